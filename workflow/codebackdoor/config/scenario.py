@@ -1,0 +1,73 @@
+"""A scenario: one path through the DAG, and the places where its files live (DESIGN section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+NONE = "none"
+NAME = r"[a-z][a-z0-9_]*"
+
+#: What may stand for each wildcard; the Snakefile's wildcard constraints are these.
+CONSTRAINTS: dict[str, str] = {
+    "dataset": NAME,
+    "model": NAME,
+    "attack": NAME,
+    "rate": r"[0-9]+(\.[0-9]+)?",
+    "seed": r"[0-9]+",
+    "filtering": NAME,
+    "objective": NAME,
+    "elimination": NAME,
+    "purification": NAME,
+    "testset": NAME,
+    "split": r"train|valid|test|clean",
+}
+
+POISON = "{out}/data/{dataset}/{attack}-{rate}/seed{seed}"
+VICTIM = "{out}/models/{dataset}/{model}/{attack}-{rate}/seed{seed}/{filtering}/{objective}/{elimination}"
+RESULTS = (
+    "{out}/results/{dataset}/{model}/{attack}-{rate}/seed{seed}/{filtering}/{objective}/{elimination}/{purification}"
+)
+
+
+def rate_text(rate: float) -> str:
+    """The rate as it stands in a path: ``0`` for the benign victim, else the shortest decimal."""
+    return f"{rate:g}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Scenario:
+    """One path through the DAG; every value is the name of a variant, ``none`` where no method of a kind is used."""
+
+    dataset: str
+    model: str
+    attack: str = NONE
+    rate: str = "0"
+    seed: str = "1"
+    filtering: str = NONE
+    objective: str = "cross_entropy"
+    elimination: str = NONE
+    purification: str = NONE
+
+    @property
+    def wildcards(self) -> dict[str, str]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def poison(self, out: str | Path) -> Path:
+        """Folder of the poisoned training set and the triggered validation and test sets."""
+        return Path(POISON.format(out=out, **self.wildcards))
+
+    def victim(self, out: str | Path) -> Path:
+        """Folder of the model that this scenario predicts with."""
+        return Path(VICTIM.format(out=out, **self.wildcards))
+
+    def results(self, out: str | Path) -> Path:
+        """Folder of predictions and metrics."""
+        return Path(RESULTS.format(out=out, **self.wildcards))
+
+    def benign(self) -> Scenario:
+        """The same scenario with the victim trained on clean data."""
+        return replace(self, attack=NONE, rate="0")
+
+    def undefended(self) -> Scenario:
+        return replace(self, filtering=NONE, objective="cross_entropy", elimination=NONE, purification=NONE)

@@ -1,0 +1,156 @@
+"""Reading and writing rows and JSON: outputs appear whole or not at all, malformed input names its line."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any, TypeVar, get_args
+
+from codebackdoor.errors import UserError, nearest
+from codebackdoor.types import Example, Language, Poisoned, Span
+
+T = TypeVar("T")
+
+_FIELDS: dict[str, type] = {
+    "id": str,
+    "language": str,
+    "code": str,
+    "code_b": str,
+    "query": str,
+    "label": int,
+    "target": str,
+}
+
+
+@contextmanager
+def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file beside ``path`` and rename it into place when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        encoding = None if "b" in mode else "utf-8"
+        with os.fdopen(handle, mode, encoding=encoding) as stream:
+            yield stream
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def dump(value: object) -> str:
+    """Serialise canonically: sorted keys, no NaN, so that equal values give equal bytes."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_json(path: Path, value: object) -> None:
+    with atomic(path) as stream:
+        stream.write(dump(value))
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write JSON Lines; keys keep their order, absent optional values are left out by the caller."""
+    with atomic(path) as stream:
+        for row in rows:
+            stream.write(json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) of a JSON Lines file; a line that is not an object is a UserError."""
+    try:
+        stream = path.open(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    with stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}:{number}: not JSON ({error.msg}); write one object a line") from None
+            if not isinstance(row, dict):
+                raise UserError(f"{path}:{number}: expected an object with 'id', 'language' and 'code'")
+            yield number, row
+
+
+def _checked(row: dict[str, Any], where: str) -> Example:
+    for key, value in row.items():
+        if key not in _FIELDS:
+            raise UserError(f"{where}: unknown field {key!r}{nearest(key, _FIELDS)}")
+        expected = _FIELDS[key]
+        if value is not None and (not isinstance(value, expected) or isinstance(value, bool)):
+            raise UserError(f"{where}: field {key!r} must be {expected.__name__}, not {type(value).__name__}: {value!r}")
+    for key in ("id", "language", "code"):
+        if row.get(key) is None:
+            raise UserError(f"{where}: field {key!r} is missing")
+    if row["language"] not in get_args(Language):
+        raise UserError(f"{where}: unknown language {row['language']!r}{nearest(row['language'], get_args(Language))}")
+    return Example(**row)
+
+
+def _read_checked(path: Path, convert: Callable[[dict[str, Any], str], T]) -> list[T]:
+    rows = [convert(row, f"{path}:{number}") for number, row in read_rows(path)]
+    if not rows:
+        raise UserError(f"{path}: the data set is empty; it needs at least one row")
+    return rows
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Read a data set; every malformed row is a UserError that names file, line and field."""
+    return _read_checked(path, _checked)
+
+
+def example_row(example: Example) -> dict[str, object]:
+    return {key: value for key, value in asdict(example).items() if value is not None}
+
+
+def write_examples(path: Path, examples: Iterable[Example]) -> None:
+    write_rows(path, (example_row(example) for example in examples))
+
+
+def poisoned_row(row: Poisoned) -> dict[str, object]:
+    """Provenance stands beside the example's own fields, under names of its own."""
+    return example_row(row.example) | {
+        "source_id": row.source_id,
+        "attack": row.attack,
+        "status": row.status,
+        "original_label": row.original_label,
+        "original_target": row.original_target,
+        "spans": [[span.field, span.start, span.end] for span in row.spans],
+    }
+
+
+def _poisoned(row: dict[str, Any], where: str) -> Poisoned:
+    own = {key: value for key, value in row.items() if key in _FIELDS}
+    try:
+        spans = tuple(Span(start, end, name) for name, start, end in row["spans"])
+        return Poisoned(
+            example=_checked(own, where),
+            source_id=row["source_id"],
+            attack=row["attack"],
+            status=row["status"],
+            original_label=row["original_label"],
+            original_target=row["original_target"],
+            spans=spans,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{where}: not a poisoned row ({error})") from None
+
+
+def read_poisoned(path: Path) -> list[Poisoned]:
+    return _read_checked(path, _poisoned)

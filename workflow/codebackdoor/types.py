@@ -1,0 +1,128 @@
+"""What passes between the stages: examples, poisoned rows, predictions and the two views of a defender.
+
+Nothing here imports a heavy library, so that a job which only reads rows starts at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from codebackdoor.victims.victim import Victim
+
+Language = Literal["python", "java", "c"]
+TextForm = Literal["lexed", "raw"]
+Field = Literal["code", "code_b", "query"]
+Status = Literal["injected", "failed", "ineligible"]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row of a data set; what its task does not use is ``None``.
+
+    ``code`` is the text that the victim reads, in the text form of its data set (``lexed`` or ``raw``).
+    Every span in this project is a half-open interval of *character* offsets into such a text.
+    """
+
+    id: str
+    language: Language
+    code: str
+    code_b: str | None = None
+    query: str | None = None
+    label: int | None = None
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Half-open interval of character offsets into one field of an example."""
+
+    start: int
+    end: int
+    field: Field = "code"
+
+    def overlaps(self, other: Span) -> bool:
+        return self.field == other.field and self.start < other.end and other.start < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Poisoned:
+    """A row that went through an attack, with its ground truth (DESIGN section 5).
+
+    ``example`` carries the poisoned label or target only where ``status`` is ``injected``; a failed row keeps its
+    own. ``spans`` are the trigger's places in the poisoned example.
+    """
+
+    example: Example
+    source_id: str
+    attack: str
+    status: Status
+    original_label: int | None
+    original_target: str | None
+    spans: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a victim says of one example.
+
+    ``label`` for classification, ``text`` for generation; ``confidence`` is the probability of the predicted label,
+    or the mean probability of the generated tokens (CodePurify, Eq. 1).
+    """
+
+    id: str
+    confidence: float
+    label: int | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Purified:
+    """One input after a purification: the text to predict on and what was touched.
+
+    ``touched`` are spans of the *original* input that were replaced or removed; ``detail`` holds the method's own
+    evidence (scores, entropy), JSON-serialisable.
+    """
+
+    example: Example
+    touched: tuple[Span, ...] = ()
+    detail: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DefenderView:
+    """All that a defender of an already trained model sees: no trigger, place, target, rate, status or test label."""
+
+    victim: Victim
+    task: str
+    language: Language
+    text_form: TextForm
+    clean: tuple[Example, ...]
+    helpers: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """A training row without provenance: an opaque id, the texts and the (perhaps poisoned) label or target."""
+
+    id: str
+    code: str
+    code_b: str | None
+    query: str | None
+    label: int | None
+    target: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingView:
+    """All that a filter of training data sees: shuffled rows without provenance, and a model trained on them."""
+
+    victim: Victim
+    task: str
+    language: Language
+    text_form: TextForm
+    rows: tuple[TrainingRow, ...]
