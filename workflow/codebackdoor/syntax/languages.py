@@ -1,0 +1,37 @@
+"""The parsers: one per language, made once; the only place that imports tree-sitter."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+
+from tree_sitter import Node, Parser, Tree
+from tree_sitter_languages import get_parser
+
+from codebackdoor.types import Language
+
+#: Nodes that are one token although the grammar looks inside them, per language.
+ATOMS: dict[Language, frozenset[str]] = {
+    "python": frozenset({"string"}),
+    "java": frozenset({"string_literal", "character_literal", "text_block"}),
+    "c": frozenset({"string_literal", "char_literal", "system_lib_string"}),
+}
+
+COMMENTS = frozenset({"comment", "line_comment", "block_comment"})
+
+
+@cache
+def parser(language: Language) -> Parser:
+    with warnings.catch_warnings():
+        # tree-sitter 0.21 announces a change of its constructor that tree-sitter-languages still calls
+        warnings.simplefilter("ignore", FutureWarning)
+        return get_parser(language)
+
+
+def parse_bytes(source: bytes, language: Language) -> Tree:
+    return parser(language).parse(source)
+
+
+def is_token(node: Node, language: Language) -> bool:
+    """Whether this node is one token: a leaf, or a literal that the grammar divides further."""
+    return node.child_count == 0 or node.type in ATOMS[language]
