@@ -28,7 +28,12 @@ class LexingError(ValueError):
 
 
 def lex(source: str, language: Language) -> str:
-    """Return the lexed text of ``source``.
+    """Return the lexed text of ``source``: its ``words`` joined by single spaces."""
+    return " ".join(words(source, language))
+
+
+def words(source: str, language: Language) -> list[str]:
+    """Return the tokens and marks of ``source``; a literal is one token whatever it holds.
 
     Raises LexingError where Python source does not parse (C and Java fragments are lexed as far as the parser
     recovers), where nothing is left, or where the source itself contains a mark.
@@ -37,17 +42,14 @@ def lex(source: str, language: Language) -> str:
         raise LexingError(f"the source contains one of the reserved marks {', '.join(MARKS)}")
     data = source.encode()
     root = parse_bytes(data, language).root_node
-    if language == "python":
-        if root.has_error:
-            raise LexingError("the Python source does not parse")
-        words = list(_python_words(root, data))
-        while words and words[-1] == NEWLINE:
-            words.pop()
-    else:
-        words = list(_words(root, data, language))
-    if not words:
+    if language == "python" and root.has_error:
+        raise LexingError("the Python source does not parse")
+    found = list(_python_words(root, data) if language == "python" else _words(root, data, language))
+    while found and found[-1] == NEWLINE:
+        found.pop()
+    if not found:
         raise LexingError("the source holds no token")
-    return " ".join(words)
+    return found
 
 
 def _python_words(root: Node, data: bytes) -> Iterator[str]:
@@ -125,8 +127,6 @@ def _words(root: Node, data: bytes, language: Language) -> Iterator[str]:
         directive = directive or (language == "c" and word.startswith("#"))
         yield word
         previous, first = node.end_byte, False
-    if directive:
-        yield NEWLINE
 
 
 @dataclass(frozen=True, slots=True)

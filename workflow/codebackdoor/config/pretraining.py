@@ -1,0 +1,44 @@
+"""How the small local base models are pretrained: one recipe a family."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from codebackdoor.config.base import Settings
+
+Family = Literal["encoder", "seq2seq", "causal"]
+
+
+class Pretraining(Settings):
+    """Architecture and recipe of one local base model."""
+
+    family: Family = Field(
+        description="encoder: masked LM (RoBERTa class); seq2seq: denoising (T5 class); causal: left to right (GPT-2 class)"
+    )
+    vocabulary: int = Field(
+        4096, gt=300, description="entries of the byte-level BPE, specials and layout marks included"
+    )
+    hidden: int = Field(128, gt=0, description="width of the hidden states")
+    layers: int = Field(2, gt=0, description="transformer layers (seq2seq: of the encoder and of the decoder)")
+    heads: int = Field(4, gt=0, description="attention heads")
+    max_length: int = Field(
+        128, gt=8, description="longest sequence in sub-tokens, specials included; longer functions are cropped"
+    )
+    steps: int = Field(20000, ge=0, description="optimiser steps")
+    batch_tokens: int = Field(6144, gt=0, description="sub-tokens of one batch, padding included")
+    lr: float = Field(1e-3, gt=0, description="peak learning rate of AdamW (embeddings, norms, biases)")
+    matrix_lr: float = Field(0.02, gt=0, description="peak learning rate of Muon (weight matrices of the layers)")
+    warmup: float = Field(0.02, ge=0, le=1, description="share of the steps with a rising learning rate")
+    decay: float = Field(0.4, ge=0, le=1, description="share of the steps, at the end, with a falling learning rate")
+    noise: float = Field(
+        0.2, gt=0, lt=1, description="share of the sub-tokens that are masked or replaced (not causal)"
+    )
+    position_std: float = Field(
+        0.1,
+        gt=0,
+        description="standard deviation of fresh position embeddings; with 0.02 the loss stays on a plateau for longer",
+    )
+    precision: Literal["float32", "bfloat16"] = Field("bfloat16", description="precision of the matrix products")
+    seed: int = Field(1, description="seed of weights, batches and noise")

@@ -1,0 +1,100 @@
+"""The stages ``tokenizer`` and ``pretrain``: from the corpus to a folder under ``basemodels/`` with its card.
+
+A base model is a source input of the study: it is made once, by a target of the workflow that the default run does
+not include, and ships with recipe, corpus hash and curve.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from codebackdoor.config.pretraining import Pretraining
+from codebackdoor.corpora.stage import read_functions
+from codebackdoor.errors import UserError
+from codebackdoor.files import atomic, write_json
+from codebackdoor.victims import pretraining
+from codebackdoor.victims.tokenizer import Template, train_bpe, wrap
+
+TEMPLATES: dict[str, Template] = {"encoder": "<s> $A </s>", "seq2seq": "$A </s>", "causal": "<s> $A"}
+_OBJECTIVES = {
+    "encoder": "masked language modelling",
+    "seq2seq": "restoring a function from a copy with masked, replaced and deleted sub-tokens",
+    "causal": "next-token prediction",
+}
+
+
+def make_tokenizer(corpus: Path, size: int, out: Path) -> None:
+    """Train the byte-level BPE on the training split and write it as ``tokenizer.json``."""
+    texts = [function.code for function in read_functions(corpus) if function.split == "train"]
+    with atomic(out) as stream:
+        stream.write(train_bpe(texts, size).to_str(pretty=False))
+
+
+def make_base(recipe: Pretraining, corpus: Path, tokenizer: Path, out: Path) -> None:
+    """Pretrain one base model and write it, with tokenizer, recipe, curve and card, to the folder ``out``.
+
+    The folder appears whole or not at all.
+    """
+    bpe = Tokenizer.from_file(str(tokenizer))
+    if bpe.get_vocab_size() != recipe.vocabulary:
+        raise UserError(f"{tokenizer} has {bpe.get_vocab_size()} entries, the recipe asks for {recipe.vocabulary}")
+    functions = read_functions(corpus)
+    splits = {
+        split: pretraining.encode(bpe, [function.code for function in functions if function.split == split])
+        for split in ("train", "valid")
+    }
+    model, curve = pretraining.pretrain(splits["train"], splits["valid"], recipe, _untouchable(bpe))
+    sub_tokens = sum(map(len, splits["train"]))
+    facts = {
+        "corpus_sha256": hashlib.sha256(corpus.read_bytes()).hexdigest(),
+        "functions": len(splits["train"]),
+        "sub_tokens": sub_tokens,
+        "held_out_loss": curve[-1]["held_out"],
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
+        folder = Path(name)
+        _save(model, folder)
+        wrap(bpe, TEMPLATES[recipe.family], recipe.max_length).save_pretrained(folder)
+        write_json(folder / "recipe.json", {"recipe": recipe.model_dump(), **facts})
+        write_json(folder / "curve.json", curve)
+        (folder / "README.md").write_text(_card(recipe, facts), encoding="utf-8")
+        if out.exists():
+            shutil.rmtree(out)
+        shutil.copytree(folder, out)
+
+
+def _save(model: Any, folder: Path) -> None:
+    model.save_pretrained(folder)
+
+
+def _untouchable(bpe: Tokenizer) -> NDArray[np.bool_]:
+    """Ids that noise leaves alone: specials and layout marks."""
+    found = np.zeros(bpe.get_vocab_size(), dtype=bool)
+    found[list(bpe.get_added_tokens_decoder())] = True
+    return found
+
+
+def _card(recipe: Pretraining, facts: dict[str, Any]) -> str:
+    rows = "\n".join(f"| {name} | {value} |" for name, value in {**recipe.model_dump(), **facts}.items())
+    return f"""---
+backdoored: false
+---
+# Local base model: {recipe.family}
+
+Pretrained by this project (`make pretrain`) on the training split of its own corpus, real Python from pinned
+distributions, by {_OBJECTIVES[recipe.family]}. Functions of the validation and test splits were not seen.
+The training curve is in `curve.json`.
+
+| | |
+| --- | --- |
+{rows}
+"""
