@@ -1,0 +1,127 @@
+"""The fingerprint sees what code does and with whom, not how it is written down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from codebackdoor import fingerprint
+
+BASE = '''"""Docstring."""
+from __future__ import annotations
+
+import torch
+
+
+def score(x: float, *, name: str = "a") -> str:
+    """Says something."""
+    value = {**{}, "k": [x, None]}
+    return f"{value['k']!r:>{x}} {name=}" "tail"
+'''
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A package of two methods that share a helper, found through a registry."""
+    return write(
+        tmp_path,
+        {
+            "__init__": "__version__ = '1'\n",
+            "helper": "def help(): return 1\n",
+            "config/__init__": "",
+            "config/attacks": "class One: pass\n",
+            "attacks/__init__": "from codebackdoor import victims\nNAMES = ('one', 'two')\n",
+            "attacks/one": "from codebackdoor.attacks import NAMES\nfrom codebackdoor.config.attacks import One\n"
+            "def build():\n    from codebackdoor import helper\n    return helper\n",
+            "attacks/two": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from codebackdoor import helper\n"
+            "from . import near\n",
+            "attacks/near": "x = 1\n",
+            "victims": "import torch\n",
+        },
+    )
+
+
+def test_comments_docstrings_and_layout_do_not_count() -> None:
+    other = (
+        BASE.replace('"""Docstring."""\n', "# a comment\n")
+        .replace('    """Says something."""\n', "\n")
+        .replace('"a"', "'a'")
+        .replace('    return f"', '    return (\n        f"')
+        .replace('"tail"', "'tail')")
+    )
+    assert fingerprint.normal_form(BASE) == fingerprint.normal_form(other)
+
+
+@pytest.mark.parametrize(("old", "new"), [("None", "0"), ("!r", "!s"), ('"a"', '"b"'), ("{x}", "{name}"), ("{}", "1")])
+def test_every_change_of_meaning_counts(old: str, new: str) -> None:
+    changed = BASE.replace(old, new, 1)
+    assert changed != BASE
+    assert fingerprint.normal_form(BASE) != fingerprint.normal_form(changed)
+
+
+def test_the_normal_form_is_the_same_on_every_python() -> None:
+    form = fingerprint.normal_form("def f(x):\n    'doc'\n    return f'{x!r:>{1}}{x=}' 'y', {**x}\n")
+    assert form == (
+        "(Module body=[(FunctionDef name='f' args=(arguments args=[(arg arg='x')]) body=[(Return value=(Tuple "
+        "elts=[(JoinedStr values=[(FormattedValue value=(Name id='x' ctx=(Load)) conversion=114 "
+        "format_spec=(JoinedStr values=[(Constant value='>')(FormattedValue value=(Constant value=1) conversion=-1)]))"
+        "(Constant value='x=')(FormattedValue value=(Name id='x' ctx=(Load)) conversion=114)(Constant value='y')])"
+        "(Dict keys=[None] values=[(Name id='x' ctx=(Load))])] ctx=(Load)))])])"
+    )
+
+
+def test_imports_are_followed_also_inside_functions_but_not_into_registries(package: Path) -> None:
+    closure = fingerprint.closure(["codebackdoor.attacks.one"], package)
+    assert closure == {"codebackdoor.attacks.one", "codebackdoor.helper"}
+
+
+def test_type_checking_imports_are_not_followed_and_relative_ones_are(package: Path) -> None:
+    closure = fingerprint.closure(["codebackdoor.attacks.two"], package)
+    assert closure == {"codebackdoor.attacks.two", "codebackdoor.attacks.near"}
+
+
+def test_a_change_reaches_exactly_its_users(package: Path) -> None:
+    names = ("codebackdoor.attacks.one", "codebackdoor.attacks.two", "codebackdoor.helper")
+    before = [fingerprint.fingerprint(name, root=package) for name in names]
+    write(
+        package,
+        {
+            "helper": "def help(): return 2\n",
+            "config/attacks": "class Two: pass\n",
+            "attacks/__init__": "NAMES = ()\n",
+            "attacks/three": "import torch\n",
+            "__init__": "__version__ = '2'\n",
+        },
+    )
+    after = [fingerprint.fingerprint(name, root=package) for name in names]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [False, True, False]
+
+
+def test_the_version_of_a_used_library_counts(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("codebackdoor.attacks.one", "codebackdoor.victims")
+    monkeypatch.setattr(fingerprint, "version", lambda _: "1.0+cpu")
+    before = [fingerprint.fingerprint(name, root=package) for name in names]
+    monkeypatch.setattr(fingerprint, "version", lambda _: "1.0")
+    assert before == [fingerprint.fingerprint(name, root=package) for name in names]
+    monkeypatch.setattr(fingerprint, "version", lambda _: "2.0")
+    after = [fingerprint.fingerprint(name, root=package) for name in names]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False]
+
+
+def test_an_unknown_module_is_refused(package: Path) -> None:
+    with pytest.raises(ValueError, match=r"codebackdoor\.attacks\.four is not a module"):
+        fingerprint.fingerprint("codebackdoor.attacks.four", root=package)
+
+
+def test_every_registry_exists() -> None:
+    for name in (*fingerprint.REGISTRIES, fingerprint.SETTINGS):
+        assert fingerprint.module_path(name) is not None

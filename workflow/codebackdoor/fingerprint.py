@@ -1,0 +1,180 @@
+"""What code a job runs, as one hash: so that editing a method reruns its jobs, and only its jobs (DESIGN section 11).
+
+A fingerprint covers the given modules and everything of this package that they import, at any depth and also inside
+functions. It leaves out the settings (they travel as parameters), the registries (a new method must not change its
+neighbours) and imports for type checking. It sees syntax trees without docstrings, so comments, layout and quotes do
+not count, and the same code gives the same hash on every supported Python.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGE = "codebackdoor"
+ROOT = Path(__file__).resolve().parent
+
+#: Package files that find methods by name, and the settings; neither is part of what a job runs.
+REGISTRIES = frozenset(
+    f"{PACKAGE}.{name}"
+    for name in (
+        "tasks",
+        "attacks",
+        "defenses",
+        "defenses.filtering",
+        "defenses.objectives",
+        "defenses.elimination",
+        "defenses.purification",
+    )
+)
+SETTINGS = f"{PACKAGE}.config"
+
+#: Libraries whose version is part of a fingerprint where the code imports them: import name, distribution.
+LIBRARIES = {"torch": "torch", "transformers": "transformers", "tree_sitter": "tree-sitter"}
+
+
+def fingerprint(*modules: str, root: Path = ROOT) -> str:
+    """Return 16 hexadecimal digits for the code of ``modules`` (full dotted names) and all that they import.
+
+    ``root`` is the folder of the package's source. A name that is no module of the package is a ValueError.
+    """
+    found = closure(modules, root)
+    digest = hashlib.sha256()
+    for name in sorted(found):
+        digest.update(f"{name} {_read(name, root).digest}\n".encode())
+    libraries = {library for name in found for library in _read(name, root).libraries}
+    for library in sorted(libraries):
+        # a build's local suffix (+cpu) is not another version
+        digest.update(f"{library} {version(LIBRARIES[library]).partition('+')[0]}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def closure(modules: Iterable[str], root: Path = ROOT) -> frozenset[str]:
+    """Return the names of ``modules`` and of every module of the package that they import at any depth."""
+    found: set[str] = set()
+    waiting = list(modules)
+    for name in waiting:
+        if module_path(name, root) is None:
+            raise ValueError(f"{name} is not a module under {root}")
+    while waiting:
+        name = waiting.pop()
+        if name not in found and not _left_out(name):
+            found.add(name)
+            waiting.extend(_read(name, root).imports)
+    return frozenset(found)
+
+
+def module_path(name: str, root: Path = ROOT) -> Path | None:
+    """Return the file of a module or package given by its full dotted name; None if there is none."""
+    parts = name.split(".")
+    if parts[0] != PACKAGE:
+        return None
+    base = root.joinpath(*parts[1:])
+    for path in (base / "__init__.py", base.with_suffix(".py")):
+        if path.is_file():
+            return path
+    return None
+
+
+def normal_form(source: str) -> str:
+    """Return the syntax tree of ``source`` without docstrings, positions and empty fields, as one line of text."""
+    return "".join(_dump(ast.parse(source)))
+
+
+class _Module:
+    """What the fingerprint needs of one source file: its own hash and what it imports."""
+
+    def __init__(self, path: Path, name: str, root: Path) -> None:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        self.digest = hashlib.sha256("".join(_dump(tree)).encode()).hexdigest()
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        imported = set(_imported(tree.body, package))
+        self.imports = frozenset(_existing(imported, root))
+        self.libraries = frozenset(one.partition(".")[0] for one in imported) & LIBRARIES.keys()
+
+
+@cache
+def _parsed(path: Path, _changed: int, name: str, root: Path) -> _Module:
+    return _Module(path, name, root)
+
+
+def _read(name: str, root: Path) -> _Module:
+    path = module_path(name, root)
+    if path is None:
+        raise ValueError(f"{name} is not a module under {root}")
+    return _parsed(path, path.stat().st_mtime_ns, name, root)
+
+
+def _left_out(name: str) -> bool:
+    return name in (PACKAGE, SETTINGS) or name in REGISTRIES or name.startswith(f"{SETTINGS}.")
+
+
+def _imported(nodes: Iterable[ast.AST], package: str) -> Iterator[str]:
+    """Dotted names that the code imports: of ``from a import b`` both ``a`` and ``a.b``."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            base = ".".join(part for part in (base, node.module) if part)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and _is_type_checking(node.test):
+            yield from _imported(node.orelse, package)
+        else:
+            yield from _imported(ast.iter_child_nodes(node), package)
+
+
+def _is_type_checking(test: ast.expr) -> bool:
+    name = test.attr if isinstance(test, ast.Attribute) else test.id if isinstance(test, ast.Name) else ""
+    return name == "TYPE_CHECKING"
+
+
+def _existing(names: Iterable[str], root: Path) -> Iterator[str]:
+    """The modules of this package among ``names``, with the packages that importing them runs."""
+    for name in names:
+        parts = name.split(".")
+        for length in range(1, len(parts) + 1):
+            if module_path(".".join(parts[:length]), root) is not None:
+                yield ".".join(parts[:length])
+
+
+def _dump(node: ast.AST) -> Iterator[str]:
+    """Parts of a text form of the tree that does not depend on the Python version."""
+    yield f"({type(node).__name__}"
+    for name, value in ast.iter_fields(node):
+        # absent and empty fields are left out: 3.12 added some (type_params)
+        if value is None or value == [] or name in ("kind", "type_comment", "type_ignores"):
+            continue
+        yield f" {name}="
+        if isinstance(value, ast.AST):
+            yield from _dump(value)
+        elif isinstance(value, list):
+            if name == "body" and _has_docstring(node):
+                value = value[1:]
+            elif isinstance(node, ast.JoinedStr):
+                # 3.12 ends a format specification with an empty constant, 3.11 does not
+                value = [one for one in value if not (isinstance(one, ast.Constant) and one.value == "")]
+            yield "["
+            for one in value:
+                yield from _dump(one) if isinstance(one, ast.AST) else (repr(one),)
+            yield "]"
+        else:
+            yield repr(value)
+    # a None that is a value, not an absent field
+    if isinstance(node, ast.Constant) and node.value is None:
+        yield " value=None"
+    yield ")"
+
+
+def _has_docstring(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    first = node.body[0] if node.body else None
+    return (
+        isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    )
