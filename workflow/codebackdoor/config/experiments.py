@@ -1,0 +1,197 @@
+"""Settings of one experiment, and the scenarios and test sets that it expands to (DESIGN sections 4 and 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from codebackdoor.config.base import Settings
+from codebackdoor.config.scenario import NAME, NONE, Scenario, rate_text
+
+Variant = Annotated[str, Field(pattern=rf"^{NAME}$")]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=0)]
+Figure = Literal["defenses", "inversion", "epochs", "suspicion"]
+Printed = Literal[
+    "elibadcode_table1",
+    "elibadcode_table2",
+    "elibadcode_table3",
+    "elibadcode_table4",
+    "codepurify_table2",
+    "codepurify_table3",
+    "dece_table4",
+    "dece_table5",
+    "dece_table6",
+]
+
+CLEAN = "clean"
+
+
+class Grid(Settings):
+    """Variants that are crossed with each other; every name is declared in the section of its kind.
+
+    The undefended victim of every attack and the undefended benign victim are always part of it.
+    """
+
+    datasets: tuple[Variant, ...] = Field(min_length=1, description="variants of `datasets`")
+    models: tuple[Variant, ...] = Field(min_length=1, description="variants of `models`")
+    attacks: tuple[Variant, ...] = Field(
+        min_length=1, description="variants of `attacks`; with `none` the benign victim is defended too"
+    )
+    rates: tuple[Rate, ...] = Field((0.05,), min_length=1, description="poisoned share of the training rows")
+    filterings: tuple[Variant, ...] = Field((NONE,), min_length=1, description="variants of `filterings`, or none")
+    objectives: tuple[Variant, ...] = Field(("cross_entropy",), min_length=1, description="variants of `objectives`")
+    eliminations: tuple[Variant, ...] = Field((NONE,), min_length=1, description="variants of `eliminations`, or none")
+    purifications: tuple[Variant, ...] = Field(
+        (NONE,), min_length=1, description="variants of `purifications`, or none"
+    )
+    seeds: tuple[Seed, ...] = Field((1,), min_length=1, description="seeds of poisoning, training and defense")
+    combine: Literal["each", "all"] = Field(
+        "each", description="each: one defense at a time, as in the papers' tables; all: every combination of the kinds"
+    )
+
+    def victims(self) -> Iterator[Scenario]:
+        """Every undefended victim of this grid, the benign one of each data set, model and seed first."""
+        for dataset, model, seed in product(self.datasets, self.models, self.seeds):
+            benign = Scenario(dataset, model, seed=str(seed))
+            yield benign
+            for attack, rate in product((a for a in self.attacks if a != NONE), self.rates):
+                yield replace(benign, attack=attack, rate=rate_text(rate))
+
+    def defended(self, victim: Scenario) -> Iterator[Scenario]:
+        """The undefended victim first, then every defense of this grid on it."""
+        yield victim
+        if victim.attack == NONE and NONE not in self.attacks:
+            return
+        for values in product(self.filterings, self.objectives, self.eliminations, self.purifications):
+            scenario = replace(
+                victim, filtering=values[0], objective=values[1], elimination=values[2], purification=values[3]
+            )
+            if self.combine == "all" or len(defenses(scenario)) <= 1:
+                yield scenario
+
+
+class Dash(Settings):
+    """Scenarios that the paper leaves out, too: they are not run and their cells show a dash.
+
+    A scenario is meant when it agrees with every value that is given.
+    """
+
+    dataset: Variant | None = Field(None, description="a variant of `datasets`")
+    model: Variant | None = Field(None, description="a variant of `models`")
+    attack: Variant | None = Field(None, description="a variant of `attacks`")
+    filtering: Variant | None = Field(None, description="a variant of `filterings`")
+    objective: Variant | None = Field(None, description="a variant of `objectives`")
+    elimination: Variant | None = Field(None, description="a variant of `eliminations`")
+    purification: Variant | None = Field(None, description="a variant of `purifications`")
+
+    def covers(self, scenario: Scenario) -> bool:
+        given = self.model_dump(exclude_none=True)
+        return all(scenario.wildcards[kind] == value for kind, value in given.items())
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Dash:
+        if not self.model_dump(exclude_none=True):
+            raise ValueError("an empty dash would leave out everything; name a data set, a defense, or both")
+        return self
+
+
+class PaperTable(Settings):
+    """A table of a paper whose values stand beside the reproduced ones."""
+
+    table: Printed = Field(description="the paper and its table, as transcribed under report/papers")
+    attacks: dict[Variant, str] = Field(
+        {}, description="the paper's attack for an attack variant, where that is not the variant's own method"
+    )
+    rate: Rate | None = Field(None, description="the paper's poison rate (null: the scenario's own)")
+
+
+class Experiment(Settings):
+    """What is reproduced: a grid, and the table and figures that it ends in."""
+
+    title: str = Field(description="heading in the report")
+    grid: tuple[Grid, ...] = Field(min_length=1, description="grids whose scenarios are taken together")
+    paper: tuple[PaperTable, ...] = Field((), description="tables of the papers that are shown beside")
+    table: bool = Field(True, description="whether the experiment ends in a table")
+    figures: tuple[Figure, ...] = Field(
+        (),
+        description="defenses: flip rate, ASR against floor, clean metric; inversion: loss of the trigger search; "
+        "epochs: clean metric and ASR while training; suspicion: CodePurify's profile and entropies",
+    )
+    dashes: tuple[Dash, ...] = Field((), description="scenarios left out because the method does not apply")
+
+
+@dataclass(frozen=True, slots=True)
+class TestSet:
+    """A test set of a scenario: the clean one, or the one that an attack at some rate has triggered."""
+
+    name: str
+    attack: str = NONE
+    rate: str = "0"
+
+
+def defenses(scenario: Scenario) -> tuple[str, ...]:
+    """Names of the defense variants on a scenario's path, in the order in which they act."""
+    found = [scenario.filtering] if scenario.filtering != NONE else []
+    found += [scenario.objective] if scenario.objective != "cross_entropy" else []
+    return (*found, *(name for name in (scenario.elimination, scenario.purification) if name != NONE))
+
+
+def cells(experiment: Experiment) -> list[Scenario]:
+    """Every scenario of the grids in order, each once, also those that are shown as a dash."""
+    found = (s for grid in experiment.grid for victim in grid.victims() for s in grid.defended(victim))
+    return list(dict.fromkeys(found))
+
+
+def dashed(experiment: Experiment, scenario: Scenario) -> bool:
+    return any(dash.covers(scenario) for dash in experiment.dashes)
+
+
+def scenarios(experiment: Experiment) -> list[Scenario]:
+    """Every scenario that the experiment needs run, in order, each once."""
+    return [scenario for scenario in cells(experiment) if not dashed(experiment, scenario)]
+
+
+def testsets(scenario: Scenario, experiments: Iterable[Experiment]) -> tuple[TestSet, ...]:
+    """The test sets on which a scenario is scored, over all experiments that hold it: ``clean`` comes first.
+
+    A poisoned victim reads its own triggered set; a benign one that of every attack on the same data set and seed in
+    an experiment that holds it, at the highest rate (the rate does not change what is triggered).
+    """
+    if scenario.attack != NONE:
+        return TestSet(CLEAN), TestSet(scenario.attack, scenario.attack, scenario.rate)
+    rates: dict[str, str] = {}
+    for experiment in experiments:
+        held = scenarios(experiment)
+        if scenario not in held:
+            continue
+        for other in held:
+            same = (other.dataset, other.seed) == (scenario.dataset, scenario.seed)
+            if same and other.attack != NONE:
+                rates[other.attack] = max(rates.get(other.attack, "0"), other.rate, key=float)
+    return TestSet(CLEAN), *(TestSet(attack, attack, rates[attack]) for attack in sorted(rates))
+
+
+def figure_inputs(experiment: Experiment, figure: Figure, out: Path) -> list[Path]:
+    """The files that a figure of the experiment is drawn from."""
+    held = scenarios(experiment)
+    if figure == "defenses":
+        paths = [scenario.results(out) / "metrics.json" for scenario in held]
+    elif figure == "inversion":
+        paths = [scenario.victim(out) / "elimination.json" for scenario in held if scenario.elimination != NONE]
+    elif figure == "epochs":
+        trained = (replace(scenario, elimination=NONE, purification=NONE) for scenario in held)
+        paths = [scenario.victim(out) / "history.json" for scenario in trained if scenario.attack != NONE]
+    else:
+        paths = [
+            scenario.results(out) / f"purified.{testset}.jsonl"
+            for scenario in held
+            if scenario.purification != NONE and scenario.attack != NONE
+            for testset in (CLEAN, scenario.attack)
+        ]
+    return list(dict.fromkeys(paths))
