@@ -26,6 +26,9 @@ PAD, BOS, EOS, UNK, MASK = 1, 0, 2, 3, 4
 #: Ids below this one are specials: never masked, never drawn as noise.
 FIRST_ORDINARY = 5
 IGNORED = -100
+#: T5's default number of relative position buckets, and what is added to the attention score of a head's neighbour.
+T5_BUCKETS = 32
+NEIGHBOUR_BIAS = 4.0
 
 Rows = NDArray[np.int64]
 
@@ -62,8 +65,8 @@ def _encoder(recipe: Pretraining) -> nn.Module:
         bos_token_id=BOS,
         eos_token_id=EOS,
     )
-    model = RobertaForMaskedLM(config)
-    nn.init.normal_(model.roberta.embeddings.position_embeddings.weight, std=recipe.position_std)
+    model: nn.Module = RobertaForMaskedLM(config)
+    nn.init.normal_(model.get_parameter("roberta.embeddings.position_embeddings.weight"), std=recipe.position_std)
     return model
 
 
@@ -84,7 +87,20 @@ def _seq2seq(recipe: Pretraining) -> nn.Module:
         decoder_start_token_id=PAD,
         tie_word_embeddings=True,
     )
-    return T5ForConditionalGeneration(config)
+    model: nn.Module = T5ForConditionalGeneration(config)
+    # each head starts out looking at one neighbour; without, copying takes thousands of steps to appear
+    with torch.no_grad():
+        for stack, offsets in (("encoder", (-1, 1, -2, 2)), ("decoder", (-1, 0, -2, -3))):
+            bias = model.get_parameter(f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight")
+            for head in range(recipe.heads):
+                bias[_bucket(offsets[head % len(offsets)], bidirectional=stack == "encoder"), head] += NEIGHBOUR_BIAS
+    return model
+
+
+def _bucket(offset: int, *, bidirectional: bool) -> int:
+    """T5's bucket of a small relative position (key minus query), exact below 8 (16 for the decoder)."""
+    half = T5_BUCKETS // 2
+    return half * (offset > 0) + abs(offset) if bidirectional else max(-offset, 0)
 
 
 def _causal(recipe: Pretraining) -> nn.Module:
@@ -102,8 +118,8 @@ def _causal(recipe: Pretraining) -> nn.Module:
         bos_token_id=BOS,
         eos_token_id=EOS,
     )
-    model = GPT2LMHeadModel(config)
-    nn.init.normal_(model.transformer.wpe.weight, std=recipe.position_std)
+    model: nn.Module = GPT2LMHeadModel(config)
+    nn.init.normal_(model.get_parameter("transformer.wpe.weight"), std=recipe.position_std)
     return model
 
 
@@ -197,9 +213,10 @@ def padded(rows: Sequence[Rows], value: int) -> Rows:
 
 def optimisers(model: nn.Module, recipe: Pretraining) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for embeddings, heads, norms and biases."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        inside = any(part in name for part in (".layer.", ".block.", ".h."))
+        inside = any(part in name for part in (".layer.", ".block.", ".h.")) and "relative" not in name
         # GPT-2 stores its matrices transposed, which Muon's orthogonal step does not mind
         (matrices if inside and parameter.ndim == 2 and "bias" not in name else others).append(parameter)
     return [
