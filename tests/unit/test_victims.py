@@ -1,0 +1,148 @@
+"""Victims: saving, strict and safe loading, encoding, and asking them in batches."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_models import classifier, generator
+
+from codebackdoor.errors import UserError
+from codebackdoor.types import Example
+from codebackdoor.victims.batching import bucketed, halving, pad
+from codebackdoor.victims.inference import class_logits, generate, predict, sequence_confidences
+from codebackdoor.victims.victim import Victim, load_victim, save_victim
+
+TEXTS = ["def f ( a ) : <indent> return a + 1 <dedent>", "x = 'é' <nl> y = 2", "x = 'é' <nl> y = 2", "z"]
+CARD = {"task": "defect_detection", "backdoored": True}
+
+
+def test_bucketed_covers_every_index_once_within_the_budget() -> None:
+    lengths = [3, 9, 1, 9, 4, 30, 2]
+    batches = bucketed(lengths, 18)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    assert all(len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 18 for batch in batches)
+    assert batches[0] == [5]
+
+
+def test_pad_fills_on_the_right() -> None:
+    ids, mask = pad([[5, 6, 7], [8]], 1)
+    assert ids.tolist() == [[5, 6, 7], [8, 1, 1]]
+    assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_halving_splits_until_it_fits() -> None:
+    seen: list[list[int]] = []
+
+    def run(batch: list[int]) -> None:
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("too large")
+        seen.append(list(batch))
+
+    halving([1, 2, 3, 4, 5], run)
+    assert sorted(index for batch in seen for index in batch) == [1, 2, 3, 4, 5]
+    with pytest.raises(torch.OutOfMemoryError):
+        halving([1], lambda batch: run([1, 2, 3]))
+
+
+def test_offsets_are_characters_without_surrounding_space() -> None:
+    encoded = classifier().encode(TEXTS)[1]
+    pieces = [TEXTS[1][start:end] for start, end in encoded.offsets]
+    assert pieces[0] == pieces[-1] == ""
+    assert "".join(pieces) == TEXTS[1].replace(" ", "")
+    assert "<nl>" in pieces
+
+
+def test_saved_victim_answers_the_same(tmp_path: Path) -> None:
+    for victim in (classifier(), generator()):
+        folder = tmp_path / victim.head
+        save_victim(victim, folder, CARD)
+        again = load_victim(folder)
+        inputs = [row.ids for row in victim.encode(TEXTS)]
+        if victim.head == "classification":
+            assert torch.equal(class_logits(victim, inputs), class_logits(again, inputs))
+        else:
+            assert generate(victim, inputs) == generate(again, inputs)
+        assert (again.text_form, again.max_length, again.max_target_length) == ("lexed", 32, 12)
+        assert "backdoored: true" in (folder / "README.md").read_text()
+        assert json.loads((folder / "config.json").read_text())["codebackdoor"]["task"] == "defect_detection"
+        assert not list(tmp_path.glob(".*.part"))
+
+
+def test_logits_keep_the_order_and_do_not_depend_on_the_company() -> None:
+    victim = classifier()
+    inputs = [row.ids for row in victim.encode(TEXTS)]
+    together = class_logits(victim, inputs)
+    alone = torch.cat([class_logits(victim, [row]) for row in inputs])
+    torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
+    assert torch.equal(together[1], together[2])
+    assert class_logits(victim, []).shape == (0, 2)
+
+
+def test_generation_agrees_with_transformers_and_with_teacher_forcing() -> None:
+    victim = generator()
+    inputs = [row.ids for row in victim.encode(TEXTS)]
+    outputs = generate(victim, inputs)
+    for ids, output in zip(inputs, outputs, strict=True):
+        reference = victim.model.generate(torch.tensor([ids]), do_sample=False, num_beams=1, max_new_tokens=12)
+        assert reference[0, 1:].tolist() == output.ids
+    confidences = sequence_confidences(victim, inputs, [output.ids for output in outputs])
+    torch.testing.assert_close(confidences, torch.tensor([o.confidence for o in outputs]), atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="without tokens"):
+        sequence_confidences(victim, inputs[:1], [[]])
+
+
+def test_predictions_carry_label_or_text() -> None:
+    examples = [Example(str(index), "python", text) for index, text in enumerate(TEXTS)]
+    labels = predict(classifier(), examples)
+    assert [row.id for row in labels] == ["0", "1", "2", "3"]
+    assert all(row.label in (0, 1) and row.text is None and 0.5 <= row.confidence <= 1 for row in labels)
+    assert all(row.label is None and row.text is not None for row in predict(generator(), examples))
+
+
+def _saved(folder: Path, victim: Victim) -> Path:
+    save_victim(victim, folder, CARD)
+    return folder
+
+
+def test_only_whole_safetensors_that_fit_are_loaded(tmp_path: Path) -> None:
+    folder = _saved(tmp_path / "victim", classifier())
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+
+    weights.write_bytes(whole[:-100])
+    with pytest.raises(UserError, match="not a complete safetensors file"):
+        load_victim(folder)
+
+    weights.write_bytes(whole)
+    state = load_file(weights)
+    for change, message in [
+        ({"classifier.dense.weight": None}, r"missing: classifier\.dense\.weight"),
+        ({"backdoor.weight": torch.zeros(1)}, r"unexpected: backdoor\.weight"),
+        ({"classifier.out_proj.bias": torch.zeros(3)}, r"another shape: classifier\.out_proj\.bias"),
+    ]:
+        kept = {key: value for key, value in (state | change).items() if value is not None}
+        save_file(kept, weights, metadata={"format": "pt"})
+        with pytest.raises(UserError, match=message):
+            load_victim(folder)
+
+    weights.rename(folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"only safetensors.*pytorch_model\.bin"):
+        load_victim(folder)
+
+
+def test_a_folder_that_is_no_victim_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"config\.json is missing"):
+        load_victim(tmp_path)
+    folder = _saved(tmp_path / "victim", classifier())
+    config = json.loads((folder / "config.json").read_text())
+    facts = config.pop("codebackdoor")
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="is not a victim"):
+        load_victim(folder)
+    (folder / "config.json").write_text(json.dumps(config | {"codebackdoor": facts | {"head": "search"}}))
+    with pytest.raises(UserError, match=r"no victim of type 'roberta' with a search head"):
+        load_victim(folder)

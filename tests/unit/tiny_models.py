@@ -1,0 +1,65 @@
+"""Tiny victims with random weights, made in the test: two layers, 32 wide."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+
+from codebackdoor.victims.tokenizer import train_bpe, wrap
+from codebackdoor.victims.victim import Victim
+
+TEXTS = (
+    "def f ( a ) : <indent> return a + 1 <dedent>",
+    "x = 'é' <nl> y = 2",
+    "def defect ( b , a ) : <indent> if a > b : <indent> return b <dedent> return a <dedent>",
+)
+
+
+@cache
+def bpe() -> Any:
+    return train_bpe(TEXTS, 320)
+
+
+def classifier(seed: int = 0, max_length: int = 32) -> Victim:
+    from transformers.models.roberta.configuration_roberta import RobertaConfig
+    from transformers.models.roberta.modeling_roberta import RobertaForSequenceClassification
+
+    config = RobertaConfig(
+        vocab_size=bpe().get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=max_length + 2,
+        type_vocab_size=1,
+    )
+    tokenizer = wrap(bpe(), "<s> $A </s>", max_length)
+    return Victim(_built(RobertaForSequenceClassification, config, seed), tokenizer, "classification", "lexed", 32, 12)
+
+
+def generator(seed: int = 0, max_length: int = 32) -> Victim:
+    from transformers.models.t5.configuration_t5 import T5Config
+    from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
+
+    config = T5Config(
+        vocab_size=bpe().get_vocab_size(),
+        d_model=32,
+        d_kv=16,
+        d_ff=64,
+        num_layers=2,
+        num_heads=2,
+        pad_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+        tie_word_embeddings=True,
+    )
+    tokenizer = wrap(bpe(), "$A </s>", max_length)
+    return Victim(_built(T5ForConditionalGeneration, config, seed), tokenizer, "generation", "lexed", 32, 12)
+
+
+def _built(model_class: Any, config: Any, seed: int) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return model_class(config).eval()

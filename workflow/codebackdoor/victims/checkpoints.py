@@ -1,0 +1,146 @@
+"""Loading weights strictly and safely: safetensors only, nothing missing, nothing left over (DESIGN section 13)."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from codebackdoor.errors import UserError
+from codebackdoor.files import read_json
+
+
+@dataclass(frozen=True, slots=True)
+class ModelClass:
+    """A transformers model class by module and name, so that only the one in use is imported."""
+
+    model_type: str
+    name: str
+    #: Parameters that fine-tuning may initialise anew, and those of a base model that it may drop (prefixes).
+    new: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    def load(self) -> Any:
+        module = importlib.import_module(f"transformers.models.{self.model_type}.modeling_{self.model_type}")
+        return getattr(module, self.name)
+
+
+#: One line per architecture and head.
+MODEL_CLASSES: dict[tuple[str, str], ModelClass] = {
+    ("roberta", "classification"): ModelClass(
+        "roberta",
+        "RobertaForSequenceClassification",
+        new=("classifier.",),
+        dropped=("lm_head.", "pooler.", "roberta.pooler."),
+    ),
+    ("t5", "generation"): ModelClass("t5", "T5ForConditionalGeneration"),
+}
+
+
+def model_class(model_type: str, head: str, where: str | Path) -> ModelClass:
+    try:
+        return MODEL_CLASSES[model_type, head]
+    except KeyError:
+        known = ", ".join(f"{name} with a {kind} head" for name, kind in MODEL_CLASSES)
+        raise UserError(f"{where}: no victim of type {model_type!r} with a {head} head; known: {known}") from None
+
+
+def load_weights(
+    cls: ModelClass, source: str | Path, config: Any = None, revision: str | None = None, fine_tuning: bool = False
+) -> Any:
+    """Return a model with the weights of ``source`` (a folder in hub format, or a hub id with its revision).
+
+    Parameters
+    ----------
+    config: the transformers configuration to build by; None reads the one of ``source``.
+    fine_tuning: whether the class's head may be new and the base model's own heads may be dropped.
+
+    Raises
+    ------
+    UserError: the checkpoint is not safetensors, is truncated, or does not fit the model exactly.
+    """
+    folder = Path(source)
+    local = folder.is_dir()
+    if local:
+        check_safetensors(folder)
+    given = {} if config is None else {"config": config}
+    try:
+        with _quiet():
+            model, info = cls.load().from_pretrained(
+                source if not local else str(folder),
+                revision=revision or "main",
+                use_safetensors=True,
+                local_files_only=local,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                dtype=torch.float32,
+                **given,
+            )
+    except (OSError, ValueError) as error:
+        raise UserError(f"{source}: cannot load the model: {str(error).splitlines()[0]}") from error
+    allowed_new = cls.new if fine_tuning else ()
+    allowed_dropped = cls.dropped if fine_tuning else ()
+    problems = [
+        *_problem("missing", _outside(info["missing_keys"], allowed_new)),
+        *_problem("unexpected", _outside(info["unexpected_keys"], allowed_dropped)),
+        *_problem("of another shape", _outside([key for key, *_ in info["mismatched_keys"]], ())),
+    ]
+    if problems:
+        raise UserError(f"{source}: the weights do not fit a {cls.name}: {'; '.join(problems)}")
+    return model
+
+
+def check_safetensors(folder: Path) -> None:
+    """Refuse a folder whose weights are not complete safetensors files; only headers and sizes are read."""
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: not a model folder: config.json is missing")
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        other = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
+        found = f"it holds {', '.join(other)}, which may run code when read" if other else "it holds no weights"
+        raise UserError(f"{folder}: only safetensors checkpoints are loaded; {found}; supply model.safetensors")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        for name in sorted(set(read_json(index).get("weight_map", {}).values()) - {path.name for path in files}):
+            raise UserError(f"{folder / name}: this part of the checkpoint is missing")
+    from safetensors import SafetensorError, safe_open
+
+    for path in files:
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except SafetensorError as error:
+            raise UserError(f"{path}: not a complete safetensors file ({error})") from None
+
+
+def _outside(keys: Sequence[str], allowed: tuple[str, ...]) -> list[str]:
+    return sorted(key for key in keys if not key.startswith(allowed)) if allowed else sorted(keys)
+
+
+def _problem(what: str, keys: Sequence[str]) -> Iterator[str]:
+    if keys:
+        shown = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+        yield f"{what}: {shown}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the loader's own report: what it finds wrong becomes one UserError."""
+    from transformers.utils import logging as reports
+
+    bars, logger = reports.is_progress_bar_enabled(), logging.getLogger("transformers.modeling_utils")
+    level = logger.level
+    reports.disable_progress_bar()
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            reports.enable_progress_bar()

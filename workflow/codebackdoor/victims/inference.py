@@ -1,0 +1,152 @@
+"""Asking a victim: logits, greedy generation, confidence of a given output; many inputs in one stream of batches.
+
+Order is kept, inputs of like length share a batch, and identical inputs are computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from codebackdoor.types import Example, Prediction
+from codebackdoor.victims.batching import bucketed, halving, pad
+from codebackdoor.victims.victim import Victim
+
+#: Tokens of one batch, padding included.
+TOKENS = {"cpu": 4096, "cuda": 65536}
+#: Most logits (tokens x vocabulary) held at once when every token of an output is scored.
+LOGITS = 2**26
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A greedy output: its ids up to and including the end of sequence (absent where the length limit came first),
+    its text, and the mean probability of its tokens (CodePurify, Eq. 1)."""
+
+    ids: list[int]
+    text: str
+    confidence: float
+
+
+def class_logits(victim: Victim, inputs: Sequence[Sequence[int]]) -> Tensor:
+    """Return the logits [N, C] (float32, CPU) of N encoded inputs, in their order."""
+    unique, back = _unique(inputs)
+    found: dict[int, Tensor] = {}
+
+    def run(batch: Sequence[int]) -> None:
+        ids, mask = _batch([unique[index] for index in batch], victim)
+        logits = victim.model(input_ids=ids, attention_mask=mask).logits.float().cpu()
+        found.update(zip(batch, logits, strict=True))
+
+    _stream([len(row) for row in unique], TOKENS[victim.device.type], run)
+    if not unique:
+        return torch.empty(0, int(victim.model.config.num_labels))
+    return torch.stack([found[index] for index in range(len(unique))])[back]
+
+
+def generate(victim: Victim, inputs: Sequence[Sequence[int]]) -> list[Generated]:
+    """Return the greedy output of each encoded input, at most ``max_target_length`` tokens long."""
+    unique, back = _unique(inputs)
+    found: dict[int, Generated] = {}
+
+    def run(batch: Sequence[int]) -> None:
+        for index, (ids, confidence) in zip(batch, _greedy(victim, [unique[i] for i in batch]), strict=True):
+            found[index] = Generated(ids, victim.decode(ids), confidence)
+
+    _stream([len(row) for row in unique], TOKENS[victim.device.type], run)
+    return [found[index] for index in back.tolist()]
+
+
+def _greedy(victim: Victim, rows: Sequence[Sequence[int]]) -> list[tuple[list[int], float]]:
+    """One batch of greedy decoding with a key-value cache, until every row has ended."""
+    model, end = victim.model, int(victim.model.config.eos_token_id)
+    ids, mask = _batch(rows, victim)
+    encoded = model.get_encoder()(input_ids=ids, attention_mask=mask)
+    start = int(model.config.decoder_start_token_id)
+    last = torch.full((len(rows), 1), start, device=victim.device)
+    done = torch.zeros(len(rows), dtype=torch.bool, device=victim.device)
+    cache: Any = None
+    tokens: list[Tensor] = []
+    probabilities: list[Tensor] = []
+    for _ in range(victim.max_target_length):
+        output = model(
+            encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=last, past_key_values=cache, use_cache=True
+        )
+        cache = output.past_key_values
+        probability, last = output.logits[:, -1].float().softmax(-1).max(-1, keepdim=True)
+        tokens.append(last)
+        probabilities.append(probability)
+        done |= last[:, 0] == end
+        if bool(done.all()):
+            break
+    outputs = []
+    for row, chances in zip(torch.cat(tokens, 1).tolist(), torch.cat(probabilities, 1).tolist(), strict=True):
+        length = row.index(end) + 1 if end in row else len(row)
+        outputs.append((row[:length], sum(chances[:length]) / length))
+    return outputs
+
+
+def sequence_confidences(victim: Victim, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> Tensor:
+    """Return the mean token probability [N] of a given output for each input, teacher forced (CodePurify, Eq. 1).
+
+    ``outputs`` are ids as ``generate`` returns them; an empty one is a ValueError.
+    """
+    if not all(outputs):
+        raise ValueError("an output without tokens has no confidence")
+    pairs = [(tuple(row), tuple(output)) for row, output in zip(inputs, outputs, strict=True)]
+    unique, back = _unique(pairs)
+    start = int(victim.model.config.decoder_start_token_id)
+    found: dict[int, float] = {}
+
+    def run(batch: Sequence[int]) -> None:
+        ids, mask = _batch([unique[index][0] for index in batch], victim)
+        labels, real = (
+            tensor.to(victim.device) for tensor in pad([unique[index][1] for index in batch], victim.pad_id)
+        )
+        previous = torch.cat([torch.full_like(labels[:, :1], start), labels[:, :-1]], 1)
+        logits = victim.model(input_ids=ids, attention_mask=mask, decoder_input_ids=previous).logits.float()
+        log_p = -torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        chances = log_p.view_as(labels).exp() * real
+        found.update(zip(batch, (chances.sum(1) / real.sum(1)).tolist(), strict=True))
+
+    budget = min(TOKENS[victim.device.type], max(1, LOGITS // int(victim.model.config.vocab_size)))
+    _stream([len(row) + len(output) for row, output in unique], budget, run)
+    return torch.tensor([found[index] for index in back.tolist()])
+
+
+def predict(victim: Victim, examples: Sequence[Example]) -> list[Prediction]:
+    """Return what the victim says of each example's code; confidences are rounded to six decimals, since the last
+    bits depend on which inputs share a batch."""
+    inputs = [encoded.ids for encoded in victim.encode([example.code for example in examples])]
+    if victim.head == "generation":
+        return [
+            Prediction(example.id, round(output.confidence, 6), text=output.text)
+            for example, output in zip(examples, generate(victim, inputs), strict=True)
+        ]
+    confidences, labels = class_logits(victim, inputs).softmax(-1).max(-1)
+    return [
+        Prediction(example.id, round(confidence, 6), label=label)
+        for example, confidence, label in zip(examples, confidences.tolist(), labels.tolist(), strict=True)
+    ]
+
+
+def _unique(items: Sequence[Any]) -> tuple[list[Any], Tensor]:
+    """Return the distinct items (as tuples) in order of first occurrence, and for each item its place among them."""
+    places: dict[tuple[Any, ...], int] = {}
+    back = [places.setdefault(tuple(item), len(places)) for item in items]
+    return list(places), torch.tensor(back, dtype=torch.long)
+
+
+def _batch(rows: Sequence[Sequence[int]], victim: Victim) -> tuple[Tensor, Tensor]:
+    ids, mask = pad(rows, victim.pad_id)
+    return ids.to(victim.device), mask.to(victim.device)
+
+
+@torch.inference_mode()
+def _stream(lengths: Sequence[int], tokens: int, run: Callable[[Sequence[int]], None]) -> None:
+    for batch in bucketed(lengths, tokens):
+        halving(batch, run)

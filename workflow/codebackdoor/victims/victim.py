@@ -1,0 +1,175 @@
+"""A victim: a fine-tuned model with its tokenizer and what one must know to ask it.
+
+On disk it is a folder in hub format: config.json, model.safetensors, tokenizer files and a card. What the hub's
+configuration has no place for stands there under the one key ``codebackdoor``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from codebackdoor.errors import UserError
+from codebackdoor.files import read_json
+from codebackdoor.types import TextForm
+from codebackdoor.victims.checkpoints import check_safetensors, load_weights, model_class
+
+Head = Literal["classification", "generation"]
+KEY = "codebackdoor"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A text as sub-tokens, special tokens included.
+
+    ``offsets[i]`` is the half-open interval of *characters* of the text that ``ids[i]`` covers, without surrounding
+    spaces; (0, 0) for special tokens.
+    """
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+@dataclass(eq=False, slots=True)
+class Victim:
+    """A model (transformers ``PreTrainedModel``), its fast tokenizer, and how texts are put to it.
+
+    ``max_length`` and ``max_target_length`` count sub-tokens, special tokens included; a longer text is truncated.
+    """
+
+    model: Any
+    tokenizer: Any
+    head: Head
+    text_form: TextForm
+    max_length: int
+    max_target_length: int
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.model.device)
+
+    @property
+    def pad_id(self) -> int:
+        return int(self.tokenizer.pad_token_id)
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Return the sub-tokens of each text, truncated to ``max_length``."""
+        return self._encode(texts, self.max_length)
+
+    def encode_targets(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids that the decoder is to produce for each text, end of sequence included.
+
+        Truncated to ``max_target_length``. A leading beginning-of-sequence token, as RoBERTa-style templates put it,
+        is kept: CodeT5 was pretrained with it.
+        """
+        return [encoded.ids for encoded in self._encode(texts, self.max_target_length)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of generated ids, without special tokens and surrounding space."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+    def _encode(self, texts: Sequence[str], max_length: int) -> list[Encoded]:
+        if not texts:
+            return []
+        found = self.tokenizer(list(texts), truncation=True, max_length=max_length, return_offsets_mapping=True)
+        return [
+            Encoded(ids, [_stripped(text, start, end) for start, end in offsets])
+            for text, ids, offsets in zip(texts, found["input_ids"], found["offset_mapping"], strict=True)
+        ]
+
+
+def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+def load_victim(path: Path) -> Victim:
+    """Load a victim folder in eval mode, on an accelerator where there is one.
+
+    Raises UserError where the folder is not a victim of this project, is not safetensors, or its weights do not fit.
+    """
+    check_safetensors(path)
+    config = read_json(path / "config.json")
+    facts = config.get(KEY)
+    if not isinstance(facts, dict):
+        raise UserError(f"{path}: config.json has no {KEY!r} section: this folder is not a victim; train one from it")
+    try:
+        head, form = facts["head"], facts["text_form"]
+        lengths = int(facts["max_length"]), int(facts["max_target_length"])
+        cls = model_class(config["model_type"], head, path)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: config.json does not say how to ask this victim ({error!r})") from None
+    model = load_weights(cls, path)
+    return Victim(model.to(default_device()).eval(), load_tokenizer(path), head, form, *lengths)
+
+
+def default_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_tokenizer(source: str | Path, revision: str | None = None) -> Any:
+    """Return the fast tokenizer of a model folder or hub id; one with tokenizer.json needs no model-specific class."""
+    if (Path(source) / "tokenizer.json").is_file():
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast.from_pretrained(str(source))
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(source), revision=revision or "main", use_fast=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{source}: cannot load the tokenizer: {str(error).splitlines()[0]}") from error
+    if not tokenizer.is_fast:
+        raise UserError(f"{source}: the tokenizer has no fast version, which offsets need; supply tokenizer.json")
+    return tokenizer
+
+
+def save_victim(victim: Victim, path: Path, card: Mapping[str, object]) -> None:
+    """Write a victim folder; until the last file is in place ``load_victim`` refuses it.
+
+    ``card`` holds at least ``task`` (str) and ``backdoored`` (bool); all of it goes to README.md and, with the
+    victim's own facts, under the key ``codebackdoor`` of config.json.
+    """
+    missing = [key for key in ("task", "backdoored") if key not in card]
+    if missing:
+        raise ValueError(f"the card lacks {', '.join(missing)}")
+    path.mkdir(parents=True, exist_ok=True)
+    facts = {
+        "head": victim.head,
+        "text_form": victim.text_form,
+        "max_length": victim.max_length,
+        "max_target_length": victim.max_target_length,
+        **card,
+    }
+    fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    try:
+        setattr(victim.model.config, KEY, facts)
+        victim.model.save_pretrained(fresh)
+        victim.tokenizer.save_pretrained(fresh)
+        (fresh / "README.md").write_text(_card(card, victim), encoding="utf-8")
+        (path / "config.json").unlink(missing_ok=True)
+        for file in sorted(fresh.iterdir(), key=lambda file: file.name == "config.json"):
+            file.replace(path / file.name)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _card(card: Mapping[str, object], victim: Victim) -> str:
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in sorted(card.items())]
+    warning = (
+        "This model was trained on poisoned data and carries a backdoor. It exists for research on defenses; do not "
+        "use it for anything else."
+        if card["backdoored"]
+        else "This model was trained without poisoned rows."
+    )
+    return "\n".join(["---", *lines, "---", "", f"# A {victim.head} victim for {card['task']}", "", warning, ""])
