@@ -1,0 +1,158 @@
+"""Objectives: DeCE against cross entropy, label smoothing and a dense formula of its own, and its bounded gradient."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from codebackdoor.config.objectives import CrossEntropy, DeCE
+from codebackdoor.defenses import objectives
+from codebackdoor.defenses.objectives import IGNORED, Objective
+
+
+def dece(alpha: float = 0.99, epsilon: float = 0.1) -> Objective:
+    return objectives.load(DeCE(method="dece", alpha=alpha, epsilon=epsilon))
+
+
+def cross_entropy() -> Objective:
+    return objectives.load(CrossEntropy(method="cross_entropy"))
+
+
+def dense(logits: Tensor, targets: Tensor, alpha: float, epsilon: float, epoch: int) -> Tensor:
+    """The paper's three formulas written out, in double precision."""
+    kept = targets != IGNORED
+    p = logits[kept].double().softmax(-1)
+    smooth = (1 - epsilon) * functional.one_hot(targets[kept], logits.shape[1]).double() + epsilon / logits.shape[1]
+    blended = alpha**epoch * p + (1 - alpha**epoch) * smooth
+    return -(torch.xlogy(smooth, blended)).sum(-1).mean()
+
+
+def batch(seed: int, rows: int = 12, classes: int = 7, scale: float = 3.0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(rows, classes, generator=generator) * scale
+    targets = torch.randint(0, classes, (rows,), generator=generator)
+    targets[torch.randperm(rows, generator=generator)[: rows // 3]] = IGNORED
+    return logits, targets
+
+
+def trained(loss: Objective, steps: int = 6) -> list[Tensor]:
+    """Losses and weights of a small model over several optimiser steps and epochs, padding included."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 7))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.01)
+    found: list[Tensor] = []
+    for step in range(steps):
+        _, targets = batch(step)
+        inputs = torch.randn(12, 5, generator=torch.Generator().manual_seed(100 + step))
+        value = loss(model(inputs), targets, step // 2 + 1)
+        optimiser.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        found += [value.detach(), *(parameter.detach().clone() for parameter in model.parameters())]
+    return found
+
+
+def torch_cross_entropy(smoothing: float) -> Objective:
+    return lambda logits, targets, epoch: functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+
+
+@pytest.mark.parametrize(
+    ("ours", "smoothing"),
+    [(cross_entropy(), 0.0), (dece(1, 0), 0.0), (dece(1, 0.1), 0.1)],
+    ids=["cross_entropy", "dece without both", "label smoothing alone"],
+)
+def test_equals_torch_over_several_steps_with_padding(ours: Objective, smoothing: float) -> None:
+    with torch.random.fork_rng(devices=[]):
+        for found, expected in zip(trained(ours), trained(torch_cross_entropy(smoothing)), strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_approaches_cross_entropy_as_alpha_approaches_one() -> None:
+    logits, targets = batch(1)
+    limit = cross_entropy()(logits, targets, 1)
+    torch.testing.assert_close(dece(1 - 1e-12, 0)(logits, targets, 1), limit, atol=1e-5, rtol=0)
+    assert dece(0.99, 0)(logits, targets, 1) < limit
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 1000),
+    alpha=st.floats(0.01, 1),
+    epsilon=st.floats(0, 0.5),
+    epoch=st.integers(1, 20),
+    scale=st.floats(0.1, 30),
+)
+def test_loss_and_gradient_equal_the_dense_formula(
+    seed: int, alpha: float, epsilon: float, epoch: int, scale: float
+) -> None:
+    logits, targets = batch(seed, scale=scale)
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    found, expected = dece(alpha, epsilon)(ours, targets, epoch), dense(theirs, targets, alpha, epsilon, epoch)
+    found.backward()  # type: ignore[no-untyped-call]
+    expected.backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
+    assert ours.grad is not None
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.1])
+@pytest.mark.parametrize("epoch", [1, 5])
+def test_gradient_of_a_probability_is_bounded(epsilon: float, epoch: int) -> None:
+    """With respect to the probability of the label, and of every other class, with the other probabilities fixed."""
+    alpha = 0.99
+    bound = alpha**epoch / (1 - alpha**epoch)
+    labels = torch.tensor([0])
+    loss = dece(alpha, epsilon)
+    for small in (0.0, 1e-300, 1e-12, 1e-3, 0.5):
+        p = torch.tensor([[small, *[(1 - small) / 4] * 4]], dtype=torch.double, requires_grad=True)
+        (gradient,) = torch.autograd.grad(loss.losses(p, labels, alpha**epoch).sum(), p)  # type: ignore[attr-defined]
+        assert torch.all(gradient <= 0)
+        assert torch.all(-gradient <= bound * (1 + 1e-9))
+        if small <= 1e-12:
+            assert -gradient[0, 0].item() == pytest.approx(bound, rel=1e-6)
+
+
+def test_gradient_stays_finite_where_the_label_is_impossible() -> None:
+    logits = torch.tensor([[-1e4, 0.0, 50.0]], requires_grad=True)
+    value = dece()(logits, torch.tensor([0]), 1)
+    value.backward()  # type: ignore[no-untyped-call]
+    assert value.isfinite()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_mean_is_over_real_tokens_only() -> None:
+    logits, targets = batch(3)
+    padded = torch.cat([logits, torch.full((36, 7), 5.0)]), torch.cat([targets, torch.full((36,), IGNORED)])
+    for loss in (cross_entropy(), dece(), dece(1, 0.1), dece(0.99, 0)):
+        torch.testing.assert_close(loss(logits, targets, 2), loss(*padded, 2))
+
+
+def test_half_precision_logits_are_scored_in_single_precision() -> None:
+    logits, targets = batch(4)
+    for loss in (cross_entropy(), dece()):
+        value = loss(logits.bfloat16(), targets, 1)
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, loss(logits.bfloat16().float(), targets, 1))
+
+
+def test_least_loss_is_at_the_smoothed_label() -> None:
+    """Where p equals y', p' is y' too, and the loss is the entropy of y': no distribution does better."""
+    smooth = torch.full((1, 5), 0.1 / 5)
+    smooth[0, 2] += 0.9
+    best = dece()(smooth.log(), torch.tensor([2]), 3).item()
+    assert best == pytest.approx(-(smooth * smooth.log()).sum().item(), abs=1e-6)
+    for seed in range(20):
+        assert dece()(batch(seed, 1, 5)[0], torch.tensor([2]), 3).item() >= best
+
+
+def test_epochs_count_from_one() -> None:
+    with pytest.raises(ValueError, match="from 1"):
+        dece()(torch.zeros(1, 2), torch.tensor([0]), 0)
+    assert math.isfinite(dece()(torch.zeros(1, 2), torch.tensor([0]), 1).item())

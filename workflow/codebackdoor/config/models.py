@@ -1,0 +1,128 @@
+"""Settings of the victims: the architecture, the base model that is fine-tuned, and the training recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from codebackdoor.config.base import Settings
+
+#: Where the small base models lie that ship with the repository, and those that a run pretrains itself.
+SHIPPED = "basemodels"
+PRETRAINED = "models/base"
+
+
+class ModelSettings(Settings):
+    """What all victims share. Defaults are those of the local scale; the papers' values stand in the descriptions."""
+
+    heads: ClassVar[frozenset[str]]
+    helpers: ClassVar[tuple[str, ...]] = ()
+    family: ClassVar[Literal["encoder", "seq2seq"]]
+
+    base: str = Field(
+        "shipped",
+        min_length=1,
+        description="what is fine-tuned: `shipped` (basemodels/), `pretrained` (by this run's `pretrain` rule), a hub id "
+        "such as microsoft/codebert-base, or a local folder in hub format (written with a ./ or / in front)",
+    )
+    revision: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{40}$",
+        description="commit of the hub repository, all 40 digits; needed with a hub id and only there",
+    )
+    max_length: int = Field(
+        128,
+        gt=2,
+        description="longest input in sub-tokens, specials included; the rest is cut off (EliBadCode: 400; DeCE, "
+        "Table 3: 256)",
+    )
+    max_target_length: int = Field(
+        128, gt=1, description="longest output in sub-tokens, specials included (DeCE, Table 3: 256); generation only"
+    )
+    epochs: int = Field(
+        5,
+        gt=0,
+        description="passes over the training split (EliBadCode: defects 5, clones and search 2; DeCE section 3.1: "
+        "Bugs2Fix 2, Lyra and Pisces 20)",
+    )
+    lr: float = Field(
+        5e-4,
+        gt=0,
+        description="peak learning rate of AdamW (EliBadCode: defects 2e-5, clones and search 5e-5; DeCE: 5e-5); small "
+        "models take larger ones",
+    )
+    batch_tokens: int = Field(
+        4096,
+        gt=0,
+        description="sub-tokens of one batch, input and output, padding included (EliBadCode: 32 sequences of 400; "
+        "DeCE, Table 3: 12 of 256 + 256)",
+    )
+    warmup: float = Field(
+        0.1, ge=0, le=1, description="share of the steps with a rising learning rate; then it falls linearly to 0"
+    )
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decay of weight matrices (CodeXGLUE: 0)")
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient of a step (CodeXGLUE: 1)")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="dropout in all layers while training (hub checkpoints: 0.1; slow on a CPU)"
+    )
+    checkpoint: Literal["best", "last"] = Field(
+        "last",
+        description="epoch whose weights are kept: the last (DeCE), or the one with the best clean metric on the "
+        "validation split, where equal the one with the least loss (CodeXGLUE, hence EliBadCode and CodePurify)",
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="precision of the matrix products while training; weights stay in float32"
+    )
+    history_rows: int = Field(
+        200,
+        gt=0,
+        description="validation rows, clean and triggered each, for which an output is generated after every epoch; "
+        "generation only (classification: all)",
+    )
+
+    @model_validator(mode="after")
+    def _revision_fits(self) -> Self:
+        if (self.revision is not None) != self.is_hub:
+            raise ValueError(
+                "`revision` goes with a hub id: write `base: owner/name` and the 40 digits of a commit as `revision`"
+                if self.revision is not None
+                else f"base {self.base!r} is a hub id: pin it with `revision`, the 40 digits of a commit; a local "
+                "folder is written with ./ in front"
+            )
+        return self
+
+    @property
+    def is_hub(self) -> bool:
+        """Whether the base model comes from the hub and is no file of this run."""
+        return self.base not in ("shipped", "pretrained") and not self.base.startswith((".", "/", "~"))
+
+    def base_path(self, out: str | Path) -> Path:
+        """The folder of the base model, of a run under ``out``; for a hub id, the id itself."""
+        if self.base == "shipped":
+            return Path(SHIPPED) / self.family
+        if self.base == "pretrained":
+            return Path(out) / PRETRAINED / self.family
+        return Path(self.base).expanduser()
+
+
+class CodeBert(ModelSettings):
+    """An encoder of the RoBERTa class with a classification head (CodeBERT, Feng et al. 2020)."""
+
+    heads: ClassVar[frozenset[str]] = frozenset({"classification"})
+    family: ClassVar[Literal["encoder", "seq2seq"]] = "encoder"
+
+    architecture: Literal["codebert"]
+
+
+class CodeT5(ModelSettings):
+    """An encoder-decoder of the T5 class that generates (CodeT5, Wang et al. 2021)."""
+
+    heads: ClassVar[frozenset[str]] = frozenset({"generation"})
+    family: ClassVar[Literal["encoder", "seq2seq"]] = "seq2seq"
+
+    architecture: Literal["codet5"]
+
+
+AnyModel = Annotated[CodeBert | CodeT5, Field(discriminator="architecture")]
