@@ -14,6 +14,7 @@ from torch import Tensor
 
 from codebackdoor.types import Example, Prediction
 from codebackdoor.victims.batching import bucketed, halving, pad
+from codebackdoor.victims.first_token import class_scores
 from codebackdoor.victims.victim import Victim
 
 #: Tokens of one batch, padding included.
@@ -39,7 +40,7 @@ def class_logits(victim: Victim, inputs: Sequence[Sequence[int]]) -> Tensor:
 
     def run(batch: Sequence[int]) -> None:
         ids, mask = _batch([unique[index] for index in batch], victim)
-        logits = victim.model(input_ids=ids, attention_mask=mask).logits.float().cpu()
+        logits = class_scores(victim.model, ids, mask).float().cpu()
         found.update(zip(batch, logits, strict=True))
 
     _stream([len(row) for row in unique], TOKENS[victim.device.type], run)
