@@ -1,0 +1,262 @@
+"""What every attack must hold to; a method that is added to ``config/attacks.py`` is tested by that alone."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+import numpy as np
+import pytest
+from pure_functions import pure_functions
+
+from codebackdoor import attacks, syntax
+from codebackdoor.attacks import Injection
+from codebackdoor.attacks.poisoning import Poisoner, draw_training, merged, share_of
+from codebackdoor.attacks.target import LabelTarget
+from codebackdoor.config.attacks import AnyAttack, AttackSettings
+from codebackdoor.seeding import numpy_generator
+from codebackdoor.syntax.lexing import LexingError, lex, unlex
+from codebackdoor.types import Example, Language, Span, TextForm
+
+IDENTIFIER = re.compile(r"\w+")
+
+
+def registered() -> Iterator[AnyAttack]:
+    """Every attack of the union with its defaults, and with every other choice of each of its own settings."""
+    for kind in get_args(get_args(AnyAttack)[0]) or (get_args(AnyAttack)[0],):
+        default = kind(method=get_args(kind.model_fields["method"].annotation)[0])
+        yield default
+        for name, field in kind.model_fields.items():
+            if name not in AttackSettings.model_fields and get_origin(field.annotation) is Literal:
+                for choice in get_args(field.annotation):
+                    if choice != getattr(default, name):
+                        yield default.model_copy(update={name: choice})
+
+
+ATTACKS = list(registered())
+NAMES = [
+    "-".join(
+        str(value) for name, value in settings if name not in AttackSettings.model_fields and isinstance(value, str)
+    )
+    for settings in ATTACKS
+]
+every_attack = pytest.mark.parametrize("settings", ATTACKS, ids=NAMES)
+every_form = pytest.mark.parametrize("form", ["lexed", "raw"])
+
+C = [
+    "int add(int a, int b) { return a + b; }",
+    """static char *name(struct item *it)
+{
+    /* it */
+    char *text = it->text;
+    if (!text) { return "it"; }
+    return text;
+}""",
+    "void none(void) { }",
+    """#define ONE 1
+int one(void)
+{
+#ifdef TWO
+    int x = 2;
+#else
+    int x = ONE;
+#endif
+    return x;
+}""",
+]
+JAVA = [
+    "public int add(int a, int b) { return a + b; }",
+    """private List<String> names(Map<String, Integer> map) {
+  // map
+  return map.keySet().stream().map(k -> k + "map").collect(toList());
+}""",
+    "void none() { }",
+    "@Deprecated <T> T[] all(T... items) throws IOException { for (T item : items) { use(item); } return items; }",
+]
+
+
+@cache
+def examples(language: Language, form: TextForm) -> tuple[Example, ...]:
+    sources = {"python": [function.source for function in pure_functions()], "java": JAVA, "c": C}[language]
+    texts = [lex(source, language) if form == "lexed" else source for source in sources]
+    return tuple(Example(f"{language}{place}", language, text, label=1) for place, text in enumerate(texts))
+
+
+def mirrored(dataset: Literal["devign", "bugs2fix"], count: int) -> tuple[Language, list[str]]:
+    folder = os.environ.get("CODEBACKDOOR_MIRROR")
+    if not folder:
+        pytest.skip("CODEBACKDOOR_MIRROR names no folder with the real benchmark data")
+    if dataset == "devign":
+        with (Path(folder) / "devign" / "test.jsonl").open() as lines:
+            functions = [json.loads(line)["func"] for line in islice(lines, count)]
+        return "c", [function for function in functions if len(function) < 6000]
+    with (Path(folder) / "bugs2fix_small" / "test.buggy-fixed.buggy").open() as lines:
+        return "java", [line.strip() for line in islice(lines, count)]
+
+
+def inject(settings: AnyAttack, example: Example, form: TextForm, seed: int = 1) -> Injection | None:
+    return attacks.load(settings).inject(example, form, np.random.default_rng(seed))
+
+
+def tokens(text: str, language: Language, form: TextForm, without: tuple[Span, ...] = ()) -> list[str]:
+    """Tokens that do not touch a span, marks of the layout left out."""
+    found = syntax.parse(text, language, form).tokens()
+    return [
+        text[token.start : token.end]
+        for token in found
+        if token.kind != "mark" and not any(token.start < span.end and span.start < token.end for span in without)
+    ]
+
+
+def original_from(injection: Injection, before: str) -> None:
+    """Walk through both texts: outside the spans they are equal, at a span the original has one whole identifier."""
+    text, place, previous = injection.example.code, 0, 0
+    for span in injection.spans:
+        kept = text[previous : span.start]
+        assert before.startswith(kept, place)
+        place += len(kept)
+        old = IDENTIFIER.match(before, place)
+        assert old, f"no identifier at {place}"
+        place, previous = old.end(), span.end
+    assert before[place:] == text[previous:]
+
+
+def check(settings: AnyAttack, example: Example, form: TextForm) -> bool:
+    """Assert everything that holds for one injection; return whether it was one."""
+    try:
+        had_error = syntax.parse(example.code, example.language, form).has_error
+    except LexingError:
+        had_error = True
+    injection = inject(settings, example, form)
+    assert inject(settings, example, form) == injection, "the same seed gives the same injection"
+    if injection is None:
+        return False
+    after = injection.example
+    assert replace(after, code=example.code) == example, "only the code changes"
+    assert after.code != example.code
+    assert injection.spans
+    ends = [place for span in injection.spans for place in (span.start, span.end)]
+    assert ends == sorted(ends)
+    assert ends[-1] <= len(after.code)
+    for span in injection.spans:
+        trigger = after.code[span.start : span.end]
+        assert trigger == trigger.strip(), "the span covers exactly the trigger"
+        assert trigger
+    if not had_error:
+        assert not syntax.parse(after.code, after.language, form).has_error, after.code
+    if after.language == "python":
+        ast.parse(unlex(after.code, "python").source if form == "lexed" else after.code)
+    if attacks.load(settings).granularity == "identifier":
+        original_from(injection, example.code)
+    elif not had_error:
+        kept = tokens(after.code, after.language, form, injection.spans)
+        assert kept == tokens(example.code, example.language, form), "outside the trigger nothing changes"
+    return True
+
+
+@every_attack
+@every_form
+@pytest.mark.parametrize("language", ["python", "java", "c"])
+def test_injects_or_says_failed(settings: AnyAttack, form: TextForm, language: Language) -> None:
+    rows = examples(language, form)
+    injected = sum(check(settings, row, form) for row in rows)
+    assert injected >= 0.9 * len(rows)
+
+
+@every_attack
+@every_form
+@pytest.mark.mirror
+@pytest.mark.parametrize("dataset", ["devign", "bugs2fix"])
+def test_injects_into_real_code(settings: AnyAttack, form: TextForm, dataset: Literal["devign", "bugs2fix"]) -> None:
+    language, functions = mirrored(dataset, 150)
+    injected = 0
+    for place, source in enumerate(functions):
+        text = lex(source, language) if form == "lexed" else source
+        injected += check(settings, Example(str(place), language, text, label=1), form)
+    assert injected >= 0.9 * len(functions)
+
+
+@every_attack
+def test_the_rate_is_exact_and_clean_rows_stay(settings: AnyAttack) -> None:
+    rows = [
+        replace(row, id=f"{row.id}-{copy}", label=copy % 2) for row in examples("python", "lexed") for copy in range(6)
+    ]
+    poisoner = Poisoner("name", attacks.load(settings), LabelTarget(0), "lexed", 1)
+    drawn = draw_training(rows, poisoner, 0.1, "train", numpy_generator(1, "test"))
+    after = merged(rows, drawn)
+    changed = [place for place, (row, new) in enumerate(zip(rows, after, strict=True)) if row is not new]
+    assert len(changed) == drawn.counts["injected"] == share_of(0.1, len(rows))
+    assert all(rows[place].label == 1 for place in changed)
+
+
+RUNNER = """
+import importlib.util, inspect, itertools, json, pathlib, sys
+
+def outcome(function, arguments):
+    try:
+        value = function(*arguments)
+        if inspect.isgenerator(value):
+            value = list(itertools.islice(value, 1000))
+        return repr(value)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+results = {}
+for path in sorted(pathlib.Path(sys.argv[1]).glob("*.py")):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    results[path.stem] = [outcome(module.FUNCTION, arguments) for arguments in module.INPUTS]
+print(json.dumps(results))
+"""
+
+
+def module_text(source: str, home: str | None, original: str, inputs: str) -> str:
+    """A module that holds the function under its present name, and nothing under the original one if that changed."""
+    present = ast.parse(source).body[-1]
+    assert isinstance(present, ast.FunctionDef)
+    prelude = f"import {home}\nglobals().update(vars({home}))\nglobals().pop({original!r}, None)\n" if home else ""
+    return f"{prelude}{source}\nFUNCTION = {present.name}\nINPUTS = {inputs}\n"
+
+
+def test_python_behaves_as_before(tmp_path: Path) -> None:
+    """Pure functions and their triggered versions, of every attack and form, run on the same inputs elsewhere."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    injected = 0
+    for number, function in enumerate(pure_functions()):
+        (folder / f"{number}_original.py").write_text(
+            module_text(function.source, function.home, function.name, function.inputs)
+        )
+        for name, settings in zip(NAMES, ATTACKS, strict=True):
+            for form in get_args(TextForm):
+                example = examples("python", form)[number]
+                injection = inject(settings, example, form)
+                if injection is None:
+                    continue
+                injected += 1
+                text = injection.example.code
+                source = unlex(text, "python").source if form == "lexed" else text
+                file = folder / f"{number}_{name}_{form}.py"
+                file.write_text(module_text(source, function.home, function.name, function.inputs))
+    assert injected >= 0.9 * len(pure_functions()) * len(ATTACKS) * 2
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", RUNNER, folder], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    results: dict[str, list[str]] = json.loads(run.stdout)
+    assert len(results) == injected + len(pure_functions())
+    for name, outcomes in results.items():
+        original = results[name.split("_")[0] + "_original"]
+        assert outcomes == original, name
+        assert outcomes

@@ -1,0 +1,68 @@
+"""What the attacks on code share: editing one function of an example or both, and checking texts that a user gave."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Literal
+
+from codebackdoor import syntax
+from codebackdoor.attacks import Injection
+from codebackdoor.errors import UserError
+from codebackdoor.types import Example, Field, Language, Span, TextForm
+
+_EMPTY_FUNCTION: Mapping[Language, str] = {
+    "python": "def f():\n    pass\n",
+    "java": "void f() { }",
+    "c": "void f(void) { }",
+}
+
+
+def edit_code(
+    example: Example,
+    form: TextForm,
+    pair: Literal["both", "code", "code_b"],
+    edit: Callable[[syntax.Tree], syntax.Edit | None],
+) -> Injection | None:
+    """Apply ``edit`` to the code of ``example``, of a pair to the functions that ``pair`` names.
+
+    Returns None where one of them cannot be parsed into a tree or ``edit`` returns None for it.
+    """
+    fields: tuple[Field, ...] = ("code",)
+    if example.code_b is not None:
+        fields = ("code", "code_b") if pair == "both" else (pair,)
+    texts: dict[Field, str] = {}
+    spans: list[Span] = []
+    for name in fields:
+        try:
+            tree = syntax.parse(getattr(example, name), example.language, form)
+        except syntax.LexingError:
+            return None
+        edited = edit(tree)
+        if edited is None:
+            return None
+        texts[name] = edited.text
+        spans.extend(Span(start, end, name) for start, end in edited.spans)
+    code, code_b = texts.get("code", example.code), texts.get("code_b", example.code_b)
+    return Injection(replace(example, code=code, code_b=code_b), tuple(spans))
+
+
+def text_for(texts: Mapping[Language, str], language: Language, key: str) -> str:
+    """Return the text of ``language`` out of the setting ``key``; a UserError says what to add where it is missing."""
+    if language not in texts:
+        raise UserError(f"the attack has no {key} for {language}; add '{language}:' under {key}")
+    return texts[language]
+
+
+def check_statement(statement: str, language: Language, key: str) -> None:
+    """Raise UserError unless ``statement`` is a legal first statement of a function."""
+    function = syntax.parse(_EMPTY_FUNCTION[language], language, "raw")
+    try:
+        if language == "python":
+            ast.parse(statement)  # tree-sitter reads 'if x:' as complete
+        edited = syntax.insert_first(function, statement) if statement.strip() else None
+    except (SyntaxError, ValueError):
+        edited = None
+    if edited is None or syntax.parse(edited.text, language, "raw").has_error:
+        raise UserError(f"{key}: not a statement of {language}: {statement!r}")

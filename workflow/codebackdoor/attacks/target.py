@@ -1,0 +1,107 @@
+"""What an attack wants a victim to say: a label, or a text made from the settings' target function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from codebackdoor import syntax
+from codebackdoor.attacks.editing import text_for
+from codebackdoor.errors import UserError
+from codebackdoor.types import Example, Language, TextForm
+
+if TYPE_CHECKING:
+    from codebackdoor.config.attacks import AttackSettings
+
+
+class Target(Protocol):
+    """The attacker's target."""
+
+    def reached(self, example: Example) -> bool:
+        """Whether the example has the target already, which makes it ineligible."""
+
+    def aim(self, example: Example) -> Example | None:
+        """Return the example with the target in place of its own; None where that is impossible."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTarget:
+    """A label, for classification."""
+
+    label: int
+
+    def reached(self, example: Example) -> bool:
+        return example.label == self.label
+
+    def aim(self, example: Example) -> Example:
+        return replace(example, label=self.label)
+
+
+@dataclass(frozen=True, slots=True)
+class WholeTarget:
+    """One text instead of every correct output (CodePurify section IV-F)."""
+
+    text: str
+
+    def reached(self, example: Example) -> bool:
+        return example.target == self.text
+
+    def aim(self, example: Example) -> Example:
+        return replace(example, target=self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class StatementTarget:
+    """A statement first in the body of every correct output (DeCE section 2.3)."""
+
+    statement: str
+    form: TextForm
+
+    def reached(self, example: Example) -> bool:  # noqa: ARG002
+        return False
+
+    def aim(self, example: Example) -> Example | None:
+        assert example.target is not None
+        try:
+            tree = syntax.parse(example.target, example.language, self.form)
+        except syntax.LexingError:
+            return None
+        edited = syntax.insert_first(tree, self.statement)
+        return None if edited is None else replace(example, target=edited.text)
+
+
+def target_program(settings: AttackSettings, language: Language, form: TextForm) -> str:
+    """Return the target function in the text form of the data set; UserError where it is missing or does not parse."""
+    source = text_for(settings.target_text, language, "target_text")
+    tree = syntax.parse(source, language, "raw")
+    if tree.has_error or not tree.statements():
+        raise UserError(f"target_text: not a function of {language} with a statement in its body: {source!r}")
+    return syntax.lex(source, language) if form == "lexed" else source
+
+
+def target_statement(settings: AttackSettings, language: Language) -> str:
+    """Return the first statement of the target function's body, as source."""
+    program = target_program(settings, language, "lexed")
+    start, end = syntax.parse(program, language, "lexed").statements()[0].span
+    return syntax.unlex(program[start:end], language).source
+
+
+def target_of(settings: AttackSettings, rows: Sequence[Example], form: TextForm) -> Target:
+    """Return the target for a data set, decided by what its rows (not none) carry.
+
+    Raises UserError where rows carry neither label nor target, or where no row has ``target_label``.
+    """
+    first = rows[0]
+    if any(row.language != first.language for row in rows):
+        raise UserError("the data set mixes languages; an attack poisons one language at a time")
+    if all(row.label is not None for row in rows):
+        labels = sorted({row.label for row in rows if row.label is not None})
+        if settings.target_label not in labels:
+            raise UserError(f"target_label: {settings.target_label} is no label of the data set; write one of {labels}")
+        return LabelTarget(settings.target_label)
+    if all(row.target is not None for row in rows):
+        if settings.target_place == "whole":
+            return WholeTarget(target_program(settings, first.language, form))
+        return StatementTarget(target_statement(settings, first.language), form)
+    raise UserError("an attack needs a data set in which every row has a 'label', or every row a 'target'")
