@@ -1,0 +1,58 @@
+# `make` alone says what there is. Every target makes its environment (.env) first; a second call reuses it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run plan test lint pretrain clean pins schema
+
+CONFIG ?=
+PYTHON ?= $(shell for one in python3 python3.12 python3.11; do \
+  $$one -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$one && break; done)
+
+ENV := .env
+STAMP := $(ENV)/.complete
+export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
+SNAKEMAKE := snakemake --profile profiles/default $(if $(CONFIG),--configfile $(CONFIG))
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  CONFIG=configs/NAME.yaml lays another configuration over config.yaml (run, plan)"
+
+$(STAMP): envs/requirements.txt pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then echo "codebackdoor needs Python 3.11 or 3.12: install one, or name it with make PYTHON=/path/to/python3.12" >&2; exit 1; fi
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)) and "codebackdoor needs Python 3.11 or 3.12, and $(PYTHON) is " + sys.version.split()[0] + ": name another with make PYTHON=/path/to/python3.12")'
+	rm -rf $(ENV)
+	$(PYTHON) -m venv $(ENV)
+	$(ENV)/bin/pip install --quiet --requirement envs/requirements.txt
+	$(ENV)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: $(STAMP)  ## the whole study: downloads, trains, attacks, defends, and ends with the report
+	$(SNAKEMAKE)
+	codebackdoor report $(addprefix --config ,config.yaml $(CONFIG))
+
+plan: $(STAMP)  ## what `make run` would do: jobs, rough time, disk
+	@$(SNAKEMAKE) --dry-run --quiet | codebackdoor plan
+
+test: lint  ## every check: style, types, workflow, schema, tests
+	pytest
+
+lint: $(STAMP)
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check Snakefile rules
+	snakemake --lint
+	codebackdoor schema --check schemas
+
+schema: $(STAMP)  ## write schemas/ anew from the settings' classes
+	codebackdoor schema schemas
+
+pretrain: $(STAMP)  ## the base models from the corpus, into {out}/models/base (hours; they ship in basemodels/)
+	$(SNAKEMAKE) pretrain
+
+clean:  ## remove the results and the environment, keep the sources
+	rm -rf runs $(ENV) .snakemake .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+pins: $(STAMP)  ## resolve envs/requirements*.in anew into envs/requirements.txt
+	python envs/pin.py

@@ -1,0 +1,45 @@
+from snakemake.utils import min_version
+
+from codebackdoor.config.loading import validate
+from codebackdoor.config.scenario import CONSTRAINTS
+from codebackdoor.corpora.archives import archive
+from codebackdoor.dag import SOME, Dag, model_files
+from codebackdoor.errors import UserError
+
+min_version("9.6")
+
+
+configfile: "config.yaml"
+
+
+try:
+    dag = Dag(validate(config))
+except UserError as error:
+    raise WorkflowError(str(error))
+
+
+wildcard_constraints:
+    **CONSTRAINTS,
+    archive=r"[a-z0-9_.-]+",
+    family="encoder|seq2seq|causal",
+
+
+include: "rules/data.smk"
+include: "rules/poison.smk"
+include: "rules/train.smk"
+include: "rules/defend.smk"
+include: "rules/evaluate.smk"
+include: "rules/collect.smk"
+include: "rules/report.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        dag.targets(),
+    message:
+        "Every table and figure of every experiment is made."

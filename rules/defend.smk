@@ -1,0 +1,84 @@
+# Defenses of an already trained victim: edited weights, or rewritten inputs.
+
+
+rule eliminate:
+    input:
+        unpack(dag.eliminate_inputs),
+    output:
+        multiext(
+            f"{dag.victim}/",
+            *model_files("README.md", "elimination.json", "provenance.json"),
+        ),
+    log:
+        f"{dag.logs}/eliminate/{dag.victim_path}.log",
+    benchmark:
+        f"{dag.benchmarks}/eliminate/{dag.victim_path}.tsv"
+    wildcard_constraints:
+        elimination=SOME,
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=dag.mem_mb,
+        runtime=dag.runtime,
+        gpu=dag.gpu,
+    params:
+        settings=lambda w: dag.settings("elimination", w.elimination),
+        dataset=lambda w: dag.settings("dataset", w.dataset),
+        helpers=lambda w: dag.helpers("elimination", w.elimination),
+        victim=lambda w, input: dag.folder(input.victim),
+        code=lambda w: dag.code("eliminate", elimination=w.elimination),
+        out=lambda w, output: dag.folder(output),
+    message:
+        "Clean {wildcards.model} ({wildcards.dataset}, {wildcards.attack}-{wildcards.rate}) by {wildcards.elimination}."
+    shell:
+        "codebackdoor eliminate --settings {params.settings:q} --dataset {params.dataset:q} --victim {params.victim:q}"
+        " --clean {input.clean:q} {params.helpers:q} --out {params.out:q} --seed {wildcards.seed}"
+        " --threads {threads} > {log:q} 2>&1"
+
+
+# One job rewrites all test sets of a scenario. A poisoned victim reads the clean one and its own triggered one, a
+# benign victim those of every attack on its data set, so that each kind of victim has a rule of its own.
+for kind in dag.kinds_of_victims():
+
+    rule:
+        name:
+            f"purify{kind.suffix}"
+        input:
+            unpack(dag.purify_inputs),
+        output:
+            multiext(
+                f"{dag.results}/",
+                *kind.files("predictions", "purified"),
+                "provenance.json",
+            ),
+        log:
+            f"{dag.logs}/purify/{dag.results_path}.log",
+        benchmark:
+            f"{dag.benchmarks}/purify/{dag.results_path}.tsv"
+        wildcard_constraints:
+            purification=SOME,
+            dataset=kind.dataset,
+            attack=kind.attack,
+        conda:
+            "../envs/environment.yaml"
+        threads: 1
+        resources:
+            mem_mb=dag.mem_mb,
+            runtime=dag.runtime,
+            gpu=dag.gpu,
+        params:
+            settings=lambda w: dag.settings("purification", w.purification),
+            dataset=lambda w: dag.settings("dataset", w.dataset),
+            testsets=dag.testset_options,
+            helpers=lambda w: dag.helpers("purification", w.purification),
+            victim=lambda w, input: dag.folder(input.victim),
+            code=lambda w: dag.code("purify", purification=w.purification),
+            out=lambda w, output: dag.folder(output),
+        message:
+            "Purify inputs of {wildcards.model} ({wildcards.dataset}, {wildcards.attack}-{wildcards.rate}) by"
+            " {wildcards.purification}."
+        shell:
+            "codebackdoor purify --settings {params.settings:q} --dataset {params.dataset:q}"
+            " --victim {params.victim:q} --valid {input.valid:q} {params.testsets:q} {params.helpers:q}"
+            " --out {params.out:q} --seed {wildcards.seed} --threads {threads} > {log:q} 2>&1"

@@ -1,0 +1,67 @@
+# Predictions, and every metric from them.
+
+
+for kind in dag.kinds_of_victims():
+
+    rule:
+        name:
+            f"predict{kind.suffix}"
+        input:
+            unpack(dag.predict_inputs),
+        output:
+            multiext(f"{dag.predicted}/", *kind.files("predictions"), "provenance.json"),
+        log:
+            f"{dag.logs}/predict/{dag.victim_path}.log",
+        benchmark:
+            f"{dag.benchmarks}/predict/{dag.victim_path}.tsv"
+        wildcard_constraints:
+            dataset=kind.dataset,
+            attack=kind.attack,
+        conda:
+            "../envs/environment.yaml"
+        threads: 1
+        resources:
+            mem_mb=dag.mem_mb,
+            runtime=dag.runtime,
+            gpu=dag.gpu,
+        params:
+            testsets=dag.testset_options,
+            victim=lambda w, input: dag.folder(input.victim),
+            code=dag.code("predict"),
+            out=lambda w, output: dag.folder(output),
+        message:
+            "Predict with {wildcards.model} ({wildcards.dataset}, {wildcards.attack}-{wildcards.rate},"
+            " {wildcards.objective}, {wildcards.elimination})."
+        shell:
+            "codebackdoor predict --victim {params.victim:q} {params.testsets:q} --out {params.out:q}"
+            " --seed {wildcards.seed} --threads {threads} > {log:q} 2>&1"
+
+
+rule score:
+    input:
+        unpack(dag.score_inputs),
+    output:
+        f"{dag.results}/metrics.json",
+    log:
+        f"{dag.logs}/score/{dag.results_path}.log",
+    benchmark:
+        f"{dag.benchmarks}/score/{dag.results_path}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=20,
+        gpu=0,
+    params:
+        dataset=lambda w: dag.settings("dataset", w.dataset),
+        references=dag.reference_options,
+        attacks=dag.attack_options,
+        code=lambda w: dag.code("score", dataset=w.dataset),
+        out=lambda w, output: dag.folder(output),
+    message:
+        "Score {wildcards.dataset}, {wildcards.model}, {wildcards.attack}-{wildcards.rate}, {wildcards.objective},"
+        " {wildcards.elimination}, {wildcards.purification}."
+    shell:
+        "codebackdoor score --dataset {params.dataset:q} {params.references:q} --predictions {params.out:q}"
+        " {params.attacks:q} --out {params.out:q} --seed {wildcards.seed} > {log:q} 2>&1"

@@ -1,0 +1,93 @@
+# Victims, and the base models that they start from.
+
+
+rule tokenizer:
+    input:
+        f"{dag.out}/corpus/corpus.jsonl",
+    output:
+        f"{dag.out}/models/base/tokenizer.json",
+    log:
+        f"{dag.logs}/tokenizer.log",
+    benchmark:
+        f"{dag.benchmarks}/tokenizer.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+        gpu=0,
+    params:
+        size=dag.vocabulary(),
+        code=dag.code("tokenizer"),
+    message:
+        "Train the byte-level BPE of the base models."
+    shell:
+        "codebackdoor tokenizer --corpus {input:q} --size {params.size} --out {output:q} > {log:q} 2>&1"
+
+
+rule pretrain:
+    input:
+        corpus=f"{dag.out}/corpus/corpus.jsonl",
+        tokenizer=f"{dag.out}/models/base/tokenizer.json",
+    output:
+        multiext(
+            f"{dag.out}/models/base/{{family}}/",
+            *model_files("README.md", "recipe.json"),
+        ),
+    log:
+        f"{dag.logs}/pretrain/{{family}}.log",
+    benchmark:
+        f"{dag.benchmarks}/pretrain/{{family}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=360,
+        gpu=0,
+    params:
+        settings=lambda w: dag.pretraining(w),
+        code=dag.code("pretrain"),
+        out=lambda w, output: dag.folder(output),
+    message:
+        "Pretrain the {wildcards.family} base model."
+    shell:
+        "codebackdoor pretrain {wildcards.family} --settings {params.settings:q} --corpus {input.corpus:q}"
+        " --tokenizer {input.tokenizer:q} --out {params.out:q} --threads {threads} > {log:q} 2>&1"
+
+
+rule train:
+    input:
+        unpack(dag.train_inputs),
+    output:
+        multiext(
+            f"{dag.trained}/",
+            *model_files("README.md", "history.json", "provenance.json"),
+        ),
+    log:
+        f"{dag.logs}/train/{dag.trained_path}.log",
+    benchmark:
+        f"{dag.benchmarks}/train/{dag.trained_path}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=dag.mem_mb,
+        runtime=dag.runtime,
+        gpu=dag.gpu,
+    params:
+        model=lambda w: dag.settings("model", w.model),
+        dataset=lambda w: dag.settings("dataset", w.dataset),
+        objective=lambda w: dag.settings("objective", w.objective),
+        triggered=dag.triggered_valid,
+        base=dag.base,
+        code=lambda w: dag.code("train", dataset=w.dataset, objective=w.objective),
+        out=lambda w, output: dag.folder(output),
+    message:
+        "Train {wildcards.model} on {wildcards.dataset} with {wildcards.attack}-{wildcards.rate} by {wildcards.objective},"
+        " seed {wildcards.seed}."
+    shell:
+        "codebackdoor train --model {params.model:q} --dataset {params.dataset:q} --objective {params.objective:q}"
+        " --train {input.train:q} --valid {input.valid:q} {params.triggered:q} --base {params.base:q}"
+        " --out {params.out:q} --seed {wildcards.seed} --threads {threads} > {log:q} 2>&1"

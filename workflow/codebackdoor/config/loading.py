@@ -1,0 +1,166 @@
+"""From YAML to a checked configuration; what is wrong is said with its full dotted path and the nearest valid name."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from codebackdoor.config.study import Config
+from codebackdoor.errors import UserError, nearest
+
+T = TypeVar("T")
+
+
+def load(paths: Sequence[Path]) -> Config:
+    """Read YAML files, each laid over the ones before it, and check the result; UserError says what is wrong."""
+    merged: dict[str, Any] = {}
+    for path in paths:
+        merged = merge(merged, read_yaml(path))
+    return validate(merged)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: expected sections such as 'datasets:' and 'experiments:'")
+    return found
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay ``over`` on ``base``: mappings are merged key by key, everything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def validate(raw: Mapping[str, Any]) -> Config:
+    """Check a merged configuration; an entry of a section that is null (``name: null``) is taken out."""
+    kept = {
+        key: {name: one for name, one in section.items() if one is not None} if isinstance(section, dict) else section
+        for key, section in raw.items()
+    }
+    try:
+        return Config.model_validate(kept)
+    except ValidationError as error:
+        raise UserError(explain(error, Config)) from None
+
+
+def parse(kind: Any, text: str, what: str) -> Any:
+    """Read settings of ``kind`` (a model or a union of models) from JSON, as the rules pass them on."""
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        raise UserError(f"{what}: {explain(error, kind)}") from None
+
+
+def explain(error: ValidationError, root: Any) -> str:
+    """One line for each thing that is wrong."""
+    return "\n".join(dict.fromkeys(_explain(detail, root) for detail in error.errors(include_url=False)))
+
+
+def _explain(detail: Mapping[str, Any], root: Any) -> str:
+    path, model = _follow(root, detail["loc"])
+    where = ".".join(path) or "configuration"
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"unknown key {where}{_nearest_key(path, model, root)}"
+    if kind == "union_tag_invalid":
+        key = context["discriminator"].strip("'")
+        known = [name.strip(" '") for name in context["expected_tags"].split(",")]
+        return f"{where}: unknown {key} {context['tag']!r}{nearest(str(context['tag']), known)}"
+    if kind == "union_tag_not_found":
+        return f"{where}: say which one it is with {context['discriminator']}"
+    if kind == "missing":
+        return f"{where}: missing"
+    if kind == "value_error":
+        text = str(detail["msg"]).removeprefix("Value error, ")
+        return f"{where}: {text}" if path else text
+    return f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}, not {detail['input']!r}"
+
+
+def _nearest_key(path: Sequence[str], model: type[BaseModel] | None, root: Any) -> str:
+    """The nearest valid key: a sibling first, else one from anywhere, with its full dotted path."""
+    parent, wrong = path[:-1], path[-1]
+    siblings = sorted(model.model_fields) if model is not None else []
+    close = difflib.get_close_matches(wrong, siblings, n=1)
+    if close:
+        return f"; did you mean {'.'.join((*parent, close[0]))}?"
+    elsewhere = dict(_keys(root, ()))
+    far = difflib.get_close_matches(wrong, list(elsewhere), n=1, cutoff=0.8)
+    if far:
+        return f"; did you mean {elsewhere[far[0]]}?"
+    return f"; valid there: {', '.join(siblings)}" if siblings else ""
+
+
+def _keys(kind: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Every key below ``kind`` and its dotted path; the name of a variant is written ``<name>``, deepest first."""
+    for model in _models(kind):
+        for name, field in model.model_fields.items():
+            below = field.annotation
+            yield from _keys(below, (*path, name, *(["<name>"] if _origin(below) is dict else [])))
+            yield name, ".".join((*path, name))
+
+
+def _models(kind: Any) -> Iterator[type[BaseModel]]:
+    """The models in a type: itself, the members of a union, the values of a mapping, the items of a sequence."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    for argument in get_args(kind):
+        yield from _models(argument)
+
+
+def _origin(kind: Any) -> Any:
+    return get_origin(kind)
+
+
+def _follow(root: Any, loc: Sequence[str | int]) -> tuple[tuple[str, ...], type[BaseModel] | None]:
+    """Return the dotted path as the user wrote it (without tags of unions) and the model that holds its last key."""
+    path: list[str] = []
+    kind, holder = root, None
+    for part in loc:
+        models = list(_models(kind))
+        origin = _origin(_bare(kind))
+        if origin in (dict, tuple, list):
+            arguments = [one for one in get_args(_bare(kind)) if one is not ...]
+            kind = arguments[-1]
+            path.append(str(part))
+        elif len(models) > 1 and (tagged := [model for model in models if part in _tags(model)]):
+            kind = tagged[0]
+        else:
+            holder = models[0] if models else None
+            field = holder.model_fields.get(str(part)) if holder is not None else None
+            kind = field.annotation if field is not None else None
+            path.append(str(part))
+    return tuple(path), holder
+
+
+def _bare(kind: Any) -> Any:
+    """``kind`` without ``Annotated`` and ``| None``."""
+    if hasattr(kind, "__metadata__"):
+        return _bare(get_args(kind)[0])
+    if get_origin(kind) in (Union, types.UnionType):
+        rest = [one for one in get_args(kind) if one is not type(None)]
+        return _bare(rest[0]) if len(rest) == 1 else kind
+    return kind
+
+
+def _tags(model: type[BaseModel]) -> tuple[str, ...]:
+    """The values of the field that tells a union's members apart."""
+    for name in ("method", "task", "architecture"):
+        field = model.model_fields.get(name)
+        if field is not None:
+            return tuple(str(one) for one in get_args(field.annotation))
+    return ()

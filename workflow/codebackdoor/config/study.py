@@ -1,0 +1,154 @@
+"""The whole configuration: the variants of every kind, declared once, and the experiments that cross them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, model_validator
+
+from codebackdoor.config.attacks import AnyAttack
+from codebackdoor.config.base import Settings
+from codebackdoor.config.datasets import AnyDataset
+from codebackdoor.config.eliminations import AnyElimination
+from codebackdoor.config.experiments import Experiment, scenarios
+from codebackdoor.config.models import AnyModel
+from codebackdoor.config.objectives import AnyObjective
+from codebackdoor.config.pretraining import Family, Pretraining
+from codebackdoor.config.purifications import AnyPurification
+from codebackdoor.config.scenario import NAME, NONE, Scenario
+from codebackdoor.errors import nearest
+
+Name = Annotated[str, Field(pattern=rf"^{NAME}$")]
+Seed = Annotated[int, Field(ge=0)]
+
+#: Section of the configuration by the wildcard that names one of its variants.
+SECTIONS = {
+    "dataset": "datasets",
+    "model": "models",
+    "attack": "attacks",
+    "filtering": "filterings",
+    "objective": "objectives",
+    "elimination": "eliminations",
+    "purification": "purifications",
+}
+
+
+class Corpus(Settings):
+    """Where the local data sets' functions come from."""
+
+    archives: tuple[str, ...] = Field(
+        min_length=1, description="pinned distributions as package-version, see `codebackdoor fetch --list`"
+    )
+
+
+class Config(BaseModel):
+    """One study. Every name in a path under ``out`` is a variant that is declared here, once."""
+
+    model_config = Settings.model_config
+
+    out: str = Field("runs/local", min_length=1, description="folder of everything that the run makes")
+    seeds: tuple[Seed, ...] = Field(
+        (1,), min_length=1, description="seeds of poisoning, training and defense, for grids that name none of their own"
+    )
+    mirror: str | None = Field(
+        None, description="folder that every download looks into first (null: package index and hub only)"
+    )
+    corpus: Corpus | None = Field(None, description="archives that are mined (needed by data sets of source pypi)")
+    tokenizer: str | None = Field(
+        None, description="tokenizer.json by which data sets count sub-tokens (null: they count the lexer's tokens)"
+    )
+    helpers: dict[Name, str] = Field(
+        {}, description="model folder of each helper that a defense asks for: infiller, language_model"
+    )
+    pretraining: dict[Family, Pretraining] = Field({}, description="recipes of the local base models")
+    datasets: dict[Name, AnyDataset] = Field(min_length=1, description="data sets, by the name of the variant")
+    models: dict[Name, AnyModel] = Field(min_length=1, description="victims, by the name of the variant")
+    attacks: dict[Name, AnyAttack] = Field({}, description="attacks, by the name of the variant")
+    filterings: dict[Name, Any] = Field({}, max_length=0, description="no method of this kind is there yet")
+    objectives: dict[Name, AnyObjective] = Field(
+        min_length=1, description="training losses; cross_entropy is the undefended one and must be there"
+    )
+    eliminations: dict[Name, AnyElimination] = Field({}, description="defenses that edit a trained victim")
+    purifications: dict[Name, AnyPurification] = Field({}, description="defenses that rewrite test inputs")
+    experiments: dict[Name, Experiment] = Field(min_length=1, description="what is reproduced, by name")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seeded(cls, raw: Any) -> Any:
+        """Give the study's seeds to every grid that names none."""
+        if not isinstance(raw, Mapping) or not isinstance(raw.get("experiments"), Mapping):
+            return raw
+        seeds = raw.get("seeds", cls.model_fields["seeds"].default)
+        return {**raw, "experiments": {name: _with_seeds(one, seeds) for name, one in raw["experiments"].items()}}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        problems = list(dict.fromkeys((*self._undeclared(), *self._reserved())))
+        if not problems:
+            problems = list(dict.fromkeys(self._unfit()))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _reserved(self) -> Iterator[str]:
+        for section in SECTIONS.values():
+            if NONE in getattr(self, section):
+                raise ValueError(f"{section}.{NONE}: this name means that nothing of the kind is used; choose another")
+        if "clean" in self.attacks:
+            yield "attacks.clean: this name belongs to the test set without a trigger; choose another"
+        if "cross_entropy" not in self.objectives:
+            yield "objectives.cross_entropy is missing: it is the undefended objective of every scenario"
+
+    def _undeclared(self) -> Iterator[str]:
+        """References to variants that no section declares."""
+        for name, experiment in self.experiments.items():
+            for index, grid in enumerate(experiment.grid):
+                for section in SECTIONS.values():
+                    for variant in getattr(grid, section):
+                        yield from self._missing(section, variant, f"experiments.{name}.grid.{index}.{section}")
+            for index, dash in enumerate(experiment.dashes):
+                for kind, variant in dash.model_dump(exclude_none=True).items():
+                    yield from self._missing(SECTIONS[kind], variant, f"experiments.{name}.dashes.{index}.{kind}")
+            for index, paper in enumerate(experiment.paper):
+                for variant in paper.attacks:
+                    yield from self._missing("attacks", variant, f"experiments.{name}.paper.{index}.attacks")
+
+    def _missing(self, section: str, variant: str, where: str) -> Iterator[str]:
+        declared = getattr(self, section)
+        if variant not in declared and not (variant == NONE and section not in ("datasets", "models", "objectives")):
+            yield f"{where}: {variant!r} is not declared under {section}{nearest(variant, declared)}"
+
+    def _unfit(self) -> Iterator[str]:
+        """Scenarios of which one part cannot work with another."""
+        for name, experiment in self.experiments.items():
+            for scenario in scenarios(experiment):
+                yield from (f"experiments.{name}: {reason}" for reason in self.unfit(scenario))
+
+    def unfit(self, scenario: Scenario) -> Iterator[str]:
+        """Say why the scenario's variants cannot be combined; nothing where they can."""
+        dataset = self.datasets[scenario.dataset]
+        for kind in ("model", "elimination", "purification"):
+            variant = getattr(scenario, kind)
+            if variant == NONE:
+                continue
+            settings = getattr(self, SECTIONS[kind])[variant]
+            if dataset.head not in settings.fits:
+                yield (
+                    f"{kind} {variant!r} does {' and '.join(sorted(settings.fits))}, but {scenario.dataset!r} is a "
+                    f"{dataset.head} data set; take the pair out of the grid, or list it under dashes"
+                )
+            for helper in settings.helpers:
+                if helper not in self.helpers:
+                    yield f"{kind} {variant!r} needs helpers.{helper}: name the folder of a model{nearest(helper, self.helpers)}"
+
+    def scenarios(self) -> list[Scenario]:
+        """Every scenario of every experiment, each once."""
+        return list(dict.fromkeys(s for experiment in self.experiments.values() for s in scenarios(experiment)))
+
+
+def _with_seeds(experiment: Any, seeds: Any) -> Any:
+    if not isinstance(experiment, Mapping) or not isinstance(experiment.get("grid"), list | tuple):
+        return experiment
+    grids = [{"seeds": seeds, **grid} if isinstance(grid, Mapping) else grid for grid in experiment["grid"]]
+    return {**experiment, "grid": grids}

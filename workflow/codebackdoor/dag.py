@@ -1,0 +1,296 @@
+"""What the rules ask of the configuration: settings as JSON, fingerprints of code, inputs of each stage.
+
+The Snakefile makes one ``Dag``; its methods are the input and parameter functions of ``rules/*.smk``, which therefore
+hold no logic of their own. A method takes Snakemake's wildcards, of which it reads attributes only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from codebackdoor import fingerprint
+from codebackdoor.config.base import Settings
+from codebackdoor.config.experiments import CLEAN
+from codebackdoor.config.scenario import CONSTRAINTS, NONE, POISON, RESULTS, VICTIM
+from codebackdoor.config.study import SECTIONS, Config
+from codebackdoor.corpora.archives import ARCHIVES
+from codebackdoor.errors import UserError, nearest
+
+#: Python package of the modules of each kind.
+MODULES = {
+    "dataset": "tasks",
+    "attack": "attacks",
+    "filtering": "defenses.filtering",
+    "objective": "defenses.objectives",
+    "elimination": "defenses.elimination",
+    "purification": "defenses.purification",
+}
+#: Module of the stage function of each rule.
+STAGES = {
+    "mine": "corpora.stage",
+    "dataset": "tasks.stage",
+    "poison": "attacks.stage",
+    "tokenizer": "victims.tokenizer",
+    "pretrain": "victims.basemodels",
+    "train": "victims.stage",
+    "predict": "victims.stage",
+    "eliminate": "defenses.stage",
+    "purify": "defenses.stage",
+    "score": "evaluation.stage",
+    "report": "report.stage",
+}
+#: Files of a model folder in hub format, as far as every model of the project has them.
+MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+#: A value of a wildcard that is a method's variant, not ``none``.
+SOME = rf"(?!none\b){CONSTRAINTS['attack']}"
+
+
+@dataclass(frozen=True, slots=True)
+class VictimKind:
+    """Victims that are asked on the same test sets, as constraints on two wildcards; names a variant of a rule."""
+
+    suffix: str
+    dataset: str
+    attack: str
+    testsets: tuple[str, ...]
+
+    def files(self, *stems: str) -> list[str]:
+        return [f"{stem}.{testset}.jsonl" for stem in stems for testset in self.testsets]
+
+
+class Dag:
+    """The files of one study and how they are made. Attributes are patterns of paths for the rules."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.out = config.out
+        self.poison, self.victim, self.results = (
+            pattern.replace("{out}", config.out) for pattern in (POISON, VICTIM, RESULTS)
+        )
+        self.trained = self.victim.replace("{elimination}", NONE)
+        self.predicted = self.results.replace("{purification}", NONE)
+        self.logs, self.benchmarks = f"{config.out}/logs", f"{config.out}/benchmarks"
+        # the same paths below logs/ and benchmarks/, without their first folder
+        self.poison_path, self.trained_path, self.victim_path, self.results_path = (
+            pattern.removeprefix(f"{config.out}/").partition("/")[2]
+            for pattern in (self.poison, self.trained, self.victim, self.results)
+        )
+        for name in self.archives:
+            if name not in ARCHIVES:
+                raise UserError(f"corpus.archives: unknown archive {name!r}{nearest(name, ARCHIVES)}")
+
+    # parameters
+
+    def settings(self, kind: str, variant: str) -> str:
+        """Settings of a variant as JSON, defaults included: what its jobs are run again for when it changes."""
+        return _json(self._declared(kind, variant))
+
+    def code(self, stage: str, **variants: str) -> str:
+        """Fingerprint of a rule's code: its stage and the methods of the named variants (kind=variant)."""
+        modules = [f"{fingerprint.PACKAGE}.{STAGES[stage]}"]
+        for kind, variant in variants.items():
+            settings = self._declared(kind, variant)
+            method = settings.task if kind == "dataset" else settings.method
+            modules.append(f"{fingerprint.PACKAGE}.{MODULES[kind]}.{method}")
+        return fingerprint.fingerprint(*modules)
+
+    def _declared(self, kind: str, variant: str) -> Any:
+        declared = getattr(self.config, SECTIONS[kind])
+        if variant not in declared:
+            raise UserError(f"{variant!r} is not declared under {SECTIONS[kind]}{nearest(variant, declared)}")
+        return declared[variant]
+
+    def helpers(self, kind: str, variant: str) -> list[str]:
+        """Options that name the helper models of a method."""
+        return _options("--helper", {name: self.config.helpers[name] for name in self._declared(kind, variant).helpers})
+
+    def folder(self, files: Iterable[Any]) -> str:
+        """The folder that all the given files lie in."""
+        return os.path.commonpath([os.path.dirname(str(file)) for file in files])
+
+    # data
+
+    @property
+    def archives(self) -> tuple[str, ...]:
+        return self.config.corpus.archives if self.config.corpus else ()
+
+    @property
+    def corpus(self) -> str:
+        return f"{self.out}/corpus/corpus.jsonl"
+
+    def mined(self) -> list[str]:
+        return [f"{self.out}/corpus/functions/{name}.jsonl" for name in self.archives]
+
+    def dataset_inputs(self, wildcards: Any) -> dict[str, Any]:
+        settings = self._declared("dataset", wildcards.dataset)
+        found: dict[str, Any] = {"tokenizer": self.config.tokenizer} if self.config.tokenizer else {}
+        if settings.source == "pypi":
+            found["corpus"] = self.corpus
+        if settings.source == "jsonl":
+            found["rows"] = [f"{settings.path}/{split}.jsonl" for split in ("train", "valid", "test")]
+        return found
+
+    def dataset_sources(self, wildcards: Any) -> list[str]:
+        """Options that say where a data set comes from."""
+        settings = self._declared("dataset", wildcards.dataset)
+        found = ["--tokenizer", self.config.tokenizer] if self.config.tokenizer else []
+        if settings.source == "pypi":
+            found += ["--corpus", self.corpus]
+        if settings.source == "mirror" and self.config.mirror:
+            found += ["--mirror", self.config.mirror]
+        return found
+
+    def data(self, dataset: str, split: str) -> str:
+        return f"{self.out}/data/{dataset}/{split}.jsonl"
+
+    def poisoned(self, wildcards: Any, split: str) -> str:
+        return f"{self.poison}/{split}.jsonl".format_map(_values(wildcards))
+
+    # victims
+
+    def vocabulary(self) -> int:
+        """Entries of the shared tokenizer: every recipe asks for the same."""
+        sizes = {recipe.vocabulary for recipe in self.config.pretraining.values()}
+        if len(sizes) > 1:
+            raise UserError(f"pretraining: one tokenizer serves all families, but vocabulary is {sorted(sizes)}")
+        return sizes.pop() if sizes else 0
+
+    def pretraining(self, wildcards: Any) -> str:
+        if wildcards.family not in self.config.pretraining:
+            raise UserError(f"pretraining.{wildcards.family} is missing: no recipe for this base model")
+        return _json(self.config.pretraining[wildcards.family])
+
+    def base(self, wildcards: Any) -> str:
+        return str(self._declared("model", wildcards.model).base_path(self.out))
+
+    def train_inputs(self, wildcards: Any) -> dict[str, Any]:
+        found: dict[str, Any] = {"valid": self.data(wildcards.dataset, "valid")}
+        if wildcards.attack == NONE:
+            found["train"] = self.data(wildcards.dataset, "train")
+        else:
+            found["train"] = self.poisoned(wildcards, "train")
+            found["triggered"] = self.poisoned(wildcards, "valid")
+        if not self._declared("model", wildcards.model).is_hub:
+            found["base"] = _model(self.base(wildcards))
+        return found
+
+    def triggered_valid(self, wildcards: Any) -> list[str]:
+        return [] if wildcards.attack == NONE else ["--triggered-valid", self.poisoned(wildcards, "valid")]
+
+    def mem_mb(self, wildcards: Any) -> int:
+        return 24000 if self.gpu(wildcards) else 2500
+
+    def runtime(self, wildcards: Any) -> int:
+        """Minutes: an upper limit for schedulers."""
+        return 1440 if self.gpu(wildcards) else 60
+
+    def gpu(self, wildcards: Any) -> int:
+        """Hub checkpoints are of paper scale and want an accelerator; the small local models do not."""
+        return int(self._declared("model", wildcards.model).is_hub)
+
+    # defenses and predictions
+
+    def eliminate_inputs(self, wildcards: Any) -> dict[str, Any]:
+        return {
+            "victim": _model(self.trained.format_map(_values(wildcards))),
+            "clean": self.data(wildcards.dataset, "clean"),
+            **self._helper_files("elimination", wildcards.elimination),
+        }
+
+    def predict_inputs(self, wildcards: Any) -> dict[str, Any]:
+        victim = _model(self.victim.format_map(_values(wildcards)))
+        return {"victim": victim, "testsets": list(self.testsets(wildcards).values())}
+
+    def purify_inputs(self, wildcards: Any) -> dict[str, Any]:
+        return {
+            **self.predict_inputs(wildcards),
+            "valid": self.data(wildcards.dataset, "valid"),
+            **self._helper_files("purification", wildcards.purification),
+        }
+
+    def _helper_files(self, kind: str, variant: str) -> dict[str, list[str]]:
+        folders = [self.config.helpers[name] for name in self._declared(kind, variant).helpers]
+        return {"helpers": [file for folder in folders if _is_folder(folder) for file in _model(folder)]}
+
+    @cached_property
+    def triggered(self) -> Mapping[str, Mapping[str, str]]:
+        """By data set, every attack of the experiments and its highest rate (the rate changes no test set)."""
+        found: dict[str, dict[str, str]] = {}
+        for scenario in self.config.scenarios():
+            if scenario.attack != NONE:
+                rates = found.setdefault(scenario.dataset, {})
+                rates[scenario.attack] = max(rates.get(scenario.attack, "0"), scenario.rate, key=float)
+        return found
+
+    def testsets(self, wildcards: Any) -> dict[str, str]:
+        """Test sets of a scenario and their files: the clean one, and the triggered ones of its kind of victim."""
+        found = {CLEAN: self.data(wildcards.dataset, "test")}
+        if wildcards.attack != NONE:
+            return found | {wildcards.attack: self.poisoned(wildcards, "test")}
+        for attack, rate in sorted(self.triggered.get(wildcards.dataset, {}).items()):
+            poison = {**_values(wildcards), "attack": attack, "rate": rate}
+            found[attack] = f"{self.poison}/test.jsonl".format_map(poison)
+        return found
+
+    def kinds_of_victims(self) -> Iterator[VictimKind]:
+        """Poisoned victims, and the benign ones of each data set."""
+        yield VictimKind("", CONSTRAINTS["dataset"], SOME, (CLEAN, "{attack}"))
+        for dataset in self.config.datasets:
+            attacks = sorted(self.triggered.get(dataset, {}))
+            yield VictimKind(f"_benign_{dataset}", re.escape(dataset), NONE, (CLEAN, *attacks))
+
+    def testset_options(self, wildcards: Any) -> list[str]:
+        return _options("--input", self.testsets(wildcards))
+
+    def targets(self) -> list[str]:
+        return [str(s.results(self.out) / "metrics.json") for s in self.config.scenarios()]
+
+    # scores
+
+    def score_inputs(self, wildcards: Any) -> dict[str, Any]:
+        folder = self.results.format_map(_values(wildcards))
+        stems = ["predictions"] if wildcards.purification == NONE else ["predictions", "purified"]
+        testsets = self.testsets(wildcards)
+        return {
+            "references": list(testsets.values()),
+            "answers": [f"{folder}/{stem}.{testset}.jsonl" for stem in stems for testset in testsets],
+        }
+
+    def reference_options(self, wildcards: Any) -> list[str]:
+        return _options("--reference", self.testsets(wildcards))
+
+    def attack_options(self, wildcards: Any) -> list[str]:
+        attacks = [name for name in self.testsets(wildcards) if name != CLEAN]
+        return _options("--attack", {name: self.settings("attack", name) for name in attacks})
+
+
+def model_files(*more: str) -> list[str]:
+    return [*MODEL_FILES, *more]
+
+
+def _model(folder: str) -> list[str]:
+    """The files of a model folder that its readers need."""
+    return [f"{folder}/{name}" for name in MODEL_FILES]
+
+
+def _is_folder(name: str) -> bool:
+    """Whether a model is given by a local folder, not by a hub id."""
+    return name.startswith((".", "/")) or os.path.isdir(name)
+
+
+def _options(option: str, pairs: Mapping[str, str]) -> list[str]:
+    return [part for name, value in pairs.items() for part in (option, f"{name}={value}")]
+
+
+def _values(wildcards: Any) -> dict[str, str]:
+    return {name: str(value) for name, value in wildcards.items()}
+
+
+def _json(settings: Settings) -> str:
+    return json.dumps(settings.model_dump(mode="json"), sort_keys=True)

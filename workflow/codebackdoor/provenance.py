@@ -1,0 +1,102 @@
+"""How a result came about: time, memory, device, host, commit, versions.
+
+All that may differ between two runs of the same science stands in ``provenance.json`` and nowhere else; no comparison
+and no metric reads it, only the tables of cost do (DESIGN section 11).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from codebackdoor.files import write_json
+
+_LIBRARIES = {
+    "torch": "torch",
+    "transformers": "transformers",
+    "tokenizers": "tokenizers",
+    "tree_sitter": "tree-sitter",
+    "sklearn": "scikit-learn",
+}
+
+
+@contextmanager
+def recorded(out: Path, facts: Mapping[str, object]) -> Iterator[None]:
+    """Time the block and, if it ends without an error, write ``out/provenance.json`` with ``facts``.
+
+    ``seconds`` is wall-clock time, ``peak_mb`` the largest resident set of this process so far in MiB.
+    """
+    started, begun = datetime.now(UTC), time.monotonic()
+    yield
+    record(out, {**facts, "started": started.isoformat(timespec="seconds"), "seconds": _since(begun)})
+
+
+def record(out: Path, facts: Mapping[str, object]) -> None:
+    """Write ``out/provenance.json``: ``facts`` beside what is true of this process, machine and source tree."""
+    write_json(
+        out / "provenance.json",
+        {
+            **facts,
+            "peak_mb": _peak_mb(),
+            "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+            "device": _device(),
+            "host": platform.node(),
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "versions": _versions(),
+            "commit": _commit(),
+        },
+    )
+
+
+def _since(begun: float) -> float:
+    return round(time.monotonic() - begun, 2)
+
+
+def _peak_mb() -> float:
+    # macOS counts bytes, Linux KiB
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+
+
+def _device() -> dict[str, object]:
+    """The accelerator if this process has used one, with its peak memory in MiB; else the processor."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        peak = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+        return {"name": torch.cuda.get_device_name(), "peak_mb": peak}
+    return {"name": platform.processor() or platform.machine()}
+
+
+def _versions() -> dict[str, str]:
+    """Versions of the libraries that this process has imported."""
+    found = {}
+    for module, distribution in _LIBRARIES.items():
+        if module in sys.modules:
+            try:
+                found[distribution] = version(distribution)
+            except PackageNotFoundError:
+                continue
+    return found
+
+
+def _commit() -> str | None:
+    """The commit of the source tree, with ``+`` where files differ from it; None outside a git checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        git = ["git", "-C", str(here)]
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        status = [*git, "status", "--porcelain", "--untracked-files=no"]
+        changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{head}+" if changed else head
