@@ -144,6 +144,8 @@ def test_clean_rows_are_byte_identical_and_in_the_same_order(tmp_path: Path) -> 
     rows = [json.loads(after[place]) for place in changed]
     assert all(row["status"] == "injected" and "testo_init" in row["code"] for row in rows)
     assert [row["source_id"] for row in rows] == [f"r{place}" for place in changed]
+    mixed = files.read_mixed(tmp_path / "out" / "train.jsonl")
+    assert [place for place, row in enumerate(mixed) if isinstance(row, Poisoned)] == changed
 
 
 def test_same_seed_same_bytes(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ class CodePoisonerIdentifier(AttackSettings):
     scope: Literal["function_name", "first_identifier"] = Field(
         "function_name",
         description="which identifier takes it: the function's name (EliBadCode), or the first parameter or local "
-        "variable, and the function's name where there is none (CodePurify)",
+        "variable (of a Python method: self), and the function's name where there is none (CodePurify's released code)",
     )
 
 
