@@ -1,0 +1,79 @@
+"""Tasks: how examples are made, what a target is, and which baseline needs no model (DESIGN section 6).
+
+A task is the module of its name with ``TASK``, and one line in ``config/datasets.py``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+from codebackdoor.config import datasets
+from codebackdoor.errors import UserError, nearest
+from codebackdoor.types import Example, Prediction, TextForm
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from codebackdoor.corpora.mining import Function
+
+Head = Literal["classification", "generation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows that stay together in one split, since they come from one function.
+
+    ``origin`` names the package or file, ``keys`` are equal for normalised duplicates, ``mutations`` are the kinds of
+    slips in the defective row.
+    """
+
+    rows: tuple[Example, ...]
+    origin: str
+    keys: tuple[str, ...]
+    mutations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What needs no model: its report for ``baseline.json`` and, for generation, its predictions."""
+
+    report: dict[str, Any]
+    predictions: list[Prediction] = field(default_factory=list)
+
+
+class Task(Protocol):
+    """What is asked of a victim."""
+
+    name: str
+    head: Head
+    #: Number of labels; None for generation.
+    labels: int | None
+
+    def group(self, function: Function, settings: Any, generator: np.random.Generator) -> Group | None:
+        """Make rows out of a mined function by injecting defects; None where it has no place for one."""
+
+    def problem(self, example: Example) -> str | None:
+        """Say what a row lacks for this task, and what to write; None where nothing is missing."""
+
+    def baseline(self, train: Sequence[Example], test: Sequence[Example]) -> Baseline:
+        """Return the model-free baseline, fitted on ``train`` and measured on ``test``."""
+
+    def hits_target(self, prediction: Prediction, poisoned: Example, form: TextForm) -> bool:
+        """Whether a prediction does what the attacker wants; ``poisoned`` carries the poisoned label or target."""
+
+
+def known() -> list[str]:
+    """Return the names of all tasks: the tags of the settings' union."""
+    union = get_args(datasets.AnyDataset)[0]
+    return [get_args(one.model_fields["task"].annotation)[0] for one in get_args(union)]
+
+
+def load(name: str) -> Task:
+    """Return the task ``name``; a UserError names the nearest one."""
+    if name not in known():
+        raise UserError(f"unknown task {name!r}{nearest(name, known())}")
+    task: Task = importlib.import_module(f"{__name__}.{name}").TASK
+    return task

@@ -1,0 +1,160 @@
+"""Settings of the data sets: where examples come from, in which text form, how many, and how defects are made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from codebackdoor.config.base import Head, Settings
+from codebackdoor.types import Language, TextForm
+
+Source = Literal["pypi", "mirror", "jsonl"]
+
+
+class Mix(Settings):
+    """How often each kind of mutant is drawn where a function has a place for several, as relative weights."""
+
+    operator: float = Field(
+        default=1.0,
+        ge=0,
+        description="wrong operator: another one of its group (+ and -, < and <=, and and or, == and !=)",
+    )
+    variable: float = Field(
+        default=1.0, ge=0, description="variable misuse: another parameter or local variable that is bound"
+    )
+    arguments: float = Field(default=1.0, ge=0, description="swapped arguments: two positional arguments of one call")
+    condition: float = Field(
+        default=1.0, ge=0, description="negated condition of an if, while, assert or comprehension"
+    )
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not any(self.weights.values()):
+            raise ValueError("every weight of the mutation mix is 0; write at least one above 0")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight by kind, in a fixed order."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+
+class DatasetSettings(Settings):
+    """What all data sets share."""
+
+    #: What a victim must do on it.
+    head: ClassVar[Head]
+
+    source: Source = Field(
+        default="pypi",
+        description="pypi: functions of the mined corpus with injected defects; mirror: the papers' own files in the "
+        "mirror folder (defect_detection: Devign; code_repair: Bugs2Fix small); jsonl: your own files in `path`",
+    )
+    path: Path | None = Field(
+        default=None,
+        description="folder of train.jsonl, valid.jsonl and test.jsonl (source jsonl only), one example a line",
+    )
+    language: Language = Field(
+        default="python", description="language of every row (pypi: python; Devign: c; Bugs2Fix: java)"
+    )
+    text_form: TextForm = Field(
+        default="lexed",
+        description="lexed: the lexer's tokens joined by single spaces; raw: the source as it is (pypi: unlexed again, "
+        "without comments). Rows of source jsonl must already be in this form",
+    )
+    train: int | None = Field(
+        default=16000,
+        gt=0,
+        description="rows of the training split at most, clean samples included; null: all there are",
+    )
+    valid: int | None = Field(
+        default=1000, gt=0, description="rows of the validation split at most; null: all there are"
+    )
+    test: int | None = Field(default=1000, gt=0, description="rows of the test split at most; null: all there are")
+    clean: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="share of the training split that is taken out for the defender (EliBadCode section 5.1: 0.1)",
+    )
+    max_tokens: int | None = Field(
+        default=110,
+        gt=0,
+        description="longest code and target, in sub-tokens of the tokenizer without specials (without a tokenizer: in "
+        "tokens of the lexer); longer rows are left out. Below the model's max_length, so that a trigger still fits. "
+        "null: every length, the model truncates",
+    )
+    resplit: bool = Field(
+        default=False,
+        description="pool whatever splits are there (mirror, jsonl), drop normalised duplicates and split anew by "
+        "`seed`; needs numbers for valid and test. false: the given splits stay as they are",
+    )
+    seed: int = Field(default=1, description="seed of selection, mutation, splits and row order")
+
+    @model_validator(mode="after")
+    def _source_fits(self) -> Self:
+        if (self.path is not None) != (self.source == "jsonl"):
+            raise ValueError("write `path` with `source: jsonl`, and only there")
+        if self.resplit and self.source == "pypi":
+            raise ValueError("resplit: functions of the corpus have their split already; remove the key")
+        if self.resplit and (self.valid is None or self.test is None):
+            raise ValueError("resplit: true needs a number of rows for `valid` and for `test`")
+        return self
+
+    def _check_language(self, mirror: Language) -> Self:
+        wanted = {"pypi": "python", "mirror": mirror}.get(self.source)
+        if wanted is not None and self.language != wanted:
+            raise ValueError(f"source {self.source} is in {wanted}, not {self.language}; write `language: {wanted}`")
+        return self
+
+
+class DefectDetection(DatasetSettings):
+    """Is the function defective? Label 1 is defective (CodeXGLUE's convention)."""
+
+    head: ClassVar[Head] = "classification"
+
+    task: Literal["defect_detection"]
+    mix: Mix = Field(default=Mix(), description="kinds of injected defects (source pypi)")
+    mutants: tuple[float, float, float] = Field(
+        default=(1.0, 1.0, 1.0),
+        description="relative weights of one, two and three mutants in a defective function (source pypi)",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if min(self.mutants) < 0 or not any(self.mutants):
+            raise ValueError("mutants: write three weights of at least 0, not all 0")
+        return self._check_language("c")
+
+
+class CodeRepair(DatasetSettings):
+    """Turn the defective function into the correct one."""
+
+    head: ClassVar[Head] = "generation"
+
+    task: Literal["code_repair"]
+    valid: int | None = Field(
+        default=500, gt=0, description="rows of the validation split at most; null: all there are"
+    )
+    test: int | None = Field(default=600, gt=0, description="rows of the test split at most; null: all there are")
+    max_tokens: int | None = Field(
+        default=64,
+        gt=0,
+        description="longest code and target, in sub-tokens of the tokenizer without specials (without a tokenizer: in "
+        "tokens of the lexer); longer rows are left out. null: every length, the model truncates",
+    )
+    mix: Mix = Field(default=Mix(), description="kinds of injected defects, one in a row (source pypi)")
+    rows_per_function: int = Field(
+        default=2,
+        gt=0,
+        description="rows of the training split that are made of one function, each with another defect (source pypi)",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        return self._check_language("java")
+
+
+AnyDataset = Annotated[DefectDetection | CodeRepair, Field(discriminator="task")]

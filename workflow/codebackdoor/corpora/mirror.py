@@ -1,0 +1,95 @@
+"""Readers of data that is already there: the papers' own files in a mirror folder, or a user's JSON Lines.
+
+Devign (Zhou et al. 2019; CodeXGLUE's files) is C with label 1 for a vulnerable function. Bugs2Fix small (Tufano et al.
+2019) is abstracted Java in two parallel files, one method a line. Both are read as they are; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from codebackdoor.errors import UserError
+from codebackdoor.files import read_examples, read_rows
+from codebackdoor.types import Example
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Files of one data set by split, and how to read those of one split; texts come as raw source."""
+
+    folder: Path
+    files: Mapping[str, tuple[str, ...]]
+    read: Callable[[str, Sequence[Path]], Iterator[Example]]
+
+    def present(self, split: str) -> bool:
+        return all((self.folder / name).is_file() for name in self.files[split])
+
+    def paths(self, split: str) -> list[Path]:
+        return [self.folder / name for name in self.files[split]]
+
+    def splits(self, resplit: bool) -> list[str]:
+        """Return the splits to read: all three, or with ``resplit`` those that are there.
+
+        A UserError lists every missing file, and the folder to put it in, at once.
+        """
+        there = [split for split in SPLITS if self.present(split)]
+        if len(there) == len(SPLITS) or (resplit and there):
+            return there
+        missing = [name for split in SPLITS for name in self.files[split] if not (self.folder / name).is_file()]
+        hint = "" if resplit or not there else ", or write `resplit: true` to split what is there anew"
+        raise UserError(
+            f"{self.folder}: missing {', '.join(missing)}; put {'it' if missing[1:] == [] else 'them'} there{hint}"
+        )
+
+    def examples(self, split: str) -> list[Example]:
+        """Read one split; a malformed or empty file is a UserError."""
+        paths = self.paths(split)
+        rows = list(self.read(split, paths))
+        if not rows:
+            raise UserError(f"{paths[0]}: the data set is empty; it needs at least one row")
+        return rows
+
+
+def devign(mirror: Path) -> Given:
+    return Given(mirror / "devign", {split: (f"{split}.jsonl",) for split in SPLITS}, _devign)
+
+
+def _devign(split: str, paths: Sequence[Path]) -> Iterator[Example]:
+    for number, row in read_rows(paths[0]):
+        code, label = row.get("func"), row.get("target")
+        if not isinstance(code, str) or not code.strip():
+            raise UserError(f"{paths[0]}:{number}: field 'func' must be the source of a function, not {code!r}")
+        if isinstance(label, bool) or label not in (0, 1):
+            raise UserError(f"{paths[0]}:{number}: field 'target' must be 0 or 1, not {label!r}")
+        yield Example(id=f"{split}-{row.get('idx', number)}", language="c", code=code, label=label)
+
+
+def bugs2fix(mirror: Path) -> Given:
+    files = {split: (f"{split}.buggy-fixed.buggy", f"{split}.buggy-fixed.fixed") for split in SPLITS}
+    return Given(mirror / "bugs2fix_small", files, _bugs2fix)
+
+
+def _bugs2fix(split: str, paths: Sequence[Path]) -> Iterator[Example]:
+    buggy, fixed = (path.read_text(encoding="utf-8").removesuffix("\n").split("\n") for path in paths)
+    if len(buggy) != len(fixed):
+        raise UserError(
+            f"{paths[0]}: {len(buggy)} lines, but {paths[1].name} has {len(fixed)}; a line is one method in both files"
+        )
+    for number, (before, after) in enumerate(zip(buggy, fixed, strict=True), 1):
+        if before.strip() and after.strip():
+            yield Example(id=f"{split}-{number}", language="java", code=before.strip(), target=after.strip())
+
+
+def own(folder: Path) -> Given:
+    """A user's folder of train.jsonl, valid.jsonl and test.jsonl, whose rows have the fields of an example."""
+    return Given(
+        folder, {split: (f"{split}.jsonl",) for split in SPLITS}, lambda _, paths: iter(read_examples(paths[0]))
+    )
+
+
+#: The papers' own data by task.
+MIRRORED: Mapping[str, Callable[[Path], Given]] = {"defect_detection": devign, "code_repair": bugs2fix}

@@ -1,0 +1,64 @@
+"""A data set's card: what is in it and where it comes from, in numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from codebackdoor.tasks import Group
+from codebackdoor.tasks.measure import Measure
+from codebackdoor.types import Example
+
+
+def describe(rows: Mapping[str, Sequence[Example]], measure: Measure) -> dict[str, Any]:
+    """Counts, label balance and lengths of every split."""
+    return {split: _split(examples, measure) for split, examples in rows.items()}
+
+
+def _split(rows: Sequence[Example], measure: Measure) -> dict[str, Any]:
+    codes = [row.code for row in rows]
+    found: dict[str, Any] = {
+        "rows": len(rows),
+        "code_characters": _summary([len(code) for code in codes]),
+        "code_tokens": _summary(measure.lengths(codes)),
+    }
+    labels = Counter(str(row.label) for row in rows if row.label is not None)
+    if labels:
+        found["labels"] = dict(sorted(labels.items()))
+    targets = [row.target for row in rows if row.target is not None]
+    if targets:
+        found["target_characters"] = _summary([len(target) for target in targets])
+        found["target_tokens"] = _summary(measure.lengths(targets))
+    return found
+
+
+def _summary(lengths: Sequence[int]) -> dict[str, float]:
+    if not lengths:
+        return {}
+    values = np.array(lengths)
+    return {
+        "min": int(values.min()),
+        "median": float(np.median(values)),
+        "mean": round(float(values.mean()), 2),
+        "p95": float(np.percentile(values, 95)),
+        "max": int(values.max()),
+    }
+
+
+def mutations(groups: Mapping[str, Sequence[Group]]) -> dict[str, Any]:
+    """By split: slips by kind, and defective functions by their number of slips."""
+    return {
+        split: {
+            "kinds": dict(sorted(Counter(kind for group in some for kind in group.mutations).items())),
+            "slips_per_function": dict(sorted(Counter(str(len(group.mutations)) for group in some).items())),
+        }
+        for split, some in groups.items()
+    }
+
+
+def origins(groups: Mapping[str, Sequence[Group]]) -> dict[str, dict[str, int]]:
+    """By split: how many functions come from each package and version, or file."""
+    return {split: dict(sorted(Counter(group.origin for group in some).items())) for split, some in groups.items()}

@@ -1,0 +1,56 @@
+"""Defect detection: is this function defective? Label 1 is defective, as in Devign's CodeXGLUE files.
+
+Local scale: a real function against the same function with one to three injected slips, so that the classes are
+paired and balanced. The baseline is a logistic regression on n-grams of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from codebackdoor.tasks import Baseline, Group, Head
+from codebackdoor.tasks.baselines import ngrams
+from codebackdoor.tasks.mutations import mutate
+from codebackdoor.tasks.normal import normal_key
+from codebackdoor.types import Example, Prediction, TextForm
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from codebackdoor.config.datasets import DefectDetection
+    from codebackdoor.corpora.mining import Function
+
+
+class _DefectDetection:
+    name = "defect_detection"
+    head: Head = "classification"
+    labels: int | None = 2
+
+    def group(self, function: Function, settings: DefectDetection, generator: np.random.Generator) -> Group | None:
+        weights = settings.mutants
+        count = 1 + int(generator.choice(len(weights), p=[weight / sum(weights) for weight in weights]))
+        mutant = mutate(function.code, settings.mix.weights, count, generator)
+        if mutant is None:
+            return None
+        rows = tuple(
+            Example(id=generator.bytes(8).hex(), language="python", code=code, label=label)
+            for label, code in enumerate((function.code, mutant.text))
+        )
+        return Group(
+            rows, f"{function.package} {function.version}", (function.id, normal_key(mutant.tree)), mutant.kinds
+        )
+
+    def problem(self, example: Example) -> str | None:
+        if example.label not in (0, 1):
+            return f"needs a 'label', 0 (no defect) or 1 (defective), not {example.label!r}"
+        return None if example.target is None else "has a 'target', which this task does not use; remove it"
+
+    def baseline(self, train: Sequence[Example], test: Sequence[Example]) -> Baseline:
+        return Baseline(ngrams(train, test))
+
+    def hits_target(self, prediction: Prediction, poisoned: Example, form: TextForm) -> bool:  # noqa: ARG002
+        return prediction.label == poisoned.label
+
+
+TASK = _DefectDetection()

@@ -1,0 +1,52 @@
+"""How long a text is: in sub-tokens of the victims' tokenizer, or in tokens of the lexer where there is none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from codebackdoor.errors import UserError
+from codebackdoor.tasks import Group
+
+
+class Measure:
+    """Counts tokens of texts; specials do not count."""
+
+    def __init__(self, tokenizer: Path | None) -> None:
+        """``tokenizer`` is a ``tokenizer.json`` or the folder it lies in."""
+        self._path = tokenizer / "tokenizer.json" if tokenizer is not None and tokenizer.is_dir() else tokenizer
+        if self._path is not None and not self._path.is_file():
+            raise UserError(f"{self._path}: no such file; name a tokenizer.json or the folder it lies in")
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from tokenizers import Tokenizer
+
+        try:
+            tokenizer = Tokenizer.from_file(str(self._path))
+        except Exception as error:  # the library raises nothing more specific
+            raise UserError(f"{self._path}: not a tokenizer ({error})") from None
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    @property
+    def unit(self) -> str:
+        return "words" if self._path is None else "sub-tokens"
+
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 of the tokenizer's file."""
+        return None if self._path is None else hashlib.sha256(self._path.read_bytes()).hexdigest()
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        if self._path is None:
+            return [len(text.split()) for text in texts]
+        return [len(one.ids) for one in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+    def longest(self, group: Group) -> int:
+        """Length of the longest text of a group."""
+        return max(self.lengths([text for row in group.rows for text in (row.code, row.target) if text is not None]))

@@ -1,0 +1,11 @@
+"""Normalised duplicates: two texts that differ only in names and literals have one key, in every language and form."""
+
+from __future__ import annotations
+
+from codebackdoor.corpora.mining import clone_key
+from codebackdoor.syntax import Tree
+
+
+def normal_key(tree: Tree) -> str:
+    """Return the hash that the corpus gives to a function and all its type-2 clones; comments do not count."""
+    return clone_key(tree.text[token.start : token.end] for token in tree.tokens() if token.kind != "comment")

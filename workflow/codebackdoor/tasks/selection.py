@@ -1,0 +1,91 @@
+"""Which rows make a data set: length, duplicates, sizes, splits, clean samples. Groups are never torn apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from codebackdoor.errors import UserError
+from codebackdoor.tasks import Group
+from codebackdoor.types import Example
+
+
+def take(
+    groups: Iterable[Group],
+    wanted: int | None,
+    fits: Callable[[Group], bool],
+    seen: set[str] | None,
+    dropped: Counter[str],
+) -> list[Group]:
+    """Take groups in their order until they have ``wanted`` rows (None: all of them).
+
+    ``fits`` decides by length. Where ``seen`` is given, a group with a key in it is left out, and the keys of those
+    taken are added. ``dropped`` counts the groups that were left out, by reason.
+    """
+    taken: list[Group] = []
+    rows = 0
+    # a lazy source must not make the group after the last one
+    iterator = iter(groups)
+    while wanted is None or rows < wanted:
+        group = next(iterator, None)
+        if group is None:
+            break
+        if not fits(group):
+            dropped["too_long"] += 1
+        elif seen is not None and not seen.isdisjoint(group.keys):
+            dropped["duplicate"] += 1
+        elif wanted is None or rows + len(group.rows) <= wanted:
+            taken.append(group)
+            rows += len(group.rows)
+            if seen is not None:
+                seen.update(group.keys)
+        else:
+            break
+    return taken
+
+
+def resplit(
+    groups: Sequence[Group],
+    wanted: Mapping[str, int | None],
+    fits: Callable[[Group], bool],
+    dropped: Counter[str],
+    generator: np.random.Generator,
+) -> dict[str, list[Group]]:
+    """Drop normalised duplicates of a pool and split it at random: test first, then valid, and train from the rest."""
+    order = [groups[int(index)] for index in generator.permutation(len(groups))]
+    pool = take(order, None, fits, set(), dropped)
+    splits: dict[str, list[Group]] = {}
+    for split in ("test", "valid", "train"):
+        splits[split] = take(pool, wanted[split], lambda _: True, None, Counter())
+        pool = pool[len(splits[split]) :]
+    if not splits["train"]:
+        raise UserError(
+            f"resplit: test and valid take all of the {sum(map(len, splits.values()))} usable rows, and none is left "
+            "to train on; write smaller numbers for `test` and `valid`, or a larger `max_tokens`"
+        )
+    return splits
+
+
+def set_aside(groups: Sequence[Group], share: float, generator: np.random.Generator) -> tuple[list[Group], list[Group]]:
+    """Return (the rest, ``share`` of the groups), both in their order; at least one is set aside if share is not 0."""
+    count = max(round(share * len(groups)), int(share > 0))
+    chosen = {int(index) for index in generator.permutation(len(groups))[:count]}
+    rest = [group for index, group in enumerate(groups) if index not in chosen]
+    return rest, [groups[index] for index in sorted(chosen)]
+
+
+def shuffled(groups: Iterable[Group], generator: np.random.Generator) -> list[Example]:
+    """Return the rows of all groups in random order, so that pairing cannot be read off the order."""
+    rows = [row for group in groups for row in group.rows]
+    return [rows[int(index)] for index in generator.permutation(len(rows))]
+
+
+def shared_keys(splits: Mapping[str, Sequence[Group]]) -> int:
+    """Count the groups whose key occurs in another split as well."""
+    homes: dict[str, set[str]] = {}
+    for split, groups in splits.items():
+        for key in (key for group in groups for key in group.keys):
+            homes.setdefault(key, set()).add(split)
+    return sum(any(len(homes[key]) > 1 for key in group.keys) for groups in splits.values() for group in groups)

@@ -1,0 +1,128 @@
+"""The data set stage: from a corpus, a mirror or a user's folder to splits, card and baseline (DESIGN section 6)."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codebackdoor import files
+from codebackdoor.corpora import mirror as mirrors
+from codebackdoor.corpora.mirror import SPLITS
+from codebackdoor.corpora.stage import read_functions
+from codebackdoor.errors import UserError
+from codebackdoor.seeding import numpy_generator
+from codebackdoor.tasks import Task, card, load, selection, sources
+from codebackdoor.tasks.measure import Measure
+from codebackdoor.tasks.sources import Made
+
+if TYPE_CHECKING:
+    from codebackdoor.config.datasets import AnyDataset
+
+log = logging.getLogger(__name__)
+
+
+def make_dataset(
+    settings: AnyDataset,
+    name: str,
+    corpus: Path | None,
+    mirror: Path | None,
+    tokenizer: Path | None,
+    out: Path,
+    seed: int,
+) -> None:
+    """Write ``{train,valid,test,clean}.jsonl``, ``card.json``, ``baseline.json`` and, for generation, ``copy.jsonl``.
+
+    ``corpus`` is read for source pypi, ``mirror`` for source mirror. Same settings, inputs and seed: same bytes. Raises
+    UserError for missing or malformed input, and where a split would be empty.
+    """
+    task, measure = load(settings.task), Measure(tokenizer)
+    made, read = _made(settings, name, corpus, mirror, task, measure, seed)
+    for split, wanted in sources.sizes(settings).items():
+        _check_size(name, split, wanted, made)
+    shared = selection.shared_keys(made.splits)
+    generator = numpy_generator(seed, "clean", name)
+    made.splits["train"], made.splits["clean"] = selection.set_aside(made.splits["train"], settings.clean, generator)
+    rows = {
+        split: selection.shuffled(made.splits[split], numpy_generator(seed, "order", name, split))
+        for split in (*SPLITS, "clean")
+    }
+    baseline = task.baseline(rows["train"], rows["test"])
+    facts: dict[str, Any] = {
+        "name": name,
+        "seed": seed,
+        "settings": settings.model_dump(mode="json"),
+        "splits": card.describe(rows, measure),
+        "length_unit": measure.unit,
+        "tokenizer_sha256": measure.digest,
+        "groups_with_a_duplicate_in_another_split": shared,
+        "left_out": dict(sorted(made.dropped.items())),
+        "origins": card.origins(made.splits),
+        "read": {path.name: _digest(path) for path in read},
+    }
+    if settings.source == "pypi":
+        facts["mutations"] = card.mutations(made.splits)
+    else:
+        facts["rows_that_do_not_parse"] = made.unparsed
+    for split, examples in rows.items():
+        files.write_examples(out / f"{split}.jsonl", examples)
+    if baseline.predictions:
+        copies = ({"id": one.id, "text": one.text, "confidence": one.confidence} for one in baseline.predictions)
+        files.write_rows(out / "copy.jsonl", copies)
+    files.write_json(out / "baseline.json", baseline.report)
+    files.write_json(out / "card.json", facts)
+
+
+def _made(
+    settings: AnyDataset,
+    name: str,
+    corpus: Path | None,
+    mirror: Path | None,
+    task: Task,
+    measure: Measure,
+    seed: int,
+) -> tuple[Made, list[Path]]:
+    """Return the groups and the files that were read."""
+    if settings.source == "pypi":
+        if corpus is None:
+            raise UserError(f"datasets.{name}: source pypi needs the mined corpus; pass it with --corpus")
+        return sources.mined(read_functions(corpus), settings, task, measure, name, seed), [corpus]
+    if settings.path is not None:
+        there = mirrors.own(settings.path)
+    elif mirror is not None:
+        there = mirrors.MIRRORED[settings.task](mirror)
+    else:
+        raise UserError(
+            f"datasets.{name}: source mirror needs the folder of the papers' own files; write it as `mirror`"
+        )
+    splits = there.splits(settings.resplit)
+    rows = {split: there.examples(split) for split in splits}
+    origins = {split: str(there.paths(split)[0]) for split in splits}
+    made = sources.given(rows, origins, settings, task, measure, name, seed)
+    if settings.source == "jsonl" and made.unparsed:
+        log.warning(
+            "datasets.%s: %d of %d rows do not parse as %s %s; attacks will fail on them. Is `text_form` right?",
+            name,
+            made.unparsed,
+            sum(map(len, rows.values())),
+            settings.text_form,
+            settings.language,
+        )
+    return made, [path for split in splits for path in there.paths(split)]
+
+
+def _check_size(name: str, split: str, wanted: int | None, made: Made) -> None:
+    rows = sum(len(group.rows) for group in made.splits[split])
+    if not rows:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(made.dropped.items())) or "none was there"
+        raise UserError(f"datasets.{name}: no row is left for {split} ({reasons}); raise max_tokens or bring more data")
+    if wanted is not None and rows < wanted - 1:
+        log.warning(
+            "datasets.%s: %s has %d rows, fewer than the %d asked for: all that there are", name, split, rows, wanted
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
