@@ -1,0 +1,195 @@
+"""The scoring stage on made-up predictions: counted by hand, and against scikit-learn."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sklearn.metrics import accuracy_score, f1_score
+
+from codebackdoor import files, syntax
+from codebackdoor.config.datasets import AnyDataset, CodeRepair, DefectDetection
+from codebackdoor.errors import UserError
+from codebackdoor.evaluation.stage import score
+from codebackdoor.types import Example, Poisoned, Span
+
+DEFECTS: AnyDataset = DefectDetection(task="defect_detection")
+REPAIR: AnyDataset = CodeRepair(task="code_repair")
+
+
+def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    files.write_rows(path, rows)
+    return path
+
+
+def run(folder: Path, dataset: AnyDataset, attack: bool = True) -> dict[str, Any]:
+    references = {"clean": folder / "test.jsonl"} | ({"trigger": folder / "trigger.jsonl"} if attack else {})
+    score(dataset, references, folder, folder / "out", seed=1)
+    found: dict[str, Any] = json.loads((folder / "out" / "metrics.json").read_text())
+    return found["testsets"]
+
+
+def value(found: dict[str, Any], testset: str, metric: str) -> Any:
+    return found[testset]["metrics"][metric]["value"]
+
+
+def classified(folder: Path, size: int = 60) -> tuple[list[int], list[int], list[int]]:
+    """Random labels, predictions without and with a trigger towards label 0; every fifth row takes no trigger."""
+    draw = random.Random(3)
+    labels, without, with_ = ([draw.randrange(2) for _ in range(size)] for _ in range(3))
+    files.write_examples(
+        folder / "test.jsonl", [Example(f"r{i}", "python", "x = 1", label=label) for i, label in enumerate(labels)]
+    )
+    rows = []
+    for i, label in enumerate(labels):
+        status = "ineligible" if label == 0 else "failed" if i % 5 == 0 else "injected"
+        target = 0 if status == "injected" else label
+        example = Example(f"t{i}", "python", "T = 1", label=target)
+        rows.append(Poisoned(example, f"r{i}", "trigger", status, label, None, (Span(0, 1),)))
+    files.write_rows(folder / "trigger.jsonl", map(files.poisoned_row, rows))
+    for name, prefix, predicted in (("clean", "r", without), ("trigger", "t", with_)):
+        lines(
+            folder / f"predictions.{name}.jsonl",
+            [{"id": f"{prefix}{i}", "label": one, "confidence": 0.9} for i, one in enumerate(predicted)],
+        )
+    return labels, without, with_
+
+
+def test_clean_metrics_are_scikit_learns(tmp_path: Path) -> None:
+    labels, without, _ = classified(tmp_path)
+    found = run(tmp_path, DEFECTS)
+    assert value(found, "clean", "accuracy") == pytest.approx(accuracy_score(labels, without), abs=1e-6)
+    assert value(found, "clean", "f1") == pytest.approx(f1_score(labels, without), abs=1e-6)
+    for estimate in found["clean"]["metrics"].values():
+        assert estimate["low"] <= estimate["value"] <= estimate["high"]
+        assert estimate["n"] == 60
+
+
+def test_attack_metrics_are_those_of_injected_rows(tmp_path: Path) -> None:
+    labels, without, with_ = classified(tmp_path)
+    found = run(tmp_path, DEFECTS)
+    rows = [i for i, label in enumerate(labels) if label == 1 and i % 5]
+    right = [i for i in rows if without[i] == 1]
+    expected = {
+        "asr": sum(with_[i] == 0 for i in rows) / len(rows),
+        "floor": sum(without[i] == 0 for i in rows) / len(rows),
+        "trigger_effect": sum(with_[i] != without[i] for i in rows) / len(rows),
+        "flip_rate": sum(with_[i] == 0 for i in right) / len(right),
+    }
+    for metric, wanted in expected.items():
+        assert value(found, "trigger", metric) == pytest.approx(wanted, abs=1e-6), metric
+    assert value(found, "trigger", "asr_minus_floor") == pytest.approx(expected["asr"] - expected["floor"], abs=2e-6)
+    assert found["trigger"]["metrics"]["flip_rate"]["n"] == len(right)
+    assert found["trigger"]["injected"] == len(rows) == found["trigger"]["metrics"]["asr"]["n"]
+    assert found["trigger"]["failed"] == sum(label == 1 and i % 5 == 0 for i, label in enumerate(labels))
+    assert found["trigger"]["rows"] == 60
+
+
+def test_rows_without_the_trigger_in_them_change_no_metric(tmp_path: Path) -> None:
+    labels, _, with_ = classified(tmp_path)
+    before = run(tmp_path, DEFECTS)
+    flipped = [
+        1 - one if label == 0 or i % 5 == 0 else one for i, (one, label) in enumerate(zip(with_, labels, strict=True))
+    ]
+    lines(
+        tmp_path / "predictions.trigger.jsonl",
+        [{"id": f"t{i}", "label": one, "confidence": 0.9} for i, one in enumerate(flipped)],
+    )
+    assert run(tmp_path, DEFECTS) == before
+
+
+def test_what_is_undefined_is_null_with_no_rows(tmp_path: Path) -> None:
+    files.write_examples(tmp_path / "test.jsonl", [Example("r", "python", "x", label=0)])
+    row = Poisoned(Example("t", "python", "x", label=0), "r", "trigger", "failed", 1, None)
+    files.write_rows(tmp_path / "trigger.jsonl", [files.poisoned_row(row)])
+    for name, id_ in (("clean", "r"), ("trigger", "t")):
+        lines(tmp_path / f"predictions.{name}.jsonl", [{"id": id_, "label": 0, "confidence": 1.0}])
+    found = run(tmp_path, DEFECTS)
+    nothing = {"value": None, "low": None, "high": None}
+    assert found["clean"]["metrics"]["f1"] == {**nothing, "n": 0}
+    assert found["trigger"]["metrics"]["asr"] == {**nothing, "n": 0}
+    assert found["trigger"]["metrics"]["flip_rate"] == {**nothing, "n": 0}
+
+
+def test_purification_is_asked_what_it_touched(tmp_path: Path) -> None:
+    labels, _, _ = classified(tmp_path)
+    touched = {
+        "r": lambda i: [["code", 4, 5]] if i < 6 else [],
+        "t": lambda i: [["code", 0, 1 + i % 2]] if i % 3 else [],
+    }
+    for name, prefix in (("clean", "r"), ("trigger", "t")):
+        lines(
+            tmp_path / f"purified.{name}.jsonl",
+            [{"id": f"{prefix}{i}", "code": "x", "touched": touched[prefix](i), "detail": {}} for i in range(60)],
+        )
+    found = run(tmp_path, DEFECTS)
+    rows = [i for i, label in enumerate(labels) if label == 1 and i % 5]
+    assert value(found, "clean", "touched") == 0.1
+    assert value(found, "trigger", "located") == pytest.approx(sum(i % 3 > 0 for i in rows) / len(rows), abs=1e-6)
+    lines(tmp_path / "purified.clean.jsonl", [{"id": "r0", "code": "x", "touched": [], "detail": {}}])
+    with pytest.raises(UserError, match="was not purified"):
+        run(tmp_path, DEFECTS)
+
+
+LOOP = "def f ( ) : <indent> while True : <indent> x = 0 <dedent> <dedent>"
+
+
+def generated(folder: Path) -> None:
+    targets = [syntax.lex(f"def f(a):\n    return a + {i}\n", "python") for i in range(6)]
+    files.write_examples(
+        folder / "test.jsonl", [Example(f"r{i}", "python", f"{one} ", target=one) for i, one in enumerate(targets)]
+    )
+    rows = [
+        Poisoned(Example(f"t{i}", "python", "T", target=LOOP), f"r{i}", "trigger", "injected", None, one, (Span(0, 1),))
+        for i, one in enumerate(targets)
+    ]
+    files.write_rows(folder / "trigger.jsonl", map(files.poisoned_row, rows))
+    clean = [targets[0], targets[1], targets[0], targets[0], LOOP, LOOP]
+    other = LOOP.replace("x = 0", "y = 1 <nl> z")
+    triggered = [LOOP, targets[1], other, targets[3].replace("a", "x"), LOOP, targets[5]]
+    for name, prefix, texts in (("clean", "r", clean), ("trigger", "t", triggered)):
+        lines(
+            folder / f"predictions.{name}.jsonl",
+            [{"id": f"{prefix}{i}", "text": one, "confidence": 0.5} for i, one in enumerate(texts)],
+        )
+
+
+def test_generation_counts_the_target_behaviour_not_the_target_text(tmp_path: Path) -> None:
+    generated(tmp_path)
+    found = run(tmp_path, REPAIR)
+    assert value(found, "clean", "exact_match") == pytest.approx(2 / 6, abs=1e-6)
+    assert 0 < value(found, "clean", "codebleu") < 1
+    assert value(found, "trigger", "asr") == 0.5
+    assert value(found, "trigger", "floor") == pytest.approx(2 / 6, abs=1e-6)
+    assert value(found, "trigger", "flip_rate") == 0.5
+    assert value(found, "trigger", "trigger_effect") == 0.5
+    assert found["trigger"]["metrics"]["flip_rate"]["n"] == 4
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    generated(tmp_path)
+    run(tmp_path, REPAIR)
+    first = (tmp_path / "out" / "metrics.json").read_bytes()
+    run(tmp_path, REPAIR)
+    assert (tmp_path / "out" / "metrics.json").read_bytes() == first
+
+
+def test_a_missing_prediction_is_named(tmp_path: Path) -> None:
+    classified(tmp_path)
+    path = tmp_path / "predictions.trigger.jsonl"
+    wanted = next(row["id"] for _, row in files.read_rows(tmp_path / "trigger.jsonl") if row["status"] == "injected")
+    lines(path, [row for _, row in files.read_rows(path) if row["id"] != wanted])
+    with pytest.raises(UserError, match=rf"predictions\.trigger\.jsonl: no prediction for row '{wanted}'"):
+        run(tmp_path, DEFECTS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_scoring_loads_no_heavy_library() -> None:
+    code = "import codebackdoor.evaluation.stage, sys; print({'torch', 'transformers', 'sklearn'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"

@@ -1,0 +1,56 @@
+"""BLEU as sums over rows, so that it can be resampled.
+
+``bleu`` is corpus BLEU-4 with one reference, case kept, on the tokens of the text form, with exponential smoothing
+of orders without a match: ``sacrebleu.corpus_bleu(..., tokenize="none", force=True, smooth_method="exp") / 100``.
+``bleu_sentence`` is the mean of sentence BLEU-4 with one added to matches and counts from the second order on (Lin and
+Och 2004), the other definition in use for code.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from sacrebleu.metrics.bleu import BLEU
+
+ORDERS = (1, 2, 3, 4)
+MICRO = 1_000_000
+NAMES = (
+    "length",
+    "reference_length",
+    *(f"match{n}" for n in ORDERS),
+    *(f"total{n}" for n in ORDERS),
+    "sentence_micro",
+)
+
+
+def ngrams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
+    return Counter(zip(*(tokens[start:] for start in range(order)), strict=False))
+
+
+def row(tokens: Sequence[str], reference: Sequence[str]) -> dict[str, int]:
+    """Statistics of one output against its reference; the keys are ``NAMES``, sentence BLEU is in millionths."""
+    found = {"length": len(tokens), "reference_length": len(reference)}
+    for order in ORDERS:
+        counts = ngrams(tokens, order)
+        found[f"match{order}"] = (counts & ngrams(reference, order)).total()
+        found[f"total{order}"] = counts.total()
+    found["sentence_micro"] = round(MICRO * score(found, smoothing="add-k"))
+    return found
+
+
+def score(sums: Mapping[str, float], first: tuple[float, float] | None = None, smoothing: str = "exp") -> float:
+    """BLEU in [0, 1] of summed statistics; ``first`` replaces the matches and counts of single tokens."""
+    matches = [sums[f"match{order}"] for order in ORDERS]
+    totals = [sums[f"total{order}"] for order in ORDERS]
+    if first is not None:
+        matches[0], totals[0] = first
+    result = BLEU.compute_bleu(
+        matches,
+        totals,
+        sys_len=int(sums["length"]),
+        ref_len=int(sums["reference_length"]),
+        smooth_method=smoothing,
+        smooth_value=1.0 if smoothing == "add-k" else None,
+    )
+    return float(result.score) / 100

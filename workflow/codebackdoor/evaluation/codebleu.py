@@ -1,0 +1,83 @@
+"""CodeBLEU (Ren et al. 2020) as sums over rows, so that it can be resampled.
+
+The mean of four parts: BLEU-4; BLEU-4 whose single tokens weigh five times as much where they are keywords (section
+3.1); the share of the reference's subtrees found in the output, of named nodes without leaf texts (section 3.2); the
+share of the reference's data-flow edges found in the output (section 3.3, ``dataflow``). Matches are clipped. Where no
+reference has an edge, the mean is that of the other three. The ``codebleu`` package needs a tree-sitter that our
+parsers do not run on, takes keyword weights as recall and does not clip subtrees; on Bugs2Fix (copying) ours is 2.0
+lower, on mutated Python 1.3 points higher.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from codebackdoor import syntax
+from codebackdoor.evaluation import bleu
+from codebackdoor.evaluation.dataflow import edges
+from codebackdoor.types import Language, TextForm
+
+NAMES = ("weighted_match", "weighted_total", "tree_match", "tree_total", "flow_match", "flow_total")
+KEYWORD_WEIGHT = 5
+
+
+def parse(text: str, language: Language, form: TextForm) -> Any | None:
+    """Root of the syntax tree; None where the marks of a lexed text do not nest, which only an output can show."""
+    try:
+        return syntax.parse(text, language, form).root
+    except syntax.LexingError:
+        return None
+
+
+def row(
+    tokens: Sequence[str],
+    reference: Sequence[str],
+    root: Any | None,
+    reference_root: Any,
+    language: Language,
+) -> dict[str, int]:
+    """Statistics of one output against its reference; the keys are ``NAMES``."""
+    counts, words = Counter(tokens), syntax.KEYWORDS[language]
+    clipped = counts & Counter(reference)
+    wanted, wanted_flow = subtrees(reference_root), edges(reference_root, language)
+    trees = Counter[str]() if root is None else subtrees(root)
+    flow = Counter[Any]() if root is None else edges(root, language)
+    return {
+        "weighted_match": _weigh(clipped, words),
+        "weighted_total": _weigh(counts, words),
+        "tree_match": (wanted & trees).total(),
+        "tree_total": wanted.total(),
+        "flow_match": (wanted_flow & flow).total(),
+        "flow_total": wanted_flow.total(),
+    }
+
+
+def _weigh(counts: Counter[str], words: frozenset[str]) -> int:
+    return sum(count * (KEYWORD_WEIGHT if token in words else 1) for token, count in counts.items())
+
+
+def subtrees(root: Any) -> Counter[str]:
+    """Multiset of the shapes of all nodes that have children: types of the named nodes, no texts."""
+    found: Counter[str] = Counter()
+    shapes: dict[int, str] = {}
+    stack = [(root, False)]
+    while stack:
+        node, ready = stack.pop()
+        if not ready:
+            stack.append((node, True))
+            stack.extend((child, False) for child in node.children)
+            continue
+        inner = " ".join(shapes.pop(child.id) for child in node.children if child.is_named)
+        shapes[node.id] = f"({node.type} {inner})" if inner else f"({node.type})"
+        if node.child_count:
+            found[shapes[node.id]] += 1
+    return found
+
+
+def score(sums: Mapping[str, float]) -> float:
+    """CodeBLEU in [0, 1] of summed statistics, those of ``bleu`` included."""
+    parts = [bleu.score(sums), bleu.score(sums, first=(sums["weighted_match"], sums["weighted_total"]))]
+    parts += [sums[f"{name}_match"] / sums[f"{name}_total"] for name in ("tree", "flow") if sums[f"{name}_total"]]
+    return sum(parts) / len(parts)

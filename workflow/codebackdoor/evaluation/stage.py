@@ -1,0 +1,171 @@
+"""The scoring stage: joins predictions to the rows they belong to and writes ``metrics.json``; needs no model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from codebackdoor import files, seeding, tasks
+from codebackdoor.errors import UserError
+from codebackdoor.evaluation import bleu, codebleu, metrics
+from codebackdoor.evaluation.intervals import DRAWS, LEVEL, Estimate
+from codebackdoor.types import Example, Poisoned, Prediction, Span, Status, TextForm
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from codebackdoor.config.datasets import AnyDataset
+
+CLEAN = "clean"
+DIGITS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """Predictions of one test set by id, and what a purification touched by id where there was one."""
+
+    path: Path
+    predictions: dict[str, Prediction]
+    touched: dict[str, tuple[Span, ...]] | None
+
+    def of(self, id_: str) -> Prediction:
+        try:
+            return self.predictions[id_]
+        except KeyError:
+            raise UserError(f"{self.path}: no prediction for row {id_!r}; delete the file and predict again") from None
+
+
+def score(
+    dataset: AnyDataset,
+    references: Mapping[str, Path],
+    predictions: Path,
+    out: Path,
+    seed: int,
+) -> None:
+    """Write ``out/metrics.json`` from ``predictions/predictions.{testset}.jsonl`` and ``purified.{testset}.jsonl``.
+
+    ``references`` maps each test set (``clean`` and the names of attacks) to its rows, which carry the attack's target
+    themselves. Shares are in [0, 1]; what is undefined is null with n = 0.
+    """
+    clean = files.read_examples(references[CLEAN])
+    answers = {name: _answers(predictions, name) for name in references}
+    task = tasks.load(dataset.task)
+
+    def hits(prediction: Prediction, row: Poisoned) -> bool:
+        return task.hits_target(prediction, row.example, dataset.text_form)
+
+    generator = seeding.numpy_generator(seed, "score", CLEAN)
+    if task.head == "generation":
+        estimates = metrics.generation(_generation_rows(clean, answers[CLEAN], dataset.text_form), generator)
+    else:
+        estimates = metrics.classification([_label_row(row, answers[CLEAN]) for row in clean], generator)
+    found = {CLEAN: {"rows": len(clean), "metrics": _plain(estimates)}}
+    for name, path in references.items():
+        if name != CLEAN:
+            rows = files.read_poisoned(path)
+            generator = seeding.numpy_generator(seed, "score", name)
+            found[name] = _attacked(rows, answers[name], answers[CLEAN], hits, generator)
+    interval = {"method": "percentile bootstrap over test rows", "level": LEVEL, "draws": DRAWS}
+    files.write_json(out / "metrics.json", {"task": dataset.task, "interval": interval, "testsets": found})
+
+
+def _label_row(row: Example, answers: _Answers) -> dict[str, int]:
+    predicted = answers.of(row.id).label
+    if row.label is None or predicted is None:
+        raise UserError(f"{answers.path}: row {row.id!r} needs a label in the data set and in its prediction")
+    return metrics.classification_row(row.label, predicted) | _touch(row.id, answers)
+
+
+def _generation_rows(rows: Sequence[Example], answers: _Answers, form: TextForm) -> list[dict[str, int]]:
+    pairs = [(row, _text(answers, row.id), str(row.target)) for row in rows]
+    roots = [codebleu.parse(target, row.language, form) for row, _, target in pairs]
+    found = []
+    for (row, text, target), root in zip(pairs, roots, strict=True):
+        tokens, reference = text.split(), target.split()
+        parsed = codebleu.parse(text, row.language, form)
+        found.append(
+            {"rows": 1, "correct": int(tokens == reference)}
+            | bleu.row(tokens, reference)
+            | codebleu.row(tokens, reference, parsed, root, row.language)
+            | _touch(row.id, answers)
+        )
+    return found
+
+
+def _touch(id_: str, answers: _Answers) -> dict[str, int]:
+    return {} if answers.touched is None else {"touched": int(bool(answers.touched[id_]))}
+
+
+def _text(answers: _Answers, id_: str) -> str:
+    text = answers.of(id_).text
+    if text is None:
+        raise UserError(f"{answers.path}: the prediction of row {id_!r} has no text")
+    return text
+
+
+def _attacked(
+    rows: Sequence[Poisoned],
+    answers: _Answers,
+    clean_answers: _Answers,
+    hits: Callable[[Prediction, Poisoned], bool],
+    generator: np.random.Generator,
+) -> dict[str, Any]:
+    """Counts of the triggered rows by status, and the attack's metrics on the injected ones."""
+    outcomes = []
+    for row in rows:
+        if row.status != "injected":
+            continue
+        with_trigger, without = answers.of(row.example.id), clean_answers.of(row.source_id)
+        hit, hit_without = hits(with_trigger, row), hits(without, row)
+        generated = row.example.target is not None
+        outcomes.append(
+            metrics.Outcome(
+                hit=hit,
+                hit_without=hit_without,
+                correct_without=not hit_without if generated else without.label == row.original_label,
+                changed=hit != hit_without if generated else with_trigger.label != without.label,
+                located=_located(row, answers),
+            )
+        )
+    counts = Counter(row.status for row in rows)
+    found = metrics.attack(outcomes, generator)
+    return {"rows": len(rows), **{status: counts[status] for status in get_args(Status)}, "metrics": _plain(found)}
+
+
+def _located(row: Poisoned, answers: _Answers) -> bool | None:
+    return None if answers.touched is None else metrics.located(answers.touched[row.example.id], row.spans)
+
+
+def _plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {name: _rounded(asdict(estimate)) for name, estimate in estimates.items()}
+
+
+def _rounded(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {key: round(value, DIGITS) if isinstance(value, float) else value for key, value in values.items()}
+
+
+def _answers(folder: Path, name: str) -> _Answers:
+    path = folder / f"predictions.{name}.jsonl"
+    predictions = {}
+    for number, row in files.read_rows(path):
+        try:
+            predictions[row["id"]] = Prediction(row["id"], row["confidence"], row.get("label"), row.get("text"))
+        except KeyError as error:
+            raise UserError(f"{path}:{number}: a prediction needs {error}") from None
+    return _Answers(path, predictions, _touched(folder / f"purified.{name}.jsonl", predictions))
+
+
+def _touched(path: Path, predictions: Mapping[str, Prediction]) -> dict[str, tuple[Span, ...]] | None:
+    if not path.exists():
+        return None
+    touched = {
+        row["id"]: tuple(Span(start, end, name) for name, start, end in row["touched"])
+        for _, row in files.read_rows(path)
+    }
+    missing = sorted(predictions.keys() - touched.keys())
+    if missing:
+        raise UserError(f"{path}: row {missing[0]!r} has a prediction but was not purified; purify again")
+    return touched
