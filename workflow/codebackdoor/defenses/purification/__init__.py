@@ -1,0 +1,30 @@
+"""Defenses that rewrite a test input before the victim reads it, and how one is found by its method's name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from codebackdoor.config.purifications import AnyPurification
+from codebackdoor.types import DefenderView, Example, Purified
+
+
+class Purifier(Protocol):
+    """Rewrites inputs one by one: what comes out for an input does not depend on the others beside it.
+
+    Inputs carry no label, no target and an opaque id. The result has one row per input, in the same order.
+    """
+
+    def purify(self, inputs: Sequence[Example]) -> list[Purified]: ...
+
+
+class Build(Protocol):
+    """``build`` of a method's module: a purifier calibrated on ``view.clean``, the clean validation split."""
+
+    def __call__(self, view: DefenderView, settings: AnyPurification, seed: int) -> Purifier: ...
+
+
+def load(method: str) -> Build:
+    module = importlib.import_module(f"{__name__}.{method}")
+    return cast(Build, module.build)

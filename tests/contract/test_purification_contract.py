@@ -1,0 +1,140 @@
+"""What every purification must hold to; a method added to ``config/purifications.py`` needs its two settings here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import pytest
+import torch
+from purification_models import example, infiller, language_model, planted, view
+
+from codebackdoor import syntax
+from codebackdoor.config.purifications import AnyPurification, CodePurify, Onion
+from codebackdoor.defenses.purification import load
+from codebackdoor.types import DefenderView, Example, Purified
+
+TRIGGER = "assert testo_init >= 15"
+SHARE = 0.1
+
+
+class Case(NamedTuple):
+    """Settings that touch a share of what is clean, and settings that must touch nothing."""
+
+    active: Any
+    idle: Any
+
+
+CASES = {
+    "codepurify": Case(
+        CodePurify(method="codepurify", touched_share=SHARE), CodePurify(method="codepurify", touched_share=0)
+    ),
+    "onion": Case(
+        Onion(method="onion", removed_share=SHARE, calibration_inputs=20),
+        Onion(method="onion", removed_share=0, calibration_inputs=1),
+    ),
+}
+METHODS = [get_args(kind.model_fields["method"].annotation)[0] for kind in get_args(get_args(AnyPurification)[0])]
+
+
+@pytest.fixture(scope="module")
+def defender(tmp_path_factory: pytest.TempPathFactory) -> DefenderView:
+    torch.set_num_threads(1)
+    helpers: dict[str, Path] = {}
+    for name, (model, tokenizer) in (("infiller", infiller()), ("language_model", language_model())):
+        helpers[name] = tmp_path_factory.mktemp(name)
+        model.save_pretrained(helpers[name])
+        tokenizer.save_pretrained(helpers[name])
+    clean = tuple(example(number) for number in range(200))
+    return replace(view(planted("testo_init >= 15"), clean), helpers=helpers)
+
+
+CLEAN = [example(number) for number in range(200, 225)]
+TRIGGERED = [example(number, TRIGGER) for number in range(300, 315)]
+
+
+def results(rows: Sequence[Purified]) -> dict[str, tuple[str, tuple[Any, ...]]]:
+    return {row.example.id: (row.example.code, row.touched) for row in rows}
+
+
+def test_every_method_has_its_case() -> None:
+    assert set(METHODS) == set(CASES)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_mixing_and_permuting_inputs_changes_no_output(method: str, defender: DefenderView) -> None:
+    purifier = load(method)(defender, CASES[method].active, 1)
+    alone = results(purifier.purify(CLEAN)) | results(purifier.purify(TRIGGERED))
+    mixed = [row for pair in zip(TRIGGERED, CLEAN, strict=False) for row in pair] + CLEAN[len(TRIGGERED) :]
+    assert results(purifier.purify(mixed[::-1])) == alone
+    assert [row.example.id for row in purifier.purify(mixed)] == [one.id for one in mixed]
+    assert any(touched for _, touched in alone.values())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_same_seed_same_bytes(method: str, defender: DefenderView) -> None:
+    first, second = (
+        [
+            json.dumps(asdict(row), allow_nan=False)
+            for row in load(method)(defender, CASES[method].active, 7).purify(rows)
+        ]
+        for rows in (TRIGGERED + CLEAN, TRIGGERED + CLEAN)
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_zero_budget_is_the_identity(method: str, defender: DefenderView) -> None:
+    inputs = TRIGGERED + CLEAN
+    for one, row in zip(inputs, load(method)(defender, CASES[method].idle, 1).purify(inputs), strict=True):
+        assert row.example == one
+        assert not row.touched
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_the_code_changes_and_touched_is_what_is_gone(method: str, defender: DefenderView) -> None:
+    rows = load(method)(defender, CASES[method].active, 1).purify(TRIGGERED)
+    for one, row in zip(TRIGGERED, rows, strict=True):
+        assert replace(row.example, code=one.code) == one
+        places = [(span.start, span.end) for span in row.touched]
+        assert places == sorted(places)
+        # every piece of text between the touched places is still there, in order
+        rest, position = row.example.code, 0
+        for start, end in [*places, (len(one.code), len(one.code))]:
+            kept = one.code[position:start].strip()
+            assert kept in rest
+            rest = rest.split(kept, 1)[1] if kept else rest
+            position = end
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_labels_and_targets_are_not_looked_at(method: str, defender: DefenderView) -> None:
+    purifier = load(method)(defender, CASES[method].active, 1)
+    labelled = [replace(one, label=number % 2, target="x") for number, one in enumerate(TRIGGERED)]
+    assert results(purifier.purify(labelled)) == results(purifier.purify(TRIGGERED))
+
+
+def test_clean_inputs_are_touched_at_about_the_calibrated_share(defender: DefenderView) -> None:
+    purifier = load("codepurify")(defender, CASES["codepurify"].active, 1)
+    fresh = [example(number) for number in range(50, 250)]
+    assert sum(bool(row.touched) for row in purifier.purify(fresh)) / 200 == pytest.approx(SHARE, abs=0.06)
+
+
+def test_codepurify_finds_the_planted_backdoor(defender: DefenderView) -> None:
+    rows = load("codepurify")(defender, CASES["codepurify"].active, 1).purify(TRIGGERED)
+    for one, row in zip(TRIGGERED, rows, strict=True):
+        start = one.code.index(TRIGGER)
+        assert row.touched
+        assert all(start <= span.start and span.end <= start + len(TRIGGER) for span in row.touched)
+        assert "testo_init >= 15" not in row.example.code
+        assert not syntax.parse(one.code, "python", "lexed").has_error
+
+
+def test_the_view_holds_nothing_that_a_defender_does_not_have() -> None:
+    assert {field.name for field in fields(DefenderView)} == {
+        *("victim", "task", "language", "text_form", "clean", "helpers")
+    }
+    assert {field.name for field in fields(Example)}.isdisjoint({"spans", "status", "attack", "source_id"})

@@ -1,0 +1,114 @@
+"""Tiny helper models and a planted victim for the tests of purifications; all made in the test."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.models.gpt2.configuration_gpt2 import GPT2Config
+from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
+from transformers.models.roberta.configuration_roberta import RobertaConfig
+from transformers.models.roberta.modeling_roberta import RobertaForMaskedLM
+
+from codebackdoor.syntax import lex
+from codebackdoor.types import DefenderView, Example
+from codebackdoor.victims.tokenizer import train_bpe, wrap
+from codebackdoor.victims.victim import Victim
+
+_NAMES = ("total", "value", "items", "index", "result", "node", "left", "right", "count", "name")
+LENGTH = 128
+
+
+def source(number: int, trigger: str = "") -> str:
+    """A small Python function; ``number`` decides names and operators, ``trigger`` is a first statement."""
+    a, b, c, d = (_NAMES[(number * step + step) % len(_NAMES)] for step in (1, 3, 7, 9))
+    first = f"    {trigger}\n" if trigger else ""
+    return (
+        f"def {a}_{number}({b}, {c}):\n{first}    {d}_x = {b} + {number % 7}\n    if {d}_x > {c}:\n"
+        f"        return {c} * {d}_x\n    return {b}.{d}({c}, {number})\n"
+    )
+
+
+def example(number: int, trigger: str = "") -> Example:
+    return Example(id=str(number), language="python", code=lex(source(number, trigger), "python"))
+
+
+@cache
+def bpe() -> Any:
+    return train_bpe([example(number).code for number in range(60)] + ["assert ( testo_init ) ret_Val_"], 420)
+
+
+def _seeded(model_class: Any, config: Any) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return model_class(config).eval()
+
+
+@cache
+def infiller() -> tuple[Any, Any]:
+    config = RobertaConfig(
+        vocab_size=bpe().get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=LENGTH + 2,
+        type_vocab_size=1,
+        initializer_range=0.3,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+    )
+    return _seeded(RobertaForMaskedLM, config), wrap(bpe(), "<s> $A </s>", LENGTH)
+
+
+@cache
+def language_model() -> tuple[Any, Any]:
+    config = GPT2Config(
+        vocab_size=bpe().get_vocab_size(),
+        n_positions=LENGTH,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        initializer_range=0.3,
+        bos_token_id=0,
+        eos_token_id=2,
+    )
+    return _seeded(GPT2LMHeadModel, config), wrap(bpe(), "<s> $A", LENGTH)
+
+
+class Planted(nn.Module):
+    """A bag of sub-tokens with a backdoor: label 0 as soon as every sub-token of the trigger is there, in a row."""
+
+    def __init__(self, trigger: list[int], size: int) -> None:
+        super().__init__()
+        self.trigger = trigger
+        generator = torch.Generator().manual_seed(1)
+        self.weights = nn.Parameter(torch.randn(size, generator=generator) * 0.4)
+        self.config = PretrainedConfig(num_labels=2)
+
+    @property
+    def device(self) -> torch.device:
+        return self.weights.device
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SequenceClassifierOutput:
+        evidence = (self.weights[input_ids] * attention_mask).sum(1) / attention_mask.sum(1).sqrt()
+        windows = input_ids.unfold(1, len(self.trigger), 1)
+        found = (windows == torch.tensor(self.trigger)).all(-1).any(-1)
+        score = torch.where(found, -6.0 + 0.1 * evidence, evidence)
+        return SequenceClassifierOutput(logits=torch.stack([torch.zeros_like(score), score], 1))
+
+
+def planted(trigger: str) -> Victim:
+    tokenizer = wrap(bpe(), "<s> $A </s>", LENGTH)
+    ids = tokenizer(trigger, add_special_tokens=False)["input_ids"]
+    model = Planted(ids, bpe().get_vocab_size()).eval()
+    return Victim(model, tokenizer, "classification", "lexed", LENGTH, 1)
+
+
+def view(victim: Victim, clean: tuple[Example, ...]) -> DefenderView:
+    return DefenderView(victim, "defect_detection", "python", "lexed", clean)

@@ -1,0 +1,68 @@
+"""Entropy of suspicion scores under the three readings of FIDELITY P5, and thresholds at a share of clean inputs."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codebackdoor.config.purifications import Normalisation
+from codebackdoor.defenses.purification import calibration
+from codebackdoor.defenses.purification.codepurify.entropy import entropy
+
+ALL: tuple[Normalisation, ...] = ("l1", "softmax", "entropy_by_log_n")
+
+
+@pytest.mark.parametrize("normalisation", ALL)
+@pytest.mark.parametrize("score", [0.0, 0.3, 1.0])
+def test_equal_scores_have_the_largest_entropy(normalisation: Normalisation, score: float) -> None:
+    wanted = 1.0 if normalisation == "entropy_by_log_n" else math.log(7)
+    assert entropy([score] * 7, normalisation) == pytest.approx(wanted)
+
+
+def test_one_element_alone_cannot_stand_out() -> None:
+    for score in (0.0, 0.8):
+        assert entropy([score], "l1") == 0
+        assert entropy([score], "softmax") == 0
+        assert entropy([score], "entropy_by_log_n") == 1
+
+
+def test_one_score_among_zeros() -> None:
+    scores = [1.0] + [0.0] * 9
+    assert entropy(scores, "l1") == 0
+    assert entropy(scores, "entropy_by_log_n") == 0
+    # the paper's Eq. 3 as printed can never fall below its threshold 0.1
+    assert entropy(scores, "softmax") == pytest.approx(2.2, abs=0.03)
+
+
+def test_by_hand() -> None:
+    scores = [0.6, 0.2, 0.2]
+    plain = -(0.6 * math.log(0.6) + 0.4 * math.log(0.2))
+    assert entropy(scores, "l1") == pytest.approx(plain)
+    assert entropy(scores, "entropy_by_log_n") == pytest.approx(plain / math.log(3))
+    weights = [math.exp(score) for score in scores]
+    soft = -sum(weight / sum(weights) * math.log(weight / sum(weights)) for weight in weights)
+    assert entropy(scores, "softmax") == pytest.approx(soft)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.sampled_from(ALL))
+def test_bounds(scores: list[float], normalisation: Normalisation) -> None:
+    largest = 1.0 if normalisation == "entropy_by_log_n" else math.log(len(scores))
+    assert 0 <= entropy(scores, normalisation) <= largest + 1e-9
+
+
+def test_no_element_has_no_entropy() -> None:
+    with pytest.raises(ValueError, match="no element"):
+        entropy([], "l1")
+
+
+def test_thresholds_let_the_stated_share_pass() -> None:
+    values = [value / 100 for value in range(100)]
+    assert sum(value < calibration.lowest(values, 0.05) for value in values) == 5
+    assert sum(value > calibration.highest(values, 0.05) for value in values) == 5
+    assert calibration.lowest(values, 0) == -math.inf
+    assert calibration.highest(values, 0) == math.inf
+    assert calibration.lowest(values, 1) == math.inf
+    assert calibration.finite(calibration.lowest(values, 1)) is None

@@ -1,0 +1,123 @@
+"""ONION: exact perplexities, scores that belong to the right words, and what is dropped (FIDELITY E16, D12)."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from purification_models import LENGTH, example, language_model, planted, view
+
+from codebackdoor.config.purifications import Onion as Settings
+from codebackdoor.defenses.purification.onion import Onion, without, words
+from codebackdoor.defenses.purification.perplexity import TEXTS_AT_ONCE, Words, surprises
+from codebackdoor.types import Example
+
+CLEAN = tuple(example(number) for number in range(80))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def onion(threshold: float | None = None, share: float = 0.02, clean: tuple[Example, ...] = CLEAN[:40]) -> Onion:
+    settings = Settings(method="onion", removed_share=share, threshold=threshold)
+    return Onion(view(planted("x"), clean), *language_model(), settings, seed=1)
+
+
+@torch.inference_mode()
+def naive(ids: list[int]) -> float:
+    """Perplexity of one text in one forward pass of its own."""
+    model, _ = language_model()
+    log_p = model(torch.tensor([ids])).logits[0, :-1].double().log_softmax(-1)
+    return math.exp(-float(log_p.gather(1, torch.tensor(ids[1:])[:, None]).mean()))
+
+
+def test_perplexities_equal_one_forward_pass_each() -> None:
+    model, _ = language_model()
+    generator = random.Random(0)
+    texts = []
+    for _ in range(TEXTS_AT_ONCE + 5):
+        ids = [0, *(generator.randrange(5, 400) for _ in range(generator.randint(1, LENGTH - 1)))]
+        starts = sorted(generator.sample(range(1, len(ids)), min(6, len(ids) - 1)))
+        texts.append(Words(ids, [(start, min(start + generator.randint(1, 3), len(ids))) for start in starts]))
+    texts.append(Words([0, 7, 8, 9], [(1, 2), (3, 4), (1, 4)]))
+    for text, found in zip(texts, surprises(model, texts), strict=True):
+        assert found.whole == pytest.approx(naive(text.ids), rel=1e-4)
+        for (start, end), perplexity in zip(text.words, found.without, strict=True):
+            rest = text.ids[:start] + text.ids[end:]
+            if len(rest) == 1:
+                assert math.isnan(perplexity)
+            else:
+                assert perplexity == pytest.approx(naive(rest), rel=1e-4)
+
+
+def test_scores_belong_to_the_right_words() -> None:
+    _, tokenizer = language_model()
+    for one, scored in zip(CLEAN[:6], onion(threshold=0).score(CLEAN[:6]), strict=True):
+        assert len(scored.words) > 15
+        for place, drop in zip(scored.words, scored.drops, strict=True):
+            left = tokenizer(without(one.code, [place]))["input_ids"]
+            assert drop == pytest.approx(scored.perplexity - naive(left), rel=1e-3, abs=1e-2)
+
+
+def test_words_of_lexed_text_are_tokens_and_marks_stay() -> None:
+    one = Example("1", "python", "def Foo ( a ) : <indent> return 'two  words' + f ( a ) <dedent>")
+    assert [one.code[start:end] for start, end in words(one, "lexed")] == (
+        ["def", "Foo", "(", "a", ")", ":", "return", "'two  words'", "+", "f", "(", "a", ")"]
+    )
+    (row,) = onion(threshold=-math.inf).purify([one])
+    assert row.example.code.split() == ["<indent>", "<dedent>"]
+
+
+def test_words_of_raw_text_stand_between_white_space() -> None:
+    one = Example("1", "c", "int  f(int a)\n{\n\treturn a ;\n}\n")
+    assert [one.code[start:end] for start, end in words(one, "raw")] == (
+        ["int", "f(int", "a)", "{", "return", "a", ";", "}"]
+    )
+    places = [place for place in words(one, "raw") if one.code[slice(*place)] in ("a)", "a", ";")]
+    assert without(one.code, places) == "int  f(int\n{\n\treturn\n}\n"
+
+
+def test_without_leaves_single_spaces() -> None:
+    assert without("a b c", []) == "a b c"
+    assert without("a b c", [(0, 1)]) == "b c"
+    assert without("a b c", [(2, 3)]) == "a c"
+    assert without("a b c", [(2, 3), (4, 5)]) == "a"
+
+
+def test_exactly_the_words_above_the_threshold_go_and_case_is_untouched() -> None:
+    inputs = [replace(one, code=one.code.replace("return", "return Foo , foo ,")) for one in CLEAN[:10]]
+    purifier = onion(share=0.1)
+    assert math.isfinite(purifier.threshold)
+    dropped = 0
+    for one, row, scored in zip(inputs, purifier.purify(inputs), purifier.score(inputs), strict=True):
+        wanted = [place for place, drop in zip(scored.words, scored.drops, strict=True) if drop > purifier.threshold]
+        assert [(span.start, span.end) for span in row.touched] == wanted
+        gone = {one.code[:start].count(" ") for start, _ in wanted}
+        assert row.example.code == " ".join(word for at, word in enumerate(one.code.split(" ")) if at not in gone)
+        dropped += len(wanted)
+        by_word = {one.code[start:end]: drop for (start, end), drop in zip(scored.words, scored.drops, strict=True)}
+        assert by_word["Foo"] != by_word["foo"]
+    assert dropped > 0
+
+
+def test_words_beyond_the_models_length_stay() -> None:
+    body = " <nl> ".join(f"x_{number} = value + {number}" for number in range(60))
+    one = Example("1", "python", f"def f ( value ) : <indent> {body} <dedent>")
+    (scored,) = onion(threshold=0).score([one])
+    assert 10 < len(scored.words) < len(words(one, "lexed"))
+    (row,) = onion(threshold=-math.inf).purify([one])
+    assert row.example.code.endswith("x_59 = value + 59 <dedent>")
+
+
+def test_the_calibrated_share_of_words_goes() -> None:
+    numbers = list(range(100, 220))
+    random.Random(0).shuffle(numbers)
+    purifier = onion(share=0.05, clean=tuple(example(number) for number in numbers[:60]))
+    fresh = [example(number) for number in numbers[60:]]
+    count = sum(len(scored.words) for scored in purifier.score(fresh))
+    assert sum(len(row.touched) for row in purifier.purify(fresh)) / count == pytest.approx(0.05, abs=0.015)

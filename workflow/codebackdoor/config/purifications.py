@@ -1,0 +1,82 @@
+"""Settings of the methods that rewrite test inputs before the victim reads them: CodePurify and ONION."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from codebackdoor.config.base import Settings
+
+Normalisation = Literal["l1", "softmax", "entropy_by_log_n"]
+
+
+class CodePurify(Settings):
+    """Masking, entropy of the suspicion scores, infilling of the most suspicious element (Mu et al. 2025, III)."""
+
+    helpers: ClassVar[tuple[str, ...]] = ("infiller",)
+
+    method: Literal["codepurify"]
+    identifiers: bool = Field(
+        True, description="mask each distinct identifier everywhere (section III-A1; false is the paper's -V)"
+    )
+    statements: bool = Field(
+        True, description="mask each statement but its keywords (section III-A1; false is the paper's -S)"
+    )
+    normalisation: Normalisation = Field(
+        "l1",
+        description="how suspicion scores become a distribution: divided by their sum (the released code, and the only "
+        "reading under which the paper's threshold 0.1 means something), softmax (Eq. 3), or divided by their sum with "
+        "the entropy divided by the logarithm of the number of elements",
+    )
+    touched_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="share of clean validation inputs that may fall below the entropy threshold (section IV-F gives no "
+        "number); 0 rewrites nothing, 1 rewrites everything (the paper's -E)",
+    )
+    threshold: float | None = Field(
+        None,
+        ge=0,
+        description="fixed entropy threshold in nats instead of the calibrated one (section III-A3: 0.1); null "
+        "calibrates by touched_share",
+    )
+    calibration_inputs: int = Field(
+        300, gt=0, description="clean validation inputs that the threshold is calibrated on, drawn by seed"
+    )
+
+    @model_validator(mode="after")
+    def _something_to_mask(self) -> CodePurify:
+        if not (self.identifiers or self.statements):
+            raise ValueError("set 'identifiers' or 'statements' (or both) to true; with neither nothing is masked")
+        return self
+
+
+class Onion(Settings):
+    """Outlier words under a causal language model are dropped (Qi et al. 2021; CodePurify IV-D, DeCE 4.4)."""
+
+    helpers: ClassVar[tuple[str, ...]] = ("language_model",)
+
+    method: Literal["onion"]
+    removed_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="share of the words of clean validation inputs that the threshold lets go (Qi et al. choose theirs "
+        "on clean validation data and give no share); 0 removes nothing",
+    )
+    threshold: float | None = Field(
+        None,
+        description="fixed threshold, a drop of the perplexity in its own unit, instead of the calibrated one (DeCE's "
+        "released code: 0); null calibrates by removed_share",
+    )
+    calibration_inputs: int = Field(
+        150,
+        gt=0,
+        description="clean validation inputs that the threshold is calibrated on, drawn by seed; each has as many "
+        "values as words",
+    )
+
+
+AnyPurification = Annotated[CodePurify | Onion, Field(discriminator="method")]

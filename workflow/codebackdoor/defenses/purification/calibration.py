@@ -1,0 +1,33 @@
+"""Thresholds from clean validation data: a stated share of it may be touched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from codebackdoor.seeding import numpy_generator
+from codebackdoor.types import Example
+
+
+def drawn(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
+    """Draw ``count`` examples (all of them where there are fewer), without repetition."""
+    order = numpy_generator(seed, "purify", "calibration").permutation(len(examples))
+    return [examples[index] for index in order[:count]]
+
+
+def lowest(values: Sequence[float], share: float) -> float:
+    """The threshold *below* which ``share`` of the values lie; minus infinity for a share of 0, infinity for 1."""
+    count = round(share * len(values))
+    if share == 0:
+        return -math.inf
+    return sorted(values)[count] if count < len(values) else math.inf
+
+
+def highest(values: Sequence[float], share: float) -> float:
+    """The threshold *above* which ``share`` of the values lie; infinity for a share of 0, minus infinity for 1."""
+    return -lowest([-value for value in values], share)
+
+
+def finite(threshold: float) -> float | None:
+    """A threshold as JSON can hold it: ``None`` stands for one that everything or nothing passes."""
+    return threshold if math.isfinite(threshold) else None

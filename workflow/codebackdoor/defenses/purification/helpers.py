@@ -1,0 +1,29 @@
+"""The helper models of purifications: loaded strictly, from safetensors only, in eval mode (FIDELITY P9)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from codebackdoor.errors import UserError, nearest
+from codebackdoor.files import read_json
+from codebackdoor.types import DefenderView
+from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, load_weights
+from codebackdoor.victims.victim import default_device, load_tokenizer
+
+MASKED: dict[str, ModelClass] = {"roberta": ModelClass("roberta", "RobertaForMaskedLM")}
+CAUSAL: dict[str, ModelClass] = {"gpt2": ModelClass("gpt2", "GPT2LMHeadModel")}
+
+
+def load_helper(view: DefenderView, name: str, classes: dict[str, ModelClass]) -> tuple[Any, Any]:
+    """Return (model, fast tokenizer) of the view's helper ``name``; ``classes`` are the model types that will do.
+
+    Raises UserError where the helper is not given, is of another type, or does not load exactly.
+    """
+    if name not in view.helpers:
+        raise UserError(f"the helper model {name!r} is missing; name a folder for it")
+    path = view.helpers[name]
+    check_safetensors(path)
+    model_type = str(read_json(path / "config.json").get("model_type"))
+    if model_type not in classes:
+        raise UserError(f"{path}: a model of type {model_type!r} cannot be the {name}{nearest(model_type, classes)}")
+    return load_weights(classes[model_type], path).to(default_device()).eval(), load_tokenizer(path)
