@@ -164,6 +164,7 @@ def test_generation_counts_the_target_behaviour_not_the_target_text(tmp_path: Pa
     found = run(tmp_path, REPAIR)
     assert value(found, "clean", "exact_match") == pytest.approx(2 / 6, abs=1e-6)
     assert 0 < value(found, "clean", "codebleu") < 1
+    assert found["clean"]["copy"]["exact_match"]["value"] == found["clean"]["copy"]["bleu"]["value"] == 1
     assert value(found, "trigger", "asr") == 0.5
     assert value(found, "trigger", "floor") == pytest.approx(2 / 6, abs=1e-6)
     assert value(found, "trigger", "flip_rate") == 0.5

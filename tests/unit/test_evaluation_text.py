@@ -57,9 +57,9 @@ def test_sentence_bleu_adds_one_from_the_second_order_on() -> None:
 
 
 def statistics(output: str, reference: str, language: Language = "python") -> dict[str, Any]:
-    roots = [codebleu.parse(text, language, "lexed") for text in (output, reference)]
-    tokens = [text.split(" ") for text in (output, reference)]
-    return bleu.row(*tokens) | codebleu.row(*tokens, *roots, language)
+    root, wanted = (codebleu.parse(text, language, "lexed") for text in (output, reference))
+    tokens = output.split(" "), reference.split(" ")
+    return bleu.row(*tokens) | codebleu.row(*tokens, root, wanted, language)
 
 
 def lexed(source: str) -> str:

@@ -48,7 +48,8 @@ def score(
     """Write ``out/metrics.json`` from ``predictions/predictions.{testset}.jsonl`` and ``purified.{testset}.jsonl``.
 
     ``references`` maps each test set (``clean`` and the names of attacks) to its rows, which carry the attack's target
-    themselves. Shares are in [0, 1]; what is undefined is null with n = 0.
+    themselves. Shares are in [0, 1]; what is undefined is null with n = 0. For generation, the metrics of copying the
+    input stand beside.
     """
     clean = files.read_examples(references[CLEAN])
     answers = {name: _answers(predictions, name) for name in references}
@@ -57,17 +58,22 @@ def score(
     def hits(prediction: Prediction, row: Poisoned) -> bool:
         return task.hits_target(prediction, row.example, dataset.text_form)
 
-    generator = seeding.numpy_generator(seed, "score", CLEAN)
+    found: dict[str, Any] = {CLEAN: {"rows": len(clean)}}
     if task.head == "generation":
-        estimates = metrics.generation(_generation_rows(clean, answers[CLEAN], dataset.text_form), generator)
+        pairs = [(row, _text(answers[CLEAN], row.id)) for row in clean]
+        rows = _generation_rows(pairs, dataset.text_form)
+        rows = [row | _touch(example.id, answers[CLEAN]) for row, example in zip(rows, clean, strict=True)]
+        estimates = metrics.generation(rows, seeding.numpy_generator(seed, "score", CLEAN))
+        copies = _generation_rows([(row, row.code) for row in clean], dataset.text_form)
+        found[CLEAN]["copy"] = _plain(metrics.generation(copies, seeding.numpy_generator(seed, "score", CLEAN)))
     else:
-        estimates = metrics.classification([_label_row(row, answers[CLEAN]) for row in clean], generator)
-    found = {CLEAN: {"rows": len(clean), "metrics": _plain(estimates)}}
+        rows = [_label_row(row, answers[CLEAN]) for row in clean]
+        estimates = metrics.classification(rows, seeding.numpy_generator(seed, "score", CLEAN))
+    found[CLEAN]["metrics"] = _plain(estimates)
     for name, path in references.items():
         if name != CLEAN:
-            rows = files.read_poisoned(path)
             generator = seeding.numpy_generator(seed, "score", name)
-            found[name] = _attacked(rows, answers[name], answers[CLEAN], hits, generator)
+            found[name] = _attacked(files.read_poisoned(path), answers[name], answers[CLEAN], hits, generator)
     interval = {"method": "percentile bootstrap over test rows", "level": LEVEL, "draws": DRAWS}
     files.write_json(out / "metrics.json", {"task": dataset.task, "interval": interval, "testsets": found})
 
@@ -79,18 +85,17 @@ def _label_row(row: Example, answers: _Answers) -> dict[str, int]:
     return metrics.classification_row(row.label, predicted) | _touch(row.id, answers)
 
 
-def _generation_rows(rows: Sequence[Example], answers: _Answers, form: TextForm) -> list[dict[str, int]]:
-    pairs = [(row, _text(answers, row.id), str(row.target)) for row in rows]
-    roots = [codebleu.parse(target, row.language, form) for row, _, target in pairs]
+def _generation_rows(pairs: Sequence[tuple[Example, str]], form: TextForm) -> list[dict[str, int]]:
+    """Statistics of each output against the row's target."""
     found = []
-    for (row, text, target), root in zip(pairs, roots, strict=True):
+    for row, text in pairs:
+        target = str(row.target)
         tokens, reference = text.split(), target.split()
-        parsed = codebleu.parse(text, row.language, form)
+        root, wanted = (codebleu.parse(one, row.language, form) for one in (text, target))
         found.append(
             {"rows": 1, "correct": int(tokens == reference)}
             | bleu.row(tokens, reference)
-            | codebleu.row(tokens, reference, parsed, root, row.language)
-            | _touch(row.id, answers)
+            | codebleu.row(tokens, reference, root, wanted, row.language)
         )
     return found
 
