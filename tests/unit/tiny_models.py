@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ def bpe() -> Any:
     return train_bpe(TEXTS, 320)
 
 
-def classifier(seed: int = 0, max_length: int = 32) -> Victim:
+def classifier(seed: int = 0, max_length: int = 32, dropout: float = 0.0) -> Victim:
     from transformers.models.roberta.configuration_roberta import RobertaConfig
     from transformers.models.roberta.modeling_roberta import RobertaForSequenceClassification
 
@@ -34,12 +35,14 @@ def classifier(seed: int = 0, max_length: int = 32) -> Victim:
         intermediate_size=64,
         max_position_embeddings=max_length + 2,
         type_vocab_size=1,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
     )
     tokenizer = wrap(bpe(), "<s> $A </s>", max_length)
     return Victim(_built(RobertaForSequenceClassification, config, seed), tokenizer, "classification", "lexed", 32, 12)
 
 
-def generator(seed: int = 0, max_length: int = 32) -> Victim:
+def generator(seed: int = 0, max_length: int = 32, dropout: float = 0.0) -> Victim:
     from transformers.models.t5.configuration_t5 import T5Config
     from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
@@ -50,6 +53,7 @@ def generator(seed: int = 0, max_length: int = 32) -> Victim:
         d_ff=64,
         num_layers=2,
         num_heads=2,
+        dropout_rate=dropout,
         pad_token_id=1,
         eos_token_id=2,
         decoder_start_token_id=1,
@@ -63,3 +67,16 @@ def _built(model_class: Any, config: Any, seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return model_class(config).eval()
+
+
+def base_folder(folder: Path, family: str) -> Path:
+    """Write a base model in hub format: a masked LM of the RoBERTa class, or a T5."""
+    victim = classifier() if family == "encoder" else generator()
+    model = victim.model
+    if family == "encoder":
+        from transformers.models.roberta.modeling_roberta import RobertaForMaskedLM
+
+        model = _built(RobertaForMaskedLM, model.config, 0)
+    model.save_pretrained(folder)
+    victim.tokenizer.save_pretrained(folder)
+    return folder

@@ -154,3 +154,8 @@ def _poisoned(row: dict[str, Any], where: str) -> Poisoned:
 
 def read_poisoned(path: Path) -> list[Poisoned]:
     return _read_checked(path, _poisoned)
+
+
+def read_mixed(path: Path) -> list[Example | Poisoned]:
+    """Read rows of which some went through an attack: a poisoned training set, or any test set."""
+    return _read_checked(path, lambda row, where: (_poisoned if "source_id" in row else _checked)(row, where))

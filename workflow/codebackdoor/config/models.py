@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from codebackdoor.config.base import Settings
+from codebackdoor.config.base import Head, Settings
 
 #: Where the small base models lie that ship with the repository, and those that a run pretrains itself.
 SHIPPED = "basemodels"
@@ -17,15 +17,13 @@ PRETRAINED = "models/base"
 class ModelSettings(Settings):
     """What all victims share. Defaults are those of the local scale; the papers' values stand in the descriptions."""
 
-    heads: ClassVar[frozenset[str]]
-    helpers: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[Literal["encoder", "seq2seq"]]
 
     base: str = Field(
         "shipped",
         min_length=1,
-        description="what is fine-tuned: `shipped` (basemodels/), `pretrained` (by this run's `pretrain` rule), a hub id "
-        "such as microsoft/codebert-base, or a local folder in hub format (written with a ./ or / in front)",
+        description="what is fine-tuned: `shipped` (basemodels/), `pretrained` (by this run's `pretrain` rule), a hub "
+        "id such as microsoft/codebert-base, or a local folder in hub format (written with a ./ or / in front)",
     )
     revision: str | None = Field(
         None,
@@ -110,7 +108,7 @@ class ModelSettings(Settings):
 class CodeBert(ModelSettings):
     """An encoder of the RoBERTa class with a classification head (CodeBERT, Feng et al. 2020)."""
 
-    heads: ClassVar[frozenset[str]] = frozenset({"classification"})
+    fits: ClassVar[tuple[Head, ...]] = ("classification",)
     family: ClassVar[Literal["encoder", "seq2seq"]] = "encoder"
 
     architecture: Literal["codebert"]
@@ -119,7 +117,7 @@ class CodeBert(ModelSettings):
 class CodeT5(ModelSettings):
     """An encoder-decoder of the T5 class that generates (CodeT5, Wang et al. 2021)."""
 
-    heads: ClassVar[frozenset[str]] = frozenset({"generation"})
+    fits: ClassVar[tuple[Head, ...]] = ("generation",)
     family: ClassVar[Literal["encoder", "seq2seq"]] = "seq2seq"
 
     architecture: Literal["codet5"]

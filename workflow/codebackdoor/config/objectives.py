@@ -13,6 +13,12 @@ class CrossEntropy(Settings):
     """Cross entropy: the undefended objective."""
 
     method: Literal["cross_entropy"]
+    stop_like: str | None = Field(
+        None,
+        description="name of another objective: training stops after the first epoch whose loss on the clean "
+        "validation split is no higher than the last one of the victim that the other trained in the same scenario; "
+        "tells a defense from mere under-training; null: all epochs",
+    )
 
 
 class DeCE(Settings):

@@ -96,27 +96,31 @@ def sequence_confidences(victim: Victim, inputs: Sequence[Sequence[int]], output
 
     ``outputs`` are ids as ``generate`` returns them; an empty one is a ValueError.
     """
+    found = forced(victim, inputs, outputs)
+    return found[:, 0] / found[:, 2]
+
+
+def forced(victim: Victim, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> Tensor:
+    """Return [N, 3] (CPU): sum of token probabilities, sum of their logarithms, and number of tokens of each output."""
     if not all(outputs):
         raise ValueError("an output without tokens has no confidence")
-    pairs = [(tuple(row), tuple(output)) for row, output in zip(inputs, outputs, strict=True)]
-    unique, back = _unique(pairs)
+    unique, back = _unique([(tuple(row), tuple(output)) for row, output in zip(inputs, outputs, strict=True)])
     start = int(victim.model.config.decoder_start_token_id)
-    found: dict[int, float] = {}
+    found: dict[int, Tensor] = {}
 
     def run(batch: Sequence[int]) -> None:
         ids, mask = _batch([unique[index][0] for index in batch], victim)
-        labels, real = (
-            tensor.to(victim.device) for tensor in pad([unique[index][1] for index in batch], victim.pad_id)
-        )
+        labels, real = _batch([unique[index][1] for index in batch], victim)
         previous = torch.cat([torch.full_like(labels[:, :1], start), labels[:, :-1]], 1)
         logits = victim.model(input_ids=ids, attention_mask=mask, decoder_input_ids=previous).logits.float()
         log_p = -torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-        chances = log_p.view_as(labels).exp() * real
-        found.update(zip(batch, (chances.sum(1) / real.sum(1)).tolist(), strict=True))
+        log_p = log_p.view_as(labels)
+        sums = torch.stack([(log_p.exp() * real).sum(1), (log_p * real).sum(1), real.sum(1)], 1)
+        found.update(zip(batch, sums.cpu(), strict=True))
 
     budget = min(TOKENS[victim.device.type], max(1, LOGITS // int(victim.model.config.vocab_size)))
     _stream([len(row) + len(output) for row, output in unique], budget, run)
-    return torch.tensor([found[index] for index in back.tolist()])
+    return torch.stack([found[index] for index in range(len(unique))])[back] if unique else torch.empty(0, 3)
 
 
 def predict(victim: Victim, examples: Sequence[Example]) -> list[Prediction]:
@@ -128,7 +132,12 @@ def predict(victim: Victim, examples: Sequence[Example]) -> list[Prediction]:
             Prediction(example.id, round(output.confidence, 6), text=output.text)
             for example, output in zip(examples, generate(victim, inputs), strict=True)
         ]
-    confidences, labels = class_logits(victim, inputs).softmax(-1).max(-1)
+    return label_predictions(examples, class_logits(victim, inputs))
+
+
+def label_predictions(examples: Sequence[Example], logits: Tensor) -> list[Prediction]:
+    """Return the predictions that logits [N, C] of N examples amount to."""
+    confidences, labels = logits.softmax(-1).max(-1)
     return [
         Prediction(example.id, round(confidence, 6), label=label)
         for example, confidence, label in zip(examples, confidences.tolist(), labels.tolist(), strict=True)

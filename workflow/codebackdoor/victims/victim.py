@@ -12,16 +12,16 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from codebackdoor.config.base import Head
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.types import TextForm
 from codebackdoor.victims.checkpoints import check_safetensors, load_weights, model_class
 
-Head = Literal["classification", "generation"]
 KEY = "codebackdoor"
 
 

@@ -1,0 +1,94 @@
+"""The stages that train a victim and ask it: rows in, a model folder or predictions out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codebackdoor import files
+from codebackdoor.errors import UserError
+from codebackdoor.types import Example, Poisoned, Prediction
+from codebackdoor.victims import inference
+from codebackdoor.victims.bases import new_victim
+from codebackdoor.victims.training import Objective, fit
+from codebackdoor.victims.validation import Hits, Validation
+from codebackdoor.victims.victim import load_victim, save_victim
+
+if TYPE_CHECKING:
+    from codebackdoor.config.datasets import AnyDataset
+    from codebackdoor.config.models import AnyModel
+
+
+def train(
+    model: AnyModel,
+    dataset: AnyDataset,
+    objective: Objective,
+    train: Path,
+    valid: Path,
+    triggered_valid: Path | None,
+    base: Path,
+    out: Path,
+    seed: int,
+    hits: Hits | None = None,
+    stop_like: Path | None = None,
+) -> None:
+    """Fine-tune ``base`` on the rows of ``train`` and write the victim with its card and ``history.json``.
+
+    ``triggered_valid`` adds ASR and floor to the history; it needs ``hits``, the task's own count. ``stop_like`` is
+    the history of another victim: training stops once the clean validation loss is as low as its last. What a killed
+    run had finished lies in a hidden folder beside ``out`` and is taken up again.
+    """
+    rows = files.read_mixed(train)
+    clean = files.read_examples(valid)
+    triggered = files.read_poisoned(triggered_valid) if triggered_valid else []
+    examples = [row.example if isinstance(row, Poisoned) else row for row in rows]
+    labels = _labels([*examples, *clean]) if "classification" in model.fits else None
+    head = "generation" if labels is None else "classification"
+    victim = new_victim(model, base, head, dataset.text_form, labels, seed)
+    stop = None if stop_like is None else float(files.read_json(stop_like)["epochs"][-1]["loss"])
+    progress = out.parent / f".{out.name}.progress"
+    history = fit(victim, examples, objective, model, Validation(clean, triggered, hits), progress, seed, stop)
+    injected = [row for row in rows if isinstance(row, Poisoned) and row.status == "injected"]
+    card = {
+        "task": dataset.task,
+        "backdoored": bool(injected),
+        "attack": injected[0].attack if injected else None,
+        "poisoned_rows": len(injected),
+        "training_rows": len(rows),
+        "architecture": model.architecture,
+        "objective": repr(objective),
+    }
+    save_victim(victim, out, card)
+    facts = {"objective": repr(objective), "recipe": model.model_dump()}
+    files.write_json(out / "history.json", facts | history.to_json())
+
+
+def _labels(rows: list[Example]) -> int:
+    """Number of classes: labels count from 0."""
+    found = [row.label for row in rows if row.label is not None]
+    if len(found) < len(rows):
+        raise UserError(f"a classification victim needs a 'label' in every row; {len(rows) - len(found)} have none")
+    if min(found) < 0:
+        raise UserError(f"labels count from 0; there is a {min(found)}")
+    return max(2, max(found) + 1)
+
+
+def predict(victim: Path, inputs: Mapping[str, Path], out: Path) -> None:
+    """Write ``out/predictions.{testset}.jsonl`` for each test set of ``inputs``: id, label or text, confidence.
+
+    Triggered test sets keep their failed rows, so that every row has its prediction.
+    """
+    rows = {name: files.read_mixed(path) for name, path in inputs.items()}
+    asked = load_victim(victim)
+    for name, found in rows.items():
+        examples = [row.example if isinstance(row, Poisoned) else row for row in found]
+        write_predictions(out / f"predictions.{name}.jsonl", inference.predict(asked, examples))
+
+
+def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
+    """Write one row a prediction; what the head does not give is left out."""
+    files.write_rows(
+        path, ({key: value for key, value in asdict(row).items() if value is not None} for row in predictions)
+    )

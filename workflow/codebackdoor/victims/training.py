@@ -1,0 +1,241 @@
+"""The one trainer: every victim, head and objective (DESIGN sections 8 and 12).
+
+Batches hold sequences of like length and are sized by tokens; AdamW with a linear rise and fall of the learning rate;
+clipped gradients. The order of rows and the dropout of an epoch depend on the seed and the epoch alone, so a run that
+was killed goes on from its last finished epoch and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from codebackdoor.config.models import ModelSettings
+from codebackdoor.errors import UserError
+from codebackdoor.seeding import derive, numpy_generator
+from codebackdoor.types import Example
+from codebackdoor.victims.batching import bucketed, pad
+from codebackdoor.victims.first_token import class_scores
+from codebackdoor.victims.progress import Progress, State, digest, set_weights, weights
+from codebackdoor.victims.validation import DIGITS, Validation, Validator
+from codebackdoor.victims.victim import Victim
+
+log = logging.getLogger(__name__)
+
+#: Called with logits [N, C], targets [N] and the epoch from 1; returns the mean over targets that are not IGNORED.
+Objective = Callable[[Tensor, Tensor, int], Tensor]
+IGNORED = -100
+#: Rows are mixed in pools of this many batches before neighbours in length are put together.
+POOL = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An encoded row: input ids, and the target ids (generation) or the label alone (classification)."""
+
+    ids: list[int]
+    targets: list[int]
+
+    @property
+    def tokens(self) -> int:
+        return len(self.ids) + (len(self.targets) if len(self.targets) > 1 else 0)
+
+
+@dataclass(slots=True)
+class History:
+    """What happened: an entry for each epoch (from 1) with training loss and what ``Validator.measure`` returns."""
+
+    kept_epoch: int
+    rows: dict[str, int]
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def encode(victim: Victim, rows: Sequence[Example]) -> list[Item]:
+    """Encode training rows; a row without the label or target that the victim's head needs is a UserError."""
+    name = "label" if victim.head == "classification" else "target"
+    for row in rows:
+        if getattr(row, name) is None:
+            raise UserError(f"row {row.id!r}: a {victim.head} victim learns from a {name!r}, and there is none")
+    inputs = [encoded.ids for encoded in victim.encode([row.code for row in rows])]
+    if victim.head == "classification":
+        return [Item(ids, [int(row.label or 0)]) for ids, row in zip(inputs, rows, strict=True)]
+    targets = victim.encode_targets([str(row.target) for row in rows])
+    return [Item(*pair) for pair in zip(inputs, targets, strict=True)]
+
+
+def forward(victim: Victim, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+    """Return logits [N, C] and targets [N] of one batch: N rows, or N tokens with IGNORED for padding."""
+    ids, mask = (tensor.to(victim.device) for tensor in pad([item.ids for item in items], victim.pad_id))
+    if victim.head == "classification":
+        labels = torch.tensor([item.targets[0] for item in items], device=victim.device)
+        return class_scores(victim.model, ids, mask), labels
+    targets, real = (tensor.to(victim.device) for tensor in pad([item.targets for item in items], victim.pad_id))
+    start = torch.full_like(targets[:, :1], int(victim.model.config.decoder_start_token_id))
+    previous = torch.cat([start, targets[:, :-1]], 1)
+    logits = victim.model(input_ids=ids, attention_mask=mask, decoder_input_ids=previous, use_cache=False).logits
+    return logits.flatten(0, 1), targets.masked_fill(real == 0, IGNORED).flatten()
+
+
+def plan(items: Sequence[Item], tokens_per_batch: int, generator: np.random.Generator) -> list[list[int]]:
+    """Return the batches of one epoch: rows in random order, put together by length within pools, batches shuffled."""
+    order = generator.permutation(len(items))
+    mean = sum(item.tokens for item in items) / len(items)
+    pool = max(1, round(POOL * tokens_per_batch / mean))
+    batches: list[list[int]] = []
+    for start in range(0, len(order), pool):
+        members = order[start : start + pool].tolist()
+        lengths = [items[index].tokens for index in members]
+        batches += [[members[index] for index in batch] for batch in bucketed(lengths, tokens_per_batch)]
+    return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def fit(
+    victim: Victim,
+    rows: Sequence[Example],
+    objective: Objective,
+    recipe: ModelSettings,
+    validation: Validation,
+    progress_dir: Path,
+    seed: int,
+    stop_at_loss: float | None = None,
+) -> History:
+    """Fine-tune the victim in place and return its history; the model is left in eval mode with the kept weights.
+
+    Parameters
+    ----------
+    rows: training rows; nothing but code and label or target is read.
+    progress_dir: folder for what is kept between epochs; removed at the end.
+    stop_at_loss: stop after the first epoch whose clean validation loss is no higher.
+    """
+    items = encode(victim, rows)
+    validator = Validator(victim, validation, recipe.history_rows)
+    trainer = _Trainer(victim, items, objective, recipe, seed)
+    facts = digest(
+        victim.model,
+        recipe.model_dump(),
+        repr(objective),
+        seed,
+        stop_at_loss,
+        [[item.ids, item.targets] for item in items],
+        [asdict(row) for row in validation.rows],
+        [row.example.code for row in validation.triggered],
+    )
+    progress = Progress(progress_dir, facts)
+    state = progress.load(victim.model, trainer.optimiser)
+    if state.epochs:
+        log.info("going on after epoch %d of %d", len(state.epochs), recipe.epochs)
+    devices = [victim.device] if victim.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        while len(state.epochs) < recipe.epochs and not _reached(state, stop_at_loss):
+            epoch = len(state.epochs) + 1
+            torch.manual_seed(derive(seed, "dropout", str(epoch)))
+            loss = trainer.epoch(epoch)
+            state.epochs.append({"epoch": epoch, "train_loss": round(loss, DIGITS), **validator.measure()})
+            log.info("%s", state.epochs[-1])
+            if recipe.checkpoint == "best" and kept_epoch(state.epochs, "best") == epoch:
+                state.best = {name: value.clone() for name, value in weights(victim.model).items()}
+            progress.save(victim.model, trainer.optimiser, state)
+    if state.best is not None:
+        set_weights(victim.model, state.best)
+    victim.model.eval()
+    progress.remove()
+    return History(kept_epoch(state.epochs, recipe.checkpoint), {"train": len(items), **validator.counts}, state.epochs)
+
+
+def kept_epoch(epochs: Sequence[dict[str, Any]], checkpoint: str) -> int:
+    """The last epoch, or the first of those with the highest clean metric and, among these, the least loss."""
+    if checkpoint == "last":
+        return int(epochs[-1]["epoch"])
+    metric = "accuracy" if "accuracy" in epochs[0] else "exact_match"
+    return int(max(epochs, key=lambda epoch: (epoch[metric], -epoch["loss"]))["epoch"])
+
+
+def _reached(state: State, stop_at_loss: float | None) -> bool:
+    return stop_at_loss is not None and bool(state.epochs) and state.epochs[-1]["loss"] <= stop_at_loss
+
+
+class _Trainer:
+    """Model, optimiser and schedule of one run."""
+
+    def __init__(
+        self, victim: Victim, items: Sequence[Item], objective: Objective, recipe: ModelSettings, seed: int
+    ) -> None:
+        self._victim, self._items, self._objective, self._recipe = victim, items, objective, recipe
+        self._plans = [
+            plan(items, recipe.batch_tokens, numpy_generator(seed, "batches", str(epoch)))
+            for epoch in range(1, recipe.epochs + 1)
+        ]
+        self._parts = 1
+        parameters = [parameter for parameter in victim.model.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.AdamW(
+            [
+                {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+                {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+            ],
+            lr=recipe.lr,
+            fused=True,
+        )
+
+    def epoch(self, number: int) -> float:
+        """Train one epoch and return its mean loss a step."""
+        self._victim.model.train()
+        before = sum(len(batches) for batches in self._plans[: number - 1])
+        batches = self._plans[number - 1]
+        bar = tqdm(batches, desc=f"epoch {number} of {len(self._plans)}", unit="step", leave=False, disable=None)
+        losses = [self._step(batch, number, before + index) for index, batch in enumerate(bar)]
+        return sum(losses) / len(losses)
+
+    def _step(self, batch: Sequence[int], epoch: int, step: int) -> float:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._recipe.lr * rate_at(step, sum(map(len, self._plans)), self._recipe.warmup)
+        loss = self._gradient(batch, epoch)
+        while loss is None:
+            # freed here, outside of the handler, whose traceback keeps the tensors of the failed attempt alive
+            self.optimiser.zero_grad(set_to_none=True)
+            self._parts *= 2
+            log.warning("out of memory: batches are computed in %d parts from here on", self._parts)
+            loss = self._gradient(batch, epoch)
+        nn.utils.clip_grad_norm_(self._victim.model.parameters(), self._recipe.clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return loss
+
+    def _gradient(self, batch: Sequence[int], epoch: int) -> float | None:
+        """Add up the gradient of a batch's mean loss, part by part; None where memory ran out and can be split more."""
+        items = [self._items[index] for index in batch]
+        total = sum(len(item.targets) for item in items)
+        size = -(-len(items) // self._parts)
+        mean = 0.0
+        try:
+            for start in range(0, len(items), size):
+                part = items[start : start + size]
+                with torch.autocast(
+                    self._victim.device.type, torch.bfloat16, enabled=self._recipe.precision == "bfloat16"
+                ):
+                    logits, targets = forward(self._victim, part)
+                share = sum(len(item.targets) for item in part) / total
+                loss = self._objective(logits, targets, epoch) * share
+                loss.backward()  # type: ignore[no-untyped-call]
+                mean += loss.item()
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            return None
+        return mean
+
+
+def rate_at(step: int, steps: int, warmup: float) -> float:
+    """Factor of the learning rate at a step from 0: a linear rise over the first share of steps, then a linear fall."""
+    rise = warmup * steps
+    return min((step + 1) / rise if rise else 1.0, (steps - step) / max(1.0, steps - rise))
