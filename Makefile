@@ -32,7 +32,7 @@ run: $(STAMP)  ## the whole study: downloads, trains, attacks, defends, and ends
 	codebackdoor report $(addprefix --config ,config.yaml $(CONFIG))
 
 plan: $(STAMP)  ## what `make run` would do: jobs, rough time, disk
-	@$(SNAKEMAKE) --dry-run --quiet | codebackdoor plan
+	@$(SNAKEMAKE) --dry-run --quiet host rules reason | codebackdoor plan
 
 test: lint  ## every check: style, types, workflow, schema, tests
 	pytest

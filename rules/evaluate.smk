@@ -56,7 +56,6 @@ rule score:
     params:
         dataset=lambda w: dag.settings("dataset", w.dataset),
         references=dag.reference_options,
-        attacks=dag.attack_options,
         code=lambda w: dag.code("score", dataset=w.dataset),
         out=lambda w, output: dag.folder(output),
     message:
@@ -64,4 +63,4 @@ rule score:
         " {wildcards.elimination}, {wildcards.purification}."
     shell:
         "codebackdoor score --dataset {params.dataset:q} {params.references:q} --predictions {params.out:q}"
-        " {params.attacks:q} --out {params.out:q} --seed {wildcards.seed} > {log:q} 2>&1"
+        " --out {params.out:q} --seed {wildcards.seed} > {log:q} 2>&1"

@@ -80,7 +80,7 @@ rule train:
         model=lambda w: dag.settings("model", w.model),
         dataset=lambda w: dag.settings("dataset", w.dataset),
         objective=lambda w: dag.settings("objective", w.objective),
-        triggered=dag.triggered_valid,
+        options=dag.train_options,
         base=dag.base,
         code=lambda w: dag.code("train", dataset=w.dataset, objective=w.objective),
         out=lambda w, output: dag.folder(output),
@@ -89,5 +89,5 @@ rule train:
         " seed {wildcards.seed}."
     shell:
         "codebackdoor train --model {params.model:q} --dataset {params.dataset:q} --objective {params.objective:q}"
-        " --train {input.train:q} --valid {input.valid:q} {params.triggered:q} --base {params.base:q}"
+        " --train {input.train:q} --valid {input.valid:q} {params.options:q} --base {params.base:q}"
         " --out {params.out:q} --seed {wildcards.seed} --threads {threads} > {log:q} 2>&1"

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from codebackdoor import fingerprint
@@ -112,7 +113,7 @@ class Dag:
 
     def folder(self, files: Iterable[Any]) -> str:
         """The folder that all the given files lie in."""
-        return os.path.commonpath([os.path.dirname(str(file)) for file in files])
+        return os.path.commonpath([Path(file).parent for file in files])
 
     # data
 
@@ -178,10 +179,16 @@ class Dag:
             found["triggered"] = self.poisoned(wildcards, "valid")
         if not self._declared("model", wildcards.model).is_hub:
             found["base"] = _model(self.base(wildcards))
+        other = getattr(self._declared("objective", wildcards.objective), "stop_like", None)
+        if other is not None:
+            found["history"] = f"{self.trained}/history.json".format_map({**_values(wildcards), "objective": other})
         return found
 
-    def triggered_valid(self, wildcards: Any) -> list[str]:
-        return [] if wildcards.attack == NONE else ["--triggered-valid", self.poisoned(wildcards, "valid")]
+    def train_options(self, wildcards: Any) -> list[str]:
+        """Options for inputs that not every training has."""
+        found = self.train_inputs(wildcards)
+        options = {"--triggered-valid": "triggered", "--stop-like": "history"}
+        return [part for option, name in options.items() if name in found for part in (option, found[name])]
 
     def mem_mb(self, wildcards: Any) -> int:
         return 24000 if self.gpu(wildcards) else 2500
@@ -265,10 +272,6 @@ class Dag:
     def reference_options(self, wildcards: Any) -> list[str]:
         return _options("--reference", self.testsets(wildcards))
 
-    def attack_options(self, wildcards: Any) -> list[str]:
-        attacks = [name for name in self.testsets(wildcards) if name != CLEAN]
-        return _options("--attack", {name: self.settings("attack", name) for name in attacks})
-
 
 def model_files(*more: str) -> list[str]:
     return [*MODEL_FILES, *more]
@@ -281,7 +284,7 @@ def _model(folder: str) -> list[str]:
 
 def _is_folder(name: str) -> bool:
     """Whether a model is given by a local folder, not by a hub id."""
-    return name.startswith((".", "/")) or os.path.isdir(name)
+    return name.startswith((".", "/")) or Path(name).is_dir()
 
 
 def _options(option: str, pairs: Mapping[str, str]) -> list[str]:

@@ -6,7 +6,7 @@ import difflib
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -14,7 +14,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from codebackdoor.config.study import Config
 from codebackdoor.errors import UserError, nearest
 
-T = TypeVar("T")
+#: Fields that tell the members of a union apart.
+TAGS = ("method", "task", "architecture")
 
 
 def load(paths: Sequence[Path]) -> Config:
@@ -107,19 +108,19 @@ def _nearest_key(path: Sequence[str], model: type[BaseModel] | None, root: Any) 
 
 def _keys(kind: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Every key below ``kind`` and its dotted path; the name of a variant is written ``<name>``, deepest first."""
-    for model in _models(kind):
+    for model in models_in(kind):
         for name, field in model.model_fields.items():
             below = field.annotation
             yield from _keys(below, (*path, name, *(["<name>"] if _origin(below) is dict else [])))
             yield name, ".".join((*path, name))
 
 
-def _models(kind: Any) -> Iterator[type[BaseModel]]:
+def models_in(kind: Any) -> Iterator[type[BaseModel]]:
     """The models in a type: itself, the members of a union, the values of a mapping, the items of a sequence."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         yield kind
     for argument in get_args(kind):
-        yield from _models(argument)
+        yield from models_in(argument)
 
 
 def _origin(kind: Any) -> Any:
@@ -131,13 +132,13 @@ def _follow(root: Any, loc: Sequence[str | int]) -> tuple[tuple[str, ...], type[
     path: list[str] = []
     kind, holder = root, None
     for part in loc:
-        models = list(_models(kind))
+        models = list(models_in(kind))
         origin = _origin(_bare(kind))
         if origin in (dict, tuple, list):
             arguments = [one for one in get_args(_bare(kind)) if one is not ...]
             kind = arguments[-1]
             path.append(str(part))
-        elif len(models) > 1 and (tagged := [model for model in models if part in _tags(model)]):
+        elif len(models) > 1 and (tagged := [model for model in models if part == tag_of(model)]):
             kind = tagged[0]
         else:
             holder = models[0] if models else None
@@ -157,10 +158,10 @@ def _bare(kind: Any) -> Any:
     return kind
 
 
-def _tags(model: type[BaseModel]) -> tuple[str, ...]:
-    """The values of the field that tells a union's members apart."""
-    for name in ("method", "task", "architecture"):
+def tag_of(model: type[BaseModel]) -> str | None:
+    """The value of the field that tells a union's members apart; None for a model that is in no union."""
+    for name in TAGS:
         field = model.model_fields.get(name)
         if field is not None:
-            return tuple(str(one) for one in get_args(field.annotation))
-    return ()
+            return str(get_args(field.annotation)[0])
+    return None

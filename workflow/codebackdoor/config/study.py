@@ -13,7 +13,7 @@ from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.eliminations import AnyElimination
 from codebackdoor.config.experiments import Experiment, scenarios
 from codebackdoor.config.models import AnyModel
-from codebackdoor.config.objectives import AnyObjective
+from codebackdoor.config.objectives import AnyObjective, CrossEntropy
 from codebackdoor.config.pretraining import Family, Pretraining
 from codebackdoor.config.purifications import AnyPurification
 from codebackdoor.config.scenario import NAME, NONE, Scenario
@@ -49,7 +49,9 @@ class Config(BaseModel):
 
     out: str = Field("runs/local", min_length=1, description="folder of everything that the run makes")
     seeds: tuple[Seed, ...] = Field(
-        (1,), min_length=1, description="seeds of poisoning, training and defense, for grids that name none of their own"
+        (1,),
+        min_length=1,
+        description="seeds of poisoning, training and defense, for grids that name none of their own",
     )
     mirror: str | None = Field(
         None, description="folder that every download looks into first (null: package index and hub only)"
@@ -114,6 +116,10 @@ class Config(BaseModel):
                 for variant in paper.attacks:
                     yield from self._missing("attacks", variant, f"experiments.{name}.paper.{index}.attacks")
 
+        for name, objective in self.objectives.items():
+            if isinstance(objective, CrossEntropy) and objective.stop_like is not None:
+                yield from self._missing("objectives", objective.stop_like, f"objectives.{name}.stop_like")
+
     def _missing(self, section: str, variant: str, where: str) -> Iterator[str]:
         declared = getattr(self, section)
         if variant not in declared and not (variant == NONE and section not in ("datasets", "models", "objectives")):
@@ -140,7 +146,7 @@ class Config(BaseModel):
                 )
             for helper in settings.helpers:
                 if helper not in self.helpers:
-                    yield f"{kind} {variant!r} needs helpers.{helper}: name the folder of a model{nearest(helper, self.helpers)}"
+                    yield f"{kind} {variant!r} needs helpers.{helper}: write the folder of a model there"
 
     def scenarios(self) -> list[Scenario]:
         """Every scenario of every experiment, each once."""

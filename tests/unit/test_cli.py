@@ -1,0 +1,104 @@
+"""The command line starts at once, teaches, and answers a mistake with one message."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from codebackdoor.cli import main
+
+DRY_RUN = """Building DAG of jobs...
+Job stats:
+job                       count
+----------------------  -------
+score                        25
+predict                      10
+predict_benign_defects        3
+all                           1
+total                        39
+"""
+
+
+def run(*arguments: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(main, arguments, input=stdin)
+
+
+def test_help_loads_no_library_but_click() -> None:
+    code = (
+        "import sys\nfrom codebackdoor.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules} & "
+        "{'torch', 'numpy', 'pydantic', 'yaml', 'transformers', 'tree_sitter', 'matplotlib'}), file=sys.stderr)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "make run" in found.stdout
+    assert found.stderr.strip() == ""
+
+
+def test_the_first_help_names_every_command() -> None:
+    text = run("--help").output
+    for name in main.commands:
+        assert f"  {name} " in text
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_and_option_is_explained(name: str) -> None:
+    command = main.commands[name]
+    assert command.help
+    assert run(name, "--help").exit_code == 0
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.name}"
+
+
+def test_a_mistake_of_the_user_is_one_message_and_no_traceback(tmp_path: Path) -> None:
+    found = run("check", str(tmp_path / "none.yaml"))
+    assert found.exit_code == 2
+    assert found.stderr == f"error: {tmp_path}/none.yaml: no such file\n"
+
+
+def test_wrong_settings_are_named_before_any_work(tmp_path: Path) -> None:
+    attack, dataset = {"method": "codepoisoner_deadcode", "varant": "block"}, {"task": "defect_detection"}
+    options = ["--settings", json.dumps(attack), "--dataset", json.dumps(dataset), "--rate", "0.05", "--seed", "1"]
+    found = run("poison", "mine", *options, "--data", str(tmp_path), "--out", str(tmp_path / "out"))
+    assert found.exit_code == 2
+    assert found.stderr == "error: attacks.mine: unknown key varant; did you mean variant?\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_pairs_are_names_and_paths() -> None:
+    found = run("predict", "--victim", "x", "--input", "clean", "--out", "y", "--seed", "1")
+    assert found.exit_code == 2
+    assert "expected NAME=PATH" in found.stderr
+
+
+def test_threads_are_set_before_libraries_are_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "9")
+    run("dataset", "mine", "--threads", "3", "--settings", "{}", "--out", str(tmp_path), "--seed", "1")
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "true"
+
+
+def test_the_pinned_archives_are_listed() -> None:
+    lines = run("fetch", "--list").output.splitlines()
+    assert any(line.startswith("sympy-1.12 ") and "BSD-3-Clause" in line for line in lines)
+    assert run("fetch").exit_code == 2
+
+
+def test_a_plan_adds_up() -> None:
+    text = run("plan", stdin=DRY_RUN).output
+    rows = {line.split()[0]: line.split()[1] for line in text.splitlines() if line and line[0].islower()}
+    assert rows == {"rule": "jobs", "score": "25", "predict": "13", "total": "38"}
+    assert "minutes" in text
+
+
+def test_a_plan_for_nothing() -> None:
+    assert run("plan", stdin="Nothing to be done (all requested files are present and up to date).").exit_code == 0
+    assert run("plan", stdin="").exit_code == 2

@@ -1,0 +1,190 @@
+"""A configuration is checked as a whole; every mistake is named with its dotted path and the nearest valid name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codebackdoor.config import describing
+from codebackdoor.config.loading import load, merge, parse, read_yaml, validate
+from codebackdoor.config.purifications import AnyPurification
+from codebackdoor.config.scenario import Scenario
+from codebackdoor.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+DEFAULT = read_yaml(ROOT / "config.yaml")
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """The default configuration with one value set (``None`` stays None)."""
+    raw = deepcopy(DEFAULT)
+    *parents, last = path.split(".")
+    at: Any = raw
+    for part in parents:
+        at = at[int(part)] if isinstance(at, list) else at.setdefault(part, {})
+    at[int(last) if isinstance(at, list) else last] = value
+    return raw
+
+
+def test_the_default_is_the_headline_experiment() -> None:
+    scenarios = validate(DEFAULT).scenarios()
+    defects = [one for one in scenarios if one.dataset == "defects"]
+    defenses = {(one.elimination, one.purification) for one in defects if one.attack == "none"}
+    assert defenses == {
+        ("none", "none"),
+        ("fine_tuning", "none"),
+        ("elibadcode", "none"),
+        ("none", "onion"),
+        ("none", "codepurify"),
+    }
+    assert {one.attack for one in defects} == {
+        "none",
+        "codepoisoner_func",
+        "codepoisoner_deadcode",
+        "codepoisoner_func_to_1",
+    }
+    repair = {(one.attack, one.objective, one.purification) for one in scenarios if one.dataset == "repair"}
+    for attack in ("none", "codepoisoner_deadcode"):
+        for objective in ("cross_entropy", "dece"):
+            assert {(attack, objective, "none"), (attack, objective, "codepurify")} <= repair
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "configs").glob("*.yaml")))
+def test_every_overlay_is_valid(name: str) -> None:
+    config = load([ROOT / "config.yaml", ROOT / "configs" / name])
+    assert config.scenarios()
+    assert config.out != validate(DEFAULT).out
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("atacks", {}, "unknown key atacks; did you mean attacks?"),
+        (
+            "purifications.codepurify.tuched_share",
+            0.1,
+            "unknown key purifications.codepurify.tuched_share; did you mean purifications.codepurify.touched_share?",
+        ),
+        (
+            "eliminations.elibadcode.unlearning.rat",
+            0.1,
+            "unknown key eliminations.elibadcode.unlearning.rat; did you mean eliminations.elibadcode.unlearning.rate?",
+        ),
+        (
+            "experiments.defects.grid.0.eliminatons",
+            [],
+            "unknown key experiments.defects.grid.0.eliminatons; did you mean experiments.defects.grid.0.eliminations?",
+        ),
+        ("touched_share", 0.1, "unknown key touched_share; did you mean purifications.<name>.touched_share?"),
+        (
+            "attacks.codepoisoner_func.method",
+            "codepoisoner_identifer",
+            "codepoisoner_func: unknown method 'codepoisoner_identifer'; did you mean 'codepoisoner_identifier'?",
+        ),
+        (
+            "datasets.defects.task",
+            "defect_detecton",
+            "unknown task 'defect_detecton'; did you mean 'defect_detection'?",
+        ),
+        ("purifications.onion", {}, "purifications.onion: say which one it is with 'method'"),
+        (
+            "purifications.onion.removed_share",
+            "many",
+            "purifications.onion.removed_share: input should be a valid number",
+        ),
+        (
+            "purifications.onion.removed_share",
+            2,
+            "purifications.onion.removed_share: input should be less than or equal",
+        ),
+        (
+            "experiments.defects.grid.0.attacks",
+            ["codepoisoner_fun"],
+            "'codepoisoner_fun' is not declared under attacks; did you mean 'codepoisoner_func'?",
+        ),
+        (
+            "experiments.defects.grid.0.models",
+            ["none"],
+            "experiments.defects.grid.0.models: 'none' is not declared under models",
+        ),
+        ("experiments.defects.grid.0.models", ["codet5"], "model 'codet5' does generation, but 'defects' is a"),
+        ("helpers", {"infiller": "basemodels/encoder"}, "purification 'onion' needs helpers.language_model"),
+        ("attacks.none", {"method": "codepoisoner_deadcode"}, "attacks.none: this name means that nothing"),
+        ("attacks.Bad", {"method": "codepoisoner_deadcode"}, "attacks.Bad"),
+        ("objectives", {"dece": {"method": "dece"}}, "is not declared under objectives"),
+        ("experiments", {}, "experiments:"),
+    ],
+)
+def test_a_mistake_is_named(path: str, value: object, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        validate(changed(path, value))
+    assert message in str(caught.value)
+
+
+def test_several_mistakes_are_named_at_once() -> None:
+    raw = changed("atacks", {})
+    raw["purifications"]["onion"]["treshold"] = 1
+    with pytest.raises(UserError) as caught:
+        validate(raw)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_null_takes_an_entry_out_and_an_overlay_is_merged_deeply() -> None:
+    over = {"experiments": {"repair": None}, "datasets": {"defects": {"train": 100}}}
+    config = validate(merge(DEFAULT, over))
+    assert set(config.experiments) == {"defects"}
+    assert config.datasets["defects"].train == 100
+    assert config.datasets["defects"].task == "defect_detection"
+
+
+def test_the_seeds_of_the_study_are_those_of_grids_without_their_own() -> None:
+    raw = changed("seeds", [1, 2])
+    raw["experiments"]["repair"]["grid"][0]["seeds"] = [7]
+    seeds = {(one.dataset, one.seed) for one in validate(raw).scenarios()}
+    assert seeds == {("defects", "1"), ("defects", "2"), ("repair", "7")}
+
+
+def test_files_that_are_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        load([tmp_path / "config.yaml"])
+    (tmp_path / "config.yaml").write_text("a: [")
+    with pytest.raises(UserError, match="not YAML"):
+        load([tmp_path / "config.yaml"])
+    (tmp_path / "config.yaml").write_text("- a")
+    with pytest.raises(UserError, match="expected sections"):
+        load([tmp_path / "config.yaml"])
+
+
+def test_settings_travel_as_json() -> None:
+    assert parse(AnyPurification, '{"method": "onion"}', "--settings").removed_share == 0.01
+    with pytest.raises(UserError, match=r"--settings: unknown key treshold; did you mean threshold\?"):
+        parse(AnyPurification, '{"method": "onion", "treshold": 1}', "--settings")
+
+
+def test_an_unfit_scenario_says_why() -> None:
+    config = validate(DEFAULT)
+    assert not list(config.unfit(Scenario("defects", "codebert")))
+    assert "does generation" in next(config.unfit(Scenario("defects", "codet5")))
+
+
+@pytest.mark.parametrize("name", ["config.schema.json", "defaults.yaml"])
+def test_the_written_schema_is_up_to_date(name: str) -> None:
+    made: dict[str, Callable[[], str]] = {
+        "config.schema.json": describing.schema,
+        "defaults.yaml": describing.defaults,
+    }
+    assert (ROOT / "schemas" / name).read_text() == made[name](), "run `make schema`"
+
+
+def test_describing_a_method() -> None:
+    text = describing.describe("purifications.onion")
+    assert "method: onion" in text
+    assert "removed_share: 0.01" in text
+    with pytest.raises(UserError, match="did you mean 'codepurify'"):
+        describing.describe("purifications.codepurfy")
+    with pytest.raises(UserError, match="did you mean 'purifications'"):
+        describing.describe("purification")

@@ -1,0 +1,101 @@
+"""Imports point one way, and only the syntax package knows tree-sitter (DESIGN section 4)."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from codebackdoor.fingerprint import PACKAGE, ROOT
+
+FILES = sorted(ROOT.rglob("*.py"))
+#: What each part may import of the package, beside itself and the ground that all stand on.
+GROUND = {"", "config", "errors", "files", "seeding", "types"}
+ALLOWED = {
+    "": set(),
+    "errors": set(),
+    "types": set(),
+    "files": set(),
+    "seeding": set(),
+    "config": set(),
+    "fingerprint": set(),
+    "provenance": set(),
+    "costs": set(),
+    "syntax": set(),
+    "corpora": {"syntax"},
+    # base models are pretrained on mined functions
+    "victims": {"syntax", "corpora"},
+    "tasks": {"syntax", "corpora"},
+    "attacks": {"syntax", "victims"},
+    "defenses": {"syntax", "victims"},
+    "evaluation": {"syntax", "tasks"},
+    "report": set(),
+}
+TOP = {"cli", "commands", "dag"}
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py").replace("__init__", "")
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names imported at run time, anywhere in the file."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write imports in full"
+            assert node.module is not None
+            found.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    part = part_of(path)
+    if part in TOP:
+        return
+    parts = {p.name.removesuffix(".py") for p in ROOT.iterdir() if p.name != "__init__.py"}
+    own = {name.split(".")[1] for name in imports(path) if name.startswith(f"{PACKAGE}.")} & parts
+    assert own <= ALLOWED[part] | GROUND | {part}, (
+        f"{part} may not import {sorted(own - ALLOWED[part] - GROUND - {part})}"
+    )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_syntax_imports_tree_sitter(path: Path) -> None:
+    if part_of(path) != "syntax":
+        assert not [name for name in imports(path) if name.startswith("tree_sitter")]
+
+
+def test_the_ground_imports_nothing_heavy() -> None:
+    heavy = {"torch", "transformers", "sklearn", "tree_sitter", "matplotlib"}
+    light = GROUND | TOP | {"fingerprint", "provenance", "costs"}
+    for path in FILES:
+        if part_of(path) in light - {"commands", "seeding"}:
+            found = {name.split(".")[0] for name in imports(path)} & heavy
+            assert not found, f"{path} imports {sorted(found)}"
+
+
+def test_nothing_dangerous_is_called() -> None:
+    """No eval, no exec, no sys.path, no remote code, no global seeds (DESIGN section 14)."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in {"eval", "exec", "np.random.seed", "random.seed", "torch.load", "pickle.load"}, (
+                    path
+                )
+            if isinstance(node, ast.Attribute):
+                assert ast.unparse(node) != "sys.path", path
+            if isinstance(node, ast.keyword):
+                assert node.arg != "trust_remote_code", path

@@ -1,0 +1,1 @@
+"""The commands of the command line, by what they make; libraries are imported inside them, when they run."""

@@ -1,0 +1,153 @@
+"""The stages that run models: training, prediction, and the defenses of trained victims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from codebackdoor.commands.options import (
+    DATASET,
+    SEED,
+    SETTINGS,
+    THREADS,
+    out_option,
+    pairs_option,
+    path_option,
+    read_dataset,
+    read_settings,
+    recorded,
+)
+
+if TYPE_CHECKING:
+    from codebackdoor.types import Poisoned, Prediction
+
+
+@click.command()
+@path_option("--corpus", help="Mined functions; the training split is used.")
+@click.option("--size", type=int, required=True, help="Entries, specials and layout marks included.")
+@out_option("tokenizer.json")
+def tokenizer(corpus: Path, size: int, out: Path) -> None:
+    """Train the byte-level BPE that the base models share."""
+    from codebackdoor.victims import basemodels
+
+    basemodels.make_tokenizer(corpus, size, out)
+
+
+@click.command()
+@click.argument("family", type=click.Choice(["encoder", "seq2seq", "causal"]))
+@SETTINGS
+@path_option("--corpus", help="Mined functions; the training split is used.")
+@path_option("--tokenizer", help="tokenizer.json of the base models.")
+@out_option("Folder of the base model.")
+@THREADS
+def pretrain(family: str, settings: str, corpus: Path, tokenizer: Path, out: Path) -> None:
+    """Pretrain the small base model of a FAMILY on the corpus."""
+    recipe = read_settings("pretraining", "Pretraining", settings, f"pretraining.{family}")
+    from codebackdoor.victims import basemodels
+
+    basemodels.make_base(recipe, corpus, tokenizer, out)
+
+
+@click.command("train")
+@click.option("--model", required=True, metavar="JSON", help="Settings of the victim, as JSON.")
+@DATASET
+@click.option("--objective", required=True, metavar="JSON", help="Settings of the training loss, as JSON.")
+@path_option("--train", help="Training rows, poisoned or not.")
+@path_option("--valid", help="Clean validation rows.")
+@path_option("--triggered-valid", required=False, help="Triggered validation rows, for the history of ASR and floor.")
+@path_option("--stop-like", required=False, help="history.json of a victim at whose validation loss training stops.")
+@path_option("--base", help="Folder of the base model, or a hub id.")
+@out_option("Folder of the victim.")
+@SEED
+@THREADS
+def train_victim(
+    model: str,
+    dataset: str,
+    objective: str,
+    train: Path,
+    valid: Path,
+    triggered_valid: Path | None,
+    stop_like: Path | None,
+    base: Path,
+    out: Path,
+    seed: int,
+) -> None:
+    """Fine-tune a base model; an interrupted training goes on after its last finished epoch."""
+    recipe = read_settings("models", "AnyModel", model, "--model")
+    chosen = read_settings("objectives", "AnyObjective", objective, "--objective")
+    data = read_dataset(dataset)
+    from codebackdoor import tasks
+    from codebackdoor.defenses import objectives
+    from codebackdoor.victims import stage
+
+    task, loss = tasks.load(data.task), objectives.load(chosen)
+
+    def hits(prediction: Prediction, row: Poisoned) -> bool:
+        return task.hits_target(prediction, row.example, data.text_form)
+
+    with recorded(out, {"seed": seed}):
+        stage.train(recipe, data, loss, train, valid, triggered_valid, base, out, seed, hits, stop_like)
+
+
+@click.command()
+@path_option("--victim", help="Folder of the victim.")
+@pairs_option("--input", "Test set as NAME=FILE.")
+@out_option("Folder of predictions.NAME.jsonl and provenance.json.")
+@SEED
+@THREADS
+def predict(victim: Path, inputs: dict[str, Path], out: Path, seed: int) -> None:
+    """Ask a victim for its predictions, with confidences, on one or more test sets."""
+    from codebackdoor.victims import stage
+
+    with recorded(out, {"seed": seed}):
+        stage.predict(victim, inputs, out)
+
+
+@click.command()
+@SETTINGS
+@DATASET
+@path_option("--victim", help="Folder of the victim.")
+@path_option("--clean", help="The defender's clean samples.")
+@pairs_option("--helper", "Helper model as NAME=FOLDER.")
+@out_option("Folder of the edited victim, elimination.json and, where there is one, trigger.json.")
+@SEED
+@THREADS
+def eliminate(
+    settings: str, dataset: str, victim: Path, clean: Path, helpers: dict[str, Path], out: Path, seed: int
+) -> None:
+    """Edit a victim's weights so that its backdoor, if it has one, is gone."""
+    chosen = read_settings("eliminations", "AnyElimination", settings, "--settings")
+    from codebackdoor.defenses import stage
+
+    with recorded(out, {"seed": seed}):
+        stage.eliminate(chosen, read_dataset(dataset), victim, clean, helpers, out, seed)
+
+
+@click.command()
+@SETTINGS
+@DATASET
+@path_option("--victim", help="Folder of the victim.")
+@path_option("--valid", help="Clean validation rows, for calibration.")
+@pairs_option("--input", "Test set as NAME=FILE.")
+@pairs_option("--helper", "Helper model as NAME=FOLDER.")
+@out_option("Folder of purified.NAME.jsonl, predictions.NAME.jsonl and provenance.json.")
+@SEED
+@THREADS
+def purify(
+    settings: str,
+    dataset: str,
+    victim: Path,
+    valid: Path,
+    inputs: dict[str, Path],
+    helpers: dict[str, Path],
+    out: Path,
+    seed: int,
+) -> None:
+    """Rewrite test inputs so that a trigger in them, if there is one, is gone, and predict on the result."""
+    chosen = read_settings("purifications", "AnyPurification", settings, "--settings")
+    from codebackdoor.defenses import stage
+
+    with recorded(out, {"seed": seed}):
+        stage.purify(chosen, read_dataset(dataset), victim, valid, inputs, helpers, out, seed)

@@ -1,0 +1,78 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+Decorator = Callable[[Any], Any]
+
+SETTINGS = click.option("--settings", required=True, metavar="JSON", help="Settings of the method, as JSON.")
+DATASET = click.option("--dataset", required=True, metavar="JSON", help="Settings of the data set, as JSON.")
+SEED = click.option("--seed", type=int, required=True, help="Seed from which all chance of this stage is derived.")
+
+
+def path_option(name: str, help: str, required: bool = True) -> Decorator:
+    return click.option(name, type=click.Path(path_type=Path), required=required, help=help)
+
+
+def out_option(help: str) -> Decorator:
+    return path_option("--out", help)
+
+
+def pairs_option(name: str, help: str) -> Decorator:
+    """A repeatable option NAME=PATH; its parameter is the name's plural."""
+    plural = f"{name.strip('-')}s"
+    return click.option(name, plural, multiple=True, metavar="NAME=PATH", callback=_split, help=f"{help}; repeatable.")
+
+
+def _split(_context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
+    pairs = dict(value.partition("=")[::2] for value in values)
+    if not all(pairs.values()):
+        raise click.BadParameter("expected NAME=PATH", param=option)
+    return {name: Path(path) for name, path in pairs.items()}
+
+
+def _threads(_context: click.Context, _option: click.Parameter, value: int) -> None:
+    # the numeric libraries read these when they are imported, which is later
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
+        os.environ[name] = str(value)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if value > 1 else "false"
+
+
+THREADS = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    callback=_threads,
+    expose_value=False,
+    is_eager=True,
+    help="Processor threads.",
+)
+
+
+@contextmanager
+def recorded(out: Path, facts: Mapping[str, object]) -> Iterator[None]:
+    """Measure the block and write ``out/provenance.json``."""
+    from codebackdoor import provenance
+
+    with provenance.recorded(out, {"stage": click.get_current_context().command.name, **facts}):
+        yield
+
+
+def read_settings(module: str, name: str, text: str, what: str) -> Any:
+    """Parse JSON as the model or union ``name`` of ``config/{module}.py``; UserError says what is wrong in ``what``."""
+    from codebackdoor.config.loading import parse
+
+    return parse(getattr(importlib.import_module(f"codebackdoor.config.{module}"), name), text, what)
+
+
+def read_dataset(text: str) -> Any:
+    return read_settings("datasets", "AnyDataset", text, "--dataset")

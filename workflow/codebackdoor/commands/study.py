@@ -1,0 +1,59 @@
+"""Commands about a whole study: check its configuration, explain settings, say what a run would cost."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
+def check(configs: tuple[Path, ...]) -> None:
+    """Check configuration files, each laid over the ones before it."""
+    from codebackdoor.config.loading import load
+
+    config = load(configs)
+    names = ", ".join(config.experiments)
+    click.echo(
+        f"{len(config.scenarios())} scenarios in {len(config.experiments)} experiments ({names}): no mistake found"
+    )
+
+
+@click.command()
+@click.argument("path", required=False)
+def describe(path: str | None) -> None:
+    """Explain settings: every key with its meaning, unit, the paper's value and the default.
+
+    PATH is a section (purifications) or a method in it (purifications.codepurify); without it everything is printed.
+    """
+    from codebackdoor.config import describing
+
+    click.echo(describing.describe(path) if path else describing.defaults())
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--check", "only_check", is_flag=True, help="Write nothing; fail where a file is out of date.")
+def schema(folder: Path, only_check: bool) -> None:
+    """Write the JSON schema and the annotated defaults of the configuration into FOLDER."""
+    from codebackdoor.config import describing
+    from codebackdoor.errors import UserError
+    from codebackdoor.files import atomic
+
+    for name, text in {"config.schema.json": describing.schema(), "defaults.yaml": describing.defaults()}.items():
+        path = folder / name
+        if not only_check:
+            with atomic(path) as stream:
+                stream.write(text)
+        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            raise UserError(f"{path} is out of date; run `make schema`")
+
+
+@click.command()
+def plan() -> None:
+    """Say what a run would do and cost; reads the output of `snakemake --dry-run --quiet` (see `make plan`)."""
+    from codebackdoor import costs
+
+    click.echo(costs.plan(sys.stdin.read()))

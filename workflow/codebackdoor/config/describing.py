@@ -1,0 +1,88 @@
+"""The settings for people and for editors: annotated defaults of every method as YAML, and the JSON schema."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from codebackdoor.config.loading import TAGS, models_in, tag_of
+from codebackdoor.config.study import Config
+from codebackdoor.errors import UserError, nearest
+
+WIDTH = 110
+
+
+def schema() -> str:
+    """The JSON schema of the whole configuration, for editors that complete and check YAML."""
+    found = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    return json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def defaults() -> str:
+    """Every section with every method and field: description, and the default as it could stand in config.yaml."""
+    head = "# Every key of a configuration with its default, made by `make schema`.\n"
+    return "\n".join((head, *("\n".join(_field(*one)) + "\n" for one in Config.model_fields.items())))
+
+
+def describe(path: str) -> str:
+    """One section, or one method of a section (``purifications.codepurify``); UserError names the nearest."""
+    section, _, method = path.partition(".")
+    if section not in Config.model_fields:
+        raise UserError(f"no section {section!r}{nearest(section, Config.model_fields)}")
+    field = Config.model_fields[section]
+    if not method:
+        return "\n".join(_field(section, field))
+    known = {tag: model for model in models_in(field.annotation) if (tag := tag_of(model))}
+    if method not in known:
+        raise UserError(f"no method {method!r} in {section}{nearest(method, known)}")
+    return "\n".join(_model(known[method], "<name>:"))
+
+
+def _field(name: str, field: FieldInfo) -> Iterator[str]:
+    yield from _comment(field.description)
+    models = list(models_in(field.annotation))
+    if models:
+        kind = get_origin(field.annotation)
+        yield f"{name}:"
+        for model in models:
+            yield from _indented(_model(model, "<name>:" if kind is dict else "-" if kind is tuple else ""))
+        return
+    default = field.get_default(call_default_factory=True)
+    if default is PydanticUndefined:
+        choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
+        yield f"{name}: {' | '.join(choices) or '(required)'}"
+        return
+    plain = json.loads(json.dumps(default, default=str))
+    text = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=WIDTH, allow_unicode=True)
+    first, *rest = text.removesuffix("...\n").rstrip().splitlines()
+    yield f"{name}: {first}"
+    yield from rest
+
+
+def _model(model: type[BaseModel], head: str) -> Iterator[str]:
+    """The fields of a model below ``head``, which is empty where the model is the value itself."""
+    yield from _comment(model.__doc__)
+    # the field that says which one it is comes first
+    ordered = sorted(model.model_fields.items(), key=lambda item: item[0] not in TAGS)
+    fields = (line for name, field in ordered for line in _field(name, field))
+    if not head:
+        yield from fields
+        return
+    yield head
+    yield from _indented(fields)
+
+
+def _indented(lines: Iterator[str]) -> Iterator[str]:
+    return (f"  {line}" if line else line for line in lines)
+
+
+def _comment(text: Any) -> Iterator[str]:
+    for line in textwrap.wrap(" ".join(str(text or "").split()), WIDTH - 2):
+        yield f"# {line}"
