@@ -20,6 +20,8 @@ except UserError as error:
 
 wildcard_constraints:
     **CONSTRAINTS,
+    experiment=CONSTRAINTS["dataset"],
+    figure="defenses|inversion|epochs|suspicion",
     archive=r"[a-z0-9_.-]+",
     family="encoder|seq2seq|causal",
 

@@ -1,0 +1,25 @@
+# Every metric of every scenario in one long table, for those who bring their own statistics.
+
+
+rule collect:
+    input:
+        dag.metrics(),
+    output:
+        f"{dag.out}/results/metrics.csv",
+    log:
+        f"{dag.logs}/collect.log",
+    benchmark:
+        f"{dag.benchmarks}/collect.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+        gpu=0,
+    params:
+        code=dag.code("collect"),
+    message:
+        "Collect the metrics of all scenarios."
+    shell:
+        "codebackdoor collect --out {output:q} {input:q} > {log:q} 2>&1"

@@ -1,0 +1,65 @@
+# Tables and figures of an experiment; the HTML report is a second call on the finished study (`make run`).
+
+
+rule table:
+    input:
+        lambda w: dag.product_inputs(w.experiment, "table"),
+    output:
+        csv=report(
+            f"{dag.tables}/{{experiment}}.csv",
+            caption="../report/table.rst",
+            category="{experiment}",
+        ),
+        others=multiext(f"{dag.tables}/{{experiment}}", ".md", ".tex"),
+    log:
+        f"{dag.logs}/table/{{experiment}}.log",
+    benchmark:
+        f"{dag.benchmarks}/table/{{experiment}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+        gpu=0,
+    params:
+        settings=lambda w: dag.experiment(w.experiment),
+        code=dag.code("report"),
+        out=dag.tables,
+    message:
+        "Arrange the table of {wildcards.experiment}."
+    shell:
+        "codebackdoor table {wildcards.experiment} --settings {params.settings:q} --out {params.out:q} {input:q}"
+        " > {log:q} 2>&1"
+
+
+rule figure:
+    input:
+        lambda w: dag.product_inputs(w.experiment, w.figure),
+    output:
+        png=report(
+            f"{dag.figures}/{{experiment}}_{{figure}}.png",
+            caption="../report/figure.rst",
+            category="{experiment}",
+        ),
+        pdf=f"{dag.figures}/{{experiment}}_{{figure}}.pdf",
+    log:
+        f"{dag.logs}/figure/{{experiment}}_{{figure}}.log",
+    benchmark:
+        f"{dag.benchmarks}/figure/{{experiment}}_{{figure}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    params:
+        settings=lambda w: dag.experiment(w.experiment),
+        code=lambda w: dag.code("report", figure=w.figure),
+        out=dag.figures,
+    message:
+        "Draw the figure {wildcards.figure} of {wildcards.experiment}."
+    shell:
+        "codebackdoor figure {wildcards.experiment} {wildcards.figure} --settings {params.settings:q}"
+        " --out {params.out:q} {input:q} > {log:q} 2>&1"

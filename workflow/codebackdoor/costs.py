@@ -24,6 +24,7 @@ class Cost:
 #: By rule, at local scale; a benign victim is asked on more test sets than a poisoned one.
 COSTS = {
     "fetch": Cost(4, 4.1),
+    "collect": Cost(1, 0.1),
     "mine": Cost(7, 5),
     "corpus": Cost(5, 35),
     "tokenizer": Cost(10, 0.3),

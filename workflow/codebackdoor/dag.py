@@ -17,11 +17,12 @@ from typing import Any
 
 from codebackdoor import fingerprint
 from codebackdoor.config.base import Settings
-from codebackdoor.config.experiments import CLEAN
+from codebackdoor.config.experiments import CLEAN, Experiment, inputs
 from codebackdoor.config.scenario import CONSTRAINTS, NONE, POISON, RESULTS, VICTIM
 from codebackdoor.config.study import SECTIONS, Config
 from codebackdoor.corpora.archives import ARCHIVES
 from codebackdoor.errors import UserError, nearest
+from codebackdoor.report.collect import subset
 
 #: Python package of the modules of each kind.
 MODULES = {
@@ -31,6 +32,7 @@ MODULES = {
     "objective": "defenses.objectives",
     "elimination": "defenses.elimination",
     "purification": "defenses.purification",
+    "figure": "report.figures",
 }
 #: Module of the stage function of each rule.
 STAGES = {
@@ -44,6 +46,7 @@ STAGES = {
     "eliminate": "defenses.stage",
     "purify": "defenses.stage",
     "score": "evaluation.stage",
+    "collect": "report.long",
     "report": "report.stage",
 }
 #: Files of a model folder in hub format, as far as every model of the project has them.
@@ -93,11 +96,13 @@ class Dag:
         return _json(self._declared(kind, variant))
 
     def code(self, stage: str, **variants: str) -> str:
-        """Fingerprint of a rule's code: its stage and the methods of the named variants (kind=variant)."""
+        """Fingerprint of a rule's code: its stage and the modules of the named variants (kind=variant; figure=kind)."""
         modules = [f"{fingerprint.PACKAGE}.{STAGES[stage]}"]
         for kind, variant in variants.items():
-            settings = self._declared(kind, variant)
-            method = settings.task if kind == "dataset" else settings.method
+            method = variant
+            if kind in SECTIONS:
+                settings = self._declared(kind, variant)
+                method = settings.task if kind == "dataset" else settings.method
             modules.append(f"{fingerprint.PACKAGE}.{MODULES[kind]}.{method}")
         return fingerprint.fingerprint(*modules)
 
@@ -255,8 +260,40 @@ class Dag:
     def testset_options(self, wildcards: Any) -> list[str]:
         return _options("--input", self.testsets(wildcards))
 
+    # products
+
+    @property
+    def tables(self) -> str:
+        return f"{self.out}/results/tables"
+
+    @property
+    def figures(self) -> str:
+        return f"{self.out}/results/figures"
+
+    def metrics(self) -> list[str]:
+        return [str(scenario.results(self.out) / "metrics.json") for scenario in self.config.scenarios()]
+
     def targets(self) -> list[str]:
-        return [str(s.results(self.out) / "metrics.json") for s in self.config.scenarios()]
+        """Every table and figure of every experiment, and the metrics of all scenarios in one file."""
+        found = [f"{self.out}/results/metrics.csv"]
+        for name, experiment in self.config.experiments.items():
+            found += [f"{self.tables}/{name}.csv"] if experiment.table else []
+            found += [f"{self.figures}/{name}_{figure}.png" for figure in experiment.figures]
+        return found
+
+    def product_inputs(self, experiment: str, product: Any) -> list[str]:
+        """What the table, or a figure, of an experiment is made from."""
+        return [str(path) for path in inputs(self._experiment(experiment), product, self.out)]
+
+    def experiment(self, name: str) -> str:
+        """Settings of an experiment and of all variants in it, as JSON."""
+        self._experiment(name)
+        return json.dumps(subset(self.config.model_dump(mode="json"), name), sort_keys=True)
+
+    def _experiment(self, name: str) -> Experiment:
+        if name not in self.config.experiments:
+            raise UserError(f"no experiment {name!r}{nearest(name, self.config.experiments)}")
+        return self.config.experiments[name]
 
     # scores
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
 from codebackdoor.commands.options import DATASET, SEED, out_option, pairs_option, path_option, read_dataset
+
+STUDY = click.option("--settings", required=True, metavar="JSON", help="Settings of the experiment, as JSON.")
 
 
 @click.command()
@@ -20,3 +23,38 @@ def score(dataset: str, references: dict[str, Path], predictions: Path, out: Pat
     from codebackdoor.evaluation import stage
 
     stage.score(read_dataset(dataset), references, predictions, out, seed)
+
+
+@click.command()
+@click.argument("metrics", nargs=-1, required=True, type=click.Path(path_type=Path))
+@out_option("CSV of all metrics.")
+def collect(metrics: tuple[Path, ...], out: Path) -> None:
+    """Gather metrics.json files of many scenarios into one long CSV."""
+    from codebackdoor.report import long
+
+    long.collect(metrics, out)
+
+
+@click.command()
+@click.argument("experiment")
+@STUDY
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@out_option("Folder of EXPERIMENT.csv, .md and .tex.")
+def table(experiment: str, settings: str, inputs: tuple[Path, ...], out: Path) -> None:
+    """Arrange the table of an EXPERIMENT, the papers' values beside ours, from metrics.json files."""
+    from codebackdoor.report import stage
+
+    stage.table(json.loads(settings), experiment, inputs, out)
+
+
+@click.command()
+@click.argument("experiment")
+@click.argument("kind")
+@STUDY
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@out_option("Folder of EXPERIMENT_KIND.png and .pdf.")
+def figure(experiment: str, kind: str, settings: str, inputs: tuple[Path, ...], out: Path) -> None:
+    """Draw the figure KIND (defenses, inversion, epochs, suspicion) of an EXPERIMENT."""
+    from codebackdoor.report import stage
+
+    stage.figure(json.loads(settings), experiment, kind, inputs, out)
