@@ -1,0 +1,39 @@
+"""Code as syntax: lexing, parsing, identifiers, statements and rewriting for Python, Java and C.
+
+The only importer of tree-sitter. Every offset that enters or leaves is one of characters in the stored text, whatever
+its text form.
+"""
+
+from codebackdoor.syntax.identifiers import Identifier, Role
+from codebackdoor.syntax.lexing import DEDENT, INDENT, MARKS, NEWLINE, LexingError, lex, unlex
+from codebackdoor.syntax.loops import contains_infinite_loop
+from codebackdoor.syntax.names import KEYWORDS, legal_name
+from codebackdoor.syntax.parse import Tree, parse
+from codebackdoor.syntax.rewrite import Edit, RenamingError, insert_first, is_taken, rename, replace
+from codebackdoor.syntax.statements import Statement
+from codebackdoor.syntax.tokens import Token
+
+__all__ = [
+    "DEDENT",
+    "INDENT",
+    "KEYWORDS",
+    "MARKS",
+    "NEWLINE",
+    "Edit",
+    "Identifier",
+    "LexingError",
+    "RenamingError",
+    "Role",
+    "Statement",
+    "Token",
+    "Tree",
+    "contains_infinite_loop",
+    "insert_first",
+    "is_taken",
+    "legal_name",
+    "lex",
+    "parse",
+    "rename",
+    "replace",
+    "unlex",
+]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from functools import cache
 
-from tree_sitter import Node, Parser, Tree
-from tree_sitter_languages import get_parser
+from tree_sitter import Node, Parser, Query, Tree
+from tree_sitter_languages import get_language, get_parser
 
 from codebackdoor.types import Language
 
@@ -26,6 +26,13 @@ def parser(language: Language) -> Parser:
         # tree-sitter 0.21 announces a change of its constructor that tree-sitter-languages still calls
         warnings.simplefilter("ignore", FutureWarning)
         return get_parser(language)
+
+
+def query(language: Language, text: str) -> Query:
+    """Compile a tree-sitter query; costs milliseconds, so keep what it returns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return get_language(language).query(text)
 
 
 def parse_bytes(source: bytes, language: Language) -> Tree:

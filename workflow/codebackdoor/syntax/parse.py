@@ -1,0 +1,132 @@
+"""Parsed texts: the one place where the text form is undone, so that every span is an offset into the stored text.
+
+tree-sitter tolerates errors: a text that does not parse still has a tree, and says so in ``has_error``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+from tree_sitter import Node
+
+from codebackdoor.syntax import identifiers, statements, tokens
+from codebackdoor.syntax.identifiers import Identifier
+from codebackdoor.syntax.languages import parse_bytes
+from codebackdoor.syntax.lexing import Unlexed, unlex
+from codebackdoor.syntax.scopes import Analysis, analyse
+from codebackdoor.syntax.statements import Statement
+from codebackdoor.syntax.tokens import Token
+from codebackdoor.types import Language, TextForm
+
+#: What a definition may lack to parse alone: a Java method its class, a C function its (cut off) type.
+_AROUND: dict[Language, tuple[bytes, bytes]] = {"java": (b"class C {", b"}"), "c": (b"int ", b"")}
+
+
+@dataclass(eq=False)
+class Tree:
+    """A text and its syntax; ``root`` and ``source`` (bytes) are what was parsed, maybe un-lexed or wrapped."""
+
+    text: str
+    language: Language
+    form: TextForm
+    root: Node
+    source: bytes
+    shift: int
+    unlexed: Unlexed | None
+
+    @property
+    def has_error(self) -> bool:
+        """Whether the parser had to skip or to invent something."""
+        return bool(self.root.has_error)
+
+    @cached_property
+    def _characters(self) -> list[int] | None:
+        """Character offset of each byte of the source; ``None`` where they are the same."""
+        if self.source.isascii():
+            return None
+        starts = accumulate(byte & 0xC0 != 0x80 for byte in self.source)
+        return [max(count - 1, 0) for count in starts] + [len(self.source.decode())]
+
+    @cached_property
+    def _stretches(self) -> tuple[list[int], list[int]]:
+        pairs = self.unlexed.starts if self.unlexed else ()
+        return [source for source, _ in pairs], [text for _, text in pairs]
+
+    def offset(self, byte: int) -> int:
+        """Map a byte of the parsed source to a character of the text."""
+        character = (byte if self._characters is None else self._characters[byte]) - self.shift
+        if self.unlexed is None:
+            return min(max(character, 0), len(self.text))
+        sources, texts = self._stretches
+        place = max(bisect_right(sources, character) - 1, 0)
+        return texts[place] + character - sources[place]
+
+    def span(self, node: Node) -> tuple[int, int]:
+        """The characters of the text that a node covers."""
+        return self.offset(node.start_byte), self.offset(node.end_byte)
+
+    @cached_property
+    def analysis(self) -> Analysis:
+        return analyse(self.root, self.source, self.language)
+
+    @cached_property
+    def _identifiers(self) -> list[Identifier]:
+        return identifiers.collect(self)
+
+    @cached_property
+    def _tokens(self) -> list[Token]:
+        return tokens.collect(self)
+
+    @cached_property
+    def _statements(self) -> list[Statement]:
+        return statements.collect(self)
+
+    def identifiers(self) -> list[Identifier]:
+        """Distinct identifiers in the order in which they first occur."""
+        return self._identifiers
+
+    def function_name(self) -> Identifier | None:
+        """The name of the outermost function or method that the text defines."""
+        return next((one for one in self._identifiers if one.role == "function"), None)
+
+    def statements(self) -> list[Statement]:
+        """Complete statements inside function bodies, outer before inner, in the order in which they begin."""
+        return self._statements
+
+    def tokens(self) -> list[Token]:
+        """Tokens and marks in the order in which they stand."""
+        return self._tokens
+
+    def tokens_in(self, start: int, end: int) -> list[Token]:
+        """The tokens that lie within the half-open interval of characters."""
+        first = bisect_left(self._tokens, start, key=lambda token: token.start)
+        last = bisect_right(self._tokens, end, key=lambda token: token.end)
+        return self._tokens[first:last]
+
+    def body_insertion(self) -> int | None:
+        """Where a first statement may be put: after the opening brace, a docstring or a constructor's ``super``."""
+        place = statements.insertion(self)
+        return None if place is None else self.offset(place.byte)
+
+
+def parse(text: str, language: Language, form: TextForm) -> Tree:
+    """Parse a text as it is stored.
+
+    A Java method that does not parse outside of a class is given one, a C function without a type a type. Raises
+    LexingError where lexed Python has a ``<dedent>`` that closes nothing.
+    """
+    unlexed = unlex(text, language) if form == "lexed" and language != "java" else None
+    source = (unlexed.source if unlexed else text).encode()
+    root, shift = parse_bytes(source, language).root_node, 0
+    if root.has_error and language in _AROUND:
+        before, after = _AROUND[language]
+        wrapped = before + source + after
+        inside = parse_bytes(wrapped, language).root_node
+        if not inside.has_error:
+            root, source, shift = inside, wrapped, len(before)
+            if language == "java":
+                root = root.children[0].child_by_field_name("body")
+    return Tree(text, language, form, root, source, shift, unlexed)

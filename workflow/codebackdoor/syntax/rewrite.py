@@ -1,0 +1,138 @@
+"""Rewriting a text at known places: the attacks' and the defenses' only way to change code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from codebackdoor.syntax.languages import parse_bytes
+from codebackdoor.syntax.lexing import DEDENT, NEWLINE, lex
+from codebackdoor.syntax.scopes import UNRESOLVED
+from codebackdoor.syntax.statements import Insertion, insertion
+
+if TYPE_CHECKING:
+    from codebackdoor.syntax.parse import Tree
+
+_INDENT = "    "
+
+
+class RenamingError(ValueError):
+    """The name cannot be replaced without changing what the code does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A new text and the places in it (half-open, characters) of what was put there."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+
+
+def replace(text: str, pieces: Iterable[tuple[int, int, str]]) -> Edit:
+    """Replace each interval (start, end) by a new string; intervals must lie in the text and not overlap."""
+    parts: list[str] = []
+    spans: list[tuple[int, int]] = []
+    position = length = 0
+    for start, end, new in sorted(pieces):
+        if not position <= start <= end <= len(text):
+            raise ValueError(f"the piece {start}:{end} overlaps another one or lies outside of the text")
+        parts += (text[position:start], new)
+        length += start - position
+        spans.append((length, length + len(new)))
+        length += len(new)
+        position = end
+    return Edit("".join((*parts, text[position:])), tuple(spans))
+
+
+def rename(tree: Tree, names: Mapping[str, str]) -> Edit:
+    """Rename declared names (``{old: new}``) at all their places, those in f-strings included.
+
+    Attributes, keyword arguments, strings and comments of the same spelling stay. Raises RenamingError where ``old``
+    is not renameable in this text, or ``new`` already means something where ``old`` is used. The form of ``new`` is
+    the caller's affair: see ``legal_name``.
+    """
+    renameable = {one.name: one for one in tree.identifiers() if one.renameable}
+    for old, new in names.items():
+        if old not in renameable:
+            raise RenamingError(f"{old!r} is no name that this text declares and that can be renamed")
+        if new != old and (new not in names or new not in renameable) and is_taken(tree, old, new):
+            raise RenamingError(f"{new!r} already has a meaning where {old!r} is used")
+    if len(set(names.values())) < len(names):
+        raise RenamingError("two names would become the same")
+    return replace(tree.text, ((start, end, new) for old, new in names.items() for start, end in renameable[old].spans))
+
+
+def is_taken(tree: Tree, old: str, new: str) -> bool:
+    """Whether ``new`` means something where the declared name ``old`` is visible, or the other way round."""
+    occurrences = tree.analysis.occurrences
+    before = [one for one in occurrences if one.name == old and one.group == "own"]
+    after = [one for one in occurrences if one.name == new and one.tag not in UNRESOLVED]
+    homes = {one.binding for one in before}
+    others = {one.binding for one in after if one.binding is not None}
+    return any(scope in homes for one in after for scope in one.scope.chain()) or any(
+        scope in others for one in before for scope in one.scope.chain()
+    )
+
+
+def insert_first(tree: Tree, statement: str) -> Edit | None:
+    """Put a statement, given as source, first into the outermost function's body; ``None`` if there is no body.
+
+    It goes after a docstring and after a constructor's ``super(...)``. Several lines are indented as a whole, so they
+    must not hold a literal of several lines. ``spans`` has one place, the statement itself. Raises ValueError where
+    the statement does not parse.
+    """
+    if parse_bytes(statement.encode(), tree.language).root_node.has_error:
+        raise ValueError(f"not a {tree.language} statement: {statement!r}")
+    place = insertion(tree)
+    if place is None:
+        return None
+    at = tree.offset(place.byte)
+    if tree.form == "lexed":
+        new = lex(statement, tree.language)
+        before, after = _around_lexed(tree, place, new)
+    else:
+        before, indent, after = _around_python(tree, place, at) if tree.language == "python" else _around(tree, at)
+        new = statement.strip().replace("\n", f"\n{indent}")
+    start = at + len(before)
+    return Edit(f"{tree.text[:at]}{before}{new}{after}{tree.text[at:]}", ((start, start + len(new)),))
+
+
+def _around_lexed(tree: Tree, place: Insertion, new: str) -> tuple[str, str]:
+    """What separates a lexed statement from its neighbours."""
+    if tree.language != "python":
+        return " ", ""
+    if place.following is None:
+        return f" {NEWLINE} ", ""
+    return "", " " if new.endswith(DEDENT) else f" {NEWLINE} "
+
+
+def _around_python(tree: Tree, place: Insertion, at: int) -> tuple[str, str, str]:
+    """Before, indentation, after: on lines of their own, in the body's indentation."""
+    text = tree.text
+    indent = text[_line_start(text, at) : at]
+    if place.following is not None and not indent.strip():
+        return "", indent, f"\n{indent}"
+    first = tree.offset(place.function.child_by_field_name("body").start_byte)
+    indent = text[_line_start(text, first) : first]
+    if indent.strip():  # the body stands on the line of its ``def``
+        line = text[_line_start(text, tree.offset(place.function.start_byte)) :]
+        indent = line[: len(line) - len(line.lstrip(" \t"))] + _INDENT
+    return f"\n{indent}", indent, "" if place.following is None else f"\n{indent}"
+
+
+def _around(tree: Tree, at: int) -> tuple[str, str, str]:
+    """Java or C: on a line of its own where the body is written in lines, else behind a space."""
+    rest = tree.text[at:]
+    following = rest.lstrip()
+    blank = rest[: len(rest) - len(following)]
+    if "\n" not in blank:
+        return " ", "", ""
+    indent = blank.rpartition("\n")[2]
+    if following.startswith("}"):
+        indent += _INDENT
+    return f"\n{indent}", indent, ""
+
+
+def _line_start(text: str, offset: int) -> int:
+    return text.rfind("\n", 0, offset) + 1

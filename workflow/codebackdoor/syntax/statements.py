@@ -1,0 +1,129 @@
+"""Syntactically complete statements (CodePurify, section III-A: a whole ``if`` is one unit) and the body's first place.
+
+The statements inside a unit are units too. An ``elif`` or ``else if`` belongs to its chain, a docstring is no code, and
+a block alone is no statement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tree_sitter import Node
+
+from codebackdoor.syntax.languages import COMMENTS
+from codebackdoor.syntax.lexing import DEDENT, INDENT
+
+if TYPE_CHECKING:
+    from codebackdoor.syntax.parse import Tree
+
+_FUNCTIONS = frozenset({"function_definition", "method_declaration", "constructor_declaration"})
+_BLOCKS = frozenset({"block", "constructor_body", "compound_statement", "case_statement"})
+#: Statements by another name, where one may stand.
+_DECLARATIONS = frozenset({"declaration", "local_variable_declaration", "type_definition"})
+_IN_BLOCKS = frozenset({"class_declaration", "switch_expression", "explicit_constructor_invocation"})
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """``span`` is half-open, in characters, and holds a lexed statement's own closing marks; ``kind`` is the
+    grammar's name, like ``if_statement``."""
+
+    span: tuple[int, int]
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Insertion:
+    """Where a first statement goes: at ``byte``, before the node ``following`` or, without one, after what stands
+    there; ``function`` is the definition around it."""
+
+    byte: int
+    following: Node | None
+    function: Node
+
+
+def collect(tree: Tree) -> list[Statement]:
+    """All statements inside function bodies."""
+    is_statement = _is_python_statement if tree.language == "python" else _is_statement
+    found: list[Statement] = []
+    stack: list[tuple[Node, Node | None, bool]] = [(tree.root, None, False)]
+    while stack:
+        node, parent, inside = stack.pop()
+        if inside and parent is not None and is_statement(node, parent):
+            found.append(Statement(_span(tree, node), node.type))
+        inside = inside or node.type in _FUNCTIONS
+        stack.extend((child, node, inside) for child in reversed(node.children) if child.child_count)
+    return found
+
+
+def _span(tree: Tree, node: Node) -> tuple[int, int]:
+    start, end = tree.span(node)
+    if tree.unlexed is not None:
+        opened = tree.text.count(INDENT, start, end) - tree.text.count(DEDENT, start, end)
+        for _ in range(opened):
+            if tree.text.startswith(f" {DEDENT}", end):
+                end += len(DEDENT) + 1
+    return start, end
+
+
+def _is_python_statement(node: Node, parent: Node) -> bool:
+    if parent.type != "block" or node.type == "case_clause" or node.is_error:
+        return False
+    return not (is_docstring(node) and bool(parent.named_children[0] == node))
+
+
+def _is_statement(node: Node, parent: Node) -> bool:
+    """Java or C."""
+    kind = node.type
+    if kind in _DECLARATIONS:
+        return bool(parent.type != "for_statement")
+    if kind in _IN_BLOCKS:
+        return parent.type in _BLOCKS or parent.type in ("switch_block_statement_group", "labeled_statement")
+    if kind in _BLOCKS or not kind.endswith("_statement") or (node.named_child_count == 0 and node.text == b";"):
+        return False
+    chained = parent.type == "else_clause" or (parent.type == "if_statement" and _is_alternative(node, parent))
+    return not (kind == "if_statement" and chained)
+
+
+def _is_alternative(node: Node, parent: Node) -> bool:
+    alternative = parent.child_by_field_name("alternative")
+    return alternative is not None and bool(alternative == node)
+
+
+def is_docstring(statement: Node) -> bool:
+    """Whether a statement is nothing but a string; as the first one of a body it documents it."""
+    return (
+        statement.type == "expression_statement"
+        and statement.child_count == 1
+        and statement.children[0].type in ("string", "concatenated_string")
+    )
+
+
+def insertion(tree: Tree) -> Insertion | None:
+    """Find the place for a first statement in the outermost function's body; ``None`` where there is no body."""
+    function = _outermost(tree.root)
+    body = function.child_by_field_name("body") if function is not None else None
+    if function is None or body is None:
+        return None
+    first = [child for child in body.children if child.type not in COMMENTS and child.end_byte > child.start_byte]
+    if tree.language == "python":
+        if first and is_docstring(first[0]):
+            rest = [child for child in first[1:] if child.is_named]
+            return Insertion(rest[0].start_byte if rest else first[0].end_byte, rest[0] if rest else None, function)
+        return Insertion(first[0].start_byte, first[0], function) if first else None
+    if not first or first[0].type != "{":
+        return None
+    if len(first) > 1 and first[1].type == "explicit_constructor_invocation":
+        return Insertion(first[1].end_byte, None, function)
+    return Insertion(first[0].end_byte, None, function)
+
+
+def _outermost(root: Node) -> Node | None:
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.type in _FUNCTIONS:
+            return node
+        stack.extend(reversed(node.children))
+    return None
