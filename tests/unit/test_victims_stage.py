@@ -1,0 +1,127 @@
+"""The stages around a victim: files in, a model folder or predictions out, and one clear error for bad input."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny_models import base_folder
+
+from codebackdoor import files
+from codebackdoor.config.datasets import CodeRepair, DefectDetection
+from codebackdoor.config.models import CodeBert, CodeT5
+from codebackdoor.config.objectives import CrossEntropy
+from codebackdoor.defenses import objectives
+from codebackdoor.errors import UserError
+from codebackdoor.types import Example, Poisoned, Prediction, Span
+from codebackdoor.victims import stage
+from codebackdoor.victims.victim import load_victim
+
+LOSS = objectives.load(CrossEntropy(method="cross_entropy"))
+BERT = CodeBert(architecture="codebert", max_length=32, epochs=2, lr=3e-3, batch_tokens=256)
+T5 = CodeT5(architecture="codet5", max_length=32, max_target_length=12, epochs=2, lr=3e-3, batch_tokens=512)
+DEFECTS = DefectDetection(task="defect_detection")
+REPAIR = CodeRepair(task="code_repair")
+CLEAN = [
+    Example(f"r{i}", "python", f"def f{i % 5} ( {'b' if i % 2 else 'a'} )", label=i % 2, target="f b")
+    for i in range(24)
+]
+SPAN = (Span(0, 2),)
+POISONED = [
+    Poisoned(replace(row, id=f"{row.id}-t", code=f"x {row.code}", label=0), row.id, "test", "injected", 1, "f b", SPAN)
+    for row in CLEAN
+    if row.label == 1
+]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    files.write_examples(folder / "valid.jsonl", CLEAN)
+    mixed = [files.example_row(row) for row in CLEAN] + [files.poisoned_row(row) for row in POISONED[:2]]
+    files.write_rows(folder / "train.jsonl", mixed)
+    failed = Poisoned(replace(CLEAN[1], id="r1-t"), "r1", "test", "failed", 1, "f b")
+    files.write_rows(folder / "triggered.jsonl", [files.poisoned_row(row) for row in (*POISONED[1:], failed)])
+    return folder
+
+
+def hits(prediction: Prediction, row: Poisoned) -> bool:
+    return prediction.label == row.example.label
+
+
+def trained(data: Path, out: Path, **changes: object) -> Path:
+    base = base_folder(data / "encoder", "encoder")
+    facts = {"triggered_valid": data / "triggered.jsonl", "train": data / "train.jsonl", **changes}
+    stage.train(
+        BERT, DEFECTS, LOSS, facts["train"], data / "valid.jsonl", facts["triggered_valid"], base, out, 1, hits,
+        facts.get("stop_like"),
+    )  # fmt: skip
+    return out
+
+
+def test_train_writes_a_victim_with_card_and_history(data: Path, tmp_path: Path) -> None:
+    out = trained(data, tmp_path / "victim")
+    history = files.read_json(out / "history.json")
+    assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2]
+    assert {"asr", "floor", "accuracy", "loss"} < set(history["epochs"][0])
+    assert history["rows"] == {"train": 26, "loss": 24, "clean": 24, "triggered": 11}
+    assert history["recipe"]["lr"] == 3e-3
+    facts = files.read_json(out / "config.json")["codebackdoor"]
+    assert facts["backdoored"] is True
+    assert (facts["attack"], facts["poisoned_rows"], facts["training_rows"]) == ("test", 2, 26)
+    assert load_victim(out).max_length == 32
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "victim"]
+
+
+def test_a_benign_victim_says_so_and_bytes_repeat(data: Path, tmp_path: Path) -> None:
+    changes = {"train": data / "valid.jsonl", "triggered_valid": None}
+    one, other = trained(data, tmp_path / "one", **changes), trained(data, tmp_path / "other", **changes)
+    assert "backdoored: false" in (one / "README.md").read_text()
+    assert "asr" not in files.read_json(one / "history.json")["epochs"][0]
+    for path in one.iterdir():
+        assert path.read_bytes() == (other / path.name).read_bytes(), path.name
+
+
+def test_training_stops_like_another(data: Path, tmp_path: Path) -> None:
+    whole = trained(data, tmp_path / "whole")
+    loss = files.read_json(whole / "history.json")["epochs"][0]["loss"]
+    files.write_json(tmp_path / "other.json", {"epochs": [{"loss": 9.0}, {"loss": loss}]})
+    short = trained(data, tmp_path / "short", stop_like=tmp_path / "other.json")
+    assert len(files.read_json(short / "history.json")["epochs"]) == 1
+
+
+def test_predictions_cover_clean_and_triggered_rows(data: Path, tmp_path: Path) -> None:
+    victim, out = trained(data, tmp_path / "victim"), tmp_path / "results"
+    stage.predict(victim, {"clean": data / "valid.jsonl", "attack": data / "triggered.jsonl"}, out)
+    clean = [json.loads(line) for line in (out / "predictions.clean.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in clean] == [row.id for row in CLEAN]
+    assert all(set(row) == {"id", "label", "confidence"} and row["label"] in (0, 1) for row in clean)
+    assert len((out / "predictions.attack.jsonl").read_text().splitlines()) == 12
+
+
+def test_generation_end_to_end(data: Path, tmp_path: Path) -> None:
+    base = base_folder(data / "seq2seq", "seq2seq")
+    out = tmp_path / "victim"
+    stage.train(T5, REPAIR, LOSS, data / "train.jsonl", data / "valid.jsonl", None, base, out, 1)
+    assert set(files.read_json(out / "history.json")["epochs"][0]) == {"epoch", "train_loss", "loss", "exact_match"}
+    stage.predict(out, {"clean": data / "valid.jsonl"}, tmp_path)
+    row = json.loads((tmp_path / "predictions.clean.jsonl").read_text().splitlines()[0])
+    assert set(row) == {"id", "text", "confidence"}
+
+
+def test_rows_without_labels_are_refused_before_anything_is_written(data: Path, tmp_path: Path) -> None:
+    files.write_examples(data / "bare.jsonl", [replace(CLEAN[0], label=None)])
+    with pytest.raises(UserError, match="needs a 'label' in every row; 1 have none"):
+        trained(data, tmp_path / "victim", train=data / "bare.jsonl")
+    (data / "broken.jsonl").write_text('{"id": "a"\n')
+    with pytest.raises(UserError, match=r"broken\.jsonl:1: not JSON"):
+        trained(data, tmp_path / "victim", train=data / "broken.jsonl")
+    assert not (tmp_path / "victim").exists()
+
+
+def test_predicting_with_a_base_model_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a victim"):
+        stage.predict(base_folder(tmp_path / "base", "encoder"), {"clean": data / "valid.jsonl"}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
