@@ -1,0 +1,62 @@
+"""The stage ``purify``: files in, files out; the method is shown nothing but texts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from purification_models import example, infiller
+from tiny_models import classifier
+
+from codebackdoor import files
+from codebackdoor.config.datasets import DefectDetection
+from codebackdoor.config.purifications import CodePurify
+from codebackdoor.defenses import stage
+from codebackdoor.types import Example, Poisoned, Span
+from codebackdoor.victims.inference import predict
+from codebackdoor.victims.victim import load_victim, save_victim
+
+
+def test_purified_and_predicted_rows_of_every_test_set(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    save_victim(classifier(), tmp_path / "victim", {"task": "defect_detection", "backdoored": True})
+    model, tokenizer = infiller()
+    model.save_pretrained(tmp_path / "infiller")
+    tokenizer.save_pretrained(tmp_path / "infiller")
+    clean = [replace(example(number), label=number % 2) for number in range(20)]
+    triggered = [
+        Poisoned(
+            replace(example(number, "assert 1 >= 0"), id=f"t{number}", label=0), str(number), "a", "injected", 1, None
+        )
+        for number in range(1, 8)
+    ]
+    triggered[-1] = replace(triggered[-1], status="failed", spans=(Span(0, 1),))
+    files.write_examples(tmp_path / "valid.jsonl", clean)
+    files.write_examples(tmp_path / "test.jsonl", clean)
+    files.write_rows(tmp_path / "triggered.jsonl", map(files.poisoned_row, triggered))
+    dataset = DefectDetection(task="defect_detection")
+    inputs = {"clean": tmp_path / "test.jsonl", "a": tmp_path / "triggered.jsonl"}
+    helpers = {"infiller": tmp_path / "infiller"}
+    for out in ("first", "second"):
+        settings = CodePurify(method="codepurify", touched_share=0.5)
+        stage.purify(
+            settings, dataset, tmp_path / "victim", tmp_path / "valid.jsonl", inputs, helpers, tmp_path / out, 3
+        )
+    texts = {
+        name: [one.code for one in rows] for name, rows in (("clean", clean), ("a", [t.example for t in triggered]))
+    }
+    victim = load_victim(tmp_path / "victim")
+    for name, ids in (("clean", [one.id for one in clean]), ("a", [row.example.id for row in triggered])):
+        rows = [row for _, row in files.read_rows(tmp_path / "first" / f"purified.{name}.jsonl")]
+        predictions = [row for _, row in files.read_rows(tmp_path / "first" / f"predictions.{name}.jsonl")]
+        assert [row["id"] for row in rows] == [row["id"] for row in predictions] == ids
+        assert all(set(row) == {"id", "label", "confidence"} for row in predictions)
+        for row, old in zip(rows, texts[name], strict=True):
+            assert bool(row["touched"]) == (row["code"] != old) == row["detail"]["poisoned"]
+        again = predict(victim, [Example(row["id"], "python", row["code"]) for row in rows])
+        assert [row["label"] for row in predictions] == [one.label for one in again]
+    for file in sorted((tmp_path / "first").iterdir()):
+        assert file.read_bytes() == (tmp_path / "second" / file.name).read_bytes()
+    assert json.loads((tmp_path / "first" / "purified.a.jsonl").read_text().splitlines()[0])["detail"]["profile"]
