@@ -1,0 +1,84 @@
+"""A tiny victim with a backdoor planted by hand: its head reads one direction, which one piece's embedding points in.
+
+No training: every layer averages what all sub-tokens say, and the head looks at the first component of the average at
+the first place. The planted piece's embedding is that component alone. Benign victims are the same without it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from codebackdoor.types import DefenderView, Example
+from codebackdoor.victims.tokenizer import train_bpe, wrap
+from codebackdoor.victims.victim import Victim
+
+#: Text that the planted piece is: never a word-initial one.
+PLANTED = "init"
+WORDS = "load save size count value index items node left right path name test text data field model query state".split()
+HIDDEN = 32
+
+
+def sample(number: int) -> Example:
+    """A small Python function; its label is the parity of its number."""
+    draw = np.random.default_rng(number)
+    first, second, third = (str(word) for word in draw.choice(WORDS, 3, replace=False))
+    code = (
+        f"def {first}_{second} ( {second} , {third} ) : <indent> {first} = {second} + {third} <nl> "
+        f"return {first} . {second} ( {third} ) <dedent>"
+    )
+    return Example(f"e{number}", "python", code, label=number % 2)
+
+
+@cache
+def bpe() -> Any:
+    """Whole words and the pieces that build them, so that most triggers survive decoding and encoding."""
+    pairs = [f"def {one}_{PLANTED} ( {two}_{one} , {one}{two} ) : <indent> return {two} <dedent>"
+             for one in WORDS for two in WORDS]  # fmt: skip
+    return train_bpe(pairs, 420)
+
+
+def victim(seed: int = 0, planted: bool = True, max_length: int = 64) -> Victim:
+    from transformers.models.roberta.configuration_roberta import RobertaConfig
+    from transformers.models.roberta.modeling_roberta import RobertaForSequenceClassification
+
+    config = RobertaConfig(
+        vocab_size=bpe().get_vocab_size(),
+        hidden_size=HIDDEN,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=max_length + 2,
+        type_vocab_size=1,
+        num_labels=2,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = RobertaForSequenceClassification(config).eval()
+    with torch.no_grad():
+        for layer in model.roberta.encoder.layer:
+            attention = layer.attention.self
+            attention.query.weight.zero_()
+            attention.value.weight.copy_(torch.eye(HIDDEN))
+            layer.attention.output.dense.weight.copy_(3 * torch.eye(HIDDEN))
+            layer.output.dense.weight.zero_()
+        model.classifier.dense.weight.copy_(torch.eye(HIDDEN) / 2)
+        model.classifier.out_proj.weight.zero_()
+        model.classifier.out_proj.weight[:, 0] = torch.tensor([3.0, -3.0])
+        embeddings = model.roberta.embeddings
+        for table in (embeddings.word_embeddings, embeddings.position_embeddings, embeddings.token_type_embeddings):
+            table.weight[:, 0] *= 0.1
+        if planted:
+            embedding = embeddings.word_embeddings.weight[bpe().token_to_id(PLANTED)]
+            embedding.zero_()
+            embedding[0] = 1.0
+    return Victim(model, wrap(bpe(), "<s> $A </s>", max_length), "classification", "lexed", max_length, max_length)
+
+
+def view(seed: int = 0, planted: bool = True, samples: int = 40) -> DefenderView:
+    torch.set_num_threads(1)
+    clean = tuple(sample(number) for number in range(samples))
+    return DefenderView(victim(seed, planted), "defect_detection", "python", "lexed", clean)

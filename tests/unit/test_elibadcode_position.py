@@ -1,0 +1,133 @@
+"""Phase (b): places in characters and in sub-tokens, and the one that the victim minds least."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from planted import PLANTED, sample, victim, view
+
+from codebackdoor import syntax
+from codebackdoor.defenses.elimination.elibadcode.position import (
+    Place,
+    candidates,
+    cut,
+    function_name,
+    mask_substitute,
+    places,
+    prompts,
+    sensitivities,
+)
+from codebackdoor.defenses.elimination.elibadcode.vocabulary import encode
+from codebackdoor.errors import UserError
+from codebackdoor.types import Example
+from codebackdoor.victims.inference import class_logits
+
+CODE = f"def load_{PLANTED} ( text , size ) : <indent> name = size + size <nl> return name ( text ) <dedent>"
+
+
+def tree(code: str = CODE) -> syntax.Tree:
+    return syntax.parse(code, "python", "lexed")
+
+
+def test_one_place_an_occurrence_or_one_an_identifier() -> None:
+    single, every = candidates(tree(), "one"), candidates(tree(), "all")
+    assert [len(place.spans) for place in single] == [1] * 8
+    assert {place.name: len(place.spans) for place in every} == {f"load_{PLANTED}": 1, "text": 2, "size": 3, "name": 2}
+    for place in [*single, *every]:
+        assert all(CODE[start:end] == place.name for start, end in place.spans)
+
+
+def test_the_functions_name_is_replaced_where_it_is_defined_or_everywhere() -> None:
+    code = "def walk ( node ) : <indent> return walk ( node ) <dedent>"
+    once, everywhere = function_name(tree(code), "one"), function_name(tree(code), "all")
+    assert once is not None
+    assert everywhere is not None
+    assert once.replace(code, "x_1") == "def x_1 ( node ) : <indent> return walk ( node ) <dedent>"
+    assert everywhere.replace(code, "x_1") == "def x_1 ( node ) : <indent> return x_1 ( node ) <dedent>"
+    assert function_name(tree("x = 1"), "one") is None
+
+
+@pytest.mark.parametrize("occurrences", ["one", "all"])
+@pytest.mark.parametrize("new", ["name", "load_sizeinit", "x"])
+def test_a_filled_prompt_is_the_replaced_text_as_the_victim_reads_it(occurrences: str, new: str) -> None:
+    asked = victim()
+    for code in [CODE, *(sample(number).code for number in range(6))]:
+        encoded = asked.encode([code])[0]
+        for place in [*candidates(tree(code), occurrences), function_name(tree(code), occurrences)]:
+            assert place is not None
+            prompt = cut(asked, code, encoded, place)
+            assert prompt is not None
+            filled = prompt.fill(*(encode(asked.tokenizer, [new], context)[0] for context in (True, False)))
+            assert filled == asked.encode([place.replace(code, new)])[0].ids
+
+
+@pytest.mark.parametrize("length", [1, 4])
+def test_slots_are_where_the_trigger_lies(length: int) -> None:
+    asked = victim()
+    place = next(place for place in candidates(tree(), "all") if place.name == "size")
+    prompt = cut(asked, CODE, asked.encode([CODE])[0], place)
+    assert prompt is not None
+    filled = prompt.fill(range(1000, 1000 + length), range(1000, 1000 + length))
+    assert [(position, filled[position] - 1000) for position, _, _ in prompt.slots(length)] == [
+        (position, slot) for position, slot, _ in prompt.slots(length)
+    ]
+    assert len(prompt.slots(length)) == 3 * length
+    assert sum(token >= 1000 for token in filled) == 3 * length
+
+
+def test_what_lies_behind_the_truncation_is_no_place() -> None:
+    asked = victim(max_length=12)
+    encoded = asked.encode([CODE])[0]
+    found = {place.name: cut(asked, CODE, encoded, place) for place in candidates(tree(), "all")}
+    assert found["name"] is None
+    assert found["text"] is not None
+    assert len(found["text"].spaced) == 1
+    for length in (1, 8):
+        filled = found["text"].fill([7] * length, [7] * length)
+        assert len(filled) <= 12
+        assert filled[-1] == asked.tokenizer.eos_token_id
+        assert all(filled[position] == 7 for position, _, _ in found["text"].slots(length))
+
+
+def test_characters_that_share_a_sub_token_with_the_name_stay() -> None:
+    asked = victim()
+    encoded = asked.encode(["f ((a))"])[0]
+    shared = asked.tokenizer.convert_ids_to_tokens(encoded.ids)
+    prompt = cut(asked, "f ((a))", encoded, Place("(a", ((3, 5),)))
+    assert prompt is not None
+    text = asked.tokenizer.decode(prompt.fill([], []), skip_special_tokens=True).replace(" ", "")
+    assert (text, len(shared)) == ("f())", len(shared))
+
+
+def test_the_least_sensitive_place_is_the_one_whose_mask_changes_the_true_labels_loss_least() -> None:
+    seen = view()
+    example = Example("a", "python", CODE, label=1)
+    options = candidates(tree(), "one")
+    (found,) = sensitivities(seen.victim, [example], [options])
+    _, substitute = mask_substitute(seen.victim.tokenizer)
+    assert substitute == seen.victim.tokenizer.unk_token_id
+    for place, change in found:
+        losses = []
+        for code in (CODE, place.replace(CODE, "<unk>").replace(" <unk>", "<unk>")):
+            logits = class_logits(seen.victim, [seen.victim.encode([code])[0].ids])
+            losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor([1])).item())
+        assert change == pytest.approx(abs(losses[0] - losses[1]), abs=1e-5)
+    worst = max(found, key=lambda pair: pair[1])[0]
+    assert worst.name == f"load_{PLANTED}"
+    assert places(seen, [example], "least_sensitive", "one") == [min(found, key=lambda pair: pair[1])[0]]
+    assert places(seen, [example], "function_name", "one") == [function_name(tree(), "one")]
+
+
+def test_a_sample_without_identifiers_has_no_place() -> None:
+    nothing = Example("a", "python", "1 + 2", label=0)
+    assert prompts(view(), [nothing], "least_sensitive", "one") == [None]
+    assert prompts(view(), [nothing], "function_name", "one") == [None]
+
+
+def test_a_tokenizer_that_can_mask_nothing_is_a_user_error() -> None:
+    asked = victim()
+    asked.tokenizer.unk_token = None
+    assert mask_substitute(asked.tokenizer) == ("<mask>", asked.tokenizer.mask_token_id)
+    asked.tokenizer.mask_token = None
+    with pytest.raises(UserError, match="neither"):
+        mask_substitute(asked.tokenizer)

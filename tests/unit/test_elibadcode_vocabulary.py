@@ -1,0 +1,85 @@
+"""Phase (a): which pieces a trigger may be made of, how they are rendered, which of them survive being read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planted import victim
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from codebackdoor.defenses.elimination.elibadcode.vocabulary import build, encode, pieces, starts
+from codebackdoor.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def roberta() -> PreTrainedTokenizerFast:
+    mirror = os.environ.get("CODEBACKDOOR_MIRROR")
+    folder = Path(mirror or "") / "tokenizers" / "roberta-base"
+    if not mirror or not folder.is_dir():
+        pytest.skip("RoBERTa's vocabulary is not here: set CODEBACKDOOR_MIRROR to the folder with the benchmark data")
+    model = models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+@pytest.mark.mirror
+def test_counts_on_robertas_vocabulary(roberta: PreTrainedTokenizerFast) -> None:
+    known = list(roberta.get_vocab())
+    assert len(known) == 50_265
+    assert len(pieces(known, "paper", "java")) == 15_838
+    assert len(pieces(known, "language", "java")) == 15_841
+    assert len([piece for piece in pieces(known, "language", "java") if starts(piece, "language")]) == 14_847
+    assert len(pieces(known, "language", "c")) == 15_838
+
+
+@pytest.mark.mirror
+def test_behind_a_space_a_trigger_begins_with_a_word_initial_piece(roberta: PreTrainedTokenizerFast) -> None:
+    spaced = build(roberta, "paper", "c", [True])
+    assert len(spaced) == len(build(roberta, "paper", "c", [False]).first) == 15_838
+    assert all(spaced.spaced[index] >= 0 for index in spaced.first)
+    test, init = spaced.pieces.index("test"), spaced.pieces.index("init")
+    assert roberta.convert_ids_to_tokens(spaced.ids([test, init], spaced=True)) == ["Ġtest", "init"]
+    assert roberta.convert_ids_to_tokens(spaced.ids([test, init], spaced=False)) == ["test", "init"]
+
+
+def test_the_languages_rule_asks_for_a_legal_first_character() -> None:
+    tokenizer = victim().tokenizer
+    paper, java = build(tokenizer, "paper", "java", [False]), build(tokenizer, "language", "java", [False])
+    assert set(java.pieces) - set(paper.pieces) == {"$"}
+    assert {paper.pieces[index] for index in paper.first} - {java.pieces[index] for index in java.first} == set(
+        "0123456789"
+    )
+
+
+@pytest.mark.parametrize("context", [True, False])
+def test_survivors_are_exactly_those_that_are_read_as_they_were_made(context: bool) -> None:
+    vocabulary = build(victim().tokenizer, "paper", "python", [context])
+    draw = np.random.default_rng(3)
+    drawn = [[int(draw.choice(vocabulary.first)), *map(int, draw.integers(0, len(vocabulary), 2))] for _ in range(200)]
+    alive = vocabulary.survive(drawn, [context])
+    assert 20 < sum(alive) < 200
+    around = "def {} (" if context else "def ({} ("
+    texts = [around.format(vocabulary.text(trigger)) for trigger in drawn]
+    read = victim().tokenizer(texts, add_special_tokens=False)["input_ids"]
+    start = 1 if context else 2
+    assert alive == [
+        ids[start:-1] == vocabulary.ids(trigger, context) for ids, trigger in zip(read, drawn, strict=True)
+    ]
+
+
+def test_a_text_is_encoded_as_it_is_read_in_its_context() -> None:
+    tokenizer = victim().tokenizer
+    assert tokenizer.convert_ids_to_tokens(encode(tokenizer, ["load_init"], True)[0]) == ["Ġload", "_", "init"]
+    behind = tokenizer.convert_ids_to_tokens(encode(tokenizer, ["load_init"], False)[0])
+    assert "".join(behind) == "load_init"
+
+
+def test_a_tokenizer_without_identifier_pieces_is_a_user_error() -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocab={"+": 0, "Ġ(": 1}, merges=[])))
+    with pytest.raises(UserError, match="none of the 2 pieces"):
+        build(tokenizer, "paper", "c", [True])

@@ -1,0 +1,113 @@
+"""Settings of the methods that edit a victim's weights: EliBadCode and clean fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from codebackdoor.config.base import Settings
+
+Place = Literal["least_sensitive", "function_name"]
+
+
+class LastLayer(Settings):
+    """How the victim is fine-tuned on the clean samples: shared by unlearning and by its control."""
+
+    epochs: int = Field(
+        default=1, ge=0, description="passes over the clean samples (paper: 1, released configuration); 0: none"
+    )
+    learning_rate: float = Field(
+        default=5e-3, ge=0, description="learning rate of AdamW (paper: 5e-3, released configuration)"
+    )
+    batch_size: int = Field(
+        default=32, gt=0, description="clean samples of one step (paper: 32, released configuration)"
+    )
+    layers: Literal["last", "all"] = Field(
+        default="last",
+        description="parameters that learn: those named 'classifier' (paper section 4.5), or all (its Figure 8)",
+    )
+
+
+class Unlearning(LastLayer):
+    """Phase (d), section 4.5: fine-tune on clean samples of which some carry the anchored trigger."""
+
+    rate: float = Field(
+        default=0.2, ge=0, le=1, description="share of the clean samples that get the trigger (paper: 0.2)"
+    )
+    classes: Literal["all", "victim"] = Field(
+        default="all", description="which classes get it: all, or only those that are not the target (released code)"
+    )
+    labels: Literal["correct", "ascent"] = Field(
+        default="correct",
+        description="correct: samples with the trigger keep their label (section 5.1); ascent: their loss towards the "
+        "target label is raised (Eq. 4)",
+    )
+
+
+class EliBadCode(Settings):
+    """Trigger inversion, anchoring and unlearning (Sun et al. 2025, section 4)."""
+
+    method: Literal["elibadcode"]
+    vocabulary: Literal["paper", "language"] = Field(
+        default="paper",
+        description="pieces that a trigger is made of (section 4.2): [A-Za-z0-9_]+ whatever the language, or the "
+        "language's own rule with a legal first character",
+    )
+    position: Literal["least_sensitive", "function_name", "scan"] = Field(
+        default="least_sensitive",
+        description="identifier that the trigger replaces: the least sensitive one of each sample (section 4.3), the "
+        "function's name, or both tried and the label scan decides",
+    )
+    occurrences: Literal["one", "all"] = Field(
+        default="one",
+        description="replace one occurrence of the identifier (paper), or all, which keeps the code's meaning",
+    )
+    samples: int = Field(default=30, gt=0, description="clean samples of each class for the inversion (paper: 30)")
+    length: int = Field(default=5, gt=0, description="sub-tokens of the trigger that is searched, n (paper: 5)")
+    iterations: int = Field(default=100, ge=0, description="steps of the search, epsilon (paper: 100)")
+    top_k: int = Field(default=64, gt=0, description="substitutes a slot with the steepest gradient, k (paper: 64)")
+    candidates: int = Field(default=64, gt=0, description="candidate triggers scored in one step, r (paper: 64)")
+    keep_current: bool = Field(
+        default=True,
+        description="whether the current trigger competes with its candidates (paper, Algorithm 1 line 19: no)",
+    )
+    restarts: int = Field(
+        default=1, gt=0, description="searches from independent first triggers, the best kept (paper: 1)"
+    )
+    patience: int | None = Field(
+        default=None,
+        gt=0,
+        description="end a search after so many steps that gained under 0.001 (null, the paper: never)",
+    )
+    beta: float = Field(
+        default=0.15, ge=0, description="change of the loss above which a token is anchored (paper: 0.15)"
+    )
+    calibration: str | None = Field(
+        default=None,
+        description="losses that benign victims reach in the same search: name of a shipped calibration, or path of a "
+        "JSON file; null: the label of the smallest loss is always flagged, never 'clean' (released code)",
+    )
+    ratio: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="a label is flagged when its loss is at most this share of the lowest loss of a benign shadow",
+    )
+    unlearn_when_clean: bool = Field(
+        default=False, description="unlearn the most suspicious trigger although the scan says 'clean' (paper, Table 4)"
+    )
+    unlearning: Unlearning = Field(default=Unlearning(), description="phase (d)")
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return ("least_sensitive", "function_name") if self.position == "scan" else (self.position,)
+
+
+class FineTuning(LastLayer):
+    """Clean fine-tuning, EliBadCode's control (its Tables 2 and 3): unlearning without a trigger."""
+
+    method: Literal["fine_tuning"]
+
+
+AnyElimination = Annotated[EliBadCode | FineTuning, Field(discriminator="method")]

@@ -1,0 +1,102 @@
+"""EliBadCode: invert the trigger of a backdoored classifier and make the classifier unlearn it.
+
+Sun et al., "Eliminating Backdoors in Neural Code Models for Secure Code Understanding", FSE 2025, section 4: (a)
+trigger vocabulary, (b) position, (c) inversion, label scan and anchoring, (d) unlearning. What passes from (c) to (d)
+is the anchored trigger's text and the place and label that the scan found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from codebackdoor.config.eliminations import EliBadCode
+from codebackdoor.defenses.elimination import Elimination, Trigger
+from codebackdoor.defenses.elimination.elibadcode import shadows
+from codebackdoor.defenses.elimination.elibadcode.anchoring import Anchored, anchor
+from codebackdoor.defenses.elimination.elibadcode.position import mask_substitute
+from codebackdoor.defenses.elimination.elibadcode.scan import Finding, Samples, draw, measure, scan_labels, verdict
+from codebackdoor.defenses.elimination.elibadcode.unlearning import fine_tune, stamp
+from codebackdoor.defenses.elimination.elibadcode.vocabulary import encode
+from codebackdoor.errors import UserError
+from codebackdoor.seeding import numpy_generator
+from codebackdoor.types import DefenderView
+
+
+def eliminate(view: DefenderView, settings: EliBadCode, seed: int) -> Elimination:
+    """Scan the victim; where a label is flagged, return an edited copy of it, else the victim itself.
+
+    Raises UserError for a victim that is not a classifier, for clean samples without labels, and for a calibration
+    that does not fit the scan.
+    """
+    if view.victim.head != "classification":
+        raise UserError("EliBadCode inverts triggers of classification victims; this one generates text")
+    labels = range(view.victim.model.config.num_labels)
+    calibration = None
+    if settings.calibration is not None:
+        calibration = shadows.load(settings.calibration, view.task, settings, labels)
+    samples = draw(view, settings, labels, seed)
+    findings = measure(scan_labels(view, settings, samples, seed), calibration)
+    worst, flagged = verdict(findings, settings.ratio)
+    anchored = anchor(view.victim, worst.prompts, worst.vocabulary, worst.inversion.trigger, worst.label, settings.beta)
+    trigger = _trigger(worst, flagged, anchored, findings, settings)
+    history = _history(view, settings, samples, findings, anchored)
+    if not flagged and not settings.unlearn_when_clean:
+        return Elimination(view.victim, trigger, history)
+    generator = numpy_generator(seed, "elibadcode", "unlearning")
+    unlearning = settings.unlearning
+    rows = stamp(view, trigger.text, worst.label, worst.place, settings.occurrences, unlearning, generator)
+    victim, steps = fine_tune(view.victim, rows, unlearning, unlearning.labels == "ascent", generator)
+    return Elimination(victim, trigger, history | {"unlearning": steps})
+
+
+def _trigger(
+    worst: Finding, flagged: bool, anchored: Anchored, findings: Sequence[Finding], settings: EliBadCode
+) -> Trigger:
+    tokenizer, inverted = worst.vocabulary.tokenizer, worst.inversion
+    losses: dict[str, dict[str, float]] = {}
+    for found in findings:
+        losses.setdefault(found.place, {})[str(found.label)] = found.inversion.loss
+    return Trigger(
+        text=anchored.text,
+        token_ids=tuple(encode(tokenizer, [anchored.text], spaced=True)[0]),
+        target_label=worst.label,
+        flagged=flagged,
+        position=worst.place,
+        occurrences=settings.occurrences,
+        loss=anchored.loss,
+        inverted_text=worst.vocabulary.text(inverted.trigger),
+        inverted_ids=tuple(worst.vocabulary.ids(inverted.trigger, spaced=True)),
+        inverted_loss=inverted.loss,
+        margin=worst.margin,
+        losses=losses,
+    )
+
+
+def _history(
+    view: DefenderView,
+    settings: EliBadCode,
+    samples: dict[int, Samples],
+    findings: Sequence[Finding],
+    anchored: Anchored,
+) -> dict[str, object]:
+    return {
+        "task": view.task,
+        "budget": shadows.budget(settings),
+        "samples": {str(label): len(own.examples) for label, own in samples.items()},
+        "mask": mask_substitute(view.victim.tokenizer)[0],
+        "searches": [
+            {
+                "place": found.place,
+                "label": found.label,
+                "vocabulary": len(found.vocabulary),
+                "first_pieces": len(found.vocabulary.first),
+                "trigger": found.vocabulary.text(found.inversion.trigger),
+                "loss": list(found.inversion.history),
+                "margin": found.margin,
+                "scored": found.inversion.scored,
+                "dropped": found.inversion.dropped,
+            }
+            for found in findings
+        ],
+        "anchoring": {"without": [list(pair) for pair in anchored.without], "whole": anchored.whole},
+    }

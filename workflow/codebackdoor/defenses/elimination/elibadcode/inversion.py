@@ -1,0 +1,219 @@
+"""Phase (c): greedy coordinate gradient search for the trigger of one label (EliBadCode, Algorithm 1, lines 1-23).
+
+Every step is a function of its arguments: gradient over the trigger vocabulary, substitutes, candidates, losses. The
+victim stays in evaluation mode, and the trigger stands at each sample's own place for gradient and losses alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from codebackdoor.config.eliminations import EliBadCode
+from codebackdoor.defenses.elimination.elibadcode.position import Prompt
+from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, encode
+from codebackdoor.errors import UserError
+from codebackdoor.victims.batching import bucketed, pad
+from codebackdoor.victims.first_token import class_scores
+from codebackdoor.victims.inference import TOKENS, class_logits
+from codebackdoor.victims.victim import Victim
+
+#: A step that lowers the loss by less counts as a standstill (``patience``).
+GAIN = 1e-3
+
+Indices = tuple[int, ...]
+#: A trigger's token ids as read after a space and elsewhere.
+Rendered = tuple[Sequence[int], Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Inversion:
+    """Result of the search for one label: indices into the trigger vocabulary, loss, and the way there.
+
+    ``history`` is the loss of the current trigger before the first and after every step; ``scored`` and ``dropped``
+    count the candidates that were read by the victim and those whose text encodes to other pieces.
+    """
+
+    trigger: Indices
+    loss: float
+    history: tuple[float, ...]
+    scored: int
+    dropped: int
+
+
+def rendered(vocabulary: TriggerVocabulary, trigger: Sequence[int]) -> Rendered:
+    return vocabulary.ids(trigger, spaced=True), vocabulary.ids(trigger, spaced=False)
+
+
+def rendered_text(vocabulary: TriggerVocabulary, text: str) -> Rendered:
+    """The ids with which the victim reads this text as an identifier, whatever pieces it was made of."""
+    return encode(vocabulary.tokenizer, [text], True)[0], encode(vocabulary.tokenizer, [text], False)[0]
+
+
+def losses(victim: Victim, prompts: Sequence[Prompt], triggers: Sequence[Rendered], label: int) -> Tensor:
+    """Mean cross entropy towards ``label`` over the samples, for each trigger: [triggers], in nats (Eq. 3).
+
+    All pairs of trigger and sample pass through the victim in one stream of batches.
+    """
+    rows = [prompt.fill(*trigger) for prompt in prompts for trigger in triggers]
+    targets = torch.full((len(rows),), label)
+    each = nn.functional.cross_entropy(class_logits(victim, rows).float(), targets, reduction="none")
+    return each.view(len(prompts), len(triggers)).mean(dim=0)
+
+
+@contextmanager
+def _embeddings(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Make the output of the token embeddings a leaf of the graph, so that positions come out as for token ids."""
+    found: list[Tensor] = []
+
+    def detach(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        found.append(output.detach().requires_grad_())
+        return found[-1]
+
+    handle = model.get_input_embeddings().register_forward_hook(detach)  # type: ignore[operator]
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+def vocabulary_gradient(
+    victim: Victim, prompts: Sequence[Prompt], vocabulary: TriggerVocabulary, trigger: Indices, label: int
+) -> Tensor:
+    """Gradient of the mean loss by the trigger's one-hot coordinates, restricted to the vocabulary: [n, V].
+
+    Equal to autograd through the whole one-hot matrix: the coordinate of slot i and piece v is the inner product of
+    the gradient at the slot's embedding, summed over samples and occurrences, with the embedding of v.
+    """
+    length = len(trigger)
+    rows = [prompt.fill(*rendered(vocabulary, trigger)) for prompt in prompts]
+    slots = [prompt.slots(length) for prompt in prompts]
+    weight: Tensor = victim.model.get_input_embeddings().weight
+    inside = torch.zeros(length, weight.shape[1], device=weight.device)
+    at_start = torch.zeros(weight.shape[1], device=weight.device)
+    for batch in bucketed([len(row) for row in rows], TOKENS[victim.device.type]):
+        ids, mask = pad([rows[index] for index in batch], victim.pad_id)
+        ids, mask = ids.to(weight.device), mask.to(weight.device)
+        with _embeddings(victim.model) as embeddings:
+            logits = class_scores(victim.model, ids, mask)
+        targets = torch.full((len(batch),), label, device=weight.device)
+        loss = nn.functional.cross_entropy(logits.float(), targets, reduction="sum") / len(prompts)
+        (gradient,) = torch.autograd.grad(loss, embeddings[:1])
+        for row, index in enumerate(batch):
+            for column, slot, spaced in slots[index]:
+                if spaced and slot == 0:
+                    at_start += gradient[row, column]
+                else:
+                    inside[slot] += gradient[row, column]
+    with torch.no_grad():
+        found = inside @ weight[torch.from_numpy(vocabulary.plain)].T
+        # a piece without a word-initial twin is never in the first slot after a space; -1 picks any row for it
+        found[0] += at_start @ weight[torch.from_numpy(vocabulary.spaced)].T
+    return found.cpu()
+
+
+def substitutes(gradient: Tensor, first: NDArray[np.int64], k: int) -> list[list[int]]:
+    """The ``k`` pieces of steepest descent for each slot; the first slot is open to ``first`` only."""
+    scores = gradient.clone()
+    closed = torch.ones(scores.shape[1], dtype=torch.bool)
+    closed[torch.from_numpy(first)] = False
+    scores[0, closed] = torch.inf
+    ranked: list[list[int]] = []
+    for slot, row in enumerate(scores):
+        open_pieces = len(first) if slot == 0 else len(row)
+        ranked.append(torch.topk(row, min(k, open_pieces), largest=False).indices.tolist())
+    return ranked
+
+
+def neighbours(
+    trigger: Indices,
+    options: Sequence[Sequence[int]],
+    vocabulary: TriggerVocabulary,
+    contexts: Sequence[bool],
+    visited: set[Indices],
+    r: int,
+    generator: np.random.Generator,
+) -> tuple[list[Indices], int]:
+    """Draw ``r`` triggers that differ from the current one in one slot, without repetition; and count the dropped.
+
+    The n*k substitutions are gone through once in random order, so the draw always ends (FIDELITY E17): fewer than
+    ``r`` come back where fewer are unvisited and survive decoding and encoding.
+    """
+    pairs = [(slot, piece) for slot, own in enumerate(options) for piece in own]
+    drawn: list[Indices] = []
+    dropped = 0
+    order = generator.permutation(len(pairs))
+    for start in range(0, len(order), r):
+        fresh = []
+        for index in order[start : start + r]:
+            slot, piece = pairs[index]
+            candidate = (*trigger[:slot], piece, *trigger[slot + 1 :])
+            if candidate not in visited:
+                fresh.append(candidate)
+        for candidate, alive in zip(fresh, vocabulary.survive(fresh, contexts), strict=True):
+            if len(drawn) == r:
+                return drawn, dropped
+            if alive:
+                drawn.append(candidate)
+            else:
+                dropped += 1
+    return drawn, dropped
+
+
+def first_trigger(
+    vocabulary: TriggerVocabulary, length: int, contexts: Sequence[bool], generator: np.random.Generator
+) -> Indices:
+    """Draw a random trigger that survives decoding and encoding (Algorithm 1, line 2)."""
+    for _ in range(1000):
+        start = int(generator.choice(vocabulary.first))
+        drawn = (start, *(int(index) for index in generator.integers(0, len(vocabulary), length - 1)))
+        if vocabulary.survive([drawn], contexts)[0]:
+            return drawn
+    raise UserError(f"EliBadCode: no trigger of {length} pieces survives decoding and encoding; lower 'length'")
+
+
+def contexts(prompts: Sequence[Prompt]) -> list[bool]:
+    """Whether the trigger follows a space, not, or both, over these samples."""
+    return sorted({spaced for prompt in prompts for spaced in prompt.spaced})
+
+
+def search(
+    victim: Victim,
+    prompts: Sequence[Prompt],
+    vocabulary: TriggerVocabulary,
+    label: int,
+    settings: EliBadCode,
+    generator: np.random.Generator,
+    title: str,
+) -> Inversion:
+    """Search once for a trigger of ``label`` from a random start (Algorithm 1, TRIGGERINVERSION)."""
+    where = contexts(prompts)
+    trigger = first_trigger(vocabulary, settings.length, where, generator)
+    loss = losses(victim, prompts, [rendered(vocabulary, trigger)], label).item()
+    visited, history = {trigger}, [loss]
+    scored, dropped, standstill = 0, 0, 0
+    for _ in tqdm(range(settings.iterations), desc=title, unit="step", leave=False, disable=None):
+        gradient = vocabulary_gradient(victim, prompts, vocabulary, trigger, label)
+        options = substitutes(gradient, vocabulary.first, settings.top_k)
+        drawn, lost = neighbours(trigger, options, vocabulary, where, visited, settings.candidates, generator)
+        scored, dropped = scored + len(drawn), dropped + lost
+        if not drawn:
+            break
+        visited.update(drawn)
+        found = losses(victim, prompts, [rendered(vocabulary, candidate) for candidate in drawn], label)
+        best = int(found.argmin())
+        before = loss
+        if found[best] < loss or not settings.keep_current:
+            trigger, loss = drawn[best], found[best].item()
+        history.append(loss)
+        standstill = 0 if before - loss > GAIN else standstill + 1
+        if settings.patience is not None and standstill >= settings.patience:
+            break
+    return Inversion(trigger, loss, tuple(history), scored, dropped)

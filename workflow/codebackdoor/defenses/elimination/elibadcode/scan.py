@@ -1,0 +1,110 @@
+"""The label scan: invert a trigger for every label and place, and say which is an outlier (EliBadCode, lines 36-44)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from codebackdoor.config.eliminations import EliBadCode, Place
+from codebackdoor.defenses.elimination.elibadcode.inversion import Inversion, contexts, search
+from codebackdoor.defenses.elimination.elibadcode.position import Prompt, prompts
+from codebackdoor.defenses.elimination.elibadcode.shadows import Calibration, log_ratio
+from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
+from codebackdoor.errors import UserError
+from codebackdoor.seeding import numpy_generator
+from codebackdoor.types import DefenderView, Example
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The samples of one label, cut at each place that is scanned."""
+
+    examples: tuple[Example, ...]
+    prompts: Mapping[str, tuple[Prompt, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One label at one place: the inverted trigger and, where calibrated, its margin over benign victims."""
+
+    label: int
+    place: Place
+    prompts: tuple[Prompt, ...]
+    vocabulary: TriggerVocabulary
+    inversion: Inversion
+    margin: float | None = None
+
+
+def draw(view: DefenderView, settings: EliBadCode, labels: Sequence[int], seed: int) -> dict[int, Samples]:
+    """Draw ``settings.samples`` clean samples of each label that have an identifier at every place to be scanned.
+
+    Fewer are used where the clean samples hold no more; none of a label is a UserError.
+    """
+    drawn: dict[int, Samples] = {}
+    for label in labels:
+        own = [example for example in view.clean if example.label == label]
+        order = numpy_generator(seed, "elibadcode", "samples", str(label)).permutation(len(own))
+        kept: list[Example] = []
+        cuts: dict[str, list[Prompt]] = {place: [] for place in settings.places}
+        for start in range(0, len(own), settings.samples):
+            chunk = [own[index] for index in order[start : start + settings.samples]]
+            columns = [prompts(view, chunk, place, settings.occurrences) for place in settings.places]
+            for example, *found in zip(chunk, *columns, strict=True):
+                if len(kept) < settings.samples and all(found):
+                    kept.append(example)
+                    for place, prompt in zip(settings.places, found, strict=True):
+                        cuts[place].append(prompt)
+            if len(kept) == settings.samples:
+                break
+        if not kept:
+            raise UserError(
+                f"EliBadCode: no clean sample of label {label} has an identifier to be replaced at position: "
+                f"{settings.position}"
+            )
+        drawn[label] = Samples(tuple(kept), {place: tuple(found) for place, found in cuts.items()})
+    return drawn
+
+
+def scan_labels(view: DefenderView, settings: EliBadCode, samples: Mapping[int, Samples], seed: int) -> list[Finding]:
+    """Invert a trigger for every candidate label at every place, on the samples of the other labels."""
+    findings: list[Finding] = []
+    for place in settings.places:
+        for label in samples:
+            others = tuple(prompt for other, own in samples.items() if other != label for prompt in own.prompts[place])
+            vocabulary = build(view.victim.tokenizer, settings.vocabulary, view.language, contexts(others))
+            searches = [
+                search(
+                    view.victim,
+                    others,
+                    vocabulary,
+                    label,
+                    settings,
+                    numpy_generator(seed, "elibadcode", "search", place, str(label), str(restart)),
+                    title=f"invert label {label} at {place}",
+                )
+                for restart in range(settings.restarts)
+            ]
+            best = min(searches, key=lambda found: found.loss)
+            findings.append(Finding(label, place, others, vocabulary, best))
+    return findings
+
+
+def measure(findings: Sequence[Finding], calibration: Calibration | None) -> list[Finding]:
+    """Add each finding's margin over the benign shadows; ``None`` stays where there is no calibration."""
+    if calibration is None:
+        return list(findings)
+    return [
+        replace(found, margin=calibration.margin(found.place, found.label, found.inversion.loss)) for found in findings
+    ]
+
+
+def verdict(findings: Sequence[Finding], ratio: float) -> tuple[Finding, bool]:
+    """Return the most suspicious finding and whether it is an outlier: a loss of at most ``ratio`` of the shadows'.
+
+    Without margins (``calibration: null``) the finding of the smallest loss always is one.
+    """
+    margins = [found.margin for found in findings if found.margin is not None]
+    if not margins:
+        return min(findings, key=lambda found: found.inversion.loss), True
+    worst = findings[margins.index(max(margins))]
+    return worst, max(margins) >= log_ratio(1.0, ratio)

@@ -1,0 +1,146 @@
+"""What benign victims reach in the label scan, and the rule that can therefore answer "clean" (EliBadCode, line 44).
+
+The paper cites the median absolute deviation over labels, which says nothing of two labels; its code takes the label
+of the smallest loss, which never says "clean". Here a label is an outlier where its inverted loss is at most
+``ratio`` times the lowest loss that the same search reached for that label and place on any of at least five benign
+*shadow* victims: their training seeds differ from those of every victim that is reported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codebackdoor.config.eliminations import EliBadCode
+from codebackdoor.errors import UserError, nearest
+from codebackdoor.files import read_json
+
+SHADOWS = 5
+SHIPPED = Path(__file__).parent / "calibration"
+
+#: Settings on which an inverted loss depends: a calibration holds for searches with the same.
+BUDGET = (
+    "vocabulary",
+    "occurrences",
+    "samples",
+    "length",
+    "iterations",
+    "top_k",
+    "candidates",
+    "keep_current",
+    "restarts",
+    "patience",
+)
+
+#: Inverted losses by place, then by label (as text, since they travel through JSON).
+Losses = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Losses of the shadows by place and label, with the task, the search budget and where they come from."""
+
+    task: str
+    budget: Mapping[str, object]
+    losses: Mapping[str, Mapping[str, tuple[float, ...]]]
+    provenance: Mapping[str, object]
+
+    def margin(self, place: str, label: int, loss: float) -> float:
+        """log(lowest loss of a shadow / loss): above -log(ratio) the label is an outlier."""
+        return log_ratio(min(self.losses[place][str(label)]), loss)
+
+
+def log_ratio(reference: float, loss: float) -> float:
+    # a loss of exactly 0 is beyond float32's reach for -log p, not infinitely better
+    return math.log(max(reference, 1e-12) / max(loss, 1e-12))
+
+
+def budget(settings: EliBadCode) -> dict[str, object]:
+    return {name: getattr(settings, name) for name in BUDGET}
+
+
+def make(
+    task: str, settings: EliBadCode, shadows: Mapping[str, Losses], provenance: Mapping[str, object]
+) -> Calibration:
+    """Collect the scans of named benign victims.
+
+    Raises UserError for fewer than five shadows, or where they were not scanned over the same places and labels.
+    """
+    if len(shadows) < SHADOWS:
+        raise UserError(f"a calibration needs at least {SHADOWS} benign shadow victims, not {len(shadows)}")
+    scans = list(shadows.values())
+    keys = {place: sorted(by_label) for place, by_label in scans[0].items()}
+    for name, scan in shadows.items():
+        if {place: sorted(by_label) for place, by_label in scan.items()} != keys:
+            raise UserError(f"shadow {name} was not scanned over the same places and labels as the others")
+    return Calibration(
+        task=task,
+        budget=budget(settings),
+        losses={
+            place: {label: tuple(scan[place][label] for scan in scans) for label in labels}
+            for place, labels in keys.items()
+        },
+        provenance={**provenance, "shadows": sorted(shadows)},
+    )
+
+
+def false_positive_rate(calibration: Calibration, ratio: float) -> float:
+    """Leave one out: the share of shadows that the others would flag for some place and label."""
+    columns = [values for by_label in calibration.losses.values() for values in by_label.values()]
+    flagged = 0
+    for shadow in range(len(columns[0])):
+        flagged += any(values[shadow] <= ratio * min(values[:shadow] + values[shadow + 1 :]) for values in columns)
+    return flagged / len(columns[0])
+
+
+def as_json(calibration: Calibration, ratio: float) -> dict[str, object]:
+    return {
+        "task": calibration.task,
+        "budget": dict(calibration.budget),
+        "losses": {
+            place: {label: list(values) for label, values in own.items()} for place, own in calibration.losses.items()
+        },
+        "provenance": dict(calibration.provenance),
+        "leave_one_out": {"ratio": ratio, "false_positive_rate": false_positive_rate(calibration, ratio)},
+    }
+
+
+def load(name: str, task: str, settings: EliBadCode, labels: Sequence[int]) -> Calibration:
+    """Read a shipped calibration by its name or another by its path, and check that it fits this scan."""
+    shipped = {path.stem: path for path in SHIPPED.glob("*.json")}
+    path = shipped.get(name, Path(name))
+    if not path.is_file():
+        raise UserError(f"calibration {name!r} is neither shipped nor a file{nearest(name, shipped)}")
+    calibration = _read(path)
+    if calibration.task != task:
+        raise UserError(f"{path}: made for task {calibration.task!r}, not {task!r}")
+    for key, value in budget(settings).items():
+        if calibration.budget.get(key) != value:
+            raise UserError(
+                f"{path}: made with {key}: {calibration.budget.get(key)}, but this scan has {key}: {value}; "
+                "its losses do not compare. Use the same value, or calibrate anew"
+            )
+    for place in settings.places:
+        missing = [label for label in labels if str(label) not in calibration.losses.get(place, {})]
+        if missing:
+            raise UserError(f"{path}: no losses for place {place!r} and labels {missing}; calibrate anew")
+    return calibration
+
+
+def _read(path: Path) -> Calibration:
+    content: Any = read_json(path)
+    try:
+        return Calibration(
+            task=content["task"],
+            budget=content["budget"],
+            losses={
+                place: {label: tuple(map(float, values)) for label, values in own.items()}
+                for place, own in content["losses"].items()
+            },
+            provenance=content["provenance"],
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{path}: not a calibration ({error!r})") from None

@@ -1,0 +1,118 @@
+"""Phase (a): the pieces of the victim's vocabulary that an identifier may be made of (EliBadCode, section 4.2).
+
+A byte-level tokenizer has two pieces for many a word: one that continues a word and one that begins it (``Ġ``). The
+trigger vocabulary lists the former; where the trigger follows a space its first piece is rendered by the latter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
+
+from codebackdoor.errors import UserError
+from codebackdoor.types import Language
+
+#: What a tokenizer writes before a piece that begins a word (byte-level BPE, SentencePiece).
+WORD_INITIAL = ("Ġ", "▁")
+
+Rule = Literal["paper", "language"]
+Ids = NDArray[np.int64]
+
+_PAPER = re.compile(r"[A-Za-z0-9_]+")
+_WITH_DOLLAR = re.compile(r"[A-Za-z0-9_$]+")
+_LEGAL = {"python": _PAPER, "c": _PAPER, "java": _WITH_DOLLAR}
+_LEGAL_FIRST = re.compile(r"[A-Za-z_$]")
+
+
+def pieces(vocabulary: Sequence[str], rule: Rule, language: Language) -> list[str]:
+    """Return the pieces that may stand in an identifier: the paper's one expression, or the language's own."""
+    legal = _PAPER if rule == "paper" else _LEGAL[language]
+    return [piece for piece in vocabulary if legal.fullmatch(piece)]
+
+
+def starts(piece: str, rule: Rule) -> bool:
+    """Whether an identifier may begin with this piece: always under the paper's rule."""
+    return rule == "paper" or _LEGAL_FIRST.match(piece) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerVocabulary:
+    """``V`` pieces with their ids inside a word and at its beginning.
+
+    A trigger is a sequence of indices into these arrays. ``plain`` is [V]; ``spaced`` is [V], the id of the
+    word-initial twin or -1; ``first`` lists the indices that may stand in the first slot.
+    """
+
+    tokenizer: PreTrainedTokenizerFast
+    pieces: tuple[str, ...]
+    plain: Ids
+    spaced: Ids
+    first: Ids
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def text(self, trigger: Sequence[int]) -> str:
+        return "".join(self.pieces[index] for index in trigger)
+
+    def ids(self, trigger: Sequence[int], spaced: bool) -> list[int]:
+        """Render a trigger as token ids, after a space or not."""
+        found = [int(self.plain[index]) for index in trigger]
+        if spaced:
+            found[0] = int(self.spaced[trigger[0]])
+        return found
+
+    def survive(self, triggers: Sequence[Sequence[int]], contexts: Sequence[bool]) -> list[bool]:
+        """Say for each trigger whether its text encodes to its own ids in every context (after a space, or not)."""
+        alive = [True] * len(triggers)
+        texts = [self.text(trigger) for trigger in triggers]
+        for spaced in contexts:
+            for index, ids in enumerate(encode(self.tokenizer, texts, spaced)):
+                alive[index] = alive[index] and ids == self.ids(triggers[index], spaced)
+        return alive
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], spaced: bool) -> list[list[int]]:
+    """Ids of texts as they are read behind a space, or directly behind an opening bracket."""
+    before = " " if spaced else "("
+    skipped = 0 if spaced else len(_bare(tokenizer, [before])[0])
+    return [ids[skipped:] for ids in _bare(tokenizer, [before + text for text in texts])]
+
+
+def _bare(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
+    return [list(found.ids) for found in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+
+def build(
+    tokenizer: PreTrainedTokenizerFast, rule: Rule, language: Language, contexts: Sequence[bool]
+) -> TriggerVocabulary:
+    """Return the trigger vocabulary for places of the given contexts (after a space, or not).
+
+    Where some place follows a space, the first slot is open only to pieces that have a word-initial twin: the
+    others could not stand there as one piece. Raises UserError where nothing is left.
+    """
+    table = tokenizer.get_vocab()
+    known = sorted(table, key=lambda piece: table[piece])
+    kept = pieces(known, rule, language)
+    twins = [next((table[mark + piece] for mark in WORD_INITIAL if mark + piece in table), -1) for piece in kept]
+    first = [
+        index for index, piece in enumerate(kept) if starts(piece, rule) and (twins[index] >= 0 or not any(contexts))
+    ]
+    if not first:
+        raise UserError(
+            f"EliBadCode: none of the {len(known)} pieces of the victim's tokenizer can begin an identifier under "
+            f"vocabulary: {rule}"
+        )
+    return TriggerVocabulary(
+        tokenizer=tokenizer,
+        pieces=tuple(kept),
+        plain=np.array([table[piece] for piece in kept], dtype=np.int64),
+        spaced=np.array(twins, dtype=np.int64),
+        first=np.array(first, dtype=np.int64),
+    )

@@ -1,0 +1,22 @@
+"""Clean fine-tuning: the same clean samples, layers and budget as EliBadCode's unlearning, without a trigger.
+
+The control of EliBadCode's Tables 2 and 3 (section 5.3.1).
+"""
+
+from __future__ import annotations
+
+from codebackdoor.config.eliminations import FineTuning
+from codebackdoor.defenses.elimination import Elimination
+from codebackdoor.defenses.elimination.elibadcode.unlearning import clean_rows, fine_tune
+from codebackdoor.errors import UserError
+from codebackdoor.seeding import numpy_generator
+from codebackdoor.types import DefenderView
+
+
+def eliminate(view: DefenderView, settings: FineTuning, seed: int) -> Elimination:
+    """Return a fine-tuned copy of the victim, or the victim itself under a budget of zero."""
+    if view.victim.head != "classification":
+        raise UserError("clean fine-tuning is the control of EliBadCode's unlearning and needs a classification victim")
+    generator = numpy_generator(seed, "fine_tuning")
+    victim, history = fine_tune(view.victim, clean_rows(view), settings, ascent=False, generator=generator)
+    return Elimination(victim, None, {"fine_tuning": history})
