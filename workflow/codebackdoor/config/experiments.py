@@ -68,12 +68,10 @@ class Grid(Settings):
         yield victim
         if victim.attack == NONE and NONE not in self.attacks:
             return
-        for values in product(self.filterings, self.objectives, self.eliminations, self.purifications):
-            scenario = replace(
-                victim, filtering=values[0], objective=values[1], elimination=values[2], purification=values[3]
-            )
-            if self.combine == "all" or len(defenses(scenario)) <= 1:
-                yield scenario
+        kinds = ("filtering", "objective", "elimination", "purification")
+        crossed = product(self.filterings, self.objectives, self.eliminations, self.purifications)
+        found = [replace(victim, **dict(zip(kinds, values, strict=True))) for values in crossed]
+        yield from sorted((one for one in found if self.combine == "all" or len(defenses(one)) <= 1), key=rank)
 
 
 class Dash(Settings):
@@ -106,7 +104,9 @@ class PaperTable(Settings):
 
     table: Printed = Field(description="the paper and its table, as transcribed under report/papers")
     attacks: dict[Variant, str] = Field(
-        {}, description="the paper's attack for an attack variant, where that is not the variant's own method"
+        {},
+        description="attack variants that are the paper's, each with the name that its transcribed table has for it; "
+        "nothing stands beside the others",
     )
     rate: Rate | None = Field(None, description="the paper's poison rate (null: the scenario's own)")
 
@@ -140,6 +140,13 @@ def defenses(scenario: Scenario) -> tuple[str, ...]:
     found = [scenario.filtering] if scenario.filtering != NONE else []
     found += [scenario.objective] if scenario.objective != "cross_entropy" else []
     return (*found, *(name for name in (scenario.elimination, scenario.purification) if name != NONE))
+
+
+def rank(scenario: Scenario) -> tuple[int, int]:
+    """For sorting: single defenses first, in the order in which their kinds act, then combinations."""
+    used = defenses(scenario)
+    kinds = (scenario.filtering, scenario.objective, scenario.elimination, scenario.purification)
+    return len(used), next((index for index, name in enumerate(kinds) if name in used), -1)
 
 
 def cells(experiment: Experiment) -> list[Scenario]:
@@ -177,21 +184,20 @@ def testsets(scenario: Scenario, experiments: Iterable[Experiment]) -> tuple[Tes
     return TestSet(CLEAN), *(TestSet(attack, attack, rates[attack]) for attack in sorted(rates))
 
 
-def figure_inputs(experiment: Experiment, figure: Figure, out: Path) -> list[Path]:
-    """The files that a figure of the experiment is drawn from."""
+def inputs(experiment: Experiment, product: Literal["table"] | Figure, out: str | Path) -> list[Path]:
+    """The files that the experiment's table, or one of its figures, is made from."""
     held = scenarios(experiment)
-    if figure == "defenses":
+    data = {scenario.dataset: Path(out) / "data" / scenario.dataset for scenario in held}
+    if product in ("table", "defenses"):
         paths = [scenario.results(out) / "metrics.json" for scenario in held]
-    elif figure == "inversion":
+        paths += [folder / "baseline.json" for folder in data.values()]
+    elif product == "inversion":
         paths = [scenario.victim(out) / "elimination.json" for scenario in held if scenario.elimination != NONE]
-    elif figure == "epochs":
+    elif product == "epochs":
         trained = (replace(scenario, elimination=NONE, purification=NONE) for scenario in held)
         paths = [scenario.victim(out) / "history.json" for scenario in trained if scenario.attack != NONE]
     else:
-        paths = [
-            scenario.results(out) / f"purified.{testset}.jsonl"
-            for scenario in held
-            if scenario.purification != NONE and scenario.attack != NONE
-            for testset in (CLEAN, scenario.attack)
-        ]
+        purified = [scenario for scenario in held if NONE not in (scenario.purification, scenario.attack)]
+        paths = [s.results(out) / f"purified.{testset}.jsonl" for s in purified for testset in (CLEAN, s.attack)]
+        paths += [folder / "test.jsonl" for s in purified for folder in (data[s.dataset], s.poison(out))]
     return list(dict.fromkeys(paths))

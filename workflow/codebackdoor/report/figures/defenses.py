@@ -1,0 +1,114 @@
+"""What each defense achieves: flip rate, ASR against its floor, and the clean metric that it costs.
+
+A good defense has a flip rate near zero *and* an ASR near its floor; an ASR far below the floor means that the defense
+taught the opposite backdoor (DESIGN section 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+
+from codebackdoor.config.experiments import CLEAN
+from codebackdoor.config.scenario import NONE
+from codebackdoor.errors import UserError
+from codebackdoor.report import labels
+from codebackdoor.report.collect import Cell, Study, collect
+from codebackdoor.report.figures import style
+from codebackdoor.report.tables import Group, build
+
+
+def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
+    """``inputs``: the experiment's ``metrics.json`` and ``baseline.json`` files."""
+    table = build(study, collect(study, inputs))
+    groups = [group for group in table.groups if group.scenario.attack != NONE]
+    if not groups:
+        raise UserError(f"experiments.{study.name}: the figure 'defenses' needs an attack in the grid")
+    names = [[name for name in table.columns if name in group.scenarios] for group in groups]
+    heights = [0.9 + 0.27 * len(own) for own in names]
+    with style.drawing(9.2, sum(heights) + 0.5) as figure:
+        panels = figure.subplots(
+            len(groups), 3, squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": [1, 1, 0.8]}
+        )
+        for row, (group, own) in enumerate(zip(groups, names, strict=True)):
+            last = row == len(groups) - 1
+            metric = labels.CLEAN_METRIC[study.task(group.scenario.dataset)]
+            flip, against, clean = panels[row]
+            _flip(flip, group, own, last)
+            _against(against, group, own, last)
+            _clean(clean, group, own, metric)
+            flip.set_title(group.title)
+            for axes in (flip, against, clean):
+                _rows(axes, own, named=axes is flip)
+        shown = {
+            name: handle for axes in panels.flat for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=len(shown))
+        style.save(figure, out)
+
+
+def _rows(axes: Axes, names: Sequence[str], named: bool) -> None:
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), names if named else [""] * len(names))
+    axes.tick_params(axis="y", length=0)
+    for position in range(0, len(names), 2):
+        axes.axhspan(position - 0.5, position + 0.5, color="#F6F6F6", zorder=0, linewidth=0)
+
+
+def _flip(axes: Axes, group: Group, names: Sequence[str], last: bool) -> None:
+    for position, name in enumerate(names):
+        _point(axes, position, _cell(group, name, "flip_rate"), style.BLUE, "o")
+    style.percent_axis(axes, "Flip rate, %" if last else "")
+
+
+def _against(axes: Axes, group: Group, names: Sequence[str], last: bool) -> None:
+    for position, name in enumerate(names):
+        asr, floor = (_cell(group, name, metric) for metric in ("asr", "floor"))
+        if asr is not None and asr.value is not None and floor is not None and floor.value is not None:
+            line = [100 * floor.value, 100 * asr.value]
+            axes.plot(line, [position, position], color=style.GREY, linewidth=1.2, zorder=2)
+        first = position == 0
+        _point(axes, position, asr, style.VERMILLION, "o", "ASR with the trigger" if first else None)
+        _point(axes, position, floor, style.INK, "|", "floor: the same rows without it" if first else None)
+    style.percent_axis(axes, "ASR and its floor, %" if last else "")
+
+
+def _clean(axes: Axes, group: Group, names: Sequence[str], metric: str) -> None:
+    for position, name in enumerate(names):
+        _point(axes, position, _cell(group, name, metric), style.GREEN, "o")
+    baseline = _cell(group, labels.BASELINE, metric)
+    if baseline is not None and baseline.value is not None:
+        axes.axvline(
+            100 * baseline.value, color=style.ORANGE, linestyle="--", linewidth=1.4, label="baseline without a model"
+        )
+    axes.set_xlabel(f"{labels.METRICS[metric]} on clean rows, %")
+    axes.margins(x=0.15)
+
+
+def _cell(group: Group, column: str, metric: str) -> Cell | None:
+    testset = CLEAN if metric in ("accuracy", "exact_match") else group.scenario.attack
+    for line in group.lines:
+        entry = line.entries.get(column)
+        if (line.metric, line.testset) == (metric, testset) and isinstance(entry, Cell):
+            return entry
+    return None
+
+
+def _point(axes: Axes, position: int, cell: Cell | None, colour: str, marker: str, label: str | None = None) -> None:
+    """A value with its interval; a dash where there is none."""
+    if cell is None or cell.value is None:
+        axes.text(0, position, labels.DASH, color=style.GREY, va="center", ha="center")
+        return
+    value = 100 * cell.value
+    if marker == "|":
+        axes.plot([value], [position], marker, color=colour, markersize=9, markeredgewidth=2, label=label, zorder=4)
+        return
+    spread = None
+    if cell.low is not None and cell.high is not None:
+        spread = [[max(value - 100 * cell.low, 0)], [max(100 * cell.high - value, 0)]]
+    axes.errorbar(
+        [value], [position], xerr=spread, fmt=marker, color=colour, markersize=5.5, capsize=2, elinewidth=1.2,
+        label=label, zorder=3,
+    )  # fmt: skip

@@ -1,0 +1,68 @@
+"""Loss of the trigger search over its iterations, with position identification and without (EliBadCode, Figure 9).
+
+With it the trigger stands at the least sensitive identifier of each sample, without it at the function's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from codebackdoor.config.scenario import Scenario
+from codebackdoor.errors import UserError
+from codebackdoor.files import read_json
+from codebackdoor.report import labels
+from codebackdoor.report.collect import Study, scenario_of
+from codebackdoor.report.figures import style
+
+PLACES = {
+    "least_sensitive": ("at the least sensitive identifier (with position identification)", "-"),
+    "function_name": ("at the function's name (without)", "--"),
+}
+_COLUMNS = 3
+
+
+def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
+    """``inputs``: ``elimination.json`` files; those of methods that search no trigger are passed over."""
+    found = {scenario_of(path): read_json(path).get("searches") for path in inputs}
+    searched = {scenario: searches for scenario, searches in found.items() if searches}
+    if not searched:
+        raise UserError(f"experiments.{study.name}: the figure 'inversion' needs an elimination that inverts triggers")
+    columns = 2 if len(searched) == 4 else min(_COLUMNS, len(searched))
+    rows = -(-len(searched) // columns)
+    several = len({scenario.elimination for scenario in searched}) > 1
+    with style.drawing(3.1 * columns + 0.4, 2.5 * rows + 0.8) as figure:
+        panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        shown: dict[str, Any] = {}
+        for axes, (scenario, searches) in zip(panels.flat, searched.items(), strict=False):
+            shown |= _panel(axes, searches)
+            axes.set_title(_title(scenario, several))
+        for axes in panels.flat[len(searched) :]:
+            axes.set_visible(False)
+        for axes in list(panels.flat[: len(searched)])[-columns:]:
+            axes.set_xlabel("Iteration")
+            axes.tick_params(labelbottom=True)
+        for axes in panels[:, 0]:
+            axes.set_ylabel("Loss towards the label, nats")
+            axes.set_yscale("log")
+        figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=1 if columns == 1 else 2)
+        style.save(figure, out)
+
+
+def _panel(axes: Axes, searches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    handles = {}
+    for search in searches:
+        where, line = PLACES[search["place"]]
+        colour = style.CYCLE[search["label"] % len(style.CYCLE)]
+        (handle,) = axes.plot(range(len(search["loss"])), search["loss"], line, color=colour)
+        handles[f"label {search['label']}, {where}"] = handle
+    return handles
+
+
+def _title(scenario: Scenario, several: bool) -> str:
+    victim = "benign victim" if scenario.attack == "none" else labels.attack(scenario)
+    seed = "" if scenario.seed == "1" else f", seed {scenario.seed}"
+    return f"{victim}{seed}" + (f"\n{labels.word(scenario.elimination)}" if several else "")

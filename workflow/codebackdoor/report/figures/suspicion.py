@@ -1,0 +1,149 @@
+"""CodePurify's evidence: the suspicion profile of one input with and without its trigger, and all entropies.
+
+The input is the triggered one whose entropy is the median; beside it stands the same input without the trigger
+(CodePurify, Figure 1). The histograms show entropies of all clean and all triggered inputs, and the threshold.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from codebackdoor import files
+from codebackdoor.config.experiments import CLEAN
+from codebackdoor.config.scenario import Scenario
+from codebackdoor.errors import UserError
+from codebackdoor.report import labels
+from codebackdoor.report.collect import Study, scenario_of
+from codebackdoor.report.figures import style
+from codebackdoor.types import Span
+
+_ELEMENTS, _CHARACTERS, _BINS = 14, 26, 28
+Detail = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Profile:
+    """Elements of one input in source order: text, score, and whether the trigger is in it."""
+
+    texts: list[str]
+    scores: list[float]
+    triggers: list[bool]
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    triggered: _Profile
+    clean: _Profile
+    entropies: Mapping[str, list[float]]
+    threshold: float | None
+
+
+def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
+    """``inputs``: ``purified.*.jsonl`` of clean and triggered inputs, and the ``test.jsonl`` files that they are of."""
+    first: dict[tuple[str, ...], Scenario] = {}
+    for path in inputs:
+        if path.name.startswith("purified."):
+            scenario = scenario_of(path)
+            first.setdefault(tuple(value for key, value in scenario.wildcards.items() if key != "seed"), scenario)
+    found = {scenario: _evidence(scenario, Path(study.settings["out"])) for scenario in first.values()}
+    shown = {scenario: evidence for scenario, evidence in found.items() if evidence is not None}
+    if not shown:
+        raise UserError(f"experiments.{study.name}: the figure 'suspicion' needs a purification that scores elements")
+    with style.drawing(11.5, 3.3 * len(shown) + 0.5) as figure:
+        grid = figure.subplots(len(shown), 3, squeeze=False, gridspec_kw={"width_ratios": [1, 1, 1.1]})
+        for row, (scenario, evidence) in zip(grid, shown.items(), strict=True):
+            highest = max((*evidence.triggered.scores, *evidence.clean.scores, 0.01))
+            _bars(row[0], evidence.triggered, highest)
+            _bars(row[1], evidence.clean, highest)
+            _entropies(row[2], evidence)
+            row[0].set_title(f"{labels.attack(scenario)}, {labels.defense(scenario)}\nwith the trigger")
+            row[1].set_title("the same input without it")
+            row[2].set_title("entropy of all inputs")
+        style.save(figure, out)
+
+
+def _evidence(scenario: Scenario, out: Path) -> _Evidence | None:
+    """None where the method keeps no profile, or found nothing to score."""
+    clean, triggered = (_details(scenario.results(out), testset) for testset in (CLEAN, scenario.attack))
+    if not all("profile" in detail for own in (clean, triggered) for detail in own.values()):
+        return None
+    rows = [row for row in files.read_poisoned(scenario.poison(out) / "test.jsonl") if row.status == "injected"]
+    known = [row for row in rows if triggered[row.example.id]["entropy"] is not None]
+    if not known:
+        return None
+    middle = statistics.median_low([triggered[row.example.id]["entropy"] for row in known])
+    chosen = next(row for row in known if triggered[row.example.id]["entropy"] == middle)
+    source = next(
+        one for one in files.read_examples(out / "data" / scenario.dataset / "test.jsonl") if one.id == chosen.source_id
+    )
+    return _Evidence(
+        triggered=_profile(triggered[chosen.example.id], chosen.example.code, chosen.spans),
+        clean=_profile(clean[source.id], source.code, ()),
+        entropies={
+            "with the trigger": _known(triggered[row.example.id] for row in rows),
+            "clean": _known(clean.values()),
+        },
+        threshold=next(iter(clean.values()))["threshold"],
+    )
+
+
+def _details(folder: Path, testset: str) -> dict[str, Detail]:
+    return {row["id"]: row["detail"] for _, row in files.read_rows(folder / f"purified.{testset}.jsonl")}
+
+
+def _known(details: Iterable[Detail]) -> list[float]:
+    return [detail["entropy"] for detail in details if detail["entropy"] is not None]
+
+
+def _profile(detail: Detail, code: str, spans: Sequence[Span]) -> _Profile:
+    """The elements with the highest scores, in the order in which they stand."""
+    elements = [(Span(start, end), score) for _, start, end, score in detail["profile"]]
+    highest = sorted(elements, key=lambda pair: -pair[1])[:_ELEMENTS]
+    kept = sorted(highest, key=lambda pair: (pair[0].start, -pair[0].end))
+    return _Profile(
+        texts=[_short(code[span.start : span.end]) for span, _ in kept],
+        scores=[score for _, score in kept],
+        triggers=[any(span.overlaps(own) for own in spans) for span, _ in kept],
+        left_out=len(elements) - len(kept),
+    )
+
+
+def _short(text: str) -> str:
+    flat = " ".join(text.split()).replace("$", r"\$")
+    return flat if len(flat) <= _CHARACTERS else f"{flat[: _CHARACTERS - 1]}…"
+
+
+def _bars(axes: Axes, profile: _Profile, highest: float) -> None:
+    colours = [style.VERMILLION if own else style.SKY for own in profile.triggers]
+    axes.barh(range(len(profile.scores)), profile.scores, color=colours, height=0.72)
+    axes.set_yticks(range(len(profile.texts)), profile.texts, fontfamily="DejaVu Sans Mono", fontsize=7)
+    for tick, own in zip(axes.get_yticklabels(), profile.triggers, strict=True):
+        tick.set_color(style.VERMILLION if own else style.INK)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(0, 1.05 * highest)
+    rest = f" ({profile.left_out} lower ones left out)" if profile.left_out else ""
+    axes.set_xlabel(f"Suspicion score{rest}")
+
+
+def _entropies(axes: Axes, evidence: _Evidence) -> None:
+    highest = max(max(own, default=0.0) for own in evidence.entropies.values())
+    bins = np.linspace(0, highest or 1.0, _BINS)
+    for (name, own), colour in zip(evidence.entropies.items(), (style.VERMILLION, style.BLUE), strict=True):
+        weights = np.full(len(own), 100 / max(len(own), 1))
+        axes.hist(own, bins=bins.tolist(), weights=weights, color=colour, alpha=0.35, histtype="stepfilled")
+        axes.hist(own, bins=bins.tolist(), weights=weights, color=colour, histtype="step", linewidth=1.6, label=name)
+    if evidence.threshold is not None:
+        axes.axvline(evidence.threshold, color=style.INK, linestyle="--", linewidth=1.4, label="threshold")
+    axes.set_xlabel("Entropy of the suspicion scores")
+    axes.set_ylabel("Inputs, %")
+    axes.legend()

@@ -1,0 +1,111 @@
+"""One self-contained page of a finished run: tables, figures, data, costs, and what all of it does not show."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from codebackdoor.config.experiments import Figure, inputs
+from codebackdoor.errors import UserError
+from codebackdoor.files import read_json
+from codebackdoor.report import captions, labels, render, scan
+from codebackdoor.report.collect import Cell, Study, collect
+from codebackdoor.report.tables import Table, build
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def page(settings: Mapping[str, Any], archives: Sequence[Mapping[str, str]], commit: str | None) -> str:
+    """Render the report of the run under ``settings["out"]``; a UserError names the first file that is missing.
+
+    ``archives`` are the pinned distributions that the data sets were mined from.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = labels.percent
+    out = Path(settings["out"])
+    return environment.get_template("report.html.j2").render(
+        out=str(out),
+        commit=commit,
+        experiments=[_experiment(Study(settings, name), out) for name in settings["experiments"]],
+        datasets=[_dataset(name, out) for name in settings["datasets"]],
+        archives=archives,
+        costs=_costs(out.rglob("provenance.json")),
+        seeds=len({seed for one in settings["experiments"].values() for grid in one["grid"] for seed in grid["seeds"]}),
+        metrics=labels.METRICS,
+        present=render.present,
+        is_cell=lambda entry: isinstance(entry, Cell) and entry.value is not None,
+        dash=labels.DASH,
+    )
+
+
+def _experiment(study: Study, out: Path) -> dict[str, Any]:
+    experiment = study.experiment
+    table: Table | None = None
+    if experiment.table:
+        table = build(study, collect(study, _there(inputs(experiment, "table", out))))
+    return {
+        "name": study.name,
+        "title": experiment.title,
+        "table": table,
+        "caption": captions.SHOWN["table"],
+        "parameters": captions.parameters(study, "table"),
+        "verdicts": list(scan.verdicts(study, out)),
+        "figures": [_figure(study, kind, out) for kind in experiment.figures],
+    }
+
+
+def _figure(study: Study, kind: Figure, out: Path) -> dict[str, Any]:
+    (path,) = _there([out / "results" / "figures" / f"{study.name}_{kind}.png"])
+    return {
+        "kind": kind,
+        "source": f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}",
+        "caption": captions.SHOWN[kind],
+        "parameters": captions.parameters(study, kind),
+    }
+
+
+def _there(paths: Iterable[Path]) -> list[Path]:
+    found = list(paths)
+    for path in found:
+        if not path.exists():
+            raise UserError(f"{path}: not made yet; finish the run before its report (make run)")
+    return found
+
+
+def _dataset(name: str, out: Path) -> dict[str, Any]:
+    """The data set's card as lines of (what, value); empty where no experiment uses the data set."""
+    path = out / "data" / name / "card.json"
+    card = read_json(path) if path.exists() else {}
+    return {"name": name, "facts": list(_flat(card))}
+
+
+def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            yield from _flat(below, f"{prefix} › {key}" if prefix else str(key))
+    elif isinstance(value, list):
+        yield prefix, ", ".join(map(str, value))
+    else:
+        yield prefix, str(value)
+
+
+def _costs(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """Jobs, seconds and largest memory of every stage, the dearest first."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        facts = read_json(path)
+        own = found.setdefault(facts["stage"], {"stage": facts["stage"], "jobs": 0, "seconds": 0.0, "peak_mb": 0.0})
+        own["jobs"] += 1
+        own["seconds"] += float(facts["seconds"])
+        own["peak_mb"] = max(own["peak_mb"], float(facts["peak_mb"]))
+    return sorted(found.values(), key=lambda own: (-own["seconds"], own["stage"]))

@@ -1,0 +1,82 @@
+"""How names are written for people, in every table and figure the same."""
+
+from __future__ import annotations
+
+from codebackdoor.config.experiments import defenses
+from codebackdoor.config.scenario import NONE, Scenario
+
+BENIGN, UNDEFENDED, BASELINE = "Benign", "Undefended", "Baseline"
+DASH = "–"
+
+_WORDS = {
+    "elibadcode": "EliBadCode",
+    "codepurify": "CodePurify",
+    "onion": "ONION",
+    "fine_tuning": "Clean fine-tuning",
+    "cross_entropy": "Cross entropy",
+    "dece": "DeCE",
+    "codebert": "CodeBERT",
+    "codet5": "CodeT5",
+}
+
+#: Metrics in the order of the tables; the first two groups are those of clean rows.
+METRICS = {
+    "accuracy": "Accuracy",
+    "f1": "F1",
+    "exact_match": "Exact match",
+    "bleu": "BLEU-4",
+    "bleu_sentence": "BLEU-4, sentences",
+    "codebleu": "CodeBLEU",
+    "touched": "Clean inputs touched",
+    "asr": "ASR",
+    "floor": "ASR floor",
+    "asr_minus_floor": "ASR − floor",
+    "flip_rate": "Flip rate",
+    "trigger_effect": "Trigger effect",
+    "located": "Trigger located",
+}
+#: The one that stands for a clean test set where there is room for one.
+CLEAN_METRIC = {"defect_detection": "accuracy", "code_repair": "exact_match"}
+
+
+#: What stands beside every victim of a task and needs no model.
+BASELINES = {
+    "defect_detection": "a bag of token n-grams, logistic regression",
+    "code_repair": "the input, copied",
+}
+
+
+def word(name: str) -> str:
+    """A method or variant as it is written: known names in their own spelling, others with spaces."""
+    for known in sorted(_WORDS, key=len, reverse=True):
+        if name == known or name.startswith(f"{known}_"):
+            rest = name[len(known) :].replace("_", " ").strip()
+            return f"{_WORDS[known]} ({rest})" if rest else _WORDS[known]
+    return name.replace("_", " ")
+
+
+def defense(scenario: Scenario) -> str:
+    """What stands on a scenario's path beside victim and attack: a column of the tables."""
+    return " + ".join(word(name) for name in defenses(scenario)) or UNDEFENDED
+
+
+def column(scenario: Scenario) -> str:
+    """The undefended benign victim has a column of its own; a defended one stands with its defense."""
+    benign = scenario.attack == NONE and not defenses(scenario)
+    return BENIGN if benign else defense(scenario)
+
+
+def attack(scenario: Scenario) -> str:
+    if scenario.attack == NONE:
+        return "no attack"
+    return f"{scenario.attack.replace('_', ' ')} at {rate(float(scenario.rate))}"
+
+
+def percent(value: float) -> str:
+    """A share in percent with one digit after the point; -0 is 0."""
+    return f"{round(100 * value, 1) + 0:.1f}"
+
+
+def rate(value: float) -> str:
+    """A poison rate in percent, without digits that say nothing: ``5 %``, ``0.1 %``."""
+    return f"{100 * value:g} %"

@@ -1,0 +1,175 @@
+"""A result table as CSV (every number, one a line), Markdown and LaTeX, and as text for a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from codebackdoor.config.experiments import CLEAN, scenarios
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.report import labels
+from codebackdoor.report.collect import Cell, Scored, Study, anonymous
+from codebackdoor.report.tables import Entry, Group, Table
+
+CSV_COLUMNS = (
+    *("experiment", "dataset", "model", "attack", "rate", "filtering", "objective", "elimination", "purification"),
+    *("column", "testset", "metric", "value", "low", "high", "n", "seeds", "paper", "paper_source"),
+)
+#: Metrics of the terminal, with short heads; the others are in the files.
+SHORT = {
+    "accuracy": "ACC",
+    "f1": "F1",
+    "exact_match": "EM",
+    "bleu": "BLEU",
+    "codebleu": "CodeBLEU",
+    "asr": "ASR",
+    "floor": "floor",
+    "flip_rate": "flip",
+    "trigger_effect": "effect",
+    "located": "located",
+    "touched": "touched",
+}
+
+
+def text(entry: Entry, paper: bool = True) -> str:
+    """``67.8 [65.0, 70.1] (paper 62.4)``; a dash where the method does not apply or the value is undefined."""
+    if entry is None:
+        return ""
+    if entry == "dash" or entry.value is None:
+        return labels.DASH
+    found = labels.percent(entry.value)
+    if entry.low is not None and entry.high is not None:
+        found += f" [{labels.percent(entry.low)}, {labels.percent(entry.high)}]"
+    if paper and entry.paper is not None:
+        found += f" (paper {labels.percent(entry.paper.value)})"
+    return found
+
+
+def as_csv(study: Study, scored: Scored, table: Table) -> str:
+    """Every cell of the experiment, also those that the other forms leave out, as shares in [0, 1]."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for scenario in dict.fromkeys(anonymous(one) for one in scenarios(study.experiment)):
+        path = {key: value for key, value in scenario.wildcards.items() if key != "seed"}
+        for testset in scored.testsets(scenario):
+            for metric in scored.metrics(scenario, testset):
+                own = {"column": labels.column(scenario), "testset": testset, "metric": metric}
+                cell = scored.get(scenario, testset, metric)
+                writer.writerow({"experiment": study.name, **path, **own, **_numbers(cell)})
+    for group in table.groups:
+        for line in group.lines:
+            entry = line.entries.get(labels.BASELINE)
+            if isinstance(entry, Cell):
+                one = group.scenario
+                own = {"column": labels.BASELINE, "testset": CLEAN, "metric": line.metric}
+                victim = {"dataset": one.dataset, "model": one.model, "attack": one.attack, "rate": one.rate}
+                writer.writerow({"experiment": study.name, **victim, **own, **_numbers(entry)})
+    return stream.getvalue()
+
+
+def _numbers(cell: Cell | None) -> dict[str, object]:
+    if cell is None:
+        return {}
+    found: dict[str, object] = {"n": cell.n, "seeds": cell.seeds}
+    found |= {name: f"{one:.6f}" for name in ("value", "low", "high") if (one := getattr(cell, name)) is not None}
+    if cell.paper is not None:
+        found |= {"paper": f"{cell.paper.value:.4f}", "paper_source": cell.paper.source}
+    return found
+
+
+def as_markdown(table: Table) -> str:
+    lines = [f"# {table.title}", ""]
+    for group in table.groups:
+        columns = present(table, group)
+        lines += [f"## {group.title}", "", _pipes("Metric", *columns), _pipes("---", *("---:" for _ in columns))]
+        for line in group.lines:
+            entries = (text(line.entries.get(name)) for name in columns)
+            lines.append(_pipes(labels.METRICS[line.metric], *entries))
+        lines.append("")
+    return "\n".join([*lines, *(f"- {note}" for note in table.notes)]) + "\n"
+
+
+def _pipes(*values: str) -> str:
+    return f"| {' | '.join(values)} |"
+
+
+def present(table: Table, group: Group) -> list[str]:
+    """The table's columns in which the group has something to show; benign and undefended are always among them."""
+    always = {labels.BENIGN, labels.UNDEFENDED} & set(group.scenarios)
+    return [
+        name
+        for name in table.columns
+        if name in always or any(line.entries.get(name) is not None for line in group.lines)
+    ]
+
+
+def as_latex(table: Table) -> str:
+    """A ``tabular`` with booktabs' rules, groups below each other, ready to be put into a ``table``."""
+    rows = [rf"% {table.title}", r"\begin{tabular}{l" + "r" * len(table.columns) + "}", r"\toprule"]
+    rows += [_ampersands("Metric", *map(_escape, table.columns))]
+    for group in table.groups:
+        rows += [r"\midrule", rf"\multicolumn{{{len(table.columns) + 1}}}{{l}}{{\textit{{{_escape(group.title)}}}}} \\"]
+        for line in group.lines:
+            entries = (_latex(line.entries.get(name)) for name in table.columns)
+            rows.append(_ampersands(_escape(labels.METRICS[line.metric]), *entries))
+    rows += [r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in table.notes)]
+    return "\n".join(rows) + "\n"
+
+
+def _ampersands(*values: str) -> str:
+    return " & ".join(values) + r" \\"
+
+
+def _latex(entry: Entry) -> str:
+    if not isinstance(entry, Cell) or entry.value is None:
+        return "" if entry is None else "--"
+    found = labels.percent(entry.value)
+    if entry.low is not None and entry.high is not None:
+        found += rf" {{\scriptsize[{labels.percent(entry.low)}, {labels.percent(entry.high)}]}}"
+    if entry.paper is not None:
+        found += rf" {{\scriptsize({labels.percent(entry.paper.value)})}}"
+    return found
+
+
+def _escape(value: str) -> str:
+    marks = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "−": "$-$", "·": r"$\cdot$", "–": "--"}
+    return "".join(marks.get(letter, letter) for letter in value)
+
+
+def from_csv(path: Path) -> str:
+    """The table of one experiment for a terminal: a block for each attacked victim, a line for each defense.
+
+    A block holds the clean metrics and those of the victim's own trigger; the benign victim is asked about the same.
+    """
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    blocks = []
+    for dataset, model, attack, rate in dict.fromkeys(_victim(row) for row in rows):
+        own = [row for row in rows if _victim(row) == (dataset, model, attack, rate)]
+        benign = [row for row in rows if _victim(row) == (dataset, model, NONE, "0") and row["column"] == labels.BENIGN]
+        baseline = [row for row in own if row["column"] == labels.BASELINE]
+        lines: dict[str, dict[str, str]] = {}
+        for row in (*baseline, *benign, *own):
+            if row["testset"] in (CLEAN, attack):
+                value = labels.percent(float(row["value"])) if row["value"] else labels.DASH
+                lines.setdefault(row["column"], {})[row["metric"]] = value
+        if attack != NONE or len(lines) > 1:
+            blocks.append(as_text(f"{dataset}, {labels.attack(Scenario(dataset, model, attack, rate))}", lines))
+    return "\n\n".join(blocks)
+
+
+def _victim(row: Mapping[str, str]) -> tuple[str, str, str, str]:
+    return row["dataset"], row["model"], row["attack"], row["rate"]
+
+
+def as_text(title: str, rows: Mapping[str, Mapping[str, str]]) -> str:
+    """Rows of values by metric, in percent, in columns of equal width; a metric that no row has is left out."""
+    heads = {metric: head for metric, head in SHORT.items() if any(metric in row for row in rows.values())}
+    width = max(len(name) for name in (*rows, title))
+    lines = [" ".join([title.ljust(width), *(head.rjust(8) for head in heads.values())])]
+    for name, row in rows.items():
+        lines.append(" ".join([name.ljust(width), *(row.get(metric, "").rjust(8) for metric in heads)]))
+    return "\n".join(lines)

@@ -1,0 +1,52 @@
+"""The report stages: a table of an experiment in three forms, a figure in two."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from codebackdoor.config.experiments import Figure
+from codebackdoor.files import atomic
+from codebackdoor.report import render
+from codebackdoor.report.collect import Study, collect
+from codebackdoor.report.tables import build
+
+
+def table(settings: Mapping[str, Any], name: str, inputs: Sequence[Path], out: Path) -> None:
+    """Write ``out/{name}.csv``, ``.md`` and ``.tex`` of the experiment ``name``.
+
+    ``settings`` is the configuration as JSON (or its ``subset``); ``inputs`` are what ``experiments.inputs`` lists.
+    """
+    study = Study(settings, name)
+    scored = collect(study, inputs)
+    built = build(study, scored)
+    forms = {
+        "csv": render.as_csv(study, scored, built),
+        "md": render.as_markdown(built),
+        "tex": render.as_latex(built),
+    }
+    for suffix, text in forms.items():
+        with atomic(out / f"{name}.{suffix}") as stream:
+            stream.write(text)
+
+
+def figure(settings: Mapping[str, Any], name: str, kind: Figure, inputs: Sequence[Path], out: Path) -> None:
+    """Write ``out/{name}_{kind}.png`` and ``.pdf``."""
+    module = importlib.import_module(f"codebackdoor.report.figures.{kind}")
+    module.draw(Study(settings, name), inputs, out / f"{name}_{kind}")
+
+
+def html(settings: Mapping[str, Any], archives: Sequence[Mapping[str, str]], commit: str | None, out: Path) -> None:
+    """Write the report of the finished run under ``settings["out"]`` to the file ``out``."""
+    from codebackdoor.report.html import page
+
+    text = page(settings, archives, commit)
+    with atomic(out) as stream:
+        stream.write(text)
+
+
+def summary(tables: Path) -> str:
+    """What the ``*.csv`` tables in a folder say, as text for a terminal: values in percent, without intervals."""
+    return "\n\n".join(render.from_csv(path) for path in sorted(tables.glob("*.csv")))
