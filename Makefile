@@ -29,7 +29,7 @@ $(STAMP): envs/requirements.txt pyproject.toml
 
 run: $(STAMP)  ## the whole study: downloads, trains, attacks, defends, and ends with the report
 	$(SNAKEMAKE)
-	codebackdoor report $(addprefix --config ,config.yaml $(CONFIG))
+	codebackdoor report config.yaml $(CONFIG)
 
 plan: $(STAMP)  ## what `make run` would do: jobs, rough time, disk
 	@$(SNAKEMAKE) --dry-run --quiet host rules reason | codebackdoor plan

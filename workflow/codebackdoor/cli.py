@@ -62,7 +62,7 @@ def main() -> None:
 for _module, _names in {
     "data": ("fetch", "mine", "corpus", "dataset", "poison"),
     "models": ("tokenizer", "pretrain", "train_victim", "eliminate", "predict", "purify"),
-    "results": ("score", "collect", "table", "figure"),
+    "results": ("score", "collect", "table", "figure", "write_report"),
     "study": ("check", "describe", "plan", "schema"),
 }.items():
     for _name in _names:

@@ -228,7 +228,7 @@ class Dag:
 
     def _helper_files(self, kind: str, variant: str) -> dict[str, list[str]]:
         folders = [self.config.helpers[name] for name in self._declared(kind, variant).helpers]
-        return {"helpers": [file for folder in folders if _is_folder(folder) for file in _model(folder)]}
+        return {"helpers": [file for folder in folders for file in _model(folder)]}
 
     @cached_property
     def triggered(self) -> Mapping[str, Mapping[str, str]]:
@@ -317,11 +317,6 @@ def model_files(*more: str) -> list[str]:
 def _model(folder: str) -> list[str]:
     """The files of a model folder that its readers need."""
     return [f"{folder}/{name}" for name in MODEL_FILES]
-
-
-def _is_folder(name: str) -> bool:
-    """Whether a model is given by a local folder, not by a hub id."""
-    return name.startswith((".", "/")) or Path(name).is_dir()
 
 
 def _options(option: str, pairs: Mapping[str, str]) -> list[str]:

@@ -53,7 +53,7 @@ def record(out: Path, facts: Mapping[str, object]) -> None:
             "platform": platform.platform(),
             "python": platform.python_version(),
             "versions": _versions(),
-            "commit": _commit(),
+            "commit": commit(),
         },
     )
 
@@ -89,7 +89,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the source tree, with ``+`` where files differ from it; None outside a git checkout."""
     here = Path(__file__).resolve().parent
     try:

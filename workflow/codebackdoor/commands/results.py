@@ -58,3 +58,25 @@ def figure(experiment: str, kind: str, settings: str, inputs: tuple[Path, ...], 
     from codebackdoor.report import stage
 
     stage.figure(json.loads(settings), experiment, kind, inputs, out)
+
+
+@click.command("report")
+@click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
+def write_report(configs: tuple[Path, ...]) -> None:
+    """Write the HTML report of a finished run and print its result tables.
+
+    CONFIGS are the configuration files of the run, each laid over the ones before it.
+    """
+    from dataclasses import asdict
+
+    from codebackdoor import provenance
+    from codebackdoor.config.loading import load
+    from codebackdoor.corpora.archives import archive
+    from codebackdoor.report import stage
+
+    config = load(configs)
+    archives = [asdict(archive(name)) for name in config.corpus.archives] if config.corpus else []
+    out = Path(config.out)
+    stage.html(config.model_dump(mode="json"), archives, provenance.commit(), out / "report.html")
+    click.echo(stage.summary(out / "results" / "tables"))
+    click.echo(f"\nThe report: {out / 'report.html'}")

@@ -1,0 +1,154 @@
+"""The whole study end to end through Snakemake, at smoke scale: made once, then changed in small ways.
+
+What a change reruns is read off Snakemake's own plan; one change is then really run.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from smoke_tree import CONFIGS, Tree, cpu_seconds_of_children
+
+pytestmark = pytest.mark.slow
+
+#: What every change of a scenario's numbers reaches in the end.
+ENDS = {
+    "results/metrics.csv",
+    *(f"results/tables/defects.{suffix}" for suffix in ("csv", "md", "tex")),
+    *(f"results/figures/defects_defenses.{suffix}" for suffix in ("png", "pdf")),
+}
+
+
+def test_every_product_is_there_and_the_report_is_self_contained(finished: Tree) -> None:
+    found = finished.run("codebackdoor", "report", *CONFIGS)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.rstrip().endswith("The report: runs/smoke/report.html")
+    page = (finished.out / "report.html").read_text()
+    assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", page)
+    for experiment in ("defects", "repair"):
+        for suffix in ("csv", "md", "tex"):
+            assert (finished.out / f"results/tables/{experiment}.{suffix}").stat().st_size > 0
+        assert list((finished.out / "results/figures").glob(f"{experiment}_*.pdf"))
+
+
+def test_every_scenario_is_scored_on_its_test_sets(finished: Tree) -> None:
+    with (finished.out / "results/metrics.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    benign = {row["testset"] for row in rows if row["attack"] == "none" and row["dataset"] == "defects"}
+    assert benign == {"clean", "codepoisoner_func"}
+    metrics = {row["metric"] for row in rows if row["testset"] == "codepoisoner_func"}
+    assert {"asr", "floor", "flip_rate", "trigger_effect"} <= metrics
+
+
+def test_metrics_hold_no_time_and_no_place(finished: Tree) -> None:
+    for path in finished.out.rglob("metrics.json"):
+        text = path.read_text()
+        assert str(finished.root) not in text
+        assert "seconds" not in text
+    facts = json.loads(next(finished.out.rglob("provenance.json")).read_text())
+    assert {"seconds", "peak_mb", "device", "host", "commit", "threads", "versions"} <= facts.keys()
+
+
+def test_a_second_run_has_nothing_to_do_and_says_so_at_once(finished: Tree) -> None:
+    before = cpu_seconds_of_children()
+    found = finished.snakemake()
+    # processor time, not wall-clock time: the machine may be busy with other tests
+    assert cpu_seconds_of_children() - before < 5
+    assert found.returncode == 0
+    assert "Nothing to be done" in found.stdout + found.stderr
+
+
+def test_a_parameter_of_one_defense_reruns_its_jobs_and_those_after(finished: Tree) -> None:
+    change = '{"onion": {"removed_share": 0.02}}'
+    found = finished.pending("--config", f"purifications={change}")
+    own = {path for path in found if "/onion/" in path}
+    assert {path.rsplit("/", 1)[1] for path in own} == {
+        "purified.clean.jsonl",
+        "purified.codepoisoner_func.jsonl",
+        "predictions.clean.jsonl",
+        "predictions.codepoisoner_func.jsonl",
+        "provenance.json",
+        "metrics.json",
+    }
+    assert found - own >= ENDS
+    assert all(path.startswith("results/") and "/codebert/" not in path for path in found - own)
+
+
+def test_the_code_of_one_defense_reruns_its_jobs_and_those_after(finished: Tree) -> None:
+    module = finished.root / "workflow/codebackdoor/defenses/purification/onion.py"
+    source = module.read_text()
+    try:
+        module.write_text(source + "\n# a comment\n\n")
+        assert finished.pending() == set()
+        module.write_text(source + "\nADDED = 1\n")
+        found = finished.pending()
+    finally:
+        module.write_text(source)
+    assert found >= ENDS
+    touched = {path for path in found if "/codebert/" in path or "/codet5/" in path}
+    assert touched
+    assert all("/onion/" in path for path in touched)
+
+
+def test_the_code_of_an_attack_reruns_its_victims_but_trains_no_benign_one(finished: Tree) -> None:
+    module = finished.root / "workflow/codebackdoor/attacks/codepoisoner_identifier.py"
+    source = module.read_text()
+    try:
+        module.write_text(source + "\nADDED = 1\n")
+        found = finished.pending()
+    finally:
+        module.write_text(source)
+    assert "models/defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/none/model.safetensors" in found
+    assert not [path for path in found if "none-0" in path and path.startswith("models/")]
+    assert not [path for path in found if "/repair/" in path]
+
+
+def test_adding_a_method_reruns_nothing(finished: Tree) -> None:
+    package = finished.root / "workflow/codebackdoor"
+    settings, config = package / "config/attacks.py", finished.root / "config.yaml"
+    added = package / "attacks/extra.py"
+    before = settings.read_text(), config.read_text()
+    assert "AnyAttack = Annotated[" in before[0]
+    try:
+        added.write_text((package / "attacks/codepoisoner_identifier.py").read_text())
+        own = 'class Extra(AttackSettings):\n    """An attack."""\n\n    method: Literal["extra"]\n\n\n'
+        text = before[0].replace("AnyAttack = Annotated[", own + "AnyAttack = Annotated[Extra | ")
+        settings.write_text(text)
+        config.write_text(before[1].replace("\nattacks:\n", "\nattacks:\n  extra: {method: extra}\n"))
+        assert finished.pending() == set()
+    finally:
+        settings.write_text(before[0])
+        config.write_text(before[1])
+        added.unlink()
+
+
+def test_a_change_is_really_run_and_nothing_else_is(finished: Tree) -> None:
+    before = finished.times()
+    option = 'purifications={"onion": {"removed_share": 0.03}}'
+    found = finished.snakemake("--config", option)
+    assert found.returncode == 0, found.stderr[-4000:]
+    after = finished.times()
+    made = {path for path in after if after[path] != before.get(path)}
+    results = {path for path in made if path.startswith("results/") and "/seed1/" in path}
+    assert results
+    assert all("/onion/" in path for path in results)
+    assert not [path for path in made if path.startswith(("data/", "models/", "corpus/"))]
+    assert "Nothing to be done" in (again := finished.snakemake("--config", option)).stdout + again.stderr
+
+
+def test_a_killed_job_leaves_nothing_that_a_rerun_trusts(finished: Tree) -> None:
+    """An output that is gone is made again, and only it and what comes after."""
+    victim = Path("models/defects/codebert/none-0/seed1/none/cross_entropy/none")
+    weights = finished.out / victim / "model.safetensors"
+    kept = weights.with_suffix(".kept")
+    weights.rename(kept)
+    try:
+        found = finished.pending()
+    finally:
+        kept.rename(weights)
+    assert str(victim / "model.safetensors") in found
+    assert not [path for path in found if path.startswith("data/")]
