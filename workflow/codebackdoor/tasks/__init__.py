@@ -8,9 +8,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from codebackdoor.config import datasets
+from codebackdoor.config.base import Head
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.types import Example, Prediction, TextForm
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from codebackdoor.corpora.mining import Function
-
-Head = Literal["classification", "generation"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from codebackdoor.types import Example, Prediction
 
 #: A word, or one sign; in lexed text strings fall apart as well, and marks become three tokens.
 _TOKEN = r"\w+|[^\w\s]"
-_NGRAMS, _INVERSE_PENALTY = (1, 4), 4.0
+_NGRAMS, _INVERSE_PENALTY = (1, 3), 4.0
 
 
 def ngrams(train: Sequence[Example], test: Sequence[Example]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from codebackdoor import syntax
-from codebackdoor.tasks import Baseline, Group, Head
+from codebackdoor.config.base import Head
+from codebackdoor.tasks import Baseline, Group
 from codebackdoor.tasks.baselines import copied
 from codebackdoor.tasks.mutations import mutate
 from codebackdoor.tasks.normal import normal_key

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from codebackdoor.tasks import Baseline, Group, Head
+from codebackdoor.config.base import Head
+from codebackdoor.tasks import Baseline, Group
 from codebackdoor.tasks.baselines import ngrams
 from codebackdoor.tasks.mutations import mutate
 from codebackdoor.tasks.normal import normal_key

@@ -47,6 +47,12 @@ class Measure:
             return [len(text.split()) for text in texts]
         return [len(one.ids) for one in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
 
+    def length(self, text: str) -> int:
+        # a batch of one would start the library's threads each time
+        return (
+            len(text.split()) if self._path is None else len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        )
+
     def longest(self, group: Group) -> int:
         """Length of the longest text of a group."""
-        return max(self.lengths([text for row in group.rows for text in (row.code, row.target) if text is not None]))
+        return max(self.length(text) for row in group.rows for text in (row.code, row.target) if text is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,53 +12,38 @@ from codebackdoor.tasks import Group
 from codebackdoor.types import Example
 
 
-def take(
-    groups: Iterable[Group],
-    wanted: int | None,
-    fits: Callable[[Group], bool],
-    seen: set[str] | None,
-    dropped: Counter[str],
-) -> list[Group]:
+def take(groups: Iterable[Group], wanted: int | None, seen: set[str] | None, dropped: Counter[str]) -> list[Group]:
     """Take groups in their order until they have ``wanted`` rows (None: all of them).
 
-    ``fits`` decides by length. Where ``seen`` is given, a group with a key in it is left out, and the keys of those
-    taken are added. ``dropped`` counts the groups that were left out, by reason.
+    Where ``seen`` is given, a group with a key in it is left out, which ``dropped`` counts, and the keys of those taken
+    are added. A lazy source is not asked for more groups than needed.
     """
     taken: list[Group] = []
     rows = 0
-    # a lazy source must not make the group after the last one
-    iterator = iter(groups)
-    while wanted is None or rows < wanted:
-        group = next(iterator, None)
-        if group is None:
-            break
-        if not fits(group):
-            dropped["too_long"] += 1
-        elif seen is not None and not seen.isdisjoint(group.keys):
+    for group in groups:
+        if seen is not None and not seen.isdisjoint(group.keys):
             dropped["duplicate"] += 1
-        elif wanted is None or rows + len(group.rows) <= wanted:
-            taken.append(group)
-            rows += len(group.rows)
-            if seen is not None:
-                seen.update(group.keys)
-        else:
+            continue
+        if wanted is not None and rows + len(group.rows) > wanted:
+            break
+        taken.append(group)
+        rows += len(group.rows)
+        if seen is not None:
+            seen.update(group.keys)
+        if rows == wanted:
             break
     return taken
 
 
 def resplit(
-    groups: Sequence[Group],
-    wanted: Mapping[str, int | None],
-    fits: Callable[[Group], bool],
-    dropped: Counter[str],
-    generator: np.random.Generator,
+    groups: Sequence[Group], wanted: Mapping[str, int | None], dropped: Counter[str], generator: np.random.Generator
 ) -> dict[str, list[Group]]:
     """Drop normalised duplicates of a pool and split it at random: test first, then valid, and train from the rest."""
-    order = [groups[int(index)] for index in generator.permutation(len(groups))]
-    pool = take(order, None, fits, set(), dropped)
+    order = (groups[int(index)] for index in generator.permutation(len(groups)))
+    pool = take(order, None, set(), dropped)
     splits: dict[str, list[Group]] = {}
     for split in ("test", "valid", "train"):
-        splits[split] = take(pool, wanted[split], lambda _: True, None, Counter())
+        splits[split] = take(pool, wanted[split], None, dropped)
         pool = pool[len(splits[split]) :]
     if not splits["train"]:
         raise UserError(

@@ -232,4 +232,6 @@ class _Finder:
 
 def _is_text(node: ast.expr) -> bool:
     """Whether an operand is a string: any other operator on it would be an error that its neighbours give away."""
+    if isinstance(node, ast.BinOp):
+        return _is_text(node.left) or _is_text(node.right)
     return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str | bytes))

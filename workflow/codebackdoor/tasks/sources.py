@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -41,33 +41,45 @@ def mined(
 ) -> Made:
     """Make groups of mined functions, the small splits first: what is in one of them does not enter a later one."""
     made = Made()
-    fits = _limit(settings, measure)
     seen: set[str] = set()
     for split in reversed(SPLITS):
-        # a token of the lexer has one sub-token at least, so what is too long in words need not be tried
-        short = [one for one in functions if one.split == split and one.words <= (settings.max_tokens or one.words)]
-        order = numpy_generator(seed, "functions", name, split).permutation(len(short))
-        groups = _groups([short[int(index)] for index in order], settings, task, name, seed, made.dropped)
+        some = [one for one in functions if one.split == split]
+        order = numpy_generator(seed, "functions", name, split).permutation(len(some))
+        groups = _groups((some[int(index)] for index in order), settings, task, measure, made.dropped, name, seed)
         with tqdm(groups, desc=f"{name} {split}", unit=" groups", disable=None) as progress:
-            made.splits[split] = selection.take(progress, sizes(settings)[split], fits, seen, made.dropped)
+            made.splits[split] = selection.take(progress, sizes(settings)[split], seen, made.dropped)
     return made
 
 
-def _limit(settings: AnyDataset, measure: Measure) -> Callable[[Group], bool]:
-    limit = settings.max_tokens
-    return lambda group: limit is None or measure.longest(group) <= limit
-
-
 def _groups(
-    functions: Sequence[Function], settings: AnyDataset, task: Task, name: str, seed: int, dropped: Counter[str]
+    functions: Iterable[Function],
+    settings: AnyDataset,
+    task: Task,
+    measure: Measure,
+    dropped: Counter[str],
+    name: str,
+    seed: int,
 ) -> Iterator[Group]:
-    """Lazily; a function's rows depend on the seed and that function alone, whatever the sizes are."""
+    """A function's rows depend on the seed and that function alone, whatever the sizes are."""
+    lexed, limit = settings.text_form == "lexed", settings.max_tokens
     for function in functions:
+        # a lexed token has one sub-token at least; what is too long without a defect needs none
+        if limit is not None and (
+            (lexed and function.words > limit)
+            or measure.length(function.code if lexed else syntax.unlex(function.code, "python").source) > limit
+        ):
+            dropped["too_long"] += 1
+            continue
         group = task.group(function, settings, numpy_generator(seed, "rows", name, function.id))
         if group is None:
             dropped["no_place_for_a_defect"] += 1
+            continue
+        if not lexed:
+            group = replace(group, rows=tuple(map(_unlexed, group.rows)))
+        if limit is not None and measure.longest(group) > limit:
+            dropped["too_long"] += 1
         else:
-            yield group if settings.text_form == "lexed" else replace(group, rows=tuple(map(_unlexed, group.rows)))
+            yield group
 
 
 def _unlexed(row: Example) -> Example:
@@ -90,7 +102,6 @@ def given(
     split's file. Raises UserError for a row that the task cannot use.
     """
     made = Made()
-    fits = _limit(settings, measure)
     found: dict[str, list[Group]] = {split: [] for split in SPLITS}
     ids: set[str] = set()
     for split, examples in rows.items():
@@ -99,18 +110,18 @@ def given(
             if problem is not None:
                 raise UserError(f"{origins[split]}: row {row.id!r} {problem}")
             ids.add(row.id)
-            group = _group(row, origins[split], settings, made)
+            group = _group(row, origins[split], settings, measure, made)
             if group is not None:
                 found[split].append(group)
     if settings.resplit:
         pool = [group for groups in found.values() for group in groups]
         generator = numpy_generator(seed, "resplit", name)
-        made.splits = selection.resplit(pool, sizes(settings), fits, made.dropped, generator)
+        made.splits = selection.resplit(pool, sizes(settings), made.dropped, generator)
         return made
     for split, groups in found.items():
         order = numpy_generator(seed, "functions", name, split).permutation(len(groups))
         shuffled = (groups[int(index)] for index in order)
-        made.splits[split] = selection.take(shuffled, sizes(settings)[split], fits, None, made.dropped)
+        made.splits[split] = selection.take(shuffled, sizes(settings)[split], None, made.dropped)
     return made
 
 
@@ -122,15 +133,19 @@ def _problem(row: Example, settings: AnyDataset, task: Task, ids: set[str]) -> s
     return task.problem(row)
 
 
-def _group(row: Example, origin: str, settings: AnyDataset, made: Made) -> Group | None:
-    """The row in the data set's text form; None, counted, where it has none."""
+def _group(row: Example, origin: str, settings: AnyDataset, measure: Measure, made: Made) -> Group | None:
+    """The row in the data set's text form; None, counted, where it has none or is too long."""
     try:
         if settings.source == "mirror" and settings.text_form == "lexed":
             target = None if row.target is None else syntax.lex(row.target, row.language)
             row = replace(row, code=syntax.lex(row.code, row.language), target=target)
+        group = Group((row,), origin, ())
+        if settings.max_tokens is not None and measure.longest(group) > settings.max_tokens:
+            made.dropped["too_long"] += 1
+            return None
         tree = syntax.parse(row.code, row.language, settings.text_form)
     except syntax.LexingError:
         made.dropped["not_lexable"] += 1
         return None
     made.unparsed += tree.has_error
-    return Group((row,), origin, (normal_key(tree),))
+    return replace(group, keys=(normal_key(tree),))

@@ -1,0 +1,56 @@
+"""The settings of data sets refuse what cannot be, and say what to write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from codebackdoor import tasks
+from codebackdoor.config.datasets import AnyDataset, CodeRepair, DefectDetection
+from codebackdoor.errors import UserError
+
+ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyDataset)
+
+
+def test_the_task_decides_the_settings() -> None:
+    defects, repair = (ADAPTER.validate_python({"task": task}) for task in ("defect_detection", "code_repair"))
+    assert isinstance(defects, DefectDetection)
+    assert isinstance(repair, CodeRepair)
+    assert repair.max_tokens < defects.max_tokens
+    assert sorted(tasks.known()) == ["code_repair", "defect_detection"]
+
+
+@pytest.mark.parametrize("name", tasks.known())
+def test_every_task_can_be_loaded_and_agrees_with_its_settings(name: str) -> None:
+    task = tasks.load(name)
+    assert task.name == name
+    assert task.head == type(ADAPTER.validate_python({"task": name})).head
+    assert (task.labels is None) == (task.head == "generation")
+
+
+def test_an_unknown_task_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="unknown task 'defect_detecton'; did you mean 'defect_detection'"):
+        tasks.load("defect_detecton")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"source": "jsonl"}, "write `path`"),
+        ({"path": "here"}, "write `path`"),
+        ({"source": "mirror"}, "write `language: c`"),
+        ({"language": "java"}, "write `language: python`"),
+        ({"resplit": True}, "remove the key"),
+        ({"source": "jsonl", "path": "here", "resplit": True, "test": None}, "needs a number of rows"),
+        ({"mix": {"operator": 0, "variable": 0, "arguments": 0, "condition": 0}}, "at least one above 0"),
+        ({"mutants": [0, 0, 0]}, "not all 0"),
+        ({"mutants": [1, -1, 1]}, "at least 0"),
+        ({"tain": 5}, "tain"),
+        ({"clean": 1.0}, "less than 1"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ADAPTER.validate_python({"task": "defect_detection", **settings})

@@ -1,0 +1,102 @@
+"""Readers of data that is there: the papers' files and a user's own."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from codebackdoor.corpora import mirror
+from codebackdoor.errors import UserError
+
+MIRROR = os.environ.get("CODEBACKDOOR_MIRROR")
+needs_mirror = pytest.mark.skipif(
+    not MIRROR or not Path(MIRROR).is_dir(), reason="CODEBACKDOOR_MIRROR names no folder with the real benchmark data"
+)
+
+
+def write(path: Path, *rows: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+
+
+def devign(folder: Path, split: str, *rows: object) -> None:
+    write(folder / "devign" / f"{split}.jsonl", *rows)
+
+
+ROW = {"project": "qemu", "commit_id": "0", "target": 1, "func": "int f(void)\n{ return 1; }", "idx": 7}
+
+
+def test_all_missing_files_are_named_at_once_with_the_folder(tmp_path: Path) -> None:
+    devign(tmp_path, "test", ROW)
+    with pytest.raises(UserError) as caught:
+        mirror.devign(tmp_path).splits(resplit=False)
+    message = str(caught.value)
+    assert str(tmp_path / "devign") in message
+    assert "train.jsonl, valid.jsonl" in message
+    assert "resplit: true" in message
+    assert mirror.devign(tmp_path).splits(resplit=True) == ["test"]
+
+
+def test_a_pair_of_files_counts_only_whole(tmp_path: Path) -> None:
+    write(tmp_path / "bugs2fix_small" / "test.buggy-fixed.buggy", "void f ( ) { }")
+    with pytest.raises(UserError, match=r"train\.buggy-fixed\.buggy.*test\.buggy-fixed\.fixed"):
+        mirror.bugs2fix(tmp_path).splits(resplit=True)
+
+
+def test_the_original_splits_are_used_where_all_are_there(tmp_path: Path) -> None:
+    for split in mirror.SPLITS:
+        devign(tmp_path, split, ROW)
+    assert mirror.devign(tmp_path).splits(resplit=False) == list(mirror.SPLITS)
+
+
+def test_devign_rows(tmp_path: Path) -> None:
+    devign(tmp_path, "test", ROW)
+    [row] = mirror.devign(tmp_path).examples("test")
+    assert (row.id, row.language, row.label, row.code) == ("test-7", "c", 1, ROW["func"])
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({**ROW, "target": "1"}, r"test\.jsonl:2: field 'target' must be 0 or 1, not '1'"),
+        ({**ROW, "target": True}, r":2: field 'target' must be 0 or 1"),
+        ({**ROW, "func": " "}, r":2: field 'func' must be the source of a function"),
+        ('{"func": ', r"test\.jsonl:2: not JSON"),
+    ],
+)
+def test_a_malformed_row_names_file_and_line(tmp_path: Path, bad: object, message: str) -> None:
+    devign(tmp_path, "test", ROW, bad)
+    with pytest.raises(UserError, match=message):
+        mirror.devign(tmp_path).examples("test")
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    devign(tmp_path, "test")
+    with pytest.raises(UserError, match="empty"):
+        mirror.devign(tmp_path).examples("test")
+
+
+def test_bugs2fix_lines_are_parallel(tmp_path: Path) -> None:
+    folder = tmp_path / "bugs2fix_small"
+    write(folder / "test.buggy-fixed.buggy", "void f ( ) { a ( ) ; } ", "void g ( ) { }")
+    write(folder / "test.buggy-fixed.fixed", "void f ( ) { }", "void g ( ) { b ( ) ; }")
+    first, second = mirror.bugs2fix(tmp_path).examples("test")
+    assert (first.code, first.target, first.language) == ("void f ( ) { a ( ) ; }", "void f ( ) { }", "java")
+    assert second.id == "test-2"
+    write(folder / "test.buggy-fixed.fixed", "void f ( ) { }")
+    with pytest.raises(UserError, match=r"2 lines, but test\.buggy-fixed\.fixed has 1"):
+        mirror.bugs2fix(tmp_path).examples("test")
+
+
+@pytest.mark.mirror
+@needs_mirror
+def test_the_real_files_have_the_documented_rows() -> None:
+    assert MIRROR is not None
+    rows = mirror.devign(Path(MIRROR)).examples("test")
+    assert (len(rows), sum(row.label or 0 for row in rows)) == (2732, 1255)
+    assert len({row.id for row in rows}) == 2732
+    for split in ("valid", "test"):
+        assert len(mirror.bugs2fix(Path(MIRROR)).examples(split)) == 5835
