@@ -37,6 +37,35 @@ rule eliminate:
         " --threads {threads} > {log:q} 2>&1"
 
 
+# Not part of a study: what a label scan finds on benign victims. The result is named by the setting `calibration`.
+rule calibrate:
+    input:
+        unpack(dag.calibrate_inputs),
+    output:
+        dag.calibration,
+    log:
+        f"{dag.logs}/calibrate/{{dataset}}/{{model}}/{{elimination}}.log",
+    benchmark:
+        f"{dag.benchmarks}/calibrate/{{dataset}}/{{model}}/{{elimination}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=dag.mem_mb,
+        runtime=dag.runtime,
+        gpu=dag.gpu,
+    params:
+        settings=lambda w: dag.settings("elimination", w.elimination),
+        dataset=lambda w: dag.settings("dataset", w.dataset),
+        victims=lambda w: options("--victim", dag.shadows(w)),
+        code=lambda w: dag.code("eliminate", elimination=w.elimination),
+    message:
+        "Calibrate {wildcards.elimination} on benign {wildcards.model} victims of {wildcards.dataset}."
+    shell:
+        "codebackdoor calibrate --settings {params.settings:q} --dataset {params.dataset:q} {params.victims:q}"
+        " --clean {input.clean:q} --out {output:q} --threads {threads} > {log:q} 2>&1"
+
+
 # One job rewrites all test sets of a scenario. A poisoned victim reads the clean one and its own triggered one, a
 # benign victim those of every attack on its data set, so that each kind of victim has a rule of its own.
 for kind in dag.kinds_of_victims():

@@ -112,6 +112,11 @@ def test_every_overlay_is_valid(name: str) -> None:
             "experiments.defects.grid.0.models: 'none' is not declared under models",
         ),
         ("experiments.defects.grid.0.models", ["codet5"], "model 'codet5' does generation, but 'defects' is a"),
+        (
+            "experiments.repair.grid.0.eliminations",
+            ["elibadcode"],
+            "elimination 'elibadcode' does classification, but 'repair' is a generation data set; take the pair out",
+        ),
         ("helpers", {"infiller": "basemodels/encoder"}, "purification 'onion' needs helpers.language_model"),
         ("attacks.none", {"method": "codepoisoner_deadcode"}, "attacks.none: this name means that nothing"),
         ("attacks.Bad", {"method": "codepoisoner_deadcode"}, "attacks.Bad"),

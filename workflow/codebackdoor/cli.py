@@ -61,7 +61,7 @@ def main() -> None:
 
 for _module, _names in {
     "data": ("fetch", "mine", "corpus", "dataset", "poison"),
-    "models": ("tokenizer", "pretrain", "train_victim", "eliminate", "predict", "purify"),
+    "models": ("tokenizer", "pretrain", "train_victim", "calibrate", "eliminate", "predict", "purify"),
     "results": ("score", "collect", "table", "figure", "write_report"),
     "study": ("check", "describe", "plan", "schema"),
 }.items():

@@ -114,7 +114,7 @@ class Dag:
 
     def helpers(self, kind: str, variant: str) -> list[str]:
         """Options that name the helper models of a method."""
-        return _options("--helper", {name: self.config.helpers[name] for name in self._declared(kind, variant).helpers})
+        return options("--helper", {name: self.config.helpers[name] for name in self._declared(kind, variant).helpers})
 
     def folder(self, files: Iterable[Any]) -> str:
         """The folder that all the given files lie in."""
@@ -208,8 +208,33 @@ class Dag:
 
     # defenses and predictions
 
+    @property
+    def calibration(self) -> str:
+        return f"{self.out}/calibration/{{dataset}}/{{model}}/{{elimination}}.json"
+
+    def shadows(self, wildcards: Any) -> dict[str, str]:
+        """Folders of the benign victims of a calibration, by their seeds."""
+        benign = {"attack": NONE, "rate": "0", "filtering": NONE, "objective": "cross_entropy"}
+        values = {**_values(wildcards), **benign}
+        return {str(seed): self.trained.format_map({**values, "seed": seed}) for seed in self.config.shadows}
+
+    def calibrate_inputs(self, wildcards: Any) -> dict[str, Any]:
+        return {
+            "victims": [file for folder in self.shadows(wildcards).values() for file in _model(folder)],
+            "clean": self.data(wildcards.dataset, "clean"),
+        }
+
+    def _calibration_files(self, elimination: str) -> dict[str, str]:
+        """The calibration that a method reads: one that ships with the package, or a file."""
+        name = getattr(self._declared("elimination", elimination), "calibration", None)
+        if name is None:
+            return {}
+        shipped = fingerprint.ROOT / "defenses" / "elimination" / "elibadcode" / "calibration" / f"{name}.json"
+        return {"calibration": os.path.relpath(shipped) if shipped.is_file() else name}
+
     def eliminate_inputs(self, wildcards: Any) -> dict[str, Any]:
         return {
+            **self._calibration_files(wildcards.elimination),
             "victim": _model(self.trained.format_map(_values(wildcards))),
             "clean": self.data(wildcards.dataset, "clean"),
             **self._helper_files("elimination", wildcards.elimination),
@@ -258,7 +283,7 @@ class Dag:
             yield VictimKind(f"_benign_{dataset}", re.escape(dataset), NONE, (CLEAN, *attacks))
 
     def testset_options(self, wildcards: Any) -> list[str]:
-        return _options("--input", self.testsets(wildcards))
+        return options("--input", self.testsets(wildcards))
 
     # products
 
@@ -307,7 +332,7 @@ class Dag:
         }
 
     def reference_options(self, wildcards: Any) -> list[str]:
-        return _options("--reference", self.testsets(wildcards))
+        return options("--reference", self.testsets(wildcards))
 
 
 def model_files(*more: str) -> list[str]:
@@ -319,7 +344,7 @@ def _model(folder: str) -> list[str]:
     return [f"{folder}/{name}" for name in MODEL_FILES]
 
 
-def _options(option: str, pairs: Mapping[str, str]) -> list[str]:
+def options(option: str, pairs: Mapping[str, str]) -> list[str]:
     return [part for name, value in pairs.items() for part in (option, f"{name}={value}")]
 
 

@@ -93,7 +93,7 @@ def train_victim(
 
 @click.command()
 @path_option("--victim", help="Folder of the victim.")
-@pairs_option("--input", "Test set as NAME=FILE.")
+@pairs_option("--input", "Test set as NAME=FILE")
 @out_option("Folder of predictions.NAME.jsonl and provenance.json.")
 @SEED
 @THREADS
@@ -110,7 +110,7 @@ def predict(victim: Path, inputs: dict[str, Path], out: Path, seed: int) -> None
 @DATASET
 @path_option("--victim", help="Folder of the victim.")
 @path_option("--clean", help="The defender's clean samples.")
-@pairs_option("--helper", "Helper model as NAME=FOLDER.")
+@pairs_option("--helper", "Helper model as NAME=FOLDER")
 @out_option("Folder of the edited victim, elimination.json and, where there is one, trigger.json.")
 @SEED
 @THREADS
@@ -128,10 +128,25 @@ def eliminate(
 @click.command()
 @SETTINGS
 @DATASET
+@pairs_option("--victim", "Benign victim as SEED=FOLDER, at least five")
+@path_option("--clean", help="The defender's clean samples.")
+@out_option("JSON of the calibration.")
+@THREADS
+def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path, out: Path) -> None:
+    """Measure what EliBadCode's label scan finds on benign victims, so that it can say "clean" of another."""
+    chosen = read_settings("eliminations", "EliBadCode", settings, "--settings")
+    from codebackdoor.defenses import stage
+
+    stage.calibrate(chosen, read_dataset(dataset), {int(seed): path for seed, path in victims.items()}, clean, out)
+
+
+@click.command()
+@SETTINGS
+@DATASET
 @path_option("--victim", help="Folder of the victim.")
 @path_option("--valid", help="Clean validation rows, for calibration.")
-@pairs_option("--input", "Test set as NAME=FILE.")
-@pairs_option("--helper", "Helper model as NAME=FOLDER.")
+@pairs_option("--input", "Test set as NAME=FILE")
+@pairs_option("--helper", "Helper model as NAME=FOLDER")
 @out_option("Folder of purified.NAME.jsonl, predictions.NAME.jsonl and provenance.json.")
 @SEED
 @THREADS

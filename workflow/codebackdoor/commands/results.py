@@ -14,7 +14,7 @@ STUDY = click.option("--settings", required=True, metavar="JSON", help="Settings
 
 @click.command()
 @DATASET
-@pairs_option("--reference", "Test set with its ground truth as NAME=FILE.")
+@pairs_option("--reference", "Test set with its ground truth as NAME=FILE")
 @path_option("--predictions", help="Folder of predictions.NAME.jsonl.")
 @out_option("Folder of metrics.json.")
 @SEED

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from codebackdoor.config.base import Settings
+from codebackdoor.config.base import Head, Settings
 
 Place = Literal["least_sensitive", "function_name"]
 
 
 class LastLayer(Settings):
     """How the victim is fine-tuned on the clean samples: shared by unlearning and by its control."""
+
+    fits: ClassVar[tuple[Head, ...]] = ("classification",)
 
     epochs: int = Field(
         default=1, ge=0, description="passes over the clean samples (paper: 1, released configuration); 0: none"
@@ -47,6 +49,8 @@ class Unlearning(LastLayer):
 
 class EliBadCode(Settings):
     """Trigger inversion, anchoring and unlearning (Sun et al. 2025, section 4)."""
+
+    fits: ClassVar[tuple[Head, ...]] = ("classification",)
 
     method: Literal["elibadcode"]
     vocabulary: Literal["paper", "language"] = Field(

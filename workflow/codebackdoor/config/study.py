@@ -53,6 +53,12 @@ class Config(BaseModel):
         min_length=1,
         description="seeds of poisoning, training and defense, for grids that name none of their own",
     )
+    shadows: tuple[Seed, ...] = Field(
+        (101, 102, 103, 104, 105),
+        min_length=5,
+        description="seeds of the benign victims by which `calibrate` learns what a label scan finds without a "
+        "backdoor; none of them may be reported",
+    )
     mirror: str | None = Field(
         None, description="folder that every download looks into first (null: package index and hub only)"
     )
@@ -99,6 +105,9 @@ class Config(BaseModel):
                 raise ValueError(f"{section}.{NONE}: this name means that nothing of the kind is used; choose another")
         if "clean" in self.attacks:
             yield "attacks.clean: this name belongs to the test set without a trigger; choose another"
+        reported = {int(scenario.seed) for scenario in self.scenarios()} & set(self.shadows)
+        if reported:
+            yield f"shadows: seed {min(reported)} is reported by an experiment; calibrate on others"
         if "cross_entropy" not in self.objectives:
             yield "objectives.cross_entropy is missing: it is the undefended objective of every scenario"
 
