@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from codebackdoor.commands.options import DATASET, SEED, out_option, pairs_option, path_option, read_dataset
+
+if TYPE_CHECKING:
+    from codebackdoor.config.experiments import Figure
 
 STUDY = click.option("--settings", required=True, metavar="JSON", help="Settings of the experiment, as JSON.")
 
@@ -49,12 +53,12 @@ def table(experiment: str, settings: str, inputs: tuple[Path, ...], out: Path) -
 
 @click.command()
 @click.argument("experiment")
-@click.argument("kind")
+@click.argument("kind", type=click.Choice(["defenses", "inversion", "epochs", "suspicion"]))
 @STUDY
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @out_option("Folder of EXPERIMENT_KIND.png and .pdf.")
-def figure(experiment: str, kind: str, settings: str, inputs: tuple[Path, ...], out: Path) -> None:
-    """Draw the figure KIND (defenses, inversion, epochs, suspicion) of an EXPERIMENT."""
+def figure(experiment: str, kind: Figure, settings: str, inputs: tuple[Path, ...], out: Path) -> None:
+    """Draw one kind of figure of an EXPERIMENT."""
     from codebackdoor.report import stage
 
     stage.figure(json.loads(settings), experiment, kind, inputs, out)
