@@ -3,8 +3,9 @@ from snakemake.utils import min_version
 from codebackdoor.config.loading import validate
 from codebackdoor.config.scenario import CONSTRAINTS
 from codebackdoor.corpora.archives import archive
-from codebackdoor.dag import SOME, Dag, model_files, options
+from codebackdoor.dag import SOME, Dag, model_files
 from codebackdoor.errors import UserError
+from codebackdoor.parameters import options
 
 min_version("9.6")
 

@@ -148,7 +148,8 @@ def test_a_null_takes_an_entry_out_and_an_overlay_is_merged_deeply() -> None:
 
 def test_the_seeds_of_the_study_are_those_of_grids_without_their_own() -> None:
     raw = changed("seeds", [1, 2])
-    raw["experiments"]["repair"]["grid"][0]["seeds"] = [7]
+    for grid in raw["experiments"]["repair"]["grid"]:
+        grid["seeds"] = [7]
     seeds = {(one.dataset, one.seed) for one in validate(raw).scenarios()}
     assert seeds == {("defects", "1"), ("defects", "2"), ("repair", "7")}
 

@@ -32,7 +32,7 @@ ALLOWED = {
     "evaluation": {"syntax", "tasks"},
     "report": set(),
 }
-TOP = {"cli", "commands", "dag"}
+TOP = {"cli", "commands", "dag", "parameters"}
 
 
 def part_of(path: Path) -> str:

@@ -33,6 +33,7 @@ COSTS = {
     "poison": Cost(10, 12),
     "train": Cost(120, 6),
     "eliminate": Cost(60, 6),
+    "calibrate": Cost(400, 0.01),
     "predict": Cost(8, 0.5),
     "purify": Cost(40, 1),
     "score": Cost(4, 0.01),

@@ -1,4 +1,4 @@
-"""What the rules ask of the configuration: settings as JSON, fingerprints of code, inputs of each stage.
+"""What the rules ask of the configuration: which files each stage reads and makes.
 
 The Snakefile makes one ``Dag``; its methods are the input and parameter functions of ``rules/*.smk``, which therefore
 hold no logic of their own. A method takes Snakemake's wildcards, of which it reads attributes only.
@@ -6,7 +6,6 @@ hold no logic of their own. A method takes Snakemake's wildcards, of which it re
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,39 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from codebackdoor import fingerprint
-from codebackdoor.config.base import Settings
-from codebackdoor.config.experiments import CLEAN, Experiment, inputs
+from codebackdoor.config.experiments import CLEAN, inputs
 from codebackdoor.config.scenario import CONSTRAINTS, NONE, POISON, RESULTS, VICTIM
-from codebackdoor.config.study import SECTIONS, Config
+from codebackdoor.config.study import Config
 from codebackdoor.corpora.archives import ARCHIVES
 from codebackdoor.errors import UserError, nearest
-from codebackdoor.report.collect import subset
+from codebackdoor.parameters import Parameters, options
 
-#: Python package of the modules of each kind.
-MODULES = {
-    "dataset": "tasks",
-    "attack": "attacks",
-    "filtering": "defenses.filtering",
-    "objective": "defenses.objectives",
-    "elimination": "defenses.elimination",
-    "purification": "defenses.purification",
-    "figure": "report.figures",
-}
-#: Module of the stage function of each rule.
-STAGES = {
-    "mine": "corpora.stage",
-    "dataset": "tasks.stage",
-    "poison": "attacks.stage",
-    "tokenizer": "victims.tokenizer",
-    "pretrain": "victims.basemodels",
-    "train": "victims.stage",
-    "predict": "victims.stage",
-    "eliminate": "defenses.stage",
-    "purify": "defenses.stage",
-    "score": "evaluation.stage",
-    "collect": "report.long",
-    "report": "report.stage",
-}
 #: Files of a model folder in hub format, as far as every model of the project has them.
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 #: A value of a wildcard that is a method's variant, not ``none``.
@@ -68,11 +41,11 @@ class VictimKind:
         return [f"{stem}.{testset}.jsonl" for stem in stems for testset in self.testsets]
 
 
-class Dag:
+class Dag(Parameters):
     """The files of one study and how they are made. Attributes are patterns of paths for the rules."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        super().__init__(config)
         self.out = config.out
         self.poison, self.victim, self.results = (
             pattern.replace("{out}", config.out) for pattern in (POISON, VICTIM, RESULTS)
@@ -88,33 +61,6 @@ class Dag:
         for name in self.archives:
             if name not in ARCHIVES:
                 raise UserError(f"corpus.archives: unknown archive {name!r}{nearest(name, ARCHIVES)}")
-
-    # parameters
-
-    def settings(self, kind: str, variant: str) -> str:
-        """Settings of a variant as JSON, defaults included: what its jobs are run again for when it changes."""
-        return _json(self._declared(kind, variant))
-
-    def code(self, stage: str, **variants: str) -> str:
-        """Fingerprint of a rule's code: its stage and the modules of the named variants (kind=variant; figure=kind)."""
-        modules = [f"{fingerprint.PACKAGE}.{STAGES[stage]}"]
-        for kind, variant in variants.items():
-            method = variant
-            if kind in SECTIONS:
-                settings = self._declared(kind, variant)
-                method = settings.task if kind == "dataset" else settings.method
-            modules.append(f"{fingerprint.PACKAGE}.{MODULES[kind]}.{method}")
-        return fingerprint.fingerprint(*modules)
-
-    def _declared(self, kind: str, variant: str) -> Any:
-        declared = getattr(self.config, SECTIONS[kind])
-        if variant not in declared:
-            raise UserError(f"{variant!r} is not declared under {SECTIONS[kind]}{nearest(variant, declared)}")
-        return declared[variant]
-
-    def helpers(self, kind: str, variant: str) -> list[str]:
-        """Options that name the helper models of a method."""
-        return options("--helper", {name: self.config.helpers[name] for name in self._declared(kind, variant).helpers})
 
     def folder(self, files: Iterable[Any]) -> str:
         """The folder that all the given files lie in."""
@@ -159,18 +105,6 @@ class Dag:
         return f"{self.poison}/{split}.jsonl".format_map(_values(wildcards))
 
     # victims
-
-    def vocabulary(self) -> int:
-        """Entries of the shared tokenizer: every recipe asks for the same."""
-        sizes = {recipe.vocabulary for recipe in self.config.pretraining.values()}
-        if len(sizes) > 1:
-            raise UserError(f"pretraining: one tokenizer serves all families, but vocabulary is {sorted(sizes)}")
-        return sizes.pop() if sizes else 0
-
-    def pretraining(self, wildcards: Any) -> str:
-        if wildcards.family not in self.config.pretraining:
-            raise UserError(f"pretraining.{wildcards.family} is missing: no recipe for this base model")
-        return _json(self.config.pretraining[wildcards.family])
 
     def base(self, wildcards: Any) -> str:
         return str(self._declared("model", wildcards.model).base_path(self.out))
@@ -229,8 +163,16 @@ class Dag:
         name = getattr(self._declared("elimination", elimination), "calibration", None)
         if name is None:
             return {}
-        shipped = fingerprint.ROOT / "defenses" / "elimination" / "elibadcode" / "calibration" / f"{name}.json"
-        return {"calibration": os.path.relpath(shipped) if shipped.is_file() else name}
+        folder = fingerprint.ROOT / "defenses" / "elimination" / "elibadcode" / "calibration"
+        shipped = {path.stem: os.path.relpath(path) for path in folder.glob("*.json")}
+        path = shipped.get(name, name)
+        if not (Path(path).is_file() or path.startswith(f"{self.out}/calibration/")):
+            target = self.calibration.replace("{elimination}", elimination)
+            raise UserError(
+                f"eliminations.{elimination}.calibration: {name!r} is neither shipped nor a file"
+                f"{nearest(name, shipped)}; `snakemake {target}` makes one, which is then named by its path"
+            )
+        return {"calibration": path}
 
     def eliminate_inputs(self, wildcards: Any) -> dict[str, Any]:
         return {
@@ -310,16 +252,6 @@ class Dag:
         """What the table, or a figure, of an experiment is made from."""
         return [str(path) for path in inputs(self._experiment(experiment), product, self.out)]
 
-    def experiment(self, name: str) -> str:
-        """Settings of an experiment and of all variants in it, as JSON."""
-        self._experiment(name)
-        return json.dumps(subset(self.config.model_dump(mode="json"), name), sort_keys=True)
-
-    def _experiment(self, name: str) -> Experiment:
-        if name not in self.config.experiments:
-            raise UserError(f"no experiment {name!r}{nearest(name, self.config.experiments)}")
-        return self.config.experiments[name]
-
     # scores
 
     def score_inputs(self, wildcards: Any) -> dict[str, Any]:
@@ -344,13 +276,5 @@ def _model(folder: str) -> list[str]:
     return [f"{folder}/{name}" for name in MODEL_FILES]
 
 
-def options(option: str, pairs: Mapping[str, str]) -> list[str]:
-    return [part for name, value in pairs.items() for part in (option, f"{name}={value}")]
-
-
 def _values(wildcards: Any) -> dict[str, str]:
     return {name: str(value) for name, value in wildcards.items()}
-
-
-def _json(settings: Settings) -> str:
-    return json.dumps(settings.model_dump(mode="json"), sort_keys=True)

@@ -1,0 +1,1 @@
+"""Settings: pydantic models of every section of a configuration, how it is read, checked and explained."""
