@@ -119,21 +119,17 @@ class Infiller:
             for start in sorted({position // self._room * self._room for position in gap.masked}):
                 for position in range(start, min(start + self._room, len(ids))):
                     places[number, position] = len(windows), position - start + 1
-                windows.append(
-                    [tokenizer.bos_token_id, *ids[start : start + self._room], tokenizer.eos_token_id],
-                )
+                windows.append([tokenizer.bos_token_id, *ids[start : start + self._room], tokenizer.eos_token_id])
         rows, mask = (tensor.to(device) for tensor in pad(windows, tokenizer.pad_token_id))
-        logits = self._model(input_ids=rows, attention_mask=mask).logits
-        ranked = []
-        for number, gap in enumerate(gaps):
-            means = []
-            for slot in gap.flat:
-                at = torch.tensor([places[number, position] for position in slot.positions], device=device)
-                means.append(logits[at[:, 0], at[:, 1]].float().log_softmax(-1).mean(0).cpu())
-            ranked.append(
-                [self._best_of(mean, slot.role) for mean, slot in zip(means, gap.flat, strict=True)],
-            )
-        return ranked
+        hidden = self._model.base_model(input_ids=rows, attention_mask=mask).last_hidden_state
+        # the vocabulary is scored at the masks only
+        wanted = [places[number, at] for number, gap in enumerate(gaps) for slot in gap.flat for at in slot.positions]
+        window, column = torch.tensor(wanted, device=device).unbind(1)
+        log_p = self._model.lm_head(hidden[window, column]).float().log_softmax(-1).cpu()
+        means = (
+            part.mean(0) for part in torch.split(log_p, [len(slot.positions) for gap in gaps for slot in gap.flat])
+        )
+        return [[self._best_of(next(means), slot.role) for slot in gap.flat] for gap in gaps]
 
     def _best_of(self, mean: Tensor, role: Role) -> Ranked:
         allowed = self._allowed[role]
