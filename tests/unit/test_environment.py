@@ -1,0 +1,62 @@
+"""The environment is pinned once and said thrice; a wrong Python gets one sentence; DVC leaves git's files alone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+ENVS = ROOT / "envs"
+
+
+def pins() -> dict[str, str]:
+    lines = (ENVS / "requirements.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def names(path: Path) -> list[str]:
+    lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
+    return [re.split(r"[<>=]", line)[0] for line in lines if line]
+
+
+def test_everything_asked_for_is_pinned() -> None:
+    found = {name.lower().replace("_", "-") for name in pins()}
+    for source in ("requirements.in", "requirements-dev.in"):
+        assert {name.lower() for name in names(ENVS / source)} <= found
+    assert pins()["torch"] == "2.13.0"
+
+
+def test_conda_gets_the_same_pins() -> None:
+    environment = yaml.safe_load((ENVS / "environment.yaml").read_text())
+    assert environment["dependencies"][-1] == {"pip": [f"{name}=={version}" for name, version in pins().items()]}
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_a_wrong_python_gets_one_sentence(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy2(ROOT / name, tmp_path / name)
+    shutil.copytree(ENVS, tmp_path / "envs")
+    old = tmp_path / "python3.9"
+    pretend = "import sys; sys.version_info = (3, 9, 1, 'final', 0); sys.version = '3.9.1 (main)';"
+    old.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -c "{pretend} $1"\n')
+    old.chmod(0o755)
+    found = subprocess.run(["make", "plan", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.returncode != 0
+    said = [line for line in found.stderr.splitlines() if not line.startswith("make")]
+    assert said == [
+        f"codebackdoor needs Python 3.11 or 3.12, and {old} is 3.9.1: name another with make PYTHON=/path/to/python3.12"
+    ]
+    assert not (tmp_path / ".env").exists()
+
+
+def test_dvc_keeps_outputs_and_never_tracks_the_base_models() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    outs = [next(iter(out.items())) for stage in stages.values() for out in stage["outs"]]
+    assert all(options == {"persist": True} for _, options in outs)
+    assert {path for path, _ in outs} == {"runs/local", "runs/reproduce", "runs/paper", ".snakemake/metadata"}
