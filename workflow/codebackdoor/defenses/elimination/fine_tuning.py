@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from codebackdoor.config.eliminations import FineTuning
 from codebackdoor.defenses.elimination import Elimination
-from codebackdoor.defenses.elimination.elibadcode.unlearning import clean_rows, fine_tune
+from codebackdoor.defenses.elimination.last_layer import clean_rows, fine_tune
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView

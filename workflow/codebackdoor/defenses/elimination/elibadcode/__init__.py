@@ -15,8 +15,9 @@ from codebackdoor.defenses.elimination.elibadcode import shadows
 from codebackdoor.defenses.elimination.elibadcode.anchoring import Anchored, anchor
 from codebackdoor.defenses.elimination.elibadcode.position import mask_substitute
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, Samples, draw, measure, scan_labels, verdict
-from codebackdoor.defenses.elimination.elibadcode.unlearning import fine_tune, stamp
+from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import encode
+from codebackdoor.defenses.elimination.last_layer import fine_tune
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView
