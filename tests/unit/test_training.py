@@ -38,8 +38,16 @@ def _one_thread() -> Iterator[None]:
 
 CROSS_ENTROPY = objectives.load(CrossEntropy(method="cross_entropy"))
 DECE = objectives.load(DeCE(method="dece"))
-BERT = CodeBert(architecture="codebert", max_length=32, epochs=3, lr=3e-3, batch_tokens=128)
-T5 = CodeT5(architecture="codet5", max_length=32, max_target_length=12, epochs=3, lr=1e-2, batch_tokens=256)
+BERT = CodeBert(architecture="codebert", max_length=32, epochs=3, lr=3e-3, batch_tokens=128, precision="float32")
+T5 = CodeT5(
+    architecture="codet5",
+    max_length=32,
+    max_target_length=12,
+    epochs=3,
+    lr=1e-2,
+    batch_tokens=256,
+    precision="float32",
+)
 
 
 def rows(count: int = 48) -> list[Example]:
@@ -176,6 +184,21 @@ def test_best_checkpoint_keeps_the_best_epoch() -> None:
     ]
     assert training.kept_epoch(epochs, "best") == 3
     assert training.kept_epoch(epochs, "last") == 4
+
+
+@pytest.mark.parametrize(("make", "recipe"), [(classifier, BERT), (generator, T5)], ids=["codebert", "codet5"])
+def test_bfloat16_learns_too_and_keeps_weights_in_single_precision(make, recipe, tmp_path: Path) -> None:
+    victim = make()
+    history = run(victim, recipe.model_copy(update={"precision": "bfloat16", "epochs": 4}), tmp_path)
+    assert history.precision == "bfloat16"
+    assert history.epochs[-1]["loss"] < history.epochs[0]["loss"]
+    assert all(value.dtype == torch.float32 for value in state(victim).values())
+
+
+def test_precision_auto_is_one_of_both() -> None:
+    cpu = torch.device("cpu")
+    assert training.precision_on(cpu, "auto") in ("float32", "bfloat16")
+    assert training.precision_on(cpu, "float32") == "float32"
 
 
 def test_stops_at_a_loss(tmp_path: Path) -> None:

@@ -70,8 +70,10 @@ class ModelSettings(Settings):
         description="epoch whose weights are kept: the last (DeCE), or the one with the best clean metric on the "
         "validation split, where equal the one with the least loss (CodeXGLUE, hence EliBadCode and CodePurify)",
     )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="precision of the matrix products while training; weights stay in float32"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="precision of the matrix products while training; weights stay in float32. auto: bfloat16 where "
+        "the processor has instructions for it; predictions are always made in float32",
     )
     history_rows: int = Field(
         200,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,7 +70,7 @@ def load_weights(
         check_safetensors(folder)
     given = {} if config is None else {"config": config}
     try:
-        with _quiet():
+        with quiet():
             model, info = cls.load().from_pretrained(
                 source if not local else str(folder),
                 revision=revision or "main",
@@ -130,17 +129,16 @@ def _problem(what: str, keys: Sequence[str]) -> Iterator[str]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the loader's own report: what it finds wrong becomes one UserError."""
+def quiet() -> Iterator[None]:
+    """Silence transformers' own report and bars: what is wrong with a checkpoint becomes one UserError."""
     from transformers.utils import logging as reports
 
-    bars, logger = reports.is_progress_bar_enabled(), logging.getLogger("transformers.modeling_utils")
-    level = logger.level
+    bars, level = reports.is_progress_bar_enabled(), reports.get_verbosity()
     reports.disable_progress_bar()
-    logger.setLevel(logging.ERROR)
+    reports.set_verbosity_error()
     try:
         yield
     finally:
-        logger.setLevel(level)
+        reports.set_verbosity(level)
         if bars:
             reports.enable_progress_bar()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codebackdoor import files
+from codebackdoor.config.base import Head
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Poisoned, Prediction
 from codebackdoor.victims import inference
@@ -44,8 +45,8 @@ def train(
     clean = files.read_examples(valid)
     triggered = files.read_poisoned(triggered_valid) if triggered_valid else []
     examples = [row.example if isinstance(row, Poisoned) else row for row in rows]
-    labels = _labels([*examples, *clean]) if "classification" in model.fits else None
-    head = "generation" if labels is None else "classification"
+    head: Head = dataset.head
+    labels = _labels([*examples, *clean]) if head == "classification" else None
     victim = new_victim(model, base, head, dataset.text_form, labels, seed)
     stop = None if stop_like is None else float(files.read_json(stop_like)["epochs"][-1]["loss"])
     progress = out.parent / f".{out.name}.progress"

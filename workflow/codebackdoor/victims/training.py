@@ -55,6 +55,7 @@ class History:
 
     kept_epoch: int
     rows: dict[str, int]
+    precision: str
     epochs: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -127,6 +128,7 @@ def fit(
         repr(objective),
         seed,
         stop_at_loss,
+        trainer.precision,
         [[item.ids, item.targets] for item in items],
         [asdict(row) for row in validation.rows],
         [row.example.code for row in validation.triggered],
@@ -150,7 +152,8 @@ def fit(
         set_weights(victim.model, state.best)
     victim.model.eval()
     progress.remove()
-    return History(kept_epoch(state.epochs, recipe.checkpoint), {"train": len(items), **validator.counts}, state.epochs)
+    counts = {"train": len(items), **validator.counts}
+    return History(kept_epoch(state.epochs, recipe.checkpoint), counts, trainer.precision, state.epochs)
 
 
 def kept_epoch(epochs: Sequence[dict[str, Any]], checkpoint: str) -> int:
@@ -177,6 +180,7 @@ class _Trainer:
             for epoch in range(1, recipe.epochs + 1)
         ]
         self._parts = 1
+        self.precision = precision_on(victim.device, recipe.precision)
         parameters = [parameter for parameter in victim.model.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.AdamW(
             [
@@ -220,9 +224,7 @@ class _Trainer:
         try:
             for start in range(0, len(items), size):
                 part = items[start : start + size]
-                with torch.autocast(
-                    self._victim.device.type, torch.bfloat16, enabled=self._recipe.precision == "bfloat16"
-                ):
+                with torch.autocast(self._victim.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
                     logits, targets = forward(self._victim, part)
                 share = sum(len(item.targets) for item in part) / total
                 loss = self._objective(logits, targets, epoch) * share
@@ -233,6 +235,16 @@ class _Trainer:
                 raise
             return None
         return mean
+
+
+def precision_on(device: torch.device, precision: str) -> str:
+    """Resolve ``auto`` to bfloat16 where the processor has instructions for it, else float32."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    able = torch.cpu.get_capabilities()
+    return "bfloat16" if any(able.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16")) else "float32"
 
 
 def rate_at(step: int, steps: int, warmup: float) -> float:

@@ -20,7 +20,7 @@ from codebackdoor.config.base import Head
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.types import TextForm
-from codebackdoor.victims.checkpoints import check_safetensors, load_weights, model_class
+from codebackdoor.victims.checkpoints import check_safetensors, load_weights, model_class, quiet
 
 KEY = "codebackdoor"
 
@@ -154,7 +154,8 @@ def save_victim(victim: Victim, path: Path, card: Mapping[str, object]) -> None:
     fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
     try:
         setattr(victim.model.config, KEY, facts)
-        victim.model.save_pretrained(fresh)
+        with quiet():
+            victim.model.save_pretrained(fresh)
         victim.tokenizer.save_pretrained(fresh)
         (fresh / "README.md").write_text(_card(card, victim), encoding="utf-8")
         (path / "config.json").unlink(missing_ok=True)
