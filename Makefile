@@ -18,13 +18,16 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  CONFIG=configs/NAME.yaml lays another configuration over config.yaml (run, plan)"
 
-$(STAMP): envs/requirements.txt pyproject.toml
+$(STAMP): $(ENV)/.packages pyproject.toml
+	$(ENV)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(ENV)/.packages: envs/requirements.txt
 	@if [ -z "$(PYTHON)" ]; then echo "codebackdoor needs Python 3.11 or 3.12: install one, or name it with make PYTHON=/path/to/python3.12" >&2; exit 1; fi
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)) and "codebackdoor needs Python 3.11 or 3.12, and $(PYTHON) is " + sys.version.split()[0] + ": name another with make PYTHON=/path/to/python3.12")'
 	rm -rf $(ENV)
 	$(PYTHON) -m venv $(ENV)
 	$(ENV)/bin/pip install --quiet --requirement envs/requirements.txt
-	$(ENV)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 run: $(STAMP)  ## the whole study: downloads, trains, attacks, defends, and ends with the report
