@@ -40,7 +40,7 @@ plan: $(STAMP)  ## what `make run` would do: jobs, rough time, disk
 test: lint  ## every check: style, types, workflow, schema, tests
 	pytest
 
-lint: $(STAMP)
+lint: $(STAMP)  ## the checks without the tests
 	ruff check .
 	ruff format --check .
 	mypy
@@ -52,7 +52,7 @@ schema: $(STAMP)  ## write schemas/ anew from the settings' classes
 	codebackdoor schema schemas
 
 pretrain: $(STAMP)  ## the base models from the corpus, into {out}/models/base (hours; they ship in basemodels/)
-	$(SNAKEMAKE) pretrain
+	$(SNAKEMAKE) -- base_models
 
 clean:  ## remove the results and the environment, keep the sources
 	rm -rf runs $(ENV) .snakemake .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -38,6 +38,7 @@ include: "rules/report.smk"
 
 localrules:
     all,
+    base_models,
 
 
 rule all:

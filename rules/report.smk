@@ -25,7 +25,7 @@ rule table:
     params:
         settings=lambda w: dag.experiment(w.experiment),
         code=dag.code("report"),
-        out=dag.tables,
+        out=lambda w, output: dag.folder(output),
     message:
         "Arrange the table of {wildcards.experiment}."
     shell:
@@ -57,7 +57,7 @@ rule figure:
     params:
         settings=lambda w: dag.experiment(w.experiment),
         code=lambda w: dag.code("report", figure=w.figure),
-        out=dag.figures,
+        out=lambda w, output: dag.folder(output),
     message:
         "Draw the figure {wildcards.figure} of {wildcards.experiment}."
     shell:

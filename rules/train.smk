@@ -57,6 +57,13 @@ rule pretrain:
         " --tokenizer {input.tokenizer:q} --out {params.out:q} --threads {threads} > {log:q} 2>&1"
 
 
+rule base_models:
+    input:
+        dag.base_models(),
+    message:
+        "Every base model of the section `pretraining` is pretrained."
+
+
 rule train:
     input:
         unpack(dag.train_inputs),

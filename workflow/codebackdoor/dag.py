@@ -16,6 +16,7 @@ from typing import Any
 
 from codebackdoor import fingerprint
 from codebackdoor.config.experiments import CLEAN, inputs
+from codebackdoor.config.models import PRETRAINED
 from codebackdoor.config.scenario import CONSTRAINTS, NONE, POISON, RESULTS, VICTIM
 from codebackdoor.config.study import Config
 from codebackdoor.corpora.archives import ARCHIVES
@@ -105,6 +106,10 @@ class Dag(Parameters):
         return f"{self.poison}/{split}.jsonl".format_map(_values(wildcards))
 
     # victims
+
+    def base_models(self) -> list[str]:
+        folder = f"{self.out}/{PRETRAINED}"
+        return [file for family in self.config.pretraining for file in _model(f"{folder}/{family}")]
 
     def base(self, wildcards: Any) -> str:
         return str(self._declared("model", wildcards.model).base_path(self.out))
