@@ -142,11 +142,11 @@ def defenses(scenario: Scenario) -> tuple[str, ...]:
     return (*found, *(name for name in (scenario.elimination, scenario.purification) if name != NONE))
 
 
-def rank(scenario: Scenario) -> tuple[int, int]:
+def rank(scenario: Scenario) -> tuple[int, ...]:
     """For sorting: single defenses first, in the order in which their kinds act, then combinations."""
-    used = defenses(scenario)
     kinds = (scenario.filtering, scenario.objective, scenario.elimination, scenario.purification)
-    return len(used), next((index for index, name in enumerate(kinds) if name in used), -1)
+    used = [index for index, name in enumerate(kinds) if name not in (NONE, "cross_entropy")]
+    return len(used), *used
 
 
 def cells(experiment: Experiment) -> list[Scenario]:

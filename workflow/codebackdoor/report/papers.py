@@ -49,7 +49,7 @@ class Table:
         found = [values.get(metric) for own, at, values in self.rows if own == key and at in (None, rate)]
         if len(found) != 1 or found[0] is None:
             return None
-        return found[0] / 100 if self.units[metric] == "%" else found[0]
+        return round(found[0] / 100, 6) if self.units[metric] == "%" else found[0]
 
 
 @cache

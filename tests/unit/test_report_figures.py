@@ -1,0 +1,71 @@
+"""Figures of a made-up run: both formats, the same bytes twice, and a clear word where there is nothing to draw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from made_up_run import make, settings
+
+from codebackdoor.config.experiments import Figure, inputs
+from codebackdoor.errors import UserError
+from codebackdoor.report import stage
+from codebackdoor.report.collect import Study
+from codebackdoor.report.figures import style
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    chosen = settings(tmp_path_factory.mktemp("run"))
+    make(chosen)
+    return chosen
+
+
+def draw(run: dict[str, Any], name: str, kind: Figure, out: Path) -> dict[str, bytes]:
+    stage.figure(run, name, kind, inputs(Study(run, name).experiment, kind, run["out"]), out)
+    return {suffix: (out / f"{name}_{kind}.{suffix}").read_bytes() for suffix in ("png", "pdf")}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("repair", "defenses"), ("defects", "inversion"), ("repair", "suspicion")])
+def test_every_kind_is_drawn_as_png_and_pdf(run: dict[str, Any], name: str, kind: Figure, tmp_path: Path) -> None:
+    found = draw(run, name, kind, tmp_path)
+    assert found["png"].startswith(b"\x89PNG")
+    assert found["pdf"].startswith(b"%PDF")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}_{kind}.pdf", f"{name}_{kind}.png"]
+
+
+def test_the_same_numbers_give_the_same_bytes(run: dict[str, Any], tmp_path: Path) -> None:
+    first = draw(run, "repair", "epochs", tmp_path / "a")
+    assert draw(run, "repair", "epochs", tmp_path / "b") == first
+    for content in first.values():
+        assert b"CreationDate" not in content
+        assert b"matplotlib" not in content.lower()
+
+
+def test_what_cannot_be_drawn_is_said(run: dict[str, Any], tmp_path: Path) -> None:
+    only_onion = [
+        path for path in inputs(Study(run, "defects").experiment, "suspicion", run["out"]) if "onion" in str(path)
+    ]
+    with pytest.raises(UserError, match="needs a purification that scores elements"):
+        stage.figure(run, "defects", "suspicion", only_onion, tmp_path)
+    with pytest.raises(UserError, match="needs an elimination that inverts triggers"):
+        stage.figure(run, "repair", "inversion", [], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_colours_differ_in_lightness_or_hue_for_every_reader() -> None:
+    """Okabe and Ito's palette: no two colours of the cycle come close under simulated deuteranopia (Machado 2009)."""
+    matrix = ((0.367, 0.861, -0.228), (0.280, 0.673, 0.047), (-0.012, 0.043, 0.969))
+    seen = []
+    for colour in style.CYCLE:
+        rgb = [(int(colour[i : i + 2], 16) / 255) ** 2.2 for i in (1, 3, 5)]
+        seen.append([sum(a * b for a, b in zip(row, rgb, strict=True)) for row in matrix])
+    for index, one in enumerate(seen):
+        for other in seen[index + 1 :]:
+            assert sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5 > 0.1
+
+
+def test_every_kind_has_its_module() -> None:
+    folder = Path(style.__file__).parent
+    assert {path.stem for path in folder.glob("*.py")} - {"__init__", "style"} == set(get_args(Figure))

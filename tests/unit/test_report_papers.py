@@ -1,0 +1,95 @@
+"""The papers' values as data: what was transcribed, checked against what the papers say elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import get_args
+
+import pytest
+
+from codebackdoor.config.experiments import Printed
+from codebackdoor.report import papers
+from codebackdoor.report.papers import Key
+
+
+def value(
+    table: str, task: str, model: str, attack: str, defense: str, metric: str, rate: float = 0.05
+) -> float | None:
+    return papers.tables()[table].value(Key(task, model, attack, defense), rate, metric)
+
+
+def test_every_table_that_an_experiment_may_name_is_there() -> None:
+    assert set(papers.tables()) == set(get_args(Printed))
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (("elibadcode_table1", "defect_detection", "codebert", "codepoisoner_identifier", "elibadcode", "asr"), 0.0024),
+        (("elibadcode_table1", "clone_detection", "unixcoder", "badcode", "dbs", "f1"), 0.9706),
+        (("elibadcode_table1", "code_search", "codet5", "afraidoor", "attdef", "mrr"), 0.81),
+        (("elibadcode_table1", "code_search", "codet5", "afraidoor", "dbs", "mrr"), None),
+        (("elibadcode_table2", "code_search", "unixcoder", "codepoisoner_identifier", "fine_tuning", "anr"), 0.1522),
+        (("elibadcode_table3", "clone_detection", "codet5", "badcode", "fine_tuning", "asr"), 0.9671),
+        (("codepurify_table2", "code_repair", "codet5", "codepoisoner_identifier", "onion", "asr"), 0.7451),
+        (("codepurify_table2", "code_repair", "codet5", "bnc_fixed", "oseql", "asr"), None),
+        (("codepurify_table3", "defect_detection", "codebert", "bnc_grammar", "undefended", "accuracy"), 0.6288),
+    ],
+)
+def test_printed_values(where: tuple[str, ...], expected: float | None) -> None:
+    found = value(*where)
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_rates_are_told_apart_where_the_paper_states_them() -> None:
+    where = ("codepurify_table2", "defect_detection", "codebert", "bnc_fixed", "codepurify", "asr")
+    assert value(*where, rate=0.05) == pytest.approx(0.3633)
+    assert value(*where, rate=0.01) == pytest.approx(0.2701)
+    assert value(*where, rate=0.02) is None
+    dece = ("dece_table5", "code_repair", "codet5", "deadcode", "dece", "codebleu")
+    assert value(*dece, rate=0.01) == pytest.approx(0.7513)
+    benign = ("elibadcode_table4", "defect_detection", "codet5", "none", "undefended", "accuracy")
+    assert value(*benign, rate=0.0) == pytest.approx(0.6417)
+
+
+def test_two_data_sets_of_one_task_are_no_value() -> None:
+    assert value("dece_table4", "code_generation", "codet5", "ripple", "dece", "bleu") is None
+
+
+def test_codepurifys_averages_in_its_text() -> None:
+    """Section V-A: average ASR from 98.97-100 to 2.39-44.24; section V-B: 0.23 and 0.98 points of accuracy."""
+    means = defaultdict(list)
+    for table in ("codepurify_table2", "codepurify_table3"):
+        for key, _, values in papers.tables()[table].rows:
+            for metric, one in values.items():
+                if one is not None:
+                    means[key.task, key.model, key.defense, metric].append(one)
+    average = {key: sum(own) / len(own) for key, own in means.items()}
+    defended = [one for key, one in average.items() if key[2:] == ("codepurify", "asr")]
+    assert min(defended) == pytest.approx(2.39, abs=0.006)
+    assert max(defended) == pytest.approx(44.24, abs=0.006)
+    for model, cost in (("codebert", 0.23), ("codet5", 0.98)):
+        before, after = (average["defect_detection", model, one, "accuracy"] for one in ("undefended", "codepurify"))
+        assert before - after == pytest.approx(cost, abs=0.011)
+
+
+def test_elibadcodes_means_of_badcode() -> None:
+    """FIDELITY A3: 99.76 to 2.64 on defect detection agrees with the abstract, the accuracy loss of 1.19 does not."""
+    means: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for key, _, values in papers.tables()["elibadcode_table1"].rows:
+        if (key.task, key.attack) == ("defect_detection", "badcode"):
+            for metric, one in values.items():
+                means[key.defense, metric].append(one or math.nan)
+    average = {key: sum(own) / len(own) for key, own in means.items()}
+    assert average["undefended", "asr"] == pytest.approx(99.76, abs=0.005)
+    assert average["elibadcode", "asr"] == pytest.approx(2.64, abs=0.005)
+    assert average["undefended", "accuracy"] - average["elibadcode", "accuracy"] == pytest.approx(1.19, abs=0.005)
+
+
+def test_every_value_is_a_percentage_or_a_rank() -> None:
+    for table in papers.tables().values():
+        for _, _, values in table.rows:
+            assert all(
+                one is None or 0 <= one <= (100 if table.units[name] == "%" else 1) for name, one in values.items()
+            )

@@ -1,0 +1,176 @@
+"""Tables of a made-up run: which cells there are, and how they are written."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_run import make, settings
+
+from codebackdoor import files
+from codebackdoor.config.experiments import Experiment, inputs
+from codebackdoor.config.scenario import Scenario
+from codebackdoor.report import captions, labels, render, stage
+from codebackdoor.report.collect import Cell, Printed, Study, collect, scenario_of, subset
+from codebackdoor.report.tables import Table, build
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    chosen = settings(tmp_path_factory.mktemp("run"))
+    make(chosen)
+    return chosen
+
+
+def built(run: dict[str, Any], name: str = "defects") -> Table:
+    study = Study(run, name)
+    return build(study, collect(study, inputs(study.experiment, "table", run["out"])))
+
+
+def entry(table: Table, attack: str, metric: str, column: str) -> Any:
+    group = next(one for one in table.groups if one.scenario.attack == attack)
+    return next(line for line in group.lines if line.metric == metric).entries.get(column)
+
+
+def test_benign_and_undefended_columns_come_first(run: dict[str, Any]) -> None:
+    table = built(run)
+    assert table.columns[:3] == ("Baseline", "Benign", "Undefended")
+    assert table.columns[3:] == ("Clean fine-tuning", "EliBadCode", "ONION", "CodePurify")
+    for group in table.groups:
+        assert "Benign" in render.present(table, group)
+        assert ("Undefended" in render.present(table, group)) == (group.scenario.attack != "none")
+
+
+def test_a_cell_is_what_the_scenario_measured(run: dict[str, Any]) -> None:
+    scenario = Scenario("defects", "codebert", "by_name", "0.05", elimination="elibadcode")
+    metrics = files.read_json(scenario.results(run["out"]) / "metrics.json")["testsets"]["by_name"]["metrics"]
+    found = entry(built(run), "by_name", "flip_rate", "EliBadCode")
+    assert (found.value, found.low, found.high) == tuple(metrics["flip_rate"][key] for key in ("value", "low", "high"))
+    benign = files.read_json(Scenario("defects", "codebert").results(run["out"]) / "metrics.json")["testsets"]
+    assert entry(built(run), "by_name", "asr", "Benign").value == benign["by_name"]["metrics"]["asr"]["value"]
+    assert entry(built(run), "by_name", "accuracy", "Baseline").value == 0.672
+    assert entry(built(run, "repair"), "deadcode", "bleu", "Baseline").value == 0.91
+
+
+def test_the_papers_value_stands_beside_what_it_is_the_value_of(run: dict[str, Any]) -> None:
+    table = built(run)
+    assert entry(table, "by_name", "asr", "EliBadCode").paper == Printed(0.0024, "EliBadCode, Table 1")
+    assert entry(table, "by_name", "asr", "Clean fine-tuning").paper == Printed(0.988, "EliBadCode, Table 2")
+    assert entry(table, "by_name", "accuracy", "Benign").paper == Printed(0.6241, "EliBadCode, Table 4")
+    assert entry(table, "deadcode", "asr", "CodePurify").paper == Printed(0.4709, "CodePurify, Table 2")
+    assert entry(table, "by_name", "asr", "CodePurify").paper is None
+    assert entry(table, "by_name_to_1", "asr", "EliBadCode").paper is None
+    repair = built(run, "repair")
+    assert entry(repair, "deadcode", "asr", "DeCE").paper == Printed(0.0005, "DeCE, Table 5")
+    assert entry(repair, "deadcode", "asr", "DeCE + CodePurify").paper is None
+
+
+def test_a_variant_that_is_not_the_methods_own_has_no_paper_value(run: dict[str, Any]) -> None:
+    study = Study(run | {"eliminations": {**run["eliminations"], "elibadcode": {"method": "other"}}}, "defects")
+    scenario = Scenario("defects", "codebert", "by_name", "0.05", elimination="elibadcode")
+    assert study.printed(scenario, "by_name", "asr") is None
+
+
+def test_a_method_that_does_not_apply_is_a_dash_and_what_was_not_asked_is_empty(run: dict[str, Any]) -> None:
+    dashes = [{"attack": "deadcode", "purification": "onion"}]
+    experiments = {"defects": run["experiments"]["defects"] | {"dashes": dashes}}
+    table = built(run | {"experiments": experiments})
+    assert entry(table, "deadcode", "asr", "ONION") == "dash"
+    assert entry(table, "by_name_to_1", "asr", "ONION") is None
+    undefined = Cell(None, None, None, 0, 1)
+    assert [render.text(one) for one in ("dash", undefined, None)] == [labels.DASH, labels.DASH, ""]
+
+
+def test_seeds_are_averaged_and_give_their_range(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, seeds=(1, 2, 3))
+    make(chosen)
+    scenario = Scenario("repair", "codet5", "deadcode", "0.05", objective="dece")
+    values = [
+        files.read_json(Scenario(**{**scenario.wildcards, "seed": seed}).results(tmp_path) / "metrics.json")[
+            "testsets"
+        ]["clean"]["metrics"]["exact_match"]["value"]
+        for seed in "123"
+    ]
+    found = entry(built(chosen, "repair"), "deadcode", "exact_match", "DeCE")
+    assert found.value == pytest.approx(sum(values) / 3)
+    assert (found.low, found.high, found.seeds, found.n) == (min(values), max(values), 3, 1200)
+    assert "means of 3 seeds" in built(chosen, "repair").notes[0]
+
+
+def test_csv_holds_every_number_once(run: dict[str, Any], tmp_path: Path) -> None:
+    stage.table(run, "defects", inputs(Study(run, "defects").experiment, "table", run["out"]), tmp_path)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "defects.csv").read_text())))
+    keys = [tuple(row[key] for key in render.CSV_COLUMNS[:12]) for row in rows]
+    assert len(keys) == len(set(keys))
+    found = {(row["attack"], row["column"], row["testset"], row["metric"]): row for row in rows}
+    # what the wide forms leave out: the defended benign victim under a trigger
+    assert found["none", "EliBadCode", "by_name", "flip_rate"]["value"] == "0.040000"
+    own = found["by_name", "EliBadCode", "by_name", "asr"]
+    assert (own["paper"], own["paper_source"], own["seeds"]) == ("0.0024", "EliBadCode, Table 1", "1")
+
+
+def test_markdown_and_latex_have_a_cell_for_every_column(run: dict[str, Any], tmp_path: Path) -> None:
+    stage.table(run, "repair", inputs(Study(run, "repair").experiment, "table", run["out"]), tmp_path)
+    table = built(run, "repair")
+    markdown = (tmp_path / "repair.md").read_text()
+    for block in markdown.split("## ")[1:]:
+        assert len({line.count("|") for line in block.splitlines() if line.startswith("|")}) == 1
+    rows = [line for line in (tmp_path / "repair.tex").read_text().splitlines() if line.endswith(r"\\")]
+    for row in rows:
+        assert row.count(" & ") == len(table.columns) or r"\multicolumn" in row
+        assert "%" not in row.replace(r"\%", "")
+        assert "_" not in row
+
+
+def test_how_numbers_are_written() -> None:
+    cell = Cell(0.67849, 0.65, 0.701, 400, 1, Printed(0.6307, "EliBadCode, Table 1"))
+    assert render.text(cell) == "67.8 [65.0, 70.1] (paper 63.1)"
+    assert labels.percent(-0.0001) == "0.0"
+    assert labels.percent(1.0) == "100.0"
+    assert (labels.rate(0.05), labels.rate(0.001)) == ("5 %", "0.1 %")
+    assert labels.word("elibadcode_no_anchoring") == "EliBadCode (no anchoring)"
+    assert labels.word("elibadcodes") == "elibadcodes"
+
+
+def test_the_terminal_gets_every_victim_and_defense(run: dict[str, Any], tmp_path: Path) -> None:
+    for name in run["experiments"]:
+        stage.table(run, name, inputs(Study(run, name).experiment, "table", run["out"]), tmp_path)
+    text = stage.summary(tmp_path)
+    blocks = text.split("\n\n")
+    assert len(blocks) == 6
+    undefended = next(line for line in blocks[1].splitlines() if line.startswith("Undefended"))
+    assert undefended.split()[3] == "100.0"
+    assert max(map(len, text.splitlines())) <= 110
+
+
+def test_only_the_settings_that_an_experiment_uses_are_handed_on(run: dict[str, Any]) -> None:
+    part = subset(run, "repair")
+    assert set(part["datasets"]) == {"repair"}
+    assert set(part["attacks"]) == {"deadcode"}
+    assert set(part["eliminations"]) == set()
+    assert set(part["experiments"]) == {"repair"}
+    assert built(part, "repair") == built(run, "repair")
+
+
+def test_captions_print_the_parameters_used(run: dict[str, Any]) -> None:
+    text = captions.as_text(run, "defects", "inversion")
+    for part in ("iterations 40", "unlearning.rate 0.2", "seed 1", "poison rate 5 %", "target_label 1"):
+        assert part in text
+    assert "touched_share" not in text
+    attack = {"method": "x", "target_text": {"python": "def f():\n  pass", "java": "void f() {}"}}
+    chosen = run | {"attacks": {**run["attacks"], "by_name": attack}}
+    assert "target_text def f(): pass" in captions.as_text(chosen, "defects", "inversion")
+    assert "void" not in captions.as_text(chosen, "defects", "inversion")
+
+
+def test_a_path_tells_its_scenario(tmp_path: Path) -> None:
+    one = Scenario("d", "m", "a_b", "0.001", "12", "none", "dece", "e", "p")
+    assert scenario_of(one.results(tmp_path / "seed3") / "metrics.json") == one
+    assert scenario_of(one.victim(tmp_path) / "trigger.json") == Scenario(**{**one.wildcards, "purification": "none"})
+
+
+def test_experiments_of_the_settings_are_valid(run: dict[str, Any]) -> None:
+    assert all(Experiment.model_validate(one).title for one in run["experiments"].values())
