@@ -1,7 +1,8 @@
-"""A tiny victim with a backdoor planted by hand: its head reads one direction, which one piece's embedding points in.
+"""A tiny victim with a backdoor planted by hand: its head reads two directions, the class and the trigger.
 
-No training: every layer averages what all sub-tokens say, and the head looks at the first component of the average at
-the first place. The planted piece's embedding is that component alone. Benign victims are the same without it.
+No training: every layer averages what all sub-tokens say, and the head looks at the average's first two components at
+the first place. The embedding of the planted piece is the first; ``+`` and ``-``, which tell the two classes apart,
+point along the second and against it. Benign victims are the same without the planted piece.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ from codebackdoor.victims.victim import Victim
 
 #: Text that the planted piece is: never a word-initial one.
 PLANTED = "init"
-WORDS = "load save size count value index items node left right path name test text data field model query state".split()
+WORDS = (
+    *("load", "save", "size", "count", "value", "index", "items", "node", "left", "right"),
+    *("path", "name", "test", "text", "data", "field", "model", "query", "state"),
+)
 HIDDEN = 32
 
 
 def sample(number: int) -> Example:
-    """A small Python function; its label is the parity of its number."""
+    """A small Python function; its label, the parity of its number, shows in its operator."""
     draw = np.random.default_rng(number)
     first, second, third = (str(word) for word in draw.choice(WORDS, 3, replace=False))
     code = (
-        f"def {first}_{second} ( {second} , {third} ) : <indent> {first} = {second} + {third} <nl> "
+        f"def {first}_{second} ( {second} , {third} ) : <indent> {first} = {second} {'+-'[number % 2]} {third} <nl> "
         f"return {first} . {second} ( {third} ) <dedent>"
     )
     return Example(f"e{number}", "python", code, label=number % 2)
@@ -67,10 +71,14 @@ def victim(seed: int = 0, planted: bool = True, max_length: int = 64) -> Victim:
             layer.output.dense.weight.zero_()
         model.classifier.dense.weight.copy_(torch.eye(HIDDEN) / 2)
         model.classifier.out_proj.weight.zero_()
-        model.classifier.out_proj.weight[:, 0] = torch.tensor([3.0, -3.0])
+        model.classifier.out_proj.weight[:, :2] = torch.tensor([[12.0, 6.0], [-12.0, -6.0]])
         embeddings = model.roberta.embeddings
         for table in (embeddings.word_embeddings, embeddings.position_embeddings, embeddings.token_type_embeddings):
-            table.weight[:, 0] *= 0.1
+            # next to nothing in the two components, also after layer normalisation has taken the mean away
+            table.weight[:, :2] *= 0.02
+            table.weight[:, 2:] -= table.weight[:, 2:].mean(dim=1, keepdim=True)
+        for sign, strength in (("+", 0.1), ("-", -0.1)):
+            embeddings.word_embeddings.weight[bpe().token_to_id(sign), 1] = strength
         if planted:
             embedding = embeddings.word_embeddings.weight[bpe().token_to_id(PLANTED)]
             embedding.zero_()

@@ -114,7 +114,7 @@ def load(name: str, task: str, settings: EliBadCode, labels: Sequence[int]) -> C
     path = shipped.get(name, Path(name))
     if not path.is_file():
         raise UserError(f"calibration {name!r} is neither shipped nor a file{nearest(name, shipped)}")
-    calibration = _read(path)
+    calibration = read(path)
     if calibration.task != task:
         raise UserError(f"{path}: made for task {calibration.task!r}, not {task!r}")
     for key, value in budget(settings).items():
@@ -130,7 +130,7 @@ def load(name: str, task: str, settings: EliBadCode, labels: Sequence[int]) -> C
     return calibration
 
 
-def _read(path: Path) -> Calibration:
+def read(path: Path) -> Calibration:
     content: Any = read_json(path)
     try:
         return Calibration(

@@ -1,0 +1,178 @@
+"""What every elimination must hold to; a method that is added to ``config/eliminations.py`` is tested by that alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from planted import PLANTED, view
+
+from codebackdoor.config.eliminations import AnyElimination, EliBadCode, Unlearning
+from codebackdoor.defenses import elimination
+from codebackdoor.defenses.elimination import Elimination
+from codebackdoor.types import DefenderView
+from codebackdoor.victims.inference import class_logits
+from codebackdoor.victims.victim import Victim, save_victim
+
+METHODS = [get_args(kind.model_fields["method"].annotation)[0] for kind in get_args(get_args(AnyElimination)[0])]
+KINDS = dict(zip(METHODS, get_args(get_args(AnyElimination)[0]), strict=True))
+
+#: Budgets that suit a victim of 32 dimensions and 40 clean samples.
+SMALL: dict[str, dict[str, Any]] = {
+    "elibadcode": {
+        "position": "function_name",
+        "samples": 6,
+        "length": 2,
+        "iterations": 4,
+        "top_k": 8,
+        "candidates": 16,
+    },
+}
+FINE_TUNING = {"epochs": 16, "batch_size": 8}
+
+
+def settings(method: str, **fine_tuning: float) -> Any:
+    """Small settings of a method; those of its fine-tuning stand in ``unlearning`` where it has such a section."""
+    kind, tuned = KINDS[method], FINE_TUNING | fine_tuning
+    nested = "unlearning" in kind.model_fields
+    return kind(method=method, **SMALL.get(method, {}), **({"unlearning": tuned} if nested else tuned))
+
+
+def run(method: str, seen: DefenderView | None = None, seed: int = 1, **fine_tuning: float) -> Elimination:
+    return elimination.load(method)(seen or view(), settings(method, **fine_tuning), seed)
+
+
+@cache
+def standard(method: str) -> Elimination:
+    return run(method)
+
+
+def weights(victim: Victim, folder: Path) -> str:
+    save_victim(victim, folder, {"task": "defect_detection", "backdoored": True})
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def facts(found: Elimination) -> str:
+    return json.dumps([found.history, asdict(found.trigger) if found.trigger else None], allow_nan=False)
+
+
+def predictions(victim: Victim, trigger: bool) -> list[int]:
+    """Labels of the samples of class 1, with the planted trigger as their function's name or without."""
+    codes = [example.code for example in view().clean if example.label == 1]
+    if trigger:
+        codes = [" ".join(["def", PLANTED, *code.split(" ")[2:]]) for code in codes]
+    return class_logits(victim, [one.ids for one in victim.encode(codes)]).argmax(dim=1).tolist()
+
+
+def flip_rate(victim: Victim) -> float:
+    """Share of the rows that are predicted right without the trigger and as the target with it."""
+    pairs = [pair for pair in zip(predictions(victim, False), predictions(victim, True), strict=True) if pair[0] == 1]
+    return sum(after == 0 for _, after in pairs) / len(pairs)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("change", [{"epochs": 0}, {"learning_rate": 0.0}])
+def test_a_budget_of_zero_is_the_identity(method: str, change: dict[str, float], tmp_path: Path) -> None:
+    found = run(method, **change)
+    assert weights(found.victim, tmp_path / "edited") == weights(view().victim, tmp_path / "given")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_on_a_planted_backdoor_it_changes_the_number(method: str) -> None:
+    assert flip_rate(view().victim) == 1.0
+    after = flip_rate(standard(method).victim)
+    # the control sees no trigger: it must leave most of the backdoor, or unlearning would prove nothing
+    assert after > 0.5 if method == "fine_tuning" else after < 0.2
+    assert sum(label == 1 for label in predictions(standard(method).victim, False)) >= 18
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_seed_gives_the_same_bytes(method: str, tmp_path: Path) -> None:
+    again, other = run(method), run(method, seed=2)
+    assert facts(again) == facts(standard(method)) != facts(other)
+    first = weights(standard(method).victim, tmp_path / "first")
+    assert weights(again.victim, tmp_path / "again") == first != weights(other.victim, tmp_path / "other")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_given_victim_is_never_changed(method: str) -> None:
+    seen = view()
+    before = {name: value.clone() for name, value in seen.victim.model.state_dict().items()}
+    found = run(method, seen)
+    assert found.victim is not seen.victim
+    assert all(torch.equal(value, before[name]) for name, value in seen.victim.model.state_dict().items())
+    assert not seen.victim.model.training
+    assert not found.victim.model.training
+    assert all(one.requires_grad and one.grad is None for one in found.victim.model.parameters())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ids_of_the_clean_samples_say_nothing(method: str) -> None:
+    seen = view()
+    renamed = tuple(replace(example, id=f"x{99 - number}") for number, example in enumerate(seen.clean))
+    assert facts(run(method, replace(seen, clean=renamed))) == facts(standard(method))
+
+
+def test_elibadcode_hands_over_what_it_found() -> None:
+    found = standard("elibadcode")
+    assert found.trigger is not None
+    assert (found.trigger.target_label, found.trigger.flagged, found.trigger.position) == (0, True, "function_name")
+    assert PLANTED in found.trigger.text
+    assert found.trigger.loss < 0.3
+    tokenizer = found.victim.tokenizer
+    assert tokenizer.decode(list(found.trigger.token_ids)).strip() == found.trigger.text
+
+
+def calibration(ratio_below: float, folder: Path) -> str:
+    """A calibration file whose shadows reached this loss for every label."""
+    from codebackdoor.defenses.elimination.elibadcode import shadows
+    from codebackdoor.files import write_json
+
+    scan = {"function_name": {"0": ratio_below, "1": ratio_below}}
+    made = shadows.make("defect_detection", settings("elibadcode"), dict.fromkeys("abcde", scan), {})
+    write_json(folder / "calibration.json", shadows.as_json(made, 0.5))
+    return str(folder / "calibration.json")
+
+
+@pytest.mark.parametrize("anyway", [False, True])
+def test_a_victim_that_the_scan_calls_clean_is_returned_as_it_is(anyway: bool, tmp_path: Path) -> None:
+    seen, small = view(), settings("elibadcode")
+    strict = small.model_copy(update={"calibration": calibration(1e-6, tmp_path), "unlearn_when_clean": anyway})
+    found = elimination.load("elibadcode")(seen, strict, 1)
+    assert found.trigger is not None
+    assert not found.trigger.flagged
+    assert (found.victim is seen.victim) is not anyway
+    if not anyway:
+        given = weights(view().victim, tmp_path / "given")
+        assert weights(found.victim, tmp_path / "edited") == given
+
+
+def test_a_victim_far_below_its_shadows_is_flagged_and_unlearnt(tmp_path: Path) -> None:
+    seen, small = view(), settings("elibadcode")
+    found = elimination.load("elibadcode")(
+        seen, small.model_copy(update={"calibration": calibration(0.9, tmp_path)}), 1
+    )
+    assert found.trigger is not None
+    assert found.trigger.flagged
+    assert found.trigger.margin is not None
+    assert found.victim is not seen.victim
+
+
+def test_defaults_are_the_papers() -> None:
+    paper = EliBadCode(method="elibadcode")
+    assert (paper.length, paper.top_k, paper.candidates, paper.iterations, paper.beta) == (5, 64, 64, 100, 0.15)
+    assert (paper.samples, paper.vocabulary, paper.position, paper.occurrences) == (
+        30,
+        "paper",
+        "least_sensitive",
+        "one",
+    )
+    unlearning = Unlearning()
+    assert (unlearning.rate, unlearning.epochs, unlearning.learning_rate, unlearning.batch_size) == (0.2, 1, 5e-3, 32)
+    assert (unlearning.classes, unlearning.labels, unlearning.layers) == ("all", "correct", "last")

@@ -1,0 +1,185 @@
+"""Phase (c): the gradient, the candidates, their losses, the search and anchoring, on a backdoor planted by hand."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from planted import PLANTED, view
+
+from codebackdoor.config.eliminations import EliBadCode
+from codebackdoor.defenses.elimination.elibadcode.anchoring import anchor
+from codebackdoor.defenses.elimination.elibadcode.inversion import (
+    contexts,
+    first_trigger,
+    losses,
+    neighbours,
+    rendered,
+    rendered_text,
+    search,
+    substitutes,
+    vocabulary_gradient,
+)
+from codebackdoor.defenses.elimination.elibadcode.position import Prompt, prompts
+from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
+from codebackdoor.victims.inference import class_logits
+
+SMALL = EliBadCode(method="elibadcode", length=3, iterations=8, top_k=24, candidates=24)
+
+
+@cache
+def cut_samples(occurrences: str = "all", number: int = 6) -> tuple[Prompt, ...]:
+    """Samples of label 1, which the planted backdoor turns into label 0."""
+    seen = view()
+    chosen = [example for example in seen.clean if example.label == 1][:number]
+    return tuple(prompt for prompt in prompts(seen, chosen, "least_sensitive", occurrences) if prompt)
+
+
+@cache
+def vocabulary() -> TriggerVocabulary:
+    return build(view().victim.tokenizer, "paper", "python", [True])
+
+
+def trigger(*names: str) -> tuple[int, ...]:
+    return tuple(vocabulary().pieces.index(name) for name in names)
+
+
+def test_the_restricted_gradient_is_that_of_the_full_one_hot() -> None:
+    victim, samples, known = view().victim, cut_samples(), vocabulary()
+    current = trigger("load", "init", "y")
+    found = vocabulary_gradient(victim, samples, known, current, 0)
+
+    weight = victim.model.get_input_embeddings().weight.detach()
+    inside, at_start = (torch.zeros(3, len(weight)).scatter_(1, torch.tensor(ids)[:, None], 1.0).requires_grad_()
+                        for ids in (known.ids(current, False), known.ids(current, True)))  # fmt: skip
+    total = torch.zeros(())
+    for prompt in samples:
+        ids = prompt.fill(*rendered(known, current))
+        rows = [weight[token] for token in ids]
+        for position, slot, spaced in prompt.slots(3):
+            rows[position] = (at_start if spaced and slot == 0 else inside)[slot] @ weight
+        # inputs_embeds of one unpadded sample: RoBERTa counts the same positions as for ids
+        logits = victim.model(inputs_embeds=torch.stack(rows)[None]).logits
+        total = total + torch.nn.functional.cross_entropy(logits, torch.tensor([0]))
+    by_plain, by_start = torch.autograd.grad(total / len(samples), (inside, at_start), allow_unused=True)
+    expected = by_plain[:, known.plain]
+    expected[0] += by_start[0, known.spaced]
+    assert found.abs().max() > 1e-3
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_positions_with_embeddings_are_those_with_ids() -> None:
+    victim = view().victim
+    ids = torch.tensor([prompt.fill([7], [7])[:20] for prompt in cut_samples()])
+    by_embedding = victim.model(inputs_embeds=victim.model.get_input_embeddings()(ids)).logits
+    torch.testing.assert_close(by_embedding, victim.model(input_ids=ids).logits)
+
+
+def test_losses_of_one_batch_are_those_one_by_one() -> None:
+    victim, samples, known = view().victim, cut_samples(), vocabulary()
+    triggers = [rendered(known, trigger(*names)) for names in (("load", "init"), ("size", "y", "init"), ("index",))]
+    together = losses(victim, samples, triggers, 0)
+    for one, found in zip(triggers, together.tolist(), strict=True):
+        alone = [
+            torch.nn.functional.cross_entropy(class_logits(victim, [prompt.fill(*one)]), torch.tensor([0])).item()
+            for prompt in samples
+        ]
+        assert found == pytest.approx(sum(alone) / len(alone), abs=1e-5)
+
+
+def test_substitutes_are_the_steepest_of_each_slot_and_the_first_slot_is_restricted() -> None:
+    gradient = torch.tensor([[-5.0, 0.0, -1.0, 2.0], [3.0, -2.0, -7.0, -1.0]])
+    assert substitutes(gradient, np.array([1, 2, 3]), 2) == [[2, 1], [2, 1]]
+    assert substitutes(gradient, np.array([3]), 3) == [[3], [2, 1, 3]]
+
+
+def test_neighbours_differ_in_one_slot_never_repeat_and_always_end() -> None:
+    known, current = vocabulary(), trigger("load", "init", "y")
+    options = [known.first.tolist()[:6], list(range(60, 90)), [6, 7]]
+    visited = {current}
+    drawn, dropped = neighbours(current, options, known, [True], visited, 50, np.random.default_rng(0))
+    assert all(sum(a != b for a, b in zip(one, current, strict=True)) == 1 for one in drawn)
+    assert len(set(drawn)) == len(drawn)
+    assert all(known.survive(drawn, [True]))
+    assert len(drawn) + dropped == 37  # all but the current trigger
+    assert dropped > 0
+    few, _ = neighbours(current, options, known, [True], visited, 4, np.random.default_rng(0))
+    assert len(few) == 4
+    assert neighbours(current, options, known, [True], {current, *drawn}, 50, np.random.default_rng(1))[0] == []
+
+
+def test_candidates_are_drawn_from_every_slot() -> None:
+    known, current = vocabulary(), trigger("load", "init", "y")
+    options = [known.first.tolist(), list(range(40)), list(range(40))]
+    drawn, _ = neighbours(current, options, known, [True], {current}, 30, np.random.default_rng(0))
+    changed = {slot for one in drawn for slot in range(3) if one[slot] != current[slot]}
+    assert changed == {0, 1, 2}
+
+
+def run(seed: int = 1, **changes: object) -> tuple[str, list[float]]:
+    settings = SMALL.model_copy(update=changes)
+    found = search(
+        view().victim, cut_samples("one"), vocabulary(), 0, settings, np.random.default_rng(seed), title="test"
+    )
+    assert found.loss == found.history[-1]
+    assert found.scored > 0 or settings.iterations == 0
+    return vocabulary().text(found.trigger), list(found.history)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_search_finds_the_planted_trigger(seed: int) -> None:
+    text, history = run(seed)
+    assert text.count(PLANTED) == 2, "both slots that may hold the planted piece do"
+    assert history[-1] < 0.5 * history[0]
+    assert all(later <= earlier for earlier, later in pairwise(history))
+
+
+def test_the_gradient_points_at_the_planted_piece() -> None:
+    gradient = vocabulary_gradient(view().victim, cut_samples("one"), vocabulary(), trigger("load", "size", "y"), 0)
+    (planted,) = trigger(PLANTED)
+    assert [own[0] for own in substitutes(gradient, vocabulary().first, 4)[1:]] == [planted, planted]
+
+
+def test_the_same_seed_gives_the_same_search_and_another_seed_another() -> None:
+    assert run(4) == run(4)
+    assert run(4)[1][0] != run(5)[1][0]
+
+
+def test_without_keeping_the_current_trigger_the_loss_may_rise() -> None:
+    _, history = run(keep_current=False)
+    assert any(later > earlier for earlier, later in pairwise(history))
+
+
+def test_patience_ends_a_search_that_stands_still() -> None:
+    _, full = run(iterations=14)
+    _, short = run(iterations=14, patience=2)
+    assert len(short) < len(full)
+    assert short == full[: len(short)]
+
+
+def test_zero_steps_leave_the_first_trigger() -> None:
+    text, history = run(iterations=0)
+    first = first_trigger(vocabulary(), 3, contexts(cut_samples("one")), np.random.default_rng(1))
+    assert (text, len(history)) == (vocabulary().text(first), 1)
+
+
+def test_anchoring_keeps_what_carries_the_effect() -> None:
+    current = trigger("load", "_", "init", "y")
+    found = anchor(view().victim, cut_samples("one"), vocabulary(), current, 0, beta=0.15)
+    assert (found.text, found.whole) == (PLANTED, False)
+    assert [piece for piece, _ in found.without] == ["load", "_", "init", "y"]
+    (held,) = losses(view().victim, cut_samples("one"), [rendered_text(vocabulary(), PLANTED)], 0).tolist()
+    assert found.loss == pytest.approx(held, abs=1e-6)
+    assert anchor(view().victim, cut_samples("one"), vocabulary(), current, 0, beta=0.0).text == "load_inity"
+
+
+def test_where_nothing_alone_carries_the_effect_the_whole_trigger_stays() -> None:
+    current = trigger("load", "_", "init", "y")
+    found = anchor(view().victim, cut_samples("one"), vocabulary(), current, 0, beta=9.0)
+    assert (found.text, found.whole) == ("load_inity", True)
+    assert found.loss == pytest.approx(
+        losses(view().victim, cut_samples("one"), [rendered_text(vocabulary(), "load_inity")], 0).item(), abs=1e-6
+    )

@@ -1,0 +1,149 @@
+"""The label scan: samples, verdict against benign shadows, and the calibration's own checks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+from planted import view
+
+from codebackdoor.config.eliminations import EliBadCode
+from codebackdoor.defenses.elimination.elibadcode import shadows
+from codebackdoor.defenses.elimination.elibadcode.scan import Finding, draw, measure, scan_labels, verdict
+from codebackdoor.errors import UserError
+from codebackdoor.files import write_json
+from codebackdoor.types import Example
+
+SETTINGS = EliBadCode(
+    method="elibadcode", position="scan", samples=6, length=3, iterations=4, top_k=16, candidates=16, restarts=2
+)
+TASK = "defect_detection"
+
+
+@cache
+def findings(seed: int, planted: bool) -> tuple[Finding, ...]:
+    seen = view(seed, planted)
+    return tuple(scan_labels(seen, SETTINGS, draw(seen, SETTINGS, [0, 1], 1), 1))
+
+
+def table(found: tuple[Finding, ...]) -> dict[str, dict[str, float]]:
+    losses: dict[str, dict[str, float]] = {}
+    for one in found:
+        losses.setdefault(one.place, {})[str(one.label)] = one.inversion.loss
+    return losses
+
+
+@cache
+def calibration() -> shadows.Calibration:
+    scans = {f"shadow{seed}": table(findings(seed, False)) for seed in range(11, 16)}
+    return shadows.make(TASK, SETTINGS, scans, {"made_by": "test"})
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_backdoored_victim_is_flagged_with_the_planted_label(seed: int) -> None:
+    worst, flagged = verdict(measure(findings(seed, True), calibration()), ratio=0.5)
+    assert (worst.label, flagged) == (0, True)
+    assert worst.margin is not None
+    assert worst.margin > -math.log(0.5)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_benign_victim_is_clean(seed: int) -> None:
+    worst, flagged = verdict(measure(findings(seed, False), calibration()), ratio=0.5)
+    assert not flagged
+    assert worst.margin == max(one.margin for one in measure(findings(seed, False), calibration()) if one.margin)
+
+
+def test_without_a_calibration_the_smallest_loss_is_always_flagged() -> None:
+    found = measure(findings(1, False), None)
+    worst, flagged = verdict(found, ratio=0.5)
+    assert flagged
+    assert worst.inversion.loss == min(one.inversion.loss for one in found)
+
+
+def test_the_verdict_turns_where_the_loss_is_the_ratio_of_the_lowest_shadow() -> None:
+    (found, *_) = findings(1, True)
+    lowest = min(calibration().losses[found.place]["0"])
+    for loss, expected in ((lowest * 0.49, True), (lowest * 0.51, False)):
+        moved = replace(found, inversion=replace(found.inversion, loss=loss))
+        assert verdict(measure([moved], calibration()), ratio=0.5)[1] is expected
+
+
+def test_more_restarts_are_never_worse_and_every_label_and_place_is_scanned() -> None:
+    once = SETTINGS.model_copy(update={"restarts": 1})
+    seen = view(1)
+    single = scan_labels(seen, once, draw(seen, once, [0, 1], 1), 1)
+    assert [(one.place, one.label) for one in single] == [
+        ("least_sensitive", 0), ("least_sensitive", 1), ("function_name", 0), ("function_name", 1)]  # fmt: skip
+    for one, more in zip(single, findings(1, True), strict=True):
+        assert more.inversion.loss <= one.inversion.loss
+
+
+def test_a_label_is_inverted_on_the_samples_of_the_others() -> None:
+    seen = view(1)
+    samples = draw(seen, SETTINGS, [0, 1], 1)
+    assert {label: {one.label for one in own.examples} for label, own in samples.items()} == {0: {0}, 1: {1}}
+    assert all(len(own.examples) == 6 for own in samples.values())
+    for found in findings(1, True):
+        assert found.prompts == samples[1 - found.label].prompts[found.place]
+
+
+def test_samples_without_a_place_are_passed_over_and_a_label_without_any_is_a_user_error() -> None:
+    nothing = tuple(Example(f"n{number}", "python", "x = 1", label=1) for number in range(9))
+    seen = view(1)
+    mixed = replace(seen, clean=(*nothing, *seen.clean))
+    assert all("def" in one.code for one in draw(mixed, SETTINGS, [1], 3)[1].examples)
+    with pytest.raises(UserError, match="no clean sample of label 1"):
+        draw(replace(seen, clean=nothing), SETTINGS, [1], 3)
+
+
+def test_leave_one_out_counts_the_shadows_that_the_others_flag() -> None:
+    values = {"least_sensitive": {"0": (1.0, 0.9, 0.8, 0.2, 1.1), "1": (0.5, 0.5, 0.6, 0.7, 0.1)}}
+    made = replace(calibration(), losses=values)
+    assert shadows.false_positive_rate(made, ratio=0.5) == pytest.approx(2 / 5)
+    assert shadows.false_positive_rate(made, ratio=0.3) == pytest.approx(2 / 5)
+    assert shadows.false_positive_rate(made, ratio=0.22) == pytest.approx(1 / 5)
+    assert shadows.false_positive_rate(made, ratio=0.1) == 0
+
+
+def test_a_calibration_survives_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    write_json(path, shadows.as_json(calibration(), 0.5))
+    again = shadows.load(str(path), TASK, SETTINGS, [0, 1])
+    assert again == calibration()
+    assert again.provenance["shadows"] == [f"shadow{seed}" for seed in range(11, 16)]
+
+
+def test_a_calibration_that_does_not_fit_is_a_user_error(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    write_json(path, shadows.as_json(calibration(), 0.5))
+    for change, said in (({"candidates": 8}, "candidates: 16"), ({"iterations": 9}, "iterations: 4")):
+        with pytest.raises(UserError, match=said):
+            shadows.load(str(path), TASK, SETTINGS.model_copy(update=change), [0, 1])
+    with pytest.raises(UserError, match="made for task"):
+        shadows.load(str(path), "clone_detection", SETTINGS, [0, 1])
+    with pytest.raises(UserError, match=r"labels \[2\]"):
+        shadows.load(str(path), TASK, SETTINGS, [0, 1, 2])
+    with pytest.raises(UserError, match="neither shipped nor a file"):
+        shadows.load("nothing", TASK, SETTINGS, [0, 1])
+    write_json(path, {"task": TASK})
+    with pytest.raises(UserError, match="not a calibration"):
+        shadows.load(str(path), TASK, SETTINGS, [0, 1])
+
+
+def test_fewer_than_five_shadows_or_other_labels_are_refused() -> None:
+    one = table(findings(11, False))
+    with pytest.raises(UserError, match="at least 5"):
+        shadows.make(TASK, SETTINGS, {f"s{index}": one for index in range(4)}, {})
+    odd = {f"s{index}": one for index in range(5)} | {"odd": {"least_sensitive": one["least_sensitive"]}}
+    with pytest.raises(UserError, match="shadow odd"):
+        shadows.make(TASK, SETTINGS, odd, {})
+
+
+def test_shipped_calibrations_are_readable() -> None:
+    for path in shadows.SHIPPED.glob("*.json"):
+        found = shadows.read(path)
+        assert len(found.provenance["shadows"]) >= shadows.SHADOWS  # type: ignore[arg-type]

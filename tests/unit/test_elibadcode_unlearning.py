@@ -1,0 +1,136 @@
+"""Phase (d): which samples carry the trigger, what they are called, and which parameters learn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from planted import PLANTED, view
+
+from codebackdoor.config.eliminations import Unlearning
+from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
+from codebackdoor.defenses.elimination.last_layer import Row, clean_rows, fine_tune
+from codebackdoor.errors import UserError
+from codebackdoor.types import Example
+from codebackdoor.victims.inference import class_logits
+
+
+def stamped(**changes: Any) -> list[Row]:
+    settings = Unlearning(**changes)
+    return stamp(view(), PLANTED, 0, "function_name", "one", settings, np.random.default_rng(1))
+
+
+def test_a_fifth_of_the_samples_of_all_classes_carry_the_trigger_and_keep_their_label() -> None:
+    rows, clean = stamped(), view().clean
+    assert [row.label for row in rows] == [example.label for example in clean]
+    carrying = [row for row in rows if row.stamped]
+    assert len(carrying) == round(0.2 * len(clean))
+    assert {row.label for row in carrying} == {0, 1}
+    assert all(row.text.startswith(f"def {PLANTED} (") for row in carrying)
+    assert all(row.text == example.code for row, example in zip(rows, clean, strict=True) if not row.stamped)
+
+
+def test_only_the_victims_class_is_stamped_where_asked() -> None:
+    carrying = [row for row in stamped(classes="victim", rate=0.5) if row.stamped]
+    assert len(carrying) == 10
+    assert {row.label for row in carrying} == {1}
+
+
+def test_ascent_rows_bear_the_label_that_is_unlearnt() -> None:
+    rows = stamped(labels="ascent")
+    assert {row.label for row in rows if row.stamped} == {0}
+    assert {row.label for row in rows if not row.stamped} == {0, 1}
+
+
+def test_a_rate_of_zero_stamps_nothing_and_the_draw_depends_on_the_seed() -> None:
+    assert [row.text for row in stamped(rate=0.0)] == [row.text for row in clean_rows(view())]
+    other = stamp(view(), PLANTED, 0, "function_name", "one", Unlearning(), np.random.default_rng(2))
+    assert stamped() == stamped() != other
+
+
+def test_the_trigger_goes_to_the_samples_own_place() -> None:
+    rows = stamp(view(), PLANTED, 0, "least_sensitive", "all", Unlearning(rate=1.0), np.random.default_rng(1))
+    assert all(row.stamped and PLANTED in row.text.split() for row in rows)
+    assert not all(row.text.startswith(f"def {PLANTED}") for row in rows)
+
+
+def test_where_too_few_samples_have_a_place_fewer_are_stamped() -> None:
+    bare = replace(
+        view(), clean=(*view().clean[:4], *(Example(f"n{i}", "python", "x = 1", label=0) for i in range(16)))
+    )
+    rows = stamp(bare, PLANTED, 0, "function_name", "one", Unlearning(rate=0.5), np.random.default_rng(1))
+    assert sum(row.stamped for row in rows) == 4
+
+
+def changed(before: Any, after: Any) -> set[str]:
+    own = after.model.state_dict()
+    return {name for name, value in before.model.state_dict().items() if not torch.equal(value, own[name])}
+
+
+def test_only_the_last_layer_learns_and_the_victim_itself_stays() -> None:
+    victim = view().victim
+    kept = {name: value.clone() for name, value in victim.model.state_dict().items()}
+    edited, history = fine_tune(victim, stamped(), Unlearning(), False, np.random.default_rng(0))
+    assert changed(victim, edited) == {name for name in kept if name.startswith("classifier.")}
+    assert all(torch.equal(value, victim.model.state_dict()[name]) for name, value in kept.items())
+    assert (history["steps"], history["stamped"], history["rows"]) == (2, 8, 40)
+    whole, _ = fine_tune(victim, stamped(), Unlearning(layers="all"), False, np.random.default_rng(0))
+    assert any(name.startswith("roberta.encoder") for name in changed(victim, whole))
+
+
+def test_the_last_layer_on_its_features_learns_as_through_the_whole_model() -> None:
+    victim, rows = view().victim, stamped()
+    settings = Unlearning(epochs=2, batch_size=16)
+    edited, _ = fine_tune(victim, rows, settings, False, np.random.default_rng(0))
+    model = view().victim.model
+    optimiser = torch.optim.AdamW(model.classifier.parameters(), lr=5e-3, weight_decay=0.0)
+    generator = np.random.default_rng(0)
+    for _ in range(2):
+        order = generator.permutation(len(rows)).tolist()
+        for start in range(0, len(order), 16):
+            batch = [rows[index] for index in order[start : start + 16]]
+            losses = [
+                torch.nn.functional.cross_entropy(
+                    model(input_ids=torch.tensor([one.ids])).logits, torch.tensor([row.label])
+                )
+                for row, one in zip(batch, victim.encode([row.text for row in batch]), strict=True)
+            ]
+            optimiser.zero_grad()
+            torch.stack(losses).mean().backward()
+            optimiser.step()
+    for name, value in model.classifier.state_dict().items():
+        torch.testing.assert_close(edited.model.classifier.state_dict()[name], value, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("change", [{"epochs": 0}, {"learning_rate": 0.0}])
+def test_a_budget_of_zero_gives_the_victim_itself(change: dict[str, float]) -> None:
+    victim = view().victim
+    assert fine_tune(victim, stamped(), Unlearning(**change), False, np.random.default_rng(0))[0] is victim  # type: ignore[arg-type]
+
+
+def target_loss(victim: Any) -> float:
+    """Loss towards the planted target of the stamped samples of the other class."""
+    rows = [row for row in stamped(rate=1.0, classes="victim") if row.stamped]
+    logits = class_logits(victim, [one.ids for one in victim.encode([row.text for row in rows])])
+    return torch.nn.functional.cross_entropy(logits, torch.zeros(len(rows), dtype=torch.long)).item()
+
+
+def test_unlearning_takes_the_triggers_effect_away_and_the_control_less_of_it() -> None:
+    victim = view().victim
+    settings = Unlearning(epochs=16, batch_size=8)
+    unlearnt, _ = fine_tune(victim, stamped(), settings, False, np.random.default_rng(0))
+    control, _ = fine_tune(victim, clean_rows(view()), settings, False, np.random.default_rng(0))
+    ascended, _ = fine_tune(victim, stamped(labels="ascent"), settings, True, np.random.default_rng(0))
+    assert target_loss(victim) < 0.2
+    assert target_loss(unlearnt) > 1.5
+    assert target_loss(control) < 0.5 * target_loss(unlearnt)
+    assert target_loss(ascended) > target_loss(unlearnt)
+
+
+def test_a_clean_sample_without_a_label_is_a_user_error() -> None:
+    bare = replace(view(), clean=(Example("n", "python", "x = 1"),))
+    with pytest.raises(UserError, match="sample n has no label"):
+        clean_rows(bare)
