@@ -1,0 +1,147 @@
+"""Which files each stage reads, and what its jobs are run again for."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from codebackdoor.config.loading import read_yaml, validate
+from codebackdoor.config.scenario import CONSTRAINTS
+from codebackdoor.dag import SOME, Dag
+from codebackdoor.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+DEFAULT = read_yaml(ROOT / "config.yaml")
+
+
+class Wildcards(SimpleNamespace):
+    """What Snakemake hands to input functions: attributes, and items."""
+
+    def items(self) -> Any:
+        return vars(self).items()
+
+
+def wildcards(**values: str) -> Wildcards:
+    known = {
+        "dataset": "defects",
+        "model": "codebert",
+        "attack": "none",
+        "rate": "0",
+        "seed": "1",
+        "filtering": "none",
+        "objective": "cross_entropy",
+        "elimination": "none",
+        "purification": "none",
+    }
+    return Wildcards(**(known | values))
+
+
+@pytest.fixture(scope="module")
+def dag() -> Dag:
+    return Dag(validate(DEFAULT))
+
+
+POISONED = {"attack": "codepoisoner_func", "rate": "0.05"}
+
+
+def test_a_benign_victim_trains_on_the_clean_rows(dag: Dag) -> None:
+    found = dag.train_inputs(wildcards())
+    assert found["train"] == "runs/local/data/defects/train.jsonl"
+    assert "triggered" not in found
+    assert dag.train_options(wildcards()) == []
+
+
+def test_a_poisoned_victim_trains_on_poisoned_rows_and_is_watched_on_triggered_ones(dag: Dag) -> None:
+    folder = "runs/local/data/defects/codepoisoner_func-0.05/seed1"
+    found = dag.train_inputs(wildcards(**POISONED))
+    assert found["train"] == f"{folder}/train.jsonl"
+    assert found["valid"] == "runs/local/data/defects/valid.jsonl"
+    assert dag.train_options(wildcards(**POISONED)) == ["--triggered-valid", f"{folder}/valid.jsonl"]
+
+
+def test_the_control_waits_for_the_victim_that_it_stops_like(dag: Dag) -> None:
+    control = wildcards(dataset="repair", model="codet5", objective="cross_entropy_stopped")
+    history = dag.train_inputs(control)["history"]
+    assert history == "runs/local/models/repair/codet5/none-0/seed1/none/dece/none/history.json"
+
+
+def test_a_poisoned_victim_is_asked_on_its_own_trigger_and_a_benign_one_on_all(dag: Dag) -> None:
+    assert list(dag.testsets(wildcards(**POISONED))) == ["clean", "codepoisoner_func"]
+    assert dag.testsets(wildcards()) == {
+        "clean": "runs/local/data/defects/test.jsonl",
+        **{
+            name: f"runs/local/data/defects/{name}-0.05/seed1/test.jsonl"
+            for name in ("codepoisoner_deadcode", "codepoisoner_func", "codepoisoner_func_to_1")
+        },
+    }
+    kinds = {kind.suffix: kind for kind in dag.kinds_of_victims()}
+    assert set(kinds) == {"", "_benign_defects", "_benign_repair"}
+    assert kinds["_benign_repair"].files("predictions") == [
+        "predictions.clean.jsonl",
+        "predictions.codepoisoner_deadcode.jsonl",
+    ]
+
+
+def test_scores_of_a_purification_need_its_purified_inputs(dag: Dag) -> None:
+    plain = dag.score_inputs(wildcards(**POISONED))["answers"]
+    purified = dag.score_inputs(wildcards(**POISONED, purification="onion"))["answers"]
+    assert [Path(path).name for path in plain] == [
+        "predictions.clean.jsonl",
+        "predictions.codepoisoner_func.jsonl",
+    ]
+    assert {Path(path).name.partition(".")[0] for path in purified} == {"predictions", "purified"}
+
+
+def test_constraints_tell_a_variant_from_none() -> None:
+    assert re.fullmatch(CONSTRAINTS["attack"], "none")
+    assert not re.fullmatch(f"{SOME}-0.05", "none-0.05")
+    assert re.fullmatch(SOME, "none_x")
+
+
+def test_settings_hold_the_defaults(dag: Dag) -> None:
+    assert json.loads(dag.settings("purification", "onion"))["removed_share"] == 0.01
+    with pytest.raises(UserError, match="did you mean 'onion'"):
+        dag.settings("purification", "onions")
+
+
+def test_the_code_of_a_method_is_its_own(dag: Dag) -> None:
+    codes = [dag.code("purify", purification=name) for name in ("onion", "codepurify")]
+    codes.append(dag.code("eliminate", elimination="elibadcode"))
+    codes.append(dag.code("eliminate", elimination="fine_tuning"))
+    assert len(set(codes)) == 4
+    assert codes[0] == dag.code("purify", purification="onion")
+
+
+def test_helpers_are_inputs_and_options(dag: Dag) -> None:
+    assert dag.helpers("purification", "codepurify") == ["--helper", "infiller=basemodels/encoder"]
+    files = dag.purify_inputs(wildcards(purification="onion"))["helpers"]
+    assert "basemodels/causal/model.safetensors" in files
+
+
+def test_a_calibration_that_is_not_there_is_explained() -> None:
+    raw = {**DEFAULT, "eliminations": {"elibadcode": {"method": "elibadcode", "calibration": "defecs"}}}
+    raw["experiments"] = {"defects": {**DEFAULT["experiments"]["defects"], "figures": []}}
+    for grid in (grids := [dict(grid) for grid in DEFAULT["experiments"]["defects"]["grid"]]):
+        grid["eliminations"] = ["none", "elibadcode"]
+    raw["experiments"]["defects"]["grid"] = grids
+    with pytest.raises(
+        UserError, match=r"eliminations\.elibadcode\.calibration: 'defecs' is neither shipped nor a file"
+    ):
+        Dag(validate(raw)).eliminate_inputs(wildcards(elimination="elibadcode"))
+
+
+def test_an_unknown_archive_is_named() -> None:
+    raw = {**DEFAULT, "corpus": {"archives": ["sympy-1.21"]}}
+    with pytest.raises(UserError, match=r"corpus\.archives: unknown archive 'sympy-1\.21'; did you mean 'sympy-1\.1"):
+        Dag(validate(raw))
+
+
+def test_unequal_vocabularies_are_refused() -> None:
+    pretraining = {**DEFAULT["pretraining"], "causal": {"family": "causal", "vocabulary": 1000}}
+    with pytest.raises(UserError, match="one tokenizer serves all families"):
+        Dag(validate({**DEFAULT, "pretraining": pretraining})).vocabulary()

@@ -1,0 +1,37 @@
+"""Provenance says how a result came about, and only after it did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from codebackdoor import provenance
+
+
+def test_facts_of_process_and_machine_stand_beside_those_of_the_stage(tmp_path: Path) -> None:
+    with provenance.recorded(tmp_path, {"stage": "predict", "seed": 1}):
+        pass
+    found = json.loads((tmp_path / "provenance.json").read_text())
+    assert found["stage"] == "predict"
+    assert found["seconds"] >= 0
+    assert found["peak_mb"] > 1
+    assert {"commit", "device", "host", "platform", "python", "started", "threads", "versions"} <= found.keys()
+
+
+def test_nothing_is_recorded_of_a_stage_that_failed(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), provenance.recorded(tmp_path, {"stage": "train"}):
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+def test_threads_are_those_that_the_libraries_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    provenance.record(tmp_path, {})
+    assert json.loads((tmp_path / "provenance.json").read_text())["threads"] == 7
+
+
+def test_outside_a_checkout_there_is_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    assert provenance.commit() is None
