@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import resource
 import subprocess
 import sys
@@ -51,14 +50,3 @@ class Tree:
 def cpu_seconds_of_children() -> float:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
-
-
-def jobs(text: str) -> dict[str, int]:
-    """Job counts by rule in the output of a dry run; rules for benign victims are counted with the others."""
-    found: dict[str, int] = {}
-    statistics = text.partition("Job stats:")[2].partition("\n\n")[0]
-    for name, count in re.findall(r"^([a-z]\w*) +(\d+)$", statistics, re.MULTILINE):
-        if name != "total":
-            rule = name.partition("_benign_")[0]
-            found[rule] = found.get(rule, 0) + int(count)
-    return found

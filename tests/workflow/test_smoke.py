@@ -152,3 +152,30 @@ def test_a_killed_job_leaves_nothing_that_a_rerun_trusts(finished: Tree) -> None
         kept.rename(weights)
     assert str(victim / "model.safetensors") in found
     assert not [path for path in found if path.startswith("data/")]
+
+
+def test_a_job_that_fails_shows_its_log_and_leaves_nothing(finished: Tree) -> None:
+    broken = 'datasets={"broken": {"task": "defect_detection", "max_tokens": 2}}'
+    found = finished.snakemake("--config", broken, "--", "runs/smoke/data/broken/train.jsonl")
+    assert found.returncode != 0
+    assert "error: datasets.broken: no row is left for train" in found.stdout + found.stderr
+    assert not list((finished.out / "data/broken").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("atacks={}", "unknown key atacks; did you mean attacks?"),
+        (
+            'experiments={"defects": {"grid": [{"datasets": ["repair"], "models": ["codebert"], "attacks": '
+            '["none"]}]}}',
+            "model 'codebert' does classification, but 'repair' is a generation data set",
+        ),
+        ('corpus={"archives": ["networkx-3.1"]}', "corpus.archives: unknown archive 'networkx-3.1'"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_before_any_job(tree: Tree, config: str, message: str) -> None:
+    found = tree.snakemake("--dry-run", "--config", config)
+    assert found.returncode != 0
+    assert message in found.stdout + found.stderr
+    assert "Traceback" not in found.stderr
