@@ -68,11 +68,15 @@ def is_taken(tree: Tree, old: str, new: str) -> bool:
     occurrences = tree.analysis.occurrences
     before = [one for one in occurrences if one.name == old and one.group == "own"]
     after = [one for one in occurrences if one.name == new and one.tag not in UNRESOLVED]
-    homes = {one.binding for one in before}
-    others = {one.binding for one in after if one.binding is not None}
-    return any(scope in homes for one in after for scope in one.scope.chain()) or any(
-        scope in others for one in before for scope in one.scope.chain()
-    )
+    for suffix in {one.key.removeprefix(old) for one in before}:  # Java's methods have a name space of their own
+        mine = [one for one in before if one.key == old + suffix]
+        theirs = [one for one in after if one.key == new + suffix]
+        homes, others = {one.binding for one in mine}, {one.binding for one in theirs} - {None}
+        if any(scope in homes for one in theirs for scope in one.scope.chain()):
+            return True
+        if any(scope in others for one in mine for scope in one.way()):
+            return True
+    return False
 
 
 def insert_first(tree: Tree, statement: str) -> Edit | None:

@@ -79,6 +79,13 @@ class Occurrence:
             return "own"
         return self.tag if self.tag in UNRESOLVED else "free"
 
+    def way(self) -> Iterator[Scope]:
+        """The scopes from this place out to the one that declares the name."""
+        for scope in self.scope.chain():
+            yield scope
+            if scope is self.binding:
+                return
+
 
 @dataclass(slots=True)
 class Analysis:
@@ -100,12 +107,13 @@ def _events(root: Node, language: Language) -> list[tuple[int, int, int, str, No
         rank = _ORDER.get(tag)
         start = node.start_byte
         if rank is None:
-            regions.append((start, -node.end_byte, 0, tag, node))
+            # a default value that is a lambda: first out of the function's scope, then into the lambda's
+            regions.append((start, -node.end_byte, tag != "outer", tag, node))
         else:
             known = identifiers.get(start)
             if known is None or rank < known[0]:
                 identifiers[start] = (rank, tag, node)
-    events = regions + [(start, -node.end_byte, 1, tag, node) for start, (_, tag, node) in identifiers.items()]
+    events = regions + [(start, -node.end_byte, 2, tag, node) for start, (_, tag, node) in identifiers.items()]
     events.sort(key=lambda event: event[:3])
     return events
 

@@ -30,7 +30,7 @@ def fixed_names(found: Analysis, language: Language) -> set[str]:
         if one.name in own and one.group != "own" and one.tag not in UNRESOLVED:
             # the same spelling, unresolved, where the declaration holds: before it, through a class body, or a method's
             # name in its own body, which may mean a function beside the class
-            homes = [member.binding for member in own[one.name]]
+            homes = [member.binding for member in own[one.name] if member.key == one.key]
             if any(scope in homes for scope in one.scope.chain()):
                 fixed.add(one.name)
     rules = {"python": _python, "java": _java, "c": _c}
@@ -88,7 +88,8 @@ def _binds_again(one: Occurrence, function: Occurrence) -> bool:
         return first is not None and bool(one.node.parent.children[0].text == first.text)
     around, body = definition.parent, definition.child_by_field_name("body")
     start = around.start_byte if around.type == "decorated_definition" else definition.start_byte
-    return one.tag not in UNRESOLVED and bool(start <= one.start < body.start_byte)
+    declared_elsewhere = one.tag in UNRESOLVED or one.binding not in (None, function.binding)
+    return not declared_elsewhere and bool(start <= one.start < body.start_byte)
 
 
 def _java(found: Analysis, own: dict[str, list[Occurrence]]) -> Iterator[str]:

@@ -50,7 +50,7 @@ def collect(tree: Tree) -> list[Statement]:
     stack: list[tuple[Node, Node | None, bool]] = [(tree.root, None, False)]
     while stack:
         node, parent, inside = stack.pop()
-        if inside and parent is not None and is_statement(node, parent):
+        if inside and parent is not None and node.end_byte > node.start_byte and is_statement(node, parent):
             found.append(Statement(_span(tree, node), node.type))
         inside = inside or node.type in _FUNCTIONS
         stack.extend((child, node, inside) for child in reversed(node.children) if child.child_count)

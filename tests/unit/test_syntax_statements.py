@@ -1,0 +1,219 @@
+"""Statements, tokens, and statements put first into a body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+
+import pytest
+from syntax_support import bigclonebench, bugs2fix, compiled, devign, python_functions
+
+from codebackdoor.syntax import KEYWORDS, MARKS, LexingError, Tree, insert_first, lex, parse, unlex
+from codebackdoor.types import Language, TextForm
+
+FORMS: tuple[TextForm, ...] = ("raw", "lexed")
+PYTHON = '''\
+def f(x):
+    """Doc."""
+    # why
+    if x:
+        return 1
+    elif x > 2: y = 1; z = 2
+    else:
+        while x:
+            pass
+    @wrap
+    def g():
+        return "a"
+    return x
+'''
+DEAD: dict[Language, str] = {
+    "python": 'if random() < 0:\n    raise Exception("fail")',
+    "java": 'if (Math.random() < 0) System.out.println("fail");',
+    "c": 'if (rand() < 0) { printf("fail"); }',
+}
+
+
+def parts(tree: Tree) -> list[tuple[str, str]]:
+    return [(one.kind, tree.text[slice(*one.span)]) for one in tree.statements()]
+
+
+def test_python_statements() -> None:
+    assert parts(parse(PYTHON, "python", "raw")) == [
+        ("if_statement", PYTHON[PYTHON.index("if x:") : PYTHON.index("    @wrap")].rstrip()),
+        ("return_statement", "return 1"),
+        ("expression_statement", "y = 1"),
+        ("expression_statement", "z = 2"),
+        ("while_statement", "while x:\n            pass"),
+        ("pass_statement", "pass"),
+        ("decorated_definition", '@wrap\n    def g():\n        return "a"'),
+        ("return_statement", 'return "a"'),
+        ("return_statement", "return x"),
+    ]
+
+
+def test_lexed_statements_keep_their_marks_balanced() -> None:
+    tree = parse(lex(PYTHON, "python"), "python", "lexed")
+    assert [kind for kind, _ in parts(tree)] == [kind for kind, _ in parts(parse(PYTHON, "python", "raw"))]
+    assert parts(tree)[0][1] == (
+        "if x : <indent> return 1 <dedent> elif x > 2 : <indent> y = 1 <nl> z = 2 <dedent> "
+        "else : <indent> while x : <indent> pass <dedent> <dedent>"
+    )
+
+
+def test_java_and_c_statements() -> None:
+    java = "int f ( ) { int a = 1 ; for ( int i = 0 ; ; ) if ( a ) return 1 ; else if ( b ) { c ( ) ; } ; throw e ; }"
+    assert parts(parse(java, "java", "lexed")) == [
+        ("local_variable_declaration", "int a = 1 ;"),
+        ("for_statement", "for ( int i = 0 ; ; ) if ( a ) return 1 ; else if ( b ) { c ( ) ; }"),
+        ("if_statement", "if ( a ) return 1 ; else if ( b ) { c ( ) ; }"),
+        ("return_statement", "return 1 ;"),
+        ("expression_statement", "c ( ) ;"),
+        ("throw_statement", "throw e ;"),
+    ]
+    c = "int f(int a) { switch (a) { case 1: a++; break; default: { a = 2; } } do g(); while (a); end: return a; }"
+    assert [text for _, text in parts(parse(c, "c", "raw"))] == [
+        *("switch (a) { case 1: a++; break; default: { a = 2; } }", "a++;", "break;", "a = 2;"),
+        *("do g(); while (a);", "g();", "end: return a;", "return a;"),
+    ]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_python_statement_can_be_taken_out(form: TextForm) -> None:
+    """Each is a unit: a ``pass`` in its place parses, marks included."""
+    for source in python_functions()[::5]:
+        try:
+            text = source if form == "raw" else lex(source, "python")
+        except LexingError:
+            continue
+        for one in parse(text, "python", form).statements():
+            start, end = one.span
+            ending = f" {MARKS[0]}" if text[:end].endswith(MARKS[2]) and text[end : end + 1] else ""
+            without = f"{text[:start]}pass{ending}{text[end:]}"
+            assert not parse(without, "python", form).has_error, f"{text}\n{one}\n{without}"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_tokens_are_the_text_without_its_spaces(form: TextForm) -> None:
+    for source in python_functions()[::3]:
+        try:
+            text = source if form == "raw" else lex(source, "python")
+        except LexingError:
+            continue
+        tree = parse(text, "python", form)
+        tokens = tree.tokens()
+        assert all(one.end <= other.start for one, other in pairwise(tokens))
+        words = [text[one.start : one.end] for one in tokens]
+        assert "".join("".join(words).split()).replace("\\", "") == "".join(text.split()).replace("\\", "")
+        if form == "lexed":
+            assert " ".join(words) == text
+            assert {word for word, one in zip(words, tokens, strict=True) if one.kind == "mark"} <= set(MARKS)
+        keywords = [word for word, one in zip(words, tokens, strict=True) if one.kind == "keyword"]
+        assert set(keywords) <= KEYWORDS["python"] | {"match", "case", "print", "exec", "type", "_"}
+
+
+def test_kinds_of_tokens() -> None:
+    tree = parse("int f(size_t n) { return n ? 0x1f : g(\"s\", 'c', NULL); /* no */ }", "c", "raw")
+    kinds: dict[str, list[str]] = {}
+    for one in tree.tokens():
+        kinds.setdefault(one.kind, []).append(tree.text[one.start : one.end])
+    assert kinds["identifier"] == ["f", "size_t", "n", "n", "g"]
+    assert kinds["keyword"] == ["int", "return", "NULL"]
+    assert (kinds["string"], kinds["number"], kinds["comment"]) == (['"s"', "'c'"], ["0x1f"], ["/* no */"])
+
+
+def test_tokens_of_a_span() -> None:
+    tree = parse("def f ( updated_size ) : <indent> return updated_size <dedent>", "python", "lexed")
+    (statement,) = tree.statements()
+    inside = tree.tokens_in(*statement.span)
+    assert [(tree.text[one.start : one.end], one.kind) for one in inside] == [
+        ("return", "keyword"),
+        ("updated_size", "identifier"),
+    ]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_inserting_into_python(form: TextForm) -> None:
+    for source in python_functions():
+        try:
+            text = source if form == "raw" else lex(source, "python")
+        except LexingError:
+            continue
+        tree = parse(text, "python", form)
+        edit = insert_first(tree, DEAD["python"])
+        assert edit is not None
+        ((start, end),) = edit.spans
+        written = edit.text[start:end]
+        assert " ".join(written.split()) == lex(DEAD["python"], "python") or form == "raw"
+        source_after = edit.text if form == "raw" else unlex(edit.text, "python").source
+        before = compiled(text if form == "raw" else unlex(text, "python").source)
+        after = compiled(source_after)
+        assert before is not None
+        assert after is not None, source_after
+        first = parse(edit.text, "python", form).statements()[0]
+        assert first.span == (start, end)
+        assert (
+            edit.text.replace(written, "", 1).split() == [word for word in text.split() if form == "raw" or word]
+            or form == "lexed"
+        )
+
+
+def test_python_docstring_and_layout_stay() -> None:
+    edit = insert_first(parse(PYTHON, "python", "raw"), DEAD["python"])
+    assert edit is not None
+    assert edit.text == PYTHON.replace(
+        "    if x:", '    if random() < 0:\n        raise Exception("fail")\n    if x:', 1
+    )
+    one_line = insert_first(parse("class A:\n\tdef f(x): return 1\n", "python", "raw"), "y = 1")
+    assert one_line is not None
+    assert one_line.text == "class A:\n\tdef f(x): \n\t    y = 1\n\t    return 1\n"
+    only_docstring = insert_first(parse('def f():\n    "doc"\n', "python", "raw"), "y = 1")
+    assert only_docstring is not None
+    assert only_docstring.text == 'def f():\n    "doc"\n    y = 1\n'
+
+
+def test_java_and_c_layout() -> None:
+    java = insert_first(parse("public Item ( ) { super ( ) ; a ( ) ; }", "java", "lexed"), "int x = 0;")
+    assert java is not None
+    assert java.text == "public Item ( ) { super ( ) ; int x = 0 ; a ( ) ; }"
+    for before, after in (
+        ("int f()\n{\n\tint a;\n}\n", "int f()\n{\n\tint x = 0;\n\tint a;\n}\n"),
+        ("int f() { return 1; }", "int f() { int x = 0; return 1; }"),
+        ("int f()\n{\n}\n", "int f()\n{\n    int x = 0;\n}\n"),
+    ):
+        edit = insert_first(parse(before, "c", "raw"), "int x = 0;")
+        assert edit is not None
+        assert edit.text == after
+        assert edit.text[slice(*edit.spans[0])] == "int x = 0;"
+
+
+def test_where_nothing_can_be_inserted() -> None:
+    assert insert_first(parse("abstract void f ( ) ;", "java", "lexed"), "int x = 0;") is None
+    assert insert_first(parse("x = 1\n", "python", "raw"), "y = 1") is None
+    with pytest.raises(ValueError, match="not a python statement"):
+        insert_first(parse(PYTHON, "python", "raw"), "y = (")
+
+
+@pytest.mark.mirror
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("functions", "language"), [(devign, "c"), (bigclonebench, "java"), (bugs2fix, "java")], ids=["c", "java", "tokens"]
+)
+def test_benchmark_code(functions: Callable[[], Iterable[str]], language: Language, form: TextForm) -> None:
+    seen = inserted = 0
+    for source in functions():
+        text = source if form == "raw" or functions is bugs2fix else lex(source, language)
+        tree = parse(text, language, form)
+        edit = insert_first(tree, DEAD[language])
+        seen += 1
+        if edit is not None:
+            inserted += 1
+            ((start, end),) = edit.spans
+            after = parse(edit.text, language, form)
+            assert tree.has_error or not after.has_error
+            assert tree.has_error or (start, end) in [one.span for one in after.statements()]
+            assert edit.text[:start].rstrip() + edit.text[end:].lstrip() != text or not text
+            assert "".join((edit.text[:start] + edit.text[end:]).split()) == "".join(text.split())
+        for one in tree.statements():
+            assert text[slice(*one.span)].strip()
+    assert inserted > 0.9 * seen
