@@ -6,8 +6,9 @@ SHELL := /bin/bash
 .PHONY: help run plan test lint pretrain clean pins schema
 
 CONFIG ?=
+# the interpreter itself, not a link in .env, which is removed before it is made anew
 PYTHON ?= $(shell for one in python3 python3.12 python3.11; do \
-  $$one -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$one && break; done)
+  $$one -c 'import sys; sys.version_info[:2] in ((3, 11), (3, 12)) and print(sys._base_executable)' 2>/dev/null; done | head -1)
 
 ENV := .env
 STAMP := $(ENV)/.complete
