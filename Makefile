@@ -8,7 +8,7 @@ SHELL := /bin/bash
 CONFIG ?=
 # the interpreter itself, not a link in .env, which is removed before it is made anew
 PYTHON ?= $(shell for one in python3 python3.12 python3.11; do \
-  $$one -c 'import sys; sys.version_info[:2] in ((3, 11), (3, 12)) and print(sys._base_executable)' 2>/dev/null; done | head -1)
+  $$one -c 'import sys; sys.version_info[:2] in ((3, 11), (3, 12)) and print(sys._base_executable)' 2>/dev/null || :; done | head -1)
 
 ENV := .env
 STAMP := $(ENV)/.complete
