@@ -15,7 +15,7 @@ class Pretraining(Settings):
     """Architecture and recipe of one local base model."""
 
     family: Family = Field(
-        description="encoder: masked LM (RoBERTa class); seq2seq: denoising (T5 class); causal: next token (GPT-2 class)"
+        description="encoder: masked LM (RoBERTa class); seq2seq: denoising (T5); causal: next token (GPT-2 class)"
     )
     vocabulary: int = Field(
         4096, gt=300, description="entries of the byte-level BPE, specials and layout marks included"

@@ -67,6 +67,8 @@ def make_base(recipe: Pretraining, corpus: Path, tokenizer: Path, out: Path) -> 
         write_json(folder / "recipe.json", {"recipe": recipe.model_dump(), **facts})
         write_json(folder / "curve.json", curve)
         (folder / "README.md").write_text(_card(recipe, facts), encoding="utf-8")
+        for file in (folder, *folder.iterdir()):
+            file.chmod(0o755 if file.is_dir() else 0o644)
         if out.exists():
             shutil.rmtree(out)
         shutil.copytree(folder, out)
