@@ -28,13 +28,15 @@ def resolve() -> list[str]:
 
 
 def requirements(pins: list[str]) -> str:
-    return "\n".join((f"# Every package of the environment, for Python 3.11 and 3.12; {NOTE}.", f"# {TORCH}.", *pins, ""))
+    return "\n".join(
+        (f"# Every package of the environment, for Python 3.11 and 3.12; {NOTE}.", f"# {TORCH}.", *pins, "")
+    )
 
 
 def environment(pins: list[str]) -> str:
     head = (
         f"# The same environment for conda; {NOTE}.",
-        "# By hand: conda env create --file envs/environment.yaml, activate it, then pip install --no-deps --editable .",
+        "# By hand: conda env create --file envs/environment.yaml, activate it, pip install --no-deps --editable .",
         "# By Snakemake (--software-deployment-method conda): environment.post-deploy.sh does the last step.",
         "name: codebackdoor",
         "channels: [conda-forge]",

@@ -36,8 +36,8 @@ def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         encoding = None if "b" in mode else "utf-8"
         with os.fdopen(handle, mode, encoding=encoding) as stream:
             yield stream
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -94,7 +94,9 @@ def _checked(row: dict[str, Any], where: str) -> Example:
             raise UserError(f"{where}: unknown field {key!r}{nearest(key, _FIELDS)}")
         expected = _FIELDS[key]
         if value is not None and (not isinstance(value, expected) or isinstance(value, bool)):
-            raise UserError(f"{where}: field {key!r} must be {expected.__name__}, not {type(value).__name__}: {value!r}")
+            raise UserError(
+                f"{where}: field {key!r} must be {expected.__name__}, not {type(value).__name__}: {value!r}"
+            )
     for key in ("id", "language", "code"):
         if row.get(key) is None:
             raise UserError(f"{where}: field {key!r} is missing")
