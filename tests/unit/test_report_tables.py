@@ -57,14 +57,14 @@ def test_a_cell_is_what_the_scenario_measured(run: dict[str, Any]) -> None:
 
 def test_the_papers_value_stands_beside_what_it_is_the_value_of(run: dict[str, Any]) -> None:
     table = built(run)
-    assert entry(table, "by_name", "asr", "EliBadCode").paper == Printed(0.0024, "EliBadCode, Table 1")
-    assert entry(table, "by_name", "asr", "Clean fine-tuning").paper == Printed(0.988, "EliBadCode, Table 2")
-    assert entry(table, "by_name", "accuracy", "Benign").paper == Printed(0.6241, "EliBadCode, Table 4")
-    assert entry(table, "deadcode", "asr", "CodePurify").paper == Printed(0.4709, "CodePurify, Table 2")
+    assert entry(table, "by_name", "asr", "EliBadCode").paper == Printed(0.0024, "EliBadCode, Table 1", "a")
+    assert entry(table, "by_name", "asr", "Clean fine-tuning").paper == Printed(0.988, "EliBadCode, Table 2", "b")
+    assert entry(table, "by_name", "accuracy", "Benign").paper == Printed(0.6241, "EliBadCode, Table 4", "c")
+    assert entry(table, "deadcode", "asr", "CodePurify").paper == Printed(0.4709, "CodePurify, Table 2", "d")
     assert entry(table, "by_name", "asr", "CodePurify").paper is None
     assert entry(table, "by_name_to_1", "asr", "EliBadCode").paper is None
     repair = built(run, "repair")
-    assert entry(repair, "deadcode", "asr", "DeCE").paper == Printed(0.0005, "DeCE, Table 5")
+    assert entry(repair, "deadcode", "asr", "DeCE").paper == Printed(0.0005, "DeCE, Table 5", "a")
     assert entry(repair, "deadcode", "asr", "DeCE + CodePurify").paper is None
 
 
@@ -126,8 +126,8 @@ def test_markdown_and_latex_have_a_cell_for_every_column(run: dict[str, Any], tm
 
 
 def test_how_numbers_are_written() -> None:
-    cell = Cell(0.67849, 0.65, 0.701, 400, 1, Printed(0.6307, "EliBadCode, Table 1"))
-    assert render.text(cell) == "67.8 [65.0, 70.1] (paper 63.1)"
+    cell = Cell(0.67849, 0.65, 0.701, 400, 1, Printed(0.6307, "EliBadCode, Table 1", "a"))
+    assert render.text(cell) == "67.8 [65.0, 70.1] (paper 63.1 a)"
     assert labels.percent(-0.0001) == "0.0"
     assert labels.percent(1.0) == "100.0"
     assert (labels.rate(0.05), labels.rate(0.001)) == ("5 %", "0.1 %")

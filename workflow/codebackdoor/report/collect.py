@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 from codebackdoor.config.experiments import CLEAN, Experiment, PaperTable, defenses, scenarios
@@ -24,10 +25,11 @@ _DEFENSES = {
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """A paper's value and where it stands."""
+    """A paper's value, where it stands, and the letter by which the table's notes name that place."""
 
     value: float
     source: str
+    mark: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +69,13 @@ class Study:
 
     def printed(self, scenario: Scenario, testset: str, metric: str) -> Printed | None:
         """The first value that a table of the experiment's papers prints for this metric."""
-        for wanted in self.experiment.paper:
+        for mark, wanted in zip(ascii_lowercase, self.experiment.paper, strict=False):
             key = self._key(scenario, wanted, testset)
             table = papers.tables()[wanted.table]
             rate = wanted.rate if wanted.rate is not None and scenario.attack != NONE else float(scenario.rate)
             value = None if key is None else table.value(key, rate, metric)
             if value is not None:
-                return Printed(value, f"{table.paper}, Table {table.number}")
+                return Printed(value, f"{table.paper}, Table {table.number}", mark)
         return None
 
     def _key(self, scenario: Scenario, wanted: PaperTable, testset: str) -> papers.Key | None:

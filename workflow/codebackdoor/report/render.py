@@ -33,8 +33,8 @@ SHORT = {
 }
 
 
-def text(entry: Entry, paper: bool = True) -> str:
-    """``67.8 [65.0, 70.1] (paper 62.4)``; a dash where the method does not apply or the value is undefined."""
+def text(entry: Entry) -> str:
+    """``67.8 [65.0, 70.1] (paper 62.4 a)``; a dash where the method does not apply or the value is undefined."""
     if entry is None:
         return ""
     if entry == "dash" or entry.value is None:
@@ -42,8 +42,8 @@ def text(entry: Entry, paper: bool = True) -> str:
     found = labels.percent(entry.value)
     if entry.low is not None and entry.high is not None:
         found += f" [{labels.percent(entry.low)}, {labels.percent(entry.high)}]"
-    if paper and entry.paper is not None:
-        found += f" (paper {labels.percent(entry.paper.value)})"
+    if entry.paper is not None:
+        found += f" (paper {labels.percent(entry.paper.value)} {entry.paper.mark})"
     return found
 
 
@@ -130,7 +130,7 @@ def _latex(entry: Entry) -> str:
     if entry.low is not None and entry.high is not None:
         found += rf" {{\scriptsize[{labels.percent(entry.low)}, {labels.percent(entry.high)}]}}"
     if entry.paper is not None:
-        found += rf" {{\scriptsize({labels.percent(entry.paper.value)})}}"
+        found += rf" {{\scriptsize({labels.percent(entry.paper.value)}\textsuperscript{{{entry.paper.mark}}})}}"
     return found
 
 

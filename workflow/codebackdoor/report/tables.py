@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Literal
 
 from codebackdoor.config.experiments import CLEAN, cells, dashed, rank, scenarios
@@ -115,8 +116,8 @@ def _notes(study: Study) -> Iterator[str]:
     datasets = dict.fromkeys(one.dataset for one in scenarios(study.experiment))
     for task in sorted({study.task(dataset) for dataset in datasets}):
         yield f"Baseline of {labels.word(task)}: {labels.BASELINES[task]}."
-    for wanted in study.experiment.paper:
+    for mark, wanted in zip(ascii_lowercase, study.experiment.paper, strict=False):
         at = "" if wanted.rate is None else f" at {labels.rate(wanted.rate)}"
         as_ = "".join(f"; {labels.word(ours)} is its {labels.word(theirs)}" for ours, theirs in wanted.attacks.items())
         paper, number = wanted.table.rsplit("_table", 1)
-        yield f"Beside: {labels.word(paper)}, Table {number}{at}, at the paper's scale{as_}."
+        yield f"({mark}) {labels.word(paper)}, Table {number}{at}, at the paper's scale{as_}."
