@@ -13,6 +13,9 @@ min_version("9.6")
 configfile: "config.yaml"
 
 
+report: "report/workflow.rst"
+
+
 try:
     dag = Dag(validate(config))
 except UserError as error:
