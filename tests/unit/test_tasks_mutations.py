@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codebackdoor import syntax
-from codebackdoor.config.datasets import Mix
 from codebackdoor.tasks.mutations import Mutant, mutate
 from codebackdoor.tasks.sites import find
 
-ALL = Mix().weights
+KINDS = ("operator", "variable", "arguments", "condition")
 SOURCE = """
 def pick(self, items, limit: int | None = None, *, größe=0):
     total, seen = 0, {}
@@ -35,8 +34,8 @@ def lexed(source: str) -> str:
 
 
 def mutants(source: str, kind: str | None = None, count: int = 1, draws: int = 60) -> list[Mutant]:
-    weights = ALL if kind is None else {kind: 1.0}
-    drawn = (mutate(lexed(source), weights, count, np.random.default_rng(seed)) for seed in range(draws))
+    kinds = KINDS if kind is None else [kind] * count
+    drawn = (mutate(lexed(source), kinds, count, np.random.default_rng(seed)) for seed in range(draws))
     return [one for one in drawn if one is not None]
 
 
@@ -88,7 +87,7 @@ def test_what_would_be_no_change_or_gives_itself_away_is_left_alone(kind: str, s
 @given(st.integers(0, 2**32), st.integers(1, 3))
 def test_a_mutant_is_another_program_that_parses(seed: int, count: int) -> None:
     text = lexed(SOURCE)
-    mutant = mutate(text, ALL, count, np.random.default_rng(seed))
+    mutant = mutate(text, KINDS, count, np.random.default_rng(seed))
     assert mutant is not None
     assert len(mutant.kinds) == count
     assert mutant.text.split() != text.split()
@@ -102,7 +101,7 @@ def test_a_mutant_is_another_program_that_parses(seed: int, count: int) -> None:
 @given(st.integers(0, 2**32))
 def test_outside_of_the_spans_the_text_is_the_original(seed: int) -> None:
     text = lexed(SOURCE)
-    mutant = mutate(text, ALL, 2, np.random.default_rng(seed))
+    mutant = mutate(text, KINDS, 2, np.random.default_rng(seed))
     assert mutant is not None
     position = 0
     for start, end in mutant.spans:
@@ -117,14 +116,22 @@ def test_a_name_is_not_used_before_it_is_bound() -> None:
         assert "g ( late )" not in mutant.text
 
 
-def test_weights_decide_the_kinds() -> None:
-    kinds = {kind for one in mutants(SOURCE, "arguments", count=3) for kind in one.kinds}
-    assert kinds == {"arguments"}
-    assert mutate(lexed(SOURCE), {"operator": 0.0}, 1, np.random.default_rng(1)) is None
+def test_kinds_are_taken_in_order_and_one_without_a_place_is_passed_over() -> None:
+    source = "def f(a, b):\n    return a + b"
+    for kinds, count, expected in (
+        (["condition", "operator", "variable"], 1, ("operator",)),
+        (["condition", "operator", "variable"], 3, ("operator", "variable")),
+        (["operator", "operator"], 2, ("operator",)),
+        (["variable", "variable"], 2, ("variable", "variable")),
+    ):
+        mutant = mutate(lexed(source), kinds, count, np.random.default_rng(1))
+        assert mutant is not None
+        assert mutant.kinds == expected
+    assert mutate(lexed(source), ["condition"], 1, np.random.default_rng(1)) is None
 
 
 def test_the_same_generator_makes_the_same_mutant() -> None:
-    one, other = (mutate(lexed(SOURCE), ALL, 3, np.random.default_rng(7)) for _ in range(2))
+    one, other = (mutate(lexed(SOURCE), KINDS, 3, np.random.default_rng(7)) for _ in range(2))
     assert one is not None
     assert other is not None
     assert (one.text, one.kinds, one.spans) == (other.text, other.kinds, other.spans)

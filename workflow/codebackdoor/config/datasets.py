@@ -14,10 +14,10 @@ Source = Literal["pypi", "mirror", "jsonl"]
 
 
 class Mix(Settings):
-    """How often each kind of mutant is drawn where a function has a place for several, as relative weights."""
+    """How often each kind of slip is drawn, as relative weights."""
 
     operator: float = Field(
-        default=1.0,
+        default=3.0,
         ge=0,
         description="wrong operator: another one of its group (+ and -, < and <=, and and or, == and !=)",
     )
@@ -26,19 +26,20 @@ class Mix(Settings):
     )
     arguments: float = Field(default=1.0, ge=0, description="swapped arguments: two positional arguments of one call")
     condition: float = Field(
-        default=1.0, ge=0, description="negated condition of an if, while, assert or comprehension"
+        default=3.0, ge=0, description="negated condition of an if, while, assert or comprehension"
     )
 
     @model_validator(mode="after")
     def _some(self) -> Self:
-        if not any(self.weights.values()):
+        if not any(self.model_dump().values()):
             raise ValueError("every weight of the mutation mix is 0; write at least one above 0")
         return self
 
     @property
-    def weights(self) -> dict[str, float]:
-        """Weight by kind, in a fixed order."""
-        return {name: getattr(self, name) for name in type(self).model_fields}
+    def shares(self) -> dict[str, float]:
+        """Share by kind, in a fixed order; they sum to 1."""
+        weights: dict[str, float] = self.model_dump()
+        return {kind: weight / sum(weights.values()) for kind, weight in weights.items()}
 
 
 class DatasetSettings(Settings):

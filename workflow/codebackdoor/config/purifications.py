@@ -43,7 +43,10 @@ class CodePurify(Settings):
         "calibrates by touched_share",
     )
     calibration_inputs: int = Field(
-        300, gt=0, description="clean validation inputs that the threshold is calibrated on, drawn by seed"
+        1000,
+        gt=0,
+        description="clean validation inputs that the threshold is calibrated on, drawn by seed; with 300, the share "
+        "reached on fresh inputs strays by 1.3 points around 5 %, with 1000 by 0.7 (standard deviations)",
     )
 
     @model_validator(mode="after")

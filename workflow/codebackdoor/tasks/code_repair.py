@@ -31,7 +31,7 @@ class _CodeRepair:
 
     def group(self, function: Function, settings: CodeRepair, generator: np.random.Generator) -> Group | None:
         wanted = settings.rows_per_function if function.split == "train" else 1
-        drawn = (mutate(function.code, settings.mix.weights, 1, generator) for _ in range(wanted))
+        drawn = (mutate(function.code, _order(settings, generator), 1, generator) for _ in range(wanted))
         mutants = {mutant.text: mutant for mutant in drawn if mutant is not None}
         rows = tuple(
             Example(id=generator.bytes(8).hex(), language="python", code=text, target=function.code) for text in mutants
@@ -55,6 +55,14 @@ class _CodeRepair:
             return syntax.contains_infinite_loop(prediction.text, poisoned.language, form)
         wanted = _statements(poisoned.target, poisoned.language, form)
         return bool(wanted) and wanted[0] in _statements(prediction.text, poisoned.language, form)
+
+
+def _order(settings: CodeRepair, generator: np.random.Generator) -> list[str]:
+    """The kinds in random order, likelier ones first, so that a function without a place for one takes the next."""
+    shares = {kind: share for kind, share in settings.mix.shares.items() if share > 0}
+    return [
+        str(kind) for kind in generator.choice(list(shares), size=len(shares), replace=False, p=list(shares.values()))
+    ]
 
 
 def _statements(text: str, language: Language, form: TextForm) -> list[tuple[str, ...]]:

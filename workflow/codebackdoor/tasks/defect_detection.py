@@ -29,9 +29,11 @@ class _DefectDetection:
     labels: int | None = 2
 
     def group(self, function: Function, settings: DefectDetection, generator: np.random.Generator) -> Group | None:
-        weights = settings.mutants
-        count = 1 + int(generator.choice(len(weights), p=[weight / sum(weights) for weight in weights]))
-        mutant = mutate(function.code, settings.mix.weights, count, generator)
+        slips = settings.mutants
+        count = 1 + int(generator.choice(len(slips), p=[weight / sum(slips) for weight in slips]))
+        shares = settings.mix.shares
+        kinds = [str(kind) for kind in generator.choice(list(shares), size=count, p=list(shares.values()))]
+        mutant = mutate(function.code, kinds, count, generator)
         if mutant is None:
             return None
         rows = tuple(

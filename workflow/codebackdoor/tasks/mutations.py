@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,22 +33,22 @@ class Mutant:
         return self.tree.text
 
 
-def mutate(text: str, weights: Mapping[str, float], count: int, generator: np.random.Generator) -> Mutant | None:
-    """Return ``text``, one lexed Python function, with ``count`` slips, or fewer where there are fewer places.
+def mutate(text: str, kinds: Sequence[str], count: int, generator: np.random.Generator) -> Mutant | None:
+    """Return ``text``, one lexed Python function, with at most ``count`` slips of the given kinds.
 
-    ``weights`` says how often each kind is drawn among those that the function has a place for. None where there is
-    no place at all.
+    ``kinds`` are tried in their order, each once, until there are ``count`` slips; a kind that the function has no
+    place for is passed over. None where not one slip can be made.
     """
     unlexed = unlex(text, "python")
     with warnings.catch_warnings():
         # Python warns of odd but legal code, such as the comparison of literals by identity
         warnings.simplefilter("ignore")
         try:
-            places = [site for site in find(unlexed.source) if weights.get(site.kind, 0) > 0]
+            places = find(unlexed.source)
         except (SyntaxError, ValueError, RecursionError):
             return None
         for _ in range(_ATTEMPTS):
-            chosen = _draw(places, weights, count, generator)
+            chosen = _draw(places, kinds, count, generator)
             if not chosen:
                 return None
             replacements = [
@@ -64,19 +64,19 @@ def mutate(text: str, weights: Mapping[str, float], count: int, generator: np.ra
 
 
 def _draw(
-    places: Sequence[Site], weights: Mapping[str, float], count: int, generator: np.random.Generator
+    places: Sequence[Site], kinds: Sequence[str], count: int, generator: np.random.Generator
 ) -> list[tuple[Site, tuple[Replacement, ...]]]:
-    """Draw up to ``count`` places that do not overlap: first the kind, then the place, then what happens to it."""
+    """Draw a place of each kind and what happens to it, up to ``count`` places that do not overlap."""
     chosen: list[tuple[Site, tuple[Replacement, ...]]] = []
     left = list(places)
-    while left and len(chosen) < count:
-        kinds = sorted({site.kind for site in left})
-        shares = np.array([weights[kind] for kind in kinds])
-        kind = kinds[int(generator.choice(len(kinds), p=shares / shares.sum()))]
+    for kind in kinds:
         of_kind = [site for site in left if site.kind == kind]
-        site = of_kind[int(generator.integers(len(of_kind)))]
-        chosen.append((site, site.options[int(generator.integers(len(site.options)))]))
-        left = [other for other in left if other.end <= site.start or site.end <= other.start]
+        if of_kind:
+            site = of_kind[int(generator.integers(len(of_kind)))]
+            chosen.append((site, site.options[int(generator.integers(len(site.options)))]))
+            left = [other for other in left if other.end <= site.start or site.end <= other.start]
+        if len(chosen) == count:
+            break
     return chosen
 
 

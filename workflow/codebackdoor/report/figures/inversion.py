@@ -19,8 +19,8 @@ from codebackdoor.report.collect import Study, scenario_of
 from codebackdoor.report.figures import style
 
 PLACES = {
-    "least_sensitive": ("at the least sensitive identifier (with position identification)", "-"),
-    "function_name": ("at the function's name (without)", "--"),
+    "least_sensitive": ("with position identification", "-"),
+    "function_name": ("at the function's name", "--"),
 }
 _COLUMNS = 3
 
