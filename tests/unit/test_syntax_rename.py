@@ -296,3 +296,46 @@ def test_renamed_c_runs_the_same(tmp_path: Path) -> None:
         subprocess.run(["gcc", "-w", "-o", program, source], check=True)
         printed.append(subprocess.run([program], capture_output=True, check=True).stdout)
     assert printed[0] == printed[1] != b""
+
+
+CLASS = """
+package p%d;
+public class Main {
+    static int size = 100;
+    int value = 2;
+    int value() { return 1000; }
+%s
+    public static void main(String[] args) { System.out.println(new Main().%s(3, 1, 2)); }
+}
+"""
+METHOD = """
+    int count(int size, int... rest) {
+        int value = this.value + value(), Main = 1;
+        java.util.function.IntUnaryOperator add = rest0 -> rest0 + size;
+        loop: for (int loop = 0; loop < rest.length; loop++) {
+            if (rest[loop] == 2) continue loop;
+            value += new Object() { int size = 5; int get(int value) { return size + value; } }.get(rest[loop]);
+        }
+        try { Object text = "value"; if (text instanceof String) value += text.toString().length(); }
+        catch (RuntimeException size2) { throw size2; }
+        for (int one : rest) { Integer Integer = one; value += Integer.intValue(); }
+        return size == 0 ? value : count(size - 1, rest) + add.applyAsInt(value) + Main;
+    }
+"""
+
+
+@pytest.mark.skipif(shutil.which("javac") is None, reason="needs a Java compiler")
+def test_renamed_java_runs_the_same(tmp_path: Path) -> None:
+    tree = parse(METHOD, "java", "raw")
+    names = new_names(tree)
+    assert {"count", "rest", "value", "Main", "add", "rest0", "loop", "text", "one", "Integer"} <= set(names)
+    assert "size" not in names  # the object inside has a field of that name
+    both = "public class Both { public static void main(String[] a) { p0.Main.main(a); p1.Main.main(a); } }"
+    (tmp_path / "Both.java").write_text(both)
+    for number, (text, name) in enumerate([(METHOD, "count"), (rename(tree, names).text, names["count"])]):
+        (tmp_path / f"p{number}").mkdir()
+        (tmp_path / f"p{number}" / "Main.java").write_text(CLASS % (number, text, name))
+    subprocess.run(["javac", "Both.java"], cwd=tmp_path, check=True)
+    printed = subprocess.run(["java", "Both"], cwd=tmp_path, capture_output=True, check=True).stdout.split()
+    assert len(printed) == 2
+    assert printed[0] == printed[1]
