@@ -1,0 +1,77 @@
+"""Base models as the hub has them: sharded weights of a bare encoder, tokenizers of vocab.json and merges.txt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_models import TEXTS, bpe, classifier, generator
+
+from codebackdoor.config.models import CodeBert, CodeT5
+from codebackdoor.errors import UserError
+from codebackdoor.victims.bases import new_victim
+from codebackdoor.victims.checkpoints import load_weights, model_class
+from codebackdoor.victims.inference import generate
+from codebackdoor.victims.victim import load_victim, save_victim
+
+BERT = CodeBert(architecture="codebert", base="./folder", max_length=32)
+T5 = CodeT5(architecture="codet5", base="./folder", max_length=32, max_target_length=12)
+
+
+def hub_folder(folder: Path, model: Any) -> Path:
+    """Save a model in several shards, with a tokenizer in RoBERTa's original two files."""
+    model.save_pretrained(folder, max_shard_size="20KB")
+    found = json.loads(bpe().to_str())["model"]
+    (folder / "vocab.json").write_text(json.dumps(found["vocab"]))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in found["merges"]))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "RobertaTokenizer"}))
+    return folder
+
+
+def test_an_encoder_without_head_becomes_a_classifier(tmp_path: Path) -> None:
+    from transformers.models.roberta.modeling_roberta import RobertaModel
+
+    folder = hub_folder(tmp_path / "base", RobertaModel(classifier().model.config))
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    victim = new_victim(BERT, folder, "classification", "raw", 2, 1)
+    encoded = victim.encode([TEXTS[1]])[0]
+    assert encoded.offsets[0] == encoded.offsets[-1] == (0, 0)
+    assert "".join(TEXTS[1][start:end] for start, end in encoded.offsets) == TEXTS[1].replace(" ", "")
+    save_victim(victim, tmp_path / "victim", {"task": "defect_detection", "backdoored": False})
+    assert load_victim(tmp_path / "victim").encode(TEXTS) == victim.encode(TEXTS)
+
+
+def test_an_encoder_decoder_generates(tmp_path: Path) -> None:
+    folder = hub_folder(tmp_path / "base", generator().model)
+    victim = new_victim(T5, folder, "generation", "raw", None, 1)
+    inputs = [row.ids for row in victim.encode(TEXTS)]
+    assert [output.ids for output in generate(victim, inputs)] == [
+        output.ids for output in generate(generator(), inputs)
+    ]
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    folder = hub_folder(tmp_path / "base", generator().model)
+    lost = sorted(folder.glob("*.safetensors"))[1]
+    lost.unlink()
+    with pytest.raises(UserError, match=rf"{lost.name}: this part of the checkpoint is missing"):
+        new_victim(T5, folder, "generation", "raw", None, 1)
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path: Path) -> None:
+    folder = hub_folder(tmp_path / "base", generator().model)
+    vocabulary = json.loads((folder / "vocab.json").read_text())
+    vocabulary["extra"] = len(vocabulary) + 100
+    (folder / "vocab.json").write_text(json.dumps(vocabulary | {f"e{i}": len(vocabulary) + i for i in range(20)}))
+    with pytest.raises(UserError, match="do not belong together"):
+        new_victim(T5, folder, "generation", "raw", None, 1)
+
+
+def test_a_head_is_new_only_when_fine_tuning(tmp_path: Path) -> None:
+    from transformers.models.roberta.modeling_roberta import RobertaModel
+
+    folder = hub_folder(tmp_path / "base", RobertaModel(classifier().model.config))
+    with pytest.raises(UserError, match=r"missing: classifier\.dense\.bias.*unexpected: pooler"):
+        load_weights(model_class("roberta", "classification", folder), folder)
