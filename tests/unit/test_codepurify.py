@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from purification_models import LENGTH, bpe, example, infiller, planted, view
 from safetensors.torch import load_file, save_file
+from syntax_support import bugs2fix, devign
 from tiny_models import generator
 
 from codebackdoor import syntax
@@ -280,3 +282,25 @@ def test_helpers_load_strictly_and_from_safetensors_only(tmp_path: Path) -> None
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(UserError, match="safetensors"):
         load_helper(given, "infiller", MASKED)
+
+
+@pytest.mark.mirror
+@pytest.mark.parametrize(("texts", "language"), [(devign, "c"), (bugs2fix, "java")])
+def test_real_code_keeps_parsing_when_an_identifier_is_filled(
+    texts: Callable[[], Iterator[str]], language: Language
+) -> None:
+    infill = Infiller(*infiller())
+    seen = 0
+    for text in itertools.islice(texts(), 12):
+        parsed = tree(text, language, "raw")
+        found = elements(parsed, True, True)
+        for element in found:
+            assert all(one[1] <= other[0] for one, other in itertools.pairwise(element.places))
+        pieces = infill.pieces([text])
+        for element in [*found[:2], *found[-1:]]:
+            new = infill.fill([parsed], pieces, [element])[0]
+            edit = syntax.replace(text, [(*place, word) for place, word in zip(element.places, new, strict=True)])
+            if element.kind == "identifier" and not parsed.has_error:
+                assert not tree(edit.text, language, "raw").has_error
+                seen += 1
+    assert seen > 10
