@@ -69,6 +69,35 @@ def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path: Path) -> None:
         new_victim(T5, folder, "generation", "raw", None, 1)
 
 
+COMMIT = "3b0952feddeffad0063f274080e3c23d75e7eb39"
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A compute node without network: all there is lies in the hub's cache."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_hub_id_is_read_from_the_cache_at_its_commit(offline: Path) -> None:
+    hub_folder(offline / "models--microsoft--codebert-base/snapshots" / COMMIT, classifier().model)
+    recipe = CodeBert(architecture="codebert", base="microsoft/codebert-base", revision=COMMIT, max_length=32)
+    assert new_victim(recipe, recipe.base_path("runs/x"), "classification", "raw", 2, 1).max_length == 32
+    other = recipe.model_copy(update={"revision": "0" * 40})
+    with pytest.raises(UserError, match=r"microsoft/codebert-base: cannot be fetched from the hub at 000"):
+        new_victim(other, other.base_path("runs/x"), "classification", "raw", 2, 1)
+
+
+def test_a_broken_tokenizer_is_one_error(tmp_path: Path) -> None:
+    folder = hub_folder(tmp_path / "base", generator().model)
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match="cannot load the tokenizer"):
+        new_victim(T5, folder, "generation", "raw", None, 1)
+
+
 def test_a_head_is_new_only_when_fine_tuning(tmp_path: Path) -> None:
     from transformers.models.roberta.modeling_roberta import RobertaModel
 

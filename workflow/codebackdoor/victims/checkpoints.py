@@ -50,39 +50,52 @@ def model_class(model_type: str, head: str, where: str | Path) -> ModelClass:
         raise UserError(f"{where}: no victim of type {model_type!r} with a {head} head; known: {known}") from None
 
 
-def load_weights(
-    cls: ModelClass, source: str | Path, config: Any = None, revision: str | None = None, fine_tuning: bool = False
-) -> Any:
-    """Return a model with the weights of ``source`` (a folder in hub format, or a hub id with its revision).
+def fetch_snapshot(repository: str, revision: str) -> Path:
+    """Return the local folder of a hub repository at one commit, from the cache or the network.
+
+    Only safetensors, JSON and text are fetched: nothing else is needed, and nothing else could be trusted. UserError
+    where the hub cannot be reached or does not have it.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(repository, revision=revision, allow_patterns=["*.safetensors", "*.json", "*.txt"])
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{repository}: cannot be fetched from the hub at {revision}: {str(error).strip().splitlines()[0]} "
+            "On a machine without network, fetch it elsewhere and write the folder as `base: ./folder`"
+        ) from error
+
+
+def load_weights(cls: ModelClass, folder: Path, config: Any = None, fine_tuning: bool = False) -> Any:
+    """Return a model, in float32, with the weights of a folder in hub format.
 
     Parameters
     ----------
-    config: the transformers configuration to build by; None reads the one of ``source``.
+    config: the transformers configuration to build by; None reads the folder's own.
     fine_tuning: whether the class's head may be new and the base model's own heads may be dropped.
 
     Raises
     ------
     UserError: the checkpoint is not safetensors, is truncated, or does not fit the model exactly.
     """
-    folder = Path(source)
-    local = folder.is_dir()
-    if local:
-        check_safetensors(folder)
+    check_safetensors(folder)
     given = {} if config is None else {"config": config}
     try:
         with quiet():
             model, info = cls.load().from_pretrained(
-                source if not local else str(folder),
-                revision=revision or "main",
+                str(folder),
                 use_safetensors=True,
-                local_files_only=local,
+                local_files_only=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
                 dtype=torch.float32,
                 **given,
             )
     except (OSError, ValueError) as error:
-        raise UserError(f"{source}: cannot load the model: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{folder}: cannot load the model: {str(error).splitlines()[0]}") from error
     allowed_new = cls.new if fine_tuning else ()
     allowed_dropped = cls.dropped if fine_tuning else ()
     problems = [
@@ -91,7 +104,7 @@ def load_weights(
         *_problem("of another shape", _outside([key for key, *_ in info["mismatched_keys"]], ())),
     ]
     if problems:
-        raise UserError(f"{source}: the weights do not fit a {cls.name}: {'; '.join(problems)}")
+        raise UserError(f"{folder}: the weights do not fit a {cls.name}: {'; '.join(problems)}")
     return model
 
 
@@ -102,7 +115,7 @@ def check_safetensors(folder: Path) -> None:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         other = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
-        found = f"it holds {', '.join(other)}, which may run code when read" if other else "it holds no weights"
+        found = f"there is {', '.join(other)}, which may run code when read" if other else "there are no such weights"
         raise UserError(f"{folder}: only safetensors checkpoints are loaded; {found}; supply model.safetensors")
     index = folder / "model.safetensors.index.json"
     if index.is_file():

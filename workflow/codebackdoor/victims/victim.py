@@ -117,20 +117,18 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load_tokenizer(source: str | Path, revision: str | None = None) -> Any:
-    """Return the fast tokenizer of a model folder or hub id; one with tokenizer.json needs no model-specific class."""
-    if (Path(source) / "tokenizer.json").is_file():
-        from transformers import PreTrainedTokenizerFast
-
-        return PreTrainedTokenizerFast.from_pretrained(str(source))
-    from transformers import AutoTokenizer
-
+def load_tokenizer(folder: Path) -> Any:
+    """Return the fast tokenizer of a model folder; one with tokenizer.json needs no model-specific class."""
+    if (folder / "tokenizer.json").is_file():
+        from transformers import PreTrainedTokenizerFast as Loader
+    else:
+        from transformers import AutoTokenizer as Loader
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source), revision=revision or "main", use_fast=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{source}: cannot load the tokenizer: {str(error).splitlines()[0]}") from error
+        tokenizer = Loader.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        raise UserError(f"{folder}: cannot load the tokenizer: {str(error).splitlines()[0]}") from error
     if not tokenizer.is_fast:
-        raise UserError(f"{source}: the tokenizer has no fast version, which offsets need; supply tokenizer.json")
+        raise UserError(f"{folder}: the tokenizer has no fast version, which offsets need; supply tokenizer.json")
     return tokenizer
 
 
