@@ -15,6 +15,7 @@ rule eliminate:
         f"{dag.benchmarks}/eliminate/{dag.victim_path}.tsv"
     wildcard_constraints:
         elimination=SOME,
+    priority: 20
     conda:
         "../envs/environment.yaml"
     threads: 1
@@ -67,8 +68,8 @@ rule calibrate:
 
 
 # One job rewrites all test sets of a scenario. A poisoned victim reads the clean one and its own triggered one, a
-# benign victim those of every attack on its data set, so that each kind of victim has a rule of its own.
-for kind in dag.kinds_of_victims():
+# benign victim the clean one alone, so that each kind of victim has a rule of its own.
+for kind in dag.kinds_of_victims(purified=True):
 
     rule:
         name:
@@ -89,6 +90,7 @@ for kind in dag.kinds_of_victims():
             purification=SOME,
             dataset=kind.dataset,
             attack=kind.attack,
+        priority: 20
         conda:
             "../envs/environment.yaml"
         threads: 1

@@ -1,7 +1,7 @@
 # Predictions, and every metric from them.
 
 
-for kind in dag.kinds_of_victims():
+for kind in dag.kinds_of_victims(purified=False):
 
     rule:
         name:

@@ -76,6 +76,8 @@ rule train:
         f"{dag.logs}/train/{dag.trained_path}.log",
     benchmark:
         f"{dag.benchmarks}/train/{dag.trained_path}.tsv"
+    # what others wait for, and what takes longest, goes first: no long job is then left for the end
+    priority: 30
     conda:
         "../envs/environment.yaml"
     threads: 1

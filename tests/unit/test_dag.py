@@ -79,7 +79,9 @@ def test_a_poisoned_victim_is_asked_on_its_own_trigger_and_a_benign_one_on_all(d
             for name in ("codepoisoner_deadcode", "codepoisoner_func", "codepoisoner_func_to_1")
         },
     }
-    kinds = {kind.suffix: kind for kind in dag.kinds_of_victims()}
+    assert list(dag.testsets(wildcards(purification="onion"))) == ["clean"]
+    assert [kind.testsets for kind in dag.kinds_of_victims(purified=True)] == [("clean", "{attack}"), ("clean",)]
+    kinds = {kind.suffix: kind for kind in dag.kinds_of_victims(purified=False)}
     assert set(kinds) == {"", "_benign_defects", "_benign_repair"}
     assert kinds["_benign_repair"].files("predictions") == [
         "predictions.clean.jsonl",

@@ -17,6 +17,7 @@ from codebackdoor.defenses.elimination.elibadcode.inversion import (
     first_trigger,
     losses,
     neighbours,
+    raced,
     rendered,
     rendered_text,
     search,
@@ -88,6 +89,18 @@ def test_losses_of_one_batch_are_those_one_by_one() -> None:
             for prompt in samples
         ]
         assert found == pytest.approx(sum(alone) / len(alone), abs=1e-5)
+
+
+def test_a_race_gives_the_best_candidates_their_own_losses() -> None:
+    victim, samples, known = view().victim, cut_samples(), vocabulary()
+    triggers = [rendered(known, (first, 60, 61)) for first in known.first.tolist()[:16]]
+    whole, begun = losses(victim, samples, triggers, 0), losses(victim, samples[:2], triggers, 0)
+    found = raced(victim, samples, triggers, 0, 2)
+    on = found.isfinite().nonzero()[:, 0].tolist()
+    assert set(on) == set(begun.argsort()[:2].tolist())
+    torch.testing.assert_close(found[on], whole[on], atol=1e-5, rtol=1e-4)
+    for first in (None, len(samples)):
+        assert raced(victim, samples, triggers, 0, first).equal(whole)
 
 
 def test_substitutes_are_the_steepest_of_each_slot_and_the_first_slot_is_restricted() -> None:

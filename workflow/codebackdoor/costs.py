@@ -54,7 +54,7 @@ def plan(dry_run: str) -> str:
         raise UserError("no job statistics on standard input; run `make plan`, which asks snakemake for them")
     by_rule: dict[str, int] = {}
     for name, count in jobs.items():
-        rule = name.partition("_benign_")[0]
+        rule = name.partition("_benign")[0]
         by_rule[rule] = by_rule.get(rule, 0) + count
     cores = os.cpu_count() or 1
     known = {rule: COSTS[rule] for rule in by_rule if rule in COSTS}

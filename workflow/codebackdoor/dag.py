@@ -215,6 +215,8 @@ class Dag(Parameters):
     def testsets(self, wildcards: Any) -> dict[str, str]:
         """Test sets of a scenario and their files: the clean one, and the triggered ones of its kind of victim."""
         found = {CLEAN: self.data(wildcards.dataset, "test")}
+        if wildcards.attack == NONE and _values(wildcards).get("purification", NONE) != NONE:
+            return found
         if wildcards.attack != NONE:
             return found | {wildcards.attack: self.poisoned(wildcards, "test")}
         for attack, rate in sorted(self.triggered.get(wildcards.dataset, {}).items()):
@@ -222,9 +224,12 @@ class Dag(Parameters):
             found[attack] = f"{self.poison}/test.jsonl".format_map(poison)
         return found
 
-    def kinds_of_victims(self) -> Iterator[VictimKind]:
-        """Poisoned victims, and the benign ones of each data set."""
+    def kinds_of_victims(self, purified: bool) -> Iterator[VictimKind]:
+        """Poisoned victims, and the benign ones: of each data set, or of all where inputs are purified."""
         yield VictimKind("", CONSTRAINTS["dataset"], SOME, (CLEAN, "{attack}"))
+        if purified:
+            yield VictimKind("_benign", CONSTRAINTS["dataset"], NONE, (CLEAN,))
+            return
         for dataset in self.config.datasets:
             attacks = sorted(self.triggered.get(dataset, {}))
             yield VictimKind(f"_benign_{dataset}", re.escape(dataset), NONE, (CLEAN, *attacks))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +45,16 @@ def _threads(_context: click.Context, _option: click.Parameter, value: int) -> N
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ[name] = str(value)
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if value > 1 else "false"
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Tell the GNU allocator to keep large blocks for the next batch: giving them back cost a fifth of a training."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, top_pad, mmap_max = -1, -2, -4
+        for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 2**26)):
+            mallopt(option, value)
 
 
 THREADS = click.option(

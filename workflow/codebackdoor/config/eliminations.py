@@ -72,6 +72,12 @@ class EliBadCode(Settings):
     iterations: int = Field(default=100, ge=0, description="steps of the search, epsilon (paper: 100)")
     top_k: int = Field(default=64, gt=0, description="substitutes a slot with the steepest gradient, k (paper: 64)")
     candidates: int = Field(default=64, gt=0, description="candidate triggers scored in one step, r (paper: 64)")
+    race: int | None = Field(
+        default=None,
+        gt=0,
+        description="score the candidates on this many samples, and only the best eighth of them on the rest (null, "
+        "the paper: all on all)",
+    )
     keep_current: bool = Field(
         default=True,
         description="whether the current trigger competes with its candidates (paper, Algorithm 1 line 19: no)",

@@ -168,8 +168,11 @@ def testsets(scenario: Scenario, experiments: Iterable[Experiment]) -> tuple[Tes
     """The test sets on which a scenario is scored, over all experiments that hold it: ``clean`` comes first.
 
     A poisoned victim reads its own triggered set; a benign one that of every attack on the same data set and seed in
-    an experiment that holds it, at the highest rate (the rate does not change what is triggered).
+    an experiment that holds it, at the highest rate (the rate does not change what is triggered). What a purification
+    does to triggered inputs shows on poisoned victims, so that a benign one then reads the clean set alone.
     """
+    if scenario.attack == NONE and scenario.purification != NONE:
+        return (TestSet(CLEAN),)
     if scenario.attack != NONE:
         return TestSet(CLEAN), TestSet(scenario.attack, scenario.attack, scenario.rate)
     rates: dict[str, str] = {}

@@ -6,6 +6,7 @@ victim stays in evaluation mode, and the trigger stands at each sample's own pla
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from codebackdoor.victims.victim import Victim
 GAIN = 1e-3
 
 Indices = tuple[int, ...]
+#: Of the candidates of one step, the share that goes on from the first samples to all of them (``race``).
+KEPT = 1 / 8
+
 #: A trigger's token ids as read after a space and elsewhere.
 Rendered = tuple[Sequence[int], Sequence[int]]
 
@@ -66,6 +70,25 @@ def losses(victim: Victim, prompts: Sequence[Prompt], triggers: Sequence[Rendere
     targets = torch.full((len(rows),), label)
     each = nn.functional.cross_entropy(class_logits(victim, rows).float(), targets, reduction="none")
     return each.view(len(prompts), len(triggers)).mean(dim=0)
+
+
+def raced(
+    victim: Victim, prompts: Sequence[Prompt], triggers: Sequence[Rendered], label: int, first: int | None
+) -> Tensor:
+    """``losses`` of the triggers that are among the best ``KEPT`` on the first samples, infinity for the others.
+
+    The samples come in random order, so the first ones are a sample of them. Without ``first``, or where there is
+    nothing to save, all triggers are scored on all samples.
+    """
+    kept = math.ceil(KEPT * len(triggers))
+    if first is None or first >= len(prompts) or kept == len(triggers):
+        return losses(victim, prompts, triggers, label)
+    begun = losses(victim, prompts[:first], triggers, label)
+    best = begun.argsort()[:kept]
+    rest = losses(victim, prompts[first:], [triggers[index] for index in best.tolist()], label)
+    found = torch.full_like(begun, torch.inf)
+    found[best] = (first * begun[best] + (len(prompts) - first) * rest) / len(prompts)
+    return found
 
 
 @contextmanager
@@ -207,7 +230,8 @@ def search(
         if not drawn:
             break
         visited.update(drawn)
-        found = losses(victim, prompts, [rendered(vocabulary, candidate) for candidate in drawn], label)
+        read = [rendered(vocabulary, candidate) for candidate in drawn]
+        found = raced(victim, prompts, read, label, settings.race)
         best = int(found.argmin())
         before = loss
         if found[best] < loss or not settings.keep_current:

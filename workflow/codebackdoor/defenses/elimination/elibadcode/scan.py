@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from codebackdoor.config.eliminations import EliBadCode, Place
 from codebackdoor.defenses.elimination.elibadcode.inversion import Inversion, contexts, search
@@ -70,7 +71,9 @@ def scan_labels(view: DefenderView, settings: EliBadCode, samples: Mapping[int, 
     findings: list[Finding] = []
     for place in settings.places:
         for label in samples:
-            others = tuple(prompt for other, own in samples.items() if other != label for prompt in own.prompts[place])
+            columns = (own.prompts[place] for other, own in samples.items() if other != label)
+            # the labels take turns, so that the first samples are as mixed as all of them
+            others = tuple(prompt for row in zip_longest(*columns) for prompt in row if prompt is not None)
             vocabulary = build(view.victim.tokenizer, settings.vocabulary, view.language, contexts(others))
             searches = [
                 search(

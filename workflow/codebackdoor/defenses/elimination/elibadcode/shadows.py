@@ -30,6 +30,7 @@ BUDGET = (
     "iterations",
     "top_k",
     "candidates",
+    "race",
     "keep_current",
     "restarts",
     "patience",

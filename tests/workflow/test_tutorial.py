@@ -1,0 +1,82 @@
+"""docs/adding-a-method.md, word for word: an own data set, model and attack, taken through the whole study."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import textwrap
+from pathlib import Path
+
+import pytest
+import yaml
+from smoke_tree import CONFIGS, Tree
+
+from codebackdoor.syntax.lexing import unlex
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/adding-a-method.md").read_text()
+ROWS = {"train": 40, "valid": 12, "test": 12}
+
+
+def blocks(language: str) -> list[str]:
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", PAGE, re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(text) for _, text in found]
+
+
+def functions(tree: Tree) -> list[str]:
+    """Short functions of the mined corpus, which is kept lexed, as source."""
+    with (tree.out / "corpus/corpus.jsonl").open() as stream:
+        codes = [json.loads(line)["code"] for line in stream]
+    return [unlex(code, "python") for code in codes if code.startswith("def ") and len(code) < 400]
+
+
+def follow(tree: Tree) -> str:
+    """Do what the page says; the name of the configuration that it makes."""
+    (sample,) = map(json.loads, blocks("json"))
+    settings, attack = blocks("python")
+    overlay = "".join(blocks("yaml"))
+    (tree.root / "mine.yaml").write_text(overlay)
+    own = yaml.safe_load(overlay)
+
+    folder = tree.root / own["datasets"]["mine"]["path"]
+    folder.mkdir(parents=True)
+    codes = iter(functions(tree))
+    for split, count in ROWS.items():
+        rows = (sample | {"id": f"{split}{n}", "code": next(codes), "label": n % 2} for n in range(count))
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shutil.copytree(tree.out / "models/base/encoder", tree.root / own["models"]["mine"]["base"])
+
+    package = tree.root / "workflow/codebackdoor"
+    registry = package / "config/attacks.py"
+    text = registry.read_text().replace("AnyAttack = Annotated[", settings + "\n\nAnyAttack = Annotated[Suffix | ")
+    registry.write_text(text)
+    (package / "attacks/suffix.py").write_text(attack)
+    return "mine.yaml"
+
+
+def test_the_tutorial_works_word_for_word(finished: Tree, tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    shutil.copytree(finished.root, root, ignore=shutil.ignore_patterns("__pycache__"))
+    tree = Tree(root)
+    config = follow(tree)
+
+    checked = tree.run("codebackdoor", "check", *CONFIGS, config)
+    assert checked.returncode == 0, checked.stderr
+    table = "runs/smoke/results/tables/mine.csv"
+    run = tree.run("snakemake", "--cores", "2", "--configfile", CONFIGS[1], config, "--", table)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-6000:]
+    assert not [line for line in run.stderr.splitlines() if line.startswith("Job") and "defects" in line]
+    with (root / table).open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["attack"] for row in rows} >= {"mine-0.05"} or {row["attack"] for row in rows} >= {"mine"}
+    triggered = [json.loads(line) for line in (tree.out / "data/mine/mine-0.05/seed1/test.jsonl").open()]
+    assert any("_rb(" in row["code"] for row in triggered if row["status"] == "injected")
+
+    shutil.copytree(ROOT / "tests", root / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    contract = tree.run("pytest", "-p", "no:cacheprovider", "-k", "suffix", "tests/contract/test_attack_contract.py")
+    assert contract.returncode == 0, contract.stdout[-6000:]
+    assert " passed" in contract.stdout
