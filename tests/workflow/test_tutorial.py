@@ -31,7 +31,7 @@ def functions(tree: Tree) -> list[str]:
     """Short functions of the mined corpus, which is kept lexed, as source."""
     with (tree.out / "corpus/corpus.jsonl").open() as stream:
         codes = [json.loads(line)["code"] for line in stream]
-    return [unlex(code, "python") for code in codes if code.startswith("def ") and len(code) < 400]
+    return [unlex(code, "python").source for code in codes if code.startswith("def ") and len(code) < 400]
 
 
 def follow(tree: Tree) -> str:
@@ -72,7 +72,7 @@ def test_the_tutorial_works_word_for_word(finished: Tree, tmp_path: Path) -> Non
     assert not [line for line in run.stderr.splitlines() if line.startswith("Job") and "defects" in line]
     with (root / table).open() as stream:
         rows = list(csv.DictReader(stream))
-    assert {row["attack"] for row in rows} >= {"mine-0.05"} or {row["attack"] for row in rows} >= {"mine"}
+    assert {row["attack"] for row in rows} >= {"none", "mine"}
     triggered = [json.loads(line) for line in (tree.out / "data/mine/mine-0.05/seed1/test.jsonl").open()]
     assert any("_rb(" in row["code"] for row in triggered if row["status"] == "injected")
 
