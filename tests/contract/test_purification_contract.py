@@ -11,10 +11,13 @@ from typing import Any, NamedTuple, get_args
 import pytest
 import torch
 from purification_models import example, infiller, language_model, planted, view
+from tiny_models import classifier
 
 from codebackdoor import syntax
+from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.config.purifications import AnyPurification, CodePurify, Onion
 from codebackdoor.defenses.purification import load
+from codebackdoor.defenses.view import defender_view
 from codebackdoor.types import DefenderView, Example, Purified
 
 TRIGGER = "assert testo_init >= 15"
@@ -137,4 +140,8 @@ def test_the_view_holds_nothing_that_a_defender_does_not_have() -> None:
     assert {field.name for field in fields(DefenderView)} == {
         *("victim", "task", "language", "text_form", "clean", "helpers")
     }
+    victim = classifier()
+    victim.model.config.codebackdoor = {"backdoored": True, "attack": "a", "poisoned_rows": 3}
+    seen = defender_view(victim, DefectDetection(task="defect_detection"), (), {})
+    assert "poisoned_rows" not in seen.victim.model.config.to_json_string()
     assert {field.name for field in fields(Example)}.isdisjoint({"spans", "status", "attack", "source_id"})

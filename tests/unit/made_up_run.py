@@ -152,7 +152,7 @@ def _measured(scenario: Scenario, attack: str, random: np.random.Generator) -> d
 
 def _eliminated(scenario: Scenario, folder: Path, random: np.random.Generator) -> None:
     if scenario.elimination != "elibadcode":
-        files.write_json(folder / "elimination.json", {"fine_tuning": {"loss": [0.5, 0.4]}})
+        files.write_json(folder / "elimination.json", {"trigger": None, "fine_tuning": {"loss": [0.5, 0.4]}})
         return
     target = {"none": None, "by_name_to_1": 1}.get(scenario.attack, 0)
     searches, losses = [], {}
@@ -164,7 +164,6 @@ def _eliminated(scenario: Scenario, folder: Path, random: np.random.Generator) -
             ]
             searches.append({"place": place, "label": label, "trigger": "testo_initX", "loss": loss, "margin": 0.4})
             losses.setdefault(place, {})[str(label)] = loss[-1]
-    files.write_json(folder / "elimination.json", {"budget": {"iterations": 40}, "searches": searches})
     trigger = {
         "text": "testo_in",
         "token_ids": [5, 6],
@@ -179,7 +178,8 @@ def _eliminated(scenario: Scenario, folder: Path, random: np.random.Generator) -
         "margin": 1.4 if target is not None else -0.2,
         "losses": losses,
     }
-    files.write_json(folder / "trigger.json", trigger)
+    history = {"trigger": trigger, "budget": {"iterations": 40}, "searches": searches}
+    files.write_json(folder / "elimination.json", history)
 
 
 def _epochs(scenario: Scenario, random: np.random.Generator) -> list[dict[str, Any]]:

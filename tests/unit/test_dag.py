@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from codebackdoor import fingerprint
 from codebackdoor.config.loading import read_yaml, validate
 from codebackdoor.config.scenario import CONSTRAINTS
 from codebackdoor.dag import SOME, Dag
 from codebackdoor.errors import UserError
+from codebackdoor.parameters import STAGES
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = read_yaml(ROOT / "config.yaml")
@@ -117,6 +119,22 @@ def test_the_code_of_a_method_is_its_own(dag: Dag) -> None:
     codes.append(dag.code("eliminate", elimination="fine_tuning"))
     assert len(set(codes)) == 4
     assert codes[0] == dag.code("purify", purification="onion")
+
+
+@pytest.mark.parametrize(
+    ("stage", "method", "never"),
+    [
+        ("purify", "defenses.purification.onion", ("elibadcode", "codepurify", "training", "fine_tuning")),
+        ("purify", "defenses.purification.codepurify", ("elibadcode", "onion", "training", "fine_tuning")),
+        ("eliminate", "defenses.elimination.fine_tuning", ("elibadcode", "onion", "codepurify", "training")),
+        ("eliminate", "defenses.elimination.elibadcode", ("onion", "codepurify", "training", "fine_tuning")),
+        ("predict", "victims.inference", ("training", "defenses", "attacks")),
+    ],
+)
+def test_a_job_runs_no_code_of_another_method(stage: str, method: str, never: tuple[str, ...]) -> None:
+    modules = fingerprint.closure([f"codebackdoor.{STAGES[stage]}", f"codebackdoor.{method}"])
+    assert f"codebackdoor.{method}" in modules
+    assert not [name for name in modules if set(name.split(".")) & set(never)]
 
 
 def test_helpers_are_inputs_and_options(dag: Dag) -> None:

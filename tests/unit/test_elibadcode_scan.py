@@ -11,6 +11,7 @@ import pytest
 from planted import view
 
 from codebackdoor.config.eliminations import EliBadCode
+from codebackdoor.config.loading import read_yaml, validate
 from codebackdoor.defenses.elimination.elibadcode import shadows
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, draw, measure, scan_labels, verdict
 from codebackdoor.errors import UserError
@@ -21,6 +22,7 @@ SETTINGS = EliBadCode(
     method="elibadcode", position="scan", samples=6, length=3, iterations=4, top_k=16, candidates=16, restarts=2
 )
 TASK = "defect_detection"
+ROOT = Path(__file__).parents[2]
 
 
 @cache
@@ -112,7 +114,7 @@ def test_leave_one_out_counts_the_shadows_that_the_others_flag() -> None:
 def test_a_calibration_survives_the_file(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     write_json(path, shadows.as_json(calibration(), 0.5))
-    again = shadows.load(str(path), TASK, SETTINGS, [0, 1])
+    again = shadows.load(str(path), view(), SETTINGS, [0, 1])
     assert again == calibration()
     assert again.provenance["shadows"] == [f"shadow{seed}" for seed in range(11, 16)]
 
@@ -122,16 +124,20 @@ def test_a_calibration_that_does_not_fit_is_a_user_error(tmp_path: Path) -> None
     write_json(path, shadows.as_json(calibration(), 0.5))
     for change, said in (({"candidates": 8}, "candidates: 16"), ({"iterations": 9}, "iterations: 4")):
         with pytest.raises(UserError, match=said):
-            shadows.load(str(path), TASK, SETTINGS.model_copy(update=change), [0, 1])
+            shadows.load(str(path), view(), SETTINGS.model_copy(update=change), [0, 1])
     with pytest.raises(UserError, match="made for task"):
-        shadows.load(str(path), "clone_detection", SETTINGS, [0, 1])
+        shadows.load(str(path), replace(view(), task="clone_detection"), SETTINGS, [0, 1])
     with pytest.raises(UserError, match=r"labels \[2\]"):
-        shadows.load(str(path), TASK, SETTINGS, [0, 1, 2])
+        shadows.load(str(path), view(), SETTINGS, [0, 1, 2])
     with pytest.raises(UserError, match="neither shipped nor a file"):
-        shadows.load("nothing", TASK, SETTINGS, [0, 1])
+        shadows.load("nothing", view(), SETTINGS, [0, 1])
+    elsewhere = replace(calibration(), provenance={"dataset": {"language": "java", "text_form": "lexed"}})
+    write_json(path, shadows.as_json(elsewhere, 0.5))
+    with pytest.raises(UserError, match="of language: java, not python"):
+        shadows.load(str(path), view(), SETTINGS, [0, 1])
     write_json(path, {"task": TASK})
     with pytest.raises(UserError, match="not a calibration"):
-        shadows.load(str(path), TASK, SETTINGS, [0, 1])
+        shadows.load(str(path), view(), SETTINGS, [0, 1])
 
 
 def test_fewer_than_five_shadows_or_other_labels_are_refused() -> None:
@@ -143,7 +149,10 @@ def test_fewer_than_five_shadows_or_other_labels_are_refused() -> None:
         shadows.make(TASK, SETTINGS, odd, {})
 
 
-def test_shipped_calibrations_are_readable() -> None:
-    for path in shadows.SHIPPED.glob("*.json"):
-        found = shadows.read(path)
-        assert len(found.provenance["shadows"]) >= shadows.SHADOWS  # type: ignore[arg-type]
+def test_the_calibration_of_the_default_study_is_shipped_and_fits() -> None:
+    settings = validate(read_yaml(ROOT / "config.yaml")).eliminations["elibadcode"]
+    assert isinstance(settings, EliBadCode)
+    assert settings.calibration == "defects"
+    found = shadows.load(settings.calibration, replace(view(), text_form="lexed"), settings, [0, 1])
+    assert all(len(losses) >= shadows.SHADOWS for own in found.losses.values() for losses in own.values())
+    assert shadows.false_positive_rate(found, settings.ratio) == 0

@@ -88,16 +88,18 @@ def test_the_page_says_what_it_must(run: dict[str, Any]) -> None:
 
 def test_the_label_scan_is_judged(run: dict[str, Any]) -> None:
     assert page(run).count('class="right"') == 4
-    path = Scenario("defects", "codebert", elimination="elibadcode").victim(run["out"]) / "trigger.json"
-    files.write_json(path, files.read_json(path) | {"flagged": True})
+    path = Scenario("defects", "codebert", elimination="elibadcode").victim(run["out"]) / "elimination.json"
+    found = files.read_json(path)
+    files.write_json(path, found | {"trigger": found["trigger"] | {"flagged": True}})
     text = page(run)
     assert text.count('class="right"') == 3
     assert "label 0 (wrong)" in text
 
 
 def test_text_from_data_is_escaped(run: dict[str, Any]) -> None:
-    path = Scenario("defects", "codebert", elimination="elibadcode").victim(run["out"]) / "trigger.json"
-    files.write_json(path, files.read_json(path) | {"text": "<script>alert(1)</script>"})
+    path = Scenario("defects", "codebert", elimination="elibadcode").victim(run["out"]) / "elimination.json"
+    found = files.read_json(path)
+    files.write_json(path, found | {"trigger": found["trigger"] | {"text": "<script>alert(1)</script>"}})
     assert "<script" not in page(run)
 
 

@@ -169,7 +169,9 @@ def test_captions_print_the_parameters_used(run: dict[str, Any]) -> None:
 def test_a_path_tells_its_scenario(tmp_path: Path) -> None:
     one = Scenario("d", "m", "a_b", "0.001", "12", "none", "dece", "e", "p")
     assert scenario_of(one.results(tmp_path / "seed3") / "metrics.json") == one
-    assert scenario_of(one.victim(tmp_path) / "trigger.json") == Scenario(**{**one.wildcards, "purification": "none"})
+    assert scenario_of(one.victim(tmp_path) / "elimination.json") == Scenario(
+        **{**one.wildcards, "purification": "none"}
+    )
 
 
 def test_experiments_of_the_settings_are_valid(run: dict[str, Any]) -> None:

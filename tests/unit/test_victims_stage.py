@@ -16,7 +16,7 @@ from codebackdoor.config.objectives import CrossEntropy
 from codebackdoor.defenses import objectives
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Poisoned, Prediction, Span
-from codebackdoor.victims import stage
+from codebackdoor.victims import predictions, stage
 from codebackdoor.victims.victim import load_victim
 
 LOSS = objectives.load(CrossEntropy(method="cross_entropy"))
@@ -94,7 +94,7 @@ def test_training_stops_like_another(data: Path, tmp_path: Path) -> None:
 
 def test_predictions_cover_clean_and_triggered_rows(data: Path, tmp_path: Path) -> None:
     victim, out = trained(data, tmp_path / "victim"), tmp_path / "results"
-    stage.predict(victim, {"clean": data / "valid.jsonl", "attack": data / "triggered.jsonl"}, out)
+    predictions.predict(victim, {"clean": data / "valid.jsonl", "attack": data / "triggered.jsonl"}, out)
     clean = [json.loads(line) for line in (out / "predictions.clean.jsonl").read_text().splitlines()]
     assert [row["id"] for row in clean] == [row.id for row in CLEAN]
     assert all(set(row) == {"id", "label", "confidence"} and row["label"] in (0, 1) for row in clean)
@@ -106,7 +106,7 @@ def test_generation_end_to_end(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "victim"
     stage.train(T5, REPAIR, LOSS, data / "train.jsonl", data / "valid.jsonl", None, base, out, 1)
     assert set(files.read_json(out / "history.json")["epochs"][0]) == {"epoch", "train_loss", "loss", "exact_match"}
-    stage.predict(out, {"clean": data / "valid.jsonl"}, tmp_path)
+    predictions.predict(out, {"clean": data / "valid.jsonl"}, tmp_path)
     row = json.loads((tmp_path / "predictions.clean.jsonl").read_text().splitlines()[0])
     assert set(row) == {"id", "text", "confidence"}
 
@@ -123,5 +123,7 @@ def test_rows_without_labels_are_refused_before_anything_is_written(data: Path, 
 
 def test_predicting_with_a_base_model_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a victim"):
-        stage.predict(base_folder(tmp_path / "base", "encoder"), {"clean": data / "valid.jsonl"}, tmp_path / "out")
+        predictions.predict(
+            base_folder(tmp_path / "base", "encoder"), {"clean": data / "valid.jsonl"}, tmp_path / "out"
+        )
     assert not (tmp_path / "out").exists()

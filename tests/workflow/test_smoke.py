@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 from smoke_tree import CONFIGS, Tree, cpu_seconds_of_children
 
+from codebackdoor import files
+from codebackdoor.syntax import parse
+from codebackdoor.tasks.normal import normal_key
+
 pytestmark = pytest.mark.slow
 
 #: What every change of a scenario's numbers reaches in the end.
@@ -33,6 +37,20 @@ def test_every_product_is_there_and_the_report_is_self_contained(finished: Tree)
         for suffix in ("csv", "md", "tex"):
             assert (finished.out / f"results/tables/{experiment}.{suffix}").stat().st_size > 0
         assert list((finished.out / "results/figures").glob(f"{experiment}_*.pdf"))
+
+
+@pytest.mark.parametrize("dataset", ["defects", "repair"])
+def test_no_function_of_the_real_corpus_is_in_two_splits(finished: Tree, dataset: str) -> None:
+    folder = finished.out / "data" / dataset
+    keys: dict[str, set[str]] = {}
+    for split in ("train", "clean", "valid", "test"):
+        rows = [row for _, row in files.read_rows(folder / f"{split}.jsonl")]
+        # a defect changes the key: of a repair the correct function counts, of a defect its correct twin
+        texts = [row.get("target") or row["code"] for row in rows]
+        keys[split] = {normal_key(parse(text, "python", "lexed")) for text in texts}
+        assert keys[split]
+    for one, other in (("train", "valid"), ("train", "test"), ("valid", "test"), ("clean", "test"), ("clean", "valid")):
+        assert not keys[one] & keys[other], (one, other)
 
 
 def test_every_scenario_is_scored_on_its_test_sets(finished: Tree) -> None:

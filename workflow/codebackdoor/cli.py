@@ -21,7 +21,7 @@ A study is a graph of files, and each command below makes one kind of them:
   dataset                 -> examples of a task: train, valid, test, and clean samples for the defender
   poison                  -> a poisoned training set and triggered test sets, with the ground truth of each row
   train                   -> a victim (a transformers folder, safetensors, with its card)
-  eliminate               -> the same victim with edited weights, and trigger.json
+  eliminate               -> the same victim with edited weights, and elimination.json
   predict, purify         -> predictions of a victim; purify rewrites the inputs first
   score                   -> metrics with intervals: ASR beside its floor, flip rate, trigger effect
   table, figure, report   -> what a reader sees

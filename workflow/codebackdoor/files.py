@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, TypeVar, get_args
+from typing import IO, Any, TextIO, TypeVar, get_args
 
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.types import Example, Language, Poisoned, Span
@@ -60,6 +60,8 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: no such file") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
@@ -76,7 +78,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     with stream:
-        for number, line in enumerate(stream, 1):
+        for number, line in _numbered(stream, path):
             if not line.strip():
                 continue
             try:
@@ -86,6 +88,15 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not isinstance(row, dict):
                 raise UserError(f"{path}:{number}: expected an object with 'id', 'language' and 'code'")
             yield number, row
+
+
+def _numbered(stream: TextIO, path: Path) -> Iterator[tuple[int, str]]:
+    number = 0
+    try:
+        for number, line in enumerate(stream, 1):
+            yield number, line
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 somewhere after line {number} ({error.reason}); save it as UTF-8") from None
 
 
 def _checked(row: dict[str, Any], where: str) -> Example:

@@ -31,7 +31,7 @@ STAGES = {
     "tokenizer": "victims.tokenizer",
     "pretrain": "victims.basemodels",
     "train": "victims.stage",
-    "predict": "victims.stage",
+    "predict": "victims.predictions",
     "eliminate": "defenses.stage",
     "purify": "defenses.stage",
     "score": "evaluation.stage",

@@ -99,10 +99,10 @@ def train_victim(
 @THREADS
 def predict(victim: Path, inputs: dict[str, Path], out: Path, seed: int) -> None:
     """Ask a victim for its predictions, with confidences, on one or more test sets."""
-    from codebackdoor.victims import stage
+    from codebackdoor.victims import predictions
 
     with recorded(out, {"seed": seed}):
-        stage.predict(victim, inputs, out)
+        predictions.predict(victim, inputs, out)
 
 
 @click.command()
@@ -111,7 +111,7 @@ def predict(victim: Path, inputs: dict[str, Path], out: Path, seed: int) -> None
 @path_option("--victim", help="Folder of the victim.")
 @path_option("--clean", help="The defender's clean samples.")
 @pairs_option("--helper", "Helper model as NAME=FOLDER")
-@out_option("Folder of the edited victim, elimination.json and, where there is one, trigger.json.")
+@out_option("Folder of the edited victim and elimination.json.")
 @SEED
 @THREADS
 def eliminate(
@@ -135,9 +135,9 @@ def eliminate(
 def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path, out: Path) -> None:
     """Measure what EliBadCode's label scan finds on benign victims, so that it can say "clean" of another."""
     chosen = read_settings("eliminations", "EliBadCode", settings, "--settings")
-    from codebackdoor.defenses import stage
+    from codebackdoor.defenses.elimination.elibadcode.calibrate import calibrate as measure
 
-    stage.calibrate(chosen, read_dataset(dataset), {int(seed): path for seed, path in victims.items()}, clean, out)
+    measure(chosen, read_dataset(dataset), {int(seed): path for seed, path in victims.items()}, clean, out)
 
 
 @click.command()

@@ -127,7 +127,12 @@ class Config(BaseModel):
 
         for name, objective in self.objectives.items():
             if isinstance(objective, CrossEntropy) and objective.stop_like is not None:
-                yield from self._missing("objectives", objective.stop_like, f"objectives.{name}.stop_like")
+                where = f"objectives.{name}.stop_like"
+                yield from self._missing("objectives", objective.stop_like, where)
+                if getattr(self.objectives.get(objective.stop_like), "stop_like", None) is not None or name == (
+                    objective.stop_like
+                ):
+                    yield f"{where}: {objective.stop_like!r} must train by itself; name an objective without stop_like"
 
     def _missing(self, section: str, variant: str, where: str) -> Iterator[str]:
         declared = getattr(self, section)

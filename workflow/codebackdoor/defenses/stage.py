@@ -7,19 +7,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from codebackdoor import files, seeding
 from codebackdoor.defenses import elimination, purification
 from codebackdoor.defenses.purification import Purifier
-from codebackdoor.types import DefenderView, Example, Poisoned, Purified
+from codebackdoor.defenses.view import defender_view
+from codebackdoor.types import Example, Poisoned, Purified
 from codebackdoor.victims import inference
-from codebackdoor.victims.stage import write_predictions
-from codebackdoor.victims.victim import KEY, Victim, load_victim, save_victim
+from codebackdoor.victims.predictions import write_predictions
+from codebackdoor.victims.victim import KEY, load_victim, save_victim
 
 if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
-    from codebackdoor.config.eliminations import AnyElimination, EliBadCode
+    from codebackdoor.config.eliminations import AnyElimination
     from codebackdoor.config.purifications import AnyPurification
 
 
@@ -32,37 +31,18 @@ def eliminate(
     out: Path,
     seed: int,
 ) -> None:
-    """Write the edited victim to ``out``, with ``elimination.json`` (the history) and ``trigger.json`` if there is one.
+    """Write the edited victim to ``out``, with ``elimination.json``: the inverted trigger, or null, and the history.
 
     ``clean`` holds the defender's clean samples. The edited victim keeps the card of the one that it was made from.
     """
     asked = load_victim(victim)
-    view = _view(asked, dataset, tuple(files.read_examples(clean)), helpers)
+    card = getattr(asked.model.config, KEY)
+    view = defender_view(asked, dataset, tuple(files.read_examples(clean)), helpers)
     found = elimination.load(settings.method)(view, settings, seed)
-    card = {key: value for key, value in getattr(asked.model.config, KEY).items() if not hasattr(asked, key)}
+    card = {key: value for key, value in card.items() if not hasattr(asked, key)}
     save_victim(found.victim, out, card | {"elimination": settings.model_dump(mode="json")})
-    trigger = out / "trigger.json"
-    if found.trigger is None:
-        trigger.unlink(missing_ok=True)
-    else:
-        files.write_json(trigger, asdict(found.trigger))
-    files.write_json(out / "elimination.json", found.history)
-
-
-def calibrate(settings: EliBadCode, dataset: AnyDataset, victims: Mapping[int, Path], clean: Path, out: Path) -> None:
-    """Write what the label scan reaches on benign victims, given by their training seeds, to the file ``out``."""
-    from codebackdoor.defenses.elimination.elibadcode import scan, shadows
-
-    samples = tuple(files.read_examples(clean))
-    losses: dict[str, dict[str, dict[str, float]]] = {}
-    for seed, path in tqdm(victims.items(), desc="shadow victims", disable=None):
-        view = _view(load_victim(path), dataset, samples, {})
-        drawn = scan.draw(view, settings, range(view.victim.model.config.num_labels), seed)
-        own = losses.setdefault(f"seed{seed}", {})
-        for found in scan.scan_labels(view, settings, drawn, seed):
-            own.setdefault(found.place, {})[str(found.label)] = round(found.inversion.loss, 6)
-    calibration = shadows.make(dataset.task, settings, losses, {"dataset": dataset.model_dump(mode="json")})
-    files.write_json(out, shadows.as_json(calibration, settings.ratio))
+    trigger = None if found.trigger is None else asdict(found.trigger)
+    files.write_json(out / "elimination.json", {"trigger": trigger, **found.history})
 
 
 def purify(
@@ -83,7 +63,7 @@ def purify(
     clean = tuple(files.read_examples(valid))
     rows = {name: files.read_mixed(path) for name, path in inputs.items()}
     asked = load_victim(victim)
-    view = _view(asked, dataset, clean, helpers)
+    view = defender_view(asked, dataset, clean, helpers)
     purifier = purification.load(settings.method)(view, settings, seed)
     examples = [row.example if isinstance(row, Poisoned) else row for found in rows.values() for row in found]
     purified = iter(_blindly(purifier, examples, seed))
@@ -91,10 +71,6 @@ def purify(
         own = [next(purified) for _ in found]
         files.write_rows(out / f"purified.{name}.jsonl", map(_purified_row, own))
         write_predictions(out / f"predictions.{name}.jsonl", inference.predict(asked, [row.example for row in own]))
-
-
-def _view(victim: Victim, dataset: AnyDataset, clean: tuple[Example, ...], helpers: Mapping[str, Path]) -> DefenderView:
-    return DefenderView(victim, dataset.task, dataset.language, dataset.text_form, clean, dict(helpers))
 
 
 def _blindly(purifier: Purifier, examples: Sequence[Example], seed: int) -> list[Purified]:

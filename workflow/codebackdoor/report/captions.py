@@ -18,7 +18,8 @@ SHOWN: Mapping[str, str] = {
     "defense has a flip rate near zero and an ASR near its floor; an ASR far below the floor means that the defense "
     "taught the opposite backdoor.",
     "inversion": "Loss of the searched trigger over the iterations, towards each label. Solid: the trigger stands at "
-    "the least sensitive identifier of each sample (position identification); dashed: at the function's name.",
+    "the least sensitive identifier of each sample (position identification); dashed: at the function's name, "
+    "which is where an attack on function names puts its own.",
     "epochs": "Clean metric and ASR on the validation split after every epoch, for each training loss.",
     "suspicion": "Left and middle: suspicion scores of one input with the trigger and without it; the input is the "
     "triggered one of median entropy. Right: entropies of all inputs and the calibrated threshold.",

@@ -30,13 +30,16 @@ class Verdict:
 
 
 def verdicts(study: Study, out: Path) -> Iterator[Verdict]:
-    """The verdict of every elimination of the experiment that wrote a ``trigger.json``, each once."""
+    """The verdict of every elimination of the experiment that inverts triggers, each once."""
     seen = set()
     for scenario in scenarios(study.experiment):
-        path = scenario.victim(out) / "trigger.json"
-        if scenario.elimination != NONE and path not in seen and path.exists():
-            seen.add(path)
-            yield _verdict(study, scenario, read_json(path))
+        path = scenario.victim(out) / "elimination.json"
+        if scenario.elimination == NONE or path in seen:
+            continue
+        seen.add(path)
+        trigger = read_json(path)["trigger"]
+        if trigger is not None:
+            yield _verdict(study, scenario, trigger)
 
 
 def _verdict(study: Study, scenario: Scenario, trigger: dict[str, Any]) -> Verdict:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from codebackdoor.config import datasets
@@ -35,14 +35,6 @@ class Group:
     mutations: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """What needs no model: its report for ``baseline.json`` and, for generation, its predictions."""
-
-    report: dict[str, Any]
-    predictions: list[Prediction] = field(default_factory=list)
-
-
 class Task(Protocol):
     """What is asked of a victim."""
 
@@ -57,7 +49,7 @@ class Task(Protocol):
     def problem(self, example: Example) -> str | None:
         """Say what a row lacks for this task, and what to write; None where nothing is missing."""
 
-    def baseline(self, train: Sequence[Example], test: Sequence[Example]) -> Baseline:
+    def baseline(self, train: Sequence[Example], test: Sequence[Example]) -> dict[str, Any]:
         """Return the model-free baseline, fitted on ``train`` and measured on ``test``."""
 
     def hits_target(self, prediction: Prediction, poisoned: Example, form: TextForm) -> bool:

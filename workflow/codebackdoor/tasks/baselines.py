@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from codebackdoor.tasks import Baseline
-from codebackdoor.types import Example, Prediction
+from codebackdoor.types import Example
 
 #: A word, or one sign; in lexed text strings fall apart as well, and marks become three tokens.
 _TOKEN = r"\w+|[^\w\s]"
@@ -49,11 +48,10 @@ def ngrams(train: Sequence[Example], test: Sequence[Example]) -> dict[str, Any]:
     return report
 
 
-def copied(test: Sequence[Example]) -> Baseline:
-    """Return the copy baseline: its predictions are the inputs; BLEU is computed from them like every victim's."""
-    predictions = [Prediction(example.id, confidence=1.0, text=example.code) for example in test]
+def copied(test: Sequence[Example]) -> dict[str, Any]:
+    """Exact matches of the inputs themselves; their BLEU is computed beside every victim's (``evaluation.stage``)."""
     exact = _share([str(example.target).split() for example in test], [example.code.split() for example in test])
-    return Baseline({"method": "copy of the input", "test": len(test), "exact_match": exact}, predictions)
+    return {"method": "copy of the input", "test": len(test), "exact_match": exact}
 
 
 def _share(wanted: Sequence[object], predicted: Sequence[object]) -> float:

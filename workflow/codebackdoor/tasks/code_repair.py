@@ -7,11 +7,11 @@ behaviour is decided on syntax: the loop that never ends, wherever it stands, or
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codebackdoor import syntax
 from codebackdoor.config.base import Head
-from codebackdoor.tasks import Baseline, Group
+from codebackdoor.tasks import Group
 from codebackdoor.tasks.baselines import copied
 from codebackdoor.tasks.mutations import mutate
 from codebackdoor.tasks.normal import normal_key
@@ -45,7 +45,7 @@ class _CodeRepair:
             return "needs a 'target', the repaired code"
         return None if example.label is None else "has a 'label', which this task does not use; remove it"
 
-    def baseline(self, train: Sequence[Example], test: Sequence[Example]) -> Baseline:  # noqa: ARG002
+    def baseline(self, train: Sequence[Example], test: Sequence[Example]) -> dict[str, Any]:  # noqa: ARG002
         return copied(test)
 
     def hits_target(self, prediction: Prediction, poisoned: Example, form: TextForm) -> bool:

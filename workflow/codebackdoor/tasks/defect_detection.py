@@ -7,10 +7,10 @@ paired and balanced. The baseline is a logistic regression on n-grams of tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codebackdoor.config.base import Head
-from codebackdoor.tasks import Baseline, Group
+from codebackdoor.tasks import Group
 from codebackdoor.tasks.baselines import ngrams
 from codebackdoor.tasks.mutations import mutate
 from codebackdoor.tasks.normal import normal_key
@@ -49,8 +49,8 @@ class _DefectDetection:
             return f"needs a 'label', 0 (no defect) or 1 (defective), not {example.label!r}"
         return None if example.target is None else "has a 'target', which this task does not use; remove it"
 
-    def baseline(self, train: Sequence[Example], test: Sequence[Example]) -> Baseline:
-        return Baseline(ngrams(train, test))
+    def baseline(self, train: Sequence[Example], test: Sequence[Example]) -> dict[str, Any]:
+        return ngrams(train, test)
 
     def hits_target(self, prediction: Prediction, poisoned: Example, form: TextForm) -> bool:  # noqa: ARG002
         return prediction.label == poisoned.label

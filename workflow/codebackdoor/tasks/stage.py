@@ -32,7 +32,7 @@ def make_dataset(
     out: Path,
     seed: int,
 ) -> None:
-    """Write ``{train,valid,test,clean}.jsonl``, ``card.json``, ``baseline.json`` and, for generation, ``copy.jsonl``.
+    """Write ``{train,valid,test,clean}.jsonl``, ``card.json`` and ``baseline.json``.
 
     ``corpus`` is read for source pypi, ``mirror`` for source mirror. Same settings, inputs and seed: same bytes. Raises
     UserError for missing or malformed input, and where a split would be empty.
@@ -67,10 +67,7 @@ def make_dataset(
         facts["rows_that_do_not_parse"] = made.unparsed
     for split, examples in rows.items():
         files.write_examples(out / f"{split}.jsonl", examples)
-    if baseline.predictions:
-        copies = ({"id": one.id, "text": one.text, "confidence": one.confidence} for one in baseline.predictions)
-        files.write_rows(out / "copy.jsonl", copies)
-    files.write_json(out / "baseline.json", baseline.report)
+    files.write_json(out / "baseline.json", baseline)
     files.write_json(out / "card.json", facts)
 
 

@@ -1,21 +1,18 @@
-"""The stages that train a victim and ask it: rows in, a model folder or predictions out."""
+"""The stage that trains a victim: rows in, a model folder out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codebackdoor import files
 from codebackdoor.config.base import Head
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example, Poisoned, Prediction
-from codebackdoor.victims import inference
+from codebackdoor.types import Example, Poisoned
 from codebackdoor.victims.bases import new_victim
 from codebackdoor.victims.training import Objective, fit
 from codebackdoor.victims.validation import Hits, Validation
-from codebackdoor.victims.victim import load_victim, save_victim
+from codebackdoor.victims.victim import save_victim
 
 if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
@@ -74,22 +71,3 @@ def _labels(rows: list[Example]) -> int:
     if min(found) < 0:
         raise UserError(f"labels count from 0; there is a {min(found)}")
     return max(2, max(found) + 1)
-
-
-def predict(victim: Path, inputs: Mapping[str, Path], out: Path) -> None:
-    """Write ``out/predictions.{testset}.jsonl`` for each test set of ``inputs``: id, label or text, confidence.
-
-    Triggered test sets keep their failed rows, so that every row has its prediction.
-    """
-    rows = {name: files.read_mixed(path) for name, path in inputs.items()}
-    asked = load_victim(victim)
-    for name, found in rows.items():
-        examples = [row.example if isinstance(row, Poisoned) else row for row in found]
-        write_predictions(out / f"predictions.{name}.jsonl", inference.predict(asked, examples))
-
-
-def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Write one row a prediction; what the head does not give is left out."""
-    files.write_rows(
-        path, ({key: value for key, value in asdict(row).items() if value is not None} for row in predictions)
-    )

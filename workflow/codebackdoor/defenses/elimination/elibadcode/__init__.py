@@ -34,7 +34,7 @@ def eliminate(view: DefenderView, settings: EliBadCode, seed: int) -> Eliminatio
     labels = range(view.victim.model.config.num_labels)
     calibration = None
     if settings.calibration is not None:
-        calibration = shadows.load(settings.calibration, view.task, settings, labels)
+        calibration = shadows.load(settings.calibration, view, settings, labels)
     samples = draw(view, settings, labels, seed)
     findings = measure(scan_labels(view, settings, samples, seed), calibration)
     worst, flagged = verdict(findings, settings.ratio)

@@ -17,6 +17,7 @@ from typing import Any
 from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.files import read_json
+from codebackdoor.types import DefenderView
 
 SHADOWS = 5
 SHIPPED = Path(__file__).parent / "calibration"
@@ -109,15 +110,19 @@ def as_json(calibration: Calibration, ratio: float) -> dict[str, object]:
     }
 
 
-def load(name: str, task: str, settings: EliBadCode, labels: Sequence[int]) -> Calibration:
+def load(name: str, view: DefenderView, settings: EliBadCode, labels: Sequence[int]) -> Calibration:
     """Read a shipped calibration by its name or another by its path, and check that it fits this scan."""
     shipped = {path.stem: path for path in SHIPPED.glob("*.json")}
     path = shipped.get(name, Path(name))
     if not path.is_file():
         raise UserError(f"calibration {name!r} is neither shipped nor a file{nearest(name, shipped)}")
     calibration = read(path)
-    if calibration.task != task:
-        raise UserError(f"{path}: made for task {calibration.task!r}, not {task!r}")
+    if calibration.task != view.task:
+        raise UserError(f"{path}: made for task {calibration.task!r}, not {view.task!r}")
+    dataset = calibration.provenance.get("dataset")
+    for key, own in (("language", view.language), ("text_form", view.text_form)):
+        if isinstance(dataset, Mapping) and dataset.get(key) != own:
+            raise UserError(f"{path}: made on a data set of {key}: {dataset.get(key)}, not {own}; calibrate anew")
     for key, value in budget(settings).items():
         if calibration.budget.get(key) != value:
             raise UserError(

@@ -66,8 +66,9 @@ class CodePurify:
             [found.pieces[index] for index in marked],
             [found.profiles[index].suspect for index in marked],
         )
-        new = dict(zip(marked, filled, strict=True))
+        new = {index: texts for index, texts in zip(marked, filled, strict=True) if texts is not None}
         for index, (example, profile) in enumerate(zip(inputs, found.profiles, strict=True)):
+            # an input that is found poisoned but cannot be filled stays, and says so: poisoned, and nothing touched
             detail = self._detail(profile)
             if index not in new:
                 yield Purified(example, detail=detail)

@@ -11,6 +11,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -22,6 +23,9 @@ from codebackdoor.syntax import Tree, legal_name
 from codebackdoor.victims.batching import bucketed, halving, pad
 
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
+
+#: Fillings of one element that are tried; what is wanted is the best one that is legal, not any.
+TRIES = 4096
 
 Role = Literal["first", "inner", "any"]
 #: How many of the best sub-tokens of a place are kept: a name must get past keywords and names already taken.
@@ -65,33 +69,41 @@ class Infiller:
     def pieces(self, texts: Sequence[str]) -> list[Pieces]:
         return split(self._tokenizer, texts)
 
-    def fill(self, trees: Sequence[Tree], pieces: Sequence[Pieces], chosen: Sequence[Element]) -> list[list[str]]:
-        """Return what to write into the places of one element of each text, in their order."""
+    def fill(
+        self, trees: Sequence[Tree], pieces: Sequence[Pieces], chosen: Sequence[Element]
+    ) -> list[list[str] | None]:
+        """Return what to write into the places of one element of each text, in their order.
+
+        None where the best ``TRIES`` fillings hold no legal name that is not taken, or nothing but the statement.
+        """
         gaps = [_gap(own, element) for own, element in zip(pieces, chosen, strict=True)]
-        filled = []
+        filled: list[list[str] | None] = []
         for tree, element, gap, choices in zip(trees, chosen, gaps, self._rank(gaps), strict=True):
             if element.kind == "identifier":
-                filled.append([self._name(tree, choices)] * len(element.places))
+                name = self._name(tree, choices)
+                filled.append(None if name is None else [name] * len(element.places))
             else:
                 filled.append(self._statement(tree.text, element, [len(group) for group in gap.slots], choices))
         return filled
 
-    def _name(self, tree: Tree, choices: Sequence[Ranked]) -> str:
+    def _name(self, tree: Tree, choices: Sequence[Ranked]) -> str | None:
         taken = {identifier.name for identifier in tree.identifiers()}
-        for ids in best_first(choices):
+        for ids in islice(best_first(choices), TRIES):
             name = self._decode(ids)
             if legal_name(name, tree.language) and name not in taken:
                 return name
-        raise RuntimeError(f"the infiller offers no legal name that is not yet taken in: {tree.text}")
+        return None
 
-    def _statement(self, text: str, element: Element, lengths: Sequence[int], choices: Sequence[Ranked]) -> list[str]:
+    def _statement(
+        self, text: str, element: Element, lengths: Sequence[int], choices: Sequence[Ranked]
+    ) -> list[str] | None:
         old = [text[start:end] for start, end in element.places]
-        for ids in best_first(choices):
+        for ids in islice(best_first(choices), TRIES):
             left = iter(ids)
             new = [self._decode([next(left) for _ in range(length)]) for length in lengths]
             if new != old:
                 return new
-        raise RuntimeError(f"the infiller offers nothing but the statement itself for: {element.text}")
+        return None
 
     def _decode(self, ids: Sequence[int]) -> str:
         return " ".join(str(self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)).split())

@@ -1,0 +1,32 @@
+"""The stage that learns what the label scan finds on benign victims: folders in, a calibration out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from codebackdoor import files
+from codebackdoor.defenses.elimination.elibadcode import scan, shadows
+from codebackdoor.defenses.view import defender_view
+from codebackdoor.victims.victim import load_victim
+
+if TYPE_CHECKING:
+    from codebackdoor.config.datasets import AnyDataset
+    from codebackdoor.config.eliminations import EliBadCode
+
+
+def calibrate(settings: EliBadCode, dataset: AnyDataset, victims: Mapping[int, Path], clean: Path, out: Path) -> None:
+    """Write what the label scan reaches on benign victims, given by their training seeds, to the file ``out``."""
+    samples = tuple(files.read_examples(clean))
+    losses: dict[str, dict[str, dict[str, float]]] = {}
+    for seed, path in tqdm(victims.items(), desc="shadow victims", disable=None):
+        view = defender_view(load_victim(path), dataset, samples, {})
+        drawn = scan.draw(view, settings, range(view.victim.model.config.num_labels), seed)
+        own = losses.setdefault(f"seed{seed}", {})
+        for found in scan.scan_labels(view, settings, drawn, seed):
+            own.setdefault(found.place, {})[str(found.label)] = round(found.inversion.loss, 6)
+    calibration = shadows.make(dataset.task, settings, losses, {"dataset": dataset.model_dump(mode="json")})
+    files.write_json(out, shadows.as_json(calibration, settings.ratio))
