@@ -74,8 +74,9 @@ def test_the_tutorial_works_word_for_word(finished: Tree, tmp_path: Path) -> Non
         rows = list(csv.DictReader(stream))
     assert {row["attack"] for row in rows} >= {"none", "mine"}
     triggered = [json.loads(line) for line in (tree.out / "data/mine/mine-0.05/seed1/test.jsonl").open()]
-    assert any("_rb(" in row["code"] for row in triggered if row["status"] == "injected")
+    assert any("_rb" in row["code"] for row in triggered if row["status"] == "injected")
 
+    shutil.copy2(ROOT / "pyproject.toml", root)
     shutil.copytree(ROOT / "tests", root / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     contract = tree.run("pytest", "-p", "no:cacheprovider", "-k", "suffix", "tests/contract/test_attack_contract.py")
     assert contract.returncode == 0, contract.stdout[-6000:]
