@@ -21,24 +21,24 @@ class Cost:
     megabytes: float
 
 
-#: By rule, at local scale; a benign victim is asked on more test sets than a poisoned one.
+#: By rule, at local scale: means over the jobs of the default study, their start included.
 COSTS = {
-    "fetch": Cost(4, 4.1),
+    "fetch": Cost(1.5, 4.1),
     "collect": Cost(1, 0.1),
-    "mine": Cost(7, 5),
-    "corpus": Cost(5, 35),
+    "mine": Cost(8, 5),
+    "corpus": Cost(3, 35),
     "tokenizer": Cost(10, 0.3),
     "pretrain": Cost(3000, 7),
-    "dataset": Cost(30, 12),
-    "poison": Cost(10, 12),
-    "train": Cost(120, 6),
-    "eliminate": Cost(60, 6),
-    "calibrate": Cost(400, 0.01),
-    "predict": Cost(8, 0.5),
-    "purify": Cost(40, 1),
-    "score": Cost(4, 0.01),
-    "table": Cost(1, 0.01),
-    "figure": Cost(4, 0.3),
+    "dataset": Cost(25, 12),
+    "poison": Cost(1.5, 12),
+    "train": Cost(150, 6),
+    "eliminate": Cost(65, 6),
+    "calibrate": Cost(600, 0.01),
+    "predict": Cost(12, 0.5),
+    "purify": Cost(80, 1),
+    "score": Cost(1.5, 0.01),
+    "table": Cost(0.5, 0.01),
+    "figure": Cost(3, 0.3),
 }
 ENVIRONMENT = Cost(90, 1500)
 
