@@ -12,7 +12,10 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from codebackdoor import files
 from codebackdoor.cli import main
+from codebackdoor.config.loading import read_yaml, validate
+from codebackdoor.errors import UserError
 
 DRY_RUN = """Building DAG of jobs...
 Job stats:
@@ -102,3 +105,19 @@ def test_a_plan_adds_up() -> None:
 def test_a_plan_for_nothing() -> None:
     assert run("plan", stdin="Nothing to be done (all requested files are present and up to date).").exit_code == 0
     assert run("plan", stdin="").exit_code == 2
+
+
+def test_text_that_is_not_utf8_is_one_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"id": "1", "language": "python", "code": "x = 1"}\n{"id": "2", "code": "\xff"}\n')
+    with pytest.raises(UserError, match="not UTF-8"):
+        files.read_examples(path)
+    with pytest.raises(UserError, match="not UTF-8 at byte"):
+        files.read_json(path)
+
+
+def test_an_objective_is_not_stopped_like_itself() -> None:
+    raw = read_yaml(Path(__file__).parents[2] / "config.yaml")
+    raw["objectives"]["cross_entropy_stopped"]["stop_like"] = "cross_entropy_stopped"
+    with pytest.raises(UserError, match="must train by itself"):
+        validate(raw)
