@@ -21,7 +21,7 @@ class Cost:
     megabytes: float
 
 
-#: By rule, at local scale: means over the jobs of the default study, their start included.
+#: By rule, at local scale: rounded from the jobs of the default study, their start included.
 COSTS = {
     "fetch": Cost(1.5, 4.1),
     "collect": Cost(1, 0.1),
