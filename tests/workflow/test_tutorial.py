@@ -1,4 +1,4 @@
-"""docs/adding-a-method.md as it stands, at smoke scale: an own data set, model and attack, taken through the whole study."""
+"""docs/adding-a-method.md as it stands, at smoke scale: an own data set, model and attack through the whole study."""
 
 from __future__ import annotations
 
