@@ -28,7 +28,8 @@ $(ENV)/.packages: envs/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)) and "codebackdoor needs Python 3.11 or 3.12, and $(PYTHON) is " + sys.version.split()[0] + ": name another with make PYTHON=/path/to/python3.12")'
 	rm -rf $(ENV)
 	$(PYTHON) -m venv $(ENV)
-	$(ENV)/bin/pip install --quiet --requirement envs/requirements.txt
+	# what a job imports is compiled then; compiling all of it here would take a minute
+	$(ENV)/bin/pip install --quiet --no-compile --requirement envs/requirements.txt
 	@touch $@
 
 run: $(STAMP)  ## the whole study: downloads, trains, attacks, defends, and ends with the report

@@ -18,6 +18,7 @@ report: "report/workflow.rst"
 
 try:
     dag = Dag(validate(config))
+    dag.check_files()
 except UserError as error:
     raise WorkflowError(str(error))
 

@@ -67,7 +67,41 @@ rule calibrate:
         " --clean {input.clean:q} --out {output:q} --threads {threads} > {log:q} 2>&1"
 
 
-# One job rewrites all test sets of a scenario. A poisoned victim reads the clean one and its own triggered one, a
+# A purification that looks at no victim rewrites each test set once, for all victims.
+rule rewrite:
+    input:
+        unpack(dag.rewrite_inputs),
+    output:
+        multiext(f"{dag.rewritten}/", "purified.jsonl", "provenance.json"),
+    log:
+        f"{dag.logs}/rewrite/{dag.rewritten_path}.log",
+    benchmark:
+        f"{dag.benchmarks}/rewrite/{dag.rewritten_path}.tsv"
+    wildcard_constraints:
+        purification=dag.purifications(reads_victim=False),
+    priority: 20
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=2500,
+        runtime=60,
+        gpu=0,
+    params:
+        settings=lambda w: dag.settings("purification", w.purification),
+        dataset=lambda w: dag.settings("dataset", w.dataset),
+        helpers=lambda w: dag.helpers("purification", w.purification),
+        code=lambda w: dag.code("rewrite", purification=w.purification),
+        out=lambda w, output: dag.folder(output),
+    message:
+        "Rewrite {wildcards.dataset} ({wildcards.attack}-{wildcards.rate}) by {wildcards.purification}."
+    shell:
+        "codebackdoor rewrite --settings {params.settings:q} --dataset {params.dataset:q} --valid {input.valid:q}"
+        " --input {input.rows:q} {params.helpers:q} --out {params.out:q} --seed {wildcards.seed}"
+        " --threads {threads} > {log:q} 2>&1"
+
+
+# One that does rewrites all test sets of a scenario in one job. A poisoned victim reads the clean one and its own triggered one, a
 # benign victim the clean one alone, so that each kind of victim has a rule of its own.
 for kind in dag.kinds_of_victims(purified=True):
 
@@ -87,7 +121,7 @@ for kind in dag.kinds_of_victims(purified=True):
         benchmark:
             f"{dag.benchmarks}/purify/{dag.results_path}.tsv"
         wildcard_constraints:
-            purification=SOME,
+            purification=dag.purifications(reads_victim=True),
             dataset=kind.dataset,
             attack=kind.attack,
         priority: 20

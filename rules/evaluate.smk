@@ -37,6 +37,48 @@ for kind in dag.kinds_of_victims(purified=False):
             " --seed {wildcards.seed} --threads {threads} > {log:q} 2>&1"
 
 
+for kind in dag.kinds_of_victims(purified=True):
+
+    rule:
+        name:
+            f"predict_rewritten{kind.suffix}"
+        input:
+            unpack(dag.predict_rewritten_inputs),
+        output:
+            multiext(
+                f"{dag.results}/",
+                *kind.files("predictions", "purified"),
+                "provenance.json",
+            ),
+        log:
+            f"{dag.logs}/predict_rewritten/{dag.results_path}.log",
+        benchmark:
+            f"{dag.benchmarks}/predict_rewritten/{dag.results_path}.tsv"
+        wildcard_constraints:
+            purification=dag.purifications(reads_victim=False),
+            dataset=kind.dataset,
+            attack=kind.attack,
+        conda:
+            "../envs/environment.yaml"
+        threads: 1
+        resources:
+            mem_mb=dag.mem_mb,
+            runtime=dag.runtime,
+            gpu=dag.gpu,
+        params:
+            testsets=dag.testset_options,
+            replacements=dag.replacement_options,
+            victim=lambda w, input: dag.folder(input.victim),
+            code=dag.code("predict"),
+            out=lambda w, output: dag.folder(output),
+        message:
+            "Predict with {wildcards.model} ({wildcards.dataset}, {wildcards.attack}-{wildcards.rate},"
+            " {wildcards.objective}, {wildcards.elimination}) on what {wildcards.purification} rewrote."
+        shell:
+            "codebackdoor predict --victim {params.victim:q} {params.testsets:q} {params.replacements:q}"
+            " --out {params.out:q} --seed {wildcards.seed} --threads {threads} > {log:q} 2>&1"
+
+
 rule score:
     input:
         unpack(dag.score_inputs),

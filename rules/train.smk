@@ -33,7 +33,7 @@ rule pretrain:
     output:
         multiext(
             f"{dag.out}/models/base/{{family}}/",
-            *model_files("README.md", "recipe.json"),
+            *model_files("README.md", "recipe.json", "curve.json"),
         ),
     log:
         f"{dag.logs}/pretrain/{{family}}.log",

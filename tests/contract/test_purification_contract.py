@@ -18,7 +18,7 @@ from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.config.purifications import AnyPurification, CodePurify, Onion
 from codebackdoor.defenses.purification import load
 from codebackdoor.defenses.view import defender_view
-from codebackdoor.types import DefenderView, Example, Purified
+from codebackdoor.types import DefenderView, Example, Purified, TextView
 
 TRIGGER = "assert testo_init >= 15"
 SHARE = 0.1
@@ -124,6 +124,14 @@ def test_clean_inputs_are_touched_at_about_the_calibrated_share(defender: Defend
     purifier = load("codepurify")(defender, CASES["codepurify"].active, 1)
     fresh = [example(number) for number in range(50, 250)]
     assert sum(bool(row.touched) for row in purifier.purify(fresh)) / 200 == pytest.approx(SHARE, abs=0.06)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if not type(CASES[name].active).reads_victim])
+def test_a_method_that_looks_at_no_victim_needs_none(method: str, defender: DefenderView) -> None:
+    known = {field.name: getattr(defender, field.name) for field in fields(TextView)}
+    assert "victim" not in known
+    alone = load(method)(TextView(**known), CASES[method].active, 1).purify(TRIGGERED)
+    assert results(alone) == results(load(method)(defender, CASES[method].active, 1).purify(TRIGGERED))
 
 
 def test_codepurify_finds_the_planted_backdoor(defender: DefenderView) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from codebackdoor import files
-from codebackdoor.config.experiments import Experiment, scenarios, testsets
+from codebackdoor.config.experiments import CLEAN, Experiment, scenarios, testsets, triggered
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.types import Example, Poisoned, Span
 
@@ -93,9 +93,14 @@ def make(chosen: dict[str, Any]) -> None:
         files.write_json(
             out / "data" / name / "card.json", {"name": name, "task": task, "splits": {"test": {"rows": 300}}}
         )
-    for scenario in dict.fromkeys(s for one in experiments for s in scenarios(one)):
+    every = list(dict.fromkeys(s for one in experiments for s in scenarios(one)))
+    attacks = triggered(every)
+    for scenario in every:
         random = np.random.default_rng(int(scenario.seed) + len(str(scenario)))
-        found = {one.name: _measured(scenario, one.attack, random) for one in testsets(scenario, experiments)}
+        found = {
+            name: _measured(scenario, "none" if name == CLEAN else name, random)
+            for name in testsets(scenario.dataset, scenario.attack, scenario.purification, attacks)
+        }
         files.write_json(scenario.results(out) / "metrics.json", {"task": "made up", "testsets": found})
         files.write_json(
             scenario.results(out) / "provenance.json", {"stage": "predict", "seconds": 3.5, "peak_mb": 300.0}

@@ -89,4 +89,4 @@ def victim(seed: int = 0, planted: bool = True, max_length: int = 64) -> Victim:
 def view(seed: int = 0, planted: bool = True, samples: int = 40) -> DefenderView:
     torch.set_num_threads(1)
     clean = tuple(sample(number) for number in range(samples))
-    return DefenderView(victim(seed, planted), "defect_detection", "python", "lexed", clean)
+    return DefenderView("defect_detection", "python", "lexed", clean, victim=victim(seed, planted))

@@ -111,4 +111,4 @@ def planted(trigger: str) -> Victim:
 
 
 def view(victim: Victim, clean: tuple[Example, ...]) -> DefenderView:
-    return DefenderView(victim, "defect_detection", "python", "lexed", clean)
+    return DefenderView("defect_detection", "python", "lexed", clean, victim=victim)

@@ -124,7 +124,11 @@ def test_the_code_of_a_method_is_its_own(dag: Dag) -> None:
 @pytest.mark.parametrize(
     ("stage", "method", "never"),
     [
-        ("purify", "defenses.purification.onion", ("elibadcode", "codepurify", "training", "fine_tuning")),
+        (
+            "rewrite",
+            "defenses.purification.onion",
+            ("elibadcode", "codepurify", "training", "fine_tuning", "inference"),
+        ),
         ("purify", "defenses.purification.codepurify", ("elibadcode", "onion", "training", "fine_tuning")),
         ("eliminate", "defenses.elimination.fine_tuning", ("elibadcode", "onion", "codepurify", "training")),
         ("eliminate", "defenses.elimination.elibadcode", ("onion", "codepurify", "training", "fine_tuning")),
@@ -139,8 +143,19 @@ def test_a_job_runs_no_code_of_another_method(stage: str, method: str, never: tu
 
 def test_helpers_are_inputs_and_options(dag: Dag) -> None:
     assert dag.helpers("purification", "codepurify") == ["--helper", "infiller=basemodels/encoder"]
-    files = dag.purify_inputs(wildcards(purification="onion"))["helpers"]
+    files = dag.rewrite_inputs(wildcards(purification="onion"))["helpers"]
     assert "basemodels/causal/model.safetensors" in files
+
+
+def test_what_looks_at_no_victim_is_rewritten_once_for_all(dag: Dag) -> None:
+    assert (dag.purifications(reads_victim=False), dag.purifications(reads_victim=True)) == ("onion", "codepurify")
+    poisoned = wildcards(**POISONED, purification="onion")
+    assert dag.replacements(poisoned) == {
+        "clean": "runs/local/data/defects/none-0/seed1/onion/purified.jsonl",
+        "codepoisoner_func": "runs/local/data/defects/codepoisoner_func-0.05/seed1/onion/purified.jsonl",
+    }
+    assert dag.rewrite_inputs(poisoned)["rows"] == dag.testsets(poisoned)["codepoisoner_func"]
+    assert dag.rewrite_inputs(wildcards(purification="onion"))["rows"] == "runs/local/data/defects/test.jsonl"
 
 
 def test_a_calibration_that_is_not_there_is_explained() -> None:
@@ -153,6 +168,39 @@ def test_a_calibration_that_is_not_there_is_explained() -> None:
         UserError, match=r"eliminations\.elibadcode\.calibration: 'defecs' is neither shipped nor a file"
     ):
         Dag(validate(raw)).eliminate_inputs(wildcards(elimination="elibadcode"))
+
+
+def test_every_missing_file_is_listed_at_once(tmp_path: Path) -> None:
+    raw = {**DEFAULT, "mirror": str(tmp_path), "helpers": {**DEFAULT["helpers"], "infiller": "./nowhere"}}
+    raw["datasets"] = {
+        "defects": {"task": "defect_detection", "source": "mirror", "language": "c"},
+        "repair": {"task": "code_repair", "source": "jsonl", "path": str(tmp_path / "mine")},
+    }
+    raw["eliminations"] = {**DEFAULT["eliminations"]}
+    raw["eliminations"]["elibadcode"] = {**DEFAULT["eliminations"]["elibadcode"], "calibration": "defecs"}
+    with pytest.raises(UserError) as error:
+        Dag(validate(raw)).check_files()
+    lines = str(error.value).splitlines()
+    wanted = ("devign: missing train.jsonl", "mine: missing train.jsonl", "helpers.infiller: ./nowhere", "'defecs'")
+    assert len(lines) == len(wanted)
+    assert all(any(part in line for line in lines) for part in wanted)
+
+
+def test_given_files_are_inputs(tmp_path: Path) -> None:
+    (tmp_path / "devign").mkdir()
+    (tmp_path / "devign/test.jsonl").write_text("{}\n")
+    own = {"task": "defect_detection", "source": "mirror", "language": "c", "resplit": True}
+    raw = {**DEFAULT, "mirror": str(tmp_path), "datasets": {**DEFAULT["datasets"], "defects": own}}
+    raw["helpers"] = {**DEFAULT["helpers"], "language_model": str(tmp_path / "gpt2")}
+    (tmp_path / "gpt2").mkdir()
+    names = ("config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "merges.txt")
+    for name in names:
+        (tmp_path / "gpt2" / name).touch()
+    found = Dag(validate(raw))
+    found.check_files()
+    assert found.dataset_inputs(wildcards())["rows"] == [str(tmp_path / "devign/test.jsonl")]
+    helpers = found.rewrite_inputs(wildcards(purification="onion"))["helpers"]
+    assert {Path(path).name for path in helpers} == set(names)
 
 
 def test_an_unknown_archive_is_named() -> None:

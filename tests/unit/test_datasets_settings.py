@@ -27,7 +27,6 @@ def test_every_task_can_be_loaded_and_agrees_with_its_settings(name: str) -> Non
     task = tasks.load(name)
     assert task.name == name
     assert task.head == type(ADAPTER.validate_python({"task": name})).head
-    assert (task.labels is None) == (task.head == "generation")
 
 
 def test_an_unknown_task_names_the_nearest() -> None:

@@ -61,19 +61,12 @@ def test_a_dash_is_a_cell_that_is_not_run() -> None:
 def test_benign_victims_are_asked_about_every_attack_of_their_experiments() -> None:
     first = experiment({"attacks": ["a", "b"], "rates": [0.01, 0.05]})
     second = experiment({"attacks": ["c"]})
-    other = experiment({"attacks": ["d"], "models": ["codet5"]})
-    benign = Scenario("defects", "codebert")
-    assert experiments.testsets(benign, [first, second, other]) == (
-        experiments.TestSet("clean"),
-        experiments.TestSet("a", "a", "0.05"),
-        experiments.TestSet("b", "b", "0.05"),
-        experiments.TestSet("c", "c", "0.05"),
-    )
-    poisoned = Scenario("defects", "codebert", "a", "0.01")
-    assert experiments.testsets(poisoned, [first]) == (
-        experiments.TestSet("clean"),
-        experiments.TestSet("a", "a", "0.01"),
-    )
+    other = experiment({"attacks": ["d"], "datasets": ["repair"]})
+    attacks = experiments.triggered(scenario for one in (first, second, other) for scenario in scenarios(one))
+    assert attacks == {"defects": {"a": "0.05", "b": "0.05", "c": "0.05"}, "repair": {"d": "0.05"}}
+    assert experiments.testsets("defects", "none", "none", attacks) == ("clean", "a", "b", "c")
+    assert experiments.testsets("defects", "none", "onion", attacks) == ("clean",)
+    assert experiments.testsets("defects", "a", "none", attacks) == ("clean", "a")
 
 
 def test_products_name_their_inputs() -> None:

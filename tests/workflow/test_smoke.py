@@ -85,6 +85,7 @@ def test_a_parameter_of_one_defense_reruns_its_jobs_and_those_after(finished: Tr
     found = finished.pending("--config", f"purifications={change}")
     own = {path for path in found if "/onion/" in path}
     assert {path.rsplit("/", 1)[1] for path in own} == {
+        "purified.jsonl",
         "purified.clean.jsonl",
         "purified.codepoisoner_func.jsonl",
         "predictions.clean.jsonl",
@@ -154,7 +155,8 @@ def test_a_change_is_really_run_and_nothing_else_is(finished: Tree) -> None:
     results = {path for path in made if path.startswith("results/") and "/seed1/" in path}
     assert results
     assert all("/onion/" in path for path in results)
-    assert not [path for path in made if path.startswith(("data/", "models/", "corpus/"))]
+    before_defenses = [path for path in made if path.startswith(("data/", "models/", "corpus/"))]
+    assert all("/onion/" in path for path in before_defenses)
     assert "Nothing to be done" in (again := finished.snakemake("--config", option)).stdout + again.stderr
 
 

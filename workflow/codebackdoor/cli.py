@@ -23,6 +23,7 @@ A study is a graph of files, and each command below makes one kind of them:
   train                   -> a victim (a transformers folder, safetensors, with its card)
   eliminate               -> the same victim with edited weights, and elimination.json
   predict, purify         -> predictions of a victim; purify rewrites the inputs first
+  rewrite                 -> the same for all victims, where a purification does not look at them
   score                   -> metrics with intervals: ASR beside its floor, flip rate, trigger effect
   table, figure, report   -> what a reader sees
 
@@ -61,7 +62,7 @@ def main() -> None:
 
 for _module, _names in {
     "data": ("fetch", "mine", "corpus", "dataset", "poison"),
-    "models": ("tokenizer", "pretrain", "train_victim", "calibrate", "eliminate", "predict", "purify"),
+    "models": ("tokenizer", "pretrain", "train_victim", "calibrate", "eliminate", "purify", "rewrite", "predict"),
     "results": ("score", "collect", "table", "figure", "write_report"),
     "study": ("check", "describe", "plan", "schema"),
 }.items():

@@ -14,17 +14,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from codebackdoor import fingerprint
-from codebackdoor.config.experiments import CLEAN, inputs
+from codebackdoor.config import experiments
+from codebackdoor.config.experiments import CLEAN
 from codebackdoor.config.models import PRETRAINED
 from codebackdoor.config.scenario import CONSTRAINTS, NONE, POISON, RESULTS, VICTIM
 from codebackdoor.config.study import Config
 from codebackdoor.corpora.archives import ARCHIVES
 from codebackdoor.errors import UserError, nearest
-from codebackdoor.parameters import Parameters, options
+from codebackdoor.given import MODEL_FILES, Given
+from codebackdoor.parameters import options
 
-#: Files of a model folder in hub format, as far as every model of the project has them.
-MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 #: A value of a wildcard that is a method's variant, not ``none``.
 SOME = rf"(?!none\b){CONSTRAINTS['attack']}"
 
@@ -42,22 +41,23 @@ class VictimKind:
         return [f"{stem}.{testset}.jsonl" for stem in stems for testset in self.testsets]
 
 
-class Dag(Parameters):
+class Dag(Given):
     """The files of one study and how they are made. Attributes are patterns of paths for the rules."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.out = config.out
         self.poison, self.victim, self.results = (
             pattern.replace("{out}", config.out) for pattern in (POISON, VICTIM, RESULTS)
         )
         self.trained = self.victim.replace("{elimination}", NONE)
         self.predicted = self.results.replace("{purification}", NONE)
+        # what a purification that looks at no victim makes of a test set; the clean one is that of `none-0`
+        self.rewritten = f"{self.poison}/{{purification}}"
         self.logs, self.benchmarks = f"{config.out}/logs", f"{config.out}/benchmarks"
         # the same paths below logs/ and benchmarks/, without their first folder
-        self.poison_path, self.trained_path, self.victim_path, self.results_path = (
+        self.poison_path, self.rewritten_path, self.trained_path, self.victim_path, self.results_path = (
             pattern.removeprefix(f"{config.out}/").partition("/")[2]
-            for pattern in (self.poison, self.trained, self.victim, self.results)
+            for pattern in (self.poison, self.rewritten, self.trained, self.victim, self.results)
         )
         for name in self.archives:
             if name not in ARCHIVES:
@@ -85,19 +85,8 @@ class Dag(Parameters):
         found: dict[str, Any] = {"tokenizer": self.config.tokenizer} if self.config.tokenizer else {}
         if settings.source == "pypi":
             found["corpus"] = self.corpus
-        if settings.source == "jsonl":
-            found["rows"] = [f"{settings.path}/{split}.jsonl" for split in ("train", "valid", "test")]
-        return found
-
-    def dataset_sources(self, wildcards: Any) -> list[str]:
-        """Options that say where a data set comes from."""
-        settings = self._declared("dataset", wildcards.dataset)
-        found = ["--tokenizer", self.config.tokenizer] if self.config.tokenizer else []
-        if settings.source == "pypi":
-            found += ["--corpus", self.corpus]
-        if settings.source == "mirror" and self.config.mirror:
-            found += ["--mirror", self.config.mirror]
-        return found
+        given = self._given(wildcards.dataset)
+        return found | ({"rows": given} if given else {})
 
     def data(self, dataset: str, split: str) -> str:
         return f"{self.out}/data/{dataset}/{split}.jsonl"
@@ -109,7 +98,7 @@ class Dag(Parameters):
 
     def base_models(self) -> list[str]:
         folder = f"{self.out}/{PRETRAINED}"
-        return [file for family in self.config.pretraining for file in _model(f"{folder}/{family}")]
+        return [file for family in self.config.pretraining for file in self._model(f"{folder}/{family}")]
 
     def base(self, wildcards: Any) -> str:
         return str(self._declared("model", wildcards.model).base_path(self.out))
@@ -122,7 +111,7 @@ class Dag(Parameters):
             found["train"] = self.poisoned(wildcards, "train")
             found["triggered"] = self.poisoned(wildcards, "valid")
         if not self._declared("model", wildcards.model).is_hub:
-            found["base"] = _model(self.base(wildcards))
+            found["base"] = self._model(self.base(wildcards))
         other = getattr(self._declared("objective", wildcards.objective), "stop_like", None)
         if other is not None:
             found["history"] = f"{self.trained}/history.json".format_map({**_values(wildcards), "objective": other})
@@ -147,10 +136,6 @@ class Dag(Parameters):
 
     # defenses and predictions
 
-    @property
-    def calibration(self) -> str:
-        return f"{self.out}/calibration/{{dataset}}/{{model}}/{{elimination}}.json"
-
     def shadows(self, wildcards: Any) -> dict[str, str]:
         """Folders of the benign victims of a calibration, by their seeds."""
         benign = {"attack": NONE, "rate": "0", "filtering": NONE, "objective": "cross_entropy"}
@@ -159,36 +144,20 @@ class Dag(Parameters):
 
     def calibrate_inputs(self, wildcards: Any) -> dict[str, Any]:
         return {
-            "victims": [file for folder in self.shadows(wildcards).values() for file in _model(folder)],
+            "victims": [file for folder in self.shadows(wildcards).values() for file in self._model(folder)],
             "clean": self.data(wildcards.dataset, "clean"),
         }
-
-    def _calibration_files(self, elimination: str) -> dict[str, str]:
-        """The calibration that a method reads: one that ships with the package, or a file."""
-        name = getattr(self._declared("elimination", elimination), "calibration", None)
-        if name is None:
-            return {}
-        folder = fingerprint.ROOT / "defenses" / "elimination" / "elibadcode" / "calibration"
-        shipped = {path.stem: os.path.relpath(path) for path in folder.glob("*.json")}
-        path = shipped.get(name, name)
-        if not (Path(path).is_file() or path.startswith(f"{self.out}/calibration/")):
-            target = self.calibration.replace("{elimination}", elimination)
-            raise UserError(
-                f"eliminations.{elimination}.calibration: {name!r} is neither shipped nor a file"
-                f"{nearest(name, shipped)}; `snakemake {target}` makes one, which is then named by its path"
-            )
-        return {"calibration": path}
 
     def eliminate_inputs(self, wildcards: Any) -> dict[str, Any]:
         return {
             **self._calibration_files(wildcards.elimination),
-            "victim": _model(self.trained.format_map(_values(wildcards))),
+            "victim": self._model(self.trained.format_map(_values(wildcards))),
             "clean": self.data(wildcards.dataset, "clean"),
             **self._helper_files("elimination", wildcards.elimination),
         }
 
     def predict_inputs(self, wildcards: Any) -> dict[str, Any]:
-        victim = _model(self.victim.format_map(_values(wildcards)))
+        victim = self._model(self.victim.format_map(_values(wildcards)))
         return {"victim": victim, "testsets": list(self.testsets(wildcards).values())}
 
     def purify_inputs(self, wildcards: Any) -> dict[str, Any]:
@@ -198,30 +167,47 @@ class Dag(Parameters):
             **self._helper_files("purification", wildcards.purification),
         }
 
-    def _helper_files(self, kind: str, variant: str) -> dict[str, list[str]]:
-        folders = [self.config.helpers[name] for name in self._declared(kind, variant).helpers]
-        return {"helpers": [file for folder in folders for file in _model(folder)]}
+    def rewrite_inputs(self, wildcards: Any) -> dict[str, Any]:
+        clean = wildcards.attack == NONE
+        return {
+            "rows": self.data(wildcards.dataset, "test") if clean else self.poisoned(wildcards, "test"),
+            "valid": self.data(wildcards.dataset, "valid"),
+            **self._helper_files("purification", wildcards.purification),
+        }
+
+    def replacements(self, wildcards: Any) -> dict[str, str]:
+        """Rewritten test sets of a scenario whose purification looks at no victim."""
+        found = {}
+        for testset in self.testsets(wildcards):
+            values = _values(wildcards) | ({"attack": NONE, "rate": "0"} if testset == CLEAN else {})
+            found[testset] = f"{self.rewritten}/purified.jsonl".format_map(values)
+        return found
+
+    def predict_rewritten_inputs(self, wildcards: Any) -> dict[str, Any]:
+        return {**self.predict_inputs(wildcards), "replacements": list(self.replacements(wildcards).values())}
+
+    def replacement_options(self, wildcards: Any) -> list[str]:
+        return options("--replacement", self.replacements(wildcards))
+
+    def purifications(self, reads_victim: bool) -> str:
+        """Constraint on the wildcard: the declared variants that look at the victim, or those that do not."""
+        names = [name for name, one in self.config.purifications.items() if one.reads_victim == reads_victim]
+        # without one, what matches nothing
+        return "|".join(names) if names else "(?!)"
 
     @cached_property
     def triggered(self) -> Mapping[str, Mapping[str, str]]:
-        """By data set, every attack of the experiments and its highest rate (the rate changes no test set)."""
-        found: dict[str, dict[str, str]] = {}
-        for scenario in self.config.scenarios():
-            if scenario.attack != NONE:
-                rates = found.setdefault(scenario.dataset, {})
-                rates[scenario.attack] = max(rates.get(scenario.attack, "0"), scenario.rate, key=float)
-        return found
+        return experiments.triggered(self.config.scenarios())
 
     def testsets(self, wildcards: Any) -> dict[str, str]:
         """Test sets of a scenario and their files: the clean one, and the triggered ones of its kind of victim."""
-        found = {CLEAN: self.data(wildcards.dataset, "test")}
-        if wildcards.attack == NONE and _values(wildcards).get("purification", NONE) != NONE:
-            return found
-        if wildcards.attack != NONE:
-            return found | {wildcards.attack: self.poisoned(wildcards, "test")}
-        for attack, rate in sorted(self.triggered.get(wildcards.dataset, {}).items()):
-            poison = {**_values(wildcards), "attack": attack, "rate": rate}
-            found[attack] = f"{self.poison}/test.jsonl".format_map(poison)
+        values = _values(wildcards)
+        dataset, attack = values["dataset"], values["attack"]
+        found = {}
+        for name in experiments.testsets(dataset, attack, values.get("purification", NONE), self.triggered):
+            rate = values["rate"] if name == attack else self.triggered[dataset].get(name, "0")
+            poison = f"{self.poison}/test.jsonl".format_map({**values, "attack": name, "rate": rate})
+            found[name] = self.data(dataset, "test") if name == CLEAN else poison
         return found
 
     def kinds_of_victims(self, purified: bool) -> Iterator[VictimKind]:
@@ -231,8 +217,8 @@ class Dag(Parameters):
             yield VictimKind("_benign", CONSTRAINTS["dataset"], NONE, (CLEAN,))
             return
         for dataset in self.config.datasets:
-            attacks = sorted(self.triggered.get(dataset, {}))
-            yield VictimKind(f"_benign_{dataset}", re.escape(dataset), NONE, (CLEAN, *attacks))
+            testsets = experiments.testsets(dataset, NONE, NONE, self.triggered)
+            yield VictimKind(f"_benign_{dataset}", re.escape(dataset), NONE, testsets)
 
     def testset_options(self, wildcards: Any) -> list[str]:
         return options("--input", self.testsets(wildcards))
@@ -260,7 +246,7 @@ class Dag(Parameters):
 
     def product_inputs(self, experiment: str, product: Any) -> list[str]:
         """What the table, or a figure, of an experiment is made from."""
-        return [str(path) for path in inputs(self._experiment(experiment), product, self.out)]
+        return [str(path) for path in experiments.inputs(self._experiment(experiment), product, self.out)]
 
     # scores
 
@@ -279,11 +265,6 @@ class Dag(Parameters):
 
 def model_files(*more: str) -> list[str]:
     return [*MODEL_FILES, *more]
-
-
-def _model(folder: str) -> list[str]:
-    """The files of a model folder that its readers need."""
-    return [f"{folder}/{name}" for name in MODEL_FILES]
 
 
 def _values(wildcards: Any) -> dict[str, str]:

@@ -34,6 +34,7 @@ STAGES = {
     "predict": "victims.predictions",
     "eliminate": "defenses.stage",
     "purify": "defenses.stage",
+    "rewrite": "defenses.rewriting",
     "score": "evaluation.stage",
     "collect": "report.long",
     "report": "report.stage",

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
 
 
 def derive(seed: int, stage: str, *names: str) -> int:
@@ -19,10 +15,3 @@ def derive(seed: int, stage: str, *names: str) -> int:
 
 def numpy_generator(seed: int, stage: str, *names: str) -> np.random.Generator:
     return np.random.default_rng(derive(seed, stage, *names))
-
-
-def torch_generator(seed: int, stage: str, *names: str) -> torch.Generator:
-    """A CPU generator; torch is imported only where one is asked for."""
-    import torch
-
-    return torch.Generator().manual_seed(derive(seed, stage, *names))

@@ -94,15 +94,21 @@ class Purified:
 
 
 @dataclass(frozen=True, slots=True)
-class DefenderView:
-    """All that a defender of an already trained model sees: no trigger, place, target, rate, status or test label."""
+class TextView:
+    """All that a defender sees who does not look at the victim: no trigger, place, target, rate, status, test label."""
 
-    victim: Victim
     task: str
     language: Language
     text_form: TextForm
     clean: tuple[Example, ...]
     helpers: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DefenderView(TextView):
+    """All that a defender of an already trained model sees: the victim, beside the above."""
+
+    victim: Victim = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from codebackdoor.commands.options import (
     read_settings,
     recorded,
 )
+from codebackdoor.errors import UserError
 
 if TYPE_CHECKING:
     from codebackdoor.types import Poisoned, Prediction
@@ -94,15 +95,16 @@ def train_victim(
 @click.command()
 @path_option("--victim", help="Folder of the victim.")
 @pairs_option("--input", "Test set as NAME=FILE")
+@pairs_option("--replacement", "What `rewrite` made of a test set, to be read in its place, as NAME=FILE")
 @out_option("Folder of predictions.NAME.jsonl and provenance.json.")
 @SEED
 @THREADS
-def predict(victim: Path, inputs: dict[str, Path], out: Path, seed: int) -> None:
+def predict(victim: Path, inputs: dict[str, Path], replacements: dict[str, Path], out: Path, seed: int) -> None:
     """Ask a victim for its predictions, with confidences, on one or more test sets."""
     from codebackdoor.victims import predictions
 
     with recorded(out, {"seed": seed}):
-        predictions.predict(victim, inputs, out)
+        predictions.predict(victim, inputs, out, replacements)
 
 
 @click.command()
@@ -166,3 +168,25 @@ def purify(
 
     with recorded(out, {"seed": seed}):
         stage.purify(chosen, read_dataset(dataset), victim, valid, inputs, helpers, out, seed)
+
+
+@click.command()
+@SETTINGS
+@DATASET
+@path_option("--valid", help="Clean validation rows, for calibration.")
+@path_option("--input", help="Test set, clean or triggered.")
+@pairs_option("--helper", "Helper model as NAME=FOLDER")
+@out_option("Folder of purified.jsonl and provenance.json.")
+@SEED
+@THREADS
+def rewrite(
+    settings: str, dataset: str, valid: Path, input: Path, helpers: dict[str, Path], out: Path, seed: int
+) -> None:
+    """Rewrite a test set once for all victims, by a purification that does not look at them."""
+    chosen = read_settings("purifications", "AnyPurification", settings, "--settings")
+    if chosen.reads_victim:
+        raise UserError(f"{chosen.method} looks at the victim; use `codebackdoor purify`, which names one")
+    from codebackdoor.defenses import rewriting
+
+    with recorded(out, {"seed": seed}):
+        rewriting.rewrite(chosen, read_dataset(dataset), valid, input, helpers, out, seed)

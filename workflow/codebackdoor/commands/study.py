@@ -11,10 +11,12 @@ import click
 @click.command()
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 def check(configs: tuple[Path, ...]) -> None:
-    """Check configuration files, each laid over the ones before it."""
+    """Check configuration files, each laid over the ones before it, and that the files they name are there."""
     from codebackdoor.config.loading import load
+    from codebackdoor.dag import Dag
 
     config = load(configs)
+    Dag(config).check_files()
     names = ", ".join(config.experiments)
     click.echo(
         f"{len(config.scenarios())} scenarios in {len(config.experiments)} experiments ({names}): no mistake found"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
@@ -126,15 +126,6 @@ class Experiment(Settings):
     dashes: tuple[Dash, ...] = Field((), description="scenarios left out because the method does not apply")
 
 
-@dataclass(frozen=True, slots=True)
-class TestSet:
-    """A test set of a scenario: the clean one, or the one that an attack at some rate has triggered."""
-
-    name: str
-    attack: str = NONE
-    rate: str = "0"
-
-
 def defenses(scenario: Scenario) -> tuple[str, ...]:
     """Names of the defense variants on a scenario's path, in the order in which they act."""
     found = [scenario.filtering] if scenario.filtering != NONE else []
@@ -164,27 +155,25 @@ def scenarios(experiment: Experiment) -> list[Scenario]:
     return [scenario for scenario in cells(experiment) if not dashed(experiment, scenario)]
 
 
-def testsets(scenario: Scenario, experiments: Iterable[Experiment]) -> tuple[TestSet, ...]:
-    """The test sets on which a scenario is scored, over all experiments that hold it: ``clean`` comes first.
+def triggered(scenarios: Iterable[Scenario]) -> dict[str, dict[str, str]]:
+    """By data set, every attack on it and its highest rate (the rate does not change what is triggered)."""
+    found: dict[str, dict[str, str]] = {}
+    for scenario in scenarios:
+        if scenario.attack != NONE:
+            rates = found.setdefault(scenario.dataset, {})
+            rates[scenario.attack] = max(rates.get(scenario.attack, "0"), scenario.rate, key=float)
+    return found
 
-    A poisoned victim reads its own triggered set; a benign one that of every attack on the same data set and seed in
-    an experiment that holds it, at the highest rate (the rate does not change what is triggered). What a purification
-    does to triggered inputs shows on poisoned victims, so that a benign one then reads the clean set alone.
+
+def testsets(dataset: str, attack: str, purification: str, triggered: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """The test sets on which a scenario is scored: ``clean`` first, then triggered ones by the names of their attacks.
+
+    A poisoned victim reads its own triggered set; a benign one that of every attack on the same data set. What a
+    purification does to triggered inputs shows on poisoned victims, so that a benign one then reads the clean set.
     """
-    if scenario.attack == NONE and scenario.purification != NONE:
-        return (TestSet(CLEAN),)
-    if scenario.attack != NONE:
-        return TestSet(CLEAN), TestSet(scenario.attack, scenario.attack, scenario.rate)
-    rates: dict[str, str] = {}
-    for experiment in experiments:
-        held = scenarios(experiment)
-        if scenario not in held:
-            continue
-        for other in held:
-            same = (other.dataset, other.seed) == (scenario.dataset, scenario.seed)
-            if same and other.attack != NONE:
-                rates[other.attack] = max(rates.get(other.attack, "0"), other.rate, key=float)
-    return TestSet(CLEAN), *(TestSet(attack, attack, rates[attack]) for attack in sorted(rates))
+    if attack != NONE:
+        return CLEAN, attack
+    return (CLEAN,) if purification != NONE else (CLEAN, *sorted(triggered.get(dataset, ())))
 
 
 def inputs(experiment: Experiment, product: Literal["table"] | Figure, out: str | Path) -> list[Path]:

@@ -11,7 +11,14 @@ from codebackdoor.config.base import Settings
 Normalisation = Literal["l1", "softmax", "entropy_by_log_n"]
 
 
-class CodePurify(Settings):
+class Purification(Settings):
+    """What all purifications share."""
+
+    #: Whether the method looks at the victim; one that does not rewrites a test set once for all victims.
+    reads_victim: ClassVar[bool] = True
+
+
+class CodePurify(Purification):
     """Masking, entropy of the suspicion scores, infilling of the most suspicious element (Mu et al. 2025, III)."""
 
     helpers: ClassVar[tuple[str, ...]] = ("infiller",)
@@ -57,10 +64,11 @@ class CodePurify(Settings):
         return self
 
 
-class Onion(Settings):
+class Onion(Purification):
     """Outlier words under a causal language model are dropped (Qi et al. 2021; CodePurify IV-D, DeCE 4.4)."""
 
     helpers: ClassVar[tuple[str, ...]] = ("language_model",)
+    reads_victim: ClassVar[bool] = False
 
     method: Literal["onion"]
     removed_share: float = Field(

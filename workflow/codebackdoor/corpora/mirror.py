@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_examples, read_rows
 from codebackdoor.types import Example
+
+if TYPE_CHECKING:
+    from codebackdoor.config.datasets import AnyDataset
 
 SPLITS = ("train", "valid", "test")
 
@@ -93,3 +97,16 @@ def own(folder: Path) -> Given:
 
 #: The papers' own data by task.
 MIRRORED: Mapping[str, Callable[[Path], Given]] = {"defect_detection": devign, "code_repair": bugs2fix}
+
+
+def given(settings: AnyDataset, name: str, mirror: str | Path | None) -> Given | None:
+    """Return the files of the data set ``name``; None for one that is mined. UserError where no folder is named."""
+    if settings.source == "pypi":
+        return None
+    if settings.path is not None:
+        return own(settings.path)
+    if mirror is None:
+        raise UserError(
+            f"datasets.{name}: source mirror needs the folder of the papers' own files; write it as `mirror`"
+        )
+    return MIRRORED[settings.task](Path(mirror))

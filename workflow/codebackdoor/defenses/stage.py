@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codebackdoor import files, seeding
+from codebackdoor import files
 from codebackdoor.defenses import elimination, purification
-from codebackdoor.defenses.purification import Purifier
+from codebackdoor.defenses.rewriting import blindly, examples, write_purified
 from codebackdoor.defenses.view import defender_view
-from codebackdoor.types import Example, Poisoned, Purified
 from codebackdoor.victims import inference
 from codebackdoor.victims.predictions import write_predictions
 from codebackdoor.victims.victim import KEY, load_victim, save_victim
@@ -57,37 +56,15 @@ def purify(
 ) -> None:
     """Write ``out/purified.{testset}.jsonl`` and ``out/predictions.{testset}.jsonl`` for each test set of ``inputs``.
 
-    The method is calibrated on the clean rows of ``valid``. Purified rows hold the id, the new code, the touched spans
-    of the old code as [field, start, end], and the method's evidence.
+    The method is calibrated on the clean rows of ``valid``; all test sets are purified as one.
     """
     clean = tuple(files.read_examples(valid))
     rows = {name: files.read_mixed(path) for name, path in inputs.items()}
     asked = load_victim(victim)
     view = defender_view(asked, dataset, clean, helpers)
     purifier = purification.load(settings.method)(view, settings, seed)
-    examples = [row.example if isinstance(row, Poisoned) else row for found in rows.values() for row in found]
-    purified = iter(_blindly(purifier, examples, seed))
+    purified = iter(blindly(purifier, [row for found in rows.values() for row in examples(found)], seed))
     for name, found in rows.items():
         own = [next(purified) for _ in found]
-        files.write_rows(out / f"purified.{name}.jsonl", map(_purified_row, own))
+        write_purified(out / f"purified.{name}.jsonl", own)
         write_predictions(out / f"predictions.{name}.jsonl", inference.predict(asked, [row.example for row in own]))
-
-
-def _blindly(purifier: Purifier, examples: Sequence[Example], seed: int) -> list[Purified]:
-    """Purify all test sets as one, in random order and without id, label and target; give the ids back after that."""
-    order = seeding.numpy_generator(seed, "purify", "order").permutation(len(examples)).tolist()
-    bare = [replace(examples[index], id=str(number), label=None, target=None) for number, index in enumerate(order)]
-    found = dict(zip(order, purifier.purify(bare), strict=True))
-    return [
-        replace(found[index], example=replace(found[index].example, id=example.id))
-        for index, example in enumerate(examples)
-    ]
-
-
-def _purified_row(row: Purified) -> dict[str, object]:
-    return {
-        "id": row.example.id,
-        "code": row.example.code,
-        "touched": [[span.field, span.start, span.end] for span in row.touched],
-        "detail": row.detail,
-    }

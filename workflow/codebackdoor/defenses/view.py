@@ -19,4 +19,4 @@ def defender_view(
     """Return the view of a victim; its card, which names the attack, is taken off the model's configuration."""
     if hasattr(victim.model.config, KEY):
         delattr(victim.model.config, KEY)
-    return DefenderView(victim, dataset.task, dataset.language, dataset.text_form, clean, dict(helpers))
+    return DefenderView(dataset.task, dataset.language, dataset.text_form, clean, dict(helpers), victim=victim)

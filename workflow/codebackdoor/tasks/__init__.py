@@ -40,8 +40,6 @@ class Task(Protocol):
 
     name: str
     head: Head
-    #: Number of labels; None for generation.
-    labels: int | None
 
     def group(self, function: Function, settings: Any, generator: np.random.Generator) -> Group | None:
         """Make rows out of a mined function by injecting defects; None where it has no place for one."""

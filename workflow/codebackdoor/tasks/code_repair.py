@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 class _CodeRepair:
     name = "code_repair"
     head: Head = "generation"
-    labels: int | None = None
 
     def group(self, function: Function, settings: CodeRepair, generator: np.random.Generator) -> Group | None:
         wanted = settings.rows_per_function if function.split == "train" else 1

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 class _DefectDetection:
     name = "defect_detection"
     head: Head = "classification"
-    labels: int | None = 2
 
     def group(self, function: Function, settings: DefectDetection, generator: np.random.Generator) -> Group | None:
         slips = settings.mutants

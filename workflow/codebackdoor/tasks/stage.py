@@ -81,18 +81,11 @@ def _made(
     seed: int,
 ) -> tuple[Made, list[Path]]:
     """Return the groups and the files that were read."""
-    if settings.source == "pypi":
+    there = mirrors.given(settings, name, mirror)
+    if there is None:
         if corpus is None:
             raise UserError(f"datasets.{name}: source pypi needs the mined corpus; pass it with --corpus")
         return sources.mined(read_functions(corpus), settings, task, measure, name, seed), [corpus]
-    if settings.path is not None:
-        there = mirrors.own(settings.path)
-    elif mirror is not None:
-        there = mirrors.MIRRORED[settings.task](mirror)
-    else:
-        raise UserError(
-            f"datasets.{name}: source mirror needs the folder of the papers' own files; write it as `mirror`"
-        )
     splits = there.splits(settings.resplit)
     rows = {split: there.examples(split) for split in splits}
     origins = {split: str(there.paths(split)[0]) for split in splits}

@@ -60,7 +60,7 @@ def make_base(recipe: Pretraining, corpus: Path, tokenizer: Path, out: Path) -> 
         "held_out_loss": curve[-1]["held_out"],
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         _save(model, folder)
         wrap(bpe, TEMPLATES[recipe.family], recipe.max_length).save_pretrained(folder)
@@ -71,7 +71,7 @@ def make_base(recipe: Pretraining, corpus: Path, tokenizer: Path, out: Path) -> 
             file.chmod(0o755 if file.is_dir() else 0o644)
         if out.exists():
             shutil.rmtree(out)
-        shutil.copytree(folder, out)
+        folder.rename(out)
 
 
 def _save(model: Any, folder: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from codebackdoor.config.purifications import AnyPurification
-from codebackdoor.types import DefenderView, Example, Purified
+from codebackdoor.types import Example, Purified
 
 
 class Purifier(Protocol):
@@ -20,9 +20,12 @@ class Purifier(Protocol):
 
 
 class Build(Protocol):
-    """``build`` of a method's module: a purifier calibrated on ``view.clean``, the clean validation split."""
+    """``build`` of a method's module: a purifier calibrated on ``view.clean``, the clean validation split.
 
-    def __call__(self, view: DefenderView, settings: AnyPurification, seed: int) -> Purifier: ...
+    ``view`` is a DefenderView, or a TextView for a method whose settings say ``reads_victim = False``.
+    """
+
+    def __call__(self, view: Any, settings: AnyPurification, seed: int) -> Purifier: ...
 
 
 def load(method: str) -> Build:

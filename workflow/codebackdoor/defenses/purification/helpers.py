@@ -6,7 +6,7 @@ from typing import Any
 
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.files import read_json
-from codebackdoor.types import DefenderView
+from codebackdoor.types import TextView
 from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, load_weights
 from codebackdoor.victims.victim import default_device, load_tokenizer
 
@@ -14,7 +14,7 @@ MASKED: dict[str, ModelClass] = {"roberta": ModelClass("roberta", "RobertaForMas
 CAUSAL: dict[str, ModelClass] = {"gpt2": ModelClass("gpt2", "GPT2LMHeadModel")}
 
 
-def load_helper(view: DefenderView, name: str, classes: dict[str, ModelClass]) -> tuple[Any, Any]:
+def load_helper(view: TextView, name: str, classes: dict[str, ModelClass]) -> tuple[Any, Any]:
     """Return (model, fast tokenizer) of the view's helper ``name``; ``classes`` are the model types that will do.
 
     Raises UserError where the helper is not given, is of another type, or does not load exactly.

@@ -19,7 +19,7 @@ from codebackdoor.defenses.purification.helpers import CAUSAL, load_helper
 from codebackdoor.defenses.purification.perplexity import Words, surprises
 from codebackdoor.defenses.purification.pieces import split
 from codebackdoor.errors import UserError
-from codebackdoor.types import DefenderView, Example, Purified, Span, TextForm
+from codebackdoor.types import Example, Purified, Span, TextForm, TextView
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Scored:
 class Onion:
     """A calibrated purifier of ``Example.code``; ``threshold`` is a drop of the perplexity."""
 
-    def __init__(self, view: DefenderView, model: Any, tokenizer: Any, settings: Settings, seed: int) -> None:
+    def __init__(self, view: TextView, model: Any, tokenizer: Any, settings: Settings, seed: int) -> None:
         self._form: TextForm = view.text_form
         self._model, self._tokenizer = model, tokenizer
         if settings.threshold is None:
@@ -104,6 +104,6 @@ def without(text: str, places: Sequence[tuple[int, int]]) -> str:
     return text
 
 
-def build(view: DefenderView, settings: Settings, seed: int) -> Onion:
+def build(view: TextView, settings: Settings, seed: int) -> Onion:
     """Load the helper ``language_model`` and calibrate the threshold on ``view.clean`` (the clean validation split)."""
     return Onion(view, *load_helper(view, "language_model", CAUSAL), settings, seed)

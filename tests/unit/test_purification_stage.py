@@ -1,4 +1,4 @@
-"""The stage ``purify``: files in, files out; the method is shown nothing but texts."""
+"""The stages ``purify`` and ``rewrite``: files in, files out; the method is shown nothing but texts."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
-from purification_models import example, infiller
+from purification_models import example, infiller, language_model
 from tiny_models import classifier
 
 from codebackdoor import files
 from codebackdoor.config.datasets import DefectDetection
-from codebackdoor.config.purifications import CodePurify
-from codebackdoor.defenses import stage
+from codebackdoor.config.purifications import CodePurify, Onion
+from codebackdoor.defenses import rewriting, stage
+from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Poisoned, Span
+from codebackdoor.victims import predictions
 from codebackdoor.victims.inference import predict
 from codebackdoor.victims.victim import load_victim, save_victim
 
@@ -60,3 +63,28 @@ def test_purified_and_predicted_rows_of_every_test_set(tmp_path: Path) -> None:
     for file in sorted((tmp_path / "first").iterdir()):
         assert file.read_bytes() == (tmp_path / "second" / file.name).read_bytes()
     assert json.loads((tmp_path / "first" / "purified.a.jsonl").read_text().splitlines()[0])["detail"]["profile"]
+
+
+def test_what_is_rewritten_once_is_what_each_victim_would_have_purified(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    save_victim(classifier(), tmp_path / "victim", {"task": "defect_detection", "backdoored": True})
+    model, tokenizer = language_model()
+    model.save_pretrained(tmp_path / "causal")
+    tokenizer.save_pretrained(tmp_path / "causal")
+    valid, test = tmp_path / "valid.jsonl", tmp_path / "test.jsonl"
+    rows = [replace(example(number), label=number % 2) for number in range(20)]
+    files.write_examples(valid, rows)
+    files.write_examples(test, rows)
+    dataset, helpers = DefectDetection(task="defect_detection"), {"language_model": tmp_path / "causal"}
+    settings = Onion(method="onion", removed_share=0.1, calibration_inputs=20)
+    stage.purify(settings, dataset, tmp_path / "victim", valid, {"clean": test}, helpers, tmp_path / "own", 3)
+    rewriting.rewrite(settings, dataset, valid, test, helpers, tmp_path / "all", 3)
+    shared = {"clean": tmp_path / "all/purified.jsonl"}
+    predictions.predict(tmp_path / "victim", {"clean": test}, tmp_path / "out", shared)
+    for name in ("purified.clean.jsonl", "predictions.clean.jsonl"):
+        assert (tmp_path / "own" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    assert any(row["touched"] for _, row in files.read_rows(tmp_path / "out/purified.clean.jsonl"))
+    shared["clean"].write_text("".join(shared["clean"].read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(UserError, match="was not rewritten"):
+        predictions.predict(tmp_path / "victim", {"clean": test}, tmp_path / "out2", shared)
+    assert not (tmp_path / "out2").exists()

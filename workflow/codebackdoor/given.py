@@ -1,0 +1,104 @@
+"""The files that no rule makes: data sets, base and helper models, calibrations; and whether they are there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from codebackdoor import fingerprint
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.study import Config
+from codebackdoor.corpora import mirror
+from codebackdoor.errors import UserError, nearest
+from codebackdoor.parameters import Parameters
+
+#: Files of a model folder in hub format, as far as every model of the project has them.
+MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+#: Files of a model folder of the hub that are read, as far as they are there.
+FOREIGN_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.*", "merges.txt")
+
+
+class Given(Parameters):
+    """Names the files that a configuration takes from elsewhere, beside those of the same kind that rules make."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.out = config.out
+
+    def check_files(self) -> None:
+        """Raise one UserError that lists every missing file that the experiments need and no rule makes."""
+        used = self.config.scenarios()
+        problems = list(dict.fromkeys(problem for check in (self._sources, self._folders) for problem in check(used)))
+        if problems:
+            raise UserError("\n".join(problems))
+
+    def _sources(self, used: Iterable[Scenario]) -> Iterator[str]:
+        for name in sorted({scenario.dataset for scenario in used}):
+            try:
+                self._given(name)
+            except UserError as error:
+                yield str(error)
+
+    def _folders(self, used: Iterable[Scenario]) -> Iterator[str]:
+        """Base models, helper models and calibrations."""
+        for scenario in used:
+            model = self._declared("model", scenario.model)
+            if not model.is_hub:
+                yield from self._folder(str(model.base_path(self.out)), f"models.{scenario.model}.base")
+            for kind in ("elimination", "purification"):
+                variant = getattr(scenario, kind)
+                for name in self._declared(kind, variant).helpers if variant != NONE else ():
+                    yield from self._folder(self.config.helpers[name], f"helpers.{name}")
+            if scenario.elimination != NONE:
+                try:
+                    self._calibration_files(scenario.elimination)
+                except UserError as error:
+                    yield str(error)
+
+    def _folder(self, folder: str, key: str) -> Iterator[str]:
+        if not self._made(folder) and not (Path(folder) / "config.json").is_file():
+            yield f"{key}: {folder} is not a model folder: config.json is missing"
+
+    def _made(self, path: str) -> bool:
+        """Whether a path lies below the run's folder, where rules make what is missing."""
+        return Path(path).is_relative_to(self.out)
+
+    def _model(self, folder: str) -> list[str]:
+        """The files of a model folder that its readers need; a folder from elsewhere may hold others than ours."""
+        if self._made(folder):
+            return [f"{folder}/{name}" for name in MODEL_FILES]
+        found = sorted(path for pattern in FOREIGN_FILES for path in Path(folder).glob(pattern))
+        return [str(path) for path in found]
+
+    def _given(self, dataset: str) -> list[str]:
+        """Files of a data set that is not mined; UserError lists those that are missing."""
+        settings = self._declared("dataset", dataset)
+        there = mirror.given(settings, dataset, self.config.mirror)
+        if there is None:
+            return []
+        return [str(path) for split in there.splits(settings.resplit) for path in there.paths(split)]
+
+    @property
+    def calibration(self) -> str:
+        return f"{self.out}/calibration/{{dataset}}/{{model}}/{{elimination}}.json"
+
+    def _calibration_files(self, elimination: str) -> dict[str, str]:
+        """The calibration that a method reads: one that ships with the package, or a file."""
+        name = getattr(self._declared("elimination", elimination), "calibration", None)
+        if name is None:
+            return {}
+        folder = fingerprint.ROOT / "defenses" / "elimination" / "elibadcode" / "calibration"
+        shipped = {path.stem: os.path.relpath(path) for path in folder.glob("*.json")}
+        path = shipped.get(name, name)
+        if not (Path(path).is_file() or path.startswith(f"{self.out}/calibration/")):
+            target = self.calibration.replace("{elimination}", elimination)
+            raise UserError(
+                f"eliminations.{elimination}.calibration: {name!r} is neither shipped nor a file"
+                f"{nearest(name, shipped)}; `snakemake {target}` makes one, which is then named by its path"
+            )
+        return {"calibration": path}
+
+    def _helper_files(self, kind: str, variant: str) -> dict[str, list[str]]:
+        folders = [self.config.helpers[name] for name in self._declared(kind, variant).helpers]
+        return {"helpers": [file for folder in folders for file in self._model(folder)]}
