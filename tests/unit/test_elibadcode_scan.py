@@ -102,6 +102,22 @@ def test_samples_without_a_place_are_passed_over_and_a_label_without_any_is_a_us
         draw(replace(seen, clean=nothing), SETTINGS, [1], 3)
 
 
+def test_samples_are_no_longer_than_asked() -> None:
+    seen = view(1)
+
+    def length(one: Example) -> int:
+        return len(seen.victim.encode([one.code])[0].ids)
+
+    doubled = tuple(replace(one, id=f"twice-{one.id}", code=f"{one.code} {one.code}") for one in seen.clean)
+    mixed = replace(seen, clean=(*doubled, *seen.clean))
+    longest = max(map(length, seen.clean))
+    short = draw(mixed, SETTINGS.model_copy(update={"sample_tokens": longest}), [0, 1], 1)
+    assert all(length(one) <= longest for own in short.values() for one in own.examples)
+    assert any(length(one) > longest for own in draw(mixed, SETTINGS, [0, 1], 1).values() for one in own.examples)
+    with pytest.raises(UserError, match="at most sample_tokens: 3"):
+        draw(seen, SETTINGS.model_copy(update={"sample_tokens": 3}), [0, 1], 1)
+
+
 def test_leave_one_out_counts_the_shadows_that_the_others_flag() -> None:
     values = {"least_sensitive": {"0": (1.0, 0.9, 0.8, 0.2, 1.1), "1": (0.5, 0.5, 0.6, 0.7, 0.1)}}
     made = replace(calibration(), losses=values)
@@ -134,6 +150,10 @@ def test_a_calibration_that_does_not_fit_is_a_user_error(tmp_path: Path) -> None
     elsewhere = replace(calibration(), provenance={"dataset": {"language": "java", "text_form": "lexed"}})
     write_json(path, shadows.as_json(elsewhere, 0.5))
     with pytest.raises(UserError, match="of language: java, not python"):
+        shadows.load(str(path), view(), SETTINGS, [0, 1])
+    larger = {**shadows.made_like(view().victim), "hidden_size": 768}
+    write_json(path, shadows.as_json(replace(calibration(), provenance={"victim": larger}), 0.5))
+    with pytest.raises(UserError, match="'hidden_size': 768"):
         shadows.load(str(path), view(), SETTINGS, [0, 1])
     write_json(path, {"task": TASK})
     with pytest.raises(UserError, match="not a calibration"):

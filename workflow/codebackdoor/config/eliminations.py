@@ -68,6 +68,11 @@ class EliBadCode(Settings):
         description="replace one occurrence of the identifier (paper), or all, which keeps the code's meaning",
     )
     samples: int = Field(default=30, gt=0, description="clean samples of each class for the inversion (paper: 30)")
+    sample_tokens: int | None = Field(
+        default=None,
+        gt=2,
+        description="longest clean sample of the inversion, in the victim's sub-tokens (null, the paper: any)",
+    )
     length: int = Field(default=5, gt=0, description="sub-tokens of the trigger that is searched, n (paper: 5)")
     iterations: int = Field(default=100, ge=0, description="steps of the search, epsilon (paper: 100)")
     top_k: int = Field(default=64, gt=0, description="substitutes a slot with the steepest gradient, k (paper: 64)")

@@ -22,11 +22,14 @@ def calibrate(settings: EliBadCode, dataset: AnyDataset, victims: Mapping[int, P
     """Write what the label scan reaches on benign victims, given by their training seeds, to the file ``out``."""
     samples = tuple(files.read_examples(clean))
     losses: dict[str, dict[str, dict[str, float]]] = {}
+    make: dict[str, object] = {}
     for seed, path in tqdm(victims.items(), desc="shadow victims", disable=None):
         view = defender_view(load_victim(path), dataset, samples, {})
         drawn = scan.draw(view, settings, range(view.victim.model.config.num_labels), seed)
+        make = shadows.made_like(view.victim)
         own = losses.setdefault(f"seed{seed}", {})
         for found in scan.scan_labels(view, settings, drawn, seed):
             own.setdefault(found.place, {})[str(found.label)] = round(found.inversion.loss, 6)
-    calibration = shadows.make(dataset.task, settings, losses, {"dataset": dataset.model_dump(mode="json")})
+    provenance = {"dataset": dataset.model_dump(mode="json"), "victim": make}
+    calibration = shadows.make(dataset.task, settings, losses, provenance)
     files.write_json(out, shadows.as_json(calibration, settings.ratio))

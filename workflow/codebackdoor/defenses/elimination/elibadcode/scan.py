@@ -44,6 +44,9 @@ def draw(view: DefenderView, settings: EliBadCode, labels: Sequence[int], seed: 
     drawn: dict[int, Samples] = {}
     for label in labels:
         own = [example for example in view.clean if example.label == label]
+        if settings.sample_tokens is not None:
+            lengths = view.victim.encode([example.code for example in own])
+            own = [one for one, found in zip(own, lengths, strict=True) if len(found.ids) <= settings.sample_tokens]
         order = numpy_generator(seed, "elibadcode", "samples", str(label)).permutation(len(own))
         kept: list[Example] = []
         cuts: dict[str, list[Prompt]] = {place: [] for place in settings.places}
@@ -61,6 +64,7 @@ def draw(view: DefenderView, settings: EliBadCode, labels: Sequence[int], seed: 
             raise UserError(
                 f"EliBadCode: no clean sample of label {label} has an identifier to be replaced at position: "
                 f"{settings.position}"
+                + (f" and at most sample_tokens: {settings.sample_tokens} sub-tokens" if settings.sample_tokens else "")
             )
         drawn[label] = Samples(tuple(kept), {place: tuple(found) for place, found in cuts.items()})
     return drawn

@@ -18,6 +18,7 @@ from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.files import read_json
 from codebackdoor.types import DefenderView
+from codebackdoor.victims.victim import Victim
 
 SHADOWS = 5
 SHIPPED = Path(__file__).parent / "calibration"
@@ -27,6 +28,7 @@ BUDGET = (
     "vocabulary",
     "occurrences",
     "samples",
+    "sample_tokens",
     "length",
     "iterations",
     "top_k",
@@ -36,6 +38,9 @@ BUDGET = (
     "restarts",
     "patience",
 )
+
+#: Facts of a victim's configuration that a calibration is tied to.
+MAKE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
 
 #: Inverted losses by place, then by label (as text, since they travel through JSON).
 Losses = Mapping[str, Mapping[str, float]]
@@ -62,6 +67,11 @@ def log_ratio(reference: float, loss: float) -> float:
 
 def budget(settings: EliBadCode) -> dict[str, object]:
     return {name: getattr(settings, name) for name in BUDGET}
+
+
+def made_like(victim: Victim) -> dict[str, object]:
+    """Class and size of a victim."""
+    return {name: getattr(victim.model.config, name) for name in MAKE}
 
 
 def make(
@@ -123,6 +133,9 @@ def load(name: str, view: DefenderView, settings: EliBadCode, labels: Sequence[i
     for key, own in (("language", view.language), ("text_form", view.text_form)):
         if isinstance(dataset, Mapping) and dataset.get(key) != own:
             raise UserError(f"{path}: made on a data set of {key}: {dataset.get(key)}, not {own}; calibrate anew")
+    own_make, other = made_like(view.victim), calibration.provenance.get("victim")
+    if isinstance(other, Mapping) and dict(other) != own_make:
+        raise UserError(f"{path}: made on victims with {dict(other)}, and this one has {own_make}; calibrate anew")
     for key, value in budget(settings).items():
         if calibration.budget.get(key) != value:
             raise UserError(
