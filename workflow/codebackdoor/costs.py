@@ -1,14 +1,17 @@
 """What a run costs, before it begins: jobs by rule, rough time, disk.
 
-The table was measured on the default study (2 cores, one job a core); hub checkpoints and real data sets cost more,
-and a plan says that it does not know them.
+The numbers are those of the default study at local scale (2 cores, one job a core), written by ``benchmarks/costs.py``;
+of hub checkpoints and larger data sets they say nothing.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from codebackdoor.errors import UserError
 
@@ -21,26 +24,11 @@ class Cost:
     megabytes: float
 
 
-#: By rule, at local scale: rounded from the jobs of the default study, their start included.
-COSTS = {
-    "fetch": Cost(1.5, 4.1),
-    "collect": Cost(1, 0.1),
-    "mine": Cost(8, 5),
-    "corpus": Cost(3, 35),
-    "tokenizer": Cost(10, 0.3),
-    "pretrain": Cost(3000, 7),
-    "dataset": Cost(25, 12),
-    "poison": Cost(1.5, 12),
-    "train": Cost(150, 6),
-    "eliminate": Cost(65, 6),
-    "calibrate": Cost(600, 0.01),
-    "predict": Cost(12, 0.5),
-    "purify": Cost(80, 1),
-    "score": Cost(1.5, 0.01),
-    "table": Cost(0.5, 0.01),
-    "figure": Cost(3, 0.3),
-}
-ENVIRONMENT = Cost(90, 1500)
+@cache
+def _measured() -> tuple[dict[str, Cost], Cost]:
+    """Costs by rule, and that of the environment."""
+    known = json.loads((Path(__file__).parent / "costs.json").read_text(encoding="utf-8"))
+    return {rule: Cost(**cost) for rule, cost in known["rules"].items()}, Cost(**known["environment"])
 
 
 def plan(dry_run: str) -> str:
@@ -51,24 +39,28 @@ def plan(dry_run: str) -> str:
     total = jobs.pop("total", 0)
     jobs.pop("all", None)
     if not total:
-        raise UserError("no job statistics on standard input; run `make plan`, which asks snakemake for them")
+        said = dry_run.strip()
+        hint = f"; there was instead:\n{said}" if said else ""
+        raise UserError(f"no job statistics on standard input: run `make plan`, which asks snakemake for them{hint}")
     by_rule: dict[str, int] = {}
     for name, count in jobs.items():
         rule = name.partition("_benign")[0]
         by_rule[rule] = by_rule.get(rule, 0) + count
     cores = os.cpu_count() or 1
-    known = {rule: COSTS[rule] for rule in by_rule if rule in COSTS}
+    costs, environment = _measured()
+    known = {rule: costs[rule] for rule in by_rule if rule in costs}
     seconds = sum(cost.seconds * by_rule[rule] for rule, cost in known.items())
     megabytes = sum(cost.megabytes * by_rule[rule] for rule, cost in known.items())
-    lines = [f"{'rule':12} {'jobs':>5} {'core minutes':>13} {'MB':>7}"]
+    lines = [f"{'rule':17} {'jobs':>5} {'core minutes':>13} {'MB':>7}"]
     for rule, count in by_rule.items():
         cost = known.get(rule)
         numbers = f"{cost.seconds * count / 60:13.1f} {cost.megabytes * count:7.0f}" if cost else f"{'?':>13} {'?':>7}"
-        lines.append(f"{rule:12} {count:5} {numbers}")
+        lines.append(f"{rule:17} {count:5} {numbers}")
     lines += [
-        f"{'total':12} {sum(by_rule.values()):5} {seconds / 60:13.1f} {megabytes:7.0f}",
+        f"{'total':17} {sum(by_rule.values()):5} {seconds / 60:13.1f} {megabytes:7.0f}",
         "",
-        f"About {max(1, round(seconds / 60 / min(cores, 2)))} minutes on {min(cores, 2)} cores at local scale; the "
-        f"environment takes {ENVIRONMENT.megabytes / 1000:.1f} GB of disk beside it.",
+        f"About {max(1, round(seconds / 60 / min(cores, 2)))} minutes on {min(cores, 2)} cores at local scale. The "
+        f"environment, where it is not there yet, takes {environment.seconds / 60:.1f} minutes and "
+        f"{environment.megabytes / 1000:.1f} GB of disk.",
     ]
     return "\n".join(lines)

@@ -88,6 +88,16 @@ class Dag(Given):
         given = self._given(wildcards.dataset)
         return found | ({"rows": given} if given else {})
 
+    def dataset_sources(self, wildcards: Any) -> list[str]:
+        """Options that say where a data set comes from."""
+        settings = self._declared("dataset", wildcards.dataset)
+        found = ["--tokenizer", self.config.tokenizer] if self.config.tokenizer else []
+        if settings.source == "pypi":
+            found += ["--corpus", self.corpus]
+        if settings.source == "mirror" and self.config.mirror:
+            found += ["--mirror", self.config.mirror]
+        return found
+
     def data(self, dataset: str, split: str) -> str:
         return f"{self.out}/data/{dataset}/{split}.jsonl"
 
