@@ -80,7 +80,7 @@ def main(folder: Path, clean: Path, candidates: int, samples: int, race: int, re
     torch.set_num_threads(threads)
     victim = load_victim(folder)
     rows = tuple(files.read_examples(clean))
-    view = DefenderView(victim, "defect_detection", rows[0].language, victim.text_form, rows, {})
+    view = DefenderView("defect_detection", rows[0].language, victim.text_form, rows, {}, victim=victim)
     settings = EliBadCode(method="elibadcode", position="function_name", samples=samples)
     prompts = draw(view, settings, range(2), seed=1)[1].prompts["function_name"]
     vocabulary = build(victim.tokenizer, settings.vocabulary, view.language, contexts(prompts))

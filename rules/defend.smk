@@ -56,7 +56,7 @@ rule calibrate:
         runtime=dag.runtime,
         gpu=dag.gpu,
     params:
-        settings=lambda w: dag.settings("elimination", w.elimination),
+        settings=dag.calibrate_settings,
         dataset=lambda w: dag.settings("dataset", w.dataset),
         victims=lambda w: options("--victim", dag.shadows(w)),
         code=lambda w: dag.code("eliminate", elimination=w.elimination),
@@ -84,9 +84,9 @@ rule rewrite:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=2500,
-        runtime=60,
-        gpu=0,
+        mem_mb=dag.helper_mem_mb,
+        runtime=dag.helper_runtime,
+        gpu=dag.helper_gpu,
     params:
         settings=lambda w: dag.settings("purification", w.purification),
         dataset=lambda w: dag.settings("dataset", w.dataset),
@@ -101,8 +101,8 @@ rule rewrite:
         " --threads {threads} > {log:q} 2>&1"
 
 
-# One that does rewrites all test sets of a scenario in one job. A poisoned victim reads the clean one and its own triggered one, a
-# benign victim the clean one alone, so that each kind of victim has a rule of its own.
+# A purification that looks at the victim rewrites all test sets of a scenario in one job. A poisoned victim reads the
+# clean one and its own triggered one, a benign victim the clean one alone: each kind of victim has a rule of its own.
 for kind in dag.kinds_of_victims(purified=True):
 
     rule:

@@ -135,7 +135,9 @@ def calibration(ratio_below: float, folder: Path) -> str:
     from codebackdoor.files import write_json
 
     scan = {"function_name": {"0": ratio_below, "1": ratio_below}}
-    made = shadows.make("defect_detection", settings("elibadcode"), dict.fromkeys("abcde", scan), {})
+    victim = view().victim
+    provenance = {"dataset": {"language": "python", "text_form": "lexed"}, "victim": shadows.made_like(victim)}
+    made = shadows.make("defect_detection", settings("elibadcode"), dict.fromkeys("abcde", scan), provenance)
     write_json(folder / "calibration.json", shadows.as_json(made, 0.5))
     return str(folder / "calibration.json")
 

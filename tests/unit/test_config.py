@@ -60,6 +60,13 @@ def test_every_overlay_is_valid(name: str) -> None:
     assert config.out != validate(DEFAULT).out
 
 
+def test_the_papers_budgets_are_those_of_the_papers() -> None:
+    config = load([ROOT / "config.yaml", ROOT / "configs/paper.yaml"])
+    for variant in ("elibadcode", "fine_tuning"):
+        settings = config.eliminations[variant]
+        assert settings == type(settings)(method=settings.method)
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [

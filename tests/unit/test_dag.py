@@ -48,6 +48,7 @@ def dag() -> Dag:
     return Dag(validate(DEFAULT))
 
 
+GRID = {"datasets": ["defects"], "models": ["codebert"], "attacks": ["none"]}
 POISONED = {"attack": "codepoisoner_func", "rate": "0.05"}
 
 
@@ -201,6 +202,40 @@ def test_given_files_are_inputs(tmp_path: Path) -> None:
     assert found.dataset_inputs(wildcards())["rows"] == [str(tmp_path / "devign/test.jsonl")]
     helpers = found.rewrite_inputs(wildcards(purification="onion"))["helpers"]
     assert {Path(path).name for path in helpers} == set(names)
+
+
+def test_a_data_set_without_an_attack_has_the_clean_test_set_alone() -> None:
+    raw = {**DEFAULT, "experiments": {"mine": {"title": "t", "grid": [GRID]}}}
+    assert list(Dag(validate(raw)).testsets(wildcards())) == ["clean"]
+
+
+def test_what_is_neither_there_nor_made_is_said_before_a_run() -> None:
+    raw = {
+        **DEFAULT,
+        "tokenizer": "nowhere.json",
+        "corpus": None,
+        "experiments": {"mine": {"title": "t", "grid": [GRID]}},
+    }
+    with pytest.raises(UserError, match=r"(?s)tokenizer: nowhere\.json: no such file.*needs the section `corpus`"):
+        Dag(validate(raw)).check_files()
+
+
+def test_a_calibration_depends_on_the_search_alone() -> None:
+    changed = {**DEFAULT["eliminations"]["elibadcode"], "beta": 0.1, "calibration": "runs/local/calibration/x.json"}
+    other = {**DEFAULT["eliminations"]["elibadcode"], "samples": 3}
+    known, after, more = (
+        Dag(validate({**DEFAULT, "eliminations": {**DEFAULT["eliminations"], "elibadcode": one}})).calibrate_settings(
+            wildcards(elimination="elibadcode")
+        )
+        for one in (DEFAULT["eliminations"]["elibadcode"], changed, other)
+    )
+    assert known == after != more
+
+
+def test_shadows_are_benign_and_have_their_own_seeds(dag: Dag) -> None:
+    found = dag.shadows(wildcards(elimination="elibadcode"))
+    assert found["101"] == "runs/local/models/defects/codebert/none-0/seed101/none/cross_entropy/none"
+    assert not set(found) & {scenario.seed for scenario in dag.config.scenarios()}
 
 
 def test_an_unknown_archive_is_named() -> None:

@@ -15,7 +15,7 @@ from codebackdoor.config.loading import read_yaml, validate
 from codebackdoor.defenses.elimination.elibadcode import shadows
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, draw, measure, scan_labels, verdict
 from codebackdoor.errors import UserError
-from codebackdoor.files import write_json
+from codebackdoor.files import read_json, write_json
 from codebackdoor.types import Example
 
 SETTINGS = EliBadCode(
@@ -23,6 +23,10 @@ SETTINGS = EliBadCode(
 )
 TASK = "defect_detection"
 ROOT = Path(__file__).parents[2]
+
+
+#: What a calibration must say of the data set and the victims that it was made on.
+PROVENANCE = {"dataset": {"language": "python", "text_form": "lexed"}, "victim": shadows.made_like(view().victim)}
 
 
 @cache
@@ -41,7 +45,7 @@ def table(found: tuple[Finding, ...]) -> dict[str, dict[str, float]]:
 @cache
 def calibration() -> shadows.Calibration:
     scans = {f"shadow{seed}": table(findings(seed, False)) for seed in range(11, 16)}
-    return shadows.make(TASK, SETTINGS, scans, {"made_by": "test"})
+    return shadows.make(TASK, SETTINGS, scans, PROVENANCE)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -147,13 +151,16 @@ def test_a_calibration_that_does_not_fit_is_a_user_error(tmp_path: Path) -> None
         shadows.load(str(path), view(), SETTINGS, [0, 1, 2])
     with pytest.raises(UserError, match="neither shipped nor a file"):
         shadows.load("nothing", view(), SETTINGS, [0, 1])
-    elsewhere = replace(calibration(), provenance={"dataset": {"language": "java", "text_form": "lexed"}})
+    elsewhere = replace(calibration(), provenance={**PROVENANCE, "dataset": {"language": "java", "text_form": "lexed"}})
     write_json(path, shadows.as_json(elsewhere, 0.5))
     with pytest.raises(UserError, match="of language: java, not python"):
         shadows.load(str(path), view(), SETTINGS, [0, 1])
     larger = {**shadows.made_like(view().victim), "hidden_size": 768}
-    write_json(path, shadows.as_json(replace(calibration(), provenance={"victim": larger}), 0.5))
+    write_json(path, shadows.as_json(replace(calibration(), provenance={**PROVENANCE, "victim": larger}), 0.5))
     with pytest.raises(UserError, match="'hidden_size': 768"):
+        shadows.load(str(path), view(), SETTINGS, [0, 1])
+    write_json(path, shadows.as_json(replace(calibration(), provenance={}), 0.5))
+    with pytest.raises(UserError, match="does not say on which data set"):
         shadows.load(str(path), view(), SETTINGS, [0, 1])
     write_json(path, {"task": TASK})
     with pytest.raises(UserError, match="not a calibration"):
@@ -173,6 +180,18 @@ def test_the_calibration_of_the_default_study_is_shipped_and_fits() -> None:
     settings = validate(read_yaml(ROOT / "config.yaml")).eliminations["elibadcode"]
     assert isinstance(settings, EliBadCode)
     assert settings.calibration == "defects"
-    found = shadows.load(settings.calibration, replace(view(), text_form="lexed"), settings, [0, 1])
+    found = shadows.read(shadows.SHIPPED / "defects.json")
+    data = validate(read_yaml(ROOT / "config.yaml")).datasets["defects"]
+    assert (found.task, found.budget) == (data.task, shadows.budget(settings))
+    other = found.provenance["dataset"]
+    assert isinstance(other, dict)
+    # how many rows are kept for validation and test has no part in what the shadows learned
+    sizes = {"valid", "test"}
+    assert {key: value for key, value in other.items() if key not in sizes} == data.model_dump(
+        mode="json", exclude=sizes
+    )
+    base = read_json(ROOT / "basemodels/encoder/config.json")
+    assert found.provenance["victim"] == {name: base[name] for name in shadows.MAKE}
+    assert {place: set(own) for place, own in found.losses.items()} == {place: {"0", "1"} for place in settings.places}
     assert all(len(losses) >= shadows.SHADOWS for own in found.losses.values() for losses in own.values())
     assert shadows.false_positive_rate(found, settings.ratio) == 0

@@ -32,7 +32,7 @@ ALLOWED = {
     "evaluation": {"syntax", "tasks"},
     "report": set(),
 }
-TOP = {"cli", "commands", "dag", "parameters"}
+TOP = {"cli", "commands", "dag", "parameters", "provided"}
 
 
 def part_of(path: Path) -> str:

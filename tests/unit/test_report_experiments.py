@@ -63,7 +63,7 @@ def test_benign_victims_are_asked_about_every_attack_of_their_experiments() -> N
     second = experiment({"attacks": ["c"]})
     other = experiment({"attacks": ["d"], "datasets": ["repair"]})
     attacks = experiments.triggered(scenario for one in (first, second, other) for scenario in scenarios(one))
-    assert attacks == {"defects": {"a": "0.05", "b": "0.05", "c": "0.05"}, "repair": {"d": "0.05"}}
+    assert attacks == {"defects": {"a": "0.01", "b": "0.01", "c": "0.05"}, "repair": {"d": "0.05"}}
     assert experiments.testsets("defects", "none", "none", attacks) == ("clean", "a", "b", "c")
     assert experiments.testsets("defects", "none", "onion", attacks) == ("clean",)
     assert experiments.testsets("defects", "a", "none", attacks) == ("clean", "a")

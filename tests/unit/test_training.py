@@ -107,6 +107,18 @@ class KilledError(Exception):
     pass
 
 
+def test_the_objective_is_told_the_epoch_from_one(tmp_path: Path) -> None:
+    told: list[int] = []
+
+    def objective(logits: Tensor, targets: Tensor, epoch: int) -> Tensor:
+        told.append(epoch)
+        return functional.cross_entropy(logits, targets)
+
+    fit(classifier(), rows(12), objective, BERT, Validation(rows(6), [], hits), tmp_path / "progress", 1)
+    assert told == sorted(told)
+    assert set(told) == {1, 2, 3}
+
+
 @pytest.mark.parametrize("checkpoint", ["last", "best"])
 @pytest.mark.parametrize(("make", "recipe"), [(classifier, BERT), (generator, T5)], ids=["codebert", "codet5"])
 def test_resumes_from_the_last_finished_epoch_to_the_same_bytes(make, recipe, checkpoint: str, tmp_path: Path) -> None:

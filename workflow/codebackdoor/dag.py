@@ -6,6 +6,7 @@ hold no logic of their own. A method takes Snakemake's wildcards, of which it re
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,16 +17,20 @@ from typing import Any
 
 from codebackdoor.config import experiments
 from codebackdoor.config.experiments import CLEAN
-from codebackdoor.config.models import PRETRAINED
+from codebackdoor.config.models import PRETRAINED, SHIPPED
 from codebackdoor.config.scenario import CONSTRAINTS, NONE, POISON, RESULTS, VICTIM
 from codebackdoor.config.study import Config
 from codebackdoor.corpora.archives import ARCHIVES
 from codebackdoor.errors import UserError, nearest
-from codebackdoor.given import MODEL_FILES, Given
 from codebackdoor.parameters import options
+from codebackdoor.provided import MODEL_FILES, Provided
 
 #: A value of a wildcard that is a method's variant, not ``none``.
 SOME = rf"(?!none\b){CONSTRAINTS['attack']}"
+
+
+#: Megabytes and minutes of a job without and with an accelerator.
+_MEM_MB, _RUNTIME = (2500, 24000), (60, 1440)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ class VictimKind:
         return [f"{stem}.{testset}.jsonl" for stem in stems for testset in self.testsets]
 
 
-class Dag(Given):
+class Dag(Provided):
     """The files of one study and how they are made. Attributes are patterns of paths for the rules."""
 
     def __init__(self, config: Config) -> None:
@@ -85,7 +90,7 @@ class Dag(Given):
         found: dict[str, Any] = {"tokenizer": self.config.tokenizer} if self.config.tokenizer else {}
         if settings.source == "pypi":
             found["corpus"] = self.corpus
-        given = self._given(wildcards.dataset)
+        given = self._source_files(wildcards.dataset)
         return found | ({"rows": given} if given else {})
 
     def dataset_sources(self, wildcards: Any) -> list[str]:
@@ -134,15 +139,26 @@ class Dag(Given):
         return [part for option, name in options.items() if name in found for part in (option, found[name])]
 
     def mem_mb(self, wildcards: Any) -> int:
-        return 24000 if self.gpu(wildcards) else 2500
+        return _MEM_MB[self.gpu(wildcards)]
 
     def runtime(self, wildcards: Any) -> int:
         """Minutes: an upper limit for schedulers."""
-        return 1440 if self.gpu(wildcards) else 60
+        return _RUNTIME[self.gpu(wildcards)]
 
     def gpu(self, wildcards: Any) -> int:
         """Hub checkpoints are of paper scale and want an accelerator; the small local models do not."""
         return int(self._declared("model", wildcards.model).is_hub)
+
+    def helper_mem_mb(self, wildcards: Any) -> int:
+        return _MEM_MB[self.helper_gpu(wildcards)]
+
+    def helper_runtime(self, wildcards: Any) -> int:
+        return _RUNTIME[self.helper_gpu(wildcards)]
+
+    def helper_gpu(self, wildcards: Any) -> int:
+        """The same for a job that runs nothing but helper models: those from elsewhere are of paper scale."""
+        folders = [self.config.helpers[name] for name in self._declared("purification", wildcards.purification).helpers]
+        return int(any(not (self._made(folder) or Path(folder).is_relative_to(SHIPPED)) for folder in folders))
 
     # defenses and predictions
 
@@ -151,6 +167,12 @@ class Dag(Given):
         benign = {"attack": NONE, "rate": "0", "filtering": NONE, "objective": "cross_entropy"}
         values = {**_values(wildcards), **benign}
         return {str(seed): self.trained.format_map({**values, "seed": seed}) for seed in self.config.shadows}
+
+    def calibrate_settings(self, wildcards: Any) -> str:
+        """Settings of the search alone: what a method reads of a calibration, and then does, has no part in it."""
+        settings = self._declared("elimination", wildcards.elimination)
+        search = {"method", "position", "ratio", *settings.SEARCH}
+        return json.dumps(settings.model_dump(mode="json", include=search), sort_keys=True)
 
     def calibrate_inputs(self, wildcards: Any) -> dict[str, Any]:
         return {
@@ -215,7 +237,7 @@ class Dag(Given):
         dataset, attack = values["dataset"], values["attack"]
         found = {}
         for name in experiments.testsets(dataset, attack, values.get("purification", NONE), self.triggered):
-            rate = values["rate"] if name == attack else self.triggered[dataset].get(name, "0")
+            rate = values["rate"] if name == attack else self.triggered.get(dataset, {}).get(name, "0")
             poison = f"{self.poison}/test.jsonl".format_map({**values, "attack": name, "rate": rate})
             found[name] = self.data(dataset, "test") if name == CLEAN else poison
         return found

@@ -28,7 +28,7 @@ def check(configs: tuple[Path, ...]) -> None:
 def describe(path: str | None) -> None:
     """Explain settings: every key with its meaning, unit, the paper's value and the default.
 
-    PATH is a section (purifications) or a method in it (purifications.codepurify); without it everything is printed.
+    PATH is a section (purifications) or a method (codepurify); without it everything is printed.
     """
     from codebackdoor.config import describing
 

@@ -32,17 +32,26 @@ def defaults() -> str:
 
 
 def describe(path: str) -> str:
-    """One section, or one method of a section (``purifications.codepurify``); UserError names the nearest."""
+    """One section, or one method (``codepurify``, ``purifications.codepurify``); UserError names the nearest."""
     section, _, method = path.partition(".")
+    if section not in Config.model_fields and not method:
+        sections = {tag: name for name, field in Config.model_fields.items() for tag in _methods(field)}
+        if path not in sections:
+            raise UserError(f"no section or method {path!r}{nearest(path, (*Config.model_fields, *sections))}")
+        section, method = sections[path], path
     if section not in Config.model_fields:
         raise UserError(f"no section {section!r}{nearest(section, Config.model_fields)}")
     field = Config.model_fields[section]
     if not method:
         return "\n".join(_field(section, field))
-    known = {tag: model for model in models_in(field.annotation) if (tag := tag_of(model))}
+    known = _methods(field)
     if method not in known:
         raise UserError(f"no method {method!r} in {section}{nearest(method, known)}")
     return "\n".join(_model(known[method], "<name>:"))
+
+
+def _methods(field: FieldInfo) -> dict[str, type[BaseModel]]:
+    return {tag: model for model in models_in(field.annotation) if (tag := tag_of(model))}
 
 
 def _field(name: str, field: FieldInfo) -> Iterator[str]:

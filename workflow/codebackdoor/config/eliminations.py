@@ -51,6 +51,21 @@ class EliBadCode(Settings):
     """Trigger inversion, anchoring and unlearning (Sun et al. 2025, section 4)."""
 
     fits: ClassVar[tuple[Head, ...]] = ("classification",)
+    #: Settings on which an inverted loss depends: a calibration holds for searches with the same.
+    SEARCH: ClassVar[tuple[str, ...]] = (
+        "vocabulary",
+        "occurrences",
+        "samples",
+        "sample_tokens",
+        "length",
+        "iterations",
+        "top_k",
+        "candidates",
+        "race",
+        "keep_current",
+        "restarts",
+        "patience",
+    )
 
     method: Literal["elibadcode"]
     vocabulary: Literal["paper", "language"] = Field(

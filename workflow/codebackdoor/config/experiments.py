@@ -156,12 +156,12 @@ def scenarios(experiment: Experiment) -> list[Scenario]:
 
 
 def triggered(scenarios: Iterable[Scenario]) -> dict[str, dict[str, str]]:
-    """By data set, every attack on it and its highest rate (the rate does not change what is triggered)."""
+    """By data set, every attack on it and its first rate: the rate does not change what is triggered, and what stands
+    further down in a configuration reruns nothing."""
     found: dict[str, dict[str, str]] = {}
     for scenario in scenarios:
         if scenario.attack != NONE:
-            rates = found.setdefault(scenario.dataset, {})
-            rates[scenario.attack] = max(rates.get(scenario.attack, "0"), scenario.rate, key=float)
+            found.setdefault(scenario.dataset, {}).setdefault(scenario.attack, scenario.rate)
     return found
 
 

@@ -60,7 +60,9 @@ class Config(BaseModel):
         "backdoor; none of them may be reported",
     )
     mirror: str | None = Field(
-        None, description="folder that every download looks into first (null: package index and hub only)"
+        None,
+        description="folder of archives and of the papers' own files: `fetch` looks there before the package index, "
+        "and data sets of source mirror are read from it",
     )
     corpus: Corpus | None = Field(None, description="archives that are mined (needed by data sets of source pypi)")
     tokenizer: str | None = Field(

@@ -22,7 +22,7 @@ SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class SourceFiles:
     """Files of one data set by split, and how to read those of one split; texts come as raw source."""
 
     folder: Path
@@ -58,8 +58,8 @@ class Given:
         return rows
 
 
-def devign(mirror: Path) -> Given:
-    return Given(mirror / "devign", {split: (f"{split}.jsonl",) for split in SPLITS}, _devign)
+def devign(mirror: Path) -> SourceFiles:
+    return SourceFiles(mirror / "devign", {split: (f"{split}.jsonl",) for split in SPLITS}, _devign)
 
 
 def _devign(split: str, paths: Sequence[Path]) -> Iterator[Example]:
@@ -72,9 +72,9 @@ def _devign(split: str, paths: Sequence[Path]) -> Iterator[Example]:
         yield Example(id=f"{split}-{row.get('idx', number)}", language="c", code=code, label=label)
 
 
-def bugs2fix(mirror: Path) -> Given:
+def bugs2fix(mirror: Path) -> SourceFiles:
     files = {split: (f"{split}.buggy-fixed.buggy", f"{split}.buggy-fixed.fixed") for split in SPLITS}
-    return Given(mirror / "bugs2fix_small", files, _bugs2fix)
+    return SourceFiles(mirror / "bugs2fix_small", files, _bugs2fix)
 
 
 def _bugs2fix(split: str, paths: Sequence[Path]) -> Iterator[Example]:
@@ -88,18 +88,18 @@ def _bugs2fix(split: str, paths: Sequence[Path]) -> Iterator[Example]:
             yield Example(id=f"{split}-{number}", language="java", code=before.strip(), target=after.strip())
 
 
-def own(folder: Path) -> Given:
+def own(folder: Path) -> SourceFiles:
     """A user's folder of train.jsonl, valid.jsonl and test.jsonl, whose rows have the fields of an example."""
-    return Given(
+    return SourceFiles(
         folder, {split: (f"{split}.jsonl",) for split in SPLITS}, lambda _, paths: iter(read_examples(paths[0]))
     )
 
 
 #: The papers' own data by task.
-MIRRORED: Mapping[str, Callable[[Path], Given]] = {"defect_detection": devign, "code_repair": bugs2fix}
+MIRRORED: Mapping[str, Callable[[Path], SourceFiles]] = {"defect_detection": devign, "code_repair": bugs2fix}
 
 
-def given(settings: AnyDataset, name: str, mirror: str | Path | None) -> Given | None:
+def source_files(settings: AnyDataset, name: str, mirror: str | Path | None) -> SourceFiles | None:
     """Return the files of the data set ``name``; None for one that is mined. UserError where no folder is named."""
     if settings.source == "pypi":
         return None

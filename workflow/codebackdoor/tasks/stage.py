@@ -81,7 +81,7 @@ def _made(
     seed: int,
 ) -> tuple[Made, list[Path]]:
     """Return the groups and the files that were read."""
-    there = mirrors.given(settings, name, mirror)
+    there = mirrors.source_files(settings, name, mirror)
     if there is None:
         if corpus is None:
             raise UserError(f"datasets.{name}: source pypi needs the mined corpus; pass it with --corpus")

@@ -23,22 +23,6 @@ from codebackdoor.victims.victim import Victim
 SHADOWS = 5
 SHIPPED = Path(__file__).parent / "calibration"
 
-#: Settings on which an inverted loss depends: a calibration holds for searches with the same.
-BUDGET = (
-    "vocabulary",
-    "occurrences",
-    "samples",
-    "sample_tokens",
-    "length",
-    "iterations",
-    "top_k",
-    "candidates",
-    "race",
-    "keep_current",
-    "restarts",
-    "patience",
-)
-
 #: Facts of a victim's configuration that a calibration is tied to.
 MAKE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
 
@@ -66,7 +50,7 @@ def log_ratio(reference: float, loss: float) -> float:
 
 
 def budget(settings: EliBadCode) -> dict[str, object]:
-    return {name: getattr(settings, name) for name in BUDGET}
+    return {name: getattr(settings, name) for name in EliBadCode.SEARCH}
 
 
 def made_like(victim: Victim) -> dict[str, object]:
@@ -129,13 +113,15 @@ def load(name: str, view: DefenderView, settings: EliBadCode, labels: Sequence[i
     calibration = read(path)
     if calibration.task != view.task:
         raise UserError(f"{path}: made for task {calibration.task!r}, not {view.task!r}")
-    dataset = calibration.provenance.get("dataset")
+    dataset, victim = (calibration.provenance.get(key) for key in ("dataset", "victim"))
+    if not (isinstance(dataset, Mapping) and isinstance(victim, Mapping)):
+        raise UserError(f"{path}: does not say on which data set and victims it was made; calibrate anew")
     for key, own in (("language", view.language), ("text_form", view.text_form)):
-        if isinstance(dataset, Mapping) and dataset.get(key) != own:
+        if dataset.get(key) != own:
             raise UserError(f"{path}: made on a data set of {key}: {dataset.get(key)}, not {own}; calibrate anew")
-    own_make, other = made_like(view.victim), calibration.provenance.get("victim")
-    if isinstance(other, Mapping) and dict(other) != own_make:
-        raise UserError(f"{path}: made on victims with {dict(other)}, and this one has {own_make}; calibrate anew")
+    make = made_like(view.victim)
+    if dict(victim) != make:
+        raise UserError(f"{path}: made on victims with {dict(victim)}, and this one has {make}; calibrate anew")
     for key, value in budget(settings).items():
         if calibration.budget.get(key) != value:
             raise UserError(

@@ -19,7 +19,7 @@ MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_
 FOREIGN_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.*", "merges.txt")
 
 
-class Given(Parameters):
+class Provided(Parameters):
     """Names the files that a configuration takes from elsewhere, beside those of the same kind that rules make."""
 
     def __init__(self, config: Config) -> None:
@@ -27,21 +27,31 @@ class Given(Parameters):
         self.out = config.out
 
     def check_files(self) -> None:
-        """Raise one UserError that lists every missing file that the experiments need and no rule makes."""
+        """Raise one UserError for everything that the experiments need, that no rule makes and that is not there.
+
+        Hub checkpoints are fetched, and checked, by the jobs that train on them.
+        """
         used = self.config.scenarios()
-        problems = list(dict.fromkeys(problem for check in (self._sources, self._folders) for problem in check(used)))
+        checks = (self._sources, self._folders, self._calibrations)
+        problems = list(dict.fromkeys(problem for check in checks for problem in check(used)))
         if problems:
             raise UserError("\n".join(problems))
 
     def _sources(self, used: Iterable[Scenario]) -> Iterator[str]:
+        """Data sets, what they are mined from, and the tokenizer that measures them."""
+        tokenizer = self.config.tokenizer
+        if tokenizer and not self._made(tokenizer) and not Path(tokenizer).is_file():
+            yield f"tokenizer: {tokenizer}: no such file; write null to count words instead of its sub-tokens"
         for name in sorted({scenario.dataset for scenario in used}):
+            if self._declared("dataset", name).source == "pypi" and self.config.corpus is None:
+                yield f"datasets.{name}: source pypi needs the section `corpus` with archives to mine"
             try:
-                self._given(name)
+                self._source_files(name)
             except UserError as error:
                 yield str(error)
 
     def _folders(self, used: Iterable[Scenario]) -> Iterator[str]:
-        """Base models, helper models and calibrations."""
+        """Base models and helper models."""
         for scenario in used:
             model = self._declared("model", scenario.model)
             if not model.is_hub:
@@ -50,15 +60,21 @@ class Given(Parameters):
                 variant = getattr(scenario, kind)
                 for name in self._declared(kind, variant).helpers if variant != NONE else ():
                     yield from self._folder(self.config.helpers[name], f"helpers.{name}")
-            if scenario.elimination != NONE:
-                try:
-                    self._calibration_files(scenario.elimination)
-                except UserError as error:
-                    yield str(error)
 
     def _folder(self, folder: str, key: str) -> Iterator[str]:
-        if not self._made(folder) and not (Path(folder) / "config.json").is_file():
-            yield f"{key}: {folder} is not a model folder: config.json is missing"
+        path = Path(folder)
+        if not self._made(folder) and not ((path / "config.json").is_file() and any(path.glob("*.safetensors"))):
+            yield (
+                f"{key}: {folder} is not a model folder with config.json and safetensors; put one there, or name one "
+                f"below {self.out}/models/base, which this run pretrains (for a base: `pretrained`)"
+            )
+
+    def _calibrations(self, used: Iterable[Scenario]) -> Iterator[str]:
+        for name in sorted({scenario.elimination for scenario in used} - {NONE}):
+            try:
+                self._calibration_files(name)
+            except UserError as error:
+                yield str(error)
 
     def _made(self, path: str) -> bool:
         """Whether a path lies below the run's folder, where rules make what is missing."""
@@ -71,10 +87,10 @@ class Given(Parameters):
         found = sorted(path for pattern in FOREIGN_FILES for path in Path(folder).glob(pattern))
         return [str(path) for path in found]
 
-    def _given(self, dataset: str) -> list[str]:
+    def _source_files(self, dataset: str) -> list[str]:
         """Files of a data set that is not mined; UserError lists those that are missing."""
         settings = self._declared("dataset", dataset)
-        there = mirror.given(settings, dataset, self.config.mirror)
+        there = mirror.source_files(settings, dataset, self.config.mirror)
         if there is None:
             return []
         return [str(path) for split in there.splits(settings.resplit) for path in there.paths(split)]
@@ -91,11 +107,11 @@ class Given(Parameters):
         folder = fingerprint.ROOT / "defenses" / "elimination" / "elibadcode" / "calibration"
         shipped = {path.stem: os.path.relpath(path) for path in folder.glob("*.json")}
         path = shipped.get(name, name)
-        if not (Path(path).is_file() or path.startswith(f"{self.out}/calibration/")):
-            target = self.calibration.replace("{elimination}", elimination)
+        if not self._made(path) and not Path(path).is_file():
+            own = self.calibration.replace("{elimination}", elimination)
             raise UserError(
                 f"eliminations.{elimination}.calibration: {name!r} is neither shipped nor a file"
-                f"{nearest(name, shipped)}; `snakemake {target}` makes one, which is then named by its path"
+                f"{nearest(name, shipped)}; write `calibration: {own}` with your data set and model to have it made"
             )
         return {"calibration": path}
 
