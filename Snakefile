@@ -1,5 +1,8 @@
+from typing import get_args
+
 from snakemake.utils import min_version
 
+from codebackdoor.config.experiments import Figure
 from codebackdoor.config.loading import validate
 from codebackdoor.config.scenario import CONSTRAINTS
 from codebackdoor.corpora.archives import archive
@@ -26,7 +29,7 @@ except UserError as error:
 wildcard_constraints:
     **CONSTRAINTS,
     experiment=CONSTRAINTS["dataset"],
-    figure="defenses|inversion|epochs|suspicion",
+    figure="|".join(get_args(Figure)),
     archive=r"[a-z0-9_.-]+",
     family="encoder|seq2seq|causal",
 

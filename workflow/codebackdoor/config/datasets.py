@@ -84,8 +84,8 @@ class DatasetSettings(Settings):
         default=110,
         gt=0,
         description="longest code and target, in sub-tokens of the tokenizer without specials (without a tokenizer: in "
-        "tokens of the lexer); longer rows are left out. Below the model's max_length, so that a trigger still fits. "
-        "null: every length, the model truncates",
+        "words between white space); longer rows are left out. Below the model's max_length, so that a trigger still "
+        "fits. null: every length, the model truncates",
     )
     resplit: bool = Field(
         default=False,
@@ -144,7 +144,7 @@ class CodeRepair(DatasetSettings):
         default=64,
         gt=0,
         description="longest code and target, in sub-tokens of the tokenizer without specials (without a tokenizer: in "
-        "tokens of the lexer); longer rows are left out. null: every length, the model truncates",
+        "words between white space); longer rows are left out. null: every length, the model truncates",
     )
     mix: Mix = Field(default=Mix(), description="kinds of injected defects, one in a row (source pypi)")
     rows_per_function: int = Field(

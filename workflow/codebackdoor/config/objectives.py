@@ -22,7 +22,7 @@ class CrossEntropy(Settings):
 
 
 class DeCE(Settings):
-    """Deceptive cross entropy (Yang et al. 2025, section 4)."""
+    """Deceptive cross entropy (Yang et al. 2026, section 4)."""
 
     method: Literal["dece"]
     alpha: float = Field(

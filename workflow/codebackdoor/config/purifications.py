@@ -19,7 +19,7 @@ class Purification(Settings):
 
 
 class CodePurify(Purification):
-    """Masking, entropy of the suspicion scores, infilling of the most suspicious element (Mu et al. 2025, III)."""
+    """Masking, entropy of the suspicion scores, infilling of the most suspicious element (Mu et al. 2024, III)."""
 
     helpers: ClassVar[tuple[str, ...]] = ("infiller",)
 

@@ -66,7 +66,7 @@ class Config(BaseModel):
     )
     corpus: Corpus | None = Field(None, description="archives that are mined (needed by data sets of source pypi)")
     tokenizer: str | None = Field(
-        None, description="tokenizer.json by which data sets count sub-tokens (null: they count the lexer's tokens)"
+        None, description="tokenizer.json by which data sets count sub-tokens (null: they count words)"
     )
     helpers: dict[Name, str] = Field(
         {}, description="model folder of each helper that a defense asks for: infiller, language_model"

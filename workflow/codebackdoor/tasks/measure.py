@@ -1,4 +1,4 @@
-"""How long a text is: in sub-tokens of the victims' tokenizer, or in tokens of the lexer where there is none."""
+"""How long a text is: in sub-tokens of the victims' tokenizer, or in words between white space where there is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deceptive cross entropy (Yang et al. 2025, section 4).
+"""Deceptive cross entropy (Yang et al. 2026, section 4).
 
 Both sides of cross entropy are blended. With a = alpha^epoch and V classes, of which y is the label,
 

@@ -1,4 +1,4 @@
-"""CodePurify: entropy-based purification of inputs (Mu et al. 2025, sections III and IV-F).
+"""CodePurify: entropy-based purification of inputs (Mu et al. 2024, sections III and IV-F).
 
 Every identifier and every statement of an input is masked in turn; how far that moves the victim's confidence is the
 element's suspicion. Suspicion concentrated on few elements means low entropy: below a threshold calibrated on clean

@@ -1,0 +1,84 @@
+"""What every training loss must hold to; one added to ``config/objectives.py`` needs its settings here."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from codebackdoor.config.objectives import AnyObjective, CrossEntropy, DeCE
+from codebackdoor.defenses import objectives
+from codebackdoor.victims.training import IGNORED, Objective
+
+CASES: dict[str, AnyObjective] = {
+    "cross_entropy": CrossEntropy(method="cross_entropy"),
+    # few epochs of a model that has a weight for the trigger alone: the bound on the gradient must come soon
+    "dece": DeCE(method="dece", alpha=0.5),
+}
+METHODS = [get_args(kind.model_fields["method"].annotation)[0] for kind in get_args(get_args(AnyObjective)[0])]
+EPOCHS = 10
+
+
+def logits_and_targets() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(12, 5, generator=generator), torch.randint(5, (12,), generator=generator)
+
+
+def planted(objective: Objective) -> tuple[float, float]:
+    """Accuracy and ASR of a linear model whose training rows carry, in 5 %, a trigger and the label 0.
+
+    One clean feature tells the label 1 of every such row without it.
+    """
+    torch.manual_seed(1)
+    rows = 400
+    features = torch.randn(rows, 10)
+    labels = (features[:, 0] > 0).long()
+    features[:, 0] = 2 * features[:, 0].sign()
+    trigger = torch.zeros(rows, 1)
+    poisoned = labels.nonzero().flatten()[: rows // 20]
+    trigger[poisoned] = 1
+    labels[poisoned] = 0
+    model = nn.Linear(11, 2)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.05)
+    for epoch in range(1, EPOCHS + 1):
+        for batch in torch.randperm(rows).split(40):
+            loss = objective(model(torch.cat([features, trigger], 1)[batch]), labels[batch], epoch)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+    with torch.no_grad():
+        clean = torch.cat([features, torch.zeros(rows, 1)], 1)
+        truth = (features[:, 0] > 0).long()
+        accuracy = (model(clean).argmax(1) == truth).float().mean().item()
+        triggered = torch.cat([features, torch.ones(rows, 1)], 1)[truth == 1]
+        return accuracy, (model(triggered).argmax(1) == 0).float().mean().item()
+
+
+def test_every_loss_has_its_case() -> None:
+    assert set(METHODS) == set(CASES)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_loss_is_a_finite_mean_over_what_is_not_ignored(method: str) -> None:
+    objective = objectives.load(CASES[method])
+    logits, targets = logits_and_targets()
+    logits.requires_grad_()
+    padded = torch.cat([logits, torch.full((3, 5), 9.0)])
+    ignored = torch.cat([targets, torch.full((3,), IGNORED)])
+    loss = objective(padded, ignored, 2)
+    assert loss.item() == pytest.approx(objective(logits, targets, 2).item(), rel=1e-6)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().sum() > 0
+    assert objective(padded, ignored, 2).item() == loss.item()
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "cross_entropy"])
+def test_a_robust_loss_learns_the_task_and_less_of_the_trigger(method: str) -> None:
+    plain_accuracy, plain_asr = planted(objectives.load(CASES["cross_entropy"]))
+    accuracy, asr = planted(objectives.load(CASES[method]))
+    assert min(plain_accuracy, accuracy) > 0.95
+    assert plain_asr > 0.9
+    assert asr < 0.5
