@@ -138,7 +138,8 @@ def test_how_numbers_are_written() -> None:
 def test_the_terminal_gets_every_victim_and_defense(run: dict[str, Any], tmp_path: Path) -> None:
     for name in run["experiments"]:
         stage.table(run, name, inputs(Study(run, name).experiment, "table", run["out"]), tmp_path)
-    text = stage.summary(tmp_path)
+    (tmp_path / "removed.csv").write_text("left over from an earlier configuration\n")
+    text = stage.summary(tmp_path, list(run["experiments"]))
     blocks = text.split("\n\n")
     assert len(blocks) == 6
     undefended = next(line for line in blocks[1].splitlines() if line.startswith("Undefended"))

@@ -18,7 +18,7 @@ from typing import Any
 from codebackdoor.config import experiments
 from codebackdoor.config.experiments import CLEAN
 from codebackdoor.config.models import PRETRAINED, SHIPPED
-from codebackdoor.config.scenario import CONSTRAINTS, NONE, POISON, RESULTS, VICTIM
+from codebackdoor.config.scenario import CONSTRAINTS, NONE, POISON, RESULTS, REWRITTEN, VICTIM
 from codebackdoor.config.study import Config
 from codebackdoor.corpora.archives import ARCHIVES
 from codebackdoor.errors import UserError, nearest
@@ -51,13 +51,11 @@ class Dag(Provided):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.poison, self.victim, self.results = (
-            pattern.replace("{out}", config.out) for pattern in (POISON, VICTIM, RESULTS)
+        self.poison, self.rewritten, self.victim, self.results = (
+            pattern.replace("{out}", config.out) for pattern in (POISON, REWRITTEN, VICTIM, RESULTS)
         )
         self.trained = self.victim.replace("{elimination}", NONE)
         self.predicted = self.results.replace("{purification}", NONE)
-        # what a purification that looks at no victim makes of a test set; the clean one is that of `none-0`
-        self.rewritten = f"{self.poison}/{{purification}}"
         self.logs, self.benchmarks = f"{config.out}/logs", f"{config.out}/benchmarks"
         # the same paths below logs/ and benchmarks/, without their first folder
         self.poison_path, self.rewritten_path, self.trained_path, self.victim_path, self.results_path = (

@@ -82,5 +82,5 @@ def write_report(configs: tuple[Path, ...]) -> None:
     archives = [asdict(archive(name)) for name in config.corpus.archives] if config.corpus else []
     out = Path(config.out)
     stage.html(config.model_dump(mode="json"), archives, provenance.commit(), out / "report.html")
-    click.echo(stage.summary(out / "results" / "tables"))
+    click.echo(stage.summary(out / "results" / "tables", list(config.experiments)))
     click.echo(f"\nThe report: {out / 'report.html'}")

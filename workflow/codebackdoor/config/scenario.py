@@ -19,11 +19,11 @@ CONSTRAINTS: dict[str, str] = {
     "objective": NAME,
     "elimination": NAME,
     "purification": NAME,
-    "testset": NAME,
-    "split": r"train|valid|test|clean",
 }
 
 POISON = "{out}/data/{dataset}/{attack}-{rate}/seed{seed}"
+#: What a purification that looks at no victim makes of a test set; the clean one is that of ``none-0``.
+REWRITTEN = f"{POISON}/{{purification}}"
 VICTIM = "{out}/models/{dataset}/{model}/{attack}-{rate}/seed{seed}/{filtering}/{objective}/{elimination}"
 RESULTS = (
     "{out}/results/{dataset}/{model}/{attack}-{rate}/seed{seed}/{filtering}/{objective}/{elimination}/{purification}"
@@ -64,6 +64,12 @@ class Scenario:
     def results(self, out: str | Path) -> Path:
         """Folder of predictions and metrics."""
         return Path(RESULTS.format(out=out, **self.wildcards))
+
+    def folders(self, out: str | Path) -> set[Path]:
+        """Every folder below ``out`` in which a job of this scenario leaves its ``provenance.json``."""
+        trained = replace(self, elimination=NONE, purification=NONE)
+        rewritten = {Path(REWRITTEN.format(out=out, **one.wildcards)) for one in (self, self.benign())}
+        return {trained.victim(out), self.victim(out), self.results(out), *rewritten}
 
     def benign(self) -> Scenario:
         """The same scenario with the victim trained on clean data."""

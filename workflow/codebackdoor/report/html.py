@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from codebackdoor.config.experiments import Figure, inputs
+from codebackdoor.config.experiments import Figure, inputs, scenarios
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.report import captions, labels, render, scan
@@ -39,7 +39,7 @@ def page(settings: Mapping[str, Any], archives: Sequence[Mapping[str, str]], com
         experiments=[_experiment(Study(settings, name), out) for name in settings["experiments"]],
         datasets=[_dataset(name, out) for name in settings["datasets"]],
         archives=archives,
-        costs=_costs(out.rglob("provenance.json")),
+        costs=_costs(_provenances(settings, out)),
         seeds=len({seed for one in settings["experiments"].values() for grid in one["grid"] for seed in grid["seeds"]}),
         metrics=labels.METRICS,
         present=render.present,
@@ -97,6 +97,13 @@ def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
         yield prefix, ", ".join(map(str, value))
     else:
         yield prefix, str(value)
+
+
+def _provenances(settings: Mapping[str, Any], out: Path) -> list[Path]:
+    """Of the jobs of this study's scenarios; a folder may hold those of an earlier configuration, too."""
+    studies = (Study(settings, name) for name in settings["experiments"])
+    folders = {folder for study in studies for one in scenarios(study.experiment) for folder in one.folders(out)}
+    return sorted(path for folder in folders if (path := folder / "provenance.json").is_file())
 
 
 def _costs(paths: Iterable[Path]) -> list[dict[str, Any]]:

@@ -47,6 +47,7 @@ def html(settings: Mapping[str, Any], archives: Sequence[Mapping[str, str]], com
         stream.write(text)
 
 
-def summary(tables: Path) -> str:
-    """What the ``*.csv`` tables in a folder say, as text for a terminal: values in percent, without intervals."""
-    return "\n\n".join(render.from_csv(path) for path in sorted(tables.glob("*.csv")))
+def summary(tables: Path, names: Sequence[str]) -> str:
+    """What the tables of the named experiments say, as text for a terminal: values in percent, without intervals."""
+    paths = (tables / f"{name}.csv" for name in names)
+    return "\n\n".join(render.from_csv(path) for path in paths if path.is_file())
