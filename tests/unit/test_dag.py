@@ -220,6 +220,13 @@ def test_what_is_neither_there_nor_made_is_said_before_a_run() -> None:
         Dag(validate(raw)).check_files()
 
 
+def test_a_calibration_of_another_search_is_refused_before_a_run() -> None:
+    changed = {**DEFAULT["eliminations"]["elibadcode"], "restarts": 9}
+    raw = {**DEFAULT, "eliminations": {**DEFAULT["eliminations"], "elibadcode": changed}}
+    with pytest.raises(UserError, match=r"elibadcode: restarts is 9, but .*defects\.json was made with 4"):
+        Dag(validate(raw)).check_files()
+
+
 def test_a_calibration_depends_on_the_search_alone() -> None:
     changed = {**DEFAULT["eliminations"]["elibadcode"], "beta": 0.1, "calibration": "runs/local/calibration/x.json"}
     other = {**DEFAULT["eliminations"]["elibadcode"], "samples": 3}

@@ -11,6 +11,7 @@ from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
 from codebackdoor.corpora import mirror
 from codebackdoor.errors import UserError, nearest
+from codebackdoor.files import read_json
 from codebackdoor.parameters import Parameters
 
 #: Files of a model folder in hub format, as far as every model of the project has them.
@@ -72,9 +73,22 @@ class Provided(Parameters):
     def _calibrations(self, used: Iterable[Scenario]) -> Iterator[str]:
         for name in sorted({scenario.elimination for scenario in used} - {NONE}):
             try:
-                self._calibration_files(name)
+                path = Path(self._calibration_files(name).get("calibration", ""))
+                if path.is_file():
+                    self._check_budget(name, path)
             except UserError as error:
                 yield str(error)
+
+    def _check_budget(self, elimination: str, path: Path) -> None:
+        """Refuse a calibration of another search now, and not in a job that waits for its victim."""
+        settings = self._declared("elimination", elimination)
+        budget = read_json(path).get("budget", {})
+        for key in settings.SEARCH:
+            if budget.get(key) != getattr(settings, key):
+                raise UserError(
+                    f"eliminations.{elimination}: {key} is {getattr(settings, key)}, but {path} was made with "
+                    f"{budget.get(key)}; use the same value, or calibrate anew"
+                )
 
     def _made(self, path: str) -> bool:
         """Whether a path lies below the run's folder, where rules make what is missing."""
