@@ -21,27 +21,26 @@ ROOT = Path(__file__).parents[1]
 COSTS = ROOT / "workflow/codebackdoor/costs.json"
 
 
-def seconds_by_rule(out: Path) -> dict[str, float]:
+def seconds_by_rule(out: Path) -> dict[str, list[float]]:
+    """Wall-clock seconds of every job."""
     found: dict[str, list[float]] = {}
     for path in (out / "benchmarks").rglob("*.tsv"):
         *_, row = csv.DictReader(io.StringIO(path.read_text()), delimiter="\t")
         rule = path.relative_to(out / "benchmarks").parts[0].removesuffix(".tsv")
         found.setdefault(rule, []).append(float(row["s"]))
-    return {rule: sum(values) / len(values) for rule, values in found.items()}
+    return found
 
 
 def megabytes_by_rule() -> dict[str, float]:
+    """What all jobs of a rule have made together."""
     command = ["snakemake", "--profile", "profiles/default", "--summary"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     sizes: Counter[str] = Counter()
-    jobs: dict[str, set[str]] = {}
     for row in csv.DictReader(io.StringIO(listed), delimiter="\t"):
         path = ROOT / row["output_file"]
         if path.is_file():
-            rule = row["rule"].partition("_benign")[0]
-            sizes[rule] += path.stat().st_size
-            jobs.setdefault(rule, set()).add(row["log-file(s)"])
-    return {rule: size / 1e6 / len(jobs[rule]) for rule, size in sizes.items()}
+            sizes[row["rule"].partition("_benign")[0]] += path.stat().st_size
+    return {rule: size / 1e6 for rule, size in sizes.items()}
 
 
 def main() -> None:
@@ -52,7 +51,11 @@ def main() -> None:
     seconds, megabytes = seconds_by_rule(arguments.out), megabytes_by_rule()
     costs = json.loads(COSTS.read_text())
     for rule in sorted(seconds.keys() & megabytes.keys()):
-        costs["rules"][rule] = {"seconds": round(seconds[rule], 1), "megabytes": round(megabytes[rule], 2)}
+        jobs = len(seconds[rule])
+        costs["rules"][rule] = {
+            "seconds": round(sum(seconds[rule]) / jobs, 1),
+            "megabytes": round(megabytes[rule] / jobs, 2),
+        }
     size = sum(path.stat().st_size for path in (ROOT / ".env").rglob("*") if path.is_file()) / 1e6
     costs["environment"] = {"seconds": round(arguments.environment_seconds), "megabytes": round(size)}
     COSTS.write_text(json.dumps(costs, indent=1, sort_keys=True) + "\n")
