@@ -29,7 +29,7 @@ $(ENV)/.packages: envs/requirements.txt
 	rm -rf $(ENV)
 	$(PYTHON) -m venv $(ENV)
 	$(ENV)/bin/pip install --quiet --no-compile --requirement envs/requirements.txt
-	# on all cores, and without the hundreds of models that no job imports
+	# on all cores, without the hundreds of models that no job imports; what does not compile, Python compiles or refuses later
 	$(ENV)/bin/python -m compileall -q -j 0 -x '/tests?/|/transformers/models/|lib2to3' $(ENV)/lib > /dev/null || true
 	@touch $@
 

@@ -1,7 +1,8 @@
 """What a run costs, before it begins: jobs by rule, rough time, disk.
 
 The numbers are those of the default study at local scale (2 cores, one job a core), written by ``benchmarks/costs.py``;
-of hub checkpoints and larger data sets they say nothing.
+of hub checkpoints and larger data sets they say nothing. What that study does not run (tokenizer, pretrain, calibrate)
+was timed by itself and written by hand.
 """
 
 from __future__ import annotations

@@ -146,4 +146,6 @@ def _entropies(axes: Axes, evidence: _Evidence) -> None:
         axes.axvline(evidence.threshold, color=style.INK, linestyle="--", linewidth=1.4, label="threshold")
     axes.set_xlabel("Entropy of the suspicion scores")
     axes.set_ylabel("Inputs, %")
-    axes.legend()
+    # room above the highest bar, so that the legend covers none
+    axes.set_ylim(top=1.35 * axes.get_ylim()[1])
+    axes.legend(loc="upper right")
