@@ -13,6 +13,8 @@ PYTHON ?= $(shell for one in python3 python3.12 python3.11; do \
 ENV := .env
 STAMP := $(ENV)/.complete
 export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
+# the first job that imports a module compiles it for all others: pip would compile tens of thousands that none imports
+unexport PYTHONDONTWRITEBYTECODE
 SNAKEMAKE := snakemake --profile profiles/default $(if $(CONFIG),--configfile $(CONFIG))
 
 help:  ## this list
@@ -29,8 +31,6 @@ $(ENV)/.packages: envs/requirements.txt
 	rm -rf $(ENV)
 	$(PYTHON) -m venv $(ENV)
 	$(ENV)/bin/pip install --quiet --no-compile --requirement envs/requirements.txt
-	# on all cores, without the hundreds of models that no job imports; what does not compile, Python compiles or refuses later
-	$(ENV)/bin/python -m compileall -q -j 0 -x '/tests?/|/transformers/models/|lib2to3' $(ENV)/lib > /dev/null || true
 	@touch $@
 
 run: $(STAMP)  ## the whole study: downloads, trains, attacks, defends, and ends with the report

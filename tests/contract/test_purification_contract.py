@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 import pytest
 import torch
-from purification_models import example, infiller, language_model, planted, view
+from purification_models import example, infiller, language_model, planted, trained_language_model, view
 from tiny_models import classifier
 
 from codebackdoor import syntax
@@ -142,6 +142,24 @@ def test_codepurify_finds_the_planted_backdoor(defender: DefenderView) -> None:
         assert all(start <= span.start and span.end <= start + len(TRIGGER) for span in row.touched)
         assert "testo_init >= 15" not in row.example.code
         assert not syntax.parse(one.code, "python", "lexed").has_error
+
+
+def test_onion_drops_a_word_that_its_language_model_did_not_foresee(defender: DefenderView, tmp_path: Path) -> None:
+    model, tokenizer = trained_language_model()
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    knowing = replace(defender, helpers={"language_model": tmp_path})
+    rare = [replace(one, code=one.code.replace("return", "testo_init return", 1)) for one in CLEAN]
+
+    def kept(purifier: Any) -> float:
+        return sum("testo_init" in row.example.code for row in purifier.purify(rare)) / len(rare)
+
+    purifier = load("onion")(knowing, CASES["onion"].active, 1)
+    assert kept(purifier) <= 0.1
+    words = sum(len(one.code.split()) for one in CLEAN)
+    assert sum(len(row.touched) for row in purifier.purify(CLEAN)) / words <= 2 * SHARE
+    # a model that knows nothing is surprised by everything alike: it is the language model that finds the word
+    assert kept(load("onion")(defender, CASES["onion"].active, 1)) >= 0.5
 
 
 def test_the_view_holds_nothing_that_a_defender_does_not_have() -> None:

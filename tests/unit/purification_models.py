@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import Any
 
@@ -79,6 +80,20 @@ def language_model() -> tuple[Any, Any]:
         eos_token_id=2,
     )
     return _seeded(GPT2LMHeadModel, config), wrap(bpe(), "<s> $A", LENGTH)
+
+
+@cache
+def trained_language_model() -> tuple[Any, Any]:
+    """The causal model after a few steps on functions as in ``source``, so that a foreign word surprises it."""
+    model, tokenizer = copy.deepcopy(language_model()[0]).train(), language_model()[1]
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    rows = tokenizer([example(number).code for number in range(64)], padding=True, return_tensors="pt")
+    labels = rows["input_ids"].masked_fill(rows["attention_mask"] == 0, -100)
+    for _ in range(80):
+        optimiser.zero_grad()
+        model(**rows, labels=labels).loss.backward()
+        optimiser.step()
+    return model.eval(), tokenizer
 
 
 class Planted(nn.Module):

@@ -5,6 +5,7 @@ Libraries are imported inside the commands, so that each starts with what it nee
 
 from __future__ import annotations
 
+import gc
 import importlib
 from typing import Any
 
@@ -12,6 +13,9 @@ import click
 
 from codebackdoor import __version__
 from codebackdoor.errors import UserError
+
+# a job's imports make a million objects and no garbage; looking for some at the usual pace is a sixth of its start
+gc.set_threshold(20_000)
 
 _GUIDE = """Backdoors in neural code models: attacks, defenses, and what a table may claim.
 
