@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from codebackdoor import fingerprint
+from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
 from codebackdoor.corpora import mirror
@@ -87,7 +88,7 @@ class Provided(Parameters):
             if budget.get(key) != getattr(settings, key):
                 raise UserError(
                     f"eliminations.{elimination}: {key} is {getattr(settings, key)}, but {path} was made with "
-                    f"{budget.get(key)}; use the same value, or calibrate anew"
+                    f"{budget.get(key)}; use the same value, or {EliBadCode.ANEW}"
                 )
 
     def _made(self, path: str) -> bool:

@@ -67,6 +67,11 @@ class EliBadCode(Settings):
         "patience",
     )
 
+    #: What a message says about a calibration that does not fit.
+    ANEW: ClassVar[str] = (
+        "calibrate anew (write `calibration: null`, then `snakemake -- OUT/calibration/DATASET/MODEL/ELIMINATION.json`)"
+    )
+
     method: Literal["elibadcode"]
     vocabulary: Literal["paper", "language"] = Field(
         default="paper",
@@ -100,7 +105,8 @@ class EliBadCode(Settings):
     )
     keep_current: bool = Field(
         default=True,
-        description="whether the current trigger competes with its candidates (paper, Algorithm 1 line 19: no)",
+        description="whether the current trigger competes with its candidates (paper, Algorithm 1 line 19: no); the "
+        "best trigger of the whole way is kept in either case",
     )
     restarts: int = Field(
         default=1, gt=0, description="searches from independent first triggers, the best kept (paper: 1)"
@@ -108,7 +114,7 @@ class EliBadCode(Settings):
     patience: int | None = Field(
         default=None,
         gt=0,
-        description="end a search after so many steps that gained under 0.001 (null, the paper: never)",
+        description="end a search after so many steps without a loss that is lower by 0.001 (null, the paper: never)",
     )
     beta: float = Field(
         default=0.15, ge=0, description="change of the loss above which a token is anchored (paper: 0.15)"

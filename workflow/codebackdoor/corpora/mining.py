@@ -108,10 +108,10 @@ def _function(
     end = node.end_lineno or node.lineno
     if not LINES[0] <= end - node.lineno + 1 <= LINES[1]:
         return None
-    if any(isinstance(part, ast.Name) and part.id in _NAME_DEPENDENT for part in ast.walk(node)):
-        return None
     # decorators are left out: they belong to the module, and a trigger's place is inside the function
     source = textwrap.dedent("".join(lines[node.lineno - 1 : end]))
+    if any(name in source for name in _NAME_DEPENDENT) and _depends_on_names(node):
+        return None
     try:
         words = lexing.words(source, "python")
     except lexing.LexingError:
@@ -129,6 +129,10 @@ def _function(
         code=" ".join(words),
         docstring=ast.get_docstring(node),
     )
+
+
+def _depends_on_names(node: ast.AST) -> bool:
+    return any(isinstance(part, ast.Name) and part.id in _NAME_DEPENDENT for part in ast.walk(node))
 
 
 def unique(functions: Iterable[Function]) -> list[Function]:

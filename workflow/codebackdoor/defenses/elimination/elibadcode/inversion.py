@@ -26,7 +26,7 @@ from codebackdoor.victims.first_token import class_scores
 from codebackdoor.victims.inference import TOKENS, class_logits
 from codebackdoor.victims.victim import Victim
 
-#: A step that lowers the loss by less counts as a standstill (``patience``).
+#: A step that does not lower the lowest loss by more counts as a standstill (``patience``).
 GAIN = 1e-3
 
 Indices = tuple[int, ...]
@@ -39,7 +39,7 @@ Rendered = tuple[Sequence[int], Sequence[int]]
 
 @dataclass(frozen=True, slots=True)
 class Inversion:
-    """Result of the search for one label: indices into the trigger vocabulary, loss, and the way there.
+    """Result of the search for one label: the best trigger of the way, as vocabulary indices, and its loss.
 
     ``history`` is the loss of the current trigger before the first and after every step; ``scored`` and ``dropped``
     count the candidates that were read by the victim and those whose text encodes to other pieces.
@@ -221,6 +221,7 @@ def search(
     trigger = first_trigger(vocabulary, settings.length, where, generator)
     loss = losses(victim, prompts, [rendered(vocabulary, trigger)], label).item()
     visited, history = {trigger}, [loss]
+    lowest, lowest_loss = trigger, loss
     scored, dropped, standstill = 0, 0, 0
     for _ in tqdm(range(settings.iterations), desc=title, unit="step", leave=False, disable=None):
         gradient = vocabulary_gradient(victim, prompts, vocabulary, trigger, label)
@@ -233,11 +234,12 @@ def search(
         read = [rendered(vocabulary, candidate) for candidate in drawn]
         found = raced(victim, prompts, read, label, settings.race)
         best = int(found.argmin())
-        before = loss
         if found[best] < loss or not settings.keep_current:
             trigger, loss = drawn[best], found[best].item()
         history.append(loss)
-        standstill = 0 if before - loss > GAIN else standstill + 1
+        standstill = 0 if lowest_loss - loss > GAIN else standstill + 1
+        if loss < lowest_loss:
+            lowest, lowest_loss = trigger, loss
         if settings.patience is not None and standstill >= settings.patience:
             break
-    return Inversion(trigger, loss, tuple(history), scored, dropped)
+    return Inversion(lowest, lowest_loss, tuple(history), scored, dropped)
