@@ -223,7 +223,7 @@ def test_what_is_neither_there_nor_made_is_said_before_a_run() -> None:
 def test_a_calibration_of_another_search_is_refused_before_a_run() -> None:
     changed = {**DEFAULT["eliminations"]["elibadcode"], "restarts": 9}
     raw = {**DEFAULT, "eliminations": {**DEFAULT["eliminations"], "elibadcode": changed}}
-    with pytest.raises(UserError, match=r"elibadcode: restarts is 9, but .*defects\.json was made with 4"):
+    with pytest.raises(UserError, match=r"elibadcode: restarts is 9, but .*defects\.json was made with 3"):
         Dag(validate(raw)).check_files()
 
 
