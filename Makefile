@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run plan test lint pretrain clean pins schema
+.PHONY: help run slurm plan test lint pretrain clean pins schema
 
 CONFIG ?=
 # the interpreter itself, not a link in .env, which is removed before it is made anew
@@ -35,6 +35,10 @@ $(ENV)/.packages: envs/requirements.txt
 
 run: $(STAMP)  ## the whole study: downloads, trains, attacks, defends, and ends with the report
 	$(SNAKEMAKE)
+	codebackdoor report config.yaml $(CONFIG)
+
+slurm: $(STAMP)  ## the same on a cluster: submits jobs from here (profiles/slurm, docs/hpc.md)
+	snakemake --profile profiles/slurm $(if $(CONFIG),--configfile $(CONFIG))
 	codebackdoor report config.yaml $(CONFIG)
 
 plan: $(STAMP)  ## what `make run` would do: jobs, rough time, disk

@@ -6,7 +6,7 @@ from codebackdoor.config.experiments import Figure
 from codebackdoor.config.loading import validate
 from codebackdoor.config.scenario import CONSTRAINTS
 from codebackdoor.corpora.archives import archive
-from codebackdoor.dag import SOME, Dag, model_files
+from codebackdoor.dag import SOME, Dag, growing, model_files
 from codebackdoor.errors import UserError
 from codebackdoor.parameters import options
 
@@ -43,9 +43,15 @@ include: "rules/collect.smk"
 include: "rules/report.smk"
 
 
+# with a scheduler, these run where Snakemake does: downloads need the network, the others take seconds
 localrules:
     all,
     base_models,
+    fetch,
+    score,
+    collect,
+    table,
+    figure,
 
 
 rule all:

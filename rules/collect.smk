@@ -14,8 +14,8 @@ rule collect:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=growing(500),
+        runtime=growing(10),
         gpu=0,
     params:
         code=dag.code("collect"),

@@ -12,8 +12,8 @@ rule fetch:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=growing(500),
+        runtime=growing(10),
         gpu=0,
     params:
         # the archive is pinned, so that how it is fetched does not matter
@@ -38,8 +38,8 @@ rule mine:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
         gpu=0,
     params:
         code=dag.code("mine"),
@@ -62,8 +62,8 @@ rule corpus:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
         gpu=0,
     params:
         code=dag.code("mine"),
@@ -94,8 +94,8 @@ rule dataset:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
         gpu=0,
     params:
         settings=lambda w: dag.settings("dataset", w.dataset),

@@ -24,8 +24,8 @@ rule poison:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=1500,
-        runtime=30,
+        mem_mb=growing(1500),
+        runtime=growing(30),
         gpu=0,
     params:
         settings=lambda w: dag.settings("attack", w.attack),

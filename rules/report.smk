@@ -19,8 +19,8 @@ rule table:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=growing(500),
+        runtime=growing(10),
         gpu=0,
     params:
         settings=lambda w: dag.experiment(w.experiment),
@@ -51,8 +51,8 @@ rule figure:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
         gpu=0,
     params:
         settings=lambda w: dag.experiment(w.experiment),

@@ -14,8 +14,8 @@ rule tokenizer:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
         gpu=0,
     params:
         size=dag.vocabulary(),
@@ -43,8 +43,8 @@ rule pretrain:
         "../envs/environment.yaml"
     threads: 2
     resources:
-        mem_mb=4000,
-        runtime=360,
+        mem_mb=growing(4000),
+        runtime=growing(360),
         gpu=0,
     params:
         settings=lambda w: dag.pretraining(w),
@@ -99,4 +99,4 @@ rule train:
     shell:
         "codebackdoor train --model {params.model:q} --dataset {params.dataset:q} --objective {params.objective:q}"
         " --train {input.train:q} --valid {input.valid:q} {params.options:q} --base {params.base:q}"
-        " --out {params.out:q} --seed {wildcards.seed} --threads {threads} > {log:q} 2>&1"
+        " --out {params.out:q} --seed {wildcards.seed} --threads {threads} --gpus {resources.gpu} > {log:q} 2>&1"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -136,22 +136,23 @@ class Dag(Provided):
         options = {"--triggered-valid": "triggered", "--stop-like": "history"}
         return [part for option, name in options.items() if name in found for part in (option, found[name])]
 
-    def mem_mb(self, wildcards: Any) -> int:
-        return _MEM_MB[self.gpu(wildcards)]
+    def mem_mb(self, wildcards: Any, attempt: int) -> int:
+        """Megabytes that a scheduler reserves; each further attempt asks for as many again."""
+        return attempt * _MEM_MB[self.gpu(wildcards)]
 
-    def runtime(self, wildcards: Any) -> int:
-        """Minutes: an upper limit for schedulers."""
-        return _RUNTIME[self.gpu(wildcards)]
+    def runtime(self, wildcards: Any, attempt: int) -> int:
+        """Minutes after which a scheduler ends the job, growing alike."""
+        return attempt * _RUNTIME[self.gpu(wildcards)]
 
     def gpu(self, wildcards: Any) -> int:
         """Hub checkpoints are of paper scale and want an accelerator; the small local models do not."""
         return int(self._declared("model", wildcards.model).is_hub)
 
-    def helper_mem_mb(self, wildcards: Any) -> int:
-        return _MEM_MB[self.helper_gpu(wildcards)]
+    def helper_mem_mb(self, wildcards: Any, attempt: int) -> int:
+        return attempt * _MEM_MB[self.helper_gpu(wildcards)]
 
-    def helper_runtime(self, wildcards: Any) -> int:
-        return _RUNTIME[self.helper_gpu(wildcards)]
+    def helper_runtime(self, wildcards: Any, attempt: int) -> int:
+        return attempt * _RUNTIME[self.helper_gpu(wildcards)]
 
     def helper_gpu(self, wildcards: Any) -> int:
         """The same for a job that runs nothing but helper models: those from elsewhere are of paper scale."""
@@ -291,6 +292,11 @@ class Dag(Provided):
 
     def reference_options(self, wildcards: Any) -> list[str]:
         return options("--reference", self.testsets(wildcards))
+
+
+def growing(amount: int) -> Callable[[Any, int], int]:
+    """A resource of which each further attempt of a job asks for as much again."""
+    return lambda wildcards, attempt: attempt * amount
 
 
 def model_files(*more: str) -> list[str]:

@@ -9,6 +9,7 @@ import click
 
 from codebackdoor.commands.options import (
     DATASET,
+    GPUS,
     SEED,
     SETTINGS,
     THREADS,
@@ -63,6 +64,7 @@ def pretrain(family: str, settings: str, corpus: Path, tokenizer: Path, out: Pat
 @out_option("Folder of the victim.")
 @SEED
 @THREADS
+@GPUS
 def train_victim(
     model: str,
     dataset: str,
@@ -99,6 +101,7 @@ def train_victim(
 @out_option("Folder of predictions.NAME.jsonl and provenance.json.")
 @SEED
 @THREADS
+@GPUS
 def predict(victim: Path, inputs: dict[str, Path], replacements: dict[str, Path], out: Path, seed: int) -> None:
     """Ask a victim for its predictions, with confidences, on one or more test sets."""
     from codebackdoor.victims import predictions
@@ -116,6 +119,7 @@ def predict(victim: Path, inputs: dict[str, Path], replacements: dict[str, Path]
 @out_option("Folder of the edited victim and elimination.json.")
 @SEED
 @THREADS
+@GPUS
 def eliminate(
     settings: str, dataset: str, victim: Path, clean: Path, helpers: dict[str, Path], out: Path, seed: int
 ) -> None:
@@ -134,6 +138,7 @@ def eliminate(
 @path_option("--clean", help="The defender's clean samples.")
 @out_option("JSON of the calibration.")
 @THREADS
+@GPUS
 def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path, out: Path) -> None:
     """Measure what EliBadCode's label scan finds on benign victims, so that it can say "clean" of another."""
     chosen = read_settings("eliminations", "EliBadCode", settings, "--settings")
@@ -152,6 +157,7 @@ def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path
 @out_option("Folder of purified.NAME.jsonl, predictions.NAME.jsonl and provenance.json.")
 @SEED
 @THREADS
+@GPUS
 def purify(
     settings: str,
     dataset: str,
@@ -179,6 +185,7 @@ def purify(
 @out_option("Folder of purified.jsonl and provenance.json.")
 @SEED
 @THREADS
+@GPUS
 def rewrite(
     settings: str, dataset: str, valid: Path, input: Path, helpers: dict[str, Path], out: Path, seed: int
 ) -> None:

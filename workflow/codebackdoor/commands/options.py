@@ -69,6 +69,22 @@ THREADS = click.option(
 )
 
 
+def _gpus(_context: click.Context, _option: click.Parameter, value: int | None) -> None:
+    from codebackdoor import devices
+
+    devices.allot(value)
+
+
+GPUS = click.option(
+    "--gpus",
+    type=click.IntRange(0),
+    callback=_gpus,
+    expose_value=False,
+    is_eager=True,
+    help="Accelerators that this job was given; 0: it stays on the processor. Not said: one, where there is one.",
+)
+
+
 @contextmanager
 def recorded(out: Path, facts: Mapping[str, object]) -> Iterator[None]:
     """Measure the block and write ``out/provenance.json``."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from codebackdoor import devices
 from codebackdoor.config.base import Head
 from codebackdoor.config.models import AnyModel
 from codebackdoor.errors import UserError
@@ -14,7 +15,7 @@ from codebackdoor.files import read_json
 from codebackdoor.seeding import derive
 from codebackdoor.types import TextForm
 from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, fetch_snapshot, load_weights, model_class
-from codebackdoor.victims.victim import KEY, Victim, default_device, load_tokenizer
+from codebackdoor.victims.victim import KEY, Victim, load_tokenizer
 
 #: Class of transformers models by architecture.
 MODEL_TYPES = {"codebert": "roberta", "codet5": "t5"}
@@ -44,7 +45,7 @@ def new_victim(
         torch.manual_seed(derive(seed, "head"))
         model = load_weights(cls, folder, config, fine_tuning=True)
     lengths = settings.max_length, settings.max_target_length
-    return Victim(model.to(default_device()), tokenizer, head, text_form, *lengths)
+    return Victim(model.to(devices.device()), tokenizer, head, text_form, *lengths)
 
 
 def _config(cls: ModelClass, folder: Path, settings: AnyModel) -> Any:

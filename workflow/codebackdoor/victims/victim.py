@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from codebackdoor import devices
 from codebackdoor.config.base import Head
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
@@ -110,11 +111,7 @@ def load_victim(path: Path) -> Victim:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: config.json does not say how to ask this victim ({error!r})") from None
     model = load_weights(cls, path)
-    return Victim(model.to(default_device()).eval(), load_tokenizer(path), head, form, *lengths)
-
-
-def default_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Victim(model.to(devices.device()).eval(), load_tokenizer(path), head, form, *lengths)
 
 
 def load_tokenizer(folder: Path) -> Any:

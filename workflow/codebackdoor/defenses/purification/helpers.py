@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from codebackdoor import devices
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.files import read_json
 from codebackdoor.types import TextView
 from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, load_weights
-from codebackdoor.victims.victim import default_device, load_tokenizer
+from codebackdoor.victims.victim import load_tokenizer
 
 MASKED: dict[str, ModelClass] = {"roberta": ModelClass("roberta", "RobertaForMaskedLM")}
 CAUSAL: dict[str, ModelClass] = {"gpt2": ModelClass("gpt2", "GPT2LMHeadModel")}
@@ -26,4 +27,4 @@ def load_helper(view: TextView, name: str, classes: dict[str, ModelClass]) -> tu
     model_type = str(read_json(path / "config.json").get("model_type"))
     if model_type not in classes:
         raise UserError(f"{path}: a model of type {model_type!r} cannot be the {name}{nearest(model_type, classes)}")
-    return load_weights(classes[model_type], path).to(default_device()).eval(), load_tokenizer(path)
+    return load_weights(classes[model_type], path).to(devices.device()).eval(), load_tokenizer(path)
