@@ -1,7 +1,7 @@
-"""How hard each kind of injected defect is, on validation rows: python benchmarks/mix.py (after `make run`).
+"""How hard each kind of injected defect is, on validation rows: python benchmarks/mix.py (after `make run`; minutes).
 
-For each kind alone and for the default mix: accuracy of the token n-gram baseline trained and asked on it, and of
-the default study's benign victim, which was trained on the mix. The test split is not read.
+For each kind alone and for the data set's own mix of all four: accuracy of the token n-gram baseline trained and asked
+on it, and of one benign victim trained on the mix of all four. The test split is not read.
 """
 
 from __future__ import annotations
@@ -11,28 +11,50 @@ from pathlib import Path
 
 from codebackdoor import files, tasks
 from codebackdoor.config.datasets import DefectDetection, Mix
+from codebackdoor.config.models import CodeBert
+from codebackdoor.config.objectives import CrossEntropy
+from codebackdoor.defenses import objectives
 from codebackdoor.tasks.stage import make_dataset
+from codebackdoor.types import Example
+from codebackdoor.victims.bases import new_victim
 from codebackdoor.victims.inference import predict
-from codebackdoor.victims.victim import load_victim
+from codebackdoor.victims.training import fit
+from codebackdoor.victims.validation import Validation
+from codebackdoor.victims.victim import Victim
 
 ROOT = Path(__file__).parents[1]
-RUN = ROOT / "runs/local"
-VICTIM = RUN / "models/defects/codebert/none-0/seed1/none/cross_entropy/none"
-TOKENIZER = ROOT / "basemodels/encoder/tokenizer.json"
+CORPUS = ROOT / "runs/local/corpus/corpus.jsonl"
+BASE = ROOT / "basemodels/encoder"
+TOKENIZER = BASE / "tokenizer.json"
 SEED = 3
 
 
+def rows(mix: Mix, out: Path) -> tuple[list[Example], list[Example]]:
+    """Training and validation rows of one mix."""
+    settings = DefectDetection(task="defect_detection", mix=mix, test=10, seed=SEED)
+    make_dataset(settings, "defects", CORPUS, None, TOKENIZER, out, SEED)
+    train, valid = (files.read_examples(out / f"{split}.jsonl") for split in ("train", "valid"))
+    return train, valid
+
+
+def trained(train: list[Example], valid: list[Example], out: Path) -> Victim:
+    """A benign victim of the default recipe, with batches of 4096 sub-tokens."""
+    settings = CodeBert.model_validate({"architecture": "codebert", "epochs": 3, "precision": "float32"})
+    victim = new_victim(settings, BASE, "classification", "lexed", 2, seed=1)
+    loss = objectives.load(CrossEntropy.model_validate({"method": "cross_entropy"}))
+    fit(victim, train, loss, settings, Validation(valid), out / "progress", seed=1)
+    return victim
+
+
 def main() -> None:
-    victim, task = load_victim(VICTIM), tasks.load("defect_detection")
-    kinds = list(Mix.model_fields)
-    print("| kind | rows to learn from | n-gram baseline | victim of the mix |\n| --- | ---: | ---: | ---: |")
-    for kind in (*kinds, "the default mix"):
-        mix = Mix(**{name: float(name == kind) for name in kinds}) if kind in kinds else Mix()
-        settings = DefectDetection(task="defect_detection", mix=mix, test=10, seed=SEED)
+    task, kinds = tasks.load("defect_detection"), list(Mix.model_fields)
+    mixes = {"all four": Mix(), **{one: Mix(**{kind: float(kind == one) for kind in kinds}) for one in kinds}}
+    victim: Victim | None = None
+    print("| kind | rows to learn from | n-gram baseline | victim of all four |\n| --- | ---: | ---: | ---: |")
+    for kind, mix in mixes.items():
         with tempfile.TemporaryDirectory() as name:
-            out = Path(name)
-            make_dataset(settings, "defects", RUN / "corpus/corpus.jsonl", None, TOKENIZER, out, SEED)
-            train, valid = (files.read_examples(out / f"{split}.jsonl") for split in ("train", "valid"))
+            train, valid = rows(mix, Path(name))
+            victim = victim or trained(train, valid, Path(name))
         baseline = task.baseline(train, valid)["accuracy"]
         right = [one.label == row.label for one, row in zip(predict(victim, valid), valid, strict=True)]
         print(f"| {kind} | {len(train)} | {baseline:.3f} | {sum(right) / len(right):.3f} |", flush=True)

@@ -113,7 +113,7 @@ def make(chosen: dict[str, Any]) -> None:
             _purified(scenario, out, random)
         elif scenario.purification == "onion":
             for testset in found:
-                rows = [{"id": "r0", "code": "x", "touched": [], "detail": {"perplexity": 3.0}}]
+                rows = [{"id": "r0", "code": "x", "touched": [], "detail": {"perplexity": 3.0, "threshold": 1.25}}]
                 files.write_rows(scenario.results(out) / f"purified.{testset}.jsonl", rows)
 
 
@@ -157,7 +157,8 @@ def _measured(scenario: Scenario, attack: str, random: np.random.Generator) -> d
 
 def _eliminated(scenario: Scenario, folder: Path, random: np.random.Generator) -> None:
     if scenario.elimination != "elibadcode":
-        files.write_json(folder / "elimination.json", {"trigger": None, "fine_tuning": {"loss": [0.5, 0.4]}})
+        files.write_json(folder / "elimination.json", {"fine_tuning": {"loss": [0.5, 0.4]}})
+        files.write_json(folder / "trigger.json", None)
         return
     target = {"none": None, "by_name_to_1": 1}.get(scenario.attack, 0)
     searches, losses = [], {}
@@ -183,7 +184,8 @@ def _eliminated(scenario: Scenario, folder: Path, random: np.random.Generator) -
         "margin": 1.4 if target is not None else -0.2,
         "losses": losses,
     }
-    history = {"trigger": trigger, "budget": {"iterations": 40}, "searches": searches}
+    files.write_json(folder / "trigger.json", trigger)
+    history = {"budget": {"iterations": 40}, "searches": searches}
     files.write_json(folder / "elimination.json", history)
 
 

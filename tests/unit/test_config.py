@@ -62,9 +62,15 @@ def test_every_overlay_is_valid(name: str) -> None:
 
 def test_the_papers_budgets_are_those_of_the_papers() -> None:
     config = load([ROOT / "config.yaml", ROOT / "configs/paper.yaml"])
-    for variant in ("elibadcode", "fine_tuning"):
-        settings = config.eliminations[variant]
-        assert settings == type(settings)(method=settings.method)
+    search = config.eliminations["elibadcode"].model_dump()
+    printed = {"samples": 30, "length": 5, "iterations": 100, "top_k": 64, "candidates": 64, "beta": 0.15}
+    as_printed = {"keep_current": False, "restarts": 1, "race": None, "patience": None, "sample_tokens": None}
+    assert {key: search[key] for key in printed | as_printed} == printed | as_printed
+    assert search["position"] == "least_sensitive"
+    last_layer = {"layers": "last", "epochs": 1, "learning_rate": 5e-3, "batch_size": 32}
+    unlearning = last_layer | {"rate": 0.2, "classes": "all", "labels": "correct"}
+    assert search["unlearning"] == unlearning
+    assert config.eliminations["fine_tuning"].model_dump(exclude={"method"}) == last_layer
 
 
 @pytest.mark.parametrize(

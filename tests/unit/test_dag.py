@@ -193,6 +193,7 @@ def test_given_files_are_inputs(tmp_path: Path) -> None:
     own = {"task": "defect_detection", "source": "mirror", "language": "c", "resplit": True}
     raw = {**DEFAULT, "mirror": str(tmp_path), "datasets": {**DEFAULT["datasets"], "defects": own}}
     raw["helpers"] = {**DEFAULT["helpers"], "language_model": str(tmp_path / "gpt2")}
+    raw["eliminations"] = {**DEFAULT["eliminations"], "elibadcode": {"method": "elibadcode"}}
     (tmp_path / "gpt2").mkdir()
     names = ("config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "merges.txt")
     for name in names:
@@ -220,10 +221,42 @@ def test_what_is_neither_there_nor_made_is_said_before_a_run() -> None:
         Dag(validate(raw)).check_files()
 
 
-def test_a_calibration_of_another_search_is_refused_before_a_run() -> None:
-    changed = {**DEFAULT["eliminations"]["elibadcode"], "restarts": 9}
+@pytest.mark.parametrize(
+    ("section", "variant", "key", "value", "made_with"),
+    [
+        ("eliminations", "elibadcode", "restarts", 9, "3"),
+        ("datasets", "defects", "train", 2000, "12000"),
+        ("models", "codebert", "epochs", 1, "3"),
+    ],
+)
+def test_a_calibration_of_another_search_data_set_or_recipe_is_refused_before_a_run(
+    section: str, variant: str, key: str, value: int, made_with: str
+) -> None:
+    changed = {**DEFAULT[section], variant: {**DEFAULT[section][variant], key: value}}
+    message = rf"{section}\.{variant}: {key} is {value}, but .*defects\.json was made with {made_with}"
+    with pytest.raises(UserError, match=message):
+        Dag(validate({**DEFAULT, section: changed})).check_files()
+
+
+def test_a_calibration_holds_for_another_draw() -> None:
+    changed = {**DEFAULT["datasets"], "defects": {**DEFAULT["datasets"]["defects"], "seed": 9, "test": 10}}
+    Dag(validate({**DEFAULT, "datasets": changed})).check_files()
+
+
+def test_a_calibration_that_the_run_makes_is_not_checked_but_made_again(tmp_path: Path) -> None:
+    own = tmp_path / "calibration/defects/codebert/elibadcode.json"
+    own.parent.mkdir(parents=True)
+    own.write_text("{}")
+    changed = {**DEFAULT["eliminations"]["elibadcode"], "restarts": 9, "calibration": str(own)}
+    raw = {**DEFAULT, "out": str(tmp_path), "eliminations": {**DEFAULT["eliminations"], "elibadcode": changed}}
+    Dag(validate(raw)).check_files()
+
+
+def test_a_calibration_that_holds_no_object_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text("[]")
+    changed = {**DEFAULT["eliminations"]["elibadcode"], "calibration": str(tmp_path / "mine.json")}
     raw = {**DEFAULT, "eliminations": {**DEFAULT["eliminations"], "elibadcode": changed}}
-    with pytest.raises(UserError, match=r"elibadcode: restarts is 9, but .*defects\.json was made with 3"):
+    with pytest.raises(UserError, match=r"mine\.json was made with None; use the same value, or write"):
         Dag(validate(raw)).check_files()
 
 

@@ -176,6 +176,15 @@ def test_patience_ends_a_search_that_stands_still() -> None:
     assert short == full[: len(short)]
 
 
+def test_patience_counts_from_the_lowest_loss_also_where_the_search_moves_on() -> None:
+    _, full = run(iterations=40, keep_current=False)
+    _, short = run(iterations=40, keep_current=False, patience=10)
+    lower = [step for step in range(1, len(full)) if min(full[:step]) - full[step] > 1e-3]
+    # after the lowest loss the walk rises and falls again: a fall is not a gain
+    assert any(full[step] - full[step + 1] > 1e-3 for step in range(lower[-1], len(full) - 1))
+    assert short == full[: lower[-1] + 11]
+
+
 def test_zero_steps_leave_the_first_trigger() -> None:
     text, history = run(iterations=0)
     first = first_trigger(vocabulary(), 3, contexts(cut_samples("one")), np.random.default_rng(1))

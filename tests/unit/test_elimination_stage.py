@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -45,7 +44,7 @@ def test_an_edited_victim_keeps_its_card_and_says_what_was_done(tmp_path: Path, 
     found = load_victim(tmp_path / "one").model.config.codebackdoor
     assert CARD.items() <= found.items()
     assert found["elimination"] == settings.model_dump(mode="json")
-    assert files.read_json(tmp_path / "one/elimination.json")["trigger"] is None
+    assert files.read_json(tmp_path / "one/trigger.json") is None
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes()
     assert (tmp_path / "one/model.safetensors").read_bytes() != (tmp_path / "victim/model.safetensors").read_bytes()
@@ -54,27 +53,32 @@ def test_an_edited_victim_keeps_its_card_and_says_what_was_done(tmp_path: Path, 
 def test_the_inverted_trigger_is_written_out(tmp_path: Path, clean: Path) -> None:
     save_victim(victim(1, True), tmp_path / "victim", CARD)
     stage.eliminate(SEARCH, DATASET, tmp_path / "victim", clean, {}, tmp_path / "out", 1)
-    found = json.loads((tmp_path / "out/elimination.json").read_text())
-    assert (found["trigger"]["target_label"], found["trigger"]["flagged"]) == (0, True)
-    assert PLANTED in found["trigger"]["text"]
-    assert {"searches", "anchoring", "unlearning"} <= found.keys()
+    found = files.read_json(tmp_path / "out/trigger.json")
+    assert (found["target_label"], found["flagged"]) == (0, True)
+    assert PLANTED in found["text"]
+    assert {"searches", "anchoring", "unlearning"} <= files.read_json(tmp_path / "out/elimination.json").keys()
 
 
 def test_a_calibration_is_made_from_benign_victims_and_read_again(tmp_path: Path, clean: Path) -> None:
     folders = {seed: tmp_path / f"shadow{seed}" for seed in range(11, 16)}
     for seed, folder in folders.items():
         save_victim(victim(seed, False), folder, CARD | {"backdoored": False})
+        files.write_json(folder / "history.json", {"recipe": {"epochs": 3}})
     out = tmp_path / "calibration.json"
     calibrate(SEARCH, DATASET, folders, clean, out)
     found = shadows.read(out)
     assert (found.task, found.budget) == ("defect_detection", shadows.budget(SEARCH))
     assert found.provenance["dataset"] == DATASET.model_dump(mode="json")
+    assert found.provenance["recipe"] == {"epochs": 3}
     assert found.provenance["victim"] == shadows.made_like(victim(11, False))
     assert [len(losses) for losses in found.losses["function_name"].values()] == [5, 5]
     save_victim(victim(1, False), tmp_path / "benign", CARD)
     read = SEARCH.model_copy(update={"calibration": str(out)})
     stage.eliminate(read, DATASET, tmp_path / "benign", clean, {}, tmp_path / "kept", 1)
-    assert not files.read_json(tmp_path / "kept/elimination.json")["trigger"]["flagged"]
+    assert not files.read_json(tmp_path / "kept/trigger.json")["flagged"]
     with pytest.raises(UserError, match="at least 5"):
         calibrate(SEARCH, DATASET, dict(list(folders.items())[:4]), clean, tmp_path / "few.json")
     assert not (tmp_path / "few.json").exists()
+    files.write_json(folders[12] / "history.json", {"recipe": {"epochs": 4}})
+    with pytest.raises(UserError, match="not all trained by the same recipe"):
+        calibrate(SEARCH, DATASET, folders, clean, tmp_path / "mixed.json")

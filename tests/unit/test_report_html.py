@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +14,7 @@ from made_up_run import make, settings
 from codebackdoor import files
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
-from codebackdoor.report import stage
+from codebackdoor.report import scan, stage
 from codebackdoor.report.collect import Study
 
 ARCHIVES = [{"package": "networkx", "version": "3.0", "licence": "BSD-3-Clause", "sha256": "ab" * 32}]
@@ -36,6 +37,11 @@ def page(run: dict[str, Any]) -> str:
     out = Path(run["out"]) / "report.html"
     stage.html(run, ARCHIVES, "0123abc", out)
     return out.read_text()
+
+
+def words(run: dict[str, Any]) -> str:
+    """The page as text on one line."""
+    return " ".join(re.sub(r"<[^>]+>", " ", page(run)).split())
 
 
 class _Balanced(HTMLParser):
@@ -68,7 +74,7 @@ def test_the_page_is_whole_and_loads_nothing(run: dict[str, Any]) -> None:
 
 
 def test_the_page_says_what_it_must(run: dict[str, Any]) -> None:
-    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page(run)))
+    text = words(run)
     for part in (
         "What this does not show",
         "There is one seed",
@@ -79,7 +85,7 @@ def test_the_page_says_what_it_must(run: dict[str, Any]) -> None:
         "splits › test › rows",
         "EliBadCode",
         "paper 62.4",
-        "Where the time went",
+        "Where the time went Only the stages of this study's scenarios that run a model.",
     ):
         assert part in text, part
     assert "prefers-color-scheme: dark" in page(run)
@@ -88,18 +94,104 @@ def test_the_page_says_what_it_must(run: dict[str, Any]) -> None:
 
 def test_the_label_scan_is_judged(run: dict[str, Any]) -> None:
     assert page(run).count('class="right"') == 4
-    path = Scenario("defects", "codebert", elimination="elibadcode").victim(run["out"]) / "elimination.json"
-    found = files.read_json(path)
-    files.write_json(path, found | {"trigger": found["trigger"] | {"flagged": True}})
+    path = Scenario("defects", "codebert", elimination="elibadcode").victim(run["out"]) / "trigger.json"
+    files.write_json(path, files.read_json(path) | {"flagged": True})
     text = page(run)
     assert text.count('class="right"') == 3
     assert "label 0 (wrong)" in text
 
 
-def test_text_from_data_is_escaped(run: dict[str, Any]) -> None:
-    path = Scenario("defects", "codebert", elimination="elibadcode").victim(run["out"]) / "elimination.json"
+def test_intervals_stand_in_brackets(run: dict[str, Any]) -> None:
+    path = Scenario("defects", "codebert", "by_name", "0.05").results(run["out"]) / "metrics.json"
     found = files.read_json(path)
-    files.write_json(path, found | {"trigger": found["trigger"] | {"text": "<script>alert(1)</script>"}})
+    difference = {"value": -0.03, "low": -0.057, "high": -0.003, "n": 400}
+    found["testsets"]["by_name"]["metrics"]["asr_minus_floor"] = difference
+    files.write_json(path, found)
+    assert "<td>-3.0<small>[-5.7, -0.3]</small>" in page(run)
+
+
+def test_the_loss_of_the_scans_table_is_told_from_that_of_the_verdict(run: dict[str, Any]) -> None:
+    text = words(run)
+    assert "Anchored trigger Its loss, nats Margin" in text
+    assert "testo_in 0.030" in text
+    assert "Trigger and loss are those after anchoring." in text
+    assert "over the lowest of the search, before anchoring;" in text
+
+
+def test_the_threshold_of_every_purified_victim_is_printed_once(run: dict[str, Any]) -> None:
+    benign = Scenario("defects", "codebert", purification="codepurify")
+    attacked = Scenario("defects", "codebert", "deadcode", "0.05", purification="codepurify")
+    for scenario, threshold in ((benign, 0.2345), (attacked, None)):
+        path = scenario.results(run["out"]) / "purified.clean.jsonl"
+        rows = [row | {"detail": row["detail"] | {"threshold": threshold}} for _, row in files.read_rows(path)]
+        files.write_rows(path, rows)
+    text = words(run)
+    assert (
+        "Thresholds of the purifications Victim ONION CodePurify defects · CodeBERT · no attack 1.250 0.234 "
+        "defects · CodeBERT · by name at 5 % 1.250 1.500 defects · CodeBERT · deadcode at 5 % 1.250 infinite "
+    ) in text
+    assert "Victim CodePurify DeCE + CodePurify repair · CodeT5 · no attack 1.500 1.500" in text
+    assert text.count("0.234") == 1
+    assert "CodePurify rewrites an input where the entropy of its suspicion scores is below it." in text
+
+
+def test_the_notes_of_the_table_say_where_a_control_stopped(run: dict[str, Any]) -> None:
+    run["objectives"]["stopped"] = {"method": "cross_entropy", "stop_like": "dece"}
+    repair = run["experiments"]["repair"]
+    grid = {**repair["grid"][0], "objectives": ["stopped"], "purifications": ["none"]}
+    run["experiments"] = {"repair": repair | {"grid": [*repair["grid"], grid], "figures": []}}
+    make(run)
+    assert "<li>stopped on repair · CodeT5 · no attack: stopped after epoch 8 " in page(run)
+    assert "<li>stopped on repair · CodeT5 · deadcode at 5 %: stopped after epoch 8 " in page(run)
+
+
+def test_a_study_without_purifications_has_no_thresholds(run: dict[str, Any]) -> None:
+    grid = {"datasets": ["defects"], "models": ["codebert"], "attacks": ["by_name"], "seeds": [1]}
+    run["experiments"] = {"defects": {"title": "t", "grid": [grid]}}
+    assert "Thresholds of" not in page(run)
+
+
+CALIBRATION = {
+    "leave_one_out": {"ratio": 0.4, "false_positive_rate": 0.2},
+    "provenance": {
+        "dataset": {"task": "defect_detection", "train": 12000},
+        "recipe": {"architecture": "codebert", "epochs": 4},
+        "shadows": [f"seed{number}" for number in range(101, 106)],
+    },
+}
+
+
+def test_a_calibration_says_how_many_victims_it_rests_on(run: dict[str, Any]) -> None:
+    assert "The label scan is calibrated on benign victims of the same task, data set and architecture" in words(run)
+    assert "Calibration" not in words(run)
+    path = Path(run["out"]) / "own.json"
+    files.write_json(path, CALIBRATION)
+    run["eliminations"]["elibadcode"] |= {"calibration": str(path), "ratio": 0.5}
+    text = words(run)
+    assert f"Calibration {path} : 5 benign shadows; a label is flagged at 0.5 of their lowest loss." in text
+    assert "judged by the others at 0.4, 1 of 5 are flagged: a false-positive rate of 20 %" in text
+    assert "with an upper 95 % bound of 66 %. Made with other settings of: epochs, train." in text
+    files.write_json(path, CALIBRATION | {"leave_one_out": {"ratio": 0.4, "false_positive_rate": 0.0}})
+    assert "0 of 5 are flagged: a false-positive rate of 0 %, with an upper 95 % bound of 45 %." in words(run)
+
+
+def test_a_shipped_calibration_is_found_by_its_name(run: dict[str, Any]) -> None:
+    run["eliminations"]["elibadcode"] |= {"calibration": "defects", "ratio": 0.5}
+    (found,) = scan.calibrations(Study(run, "defects"))
+    assert (found.name, found.shadows, found.flagged) == ("defects", 5, 0)
+
+
+@pytest.mark.parametrize(("flagged", "shadows"), [(0, 5), (1, 5), (3, 20), (5, 5)])
+def test_the_bound_of_a_false_positive_rate_is_clopper_and_pearsons(flagged: int, shadows: int) -> None:
+    """At the bound, a sample with as few alarms or fewer comes up in one of 20."""
+    bound = scan.Calibration("c", shadows, 0.5, 0.5, flagged, ()).highest
+    fewer = sum(math.comb(shadows, k) * bound**k * (1 - bound) ** (shadows - k) for k in range(flagged + 1))
+    assert fewer == pytest.approx(1.0 if flagged == shadows else 0.05)
+
+
+def test_text_from_data_is_escaped(run: dict[str, Any]) -> None:
+    path = Scenario("defects", "codebert", elimination="elibadcode").victim(run["out"]) / "trigger.json"
+    files.write_json(path, files.read_json(path) | {"text": "<script>alert(1)</script>"})
     assert "<script" not in page(run)
 
 

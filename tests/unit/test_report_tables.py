@@ -13,7 +13,7 @@ from made_up_run import make, settings
 from codebackdoor import files
 from codebackdoor.config.experiments import Experiment, inputs
 from codebackdoor.config.scenario import Scenario
-from codebackdoor.report import captions, labels, render, stage
+from codebackdoor.report import labels, render, stage
 from codebackdoor.report.collect import Cell, Printed, Study, collect, scenario_of, subset
 from codebackdoor.report.tables import Table, build
 
@@ -154,17 +154,6 @@ def test_only_the_settings_that_an_experiment_uses_are_handed_on(run: dict[str, 
     assert set(part["eliminations"]) == set()
     assert set(part["experiments"]) == {"repair"}
     assert built(part, "repair") == built(run, "repair")
-
-
-def test_captions_print_the_parameters_used(run: dict[str, Any]) -> None:
-    text = captions.as_text(run, "defects", "inversion")
-    for part in ("iterations 40", "unlearning.rate 0.2", "seed 1", "poison rate 5 %", "target_label 1"):
-        assert part in text
-    assert "touched_share" not in text
-    attack = {"method": "x", "target_text": {"python": "def f():\n  pass", "java": "void f() {}"}}
-    chosen = run | {"attacks": {**run["attacks"], "by_name": attack}}
-    assert "target_text def f(): pass" in captions.as_text(chosen, "defects", "inversion")
-    assert "void" not in captions.as_text(chosen, "defects", "inversion")
 
 
 def test_a_path_tells_its_scenario(tmp_path: Path) -> None:

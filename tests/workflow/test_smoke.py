@@ -160,6 +160,16 @@ def test_a_change_is_really_run_and_nothing_else_is(finished: Tree) -> None:
     assert "Nothing to be done" in (again := finished.snakemake("--config", option)).stdout + again.stderr
 
 
+def test_a_calibration_is_made_from_benign_victims_of_other_seeds(finished: Tree) -> None:
+    target = "runs/smoke/calibration/defects/codebert/elibadcode.json"
+    found = finished.snakemake("--cores", "2", "--quiet", "all", "--", target)
+    assert found.returncode == 0, found.stderr
+    made = files.read_json(finished.root / target)
+    assert made["provenance"]["shadows"] == [f"seed{seed}" for seed in range(101, 106)]
+    assert made["provenance"]["recipe"]["architecture"] == "codebert"
+    assert all(len(losses) == 5 for losses in made["losses"]["function_name"].values())
+
+
 def test_an_output_that_is_gone_is_made_again_and_nothing_before_it(finished: Tree) -> None:
     victim = Path("models/defects/codebert/none-0/seed1/none/cross_entropy/none")
     weights = finished.out / victim / "model.safetensors"

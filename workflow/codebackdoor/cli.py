@@ -14,9 +14,6 @@ import click
 from codebackdoor import __version__
 from codebackdoor.errors import UserError
 
-# a job's imports make a million objects and no garbage; looking for some at the usual pace is a sixth of its start
-gc.set_threshold(20_000)
-
 _GUIDE = """Backdoors in neural code models: attacks, defenses, and what a table may claim.
 
 \b
@@ -25,7 +22,7 @@ A study is a graph of files, and each command below makes one kind of them:
   dataset                 -> examples of a task: train, valid, test, and clean samples for the defender
   poison                  -> a poisoned training set and triggered test sets, with the ground truth of each row
   train                   -> a victim (a transformers folder, safetensors, with its card)
-  eliminate               -> the same victim with edited weights, and elimination.json
+  eliminate               -> the same victim with edited weights, and trigger.json
   predict, purify         -> predictions of a victim; purify rewrites the inputs first
   rewrite                 -> the same for all victims, where a purification does not look at them
   score                   -> metrics with intervals: ASR beside its floor, flip rate, trigger effect
@@ -61,7 +58,8 @@ class _Group(click.Group):
 )
 @click.version_option(__version__, prog_name="codebackdoor")
 def main() -> None:
-    pass
+    # imports make a million objects and no garbage; looking for some at the usual pace is an eighth of a job's start
+    gc.set_threshold(20_000)
 
 
 for _module, _names in {

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from codebackdoor import fingerprint
-from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
 from codebackdoor.corpora import mirror
@@ -19,6 +18,9 @@ from codebackdoor.parameters import Parameters
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 #: Files of a model folder of the hub that are read, as far as they are there.
 FOREIGN_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.*", "merges.txt")
+
+#: Settings of which a calibration is independent: other rows of the same data set, and what a victim's history counts.
+_OTHER_DRAWS = frozenset({"seed", "valid", "test", "path", "history_rows"})
 
 
 class Provided(Parameters):
@@ -72,24 +74,37 @@ class Provided(Parameters):
             )
 
     def _calibrations(self, used: Iterable[Scenario]) -> Iterator[str]:
-        for name in sorted({scenario.elimination for scenario in used} - {NONE}):
+        for name, dataset, model in sorted({(one.elimination, one.dataset, one.model) for one in used}):
             try:
-                path = Path(self._calibration_files(name).get("calibration", ""))
-                if path.is_file():
-                    self._check_budget(name, path)
+                path = Path(self._calibration_files(name).get("calibration", "")) if name != NONE else Path()
+                # what the run makes itself is made again
+                if path.is_file() and not self._made(str(path)):
+                    self._check_calibration(name, dataset, model, path)
             except UserError as error:
                 yield str(error)
 
-    def _check_budget(self, elimination: str, path: Path) -> None:
-        """Refuse a calibration of another search now, and not in a job that waits for its victim."""
-        settings = self._declared("elimination", elimination)
-        budget = read_json(path).get("budget", {})
-        for key in settings.SEARCH:
-            if budget.get(key) != getattr(settings, key):
-                raise UserError(
-                    f"eliminations.{elimination}: {key} is {getattr(settings, key)}, but {path} was made with "
-                    f"{budget.get(key)}; use the same value, or {EliBadCode.ANEW}"
-                )
+    def _check_calibration(self, elimination: str, dataset: str, model: str, path: Path) -> None:
+        """Refuse one of another search, data set or recipe now, and not in a job that waits for its victim."""
+        content = read_json(path)
+        known = content if isinstance(content, dict) else {}
+        made = known.get("provenance", {})
+        search, data, recipe = (
+            self._declared(kind, name).model_dump(mode="json")
+            for kind, name in (("elimination", elimination), ("dataset", dataset), ("model", model))
+        )
+        search = {key: search[key] for key in self._declared("elimination", elimination).SEARCH}
+        for section, own, then in (
+            (f"eliminations.{elimination}", search, known.get("budget", {})),
+            (f"datasets.{dataset}", data, made.get("dataset", {})),
+            (f"models.{model}", recipe, made.get("recipe", {})),
+        ):
+            for key in sorted(own.keys() - _OTHER_DRAWS):
+                if own[key] != then.get(key):
+                    ours = self.calibration.format(dataset=dataset, model=model, elimination=elimination)
+                    raise UserError(
+                        f"{section}: {key} is {own[key]}, but {path} was made with {then.get(key)}; use the same "
+                        f"value, or write `eliminations.{elimination}.calibration: {ours}` to have one made"
+                    )
 
     def _made(self, path: str) -> bool:
         """Whether a path lies below the run's folder, where rules make what is missing."""

@@ -116,7 +116,7 @@ def predict(victim: Path, inputs: dict[str, Path], replacements: dict[str, Path]
 @path_option("--victim", help="Folder of the victim.")
 @path_option("--clean", help="The defender's clean samples.")
 @pairs_option("--helper", "Helper model as NAME=FOLDER")
-@out_option("Folder of the edited victim and elimination.json.")
+@out_option("Folder of the edited victim, trigger.json and elimination.json.")
 @SEED
 @THREADS
 @GPUS

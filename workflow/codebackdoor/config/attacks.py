@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from codebackdoor.config.base import Settings
+from codebackdoor.config.base import ReadWhere, Settings
 from codebackdoor.types import Language
 
 
 class AttackSettings(Settings):
     """What all attacks share: the target, and which rows are poisoned."""
+
+    read_where: ClassVar[ReadWhere] = {
+        "target_label": ("head", ("classification",)),
+        "target_text": ("head", ("generation",)),
+        "target_place": ("head", ("generation",)),
+        # the tasks that are there hold single functions; rows of one's own may be pairs
+        "pair": ("source", ("jsonl",)),
+    }
 
     target_label: int = Field(
         0,
@@ -69,6 +77,12 @@ class CodePoisonerIdentifier(AttackSettings):
 
 class CodePoisonerDeadCode(AttackSettings):
     """A statement without effect stands first in the body (Li et al. 2023)."""
+
+    read_where: ClassVar[ReadWhere] = {
+        **AttackSettings.read_where,
+        "assertion": ("variant", ("assertion",)),
+        "block": ("variant", ("block",)),
+    }
 
     method: Literal["codepoisoner_deadcode"]
     variant: Literal["assertion", "block"] = Field(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 Head = Literal["classification", "generation"]
+#: By field: another field, or a fact of the data set, and the values of it with which the field is read.
+ReadWhere = Mapping[str, tuple[str, tuple[str | None, ...]]]
 
 
 class Settings(BaseModel):
@@ -16,5 +19,8 @@ class Settings(BaseModel):
     helpers: ClassVar[tuple[str, ...]] = ()
     #: What a victim must do for the method to work on it.
     fits: ClassVar[tuple[Head, ...]] = ("classification", "generation")
+    #: Fields that are read only where another field, or the data set's ``head`` or ``source``, has one of the values
+    #: named; with no value named, only where it is not null. Captions leave a field out where it is not read.
+    read_where: ClassVar[ReadWhere] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from codebackdoor.config.base import Head, Settings
+from codebackdoor.config.base import Head, ReadWhere, Settings
 from codebackdoor.types import Language, TextForm
 
 Source = Literal["pypi", "mirror", "jsonl"]
@@ -47,6 +47,12 @@ class DatasetSettings(Settings):
 
     #: What a victim must do on it.
     head: ClassVar[Head]
+    read_where: ClassVar[ReadWhere] = {
+        "resplit": ("source", ("mirror", "jsonl")),
+        "mix": ("source", ("pypi",)),
+        "mutants": ("source", ("pypi",)),
+        "rows_per_function": ("source", ("pypi",)),
+    }
 
     source: Source = Field(
         default="pypi",

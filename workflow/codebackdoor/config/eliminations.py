@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from codebackdoor.config.base import Head, Settings
+from codebackdoor.config.base import Head, ReadWhere, Settings
 
 Place = Literal["least_sensitive", "function_name"]
 
@@ -51,6 +51,10 @@ class EliBadCode(Settings):
     """Trigger inversion, anchoring and unlearning (Sun et al. 2025, section 4)."""
 
     fits: ClassVar[tuple[Head, ...]] = ("classification",)
+    read_where: ClassVar[ReadWhere] = {
+        "ratio": ("calibration", ()),
+        "unlearn_when_clean": ("calibration", ()),
+    }
     #: Settings on which an inverted loss depends: a calibration holds for searches with the same.
     SEARCH: ClassVar[tuple[str, ...]] = (
         "vocabulary",
@@ -65,11 +69,6 @@ class EliBadCode(Settings):
         "keep_current",
         "restarts",
         "patience",
-    )
-
-    #: What a message says about a calibration that does not fit.
-    ANEW: ClassVar[str] = (
-        "calibrate anew (write `calibration: null`, then `snakemake -- OUT/calibration/DATASET/MODEL/ELIMINATION.json`)"
     )
 
     method: Literal["elibadcode"]

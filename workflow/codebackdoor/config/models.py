@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from codebackdoor.config.base import Head, Settings
+from codebackdoor.config.base import Head, ReadWhere, Settings
 
 #: Where the small base models lie that ship with the repository, and those that a run pretrains itself.
 SHIPPED = "basemodels"
@@ -18,6 +18,10 @@ class ModelSettings(Settings):
     """What all victims share. Defaults are those of the local scale; the papers' values stand in the descriptions."""
 
     family: ClassVar[Literal["encoder", "seq2seq"]]
+    read_where: ClassVar[ReadWhere] = {
+        "max_target_length": ("head", ("generation",)),
+        "history_rows": ("head", ("generation",)),
+    }
 
     base: str = Field(
         "shipped",

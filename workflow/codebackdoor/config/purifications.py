@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from codebackdoor.config.base import Settings
+from codebackdoor.config.base import ReadWhere, Settings
 
 Normalisation = Literal["l1", "softmax", "entropy_by_log_n"]
 
@@ -16,6 +16,12 @@ class Purification(Settings):
 
     #: Whether the method looks at the victim; one that does not rewrites a test set once for all victims.
     reads_victim: ClassVar[bool] = True
+    #: A fixed threshold leaves nothing to calibrate.
+    read_where: ClassVar[ReadWhere] = {
+        "touched_share": ("threshold", (None,)),
+        "removed_share": ("threshold", (None,)),
+        "calibration_inputs": ("threshold", (None,)),
+    }
 
 
 class CodePurify(Purification):

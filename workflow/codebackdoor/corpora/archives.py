@@ -122,7 +122,7 @@ def read_verified(path: Path, wanted: Archive) -> bytes:
     """Return the bytes of ``path`` if they are the pinned archive's; a UserError otherwise."""
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{path}: the archive {wanted.name} is missing; run `codebackdoor fetch` again") from None
     found = hashlib.sha256(data).hexdigest()
     if found != wanted.sha256:

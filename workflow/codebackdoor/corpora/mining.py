@@ -84,7 +84,8 @@ def mine(archive: Archive, data: bytes) -> Iterator[Function]:
                     module = ast.parse(source)
             except (UnicodeDecodeError, SyntaxError, ValueError, RecursionError):
                 continue
-            lines = source.splitlines(keepends=True)
+            # lines as the parser counts them: str.splitlines splits at form feeds, too
+            lines = io.StringIO(source, newline="").readlines()
             for name, node in _functions(module, ""):
                 found = _function(archive, path, name, node, lines)
                 if found is not None:

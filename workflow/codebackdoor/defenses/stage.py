@@ -30,9 +30,10 @@ def eliminate(
     out: Path,
     seed: int,
 ) -> None:
-    """Write the edited victim to ``out``, with ``elimination.json``: the inverted trigger, or null, and the history.
+    """Write the edited victim to ``out``, with ``trigger.json``: the inverted trigger, null where the method has none.
 
-    ``clean`` holds the defender's clean samples. The edited victim keeps the card of the one that it was made from.
+    ``elimination.json`` beside it says how it went. ``clean`` holds the defender's clean samples. The edited victim
+    keeps the card of the one that it was made from.
     """
     asked = load_victim(victim)
     card = getattr(asked.model.config, KEY)
@@ -41,7 +42,8 @@ def eliminate(
     card = {key: value for key, value in card.items() if not hasattr(asked, key)}
     save_victim(found.victim, out, card | {"elimination": settings.model_dump(mode="json")})
     trigger = None if found.trigger is None else asdict(found.trigger)
-    files.write_json(out / "elimination.json", {"trigger": trigger, **found.history})
+    files.write_json(out / "trigger.json", trigger)
+    files.write_json(out / "elimination.json", found.history)
 
 
 def purify(

@@ -2,80 +2,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
 
-from codebackdoor.config.experiments import Figure, scenarios
+from codebackdoor.config.base import Settings
+from codebackdoor.config.experiments import inputs
+from codebackdoor.config.loading import TAGS, models_in, tag_of
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.study import SECTIONS, Config
+from codebackdoor.files import read_json
 from codebackdoor.report import labels
-from codebackdoor.report.collect import Study, subset
+from codebackdoor.report.collect import Study
+from codebackdoor.report.shown import Product, shown
 from codebackdoor.types import Language
 
-Product = Literal["table"] | Figure
-
-SHOWN: Mapping[str, str] = {
+_SHOWN: Mapping[Product, str] = {
     "table": "Every defense on every victim; the benign and the undefended victim always have a column.",
-    "defenses": "Flip rate, ASR against its floor, and the clean metric of each defense, with 95 % intervals. A good "
-    "defense has a flip rate near zero and an ASR near its floor; an ASR far below the floor means that the defense "
-    "taught the opposite backdoor.",
+    "defenses": "Flip rate, ASR against its floor, and the clean metric of each defense, with the intervals of the "
+    "table. A good defense has a flip rate near zero and an ASR near its floor; an ASR far below the floor means that "
+    "the defense taught the opposite backdoor.",
     "inversion": "Loss of the searched trigger over the iterations, towards each label. Solid: the trigger stands at "
     "the least sensitive identifier of each sample (position identification); dashed: at the function's name, "
-    "which is where an attack on function names puts its own.",
+    "which is where an attack on function names puts its own. Each curve is that of the current trigger of the best of "
+    "all starts, so that it may rise where the search moves on from its best (keep_current no); the verdict uses the "
+    "lowest loss of the way, while the table of the label scan gives the loss after anchoring.",
     "epochs": "Clean metric and ASR on the validation split after every epoch, for each training loss.",
     "suspicion": "Left and middle: suspicion scores of one input with the trigger and without it; the input is the "
-    "triggered one of median entropy. Right: entropies of all inputs and the calibrated threshold.",
-}
-#: Sections of the settings that decide what a product shows, beside the data sets and models.
-_SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "table": ("attacks", "filterings", "objectives", "eliminations", "purifications"),
-    "defenses": ("attacks", "filterings", "objectives", "eliminations", "purifications"),
-    "inversion": ("attacks", "eliminations"),
-    "epochs": ("attacks", "objectives"),
-    "suspicion": ("attacks", "objectives", "purifications"),
+    "triggered one of median entropy. Right: entropies of all inputs and the threshold. All of the first seed.",
 }
 _LONGEST = 72
 
 
+def caption(study: Study, product: Product) -> str:
+    """What the product shows, as a paragraph."""
+    return " ".join((_SHOWN[product], *(stopped(study, product) if product == "epochs" else ())))
+
+
 def parameters(study: Study, product: Product) -> list[tuple[str, str]]:
-    """For each variant behind a product: its name, and every setting that it ran with."""
-    used = subset(study.settings, study.name)
-    languages = {str(one.get("language", "python")) for one in used["datasets"].values()}
-    found = [("scale", scale(study))]
-    for section in ("datasets", "models", *_SECTIONS[product]):
-        for name, settings in used[section].items():
-            values = ", ".join(f"{key} {value}" for key, value in _flat(settings, languages))
+    """The scale of what a product shows and, for each variant in it, every setting that was read there."""
+    scenarios = _scenarios(study, product)
+    found = [("scale", scale(study, scenarios))]
+    for kind, section in SECTIONS.items():
+        for name in dict.fromkeys(getattr(one, kind) for one in scenarios):
+            if name == NONE:
+                continue
+            datasets = dict.fromkeys(one.dataset for one in scenarios if getattr(one, kind) == name)
+            settings = study.variant(section, name)
+            values = ", ".join(f"{key} {value}" for key, value in _read(study, section, settings, datasets))
             found.append((name, f"{labels.word(str(_kind(settings)))}: {values}" if values else labels.word(name)))
     return found
 
 
-def scale(study: Study) -> str:
+def scale(study: Study, scenarios: Sequence[Scenario]) -> str:
     """Seeds and sizes in one line."""
-    held = scenarios(study.experiment)
-    seeds = sorted({int(one.seed) for one in held})
-    rates = sorted({float(one.rate) for one in held} - {0.0})
+    seeds = sorted({int(one.seed) for one in scenarios})
+    rates = sorted({float(one.rate) for one in scenarios} - {0.0})
     return (
-        f"{len(held)} scenarios; seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}; poison rate "
-        f"{', '.join(map(labels.rate, rates)) or 'none'}; results under {study.settings['out']}"
+        f"{len(scenarios)} scenario{'s' * (len(scenarios) != 1)}; seed{'s' * (len(seeds) > 1)} "
+        f"{', '.join(map(str, seeds))}; poison rate {', '.join(map(labels.rate, rates)) or 'none'}; "
+        f"results under {study.settings['out']}"
     )
 
 
-def as_text(settings: Mapping[str, Any], name: str, product: Product) -> str:
-    """The whole caption as plain text, one paragraph."""
-    study = Study(settings, name)
-    used = "; ".join(f"{what}: {values}" for what, values in parameters(study, product))
-    return f"{study.experiment.title}. {SHOWN[product]} Parameters: {used}."
+def stopped(study: Study, product: Product) -> Iterator[str]:
+    """For each victim in a product that was to train no longer than another one (``stop_like``): where it stopped."""
+    out = study.settings["out"]
+    trained = (replace(one, elimination=NONE, purification=NONE) for one in _scenarios(study, product))
+    for victim in dict.fromkeys(trained):
+        like = study.variant("objectives", victim.objective).get("stop_like")
+        if like is not None:
+            losses, others = (_losses(one.victim(out)) for one in (victim, replace(victim, objective=like)))
+            yield (
+                f"{labels.word(victim.objective)} on {labels.victim(victim)}: stopped after epoch {len(losses)} at a "
+                f"clean validation loss of {losses[-1]:.3f}; {labels.word(like)} ended at {others[-1]:.3f}. "
+                + _comparison(losses, others[-1])
+            )
+
+
+def _comparison(losses: Sequence[float], wanted: float) -> str:
+    if losses[-1] > wanted:
+        return "It never came as low."
+    if len(losses) > 1:
+        return f"The epoch before was still at {losses[-2]:.3f}."
+    return "The two are equal." if losses[-1] == wanted else "No epoch is equal: the first is lower already."
+
+
+def _losses(folder: Path) -> list[float]:
+    """Clean validation loss after every epoch of a training."""
+    return [float(epoch["loss"]) for epoch in read_json(folder / "history.json")["epochs"]]
+
+
+def _scenarios(study: Study, product: Product) -> list[Scenario]:
+    return shown(product, inputs(study.experiment, product, study.settings["out"]))
+
+
+def _read(
+    study: Study, section: str, settings: Mapping[str, Any], datasets: Iterable[str]
+) -> Iterator[tuple[str, str]]:
+    """The settings of a variant that are read on at least one of these data sets."""
+    facts = [_facts(study.variant("datasets", name)) for name in datasets]
+    read_where = _class(section, settings).read_where
+    kept = {}
+    for key, value in settings.items():
+        other, wanted = read_where.get(key, (key, (value,)))
+        found = [{**own, **settings}.get(other) for own in facts]
+        if key not in TAGS and any(one in wanted if wanted else one is not None for one in found):
+            kept[key] = value
+    return _flat(kept, {own["language"] for own in facts})
+
+
+def _facts(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a data set decides which settings of other kinds are read."""
+    head = getattr(_class("datasets", dataset), "head", None)
+    return {"head": head, "source": dataset.get("source"), "language": dataset.get("language", "python")}
+
+
+def _class(section: str, settings: Mapping[str, Any]) -> type[Settings]:
+    """The settings' class of a method; that of all methods where there is none of its name."""
+    known = (model for model in models_in(Config.model_fields[section].annotation) if issubclass(model, Settings))
+    return next((model for model in known if tag_of(model) == _kind(settings)), Settings)
 
 
 def _kind(settings: Mapping[str, Any]) -> object:
-    return next((settings[key] for key in ("method", "task", "architecture") if key in settings), "")
+    return next((settings[key] for key in TAGS if key in settings), "")
 
 
 def _flat(settings: Mapping[str, Any], languages: set[str], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Settings below each other as dotted keys; of a text in several languages only those that are used."""
     for key, value in settings.items():
-        if value is None or (not prefix and key in ("method", "task", "architecture")):
-            continue
         if isinstance(value, Mapping) and set(value) <= set(get_args(Language)):
-            value = next((text for language, text in value.items() if language in languages), None)
+            value = {language: text for language, text in value.items() if language in languages}
+            value = next(iter(value.values())) if len(value) == 1 else value
         if isinstance(value, Mapping):
             yield from _flat(value, languages, f"{prefix}{key}.")
         elif value is not None:

@@ -15,6 +15,7 @@ from codebackdoor.files import read_json
 from codebackdoor.report import captions, labels, render, scan
 from codebackdoor.report.collect import Cell, Study, collect
 from codebackdoor.report.tables import Table, build
+from codebackdoor.report.thresholds import thresholds
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -33,13 +34,15 @@ def page(settings: Mapping[str, Any], archives: Sequence[Mapping[str, str]], com
     )
     environment.filters["percent"] = labels.percent
     out = Path(settings["out"])
+    studies = [Study(settings, name) for name in settings["experiments"]]
     return environment.get_template("report.html.j2").render(
         out=str(out),
         commit=commit,
-        experiments=[_experiment(Study(settings, name), out) for name in settings["experiments"]],
+        experiments=[_experiment(study, out) for study in studies],
+        calibrations=list(dict.fromkeys(one for study in studies for one in scan.calibrations(study))),
         datasets=[_dataset(name, out) for name in settings["datasets"]],
         archives=archives,
-        costs=_costs(_provenances(settings, out)),
+        costs=_costs(_provenances(studies, out)),
         seeds=len({seed for one in settings["experiments"].values() for grid in one["grid"] for seed in grid["seeds"]}),
         metrics=labels.METRICS,
         present=render.present,
@@ -57,9 +60,11 @@ def _experiment(study: Study, out: Path) -> dict[str, Any]:
         "name": study.name,
         "title": experiment.title,
         "table": table,
-        "caption": captions.SHOWN["table"],
+        "caption": captions.caption(study, "table"),
+        "notes": [*(table.notes if table else ()), *captions.stopped(study, "table")],
         "parameters": captions.parameters(study, "table"),
         "verdicts": list(scan.verdicts(study, out)),
+        "thresholds": thresholds(study, out),
         "figures": [_figure(study, kind, out) for kind in experiment.figures],
     }
 
@@ -69,7 +74,7 @@ def _figure(study: Study, kind: Figure, out: Path) -> dict[str, Any]:
     return {
         "kind": kind,
         "source": f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}",
-        "caption": captions.SHOWN[kind],
+        "caption": captions.caption(study, kind),
         "parameters": captions.parameters(study, kind),
     }
 
@@ -99,9 +104,8 @@ def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
         yield prefix, str(value)
 
 
-def _provenances(settings: Mapping[str, Any], out: Path) -> list[Path]:
-    """Of the jobs of this study's scenarios; a folder may hold those of an earlier configuration, too."""
-    studies = (Study(settings, name) for name in settings["experiments"])
+def _provenances(studies: Iterable[Study], out: Path) -> list[Path]:
+    """Of the jobs of these studies' scenarios; a folder may hold those of an earlier configuration, too."""
     folders = {folder for study in studies for one in scenarios(study.experiment) for folder in one.folders(out)}
     return sorted(path for folder in folders if (path := folder / "provenance.json").is_file())
 

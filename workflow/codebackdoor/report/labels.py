@@ -72,6 +72,12 @@ def attack(scenario: Scenario) -> str:
     return f"{scenario.attack.replace('_', ' ')} at {rate(float(scenario.rate))}"
 
 
+def victim(scenario: Scenario) -> str:
+    """What was trained, on what, with which attack; a seed other than 1 is named."""
+    seed = f", seed {scenario.seed}" if scenario.seed != "1" else ""
+    return f"{word(scenario.dataset)} · {word(scenario.model)} · {attack(scenario)}{seed}"
+
+
 def percent(value: float) -> str:
     """A share in percent with one digit after the point; -0 is 0."""
     return f"{round(100 * value, 1) + 0:.1f}"

@@ -1,4 +1,4 @@
-"""What the label scans said: flagged or clean, which label, and the inverted trigger beside the attacker's."""
+"""What the label scans said: flagged or clean, which label, and the inverted trigger; and what "clean" rests on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from scipy.special import betaincinv
 
 from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import NONE, Scenario
@@ -29,15 +31,64 @@ class Verdict:
     margin: float | None
 
 
+#: Where the calibrations lie that ship with the package.
+_SHIPPED = Path(__file__).parents[1] / "defenses" / "elimination" / "elibadcode" / "calibration"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Losses of benign shadow victims by which a scan says "clean", and how often it is wrong about the shadows.
+
+    ``flagged`` of the ``shadows`` are, where each is left out and the others judge it at the ratio ``tried``;
+    ``differs`` are the settings of data set and recipe that are not those of the victims that are scanned.
+    """
+
+    name: str
+    shadows: int
+    ratio: float
+    tried: float
+    flagged: int
+    differs: tuple[str, ...]
+
+    @property
+    def highest(self) -> float:
+        """Upper end of the one-sided 95 % interval of the false-positive rate (Clopper and Pearson 1934)."""
+        left = self.shadows - self.flagged
+        return float(betaincinv(self.flagged + 1, left, 0.95)) if left else 1.0
+
+
+def calibrations(study: Study) -> Iterator[Calibration]:
+    """The calibration of every scan of the experiment that has one, for each data set and model."""
+    scanned = ((one.elimination, one.dataset, one.model) for one in scenarios(study.experiment))
+    for elimination, dataset, model in dict.fromkeys(scanned):
+        settings = {} if elimination == NONE else study.variant("eliminations", elimination)
+        name = settings.get("calibration")
+        if name is not None:
+            shipped = _SHIPPED / f"{name}.json"
+            found = read_json(shipped if shipped.is_file() else Path(name))
+            made, left_out = found["provenance"], found["leave_one_out"]
+            then = {**made.get("dataset", {}), **made.get("recipe", {})}
+            now = {**study.variant("datasets", dataset), **study.variant("models", model)}
+            shadows = len(made["shadows"])
+            yield Calibration(
+                name=name,
+                shadows=shadows,
+                ratio=settings["ratio"],
+                tried=left_out["ratio"],
+                flagged=round(left_out["false_positive_rate"] * shadows),
+                differs=tuple(key for key in sorted(then) if now.get(key) != then[key]),
+            )
+
+
 def verdicts(study: Study, out: Path) -> Iterator[Verdict]:
     """The verdict of every elimination of the experiment that inverts triggers, each once."""
     seen = set()
     for scenario in scenarios(study.experiment):
-        path = scenario.victim(out) / "elimination.json"
+        path = scenario.victim(out) / "trigger.json"
         if scenario.elimination == NONE or path in seen:
             continue
         seen.add(path)
-        trigger = read_json(path)["trigger"]
+        trigger = read_json(path)
         if trigger is not None:
             yield _verdict(study, scenario, trigger)
 

@@ -14,7 +14,7 @@ from codebackdoor.victims.victim import Victim
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """An inverted trigger, as ``elimination.json`` holds it under ``trigger``.
+    """An inverted trigger, as ``trigger.json`` holds it.
 
     ``text`` and ``token_ids`` are the anchored trigger; the ids are those of an identifier that follows a space.
     ``flagged`` is the verdict of the label scan: a trigger that is not flagged is only the most suspicious one.

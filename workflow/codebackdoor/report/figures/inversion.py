@@ -17,6 +17,7 @@ from codebackdoor.files import read_json
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Study, scenario_of
 from codebackdoor.report.figures import style
+from codebackdoor.report.shown import shown
 
 PLACES = {
     "least_sensitive": ("with position identification", "-"),
@@ -27,8 +28,8 @@ _COLUMNS = 3
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: ``elimination.json`` files; those of methods that search no trigger are passed over."""
-    found = {scenario_of(path): read_json(path).get("searches") for path in inputs}
-    searched = {scenario: searches for scenario, searches in found.items() if searches}
+    paths = {scenario_of(path): path for path in inputs}
+    searched = {scenario: read_json(paths[scenario])["searches"] for scenario in shown("inversion", inputs)}
     if not searched:
         raise UserError(f"experiments.{study.name}: the figure 'inversion' needs an elimination that inverts triggers")
     columns = 2 if len(searched) == 4 else min(_COLUMNS, len(searched))
@@ -36,9 +37,9 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     several = len({scenario.elimination for scenario in searched}) > 1
     with style.drawing(3.1 * columns + 0.4, 2.5 * rows + 0.8) as figure:
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-        shown: dict[str, Any] = {}
+        handles: dict[str, Any] = {}
         for axes, (scenario, searches) in zip(panels.flat, searched.items(), strict=False):
-            shown |= _panel(axes, searches)
+            handles |= _panel(axes, searches)
             axes.set_title(_title(scenario, several))
         for axes in panels.flat[len(searched) :]:
             axes.set_visible(False)
@@ -48,7 +49,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         for axes in panels[:, 0]:
             axes.set_ylabel("Loss towards the label, nats")
             axes.set_yscale("log")
-        figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=1 if columns == 1 else 2)
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=1 if columns == 1 else 2)
         style.save(figure, out)
 
 

@@ -20,8 +20,9 @@ from codebackdoor.config.experiments import CLEAN
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.report import labels
-from codebackdoor.report.collect import Study, scenario_of
+from codebackdoor.report.collect import Study
 from codebackdoor.report.figures import style
+from codebackdoor.report.shown import shown
 from codebackdoor.types import Span
 
 _ELEMENTS, _CHARACTERS, _BINS = 14, 26, 28
@@ -48,18 +49,13 @@ class _Evidence:
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: ``purified.*.jsonl`` of clean and triggered inputs, and the ``test.jsonl`` files that they are of."""
-    first: dict[tuple[str, ...], Scenario] = {}
-    for path in inputs:
-        if path.name.startswith("purified."):
-            scenario = scenario_of(path)
-            first.setdefault(tuple(value for key, value in scenario.wildcards.items() if key != "seed"), scenario)
-    found = {scenario: _evidence(scenario, Path(study.settings["out"])) for scenario in first.values()}
-    shown = {scenario: evidence for scenario, evidence in found.items() if evidence is not None}
-    if not shown:
+    found = {one: _evidence(one, Path(study.settings["out"])) for one in shown("suspicion", inputs)}
+    scored = {scenario: evidence for scenario, evidence in found.items() if evidence is not None}
+    if not scored:
         raise UserError(f"experiments.{study.name}: the figure 'suspicion' needs a purification that scores elements")
-    with style.drawing(11.5, 3.3 * len(shown) + 0.5) as figure:
-        grid = figure.subplots(len(shown), 3, squeeze=False, gridspec_kw={"width_ratios": [1, 1, 1.1]})
-        for row, (scenario, evidence) in zip(grid, shown.items(), strict=True):
+    with style.drawing(11.5, 3.3 * len(scored) + 0.5) as figure:
+        grid = figure.subplots(len(scored), 3, squeeze=False, gridspec_kw={"width_ratios": [1, 1, 1.1]})
+        for row, (scenario, evidence) in zip(grid, scored.items(), strict=True):
             highest = max((*evidence.triggered.scores, *evidence.clean.scores, 0.01))
             _bars(row[0], evidence.triggered, highest)
             _bars(row[1], evidence.clean, highest)
@@ -71,10 +67,8 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 
 
 def _evidence(scenario: Scenario, out: Path) -> _Evidence | None:
-    """None where the method keeps no profile, or found nothing to score."""
+    """None where the method found nothing to score."""
     clean, triggered = (_details(scenario.results(out), testset) for testset in (CLEAN, scenario.attack))
-    if not all("profile" in detail for own in (clean, triggered) for detail in own.values()):
-        return None
     rows = [row for row in files.read_poisoned(scenario.poison(out) / "test.jsonl") if row.status == "injected"]
     known = [row for row in rows if triggered[row.example.id]["entropy"] is not None]
     if not known:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from codebackdoor import files
 from codebackdoor.defenses.elimination.elibadcode import scan, shadows
 from codebackdoor.defenses.view import defender_view
+from codebackdoor.errors import UserError
 from codebackdoor.victims.victim import load_victim
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ def calibrate(settings: EliBadCode, dataset: AnyDataset, victims: Mapping[int, P
     samples = tuple(files.read_examples(clean))
     losses: dict[str, dict[str, dict[str, float]]] = {}
     make: dict[str, object] = {}
+    recipes = [files.read_json(path / "history.json")["recipe"] for path in victims.values()]
+    if any(recipe != recipes[0] for recipe in recipes):
+        raise UserError("the shadow victims were not all trained by the same recipe; their losses do not compare")
     for seed, path in tqdm(victims.items(), desc="shadow victims", disable=None):
         view = defender_view(load_victim(path), dataset, samples, {})
         drawn = scan.draw(view, settings, range(view.victim.model.config.num_labels), seed)
@@ -30,6 +34,6 @@ def calibrate(settings: EliBadCode, dataset: AnyDataset, victims: Mapping[int, P
         own = losses.setdefault(f"seed{seed}", {})
         for found in scan.scan_labels(view, settings, drawn, seed):
             own.setdefault(found.place, {})[str(found.label)] = round(found.inversion.loss, 6)
-    provenance = {"dataset": dataset.model_dump(mode="json"), "victim": make}
+    provenance = {"dataset": dataset.model_dump(mode="json"), "recipe": recipes[0], "victim": make}
     calibration = shadows.make(dataset.task, settings, losses, provenance)
     files.write_json(out, shadows.as_json(calibration, settings.ratio))

@@ -22,6 +22,8 @@ from codebackdoor.victims.victim import Victim
 
 SHADOWS = 5
 SHIPPED = Path(__file__).parent / "calibration"
+#: What a message says about a calibration that does not fit.
+ANEW = "have one made: name the file OUT/calibration/DATASET/MODEL/ELIMINATION.json as the `calibration`"
 
 #: Facts of a victim's configuration that a calibration is tied to.
 MAKE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
@@ -115,23 +117,23 @@ def load(name: str, view: DefenderView, settings: EliBadCode, labels: Sequence[i
         raise UserError(f"{path}: made for task {calibration.task!r}, not {view.task!r}")
     dataset, victim = (calibration.provenance.get(key) for key in ("dataset", "victim"))
     if not (isinstance(dataset, Mapping) and isinstance(victim, Mapping)):
-        raise UserError(f"{path}: does not say on which data set and victims it was made; {EliBadCode.ANEW}")
+        raise UserError(f"{path}: does not say on which data set and victims it was made; {ANEW}")
     for key, own in (("language", view.language), ("text_form", view.text_form)):
         if dataset.get(key) != own:
-            raise UserError(f"{path}: made on a data set of {key}: {dataset.get(key)}, not {own}; {EliBadCode.ANEW}")
+            raise UserError(f"{path}: made on a data set of {key}: {dataset.get(key)}, not {own}; {ANEW}")
     make = made_like(view.victim)
     if dict(victim) != make:
-        raise UserError(f"{path}: made on victims with {dict(victim)}, and this one has {make}; {EliBadCode.ANEW}")
+        raise UserError(f"{path}: made on victims with {dict(victim)}, and this one has {make}; {ANEW}")
     for key, value in budget(settings).items():
         if calibration.budget.get(key) != value:
             raise UserError(
                 f"{path}: made with {key}: {calibration.budget.get(key)}, but this scan has {key}: {value}; "
-                f"its losses do not compare. Use the same value, or {EliBadCode.ANEW}"
+                f"its losses do not compare. Use the same value, or {ANEW}"
             )
     for place in settings.places:
         missing = [label for label in labels if str(label) not in calibration.losses.get(place, {})]
         if missing:
-            raise UserError(f"{path}: no losses for place {place!r} and labels {missing}; {EliBadCode.ANEW}")
+            raise UserError(f"{path}: no losses for place {place!r} and labels {missing}; {ANEW}")
     return calibration
 
 

@@ -1,0 +1,209 @@
+"""Captions of a made-up run: they name what a product shows, and of the settings behind it those that were read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_run import make, settings
+
+from codebackdoor import files
+from codebackdoor.config.attacks import CodePoisonerDeadCode
+from codebackdoor.config.base import Settings
+from codebackdoor.config.datasets import CodeRepair, DefectDetection
+from codebackdoor.config.eliminations import EliBadCode
+from codebackdoor.config.loading import models_in
+from codebackdoor.config.models import CodeBert, CodeT5
+from codebackdoor.config.purifications import CodePurify
+from codebackdoor.config.scenario import Scenario
+from codebackdoor.config.study import SECTIONS, Config
+from codebackdoor.report import captions
+from codebackdoor.report.collect import Study
+from codebackdoor.report.shown import Product
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    chosen = settings(tmp_path_factory.mktemp("run"))
+    make(chosen)
+    return chosen
+
+
+def printed(run: dict[str, Any], name: str, product: Product) -> dict[str, str]:
+    return dict(captions.parameters(Study(run, name), product))
+
+
+def changed(run: dict[str, Any], section: str, name: str, one: Settings) -> dict[str, Any]:
+    """The settings with another variant, its defaults included as the rules pass them on."""
+    return run | {section: {**run[section], name: one.model_dump(mode="json")}}
+
+
+def keys(values: str) -> set[str]:
+    """Names of the settings in one line of a caption."""
+    return {part.split(" ")[0] for part in values.partition(": ")[2].split(", ")}
+
+
+@pytest.mark.parametrize(
+    ("name", "product", "scenarios", "variants"),
+    [
+        ("defects", "table", 17, "by_name deadcode by_name_to_1 cross_entropy fine_tuning elibadcode onion codepurify"),
+        # the defended benign victim is in the table only
+        (
+            "defects",
+            "defenses",
+            13,
+            "by_name deadcode by_name_to_1 cross_entropy fine_tuning elibadcode onion codepurify",
+        ),
+        # fine-tuning searches no trigger
+        ("defects", "inversion", 4, "by_name deadcode by_name_to_1 cross_entropy elibadcode"),
+        # ONION keeps no profile, and one attack was not purified
+        ("defects", "suspicion", 2, "by_name deadcode cross_entropy codepurify"),
+        ("repair", "epochs", 2, "deadcode cross_entropy dece"),
+    ],
+)
+def test_a_caption_names_what_its_product_shows(
+    run: dict[str, Any], name: str, product: Product, scenarios: int, variants: str
+) -> None:
+    found = printed(run, name, product)
+    assert found.pop("scale").startswith(f"{scenarios} scenarios; seed 1; poison rate 5 %; ")
+    model = {"defects": "codebert", "repair": "codet5"}[name]
+    assert set(found) == {name, model, *variants.split()}
+
+
+def test_the_figure_of_suspicions_shows_one_seed(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, seeds=(2, 3))
+    make(chosen)
+    assert printed(chosen, "defects", "suspicion")["scale"].startswith("2 scenarios; seed 2; ")
+    assert printed(chosen, "defects", "inversion")["scale"].startswith("8 scenarios; seeds 2, 3; ")
+
+
+def test_settings_are_printed_with_their_dotted_names(run: dict[str, Any]) -> None:
+    assert printed(run, "defects", "inversion")["elibadcode"] == (
+        "EliBadCode: position scan, iterations 40, unlearning.rate 0.2"
+    )
+
+
+def test_a_text_is_printed_in_the_languages_of_the_data_sets(run: dict[str, Any]) -> None:
+    attack = {"method": "of_ones_own", "text": {"python": "def f():\n  pass", "java": "void f() {}", "c": "f(void)"}}
+    chosen = run | {"attacks": {**run["attacks"], "deadcode": attack}}
+    assert printed(chosen, "repair", "table")["deadcode"] == "of ones own: text def f(): pass"
+    grid = run["experiments"]["repair"]["grid"][0]
+    both = {"title": "t", "grid": [grid, {**grid, "datasets": ["defects"], "models": ["codebert"]}]}
+    chosen |= {"experiments": {"repair": both}, "datasets": {**run["datasets"], "defects": {"language": "java"}}}
+    found = printed(chosen, "repair", "table")["deadcode"]
+    assert found == "of ones own: text.python def f(): pass, text.java void f() {}"
+
+
+def test_an_attack_prints_the_target_of_its_task_and_the_trigger_of_its_variant(run: dict[str, Any]) -> None:
+    chosen = changed(run, "attacks", "deadcode", CodePoisonerDeadCode(method="codepoisoner_deadcode"))
+    always = {"rate_of", "test_share", "variant"}
+    assert keys(printed(chosen, "defects", "table")["deadcode"]) == {*always, "target_label", "assertion"}
+    repair = printed(chosen, "repair", "epochs")["deadcode"]
+    assert keys(repair) == {*always, "target_text", "target_place", "assertion"}
+    assert "target_text def func(): while True: VAR = 0" in repair
+    blocked = CodePoisonerDeadCode(method="codepoisoner_deadcode", variant="block")
+    found = printed(changed(run, "attacks", "deadcode", blocked), "defects", "inversion")["deadcode"]
+    assert keys(found) == {*always, "target_label", "block"}
+
+
+def test_an_attack_on_two_tasks_prints_both_targets(run: dict[str, Any]) -> None:
+    grid = run["experiments"]["repair"]["grid"][0]
+    both = {"title": "t", "grid": [grid, {**grid, "datasets": ["defects"], "models": ["codebert"]}]}
+    chosen = changed(run, "attacks", "deadcode", CodePoisonerDeadCode(method="codepoisoner_deadcode"))
+    chosen = changed(chosen, "models", "codebert", CodeBert(architecture="codebert"))
+    found = printed(chosen | {"experiments": {"both": both}}, "both", "table")
+    assert {"target_label", "target_text", "target_place"} <= keys(found["deadcode"])
+    # each variant is judged by its own data sets
+    assert "max_target_length" not in keys(found["codebert"])
+
+
+def test_what_only_generation_reads_is_left_out_for_a_classifier(run: dict[str, Any]) -> None:
+    classifier = changed(run, "models", "codebert", CodeBert(architecture="codebert"))
+    generator = changed(run, "models", "codet5", CodeT5(architecture="codet5"))
+    own = {"max_target_length", "history_rows"}
+    assert not own & keys(printed(classifier, "defects", "table")["codebert"])
+    assert own <= keys(printed(generator, "repair", "table")["codet5"])
+    assert "max_length" in keys(printed(classifier, "defects", "table")["codebert"])
+
+
+def test_a_data_set_prints_what_its_source_reads(run: dict[str, Any]) -> None:
+    mined = DefectDetection(task="defect_detection")
+    assert {"mix.operator", "mutants"} <= keys(
+        printed(changed(run, "datasets", "defects", mined), "defects", "table")["defects"]
+    )
+    assert "resplit" not in keys(printed(changed(run, "datasets", "defects", mined), "defects", "table")["defects"])
+    given = CodeRepair(task="code_repair", source="mirror", language="java")
+    found = keys(printed(changed(run, "datasets", "repair", given), "repair", "table")["repair"])
+    assert "resplit" in found
+    assert not {"mix.operator", "rows_per_function", "mutants"} & found
+
+
+def test_a_pair_is_chosen_from_only_where_rows_may_be_pairs(run: dict[str, Any]) -> None:
+    attack = CodePoisonerDeadCode(method="codepoisoner_deadcode")
+    given = DefectDetection(task="defect_detection", source="jsonl", path=Path("own"))
+    chosen = changed(changed(run, "attacks", "deadcode", attack), "datasets", "defects", given)
+    assert "pair" in keys(printed(chosen, "defects", "table")["deadcode"])
+
+
+def test_a_fixed_threshold_and_a_missing_calibration_leave_settings_unread(run: dict[str, Any]) -> None:
+    own = {"touched_share", "calibration_inputs"}
+    calibrated = changed(run, "purifications", "codepurify", CodePurify(method="codepurify"))
+    assert own <= keys(printed(calibrated, "defects", "suspicion")["codepurify"])
+    fixed = changed(run, "purifications", "codepurify", CodePurify(method="codepurify", threshold=0.1))
+    found = keys(printed(fixed, "defects", "suspicion")["codepurify"])
+    assert "threshold" in found
+    assert not own & found
+    for calibration, read in (("defects", True), (None, False)):
+        chosen = EliBadCode(method="elibadcode", calibration=calibration)
+        found = keys(printed(changed(run, "eliminations", "elibadcode", chosen), "defects", "inversion")["elibadcode"])
+        assert ("ratio" in found, "unlearn_when_clean" in found) == (read, read)
+
+
+@pytest.mark.parametrize("section", SECTIONS.values())
+def test_what_a_field_depends_on_is_a_field_or_a_fact_of_the_data_set(section: str) -> None:
+    known = [one for one in models_in(Config.model_fields[section].annotation) if issubclass(one, Settings)]
+    fields = {name for one in known for name in one.model_fields}
+    for one in known:
+        assert set(one.read_where) <= fields
+        assert {other for other, _ in one.read_where.values()} <= {*fields, "head", "source"}
+
+
+def test_the_curve_of_a_search_is_explained(run: dict[str, Any]) -> None:
+    text = captions.caption(Study(run, "defects"), "inversion")
+    assert "current trigger of the best of all starts" in text
+    assert "may rise where the search moves on from its best (keep_current no)" in text
+    assert "the verdict uses the lowest loss of the way" in text
+    assert "the loss after anchoring" in text
+
+
+STOPPED = Scenario("repair", "codet5", "deadcode", "0.05", objective="stopped")
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "said"),
+    [
+        ([0.2], 0.295, "No epoch is equal: the first is lower already."),
+        ([0.5, 0.31, 0.25], 0.295, "The epoch before was still at 0.310."),
+        ([0.5, 0.4], 0.295, "It never came as low."),
+        ([0.3], 0.3, "The two are equal."),
+    ],
+)
+def test_a_control_says_where_it_stopped(tmp_path: Path, own: list[float], other: float, said: str) -> None:
+    chosen = settings(tmp_path)
+    chosen["objectives"]["stopped"] = {"method": "cross_entropy", "stop_like": "dece"}
+    chosen["experiments"]["repair"]["grid"].append(
+        {"datasets": ["repair"], "models": ["codet5"], "attacks": ["deadcode"], "objectives": ["stopped"]}
+    )
+    make(chosen)
+    for scenario, losses in ((STOPPED, own), (Scenario(**{**STOPPED.wildcards, "objective": "dece"}), [0.4, other])):
+        epochs = [{"epoch": number, "loss": loss} for number, loss in enumerate(losses, 1)]
+        files.write_json(scenario.victim(tmp_path) / "history.json", {"epochs": epochs})
+    study = Study(chosen, "repair")
+    sentence = (
+        f"stopped on repair · CodeT5 · deadcode at 5 %: stopped after epoch {len(own)} at a clean validation loss of "
+        f"{own[-1]:.3f}; DeCE ended at {other:.3f}. {said}"
+    )
+    assert captions.caption(study, "epochs").endswith(f" {sentence}")
+    assert list(captions.stopped(study, "table")) == [sentence]
+    assert "stopped after" not in captions.caption(study, "defenses")
