@@ -7,7 +7,9 @@ rule eliminate:
     output:
         multiext(
             f"{dag.victim}/",
-            *model_files("README.md", "trigger.json", "elimination.json", "provenance.json"),
+            *model_files(
+                "README.md", "trigger.json", "elimination.json", "provenance.json"
+            ),
         ),
     log:
         f"{dag.logs}/eliminate/{dag.victim_path}.log",
