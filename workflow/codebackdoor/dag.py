@@ -296,7 +296,7 @@ class Dag(Provided):
 
 def growing(amount: int) -> Callable[[Any, int], int]:
     """A resource of which each further attempt of a job asks for as much again."""
-    return lambda wildcards, attempt: attempt * amount
+    return lambda _wildcards, attempt: attempt * amount
 
 
 def model_files(*more: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -33,17 +34,20 @@ def eliminate(
     """Write the edited victim to ``out``, with ``trigger.json``: the inverted trigger, null where the method has none.
 
     ``elimination.json`` beside it says how it went. ``clean`` holds the defender's clean samples. The edited victim
-    keeps the card of the one that it was made from.
+    keeps the card of the one that it was made from. What a killed run had finished lies in a hidden folder beside
+    ``out`` and is taken up again.
     """
     asked = load_victim(victim)
     card = getattr(asked.model.config, KEY)
     view = defender_view(asked, dataset, tuple(files.read_examples(clean)), helpers)
-    found = elimination.load(settings.method)(view, settings, seed)
+    work = out.parent / f".{out.name}.progress"
+    found = elimination.load(settings.method)(view, settings, seed, work)
     card = {key: value for key, value in card.items() if not hasattr(asked, key)}
     save_victim(found.victim, out, card | {"elimination": settings.model_dump(mode="json")})
     trigger = None if found.trigger is None else asdict(found.trigger)
     files.write_json(out / "trigger.json", trigger)
     files.write_json(out / "elimination.json", found.history)
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def purify(

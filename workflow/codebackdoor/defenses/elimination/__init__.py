@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, cast
 
 from codebackdoor.config.eliminations import AnyElimination
@@ -47,9 +48,14 @@ class Elimination:
 
 
 class Eliminate(Protocol):
-    """``eliminate`` of a method's module: never changes ``view.victim``, returns it itself where nothing is edited."""
+    """``eliminate`` of a method's module: never changes ``view.victim``, returns it itself where nothing is edited.
 
-    def __call__(self, view: DefenderView, settings: AnyElimination, seed: int) -> Elimination: ...
+    ``work`` is a folder of its own for what a killed run may take up again; who calls removes it in the end.
+    """
+
+    def __call__(
+        self, view: DefenderView, settings: AnyElimination, seed: int, work: Path | None = None, /
+    ) -> Elimination: ...
 
 
 def load(method: str) -> Eliminate:

@@ -5,6 +5,8 @@ The control of EliBadCode's Tables 2 and 3 (section 5.3.1).
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from codebackdoor.config.eliminations import FineTuning
 from codebackdoor.defenses.elimination import Elimination
 from codebackdoor.defenses.elimination.last_layer import clean_rows, fine_tune
@@ -13,7 +15,7 @@ from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView
 
 
-def eliminate(view: DefenderView, settings: FineTuning, seed: int) -> Elimination:
+def eliminate(view: DefenderView, settings: FineTuning, seed: int, _work: Path | None = None) -> Elimination:
     """Return a fine-tuned copy of the victim, or the victim itself under a budget of zero."""
     if view.victim.head != "classification":
         raise UserError("clean fine-tuning is the control of EliBadCode's unlearning and needs a classification victim")

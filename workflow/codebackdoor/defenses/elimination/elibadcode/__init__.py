@@ -8,6 +8,7 @@ is the anchored trigger's text and the place and label that the scan found.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.defenses.elimination import Elimination, Trigger
@@ -23,7 +24,7 @@ from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView
 
 
-def eliminate(view: DefenderView, settings: EliBadCode, seed: int) -> Elimination:
+def eliminate(view: DefenderView, settings: EliBadCode, seed: int, work: Path | None = None) -> Elimination:
     """Scan the victim; where a label is flagged, return an edited copy of it, else the victim itself.
 
     Raises UserError for a victim that is not a classifier, for clean samples without labels, and for a calibration
@@ -36,7 +37,7 @@ def eliminate(view: DefenderView, settings: EliBadCode, seed: int) -> Eliminatio
     if settings.calibration is not None:
         calibration = shadows.load(settings.calibration, view, settings, labels)
     samples = draw(view, settings, labels, seed)
-    findings = measure(scan_labels(view, settings, samples, seed), calibration)
+    findings = measure(scan_labels(view, settings, samples, seed, work), calibration)
     worst, flagged = verdict(findings, settings.ratio)
     anchored = anchor(view.victim, worst.prompts, worst.vocabulary, worst.inversion.trigger, worst.label, settings.beta)
     trigger = _trigger(worst, flagged, anchored, findings, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,13 +28,15 @@ def calibrate(settings: EliBadCode, dataset: AnyDataset, victims: Mapping[int, P
     recipes = [files.read_json(path / "history.json")["recipe"] for path in victims.values()]
     if any(recipe != recipes[0] for recipe in recipes):
         raise UserError("the shadow victims were not all trained by the same recipe; their losses do not compare")
+    work = out.parent / f".{out.stem}.progress"
     for seed, path in tqdm(victims.items(), desc="shadow victims", disable=None):
         view = defender_view(load_victim(path), dataset, samples, {})
         drawn = scan.draw(view, settings, range(view.victim.model.config.num_labels), seed)
         make = shadows.made_like(view.victim)
         own = losses.setdefault(f"seed{seed}", {})
-        for found in scan.scan_labels(view, settings, drawn, seed):
+        for found in scan.scan_labels(view, settings, drawn, seed, work / str(seed)):
             own.setdefault(found.place, {})[str(found.label)] = round(found.inversion.loss, 6)
     provenance = {"dataset": dataset.model_dump(mode="json"), "recipe": recipes[0], "victim": make}
     calibration = shadows.make(dataset.task, settings, losses, provenance)
     files.write_json(out, shadows.as_json(calibration, settings.ratio))
+    shutil.rmtree(work, ignore_errors=True)

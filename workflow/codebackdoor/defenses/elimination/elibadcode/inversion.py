@@ -7,9 +7,10 @@ victim stays in evaluation mode, and the trigger stands at each sample's own pla
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from tqdm import tqdm
 
 from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.defenses.elimination.elibadcode.position import Prompt
+from codebackdoor.defenses.elimination.elibadcode.resuming import Searches
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, encode
 from codebackdoor.errors import UserError
 from codebackdoor.victims.batching import bucketed, pad
@@ -207,6 +209,37 @@ def contexts(prompts: Sequence[Prompt]) -> list[bool]:
     return sorted({spaced for prompt in prompts for spaced in prompt.spaced})
 
 
+@dataclass(slots=True)
+class _Walk:
+    """A search under way: all that the next step depends on, the generator's state included."""
+
+    trigger: Indices
+    loss: float
+    lowest: Indices
+    lowest_loss: float
+    visited: set[Indices]
+    history: list[float]
+    scored: int = 0
+    dropped: int = 0
+    standstill: int = 0
+    ended: bool = False
+
+    def inversion(self) -> Inversion:
+        return Inversion(self.lowest, self.lowest_loss, tuple(self.history), self.scored, self.dropped)
+
+    def to_json(self, generator: np.random.Generator) -> dict[str, Any]:
+        known = {field.name: getattr(self, field.name) for field in fields(self)}
+        return known | {"visited": sorted(self.visited), "generator": generator.bit_generator.state}
+
+    @classmethod
+    def from_json(cls, state: Mapping[str, Any], generator: np.random.Generator) -> _Walk:
+        known = dict(state)
+        generator.bit_generator.state = known.pop("generator")
+        known["trigger"], known["lowest"] = tuple(known["trigger"]), tuple(known["lowest"])
+        known["visited"] = {tuple(one) for one in known["visited"]}
+        return cls(**known)
+
+
 def search(
     victim: Victim,
     prompts: Sequence[Prompt],
@@ -215,31 +248,43 @@ def search(
     settings: EliBadCode,
     generator: np.random.Generator,
     title: str,
+    searches: Searches | None = None,
 ) -> Inversion:
-    """Search once for a trigger of ``label`` from a random start (Algorithm 1, TRIGGERINVERSION)."""
+    """Search once for a trigger of ``label`` from a random start (Algorithm 1, TRIGGERINVERSION).
+
+    ``searches`` keeps the search under its ``title``: one that was killed goes on where it was last written down.
+    """
     where = contexts(prompts)
-    trigger = first_trigger(vocabulary, settings.length, where, generator)
-    loss = losses(victim, prompts, [rendered(vocabulary, trigger)], label).item()
-    visited, history = {trigger}, [loss]
-    lowest, lowest_loss = trigger, loss
-    scored, dropped, standstill = 0, 0, 0
-    for _ in tqdm(range(settings.iterations), desc=title, unit="step", leave=False, disable=None):
-        gradient = vocabulary_gradient(victim, prompts, vocabulary, trigger, label)
+    kept = searches.state(title) if searches else None
+    if kept is not None:
+        walk = _Walk.from_json(kept, generator)
+    else:
+        trigger = first_trigger(vocabulary, settings.length, where, generator)
+        loss = losses(victim, prompts, [rendered(vocabulary, trigger)], label).item()
+        walk = _Walk(trigger, loss, trigger, loss, {trigger}, [loss])
+    left = 0 if walk.ended else settings.iterations - (len(walk.history) - 1)
+    for _ in tqdm(range(left), desc=title, unit="step", leave=False, disable=None):
+        gradient = vocabulary_gradient(victim, prompts, vocabulary, walk.trigger, label)
         options = substitutes(gradient, vocabulary.first, settings.top_k)
-        drawn, lost = neighbours(trigger, options, vocabulary, where, visited, settings.candidates, generator)
-        scored, dropped = scored + len(drawn), dropped + lost
+        drawn, lost = neighbours(walk.trigger, options, vocabulary, where, walk.visited, settings.candidates, generator)
+        walk.scored, walk.dropped = walk.scored + len(drawn), walk.dropped + lost
         if not drawn:
             break
-        visited.update(drawn)
+        walk.visited.update(drawn)
         read = [rendered(vocabulary, candidate) for candidate in drawn]
         found = raced(victim, prompts, read, label, settings.race)
         best = int(found.argmin())
-        if found[best] < loss or not settings.keep_current:
-            trigger, loss = drawn[best], found[best].item()
-        history.append(loss)
-        standstill = 0 if lowest_loss - loss > GAIN else standstill + 1
-        if loss < lowest_loss:
-            lowest, lowest_loss = trigger, loss
-        if settings.patience is not None and standstill >= settings.patience:
+        if found[best] < walk.loss or not settings.keep_current:
+            walk.trigger, walk.loss = drawn[best], found[best].item()
+        walk.history.append(walk.loss)
+        walk.standstill = 0 if walk.lowest_loss - walk.loss > GAIN else walk.standstill + 1
+        if walk.loss < walk.lowest_loss:
+            walk.lowest, walk.lowest_loss = walk.trigger, walk.loss
+        if settings.patience is not None and walk.standstill >= settings.patience:
             break
-    return Inversion(lowest, lowest_loss, tuple(history), scored, dropped)
+        if searches and searches.due():
+            searches.keep(title, walk.to_json(generator))
+    if searches and not walk.ended:
+        walk.ended = True
+        searches.keep(title, walk.to_json(generator))
+    return walk.inversion()

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from pathlib import Path
 
 from codebackdoor.config.eliminations import EliBadCode, Place
 from codebackdoor.defenses.elimination.elibadcode.inversion import Inversion, contexts, search
 from codebackdoor.defenses.elimination.elibadcode.position import Prompt, prompts
+from codebackdoor.defenses.elimination.elibadcode.resuming import Searches
 from codebackdoor.defenses.elimination.elibadcode.shadows import Calibration, log_ratio
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView, Example
+from codebackdoor.victims.progress import digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,15 @@ def draw(view: DefenderView, settings: EliBadCode, labels: Sequence[int], seed: 
     return drawn
 
 
-def scan_labels(view: DefenderView, settings: EliBadCode, samples: Mapping[int, Samples], seed: int) -> list[Finding]:
-    """Invert a trigger for every candidate label at every place, on the samples of the other labels."""
+def scan_labels(
+    view: DefenderView, settings: EliBadCode, samples: Mapping[int, Samples], seed: int, work: Path | None = None
+) -> list[Finding]:
+    """Invert a trigger for every candidate label at every place, on the samples of the other labels.
+
+    What a killed scan has found is kept in the folder ``work`` and taken up by the next.
+    """
+    texts = {label: [example.code for example in own.examples] for label, own in samples.items()}
+    searches = Searches(work, digest(view.victim.model, settings.model_dump(mode="json"), seed, texts))
     findings: list[Finding] = []
     for place in settings.places:
         for label in samples:
@@ -79,7 +89,7 @@ def scan_labels(view: DefenderView, settings: EliBadCode, samples: Mapping[int, 
             # the labels take turns, so that the first samples are as mixed as all of them
             others = tuple(prompt for row in zip_longest(*columns) for prompt in row if prompt is not None)
             vocabulary = build(view.victim.tokenizer, settings.vocabulary, view.language, contexts(others))
-            searches = [
+            found = [
                 search(
                     view.victim,
                     others,
@@ -87,11 +97,12 @@ def scan_labels(view: DefenderView, settings: EliBadCode, samples: Mapping[int, 
                     label,
                     settings,
                     numpy_generator(seed, "elibadcode", "search", place, str(label), str(restart)),
-                    title=f"invert label {label} at {place}",
+                    title=f"invert label {label} at {place}, start {restart + 1}",
+                    searches=searches,
                 )
                 for restart in range(settings.restarts)
             ]
-            best = min(searches, key=lambda found: found.loss)
+            best = min(found, key=lambda one: one.loss)
             findings.append(Finding(label, place, others, vocabulary, best))
     return findings
 

@@ -1,0 +1,90 @@
+"""A scan that is killed at any step goes on from what it wrote down, and finds what an undisturbed one finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from planted import sample, victim
+
+from codebackdoor.config.eliminations import EliBadCode
+from codebackdoor.defenses.elimination.elibadcode import inversion, resuming
+from codebackdoor.defenses.elimination.elibadcode.scan import Finding, draw, scan_labels
+from codebackdoor.types import DefenderView
+
+SEARCH = EliBadCode(
+    method="elibadcode",
+    position="function_name",
+    samples=4,
+    length=3,
+    iterations=5,
+    top_k=16,
+    candidates=8,
+    keep_current=False,
+    restarts=2,
+)
+VIEW = DefenderView(
+    "defect_detection", "python", "lexed", tuple(sample(number) for number in range(30)), victim=victim(1, True)
+)
+
+
+class Killed(BaseException):
+    pass
+
+
+def scan(work: Path | None, settings: EliBadCode = SEARCH) -> list[Finding]:
+    return scan_labels(VIEW, settings, draw(VIEW, settings, (0, 1), 1), 1, work)
+
+
+def found(findings: Sequence[Finding]) -> list[object]:
+    return [(one.place, one.label, one.inversion) for one in findings]
+
+
+def kill_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let the scan die in the step after ``steps``; return the list that counts its steps."""
+    done: list[int] = []
+    real = inversion.raced
+
+    def dying(*arguments: object) -> object:
+        if len(done) == steps:
+            raise Killed
+        done.append(1)
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(inversion, "raced", dying)
+    return done
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 5, 12, 19])
+def test_a_killed_scan_ends_as_an_undisturbed_one(steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed = found(scan(None))
+    monkeypatch.setattr(resuming, "SECONDS", 0.0)
+    with monkeypatch.context() as dying:
+        kill_after(steps, dying)
+        with pytest.raises(Killed):
+            scan(tmp_path / "work")
+    with monkeypatch.context() as counting:
+        left = kill_after(1000, counting)
+        assert found(scan(tmp_path / "work")) == undisturbed
+    # two labels, two starts, five steps: none is done twice
+    assert len(left) == 20 - steps
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_states_of_another_scan_are_not_used(tmp_path: Path) -> None:
+    scan(tmp_path / "work")
+    other = SEARCH.model_copy(update={"candidates": 4})
+    assert found(scan(tmp_path / "work", other)) == found(scan(None, other))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"digest": 1}'])
+def test_a_damaged_file_of_states_is_passed_over(text: str, tmp_path: Path) -> None:
+    (tmp_path / "searches.json").write_text(text)
+    assert found(scan(tmp_path)) == found(scan(None))
+
+
+def test_a_state_is_written_only_when_it_is_due(tmp_path: Path) -> None:
+    searches = resuming.Searches(tmp_path, "digest")
+    assert not searches.due()
+    assert not resuming.Searches(None, "digest").due()
