@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run slurm plan test lint pretrain clean pins schema
+.PHONY: help run slurm settle plan test test-slurm lint pretrain clean pristine pins schema
 
 CONFIG ?=
 # the interpreter itself, not a link in .env, which is removed before it is made anew
@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SNAKEMAKE := snakemake --profile profiles/default $(if $(CONFIG),--configfile $(CONFIG))
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  CONFIG=configs/NAME.yaml lays another configuration over config.yaml (run, plan)"
 
 $(STAMP): $(ENV)/.packages pyproject.toml
@@ -37,15 +37,26 @@ run: $(STAMP)  ## the whole study: downloads, trains, attacks, defends, and ends
 	$(SNAKEMAKE)
 	codebackdoor report config.yaml $(CONFIG)
 
-slurm: $(STAMP)  ## the same on a cluster: submits jobs from here (profiles/slurm, docs/hpc.md)
+$(ENV)/.slurm: $(STAMP) envs/requirements-slurm.txt
+	$(ENV)/bin/pip install --quiet --no-compile --no-deps --requirement envs/requirements-slurm.txt
+	@touch $@
+
+slurm: $(ENV)/.slurm  ## the same on a cluster: submits jobs from here (profiles/slurm, docs/hpc.md)
 	snakemake --profile profiles/slurm $(if $(CONFIG),--configfile $(CONFIG))
 	codebackdoor report config.yaml $(CONFIG)
+
+settle: $(STAMP)  ## after Snakemake was killed on a cluster: cancel its jobs, unlock; then run again
+	codebackdoor orphans
+	$(SNAKEMAKE) --unlock
 
 plan: $(STAMP)  ## what `make run` would do: jobs, rough time, disk
 	@$(SNAKEMAKE) --dry-run --quiet host rules reason | codebackdoor plan
 
 test: lint  ## every check: style, types, workflow, schema, tests
 	pytest
+
+test-slurm: $(ENV)/.slurm  ## the smoke study on a real SLURM of one node, started for it (root, Debian)
+	pytest tests/slurm
 
 lint: $(STAMP)  ## the checks without the tests
 	ruff check .
@@ -61,7 +72,12 @@ schema: $(STAMP)  ## write schemas/ anew from the settings' classes
 pretrain: $(STAMP)  ## the base models from the corpus, into {out}/models/base (hours; they ship in basemodels/)
 	$(SNAKEMAKE) -- base_models
 
-clean:  ## remove the results and the environment, keep the sources
+clean:  ## remove one run and nothing else: make clean SCALE=local (the folder runs/local)
+	@case "$(SCALE)" in ""|*/*|.*) echo "say which run: make clean SCALE=local removes runs/local; make pristine removes all" >&2; exit 1;; esac
+	@if [ ! -d "runs/$(SCALE)" ]; then echo "there is no runs/$(SCALE)" >&2; exit 1; fi
+	rm -rf "runs/$(SCALE)"
+
+pristine:  ## remove every run and the environment, keep the sources
 	rm -rf runs $(ENV) .snakemake .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 pins: $(STAMP)  ## resolve envs/requirements*.in anew into envs/requirements.txt

@@ -37,7 +37,7 @@ rule eliminate:
     shell:
         "codebackdoor eliminate --settings {params.settings:q} --dataset {params.dataset:q} --victim {params.victim:q}"
         " --clean {input.clean:q} {params.helpers:q} --out {params.out:q} --seed {wildcards.seed}"
-        " --threads {threads} --gpus {resources.gpu} > {log:q} 2>&1"
+        " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
 # Not part of a study: what a label scan finds on benign victims. The result is named by the setting `calibration`.
@@ -100,7 +100,7 @@ rule rewrite:
     shell:
         "codebackdoor rewrite --settings {params.settings:q} --dataset {params.dataset:q} --valid {input.valid:q}"
         " --input {input.rows:q} {params.helpers:q} --out {params.out:q} --seed {wildcards.seed}"
-        " --threads {threads} --gpus {resources.gpu} > {log:q} 2>&1"
+        " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
 # A purification that looks at the victim rewrites all test sets of a scenario in one job. A poisoned victim reads the
@@ -148,4 +148,4 @@ for kind in dag.kinds_of_victims(purified=True):
         shell:
             "codebackdoor purify --settings {params.settings:q} --dataset {params.dataset:q}"
             " --victim {params.victim:q} --valid {input.valid:q} {params.testsets:q} {params.helpers:q}"
-            " --out {params.out:q} --seed {wildcards.seed} --threads {threads} --gpus {resources.gpu} > {log:q} 2>&1"
+            " --out {params.out:q} --seed {wildcards.seed} --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"

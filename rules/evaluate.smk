@@ -34,7 +34,7 @@ for kind in dag.kinds_of_victims(purified=False):
             " {wildcards.objective}, {wildcards.elimination})."
         shell:
             "codebackdoor predict --victim {params.victim:q} {params.testsets:q} --out {params.out:q}"
-            " --seed {wildcards.seed} --threads {threads} --gpus {resources.gpu} > {log:q} 2>&1"
+            " --seed {wildcards.seed} --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
 for kind in dag.kinds_of_victims(purified=True):
@@ -76,7 +76,7 @@ for kind in dag.kinds_of_victims(purified=True):
             " {wildcards.objective}, {wildcards.elimination}) on what {wildcards.purification} rewrote."
         shell:
             "codebackdoor predict --victim {params.victim:q} {params.testsets:q} {params.replacements:q}"
-            " --out {params.out:q} --seed {wildcards.seed} --threads {threads} --gpus {resources.gpu} > {log:q} 2>&1"
+            " --out {params.out:q} --seed {wildcards.seed} --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
 rule score:

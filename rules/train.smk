@@ -99,4 +99,4 @@ rule train:
     shell:
         "codebackdoor train --model {params.model:q} --dataset {params.dataset:q} --objective {params.objective:q}"
         " --train {input.train:q} --valid {input.valid:q} {params.options:q} --base {params.base:q}"
-        " --out {params.out:q} --seed {wildcards.seed} --threads {threads} --gpus {resources.gpu} > {log:q} 2>&1"
+        " --out {params.out:q} --seed {wildcards.seed} --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
-from smoke_tree import Tree
-
-ROOT = Path(__file__).parents[2]
-SOURCES = ("Snakefile", "config.yaml", "configs", "rules", "envs", "report", "profiles", "workflow")
+from smoke_tree import Tree, copy_of_sources
 
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
-    root = tmp_path_factory.mktemp("tree")
-    for name in SOURCES:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            shutil.copy2(source, root / name)
-    return Tree(root)
+    return copy_of_sources(tmp_path_factory.mktemp("tree"))
 
 
 @pytest.fixture(scope="session")

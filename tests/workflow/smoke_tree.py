@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
+SOURCES = ("Snakefile", "config.yaml", "configs", "rules", "envs", "report", "profiles", "workflow")
 CONFIGS = ("config.yaml", "configs/smoke.yaml")
 
 
@@ -22,13 +25,16 @@ class Tree:
     def out(self) -> Path:
         return self.root / "runs" / "smoke"
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    @property
+    def environment(self) -> dict[str, str]:
         paths = {
             "PYTHONPATH": str(self.root / "workflow"),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
-        environment = os.environ | paths | {"PYTHONDONTWRITEBYTECODE": "1"}
-        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
+        return os.environ | paths | {"PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False)
 
     def snakemake(self, *options: str) -> subprocess.CompletedProcess[str]:
         return self.run("snakemake", "--configfile", CONFIGS[1], *options)
@@ -45,6 +51,16 @@ class Tree:
         """Modification time of every output."""
         kept = (path for path in self.out.rglob("*") if path.is_file())
         return {str(path.relative_to(self.out)): path.stat().st_mtime_ns for path in kept}
+
+
+def copy_of_sources(root: Path) -> Tree:
+    for name in SOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy2(source, root / name)
+    return Tree(root)
 
 
 def cpu_seconds_of_children() -> float:

@@ -65,8 +65,8 @@ def main() -> None:
 for _module, _names in {
     "data": ("fetch", "mine", "corpus", "dataset", "poison"),
     "models": ("tokenizer", "pretrain", "train_victim", "calibrate", "eliminate", "purify", "rewrite", "predict"),
-    "results": ("score", "collect", "table", "figure", "write_report"),
-    "study": ("check", "describe", "plan", "schema"),
+    "results": ("score", "collect", "table", "figure", "write_report", "compare"),
+    "study": ("check", "describe", "plan", "schema", "orphans"),
 }.items():
     for _name in _names:
         main.add_command(getattr(importlib.import_module(f"codebackdoor.commands.{_module}"), _name))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from codebackdoor.commands.options import (
+    CODE,
     DATASET,
     GPUS,
     SEED,
@@ -65,6 +66,7 @@ def pretrain(family: str, settings: str, corpus: Path, tokenizer: Path, out: Pat
 @SEED
 @THREADS
 @GPUS
+@CODE
 def train_victim(
     model: str,
     dataset: str,
@@ -102,6 +104,7 @@ def train_victim(
 @SEED
 @THREADS
 @GPUS
+@CODE
 def predict(victim: Path, inputs: dict[str, Path], replacements: dict[str, Path], out: Path, seed: int) -> None:
     """Ask a victim for its predictions, with confidences, on one or more test sets."""
     from codebackdoor.victims import predictions
@@ -120,6 +123,7 @@ def predict(victim: Path, inputs: dict[str, Path], replacements: dict[str, Path]
 @SEED
 @THREADS
 @GPUS
+@CODE
 def eliminate(
     settings: str, dataset: str, victim: Path, clean: Path, helpers: dict[str, Path], out: Path, seed: int
 ) -> None:
@@ -158,6 +162,7 @@ def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path
 @SEED
 @THREADS
 @GPUS
+@CODE
 def purify(
     settings: str,
     dataset: str,
@@ -186,6 +191,7 @@ def purify(
 @SEED
 @THREADS
 @GPUS
+@CODE
 def rewrite(
     settings: str, dataset: str, valid: Path, input: Path, helpers: dict[str, Path], out: Path, seed: int
 ) -> None:

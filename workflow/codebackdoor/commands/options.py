@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -85,12 +86,27 @@ GPUS = click.option(
 )
 
 
+def _code(context: click.Context, _option: click.Parameter, value: str | None) -> None:
+    context.meta["code"] = value
+
+
+CODE = click.option(
+    "--code", metavar="HASH", callback=_code, expose_value=False, help="Fingerprint of the code, for provenance.json."
+)
+
+#: Options that hold settings as JSON.
+_SETTINGS = ("settings", "dataset", "model", "objective")
+
+
 @contextmanager
 def recorded(out: Path, facts: Mapping[str, object]) -> Iterator[None]:
-    """Measure the block and write ``out/provenance.json``."""
+    """Measure the block and write ``out/provenance.json``: also the command's settings and its code's fingerprint."""
     from codebackdoor import provenance
 
-    with provenance.recorded(out, {"stage": click.get_current_context().command.name, **facts}):
+    context = click.get_current_context()
+    settings = {name: json.loads(context.params[name]) for name in _SETTINGS if name in context.params}
+    own = {"stage": context.command.name, "settings": settings, "code": context.meta.get("code")}
+    with provenance.recorded(out, own | dict(facts)):
         yield
 
 

@@ -84,3 +84,19 @@ def write_report(configs: tuple[Path, ...]) -> None:
     stage.html(config.model_dump(mode="json"), archives, provenance.commit(), out / "report.html")
     click.echo(stage.summary(out / "results" / "tables", list(config.experiments)))
     click.echo(f"\nThe report: {out / 'report.html'}")
+
+
+@click.command()
+@click.argument("before", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("after", type=click.Path(path_type=Path, file_okay=False))
+@click.pass_context
+def compare(context: click.Context, before: Path, after: Path) -> None:
+    """Say which scenarios of two runs differ, by how much, and which setting or code was another.
+
+    BEFORE and AFTER are the folders of finished runs (`out`). Exit status 0: equal in every metric; 1: not.
+    """
+    from codebackdoor.report import compare as comparing
+
+    found = comparing.compare(before, after)
+    click.echo(comparing.as_text(found, before, after))
+    context.exit(0 if found.same else 1)

@@ -59,3 +59,23 @@ def plan() -> None:
     from codebackdoor import costs
 
     click.echo(costs.plan(sys.stdin.read()))
+
+
+@click.command()
+@click.option("--wait", "only_wait", is_flag=True, help="Let them finish instead: what they make is then kept.")
+def orphans(only_wait: bool) -> None:
+    """Cancel what a killed Snakemake left running on the cluster, in this folder, and wait until it is gone.
+
+    Not for a Snakemake that is still alive: end that with Ctrl-C, which cancels its jobs. `make settle` also unlocks.
+    """
+    from codebackdoor import cluster
+
+    here = Path.cwd()
+    found = cluster.jobs(here)
+    for job in found:
+        click.echo(f"{job.id}  {job.state.lower():10}  {job.comment}")
+    if not only_wait:
+        cluster.cancel(found)
+    cluster.wait(here, [job.id for job in found])
+    what = "finished" if only_wait else "cancelled"
+    click.echo(f"{len(found)} job{'s' * (len(found) != 1)} {what}" if found else "no job of this folder is left")

@@ -65,11 +65,11 @@ class Scenario:
         """Folder of predictions and metrics."""
         return Path(RESULTS.format(out=out, **self.wildcards))
 
-    def folders(self, out: str | Path) -> set[Path]:
-        """Every folder below ``out`` in which a job of this scenario leaves its ``provenance.json``."""
+    def folders(self, out: str | Path) -> list[Path]:
+        """Every folder below ``out`` where a job of this scenario leaves its ``provenance.json``, first job first."""
         trained = replace(self, elimination=NONE, purification=NONE)
-        rewritten = {Path(REWRITTEN.format(out=out, **one.wildcards)) for one in (self, self.benign())}
-        return {trained.victim(out), self.victim(out), self.results(out), *rewritten}
+        rewritten = [Path(REWRITTEN.format(out=out, **one.wildcards)) for one in (self.benign(), self)]
+        return list(dict.fromkeys([trained.victim(out), self.victim(out), *rewritten, self.results(out)]))
 
     def benign(self) -> Scenario:
         """The same scenario with the victim trained on clean data."""

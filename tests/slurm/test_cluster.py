@@ -1,0 +1,151 @@
+"""The smoke study on a real SLURM: success, failure, cancelled jobs, limits of time and memory, a killed Snakemake.
+
+Each test submits real jobs and takes a minute or more: `make test-slurm`.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cluster import Cluster
+from smoke_tree import CONFIGS, Tree
+
+#: Quick looks at the queue: the profile's own numbers spare a controller that others use, too.
+HURRY = (
+    "--slurm-init-seconds-before-status-checks",
+    "3",
+    "--seconds-between-status-checks",
+    "3",
+    "--latency-wait",
+    "15",
+)
+SUBMIT = ("snakemake", "--profile", "profiles/slurm", *HURRY)
+VICTIM = "models/defects/codebert/none-0/seed{}/none/cross_entropy/none"
+TIMEOUT = 900.0
+
+
+def submit(tree: Tree, *options: str) -> subprocess.CompletedProcess[str]:
+    return tree.run(*SUBMIT, "--configfile", CONFIGS[1], *options)
+
+
+def begin(tree: Tree, *options: str) -> subprocess.Popen[str]:
+    """The same in the background, in a process group of its own."""
+    return subprocess.Popen(
+        [*SUBMIT, "--configfile", CONFIGS[1], *options],
+        cwd=tree.root,
+        env=tree.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def until(what: str, done: Callable[[], object]) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not done():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.5)
+
+
+def training(seed: int, epochs: int) -> tuple[str, ...]:
+    """Options for one victim that trains a while; the seed tells the tests' victims apart."""
+    model = {"architecture": "codebert", "base": "pretrained", "epochs": epochs}
+    return ("--config", f"seeds=[{seed}]", f"models={json.dumps({'codebert': model})}", "--")
+
+
+def progress(tree: Tree, seed: int) -> Path:
+    victim = tree.out / VICTIM.format(seed)
+    return victim.parent / f".{victim.name}.progress/progress.safetensors"
+
+
+def log(tree: Tree, seed: int) -> str:
+    return (tree.out / "logs/train" / f"{VICTIM.format(seed).removeprefix('models/')}.log").read_text()
+
+
+def history(tree: Tree, seed: int) -> bytes:
+    return (tree.out / VICTIM.format(seed) / "history.json").read_bytes()
+
+
+def undisturbed(local: Tree, seed: int, epochs: int) -> bytes:
+    found = local.snakemake("--cores", "2", *training(seed, epochs), f"runs/smoke/{VICTIM.format(seed)}/history.json")
+    assert found.returncode == 0, found.stderr[-4000:]
+    return history(local, seed)
+
+
+def test_the_study_ends_with_the_numbers_of_a_local_run(cluster: Cluster, tree: Tree, local: Tree) -> None:
+    found = submit(tree)
+    assert found.returncode == 0, found.stdout[-4000:] + found.stderr[-8000:] + cluster.show_logs()
+    expected = {path.relative_to(local.out): path.read_bytes() for path in local.out.rglob("metrics.json")}
+    assert len(expected) == 16
+    assert {path.relative_to(tree.out): path.read_bytes() for path in tree.out.rglob("metrics.json")} == expected
+    assert not cluster.jobs()
+    again = submit(tree, "--dry-run")
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_a_failing_job_shows_its_log(tree: Tree) -> None:
+    broken = 'datasets={"broken": {"task": "defect_detection", "max_tokens": 2}}'
+    found = submit(tree, "--retries", "0", "--config", broken, "--", "runs/smoke/data/broken/train.jsonl")
+    assert found.returncode != 0
+    assert "error: datasets.broken: no row is left for train" in found.stdout + found.stderr
+    assert not list((tree.out / "data/broken").glob("*"))
+
+
+def test_a_cancelled_training_goes_on_and_ends_with_the_same_bytes(cluster: Cluster, tree: Tree, local: Tree) -> None:
+    run = begin(tree, *training(11, 60), f"runs/smoke/{VICTIM.format(11)}/history.json")
+    until("the first epoch", progress(tree, 11).is_file)
+    jobs = cluster.jobs()
+    assert len(jobs) == 1
+    subprocess.run(["scancel", *jobs], check=True)
+    output, _ = run.communicate(timeout=TIMEOUT)
+    assert run.returncode == 0, output[-6000:]
+    assert "going on after epoch" in log(tree, 11)
+    assert history(tree, 11) == undisturbed(local, 11, 60)
+
+
+def test_a_job_over_its_time_gets_more_and_goes_on(tree: Tree, local: Tree) -> None:
+    minutes = "train:runtime=attempt"
+    epochs = 400
+    found = submit(
+        tree, "--set-resources", minutes, *training(12, epochs), f"runs/smoke/{VICTIM.format(12)}/history.json"
+    )
+    assert found.returncode == 0, found.stdout[-4000:] + found.stderr[-6000:]
+    assert "going on after epoch" in log(tree, 12)
+    assert history(tree, 12) == undisturbed(local, 12, epochs)
+
+
+def test_a_job_over_its_memory_gets_more(tree: Tree) -> None:
+    megabytes = "train:mem_mb=300 if attempt == 1 else 2500"
+    found = submit(
+        tree, "--set-resources", megabytes, *training(13, 20), f"runs/smoke/{VICTIM.format(13)}/history.json"
+    )
+    said = found.stdout + found.stderr
+    assert found.returncode == 0, said[-6000:]
+    assert "Trying to restart job" in said
+
+
+def test_orphans_of_a_killed_snakemake_are_found_and_a_rerun_goes_on(cluster: Cluster, tree: Tree, local: Tree) -> None:
+    target = f"runs/smoke/{VICTIM.format(14)}/history.json"
+    run = begin(tree, *training(14, 60), target)
+    until("the first epoch", progress(tree, 14).is_file)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert len(cluster.jobs()) == 1, "the job outlives its Snakemake"
+    settled = tree.run("codebackdoor", "orphans")
+    assert settled.returncode == 0, settled.stderr
+    assert "rule_train" in settled.stdout
+    assert settled.stdout.endswith("1 job cancelled\n")
+    assert not cluster.jobs()
+    assert tree.snakemake("--unlock").returncode == 0
+    found = submit(tree, *training(14, 60), target)
+    assert found.returncode == 0, found.stdout[-4000:] + found.stderr[-6000:]
+    assert "going on after epoch" in log(tree, 14)
+    assert history(tree, 14) == undisturbed(local, 14, 60)
+    nothing = tree.run("codebackdoor", "orphans")
+    assert nothing.stdout == "no job of this folder is left\n"

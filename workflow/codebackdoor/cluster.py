@@ -1,0 +1,63 @@
+"""What a killed Snakemake leaves on a cluster: its jobs go on, and a rerun would submit them a second time."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from codebackdoor.errors import UserError
+
+#: Seconds between two looks at the queue.
+PAUSE = 2.0
+_FORMAT = "%A|%T|%Z|%k"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job of the scheduler: its id, its state, and what Snakemake wrote beside it (rule and wildcards)."""
+
+    id: str
+    state: str
+    comment: str
+
+
+def jobs(folder: Path) -> list[Job]:
+    """Own jobs that wait or run and were submitted from ``folder``: those of a Snakemake there, dead or alive.
+
+    Raises UserError where there is no SLURM to ask.
+    """
+    # without --states, squeue lists what is not finished
+    listed = _ask("squeue", "--me", "--noheader", "--format", _FORMAT)
+    found = []
+    for line in listed.splitlines():
+        number, state, submitted_from, comment = line.split("|", 3)
+        if Path(submitted_from) == folder.resolve():
+            found.append(Job(number, state, comment))
+    return found
+
+
+def cancel(found: Sequence[Job]) -> None:
+    if found:
+        _ask("scancel", *(job.id for job in found))
+
+
+def wait(folder: Path, ids: Iterable[str]) -> None:
+    """Return when none of the jobs is left."""
+    left = set(ids)
+    while left:
+        left &= {job.id for job in jobs(folder)}
+        if left:
+            time.sleep(PAUSE)
+
+
+def _ask(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise UserError(f"{command[0]}: no such program; orphans are looked for where jobs are submitted") from None
+    if done.returncode:
+        raise UserError(f"{command[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
