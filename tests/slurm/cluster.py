@@ -20,6 +20,8 @@ PACKAGES = ("slurm-wlm", "munge", "slurm-client")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scancel", "sinfo")
 #: The job step of Snakemake's plugin drops SLURM_CONF, so the configuration must be where SLURM looks by itself.
 CONFIG = Path("/etc/slurm/slurm.conf")
+#: munged, which is not root, must be able to write it.
+MUNGED_PID = Path("/run/munge/codebackdoor-tests.pid")
 MUNGE = {Path("/run/munge"): 0o755, Path("/var/log/munge"): 0o700, Path("/var/lib/munge"): 0o711}
 WAIT = 60.0
 
@@ -58,8 +60,8 @@ class Cluster:
         if CONFIG.is_symlink():
             subprocess.run(["scancel", "--user=root", "--full", "--signal=KILL"], check=False, capture_output=True)
             subprocess.run(["scancel", "--user=root"], check=False, capture_output=True)
-        for name in ("slurmd", "slurmctld", "munged"):
-            _end(self.folder / f"{name}.pid")
+        for path in (self.folder / "slurmd.pid", self.folder / "slurmctld.pid", MUNGED_PID):
+            _end(path)
         if CONFIG.is_symlink():
             CONFIG.unlink()
 
@@ -78,10 +80,7 @@ class Cluster:
         if not Path("/etc/munge/munge.key").is_file():
             _run("mungekey", "-c")
             shutil.chown("/etc/munge/munge.key", "munge", "munge")
-        pid = self.folder / "munged.pid"
-        pid.touch()
-        shutil.chown(pid, "munge", "munge")
-        _run("setpriv", "--reuid=munge", "--regid=munge", "--clear-groups", "munged", "--force", f"--pid-file={pid}")
+        _run("setpriv", "--reuid=munge", "--regid=munge", "--clear-groups", "munged", f"--pid-file={MUNGED_PID}")
 
     def _configuration(self) -> str:
         cores = os.cpu_count() or 1
