@@ -9,8 +9,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from codebackdoor import devices
 from codebackdoor.cli import main
+from codebackdoor.victims import devices
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from codebackdoor.fingerprint import PACKAGE, ROOT
 
 FILES = sorted(ROOT.rglob("*.py"))
 #: What each part may import of the package, beside itself and the ground that all stand on.
-GROUND = {"", "config", "devices", "errors", "files", "seeding", "types"}
+GROUND = {"", "config", "errors", "files", "seeding", "types"}
 ALLOWED = {
     "": set(),
     "errors": set(),
@@ -23,7 +23,6 @@ ALLOWED = {
     "provenance": set(),
     "costs": set(),
     "cluster": set(),
-    "devices": set(),
     "syntax": set(),
     "corpora": {"syntax"},
     # base models are pretrained on mined functions

@@ -71,7 +71,7 @@ THREADS = click.option(
 
 
 def _gpus(_context: click.Context, _option: click.Parameter, value: int | None) -> None:
-    from codebackdoor import devices
+    from codebackdoor.victims import devices
 
     devices.allot(value)
 

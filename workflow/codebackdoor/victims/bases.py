@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from codebackdoor import devices
 from codebackdoor.config.base import Head
 from codebackdoor.config.models import AnyModel
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.seeding import derive
 from codebackdoor.types import TextForm
+from codebackdoor.victims import devices
 from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, fetch_snapshot, load_weights, model_class
 from codebackdoor.victims.victim import KEY, Victim, load_tokenizer
 

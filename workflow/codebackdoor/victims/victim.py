@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from codebackdoor import devices
 from codebackdoor.config.base import Head
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.types import TextForm
+from codebackdoor.victims import devices
 from codebackdoor.victims.checkpoints import check_safetensors, load_weights, model_class, quiet
 
 KEY = "codebackdoor"

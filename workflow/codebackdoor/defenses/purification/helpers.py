@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from codebackdoor import devices
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.files import read_json
 from codebackdoor.types import TextView
+from codebackdoor.victims import devices
 from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, load_weights
 from codebackdoor.victims.victim import load_tokenizer
 
