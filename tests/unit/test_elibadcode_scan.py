@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from planted import view
 
-from codebackdoor.config.eliminations import EliBadCode
+from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode
 from codebackdoor.config.loading import read_yaml, validate
 from codebackdoor.defenses.elimination.elibadcode import shadows
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, draw, measure, scan_labels, verdict
@@ -180,7 +180,7 @@ def test_the_calibration_of_the_default_study_is_shipped_and_fits() -> None:
     settings = validate(read_yaml(ROOT / "config.yaml")).eliminations["elibadcode"]
     assert isinstance(settings, EliBadCode)
     assert settings.calibration == "defects"
-    found = shadows.read(shadows.SHIPPED / "defects.json")
+    found = shadows.read(CALIBRATIONS / "defects.json")
     data = validate(read_yaml(ROOT / "config.yaml")).datasets["defects"]
     assert (found.task, found.budget) == (data.task, shadows.budget(settings))
     other = found.provenance["dataset"]

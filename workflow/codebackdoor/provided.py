@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from codebackdoor import fingerprint
+from codebackdoor.config.eliminations import CALIBRATIONS
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
 from codebackdoor.corpora import mirror
@@ -134,8 +134,7 @@ class Provided(Parameters):
         name = getattr(self._declared("elimination", elimination), "calibration", None)
         if name is None:
             return {}
-        folder = fingerprint.ROOT / "defenses" / "elimination" / "elibadcode" / "calibration"
-        shipped = {path.stem: os.path.relpath(path) for path in folder.glob("*.json")}
+        shipped = {path.stem: os.path.relpath(path) for path in CALIBRATIONS.glob("*.json")}
         path = shipped.get(name, name)
         if not self._made(path) and not Path(path).is_file():
             own = self.calibration.replace("{elimination}", elimination)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -9,6 +10,9 @@ from pydantic import Field
 from codebackdoor.config.base import Head, ReadWhere, Settings
 
 Place = Literal["least_sensitive", "function_name"]
+
+#: Where the calibrations lie that ship with the package; the setting ``calibration`` names one by its stem.
+CALIBRATIONS = Path(__file__).parents[1] / "defenses" / "elimination" / "elibadcode" / "calibration"
 
 
 class LastLayer(Settings):

@@ -9,6 +9,7 @@ from typing import Any
 
 from scipy.special import betaincinv
 
+from codebackdoor.config.eliminations import CALIBRATIONS
 from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.files import read_json
@@ -29,10 +30,6 @@ class Verdict:
     trigger: str
     loss: float
     margin: float | None
-
-
-#: Where the calibrations lie that ship with the package.
-_SHIPPED = Path(__file__).parents[1] / "defenses" / "elimination" / "elibadcode" / "calibration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +61,7 @@ def calibrations(study: Study) -> Iterator[Calibration]:
         settings = {} if elimination == NONE else study.variant("eliminations", elimination)
         name = settings.get("calibration")
         if name is not None:
-            shipped = _SHIPPED / f"{name}.json"
+            shipped = CALIBRATIONS / f"{name}.json"
             found = read_json(shipped if shipped.is_file() else Path(name))
             made, left_out = found["provenance"], found["leave_one_out"]
             then = {**made.get("dataset", {}), **made.get("recipe", {})}

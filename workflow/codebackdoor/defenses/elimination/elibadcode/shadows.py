@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codebackdoor.config.eliminations import EliBadCode
+from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.files import read_json
 from codebackdoor.types import DefenderView
 from codebackdoor.victims.victim import Victim
 
 SHADOWS = 5
-SHIPPED = Path(__file__).parent / "calibration"
 #: What a message says about a calibration that does not fit.
 ANEW = "have one made: name the file OUT/calibration/DATASET/MODEL/ELIMINATION.json as the `calibration`"
 
@@ -108,7 +107,7 @@ def as_json(calibration: Calibration, ratio: float) -> dict[str, object]:
 
 def load(name: str, view: DefenderView, settings: EliBadCode, labels: Sequence[int]) -> Calibration:
     """Read a shipped calibration by its name or another by its path, and check that it fits this scan."""
-    shipped = {path.stem: path for path in SHIPPED.glob("*.json")}
+    shipped = {path.stem: path for path in CALIBRATIONS.glob("*.json")}
     path = shipped.get(name, Path(name))
     if not path.is_file():
         raise UserError(f"calibration {name!r} is neither shipped nor a file{nearest(name, shipped)}")
