@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run slurm settle plan test test-slurm lint pretrain clean pristine pins schema
+.PHONY: help run slurm settle plan test test-slurm test-kills lint pretrain clean pristine pins schema
 
 CONFIG ?=
 # the interpreter itself, not a link in .env, which is removed before it is made anew
@@ -45,7 +45,7 @@ slurm: $(ENV)/.slurm  ## the same on a cluster: submits jobs from here (profiles
 	snakemake --profile profiles/slurm $(if $(CONFIG),--configfile $(CONFIG))
 	codebackdoor report config.yaml $(CONFIG)
 
-settle: $(STAMP)  ## after Snakemake was killed on a cluster: cancel its jobs, unlock; then run again
+settle: $(STAMP)  ## after Snakemake was killed: end the jobs it left, here and on a cluster, unlock; then run again
 	codebackdoor orphans
 	$(SNAKEMAKE) --unlock
 
@@ -57,6 +57,9 @@ test: lint  ## every check: style, types, workflow, schema, tests
 
 test-slurm: $(ENV)/.slurm  ## the smoke study on a real SLURM of one node, started for it (root, Debian)
 	pytest tests/slurm
+
+test-kills: $(STAMP)  ## the smoke study, killed at 20 random moments, ends with an undisturbed run's bytes
+	python tests/workflow/interruptions.py
 
 lint: $(STAMP)  ## the checks without the tests
 	ruff check .

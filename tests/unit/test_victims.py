@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,7 @@ def _saved(folder: Path, victim: Victim) -> Path:
 
 def test_only_whole_safetensors_that_fit_are_loaded(tmp_path: Path) -> None:
     folder = _saved(tmp_path / "victim", classifier())
+    (folder / "SHA256SUMS").unlink()
     weights = folder / "model.safetensors"
     whole = weights.read_bytes()
 
@@ -134,10 +136,34 @@ def test_only_whole_safetensors_that_fit_are_loaded(tmp_path: Path) -> None:
         load_victim(folder)
 
 
+def test_a_file_that_was_changed_later_is_named_with_the_way_out(tmp_path: Path) -> None:
+    folder = _saved(tmp_path / "victim", classifier())
+    sums = folder / "SHA256SUMS"
+    listed = {line.split("  ")[1] for line in sums.read_text().splitlines()}
+    assert listed == {path.name for path in folder.iterdir()} - {"SHA256SUMS"}
+    checked = subprocess.run(["sha256sum", "--check", "--quiet", sums.name], cwd=folder, check=False)
+    assert checked.returncode == 0
+
+    for name in ("model.safetensors", "tokenizer_config.json"):
+        whole = (folder / name).read_bytes()
+        changed = bytearray(whole)
+        changed[-1] ^= 1
+        for content in (changed, whole[: len(whole) // 2]):
+            (folder / name).write_bytes(content)
+            with pytest.raises(UserError, match=rf"{name}: truncated or changed.*remove the folder .*victim and run"):
+                load_victim(folder)
+        (folder / name).write_bytes(whole)
+    load_victim(folder)
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=f"{name}: this file is missing"):
+        load_victim(folder)
+
+
 def test_a_folder_that_is_no_victim_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"config\.json is missing"):
         load_victim(tmp_path)
     folder = _saved(tmp_path / "victim", classifier())
+    (folder / "SHA256SUMS").unlink()
     config = json.loads((folder / "config.json").read_text())
     facts = config.pop("codebackdoor")
     (folder / "config.json").write_text(json.dumps(config))

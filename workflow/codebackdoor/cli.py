@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from codebackdoor import __version__
-from codebackdoor.errors import UserError
+from codebackdoor.errors import UserError, disk_trouble
 
 _GUIDE = """Backdoors in neural code models: attacks, defenses, and what a table may claim.
 
@@ -50,6 +50,12 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except UserError as error:
             click.echo(f"error: {error}", err=True)
+            ctx.exit(2)
+        except Exception as error:
+            trouble = disk_trouble(error)
+            if trouble is None:
+                raise
+            click.echo(f"error: {trouble}", err=True)
             ctx.exit(2)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
+import re
 from collections.abc import Iterable
 
 
@@ -11,6 +14,29 @@ class UserError(Exception):
 
     The command line prints the message alone and exits with status 2.
     """
+
+
+#: What went wrong where files are written, by the system's number of the error.
+_DISK = {
+    errno.ENOSPC: "the disk is full: free some of it",
+    errno.EDQUOT: "your quota of the disk is used up: free some of it",
+    errno.EROFS: "the file system is read-only: set `out` to a folder that can be written",
+    errno.EACCES: "there is no permission: make it readable and writable for you, or set `out` to another folder",
+}
+
+
+def disk_trouble(error: BaseException) -> str | None:
+    """Return one sentence for an error of the file system that the user can mend; None for any other error."""
+    number = getattr(error, "errno", None)
+    if number is None:
+        # as the libraries that are written in Rust say it, which have no numbers
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(found[1]) if found else None
+    if number not in _DISK:
+        return None
+    name = getattr(error, "filename", None)
+    where = f"{os.fspath(name)}: " if name else ""
+    return f"{where}{_DISK[number]}, and run again; what is finished is kept"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,8 +31,12 @@ _FIELDS: dict[str, type] = {
 
 @contextmanager
 def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file beside ``path`` and rename it into place when the block ends without an error."""
+    """Open a temporary file beside ``path`` and rename it into place when the block ends without an error.
+
+    What a killed writer of the same file has left is removed; one that still lives then fails instead of mixing in.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_parts(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         encoding = None if "b" in mode else "utf-8"
@@ -41,6 +47,15 @@ def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def remove_parts(path: Path) -> None:
+    """Remove the temporary files and folders that killed writers of ``path`` have left beside it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def dump(value: object) -> str:

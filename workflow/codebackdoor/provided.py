@@ -14,10 +14,13 @@ from codebackdoor.errors import UserError, nearest
 from codebackdoor.files import read_json
 from codebackdoor.parameters import Parameters
 
-#: Files of a model folder in hub format, as far as every model of the project has them.
-MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+#: Files of a model folder in hub format, as far as every model of the project has them; the last holds checksums.
+MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "SHA256SUMS")
 #: Files of a model folder of the hub that are read, as far as they are there.
-FOREIGN_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.*", "merges.txt")
+FOREIGN_FILES = (
+    *("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.*", "merges.txt"),
+    "SHA256SUMS",
+)
 
 #: Settings of which a calibration is independent: other rows of the same data set, and what a victim's history counts.
 _OTHER_DRAWS = frozenset({"seed", "valid", "test", "path", "history_rows"})

@@ -64,18 +64,30 @@ def plan() -> None:
 @click.command()
 @click.option("--wait", "only_wait", is_flag=True, help="Let them finish instead: what they make is then kept.")
 def orphans(only_wait: bool) -> None:
-    """Cancel what a killed Snakemake left running on the cluster, in this folder, and wait until it is gone.
+    """End the jobs that a killed Snakemake left behind, on this machine and on the cluster, and wait for their end.
 
-    Not for a Snakemake that is still alive: end that with Ctrl-C, which cancels its jobs. `make settle` also unlocks.
+    They are those of this folder. A Snakemake that is alive is left alone: end it with Ctrl-C, which ends its jobs.
+    `make settle` does this and also removes Snakemake's lock.
     """
-    from codebackdoor import cluster
+    from codebackdoor import cluster, processes
+    from codebackdoor.errors import UserError
 
     here = Path.cwd()
-    found = cluster.jobs(here)
-    for job in found:
-        click.echo(f"{job.id}  {job.state.lower():10}  {job.comment}")
+    alive = processes.snakemakes(here)
+    if alive:
+        raise UserError(
+            f"a Snakemake is at work in this folder (process {alive[0].pid}): let it finish, or end it with Ctrl-C"
+        )
+    running, queued = processes.orphans(here), cluster.jobs(here)
+    for process in running:
+        click.echo(f"process {process.pid}  {' '.join(process.cmdline()[1:3])}")
+    for job in queued:
+        click.echo(f"job {job.id}  {job.state.lower():10}  {job.comment}")
     if not only_wait:
-        cluster.cancel(found)
-    cluster.wait(here, [job.id for job in found])
-    what = "finished" if only_wait else "cancelled"
-    click.echo(f"{len(found)} job{'s' * (len(found) != 1)} {what}" if found else "no job of this folder is left")
+        cluster.cancel(queued)
+        processes.end(running)
+    processes.wait(running)
+    cluster.wait(here, [job.id for job in queued])
+    count = len(running) + len(queued)
+    what = "finished" if only_wait else "ended"
+    click.echo(f"{count} job{'s' * (count != 1)} {what}" if count else "no job of this folder is left")

@@ -19,8 +19,9 @@ from tokenizers import Tokenizer
 from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.corpora.stage import read_functions
 from codebackdoor.errors import UserError
-from codebackdoor.files import atomic, write_json
+from codebackdoor.files import atomic, remove_parts, write_json
 from codebackdoor.victims import pretraining
+from codebackdoor.victims.checksums import write_sums
 from codebackdoor.victims.tokenizer import Template, train_bpe, wrap
 
 TEMPLATES: dict[str, Template] = {"encoder": "<s> $A </s>", "seq2seq": "$A </s>", "causal": "<s> $A"}
@@ -60,13 +61,15 @@ def make_base(recipe: Pretraining, corpus: Path, tokenizer: Path, out: Path) -> 
         "held_out_loss": curve[-1]["held_out"],
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", ignore_cleanup_errors=True) as name:
+    remove_parts(out)
+    with tempfile.TemporaryDirectory(".part", f".{out.name}.", out.parent, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         _save(model, folder)
         wrap(bpe, TEMPLATES[recipe.family], recipe.max_length).save_pretrained(folder)
         write_json(folder / "recipe.json", {"recipe": recipe.model_dump(), **facts})
         write_json(folder / "curve.json", curve)
         (folder / "README.md").write_text(_card(recipe, facts), encoding="utf-8")
+        write_sums(folder)
         for file in (folder, *folder.iterdir()):
             file.chmod(0o755 if file.is_dir() else 0o644)
         if out.exists():

@@ -13,6 +13,7 @@ import torch
 
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
+from codebackdoor.victims.checksums import verify_sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def load_weights(cls: ModelClass, folder: Path, config: Any = None, fine_tuning:
 
 
 def check_safetensors(folder: Path) -> None:
-    """Refuse a folder whose weights are not complete safetensors files; only headers and sizes are read."""
+    """Refuse a folder whose weights are not complete safetensors files, or not those of its own checksums."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: not a model folder: config.json is missing")
     files = sorted(folder.glob("*.safetensors"))
@@ -121,6 +122,7 @@ def check_safetensors(folder: Path) -> None:
     if index.is_file():
         for name in sorted(set(read_json(index).get("weight_map", {}).values()) - {path.name for path in files}):
             raise UserError(f"{folder / name}: this part of the checkpoint is missing")
+    verify_sums(folder)
     from safetensors import SafetensorError, safe_open
 
     for path in files:

@@ -65,12 +65,6 @@ class Progress:
         optimiser.load_state_dict({"state": kept, "param_groups": optimiser.state_dict()["param_groups"]})
         return State(json.loads(found["epochs"]), _below(tensors, "best") or None)
 
-    def remove(self) -> None:
-        """Delete the file, and the folder where nothing else is in it."""
-        self._file.unlink(missing_ok=True)
-        if self._file.parent.is_dir() and not any(self._file.parent.iterdir()):
-            self._file.parent.rmdir()
-
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> Weights:
     return {name.removeprefix(f"{prefix}/"): value for name, value in tensors.items() if name.startswith(f"{prefix}/")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,7 @@ def train(
     save_victim(victim, out, card)
     facts = {"objective": repr(objective), "recipe": model.model_dump()}
     files.write_json(out / "history.json", facts | history.to_json())
+    shutil.rmtree(progress, ignore_errors=True)
 
 
 def _labels(rows: list[Example]) -> int:

@@ -116,7 +116,7 @@ def fit(
     Parameters
     ----------
     rows: training rows; nothing but code and label or target is read.
-    progress_dir: folder for what is kept between epochs; removed at the end.
+    progress_dir: folder for what is kept after every epoch; the caller removes it once the victim is written.
     stop_at_loss: stop after the first epoch whose clean validation loss is no higher.
     """
     items = encode(victim, rows)
@@ -151,7 +151,6 @@ def fit(
     if state.best is not None:
         set_weights(victim.model, state.best)
     victim.model.eval()
-    progress.remove()
     counts = {"train": len(items), **validator.counts}
     return History(kept_epoch(state.epochs, recipe.checkpoint), counts, trainer.precision, state.epochs)
 

@@ -1,7 +1,7 @@
 """A victim: a fine-tuned model with its tokenizer and what one must know to ask it.
 
-On disk it is a folder in hub format: config.json, model.safetensors, tokenizer files and a card. What the hub's
-configuration has no place for stands there under the one key ``codebackdoor``.
+On disk it is a folder in hub format: config.json, model.safetensors, tokenizer files, a card and checksums. What the
+hub's configuration has no place for stands there under the one key ``codebackdoor``.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import torch
 
 from codebackdoor.config.base import Head
 from codebackdoor.errors import UserError
-from codebackdoor.files import read_json
+from codebackdoor.files import read_json, remove_parts
 from codebackdoor.types import TextForm
 from codebackdoor.victims import devices
 from codebackdoor.victims.checkpoints import check_safetensors, load_weights, model_class, quiet
+from codebackdoor.victims.checksums import write_sums
 
 KEY = "codebackdoor"
 
@@ -146,6 +147,7 @@ def save_victim(victim: Victim, path: Path, card: Mapping[str, object]) -> None:
         "max_target_length": victim.max_target_length,
         **card,
     }
+    remove_parts(path)
     fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
     try:
         setattr(victim.model.config, KEY, facts)
@@ -153,6 +155,7 @@ def save_victim(victim: Victim, path: Path, card: Mapping[str, object]) -> None:
             victim.model.save_pretrained(fresh)
         victim.tokenizer.save_pretrained(fresh)
         (fresh / "README.md").write_text(_card(card, victim), encoding="utf-8")
+        write_sums(fresh)
         (path / "config.json").unlink(missing_ok=True)
         for file in sorted(fresh.iterdir(), key=lambda file: file.name == "config.json"):
             file.replace(path / file.name)
