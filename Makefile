@@ -16,6 +16,9 @@ export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
 # the first job that imports a module compiles it for all others: pip would compile tens of thousands that none imports
 unexport PYTHONDONTWRITEBYTECODE
 SNAKEMAKE := snakemake --profile profiles/default $(if $(CONFIG),--configfile $(CONFIG))
+# a run that fails removes its lock; one that is there afterwards is another's
+LOCKED = || { status=$$?; [ -z "$$(ls .snakemake/locks 2>/dev/null)" ] || \
+  echo "This folder is locked: another run is at work here, or one was killed. If it was killed: make settle" >&2; exit $$status; }
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,13 +31,10 @@ $(STAMP): $(ENV)/.packages pyproject.toml
 $(ENV)/.packages: envs/requirements.txt
 	@if [ -z "$(PYTHON)" ]; then echo "codebackdoor needs Python 3.11 or 3.12: install one, or name it with make PYTHON=/path/to/python3.12" >&2; exit 1; fi
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)) and "codebackdoor needs Python 3.11 or 3.12, and $(PYTHON) is " + sys.version.split()[0] + ": name another with make PYTHON=/path/to/python3.12")'
-	rm -rf $(ENV)
-	$(PYTHON) -m venv $(ENV)
-	$(ENV)/bin/pip install --quiet --no-compile --requirement envs/requirements.txt
-	@touch $@
+	@$(PYTHON) envs/build.py $(ENV)
 
 run: $(STAMP)  ## the whole study: downloads, trains, attacks, defends, and ends with the report
-	$(SNAKEMAKE)
+	@$(SNAKEMAKE) $(LOCKED)
 	codebackdoor report config.yaml $(CONFIG)
 
 $(ENV)/.slurm: $(STAMP) envs/requirements-slurm.txt
@@ -42,7 +42,7 @@ $(ENV)/.slurm: $(STAMP) envs/requirements-slurm.txt
 	@touch $@
 
 slurm: $(ENV)/.slurm  ## the same on a cluster: submits jobs from here (profiles/slurm, docs/hpc.md)
-	snakemake --profile profiles/slurm $(if $(CONFIG),--configfile $(CONFIG))
+	@snakemake --profile profiles/slurm $(if $(CONFIG),--configfile $(CONFIG)) $(LOCKED)
 	codebackdoor report config.yaml $(CONFIG)
 
 settle: $(STAMP)  ## after Snakemake was killed: end the jobs it left, here and on a cluster, unlock; then run again

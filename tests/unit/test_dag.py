@@ -288,3 +288,10 @@ def test_unequal_vocabularies_are_refused() -> None:
     pretraining = {**DEFAULT["pretraining"], "causal": {"family": "causal", "vocabulary": 1000}}
     with pytest.raises(UserError, match="one tokenizer serves all families"):
         Dag(validate({**DEFAULT, "pretraining": pretraining})).vocabulary()
+
+
+def test_a_folder_of_results_that_is_a_file_is_said_before_a_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=f"out: {tmp_path}/file is a file; write a folder"):
+        Dag(validate({**DEFAULT, "out": f"{tmp_path}/file/runs/local"})).check_files()
+    Dag(validate({**DEFAULT, "out": f"{tmp_path}/new/runs/local"})).check_files()

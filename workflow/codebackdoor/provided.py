@@ -39,10 +39,20 @@ class Provided(Parameters):
         Hub checkpoints are fetched, and checked, by the jobs that train on them.
         """
         used = self.config.scenarios()
-        checks = (self._sources, self._folders, self._calibrations)
+        checks = (self._place, self._sources, self._folders, self._calibrations)
         problems = list(dict.fromkeys(problem for check in checks for problem in check(used)))
         if problems:
             raise UserError("\n".join(problems))
+
+    def _place(self, _used: Iterable[Scenario]) -> Iterator[str]:
+        """The folder of the run, or the nearest above it that is there."""
+        place = Path(self.out).absolute()
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            yield f"out: {place} is a file; write a folder"
+        elif not os.access(place, os.W_OK | os.X_OK):
+            yield f"out: {place} cannot be written; write a folder that can, or change its permissions"
 
     def _sources(self, used: Iterable[Scenario]) -> Iterator[str]:
         """Data sets, what they are mined from, and the tokenizer that measures them."""
