@@ -19,7 +19,7 @@ from pathlib import Path
 PACKAGES = ("slurm-wlm", "munge", "slurm-client")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scancel", "sinfo")
 #: The job step of Snakemake's plugin drops SLURM_CONF, so the configuration must be where SLURM looks by itself.
-CONFIG = Path("/etc/slurm/slurm.conf")
+CONFIG, GRES = Path("/etc/slurm/slurm.conf"), Path("/etc/slurm/gres.conf")
 #: munged, which is not root, must be able to write it.
 MUNGED_PID = Path("/run/munge/codebackdoor-tests.pid")
 MUNGE = {Path("/run/munge"): 0o755, Path("/var/log/munge"): 0o700, Path("/var/lib/munge"): 0o711}
@@ -44,8 +44,13 @@ class Cluster:
         for name in ("state", "spool"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "slurm.conf").write_text(self._configuration())
+        # two accelerators for the scheduler: empty files stand for the devices
+        for number in range(2):
+            (self.folder / f"accelerator{number}").touch()
+        (self.folder / "gres.conf").write_text(f"NodeName=localhost Name=gpu File={self.folder}/accelerator[0-1]\n")
         CONFIG.parent.mkdir(parents=True, exist_ok=True)
         CONFIG.symlink_to(self.folder / "slurm.conf")
+        GRES.symlink_to(self.folder / "gres.conf")
         try:
             self._start_munge()
             _run("slurmctld", "-f", str(CONFIG))
@@ -62,8 +67,9 @@ class Cluster:
             subprocess.run(["scancel", "--user=root"], check=False, capture_output=True)
         for path in (self.folder / "slurmd.pid", self.folder / "slurmctld.pid", MUNGED_PID):
             _end(path)
-        if CONFIG.is_symlink():
-            CONFIG.unlink()
+        for link in (CONFIG, GRES):
+            if link.is_symlink():
+                link.unlink()
 
     def jobs(self) -> list[str]:
         """Ids of the jobs that wait or run."""
@@ -99,6 +105,7 @@ class Cluster:
             "SlurmdParameters": "config_overrides",
             "SelectType": "select/cons_tres",
             "SelectTypeParameters": "CR_CPU_Memory",
+            "GresTypes": "gpu",
             "AccountingStorageType": "accounting_storage/none",
             "JobCompType": "jobcomp/none",
             # memory is enforced by polling: there are no control groups here
@@ -119,7 +126,7 @@ class Cluster:
         }
         node = (
             f"NodeName=localhost NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cores} Boards=1 SocketsPerBoard=1 "
-            f"CoresPerSocket={cores} ThreadsPerCore=1 RealMemory={memory} State=UNKNOWN"
+            f"CoresPerSocket={cores} ThreadsPerCore=1 RealMemory={memory} Gres=gpu:2 State=UNKNOWN"
         )
         partition = "PartitionName=main Nodes=localhost Default=YES MaxTime=INFINITE OverTimeLimit=0 State=UP"
         return "\n".join([*(f"{key}={value}" for key, value in settings.items()), node, partition, ""])

@@ -130,6 +130,18 @@ def test_a_job_over_its_memory_gets_more(tree: Tree) -> None:
     assert "Trying to restart job" in said
 
 
+def test_a_job_that_asks_for_an_accelerator_is_given_one_and_looks_for_it(cluster: Cluster, tree: Tree) -> None:
+    target = f"runs/smoke/{VICTIM.format(15)}/history.json"
+    run = begin(tree, "--set-resources", "train:gpu=1", *training(15, 20), target)
+    until("the first epoch", progress(tree, 15).is_file)
+    asked = subprocess.run(["squeue", "-h", "-O", "tres-per-job:40"], capture_output=True, text=True, check=True)
+    assert "gpu:1" in asked.stdout
+    output, _ = run.communicate(timeout=TIMEOUT)
+    assert run.returncode == 0, output[-6000:]
+    # there is none behind the scheduler's: it says so, and does its work on the processor
+    assert "this job was given 1 accelerators, and torch sees none" in log(tree, 15)
+
+
 def test_orphans_of_a_killed_snakemake_are_found_and_a_rerun_goes_on(cluster: Cluster, tree: Tree, local: Tree) -> None:
     target = f"runs/smoke/{VICTIM.format(14)}/history.json"
     run = begin(tree, *training(14, 60), target)
@@ -140,7 +152,7 @@ def test_orphans_of_a_killed_snakemake_are_found_and_a_rerun_goes_on(cluster: Cl
     settled = tree.run("codebackdoor", "orphans")
     assert settled.returncode == 0, settled.stderr
     assert "rule_train" in settled.stdout
-    assert settled.stdout.endswith("1 job cancelled\n")
+    assert settled.stdout.endswith("1 job ended\n")
     assert not cluster.jobs()
     assert tree.snakemake("--unlock").returncode == 0
     found = submit(tree, *training(14, 60), target)
