@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -121,3 +122,13 @@ def test_an_objective_is_not_stopped_like_itself() -> None:
     raw["objectives"]["cross_entropy_stopped"]["stop_like"] = "cross_entropy_stopped"
     with pytest.raises(UserError, match="must train by itself"):
         validate(raw)
+
+
+def test_what_a_stage_reports_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(*_: object) -> None:
+        logging.getLogger("codebackdoor.victims.training").info("epoch %d", 3)
+
+    monkeypatch.setattr("codebackdoor.costs.plan", work)
+    for _ in range(2):
+        found = CliRunner().invoke(main, ["plan"], input="")
+        assert found.stderr == "epoch 3\n"

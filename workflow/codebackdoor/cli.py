@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import logging
 from typing import Any
 
 import click
@@ -59,6 +60,13 @@ class _Group(click.Group):
             ctx.exit(2)
 
 
+class _Echo(logging.Handler):
+    """What the package reports while it works, such as an epoch's numbers: in a job, this is its log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
+
+
 @click.group(
     cls=_Group, help=_GUIDE, context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]}
 )
@@ -66,6 +74,9 @@ class _Group(click.Group):
 def main() -> None:
     # imports make a million objects and no garbage; looking for some at the usual pace is an eighth of a job's start
     gc.set_threshold(20_000)
+    own = logging.getLogger(__package__)
+    own.setLevel(logging.INFO)
+    own.handlers = [_Echo()]
 
 
 for _module, _names in {

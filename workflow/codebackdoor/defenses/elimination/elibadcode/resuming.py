@@ -7,6 +7,7 @@ was at most ``SECONDS`` ago. A digest of all that a search depends on stands in 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 from codebackdoor import files
 from codebackdoor.errors import UserError
+
+log = logging.getLogger(__name__)
 
 #: Seconds of a search that a kill may cost.
 SECONDS = 20.0
@@ -38,7 +41,10 @@ class Searches:
             return {}
         try:
             found = files.read_json(self._file)
-            return dict(found["states"]) if found["digest"] == self._digest else {}
+            if found["digest"] != self._digest:
+                return {}
+            log.info("going on with %d searches", len(found["states"]))
+            return dict(found["states"])
         except (UserError, KeyError, TypeError, ValueError):
             return {}
 
