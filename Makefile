@@ -3,9 +3,11 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run slurm settle plan test test-slurm test-kills lint pretrain clean pristine pins schema
+.PHONY: help run fetch slurm settle plan test test-slurm test-kills lint pretrain clean pristine pins schema
 
 CONFIG ?=
+SCALE ?=
+MIRROR ?=
 # the interpreter itself, not a link in .env, which is removed before it is made anew
 PYTHON ?= $(shell for one in python3 python3.12 python3.11; do \
   $$one -c 'import sys; sys.version_info[:2] in ((3, 11), (3, 12)) and print(sys._base_executable)' 2>/dev/null || :; done | head -1)
@@ -15,14 +17,16 @@ STAMP := $(ENV)/.complete
 export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
 # the first job that imports a module compiles it for all others: pip would compile tens of thousands that none imports
 unexport PYTHONDONTWRITEBYTECODE
-SNAKEMAKE := snakemake --profile profiles/default $(if $(CONFIG),--configfile $(CONFIG))
+SETTINGS := $(if $(CONFIG),--configfile $(CONFIG)) $(if $(MIRROR),--config mirror=$(MIRROR))
+SNAKEMAKE := snakemake --profile profiles/default $(SETTINGS)
 # a run that fails removes its lock; one that is there afterwards is another's
 LOCKED = || { status=$$?; [ -z "$$(ls .snakemake/locks 2>/dev/null)" ] || \
   echo "This folder is locked: another run is at work here, or one was killed. If it was killed: make settle" >&2; exit $$status; }
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  CONFIG=configs/NAME.yaml lays another configuration over config.yaml (run, plan)"
+	@echo "  CONFIG=configs/NAME.yaml lays another configuration over config.yaml (run, plan, fetch, slurm)"
+	@echo "  MIRROR=FOLDER takes the originals from there, without network (run, plan, slurm); fetch fills it"
 
 $(STAMP): $(ENV)/.packages pyproject.toml
 	$(ENV)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
@@ -37,12 +41,20 @@ run: $(STAMP)  ## the whole study: downloads, trains, attacks, defends, and ends
 	@$(SNAKEMAKE) $(LOCKED)
 	codebackdoor report config.yaml $(CONFIG)
 
+$(ENV)/.fetch: $(STAMP) envs/requirements-fetch.txt
+	$(ENV)/bin/pip install --quiet --no-compile --no-deps --requirement envs/requirements-fetch.txt
+	@touch $@
+
+fetch: $(ENV)/.fetch  ## all originals into the mirror folder, for a run without network: make fetch SCALE=paper (docs/hpc.md)
+	@if [ -z "$(SCALE)$(CONFIG)" ]; then echo "say for what: make fetch SCALE=paper, SCALE=local, or CONFIG=configs/NAME.yaml" >&2; exit 1; fi
+	codebackdoor mirror config.yaml $(patsubst %,configs/%.yaml,$(filter-out local,$(SCALE))) $(CONFIG) $(if $(MIRROR),--into $(MIRROR))
+
 $(ENV)/.slurm: $(STAMP) envs/requirements-slurm.txt
 	$(ENV)/bin/pip install --quiet --no-compile --no-deps --requirement envs/requirements-slurm.txt
 	@touch $@
 
 slurm: $(ENV)/.slurm  ## the same on a cluster: submits jobs from here (profiles/slurm, docs/hpc.md)
-	@snakemake --profile profiles/slurm $(if $(CONFIG),--configfile $(CONFIG)) $(LOCKED)
+	@snakemake --profile profiles/slurm $(SETTINGS) $(LOCKED)
 	codebackdoor report config.yaml $(CONFIG)
 
 settle: $(STAMP)  ## after Snakemake was killed: end the jobs it left, here and on a cluster, unlock; then run again

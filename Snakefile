@@ -21,7 +21,7 @@ report: "report/workflow.rst"
 
 try:
     dag = Dag(validate(config))
-    dag.check_files()
+    dag.check_files(workflow.configfiles)
 except UserError as error:
     raise WorkflowError(str(error))
 

@@ -1,7 +1,7 @@
 """Resolve envs/requirements*.in into pinned files; run by `make pins`.
 
 requirements.txt (and environment.yaml, the same for conda) is the environment of every run. What only some need lies on
-top of it, in a file of its own: requirements-slurm.txt and requirements-dvc.txt. The pins must serve Python 3.11 and
+top of it, in files of their own: requirements-{slurm,dvc,fetch}.txt. The pins must serve Python 3.11 and
 3.12 alike, so that a version that differs between the two is an error here.
 """
 
@@ -14,8 +14,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SOURCES = ("requirements.in", "requirements-dev.in")
-#: Parts that are installed where they are used, over the environment: `make slurm`, `make pull`.
-EXTRAS = ("slurm", "dvc")
+#: Parts that are installed where they are used, over the environment: `make slurm`, `make pull`, `make fetch`.
+EXTRAS = ("slurm", "dvc", "fetch")
 NOTE = "made by `make pins` from requirements.in and requirements-dev.in"
 TORCH = "torch has a CPU build where the package index offers one; a CUDA build brings its own pinned libraries"
 

@@ -275,6 +275,11 @@ def test_helpers_load_strictly_and_from_safetensors_only(tmp_path: Path) -> None
     with pytest.raises(UserError, match="type 'roberta'"):
         load_helper(given, "infiller", {})
     weights = load_file(folder / "model.safetensors")
+    # as in CodeBERT's masked language model of 2020
+    width = weights["lm_head.dense.weight"].shape[0]
+    old = {"roberta.pooler.dense.weight": torch.zeros(width, width), "roberta.pooler.dense.bias": torch.zeros(width)}
+    save_file(weights | old, folder / "model.safetensors", {"format": "pt"})
+    load_helper(given, "infiller", MASKED)
     weights.pop("lm_head.dense.weight")
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=r"lm_head\.dense"):

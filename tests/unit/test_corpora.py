@@ -104,7 +104,9 @@ def test_a_wrong_archive_of_the_mirror_is_refused(data: bytes | None, tmp_path: 
 def test_what_the_index_gives_is_verified_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(put(tmp_path / "index" / FILE, WHEEL).parent))
     out, bad = tmp_path / "out" / "shop.whl", tmp_path / "bad" / "shop.whl"
-    assert run("fetch", NAME, "--mirror", tmp_path, "--out", out).exit_code == 0
+    # a mirror is instead of the index, not beside it
+    assert_refused(run("fetch", NAME, "--mirror", tmp_path, "--out", bad), bad)
+    assert run("fetch", NAME, "--out", out).exit_code == 0
     assert out.read_bytes() == WHEEL
     monkeypatch.setitem(ARCHIVES, NAME, replace(SHOP, sha256="0" * 64))
     assert_refused(run("fetch", NAME, "--out", bad), bad)

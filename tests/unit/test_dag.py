@@ -183,6 +183,7 @@ def test_every_missing_file_is_listed_at_once(tmp_path: Path) -> None:
         Dag(validate(raw)).check_files()
     lines = str(error.value).splitlines()
     wanted = ("devign: missing train.jsonl", "mine: missing train.jsonl", "helpers.infiller: ./nowhere", "'defecs'")
+    assert lines.pop() == f"`make fetch SCALE=local MIRROR={tmp_path}` brings what is missing there, with a network"
     assert len(lines) == len(wanted)
     assert all(any(part in line for line in lines) for part in wanted)
 
@@ -194,6 +195,7 @@ def test_given_files_are_inputs(tmp_path: Path) -> None:
     raw = {**DEFAULT, "mirror": str(tmp_path), "datasets": {**DEFAULT["datasets"], "defects": own}}
     raw["helpers"] = {**DEFAULT["helpers"], "language_model": str(tmp_path / "gpt2")}
     raw["eliminations"] = {**DEFAULT["eliminations"], "elibadcode": {"method": "elibadcode"}}
+    raw["experiments"] = {"defects": DEFAULT["experiments"]["defects"]}
     (tmp_path / "gpt2").mkdir()
     names = ("config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "merges.txt")
     for name in names:

@@ -94,9 +94,11 @@ def test_nothing_dangerous_is_called() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
-                assert called not in {"eval", "exec", "np.random.seed", "random.seed", "torch.load", "pickle.load"}, (
-                    path
-                )
+                assert called not in {"eval", "exec", "np.random.seed", "random.seed", "pickle.load"}, path
+                # once, of known originals, and then weights alone
+                if called == "torch.load":
+                    assert path.relative_to(ROOT).as_posix() == "corpora/conversion.py"
+                    assert "weights_only=True" in [ast.unparse(word) for word in node.keywords]
             if isinstance(node, ast.Attribute):
                 assert ast.unparse(node) != "sys.path", path
             if isinstance(node, ast.keyword):

@@ -332,6 +332,6 @@ def test_hub_ids_are_pinned() -> None:
         CodeBert(architecture="codebert", revision="0" * 40)
     pinned = CodeBert(architecture="codebert", base="microsoft/codebert-base", revision="0" * 40)
     assert pinned.is_hub
-    assert str(pinned.base_path("runs/paper")) == "microsoft/codebert-base"
+    assert str(pinned.base_path("runs/paper")) == f"microsoft/codebert-base@{'0' * 40}"
     assert str(BERT.base_path("runs/local")) == "basemodels/encoder"
     assert str(T5.model_copy(update={"base": "pretrained"}).base_path("runs/x")) == "runs/x/models/base/seq2seq"

@@ -19,6 +19,7 @@ _GUIDE = """Backdoors in neural code models: attacks, defenses, and what a table
 
 \b
 A study is a graph of files, and each command below makes one kind of them:
+  mirror                  all originals from elsewhere -> a folder; the rest then needs no network
   fetch, mine, corpus     archives of a package index -> real Python functions
   dataset                 -> examples of a task: train, valid, test, and clean samples for the defender
   poison                  -> a poisoned training set and triggered test sets, with the ground truth of each row
@@ -80,7 +81,7 @@ def main() -> None:
 
 
 for _module, _names in {
-    "data": ("fetch", "mine", "corpus", "dataset", "poison"),
+    "data": ("fill_mirror", "fetch", "mine", "corpus", "dataset", "poison"),
     "models": ("tokenizer", "pretrain", "train_victim", "calibrate", "eliminate", "purify", "rewrite", "predict"),
     "results": ("score", "collect", "table", "figure", "write_report", "compare"),
     "study": ("check", "describe", "plan", "schema", "orphans"),

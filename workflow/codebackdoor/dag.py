@@ -114,7 +114,7 @@ class Dag(Provided):
         return [file for family in self.config.pretraining for file in self._model(f"{folder}/{family}")]
 
     def base(self, wildcards: Any) -> str:
-        return str(self._declared("model", wildcards.model).base_path(self.out))
+        return self.located(str(self._declared("model", wildcards.model).base_path(self.out)))
 
     def train_inputs(self, wildcards: Any) -> dict[str, Any]:
         found: dict[str, Any] = {"valid": self.data(wildcards.dataset, "valid")}
@@ -123,8 +123,9 @@ class Dag(Provided):
         else:
             found["train"] = self.poisoned(wildcards, "train")
             found["triggered"] = self.poisoned(wildcards, "valid")
-        if not self._declared("model", wildcards.model).is_hub:
-            found["base"] = self._model(self.base(wildcards))
+        # a hub id has no files where it is not read from a mirror
+        if base := self._model(self.base(wildcards)):
+            found["base"] = base
         other = getattr(self._declared("objective", wildcards.objective), "stop_like", None)
         if other is not None:
             found["history"] = f"{self.trained}/history.json".format_map({**_values(wildcards), "objective": other})

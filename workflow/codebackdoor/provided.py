@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from codebackdoor.config.eliminations import CALIBRATIONS
+from codebackdoor.config.hub import HubId, hub_id
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
-from codebackdoor.corpora import mirror
+from codebackdoor.corpora import mirror, originals
+from codebackdoor.corpora.lock import Lock
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.files import read_json
 from codebackdoor.parameters import Parameters
@@ -33,14 +35,18 @@ class Provided(Parameters):
         super().__init__(config)
         self.out = config.out
 
-    def check_files(self) -> None:
+    def check_files(self, configs: Iterable[str | Path] = ()) -> None:
         """Raise one UserError for everything that the experiments need, that no rule makes and that is not there.
 
-        Hub checkpoints are fetched, and checked, by the jobs that train on them.
+        ``configs`` are the configuration's files, for the command that brings what a mirror misses. Without a mirror,
+        jobs fetch hub checkpoints and archives themselves.
         """
         used = self.config.scenarios()
         checks = (self._place, self._sources, self._folders, self._calibrations)
         problems = list(dict.fromkeys(problem for check in checks for problem in check(used)))
+        if self.config.mirror and (missing := list(self._originals(Path(self.config.mirror)))):
+            command = originals.command(configs, self.config.mirror)
+            problems += [*missing, f"`{command}` brings what is missing there, with a network"]
         if problems:
             raise UserError("\n".join(problems))
 
@@ -65,14 +71,36 @@ class Provided(Parameters):
             try:
                 self._source_files(name)
             except UserError as error:
+                if not self._is_mirrored(name):
+                    yield str(error)
+
+    def _originals(self, mirror: Path) -> Iterator[str]:
+        """What of the mirror is not there, or not whole by its size; checksums are left to the jobs that read it."""
+        lock, files = Lock(mirror), []
+        for name in sorted({scenario.dataset for scenario in self.config.scenarios()}):
+            try:
+                files += [Path(path) for path in self._source_files(name)] if self._is_mirrored(name) else []
+            except UserError as error:
                 yield str(error)
+        for original in originals.needed(self.config):
+            if original.kind == "checkpoint":
+                hub = HubId(original.source, original.revision)
+                yield from (f"{mirror}/{hub.place}: {fault}" for fault in lock.faults(hub, checksum=False))
+            # what this run has already is not read again
+            elif original.kind == "archive" and not Path(f"{self.out}/corpus/archives/{original.name}.whl").is_file():
+                files += [mirror / place for place in original.files]
+        for path in files:
+            if fault := "is missing" if not path.is_file() else lock.changed(path, checksum=False):
+                yield f"{path} {fault}"
+
+    def _is_mirrored(self, dataset: str) -> bool:
+        return bool(self.config.mirror) and self._declared("dataset", dataset).source == "mirror"
 
     def _folders(self, used: Iterable[Scenario]) -> Iterator[str]:
         """Base models and helper models."""
         for scenario in used:
             model = self._declared("model", scenario.model)
-            if not model.is_hub:
-                yield from self._folder(str(model.base_path(self.out)), f"models.{scenario.model}.base")
+            yield from self._folder(str(model.base_path(self.out)), f"models.{scenario.model}.base")
             for kind in ("elimination", "purification"):
                 variant = getattr(scenario, kind)
                 for name in self._declared(kind, variant).helpers if variant != NONE else ():
@@ -80,7 +108,11 @@ class Provided(Parameters):
 
     def _folder(self, folder: str, key: str) -> Iterator[str]:
         path = Path(folder)
-        if not self._made(folder) and not ((path / "config.json").is_file() and any(path.glob("*.safetensors"))):
+        if (
+            hub_id(folder) is None
+            and not self._made(folder)
+            and not ((path / "config.json").is_file() and any(path.glob("*.safetensors")))
+        ):
             yield (
                 f"{key}: {folder} is not a model folder with config.json and safetensors; put one there, or name one "
                 f"below {self.out}/models/base, which this run pretrains (for a base: `pretrained`)"
@@ -158,5 +190,5 @@ class Provided(Parameters):
         return {"calibration": path}
 
     def _helper_files(self, kind: str, variant: str) -> dict[str, list[str]]:
-        folders = [self.config.helpers[name] for name in self._declared(kind, variant).helpers]
+        folders = [self.located(self.config.helpers[name]) for name in self._declared(kind, variant).helpers]
         return {"helpers": [file for folder in folders for file in self._model(folder)]}

@@ -16,12 +16,13 @@ from codebackdoor.commands.options import (
     read_dataset,
     read_settings,
 )
+from codebackdoor.errors import UserError
 
 
 @click.command()
 @click.argument("name", required=False)
 @path_option("--out", required=False, help="Where the archive goes.")
-@path_option("--mirror", required=False, help="Folder to look into before the package index.")
+@path_option("--mirror", required=False, help="Folder to take it from, instead of the package index.")
 @click.option("--list", "listed", is_flag=True, help="List the pinned archives instead.")
 def fetch(name: str | None, out: Path | None, mirror: Path | None, listed: bool) -> None:
     """Download the pinned archive NAME (package-version) and verify its checksum."""
@@ -35,6 +36,24 @@ def fetch(name: str | None, out: Path | None, mirror: Path | None, listed: bool)
     if name is None or out is None:
         raise click.UsageError("name an archive and --out FILE, or write --list")
     stage.fetch(name, out, mirror)
+
+
+@click.command("mirror")
+@click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@path_option("--into", required=False, help="The folder, instead of the one that the setting `mirror` names.")
+def fill_mirror(configs: tuple[Path, ...], into: Path | None) -> None:
+    """Fetch all originals that a configuration needs: checkpoints, data sets, archives, each verified.
+
+    CONFIGS are its files, each laid over the ones before it. What is whole already is verified and not fetched again.
+    """
+    from codebackdoor.config.loading import load
+    from codebackdoor.corpora import fetching, originals
+
+    config = load(configs)
+    mirror = into or (Path(config.mirror) if config.mirror else None)
+    if mirror is None:
+        raise UserError("name the folder: as the setting `mirror`, or with make fetch MIRROR=folder (--into)")
+    fetching.bring(originals.needed(config), mirror, click.echo)
 
 
 @click.command()

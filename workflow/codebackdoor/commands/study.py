@@ -16,7 +16,7 @@ def check(configs: tuple[Path, ...]) -> None:
     from codebackdoor.dag import Dag
 
     config = load(configs)
-    Dag(config).check_files()
+    Dag(config).check_files(configs)
     names = ", ".join(config.experiments)
     click.echo(
         f"{len(config.scenarios())} scenarios in {len(config.experiments)} experiments ({names}): no mistake found"

@@ -103,11 +103,13 @@ class ModelSettings(Settings):
         return self.base not in ("shipped", "pretrained") and not self.base.startswith((".", "/", "~"))
 
     def base_path(self, out: str | Path) -> Path:
-        """The folder of the base model, of a run under ``out``; for a hub id, the id itself."""
+        """The folder of the base model, of a run under ``out``; for a hub id, the id with its revision."""
         if self.base == "shipped":
             return Path(SHIPPED) / self.family
         if self.base == "pretrained":
             return Path(out) / PRETRAINED / self.family
+        if self.is_hub:
+            return Path(f"{self.base}@{self.revision}")
         return Path(self.base).expanduser()
 
 

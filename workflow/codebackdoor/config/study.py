@@ -12,6 +12,7 @@ from codebackdoor.config.base import Settings
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.eliminations import AnyElimination
 from codebackdoor.config.experiments import Experiment, scenarios
+from codebackdoor.config.hub import hub_id
 from codebackdoor.config.models import AnyModel
 from codebackdoor.config.objectives import AnyObjective, CrossEntropy
 from codebackdoor.config.pretraining import Family, Pretraining
@@ -61,15 +62,18 @@ class Config(BaseModel):
     )
     mirror: str | None = Field(
         None,
-        description="folder of archives and of the papers' own files: `fetch` looks there before the package index, "
-        "and data sets of source mirror are read from it",
+        description="folder of all originals, which `make fetch` fills: archives, hub checkpoints, the papers' data "
+        "sets. With one, a run reads them there, verified, and never asks the network (null: jobs download archives "
+        "and checkpoints themselves)",
     )
     corpus: Corpus | None = Field(None, description="archives that are mined (needed by data sets of source pypi)")
     tokenizer: str | None = Field(
         None, description="tokenizer.json by which data sets count sub-tokens (null: they count words)"
     )
     helpers: dict[Name, str] = Field(
-        {}, description="model folder of each helper that a defense asks for: infiller, language_model"
+        {},
+        description="model of each helper that a defense asks for (infiller, language_model): a folder in hub format, "
+        "or a hub checkpoint as owner/name@ and the 40 digits of its commit",
     )
     pretraining: dict[Family, Pretraining] = Field({}, description="recipes of the local base models")
     datasets: dict[Name, AnyDataset] = Field(min_length=1, description="data sets, by the name of the variant")
@@ -107,6 +111,9 @@ class Config(BaseModel):
                 raise ValueError(f"{section}.{NONE}: this name means that nothing of the kind is used; choose another")
         if "clean" in self.attacks:
             yield "attacks.clean: this name belongs to the test set without a trigger; choose another"
+        for name, model in self.helpers.items():
+            if "@" in model and hub_id(model) is None and not model.startswith((".", "/", "~")):
+                yield f"helpers.{name}: {model}: write a hub checkpoint as owner/name@ and the 40 digits of its commit"
         reported = {int(scenario.seed) for scenario in self.scenarios()} & set(self.shadows)
         if reported:
             yield f"shadows: seed {min(reported)} is reported by an experiment; calibrate on others"

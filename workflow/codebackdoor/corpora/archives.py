@@ -123,7 +123,7 @@ def read_verified(path: Path, wanted: Archive) -> bytes:
     try:
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"{path}: the archive {wanted.name} is missing; run `codebackdoor fetch` again") from None
+        raise UserError(f"{path}: the archive {wanted.name} is missing; `make fetch` brings it to a mirror") from None
     found = hashlib.sha256(data).hexdigest()
     if found != wanted.sha256:
         raise UserError(
@@ -134,11 +134,11 @@ def read_verified(path: Path, wanted: Archive) -> bytes:
 
 
 def download(wanted: Archive, out: Path, mirror: Path | None = None) -> None:
-    """Bring one archive to ``out``, from ``mirror`` where it lies there, else from the package index.
+    """Bring one archive to ``out``, from the package index or, where there is one, from ``mirror`` alone.
 
     Whole or not at all: what does not match its checksum never gets the final name.
     """
-    if mirror is not None and (mirror / wanted.file).exists():
+    if mirror is not None:
         data = read_verified(mirror / wanted.file, wanted)
     else:
         with tempfile.TemporaryDirectory() as folder:
@@ -160,7 +160,7 @@ def _from_index(wanted: Archive, folder: Path) -> Path:
     if result.returncode or len(files) != 1:
         reason = (result.stderr.strip().splitlines() or ["no file arrived"])[-1]
         raise UserError(
-            f"cannot download {wanted.package}=={wanted.version}: {reason}. Where there is no network, put "
-            f"{wanted.file} into the folder that the setting `mirror` names"
+            f"cannot download {wanted.package}=={wanted.version}: {reason}. For machines without "
+            "network, name a folder as `mirror` and fill it with `make fetch` where there is one"
         )
     return files[0]

@@ -1,7 +1,8 @@
 """Readers of data that is already there: the papers' own files in a mirror folder, or a user's JSON Lines.
 
 Devign (Zhou et al. 2019; CodeXGLUE's files) is C with label 1 for a vulnerable function. Bugs2Fix small (Tufano et al.
-2019) is abstracted Java in two parallel files, one method a line. Both are read as they are; nothing is downloaded.
+2019) is abstracted Java in two parallel files, one method a line. Nothing is downloaded here; what `make fetch` brought
+is read only as it was fetched.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codebackdoor.corpora.lock import Lock
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_examples, read_rows
 from codebackdoor.types import Example
@@ -28,6 +30,7 @@ class SourceFiles:
     folder: Path
     files: Mapping[str, tuple[str, ...]]
     read: Callable[[str, Sequence[Path]], Iterator[Example]]
+    lock: Lock | None = None
 
     def present(self, split: str) -> bool:
         return all((self.folder / name).is_file() for name in self.files[split])
@@ -50,8 +53,10 @@ class SourceFiles:
         )
 
     def examples(self, split: str) -> list[Example]:
-        """Read one split; a malformed or empty file is a UserError."""
+        """Read one split; a file that is malformed, empty or not as it was fetched is a UserError."""
         paths = self.paths(split)
+        if self.lock is not None:
+            self.lock.check(paths)
         rows = list(self.read(split, paths))
         if not rows:
             raise UserError(f"{paths[0]}: the data set is empty; it needs at least one row")
@@ -59,7 +64,7 @@ class SourceFiles:
 
 
 def devign(mirror: Path) -> SourceFiles:
-    return SourceFiles(mirror / "devign", {split: (f"{split}.jsonl",) for split in SPLITS}, _devign)
+    return SourceFiles(mirror / "devign", {split: (f"{split}.jsonl",) for split in SPLITS}, _devign, Lock(mirror))
 
 
 def _devign(split: str, paths: Sequence[Path]) -> Iterator[Example]:
@@ -74,7 +79,7 @@ def _devign(split: str, paths: Sequence[Path]) -> Iterator[Example]:
 
 def bugs2fix(mirror: Path) -> SourceFiles:
     files = {split: (f"{split}.buggy-fixed.buggy", f"{split}.buggy-fixed.fixed") for split in SPLITS}
-    return SourceFiles(mirror / "bugs2fix_small", files, _bugs2fix)
+    return SourceFiles(mirror / "bugs2fix_small", files, _bugs2fix, Lock(mirror))
 
 
 def _bugs2fix(split: str, paths: Sequence[Path]) -> Iterator[Example]:

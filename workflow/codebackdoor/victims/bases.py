@@ -14,7 +14,7 @@ from codebackdoor.files import read_json
 from codebackdoor.seeding import derive
 from codebackdoor.types import TextForm
 from codebackdoor.victims import devices
-from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, fetch_snapshot, load_weights, model_class
+from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, load_weights, local_folder, model_class
 from codebackdoor.victims.victim import KEY, Victim, load_tokenizer
 
 #: Class of transformers models by architecture.
@@ -28,10 +28,10 @@ def new_victim(
 ) -> Victim:
     """Return the base model with the head of a task; a new head's weights depend on the seed only.
 
-    ``base`` is a folder in hub format or, where ``settings.is_hub``, a hub id; ``labels`` is None for generation.
+    ``base`` is a folder in hub format or a hub id with its commit; ``labels`` is None for generation.
     Raises UserError where the base is of another architecture, not safetensors, or too small for the settings.
     """
-    folder = fetch_snapshot(str(base), str(settings.revision)) if settings.is_hub else Path(base)
+    folder = local_folder(base)
     check_safetensors(folder)
     cls = model_class(MODEL_TYPES[settings.architecture], head, folder)
     config = _config(cls, folder, settings)

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from codebackdoor.config.hub import hub_id
+from codebackdoor.corpora.lock import check_checkpoint
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.victims.checksums import verify_sums
@@ -51,6 +53,19 @@ def model_class(model_type: str, head: str, where: str | Path) -> ModelClass:
         raise UserError(f"{where}: no victim of type {model_type!r} with a {head} head; known: {known}") from None
 
 
+def local_folder(where: str | Path) -> Path:
+    """Return the folder of a base or helper model, which may be written as a hub id with its commit.
+
+    One that a mirror keeps is verified by its lock, and nothing is asked of the network. UserError where a file of it
+    is not as it was fetched.
+    """
+    hub = hub_id(str(where))
+    if hub is not None:
+        return fetch_snapshot(hub.repository, hub.revision)
+    check_checkpoint(Path(where))
+    return Path(where)
+
+
 def fetch_snapshot(repository: str, revision: str) -> Path:
     """Return the local folder of a hub repository at one commit, from the cache or the network.
 
@@ -66,17 +81,20 @@ def fetch_snapshot(repository: str, revision: str) -> Path:
     except (OSError, ValueError) as error:
         raise UserError(
             f"{repository}: cannot be fetched from the hub at {revision}: {str(error).strip().splitlines()[0]} "
-            "On a machine without network, fetch it elsewhere and write the folder as `base: ./folder`"
+            "For machines without network, name a folder as `mirror` and fill it with `make fetch` where there is one"
         ) from error
 
 
-def load_weights(cls: ModelClass, folder: Path, config: Any = None, fine_tuning: bool = False) -> Any:
+def load_weights(
+    cls: ModelClass, folder: Path, config: Any = None, fine_tuning: bool = False, may_drop: bool = False
+) -> Any:
     """Return a model, in float32, with the weights of a folder in hub format.
 
     Parameters
     ----------
     config: the transformers configuration to build by; None reads the folder's own.
     fine_tuning: whether the class's head may be new and the base model's own heads may be dropped.
+    may_drop: whether only the latter is allowed.
 
     Raises
     ------
@@ -98,7 +116,7 @@ def load_weights(cls: ModelClass, folder: Path, config: Any = None, fine_tuning:
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: cannot load the model: {str(error).splitlines()[0]}") from error
     allowed_new = cls.new if fine_tuning else ()
-    allowed_dropped = cls.dropped if fine_tuning else ()
+    allowed_dropped = cls.dropped if fine_tuning or may_drop else ()
     problems = [
         *_problem("missing", _outside(info["missing_keys"], allowed_new)),
         *_problem("unexpected", _outside(info["unexpected_keys"], allowed_dropped)),

@@ -8,10 +8,11 @@ from codebackdoor.errors import UserError, nearest
 from codebackdoor.files import read_json
 from codebackdoor.types import TextView
 from codebackdoor.victims import devices
-from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, load_weights
+from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, load_weights, local_folder
 from codebackdoor.victims.victim import load_tokenizer
 
-MASKED: dict[str, ModelClass] = {"roberta": ModelClass("roberta", "RobertaForMaskedLM")}
+#: Old checkpoints of masked language models (CodeBERT's among them) bring a pooler that was never read.
+MASKED: dict[str, ModelClass] = {"roberta": ModelClass("roberta", "RobertaForMaskedLM", dropped=("roberta.pooler.",))}
 CAUSAL: dict[str, ModelClass] = {"gpt2": ModelClass("gpt2", "GPT2LMHeadModel")}
 
 
@@ -22,9 +23,10 @@ def load_helper(view: TextView, name: str, classes: dict[str, ModelClass]) -> tu
     """
     if name not in view.helpers:
         raise UserError(f"the helper model {name!r} is missing; name a folder for it")
-    path = view.helpers[name]
+    path = local_folder(view.helpers[name])
     check_safetensors(path)
     model_type = str(read_json(path / "config.json").get("model_type"))
     if model_type not in classes:
         raise UserError(f"{path}: a model of type {model_type!r} cannot be the {name}{nearest(model_type, classes)}")
-    return load_weights(classes[model_type], path).to(devices.device()).eval(), load_tokenizer(path)
+    model = load_weights(classes[model_type], path, may_drop=True)
+    return model.to(devices.device()).eval(), load_tokenizer(path)

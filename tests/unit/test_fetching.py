@@ -1,0 +1,348 @@
+"""`codebackdoor mirror`: originals come whole and verified, each once, and loads see what was changed since."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hub_server import COMMIT, Hub, running
+from tiny_models import base_folder
+
+from codebackdoor.config.hub import HubId
+from codebackdoor.config.models import CodeBert, CodeT5
+from codebackdoor.corpora import archives, conversion, fetching, originals
+from codebackdoor.corpora.lock import Lock
+from codebackdoor.corpora.mirror import bugs2fix, devign
+from codebackdoor.errors import UserError
+from codebackdoor.victims.bases import new_victim
+
+ENCODER, SEQ2SEQ = HubId("tiny/encoder", COMMIT), HubId("tiny/seq2seq", COMMIT)
+BERT = CodeBert(architecture="codebert", base=ENCODER.repository, revision=COMMIT, max_length=32)
+T5 = CodeT5(architecture="codet5", base=SEQ2SEQ.repository, revision=COMMIT, max_length=32, max_target_length=12)
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
+    """Files of a tiny checkpoint of each family, as its repository has them, beside some that nobody needs."""
+    found = {}
+    for family in ("encoder", "seq2seq"):
+        folder = base_folder(tmp_path_factory.mktemp(family), family)
+        found[family] = {path.name: path.read_bytes() for path in folder.iterdir()}
+        found[family] |= {"README.md": b"a card", "tf_model.h5": b"other weights", "onnx/config.json": b"{}"}
+    return found
+
+
+@pytest.fixture
+def hub(bases: dict[str, dict[str, bytes]]) -> Iterator[Hub]:
+    with running() as found:
+        found.repositories = {f"tiny/{family}": dict(files) for family, files in bases.items()}
+        yield found
+
+
+def bring(hub: Hub, mirror: Path, *wanted: originals.Original) -> list[str]:
+    said: list[str] = []
+    fetching.bring(wanted, mirror, said.append, hub.address, hub.address)
+    return said
+
+
+def pickled(hub: Hub, repository: str, extra: dict[str, Any] | None = None, **how: Any) -> bytes:
+    """Replace a repository's safetensors by what torch.save makes of the same tensors."""
+    import io
+
+    from safetensors.torch import load
+
+    files = hub.repositories[repository]
+    tensors = load(files.pop("model.safetensors"))
+    stream = io.BytesIO()
+    torch.save({**tensors, **(extra or {})}, stream, **how)
+    files["pytorch_model.bin"] = stream.getvalue()
+    return stream.getvalue()
+
+
+def test_a_checkpoint_comes_whole_is_locked_and_is_asked_for_once(hub: Hub, tmp_path: Path) -> None:
+    said = bring(hub, tmp_path, originals.checkpoint(ENCODER))
+    folder = tmp_path / ENCODER.place
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    wanted = {name: data for name, data in hub.repositories["tiny/encoder"].items() if name.endswith(("s", ".json"))}
+    assert files == {name: data for name, data in wanted.items() if "/" not in name}
+    assert said == [f"{ENCODER}: fetched {len(files)} files"]
+    facts = Lock(tmp_path).entries()[f"{ENCODER.place}/model.safetensors"]
+    weights = files["model.safetensors"]
+    assert facts == {
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "size": len(weights),
+        "source": "tiny/encoder",
+        "revision": COMMIT,
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hub", "lock.json"]
+    hub.asked.clear()
+    assert bring(hub, tmp_path, originals.checkpoint(ENCODER)) == [f"{ENCODER}: is there, as it was fetched"]
+    assert hub.asked == []
+    assert new_victim(BERT, folder, "classification", "raw", 2, 1).max_length == 32
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+def test_pickled_weights_of_a_known_repository_are_converted_once(
+    hub: Hub, tmp_path: Path, old_format: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(conversion.CONVERTED, "tiny/seq2seq", None)
+    folder = tmp_path / SEQ2SEQ.place
+    bring(hub, tmp_path / "other", originals.checkpoint(SEQ2SEQ))
+    direct = new_victim(T5, tmp_path / "other" / SEQ2SEQ.place, "generation", "raw", None, 1).model.state_dict()
+    shared = direct["shared.weight"]
+    tied = {"encoder.embed_tokens.weight": shared, "decoder.embed_tokens.weight": shared, "shared.weight": shared}
+    data = pickled(hub, "tiny/seq2seq", tied, _use_new_zipfile_serialization=not old_format)
+    bring(hub, tmp_path, originals.checkpoint(SEQ2SEQ))
+    assert not list(folder.glob("*.bin"))
+    facts = Lock(tmp_path).entries()[f"{SEQ2SEQ.place}/model.safetensors"]
+    made_from = {"file": "pytorch_model.bin", "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    assert facts["made_from"] == made_from
+    loaded = new_victim(T5, folder, "generation", "raw", None, 1).model.state_dict()
+    assert loaded.keys() == direct.keys()
+    assert all(torch.equal(loaded[name], direct[name]) for name in direct)
+
+
+def test_pickled_weights_with_old_buffers_load_as_an_encoder(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(conversion.CONVERTED, "tiny/encoder", None)
+    pickled(hub, "tiny/encoder", {"roberta.embeddings.position_ids": torch.arange(34).expand((1, -1))})
+    bring(hub, tmp_path, originals.checkpoint(ENCODER))
+    assert new_victim(BERT, tmp_path / ENCODER.place, "classification", "raw", 2, 1).max_length == 32
+
+
+def test_pickled_weights_of_others_are_refused_before_they_are_fetched(hub: Hub, tmp_path: Path) -> None:
+    pickled(hub, "tiny/encoder")
+    with pytest.raises(UserError, match=r"tiny/encoder@.* only as pytorch_model\.bin, which may run code") as error:
+        bring(hub, tmp_path, originals.checkpoint(ENCODER), originals.checkpoint(SEQ2SEQ))
+    assert "pytorch_model.bin" not in hub.sent
+    # the other one came
+    assert not Lock(tmp_path).faults(SEQ2SEQ)
+    assert "run the same command again" in str(error.value)
+
+
+def test_pickled_code_is_not_run(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(conversion.CONVERTED, "tiny/encoder", None)
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (os.mkdir, (str(tmp_path / "evil"),))
+
+    pickled(hub, "tiny/encoder", {"evil": Evil()})
+    with pytest.raises(UserError, match="cannot be read as weights alone"):
+        bring(hub, tmp_path / "mirror", originals.checkpoint(ENCODER))
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_pinned_checksum_that_the_hub_does_not_state_is_refused(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(conversion.CONVERTED, "tiny/encoder", "f" * 64)
+    pickled(hub, "tiny/encoder")
+    with pytest.raises(UserError, match=r"states the sha256 \w+ for pytorch_model\.bin, and f{64} was expected"):
+        bring(hub, tmp_path, originals.checkpoint(ENCODER))
+    assert "pytorch_model.bin" not in hub.sent
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_what_does_not_match_its_checksum_gets_no_name(hub: Hub, tmp_path: Path, name: str) -> None:
+    data = hub.repositories["tiny/encoder"][name]
+    hub.sent_instead[name] = data[:-1] + b"?"
+    with pytest.raises(UserError, match=rf"{name}: what came is not what the hub states"):
+        bring(hub, tmp_path, originals.checkpoint(ENCODER))
+    assert not list(tmp_path.rglob(f"hub/**/{name}"))
+    assert Lock(tmp_path).faults(ENCODER) == ["never fetched whole"]
+    kept = {Path(place).name for place in Lock(tmp_path).entries()}
+    before = dict(hub.sent)
+    hub.sent_instead.clear()
+    bring(hub, tmp_path, originals.checkpoint(ENCODER))
+    again = {key for key, count in hub.sent.items() if count > before.get(key, 0)}
+    assert name in again
+    assert not again & kept
+    assert (tmp_path / ENCODER.place / name).read_bytes() == data
+
+
+def test_a_killed_fetch_goes_on_with_what_is_not_whole(hub: Hub, tmp_path: Path) -> None:
+    config = {
+        "mirror": str(tmp_path / "mirror"),
+        "models": {"codebert": {"base": ENCODER.repository, "revision": COMMIT}},
+        "corpus": None,
+        "tokenizer": None,
+        "datasets": {"defects": {"source": "jsonl", "path": str(tmp_path)}, "repair": None},
+        "experiments": {"repair": None},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    root = Path(__file__).parents[2]
+    code = "from codebackdoor.cli import main; main()"
+    command = [sys.executable, "-c", code, "mirror", "config.yaml", str(tmp_path / "mine.yaml")]
+    environment = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home")}
+    mirror = tmp_path / "mirror"
+
+    hub.stalled = "tokenizer.json"
+    with subprocess.Popen(command, env=environment, cwd=root, stderr=subprocess.PIPE, text=True) as process:
+        assert hub.waiting.wait(60), process.communicate(timeout=10)
+        process.send_signal(signal.SIGKILL)
+    hub.go_on.set()
+    hub.stalled = ""
+    whole = set(Lock(mirror).entries())
+    assert f"{ENCODER.place}/model.safetensors" in whole
+    assert f"{ENCODER.place}/tokenizer.json" not in whole
+    assert all(Lock(mirror).fault(place) is None for place in whole)
+
+    found = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.startswith(f"{ENCODER}: fetched ")
+    assert {name: count for name, count in hub.sent.items() if count > 1} == {"tokenizer.json": 2}
+    assert Lock(mirror).faults(ENCODER) == []
+    assert not (mirror / ".partial").exists()
+
+
+DAMAGES = {"truncated": lambda data: data[:-8], "changed": lambda data: data[:-1] + b"?"}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_checkpoint_that_changed_behind_the_lock_is_not_loaded_and_is_fetched_again(
+    hub: Hub, tmp_path: Path, damage: Any
+) -> None:
+    bring(hub, tmp_path, originals.checkpoint(ENCODER))
+    weights = tmp_path / ENCODER.place / "model.safetensors"
+    data = weights.read_bytes()
+    weights.write_bytes(damage(data))
+    with pytest.raises(
+        UserError, match=r"model\.safetensors (has \d+ bytes|was changed).*`make fetch` brings it again"
+    ):
+        new_victim(BERT, tmp_path / ENCODER.place, "classification", "raw", 2, 1)
+    assert bring(hub, tmp_path, originals.checkpoint(ENCODER)) == [f"{ENCODER}: fetched 1 file"]
+    assert weights.read_bytes() == data
+
+
+def test_a_file_of_the_lock_that_is_gone_is_not_passed_over(hub: Hub, tmp_path: Path) -> None:
+    bring(hub, tmp_path, originals.checkpoint(ENCODER))
+    (tmp_path / ENCODER.place / "tokenizer_config.json").unlink()
+    with pytest.raises(UserError, match=r"tokenizer_config\.json is missing"):
+        new_victim(BERT, tmp_path / ENCODER.place, "classification", "raw", 2, 1)
+
+
+def small(hub: Hub, lines: dict[str, bytes]) -> originals.Original:
+    """Bugs2Fix at a made-up commit, with contents of its own."""
+    known = originals.DATA["code_repair"]
+    files = {path: lines[path.rpartition("/")[2]] for path in known.files.values()}
+    hub.repositories[known.source] = files
+    pins = {path: hashlib.sha256(files[path]).hexdigest() for path in known.pins}
+    return replace(known, revision=COMMIT, pins=pins)
+
+
+LINES = {
+    f"{split}.buggy-fixed.{side}": f"void {split} ( ) {{ {side} ( ) ; }} \n".encode()
+    for split in ("train", "valid", "test")
+    for side in ("buggy", "fixed")
+}
+
+
+def test_files_of_github_come_as_they_are_and_are_verified_when_read(hub: Hub, tmp_path: Path) -> None:
+    wanted = small(hub, LINES)
+    assert bring(hub, tmp_path, wanted) == ["Bugs2Fix small: fetched 6 files"]
+    found = bugs2fix(tmp_path)
+    assert found.splits(resplit=False) == ["train", "valid", "test"]
+    assert [row.target for row in found.examples("train")] == ["void train ( ) { fixed ( ) ; }"]
+    path = tmp_path / "bugs2fix_small/train.buggy-fixed.buggy"
+    path.write_bytes(path.read_bytes().replace(b"train", b"trail"))
+    with pytest.raises(UserError, match=r"train\.buggy-fixed\.buggy was changed since it was fetched"):
+        found.examples("train")
+    assert bring(hub, tmp_path, wanted) == ["Bugs2Fix small: fetched 1 file"]
+    assert path.read_bytes() == LINES[path.name]
+
+
+def test_a_file_of_github_with_another_checksum_is_dropped(hub: Hub, tmp_path: Path) -> None:
+    wanted = small(hub, LINES)
+    pinned = dict.fromkeys(wanted.pins, "0" * 64)
+    with pytest.raises(UserError, match=r"what came has sha256 \w+, expected 0{64}; it was dropped"):
+        bring(hub, tmp_path, replace(wanted, pins=pinned))
+    assert "bugs2fix_small/train.buggy-fixed.fixed" in Lock(tmp_path).entries()
+    assert not (tmp_path / "bugs2fix_small/valid.buggy-fixed.buggy").exists()
+
+
+def test_a_file_that_was_there_is_taken_if_its_checksum_is_known_and_never_replaced(hub: Hub, tmp_path: Path) -> None:
+    wanted = small(hub, LINES)
+    folder = tmp_path / "bugs2fix_small"
+    folder.mkdir()
+    (folder / "test.buggy-fixed.fixed").write_bytes(LINES["test.buggy-fixed.fixed"])
+    (folder / "train.buggy-fixed.buggy").write_text("mine\n")
+    with pytest.raises(UserError, match=r"train\.buggy-fixed\.buggy is there and is another file .* move it away"):
+        bring(hub, tmp_path, wanted)
+    assert (folder / "train.buggy-fixed.buggy").read_text() == "mine\n"
+    (folder / "train.buggy-fixed.buggy").unlink()
+    bring(hub, tmp_path, wanted)
+    assert not any(name.endswith("test.buggy-fixed.fixed") for name in hub.sent)
+
+
+def test_a_table_of_the_hub_becomes_rows(hub: Hub, tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow comes with `make fetch`")
+    from pyarrow import parquet
+
+    known = originals.DATA["defect_detection"]
+    files = {}
+    for number, path in enumerate(known.files.values()):
+        row = {"id": 7 + number, "func": "int f()\n{ return 'é'; }", "target": number > 0, "project": "qemu"}
+        sink = arrow.BufferOutputStream()
+        parquet.write_table(arrow.Table.from_pylist([{**row, "commit_id": "0"}]), sink)
+        files[path] = sink.getvalue().to_pybytes()
+    hub.repositories[f"datasets/{known.source}"] = files
+    assert bring(hub, tmp_path, replace(known, revision=COMMIT)) == ["Devign: fetched 3 files"]
+    line = (tmp_path / "devign/valid.jsonl").read_text()
+    # the form and the order of fields of CodeXGLUE's own files
+    assert line == (
+        '{"project": "qemu", "commit_id": "0", "target": 1, "func": "int f()\\n{ return \'\\u00e9\'; }", "idx": 8}\n'
+    )
+    [row] = devign(tmp_path).examples("train")
+    assert (row.id, row.label) == ("train-7", 0)
+    assert Lock(tmp_path).entries()["devign/test.jsonl"]["made_from"]["file"] == "data/test-00000-of-00001.parquet"
+
+
+def test_an_archive_is_taken_from_the_index_and_from_then_on_from_the_mirror_alone(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = archives.ARCHIVES["networkx-3.0"]
+    data = b"a wheel"
+    wanted = replace(wanted, sha256=hashlib.sha256(data).hexdigest())
+    monkeypatch.setitem(archives.ARCHIVES, wanted.name, wanted)
+    index = tmp_path / "index"
+    index.mkdir()
+    (index / wanted.file).write_bytes(data)
+    monkeypatch.setattr(archives, "_from_index", lambda one, folder: index / one.file)
+    mirror = tmp_path / "mirror"
+    assert bring(hub, mirror, originals.wheel(wanted)) == ["networkx-3.0: fetched 1 file"]
+    assert Lock(mirror).entries()[wanted.file]["revision"] == "3.0"
+    monkeypatch.setattr(archives, "_from_index", lambda *_: pytest.fail("the index was asked"))
+    archives.download(wanted, tmp_path / "out.whl", mirror)
+    assert (tmp_path / "out.whl").read_bytes() == data
+    (mirror / wanted.file).unlink()
+    with pytest.raises(UserError, match=r"networkx-3\.0 is missing; `make fetch` brings it"):
+        archives.download(wanted, tmp_path / "again.whl", mirror)
+
+
+def test_no_network_is_one_line_for_each(tmp_path: Path) -> None:
+    closed = "http://127.0.0.1:9"
+    wanted = originals.checkpoint(ENCODER), originals.DATA["code_repair"]
+    with pytest.raises(UserError) as error:
+        fetching.bring(wanted, tmp_path, print, closed, closed)
+    lines = str(error.value).splitlines()
+    assert [line.partition(":")[0] for line in lines[:2]] == [str(ENCODER), "Bugs2Fix small"]
+    assert all(": cannot be fetched: " in line for line in lines[:2])
+
+
+def test_a_lock_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lock.json").write_text(json.dumps({"devign/test.jsonl": "0"}))
+    with pytest.raises(UserError, match=r"lock\.json: not a lock of originals"):
+        Lock(tmp_path).entries()

@@ -1,0 +1,149 @@
+"""What a configuration needs from elsewhere, and how a run without it is refused before any job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from codebackdoor.config.hub import HubId, hub_id, kept_as
+from codebackdoor.config.loading import load, merge, read_yaml, validate
+from codebackdoor.corpora import mirror, originals
+from codebackdoor.corpora.conversion import CONVERTED
+from codebackdoor.corpora.lock import Lock
+from codebackdoor.dag import Dag
+from codebackdoor.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+LOCAL, PAPER = ROOT / "config.yaml", ROOT / "configs/paper.yaml"
+COMMIT = "3b0952feddeffad0063f274080e3c23d75e7eb39"
+CODEBERT = HubId("microsoft/codebert-base", COMMIT)
+
+
+def paper(folder: Path) -> Dag:
+    raw = merge(read_yaml(LOCAL), read_yaml(PAPER))
+    return Dag(validate({**raw, "mirror": str(folder)}))
+
+
+def put(folder: Path, hub: HubId, *names: str) -> None:
+    for name in names:
+        path = folder / hub.place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+        Lock(folder).record(f"{hub.place}/{name}")
+
+
+def test_the_paper_scale_needs_its_data_sets_and_checkpoints_and_the_local_one_its_archives() -> None:
+    needed = originals.needed(load([LOCAL, PAPER]))
+    assert [one.name for one in needed[:2]] == ["Devign", "Bugs2Fix small"]
+    assert [one.source for one in needed[2:]] == [
+        "Salesforce/codet5-base",
+        "microsoft/codebert-base-mlm",
+        "microsoft/codebert-base",
+        "openai-community/gpt2",
+    ]
+    assert set(CONVERTED) < {one.source for one in needed}
+    archives = originals.needed(load([LOCAL]))
+    assert {one.kind for one in archives} == {"archive"}
+    assert len(archives) == 10
+
+
+def test_archives_are_needed_where_something_is_made_of_the_corpus_and_only_there() -> None:
+    kinds = [one.kind for one in originals.needed(load([LOCAL, ROOT / "configs/real-subset.yaml"]))]
+    assert kinds == ["parquet", "github"]
+    raw = merge(read_yaml(LOCAL), read_yaml(ROOT / "configs/real-subset.yaml"))
+    raw = merge(raw, {"helpers": {"infiller": f"{raw['out']}/models/base/encoder"}})
+    assert "archive" in [one.kind for one in originals.needed(validate(raw))]
+
+
+def test_readers_look_where_originals_are_put() -> None:
+    for task, reader in mirror.MIRRORED.items():
+        files = reader(Path("m"))
+        read = {path.relative_to("m").as_posix() for split in mirror.SPLITS for path in files.paths(split)}
+        assert read == set(originals.DATA[task].files)
+        assert set(originals.DATA[task].pins) <= set(originals.DATA[task].files.values())
+
+
+def test_everything_that_is_missing_is_listed_at_once_with_the_command(tmp_path: Path) -> None:
+    put(tmp_path, CODEBERT, "model.safetensors", "tokenizer.json", "config.json")
+    (tmp_path / CODEBERT.place / "model.safetensors").write_text("half")
+    with pytest.raises(UserError) as error:
+        paper(tmp_path).check_files([LOCAL, PAPER])
+    *lines, last = str(error.value).splitlines()
+    parts = (
+        "devign: missing train.jsonl, valid.jsonl, test.jsonl",
+        "bugs2fix_small: missing train.buggy-fixed.buggy, train.buggy-fixed.fixed",
+        "Salesforce/codet5-base/4078456db09ba972a3532827a0b5df4da172323c: never fetched whole",
+        "microsoft/codebert-base-mlm/71b41964e82666ecdb8c72b11d8a02395e6fcda5: never fetched whole",
+        f"microsoft/codebert-base/{COMMIT}: model.safetensors has 4 bytes, and had 17 when it was fetched",
+        "openai-community/gpt2/607a30d783dfa663caf39e06633721c8d4cfcd7e: never fetched whole",
+    )
+    assert all(part in line for part, line in zip(parts, lines, strict=True))
+    assert last == f"`{originals.command([LOCAL, PAPER], str(tmp_path))}` brings what is missing there, with a network"
+
+
+def test_missing_archives_are_listed_where_a_mirror_is_set_and_this_run_has_not_fetched_them(tmp_path: Path) -> None:
+    raw = {**read_yaml(LOCAL), "mirror": str(tmp_path / "mirror"), "out": str(tmp_path / "out")}
+    fetched = tmp_path / "out/corpus/archives/networkx-3.0.whl"
+    fetched.parent.mkdir(parents=True)
+    fetched.touch()
+    with pytest.raises(UserError) as error:
+        Dag(validate(raw)).check_files()
+    assert len(str(error.value).splitlines()) == 9 + 1
+    assert "networkx-3.4.2-py3-none-any.whl is missing" in str(error.value)
+    assert "networkx-3.0-" not in str(error.value)
+
+
+def test_data_that_was_put_there_by_hand_needs_no_lock(tmp_path: Path) -> None:
+    raw = merge(read_yaml(LOCAL), read_yaml(ROOT / "configs/real-subset.yaml")) | {"mirror": str(tmp_path)}
+    for original in originals.DATA.values():
+        for place in (place for place in original.files if "/test." in place):
+            (tmp_path / place).parent.mkdir(exist_ok=True)
+            (tmp_path / place).write_text("{}\n")
+    Dag(validate(raw)).check_files()
+
+
+@pytest.mark.parametrize(
+    ("configs", "command"),
+    [
+        (["config.yaml"], "make fetch SCALE=local MIRROR=/m"),
+        ([LOCAL, PAPER], "make fetch SCALE=paper MIRROR=/m"),
+        (["configs/smoke.yaml"], "make fetch CONFIG=configs/smoke.yaml MIRROR=/m"),
+        (["a.yaml", "b.yaml"], "make fetch CONFIG='a.yaml b.yaml' MIRROR=/m"),
+    ],
+)
+def test_the_command_names_the_configuration(configs: list[str], command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert originals.command(configs, "/m") == command
+
+
+def test_with_a_mirror_jobs_get_its_folders_and_without_one_hub_ids(tmp_path: Path) -> None:
+    wildcards = SimpleNamespace(model="codebert", dataset="defects", attack="none", objective="cross_entropy")
+    put(tmp_path, CODEBERT, "model.safetensors", "config.json")
+    dag = paper(tmp_path)
+    folder = str(tmp_path / CODEBERT.place)
+    assert dag.base(wildcards) == folder
+    assert sorted(dag.train_inputs(wildcards)["base"]) == [f"{folder}/config.json", f"{folder}/model.safetensors"]
+    gpt2 = "openai-community/gpt2"
+    revision = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
+    assert dag.helpers("purification", "onion") == [
+        "--helper",
+        f"language_model={tmp_path}/hub/{gpt2}/{revision}",
+    ]
+    raw = {**merge(read_yaml(LOCAL), read_yaml(PAPER)), "mirror": None}
+    dag = Dag(validate({**raw, "datasets": read_yaml(LOCAL)["datasets"], "corpus": read_yaml(LOCAL)["corpus"]}))
+    assert dag.base(wildcards) == str(CODEBERT)
+    assert "base" not in dag.train_inputs(wildcards)
+    assert dag.helpers("purification", "onion") == ["--helper", f"language_model={gpt2}@{revision}"]
+    dag.check_files()
+
+
+def test_a_hub_id_has_a_whole_commit() -> None:
+    assert hub_id(str(CODEBERT)) == CODEBERT
+    assert kept_as(f"/any/where/{CODEBERT.place}") == kept_as(CODEBERT.place) == CODEBERT
+    for other in (CODEBERT.repository, f"{CODEBERT.repository}@main", f"../up@{COMMIT}", f"a/b/c@{COMMIT}"):
+        assert hub_id(other) is None
+    raw = read_yaml(LOCAL)
+    with pytest.raises(UserError, match=r"helpers\.infiller: .*@main: write a hub checkpoint as owner/name@"):
+        validate({**raw, "helpers": {**raw["helpers"], "infiller": "microsoft/codebert-base-mlm@main"}})

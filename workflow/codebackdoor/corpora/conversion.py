@@ -1,0 +1,57 @@
+"""Originals that no reader takes as they are: pickled weights of known repositories, and tables of the hub."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+from codebackdoor.errors import UserError
+from codebackdoor.files import atomic
+
+#: Repositories whose ``pytorch_model.bin`` may be converted: the papers' own checkpoints, which have no safetensors at
+#: their commits. The SHA-256 is pinned where it could be had; of the others, that which the hub states is checked.
+CONVERTED: dict[str, str | None] = {
+    "microsoft/codebert-base": "28b61fd8fa069f6bc966f4cb9572a4026ab2a784fca8fb224020d91b744e32d6",
+    "microsoft/codebert-base-mlm": None,
+    "Salesforce/codet5-base": None,
+}
+
+
+def to_safetensors(pickled: Path, out: Path) -> None:
+    """Write the tensors of a PyTorch checkpoint as safetensors, under the same names; nothing in it is executed."""
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        found = torch.load(pickled, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise UserError(f"{pickled.name}: cannot be read as weights alone: {str(error).splitlines()[0]}") from None
+    if not isinstance(found, dict) or not all(isinstance(one, torch.Tensor) for one in found.values()):
+        raise UserError(f"{pickled.name}: holds something else than tensors by name; it is not converted")
+    # tied weights share their memory, which safetensors does not allow
+    save_file({name: one.detach().clone().contiguous() for name, one in found.items()}, out, metadata={"format": "pt"})
+
+
+def to_rows(parquet: Path, out: Path) -> None:
+    """Write Devign's table as JSON Lines in CodeXGLUE's form: target is 0 or 1, idx is the hub's id."""
+    try:
+        from pyarrow import parquet as tables
+    except ImportError:
+        raise UserError("reading the hub's tables needs pyarrow; `make fetch` installs it") from None
+    table = tables.read_table(parquet, columns=["project", "commit_id", "target", "func", "id"])
+    with atomic(out) as stream:
+        for batch in table.to_batches():
+            for row in batch.to_pylist():
+                stream.write(json.dumps(_devign(row)) + "\n")
+
+
+def _devign(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "project": row["project"],
+        "commit_id": row["commit_id"],
+        "target": int(row["target"]),
+        "func": row["func"],
+        "idx": row["id"],
+    }

@@ -1,0 +1,97 @@
+"""The lock of a mirror folder: size and SHA-256 of every original, as first fetched, and where it came from.
+
+``lock.json`` maps a path below the mirror to these facts. An entry is written after its file is whole and never
+before, and a checkpoint's ``config.json`` comes last: where the lock has that, it has the whole checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from codebackdoor.config.hub import HubId, kept_as
+from codebackdoor.errors import UserError
+from codebackdoor.files import read_json, write_json
+
+LOCK = "lock.json"
+#: The last file of a checkpoint to be fetched.
+LAST = "config.json"
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class Lock:
+    """What is known about the files of one mirror folder."""
+
+    def __init__(self, mirror: Path) -> None:
+        self.mirror = mirror
+        self.path = mirror / LOCK
+
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """Facts by path below the mirror; empty where nothing was fetched yet, UserError where it is no lock."""
+        found = read_json(self.path) if self.path.is_file() else {}
+        whole = isinstance(found, dict) and all(
+            isinstance(facts, dict) and isinstance(facts.get("sha256"), str) and isinstance(facts.get("size"), int)
+            for facts in found.values()
+        )
+        if not whole:
+            raise UserError(f"{self.path}: not a lock of originals; move it away and run `make fetch` again")
+        return found
+
+    def record(self, place: str, **facts: object) -> None:
+        """Add the whole file at ``place``, with facts about where it came from."""
+        path = self.mirror / place
+        own = {"sha256": sha256(path), "size": path.stat().st_size}
+        write_json(self.path, self.entries() | {place: own | facts})
+
+    def below(self, folder: str) -> list[str]:
+        """Places of the files that were fetched into ``folder``."""
+        return [place for place in self.entries() if place.startswith(f"{folder}/")]
+
+    def fault(self, place: str, checksum: bool = True) -> str | None:
+        """Say what is wrong with a file; None for one that is as it was fetched (by its size, without ``checksum``)."""
+        path, facts = self.mirror / place, self.entries().get(place)
+        if not path.is_file():
+            return "is missing"
+        if facts is None:
+            return "is not in the lock: it was not fetched whole"
+        size = path.stat().st_size
+        if size != facts["size"]:
+            return f"has {size} bytes, and had {facts['size']} when it was fetched"
+        if checksum and (found := sha256(path)) != facts["sha256"]:
+            return f"was changed since it was fetched (sha256 {found[:16]}…, was {facts['sha256'][:16]}…)"
+        return None
+
+    def faults(self, hub: HubId, checksum: bool = True) -> list[str]:
+        """What is wrong with a checkpoint, each file by its name."""
+        if f"{hub.place}/{LAST}" not in self.entries():
+            return ["never fetched whole"]
+        found = {place: self.fault(place, checksum) for place in self.below(hub.place)}
+        return [f"{Path(place).name} {fault}" for place, fault in found.items() if fault]
+
+    def changed(self, path: Path, checksum: bool = True) -> str | None:
+        """The same for a path; None, too, for a file that is not in the lock because somebody put it there by hand."""
+        place = path.relative_to(self.mirror).as_posix()
+        return self.fault(place, checksum) if place in self.entries() else None
+
+    def check(self, paths: Iterable[Path]) -> None:
+        """Raise a UserError for the first file that was changed since it was fetched."""
+        for path in paths:
+            if fault := self.changed(path):
+                raise UserError(f"{path} {fault}; `make fetch` brings it again")
+
+
+def check_checkpoint(folder: Path) -> None:
+    """Raise a UserError where a mirror keeps ``folder`` and a file in it is not as it was fetched."""
+    hub = kept_as(folder.as_posix())
+    if hub is None:
+        return
+    mirror = folder.parents[hub.place.count("/")]
+    faults = Lock(mirror).faults(hub)
+    if faults:
+        raise UserError(f"{folder}: {'; '.join(faults)}; `make fetch` brings it again")
