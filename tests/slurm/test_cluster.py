@@ -110,8 +110,9 @@ def test_a_cancelled_training_goes_on_and_ends_with_the_same_bytes(cluster: Clus
 
 
 def test_a_job_over_its_time_gets_more_and_goes_on(tree: Tree, local: Tree) -> None:
-    minutes = "train:runtime=attempt"
-    epochs = 400
+    minutes = "train:runtime=1 if attempt == 1 else 60"
+    # some minutes of work: SLURM looks at limits every half minute
+    epochs = 2000
     found = submit(
         tree, "--set-resources", minutes, *training(12, epochs), f"runs/smoke/{VICTIM.format(12)}/history.json"
     )

@@ -22,9 +22,10 @@ from urllib.parse import quote
 from codebackdoor.config.hub import HubId
 from codebackdoor.corpora import archives
 from codebackdoor.corpora.conversion import CONVERTED, to_rows, to_safetensors
-from codebackdoor.corpora.lock import LAST, Lock, sha256
+from codebackdoor.corpora.lock import LAST, Lock
 from codebackdoor.corpora.originals import Original
 from codebackdoor.errors import UserError
+from codebackdoor.files import sha256
 
 GITHUB = "https://raw.githubusercontent.com"
 PICKLED = "pytorch_model.bin"

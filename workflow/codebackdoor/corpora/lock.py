@@ -6,23 +6,17 @@ before, and a checkpoint's ``config.json`` comes last: where the lock has that, 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from codebackdoor.config.hub import HubId, kept_as
 from codebackdoor.errors import UserError
-from codebackdoor.files import read_json, write_json
+from codebackdoor.files import read_json, sha256, write_json
 
 LOCK = "lock.json"
 #: The last file of a checkpoint to be fetched.
 LAST = "config.json"
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class Lock:

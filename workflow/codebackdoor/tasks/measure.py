@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from codebackdoor.errors import UserError
+from codebackdoor.files import sha256
 from codebackdoor.tasks import Group
 
 
@@ -40,7 +40,7 @@ class Measure:
     @property
     def digest(self) -> str | None:
         """SHA-256 of the tokenizer's file."""
-        return None if self._path is None else hashlib.sha256(self._path.read_bytes()).hexdigest()
+        return None if self._path is None else sha256(self._path)
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         if self._path is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +58,7 @@ def make_dataset(
         "groups_with_a_duplicate_in_another_split": shared,
         "left_out": dict(sorted(made.dropped.items())),
         "origins": card.origins(made.splits),
-        "read": {path.name: _digest(path) for path in read},
+        "read": {path.name: files.sha256(path) for path in read},
     }
     if settings.source == "pypi":
         facts["mutations"] = card.mutations(made.splits)
@@ -111,8 +110,3 @@ def _check_size(name: str, split: str, wanted: int | None, made: Made) -> None:
         log.warning(
             "datasets.%s: %s has %d rows, fewer than the %d asked for: all that there are", name, split, rows, wanted
         )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

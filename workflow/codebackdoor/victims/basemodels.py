@@ -6,7 +6,6 @@ not include, and ships with recipe, corpus hash and curve.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,7 +18,7 @@ from tokenizers import Tokenizer
 from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.corpora.stage import read_functions
 from codebackdoor.errors import UserError
-from codebackdoor.files import atomic, remove_parts, write_json
+from codebackdoor.files import atomic, remove_parts, sha256, write_json
 from codebackdoor.victims import pretraining
 from codebackdoor.victims.checksums import write_sums
 from codebackdoor.victims.tokenizer import Template, train_bpe, wrap
@@ -55,7 +54,7 @@ def make_base(recipe: Pretraining, corpus: Path, tokenizer: Path, out: Path) -> 
     model, curve = pretraining.pretrain(splits["train"], splits["valid"], recipe, _untouchable(bpe))
     sub_tokens = sum(map(len, splits["train"]))
     facts = {
-        "corpus_sha256": hashlib.sha256(corpus.read_bytes()).hexdigest(),
+        "corpus_sha256": sha256(corpus),
         "functions": len(splits["train"]),
         "sub_tokens": sub_tokens,
         "held_out_loss": curve[-1]["held_out"],

@@ -6,11 +6,11 @@ or an interrupted copy has cut short would be used as it is.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
 from codebackdoor.errors import UserError
+from codebackdoor.files import sha256
 
 NAME = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/]+)")
@@ -18,7 +18,7 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/]+)")
 
 def write_sums(folder: Path) -> None:
     """Write ``SHA256SUMS`` for every other file of the folder."""
-    lines = [f"{_sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()) if path.name != NAME]
+    lines = [f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()) if path.name != NAME]
     (folder / NAME).write_text("".join(lines), encoding="utf-8")
 
 
@@ -37,7 +37,7 @@ def verify_sums(folder: Path) -> None:
         path = folder / found[2]
         if not path.is_file():
             raise UserError(f"{path}: this file is missing, {NAME} lists it; {_again(folder)}")
-        if _sha256(path) != found[1]:
+        if sha256(path) != found[1]:
             raise UserError(
                 f"{path}: truncated or changed since it was written ({path.stat().st_size} bytes, its checksum is not "
                 f"that of {NAME}); {_again(folder)}"
@@ -46,8 +46,3 @@ def verify_sums(folder: Path) -> None:
 
 def _again(folder: Path) -> str:
     return f"remove the folder {folder} and run again: it is then made anew"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
