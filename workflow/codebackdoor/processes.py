@@ -21,7 +21,7 @@ def snakemakes(folder: Path) -> list[psutil.Process]:
 
 
 def orphans(folder: Path) -> list[psutil.Process]:
-    """Commands of this package that run in ``folder`` as jobs and whose Snakemake is gone."""
+    """Commands of this package that run in ``folder`` and have no Snakemake above them: neither its own nor a job's."""
     own = {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
     found = []
     for process in _of(folder, "codebackdoor"):
@@ -56,9 +56,9 @@ def _of(folder: Path, program: str) -> Iterator[psutil.Process]:
 
 
 def _is(process: psutil.Process, program: str) -> bool:
-    """Whether the process is a Python that runs the program of this name."""
+    """Whether the process is a Python that runs the program of this name, also as ``python -m``."""
     try:
-        return any(Path(part).name == program for part in process.cmdline()[:2])
+        return any(Path(part).name == program for part in process.cmdline()[:3])
     except (psutil.AccessDenied, psutil.NoSuchProcess):
         return False
 
