@@ -23,6 +23,7 @@ ALLOWED = {
     "provenance": set(),
     "costs": set(),
     "cluster": set(),
+    "records": set(),
     "syntax": set(),
     "corpora": {"syntax"},
     # base models are pretrained on mined functions
