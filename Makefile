@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run fetch slurm settle plan test test-slurm test-kills lint pretrain clean pristine pins schema
+.PHONY: help run fetch slurm settle keep push pull plan test test-slurm test-kills lint pretrain clean pristine pins schema
 
 CONFIG ?=
 SCALE ?=
@@ -25,7 +25,7 @@ LOCKED = || { status=$$?; [ -z "$$(ls .snakemake/locks 2>/dev/null)" ] || \
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  CONFIG=configs/NAME.yaml lays another configuration over config.yaml (run, plan, fetch, slurm)"
+	@echo "  CONFIG=configs/NAME.yaml lays another configuration over config.yaml (run, plan, fetch, slurm, push, pull)"
 	@echo "  MIRROR=FOLDER takes the originals from there, without network (run, plan, slurm); fetch fills it"
 
 $(STAMP): $(ENV)/.packages pyproject.toml
@@ -61,10 +61,34 @@ settle: $(STAMP)  ## after Snakemake was killed: end the jobs it left, here and 
 	codebackdoor orphans
 	$(SNAKEMAKE) --unlock
 
+$(ENV)/.dvc: $(STAMP) envs/requirements-dvc.txt
+	$(ENV)/bin/pip install --quiet --no-compile --no-deps --requirement envs/requirements-dvc.txt
+	@touch $@
+
+# the stage that versions the run of CONFIG
+STAGE := $(if $(CONFIG),$(dir $(CONFIG))dvc.yaml:run@$(basename $(notdir $(CONFIG))),local)
+
+# what a stage of dvc.yaml does
+keep: run
+	codebackdoor keep-records config.yaml $(CONFIG)
+
+push: $(ENV)/.dvc  ## version a finished run and send it to the remote (docs/versions.md)
+	@said=$$($(SNAKEMAKE) --dry-run --quiet host rules reason 2>&1) || { echo "$$said" >&2; exit 1; }; \
+	[[ "$$said" == *"Nothing to be done"* ]] \
+	  || { echo "only what is up to date is versioned: make run$(if $(CONFIG), CONFIG=$(CONFIG)), then push again" >&2; exit 1; }
+	codebackdoor keep-records config.yaml $(CONFIG)
+	dvc commit --quiet --force $(STAGE)
+	dvc push $(STAGE)
+	@echo "Now commit $(if $(CONFIG),$(dir $(CONFIG)))dvc.lock: it says which version of the run belongs to these sources."
+
+pull: $(ENV)/.dvc  ## bring the run that dvc.lock names, as if it had been made here
+	dvc pull $(STAGE)
+	codebackdoor restore-records config.yaml $(CONFIG)
+
 plan: $(STAMP)  ## what `make run` would do: jobs, rough time, disk
 	@$(SNAKEMAKE) --dry-run --quiet host rules reason | codebackdoor plan
 
-test: lint  ## every check: style, types, workflow, schema, tests
+test: lint $(ENV)/.dvc  ## every check: style, types, workflow, schema, tests
 	pytest
 
 test-slurm: $(ENV)/.slurm  ## the smoke study on a real SLURM of one node, started for it (root, Debian)
@@ -93,7 +117,7 @@ clean:  ## remove one run and nothing else: make clean SCALE=local (the folder r
 	rm -rf "runs/$(SCALE)"
 
 pristine:  ## remove every run and the environment, keep the sources
-	rm -rf runs $(ENV) .snakemake .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf runs $(ENV) .snakemake dvc_plots .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 pins: $(STAMP)  ## resolve envs/requirements*.in anew into envs/requirements.txt
 	python envs/pin.py

@@ -1,11 +1,11 @@
-# Every metric of every scenario in one long table, for those who bring their own statistics.
+# Every metric of every scenario in one long table, for those who bring their own statistics; and as DVC reads metrics.
 
 
 rule collect:
     input:
         dag.metrics(),
     output:
-        f"{dag.out}/results/metrics.csv",
+        multiext(f"{dag.out}/results/metrics", ".csv", ".json"),
     log:
         f"{dag.logs}/collect.log",
     benchmark:
@@ -19,7 +19,8 @@ rule collect:
         gpu=0,
     params:
         code=dag.code("collect"),
+        out=lambda w, output: dag.folder(output),
     message:
         "Collect the metrics of all scenarios."
     shell:
-        "codebackdoor collect --out {output:q} {input:q} > {log:q} 2>&1"
+        "codebackdoor collect --out {params.out:q} {input:q} > {log:q} 2>&1"

@@ -30,7 +30,7 @@ def run(out: Path, accuracy: float = 0.7, epochs: int = 3, code: str = "a", scen
         facts = {"stage": "eliminate", "settings": {"settings": {"epochs": epochs if own else 1}}, "code": "a"}
         files.write_json(scenario.victim(out) / "provenance.json", facts | ({"code": code} if own else {}))
         files.write_json(scenario.results(out) / "provenance.json", {"stage": "predict", "host": str(out)})
-    collect(paths, out / "results/metrics.csv")
+    collect(paths, out / "results")
     return out
 
 

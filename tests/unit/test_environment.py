@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from codebackdoor.config.loading import load
+from codebackdoor.dag import Dag
+
 ROOT = Path(__file__).parents[2]
 ENVS = ROOT / "envs"
 
@@ -55,8 +58,18 @@ def test_a_wrong_python_gets_one_sentence(tmp_path: Path) -> None:
     assert not (tmp_path / ".env").exists()
 
 
-def test_dvc_keeps_outputs_and_never_tracks_the_base_models() -> None:
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    outs = [next(iter(out.items())) for stage in stages.values() for out in stage["outs"]]
-    assert all(options == {"persist": True} for _, options in outs)
-    assert {path for path, _ in outs} == {"runs/local", "runs/reproduce", "runs/paper", ".snakemake/metadata"}
+def test_dvc_versions_each_scale_whole_and_never_the_base_models() -> None:
+    default = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    scales = yaml.safe_load((ROOT / "configs/dvc.yaml").read_text())["stages"]["run"]
+    stages = {(): default["stages"]["local"]} | {
+        (ROOT / f"configs/{name}.yaml",): yaml.safe_load(yaml.safe_dump(scales["do"]).replace("${item}", name))
+        for name in scales["foreach"]
+    }
+    for overlay, stage in stages.items():
+        assert stage["outs"] == [{load([ROOT / "config.yaml", *overlay]).out: {"persist": True}}]
+    assert {overlay[0].stem for overlay in stages if overlay} == {
+        path.stem for path in (ROOT / "configs").glob("*.yaml")
+    } - {"dvc"}
+    # provenance.json holds times and hosts: no metric
+    assert default["metrics"] == ["runs/local/results/metrics.json"]
+    assert set(default["plots"]) <= set(Dag(load([ROOT / "config.yaml"])).targets())

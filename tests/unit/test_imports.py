@@ -24,6 +24,7 @@ ALLOWED = {
     "costs": set(),
     "cluster": set(),
     "processes": set(),
+    "records": set(),
     "syntax": set(),
     "corpora": {"syntax"},
     # base models are pretrained on mined functions

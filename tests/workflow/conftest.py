@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from smoke_tree import Tree, copy_of_sources
 
@@ -16,4 +18,11 @@ def finished(tree: Tree) -> Tree:
     """The tree after the whole study has run."""
     found = tree.snakemake()
     assert found.returncode == 0, found.stdout[-4000:] + found.stderr[-8000:]
+    shutil.copytree(tree.root, tree.root.with_name("unchanged"))
     return tree
+
+
+@pytest.fixture(scope="session")
+def unchanged(finished: Tree) -> Tree:
+    """A copy of the finished tree from before any test changed something in it."""
+    return Tree(finished.root.with_name("unchanged"))

@@ -84,7 +84,7 @@ for _module, _names in {
     "data": ("fill_mirror", "fetch", "mine", "corpus", "dataset", "poison"),
     "models": ("tokenizer", "pretrain", "train_victim", "calibrate", "eliminate", "purify", "rewrite", "predict"),
     "results": ("score", "collect", "table", "figure", "write_report", "compare"),
-    "study": ("check", "describe", "plan", "schema", "orphans"),
+    "study": ("check", "describe", "plan", "schema", "orphans", "keep_records", "restore_records"),
 }.items():
     for _name in _names:
         main.add_command(getattr(importlib.import_module(f"codebackdoor.commands.{_module}"), _name))

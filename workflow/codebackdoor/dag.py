@@ -270,7 +270,7 @@ class Dag(Provided):
 
     def targets(self) -> list[str]:
         """Every table and figure of every experiment, and the metrics of all scenarios in one file."""
-        found = [f"{self.out}/results/metrics.csv"]
+        found = [f"{self.out}/results/metrics.{suffix}" for suffix in ("csv", "json")]
         for name, experiment in self.config.experiments.items():
             found += [f"{self.tables}/{name}.csv"] if experiment.table else []
             found += [f"{self.figures}/{name}_{figure}.png" for figure in experiment.figures]

@@ -58,9 +58,11 @@ def _of(folder: Path, program: str) -> Iterator[psutil.Process]:
 def _is(process: psutil.Process, program: str) -> bool:
     """Whether the process is a Python that runs the program of this name, also as ``python -m``."""
     try:
-        return any(Path(part).name == program for part in process.cmdline()[:3])
+        command = process.cmdline()
     except (psutil.AccessDenied, psutil.NoSuchProcess):
         return False
+    script = command[2:3] if command[1:2] == ["-m"] else command[1:2]
+    return any(Path(part).name == program for part in (*command[:1], *script))
 
 
 def _quietly(act: object) -> None:

@@ -31,9 +31,9 @@ def score(dataset: str, references: dict[str, Path], predictions: Path, out: Pat
 
 @click.command()
 @click.argument("metrics", nargs=-1, required=True, type=click.Path(path_type=Path))
-@out_option("CSV of all metrics.")
+@out_option("Folder of metrics.csv and metrics.json.")
 def collect(metrics: tuple[Path, ...], out: Path) -> None:
-    """Gather metrics.json files of many scenarios into one long CSV."""
+    """Gather metrics.json files of many scenarios into one long CSV, and their values into one JSON."""
     from codebackdoor.report import long
 
     long.collect(metrics, out)

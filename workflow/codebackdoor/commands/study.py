@@ -91,3 +91,31 @@ def orphans(only_wait: bool) -> None:
     count = len(running) + len(queued)
     what = "finished" if only_wait else "ended"
     click.echo(f"{count} job{'s' * (count != 1)} {what}" if count else "no job of this folder is left")
+
+
+@click.command()
+@click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
+def keep_records(configs: tuple[Path, ...]) -> None:
+    """Write what Snakemake knows of a run's files beside them, so that it travels with the run (see `make push`).
+
+    CONFIGS are the configuration files of the run, each laid over the ones before it.
+    """
+    from codebackdoor import records
+    from codebackdoor.config.loading import load
+
+    out = Path(load(configs).out)
+    click.echo(f"{records.keep(out)} records in {out / records.NAME}")
+
+
+@click.command()
+@click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
+def restore_records(configs: tuple[Path, ...]) -> None:
+    """Tell Snakemake what it knew of the files of a run that was made elsewhere (see `make pull`).
+
+    CONFIGS are the configuration files of the run, each laid over the ones before it.
+    """
+    from codebackdoor import records
+    from codebackdoor.config.loading import load
+
+    out = Path(load(configs).out)
+    click.echo(f"{records.restore(out)} records of {out} restored")

@@ -1,4 +1,4 @@
-"""All metrics of a study in one long CSV: a row for each scenario, test set and metric."""
+"""All metrics of a study: one long CSV, a row for each scenario, test set and metric; and JSON, as DVC reads them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,30 @@ from dataclasses import fields
 from pathlib import Path
 
 from codebackdoor.config.scenario import Scenario
-from codebackdoor.files import atomic, read_json
+from codebackdoor.files import atomic, read_json, write_json
 from codebackdoor.report.collect import scenario_of
 
 ESTIMATE = ("value", "low", "high", "n")
 
 
 def collect(metrics: Sequence[Path], out: Path) -> None:
-    """Write the content of several ``metrics.json`` to ``out``; shares are in [0, 1], what is undefined is empty."""
+    """Write the content of several ``metrics.json`` to ``out/metrics.csv``, and their values to ``out/metrics.json``.
+
+    Shares are in [0, 1]; what is undefined is empty in the one and left out of the other.
+    """
     kinds = [field.name for field in fields(Scenario)]
-    with atomic(out) as stream:
+    values: dict[str, dict[str, dict[str, float]]] = {}
+    with atomic(out / "metrics.csv") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*kinds, "testset", "metric", *ESTIMATE])
         for path in sorted(metrics):
-            scenario = [scenario_of(path).wildcards[kind] for kind in kinds]
+            scenario = scenario_of(path)
+            own = values[str(scenario.results("").relative_to("/results"))] = {}
             for testset, found in read_json(path)["testsets"].items():
+                own[testset] = {}
                 for metric, estimate in found["metrics"].items():
-                    values = (estimate[key] for key in ESTIMATE)
-                    writer.writerow([*scenario, testset, metric, *("" if one is None else one for one in values)])
+                    cells = ("" if estimate[key] is None else estimate[key] for key in ESTIMATE)
+                    writer.writerow([*scenario.wildcards.values(), testset, metric, *cells])
+                    if estimate["value"] is not None:
+                        own[testset][metric] = estimate["value"]
+    write_json(out / "metrics.json", values)

@@ -1,0 +1,83 @@
+"""Snakemake's records travel with a run: what it knew of the files, it knows of their copies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from snakemake.io import IOFile
+from snakemake.persistence.file import FilePersistence
+
+from codebackdoor import records
+from codebackdoor.errors import UserError
+
+SHORT, LONG = Path("runs/one/a.jsonl"), Path("runs/one", *["with_a_long_name"] * 20, "b.jsonl")
+AWAY = Path("runs/one/archive.whl")
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FilePersistence:
+    """Two files of a run and one of another, with Snakemake's own records of them."""
+    monkeypatch.chdir(tmp_path)
+    snakemake = FilePersistence(path=tmp_path / ".snakemake")
+    for path in (SHORT, LONG, AWAY, Path("runs/other/a.jsonl")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}\n")
+        write(snakemake, path, "made here")
+    return snakemake
+
+
+def write(snakemake: FilePersistence, path: Path, rule: str) -> None:
+    snakemake._io_write(snakemake._metadata_path, {"rule": rule, "params": ["1"]}, str(path))
+
+
+def known(snakemake: FilePersistence, path: Path) -> str | None:
+    snakemake._clear_cache()
+    return snakemake.rule(IOFile(str(path)))
+
+
+def test_records_of_a_run_come_back_and_replace_what_was_known(made: FilePersistence) -> None:
+    assert records.keep(Path("runs/one")) == 3
+    # where the run is pulled, other files of these names were made, one by a job that was killed, and one stays away
+    stray = Path("runs/one/stray.jsonl")
+    stray.write_text("{}\n")
+    AWAY.unlink()
+    for path in (SHORT, LONG, AWAY, stray, Path("runs/other/a.jsonl")):
+        write(made, path, "made there")
+    made._mark_incomplete(str(SHORT), None)
+
+    assert records.restore(Path("runs/one")) == 3
+    assert [known(made, path) for path in (SHORT, LONG, AWAY)] == ["made here"] * 3
+    assert known(made, stray) is None
+    assert known(made, Path("runs/other/a.jsonl")) == "made there"
+    made._clear_cache()
+    assert made._filter_incomplete_keys([str(SHORT)]) == set()
+
+
+def test_restored_files_are_equally_old_and_others_keep_their_times(made: FilePersistence) -> None:
+    other = Path("runs/other/a.jsonl")
+    before = other.stat().st_mtime_ns
+    records.keep(Path("runs/one"))
+    records.restore(Path("runs/one"))
+    assert {path.stat().st_mtime for path in (SHORT, LONG)} == {records.LONG_AGO}
+    assert other.stat().st_mtime_ns == before
+
+
+def test_the_same_run_has_the_same_records(made: FilePersistence) -> None:
+    kept = Path("runs/one") / records.NAME
+    records.keep(kept.parent)
+    first = kept.read_bytes()
+    assert [json.loads(line)["output"] for line in first.splitlines()] == sorted(map(str, (SHORT, AWAY, LONG)))
+    records.restore(kept.parent)
+    records.keep(kept.parent)
+    assert kept.read_bytes() == first
+
+
+def test_a_run_without_records_is_one_clear_error(made: FilePersistence, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="runs/none: Snakemake has no record of a file there; make the run first"):
+        records.keep(Path("runs/none"))
+    with pytest.raises(UserError, match=r"runs/one/records\.jsonl: no such file"):
+        records.restore(Path("runs/one"))
+    with pytest.raises(UserError, match="Snakemake has no record"):
+        records.keep(Path("runs/one"), tmp_path / "elsewhere")

@@ -1,0 +1,134 @@
+"""A run that was pushed and pulled is as good as one made here: `make push`, git, `make pull`, with a folder as remote.
+
+After a plain `dvc pull` Snakemake would run jobs again, for the files' times are in arbitrary order; with times put
+right and nothing else it would miss every change of a parameter or of code, for want of records.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from smoke_tree import CONFIGS, ROOT, Tree
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not shutil.which("dvc"), reason="DVC is not in this environment; `make test` installs envs/requirements-dvc.txt"
+    ),
+]
+
+VERSIONED = (".dvc", ".dvcignore", ".gitignore", "Makefile", "basemodels", "dvc.yaml")
+STAGE = "configs/dvc.yaml:run@smoke"
+#: What .dvcignore leaves at home.
+AT_HOME = ("benchmarks/", "corpus/archives/", "logs/")
+
+
+@dataclass(frozen=True)
+class Versions:
+    """The tree in which the run was made, and a clone into which it was pulled."""
+
+    here: Tree
+    there: Tree
+
+
+def make(tree: Tree, target: str) -> str:
+    # the environment is that of the tests
+    found = tree.run("make", "--old-file", ".env/.dvc", target, f"CONFIG={CONFIGS[1]}")
+    assert found.returncode == 0, found.stdout + found.stderr
+    return found.stdout + found.stderr
+
+
+def run(tree: Tree, *command: str) -> str:
+    found = tree.run(*command)
+    assert found.returncode == 0, found.stdout + found.stderr
+    return found.stdout
+
+
+def commit(tree: Tree, message: str) -> None:
+    run(tree, "git", "add", "--all")
+    run(tree, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message", message)
+
+
+@pytest.fixture(scope="module")
+def versions(unchanged: Tree, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versions]:
+    folder = tmp_path_factory.mktemp("versions")
+    here, there = Tree(unchanged.root), Tree(folder / "clone")
+    for name in VERSIONED:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+        copy(ROOT / name, here.root / name)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DVC_SITE_CACHE_DIR", "DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR"):
+            patch.setenv(name, str(folder / name))
+        run(here, "git", "init", "--quiet")
+        run(here, "dvc", "remote", "add", "--quiet", "--default", "folder", str(folder / "remote"))
+        make(here, "push")
+        commit(here, "a run")
+        run(here, "git", "clone", "--quiet", str(here.root), str(there.root))
+        make(there, "pull")
+        yield Versions(here, there)
+
+
+def test_a_pulled_run_is_whole_and_up_to_date(versions: Versions) -> None:
+    assert "Nothing to be done" in (found := versions.there.snakemake("--dry-run")).stdout + found.stderr
+    assert versions.there.pending() == set()
+    assert set(versions.there.times()) == {path for path in versions.here.times() if not path.startswith(AT_HOME)}
+    assert "up to date" in run(versions.there, "dvc", "status", STAGE)
+    assert run(versions.there, "git", "status", "--porcelain") == ""
+
+
+def test_a_parameter_changes_there_what_it_changes_here(versions: Versions) -> None:
+    change = ("--config", 'purifications={"onion": {"removed_share": 0.02}}')
+    expected = versions.here.pending(*change)
+    assert any("/onion/" in path for path in expected)
+    assert versions.there.pending(*change) == expected
+
+
+def test_code_changes_there_what_it_changes_here(versions: Versions) -> None:
+    found = []
+    for tree in (versions.here, versions.there):
+        module = tree.root / "workflow/codebackdoor/attacks/codepoisoner_identifier.py"
+        source = module.read_text()
+        try:
+            module.write_text(source + "\nADDED = 1\n")
+            found.append(tree.pending())
+        finally:
+            module.write_text(source)
+    assert any(path.endswith("model.safetensors") for path in found[0])
+    assert found[1] == found[0]
+
+
+def test_what_is_not_up_to_date_is_not_versioned(versions: Versions) -> None:
+    config = versions.there.root / CONFIGS[1]
+    before = config.read_text()
+    try:
+        config.write_text(before.replace("onion: {calibration_inputs: 10}", "onion: {calibration_inputs: 11}"))
+        found = versions.there.run("make", "--old-file", ".env/.dvc", "push", f"CONFIG={CONFIGS[1]}")
+    finally:
+        config.write_text(before)
+    assert found.returncode != 0
+    assert "only what is up to date is versioned: make run CONFIG=configs/smoke.yaml, then push again" in found.stderr
+    assert run(versions.there, "git", "status", "--porcelain") == ""
+
+
+def test_a_changed_metric_is_in_the_diff_and_no_other_is(versions: Versions) -> None:
+    """Last, for it runs a job: the metrics of a grid without one purification."""
+    grid = {"datasets": ["defects"], "models": ["codebert"], "attacks": ["none", "codepoisoner_func"], "rates": [0.05]}
+    grid |= {"eliminations": ["none", "fine_tuning", "elibadcode"], "purifications": ["none", "codepurify"]}
+    target = "runs/smoke/results/metrics.json"
+    option = f"experiments={json.dumps({'defects': {'grid': [grid]}})}"
+    made = versions.there.snakemake("--config", option, "--", target)
+    assert made.returncode == 0, made.stderr[-4000:]
+    diff = json.loads(run(versions.there, "dvc", "metrics", "diff", "--json", "--targets", target))[target]
+    before = json.loads((versions.here.root / target).read_text())
+    gone = {name: found for name, found in before.items() if name.endswith("/onion")}
+    assert gone
+    assert diff == {
+        f"{name}.{testset}.{metric}": {"old": value, "new": None}
+        for name, testsets in gone.items()
+        for testset, metrics in testsets.items()
+        for metric, value in metrics.items()
+    }
