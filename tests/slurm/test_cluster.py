@@ -82,7 +82,8 @@ def test_the_study_ends_with_the_numbers_of_a_local_run(cluster: Cluster, tree: 
     found = submit(tree)
     assert found.returncode == 0, found.stdout[-4000:] + found.stderr[-8000:] + cluster.show_logs()
     expected = {path.relative_to(local.out): path.read_bytes() for path in local.out.rglob("metrics.json")}
-    assert len(expected) == 16
+    # of 16 scenarios, and the summary
+    assert len(expected) == 17
     assert {path.relative_to(tree.out): path.read_bytes() for path in tree.out.rglob("metrics.json")} == expected
     assert not cluster.jobs()
     again = submit(tree, "--dry-run")
