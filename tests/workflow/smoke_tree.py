@@ -54,6 +54,7 @@ class Tree:
 
 
 def copy_of_sources(root: Path) -> Tree:
+    root.mkdir(parents=True, exist_ok=True)
     for name in SOURCES:
         source = ROOT / name
         if source.is_dir():

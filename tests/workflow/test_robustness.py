@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from smoke_tree import CONFIGS, Tree, copy_of_sources
 
+from codebackdoor import files
+
 pytestmark = pytest.mark.slow
 
 VICTIM = "models/defects/codebert/none-0/seed1/none/cross_entropy/none"
@@ -56,26 +58,27 @@ def test_a_checkpoint_cut_short_is_named_and_made_again(copy: Tree) -> None:
 
 
 def test_of_two_runs_in_one_folder_the_second_says_so_and_the_first_goes_on(copy: Tree) -> None:
-    run = ("snakemake", "--cores", "1", "--configfile", CONFIGS[1], "--forcerun", "corpus", "--", CORPUS)
+    victim = copy.out / VICTIM.replace("seed1", "seed21")
+    settings = ("seeds=[21]", 'models={"codebert": {"architecture": "codebert", "base": "pretrained", "epochs": 80}}')
+    target = victim.relative_to(copy.root) / "history.json"
+    run = ("snakemake", "--cores", "1", "--configfile", CONFIGS[1], "--config", *settings, "--", str(target))
     first = subprocess.Popen(
         run, cwd=copy.root, env=copy.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    end = time.monotonic() + 60
-    while not any((copy.root / ".snakemake/locks").glob("*")):
+    end = time.monotonic() + 120
+    while not (victim.parent / f".{victim.name}.progress").is_dir():
         assert time.monotonic() < end
         assert first.poll() is None
-        time.sleep(0.05)
-    kept = (copy.out / VICTIM / "model.safetensors").read_bytes()
-    second = copy.run(*run)
-    settled = copy.run("codebackdoor", "orphans")
+        time.sleep(0.1)
+    second, settled = copy.run(*run), copy.run("codebackdoor", "orphans")
+    assert first.poll() is None, "the first run ended before it was disturbed"
     assert second.returncode != 0
     assert "Directory cannot be locked" in second.stdout + second.stderr
     assert "Traceback" not in second.stderr
     assert settled.returncode == 2
     assert settled.stderr.startswith(f"error: a Snakemake is at work in this folder (process {first.pid})")
     assert first.wait() == 0
-    assert (copy.root / CORPUS).stat().st_size > 0
-    assert (copy.out / VICTIM / "model.safetensors").read_bytes() == kept
+    assert len(files.read_json(victim / "history.json")["epochs"]) == 80
 
 
 @pytest.fixture
