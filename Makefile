@@ -49,8 +49,8 @@ settle: $(STAMP)  ## after Snakemake was killed on a cluster: cancel its jobs, u
 	codebackdoor orphans
 	$(SNAKEMAKE) --unlock
 
-plan: $(STAMP)  ## what `make run` would do: jobs, rough time, disk
-	@$(SNAKEMAKE) --dry-run --quiet host rules reason | codebackdoor plan
+plan: $(STAMP)  ## what `make run` would do: jobs, rough time, disk; of hub checkpoints: GPU hours
+	@{ $(SNAKEMAKE) --dry-run --quiet host rules reason || :; } | codebackdoor plan config.yaml $(CONFIG)
 
 test: lint  ## every check: style, types, workflow, schema, tests
 	pytest
