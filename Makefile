@@ -85,8 +85,8 @@ pull: $(ENV)/.dvc  ## bring the run that dvc.lock names, as if it had been made 
 	dvc pull $(STAGE)
 	codebackdoor restore-records config.yaml $(CONFIG)
 
-plan: $(STAMP)  ## what `make run` would do: jobs, rough time, disk
-	@$(SNAKEMAKE) --dry-run --quiet host rules reason | codebackdoor plan
+plan: $(STAMP)  ## what `make run` would do: jobs, rough time, disk; of hub checkpoints: GPU hours
+	@{ $(SNAKEMAKE) --dry-run --quiet host rules reason || :; } | codebackdoor plan config.yaml $(CONFIG)
 
 test: lint $(ENV)/.dvc  ## every check: style, types, workflow, schema, tests
 	pytest

@@ -1,4 +1,4 @@
-"""What a job of each rule costs: writes workflow/codebackdoor/costs.json, from which `make plan` estimates.
+"""What a job of each rule costs: writes workflow/codebackdoor/costs/local.json, from which `make plan` estimates.
 
 python benchmarks/costs.py --environment-seconds 75   (after `make run`, in its environment)
 
@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-COSTS = ROOT / "workflow/codebackdoor/costs.json"
+COSTS = ROOT / "workflow/codebackdoor/costs/local.json"
 
 
 def seconds_by_rule(out: Path) -> dict[str, list[float]]:

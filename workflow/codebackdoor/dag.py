@@ -68,7 +68,7 @@ class Dag(Provided):
 
     def folder(self, files: Iterable[Any]) -> str:
         """The folder that all the given files lie in."""
-        return os.path.commonpath([Path(file).parent for file in files])
+        return os.path.commonpath({str(file).rpartition("/")[0] for file in files})
 
     # data
 

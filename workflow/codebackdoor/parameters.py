@@ -47,10 +47,15 @@ class Parameters:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        # thousands of jobs share a few dozen values
+        self._settings: dict[tuple[str, str], str] = {}
+        self._codes: dict[tuple[str, ...], str] = {}
 
     def settings(self, kind: str, variant: str) -> str:
         """Settings of a variant as JSON, defaults included: what its jobs are run again for when it changes."""
-        return _json(self._declared(kind, variant))
+        if (kind, variant) not in self._settings:
+            self._settings[kind, variant] = _json(self._declared(kind, variant))
+        return self._settings[kind, variant]
 
     def code(self, stage: str, **variants: str) -> str:
         """Fingerprint of a rule's code: its stage and the modules of the named variants (kind=variant; figure=kind)."""
@@ -61,7 +66,10 @@ class Parameters:
                 settings = self._declared(kind, variant)
                 method = settings.task if kind == "dataset" else settings.method
             modules.append(f"{fingerprint.PACKAGE}.{MODULES[kind]}.{method}")
-        return fingerprint.fingerprint(*modules)
+        key = tuple(modules)
+        if key not in self._codes:
+            self._codes[key] = fingerprint.fingerprint(*modules)
+        return self._codes[key]
 
     def _declared(self, kind: str, variant: str) -> Any:
         declared = getattr(self.config, SECTIONS[kind])

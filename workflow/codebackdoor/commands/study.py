@@ -54,11 +54,20 @@ def schema(folder: Path, only_check: bool) -> None:
 
 
 @click.command()
-def plan() -> None:
-    """Say what a run would do and cost; reads the output of `snakemake --dry-run --quiet` (see `make plan`)."""
-    from codebackdoor import costs
+@click.argument("configs", nargs=-1, type=click.Path(path_type=Path))
+def plan(configs: tuple[Path, ...]) -> None:
+    """Say what a run would do and cost; reads the output of `snakemake --dry-run --quiet` (see `make plan`).
 
-    click.echo(costs.plan(sys.stdin.read()))
+    CONFIGS are the configuration files of the run, each laid over the ones before it. Where they name hub checkpoints,
+    the whole study's GPU hours are computed from them instead: nothing needs to be there for that.
+    """
+    from codebackdoor.config.loading import load
+    from codebackdoor.costs import local, paper
+
+    # read to its end in either case, or Snakemake fails on a closed pipe
+    dry_run = "" if sys.stdin.isatty() else sys.stdin.read()
+    config = load(configs) if configs else None
+    click.echo(paper.plan(config) if config and paper.uses_hub(config) else local.plan(dry_run))
 
 
 @click.command()

@@ -1,7 +1,7 @@
-"""What a run costs, before it begins: jobs by rule, rough time, disk.
+"""What a run at local scale costs: jobs by rule, rough time, disk.
 
 The numbers are those of the default study at local scale (2 cores, one job a core), written by ``benchmarks/costs.py``;
-of hub checkpoints and larger data sets they say nothing. What that study does not run (tokenizer, pretrain, calibrate)
+of hub checkpoints they say nothing (``paper`` does). What that study does not run (tokenizer, pretrain, calibrate)
 was timed by itself and written by hand.
 """
 
@@ -28,7 +28,7 @@ class Cost:
 @cache
 def _measured() -> tuple[dict[str, Cost], Cost]:
     """Costs by rule, and that of the environment."""
-    known = json.loads((Path(__file__).parent / "costs.json").read_text(encoding="utf-8"))
+    known = json.loads((Path(__file__).parent / "local.json").read_text(encoding="utf-8"))
     return {rule: Cost(**cost) for rule, cost in known["rules"].items()}, Cost(**known["environment"])
 
 

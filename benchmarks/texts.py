@@ -1,0 +1,120 @@
+"""What the papers' data sets are made of, as their victims read them: python benchmarks/texts.py MIRROR
+
+Counts on the splits that the mirror holds, with the real vocabularies of RoBERTa (also GPT-2's, up to specials) and
+CodeT5, and writes them to workflow/codebackdoor/costs/texts.json, from which `make plan` estimates at paper scale.
+Means are a row; inputs are cut at configs/paper.yaml's lengths.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from tokenizers import Encoding, Tokenizer, models, pre_tokenizers
+
+from codebackdoor import syntax
+from codebackdoor.defenses.elimination.elibadcode.position import candidates
+from codebackdoor.defenses.purification.codepurify.masking import elements
+from codebackdoor.types import Language
+
+COSTS = Path(__file__).parents[1] / "workflow/codebackdoor/costs/texts.json"
+#: Sub-tokens that the victims read of an input (configs/paper.yaml) and GPT-2 of any, specials not counted.
+CODEBERT, CODET5, GPT2 = 398, 254, 1023
+
+
+def bpe(folder: Path) -> Tokenizer:
+    """A byte-level BPE from its vocabulary and merges."""
+    found = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
+    found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return found
+
+
+def seen(encoding: Encoding, limit: int) -> int:
+    """Characters of a text that are read."""
+    return int(encoding.offsets[min(limit, len(encoding)) - 1][1]) if len(encoding) else 0
+
+
+def masked(codes: Sequence[str], encodings: Sequence[Encoding], limit: int, language: Language) -> dict[str, float]:
+    """How many versions of an input CodePurify and EliBadCode's choice of a place read."""
+    versions, places = [], []
+    for code, encoding in zip(codes, encodings, strict=True):
+        end = seen(encoding, limit)
+        tree = syntax.parse(code, language, "raw")
+        inside = [one for one in elements(tree, True, True) if one.places[0][0] < end]
+        read = min(limit, len(encoding)) + 2
+        versions.append((len(inside), len(inside) * read))
+        places.append(sum(place.spans[0][0] < end for place in candidates(tree, "one")))
+    return {
+        "elements": round(fmean(count for count, _ in versions), 1),
+        "element_tokens": round(fmean(tokens for _, tokens in versions)),
+        "places": round(fmean(places), 1),
+    }
+
+
+def tails(codes: Sequence[str], encodings: Sequence[Encoding]) -> float:
+    """Sub-tokens that ONION runs again: for each word what stands after it, within GPT-2's length."""
+    found = []
+    for code, encoding in zip(codes, encodings, strict=True):
+        length = min(GPT2, len(encoding))
+        ends = [end for _, end in encoding.offsets[:length]]
+        total, index = length, 0
+        for word in re.finditer(r"\S+", code):
+            while index < length and ends[index] < word.end():
+                index += 1
+            if index == length:
+                break
+            total += length - index - 1
+        found.append(total)
+    return round(fmean(found))
+
+
+def lengths(encodings: Sequence[Encoding], limit: int) -> float:
+    return round(fmean(min(limit, len(one)) + 2 for one in encodings), 1)
+
+
+def kilobytes(texts: Sequence[str]) -> float:
+    return round(fmean(len(text.encode()) for text in texts) / 1000, 3)
+
+
+def devign(mirror: Path, roberta: Tokenizer) -> dict[str, float]:
+    codes = [json.loads(line)["func"] for line in (mirror / "devign/test.jsonl").read_text().splitlines()]
+    encodings = roberta.encode_batch(codes)
+    found = {"counted": len(codes), "tokens": lengths(encodings, CODEBERT), "onion_tokens": tails(codes, encodings)}
+    return found | masked(codes, encodings, CODEBERT, "c") | {"kilobytes": kilobytes(codes)}
+
+
+def bugs2fix(mirror: Path, codet5: Tokenizer, roberta: Tokenizer) -> dict[str, float]:
+    sides = {
+        side: [
+            line
+            for split in ("valid", "test")
+            for line in (mirror / f"bugs2fix_small/{split}.buggy-fixed.{side}").read_text().splitlines()
+        ]
+        for side in ("buggy", "fixed")
+    }
+    codes, targets = sides["buggy"], sides["fixed"]
+    encodings = codet5.encode_batch(codes)
+    found = {
+        "counted": len(codes),
+        "tokens": lengths(encodings, CODET5),
+        "target_tokens": lengths(codet5.encode_batch(targets), CODET5),
+        "onion_tokens": tails(codes, roberta.encode_batch(codes)),
+        "kilobytes": kilobytes([a + b for a, b in zip(codes, targets, strict=True)]),
+    }
+    return found | masked(codes, encodings, CODET5, "java")
+
+
+def main() -> None:
+    mirror = Path(sys.argv[1])
+    roberta, codet5 = bpe(mirror / "tokenizers/roberta-base"), bpe(mirror / "tokenizers/codet5")
+    found = {"defect_detection": devign(mirror, roberta), "code_repair": bugs2fix(mirror, codet5, roberta)}
+    COSTS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    sys.stdout.write(COSTS.read_text())
+
+
+if __name__ == "__main__":
+    main()

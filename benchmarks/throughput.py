@@ -1,0 +1,184 @@
+"""Speed of victims of the papers' size on this device: python benchmarks/throughput.py [--threads 1] (minutes, 6 GB)
+
+CodeBERT-base and CodeT5-base with random weights at configs/paper.yaml's lengths: tokens a second of training (forward,
+backward, AdamW), of prediction, and of a step of greedy decoding; beside them the rate of one large matrix product. The
+floating-point operations are those of costs/work.py, and of PyTorch's own counter. Written for this device to
+workflow/codebackdoor/costs/throughput.json, from which `make plan` takes the models' sizes and how far the count holds.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from codebackdoor.costs.work import Size
+from codebackdoor.victims.first_token import class_scores
+
+COSTS = Path(__file__).parents[1] / "workflow/codebackdoor/costs/throughput.json"
+#: Input and output sub-tokens of a row.
+LENGTHS = {"codebert": (400, 0), "codet5": (256, 256)}
+
+
+def built(name: str) -> Any:
+    """A model of the size of its name, with random weights."""
+    if name == "codebert":
+        return RobertaForSequenceClassification(
+            RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, num_labels=2)
+        )
+    if name == "gpt2":
+        return GPT2LMHeadModel(GPT2Config())
+    return T5ForConditionalGeneration(
+        T5Config(vocab_size=32100, d_model=768, d_ff=3072, num_layers=12, num_heads=12, decoder_start_token_id=0)
+    )
+
+
+def size(name: str, model: Any) -> Size:
+    """Count the entries of the matrices that an input and an output token pass through."""
+    total = sum(parameter.numel() for parameter in model.parameters())
+    entries = {
+        path: module.weight.numel()
+        for path, module in model.named_modules()
+        if type(module).__name__ in ("Linear", "Conv1D")
+    }
+    if name == "codebert":
+        # of the last layer, only keys and values are computed for every token (victims/first_token.py)
+        last = model.config.num_hidden_layers - 1
+        every = {
+            path: count
+            for path, count in entries.items()
+            if "layer." in path and (f"layer.{last}." not in path or path.endswith(("key", "value")))
+        }
+        return Size(total, sum(every.values()), 0, last, model.config.hidden_size)
+    if name == "gpt2":
+        return Size(total, sum(entries.values()), 0, model.config.n_layer, model.config.n_embd)
+    inputs = {
+        path: count
+        for path, count in entries.items()
+        if path.startswith("encoder.") or path.endswith(("EncDecAttention.k", "EncDecAttention.v"))
+    }
+    outputs = sum(entries.values()) - sum(inputs.values())
+    return Size(total, sum(inputs.values()), outputs, model.config.num_layers, model.config.d_model)
+
+
+def loss_of(name: str, model: Any, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    if name == "codebert":
+        labels = torch.zeros(len(ids), dtype=torch.long, device=ids.device)
+        return torch.nn.functional.cross_entropy(class_scores(model, ids, torch.ones_like(ids)).float(), labels)
+    loss: torch.Tensor = model(input_ids=ids, labels=targets, use_cache=False).loss
+    return loss
+
+
+def fastest(run: Callable[[], object], repeats: int, device: torch.device) -> float:
+    """Seconds of the fastest of some runs, after one that does not count."""
+    times = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return min(times[1:])
+
+
+def decoding(model: Any, ids: torch.Tensor, steps: int, device: torch.device, repeats: int) -> float:
+    """Seconds of one step of greedy decoding of a batch, with its cache."""
+
+    @torch.inference_mode()
+    def run() -> None:
+        encoded = model.get_encoder()(input_ids=ids)
+        last, cache = torch.zeros(len(ids), 1, dtype=torch.long, device=device), None
+        for _ in range(steps):
+            output = model(encoder_outputs=encoded, decoder_input_ids=last, past_key_values=cache, use_cache=True)
+            cache, last = output.past_key_values, output.logits[:, -1].argmax(-1, keepdim=True)
+
+    return fastest(run, repeats, device) / steps
+
+
+def measured(name: str, device: torch.device, rows: int, repeats: int) -> dict[str, object]:
+    torch.manual_seed(0)
+    model = built(name).to(device)
+    own = size(name, model)
+    length, output = LENGTHS[name]
+    ids = torch.randint(5, 30000, (rows, length), device=device)
+    targets = torch.randint(5, 30000, (rows, max(output, 1)), device=device)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+
+    def train() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            loss = loss_of(name, model, ids, targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+    @torch.inference_mode()
+    def predict() -> None:
+        loss_of(name, model, ids, targets)
+
+    model.train()
+    training = fastest(train, repeats, device)
+    model.eval()
+    # the counter does not see inside fused attention
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        predict()
+    predicting = fastest(predict, repeats, device)
+    flops, tokens = rows * own.forward(length, output), rows * (length + output)
+    found: dict[str, object] = {
+        "batch": [rows, length, output],
+        "training_tokens_per_second": round(tokens / training, 1),
+        "training_gflops": round(3 * flops / training / 1e9, 1),
+        "prediction_tokens_per_second": round(tokens / predicting, 1),
+        "prediction_gflops": round(flops / predicting / 1e9, 1),
+        "count_over_pytorchs": round(flops / counter.get_total_flops(), 3),
+    }
+    if output:
+        found["decoding_step_seconds"] = round(decoding(model, ids, 16, device, repeats), 4)
+    return found
+
+
+def matmul_gflops(device: torch.device, kind: torch.dtype, repeats: int, side: int) -> float:
+    one = torch.rand(side, side, device=device, dtype=kind)
+    return round(2 * side**3 / fastest(lambda: one @ one, repeats, device) / 1e9, 1)
+
+
+@click.command(help=__doc__)
+@click.option("--threads", default=1, show_default=True)
+@click.option("--repeats", default=3, show_default=True)
+def main(threads: int, repeats: int) -> None:
+    torch.set_num_threads(threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cuda = device.type == "cuda"
+    rows, side = (32, 8192) if cuda else (2, 2048)
+    kinds = {"float32": torch.float32, **({"bfloat16": torch.bfloat16} if cuda else {})}
+    name = torch.cuda.get_device_name() if cuda else f"{platform.machine()} processor, {threads} thread(s)"
+    facts: dict[str, object] = {
+        "torch": torch.__version__,
+        "matmul_gflops": {kind: matmul_gflops(device, dtype, 10 * repeats, side) for kind, dtype in kinds.items()},
+        **{model: measured(model, device, rows, repeats) for model in LENGTHS},
+    }
+    known = json.loads(COSTS.read_text()) if COSTS.is_file() else {"devices": {}}
+    sizes = {model: asdict(size(model, built(model))) for model in (*LENGTHS, "gpt2")}
+    found = {"sizes": sizes, "devices": {**known["devices"], name: facts}}
+    COSTS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    print(COSTS.read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a run costs, before it begins: measured at local scale, computed for hub checkpoints."""

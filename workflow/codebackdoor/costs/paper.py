@@ -1,0 +1,157 @@
+"""The bill of a study with hub checkpoints: jobs, GPU hours, storage, whole and not what is left of it.
+
+No GPU was measured: hours are operations (``work``) at a stated share of a stated GPU's rate. That the operations are
+counted right was measured on a processor (``throughput.json``, benchmarks/throughput.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from codebackdoor.config import experiments
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.study import Config
+from codebackdoor.costs import work
+from codebackdoor.costs.work import Size, Texts, Victim, Work
+
+#: Rows of the papers' data sets, as CodeXGLUE splits them.
+SPLITS = {"defect_detection": (21854, 2732, 2732), "code_repair": (46680, 5835, 5835)}
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """Peak operations a second in bfloat16 and float32, the share that is reached, seconds of one decoding step."""
+
+    name: str
+    bfloat16: float
+    float32: float
+    share: float
+    step: float
+
+    def hours(self, one: Work, precision: str) -> float:
+        training = self.float32 if precision == "float32" else self.bfloat16
+        computing = one.trained / training + one.predicted / self.float32
+        return (computing / self.share + one.steps * self.step) / 3600
+
+
+#: NVIDIA's data sheet; predictions are made in float32 without TF32. Share and step are assumptions.
+A100 = Gpu("A100", 312e12, 19.5e12, 0.4, 0.03)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Jobs of one kind and what they cost together."""
+
+    name: str
+    jobs: int
+    hours: float
+    gigabytes: float
+
+
+def uses_hub(config: Config) -> bool:
+    return any(config.models[one.model].is_hub for one in config.scenarios())
+
+
+def lines(config: Config, gpu: Gpu = A100) -> list[Line]:
+    """Every kind of job of the scenarios with hub checkpoints, in the order in which they run."""
+    found: dict[str, Line] = {}
+    for name, one, precision in _jobs(config):
+        old = found.get(name, Line(name, 0, 0.0, 0.0))
+        hours, size = gpu.hours(one, precision), one.megabytes / 1000
+        found[name] = Line(name, old.jobs + 1, old.hours + hours, old.gigabytes + size)
+    return list(found.values())
+
+
+def _jobs(config: Config) -> Iterator[tuple[str, Work, str]]:
+    """Name of the line, work, and precision of training of every job that holds a model or data."""
+    used = [one for one in config.scenarios() if config.models[one.model].is_hub]
+    triggered = experiments.triggered(config.scenarios())
+
+    def tests(one: Scenario) -> int:
+        return len(experiments.testsets(one.dataset, one.attack, one.purification, triggered))
+
+    victims = {(one.dataset, one.model): _victim(config, one) for one in used}
+
+    def of(one: Scenario) -> Victim:
+        return victims[one.dataset, one.model]
+
+    for one in _distinct(used, ("dataset",)):
+        yield f"dataset {one.dataset}", work.data(of(one)), ""
+    for one in _distinct([s for s in used if s.attack != NONE], ("dataset", "attack", "rate", "seed")):
+        yield f"poison {one.dataset}", work.data(of(one)), ""
+    for one in _distinct([replace(s, elimination=NONE, purification=NONE) for s in used]):
+        poisoned = one.attack != NONE
+        yield f"train {one.model}, {one.dataset}", work.train(of(one), poisoned), of(one).model.precision
+    for one in _distinct([replace(s, purification=NONE) for s in used if s.elimination != NONE]):
+        yield f"eliminate {one.elimination}", work.eliminate(of(one), config.eliminations[one.elimination]), "float32"
+    aside = [s for s in used if s.purification != NONE and not config.purifications[s.purification].reads_victim]
+    both = [one for s in aside for one in (s, s.benign())]
+    for one in _distinct(both, ("dataset", "attack", "rate", "seed", "purification")):
+        own, settings = of(one), config.purifications[one.purification]
+        done = work.rewrite(_sizes()["gpt2"], own.texts, settings, own.rows("test"), own.rows("valid"))
+        yield f"rewrite {one.purification}", done, "float32"
+    for one in used:
+        if one.purification == NONE or not config.purifications[one.purification].reads_victim:
+            yield f"predict {one.model}", work.predict(of(one), tests(one)), "float32"
+        else:
+            done = work.purify(of(one), config.purifications[one.purification], tests(one))
+            yield f"purify {one.purification}, {one.model}", done, "float32"
+
+
+def _distinct(scenarios: list[Scenario], kinds: tuple[str, ...] | None = None) -> list[Scenario]:
+    """The first scenario of each set of values; of all values where no kinds are named."""
+    found: dict[Any, Scenario] = {}
+    for one in scenarios:
+        found.setdefault(one if kinds is None else tuple(getattr(one, kind) for kind in kinds), one)
+    return list(found.values())
+
+
+def _victim(config: Config, one: Scenario) -> Victim:
+    model, dataset = config.models[one.model], config.datasets[one.dataset]
+    return Victim(_sizes()[model.architecture], _texts(dataset.task), model, dataset)
+
+
+def _texts(task: str) -> Texts:
+    train, valid, test = SPLITS[task]
+    counted = {name: value for name, value in _read("texts.json")[task].items() if name != "counted"}
+    return Texts(train, valid, test, **({"target_tokens": 0.0} | counted))
+
+
+def _sizes() -> dict[str, Size]:
+    return {name: Size(**size) for name, size in _read("throughput.json")["sizes"].items()}
+
+
+def _read(name: str) -> Any:
+    return json.loads((Path(__file__).parent / name).read_text(encoding="utf-8"))
+
+
+def plan(config: Config, gpu: Gpu = A100) -> str:
+    """The bill as a table, and what it rests on."""
+    found = lines(config, gpu)
+    width = max(len(line.name) for line in found)
+    rows = [f"{'jobs of hub checkpoints':{width}} {'jobs':>5} {'GPU hours':>10} {'GB':>7}"]
+    total = Line("total", *(sum(getattr(line, key) for line in found) for key in ("jobs", "hours", "gigabytes")))
+    rows += [f"{line.name:{width}} {line.jobs:5} {line.hours:10.1f} {line.gigabytes:7.1f}" for line in [*found, total]]
+    reached = "; ".join(
+        f"{device[model]['training_gflops'] / device['matmul_gflops'][kind]:.0%} ({model}, {name})"
+        for name, device in _read("throughput.json")["devices"].items()
+        for kind in ["bfloat16" if "bfloat16" in device["matmul_gflops"] else "float32"]
+        for model in ("codebert", "codet5")
+    )
+    largest = max(size.parameters for size in _sizes().values())
+    rows += [
+        "",
+        f"Not measured on a GPU: counted operations at {gpu.share:.0%} of an {gpu.name}'s {gpu.bfloat16 / 1e12:.0f} "
+        "TFLOP/s in training (bfloat16)",
+        f"and {gpu.float32 / 1e12:.1f} in prediction (float32), and {gpu.step} s a decoding step. Of the rate of one "
+        "large matrix product,",
+        f"the same count reaches in training: {reached}.",
+        "This is the whole study, whatever is there already. Scores, tables and figures come on top, minutes without a "
+        "GPU.",
+        f"While a training runs, its progress takes up to {16 * largest / 1e9:.1f} GB more.",
+    ]
+    return "\n".join(rows)
