@@ -21,7 +21,7 @@ SETTINGS := $(if $(CONFIG),--configfile $(CONFIG)) $(if $(MIRROR),--config mirro
 SNAKEMAKE := snakemake --profile profiles/default $(SETTINGS)
 # a run that fails removes its lock; one that is there afterwards is another's
 LOCKED = || { status=$$?; [ -z "$$(ls .snakemake/locks 2>/dev/null)" ] || \
-  echo "This folder is locked: another run is at work here, or one was killed. If it was killed: make settle" >&2; exit $$status; }
+  echo "If it could not be locked: another run is at work here, or one was killed. If one was killed: make settle" >&2; exit $$status; }
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,7 +92,7 @@ test: lint $(ENV)/.dvc  ## every check: style, types, workflow, schema, tests
 	pytest
 
 test-slurm: $(ENV)/.slurm  ## the smoke study on a real SLURM of one node, started for it (root, Debian)
-	pytest tests/slurm
+	pytest -rs tests/slurm
 
 test-kills: $(STAMP)  ## the smoke study, killed at 20 random moments, ends with an undisturbed run's bytes
 	python tests/workflow/interruptions.py

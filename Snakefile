@@ -2,6 +2,7 @@ from typing import get_args
 
 from snakemake.utils import min_version
 
+from codebackdoor import processes
 from codebackdoor.config.experiments import Figure
 from codebackdoor.config.loading import validate
 from codebackdoor.config.scenario import CONSTRAINTS
@@ -41,6 +42,19 @@ include: "rules/defend.smk"
 include: "rules/evaluate.smk"
 include: "rules/collect.smk"
 include: "rules/report.smk"
+
+
+# `make settle` must not clear up behind a run that is alive, here or on another host
+onstart:
+    processes.begin()
+
+
+onsuccess:
+    processes.ended()
+
+
+onerror:
+    processes.ended()
 
 
 # with a scheduler, these run where Snakemake does: downloads need the network, the others take seconds

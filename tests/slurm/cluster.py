@@ -34,13 +34,17 @@ class NoClusterError(Exception):
 class Cluster:
     """The daemons, their state and logs below ``folder``."""
 
-    folder: Path
+    folder: Path = Path("/var/tmp/codebackdoor-slurm")
 
     def start(self) -> None:
         """Start munged, slurmctld and slurmd, and wait until the node is idle."""
         _install()
-        if CONFIG.exists() or CONFIG.is_symlink():
+        if CONFIG.is_symlink() and CONFIG.readlink().is_relative_to(self.folder):
+            # of tests that were killed
+            self.stop()
+        if any(path.exists() or path.is_symlink() for path in (CONFIG, GRES)):
             raise NoClusterError(f"{CONFIG} is there already: this machine has a SLURM of its own, which is left alone")
+        shutil.rmtree(self.folder, ignore_errors=True)
         for name in ("state", "spool"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "slurm.conf").write_text(self._configuration())
@@ -49,9 +53,9 @@ class Cluster:
             (self.folder / f"accelerator{number}").touch()
         (self.folder / "gres.conf").write_text(f"NodeName=localhost Name=gpu File={self.folder}/accelerator[0-1]\n")
         CONFIG.parent.mkdir(parents=True, exist_ok=True)
-        CONFIG.symlink_to(self.folder / "slurm.conf")
-        GRES.symlink_to(self.folder / "gres.conf")
         try:
+            CONFIG.symlink_to(self.folder / "slurm.conf")
+            GRES.symlink_to(self.folder / "gres.conf")
             self._start_munge()
             _run("slurmctld", "-f", str(CONFIG))
             _run("slurmd", "-N", "localhost", "-f", str(CONFIG))
@@ -182,7 +186,7 @@ def _end(pid_file: Path) -> None:
 
 
 if __name__ == "__main__":
-    box = Cluster(Path("/var/tmp/codebackdoor-slurm"))
+    box = Cluster()
     if sys.argv[1:] == ["start"]:
         box.start()
         print("running: sinfo, squeue; end it with `python tests/slurm/cluster.py stop`")

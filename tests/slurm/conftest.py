@@ -10,9 +10,9 @@ from smoke_tree import Tree, copy_of_sources
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """A running cluster of one node; skips, with the reason, where there can be none."""
-    box = Cluster(tmp_path_factory.mktemp("cluster"))
+    box = Cluster()
     try:
         box.start()
     except NoClusterError as reason:

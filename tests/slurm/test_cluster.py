@@ -122,14 +122,16 @@ def test_a_job_over_its_time_gets_more_and_goes_on(tree: Tree, local: Tree) -> N
     assert history(tree, 12) == undisturbed(local, 12, epochs)
 
 
-def test_a_job_over_its_memory_gets_more(tree: Tree) -> None:
+def test_a_job_over_its_memory_gets_more(cluster: Cluster, tree: Tree, local: Tree) -> None:
     megabytes = "train:mem_mb=300 if attempt == 1 else 2500"
     found = submit(
         tree, "--set-resources", megabytes, *training(13, 20), f"runs/smoke/{VICTIM.format(13)}/history.json"
     )
     said = found.stdout + found.stderr
     assert found.returncode == 0, said[-6000:]
-    assert "Trying to restart job" in said
+    assert "exceeded memory limit" in (cluster.folder / "slurmd.log").read_text()
+    assert said.count("Trying to restart job") == 1
+    assert history(tree, 13) == undisturbed(local, 13, 20)
 
 
 def test_a_job_that_asks_for_an_accelerator_is_given_one_and_looks_for_it(cluster: Cluster, tree: Tree) -> None:
@@ -148,18 +150,35 @@ def test_orphans_of_a_killed_snakemake_are_found_and_a_rerun_goes_on(cluster: Cl
     target = f"runs/smoke/{VICTIM.format(14)}/history.json"
     run = begin(tree, *training(14, 60), target)
     until("the first epoch", progress(tree, 14).is_file)
+    refused = tree.run("codebackdoor", "orphans")
+    assert refused.returncode == 2
+    assert "a Snakemake is at work in this folder" in refused.stderr
+
+    # somebody's own job, from the same folder
+    subprocess.run(["sbatch", "--mem=100", "--wrap", "sleep 600"], cwd=tree.root, check=True, capture_output=True)
     run.send_signal(signal.SIGKILL)
     run.wait()
-    assert len(cluster.jobs()) == 1, "the job outlives its Snakemake"
+    assert len(cluster.jobs()) == 2, "the job outlives its Snakemake"
     settled = tree.run("codebackdoor", "orphans")
     assert settled.returncode == 0, settled.stderr
     assert "rule_train" in settled.stdout
     assert settled.stdout.endswith("1 job ended\n")
-    assert not cluster.jobs()
+    (own,) = cluster.jobs()
+    subprocess.run(["scancel", own], check=True)
     assert tree.snakemake("--unlock").returncode == 0
     found = submit(tree, *training(14, 60), target)
     assert found.returncode == 0, found.stdout[-4000:] + found.stderr[-6000:]
     assert "going on after epoch" in log(tree, 14)
     assert history(tree, 14) == undisturbed(local, 14, 60)
-    nothing = tree.run("codebackdoor", "orphans")
-    assert nothing.stdout == "no job of this folder is left\n"
+
+
+def test_orphans_may_be_waited_for(cluster: Cluster, tree: Tree) -> None:
+    run = begin(tree, *training(16, 60), f"runs/smoke/{VICTIM.format(16)}/history.json")
+    until("the first epoch", progress(tree, 16).is_file)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    settled = tree.run("codebackdoor", "orphans", "--wait")
+    assert settled.returncode == 0, settled.stderr
+    assert settled.stdout.endswith("1 job finished\n")
+    assert len(json.loads(history(tree, 16))["epochs"]) == 60
+    assert tree.snakemake("--unlock").returncode == 0

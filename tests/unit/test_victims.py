@@ -150,10 +150,19 @@ def test_a_file_that_was_changed_later_is_named_with_the_way_out(tmp_path: Path)
         changed[-1] ^= 1
         for content in (changed, whole[: len(whole) // 2]):
             (folder / name).write_bytes(content)
-            with pytest.raises(UserError, match=rf"{name}: truncated or changed.*remove the folder .*victim and run"):
+            with pytest.raises(
+                UserError, match=rf"{name}: truncated or changed.*if a run made .*victim, remove it and run"
+            ):
                 load_victim(folder)
         (folder / name).write_bytes(whole)
     load_victim(folder)
+    shorter = [line for line in sums.read_text().splitlines(keepends=True) if "safetensors" not in line]
+    for content in ("", "".join(shorter)):
+        kept = sums.read_text()
+        sums.write_text(content)
+        with pytest.raises(UserError, match=r"SHA256SUMS: does not list (config\.json|model\.safetensors)"):
+            load_victim(folder)
+        sums.write_text(kept)
     (folder / name).unlink()
     with pytest.raises(UserError, match=f"{name}: this file is missing"):
         load_victim(folder)

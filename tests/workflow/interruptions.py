@@ -68,9 +68,10 @@ def disturb(tree: Tree, kills: int, seconds: float, chance: random.Random) -> Co
     counts: Counter[str] = Counter()
     begun = time.monotonic()
     assert tree.run(*RUN, "--dry-run").returncode == 0
-    start = time.monotonic() - begun
+    # each life has to plan before it can go on; some are killed in that, too
+    longest = time.monotonic() - begun + 2 * seconds / kills
     while counts["kills"] < kills:
-        share = start + chance.uniform(0, 2 * seconds / kills)
+        share = chance.uniform(0, longest)
         status = live(tree, share)
         if status is not None:
             assert status == 0, (tree.root / "run.log").read_text()[-4000:]

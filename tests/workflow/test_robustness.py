@@ -47,7 +47,7 @@ def test_a_checkpoint_cut_short_is_named_and_made_again(copy: Tree) -> None:
     assert message.startswith(
         f"error: runs/smoke/{VICTIM}/model.safetensors: truncated or changed since it was written"
     )
-    assert message.endswith(f"remove the folder runs/smoke/{VICTIM} and run again: it is then made anew")
+    assert message.endswith(f"if a run made runs/smoke/{VICTIM}, remove it and run again; else bring its original back")
     assert "Traceback" not in found.stdout + found.stderr
 
     shutil.rmtree(copy.out / VICTIM)

@@ -26,7 +26,10 @@ class Job:
 
 
 def jobs(folder: Path) -> list[Job]:
-    """Own jobs that wait or run and were submitted from ``folder``: those of a Snakemake there, dead or alive.
+    """Own jobs that wait or run and that a Snakemake, dead or alive, submitted from ``folder``.
+
+    Others of that folder, such as the one that runs Snakemake itself, are not among them: Snakemake's comments begin
+    with the rule.
 
     An empty list where this machine has no SLURM; UserError where it has one that does not answer.
     """
@@ -37,7 +40,7 @@ def jobs(folder: Path) -> list[Job]:
     found = []
     for line in listed.splitlines():
         number, state, submitted_from, comment = line.split("|", 3)
-        if Path(submitted_from) == folder.resolve():
+        if comment.startswith("rule_") and Path(submitted_from).resolve() == folder.resolve():
             found.append(Job(number, state, comment))
     return found
 

@@ -79,17 +79,12 @@ def orphans(only_wait: bool) -> None:
     `make settle` does this and also removes Snakemake's lock.
     """
     from codebackdoor import cluster, processes
-    from codebackdoor.errors import UserError
 
     here = Path.cwd()
-    alive = processes.snakemakes(here)
-    if alive:
-        raise UserError(
-            f"a Snakemake is at work in this folder (process {alive[0].pid}): let it finish, or end it with Ctrl-C"
-        )
+    processes.check_nobody_runs(here)
     running, queued = processes.orphans(here), cluster.jobs(here)
-    for process in running:
-        click.echo(f"process {process.pid}  {' '.join(process.cmdline()[1:3])}")
+    for orphan in running:
+        click.echo(f"process {orphan.pid}  {orphan.command}")
     for job in queued:
         click.echo(f"job {job.id}  {job.state.lower():10}  {job.comment}")
     if not only_wait:

@@ -88,7 +88,7 @@ def fetch_snapshot(repository: str, revision: str) -> Path:
 def load_weights(
     cls: ModelClass, folder: Path, config: Any = None, fine_tuning: bool = False, may_drop: bool = False
 ) -> Any:
-    """Return a model, in float32, with the weights of a folder in hub format.
+    """Return a model, in float32, with the weights of a folder in hub format that ``check_safetensors`` has passed.
 
     Parameters
     ----------
@@ -98,9 +98,8 @@ def load_weights(
 
     Raises
     ------
-    UserError: the checkpoint is not safetensors, is truncated, or does not fit the model exactly.
+    UserError: the weights do not fit the model exactly.
     """
-    check_safetensors(folder)
     given = {} if config is None else {"config": config}
     try:
         with quiet():

@@ -25,16 +25,18 @@ def write_sums(folder: Path) -> None:
 def verify_sums(folder: Path) -> None:
     """Compare the folder's files with its ``SHA256SUMS``, if it has one (models from elsewhere have none).
 
-    Raises UserError for the first file that is missing or differs.
+    Raises UserError for the first file that is missing, differs, or is read and not listed.
     """
     sums = folder / NAME
     if not sums.is_file():
         return
+    listed = set()
     for number, line in enumerate(sums.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         found = _LINE.fullmatch(line)
         if found is None:
             raise UserError(f"{sums}:{number}: not a line of sha256sum; {_again(folder)}")
         path = folder / found[2]
+        listed.add(path)
         if not path.is_file():
             raise UserError(f"{path}: this file is missing, {NAME} lists it; {_again(folder)}")
         if sha256(path) != found[1]:
@@ -42,7 +44,10 @@ def verify_sums(folder: Path) -> None:
                 f"{path}: truncated or changed since it was written ({path.stat().st_size} bytes, its checksum is not "
                 f"that of {NAME}); {_again(folder)}"
             )
+    for path in (folder / "config.json", *sorted(folder.glob("*.safetensors"))):
+        if path not in listed:
+            raise UserError(f"{sums}: does not list {path.name}; {_again(folder)}")
 
 
 def _again(folder: Path) -> str:
-    return f"remove the folder {folder} and run again: it is then made anew"
+    return f"if a run made {folder}, remove it and run again; else bring its original back"
