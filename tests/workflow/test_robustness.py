@@ -117,6 +117,12 @@ def test_a_full_disk_and_one_that_cannot_be_written_are_one_sentence(
     assert "Traceback" not in found.stdout + found.stderr
     assert not list(small_disk.rglob("*.part"))
 
+    # where not even a log finds room
+    found = tree.snakemake("--cores", "1", *target)
+    assert found.returncode != 0
+    assert f"kB are free on the disk of {tree.root}/runs/smoke; free some" in found.stdout + found.stderr
+    assert "Traceback" not in found.stderr
+
     remount(small_disk, "ro")
     found = tree.snakemake("--cores", "1", *target)
     assert found.returncode != 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,9 @@ FOREIGN_FILES = (
     *("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.*", "merges.txt"),
     "SHA256SUMS",
 )
+
+#: Bytes without which not even a job's message finds room in its log.
+ROOM = 1_000_000
 
 #: Settings of which a calibration is independent: other rows of the same data set, and what a victim's history counts.
 _OTHER_DRAWS = frozenset({"seed", "valid", "test", "path", "history_rows"})
@@ -59,6 +63,8 @@ class Provided(Parameters):
             yield f"out: {place} is a file; write a folder"
         elif not os.access(place, os.W_OK | os.X_OK):
             yield f"out: {place} cannot be written; write a folder that can, or change its permissions"
+        elif (free := shutil.disk_usage(place).free) < ROOM:
+            yield f"out: {free // 1000} kB are free on the disk of {place}; free some (`make plan`: how much)"
 
     def _sources(self, used: Iterable[Scenario]) -> Iterator[str]:
         """Data sets, what they are mined from, and the tokenizer that measures them."""
