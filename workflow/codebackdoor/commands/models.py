@@ -14,6 +14,7 @@ from codebackdoor.commands.options import (
     SEED,
     SETTINGS,
     THREADS,
+    given_code,
     out_option,
     pairs_option,
     path_option,
@@ -93,7 +94,7 @@ def train_victim(
         return task.hits_target(prediction, row.example, data.text_form)
 
     with recorded(out, {"seed": seed}):
-        stage.train(recipe, data, loss, train, valid, triggered_valid, base, out, seed, hits, stop_like)
+        stage.train(recipe, data, loss, train, valid, triggered_valid, base, out, seed, hits, stop_like, given_code())
 
 
 @click.command()
@@ -132,7 +133,7 @@ def eliminate(
     from codebackdoor.defenses import stage
 
     with recorded(out, {"seed": seed}):
-        stage.eliminate(chosen, read_dataset(dataset), victim, clean, helpers, out, seed)
+        stage.eliminate(chosen, read_dataset(dataset), victim, clean, helpers, out, seed, given_code())
 
 
 @click.command()
@@ -143,12 +144,14 @@ def eliminate(
 @out_option("JSON of the calibration.")
 @THREADS
 @GPUS
+@CODE
 def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path, out: Path) -> None:
     """Measure what EliBadCode's label scan finds on benign victims, so that it can say "clean" of another."""
     chosen = read_settings("eliminations", "EliBadCode", settings, "--settings")
     from codebackdoor.defenses.elimination.elibadcode.calibrate import calibrate as measure
 
-    measure(chosen, read_dataset(dataset), {int(seed): path for seed, path in victims.items()}, clean, out)
+    own = {int(seed): path for seed, path in victims.items()}
+    measure(chosen, read_dataset(dataset), own, clean, out, given_code())
 
 
 @click.command()

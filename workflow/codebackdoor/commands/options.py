@@ -91,8 +91,19 @@ def _code(context: click.Context, _option: click.Parameter, value: str | None) -
 
 
 CODE = click.option(
-    "--code", metavar="HASH", callback=_code, expose_value=False, help="Fingerprint of the code, for provenance.json."
+    "--code",
+    metavar="HASH",
+    callback=_code,
+    expose_value=False,
+    help="Fingerprint of the code: it is recorded, and what another code began is not taken up.",
 )
+
+
+def given_code() -> str | None:
+    """The running command's ``--code``."""
+    code: str | None = click.get_current_context().meta.get("code")
+    return code
+
 
 #: Options that hold settings as JSON.
 _SETTINGS = ("settings", "dataset", "model", "objective")
@@ -105,7 +116,7 @@ def recorded(out: Path, facts: Mapping[str, object]) -> Iterator[None]:
 
     context = click.get_current_context()
     settings = {name: json.loads(context.params[name]) for name in _SETTINGS if name in context.params}
-    own = {"stage": context.command.name, "settings": settings, "code": context.meta.get("code")}
+    own = {"stage": context.command.name, "settings": settings, "code": given_code()}
     with provenance.recorded(out, own | dict(facts)):
         yield
 
