@@ -28,6 +28,13 @@ def test_every_job_asks_for_threads_memory_time_and_accelerators(name: str) -> N
     assert ("--gpus {resources.gpu}" in body) == ("gpu=dag." in body)
 
 
+@pytest.mark.parametrize(
+    "name", [name for name, body in RULES.items() if '"provenance.json"' in body or "/provenance" in body]
+)
+def test_what_is_recorded_names_the_code(name: str) -> None:
+    assert "--code {params.code}" in RULES[name]
+
+
 def test_rules_are_found() -> None:
     assert len(RULES) >= 18
 

@@ -93,7 +93,7 @@ def train_victim(
     def hits(prediction: Prediction, row: Poisoned) -> bool:
         return task.hits_target(prediction, row.example, data.text_form)
 
-    with recorded(out, {"seed": seed}):
+    with recorded(out, {"seed": seed}, {"base": base, "stop_like": stop_like}):
         stage.train(recipe, data, loss, train, valid, triggered_valid, base, out, seed, hits, stop_like, given_code())
 
 
@@ -130,9 +130,11 @@ def eliminate(
 ) -> None:
     """Edit a victim's weights so that its backdoor, if it has one, is gone."""
     chosen = read_settings("eliminations", "AnyElimination", settings, "--settings")
+    from codebackdoor.config.eliminations import calibration_file
     from codebackdoor.defenses import stage
 
-    with recorded(out, {"seed": seed}):
+    calibration = getattr(chosen, "calibration", None)
+    with recorded(out, {"seed": seed}, {**helpers, "calibration": calibration and calibration_file(calibration)}):
         stage.eliminate(chosen, read_dataset(dataset), victim, clean, helpers, out, seed, given_code())
 
 
@@ -180,7 +182,7 @@ def purify(
     chosen = read_settings("purifications", "AnyPurification", settings, "--settings")
     from codebackdoor.defenses import stage
 
-    with recorded(out, {"seed": seed}):
+    with recorded(out, {"seed": seed}, helpers):
         stage.purify(chosen, read_dataset(dataset), victim, valid, inputs, helpers, out, seed)
 
 
@@ -204,5 +206,5 @@ def rewrite(
         raise UserError(f"{chosen.method} looks at the victim; use `codebackdoor purify`, which names one")
     from codebackdoor.defenses import rewriting
 
-    with recorded(out, {"seed": seed}):
+    with recorded(out, {"seed": seed}, helpers):
         rewriting.rewrite(chosen, read_dataset(dataset), valid, input, helpers, out, seed)

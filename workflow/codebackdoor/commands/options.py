@@ -110,13 +110,17 @@ _SETTINGS = ("settings", "dataset", "model", "objective")
 
 
 @contextmanager
-def recorded(out: Path, facts: Mapping[str, object]) -> Iterator[None]:
-    """Measure the block and write ``out/provenance.json``: also the command's settings and its code's fingerprint."""
+def recorded(out: Path, facts: Mapping[str, object], read: Mapping[str, Path | None] | None = None) -> Iterator[None]:
+    """Measure the block and write ``out/provenance.json``: also the command's settings and its code's fingerprint.
+
+    ``read`` are files and model folders that no other job of the scenario has made; their identity is recorded.
+    """
     from codebackdoor import provenance
 
     context = click.get_current_context()
     settings = {name: json.loads(context.params[name]) for name in _SETTINGS if name in context.params}
-    own = {"stage": context.command.name, "settings": settings, "code": given_code()}
+    identities = {name: provenance.identity(path) for name, path in (read or {}).items() if path}
+    own = {"stage": context.command.name, "settings": settings, "code": given_code(), "read": identities}
     with provenance.recorded(out, own | dict(facts)):
         yield
 
