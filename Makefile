@@ -28,30 +28,22 @@ help:  ## this list
 	@echo "  CONFIG=configs/NAME.yaml lays another configuration over config.yaml (run, plan, fetch, slurm, push, pull)"
 	@echo "  MIRROR=FOLDER takes the originals from there, without network (run, plan, slurm); fetch fills it"
 
-$(STAMP): $(ENV)/.packages pyproject.toml
-	$(ENV)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
-	@touch $@
-
-$(ENV)/.packages: envs/requirements.txt
+$(STAMP): envs/requirements.txt pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then echo "codebackdoor needs Python 3.11 or 3.12: install one, or name it with make PYTHON=/path/to/python3.12" >&2; exit 1; fi
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)) and "codebackdoor needs Python 3.11 or 3.12, and $(PYTHON) is " + sys.version.split()[0] + ": name another with make PYTHON=/path/to/python3.12")'
 	@$(PYTHON) envs/build.py $(ENV)
+
+# what only some targets need
+$(ENV)/.fetch $(ENV)/.slurm $(ENV)/.dvc: $(ENV)/.%: $(STAMP) envs/requirements-%.txt
+	@$(ENV)/bin/python envs/build.py $(ENV) --extra $*
 
 run: $(STAMP)  ## the whole study: downloads, trains, attacks, defends, and ends with the report
 	@$(SNAKEMAKE) $(LOCKED)
 	codebackdoor report config.yaml $(CONFIG)
 
-$(ENV)/.fetch: $(STAMP) envs/requirements-fetch.txt
-	$(ENV)/bin/pip install --quiet --no-compile --no-deps --requirement envs/requirements-fetch.txt
-	@touch $@
-
 fetch: $(ENV)/.fetch  ## all originals into the mirror folder, for a run without network: make fetch SCALE=paper (docs/hpc.md)
 	@if [ -z "$(SCALE)$(CONFIG)" ]; then echo "say for what: make fetch SCALE=paper, SCALE=local, or CONFIG=configs/NAME.yaml" >&2; exit 1; fi
 	codebackdoor mirror config.yaml $(patsubst %,configs/%.yaml,$(filter-out local,$(SCALE))) $(CONFIG) $(if $(MIRROR),--into $(MIRROR))
-
-$(ENV)/.slurm: $(STAMP) envs/requirements-slurm.txt
-	$(ENV)/bin/pip install --quiet --no-compile --no-deps --requirement envs/requirements-slurm.txt
-	@touch $@
 
 slurm: $(ENV)/.slurm  ## the same on a cluster: submits jobs from here (profiles/slurm, docs/hpc.md)
 	@snakemake --profile profiles/slurm $(SETTINGS) $(LOCKED)
@@ -60,10 +52,6 @@ slurm: $(ENV)/.slurm  ## the same on a cluster: submits jobs from here (profiles
 settle: $(STAMP)  ## after Snakemake was killed: end the jobs it left, here and on a cluster, unlock; then run again
 	codebackdoor orphans
 	$(SNAKEMAKE) --unlock
-
-$(ENV)/.dvc: $(STAMP) envs/requirements-dvc.txt
-	$(ENV)/bin/pip install --quiet --no-compile --no-deps --requirement envs/requirements-dvc.txt
-	@touch $@
 
 # the stage that versions the run of CONFIG
 STAGE := $(if $(CONFIG),$(dir $(CONFIG))dvc.yaml:run@$(basename $(notdir $(CONFIG))),local)
@@ -114,6 +102,7 @@ pretrain: $(STAMP)  ## the base models from the corpus, into {out}/models/base (
 clean:  ## remove one run and nothing else: make clean SCALE=local (the folder runs/local)
 	@case "$(SCALE)" in ""|*/*|.*) echo "say which run: make clean SCALE=local removes runs/local; make pristine removes all" >&2; exit 1;; esac
 	@if [ ! -d "runs/$(SCALE)" ]; then echo "there is no runs/$(SCALE)" >&2; exit 1; fi
+	@if [ -n "$$(ls .snakemake/locks 2>/dev/null)" ]; then echo "a run is at work in this folder: wait for it; if it was killed: make settle" >&2; exit 1; fi
 	rm -rf "runs/$(SCALE)"
 
 pristine:  ## remove every run and the environment, keep the sources

@@ -53,7 +53,8 @@ rule corpus:
     input:
         dag.mined(),
     output:
-        f"{dag.corpus}",
+        corpus=f"{dag.corpus}",
+        provenance=f"{dag.out}/corpus/provenance.json",
     log:
         f"{dag.logs}/corpus.log",
     benchmark:
@@ -70,7 +71,7 @@ rule corpus:
     message:
         "Merge the functions of all archives, each and its clones once."
     shell:
-        "codebackdoor corpus {input:q} --out {output:q} > {log:q} 2>&1"
+        "codebackdoor corpus {input:q} --out {output.corpus:q} --code {params.code} > {log:q} 2>&1"
 
 
 rule dataset:
@@ -85,6 +86,7 @@ rule dataset:
             "clean.jsonl",
             "card.json",
             "baseline.json",
+            "provenance.json",
         ),
     log:
         f"{dag.logs}/dataset/{{dataset}}.log",
@@ -107,4 +109,4 @@ rule dataset:
         "Make the data set {wildcards.dataset}."
     shell:
         "codebackdoor dataset {wildcards.dataset} --settings {params.settings:q} {params.sources:q}"
-        " --out {params.out:q} --seed {params.seed} --threads {threads} > {log:q} 2>&1"
+        " --out {params.out:q} --seed {params.seed} --threads {threads} --code {params.code} > {log:q} 2>&1"

@@ -66,7 +66,8 @@ rule calibrate:
         "Calibrate {wildcards.elimination} on benign {wildcards.model} victims of {wildcards.dataset}."
     shell:
         "codebackdoor calibrate --settings {params.settings:q} --dataset {params.dataset:q} {params.victims:q}"
-        " --clean {input.clean:q} --out {output:q} --threads {threads} --gpus {resources.gpu} > {log:q} 2>&1"
+        " --clean {input.clean:q} --out {output:q} --threads {threads} --gpus {resources.gpu} --code {params.code}"
+        " > {log:q} 2>&1"
 
 
 # A purification that looks at no victim rewrites each test set once, for all victims.

@@ -84,6 +84,7 @@ rule score:
         unpack(dag.score_inputs),
     output:
         f"{dag.results}/metrics.json",
+        f"{dag.results}/score/provenance.json",
     log:
         f"{dag.logs}/score/{dag.results_path}.log",
     benchmark:
@@ -105,4 +106,4 @@ rule score:
         " {wildcards.elimination}, {wildcards.purification}."
     shell:
         "codebackdoor score --dataset {params.dataset:q} {params.references:q} --predictions {params.out:q}"
-        " --out {params.out:q} --seed {wildcards.seed} > {log:q} 2>&1"
+        " --out {params.out:q} --seed {wildcards.seed} --code {params.code} > {log:q} 2>&1"

@@ -13,6 +13,7 @@ rule poison:
             "valid.jsonl",
             "test.jsonl",
             "manifest.json",
+            "provenance.json",
         ),
     log:
         f"{dag.logs}/poison/{dag.poison_path}.log",
@@ -37,4 +38,5 @@ rule poison:
         "Poison {wildcards.rate} of {wildcards.dataset} with {wildcards.attack}, seed {wildcards.seed}."
     shell:
         "codebackdoor poison {wildcards.attack} --settings {params.settings:q} --dataset {params.dataset:q}"
-        " --rate {wildcards.rate} --data {params.data:q} --out {params.out:q} --seed {wildcards.seed} > {log:q} 2>&1"
+        " --rate {wildcards.rate} --data {params.data:q} --out {params.out:q} --seed {wildcards.seed} --code {params.code}"
+        " > {log:q} 2>&1"

@@ -128,7 +128,7 @@ def test_what_a_stage_reports_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(*_: object) -> None:
         logging.getLogger("codebackdoor.victims.training").info("epoch %d", 3)
 
-    monkeypatch.setattr("codebackdoor.costs.plan", work)
+    monkeypatch.setattr("codebackdoor.costs.local.plan", work)
     for _ in range(2):
         found = CliRunner().invoke(main, ["plan"], input="")
         assert found.stderr == "epoch 3\n"

@@ -47,6 +47,74 @@ def test_another_number_is_told_with_its_cause(tmp_path: Path) -> None:
     assert found.different[0].causes == ("eliminate: settings.settings.epochs 3 -> 4", "eliminate: code a -> b")
 
 
+def differing(tmp_path: Path) -> tuple[Path, Path]:
+    """Two runs in which CLEANED differs, and nothing says why."""
+    return run(tmp_path / "one"), run(tmp_path / "other", accuracy=0.75)
+
+
+JOBS = {
+    "dataset": "data/defects",
+    "poison": "data/defects/by_name-0.05/seed1",
+    "train": "models/defects/codebert/by_name-0.05/seed1/none/cross_entropy/none",
+    "score": "results/defects/codebert/by_name-0.05/seed1/none/cross_entropy/eli/none/score",
+}
+
+
+@pytest.mark.parametrize("stage", JOBS)
+@pytest.mark.parametrize(
+    ("key", "values", "said"),
+    [
+        ("code", ("a", "b"), "code a -> b"),
+        ("seed", (1, 2), "seed 1 -> 2"),
+        ("threads", (1, 2), "threads 1 -> 2"),
+        ("device", ({"name": "x", "peak_mb": 1}, {"name": "y", "peak_mb": 1}), "device x -> y"),
+        ("versions", ({"torch": "1"}, {"torch": "2"}), "versions.torch 1 -> 2"),
+        ("read", ({"base": 64 * "1"}, {"base": 64 * "2"}), f"read.base {12 * '1'} -> {12 * '2'}"),
+    ],
+)
+def test_every_job_is_asked_for_what_changed_a_number(
+    stage: str, key: str, values: tuple[object, object], said: str, tmp_path: Path
+) -> None:
+    runs = differing(tmp_path)
+    for out, value in zip(runs, values, strict=True):
+        facts = {"stage": stage, "seconds": len(str(out)), "device": {"name": "x", "peak_mb": len(str(out))}}
+        files.write_json(out / JOBS[stage] / "provenance.json", facts | {key: value})
+    assert compare(*runs).different[0].causes == (f"{stage}: {said}",)
+
+
+def test_another_corpus_is_told_by_archives_and_code_and_only_where_it_was_read(tmp_path: Path) -> None:
+    runs = differing(tmp_path)
+    for out, code, archives in zip(runs, "ab", (["x-1"], ["x-1", "y-2"]), strict=True):
+        files.write_json(out / "corpus/provenance.json", {"stage": "corpus", "code": code, "archives": archives})
+    assert compare(*runs).different[0].causes == ()
+    for out, digest in zip(runs, "12", strict=True):
+        files.write_json(out / "data/defects/card.json", {"read": {"corpus.jsonl": 64 * digest}, "rows": out.name})
+    assert compare(*runs).different[0].causes == (
+        "corpus: code a -> b",
+        "corpus: archives ['x-1'] -> ['x-1', 'y-2']",
+        "dataset: read.corpus.jsonl 111111111111 -> 222222222222",
+    )
+
+
+def test_a_benign_victim_differs_by_the_attack_of_a_test_set_that_it_was_asked_on(tmp_path: Path) -> None:
+    runs = run(tmp_path / "one", scenarios=1), run(tmp_path / "other", scenarios=1)
+    for out, value, code in zip(runs, (0.3, 0.4), "ab", strict=True):
+        path = BENIGN.results(out) / "metrics.json"
+        estimate = {"value": value, "low": 0.1, "high": 0.8, "n": 10}
+        files.write_json(path, {"testsets": {"by_name": {"metrics": {"asr": estimate}}}})
+        collect([path], out / "results")
+        for attack in ("by_name", "other"):
+            place = out / f"data/defects/{attack}-0.05/seed1/provenance.json"
+            files.write_json(place, {"stage": "poison", "code": f"{attack} {code}"})
+    assert compare(*runs).different[0].causes == ("poison: code by_name a -> by_name b",)
+
+
+def test_a_record_that_one_run_has_not_is_said(tmp_path: Path) -> None:
+    runs = differing(tmp_path)
+    files.write_json(runs[1] / JOBS["poison"] / "provenance.json", {"stage": "poison", "code": "a"})
+    assert compare(*runs).different[0].causes == (f"{JOBS['poison']}/provenance.json: only in {runs[1]}",)
+
+
 def test_scenarios_of_one_run_alone_are_named(tmp_path: Path) -> None:
     found = compare(run(tmp_path / "one", scenarios=1), run(tmp_path / "other"))
     assert (found.only_before, found.only_after, found.same) == ((), (CLEANED,), False)

@@ -13,7 +13,7 @@ import pytest
 from codebackdoor import fingerprint
 from codebackdoor.config.loading import read_yaml, validate
 from codebackdoor.config.scenario import CONSTRAINTS
-from codebackdoor.dag import SOME, Dag
+from codebackdoor.dag import LONGEST, SOME, Dag, growing
 from codebackdoor.errors import UserError
 from codebackdoor.parameters import STAGES
 
@@ -278,6 +278,21 @@ def test_shadows_are_benign_and_have_their_own_seeds(dag: Dag) -> None:
     found = dag.shadows(wildcards(elimination="elibadcode"))
     assert found["101"] == "runs/local/models/defects/codebert/none-0/seed101/none/cross_entropy/none"
     assert not set(found) & {scenario.seed for scenario in dag.config.scenarios()}
+
+
+def test_a_job_that_is_tried_again_asks_for_more_but_never_for_more_than_a_day(dag: Dag) -> None:
+    small, large = wildcards(purification="onion"), wildcards(model="hub", purification="onion")
+    checkpoint = {"architecture": "codebert", "base": "microsoft/codebert-base", "revision": "0" * 40}
+    raw = {**DEFAULT, "models": {**DEFAULT["models"], "hub": checkpoint}}
+    raw["helpers"] = {**DEFAULT["helpers"], "language_model": f"gpt2@{'0' * 40}"}
+    hub = Dag(validate(raw))
+    for own, where, one in ((dag, small, 2500), (hub, large, 24000)):
+        for megabytes, minutes in ((own.mem_mb, own.runtime), (own.helper_mem_mb, own.helper_runtime)):
+            assert [megabytes(where, attempt) for attempt in (1, 2, 3)] == [one, 2 * one, 3 * one]
+            asked = [minutes(where, attempt) for attempt in (1, 2, 3)]
+            assert asked == ([60, 120, 180] if one == 2500 else [LONGEST] * 3)
+    assert (dag.gpu(small), hub.gpu(large), hub.gpu(small)) == (0, 1, 0)
+    assert [growing(500)(small, attempt) for attempt in (1, 2, 3)] == [500, 1000, 1500]
 
 
 def test_an_unknown_archive_is_named() -> None:

@@ -33,8 +33,8 @@ class Killed(BaseException):
     pass
 
 
-def scan(work: Path | None, settings: EliBadCode = SEARCH) -> list[Finding]:
-    return scan_labels(VIEW, settings, draw(VIEW, settings, (0, 1), 1), 1, work)
+def scan(work: Path | None, settings: EliBadCode = SEARCH, code: str | None = None) -> list[Finding]:
+    return scan_labels(VIEW, settings, draw(VIEW, settings, (0, 1), 1), 1, work, code)
 
 
 def found(findings: Sequence[Finding]) -> list[object]:
@@ -76,6 +76,15 @@ def test_states_of_another_scan_are_not_used(tmp_path: Path) -> None:
     scan(tmp_path / "work")
     other = SEARCH.model_copy(update={"candidates": 4})
     assert found(scan(tmp_path / "work", other)) == found(scan(None, other))
+
+
+def test_states_of_another_code_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan(tmp_path / "work", code="one")
+    steps = kill_after(1000, monkeypatch)
+    scan(tmp_path / "work", code="one")
+    assert not steps
+    scan(tmp_path / "work", code="other")
+    assert len(steps) == 20
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"digest": 1}'])

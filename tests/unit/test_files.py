@@ -59,6 +59,11 @@ def test_a_full_disk_is_one_sentence_whoever_says_it() -> None:
     assert str(disk_trouble(full.value)).startswith("the disk is full: free some of it")
     rust = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
     assert str(disk_trouble(rust)).startswith("the disk is full")
+    # it may be said of a mirror, a cache or a program as well as of a folder of results
+    for number in (errno.EACCES, errno.EROFS):
+        said = str(disk_trouble(OSError(number, os.strerror(number), "/mirror/lock.json")))
+        assert said.startswith("/mirror/lock.json: ")
+        assert "`out`" not in said
     assert disk_trouble(OSError(errno.ENOENT, "no such file")) is None
     assert disk_trouble(ValueError("a bug")) is None
 

@@ -20,6 +20,18 @@ def test_facts_of_process_and_machine_stand_beside_those_of_the_stage(tmp_path: 
     assert {"commit", "device", "host", "platform", "python", "started", "threads", "versions"} <= found.keys()
 
 
+def test_a_model_is_known_by_its_commit_or_content_and_not_by_its_place(tmp_path: Path) -> None:
+    commit = f"owner/name@{'a' * 40}"
+    assert provenance.identity(Path(commit)) == commit
+    assert provenance.identity(tmp_path / "hub/owner/name" / ("a" * 40)) == commit
+    for name, text in (("one", "1"), ("same", "1"), ("other", "2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "SHA256SUMS").write_text(text)
+    one, same, other = (provenance.identity(tmp_path / name) for name in ("one", "same", "other"))
+    assert one == same == provenance.identity(tmp_path / "one/SHA256SUMS") != other
+    assert provenance.identity(tmp_path / "nothing") == str(tmp_path / "nothing")
+
+
 def test_nothing_is_recorded_of_a_stage_that_failed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), provenance.recorded(tmp_path, {"stage": "train"}):
         raise RuntimeError

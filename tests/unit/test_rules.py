@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from codebackdoor.dag import LONGEST
+
 ROOT = Path(__file__).parents[2]
 RULES = {
     f"{path.stem}-{number}": body
@@ -24,8 +26,17 @@ def test_every_job_asks_for_threads_memory_time_and_accelerators(name: str) -> N
     assert re.search(r"\bgpu=(0|dag\.\w*gpu),", body)
     for resource in ("mem_mb", "runtime"):
         assert re.search(rf"\b{resource}=(growing\(\d+\)|dag\.\w*{resource}),", body), resource
+    # with two retries, no attempt is over what a partition may take
+    assert all(3 * int(minutes) <= LONGEST for minutes in re.findall(r"runtime=growing\((\d+)\)", body))
     # what is given is also what is used
     assert ("--gpus {resources.gpu}" in body) == ("gpu=dag." in body)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, body in RULES.items() if '"provenance.json"' in body or "/provenance" in body]
+)
+def test_what_is_recorded_names_the_code(name: str) -> None:
+    assert "--code {params.code}" in RULES[name]
 
 
 def test_rules_are_found() -> None:

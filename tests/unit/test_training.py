@@ -169,6 +169,30 @@ def test_progress_of_another_run_is_not_used(tmp_path: Path) -> None:
     assert history.epochs == run(classifier(), BERT, tmp_path / "fresh").epochs
 
 
+def test_progress_of_another_code_or_version_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+
+    class Told:
+        def __call__(self, logits: Tensor, targets: Tensor, epoch: int) -> Tensor:
+            told.append(epoch)
+            return CROSS_ENTROPY(logits, targets, epoch)
+
+        def __repr__(self) -> str:
+            return "told"
+
+    def epochs(code: str | None) -> set[int]:
+        told.clear()
+        fit(classifier(), rows(), Told(), BERT, Validation(rows(6)), tmp_path / "progress", 1, code=code)
+        return set(told)
+
+    assert epochs("one") == {1, 2, 3}
+    assert epochs("one") == set()
+    assert epochs("other") == {1, 2, 3}
+    assert epochs("other") == set()
+    monkeypatch.setattr(torch, "__version__", "9.9")
+    assert epochs("other") == {1, 2, 3}
+
+
 def test_same_seed_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     found = []
     for seed in (1, 1, 2):

@@ -31,6 +31,8 @@ SOME = rf"(?!none\b){CONSTRAINTS['attack']}"
 
 #: Megabytes and minutes of a job without and with an accelerator.
 _MEM_MB, _RUNTIME = (2500, 24000), (60, 1440)
+#: Minutes that no attempt of a job goes beyond: many partitions end there, and take no job that asks for more.
+LONGEST = 1440
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +144,8 @@ class Dag(Provided):
         return attempt * _MEM_MB[self.gpu(wildcards)]
 
     def runtime(self, wildcards: Any, attempt: int) -> int:
-        """Minutes after which a scheduler ends the job, growing alike."""
-        return attempt * _RUNTIME[self.gpu(wildcards)]
+        """Minutes after which a scheduler ends the job, growing alike up to ``LONGEST``."""
+        return min(attempt * _RUNTIME[self.gpu(wildcards)], LONGEST)
 
     def gpu(self, wildcards: Any) -> int:
         """Hub checkpoints are of paper scale and want an accelerator; the small local models do not."""
@@ -153,7 +155,7 @@ class Dag(Provided):
         return attempt * _MEM_MB[self.helper_gpu(wildcards)]
 
     def helper_runtime(self, wildcards: Any, attempt: int) -> int:
-        return attempt * _RUNTIME[self.helper_gpu(wildcards)]
+        return min(attempt * _RUNTIME[self.helper_gpu(wildcards)], LONGEST)
 
     def helper_gpu(self, wildcards: Any) -> int:
         """The same for a job that runs nothing but helper models: those from elsewhere are of paper scale."""

@@ -16,12 +16,12 @@ class UserError(Exception):
     """
 
 
-#: What went wrong where files are written, by the system's number of the error.
+#: What went wrong with a file of whatever kind, by the system's number of the error.
 _DISK = {
     errno.ENOSPC: "the disk is full: free some of it",
     errno.EDQUOT: "your quota of the disk is used up: free some of it",
-    errno.EROFS: "the file system is read-only: set `out` to a folder that can be written",
-    errno.EACCES: "there is no permission: make it readable and writable for you, or set `out` to another folder",
+    errno.EROFS: "the file system is read-only: make it writable, or name another place",
+    errno.EACCES: "there is no permission to read, write or run this: change that, or name another place",
 }
 
 

@@ -1,7 +1,7 @@
 """How a result came about: time, memory, device, host, commit, versions.
 
-All that may differ between two runs of the same science stands in ``provenance.json`` and nowhere else; no comparison
-and no metric reads it, only the tables of cost do (DESIGN section 11).
+All that may differ between two runs of the same science stands in ``provenance.json`` and nowhere else; no metric reads
+it, only the tables of cost do (DESIGN section 11), and ``compare``, which looks there for what changed a metric.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from codebackdoor.files import write_json
+from codebackdoor.config.hub import hub_id, kept_as
+from codebackdoor.files import sha256, write_json
 
 _LIBRARIES = {
     "torch": "torch",
@@ -56,6 +57,16 @@ def record(out: Path, facts: Mapping[str, object]) -> None:
             "commit": commit(),
         },
     )
+
+
+def identity(path: Path) -> str:
+    """What tells a file, or a model's folder, from another wherever it lies: a commit of the hub, or a SHA-256.
+
+    Of a folder it is that of its ``SHA256SUMS``; where there is nothing of the kind, the path.
+    """
+    hub = hub_id(str(path)) or kept_as(str(path))
+    content = path / "SHA256SUMS" if path.is_dir() else path
+    return str(hub or (sha256(content) if content.is_file() else path))
 
 
 def _since(begun: float) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from codebackdoor.commands.options import (
+    CODE,
     DATASET,
     SEED,
     SETTINGS,
@@ -15,6 +16,7 @@ from codebackdoor.commands.options import (
     path_option,
     read_dataset,
     read_settings,
+    recorded,
 )
 from codebackdoor.errors import UserError
 
@@ -69,12 +71,14 @@ def mine(name: str, archive: Path, out: Path) -> None:
 
 @click.command()
 @click.argument("mined", nargs=-1, required=True, type=click.Path(path_type=Path))
-@out_option("JSON Lines of functions, each and its clones once.")
+@out_option("JSON Lines of functions, each and its clones once; provenance.json lies beside it.")
+@CODE
 def corpus(mined: tuple[Path, ...], out: Path) -> None:
     """Merge the functions of several archives."""
     from codebackdoor.corpora import stage
 
-    stage.corpus(mined, out)
+    with recorded(out.parent, {"archives": [path.stem for path in mined]}):
+        stage.corpus(mined, out)
 
 
 @click.command()
@@ -83,9 +87,10 @@ def corpus(mined: tuple[Path, ...], out: Path) -> None:
 @path_option("--corpus", required=False, help="Mined functions (source pypi).")
 @path_option("--mirror", required=False, help="Folder of the papers' own files (source mirror).")
 @path_option("--tokenizer", required=False, help="tokenizer.json that counts sub-tokens.")
-@out_option("Folder of train, valid, test, clean (JSON Lines), card.json, baseline.json.")
+@out_option("Folder of train, valid, test, clean (JSON Lines), card.json, baseline.json, provenance.json.")
 @SEED
 @THREADS
+@CODE
 def dataset(
     name: str, settings: str, corpus: Path | None, mirror: Path | None, tokenizer: Path | None, out: Path, seed: int
 ) -> None:
@@ -93,7 +98,8 @@ def dataset(
     chosen = read_settings("datasets", "AnyDataset", settings, f"datasets.{name}")
     from codebackdoor.tasks import stage
 
-    stage.make_dataset(chosen, name, corpus, mirror, tokenizer, out, seed)
+    with recorded(out, {"seed": seed}):
+        stage.make_dataset(chosen, name, corpus, mirror, tokenizer, out, seed)
 
 
 @click.command()
@@ -102,11 +108,13 @@ def dataset(
 @DATASET
 @click.option("--rate", type=float, required=True, help="Share of the training rows that are poisoned.")
 @path_option("--data", help="Folder of the data set.")
-@out_option("Folder of train, valid, test (JSON Lines) and manifest.json.")
+@out_option("Folder of train, valid, test (JSON Lines), manifest.json and provenance.json.")
 @SEED
+@CODE
 def poison(name: str, settings: str, dataset: str, rate: float, data: Path, out: Path, seed: int) -> None:
     """Let the attack NAME poison a training set and put its trigger into the validation and test rows."""
     chosen = read_settings("attacks", "AnyAttack", settings, f"attacks.{name}")
     from codebackdoor.attacks import stage
 
-    stage.poison(chosen, read_dataset(dataset), name, rate, seed, data, out)
+    with recorded(out, {"seed": seed}):
+        stage.poison(chosen, read_dataset(dataset), name, rate, seed, data, out)

@@ -14,6 +14,7 @@ from codebackdoor.commands.options import (
     SEED,
     SETTINGS,
     THREADS,
+    given_code,
     out_option,
     pairs_option,
     path_option,
@@ -92,8 +93,8 @@ def train_victim(
     def hits(prediction: Prediction, row: Poisoned) -> bool:
         return task.hits_target(prediction, row.example, data.text_form)
 
-    with recorded(out, {"seed": seed}):
-        stage.train(recipe, data, loss, train, valid, triggered_valid, base, out, seed, hits, stop_like)
+    with recorded(out, {"seed": seed}, {"base": base, "stop_like": stop_like}):
+        stage.train(recipe, data, loss, train, valid, triggered_valid, base, out, seed, hits, stop_like, given_code())
 
 
 @click.command()
@@ -129,10 +130,12 @@ def eliminate(
 ) -> None:
     """Edit a victim's weights so that its backdoor, if it has one, is gone."""
     chosen = read_settings("eliminations", "AnyElimination", settings, "--settings")
+    from codebackdoor.config.eliminations import calibration_file
     from codebackdoor.defenses import stage
 
-    with recorded(out, {"seed": seed}):
-        stage.eliminate(chosen, read_dataset(dataset), victim, clean, helpers, out, seed)
+    calibration = getattr(chosen, "calibration", None)
+    with recorded(out, {"seed": seed}, {**helpers, "calibration": calibration and calibration_file(calibration)}):
+        stage.eliminate(chosen, read_dataset(dataset), victim, clean, helpers, out, seed, given_code())
 
 
 @click.command()
@@ -143,12 +146,14 @@ def eliminate(
 @out_option("JSON of the calibration.")
 @THREADS
 @GPUS
+@CODE
 def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path, out: Path) -> None:
     """Measure what EliBadCode's label scan finds on benign victims, so that it can say "clean" of another."""
     chosen = read_settings("eliminations", "EliBadCode", settings, "--settings")
     from codebackdoor.defenses.elimination.elibadcode.calibrate import calibrate as measure
 
-    measure(chosen, read_dataset(dataset), {int(seed): path for seed, path in victims.items()}, clean, out)
+    own = {int(seed): path for seed, path in victims.items()}
+    measure(chosen, read_dataset(dataset), own, clean, out, given_code())
 
 
 @click.command()
@@ -177,7 +182,7 @@ def purify(
     chosen = read_settings("purifications", "AnyPurification", settings, "--settings")
     from codebackdoor.defenses import stage
 
-    with recorded(out, {"seed": seed}):
+    with recorded(out, {"seed": seed}, helpers):
         stage.purify(chosen, read_dataset(dataset), victim, valid, inputs, helpers, out, seed)
 
 
@@ -201,5 +206,5 @@ def rewrite(
         raise UserError(f"{chosen.method} looks at the victim; use `codebackdoor purify`, which names one")
     from codebackdoor.defenses import rewriting
 
-    with recorded(out, {"seed": seed}):
+    with recorded(out, {"seed": seed}, helpers):
         rewriting.rewrite(chosen, read_dataset(dataset), valid, input, helpers, out, seed)

@@ -91,21 +91,36 @@ def _code(context: click.Context, _option: click.Parameter, value: str | None) -
 
 
 CODE = click.option(
-    "--code", metavar="HASH", callback=_code, expose_value=False, help="Fingerprint of the code, for provenance.json."
+    "--code",
+    metavar="HASH",
+    callback=_code,
+    expose_value=False,
+    help="Fingerprint of the code: it is recorded, and what another code began is not taken up.",
 )
+
+
+def given_code() -> str | None:
+    """The running command's ``--code``."""
+    code: str | None = click.get_current_context().meta.get("code")
+    return code
+
 
 #: Options that hold settings as JSON.
 _SETTINGS = ("settings", "dataset", "model", "objective")
 
 
 @contextmanager
-def recorded(out: Path, facts: Mapping[str, object]) -> Iterator[None]:
-    """Measure the block and write ``out/provenance.json``: also the command's settings and its code's fingerprint."""
+def recorded(out: Path, facts: Mapping[str, object], read: Mapping[str, Path | None] | None = None) -> Iterator[None]:
+    """Measure the block and write ``out/provenance.json``: also the command's settings and its code's fingerprint.
+
+    ``read`` are files and model folders that no other job of the scenario has made; their identity is recorded.
+    """
     from codebackdoor import provenance
 
     context = click.get_current_context()
     settings = {name: json.loads(context.params[name]) for name in _SETTINGS if name in context.params}
-    own = {"stage": context.command.name, "settings": settings, "code": context.meta.get("code")}
+    identities = {name: provenance.identity(path) for name, path in (read or {}).items() if path}
+    own = {"stage": context.command.name, "settings": settings, "code": given_code(), "read": identities}
     with provenance.recorded(out, own | dict(facts)):
         yield
 

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from codebackdoor.commands.options import DATASET, SEED, out_option, pairs_option, path_option, read_dataset
+from codebackdoor.commands.options import (
+    CODE,
+    DATASET,
+    SEED,
+    out_option,
+    pairs_option,
+    path_option,
+    read_dataset,
+    recorded,
+)
+from codebackdoor.config.scenario import SCORE
 
 if TYPE_CHECKING:
     from codebackdoor.config.experiments import Figure
@@ -20,13 +30,16 @@ STUDY = click.option("--settings", required=True, metavar="JSON", help="Settings
 @DATASET
 @pairs_option("--reference", "Test set with its ground truth as NAME=FILE")
 @path_option("--predictions", help="Folder of predictions.NAME.jsonl.")
-@out_option("Folder of metrics.json.")
+@out_option("Folder of metrics.json and score/provenance.json.")
 @SEED
+@CODE
 def score(dataset: str, references: dict[str, Path], predictions: Path, out: Path, seed: int) -> None:
     """Compute every metric of a scenario, with bootstrap intervals, from its predictions alone."""
     from codebackdoor.evaluation import stage
 
-    stage.score(read_dataset(dataset), references, predictions, out, seed)
+    # in a folder of its own: beside metrics.json lies that of the predictions
+    with recorded(out / SCORE, {"seed": seed}):
+        stage.score(read_dataset(dataset), references, predictions, out, seed)
 
 
 @click.command()

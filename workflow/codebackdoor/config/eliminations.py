@@ -15,6 +15,12 @@ Place = Literal["least_sensitive", "function_name"]
 CALIBRATIONS = Path(__file__).parents[1] / "defenses" / "elimination" / "elibadcode" / "calibration"
 
 
+def calibration_file(name: str) -> Path:
+    """The file that the setting ``calibration`` means: one that ships with the package, or a path."""
+    shipped = CALIBRATIONS / f"{name}.json"
+    return shipped if shipped.is_file() else Path(name)
+
+
 class LastLayer(Settings):
     """How the victim is fine-tuned on the clean samples: shared by unlearning and by its control."""
 

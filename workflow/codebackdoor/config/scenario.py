@@ -28,6 +28,8 @@ VICTIM = "{out}/models/{dataset}/{model}/{attack}-{rate}/seed{seed}/{filtering}/
 RESULTS = (
     "{out}/results/{dataset}/{model}/{attack}-{rate}/seed{seed}/{filtering}/{objective}/{elimination}/{purification}"
 )
+#: Folder below a scenario's results in which its score leaves its ``provenance.json``.
+SCORE = "score"
 
 
 def rate_text(rate: float) -> str:
@@ -69,7 +71,9 @@ class Scenario:
         """Every folder below ``out`` where a job of this scenario leaves its ``provenance.json``, first job first."""
         trained = replace(self, elimination=NONE, purification=NONE)
         rewritten = [Path(REWRITTEN.format(out=out, **one.wildcards)) for one in (self.benign(), self)]
-        return list(dict.fromkeys([trained.victim(out), self.victim(out), *rewritten, self.results(out)]))
+        data = [Path(out) / "data" / self.dataset, self.poison(out)]
+        results = self.results(out)
+        return list(dict.fromkeys([*data, trained.victim(out), self.victim(out), *rewritten, results, results / SCORE]))
 
     def benign(self) -> Scenario:
         """The same scenario with the victim trained on clean data."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from codebackdoor.errors import UserError
+from codebackdoor.errors import UserError, disk_trouble
 from codebackdoor.files import atomic
 
 #: Repositories whose ``pytorch_model.bin`` may be converted: the papers' own checkpoints, which have no safetensors at
@@ -24,14 +25,27 @@ def to_safetensors(pickled: Path, out: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    try:
+    with _reading(pickled, "weights alone"):
         found = torch.load(pickled, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise UserError(f"{pickled.name}: cannot be read as weights alone: {str(error).splitlines()[0]}") from None
     if not isinstance(found, dict) or not all(isinstance(one, torch.Tensor) for one in found.values()):
         raise UserError(f"{pickled.name}: holds something else than tensors by name; it is not converted")
-    # tied weights share their memory, which safetensors does not allow
-    save_file({name: one.detach().clone().contiguous() for name, one in found.items()}, out, metadata={"format": "pt"})
+    with _reading(pickled, "dense tensors"):
+        # tied weights share their memory, which safetensors does not allow
+        tensors = {str(name): one.detach().clone().contiguous() for name, one in found.items()}
+        save_file(tensors, out, metadata={"format": "pt"})
+
+
+@contextmanager
+def _reading(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever a damaged file makes a reader raise into one UserError; trouble of the disk stays what it is."""
+    try:
+        yield
+    # readers of broken bytes raise KeyError, ValueError, struct.error, ...; the other originals go on
+    except Exception as error:
+        if isinstance(error, OSError) or disk_trouble(error):
+            raise
+        said = (str(error).splitlines() or [""])[0]
+        raise UserError(f"{path.name}: cannot be read as {what}: {type(error).__name__}: {said}") from None
 
 
 def to_rows(parquet: Path, out: Path) -> None:
@@ -40,8 +54,8 @@ def to_rows(parquet: Path, out: Path) -> None:
         from pyarrow import parquet as tables
     except ImportError:
         raise UserError("reading the hub's tables needs pyarrow; `make fetch` installs it") from None
-    table = tables.read_table(parquet, columns=["project", "commit_id", "target", "func", "id"])
-    with atomic(out) as stream:
+    with _reading(parquet, "Devign's table"), atomic(out) as stream:
+        table = tables.read_table(parquet, columns=["project", "commit_id", "target", "func", "id"])
         for batch in table.to_batches():
             for row in batch.to_pylist():
                 stream.write(json.dumps(_devign(row)) + "\n")

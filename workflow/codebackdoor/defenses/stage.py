@@ -30,18 +30,19 @@ def eliminate(
     helpers: Mapping[str, Path],
     out: Path,
     seed: int,
+    code: str | None = None,
 ) -> None:
     """Write the edited victim to ``out``, with ``trigger.json``: the inverted trigger, null where the method has none.
 
     ``elimination.json`` beside it says how it went. ``clean`` holds the defender's clean samples. The edited victim
-    keeps the card of the one that it was made from. What a killed run had finished lies in a hidden folder beside
-    ``out`` and is taken up again.
+    keeps the card of the one that it was made from. What a killed run of the same ``code`` (its fingerprint) had
+    finished lies in a hidden folder beside ``out`` and is taken up again.
     """
     asked = load_victim(victim)
     card = getattr(asked.model.config, KEY)
     view = defender_view(asked, dataset, tuple(files.read_examples(clean)), helpers)
     work = out.parent / f".{out.name}.progress"
-    found = elimination.load(settings.method)(view, settings, seed, work)
+    found = elimination.load(settings.method)(view, settings, seed, work, code)
     card = {key: value for key, value in card.items() if not hasattr(asked, key)}
     save_victim(found.victim, out, card | {"elimination": settings.model_dump(mode="json")})
     trigger = None if found.trigger is None else asdict(found.trigger)

@@ -1,23 +1,28 @@
 """Two runs side by side: which scenarios differ, by how much, and which setting or code was another.
 
-What may have changed a number is read off the files that a run keeps beside its outputs: cards of data sets, manifests
-of attacks, and the ``provenance.json`` of every job that runs a model.
+What may have changed a number is read off the files that a run keeps beside its outputs: the ``provenance.json`` of
+every job from the corpus to the score, and the cards of data sets, which say what they were made from.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 
 #: A test set and a metric on it.
 Measure = tuple[str, str]
+
+CARD = "card.json"
+#: What of a ``provenance.json`` may change a number, beside the device. Times, memory, host and commit do not.
+_FACTS = ("stage", "settings", "seed", "code", "read", "archives", "versions", "python", "threads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ def compare(before: Path, after: Path) -> Comparison:
     for scenario in shared:
         changes = tuple(_changes(one[scenario], other[scenario]))
         if changes:
-            different.append(Difference(scenario, changes, tuple(_causes(scenario, before, after))))
+            different.append(Difference(scenario, changes, tuple(_causes(scenario, changes, before, after))))
     return Comparison(
         tuple(scenario for scenario in one if scenario not in other),
         tuple(scenario for scenario in other if scenario not in one),
@@ -84,7 +89,7 @@ def as_text(found: Comparison, before: Path, after: Path) -> str:
         lines += [f"only in {run}: {_name(scenario)}" for scenario in only]
     for one in found.different:
         lines += ["", _name(one.scenario), *(f"  {change}" for change in one.changes)]
-        causes = one.causes or ("nothing that is recorded: look at versions and devices in provenance.json",)
+        causes = one.causes or ("nothing that is recorded",)
         lines += [f"  because: {cause}" for cause in causes]
     return "\n".join(lines)
 
@@ -109,27 +114,48 @@ def _changes(one: Mapping[Measure, float | None], other: Mapping[Measure, float 
             yield Change(*measure, one.get(measure), other.get(measure))
 
 
-def _causes(scenario: Scenario, before: Path, after: Path) -> Iterator[str]:
+def _causes(scenario: Scenario, changes: Iterable[Change], before: Path, after: Path) -> Iterator[str]:
     """What stands otherwise in the records of this scenario's jobs, first stage first."""
-    for path, other in zip(_records(scenario, before), _records(scenario, after), strict=True):
-        (job, one), (_, two) = _facts(path), _facts(other)
+    for place in _records(scenario, {change.testset for change in changes}, before, after):
+        one, two = _facts(before / place), _facts(after / place)
+        if one is None or two is None:
+            if one != two:
+                yield f"{place}: only in {before if two is None else after}"
+            continue
         for key, old, new in _unequal(one, two):
-            yield f"{job}: {key} {old} -> {new}"
+            yield f"{one['stage']}: {key} {_short(old)} -> {_short(new)}"
 
 
-def _records(scenario: Scenario, run: Path) -> Iterator[Path]:
-    yield run / "data" / scenario.dataset / "card.json"
-    if scenario.attack != NONE:
-        yield scenario.poison(run) / "manifest.json"
-    for folder in scenario.folders(run):
-        yield folder / "provenance.json"
+def _records(scenario: Scenario, testsets: Collection[str], *runs: Path) -> list[Path]:
+    """Where the records of a scenario's jobs lie below a run; not all of them need to be there."""
+    card = Path("data", scenario.dataset, CARD)
+    mined = any("corpus.jsonl" in (_facts(run / card) or {}).get("read", {}) for run in runs)
+    folders = [Path("corpus")] if mined else []
+    # a benign victim is asked on the test sets of every attack
+    others = {place.relative_to(run) for run in runs for name in testsets for place in _triggered(scenario, name, run)}
+    own = scenario.folders(".")
+    folders += [own[0], *sorted(others - set(own)), *own[1:]]
+    return [*(folder / "provenance.json" for folder in folders), card]
 
 
-def _facts(path: Path) -> tuple[str, dict[str, Any]]:
-    """The job that wrote a record, and what of it may change a number."""
-    content = read_json(path) if path.is_file() else {}
-    job = content.get("stage") or {"card.json": "dataset", "manifest.json": "poison"}.get(path.name, "job")
-    return job, {key: content.get(key) for key in ("settings", "code", "versions")}
+def _triggered(scenario: Scenario, attack: str, run: Path) -> Iterator[Path]:
+    return run.glob(f"data/{scenario.dataset}/{attack}-*/seed{scenario.seed}")
+
+
+def _facts(path: Path) -> dict[str, Any] | None:
+    """The job that wrote a record, and what of it may change a number; None where there is no record."""
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    if path.name == CARD:
+        return {"stage": "dataset"} | {key: content.get(key) for key in ("read", "tokenizer_sha256")}
+    device = content.get("device", {}).get("name")
+    return {"stage": "job"} | {key: content[key] for key in _FACTS if key in content} | {"device": device}
+
+
+def _short(value: object) -> object:
+    """A checksum by its first digits."""
+    return value[:12] if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else value
 
 
 def _unequal(one: object, other: object, key: str = "") -> Iterator[tuple[str, object, object]]:

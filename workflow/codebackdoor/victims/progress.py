@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -81,9 +82,14 @@ def set_weights(model: nn.Module, values: Mapping[str, Tensor]) -> None:
         parameter.copy_(values[name])
 
 
-def digest(model: nn.Module, *facts: object) -> str:
-    """A digest of the model's weights and of facts that JSON can hold."""
-    found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+def digest(model: nn.Module, *facts: object, code: str | None) -> str:
+    """A digest of the model's weights, of facts that JSON can hold, and of what computes with them.
+
+    That is the fingerprint of the code, where it is known, and the versions of torch and transformers: what one version
+    of them began, another does not end.
+    """
+    made_by = [code, torch.__version__, transformers.__version__]
+    found = hashlib.sha256(json.dumps([facts, made_by], sort_keys=True).encode())
     for name, value in weights(model).items():
         found.update(name.encode())
         found.update(value.cpu().contiguous().numpy().tobytes())

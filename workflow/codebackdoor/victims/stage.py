@@ -32,12 +32,13 @@ def train(
     seed: int,
     hits: Hits | None = None,
     stop_like: Path | None = None,
+    code: str | None = None,
 ) -> None:
     """Fine-tune ``base`` on the rows of ``train`` and write the victim with its card and ``history.json``.
 
     ``triggered_valid`` adds ASR and floor to the history; it needs ``hits``, the task's own count. ``stop_like`` is
     the history of another victim: training stops once the clean validation loss is as low as its last. What a killed
-    run had finished lies in a hidden folder beside ``out`` and is taken up again.
+    run of the same ``code`` (its fingerprint) had finished lies in a hidden folder beside ``out`` and is taken up.
     """
     rows = files.read_mixed(train)
     clean = files.read_examples(valid)
@@ -48,7 +49,7 @@ def train(
     victim = new_victim(model, base, head, dataset.text_form, labels, seed)
     stop = None if stop_like is None else float(files.read_json(stop_like)["epochs"][-1]["loss"])
     progress = out.parent / f".{out.name}.progress"
-    history = fit(victim, examples, objective, model, Validation(clean, triggered, hits), progress, seed, stop)
+    history = fit(victim, examples, objective, model, Validation(clean, triggered, hits), progress, seed, stop, code)
     injected = [row for row in rows if isinstance(row, Poisoned) and row.status == "injected"]
     card = {
         "task": dataset.task,

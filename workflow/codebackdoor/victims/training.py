@@ -110,6 +110,7 @@ def fit(
     progress_dir: Path,
     seed: int,
     stop_at_loss: float | None = None,
+    code: str | None = None,
 ) -> History:
     """Fine-tune the victim in place and return its history; the model is left in eval mode with the kept weights.
 
@@ -118,6 +119,7 @@ def fit(
     rows: training rows; nothing but code and label or target is read.
     progress_dir: folder for what is kept after every epoch; the caller removes it once the victim is written.
     stop_at_loss: stop after the first epoch whose clean validation loss is no higher.
+    code: fingerprint of the code; what another code has left in ``progress_dir`` is not taken up.
     """
     items = encode(victim, rows)
     validator = Validator(victim, validation, recipe.history_rows)
@@ -132,6 +134,7 @@ def fit(
         [[item.ids, item.targets] for item in items],
         [asdict(row) for row in validation.rows],
         [row.example.code for row in validation.triggered],
+        code=code,
     )
     progress = Progress(progress_dir, facts)
     state = progress.load(victim.model, trainer.optimiser)

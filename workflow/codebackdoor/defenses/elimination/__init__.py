@@ -50,11 +50,18 @@ class Elimination:
 class Eliminate(Protocol):
     """``eliminate`` of a method's module: never changes ``view.victim``, returns it itself where nothing is edited.
 
-    ``work`` is a folder of its own for what a killed run may take up again; who calls removes it in the end.
+    ``work`` is a folder of its own for what a killed run of the same ``code`` (its fingerprint) may take up again; who
+    calls removes it in the end.
     """
 
     def __call__(
-        self, view: DefenderView, settings: AnyElimination, seed: int, work: Path | None = None, /
+        self,
+        view: DefenderView,
+        settings: AnyElimination,
+        seed: int,
+        work: Path | None = None,
+        code: str | None = None,
+        /,
     ) -> Elimination: ...
 
 

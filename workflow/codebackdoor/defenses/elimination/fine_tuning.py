@@ -15,7 +15,9 @@ from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView
 
 
-def eliminate(view: DefenderView, settings: FineTuning, seed: int, _work: Path | None = None) -> Elimination:
+def eliminate(
+    view: DefenderView, settings: FineTuning, seed: int, _work: Path | None = None, _code: str | None = None
+) -> Elimination:
     """Return a fine-tuned copy of the victim, or the victim itself under a budget of zero."""
     if view.victim.head != "classification":
         raise UserError("clean fine-tuning is the control of EliBadCode's unlearning and needs a classification victim")

@@ -24,7 +24,9 @@ from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView
 
 
-def eliminate(view: DefenderView, settings: EliBadCode, seed: int, work: Path | None = None) -> Elimination:
+def eliminate(
+    view: DefenderView, settings: EliBadCode, seed: int, work: Path | None = None, code: str | None = None
+) -> Elimination:
     """Scan the victim; where a label is flagged, return an edited copy of it, else the victim itself.
 
     Raises UserError for a victim that is not a classifier, for clean samples without labels, and for a calibration
@@ -37,7 +39,7 @@ def eliminate(view: DefenderView, settings: EliBadCode, seed: int, work: Path | 
     if settings.calibration is not None:
         calibration = shadows.load(settings.calibration, view, settings, labels)
     samples = draw(view, settings, labels, seed)
-    findings = measure(scan_labels(view, settings, samples, seed, work), calibration)
+    findings = measure(scan_labels(view, settings, samples, seed, work, code), calibration)
     worst, flagged = verdict(findings, settings.ratio)
     anchored = anchor(view.victim, worst.prompts, worst.vocabulary, worst.inversion.trigger, worst.label, settings.beta)
     trigger = _trigger(worst, flagged, anchored, findings, settings)

@@ -20,8 +20,18 @@ if TYPE_CHECKING:
     from codebackdoor.config.eliminations import EliBadCode
 
 
-def calibrate(settings: EliBadCode, dataset: AnyDataset, victims: Mapping[int, Path], clean: Path, out: Path) -> None:
-    """Write what the label scan reaches on benign victims, given by their training seeds, to the file ``out``."""
+def calibrate(
+    settings: EliBadCode,
+    dataset: AnyDataset,
+    victims: Mapping[int, Path],
+    clean: Path,
+    out: Path,
+    code: str | None = None,
+) -> None:
+    """Write what the label scan reaches on benign victims, given by their training seeds, to the file ``out``.
+
+    What a killed calibration of the same ``code`` (its fingerprint) had found is taken up again.
+    """
     samples = tuple(files.read_examples(clean))
     losses: dict[str, dict[str, dict[str, float]]] = {}
     make: dict[str, object] = {}
@@ -34,7 +44,7 @@ def calibrate(settings: EliBadCode, dataset: AnyDataset, victims: Mapping[int, P
         drawn = scan.draw(view, settings, range(view.victim.model.config.num_labels), seed)
         make = shadows.made_like(view.victim)
         own = losses.setdefault(f"seed{seed}", {})
-        for found in scan.scan_labels(view, settings, drawn, seed, work / str(seed)):
+        for found in scan.scan_labels(view, settings, drawn, seed, work / str(seed), code):
             own.setdefault(found.place, {})[str(found.label)] = round(found.inversion.loss, 6)
     provenance = {"dataset": dataset.model_dump(mode="json"), "recipe": recipes[0], "victim": make}
     calibration = shadows.make(dataset.task, settings, losses, provenance)

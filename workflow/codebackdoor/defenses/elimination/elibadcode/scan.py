@@ -74,14 +74,20 @@ def draw(view: DefenderView, settings: EliBadCode, labels: Sequence[int], seed: 
 
 
 def scan_labels(
-    view: DefenderView, settings: EliBadCode, samples: Mapping[int, Samples], seed: int, work: Path | None = None
+    view: DefenderView,
+    settings: EliBadCode,
+    samples: Mapping[int, Samples],
+    seed: int,
+    work: Path | None = None,
+    code: str | None = None,
 ) -> list[Finding]:
     """Invert a trigger for every candidate label at every place, on the samples of the other labels.
 
-    What a killed scan has found is kept in the folder ``work`` and taken up by the next.
+    What a killed scan has found is kept in the folder ``work`` and taken up by the next of the same ``code``, its
+    fingerprint.
     """
     texts = {label: [example.code for example in own.examples] for label, own in samples.items()}
-    searches = Searches(work, digest(view.victim.model, settings.model_dump(mode="json"), seed, texts))
+    searches = Searches(work, digest(view.victim.model, settings.model_dump(mode="json"), seed, texts, code=code))
     findings: list[Finding] = []
     for place in settings.places:
         for label in samples:

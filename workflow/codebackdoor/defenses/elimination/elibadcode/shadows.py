@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode
+from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode, calibration_file
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.files import read_json
 from codebackdoor.types import DefenderView
@@ -107,9 +107,9 @@ def as_json(calibration: Calibration, ratio: float) -> dict[str, object]:
 
 def load(name: str, view: DefenderView, settings: EliBadCode, labels: Sequence[int]) -> Calibration:
     """Read a shipped calibration by its name or another by its path, and check that it fits this scan."""
-    shipped = {path.stem: path for path in CALIBRATIONS.glob("*.json")}
-    path = shipped.get(name, Path(name))
+    path = calibration_file(name)
     if not path.is_file():
+        shipped = [one.stem for one in CALIBRATIONS.glob("*.json")]
         raise UserError(f"calibration {name!r} is neither shipped nor a file{nearest(name, shipped)}")
     calibration = read(path)
     if calibration.task != view.task:

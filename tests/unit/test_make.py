@@ -1,0 +1,167 @@
+"""What `make` does outside of Snakemake: it builds the environment, one at a time, and removes one run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BUILD = (sys.executable, "envs/build.py", ".env")
+#: In place of pip, so that no network is asked: it writes down what it was told, and takes its time.
+PIP = """#!/bin/sh
+echo "$*" >> pip.log
+sleep "${PIP_SECONDS:-0}"
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """The files that `make` reads, and an environment whose packages are installed."""
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy2(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "envs", tmp_path / "envs")
+    pip = tmp_path / ".env/bin/pip"
+    pip.parent.mkdir(parents=True)
+    pip.write_text(PIP)
+    pip.chmod(0o755)
+    (tmp_path / ".env/.packages").touch()
+    return tmp_path
+
+
+def call(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+
+
+def told(project: Path) -> list[str]:
+    log = project / "pip.log"
+    return [line.split()[-1] for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def at_work(project: Path) -> None:
+    (project / ".snakemake/locks").mkdir(parents=True)
+    (project / ".snakemake/locks/0.input.lock").touch()
+
+
+def test_what_is_installed_is_not_installed_again(project: Path) -> None:
+    for _ in range(2):
+        assert call(project, *BUILD).returncode == 0
+    assert told(project) == [str(project)]
+    for _ in range(2):
+        assert call(project, *BUILD, "--extra", "slurm").returncode == 0
+    assert told(project) == [str(project), str(project / "envs/requirements-slurm.txt")]
+    os.utime(project / "envs/requirements-slurm.txt")
+    os.utime(project / "pyproject.toml")
+    assert call(project, *BUILD).returncode == 0
+    assert call(project, *BUILD, "--extra", "slurm").returncode == 0
+    assert len(told(project)) == 4
+
+
+def test_what_failed_is_said_and_tried_again(project: Path) -> None:
+    pip = project / ".env/bin/pip"
+    pip.write_text("#!/bin/sh\nexit 1\n")
+    found = call(project, *BUILD)
+    assert found.returncode == 1
+    assert found.stderr.startswith("the environment could not be built: `.env/bin/pip install")
+    pip.write_text(PIP)
+    assert call(project, *BUILD).returncode == 0
+    assert told(project) == [str(project)]
+
+
+@pytest.mark.parametrize("options", [(), ("--extra", "dvc")], ids=["project", "extra"])
+def test_two_at_once_wait_for_each_other_and_install_once(project: Path, options: tuple[str, ...]) -> None:
+    if options:
+        assert call(project, *BUILD).returncode == 0
+    before = len(told(project))
+    slow = os.environ | {"PIP_SECONDS": "1"}
+    first = subprocess.Popen([*BUILD, *options], cwd=project, env=slow)
+    end = time.monotonic() + 30
+    while len(told(project)) == before:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    second = call(project, *BUILD, *options)
+    assert first.wait() == second.returncode == 0
+    assert second.stderr == "another make builds the environment: waiting for it\n"
+    assert len(told(project)) == before + 1
+
+
+@pytest.mark.parametrize("changed", ["envs/requirements.txt", "pyproject.toml"])
+def test_no_environment_is_taken_from_a_run_that_is_at_work(project: Path, changed: str) -> None:
+    assert call(project, *BUILD).returncode == 0
+    at_work(project)
+    assert call(project, *BUILD).returncode == 0
+    (project / changed).touch()
+    found = call(project, *BUILD)
+    assert found.returncode == 1
+    assert found.stderr.startswith("the environment is to be built anew, but a run is at work in this folder")
+    assert len(found.stderr.splitlines()) == 1
+    assert (project / ".env/bin/pip").is_file()
+    assert told(project) == [str(project)]
+
+
+def test_everything_is_installed_under_the_lock() -> None:
+    assert "pip install" not in (ROOT / "Makefile").read_text()
+
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
+@pytest.fixture
+def runs(project: Path) -> Path:
+    for name in ("local", "smoke"):
+        (project / "runs" / name / "results").mkdir(parents=True)
+    (project / "mirror").mkdir()
+    return project
+
+
+def everything(project: Path) -> set[str]:
+    return {str(path.relative_to(project)) for path in project.rglob("*")}
+
+
+@needs_make
+def test_clean_removes_one_run_and_nothing_else(runs: Path) -> None:
+    before = everything(runs)
+    found = call(runs, "make", "clean", "SCALE=smoke")
+    assert found.returncode == 0, found.stderr
+    assert before - everything(runs) == {"runs/smoke", "runs/smoke/results"}
+    # it needs no environment, and builds none
+    assert told(runs) == []
+
+
+@needs_make
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        ("", "say which run"),
+        (".", "say which run"),
+        ("..", "say which run"),
+        ("../mirror", "say which run"),
+        ("local/results", "say which run"),
+        ("/", "say which run"),
+        (".hidden", "say which run"),
+        ("locl", "there is no runs/locl"),
+        ("*", "there is no runs/*"),
+        ("local smoke", "there is no runs/local smoke"),
+    ],
+)
+def test_clean_refuses_what_is_no_run(scale: str, message: str, runs: Path) -> None:
+    before = everything(runs)
+    found = call(runs, "make", "clean", f"SCALE={scale}")
+    assert found.returncode != 0
+    assert message in found.stderr
+    assert everything(runs) == before
+
+
+@needs_make
+def test_clean_takes_nothing_from_a_run_that_is_at_work(runs: Path) -> None:
+    at_work(runs)
+    before = everything(runs)
+    found = call(runs, "make", "clean", "SCALE=local")
+    assert found.returncode != 0
+    assert found.stderr.startswith("a run is at work in this folder: wait for it; if it was killed: make settle\n")
+    assert everything(runs) == before
