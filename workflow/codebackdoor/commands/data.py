@@ -11,6 +11,7 @@ from codebackdoor.commands.options import (
     SEED,
     SETTINGS,
     THREADS,
+    mirror_option,
     out_option,
     path_option,
     read_dataset,
@@ -22,7 +23,7 @@ from codebackdoor.errors import UserError
 @click.command()
 @click.argument("name", required=False)
 @path_option("--out", required=False, help="Where the archive goes.")
-@path_option("--mirror", required=False, help="Folder to take it from, instead of the package index.")
+@mirror_option("Folder to take it from, instead of the package index.")
 @click.option("--list", "listed", is_flag=True, help="List the pinned archives instead.")
 def fetch(name: str | None, out: Path | None, mirror: Path | None, listed: bool) -> None:
     """Download the pinned archive NAME (package-version) and verify its checksum."""
@@ -81,7 +82,7 @@ def corpus(mined: tuple[Path, ...], out: Path) -> None:
 @click.argument("name")
 @SETTINGS
 @path_option("--corpus", required=False, help="Mined functions (source pypi).")
-@path_option("--mirror", required=False, help="Folder of the papers' own files (source mirror).")
+@mirror_option("Folder of the papers' own files (source mirror).")
 @path_option("--tokenizer", required=False, help="tokenizer.json that counts sub-tokens.")
 @out_option("Folder of train, valid, test, clean (JSON Lines), card.json, baseline.json.")
 @SEED

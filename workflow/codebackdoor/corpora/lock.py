@@ -43,6 +43,11 @@ class Lock:
         own = {"sha256": sha256(path), "size": path.stat().st_size}
         write_json(self.path, self.entries() | {place: own | facts})
 
+    def digest(self, path: Path) -> str:
+        """SHA-256 of a file of the mirror: as fetched, or computed where somebody put it there by hand."""
+        facts = self.entries().get(path.relative_to(self.mirror).as_posix())
+        return facts["sha256"] if facts else sha256(path)
+
     def below(self, folder: str) -> list[str]:
         """Places of the files that were fetched into ``folder``."""
         return [place for place in self.entries() if place.startswith(f"{folder}/")]
