@@ -15,6 +15,7 @@ from codebackdoor.corpora.conversion import CONVERTED
 from codebackdoor.corpora.lock import Lock
 from codebackdoor.dag import Dag
 from codebackdoor.errors import UserError
+from codebackdoor.files import sha256
 
 ROOT = Path(__file__).parents[2]
 LOCAL, PAPER = ROOT / "config.yaml", ROOT / "configs/paper.yaml"
@@ -32,7 +33,7 @@ def put(folder: Path, hub: HubId, *names: str) -> None:
         path = folder / hub.place / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
-        Lock(folder).record(f"{hub.place}/{name}")
+        Lock(folder).record(f"{hub.place}/{name}", sha256(path))
 
 
 def test_the_paper_scale_needs_its_data_sets_and_checkpoints_and_the_local_one_its_archives() -> None:
@@ -44,7 +45,7 @@ def test_the_paper_scale_needs_its_data_sets_and_checkpoints_and_the_local_one_i
         "microsoft/codebert-base",
         "openai-community/gpt2",
     ]
-    assert set(CONVERTED) < {one.source for one in needed}
+    assert set(CONVERTED) < {HubId(one.source, one.revision) for one in needed}
     archives = originals.needed(load([LOCAL]))
     assert {one.kind for one in archives} == {"archive"}
     assert len(archives) == 10
@@ -150,7 +151,7 @@ def test_a_data_set_of_a_mirror_is_made_anew_for_its_bytes_and_not_for_its_place
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             (folder / place).write_text(text)
             if name == "fetched":
-                Lock(folder).record(place)
+                Lock(folder).record(place, sha256(folder / place))
         dag = Dag(validate(raw | {"mirror": str(folder)}))
         wildcards.dataset = "repair"
         assert str(folder) not in str([dag.dataset_inputs(wildcards), dag.dataset_sources(wildcards)])

@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 VERSIONED = (".dvc", ".dvcignore", ".gitignore", "Makefile", "basemodels", "dvc.yaml")
-STAGE = "configs/dvc.yaml:run@smoke"
+STAGE = "configs/versions/dvc.yaml:run@smoke"
 #: What .dvcignore leaves at home.
 AT_HOME = ("benchmarks/", "corpus/archives/", "logs/")
 
