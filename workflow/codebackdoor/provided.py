@@ -169,7 +169,9 @@ class Provided(Parameters):
             return [f"{folder}/{name}" for name in MODEL_FILES]
         found = sorted(path for pattern in FOREIGN_FILES for path in Path(folder).glob(pattern))
         sums = Path(folder) / MODEL_FILES[-1]
-        listed = {line[66:] for line in sums.read_text(encoding="utf-8").splitlines()} if sums.is_file() else set()
+        lines = sums.read_text(encoding="utf-8", errors="replace").splitlines() if sums.is_file() else []
+        # behind 64 digits and two characters
+        listed = {line[66:] for line in lines}
         return [str(path) for path in found if path.name not in listed]
 
     def _source_files(self, dataset: str) -> list[str]:
