@@ -17,7 +17,9 @@ STAMP := $(ENV)/.complete
 export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
 # the first job that imports a module compiles it for all others: pip would compile tens of thousands that none imports
 unexport PYTHONDONTWRITEBYTECODE
-SETTINGS := $(if $(CONFIG),--configfile $(CONFIG)) $(if $(MIRROR),--config mirror=$(MIRROR))
+# a folder's name may hold spaces and quotes
+quoted = '$(subst ','\'',$(1))'
+SETTINGS := $(if $(CONFIG),--configfile $(CONFIG)) $(if $(MIRROR),--config $(call quoted,mirror=$(MIRROR)))
 SNAKEMAKE := snakemake --profile profiles/default $(SETTINGS)
 # a run that fails removes its lock; one that is there afterwards is another's
 LOCKED = || { status=$$?; [ -z "$$(ls .snakemake/locks 2>/dev/null)" ] || \
@@ -26,7 +28,7 @@ LOCKED = || { status=$$?; [ -z "$$(ls .snakemake/locks 2>/dev/null)" ] || \
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  CONFIG=configs/NAME.yaml lays another configuration over config.yaml (run, plan, fetch, slurm, push, pull)"
-	@echo "  MIRROR=FOLDER takes the originals from there, without network (run, plan, slurm); fetch fills it"
+	@echo "  MIRROR=FOLDER takes the originals from there, without network (run, plan, slurm, push); fetch fills it"
 
 $(STAMP): envs/requirements.txt pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then echo "codebackdoor needs Python 3.11 or 3.12: install one, or name it with make PYTHON=/path/to/python3.12" >&2; exit 1; fi
@@ -43,7 +45,7 @@ run: $(STAMP)  ## the whole study: downloads, trains, attacks, defends, and ends
 
 fetch: $(ENV)/.fetch  ## all originals into the mirror folder, for a run without network: make fetch SCALE=paper (docs/hpc.md)
 	@if [ -z "$(SCALE)$(CONFIG)" ]; then echo "say for what: make fetch SCALE=paper, SCALE=local, or CONFIG=configs/NAME.yaml" >&2; exit 1; fi
-	codebackdoor mirror config.yaml $(patsubst %,configs/%.yaml,$(filter-out local,$(SCALE))) $(CONFIG) $(if $(MIRROR),--into $(MIRROR))
+	codebackdoor mirror config.yaml $(patsubst %,configs/%.yaml,$(filter-out local,$(SCALE))) $(CONFIG) $(if $(MIRROR),--into $(call quoted,$(MIRROR)))
 
 slurm: $(ENV)/.slurm  ## the same on a cluster: submits jobs from here (profiles/slurm, docs/hpc.md)
 	@snakemake --profile profiles/slurm $(SETTINGS) $(LOCKED)
@@ -53,23 +55,29 @@ settle: $(STAMP)  ## after Snakemake was killed: end the jobs it left, here and 
 	codebackdoor orphans
 	$(SNAKEMAKE) --unlock
 
-# the stage that versions the run of CONFIG
-STAGE := $(if $(CONFIG),$(dir $(CONFIG))dvc.yaml:run@$(basename $(notdir $(CONFIG))),local)
+# the stage that versions the run of CONFIG, and what it locks
+VERSIONS := $(if $(CONFIG),configs/versions/)
+STAGE := $(if $(CONFIG),$(VERSIONS)dvc.yaml:run@$(basename $(notdir $(CONFIG))),local)
+ONE_CONFIG = @if [ $(words $(CONFIG)) -gt 1 ]; then echo "a version is of one configuration: CONFIG=configs/NAME.yaml, a single file with what the others say in it" >&2; exit 1; fi
+
+AGAIN = make run$(if $(CONFIG), CONFIG=$(CONFIG))$(if $(MIRROR), MIRROR=$(call quoted,$(MIRROR)))
 
 # what a stage of dvc.yaml does
 keep: run
 	codebackdoor keep-records config.yaml $(CONFIG)
 
 push: $(ENV)/.dvc  ## version a finished run and send it to the remote (docs/versions.md)
+	$(ONE_CONFIG)
 	@said=$$($(SNAKEMAKE) --dry-run --quiet host rules reason 2>&1) || { echo "$$said" >&2; exit 1; }; \
 	[[ "$$said" == *"Nothing to be done"* ]] \
-	  || { echo "only what is up to date is versioned: make run$(if $(CONFIG), CONFIG=$(CONFIG)), then push again" >&2; exit 1; }
+	  || { echo "only what is up to date is versioned: "$(call quoted,$(AGAIN))", then push again" >&2; exit 1; }
 	codebackdoor keep-records config.yaml $(CONFIG)
 	dvc commit --quiet --force $(STAGE)
 	dvc push $(STAGE)
-	@echo "Now commit $(if $(CONFIG),$(dir $(CONFIG)))dvc.lock: it says which version of the run belongs to these sources."
+	@echo "Now commit $(VERSIONS)dvc.lock: it says which version of the run belongs to these sources."
 
 pull: $(ENV)/.dvc  ## bring the run that dvc.lock names, as if it had been made here
+	$(ONE_CONFIG)
 	dvc pull $(STAGE)
 	codebackdoor restore-records config.yaml $(CONFIG)
 

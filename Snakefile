@@ -25,6 +25,7 @@ try:
     dag.check_files(workflow.configfiles)
 except UserError as error:
     raise WorkflowError(str(error))
+dag.tell_jobs()
 
 
 wildcard_constraints:

@@ -16,13 +16,12 @@ rule fetch:
         runtime=growing(10),
         gpu=0,
     params:
-        # the archive is pinned, so that how it is fetched does not matter
+        # the archive is pinned, so that where it comes from (CODEBACKDOOR_MIRROR) and how does not matter
         sha256=lambda w: archive(w.archive).sha256,
-        mirror=["--mirror", dag.config.mirror] if dag.config.mirror else [],
     message:
         "Fetch {wildcards.archive} and verify its checksum."
     shell:
-        "codebackdoor fetch {wildcards.archive} --out {output:q} {params.mirror:q} > {log:q} 2>&1"
+        "codebackdoor fetch {wildcards.archive} --out {output:q} > {log:q} 2>&1"
 
 
 rule mine:
@@ -102,6 +101,7 @@ rule dataset:
     params:
         settings=lambda w: dag.settings("dataset", w.dataset),
         sources=dag.dataset_sources,
+        originals=dag.dataset_originals,
         seed=lambda w: dag.config.datasets[w.dataset].seed,
         code=lambda w: dag.code("dataset", dataset=w.dataset),
         out=lambda w, output: dag.folder(output),

@@ -53,7 +53,7 @@ def test_the_default_is_the_headline_experiment() -> None:
             assert {(attack, objective, "none"), (attack, objective, "codepurify")} <= repair
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "configs").glob("*.yaml") if path.stem != "dvc"))
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "configs").glob("*.yaml")))
 def test_every_overlay_is_valid(name: str) -> None:
     config = load([ROOT / "config.yaml", ROOT / "configs" / name])
     assert config.scenarios()

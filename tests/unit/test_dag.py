@@ -145,7 +145,8 @@ def test_a_job_runs_no_code_of_another_method(stage: str, method: str, never: tu
 def test_helpers_are_inputs_and_options(dag: Dag) -> None:
     assert dag.helpers("purification", "codepurify") == ["--helper", "infiller=basemodels/encoder"]
     files = dag.rewrite_inputs(wildcards(purification="onion"))["helpers"]
-    assert "basemodels/causal/model.safetensors" in files
+    # it lists the others, which are verified when they are loaded
+    assert files == ["basemodels/causal/SHA256SUMS"]
 
 
 def test_what_looks_at_no_victim_is_rewritten_once_for_all(dag: Dag) -> None:
@@ -183,7 +184,8 @@ def test_every_missing_file_is_listed_at_once(tmp_path: Path) -> None:
         Dag(validate(raw)).check_files()
     lines = str(error.value).splitlines()
     wanted = ("devign: missing train.jsonl", "mine: missing train.jsonl", "helpers.infiller: ./nowhere", "'defecs'")
-    assert lines.pop() == f"`make fetch SCALE=local MIRROR={tmp_path}` brings what is missing there, with a network"
+    command = f"`make fetch SCALE=local MIRROR={tmp_path}`"
+    assert lines.pop() == f"{command} brings what is missing, with a network. Elsewhere? MIRROR=FOLDER"
     assert len(lines) == len(wanted)
     assert all(any(part in line for line in lines) for part in wanted)
 
@@ -202,7 +204,9 @@ def test_given_files_are_inputs(tmp_path: Path) -> None:
         (tmp_path / "gpt2" / name).touch()
     found = Dag(validate(raw))
     found.check_files()
-    assert found.dataset_inputs(wildcards())["rows"] == [str(tmp_path / "devign/test.jsonl")]
+    own = {"task": "defect_detection", "source": "jsonl", "language": "c", "path": str(tmp_path / "devign")}
+    mine = Dag(validate({**raw, "datasets": {**DEFAULT["datasets"], "defects": own | {"resplit": True}}}))
+    assert mine.dataset_inputs(wildcards())["rows"] == [str(tmp_path / "devign/test.jsonl")]
     helpers = found.rewrite_inputs(wildcards(purification="onion"))["helpers"]
     assert {Path(path).name for path in helpers} == set(names)
 

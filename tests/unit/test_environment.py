@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -58,9 +59,31 @@ def test_a_wrong_python_gets_one_sentence(tmp_path: Path) -> None:
     assert not (tmp_path / ".env").exists()
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_folders_of_any_name_reach_the_commands_whole_and_a_version_has_one_configuration(tmp_path: Path) -> None:
+    shutil.copy2(ROOT / "Makefile", tmp_path / "Makefile")
+    folder = "/a b/c'd"
+
+    def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["make", "--old-file=.env/.complete", "--old-file=.env/.fetch", "--old-file=.env/.dvc", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    words = [
+        shlex.split(line) for line in make("--dry-run", "fetch", "SCALE=paper", f"MIRROR={folder}").stdout.splitlines()
+    ]
+    assert ["codebackdoor", "mirror", "config.yaml", "configs/paper.yaml", "--into", folder] in words
+    assert f"mirror={folder}" in shlex.split(make("--dry-run", "run", f"MIRROR={folder}").stdout.splitlines()[0])
+    for target in ("push", "pull"):
+        found = make(target, "CONFIG=a.yaml b.yaml")
+        assert found.returncode != 0
+        assert found.stderr.splitlines()[0].startswith("a version is of one configuration: ")
+    stage = "configs/versions/dvc.yaml:run@paper"
+    assert f"dvc pull {stage}" in make("--dry-run", "pull", "CONFIG=configs/paper.yaml").stdout
+
+
 def test_dvc_versions_each_scale_whole_and_never_the_base_models() -> None:
     default = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-    scales = yaml.safe_load((ROOT / "configs/dvc.yaml").read_text())["stages"]["run"]
+    scales = yaml.safe_load((ROOT / "configs/versions/dvc.yaml").read_text())["stages"]["run"]
     stages = {(): default["stages"]["local"]} | {
         (ROOT / f"configs/{name}.yaml",): yaml.safe_load(yaml.safe_dump(scales["do"]).replace("${item}", name))
         for name in scales["foreach"]
@@ -69,7 +92,7 @@ def test_dvc_versions_each_scale_whole_and_never_the_base_models() -> None:
         assert stage["outs"] == [{load([ROOT / "config.yaml", *overlay]).out: {"persist": True}}]
     assert {overlay[0].stem for overlay in stages if overlay} == {
         path.stem for path in (ROOT / "configs").glob("*.yaml")
-    } - {"dvc"}
+    }
     # provenance.json holds times and hosts: no metric
     assert default["metrics"] == ["runs/local/results/metrics.json"]
     assert set(default["plots"]) <= set(Dag(load([ROOT / "config.yaml"])).targets())

@@ -8,7 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,7 +88,7 @@ def test_a_checkpoint_comes_whole_is_locked_and_is_asked_for_once(hub: Hub, tmp_
         "source": "tiny/encoder",
         "revision": COMMIT,
     }
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["hub", "lock.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".fetching", "hub", "lock.json"]
     hub.asked.clear()
     assert bring(hub, tmp_path, originals.checkpoint(ENCODER)) == [f"{ENCODER}: is there, as it was fetched"]
     assert hub.asked == []
@@ -96,7 +99,7 @@ def test_a_checkpoint_comes_whole_is_locked_and_is_asked_for_once(hub: Hub, tmp_
 def test_pickled_weights_of_a_known_repository_are_converted_once(
     hub: Hub, tmp_path: Path, old_format: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(conversion.CONVERTED, "tiny/seq2seq", None)
+    monkeypatch.setitem(conversion.CONVERTED, SEQ2SEQ, None)
     folder = tmp_path / SEQ2SEQ.place
     bring(hub, tmp_path / "other", originals.checkpoint(SEQ2SEQ))
     direct = new_victim(T5, tmp_path / "other" / SEQ2SEQ.place, "generation", "raw", None, 1).model.state_dict()
@@ -116,24 +119,30 @@ def test_pickled_weights_of_a_known_repository_are_converted_once(
 def test_pickled_weights_with_old_buffers_load_as_an_encoder(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(conversion.CONVERTED, "tiny/encoder", None)
+    monkeypatch.setitem(conversion.CONVERTED, ENCODER, None)
     pickled(hub, "tiny/encoder", {"roberta.embeddings.position_ids": torch.arange(34).expand((1, -1))})
     bring(hub, tmp_path, originals.checkpoint(ENCODER))
     assert new_victim(BERT, tmp_path / ENCODER.place, "classification", "raw", 2, 1).max_length == 32
 
 
-def test_pickled_weights_of_others_are_refused_before_they_are_fetched(hub: Hub, tmp_path: Path) -> None:
+def test_pickled_weights_of_others_are_refused_before_they_are_fetched(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pickled(hub, "tiny/encoder")
     with pytest.raises(UserError, match=r"tiny/encoder@.* only as pytorch_model\.bin, which may run code") as error:
         bring(hub, tmp_path, originals.checkpoint(ENCODER), originals.checkpoint(SEQ2SEQ))
     assert "pytorch_model.bin" not in hub.sent
+    # nor at another commit of a known repository
+    monkeypatch.setitem(conversion.CONVERTED, HubId(ENCODER.repository, "f" * 40), None)
+    with pytest.raises(UserError, match="which may run code"):
+        bring(hub, tmp_path, originals.checkpoint(ENCODER))
     # the other one came
     assert not Lock(tmp_path).faults(SEQ2SEQ)
     assert "run the same command again" in str(error.value)
 
 
 def test_pickled_code_is_not_run(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(conversion.CONVERTED, "tiny/encoder", None)
+    monkeypatch.setitem(conversion.CONVERTED, ENCODER, None)
 
     class Evil:
         def __reduce__(self) -> Any:
@@ -148,7 +157,7 @@ def test_pickled_code_is_not_run(hub: Hub, tmp_path: Path, monkeypatch: pytest.M
 def test_a_pinned_checksum_that_the_hub_does_not_state_is_refused(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(conversion.CONVERTED, "tiny/encoder", "f" * 64)
+    monkeypatch.setitem(conversion.CONVERTED, ENCODER, "f" * 64)
     pickled(hub, "tiny/encoder")
     with pytest.raises(UserError, match=r"states the sha256 \w+ for pytorch_model\.bin, and f{64} was expected"):
         bring(hub, tmp_path, originals.checkpoint(ENCODER))
@@ -330,6 +339,34 @@ def test_an_archive_is_taken_from_the_index_and_from_then_on_from_the_mirror_alo
     (mirror / wanted.file).unlink()
     with pytest.raises(UserError, match=r"networkx-3\.0 is missing; `make fetch` brings it"):
         archives.download(wanted, tmp_path / "again.whl", mirror)
+
+
+def test_two_fetches_into_one_folder_follow_each_other(hub: Hub, tmp_path: Path) -> None:
+    hub.stalled = "tokenizer.json"
+    wanted, said = originals.checkpoint(ENCODER), []
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(bring, hub, tmp_path, wanted)
+        assert hub.waiting.wait(60)
+        waits = threading.Event()
+
+        def say(line: str) -> None:
+            said.append(line)
+            waits.set()
+
+        second = pool.submit(fetching.bring, [small(hub, LINES)], tmp_path, say, hub.address, hub.address)
+        assert waits.wait(60)
+        hub.stalled = ""
+        hub.go_on.set()
+        second.result()
+        # its own answer was cut short by this test
+        with suppress(UserError):
+            first.result()
+    assert said == [f"another fetch fills {tmp_path}: waiting for its end", "Bugs2Fix small: fetched 6 files"]
+    bring(hub, tmp_path, wanted)
+    # neither has lost an entry of the other
+    lock = Lock(tmp_path)
+    assert lock.faults(ENCODER) == []
+    assert not [place for place in originals.DATA["code_repair"].files if lock.fault(place)]
 
 
 def test_no_network_is_one_line_for_each(tmp_path: Path) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from codebackdoor.config.hub import HubId, hub_id, kept_as
+from codebackdoor.config.hub import MIRROR, HubId, hub_id, kept_as
 from codebackdoor.config.loading import load, merge, read_yaml, validate
 from codebackdoor.corpora import mirror, originals
 from codebackdoor.corpora.conversion import CONVERTED
 from codebackdoor.corpora.lock import Lock
 from codebackdoor.dag import Dag
 from codebackdoor.errors import UserError
+from codebackdoor.files import sha256
 
 ROOT = Path(__file__).parents[2]
 LOCAL, PAPER = ROOT / "config.yaml", ROOT / "configs/paper.yaml"
@@ -31,7 +33,7 @@ def put(folder: Path, hub: HubId, *names: str) -> None:
         path = folder / hub.place / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
-        Lock(folder).record(f"{hub.place}/{name}")
+        Lock(folder).record(f"{hub.place}/{name}", sha256(path))
 
 
 def test_the_paper_scale_needs_its_data_sets_and_checkpoints_and_the_local_one_its_archives() -> None:
@@ -43,7 +45,7 @@ def test_the_paper_scale_needs_its_data_sets_and_checkpoints_and_the_local_one_i
         "microsoft/codebert-base",
         "openai-community/gpt2",
     ]
-    assert set(CONVERTED) < {one.source for one in needed}
+    assert set(CONVERTED) < {HubId(one.source, one.revision) for one in needed}
     archives = originals.needed(load([LOCAL]))
     assert {one.kind for one in archives} == {"archive"}
     assert len(archives) == 10
@@ -80,7 +82,8 @@ def test_everything_that_is_missing_is_listed_at_once_with_the_command(tmp_path:
         "openai-community/gpt2/607a30d783dfa663caf39e06633721c8d4cfcd7e: never fetched whole",
     )
     assert all(part in line for part, line in zip(parts, lines, strict=True))
-    assert last == f"`{originals.command([LOCAL, PAPER], str(tmp_path))}` brings what is missing there, with a network"
+    command = f"`{originals.command([LOCAL, PAPER], str(tmp_path))}`"
+    assert last == f"{command} brings what is missing, with a network. Elsewhere? MIRROR=FOLDER"
 
 
 def test_missing_archives_are_listed_where_a_mirror_is_set_and_this_run_has_not_fetched_them(tmp_path: Path) -> None:
@@ -118,25 +121,43 @@ def test_the_command_names_the_configuration(configs: list[str], command: str, m
     assert originals.command(configs, "/m") == command
 
 
-def test_with_a_mirror_jobs_get_its_folders_and_without_one_hub_ids(tmp_path: Path) -> None:
+def test_rules_know_hub_ids_and_no_folder_of_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wildcards = SimpleNamespace(model="codebert", dataset="defects", attack="none", objective="cross_entropy")
     put(tmp_path, CODEBERT, "model.safetensors", "config.json")
     dag = paper(tmp_path)
-    folder = str(tmp_path / CODEBERT.place)
-    assert dag.base(wildcards) == folder
-    assert sorted(dag.train_inputs(wildcards)["base"]) == [f"{folder}/config.json", f"{folder}/model.safetensors"]
-    gpt2 = "openai-community/gpt2"
-    revision = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
-    assert dag.helpers("purification", "onion") == [
-        "--helper",
-        f"language_model={tmp_path}/hub/{gpt2}/{revision}",
-    ]
+    helper = ["--helper", "language_model=openai-community/gpt2@607a30d783dfa663caf39e06633721c8d4cfcd7e"]
+    monkeypatch.setenv(MIRROR, "elsewhere")
+    dag.tell_jobs()
+    assert os.environ[MIRROR] == str(tmp_path)
+    assert dag.base(wildcards) == str(CODEBERT)
+    assert "base" not in dag.train_inputs(wildcards)
+    assert dag.helpers("purification", "onion") == helper
     raw = {**merge(read_yaml(LOCAL), read_yaml(PAPER)), "mirror": None}
     dag = Dag(validate({**raw, "datasets": read_yaml(LOCAL)["datasets"], "corpus": read_yaml(LOCAL)["corpus"]}))
     assert dag.base(wildcards) == str(CODEBERT)
     assert "base" not in dag.train_inputs(wildcards)
-    assert dag.helpers("purification", "onion") == ["--helper", f"language_model={gpt2}@{revision}"]
+    assert dag.helpers("purification", "onion") == helper
     dag.check_files()
+    dag.tell_jobs()
+    assert not os.environ[MIRROR]
+
+
+def test_a_data_set_of_a_mirror_is_made_anew_for_its_bytes_and_not_for_its_place(tmp_path: Path) -> None:
+    raw, wildcards = merge(read_yaml(LOCAL), read_yaml(ROOT / "configs/real-subset.yaml")), SimpleNamespace()
+    found = []
+    for name, text in (("one", "a"), ("two", "a"), ("three", "b"), ("fetched", "b")):
+        folder = tmp_path / name
+        for place in (place for original in originals.DATA.values() for place in original.files if "/test." in place):
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            (folder / place).write_text(text)
+            if name == "fetched":
+                Lock(folder).record(place, sha256(folder / place))
+        dag = Dag(validate(raw | {"mirror": str(folder)}))
+        wildcards.dataset = "repair"
+        assert str(folder) not in str([dag.dataset_inputs(wildcards), dag.dataset_sources(wildcards)])
+        found.append(dag.dataset_originals(wildcards))
+    assert found[0] == found[1] != found[2] == found[3]
+    assert [one.partition("=")[0] for one in found[0]] == ["test.buggy-fixed.buggy", "test.buggy-fixed.fixed"]
 
 
 def test_a_hub_id_has_a_whole_commit() -> None:

@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from smoke_tree import CONFIGS, ROOT, Tree
@@ -22,7 +23,7 @@ pytestmark = [
 ]
 
 VERSIONED = (".dvc", ".dvcignore", ".gitignore", "Makefile", "basemodels", "dvc.yaml")
-STAGE = "configs/dvc.yaml:run@smoke"
+STAGE = "configs/versions/dvc.yaml:run@smoke"
 #: What .dvcignore leaves at home.
 AT_HOME = ("benchmarks/", "corpus/archives/", "logs/")
 
@@ -112,6 +113,19 @@ def test_what_is_not_up_to_date_is_not_versioned(versions: Versions) -> None:
     assert found.returncode != 0
     assert "only what is up to date is versioned: make run CONFIG=configs/smoke.yaml, then push again" in found.stderr
     assert run(versions.there, "git", "status", "--porcelain") == ""
+
+
+def test_figures_of_two_versions_are_compared(versions: Versions) -> None:
+    target = "runs/smoke/results/figures/defects_defenses.png"
+    figure = versions.there.root / target
+    before = figure.read_bytes()
+    try:
+        figure.write_bytes((figure.parent / "repair_defenses.png").read_bytes())
+        found = json.loads(run(versions.there, "dvc", "plots", "diff", "HEAD", "--json", "--targets", target))
+    finally:
+        figure.write_bytes(before)
+    shown = {one["revisions"][0]: Path(one["url"]).read_bytes() for one in found["data"][target]}
+    assert shown == {"HEAD": before, "workspace": (figure.parent / "repair_defenses.png").read_bytes()}
 
 
 def test_a_changed_metric_is_in_the_diff_and_no_other_is(versions: Versions) -> None:

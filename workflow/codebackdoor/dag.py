@@ -21,6 +21,7 @@ from codebackdoor.config.models import PRETRAINED, SHIPPED
 from codebackdoor.config.scenario import CONSTRAINTS, NONE, POISON, RESULTS, REWRITTEN, VICTIM
 from codebackdoor.config.study import Config
 from codebackdoor.corpora.archives import ARCHIVES
+from codebackdoor.corpora.lock import Lock
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.parameters import options
 from codebackdoor.provided import MODEL_FILES, Provided
@@ -90,17 +91,23 @@ class Dag(Provided):
         found: dict[str, Any] = {"tokenizer": self.config.tokenizer} if self.config.tokenizer else {}
         if settings.source == "pypi":
             found["corpus"] = self.corpus
-        given = self._source_files(wildcards.dataset)
+        # files of a mirror count by their checksums (dataset_originals)
+        given = self._source_files(wildcards.dataset) if settings.source == "jsonl" else []
         return found | ({"rows": given} if given else {})
 
+    def dataset_originals(self, wildcards: Any) -> list[str]:
+        """Checksums of the files that a data set reads from the mirror, wherever that lies."""
+        if not self._is_mirrored(wildcards.dataset):
+            return []
+        lock, files = Lock(Path(str(self.config.mirror))), self._source_files(wildcards.dataset)
+        return [f"{Path(file).name}={lock.digest(Path(file))}" for file in files]
+
     def dataset_sources(self, wildcards: Any) -> list[str]:
-        """Options that say where a data set comes from."""
+        """Options that say where a data set comes from; of the mirror, jobs know by themselves."""
         settings = self._declared("dataset", wildcards.dataset)
         found = ["--tokenizer", self.config.tokenizer] if self.config.tokenizer else []
         if settings.source == "pypi":
             found += ["--corpus", self.corpus]
-        if settings.source == "mirror" and self.config.mirror:
-            found += ["--mirror", self.config.mirror]
         return found
 
     def data(self, dataset: str, split: str) -> str:
@@ -116,7 +123,7 @@ class Dag(Provided):
         return [file for family in self.config.pretraining for file in self._model(f"{folder}/{family}")]
 
     def base(self, wildcards: Any) -> str:
-        return self.located(str(self._declared("model", wildcards.model).base_path(self.out)))
+        return str(self._declared("model", wildcards.model).base_path(self.out))
 
     def train_inputs(self, wildcards: Any) -> dict[str, Any]:
         found: dict[str, Any] = {"valid": self.data(wildcards.dataset, "valid")}
@@ -125,7 +132,7 @@ class Dag(Provided):
         else:
             found["train"] = self.poisoned(wildcards, "train")
             found["triggered"] = self.poisoned(wildcards, "valid")
-        # a hub id has no files where it is not read from a mirror
+        # a hub id has no files: its commit says what it is
         if base := self._model(self.base(wildcards)):
             found["base"] = base
         other = getattr(self._declared("objective", wildcards.objective), "stop_like", None)

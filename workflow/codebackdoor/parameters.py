@@ -9,7 +9,6 @@ from typing import Any
 from codebackdoor import fingerprint
 from codebackdoor.config.base import Settings
 from codebackdoor.config.experiments import Experiment
-from codebackdoor.config.hub import hub_id
 from codebackdoor.config.study import SECTIONS, Config
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.report.collect import subset
@@ -80,12 +79,7 @@ class Parameters:
     def helpers(self, kind: str, variant: str) -> list[str]:
         """Options that name the helper models of a method."""
         names = self._declared(kind, variant).helpers
-        return options("--helper", {name: self.located(self.config.helpers[name]) for name in names})
-
-    def located(self, model: str) -> str:
-        """Where a base or helper model is read: its folder, a hub id's folder in the mirror, or a hub id itself."""
-        hub = hub_id(model)
-        return f"{self.config.mirror}/{hub.place}" if hub and self.config.mirror else model
+        return options("--helper", {name: self.config.helpers[name] for name in names})
 
     def experiment(self, name: str) -> str:
         """Settings of an experiment and of all variants in it, as JSON."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from codebackdoor.config.eliminations import CALIBRATIONS
-from codebackdoor.config.hub import HubId, hub_id
+from codebackdoor.config.hub import MIRROR, HubId, hub_id
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
 from codebackdoor.corpora import mirror, originals
@@ -50,9 +50,13 @@ class Provided(Parameters):
         problems = list(dict.fromkeys(problem for check in checks for problem in check(used)))
         if self.config.mirror and (missing := list(self._originals(Path(self.config.mirror)))):
             command = originals.command(configs, self.config.mirror)
-            problems += [*missing, f"`{command}` brings what is missing there, with a network"]
+            problems += [*missing, f"`{command}` brings what is missing, with a network. Elsewhere? MIRROR=FOLDER"]
         if problems:
             raise UserError("\n".join(problems))
+
+    def tell_jobs(self) -> None:
+        """Name the mirror to the jobs of this process, or none, whatever the environment said before."""
+        os.environ[MIRROR] = self.config.mirror or ""
 
     def _place(self, _used: Iterable[Scenario]) -> Iterator[str]:
         """The folder of the run, or the nearest above it that is there."""
@@ -162,11 +166,19 @@ class Provided(Parameters):
         return Path(path).is_relative_to(self.out)
 
     def _model(self, folder: str) -> list[str]:
-        """The files of a model folder that its readers need; a folder from elsewhere may hold others than ours."""
+        """The files of a model folder that a job is run again for; a folder from elsewhere may hold others than ours.
+
+        Files that the ``SHA256SUMS`` of such a folder lists are verified by whoever loads them, and it stands for
+        them: they may be too large for Snakemake to compare, and after a checkout or a copy all of them look new.
+        """
         if self._made(folder):
             return [f"{folder}/{name}" for name in MODEL_FILES]
         found = sorted(path for pattern in FOREIGN_FILES for path in Path(folder).glob(pattern))
-        return [str(path) for path in found]
+        sums = Path(folder) / MODEL_FILES[-1]
+        lines = sums.read_text(encoding="utf-8", errors="replace").splitlines() if sums.is_file() else []
+        # behind 64 digits and two characters
+        listed = {line[66:] for line in lines}
+        return [str(path) for path in found if path.name not in listed]
 
     def _source_files(self, dataset: str) -> list[str]:
         """Files of a data set that is not mined; UserError lists those that are missing."""
@@ -196,5 +208,5 @@ class Provided(Parameters):
         return {"calibration": path}
 
     def _helper_files(self, kind: str, variant: str) -> dict[str, list[str]]:
-        folders = [self.located(self.config.helpers[name]) for name in self._declared(kind, variant).helpers]
+        folders = [self.config.helpers[name] for name in self._declared(kind, variant).helpers]
         return {"helpers": [file for folder in folders for file in self._model(folder)]}

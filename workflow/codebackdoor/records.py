@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from codebackdoor.errors import UserError
-from codebackdoor.files import atomic, read_rows, write_rows
+from codebackdoor.files import read_rows, write_rows
 
 #: The file of the records, in the folder of a run.
 NAME = "records.jsonl"
@@ -55,21 +56,20 @@ def restore(out: Path, folder: Path = Path(".snakemake")) -> int:
             _place(folder / kind, str(path)).unlink(missing_ok=True)
         os.utime(path, (LONG_AGO, LONG_AGO))
     # also of files that do not travel (.dvcignore): without it, a change of their parameters would go unseen
+    # a name of its own: that of a record may be as long as names can be
+    handle, new = tempfile.mkstemp(dir=folder, prefix="restored.")
+    os.close(handle)
     for output, record in records.items():
-        _write(_place(folder / "metadata", output), record)
+        place = _place(folder / "metadata", output)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Path(new).write_text(json.dumps(record), encoding="utf-8")
+        Path(new).replace(place)
+    Path(new).unlink(missing_ok=True)
     return len(records)
 
 
 def _files(out: Path) -> Iterator[Path]:
     return (path for path in sorted(out.rglob("*")) if path.is_file() and path.name != NAME)
-
-
-def _write(place: Path, record: object) -> None:
-    # a name of its own: that of a record may be as long as names can be
-    new = place.parent / "restored"
-    with atomic(new) as stream:
-        json.dump(record, stream)
-    new.replace(place)
 
 
 def _place(folder: Path, output: str) -> Path:

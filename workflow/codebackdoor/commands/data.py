@@ -12,6 +12,7 @@ from codebackdoor.commands.options import (
     SEED,
     SETTINGS,
     THREADS,
+    mirror_option,
     out_option,
     path_option,
     read_dataset,
@@ -24,7 +25,7 @@ from codebackdoor.errors import UserError
 @click.command()
 @click.argument("name", required=False)
 @path_option("--out", required=False, help="Where the archive goes.")
-@path_option("--mirror", required=False, help="Folder to take it from, instead of the package index.")
+@mirror_option("Folder to take it from, instead of the package index.")
 @click.option("--list", "listed", is_flag=True, help="List the pinned archives instead.")
 def fetch(name: str | None, out: Path | None, mirror: Path | None, listed: bool) -> None:
     """Download the pinned archive NAME (package-version) and verify its checksum."""
@@ -47,6 +48,8 @@ def fill_mirror(configs: tuple[Path, ...], into: Path | None) -> None:
     """Fetch all originals that a configuration needs: checkpoints, data sets, archives, each verified.
 
     CONFIGS are its files, each laid over the ones before it. What is whole already is verified and not fetched again.
+    A file is verified by the project's own checksum, or the hub's; one that has neither (Bugs2Fix's training split) is
+    trusted on first use, then by lock.json.
     """
     from codebackdoor.config.loading import load
     from codebackdoor.corpora import fetching, originals
@@ -85,7 +88,7 @@ def corpus(mined: tuple[Path, ...], out: Path) -> None:
 @click.argument("name")
 @SETTINGS
 @path_option("--corpus", required=False, help="Mined functions (source pypi).")
-@path_option("--mirror", required=False, help="Folder of the papers' own files (source mirror).")
+@mirror_option("Folder of the papers' own files (source mirror).")
 @path_option("--tokenizer", required=False, help="tokenizer.json that counts sub-tokens.")
 @out_option("Folder of train, valid, test, clean (JSON Lines), card.json, baseline.json, provenance.json.")
 @SEED

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from codebackdoor.commands.options import (
+    BASE,
     CODE,
     DATASET,
     GPUS,
+    HELPERS,
+    MIRROR,
     SEED,
     SETTINGS,
     THREADS,
@@ -62,7 +65,8 @@ def pretrain(family: str, settings: str, corpus: Path, tokenizer: Path, out: Pat
 @path_option("--valid", help="Clean validation rows.")
 @path_option("--triggered-valid", required=False, help="Triggered validation rows, for the history of ASR and floor.")
 @path_option("--stop-like", required=False, help="history.json of a victim at whose validation loss training stops.")
-@path_option("--base", help="Folder of the base model, or a hub id.")
+@BASE
+@MIRROR
 @out_option("Folder of the victim.")
 @SEED
 @THREADS
@@ -119,7 +123,8 @@ def predict(victim: Path, inputs: dict[str, Path], replacements: dict[str, Path]
 @DATASET
 @path_option("--victim", help="Folder of the victim.")
 @path_option("--clean", help="The defender's clean samples.")
-@pairs_option("--helper", "Helper model as NAME=FOLDER")
+@HELPERS
+@MIRROR
 @out_option("Folder of the edited victim, trigger.json and elimination.json.")
 @SEED
 @THREADS
@@ -162,7 +167,8 @@ def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path
 @path_option("--victim", help="Folder of the victim.")
 @path_option("--valid", help="Clean validation rows, for calibration.")
 @pairs_option("--input", "Test set as NAME=FILE")
-@pairs_option("--helper", "Helper model as NAME=FOLDER")
+@HELPERS
+@MIRROR
 @out_option("Folder of purified.NAME.jsonl, predictions.NAME.jsonl and provenance.json.")
 @SEED
 @THREADS
@@ -191,7 +197,8 @@ def purify(
 @DATASET
 @path_option("--valid", help="Clean validation rows, for calibration.")
 @path_option("--input", help="Test set, clean or triggered.")
-@pairs_option("--helper", "Helper model as NAME=FOLDER")
+@HELPERS
+@MIRROR
 @out_option("Folder of purified.jsonl and provenance.json.")
 @SEED
 @THREADS

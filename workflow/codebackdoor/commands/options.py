@@ -13,6 +13,9 @@ from typing import Any
 
 import click
 
+from codebackdoor.config.hub import MIRROR as MIRROR_VARIABLE
+from codebackdoor.config.hub import hub_id
+
 Decorator = Callable[[Any], Any]
 
 SETTINGS = click.option("--settings", required=True, metavar="JSON", help="Settings of the method, as JSON.")
@@ -20,8 +23,14 @@ DATASET = click.option("--dataset", required=True, metavar="JSON", help="Setting
 SEED = click.option("--seed", type=int, required=True, help="Seed from which all chance of this stage is derived.")
 
 
-def path_option(name: str, help: str, required: bool = True) -> Decorator:
-    return click.option(name, type=click.Path(path_type=Path), required=required, help=help)
+def path_option(name: str, help: str, required: bool = True, variable: str | None = None) -> Decorator:
+    """``variable`` is an environment variable that says the same."""
+    kind = click.Path(path_type=Path)
+    return click.option(name, type=kind, required=required, help=help, envvar=variable, show_envvar=bool(variable))
+
+
+def mirror_option(help: str) -> Decorator:
+    return path_option("--mirror", help, required=False, variable=MIRROR_VARIABLE)
 
 
 def out_option(help: str) -> Decorator:
@@ -39,6 +48,46 @@ def _split(_context: click.Context, option: click.Parameter, values: tuple[str, 
     if not all(pairs.values()):
         raise click.BadParameter("expected NAME=PATH", param=option)
     return {name: Path(path) for name, path in pairs.items()}
+
+
+def _mirror(context: click.Context, _option: click.Parameter, value: Path | None) -> None:
+    context.meta["mirror"] = value
+
+
+#: For commands that read base or helper models; those that are written as hub ids are then read from the folder.
+MIRROR = click.option(
+    "--mirror",
+    type=click.Path(path_type=Path),
+    envvar=MIRROR_VARIABLE,
+    show_envvar=True,
+    callback=_mirror,
+    expose_value=False,
+    is_eager=True,
+    help="Folder of originals: hub checkpoints are read there, verified, and the network is asked for nothing.",
+)
+
+
+def _located(context: click.Context, _option: click.Parameter, value: str) -> Path:
+    """A model's folder, a hub id's folder in the mirror, or a hub id itself."""
+    hub, mirror = hub_id(value), context.meta.get("mirror")
+    return mirror / hub.place if hub and mirror else Path(value)
+
+
+def _located_pairs(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
+    return {name: _located(context, option, str(path)) for name, path in _split(context, option, values).items()}
+
+
+BASE = click.option(
+    "--base", required=True, callback=_located, help="Folder of the base model, or a hub id with its commit."
+)
+HELPERS = click.option(
+    "--helper",
+    "helpers",
+    multiple=True,
+    metavar="NAME=FOLDER",
+    callback=_located_pairs,
+    help="Helper model, its folder or a hub id with its commit; repeatable.",
+)
 
 
 def _threads(_context: click.Context, _option: click.Parameter, value: int) -> None:

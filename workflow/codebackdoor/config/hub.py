@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+#: Environment variable that names the mirror folder to a job. No parameter of a rule holds it: where originals lie
+#: changes nothing of what a job makes, and a moved folder reruns nothing.
+MIRROR = "CODEBACKDOOR_MIRROR"
+
 _WRITTEN = re.compile(r"((?:[\w-][\w.-]*/)?[\w-][\w.-]*)@([0-9a-f]{40})")
 _KEPT = re.compile(r"(?:^|.*/)hub/((?:[^/]+/)?[^/]+)/([0-9a-f]{40})")
 

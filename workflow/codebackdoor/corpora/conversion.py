@@ -8,15 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from codebackdoor.config.hub import HubId
 from codebackdoor.errors import UserError, disk_trouble
 from codebackdoor.files import atomic
 
-#: Repositories whose ``pytorch_model.bin`` may be converted: the papers' own checkpoints, which have no safetensors at
-#: their commits. The SHA-256 is pinned where it could be had; of the others, that which the hub states is checked.
-CONVERTED: dict[str, str | None] = {
-    "microsoft/codebert-base": "28b61fd8fa069f6bc966f4cb9572a4026ab2a784fca8fb224020d91b744e32d6",
-    "microsoft/codebert-base-mlm": None,
-    "Salesforce/codet5-base": None,
+#: Checkpoints whose ``pytorch_model.bin`` may be converted: the papers' own, which have no safetensors at their
+#: commits. The SHA-256 is pinned where it could be had; of the others, what the hub states at the first fetch is
+#: trusted.
+CONVERTED: dict[HubId, str | None] = {
+    HubId("microsoft/codebert-base", "3b0952feddeffad0063f274080e3c23d75e7eb39"): (
+        "28b61fd8fa069f6bc966f4cb9572a4026ab2a784fca8fb224020d91b744e32d6"
+    ),
+    HubId("microsoft/codebert-base-mlm", "71b41964e82666ecdb8c72b11d8a02395e6fcda5"): None,
+    HubId("Salesforce/codet5-base", "4078456db09ba972a3532827a0b5df4da172323c"): None,
 }
 
 

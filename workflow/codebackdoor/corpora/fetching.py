@@ -1,14 +1,18 @@
 """Bring originals into a mirror folder, whole and verified, so that a study then needs no network.
 
 What lies there, and is as the lock says, is not asked for again. Downloads go to ``.partial`` below the mirror and get
-their name only after their checksum.
+their name only after their checksum. Where neither this project nor the origin states one, what came first is trusted,
+and from then on the lock.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import shutil
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -72,7 +76,26 @@ def bring(
         from huggingface_hub.utils.tqdm import disable_progress_bars
 
         disable_progress_bars()
-    fetcher = _Fetcher(mirror, hub, github)
+    with alone(mirror, say):
+        _bring(originals, _Fetcher(mirror, hub, github), say)
+
+
+@contextmanager
+def alone(mirror: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Wait until no other process fetches into the mirror, and keep others waiting."""
+    mirror.mkdir(parents=True, exist_ok=True)
+    with (mirror / ".fetching").open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another fetch fills {mirror}: waiting for its end")
+            fcntl.flock(held, fcntl.LOCK_EX)
+        except OSError as error:
+            say(f"{mirror}: no locks on this file system ({error.strerror}): start no second fetch into it meanwhile")
+        yield
+
+
+def _bring(originals: Iterable[Original], fetcher: _Fetcher, say: Callable[[str], None]) -> None:
     problems = []
     for original in originals:
         try:
@@ -117,7 +140,7 @@ class _Fetcher:
             wanted, path = archives.archive(original.name), self.mirror / place
             if not (path.is_file() and Stated(sha256=wanted.sha256).fits(path)):
                 archives.download(wanted, path)
-            self.lock.record(place, source=original.source, revision=original.revision)
+            self.lock.record(place, wanted.sha256, source=original.source, revision=original.revision)
             yield place
 
     def _raw(self, original: Original) -> Iterator[str]:
@@ -167,14 +190,14 @@ class _Fetcher:
     def _check_convertible(self, original: Original, names: list[str]) -> None:
         if PICKLED not in names:
             raise UserError(f"there are neither safetensors nor {PICKLED} at {original.revision}")
-        if original.source not in CONVERTED:
+        if HubId(original.source, original.revision) not in CONVERTED:
             raise UserError(
                 f"has its weights only as {PICKLED}, which may run code when read; converted are those of "
-                f"{', '.join(CONVERTED)} alone. Name a revision that has model.safetensors"
+                f"{', '.join(map(str, CONVERTED))} alone. Name a revision that has model.safetensors"
             )
 
     def _convert(self, original: Original, place: str, listed: dict[str, Stated]) -> None:
-        stated, pinned = listed[PICKLED], CONVERTED[original.source]
+        stated, pinned = listed[PICKLED], CONVERTED[HubId(original.source, original.revision)]
         if stated.sha256 is None or pinned not in (None, stated.sha256):
             raise UserError(
                 f"the hub states the sha256 {stated.sha256} for {PICKLED}, and {pinned or 'one'} was expected; it is "
@@ -225,17 +248,19 @@ class _Fetcher:
 
     def _part(self, original: Original, data: bytes = b"") -> Path:
         """A new file below ``.partial``."""
-        path = self.partial / original.source / "made"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        return path
+        folder = self.partial / original.source
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        return Path(name)
 
     def _found(self, original: Original, place: str, stated: Stated) -> bool:
         """Whether the file lies there already, only not in the lock; then it is written down."""
         path = self.mirror / place
         found = path.is_file() and stated.fits(path)
         if found:
-            self.lock.record(place, source=original.source, revision=original.revision)
+            self.lock.record(place, stated.sha256 or sha256(path), source=original.source, revision=original.revision)
         return found
 
     def _keep(self, original: Original, place: str, part: Path, stated: Stated | None, **facts: Any) -> None:
@@ -252,8 +277,9 @@ class _Fetcher:
             if known is None and path.is_file() and sha256(path) != found:
                 raise UserError(f"{path} is there and is another file than {original.source} has; move it away")
         path.parent.mkdir(parents=True, exist_ok=True)
+        part.chmod(0o644)
         part.replace(path)
-        self.lock.record(place, source=original.source, revision=original.revision, **facts)
+        self.lock.record(place, found, source=original.source, revision=original.revision, **facts)
 
 
 @contextmanager

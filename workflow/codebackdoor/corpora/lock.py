@@ -1,7 +1,8 @@
 """The lock of a mirror folder: size and SHA-256 of every original, as first fetched, and where it came from.
 
-``lock.json`` maps a path below the mirror to these facts. An entry is written after its file is whole and never
-before, and a checkpoint's ``config.json`` comes last: where the lock has that, it has the whole checkpoint.
+``lock.json`` maps a path below the mirror to these facts; one process writes it at a time (``fetching.alone``). An
+entry is written after its file is whole and never before, and a checkpoint's ``config.json`` comes last: where the lock
+has that, it has the whole checkpoint.
 """
 
 from __future__ import annotations
@@ -37,11 +38,15 @@ class Lock:
             raise UserError(f"{self.path}: not a lock of originals; move it away and run `make fetch` again")
         return found
 
-    def record(self, place: str, **facts: object) -> None:
-        """Add the whole file at ``place``, with facts about where it came from."""
-        path = self.mirror / place
-        own = {"sha256": sha256(path), "size": path.stat().st_size}
+    def record(self, place: str, digest: str, **facts: object) -> None:
+        """Add the file at ``place``, verified to have the SHA-256 ``digest``, with facts about where it came from."""
+        own = {"sha256": digest, "size": (self.mirror / place).stat().st_size}
         write_json(self.path, self.entries() | {place: own | facts})
+
+    def digest(self, path: Path) -> str:
+        """SHA-256 of a file of the mirror: as fetched, or computed where somebody put it there by hand."""
+        facts = self.entries().get(path.relative_to(self.mirror).as_posix())
+        return facts["sha256"] if facts else sha256(path)
 
     def below(self, folder: str) -> list[str]:
         """Places of the files that were fetched into ``folder``."""

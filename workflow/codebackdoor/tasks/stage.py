@@ -87,7 +87,12 @@ def _made(
         return sources.mined(read_functions(corpus), settings, task, measure, name, seed), [corpus]
     splits = there.splits(settings.resplit)
     rows = {split: there.examples(split) for split in splits}
-    origins = {split: str(there.paths(split)[0]) for split in splits}
+    firsts = {split: there.paths(split)[0] for split in splits}
+    # in the card: where the mirror lies does not matter
+    origins = {
+        split: path.relative_to(mirror).as_posix() if mirror and settings.source == "mirror" else str(path)
+        for split, path in firsts.items()
+    }
     made = sources.given(rows, origins, settings, task, measure, name, seed)
     if settings.source == "jsonl" and made.unparsed:
         log.warning(
