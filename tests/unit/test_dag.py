@@ -294,7 +294,7 @@ def test_a_job_that_is_tried_again_asks_for_more_but_never_for_more_than_a_day(d
         for megabytes, minutes in ((own.mem_mb, own.runtime), (own.helper_mem_mb, own.helper_runtime)):
             assert [megabytes(where, attempt) for attempt in (1, 2, 3)] == [one, 2 * one, 3 * one]
             asked = [minutes(where, attempt) for attempt in (1, 2, 3)]
-            assert asked == ([60, 120, 180] if one == 2500 else [LONGEST] * 3)
+            assert asked == ([60, 120, 180] if one == 2500 else [480, 960, LONGEST])
     assert (dag.gpu(small), hub.gpu(large), hub.gpu(small)) == (0, 1, 0)
     assert [growing(500)(small, attempt) for attempt in (1, 2, 3)] == [500, 1000, 1500]
 

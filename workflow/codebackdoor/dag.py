@@ -31,7 +31,7 @@ SOME = rf"(?!none\b){CONSTRAINTS['attack']}"
 
 
 #: Megabytes and minutes of a job without and with an accelerator.
-_MEM_MB, _RUNTIME = (2500, 24000), (60, 1440)
+_MEM_MB, _RUNTIME = (2500, 24000), (60, 480)
 #: Minutes that no attempt of a job goes beyond: many partitions end there, and take no job that asks for more.
 LONGEST = 1440
 
