@@ -65,7 +65,14 @@ def test_folders_of_any_name_reach_the_commands_whole_and_a_version_has_one_conf
     folder = "/a b/c'd"
 
     def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = ["make", "--old-file=.env/.complete", "--old-file=.env/.fetch", "--old-file=.env/.dvc", *arguments]
+        command = [
+            "make",
+            "--no-print-directory",
+            "--old-file=.env/.complete",
+            "--old-file=.env/.fetch",
+            "--old-file=.env/.dvc",
+            *arguments,
+        ]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     words = [

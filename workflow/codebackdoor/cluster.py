@@ -11,6 +11,8 @@ from pathlib import Path
 
 from codebackdoor.errors import UserError
 
+#: Where Snakemake's plugin keeps the logs of what it submits.
+SUBMITTED = Path(".snakemake/slurm_logs")
 #: Seconds between two looks at the queue.
 PAUSE = 2.0
 _FORMAT = "%A|%T|%Z|%k"
@@ -31,12 +33,18 @@ def jobs(folder: Path) -> list[Job]:
     Others of that folder, such as the one that runs Snakemake itself, are not among them: Snakemake's comments begin
     with the rule.
 
-    An empty list where this machine has no SLURM; UserError where it has one that does not answer.
+    An empty list where there is no SLURM; UserError where it does not answer and jobs were submitted from ``folder``.
     """
     if shutil.which("squeue") is None:
         return []
-    # without --states, squeue lists what is not finished
-    listed = _ask("squeue", "--me", "--noheader", "--format", _FORMAT)
+    try:
+        # without --states, squeue lists what is not finished
+        listed = _ask("squeue", "--me", "--noheader", "--format", _FORMAT)
+    except UserError:
+        # programs without a cluster behind them, as on many a laptop
+        if not (folder / SUBMITTED).is_dir():
+            return []
+        raise
     found = []
     for line in listed.splitlines():
         number, state, submitted_from, comment = line.split("|", 3)
