@@ -45,5 +45,3 @@ def test_a_cluster_that_does_not_answer_is_an_error_where_jobs_were_submitted(sq
     (tmp_path / cluster.SUBMITTED).mkdir(parents=True)
     with pytest.raises(UserError, match="squeue failed: no configuration source"):
         cluster.jobs(tmp_path)
-    squeue.unlink()
-    assert cluster.jobs(tmp_path) == []
