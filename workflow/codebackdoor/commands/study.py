@@ -105,9 +105,8 @@ def keep_records(configs: tuple[Path, ...]) -> None:
     CONFIGS are the configuration files of the run, each laid over the ones before it.
     """
     from codebackdoor import records
-    from codebackdoor.config.loading import load
 
-    out = Path(load(configs).out)
+    out = _out(configs)
     click.echo(f"{records.keep(out)} records in {out / records.NAME}")
 
 
@@ -119,7 +118,13 @@ def restore_records(configs: tuple[Path, ...]) -> None:
     CONFIGS are the configuration files of the run, each laid over the ones before it.
     """
     from codebackdoor import records
+
+    out = _out(configs)
+    click.echo(f"{records.restore(out)} records of {out} restored")
+
+
+def _out(configs: tuple[Path, ...]) -> Path:
+    """The folder of the run that configuration files describe."""
     from codebackdoor.config.loading import load
 
-    out = Path(load(configs).out)
-    click.echo(f"{records.restore(out)} records of {out} restored")
+    return Path(load(configs).out)
