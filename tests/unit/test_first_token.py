@@ -6,7 +6,7 @@ import torch
 from tiny_models import classifier
 
 from codebackdoor.victims.batching import pad
-from codebackdoor.victims.first_token import class_scores
+from codebackdoor.victims.reading import scores
 
 ROWS = [[0, 7, 8, 9, 10, 2], [0, 30, 31, 2], [0, 12, 2]]
 
@@ -17,7 +17,7 @@ def test_logits_and_gradients_equal_the_models_own() -> None:
     for rows in (ROWS, ROWS[:1]):
         ids, mask = pad(rows, victim.pad_id)
         gradients = []
-        for logits in (class_scores(victim.model, ids, mask), victim.model(input_ids=ids, attention_mask=mask).logits):
+        for logits in (scores(victim, (ids, mask)), victim.model(input_ids=ids, attention_mask=mask).logits):
             victim.model.zero_grad()
             logits[:, 0].sum().backward()
             gradients.append(

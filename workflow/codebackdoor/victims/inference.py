@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from codebackdoor.types import Example, Prediction
+from codebackdoor.victims import reading
 from codebackdoor.victims.batching import bucketed, halving, pad
-from codebackdoor.victims.first_token import class_scores
 from codebackdoor.victims.victim import Victim
 
 #: Tokens of one batch, padding included.
@@ -40,13 +40,43 @@ def class_logits(victim: Victim, inputs: Sequence[Sequence[int]]) -> Tensor:
 
     def run(batch: Sequence[int]) -> None:
         ids, mask = _batch([unique[index] for index in batch], victim)
-        logits = class_scores(victim.model, ids, mask).float().cpu()
+        logits = reading.scores(victim, (ids, mask)).float().cpu()
         found.update(zip(batch, logits, strict=True))
 
     _stream([len(row) for row in unique], TOKENS[victim.device.type], run)
     if not unique:
         return torch.empty(0, int(victim.model.config.num_labels))
     return torch.stack([found[index] for index in range(len(unique))])[back]
+
+
+def text_vectors(victim: Victim, texts: Sequence[Sequence[int]]) -> Tensor:
+    """Return the vectors [N, H] (float32, CPU) of N encoded texts, in their order."""
+    unique, back = _unique(texts)
+    found: dict[int, Tensor] = {}
+
+    def run(batch: Sequence[int]) -> None:
+        ids, mask = _batch([unique[index] for index in batch], victim)
+        found.update(zip(batch, reading.vectors(victim, reading.embed(victim, ids), mask).float().cpu(), strict=True))
+
+    _stream([len(row) for row in unique], TOKENS[victim.device.type], run)
+    if not unique:
+        return torch.empty(0, int(victim.model.config.hidden_size))
+    return torch.stack([found[index] for index in range(len(unique))])[back]
+
+
+@torch.inference_mode()
+def answers(victim: Victim, rows: Sequence[Sequence[Sequence[int]]]) -> Tensor:
+    """Return what an understanding victim says of N rows, each the ids of its texts (``Victim.fields``).
+
+    Logits [N, C] of a classifier of texts or pairs, similarities [N] of a dual encoder; float32, CPU. Texts that occur
+    more than once are read once.
+    """
+    columns = [[row[place] for row in rows] for place in range(len(victim.fields))]
+    if victim.head == "classification":
+        return class_logits(victim, columns[0])
+    flat = text_vectors(victim, [text for column in columns for text in column])
+    read = torch.split(flat.to(victim.device), len(rows))
+    return reading.judge(victim, *read).float().cpu()
 
 
 def generate(victim: Victim, inputs: Sequence[Sequence[int]]) -> list[Generated]:
@@ -124,15 +154,15 @@ def forced(victim: Victim, inputs: Sequence[Sequence[int]], outputs: Sequence[Se
 
 
 def predict(victim: Victim, examples: Sequence[Example]) -> list[Prediction]:
-    """Return what the victim says of each example's code; confidences are rounded to six decimals, since the last
-    bits depend on which inputs share a batch."""
-    inputs = [encoded.ids for encoded in victim.encode([example.code for example in examples])]
+    """Return what a victim that labels or generates says of each example; confidences are rounded to six decimals,
+    since the last bits depend on which inputs share a batch."""
+    read = [tuple(text.ids for text in row) for row in victim.read(examples)]
     if victim.head == "generation":
         return [
             Prediction(example.id, round(output.confidence, 6), text=output.text)
-            for example, output in zip(examples, generate(victim, inputs), strict=True)
+            for example, output in zip(examples, generate(victim, [ids for (ids,) in read]), strict=True)
         ]
-    return label_predictions(examples, class_logits(victim, inputs))
+    return label_predictions(examples, answers(victim, read))
 
 
 def label_predictions(examples: Sequence[Example], logits: Tensor) -> list[Prediction]:

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from codebackdoor.config.eliminations import LastLayer
 from codebackdoor.errors import UserError
 from codebackdoor.types import DefenderView, Example
+from codebackdoor.victims import reading
 from codebackdoor.victims.batching import bucketed, pad
-from codebackdoor.victims.first_token import class_scores
 from codebackdoor.victims.inference import TOKENS, class_logits
 from codebackdoor.victims.victim import Victim
 
@@ -68,7 +68,7 @@ def fine_tune(
                 logits = edited.model.classifier(features[batch])
             else:
                 ids, mask = pad([encoded[index] for index in batch], victim.pad_id)
-                logits = class_scores(edited.model, ids.to(victim.device), mask.to(victim.device))
+                logits = reading.scores(edited, (ids.to(victim.device), mask.to(victim.device)))
             loss = _loss(logits.float(), [rows[index] for index in batch], ascent)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -95,7 +95,7 @@ def _features(victim: Victim, encoded: Sequence[Sequence[int]]) -> Tensor:
         with torch.no_grad():
             for batch in bucketed([len(ids) for ids in encoded], TOKENS[victim.device.type]):
                 ids, mask = pad([encoded[index] for index in batch], victim.pad_id)
-                class_scores(victim.model, ids.to(victim.device), mask.to(victim.device))
+                reading.scores(victim, (ids.to(victim.device), mask.to(victim.device)))
                 found.update(zip(batch, seen.pop(), strict=True))
     finally:
         handle.remove()

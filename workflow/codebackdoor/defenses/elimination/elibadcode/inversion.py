@@ -7,8 +7,7 @@ victim stays in evaluation mode, and the trigger stands at each sample's own pla
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,8 +22,8 @@ from codebackdoor.defenses.elimination.elibadcode.position import Prompt
 from codebackdoor.defenses.elimination.elibadcode.resuming import Searches
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, encode
 from codebackdoor.errors import UserError
+from codebackdoor.victims import reading
 from codebackdoor.victims.batching import bucketed, pad
-from codebackdoor.victims.first_token import class_scores
 from codebackdoor.victims.inference import TOKENS, class_logits
 from codebackdoor.victims.victim import Victim
 
@@ -93,22 +92,6 @@ def raced(
     return found
 
 
-@contextmanager
-def _embeddings(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Make the output of the token embeddings a leaf of the graph, so that positions come out as for token ids."""
-    found: list[Tensor] = []
-
-    def detach(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        found.append(output.detach().requires_grad_())
-        return found[-1]
-
-    handle = model.get_input_embeddings().register_forward_hook(detach)  # type: ignore[operator]
-    try:
-        yield found
-    finally:
-        handle.remove()
-
-
 def vocabulary_gradient(
     victim: Victim, prompts: Sequence[Prompt], vocabulary: TriggerVocabulary, trigger: Indices, label: int
 ) -> Tensor:
@@ -126,11 +109,11 @@ def vocabulary_gradient(
     for batch in bucketed([len(row) for row in rows], TOKENS[victim.device.type]):
         ids, mask = pad([rows[index] for index in batch], victim.pad_id)
         ids, mask = ids.to(weight.device), mask.to(weight.device)
-        with _embeddings(victim.model) as embeddings:
-            logits = class_scores(victim.model, ids, mask)
+        embedded = reading.embed(victim, ids).detach().requires_grad_()
+        logits = reading.judge(victim, reading.vectors(victim, embedded, mask))
         targets = torch.full((len(batch),), label, device=weight.device)
         loss = nn.functional.cross_entropy(logits.float(), targets, reduction="sum") / len(prompts)
-        (gradient,) = torch.autograd.grad(loss, embeddings[:1])
+        (gradient,) = torch.autograd.grad(loss, embedded)
         for row, index in enumerate(batch):
             for column, slot, spaced in slots[index]:
                 if spaced and slot == 0:
