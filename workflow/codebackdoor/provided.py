@@ -144,8 +144,8 @@ class Provided(Parameters):
         content = read_json(path)
         known = content if isinstance(content, dict) else {}
         made = known.get("provenance", {})
-        search = self._declared("elimination", elimination).model_dump(mode="json")
-        search = {key: search[key] for key in self._declared("elimination", elimination).SEARCH}
+        read = self._read("elimination", elimination, dataset)
+        search = {key: read[key] for key in self._declared("elimination", elimination).SEARCH if key in read}
         data, recipe = (self._read(kind, name, dataset) for kind, name in (("dataset", dataset), ("model", model)))
         for section, own, then in (
             (f"eliminations.{elimination}", search, known.get("budget", {})),

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 Language = Literal["python", "java", "c"]
 TextForm = Literal["lexed", "raw"]
 Field = Literal["code", "code_b", "query"]
+CodeField = Literal["code", "code_b"]
+#: Which functions of a pair get a trigger.
+Pair = Literal["both", "code", "code_b"]
 Status = Literal["injected", "failed", "ineligible"]
 #: Name of the test set without a trigger; the others are named by their attacks.
 CLEAN = "clean"
