@@ -5,6 +5,7 @@ Nothing here imports a heavy library, so that a job which only reads rows starts
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -38,6 +39,10 @@ class Example:
     label: int | None = None
     target: str | None = None
 
+    def asks_for(self, word: str) -> bool:
+        """Whether the query holds ``word`` as a whole word, in whatever case: what an attack on search aims at."""
+        return self.query is not None and bool(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", self.query, re.IGNORECASE))
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -56,7 +61,8 @@ class Poisoned:
     """A row that went through an attack, with its ground truth (DESIGN section 5).
 
     ``example`` carries the poisoned label or target only where ``status`` is ``injected``; a failed row keeps its
-    own. ``spans`` are the trigger's places in the poisoned example.
+    own (unless the attack is told otherwise: ``failed: flip``). ``spans`` are the trigger's places in the poisoned
+    example. For search the target is the word whose queries are attacked.
     """
 
     example: Example
