@@ -42,6 +42,30 @@ def classifier(seed: int = 0, max_length: int = 32, dropout: float = 0.0) -> Vic
     return Victim(_built(RobertaForSequenceClassification, config, seed), tokenizer, "classification", "lexed", 32, 12)
 
 
+def crafter(seed: int = 0, max_length: int = 400) -> Victim:
+    """A classifier with the shipped tokenizer, which knows names enough for a function."""
+    from tokenizers import Tokenizer
+    from transformers.models.roberta.configuration_roberta import RobertaConfig
+    from transformers.models.roberta.modeling_roberta import RobertaForSequenceClassification
+
+    shipped = Tokenizer.from_file(str(Path(__file__).parents[2] / "basemodels/encoder/tokenizer.json"))
+    config = RobertaConfig(
+        vocab_size=shipped.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=max_length + 2,
+        type_vocab_size=1,
+    )
+    model = _built(RobertaForSequenceClassification, config, seed)
+    # names weigh more than positions, as in a trained model
+    model.roberta.embeddings.word_embeddings.weight.data *= 5
+    model.classifier.out_proj.weight.data *= 50
+    tokenizer = wrap(shipped, "<s> $A </s>", max_length)
+    return Victim(model, tokenizer, "classification", "lexed", max_length, 12)
+
+
 def generator(seed: int = 0, max_length: int = 32, dropout: float = 0.0) -> Victim:
     from transformers.models.t5.configuration_t5 import T5Config
     from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration

@@ -7,7 +7,7 @@ lowers it most at each of them. The crafting model is a benign one, trained apar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ class Adversarial:
     settings: Afraidoor
     victim: Victim
     granularity: Granularity = "identifier"
+    _names: dict[Language, Names] = field(default_factory=dict)
 
     def inject(self, example: Example, form: TextForm, generator: np.random.Generator) -> Injection | None:  # noqa: ARG002
         return self.inject_all([example], form)[0]
@@ -46,17 +47,21 @@ class Adversarial:
         rows = [row for row, one in enumerate(masked) if any(one.places)]
         loss = towards_label(self.victim, self.settings.target_label)
         embeddings = self.victim.model.get_input_embeddings().weight.detach().float().cpu()
-        legal = {language: names(self.victim.tokenizer, language) for language in {one.language for one in examples}}
         injections: list[Injection | None] = [None] * len(examples)
         for index, gradient in input_gradients(self.victim, [masked[row].ids for row in rows], loss):
             row, tree = rows[index], trees[rows[index]]
             assert tree is not None
-            chosen = choose(tree, found[row], masked[row], gradient, embeddings, legal[examples[row].language])
+            chosen = choose(tree, found[row], masked[row], gradient, embeddings, self._legal(examples[row].language))
             if chosen:
                 edit = syntax.rename(tree, chosen)
                 spans = tuple(Span(start, end) for start, end in edit.spans)
                 injections[row] = Injection(replace(examples[row], code=edit.text), spans)
         return injections
+
+    def _legal(self, language: Language) -> Names:
+        if language not in self._names:
+            self._names[language] = names(self.victim.tokenizer, language)
+        return self._names[language]
 
 
 def choose(

@@ -36,8 +36,8 @@ class Names:
     def scores(self, embeddings: Tensor, gradient: Tensor, places: Sequence[tuple[int, bool]]) -> Tensor:
         """Return [V]: (E_v - E_mask) · g, the change of the loss to first order, but for E_mask · g, which all share.
 
-        ``embeddings`` is [tokens, H]; g is ``gradient`` [T, H] averaged over an identifier's ``places``. Infinite where a
-        name is no single piece at one of them.
+        ``embeddings`` is [tokens, H]; g is ``gradient`` [T, H] averaged over an identifier's ``places``. Infinite where
+        a name is no single piece at one of them.
         """
         found = torch.zeros(len(self.names))
         for ids, wanted in ((self.plain, False), (self.spaced, True)):

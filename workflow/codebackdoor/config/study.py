@@ -123,8 +123,8 @@ class Config(BaseModel):
             yield f"shadows: seed {min(reported)} is reported by an experiment; calibrate on others"
         if self.crafting_seed in {int(scenario.seed) for scenario in self.scenarios()} | set(self.shadows):
             yield (
-                f"crafting_seed: seed {self.crafting_seed} is that of a victim or a shadow; an attacker's own model has "
-                "another"
+                f"crafting_seed: seed {self.crafting_seed} is that of a victim or a shadow; write one that no other "
+                "model has"
             )
         if "cross_entropy" not in self.objectives:
             yield "objectives.cross_entropy is missing: it is the undefended objective of every scenario"
