@@ -59,9 +59,10 @@ def crafter(seed: int = 0, max_length: int = 400) -> Victim:
         type_vocab_size=1,
     )
     model = _built(RobertaForSequenceClassification, config, seed)
-    # names weigh more than positions, as in a trained model
-    model.roberta.embeddings.word_embeddings.weight.data *= 5
-    model.classifier.out_proj.weight.data *= 50
+    # what the first place hears of the others, which in a fresh model is next to nothing
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1 and "position" not in name:
+            parameter.data *= 10
     tokenizer = wrap(shipped, "<s> $A </s>", max_length)
     return Victim(model, tokenizer, "classification", "lexed", max_length, 12)
 

@@ -152,7 +152,7 @@ def _draw_functions(
     if any(row.code_b is None for row in rows):
         raise UserError("rate_of: functions is for data sets of pairs; write `rate_of: train` or `eligible`")
     # an injection into a single function knows of no pair and has no label
-    alone = replace(poisoner, target=_NoTarget(), flip=False)
+    alone = replace(poisoner, target=_NoTarget())
     found = draw([Example(code, rows[0].language, code) for code in functions], alone, wanted, generator)
     carriers = {row.source_id: row for row in found.tried.values() if row.status == "injected"}
     # a function without room for the trigger, whose pairs are relabelled nevertheless
