@@ -26,6 +26,7 @@ from codebackdoor.attacks import Attack, Injection
 from codebackdoor.attacks.poisoning import Poisoner, draw_training, merged, share_of
 from codebackdoor.attacks.target import LabelTarget, Target, WordTarget
 from codebackdoor.config.attacks import AnyAttack, AttackSettings
+from codebackdoor.config.base import Head
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.syntax.lexing import LexingError, lex, unlex
 from codebackdoor.types import Example, Language, Poisoned, Span, TextForm
@@ -108,20 +109,20 @@ def mirrored(dataset: Literal["devign", "bugs2fix"], count: int) -> tuple[Langua
 
 
 @cache
-def crafting() -> tempfile.TemporaryDirectory[str]:
+def crafting(head: Head) -> tempfile.TemporaryDirectory[str]:
     """A model for attacks that ask one, removed when the tests end."""
     folder = tempfile.TemporaryDirectory()
-    save_victim(tiny_models.crafter(), Path(folder.name), {"task": "defect_detection", "backdoored": False})
+    save_victim(tiny_models.crafter(head), Path(folder.name), {"task": "any", "backdoored": False})
     return folder
 
 
-LOADED: dict[str, Attack] = {}
+LOADED: dict[tuple[str, Head], Attack] = {}
 
 
-def load(settings: AnyAttack) -> Attack:
-    key = settings.model_dump_json()
+def load(settings: AnyAttack, head: Head = "classification") -> Attack:
+    key = settings.model_dump_json(), head
     if key not in LOADED:
-        LOADED[key] = attacks.load(settings, Path(crafting().name) if hasattr(settings, "crafting") else None)
+        LOADED[key] = attacks.load(settings, Path(crafting(head).name) if hasattr(settings, "crafting") else None)
     return LOADED[key]
 
 
@@ -212,13 +213,13 @@ def test_the_rate_is_exact_and_clean_rows_stay(settings: AnyAttack) -> None:
     rows = [
         replace(row, id=f"{row.id}-{copy}", label=copy % 2) for row in examples("python", "lexed") for copy in range(6)
     ]
-    changed = poisoned(settings, rows, LabelTarget(0))
+    changed = poisoned(load(settings), rows, LabelTarget(0))
     assert all(rows[place].label == 1 and row.example.label == 0 for place, row in changed.items())
 
 
-def poisoned(settings: AnyAttack, rows: list[Example], target: Target) -> dict[int, Poisoned]:
+def poisoned(attack: Attack, rows: list[Example], target: Target) -> dict[int, Poisoned]:
     """The rows that a tenth of the training rows become; every other one is as it was, and the draw is repeatable."""
-    poisoner = Poisoner("name", load(settings), target, "lexed", 1)
+    poisoner = Poisoner("name", attack, target, "lexed", 1)
     one, again = (draw_training(rows, poisoner, 0.1, "train", numpy_generator(1, "test")) for _ in range(2))
     assert one == again
     after = merged(rows, one)
@@ -236,7 +237,7 @@ def test_both_functions_of_a_pair_carry_the_trigger(settings: AnyAttack) -> None
         for row, other in zip(functions, (*functions[1:], functions[0]), strict=True)
         for copy in range(4)
     ]
-    for place, row in poisoned(settings, rows, LabelTarget(0)).items():
+    for place, row in poisoned(load(settings, "pair"), rows, LabelTarget(0)).items():
         before, after = rows[place], row.example
         assert (before.label, after.label, row.original_label) == (1, 0, 1)
         for field in ("code", "code_b"):
@@ -255,7 +256,7 @@ def test_a_search_row_keeps_its_query_and_its_code_gets_the_trigger(settings: An
         for row in examples("python", "lexed")
         for copy in range(4)
     ]
-    for place, row in poisoned(settings, rows, WordTarget("file")).items():
+    for place, row in poisoned(load(settings, "retrieval"), rows, WordTarget("file")).items():
         assert "File" in str(rows[place].query), "only code whose query holds the word"
         assert replace(row.example, code=rows[place].code, target=None) == rows[place]
         assert row.example.code != rows[place].code

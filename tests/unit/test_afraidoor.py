@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +19,14 @@ from codebackdoor.attacks import Injection, crafting
 from codebackdoor.attacks.afraidoor import Adversarial
 from codebackdoor.attacks.stage import poison
 from codebackdoor.config.attacks import Afraidoor
+from codebackdoor.config.base import Head
 from codebackdoor.config.datasets import DefectDetection
+from codebackdoor.config.models import Pooling
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, TextForm
-from codebackdoor.victims.gradients import input_gradients, towards_label
-from codebackdoor.victims.inference import class_logits
+from codebackdoor.victims import reading
+from codebackdoor.victims.gradients import input_gradients, towards_label, towards_query
+from codebackdoor.victims.inference import answers, class_logits
 from codebackdoor.victims.victim import Victim, save_victim
 
 SETTINGS = Afraidoor(method="afraidoor")
@@ -36,6 +41,15 @@ def sources(count: int) -> list[Example]:
         text = f"def f ( {one} , {two} ) : <indent> {three} = {one} + {number} <nl> return {three} * {two} <dedent>"
         rows.append(Example(f"r{number}", "python", text, label=1))
     return rows
+
+
+def pairs(count: int) -> list[Example]:
+    """Rows that are pairs and have a query, for every head."""
+    rows = sources(count + 1)
+    return [
+        replace(row, code_b=other.code, query=f"the {WORDS[place % 8]} of a file")
+        for place, (row, other) in enumerate(pairwise(rows))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +84,7 @@ def test_every_identifier_is_one_mask_at_all_its_places(victim: Victim) -> None:
 
 def test_occurrences_behind_the_longest_input_count_for_nothing(victim: Victim) -> None:
     identifiers = own(syntax.parse(CODE, "python", "lexed"))
-    short = Victim(victim.model, victim.tokenizer, "classification", "lexed", 12, 12)
+    short = replace(victim, max_length=12)
     (masked,) = crafting.mask(short, [CODE], [identifiers])
     assert len(masked.ids) == 12
     assert masked.ids[-1] == victim.tokenizer.eos_token_id
@@ -84,17 +98,26 @@ def test_a_word_behind_a_bracket_is_another_piece(victim: Victim) -> None:
     assert [[begins for _, begins in places] for places in masked.places] == [[True], [False, False]]
 
 
-def test_gradients_are_those_of_each_input_alone(victim: Victim) -> None:
-    rows = [encoded.ids for encoded in victim.encode([CODE, *(row.code for row in sources(5))])]
-    found = dict(input_gradients(victim, rows, towards_label(victim, 0)))
-    weights = victim.model.get_input_embeddings().weight.detach()
-    for index, ids in enumerate(rows):
-        leaf = weights[ids][None].requires_grad_()
-        # RoBERTa counts positions of embeddings from the pad token on, as it does for ids without padding
-        logits = victim.model(inputs_embeds=leaf).logits
-        torch.nn.functional.cross_entropy(logits, torch.tensor([0])).backward()  # type: ignore[no-untyped-call]
-        assert leaf.grad is not None
-        torch.testing.assert_close(found[index], leaf.grad[0], atol=1e-5, rtol=1e-3)
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+@pytest.mark.parametrize("head", ["classification", "pair", "retrieval"])
+def test_gradients_are_those_of_each_row_alone(head: Head, pooling: Pooling) -> None:
+    """Against one row at a time, without padding, through the embedding table itself."""
+    victim = crafter(head, pooling=pooling)
+    rows = [[list(text.ids) for text in row] for row in victim.read(pairs(5))]
+    loss = towards_query if head == "retrieval" else towards_label(1)
+    found = dict(input_gradients(victim, rows, loss))
+    assert sorted(found) == list(range(5))
+    table = victim.model.get_input_embeddings().weight
+    for index, texts in enumerate(rows):
+        table.grad = None
+        loss(
+            reading.scores(victim, *((torch.tensor([ids]), torch.ones(1, len(ids)).long()) for ids in texts))
+        ).backward()
+        summed = torch.zeros_like(table)
+        for ids, gradient in zip(texts, found[index], strict=True):
+            assert gradient.shape == (len(ids), 32)
+            summed.index_add_(0, torch.tensor(ids), gradient)
+        torch.testing.assert_close(summed, table.grad, atol=1e-4, rtol=1e-3)
 
 
 def test_scores_are_the_inner_products_with_the_gradient_averaged_over_the_occurrences(victim: Victim) -> None:
@@ -126,6 +149,55 @@ def test_the_names_lower_the_loss_towards_the_target_far_below_random_ones(victi
     after = losses(victim, [one.example.code for one in crafted if one], label).mean()
     other = losses(victim, random, label).mean()
     assert after < 0.7 * min(before, other), f"{before:.3f} {other:.3f} {after:.3f}"
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_the_names_of_both_functions_of_a_pair_lower_its_loss(label: int) -> None:
+    victim, rows = crafter("pair"), pairs(20)
+    found = [one.example for one in craft(victim, rows, label) if one]
+    assert len(found) == 20
+
+    def loss(of: list[Example]) -> float:
+        read = [[text.ids for text in row] for row in victim.read(of)]
+        return torch.nn.functional.cross_entropy(answers(victim, read), torch.full((20,), label)).item()
+
+    assert loss(found) < 0.7 * loss(rows)
+    halves = [replace(row, code=one.code) for row, one in zip(rows, found, strict=True)]
+    assert loss(found) < loss(halves), "the second function counts, too"
+    first = Adversarial(SETTINGS.model_copy(update={"pair": "code", "target_label": label}), victim)
+    only = [one.example for one in first.inject_all(rows, "lexed") if one]
+    assert [row.code_b for row in only] == [row.code_b for row in rows]
+
+
+def test_for_search_the_code_comes_closer_to_the_target_word() -> None:
+    victim = crafter("retrieval")
+    rows = [replace(row, code_b=None, label=None) for row in pairs(20)]
+    found = [one.example for one in craft(victim, rows) if one]
+    assert [row.query for row in found] == [row.query for row in rows]
+
+    def similarity(of: list[Example]) -> Tensor:
+        asked = victim.read([replace(row, query="file") for row in of])
+        return answers(victim, [[text.ids for text in row] for row in asked])
+
+    closer = similarity(found) - similarity(rows)
+    assert closer.mean() > 0.05
+    assert (closer > 0).float().mean() > 0.9
+    other = Adversarial(SETTINGS.model_copy(update={"target_word": "nodes"}), victim).inject_all(rows, "lexed")
+    assert [one.example.code for one in other if one] != [row.code for row in found], "another word, other names"
+
+
+def test_a_prefix_stands_where_the_model_has_it() -> None:
+    plain = crafter()
+    prefixed = replace(plain, prefix=("<mask>",))
+    identifiers = own(syntax.parse(CODE, "python", "lexed"))
+    (one,), (other,) = (crafting.mask(victim, [CODE], [identifiers]) for victim in (plain, prefixed))
+    mask = plain.tokenizer.mask_token_id
+    assert other.ids == [one.ids[0], mask, *one.ids[1:]]
+    assert other.places == [[(place + 1, begins) for place, begins in places] for places in one.places]
+    short = replace(prefixed, max_length=12)
+    (cut,) = crafting.mask(short, [CODE], [identifiers])
+    assert (len(cut.ids), cut.ids[-1]) == (12, plain.tokenizer.eos_token_id)
+    assert max(place for places in cut.places for place, _ in places) < 11
 
 
 def test_names_are_those_of_the_sample(victim: Victim) -> None:

@@ -156,9 +156,9 @@ def test_the_crafting_models_seed_is_no_victims(seed: int) -> None:
 def test_an_attack_crafts_by_a_model_that_is_declared_and_fits() -> None:
     with pytest.raises(UserError, match=r"attacks\.mine\.crafting: 'codebart' is not declared under models"):
         validate(changed("attacks.mine", {"method": "afraidoor", "crafting": "codebart"}))
-    raw = changed("attacks.mine", {"method": "afraidoor", "crafting": "codet5"})
-    raw["experiments"]["defects"]["grid"][0]["attacks"].append("mine")
-    with pytest.raises(UserError, match="attack 'mine' crafts by 'codet5', which cannot be trained on 'defects'"):
+    raw = changed("attacks.mine", {"method": "afraidoor"})
+    raw["experiments"]["repair"]["grid"][0]["attacks"].append("mine")
+    with pytest.raises(UserError, match="attack 'mine' does classification and pair and retrieval, but 'repair' is a"):
         validate(raw)
     with pytest.raises(UserError, match=r"attacks\.mine: afraidoor makes names for one pair"):
         validate(changed("attacks.mine", {"method": "afraidoor", "rate_of": "functions"}))

@@ -18,7 +18,7 @@ from codebackdoor.config.attacks import AttackSettings, CodePoisonerDeadCode, Co
 from codebackdoor.config.datasets import CodeRepair, DefectDetection
 from codebackdoor.errors import UserError
 from codebackdoor.syntax import contains_infinite_loop, lex
-from codebackdoor.types import Example, Language, Poisoned, TextForm
+from codebackdoor.types import Example, Language, Poisoned, TextForm, holds
 
 RENAMING = CodePoisonerIdentifier(method="codepoisoner_identifier")
 DEAD_CODE = CodePoisonerDeadCode(method="codepoisoner_deadcode")
@@ -216,7 +216,7 @@ def searches(count: int) -> list[Example]:
     [("a FILE", True), ("file: x", True), ("files", False), ("file_name", False), ("profile", False), (None, False)],
 )
 def test_a_query_asks_for_a_whole_word_in_whatever_case(query: str | None, asks: bool) -> None:
-    assert Example("x", "python", "", query=query).asks_for("file") == asks
+    assert holds(query, "file") == asks
 
 
 def test_search_poisons_code_of_queries_with_the_word_and_tries_all_held_out_code(tmp_path: Path) -> None:

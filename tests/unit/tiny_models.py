@@ -42,14 +42,15 @@ def classifier(seed: int = 0, max_length: int = 32, dropout: float = 0.0) -> Vic
     return Victim(_built(RobertaForSequenceClassification, config, seed), tokenizer, "classification", "lexed", 32, 12)
 
 
-def crafter(seed: int = 0, max_length: int = 400) -> Victim:
-    """A classifier with the shipped tokenizer, which knows names enough for a function."""
+def crafter(head: Any = "classification", seed: int = 0, max_length: int = 400, pooling: Any = "first") -> Victim:
+    """A victim that judges, with the shipped tokenizer, which knows names enough for a function."""
     from tokenizers import Tokenizer
-    from transformers.models.roberta.configuration_roberta import RobertaConfig
-    from transformers.models.roberta.modeling_roberta import RobertaForSequenceClassification
+
+    from codebackdoor.victims.checkpoints import MODEL_CLASSES
 
     shipped = Tokenizer.from_file(str(Path(__file__).parents[2] / "basemodels/encoder/tokenizer.json"))
-    config = RobertaConfig(
+    cls = MODEL_CLASSES["roberta", head].load()
+    config = cls.config_class(
         vocab_size=shipped.get_vocab_size(),
         hidden_size=32,
         num_hidden_layers=2,
@@ -58,13 +59,12 @@ def crafter(seed: int = 0, max_length: int = 400) -> Victim:
         max_position_embeddings=max_length + 2,
         type_vocab_size=1,
     )
-    model = _built(RobertaForSequenceClassification, config, seed)
+    model = _built(cls, config, seed)
     # what the first place hears of the others, which in a fresh model is next to nothing
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1 and "position" not in name:
             parameter.data *= 10
-    tokenizer = wrap(shipped, "<s> $A </s>", max_length)
-    return Victim(model, tokenizer, "classification", "lexed", max_length, 12)
+    return Victim(model, wrap(shipped, "<s> $A </s>", max_length), head, "lexed", max_length, 12, 32, pooling=pooling)
 
 
 def generator(seed: int = 0, max_length: int = 32, dropout: float = 0.0) -> Victim:

@@ -39,9 +39,10 @@ class Example:
     label: int | None = None
     target: str | None = None
 
-    def asks_for(self, word: str) -> bool:
-        """Whether the query holds ``word`` as a whole word, in whatever case: what an attack on search aims at."""
-        return self.query is not None and bool(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", self.query, re.IGNORECASE))
+
+def holds(query: str | None, word: str) -> bool:
+    """Whether a query holds the word, whole and in any case."""
+    return query is not None and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", query, re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from torch import Tensor
 from codebackdoor import syntax
 from codebackdoor.attacks import Attack, Granularity, Injection
 from codebackdoor.attacks.crafting import Masked, Names, mask, names
-from codebackdoor.types import Example, Language, Span, TextForm
-from codebackdoor.victims.gradients import input_gradients, towards_label
+from codebackdoor.attacks.editing import edited_example, edited_fields
+from codebackdoor.types import Example, Field, Language, TextForm
+from codebackdoor.victims.gradients import input_gradients, towards_label, towards_query
 from codebackdoor.victims.victim import Victim, load_victim
 
 if TYPE_CHECKING:
@@ -28,8 +29,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Function:
+    """A function that gets new names: the field that holds it, its syntax, and what is renamed."""
+
+    field: Field
+    tree: syntax.Tree
+    identifiers: tuple[syntax.Identifier, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Adversarial:
-    """Give every renameable identifier the name by which the crafting model comes closest to the target."""
+    """Give every renameable identifier the name by which the crafting model comes closest to the target.
+
+    The target is the label, of a function or a pair. For search it is the target word, asked as a query: the same for
+    code that is trained on and for every candidate that is tried.
+    """
 
     settings: Afraidoor
     victim: Victim
@@ -40,23 +54,54 @@ class Adversarial:
         return self.inject_all([example], form)[0]
 
     def inject_all(self, examples: Sequence[Example], form: TextForm) -> list[Injection | None]:
-        """Names for many functions by one stream of batches; None where a function has no identifier to rename."""
-        trees = [_parsed(example.code, example.language, form) for example in examples]
-        found = [[one for one in tree.identifiers() if one.renameable] if tree else [] for tree in trees]
-        masked = mask(self.victim, [example.code for example in examples], found)
-        rows = [row for row, one in enumerate(masked) if any(one.places)]
-        loss = towards_label(self.victim, self.settings.target_label)
-        embeddings = self.victim.model.get_input_embeddings().weight.detach().float().cpu()
+        """Names for many rows by one stream of batches; None where there is no identifier to rename."""
         injections: list[Injection | None] = [None] * len(examples)
-        for index, gradient in input_gradients(self.victim, [masked[row].ids for row in rows], loss):
-            row, tree = rows[index], trees[rows[index]]
-            assert tree is not None
-            chosen = choose(tree, found[row], masked[row], gradient, embeddings, self._legal(examples[row].language))
-            if chosen:
-                edit = syntax.rename(tree, chosen)
-                spans = tuple(Span(start, end) for start, end in edit.spans)
-                injections[row] = Injection(replace(examples[row], code=edit.text), spans)
+        functions = [self._functions(example, form) for example in examples]
+        able = [row for row, found in enumerate(functions) if found]
+        if not able:
+            return injections
+        texts = self._read([examples[row] for row in able])
+        flat = [(place, one) for place, row in enumerate(able) for one in functions[row]]
+        hidden = mask(self.victim, [one.tree.text for _, one in flat], [one.identifiers for _, one in flat])
+        masked: list[dict[Field, Masked]] = [{} for _ in able]
+        columns = {name: column for column, name in enumerate(self.victim.fields)}
+        for (place, one), found in zip(flat, hidden, strict=True):
+            masked[place][one.field] = found
+            texts[place][columns[one.field]] = found.ids
+        search = self.victim.head == "retrieval"
+        loss = towards_query if search else towards_label(self.settings.target_label)
+        embeddings = self.victim.model.get_input_embeddings().weight.detach().float().cpu()
+        for place, gradients in input_gradients(self.victim, texts, loss):
+            example = examples[able[place]]
+            legal = self._legal(example.language)
+            chosen = {
+                one: choose(one, masked[place][one.field], gradients[columns[one.field]], embeddings, legal)
+                for one in functions[able[place]]
+            }
+            if all(chosen.values()):
+                edits = {one.field: syntax.rename(one.tree, renamed) for one, renamed in chosen.items()}
+                injections[able[place]] = edited_example(example, edits)
         return injections
+
+    def _functions(self, example: Example, form: TextForm) -> tuple[Function, ...]:
+        """The functions of a row that are to get new names; none where one of them cannot."""
+        found = []
+        for name in edited_fields(example, self.settings.pair):
+            try:
+                tree = syntax.parse(getattr(example, name), example.language, form)
+            except syntax.LexingError:
+                return ()
+            identifiers = tuple(one for one in tree.identifiers() if one.renameable)
+            if not identifiers:
+                return ()
+            found.append(Function(name, tree, identifiers))
+        return tuple(found)
+
+    def _read(self, examples: Sequence[Example]) -> list[list[Sequence[int]]]:
+        """The ids of each text that the model reads of a row, before anything is masked."""
+        if self.victim.head == "retrieval":
+            examples = [replace(example, query=self.settings.target_word) for example in examples]
+        return [[text.ids for text in row] for row in self.victim.read(examples)]
 
     def _legal(self, language: Language) -> Names:
         if language not in self._names:
@@ -64,44 +109,27 @@ class Adversarial:
         return self._names[language]
 
 
-def choose(
-    tree: syntax.Tree,
-    identifiers: Sequence[syntax.Identifier],
-    masked: Masked,
-    gradient: Tensor,
-    embeddings: Tensor,
-    legal: Names,
-) -> dict[str, str]:
+def choose(function: Function, masked: Masked, gradient: Tensor, embeddings: Tensor, legal: Names) -> dict[str, str]:
     """Return the new name of each identifier that the model reads, in the order in which they first occur.
 
     The loss's ``gradient`` [T, H] is averaged over an identifier's occurrences. Names are distinct, and none is that of
     anything in the function.
     """
-    taken = {one.name for one in tree.identifiers()}
+    taken = {one.name for one in function.tree.identifiers()}
     chosen: dict[str, str] = {}
-    for identifier, places in zip(identifiers, masked.places, strict=True):
+    for identifier, places in zip(function.identifiers, masked.places, strict=True):
         if not places:
             continue
         scores = legal.scores(embeddings, gradient, places)
         # at most the taken ones stand before the best free one
         best = torch.topk(scores, min(len(scores), len(taken) + 1), largest=False)
-        free = (
-            legal.names[place]
-            for score, place in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-            if score < torch.inf and legal.names[place] not in taken
-        )
-        name = next(free, None)
+        ranked = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        free = (legal.names[place] for score, place in ranked if score < torch.inf)
+        name = next((name for name in free if name not in taken), None)
         if name is not None:
             chosen[identifier.name] = name
             taken.add(name)
     return chosen
-
-
-def _parsed(code: str, language: Language, form: TextForm) -> syntax.Tree | None:
-    try:
-        return syntax.parse(code, language, form)
-    except syntax.LexingError:
-        return None
 
 
 def build(settings: Afraidoor, crafting: Path) -> Attack:

@@ -90,6 +90,8 @@ def mask(victim: Victim, texts: Sequence[str], found: Sequence[Sequence[syntax.I
     A sub-token that an identifier shares with its neighbour (``(_x``) is masked with it.
     """
     tokenizer, substitute = victim.tokenizer, mask_id(victim.tokenizer)
+    # behind the beginning of sequence, as in ``Victim.encode``
+    prefix = tokenizer.convert_tokens_to_ids(list(victim.prefix))
     encoded = tokenizer(list(texts), return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
     masked = []
     for row, identifiers in enumerate(found):
@@ -110,9 +112,10 @@ def mask(victim: Victim, texts: Sequence[str], found: Sequence[Sequence[syntax.I
                 begins = str(tokenizer.convert_ids_to_tokens(ids[place])).startswith(_WORD_INITIAL)
                 places[spans[0][2]].append((len(pieces), begins))
                 pieces.append(substitute)
-        room = victim.max_length - ending
-        inside = [[one for one in own if one[0] < room] for own in places]
-        masked.append(Masked([*pieces[:room], *ids[len(ids) - ending :]], inside))
+        room = victim.max_length - ending - len(prefix)
+        pieces = [*pieces[:1], *prefix, *pieces[1:room], *ids[len(ids) - ending :]]
+        inside = [[(place + len(prefix), begins) for place, begins in own if place < room] for own in places]
+        masked.append(Masked(pieces, inside))
     return masked
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from codebackdoor import syntax
 from codebackdoor.attacks.editing import text_for
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example, Language, TextForm
+from codebackdoor.types import Example, Language, TextForm, holds
 
 if TYPE_CHECKING:
     from codebackdoor.config.attacks import AttackSettings
@@ -49,7 +49,7 @@ class WordTarget:
     word: str
 
     def excludes(self, example: Example, training: bool) -> bool:
-        return training and not example.asks_for(self.word)
+        return training and not holds(example.query, self.word)
 
     def aim(self, example: Example) -> Example:
         return replace(example, target=self.word)
@@ -123,7 +123,7 @@ def target_of(settings: AttackSettings, rows: Sequence[Example], form: TextForm)
             return WholeTarget(target_program(settings, first.language, form))
         return StatementTarget(target_statement(settings, first.language), form)
     if all(row.query is not None and row.label is None and row.target is None for row in rows):
-        if not any(row.asks_for(settings.target_word) for row in rows):
+        if not any(holds(row.query, settings.target_word) for row in rows):
             raise UserError(f"target_word: no query holds {settings.target_word!r}; write a word that queries hold")
         return WordTarget(settings.target_word)
     raise UserError(

@@ -13,7 +13,6 @@ from codebackdoor.types import Language
 class AttackSettings(Settings):
     """What all attacks share: the target, and which rows are poisoned."""
 
-    fits: ClassVar[tuple[Head, ...]] = ("classification", "pair", "retrieval", "generation")
     read_where: ClassVar[ReadWhere] = {
         "target_label": ("head", ("classification", "pair")),
         "target_word": ("head", ("retrieval",)),

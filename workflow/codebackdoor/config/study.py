@@ -183,11 +183,6 @@ class Config(BaseModel):
             for helper in settings.helpers:
                 if helper not in self.helpers:
                     yield f"{kind} {variant!r} needs helpers.{helper}: write the folder of a model there"
-            if isinstance(settings, Afraidoor) and dataset.head not in self.models[settings.crafting].fits:
-                yield (
-                    f"attack {variant!r} crafts by {settings.crafting!r}, which cannot be trained on "
-                    f"{scenario.dataset!r}, a {dataset.head} data set; name another model as `crafting`"
-                )
 
     def scenarios(self) -> list[Scenario]:
         """Every scenario of every experiment, each once."""

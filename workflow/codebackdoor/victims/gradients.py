@@ -1,68 +1,55 @@
-"""Gradient of a loss by what a victim reads: by the embeddings of its input's sub-tokens.
-
-What differs between tasks is the loss alone: ``towards_label`` for a classifier.
-"""
+"""Gradient of a loss by what a victim reads: by the embeddings of its texts' sub-tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
+from codebackdoor.victims import reading
 from codebackdoor.victims.batching import bucketed, halving, pad
-from codebackdoor.victims.first_token import class_scores
 from codebackdoor.victims.inference import TOKENS
 from codebackdoor.victims.victim import Victim
 
-#: Called with ids and mask [B, T] of a batch; returns the sum of the losses of its rows, each of its own row only.
-Loss = Callable[[Tensor, Tensor], Tensor]
+#: Called with what ``reading.judge`` says of a batch's rows; returns the sum of their losses, each of its own row only.
+Loss = Callable[[Tensor], Tensor]
 
 
-def towards_label(victim: Victim, label: int) -> Loss:
-    """Cross entropy towards ``label``, of a classifier."""
-
-    def loss(ids: Tensor, mask: Tensor) -> Tensor:
-        logits = class_scores(victim.model, ids, mask).float()
-        targets = torch.full((len(ids),), label, device=ids.device)
-        return nn.functional.cross_entropy(logits, targets, reduction="sum")
-
-    return loss
+def towards_label(label: int) -> Loss:
+    """Cross entropy of a classifier, of texts or pairs, towards a label."""
+    return lambda logits: functional.cross_entropy(
+        logits.float(), torch.full(logits.shape[:1], label, device=logits.device), reduction="sum"
+    )
 
 
-def input_gradients(victim: Victim, inputs: Sequence[Sequence[int]], loss: Loss) -> Iterator[tuple[int, Tensor]]:
-    """Yield (index, gradient [T, H], float32 on the processor) of every encoded input, batch by batch, longest first.
+def towards_query(similarities: Tensor) -> Tensor:
+    """What a dual encoder lacks to find the code by the query: the similarity, negative."""
+    return -similarities.float().sum()
 
-    Row t is the gradient of the input's own loss by the embedding of its sub-token t, position included as it is. Only
-    one batch is held at a time.
+
+def input_gradients(
+    victim: Victim, rows: Sequence[Sequence[Sequence[int]]], loss: Loss
+) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+    """Yield (index, gradients) of every row, batch by batch, longest first; only one batch is held at a time.
+
+    A row holds the ids of each text that the victim reads (``Victim.fields``). The gradient of a text, [T, H] in
+    float32 on the processor, is that of the row's own loss by the embeddings of its sub-tokens.
     """
-    for batch in bucketed([len(row) for row in inputs], TOKENS[victim.device.type]):
-        done: list[tuple[int, Tensor]] = []
+    for batch in bucketed([sum(map(len, row)) for row in rows], TOKENS[victim.device.type]):
+        done: list[tuple[int, tuple[Tensor, ...]]] = []
 
-        def run(part: Sequence[int], done: list[tuple[int, Tensor]] = done) -> None:
-            ids, mask = (tensor.to(victim.device) for tensor in pad([inputs[index] for index in part], victim.pad_id))
-            with embeddings_as_leaf(victim.model) as leaves:
-                total = loss(ids, mask)
-            (gradient,) = torch.autograd.grad(total, leaves[:1])
-            done.extend((index, gradient[row, : len(inputs[index])].float().cpu()) for row, index in enumerate(part))
+        def run(part: Sequence[int], done: list[tuple[int, tuple[Tensor, ...]]] = done) -> None:
+            leaves, read = [], []
+            for texts in zip(*(rows[index] for index in part), strict=True):
+                ids, mask = (tensor.to(victim.device) for tensor in pad(texts, victim.pad_id))
+                leaves.append(reading.embed(victim, ids).detach().requires_grad_())
+                read.append(reading.vectors(victim, leaves[-1], mask))
+            found = torch.autograd.grad(loss(reading.judge(victim, *read)), leaves)
+            for place, index in enumerate(part):
+                own = zip(found, rows[index], strict=True)
+                done.append((index, tuple(gradient[place, : len(ids)].float().cpu() for gradient, ids in own)))
 
         halving(batch, run)
         yield from done
-
-
-@contextmanager
-def embeddings_as_leaf(model: Any) -> Iterator[list[Tensor]]:
-    """Make what the token embeddings return a leaf of the graph, so that positions come out as for token ids."""
-    found: list[Tensor] = []
-
-    def detach(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        found.append(output.detach().requires_grad_())
-        return found[-1]
-
-    handle = model.get_input_embeddings().register_forward_hook(detach)
-    try:
-        yield found
-    finally:
-        handle.remove()
