@@ -134,12 +134,12 @@ class Dag(Provided):
 
     def poison_gpu(self, wildcards: Any) -> int:
         """An attack asks a model or works on the processor; a model of paper scale wants an accelerator."""
-        model = getattr(self._declared("attack", wildcards.attack), "crafting", None)
+        model = self.config.crafting(wildcards.attack)
         return int(model is not None and self._declared("model", model).is_hub)
 
     def _crafting(self, wildcards: Any) -> str | None:
         """Folder of the model that the attack asks, of the data set that is poisoned."""
-        model = getattr(self._declared("attack", wildcards.attack), "crafting", None)
+        model = self.config.crafting(wildcards.attack)
         return None if model is None else self.crafting.format_map({"dataset": wildcards.dataset, "model": model})
 
     # victims

@@ -184,6 +184,11 @@ class Config(BaseModel):
                 if helper not in self.helpers:
                     yield f"{kind} {variant!r} needs helpers.{helper}: write the folder of a model there"
 
+    def crafting(self, attack: str) -> str | None:
+        """The variant of `models` by which an attack crafts its triggers, of one that asks a model."""
+        found: str | None = getattr(self.attacks.get(attack), "crafting", None)
+        return found
+
     def scenarios(self) -> list[Scenario]:
         """Every scenario of every experiment, each once."""
         return list(dict.fromkeys(s for experiment in self.experiments.values() for s in scenarios(experiment)))

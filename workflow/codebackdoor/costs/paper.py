@@ -82,7 +82,7 @@ def _jobs(config: Config) -> Iterator[tuple[str, Work, str]]:
     for one in _distinct(used, ("dataset",)):
         yield f"dataset {one.dataset}", work.data(of(one)), ""
     for one in _distinct(
-        [replace(s, model=model) for s in used if (model := _crafting(config, s))], ("dataset", "model")
+        [replace(s, model=model) for s in used if (model := config.crafting(s.attack))], ("dataset", "model")
     ):
         crafting = _victim(config, one)
         yield f"craft {one.model}, {one.dataset}", work.train(crafting, False), crafting.model.precision
@@ -118,11 +118,6 @@ def _distinct(scenarios: list[Scenario], kinds: tuple[str, ...] | None = None) -
 def _victim(config: Config, one: Scenario) -> Victim:
     model, dataset = config.models[one.model], config.datasets[one.dataset]
     return Victim(_sizes()[model.architecture], _texts(dataset.task), model, dataset)
-
-
-def _crafting(config: Config, one: Scenario) -> str | None:
-    """The model by which the scenario's attack crafts its triggers."""
-    return getattr(config.attacks[one.attack], "crafting", None) if one.attack != NONE else None
 
 
 def _texts(task: str) -> Texts:
