@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from tiny_models import crafter
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from codebackdoor import attacks, files, syntax
 from codebackdoor.attacks import Injection, crafting
 from codebackdoor.attacks.afraidoor import Adversarial
 from codebackdoor.attacks.stage import poison
+from codebackdoor.cli import main
 from codebackdoor.config.attacks import Afraidoor
 from codebackdoor.config.base import Head
 from codebackdoor.config.datasets import DefectDetection
@@ -269,6 +271,21 @@ def test_other_attacks_start_without_torch() -> None:
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "message"),
+    [
+        ("afraidoor", [], "attacks.some: name its model with --crafting"),
+        ("badcode", ["--crafting", "x"], "attacks.some: it asks no model; leave out --crafting"),
+    ],
+)
+def test_a_model_is_named_where_one_is_asked(method: str, more: list[str], message: str, tmp_path: Path) -> None:
+    settings = ["--settings", f'{{"method": "{method}"}}', "--dataset", '{"task": "defect_detection"}']
+    paths = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--rate", "0.1", "--seed", "1"]
+    found = CliRunner().invoke(main, ["poison", "some", *settings, *paths, *more])
+    assert found.exit_code != 0
+    assert message in found.output
 
 
 def test_it_is_loaded_by_its_name(tmp_path: Path) -> None:

@@ -87,6 +87,8 @@ class Adversarial:
         """The functions of a row that are to get new names; none where one of them cannot."""
         found = []
         for name in edited_fields(example, self.settings.pair):
+            if name not in self.victim.fields:
+                continue
             try:
                 tree = syntax.parse(getattr(example, name), example.language, form)
             except syntax.LexingError:
