@@ -15,8 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from codebackdoor.config import experiments
-from codebackdoor.config.experiments import CLEAN
+from codebackdoor.config import experiments, products
 from codebackdoor.config.models import PRETRAINED, SHIPPED
 from codebackdoor.config.scenario import CONSTRAINTS, NONE, POISON, RESULTS, REWRITTEN, VICTIM
 from codebackdoor.config.study import Config
@@ -25,6 +24,7 @@ from codebackdoor.corpora.lock import Lock
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.parameters import options
 from codebackdoor.provided import MODEL_FILES, Provided
+from codebackdoor.types import CLEAN
 
 #: A value of a wildcard that is a method's variant, not ``none``.
 SOME = rf"(?!none\b){CONSTRAINTS['attack']}"
@@ -282,12 +282,13 @@ class Dag(Provided):
         found = [f"{self.out}/results/metrics.{suffix}" for suffix in ("csv", "json")]
         for name, experiment in self.config.experiments.items():
             found += [f"{self.tables}/{name}.csv"] if experiment.table else []
+            found += [f"{self.tables}/{name}.{listing}.csv" for listing in experiment.tables]
             found += [f"{self.figures}/{name}_{figure}.png" for figure in experiment.figures]
         return found
 
     def product_inputs(self, experiment: str, product: Any) -> list[str]:
-        """What the table, or a figure, of an experiment is made from."""
-        return [str(path) for path in experiments.inputs(self._experiment(experiment), product, self.out)]
+        """What a table or figure of an experiment is made from."""
+        return [str(path) for path in products.inputs(self._experiment(experiment), product, self.out)]
 
     # scores
 

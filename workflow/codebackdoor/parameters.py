@@ -22,6 +22,7 @@ MODULES = {
     "elimination": "defenses.elimination",
     "purification": "defenses.purification",
     "figure": "report.figures",
+    "listing": "report.listings",
 }
 #: Module of the stage function of each rule.
 STAGES = {

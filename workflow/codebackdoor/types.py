@@ -18,6 +18,8 @@ Language = Literal["python", "java", "c"]
 TextForm = Literal["lexed", "raw"]
 Field = Literal["code", "code_b", "query"]
 Status = Literal["injected", "failed", "ineligible"]
+#: Name of the test set without a trigger; the others are named by their attacks.
+CLEAN = "clean"
 
 
 @dataclass(frozen=True, slots=True)

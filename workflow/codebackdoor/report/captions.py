@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from codebackdoor.config.base import Settings
-from codebackdoor.config.experiments import inputs
 from codebackdoor.config.loading import TAGS, models_in, tag_of
+from codebackdoor.config.products import Product, inputs
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import SECTIONS, Config
 from codebackdoor.files import read_json
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Study
-from codebackdoor.report.shown import Product, shown
+from codebackdoor.report.shown import shown
 from codebackdoor.types import Language
 
 _SHOWN: Mapping[Product, str] = {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
@@ -40,11 +42,24 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Elimination:
-    """The edited victim, the trigger where the method has one, and how it went (JSON-serialisable)."""
+    """The edited victim, the trigger where the method has one, and how it went (JSON-serialisable).
+
+    ``seconds`` are those of the phases ``inversion`` and ``unlearning``, as far as the method came to them; they go to
+    ``provenance.json`` and nowhere else.
+    """
 
     victim: Victim
     trigger: Trigger | None
     history: Mapping[str, object] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@contextmanager
+def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    """Add the wall-clock time of the block to a phase."""
+    begun = time.monotonic()
+    yield
+    seconds[phase] = seconds.get(phase, 0.0) + time.monotonic() - begun
 
 
 class Eliminate(Protocol):

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from codebackdoor.config.experiments import CLEAN
 from codebackdoor.config.scenario import NONE
 from codebackdoor.errors import UserError
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Cell, Study, collect
 from codebackdoor.report.figures import style
 from codebackdoor.report.tables import Group, build
+from codebackdoor.types import CLEAN
 
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
@@ -88,7 +88,7 @@ def _clean(axes: Axes, group: Group, names: Sequence[str], metric: str) -> None:
 
 
 def _cell(group: Group, column: str, metric: str) -> Cell | None:
-    testset = CLEAN if metric in ("accuracy", "exact_match") else group.scenario.attack
+    testset = CLEAN if metric in labels.CLEAN_METRICS else group.scenario.attack
     for line in group.lines:
         entry = line.entries.get(column)
         if (line.metric, line.testset) == (metric, testset) and isinstance(entry, Cell):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codebackdoor.config.eliminations import EliBadCode
-from codebackdoor.defenses.elimination import Elimination, Trigger
+from codebackdoor.defenses.elimination import Elimination, Trigger, timed
 from codebackdoor.defenses.elimination.elibadcode import shadows
 from codebackdoor.defenses.elimination.elibadcode.anchoring import Anchored, anchor
 from codebackdoor.defenses.elimination.elibadcode.position import mask_substitute
@@ -38,19 +38,23 @@ def eliminate(
     calibration = None
     if settings.calibration is not None:
         calibration = shadows.load(settings.calibration, view, settings, labels)
-    samples = draw(view, settings, labels, seed)
-    findings = measure(scan_labels(view, settings, samples, seed, work, code), calibration)
-    worst, flagged = verdict(findings, settings.ratio)
-    anchored = anchor(view.victim, worst.prompts, worst.vocabulary, worst.inversion.trigger, worst.label, settings.beta)
+    seconds: dict[str, float] = {}
+    with timed(seconds, "inversion"):
+        samples = draw(view, settings, labels, seed)
+        findings = measure(scan_labels(view, settings, samples, seed, work, code), calibration)
+        worst, flagged = verdict(findings, settings.ratio)
+        inverted = worst.inversion.trigger
+        anchored = anchor(view.victim, worst.prompts, worst.vocabulary, inverted, worst.label, settings.beta)
     trigger = _trigger(worst, flagged, anchored, findings, settings)
     history = _history(view, settings, samples, findings, anchored)
     if not flagged and not settings.unlearn_when_clean:
-        return Elimination(view.victim, trigger, history)
+        return Elimination(view.victim, trigger, history, seconds)
     generator = numpy_generator(seed, "elibadcode", "unlearning")
     unlearning = settings.unlearning
-    rows = stamp(view, trigger.text, worst.label, worst.place, settings.occurrences, unlearning, generator)
-    victim, steps = fine_tune(view.victim, rows, unlearning, unlearning.labels == "ascent", generator)
-    return Elimination(victim, trigger, history | {"unlearning": steps})
+    with timed(seconds, "unlearning"):
+        rows = stamp(view, trigger.text, worst.label, worst.place, settings.occurrences, unlearning, generator)
+        victim, steps = fine_tune(view.victim, rows, unlearning, unlearning.labels == "ascent", generator)
+    return Elimination(victim, trigger, history | {"unlearning": steps}, seconds)
 
 
 def _trigger(
