@@ -34,7 +34,8 @@ _LIBRARIES = {
 def recorded(out: Path, facts: Mapping[str, object]) -> Iterator[dict[str, object]]:
     """Time the block and, if it ends without an error, write ``out/provenance.json`` with ``facts``.
 
-    The block may add to them. ``seconds`` is wall-clock time, ``peak_mb`` the largest resident set of this process so far in MiB.
+    The block may add to them. ``seconds`` is wall-clock time, ``peak_mb`` the largest resident set of this process so
+    far in MiB.
     """
     started, begun = datetime.now(UTC), time.monotonic()
     found = dict(facts)

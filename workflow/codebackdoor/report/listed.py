@@ -28,6 +28,10 @@ class Column:
     head: str
     form: Form = "text"
 
+    @property
+    def is_words(self) -> bool:
+        return self.form in ("text", "code")
+
     def text(self, value: Value) -> str:
         """The value as people read it; a dash where there is none."""
         if value is None:
@@ -97,7 +101,7 @@ def _plain(value: Value) -> str | int | None:
 def as_markdown(listed: Listed) -> str:
     lines = [f"# {listed.title}", ""]
     for part in listed.parts:
-        ruler = ("---" if column.form in ("text", "code") else "---:" for column in part.columns)
+        ruler = ("---" if column.is_words else "---:" for column in part.columns)
         lines += [f"## {part.title}", "", pipes(*(column.head for column in part.columns)), pipes(*ruler)]
         lines += [pipes(*(cell.replace("|", r"\|") for cell in cells)) for cells in part.texts()]
         lines.append("")
@@ -111,7 +115,7 @@ def as_latex(listed: Listed) -> str:
 
 def _tabulars(parts: Iterable[Part]) -> Iterator[str]:
     for part in parts:
-        sides = "".join("l" if column.form in ("text", "code") else "r" for column in part.columns)
+        sides = "".join("l" if column.is_words else "r" for column in part.columns)
         yield from (f"% {part.title}", rf"\begin{{tabular}}{{{sides}}}", r"\toprule")
         yield ampersands(*(escape(column.head) for column in part.columns))
         yield r"\midrule"
