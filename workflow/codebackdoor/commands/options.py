@@ -164,8 +164,8 @@ def recorded(
 ) -> Iterator[dict[str, object]]:
     """Measure the block and write ``out/provenance.json``: also the command's settings and its code's fingerprint.
 
-    The block may add to what is written. ``read`` are files and model folders that no other job of the scenario has made;
-    their identity is recorded.
+    The block may add to what is written. ``read`` are files and model folders that no other job of the scenario has
+    made; their identity is recorded.
     """
     from codebackdoor import provenance
 

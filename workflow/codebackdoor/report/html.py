@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from codebackdoor.config.experiments import Figure, scenarios
+from codebackdoor.config.experiments import Figure, Listing, scenarios
 from codebackdoor.config.products import inputs
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
