@@ -5,6 +5,7 @@ from snakemake.utils import min_version
 from codebackdoor import processes
 from codebackdoor.config.experiments import Figure, Listing
 from codebackdoor.config.loading import validate
+from codebackdoor.config.products import POSITIONS, PROBE
 from codebackdoor.config.scenario import CONSTRAINTS
 from codebackdoor.corpora.archives import archive
 from codebackdoor.dag import SOME, Dag, growing, model_files

@@ -197,6 +197,13 @@ class Dag(Provided):
             **self._helper_files("elimination", wildcards.elimination),
         }
 
+    def probe_inputs(self, wildcards: Any) -> dict[str, Any]:
+        return {
+            "victim": self._model(self.trained.format_map(_values(wildcards))),
+            "triggered": self.poisoned(wildcards, "test"),
+            "clean": self.data(wildcards.dataset, "test"),
+        }
+
     def predict_inputs(self, wildcards: Any) -> dict[str, Any]:
         victim = self._model(self.victim.format_map(_values(wildcards)))
         return {"victim": victim, "testsets": list(self.testsets(wildcards).values())}

@@ -36,6 +36,7 @@ STAGES = {
     "eliminate": "defenses.stage",
     "purify": "defenses.stage",
     "rewrite": "defenses.rewriting",
+    "probe": "defenses.elimination.elibadcode.probe",
     "score": "evaluation.stage",
     "collect": "report.long",
     "report": "report.stage",

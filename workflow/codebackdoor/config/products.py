@@ -15,6 +15,8 @@ Product = Literal["table"] | Listing | Figure
 
 #: What a rule of its own measures for the figure of positions, below a scenario's results.
 POSITIONS = "positions.json"
+#: Folder in which that rule leaves its ``provenance.json``.
+PROBE = "probe"
 
 
 def inputs(experiment: Experiment, product: Product, out: str | Path) -> list[Path]:
