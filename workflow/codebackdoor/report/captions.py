@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from codebackdoor.config.base import Settings
+from codebackdoor.config.experiments import scenarios as planned
 from codebackdoor.config.loading import TAGS, models_in, tag_of
 from codebackdoor.config.products import Product, inputs
 from codebackdoor.config.scenario import NONE, Scenario
@@ -72,8 +73,9 @@ def caption(study: Study, product: Product) -> str:
 def parameters(study: Study, product: Product) -> list[tuple[str, str]]:
     """The scale of what a product shows and, for each variant in it, every setting that was read there."""
     scenarios = _scenarios(study, product)
-    found = [("scale", scale(study, scenarios))]
-    for kind, section in SECTIONS.items():
+    found = [] if product == "identifiers" else [("scale", scale(study, scenarios))]
+    # a figure of the data has no more to it
+    for kind, section in [("dataset", "datasets")] if product == "identifiers" else SECTIONS.items():
         for name in dict.fromkeys(getattr(one, kind) for one in scenarios):
             if name == NONE:
                 continue
@@ -124,6 +126,8 @@ def _losses(folder: Path) -> list[float]:
 
 
 def _scenarios(study: Study, product: Product) -> list[Scenario]:
+    if product == "identifiers":
+        return list(dict.fromkeys(Scenario(one.dataset, "") for one in planned(study.experiment)))
     return shown(product, inputs(study.experiment, product, study.settings["out"]))
 
 

@@ -1,7 +1,7 @@
 """Change of the loss when one piece of an inverted trigger is left out (EliBadCode, Figure 6).
 
-Reads ``elimination.json`` (``anchoring.without``) and ``trigger.json`` of every flagged victim whose attack writes a name
-of its own. A piece that is part of this name is factual, every other one is noise.
+Reads ``elimination.json`` (``anchoring.without``) and ``trigger.json`` of every flagged victim whose attack writes a
+name of its own. A piece that is part of this name is factual, every other one is noise.
 """
 
 from __future__ import annotations
