@@ -36,7 +36,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
                 step = steps(loss)
                 if step is not None:
                     axes.plot([step], [loss[step]], "o", color=colour, markersize=6, markeredgecolor="white", zorder=4)
-                printed = _printed(study, name)
+                printed = _printed(study, name) if _is_papers(study, victim) else None
                 if printed is not None:
                     axes.axvline(printed, color=colour, linestyle="--", linewidth=1)
             axes.axhline(FOUND, color=style.GREY, linewidth=0.8)
@@ -47,7 +47,8 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             axes.set_ylabel("Loss towards the target, nats")
         for axes in panels.flat[len(found) :]:
             axes.set_visible(False)
-        heads = [f"{labels.word(name)}{_said(study, name)}" for name in handles]
+        theirs = any(_is_papers(study, victim) for victim in found)
+        heads = [f"{labels.word(name)}{_said(study, name) if theirs else ''}" for name in handles]
         figure.legend(handles.values(), heads, loc="outside lower center", ncols=1)
         style.save(figure, out)
 
@@ -61,6 +62,14 @@ def curves(study: Study, inputs: Sequence[Path]) -> dict[Scenario, dict[str, lis
         if search is not None:
             found.setdefault(one.undefended(), {})[one.elimination] = list(search["loss"])
     return found
+
+
+def _is_papers(study: Study, victim: Scenario) -> bool:
+    """Whether the victim is that of the paper's figure: CodePoisoner's, on defect detection."""
+    named = {
+        theirs for wanted in study.experiment.paper for ours, theirs in wanted.attacks.items() if ours == victim.attack
+    }
+    return study.task(victim.dataset) == "defect_detection" and "codepoisoner_identifier" in named
 
 
 def _printed(study: Study, name: str) -> int | None:

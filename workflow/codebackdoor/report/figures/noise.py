@@ -121,8 +121,7 @@ def _panel(study: Study, axes: Axes, victim: Scenario, own: Noise, names: Sequen
     rows, noisy = (next(iter(own.counts.values()))[place][1] for place in (0, 1))
     axes.set_xticks([0, 1], [f"all {rows} rows", f"{noisy} with a noise token\n({', '.join(own.pieces)})"], fontsize=8)
     axes.set_xlim(-0.6, 1.6)
-    lowest = min(right / n for counts in own.counts.values() for right, n in counts if n)
-    axes.set_ylim(max(0.0, 100 * lowest - 20), 100)
+    axes.set_ylim(0, 100)
     axes.grid(visible=False, axis="x")
     axes.set_title(labels.victim(victim))
 

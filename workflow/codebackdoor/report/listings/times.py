@@ -52,7 +52,7 @@ def _row(study: Study, one: Scenario, jobs: Sequence[Mapping[str, Any]]) -> Mapp
         "victim": labels.group(one),
         "defense": labels.word(one.elimination),
         "seeds": len(jobs),
-        "device": ", ".join(sorted({f"{job['device']['name']}, {job['threads']} threads" for job in jobs})),
+        "device": ", ".join(sorted({_device(job) for job in jobs})),
     }
     for phase in PHASES:
         known = [float(job["phases"][phase]) for job in jobs if phase in job["phases"]]
@@ -61,3 +61,7 @@ def _row(study: Study, one: Scenario, jobs: Sequence[Mapping[str, Any]]) -> Mapp
         if printed is not None:
             row[f"paper_{phase}"] = printed.value
     return row
+
+
+def _device(job: Mapping[str, Any]) -> str:
+    return f"{job['device']['name']}, {job['threads']} thread{'s' * (job['threads'] != 1)}"

@@ -1,14 +1,17 @@
 """What a trigger and a perturbation do at each identifier of a sample (EliBadCode, section 4.3 and Figure 3).
 
 A measurement, not a defense: it knows the factual trigger. For single samples, a perturbation is searched at the first
-identifier as a trigger is for many; then both are put in place of every identifier.
+identifier as a trigger is for many; then both are put in place of every identifier. The search may use no piece of the
+factual trigger: at the place of the attack it would find just that, and not another perturbation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from codebackdoor import files, syntax
@@ -17,7 +20,7 @@ from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.config.products import POSITIONS
 from codebackdoor.defenses.elimination.elibadcode.inversion import contexts, rendered_text, search
 from codebackdoor.defenses.elimination.elibadcode.position import Place, cut, sensitivities
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import build
+from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import Example, Poisoned
@@ -68,7 +71,8 @@ def _sample(
     if len(own) < IDENTIFIERS or int(class_logits(victim, [encoded.ids]).argmax()) != label:
         return None
     prompts = [prompt for _, prompt in own]
-    vocabulary = build(victim.tokenizer, settings.vocabulary, dataset.language, contexts(prompts))
+    whole = build(victim.tokenizer, settings.vocabulary, dataset.language, contexts(prompts))
+    vocabulary = without(whole, _trigger(row))
     generator = numpy_generator(seed, "probe", source.id)
     inverted = search(victim, prompts[:1], vocabulary, target, settings, generator, title=f"perturb {source.id}")
     texts = {"trigger": _trigger(row), "perturbation": vocabulary.text(inverted.trigger)}
@@ -98,6 +102,18 @@ def _trigger(row: Poisoned) -> str:
     if not text.isidentifier():
         raise UserError(f"probing positions needs a trigger that is an identifier, but {row.attack} wrote {text!r}")
     return text
+
+
+def without(vocabulary: TriggerVocabulary, trigger: str) -> TriggerVocabulary:
+    """The vocabulary without the pieces that the trigger is, or may be, made of, in whatever case."""
+    kept = [index for index, piece in enumerate(vocabulary.pieces) if piece.lower() not in trigger.lower()]
+    return replace(
+        vocabulary,
+        pieces=tuple(vocabulary.pieces[index] for index in kept),
+        plain=vocabulary.plain[kept],
+        spaced=vocabulary.spaced[kept],
+        first=np.flatnonzero(np.isin(kept, vocabulary.first)),
+    )
 
 
 def _probabilities(victim: Victim, rows: Sequence[Sequence[int]], target: int) -> list[float]:
