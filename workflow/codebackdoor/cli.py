@@ -28,7 +28,7 @@ A study is a graph of files, and each command below makes one kind of them:
   predict, purify         -> predictions of a victim; purify rewrites the inputs first
   rewrite                 -> the same for all victims, where a purification does not look at them
   score                   -> metrics with intervals: ASR beside its floor, flip rate, trigger effect
-  table, figure, report   -> what a reader sees
+  table, listing, figure, report -> what a reader sees
 
 \b
 Run a whole study:       make run
@@ -83,7 +83,8 @@ def main() -> None:
 for _module, _names in {
     "data": ("fill_mirror", "fetch", "mine", "corpus", "dataset", "poison"),
     "models": ("tokenizer", "pretrain", "train_victim", "calibrate", "eliminate", "purify", "rewrite", "predict"),
-    "results": ("score", "collect", "table", "figure", "write_report", "compare"),
+    "probing": ("probe",),
+    "results": ("score", "collect", "table", "listing", "figure", "write_report", "compare"),
     "study": ("check", "describe", "plan", "schema", "orphans", "keep_records", "restore_records"),
 }.items():
     for _name in _names:

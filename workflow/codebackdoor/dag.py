@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from codebackdoor.config import experiments
+from codebackdoor.config import experiments, products
 from codebackdoor.config.models import PRETRAINED, SHIPPED
 from codebackdoor.config.scenario import CONSTRAINTS, CRAFTING, NONE, POISON, RESULTS, REWRITTEN, VICTIM
 from codebackdoor.config.study import Config
@@ -228,6 +228,13 @@ class Dag(Provided):
             **self._helper_files("elimination", wildcards.elimination),
         }
 
+    def probe_inputs(self, wildcards: Any) -> dict[str, Any]:
+        return {
+            "victim": self._model(self.trained.format_map(_values(wildcards))),
+            "triggered": self.poisoned(wildcards, "test"),
+            "clean": self.data(wildcards.dataset, "test"),
+        }
+
     def predict_inputs(self, wildcards: Any) -> dict[str, Any]:
         victim = self._model(self.victim.format_map(_values(wildcards)))
         return {"victim": victim, "testsets": list(self.testsets(wildcards).values())}
@@ -319,12 +326,13 @@ class Dag(Provided):
         found = [f"{self.out}/results/metrics.{suffix}" for suffix in ("csv", "json")]
         for name, experiment in self.config.experiments.items():
             found += [f"{self.tables}/{name}.csv"] if experiment.table else []
+            found += [f"{self.tables}/{name}.{listing}.csv" for listing in experiment.tables]
             found += [f"{self.figures}/{name}_{figure}.png" for figure in experiment.figures]
         return found
 
     def product_inputs(self, experiment: str, product: Any) -> list[str]:
-        """What the table, or a figure, of an experiment is made from."""
-        return [str(path) for path in experiments.inputs(self._experiment(experiment), product, self.out)]
+        """What a table or figure of an experiment is made from."""
+        return [str(path) for path in products.inputs(self._experiment(experiment), product, self.out)]
 
     # scores
 

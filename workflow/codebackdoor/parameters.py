@@ -22,6 +22,7 @@ MODULES = {
     "elimination": "defenses.elimination",
     "purification": "defenses.purification",
     "figure": "report.figures",
+    "listing": "report.listings",
 }
 #: Module of the stage function of each rule.
 STAGES = {
@@ -35,6 +36,7 @@ STAGES = {
     "eliminate": "defenses.stage",
     "purify": "defenses.stage",
     "rewrite": "defenses.rewriting",
+    "probe": "defenses.elimination.elibadcode.probe",
     "score": "evaluation.stage",
     "collect": "report.long",
     "report": "report.stage",

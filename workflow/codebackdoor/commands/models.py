@@ -142,8 +142,11 @@ def eliminate(
     from codebackdoor.defenses import stage
 
     calibration = getattr(chosen, "calibration", None)
-    with recorded(out, {"seed": seed}, {**helpers, "calibration": calibration and calibration_file(calibration)}):
-        stage.eliminate(chosen, read_dataset(dataset), victim, clean, helpers, out, seed, given_code())
+    with recorded(
+        out, {"seed": seed}, {**helpers, "calibration": calibration and calibration_file(calibration)}
+    ) as facts:
+        data = read_dataset(dataset)
+        facts["phases"] = stage.eliminate(chosen, data, victim, clean, helpers, out, seed, given_code())
 
 
 @click.command()

@@ -34,6 +34,9 @@ SECTIONS = {
     "purification": "purifications",
 }
 
+#: Those of the defenses, in the order in which they act.
+DEFENSES = {kind: SECTIONS[kind] for kind in ("filtering", "objective", "elimination", "purification")}
+
 
 class Corpus(Settings):
     """Where the local data sets' functions come from."""
@@ -137,11 +140,15 @@ class Config(BaseModel):
                     for variant in getattr(grid, section):
                         yield from self._missing(section, variant, f"experiments.{name}.grid.{index}.{section}")
             for index, dash in enumerate(experiment.dashes):
-                for kind, variant in dash.model_dump(exclude_none=True).items():
+                for kind, variant in dash.given.items():
                     yield from self._missing(SECTIONS[kind], variant, f"experiments.{name}.dashes.{index}.{kind}")
             for index, paper in enumerate(experiment.paper):
                 for variant in paper.attacks:
                     yield from self._missing("attacks", variant, f"experiments.{name}.paper.{index}.attacks")
+                for variant in paper.defenses:
+                    yield from self._no_defense(variant, f"experiments.{name}.paper.{index}.defenses")
+            if experiment.tested is not None:
+                yield from self._no_defense(experiment.tested, f"experiments.{name}.tested")
 
         for name, objective in self.objectives.items():
             if isinstance(objective, CrossEntropy) and objective.stop_like is not None:
@@ -155,6 +162,12 @@ class Config(BaseModel):
         for name, attack in self.attacks.items():
             if isinstance(attack, Afraidoor):
                 yield from self._missing("models", attack.crafting, f"attacks.{name}.crafting")
+
+    def _no_defense(self, variant: str, where: str) -> Iterator[str]:
+        declared = [name for section in DEFENSES.values() for name in getattr(self, section)]
+        if variant not in declared:
+            sections = ", ".join(DEFENSES.values())
+            yield f"{where}: {variant!r} is not declared under any of {sections}{nearest(variant, declared)}"
 
     def _missing(self, section: str, variant: str, where: str) -> Iterator[str]:
         declared = getattr(self, section)

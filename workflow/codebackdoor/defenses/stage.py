@@ -32,8 +32,10 @@ def eliminate(
     out: Path,
     seed: int,
     code: str | None = None,
-) -> None:
+) -> dict[str, float]:
     """Write the edited victim to ``out``, with ``trigger.json``: the inverted trigger, null where the method has none.
+
+    Returns the seconds of each phase.
 
     ``elimination.json`` beside it says how it went. ``clean`` holds the defender's clean samples. The edited victim
     keeps the card of the one that it was made from. What a killed run of the same ``code`` (its fingerprint) had
@@ -50,6 +52,7 @@ def eliminate(
     files.write_json(out / "trigger.json", trigger)
     files.write_json(out / "elimination.json", found.history)
     shutil.rmtree(work, ignore_errors=True)
+    return {phase: round(seconds, 2) for phase, seconds in found.seconds.items()}
 
 
 def purify(
