@@ -24,7 +24,7 @@ from codebackdoor.defenses.elimination.elibadcode.resuming import Searches
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, encode
 from codebackdoor.errors import UserError
 from codebackdoor.victims.batching import bucketed, pad
-from codebackdoor.victims.first_token import class_scores
+from codebackdoor.victims.first_token import class_scores, variant_scores
 from codebackdoor.victims.inference import TOKENS, class_logits
 from codebackdoor.victims.victim import Victim
 
@@ -70,7 +70,7 @@ def losses(victim: Victim, prompts: Sequence[Prompt], triggers: Sequence[Rendere
     """
     rows = [prompt.fill(*trigger) for prompt in prompts for trigger in triggers]
     targets = torch.full((len(rows),), label)
-    each = nn.functional.cross_entropy(class_logits(victim, rows).float(), targets, reduction="none")
+    each = nn.functional.cross_entropy(class_logits(victim, rows, variant_scores).float(), targets, reduction="none")
     return each.view(len(prompts), len(triggers)).mean(dim=0)
 
 
