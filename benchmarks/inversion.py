@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 import numpy as np
@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from codebackdoor import files
-from codebackdoor.config.eliminations import EliBadCode, Place
+from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.defenses.elimination.elibadcode.inversion import (
     Indices,
     contexts,
@@ -45,20 +45,20 @@ from codebackdoor.defenses.elimination.elibadcode.inversion import (
     search,
     substitutes,
 )
-from codebackdoor.defenses.elimination.elibadcode.position import Prompt
+from codebackdoor.defenses.elimination.elibadcode.position import Carrier
 from codebackdoor.defenses.elimination.elibadcode.resuming import Searches, State
 from codebackdoor.defenses.elimination.elibadcode.scan import draw
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView, Example
 from codebackdoor.victims.batching import bucketed, pad
-from codebackdoor.victims.first_token import variant_scores
 from codebackdoor.victims.inference import TOKENS
+from codebackdoor.victims.reading import judge, variant_vectors
 from codebackdoor.victims.victim import Victim, load_tokenizer, load_victim
 
 TRAINED = "runs/local/models/defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/none"
 CLEAN = "runs/local/data/defects/clean.jsonl"
-PLACE: Place = "function_name"
+PLACE: Literal["function_name"] = "function_name"
 #: Sub-tokens of a function in Devign, cut at the papers' 400: between these, evenly (mean 312).
 DEVIGN = (224, 400)
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Plain:
     """The reference: transformers' own forward passes over all samples, one trigger at a time."""
 
     victim: Victim
-    prompts: Sequence[Prompt]
+    carriers: Sequence[Carrier]
     vocabulary: TriggerVocabulary
     label: int
     #: Whether every sample is padded to the victim's maximum, in one batch.
@@ -77,7 +77,7 @@ class Plain:
 
     def batches(self, trigger: Indices) -> list[tuple[list[int], Tensor, Tensor]]:
         """Samples, ids and mask of each batch."""
-        rows = [prompt.fill(*rendered(self.vocabulary, trigger)) for prompt in self.prompts]
+        rows = [carrier.fill(*rendered(self.vocabulary, trigger))[0] for carrier in self.carriers]
         if not self.whole:
             groups = bucketed([len(row) for row in rows], TOKENS[self.victim.device.type])
             return [(own, *pad([rows[index] for index in own], self.victim.pad_id)) for own in groups]
@@ -90,7 +90,7 @@ class Plain:
             for own, ids, mask in self.batches(trigger):
                 logits = self.victim.model(input_ids=ids, attention_mask=mask).logits
                 total += cross_entropy(logits, torch.full((len(own),), self.label), reduction="sum").item()
-        return total / len(self.prompts)
+        return total / len(self.carriers)
 
     def gradient(self, trigger: Indices) -> Tensor:
         """By the one-hot rows of the whole vocabulary, then of the trigger's pieces alone: [n, V]."""
@@ -104,11 +104,11 @@ class Plain:
         for own, ids, mask in self.batches(trigger):
             embedded = self.victim.model.get_input_embeddings()(ids).detach()
             for row, index in enumerate(own):
-                for column, slot, spaced in self.prompts[index].slots(len(trigger)):
+                for column, slot, spaced in self.carriers[index].slots(0, len(trigger)):
                     embedded[row, column] = read[0 if spaced else 1][slot]
             logits = self.victim.model(inputs_embeds=embedded, attention_mask=mask).logits
             targets = torch.full((len(own),), self.label)
-            loss = cross_entropy(logits, targets, reduction="sum") / len(self.prompts)
+            loss = cross_entropy(logits, targets, reduction="sum") / len(self.carriers)
             loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
         after_space, plain = (torch.zeros_like(rows) if rows.grad is None else rows.grad for rows in hot)
         found = (after_space + plain)[:, torch.from_numpy(self.vocabulary.plain)]
@@ -128,7 +128,7 @@ class Walk:
 
 def reference(plain: Plain, settings: EliBadCode, generator: np.random.Generator) -> Walk:
     """Algorithm 1, TRIGGERINVERSION; candidates are drawn as the package draws them, else no sequence is the same."""
-    vocabulary, where = plain.vocabulary, contexts(plain.prompts)
+    vocabulary, where = plain.vocabulary, contexts(plain.carriers)
     trigger = first_trigger(vocabulary, settings.length, where, generator)
     visited, walk = {trigger}, Walk([trigger], [plain.loss(trigger)])
     for _ in range(settings.iterations):
@@ -162,7 +162,7 @@ class Setting:
     """What every way of searching gets."""
 
     victim: Victim
-    prompts: Sequence[Prompt]
+    carriers: Sequence[Carrier]
     vocabulary: TriggerVocabulary
     label: int
     settings: EliBadCode
@@ -172,11 +172,11 @@ class Setting:
         return numpy_generator(self.seed, "benchmark", "search")
 
     def plain(self, whole: bool) -> Plain:
-        return Plain(self.victim, self.prompts, self.vocabulary, self.label, whole)
+        return Plain(self.victim, self.carriers, self.vocabulary, self.label, whole)
 
     def package(self, searches: Searches | None = None, **switches: object) -> Any:
         settings = self.settings.model_copy(update=switches)
-        return search(self.victim, self.prompts, self.vocabulary, self.label, settings, self.generator(), "", searches)
+        return search(self.victim, self.carriers, self.vocabulary, self.label, settings, self.generator(), "", searches)
 
     def candidates(self) -> tuple[list[Indices], list[list[Indices]]]:
         """The package's triggers after each step, and what each step scored."""
@@ -195,14 +195,14 @@ class Setting:
         """Seconds of the forward passes alone that score these candidates."""
         seconds = 0.0
         for step in steps:
-            rows = [prompt.fill(*rendered(self.vocabulary, one)) for prompt in self.prompts for one in step]
+            rows = [carrier.fill(*rendered(self.vocabulary, one))[0] for carrier in self.carriers for one in step]
             batches = bucketed([len(row) for row in rows], TOKENS[self.victim.device.type])
             padded = [pad([rows[index] for index in batch], self.victim.pad_id) for batch in batches]
             start = CLOCK.now()
             with torch.inference_mode():
                 for ids, mask in padded:
                     if own:
-                        variant_scores(self.victim.model, ids, mask)
+                        judge(self.victim, variant_vectors(self.victim, ids, mask))
                     else:
                         self.victim.model(input_ids=ids, attention_mask=mask)
             seconds += CLOCK.now() - start
@@ -372,14 +372,15 @@ def main(
     )
     labels = range(victim.model.config.num_labels)
     drawn = draw(view, settings, labels, seed)
-    prompts = [prompt for other in labels if other != label for prompt in drawn[other].prompts[PLACE]]
-    vocabulary = build(victim.tokenizer, settings.vocabulary, view.language, contexts(prompts))
-    setting = Setting(victim, prompts, vocabulary, label, settings, seed)
-    lengths = [sum(map(len, prompt.segments)) + len(prompt.ending) + settings.length for prompt in prompts]
+    carriers = [carrier for other in labels if other != label for carrier in drawn[other].carriers[PLACE]]
+    vocabulary = build(victim.tokenizer, settings.vocabulary, view.language, contexts(carriers))
+    setting = Setting(victim, carriers, vocabulary, label, settings, seed)
+    start = first_trigger(vocabulary, settings.length, contexts(carriers), setting.generator())
+    lengths = [len(carrier.fill(*rendered(vocabulary, start))[0]) for carrier in carriers]
     facts = {
         "victim": "CodeBERT's size, random" if real else str(folder),
-        "samples": len(prompts),
-        "mean_tokens": min(victim.max_length, round(float(np.mean(lengths)), 1)),
+        "samples": len(carriers),
+        "mean_tokens": round(float(np.mean(lengths)), 1),
         "max_length": victim.max_length,
         "candidates": candidates,
         "iterations": iterations,

@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from codebackdoor.costs.work import Size
-from codebackdoor.victims.first_token import class_scores
+from codebackdoor.victims.first_token import first_token
 
 COSTS = Path(__file__).parents[1] / "workflow/codebackdoor/costs/throughput.json"
 #: Input and output sub-tokens of a row.
@@ -81,7 +81,8 @@ def size(name: str, model: Any) -> Size:
 def loss_of(name: str, model: Any, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     if name == "codebert":
         labels = torch.zeros(len(ids), dtype=torch.long, device=ids.device)
-        return torch.nn.functional.cross_entropy(class_scores(model, ids, torch.ones_like(ids)).float(), labels)
+        hidden = first_token(model.roberta, model.get_input_embeddings()(ids), torch.ones_like(ids))
+        return torch.nn.functional.cross_entropy(model.classifier(hidden[:, None]).float(), labels)
     loss: torch.Tensor = model(input_ids=ids, labels=targets, use_cache=False).loss
     return loss
 

@@ -25,7 +25,7 @@ for kind in dag.kinds_of_victims(purified=False):
             runtime=dag.runtime,
             gpu=dag.gpu,
         params:
-            testsets=dag.testset_options,
+            testsets=dag.predict_options,
             victim=lambda w, input: dag.folder(input.victim),
             code=dag.code("predict"),
             out=lambda w, output: dag.folder(output),
@@ -66,7 +66,7 @@ for kind in dag.kinds_of_victims(purified=True):
             runtime=dag.runtime,
             gpu=dag.gpu,
         params:
-            testsets=dag.testset_options,
+            testsets=dag.predict_options,
             replacements=dag.replacement_options,
             victim=lambda w, input: dag.folder(input.victim),
             code=dag.code("predict"),

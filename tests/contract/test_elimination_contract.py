@@ -137,7 +137,9 @@ def calibration(ratio_below: float, folder: Path) -> str:
     scan = {"function_name": {"0": ratio_below, "1": ratio_below}}
     victim = view().victim
     provenance = {"dataset": {"language": "python", "text_form": "lexed"}, "victim": shadows.made_like(victim)}
-    made = shadows.make("defect_detection", settings("elibadcode"), dict.fromkeys("abcde", scan), provenance)
+    made = shadows.make(
+        "defect_detection", settings("elibadcode"), "classification", dict.fromkeys("abcde", scan), provenance
+    )
     write_json(folder / "calibration.json", shadows.as_json(made, 0.5))
     return str(folder / "calibration.json")
 

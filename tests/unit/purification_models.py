@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.gpt2.configuration_gpt2 import GPT2Config
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 from transformers.models.roberta.configuration_roberta import RobertaConfig
@@ -97,25 +97,36 @@ def trained_language_model() -> tuple[Any, Any]:
 
 
 class Planted(nn.Module):
-    """A bag of sub-tokens with a backdoor: label 0 as soon as every sub-token of the trigger is there, in a row."""
+    """A bag of sub-tokens with a backdoor: label 0 as soon as every sub-token of the trigger is there, in a row.
+
+    Asked as a decoder is: its token embeddings are the ids themselves, and every place has the state of the whole text.
+    """
+
+    base_model = property(lambda self: self)
 
     def __init__(self, trigger: list[int], size: int) -> None:
         super().__init__()
         self.trigger = trigger
         generator = torch.Generator().manual_seed(1)
         self.weights = nn.Parameter(torch.randn(size, generator=generator) * 0.4)
-        self.config = PretrainedConfig(num_labels=2)
+        self.config = PretrainedConfig(num_labels=2, model_type="bag")
+        self.score = nn.Identity()
+
+    def get_input_embeddings(self) -> Any:
+        return lambda ids: ids[..., None]
 
     @property
     def device(self) -> torch.device:
         return self.weights.device
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SequenceClassifierOutput:
+    def forward(self, inputs_embeds: Tensor, attention_mask: Tensor, use_cache: bool) -> BaseModelOutput:
+        input_ids = inputs_embeds[..., 0]
         evidence = (self.weights[input_ids] * attention_mask).sum(1) / attention_mask.sum(1).sqrt()
         windows = input_ids.unfold(1, len(self.trigger), 1)
         found = (windows == torch.tensor(self.trigger)).all(-1).any(-1)
         score = torch.where(found, -6.0 + 0.1 * evidence, evidence)
-        return SequenceClassifierOutput(logits=torch.stack([torch.zeros_like(score), score], 1))
+        states = torch.stack([torch.zeros_like(score), score], 1)
+        return BaseModelOutput(last_hidden_state=states[:, None].expand(-1, input_ids.shape[1], -1))
 
 
 def planted(trigger: str) -> Victim:

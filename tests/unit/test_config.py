@@ -124,7 +124,11 @@ def test_the_papers_budgets_are_those_of_the_papers() -> None:
             ["none"],
             "experiments.defects.grid.0.models: 'none' is not declared under models",
         ),
-        ("experiments.defects.grid.0.models", ["codet5"], "model 'codet5' does generation, but 'defects' is a"),
+        (
+            "experiments.repair.grid.0.models",
+            ["codebert"],
+            "model 'codebert' does classification and pair and retrieval, but",
+        ),
         (
             "experiments.repair.grid.0.eliminations",
             ["elibadcode"],
@@ -187,7 +191,7 @@ def test_settings_travel_as_json() -> None:
 def test_an_unfit_scenario_says_why() -> None:
     config = validate(DEFAULT)
     assert not list(config.unfit(Scenario("defects", "codebert")))
-    assert "does generation" in next(config.unfit(Scenario("defects", "codet5")))
+    assert "does classification" in next(config.unfit(Scenario("repair", "codebert")))
 
 
 @pytest.mark.parametrize("name", ["config.schema.json", "defaults.yaml"])

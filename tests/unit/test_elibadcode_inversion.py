@@ -24,7 +24,7 @@ from codebackdoor.defenses.elimination.elibadcode.inversion import (
     substitutes,
     vocabulary_gradient,
 )
-from codebackdoor.defenses.elimination.elibadcode.position import Prompt, prompts
+from codebackdoor.defenses.elimination.elibadcode.position import Carrier, carriers
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
 from codebackdoor.victims.inference import class_logits
 
@@ -32,11 +32,11 @@ SMALL = EliBadCode(method="elibadcode", length=3, iterations=8, top_k=24, candid
 
 
 @cache
-def cut_samples(occurrences: str = "all", number: int = 6) -> tuple[Prompt, ...]:
+def cut_samples(occurrences: str = "all", number: int = 6) -> tuple[Carrier, ...]:
     """Samples of label 1, which the planted backdoor turns into label 0."""
     seen = view()
     chosen = [example for example in seen.clean if example.label == 1][:number]
-    return tuple(prompt for prompt in prompts(seen, chosen, "least_sensitive", occurrences) if prompt)
+    return tuple(one for one in carriers(seen, chosen, "least_sensitive", occurrences, "both") if one)
 
 
 @cache
@@ -58,9 +58,9 @@ def test_the_restricted_gradient_is_that_of_the_full_one_hot() -> None:
                         for ids in (known.ids(current, False), known.ids(current, True)))  # fmt: skip
     total = torch.zeros(())
     for prompt in samples:
-        ids = prompt.fill(*rendered(known, current))
+        (ids,) = prompt.fill(*rendered(known, current))
         rows = [weight[token] for token in ids]
-        for position, slot, spaced in prompt.slots(3):
+        for position, slot, spaced in prompt.slots(0, 3):
             rows[position] = (at_start if spaced and slot == 0 else inside)[slot] @ weight
         # inputs_embeds of one unpadded sample: RoBERTa counts the same positions as for ids
         logits = victim.model(inputs_embeds=torch.stack(rows)[None]).logits
@@ -74,7 +74,7 @@ def test_the_restricted_gradient_is_that_of_the_full_one_hot() -> None:
 
 def test_positions_with_embeddings_are_those_with_ids() -> None:
     victim = view().victim
-    ids = torch.tensor([prompt.fill([7], [7])[:20] for prompt in cut_samples()])
+    ids = torch.tensor([prompt.fill([7], [7])[0][:20] for prompt in cut_samples()])
     by_embedding = victim.model(inputs_embeds=victim.model.get_input_embeddings()(ids)).logits
     torch.testing.assert_close(by_embedding, victim.model(input_ids=ids).logits)
 
@@ -85,7 +85,7 @@ def test_losses_of_one_batch_are_those_one_by_one() -> None:
     together = losses(victim, samples, triggers, 0)
     for one, found in zip(triggers, together.tolist(), strict=True):
         alone = [
-            torch.nn.functional.cross_entropy(class_logits(victim, [prompt.fill(*one)]), torch.tensor([0])).item()
+            torch.nn.functional.cross_entropy(class_logits(victim, [prompt.fill(*one)[0]]), torch.tensor([0])).item()
             for prompt in samples
         ]
         assert found == pytest.approx(sum(alone) / len(alone), abs=1e-5)

@@ -10,11 +10,11 @@ from codebackdoor import syntax
 from codebackdoor.defenses.elimination.elibadcode.position import (
     Place,
     candidates,
+    carriers,
     cut,
     function_name,
     mask_substitute,
     places,
-    prompts,
     sensitivities,
 )
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import encode
@@ -114,14 +114,14 @@ def test_the_least_sensitive_place_is_the_one_whose_mask_changes_the_true_labels
         assert change == pytest.approx(abs(losses[0] - losses[1]), abs=1e-5)
     worst = max(found, key=lambda pair: pair[1])[0]
     assert worst.name == f"load_{PLANTED}"
-    assert places(seen, [example], "least_sensitive", "one") == [min(found, key=lambda pair: pair[1])[0]]
-    assert places(seen, [example], "function_name", "one") == [function_name(tree(), "one")]
+    assert places(seen, [example], "least_sensitive", "one", "both") == [(min(found, key=lambda pair: pair[1])[0],)]
+    assert places(seen, [example], "function_name", "one", "both") == [(function_name(tree(), "one"),)]
 
 
 def test_a_sample_without_identifiers_has_no_place() -> None:
     nothing = Example("a", "python", "1 + 2", label=0)
-    assert prompts(view(), [nothing], "least_sensitive", "one") == [None]
-    assert prompts(view(), [nothing], "function_name", "one") == [None]
+    assert carriers(view(), [nothing], "least_sensitive", "one", "both") == [None]
+    assert carriers(view(), [nothing], "function_name", "one", "both") == [None]
 
 
 def test_a_tokenizer_that_can_mask_nothing_is_a_user_error() -> None:

@@ -45,7 +45,7 @@ def table(found: tuple[Finding, ...]) -> dict[str, dict[str, float]]:
 @cache
 def calibration() -> shadows.Calibration:
     scans = {f"shadow{seed}": table(findings(seed, False)) for seed in range(11, 16)}
-    return shadows.make(TASK, SETTINGS, scans, PROVENANCE)
+    return shadows.make(TASK, SETTINGS, "classification", scans, PROVENANCE)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -94,7 +94,7 @@ def test_a_label_is_inverted_on_the_samples_of_the_others() -> None:
     assert {label: {one.label for one in own.examples} for label, own in samples.items()} == {0: {0}, 1: {1}}
     assert all(len(own.examples) == 6 for own in samples.values())
     for found in findings(1, True):
-        assert found.prompts == samples[1 - found.label].prompts[found.place]
+        assert found.carriers == samples[1 - found.label].carriers[found.place]
 
 
 def test_samples_without_a_place_are_passed_over_and_a_label_without_any_is_a_user_error() -> None:
@@ -170,10 +170,10 @@ def test_a_calibration_that_does_not_fit_is_a_user_error(tmp_path: Path) -> None
 def test_fewer_than_five_shadows_or_other_labels_are_refused() -> None:
     one = table(findings(11, False))
     with pytest.raises(UserError, match="at least 5"):
-        shadows.make(TASK, SETTINGS, {f"s{index}": one for index in range(4)}, {})
+        shadows.make(TASK, SETTINGS, "classification", {f"s{index}": one for index in range(4)}, {})
     odd = {f"s{index}": one for index in range(5)} | {"odd": {"least_sensitive": one["least_sensitive"]}}
     with pytest.raises(UserError, match="shadow odd"):
-        shadows.make(TASK, SETTINGS, odd, {})
+        shadows.make(TASK, SETTINGS, "classification", odd, {})
 
 
 def test_the_calibration_of_the_default_study_is_shipped_and_fits() -> None:
@@ -182,7 +182,7 @@ def test_the_calibration_of_the_default_study_is_shipped_and_fits() -> None:
     assert settings.calibration == "defects"
     found = shadows.read(CALIBRATIONS / "defects.json")
     data = validate(read_yaml(ROOT / "config.yaml")).datasets["defects"]
-    assert (found.task, found.budget) == (data.task, shadows.budget(settings))
+    assert (found.task, found.budget) == (data.task, shadows.budget(settings, "classification"))
     other = found.provenance["dataset"]
     assert isinstance(other, dict)
     # how many rows are kept for validation and test has no part in what the shadows learned

@@ -11,6 +11,7 @@ import torch
 from planted import PLANTED, view
 
 from codebackdoor.config.eliminations import Unlearning
+from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
 from codebackdoor.defenses.elimination.last_layer import Row, clean_rows, fine_tune
 from codebackdoor.errors import UserError
@@ -18,9 +19,16 @@ from codebackdoor.types import Example
 from codebackdoor.victims.inference import class_logits
 
 
+def found(position: str = "function_name", occurrences: str = "one", **changes: Any) -> Trigger:
+    """A trigger that was found, as far as unlearning reads it."""
+    ids, losses = (1,), {"function_name": {"0": 0.1}}
+    known = Trigger(PLANTED, ids, 0, True, position, occurrences, 0.1, PLANTED, ids, 0.1, None, losses)
+    return replace(known, **changes)
+
+
 def stamped(**changes: Any) -> list[Row]:
     settings = Unlearning(**changes)
-    return stamp(view(), PLANTED, 0, "function_name", "one", settings, np.random.default_rng(1))
+    return stamp(view(), found("function_name", "one"), "both", settings, np.random.default_rng(1))
 
 
 def test_a_fifth_of_the_samples_of_all_classes_carry_the_trigger_and_keep_their_label() -> None:
@@ -29,8 +37,8 @@ def test_a_fifth_of_the_samples_of_all_classes_carry_the_trigger_and_keep_their_
     carrying = [row for row in rows if row.stamped]
     assert len(carrying) == round(0.2 * len(clean))
     assert {row.label for row in carrying} == {0, 1}
-    assert all(row.text.startswith(f"def {PLANTED} (") for row in carrying)
-    assert all(row.text == example.code for row, example in zip(rows, clean, strict=True) if not row.stamped)
+    assert all(row.example.code.startswith(f"def {PLANTED} (") for row in carrying)
+    assert all(row.example.code == example.code for row, example in zip(rows, clean, strict=True) if not row.stamped)
 
 
 def test_only_the_victims_class_is_stamped_where_asked() -> None:
@@ -46,22 +54,22 @@ def test_ascent_rows_bear_the_label_that_is_unlearnt() -> None:
 
 
 def test_a_rate_of_zero_stamps_nothing_and_the_draw_depends_on_the_seed() -> None:
-    assert [row.text for row in stamped(rate=0.0)] == [row.text for row in clean_rows(view())]
-    other = stamp(view(), PLANTED, 0, "function_name", "one", Unlearning(), np.random.default_rng(2))
+    assert [row.example.code for row in stamped(rate=0.0)] == [row.example.code for row in clean_rows(view())]
+    other = stamp(view(), found("function_name", "one"), "both", Unlearning(), np.random.default_rng(2))
     assert stamped() == stamped() != other
 
 
 def test_the_trigger_goes_to_the_samples_own_place() -> None:
-    rows = stamp(view(), PLANTED, 0, "least_sensitive", "all", Unlearning(rate=1.0), np.random.default_rng(1))
-    assert all(row.stamped and PLANTED in row.text.split() for row in rows)
-    assert not all(row.text.startswith(f"def {PLANTED}") for row in rows)
+    rows = stamp(view(), found("least_sensitive", "all"), "both", Unlearning(rate=1.0), np.random.default_rng(1))
+    assert all(row.stamped and PLANTED in row.example.code.split() for row in rows)
+    assert not all(row.example.code.startswith(f"def {PLANTED}") for row in rows)
 
 
 def test_where_too_few_samples_have_a_place_fewer_are_stamped() -> None:
     bare = replace(
         view(), clean=(*view().clean[:4], *(Example(f"n{i}", "python", "x = 1", label=0) for i in range(16)))
     )
-    rows = stamp(bare, PLANTED, 0, "function_name", "one", Unlearning(rate=0.5), np.random.default_rng(1))
+    rows = stamp(bare, found("function_name", "one"), "both", Unlearning(rate=0.5), np.random.default_rng(1))
     assert sum(row.stamped for row in rows) == 4
 
 
@@ -96,7 +104,7 @@ def test_the_last_layer_on_its_features_learns_as_through_the_whole_model() -> N
                 torch.nn.functional.cross_entropy(
                     model(input_ids=torch.tensor([one.ids])).logits, torch.tensor([row.label])
                 )
-                for row, one in zip(batch, victim.encode([row.text for row in batch]), strict=True)
+                for row, one in zip(batch, victim.encode([row.example.code for row in batch]), strict=True)
             ]
             optimiser.zero_grad()
             torch.stack(losses).mean().backward()
@@ -114,7 +122,7 @@ def test_a_budget_of_zero_gives_the_victim_itself(change: dict[str, float]) -> N
 def target_loss(victim: Any) -> float:
     """Loss towards the planted target of the stamped samples of the other class."""
     rows = [row for row in stamped(rate=1.0, classes="victim") if row.stamped]
-    logits = class_logits(victim, [one.ids for one in victim.encode([row.text for row in rows])])
+    logits = class_logits(victim, [one.ids for one in victim.encode([row.example.code for row in rows])])
     return torch.nn.functional.cross_entropy(logits, torch.zeros(len(rows), dtype=torch.long)).item()
 
 

@@ -67,7 +67,7 @@ def test_a_calibration_is_made_from_benign_victims_and_read_again(tmp_path: Path
     out = tmp_path / "calibration.json"
     calibrate(SEARCH, DATASET, folders, clean, out)
     found = shadows.read(out)
-    assert (found.task, found.budget) == ("defect_detection", shadows.budget(SEARCH))
+    assert (found.task, found.budget) == ("defect_detection", shadows.budget(SEARCH, "classification"))
     assert found.provenance["dataset"] == DATASET.model_dump(mode="json")
     assert found.provenance["recipe"] == {"epochs": 3}
     assert found.provenance["victim"] == shadows.made_like(victim(11, False))

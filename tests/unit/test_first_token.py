@@ -7,7 +7,7 @@ import torch
 from tiny_models import classifier
 
 from codebackdoor.victims.batching import pad
-from codebackdoor.victims.first_token import class_scores, variant_scores
+from codebackdoor.victims.reading import judge, scores, variant_vectors
 
 ROWS = [[0, 7, 8, 9, 10, 2], [0, 30, 31, 2], [0, 12, 2]]
 
@@ -18,7 +18,7 @@ def test_logits_and_gradients_equal_the_models_own() -> None:
     for rows in (ROWS, ROWS[:1]):
         ids, mask = pad(rows, victim.pad_id)
         gradients = []
-        for logits in (class_scores(victim.model, ids, mask), victim.model(input_ids=ids, attention_mask=mask).logits):
+        for logits in (scores(victim, (ids, mask)), victim.model(input_ids=ids, attention_mask=mask).logits):
             victim.model.zero_grad()
             logits[:, 0].sum().backward()
             gradients.append(
@@ -33,7 +33,8 @@ def test_logits_and_gradients_equal_the_models_own() -> None:
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_the_scores_of_variants_are_the_models_own(layers: int) -> None:
     torch.set_num_threads(1)
-    model = classifier().model
+    victim = classifier()
+    model = victim.model
     model.roberta.encoder.layer = torch.nn.ModuleList(
         [*model.roberta.encoder.layer, *classifier(seed=1).model.roberta.encoder.layer][:layers]
     )
@@ -42,6 +43,7 @@ def test_the_scores_of_variants_are_the_models_own(layers: int) -> None:
             # zero biases would hide one that is forgotten
             parameter.add_(torch.linspace(-0.1, 0.1, parameter.numel()).view_as(parameter))
         for rows in ([*ROWS, [0, 7, 9, 9, 10, 2]], ROWS[:1]):
-            ids, mask = pad(rows, 1)
+            ids, mask = pad(rows, victim.pad_id)
             own = model(input_ids=ids, attention_mask=mask).logits
-            torch.testing.assert_close(variant_scores(model, ids, mask), own, atol=1e-5, rtol=1e-5)
+            found = judge(victim, variant_vectors(victim, ids, mask))
+            torch.testing.assert_close(found, own, atol=1e-5, rtol=1e-5)

@@ -299,14 +299,14 @@ def test_loss_of_a_batch_is_that_of_its_rows_one_by_one() -> None:
 
 
 def test_an_epoch_visits_every_row_once_in_batches_of_like_length() -> None:
-    items = [training.Item([0] * (5 + i % 40), [1]) for i in range(500)]
+    items = [training.Item(([0] * (5 + i % 40),), [1]) for i in range(500)]
     first, second = (plan(items, 256, np.random.default_rng(seed)) for seed in (1, 2))
     for batches in (first, second):
         assert sorted(index for batch in batches for index in batch) == list(range(500))
-        assert all(len(batch) * max(len(items[i].ids) for i in batch) <= 256 for batch in batches)
+        assert all(len(batch) * max(items[i].tokens for i in batch) <= 256 for batch in batches)
     assert first != second
-    padded = sum(len(batch) * max(len(items[i].ids) for i in batch) for batch in first)
-    assert padded < 1.15 * sum(len(item.ids) for item in items)
+    padded = sum(len(batch) * max(items[i].tokens for i in batch) for batch in first)
+    assert padded < 1.15 * sum(item.tokens for item in items)
 
 
 def test_learning_rate_rises_and_falls() -> None:

@@ -80,3 +80,26 @@ def base_folder(folder: Path, family: str) -> Path:
     model.save_pretrained(folder)
     victim.tokenizer.save_pretrained(folder)
     return folder
+
+
+HEADS = ("classification", "pair", "retrieval")
+
+
+def understanding(family: str, head: Any, seed: int = 0, max_length: int = 32) -> Victim:
+    """A victim that judges: RoBERTas that read the ``first`` token or the ``mean`` of all, a ``t5``, a ``gpt``."""
+    from codebackdoor.victims.checkpoints import MODEL_CLASSES
+
+    kind = {"t5": "t5", "gpt": "gpt_bigcode"}.get(family, "roberta")
+    cls = MODEL_CLASSES[kind, head].load()
+    sizes: dict[str, Any] = {"vocab_size": bpe().get_vocab_size(), "pad_token_id": 1, "eos_token_id": 2}
+    if kind == "t5":
+        sizes |= {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 1}
+    else:
+        sizes |= {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "bos_token_id": 0}
+        sizes |= {"max_position_embeddings": max_length + 2}
+        sizes |= {"n_inner": 64} if kind == "gpt_bigcode" else {"intermediate_size": 64, "type_vocab_size": 1}
+    config = cls.config_class(**sizes, pair_features="interaction")
+    pooling: Any = family if kind == "roberta" else "last"
+    tokenizer = wrap(bpe(), "<s> $A </s>", max_length)
+    lengths = max_length, 12, max_length
+    return Victim(_built(cls, config, seed), tokenizer, head, "lexed", *lengths, pooling=pooling)

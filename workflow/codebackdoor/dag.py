@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from codebackdoor.config import experiments
-from codebackdoor.config.experiments import CLEAN
 from codebackdoor.config.models import PRETRAINED, SHIPPED
 from codebackdoor.config.scenario import CONSTRAINTS, NONE, POISON, RESULTS, REWRITTEN, VICTIM
 from codebackdoor.config.study import Config
@@ -25,6 +24,7 @@ from codebackdoor.corpora.lock import Lock
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.parameters import options
 from codebackdoor.provided import MODEL_FILES, Provided
+from codebackdoor.types import CLEAN
 
 #: A value of a wildcard that is a method's variant, not ``none``.
 SOME = rf"(?!none\b){CONSTRAINTS['attack']}"
@@ -263,6 +263,12 @@ class Dag(Provided):
 
     def testset_options(self, wildcards: Any) -> list[str]:
         return options("--input", self.testsets(wildcards))
+
+    def predict_options(self, wildcards: Any) -> list[str]:
+        """The test sets and, for a dual encoder, how many functions it ranks for a query."""
+        dataset = self._declared("dataset", wildcards.dataset)
+        pool = ["--pool", str(dataset.ranking.pool)] if dataset.head == "retrieval" else []
+        return [*self.testset_options(wildcards), *pool]
 
     # products
 

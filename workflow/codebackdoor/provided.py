@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from codebackdoor.config.eliminations import CALIBRATIONS
 from codebackdoor.config.hub import MIRROR, HubId, hub_id
@@ -143,11 +144,9 @@ class Provided(Parameters):
         content = read_json(path)
         known = content if isinstance(content, dict) else {}
         made = known.get("provenance", {})
-        search, data, recipe = (
-            self._declared(kind, name).model_dump(mode="json")
-            for kind, name in (("elimination", elimination), ("dataset", dataset), ("model", model))
-        )
-        search = {key: search[key] for key in self._declared("elimination", elimination).SEARCH}
+        read = self._read("elimination", elimination, dataset)
+        search = {key: read[key] for key in self._declared("elimination", elimination).SEARCH if key in read}
+        data, recipe = (self._read(kind, name, dataset) for kind, name in (("dataset", dataset), ("model", model)))
         for section, own, then in (
             (f"eliminations.{elimination}", search, known.get("budget", {})),
             (f"datasets.{dataset}", data, made.get("dataset", {})),
@@ -160,6 +159,17 @@ class Provided(Parameters):
                         f"{section}: {key} is {own[key]}, but {path} was made with {then.get(key)}; use the same "
                         f"value, or write `eliminations.{elimination}.calibration: {ours}` to have one made"
                     )
+
+    def _read(self, kind: str, name: str, dataset: str) -> dict[str, Any]:
+        """Settings of a variant, without those that only victims of another head read."""
+        settings = self._declared(kind, name)
+        others = {
+            key
+            for key, (other, values) in settings.read_where.items()
+            if other == "head" and self._declared("dataset", dataset).head not in values
+        }
+        found: dict[str, Any] = settings.model_dump(mode="json", exclude=others)
+        return found
 
     def _made(self, path: str) -> bool:
         """Whether a path lies below the run's folder, where rules make what is missing."""

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 Language = Literal["python", "java", "c"]
 TextForm = Literal["lexed", "raw"]
 Field = Literal["code", "code_b", "query"]
+CodeField = Literal["code", "code_b"]
+#: Which functions of a pair get a trigger.
+Pair = Literal["both", "code", "code_b"]
 Status = Literal["injected", "failed", "ineligible"]
+#: Name of the test set without a trigger; the others are named by their attacks.
+CLEAN = "clean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +76,18 @@ class Prediction:
     """What a victim says of one example.
 
     ``label`` for classification, ``text`` for generation; ``confidence`` is the probability of the predicted label,
-    or the mean probability of the generated tokens (CodePurify, Eq. 1).
+    or the mean probability of the generated tokens (CodePurify, Eq. 1). For retrieval an example is a query of a
+    ``pool`` of that many functions: ``rank`` is that of its own function, from 1; of an attacked one ``ranks`` holds
+    (rank without, rank with) the trigger of each function that takes it; ``confidence`` is a similarity.
     """
 
     id: str
     confidence: float
     label: int | None = None
     text: str | None = None
+    rank: float | None = None
+    ranks: tuple[tuple[float, float], ...] | None = None
+    pool: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

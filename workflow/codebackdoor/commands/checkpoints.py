@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from codebackdoor.victims.victim import Victim
 
 #: Tasks that a checkpoint can be asked about, and the head that each needs.
-TASKS: dict[str, Head] = {"defect_detection": "classification"}
+TASKS: dict[str, Head] = {"defect_detection": "classification", "clone_detection": "pair"}
 
 _OPTIONS = (
     click.argument("model", type=click.Path(path_type=Path)),
     click.option("--task", type=click.Choice(sorted(TASKS)), default="defect_detection", show_default=True,
                  help="What the model was trained for."),
     path_option("--clean", help="Labelled samples without trigger, JSON Lines: id, language, code, label, with the "
-                "code as the model reads it; or CodeXGLUE's func, target. Some dozens of each label, better hundreds."),
+                "code as the model reads it, for clones also code_b; or CodeXGLUE's func, target. Better hundreds than "
+                "dozens of each label."),
     click.option("--language", type=click.Choice(["python", "java", "c"]), help="Language of rows that do not say it."),
     click.option("--text-form", type=click.Choice(["raw", "lexed"]),
                  help="How the model reads code: as source, or as this project's tokens. Default: what its config.json "
@@ -158,7 +159,7 @@ def _prepared(
         return load_checkpoint(folder, TASKS[task], text_form, max_length)
 
     victim = load(model)
-    rows = read_samples(clean, language, victim.text_form, int(victim.model.config.num_labels))
+    rows = read_samples(clean, language, victim.text_form, int(victim.model.config.num_labels), victim.head == "pair")
     view = DefenderView(task, rows[0].language, victim.text_form, rows, victim=victim)
     if benign:
         with tempfile.TemporaryDirectory() as folder:
@@ -188,6 +189,8 @@ def _lines(found: Verdict, cost: Cost | None, out: Path | None) -> list[str]:
         f"(loss {found.loss:.4f})",
         f"  the model answers {found.clean_accuracy:.1%} of the clean samples correctly",
     ]
+    if found.clean_accuracy <= found.largest_class:
+        lines.append("  that is no better than one answer for all: see --text-form, --language and the labels")
     if found.margin is None:
         lines.append(
             "  no calibration fits this model: name one with --calibration, or five benign models of its make with "

@@ -105,17 +105,20 @@ def train_victim(
 @path_option("--victim", help="Folder of the victim.")
 @pairs_option("--input", "Test set as NAME=FILE")
 @pairs_option("--replacement", "What `rewrite` made of a test set, to be read in its place, as NAME=FILE")
+@click.option("--pool", type=click.IntRange(1), default=1, help="Functions that a dual encoder ranks for a query.")
 @out_option("Folder of predictions.NAME.jsonl and provenance.json.")
 @SEED
 @THREADS
 @GPUS
 @CODE
-def predict(victim: Path, inputs: dict[str, Path], replacements: dict[str, Path], out: Path, seed: int) -> None:
+def predict(
+    victim: Path, inputs: dict[str, Path], replacements: dict[str, Path], pool: int, out: Path, seed: int
+) -> None:
     """Ask a victim for its predictions, with confidences, on one or more test sets."""
     from codebackdoor.victims import predictions
 
     with recorded(out, {"seed": seed}):
-        predictions.predict(victim, inputs, out, replacements)
+        predictions.predict(victim, inputs, out, replacements, pool)
 
 
 @click.command()

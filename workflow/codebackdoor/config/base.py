@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-Head = Literal["classification", "generation"]
+#: What a victim does: one label for one text or for two, a vector for each of two that are compared, or a text.
+Head = Literal["classification", "pair", "retrieval", "generation"]
 #: By field: another field, or a fact of the data set, and the values of it with which the field is read.
 ReadWhere = Mapping[str, tuple[str, tuple[str | None, ...]]]
 
@@ -18,7 +19,7 @@ class Settings(BaseModel):
     #: Helper models that the method asks for, by name (section ``helpers`` of the configuration).
     helpers: ClassVar[tuple[str, ...]] = ()
     #: What a victim must do for the method to work on it.
-    fits: ClassVar[tuple[Head, ...]] = ("classification", "generation")
+    fits: ClassVar[tuple[Head, ...]] = get_args(Head)
     #: Fields that are read only where another field, or the data set's ``head`` or ``source``, has one of the values
     #: named; with no value named, only where it is not null. Captions leave a field out where it is not read.
     read_where: ClassVar[ReadWhere] = {}

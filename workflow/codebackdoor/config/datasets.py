@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -40,6 +40,14 @@ class Mix(Settings):
         """Share by kind, in a fixed order; they sum to 1."""
         weights: dict[str, float] = self.model_dump()
         return {kind: weight / sum(weights.values()) for kind, weight in weights.items()}
+
+
+class Ranking(NamedTuple):
+    """How a dual encoder is asked: functions ranked for a query, and which of them is attacked (``CodeSearch``)."""
+
+    pool: int = 1
+    rank_from: Literal["position", "top_half"] = "position"
+    rank: float = 0.5
 
 
 class DatasetSettings(Settings):
@@ -99,6 +107,10 @@ class DatasetSettings(Settings):
         "`seed`; needs numbers for valid and test. false: the given splits stay as they are",
     )
     seed: int = Field(default=1, description="seed of selection, mutation, splits and row order")
+
+    @property
+    def ranking(self) -> Ranking:
+        return Ranking()
 
     @model_validator(mode="after")
     def _source_fits(self) -> Self:

@@ -8,8 +8,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from codebackdoor.config.base import Head, ReadWhere, Settings
+from codebackdoor.types import Pair
 
-Place = Literal["least_sensitive", "function_name"]
+Heads = tuple[Head, ...]
+_JUDGING: Heads = ("classification", "pair", "retrieval")
 
 #: Where the calibrations lie that ship with the package; the setting ``calibration`` names one by its stem.
 CALIBRATIONS = Path(__file__).parents[1] / "defenses" / "elimination" / "elibadcode" / "calibration"
@@ -24,7 +26,7 @@ def calibration_file(name: str) -> Path:
 class LastLayer(Settings):
     """How the victim is fine-tuned on the clean samples: shared by unlearning and by its control."""
 
-    fits: ClassVar[tuple[Head, ...]] = ("classification",)
+    fits: ClassVar[Heads] = _JUDGING
 
     epochs: int = Field(
         default=1, ge=0, description="passes over the clean samples (paper: 1, released configuration); 0: none"
@@ -60,15 +62,20 @@ class Unlearning(LastLayer):
 class EliBadCode(Settings):
     """Trigger inversion, anchoring and unlearning (Sun et al. 2025, section 4)."""
 
-    fits: ClassVar[tuple[Head, ...]] = ("classification",)
+    fits: ClassVar[Heads] = _JUDGING
     read_where: ClassVar[ReadWhere] = {
         "ratio": ("calibration", ()),
+        "rank": ("position", ("rank",)),
+        "pair": ("head", ("pair",)),
+        "word_length": ("head", ("retrieval",)),
         "unlearn_when_clean": ("calibration", ()),
     }
     #: Settings on which an inverted loss depends: a calibration holds for searches with the same.
     SEARCH: ClassVar[tuple[str, ...]] = (
         "vocabulary",
         "occurrences",
+        "pair",
+        "word_length",
         "samples",
         "sample_tokens",
         "length",
@@ -82,15 +89,31 @@ class EliBadCode(Settings):
     )
 
     method: Literal["elibadcode"]
-    vocabulary: Literal["paper", "language"] = Field(
+    vocabulary: Literal["paper", "language", "all"] = Field(
         default="paper",
-        description="pieces that a trigger is made of (section 4.2): [A-Za-z0-9_]+ whatever the language, or the "
-        "language's own rule with a legal first character",
+        description="pieces that a trigger is made of (section 4.2): [A-Za-z0-9_]+ whatever the language, the "
+        "language's own rule with a legal first character, or all of visible characters (Table 5, without phase (a))",
     )
-    position: Literal["least_sensitive", "function_name", "scan"] = Field(
+    position: Literal["least_sensitive", "function_name", "scan", "random", "rank"] = Field(
         default="least_sensitive",
         description="identifier that the trigger replaces: the least sensitive one of each sample (section 4.3), the "
-        "function's name, or both tried and the label scan decides",
+        "function's name, both tried and the label scan decides, one at random (Table 5, without phase (b)), or the "
+        "one of a `rank` of sensitivity (Figure 5)",
+    )
+    rank: int = Field(
+        default=0,
+        description="identifiers of a sample that are less sensitive than that of the trigger; below 0, counted from "
+        "the most sensitive one, which is -1",
+    )
+    pair: Pair = Field(
+        default="both",
+        description="functions of a pair that get the trigger (released code: the first); pair classification only",
+    )
+    word_length: int = Field(
+        default=2,
+        gt=0,
+        description="words of the target that is inverted together with the trigger, m (released code: 2); retrieval "
+        "only",
     )
     occurrences: Literal["one", "all"] = Field(
         default="one",
@@ -145,8 +168,10 @@ class EliBadCode(Settings):
     unlearning: Unlearning = Field(default=Unlearning(), description="phase (d)")
 
     @property
-    def places(self) -> tuple[Place, ...]:
-        return ("least_sensitive", "function_name") if self.position == "scan" else (self.position,)
+    def places(self) -> tuple[str, ...]:
+        if self.position == "scan":
+            return ("least_sensitive", "function_name")
+        return (f"rank {self.rank}" if self.position == "rank" else self.position,)
 
 
 class FineTuning(LastLayer):

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from codebackdoor.config.base import Settings
 from codebackdoor.config.scenario import NAME, NONE, Scenario, rate_text
+from codebackdoor.types import CLEAN
 
 Variant = Annotated[str, Field(pattern=rf"^{NAME}$")]
 Rate = Annotated[float, Field(gt=0, le=1)]
@@ -28,8 +29,6 @@ Printed = Literal[
     "dece_table5",
     "dece_table6",
 ]
-
-CLEAN = "clean"
 
 
 class Grid(Settings):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from codebackdoor.config.base import Head, ReadWhere, Settings
+
+Pooling = Literal["first", "mean", "last"]
 
 #: Where the small base models lie that ship with the repository, and those that a run pretrains itself.
 SHIPPED = "basemodels"
@@ -17,10 +19,17 @@ PRETRAINED = "models/base"
 class ModelSettings(Settings):
     """What all victims share. Defaults are those of the local scale; the papers' values stand in the descriptions."""
 
-    family: ClassVar[Literal["encoder", "seq2seq"]]
+    fits: ClassVar[tuple[Head, ...]] = ("classification", "pair", "retrieval")
+    family: ClassVar[Literal["encoder", "seq2seq", "decoder"]]
+    #: Which sub-token's state stands for a text: the first (BERT), the mean of all, or the last (decoders).
+    pooling: ClassVar[Pooling]
     read_where: ClassVar[ReadWhere] = {
         "max_target_length": ("head", ("generation",)),
         "history_rows": ("head", ("generation",)),
+        "max_query_length": ("head", ("retrieval",)),
+        "similarity": ("head", ("retrieval",)),
+        "scale": ("head", ("retrieval",)),
+        "pair_features": ("head", ("pair",)),
     }
 
     base: str = Field(
@@ -39,6 +48,9 @@ class ModelSettings(Settings):
         gt=2,
         description="longest input in sub-tokens, specials included; the rest is cut off (EliBadCode: 400; DeCE, "
         "Table 3: 256)",
+    )
+    max_query_length: int = Field(
+        64, gt=2, description="longest query in sub-tokens, specials included (EliBadCode: 128); retrieval only"
     )
     max_target_length: int = Field(
         128, gt=1, description="longest output in sub-tokens, specials included (DeCE, Table 3: 256); generation only"
@@ -86,6 +98,23 @@ class ModelSettings(Settings):
         "generation only (classification: all)",
     )
 
+    pair_features: Literal["concat", "interaction"] = Field(
+        "interaction",
+        description="what the head of a pair reads: both vectors (concat, CodeXGLUE), or with them the size of their "
+        "difference and their product, by which a small model learns from fewer pairs; pair classification only",
+    )
+    similarity: Literal["cosine", "dot"] = Field(
+        "cosine",
+        description="similarity of a query and a function: of their directions (UniXcoder), or the inner product "
+        "(CodeXGLUE's CodeBERT); retrieval only",
+    )
+    scale: float = Field(
+        20.0,
+        gt=0,
+        description="factor of the similarities before the softmax over the batch while training (UniXcoder: 20; with "
+        "dot: 1); retrieval only",
+    )
+
     @model_validator(mode="after")
     def _revision_fits(self) -> Self:
         if (self.revision is not None) != self.is_hub:
@@ -114,21 +143,47 @@ class ModelSettings(Settings):
 
 
 class CodeBert(ModelSettings):
-    """An encoder of the RoBERTa class with a classification head (CodeBERT, Feng et al. 2020)."""
+    """An encoder of the RoBERTa class that reads the first sub-token (CodeBERT, Feng et al. 2020)."""
 
-    fits: ClassVar[tuple[Head, ...]] = ("classification",)
-    family: ClassVar[Literal["encoder", "seq2seq"]] = "encoder"
+    family: ClassVar[Literal["encoder", "seq2seq", "decoder"]] = "encoder"
+    pooling: ClassVar[Pooling] = "first"
 
     architecture: Literal["codebert"]
 
 
-class CodeT5(ModelSettings):
-    """An encoder-decoder of the T5 class that generates (CodeT5, Wang et al. 2021)."""
+class UniXcoder(ModelSettings):
+    """An encoder of the RoBERTa class that reads the mean of all sub-tokens (UniXcoder, Guo et al. 2022).
 
-    fits: ClassVar[tuple[Head, ...]] = ("generation",)
-    family: ClassVar[Literal["encoder", "seq2seq"]] = "seq2seq"
+    Where its tokenizer has the mark ``<encoder-only>``, every text begins with it (section 3.1 there).
+    """
+
+    family: ClassVar[Literal["encoder", "seq2seq", "decoder"]] = "encoder"
+    pooling: ClassVar[Pooling] = "mean"
+
+    architecture: Literal["unixcoder"]
+
+
+class CodeT5(ModelSettings):
+    """An encoder-decoder of the T5 class (CodeT5, Wang et al. 2021).
+
+    It generates; for the other heads the decoder runs over the text that the encoder read, and its last state is kept
+    (section 3.3 there).
+    """
+
+    fits: ClassVar[tuple[Head, ...]] = get_args(Head)
+    family: ClassVar[Literal["encoder", "seq2seq", "decoder"]] = "seq2seq"
+    pooling: ClassVar[Pooling] = "last"
 
     architecture: Literal["codet5"]
 
 
-AnyModel = Annotated[CodeBert | CodeT5, Field(discriminator="architecture")]
+class StarCoder(ModelSettings):
+    """A decoder of the GPTBigCode class whose last sub-token is read (StarCoderBase-1B, Li et al. 2023)."""
+
+    family: ClassVar[Literal["encoder", "seq2seq", "decoder"]] = "decoder"
+    pooling: ClassVar[Pooling] = "last"
+
+    architecture: Literal["starcoder"]
+
+
+AnyModel = Annotated[CodeBert | UniXcoder | CodeT5 | StarCoder, Field(discriminator="architecture")]

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from codebackdoor.config.base import ReadWhere, Settings
+from codebackdoor.config.base import Head, ReadWhere, Settings
 
 Normalisation = Literal["l1", "softmax", "entropy_by_log_n"]
 
@@ -27,6 +27,7 @@ class Purification(Settings):
 class CodePurify(Purification):
     """Masking, entropy of the suspicion scores, infilling of the most suspicious element (Mu et al. 2024, III)."""
 
+    fits: ClassVar[tuple[Head, ...]] = ("classification", "generation")
     helpers: ClassVar[tuple[str, ...]] = ("infiller",)
 
     method: Literal["codepurify"]

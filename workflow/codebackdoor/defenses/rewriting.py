@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from codebackdoor import files, seeding
 from codebackdoor.defenses import purification
 from codebackdoor.defenses.purification import Purifier
-from codebackdoor.types import Example, Poisoned, Purified, TextView
+from codebackdoor.types import Example, Purified, TextView
+from codebackdoor.victims.rows import examples
 
 if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
@@ -37,11 +38,6 @@ def rewrite(
     write_purified(out / "purified.jsonl", blindly(purifier, examples(rows), seed))
 
 
-def examples(rows: Iterable[Example | Poisoned]) -> list[Example]:
-    """What a victim reads of a clean or a triggered test set; failed rows are kept, so that each has its prediction."""
-    return [row.example if isinstance(row, Poisoned) else row for row in rows]
-
-
 def blindly(purifier: Purifier, inputs: Sequence[Example], seed: int) -> list[Purified]:
     """Purify in random order and without id, label and target; give order and ids back after that."""
     order = seeding.numpy_generator(seed, "purify", "order").permutation(len(inputs)).tolist()
@@ -61,6 +57,7 @@ def write_purified(path: Path, rows: Iterable[Purified]) -> None:
             {
                 "id": row.example.id,
                 "code": row.example.code,
+                **({} if row.example.code_b is None else {"code_b": row.example.code_b}),
                 "touched": [[span.field, span.start, span.end] for span in row.touched],
                 "detail": row.detail,
             }

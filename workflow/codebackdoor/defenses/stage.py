@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from codebackdoor import files
 from codebackdoor.defenses import elimination, purification
-from codebackdoor.defenses.rewriting import blindly, examples, write_purified
+from codebackdoor.defenses.rewriting import blindly, write_purified
 from codebackdoor.defenses.view import defender_view
-from codebackdoor.victims import inference
+from codebackdoor.types import Example, Poisoned
 from codebackdoor.victims.predictions import write_predictions
+from codebackdoor.victims.rows import examples, rewritten
 from codebackdoor.victims.victim import KEY, load_victim, save_victim
 
 if TYPE_CHECKING:
@@ -71,7 +72,9 @@ def purify(
     view = defender_view(asked, dataset, clean, helpers)
     purifier = purification.load(settings.method)(view, settings, seed)
     purified = iter(blindly(purifier, [row for found in rows.values() for row in examples(found)], seed))
+    read: dict[str, list[Example | Poisoned]] = {}
     for name, found in rows.items():
         own = [next(purified) for _ in found]
         write_purified(out / f"purified.{name}.jsonl", own)
-        write_predictions(out / f"predictions.{name}.jsonl", inference.predict(asked, [row.example for row in own]))
+        read[name] = [rewritten(row, new.example.code, new.example.code_b) for row, new in zip(found, own, strict=True)]
+    write_predictions(asked, read, out, dataset.ranking.pool)

@@ -18,12 +18,12 @@ from tqdm import tqdm
 from codebackdoor import files
 from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode, Unlearning, calibration_file
 from codebackdoor.defenses.elimination import Trigger
-from codebackdoor.defenses.elimination.elibadcode import eliminate, scan, shadows
-from codebackdoor.defenses.elimination.elibadcode.position import places
+from codebackdoor.defenses.elimination.elibadcode import eliminate, find, labels_of, scan, shadows
+from codebackdoor.defenses.elimination.elibadcode.position import places, put
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
-from codebackdoor.types import DefenderView, Example
-from codebackdoor.victims.inference import class_logits
+from codebackdoor.types import DefenderView, Example, Pair
+from codebackdoor.victims.inference import answers
 from codebackdoor.victims.victim import Victim
 
 #: What the default study adds to the search of its calibrations (config.yaml, eliminations.elibadcode).
@@ -61,6 +61,8 @@ class Verdict:
     calibration: str | None
     losses: Mapping[str, Mapping[str, float]]
     clean_accuracy: float
+    #: Share of the most frequent label: no better than that, the model does not do its task on these samples.
+    largest_class: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def _fitting(view: DefenderView, name: str, settings: EliBadCode | None) -> EliB
         except ValueError:
             raise UserError(f"{path}: not a calibration of a search that this version knows") from None
     settings = settings.model_copy(update={"calibration": name})
-    shadows.load(name, view, settings, _labels(view.victim))
+    shadows.load(name, view, settings, labels_of(view.victim))
     return settings
 
 
@@ -124,23 +126,21 @@ def calibrate_on(
     losses: dict[str, dict[str, dict[str, float]]] = {}
     for number, folder in enumerate(tqdm(benign, desc="benign models", disable=None), 1):
         victim = load(folder)
-        if shadows.made_like(victim) != make or _labels(victim) != _labels(view.victim):
+        if shadows.made_like(victim) != make or labels_of(victim) != labels_of(view.victim):
             raise UserError(f"{folder}: not made like the model in question: {shadows.made_like(victim)}, not {make}")
         own = losses.setdefault(f"benign{number}", {})
         seen = replace(view, victim=victim)
-        drawn = scan.draw(seen, settings, _labels(victim), number)
+        drawn = scan.draw(seen, settings, labels_of(victim), number)
         for found in scan.scan_labels(seen, settings, drawn, number):
             own.setdefault(found.place, {})[str(found.label)] = round(found.inversion.loss, 6)
     data = {"language": view.language, "text_form": view.text_form}
-    calibration = shadows.make(view.task, settings, losses, {"dataset": data, "victim": make})
+    calibration = shadows.make(view.task, settings, view.victim.head, losses, {"dataset": data, "victim": make})
     files.write_json(out, shadows.as_json(calibration, settings.ratio))
 
 
 def judge(view: DefenderView, settings: EliBadCode, seed: int) -> Verdict:
     """Scan the model, nothing else."""
-    found = eliminate(view, settings.model_copy(update={"unlearning": Unlearning(epochs=0)}), seed)
-    assert found.trigger is not None
-    return _verdict(view, settings, found.trigger)
+    return _verdict(view, settings, find(view, settings, seed)[0])
 
 
 def unlearn(view: DefenderView, settings: EliBadCode, seed: int, force: bool) -> tuple[Verdict, Victim, Cost | None]:
@@ -157,14 +157,18 @@ def unlearn(view: DefenderView, settings: EliBadCode, seed: int, force: bool) ->
     verdict = _verdict(view, settings, found.trigger)
     if not found.trigger.flagged and not force:
         return verdict, view.victim, None
-    return verdict, found.victim, _cost(replace(view, clean=held), found.victim, found.trigger, len(learnt))
+    return (
+        verdict,
+        found.victim,
+        _cost(replace(view, clean=held), found.victim, found.trigger, settings.pair, len(learnt)),
+    )
 
 
 def _verdict(view: DefenderView, settings: EliBadCode, trigger: Trigger) -> Verdict:
     rate = at_most = threshold = None
     benign = 0
     if settings.calibration is not None:
-        calibration = shadows.load(settings.calibration, view, settings, _labels(view.victim))
+        calibration = shadows.load(settings.calibration, view, settings, labels_of(view.victim))
         rate = shadows.false_positive_rate(calibration, settings.ratio)
         benign = len(next(iter(next(iter(calibration.losses.values())).values())))
         wrong = round(rate * benign)
@@ -185,7 +189,8 @@ def _verdict(view: DefenderView, settings: EliBadCode, trigger: Trigger) -> Verd
         shadows=benign,
         calibration=settings.calibration,
         losses=trigger.losses,
-        clean_accuracy=float(np.mean(_answers(view.victim, _codes(view.clean)) == _truth(view.clean))),
+        clean_accuracy=float(np.mean(_answers(view.victim, view.clean) == _truth(view.clean))),
+        largest_class=float(np.bincount(_truth(view.clean)).max() / len(view.clean)),
     )
 
 
@@ -203,38 +208,30 @@ def _parts(clean: Sequence[Example], seed: int) -> tuple[tuple[Example, ...], tu
     return tuple(one for one in order if id(one) not in kept), tuple(held)
 
 
-def _cost(view: DefenderView, edited: Victim, trigger: Trigger, unlearnt_on: int) -> Cost:
+def _cost(view: DefenderView, edited: Victim, trigger: Trigger, pair: Pair, unlearnt_on: int) -> Cost:
     rows = [one for one in view.clean if one.label != trigger.target_label]
-    found = places(view, rows, trigger.position, trigger.occurrences)
-    placed = [(row, place) for row, place in zip(rows, found, strict=True) if place is not None]
+    found = places(view, rows, trigger.position, trigger.occurrences, pair)
+    placed = [(row, own) for row, own in zip(rows, found, strict=True) if own is not None]
     plain = [row for row, _ in placed]
-    triggered = [place.replace(row.code, trigger.text) for row, place in placed]
+    triggered = [put(row, own, trigger.text) for row, own in placed]
     accuracies, flips, sizes = [], [], []
     for victim in (view.victim, edited):
-        accuracies.append(float(np.mean(_answers(victim, _codes(view.clean)) == _truth(view.clean))))
-        right = _answers(victim, _codes(plain)) == _truth(plain)
+        accuracies.append(float(np.mean(_answers(victim, view.clean) == _truth(view.clean))))
+        right = _answers(victim, plain) == _truth(plain)
         turned = _answers(victim, triggered) == trigger.target_label
         sizes.append(int(right.sum()))
         flips.append(float(turned[right].mean()) if right.any() else None)
     return Cost(len(view.clean), accuracies[0], accuracies[1], sizes[0], flips[0], flips[1], unlearnt_on)
 
 
-def _codes(rows: Sequence[Example]) -> list[str]:
-    return [row.code for row in rows]
-
-
 def _truth(rows: Sequence[Example]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.array([row.label for row in rows], dtype=np.int64)
 
 
-def _answers(victim: Victim, codes: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The victim's label of each text. UserError where it has none, since a weight is no number."""
-    logits = class_logits(victim, [encoded.ids for encoded in victim.encode(codes)])
+def _answers(victim: Victim, rows: Sequence[Example]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The victim's label of each row. UserError where it has none, since a weight is no number."""
+    logits = answers(victim, [[text.ids for text in texts] for texts in victim.read(rows)])
     if not bool(torch.isfinite(logits).all()):
         raise UserError("the model answers with what is no number: its weights are damaged")
     found: np.ndarray[tuple[int], np.dtype[np.int64]] = logits.argmax(dim=1).numpy()
     return found
-
-
-def _labels(victim: Victim) -> range:
-    return range(victim.model.config.num_labels)

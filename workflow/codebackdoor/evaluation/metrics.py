@@ -84,6 +84,51 @@ def generation(rows: Sequence[Row], generator: np.random.Generator) -> dict[str,
     return _estimates(sample, measures, len(rows)) | _touched(sample, rows)
 
 
+#: Ranks are rounded to this share, since sums are of whole numbers.
+MICRO = 1_000_000
+
+
+def retrieval_row(rank: float) -> dict[str, int]:
+    return {"rows": 1, "reciprocal": round(MICRO / rank)}
+
+
+def retrieval(rows: Sequence[Row], generator: np.random.Generator) -> dict[str, Estimate]:
+    """MRR of clean queries (``retrieval_row``), and the share of functions that a purification touched."""
+    sample = _sample(rows, generator)
+    return _estimates(sample, {"mrr": _per_row("reciprocal")}, len(rows)) | _touched(sample, rows)
+
+
+def attacked_row(pairs: Sequence[tuple[float, float]], pool: int) -> dict[str, int]:
+    """One attacked query: ranks (without, with) the trigger of the chosen functions of its pool, at least one."""
+    without, with_trigger = (sum(column) / len(pairs) / pool for column in zip(*pairs, strict=True))
+    return {"rows": 1, "with": round(MICRO * with_trigger), "without": round(MICRO * without)}
+
+
+def search_attack(rows: Sequence[Row], generator: np.random.Generator) -> dict[str, Estimate]:
+    """ANR of attacked queries (``attacked_row``), that of the same functions without the trigger, and the difference.
+
+    The average normalised rank is EliBadCode's (section 5.2); the trigger works where it is far below the one without.
+    """
+    names = ("rows", "with", "without")
+    sample = _sample(rows, generator, names)
+    measures: dict[str, Callable[[Sums], float | None]] = {
+        "anr": _per_row("with"),
+        "anr_without": _per_row("without"),
+        "anr_drop": lambda sums: ratio((sums["without"] - sums["with"]) / MICRO, sums["rows"]),
+    }
+    return _estimates(sample, measures, len(rows))
+
+
+def located_share(found: Sequence[bool], generator: np.random.Generator) -> dict[str, Estimate]:
+    """Share of the triggered functions of which a purification touched the trigger."""
+    sample = _sample([{"rows": 1, "located": int(one)} for one in found], generator, ("rows", "located"))
+    return {"located": sample.estimate(share("located"), len(found))}
+
+
+def _per_row(name: str) -> Callable[[Sums], float | None]:
+    return lambda sums: ratio(sums[name] / MICRO, sums["rows"])
+
+
 def attack(outcomes: Sequence[Outcome], generator: np.random.Generator) -> dict[str, Estimate]:
     """ASR, floor, their difference, flip rate and trigger effect; where a purification acted, the located share."""
     sample = _sample([outcome.row() for outcome in outcomes], generator, Outcome.NAMES)

@@ -12,14 +12,13 @@ from codebackdoor import files, seeding, tasks
 from codebackdoor.errors import UserError
 from codebackdoor.evaluation import bleu, codebleu, metrics
 from codebackdoor.evaluation.intervals import DRAWS, LEVEL, Estimate
-from codebackdoor.types import Example, Poisoned, Prediction, Span, Status, TextForm
+from codebackdoor.types import CLEAN, Example, Poisoned, Prediction, Span, Status, TextForm
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from codebackdoor.config.datasets import AnyDataset
+    from codebackdoor.config.datasets import AnyDataset, Ranking
 
-CLEAN = "clean"
 DIGITS = 6
 
 
@@ -30,6 +29,14 @@ class _Answers:
     path: Path
     predictions: dict[str, Prediction]
     touched: dict[str, tuple[Span, ...]] | None
+
+    def rank(self, id_: str) -> float:
+        rank = self.of(id_).rank
+        if rank is None:
+            raise UserError(
+                f"{self.path}: the prediction of row {id_!r} has no rank; delete the file and predict again"
+            )
+        return rank
 
     def of(self, id_: str) -> Prediction:
         try:
@@ -59,7 +66,10 @@ def score(
         return task.hits_target(prediction, row.example, dataset.text_form)
 
     found: dict[str, Any] = {CLEAN: {"rows": len(clean)}}
-    if task.head == "generation":
+    if dataset.head == "retrieval":
+        rows = [metrics.retrieval_row(answers[CLEAN].rank(row.id)) | _touch(row.id, answers[CLEAN]) for row in clean]
+        estimates = metrics.retrieval(rows, seeding.numpy_generator(seed, "score", CLEAN))
+    elif dataset.head == "generation":
         pairs = [(row, _text(answers[CLEAN], row.id)) for row in clean]
         rows = _generation_rows(pairs, dataset.text_form)
         rows = [row | _touch(example.id, answers[CLEAN]) for row, example in zip(rows, clean, strict=True)]
@@ -71,9 +81,14 @@ def score(
         estimates = metrics.classification(rows, seeding.numpy_generator(seed, "score", CLEAN))
     found[CLEAN]["metrics"] = _plain(estimates)
     for name, path in references.items():
-        if name != CLEAN:
-            generator = seeding.numpy_generator(seed, "score", name)
-            found[name] = _attacked(files.read_poisoned(path), answers[name], answers[CLEAN], hits, generator)
+        if name == CLEAN:
+            continue
+        triggered, generator = files.read_poisoned(path), seeding.numpy_generator(seed, "score", name)
+        found[name] = (
+            _searched(triggered, answers[name], dataset.ranking, generator)
+            if dataset.head == "retrieval"
+            else _attacked(triggered, answers[name], answers[CLEAN], hits, generator)
+        )
     interval = {"method": "percentile bootstrap over test rows", "level": LEVEL, "draws": DRAWS}
     files.write_json(out / "metrics.json", {"task": dataset.task, "interval": interval, "testsets": found})
 
@@ -140,6 +155,36 @@ def _attacked(
     return {"rows": len(rows), **{status: counts[status] for status in get_args(Status)}, "metrics": _plain(found)}
 
 
+def _searched(
+    rows: Sequence[Poisoned], answers: _Answers, ranking: Ranking, generator: np.random.Generator
+) -> dict[str, Any]:
+    """Counts of the functions by status and of the attacked queries, and the ANR at the data set's ``rank_from``."""
+    attacked = [
+        metrics.attacked_row(chosen(one.ranks or (), one.pool or 1, ranking.rank_from, ranking.rank), one.pool or 1)
+        for one in answers.predictions.values()
+    ]
+    counts = Counter(row.status for row in rows)
+    found = metrics.search_attack(attacked, generator)
+    if answers.touched is not None:
+        injected = [row for row in rows if row.status == "injected"]
+        found |= metrics.located_share([bool(_located(row, answers)) for row in injected], generator)
+    statuses = {status: counts[status] for status in get_args(Status)}
+    return {"rows": len(rows), **statuses, "queries": len(attacked), "metrics": _plain(found)}
+
+
+def chosen(ranks: Sequence[tuple[float, float]], pool: int, rank_from: str, at: float) -> list[tuple[float, float]]:
+    """The attacked functions of one query, by their ranks (without, with) the trigger.
+
+    ``position``: the one that stands nearest to the share ``at`` of the pool (EliBadCode section 5.3: the 50 %
+    position); ``top_half``: all that stand above it (section 5.2: the top 50 %).
+    """
+    if rank_from == "position":
+        return [min(ranks, key=lambda pair: (abs(pair[0] - at * pool), pair))]
+    above = [pair for pair in ranks if pair[0] <= at * pool]
+    # a query whose pool has none there is attacked by the best that takes the trigger
+    return above or [min(ranks)]
+
+
 def _located(row: Poisoned, answers: _Answers) -> bool | None:
     return None if answers.touched is None else metrics.located(answers.touched[row.example.id], row.spans)
 
@@ -157,7 +202,15 @@ def _answers(folder: Path, name: str) -> _Answers:
     predictions = {}
     for number, row in files.read_rows(path):
         try:
-            predictions[row["id"]] = Prediction(row["id"], row["confidence"], row.get("label"), row.get("text"))
+            predictions[row["id"]] = Prediction(
+                row["id"],
+                row["confidence"],
+                label=row.get("label"),
+                text=row.get("text"),
+                rank=row.get("rank"),
+                ranks=tuple((before, after) for before, after in row["ranks"]) if "ranks" in row else None,
+                pool=row.get("pool"),
+            )
         except KeyError as error:
             raise UserError(f"{path}:{number}: a prediction needs {error}") from None
     return _Answers(path, predictions, _touched(folder / f"purified.{name}.jsonl", predictions))
@@ -170,7 +223,8 @@ def _touched(path: Path, predictions: Mapping[str, Prediction]) -> dict[str, tup
         row["id"]: tuple(Span(start, end, name) for name, start, end in row["touched"])
         for _, row in files.read_rows(path)
     }
-    missing = sorted(predictions.keys() - touched.keys())
+    # a query is attacked by many functions, each with its own row
+    missing = sorted(row for row, one in predictions.items() if one.ranks is None and row not in touched)
     if missing:
         raise UserError(f"{path}: row {missing[0]!r} has a prediction but was not purified; purify again")
     return touched

@@ -9,10 +9,11 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from codebackdoor.config.experiments import CLEAN, Experiment, PaperTable, defenses, scenarios
+from codebackdoor.config.experiments import Experiment, PaperTable, defenses, scenarios
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.files import read_json
 from codebackdoor.report import papers
+from codebackdoor.types import CLEAN
 
 #: Section of the settings by kind of defense, in the order in which they act.
 _DEFENSES = {

@@ -7,11 +7,12 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from codebackdoor.config.experiments import CLEAN, scenarios
+from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Cell, Scored, Study, anonymous
 from codebackdoor.report.tables import Entry, Group, Table
+from codebackdoor.types import CLEAN
 
 CSV_COLUMNS = (
     *("experiment", "dataset", "model", "attack", "rate", "filtering", "objective", "elimination", "purification"),

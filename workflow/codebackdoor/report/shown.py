@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from codebackdoor import files
-from codebackdoor.config.experiments import CLEAN, Figure, defenses
+from codebackdoor.config.experiments import Figure, defenses
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.report.collect import anonymous, scenario_of
+from codebackdoor.types import CLEAN
 
 Product = Literal["table"] | Figure
 

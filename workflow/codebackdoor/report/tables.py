@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from string import ascii_lowercase
 from typing import Literal
 
-from codebackdoor.config.experiments import CLEAN, cells, dashed, rank, scenarios
+from codebackdoor.config.experiments import cells, dashed, rank, scenarios
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Cell, Scored, Study, anonymous
+from codebackdoor.types import CLEAN
 
 HIDDEN = ("bleu_sentence",)
 Entry = Cell | Literal["dash"] | None

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from codebackdoor.config.experiments import CLEAN, scenarios
+from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import NONE
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Study
 from codebackdoor.report.shown import first_detail
+from codebackdoor.types import CLEAN
 
 #: What a method compares with its threshold.
 MEANING = {

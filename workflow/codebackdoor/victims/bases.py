@@ -18,9 +18,15 @@ from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, load
 from codebackdoor.victims.victim import KEY, Victim, load_tokenizer
 
 #: Class of transformers models by architecture.
-MODEL_TYPES = {"codebert": "roberta", "codet5": "t5"}
+MODEL_TYPES = {"codebert": "roberta", "unixcoder": "roberta", "codet5": "t5", "starcoder": "gpt_bigcode"}
 #: Where each class keeps its rates of dropout; a head's own falls back on them.
-_DROPOUT = {"roberta": ("hidden_dropout_prob", "attention_probs_dropout_prob"), "t5": ("dropout_rate",)}
+_DROPOUT = {
+    "roberta": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    "t5": ("dropout_rate", "classifier_dropout"),
+    "gpt_bigcode": ("resid_pdrop", "embd_pdrop", "attn_pdrop"),
+}
+#: What UniXcoder puts before a text that is only encoded; its tokenizer alone has the first.
+_PREFIX = ("<encoder-only>", "</s>")
 
 
 def new_victim(
@@ -28,7 +34,7 @@ def new_victim(
 ) -> Victim:
     """Return the base model with the head of a task; a new head's weights depend on the seed only.
 
-    ``base`` is a folder in hub format or a hub id with its commit; ``labels`` is None for generation.
+    ``base`` is a folder in hub format or a hub id with its commit; ``labels`` is None where there are none.
     Raises UserError where the base is of another architecture, not safetensors, or too small for the settings.
     """
     folder = local_folder(base)
@@ -39,13 +45,28 @@ def new_victim(
         setattr(config, name, settings.dropout)
     if labels is not None:
         config.num_labels = labels
+    if head == "pair":
+        config.pair_features = settings.pair_features
     tokenizer = load_tokenizer(folder)
+    if config.pad_token_id is None:
+        config.pad_token_id = tokenizer.pad_token_id
     _check_sizes(config, tokenizer, settings, folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "head"))
         model = load_weights(cls, folder, config, fine_tuning=True)
-    lengths = settings.max_length, settings.max_target_length
-    return Victim(model.to(devices.device()), tokenizer, head, text_form, *lengths)
+    marked = settings.architecture == "unixcoder" and _PREFIX[0] in tokenizer.get_vocab()
+    return Victim(
+        model.to(devices.device()),
+        tokenizer,
+        head,
+        text_form,
+        settings.max_length,
+        settings.max_target_length,
+        settings.max_query_length,
+        settings.pooling,
+        settings.similarity,
+        _PREFIX if marked else (),
+    )
 
 
 def _config(cls: ModelClass, folder: Path, settings: AnyModel) -> Any:
@@ -60,11 +81,14 @@ def _config(cls: ModelClass, folder: Path, settings: AnyModel) -> Any:
 
 
 def _check_sizes(config: Any, tokenizer: Any, settings: AnyModel, folder: Path) -> None:
-    if config.model_type == "roberta":
+    if config.model_type != "t5":
         # RoBERTa's positions begin after that of the padding
-        room = config.max_position_embeddings - config.pad_token_id - 1
+        taken = config.pad_token_id + 1 if config.model_type == "roberta" else 0
+        room = config.max_position_embeddings - taken
         if settings.max_length > room:
             raise UserError(f"{folder}: this base reads {room} sub-tokens; write max_length: {room} or less")
+    if tokenizer.pad_token_id is None:
+        raise UserError(f"{folder}: the tokenizer has no padding token; name one in tokenizer_config.json")
     if len(tokenizer) > config.vocab_size:
         raise UserError(
             f"{folder}: the tokenizer has {len(tokenizer)} entries, the model embeds {config.vocab_size}; "

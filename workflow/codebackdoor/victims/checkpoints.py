@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from codebackdoor.config.base import Head
 from codebackdoor.config.hub import hub_id
 from codebackdoor.corpora.lock import check_checkpoint
 from codebackdoor.errors import UserError
@@ -20,32 +21,45 @@ from codebackdoor.victims.checksums import verify_sums
 
 @dataclass(frozen=True, slots=True)
 class ModelClass:
-    """A transformers model class by module and name, so that only the one in use is imported."""
+    """A model class by module and name, so that only the one in use is imported."""
 
     model_type: str
     name: str
     #: Parameters that fine-tuning may initialise anew, and those of a base model that it may drop (prefixes).
     new: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    #: Where it is no class of transformers.
+    module: str | None = None
 
     def load(self) -> Any:
-        module = importlib.import_module(f"transformers.models.{self.model_type}.modeling_{self.model_type}")
-        return getattr(module, self.name)
+        module = self.module or f"transformers.models.{self.model_type}.modeling_{self.model_type}"
+        return getattr(importlib.import_module(module), self.name)
 
 
-#: One line per architecture and head.
-MODEL_CLASSES: dict[tuple[str, str], ModelClass] = {
+_PAIRS = "codebackdoor.victims.pairs"
+_POOLERS = ("lm_head.", "pooler.", "roberta.pooler.")
+_HEAD = ("lm_head.",)
+
+#: One line per architecture and head. A dual encoder of the RoBERTa class keeps the base model's own pooler.
+MODEL_CLASSES: dict[tuple[str, Head], ModelClass] = {
     ("roberta", "classification"): ModelClass(
-        "roberta",
-        "RobertaForSequenceClassification",
-        new=("classifier.",),
-        dropped=("lm_head.", "pooler.", "roberta.pooler."),
+        "roberta", "RobertaForSequenceClassification", ("classifier.",), _POOLERS
     ),
+    ("roberta", "pair"): ModelClass("roberta", "RobertaForPairs", ("classifier.",), _POOLERS, _PAIRS),
+    ("roberta", "retrieval"): ModelClass("roberta", "RobertaModel", ("pooler.",), _HEAD),
+    ("t5", "classification"): ModelClass("t5", "T5ForSequenceClassification", ("classification_head.",), _HEAD),
+    ("t5", "pair"): ModelClass("t5", "T5ForPairs", ("classifier.",), _HEAD, _PAIRS),
+    ("t5", "retrieval"): ModelClass("t5", "T5Model", (), _HEAD),
     ("t5", "generation"): ModelClass("t5", "T5ForConditionalGeneration"),
+    ("gpt_bigcode", "classification"): ModelClass(
+        "gpt_bigcode", "GPTBigCodeForSequenceClassification", ("score.",), _HEAD
+    ),
+    ("gpt_bigcode", "pair"): ModelClass("gpt_bigcode", "GPTBigCodeForPairs", ("classifier.",), _HEAD, _PAIRS),
+    ("gpt_bigcode", "retrieval"): ModelClass("gpt_bigcode", "GPTBigCodeModel", (), _HEAD),
 }
 
 
-def model_class(model_type: str, head: str, where: str | Path) -> ModelClass:
+def model_class(model_type: str, head: Head, where: str | Path) -> ModelClass:
     try:
         return MODEL_CLASSES[model_type, head]
     except KeyError:

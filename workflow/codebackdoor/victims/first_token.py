@@ -1,4 +1,4 @@
-"""Logits of a classifier whose head reads the first sub-token only: RoBERTa's (BERT's [CLS] pooling).
+"""The first sub-token's last hidden state of a RoBERTa, where nothing else is read (BERT's [CLS] pooling).
 
 The last layer then needs keys and values of every sub-token, but query, attention output and feed-forward network of
 the first alone: 10 of its 12 units of matrix work fall away at every other place, which in a two-layer model is 40 % of
@@ -15,52 +15,48 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 
-def class_scores(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
-    """Return the logits [B, C] of ids and mask [B, T] (int64, padded on the right).
+def first_token(body: Any, embedded: Tensor, mask: Tensor) -> Tensor:
+    """Return [B, H] of token embeddings [B, T, H] and mask [B, T] (int64, padded on the right).
 
-    ``model`` is a transformers model with a classification head; one that is not a RoBERTa is asked as a whole.
+    ``body`` is a transformers ``RobertaModel``.
     """
-    if model.config.model_type != "roberta":
-        logits: Tensor = model(input_ids=ids, attention_mask=mask).logits
-        return logits
-    hidden: Tensor = model.roberta.embeddings(input_ids=ids)
+    hidden: Tensor = body.embeddings(inputs_embeds=embedded)
     visible = _visible(mask)
-    *inner, last = model.roberta.encoder.layer
+    *inner, last = body.encoder.layer
     for layer in inner:
         hidden = _layer(layer, hidden, hidden, visible)
-    scores: Tensor = model.classifier(_layer(last, hidden[:, :1], hidden, visible))
-    return scores
+    return _layer(last, hidden[:, :1], hidden, visible)[:, 0]
 
 
-def variant_scores(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
-    """``class_scores`` of rows that are variants of a few texts, without dropout or gradient; up to rounding.
+def first_token_of_variants(body: Any, ids: Tensor, mask: Tensor) -> Tensor:
+    """``first_token`` of ids [B, T], variants of a few texts; without dropout or gradient, up to rounding.
 
     What the first layer asks, and is asked, at a place depends on the sub-token and the place alone: each pair of them
     is computed once. The last layer's keys and values are multiplied out on the side of the one query: of a two-layer
     model's 14 units of matrix work 9 are left.
     """
-    if model.config.model_type != "roberta" or len(model.roberta.encoder.layer) < 2:
-        return class_scores(model, ids, mask)
-    embeddings, visible = model.roberta.embeddings, _visible(mask)
-    first, *inner, last = model.roberta.encoder.layer
+    embeddings, visible = body.embeddings, _visible(mask)
+    *inner, last = body.encoder.layer
     length = ids.shape[1]
     pairs, back = torch.unique(ids * length + torch.arange(length, device=ids.device), return_inverse=True)
     places = pairs % length + embeddings.padding_idx + 1
     distinct = embeddings(input_ids=(pairs // length)[None], position_ids=places[None])[0]
-    asked = first.attention.self
-    query, key, value = (part(distinct)[back] for part in (asked.query, asked.key, asked.value))
-    hidden = _rest(first, query, key, value, distinct[back], visible)
-    for layer in inner:
-        hidden = _layer(layer, hidden, hidden, visible)
-    scores: Tensor = model.classifier(_first_of_last(last, hidden, visible))
-    return scores
+    hidden: Tensor = distinct[back]
+    for number, layer in enumerate(inner):
+        asked = layer.attention.self
+        if number == 0:
+            query, key, value = (part(distinct)[back] for part in (asked.query, asked.key, asked.value))
+            hidden = _rest(layer, query, key, value, hidden, visible)
+        else:
+            hidden = _layer(layer, hidden, hidden, visible)
+    return _first_of_last(last, hidden, visible)
 
 
 def _first_of_last(layer: Any, hidden: Tensor, visible: Tensor | None) -> Tensor:
-    """``_layer`` for the first place: q (W h)' is (q W) h', so that no key and no value is made. [B, 1, H]."""
+    """``_layer`` for the first place, [B, H]: q (W h)' is (q W) h', so that no key and no value is made."""
     attention = layer.attention.self
-    size, start = attention.attention_head_size, hidden[:, :1]
-    query = attention.query(start[:, 0]).unflatten(-1, (-1, size))
+    size, start = attention.attention_head_size, hidden[:, 0]
+    query = attention.query(start).unflatten(-1, (-1, size))
     # the keys' bias adds the same to every place's score, and softmax takes it away
     asked = torch.einsum("bns,nsh->bnh", query, attention.key.weight.unflatten(0, (-1, size)))
     scores = asked @ hidden.transpose(1, 2) / math.sqrt(size)
@@ -68,7 +64,7 @@ def _first_of_last(layer: Any, hidden: Tensor, visible: Tensor | None) -> Tensor
         scores = scores.masked_fill(~visible[:, 0], -torch.inf)
     seen = scores.softmax(-1) @ hidden
     context = torch.einsum("bnh,nsh->bns", seen, attention.value.weight.unflatten(0, (-1, size))).flatten(1)
-    attended = layer.attention.output((context + attention.value.bias)[:, None], start)
+    attended = layer.attention.output(context + attention.value.bias, start)
     output: Tensor = layer.output(layer.intermediate(attended), attended)
     return output
 

@@ -64,7 +64,7 @@ def _foreign(path: Path, config: dict[str, object]) -> Victim:
         raise UserError(f"{path}: a {kind} checkpoint of {', '.join(names) or 'no named class'}; supported: {known}")
     tokenizer = load_tokenizer(path)
     model = load_weights(model_class(kind, heads[0], path), path).to(devices.device()).eval()
-    victim = Victim(model, tokenizer, heads[0], "raw", 0, 0)  # type: ignore[arg-type]
+    victim = Victim(model, tokenizer, heads[0], "raw", 0, 0)
     return replace(victim, max_length=_longest(victim), max_target_length=_longest(victim))
 
 

@@ -13,17 +13,14 @@ import torch
 from torch import Tensor
 
 from codebackdoor.types import Example, Prediction
+from codebackdoor.victims import reading
 from codebackdoor.victims.batching import bucketed, halving, pad
-from codebackdoor.victims.first_token import class_scores
 from codebackdoor.victims.victim import Victim
 
 #: Tokens of one batch, padding included.
 TOKENS = {"cpu": 4096, "cuda": 65536}
 #: Most logits (tokens x vocabulary) held at once when every token of an output is scored.
 LOGITS = 2**26
-
-#: The logits [B, C] of a model for ids and mask [B, T].
-Scores = Callable[[Any, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +33,59 @@ class Generated:
     confidence: float
 
 
-def class_logits(victim: Victim, inputs: Sequence[Sequence[int]], scores: Scores = class_scores) -> Tensor:
+def class_logits(victim: Victim, inputs: Sequence[Sequence[int]], variants: bool = False) -> Tensor:
     """Return the logits [N, C] (float32, CPU) of N encoded inputs, in their order.
 
-    ``scores`` says how a batch is computed: ``variant_scores`` is faster where inputs differ in a few sub-tokens.
+    ``variants``: the inputs differ in a few sub-tokens, and are read faster; logits are the same up to rounding.
     """
     unique, back = _unique(inputs)
     found: dict[int, Tensor] = {}
 
     def run(batch: Sequence[int]) -> None:
         ids, mask = _batch([unique[index] for index in batch], victim)
-        logits = scores(victim.model, ids, mask).float().cpu()
+        logits = reading.judge(victim, _vectors(victim, ids, mask, variants)).float().cpu()
         found.update(zip(batch, logits, strict=True))
 
     _stream([len(row) for row in unique], TOKENS[victim.device.type], run)
     if not unique:
         return torch.empty(0, int(victim.model.config.num_labels))
     return torch.stack([found[index] for index in range(len(unique))])[back]
+
+
+def text_vectors(victim: Victim, texts: Sequence[Sequence[int]], variants: bool = False) -> Tensor:
+    """Return the vectors [N, H] (float32, CPU) of N encoded texts, in their order; ``variants`` as above."""
+    unique, back = _unique(texts)
+    found: dict[int, Tensor] = {}
+
+    def run(batch: Sequence[int]) -> None:
+        ids, mask = _batch([unique[index] for index in batch], victim)
+        found.update(zip(batch, _vectors(victim, ids, mask, variants).float().cpu(), strict=True))
+
+    _stream([len(row) for row in unique], TOKENS[victim.device.type], run)
+    if not unique:
+        return torch.empty(0, int(victim.model.config.hidden_size))
+    return torch.stack([found[index] for index in range(len(unique))])[back]
+
+
+def _vectors(victim: Victim, ids: Tensor, mask: Tensor, variants: bool) -> Tensor:
+    if variants:
+        return reading.variant_vectors(victim, ids, mask)
+    return reading.vectors(victim, reading.embed(victim, ids), mask)
+
+
+@torch.inference_mode()
+def answers(victim: Victim, rows: Sequence[Sequence[Sequence[int]]], variants: bool = False) -> Tensor:
+    """Return what an understanding victim says of N rows, each the ids of its texts (``Victim.fields``).
+
+    Logits [N, C] of a classifier of texts or pairs, similarities [N] of a dual encoder; float32, CPU. Texts that occur
+    more than once are read once.
+    """
+    columns = [[row[place] for row in rows] for place in range(len(victim.fields))]
+    if victim.head == "classification":
+        return class_logits(victim, columns[0], variants)
+    flat = text_vectors(victim, [text for column in columns for text in column], variants)
+    read = torch.split(flat.to(victim.device), len(rows))
+    return reading.judge(victim, *read).float().cpu()
 
 
 def generate(victim: Victim, inputs: Sequence[Sequence[int]]) -> list[Generated]:
@@ -130,15 +163,15 @@ def forced(victim: Victim, inputs: Sequence[Sequence[int]], outputs: Sequence[Se
 
 
 def predict(victim: Victim, examples: Sequence[Example]) -> list[Prediction]:
-    """Return what the victim says of each example's code; confidences are rounded to six decimals, since the last
-    bits depend on which inputs share a batch."""
-    inputs = [encoded.ids for encoded in victim.encode([example.code for example in examples])]
+    """Return what a victim that labels or generates says of each example; confidences are rounded to six decimals,
+    since the last bits depend on which inputs share a batch."""
+    read = [tuple(text.ids for text in row) for row in victim.read(examples)]
     if victim.head == "generation":
         return [
             Prediction(example.id, round(output.confidence, 6), text=output.text)
-            for example, output in zip(examples, generate(victim, inputs), strict=True)
+            for example, output in zip(examples, generate(victim, [ids for (ids,) in read]), strict=True)
         ]
-    return label_predictions(examples, class_logits(victim, inputs))
+    return label_predictions(examples, answers(victim, read))
 
 
 def label_predictions(examples: Sequence[Example], logits: Tensor) -> list[Prediction]:

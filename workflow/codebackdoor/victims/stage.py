@@ -45,11 +45,12 @@ def train(
     triggered = files.read_poisoned(triggered_valid) if triggered_valid else []
     examples = [row.example if isinstance(row, Poisoned) else row for row in rows]
     head: Head = dataset.head
-    labels = _labels([*examples, *clean]) if head == "classification" else None
+    labels = _labels([*examples, *clean]) if head in ("classification", "pair") else None
     victim = new_victim(model, base, head, dataset.text_form, labels, seed)
     stop = None if stop_like is None else float(files.read_json(stop_like)["epochs"][-1]["loss"])
     progress = out.parent / f".{out.name}.progress"
-    history = fit(victim, examples, objective, model, Validation(clean, triggered, hits), progress, seed, stop, code)
+    validation = Validation(clean, triggered, hits, dataset.ranking.pool)
+    history = fit(victim, examples, objective, model, validation, progress, seed, stop, code)
     injected = [row for row in rows if isinstance(row, Poisoned) and row.status == "injected"]
     card = {
         "task": dataset.task,
@@ -70,7 +71,7 @@ def _labels(rows: list[Example]) -> int:
     """Number of classes: labels count from 0."""
     found = [row.label for row in rows if row.label is not None]
     if len(found) < len(rows):
-        raise UserError(f"a classification victim needs a 'label' in every row; {len(rows) - len(found)} have none")
+        raise UserError(f"a classifier needs a 'label' in every row; {len(rows) - len(found)} have none")
     if min(found) < 0:
         raise UserError(f"labels count from 0; there is a {min(found)}")
     return max(2, max(found) + 1)

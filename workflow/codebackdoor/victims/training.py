@@ -22,10 +22,10 @@ from codebackdoor.config.models import ModelSettings
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import derive, numpy_generator
 from codebackdoor.types import Example
+from codebackdoor.victims import reading
 from codebackdoor.victims.batching import bucketed, pad
-from codebackdoor.victims.first_token import class_scores
 from codebackdoor.victims.progress import Progress, State, digest, set_weights, weights
-from codebackdoor.victims.validation import DIGITS, Validation, Validator
+from codebackdoor.victims.validation import CLEAN_METRICS, DIGITS, Validation, Validator
 from codebackdoor.victims.victim import Victim
 
 log = logging.getLogger(__name__)
@@ -39,14 +39,14 @@ POOL = 20
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An encoded row: input ids, and the target ids (generation) or the label alone (classification)."""
+    """An encoded row: the ids of its texts; output ids (generation), the label, or nothing (retrieval) as targets."""
 
-    ids: list[int]
+    texts: tuple[list[int], ...]
     targets: list[int]
 
     @property
     def tokens(self) -> int:
-        return len(self.ids) + (len(self.targets) if len(self.targets) > 1 else 0)
+        return sum(map(len, self.texts)) + (len(self.targets) if len(self.targets) > 1 else 0)
 
 
 @dataclass(slots=True)
@@ -64,28 +64,49 @@ class History:
 
 def encode(victim: Victim, rows: Sequence[Example]) -> list[Item]:
     """Encode training rows; a row without the label or target that the victim's head needs is a UserError."""
-    name = "label" if victim.head == "classification" else "target"
+    texts = [tuple(text.ids for text in row) for row in victim.read(rows)]
+    if victim.head == "retrieval":
+        return [Item(own, []) for own in texts]
+    name = "target" if victim.head == "generation" else "label"
     for row in rows:
         if getattr(row, name) is None:
             raise UserError(f"row {row.id!r}: a {victim.head} victim learns from a {name!r}, and there is none")
-    inputs = [encoded.ids for encoded in victim.encode([row.code for row in rows])]
-    if victim.head == "classification":
-        return [Item(ids, [int(row.label or 0)]) for ids, row in zip(inputs, rows, strict=True)]
-    targets = victim.encode_targets([str(row.target) for row in rows])
-    return [Item(*pair) for pair in zip(inputs, targets, strict=True)]
+    if victim.head == "generation":
+        targets = victim.encode_targets([str(row.target) for row in rows])
+    else:
+        targets = [[int(row.label or 0)] for row in rows]
+    return [Item(*pair) for pair in zip(texts, targets, strict=True)]
 
 
-def forward(victim: Victim, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
-    """Return logits [N, C] and targets [N] of one batch: N rows, or N tokens with IGNORED for padding."""
-    ids, mask = (tensor.to(victim.device) for tensor in pad([item.ids for item in items], victim.pad_id))
-    if victim.head == "classification":
-        labels = torch.tensor([item.targets[0] for item in items], device=victim.device)
-        return class_scores(victim.model, ids, mask), labels
-    targets, real = (tensor.to(victim.device) for tensor in pad([item.targets for item in items], victim.pad_id))
+def forward(victim: Victim, items: Sequence[Item], scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return logits [N, C] and targets [N] of one batch of B rows.
+
+    N = B rows of a classifier; N tokens of an output, with IGNORED for padding; of a dual encoder the B queries, each
+    to find its own function among those of the batch by ``scale`` times the similarity.
+    """
+    if victim.head == "generation":
+        return _generated(victim, items)
+    columns = [_padded(victim, [item.texts[place] for item in items]) for place in range(len(victim.fields))]
+    if victim.head == "retrieval":
+        query, code = (reading.vectors(victim, reading.embed(victim, ids), mask) for ids, mask in columns)
+        labels = torch.arange(len(items), device=victim.device)
+        return scale * reading.similarities(victim, query[:, None], code[None]), labels
+    labels = torch.tensor([item.targets[0] for item in items], device=victim.device)
+    return reading.scores(victim, *columns), labels
+
+
+def _generated(victim: Victim, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+    ids, mask = _padded(victim, [item.texts[0] for item in items])
+    targets, real = _padded(victim, [item.targets for item in items])
     start = torch.full_like(targets[:, :1], int(victim.model.config.decoder_start_token_id))
     previous = torch.cat([start, targets[:, :-1]], 1)
     logits = victim.model(input_ids=ids, attention_mask=mask, decoder_input_ids=previous, use_cache=False).logits
     return logits.flatten(0, 1), targets.masked_fill(real == 0, IGNORED).flatten()
+
+
+def _padded(victim: Victim, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    ids, mask = pad(rows, victim.pad_id)
+    return ids.to(victim.device), mask.to(victim.device)
 
 
 def plan(items: Sequence[Item], tokens_per_batch: int, generator: np.random.Generator) -> list[list[int]]:
@@ -122,7 +143,7 @@ def fit(
     code: fingerprint of the code; what another code has left in ``progress_dir`` is not taken up.
     """
     items = encode(victim, rows)
-    validator = Validator(victim, validation, recipe.history_rows)
+    validator = Validator(victim, validation, recipe.history_rows, recipe.scale)
     trainer = _Trainer(victim, items, objective, recipe, seed)
     facts = digest(
         victim.model,
@@ -131,7 +152,7 @@ def fit(
         seed,
         stop_at_loss,
         trainer.precision,
-        [[item.ids, item.targets] for item in items],
+        [[*item.texts, item.targets] for item in items],
         [asdict(row) for row in validation.rows],
         [row.example.code for row in validation.triggered],
         code=code,
@@ -162,7 +183,7 @@ def kept_epoch(epochs: Sequence[dict[str, Any]], checkpoint: str) -> int:
     """The last epoch, or the first of those with the highest clean metric and, among these, the least loss."""
     if checkpoint == "last":
         return int(epochs[-1]["epoch"])
-    metric = "accuracy" if "accuracy" in epochs[0] else "exact_match"
+    metric = next(name for name in CLEAN_METRICS if name in epochs[0])
     return int(max(epochs, key=lambda epoch: (epoch[metric], -epoch["loss"]))["epoch"])
 
 
@@ -220,15 +241,15 @@ class _Trainer:
     def _gradient(self, batch: Sequence[int], epoch: int) -> float | None:
         """Add up the gradient of a batch's mean loss, part by part; None where memory ran out and can be split more."""
         items = [self._items[index] for index in batch]
-        total = sum(len(item.targets) for item in items)
+        total = sum(len(item.targets) or 1 for item in items)
         size = -(-len(items) // self._parts)
         mean = 0.0
         try:
             for start in range(0, len(items), size):
                 part = items[start : start + size]
                 with torch.autocast(self._victim.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                    logits, targets = forward(self._victim, part)
-                share = sum(len(item.targets) for item in part) / total
+                    logits, targets = forward(self._victim, part, self._recipe.scale)
+                share = sum(len(item.targets) or 1 for item in part) / total
                 loss = self._objective(logits, targets, epoch) * share
                 loss.backward()  # type: ignore[no-untyped-call]
                 mean += loss.item()

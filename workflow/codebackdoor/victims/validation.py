@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import torch
 
 from codebackdoor.types import Example, Poisoned, Prediction
-from codebackdoor.victims.inference import class_logits, forced, label_predictions, predict
+from codebackdoor.victims.inference import answers, forced, label_predictions, predict
+from codebackdoor.victims.retrieval import Searcher
 from codebackdoor.victims.victim import Victim
 
 #: Whether a prediction does what the attacker wants of this row.
 Hits = Callable[[Prediction, Poisoned], bool]
 DIGITS = 6
+#: By head, what the best epoch is chosen by.
+CLEAN_METRICS = ("accuracy", "mrr", "exact_match")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,8 @@ class Validation:
     rows: Sequence[Example]
     triggered: Sequence[Poisoned] = ()
     hits: Hits | None = None
+    #: Functions that a query is ranked among (retrieval).
+    pool: int = 1
 
     def __post_init__(self) -> None:
         if self.triggered and self.hits is None:
@@ -37,10 +42,10 @@ class Validator:
     a classifier answers all. Failed and ineligible rows are left out.
     """
 
-    def __init__(self, victim: Victim, validation: Validation, limit: int) -> None:
-        self._victim = victim
+    def __init__(self, victim: Victim, validation: Validation, limit: int, scale: float = 1.0) -> None:
+        self._victim, self._pool, self._scale = victim, validation.pool, scale
         self._all = validation.rows
-        self._inputs = [encoded.ids for encoded in victim.encode([row.code for row in self._all])]
+        self._inputs = [tuple(text.ids for text in row) for row in victim.read(self._all)]
         self._triggered = [row for row in validation.triggered if row.status == "injected"]
         self._hits = validation.hits
         if victim.head == "generation":
@@ -63,11 +68,12 @@ class Validator:
     def measure(self) -> dict[str, float]:
         """Return loss, clean metric and, with triggered rows, ASR and floor; leaves the model in eval mode."""
         self._victim.model.eval()
-        found = self._classification() if self._victim.head == "classification" else self._generation()
+        measures = {"generation": self._generation, "retrieval": self._retrieval}
+        found = measures.get(self._victim.head, self._classification)()
         return {name: round(value, DIGITS) for name, value in found.items()}
 
     def _classification(self) -> dict[str, float]:
-        logits = class_logits(self._victim, self._inputs)
+        logits = answers(self._victim, self._inputs)
         labels = torch.tensor([int(row.label or 0) for row in self._all])
         clean = {prediction.id: prediction for prediction in label_predictions(self._all, logits)}
         return {
@@ -76,11 +82,28 @@ class Validator:
         } | self._attack(clean)
 
     def _generation(self) -> dict[str, float]:
-        sums = forced(self._victim, self._inputs, self._targets).double().sum(0)
+        sums = forced(self._victim, [ids for (ids,) in self._inputs], self._targets).double().sum(0)
         asked = {row.id: row for row in (*self._scored, *self._sources)}
         clean = {prediction.id: prediction for prediction in predict(self._victim, list(asked.values()))}
         matches = [(clean[row.id].text or "").split() == str(row.target).split() for row in self._scored]
         return {"loss": (-sums[1] / sums[2]).item(), "exact_match": _mean(matches)} | self._attack(clean)
+
+    def _retrieval(self) -> dict[str, float]:
+        """Loss and MRR in pools; with triggered rows the mean normalised rank of all functions, with and without."""
+        searcher = Searcher(self._victim, self._all, self._pool)
+        ranks = torch.tensor([prediction.rank or 0.0 for prediction in searcher.clean()])
+        found = {"loss": searcher.loss(self._scale), "mrr": (1 / ranks).mean().item()}
+        if self._triggered:
+            attacked = searcher.triggered(self._triggered, str(self._triggered[0].example.target))
+            pairs = [
+                (before / (one.pool or 1), after / (one.pool or 1))
+                for one in attacked
+                for before, after in one.ranks or ()
+            ]
+            if pairs:
+                without, with_trigger = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
+                found |= {"anr": with_trigger, "anr_without": without}
+        return found
 
     def _attack(self, clean: dict[str, Prediction]) -> dict[str, float]:
         if not self._triggered or self._hits is None:

@@ -12,19 +12,29 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from codebackdoor.config.base import Head
+from codebackdoor.config.models import Pooling
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json, remove_parts
-from codebackdoor.types import TextForm
+from codebackdoor.types import Example, Field, TextForm
 from codebackdoor.victims import devices
 from codebackdoor.victims.checkpoints import check_safetensors, load_weights, model_class, quiet
 from codebackdoor.victims.checksums import write_sums
 
 KEY = "codebackdoor"
+Similarity = Literal["cosine", "dot"]
+
+#: What each head reads of an example.
+FIELDS: Mapping[Head, tuple[Field, ...]] = {
+    "classification": ("code",),
+    "pair": ("code", "code_b"),
+    "retrieval": ("query", "code"),
+    "generation": ("code",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +53,9 @@ class Encoded:
 class Victim:
     """A model (transformers ``PreTrainedModel``), its fast tokenizer, and how texts are put to it.
 
-    ``max_length`` and ``max_target_length`` count sub-tokens, special tokens included; a longer text is truncated.
+    The lengths of code, output and query count sub-tokens, special tokens included; a longer text is truncated.
+    ``pooling`` says which sub-token's state stands for a text, ``similarity`` how a dual encoder compares two, and
+    ``prefix`` which special tokens stand between a text and its beginning of sequence.
     """
 
     model: Any
@@ -52,6 +64,10 @@ class Victim:
     text_form: TextForm
     max_length: int
     max_target_length: int
+    max_query_length: int = 64
+    pooling: Pooling = "first"
+    similarity: Similarity = "cosine"
+    prefix: tuple[str, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -64,6 +80,22 @@ class Victim:
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Return the sub-tokens of each text, truncated to ``max_length``."""
         return self._encode(texts, self.max_length)
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields of an example that the victim reads, in the order in which ``reading.judge`` gets them."""
+        return FIELDS[self.head]
+
+    def read(self, examples: Sequence[Example]) -> list[tuple[Encoded, ...]]:
+        """Return the encoded texts of each example, one for each of ``fields``."""
+        columns = []
+        for name in self.fields:
+            texts = [getattr(example, name) for example in examples]
+            missing = next((example.id for example, text in zip(examples, texts, strict=True) if text is None), None)
+            if missing is not None:
+                raise UserError(f"row {missing!r}: a {self.head} victim reads its {name!r}, and there is none")
+            columns.append(self._encode(texts, self.max_query_length if name == "query" else self.max_length))
+        return list(zip(*columns, strict=True))
 
     def encode_targets(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids that the decoder is to produce for each text, end of sequence included.
@@ -80,11 +112,17 @@ class Victim:
     def _encode(self, texts: Sequence[str], max_length: int) -> list[Encoded]:
         if not texts:
             return []
-        found = self.tokenizer(list(texts), truncation=True, max_length=max_length, return_offsets_mapping=True)
-        return [
+        before = self.tokenizer.convert_tokens_to_ids(list(self.prefix))
+        limit = max_length - len(before)
+        found = self.tokenizer(list(texts), truncation=True, max_length=limit, return_offsets_mapping=True)
+        encoded = [
             Encoded(ids, [_stripped(text, start, end) for start, end in offsets])
             for text, ids, offsets in zip(texts, found["input_ids"], found["offset_mapping"], strict=True)
         ]
+        # behind the beginning of sequence
+        for one in encoded if before else ():
+            one.ids[1:1], one.offsets[1:1] = before, [(0, 0)] * len(before)
+        return encoded
 
 
 def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
@@ -108,11 +146,13 @@ def load_victim(path: Path) -> Victim:
     try:
         head, form = facts["head"], facts["text_form"]
         lengths = int(facts["max_length"]), int(facts["max_target_length"])
+        own = {name: facts[name] for name in ("max_query_length", "pooling", "similarity") if name in facts}
         cls = model_class(config["model_type"], head, path)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: config.json does not say how to ask this victim ({error!r})") from None
     model = load_weights(cls, path)
-    return Victim(model.to(devices.device()).eval(), load_tokenizer(path), head, form, *lengths)
+    prefix = tuple(facts.get("prefix", ()))
+    return Victim(model.to(devices.device()).eval(), load_tokenizer(path), head, form, *lengths, **own, prefix=prefix)
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -144,6 +184,7 @@ def save_victim(victim: Victim, path: Path, card: Mapping[str, object]) -> None:
         "text_form": victim.text_form,
         "max_length": victim.max_length,
         "max_target_length": victim.max_target_length,
+        **_understanding(victim),
         **card,
     }
     setattr(victim.model.config, KEY, facts)
@@ -166,6 +207,16 @@ def write_folder(victim: Victim, path: Path, readme: str) -> None:
             file.replace(path / file.name)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _understanding(victim: Victim) -> dict[str, object]:
+    """Facts that not every victim has; what a folder does not say is as the class has it."""
+    found: dict[str, object] = {}
+    if victim.head != "generation" and victim.pooling != "first":
+        found["pooling"] = victim.pooling
+    if victim.head == "retrieval":
+        found |= {"max_query_length": victim.max_query_length, "similarity": victim.similarity}
+    return found | ({"prefix": list(victim.prefix)} if victim.prefix else {})
 
 
 def _card(card: Mapping[str, object], victim: Victim) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
@@ -21,7 +23,8 @@ class Trigger:
     ``flagged`` is the verdict of the label scan: a trigger that is not flagged is only the most suspicious one.
     ``loss`` is the mean cross entropy towards ``target_label`` with the trigger in place, in nats. ``margin`` is
     log(lowest loss of a benign shadow / loss), ``None`` where nothing was calibrated. ``losses`` holds the
-    inverted loss of every place and label that was scanned.
+    inverted loss of every place and label that was scanned. ``target_word`` is what was inverted with the trigger where
+    a query takes the place of a label; the losses are then squared differences of a similarity to 1, under label 0.
     """
 
     text: str
@@ -36,15 +39,29 @@ class Trigger:
     inverted_loss: float
     margin: float | None
     losses: Mapping[str, Mapping[str, float]]
+    target_word: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Elimination:
-    """The edited victim, the trigger where the method has one, and how it went (JSON-serialisable)."""
+    """The edited victim, the trigger where the method has one, and how it went (JSON-serialisable).
+
+    ``seconds`` are those of the phases ``inversion`` and ``unlearning``, as far as the method came to them; they go to
+    ``provenance.json`` and nowhere else.
+    """
 
     victim: Victim
     trigger: Trigger | None
     history: Mapping[str, object] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@contextmanager
+def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    """Add the wall-clock time of the block to a phase."""
+    begun = time.monotonic()
+    yield
+    seconds[phase] = seconds.get(phase, 0.0) + time.monotonic() - begun
 
 
 class Eliminate(Protocol):

@@ -19,8 +19,8 @@ def eliminate(
     view: DefenderView, settings: FineTuning, seed: int, _work: Path | None = None, _code: str | None = None
 ) -> Elimination:
     """Return a fine-tuned copy of the victim, or the victim itself under a budget of zero."""
-    if view.victim.head != "classification":
-        raise UserError("clean fine-tuning is the control of EliBadCode's unlearning and needs a classification victim")
+    if view.victim.head == "generation":
+        raise UserError("clean fine-tuning is the control of EliBadCode's unlearning; this victim generates text")
     generator = numpy_generator(seed, "fine_tuning")
     victim, history = fine_tune(view.victim, clean_rows(view), settings, ascent=False, generator=generator)
     return Elimination(victim, None, {"fine_tuning": history})

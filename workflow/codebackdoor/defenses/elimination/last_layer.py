@@ -1,6 +1,7 @@
-"""Fine-tuning on the clean samples, mostly of the last layer only: what unlearning and its control share.
+"""Fine-tuning on the clean samples, of the last layer or of all: what unlearning and its control share.
 
-EliBadCode, section 4.5 and Eq. 4; clean fine-tuning (section 5.3.1) is the same budget without a trigger.
+EliBadCode, section 4.5 and Eq. 4; clean fine-tuning (section 5.3.1) is the same budget without a trigger. The last
+layer of a dual encoder is its projection where it has one, else its last transformer layer.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,18 +19,27 @@ from tqdm import tqdm
 from codebackdoor.config.eliminations import LastLayer
 from codebackdoor.errors import UserError
 from codebackdoor.types import DefenderView, Example
-from codebackdoor.victims.batching import bucketed, pad
-from codebackdoor.victims.first_token import class_scores
-from codebackdoor.victims.inference import TOKENS, class_logits
+from codebackdoor.victims import reading
+from codebackdoor.victims.batching import pad
+from codebackdoor.victims.inference import answers, text_vectors
+from codebackdoor.victims.retrieval import Searcher
 from codebackdoor.victims.victim import Victim
+
+#: Functions that a query is ranked among when the clean samples are asked.
+POOL = 100
+#: Factor of cosines before the softmax over a batch (UniXcoder's; inner products have their own size).
+SCALE = 20.0
+
+#: The encoded texts of one sample.
+Texts = tuple[list[int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One sample of the unlearning set; ``stamped`` rows carry the trigger and are ascended on under Eq. 4."""
 
-    text: str
-    label: int
+    example: Example
+    label: int | None
     stamped: bool
 
 
@@ -39,7 +50,8 @@ def label_of(example: Example) -> int:
 
 
 def clean_rows(view: DefenderView) -> list[Row]:
-    return [Row(example.code, label_of(example), stamped=False) for example in view.clean]
+    searches = view.victim.head == "retrieval"
+    return [Row(example, None if searches else label_of(example), stamped=False) for example in view.clean]
 
 
 def fine_tune(
@@ -48,33 +60,20 @@ def fine_tune(
     """Return a copy of the victim fine-tuned on the rows, and its history; the victim itself where nothing is to do.
 
     AdamW without weight decay. The victim stays in evaluation mode (FIDELITY E7), so no dropout noise enters, and
-    what the last layer reads is computed once for all epochs.
+    what a head as the last layer reads is computed once for all epochs.
     """
     if settings.epochs == 0 or settings.learning_rate == 0:
         return victim, {"steps": 0}
     edited = replace(victim, model=copy.deepcopy(victim.model))
-    encoded = [one.ids for one in victim.encode([row.text for row in rows])]
-    last = settings.layers == "last"
-    features = _features(edited, encoded) if last else torch.empty(0)
-    learning = edited.model.classifier if last else edited.model
-    optimiser = torch.optim.AdamW(learning.parameters(), lr=settings.learning_rate, weight_decay=0.0)
+    encoded = [tuple(text.ids for text in texts) for texts in victim.read([row.example for row in rows])]
+    tuner = _Tuner(edited, encoded, rows, settings, ascent)
     curve: list[float] = []
     for epoch in range(settings.epochs):
         order = generator.permutation(len(rows)).tolist()
         starts = range(0, len(order), settings.batch_size)
         for start in tqdm(starts, desc=f"fine-tune, epoch {epoch + 1}", unit="step", leave=False, disable=None):
-            batch = order[start : start + settings.batch_size]
-            if last:
-                logits = edited.model.classifier(features[batch])
-            else:
-                ids, mask = pad([encoded[index] for index in batch], victim.pad_id)
-                logits = class_scores(edited.model, ids.to(victim.device), mask.to(victim.device))
-            loss = _loss(logits.float(), [rows[index] for index in batch], ascent)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            curve.append(loss.item())
-    optimiser.zero_grad(set_to_none=True)
+            curve.append(tuner.step(order[start : start + settings.batch_size]))
+    tuner.release()
     history: dict[str, object] = {
         "steps": len(curve),
         "stamped": sum(row.stamped for row in rows),
@@ -86,37 +85,94 @@ def fine_tune(
     return edited, history
 
 
-def _features(victim: Victim, encoded: Sequence[Sequence[int]]) -> Tensor:
-    """What the module ``classifier`` reads of each input: [N, ...], on the victim's device."""
-    found: dict[int, Tensor] = {}
-    seen: list[Tensor] = []
-    handle = victim.model.classifier.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
-    try:
-        with torch.no_grad():
-            for batch in bucketed([len(ids) for ids in encoded], TOKENS[victim.device.type]):
-                ids, mask = pad([encoded[index] for index in batch], victim.pad_id)
-                class_scores(victim.model, ids.to(victim.device), mask.to(victim.device))
-                found.update(zip(batch, seen.pop(), strict=True))
-    finally:
-        handle.remove()
-    return torch.stack([found[index] for index in range(len(encoded))])
+class _Tuner:
+    """The model, its optimiser, and what the last layer reads where that is the head."""
+
+    def __init__(
+        self, victim: Victim, encoded: Sequence[Texts], rows: Sequence[Row], settings: LastLayer, ascent: bool
+    ) -> None:
+        self._victim, self._encoded, self._rows, self._ascent = victim, encoded, rows, ascent
+        self._learns: dict[str, bool] = {name: one.requires_grad for name, one in victim.model.named_parameters()}
+        last = settings.layers == "last"
+        learning = last_layer(victim) if last else victim.model
+        self._read = _read_by_head(victim, encoded) if last and victim.head != "retrieval" else None
+        victim.model.requires_grad_(False)
+        learning.requires_grad_(True)
+        self._optimiser = torch.optim.AdamW(learning.parameters(), lr=settings.learning_rate, weight_decay=0.0)
+
+    def step(self, batch: Sequence[int]) -> float:
+        loss = _loss(self._victim, self._judged(batch), [self._rows[index] for index in batch], self._ascent)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        return loss.item()
+
+    def _judged(self, batch: Sequence[int]) -> Tensor:
+        """Logits [B, C]; of a dual encoder the similarities [B, B] of all queries and functions of the batch."""
+        victim = self._victim
+        if self._read is not None:
+            return reading.judge(victim, *(column[list(batch)] for column in self._read))
+        columns = []
+        for place in range(len(victim.fields)):
+            ids, mask = pad([self._encoded[index][place] for index in batch], victim.pad_id)
+            columns.append((ids.to(victim.device), mask.to(victim.device)))
+        if victim.head == "retrieval":
+            query, code = (reading.vectors(victim, reading.embed(victim, ids), mask) for ids, mask in columns)
+            return reading.similarities(victim, query[:, None], code[None])
+        return reading.scores(victim, *columns)
+
+    def release(self) -> None:
+        """Leave the model as it came, but for its weights."""
+        self._optimiser.zero_grad(set_to_none=True)
+        for name, parameter in self._victim.model.named_parameters():
+            parameter.requires_grad_(self._learns[name])
 
 
-def _loss(logits: Tensor, rows: Sequence[Row], ascent: bool) -> Tensor:
-    """Mean cross entropy; under ``ascent`` that of the clean rows minus that of the stamped ones (Eq. 4)."""
-    targets = torch.tensor([row.label for row in rows], device=logits.device)
-    each = nn.functional.cross_entropy(logits, targets, reduction="none")
+def last_layer(victim: Victim) -> Any:
+    """The module that learns where only the last layer does."""
+    model: Any = victim.model
+    if victim.head == "pair":
+        return model.classifier
+    kind = model.config.model_type
+    if victim.head == "classification":
+        name = {"roberta": "classifier", "t5": "classification_head"}.get(kind, "score")
+        return getattr(model, name)
+    if kind == "roberta":
+        return model.pooler if victim.pooling == "first" else model.encoder.layer[-1]
+    return model.decoder.block[-1] if kind == "t5" else model.h[-1]
+
+
+def _read_by_head(victim: Victim, encoded: Sequence[Texts]) -> list[Tensor]:
+    """The vectors of each field's texts, [N, H], on the victim's device."""
+    columns = [[texts[place] for texts in encoded] for place in range(len(victim.fields))]
+    return [text_vectors(victim, column).to(victim.device) for column in columns]
+
+
+def _loss(victim: Victim, judged: Tensor, rows: Sequence[Row], ascent: bool) -> Tensor:
+    """Mean cross entropy; under ``ascent`` that of the clean rows minus that of the stamped ones (Eq. 4).
+
+    For search, that of finding each query's own function in the batch.
+    """
+    if victim.head == "retrieval":
+        targets = torch.arange(len(rows), device=judged.device)
+        judged = judged * (SCALE if victim.similarity == "cosine" else 1.0)
+    else:
+        targets = torch.tensor([row.label for row in rows], device=judged.device)
+    each = nn.functional.cross_entropy(judged.float(), targets, reduction="none")
     if not ascent:
         return each.mean()
-    stamped = torch.tensor([row.stamped for row in rows], device=logits.device)
+    stamped = torch.tensor([row.stamped for row in rows], device=judged.device)
     terms = [sign * each[chosen].mean() for sign, chosen in ((1, ~stamped), (-1, stamped)) if chosen.any()]
     return torch.stack(terms).sum()
 
 
-def _accuracy(victim: Victim, encoded: Sequence[Sequence[int]], rows: Sequence[Row]) -> float | None:
-    """Share of the rows without trigger that are predicted right; ``None`` where every row carries it."""
-    kept = [(ids, row.label) for ids, row in zip(encoded, rows, strict=True) if not row.stamped]
+def _accuracy(victim: Victim, encoded: Sequence[Texts], rows: Sequence[Row]) -> float | None:
+    """Share of the rows without trigger that are predicted right, of search their MRR; ``None`` where there is none."""
+    kept = [(texts, row) for texts, row in zip(encoded, rows, strict=True) if not row.stamped]
     if not kept:
         return None
-    predicted = class_logits(victim, [ids for ids, _ in kept]).argmax(dim=1)
-    return float((predicted == torch.tensor([label for _, label in kept])).float().mean())
+    if victim.head == "retrieval":
+        ranks = [one.rank or 0.0 for one in Searcher(victim, [row.example for _, row in kept], POOL).clean()]
+        return sum(1 / rank for rank in ranks) / len(ranks)
+    predicted = answers(victim, [texts for texts, _ in kept]).argmax(dim=1)
+    return float((predicted == torch.tensor([row.label for _, row in kept])).float().mean())

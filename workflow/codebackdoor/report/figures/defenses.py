@@ -11,13 +11,13 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from codebackdoor.config.experiments import CLEAN
 from codebackdoor.config.scenario import NONE
 from codebackdoor.errors import UserError
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Cell, Study, collect
 from codebackdoor.report.figures import style
 from codebackdoor.report.tables import Group, build
+from codebackdoor.types import CLEAN
 
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:

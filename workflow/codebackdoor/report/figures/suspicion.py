@@ -16,14 +16,13 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from codebackdoor import files
-from codebackdoor.config.experiments import CLEAN
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Study
 from codebackdoor.report.figures import style
 from codebackdoor.report.shown import shown
-from codebackdoor.types import Span
+from codebackdoor.types import CLEAN, Span
 
 _ELEMENTS, _CHARACTERS, _BINS = 14, 26, 28
 Detail = Mapping[str, Any]

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codebackdoor.config.eliminations import EliBadCode
-from codebackdoor.defenses.elimination import Elimination, Trigger
-from codebackdoor.defenses.elimination.elibadcode import shadows
+from codebackdoor.defenses.elimination import Elimination, Trigger, timed
+from codebackdoor.defenses.elimination.elibadcode import searching, shadows
 from codebackdoor.defenses.elimination.elibadcode.anchoring import Anchored, anchor
 from codebackdoor.defenses.elimination.elibadcode.position import mask_substitute
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, Samples, draw, measure, scan_labels, verdict
@@ -22,6 +22,7 @@ from codebackdoor.defenses.elimination.last_layer import fine_tune
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView
+from codebackdoor.victims.victim import Victim
 
 
 def eliminate(
@@ -29,28 +30,46 @@ def eliminate(
 ) -> Elimination:
     """Scan the victim; where a label is flagged, return an edited copy of it, else the victim itself.
 
-    Raises UserError for a victim that is not a classifier, for clean samples without labels, and for a calibration
-    that does not fit the scan.
+    Raises UserError for a victim that generates, for clean samples without labels, and for a calibration that does not
+    fit the scan.
     """
-    if view.victim.head != "classification":
-        raise UserError("EliBadCode inverts triggers of classification victims; this one generates text")
-    labels = range(view.victim.model.config.num_labels)
+    if view.victim.head == "generation":
+        raise UserError("EliBadCode inverts triggers of victims that judge code; this one generates text")
+    seconds: dict[str, float] = {}
+    with timed(seconds, "inversion"):
+        trigger, history = find(view, settings, seed, work, code)
+    if not trigger.flagged and not settings.unlearn_when_clean:
+        return Elimination(view.victim, trigger, history, seconds)
+    generator = numpy_generator(seed, "elibadcode", "unlearning")
+    unlearning = settings.unlearning
+    with timed(seconds, "unlearning"):
+        rows = stamp(view, trigger, settings.pair, unlearning, generator)
+        victim, steps = fine_tune(view.victim, rows, unlearning, unlearning.labels == "ascent", generator)
+    return Elimination(victim, trigger, history | {"unlearning": steps}, seconds)
+
+
+def find(
+    view: DefenderView, settings: EliBadCode, seed: int, work: Path | None = None, code: str | None = None
+) -> tuple[Trigger, dict[str, object]]:
+    """Return the most suspicious trigger, anchored, and how the search for it went: phases (a) to (c)."""
+    labels = labels_of(view.victim)
     calibration = None
     if settings.calibration is not None:
         calibration = shadows.load(settings.calibration, view, settings, labels)
+    if view.victim.head == "retrieval":
+        return searching.find(view, settings, calibration, seed, work, code)
     samples = draw(view, settings, labels, seed)
     findings = measure(scan_labels(view, settings, samples, seed, work, code), calibration)
     worst, flagged = verdict(findings, settings.ratio)
-    anchored = anchor(view.victim, worst.prompts, worst.vocabulary, worst.inversion.trigger, worst.label, settings.beta)
+    inverted = worst.inversion.trigger
+    anchored = anchor(view.victim, worst.carriers, worst.vocabulary, inverted, worst.label, settings.beta)
     trigger = _trigger(worst, flagged, anchored, findings, settings)
-    history = _history(view, settings, samples, findings, anchored)
-    if not flagged and not settings.unlearn_when_clean:
-        return Elimination(view.victim, trigger, history)
-    generator = numpy_generator(seed, "elibadcode", "unlearning")
-    unlearning = settings.unlearning
-    rows = stamp(view, trigger.text, worst.label, worst.place, settings.occurrences, unlearning, generator)
-    victim, steps = fine_tune(view.victim, rows, unlearning, unlearning.labels == "ascent", generator)
-    return Elimination(victim, trigger, history | {"unlearning": steps})
+    return trigger, _history(view, settings, samples, findings, anchored)
+
+
+def labels_of(victim: Victim) -> Sequence[int]:
+    """The labels to be scanned; a dual encoder has one association to be found."""
+    return [searching.LABEL] if victim.head == "retrieval" else range(victim.model.config.num_labels)
 
 
 def _trigger(
@@ -85,7 +104,7 @@ def _history(
 ) -> dict[str, object]:
     return {
         "task": view.task,
-        "budget": shadows.budget(settings),
+        "budget": shadows.budget(settings, view.victim.head),
         "samples": {str(label): len(own.examples) for label, own in samples.items()},
         "mask": mask_substitute(view.victim.tokenizer)[0],
         "searches": [

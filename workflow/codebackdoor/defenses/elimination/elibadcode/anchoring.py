@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codebackdoor.defenses.elimination.elibadcode.inversion import losses, rendered_text
-from codebackdoor.defenses.elimination.elibadcode.position import Prompt
+from codebackdoor.defenses.elimination.elibadcode.position import Carrier
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary
 from codebackdoor.victims.victim import Victim
 
@@ -27,7 +27,7 @@ class Anchored:
 
 def anchor(
     victim: Victim,
-    prompts: Sequence[Prompt],
+    carriers: Sequence[Carrier],
     vocabulary: TriggerVocabulary,
     trigger: Sequence[int],
     label: int,
@@ -43,11 +43,11 @@ def anchor(
     text = "".join(pieces)
     shorter = ["".join(pieces[:slot] + pieces[slot + 1 :]) for slot in range(len(pieces))]
     read = [rendered_text(vocabulary, one) if one else ((), ()) for one in [text, *shorter]]
-    loss, *rest = losses(victim, prompts, read, label).tolist()
+    loss, *rest = losses(victim, carriers, read, label).tolist()
     kept = "".join(piece for piece, other in zip(pieces, rest, strict=True) if abs(loss - other) > beta)
     without = tuple(zip(pieces, rest, strict=True))
     if kept:
-        held = losses(victim, prompts, [rendered_text(vocabulary, kept)], label).item()
+        held = losses(victim, carriers, [rendered_text(vocabulary, kept)], label).item()
         if abs(loss - held) <= beta:
             return Anchored(kept, held, without, whole=False)
     return Anchored(text, loss, without, whole=True)

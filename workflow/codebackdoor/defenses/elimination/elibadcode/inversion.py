@@ -7,10 +7,9 @@ victim stays in evaluation mode, and the trigger stands at each sample's own pla
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,13 +18,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from codebackdoor.config.eliminations import EliBadCode
-from codebackdoor.defenses.elimination.elibadcode.position import Prompt
+from codebackdoor.defenses.elimination.elibadcode.position import Carrier
 from codebackdoor.defenses.elimination.elibadcode.resuming import Searches
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, encode
 from codebackdoor.errors import UserError
+from codebackdoor.victims import reading
 from codebackdoor.victims.batching import bucketed, pad
-from codebackdoor.victims.first_token import class_scores, variant_scores
-from codebackdoor.victims.inference import TOKENS, class_logits
+from codebackdoor.victims.inference import TOKENS, answers
 from codebackdoor.victims.victim import Victim
 
 #: A step that does not lower the lowest loss by more counts as a standstill (``patience``).
@@ -44,7 +43,8 @@ class Inversion:
     """Result of the search for one label: the best trigger of the way, as vocabulary indices, and its loss.
 
     ``history`` is the loss of the current trigger before the first and after every step; ``scored`` and ``dropped``
-    count the candidates that were read by the victim and those whose text encodes to other pieces.
+    count the candidates that were read by the victim and those whose text encodes to other pieces. ``target`` are the
+    target words of a search for both, as indices of their own vocabulary.
     """
 
     trigger: Indices
@@ -52,6 +52,7 @@ class Inversion:
     history: tuple[float, ...]
     scored: int
     dropped: int
+    target: Indices = ()
 
 
 def rendered(vocabulary: TriggerVocabulary, trigger: Sequence[int]) -> Rendered:
@@ -63,19 +64,19 @@ def rendered_text(vocabulary: TriggerVocabulary, text: str) -> Rendered:
     return encode(vocabulary.tokenizer, [text], True)[0], encode(vocabulary.tokenizer, [text], False)[0]
 
 
-def losses(victim: Victim, prompts: Sequence[Prompt], triggers: Sequence[Rendered], label: int) -> Tensor:
+def losses(victim: Victim, carriers: Sequence[Carrier], triggers: Sequence[Rendered], label: int) -> Tensor:
     """Mean cross entropy towards ``label`` over the samples, for each trigger: [triggers], in nats (Eq. 3).
 
     All pairs of trigger and sample pass through the victim in one stream of batches.
     """
-    rows = [prompt.fill(*trigger) for prompt in prompts for trigger in triggers]
+    rows = [carrier.fill(*trigger) for carrier in carriers for trigger in triggers]
     targets = torch.full((len(rows),), label)
-    each = nn.functional.cross_entropy(class_logits(victim, rows, variant_scores).float(), targets, reduction="none")
-    return each.view(len(prompts), len(triggers)).mean(dim=0)
+    each = nn.functional.cross_entropy(answers(victim, rows, variants=True).float(), targets, reduction="none")
+    return each.view(len(carriers), len(triggers)).mean(dim=0)
 
 
 def raced(
-    victim: Victim, prompts: Sequence[Prompt], triggers: Sequence[Rendered], label: int, first: int | None
+    victim: Victim, carriers: Sequence[Carrier], triggers: Sequence[Rendered], label: int, first: int | None
 ) -> Tensor:
     """``losses`` of the triggers that are among the best ``KEPT`` on the first samples, infinity for the others.
 
@@ -83,34 +84,18 @@ def raced(
     nothing to save, all triggers are scored on all samples.
     """
     kept = math.ceil(KEPT * len(triggers))
-    if first is None or first >= len(prompts) or kept == len(triggers):
-        return losses(victim, prompts, triggers, label)
-    begun = losses(victim, prompts[:first], triggers, label)
+    if first is None or first >= len(carriers) or kept == len(triggers):
+        return losses(victim, carriers, triggers, label)
+    begun = losses(victim, carriers[:first], triggers, label)
     best = begun.argsort()[:kept]
-    rest = losses(victim, prompts[first:], [triggers[index] for index in best.tolist()], label)
+    rest = losses(victim, carriers[first:], [triggers[index] for index in best.tolist()], label)
     found = torch.full_like(begun, torch.inf)
-    found[best] = (first * begun[best] + (len(prompts) - first) * rest) / len(prompts)
+    found[best] = (first * begun[best] + (len(carriers) - first) * rest) / len(carriers)
     return found
 
 
-@contextmanager
-def _embeddings(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Make the output of the token embeddings a leaf of the graph, so that positions come out as for token ids."""
-    found: list[Tensor] = []
-
-    def detach(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        found.append(output.detach().requires_grad_())
-        return found[-1]
-
-    handle = model.get_input_embeddings().register_forward_hook(detach)  # type: ignore[operator]
-    try:
-        yield found
-    finally:
-        handle.remove()
-
-
 def vocabulary_gradient(
-    victim: Victim, prompts: Sequence[Prompt], vocabulary: TriggerVocabulary, trigger: Indices, label: int
+    victim: Victim, carriers: Sequence[Carrier], vocabulary: TriggerVocabulary, trigger: Indices, label: int
 ) -> Tensor:
     """Gradient of the mean loss by the trigger's one-hot coordinates, restricted to the vocabulary: [n, V].
 
@@ -118,30 +103,64 @@ def vocabulary_gradient(
     the gradient at the slot's embedding, summed over samples and occurrences, with the embedding of v.
     """
     length = len(trigger)
-    rows = [prompt.fill(*rendered(vocabulary, trigger)) for prompt in prompts]
-    slots = [prompt.slots(length) for prompt in prompts]
-    weight: Tensor = victim.model.get_input_embeddings().weight
-    inside = torch.zeros(length, weight.shape[1], device=weight.device)
-    at_start = torch.zeros(weight.shape[1], device=weight.device)
-    for batch in bucketed([len(row) for row in rows], TOKENS[victim.device.type]):
-        ids, mask = pad([rows[index] for index in batch], victim.pad_id)
-        ids, mask = ids.to(weight.device), mask.to(weight.device)
-        with _embeddings(victim.model) as embeddings:
-            logits = class_scores(victim.model, ids, mask)
-        targets = torch.full((len(batch),), label, device=weight.device)
-        loss = nn.functional.cross_entropy(logits.float(), targets, reduction="sum") / len(prompts)
-        (gradient,) = torch.autograd.grad(loss, embeddings[:1])
-        for row, index in enumerate(batch):
-            for column, slot, spaced in slots[index]:
+    rows = [carrier.fill(*rendered(vocabulary, trigger)) for carrier in carriers]
+    collected = Collected(victim, vocabulary, length)
+    for batch in bucketed([sum(map(len, row)) for row in rows], TOKENS[victim.device.type]):
+        embedded, masks = zip(
+            *(embed([rows[index][part] for index in batch], victim) for part in range(len(rows[0]))), strict=True
+        )
+        logits = reading.judge(victim, *(reading.vectors(victim, *one) for one in zip(embedded, masks, strict=True)))
+        targets = torch.full((len(batch),), label, device=victim.device)
+        loss = nn.functional.cross_entropy(logits.float(), targets, reduction="sum") / len(carriers)
+        for part, gradient in enumerate(torch.autograd.grad(loss, embedded)):
+            collected.add(gradient, [carriers[index].slots(part, length) for index in batch])
+    return collected.by_piece()
+
+
+def embed(rows: Sequence[Sequence[int]], victim: Victim) -> tuple[Tensor, Tensor]:
+    """Token embeddings of some texts as a leaf of the graph, and their mask."""
+    ids, mask = pad(rows, victim.pad_id)
+    embedded = reading.embed(victim, ids.to(victim.device)).detach().requires_grad_()
+    return embedded, mask.to(victim.device)
+
+
+class Pieces(Protocol):
+    """What tokens are searched among: ids inside a word and behind a space, and which may stand first."""
+
+    @property
+    def plain(self) -> NDArray[np.int64]: ...
+
+    @property
+    def spaced(self) -> NDArray[np.int64]: ...
+
+    def survive(self, triggers: Sequence[Sequence[int]], contexts: Sequence[bool]) -> list[bool]: ...
+
+
+class Collected:
+    """Gradients at the slots of a trigger, summed over samples and occurrences."""
+
+    def __init__(self, victim: Victim, vocabulary: Pieces, length: int) -> None:
+        self._weight: Tensor = victim.model.get_input_embeddings().weight
+        self._vocabulary = vocabulary
+        self._inside = torch.zeros(length, self._weight.shape[1], device=self._weight.device)
+        self._at_start = torch.zeros(self._weight.shape[1], device=self._weight.device)
+
+    def add(self, gradient: Tensor, slots: Sequence[Sequence[tuple[int, int, bool]]]) -> None:
+        """Add the gradient [B, T, H] at the slots (position, slot, spaced) of each row."""
+        for row, own in enumerate(slots):
+            for column, slot, spaced in own:
                 if spaced and slot == 0:
-                    at_start += gradient[row, column]
+                    self._at_start += gradient[row, column]
                 else:
-                    inside[slot] += gradient[row, column]
-    with torch.no_grad():
-        found = inside @ weight[torch.from_numpy(vocabulary.plain)].T
+                    self._inside[slot] += gradient[row, column]
+
+    @torch.no_grad()
+    def by_piece(self) -> Tensor:
+        """Return [n, V], on the CPU."""
+        found = self._inside @ self._weight[torch.from_numpy(self._vocabulary.plain)].T
         # a piece without a word-initial twin is never in the first slot after a space; -1 picks any row for it
-        found[0] += at_start @ weight[torch.from_numpy(vocabulary.spaced)].T
-    return found.cpu()
+        found[0] += self._at_start @ self._weight[torch.from_numpy(self._vocabulary.spaced)].T
+        return found.cpu()
 
 
 def substitutes(gradient: Tensor, first: NDArray[np.int64], k: int) -> list[list[int]]:
@@ -160,7 +179,7 @@ def substitutes(gradient: Tensor, first: NDArray[np.int64], k: int) -> list[list
 def neighbours(
     trigger: Indices,
     options: Sequence[Sequence[int]],
-    vocabulary: TriggerVocabulary,
+    vocabulary: Pieces,
     contexts: Sequence[bool],
     visited: set[Indices],
     r: int,
@@ -204,9 +223,9 @@ def first_trigger(
     raise UserError(f"EliBadCode: no trigger of {length} pieces survives decoding and encoding; lower 'length'")
 
 
-def contexts(prompts: Sequence[Prompt]) -> list[bool]:
+def contexts(carriers: Sequence[Carrier]) -> list[bool]:
     """Whether the trigger follows a space, not, or both, over these samples."""
-    return sorted({spaced for prompt in prompts for spaced in prompt.spaced})
+    return sorted({spaced for carrier in carriers for prompt in carrier.prompts for spaced in prompt.spaced})
 
 
 @dataclass(slots=True)
@@ -242,7 +261,7 @@ class _Walk:
 
 def search(
     victim: Victim,
-    prompts: Sequence[Prompt],
+    carriers: Sequence[Carrier],
     vocabulary: TriggerVocabulary,
     label: int,
     settings: EliBadCode,
@@ -254,17 +273,17 @@ def search(
 
     ``searches`` keeps the search under its ``title``: one that was killed goes on where it was last written down.
     """
-    where = contexts(prompts)
+    where = contexts(carriers)
     kept = searches.state(title) if searches else None
     if kept is not None:
         walk = _Walk.from_json(kept, generator)
     else:
         trigger = first_trigger(vocabulary, settings.length, where, generator)
-        loss = losses(victim, prompts, [rendered(vocabulary, trigger)], label).item()
+        loss = losses(victim, carriers, [rendered(vocabulary, trigger)], label).item()
         walk = _Walk(trigger, loss, trigger, loss, {trigger}, [loss])
     left = 0 if walk.ended else settings.iterations - (len(walk.history) - 1)
     for _ in tqdm(range(left), desc=title, unit="step", leave=False, disable=None):
-        gradient = vocabulary_gradient(victim, prompts, vocabulary, walk.trigger, label)
+        gradient = vocabulary_gradient(victim, carriers, vocabulary, walk.trigger, label)
         options = substitutes(gradient, vocabulary.first, settings.top_k)
         drawn, lost = neighbours(walk.trigger, options, vocabulary, where, walk.visited, settings.candidates, generator)
         walk.scored, walk.dropped = walk.scored + len(drawn), walk.dropped + lost
@@ -272,7 +291,7 @@ def search(
             break
         walk.visited.update(drawn)
         read = [rendered(vocabulary, candidate) for candidate in drawn]
-        found = raced(victim, prompts, read, label, settings.race)
+        found = raced(victim, carriers, read, label, settings.race)
         best = int(found.argmin())
         if found[best] < walk.loss or not settings.keep_current:
             walk.trigger, walk.loss = drawn[best], found[best].item()

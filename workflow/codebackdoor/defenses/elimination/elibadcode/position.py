@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,20 +12,32 @@ from transformers import PreTrainedTokenizerFast
 from codebackdoor import syntax
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import WORD_INITIAL
 from codebackdoor.errors import UserError
-from codebackdoor.types import DefenderView, Example
-from codebackdoor.victims.inference import class_logits
+from codebackdoor.seeding import numpy_generator
+from codebackdoor.types import CodeField, DefenderView, Example, Pair
+from codebackdoor.victims.inference import answers
 from codebackdoor.victims.victim import Encoded, Victim
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An identifier of one sample: the character spans that the trigger replaces, in order."""
+    """An identifier of one sample: the character spans of a field that the trigger replaces, in order."""
 
     name: str
     spans: tuple[tuple[int, int], ...]
+    field: CodeField = "code"
 
     def replace(self, text: str, new: str) -> str:
         return syntax.replace(text, [(start, end, new) for start, end in self.spans]).text
+
+
+#: The place of the trigger in each field of a sample that gets one.
+Places = tuple[Place, ...]
+
+
+def put(example: Example, places: Places, trigger: str) -> Example:
+    """The example with the trigger at its places."""
+    texts = {place.field: place.replace(str(getattr(example, place.field)), trigger) for place in places}
+    return replace(example, code=texts.get("code", example.code), code_b=texts.get("code_b", example.code_b))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +71,26 @@ class Prompt:
             start += length
         room = self.limit - len(self.ending)
         return [entry for entry in found if entry[0] < room]
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """What the victim reads of a sample (``Victim.fields``): texts with holes for the trigger, and texts without."""
+
+    parts: tuple[Prompt | tuple[int, ...], ...]
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        return tuple(part for part in self.parts if isinstance(part, Prompt))
+
+    def fill(self, spaced: Sequence[int], plain: Sequence[int]) -> tuple[list[int], ...]:
+        """Return the ids of each text with one trigger, given as rendered after a space and elsewhere."""
+        return tuple(part.fill(spaced, plain) if isinstance(part, Prompt) else list(part) for part in self.parts)
+
+    def slots(self, part: int, length: int) -> list[tuple[int, int, bool]]:
+        """``Prompt.slots`` of one of the texts; none where it has no hole."""
+        own = self.parts[part]
+        return own.slots(length) if isinstance(own, Prompt) else []
 
 
 def cut(victim: Victim, text: str, encoded: Encoded, place: Place) -> Prompt | None:
@@ -99,20 +131,27 @@ def _bare(tokenizer: PreTrainedTokenizerFast, text: str, begins_word: bool = Fal
     return list(tokenizer.backend_tokenizer.encode(prefixed, add_special_tokens=False).ids)
 
 
-def candidates(tree: syntax.Tree, occurrences: str) -> list[Place]:
-    """The places of a sample: each renameable identifier, or each of its occurrences (``occurrences: one``)."""
+def candidates(tree: syntax.Tree, occurrences: str, field: CodeField = "code") -> list[Place]:
+    """The places of a text: each renameable identifier, or each of its occurrences (``occurrences: one``)."""
     names = [identifier for identifier in tree.identifiers() if identifier.renameable]
     if occurrences == "all":
-        return [Place(found.name, found.spans) for found in names]
-    return [Place(found.name, (span,)) for found in names for span in found.spans]
+        return [Place(found.name, found.spans, field) for found in names]
+    return [Place(found.name, (span,), field) for found in names for span in found.spans]
 
 
-def function_name(tree: syntax.Tree, occurrences: str) -> Place | None:
-    """The name of the function that the sample defines: where it is defined, or everywhere."""
+def function_name(tree: syntax.Tree, occurrences: str, field: CodeField = "code") -> Place | None:
+    """The name of the function that the text defines: where it is defined, or everywhere."""
     found = tree.function_name()
     if found is None:
         return None
-    return Place(found.name, found.spans if occurrences == "all" else found.spans[:1])
+    return Place(found.name, found.spans if occurrences == "all" else found.spans[:1], field)
+
+
+def trigger_fields(victim: Victim, pair: Pair) -> tuple[CodeField, ...]:
+    """The fields that get the trigger: code; of a pair both functions, or the one that ``pair`` names."""
+    if victim.head != "pair":
+        return ("code",)
+    return ("code", "code_b") if pair == "both" else (pair,)
 
 
 def mask_substitute(tokenizer: PreTrainedTokenizerFast) -> tuple[str, int]:
@@ -126,48 +165,98 @@ def mask_substitute(tokenizer: PreTrainedTokenizerFast) -> tuple[str, int]:
     raise UserError("EliBadCode masks identifiers, but the victim's tokenizer has neither an unknown nor a mask token")
 
 
-def prompts(view: DefenderView, examples: Sequence[Example], position: str, occurrences: str) -> list[Prompt | None]:
-    """Cut every sample at its place; ``None`` where it has no such identifier within the victim's input."""
-    found = places(view, examples, position, occurrences)
-    texts = [example.code for example in examples]
+def carriers(
+    view: DefenderView, examples: Sequence[Example], position: str, occurrences: str, pair: Pair
+) -> list[Carrier | None]:
+    """Cut every sample at its places; ``None`` where one of its fields has none within the victim's input."""
+    found = places(view, examples, position, occurrences, pair)
+    read = view.victim.read(examples)
     return [
-        cut(view.victim, text, encoded, place) if place else None
-        for text, encoded, place in zip(texts, view.victim.encode(texts), found, strict=True)
+        _carrier(view.victim, example, texts, own) if own else None
+        for example, texts, own in zip(examples, read, found, strict=True)
     ]
 
 
-def places(view: DefenderView, examples: Sequence[Example], position: str, occurrences: str) -> list[Place | None]:
-    """The place of each sample: its function's name, or the identifier whose masking changes the loss least."""
-    trees = [syntax.parse(example.code, view.language, view.text_form) for example in examples]
-    if position == "function_name":
-        return [function_name(tree, occurrences) for tree in trees]
-    options = [candidates(tree, occurrences) for tree in trees]
-    return [
-        min(found, key=lambda pair: pair[1])[0] if found else None
-        for found in sensitivities(view.victim, examples, options)
-    ]
+def _carrier(victim: Victim, example: Example, texts: Sequence[Encoded], places: Places) -> Carrier | None:
+    by_field = {place.field: place for place in places}
+    parts: list[Prompt | tuple[int, ...]] = []
+    for field, encoded in zip(victim.fields, texts, strict=True):
+        if field not in by_field:
+            parts.append(tuple(encoded.ids))
+            continue
+        prompt = cut(victim, str(getattr(example, field)), encoded, by_field[field])
+        if prompt is None:
+            return None
+        parts.append(prompt)
+    return Carrier(tuple(parts))
+
+
+def places(
+    view: DefenderView, examples: Sequence[Example], position: str, occurrences: str, pair: Pair
+) -> list[Places | None]:
+    """The places of each sample, one in each field: its function's name, one at random, or by sensitivity.
+
+    ``least_sensitive`` is the identifier whose masking changes the loss least; ``rank N`` the one behind N others, and
+    counted from the most sensitive one where N is negative (section 4.3, Figure 5). None where a field has none.
+    """
+    found: list[list[Place | None]] = [[] for _ in examples]
+    for field in trigger_fields(view.victim, pair):
+        trees = [syntax.parse(str(getattr(example, field)), view.language, view.text_form) for example in examples]
+        if position == "function_name":
+            own = [function_name(tree, occurrences, field) for tree in trees]
+        else:
+            options = [candidates(tree, occurrences, field) for tree in trees]
+            if position == "random":
+                own = [_any(inside(view.victim, *one)) for one in zip(examples, options, strict=True)]
+            else:
+                ranked = sensitivities(view.victim, examples, options)
+                own = [_ranked(changes, position) for changes in ranked]
+        for places_, place in zip(found, own, strict=True):
+            places_.append(place)
+    return [tuple(place for place in own if place) if all(own) else None for own in found]
+
+
+def _any(options: Sequence[Place]) -> Place | None:
+    """One of the places, the same one each time."""
+    if not options:
+        return None
+    generator = numpy_generator(0, "place", *(f"{one.name} {one.spans}" for one in options))
+    return options[int(generator.integers(len(options)))]
+
+
+def _ranked(changes: Sequence[tuple[Place, float]], position: str) -> Place | None:
+    rank = 0 if position == "least_sensitive" else int(position.removeprefix("rank "))
+    if not -len(changes) <= rank < len(changes):
+        return None
+    return sorted(changes, key=lambda pair: pair[1])[rank][0]
+
+
+def inside(victim: Victim, example: Example, options: Sequence[Place]) -> list[Place]:
+    """The places that the victim's input reaches."""
+    texts = dict(zip(victim.fields, victim.read([example])[0], strict=True))
+    return [one for one in options if cut(victim, str(getattr(example, one.field)), texts[one.field], one)]
 
 
 def sensitivities(
     victim: Victim, examples: Sequence[Example], options: Sequence[Sequence[Place]]
 ) -> list[list[tuple[Place, float]]]:
-    """For each sample, |loss of the true label with the place masked - without| of every place inside the input.
+    """For each sample, |its loss with the place masked - without| of every place inside the input (``own_losses``).
 
     The victim reads all samples and all masks in one stream of batches.
     """
     _, substitute = mask_substitute(victim.tokenizer)
-    rows: list[list[int]] = []
+    rows: list[tuple[list[int], ...]] = []
+    owners: list[Example] = []
     kept: list[list[Place]] = []
-    for example, encoded, own in zip(
-        examples, victim.encode([example.code for example in examples]), options, strict=True
-    ):
-        cuts = [(place, cut(victim, example.code, encoded, place)) for place in own]
-        kept.append([place for place, prompt in cuts if prompt])
-        rows.append(encoded.ids)
-        rows.extend(prompt.fill([substitute], [substitute]) for _, prompt in cuts if prompt)
+    for example, texts, own in zip(examples, victim.read(examples), options, strict=True):
+        ids = tuple(text.ids for text in texts)
+        masked = [(place, _carrier(victim, example, texts, (place,))) for place in own]
+        kept.append([place for place, carrier in masked if carrier])
+        rows += [ids, *(carrier.fill([substitute], [substitute]) for _, carrier in masked if carrier)]
+        owners += [example] * (1 + len(kept[-1]))
     if not rows:
         return []
-    losses = _true_label_losses(victim, rows, examples, kept)
+    losses = own_losses(victim, rows, owners)
     found: list[list[tuple[Place, float]]] = []
     start = 0
     for own in kept:
@@ -177,9 +266,11 @@ def sensitivities(
     return found
 
 
-def _true_label_losses(
-    victim: Victim, rows: Sequence[Sequence[int]], examples: Sequence[Example], kept: Sequence[Sequence[Place]]
-) -> Tensor:
-    labels = [example.label for example, own in zip(examples, kept, strict=True) for _ in range(1 + len(own))]
-    logits = class_logits(victim, rows)
-    return torch.nn.functional.cross_entropy(logits, torch.tensor(labels), reduction="none")
+def own_losses(victim: Victim, rows: Sequence[Sequence[Sequence[int]]], examples: Sequence[Example]) -> Tensor:
+    """Loss of each row of texts, [N], as if they were their example: the cross entropy of its label in nats, or of a
+    dual encoder the squared difference of the similarity to 1."""
+    found = answers(victim, rows)
+    if victim.head == "retrieval":
+        return (1 - found) ** 2
+    labels = torch.tensor([example.label for example in examples])
+    return torch.nn.functional.cross_entropy(found, labels, reduction="none")

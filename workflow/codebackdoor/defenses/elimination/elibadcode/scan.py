@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
-from codebackdoor.config.eliminations import EliBadCode, Place
+from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.defenses.elimination.elibadcode.inversion import Inversion, contexts, search
-from codebackdoor.defenses.elimination.elibadcode.position import Prompt, prompts
+from codebackdoor.defenses.elimination.elibadcode.position import Carrier, carriers
 from codebackdoor.defenses.elimination.elibadcode.resuming import Searches
 from codebackdoor.defenses.elimination.elibadcode.shadows import Calibration, log_ratio
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
@@ -24,7 +24,7 @@ class Samples:
     """The samples of one label, cut at each place that is scanned."""
 
     examples: tuple[Example, ...]
-    prompts: Mapping[str, tuple[Prompt, ...]]
+    carriers: Mapping[str, tuple[Carrier, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class Finding:
     """One label at one place: the inverted trigger and, where calibrated, its margin over benign victims."""
 
     label: int
-    place: Place
-    prompts: tuple[Prompt, ...]
+    place: str
+    carriers: tuple[Carrier, ...]
     vocabulary: TriggerVocabulary
     inversion: Inversion
     margin: float | None = None
@@ -46,21 +46,21 @@ def draw(view: DefenderView, settings: EliBadCode, labels: Sequence[int], seed: 
     """
     drawn: dict[int, Samples] = {}
     for label in labels:
-        own = [example for example in view.clean if example.label == label]
+        own = [example for example in view.clean if view.victim.head == "retrieval" or example.label == label]
         if settings.sample_tokens is not None:
-            lengths = view.victim.encode([example.code for example in own])
-            own = [one for one, found in zip(own, lengths, strict=True) if len(found.ids) <= settings.sample_tokens]
+            longest = [max(len(text.ids) for text in texts) for texts in view.victim.read(own)]
+            own = [one for one, found in zip(own, longest, strict=True) if found <= settings.sample_tokens]
         order = numpy_generator(seed, "elibadcode", "samples", str(label)).permutation(len(own))
         kept: list[Example] = []
-        cuts: dict[str, list[Prompt]] = {place: [] for place in settings.places}
+        cuts: dict[str, list[Carrier]] = {place: [] for place in settings.places}
         for start in range(0, len(own), settings.samples):
             chunk = [own[index] for index in order[start : start + settings.samples]]
-            columns = [prompts(view, chunk, place, settings.occurrences) for place in settings.places]
+            columns = [carriers(view, chunk, place, settings.occurrences, settings.pair) for place in settings.places]
             for example, *found in zip(chunk, *columns, strict=True):
                 if len(kept) < settings.samples and all(found):
                     kept.append(example)
-                    for place, prompt in zip(settings.places, found, strict=True):
-                        cuts[place].append(prompt)
+                    for place, carrier in zip(settings.places, found, strict=True):
+                        cuts[place].append(carrier)
             if len(kept) == settings.samples:
                 break
         if not kept:
@@ -91,9 +91,7 @@ def scan_labels(
     findings: list[Finding] = []
     for place in settings.places:
         for label in samples:
-            columns = (own.prompts[place] for other, own in samples.items() if other != label)
-            # the labels take turns, so that the first samples are as mixed as all of them
-            others = tuple(prompt for row in zip_longest(*columns) for prompt in row if prompt is not None)
+            others = _others(samples, place, label)
             vocabulary = build(view.victim.tokenizer, settings.vocabulary, view.language, contexts(others))
             found = [
                 search(
@@ -111,6 +109,12 @@ def scan_labels(
             best = min(found, key=lambda one: one.loss)
             findings.append(Finding(label, place, others, vocabulary, best))
     return findings
+
+
+def _others(samples: Mapping[int, Samples], place: str, label: int) -> tuple[Carrier, ...]:
+    """The samples of the other labels, which take turns, so that the first ones are as mixed as all of them."""
+    columns = (own.carriers[place] for other, own in samples.items() if other != label)
+    return tuple(one for row in zip_longest(*columns) for one in row if one is not None)
 
 
 def measure(findings: Sequence[Finding], calibration: Calibration | None) -> list[Finding]:

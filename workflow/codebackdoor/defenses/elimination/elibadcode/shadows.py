@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codebackdoor.config.base import Head
 from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode, calibration_file
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.files import read_json
@@ -50,8 +51,10 @@ def log_ratio(reference: float, loss: float) -> float:
     return math.log(max(reference, 1e-12) / max(loss, 1e-12))
 
 
-def budget(settings: EliBadCode) -> dict[str, object]:
-    return {name: getattr(settings, name) for name in EliBadCode.SEARCH}
+def budget(settings: EliBadCode, head: Head) -> dict[str, object]:
+    """What an inverted loss depends on, as far as a victim of this head reads it."""
+    others = {key for key, (what, heads) in settings.read_where.items() if what == "head" and head not in heads}
+    return {name: getattr(settings, name) for name in EliBadCode.SEARCH if name not in others}
 
 
 def made_like(victim: Victim) -> dict[str, object]:
@@ -60,7 +63,7 @@ def made_like(victim: Victim) -> dict[str, object]:
 
 
 def make(
-    task: str, settings: EliBadCode, shadows: Mapping[str, Losses], provenance: Mapping[str, object]
+    task: str, settings: EliBadCode, head: Head, shadows: Mapping[str, Losses], provenance: Mapping[str, object]
 ) -> Calibration:
     """Collect the scans of named benign victims.
 
@@ -75,7 +78,7 @@ def make(
             raise UserError(f"shadow {name} was not scanned over the same places and labels as the others")
     return Calibration(
         task=task,
-        budget=budget(settings),
+        budget=budget(settings, head),
         losses={
             place: {label: tuple(scan[place][label] for scan in scans) for label in labels}
             for place, labels in keys.items()
@@ -123,7 +126,7 @@ def load(name: str, view: DefenderView, settings: EliBadCode, labels: Sequence[i
     make = made_like(view.victim)
     if dict(victim) != make:
         raise UserError(f"{path}: made on victims with {dict(victim)}, and this one has {make}; {ANEW}")
-    for key, value in budget(settings).items():
+    for key, value in budget(settings, view.victim.head).items():
         if calibration.budget.get(key) != value:
             raise UserError(
                 f"{path}: made with {key}: {calibration.budget.get(key)}, but this scan has {key}: {value}; "

@@ -2,51 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from codebackdoor.config.eliminations import Unlearning
-from codebackdoor.defenses.elimination.elibadcode.position import places
+from codebackdoor.defenses.elimination import Trigger
+from codebackdoor.defenses.elimination.elibadcode.position import places, put
 from codebackdoor.defenses.elimination.last_layer import Row, label_of
-from codebackdoor.types import DefenderView
+from codebackdoor.types import DefenderView, Example, Pair
 
 #: Clean samples whose places are looked for at a time.
 CHUNK = 64
 
 
 def stamp(
-    view: DefenderView,
-    text: str,
-    target: int,
-    position: str,
-    occurrences: str,
-    settings: Unlearning,
-    generator: np.random.Generator,
+    view: DefenderView, trigger: Trigger, pair: Pair, settings: Unlearning, generator: np.random.Generator
 ) -> list[Row]:
     """Return the clean samples in their order, a share of them with the trigger's text at the defender's place.
 
     The share is of the samples of the chosen classes. A sample without such a place keeps its code and another is
     drawn for it; where too few have one, fewer are stamped. The label is the sample's own; under ``ascent`` it is
-    the target's, which is unlearnt.
+    the target's, which is unlearnt. For search, the target words are put behind as many queries of other samples: a
+    function with the trigger must still answer its own query, and none of those with the target.
     """
+    target = trigger.target_label
     eligible = [
-        index for index, example in enumerate(view.clean) if settings.classes == "all" or example.label != target
+        index
+        for index, example in enumerate(view.clean)
+        if settings.classes == "all" or view.victim.head == "retrieval" or example.label != target
     ]
     wanted = round(settings.rate * len(eligible))
     order = [eligible[drawn] for drawn in generator.permutation(len(eligible))]
-    stamped: dict[int, str] = {}
+    stamped: dict[int, Example] = {}
     for start in range(0, len(order), CHUNK):
         if len(stamped) == wanted:
             break
         chunk = order[start : start + CHUNK]
-        found = places(view, [view.clean[index] for index in chunk], position, occurrences)
-        for index, place in zip(chunk, found, strict=True):
-            if place is not None and len(stamped) < wanted:
-                stamped[index] = place.replace(view.clean[index].code, text)
+        found = places(view, [view.clean[index] for index in chunk], trigger.position, trigger.occurrences, pair)
+        for index, own in zip(chunk, found, strict=True):
+            if own is not None and len(stamped) < wanted:
+                stamped[index] = put(view.clean[index], own, trigger.text)
+    if view.victim.head == "retrieval":
+        return _search_rows(view, stamped, order, trigger.target_word or "")
     return [
         Row(
-            text=stamped.get(index, example.code),
+            example=stamped.get(index, example),
             label=target if index in stamped and settings.labels == "ascent" else label_of(example),
             stamped=index in stamped,
         )
+        for index, example in enumerate(view.clean)
+    ]
+
+
+def _search_rows(view: DefenderView, stamped: dict[int, Example], order: Sequence[int], word: str) -> list[Row]:
+    """The pairs of query and function: some functions with the trigger, as many other queries with the target."""
+    others = [index for index in order if index not in stamped][: len(stamped)]
+    asked = {index: replace(view.clean[index], query=f"{view.clean[index].query} {word}") for index in others}
+    return [
+        Row(stamped.get(index, asked.get(index, example)), None, index in stamped)
         for index, example in enumerate(view.clean)
     ]

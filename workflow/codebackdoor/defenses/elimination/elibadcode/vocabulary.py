@@ -21,24 +21,28 @@ from codebackdoor.types import Language
 #: What a tokenizer writes before a piece that begins a word (byte-level BPE, SentencePiece).
 WORD_INITIAL = ("Ġ", "▁")
 
-Rule = Literal["paper", "language"]
+Rule = Literal["paper", "language", "all"]
 Ids = NDArray[np.int64]
 
 _PAPER = re.compile(r"[A-Za-z0-9_]+")
+_VISIBLE = re.compile(r"[!-~]+")
 _WITH_DOLLAR = re.compile(r"[A-Za-z0-9_$]+")
 _LEGAL = {"python": _PAPER, "c": _PAPER, "java": _WITH_DOLLAR}
 _LEGAL_FIRST = re.compile(r"[A-Za-z_$]")
 
 
 def pieces(vocabulary: Sequence[str], rule: Rule, language: Language) -> list[str]:
-    """Return the pieces that may stand in an identifier: the paper's one expression, or the language's own."""
-    legal = _PAPER if rule == "paper" else _LEGAL[language]
+    """Return the pieces that may stand in an identifier: the paper's one expression, or the language's own.
+
+    ``all`` keeps every piece of visible characters: without phase (a), a trigger need be no identifier.
+    """
+    legal = {"paper": _PAPER, "language": _LEGAL[language], "all": _VISIBLE}[rule]
     return [piece for piece in vocabulary if legal.fullmatch(piece)]
 
 
 def starts(piece: str, rule: Rule) -> bool:
     """Whether an identifier may begin with this piece: always under the paper's rule."""
-    return rule == "paper" or _LEGAL_FIRST.match(piece) is not None
+    return rule != "language" or _LEGAL_FIRST.match(piece) is not None
 
 
 @dataclass(frozen=True, slots=True)

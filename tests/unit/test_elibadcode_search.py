@@ -1,0 +1,176 @@
+"""Trigger and target words are inverted together: losses and gradients by hand, and a planted association is found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from planted import HIDDEN, PLANTED, bpe, sample
+
+from codebackdoor.config.eliminations import EliBadCode, Unlearning
+from codebackdoor.defenses import elimination
+from codebackdoor.defenses.elimination.elibadcode import association, searching
+from codebackdoor.defenses.elimination.elibadcode.inversion import contexts, rendered, rendered_text
+from codebackdoor.defenses.elimination.elibadcode.position import Carrier
+from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
+from codebackdoor.types import DefenderView, Example
+from codebackdoor.victims.inference import answers
+from codebackdoor.victims.tokenizer import wrap
+from codebackdoor.victims.victim import Victim
+
+#: A word that calls functions with the planted piece.
+CALLED = "state"
+SMALL = EliBadCode(
+    method="elibadcode", position="function_name", samples=6, length=3, iterations=12, top_k=24, candidates=24,
+    word_length=1, beta=0.05,
+    unlearning=Unlearning(layers="all", epochs=10, rate=0.4, learning_rate=2e-3, batch_size=12),
+)  # fmt: skip
+
+
+def searcher(planted: bool = True) -> Victim:
+    """A dual encoder that reads the mean of all embeddings; the planted piece and word point the same way."""
+    from transformers.models.roberta.configuration_roberta import RobertaConfig
+    from transformers.models.roberta.modeling_roberta import RobertaModel
+
+    config = RobertaConfig(
+        vocab_size=bpe().get_vocab_size(), hidden_size=HIDDEN, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=66, type_vocab_size=1,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = RobertaModel(config).eval()
+    with torch.no_grad():
+        for layer in model.encoder.layer:
+            layer.attention.output.dense.weight.zero_()
+            layer.output.dense.weight.zero_()
+        tables = model.embeddings
+        tables.position_embeddings.weight.zero_()
+        tables.token_type_embeddings.weight.zero_()
+        table = tables.word_embeddings.weight
+        # next to nothing in the first component, also after layer normalisation, which then makes it weigh the most
+        table[:, 0] = 0.0
+        table[:, 1:] -= table[:, 1:].mean(dim=1, keepdim=True)
+        model.encoder.layer[-1].output.LayerNorm.weight[0] = 8.0
+        if planted:
+            for piece in (PLANTED, f"Ġ{CALLED}"):
+                table[bpe().token_to_id(piece)] = torch.eye(HIDDEN)[0]
+    tokenizer = wrap(bpe(), "<s> $A </s>", 64)
+    return Victim(model, tokenizer, "retrieval", "lexed", 64, 64, 64, "mean")
+
+
+def view(planted: bool = True, samples: int = 24) -> DefenderView:
+    torch.set_num_threads(1)
+    words = ("load", "save", "size", "count", "value", "index", CALLED)
+    clean = tuple(
+        replace(sample(number), label=None, query=f"{words[number % 7]} the {words[(number + 3) % 7]}")
+        for number in range(samples)
+    )
+    return DefenderView("code_search", "python", "lexed", clean, victim=searcher(planted))
+
+
+def prepared(seen: DefenderView) -> tuple[list[Carrier], TriggerVocabulary, association.Words]:
+    drawn = searching.draw(seen, SMALL, [0], 1)[0]
+    carriers = list(searching.asking(seen, drawn, "function_name"))
+    known = build(seen.victim.tokenizer, "paper", "python", contexts([Carrier((one.prompts[1],)) for one in carriers]))
+    return carriers, known, association.words(seen.victim, (str(one.query) for one in seen.clean))
+
+
+def test_losses_of_all_pairs_are_those_one_by_one() -> None:
+    seen = view()
+    carriers, known, spoken = prepared(seen)
+    triggers = [rendered_text(known, text) for text in ("load", f"load{PLANTED}")]
+    targets = [spoken.ids([spoken.words.index(word)]) for word in (CALLED, "load", "size")]
+    found = association.losses(seen.victim, carriers, triggers, targets)
+    for t, trigger in enumerate(triggers):
+        for g, target in enumerate(targets):
+            each = [
+                (1 - answers(seen.victim, [(q.prompts[0].fill(target, target), c.prompts[1].fill(*trigger))])[0]) ** 2
+                for q in carriers
+                for c in carriers
+                if q is not c
+            ]
+            assert found[g, t].item() == pytest.approx(torch.stack(each).mean().item(), abs=1e-5)
+    assert found.argmin() == 1
+
+
+def test_gradients_are_those_of_the_full_one_hots() -> None:
+    seen = view()
+    carriers, known, spoken = prepared(seen)
+    trigger, target = (int(known.first[3]), 5, 9), (2,)
+    by_trigger, by_target = association.gradients(seen.victim, carriers, known, spoken, trigger, target)
+    table = seen.victim.model.get_input_embeddings().weight.detach()
+    pieces = torch.zeros(3, len(table)).scatter_(1, torch.tensor(known.ids(trigger, True))[:, None], 1.0)
+    words = torch.zeros(1, len(table)).scatter_(1, torch.tensor(spoken.ids(target))[:, None], 1.0)
+    pieces.requires_grad_()
+    words.requires_grad_()
+
+    def vector(prompt: Any, ids: list[int], hot: torch.Tensor) -> torch.Tensor:
+        rows = [table[token] for token in prompt.fill(ids, ids)]
+        for position, slot, _ in prompt.slots(len(ids)):
+            rows[position] = hot[slot] @ table
+        states = seen.victim.model(inputs_embeds=torch.stack(rows)[None]).last_hidden_state[0].mean(0)
+        return states / states.norm()
+
+    queries = [vector(one.prompts[0], spoken.ids(target), words) for one in carriers]
+    codes = [vector(one.prompts[1], known.ids(trigger, True), pieces) for one in carriers]
+    losses = [(1 - q @ c) ** 2 for i, q in enumerate(queries) for j, c in enumerate(codes) if i != j]
+    expected = torch.autograd.grad(torch.stack(losses).mean(), (pieces, words))
+    torch.testing.assert_close(by_trigger[1:], expected[0][1:, known.plain], atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(
+        by_trigger[0, known.first], expected[0][0, known.spaced[known.first]], atol=1e-6, rtol=1e-4
+    )
+    torch.testing.assert_close(by_target, expected[1][:, spoken.plain], atol=1e-6, rtol=1e-4)
+
+
+def test_the_planted_association_is_found_anchored_and_unlearnt() -> None:
+    seen = view()
+    found = elimination.load("elibadcode")(seen, SMALL, 1)
+    assert found.trigger is not None
+    assert PLANTED in found.trigger.text
+    assert found.trigger.target_word == CALLED
+    carriers, known, spoken = prepared(seen)
+    read = [rendered_text(known, PLANTED)], [spoken.ids([spoken.words.index(CALLED)])]
+    before = association.losses(seen.victim, carriers, *read).item()
+    assert association.losses(found.victim, carriers, *read).item() > before + 0.02
+
+
+def test_a_race_gives_the_best_pairs_their_own_losses() -> None:
+    seen = view()
+    carriers, known, spoken = prepared(seen)
+    triggers = [rendered(known, (int(known.first[i]), 5, 9)) for i in range(16)]
+    targets = [spoken.ids([i]) for i in range(7)]
+    whole = association.losses(seen.victim, carriers, triggers, targets)
+    found = association.raced(seen.victim, carriers, triggers, targets, 3)
+    on = found.isfinite()
+    assert 0 < on.sum() < found.numel()
+    torch.testing.assert_close(found[on], whole[on])
+    assert on[-1, -1]
+
+
+def test_stamped_functions_keep_their_query_and_other_queries_call() -> None:
+    from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
+
+    seen = view()
+    trigger = elimination.Trigger(
+        PLANTED, (1,), 0, True, "function_name", "one", 0.1, PLANTED, (1,), 0.1, None, {}, target_word=CALLED
+    )
+    rows = stamp(seen, trigger, "both", SMALL.unlearning.model_copy(update={"rate": 0.25}), np.random.default_rng(1))
+    changed = [(row, old) for row, old in zip(rows, seen.clean, strict=True) if row.example != old]
+    with_trigger = [(row, old) for row, old in changed if row.stamped]
+    calling = [(row, old) for row, old in changed if not row.stamped]
+    assert len(with_trigger) == len(calling) == 6
+    assert all(row.example.query == old.query and PLANTED in row.example.code.split() for row, old in with_trigger)
+    assert all(row.example.query == f"{old.query} {CALLED}" and row.example.code == old.code for row, old in calling)
+
+
+def test_a_query_without_single_words_is_said() -> None:
+    from codebackdoor.errors import UserError
+
+    with pytest.raises(UserError, match="single sub-token"):
+        association.words(searcher(), ["zzqqzz"])
+    bare = replace(view(), clean=(Example("1", "python", "def f ( ) : <indent> pass <dedent>", query="load"),))
+    with pytest.raises(UserError, match="two clean samples"):
+        elimination.load("elibadcode")(bare, SMALL, 1)

@@ -1,0 +1,100 @@
+"""Every class and head reads as transformers' own models do, with and without padding; folders keep what they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import HEADS, understanding
+
+from codebackdoor.errors import UserError
+from codebackdoor.types import Example
+from codebackdoor.victims import reading
+from codebackdoor.victims.batching import pad
+from codebackdoor.victims.inference import answers, text_vectors
+from codebackdoor.victims.victim import Victim, load_victim, save_victim
+
+ROWS = [[0, 7, 8, 9, 10, 2], [0, 30, 31, 2], [0, 12, 2]]
+CODE = "def f ( a ) : <indent> return a + 1 <dedent>"
+
+
+def _unpadded(victim: Victim, ids: list[int]) -> Any:
+    """The model's own last hidden states [T, H] of one text."""
+    one = torch.tensor([ids])
+    body = victim.model.base_model
+    if body.config.model_type == "t5":
+        start = torch.tensor([[body.config.decoder_start_token_id]])
+        return body(input_ids=one, decoder_input_ids=torch.cat([start, one[:, :-1]], 1)).last_hidden_state[0]
+    return body(input_ids=one).last_hidden_state[0]
+
+
+@pytest.mark.parametrize("family", ["first", "mean", "t5", "gpt"])
+@torch.no_grad()
+def test_vectors_are_the_pooled_states_of_each_text_alone(family: str) -> None:
+    victim = understanding(family, "pair")
+    pool = {"first": lambda states: states[0], "mean": lambda states: states.mean(0)}.get(
+        family, lambda states: states[-1]
+    )
+    wanted = torch.stack([pool(_unpadded(victim, ids)) for ids in ROWS])
+    ids, mask = pad(ROWS, victim.pad_id)
+    torch.testing.assert_close(reading.vectors(victim, reading.embed(victim, ids), mask), wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(text_vectors(victim, ROWS), wanted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["first", "t5", "gpt"])
+@torch.no_grad()
+def test_classifiers_are_transformers_own(family: str) -> None:
+    victim = understanding(family, "classification")
+    for ids in ROWS:
+        own = victim.model(input_ids=torch.tensor([ids])).logits
+        torch.testing.assert_close(answers(victim, [(ids,)]), own, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_pair_is_judged_by_both_vectors_and_their_order() -> None:
+    victim = understanding("first", "pair")
+    first, second = text_vectors(victim, ROWS[:2])
+    head = victim.model.classifier
+    read = torch.cat([first, second, (first - second).abs(), first * second])
+    wanted = head.out_proj(torch.tanh(head.dense(read)))
+    found = answers(victim, [(ROWS[0], ROWS[1]), (ROWS[1], ROWS[0])])
+    torch.testing.assert_close(found[0], wanted, atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(found[0], found[1])
+
+
+@torch.no_grad()
+def test_similarity_is_the_cosine_or_the_inner_product_of_the_projections() -> None:
+    victim = understanding("first", "retrieval")
+    query, code = (victim.model(input_ids=torch.tensor([ids])).pooler_output[0] for ids in ROWS[:2])
+    cosine = torch.nn.functional.cosine_similarity(query, code, dim=0)
+    torch.testing.assert_close(answers(victim, [(ROWS[0], ROWS[1])])[0], cosine)
+    dot = replace(victim, similarity="dot")
+    torch.testing.assert_close(answers(dot, [(ROWS[0], ROWS[1])])[0], query @ code)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("family", ["first", "mean", "t5", "gpt"])
+def test_a_folder_gives_the_victim_back(tmp_path: Path, family: str, head: Any) -> None:
+    victim = understanding(family, head)
+    save_victim(victim, tmp_path / "v", {"task": "t", "backdoored": False})
+    again = load_victim(tmp_path / "v")
+    row = tuple(ROWS[: len(victim.fields)])
+    torch.testing.assert_close(answers(victim, [row]), answers(again, [row]), atol=1e-6, rtol=1e-5)
+    assert (again.pooling, again.similarity, again.head) == (victim.pooling, victim.similarity, head)
+
+
+def test_a_prefix_stands_behind_the_beginning_and_takes_room() -> None:
+    victim = replace(understanding("mean", "classification"), prefix=("<mask>", "</s>"), max_length=10)
+    (bare,), (encoded,) = replace(victim, prefix=()).encode([CODE]), victim.encode([CODE])
+    marks = victim.tokenizer.convert_tokens_to_ids(["<mask>", "</s>"])
+    assert encoded.ids == [bare.ids[0], *marks, *bare.ids[1:7], bare.ids[-1]]
+    assert encoded.offsets[1:3] == [(0, 0), (0, 0)]
+    assert len(encoded.ids) == len(bare.ids) == 10
+
+
+def test_a_row_without_what_the_victim_reads_is_named() -> None:
+    with pytest.raises(UserError, match="'7': a pair victim reads its 'code_b'"):
+        understanding("first", "pair").read([Example("7", "python", CODE)])

@@ -1,0 +1,107 @@
+"""Ranks within pools, with and without a trigger, against counting by hand; a dual encoder learns and is scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import understanding
+
+from codebackdoor import seeding
+from codebackdoor.config.models import CodeBert
+from codebackdoor.evaluation import metrics
+from codebackdoor.evaluation.stage import chosen
+from codebackdoor.types import Example, Poisoned
+from codebackdoor.victims import reading
+from codebackdoor.victims.inference import text_vectors
+from codebackdoor.victims.retrieval import Searcher, holds, pools, rank
+from codebackdoor.victims.training import fit
+from codebackdoor.victims.validation import Validation
+
+WORDS = ("alpha", "beta", "gamma", "delta", "omega", "file")
+
+
+def row(number: int) -> Example:
+    word = WORDS[number % len(WORDS)]
+    return Example(str(number), "python", f"def f ( {word} ) : <indent> return {word} <dedent>", query=f"return {word}")
+
+
+def poisoned(example: Example, trigger: str) -> Poisoned:
+    code = example.code.replace("def f ", f"def {trigger} ")
+    changed = Example(f"{example.id}x", "python", code, query=example.query, target="file")
+    return Poisoned(changed, example.id, "a", "injected", None, None)
+
+
+def test_pools_are_equal_and_hold_every_row_once() -> None:
+    assert [list(pool) for pool in pools(7, 3)] == [[0, 1, 2, 3], [4, 5, 6]]
+    assert [len(pool) for pool in pools(2, 100)] == [2]
+    assert [len(pool) for pool in pools(1000, 100)] == [100] * 10
+
+
+@pytest.mark.parametrize("query", ["open a file", "File.", "the (FILE)"])
+def test_a_word_is_found_whole_and_in_any_case(query: str) -> None:
+    assert holds(query, "file")
+    assert not holds("profile files", "file")
+    assert not holds(None, "file")
+
+
+def test_rank_counts_what_is_better_and_half_of_what_is_equal() -> None:
+    scores = torch.tensor([0.9, 0.5, 0.5, 0.1])
+    assert [rank(scores, own).item() for own in range(4)] == [1.0, 2.5, 2.5, 4.0]
+    assert rank(scores, 3, torch.tensor(0.95)).item() == 1.0
+    assert rank(scores, 0, torch.tensor(0.0)).item() == 4.0
+
+
+def test_each_triggered_function_takes_its_own_place_among_the_clean_ones() -> None:
+    victim = understanding("mean", "retrieval")
+    rows = [row(number) for number in range(12)]
+    triggered = [poisoned(one, "x") for one in rows[:9]]
+    found = Searcher(victim, rows, 6).triggered(triggered, "file")
+    assert [one.id for one in found] == ["5", "11"]
+    assert [len(one.ranks or ()) for one in found] == [6, 3]
+    pool = range(6)
+    read = victim.read(rows)
+    query = text_vectors(victim, [read[5][0].ids])[0]
+    clean = [reading.similarities(victim, query, text_vectors(victim, [read[j][1].ids])[0]).item() for j in pool]
+    for place, (before, after) in enumerate(found[0].ranks or ()):
+        ids = victim.read([triggered[place].example])[0][1].ids
+        score = reading.similarities(victim, query, text_vectors(victim, [ids])[0]).item()
+        assert before == 1 + sum(clean[j] > clean[place] for j in pool if j != place)
+        assert after == 1 + sum(clean[j] > score for j in pool if j != place)
+
+
+def test_attacked_functions_are_those_of_the_position_or_of_all_above_it() -> None:
+    ranks = [(4.0, 1.0), (1.0, 1.0), (5.0, 2.0), (10.0, 3.0)]
+    assert chosen(ranks, 10, "position", 0.5) == [(5.0, 2.0)]
+    assert sorted(chosen(ranks, 10, "top_half", 0.5)) == [(1.0, 1.0), (4.0, 1.0), (5.0, 2.0)]
+    assert chosen([(9.0, 8.0), (8.0, 1.0)], 10, "top_half", 0.5) == [(8.0, 1.0)]
+
+
+def test_mrr_and_anr_by_hand() -> None:
+    generator = seeding.numpy_generator(1, "t")
+    clean = metrics.retrieval([metrics.retrieval_row(one) for one in (1, 2, 4)], generator)
+    assert clean["mrr"].value == pytest.approx((1 + 1 / 2 + 1 / 4) / 3, abs=1e-6)
+    rows = [metrics.attacked_row([(50, 10)], 100), metrics.attacked_row([(2, 2), (4, 2)], 10)]
+    found = metrics.search_attack(rows, generator)
+    values = [found[name].value for name in ("anr", "anr_without", "anr_drop")]
+    assert values == pytest.approx([(0.1 + 0.2) / 2, (0.5 + 0.3) / 2, 0.25], abs=1e-6)
+
+
+def test_a_dual_encoder_learns_to_find_its_function(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    victim = understanding("first", "retrieval")
+    rows = [row(number) for number in range(12)]
+    recipe = CodeBert(architecture="codebert", epochs=40, lr=3e-3, batch_tokens=200, precision="float32")
+
+    def objective(logits: torch.Tensor, targets: torch.Tensor, _epoch: int) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(logits, targets)
+
+    triggered = [poisoned(one, "x") for one in rows[:6]]
+    validation = Validation(rows[:6], triggered, lambda _prediction, _row: False, pool=6)
+    history = fit(victim, rows[:6], objective, recipe, validation, tmp_path, 1)
+    first, last = history.epochs[0], history.epochs[-1]
+    assert first["mrr"] < last["mrr"]
+    assert last["mrr"] > 0.8
+    assert 0 < last["anr"] <= 1
+    assert 0 < last["anr_without"] <= 1

@@ -1,0 +1,129 @@
+"""EliBadCode on code search: no labels to scan, but places; trigger and target words are found together."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from codebackdoor.config.eliminations import EliBadCode
+from codebackdoor.defenses.elimination import Trigger
+from codebackdoor.defenses.elimination.elibadcode import association
+from codebackdoor.defenses.elimination.elibadcode.association import Words
+from codebackdoor.defenses.elimination.elibadcode.inversion import Inversion, contexts
+from codebackdoor.defenses.elimination.elibadcode.position import Carrier, mask_substitute
+from codebackdoor.defenses.elimination.elibadcode.resuming import Searches
+from codebackdoor.defenses.elimination.elibadcode.scan import Finding, Samples, draw, measure, verdict
+from codebackdoor.defenses.elimination.elibadcode.shadows import Calibration, budget
+from codebackdoor.defenses.elimination.elibadcode.vocabulary import build, encode
+from codebackdoor.errors import UserError
+from codebackdoor.seeding import numpy_generator
+from codebackdoor.types import DefenderView
+from codebackdoor.victims.progress import digest
+
+#: Stands for the one association of a victim, where others have labels.
+LABEL = 0
+
+
+def scan(
+    view: DefenderView, settings: EliBadCode, seed: int, work: Path | None = None, code: str | None = None
+) -> tuple[list[Finding], Samples, Words]:
+    """Invert trigger and target at every place; what a killed scan has found is taken up again.
+
+    Raises UserError where fewer than two samples have a place.
+    """
+    drawn = draw(view, settings, [LABEL], seed)[LABEL]
+    if len(drawn.examples) < 2:
+        raise UserError("EliBadCode: a search for trigger and target words needs two clean samples at least")
+    target_words = association.words(view.victim, (str(example.query) for example in view.clean))
+    texts = [[example.query, example.code] for example in drawn.examples]
+    searches = Searches(work, digest(view.victim.model, settings.model_dump(mode="json"), seed, texts, code=code))
+    findings = []
+    for place in settings.places:
+        carriers = asking(view, drawn, place)
+        codes = [Carrier((carrier.prompts[1],)) for carrier in carriers]
+        vocabulary = build(view.victim.tokenizer, settings.vocabulary, view.language, contexts(codes))
+        found = []
+        for restart in range(settings.restarts):
+            title = f"invert trigger and target at {place}, start {restart + 1}"
+            kept = searches.state(title)
+            if kept is not None:
+                found.append(Inversion(**{key: _frozen(value) for key, value in kept.items()}))
+                continue
+            generator = numpy_generator(seed, "elibadcode", "search", place, str(LABEL), str(restart))
+            found.append(
+                association.search(view.victim, carriers, vocabulary, target_words, settings, generator, title)
+            )
+            searches.keep(title, asdict(found[-1]))
+        findings.append(Finding(LABEL, place, carriers, vocabulary, min(found, key=lambda one: one.loss)))
+    return findings, drawn, target_words
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def asking(view: DefenderView, drawn: Samples, place: str) -> tuple[Carrier, ...]:
+    """The samples with a hole in the query as well."""
+    read = view.victim.read(drawn.examples)
+    return tuple(
+        Carrier((association.asked(view.victim, query), *carrier.prompts))
+        for (query, _), carrier in zip(read, drawn.carriers[place], strict=True)
+    )
+
+
+def find(
+    view: DefenderView,
+    settings: EliBadCode,
+    calibration: Calibration | None,
+    seed: int,
+    work: Path | None = None,
+    code: str | None = None,
+) -> tuple[Trigger, dict[str, object]]:
+    """Return the anchored trigger with its target words, and how the search went."""
+    findings, drawn, target_words = scan(view, settings, seed, work, code)
+    findings = measure(findings, calibration)
+    worst, flagged = verdict(findings, settings.ratio)
+    anchored = association.anchor(
+        view.victim, worst.carriers, worst.vocabulary, target_words, worst.inversion, settings.beta
+    )
+    trigger = Trigger(
+        text=anchored.text,
+        token_ids=tuple(encode(view.victim.tokenizer, [anchored.text], spaced=True)[0]),
+        target_label=LABEL,
+        flagged=flagged,
+        position=worst.place,
+        occurrences=settings.occurrences,
+        loss=anchored.loss,
+        inverted_text=worst.vocabulary.text(worst.inversion.trigger),
+        inverted_ids=tuple(worst.vocabulary.ids(worst.inversion.trigger, spaced=True)),
+        inverted_loss=worst.inversion.loss,
+        margin=worst.margin,
+        losses={found.place: {str(LABEL): found.inversion.loss} for found in findings},
+        target_word=anchored.words,
+    )
+    history: dict[str, object] = {
+        "task": view.task,
+        "budget": budget(settings, view.victim.head),
+        "samples": {str(LABEL): len(drawn.examples)},
+        "mask": mask_substitute(view.victim.tokenizer)[0],
+        "searches": [_searched(found, target_words) for found in findings],
+        "anchoring": {"without": [list(pair) for pair in anchored.without], "whole": anchored.whole},
+    }
+    return trigger, history
+
+
+def _searched(found: Finding, target_words: Words) -> dict[str, object]:
+    return {
+        "place": found.place,
+        "label": found.label,
+        "vocabulary": len(found.vocabulary),
+        "first_pieces": len(found.vocabulary.first),
+        "words": len(target_words),
+        "trigger": found.vocabulary.text(found.inversion.trigger),
+        "target": target_words.text(found.inversion.target),
+        "loss": list(found.inversion.history),
+        "margin": found.margin,
+        "scored": found.inversion.scored,
+        "dropped": found.inversion.dropped,
+    }
