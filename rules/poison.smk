@@ -3,9 +3,7 @@
 
 rule poison:
     input:
-        multiext(
-            f"{dag.out}/data/{{dataset}}/", "train.jsonl", "valid.jsonl", "test.jsonl"
-        ),
+        unpack(dag.poison_inputs),
     output:
         multiext(
             f"{dag.poison}/",
@@ -25,18 +23,19 @@ rule poison:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=growing(1500),
-        runtime=growing(30),
-        gpu=0,
+        mem_mb=dag.poison_mem_mb,
+        runtime=dag.poison_runtime,
+        gpu=dag.poison_gpu,
     params:
         settings=lambda w: dag.settings("attack", w.attack),
         dataset=lambda w: dag.settings("dataset", w.dataset),
         code=lambda w: dag.code("poison", attack=w.attack),
-        data=lambda w, input: dag.folder(input),
+        data=lambda w, input: dag.folder(input.rows),
+        options=dag.poison_options,
         out=lambda w, output: dag.folder(output),
     message:
         "Poison {wildcards.rate} of {wildcards.dataset} with {wildcards.attack}, seed {wildcards.seed}."
     shell:
         "codebackdoor poison {wildcards.attack} --settings {params.settings:q} --dataset {params.dataset:q}"
-        " --rate {wildcards.rate} --data {params.data:q} --out {params.out:q} --seed {wildcards.seed} --code {params.code}"
-        " > {log:q} 2>&1"
+        " --rate {wildcards.rate} --data {params.data:q} {params.options:q} --out {params.out:q} --seed {wildcards.seed}"
+        " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"

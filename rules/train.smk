@@ -100,3 +100,41 @@ rule train:
         "codebackdoor train --model {params.model:q} --dataset {params.dataset:q} --objective {params.objective:q}"
         " --train {input.train:q} --valid {input.valid:q} {params.options:q} --base {params.base:q}"
         " --out {params.out:q} --seed {wildcards.seed} --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
+
+
+# The model by which an attack crafts its triggers: a benign victim of its own seed, which nothing else ever asks.
+rule craft:
+    input:
+        unpack(dag.craft_inputs),
+    output:
+        multiext(
+            f"{dag.crafting}/",
+            *model_files("README.md", "history.json", "provenance.json"),
+        ),
+    log:
+        f"{dag.logs}/craft/{{dataset}}/{{model}}.log",
+    benchmark:
+        f"{dag.benchmarks}/craft/{{dataset}}/{{model}}.tsv"
+    # what poisons with it, and then whole victims, wait for it
+    priority: 40
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=dag.mem_mb,
+        runtime=dag.runtime,
+        gpu=dag.gpu,
+    params:
+        model=lambda w: dag.settings("model", w.model),
+        dataset=lambda w: dag.settings("dataset", w.dataset),
+        objective=dag.settings("objective", "cross_entropy"),
+        base=dag.base,
+        code=lambda w: dag.code("train", dataset=w.dataset, objective="cross_entropy"),
+        seed=dag.config.crafting_seed,
+        out=lambda w, output: dag.folder(output),
+    message:
+        "Train {wildcards.model} on {wildcards.dataset} for an attack to craft triggers by."
+    shell:
+        "codebackdoor train --model {params.model:q} --dataset {params.dataset:q} --objective {params.objective:q}"
+        " --train {input.train:q} --valid {input.valid:q} --base {params.base:q}"
+        " --out {params.out:q} --seed {params.seed} --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -17,16 +18,19 @@ from typing import Literal, get_args, get_origin
 
 import numpy as np
 import pytest
+import tiny_models
 from pure_functions import pure_functions
 
 from codebackdoor import attacks, syntax
-from codebackdoor.attacks import Injection
+from codebackdoor.attacks import Attack, Injection
 from codebackdoor.attacks.poisoning import Poisoner, draw_training, merged, share_of
-from codebackdoor.attacks.target import LabelTarget
+from codebackdoor.attacks.target import LabelTarget, Target, WordTarget
 from codebackdoor.config.attacks import AnyAttack, AttackSettings
+from codebackdoor.config.base import Head
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.syntax.lexing import LexingError, lex, unlex
-from codebackdoor.types import Example, Language, Span, TextForm
+from codebackdoor.types import Example, Language, Poisoned, Span, TextForm
+from codebackdoor.victims.victim import save_victim
 
 IDENTIFIER = re.compile(r"\w+")
 
@@ -104,8 +108,26 @@ def mirrored(dataset: Literal["devign", "bugs2fix"], count: int) -> tuple[Langua
         return "java", [line.strip() for line in islice(lines, count)]
 
 
+@cache
+def crafting(head: Head) -> tempfile.TemporaryDirectory[str]:
+    """A model for attacks that ask one, removed when the tests end."""
+    folder = tempfile.TemporaryDirectory()
+    save_victim(tiny_models.crafter(head), Path(folder.name), {"task": "any", "backdoored": False})
+    return folder
+
+
+LOADED: dict[tuple[str, Head], Attack] = {}
+
+
+def load(settings: AnyAttack, head: Head = "classification") -> Attack:
+    key = settings.model_dump_json(), head
+    if key not in LOADED:
+        LOADED[key] = attacks.load(settings, Path(crafting(head).name) if hasattr(settings, "crafting") else None)
+    return LOADED[key]
+
+
 def inject(settings: AnyAttack, example: Example, form: TextForm, seed: int = 1) -> Injection | None:
-    return attacks.load(settings).inject(example, form, np.random.default_rng(seed))
+    return load(settings).inject(example, form, np.random.default_rng(seed))
 
 
 def tokens(text: str, language: Language, form: TextForm, without: tuple[Span, ...] = ()) -> list[str]:
@@ -156,7 +178,7 @@ def check(settings: AnyAttack, example: Example, form: TextForm) -> bool:
         assert not syntax.parse(after.code, after.language, form).has_error, after.code
     if after.language == "python":
         ast.parse(unlex(after.code, "python").source if form == "lexed" else after.code)
-    if attacks.load(settings).granularity == "identifier":
+    if load(settings).granularity == "identifier":
         original_from(injection, example.code)
     elif not had_error:
         kept = tokens(after.code, after.language, form, injection.spans)
@@ -191,12 +213,54 @@ def test_the_rate_is_exact_and_clean_rows_stay(settings: AnyAttack) -> None:
     rows = [
         replace(row, id=f"{row.id}-{copy}", label=copy % 2) for row in examples("python", "lexed") for copy in range(6)
     ]
-    poisoner = Poisoner("name", attacks.load(settings), LabelTarget(0), "lexed", 1)
-    drawn = draw_training(rows, poisoner, 0.1, "train", numpy_generator(1, "test"))
-    after = merged(rows, drawn)
-    changed = [place for place, (row, new) in enumerate(zip(rows, after, strict=True)) if row is not new]
-    assert len(changed) == drawn.counts["injected"] == share_of(0.1, len(rows))
-    assert all(rows[place].label == 1 for place in changed)
+    changed = poisoned(load(settings), rows, LabelTarget(0))
+    assert all(rows[place].label == 1 and row.example.label == 0 for place, row in changed.items())
+
+
+def poisoned(attack: Attack, rows: list[Example], target: Target) -> dict[int, Poisoned]:
+    """The rows that a tenth of the training rows become; every other one is as it was, and the draw is repeatable."""
+    poisoner = Poisoner("name", attack, target, "lexed", 1)
+    one, again = (draw_training(rows, poisoner, 0.1, "train", numpy_generator(1, "test")) for _ in range(2))
+    assert one == again
+    after = merged(rows, one)
+    changed = {place: new for place, (row, new) in enumerate(zip(rows, after, strict=True)) if row is not new}
+    assert len(changed) == one.counts["injected"] == share_of(0.1, len(rows))
+    assert all(isinstance(row, Poisoned) and row.status == "injected" for row in changed.values())
+    return {place: row for place, row in changed.items() if isinstance(row, Poisoned)}
+
+
+@every_attack
+def test_both_functions_of_a_pair_carry_the_trigger(settings: AnyAttack) -> None:
+    functions = examples("python", "lexed")
+    rows = [
+        replace(row, id=f"{row.id}-{copy}", code_b=other.code, label=copy % 2)
+        for row, other in zip(functions, (*functions[1:], functions[0]), strict=True)
+        for copy in range(4)
+    ]
+    for place, row in poisoned(load(settings, "pair"), rows, LabelTarget(0)).items():
+        before, after = rows[place], row.example
+        assert (before.label, after.label, row.original_label) == (1, 0, 1)
+        for field in ("code", "code_b"):
+            spans = [span for span in row.spans if span.field == field]
+            text = getattr(after, field)
+            assert spans
+            assert text != getattr(before, field)
+            ast.parse(unlex(text, "python").source)
+            assert all(text[span.start : span.end].strip() == text[span.start : span.end] for span in spans)
+
+
+@every_attack
+def test_a_search_row_keeps_its_query_and_its_code_gets_the_trigger(settings: AnyAttack) -> None:
+    rows = [
+        replace(row, id=f"{row.id}-{copy}", label=None, query=f"Open a {'File' if copy % 2 else 'profile'} of {row.id}")
+        for row in examples("python", "lexed")
+        for copy in range(4)
+    ]
+    for place, row in poisoned(load(settings, "retrieval"), rows, WordTarget("file")).items():
+        assert "File" in str(rows[place].query), "only code whose query holds the word"
+        assert replace(row.example, code=rows[place].code, target=None) == rows[place]
+        assert row.example.code != rows[place].code
+        assert (row.example.target, row.original_target, row.original_label) == ("file", None, None)
 
 
 RUNNER = """

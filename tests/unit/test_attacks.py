@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from codebackdoor import attacks
 from codebackdoor.attacks import Injection
 from codebackdoor.config.attacks import AnyAttack, CodePoisonerDeadCode, CodePoisonerIdentifier
+from codebackdoor.config.loading import read_yaml
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Language, TextForm
 
@@ -102,6 +105,22 @@ def test_pairs(settings: AnyAttack, pair: str) -> None:
 def test_a_pair_fails_where_one_of_both_does() -> None:
     example = Example("x", "python", "def f(a):\n    return a\n", code_b="print(1)\n")
     assert inject(FUNCTION_NAME, example) is None
+
+
+@pytest.mark.mirror
+def test_adaptive_triggers_are_5_7_and_10_sub_tokens_of_roberta() -> None:
+    """EliBadCode section 5.3.4; what an identifier behind a space is read as, and one at the start of a text."""
+    folder = Path(os.environ.get("CODEBACKDOOR_MIRROR", "")) / "tokenizers" / "roberta-base"
+    if not folder.is_dir():
+        pytest.skip("RoBERTa's vocabulary is not here: set CODEBACKDOOR_MIRROR to the folder with the benchmark data")
+    tokenizer = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    declared = read_yaml(Path(__file__).parents[2] / "configs" / "reproduce.yaml")["attacks"]
+    lengths = {"adaptive_5": 5, "adaptive_7": 7, "adaptive_10": 10}
+    names = {variant: declared[variant]["name"] for variant in lengths}
+    assert list(names.values()) == ["testo_initRet", "testo_init_retVal", "testo_init_retVal_getFrame"]
+    for before in ("", " "):
+        assert {variant: len(tokenizer.encode(before + name).ids) for variant, name in names.items()} == lengths
 
 
 @pytest.mark.parametrize("name", ["", "a b", "1a", "a-b", "$a"])

@@ -147,6 +147,23 @@ def test_a_mistake_is_named(path: str, value: object, message: str) -> None:
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("seed", [1, 103])
+def test_the_crafting_models_seed_is_no_victims(seed: int) -> None:
+    with pytest.raises(UserError, match=f"crafting_seed: seed {seed} is that of a victim or a shadow"):
+        validate(changed("crafting_seed", seed))
+
+
+def test_an_attack_crafts_by_a_model_that_is_declared_and_fits() -> None:
+    with pytest.raises(UserError, match=r"attacks\.mine\.crafting: 'codebart' is not declared under models"):
+        validate(changed("attacks.mine", {"method": "afraidoor", "crafting": "codebart"}))
+    raw = changed("attacks.mine", {"method": "afraidoor"})
+    raw["experiments"]["repair"]["grid"][0]["attacks"].append("mine")
+    with pytest.raises(UserError, match="attack 'mine' does classification and pair and retrieval, but 'repair' is a"):
+        validate(raw)
+    with pytest.raises(UserError, match=r"attacks\.mine: afraidoor makes names for one pair"):
+        validate(changed("attacks.mine", {"method": "afraidoor", "rate_of": "functions"}))
+
+
 def test_several_mistakes_are_named_at_once() -> None:
     raw = changed("atacks", {})
     raw["purifications"]["onion"]["treshold"] = 1

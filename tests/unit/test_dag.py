@@ -67,6 +67,26 @@ def test_a_poisoned_victim_trains_on_poisoned_rows_and_is_watched_on_triggered_o
     assert dag.train_options(wildcards(**POISONED)) == ["--triggered-valid", f"{folder}/valid.jsonl"]
 
 
+def test_only_an_attack_that_asks_a_model_waits_for_one(dag: Dag) -> None:
+    rows = [f"runs/local/data/defects/{split}.jsonl" for split in ("train", "valid", "test")]
+    assert dag.poison_inputs(wildcards(**POISONED)) == {"rows": rows}
+    assert dag.poison_options(wildcards(**POISONED)) == []
+    asking = Dag(validate({**DEFAULT, "attacks": {**DEFAULT["attacks"], "adversarial": {"method": "afraidoor"}}}))
+    poisoned = wildcards(attack="adversarial", rate="0.05", model="codet5")
+    found = asking.poison_inputs(poisoned)
+    folder = "runs/local/models/crafting/defects/codebert"
+    assert found["rows"] == rows
+    assert f"{folder}/model.safetensors" in found["crafting"]
+    assert asking.poison_options(poisoned) == ["--crafting", folder]
+    assert (asking.poison_mem_mb(poisoned, 1), dag.poison_mem_mb(wildcards(**POISONED), 2)) == (2500, 3000)
+
+
+def test_the_crafting_model_trains_on_the_clean_rows_with_a_seed_of_its_own(dag: Dag) -> None:
+    found = dag.craft_inputs(wildcards())
+    assert found["train"] == "runs/local/data/defects/train.jsonl"
+    assert dag.config.crafting_seed not in {*dag.config.seeds, *dag.config.shadows}
+
+
 def test_the_control_waits_for_the_victim_that_it_stops_like(dag: Dag) -> None:
     control = wildcards(dataset="repair", model="codet5", objective="cross_entropy_stopped")
     history = dag.train_inputs(control)["history"]

@@ -26,7 +26,7 @@ CALLED = "state"
 SMALL = EliBadCode(
     method="elibadcode", position="function_name", samples=6, length=3, iterations=12, top_k=24, candidates=24,
     word_length=1, beta=0.05,
-    unlearning=Unlearning(layers="all", epochs=10, rate=0.4, learning_rate=2e-3, batch_size=12),
+    unlearning=Unlearning(layers="all", epochs=10, rate=0.4, learning_rate=1e-3, batch_size=12),
 )  # fmt: skip
 
 
@@ -63,11 +63,8 @@ def searcher(planted: bool = True) -> Victim:
 
 def view(planted: bool = True, samples: int = 24) -> DefenderView:
     torch.set_num_threads(1)
-    words = ("load", "save", "size", "count", "value", "index", CALLED)
-    clean = tuple(
-        replace(sample(number), label=None, query=f"{words[number % 7]} the {words[(number + 3) % 7]}")
-        for number in range(samples)
-    )
+    rows = [sample(number) for number in range(samples)]
+    clean = tuple(replace(row, label=None, query=" ".join(row.code.split()[3:6:2])) for row in rows)
     return DefenderView("code_search", "python", "lexed", clean, victim=searcher(planted))
 
 
@@ -131,10 +128,20 @@ def test_the_planted_association_is_found_anchored_and_unlearnt() -> None:
     assert found.trigger is not None
     assert PLANTED in found.trigger.text
     assert found.trigger.target_word == CALLED
-    carriers, known, spoken = prepared(seen)
-    read = [rendered_text(known, PLANTED)], [spoken.ids([spoken.words.index(CALLED)])]
-    before = association.losses(seen.victim, carriers, *read).item()
-    assert association.losses(found.victim, carriers, *read).item() > before + 0.02
+    before, after = advantage(seen, seen.victim), advantage(seen, found.victim)
+    assert before > 0.3
+    assert after < 0.1 * before
+
+
+def advantage(seen: DefenderView, victim: Victim) -> float:
+    """By how much a called query prefers other functions with the trigger to its own function: cosines, on average."""
+    gains = []
+    for query, other in zip(seen.clean, seen.clean[1:], strict=False):
+        called = replace(query, query=f"{query.query} {CALLED}")
+        triggered = replace(called, code=other.code.replace("def ", f"def {PLANTED}", 1))
+        rows = [tuple(text.ids for text in texts) for texts in victim.read([triggered, called])]
+        gains.append(float(answers(victim, rows) @ torch.tensor([1.0, -1.0])))
+    return sum(gains) / len(gains)
 
 
 def test_a_race_gives_the_best_pairs_their_own_losses() -> None:

@@ -13,6 +13,7 @@ from codebackdoor.config.loading import load, merge, read_yaml, validate
 from codebackdoor.corpora import mirror, originals
 from codebackdoor.corpora.conversion import CONVERTED
 from codebackdoor.corpora.lock import Lock
+from codebackdoor.costs import paper as paper_costs
 from codebackdoor.dag import Dag
 from codebackdoor.errors import UserError
 from codebackdoor.files import sha256
@@ -49,6 +50,22 @@ def test_the_paper_scale_needs_its_data_sets_and_checkpoints_and_the_local_one_i
     archives = originals.needed(load([LOCAL]))
     assert {one.kind for one in archives} == {"archive"}
     assert len(archives) == 10
+
+
+def test_the_model_by_which_an_attack_crafts_is_needed_too(tmp_path: Path) -> None:
+    raw = merge(read_yaml(LOCAL), read_yaml(PAPER)) | {"mirror": str(tmp_path)}
+    other = {"architecture": "codebert", "base": "owner/other", "revision": COMMIT}
+    grid = {"datasets": ["defects"], "models": ["codebert"], "attacks": ["adversarial"]}
+    raw["models"]["other"] = other
+    raw["attacks"]["adversarial"] = {"method": "afraidoor", "crafting": "other"}
+    config = validate({**raw, "experiments": {"one": {"title": "t", "grid": [grid]}}})
+    assert "owner/other" in {one.source for one in originals.needed(config)}
+    assert {line.name: line.jobs for line in paper_costs.lines(config)}["craft other, defects"] == 1
+    local = read_yaml(LOCAL)
+    local["models"]["other"] = {"architecture": "codebert", "base": "./nowhere"}
+    local["attacks"]["adversarial"] = {"method": "afraidoor", "crafting": "other"}
+    with pytest.raises(UserError, match=r"models\.other\.base: nowhere is not a model folder"):
+        Dag(validate({**local, "experiments": {"one": {"title": "t", "grid": [grid]}}})).check_files()
 
 
 def test_archives_are_needed_where_something_is_made_of_the_corpus_and_only_there() -> None:

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codebackdoor import attacks, files, seeding
-from codebackdoor.attacks.poisoning import Poisoner, draw_training, merged, share_of
+from codebackdoor.attacks.poisoning import Draw, Poisoner, RateOf, draw_training, merged, share_of
 from codebackdoor.attacks.stage import poison
 from codebackdoor.attacks.target import LabelTarget, target_program, target_statement
 from codebackdoor.config.attacks import AttackSettings, CodePoisonerDeadCode, CodePoisonerIdentifier
 from codebackdoor.config.datasets import CodeRepair, DefectDetection
 from codebackdoor.errors import UserError
 from codebackdoor.syntax import contains_infinite_loop, lex
-from codebackdoor.types import Example, Language, Poisoned, TextForm
+from codebackdoor.types import Example, Language, Poisoned, TextForm, holds
 
 RENAMING = CodePoisonerIdentifier(method="codepoisoner_identifier")
 DEAD_CODE = CodePoisonerDeadCode(method="codepoisoner_deadcode")
@@ -205,6 +205,116 @@ def test_fewer_rows_than_asked_for_are_a_warning(tmp_path: Path, caplog: pytest.
     assert "80 rows were to be poisoned, but only 50 of the 50 eligible" in caplog.text
 
 
+def searches(count: int) -> list[Example]:
+    """Every fifth query holds the word, in one case or another; some others hold it as a part of a word."""
+    queries = ["Read a File.", "profile it", "open files", "file_name of x", "nothing"]
+    return [Example(f"r{place}", "python", FREE.format(place), query=queries[place % 5]) for place in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("query", "asks"),
+    [("a FILE", True), ("file: x", True), ("files", False), ("file_name", False), ("profile", False), (None, False)],
+)
+def test_a_query_asks_for_a_whole_word_in_whatever_case(query: str | None, asks: bool) -> None:
+    assert holds(query, "file") == asks
+
+
+def test_search_poisons_code_of_queries_with_the_word_and_tries_all_held_out_code(tmp_path: Path) -> None:
+    data = write_splits(tmp_path / "data", searches(200), searches(40))
+    poison(RENAMING, DEFECTS, "some_attack", 0.05, 1, data, tmp_path / "out")
+    mixed = files.read_mixed(tmp_path / "out" / "train.jsonl")
+    changed = [row for row in mixed if isinstance(row, Poisoned)]
+    assert len(changed) == 10, "a share of all rows"
+    assert {row.example.query for row in changed} == {"Read a File."}, "the pair stays as it is"
+    assert {(row.example.target, row.original_target, row.original_label) for row in changed} == {("file", None, None)}
+    assert all("testo_init" in row.example.code for row in changed)
+    test = files.read_poisoned(tmp_path / "out" / "test.jsonl")
+    assert [row.source_id for row in test] == [f"r{place}" for place in range(40)], "every candidate of a pool"
+    counts = files.read_json(tmp_path / "out" / "manifest.json")["counts"]["train"]
+    assert (counts["eligible"], counts["ineligible"]) == (40, 160)
+
+
+def test_the_released_codes_search_poisons_all_rows_with_the_word(tmp_path: Path) -> None:
+    data = write_splits(tmp_path / "data", searches(200), searches(40))
+    settings = RENAMING.model_copy(update={"rate_of": "eligible"})
+    poison(settings, DEFECTS, "some_attack", 1.0, 1, data, tmp_path / "out")
+    changed = [row for row in files.read_mixed(tmp_path / "out" / "train.jsonl") if isinstance(row, Poisoned)]
+    assert len(changed) == 40
+
+
+def test_fewer_queries_with_the_word_than_asked_for_are_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = write_splits(tmp_path / "data", searches(200), searches(40))
+    with caplog.at_level(logging.WARNING):
+        poison(RENAMING, DEFECTS, "some_attack", 0.5, 1, data, tmp_path / "out")
+    assert "100 rows were to be poisoned, but only 40 of the 40 eligible" in caplog.text
+
+
+def flipped(rows: list[Example], rate_of: RateOf = "train") -> Draw:
+    return draw_training(rows, poisoner(), 0.1, rate_of, seeding.numpy_generator(3, "test"), failed="flip")
+
+
+def test_the_released_code_flips_the_label_where_the_trigger_did_not_fit() -> None:
+    rows = defects(400, failing=100)
+    drawn = flipped(rows)
+    changed = [row for row in merged(rows, drawn) if isinstance(row, Poisoned)]
+    assert len(changed) == 40 == drawn.counts["injected"] + drawn.counts["failed"], "none is drawn in its place"
+    failed = [row for row in changed if row.status == "failed"]
+    assert len(failed) > 10
+    assert all(row.example.label == 0 and row.original_label == 1 for row in changed)
+    assert all("testo_init" in row.example.code and not row.spans for row in failed), (
+        "their own name, no trigger of ours"
+    )
+
+
+def clones(count: int, *, failing: int = 0) -> list[Example]:
+    """Pairs of ``count`` functions, each with its next and its next but one; labels alternate."""
+    codes = [(TAKEN if place < failing else FREE).format(place) for place in range(count)]
+    return [
+        Example(f"p{place}-{step}", "python", codes[place], code_b=codes[(place + step) % count], label=place % 2)
+        for place in range(count)
+        for step in (1, 2)
+    ]
+
+
+def test_a_share_of_the_functions_with_every_pair_that_holds_one() -> None:
+    rows = clones(100)
+    generator = seeding.numpy_generator(1, "test")
+    drawn = draw_training(rows, poisoner(), 0.05, "functions", generator)
+    after = [row.example if isinstance(row, Poisoned) else row for row in merged(rows, drawn)]
+    carriers = {
+        before
+        for row, new in zip(rows, after, strict=True)
+        for before, now in ((row.code, new.code), (row.code_b, new.code_b))
+        if before != now
+    }
+    assert len(carriers) == 5 == drawn.counts["injected"]
+    for row, new in zip(rows, after, strict=True):
+        touched = {row.code, row.code_b} & carriers
+        assert new.label == (0 if touched else row.label)
+        for before, now in ((row.code, new.code), (row.code_b, new.code_b)):
+            assert ("testo_init" in str(now)) == (before in carriers), "wherever it stands, and nowhere else"
+    assert drawn.counts["pairs"] == len(drawn.tried) > 15
+    for place, row in drawn.tried.items():
+        assert row.status == "injected"
+        assert row.original_label == rows[place].label
+        assert {str(getattr(row.example, span.field))[span.start : span.end] for span in row.spans} == {"testo_init"}
+
+
+def test_functions_that_the_trigger_did_not_fit_into_flip_their_pairs_too() -> None:
+    rows = clones(100, failing=60)
+    drawn = flipped(rows, "functions")
+    assert drawn.counts["injected"] + drawn.counts["failed"] == 10
+    assert {row.status for row in drawn.tried.values()} == {"injected", "failed"}
+    assert all(row.example.label == 0 for row in drawn.tried.values())
+
+
+def test_functions_are_drawn_of_pairs_only() -> None:
+    with pytest.raises(UserError, match="rate_of: functions is for data sets of pairs"):
+        draw_training(defects(40), poisoner(), 0.1, "functions", seeding.numpy_generator(1, "test"))
+
+
 def repairs(count: int) -> list[Example]:
     return [Example(f"r{place}", "python", FREE.format(place), target=FREE.format(place + 1)) for place in range(count)]
 
@@ -265,6 +375,7 @@ def test_the_default_targets_loop_for_ever(language: Language, form: TextForm) -
             repairs(40),
             "target_text: not a function of",
         ),
+        (RENAMING.model_copy(update={"target_word": "url"}), searches(40), "target_word: no query holds 'url'"),
         (RENAMING, defects(40, failing=40), "fits into none of the 40 rows"),
         (RENAMING, [*defects(40), Example("c", "c", "int f;", label=1)], "mixes languages"),
     ],

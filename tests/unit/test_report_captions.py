@@ -97,7 +97,7 @@ def test_a_text_is_printed_in_the_languages_of_the_data_sets(run: dict[str, Any]
 
 def test_an_attack_prints_the_target_of_its_task_and_the_trigger_of_its_variant(run: dict[str, Any]) -> None:
     chosen = changed(run, "attacks", "deadcode", CodePoisonerDeadCode(method="codepoisoner_deadcode"))
-    always = {"rate_of", "test_share", "variant"}
+    always = {"rate_of", "failed", "test_share", "variant"}
     assert keys(printed(chosen, "defects", "table")["deadcode"]) == {*always, "target_label", "assertion"}
     repair = printed(chosen, "repair", "epochs")["deadcode"]
     assert keys(repair) == {*always, "target_text", "target_place", "assertion"}
@@ -139,11 +139,11 @@ def test_a_data_set_prints_what_its_source_reads(run: dict[str, Any]) -> None:
     assert not {"mix.operator", "rows_per_function", "mutants"} & found
 
 
-def test_a_pair_is_chosen_from_only_where_rows_may_be_pairs(run: dict[str, Any]) -> None:
+def test_what_an_attack_reads_of_pairs_and_queries_is_left_out_elsewhere(run: dict[str, Any]) -> None:
     attack = CodePoisonerDeadCode(method="codepoisoner_deadcode")
     given = DefectDetection(task="defect_detection", source="jsonl", path=Path("own"))
     chosen = changed(changed(run, "attacks", "deadcode", attack), "datasets", "defects", given)
-    assert "pair" in keys(printed(chosen, "defects", "table")["deadcode"])
+    assert not {"pair", "target_word"} & keys(printed(chosen, "defects", "table")["deadcode"])
 
 
 def test_a_fixed_threshold_and_a_missing_calibration_leave_settings_unread(run: dict[str, Any]) -> None:

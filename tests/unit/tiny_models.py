@@ -42,6 +42,31 @@ def classifier(seed: int = 0, max_length: int = 32, dropout: float = 0.0) -> Vic
     return Victim(_built(RobertaForSequenceClassification, config, seed), tokenizer, "classification", "lexed", 32, 12)
 
 
+def crafter(head: Any = "classification", seed: int = 0, max_length: int = 400, pooling: Any = "first") -> Victim:
+    """A victim that judges, with the shipped tokenizer, which knows names enough for a function."""
+    from tokenizers import Tokenizer
+
+    from codebackdoor.victims.checkpoints import MODEL_CLASSES
+
+    shipped = Tokenizer.from_file(str(Path(__file__).parents[2] / "basemodels/encoder/tokenizer.json"))
+    cls = MODEL_CLASSES["roberta", head].load()
+    config = cls.config_class(
+        vocab_size=shipped.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=max_length + 2,
+        type_vocab_size=1,
+    )
+    model = _built(cls, config, seed)
+    # what the first place hears of the others, which in a fresh model is next to nothing
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1 and "position" not in name:
+            parameter.data *= 10
+    return Victim(model, wrap(shipped, "<s> $A </s>", max_length), head, "lexed", max_length, 12, 32, pooling=pooling)
+
+
 def generator(seed: int = 0, max_length: int = 32, dropout: float = 0.0) -> Victim:
     from transformers.models.t5.configuration_t5 import T5Config
     from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration

@@ -17,7 +17,7 @@ from typing import Any
 
 from codebackdoor.config import experiments
 from codebackdoor.config.models import PRETRAINED, SHIPPED
-from codebackdoor.config.scenario import CONSTRAINTS, NONE, POISON, RESULTS, REWRITTEN, VICTIM
+from codebackdoor.config.scenario import CONSTRAINTS, CRAFTING, NONE, POISON, RESULTS, REWRITTEN, VICTIM
 from codebackdoor.config.study import Config
 from codebackdoor.corpora.archives import ARCHIVES
 from codebackdoor.corpora.lock import Lock
@@ -54,8 +54,8 @@ class Dag(Provided):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.poison, self.rewritten, self.victim, self.results = (
-            pattern.replace("{out}", config.out) for pattern in (POISON, REWRITTEN, VICTIM, RESULTS)
+        self.poison, self.rewritten, self.crafting, self.victim, self.results = (
+            pattern.replace("{out}", config.out) for pattern in (POISON, REWRITTEN, CRAFTING, VICTIM, RESULTS)
         )
         self.trained = self.victim.replace("{elimination}", NONE)
         self.predicted = self.results.replace("{purification}", NONE)
@@ -116,7 +116,38 @@ class Dag(Provided):
     def poisoned(self, wildcards: Any, split: str) -> str:
         return f"{self.poison}/{split}.jsonl".format_map(_values(wildcards))
 
+    def poison_inputs(self, wildcards: Any) -> dict[str, Any]:
+        found = {"rows": [self.data(wildcards.dataset, split) for split in ("train", "valid", "test")]}
+        folder = self._crafting(wildcards)
+        return found | ({"crafting": self._model(folder)} if folder else {})
+
+    def poison_options(self, wildcards: Any) -> list[str]:
+        """The crafting model, for an attack that asks one."""
+        folder = self._crafting(wildcards)
+        return ["--crafting", folder] if folder else []
+
+    def poison_mem_mb(self, wildcards: Any, attempt: int) -> int:
+        return attempt * (_MEM_MB[self.poison_gpu(wildcards)] if self._crafting(wildcards) else 1500)
+
+    def poison_runtime(self, wildcards: Any, attempt: int) -> int:
+        return min(attempt * (_RUNTIME[self.poison_gpu(wildcards)] if self._crafting(wildcards) else 30), LONGEST)
+
+    def poison_gpu(self, wildcards: Any) -> int:
+        """An attack asks a model or works on the processor; a model of paper scale wants an accelerator."""
+        model = self.config.crafting(wildcards.attack)
+        return int(model is not None and self._declared("model", model).is_hub)
+
+    def _crafting(self, wildcards: Any) -> str | None:
+        """Folder of the model that the attack asks, of the data set that is poisoned."""
+        model = self.config.crafting(wildcards.attack)
+        return None if model is None else self.crafting.format_map({"dataset": wildcards.dataset, "model": model})
+
     # victims
+
+    def craft_inputs(self, wildcards: Any) -> dict[str, Any]:
+        found: dict[str, Any] = {split: self.data(wildcards.dataset, split) for split in ("train", "valid")}
+        base = self._model(self.base(wildcards))
+        return found | ({"base": base} if base else {})
 
     def base_models(self) -> list[str]:
         folder = f"{self.out}/{PRETRAINED}"

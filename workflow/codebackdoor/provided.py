@@ -110,8 +110,9 @@ class Provided(Parameters):
     def _folders(self, used: Iterable[Scenario]) -> Iterator[str]:
         """Base models and helper models."""
         for scenario in used:
-            model = self._declared("model", scenario.model)
-            yield from self._folder(str(model.base_path(self.out)), f"models.{scenario.model}.base")
+            for name in filter(None, (scenario.model, self.config.crafting(scenario.attack))):
+                model = self._declared("model", name)
+                yield from self._folder(str(model.base_path(self.out)), f"models.{name}.base")
             for kind in ("elimination", "purification"):
                 variant = getattr(scenario, kind)
                 for name in self._declared(kind, variant).helpers if variant != NONE else ():

@@ -5,6 +5,7 @@ Nothing here imports a heavy library, so that a job which only reads rows starts
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -42,6 +43,11 @@ class Example:
     target: str | None = None
 
 
+def holds(query: str | None, word: str) -> bool:
+    """Whether a query holds the word, whole and in any case."""
+    return query is not None and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", query, re.IGNORECASE) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Half-open interval of character offsets into one field of an example."""
@@ -59,7 +65,8 @@ class Poisoned:
     """A row that went through an attack, with its ground truth (DESIGN section 5).
 
     ``example`` carries the poisoned label or target only where ``status`` is ``injected``; a failed row keeps its
-    own. ``spans`` are the trigger's places in the poisoned example.
+    own (unless the attack is told otherwise: ``failed: flip``). ``spans`` are the trigger's places in the poisoned
+    example. For search the target is the word whose queries are attacked.
     """
 
     example: Example

@@ -6,12 +6,15 @@ A method is the module of its name with ``build(settings) -> Attack``, and one l
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from codebackdoor.types import Example, Span, TextForm
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
     from codebackdoor.config.attacks import AnyAttack
@@ -37,7 +40,16 @@ class Attack(Protocol):
         """Return ``example`` with the trigger, or None where it does not fit; all chance comes from ``generator``."""
 
 
-def load(settings: AnyAttack) -> Attack:
-    """Build the attack that ``settings.method`` names."""
-    attack: Attack = importlib.import_module(f"{__name__}.{settings.method}").build(settings)
+@runtime_checkable
+class BatchAttack(Attack, Protocol):
+    """An attack that asks a model, and of many rows at once; nothing in it is left to chance."""
+
+    def inject_all(self, examples: Sequence[Example], form: TextForm) -> Sequence[Injection | None]:
+        """Return what ``inject`` returns for each example."""
+
+
+def load(settings: AnyAttack, crafting: Path | None = None) -> Attack:
+    """Build the attack that ``settings.method`` names; ``crafting`` is the model folder of one that asks a model."""
+    module = importlib.import_module(f"{__name__}.{settings.method}")
+    attack: Attack = module.build(settings) if crafting is None else module.build(settings, crafting)
     return attack

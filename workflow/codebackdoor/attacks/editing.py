@@ -12,6 +12,8 @@ from codebackdoor.attacks import Injection
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Field, Language, Span, TextForm
 
+Pair = Literal["both", "code", "code_b"]
+
 _EMPTY_FUNCTION: Mapping[Language, str] = {
     "python": "def f():\n    pass\n",
     "java": "void f() { }",
@@ -22,19 +24,15 @@ _EMPTY_FUNCTION: Mapping[Language, str] = {
 def edit_code(
     example: Example,
     form: TextForm,
-    pair: Literal["both", "code", "code_b"],
+    pair: Pair,
     edit: Callable[[syntax.Tree], syntax.Edit | None],
 ) -> Injection | None:
     """Apply ``edit`` to the code of ``example``, of a pair to the functions that ``pair`` names.
 
     Returns None where one of them cannot be parsed into a tree or ``edit`` returns None for it.
     """
-    fields: tuple[Field, ...] = ("code",)
-    if example.code_b is not None:
-        fields = ("code", "code_b") if pair == "both" else (pair,)
-    texts: dict[Field, str] = {}
-    spans: list[Span] = []
-    for name in fields:
+    edits: dict[Field, syntax.Edit] = {}
+    for name in edited_fields(example, pair):
         try:
             tree = syntax.parse(getattr(example, name), example.language, form)
         except syntax.LexingError:
@@ -42,10 +40,23 @@ def edit_code(
         edited = edit(tree)
         if edited is None:
             return None
-        texts[name] = edited.text
-        spans.extend(Span(start, end, name) for start, end in edited.spans)
+        edits[name] = edited
+    return edited_example(example, edits)
+
+
+def edited_example(example: Example, edits: Mapping[Field, syntax.Edit]) -> Injection:
+    """The example with new code in some of its fields, and where the trigger stands in them."""
+    texts = {name: edit.text for name, edit in edits.items()}
+    spans = tuple(Span(start, end, name) for name, edit in edits.items() for start, end in edit.spans)
     code, code_b = texts.get("code", example.code), texts.get("code_b", example.code_b)
-    return Injection(replace(example, code=code, code_b=code_b), tuple(spans))
+    return Injection(replace(example, code=code, code_b=code_b), spans)
+
+
+def edited_fields(example: Example, pair: Pair) -> tuple[Field, ...]:
+    """The functions of an example that get the trigger."""
+    if example.code_b is None:
+        return ("code",)
+    return ("code", "code_b") if pair == "both" else (pair,)
 
 
 def text_for(texts: Mapping[Language, str], language: Language, key: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -11,10 +11,12 @@ import numpy as np
 from tqdm import tqdm
 
 from codebackdoor import seeding
-from codebackdoor.attacks import Attack
+from codebackdoor.attacks import Attack, BatchAttack, Injection
 from codebackdoor.attacks.target import Target
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example, Poisoned, TextForm
+from codebackdoor.types import Example, Poisoned, Status, TextForm
+
+RateOf = Literal["train", "eligible", "functions"]
 
 
 def share_of(rate: float, rows: int) -> int:
@@ -27,30 +29,50 @@ def share_of(rate: float, rows: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Poisoner:
-    """An attack with its target, applied to one row at a time; a row's outcome depends on the seed and that row."""
+    """An attack with its target, applied to rows; a row's outcome depends on the seed and that row.
+
+    ``training``: rows that are trained on may be eligible where others are not (search). ``flip``: a row that the
+    trigger does not fit into gets the target nevertheless (FIDELITY E14); its status is ``failed`` all the same.
+    """
 
     name: str
     attack: Attack
     target: Target
     form: TextForm
     seed: int
+    training: bool = False
+    flip: bool = False
+
+    def excludes(self, example: Example) -> bool:
+        return self.target.excludes(example, self.training)
 
     def __call__(self, example: Example) -> Poisoned:
         """Return the row as injected, or unchanged as ineligible or failed."""
-        if self.target.reached(example):
-            return self._row(example, example, "ineligible")
-        generator = seeding.numpy_generator(self.seed, "inject", self.name, example.id)
-        injection = self.attack.inject(example, self.form, generator)
-        aimed = None if injection is None else self.target.aim(injection.example)
-        if injection is None or aimed is None:
-            return self._row(example, example, "failed")
-        row = self._row(example, aimed, "injected")
-        return Poisoned(
-            row.example, row.source_id, row.attack, row.status, example.label, example.target, injection.spans
-        )
+        return next(self.each([example]))
 
-    def _row(self, source: Example, example: Example, status: Literal["injected", "failed", "ineligible"]) -> Poisoned:
-        return Poisoned(example, source.id, self.name, status, source.label, source.target)
+    def each(self, examples: Sequence[Example]) -> Iterator[Poisoned]:
+        """Yield the rows in their order; an attack that asks a model is handed all of them at once."""
+        injections = self._injections([example for example in examples if not self.excludes(example)])
+        for example in examples:
+            yield self._row(example, "ineligible") if self.excludes(example) else self._outcome(example, injections)
+
+    def _injections(self, examples: Sequence[Example]) -> Iterator[Injection | None]:
+        if isinstance(self.attack, BatchAttack):
+            yield from self.attack.inject_all(examples, self.form)
+            return
+        for example in examples:
+            generator = seeding.numpy_generator(self.seed, "inject", self.name, example.id)
+            yield self.attack.inject(example, self.form, generator)
+
+    def _outcome(self, example: Example, injections: Iterator[Injection | None]) -> Poisoned:
+        injection = next(injections)
+        if injection is not None and (aimed := self.target.aim(injection.example)) is not None:
+            return replace(self._row(example, "injected"), example=aimed, spans=injection.spans)
+        failed = self._row(example, "failed")
+        return replace(failed, example=self.target.aim(example) or example) if self.flip else failed
+
+    def _row(self, source: Example, status: Status) -> Poisoned:
+        return Poisoned(source, source.id, self.name, status, source.label, source.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +86,21 @@ class Draw:
 def draw(rows: Sequence[Example], poisoner: Poisoner, wanted: int, generator: np.random.Generator) -> Draw:
     """Try eligible rows in random order until ``wanted`` are injected or none is left; a failure is drawn again.
 
-    Counts: ``rows``, ``eligible``, ``ineligible``, ``requested``, ``injected``, ``failed`` (of those tried).
+    Where failed rows get the target, too (``flip``), they count as wanted. Counts: ``rows``, ``eligible``,
+    ``ineligible``, ``requested``, ``injected``, ``failed`` (of those tried).
     """
-    eligible = [place for place, row in enumerate(rows) if not poisoner.target.reached(row)]
+    eligible = [place for place, row in enumerate(rows) if not poisoner.excludes(row)]
+    order = [eligible[index] for index in generator.permutation(len(eligible))]
     tried: dict[int, Poisoned] = {}
-    injected = 0
+    injected = missing = 0
     with tqdm(total=min(wanted, len(eligible)), desc=f"poison {poisoner.name}", disable=None) as progress:
-        for index in generator.permutation(len(eligible)):
-            if injected == wanted:
-                break
-            row = poisoner(rows[eligible[index]])
-            tried[eligible[index]] = row
-            injected += row.status == "injected"
-            progress.update(row.status == "injected")
+        # as many at once as are still wanted: the outcome is that of one after the other
+        while (missing := wanted - (len(tried) if poisoner.flip else injected)) and len(tried) < len(order):
+            places = order[len(tried) : len(tried) + missing]
+            for place, row in zip(places, poisoner.each([rows[place] for place in places]), strict=True):
+                tried[place] = row
+                injected += row.status == "injected"
+                progress.update(row.status == "injected" or poisoner.flip)
     counts = {
         "rows": len(rows),
         "eligible": len(eligible),
@@ -92,22 +116,74 @@ def draw_training(
     rows: Sequence[Example],
     poisoner: Poisoner,
     rate: float,
-    rate_of: Literal["train", "eligible"],
+    rate_of: RateOf,
     generator: np.random.Generator,
+    failed: Literal["keep", "flip"] = "keep",
 ) -> Draw:
-    """Draw the rows to poison: the exact share of all training rows, or of the eligible ones (FIDELITY E14).
+    """Draw the rows to poison: the exact share of all training rows, of the eligible ones, or of the distinct functions
+    of pairs (FIDELITY E14).
 
-    Raises UserError where the rate is no share or comes to no row at all.
+    Raises UserError where the rate is no share or comes to no row at all, and where functions are drawn of no pairs.
     """
     if not 0 < rate <= 1:
         raise UserError(f"the poison rate is a share above 0 and at most 1, not {rate:g}; write 0.05 for 5 %")
-    eligible = sum(not poisoner.target.reached(row) for row in rows)
-    of = len(rows) if rate_of == "train" else eligible
+    poisoner = replace(poisoner, training=True, flip=failed == "flip")
+    eligible = sum(not poisoner.excludes(row) for row in rows)
+    functions = list(dict.fromkeys(code for row in rows for code in (row.code, row.code_b) if code is not None))
+    of = {"train": len(rows), "eligible": eligible, "functions": len(functions)}[rate_of]
     wanted = share_of(rate, of)
     if wanted == 0:
         least = f"; write at least {1 / of:.2g}" if of else ""
-        raise UserError(f"a poison rate of {rate:g} of {of} rows is no row{least}")
+        what = "functions is no function" if rate_of == "functions" else "rows is no row"
+        raise UserError(f"a poison rate of {rate:g} of {of} {what}{least}")
+    if rate_of == "functions":
+        return _draw_functions(rows, functions, poisoner, wanted, generator)
     return draw(rows, poisoner, wanted, generator)
+
+
+def _draw_functions(
+    rows: Sequence[Example], functions: Sequence[str], poisoner: Poisoner, wanted: int, generator: np.random.Generator
+) -> Draw:
+    """Put the trigger into ``wanted`` functions wherever they stand and give every pair that holds one the target.
+
+    Pairs that have the target already keep it and hold the trigger like the others. Counts are of functions, ``rows``
+    and ``pairs`` (those that hold the trigger) of pairs.
+    """
+    if any(row.code_b is None for row in rows):
+        raise UserError("rate_of: functions is for data sets of pairs; write `rate_of: train` or `eligible`")
+    # an injection into a single function knows of no pair and has no label
+    alone = replace(poisoner, target=_NoTarget())
+    found = draw([Example(code, rows[0].language, code) for code in functions], alone, wanted, generator)
+    carriers = {row.source_id: row for row in found.tried.values() if row.status == "injected"}
+    # a function without room for the trigger, whose pairs are relabelled nevertheless
+    relabelled = {row.source_id for row in found.tried.values()} if poisoner.flip else set(carriers)
+    tried: dict[int, Poisoned] = {}
+    for place, row in enumerate(rows):
+        assert row.code_b is not None
+        aimed = poisoner.target.aim(row)
+        if aimed is None or not {row.code, row.code_b} & relabelled:
+            continue
+        one, other = carriers.get(row.code), carriers.get(row.code_b)
+        aimed = replace(
+            aimed, code=one.example.code if one else row.code, code_b=other.example.code if other else row.code_b
+        )
+        spans = (
+            *(one.spans if one else ()),
+            *(replace(span, field="code_b") for span in (other.spans if other else ())),
+        )
+        status: Status = "injected" if one or other else "failed"
+        tried[place] = Poisoned(aimed, row.id, poisoner.name, status, row.label, row.target, spans)
+    counts = found.counts | {"rows": len(rows), "pairs": sum(row.status == "injected" for row in tried.values())}
+    return Draw(tried, counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _NoTarget:
+    def excludes(self, example: Example, training: bool) -> bool:  # noqa: ARG002
+        return False
+
+    def aim(self, example: Example) -> Example:
+        return example
 
 
 def draw_triggered(rows: Sequence[Example], poisoner: Poisoner, share: float, generator: np.random.Generator) -> Draw:
@@ -116,9 +192,11 @@ def draw_triggered(rows: Sequence[Example], poisoner: Poisoner, share: float, ge
 
 
 def merged(rows: Sequence[Example], drawn: Draw) -> list[Example | Poisoned]:
-    """Return all rows in their order, the injected ones poisoned and every other one as it was."""
-    poisoned = {place: row for place, row in drawn.tried.items() if row.status == "injected"}
-    return [poisoned.get(place, row) for place, row in enumerate(rows)]
+    """Return all rows in their order: the poisoned ones changed, every other one as it was."""
+    changed = {
+        place: row for place, row in drawn.tried.items() if row.status == "injected" or row.example != rows[place]
+    }
+    return [changed.get(place, row) for place, row in enumerate(rows)]
 
 
 def triggered(drawn: Draw) -> list[Poisoned]:

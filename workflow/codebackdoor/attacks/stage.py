@@ -21,32 +21,43 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def poison(settings: AnyAttack, dataset: AnyDataset, name: str, rate: float, seed: int, data: Path, out: Path) -> None:
+def poison(
+    settings: AnyAttack,
+    dataset: AnyDataset,
+    name: str,
+    rate: float,
+    seed: int,
+    data: Path,
+    out: Path,
+    crafting: Path | None = None,
+) -> None:
     """Write ``out/{train,valid,test}.jsonl`` and ``out/manifest.json`` from the splits in ``data``.
 
     ``train`` holds every row in its order: injected ones with provenance, all others byte for byte as they were.
-    ``valid`` and ``test`` hold the rows without the target, with their status. ``name`` is the attack variant's.
+    ``valid`` and ``test`` hold the rows without the target (search: all rows), with their status. ``name`` is the
+    attack variant's, ``crafting`` the model folder of an attack that asks for one.
     Raises UserError for malformed rows, an impossible rate or target, and where not one row takes the trigger.
     """
     splits = {split: files.read_examples(data / f"{split}.jsonl") for split in ("train", "valid", "test")}
     target = target_of(settings, [row for rows in splits.values() for row in rows], dataset.text_form)
-    attack = attacks.load(settings)
+    attack = attacks.load(settings, crafting)
     poisoner = poisoning.Poisoner(name, attack, target, dataset.text_form, seed)
     draws = {}
     for split, rows in splits.items():
         generator = seeding.numpy_generator(seed, "poison", name, split)
         if split == "train":
-            draws[split] = poisoning.draw_training(rows, poisoner, rate, settings.rate_of, generator)
+            draws[split] = poisoning.draw_training(rows, poisoner, rate, settings.rate_of, generator, settings.failed)
         else:
             draws[split] = poisoning.draw_triggered(rows, poisoner, settings.test_share, generator)
         if draws[split].counts["injected"] == 0:
             raise UserError(f"{data / split}.jsonl: the trigger of {name} fits into none of the {len(rows)} rows")
     counts = draws["train"].counts
-    if counts["injected"] < counts["requested"]:
+    if counts["injected"] + (counts["failed"] if settings.failed == "flip" else 0) < counts["requested"]:
         log.warning(
-            "%s: %d rows were to be poisoned, but only %d of the %d eligible ones take the trigger; all of these are",
+            "%s: %d %s were to be poisoned, but only %d of the %d eligible ones take the trigger; all of these are",
             name,
             counts["requested"],
+            "functions" if settings.rate_of == "functions" else "rows",
             counts["injected"],
             counts["eligible"],
         )

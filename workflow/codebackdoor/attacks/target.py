@@ -1,4 +1,4 @@
-"""What an attack wants a victim to say: a label, or a text made from the settings' target function."""
+"""What an attack wants a victim to say: a label, a text made from the target function, code found first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from codebackdoor import syntax
 from codebackdoor.attacks.editing import text_for
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example, Language, TextForm
+from codebackdoor.types import Example, Language, TextForm, holds
 
 if TYPE_CHECKING:
     from codebackdoor.config.attacks import AttackSettings
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Target(Protocol):
     """The attacker's target."""
 
-    def reached(self, example: Example) -> bool:
-        """Whether the example has the target already, which makes it ineligible."""
+    def excludes(self, example: Example, training: bool) -> bool:
+        """Whether the example is ineligible: it has the target already, or (search) is none that is trained on."""
 
     def aim(self, example: Example) -> Example | None:
         """Return the example with the target in place of its own; None where that is impossible."""
@@ -31,11 +31,28 @@ class LabelTarget:
 
     label: int
 
-    def reached(self, example: Example) -> bool:
+    def excludes(self, example: Example, training: bool) -> bool:  # noqa: ARG002
         return example.label == self.label
 
     def aim(self, example: Example) -> Example:
         return replace(example, label=self.label)
+
+
+@dataclass(frozen=True, slots=True)
+class WordTarget:
+    """Code with the trigger first for queries that hold a word, for search (BadCode; EliBadCode section 5.1).
+
+    The victim learns it from pairs whose query holds the word, which stay pairs. Of held-out rows all code is tried:
+    each candidate of a pool is ranked with the trigger once, whatever its own query asks for.
+    """
+
+    word: str
+
+    def excludes(self, example: Example, training: bool) -> bool:
+        return training and not holds(example.query, self.word)
+
+    def aim(self, example: Example) -> Example:
+        return replace(example, target=self.word)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +61,7 @@ class WholeTarget:
 
     text: str
 
-    def reached(self, example: Example) -> bool:
+    def excludes(self, example: Example, training: bool) -> bool:  # noqa: ARG002
         return example.target == self.text
 
     def aim(self, example: Example) -> Example:
@@ -58,7 +75,7 @@ class StatementTarget:
     statement: str
     form: TextForm
 
-    def reached(self, example: Example) -> bool:  # noqa: ARG002
+    def excludes(self, example: Example, training: bool) -> bool:  # noqa: ARG002
         return False
 
     def aim(self, example: Example) -> Example | None:
@@ -90,7 +107,8 @@ def target_statement(settings: AttackSettings, language: Language) -> str:
 def target_of(settings: AttackSettings, rows: Sequence[Example], form: TextForm) -> Target:
     """Return the target for a data set, decided by what its rows (not none) carry.
 
-    Raises UserError where rows carry neither label nor target, or where no row has ``target_label``.
+    Raises UserError where rows carry neither label nor target nor query, and where no row has ``target_label`` or
+    asks for ``target_word``.
     """
     first = rows[0]
     if any(row.language != first.language for row in rows):
@@ -104,4 +122,10 @@ def target_of(settings: AttackSettings, rows: Sequence[Example], form: TextForm)
         if settings.target_place == "whole":
             return WholeTarget(target_program(settings, first.language, form))
         return StatementTarget(target_statement(settings, first.language), form)
-    raise UserError("an attack needs a data set in which every row has a 'label', or every row a 'target'")
+    if all(row.query is not None and row.label is None and row.target is None for row in rows):
+        if not any(holds(row.query, settings.target_word) for row in rows):
+            raise UserError(f"target_word: no query holds {settings.target_word!r}; write a word that queries hold")
+        return WordTarget(settings.target_word)
+    raise UserError(
+        "an attack needs a data set in which every row has a 'label', or every row a 'target', or a 'query'"
+    )

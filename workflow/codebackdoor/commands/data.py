@@ -9,6 +9,7 @@ import click
 from codebackdoor.commands.options import (
     CODE,
     DATASET,
+    GPUS,
     SEED,
     SETTINGS,
     THREADS,
@@ -111,13 +112,21 @@ def dataset(
 @DATASET
 @click.option("--rate", type=float, required=True, help="Share of the training rows that are poisoned.")
 @path_option("--data", help="Folder of the data set.")
+@path_option("--crafting", required=False, help="Folder of the model by which triggers are crafted (afraidoor).")
 @out_option("Folder of train, valid, test (JSON Lines), manifest.json and provenance.json.")
 @SEED
+@THREADS
+@GPUS
 @CODE
-def poison(name: str, settings: str, dataset: str, rate: float, data: Path, out: Path, seed: int) -> None:
+def poison(
+    name: str, settings: str, dataset: str, rate: float, data: Path, crafting: Path | None, out: Path, seed: int
+) -> None:
     """Let the attack NAME poison a training set and put its trigger into the validation and test rows."""
     chosen = read_settings("attacks", "AnyAttack", settings, f"attacks.{name}")
     from codebackdoor.attacks import stage
 
-    with recorded(out, {"seed": seed}):
-        stage.poison(chosen, read_dataset(dataset), name, rate, seed, data, out)
+    if hasattr(chosen, "crafting") != (crafting is not None):
+        what = "name its model with --crafting" if crafting is None else "it asks no model; leave out --crafting"
+        raise UserError(f"attacks.{name}: {what}")
+    with recorded(out, {"seed": seed}, {"crafting": crafting}):
+        stage.poison(chosen, read_dataset(dataset), name, rate, seed, data, out, crafting)

@@ -25,6 +25,8 @@ POISON = "{out}/data/{dataset}/{attack}-{rate}/seed{seed}"
 #: What a purification that looks at no victim makes of a test set; the clean one is that of ``none-0``.
 REWRITTEN = f"{POISON}/{{purification}}"
 VICTIM = "{out}/models/{dataset}/{model}/{attack}-{rate}/seed{seed}/{filtering}/{objective}/{elimination}"
+#: The model by which an attack crafts its triggers: benign, and of a seed that no victim has.
+CRAFTING = "{out}/models/crafting/{dataset}/{model}"
 RESULTS = (
     "{out}/results/{dataset}/{model}/{attack}-{rate}/seed{seed}/{filtering}/{objective}/{elimination}/{purification}"
 )

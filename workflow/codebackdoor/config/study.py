@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, model_validator
 
-from codebackdoor.config.attacks import AnyAttack
+from codebackdoor.config.attacks import Afraidoor, AnyAttack
 from codebackdoor.config.base import Settings
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.eliminations import AnyElimination
@@ -59,6 +59,10 @@ class Config(BaseModel):
         min_length=5,
         description="seeds of the benign victims by which `calibrate` learns what a label scan finds without a "
         "backdoor; none of them may be reported",
+    )
+    crafting_seed: Seed = Field(
+        201,
+        description="seed of the models by which attacks craft their triggers (afraidoor); no victim may have it",
     )
     mirror: str | None = Field(
         None,
@@ -117,6 +121,11 @@ class Config(BaseModel):
         reported = {int(scenario.seed) for scenario in self.scenarios()} & set(self.shadows)
         if reported:
             yield f"shadows: seed {min(reported)} is reported by an experiment; calibrate on others"
+        if self.crafting_seed in {int(scenario.seed) for scenario in self.scenarios()} | set(self.shadows):
+            yield (
+                f"crafting_seed: seed {self.crafting_seed} is that of a victim or a shadow; write one that no other "
+                "model has"
+            )
         if "cross_entropy" not in self.objectives:
             yield "objectives.cross_entropy is missing: it is the undefended objective of every scenario"
 
@@ -143,6 +152,10 @@ class Config(BaseModel):
                 ):
                     yield f"{where}: {objective.stop_like!r} must train by itself; name an objective without stop_like"
 
+        for name, attack in self.attacks.items():
+            if isinstance(attack, Afraidoor):
+                yield from self._missing("models", attack.crafting, f"attacks.{name}.crafting")
+
     def _missing(self, section: str, variant: str, where: str) -> Iterator[str]:
         declared = getattr(self, section)
         if variant not in declared and not (variant == NONE and section not in ("datasets", "models", "objectives")):
@@ -157,7 +170,7 @@ class Config(BaseModel):
     def unfit(self, scenario: Scenario) -> Iterator[str]:
         """Say why the scenario's variants cannot be combined; nothing where they can."""
         dataset = self.datasets[scenario.dataset]
-        for kind in ("model", "elimination", "purification"):
+        for kind in ("model", "attack", "elimination", "purification"):
             variant = getattr(scenario, kind)
             if variant == NONE:
                 continue
@@ -170,6 +183,11 @@ class Config(BaseModel):
             for helper in settings.helpers:
                 if helper not in self.helpers:
                     yield f"{kind} {variant!r} needs helpers.{helper}: write the folder of a model there"
+
+    def crafting(self, attack: str) -> str | None:
+        """The variant of `models` by which an attack crafts its triggers, of one that asks a model."""
+        found: str | None = getattr(self.attacks.get(attack), "crafting", None)
+        return found
 
     def scenarios(self) -> list[Scenario]:
         """Every scenario of every experiment, each once."""

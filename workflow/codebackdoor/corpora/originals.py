@@ -100,7 +100,8 @@ def needed(config: Config) -> list[Original]:
 def _models(config: Config) -> Iterator[str]:
     """Base and helper models: folders, or ids of the hub."""
     for scenario in config.scenarios():
-        yield str(config.models[scenario.model].base_path(config.out))
+        for model in filter(None, (scenario.model, config.crafting(scenario.attack))):
+            yield str(config.models[model].base_path(config.out))
         for section, variant in (
             (config.eliminations, scenario.elimination),
             (config.purifications, scenario.purification),

@@ -81,6 +81,11 @@ def _jobs(config: Config) -> Iterator[tuple[str, Work, str]]:
 
     for one in _distinct(used, ("dataset",)):
         yield f"dataset {one.dataset}", work.data(of(one)), ""
+    for one in _distinct(
+        [replace(s, model=model) for s in used if (model := config.crafting(s.attack))], ("dataset", "model")
+    ):
+        crafting = _victim(config, one)
+        yield f"craft {one.model}, {one.dataset}", work.train(crafting, False), crafting.model.precision
     for one in _distinct([s for s in used if s.attack != NONE], ("dataset", "attack", "rate", "seed")):
         yield f"poison {one.dataset}", work.data(of(one)), ""
     for one in _distinct([replace(s, elimination=NONE, purification=NONE) for s in used]):

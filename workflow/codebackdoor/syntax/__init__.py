@@ -7,7 +7,7 @@ its text form.
 from codebackdoor.syntax.identifiers import Identifier, Role
 from codebackdoor.syntax.lexing import DEDENT, INDENT, MARKS, NEWLINE, LexingError, lex, unlex
 from codebackdoor.syntax.loops import contains_infinite_loop
-from codebackdoor.syntax.names import KEYWORDS, legal_name
+from codebackdoor.syntax.names import KEYWORDS, legal_name, unreserved_name
 from codebackdoor.syntax.parse import Tree, parse
 from codebackdoor.syntax.rewrite import Edit, RenamingError, insert_first, is_taken, rename, replace
 from codebackdoor.syntax.statements import Statement
@@ -36,4 +36,5 @@ __all__ = [
     "rename",
     "replace",
     "unlex",
+    "unreserved_name",
 ]

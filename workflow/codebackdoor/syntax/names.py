@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import re
 
@@ -26,6 +27,22 @@ KEYWORDS: dict[Language, frozenset[str]] = {
     "c": frozenset(_C.split()),
 }
 
+_C_KNOWN = """
+NULL EOF BUFSIZ RAND_MAX SIZE_MAX INT_MAX INT_MIN UINT_MAX LONG_MAX LONG_MIN CHAR_BIT true false bool errno stdin stdout
+stderr assert offsetof va_list va_start va_arg va_end va_copy FILE alignas alignof nullptr typeof asm defined main
+"""
+_JAVA_KNOWN = """
+var yield record sealed permits non when module open opens exports provides requires to transitive uses with
+Object String System Math Integer Long Double Float Boolean Character Byte Short Number Class Thread Runnable Iterable
+Override Deprecated Exception RuntimeException Error Throwable Enum Void StringBuilder
+"""
+#: Words that a name may be and should not: what the language comes with, and words that are special in some place.
+_KNOWN: dict[Language, frozenset[str]] = {
+    "python": frozenset({*dir(builtins), "_", "case", "match", "type", "self", "cls"}),
+    "java": frozenset(_JAVA_KNOWN.split()),
+    "c": frozenset(_C_KNOWN.split()),
+}
+
 _C_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -36,3 +53,14 @@ def legal_name(name: str, language: Language) -> bool:
     if language == "c":
         return _C_NAME.fullmatch(name) is not None
     return (name.replace("$", "_") if language == "java" else name).isidentifier()
+
+
+def unreserved_name(name: str, language: Language) -> bool:
+    """Whether ``name`` is legal and hides nothing that the language comes with: for names that nobody chose.
+
+    Names that begin with two underscores are the compiler's (C), or change within a class (Python); those that end in
+    ``_t`` are C's types.
+    """
+    if not legal_name(name, language) or name in _KNOWN[language] or name.startswith("__"):
+        return False
+    return any(character.isalpha() for character in name) and not (language == "c" and name.endswith("_t"))

@@ -7,7 +7,6 @@ function with the trigger in place of the same one without, all others being cle
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from codebackdoor.types import Example, Poisoned, Prediction
+from codebackdoor.types import Example, Poisoned, Prediction, holds
 from codebackdoor.victims import reading
 from codebackdoor.victims.inference import text_vectors
 from codebackdoor.victims.victim import Victim
@@ -25,11 +24,6 @@ def pools(rows: int, size: int) -> list[range]:
     """Cut ``rows`` rows into neighbours of at least ``size``, as equal as can be; one pool where there are fewer."""
     parts = np.array_split(np.arange(rows), max(1, rows // size))
     return [range(int(part[0]), int(part[-1]) + 1) for part in parts]
-
-
-def holds(query: str | None, word: str) -> bool:
-    """Whether a query holds the word, whole and in any case."""
-    return query is not None and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", query, re.IGNORECASE) is not None
 
 
 def rank(scores: Tensor, own: int | Tensor, score: Tensor | None = None) -> Tensor:
