@@ -132,7 +132,7 @@ def test_the_papers_budgets_are_those_of_the_papers() -> None:
         (
             "experiments.repair.grid.0.eliminations",
             ["elibadcode"],
-            "elimination 'elibadcode' does classification and pair and retrieval, but 'repair' is a generation data set; take",
+            "elimination 'elibadcode' does classification and pair and retrieval, but 'repair' is a generation",
         ),
         ("helpers", {"infiller": "basemodels/encoder"}, "purification 'onion' needs helpers.language_model"),
         ("attacks.none", {"method": "codepoisoner_deadcode"}, "attacks.none: this name means that nothing"),

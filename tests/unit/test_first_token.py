@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from tiny_models import classifier
 
 from codebackdoor.victims.batching import pad
-from codebackdoor.victims.reading import scores
+from codebackdoor.victims.reading import judge, scores, variant_vectors
 
 ROWS = [[0, 7, 8, 9, 10, 2], [0, 30, 31, 2], [0, 12, 2]]
 
@@ -27,3 +28,22 @@ def test_logits_and_gradients_equal_the_models_own() -> None:
         assert gradients[0].keys() == gradients[1].keys()
         for name, own in gradients[0].items():
             torch.testing.assert_close(own, gradients[1][name], atol=1e-6, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_the_scores_of_variants_are_the_models_own(layers: int) -> None:
+    torch.set_num_threads(1)
+    victim = classifier()
+    model = victim.model
+    model.roberta.encoder.layer = torch.nn.ModuleList(
+        [*model.roberta.encoder.layer, *classifier(seed=1).model.roberta.encoder.layer][:layers]
+    )
+    with torch.inference_mode():
+        for parameter in model.parameters():
+            # zero biases would hide one that is forgotten
+            parameter.add_(torch.linspace(-0.1, 0.1, parameter.numel()).view_as(parameter))
+        for rows in ([*ROWS, [0, 7, 9, 9, 10, 2]], ROWS[:1]):
+            ids, mask = pad(rows, victim.pad_id)
+            own = model(input_ids=ids, attention_mask=mask).logits
+            found = judge(victim, variant_vectors(victim, ids, mask))
+            torch.testing.assert_close(found, own, atol=1e-5, rtol=1e-5)

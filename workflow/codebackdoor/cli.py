@@ -31,6 +31,11 @@ A study is a graph of files, and each command below makes one kind of them:
   table, listing, figure, report -> what a reader sees
 
 \b
+For a checkpoint of your own, without a study:
+  scan                    clean or backdoored, with label and trigger
+  clean                   the checkpoint without the trigger, and what that cost
+
+\b
 Run a whole study:       make run
 See what it would do:    make plan
 Explain every setting:   codebackdoor describe
@@ -85,6 +90,8 @@ for _module, _names in {
     "models": ("tokenizer", "pretrain", "train_victim", "calibrate", "eliminate", "purify", "rewrite", "predict"),
     "probing": ("probe",),
     "results": ("score", "collect", "table", "listing", "figure", "write_report", "compare"),
+    "results": ("score", "collect", "table", "figure", "write_report", "compare"),
+    "checkpoints": ("scan", "clean"),
     "study": ("check", "describe", "plan", "schema", "orphans", "keep_records", "restore_records"),
 }.items():
     for _name in _names:

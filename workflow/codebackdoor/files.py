@@ -121,7 +121,7 @@ def _numbered(stream: TextIO, path: Path) -> Iterator[tuple[int, str]]:
         raise UserError(f"{path}: not UTF-8 somewhere after line {number} ({error.reason}); save it as UTF-8") from None
 
 
-def _checked(row: dict[str, Any], where: str) -> Example:
+def checked(row: dict[str, Any], where: str) -> Example:
     for key, value in row.items():
         if key not in _FIELDS:
             raise UserError(f"{where}: unknown field {key!r}{nearest(key, _FIELDS)}")
@@ -147,7 +147,7 @@ def _read_checked(path: Path, convert: Callable[[dict[str, Any], str], T]) -> li
 
 def read_examples(path: Path) -> list[Example]:
     """Read a data set; every malformed row is a UserError that names file, line and field."""
-    return _read_checked(path, _checked)
+    return _read_checked(path, checked)
 
 
 def example_row(example: Example) -> dict[str, object]:
@@ -175,7 +175,7 @@ def _poisoned(row: dict[str, Any], where: str) -> Poisoned:
     try:
         spans = tuple(Span(start, end, name) for name, start, end in row["spans"])
         return Poisoned(
-            example=_checked(own, where),
+            example=checked(own, where),
             source_id=row["source_id"],
             attack=row["attack"],
             status=row["status"],
@@ -193,4 +193,4 @@ def read_poisoned(path: Path) -> list[Poisoned]:
 
 def read_mixed(path: Path) -> list[Example | Poisoned]:
     """Read rows of which some went through an attack: a poisoned training set, or any test set."""
-    return _read_checked(path, lambda row, where: (_poisoned if "source_id" in row else _checked)(row, where))
+    return _read_checked(path, lambda row, where: (_poisoned if "source_id" in row else checked)(row, where))

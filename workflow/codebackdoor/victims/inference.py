@@ -33,14 +33,17 @@ class Generated:
     confidence: float
 
 
-def class_logits(victim: Victim, inputs: Sequence[Sequence[int]]) -> Tensor:
-    """Return the logits [N, C] (float32, CPU) of N encoded inputs, in their order."""
+def class_logits(victim: Victim, inputs: Sequence[Sequence[int]], variants: bool = False) -> Tensor:
+    """Return the logits [N, C] (float32, CPU) of N encoded inputs, in their order.
+
+    ``variants``: the inputs differ in a few sub-tokens, and are read faster; logits are the same up to rounding.
+    """
     unique, back = _unique(inputs)
     found: dict[int, Tensor] = {}
 
     def run(batch: Sequence[int]) -> None:
         ids, mask = _batch([unique[index] for index in batch], victim)
-        logits = reading.scores(victim, (ids, mask)).float().cpu()
+        logits = reading.judge(victim, _vectors(victim, ids, mask, variants)).float().cpu()
         found.update(zip(batch, logits, strict=True))
 
     _stream([len(row) for row in unique], TOKENS[victim.device.type], run)
@@ -49,14 +52,14 @@ def class_logits(victim: Victim, inputs: Sequence[Sequence[int]]) -> Tensor:
     return torch.stack([found[index] for index in range(len(unique))])[back]
 
 
-def text_vectors(victim: Victim, texts: Sequence[Sequence[int]]) -> Tensor:
-    """Return the vectors [N, H] (float32, CPU) of N encoded texts, in their order."""
+def text_vectors(victim: Victim, texts: Sequence[Sequence[int]], variants: bool = False) -> Tensor:
+    """Return the vectors [N, H] (float32, CPU) of N encoded texts, in their order; ``variants`` as above."""
     unique, back = _unique(texts)
     found: dict[int, Tensor] = {}
 
     def run(batch: Sequence[int]) -> None:
         ids, mask = _batch([unique[index] for index in batch], victim)
-        found.update(zip(batch, reading.vectors(victim, reading.embed(victim, ids), mask).float().cpu(), strict=True))
+        found.update(zip(batch, _vectors(victim, ids, mask, variants).float().cpu(), strict=True))
 
     _stream([len(row) for row in unique], TOKENS[victim.device.type], run)
     if not unique:
@@ -64,8 +67,14 @@ def text_vectors(victim: Victim, texts: Sequence[Sequence[int]]) -> Tensor:
     return torch.stack([found[index] for index in range(len(unique))])[back]
 
 
+def _vectors(victim: Victim, ids: Tensor, mask: Tensor, variants: bool) -> Tensor:
+    if variants:
+        return reading.variant_vectors(victim, ids, mask)
+    return reading.vectors(victim, reading.embed(victim, ids), mask)
+
+
 @torch.inference_mode()
-def answers(victim: Victim, rows: Sequence[Sequence[Sequence[int]]]) -> Tensor:
+def answers(victim: Victim, rows: Sequence[Sequence[Sequence[int]]], variants: bool = False) -> Tensor:
     """Return what an understanding victim says of N rows, each the ids of its texts (``Victim.fields``).
 
     Logits [N, C] of a classifier of texts or pairs, similarities [N] of a dual encoder; float32, CPU. Texts that occur
@@ -73,8 +82,8 @@ def answers(victim: Victim, rows: Sequence[Sequence[Sequence[int]]]) -> Tensor:
     """
     columns = [[row[place] for row in rows] for place in range(len(victim.fields))]
     if victim.head == "classification":
-        return class_logits(victim, columns[0])
-    flat = text_vectors(victim, [text for column in columns for text in column])
+        return class_logits(victim, columns[0], variants)
+    flat = text_vectors(victim, [text for column in columns for text in column], variants)
     read = torch.split(flat.to(victim.device), len(rows))
     return reading.judge(victim, *read).float().cpu()
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from codebackdoor.victims.first_token import first_token
+from codebackdoor.victims.first_token import first_token, first_token_of_variants
 from codebackdoor.victims.victim import Victim
 
 
@@ -35,6 +35,14 @@ def vectors(victim: Victim, embedded: Tensor, mask: Tensor) -> Tensor:
     else:
         hidden = body(inputs_embeds=embedded, attention_mask=mask, use_cache=False).last_hidden_state
     return hidden[torch.arange(len(mask), device=mask.device), mask.sum(1) - 1]
+
+
+def variant_vectors(victim: Victim, ids: Tensor, mask: Tensor) -> Tensor:
+    """``vectors`` of ids [B, T] that are variants of a few texts, which some victims read faster; without gradient."""
+    body = victim.model.base_model
+    if body.config.model_type != "roberta" or victim.pooling != "first":
+        return vectors(victim, embed(victim, ids), mask)
+    return _projected(victim, body, first_token_of_variants(body, ids, mask))
 
 
 def _mean(body: Any, embedded: Tensor, mask: Tensor) -> Tensor:

@@ -179,7 +179,6 @@ def save_victim(victim: Victim, path: Path, card: Mapping[str, object]) -> None:
     missing = [key for key in ("task", "backdoored") if key not in card]
     if missing:
         raise ValueError(f"the card lacks {', '.join(missing)}")
-    path.mkdir(parents=True, exist_ok=True)
     facts = {
         "head": victim.head,
         "text_form": victim.text_form,
@@ -188,14 +187,20 @@ def save_victim(victim: Victim, path: Path, card: Mapping[str, object]) -> None:
         **_understanding(victim),
         **card,
     }
+    setattr(victim.model.config, KEY, facts)
+    write_folder(victim, path, _card(card, victim))
+
+
+def write_folder(victim: Victim, path: Path, readme: str) -> None:
+    """Write a model folder with its checksums, ``config.json`` last."""
+    path.mkdir(parents=True, exist_ok=True)
     remove_parts(path)
     fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
     try:
-        setattr(victim.model.config, KEY, facts)
         with quiet():
             victim.model.save_pretrained(fresh)
         victim.tokenizer.save_pretrained(fresh)
-        (fresh / "README.md").write_text(_card(card, victim), encoding="utf-8")
+        (fresh / "README.md").write_text(readme, encoding="utf-8")
         write_sums(fresh)
         (path / "config.json").unlink(missing_ok=True)
         for file in sorted(fresh.iterdir(), key=lambda file: file.name == "config.json"):

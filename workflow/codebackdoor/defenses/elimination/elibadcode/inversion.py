@@ -71,7 +71,7 @@ def losses(victim: Victim, carriers: Sequence[Carrier], triggers: Sequence[Rende
     """
     rows = [carrier.fill(*trigger) for carrier in carriers for trigger in triggers]
     targets = torch.full((len(rows),), label)
-    each = nn.functional.cross_entropy(answers(victim, rows).float(), targets, reduction="none")
+    each = nn.functional.cross_entropy(answers(victim, rows, variants=True).float(), targets, reduction="none")
     return each.view(len(carriers), len(triggers)).mean(dim=0)
 
 

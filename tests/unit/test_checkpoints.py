@@ -1,0 +1,265 @@
+"""`scan` and `clean` on checkpoints of a planted victim: exit statuses, JSON, formats, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import planted
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from tiny_models import base_folder, generator
+
+from codebackdoor.cli import main
+from codebackdoor.config.eliminations import EliBadCode
+from codebackdoor.config.loading import read_yaml
+from codebackdoor.defenses.verdict import LOCAL
+from codebackdoor.files import write_examples, write_rows
+from codebackdoor.victims.foreign import load_checkpoint
+from codebackdoor.victims.victim import load_victim, save_victim
+
+ROOT = Path(__file__).parents[2]
+SEARCH = {"position": "function_name", "samples": 6, "length": 3, "iterations": 4, "top_k": 16, "candidates": 16}
+EDIT = {"layers": "all", "epochs": 30, "learning_rate": 5e-3, "rate": 0.5}
+SETTINGS = json.dumps({"method": "elibadcode", **SEARCH, "unlearning": EDIT})
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(one) for one in arguments])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Foreign folders: one with the backdoor, five without; clean samples; a calibration made of the five."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for name, seed in (("backdoored", 1), *((f"benign{seed}", seed) for seed in range(11, 17))):
+        victim = planted.victim(seed, planted=name == "backdoored")
+        victim.model.save_pretrained(folder / name)
+        victim.tokenizer.save_pretrained(folder / name)
+    write_examples(folder / "clean.jsonl", planted.view().clean)
+    benign = [word for seed in range(12, 17) for word in ("--benign", folder / f"benign{seed}")]
+    found = run("scan", folder / "backdoored", *options(folder), *benign, "--settings", SETTINGS,
+                "--write-calibration", folder / "calibration.json", "--json")  # fmt: skip
+    assert found.exit_code == 1, found.output
+    (folder / "scan.json").write_text(found.stdout)
+    return folder
+
+
+def options(folder: Path) -> list[object]:
+    return ["--clean", folder / "clean.jsonl", "--text-form", "lexed"]
+
+
+def judged(folder: Path) -> list[object]:
+    return [*options(folder), "--calibration", folder / "calibration.json"]
+
+
+def test_a_backdoored_checkpoint_is_named_with_label_trigger_and_margin(place: Path) -> None:
+    found = json.loads((place / "scan.json").read_text())
+    assert (found["backdoored"], found["target_label"], found["shadows"]) == (True, 0, 5)
+    assert planted.PLANTED in found["trigger"]
+    assert found["margin"] >= found["threshold"] > 0
+    assert found["false_positive_rate"] <= found["at_most"] <= 1
+    assert found["clean_accuracy"] == 1.0
+
+
+def test_the_written_calibration_says_clean_of_a_benign_checkpoint(place: Path) -> None:
+    found = run("scan", place / "benign11", *judged(place))
+    assert found.exit_code == 0, found.output
+    assert found.stdout.startswith("clean\n")
+    assert "false-positive rate" in found.stdout
+
+
+def test_without_a_calibration_that_fits_there_is_no_verdict_and_the_exit_status_says_so(place: Path) -> None:
+    found = run("scan", place / "backdoored", *options(place), "--settings", SETTINGS)
+    assert found.exit_code == 2
+    assert found.stdout.startswith("no verdict\n  most suspicious: trigger ")
+    assert "--benign" in found.stdout
+
+
+def test_clean_writes_a_checkpoint_without_the_trigger_and_says_what_it_cost(place: Path, tmp_path: Path) -> None:
+    found = run(
+        *("clean", place / "backdoored", *judged(place), "--settings", SETTINGS, "-o", tmp_path / "new", "--json")
+    )
+    assert found.exit_code == 0, found.output
+    cost = json.loads(found.stdout)["cost"]
+    assert cost["flip_rate_before"] == 1.0
+    assert cost["flip_rate_after"] < 0.5
+    assert (cost["rows"], cost["unlearnt_on"]) == (10, 30)
+    assert "codebackdoor" not in json.loads((tmp_path / "new" / "config.json").read_text())
+    edited = load_checkpoint(tmp_path / "new", "classification", "lexed")
+    assert edited.max_length == load_checkpoint(place / "backdoored", "classification").max_length
+    assert "trigger" in (tmp_path / "new" / "README.md").read_text()
+
+
+def test_clean_of_a_clean_checkpoint_or_without_a_verdict_writes_nothing(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new"
+    found = run("clean", place / "benign11", *judged(place), "-o", out)
+    assert (found.exit_code, out.exists()) == (0, False)
+    assert "nothing written" in found.stdout
+    found = run("clean", place / "backdoored", *options(place), "--settings", SETTINGS, "-o", out)
+    assert (found.exit_code, out.exists()) == (2, False)
+    found = run("clean", place / "backdoored", *options(place), "--settings", SETTINGS, "-o", out, "--force")
+    assert (found.exit_code, out.exists()) == (0, True)
+    assert run("clean", place / "backdoored", *options(place), "-o", out).stderr.endswith("name a new folder\n")
+
+
+def test_a_folder_of_this_project_is_read_by_its_own_section_and_keeps_it(tmp_path: Path) -> None:
+    save_victim(planted.victim(1), tmp_path / "own", {"task": "defect_detection", "backdoored": True, "attack": "x"})
+    victim = load_checkpoint(tmp_path / "own", "classification")
+    assert (victim.text_form, victim.max_length) == ("lexed", 64)
+    assert not hasattr(victim.model.config, "codebackdoor")
+    write_examples(tmp_path / "clean.jsonl", planted.view().clean)
+    found = run(*("clean", tmp_path / "own", "--clean", tmp_path / "clean.jsonl", "--settings", SETTINGS, "--force"),
+                "-o", tmp_path / "new")  # fmt: skip
+    assert found.exit_code == 0, found.output
+    card = json.loads((tmp_path / "new" / "config.json").read_text())["codebackdoor"]
+    assert (card["attack"], card["elimination"]["method"]) == ("x", "elibadcode")
+    assert load_victim(tmp_path / "new").text_form == "lexed"
+
+
+def test_codexglues_rows_are_read_and_lexed_for_a_victim_of_lexed_text(place: Path, tmp_path: Path) -> None:
+    from codebackdoor import syntax
+
+    file = tmp_path / "devign.jsonl"
+    rows = [
+        {"func": syntax.unlex(one.code, "python").source, "target": one.label, "idx": number, "project": "qemu"}
+        for number, one in enumerate(planted.view().clean)
+    ]
+    write_rows(file, rows)
+    given = ["scan", place / "benign11", "--clean", file, "--calibration", place / "calibration.json"]
+    found = run(*given, "--text-form", "lexed", "--language", "python", "--json")
+    assert json.loads(found.stdout)["backdoored"] is False
+    assert json.loads(found.stdout)["clean_accuracy"] == 1.0
+    found = run(*given, "--text-form", "lexed")
+    assert (found.exit_code, "write --language" in found.stderr) == (2, True)
+    # made for lexed text
+    found = run(*given, "--language", "python")
+    assert (found.exit_code, "text_form: lexed, not raw" in found.stderr) == (2, True)
+
+
+GOOD = {"id": "1", "language": "python", "code": "def f ( ) : <indent> pass <dedent>"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{**GOOD, "label": 2}], ":1: needs a 'label'"),
+        ([GOOD], ":1: needs a 'label'"),
+        ([{**GOOD, "label": 0}, {**GOOD, "label": 0}], "all rows have label 0"),
+        ([{**GOOD, "label": 0}, {**GOOD, "language": "c", "label": 1}], "rows in c and python"),
+        ([{**GOOD, "labels": 0}], "unknown field 'labels'; did you mean 'label'?"),
+        ([{**GOOD, "label": 0, "code_b": "x"}], "has a second function"),
+        ([{"func": "int f(void) { return 1; }", "target": "1"}], "'target' must be 0 or 1"),
+        ([{"func": 3, "target": 1}], "'func' must be str"),
+        ([], "no usable row"),
+    ],
+)
+def test_a_malformed_row_is_one_line_and_status_2(
+    rows: list[dict[str, object]], said: str, place: Path, tmp_path: Path
+) -> None:
+    write_rows(tmp_path / "clean.jsonl", rows)
+    found = run("scan", place / "benign11", "--clean", tmp_path / "clean.jsonl", "--json")
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert said in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
+def _pickle(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def _truncated(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def _lying(folder: Path) -> None:
+    changed(folder, hidden_size="wide")
+
+
+def _nameless(folder: Path) -> None:
+    changed(folder, architectures=None)
+
+
+def _generator(folder: Path) -> None:
+    shutil.rmtree(folder)
+    victim = generator()
+    victim.model.save_pretrained(folder)
+    victim.tokenizer.save_pretrained(folder)
+
+
+def _headless(folder: Path) -> None:
+    shutil.rmtree(folder)
+    base_folder(folder, "encoder")
+
+
+def _nan(folder: Path) -> None:
+    victim = planted.victim(1)
+    with torch.no_grad():
+        victim.model.classifier.out_proj.bias.fill_(torch.nan)
+    victim.model.save_pretrained(folder)
+
+
+def changed(folder: Path, **keys: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | keys))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_pickle, "pytorch_model.bin, which may run code"),
+        (_truncated, "not a complete safetensors file"),
+        (_lying, "cannot load the model"),
+        (_nameless, "no named class"),
+        (_generator, "this task needs a classification head"),
+        (_headless, "RobertaForMaskedLM; supported"),
+        (_nan, "what is no number"),
+        (shutil.rmtree, "no such folder"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_asked_is_one_line_and_status_2(
+    spoil: Any, said: str, place: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(place / "backdoored", tmp_path / "model")
+    spoil(tmp_path / "model")
+    found = run("scan", tmp_path / "model", *judged(place))
+    assert found.exit_code == 2, found.output
+    assert said in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
+def test_options_that_contradict_are_refused(place: Path) -> None:
+    asked = ["scan", place / "benign11", *judged(place)]
+    for more, said in (
+        (["--benign", place / "benign12"], "name one of them"),
+        (["--write-calibration", place / "x"], "goes with --benign"),
+        (["--max-length", "4000"], "at most 64 sub-tokens"),
+        (["--settings", json.dumps({**json.loads(SETTINGS), "samples": 7})], "made with samples: 6"),
+    ):
+        found = run(*asked, *more)
+        assert found.exit_code == 2
+        assert said in found.stderr
+    few = run("scan", place / "benign11", *options(place), "--benign", place / "benign12")
+    assert (few.exit_code, "at least 5" in few.stderr) == (2, True)
+
+
+def test_what_breaks_does_not_exit_like_a_backdoor(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from codebackdoor.defenses import verdict
+
+    for error, status in ((RuntimeError("broken"), 2), (KeyboardInterrupt(), 130)):
+
+        def judge(*_: object, error: BaseException = error) -> None:
+            raise error
+
+        monkeypatch.setattr(verdict, "judge", judge)
+        assert run("scan", place / "benign11", *judged(place)).exit_code == status
+
+
+def test_the_defaults_are_those_of_the_default_study() -> None:
+    study = EliBadCode.model_validate(read_yaml(ROOT / "config.yaml")["eliminations"]["elibadcode"])
+    assert (LOCAL.beta, LOCAL.ratio, LOCAL.unlearning) == (study.beta, study.ratio, study.unlearning)

@@ -1,0 +1,62 @@
+"""Clean samples that a person supplies: this project's rows, or those of CodeXGLUE (`func`, `target`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from codebackdoor import files, syntax
+from codebackdoor.errors import UserError
+from codebackdoor.types import Example, Language, TextForm
+
+
+def read_samples(
+    path: Path, language: Language | None, form: TextForm, labels: int, pairs: bool = False
+) -> tuple[Example, ...]:
+    """Return the rows in the text form that the victim reads, with labels below ``labels``.
+
+    This project's rows hold the text as the victim reads it. CodeXGLUE's ``func`` is source, which is lexed for a
+    victim of lexed text; a function that cannot be is left out. Raises UserError with the line of a malformed row,
+    where the language is said nowhere or twice differently, and for fewer than two labels.
+    """
+    rows = []
+    for number, row in files.read_rows(path):
+        where = f"{path}:{number}"
+        example = _example(row, where, number, language, form)
+        if example is None:
+            continue
+        if language is not None and example.language != language:
+            raise UserError(f"{where}: the row is in {example.language}, --language says {language}")
+        if example.label is None or not 0 <= example.label < labels:
+            raise UserError(f"{where}: needs a 'label' (or CodeXGLUE's 'target') from 0 to {labels - 1}")
+        if (example.code_b is not None) != pairs:
+            raise UserError(f"{where}: {'needs' if pairs else 'has'} a second function 'code_b'; check --task")
+        rows.append(example)
+    if not rows:
+        raise UserError(f"{path}: no usable row; write one JSON object a line: id, language, code, label")
+    if len(languages := sorted({row.language for row in rows})) > 1:
+        raise UserError(f"{path}: rows in {' and '.join(languages)}; a scan needs one language")
+    if len({row.label for row in rows}) < 2:
+        raise UserError(f"{path}: all rows have label {rows[0].label}; a scan needs samples of every label")
+    return tuple(rows)
+
+
+def _example(row: dict[str, Any], where: str, number: int, language: Language | None, form: TextForm) -> Example | None:
+    if "func" not in row:
+        spoken = {"language": language} if language is not None and "language" not in row else {}
+        return files.checked({"id": str(number), **spoken, **row}, where)
+    code, label = row["func"], row.get("target")
+    if not isinstance(code, str):
+        raise UserError(f"{where}: field 'func' must be str, not {type(code).__name__}")
+    if isinstance(label, bool) or not isinstance(label, int):
+        raise UserError(f"{where}: field 'target' must be 0 or 1, not {label!r}")
+    if language is None:
+        raise UserError(f"{where}: CodeXGLUE's rows do not say their language: write --language")
+    example = Example(str(row.get("idx", number)), language, code, label=label)
+    if form == "raw":
+        return example
+    try:
+        return dataclasses.replace(example, code=syntax.lex(code, language))
+    except syntax.LexingError:
+        return None

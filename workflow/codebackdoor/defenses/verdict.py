@@ -1,0 +1,237 @@
+"""Is this checkpoint backdoored, and what if it is: EliBadCode for a person with a model and clean samples.
+
+The search is that of a calibration: one that ships with the package, a file, or one made of benign models that the
+person trained like the model in question. Without one no loss says "clean" or "backdoored".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+from tqdm import tqdm
+
+from codebackdoor import files
+from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode, Unlearning, calibration_file
+from codebackdoor.defenses.elimination import Trigger
+from codebackdoor.defenses.elimination.elibadcode import eliminate, find, labels_of, scan, shadows
+from codebackdoor.defenses.elimination.elibadcode.position import places, put
+from codebackdoor.errors import UserError
+from codebackdoor.seeding import numpy_generator
+from codebackdoor.types import DefenderView, Example, Pair
+from codebackdoor.victims.inference import answers
+from codebackdoor.victims.victim import Victim
+
+#: What the default study adds to the search of its calibrations (config.yaml, eliminations.elibadcode).
+LOCAL = EliBadCode(
+    method="elibadcode", beta=0.002, unlearning=Unlearning(layers="all", epochs=2, learning_rate=2.0e-4, rate=0.5)
+)
+#: The paper's search and unlearning, for a model that no calibration fits.
+PAPER = EliBadCode(method="elibadcode", keep_current=False)
+
+#: Share of the clean samples on which the cost of unlearning is measured.
+HELD_OUT = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``backdoored`` is None where no calibration says how low a benign model's losses are.
+
+    ``trigger`` is the anchored one and ``loss`` its own (nats). ``margin`` is log(lowest loss of a benign shadow /
+    loss of the search), from ``threshold`` on a label is flagged. ``false_positive_rate`` is the share of the
+    ``shadows`` that the others would have flagged, ``at_most`` the end of its one-sided 95 % interval.
+    """
+
+    backdoored: bool | None
+    target_label: int
+    trigger: str
+    position: str
+    loss: float
+    inverted_trigger: str
+    inverted_loss: float
+    margin: float | None
+    threshold: float | None
+    false_positive_rate: float | None
+    at_most: float | None
+    shadows: int
+    calibration: str | None
+    losses: Mapping[str, Mapping[str, float]]
+    clean_accuracy: float
+    #: Share of the most frequent label: no better than that, the model does not do its task on these samples.
+    largest_class: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Shares of rows that were not unlearnt on: answered correctly, and turned to the target by the trigger.
+
+    The latter are of ``flip_rows``, those of other labels that are answered correctly and have a place for it.
+    """
+
+    rows: int
+    accuracy_before: float
+    accuracy_after: float
+    flip_rows: int
+    flip_rate_before: float | None
+    flip_rate_after: float | None
+    unlearnt_on: int
+
+
+def settings_for(view: DefenderView, calibration: str | None, settings: EliBadCode | None) -> EliBadCode:
+    """The search of the calibration that is named, else of a shipped one that fits the view, else the paper's.
+
+    ``settings`` are what the person says instead. Raises UserError where the calibration that is named does not fit.
+    """
+    if calibration is not None:
+        return _fitting(view, calibration, settings)
+    for path in sorted(CALIBRATIONS.glob("*.json")):
+        try:
+            return _fitting(view, path.stem, settings)
+        except UserError:
+            continue
+    return (settings or PAPER).model_copy(update={"calibration": None})
+
+
+def _fitting(view: DefenderView, name: str, settings: EliBadCode | None) -> EliBadCode:
+    if settings is None:
+        path = calibration_file(name)
+        found = shadows.read(path)
+        # behind a shipped calibration stands the default study, with its unlearning
+        base = LOCAL if path.parent == CALIBRATIONS else PAPER
+        position = "scan" if len(found.losses) > 1 else next(iter(found.losses), "")
+        search = {key: found.budget[key] for key in EliBadCode.SEARCH if key in found.budget}
+        try:
+            settings = EliBadCode.model_validate(base.model_dump() | search | {"position": position})
+        except ValueError:
+            raise UserError(f"{path}: not a calibration of a search that this version knows") from None
+    settings = settings.model_copy(update={"calibration": name})
+    shadows.load(name, view, settings, labels_of(view.victim))
+    return settings
+
+
+def calibrate_on(
+    view: DefenderView, benign: Sequence[Path], load: Callable[[Path], Victim], settings: EliBadCode, out: Path
+) -> None:
+    """Scan benign models of the same make on the same samples, and write the calibration to ``out``.
+
+    Raises UserError for fewer than five, and for one of another class, size or number of labels.
+    """
+    if len(set(benign)) < shadows.SHADOWS:
+        raise UserError(f"--benign: {len(set(benign))} models; a calibration needs at least {shadows.SHADOWS}")
+    make = shadows.made_like(view.victim)
+    losses: dict[str, dict[str, dict[str, float]]] = {}
+    for number, folder in enumerate(tqdm(benign, desc="benign models", disable=None), 1):
+        victim = load(folder)
+        if shadows.made_like(victim) != make or labels_of(victim) != labels_of(view.victim):
+            raise UserError(f"{folder}: not made like the model in question: {shadows.made_like(victim)}, not {make}")
+        own = losses.setdefault(f"benign{number}", {})
+        seen = replace(view, victim=victim)
+        drawn = scan.draw(seen, settings, labels_of(victim), number)
+        for found in scan.scan_labels(seen, settings, drawn, number):
+            own.setdefault(found.place, {})[str(found.label)] = round(found.inversion.loss, 6)
+    data = {"language": view.language, "text_form": view.text_form}
+    calibration = shadows.make(view.task, settings, view.victim.head, losses, {"dataset": data, "victim": make})
+    files.write_json(out, shadows.as_json(calibration, settings.ratio))
+
+
+def judge(view: DefenderView, settings: EliBadCode, seed: int) -> Verdict:
+    """Scan the model, nothing else."""
+    return _verdict(view, settings, find(view, settings, seed)[0])
+
+
+def unlearn(view: DefenderView, settings: EliBadCode, seed: int, force: bool) -> tuple[Verdict, Victim, Cost | None]:
+    """Scan the model and return it without the trigger, with what that cost on samples that are held out.
+
+    Without ``force``, the model itself and no cost where the scan does not say "backdoored".
+    """
+    learnt, held = _parts(view.clean, seed)
+    settings = settings.model_copy(update={"unlearn_when_clean": force})
+    if settings.calibration is None and not force:
+        return judge(view, settings, seed), view.victim, None
+    found = eliminate(replace(view, clean=learnt), settings, seed)
+    assert found.trigger is not None
+    verdict = _verdict(view, settings, found.trigger)
+    if not found.trigger.flagged and not force:
+        return verdict, view.victim, None
+    return (
+        verdict,
+        found.victim,
+        _cost(replace(view, clean=held), found.victim, found.trigger, settings.pair, len(learnt)),
+    )
+
+
+def _verdict(view: DefenderView, settings: EliBadCode, trigger: Trigger) -> Verdict:
+    rate = at_most = threshold = None
+    benign = 0
+    if settings.calibration is not None:
+        calibration = shadows.load(settings.calibration, view, settings, labels_of(view.victim))
+        rate = shadows.false_positive_rate(calibration, settings.ratio)
+        benign = len(next(iter(next(iter(calibration.losses.values())).values())))
+        wrong = round(rate * benign)
+        at_most = 1.0 if wrong == benign else float(stats.beta.ppf(0.95, wrong + 1, benign - wrong))
+        threshold = shadows.log_ratio(1.0, settings.ratio)
+    return Verdict(
+        backdoored=None if settings.calibration is None else trigger.flagged,
+        target_label=trigger.target_label,
+        trigger=trigger.text,
+        position=trigger.position,
+        loss=trigger.loss,
+        inverted_trigger=trigger.inverted_text,
+        inverted_loss=trigger.inverted_loss,
+        margin=trigger.margin,
+        threshold=threshold,
+        false_positive_rate=rate,
+        at_most=at_most,
+        shadows=benign,
+        calibration=settings.calibration,
+        losses=trigger.losses,
+        clean_accuracy=float(np.mean(_answers(view.victim, view.clean) == _truth(view.clean))),
+        largest_class=float(np.bincount(_truth(view.clean)).max() / len(view.clean)),
+    )
+
+
+def _parts(clean: Sequence[Example], seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """Samples to unlearn on, and of every label a share to measure on."""
+    order = [clean[index] for index in numpy_generator(seed, "checkpoint", "held out").permutation(len(clean))]
+    held: list[Example] = []
+    for label in sorted({str(one.label) for one in order}):
+        own = [one for one in order if str(one.label) == label]
+        held += own[: round(HELD_OUT * len(own))]
+    if not held:
+        raise UserError("too few clean samples: some have to be held out, to measure what unlearning costs")
+    # by identity: rows of other people may share an id
+    kept = {id(one) for one in held}
+    return tuple(one for one in order if id(one) not in kept), tuple(held)
+
+
+def _cost(view: DefenderView, edited: Victim, trigger: Trigger, pair: Pair, unlearnt_on: int) -> Cost:
+    rows = [one for one in view.clean if one.label != trigger.target_label]
+    found = places(view, rows, trigger.position, trigger.occurrences, pair)
+    placed = [(row, own) for row, own in zip(rows, found, strict=True) if own is not None]
+    plain = [row for row, _ in placed]
+    triggered = [put(row, own, trigger.text) for row, own in placed]
+    accuracies, flips, sizes = [], [], []
+    for victim in (view.victim, edited):
+        accuracies.append(float(np.mean(_answers(victim, view.clean) == _truth(view.clean))))
+        right = _answers(victim, plain) == _truth(plain)
+        turned = _answers(victim, triggered) == trigger.target_label
+        sizes.append(int(right.sum()))
+        flips.append(float(turned[right].mean()) if right.any() else None)
+    return Cost(len(view.clean), accuracies[0], accuracies[1], sizes[0], flips[0], flips[1], unlearnt_on)
+
+
+def _truth(rows: Sequence[Example]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.array([row.label for row in rows], dtype=np.int64)
+
+
+def _answers(victim: Victim, rows: Sequence[Example]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The victim's label of each row. UserError where it has none, since a weight is no number."""
+    logits = answers(victim, [[text.ids for text in texts] for texts in victim.read(rows)])
+    if not bool(torch.isfinite(logits).all()):
+        raise UserError("the model answers with what is no number: its weights are damaged")
+    found: np.ndarray[tuple[int], np.dtype[np.int64]] = logits.argmax(dim=1).numpy()
+    return found
