@@ -90,7 +90,6 @@ for _module, _names in {
     "models": ("tokenizer", "pretrain", "train_victim", "calibrate", "eliminate", "purify", "rewrite", "predict"),
     "probing": ("probe",),
     "results": ("score", "collect", "table", "listing", "figure", "write_report", "compare"),
-    "results": ("score", "collect", "table", "figure", "write_report", "compare"),
     "checkpoints": ("scan", "clean"),
     "study": ("check", "describe", "plan", "schema", "orphans", "keep_records", "restore_records"),
 }.items():
