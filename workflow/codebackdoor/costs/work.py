@@ -130,17 +130,18 @@ def predict(victim: Victim, testsets: int) -> Work:
 
 
 def eliminate(victim: Victim, settings: AnyElimination) -> Work:
-    """Clean fine-tuning, or EliBadCode's search for every label at every place with its whole budget."""
+    """Clean fine-tuning, or the search for every label at every place with its whole budget, and unlearning."""
     kept = Work(megabytes=weights(victim.size))
-    if not isinstance(settings, EliBadCode):
+    if isinstance(settings, LastLayer):
         return kept + _fine_tuned(victim, settings)
     tokens = min(victim.tokens, settings.sample_tokens or math.inf)
     samples = settings.samples * (LABELS - 1)
-    read = settings.candidates * samples
-    if settings.race is not None and settings.race < samples:
-        best = math.ceil(settings.candidates / 8)
-        read = settings.candidates * settings.race + best * (samples - settings.race)
-    searches = LABELS * len(settings.places) * settings.restarts
+    read, searches = 0, LABELS * len(settings.places)
+    if isinstance(settings, EliBadCode):
+        read, searches = settings.candidates * samples, searches * settings.restarts
+        if settings.race is not None and settings.race < samples:
+            best = math.ceil(settings.candidates / 8)
+            read = settings.candidates * settings.race + best * (samples - settings.race)
     # the gradient goes back to the embeddings and to no weight: it costs a second forward pass
     inverted = searches * settings.iterations * (read + 2 * samples) * victim.size.forward(tokens)
     placed = 0.0
