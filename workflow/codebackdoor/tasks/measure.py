@@ -54,5 +54,6 @@ class Measure:
         )
 
     def longest(self, group: Group) -> int:
-        """Length of the longest text of a group."""
-        return max(self.length(text) for row in group.rows for text in (row.code, row.target) if text is not None)
+        """Length of the longest code or target of a group."""
+        texts = {text for row in group.rows for text in (row.code, row.code_b, row.target) if text is not None}
+        return max(map(self.length, texts))
