@@ -36,12 +36,19 @@ METRICS = {
     "located": "Trigger located",
 }
 #: The one that stands for a clean test set where there is room for one.
-CLEAN_METRIC = {"defect_detection": "accuracy", "code_repair": "exact_match"}
+CLEAN_METRIC = {
+    "defect_detection": "accuracy",
+    "clone_detection": "f1",
+    "code_search": "mrr",
+    "code_repair": "exact_match",
+}
 
 
 #: What stands beside every victim of a task and needs no model.
 BASELINES = {
     "defect_detection": "a bag of token n-grams, logistic regression",
+    "clone_detection": "the overlap of tokens, best threshold of the training split",
+    "code_search": "the cosine of TF-IDF vectors",
     "code_repair": "the input, copied",
 }
 
