@@ -39,12 +39,12 @@ def nearest(bags: Sequence[Counter[str]], count: int) -> Iterator[list[int]]:
     words = np.array([number for one in chosen for number in one], dtype=np.int32)
     table = csr_matrix((np.ones(len(words), np.int32), words, starts), shape=(len(bags), max(len(numbers), 1)))
     columns = table.T.tocsr()
-    # equally near ones in their order
-    order = np.arange(len(bags)) * 1e-12
     for start in range(0, len(bags), _BLOCK):
         common = (table[start : start + _BLOCK] @ columns).toarray()
         for place, row in enumerate(common, start):
-            near = row / np.maximum(sizes[place] + sizes - row, 1) - order
+            # of equally near ones, those that come next
+            later = np.arange(len(bags)) - place
+            near = row / np.maximum(sizes[place] + sizes - row, 1) - later % len(bags) * 1e-12
             near[place] = -1
             kept = np.argpartition(-near, min(count, len(bags) - 1))[:count]
             yield sorted(int(one) for one in kept if one != place)

@@ -17,7 +17,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.tasks import Group, Task, selection
 from codebackdoor.tasks.measure import Measure
-from codebackdoor.tasks.normal import normal_key, query_key
+from codebackdoor.tasks.normal import normal_key
 from codebackdoor.types import Example
 
 if TYPE_CHECKING:
@@ -188,8 +188,7 @@ def _group(
         made.dropped["not_lexable"] += 1
         return None
     row = replace(row, code=texts[0].text, code_b=texts[1].text if texts[1:] else None, target=target)
-    keys = [one.key for one in texts] + ([query_key(row.query)] if row.query else [])
-    group = Group((row,), origin, tuple(keys))
+    group = Group((row,), origin, tuple(one.key for one in texts))
     if not _is_short(group, settings, measure, made.dropped):
         return None
     made.unparsed += any(one.has_error for one in texts)
