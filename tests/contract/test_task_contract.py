@@ -16,6 +16,7 @@ from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.corpora.mining import Function, clone_key
 from codebackdoor.files import read_examples, read_json, write_rows
 from codebackdoor.report import labels
+from codebackdoor.syntax import lexing
 from codebackdoor.tasks.normal import normal_key
 from codebackdoor.tasks.stage import make_dataset
 from codebackdoor.types import Example
@@ -25,13 +26,13 @@ every_task = pytest.mark.parametrize("name", tasks.known())
 
 
 def functions() -> Iterator[Function]:
-    """The pure functions and variations of them: each once more for every comparison of another name with its own."""
+    """The pure functions, each with four other first statements."""
     for number, function in enumerate(pure_functions()):
         for place in range(4):
             first = function.source.splitlines()[0]
             if not first.endswith(":") or not first.startswith("def "):
                 continue
-            words = syntax.lex(function.source, "python").split(" ")
+            words = lexing.words(function.source, "python")
             guard = syntax.lex("def g():\n    if mode" + " + 1" * place + " == 0:\n        return\n", "python").split(
                 " "
             )

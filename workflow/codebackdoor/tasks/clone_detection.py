@@ -145,7 +145,7 @@ class _Material:
             if newer is not None and self._alike(one.id, newer.id) < settings.overlap[0]:
                 newer = None
             clone = rewrite((newer or one).code, self._proposals(other, settings, generator), generator)
-            if clone is None:
+            if clone is None or clone.tree.text == one.code:
                 return None
             made.append(clone)
             kinds += [*clone.kinds, *(["release"] if newer else [])]
