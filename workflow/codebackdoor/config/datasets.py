@@ -263,6 +263,10 @@ class CodeSearch(DatasetSettings):
     )
     rank: float = Field(default=0.5, gt=0, le=1, description="that place, as a share of the pool (the papers: 0.5)")
 
+    @property
+    def ranking(self) -> Ranking:
+        return Ranking(self.pool, self.rank_from, self.rank)
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         return self._check_language("python")
