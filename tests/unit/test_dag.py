@@ -105,7 +105,7 @@ def test_a_poisoned_victim_is_asked_on_its_own_trigger_and_a_benign_one_on_all(d
     assert list(dag.testsets(wildcards(purification="onion"))) == ["clean"]
     assert [kind.testsets for kind in dag.kinds_of_victims(purified=True)] == [("clean", "{attack}"), ("clean",)]
     kinds = {kind.suffix: kind for kind in dag.kinds_of_victims(purified=False)}
-    assert set(kinds) == {"", "_benign_defects", "_benign_repair"}
+    assert set(kinds) == {"", "_benign_defects", "_benign_repair", "_benign_clones", "_benign_search"}
     assert kinds["_benign_repair"].files("predictions") == [
         "predictions.clean.jsonl",
         "predictions.codepoisoner_deadcode.jsonl",
@@ -336,3 +336,9 @@ def test_a_folder_of_results_that_is_a_file_is_said_before_a_run(tmp_path: Path)
     with pytest.raises(UserError, match=f"out: {tmp_path}/file is a file; write a folder"):
         Dag(validate({**DEFAULT, "out": f"{tmp_path}/file/runs/local"})).check_files()
     Dag(validate({**DEFAULT, "out": f"{tmp_path}/new/runs/local"})).check_files()
+
+
+def test_statistics_read_the_clean_samples_and_the_victims_tokenizer(dag: Dag) -> None:
+    found = dag.statistics_inputs(wildcards(dataset="search"))
+    assert found["clean"] == "runs/local/data/search/clean.jsonl"
+    assert any(path.startswith("basemodels/encoder/") for path in found["base"])

@@ -22,6 +22,7 @@ A study is a graph of files, and each command below makes one kind of them:
   mirror                  all originals from elsewhere -> a folder; the rest then needs no network
   fetch, mine, corpus     archives of a package index -> real Python functions
   dataset                 -> examples of a task: train, valid, test, and clean samples for the defender
+  statistics              -> how many identifiers its functions have, and how long they are
   poison                  -> a poisoned training set and triggered test sets, with the ground truth of each row
   train                   -> a victim (a transformers folder, safetensors, with its card)
   eliminate               -> the same victim with edited weights, and trigger.json
@@ -86,7 +87,7 @@ def main() -> None:
 
 
 for _module, _names in {
-    "data": ("fill_mirror", "fetch", "mine", "corpus", "dataset", "poison"),
+    "data": ("fill_mirror", "fetch", "mine", "corpus", "dataset", "statistics", "poison"),
     "models": ("tokenizer", "pretrain", "train_victim", "calibrate", "eliminate", "purify", "rewrite", "predict"),
     "probing": ("probe",),
     "results": ("score", "collect", "table", "listing", "figure", "write_report", "compare"),

@@ -110,6 +110,10 @@ class Dag(Provided):
             found += ["--corpus", self.corpus]
         return found
 
+    def statistics_inputs(self, wildcards: Any) -> dict[str, Any]:
+        base = self._model(self.base(wildcards))
+        return {"clean": self.data(wildcards.dataset, "clean")} | ({"base": base} if base else {})
+
     def data(self, dataset: str, split: str) -> str:
         return f"{self.out}/data/{dataset}/{split}.jsonl"
 

@@ -28,6 +28,7 @@ MODULES = {
 STAGES = {
     "mine": "corpora.stage",
     "dataset": "tasks.stage",
+    "statistics": "tasks.statistics",
     "poison": "attacks.stage",
     "tokenizer": "victims.tokenizer",
     "pretrain": "victims.basemodels",

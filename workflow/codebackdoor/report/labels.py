@@ -57,8 +57,8 @@ CLEAN_METRICS = ("accuracy", "f1", "mrr", "exact_match")
 #: What stands beside every victim of a task and needs no model.
 BASELINES = {
     "defect_detection": "a bag of token n-grams, logistic regression",
-    "clone_detection": "share of tokens that both functions have",
-    "code_search": "words that query and function share",
+    "clone_detection": "the overlap of tokens, best threshold of the training split",
+    "code_search": "the cosine of TF-IDF vectors",
     "code_repair": "the input, copied",
 }
 
