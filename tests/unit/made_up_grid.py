@@ -135,6 +135,9 @@ def make(chosen: dict[str, Any]) -> None:
         files.write_json(one.results(out) / "metrics.json", {"testsets": found})
         said = [{"id": f"r{i}", "confidence": 0.9, "label": int(i >= _wrong(one))} for i in range(10)]
         files.write_rows(one.results(out) / f"predictions.{CLEAN}.jsonl", said)
+        if one.purification != NONE:
+            touched = {"id": "r0", "code": "x", "touched": [], "detail": {"threshold": 1.25}}
+            files.write_rows(one.results(out) / f"purified.{CLEAN}.jsonl", [touched])
         if one.elimination != NONE:
             _eliminated(chosen, one, out)
 
