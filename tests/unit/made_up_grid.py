@@ -202,8 +202,8 @@ def _eliminated(chosen: dict[str, Any], one: Scenario, out: Path) -> None:
     ]
     files.write_json(folder / "elimination.json", {"searches": searches, "anchoring": {"without": without}})
     phases = {"inversion": 10.0 + int(one.seed), "unlearning": 2.0}
-    job = {"phases": phases, "device": {"name": "a processor"}, "threads": 1, "stage": "eliminate"}
-    files.write_json(folder / "provenance.json", job)
+    job = {"phases": phases, "device": {"name": "a processor"}, "threads": 1, "stage": "eliminate", "seconds": 13.0}
+    files.write_json(folder / "provenance.json", {**job, "peak_mb": 1.0})
     if one.attack != NONE:
         files.write_json(one.results(out) / "positions.json", {"samples": [_probed(number) for number in range(5)]})
 
