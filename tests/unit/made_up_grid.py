@@ -135,6 +135,9 @@ def make(chosen: dict[str, Any]) -> None:
         files.write_json(one.results(out) / "metrics.json", {"testsets": found})
         said = [{"id": f"r{i}", "confidence": 0.9, "label": int(i >= _wrong(one))} for i in range(10)]
         files.write_rows(one.results(out) / f"predictions.{CLEAN}.jsonl", said)
+        if one.purification != NONE:
+            touched = {"id": "r0", "code": "x", "touched": [], "detail": {"threshold": 1.25}}
+            files.write_rows(one.results(out) / f"purified.{CLEAN}.jsonl", [touched])
         if one.elimination != NONE:
             _eliminated(chosen, one, out)
 
@@ -199,8 +202,8 @@ def _eliminated(chosen: dict[str, Any], one: Scenario, out: Path) -> None:
     ]
     files.write_json(folder / "elimination.json", {"searches": searches, "anchoring": {"without": without}})
     phases = {"inversion": 10.0 + int(one.seed), "unlearning": 2.0}
-    job = {"phases": phases, "device": {"name": "a processor"}, "threads": 1, "stage": "eliminate"}
-    files.write_json(folder / "provenance.json", job)
+    job = {"phases": phases, "device": {"name": "a processor"}, "threads": 1, "stage": "eliminate", "seconds": 13.0}
+    files.write_json(folder / "provenance.json", {**job, "peak_mb": 1.0})
     if one.attack != NONE:
         files.write_json(one.results(out) / "positions.json", {"samples": [_probed(number) for number in range(5)]})
 

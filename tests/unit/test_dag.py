@@ -180,6 +180,27 @@ def test_what_looks_at_no_victim_is_rewritten_once_for_all(dag: Dag) -> None:
     assert dag.rewrite_inputs(wildcards(purification="onion"))["rows"] == "runs/local/data/defects/test.jsonl"
 
 
+def test_further_tables_and_figures_are_targets_made_from_their_own_files() -> None:
+    raw = {**DEFAULT, "experiments": {"defects": {**DEFAULT["experiments"]["defects"]}}}
+    (grid, *_) = raw["experiments"]["defects"].pop("grid")
+    grid = {**grid, "eliminations": ["none", "elibadcode"], "purifications": ["none"]}
+    raw["experiments"]["defects"] |= {"grid": [grid], "tables": ["times"], "figures": ["position", "noise"]}
+    dag = Dag(validate(raw))
+    assert "runs/local/results/tables/defects.times.csv" in dag.targets()
+    victim = "defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/elibadcode"
+    assert f"runs/local/models/{victim}/provenance.json" in dag.product_inputs("defects", "times")
+    positions = [
+        f"runs/local/results/{victim}/none/positions.json".replace("func", kind) for kind in ("func", "deadcode")
+    ]
+    assert dag.product_inputs("defects", "position") == positions
+    found = dag.probe_inputs(wildcards(**POISONED, elimination="elibadcode"))
+    assert found["triggered"] == "runs/local/data/defects/codepoisoner_func-0.05/seed1/test.jsonl"
+    assert all("/cross_entropy/none/" in file for file in found["victim"])
+    assert {Path(file).name for file in dag.product_inputs("defects", "noise")} == {
+        *("trigger.json", "elimination.json", "predictions.clean.jsonl", "test.jsonl", "tokenizer.json")
+    }
+
+
 def test_a_calibration_that_is_not_there_is_explained() -> None:
     raw = {**DEFAULT, "eliminations": {"elibadcode": {"method": "elibadcode", "calibration": "defecs"}}}
     raw["experiments"] = {"defects": {**DEFAULT["experiments"]["defects"], "figures": []}}

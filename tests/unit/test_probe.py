@@ -33,7 +33,7 @@ def probed(tmp_path: Path, text: str = TRIGGER) -> Any:
     clean = [sample(number) for number in range(1, 12, 2)]
     files.write_examples(tmp_path / "test.jsonl", clean)
     files.write_rows(tmp_path / "triggered.jsonl", (files.poisoned_row(poisoned(one, text)) for one in clean))
-    save_victim(victim(1, True), tmp_path / "victim", {"task": "defect_detection"})
+    save_victim(victim(1, True), tmp_path / "victim", {"task": "defect_detection", "backdoored": True})
     for out in ("one", "other"):
         probe(
             SETTINGS,

@@ -179,6 +179,18 @@ class Config(BaseModel):
         for name, experiment in self.experiments.items():
             for scenario in scenarios(experiment):
                 yield from (f"experiments.{name}: {reason}" for reason in self.unfit(scenario))
+                if "position" in experiment.figures:
+                    yield from (f"experiments.{name}: {reason}" for reason in self._unprobed(scenario))
+
+    def _unprobed(self, scenario: Scenario) -> Iterator[str]:
+        """Why the figure `position` cannot be made of a scenario: its rule searches as EliBadCode does, on labels."""
+        if scenario.elimination != NONE and self.eliminations[scenario.elimination].method != "elibadcode":
+            yield (
+                f"the figure position searches with the settings of its eliminations, and {scenario.elimination!r} is "
+                "not EliBadCode; give the figure an experiment of its own"
+            )
+        if self.datasets[scenario.dataset].head != "classification":
+            yield f"the figure position asks for the label of one function, and {scenario.dataset!r} has another task"
 
     def unfit(self, scenario: Scenario) -> Iterator[str]:
         """Say why the scenario's variants cannot be combined; nothing where they can."""
