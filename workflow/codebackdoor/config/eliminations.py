@@ -23,7 +23,14 @@ def calibration_file(name: str) -> Path:
     return shipped if shipped.is_file() else Path(name)
 
 
-class LastLayer(Settings):
+class Elimination(Settings):
+    """What all eliminations share."""
+
+    #: Whether the method inverts a trigger, which its ``trigger.json`` then holds.
+    inverts: ClassVar[bool] = False
+
+
+class LastLayer(Elimination):
     """How the victim is fine-tuned on the clean samples: shared by unlearning and by its control."""
 
     fits: ClassVar[Heads] = _JUDGING
@@ -59,9 +66,10 @@ class Unlearning(LastLayer):
     )
 
 
-class EliBadCode(Settings):
+class EliBadCode(Elimination):
     """Trigger inversion, anchoring and unlearning (Sun et al. 2025, section 4)."""
 
+    inverts: ClassVar[bool] = True
     fits: ClassVar[Heads] = _JUDGING
     read_where: ClassVar[ReadWhere] = {
         "ratio": ("calibration", ()),
