@@ -151,6 +151,7 @@ def test_the_code_of_a_method_is_its_own(dag: Dag) -> None:
             ("elibadcode", "codepurify", "training", "fine_tuning", "inference"),
         ),
         ("purify", "defenses.purification.codepurify", ("elibadcode", "onion", "training", "fine_tuning")),
+        ("purify", "defenses.purification.attdef", ("elibadcode", "onion", "codepurify", "training", "similarity")),
         ("eliminate", "defenses.elimination.fine_tuning", ("elibadcode", "onion", "codepurify", "training")),
         ("eliminate", "defenses.elimination.elibadcode", ("onion", "codepurify", "training", "fine_tuning")),
         ("predict", "victims.inference", ("training", "defenses", "attacks")),
@@ -169,8 +170,53 @@ def test_helpers_are_inputs_and_options(dag: Dag) -> None:
     assert files == ["basemodels/causal/SHA256SUMS"]
 
 
+def test_the_similarity_filter_reads_the_trigger_of_the_elimination_before_it() -> None:
+    raw = {**DEFAULT, "purifications": {**DEFAULT["purifications"], "similarity": {"method": "similarity"}}}
+    grid = {**GRID, "eliminations": ["elibadcode"], "purifications": ["similarity"], "combine": "all"}
+    raw["experiments"] = {"mine": {"title": "Mine", "grid": [grid]}}
+    dag = Dag(validate(raw))
+    own = wildcards(elimination="elibadcode", purification="similarity")
+    trigger = "runs/local/models/defects/codebert/none-0/seed1/none/cross_entropy/elibadcode/trigger.json"
+    assert dag.purify_inputs(own)["trigger"] == trigger
+    assert dag.trigger_options(own) == ["--trigger", trigger]
+    other = wildcards(elimination="elibadcode", purification="codepurify")
+    assert dag.trigger_options(other) == []
+    assert "trigger" not in dag.purify_inputs(other)
+    for elimination in ("none", "fine_tuning"):
+        grid["eliminations"] = [elimination]
+        with pytest.raises(UserError, match=f"'similarity' reads the trigger .* but '{elimination}' inverts none"):
+            validate(raw)
+
+
+def test_helpers_of_a_combined_filter_are_those_of_the_other_method() -> None:
+    also = {"method": "attdef", "masked_share": 0.02}
+    raw = {**DEFAULT, "purifications": {"both": {"method": "similarity", "also": also}}, "helpers": {}}
+    grid = {**GRID, "eliminations": ["elibadcode"], "purifications": ["both"], "combine": "all"}
+    raw["experiments"] = {"mine": {"title": "Mine", "grid": [grid]}}
+    with pytest.raises(UserError, match=r"purification 'both' needs helpers\.discriminator"):
+        validate(raw)
+    raw["helpers"] = {"discriminator": "basemodels/discriminator"}
+    dag = Dag(validate(raw))
+    assert dag.helpers("purification", "both") == ["--helper", "discriminator=basemodels/discriminator"]
+    assert json.loads(dag.settings("purification", "both"))["also"]["masked_share"] == 0.02
+
+
+def test_a_discriminator_learns_from_the_encoder_of_the_same_run(dag: Dag) -> None:
+    assert dag.pretrain_inputs(Wildcards(family="decoder")) == {}
+    inputs = dag.pretrain_inputs(Wildcards(family="discriminator"))
+    assert "runs/local/models/base/encoder/model.safetensors" in inputs["generator"]
+    option = dag.generator_options(Wildcards(family="discriminator"))
+    assert option == ["--generator", "runs/local/models/base/encoder"]
+    recipes = {name: one for name, one in DEFAULT["pretraining"].items() if name != "encoder"}
+    with pytest.raises(UserError, match=r"pretraining\.encoder is missing"):
+        Dag(validate({**DEFAULT, "pretraining": recipes})).pretrain_inputs(Wildcards(family="discriminator"))
+
+
 def test_what_looks_at_no_victim_is_rewritten_once_for_all(dag: Dag) -> None:
-    assert (dag.purifications(reads_victim=False), dag.purifications(reads_victim=True)) == ("onion", "codepurify")
+    assert (dag.purifications(reads_victim=False), dag.purifications(reads_victim=True)) == (
+        "onion",
+        "codepurify|attdef",
+    )
     poisoned = wildcards(**POISONED, purification="onion")
     assert dag.replacements(poisoned) == {
         "clean": "runs/local/data/defects/none-0/seed1/onion/purified.jsonl",

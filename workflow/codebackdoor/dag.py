@@ -157,6 +157,18 @@ class Dag(Provided):
         folder = f"{self.out}/{PRETRAINED}"
         return [file for family in self.config.pretraining for file in self._model(f"{folder}/{family}")]
 
+    def pretrain_inputs(self, wildcards: Any) -> dict[str, Any]:
+        """The discriminator learns to tell samples of the encoder that the run itself has pretrained."""
+        if wildcards.family != "discriminator":
+            return {}
+        if "encoder" not in self.config.pretraining:
+            raise UserError("pretraining.encoder is missing: the discriminator learns from its samples")
+        return {"generator": self._model(f"{self.out}/{PRETRAINED}/encoder")}
+
+    def generator_options(self, wildcards: Any) -> list[str]:
+        found = self.pretrain_inputs(wildcards).values()
+        return [part for files in found for part in ("--generator", self.folder(files))]
+
     def base(self, wildcards: Any) -> str:
         return str(self._declared("model", wildcards.model).base_path(self.out))
 
@@ -247,8 +259,18 @@ class Dag(Provided):
         return {
             **self.predict_inputs(wildcards),
             "valid": self.data(wildcards.dataset, "valid"),
+            **self._trigger_file(wildcards),
             **self._helper_files("purification", wildcards.purification),
         }
+
+    def _trigger_file(self, wildcards: Any) -> dict[str, str]:
+        """What the elimination before a purification has inverted, for one that reads it."""
+        if not self._declared("purification", wildcards.purification).reads_trigger:
+            return {}
+        return {"trigger": f"{self.victim}/trigger.json".format_map(_values(wildcards))}
+
+    def trigger_options(self, wildcards: Any) -> list[str]:
+        return [part for file in self._trigger_file(wildcards).values() for part in ("--trigger", file)]
 
     def rewrite_inputs(self, wildcards: Any) -> dict[str, Any]:
         clean = wildcards.attack == NONE

@@ -23,7 +23,14 @@ def calibration_file(name: str) -> Path:
     return shipped if shipped.is_file() else Path(name)
 
 
-class LastLayer(Settings):
+class Elimination(Settings):
+    """What all eliminations share."""
+
+    #: Whether the method inverts a trigger, which its ``trigger.json`` then holds.
+    inverts: ClassVar[bool] = False
+
+
+class LastLayer(Elimination):
     """How the victim is fine-tuned on the clean samples: shared by unlearning and by its control."""
 
     fits: ClassVar[Heads] = _JUDGING
@@ -59,9 +66,10 @@ class Unlearning(LastLayer):
     )
 
 
-class Inverting(Settings):
+class Inverting(Elimination):
     """What the methods that invert a trigger share: of what it is made, where it stands, on which samples."""
 
+    inverts: ClassVar[bool] = True
     fits: ClassVar[Heads] = _JUDGING
     read_where: ClassVar[ReadWhere] = {"rank": ("position", ("rank",)), "pair": ("head", ("pair",))}
 

@@ -79,8 +79,8 @@ class Config(BaseModel):
     )
     helpers: dict[Name, str] = Field(
         {},
-        description="model of each helper that a defense asks for (infiller, language_model): a folder in hub format, "
-        "or a hub checkpoint as owner/name@ and the 40 digits of its commit",
+        description="model of each helper that a defense asks for (infiller, language_model, discriminator): a "
+        "folder in hub format, or a hub checkpoint as owner/name@ and the 40 digits of its commit",
     )
     pretraining: dict[Family, Pretraining] = Field({}, description="recipes of the local base models")
     datasets: dict[Name, AnyDataset] = Field(min_length=1, description="data sets, by the name of the variant")
@@ -205,6 +205,12 @@ class Config(BaseModel):
                     f"{kind} {variant!r} does {' and '.join(sorted(settings.fits))}, but {scenario.dataset!r} is a "
                     f"{dataset.head} data set; take the pair out of the grid, or list it under dashes"
                 )
+            if getattr(settings, "reads_trigger", False) and not self._inverts(scenario.elimination):
+                yield (
+                    f"purification {variant!r} reads the trigger that the elimination before it has inverted, but "
+                    f"{scenario.elimination!r} inverts none; cross it with one that does (elibadcode), in a grid of "
+                    "its own with `combine: all`"
+                )
             for helper in settings.helpers:
                 if helper not in self.helpers:
                     yield f"{kind} {variant!r} needs helpers.{helper}: write the folder of a model there"
@@ -213,6 +219,9 @@ class Config(BaseModel):
         """The variant of `models` by which an attack crafts its triggers, of one that asks a model."""
         found: str | None = getattr(self.attacks.get(attack), "crafting", None)
         return found
+
+    def _inverts(self, elimination: str) -> bool:
+        return elimination != NONE and self.eliminations[elimination].inverts
 
     def scenarios(self) -> list[Scenario]:
         """Every scenario of every experiment, each once."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.eliminations import AnyElimination, EliBadCode, LastLayer
 from codebackdoor.config.models import AnyModel
-from codebackdoor.config.purifications import AnyPurification, CodePurify
+from codebackdoor.config.purifications import AnyPurification, AttDef, CodePurify
 
 #: Sub-tokens of one batch on a GPU, padding included (victims/inference.py).
 BATCH_TOKENS = 65536
@@ -160,7 +160,7 @@ def _fine_tuned(victim: Victim, settings: LastLayer) -> Work:
 
 
 def purify(victim: Victim, settings: AnyPurification, testsets: int) -> Work:
-    """CodePurify: every masked version of every input, and the answers to what came out."""
+    """CodePurify: every masked version of every input; AttDef: its way to every suspect input; and the answers."""
     rows = testsets * victim.rows("test")
     read = rows
     versions = 0.0
@@ -168,6 +168,12 @@ def purify(victim: Victim, settings: AnyPurification, testsets: int) -> Work:
         drawn = 0 if settings.threshold is not None else min(settings.calibration_inputs, victim.rows("valid"))
         read += drawn
         versions = victim.texts.element_tokens / victim.texts.tokens
+    elif isinstance(settings, AttDef):
+        drawn = 0 if settings.threshold is not None else min(settings.calibration_inputs, victim.rows("valid"))
+        suspect = 1.0 if settings.suspicion is not None else settings.suspected_share
+        points = settings.steps if settings.attribution == "integrated_gradients" else 1
+        # the gradient goes back to the embeddings and to no weight: it costs a second forward pass
+        versions = 2 * points * (suspect * rows + drawn) / rows
     asked = victim.answers(read) if victim.targets else Work()
     scored = Work(predicted=read * (1 + versions) * victim.forward)
     size = rows * (victim.texts.kilobytes * 1000 + 150 + 40 * victim.texts.elements)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,15 +64,19 @@ def purify(
     helpers: Mapping[str, Path],
     out: Path,
     seed: int,
+    trigger: Path | None = None,
 ) -> None:
     """Write ``out/purified.{testset}.jsonl`` and ``out/predictions.{testset}.jsonl`` for each test set of ``inputs``.
 
-    The method is calibrated on the clean rows of ``valid``; all test sets are purified as one.
+    The method is calibrated on the clean rows of ``valid``; all test sets are purified as one. ``trigger`` is the
+    ``trigger.json`` of the elimination before it, for a method that reads it.
     """
     clean = tuple(files.read_examples(valid))
     rows = {name: files.read_mixed(path) for name, path in inputs.items()}
     asked = load_victim(victim)
     view = defender_view(asked, dataset, clean, helpers)
+    if trigger is not None:
+        view = replace(view, inverted=files.read_json(trigger))
     purifier = purification.load(settings.method)(view, settings, seed)
     purified = iter(blindly(purifier, [row for found in rows.values() for row in examples(found)], seed))
     read: dict[str, list[Example | Poisoned]] = {}

@@ -14,6 +14,7 @@ _WORDS = {
     "onion": "ONION",
     "dbs": "DBS",
     "attdef": "AttDef",
+    "similarity": "Similarity filter",
     "fine_tuning": "Clean fine-tuning",
     "cross_entropy": "Cross entropy",
     "dece": "DeCE",
