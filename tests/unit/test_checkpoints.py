@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import planted
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from tiny_models import base_folder, generator
+from tiny_models import base_folder, generator, understanding
 
 from codebackdoor.cli import main
 from codebackdoor.config.eliminations import EliBadCode
@@ -139,6 +141,23 @@ def test_codexglues_rows_are_read_and_lexed_for_a_victim_of_lexed_text(place: Pa
     # made for lexed text
     found = run(*given, "--language", "python")
     assert (found.exit_code, "text_form: lexed, not raw" in found.stderr) == (2, True)
+
+
+def test_a_pair_checkpoint_is_asked_about_clones(tmp_path: Path) -> None:
+    victim = understanding("first", "pair", max_length=64)
+    victim.model.save_pretrained(tmp_path / "model")
+    victim.tokenizer.save_pretrained(tmp_path / "model")
+    rows = [replace(one, code_b=two.code) for one, two in itertools.pairwise(planted.view().clean)]
+    write_examples(tmp_path / "pairs.jsonl", rows)
+    asked = ["scan", tmp_path / "model", "--text-form", "lexed", "--settings", SETTINGS, "--clean"]
+    found = run(*asked, tmp_path / "pairs.jsonl", "--task", "clone_detection", "--json")
+    assert found.exit_code == 2, found.output
+    verdict = json.loads(found.stdout)
+    assert (verdict["backdoored"], set(verdict["losses"]["function_name"])) == (None, {"0", "1"})
+    assert "needs a classification head" in run(*asked, tmp_path / "pairs.jsonl").stderr
+    write_examples(tmp_path / "single.jsonl", planted.view().clean)
+    found = run(*asked, tmp_path / "single.jsonl", "--task", "clone_detection")
+    assert "needs a second function 'code_b'" in found.stderr
 
 
 GOOD = {"id": "1", "language": "python", "code": "def f ( ) : <indent> pass <dedent>"}
