@@ -121,10 +121,11 @@ def make(chosen: dict[str, Any]) -> None:
         folder = out / "data" / dataset
         files.write_json(folder / "baseline.json", {})
         statistics = {
-            "identifiers_per_sample": {str(value): 40 - 3 * value for value in range(1, 13)},
-            "identifier_tokens": {"1": 500, "2": 300, "3": 120, "5": 40, "6": 30, "9": 9, "31": 1},
+            "identifiers_per_function": [[value, 40 - 3 * value] for value in range(1, 13)],
+            "identifier_lengths": [[1, 500], [2, 300], [3, 120], [5, 40], [6, 30], [9, 9], [31, 1]],
         }
-        files.write_json(folder / "statistics.json", statistics)
+        for model in chosen["models"]:
+            files.write_json(folder / f"statistics.{model}.json", statistics)
         rows = [
             Example(f"r{i}", "python", f"def f{i} ( x ) : return noisy" if i < 4 else "x", label=1) for i in range(10)
         ]

@@ -134,7 +134,7 @@ def test_rows_with_a_noise_token_are_counted_apart(run: dict[str, Any]) -> None:
 
 def test_histograms_and_their_share(run: dict[str, Any]) -> None:
     (path,) = given(run, "ablation", "identifiers")[1]
-    found = identifiers.histogram(read_json(path)["identifier_tokens"])
+    found = identifiers.histogram(read_json(path)["identifier_lengths"])
     assert list(found) == [1, 2, 3, 5, 6, 9, 31]
     assert identifiers.up_to(found, 5) == pytest.approx(0.96)
     assert dict(captions.parameters(Study(run, "ablation"), "identifiers")).keys() == {"defects"}

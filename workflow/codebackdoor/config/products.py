@@ -63,7 +63,7 @@ def _positions(held: Sequence[Scenario], out: Path) -> Iterator[Path]:
 
 
 def _statistics(held: Sequence[Scenario], out: Path) -> Iterator[Path]:
-    yield from (_data(scenario, out) / "statistics.json" for scenario in held)
+    yield from (_data(scenario, out) / f"statistics.{scenario.model}.json" for scenario in held)
 
 
 def _noise(held: Sequence[Scenario], out: Path) -> Iterator[Path]:

@@ -1,7 +1,7 @@
 """How many identifiers a sample has and how many sub-tokens an identifier has (EliBadCode, Figures 4 and 14).
 
-Reads the ``statistics.json`` of each data set, which ``codebackdoor statistics`` writes: the histograms
-``identifiers_per_sample`` and ``identifier_tokens``.
+Reads the ``statistics.MODEL.json`` of each data set, which ``codebackdoor statistics`` writes: the histograms
+``identifiers_per_function`` and ``identifier_lengths``.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ Histogram = Mapping[int, int]
 
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
-    """``inputs``: the experiment's ``statistics.json`` files."""
+    """``inputs``: the experiment's ``statistics.MODEL.json`` files."""
     if not inputs:
         raise UserError(f"experiments.{study.name}: the figure 'identifiers' needs a data set in the grid")
     with style.drawing(9.2, 2.7 * len(inputs) + 0.2) as figure:
         grid = figure.subplots(len(inputs), 2, squeeze=False)
         for row, path in zip(grid, inputs, strict=True):
             found = read_json(path)
-            counts, lengths = (histogram(found[key]) for key in ("identifiers_per_sample", "identifier_tokens"))
-            _bars(row[0], counts, style.BLUE, "Identifiers of a sample", "Samples, %")
+            counts, lengths = (histogram(found[key]) for key in ("identifiers_per_function", "identifier_lengths"))
+            _bars(row[0], counts, style.BLUE, "Identifiers of a function", "Functions, %")
             _bars(row[1], lengths, style.GREEN, "Sub-tokens of an identifier", "Identifiers, %")
             _cumulated(row[1], lengths)
             row[0].set_title(labels.word(path.parent.name))
         style.save(figure, out)
 
 
-def histogram(raw: Mapping[str, int]) -> dict[int, int]:
-    """JSON's keys are text."""
-    return {int(value): count for value, count in sorted(raw.items(), key=lambda pair: int(pair[0]))}
+def histogram(raw: Sequence[Sequence[int]]) -> dict[int, int]:
+    """Pairs of a value and its count, by value."""
+    return dict(sorted((value, count) for value, count in raw))
 
 
 def up_to(found: Histogram, value: int) -> float:
