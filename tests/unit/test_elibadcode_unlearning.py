@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from planted import PLANTED, view
+from tiny_models import understanding
 
 from codebackdoor.config.eliminations import Unlearning
 from codebackdoor.defenses.elimination import Trigger
@@ -142,3 +143,38 @@ def test_a_clean_sample_without_a_label_is_a_user_error() -> None:
     bare = replace(view(), clean=(Example("n", "python", "x = 1"),))
     with pytest.raises(UserError, match="sample n has no label"):
         clean_rows(bare)
+
+
+LAST = {
+    ("first", "classification"): "classifier.",
+    ("first", "pair"): "classifier.",
+    ("first", "retrieval"): "pooler.",
+    ("mean", "retrieval"): "encoder.layer.1.",
+    ("t5", "classification"): "classification_head.",
+    ("t5", "pair"): "classifier.",
+    ("t5", "retrieval"): "decoder.block.1.",
+    ("gpt", "classification"): "score.",
+    ("gpt", "pair"): "classifier.",
+    ("gpt", "retrieval"): "h.1.",
+}
+
+
+@pytest.mark.parametrize(("family", "head"), LAST)
+def test_the_last_layer_of_every_class_and_head(family: str, head: str) -> None:
+    torch.set_num_threads(1)
+    victim = understanding(family, head)
+    texts = [f"def f ( a ) : <indent> return a + {i} <dedent>" for i in range(6)]
+    rows = [
+        Row(Example(str(i), "python", text, code_b=texts[i - 1], query=f"return {i}"), i % 2, stamped=i == 0)
+        for i, text in enumerate(texts)
+    ]
+    before = [one.requires_grad for one in victim.model.parameters()]
+    edited, history = fine_tune(victim, rows, Unlearning(batch_size=3), False, np.random.default_rng(0))
+    prefix = LAST[family, head]
+    moved = changed(victim, edited)
+    assert moved
+    assert all(name.startswith(prefix) for name in moved)
+    assert [one.requires_grad for one in edited.model.parameters()] == before
+    assert history["clean_accuracy_before"] is not None
+    whole, _ = fine_tune(victim, rows, Unlearning(layers="all", batch_size=3), False, np.random.default_rng(0))
+    assert any(not name.startswith(prefix) for name in changed(victim, whole))
