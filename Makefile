@@ -3,9 +3,10 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run fetch slurm settle keep push pull plan test test-slurm test-kills lint pretrain clean pristine pins schema
+.PHONY: help run reproduce fetch slurm settle keep push pull plan test test-slurm test-kills lint pretrain clean pristine pins schema
 
 CONFIG ?=
+EXPERIMENT ?=
 SCALE ?=
 MIRROR ?=
 # the interpreter itself, not a link in .env, which is removed before it is made anew
@@ -42,6 +43,10 @@ $(ENV)/.fetch $(ENV)/.slurm $(ENV)/.dvc: $(ENV)/.%: $(STAMP) envs/requirements-%
 run: $(STAMP)  ## the whole study: downloads, trains, attacks, defends, and ends with the report
 	@$(SNAKEMAKE) $(LOCKED)
 	codebackdoor report config.yaml $(CONFIG)
+
+reproduce:  ## one paper, whole, at local scale: make reproduce EXPERIMENT=elibadcode (hours; without one: reproduce.yaml)
+	@if [ ! -f configs/$(or $(EXPERIMENT),reproduce).yaml ]; then echo "there is no configs/$(EXPERIMENT).yaml; write EXPERIMENT=elibadcode, or none" >&2; exit 1; fi
+	@$(MAKE) --no-print-directory run CONFIG="configs/$(or $(EXPERIMENT),reproduce).yaml $(CONFIG)"
 
 fetch: $(ENV)/.fetch  ## all originals into the mirror folder, for a run without network: make fetch SCALE=paper (docs/hpc.md)
 	@if [ -z "$(SCALE)$(CONFIG)" ]; then echo "say for what: make fetch SCALE=paper, SCALE=local, or CONFIG=configs/NAME.yaml" >&2; exit 1; fi

@@ -3,8 +3,9 @@ from typing import get_args
 from snakemake.utils import min_version
 
 from codebackdoor import processes
-from codebackdoor.config.experiments import Figure
+from codebackdoor.config.experiments import Figure, Listing
 from codebackdoor.config.loading import validate
+from codebackdoor.config.products import POSITIONS, PROBE
 from codebackdoor.config.scenario import CONSTRAINTS
 from codebackdoor.corpora.archives import archive
 from codebackdoor.dag import SOME, Dag, growing, model_files
@@ -32,6 +33,7 @@ wildcard_constraints:
     **CONSTRAINTS,
     experiment=CONSTRAINTS["dataset"],
     figure="|".join(get_args(Figure)),
+    listing="|".join(get_args(Listing)),
     archive=r"[a-z0-9_.-]+",
     family="encoder|seq2seq|causal",
 
@@ -66,6 +68,7 @@ localrules:
     score,
     collect,
     table,
+    listing,
     figure,
 
 

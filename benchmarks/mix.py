@@ -55,7 +55,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             train, valid = rows(mix, Path(name))
             victim = victim or trained(train, valid, Path(name))
-        baseline = task.baseline(train, valid)["accuracy"]
+        baseline = task.baseline(train, valid, DefectDetection(task="defect_detection", mix=mix))["accuracy"]
         right = [one.label == row.label for one, row in zip(predict(victim, valid), valid, strict=True)]
         print(f"| {kind} | {len(train)} | {baseline:.3f} | {sum(right) / len(right):.3f} |", flush=True)
 

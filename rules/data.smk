@@ -110,3 +110,31 @@ rule dataset:
     shell:
         "codebackdoor dataset {wildcards.dataset} --settings {params.settings:q} {params.sources:q}"
         " --out {params.out:q} --seed {params.seed} --threads {threads} --code {params.code} > {log:q} 2>&1"
+
+
+rule statistics:
+    input:
+        unpack(dag.statistics_inputs),
+    output:
+        f"{dag.out}/data/{{dataset}}/statistics.{{model}}.json",
+    log:
+        f"{dag.logs}/statistics/{{dataset}}.{{model}}.log",
+    benchmark:
+        f"{dag.benchmarks}/statistics/{{dataset}}.{{model}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(15),
+        gpu=0,
+    params:
+        dataset=lambda w: dag.settings("dataset", w.dataset),
+        base=dag.base,
+        data=lambda w, input: dag.folder([input.clean]),
+        code=dag.code("statistics"),
+    message:
+        "Count the identifiers of {wildcards.dataset} and their lengths for {wildcards.model}."
+    shell:
+        "codebackdoor statistics --dataset {params.dataset:q} --data {params.data:q}"
+        " --base {params.base:q} --out {output:q} --code {params.code} > {log:q} 2>&1"

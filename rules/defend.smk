@@ -139,6 +139,7 @@ for kind in dag.kinds_of_victims(purified=True):
             settings=lambda w: dag.settings("purification", w.purification),
             dataset=lambda w: dag.settings("dataset", w.dataset),
             testsets=dag.testset_options,
+            trigger=dag.trigger_options,
             helpers=lambda w: dag.helpers("purification", w.purification),
             victim=lambda w, input: dag.folder(input.victim),
             code=lambda w: dag.code("purify", purification=w.purification),
@@ -148,5 +149,5 @@ for kind in dag.kinds_of_victims(purified=True):
             " {wildcards.purification}."
         shell:
             "codebackdoor purify --settings {params.settings:q} --dataset {params.dataset:q}"
-            " --victim {params.victim:q} --valid {input.valid:q} {params.testsets:q} {params.helpers:q}"
-            " --out {params.out:q} --seed {wildcards.seed} --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
+            " --victim {params.victim:q} --valid {input.valid:q} {params.testsets:q} {params.trigger:q}"
+            " {params.helpers:q} --out {params.out:q} --seed {wildcards.seed} --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"

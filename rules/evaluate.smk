@@ -79,6 +79,42 @@ for kind in dag.kinds_of_victims(purified=True):
             " --out {params.out:q} --seed {wildcards.seed} --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
+# With the ground truth at hand: what a trigger does at each identifier, for the figure of positions.
+rule probe:
+    input:
+        unpack(dag.probe_inputs),
+    output:
+        f"{dag.predicted}/{POSITIONS}",
+        f"{dag.predicted}/{PROBE}/provenance.json",
+    log:
+        f"{dag.logs}/probe/{dag.victim_path}.log",
+    benchmark:
+        f"{dag.benchmarks}/probe/{dag.victim_path}.tsv"
+    wildcard_constraints:
+        attack=SOME,
+        elimination=SOME,
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=dag.mem_mb,
+        runtime=dag.runtime,
+        gpu=dag.gpu,
+    params:
+        settings=lambda w: dag.settings("elimination", w.elimination),
+        dataset=lambda w: dag.settings("dataset", w.dataset),
+        victim=lambda w, input: dag.folder(input.victim),
+        code=dag.code("probe"),
+        out=lambda w, output: output[0].rpartition("/")[0],
+    message:
+        "Probe the identifiers of samples of {wildcards.dataset} with {wildcards.model},"
+        " {wildcards.attack}-{wildcards.rate}."
+    shell:
+        "codebackdoor probe --settings {params.settings:q} --dataset {params.dataset:q} --victim {params.victim:q}"
+        " --triggered {input.triggered:q} --clean {input.clean:q} --out {params.out:q} --seed {wildcards.seed}"
+        " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
+
+
 rule score:
     input:
         unpack(dag.score_inputs),

@@ -33,6 +33,38 @@ rule table:
         " > {log:q} 2>&1"
 
 
+rule listing:
+    input:
+        lambda w: dag.product_inputs(w.experiment, w.listing),
+    output:
+        csv=report(
+            f"{dag.tables}/{{experiment}}.{{listing}}.csv",
+            caption="../report/listing.rst",
+            category="{experiment}",
+        ),
+        others=multiext(f"{dag.tables}/{{experiment}}.{{listing}}", ".md", ".tex"),
+    log:
+        f"{dag.logs}/listing/{{experiment}}.{{listing}}.log",
+    benchmark:
+        f"{dag.benchmarks}/listing/{{experiment}}.{{listing}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(500),
+        runtime=growing(10),
+        gpu=0,
+    params:
+        settings=lambda w: dag.experiment(w.experiment),
+        code=lambda w: dag.code("report", listing=w.listing),
+        out=lambda w, output: dag.folder(output),
+    message:
+        "Arrange the table {wildcards.listing} of {wildcards.experiment}."
+    shell:
+        "codebackdoor listing {wildcards.experiment} {wildcards.listing} --settings {params.settings:q}"
+        " --out {params.out:q} {input:q} > {log:q} 2>&1"
+
+
 rule figure:
     input:
         lambda w: dag.product_inputs(w.experiment, w.figure),

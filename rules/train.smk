@@ -28,6 +28,7 @@ rule tokenizer:
 
 rule pretrain:
     input:
+        unpack(dag.pretrain_inputs),
         corpus=f"{dag.out}/corpus/corpus.jsonl",
         tokenizer=f"{dag.out}/models/base/tokenizer.json",
     output:
@@ -48,13 +49,14 @@ rule pretrain:
         gpu=0,
     params:
         settings=lambda w: dag.pretraining(w),
+        generator=dag.generator_options,
         code=dag.code("pretrain"),
         out=lambda w, output: dag.folder(output),
     message:
         "Pretrain the {wildcards.family} base model."
     shell:
         "codebackdoor pretrain {wildcards.family} --settings {params.settings:q} --corpus {input.corpus:q}"
-        " --tokenizer {input.tokenizer:q} --out {params.out:q} --threads {threads} > {log:q} 2>&1"
+        " --tokenizer {input.tokenizer:q} {params.generator:q} --out {params.out:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule base_models:

@@ -33,6 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "top_k": 8,
         "candidates": 16,
     },
+    "dbs": {"position": "function_name", "samples": 6, "length": 2, "iterations": 40, "check_every": 5},
 }
 FINE_TUNING = {"epochs": 16, "batch_size": 8}
 

@@ -10,12 +10,23 @@ from typing import Any, NamedTuple, get_args
 
 import pytest
 import torch
-from purification_models import example, infiller, language_model, planted, trained_language_model, view
+from planted import PLANTED
+from planted import bpe as planted_bpe
+from planted import victim as embedded_victim
+from purification_models import (
+    discriminator,
+    example,
+    infiller,
+    language_model,
+    planted,
+    trained_language_model,
+    view,
+)
 from tiny_models import classifier
 
 from codebackdoor import syntax
 from codebackdoor.config.datasets import DefectDetection
-from codebackdoor.config.purifications import AnyPurification, CodePurify, Onion
+from codebackdoor.config.purifications import AnyPurification, AttDef, CodePurify, Onion, Similarity
 from codebackdoor.defenses.purification import load
 from codebackdoor.defenses.view import defender_view
 from codebackdoor.types import DefenderView, Example, Purified, TextView
@@ -25,10 +36,14 @@ SHARE = 0.1
 
 
 class Case(NamedTuple):
-    """Settings that touch a share of what is clean, and settings that must touch nothing."""
+    """Settings that touch a share of what is clean, and settings that must touch nothing.
+
+    ``embedded``: the method looks at the victim's embeddings, so its victim has some.
+    """
 
     active: Any
     idle: Any
+    embedded: bool = False
 
 
 CASES = {
@@ -39,6 +54,16 @@ CASES = {
         Onion(method="onion", removed_share=SHARE, calibration_inputs=20),
         Onion(method="onion", removed_share=0, calibration_inputs=1),
     ),
+    "attdef": Case(
+        AttDef(method="attdef", suspected_share=0.8, masked_share=SHARE, calibration_inputs=20),
+        AttDef(method="attdef", suspected_share=1, masked_share=0, calibration_inputs=1),
+        embedded=True,
+    ),
+    "similarity": Case(
+        Similarity(method="similarity", also=Onion(method="onion", removed_share=SHARE, calibration_inputs=20)),
+        Similarity(method="similarity", threshold=1),
+        embedded=True,
+    ),
 }
 METHODS = [get_args(kind.model_fields["method"].annotation)[0] for kind in get_args(get_args(AnyPurification)[0])]
 
@@ -47,12 +72,23 @@ METHODS = [get_args(kind.model_fields["method"].annotation)[0] for kind in get_a
 def defender(tmp_path_factory: pytest.TempPathFactory) -> DefenderView:
     torch.set_num_threads(1)
     helpers: dict[str, Path] = {}
-    for name, (model, tokenizer) in (("infiller", infiller()), ("language_model", language_model())):
+    for name, (model, tokenizer) in {
+        "infiller": infiller(),
+        "language_model": language_model(),
+        "discriminator": discriminator(),
+    }.items():
         helpers[name] = tmp_path_factory.mktemp(name)
         model.save_pretrained(helpers[name])
         tokenizer.save_pretrained(helpers[name])
     clean = tuple(example(number) for number in range(200))
     return replace(view(planted("testo_init >= 15"), clean), helpers=helpers)
+
+
+def built(method: str, defender: DefenderView, settings: Any, seed: int) -> Any:
+    if CASES[method].embedded:
+        trigger = {"flagged": True, "token_ids": [planted_bpe().token_to_id(PLANTED)]}
+        defender = replace(defender, victim=embedded_victim(max_length=200), inverted=trigger)
+    return load(method)(defender, settings, seed)
 
 
 CLEAN = [example(number) for number in range(200, 225)]
@@ -69,7 +105,7 @@ def test_every_method_has_its_case() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_mixing_and_permuting_inputs_changes_no_output(method: str, defender: DefenderView) -> None:
-    purifier = load(method)(defender, CASES[method].active, 1)
+    purifier = built(method, defender, CASES[method].active, 1)
     alone = results(purifier.purify(CLEAN)) | results(purifier.purify(TRIGGERED))
     mixed = [row for pair in zip(TRIGGERED, CLEAN, strict=False) for row in pair] + CLEAN[len(TRIGGERED) :]
     assert results(purifier.purify(mixed[::-1])) == alone
@@ -82,7 +118,7 @@ def test_same_seed_same_bytes(method: str, defender: DefenderView) -> None:
     first, second = (
         [
             json.dumps(asdict(row), allow_nan=False)
-            for row in load(method)(defender, CASES[method].active, 7).purify(rows)
+            for row in built(method, defender, CASES[method].active, 7).purify(rows)
         ]
         for rows in (TRIGGERED + CLEAN, TRIGGERED + CLEAN)
     )
@@ -92,14 +128,14 @@ def test_same_seed_same_bytes(method: str, defender: DefenderView) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_zero_budget_is_the_identity(method: str, defender: DefenderView) -> None:
     inputs = TRIGGERED + CLEAN
-    for one, row in zip(inputs, load(method)(defender, CASES[method].idle, 1).purify(inputs), strict=True):
+    for one, row in zip(inputs, built(method, defender, CASES[method].idle, 1).purify(inputs), strict=True):
         assert row.example == one
         assert not row.touched
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_only_the_code_changes_and_touched_is_what_is_gone(method: str, defender: DefenderView) -> None:
-    rows = load(method)(defender, CASES[method].active, 1).purify(TRIGGERED)
+    rows = built(method, defender, CASES[method].active, 1).purify(TRIGGERED)
     for one, row in zip(TRIGGERED, rows, strict=True):
         assert replace(row.example, code=one.code) == one
         places = [(span.start, span.end) for span in row.touched]
@@ -115,7 +151,7 @@ def test_only_the_code_changes_and_touched_is_what_is_gone(method: str, defender
 
 @pytest.mark.parametrize("method", METHODS)
 def test_labels_and_targets_are_not_looked_at(method: str, defender: DefenderView) -> None:
-    purifier = load(method)(defender, CASES[method].active, 1)
+    purifier = built(method, defender, CASES[method].active, 1)
     labelled = [replace(one, label=number % 2, target="x") for number, one in enumerate(TRIGGERED)]
     assert results(purifier.purify(labelled)) == results(purifier.purify(TRIGGERED))
 
@@ -131,7 +167,7 @@ def test_a_method_that_looks_at_no_victim_needs_none(method: str, defender: Defe
     known = {field.name: getattr(defender, field.name) for field in fields(TextView)}
     assert "victim" not in known
     alone = load(method)(TextView(**known), CASES[method].active, 1).purify(TRIGGERED)
-    assert results(alone) == results(load(method)(defender, CASES[method].active, 1).purify(TRIGGERED))
+    assert results(alone) == results(built(method, defender, CASES[method].active, 1).purify(TRIGGERED))
 
 
 def test_codepurify_finds_the_planted_backdoor(defender: DefenderView) -> None:
@@ -164,7 +200,7 @@ def test_onion_drops_a_word_that_its_language_model_did_not_foresee(defender: De
 
 def test_the_view_holds_nothing_that_a_defender_does_not_have() -> None:
     assert {field.name for field in fields(DefenderView)} == {
-        *("victim", "task", "language", "text_form", "clean", "helpers")
+        *("victim", "task", "language", "text_form", "clean", "helpers", "inverted")
     }
     victim = classifier()
     victim.model.config.codebackdoor = {"backdoored": True, "attack": "a", "poisoned_rows": 3}

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from codebackdoor import files
-from codebackdoor.config.experiments import CLEAN, Experiment, scenarios, testsets, triggered
+from codebackdoor.config.experiments import Experiment, scenarios, testsets, triggered
 from codebackdoor.config.scenario import Scenario
-from codebackdoor.types import Example, Poisoned, Span
+from codebackdoor.types import CLEAN, Example, Poisoned, Span
 
 DEFECTS = {
     "title": "Defect detection, defenses against two attacks",

@@ -83,6 +83,28 @@ def language_model() -> tuple[Any, Any]:
 
 
 @cache
+def discriminator() -> tuple[Any, Any]:
+    from transformers.models.electra.configuration_electra import ElectraConfig
+    from transformers.models.electra.modeling_electra import ElectraForPreTraining
+
+    config = ElectraConfig(
+        vocab_size=bpe().get_vocab_size(),
+        embedding_size=32,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=LENGTH,
+        type_vocab_size=1,
+        initializer_range=0.3,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+    )
+    return _seeded(ElectraForPreTraining, config), wrap(bpe(), "<s> $A </s>", LENGTH)
+
+
+@cache
 def trained_language_model() -> tuple[Any, Any]:
     """The causal model after a few steps on functions as in ``source``, so that a foreign word surprises it."""
     model, tokenizer = copy.deepcopy(language_model()[0]).train(), language_model()[1]

@@ -132,7 +132,7 @@ def test_the_papers_budgets_are_those_of_the_papers() -> None:
         (
             "experiments.repair.grid.0.eliminations",
             ["elibadcode"],
-            "elimination 'elibadcode' does classification, but 'repair' is a generation data set; take the pair out",
+            "elimination 'elibadcode' does classification and pair and retrieval, but 'repair' is a generation",
         ),
         ("helpers", {"infiller": "basemodels/encoder"}, "purification 'onion' needs helpers.language_model"),
         ("attacks.none", {"method": "codepoisoner_deadcode"}, "attacks.none: this name means that nothing"),
@@ -162,6 +162,18 @@ def test_an_attack_crafts_by_a_model_that_is_declared_and_fits() -> None:
         validate(raw)
     with pytest.raises(UserError, match=r"attacks\.mine: afraidoor makes names for one pair"):
         validate(changed("attacks.mine", {"method": "afraidoor", "rate_of": "functions"}))
+
+
+def test_products_that_cannot_be_made_are_refused() -> None:
+    with pytest.raises(UserError, match=r"position searches with .* 'fine_tuning' is not EliBadCode"):
+        validate(changed("experiments.defects.figures", ["position"]))
+    raw = changed("experiments.defects.tables", ["significance"])
+    raw["experiments"]["defects"]["tested"] = "elibadcod"
+    with pytest.raises(UserError, match=r"experiments.defects.tested: 'elibadcod' is not declared.*elibadcode"):
+        validate(raw)
+    raw = changed("experiments.defects.paper.0.defenses", {"oinon": "onion"})
+    with pytest.raises(UserError, match=r"experiments.defects.paper.0.defenses: 'oinon' is not declared.*onion"):
+        validate(raw)
 
 
 def test_several_mistakes_are_named_at_once() -> None:

@@ -105,7 +105,7 @@ def test_a_poisoned_victim_is_asked_on_its_own_trigger_and_a_benign_one_on_all(d
     assert list(dag.testsets(wildcards(purification="onion"))) == ["clean"]
     assert [kind.testsets for kind in dag.kinds_of_victims(purified=True)] == [("clean", "{attack}"), ("clean",)]
     kinds = {kind.suffix: kind for kind in dag.kinds_of_victims(purified=False)}
-    assert set(kinds) == {"", "_benign_defects", "_benign_repair"}
+    assert set(kinds) == {"", "_benign_defects", "_benign_repair", "_benign_clones", "_benign_search"}
     assert kinds["_benign_repair"].files("predictions") == [
         "predictions.clean.jsonl",
         "predictions.codepoisoner_deadcode.jsonl",
@@ -151,6 +151,7 @@ def test_the_code_of_a_method_is_its_own(dag: Dag) -> None:
             ("elibadcode", "codepurify", "training", "fine_tuning", "inference"),
         ),
         ("purify", "defenses.purification.codepurify", ("elibadcode", "onion", "training", "fine_tuning")),
+        ("purify", "defenses.purification.attdef", ("elibadcode", "onion", "codepurify", "training", "similarity")),
         ("eliminate", "defenses.elimination.fine_tuning", ("elibadcode", "onion", "codepurify", "training")),
         ("eliminate", "defenses.elimination.elibadcode", ("onion", "codepurify", "training", "fine_tuning")),
         ("predict", "victims.inference", ("training", "defenses", "attacks")),
@@ -169,8 +170,53 @@ def test_helpers_are_inputs_and_options(dag: Dag) -> None:
     assert files == ["basemodels/causal/SHA256SUMS"]
 
 
+def test_the_similarity_filter_reads_the_trigger_of_the_elimination_before_it() -> None:
+    raw = {**DEFAULT, "purifications": {**DEFAULT["purifications"], "similarity": {"method": "similarity"}}}
+    grid = {**GRID, "eliminations": ["elibadcode"], "purifications": ["similarity"], "combine": "all"}
+    raw["experiments"] = {"mine": {"title": "Mine", "grid": [grid]}}
+    dag = Dag(validate(raw))
+    own = wildcards(elimination="elibadcode", purification="similarity")
+    trigger = "runs/local/models/defects/codebert/none-0/seed1/none/cross_entropy/elibadcode/trigger.json"
+    assert dag.purify_inputs(own)["trigger"] == trigger
+    assert dag.trigger_options(own) == ["--trigger", trigger]
+    other = wildcards(elimination="elibadcode", purification="codepurify")
+    assert dag.trigger_options(other) == []
+    assert "trigger" not in dag.purify_inputs(other)
+    for elimination in ("none", "fine_tuning"):
+        grid["eliminations"] = [elimination]
+        with pytest.raises(UserError, match=f"'similarity' reads the trigger .* but '{elimination}' inverts none"):
+            validate(raw)
+
+
+def test_helpers_of_a_combined_filter_are_those_of_the_other_method() -> None:
+    also = {"method": "attdef", "masked_share": 0.02}
+    raw = {**DEFAULT, "purifications": {"both": {"method": "similarity", "also": also}}, "helpers": {}}
+    grid = {**GRID, "eliminations": ["elibadcode"], "purifications": ["both"], "combine": "all"}
+    raw["experiments"] = {"mine": {"title": "Mine", "grid": [grid]}}
+    with pytest.raises(UserError, match=r"purification 'both' needs helpers\.discriminator"):
+        validate(raw)
+    raw["helpers"] = {"discriminator": "basemodels/discriminator"}
+    dag = Dag(validate(raw))
+    assert dag.helpers("purification", "both") == ["--helper", "discriminator=basemodels/discriminator"]
+    assert json.loads(dag.settings("purification", "both"))["also"]["masked_share"] == 0.02
+
+
+def test_a_discriminator_learns_from_the_encoder_of_the_same_run(dag: Dag) -> None:
+    assert dag.pretrain_inputs(Wildcards(family="decoder")) == {}
+    inputs = dag.pretrain_inputs(Wildcards(family="discriminator"))
+    assert "runs/local/models/base/encoder/model.safetensors" in inputs["generator"]
+    option = dag.generator_options(Wildcards(family="discriminator"))
+    assert option == ["--generator", "runs/local/models/base/encoder"]
+    recipes = {name: one for name, one in DEFAULT["pretraining"].items() if name != "encoder"}
+    with pytest.raises(UserError, match=r"pretraining\.encoder is missing"):
+        Dag(validate({**DEFAULT, "pretraining": recipes})).pretrain_inputs(Wildcards(family="discriminator"))
+
+
 def test_what_looks_at_no_victim_is_rewritten_once_for_all(dag: Dag) -> None:
-    assert (dag.purifications(reads_victim=False), dag.purifications(reads_victim=True)) == ("onion", "codepurify")
+    assert (dag.purifications(reads_victim=False), dag.purifications(reads_victim=True)) == (
+        "onion",
+        "codepurify|attdef",
+    )
     poisoned = wildcards(**POISONED, purification="onion")
     assert dag.replacements(poisoned) == {
         "clean": "runs/local/data/defects/none-0/seed1/onion/purified.jsonl",
@@ -178,6 +224,27 @@ def test_what_looks_at_no_victim_is_rewritten_once_for_all(dag: Dag) -> None:
     }
     assert dag.rewrite_inputs(poisoned)["rows"] == dag.testsets(poisoned)["codepoisoner_func"]
     assert dag.rewrite_inputs(wildcards(purification="onion"))["rows"] == "runs/local/data/defects/test.jsonl"
+
+
+def test_further_tables_and_figures_are_targets_made_from_their_own_files() -> None:
+    raw = {**DEFAULT, "experiments": {"defects": {**DEFAULT["experiments"]["defects"]}}}
+    (grid, *_) = raw["experiments"]["defects"].pop("grid")
+    grid = {**grid, "eliminations": ["none", "elibadcode"], "purifications": ["none"]}
+    raw["experiments"]["defects"] |= {"grid": [grid], "tables": ["times"], "figures": ["position", "noise"]}
+    dag = Dag(validate(raw))
+    assert "runs/local/results/tables/defects.times.csv" in dag.targets()
+    victim = "defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/elibadcode"
+    assert f"runs/local/models/{victim}/provenance.json" in dag.product_inputs("defects", "times")
+    positions = [
+        f"runs/local/results/{victim}/none/positions.json".replace("func", kind) for kind in ("func", "deadcode")
+    ]
+    assert dag.product_inputs("defects", "position") == positions
+    found = dag.probe_inputs(wildcards(**POISONED, elimination="elibadcode"))
+    assert found["triggered"] == "runs/local/data/defects/codepoisoner_func-0.05/seed1/test.jsonl"
+    assert all("/cross_entropy/none/" in file for file in found["victim"])
+    assert {Path(file).name for file in dag.product_inputs("defects", "noise")} == {
+        *("trigger.json", "elimination.json", "predictions.clean.jsonl", "test.jsonl", "tokenizer.json")
+    }
 
 
 def test_a_calibration_that_is_not_there_is_explained() -> None:
@@ -336,3 +403,9 @@ def test_a_folder_of_results_that_is_a_file_is_said_before_a_run(tmp_path: Path)
     with pytest.raises(UserError, match=f"out: {tmp_path}/file is a file; write a folder"):
         Dag(validate({**DEFAULT, "out": f"{tmp_path}/file/runs/local"})).check_files()
     Dag(validate({**DEFAULT, "out": f"{tmp_path}/new/runs/local"})).check_files()
+
+
+def test_statistics_read_the_clean_samples_and_the_victims_tokenizer(dag: Dag) -> None:
+    found = dag.statistics_inputs(wildcards(dataset="search"))
+    assert found["clean"] == "runs/local/data/search/clean.jsonl"
+    assert any(path.startswith("basemodels/encoder/") for path in found["base"])

@@ -19,7 +19,7 @@ def test_the_task_decides_the_settings() -> None:
     assert isinstance(defects, DefectDetection)
     assert isinstance(repair, CodeRepair)
     assert repair.max_tokens < defects.max_tokens
-    assert sorted(tasks.known()) == ["code_repair", "defect_detection"]
+    assert sorted(tasks.known()) == ["clone_detection", "code_repair", "code_search", "defect_detection"]
 
 
 @pytest.mark.parametrize("name", tasks.known())
@@ -53,3 +53,18 @@ def test_an_unknown_task_names_the_nearest() -> None:
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ADAPTER.validate_python({"task": "defect_detection", **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"task": "clone_detection", "overlap": [0.9, 0.6]}, "the smaller one first"),
+        ({"task": "clone_detection", "names": [0, 0, 0]}, "not all 0"),
+        ({"task": "clone_detection", "source": "mirror"}, "write `language: java`"),
+        ({"task": "code_search", "pool": 1}, "greater than 1"),
+        ({"task": "code_search", "rank": 0}, "greater than 0"),
+    ],
+)
+def test_impossible_settings_of_pairs_and_search_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ADAPTER.validate_python(settings)

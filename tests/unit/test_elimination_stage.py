@@ -52,7 +52,9 @@ def test_an_edited_victim_keeps_its_card_and_says_what_was_done(tmp_path: Path, 
 
 def test_the_inverted_trigger_is_written_out(tmp_path: Path, clean: Path) -> None:
     save_victim(victim(1, True), tmp_path / "victim", CARD)
-    stage.eliminate(SEARCH, DATASET, tmp_path / "victim", clean, {}, tmp_path / "out", 1)
+    seconds = stage.eliminate(SEARCH, DATASET, tmp_path / "victim", clean, {}, tmp_path / "out", 1)
+    assert seconds.keys() == {"inversion", "unlearning"}
+    assert min(seconds.values()) > 0
     found = files.read_json(tmp_path / "out/trigger.json")
     assert (found["target_label"], found["flagged"]) == (0, True)
     assert PLANTED in found["text"]

@@ -91,6 +91,57 @@ def test_bugs2fix_lines_are_parallel(tmp_path: Path) -> None:
         mirror.bugs2fix(tmp_path).examples("test")
 
 
+FUNCTIONS = [{"func": f"void f{number}() {{ }}", "idx": number} for number in (1, 2, 3)]
+
+
+def pairs(folder: Path, name: str, *lines: str) -> None:
+    write(folder / "bigclonebench" / "data.jsonl", *FUNCTIONS)
+    write(folder / "bigclonebench" / name, *lines)
+
+
+def test_pairs_of_numbers_are_pairs_of_functions(tmp_path: Path) -> None:
+    pairs(tmp_path, "test.txt", "1\t2\t0", "3\t1\t1", "1\t2\t0")
+    first, second = mirror.bigclonebench(tmp_path).examples("test")
+    assert (first.id, first.label, first.language) == ("test-1-2", 0, "java")
+    assert (second.code, second.code_b) == ("void f3() { }", "void f1() { }")
+
+
+def test_samples_stand_for_the_test_split_where_it_is_missing(tmp_path: Path) -> None:
+    pairs(tmp_path, "test_sampled.txt", "1\t2\t0")
+    pairs(tmp_path, "test_pairs_codepurify.txt", "1\t2\t0", "2\t3\t1")
+    assert len(mirror.bigclonebench(tmp_path).examples("test")) == 2
+    assert mirror.bigclonebench(tmp_path).splits(resplit=True) == ["test"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1\t2", r"test\.txt:1: expected two numbers of functions and 0 or 1"),
+        ("1\t2\t3", r"test\.txt:1: expected two numbers"),
+        ("1\t9\t1", r"test\.txt:1: no function has the number 9 in data\.jsonl"),
+    ],
+)
+def test_a_malformed_pair_names_file_and_line(tmp_path: Path, line: str, message: str) -> None:
+    pairs(tmp_path, "test.txt", line)
+    with pytest.raises(UserError, match=message):
+        mirror.bigclonebench(tmp_path).examples("test")
+
+
+def test_search_rows_lose_their_docstring(tmp_path: Path) -> None:
+    code = 'def f(a):\n    """Open the file."""\n    return a\n'
+    rows = [
+        {"code": code, "docstring": "Open the file.\n\nMore."},
+        {"original_string": code.splitlines(keepends=True), "docstring": "Open the file."},
+        {"code": code, "docstring": "Short one"},
+    ]
+    write(tmp_path / "codesearchnet_python" / "test.jsonl", *rows)
+    found = mirror.codesearchnet(tmp_path).examples("test")
+    assert [(row.code, row.query) for row in found] == [("def f(a):\n    return a\n", "Open the file .")] * 2
+    write(tmp_path / "codesearchnet_python" / "test.jsonl", {"code": code})
+    with pytest.raises(UserError, match=r"test\.jsonl:1: write the source of a function as 'code'"):
+        mirror.codesearchnet(tmp_path).examples("test")
+
+
 @pytest.mark.mirror
 @needs_mirror
 def test_the_real_files_have_the_documented_rows() -> None:
@@ -100,3 +151,5 @@ def test_the_real_files_have_the_documented_rows() -> None:
     assert len({row.id for row in rows}) == 2732
     for split in ("valid", "test"):
         assert len(mirror.bugs2fix(Path(MIRROR)).examples(split)) == 5835
+    pairs = mirror.bigclonebench(Path(MIRROR)).examples("test")
+    assert 13000 < len(pairs) < 13974

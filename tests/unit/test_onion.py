@@ -121,3 +121,30 @@ def test_the_calibrated_share_of_words_goes() -> None:
     fresh = [example(number) for number in numbers[60:]]
     count = sum(len(scored.words) for scored in purifier.score(fresh))
     assert sum(len(row.touched) for row in purifier.purify(fresh)) / count == pytest.approx(0.05, abs=0.015)
+
+
+def test_each_function_of_a_pair_is_judged_by_itself() -> None:
+    purifier = onion(share=0.1)
+    pairs = [replace(one, code_b=other.code) for one, other in zip(CLEAN[:6], CLEAN[6:12], strict=True)]
+    alone = {one.code: row for one, row in zip(CLEAN[:12], purifier.purify(CLEAN[:12]), strict=True)}
+    for one, row in zip(pairs, purifier.purify(pairs), strict=True):
+        first, second = alone[one.code], alone[str(one.code_b)]
+        assert (row.example.code, row.example.code_b) == (first.example.code, second.example.code)
+        for field, own in (("code", first), ("code_b", second)):
+            places = [(span.start, span.end) for span in row.touched if span.field == field]
+            assert places == [(span.start, span.end) for span in own.touched]
+        assert row.detail["code_b"].keys() == second.detail.keys()  # type: ignore[attr-defined]
+    assert any(span.field == "code_b" for row in purifier.purify(pairs) for span in row.touched)
+
+
+def test_the_threshold_of_pairs_is_that_of_their_functions() -> None:
+    pairs = tuple(replace(one, code_b=other.code) for one, other in zip(CLEAN[:20], CLEAN[20:40], strict=True))
+    assert onion(share=0.1, clean=pairs).threshold == pytest.approx(onion(share=0.1).threshold)
+
+
+def test_of_a_search_row_only_the_code_changes() -> None:
+    rows = [replace(one, query="save the file") for one in CLEAN[:6]]
+    for one, row in zip(rows, onion(threshold=-math.inf).purify(rows), strict=True):
+        assert row.example.query == one.query
+        assert row.example.code != one.code
+        assert row.example.code_b is None

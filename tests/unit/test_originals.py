@@ -77,7 +77,9 @@ def test_archives_are_needed_where_something_is_made_of_the_corpus_and_only_ther
 
 
 def test_readers_look_where_originals_are_put() -> None:
-    for task, reader in mirror.MIRRORED.items():
+    assert originals.DATA.keys() == mirror.MIRRORED.keys() - {"code_search"}
+    for task in originals.DATA:
+        reader = mirror.MIRRORED[task]
         files = reader(Path("m"))
         read = {path.relative_to("m").as_posix() for split in mirror.SPLITS for path in files.paths(split)}
         assert read == set(originals.DATA[task].files)

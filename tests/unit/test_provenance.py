@@ -11,9 +11,10 @@ from codebackdoor import provenance
 
 
 def test_facts_of_process_and_machine_stand_beside_those_of_the_stage(tmp_path: Path) -> None:
-    with provenance.recorded(tmp_path, {"stage": "predict", "seed": 1}):
-        pass
+    with provenance.recorded(tmp_path, {"stage": "predict", "seed": 1}) as more:
+        more["phases"] = {"inversion": 1.5}
     found = json.loads((tmp_path / "provenance.json").read_text())
+    assert found["phases"] == {"inversion": 1.5}
     assert found["stage"] == "predict"
     assert found["seconds"] >= 0
     assert found["peak_mb"] > 1

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from purification_models import example, infiller, language_model
 from tiny_models import classifier
 
-from codebackdoor import files
+from codebackdoor import cli, files
 from codebackdoor.config.datasets import DefectDetection
-from codebackdoor.config.purifications import CodePurify, Onion
+from codebackdoor.config.purifications import CodePurify, Onion, Similarity
 from codebackdoor.defenses import rewriting, stage
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Poisoned, Purified, Span
@@ -89,6 +90,41 @@ def test_what_is_rewritten_once_is_what_each_victim_would_have_purified(tmp_path
     with pytest.raises(UserError, match="was not rewritten"):
         predictions.predict(tmp_path / "victim", {"clean": test}, tmp_path / "out2", shared)
     assert not (tmp_path / "out2").exists()
+
+
+def test_the_similarity_filter_reads_the_trigger_of_the_elimination(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    victim = classifier()
+    save_victim(victim, tmp_path / "victim", {"task": "defect_detection", "backdoored": True})
+    rows = [replace(example(number), label=number % 2) for number in range(6)]
+    for name in ("valid", "test"):
+        files.write_examples(tmp_path / f"{name}.jsonl", rows)
+    trigger = victim.tokenizer(" def", add_special_tokens=False)["input_ids"]
+    files.write_json(tmp_path / "trigger.json", {"flagged": True, "token_ids": trigger})
+    files.write_json(tmp_path / "null.json", None)
+    settings, dataset = Similarity(method="similarity"), DefectDetection(task="defect_detection")
+    given = (settings, dataset, tmp_path / "victim", tmp_path / "valid.jsonl", {"clean": tmp_path / "test.jsonl"}, {})
+    stage.purify(*given, tmp_path / "out", 3, tmp_path / "trigger.json")
+    found = [row for _, row in files.read_rows(tmp_path / "out/purified.clean.jsonl")]
+    assert all(row["touched"] and row["detail"]["trigger"] for row in found)
+    assert len(list(files.read_rows(tmp_path / "out/predictions.clean.jsonl"))) == len(rows)
+    with pytest.raises(UserError, match="needs the trigger of an elimination before it"):
+        stage.purify(*given, tmp_path / "none", 3, tmp_path / "null.json")
+
+
+def test_without_a_trigger_the_command_says_what_to_write(tmp_path: Path) -> None:
+    for name in ("victim", "valid"):
+        (tmp_path / name).mkdir()
+    found = CliRunner().invoke(
+        cli.main,
+        [
+            *("purify", "--settings", '{"method": "similarity"}', "--dataset", '{"task": "defect_detection"}'),
+            *("--victim", str(tmp_path / "victim"), "--valid", str(tmp_path / "valid")),
+            *("--input", f"clean={tmp_path / 'valid'}", "--out", str(tmp_path / "out"), "--seed", "1"),
+        ],
+    )
+    assert found.exit_code != 0
+    assert "name the trigger.json of an elimination, --trigger" in str(found.exception) + found.output
 
 
 class Spy:

@@ -15,12 +15,12 @@ from codebackdoor.config.datasets import CodeRepair, DefectDetection
 from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.config.loading import models_in
 from codebackdoor.config.models import CodeBert, CodeT5
+from codebackdoor.config.products import Product
 from codebackdoor.config.purifications import CodePurify
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.config.study import SECTIONS, Config
 from codebackdoor.report import captions
 from codebackdoor.report.collect import Study
-from codebackdoor.report.shown import Product
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from codebackdoor.config import experiments
-from codebackdoor.config.experiments import Experiment, cells, defenses, inputs, scenarios
+from codebackdoor.config.experiments import Experiment, cells, defenses, scenarios
+from codebackdoor.config.products import inputs
 from codebackdoor.config.scenario import Scenario
 
 

@@ -8,7 +8,8 @@ from typing import Any, get_args
 import pytest
 from made_up_run import make, settings
 
-from codebackdoor.config.experiments import Figure, inputs
+from codebackdoor.config.experiments import Figure
+from codebackdoor.config.products import inputs
 from codebackdoor.errors import UserError
 from codebackdoor.report import stage
 from codebackdoor.report.collect import Study

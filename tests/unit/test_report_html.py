@@ -33,6 +33,18 @@ def run(tmp_path: Path) -> dict[str, Any]:
     return chosen
 
 
+def test_further_tables_are_in_the_page(tmp_path: Path) -> None:
+    import made_up_grid
+
+    chosen = made_up_grid.settings(tmp_path)
+    chosen["experiments"] = {"all": {**chosen["experiments"]["all"], "figures": []}}
+    made_up_grid.make(chosen)
+    found = page(chosen)
+    for text in ("False positives and false negatives", "Paired p, Holm", "53m09s", "it needs all target labels"):
+        assert text in found
+    assert '<td class="words"><code>testo_init</code></td>' in found
+
+
 def page(run: dict[str, Any]) -> str:
     out = Path(run["out"]) / "report.html"
     stage.html(run, ARCHIVES, "0123abc", out)

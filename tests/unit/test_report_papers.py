@@ -32,6 +32,8 @@ def test_every_table_that_an_experiment_may_name_is_there() -> None:
         (("elibadcode_table1", "code_search", "codet5", "afraidoor", "dbs", "mrr"), None),
         (("elibadcode_table2", "code_search", "unixcoder", "codepoisoner_identifier", "fine_tuning", "anr"), 0.1522),
         (("elibadcode_table3", "clone_detection", "codet5", "badcode", "fine_tuning", "asr"), 0.9671),
+        (("elibadcode_table7", "code_search", "codebert", "adaptive_length_10", "elibadcode", "anr"), 0.2247),
+        (("elibadcode_table8", "clone_detection", "starcoder", "codepoisoner_identifier", "attdef", "f1"), 0.6543),
         (("codepurify_table2", "code_repair", "codet5", "codepoisoner_identifier", "onion", "asr"), 0.7451),
         (("codepurify_table2", "code_repair", "codet5", "bnc_fixed", "oseql", "asr"), None),
         (("codepurify_table3", "defect_detection", "codebert", "bnc_grammar", "undefended", "accuracy"), 0.6288),
@@ -87,9 +89,22 @@ def test_elibadcodes_means_of_badcode() -> None:
     assert average["undefended", "accuracy"] - average["elibadcode", "accuracy"] == pytest.approx(1.19, abs=0.005)
 
 
-def test_every_value_is_a_percentage_or_a_rank() -> None:
+def test_every_value_is_a_percentage_a_rank_or_a_count() -> None:
+    highest = {"%": 100, "1": 1, "edits": 19, "s": 53 * 60 + 9}
     for table in papers.tables().values():
         for _, _, values in table.rows:
-            assert all(
-                one is None or 0 <= one <= (100 if table.units[name] == "%" else 1) for name, one in values.items()
-            )
+            assert all(one is None or 0 <= one <= highest[table.units[name]] for name, one in values.items())
+
+
+def test_elibadcodes_tables_are_whole() -> None:
+    sizes = {1: 27 * 5, 2: 9, 3: 9, 4: 9 * 3, 5: 4, 6: 6, 7: 9, 8: 15, 9: 18}
+    for number, rows in sizes.items():
+        found = papers.tables()[f"elibadcode_table{number}"].rows
+        assert len({(key, rate) for key, rate, _ in found}) == len(found) == rows
+    # the whole method stands in Tables 1 and 5 with the same values, and the times are those of section 6.2
+    own = ("defect_detection", "codebert", "codepoisoner_identifier", "elibadcode")
+    assert value("elibadcode_table5", *own, "asr") == value("elibadcode_table1", *own, "asr") == 0.0024
+    inversion = [
+        values["inversion"] for key, _, values in papers.tables()["elibadcode_table9"].rows if key.defense == own[3]
+    ]
+    assert (min(filter(None, inversion)), max(filter(None, inversion))) == (22 * 60 + 40, 53 * 60 + 9)

@@ -11,7 +11,8 @@ import pytest
 from made_up_run import make, settings
 
 from codebackdoor import files
-from codebackdoor.config.experiments import Experiment, inputs
+from codebackdoor.config.experiments import Experiment
+from codebackdoor.config.products import inputs
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.report import labels, render, stage
 from codebackdoor.report.collect import Cell, Printed, Study, collect, scenario_of, subset

@@ -32,6 +32,8 @@ STATEMENTS = (
     "item = items[total] if total else limit",
 )
 
+WORDS = ("weigh", "limit", "clamp", "items")
+
 
 def functions(count: int) -> Iterator[Function]:
     """Functions of different structure: their statements are the digits of their number."""
@@ -41,7 +43,9 @@ def functions(count: int) -> Iterator[Function]:
         words = lexing.words(source, "python")
         split = ("train", "train", "train", "valid", "test")[number % 5]
         key, name = clone_key(words), f"f{number}"
-        yield Function(key, "shop", "1.0", f"shop/{number}.py", name, split, len(words), " ".join(words), None)
+        told = " ".join(WORDS[number // 4**place % 4] for place in range(5))
+        docstring = f"In a file {told}.\n\nAnd more." if number % 2 else None
+        yield Function(key, "shop", "1.0", f"shop/{number}.py", name, split, len(words), " ".join(words), docstring)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +67,8 @@ def rows_of(folder: Path) -> dict[str, list[Example]]:
 
 
 def keys_of(row: Example, form: Any = "lexed") -> set[str]:
-    return {normal_key(syntax.parse(text, row.language, form)) for text in (row.code, row.target) if text is not None}
+    texts = (row.code, row.code_b, row.target)
+    return {normal_key(syntax.parse(text, row.language, form)) for text in texts if text is not None}
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +79,70 @@ def defects(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def repairs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make(tmp_path_factory.mktemp("repairs"), corpus, task="code_repair")
+
+
+@pytest.fixture(scope="module")
+def clones(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # the next release of every sixth function has another last line
+    path = tmp_path_factory.mktemp("releases") / "corpus.jsonl"
+    rows = [function.row() for function in functions(300)]
+    for row in rows[::6]:
+        words = str(row["code"]).replace("return total", "return item").split(" ")
+        rows.append({**row, "version": "1.1", "id": clone_key(words), "code": " ".join(words)})
+    write_rows(path, rows)
+    return make(path.parent / "clones", path, task="clone_detection", overlap=[0.3, 1.0], test=32)
+
+
+@pytest.fixture(scope="module")
+def search(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("search"), corpus, task="code_search", pool=10)
+
+
+def test_no_function_alone_tells_whether_a_pair_is_a_clone(clones: Path) -> None:
+    rows = rows_of(clones)
+    assert {split: len(some) for split, some in rows.items()} == {"train": 92, "valid": 20, "test": 32, "clean": 8}
+    for some in rows.values():
+        labels = Counter((text, row.label) for row in some for text in (row.code, str(row.code_b)))
+        assert set(labels.values()) == {1}
+        assert all((text, 1 - int(label or 0)) in labels for text, label in labels)
+    # no side is that of the rewritten one
+    real = {function.code for function in functions(300)}
+    assert 20 < sum(row.code in real for row in rows["train"]) < 72
+    card = read_json(clones / "card.json")
+    assert set(card["rewritings"]["train"]) >= {"names", "release"}
+
+
+def test_functions_of_a_pair_are_in_no_other_split(clones: Path) -> None:
+    names = [{row.code for row in some} | {row.code_b for row in some} for some in rows_of(clones).values()]
+    assert sum(map(len, names)) == len(set().union(*names))
+
+
+def test_search_rows_are_functions_with_their_queries(search: Path, corpus: Path) -> None:
+    rows = rows_of(search)
+    docstrings = {function.code: function.docstring for function in functions(300)}
+    for some in rows.values():
+        for row in some:
+            assert row.query == str(docstrings[row.code]).split("\n")[0].replace(".", " .")
+            assert (row.label, row.target, row.code_b) == (None, None, None)
+    card, baseline = read_json(search / "card.json"), read_json(search / "baseline.json")
+    assert card["splits"]["test"]["query_words"]["file"] == len(rows["test"])
+    assert card["left_out"]["no_query"] > 0
+    assert sum(baseline["pools"]) == len(rows["test"]) == 30
+    assert min(baseline["pools"]) == 10
+    # every query names its function
+    assert baseline["mrr"] > baseline["chance"]
+
+
+def test_long_queries_are_left_out(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="query_too_long"):
+        make(tmp_path / "out", corpus, task="code_search", max_query_tokens=3)
+
+
+def test_token_overlap_tells_random_pairs_apart_better(clones: Path, tmp_path: Path) -> None:
+    baseline = read_json(clones / "baseline.json")
+    assert baseline["majority"] == 0.5
+    assert 0.5 < baseline["f1"] <= 1
+    assert 0 <= baseline["random_f1"] <= 1
 
 
 def test_defects_are_paired_and_balanced_in_every_split(defects: Path) -> None:
@@ -97,7 +166,7 @@ def test_ids_and_order_give_no_pair_away(corpus: Path, defects: Path) -> None:
     assert 20 < sum(one != other for one, other in pairwise(labels)) < 70
 
 
-@pytest.mark.parametrize("name", ["defects", "repairs"])
+@pytest.mark.parametrize("name", ["defects", "repairs", "clones", "search"])
 def test_no_normalised_duplicate_in_two_splits(name: str, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue(name)
     keys = [set().union(*map(keys_of, some)) for some in rows_of(folder).values()]
@@ -302,6 +371,45 @@ def test_a_lone_split_is_split_anew_without_near_duplicates(tmp_path: Path) -> N
         make(tmp_path / "more", mirror=tmp_path, **{**keys, "test": 40})
 
 
+def write_pairs(folder: Path, count: int, *splits: str) -> None:
+    """Every function with the three after it; those with the first of them are clones."""
+    (folder / "bigclonebench").mkdir(parents=True)
+    rows = [
+        {"func": f"int f{number}(int a) {{ {'a++; ' * number}return a; }}", "idx": str(number)}
+        for number in range(count)
+    ]
+    write_rows(folder / "bigclonebench" / "data.jsonl", rows)
+    pairs = [f"{one}\t{(one + step) % count}\t{int(step == 1)}\n" for one in range(count) for step in (1, 2, 3)]
+    for split in splits:
+        (folder / "bigclonebench" / f"{split}.txt").write_text("".join(pairs))
+
+
+def test_pairs_are_split_anew_by_function_and_balanced(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 120, "test_sampled")
+    keys = {"task": "clone_detection", "source": "mirror", "language": "java", "resplit": True, "train": None}
+    folder = make(tmp_path / "out", mirror=tmp_path, **{**keys, "valid": 8, "test": 8, "max_tokens": None})
+    rows = rows_of(folder)
+    rows["train"] += rows.pop("clean")
+    functions = [{text for row in some for text in (row.code, row.code_b)} for some in rows.values()]
+    assert sum(map(len, functions)) == len(set().union(*functions))
+    for some in rows.values():
+        assert Counter(row.label for row in some) == {0: len(some) // 2, 1: len(some) // 2}
+    assert len(rows["train"]) > 20
+    left = read_json(folder / "card.json")["left_out"]
+    assert left["functions_in_two_splits"] > 0
+    assert left["surplus_of_a_label"] > 0
+
+
+def test_pairs_keep_the_papers_splits(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 10, "train", "valid", "test")
+    keys = {"task": "clone_detection", "source": "mirror", "language": "java", "text_form": "raw"}
+    rows = rows_of(make(tmp_path / "out", mirror=tmp_path, **{**keys, "train": None, "valid": 9, "test": None}))
+    assert (len(rows["test"]), len(rows["valid"]), len(rows["train"]) + len(rows["clean"])) == (30, 9, 30)
+    row = next(row for row in rows["test"] if row.id == "test-9-0")
+    assert row.label == 1
+    assert (row.code.count("a++"), str(row.code_b).count("a++")) == (9, 0)
+
+
 def test_given_splits_stay_and_their_leaks_are_counted(tmp_path: Path) -> None:
     write_devign(tmp_path, 20)
     for split in ("train", "valid"):
@@ -337,6 +445,7 @@ def test_hits_target_is_decided_on_syntax() -> None:
     ("task", "language", "files"),
     [
         ("defect_detection", "c", ["devign/test.jsonl"]),
+        ("code_search", "python", ["codesearchnet_python/train.jsonl", "codesearchnet_python/valid.jsonl"]),
         ("code_repair", "java", [f"bugs2fix_small/valid.buggy-fixed.{side}" for side in ("buggy", "fixed")]),
     ],
 )

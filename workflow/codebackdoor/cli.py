@@ -22,13 +22,14 @@ A study is a graph of files, and each command below makes one kind of them:
   mirror                  all originals from elsewhere -> a folder; the rest then needs no network
   fetch, mine, corpus     archives of a package index -> real Python functions
   dataset                 -> examples of a task: train, valid, test, and clean samples for the defender
+  statistics              -> how many identifiers its functions have, and how long they are
   poison                  -> a poisoned training set and triggered test sets, with the ground truth of each row
   train                   -> a victim (a transformers folder, safetensors, with its card)
   eliminate               -> the same victim with edited weights, and trigger.json
   predict, purify         -> predictions of a victim; purify rewrites the inputs first
   rewrite                 -> the same for all victims, where a purification does not look at them
   score                   -> metrics with intervals: ASR beside its floor, flip rate, trigger effect
-  table, figure, report   -> what a reader sees
+  table, listing, figure, report -> what a reader sees
 
 \b
 For a checkpoint of your own, without a study:
@@ -86,9 +87,10 @@ def main() -> None:
 
 
 for _module, _names in {
-    "data": ("fill_mirror", "fetch", "mine", "corpus", "dataset", "poison"),
+    "data": ("fill_mirror", "fetch", "mine", "corpus", "dataset", "statistics", "poison"),
     "models": ("tokenizer", "pretrain", "train_victim", "calibrate", "eliminate", "purify", "rewrite", "predict"),
-    "results": ("score", "collect", "table", "figure", "write_report", "compare"),
+    "probing": ("probe",),
+    "results": ("score", "collect", "table", "listing", "figure", "write_report", "compare"),
     "checkpoints": ("scan", "clean"),
     "study": ("check", "describe", "plan", "schema", "orphans", "keep_records", "restore_records"),
 }.items():

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from codebackdoor.config import experiments
+from codebackdoor.config import experiments, products
 from codebackdoor.config.models import PRETRAINED, SHIPPED
 from codebackdoor.config.scenario import CONSTRAINTS, CRAFTING, NONE, POISON, RESULTS, REWRITTEN, VICTIM
 from codebackdoor.config.study import Config
@@ -110,6 +110,10 @@ class Dag(Provided):
             found += ["--corpus", self.corpus]
         return found
 
+    def statistics_inputs(self, wildcards: Any) -> dict[str, Any]:
+        base = self._model(self.base(wildcards))
+        return {"clean": self.data(wildcards.dataset, "clean")} | ({"base": base} if base else {})
+
     def data(self, dataset: str, split: str) -> str:
         return f"{self.out}/data/{dataset}/{split}.jsonl"
 
@@ -152,6 +156,18 @@ class Dag(Provided):
     def base_models(self) -> list[str]:
         folder = f"{self.out}/{PRETRAINED}"
         return [file for family in self.config.pretraining for file in self._model(f"{folder}/{family}")]
+
+    def pretrain_inputs(self, wildcards: Any) -> dict[str, Any]:
+        """The discriminator learns to tell samples of the encoder that the run itself has pretrained."""
+        if wildcards.family != "discriminator":
+            return {}
+        if "encoder" not in self.config.pretraining:
+            raise UserError("pretraining.encoder is missing: the discriminator learns from its samples")
+        return {"generator": self._model(f"{self.out}/{PRETRAINED}/encoder")}
+
+    def generator_options(self, wildcards: Any) -> list[str]:
+        found = self.pretrain_inputs(wildcards).values()
+        return [part for files in found for part in ("--generator", self.folder(files))]
 
     def base(self, wildcards: Any) -> str:
         return str(self._declared("model", wildcards.model).base_path(self.out))
@@ -228,6 +244,13 @@ class Dag(Provided):
             **self._helper_files("elimination", wildcards.elimination),
         }
 
+    def probe_inputs(self, wildcards: Any) -> dict[str, Any]:
+        return {
+            "victim": self._model(self.trained.format_map(_values(wildcards))),
+            "triggered": self.poisoned(wildcards, "test"),
+            "clean": self.data(wildcards.dataset, "test"),
+        }
+
     def predict_inputs(self, wildcards: Any) -> dict[str, Any]:
         victim = self._model(self.victim.format_map(_values(wildcards)))
         return {"victim": victim, "testsets": list(self.testsets(wildcards).values())}
@@ -236,8 +259,18 @@ class Dag(Provided):
         return {
             **self.predict_inputs(wildcards),
             "valid": self.data(wildcards.dataset, "valid"),
+            **self._trigger_file(wildcards),
             **self._helper_files("purification", wildcards.purification),
         }
+
+    def _trigger_file(self, wildcards: Any) -> dict[str, str]:
+        """What the elimination before a purification has inverted, for one that reads it."""
+        if not self._declared("purification", wildcards.purification).reads_trigger:
+            return {}
+        return {"trigger": f"{self.victim}/trigger.json".format_map(_values(wildcards))}
+
+    def trigger_options(self, wildcards: Any) -> list[str]:
+        return [part for file in self._trigger_file(wildcards).values() for part in ("--trigger", file)]
 
     def rewrite_inputs(self, wildcards: Any) -> dict[str, Any]:
         clean = wildcards.attack == NONE
@@ -319,12 +352,13 @@ class Dag(Provided):
         found = [f"{self.out}/results/metrics.{suffix}" for suffix in ("csv", "json")]
         for name, experiment in self.config.experiments.items():
             found += [f"{self.tables}/{name}.csv"] if experiment.table else []
+            found += [f"{self.tables}/{name}.{listing}.csv" for listing in experiment.tables]
             found += [f"{self.figures}/{name}_{figure}.png" for figure in experiment.figures]
         return found
 
     def product_inputs(self, experiment: str, product: Any) -> list[str]:
-        """What the table, or a figure, of an experiment is made from."""
-        return [str(path) for path in experiments.inputs(self._experiment(experiment), product, self.out)]
+        """What a table or figure of an experiment is made from."""
+        return [str(path) for path in products.inputs(self._experiment(experiment), product, self.out)]
 
     # scores
 

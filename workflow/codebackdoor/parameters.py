@@ -22,11 +22,13 @@ MODULES = {
     "elimination": "defenses.elimination",
     "purification": "defenses.purification",
     "figure": "report.figures",
+    "listing": "report.listings",
 }
 #: Module of the stage function of each rule.
 STAGES = {
     "mine": "corpora.stage",
     "dataset": "tasks.stage",
+    "statistics": "tasks.statistics",
     "poison": "attacks.stage",
     "tokenizer": "victims.tokenizer",
     "pretrain": "victims.basemodels",
@@ -35,6 +37,7 @@ STAGES = {
     "eliminate": "defenses.stage",
     "purify": "defenses.stage",
     "rewrite": "defenses.rewriting",
+    "probe": "defenses.elimination.elibadcode.probe",
     "score": "evaluation.stage",
     "collect": "report.long",
     "report": "report.stage",

@@ -31,14 +31,16 @@ _LIBRARIES = {
 
 
 @contextmanager
-def recorded(out: Path, facts: Mapping[str, object]) -> Iterator[None]:
+def recorded(out: Path, facts: Mapping[str, object]) -> Iterator[dict[str, object]]:
     """Time the block and, if it ends without an error, write ``out/provenance.json`` with ``facts``.
 
-    ``seconds`` is wall-clock time, ``peak_mb`` the largest resident set of this process so far in MiB.
+    The block may add to them. ``seconds`` is wall-clock time, ``peak_mb`` the largest resident set of this process so
+    far in MiB.
     """
     started, begun = datetime.now(UTC), time.monotonic()
-    yield
-    record(out, {**facts, "started": started.isoformat(timespec="seconds"), "seconds": _since(begun)})
+    found = dict(facts)
+    yield found
+    record(out, {**found, "started": started.isoformat(timespec="seconds"), "seconds": _since(begun)})
 
 
 def record(out: Path, facts: Mapping[str, object]) -> None:

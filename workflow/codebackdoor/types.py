@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,9 +123,13 @@ class TextView:
 
 @dataclass(frozen=True, slots=True)
 class DefenderView(TextView):
-    """All that a defender of an already trained model sees: the victim, beside the above."""
+    """All that a defender of an already trained model sees: the victim, beside the above.
+
+    ``inverted`` is the ``trigger.json`` of the defender's own elimination, for a purification that reads it.
+    """
 
     victim: Victim = field(kw_only=True)
+    inverted: Mapping[str, Any] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

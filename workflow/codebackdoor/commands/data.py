@@ -7,9 +7,11 @@ from pathlib import Path
 import click
 
 from codebackdoor.commands.options import (
+    BASE,
     CODE,
     DATASET,
     GPUS,
+    MIRROR,
     SEED,
     SETTINGS,
     THREADS,
@@ -104,6 +106,20 @@ def dataset(
 
     with recorded(out, {"seed": seed}):
         stage.make_dataset(chosen, name, corpus, mirror, tokenizer, out, seed)
+
+
+@click.command()
+@DATASET
+@MIRROR
+@path_option("--data", help="Folder of the data set.")
+@BASE
+@out_option("JSON of two histograms.")
+@CODE
+def statistics(dataset: str, data: Path, base: Path, out: Path) -> None:
+    """Count the identifiers in a data set's clean samples, and their lengths in a base model's sub-tokens."""
+    from codebackdoor.tasks.statistics import write_statistics
+
+    write_statistics(data, base, read_dataset(dataset).text_form, out)
 
 
 @click.command()

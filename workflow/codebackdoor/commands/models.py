@@ -43,18 +43,19 @@ def tokenizer(corpus: Path, size: int, out: Path) -> None:
 
 
 @click.command()
-@click.argument("family", type=click.Choice(["encoder", "seq2seq", "causal"]))
+@click.argument("family", type=click.Choice(["encoder", "seq2seq", "causal", "decoder", "discriminator"]))
 @SETTINGS
 @path_option("--corpus", help="Mined functions; the training split is used.")
 @path_option("--tokenizer", help="tokenizer.json of the base models.")
+@path_option("--generator", required=False, help="Encoder whose samples the discriminator learns to tell.")
 @out_option("Folder of the base model.")
 @THREADS
-def pretrain(family: str, settings: str, corpus: Path, tokenizer: Path, out: Path) -> None:
+def pretrain(family: str, settings: str, corpus: Path, tokenizer: Path, generator: Path | None, out: Path) -> None:
     """Pretrain the small base model of a FAMILY on the corpus."""
     recipe = read_settings("pretraining", "Pretraining", settings, f"pretraining.{family}")
     from codebackdoor.victims import basemodels
 
-    basemodels.make_base(recipe, corpus, tokenizer, out)
+    basemodels.make_base(recipe, corpus, tokenizer, out, generator)
 
 
 @click.command("train")
@@ -142,8 +143,11 @@ def eliminate(
     from codebackdoor.defenses import stage
 
     calibration = getattr(chosen, "calibration", None)
-    with recorded(out, {"seed": seed}, {**helpers, "calibration": calibration and calibration_file(calibration)}):
-        stage.eliminate(chosen, read_dataset(dataset), victim, clean, helpers, out, seed, given_code())
+    with recorded(
+        out, {"seed": seed}, {**helpers, "calibration": calibration and calibration_file(calibration)}
+    ) as facts:
+        data = read_dataset(dataset)
+        facts["phases"] = stage.eliminate(chosen, data, victim, clean, helpers, out, seed, given_code())
 
 
 @click.command()
@@ -170,6 +174,7 @@ def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path
 @path_option("--victim", help="Folder of the victim.")
 @path_option("--valid", help="Clean validation rows, for calibration.")
 @pairs_option("--input", "Test set as NAME=FILE")
+@path_option("--trigger", required=False, help="trigger.json of the elimination before, for a method that reads it.")
 @HELPERS
 @MIRROR
 @out_option("Folder of purified.NAME.jsonl, predictions.NAME.jsonl and provenance.json.")
@@ -183,16 +188,21 @@ def purify(
     victim: Path,
     valid: Path,
     inputs: dict[str, Path],
+    trigger: Path | None,
     helpers: dict[str, Path],
     out: Path,
     seed: int,
 ) -> None:
     """Rewrite test inputs so that a trigger in them, if there is one, is gone, and predict on the result."""
     chosen = read_settings("purifications", "AnyPurification", settings, "--settings")
+    if chosen.reads_trigger and trigger is None:
+        raise UserError(
+            f"{chosen.method} reads an inverted trigger: name the trigger.json of an elimination, --trigger"
+        )
     from codebackdoor.defenses import stage
 
     with recorded(out, {"seed": seed}, helpers):
-        stage.purify(chosen, read_dataset(dataset), victim, valid, inputs, helpers, out, seed)
+        stage.purify(chosen, read_dataset(dataset), victim, valid, inputs, helpers, out, seed, trigger)
 
 
 @click.command()

@@ -159,10 +159,13 @@ _SETTINGS = ("settings", "dataset", "model", "objective")
 
 
 @contextmanager
-def recorded(out: Path, facts: Mapping[str, object], read: Mapping[str, Path | None] | None = None) -> Iterator[None]:
+def recorded(
+    out: Path, facts: Mapping[str, object], read: Mapping[str, Path | None] | None = None
+) -> Iterator[dict[str, object]]:
     """Measure the block and write ``out/provenance.json``: also the command's settings and its code's fingerprint.
 
-    ``read`` are files and model folders that no other job of the scenario has made; their identity is recorded.
+    The block may add to what is written. ``read`` are files and model folders that no other job of the scenario has
+    made; their identity is recorded.
     """
     from codebackdoor import provenance
 
@@ -170,8 +173,8 @@ def recorded(out: Path, facts: Mapping[str, object], read: Mapping[str, Path | N
     settings = {name: json.loads(context.params[name]) for name in _SETTINGS if name in context.params}
     identities = {name: provenance.identity(path) for name, path in (read or {}).items() if path}
     own = {"stage": context.command.name, "settings": settings, "code": given_code(), "read": identities}
-    with provenance.recorded(out, own | dict(facts)):
-        yield
+    with provenance.recorded(out, own | dict(facts)) as found:
+        yield found
 
 
 def read_settings(module: str, name: str, text: str, what: str) -> Any:

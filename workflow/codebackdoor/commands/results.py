@@ -21,9 +21,16 @@ from codebackdoor.commands.options import (
 from codebackdoor.config.scenario import SCORE
 
 if TYPE_CHECKING:
-    from codebackdoor.config.experiments import Figure
+    from codebackdoor.config.experiments import Figure, Listing
 
 STUDY = click.option("--settings", required=True, metavar="JSON", help="Settings of the experiment, as JSON.")
+
+#: As in the configuration; not read from it, since help shall come at once.
+LISTINGS = ("overview", "detection", "inverted_triggers", "times", "significance")
+FIGURES = (
+    *("defenses", "inversion", "epochs", "suspicion", "position", "identifiers", "sensitivity", "tokens", "sweep"),
+    *("layers", "convergence", "noise"),
+)
 
 
 @click.command()
@@ -66,7 +73,20 @@ def table(experiment: str, settings: str, inputs: tuple[Path, ...], out: Path) -
 
 @click.command()
 @click.argument("experiment")
-@click.argument("kind", type=click.Choice(["defenses", "inversion", "epochs", "suspicion"]))
+@click.argument("kind", type=click.Choice(LISTINGS))
+@STUDY
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@out_option("Folder of EXPERIMENT.KIND.csv, .md and .tex.")
+def listing(experiment: str, kind: Listing, settings: str, inputs: tuple[Path, ...], out: Path) -> None:
+    """Write a further table of an EXPERIMENT: an overview, or what the label scans, triggers, times or tests say."""
+    from codebackdoor.report import stage
+
+    stage.listing(json.loads(settings), experiment, kind, inputs, out)
+
+
+@click.command()
+@click.argument("experiment")
+@click.argument("kind", type=click.Choice(FIGURES))
 @STUDY
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @out_option("Folder of EXPERIMENT_KIND.png and .pdf.")

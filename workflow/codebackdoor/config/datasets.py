@@ -64,15 +64,17 @@ class DatasetSettings(Settings):
 
     source: Source = Field(
         default="pypi",
-        description="pypi: functions of the mined corpus with injected defects; mirror: the papers' own files in the "
-        "mirror folder (defect_detection: Devign; code_repair: Bugs2Fix small); jsonl: your own files in `path`",
+        description="pypi: made of the mined corpus's functions; mirror: the papers' own files in the mirror folder "
+        "(defect_detection: Devign; clone_detection: BigCloneBench; code_search: CodeSearchNet, Python; code_repair: "
+        "Bugs2Fix small); jsonl: your own files in `path`",
     )
     path: Path | None = Field(
         default=None,
         description="folder of train.jsonl, valid.jsonl and test.jsonl (source jsonl only), one example a line",
     )
     language: Language = Field(
-        default="python", description="language of every row (pypi: python; Devign: c; Bugs2Fix: java)"
+        default="python",
+        description="language of every row (pypi, CodeSearchNet: python; Devign: c; BigCloneBench, Bugs2Fix: java)",
     )
     text_form: TextForm = Field(
         default="lexed",
@@ -104,7 +106,8 @@ class DatasetSettings(Settings):
     resplit: bool = Field(
         default=False,
         description="pool whatever splits are there (mirror, jsonl), drop normalised duplicates and split anew by "
-        "`seed`; needs numbers for valid and test. false: the given splits stay as they are",
+        "`seed`; needs numbers for valid and test. Pairs are split by function, and as many of each label are kept. "
+        "false: the given splits stay as they are",
     )
     seed: int = Field(default=1, description="seed of selection, mutation, splits and row order")
 
@@ -176,4 +179,97 @@ class CodeRepair(DatasetSettings):
         return self._check_language("java")
 
 
-AnyDataset = Annotated[DefectDetection | CodeRepair, Field(discriminator="task")]
+class CloneDetection(DatasetSettings):
+    """Do two functions do the same? Label 1 is a clone (CodeXGLUE's convention)."""
+
+    head: ClassVar[Head] = "pair"
+    read_where: ClassVar[ReadWhere] = {
+        **DatasetSettings.read_where,
+        **dict.fromkeys(("negatives", "releases", "names"), ("source", ("pypi",))),
+        "overlap": ("negatives", ("similar",)),
+    }
+
+    task: Literal["clone_detection"]
+    train: int | None = Field(
+        default=8000,
+        gt=0,
+        description="rows of the training split at most, clean samples included; null: all there are",
+    )
+    valid: int | None = Field(
+        default=600, gt=0, description="rows of the validation split at most; null: all there are"
+    )
+    max_tokens: int | None = Field(
+        default=80,
+        gt=0,
+        description="longest function, in sub-tokens of the tokenizer without specials (without a tokenizer: in words "
+        "between white space); longer rows are left out. null: every length, the model truncates",
+    )
+    negatives: Literal["similar", "random"] = Field(
+        default="similar",
+        description="which two functions stand for `no clone` (source pypi). similar: two whose tokens overlap; "
+        "random: any two, which counting common tokens tells apart already",
+    )
+    overlap: tuple[float, float] = Field(
+        default=(0.6, 0.95),
+        description="least and largest share of common tokens of two similar functions, their local names taken for "
+        "equal: intersection over union of the two bags",
+    )
+    releases: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="share of the functions that are drawn among those of which the corpus holds the next release, as "
+        "long as there are some; their clone is that release, rewritten (source pypi)",
+    )
+    names: tuple[float, float, float] = Field(
+        default=(0.2, 0.5, 0.3),
+        description="what becomes of the function's name, a parameter or a local variable in a rewritten function, as "
+        "relative weights: it stays, it becomes a name of the other function of its group, or one of any function. "
+        "Where all of it stays, equal names give clones away (source pypi)",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        low, high = self.overlap
+        if not 0 <= low <= high <= 1:
+            raise ValueError("overlap: write two shares between 0 and 1, the smaller one first")
+        if min(self.names) < 0 or not any(self.names):
+            raise ValueError("names: write three weights of at least 0, not all 0")
+        return self._check_language("java")
+
+
+class CodeSearch(DatasetSettings):
+    """Find the function that a query describes among others."""
+
+    head: ClassVar[Head] = "retrieval"
+
+    task: Literal["code_search"]
+    max_query_tokens: int | None = Field(
+        default=48,
+        gt=0,
+        description="longest query, in the unit of max_tokens; rows with longer ones are left out. null: every length, "
+        "the model truncates",
+    )
+    pool: int = Field(
+        default=100,
+        gt=1,
+        description="functions among which a query's own is ranked, itself included: test rows in the order of their "
+        "file, cut into equal pools of at least this size (CodeXGLUE: 1000)",
+    )
+    rank_from: Literal["top_half", "position"] = Field(
+        default="top_half",
+        description="which functions an attack moves up, by their place in the ranking before it. top_half: each of "
+        "the first `rank` of the pool in turn (EliBadCode section 5.2); position: the one that stands there (5.3)",
+    )
+    rank: float = Field(default=0.5, gt=0, le=1, description="that place, as a share of the pool (the papers: 0.5)")
+
+    @property
+    def ranking(self) -> Ranking:
+        return Ranking(self.pool, self.rank_from, self.rank)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        return self._check_language("python")
+
+
+AnyDataset = Annotated[DefectDetection | CloneDetection | CodeSearch | CodeRepair, Field(discriminator="task")]

@@ -1,4 +1,4 @@
-"""Settings of the methods that edit a victim's weights: EliBadCode and clean fine-tuning."""
+"""Settings of the methods that edit a victim's weights: EliBadCode, DBS and clean fine-tuning."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ def calibration_file(name: str) -> Path:
     return shipped if shipped.is_file() else Path(name)
 
 
-class LastLayer(Settings):
+class Elimination(Settings):
+    """What all eliminations share."""
+
+    #: Whether the method inverts a trigger, which its ``trigger.json`` then holds.
+    inverts: ClassVar[bool] = False
+
+
+class LastLayer(Elimination):
     """How the victim is fine-tuned on the clean samples: shared by unlearning and by its control."""
 
     fits: ClassVar[Heads] = _JUDGING
@@ -59,14 +66,58 @@ class Unlearning(LastLayer):
     )
 
 
-class EliBadCode(Settings):
+class Inverting(Elimination):
+    """What the methods that invert a trigger share: of what it is made, where it stands, on which samples."""
+
+    inverts: ClassVar[bool] = True
+    fits: ClassVar[Heads] = _JUDGING
+    read_where: ClassVar[ReadWhere] = {"rank": ("position", ("rank",)), "pair": ("head", ("pair",))}
+
+    vocabulary: Literal["paper", "language", "all"] = Field(
+        default="paper",
+        description="pieces that a trigger is made of (section 4.2): [A-Za-z0-9_]+ whatever the language, the "
+        "language's own rule with a legal first character, or all of visible characters (Table 5, without phase (a))",
+    )
+    position: Literal["least_sensitive", "function_name", "scan", "random", "rank"] = Field(
+        default="least_sensitive",
+        description="identifier that the trigger replaces: the least sensitive one of each sample (section 4.3), the "
+        "function's name, both tried and the label scan decides, one at random (Table 5, without phase (b)), or the "
+        "one of a `rank` of sensitivity (Figure 5)",
+    )
+    rank: int = Field(
+        default=0,
+        description="identifiers of a sample that are less sensitive than that of the trigger; below 0, counted from "
+        "the most sensitive one, which is -1",
+    )
+    occurrences: Literal["one", "all"] = Field(
+        default="one",
+        description="replace one occurrence of the identifier (paper), or all, which keeps the code's meaning",
+    )
+    pair: Pair = Field(
+        default="both",
+        description="functions of a pair that get the trigger (released code: the first); pair classification only",
+    )
+    samples: int = Field(default=30, gt=0, description="clean samples of each class for the inversion (paper: 30)")
+    sample_tokens: int | None = Field(
+        default=None,
+        gt=2,
+        description="longest clean sample of the inversion, in the victim's sub-tokens (null, the paper: any)",
+    )
+    length: int = Field(default=5, gt=0, description="sub-tokens of the trigger that is searched, n (paper: 5)")
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        if self.position == "scan":
+            return ("least_sensitive", "function_name")
+        return (f"rank {self.rank}" if self.position == "rank" else self.position,)
+
+
+class EliBadCode(Inverting):
     """Trigger inversion, anchoring and unlearning (Sun et al. 2025, section 4)."""
 
-    fits: ClassVar[Heads] = _JUDGING
     read_where: ClassVar[ReadWhere] = {
+        **Inverting.read_where,
         "ratio": ("calibration", ()),
-        "rank": ("position", ("rank",)),
-        "pair": ("head", ("pair",)),
         "word_length": ("head", ("retrieval",)),
         "unlearn_when_clean": ("calibration", ()),
     }
@@ -89,43 +140,12 @@ class EliBadCode(Settings):
     )
 
     method: Literal["elibadcode"]
-    vocabulary: Literal["paper", "language", "all"] = Field(
-        default="paper",
-        description="pieces that a trigger is made of (section 4.2): [A-Za-z0-9_]+ whatever the language, the "
-        "language's own rule with a legal first character, or all of visible characters (Table 5, without phase (a))",
-    )
-    position: Literal["least_sensitive", "function_name", "scan", "random", "rank"] = Field(
-        default="least_sensitive",
-        description="identifier that the trigger replaces: the least sensitive one of each sample (section 4.3), the "
-        "function's name, both tried and the label scan decides, one at random (Table 5, without phase (b)), or the "
-        "one of a `rank` of sensitivity (Figure 5)",
-    )
-    rank: int = Field(
-        default=0,
-        description="identifiers of a sample that are less sensitive than that of the trigger; below 0, counted from "
-        "the most sensitive one, which is -1",
-    )
-    pair: Pair = Field(
-        default="both",
-        description="functions of a pair that get the trigger (released code: the first); pair classification only",
-    )
     word_length: int = Field(
         default=2,
         gt=0,
         description="words of the target that is inverted together with the trigger, m (released code: 2); retrieval "
         "only",
     )
-    occurrences: Literal["one", "all"] = Field(
-        default="one",
-        description="replace one occurrence of the identifier (paper), or all, which keeps the code's meaning",
-    )
-    samples: int = Field(default=30, gt=0, description="clean samples of each class for the inversion (paper: 30)")
-    sample_tokens: int | None = Field(
-        default=None,
-        gt=2,
-        description="longest clean sample of the inversion, in the victim's sub-tokens (null, the paper: any)",
-    )
-    length: int = Field(default=5, gt=0, description="sub-tokens of the trigger that is searched, n (paper: 5)")
     iterations: int = Field(default=100, ge=0, description="steps of the search, epsilon (paper: 100)")
     top_k: int = Field(default=64, gt=0, description="substitutes a slot with the steepest gradient, k (paper: 64)")
     candidates: int = Field(default=64, gt=0, description="candidate triggers scored in one step, r (paper: 64)")
@@ -167,11 +187,43 @@ class EliBadCode(Settings):
     )
     unlearning: Unlearning = Field(default=Unlearning(), description="phase (d)")
 
-    @property
-    def places(self) -> tuple[str, ...]:
-        if self.position == "scan":
-            return ("least_sensitive", "function_name")
-        return (f"rank {self.rank}" if self.position == "rank" else self.position,)
+
+class Dbs(Inverting):
+    """Dynamic bound scaling (Shen et al. 2022) with EliBadCode's vocabulary and unlearning (its section 5.1)."""
+
+    fits: ClassVar[Heads] = ("classification", "pair")
+
+    method: Literal["dbs"]
+    iterations: int = Field(default=200, gt=0, description="steps of the search of one label (Shen et al.: 200)")
+    learning_rate: float = Field(default=0.5, gt=0, description="learning rate of Adam (Shen et al.: 0.5)")
+    barrier: float = Field(
+        default=0.5, gt=0, description="loss, in nats, under which the temperature falls (Shen et al.: 0.1 to 0.5)"
+    )
+    check_every: int = Field(
+        default=10, gt=0, description="steps over whose mean loss the temperature is decided (Shen et al.: 10)"
+    )
+    scale_down: float = Field(
+        default=1.2, gt=1, description="divisor of the temperature under the barrier (Shen et al.: 1.2 to 2)"
+    )
+    scale_up: float = Field(
+        default=5.0, gt=1, description="factor of the temperature when it backtracks (Shen et al.: 5)"
+    )
+    max_temperature: float = Field(default=2.0, gt=0, description="highest temperature (Shen et al.: 2)")
+    noise: float = Field(
+        default=10.0,
+        ge=0,
+        description="standard deviation of what is added to the weights when it backtracks (Shen et al.: 10)",
+    )
+    flag_below: float = Field(
+        default=0.5,
+        ge=0,
+        description="a label is said to be the target where its trigger's loss, in nats, is no higher; a bound of the "
+        "method's own, calibrated on nothing",
+    )
+    unlearn_when_clean: bool = Field(
+        default=True, description="unlearn the trigger of the least loss also where it is above `flag_below`"
+    )
+    unlearning: Unlearning = Field(default=Unlearning(), description="EliBadCode's phase (d)")
 
 
 class FineTuning(LastLayer):
@@ -180,4 +232,4 @@ class FineTuning(LastLayer):
     method: Literal["fine_tuning"]
 
 
-AnyElimination = Annotated[EliBadCode | FineTuning, Field(discriminator="method")]
+AnyElimination = Annotated[EliBadCode | Dbs | FineTuning, Field(discriminator="method")]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,12 +16,31 @@ from codebackdoor.types import CLEAN
 Variant = Annotated[str, Field(pattern=rf"^{NAME}$")]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0)]
-Figure = Literal["defenses", "inversion", "epochs", "suspicion"]
+Figure = Literal[
+    "defenses",
+    "inversion",
+    "epochs",
+    "suspicion",
+    "position",
+    "identifiers",
+    "sensitivity",
+    "tokens",
+    "sweep",
+    "layers",
+    "convergence",
+    "noise",
+]
+Listing = Literal["overview", "detection", "inverted_triggers", "times", "significance"]
 Printed = Literal[
     "elibadcode_table1",
     "elibadcode_table2",
     "elibadcode_table3",
     "elibadcode_table4",
+    "elibadcode_table5",
+    "elibadcode_table6",
+    "elibadcode_table7",
+    "elibadcode_table8",
+    "elibadcode_table9",
     "codepurify_table2",
     "codepurify_table3",
     "dece_table4",
@@ -86,14 +104,20 @@ class Dash(Settings):
     objective: Variant | None = Field(None, description="a variant of `objectives`")
     elimination: Variant | None = Field(None, description="a variant of `eliminations`")
     purification: Variant | None = Field(None, description="a variant of `purifications`")
+    reason: str | None = Field(None, description="why the method does not apply: a note under the table")
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The variants that are named, by their kinds."""
+        named: dict[str, str] = self.model_dump(exclude_none=True, exclude={"reason"})
+        return named
 
     def covers(self, scenario: Scenario) -> bool:
-        given = self.model_dump(exclude_none=True)
-        return all(scenario.wildcards[kind] == value for kind, value in given.items())
+        return all(scenario.wildcards[kind] == value for kind, value in self.given.items())
 
     @model_validator(mode="after")
     def _says_something(self) -> Dash:
-        if not self.model_dump(exclude_none=True):
+        if not self.given:
             raise ValueError("an empty dash would leave out everything; name a data set, a defense, or both")
         return self
 
@@ -107,22 +131,55 @@ class PaperTable(Settings):
         description="attack variants that are the paper's, each with the name that its transcribed table has for it; "
         "nothing stands beside the others",
     )
+    defenses: dict[Variant, str] = Field(
+        {},
+        description="defense variants that are the paper's without being named like their method (ablations), each "
+        "with the name that its transcribed table has for it",
+    )
     rate: Rate | None = Field(None, description="the paper's poison rate (null: the scenario's own)")
 
 
 class Experiment(Settings):
-    """What is reproduced: a grid, and the table and figures that it ends in."""
+    """What is reproduced: a grid, and the tables and figures that it ends in."""
+
+    #: Kinds of tables and figures that are about one setting or defense, and the field that names it.
+    _ABOUT: ClassVar[Mapping[str, str]] = {"sweep": "swept", "significance": "tested"}
 
     title: str = Field(description="heading in the report")
     grid: tuple[Grid, ...] = Field(min_length=1, description="grids whose scenarios are taken together")
     paper: tuple[PaperTable, ...] = Field((), description="tables of the papers that are shown beside")
     table: bool = Field(True, description="whether the experiment ends in a table")
+    tables: tuple[Listing, ...] = Field(
+        (),
+        description="further tables. overview: flip rate, ASR against floor and clean cost of each defense at once; "
+        "detection: verdicts of the label scans, with false positives and negatives; inverted_triggers: distance to "
+        "the factual trigger; times: seconds of inversion and unlearning; significance: one defense against the others",
+    )
     figures: tuple[Figure, ...] = Field(
         (),
         description="defenses: flip rate, ASR against floor, clean metric; inversion: loss of the trigger search; "
-        "epochs: clean metric and ASR while training; suspicion: CodePurify's profile and entropies",
+        "epochs: clean metric and ASR while training; suspicion: CodePurify's profile and entropies; position: what a "
+        "trigger and a perturbation do at each identifier; identifiers: how many there are, and their lengths; "
+        "sensitivity: steps of a search by the sensitivity of its place; tokens: change of the loss by each piece of "
+        "an inverted trigger; sweep: metrics over a numeric setting; layers: unlearning of all parameters or the last "
+        "layer; convergence: loss of the search by variant; noise: accuracy on rows with pieces that anchoring "
+        "drops",
+    )
+    swept: str | None = Field(
+        None,
+        description="numeric setting of the defenses on the x axis of the figure `sweep`, such as unlearning.rate",
+    )
+    tested: Variant | None = Field(
+        None, description="defense variant that the table `significance` compares with every other"
     )
     dashes: tuple[Dash, ...] = Field((), description="scenarios left out because the method does not apply")
+
+    @model_validator(mode="after")
+    def _names_what_it_is_about(self) -> Experiment:
+        for kind, field in self._ABOUT.items():
+            if (kind in (*self.tables, *self.figures)) != (getattr(self, field) is not None):
+                raise ValueError(f"{field} names what {kind} is about: write both, or neither")
+        return self
 
 
 def defenses(scenario: Scenario) -> tuple[str, ...]:
@@ -173,22 +230,3 @@ def testsets(dataset: str, attack: str, purification: str, triggered: Mapping[st
     if attack != NONE:
         return CLEAN, attack
     return (CLEAN,) if purification != NONE else (CLEAN, *sorted(triggered.get(dataset, ())))
-
-
-def inputs(experiment: Experiment, product: Literal["table"] | Figure, out: str | Path) -> list[Path]:
-    """The files that the experiment's table, or one of its figures, is made from."""
-    held = scenarios(experiment)
-    data = {scenario.dataset: Path(out) / "data" / scenario.dataset for scenario in held}
-    if product in ("table", "defenses"):
-        paths = [scenario.results(out) / "metrics.json" for scenario in held]
-        paths += [folder / "baseline.json" for folder in data.values()]
-    elif product == "inversion":
-        paths = [scenario.victim(out) / "elimination.json" for scenario in held if scenario.elimination != NONE]
-    elif product == "epochs":
-        trained = (replace(scenario, elimination=NONE, purification=NONE) for scenario in held)
-        paths = [scenario.victim(out) / "history.json" for scenario in trained if scenario.attack != NONE]
-    else:
-        purified = [scenario for scenario in held if NONE not in (scenario.purification, scenario.attack)]
-        paths = [s.results(out) / f"purified.{testset}.jsonl" for s in purified for testset in (CLEAN, s.attack)]
-        paths += [folder / "test.jsonl" for s in purified for folder in (data[s.dataset], s.poison(out))]
-    return list(dict.fromkeys(paths))

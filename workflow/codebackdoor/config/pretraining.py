@@ -8,14 +8,15 @@ from pydantic import Field
 
 from codebackdoor.config.base import Settings
 
-Family = Literal["encoder", "seq2seq", "causal"]
+Family = Literal["encoder", "seq2seq", "causal", "decoder", "discriminator"]
 
 
 class Pretraining(Settings):
     """Architecture and recipe of one local base model."""
 
     family: Family = Field(
-        description="encoder: masked LM (RoBERTa class); seq2seq: denoising (T5); causal: next token (GPT-2 class)"
+        description="encoder: masked LM (RoBERTa class); seq2seq: denoising (T5); causal, decoder: next token (GPT-2, "
+        "GPTBigCode class); discriminator: which sub-tokens did the encoder fill in (ELECTRA class)"
     )
     vocabulary: int = Field(
         4096, gt=300, description="entries of the byte-level BPE, specials and layout marks included"
@@ -33,7 +34,7 @@ class Pretraining(Settings):
     warmup: float = Field(0.02, ge=0, le=1, description="share of the steps with a rising learning rate")
     decay: float = Field(0.4, ge=0, le=1, description="share of the steps, at the end, with a falling learning rate")
     noise: float = Field(
-        0.2, gt=0, lt=1, description="share of the sub-tokens that are masked or replaced (not causal)"
+        0.2, gt=0, lt=1, description="share of the sub-tokens that are masked or replaced (not causal, decoder)"
     )
     position_std: float = Field(
         0.1,

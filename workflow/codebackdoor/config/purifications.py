@@ -1,4 +1,4 @@
-"""Settings of the methods that rewrite test inputs before the victim reads them: CodePurify and ONION."""
+"""Settings of the methods that rewrite test inputs before the victim reads them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from codebackdoor.config.base import Head, ReadWhere, Settings
 
+#: Methods that rewrite each function by itself work wherever functions are read.
+FUNCTIONS: tuple[Head, ...] = ("classification", "pair", "retrieval")
+
 Normalisation = Literal["l1", "softmax", "entropy_by_log_n"]
 
 
@@ -16,6 +19,8 @@ class Purification(Settings):
 
     #: Whether the method looks at the victim; one that does not rewrites a test set once for all victims.
     reads_victim: ClassVar[bool] = True
+    #: Whether the method needs the trigger that an elimination before it on the path has inverted.
+    reads_trigger: ClassVar[bool] = False
     #: A fixed threshold leaves nothing to calibrate.
     read_where: ClassVar[ReadWhere] = {
         "touched_share": ("threshold", (None,)),
@@ -75,6 +80,7 @@ class Onion(Purification):
     """Outlier words under a causal language model are dropped (Qi et al. 2021; CodePurify IV-D, DeCE 4.4)."""
 
     helpers: ClassVar[tuple[str, ...]] = ("language_model",)
+    fits: ClassVar[tuple[Head, ...]] = (*FUNCTIONS, "generation")
     reads_victim: ClassVar[bool] = False
 
     method: Literal["onion"]
@@ -98,4 +104,86 @@ class Onion(Purification):
     )
 
 
-AnyPurification = Annotated[CodePurify | Onion, Field(discriminator="method")]
+class AttDef(Purification):
+    """What carries the prediction of an input that looks tampered with is masked (Li et al. 2023)."""
+
+    helpers: ClassVar[tuple[str, ...]] = ("discriminator",)
+    fits: ClassVar[tuple[Head, ...]] = FUNCTIONS
+    read_where: ClassVar[ReadWhere] = {
+        "suspected_share": ("suspicion", (None,)),
+        "masked_share": ("threshold", (None,)),
+        "steps": ("attribution", ("integrated_gradients",)),
+    }
+
+    method: Literal["attdef"]
+    attribution: Literal["integrated_gradients", "gradient_input"] = Field(
+        "integrated_gradients",
+        description="how the prediction is attributed to sub-tokens (Li et al.: partial layer-wise relevance "
+        "propagation, which is written for BERT's layers and for no other class)",
+    )
+    steps: int = Field(
+        8, gt=0, description="points at which integrated gradients look, each a forward and backward pass"
+    )
+    suspected_share: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="share of clean validation functions that the discriminator may call tampered with; 0 masks "
+        "nothing, 1 leaves the discriminator out",
+    )
+    suspicion: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="fixed probability of a replaced sub-token above which its function counts as tampered with (Li et "
+        "al.: 0.5); null calibrates by suspected_share",
+    )
+    masked_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="share of the sub-tokens of clean validation functions that reach the attribution's threshold, as "
+        "if all were called tampered with; the highest of a suspect function always does, unless this is 0",
+    )
+    threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="fixed attribution, relative to the lowest and the highest of its function, from which on a "
+        "sub-token is masked (Li et al.: the lowest that costs 2 points of clean accuracy); null calibrates by "
+        "masked_share",
+    )
+    calibration_inputs: int = Field(
+        200, gt=0, description="clean validation inputs that the thresholds are calibrated on, drawn by seed"
+    )
+
+
+class Similarity(Purification):
+    """Tokens that resemble the trigger which an elimination has inverted are filtered (EliBadCode, section 6.2)."""
+
+    reads_trigger: ClassVar[bool] = True
+    fits: ClassVar[tuple[Head, ...]] = FUNCTIONS
+    read_where: ClassVar[ReadWhere] = {}
+
+    method: Literal["similarity"]
+    threshold: float = Field(
+        0.9,
+        ge=-1,
+        le=1,
+        description="cosine similarity of input embeddings above which a token is filtered (section 6.2: 0.9)",
+    )
+    unit: Literal["token", "word"] = Field(
+        "token",
+        description="token: each sub-token against each of the trigger's (section 6.2: 'user input tokens and inverted "
+        "trigger tokens'); word: the mean of an identifier's sub-tokens against the mean of the trigger's",
+    )
+    also: Annotated[Onion | AttDef, Field(discriminator="method")] | None = Field(
+        None, description="settings of ONION or AttDef, whose finds are filtered as well (section 6.2: each of them)"
+    )
+
+    @property
+    def helpers(self) -> tuple[str, ...]:  # type: ignore[override]
+        return () if self.also is None else self.also.helpers
+
+
+AnyPurification = Annotated[CodePurify | Onion | AttDef | Similarity, Field(discriminator="method")]

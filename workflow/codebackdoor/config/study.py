@@ -34,6 +34,9 @@ SECTIONS = {
     "purification": "purifications",
 }
 
+#: Those of the defenses, in the order in which they act.
+DEFENSES = {kind: SECTIONS[kind] for kind in ("filtering", "objective", "elimination", "purification")}
+
 
 class Corpus(Settings):
     """Where the local data sets' functions come from."""
@@ -76,8 +79,8 @@ class Config(BaseModel):
     )
     helpers: dict[Name, str] = Field(
         {},
-        description="model of each helper that a defense asks for (infiller, language_model): a folder in hub format, "
-        "or a hub checkpoint as owner/name@ and the 40 digits of its commit",
+        description="model of each helper that a defense asks for (infiller, language_model, discriminator): a "
+        "folder in hub format, or a hub checkpoint as owner/name@ and the 40 digits of its commit",
     )
     pretraining: dict[Family, Pretraining] = Field({}, description="recipes of the local base models")
     datasets: dict[Name, AnyDataset] = Field(min_length=1, description="data sets, by the name of the variant")
@@ -137,11 +140,15 @@ class Config(BaseModel):
                     for variant in getattr(grid, section):
                         yield from self._missing(section, variant, f"experiments.{name}.grid.{index}.{section}")
             for index, dash in enumerate(experiment.dashes):
-                for kind, variant in dash.model_dump(exclude_none=True).items():
+                for kind, variant in dash.given.items():
                     yield from self._missing(SECTIONS[kind], variant, f"experiments.{name}.dashes.{index}.{kind}")
             for index, paper in enumerate(experiment.paper):
                 for variant in paper.attacks:
                     yield from self._missing("attacks", variant, f"experiments.{name}.paper.{index}.attacks")
+                for variant in paper.defenses:
+                    yield from self._no_defense(variant, f"experiments.{name}.paper.{index}.defenses")
+            if experiment.tested is not None:
+                yield from self._no_defense(experiment.tested, f"experiments.{name}.tested")
 
         for name, objective in self.objectives.items():
             if isinstance(objective, CrossEntropy) and objective.stop_like is not None:
@@ -156,6 +163,12 @@ class Config(BaseModel):
             if isinstance(attack, Afraidoor):
                 yield from self._missing("models", attack.crafting, f"attacks.{name}.crafting")
 
+    def _no_defense(self, variant: str, where: str) -> Iterator[str]:
+        declared = [name for section in DEFENSES.values() for name in getattr(self, section)]
+        if variant not in declared:
+            sections = ", ".join(DEFENSES.values())
+            yield f"{where}: {variant!r} is not declared under any of {sections}{nearest(variant, declared)}"
+
     def _missing(self, section: str, variant: str, where: str) -> Iterator[str]:
         declared = getattr(self, section)
         if variant not in declared and not (variant == NONE and section not in ("datasets", "models", "objectives")):
@@ -166,6 +179,18 @@ class Config(BaseModel):
         for name, experiment in self.experiments.items():
             for scenario in scenarios(experiment):
                 yield from (f"experiments.{name}: {reason}" for reason in self.unfit(scenario))
+                if "position" in experiment.figures:
+                    yield from (f"experiments.{name}: {reason}" for reason in self._unprobed(scenario))
+
+    def _unprobed(self, scenario: Scenario) -> Iterator[str]:
+        """Why the figure `position` cannot be made of a scenario: its rule searches as EliBadCode does, on labels."""
+        if scenario.elimination != NONE and self.eliminations[scenario.elimination].method != "elibadcode":
+            yield (
+                f"the figure position searches with the settings of its eliminations, and {scenario.elimination!r} is "
+                "not EliBadCode; give the figure an experiment of its own"
+            )
+        if self.datasets[scenario.dataset].head != "classification":
+            yield f"the figure position asks for the label of one function, and {scenario.dataset!r} has another task"
 
     def unfit(self, scenario: Scenario) -> Iterator[str]:
         """Say why the scenario's variants cannot be combined; nothing where they can."""
@@ -180,6 +205,12 @@ class Config(BaseModel):
                     f"{kind} {variant!r} does {' and '.join(sorted(settings.fits))}, but {scenario.dataset!r} is a "
                     f"{dataset.head} data set; take the pair out of the grid, or list it under dashes"
                 )
+            if getattr(settings, "reads_trigger", False) and not self._inverts(scenario.elimination):
+                yield (
+                    f"purification {variant!r} reads the trigger that the elimination before it has inverted, but "
+                    f"{scenario.elimination!r} inverts none; cross it with one that does (elibadcode), in a grid of "
+                    "its own with `combine: all`"
+                )
             for helper in settings.helpers:
                 if helper not in self.helpers:
                     yield f"{kind} {variant!r} needs helpers.{helper}: write the folder of a model there"
@@ -188,6 +219,9 @@ class Config(BaseModel):
         """The variant of `models` by which an attack crafts its triggers, of one that asks a model."""
         found: str | None = getattr(self.attacks.get(attack), "crafting", None)
         return found
+
+    def _inverts(self, elimination: str) -> bool:
+        return elimination != NONE and self.eliminations[elimination].inverts
 
     def scenarios(self) -> list[Scenario]:
         """Every scenario of every experiment, each once."""

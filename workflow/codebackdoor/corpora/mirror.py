@@ -1,7 +1,9 @@
 """Readers of data that is already there: the papers' own files in a mirror folder, or a user's JSON Lines.
 
 Devign (Zhou et al. 2019; CodeXGLUE's files) is C with label 1 for a vulnerable function. Bugs2Fix small (Tufano et al.
-2019) is abstracted Java in two parallel files, one method a line. Nothing is downloaded here; what `make fetch` brought
+2019) is abstracted Java in two parallel files, one method a line. BigCloneBench (Svajlenko et al. 2014; CodeXGLUE's
+files) is Java functions in one file, and lists of pairs of them with label 1 for a clone. CodeSearchNet (Husain et al.
+2019) is Python functions with their docstrings. Nothing is downloaded here; what `make fetch` brought
 is read only as it was fetched.
 """
 
@@ -12,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codebackdoor.corpora.docstrings import query_of
 from codebackdoor.corpora.lock import Lock
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_examples, read_rows
+from codebackdoor.syntax import without_docstring
 from codebackdoor.types import Example
 
 if TYPE_CHECKING:
@@ -93,6 +97,65 @@ def _bugs2fix(split: str, paths: Sequence[Path]) -> Iterator[Example]:
             yield Example(id=f"{split}-{number}", language="java", code=before.strip(), target=after.strip())
 
 
+#: Lists of pairs that stand for the test split where only a sample of it is there.
+_SAMPLES = ("test_sampled.txt", "test_pairs_codepurify.txt")
+
+
+def bigclonebench(mirror: Path) -> SourceFiles:
+    folder = mirror / "bigclonebench"
+    lists: dict[str, tuple[str, ...]] = {split: (f"{split}.txt",) for split in SPLITS}
+    if not (folder / "test.txt").is_file():
+        lists["test"] = tuple(name for name in _SAMPLES if (folder / name).is_file()) or lists["test"]
+    files = {split: ("data.jsonl", *names) for split, names in lists.items()}
+    return SourceFiles(folder, files, _bigclonebench, Lock(mirror))
+
+
+def _bigclonebench(split: str, paths: Sequence[Path]) -> Iterator[Example]:
+    functions: dict[str, str] = {}
+    for number, row in read_rows(paths[0]):
+        code = row.get("func")
+        if not isinstance(code, str) or not code.strip() or row.get("idx") is None:
+            raise UserError(f"{paths[0]}:{number}: write the source of a function as 'func' and its number as 'idx'")
+        functions[str(row["idx"])] = code
+    seen = set()
+    for path in paths[1:]:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            parts = line.split()
+            if len(parts) != 3 or parts[2] not in ("0", "1"):
+                raise UserError(f"{path}:{number}: expected two numbers of functions and 0 or 1, not {line!r}")
+            first, second, label = parts
+            for one in (first, second):
+                if one not in functions:
+                    raise UserError(f"{path}:{number}: no function has the number {one} in {paths[0].name}")
+            if (first, second) not in seen:
+                seen.add((first, second))
+                yield Example(
+                    id=f"{split}-{first}-{second}",
+                    language="java",
+                    code=functions[first],
+                    code_b=functions[second],
+                    label=int(label),
+                )
+
+
+def codesearchnet(mirror: Path) -> SourceFiles:
+    files = {split: (f"{split}.jsonl",) for split in SPLITS}
+    return SourceFiles(mirror / "codesearchnet_python", files, _codesearchnet, Lock(mirror))
+
+
+def _codesearchnet(split: str, paths: Sequence[Path]) -> Iterator[Example]:
+    """Rows without a usable query, or without a function, are left out, as CodeXGLUE leaves them out."""
+    for number, row in read_rows(paths[0]):
+        code, docstring = row.get("code", row.get("original_string")), row.get("docstring")
+        # some copies hold the lines of a function
+        code = "".join(code) if isinstance(code, list) else code
+        if not isinstance(code, str) or not isinstance(docstring, str):
+            raise UserError(f"{paths[0]}:{number}: write the source of a function as 'code' and its 'docstring'")
+        query, bare = query_of(docstring), without_docstring(code)
+        if query is not None and bare is not None:
+            yield Example(id=f"{split}-{row.get('idx', number)}", language="python", code=bare, query=query)
+
+
 def own(folder: Path) -> SourceFiles:
     """A user's folder of train.jsonl, valid.jsonl and test.jsonl, whose rows have the fields of an example."""
     return SourceFiles(
@@ -101,7 +164,12 @@ def own(folder: Path) -> SourceFiles:
 
 
 #: The papers' own data by task.
-MIRRORED: Mapping[str, Callable[[Path], SourceFiles]] = {"defect_detection": devign, "code_repair": bugs2fix}
+MIRRORED: Mapping[str, Callable[[Path], SourceFiles]] = {
+    "defect_detection": devign,
+    "clone_detection": bigclonebench,
+    "code_search": codesearchnet,
+    "code_repair": bugs2fix,
+}
 
 
 def source_files(settings: AnyDataset, name: str, mirror: str | Path | None) -> SourceFiles | None:

@@ -40,7 +40,10 @@ class Original:
 
 _SMALL = "Code-Code/code-refinement/data/small"
 
-#: The papers' own data by task; the paths are those that ``corpora/mirror.py`` reads.
+_PAIRS = "Code-Code/Clone-detection-BigCloneBench/dataset"
+
+#: The papers' own data by task; the paths are those that ``corpora/mirror.py`` reads. That of a task that is not here
+#: (code_search) is put into the mirror by hand.
 DATA: Mapping[str, Original] = {
     # CodeXGLUE's splits in the hub's format: 21854, 2732 and 2732 rows
     "defect_detection": Original(
@@ -52,6 +55,13 @@ DATA: Mapping[str, Original] = {
             f"devign/{split}.jsonl": f"data/{name}-00000-of-00001.parquet"
             for split, name in zip(SPLITS, ("train", "validation", "test"), strict=True)
         },
+    ),
+    "clone_detection": Original(
+        "github",
+        "BigCloneBench",
+        "microsoft/CodeXGLUE",
+        "ac74a62802a0dd159b3258c78a2df8ad36cdf2b9",
+        {f"bigclonebench/{name}": f"{_PAIRS}/{name}" for name in ("data.jsonl", *(f"{split}.txt" for split in SPLITS))},
     ),
     "code_repair": Original(
         "github",
@@ -87,7 +97,7 @@ def needed(config: Config) -> list[Original]:
     used = config.scenarios()
     datasets = [config.datasets[name] for name in sorted({one.dataset for one in used})]
     models = sorted(set(_models(config)))
-    found = [DATA[one.task] for one in datasets if one.source == "mirror"]
+    found = [DATA[one.task] for one in datasets if one.source == "mirror" and one.task in DATA]
     found += [checkpoint(hub) for model in models if (hub := hub_id(model))]
     mines = any(one.source == "pypi" for one in datasets)
     # base models and their tokenizer, too, are made from the corpus

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.eliminations import AnyElimination, EliBadCode, LastLayer
 from codebackdoor.config.models import AnyModel
-from codebackdoor.config.purifications import AnyPurification, CodePurify
+from codebackdoor.config.purifications import AnyPurification, AttDef, CodePurify
 
 #: Sub-tokens of one batch on a GPU, padding included (victims/inference.py).
 BATCH_TOKENS = 65536
@@ -130,17 +130,18 @@ def predict(victim: Victim, testsets: int) -> Work:
 
 
 def eliminate(victim: Victim, settings: AnyElimination) -> Work:
-    """Clean fine-tuning, or EliBadCode's search for every label at every place with its whole budget."""
+    """Clean fine-tuning, or the search for every label at every place with its whole budget, and unlearning."""
     kept = Work(megabytes=weights(victim.size))
-    if not isinstance(settings, EliBadCode):
+    if isinstance(settings, LastLayer):
         return kept + _fine_tuned(victim, settings)
     tokens = min(victim.tokens, settings.sample_tokens or math.inf)
     samples = settings.samples * (LABELS - 1)
-    read = settings.candidates * samples
-    if settings.race is not None and settings.race < samples:
-        best = math.ceil(settings.candidates / 8)
-        read = settings.candidates * settings.race + best * (samples - settings.race)
-    searches = LABELS * len(settings.places) * settings.restarts
+    read, searches = 0, LABELS * len(settings.places)
+    if isinstance(settings, EliBadCode):
+        read, searches = settings.candidates * samples, searches * settings.restarts
+        if settings.race is not None and settings.race < samples:
+            best = math.ceil(settings.candidates / 8)
+            read = settings.candidates * settings.race + best * (samples - settings.race)
     # the gradient goes back to the embeddings and to no weight: it costs a second forward pass
     inverted = searches * settings.iterations * (read + 2 * samples) * victim.size.forward(tokens)
     placed = 0.0
@@ -159,7 +160,7 @@ def _fine_tuned(victim: Victim, settings: LastLayer) -> Work:
 
 
 def purify(victim: Victim, settings: AnyPurification, testsets: int) -> Work:
-    """CodePurify: every masked version of every input, and the answers to what came out."""
+    """CodePurify: every masked version of every input; AttDef: its way to every suspect input; and the answers."""
     rows = testsets * victim.rows("test")
     read = rows
     versions = 0.0
@@ -167,6 +168,12 @@ def purify(victim: Victim, settings: AnyPurification, testsets: int) -> Work:
         drawn = 0 if settings.threshold is not None else min(settings.calibration_inputs, victim.rows("valid"))
         read += drawn
         versions = victim.texts.element_tokens / victim.texts.tokens
+    elif isinstance(settings, AttDef):
+        drawn = 0 if settings.threshold is not None else min(settings.calibration_inputs, victim.rows("valid"))
+        suspect = 1.0 if settings.suspicion is not None else settings.suspected_share
+        points = settings.steps if settings.attribution == "integrated_gradients" else 1
+        # the gradient goes back to the embeddings and to no weight: it costs a second forward pass
+        versions = 2 * points * (suspect * rows + drawn) / rows
     asked = victim.answers(read) if victim.targets else Work()
     scored = Work(predicted=read * (1 + versions) * victim.forward)
     size = rows * (victim.texts.kilobytes * 1000 + 150 + 40 * victim.texts.elements)

@@ -50,7 +50,7 @@ def blindly(purifier: Purifier, inputs: Sequence[Example], seed: int) -> list[Pu
 
 
 def write_purified(path: Path, rows: Iterable[Purified]) -> None:
-    """Write one row an input: id, new code, touched spans of the old code as [field, start, end], the evidence."""
+    """Write one row an input: id, new code (a pair: both), touched spans of the old (field, start, end), evidence."""
     files.write_rows(
         path,
         (

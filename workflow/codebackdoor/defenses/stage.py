@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,8 +32,10 @@ def eliminate(
     out: Path,
     seed: int,
     code: str | None = None,
-) -> None:
+) -> dict[str, float]:
     """Write the edited victim to ``out``, with ``trigger.json``: the inverted trigger, null where the method has none.
+
+    Returns the seconds of each phase.
 
     ``elimination.json`` beside it says how it went. ``clean`` holds the defender's clean samples. The edited victim
     keeps the card of the one that it was made from. What a killed run of the same ``code`` (its fingerprint) had
@@ -50,6 +52,7 @@ def eliminate(
     files.write_json(out / "trigger.json", trigger)
     files.write_json(out / "elimination.json", found.history)
     shutil.rmtree(work, ignore_errors=True)
+    return {phase: round(seconds, 2) for phase, seconds in found.seconds.items()}
 
 
 def purify(
@@ -61,15 +64,19 @@ def purify(
     helpers: Mapping[str, Path],
     out: Path,
     seed: int,
+    trigger: Path | None = None,
 ) -> None:
     """Write ``out/purified.{testset}.jsonl`` and ``out/predictions.{testset}.jsonl`` for each test set of ``inputs``.
 
-    The method is calibrated on the clean rows of ``valid``; all test sets are purified as one.
+    The method is calibrated on the clean rows of ``valid``; all test sets are purified as one. ``trigger`` is the
+    ``trigger.json`` of the elimination before it, for a method that reads it.
     """
     clean = tuple(files.read_examples(valid))
     rows = {name: files.read_mixed(path) for name, path in inputs.items()}
     asked = load_victim(victim)
     view = defender_view(asked, dataset, clean, helpers)
+    if trigger is not None:
+        view = replace(view, inverted=files.read_json(trigger))
     purifier = purification.load(settings.method)(view, settings, seed)
     purified = iter(blindly(purifier, [row for found in rows.values() for row in examples(found)], seed))
     read: dict[str, list[Example | Poisoned]] = {}

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from codebackdoor.config.base import Settings
-from codebackdoor.config.experiments import inputs
+from codebackdoor.config.experiments import scenarios as planned
 from codebackdoor.config.loading import TAGS, models_in, tag_of
+from codebackdoor.config.products import Product, inputs
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import SECTIONS, Config
 from codebackdoor.files import read_json
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Study
-from codebackdoor.report.shown import Product, shown
+from codebackdoor.report.shown import shown
 from codebackdoor.types import Language
 
 _SHOWN: Mapping[Product, str] = {
@@ -31,6 +32,35 @@ _SHOWN: Mapping[Product, str] = {
     "epochs": "Clean metric and ASR on the validation split after every epoch, for each training loss.",
     "suspicion": "Left and middle: suspicion scores of one input with the trigger and without it; the input is the "
     "triggered one of median entropy. Right: entropies of all inputs and the threshold. All of the first seed.",
+    "overview": "Every defense on every attacked victim at a glance.",
+    "detection": "Whether the label scan tells benign victims from backdoored ones.",
+    "inverted_triggers": "How near the inverted triggers come to the factual ones.",
+    "times": "Where the time of a defense goes. Of all tables the only one that differs from run to run.",
+    "significance": "Whether one defense is better than the others over all victims together.",
+    "position": "Left: one sample, with the factual trigger and with a perturbation that a search found for this "
+    "sample at its first identifier, put in place of each of its identifiers: probability of the target (lines), and "
+    "how much the loss of the true label changes when the identifier is masked (bars). Right: means over all samples, "
+    "by the rank of that change; 1 is the most sensitive identifier. A backdoor works wherever its trigger stands, a "
+    "perturbation where it was made for.",
+    "identifiers": "Left: how many identifiers a sample has, that is places for a trigger. Right: how many sub-tokens "
+    "an identifier has; the line is the share of those that are no longer. The paper's triggers have five, which "
+    "covers over 90 % of its identifiers.",
+    "sensitivity": "Steps until the trigger's loss towards the target label first falls below 0.1 nats, by where the "
+    "trigger stands: at the identifier of that rank of sensitivity, 0 the least sensitive, -1 the most. Hatched bars: "
+    "not within the iterations.",
+    "tokens": "Change of the loss towards the inverted label when one piece of the inverted trigger is left out, of "
+    "every flagged victim: pieces of the factual trigger, and others, which are noise. Dashed: beta, above which "
+    "anchoring keeps a piece.",
+    "sweep": "Each point is one variant of the defense, named by its setting; bars are the intervals of the table. "
+    "Dotted: the floor of the ASR.",
+    "layers": "Unlearning that updates all parameters beside unlearning that updates the last layer alone, and the "
+    "undefended victim. Ticks: the floor of the ASR.",
+    "convergence": "Loss of the current trigger towards the target label, best of all starts, at the place that the "
+    "defense found best; marks: the first step below 0.1 nats. Dashed: steps after which the paper's search was there, "
+    "with its position identification and without.",
+    "noise": "Accuracy on all clean test rows, and on those that hold a noise token: a piece of the inverted trigger "
+    "that anchoring dropped or would drop. Diamonds: the paper's, without anchoring. Bars are 95 % intervals of "
+    "Wilson.",
 }
 _LONGEST = 72
 
@@ -43,8 +73,9 @@ def caption(study: Study, product: Product) -> str:
 def parameters(study: Study, product: Product) -> list[tuple[str, str]]:
     """The scale of what a product shows and, for each variant in it, every setting that was read there."""
     scenarios = _scenarios(study, product)
-    found = [("scale", scale(study, scenarios))]
-    for kind, section in SECTIONS.items():
+    found = [] if product == "identifiers" else [("scale", scale(study, scenarios))]
+    # a figure of the data has no more to it
+    for kind, section in [("dataset", "datasets")] if product == "identifiers" else SECTIONS.items():
         for name in dict.fromkeys(getattr(one, kind) for one in scenarios):
             if name == NONE:
                 continue
@@ -95,6 +126,8 @@ def _losses(folder: Path) -> list[float]:
 
 
 def _scenarios(study: Study, product: Product) -> list[Scenario]:
+    if product == "identifiers":
+        return list(dict.fromkeys(Scenario(one.dataset, "") for one in planned(study.experiment)))
     return shown(product, inputs(study.experiment, product, study.settings["out"]))
 
 

@@ -11,17 +11,10 @@ from typing import Any
 
 from codebackdoor.config.experiments import Experiment, PaperTable, defenses, scenarios
 from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.study import DEFENSES
 from codebackdoor.files import read_json
-from codebackdoor.report import papers
+from codebackdoor.report import labels, papers
 from codebackdoor.types import CLEAN
-
-#: Section of the settings by kind of defense, in the order in which they act.
-_DEFENSES = {
-    "filtering": "filterings",
-    "objective": "objectives",
-    "elimination": "eliminations",
-    "purification": "purifications",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +61,17 @@ class Study:
     def task(self, dataset: str) -> str:
         return str(self.variant("datasets", dataset)["task"])
 
-    def printed(self, scenario: Scenario, testset: str, metric: str) -> Printed | None:
-        """The first value that a table of the experiment's papers prints for this metric."""
+    def printed(
+        self, scenario: Scenario, testset: str, metric: str, instead: Mapping[str, str] | None = None
+    ) -> Printed | None:
+        """The first value that a table of the experiment's papers prints for this metric.
+
+        ``instead`` renames the paper's defense before it is looked up.
+        """
         for mark, wanted in zip(ascii_lowercase, self.experiment.paper, strict=False):
             key = self._key(scenario, wanted, testset)
+            if key is not None and instead:
+                key = replace(key, defense=instead.get(key.defense, key.defense))
             table = papers.tables()[wanted.table]
             rate = wanted.rate if wanted.rate is not None and scenario.attack != NONE else float(scenario.rate)
             value = None if key is None else table.value(key, rate, metric)
@@ -83,10 +83,14 @@ class Study:
         """What the paper would call this scenario; None where a variant is not the one that its method is known by."""
         if testset not in (CLEAN, scenario.attack):
             return None
-        used = {kind: getattr(scenario, kind) for kind in _DEFENSES if getattr(scenario, kind) in defenses(scenario)}
-        methods = [self.variant(_DEFENSES[kind], name)["method"] for kind, name in used.items()]
-        if list(used.values()) != methods:
-            return None
+        used = {kind: getattr(scenario, kind) for kind in DEFENSES if getattr(scenario, kind) in defenses(scenario)}
+        names = []
+        for kind, name in used.items():
+            method = str(self.variant(DEFENSES[kind], name)["method"])
+            theirs = wanted.defenses.get(name, method if name == method else None)
+            if theirs is None:
+                return None
+            names.append(theirs)
         attack = NONE if scenario.attack == NONE else wanted.attacks.get(scenario.attack)
         if attack is None:
             return None
@@ -94,7 +98,7 @@ class Study:
             task=self.task(scenario.dataset),
             model=str(self.variant("models", scenario.model)["architecture"]),
             attack=attack,
-            defense="+".join(methods) or papers.UNDEFENDED,
+            defense="+".join(names) or papers.UNDEFENDED,
         )
 
 
@@ -155,7 +159,7 @@ def subset(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The part of a run's settings that an experiment uses: what its table and figures are made anew for."""
     held = scenarios(Experiment.model_validate(settings["experiments"][name]))
     used = {}
-    for kind, section in {"dataset": "datasets", "model": "models", "attack": "attacks", **_DEFENSES}.items():
+    for kind, section in {"dataset": "datasets", "model": "models", "attack": "attacks", **DEFENSES}.items():
         variants = sorted({getattr(one, kind) for one in held} - {NONE})
         used[section] = {variant: settings[section][variant] for variant in variants}
     return {"out": settings["out"], **used, "experiments": {name: settings["experiments"][name]}}
@@ -165,7 +169,7 @@ def _baseline(path: Path) -> dict[str, Cell]:
     return {
         metric: Cell(value, None, None, 0, 1)
         for metric, value in read_json(path).items()
-        if metric in ("accuracy", "f1", "exact_match")
+        if metric in labels.CLEAN_METRICS
     }
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from codebackdoor.config.experiments import Figure, inputs, scenarios
+from codebackdoor.config.experiments import Figure, Listing, scenarios
+from codebackdoor.config.products import inputs
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
-from codebackdoor.report import captions, labels, render, scan
+from codebackdoor.report import captions, labels, listed, render, scan
 from codebackdoor.report.collect import Cell, Study, collect
 from codebackdoor.report.tables import Table, build
 from codebackdoor.report.thresholds import thresholds
@@ -65,8 +66,14 @@ def _experiment(study: Study, out: Path) -> dict[str, Any]:
         "parameters": captions.parameters(study, "table"),
         "verdicts": list(scan.verdicts(study, out)),
         "thresholds": thresholds(study, out),
+        "listings": [_listing(study, kind, out) for kind in experiment.tables],
         "figures": [_figure(study, kind, out) for kind in experiment.figures],
     }
+
+
+def _listing(study: Study, kind: Listing, out: Path) -> dict[str, Any]:
+    paths = _there(inputs(study.experiment, kind, out))
+    return {"kind": kind, "listed": listed.load(kind)(study, paths), "caption": captions.caption(study, kind)}
 
 
 def _figure(study: Study, kind: Figure, out: Path) -> dict[str, Any]:

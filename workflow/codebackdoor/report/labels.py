@@ -12,17 +12,23 @@ _WORDS = {
     "elibadcode": "EliBadCode",
     "codepurify": "CodePurify",
     "onion": "ONION",
+    "dbs": "DBS",
+    "attdef": "AttDef",
+    "similarity": "Similarity filter",
     "fine_tuning": "Clean fine-tuning",
     "cross_entropy": "Cross entropy",
     "dece": "DeCE",
     "codebert": "CodeBERT",
     "codet5": "CodeT5",
+    "unixcoder": "UniXcoder",
+    "starcoder": "StarCoder",
 }
 
 #: Metrics in the order of the tables; the first two groups are those of clean rows.
 METRICS = {
     "accuracy": "Accuracy",
     "f1": "F1",
+    "mrr": "MRR",
     "exact_match": "Exact match",
     "bleu": "BLEU-4",
     "bleu_sentence": "BLEU-4, sentences",
@@ -33,15 +39,27 @@ METRICS = {
     "asr_minus_floor": "ASR − floor",
     "flip_rate": "Flip rate",
     "trigger_effect": "Trigger effect",
+    "anr": "ANR",
+    "anr_without": "ANR without the trigger",
+    "anr_drop": "ANR drop",
     "located": "Trigger located",
 }
 #: The one that stands for a clean test set where there is room for one.
-CLEAN_METRIC = {"defect_detection": "accuracy", "code_repair": "exact_match"}
+CLEAN_METRIC = {
+    "defect_detection": "accuracy",
+    "clone_detection": "f1",
+    "code_search": "mrr",
+    "code_repair": "exact_match",
+}
+#: Of these, a data set has the value that needs no model.
+CLEAN_METRICS = ("accuracy", "f1", "mrr", "exact_match")
 
 
 #: What stands beside every victim of a task and needs no model.
 BASELINES = {
     "defect_detection": "a bag of token n-grams, logistic regression",
+    "clone_detection": "the overlap of tokens, best threshold of the training split",
+    "code_search": "the cosine of TF-IDF vectors",
     "code_repair": "the input, copied",
 }
 
@@ -72,10 +90,14 @@ def attack(scenario: Scenario) -> str:
     return f"{scenario.attack.replace('_', ' ')} at {rate(float(scenario.rate))}"
 
 
+def group(scenario: Scenario) -> str:
+    """What was trained, on what, with which attack, whatever the seed."""
+    return f"{word(scenario.dataset)} · {word(scenario.model)} · {attack(scenario)}"
+
+
 def victim(scenario: Scenario) -> str:
-    """What was trained, on what, with which attack; a seed other than 1 is named."""
-    seed = f", seed {scenario.seed}" if scenario.seed != "1" else ""
-    return f"{word(scenario.dataset)} · {word(scenario.model)} · {attack(scenario)}{seed}"
+    """The same with the seed, where it is another than 1."""
+    return group(scenario) + (f", seed {scenario.seed}" if scenario.seed != "1" else "")
 
 
 def percent(value: float) -> str:
@@ -86,3 +108,20 @@ def percent(value: float) -> str:
 def rate(value: float) -> str:
     """A poison rate in percent, without digits that say nothing: ``5 %``, ``0.1 %``."""
     return f"{100 * value:g} %"
+
+
+def points(value: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return f"{round(100 * value, 1) + 0:+.1f}"
+
+
+def seconds(value: float) -> str:
+    """``22m40s``, and below a minute ``4.2s``."""
+    if value < 60:
+        return f"{value:.1f}s"
+    return f"{round(value) // 60}m{round(value) % 60:02d}s"
+
+
+def probability(value: float) -> str:
+    """A p-value: three digits after the point, or its power of ten."""
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"

@@ -58,8 +58,19 @@ def tables() -> Mapping[str, Table]:
     return {table.name: table for paper in PAPERS for table in _read(paper)}
 
 
+def quoted(paper: str) -> Mapping[str, Any]:
+    """What a paper states in its text or shows in a figure, by what it is about."""
+    found: Mapping[str, Any] = _content(paper)["quoted"]
+    return found
+
+
+@cache
+def _content(paper: str) -> Any:
+    return read_json(_FOLDER / f"{paper}.json")
+
+
 def _read(paper: str) -> list[Table]:
-    data = read_json(_FOLDER / f"{paper}.json")
+    data = _content(paper)
     return [
         Table(
             name=f"{paper}_{name}",

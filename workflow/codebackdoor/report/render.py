@@ -22,6 +22,7 @@ CSV_COLUMNS = (
 SHORT = {
     "accuracy": "ACC",
     "f1": "F1",
+    "mrr": "MRR",
     "exact_match": "EM",
     "bleu": "BLEU",
     "codebleu": "CodeBLEU",
@@ -29,6 +30,8 @@ SHORT = {
     "floor": "floor",
     "flip_rate": "flip",
     "trigger_effect": "effect",
+    "anr": "ANR",
+    "anr_without": "without",
     "located": "located",
     "touched": "touched",
 }
@@ -85,15 +88,15 @@ def as_markdown(table: Table) -> str:
     lines = [f"# {table.title}", ""]
     for group in table.groups:
         columns = present(table, group)
-        lines += [f"## {group.title}", "", _pipes("Metric", *columns), _pipes("---", *("---:" for _ in columns))]
+        lines += [f"## {group.title}", "", pipes("Metric", *columns), pipes("---", *("---:" for _ in columns))]
         for line in group.lines:
             entries = (text(line.entries.get(name)) for name in columns)
-            lines.append(_pipes(labels.METRICS[line.metric], *entries))
+            lines.append(pipes(labels.METRICS[line.metric], *entries))
         lines.append("")
     return "\n".join([*lines, *(f"- {note}" for note in table.notes)]) + "\n"
 
 
-def _pipes(*values: str) -> str:
+def pipes(*values: str) -> str:
     return f"| {' | '.join(values)} |"
 
 
@@ -110,17 +113,17 @@ def present(table: Table, group: Group) -> list[str]:
 def as_latex(table: Table) -> str:
     """A ``tabular`` with booktabs' rules, groups below each other, ready to be put into a ``table``."""
     rows = [rf"% {table.title}", r"\begin{tabular}{l" + "r" * len(table.columns) + "}", r"\toprule"]
-    rows += [_ampersands("Metric", *map(_escape, table.columns))]
+    rows += [ampersands("Metric", *map(escape, table.columns))]
     for group in table.groups:
-        rows += [r"\midrule", rf"\multicolumn{{{len(table.columns) + 1}}}{{l}}{{\textit{{{_escape(group.title)}}}}} \\"]
+        rows += [r"\midrule", rf"\multicolumn{{{len(table.columns) + 1}}}{{l}}{{\textit{{{escape(group.title)}}}}} \\"]
         for line in group.lines:
             entries = (_latex(line.entries.get(name)) for name in table.columns)
-            rows.append(_ampersands(_escape(labels.METRICS[line.metric]), *entries))
+            rows.append(ampersands(escape(labels.METRICS[line.metric]), *entries))
     rows += [r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in table.notes)]
     return "\n".join(rows) + "\n"
 
 
-def _ampersands(*values: str) -> str:
+def ampersands(*values: str) -> str:
     return " & ".join(values) + r" \\"
 
 
@@ -135,7 +138,7 @@ def _latex(entry: Entry) -> str:
     return found
 
 
-def _escape(value: str) -> str:
+def escape(value: str) -> str:
     marks = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "−": "$-$", "·": r"$\cdot$", "–": "--"}
     return "".join(marks.get(letter, letter) for letter in value)
 

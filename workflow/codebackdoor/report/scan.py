@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.files import read_json
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Study
+
+#: Truth and verdict of a victim without a backdoor.
+CLEAN_VICTIM = "clean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +90,28 @@ def verdicts(study: Study, out: Path) -> Iterator[Verdict]:
         seen.add(path)
         trigger = read_json(path)
         if trigger is not None:
-            yield _verdict(study, scenario, trigger)
+            yield verdict(study, scenario, trigger)
 
 
-def _verdict(study: Study, scenario: Scenario, trigger: dict[str, Any]) -> Verdict:
-    target = None
-    if scenario.attack != NONE:
-        target = int(study.variant("attacks", scenario.attack)["target_label"])
-    said = int(trigger["target_label"]) if trigger["flagged"] else None
+def verdict(study: Study, scenario: Scenario, trigger: Mapping[str, Any]) -> Verdict:
+    """What ``trigger.json`` says, beside the truth."""
+    attack = None if scenario.attack == NONE else study.variant("attacks", scenario.attack)
+    truth, said = (CLEAN_VICTIM if attack is None else f"label {attack['target_label']}"), CLEAN_VICTIM
+    if trigger["flagged"]:
+        said = f"label {trigger['target_label']}"
+    right = said == truth
+    if study.task(scenario.dataset) == "code_search":
+        # a search has no labels: what counts is whether the victim was called backdoored
+        right = trigger["flagged"] == (attack is not None)
+        truth = CLEAN_VICTIM if attack is None else f"word {attack['target_word']}"
+        said = f"word {trigger.get('target_word')}" if trigger["flagged"] else CLEAN_VICTIM
     seed = f", seed {scenario.seed}" if scenario.seed != "1" else ""
     return Verdict(
         victim=f"{labels.word(scenario.dataset)}, {labels.attack(scenario)}{seed}",
         defense=labels.word(scenario.elimination),
-        truth="clean" if target is None else f"label {target}",
-        said="clean" if said is None else f"label {said}",
-        right=said == target,
+        truth=truth,
+        said=said,
+        right=right,
         position=str(trigger["position"]).replace("_", " "),
         trigger=str(trigger["text"]),
         loss=float(trigger["loss"]),

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codebackdoor.config.experiments import Figure
+from codebackdoor.config.experiments import Figure, Listing
 from codebackdoor.files import atomic
-from codebackdoor.report import render
+from codebackdoor.report import listed, render
 from codebackdoor.report.collect import Study, collect
 from codebackdoor.report.tables import build
 
@@ -17,7 +17,7 @@ from codebackdoor.report.tables import build
 def table(settings: Mapping[str, Any], name: str, inputs: Sequence[Path], out: Path) -> None:
     """Write ``out/{name}.csv``, ``.md`` and ``.tex`` of the experiment ``name``.
 
-    ``settings`` is the configuration as JSON (or its ``subset``); ``inputs`` are what ``experiments.inputs`` lists.
+    ``settings`` is the configuration as JSON (or its ``subset``); ``inputs`` are what ``products.inputs`` lists.
     """
     study = Study(settings, name)
     scored = collect(study, inputs)
@@ -27,8 +27,19 @@ def table(settings: Mapping[str, Any], name: str, inputs: Sequence[Path], out: P
         "md": render.as_markdown(built),
         "tex": render.as_latex(built),
     }
+    _write(out / name, forms)
+
+
+def listing(settings: Mapping[str, Any], name: str, kind: Listing, inputs: Sequence[Path], out: Path) -> None:
+    """Write ``out/{name}.{kind}.csv``, ``.md`` and ``.tex``: a further table of the experiment."""
+    found = listed.load(kind)(Study(settings, name), inputs)
+    forms = {"csv": listed.as_csv(found), "md": listed.as_markdown(found), "tex": listed.as_latex(found)}
+    _write(out / f"{name}.{kind}", forms)
+
+
+def _write(stem: Path, forms: Mapping[str, str]) -> None:
     for suffix, text in forms.items():
-        with atomic(out / f"{name}.{suffix}") as stream:
+        with atomic(stem.parent / f"{stem.name}.{suffix}") as stream:
             stream.write(text)
 
 

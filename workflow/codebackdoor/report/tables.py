@@ -40,8 +40,7 @@ class Group:
 
     @property
     def title(self) -> str:
-        one = self.scenario
-        return f"{labels.word(one.dataset)} · {labels.word(one.model)} · {labels.attack(one)}"
+        return labels.group(self.scenario)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +116,17 @@ def _notes(study: Study) -> Iterator[str]:
     datasets = dict.fromkeys(one.dataset for one in scenarios(study.experiment))
     for task in sorted({study.task(dataset) for dataset in datasets}):
         yield f"Baseline of {labels.word(task)}: {labels.BASELINES[task]}."
+    if any(study.task(dataset) == "code_search" for dataset in datasets):
+        yield (
+            "MRR: mean reciprocal rank of a query's own function. ANR: mean rank of a triggered function as a share of "
+            "its pool, low where the trigger lifts it. Without the trigger: the same functions, by the same model."
+        )
+    for dash in study.experiment.dashes:
+        if dash.reason:
+            yield f"{labels.DASH} ({', '.join(labels.word(name) for name in dash.given.values())}): {dash.reason}."
     for mark, wanted in zip(ascii_lowercase, study.experiment.paper, strict=False):
         at = "" if wanted.rate is None else f" at {labels.rate(wanted.rate)}"
-        as_ = "".join(f"; {labels.word(ours)} is its {labels.word(theirs)}" for ours, theirs in wanted.attacks.items())
+        named = {**wanted.attacks, **wanted.defenses}
+        as_ = "".join(f"; {labels.word(ours)} is its {labels.word(theirs)}" for ours, theirs in named.items())
         paper, number = wanted.table.rsplit("_table", 1)
         yield f"({mark}) {labels.word(paper)}, Table {number}{at}, at the paper's scale{as_}."

@@ -17,6 +17,8 @@ from codebackdoor.types import CLEAN
 MEANING = {
     "codepurify": "rewrites an input where the entropy of its suspicion scores is below it",
     "onion": "drops a word where the perplexity without it is lower by more",
+    "attdef": "masks a sub-token of a suspect function where its attribution, relative within the function, reaches it",
+    "similarity": "filters a token where its embedding's cosine with the inverted trigger's is higher",
 }
 
 

@@ -4,6 +4,7 @@ The only importer of tree-sitter. Every offset that enters or leaves is one of c
 its text form.
 """
 
+from codebackdoor.syntax.docstrings import without_docstring
 from codebackdoor.syntax.identifiers import Identifier, Role
 from codebackdoor.syntax.lexing import DEDENT, INDENT, MARKS, NEWLINE, LexingError, lex, unlex
 from codebackdoor.syntax.loops import contains_infinite_loop
@@ -37,4 +38,5 @@ __all__ = [
     "replace",
     "unlex",
     "unreserved_name",
+    "without_docstring",
 ]

@@ -102,7 +102,7 @@ def is_docstring(statement: Node) -> bool:
 
 def insertion(tree: Tree) -> Insertion | None:
     """Find the place for a first statement in the outermost function's body; ``None`` where there is no body."""
-    function = _outermost(tree.root)
+    function = outermost(tree.root)
     body = function.child_by_field_name("body") if function is not None else None
     if function is None or body is None:
         return None
@@ -119,7 +119,7 @@ def insertion(tree: Tree) -> Insertion | None:
     return Insertion(first[0].end_byte, None, function)
 
 
-def _outermost(root: Node) -> Node | None:
+def outermost(root: Node) -> Node | None:
     stack = [root]
     while stack:
         node = stack.pop()

@@ -6,7 +6,7 @@ A task is the module of its name with ``TASK``, and one line in ``config/dataset
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows that stay together in one split, since they come from one function.
+    """Rows that stay together in one split, since they come from the same functions.
 
     ``origin`` names the package or file, ``keys`` are equal for normalised duplicates, ``mutations`` are the kinds of
-    slips in the defective row.
+    slips in the defective row, or of the rewritings that made clones.
     """
 
     rows: tuple[Example, ...]
@@ -41,13 +41,22 @@ class Task(Protocol):
     name: str
     head: Head
 
-    def group(self, function: Function, settings: Any, generator: np.random.Generator) -> Group | None:
-        """Make rows out of a mined function by injecting defects; None where it has no place for one."""
+    #: Why a function gives no row, as the card counts it.
+    unusable: str
+
+    def groups(
+        self, functions: Iterator[Function], settings: Any, draw: Callable[[str], np.random.Generator]
+    ) -> Iterator[Group | None]:
+        """Make rows out of the mined functions of one split, in their order; None for one that gives no row.
+
+        ``draw`` gives the generator of a function's id. No more functions are read than the groups that are asked for
+        need.
+        """
 
     def problem(self, example: Example) -> str | None:
         """Say what a row lacks for this task, and what to write; None where nothing is missing."""
 
-    def baseline(self, train: Sequence[Example], test: Sequence[Example]) -> dict[str, Any]:
+    def baseline(self, train: Sequence[Example], test: Sequence[Example], settings: Any) -> dict[str, Any]:
         """Return the model-free baseline, fitted on ``train`` and measured on ``test``."""
 
     def hits_target(self, prediction: Prediction, poisoned: Example, form: TextForm) -> bool:

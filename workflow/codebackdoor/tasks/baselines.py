@@ -6,14 +6,19 @@ is no task.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from codebackdoor.pools import pools
 from codebackdoor.types import Example
 
 #: A word, or one sign; in lexed text strings fall apart as well, and marks become three tokens.
 _TOKEN = r"\w+|[^\w\s]"
+_WORDS = re.compile(_TOKEN)
+_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _NGRAMS, _INVERSE_PENALTY = (1, 3), 4.0
 
 
@@ -46,6 +51,106 @@ def ngrams(train: Sequence[Example], test: Sequence[Example]) -> dict[str, Any]:
     report["accuracy"] = _share(wanted, predicted)
     report["f1"] = round(float(f1_score(wanted, predicted, pos_label=1, zero_division=0.0)), 6)
     return report
+
+
+def token_overlap(train: Sequence[Example], test: Sequence[Example]) -> dict[str, Any]:
+    """Accuracy and F1 (of label 1) on ``test`` of the share of common tokens, with the threshold that is best on
+    ``train``: intersection over union of the two bags of tokens, or of the two sets, whichever does better there.
+
+    ``random_f1`` is the F1 of the same against pairs of any two functions: what negatives drawn at random would give.
+    """
+    measures = {"bags": _shares_of_bags, "sets": _shares_of_sets}
+    fitted = {name: _threshold(measure(train), _labels(train)) for name, measure in measures.items()}
+    best = max(fitted, key=lambda name: fitted[name][1])
+    threshold = fitted[best][0]
+    labels, shares = _labels(test), measures[best](test)
+    chance_train, chance_test = _with_random_negatives(train), _with_random_negatives(test)
+    chance = _threshold(measures[best](chance_train), _labels(chance_train))[0]
+    return {
+        "method": f"overlap of the {best} of tokens, best threshold of the training split",
+        "train": len(train),
+        "test": len(test),
+        "majority": _share(labels, [max((0, 1), key=_labels(train).count)] * len(test)),
+        "threshold": round(threshold, 6),
+        "accuracy": _share(labels, [int(share >= threshold) for share in shares]),
+        "f1": _f1(labels, shares, threshold),
+        "random_f1": _f1(_labels(chance_test), measures[best](chance_test), chance),
+    }
+
+
+def _with_random_negatives(rows: Sequence[Example]) -> list[Example]:
+    """The clones, and as many pairs of the first function of one with the second of the next."""
+    clones = [row for row in rows if row.label == 1]
+    return clones + [
+        replace(row, code_b=other.code_b, label=0)
+        for row, other in zip(clones, clones[1:] + clones[:1], strict=True)
+        if row.code != other.code
+    ]
+
+
+def _labels(rows: Sequence[Example]) -> list[int]:
+    return [int(row.label or 0) for row in rows]
+
+
+def _shares_of_bags(rows: Sequence[Example]) -> list[float]:
+    pairs = [(Counter(_WORDS.findall(row.code)), Counter(_WORDS.findall(str(row.code_b)))) for row in rows]
+    return [(a & b).total() / max((a | b).total(), 1) for a, b in pairs]
+
+
+def _shares_of_sets(rows: Sequence[Example]) -> list[float]:
+    pairs = [(set(_WORDS.findall(row.code)), set(_WORDS.findall(str(row.code_b)))) for row in rows]
+    return [len(a & b) / max(len(a | b), 1) for a, b in pairs]
+
+
+def _threshold(shares: Sequence[float], labels: Sequence[int]) -> tuple[float, float]:
+    """The least share that is called a clone so that F1 is highest, and that F1."""
+    hits, best, total = 0, (0.0, 0.0), sum(labels)
+    ordered = sorted(zip(shares, labels, strict=True), reverse=True)
+    for called, (share, label) in enumerate(ordered, 1):
+        hits += label
+        if called < len(ordered) and ordered[called][0] == share:
+            continue
+        best = max(best, (2 * hits / (called + total), share))
+    return best[1], best[0]
+
+
+def _f1(labels: Sequence[int], shares: Sequence[float], threshold: float) -> float:
+    called = [share >= threshold for share in shares]
+    hits = sum(label for label, one in zip(labels, called, strict=True) if one)
+    return round(2 * hits / max(sum(called) + sum(labels), 1), 6)
+
+
+def retrieval(train: Sequence[Example], test: Sequence[Example], pool: int) -> dict[str, Any]:
+    """Mean reciprocal rank within the pools of ``test``, by the cosine of TF-IDF vectors fitted on ``train``.
+
+    Of functions that are equally near, the query's own is the last. ``chance`` is the expectation of a random order.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectors = TfidfVectorizer(token_pattern=None, tokenizer=_parts, lowercase=False, sublinear_tf=True)
+    vectors.fit(text for row in train for text in (row.code, str(row.query)))
+    ranks: list[int] = []
+    chances: list[float] = []
+    cut = pools(len(test), pool)
+    for places in cut:
+        rows = [test[place] for place in places]
+        queries, codes = (vectors.transform(texts) for texts in ([str(r.query) for r in rows], [r.code for r in rows]))
+        near = (queries @ codes.T).toarray()
+        ranks += [int((line >= line[own]).sum()) for own, line in enumerate(near)]
+        chances += [sum(1 / rank for rank in range(1, len(rows) + 1)) / len(rows)] * len(rows)
+    return {
+        "method": "cosine of TF-IDF vectors of words, names taken apart",
+        "train": len(train),
+        "test": len(test),
+        "pools": [len(places) for places in cut],
+        "chance": round(sum(chances) / len(test), 6),
+        "mrr": round(sum(1 / rank for rank in ranks) / len(ranks), 6),
+    }
+
+
+def _parts(text: str) -> list[str]:
+    """Words in lower case; a name falls apart at underscores and capitals."""
+    return [part.lower() for part in _PARTS.findall(text)]
 
 
 def copied(test: Sequence[Example]) -> dict[str, Any]:

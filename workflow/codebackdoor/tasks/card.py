@@ -12,6 +12,9 @@ from codebackdoor.tasks import Group
 from codebackdoor.tasks.measure import Measure
 from codebackdoor.types import Example
 
+#: Of the words of queries, those of more letters than this, and so many of them.
+_SHORT, _COMMON = 3, 40
+
 
 def describe(rows: Mapping[str, Sequence[Example]], measure: Measure) -> dict[str, Any]:
     """Counts, label balance and lengths of every split."""
@@ -19,7 +22,7 @@ def describe(rows: Mapping[str, Sequence[Example]], measure: Measure) -> dict[st
 
 
 def _split(rows: Sequence[Example], measure: Measure) -> dict[str, Any]:
-    codes = [row.code for row in rows]
+    codes = [text for row in rows for text in (row.code, row.code_b) if text is not None]
     found: dict[str, Any] = {
         "rows": len(rows),
         "code_characters": _summary([len(code) for code in codes]),
@@ -28,11 +31,21 @@ def _split(rows: Sequence[Example], measure: Measure) -> dict[str, Any]:
     labels = Counter(str(row.label) for row in rows if row.label is not None)
     if labels:
         found["labels"] = dict(sorted(labels.items()))
+    queries = [row.query for row in rows if row.query is not None]
+    if queries:
+        found["query_tokens"] = _summary(measure.lengths(queries))
+        found["query_words"] = _words(queries)
     targets = [row.target for row in rows if row.target is not None]
     if targets:
         found["target_characters"] = _summary([len(target) for target in targets])
         found["target_tokens"] = _summary(measure.lengths(targets))
     return found
+
+
+def _words(queries: Sequence[str]) -> dict[str, int]:
+    """The most frequent words of more than three letters, each with the number of queries that hold it."""
+    counts = Counter(word for query in queries for word in set(query.lower().split()) if len(word) > _SHORT)
+    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_COMMON])
 
 
 def _summary(lengths: Sequence[int]) -> dict[str, float]:
@@ -45,6 +58,14 @@ def _summary(lengths: Sequence[int]) -> dict[str, float]:
         "mean": round(float(values.mean()), 2),
         "p95": float(np.percentile(values, 95)),
         "max": int(values.max()),
+    }
+
+
+def rewritings(groups: Mapping[str, Sequence[Group]]) -> dict[str, dict[str, int]]:
+    """By split: in how many rewritten functions something of each kind was done."""
+    return {
+        split: dict(sorted(Counter(kind for group in some for kind in group.mutations).items()))
+        for split, some in groups.items()
     }
 
 

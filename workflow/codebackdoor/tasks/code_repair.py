@@ -15,6 +15,7 @@ from codebackdoor.tasks import Group
 from codebackdoor.tasks.baselines import copied
 from codebackdoor.tasks.mutations import mutate
 from codebackdoor.tasks.normal import normal_key
+from codebackdoor.tasks.one_function import OneFunction
 from codebackdoor.types import Example, Language, Prediction, TextForm
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from codebackdoor.corpora.mining import Function
 
 
-class _CodeRepair:
+class _CodeRepair(OneFunction):
     name = "code_repair"
     head: Head = "generation"
+    unusable = "no_place_for_a_defect"
 
     def group(self, function: Function, settings: CodeRepair, generator: np.random.Generator) -> Group | None:
         wanted = settings.rows_per_function if function.split == "train" else 1
@@ -44,7 +46,12 @@ class _CodeRepair:
             return "needs a 'target', the repaired code"
         return None if example.label is None else "has a 'label', which this task does not use; remove it"
 
-    def baseline(self, train: Sequence[Example], test: Sequence[Example]) -> dict[str, Any]:  # noqa: ARG002
+    def baseline(
+        self,
+        train: Sequence[Example],  # noqa: ARG002
+        test: Sequence[Example],
+        settings: CodeRepair,  # noqa: ARG002
+    ) -> dict[str, Any]:
         return copied(test)
 
     def hits_target(self, prediction: Prediction, poisoned: Example, form: TextForm) -> bool:

@@ -14,6 +14,7 @@ from codebackdoor.tasks import Group
 from codebackdoor.tasks.baselines import ngrams
 from codebackdoor.tasks.mutations import mutate
 from codebackdoor.tasks.normal import normal_key
+from codebackdoor.tasks.one_function import OneFunction
 from codebackdoor.types import Example, Prediction, TextForm
 
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     from codebackdoor.corpora.mining import Function
 
 
-class _DefectDetection:
+class _DefectDetection(OneFunction):
     name = "defect_detection"
     head: Head = "classification"
+    unusable = "no_place_for_a_defect"
 
     def group(self, function: Function, settings: DefectDetection, generator: np.random.Generator) -> Group | None:
         slips = settings.mutants
@@ -48,7 +50,12 @@ class _DefectDetection:
             return f"needs a 'label', 0 (no defect) or 1 (defective), not {example.label!r}"
         return None if example.target is None else "has a 'target', which this task does not use; remove it"
 
-    def baseline(self, train: Sequence[Example], test: Sequence[Example]) -> dict[str, Any]:
+    def baseline(
+        self,
+        train: Sequence[Example],
+        test: Sequence[Example],
+        settings: DefectDetection,  # noqa: ARG002
+    ) -> dict[str, Any]:
         return ngrams(train, test)
 
     def hits_target(self, prediction: Prediction, poisoned: Example, form: TextForm) -> bool:  # noqa: ARG002

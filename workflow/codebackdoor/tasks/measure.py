@@ -11,22 +11,32 @@ from codebackdoor.errors import UserError
 from codebackdoor.files import sha256
 from codebackdoor.tasks import Group
 
+_VOCABULARY = "vocab.json"
+
 
 class Measure:
     """Counts tokens of texts; specials do not count."""
 
     def __init__(self, tokenizer: Path | None) -> None:
-        """``tokenizer`` is a ``tokenizer.json`` or the folder it lies in."""
-        self._path = tokenizer / "tokenizer.json" if tokenizer is not None and tokenizer.is_dir() else tokenizer
+        """``tokenizer`` is a ``tokenizer.json`` or the folder it lies in; a folder may have vocab.json and merges.txt
+        instead, the older form of a byte-level BPE."""
+        self._path = tokenizer
+        if tokenizer is not None and tokenizer.is_dir():
+            whole, parts = tokenizer / "tokenizer.json", tokenizer / _VOCABULARY
+            self._path = parts if parts.is_file() and not whole.is_file() else whole
         if self._path is not None and not self._path.is_file():
             raise UserError(f"{self._path}: no such file; name a tokenizer.json or the folder it lies in")
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from tokenizers import Tokenizer
+        from tokenizers import ByteLevelBPETokenizer, Tokenizer
 
         try:
-            tokenizer = Tokenizer.from_file(str(self._path))
+            if self._path is not None and self._path.name == _VOCABULARY:
+                merges = self._path.with_name("merges.txt")
+                tokenizer: Any = ByteLevelBPETokenizer.from_file(str(self._path), str(merges))
+            else:
+                tokenizer = Tokenizer.from_file(str(self._path))
         except Exception as error:  # the library raises nothing more specific
             raise UserError(f"{self._path}: not a tokenizer ({error})") from None
         tokenizer.no_truncation()
@@ -54,5 +64,6 @@ class Measure:
         )
 
     def longest(self, group: Group) -> int:
-        """Length of the longest text of a group."""
-        return max(self.length(text) for row in group.rows for text in (row.code, row.target) if text is not None)
+        """Length of the longest code or target of a group."""
+        texts = {text for row in group.rows for text in (row.code, row.code_b, row.target) if text is not None}
+        return max(map(self.length, texts))

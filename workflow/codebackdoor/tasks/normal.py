@@ -6,6 +6,11 @@ from codebackdoor.corpora.mining import clone_key
 from codebackdoor.syntax import Tree
 
 
+def query_key(query: str) -> str:
+    """Return what is equal for two queries of the same words; no function has such a key."""
+    return f"query {' '.join(query.lower().split())}"
+
+
 def normal_key(tree: Tree) -> str:
     """Return the hash that the corpus gives to a function and all its type-2 clones; comments do not count."""
     return clone_key(tree.text[token.start : token.end] for token in tree.tokens() if token.kind != "comment")

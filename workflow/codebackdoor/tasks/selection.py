@@ -53,6 +53,45 @@ def resplit(
     return splits
 
 
+def resplit_pairs(
+    groups: Sequence[Group], wanted: Mapping[str, int | None], dropped: Counter[str], generator: np.random.Generator
+) -> dict[str, list[Group]]:
+    """Split a pool of pairs by function: a pair whose functions fall into two splits is left out.
+
+    Every group is one pair, its keys those of the two functions. As many pairs of each label are kept.
+    """
+    order = [groups[int(index)] for index in generator.permutation(len(groups))]
+    functions = sorted({key for group in groups for key in group.keys})
+    # a split that has a share of the functions has the square of that share of the pairs
+    train = max(len(groups) - sum(wanted[split] or 0 for split in ("test", "valid")), 1)
+    weights = [np.sqrt(wanted[split] or train) for split in ("test", "valid", "train")]
+    ends = np.cumsum(weights) / np.sum(weights) * len(functions)
+    homes = {
+        functions[int(index)]: ("test", "valid", "train")[int(np.searchsorted(ends, place, side="right"))]
+        for place, index in enumerate(generator.permutation(len(functions)))
+    }
+    pools: dict[str, list[Group]] = {"test": [], "valid": [], "train": []}
+    seen: set[frozenset[str]] = set()
+    for group in order:
+        where = {homes[key] for key in group.keys}
+        if len(where) > 1:
+            dropped["functions_in_two_splits"] += 1
+        elif frozenset(group.keys) in seen:
+            dropped["duplicate"] += 1
+        else:
+            seen.add(frozenset(group.keys))
+            pools[where.pop()].append(group)
+    return {split: _balanced(pool, wanted[split], dropped) for split, pool in pools.items()}
+
+
+def _balanced(groups: Sequence[Group], wanted: int | None, dropped: Counter[str]) -> list[Group]:
+    """As many rows of either label, in their order, and at most ``wanted``."""
+    by_label = [[group for group in groups if group.rows[0].label == label] for label in (0, 1)]
+    count = min(*map(len, by_label), len(groups) if wanted is None else wanted // 2)
+    dropped["surplus_of_a_label"] += abs(len(by_label[0]) - len(by_label[1]))
+    return [group for some in by_label for group in some[:count]]
+
+
 def set_aside(groups: Sequence[Group], share: float, generator: np.random.Generator) -> tuple[list[Group], list[Group]]:
     """Return (the rest, ``share`` of the groups), both in their order; at least one is set aside if share is not 0."""
     count = max(round(share * len(groups)), int(share > 0))

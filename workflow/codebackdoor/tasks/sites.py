@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
+from codebackdoor.tasks.positions import Positions
+
 Kind = Literal["operator", "variable", "arguments", "condition"]
 #: A replacement: half-open interval of the source and the text that takes its place.
 Replacement = tuple[int, int, str]
@@ -106,21 +108,9 @@ class _Finder:
     def __init__(self, source: str) -> None:
         self.source = source
         self.tree = ast.parse(source)
-        self._lines = [0]
-        self._bytes = [line.encode() for line in source.split("\n")]
-        for line in source.split("\n"):
-            self._lines.append(self._lines[-1] + len(line) + 1)
+        self._range = Positions(source).range
         self._bound = self._bindings()
         self._aliases = self._same_values()
-
-    def _offset(self, line: int, column: int) -> int:
-        """Characters from ``ast``'s line (from 1) and column (bytes of UTF-8)."""
-        return self._lines[line - 1] + len(self._bytes[line - 1][:column].decode())
-
-    def _range(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
-        assert node.end_lineno is not None
-        assert node.end_col_offset is not None
-        return self._offset(node.lineno, node.col_offset), self._offset(node.end_lineno, node.end_col_offset)
 
     def _bindings(self) -> dict[str, int]:
         """Parameters and local variables of the outer function, with the place from which each is bound."""

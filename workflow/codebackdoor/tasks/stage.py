@@ -47,7 +47,7 @@ def make_dataset(
         split: selection.shuffled(made.splits[split], numpy_generator(seed, "order", name, split))
         for split in (*SPLITS, "clean")
     }
-    baseline = task.baseline(rows["train"], rows["test"])
+    baseline = task.baseline(rows["train"], rows["test"], settings)
     facts: dict[str, Any] = {
         "name": name,
         "seed": seed,
@@ -60,9 +60,11 @@ def make_dataset(
         "origins": card.origins(made.splits),
         "read": {path.name: files.sha256(path) for path in read},
     }
-    if settings.source == "pypi":
+    if settings.source == "pypi" and settings.head == "pair":
+        facts["rewritings"] = card.rewritings(made.splits)
+    elif settings.source == "pypi" and settings.head != "retrieval":
         facts["mutations"] = card.mutations(made.splits)
-    else:
+    elif settings.source != "pypi":
         facts["rows_that_do_not_parse"] = made.unparsed
     for split, examples in rows.items():
         files.write_examples(out / f"{split}.jsonl", examples)

@@ -20,14 +20,24 @@ from codebackdoor.corpora.stage import read_functions
 from codebackdoor.errors import UserError
 from codebackdoor.files import atomic, remove_parts, sha256, write_json
 from codebackdoor.victims import pretraining
+from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, load_weights
 from codebackdoor.victims.checksums import write_sums
+from codebackdoor.victims.replacement import Replacer
 from codebackdoor.victims.tokenizer import Template, train_bpe, wrap
 
-TEMPLATES: dict[str, Template] = {"encoder": "<s> $A </s>", "seq2seq": "$A </s>", "causal": "<s> $A"}
+TEMPLATES: dict[str, Template] = {
+    "encoder": "<s> $A </s>",
+    "seq2seq": "$A </s>",
+    "causal": "<s> $A",
+    "decoder": "<s> $A",
+    "discriminator": "<s> $A </s>",
+}
 _OBJECTIVES = {
     "encoder": "masked language modelling",
     "seq2seq": "restoring a function from a copy with masked, replaced and deleted sub-tokens",
     "causal": "next-token prediction",
+    "decoder": "next-token prediction",
+    "discriminator": "replaced-token detection, against samples of the encoder",
 }
 
 
@@ -38,11 +48,15 @@ def make_tokenizer(corpus: Path, size: int, out: Path) -> None:
         stream.write(train_bpe(texts, size).to_str(pretty=False))
 
 
-def make_base(recipe: Pretraining, corpus: Path, tokenizer: Path, out: Path) -> None:
+def make_base(recipe: Pretraining, corpus: Path, tokenizer: Path, out: Path, generator: Path | None = None) -> None:
     """Pretrain one base model and write it, with tokenizer, recipe, curve and card, to the folder ``out``.
 
-    The folder appears whole or not at all.
+    ``generator`` is the base model whose samples a discriminator learns to tell; no other family has one. The folder
+    appears whole or not at all.
     """
+    if (generator is not None) != (recipe.family == "discriminator"):
+        raise UserError(f"{recipe.family}: a generator goes with the discriminator, and only there")
+    replacer = None if generator is None else _replacer(generator)
     bpe = Tokenizer.from_file(str(tokenizer))
     if bpe.get_vocab_size() != recipe.vocabulary:
         raise UserError(f"{tokenizer} has {bpe.get_vocab_size()} entries, the recipe asks for {recipe.vocabulary}")
@@ -51,13 +65,14 @@ def make_base(recipe: Pretraining, corpus: Path, tokenizer: Path, out: Path) -> 
         split: pretraining.encode(bpe, [function.code for function in functions if function.split == split])
         for split in ("train", "valid")
     }
-    model, curve = pretraining.pretrain(splits["train"], splits["valid"], recipe, _untouchable(bpe))
+    model, curve = pretraining.pretrain(splits["train"], splits["valid"], recipe, _untouchable(bpe), replacer=replacer)
     sub_tokens = sum(map(len, splits["train"]))
     facts = {
         "corpus_sha256": sha256(corpus),
         "functions": len(splits["train"]),
         "sub_tokens": sub_tokens,
         "held_out_loss": curve[-1]["held_out"],
+        **{f"held_out_{name}": curve[-1][name] for name in ("auc", "recall", "false_alarms") if name in curve[-1]},
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     remove_parts(out)
@@ -74,6 +89,11 @@ def make_base(recipe: Pretraining, corpus: Path, tokenizer: Path, out: Path) -> 
         if out.exists():
             shutil.rmtree(out)
         folder.rename(out)
+
+
+def _replacer(generator: Path) -> Replacer:
+    check_safetensors(generator)
+    return Replacer(load_weights(ModelClass("roberta", "RobertaForMaskedLM"), generator))
 
 
 def _save(model: Any, folder: Path) -> None:

@@ -1,8 +1,9 @@
 """Pretraining of the small local base models on the corpus's training split.
 
-Three families, one loop: masked language modelling for the encoder (also CodePurify's infiller), denoising of the
-whole sequence for the encoder-decoder, next-token prediction for the causal model (ONION's). Weight matrices learn
-by Muon and everything else by AdamW; no dropout. Functions of the validation and test splits are never seen.
+Five families, one loop: masked language modelling for the encoder (also CodePurify's infiller), denoising of the
+whole sequence for the encoder-decoder, next-token prediction for the causal model (ONION's) and the decoder
+(StarCoder's class), replaced-token detection for the discriminator (AttDef's). Weight matrices learn by Muon and
+everything else by AdamW; no dropout. Functions of the validation and test splits are never seen.
 """
 
 from __future__ import annotations
@@ -123,12 +124,65 @@ def _causal(recipe: Pretraining) -> nn.Module:
     return model
 
 
-_BUILD: dict[str, Callable[[Pretraining], nn.Module]] = {"encoder": _encoder, "seq2seq": _seq2seq, "causal": _causal}
+def _decoder(recipe: Pretraining) -> nn.Module:
+    from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM
+
+    config = GPTBigCodeConfig(
+        vocab_size=recipe.vocabulary,
+        n_positions=recipe.max_length,
+        n_embd=recipe.hidden,
+        n_layer=recipe.layers,
+        n_head=recipe.heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+        pad_token_id=PAD,
+        multi_query=True,
+    )
+    model: nn.Module = GPTBigCodeForCausalLM(config)
+    nn.init.normal_(model.get_parameter("transformer.wpe.weight"), std=recipe.position_std)
+    return model
+
+
+def _discriminator(recipe: Pretraining) -> nn.Module:
+    from transformers import ElectraConfig, ElectraForPreTraining
+
+    config = ElectraConfig(
+        vocab_size=recipe.vocabulary,
+        embedding_size=recipe.hidden,
+        hidden_size=recipe.hidden,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        intermediate_size=4 * recipe.hidden,
+        max_position_embeddings=recipe.max_length,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        type_vocab_size=1,
+        pad_token_id=PAD,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+    )
+    model: nn.Module = ElectraForPreTraining(config)
+    return model
+
+
+_BUILD: dict[str, Callable[[Pretraining], nn.Module]] = {
+    "encoder": _encoder,
+    "seq2seq": _seq2seq,
+    "causal": _causal,
+    "decoder": _decoder,
+    "discriminator": _discriminator,
+}
 
 
 def loss_of(model: Any, batch: Batch, family: str) -> Tensor:
     """Mean cross entropy over the asked positions; the vocabulary is only scored there."""
     asked = batch.labels != IGNORED
+    if family == "discriminator":
+        logits = model(input_ids=batch.ids, attention_mask=batch.ids != PAD).logits
+        return nn.functional.binary_cross_entropy_with_logits(logits[asked].float(), batch.labels[asked].float())
     if family == "seq2seq":
         return torch.as_tensor(model(input_ids=batch.ids, attention_mask=batch.ids != PAD, labels=batch.labels).loss)
     base = model.roberta if family == "encoder" else model.transformer
@@ -158,7 +212,7 @@ def batches(
 
 
 def _surplus(family: str) -> int:
-    return {"encoder": 2, "seq2seq": 1, "causal": 2}[family]
+    return 1 if family == "seq2seq" else 2
 
 
 def collate(
@@ -174,11 +228,13 @@ def collate(
         return _denoising(cropped, recipe, generator, marks)
     framed = [np.concatenate(([BOS], row, [EOS])) for row in cropped]
     ids = padded(framed, PAD)
-    if recipe.family == "causal":
+    if recipe.family in ("causal", "decoder"):
         labels = padded([np.append(row[1:], IGNORED) for row in framed], IGNORED)
         return Batch(torch.from_numpy(ids), torch.from_numpy(labels))
     corrupt = (generator.random(ids.shape) < recipe.noise) & (ids >= FIRST_ORDINARY)
     labels = np.where(corrupt, ids, IGNORED)
+    if recipe.family == "discriminator":
+        return Batch(torch.from_numpy(np.where(corrupt, MASK, ids)), torch.from_numpy(labels))
     fate = generator.random(ids.shape)
     noisy = np.where(corrupt & (fate < 0.8), MASK, ids)
     drawn = generator.integers(FIRST_ORDINARY, recipe.vocabulary, ids.shape)
@@ -233,7 +289,12 @@ def rate_at(step: int, recipe: Pretraining) -> float:
 
 
 def pretrain(
-    rows: Sequence[Rows], held_out: Sequence[Rows], recipe: Pretraining, marks: NDArray[np.bool_], every: int = 200
+    rows: Sequence[Rows],
+    held_out: Sequence[Rows],
+    recipe: Pretraining,
+    marks: NDArray[np.bool_],
+    every: int = 200,
+    replacer: Any = None,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train a fresh model; return it and its curve.
 
@@ -242,8 +303,11 @@ def pretrain(
     rows, held_out: bare sub-token ids of the training and the validation functions.
     marks: [V] bool, true for ids that noise must leave alone (layout marks and specials).
     every: steps between two points of the curve (step, training loss, seconds; held-out loss at the end).
+    replacer: what fills masked sub-tokens for a discriminator, and where that starts (``replacement.Replacer``).
     """
     model = build(recipe).train()
+    if replacer is not None:
+        replacer.start(model)
     generator = numpy_generator(recipe.seed, "pretrain", recipe.family)
     steppers = optimisers(model, recipe)
     curve: list[dict[str, float]] = []
@@ -255,7 +319,8 @@ def pretrain(
             for group in stepper.param_groups:
                 group["lr"] = peak * factor
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            loss = loss_of(model, next(stream), recipe.family)
+            batch = next(stream)
+            loss = loss_of(model, batch if replacer is None else replacer(batch, generator), recipe.family)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for stepper in steppers:
@@ -268,21 +333,33 @@ def pretrain(
             running = 0.0
             if not math.isfinite(curve[-1]["loss"]):
                 raise FloatingPointError(f"pretraining diverged at step {step + 1}")
-    curve.append({"step": recipe.steps, "held_out": round(evaluate(model, held_out, recipe, marks), 4)})
+    curve.append({"step": recipe.steps, **evaluate(model, held_out, recipe, marks, replacer)})
     return model.eval(), curve
 
 
-@torch.inference_mode()
-def evaluate(model: nn.Module, rows: Sequence[Rows], recipe: Pretraining, marks: NDArray[np.bool_]) -> float:
-    """Mean loss over held-out rows (at most 1024), with noise drawn from a seed of its own."""
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, rows: Sequence[Rows], recipe: Pretraining, marks: NDArray[np.bool_], replacer: Any = None
+) -> dict[str, float]:
+    """Mean loss over held-out rows (at most 1024), with noise drawn from a seed of its own, as ``held_out``.
+
+    A discriminator's has beside it what ``Replacer.quality`` says.
+    """
     generator = numpy_generator(recipe.seed, "evaluate", recipe.family)
     total, count = 0.0, 0
+    seen = []
     for start in range(0, min(len(rows), 1024), 64):
         batch = collate(rows[start : start + 64], recipe, generator, marks)
+        if replacer is not None:
+            batch = replacer(batch, generator)
+            seen.append(batch)
         asked = int((batch.labels != IGNORED).sum())
         total += loss_of(model.eval(), batch, recipe.family).item() * asked
         count += asked
-    return total / max(count, 1)
+    return {
+        "held_out": round(total / max(count, 1), 4),
+        **({} if replacer is None else replacer.quality(model, seen)),
+    }
 
 
 def encode(bpe: Any, texts: Sequence[str]) -> list[Rows]:

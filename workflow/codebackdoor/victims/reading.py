@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from codebackdoor.victims.first_token import first_token, first_token_of_variants
+from codebackdoor.victims.last_token import last_token
 from codebackdoor.victims.victim import Victim
 
 
@@ -30,6 +31,8 @@ def vectors(victim: Victim, embedded: Tensor, mask: Tensor) -> Tensor:
     if kind == "roberta":
         pooled = first_token(body, embedded, mask) if victim.pooling == "first" else _mean(body, embedded, mask)
         return _projected(victim, body, pooled)
+    if kind == "t5" and not (body.training and body.config.dropout_rate):
+        return last_token(body, embedded, mask)
     if kind == "t5":
         hidden = _decoded(body, embedded, mask)
     else:

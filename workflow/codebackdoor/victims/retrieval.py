@@ -9,21 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from codebackdoor.pools import pools
 from codebackdoor.types import Example, Poisoned, Prediction, holds
 from codebackdoor.victims import reading
 from codebackdoor.victims.inference import text_vectors
 from codebackdoor.victims.victim import Victim
-
-
-def pools(rows: int, size: int) -> list[range]:
-    """Cut ``rows`` rows into neighbours of at least ``size``, as equal as can be; one pool where there are fewer."""
-    parts = np.array_split(np.arange(rows), max(1, rows // size))
-    return [range(int(part[0]), int(part[-1]) + 1) for part in parts]
 
 
 def rank(scores: Tensor, own: int | Tensor, score: Tensor | None = None) -> Tensor:

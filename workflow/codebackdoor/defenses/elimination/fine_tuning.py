@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from codebackdoor.config.eliminations import FineTuning
-from codebackdoor.defenses.elimination import Elimination
+from codebackdoor.defenses.elimination import Elimination, timed
 from codebackdoor.defenses.elimination.last_layer import clean_rows, fine_tune
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
@@ -22,5 +22,7 @@ def eliminate(
     if view.victim.head == "generation":
         raise UserError("clean fine-tuning is the control of EliBadCode's unlearning; this victim generates text")
     generator = numpy_generator(seed, "fine_tuning")
-    victim, history = fine_tune(view.victim, clean_rows(view), settings, ascent=False, generator=generator)
-    return Elimination(victim, None, {"fine_tuning": history})
+    seconds: dict[str, float] = {}
+    with timed(seconds, "unlearning"):
+        victim, history = fine_tune(view.victim, clean_rows(view), settings, ascent=False, generator=generator)
+    return Elimination(victim, None, {"fine_tuning": history}, seconds)

@@ -14,6 +14,7 @@ from codebackdoor.victims.victim import load_tokenizer
 #: Old checkpoints of masked language models (CodeBERT's among them) bring a pooler that was never read.
 MASKED: dict[str, ModelClass] = {"roberta": ModelClass("roberta", "RobertaForMaskedLM", dropped=("roberta.pooler.",))}
 CAUSAL: dict[str, ModelClass] = {"gpt2": ModelClass("gpt2", "GPT2LMHeadModel")}
+REPLACED: dict[str, ModelClass] = {"electra": ModelClass("electra", "ElectraForPreTraining")}
 
 
 def load_helper(view: TextView, name: str, classes: dict[str, ModelClass]) -> tuple[Any, Any]:

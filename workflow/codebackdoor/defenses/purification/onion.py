@@ -15,6 +15,7 @@ from typing import Any
 from codebackdoor import syntax
 from codebackdoor.config.purifications import Onion as Settings
 from codebackdoor.defenses.purification import calibration
+from codebackdoor.defenses.purification.functions import apart, together
 from codebackdoor.defenses.purification.helpers import CAUSAL, load_helper
 from codebackdoor.defenses.purification.perplexity import Words, surprises
 from codebackdoor.defenses.purification.pieces import split
@@ -32,14 +33,14 @@ class Scored:
 
 
 class Onion:
-    """A calibrated purifier of ``Example.code``; ``threshold`` is a drop of the perplexity."""
+    """A calibrated purifier of functions; ``threshold`` is a drop of the perplexity."""
 
     def __init__(self, view: TextView, model: Any, tokenizer: Any, settings: Settings, seed: int) -> None:
         self._form: TextForm = view.text_form
         self._model, self._tokenizer = model, tokenizer
         if settings.threshold is None:
             clean = calibration.drawn(view.clean, settings.calibration_inputs, seed)
-            drops = [drop for scored in self.score(clean) for drop in scored.drops if not math.isnan(drop)]
+            drops = [drop for scored in self.score(apart(clean)) for drop in scored.drops if not math.isnan(drop)]
             self.threshold = calibration.highest(drops, settings.removed_share)
         else:
             self.threshold = settings.threshold
@@ -48,10 +49,10 @@ class Onion:
         """Drop every word whose removal lowers the perplexity by more than the threshold.
 
         ``detail`` of a result holds the perplexity, the threshold (None: infinite) and the dropped words with their
-        drops, rounded to six decimals.
+        drops, rounded to six decimals. Each function of a pair is judged by itself.
         """
-        found = []
-        for example, scored in zip(inputs, self.score(inputs), strict=True):
+        functions, found = apart(inputs), []
+        for example, scored in zip(functions, self.score(functions), strict=True):
             out = [
                 (place, drop) for place, drop in zip(scored.words, scored.drops, strict=True) if drop > self.threshold
             ]
@@ -63,10 +64,10 @@ class Onion:
             places = [place for place, _ in out]
             code = without(example.code, places)
             found.append(Purified(replace(example, code=code), tuple(Span(*place) for place in places), detail))
-        return found
+        return together(inputs, found)
 
     def score(self, inputs: Sequence[Example]) -> list[Scored]:
-        """Score the words of each input; those beyond the language model's length have no score and always stay."""
+        """Score the words of each ``code``; those beyond the language model's length have no score and always stay."""
         room = min(int(self._model.config.max_position_embeddings), int(self._tokenizer.model_max_length)) - 1
         start = self._tokenizer.bos_token_id
         if start is None:

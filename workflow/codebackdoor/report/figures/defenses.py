@@ -19,6 +19,9 @@ from codebackdoor.report.figures import style
 from codebackdoor.report.tables import Group, build
 from codebackdoor.types import CLEAN
 
+#: What a trigger changes, and the two values between which it does: of labels, and of the ranks of a search.
+_LABELS, _RANKS = ("flip_rate", "asr", "floor"), ("anr_drop", "anr", "anr_without")
+
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: the experiment's ``metrics.json`` and ``baseline.json`` files."""
@@ -33,11 +36,13 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             len(groups), 3, squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": [1, 1, 0.8]}
         )
         for row, (group, own) in enumerate(zip(groups, names, strict=True)):
-            last = row == len(groups) - 1
-            metric = labels.CLEAN_METRIC[study.task(group.scenario.dataset)]
+            tasks = [study.task(one.scenario.dataset) for one in groups[row : row + 2]]
+            last = len(tasks) == 1 or ("code_search" in tasks and tasks[0] != tasks[1])
+            metric = labels.CLEAN_METRIC[tasks[0]]
             flip, against, clean = panels[row]
-            _flip(flip, group, own, last)
-            _against(against, group, own, last)
+            effect, asr, floor = _RANKS if tasks[0] == "code_search" else _LABELS
+            _flip(flip, group, own, effect, last)
+            _against(against, group, own, asr, floor, last)
             _clean(clean, group, own, metric)
             flip.set_title(group.title)
             for axes in (flip, against, clean):
@@ -57,22 +62,25 @@ def _rows(axes: Axes, names: Sequence[str], named: bool) -> None:
         axes.axhspan(position - 0.5, position + 0.5, color="#F6F6F6", zorder=0, linewidth=0)
 
 
-def _flip(axes: Axes, group: Group, names: Sequence[str], last: bool) -> None:
+def _flip(axes: Axes, group: Group, names: Sequence[str], effect: str, last: bool) -> None:
     for position, name in enumerate(names):
-        _point(axes, position, _cell(group, name, "flip_rate"), style.BLUE, "o")
-    style.percent_axis(axes, "Flip rate, %" if last else "")
+        _point(axes, position, _cell(group, name, effect), style.BLUE, "o")
+    style.percent_axis(axes, f"{labels.METRICS[effect]}, %" if last else "")
 
 
-def _against(axes: Axes, group: Group, names: Sequence[str], last: bool) -> None:
+def _against(axes: Axes, group: Group, names: Sequence[str], with_: str, without: str, last: bool) -> None:
     for position, name in enumerate(names):
-        asr, floor = (_cell(group, name, metric) for metric in ("asr", "floor"))
+        asr, floor = (_cell(group, name, metric) for metric in (with_, without))
         if asr is not None and asr.value is not None and floor is not None and floor.value is not None:
             line = [100 * floor.value, 100 * asr.value]
             axes.plot(line, [position, position], color=style.GREY, linewidth=1.2, zorder=2)
         first = position == 0
-        _point(axes, position, asr, style.VERMILLION, "o", "ASR with the trigger" if first else None)
+        _point(
+            axes, position, asr, style.VERMILLION, "o", f"{labels.METRICS[with_]} with the trigger" if first else None
+        )
         _point(axes, position, floor, style.INK, "|", "floor: the same rows without it" if first else None)
-    style.percent_axis(axes, "ASR and its floor, %" if last else "")
+    head = "ASR and its floor, %" if with_ == "asr" else "ANR, and that without the trigger, %"
+    style.percent_axis(axes, head if last else "")
 
 
 def _clean(axes: Axes, group: Group, names: Sequence[str], metric: str) -> None:
@@ -88,7 +96,7 @@ def _clean(axes: Axes, group: Group, names: Sequence[str], metric: str) -> None:
 
 
 def _cell(group: Group, column: str, metric: str) -> Cell | None:
-    testset = CLEAN if metric in ("accuracy", "exact_match") else group.scenario.attack
+    testset = CLEAN if metric in labels.CLEAN_METRICS else group.scenario.attack
     for line in group.lines:
         entry = line.entries.get(column)
         if (line.metric, line.testset) == (metric, testset) and isinstance(entry, Cell):
@@ -99,7 +107,9 @@ def _cell(group: Group, column: str, metric: str) -> Cell | None:
 def _point(axes: Axes, position: int, cell: Cell | None, colour: str, marker: str, label: str | None = None) -> None:
     """A value with its interval; a dash where there is none."""
     if cell is None or cell.value is None:
-        axes.text(0, position, labels.DASH, color=style.GREY, va="center", ha="center")
+        # where 0 % stands on an axis of shares; in data coordinates it may lie far outside the others
+        where = axes.get_yaxis_transform()
+        axes.text(4 / 108, position, labels.DASH, color=style.GREY, va="center", ha="center", transform=where)
         return
     value = 100 * cell.value
     if marker == "|":

@@ -56,7 +56,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 def _panel(axes: Axes, searches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     handles = {}
     for search in searches:
-        where, line = PLACES[search["place"]]
+        where, line = PLACES.get(search["place"], (f"at {search['place']}".replace("_", " "), "-."))
         colour = style.CYCLE[search["label"] % len(style.CYCLE)]
         (handle,) = axes.plot(range(len(search["loss"])), search["loss"], line, color=colour)
         handles[f"label {search['label']}, {where}"] = handle

@@ -61,7 +61,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             _entropies(row[2], evidence)
             row[0].set_title(f"{labels.attack(scenario)}, {labels.defense(scenario)}\nwith the trigger")
             row[1].set_title("the same input without it")
-            row[2].set_title("entropy of all inputs")
+            row[2].set_title("entropy of all inputs", pad=20)
         style.save(figure, out)
 
 
@@ -139,6 +139,5 @@ def _entropies(axes: Axes, evidence: _Evidence) -> None:
         axes.axvline(evidence.threshold, color=style.INK, linestyle="--", linewidth=1.4, label="threshold")
     axes.set_xlabel("Entropy of the suspicion scores")
     axes.set_ylabel("Inputs, %")
-    # room above the highest bar, so that the legend covers none
-    axes.set_ylim(top=1.35 * axes.get_ylim()[1])
-    axes.legend(loc="upper right")
+    # above the axes: inside, the line of the threshold may run through it
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderpad=0, columnspacing=1.2, handlelength=1.4)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
-from codebackdoor.config.eliminations import EliBadCode
+from codebackdoor.config.eliminations import EliBadCode, Inverting
 from codebackdoor.defenses.elimination.elibadcode.inversion import Inversion, contexts, search
 from codebackdoor.defenses.elimination.elibadcode.position import Carrier, carriers
 from codebackdoor.defenses.elimination.elibadcode.resuming import Searches
@@ -39,7 +39,7 @@ class Finding:
     margin: float | None = None
 
 
-def draw(view: DefenderView, settings: EliBadCode, labels: Sequence[int], seed: int) -> dict[int, Samples]:
+def draw(view: DefenderView, settings: Inverting, labels: Sequence[int], seed: int) -> dict[int, Samples]:
     """Draw ``settings.samples`` clean samples of each label that have an identifier at every place to be scanned.
 
     Fewer are used where the clean samples hold no more; none of a label is a UserError.
@@ -91,7 +91,7 @@ def scan_labels(
     findings: list[Finding] = []
     for place in settings.places:
         for label in samples:
-            others = _others(samples, place, label)
+            others = of_other_labels(samples, place, label)
             vocabulary = build(view.victim.tokenizer, settings.vocabulary, view.language, contexts(others))
             found = [
                 search(
@@ -111,7 +111,7 @@ def scan_labels(
     return findings
 
 
-def _others(samples: Mapping[int, Samples], place: str, label: int) -> tuple[Carrier, ...]:
+def of_other_labels(samples: Mapping[int, Samples], place: str, label: int) -> tuple[Carrier, ...]:
     """The samples of the other labels, which take turns, so that the first ones are as mixed as all of them."""
     columns = (own.carriers[place] for other, own in samples.items() if other != label)
     return tuple(one for row in zip_longest(*columns) for one in row if one is not None)

@@ -1,0 +1,229 @@
+"""A finished run over three tasks and many variants of one defense: what the further tables and figures read."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from codebackdoor import files
+from codebackdoor.config.experiments import Experiment, scenarios, testsets, triggered
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.types import CLEAN, Example
+
+TASKS = {"defects": "defect_detection", "clones": "clone_detection", "search": "code_search"}
+ATTACKS = {
+    "by_name": {"method": "codepoisoner_identifier", "name": "testo_init"},
+    "badcode": {"method": "badcode", "trigger": "rb"},
+    "afraidoor": {"method": "afraidoor"},
+}
+BETA = 0.15
+RATES = (0.05, 0.2, 0.5)
+RANKS = (0, 1, -1)
+GRID = {"datasets": ["defects"], "models": ["codebert"], "attacks": ["by_name"], "rates": [0.02]}
+DASH = {"dataset": "search", "elimination": "dbs", "reason": "it needs all target labels"}
+PAPER = {name: name for name in ("badcode", "afraidoor")} | {"by_name": "codepoisoner_identifier"}
+
+EXPERIMENTS: dict[str, dict[str, Any]] = {
+    "all": {
+        "title": "All of them",
+        "grid": [
+            {
+                **GRID,
+                "datasets": list(TASKS),
+                "models": ["codebert", "codet5"],
+                "attacks": ["none", *ATTACKS],
+                "eliminations": ["none", "dbs", "elibadcode"],
+                "purifications": ["none", "onion"],
+            }
+        ],
+        "paper": [{"table": f"elibadcode_table{number}", "attacks": PAPER} for number in (1, 6, 9)],
+        "tables": ["overview", "detection", "inverted_triggers", "times", "significance"],
+        "tested": "elibadcode",
+        "figures": ["defenses", "tokens", "convergence"],
+        "dashes": [DASH],
+    },
+    "ablation": {
+        "title": "Ablation",
+        "grid": [{**GRID, "eliminations": ["none", "elibadcode", "no_position", "no_anchoring"]}],
+        "paper": [
+            {
+                "table": "elibadcode_table5",
+                "attacks": PAPER,
+                "defenses": {
+                    "no_position": "elibadcode_without_position",
+                    "no_anchoring": "elibadcode_without_anchoring",
+                },
+            }
+        ],
+        "figures": ["convergence", "noise", "position", "identifiers"],
+    },
+    "rates": {
+        "title": "Injection rates",
+        "grid": [
+            {
+                **GRID,
+                "datasets": ["defects", "search"],
+                "attacks": ["by_name", "badcode"],
+                "eliminations": ["none", *(f"rate_{index}" for index in range(len(RATES)))],
+            }
+        ],
+        "swept": "unlearning.rate",
+        "figures": ["sweep"],
+    },
+    "layers": {
+        "title": "Layers",
+        "grid": [{**GRID, "models": ["codebert", "codet5"], "eliminations": ["none", "elibadcode", "all_layers"]}],
+        "figures": ["layers"],
+    },
+    "ranks": {
+        "title": "Ranks",
+        "grid": [{**GRID, "eliminations": ["none", *(f"rank_{index}" for index in range(len(RANKS)))]}],
+        "figures": ["sensitivity"],
+    },
+}
+
+
+def settings(out: Path) -> dict[str, Any]:
+    """The settings as the rules pass them on, as far as the report reads them."""
+    last = {"layers": "last", "rate": 0.2}
+    own = {"method": "elibadcode", "position": "least_sensitive", "beta": BETA, "unlearning": last}
+    swept = {f"rate_{index}": {**own, "unlearning": {**last, "rate": rate}} for index, rate in enumerate(RATES)}
+    ranked = {f"rank_{index}": {**own, "position": "rank", "rank": rank} for index, rank in enumerate(RANKS)}
+    return {
+        "out": str(out),
+        "datasets": {name: {"task": task} for name, task in TASKS.items()},
+        "models": {name: {"architecture": name} for name in ("codebert", "codet5")},
+        "attacks": {name: {**one, "target_label": 0, "target_word": "file"} for name, one in ATTACKS.items()},
+        "objectives": {"cross_entropy": {"method": "cross_entropy"}},
+        "eliminations": {
+            "elibadcode": own,
+            "dbs": {"method": "dbs"},
+            "no_position": {**own, "position": "function_name"},
+            "no_anchoring": {**own, "beta": 0.0},
+            "all_layers": {**own, "unlearning": {**last, "layers": "all"}},
+            **swept,
+            **ranked,
+        },
+        "purifications": {"onion": {"method": "onion"}},
+        "experiments": {
+            name: Experiment.model_validate(one).model_dump(mode="json") for name, one in EXPERIMENTS.items()
+        },
+    }
+
+
+def make(chosen: dict[str, Any]) -> None:
+    """Write the files of every scenario."""
+    out = Path(chosen["out"])
+    held = [one for raw in chosen["experiments"].values() for one in scenarios(Experiment.model_validate(raw))]
+    attacks = triggered(held)
+    for dataset in {one.dataset for one in held}:
+        folder = out / "data" / dataset
+        files.write_json(folder / "baseline.json", {})
+        statistics = {
+            "identifiers_per_function": [[value, 40 - 3 * value] for value in range(1, 13)],
+            "identifier_lengths": [[1, 500], [2, 300], [3, 120], [5, 40], [6, 30], [9, 9], [31, 1]],
+        }
+        for model in chosen["models"]:
+            files.write_json(folder / f"statistics.{model}.json", statistics)
+        rows = [
+            Example(f"r{i}", "python", f"def f{i} ( x ) : return noisy" if i < 4 else "x", label=1) for i in range(10)
+        ]
+        files.write_examples(folder / "test.jsonl", rows)
+    for one in dict.fromkeys(held):
+        names = testsets(one.dataset, one.attack, one.purification, attacks)
+        found = {name: {"rows": 100, "metrics": _metrics(one, name)} for name in names}
+        files.write_json(one.results(out) / "metrics.json", {"testsets": found})
+        said = [{"id": f"r{i}", "confidence": 0.9, "label": int(i >= _wrong(one))} for i in range(10)]
+        files.write_rows(one.results(out) / f"predictions.{CLEAN}.jsonl", said)
+        if one.purification != NONE:
+            touched = {"id": "r0", "code": "x", "touched": [], "detail": {"threshold": 1.25}}
+            files.write_rows(one.results(out) / f"purified.{CLEAN}.jsonl", [touched])
+        if one.elimination != NONE:
+            _eliminated(chosen, one, out)
+
+
+def _wrong(one: Scenario) -> int:
+    return {"none": 1, "no_anchoring": 4}.get(one.elimination, 2)
+
+
+def left(one: Scenario) -> float:
+    """How much of the backdoor is left: other on every victim."""
+    if one.attack == NONE:
+        return 0.02
+    more = 0.01 * (list(ATTACKS).index(one.attack) + 3 * list(TASKS).index(one.dataset) + 10 * (one.model == "codet5"))
+    defended = {"elibadcode": 0.0, "dbs": 0.4, "no_position": 0.05}.get(one.elimination, 0.1)
+    if one.elimination == NONE:
+        defended = 0.5 if one.purification != NONE else 0.8
+    return defended + more
+
+
+def _metrics(one: Scenario, testset: str) -> dict[str, Any]:
+    search = one.dataset == "search"
+    if testset == CLEAN:
+        value = 0.8 - 0.02 * (one.elimination == "elibadcode")
+        return {"mrr": _estimate(value)} if search else {"accuracy": _estimate(value), "f1": _estimate(value)}
+    if search:
+        return {
+            "anr": _estimate(0.25 - 0.2 * left(one)),
+            "anr_without": _estimate(0.25),
+            "anr_drop": _estimate(0.2 * left(one)),
+        }
+    floor = 0.2
+    found = {"asr": floor + (1 - floor) * left(one), "floor": floor, "flip_rate": left(one)}
+    return {name: _estimate(value) for name, value in found.items()} | {
+        "asr_minus_floor": _estimate((1 - floor) * left(one))
+    }
+
+
+def _estimate(value: float) -> dict[str, Any]:
+    return {"value": value, "low": max(value - 0.03, 0), "high": min(value + 0.03, 1), "n": 100}
+
+
+def _eliminated(chosen: dict[str, Any], one: Scenario, out: Path) -> None:
+    folder, variant = one.victim(out), chosen["eliminations"][one.elimination]
+    flagged = one.attack != NONE or (one.elimination == "dbs" and one.model == "codet5")
+    trigger = {
+        "text": "testo_init",
+        "target_label": 0 if one.dataset != "clones" else 1,
+        "flagged": flagged,
+        "position": "least_sensitive",
+        "loss": 0.05,
+        "inverted_text": "testo_initnoisy",
+        "inverted_loss": 0.04,
+        "margin": None,
+    }
+    files.write_json(folder / "trigger.json", trigger)
+    # success after 10 steps, later at sensitive places, and never at the most sensitive one
+    after = {0: 10, 1: 30, -1: 200}[variant.get("rank", 0)] + 20 * (variant.get("position") == "function_name")
+    loss = [0.9 * math.exp(-step / after) if step < after else 0.05 for step in range(61)]
+    without = [["testo", 0.9], ["_init", 0.5], ["noisy", 0.1]]
+    searches = [
+        {"place": "least_sensitive", "label": label, "loss": loss if label == 0 else [1.0] * 61} for label in (0, 1)
+    ]
+    files.write_json(folder / "elimination.json", {"searches": searches, "anchoring": {"without": without}})
+    phases = {"inversion": 10.0 + int(one.seed), "unlearning": 2.0}
+    job = {"phases": phases, "device": {"name": "a processor"}, "threads": 1, "stage": "eliminate", "seconds": 13.0}
+    files.write_json(folder / "provenance.json", {**job, "peak_mb": 1.0})
+    if one.attack != NONE:
+        files.write_json(one.results(out) / "positions.json", {"samples": [_probed(number) for number in range(5)]})
+
+
+def _probed(number: int) -> dict[str, Any]:
+    places = [
+        {
+            "name": f"name_{index}",
+            "change": 0.5 / (index + 1),
+            "trigger": 0.98,
+            "perturbation": max(0.9 - 0.2 * index, 0.1),
+        }
+        for index in range(4 + number)
+    ]
+    return {
+        "id": f"r{number}",
+        "target": 0,
+        "before": 0.1,
+        "trigger": "testo_init",
+        "perturbation": "evalRaught",
+        "positions": places,
+    }

@@ -1,0 +1,172 @@
+"""Further tables of a made-up run over three tasks, against values counted by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from made_up_grid import make, settings
+from pydantic import ValidationError
+
+from codebackdoor import files
+from codebackdoor.commands import results
+from codebackdoor.config.experiments import Experiment, Listing
+from codebackdoor.config.products import inputs
+from codebackdoor.config.scenario import Scenario
+from codebackdoor.report import captions, labels, listed, stage
+from codebackdoor.report.collect import Study, collect
+from codebackdoor.report.listed import Listed, Value
+from codebackdoor.report.tables import build
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    chosen = settings(tmp_path_factory.mktemp("run"))
+    make(chosen)
+    return chosen
+
+
+def made(run: dict[str, Any], kind: Listing, name: str = "all") -> Listed:
+    study = Study(run, name)
+    return listed.load(kind)(study, inputs(study.experiment, kind, run["out"]))
+
+
+def rows(found: Listed, part: str) -> tuple[Mapping[str, Value], ...]:
+    return next(one.rows for one in found.parts if one.name == part)
+
+
+def row(found: Listed, part: str, **wanted: Value) -> Mapping[str, Value]:
+    (one,) = (own for own in rows(found, part) if wanted.items() <= own.items())
+    return one
+
+
+def test_every_defense_of_every_victim_is_in_the_overview(run: dict[str, Any]) -> None:
+    found = made(run, "overview")
+    own = row(found, "flip_rate", victim="clones · CodeT5 · badcode at 2 %")
+    # left(): 0.1 for the model, 0.03 for the task, 0.01 for the attack
+    assert own["EliBadCode"] == pytest.approx(0.14)
+    assert own["Undefended"] == pytest.approx(0.94)
+    assert row(found, "clean_cost", victim="defects · CodeBERT · by name at 2 %")["EliBadCode"] == pytest.approx(0.02)
+    search = row(found, "anr", victim="search · CodeBERT · by name at 2 %")
+    assert (search["Benign"], search["DBS"]) == (pytest.approx(0.246), None)
+    assert "victim" in rows(found, "flip_rate")[-1]
+    assert rows(found, "flip_rate")[-1] == {"victim": "Rank", "DBS": "2.0", "EliBadCode": "1.0", "ONION": "3.0"}
+    # no search row has all defenses, so that there is nothing to rank
+    assert [one["victim"] for one in rows(found, "anr")][-1] == "search · CodeT5 · afraidoor at 2 %"
+    assert any("it needs all target labels" in note for note in found.notes)
+
+
+def test_a_dash_says_why_in_the_table_too(run: dict[str, Any]) -> None:
+    study = Study(run, "all")
+    table = build(study, collect(study, inputs(study.experiment, "table", run["out"])))
+    assert any(note.startswith("– (search, DBS): it needs all target labels") for note in table.notes)
+    group = next(one for one in table.groups if one.title == "search · CodeT5 · badcode at 2 %")
+    assert {line.metric for line in group.lines} == {"mrr", "anr", "anr_without", "anr_drop"}
+    cell = next(line for line in group.lines if line.metric == "anr").entries["Undefended"]
+    assert cell is not None
+    assert cell != "dash"
+    assert cell.paper is not None
+    assert cell.paper.value == pytest.approx(0.1025)
+
+
+def test_false_positives_and_negatives_are_counted(run: dict[str, Any]) -> None:
+    found = made(run, "detection")
+    dbs = row(found, "rates", defense="DBS", error="False positive")
+    # flagged on CodeT5 for defects and clones; search is a dash
+    assert (dbs["hits"], dbs["n"], dbs["value"], dbs["paper"]) == (2, 4, 0.5, 0.5)
+    own = row(found, "rates", defense="EliBadCode", error="False positive")
+    assert (own["hits"], own["n"], own["paper"]) == (0, 6, 0.0)
+    assert own["high"] == pytest.approx(1 - 0.025 ** (1 / 6))
+    assert row(found, "rates", defense="EliBadCode", error="False negative")["n"] == 18
+    # the made-up trigger of clones names label 1, the target is 0
+    assert row(found, "rates", defense="EliBadCode", error="Another label")["hits"] == 6
+    assert len(rows(found, "verdicts")) == 24 + 16
+
+
+def test_inverted_triggers_stand_beside_the_factual_one(run: dict[str, Any]) -> None:
+    found = made(run, "inverted_triggers")
+    victim = "defects · CodeBERT · by name at 2 %"
+    own = row(found, "triggers", victim=victim, defense="EliBadCode", anchoring="yes")
+    assert (own["ld"], own["bleu"], own["paper_ld"], own["paper_bleu"]) == (
+        0,
+        pytest.approx(1),
+        6,
+        pytest.approx(0.2956),
+    )
+    whole = row(found, "triggers", victim=victim, defense="EliBadCode", anchoring="no")
+    assert (whole["ld"], whole["paper_ld"]) == (5, 16)
+    assert row(found, "triggers", victim=victim, defense="DBS", anchoring="yes")["paper_ld"] == 19
+    badcode = row(found, "triggers", victim=victim.replace("by name", "badcode"), defense="DBS", anchoring="yes")
+    assert (badcode["factual"], badcode["ld"]) == ("rb", 10)
+    drawn = row(found, "triggers", victim=victim.replace("by name", "afraidoor"), defense="DBS", anchoring="yes")
+    assert (drawn["factual"], drawn["ld"]) == (None, None)
+
+
+def test_times_stand_beside_the_papers(run: dict[str, Any]) -> None:
+    own = row(made(run, "times"), "times", victim="clones · CodeT5 · by name at 2 %", defense="EliBadCode")
+    assert (own["inversion"], own["paper_inversion"], own["paper_unlearning"]) == (11.0, 53 * 60 + 9, 8 * 60 + 10)
+    assert [labels.seconds(one) for one in (4.21, 59.99, 1360)] == ["4.2s", "60.0s", "22m40s"]
+
+
+def test_a_job_that_names_no_phases_is_left_out(run: dict[str, Any], tmp_path: Path) -> None:
+    chosen = run | {"out": str(tmp_path)}
+    make(chosen)
+    one = Scenario("defects", "codebert", "by_name", "0.02", elimination="dbs")
+    files.write_json(one.victim(tmp_path) / "provenance.json", {"stage": "eliminate", "seconds": 3})
+    assert len(rows(made(chosen, "times"), "times")) == len(rows(made(run, "times"), "times")) - 1
+
+
+def test_pairs_are_of_the_same_victim(run: dict[str, Any]) -> None:
+    found = made(run, "significance")
+    own = row(found, "here", measure="ASR", defense="DBS")
+    # two tasks, two models, three attacks; DBS is worse by 0.4 of what is above the floor everywhere
+    assert (own["pairs"], own["shift"], own["effect"]) == (12, pytest.approx(0.32), 1.0)
+    assert (own["paired_p"], own["holm_p"]) == (pytest.approx(2 / 2**12), pytest.approx(4 / 2**12))
+    assert row(found, "here", measure="ANR", defense="ONION")["shift"] == pytest.approx(-0.1)
+    assert not [one for one in rows(found, "here") if one["defense"] == "Undefended"]
+    printed = row(found, "elibadcode_table1", measure="ASR", defense="DBS")
+    assert (printed["pairs"], printed["paired_p"]) == (18, pytest.approx(2 / 2**18))
+    assert printed["tested_mean"] == pytest.approx(1.1945 / 18)
+
+
+def test_papers_ablations_stand_beside_variants_that_are_named(run: dict[str, Any]) -> None:
+    study = Study(run, "ablation")
+    one = Scenario("defects", "codebert", "by_name", "0.02", elimination="no_anchoring")
+    found = study.printed(one, "by_name", "asr")
+    assert found is not None
+    assert found.value == pytest.approx(0.0008)
+    table = build(study, collect(study, inputs(study.experiment, "table", run["out"])))
+    assert any("no anchoring is its EliBadCode (without anchoring)" in note for note in table.notes)
+
+
+@pytest.mark.parametrize("kind", get_args(Listing))
+def test_all_forms_are_written(run: dict[str, Any], kind: Listing, tmp_path: Path) -> None:
+    stage.listing(run, "all", kind, inputs(Study(run, "all").experiment, kind, run["out"]), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"all.{kind}.{suffix}" for suffix in ("csv", "md", "tex")
+    ]
+    found = made(run, kind)
+    read = list(csv.DictReader(io.StringIO((tmp_path / f"all.{kind}.csv").read_text())))
+    assert len(read) == sum(len(part.rows) for part in found.parts)
+    for block in (tmp_path / f"all.{kind}.md").read_text().split("## ")[1:]:
+        assert len({line.replace(r"\|", "").count("|") for line in block.splitlines() if line.startswith("|")}) == 1
+    for line in (tmp_path / f"all.{kind}.tex").read_text().splitlines():
+        assert line.startswith("%") or "%" not in line.replace(r"\%", "")
+    assert captions.caption(Study(run, "all"), kind)
+
+
+def test_the_command_line_knows_every_kind() -> None:
+    assert get_args(Listing) == results.LISTINGS
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"tables": ["significance"]}, {"tested": "dbs"}, {"figures": ["sweep"]}, {"swept": "beta"}]
+)
+def test_what_a_product_is_about_is_named(wrong: dict[str, Any]) -> None:
+    grid = {"datasets": ["d"], "models": ["m"], "attacks": ["a"]}
+    with pytest.raises(ValidationError, match="write both, or neither"):
+        Experiment.model_validate({"title": "t", "grid": [grid], **wrong})

@@ -1,0 +1,165 @@
+"""Figures of a made-up run over three tasks: what they draw, counted by hand, and that they can be drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from made_up_grid import BETA, RATES, make, settings
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from codebackdoor.commands import results
+from codebackdoor.config.experiments import Figure
+from codebackdoor.config.products import inputs
+from codebackdoor.config.scenario import Scenario
+from codebackdoor.errors import UserError
+from codebackdoor.files import read_json
+from codebackdoor.report import captions, stage
+from codebackdoor.report.collect import Study
+from codebackdoor.report.figures import convergence, identifiers, layers, noise, position, sensitivity, sweep, tokens
+from codebackdoor.report.measured import steps, towards
+
+VICTIM = Scenario("defects", "codebert", "by_name", "0.02")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    chosen = settings(tmp_path_factory.mktemp("run"))
+    make(chosen)
+    words = {word: index for index, word in enumerate(("[UNK]", "noisy", "x", "def"))}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()  # type: ignore[assignment]
+    path = VICTIM.victim(chosen["out"]) / "tokenizer.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(path))
+    return chosen
+
+
+def given(run: dict[str, Any], name: str, kind: Figure) -> tuple[Study, list[Path]]:
+    study = Study(run, name)
+    return study, inputs(study.experiment, kind, run["out"])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(("ablation", kind) for kind in ("convergence", "noise", "position", "identifiers")),
+        ("rates", "sweep"),
+        ("layers", "layers"),
+        ("ranks", "sensitivity"),
+        ("all", "tokens"),
+        ("all", "defenses"),
+    ],
+)
+def test_every_kind_is_drawn_and_explained(run: dict[str, Any], name: str, kind: Figure, tmp_path: Path) -> None:
+    stage.figure(run, name, kind, given(run, name, kind)[1], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}_{kind}.pdf", f"{name}_{kind}.png"]
+    assert captions.caption(Study(run, name), kind)
+    assert captions.parameters(Study(run, name), kind)
+
+
+@pytest.mark.parametrize("name", ["layers", "ranks", "rates", "ablation"])
+def test_what_cannot_be_drawn_is_said(run: dict[str, Any], name: str, tmp_path: Path) -> None:
+    grid = {"datasets": ["defects"], "models": ["codebert"], "attacks": ["by_name"], "seeds": [1]}
+    bare = {"title": "t", "grid": [grid], "swept": "beta", "figures": ["sweep"]}
+    kinds: tuple[Figure, ...] = ("layers", "sensitivity", "sweep", "convergence", "tokens", "noise", "position")
+    for kind in kinds:
+        with pytest.raises(UserError, match=f"experiments.bare.*({kind}|swept)"):
+            stage.figure(run | {"experiments": {"bare": bare}}, "bare", kind, [], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_has_a_point_for_each_variant(run: dict[str, Any]) -> None:
+    study, _ = given(run, "rates", "sweep")
+    found = sweep.variants(study, "unlearning.rate")
+    assert [victim.dataset for victim in found] == ["defects", "defects", "search", "search"]
+    for own in found.values():
+        assert tuple(own) == RATES
+        assert [one.elimination for one in own.values()] == ["rate_0", "rate_1", "rate_2"]
+    assert sweep.variants(study, "unlearning.layers") == {}
+
+
+def test_layers_are_told_by_the_settings(run: dict[str, Any]) -> None:
+    found = layers.by_layers(given(run, "layers", "layers")[0])
+    assert [victim.model for victim in found] == ["codebert", "codet5"]
+    names = {layers: one.elimination for layers, one in found[VICTIM_0].items()}
+    assert names == {"none": "none", "last": "elibadcode", "all": "all_layers"}
+
+
+#: As it is drawn: the seed left out.
+VICTIM_0 = Scenario("defects", "codebert", "by_name", "0.02", "0")
+
+
+def test_a_search_has_succeeded_at_its_first_low_loss(run: dict[str, Any]) -> None:
+    study, paths = given(run, "ranks", "sensitivity")
+    assert sensitivity.costs(study, paths) == {VICTIM: {0: (10, 60), 1: (30, 60), -1: (None, 60)}}
+    assert steps([1.0, 0.5, 0.09, 0.2]) == 2
+    assert steps([0.1]) is None
+
+
+def test_the_curve_is_that_towards_the_target(run: dict[str, Any]) -> None:
+    study, paths = given(run, "ablation", "convergence")
+    found = convergence.curves(study, paths)
+    assert list(found) == [VICTIM]
+    assert list(found[VICTIM]) == ["elibadcode", "no_position", "no_anchoring"]
+    assert [steps(loss) for loss in found[VICTIM].values()] == [10, 30, 10]
+    history = {"searches": [{"label": 1, "loss": [0.0]}, {"label": 0, "loss": [0.5]}, {"label": 0, "loss": [0.7, 0.2]}]}
+    assert towards(study, VICTIM, history) == {"label": 0, "loss": [0.7, 0.2]}
+    assert towards(study, VICTIM.benign(), history) is None
+
+
+def test_pieces_are_factual_where_they_are_in_the_name(run: dict[str, Any]) -> None:
+    study, paths = given(run, "all", "tokens")
+    found = tokens.changes(study, paths)
+    assert list(found) == ["codebert", "codet5"]
+    # inverted loss 0.04; without its pieces 0.9, 0.5 and 0.1. by_name: two of three; badcode: none; afraidoor: no name
+    for own in found.values():
+        assert sorted({round(one, 6) for one in own["factual"]}) == [0.46, 0.86]
+        assert len(own["factual"]) == 2 * 2 + 2 * 1 + 4 + 4 - 4
+        assert max(one for one in own["noise"] if one < BETA) == pytest.approx(0.06)
+
+
+def test_rows_with_a_noise_token_are_counted_apart(run: dict[str, Any]) -> None:
+    study, paths = given(run, "ablation", "noise")
+    found = noise.noises(study, paths)[VICTIM]
+    assert found.pieces == ("noisy",)
+    # of ten rows the first four hold it; the undefended victim misses one, without anchoring all four are missed
+    assert found.counts["none"] == ((9, 10), (3, 4))
+    assert found.counts["elibadcode"] == ((8, 10), (2, 4))
+    assert found.counts["no_anchoring"] == ((6, 10), (0, 4))
+
+
+def test_histograms_and_their_share(run: dict[str, Any]) -> None:
+    (path,) = given(run, "ablation", "identifiers")[1]
+    found = identifiers.histogram(read_json(path)["identifier_lengths"])
+    assert list(found) == [1, 2, 3, 5, 6, 9, 31]
+    assert identifiers.up_to(found, 5) == pytest.approx(0.96)
+    assert dict(captions.parameters(Study(run, "ablation"), "identifiers")).keys() == {"defects"}
+
+
+def test_positions_are_ranked_by_sensitivity_without_the_first() -> None:
+    def sample(*places: tuple[float, float]) -> dict[str, Any]:
+        return {"positions": [{"change": change, "trigger": 1.0, "perturbation": p} for change, p in places]}
+
+    few, many = sample((9.0, 0.9), (0.1, 0.2), (0.3, 0.6)), sample((9.0, 0.4), (0.5, 0.8), (0.2, 0.4), (0.1, 0.0))
+    found = position.by_rank([few, many, many])
+    assert found["perturbation"] == [
+        (pytest.approx((0.6 + 0.8 + 0.8) / 3), 3),
+        (pytest.approx((0.2 + 0.4 + 0.4) / 3), 3),
+        (pytest.approx(0.0), 2),
+    ]
+    assert found["trigger"] == [(1.0, 3), (1.0, 3), (1.0, 2)]
+    # the perturbation of the longer one does not even work where it was made for
+    assert position.example([many, few]) is few
+
+
+def test_the_command_line_knows_every_kind() -> None:
+    assert get_args(Figure) == results.FIGURES
+
+
+def test_no_kind_can_be_read_as_the_end_of_an_experiments_name() -> None:
+    kinds = get_args(Figure)
+    assert not [(one, other) for one in kinds for other in kinds if one.endswith(f"_{other}")]

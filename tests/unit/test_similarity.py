@@ -1,0 +1,117 @@
+"""EliBadCode's similarity filter: which tokens resemble a trigger, and what is cut or masked (section 6.2)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from planted import PLANTED, bpe, victim
+from planted import sample as planted_sample
+from purification_models import discriminator, language_model
+
+from codebackdoor.config.purifications import AttDef, Onion
+from codebackdoor.config.purifications import Similarity as Settings
+from codebackdoor.defenses.purification.similarity import Similarity, build, union, without
+from codebackdoor.errors import UserError
+from codebackdoor.types import DefenderView, Example
+
+TEXT = "def load_init ( save , init_size ) : <indent> return save . init <dedent>"
+ONE = Example("1", "python", TEXT)
+FLAGGED = {"flagged": True, "token_ids": [bpe().token_to_id(PLANTED)]}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def view(inverted: dict[str, Any] | None, helpers: dict[str, Path] | None = None) -> DefenderView:
+    clean = tuple(planted_sample(number) for number in range(20))
+    return DefenderView(
+        "defect_detection", "python", "lexed", clean, helpers or {}, victim=victim(max_length=128), inverted=inverted
+    )
+
+
+def similarity(inverted: dict[str, Any] | None = None, **settings: Any) -> Similarity:
+    return build(view(inverted or FLAGGED), Settings(method="similarity", **settings), 1)
+
+
+def test_sub_tokens_like_one_of_the_trigger_are_cut() -> None:
+    (row,) = similarity().purify([ONE])
+    assert [TEXT[span.start : span.end] for span in row.touched] == ["init"] * 3
+    assert row.example.code == "def load_ ( save , _size ) : <indent> return save . <dedent>"
+    assert row.detail["filtered"] == [["init", 1.0]] * 3
+
+
+def test_words_are_compared_as_a_whole() -> None:
+    one = Example("1", "python", "def load_size ( save , size ) : <indent> return size . load <dedent>")
+    ids = [int(index) for index in victim().tokenizer(" load_size", add_special_tokens=False)["input_ids"]]
+    assert len(ids) > 1
+    trigger = {"flagged": True, "token_ids": ids}
+    (row,) = similarity(trigger, unit="word").purify([one])
+    assert row.example.code == one.code.replace("load_size ", "")
+    # a lower threshold lets other names go, too, but never what is no identifier
+    (row,) = similarity(trigger, unit="word", threshold=-1).purify([one])
+    assert row.example.code == "def ( , ) : <indent> return . <dedent>"
+
+
+def test_without_a_flagged_label_nothing_is_filtered_and_no_helper_is_asked_for() -> None:
+    (row,) = similarity({**FLAGGED, "flagged": False}, also=Onion(method="onion")).purify([ONE])
+    assert (row.example, row.touched, row.detail["trigger"]) == (ONE, (), False)
+
+
+def test_an_elimination_without_a_trigger_is_refused() -> None:
+    with pytest.raises(UserError, match="needs the trigger of an elimination"):
+        build(view(None), Settings(method="similarity"), 1)
+
+
+def saved(folder: Path, made: tuple[Any, Any]) -> Path:
+    for part in made:
+        part.save_pretrained(folder)
+    return folder
+
+
+def test_what_onion_drops_goes_as_well(tmp_path: Path) -> None:
+    helpers = {"language_model": saved(tmp_path, language_model())}
+    also = Onion(method="onion", threshold=0)
+    both = build(view(FLAGGED, helpers), Settings(method="similarity", also=also), 1)
+    assert both._settings.helpers == ("language_model",)
+    (row,) = both.purify([ONE])
+    dropped = both._other.purify([ONE])[0].touched if both._other else ()
+    assert dropped
+    places = {(span.start, span.end) for span in row.touched}
+    assert {(span.start, span.end) for span in dropped} <= places
+    assert any(start <= TEXT.index("init") < end for start, end in places)
+    assert set(row.detail) == {"threshold", "trigger", "filtered", "onion"}
+
+
+def test_with_attdef_both_are_masked(tmp_path: Path) -> None:
+    helpers = {"discriminator": saved(tmp_path, discriminator())}
+    also = AttDef(method="attdef", suspicion=0, threshold=0.9)
+    both = build(view(FLAGGED, helpers), Settings(method="similarity", also=also), 1)
+    (row,) = both.purify([ONE])
+    assert row.detail["attdef"]["poisoned"]  # type: ignore[index]
+    assert row.example.code.count("<mask>") == len(row.touched) >= 1
+    assert "load_<mask>" in row.example.code or "load<mask>" in row.example.code
+
+
+def test_each_function_of_a_pair_is_filtered_by_itself() -> None:
+    other = TEXT.replace("load", "size")
+    (pair,) = similarity().purify([replace(ONE, code_b=other)])
+    alone = [similarity().purify([replace(ONE, code=code)])[0] for code in (TEXT, other)]
+    assert [pair.example.code, pair.example.code_b] == [row.example.code for row in alone]
+    assert [(span.field, span.start) for span in pair.touched] == [
+        *(("code", span.start) for span in alone[0].touched),
+        *(("code_b", span.start) for span in alone[1].touched),
+    ]
+
+
+def test_union_and_cutting() -> None:
+    assert union([(0, 2), (6, 8)], [(1, 3), (3, 4), (6, 8)]) == [(0, 3), (3, 4), (6, 8)]
+    assert without("ab_cd ef g", [(0, 2)]) == "_cd ef g"
+    assert without("ab_cd ef g", [(3, 5)]) == "ab_ ef g"
+    assert without("ab_cd ef g", [(0, 2), (2, 5)]) == "ef g"
+    assert without("ab ef g", [(0, 2), (6, 7)]) == "ef"

@@ -1,0 +1,46 @@
+"""The model-free baselines of pairs and of search, by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from codebackdoor.tasks.baselines import retrieval, token_overlap
+from codebackdoor.tasks.neighbours import bag, nearest, overlap
+from codebackdoor.types import Example
+
+
+def pair(code: str, code_b: str, label: int) -> Example:
+    return Example("id", "python", code, code_b=code_b, label=label)
+
+
+def test_the_threshold_is_the_training_splits_best() -> None:
+    # overlaps of bags: 1, 1/2, 0; of sets the same
+    train = [pair("a b", "a b", 1), pair("a b c", "a b d", 1), pair("a", "b", 0), pair("a b", "c d", 0)]
+    test = [pair("a b", "a b", 1), pair("a b c", "a b c", 0), pair("a", "b", 1), pair("x", "y", 0)]
+    found = token_overlap(train, test)
+    assert found["threshold"] == 0.5
+    assert (found["accuracy"], found["f1"], found["majority"]) == (0.5, 0.5, 0.5)
+    # two clones, one of which has its own second function; exchanged, none has
+    assert found["random_f1"] == pytest.approx(2 / 3, abs=1e-6)
+
+
+def test_ranks_are_within_the_pool_and_ties_count_against() -> None:
+    def row(query: str, code: str) -> Example:
+        return Example("id", "python", code, query=query)
+
+    rows = [row("open file", "def openFile"), row("close file", "def close_file"), row("a", "x"), row("b", "y")]
+    found = retrieval(rows, rows, 2)
+    assert found["pools"] == [2, 2]
+    # the last two say nothing of each other: equally far from both
+    assert found["mrr"] == 0.75
+    assert found["chance"] == 0.75
+
+
+def test_neighbours_share_rare_tokens() -> None:
+    bags = [bag(text) for text in ("a b <nl> c", "a b d", "a e f", "a e f f", "a g", "a h")]
+    assert overlap(bags[0], bags[1]) == 0.5
+    assert overlap(bags[2], bags[3]) == 0.75
+    near = list(nearest(bags, 1))
+    assert near[:4] == [[1], [0], [3], [2]]
+    # those that share nothing with any have the next one
+    assert near[4:] == [[5], [0]]

@@ -1,0 +1,42 @@
+"""The stage that measures, with the ground truth at hand, what a method rests on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from codebackdoor.commands.options import (
+    CODE,
+    DATASET,
+    GPUS,
+    SEED,
+    SETTINGS,
+    THREADS,
+    out_option,
+    path_option,
+    read_dataset,
+    read_settings,
+    recorded,
+)
+
+
+@click.command()
+@SETTINGS
+@DATASET
+@path_option("--victim", help="Folder of the victim.")
+@path_option("--triggered", help="Triggered test set.")
+@path_option("--clean", help="The same test set without the trigger.")
+@out_option("Folder of positions.json and probe/provenance.json.")
+@SEED
+@THREADS
+@GPUS
+@CODE
+def probe(settings: str, dataset: str, victim: Path, triggered: Path, clean: Path, out: Path, seed: int) -> None:
+    """Measure what a trigger and a perturbation do at each identifier of single samples."""
+    chosen = read_settings("eliminations", "EliBadCode", settings, "--settings")
+    from codebackdoor.config.products import PROBE
+    from codebackdoor.defenses.elimination.elibadcode import probe as probing
+
+    with recorded(out / PROBE, {"seed": seed}):
+        probing.probe(chosen, read_dataset(dataset), victim, triggered, clean, out, seed)

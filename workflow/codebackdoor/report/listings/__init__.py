@@ -1,0 +1,1 @@
+"""The further tables: each module builds one kind from result files."""

@@ -1,0 +1,115 @@
+"""Every defense on every attacked victim at a glance: flip rate, ASR against its floor, and the cost on clean rows.
+
+Reads ``metrics.json`` files. Search has no flip rate: of it, the ANR stands beside that of the benign victim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from scipy.stats import rankdata
+
+from codebackdoor.config.experiments import cells, dashed, rank
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.report import labels
+from codebackdoor.report.collect import Scored, Study, anonymous, collect
+from codebackdoor.report.listed import Column, Form, Listed, Part, Value
+from codebackdoor.types import CLEAN
+
+#: A value of a scenario on the triggered test set of an attack.
+Measured = Callable[[Study, Scored, Scenario, str], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Measure:
+    """One part: what is shown, and by what a defense is ranked (the smaller, the better)."""
+
+    name: str
+    title: str
+    form: Form
+    value: Measured
+    badness: Callable[[float], float]
+    benign: bool = False
+
+
+def build(study: Study, inputs: Sequence[Path]) -> Listed:
+    scored = collect(study, inputs)
+    held = list(dict.fromkeys(anonymous(one) for one in cells(study.experiment) if one.attack != NONE))
+    seeds = len({one.seed for one in cells(study.experiment)})
+    parts = tuple(part for measure in _MEASURES if (part := _part(study, scored, held, measure)))
+    notes = (
+        f"Values in percent, means over {seeds} seed{'s' * (seeds != 1)}. A good defense has a flip rate near zero, an "
+        "ASR at its floor (below it, it taught the opposite backdoor) and costs nothing on clean rows.",
+        "Rank: mean place among the defenses over the victims that all of them are measured on; 1 is best. ASR − floor "
+        "is ranked by its size.",
+        *(
+            f"{labels.DASH} ({', '.join(labels.word(name) for name in one.given.values())}): {one.reason}."
+            for one in study.experiment.dashes
+            if one.reason
+        ),
+    )
+    return Listed(f"{study.experiment.title}: all defenses at a glance", parts, notes)
+
+
+def _part(study: Study, scored: Scored, held: Sequence[Scenario], measure: _Measure) -> Part | None:
+    """One row a victim, one column a defense; None where nothing of the kind is measured."""
+    values: dict[Scenario, dict[str, float | None]] = {}
+    for one in held:
+        found = measure.value(study, scored, one, one.attack)
+        victim = one.undefended()
+        if found is not None or dashed(study.experiment, one):
+            values.setdefault(victim, {})[labels.column(one)] = found
+            if measure.benign:
+                values[victim][labels.BENIGN] = measure.value(study, scored, victim.benign(), one.attack)
+    if not any(one is not None for own in values.values() for one in own.values()):
+        return None
+    known = {labels.column(one): one for one in held}
+    rest = sorted((name for name in known if name != labels.UNDEFENDED), key=lambda name: rank(known[name]))
+    first = [labels.BENIGN, labels.UNDEFENDED] if measure.benign else [labels.UNDEFENDED]
+    names = [name for name in (*first, *rest) if any(name in own for own in values.values())]
+    rows: list[Mapping[str, Value]] = [{"victim": labels.group(one), **own} for one, own in values.items()]
+    rows.extend(_summary(list(values.values()), names, rest, measure))
+    columns = (Column("victim", "Victim"), *(Column(name, name, measure.form) for name in names))
+    return Part(measure.name, measure.title, columns, tuple(rows))
+
+
+def _summary(
+    values: Sequence[Mapping[str, float | None]], names: Sequence[str], rest: Sequence[str], measure: _Measure
+) -> Iterator[Mapping[str, Value]]:
+    """The mean over the victims on which every column has a value, and the mean rank of the defenses there."""
+    ranked = [name for name in rest if name in names]
+    whole = [own for own in values if all(own.get(name) is not None for name in names)]
+    if not whole or not ranked:
+        return
+    yield {"victim": f"Mean of {len(whole)}", **{name: mean(own[name] or 0.0 for own in whole) for name in names}}
+    places = [rankdata([measure.badness(own[name] or 0.0) for name in ranked]).tolist() for own in whole]
+    own_ranks = zip(ranked, zip(*places, strict=True), strict=True)
+    yield {"victim": "Rank", **{name: f"{mean(own):.1f}" for name, own in own_ranks}}
+
+
+def _attacked(metric: str) -> Measured:
+    return lambda _study, scored, one, attack: _value(scored, one, attack, metric)
+
+
+def _cost(study: Study, scored: Scored, one: Scenario, _attack: str) -> float | None:
+    metric = labels.CLEAN_METRIC[study.task(one.dataset)]
+    own, undefended = (_value(scored, scenario, CLEAN, metric) for scenario in (one, one.undefended()))
+    return None if own is None or undefended is None or one == one.undefended() else undefended - own
+
+
+def _value(scored: Scored, one: Scenario, testset: str, metric: str) -> float | None:
+    cell = scored.get(one, testset, metric)
+    return None if cell is None else cell.value
+
+
+_MEASURES = (
+    _Measure("flip_rate", "Flip rate, %", "percent", _attacked("flip_rate"), lambda value: value),
+    _Measure("asr_minus_floor", "ASR − floor, points", "points", _attacked("asr_minus_floor"), abs),
+    _Measure("anr", "ANR, % (search; high is good)", "percent", _attacked("anr"), lambda value: -value, benign=True),
+    _Measure(
+        "clean_cost", "Loss on clean rows, points of the task's clean metric", "points", _cost, lambda value: value
+    ),
+)
