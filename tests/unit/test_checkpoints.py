@@ -89,12 +89,19 @@ def test_clean_writes_a_checkpoint_without_the_trigger_and_says_what_it_cost(pla
     assert found.exit_code == 0, found.output
     cost = json.loads(found.stdout)["cost"]
     assert cost["flip_rate_before"] == 1.0
-    assert cost["flip_rate_after"] < 0.5
-    assert (cost["rows"], cost["unlearnt_on"]) == (10, 30)
+    assert cost["flip_rate_after"] <= 0.1
+    assert (cost["rows"], cost["unlearnt_on"]) == (8, 32)
     assert "codebackdoor" not in json.loads((tmp_path / "new" / "config.json").read_text())
     edited = load_checkpoint(tmp_path / "new", "classification", "lexed")
     assert edited.max_length == load_checkpoint(place / "backdoored", "classification").max_length
     assert "trigger" in (tmp_path / "new" / "README.md").read_text()
+
+
+def test_unlearning_too_little_is_said_and_not_exit_status_0(place: Path, tmp_path: Path) -> None:
+    little = json.dumps({**json.loads(SETTINGS), "unlearning": {**EDIT, "learning_rate": 1e-9}})
+    found = run("clean", place / "backdoored", *judged(place), "--settings", little, "-o", tmp_path / "new")
+    assert (found.exit_code, "the trigger is not gone" in found.stdout) == (1, True)
+    assert "32 samples, 6 times" in found.stdout
 
 
 def test_clean_of_a_clean_checkpoint_or_without_a_verdict_writes_nothing(place: Path, tmp_path: Path) -> None:

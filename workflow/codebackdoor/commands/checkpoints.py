@@ -91,11 +91,13 @@ def scan(model: Path, as_json: bool, **options: Any) -> None:
 def clean(model: Path, as_json: bool, out: Path, force: bool, **options: Any) -> None:
     """Scan the checkpoint MODEL, make it unlearn the trigger that is found, and say what that cost.
 
-    Writes the unlearned model as save_pretrained does. Three quarters of the clean samples are unlearnt on; accuracy,
-    and the share of answers that the found trigger turns to its label, are measured on the rest, before and after.
+    Writes the unlearned model as save_pretrained does. Four fifths of the clean samples are unlearnt on, again and
+    again until the trigger is gone there; accuracy, and the share of answers that the trigger turns to its label, are
+    measured on the rest, before and after.
 
-    Exit status 0: the unlearned model is written, or MODEL is clean and nothing is. 2: no verdict (see `codebackdoor
-    scan --help`; --force unlearns nevertheless), or a mistake.
+    Exit status 0: the unlearned model is written, or MODEL is clean and nothing is. 1: it is written, and the trigger
+    still turns more than a tenth of the answers: more clean samples help, or more unlearning by --settings. 2: no
+    verdict (see `codebackdoor scan --help`; --force unlearns nevertheless), or a mistake.
     """
     with _answering() as answer:
         from codebackdoor.defenses import verdict
@@ -108,12 +110,15 @@ def clean(model: Path, as_json: bool, out: Path, force: bool, **options: Any) ->
         if cost is not None:
             save_edited(edited, model, out, settings.model_dump(mode="json"), _lines(found, cost, None))
         _show(found, cost, out, as_json)
-        answer(2 if found.backdoored is None and not force else 0)
+        if cost is None:
+            answer(2 if found.backdoored is None else 0)
+        else:
+            answer(0 if cost.is_gone else 1)
 
 
 @contextmanager
 def _answering() -> Iterator[Callable[[int], None]]:
-    """1 says "backdoored" and nothing else: what breaks or is broken off has another exit status."""
+    """1 says "backdoored" (of `clean`: still) and nothing else: what breaks or is broken off exits otherwise."""
     try:
         yield click.get_current_context().exit
     except (click.exceptions.Exit, click.ClickException, UserError):
@@ -205,10 +210,12 @@ def _lines(found: Verdict, cost: Cost | None, out: Path | None) -> list[str]:
     if cost is not None:
         flips = [("-" if rate is None else f"{rate:.1%}") for rate in (cost.flip_rate_before, cost.flip_rate_after)]
         lines += [
-            f"  unlearnt on {cost.unlearnt_on} samples; on {cost.rows} others:",
+            f"  unlearnt on {cost.unlearnt_on} samples, {cost.rounds} times; on {cost.rows} others:",
             f"  accuracy {cost.accuracy_before:.1%} -> {cost.accuracy_after:.1%}",
             f"  turned by the trigger to label {found.target_label}: {flips[0]} -> {flips[1]}",
         ]
+        if not cost.is_gone:
+            lines.append("  the trigger is not gone")
     if out is not None:
         lines.append(f"  written to {out}" if cost is not None else "  nothing is unlearnt, and nothing written")
     return lines

@@ -20,6 +20,8 @@ from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode, Unlearnin
 from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.defenses.elimination.elibadcode import eliminate, find, labels_of, scan, shadows
 from codebackdoor.defenses.elimination.elibadcode.position import places, put
+from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
+from codebackdoor.defenses.elimination.last_layer import fine_tune
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView, Example, Pair
@@ -34,7 +36,12 @@ LOCAL = EliBadCode(
 PAPER = EliBadCode(method="elibadcode", keep_current=False)
 
 #: Share of the clean samples on which the cost of unlearning is measured.
-HELD_OUT = 0.25
+HELD_OUT = 0.2
+#: Unlearning is repeated, at most so often, until the trigger turns no larger share of the samples it is unlearnt on:
+#: how many steps a model needs depends on its make, and after too few the backdoor is as good as ever.
+ROUNDS, TURNED = 6, 0.05
+#: Beyond this share of the samples that were held out, the trigger is not gone.
+LEFT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,8 @@ class Verdict:
 class Cost:
     """Shares of rows that were not unlearnt on: answered correctly, and turned to the target by the trigger.
 
-    The latter are of ``flip_rows``, those of other labels that are answered correctly and have a place for it.
+    The latter are of ``flip_rows``, those of other labels that are answered correctly and have a place for it; the rate
+    afterwards is of those that the edited model answers correctly. ``rounds`` says how often was unlearnt.
     """
 
     rows: int
@@ -79,6 +87,11 @@ class Cost:
     flip_rate_before: float | None
     flip_rate_after: float | None
     unlearnt_on: int
+    rounds: int
+
+    @property
+    def is_gone(self) -> bool:
+        return self.flip_rate_after is not None and self.flip_rate_after <= LEFT
 
 
 def settings_for(view: DefenderView, calibration: str | None, settings: EliBadCode | None) -> EliBadCode:
@@ -152,16 +165,26 @@ def unlearn(view: DefenderView, settings: EliBadCode, seed: int, force: bool) ->
     settings = settings.model_copy(update={"unlearn_when_clean": force})
     if settings.calibration is None and not force:
         return judge(view, settings, seed), view.victim, None
-    found = eliminate(replace(view, clean=learnt), settings, seed)
-    assert found.trigger is not None
-    verdict = _verdict(view, settings, found.trigger)
-    if not found.trigger.flagged and not force:
+    view, measured = replace(view, clean=learnt), replace(view, clean=held)
+    found = eliminate(view, settings, seed)
+    trigger, edited, rounds = found.trigger, found.victim, 1
+    assert trigger is not None
+    verdict = _verdict(view, settings, trigger)
+    if not trigger.flagged and not force:
         return verdict, view.victim, None
-    return (
-        verdict,
-        found.victim,
-        _cost(replace(view, clean=held), found.victim, found.trigger, settings.pair, len(learnt)),
-    )
+    while rounds < ROUNDS:
+        turned = _flips(view, edited, trigger, settings.pair)[1]
+        # of a model that answers nothing correctly any more, none can be turned: that is no end, either
+        if turned is not None and turned <= TURNED:
+            break
+        rounds += 1
+        generator = numpy_generator(seed, "elibadcode", "unlearning", str(rounds))
+        rows = stamp(view, trigger, settings.pair, settings.unlearning, generator)
+        edited, _ = fine_tune(edited, rows, settings.unlearning, settings.unlearning.labels == "ascent", generator)
+    before, after = (_flips(measured, victim, trigger, settings.pair) for victim in (view.victim, edited))
+    accuracies = [_accuracy(victim, held) for victim in (view.victim, edited)]
+    cost = Cost(len(held), accuracies[0], accuracies[1], before[0], before[1], after[1], len(learnt), rounds)
+    return verdict, edited, cost
 
 
 def _verdict(view: DefenderView, settings: EliBadCode, trigger: Trigger) -> Verdict:
@@ -189,7 +212,7 @@ def _verdict(view: DefenderView, settings: EliBadCode, trigger: Trigger) -> Verd
         shadows=benign,
         calibration=settings.calibration,
         losses=trigger.losses,
-        clean_accuracy=float(np.mean(_answers(view.victim, view.clean) == _truth(view.clean))),
+        clean_accuracy=_accuracy(view.victim, view.clean),
         largest_class=float(np.bincount(_truth(view.clean)).max() / len(view.clean)),
     )
 
@@ -208,20 +231,19 @@ def _parts(clean: Sequence[Example], seed: int) -> tuple[tuple[Example, ...], tu
     return tuple(one for one in order if id(one) not in kept), tuple(held)
 
 
-def _cost(view: DefenderView, edited: Victim, trigger: Trigger, pair: Pair, unlearnt_on: int) -> Cost:
+def _flips(view: DefenderView, victim: Victim, trigger: Trigger, pair: Pair) -> tuple[int, float | None]:
+    """Rows of other labels that the victim answers correctly, and the share of them that the trigger turns."""
     rows = [one for one in view.clean if one.label != trigger.target_label]
     found = places(view, rows, trigger.position, trigger.occurrences, pair)
     placed = [(row, own) for row, own in zip(rows, found, strict=True) if own is not None]
     plain = [row for row, _ in placed]
-    triggered = [put(row, own, trigger.text) for row, own in placed]
-    accuracies, flips, sizes = [], [], []
-    for victim in (view.victim, edited):
-        accuracies.append(float(np.mean(_answers(victim, view.clean) == _truth(view.clean))))
-        right = _answers(victim, plain) == _truth(plain)
-        turned = _answers(victim, triggered) == trigger.target_label
-        sizes.append(int(right.sum()))
-        flips.append(float(turned[right].mean()) if right.any() else None)
-    return Cost(len(view.clean), accuracies[0], accuracies[1], sizes[0], flips[0], flips[1], unlearnt_on)
+    right = _answers(victim, plain) == _truth(plain)
+    turned = _answers(victim, [put(row, own, trigger.text) for row, own in placed]) == trigger.target_label
+    return int(right.sum()), float(turned[right].mean()) if right.any() else None
+
+
+def _accuracy(victim: Victim, rows: Sequence[Example]) -> float:
+    return float(np.mean(_answers(victim, rows) == _truth(rows)))
 
 
 def _truth(rows: Sequence[Example]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
