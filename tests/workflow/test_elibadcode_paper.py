@@ -1,0 +1,179 @@
+"""Every kind of task, victim, attack, defense, table and figure of EliBadCode's paper in one small real run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from smoke_tree import CONFIGS, Tree
+
+from codebackdoor import files
+
+pytestmark = pytest.mark.slow
+
+NAME = "paper.yaml"
+SEARCH = {
+    "method": "elibadcode", "position": "function_name", "samples": 4, "iterations": 2, "top_k": 4, "candidates": 4,
+}  # fmt: skip
+OVERLAY = {
+    "models": {
+        "unixcoder": {"architecture": "unixcoder", "epochs": 1},
+        "starcoder": {"architecture": "starcoder", "epochs": 1},
+        "codet5": {"base": "shipped", "epochs": 1, "history_rows": 10, "max_target_length": 48},
+    },
+    "attacks": {
+        "badcode": {"method": "badcode"},
+        "afraidoor": {"method": "afraidoor", "crafting": "codebert"},
+    },
+    "eliminations": {
+        "dbs": {"method": "dbs", "position": "function_name", "samples": 4, "iterations": 4, "check_every": 2},
+        "inverted": {**SEARCH, "unlearning": {"epochs": 0}},
+        "more": {**SEARCH, "iterations": 3},
+        "ranked": {**SEARCH, "position": "rank", "rank": -1},
+        "last_layer": {**SEARCH, "unlearning": {"layers": "all"}},
+        "unanchored": {**SEARCH, "beta": 0.0},
+    },
+    "purifications": {
+        "attdef": {"calibration_inputs": 10, "steps": 2},
+        "similarity": {"method": "similarity", "also": {"method": "attdef", "calibration_inputs": 10, "steps": 2}},
+    },
+    "experiments": {
+        "pairs": {
+            "title": "Pairs",
+            "grid": [
+                {
+                    "datasets": ["clones"],
+                    "models": ["codet5"],
+                    "attacks": ["none", "afraidoor"],
+                    "rates": [0.05],
+                    "eliminations": ["none", "fine_tuning", "dbs", "elibadcode"],
+                    "purifications": ["none", "onion", "attdef"],
+                },
+                {
+                    "datasets": ["clones"],
+                    "models": ["starcoder"],
+                    "attacks": ["badcode"],
+                    "rates": [0.05],
+                    "eliminations": ["none", "dbs", "elibadcode"],
+                },
+            ],
+            "paper": [{"table": "elibadcode_table1"}],
+            "tables": ["overview", "detection", "inverted_triggers", "times", "significance"],
+            "tested": "elibadcode",
+            "figures": ["defenses", "tokens", "inversion"],
+        },
+        "searches": {
+            "title": "Search",
+            "grid": [
+                {
+                    "datasets": ["search"],
+                    "models": ["unixcoder"],
+                    "attacks": ["none", "badcode"],
+                    "rates": [0.01],
+                    "eliminations": ["none", "fine_tuning", "dbs", "elibadcode"],
+                    "purifications": ["none", "onion", "attdef"],
+                }
+            ],
+            "dashes": [{"dataset": "search", "elimination": "dbs", "reason": "no labels"}],
+            "tables": ["overview"],
+            "figures": ["defenses", "identifiers"],
+        },
+        "filters": {
+            "title": "The inverted trigger as a filter",
+            "grid": [
+                {
+                    "datasets": ["defects"],
+                    "models": ["codebert"],
+                    "attacks": ["codepoisoner_func"],
+                    "rates": [0.05],
+                    "eliminations": ["inverted"],
+                    "purifications": ["similarity"],
+                    "combine": "all",
+                }
+            ],
+        },
+        "settings": {
+            "title": "Settings of the search",
+            "grid": [
+                {
+                    "datasets": ["defects"],
+                    "models": ["codebert"],
+                    "attacks": ["codepoisoner_func"],
+                    "rates": [0.05],
+                    "eliminations": ["none", "elibadcode", "more", "ranked", "last_layer", "unanchored"],
+                }
+            ],
+            "figures": ["sweep", "sensitivity", "layers", "convergence", "noise"],
+            "swept": "iterations",
+        },
+        "positions": {
+            "title": "Positions",
+            "grid": [
+                {
+                    "datasets": ["defects"],
+                    "models": ["codebert"],
+                    "attacks": ["codepoisoner_func"],
+                    "rates": [0.05],
+                    "eliminations": ["elibadcode"],
+                }
+            ],
+            "table": False,
+            "figures": ["position"],
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def paper(unchanged: Tree) -> Tree:
+    (unchanged.root / NAME).write_text(yaml.safe_dump(OVERLAY))
+    found = unchanged.run("snakemake", "--configfile", CONFIGS[1], NAME)
+    assert found.returncode == 0, found.stdout[-4000:] + found.stderr[-8000:]
+    return unchanged
+
+
+def test_every_product_is_made_and_in_the_report(paper: Tree) -> None:
+    found = paper.run("codebackdoor", "report", *CONFIGS, NAME)
+    assert found.returncode == 0, found.stderr
+    page = (paper.out / "report.html").read_text()
+    for name, experiment in OVERLAY["experiments"].items():
+        assert str(experiment["title"]) in page  # type: ignore[index]
+        for figure in experiment.get("figures", ()):  # type: ignore[attr-defined]
+            assert (paper.out / f"results/figures/{name}_{figure}.png").stat().st_size > 0
+        for table in experiment.get("tables", ()):  # type: ignore[attr-defined]
+            assert (paper.out / f"results/tables/{name}.{table}.csv").stat().st_size > 0
+
+
+def test_a_search_is_ranked_attacked_and_its_dash_is_shown(paper: Tree) -> None:
+    folder = paper.out / "results/search/unixcoder/badcode-0.01/seed1/none/cross_entropy/none/none"
+    metrics = json.loads((folder / "metrics.json").read_text())["testsets"]
+    assert 0 < metrics["clean"]["metrics"]["mrr"]["value"] <= 1
+    attacked = metrics["badcode"]
+    assert attacked["queries"] > 0
+    assert 0 < attacked["metrics"]["anr"]["value"] <= 1
+    ranks = [row for _, row in files.read_rows(folder / "predictions.badcode.jsonl")]
+    assert all(len(row["ranks"]) <= row["pool"] for row in ranks)
+    trigger = json.loads(
+        (
+            paper.out / "models/search/unixcoder/badcode-0.01/seed1/none/cross_entropy/elibadcode/trigger.json"
+        ).read_text()
+    )
+    assert trigger["target_word"]
+    assert "–" in (paper.out / "results/tables/searches.md").read_text()
+
+
+def test_both_functions_of_a_pair_are_attacked_and_rewritten(paper: Tree) -> None:
+    rows = [row for _, row in files.read_rows(paper.out / "data/clones/afraidoor-0.05/seed1/test.jsonl")]
+    injected = [row for row in rows if row["status"] == "injected"]
+    assert injected
+    assert all({span[0] for span in row["spans"]} == {"code", "code_b"} for row in injected)
+    purified = (
+        paper.out / "results/clones/codet5/afraidoor-0.05/seed1/none/cross_entropy/none/attdef/purified.afraidoor.jsonl"
+    )
+    assert all({"code", "code_b"} <= row.keys() for _, row in files.read_rows(purified))
+
+
+def test_a_second_run_has_nothing_to_do(paper: Tree) -> None:
+    found = paper.run("snakemake", "--configfile", CONFIGS[1], NAME)
+    assert "Nothing to be done" in found.stdout + found.stderr
