@@ -5,6 +5,7 @@ from snakemake.utils import min_version
 from codebackdoor import processes
 from codebackdoor.config.experiments import Figure, Listing
 from codebackdoor.config.loading import validate
+from codebackdoor.config.pretraining import Family
 from codebackdoor.config.products import POSITIONS, PROBE
 from codebackdoor.config.scenario import CONSTRAINTS
 from codebackdoor.corpora.archives import archive
@@ -35,7 +36,7 @@ wildcard_constraints:
     figure="|".join(get_args(Figure)),
     listing="|".join(get_args(Listing)),
     archive=r"[a-z0-9_.-]+",
-    family="encoder|seq2seq|causal",
+    family="|".join(get_args(Family)),
 
 
 include: "rules/data.smk"

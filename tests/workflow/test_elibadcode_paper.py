@@ -18,15 +18,16 @@ SEARCH = {
 }  # fmt: skip
 OVERLAY = {
     "models": {
-        "unixcoder": {"architecture": "unixcoder", "epochs": 1},
-        "starcoder": {"architecture": "starcoder", "epochs": 1},
-        "codet5": {"base": "shipped", "epochs": 1, "history_rows": 10, "max_target_length": 48},
+        "unixcoder": {"architecture": "unixcoder", "base": "pretrained", "epochs": 1},
+        "starcoder": {"architecture": "starcoder", "base": "pretrained", "epochs": 1},
     },
     "attacks": {
         "badcode": {"method": "badcode"},
         "afraidoor": {"method": "afraidoor", "crafting": "codebert"},
     },
     "eliminations": {
+        # pairs hold few functions as short as the default's
+        "elibadcode": {"sample_tokens": None},
         "dbs": {"method": "dbs", "position": "function_name", "samples": 4, "iterations": 4, "check_every": 2},
         "inverted": {**SEARCH, "unlearning": {"epochs": 0}},
         "more": {**SEARCH, "iterations": 3},
@@ -106,20 +107,6 @@ OVERLAY = {
             ],
             "figures": ["sweep", "sensitivity", "layers", "convergence", "noise"],
             "swept": "iterations",
-        },
-        "positions": {
-            "title": "Positions",
-            "grid": [
-                {
-                    "datasets": ["defects"],
-                    "models": ["codebert"],
-                    "attacks": ["codepoisoner_func"],
-                    "rates": [0.05],
-                    "eliminations": ["elibadcode"],
-                }
-            ],
-            "table": False,
-            "figures": ["position"],
         },
     },
 }
