@@ -26,7 +26,7 @@ rule eliminate:
         runtime=dag.runtime,
         gpu=dag.gpu,
     params:
-        settings=lambda w: dag.settings("elimination", w.elimination),
+        settings=dag.eliminate_settings,
         dataset=lambda w: dag.settings("dataset", w.dataset),
         helpers=lambda w: dag.helpers("elimination", w.elimination),
         victim=lambda w, input: dag.folder(input.victim),

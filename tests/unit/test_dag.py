@@ -259,6 +259,18 @@ def test_a_calibration_that_is_not_there_is_explained() -> None:
         Dag(validate(raw)).eliminate_inputs(wildcards(elimination="elibadcode"))
 
 
+def test_a_calibration_may_be_named_by_data_set_and_model() -> None:
+    raw = {**DEFAULT, "eliminations": {**DEFAULT["eliminations"]}}
+    raw["eliminations"]["elibadcode"] = {**DEFAULT["eliminations"]["elibadcode"], "calibration": "{dataset}"}
+    own, plain = Dag(validate(raw)), Dag(validate(DEFAULT))
+    at = wildcards(elimination="elibadcode")
+    assert own.eliminate_settings(at) == plain.eliminate_settings(at) == plain.settings("elimination", "elibadcode")
+    assert own.eliminate_inputs(at) == plain.eliminate_inputs(at)
+    raw["eliminations"]["elibadcode"] |= {"calibration": "runs/local/{dataset}_{model}.json"}
+    found = Dag(validate(raw)).eliminate_inputs(at)["calibration"]
+    assert found == "runs/local/defects_codebert.json"
+
+
 def test_every_missing_file_is_listed_at_once(tmp_path: Path) -> None:
     raw = {**DEFAULT, "mirror": str(tmp_path), "helpers": {**DEFAULT["helpers"], "infiller": "./nowhere"}}
     raw["datasets"] = {

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from codebackdoor.config import experiments, products
+from codebackdoor.config.eliminations import calibration_of
 from codebackdoor.config.models import PRETRAINED, SHIPPED
 from codebackdoor.config.scenario import CONSTRAINTS, CRAFTING, NONE, POISON, RESULTS, REWRITTEN, VICTIM
 from codebackdoor.config.study import Config
 from codebackdoor.corpora.archives import ARCHIVES
 from codebackdoor.corpora.lock import Lock
 from codebackdoor.errors import UserError, nearest
-from codebackdoor.parameters import options
+from codebackdoor.parameters import as_json, options
 from codebackdoor.provided import MODEL_FILES, Provided
 from codebackdoor.types import CLEAN
 
@@ -236,9 +237,17 @@ class Dag(Provided):
             "clean": self.data(wildcards.dataset, "clean"),
         }
 
+    def eliminate_settings(self, wildcards: Any) -> str:
+        """Settings of an elimination for the victims of one data set and model."""
+        settings = self._declared("elimination", wildcards.elimination)
+        name = calibration_of(getattr(settings, "calibration", None), wildcards.dataset, wildcards.model)
+        if name is None:
+            return self.settings("elimination", wildcards.elimination)
+        return as_json(settings.model_copy(update={"calibration": name}))
+
     def eliminate_inputs(self, wildcards: Any) -> dict[str, Any]:
         return {
-            **self._calibration_files(wildcards.elimination),
+            **self._calibration_files(wildcards.elimination, wildcards.dataset, wildcards.model),
             "victim": self._model(self.trained.format_map(_values(wildcards))),
             "clean": self.data(wildcards.dataset, "clean"),
             **self._helper_files("elimination", wildcards.elimination),

@@ -56,7 +56,7 @@ class Parameters:
     def settings(self, kind: str, variant: str) -> str:
         """Settings of a variant as JSON, defaults included: what its jobs are run again for when it changes."""
         if (kind, variant) not in self._settings:
-            self._settings[kind, variant] = _json(self._declared(kind, variant))
+            self._settings[kind, variant] = as_json(self._declared(kind, variant))
         return self._settings[kind, variant]
 
     def code(self, stage: str, **variants: str) -> str:
@@ -104,12 +104,12 @@ class Parameters:
     def pretraining(self, wildcards: Any) -> str:
         if wildcards.family not in self.config.pretraining:
             raise UserError(f"pretraining.{wildcards.family} is missing: no recipe for this base model")
-        return _json(self.config.pretraining[wildcards.family])
+        return as_json(self.config.pretraining[wildcards.family])
 
 
 def options(option: str, pairs: Mapping[str, str]) -> list[str]:
     return [part for name, value in pairs.items() for part in (option, f"{name}={value}")]
 
 
-def _json(settings: Settings) -> str:
+def as_json(settings: Settings) -> str:
     return json.dumps(settings.model_dump(mode="json"), sort_keys=True)

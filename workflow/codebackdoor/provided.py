@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from codebackdoor.config.eliminations import CALIBRATIONS
+from codebackdoor.config.eliminations import CALIBRATIONS, calibration_of
 from codebackdoor.config.hub import MIRROR, HubId, hub_id
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
@@ -132,8 +132,10 @@ class Provided(Parameters):
 
     def _calibrations(self, used: Iterable[Scenario]) -> Iterator[str]:
         for name, dataset, model in sorted({(one.elimination, one.dataset, one.model) for one in used}):
+            if name == NONE:
+                continue
             try:
-                path = Path(self._calibration_files(name).get("calibration", "")) if name != NONE else Path()
+                path = Path(self._calibration_files(name, dataset, model).get("calibration", ""))
                 # what the run makes itself is made again
                 if path.is_file() and not self._made(str(path)):
                     self._check_calibration(name, dataset, model, path)
@@ -203,18 +205,18 @@ class Provided(Parameters):
     def calibration(self) -> str:
         return f"{self.out}/calibration/{{dataset}}/{{model}}/{{elimination}}.json"
 
-    def _calibration_files(self, elimination: str) -> dict[str, str]:
+    def _calibration_files(self, elimination: str, dataset: str, model: str) -> dict[str, str]:
         """The calibration that a method reads: one that ships with the package, or a file."""
-        name = getattr(self._declared("elimination", elimination), "calibration", None)
+        name = calibration_of(getattr(self._declared("elimination", elimination), "calibration", None), dataset, model)
         if name is None:
             return {}
         shipped = {path.stem: os.path.relpath(path) for path in CALIBRATIONS.glob("*.json")}
         path = shipped.get(name, name)
         if not self._made(path) and not Path(path).is_file():
-            own = self.calibration.replace("{elimination}", elimination)
+            own = self.calibration.format(dataset=dataset, model=model, elimination=elimination)
             raise UserError(
                 f"eliminations.{elimination}.calibration: {name!r} is neither shipped nor a file"
-                f"{nearest(name, shipped)}; write `calibration: {own}` with your data set and model to have it made"
+                f"{nearest(name, shipped)}; write `calibration: {own}` to have it made"
             )
         return {"calibration": path}
 

@@ -17,6 +17,11 @@ _JUDGING: Heads = ("classification", "pair", "retrieval")
 CALIBRATIONS = Path(__file__).parents[1] / "defenses" / "elimination" / "elibadcode" / "calibration"
 
 
+def calibration_of(name: str | None, dataset: str, model: str) -> str | None:
+    """The setting ``calibration`` for the variants of one scenario."""
+    return None if name is None else name.replace("{dataset}", dataset).replace("{model}", model)
+
+
 def calibration_file(name: str) -> Path:
     """The file that the setting ``calibration`` means: one that ships with the package, or a path."""
     shipped = CALIBRATIONS / f"{name}.json"
@@ -174,7 +179,8 @@ class EliBadCode(Inverting):
     calibration: str | None = Field(
         default=None,
         description="losses that benign victims reach in the same search: name of a shipped calibration, or path of a "
-        "JSON file; null: the label of the smallest loss is always flagged, never 'clean' (released code)",
+        "JSON file, in which {dataset} and {model} stand for the scenario's; null: the label of the smallest loss is "
+        "always flagged, never 'clean' (released code)",
     )
     ratio: float = Field(
         default=0.5,

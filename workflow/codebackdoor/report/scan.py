@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy.special import betaincinv
 
-from codebackdoor.config.eliminations import CALIBRATIONS
+from codebackdoor.config.eliminations import CALIBRATIONS, calibration_of
 from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.files import read_json
@@ -62,7 +62,7 @@ def calibrations(study: Study) -> Iterator[Calibration]:
     scanned = ((one.elimination, one.dataset, one.model) for one in scenarios(study.experiment))
     for elimination, dataset, model in dict.fromkeys(scanned):
         settings = {} if elimination == NONE else study.variant("eliminations", elimination)
-        name = settings.get("calibration")
+        name = calibration_of(settings.get("calibration"), dataset, model)
         if name is not None:
             shipped = CALIBRATIONS / f"{name}.json"
             found = read_json(shipped if shipped.is_file() else Path(name))
