@@ -31,13 +31,16 @@ def _unpadded(victim: Victim, ids: list[int]) -> Any:
     return body(input_ids=one).last_hidden_state[0]
 
 
-@pytest.mark.parametrize("family", ["first", "mean", "t5", "gpt"])
+@pytest.mark.parametrize("family", ["first", "mean", "max", "t5", "gpt"])
 @torch.no_grad()
 def test_vectors_are_the_pooled_states_of_each_text_alone(family: str) -> None:
     victim = understanding(family, "pair")
-    pool = {"first": lambda states: states[0], "mean": lambda states: states.mean(0)}.get(
-        family, lambda states: states[-1]
-    )
+    pools: dict[str, Any] = {
+        "first": lambda states: states[0],
+        "mean": lambda states: states.mean(0),
+        "max": lambda states: states.amax(0),
+    }
+    pool = pools.get(family, lambda states: states[-1])
     wanted = torch.stack([pool(_unpadded(victim, ids)) for ids in ROWS])
     ids, mask = pad(ROWS, victim.pad_id)
     torch.testing.assert_close(reading.vectors(victim, reading.embed(victim, ids), mask), wanted, atol=1e-5, rtol=1e-4)

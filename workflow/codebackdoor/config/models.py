@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from codebackdoor.config.base import Head, ReadWhere, Settings
 
-Pooling = Literal["first", "mean", "last"]
+Pooling = Literal["first", "mean", "max", "last"]
 
 #: Where the small base models lie that ship with the repository, and those that a run pretrains itself.
 SHIPPED = "basemodels"
@@ -21,8 +21,8 @@ class ModelSettings(Settings):
 
     fits: ClassVar[tuple[Head, ...]] = ("classification", "pair", "retrieval")
     family: ClassVar[Literal["encoder", "seq2seq", "decoder"]]
-    #: Which sub-token's state stands for a text: the first (BERT), the mean of all, or the last (decoders).
-    pooling: ClassVar[Pooling]
+    #: Which sub-token's state stands for a text, as the class was made: the first (BERT), the mean of all, or the last.
+    reads: ClassVar[Pooling]
     read_where: ClassVar[ReadWhere] = {
         "max_target_length": ("head", ("generation",)),
         "history_rows": ("head", ("generation",)),
@@ -142,23 +142,33 @@ class ModelSettings(Settings):
         return Path(self.base).expanduser()
 
 
-class CodeBert(ModelSettings):
-    """An encoder of the RoBERTa class that reads the first sub-token (CodeBERT, Feng et al. 2020)."""
+class EncoderSettings(ModelSettings):
+    """What victims of the RoBERTa class share."""
 
     family: ClassVar[Literal["encoder", "seq2seq", "decoder"]] = "encoder"
-    pooling: ClassVar[Pooling] = "first"
+
+    pooling: Literal["mean", "max"] | None = Field(
+        None,
+        description="what stands for a text instead of the class's own choice: the mean or the largest of all "
+        "sub-tokens' states (Reimers and Gurevych 2019), where the first one of a small base does not learn to compare",
+    )
+
+
+class CodeBert(EncoderSettings):
+    """An encoder of the RoBERTa class that reads the first sub-token (CodeBERT, Feng et al. 2020)."""
+
+    reads: ClassVar[Pooling] = "first"
 
     architecture: Literal["codebert"]
 
 
-class UniXcoder(ModelSettings):
+class UniXcoder(EncoderSettings):
     """An encoder of the RoBERTa class that reads the mean of all sub-tokens (UniXcoder, Guo et al. 2022).
 
     Where its tokenizer has the mark ``<encoder-only>``, every text begins with it (section 3.1 there).
     """
 
-    family: ClassVar[Literal["encoder", "seq2seq", "decoder"]] = "encoder"
-    pooling: ClassVar[Pooling] = "mean"
+    reads: ClassVar[Pooling] = "mean"
 
     architecture: Literal["unixcoder"]
 
@@ -172,7 +182,7 @@ class CodeT5(ModelSettings):
 
     fits: ClassVar[tuple[Head, ...]] = get_args(Head)
     family: ClassVar[Literal["encoder", "seq2seq", "decoder"]] = "seq2seq"
-    pooling: ClassVar[Pooling] = "last"
+    reads: ClassVar[Pooling] = "last"
 
     architecture: Literal["codet5"]
 
@@ -181,7 +191,7 @@ class StarCoder(ModelSettings):
     """A decoder of the GPTBigCode class whose last sub-token is read (StarCoderBase-1B, Li et al. 2023)."""
 
     family: ClassVar[Literal["encoder", "seq2seq", "decoder"]] = "decoder"
-    pooling: ClassVar[Pooling] = "last"
+    reads: ClassVar[Pooling] = "last"
 
     architecture: Literal["starcoder"]
 

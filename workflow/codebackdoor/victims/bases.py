@@ -63,7 +63,7 @@ def new_victim(
         settings.max_length,
         settings.max_target_length,
         settings.max_query_length,
-        settings.pooling,
+        getattr(settings, "pooling", None) or settings.reads,
         settings.similarity,
         _PREFIX if marked else (),
     )

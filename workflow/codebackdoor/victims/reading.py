@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from codebackdoor.config.models import Pooling
 from codebackdoor.victims.first_token import first_token, first_token_of_variants
 from codebackdoor.victims.last_token import last_token
 from codebackdoor.victims.victim import Victim
@@ -29,8 +30,9 @@ def vectors(victim: Victim, embedded: Tensor, mask: Tensor) -> Tensor:
     body = victim.model.base_model
     kind = body.config.model_type
     if kind == "roberta":
-        pooled = first_token(body, embedded, mask) if victim.pooling == "first" else _mean(body, embedded, mask)
-        return _projected(victim, body, pooled)
+        if victim.pooling == "first":
+            return _projected(victim, body, first_token(body, embedded, mask))
+        return _of_all(body, embedded, mask, victim.pooling)
     if kind == "t5" and not (body.training and body.config.dropout_rate):
         return last_token(body, embedded, mask)
     if kind == "t5":
@@ -48,8 +50,10 @@ def variant_vectors(victim: Victim, ids: Tensor, mask: Tensor) -> Tensor:
     return _projected(victim, body, first_token_of_variants(body, ids, mask))
 
 
-def _mean(body: Any, embedded: Tensor, mask: Tensor) -> Tensor:
+def _of_all(body: Any, embedded: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     hidden: Tensor = body(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
+    if pooling == "max":
+        return hidden.masked_fill(mask[:, :, None] == 0, -torch.inf).amax(1)
     real = mask[:, :, None].to(hidden.dtype)
     return (hidden * real).sum(1) / real.sum(1)
 
