@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -22,7 +23,8 @@ OVERLAY = {
         "starcoder": {"architecture": "starcoder", "base": "pretrained", "epochs": 1},
     },
     "attacks": {
-        "badcode": {"method": "badcode"},
+        # forty test queries of one package know this word
+        "badcode": {"method": "badcode", "target_word": "graph"},
         "afraidoor": {"method": "afraidoor", "crafting": "codebert"},
     },
     "eliminations": {
@@ -113,11 +115,13 @@ OVERLAY = {
 
 
 @pytest.fixture(scope="module")
-def paper(unchanged: Tree) -> Tree:
-    (unchanged.root / NAME).write_text(yaml.safe_dump(OVERLAY))
-    found = unchanged.run("snakemake", "--configfile", CONFIGS[1], NAME)
+def paper(unchanged: Tree, tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    own = Tree(tmp_path_factory.mktemp("paper") / "tree")
+    shutil.copytree(unchanged.root, own.root)
+    (own.root / NAME).write_text(yaml.safe_dump(OVERLAY))
+    found = own.run("snakemake", "--configfile", CONFIGS[1], NAME)
     assert found.returncode == 0, found.stdout[-4000:] + found.stderr[-8000:]
-    return unchanged
+    return own
 
 
 def test_every_product_is_made_and_in_the_report(paper: Tree) -> None:
