@@ -23,7 +23,7 @@ from codebackdoor.defenses.elimination.elibadcode.inversion import contexts, los
 from codebackdoor.defenses.elimination.elibadcode.position import Carrier
 from codebackdoor.defenses.elimination.elibadcode.scan import draw, of_other_labels
 from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
+from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build, encode
 from codebackdoor.defenses.elimination.last_layer import fine_tune
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import derive, numpy_generator
@@ -94,7 +94,7 @@ def _scan(view: DefenderView, settings: Dbs, seed: int) -> list[Found]:
 
 
 def _trigger(view: DefenderView, best: Found, found: Sequence[Found], settings: Dbs) -> Trigger:
-    ids = tuple(view.victim.tokenizer(f" {best.text}", add_special_tokens=False)["input_ids"])
+    ids = tuple(encode(view.victim.tokenizer, [best.text], spaced=True)[0])
     by_place: dict[str, dict[str, float]] = {}
     for one in found:
         by_place.setdefault(one.place, {})[str(one.label)] = one.loss

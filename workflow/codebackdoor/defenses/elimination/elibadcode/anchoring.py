@@ -16,13 +16,14 @@ class Anchored:
     """The anchored trigger's text and loss, and for each piece the loss without it.
 
     ``whole`` is true where the pieces that were kept do not hold the trigger's loss together, and the inverted
-    trigger was therefore left as it is.
+    trigger was therefore left as it is. ``words`` are the target words of a search, anchored alike.
     """
 
     text: str
     loss: float
     without: tuple[tuple[str, float], ...]
     whole: bool
+    words: str = ""
 
 
 def anchor(

@@ -21,6 +21,7 @@ from torch.nn.functional import normalize
 from tqdm import tqdm
 
 from codebackdoor.config.eliminations import EliBadCode
+from codebackdoor.defenses.elimination.elibadcode.anchoring import Anchored
 from codebackdoor.defenses.elimination.elibadcode.inversion import (
     GAIN,
     KEPT,
@@ -205,17 +206,6 @@ def raced(
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Anchored:
-    """The anchored trigger's text and words with their loss, and for each piece and word the loss without it."""
-
-    text: str
-    words: str
-    loss: float
-    without: tuple[tuple[str, float], ...]
-    whole: bool
-
-
 def anchor(
     victim: Victim,
     carriers: Sequence[Carrier],
@@ -239,5 +229,5 @@ def anchor(
     if kept and spoken:
         held = loss_of(kept, spoken)
         if abs(loss - held) <= beta:
-            return Anchored("".join(kept), " ".join(spoken), held, (*without, *unsaid), whole=False)
-    return Anchored("".join(pieces), " ".join(called), loss, (*without, *unsaid), whole=True)
+            return Anchored("".join(kept), held, (*without, *unsaid), whole=False, words=" ".join(spoken))
+    return Anchored("".join(pieces), loss, (*without, *unsaid), whole=True, words=" ".join(called))
