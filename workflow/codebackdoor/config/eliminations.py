@@ -106,7 +106,8 @@ class Inverting(Elimination):
     sample_tokens: int | None = Field(
         default=None,
         gt=2,
-        description="longest clean sample of the inversion, in the victim's sub-tokens (null, the paper: any)",
+        description="longest clean sample of the inversion, in the victim's sub-tokens (null, the paper: any); where "
+        "fewer than twice `samples` are as short, the shortest ones serve",
     )
     length: int = Field(default=5, gt=0, description="sub-tokens of the trigger that is searched, n (paper: 5)")
 

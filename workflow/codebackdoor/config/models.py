@@ -30,6 +30,7 @@ class ModelSettings(Settings):
         "similarity": ("head", ("retrieval",)),
         "scale": ("head", ("retrieval",)),
         "pair_features": ("head", ("pair",)),
+        "pooling": ("head", ("classification", "pair", "retrieval")),
     }
 
     base: str = Field(
@@ -98,6 +99,12 @@ class ModelSettings(Settings):
         "generation only (classification: all)",
     )
 
+    pooling: Literal["mean", "max"] | None = Field(
+        None,
+        description="what stands for a text instead of the class's own choice: the mean or the largest of all "
+        "sub-tokens' states (Reimers and Gurevych 2019), where the one state of a small base does not learn to compare "
+        "or to see a trigger; classification, pairs and retrieval",
+    )
     pair_features: Literal["concat", "interaction"] = Field(
         "interaction",
         description="what the head of a pair reads: both vectors (concat, CodeXGLUE), or with them the size of their "
@@ -146,12 +153,6 @@ class EncoderSettings(ModelSettings):
     """What victims of the RoBERTa class share."""
 
     family: ClassVar[Literal["encoder", "seq2seq", "decoder"]] = "encoder"
-
-    pooling: Literal["mean", "max"] | None = Field(
-        None,
-        description="what stands for a text instead of the class's own choice: the mean or the largest of all "
-        "sub-tokens' states (Reimers and Gurevych 2019), where the first one of a small base does not learn to compare",
-    )
 
 
 class CodeBert(EncoderSettings):

@@ -54,6 +54,8 @@ def new_victim(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "head"))
         model = load_weights(cls, folder, config, fine_tuning=True)
+    if cls.model_type == "t5" and head in ("classification", "pair") and not settings.is_hub:
+        _lower_states(model)
     marked = settings.architecture == "unixcoder" and _PREFIX[0] in tokenizer.get_vocab()
     return Victim(
         model.to(devices.device()),
@@ -63,10 +65,21 @@ def new_victim(
         settings.max_length,
         settings.max_target_length,
         settings.max_query_length,
-        getattr(settings, "pooling", None) or settings.reads,
+        settings.pooling or settings.reads,
         settings.similarity,
         _PREFIX if marked else (),
     )
+
+
+@torch.no_grad()
+def _lower_states(model: Any) -> None:
+    """Make the decoder's states as small as T5's own output layer takes them, where it shares the embeddings.
+
+    That layer multiplies them by d_model^-0.5. A new head does not: on the states of the shipped base its tanh is
+    saturated, and clone detection stays at chance (docs/feasibility.md). Hub checkpoints are left as they are.
+    """
+    if model.config.tie_word_embeddings:
+        model.base_model.decoder.final_layer_norm.weight *= model.config.d_model**-0.5
 
 
 def _config(cls: ModelClass, folder: Path, settings: AnyModel) -> Any:

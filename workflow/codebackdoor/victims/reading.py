@@ -32,13 +32,16 @@ def vectors(victim: Victim, embedded: Tensor, mask: Tensor) -> Tensor:
     if kind == "roberta":
         if victim.pooling == "first":
             return _projected(victim, body, first_token(body, embedded, mask))
-        return _of_all(body, embedded, mask, victim.pooling)
-    if kind == "t5" and not (body.training and body.config.dropout_rate):
+        return _of_all(body(inputs_embeds=embedded, attention_mask=mask).last_hidden_state, mask, victim.pooling)
+    last = victim.pooling == "last"
+    if kind == "t5" and last and not (body.training and body.config.dropout_rate):
         return last_token(body, embedded, mask)
     if kind == "t5":
         hidden = _decoded(body, embedded, mask)
     else:
         hidden = body(inputs_embeds=embedded, attention_mask=mask, use_cache=False).last_hidden_state
+    if not last:
+        return _of_all(hidden, mask, victim.pooling)
     return hidden[torch.arange(len(mask), device=mask.device), mask.sum(1) - 1]
 
 
@@ -50,8 +53,7 @@ def variant_vectors(victim: Victim, ids: Tensor, mask: Tensor) -> Tensor:
     return _projected(victim, body, first_token_of_variants(body, ids, mask))
 
 
-def _of_all(body: Any, embedded: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
-    hidden: Tensor = body(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
+def _of_all(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     if pooling == "max":
         return hidden.masked_fill(mask[:, :, None] == 0, -torch.inf).amax(1)
     real = mask[:, :, None].to(hidden.dtype)

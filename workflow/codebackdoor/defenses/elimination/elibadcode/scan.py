@@ -18,6 +18,9 @@ from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView, Example
 from codebackdoor.victims.progress import digest
 
+#: Short samples to draw from, for each one wanted: not all of them have an identifier at every place.
+ENOUGH = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Samples:
@@ -42,14 +45,14 @@ class Finding:
 def draw(view: DefenderView, settings: Inverting, labels: Sequence[int], seed: int) -> dict[int, Samples]:
     """Draw ``settings.samples`` clean samples of each label that have an identifier at every place to be scanned.
 
-    Fewer are used where the clean samples hold no more; none of a label is a UserError.
+    Fewer are used where the clean samples hold no more; none of a label is a UserError. Where too few are as short as
+    ``sample_tokens``, the shortest ones are drawn from.
     """
     drawn: dict[int, Samples] = {}
     for label in labels:
         own = [example for example in view.clean if view.victim.head == "retrieval" or example.label == label]
         if settings.sample_tokens is not None:
-            longest = [max(len(text.ids) for text in texts) for texts in view.victim.read(own)]
-            own = [one for one, found in zip(own, longest, strict=True) if found <= settings.sample_tokens]
+            own = _short(view, own, settings.sample_tokens, ENOUGH * settings.samples)
         order = numpy_generator(seed, "elibadcode", "samples", str(label)).permutation(len(own))
         kept: list[Example] = []
         cuts: dict[str, list[Carrier]] = {place: [] for place in settings.places}
@@ -67,10 +70,17 @@ def draw(view: DefenderView, settings: Inverting, labels: Sequence[int], seed: i
             raise UserError(
                 f"EliBadCode: no clean sample of label {label} has an identifier to be replaced at position: "
                 f"{settings.position}"
-                + (f" and at most sample_tokens: {settings.sample_tokens} sub-tokens" if settings.sample_tokens else "")
             )
         drawn[label] = Samples(tuple(kept), {place: tuple(found) for place, found in cuts.items()})
     return drawn
+
+
+def _short(view: DefenderView, examples: Sequence[Example], limit: int, wanted: int) -> list[Example]:
+    """The samples of at most ``limit`` sub-tokens in their longest text, in their order; at least the ``wanted``
+    shortest ones, so that a data set of long functions has samples as well."""
+    longest = [max(len(text.ids) for text in texts) for texts in view.victim.read(examples)]
+    limit = max([limit, *sorted(longest)[:wanted][-1:]])
+    return [one for one, found in zip(examples, longest, strict=True) if found <= limit]
 
 
 def scan_labels(
