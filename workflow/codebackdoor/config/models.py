@@ -99,7 +99,7 @@ class ModelSettings(Settings):
         "generation only (classification: all)",
     )
 
-    pooling: Literal["mean", "max"] | None = Field(
+    pooling: Literal["first", "mean", "max"] | None = Field(
         None,
         description="what stands for a text instead of the class's own choice: the mean or the largest of all "
         "sub-tokens' states (Reimers and Gurevych 2019), where the one state of a small base does not learn to compare "

@@ -37,9 +37,11 @@ def vectors(victim: Victim, embedded: Tensor, mask: Tensor) -> Tensor:
     if kind == "t5" and last and not (body.training and body.config.dropout_rate):
         return last_token(body, embedded, mask)
     if kind == "t5":
-        hidden = _decoded(body, embedded, mask)
+        hidden = _decoded(body, embedded, mask, 1 if victim.pooling == "first" else None)
     else:
         hidden = body(inputs_embeds=embedded, attention_mask=mask, use_cache=False).last_hidden_state
+    if victim.pooling == "first":
+        return hidden[:, 0]
     if not last:
         return _of_all(hidden, mask, victim.pooling)
     return hidden[torch.arange(len(mask), device=mask.device), mask.sum(1) - 1]
@@ -68,14 +70,17 @@ def _projected(victim: Victim, body: Any, pooled: Tensor) -> Tensor:
     return pooled
 
 
-def _decoded(body: Any, embedded: Tensor, mask: Tensor) -> Tensor:
-    """The decoder's states over the text that the encoder read, shifted by one (transformers' T5 classifier)."""
+def _decoded(body: Any, embedded: Tensor, mask: Tensor, places: int | None = None) -> Tensor:
+    """The decoder's states at the first ``places`` of the text that the encoder read, or at all of them.
+
+    The decoder reads it shifted by one (transformers' T5 classifier).
+    """
     encoded = body.encoder(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
     start = torch.full_like(mask[:, :1], int(body.config.decoder_start_token_id))
-    shifted = torch.cat([body.get_input_embeddings()(start), embedded[:, :-1]], 1)
+    shifted = torch.cat([body.get_input_embeddings()(start), embedded[:, :-1]], 1)[:, :places]
     hidden: Tensor = body.decoder(
         inputs_embeds=shifted,
-        attention_mask=mask,
+        attention_mask=mask[:, :places],
         encoder_hidden_states=encoded,
         encoder_attention_mask=mask,
         use_cache=False,
