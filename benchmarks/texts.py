@@ -17,6 +17,7 @@ from statistics import fmean
 from tokenizers import Encoding, Tokenizer, models, pre_tokenizers
 
 from codebackdoor import syntax
+from codebackdoor.corpora import mirror as originals
 from codebackdoor.defenses.elimination.elibadcode.position import candidates
 from codebackdoor.defenses.purification.codepurify.masking import elements
 from codebackdoor.types import Language
@@ -24,6 +25,8 @@ from codebackdoor.types import Language
 COSTS = Path(__file__).parents[1] / "workflow/codebackdoor/costs/texts.json"
 #: Sub-tokens that the victims read of an input (configs/paper.yaml) and GPT-2 of any, specials not counted.
 CODEBERT, CODET5, GPT2 = 398, 254, 1023
+#: Of code and query of a search (configs/elibadcode-paper.yaml).
+SEARCH, QUERY = 254, 126
 
 
 def bpe(folder: Path) -> Tokenizer:
@@ -108,10 +111,40 @@ def bugs2fix(mirror: Path, codet5: Tokenizer, roberta: Tokenizer) -> dict[str, f
     return found | masked(codes, encodings, CODET5, "java")
 
 
+def bigclonebench(mirror: Path, roberta: Tokenizer) -> dict[str, float]:
+    codes = [json.loads(line)["func"] for line in (mirror / "bigclonebench/data.jsonl").read_text().splitlines()]
+    encodings = roberta.encode_batch(codes)
+    read = lengths(encodings, CODEBERT)
+    # a row has two functions
+    found = {"counted": len(codes), "tokens": read, "second_tokens": read, "onion_tokens": 2 * tails(codes, encodings)}
+    return found | masked(codes, encodings, CODEBERT, "java") | {"kilobytes": round(2 * kilobytes(codes), 3)}
+
+
+def codesearchnet(mirror: Path, roberta: Tokenizer) -> dict[str, float]:
+    """As the victims get it: the code without its docstring."""
+    source = originals.codesearchnet(mirror)
+    rows = [row for split in ("train", "valid", "test") for row in source.examples(split)]
+    codes, queries = [row.code for row in rows], [str(row.query) for row in rows]
+    encodings = roberta.encode_batch(codes)
+    found = {
+        "counted": len(codes),
+        "tokens": lengths(encodings, SEARCH),
+        "second_tokens": lengths(roberta.encode_batch(queries), QUERY),
+        "onion_tokens": tails(codes, encodings),
+        "kilobytes": kilobytes([a + b for a, b in zip(codes, queries, strict=True)]),
+    }
+    return found | masked(codes, encodings, SEARCH, "python")
+
+
 def main() -> None:
     mirror = Path(sys.argv[1])
     roberta, codet5 = bpe(mirror / "tokenizers/roberta-base"), bpe(mirror / "tokenizers/codet5")
-    found = {"defect_detection": devign(mirror, roberta), "code_repair": bugs2fix(mirror, codet5, roberta)}
+    found = {
+        "defect_detection": devign(mirror, roberta),
+        "clone_detection": bigclonebench(mirror, roberta),
+        "code_search": codesearchnet(mirror, roberta),
+        "code_repair": bugs2fix(mirror, codet5, roberta),
+    }
     COSTS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     sys.stdout.write(COSTS.read_text())
 

@@ -23,6 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
+    GPTBigCodeConfig,
+    GPTBigCodeForSequenceClassification,
     RobertaConfig,
     RobertaForSequenceClassification,
     T5Config,
@@ -35,16 +37,22 @@ from codebackdoor.victims.first_token import first_token
 COSTS = Path(__file__).parents[1] / "workflow/codebackdoor/costs/throughput.json"
 #: Input and output sub-tokens of a row.
 LENGTHS = {"codebert": (400, 0), "codet5": (256, 256)}
+#: Models whose matrices are counted.
+SIZED = ("codebert", "codet5", "gpt2", "unixcoder", "starcoder")
 
 
 def built(name: str) -> Any:
     """A model of the size of its name, with random weights."""
-    if name == "codebert":
+    if name in ("codebert", "unixcoder"):
         return RobertaForSequenceClassification(
             RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, num_labels=2)
         )
     if name == "gpt2":
         return GPT2LMHeadModel(GPT2Config())
+    if name == "starcoder":
+        return GPTBigCodeForSequenceClassification(
+            GPTBigCodeConfig(vocab_size=49152, n_positions=8192, n_embd=2048, n_layer=24, n_head=16, n_inner=8192)
+        )
     return T5ForConditionalGeneration(
         T5Config(vocab_size=32100, d_model=768, d_ff=3072, num_layers=12, num_heads=12, decoder_start_token_id=0)
     )
@@ -67,7 +75,10 @@ def size(name: str, model: Any) -> Size:
             if "layer." in path and (f"layer.{last}." not in path or path.endswith(("key", "value")))
         }
         return Size(total, sum(every.values()), 0, last, model.config.hidden_size)
-    if name == "gpt2":
+    if name == "unixcoder":
+        every = {path: count for path, count in entries.items() if "layer." in path}
+        return Size(total, sum(every.values()), 0, model.config.num_hidden_layers, model.config.hidden_size)
+    if name in ("gpt2", "starcoder"):
         return Size(total, sum(entries.values()), 0, model.config.n_layer, model.config.n_embd)
     inputs = {
         path: count
@@ -175,7 +186,9 @@ def main(threads: int, repeats: int) -> None:
         **{model: measured(model, device, rows, repeats) for model in LENGTHS},
     }
     known = json.loads(COSTS.read_text()) if COSTS.is_file() else {"devices": {}}
-    sizes = {model: asdict(size(model, built(model))) for model in (*LENGTHS, "gpt2")}
+    # of no memory: only shapes are counted
+    with torch.device("meta"):
+        sizes = {model: asdict(size(model, built(model))) for model in SIZED}
     found = {"sizes": sizes, "devices": {**known["devices"], name: facts}}
     COSTS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     print(COSTS.read_text())

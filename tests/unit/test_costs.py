@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from codebackdoor.cli import main
-from codebackdoor.config.datasets import CodeRepair, DefectDetection
+from codebackdoor.config.datasets import CloneDetection, CodeRepair, CodeSearch, DefectDetection
 from codebackdoor.config.eliminations import EliBadCode, FineTuning
 from codebackdoor.config.loading import load
 from codebackdoor.config.models import CodeBert, CodeT5
 from codebackdoor.config.purifications import CodePurify, Onion
+from codebackdoor.config.scenario import Scenario
 from codebackdoor.costs import paper, work
 from codebackdoor.costs.work import Size, Texts, Victim, Work
 
@@ -141,3 +143,50 @@ def test_a_plan_of_hub_checkpoints_needs_no_file_and_says_that_no_gpu_was_measur
     assert found.exit_code == 0
     assert "Not measured on a GPU" in found.output
     assert not paper.uses_hub(load(CONFIGS[:1]))
+
+
+def test_a_pair_is_two_texts_and_its_functions_are_asked_once() -> None:
+    dataset = CloneDetection(
+        task="clone_detection", source="mirror", language="java", train=None, valid=None, test=None
+    )
+    texts = replace(TEXTS, second_tokens=10.0)
+    pairs = Victim(SIZE, texts, CodeBert(architecture="codebert", **HUB), dataset)
+    assert pairs.forward == 2 * ROW
+    assert work.predict(pairs, testsets=1).predicted == 200 * 2 * ROW
+    shared = replace(pairs, texts=replace(texts, functions=40))
+    assert work.predict(shared, testsets=1).predicted == 40 * ROW
+    assert work.train(shared, poisoned=False).trained == work.train(pairs, poisoned=False).trained
+
+
+def test_a_search_has_a_query_and_one_association() -> None:
+    dataset = CodeSearch(task="code_search", source="mirror", train=None, valid=None, test=None)
+    texts = replace(TEXTS, second_tokens=5.0)
+    search = Victim(SIZE, texts, CodeBert(architecture="codebert", **HUB), dataset)
+    assert search.forward == 1.5 * ROW
+    settings = EliBadCode(method="elibadcode", position="function_name", samples=2, iterations=3, candidates=4)
+    settings = settings.model_copy(update={"unlearning": settings.unlearning.model_copy(update={"epochs": 0})})
+    found = work.eliminate(search, settings).predicted - 3 * 100 * search.forward
+    # three steps for one association: 4 candidates on 2 samples, and the gradient
+    assert found == pytest.approx(3 * (4 * 2 + 2 * 2) * 1.5 * ROW)
+
+
+def test_an_encoder_decoder_that_judges_reads_its_input_twice() -> None:
+    dataset = DefectDetection(task="defect_detection", source="mirror", language="c", train=None, valid=None, test=None)
+    twice = Victim(SIZE, TEXTS, CodeT5(architecture="codet5", **HUB), dataset)
+    assert twice.forward == ROW + 2 * 10 * 500_000
+
+
+def test_elibadcodes_grid_at_the_papers_scale_is_the_local_one() -> None:
+    def scenarios(*overlays: str) -> set[Scenario]:
+        config = load([ROOT / "config.yaml", *(ROOT / "configs" / f"{name}.yaml" for name in overlays)])
+        return {replace(one, seed="1") for one in config.scenarios()}
+
+    assert scenarios("elibadcode", "elibadcode-paper") == scenarios("elibadcode")
+
+
+def test_every_job_of_elibadcodes_grid_is_on_the_bill() -> None:
+    config = load([ROOT / "config.yaml", ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode-paper.yaml"])
+    trained = {line.name: line.jobs for line in paper.lines(config) if line.name.startswith("train")}
+    assert len(trained) == 12
+    victims = {replace(one, elimination="none", purification="none") for one in config.scenarios()}
+    assert sum(trained.values()) == len(victims)

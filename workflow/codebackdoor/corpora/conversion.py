@@ -21,6 +21,7 @@ CONVERTED: dict[HubId, str | None] = {
     ),
     HubId("microsoft/codebert-base-mlm", "71b41964e82666ecdb8c72b11d8a02395e6fcda5"): None,
     HubId("Salesforce/codet5-base", "4078456db09ba972a3532827a0b5df4da172323c"): None,
+    HubId("microsoft/unixcoder-base", "5604afdc964f6c53782a6813140ade5216b99006"): None,
 }
 
 

@@ -50,7 +50,8 @@ class SourceFiles:
         there = [split for split in SPLITS if self.present(split)]
         if len(there) == len(SPLITS) or (resplit and there):
             return there
-        missing = [name for split in SPLITS for name in self.files[split] if not (self.folder / name).is_file()]
+        names = dict.fromkeys(name for split in SPLITS for name in self.files[split])
+        missing = [name for name in names if not (self.folder / name).is_file()]
         hint = "" if resplit or not there else ", or write `resplit: true` to split what is there anew"
         raise UserError(
             f"{self.folder}: missing {', '.join(missing)}; put {'it' if missing[1:] == [] else 'them'} there{hint}"

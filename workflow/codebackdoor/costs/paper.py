@@ -19,7 +19,14 @@ from codebackdoor.costs import work
 from codebackdoor.costs.work import Size, Texts, Victim, Work
 
 #: Rows of the papers' data sets, as CodeXGLUE splits them.
-SPLITS = {"defect_detection": (21854, 2732, 2732), "code_repair": (46680, 5835, 5835)}
+SPLITS = {
+    "defect_detection": (21854, 2732, 2732),
+    "clone_detection": (901028, 415416, 415416),
+    "code_search": (251820, 13914, 14918),
+    "code_repair": (46680, 5835, 5835),
+}
+#: Functions of BigCloneBench's pairs.
+FUNCTIONS = {"clone_detection": 9134}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +130,7 @@ def _victim(config: Config, one: Scenario) -> Victim:
 def _texts(task: str) -> Texts:
     train, valid, test = SPLITS[task]
     counted = {name: value for name, value in _read("texts.json")[task].items() if name != "counted"}
-    return Texts(train, valid, test, **({"target_tokens": 0.0} | counted))
+    return Texts(train, valid, test, functions=FUNCTIONS.get(task), **({"target_tokens": 0.0} | counted))
 
 
 def _sizes() -> dict[str, Size]:

@@ -40,8 +40,9 @@ class Size:
 class Texts:
     """A data set of the papers: rows of its splits, and means a row of what its victims read (benchmarks/texts.py).
 
-    ``element_tokens``: sub-tokens of all masked versions of an input; ``places``: occurrences of identifiers;
-    ``onion_tokens``: what ONION runs again, for each word the text behind it.
+    ``second_tokens``: the other text of a row, a pair's second function or a query; ``functions``: distinct functions
+    of its pairs, each of which is asked once. ``element_tokens``: sub-tokens of all masked versions of an input;
+    ``places``: occurrences of identifiers; ``onion_tokens``: what ONION runs again, for each word the text behind it.
     """
 
     train: int
@@ -54,6 +55,8 @@ class Texts:
     places: float
     onion_tokens: float
     kilobytes: float
+    second_tokens: float = 0.0
+    functions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,23 @@ class Victim:
 
     @property
     def forward(self) -> float:
-        return self.size.forward(self.tokens, self.targets)
+        return self.row(math.inf)
+
+    def row(self, limit: float) -> float:
+        """Operations of one row, of at most ``limit`` sub-tokens a text: of each text that it has."""
+        longest = self.model.max_query_length if self.dataset.head == "retrieval" else self.model.max_length
+        second = min(self.texts.second_tokens, longest, limit)
+        return self._text(min(self.tokens, limit)) + (self._text(second) if second else 0.0)
+
+    def _text(self, tokens: float) -> float:
+        # an encoder-decoder that generates nothing reads its input twice
+        twice = self.model.family == "seq2seq" and self.dataset.head != "generation"
+        return self.size.forward(tokens, tokens if twice else self.targets)
+
+    @property
+    def labels(self) -> int:
+        """Targets that are searched for: a search has one association."""
+        return 1 if self.dataset.head == "retrieval" else LABELS
 
     def rows(self, split: str) -> int:
         """Rows of a split; ``train`` without the defender's, which are ``clean``."""
@@ -107,7 +126,8 @@ class Victim:
     def answers(self, rows: float) -> Work:
         """Predictions; a generated batch ends with its longest output, which is taken to reach the limit."""
         batches = math.ceil(rows * self.tokens / BATCH_TOKENS) if self.targets else 0
-        return Work(predicted=rows * self.forward, steps=batches * self.model.max_target_length)
+        asked = rows if self.texts.functions is None else min(rows, self.texts.functions / 2)
+        return Work(predicted=asked * self.forward, steps=batches * self.model.max_target_length)
 
 
 def train(victim: Victim, poisoned: bool) -> Work:
@@ -134,20 +154,19 @@ def eliminate(victim: Victim, settings: AnyElimination) -> Work:
     kept = Work(megabytes=weights(victim.size))
     if isinstance(settings, LastLayer):
         return kept + _fine_tuned(victim, settings)
-    tokens = min(victim.tokens, settings.sample_tokens or math.inf)
-    samples = settings.samples * (LABELS - 1)
-    read, searches = 0, LABELS * len(settings.places)
+    samples = settings.samples * max(1, victim.labels - 1)
+    read, searches = 0, victim.labels * len(settings.places)
     if isinstance(settings, EliBadCode):
         read, searches = settings.candidates * samples, searches * settings.restarts
         if settings.race is not None and settings.race < samples:
             best = math.ceil(settings.candidates / 8)
             read = settings.candidates * settings.race + best * (samples - settings.race)
     # the gradient goes back to the embeddings and to no weight: it costs a second forward pass
-    inverted = searches * settings.iterations * (read + 2 * samples) * victim.size.forward(tokens)
+    inverted = searches * settings.iterations * (read + 2 * samples) * victim.row(settings.sample_tokens or math.inf)
     placed = 0.0
     if "least_sensitive" in settings.places:
         stamped = settings.unlearning.rate * victim.rows("clean")
-        placed = (LABELS * settings.samples + stamped) * (1 + victim.texts.places) * victim.forward
+        placed = (victim.labels * settings.samples + stamped) * (1 + victim.texts.places) * victim.forward
     return kept + _fine_tuned(victim, settings.unlearning) + Work(predicted=inverted + placed)
 
 
@@ -185,7 +204,10 @@ def rewrite(helper: Size, texts: Texts, settings: AnyPurification, rows: int, va
     drawn = 0 if settings.threshold is not None else min(settings.calibration_inputs, valid)
     # each of these tokens attends to the text before it; a text's mean length stands for that
     again = texts.onion_tokens * (2 * helper.inputs + 4 * helper.layers * helper.hidden * texts.tokens)
-    read = (rows + drawn) * (helper.forward(texts.tokens) + again)
+    # the functions of pairs are read once each
+    read = (rows + drawn) if texts.functions is None else min(rows + drawn, texts.functions / 2)
+    each = helper.forward(texts.tokens) * (1 if texts.functions is None else 2)
+    read *= each + again
     return Work(predicted=read, megabytes=rows * (texts.kilobytes * 1000 + 150) / 1e6)
 
 

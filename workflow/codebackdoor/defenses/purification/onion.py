@@ -67,7 +67,15 @@ class Onion:
         return together(inputs, found)
 
     def score(self, inputs: Sequence[Example]) -> list[Scored]:
-        """Score the words of each ``code``; those beyond the language model's length have no score and always stay."""
+        """Score the words of each ``code``; those beyond the language model's length have no score and always stay.
+
+        A function of many pairs is read once.
+        """
+        once = {example.code: example for example in inputs}
+        scored = dict(zip(once, self._score(list(once.values())), strict=True))
+        return [scored[example.code] for example in inputs]
+
+    def _score(self, inputs: Sequence[Example]) -> list[Scored]:
         room = min(int(self._model.config.max_position_embeddings), int(self._tokenizer.model_max_length)) - 1
         start = self._tokenizer.bos_token_id
         if start is None:
