@@ -29,6 +29,7 @@ rule eliminate:
         settings=dag.eliminate_settings,
         dataset=lambda w: dag.settings("dataset", w.dataset),
         helpers=lambda w: dag.helpers("elimination", w.elimination),
+        inverted=dag.inverted_options,
         victim=lambda w, input: dag.folder(input.victim),
         code=lambda w: dag.code("eliminate", elimination=w.elimination),
         out=lambda w, output: dag.folder(output),
@@ -36,7 +37,7 @@ rule eliminate:
         "Clean {wildcards.model} ({wildcards.dataset}, {wildcards.attack}-{wildcards.rate}) by {wildcards.elimination}."
     shell:
         "codebackdoor eliminate --settings {params.settings:q} --dataset {params.dataset:q} --victim {params.victim:q}"
-        " --clean {input.clean:q} {params.helpers:q} --out {params.out:q} --seed {wildcards.seed}"
+        " --clean {input.clean:q} {params.inverted:q} {params.helpers:q} --out {params.out:q} --seed {wildcards.seed}"
         " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from codebackdoor import fingerprint
-from codebackdoor.config.loading import read_yaml, validate
+from codebackdoor.config.loading import load, read_yaml, validate
 from codebackdoor.config.scenario import CONSTRAINTS
 from codebackdoor.dag import LONGEST, SOME, Dag, growing
 from codebackdoor.errors import UserError
@@ -421,3 +421,24 @@ def test_statistics_read_the_clean_samples_and_the_victims_tokenizer(dag: Dag) -
     found = dag.statistics_inputs(wildcards(dataset="search"))
     assert found["clean"] == "runs/local/data/search/clean.jsonl"
     assert any(path.startswith("basemodels/encoder/") for path in found["base"])
+
+
+def test_a_trigger_is_inverted_once_for_all_that_differ_in_unlearning_alone() -> None:
+    config = load([ROOT / "config.yaml", ROOT / "configs/elibadcode.yaml"])
+    grid = Dag(config)
+    victim = {"attack": "codepoisoner_func", "rate": "0.02"}
+
+    def inverted(elimination: str, **values: str) -> list[str]:
+        found = grid.eliminate_inputs(wildcards(**(victim | {"elimination": elimination} | values)))
+        return list(found.get("inverted", []))
+
+    folder = "runs/elibadcode/models/defects/codebert/codepoisoner_func-0.02/seed1/none/cross_entropy/elibadcode"
+    assert inverted("elibadcode_rate_20") == [
+        f"{folder}/{one}.json" for one in ("trigger", "elimination", "provenance")
+    ]
+    given = wildcards(**victim, elimination="elibadcode_rate_20")
+    assert grid.inverted_options(given) == [f"--inverted={folder}"]
+    # the first one, and another search
+    assert inverted("elibadcode") == inverted("elibadcode_k_16") == inverted("elibadcode_unanchored") == []
+    # where the first is not run on a victim, there is nothing to take over, and no job is added for it
+    assert inverted("elibadcode_rate_20", seed="7") == []

@@ -9,7 +9,7 @@ from planted import PLANTED, sample, victim
 
 from codebackdoor import files
 from codebackdoor.config.datasets import DefectDetection
-from codebackdoor.config.eliminations import EliBadCode, FineTuning
+from codebackdoor.config.eliminations import Dbs, EliBadCode, FineTuning, Unlearning
 from codebackdoor.defenses import stage
 from codebackdoor.defenses.elimination.elibadcode import shadows
 from codebackdoor.defenses.elimination.elibadcode.calibrate import calibrate
@@ -28,6 +28,8 @@ SEARCH = EliBadCode(
     candidates=16,
     restarts=2,
 )
+
+DBS = Dbs(method="dbs", position="function_name", samples=6, iterations=4, check_every=2)
 
 
 @pytest.fixture
@@ -48,6 +50,30 @@ def test_an_edited_victim_keeps_its_card_and_says_what_was_done(tmp_path: Path, 
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes()
     assert (tmp_path / "one/model.safetensors").read_bytes() != (tmp_path / "victim/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("settings", [SEARCH, DBS])
+def test_a_search_that_was_done_is_not_done_again_and_ends_with_the_same_bytes(
+    tmp_path: Path, clean: Path, settings: EliBadCode | Dbs
+) -> None:
+    save_victim(victim(1, True), tmp_path / "victim", CARD)
+    other = settings.model_copy(update={"unlearning": Unlearning(rate=0.5, layers="all")})
+
+    def run(chosen: EliBadCode | Dbs, out: str, inverted: Path | None = None) -> dict[str, float]:
+        folder = tmp_path / out
+        found = stage.eliminate(chosen, DATASET, tmp_path / "victim", clean, {}, folder, 1, inverted=inverted)
+        files.write_json(folder / "provenance.json", {"phases": found})
+        return found
+
+    first, _ = run(settings, "first"), run(other, "own")
+    taken = run(other, "taken", tmp_path / "first")
+    assert taken["inversion"] == first["inversion"]
+    for name in ("trigger.json", "elimination.json", "model.safetensors", "config.json"):
+        assert (tmp_path / "taken" / name).read_bytes() == (tmp_path / "own" / name).read_bytes()
+    assert (tmp_path / "own/model.safetensors").read_bytes() != (tmp_path / "first/model.safetensors").read_bytes()
+    files.write_json(tmp_path / "first/trigger.json", None)
+    with pytest.raises(UserError, match="holds no inverted trigger"):
+        run(other, "broken", tmp_path / "first")
 
 
 def test_the_inverted_trigger_is_written_out(tmp_path: Path, clean: Path) -> None:

@@ -250,8 +250,42 @@ class Dag(Provided):
             **self._calibration_files(wildcards.elimination, wildcards.dataset, wildcards.model),
             "victim": self._model(self.trained.format_map(_values(wildcards))),
             "clean": self.data(wildcards.dataset, "clean"),
+            **self._inverted_files(wildcards),
             **self._helper_files("elimination", wildcards.elimination),
         }
+
+    def _inverted_files(self, wildcards: Any) -> dict[str, list[str]]:
+        """What the first elimination with the same search has inverted in the same victim: none searches twice."""
+        leader = self._leaders.get(wildcards.elimination)
+        values = _values(wildcards)
+        folder = self.victim.format_map(values | {"elimination": leader or NONE})
+        if folder not in self._eliminated:
+            return {}
+        return {"inverted": [f"{folder}/{name}.json" for name in ("trigger", "elimination", "provenance")]}
+
+    @cached_property
+    def _leaders(self) -> Mapping[str, str]:
+        """By elimination, the first variant above it that differs in nothing but in what is done with the trigger."""
+        after = {"unlearning", "unlearn_when_clean"}
+        known: list[tuple[object, str]] = []
+        found: dict[str, str] = {}
+        for name, settings in self.config.eliminations.items():
+            if settings.inverts:
+                search = settings.model_dump(exclude=after)
+                leader = next((first for other, first in known if other == search), None)
+                if leader is None:
+                    known.append((search, name))
+                else:
+                    found[name] = leader
+        return found
+
+    @cached_property
+    def _eliminated(self) -> frozenset[str]:
+        """Folders of all edited victims of the study."""
+        return frozenset(str(one.victim(self.out)) for one in self.config.scenarios() if one.elimination != NONE)
+
+    def inverted_options(self, wildcards: Any) -> list[str]:
+        return [f"--inverted={self.folder(files)}" for files in self._inverted_files(wildcards).values()]
 
     def probe_inputs(self, wildcards: Any) -> dict[str, Any]:
         return {

@@ -127,6 +127,11 @@ def predict(
 @DATASET
 @path_option("--victim", help="Folder of the victim.")
 @path_option("--clean", help="The defender's clean samples.")
+@path_option(
+    "--inverted",
+    required=False,
+    help="Folder of an elimination with the same search on the same victim: its trigger is taken over, not searched.",
+)
 @HELPERS
 @MIRROR
 @out_option("Folder of the edited victim, trigger.json and elimination.json.")
@@ -135,7 +140,14 @@ def predict(
 @GPUS
 @CODE
 def eliminate(
-    settings: str, dataset: str, victim: Path, clean: Path, helpers: dict[str, Path], out: Path, seed: int
+    settings: str,
+    dataset: str,
+    victim: Path,
+    clean: Path,
+    inverted: Path | None,
+    helpers: dict[str, Path],
+    out: Path,
+    seed: int,
 ) -> None:
     """Edit a victim's weights so that its backdoor, if it has one, is gone."""
     chosen = read_settings("eliminations", "AnyElimination", settings, "--settings")
@@ -147,7 +159,7 @@ def eliminate(
         out, {"seed": seed}, {**helpers, "calibration": calibration and calibration_file(calibration)}
     ) as facts:
         data = read_dataset(dataset)
-        facts["phases"] = stage.eliminate(chosen, data, victim, clean, helpers, out, seed, given_code())
+        facts["phases"] = stage.eliminate(chosen, data, victim, clean, helpers, out, seed, given_code(), inverted)
 
 
 @click.command()

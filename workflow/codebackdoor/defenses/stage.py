@@ -32,6 +32,7 @@ def eliminate(
     out: Path,
     seed: int,
     code: str | None = None,
+    inverted: Path | None = None,
 ) -> dict[str, float]:
     """Write the edited victim to ``out``, with ``trigger.json``: the inverted trigger, null where the method has none.
 
@@ -39,20 +40,23 @@ def eliminate(
 
     ``elimination.json`` beside it says how it went. ``clean`` holds the defender's clean samples. The edited victim
     keeps the card of the one that it was made from. What a killed run of the same ``code`` (its fingerprint) had
-    finished lies in a hidden folder beside ``out`` and is taken up again.
+    finished lies in a hidden folder beside ``out`` and is taken up again. ``inverted`` is the folder of an elimination
+    with the same search on the same victim, whose trigger, and the seconds of its search, are taken over.
     """
     asked = load_victim(victim)
     card = getattr(asked.model.config, KEY)
     view = defender_view(asked, dataset, tuple(files.read_examples(clean)), helpers)
     work = out.parent / f".{out.name}.progress"
-    found = elimination.load(settings.method)(view, settings, seed, work, code)
+    known = elimination.Inverted.read(inverted) if inverted else None
+    found = elimination.load(settings.method)(view, settings, seed, work, code, known)
     card = {key: value for key, value in card.items() if not hasattr(asked, key)}
     save_victim(found.victim, out, card | {"elimination": settings.model_dump(mode="json")})
     trigger = None if found.trigger is None else asdict(found.trigger)
     files.write_json(out / "trigger.json", trigger)
     files.write_json(out / "elimination.json", found.history)
     shutil.rmtree(work, ignore_errors=True)
-    return {phase: round(seconds, 2) for phase, seconds in found.seconds.items()}
+    searched = files.read_json(inverted / "provenance.json")["phases"] if inverted else {}
+    return searched | {phase: round(seconds, 2) for phase, seconds in found.seconds.items()}
 
 
 def purify(

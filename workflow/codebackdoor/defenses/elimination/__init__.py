@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from codebackdoor.config.eliminations import AnyElimination
+from codebackdoor.errors import UserError
+from codebackdoor.files import read_json
 from codebackdoor.types import DefenderView
 from codebackdoor.victims.victim import Victim
 
@@ -41,6 +43,32 @@ class Trigger:
     losses: Mapping[str, Mapping[str, float]]
     target_word: str | None = None
 
+    @classmethod
+    def read(cls, path: Path) -> Trigger:
+        """The trigger of a ``trigger.json``; UserError where it holds none."""
+        found = read_json(path)
+        try:
+            ids = {name: tuple(found[name]) for name in ("token_ids", "inverted_ids")}
+            return cls(**{**found, **ids})
+        except (KeyError, TypeError):
+            raise UserError(
+                f"{path}: holds no inverted trigger; name the folder of an elimination that has one"
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Inverted:
+    """What an elimination with the same search has found already: its trigger and how the search went."""
+
+    trigger: Trigger
+    history: Mapping[str, object]
+
+    @classmethod
+    def read(cls, folder: Path) -> Inverted:
+        """Take over the folder of an elimination, without its unlearning. UserError where it inverted nothing."""
+        history = {key: value for key, value in read_json(folder / "elimination.json").items() if key != "unlearning"}
+        return cls(Trigger.read(folder / "trigger.json"), history)
+
 
 @dataclass(frozen=True, slots=True)
 class Elimination:
@@ -68,7 +96,7 @@ class Eliminate(Protocol):
     """``eliminate`` of a method's module: never changes ``view.victim``, returns it itself where nothing is edited.
 
     ``work`` is a folder of its own for what a killed run of the same ``code`` (its fingerprint) may take up again; who
-    calls removes it in the end.
+    calls removes it in the end. ``inverted`` stands for the method's own search, with the same settings and seed.
     """
 
     def __call__(
@@ -78,6 +106,7 @@ class Eliminate(Protocol):
         seed: int,
         work: Path | None = None,
         code: str | None = None,
+        inverted: Inverted | None = None,
         /,
     ) -> Elimination: ...
 

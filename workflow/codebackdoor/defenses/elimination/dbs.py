@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from codebackdoor.config.eliminations import Dbs
-from codebackdoor.defenses.elimination import Elimination, Trigger, timed
+from codebackdoor.defenses.elimination import Elimination, Inverted, Trigger, timed
 from codebackdoor.defenses.elimination.elibadcode.inversion import contexts, losses, rendered_text
 from codebackdoor.defenses.elimination.elibadcode.position import Carrier
 from codebackdoor.defenses.elimination.elibadcode.scan import draw, of_other_labels
-from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
+from codebackdoor.defenses.elimination.elibadcode.unlearning import unlearn
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build, encode
-from codebackdoor.defenses.elimination.last_layer import fine_tune
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import derive, numpy_generator
 from codebackdoor.types import DefenderView
@@ -49,7 +48,12 @@ class Found:
 
 
 def eliminate(
-    view: DefenderView, settings: Dbs, seed: int, _work: Path | None = None, _code: str | None = None
+    view: DefenderView,
+    settings: Dbs,
+    seed: int,
+    _work: Path | None = None,
+    _code: str | None = None,
+    inverted: Inverted | None = None,
 ) -> Elimination:
     """Invert a trigger for every label; return a copy of the victim that unlearned that of the least loss.
 
@@ -58,10 +62,15 @@ def eliminate(
     if view.victim.head not in ("classification", "pair"):
         raise UserError("DBS tries every label as the target; this victim has none")
     seconds: dict[str, float] = {}
-    with timed(seconds, "inversion"):
-        found = _scan(view, settings, seed)
+    if inverted is None:
+        with timed(seconds, "inversion"):
+            inverted = _invert(view, settings, seed)
+    return unlearn(view, settings, inverted, numpy_generator(seed, "dbs", "unlearning"), seconds)
+
+
+def _invert(view: DefenderView, settings: Dbs, seed: int) -> Inverted:
+    found = _scan(view, settings, seed)
     best = min(found, key=lambda one: one.loss)
-    trigger = _trigger(view, best, found, settings)
     history: dict[str, object] = {
         "task": view.task,
         "searches": [
@@ -70,13 +79,7 @@ def eliminate(
             for one in found
         ],
     }
-    if not trigger.flagged and not settings.unlearn_when_clean:
-        return Elimination(view.victim, trigger, history, seconds)
-    generator, unlearning = numpy_generator(seed, "dbs", "unlearning"), settings.unlearning
-    with timed(seconds, "unlearning"):
-        rows = stamp(view, trigger, settings.pair, unlearning, generator)
-        victim, steps = fine_tune(view.victim, rows, unlearning, unlearning.labels == "ascent", generator)
-    return Elimination(victim, trigger, history | {"unlearning": steps}, seconds)
+    return Inverted(_trigger(view, best, found, settings), history)
 
 
 def _scan(view: DefenderView, settings: Dbs, seed: int) -> list[Found]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from codebackdoor.config.eliminations import FineTuning
-from codebackdoor.defenses.elimination import Elimination, timed
+from codebackdoor.defenses.elimination import Elimination, Inverted, timed
 from codebackdoor.defenses.elimination.last_layer import clean_rows, fine_tune
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
@@ -16,7 +16,12 @@ from codebackdoor.types import DefenderView
 
 
 def eliminate(
-    view: DefenderView, settings: FineTuning, seed: int, _work: Path | None = None, _code: str | None = None
+    view: DefenderView,
+    settings: FineTuning,
+    seed: int,
+    _work: Path | None = None,
+    _code: str | None = None,
+    _inverted: Inverted | None = None,
 ) -> Elimination:
     """Return a fine-tuned copy of the victim, or the victim itself under a budget of zero."""
     if view.victim.head == "generation":

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codebackdoor.config.eliminations import EliBadCode
-from codebackdoor.defenses.elimination import Elimination, Trigger, timed
+from codebackdoor.defenses.elimination import Elimination, Inverted, Trigger, timed
 from codebackdoor.defenses.elimination.elibadcode import searching, shadows
 from codebackdoor.defenses.elimination.elibadcode.anchoring import Anchored, anchor
 from codebackdoor.defenses.elimination.elibadcode.position import mask_substitute
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, Samples, draw, measure, scan_labels, verdict
-from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
+from codebackdoor.defenses.elimination.elibadcode.unlearning import unlearn
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import encode
-from codebackdoor.defenses.elimination.last_layer import fine_tune
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView
@@ -26,7 +25,12 @@ from codebackdoor.victims.victim import Victim
 
 
 def eliminate(
-    view: DefenderView, settings: EliBadCode, seed: int, work: Path | None = None, code: str | None = None
+    view: DefenderView,
+    settings: EliBadCode,
+    seed: int,
+    work: Path | None = None,
+    code: str | None = None,
+    inverted: Inverted | None = None,
 ) -> Elimination:
     """Scan the victim; where a label is flagged, return an edited copy of it, else the victim itself.
 
@@ -36,16 +40,10 @@ def eliminate(
     if view.victim.head == "generation":
         raise UserError("EliBadCode inverts triggers of victims that judge code; this one generates text")
     seconds: dict[str, float] = {}
-    with timed(seconds, "inversion"):
-        trigger, history = find(view, settings, seed, work, code)
-    if not trigger.flagged and not settings.unlearn_when_clean:
-        return Elimination(view.victim, trigger, history, seconds)
-    generator = numpy_generator(seed, "elibadcode", "unlearning")
-    unlearning = settings.unlearning
-    with timed(seconds, "unlearning"):
-        rows = stamp(view, trigger, settings.pair, unlearning, generator)
-        victim, steps = fine_tune(view.victim, rows, unlearning, unlearning.labels == "ascent", generator)
-    return Elimination(victim, trigger, history | {"unlearning": steps}, seconds)
+    if inverted is None:
+        with timed(seconds, "inversion"):
+            inverted = Inverted(*find(view, settings, seed, work, code))
+    return unlearn(view, settings, inverted, numpy_generator(seed, "elibadcode", "unlearning"), seconds)
 
 
 def find(

@@ -7,14 +7,31 @@ from dataclasses import replace
 
 import numpy as np
 
-from codebackdoor.config.eliminations import Unlearning
-from codebackdoor.defenses.elimination import Trigger
+from codebackdoor.config.eliminations import Dbs, EliBadCode, Unlearning
+from codebackdoor.defenses.elimination import Elimination, Inverted, Trigger, timed
 from codebackdoor.defenses.elimination.elibadcode.position import places, put
-from codebackdoor.defenses.elimination.last_layer import Row, label_of
+from codebackdoor.defenses.elimination.last_layer import Row, fine_tune, label_of
 from codebackdoor.types import DefenderView, Example, Pair
 
 #: Clean samples whose places are looked for at a time.
 CHUNK = 64
+
+
+def unlearn(
+    view: DefenderView,
+    settings: EliBadCode | Dbs,
+    inverted: Inverted,
+    generator: np.random.Generator,
+    seconds: dict[str, float],
+) -> Elimination:
+    """Return a copy of the victim that unlearned the trigger; the victim itself where nothing is flagged."""
+    trigger, unlearning = inverted.trigger, settings.unlearning
+    if not trigger.flagged and not settings.unlearn_when_clean:
+        return Elimination(view.victim, trigger, inverted.history, seconds)
+    with timed(seconds, "unlearning"):
+        rows = stamp(view, trigger, settings.pair, unlearning, generator)
+        victim, steps = fine_tune(view.victim, rows, unlearning, unlearning.labels == "ascent", generator)
+    return Elimination(victim, trigger, {**inverted.history, "unlearning": steps}, seconds)
 
 
 def stamp(
