@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny_models import HEADS, understanding
 
+from codebackdoor.config.models import Pooling
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
 from codebackdoor.victims import reading
@@ -44,6 +45,20 @@ def test_vectors_are_the_pooled_states_of_each_text_alone(family: str) -> None:
     wanted = torch.stack([pool(_unpadded(victim, ids)) for ids in ROWS])
     ids, mask = pad(ROWS, victim.pad_id)
     torch.testing.assert_close(reading.vectors(victim, reading.embed(victim, ids), mask), wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(text_vectors(victim, ROWS), wanted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["t5", "gpt"])
+@pytest.mark.parametrize("pooling", ["first", "mean", "max"])
+@torch.no_grad()
+def test_every_class_may_read_another_state_or_all_of_them(family: str, pooling: Pooling) -> None:
+    victim = replace(understanding(family, "pair"), pooling=pooling)
+    pool = {
+        "first": lambda states: states[0],
+        "mean": lambda states: states.mean(0),
+        "max": lambda states: states.amax(0),
+    }
+    wanted = torch.stack([pool[pooling](_unpadded(victim, ids)) for ids in ROWS])
     torch.testing.assert_close(text_vectors(victim, ROWS), wanted, atol=1e-5, rtol=1e-4)
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_models import TEXTS, bpe, classifier, generator
 
+from codebackdoor.config.base import Head
 from codebackdoor.config.models import CodeBert, CodeT5
 from codebackdoor.errors import UserError
 from codebackdoor.victims.bases import new_victim
@@ -50,6 +52,19 @@ def test_an_encoder_decoder_generates(tmp_path: Path) -> None:
     assert [output.ids for output in generate(victim, inputs)] == [
         output.ids for output in generate(generator(), inputs)
     ]
+
+
+@pytest.mark.parametrize("head", ["classification", "pair", "retrieval"])
+def test_a_small_encoder_decoders_states_are_lowered_for_a_new_head_alone(tmp_path: Path, head: Head) -> None:
+    folder = hub_folder(tmp_path / "base", generator().model)
+    labels = None if head == "retrieval" else 2
+    own, other = (
+        new_victim(T5.model_copy(update={"base": base}), folder, head, "raw", labels, 1).model
+        for base in ("shipped", "./folder")
+    )
+    norm, left = (model.base_model.decoder.final_layer_norm.weight for model in (own, other))
+    factor = 1.0 if head == "retrieval" else own.config.d_model**-0.5
+    torch.testing.assert_close(norm, left * factor)
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:

@@ -134,9 +134,14 @@ class ModelSettings(Settings):
         return self
 
     @property
+    def is_small(self) -> bool:
+        """Whether the base model is one of this project's own."""
+        return self.base in ("shipped", "pretrained")
+
+    @property
     def is_hub(self) -> bool:
         """Whether the base model comes from the hub and is no file of this run."""
-        return self.base not in ("shipped", "pretrained") and not self.base.startswith((".", "/", "~"))
+        return not self.is_small and not self.base.startswith((".", "/", "~"))
 
     def base_path(self, out: str | Path) -> Path:
         """The folder of the base model, of a run under ``out``; for a hub id, the id with its revision."""

@@ -54,7 +54,7 @@ def new_victim(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "head"))
         model = load_weights(cls, folder, config, fine_tuning=True)
-    if cls.model_type == "t5" and head in ("classification", "pair") and not settings.is_hub:
+    if cls.model_type == "t5" and head in ("classification", "pair") and settings.is_small:
         _lower_states(model)
     marked = settings.architecture == "unixcoder" and _PREFIX[0] in tokenizer.get_vocab()
     return Victim(
@@ -76,7 +76,7 @@ def _lower_states(model: Any) -> None:
     """Make the decoder's states as small as T5's own output layer takes them, where it shares the embeddings.
 
     That layer multiplies them by d_model^-0.5. A new head does not: on the states of the shipped base its tanh is
-    saturated, and clone detection stays at chance (docs/feasibility.md). Hub checkpoints are left as they are.
+    saturated, and clone detection stays at chance (docs/feasibility.md). Other checkpoints are left as they are.
     """
     if model.config.tie_word_embeddings:
         model.base_model.decoder.final_layer_norm.weight *= model.config.d_model**-0.5
