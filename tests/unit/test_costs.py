@@ -166,6 +166,7 @@ def test_a_search_has_a_query_and_one_association() -> None:
     settings = EliBadCode(method="elibadcode", position="function_name", samples=2, iterations=3, candidates=4)
     settings = settings.model_copy(update={"unlearning": settings.unlearning.model_copy(update={"epochs": 0})})
     found = work.eliminate(search, settings).predicted - 3 * 100 * search.forward
+    assert work.eliminate(search, settings, inverted=True).predicted == 3 * 100 * search.forward
     # three steps for one association: 4 candidates on 2 samples, and the gradient
     assert found == pytest.approx(3 * (4 * 2 + 2 * 2) * 1.5 * ROW)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from codebackdoor.config import experiments, products
-from codebackdoor.config.eliminations import calibration_of
+from codebackdoor.config.eliminations import calibration_of, searched_before
 from codebackdoor.config.models import PRETRAINED, SHIPPED
 from codebackdoor.config.scenario import CONSTRAINTS, CRAFTING, NONE, POISON, RESULTS, REWRITTEN, VICTIM
 from codebackdoor.config.study import Config
@@ -265,19 +265,7 @@ class Dag(Provided):
 
     @cached_property
     def _leaders(self) -> Mapping[str, str]:
-        """By elimination, the first variant above it that differs in nothing but in what is done with the trigger."""
-        after = {"unlearning", "unlearn_when_clean"}
-        known: list[tuple[object, str]] = []
-        found: dict[str, str] = {}
-        for name, settings in self.config.eliminations.items():
-            if settings.inverts:
-                search = settings.model_dump(exclude=after)
-                leader = next((first for other, first in known if other == search), None)
-                if leader is None:
-                    known.append((search, name))
-                else:
-                    found[name] = leader
-        return found
+        return searched_before(self.config.eliminations)
 
     @cached_property
     def _eliminated(self) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -26,6 +27,19 @@ def calibration_file(name: str) -> Path:
     """The file that the setting ``calibration`` means: one that ships with the package, or a path."""
     shipped = CALIBRATIONS / f"{name}.json"
     return shipped if shipped.is_file() else Path(name)
+
+
+def searched_before(eliminations: Mapping[str, Elimination]) -> dict[str, str]:
+    """By variant that inverts, the first one above it with the same search: what differs is done with the trigger."""
+    first: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for name, settings in eliminations.items():
+        if settings.inverts:
+            search = settings.model_dump_json(exclude={"unlearning", "unlearn_when_clean"})
+            leader = first.setdefault(search, name)
+            if leader != name:
+                found[name] = leader
+    return found
 
 
 class Elimination(Settings):

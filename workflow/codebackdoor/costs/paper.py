@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from codebackdoor.config import experiments
+from codebackdoor.config.eliminations import searched_before
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
 from codebackdoor.costs import work
@@ -98,8 +99,12 @@ def _jobs(config: Config) -> Iterator[tuple[str, Work, str]]:
     for one in _distinct([replace(s, elimination=NONE, purification=NONE) for s in used]):
         poisoned = one.attack != NONE
         yield f"train {one.model}, {one.dataset}", work.train(of(one), poisoned), of(one).model.precision
-    for one in _distinct([replace(s, purification=NONE) for s in used if s.elimination != NONE]):
-        yield f"eliminate {one.elimination}", work.eliminate(of(one), config.eliminations[one.elimination]), "float32"
+    edited = _distinct([replace(s, purification=NONE) for s in used if s.elimination != NONE])
+    before = searched_before(config.eliminations)
+    for one in edited:
+        taken = replace(one, elimination=before.get(one.elimination, NONE)) in edited
+        done = work.eliminate(of(one), config.eliminations[one.elimination], taken)
+        yield f"eliminate {one.elimination}", done, "float32"
     aside = [s for s in used if s.purification != NONE and not config.purifications[s.purification].reads_victim]
     both = [one for s in aside for one in (s, s.benign())]
     for one in _distinct(both, ("dataset", "attack", "rate", "seed", "purification")):

@@ -149,8 +149,11 @@ def predict(victim: Victim, testsets: int) -> Work:
     return victim.answers(rows) + Work(megabytes=rows * _answer_bytes(victim) / 1e6)
 
 
-def eliminate(victim: Victim, settings: AnyElimination) -> Work:
-    """Clean fine-tuning, or the search for every label at every place with its whole budget, and unlearning."""
+def eliminate(victim: Victim, settings: AnyElimination, inverted: bool = False) -> Work:
+    """Clean fine-tuning, or the search for every label at every place with its whole budget, and unlearning.
+
+    ``inverted``: the trigger is taken over from another elimination.
+    """
     kept = Work(megabytes=weights(victim.size))
     if isinstance(settings, LastLayer):
         return kept + _fine_tuned(victim, settings)
@@ -162,12 +165,17 @@ def eliminate(victim: Victim, settings: AnyElimination) -> Work:
             best = math.ceil(settings.candidates / 8)
             read = settings.candidates * settings.race + best * (samples - settings.race)
     # the gradient goes back to the embeddings and to no weight: it costs a second forward pass
-    inverted = searches * settings.iterations * (read + 2 * samples) * victim.row(settings.sample_tokens or math.inf)
+    searched = (
+        0.0
+        if inverted
+        else searches * settings.iterations * (read + 2 * samples) * victim.row(settings.sample_tokens or math.inf)
+    )
     placed = 0.0
     if "least_sensitive" in settings.places:
         stamped = settings.unlearning.rate * victim.rows("clean")
-        placed = (victim.labels * settings.samples + stamped) * (1 + victim.texts.places) * victim.forward
-    return kept + _fine_tuned(victim, settings.unlearning) + Work(predicted=inverted + placed)
+        drawn = 0 if inverted else victim.labels * settings.samples
+        placed = (drawn + stamped) * (1 + victim.texts.places) * victim.forward
+    return kept + _fine_tuned(victim, settings.unlearning) + Work(predicted=searched + placed)
 
 
 def _fine_tuned(victim: Victim, settings: LastLayer) -> Work:
