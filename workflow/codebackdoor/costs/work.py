@@ -165,11 +165,8 @@ def eliminate(victim: Victim, settings: AnyElimination, inverted: bool = False) 
             best = math.ceil(settings.candidates / 8)
             read = settings.candidates * settings.race + best * (samples - settings.race)
     # the gradient goes back to the embeddings and to no weight: it costs a second forward pass
-    searched = (
-        0.0
-        if inverted
-        else searches * settings.iterations * (read + 2 * samples) * victim.row(settings.sample_tokens or math.inf)
-    )
+    steps = 0 if inverted else searches * settings.iterations
+    searched = steps * (read + 2 * samples) * victim.row(settings.sample_tokens or math.inf)
     placed = 0.0
     if "least_sensitive" in settings.places:
         stamped = settings.unlearning.rate * victim.rows("clean")
