@@ -25,7 +25,7 @@ from codebackdoor.types import Language
 COSTS = Path(__file__).parents[1] / "workflow/codebackdoor/costs/texts.json"
 #: Sub-tokens that the victims read of an input (configs/paper.yaml) and GPT-2 of any, specials not counted.
 CODEBERT, CODET5, GPT2 = 398, 254, 1023
-#: Of code and query of a search (configs/elibadcode-paper.yaml).
+#: Of code and query of a search (configs/elibadcode/paper.yaml).
 SEARCH, QUERY = 254, 126
 
 

@@ -182,11 +182,11 @@ def test_elibadcodes_grid_at_the_papers_scale_is_the_local_one() -> None:
         config = load([ROOT / "config.yaml", *(ROOT / "configs" / f"{name}.yaml" for name in overlays)])
         return {replace(one, seed="1") for one in config.scenarios()}
 
-    assert scenarios("elibadcode", "elibadcode-paper") == scenarios("elibadcode")
+    assert scenarios("elibadcode", "elibadcode/paper") == scenarios("elibadcode")
 
 
 def test_every_job_of_elibadcodes_grid_is_on_the_bill() -> None:
-    config = load([ROOT / "config.yaml", ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode-paper.yaml"])
+    config = load([ROOT / "config.yaml", ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode/paper.yaml"])
     trained = {line.name: line.jobs for line in paper.lines(config) if line.name.startswith("train")}
     assert len(trained) == 12
     victims = {replace(one, elimination="none", purification="none") for one in config.scenarios()}

@@ -46,7 +46,10 @@ def test_the_paper_scale_needs_its_data_sets_and_checkpoints_and_the_local_one_i
         "microsoft/codebert-base",
         "openai-community/gpt2",
     ]
-    assert set(CONVERTED) < {HubId(one.source, one.revision) for one in needed}
+    grid = originals.needed(load([LOCAL, ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode/paper.yaml"]))
+    hub = {"microsoft/unixcoder-base", "bigcode/starcoderbase-1b", "Salesforce/codet5-base", "microsoft/codebert-base"}
+    assert hub < {one.source for one in grid}
+    assert set(CONVERTED) < {HubId(one.source, one.revision) for one in [*needed, *grid]}
     archives = originals.needed(load([LOCAL]))
     assert {one.kind for one in archives} == {"archive"}
     assert len(archives) == 10
