@@ -60,6 +60,13 @@ def test_every_overlay_is_valid(name: str) -> None:
     assert config.out != validate(DEFAULT).out
 
 
+def test_a_decoder_cannot_be_read_at_its_first_sub_token() -> None:
+    with pytest.raises(UserError, match="has read one sub-token alone"):
+        validate(
+            {**DEFAULT, "models": {**DEFAULT["models"], "star": {"architecture": "starcoder", "pooling": "first"}}}
+        )
+
+
 def test_the_papers_budgets_are_those_of_the_papers() -> None:
     config = load([ROOT / "config.yaml", ROOT / "configs/paper.yaml"])
     search = config.eliminations["elibadcode"].model_dump()

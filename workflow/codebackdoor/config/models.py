@@ -101,9 +101,9 @@ class ModelSettings(Settings):
 
     pooling: Literal["first", "mean", "max"] | None = Field(
         None,
-        description="what stands for a text instead of the class's own choice: the mean or the largest of all "
-        "sub-tokens' states (Reimers and Gurevych 2019), where the one state of a small base does not learn to compare "
-        "or to see a trigger; classification, pairs and retrieval",
+        description="what stands for a text instead of the class's own choice: the state of its first sub-token (of an "
+        "encoder-decoder: behind the decoder's start), the mean or the largest of all (Reimers and Gurevych 2019), where "
+        "the one state of a small base does not learn to compare or to see a trigger; not for generation",
     )
     pair_features: Literal["concat", "interaction"] = Field(
         "interaction",
@@ -200,6 +200,12 @@ class StarCoder(ModelSettings):
     reads: ClassVar[Pooling] = "last"
 
     architecture: Literal["starcoder"]
+
+    @model_validator(mode="after")
+    def _reads_the_text(self) -> Self:
+        if self.pooling == "first":
+            raise ValueError("pooling: a decoder's first state has read one sub-token alone; write mean, max or null")
+        return self
 
 
 AnyModel = Annotated[CodeBert | UniXcoder | CodeT5 | StarCoder, Field(discriminator="architecture")]
