@@ -102,8 +102,8 @@ class ModelSettings(Settings):
     pooling: Literal["first", "mean", "max"] | None = Field(
         None,
         description="what stands for a text instead of the class's own choice: the state of its first sub-token (of an "
-        "encoder-decoder: behind the decoder's start), the mean or the largest of all (Reimers and Gurevych 2019), where "
-        "the one state of a small base does not learn to compare or to see a trigger; not for generation",
+        "encoder-decoder: behind the decoder's start), the mean or the largest of all (Reimers and Gurevych 2019), "
+        "where the one state of a small base does not learn to compare or to see a trigger; not for generation",
     )
     pair_features: Literal["concat", "interaction"] = Field(
         "interaction",
