@@ -440,5 +440,21 @@ def test_a_trigger_is_inverted_once_for_all_that_differ_in_unlearning_alone() ->
     assert grid.inverted_options(given) == [f"--inverted={folder}"]
     # the first one, and another search
     assert inverted("elibadcode") == inverted("elibadcode_k_16") == inverted("elibadcode_unanchored") == []
-    # where the first is not run on a victim, there is nothing to take over, and no job is added for it
+    # where none is run on a victim, there is nothing to take over, and no job is added for it
     assert inverted("elibadcode_rate_20", seed="7") == []
+
+
+def test_the_first_that_a_victim_is_given_to_searches_for_the_others() -> None:
+    variants = {f"rate_{rate}": {"method": "elibadcode", "unlearning": {"rate": rate / 100}} for rate in (5, 10, 20)}
+    grid = {"datasets": ["defects"], "models": ["codebert"], "attacks": ["none"]}
+    # `rate_5`, the first with this search, has one victim, and the others have two
+    grids = [grid | {"eliminations": list(variants)}, grid | {"seeds": [2], "eliminations": ["rate_10", "rate_20"]}]
+    experiments = dict.fromkeys(DEFAULT["experiments"]) | {"rates": {"title": "Rates", "grid": grids}}
+    study = Dag(validate({**DEFAULT, "eliminations": variants, "experiments": experiments}))
+
+    def searched(elimination: str, seed: str) -> list[str]:
+        found = study.eliminate_inputs(wildcards(elimination=elimination, seed=seed)).get("inverted", [])
+        return [path.split("/")[-2] for path in found if path.endswith("trigger.json")]
+
+    assert [searched(name, "1") for name in variants] == [[], ["rate_5"], ["rate_5"]]
+    assert [searched(name, "2") for name in ("rate_10", "rate_20")] == [[], ["rate_10"]]

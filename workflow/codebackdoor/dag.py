@@ -256,15 +256,16 @@ class Dag(Provided):
 
     def _inverted_files(self, wildcards: Any) -> dict[str, list[str]]:
         """What the first elimination with the same search has inverted in the same victim: none searches twice."""
-        leader = self._leaders.get(wildcards.elimination)
         values = _values(wildcards)
-        folder = self.victim.format_map(values | {"elimination": leader or NONE})
-        if folder not in self._eliminated:
-            return {}
-        return {"inverted": [f"{folder}/{name}.json" for name in ("trigger", "elimination", "provenance")]}
+        for name in self._searched_before.get(wildcards.elimination, ()):
+            folder = self.victim.format_map(values | {"elimination": name})
+            # what the study does not do anyway is not done for this
+            if folder in self._eliminated:
+                return {"inverted": [f"{folder}/{file}.json" for file in ("trigger", "elimination", "provenance")]}
+        return {}
 
     @cached_property
-    def _leaders(self) -> Mapping[str, str]:
+    def _searched_before(self) -> Mapping[str, tuple[str, ...]]:
         return searched_before(self.config.eliminations)
 
     @cached_property

@@ -29,16 +29,18 @@ def calibration_file(name: str) -> Path:
     return shipped if shipped.is_file() else Path(name)
 
 
-def searched_before(eliminations: Mapping[str, Elimination]) -> dict[str, str]:
-    """By variant that inverts, the first one above it with the same search: what differs is done with the trigger."""
-    first: dict[str, str] = {}
-    found: dict[str, str] = {}
+def searched_before(eliminations: Mapping[str, Elimination]) -> dict[str, tuple[str, ...]]:
+    """By variant that inverts, those above it with the same search: what differs is done with the trigger.
+
+    All of them, since not every victim is given to the first: the first that it is given to searches.
+    """
+    alike: dict[str, tuple[str, ...]] = {}
+    found: dict[str, tuple[str, ...]] = {}
     for name, settings in eliminations.items():
         if settings.inverts:
             search = settings.model_dump_json(exclude={"unlearning", "unlearn_when_clean"})
-            leader = first.setdefault(search, name)
-            if leader != name:
-                found[name] = leader
+            found[name] = alike.get(search, ())
+            alike[search] = (*found[name], name)
     return found
 
 

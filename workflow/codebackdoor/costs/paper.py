@@ -102,7 +102,7 @@ def _jobs(config: Config) -> Iterator[tuple[str, Work, str]]:
     edited = _distinct([replace(s, purification=NONE) for s in used if s.elimination != NONE])
     before = searched_before(config.eliminations)
     for one in edited:
-        taken = replace(one, elimination=before.get(one.elimination, NONE)) in edited
+        taken = any(replace(one, elimination=name) in edited for name in before.get(one.elimination, ()))
         done = work.eliminate(of(one), config.eliminations[one.elimination], taken)
         yield f"eliminate {one.elimination}", done, "float32"
     aside = [s for s in used if s.purification != NONE and not config.purifications[s.purification].reads_victim]
