@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from codebackdoor import files
 from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.config.eliminations import Dbs, EliBadCode, FineTuning, Unlearning
 from codebackdoor.defenses import stage
+from codebackdoor.defenses.elimination import Inverted, Trigger
 from codebackdoor.defenses.elimination.elibadcode import shadows
 from codebackdoor.defenses.elimination.elibadcode.calibrate import calibrate
 from codebackdoor.errors import UserError
@@ -71,9 +73,54 @@ def test_a_search_that_was_done_is_not_done_again_and_ends_with_the_same_bytes(
     for name in ("trigger.json", "elimination.json", "model.safetensors", "config.json"):
         assert (tmp_path / "taken" / name).read_bytes() == (tmp_path / "own" / name).read_bytes()
     assert (tmp_path / "own/model.safetensors").read_bytes() != (tmp_path / "first/model.safetensors").read_bytes()
-    files.write_json(tmp_path / "first/trigger.json", None)
-    with pytest.raises(UserError, match="holds no inverted trigger"):
-        run(other, "broken", tmp_path / "first")
+
+
+TRIGGER = Trigger(
+    text="ret_Val",
+    token_ids=(7, 9),
+    target_label=0,
+    flagged=True,
+    position="function_name",
+    occurrences="one",
+    loss=0.125,
+    inverted_text="ret_Val_x",
+    inverted_ids=(7, 9, 3),
+    inverted_loss=0.1,
+    margin=None,
+    losses={"function_name": {"0": 0.1, "1": 2.0}},
+)
+
+
+@pytest.fixture
+def searched(tmp_path: Path) -> Path:
+    """Folder of an elimination that has searched and unlearnt."""
+    files.write_json(tmp_path / "trigger.json", asdict(TRIGGER))
+    files.write_json(tmp_path / "elimination.json", {"searches": [], "unlearning": [1.0]})
+    files.write_json(tmp_path / "provenance.json", {"phases": {"inversion": 3.5, "unlearning": 2.0}})
+    return tmp_path
+
+
+def test_of_a_search_that_was_done_nothing_of_its_unlearning_is_taken_over(searched: Path) -> None:
+    assert Inverted.read(searched) == Inverted(TRIGGER, {"searches": []}, {"inversion": 3.5})
+    files.write_json(searched / "provenance.json", {})
+    assert Inverted.read(searched).seconds == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("trigger", None, "holds no inverted trigger"),
+        ("trigger", asdict(TRIGGER) | {"losses": [0.1]}, "holds no inverted trigger"),
+        ("elimination", [], "expected a JSON object"),
+        ("provenance", None, "expected a JSON object"),
+    ],
+)
+def test_a_folder_without_an_inverted_trigger_is_said_before_anything_is_done(
+    searched: Path, name: str, content: object, message: str
+) -> None:
+    files.write_json(searched / f"{name}.json", content)
+    with pytest.raises(UserError, match=f"{name}.json: {message}"):
+        Inverted.read(searched)
 
 
 def test_the_inverted_trigger_is_written_out(tmp_path: Path, clean: Path) -> None:

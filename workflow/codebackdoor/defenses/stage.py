@@ -55,8 +55,8 @@ def eliminate(
     files.write_json(out / "trigger.json", trigger)
     files.write_json(out / "elimination.json", found.history)
     shutil.rmtree(work, ignore_errors=True)
-    searched = files.read_json(inverted / "provenance.json")["phases"] if inverted else {}
-    return searched | {phase: round(seconds, 2) for phase, seconds in found.seconds.items()}
+    seconds = {**(known.seconds if known else {}), **found.seconds}
+    return {phase: round(value, 2) for phase, value in seconds.items()}
 
 
 def purify(

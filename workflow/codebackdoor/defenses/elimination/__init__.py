@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
+
+from pydantic import TypeAdapter, ValidationError
 
 from codebackdoor.config.eliminations import AnyElimination
 from codebackdoor.errors import UserError
@@ -46,11 +48,9 @@ class Trigger:
     @classmethod
     def read(cls, path: Path) -> Trigger:
         """The trigger of a ``trigger.json``; UserError where it holds none."""
-        found = read_json(path)
         try:
-            ids = {name: tuple(found[name]) for name in ("token_ids", "inverted_ids")}
-            return cls(**{**found, **ids})
-        except (KeyError, TypeError):
+            return TypeAdapter(cls).validate_python(read_json(path))
+        except ValidationError:
             raise UserError(
                 f"{path}: holds no inverted trigger; name the folder of an elimination that has one"
             ) from None
@@ -58,16 +58,31 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Inverted:
-    """What an elimination with the same search has found already: its trigger and how the search went."""
+    """What an elimination with the same search has found already: its trigger and how the search went.
+
+    ``seconds`` are those of the phase ``inversion``, where they are known.
+    """
 
     trigger: Trigger
     history: Mapping[str, object]
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Inverted:
         """Take over the folder of an elimination, without its unlearning. UserError where it inverted nothing."""
-        history = {key: value for key, value in read_json(folder / "elimination.json").items() if key != "unlearning"}
-        return cls(Trigger.read(folder / "trigger.json"), history)
+        trigger = Trigger.read(folder / "trigger.json")
+        history, facts = (_read_object(folder / name) for name in ("elimination.json", "provenance.json"))
+        # the other's unlearning is none of this one's, which may do without
+        history.pop("unlearning", None)
+        phases = facts.get("phases") or {}
+        return cls(trigger, history, {name: phases[name] for name in phases if name == "inversion"})
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: expected a JSON object; name the folder of an elimination, as it was written")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
