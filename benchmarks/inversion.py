@@ -17,6 +17,7 @@ which step, and by how much the two differ in the reference's loss. A second tab
 walk: early stopping (`patience`) and a race of the candidates (`race`).
 
 With --real-size the victim is of CodeBERT's size, with random weights: speed does not care, triggers mean nothing.
+Where torch sees a GPU all ways run on it.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocab
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView, Example
 from codebackdoor.victims.batching import bucketed, pad
+from codebackdoor.victims.devices import device
 from codebackdoor.victims.inference import TOKENS
 from codebackdoor.victims.reading import judge, variant_vectors
 from codebackdoor.victims.victim import Victim, load_tokenizer, load_victim
@@ -62,6 +64,12 @@ PLACE: Literal["function_name"] = "function_name"
 #: Sub-tokens of a function in Devign, cut at the papers' 400: between these, evenly (mean 312).
 DEVIGN = (224, 400)
 T = TypeVar("T")
+
+
+def padded(victim: Victim, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Ids and mask of one batch, where the victim is."""
+    ids, mask = pad(rows, victim.pad_id)
+    return ids.to(victim.device), mask.to(victim.device)
 
 
 @dataclass(frozen=True)
@@ -80,8 +88,8 @@ class Plain:
         rows = [carrier.fill(*rendered(self.vocabulary, trigger))[0] for carrier in self.carriers]
         if not self.whole:
             groups = bucketed([len(row) for row in rows], TOKENS[self.victim.device.type])
-            return [(own, *pad([rows[index] for index in own], self.victim.pad_id)) for own in groups]
-        ids, mask = pad([*rows, [0] * self.victim.max_length], self.victim.pad_id)
+            return [(own, *padded(self.victim, [rows[index] for index in own])) for own in groups]
+        ids, mask = padded(self.victim, [*rows, [0] * self.victim.max_length])
         return [(list(range(len(rows))), ids[:-1], mask[:-1])]
 
     def loss(self, trigger: Indices) -> float:
@@ -89,7 +97,8 @@ class Plain:
         with torch.inference_mode():
             for own, ids, mask in self.batches(trigger):
                 logits = self.victim.model(input_ids=ids, attention_mask=mask).logits
-                total += cross_entropy(logits, torch.full((len(own),), self.label), reduction="sum").item()
+                targets = torch.full((len(own),), self.label, device=logits.device)
+                total += cross_entropy(logits, targets, reduction="sum").item()
         return total / len(self.carriers)
 
     def gradient(self, trigger: Indices) -> Tensor:
@@ -97,7 +106,7 @@ class Plain:
         table: Tensor = self.victim.model.get_input_embeddings().weight
         # after a space and elsewhere: the first piece differs
         hot = [
-            one_hot(torch.tensor(ids), len(table)).float().requires_grad_()
+            one_hot(torch.tensor(ids, device=table.device), len(table)).float().requires_grad_()
             for ids in rendered(self.vocabulary, trigger)
         ]
         read = [rows @ table for rows in hot]
@@ -107,10 +116,10 @@ class Plain:
                 for column, slot, spaced in self.carriers[index].slots(0, len(trigger)):
                     embedded[row, column] = read[0 if spaced else 1][slot]
             logits = self.victim.model(inputs_embeds=embedded, attention_mask=mask).logits
-            targets = torch.full((len(own),), self.label)
+            targets = torch.full((len(own),), self.label, device=logits.device)
             loss = cross_entropy(logits, targets, reduction="sum") / len(self.carriers)
             loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
-        after_space, plain = (torch.zeros_like(rows) if rows.grad is None else rows.grad for rows in hot)
+        after_space, plain = ((torch.zeros_like(rows) if rows.grad is None else rows.grad).cpu() for rows in hot)
         found = (after_space + plain)[:, torch.from_numpy(self.vocabulary.plain)]
         found[0] = plain[0, torch.from_numpy(self.vocabulary.plain)]
         found[0] += after_space[0, torch.from_numpy(self.vocabulary.spaced)]
@@ -197,10 +206,10 @@ class Setting:
         for step in steps:
             rows = [carrier.fill(*rendered(self.vocabulary, one))[0] for carrier in self.carriers for one in step]
             batches = bucketed([len(row) for row in rows], TOKENS[self.victim.device.type])
-            padded = [pad([rows[index] for index in batch], self.victim.pad_id) for batch in batches]
+            ready = [padded(self.victim, [rows[index] for index in batch]) for batch in batches]
             start = CLOCK.now()
             with torch.inference_mode():
-                for ids, mask in padded:
+                for ids, mask in ready:
                     if own:
                         judge(self.victim, variant_vectors(self.victim, ids, mask))
                     else:
@@ -211,9 +220,14 @@ class Setting:
 
 @dataclass
 class Clock:
-    """``now`` is the time of the wall, or of the processor, which others on the machine disturb less."""
+    """Time of the wall, or of the processor, which others on the machine disturb less; a GPU's work is waited for."""
 
-    now: Callable[[], float] = time.perf_counter
+    clock: Callable[[], float] = time.perf_counter
+
+    def now(self) -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return self.clock()
 
     def fastest(self, run: Callable[[], T], repeats: int) -> tuple[float, T]:
         """Seconds of the fastest of some runs, and what it returned."""
@@ -249,7 +263,7 @@ def real_size(rows: Sequence[Example], seed: int) -> tuple[Victim, list[Example]
         model = RobertaForSequenceClassification(config).eval()
     tokenizer = load_tokenizer(Path("basemodels/encoder"))
     tokenizer.model_max_length = DEVIGN[1]
-    victim = Victim(model, tokenizer, "classification", "lexed", DEVIGN[1], DEVIGN[1])
+    victim = Victim(model.to(device()), tokenizer, "classification", "lexed", DEVIGN[1], DEVIGN[1])
     drawn = np.random.default_rng(seed)
     lengths = [len(encoded.ids) for encoded in victim.encode([row.code for row in rows])]
     joined = []
@@ -338,6 +352,7 @@ def shown(found: Mapping[str, Any]) -> None:
 @click.option("--patience", default=10, show_default=True, help="Steps without gain, second table.")
 @click.option("--repeats", default=3, show_default=True, help="The fastest counts; the references run once.")
 @click.option("--threads", default=2, show_default=True)
+@click.option("--tf32", is_flag=True, help="Matrix products of a GPU in TF32, which the package does not use.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--clock", type=click.Choice(["wall", "cpu"]), default="wall", show_default=True)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="JSON of all that is printed.")
@@ -354,12 +369,14 @@ def main(
     patience: int,
     repeats: int,
     threads: int,
+    tf32: bool,
     seed: int,
     clock: str,
     out: Path | None,
 ) -> None:
-    CLOCK.now = time.process_time if clock == "cpu" else time.perf_counter
+    CLOCK.clock = time.process_time if clock == "cpu" else time.perf_counter
     torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
     rows = files.read_examples(clean)
     victim, rows = real_size(rows, seed) if real else (load_victim(folder), rows)
     view = DefenderView("defect_detection", rows[0].language, victim.text_form, tuple(rows), {}, victim=victim)
@@ -389,7 +406,8 @@ def main(
         "threads": threads,
         "clock": clock,
         "seed": seed,
-        "device": str(victim.device),
+        "device": torch.cuda.get_device_name() if victim.device.type == "cuda" else str(victim.device),
+        "tf32": tf32,
         "processor": platform.processor() or platform.machine(),
         "torch": torch.__version__,
     }

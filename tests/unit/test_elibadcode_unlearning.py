@@ -66,6 +66,19 @@ def test_the_trigger_goes_to_the_samples_own_place() -> None:
     assert not all(row.example.code.startswith(f"def {PLANTED}") for row in rows)
 
 
+def test_where_asked_the_places_that_were_searched_take_turns() -> None:
+    losses = {"least_sensitive": {"0": 0.2}, "function_name": {"0": 0.1}}
+    for rate, wanted in ((1.0, 40), (0.3, 12)):
+        settings = Unlearning(rate=rate, places="scanned")
+        rows = stamp(view(), found("function_name", losses=losses), "both", settings, np.random.default_rng(1))
+        carrying = [row.example.code for row in rows if row.stamped]
+        named = sum(code.startswith(f"def {PLANTED} (") for code in carrying)
+        assert len(carrying) == wanted
+        # the least sensitive identifier may be the name as well
+        assert wanted / 2 <= named < wanted
+        assert all(PLANTED in code.split() for code in carrying)
+
+
 def test_where_too_few_samples_have_a_place_fewer_are_stamped() -> None:
     bare = replace(
         view(), clean=(*view().clean[:4], *(Example(f"n{i}", "python", "x = 1", label=0) for i in range(16)))

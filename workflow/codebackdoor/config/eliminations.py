@@ -80,6 +80,11 @@ class Unlearning(LastLayer):
     classes: Literal["all", "victim"] = Field(
         default="all", description="which classes get it: all, or only those that are not the target (released code)"
     )
+    places: Literal["found", "scanned"] = Field(
+        default="found",
+        description="found: the trigger stands where the search found it (paper); scanned: at each of the places that "
+        "were searched by turns, since one that works at several is found at one",
+    )
     labels: Literal["correct", "ascent"] = Field(
         default="correct",
         description="correct: samples with the trigger keep their label (section 5.1); ascent: their loss towards the "

@@ -9,7 +9,7 @@ import numpy as np
 
 from codebackdoor.config.eliminations import Dbs, EliBadCode, Unlearning
 from codebackdoor.defenses.elimination import Elimination, Inverted, Trigger, timed
-from codebackdoor.defenses.elimination.elibadcode.position import places, put
+from codebackdoor.defenses.elimination.elibadcode.position import Places, places, put
 from codebackdoor.defenses.elimination.last_layer import Row, fine_tune, label_of
 from codebackdoor.types import DefenderView, Example, Pair
 
@@ -39,8 +39,9 @@ def stamp(
 ) -> list[Row]:
     """Return the clean samples in their order, a share of them with the trigger's text at the defender's place.
 
-    The share is of the samples of the chosen classes. A sample without such a place keeps its code and another is
-    drawn for it; where too few have one, fewer are stamped. The label is the sample's own; under ``ascent`` it is
+    The share is of the samples of the chosen classes. Under ``places: scanned`` each of the places that were searched
+    has its turn. A sample without such a place keeps its code and another is drawn for it; where too few have one,
+    fewer are stamped. The label is the sample's own; under ``ascent`` it is
     the target's, which is unlearnt. For search, the target words are put behind as many queries of other samples: a
     function with the trigger must still answer its own query, and none of those with the target.
     """
@@ -52,15 +53,21 @@ def stamp(
     ]
     wanted = round(settings.rate * len(eligible))
     order = [eligible[drawn] for drawn in generator.permutation(len(eligible))]
+    where = tuple(trigger.losses) if settings.places == "scanned" else (trigger.position,)
     stamped: dict[int, Example] = {}
     for start in range(0, len(order), CHUNK):
         if len(stamped) == wanted:
             break
         chunk = order[start : start + CHUNK]
-        found = places(view, [view.clean[index] for index in chunk], trigger.position, trigger.occurrences, pair)
-        for index, own in zip(chunk, found, strict=True):
-            if own is not None and len(stamped) < wanted:
-                stamped[index] = put(view.clean[index], own, trigger.text)
+        found: dict[int, Places | None] = {}
+        for turn, position in enumerate(where):
+            own = chunk[turn :: len(where)]
+            examples = [view.clean[index] for index in own]
+            found |= zip(own, places(view, examples, position, trigger.occurrences, pair), strict=True)
+        for index in chunk:
+            place = found[index]
+            if place is not None and len(stamped) < wanted:
+                stamped[index] = put(view.clean[index], place, trigger.text)
     if view.victim.head == "retrieval":
         return _search_rows(view, stamped, order, trigger.target_word or "")
     return [
