@@ -12,13 +12,14 @@ from codebackdoor.cli import main
 from codebackdoor.config.attacks import Afraidoor, BadCode, CodePoisonerIdentifier
 from codebackdoor.config.datasets import CloneDetection, CodeRepair, CodeSearch, DefectDetection
 from codebackdoor.config.eliminations import Dbs, EliBadCode, FineTuning
-from codebackdoor.config.loading import load
+from codebackdoor.config.loading import load, merge, read_yaml, validate
 from codebackdoor.config.models import CodeBert, CodeT5
 from codebackdoor.config.purifications import AttDef, CodePurify, Onion, Similarity
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.costs import paper, work
 from codebackdoor.costs.sizes import SIZES, Rows
 from codebackdoor.costs.work import Asked, Size, Texts, Victim, Work
+from codebackdoor.dag import LONGEST
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = [ROOT / "config.yaml", ROOT / "configs/paper.yaml"]
@@ -364,3 +365,25 @@ def test_what_stands_beside_the_similarity_filter_is_on_the_bill() -> None:
     hours = {line.name: line.hours for line in paper.lines(load(GRID))}
     assert hours["purify similarity_onion, codebert"] > 1
     assert hours["purify similarity_attdef, codebert"] > 2 * hours["purify similarity, codebert"]
+
+
+def test_jobs_beyond_the_schedulers_limit_are_named_before_they_are_submitted() -> None:
+    lines = paper.lines(load(GRID))
+    # a line's jobs differ: the longest counts, not their mean and not their sum
+    assert all(line.hours / line.jobs <= line.longest <= line.hours for line in lines)
+    limit = LONGEST / 60
+    assert sum(line.hours > limit for line in lines) > len(long := [one for one in lines if one.longest > limit])
+    found = CliRunner().invoke(main, ["plan", *map(str, GRID)], input="")
+    assert found.exit_code == 0
+    said = found.output.partition("Longer than 24 h a job")[2].splitlines()[1:]
+    assert [line.partition(": up to ")[0].strip() for line in said] == [
+        one.name for one in sorted(long, key=lambda one: -one.longest)
+    ]
+    assert said[0].startswith("  purify attdef, starcoder_pairs: up to ")
+
+
+def test_a_plan_without_such_jobs_says_so() -> None:
+    fewer = merge(merge(merge({}, read_yaml(GRID[0])), read_yaml(GRID[1])), read_yaml(GRID[2]))
+    fewer["datasets"]["clones"]["test"] = 4000
+    assert "No job is expected to take longer than 24 h" in paper.plan(validate(fewer), 24)
+    assert "No job is expected to take longer than 24 h" in paper.plan(load(CONFIGS), 24)

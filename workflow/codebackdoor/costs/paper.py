@@ -44,12 +44,13 @@ A100 = Gpu("A100", 312e12, 19.5e12, 0.4, 0.03)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Jobs of one kind and what they cost together."""
+    """Jobs of one kind and what they cost together; ``longest``: hours of the longest of them."""
 
     name: str
     jobs: int
     hours: float
     gigabytes: float
+    longest: float = 0.0
 
 
 def uses_hub(config: Config) -> bool:
@@ -62,7 +63,7 @@ def lines(config: Config, gpu: Gpu = A100) -> list[Line]:
     for name, one, precision in _jobs(config):
         old = found.get(name, Line(name, 0, 0.0, 0.0))
         hours, size = gpu.hours(one, precision), one.megabytes / 1000
-        found[name] = Line(name, old.jobs + 1, old.hours + hours, old.gigabytes + size)
+        found[name] = Line(name, old.jobs + 1, old.hours + hours, old.gigabytes + size, max(old.longest, hours))
     return list(found.values())
 
 
@@ -150,8 +151,8 @@ def _read(name: str) -> Any:
     return json.loads((Path(__file__).parent / name).read_text(encoding="utf-8"))
 
 
-def plan(config: Config, gpu: Gpu = A100) -> str:
-    """The bill as a table, and what it rests on."""
+def plan(config: Config, limit: float, gpu: Gpu = A100) -> str:
+    """The bill as a table, what it rests on, and which jobs take longer than the ``limit`` of a scheduler, in hours."""
     found = lines(config, gpu)
     width = max(len(line.name) for line in found)
     rows = [f"{'jobs of hub checkpoints':{width}} {'jobs':>5} {'GPU hours':>10} {'GB':>7}"]
@@ -174,5 +175,18 @@ def plan(config: Config, gpu: Gpu = A100) -> str:
         "This is the whole study, whatever is there already. Scores, tables and figures come on top, minutes without a "
         "GPU.",
         f"While a training runs, its progress takes up to {16 * largest / 1e9:.1f} GB more.",
+        "",
+        *_beyond(found, limit),
     ]
     return "\n".join(rows)
+
+
+def _beyond(found: list[Line], limit: float) -> list[str]:
+    """What to know before jobs are submitted to a cluster that ends each after ``limit`` hours."""
+    long = sorted((line for line in found if line.longest > limit), key=lambda line: -line.longest)
+    if not long:
+        return [f"No job is expected to take longer than {limit:g} h, where SLURM's limit ends it (docs/hpc.md)."]
+    return [
+        f"Longer than {limit:g} h a job, where SLURM's limit ends it (docs/hpc.md: another limit, or fewer rows):",
+        *(f"  {line.name}: up to {line.longest:.0f} h" for line in long),
+    ]
