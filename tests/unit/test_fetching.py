@@ -178,6 +178,23 @@ def test_any_other_refusal_of_the_hub_is_no_question_of_a_licence(hub: Hub, tmp_
     assert "licence" not in str(error.value)
 
 
+@pytest.mark.parametrize("hides_listing", [False, True])
+def test_a_checkpoint_behind_a_licence_is_the_same_sentence_where_there_is_no_mirror(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hides_listing: bool
+) -> None:
+    from huggingface_hub import constants
+
+    for name in ("ENDPOINT", "HUGGINGFACE_CO_URL_TEMPLATE"):
+        value = hub.address if name == "ENDPOINT" else f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    hub.gated[ENCODER.repository], hub.hides_listing = 403, hides_listing
+    with pytest.raises(UserError, match=r"^tiny/encoder: cannot be fetched from the hub: accept the licence at https"):
+        new_victim(BERT, BERT.base_path("runs/x"), "classification", "raw", 2, 1)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert new_victim(BERT, BERT.base_path("runs/x"), "classification", "raw", 2, 1).max_length == 32
+
+
 def test_pickled_code_is_not_run(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(conversion.CONVERTED, ENCODER, None)
 
