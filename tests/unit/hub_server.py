@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+#: Of a user who has accepted every licence.
+TOKEN = "hf_accepted"
 
 
 class Hub:
@@ -24,6 +26,10 @@ class Hub:
         self.large = (".safetensors", ".bin", ".parquet")
         #: What is sent in place of a file, though the hub states the file's own checksum.
         self.sent_instead: dict[str, bytes] = {}
+        #: Repositories behind a licence: the status with which their files are refused, unless TOKEN comes along; and
+        #: whether their listing, which the hub shows to everybody, is refused as well.
+        self.gated: dict[str, int] = {}
+        self.hides_listing = False
         #: The name of a file that is sent in half; then the answer waits.
         self.stalled = ""
         self.waiting, self.go_on = threading.Event(), threading.Event()
@@ -40,6 +46,16 @@ class Hub:
         found: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": git}
         if name.endswith(self.large):
             found["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+        return found
+
+    def tree(self, repository: str) -> list[dict[str, Any]]:
+        """The same as the client asks for it that fills its own cache."""
+        found: list[dict[str, Any]] = []
+        for one in (self._sibling(name, data) for name, data in self.repositories[repository].items()):
+            large = (
+                {"lfs": {"oid": one["lfs"]["sha256"], "size": one["size"], "pointerSize": 134}} if "lfs" in one else {}
+            )
+            found.append({"type": "file", "path": one["rfilename"], "oid": one["blobId"], "size": one["size"], **large})
         return found
 
     def etag(self, name: str, data: bytes) -> str:
@@ -65,8 +81,16 @@ def running() -> Iterator[Hub]:
             hub.asked.append(path)
             for repository, files in hub.repositories.items():
                 api = repository if repository.startswith("datasets/") else f"models/{repository}"
-                if path == f"api/{api}/revision/{COMMIT}":
-                    self.send(json.dumps(hub.listing(repository)).encode(), body, {"Content-Type": "application/json"})
+                listings = {f"api/{api}/revision/{COMMIT}": hub.listing, f"api/{api}/tree/{COMMIT}": hub.tree}
+                asked = path.startswith(f"{repository}/") or (path in listings and hub.hides_listing)
+                accepted = self.headers.get("Authorization") == f"Bearer {TOKEN}"
+                if asked and repository in hub.gated and not accepted:
+                    self.send(b"{}", body, {"X-Error-Code": "GatedRepo"}, status=hub.gated[repository])
+                    return
+                if path in listings:
+                    self.send(
+                        json.dumps(listings[path](repository)).encode(), body, {"Content-Type": "application/json"}
+                    )
                     return
                 for prefix in (f"{repository}/resolve/{COMMIT}/", f"{repository}/{COMMIT}/"):
                     name = path.removeprefix(prefix)

@@ -9,14 +9,17 @@ import pytest
 from click.testing import CliRunner
 
 from codebackdoor.cli import main
+from codebackdoor.config.attacks import Afraidoor, BadCode, CodePoisonerIdentifier
 from codebackdoor.config.datasets import CloneDetection, CodeRepair, CodeSearch, DefectDetection
-from codebackdoor.config.eliminations import EliBadCode, FineTuning
-from codebackdoor.config.loading import load
+from codebackdoor.config.eliminations import Dbs, EliBadCode, FineTuning
+from codebackdoor.config.loading import load, merge, read_yaml, validate
 from codebackdoor.config.models import CodeBert, CodeT5
-from codebackdoor.config.purifications import CodePurify, Onion
+from codebackdoor.config.purifications import AttDef, CodePurify, Onion, Similarity
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.costs import paper, work
-from codebackdoor.costs.work import Size, Texts, Victim, Work
+from codebackdoor.costs.sizes import SIZES, Rows
+from codebackdoor.costs.work import Asked, Size, Texts, Victim, Work
+from codebackdoor.dag import LONGEST
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = [ROOT / "config.yaml", ROOT / "configs/paper.yaml"]
@@ -24,9 +27,8 @@ HUB = {"base": "owner/name", "revision": "0" * 40}
 #: A million matrix entries, no attention: one row of 10 tokens is 2e7 operations.
 SIZE = Size(parameters=2_000_000, inputs=1_000_000, outputs=500_000, layers=0, hidden=0)
 TEXTS = Texts(
-    train=1000,
-    valid=100,
-    test=200,
+    # a fourth has label 1: 25 rows of valid, 50 of test
+    Rows(1000, 100, 200, positive=0.25),
     tokens=10,
     target_tokens=4,
     elements=5,
@@ -36,6 +38,8 @@ TEXTS = Texts(
     kilobytes=1,
 )
 ROW = 2e7
+NAMED = CodePoisonerIdentifier(method="codepoisoner_identifier")
+CRAFTED = Afraidoor(method="afraidoor", crafting="codebert")
 
 
 @pytest.fixture
@@ -51,6 +55,23 @@ def generator() -> Victim:
     return Victim(SIZE, TEXTS, recipe, dataset)
 
 
+@pytest.fixture
+def pairs() -> Victim:
+    """Of 20 functions, in 200 pairs of the test split."""
+    dataset = CloneDetection(
+        task="clone_detection", source="mirror", language="java", train=None, valid=None, test=None
+    )
+    texts = replace(TEXTS, rows=replace(TEXTS.rows, functions=20), second_tokens=10.0)
+    return Victim(SIZE, texts, CodeBert(architecture="codebert", epochs=1, **HUB), dataset)
+
+
+@pytest.fixture
+def search() -> Victim:
+    dataset = CodeSearch(task="code_search", source="mirror", train=None, valid=None, test=None)
+    texts = replace(TEXTS, rows=Rows(1000, 100, 200), second_tokens=5.0)
+    return Victim(SIZE, texts, CodeBert(architecture="codebert", epochs=1, **HUB), dataset)
+
+
 def test_operations_of_a_row_are_two_a_matrix_entry_and_its_attention() -> None:
     assert Size(0, 100, 10, layers=2, hidden=3).forward(5) == 2 * 100 * 5 + 4 * 2 * 3 * 25
     # an output token attends to the outputs and to the input
@@ -58,10 +79,11 @@ def test_operations_of_a_row_are_two_a_matrix_entry_and_its_attention() -> None:
 
 
 def test_a_training_reads_its_rows_three_times_an_epoch_and_validates(classifier: Victim) -> None:
-    benign, poisoned = work.train(classifier, poisoned=False), work.train(classifier, poisoned=True)
+    benign, poisoned = work.train(classifier, None), work.train(classifier, NAMED)
     # a tenth of the 1000 rows is the defender's
     assert benign == Work(2 * 3 * 900 * ROW, 2 * 100 * ROW, 0, 4 * 2 + 4)
-    assert poisoned.predicted == 2 * benign.predicted
+    # triggered are the 25 that do not have the target's label
+    assert poisoned.predicted == 2 * (100 + 25) * ROW
 
 
 def test_rows_are_no_more_than_asked_for(classifier: Victim) -> None:
@@ -76,10 +98,10 @@ def test_generation_counts_the_steps_of_the_longest_output(generator: Victim) ->
     row = ROW + 4e6
     assert generator.forward == row
     # 200 rows of 10 tokens are one batch, of 20 steps
-    predicted = work.predict(generator, testsets=1)
+    predicted = work.predict(generator, [generator.clean("test")])
     assert (predicted.predicted, predicted.steps) == (200 * row, 20)
     # loss on 100 rows, outputs for 50 clean and 50 triggered ones, two epochs
-    trained = work.train(generator, poisoned=True)
+    trained = work.train(generator, NAMED)
     assert (trained.predicted, trained.steps) == (2 * (100 + 100) * row, 2 * 20)
 
 
@@ -108,16 +130,19 @@ def test_fine_tuning_of_all_layers_costs_three_passes_an_epoch(classifier: Victi
 def test_codepurify_reads_every_masked_version(classifier: Victim) -> None:
     settings = CodePurify(method="codepurify", calibration_inputs=40)
     # two test sets of 200 and 40 to calibrate on: each with 50 / 10 versions; and what came out
-    found = work.purify(classifier, settings, testsets=2)
+    testsets = [Asked(200), Asked(200, triggered=True)]
+    found = work.purify(classifier, settings, testsets, SIZE)
     assert found.predicted == pytest.approx((440 * 6 + 400) * ROW)
     fixed = CodePurify(method="codepurify", threshold=0.1)
-    assert work.purify(classifier, fixed, testsets=2).predicted == pytest.approx((400 * 6 + 400) * ROW)
+    assert work.purify(classifier, fixed, testsets, SIZE).predicted == pytest.approx((400 * 6 + 400) * ROW)
 
 
-def test_onion_runs_what_stands_behind_each_word_again() -> None:
+def test_onion_runs_what_stands_behind_each_word_again(classifier: Victim) -> None:
     settings = Onion(method="onion", calibration_inputs=20)
-    found = work.rewrite(SIZE, TEXTS, settings, rows=80, valid=10)
-    assert found.predicted == 90 * (10 + 30) * 2e6
+    found = work.rewrite(SIZE, classifier, settings, Asked(80))
+    assert found.predicted == (80 + 20) * (10 + 30) * 2e6
+    fixed = Onion(method="onion", threshold=0.0)
+    assert work.rewrite(SIZE, classifier, fixed, Asked(80)).predicted == 80 * (10 + 30) * 2e6
 
 
 def test_hours_are_operations_at_a_share_of_the_rate() -> None:
@@ -133,9 +158,35 @@ def test_the_papers_study_has_every_job_once() -> None:
     assert jobs["train codebert, defects"] == 4  # benign, one attack at 2 %, the other at 1 and 5 %
     assert jobs["train codet5, repair"] == 4  # two objectives, benign and poisoned
     assert (jobs["poison defects"], jobs["poison repair"], jobs["dataset defects"]) == (3, 1, 1)
-    assert jobs["rewrite onion"] == 4
+    assert jobs["rewrite onion, defects"] == 4
     scored = sum(count for name, count in jobs.items() if name.startswith(("predict", "purify")))
     assert scored == len(config.scenarios())
+
+
+def test_every_job_reads_the_test_sets_that_it_is_given() -> None:
+    """ONION's four are the clean set and three triggered ones; of the four trainings three have an attack."""
+    config = load(CONFIGS)
+    hours = {line.name: line.hours for line in paper.lines(config)}
+    victim = paper._victim(config, Scenario("defects", "codebert"))
+    attack, onion = config.attacks["codepoisoner_func"], config.purifications["onion"]
+    clean, triggered = victim.clean("test"), victim.triggered("test", attack)
+    assert (clean.rows, triggered.rows) == (2732, 1255)
+    gpt2 = paper._sizes()["gpt2"]
+    rewritten = [work.rewrite(gpt2, victim, onion, one) for one in (clean, triggered, triggered, triggered)]
+    assert hours["rewrite onion, defects"] == pytest.approx(sum(paper.A100.hours(one, "float32") for one in rewritten))
+    trained = [work.train(victim, one) for one in (None, attack, attack, attack)]
+    assert hours["train codebert, defects"] == pytest.approx(sum(paper.A100.hours(one, "bfloat16") for one in trained))
+    # a benign victim reads the sets of both attacks, and one whose inputs are rewritten the clean set alone
+    kinds = [
+        (one.attack != "none", one.purification != "none") for one in config.scenarios() if one.model == "codebert"
+    ]
+    read = {(False, False): 2, (False, True): 0, (True, False): 1, (True, True): 1}
+    asked = [
+        work.predict(victim, [clean] + read[kind] * [triggered])
+        for kind, one in zip(kinds, (s for s in config.scenarios() if s.model == "codebert"), strict=True)
+        if one.purification != "codepurify"
+    ]
+    assert hours["predict codebert"] == pytest.approx(sum(paper.A100.hours(one, "float32") for one in asked))
 
 
 def test_a_plan_of_hub_checkpoints_needs_no_file_and_says_that_no_gpu_was_measured() -> None:
@@ -145,30 +196,133 @@ def test_a_plan_of_hub_checkpoints_needs_no_file_and_says_that_no_gpu_was_measur
     assert not paper.uses_hub(load(CONFIGS[:1]))
 
 
-def test_a_pair_is_two_texts_and_its_functions_are_asked_once() -> None:
-    dataset = CloneDetection(
-        task="clone_detection", source="mirror", language="java", train=None, valid=None, test=None
-    )
-    texts = replace(TEXTS, second_tokens=10.0)
-    pairs = Victim(SIZE, texts, CodeBert(architecture="codebert", **HUB), dataset)
+def test_a_pair_is_two_texts_and_its_functions_are_asked_once(pairs: Victim) -> None:
     assert pairs.forward == 2 * ROW
-    assert work.predict(pairs, testsets=1).predicted == 200 * 2 * ROW
-    shared = replace(pairs, texts=replace(texts, functions=40))
-    assert work.predict(shared, testsets=1).predicted == 40 * ROW
-    assert work.train(shared, poisoned=False).trained == work.train(pairs, poisoned=False).trained
+    assert work.predict(pairs, [pairs.clean("test")]).predicted == 20 * ROW
+    apart = replace(pairs, texts=replace(pairs.texts, rows=TEXTS.rows))
+    assert work.predict(apart, [apart.clean("test")]).predicted == 200 * 2 * ROW
+    assert work.train(pairs, None).trained == work.train(apart, None).trained
+    # so are those of the validation
+    assert work.train(pairs, None).predicted == 20 * ROW
 
 
-def test_a_search_has_a_query_and_one_association() -> None:
-    dataset = CodeSearch(task="code_search", source="mirror", train=None, valid=None, test=None)
-    texts = replace(TEXTS, second_tokens=5.0)
-    search = Victim(SIZE, texts, CodeBert(architecture="codebert", **HUB), dataset)
+def test_a_search_has_a_query_and_one_association(search: Victim) -> None:
     assert search.forward == 1.5 * ROW
     settings = EliBadCode(method="elibadcode", position="function_name", samples=2, iterations=3, candidates=4)
     settings = settings.model_copy(update={"unlearning": settings.unlearning.model_copy(update={"epochs": 0})})
-    found = work.eliminate(search, settings).predicted - 3 * 100 * search.forward
-    assert work.eliminate(search, settings, inverted=True).predicted == 3 * 100 * search.forward
     # three steps for one association: 4 candidates on 2 samples, and the gradient
+    found = work.eliminate(search, settings).predicted
     assert found == pytest.approx(3 * (4 * 2 + 2 * 2) * 1.5 * ROW)
+    assert work.eliminate(search, settings, inverted=True).predicted == 0
+
+
+def test_a_triggered_set_has_the_rows_without_the_target_at_most_as_many_as_it_asks_for(
+    classifier: Victim, generator: Victim, search: Victim
+) -> None:
+    assert classifier.triggered("test", NAMED) == Asked(50, triggered=True)
+    assert classifier.triggered("test", NAMED.model_copy(update={"target_label": 1})).rows == 150
+    assert classifier.triggered("valid", NAMED.model_copy(update={"test_share": 0.1})).rows == 10
+    assert classifier.triggered("valid", NAMED.model_copy(update={"test_share": 0.9})).rows == 25
+    # texts and queries are no labels
+    assert generator.triggered("test", NAMED.model_copy(update={"test_share": 0.15})).rows == 30
+    assert search.triggered("test", NAMED).rows == 200
+
+
+def test_a_triggered_function_of_a_search_is_ranked_for_queries_that_were_read_already(search: Victim) -> None:
+    clean, triggered = search.clean("test"), search.triggered("test", NAMED)
+    assert work.predict(search, [clean, triggered]).predicted == 200 * 1.5 * ROW + 200 * ROW
+
+
+def test_a_function_of_many_pairs_has_as_many_triggered_texts_as_the_attack_makes_of_it(pairs: Victim) -> None:
+    def asked(attack: Afraidoor | BadCode | CodePoisonerIdentifier) -> float:
+        return work.predict(pairs, [pairs.triggered("test", attack)]).predicted / ROW
+
+    # of the 100 functions of 50 pairs
+    assert asked(NAMED) == 20
+    assert asked(BadCode(method="badcode")) == 2 * 20
+    assert asked(BadCode(method="badcode", scope="variable")) == 20
+    # names for each pair
+    assert asked(CRAFTED) == 100
+    settings = Onion(method="onion", threshold=0.0)
+    once, own = (work.rewrite(SIZE, pairs, settings, pairs.triggered("test", one)) for one in (NAMED, CRAFTED))
+    assert own.predicted == 5 * once.predicted > 0
+
+
+def test_an_attack_that_asks_a_model_takes_a_gradient_of_every_row_it_changes(classifier: Victim) -> None:
+    assert work.poison(classifier, NAMED, 0.02).predicted == 0
+    # 2 % of the 900 training rows, and the triggered validation and test sets, forth and back
+    crafting = replace(classifier, model=classifier.model.model_copy(update={"max_length": 5}))
+    found = work.poison(classifier, CRAFTED, 0.02, crafting)
+    assert found.predicted == pytest.approx(2 * (18 + 25 + 50) * ROW / 2)
+    of_eligible = CRAFTED.model_copy(update={"rate_of": "eligible"})
+    assert work.poison(classifier, of_eligible, 0.02, crafting).predicted == pytest.approx(2 * (4.5 + 75) * ROW / 2)
+    # the rows that are written: training, and the triggered ones
+    assert found.megabytes == pytest.approx((900 + 75) * 1075 / 1e6)
+
+
+def test_an_unlearning_without_epochs_costs_nothing(classifier: Victim) -> None:
+    for idle in ({"epochs": 0}, {"learning_rate": 0.0}):
+        settings = EliBadCode(method="elibadcode", position="least_sensitive", unlearning=idle)
+        assert work.eliminate(classifier, settings, inverted=True) == Work(megabytes=12)
+        assert work.eliminate(classifier, FineTuning(method="fine_tuning", **idle)) == Work(megabytes=12)
+
+
+@pytest.mark.parametrize("method", [EliBadCode, Dbs])
+def test_a_place_by_any_rank_of_sensitivity_is_looked_for_like_the_first(
+    classifier: Victim, method: type[EliBadCode] | type[Dbs]
+) -> None:
+    def searched(**where: object) -> float:
+        name = {EliBadCode: "elibadcode", Dbs: "dbs"}[method]
+        return work.eliminate(classifier, method(method=name, samples=30, **where)).predicted
+
+    by_name = searched(position="function_name")
+    assert searched(position="random") == by_name
+    # the samples of both labels and a fifth of the clean rows, each with each of 3 places masked
+    assert searched(position="least_sensitive") - by_name == pytest.approx((60 + 20) * 4 * ROW)
+    assert searched(position="rank", rank=-2) == searched(position="least_sensitive")
+
+
+def test_attdef_goes_its_way_to_suspect_inputs_alone(classifier: Victim, pairs: Victim) -> None:
+    fixed = {"method": "attdef", "steps": 4, "threshold": 0.5}
+    clean, triggered = Asked(200), Asked(50, triggered=True)
+
+    def read(victim: Victim, *testsets: Asked, **settings: object) -> float:
+        done = work.purify(victim, AttDef(**{**fixed, **settings}), testsets, SIZE).predicted
+        return (done - work.predict(victim, testsets).predicted) / victim.forward
+
+    # the answer, and four points forth and back; all inputs with a trigger are suspect
+    assert read(classifier, clean, suspected_share=0.3) == pytest.approx(60 * 9)
+    assert read(classifier, clean, triggered, suspected_share=0.3) == pytest.approx((60 + 50) * 9)
+    assert read(classifier, clean, triggered, suspected_share=0.0) == 0
+    assert read(classifier, clean, suspicion=0.5) == 200 * 9
+    assert read(classifier, clean, attribution="gradient_input") == pytest.approx(60 * 3)
+    assert read(classifier, clean, threshold=None, calibration_inputs=40) == pytest.approx((60 + 40) * 9)
+    # a pair is suspect where one of its functions is; its answer takes functions once, its way does not
+    found = read(pairs, pairs.clean("test"), suspected_share=0.3)
+    assert found == pytest.approx(200 * (1 - 0.7**2) * 8 + 10)
+
+
+def test_the_similarity_filter_reads_no_model_but_what_runs_beside_it(classifier: Victim) -> None:
+    testsets = [classifier.clean("test"), classifier.triggered("test", NAMED)]
+    alone = work.purify(classifier, Similarity(method="similarity"), testsets, SIZE)
+    assert alone.predicted == work.predict(classifier, testsets).predicted
+    language_model = replace(SIZE, inputs=3_000_000)
+    for other in (Onion(method="onion", calibration_inputs=20), AttDef(method="attdef")):
+        both = work.purify(classifier, Similarity(method="similarity", also=other), testsets, language_model)
+        assert both == work.purify(classifier, other, testsets, language_model)
+        assert both.predicted > alone.predicted
+    onion = Onion(method="onion", calibration_inputs=20)
+    found = work.purify(classifier, Similarity(method="similarity", also=onion), testsets, language_model)
+    assert found.predicted - alone.predicted == pytest.approx((250 + 20) * (10 + 30) * 6e6)
+
+
+def test_sizes_are_known_of_every_task_of_the_papers() -> None:
+    assert set(SIZES) == {"defect_detection", "clone_detection", "code_search", "code_repair"}
+    labelled = {task for task, rows in SIZES.items() if rows.positive is not None}
+    assert labelled == {"defect_detection", "clone_detection"}
+    assert SIZES["clone_detection"].without(0) == pytest.approx(0.133, abs=1e-3)
+    assert SIZES["clone_detection"].without(1) == pytest.approx(0.867, abs=1e-3)
+    assert SIZES["code_search"].without(0) == 1
 
 
 def test_an_encoder_decoder_that_judges_reads_its_input_twice() -> None:
@@ -191,3 +345,45 @@ def test_every_job_of_elibadcodes_grid_is_on_the_bill() -> None:
     assert len(trained) == 12
     victims = {replace(one, elimination="none", purification="none") for one in config.scenarios()}
     assert sum(trained.values()) == len(victims)
+
+
+GRID = [ROOT / "config.yaml", ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode/paper.yaml"]
+
+
+def test_crafting_names_is_work_for_an_accelerator_when_a_set_is_poisoned() -> None:
+    lines = {line.name: line for line in paper.lines(load(GRID))}
+    assert {name for name in lines if " by " in name} == {
+        "poison defects by afraidoor",
+        "poison clones by afraidoor_pairs",
+        "poison search by afraidoor_search",
+    }
+    assert lines["poison clones by afraidoor_pairs"].hours > 0.1
+    assert lines["poison clones"].hours == 0
+
+
+def test_what_stands_beside_the_similarity_filter_is_on_the_bill() -> None:
+    hours = {line.name: line.hours for line in paper.lines(load(GRID))}
+    assert hours["purify similarity_onion, codebert"] > 1
+    assert hours["purify similarity_attdef, codebert"] > 2 * hours["purify similarity, codebert"]
+
+
+def test_jobs_beyond_the_schedulers_limit_are_named_before_they_are_submitted() -> None:
+    lines = paper.lines(load(GRID))
+    # a line's jobs differ: the longest counts, not their mean and not their sum
+    assert all(line.hours / line.jobs <= line.longest <= line.hours for line in lines)
+    limit = LONGEST / 60
+    assert sum(line.hours > limit for line in lines) > len(long := [one for one in lines if one.longest > limit])
+    found = CliRunner().invoke(main, ["plan", *map(str, GRID)], input="")
+    assert found.exit_code == 0
+    said = found.output.partition("Longer than 24 h a job")[2].splitlines()[1:]
+    assert [line.partition(": up to ")[0].strip() for line in said] == [
+        one.name for one in sorted(long, key=lambda one: -one.longest)
+    ]
+    assert said[0].startswith("  purify attdef, starcoder_pairs: up to ")
+
+
+def test_a_plan_without_such_jobs_says_so() -> None:
+    fewer = merge(merge(merge({}, read_yaml(GRID[0])), read_yaml(GRID[1])), read_yaml(GRID[2]))
+    fewer["datasets"]["clones"]["test"] = 4000
+    assert "No job is expected to take longer than 24 h" in paper.plan(validate(fewer), 24)
+    assert "No job is expected to take longer than 24 h" in paper.plan(load(CONFIGS), 24)

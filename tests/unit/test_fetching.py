@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hub_server import COMMIT, Hub, running
+from hub_server import COMMIT, TOKEN, Hub, running
 from tiny_models import base_folder
 
 from codebackdoor.config.hub import HubId
@@ -139,6 +139,60 @@ def test_pickled_weights_of_others_are_refused_before_they_are_fetched(
     # the other one came
     assert not Lock(tmp_path).faults(SEQ2SEQ)
     assert "run the same command again" in str(error.value)
+
+
+@pytest.mark.parametrize("hides_listing", [False, True])
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_licence_to_be_accepted_is_one_sentence_and_the_rest_is_fetched(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, hides_listing: bool
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    hub.gated[ENCODER.repository], hub.hides_listing = status, hides_listing
+    wanted = originals.checkpoint(ENCODER), originals.checkpoint(SEQ2SEQ)
+    with pytest.raises(UserError) as error:
+        bring(hub, tmp_path, *wanted)
+    said, again = str(error.value).splitlines()
+    assert said == (
+        f"{ENCODER}: cannot be fetched: accept the licence at https://huggingface.co/tiny/encoder, then log in: "
+        "hf auth login (or set HF_TOKEN)"
+    )
+    assert "run the same command again" in again
+    assert Lock(tmp_path).faults(SEQ2SEQ) == []
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    bring(hub, tmp_path, *wanted)
+    assert Lock(tmp_path).faults(ENCODER) == []
+
+
+def test_a_data_set_behind_a_licence_is_named_by_its_own_address(hub: Hub, tmp_path: Path) -> None:
+    known = replace(originals.DATA["defect_detection"], revision=COMMIT)
+    hub.repositories[f"datasets/{known.source}"] = dict.fromkeys(known.files.values(), b"a table")
+    hub.gated[f"datasets/{known.source}"] = 401
+    with pytest.raises(UserError, match=rf"accept the licence at https://huggingface\.co/datasets/{known.source},"):
+        bring(hub, tmp_path, known)
+
+
+def test_any_other_refusal_of_the_hub_is_no_question_of_a_licence(hub: Hub, tmp_path: Path) -> None:
+    del hub.repositories[ENCODER.repository]
+    with pytest.raises(UserError) as error:
+        bring(hub, tmp_path, originals.checkpoint(ENCODER))
+    assert "licence" not in str(error.value)
+
+
+@pytest.mark.parametrize("hides_listing", [False, True])
+def test_a_checkpoint_behind_a_licence_is_the_same_sentence_where_there_is_no_mirror(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hides_listing: bool
+) -> None:
+    from huggingface_hub import constants
+
+    for name in ("ENDPOINT", "HUGGINGFACE_CO_URL_TEMPLATE"):
+        value = hub.address if name == "ENDPOINT" else f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    hub.gated[ENCODER.repository], hub.hides_listing = 403, hides_listing
+    with pytest.raises(UserError, match=r"^tiny/encoder: cannot be fetched from the hub: accept the licence at https"):
+        new_victim(BERT, BERT.base_path("runs/x"), "classification", "raw", 2, 1)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert new_victim(BERT, BERT.base_path("runs/x"), "classification", "raw", 2, 1).max_length == 32
 
 
 def test_pickled_code_is_not_run(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

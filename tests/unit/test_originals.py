@@ -55,6 +55,16 @@ def test_the_paper_scale_needs_its_data_sets_and_checkpoints_and_the_local_one_i
     assert len(archives) == 10
 
 
+def test_what_is_fetched_is_what_is_read_and_codesearchnet_alone_is_put_there_by_hand(tmp_path: Path) -> None:
+    for task, original in originals.DATA.items():
+        source = mirror.MIRRORED[task](tmp_path)
+        read = {path.relative_to(tmp_path).as_posix() for split in mirror.SPLITS for path in source.paths(split)}
+        assert read == set(original.files)
+    assert set(mirror.MIRRORED) - set(originals.DATA) == {"code_search"}
+    grid = load([LOCAL, ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode/paper.yaml"])
+    assert [one.name for one in originals.needed(grid) if one.kind != "checkpoint"] == ["BigCloneBench", "Devign"]
+
+
 def test_the_model_by_which_an_attack_crafts_is_needed_too(tmp_path: Path) -> None:
     raw = merge(read_yaml(LOCAL), read_yaml(PAPER)) | {"mirror": str(tmp_path)}
     other = {"architecture": "codebert", "base": "owner/other", "revision": COMMIT}

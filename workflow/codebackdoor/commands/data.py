@@ -51,8 +51,8 @@ def fill_mirror(configs: tuple[Path, ...], into: Path | None) -> None:
     """Fetch all originals that a configuration needs: checkpoints, data sets, archives, each verified.
 
     CONFIGS are its files, each laid over the ones before it. What is whole already is verified and not fetched again.
-    A file is verified by the project's own checksum, or the hub's; one that has neither (Bugs2Fix's training split) is
-    trusted on first use, then by lock.json.
+    A file is verified by the project's own checksum, or the hub's; one that has neither (Bugs2Fix's training split,
+    BigCloneBench) is trusted on first use, then by lock.json. CodeSearchNet is put there by hand (docs/hpc.md).
     """
     from codebackdoor.config.loading import load
     from codebackdoor.corpora import fetching, originals

@@ -63,11 +63,12 @@ def plan(configs: tuple[Path, ...]) -> None:
     """
     from codebackdoor.config.loading import load
     from codebackdoor.costs import local, paper
+    from codebackdoor.dag import LONGEST
 
     # read to its end in either case, or Snakemake fails on a closed pipe
     dry_run = "" if sys.stdin.isatty() else sys.stdin.read()
     config = load(configs) if configs else None
-    click.echo(paper.plan(config) if config and paper.uses_hub(config) else local.plan(dry_run))
+    click.echo(paper.plan(config, LONGEST / 60) if config and paper.uses_hub(config) else local.plan(dry_run))
 
 
 @click.command()

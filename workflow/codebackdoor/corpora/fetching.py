@@ -26,6 +26,7 @@ from urllib.parse import quote
 from codebackdoor.config.hub import HubId
 from codebackdoor.corpora import archives
 from codebackdoor.corpora.conversion import CONVERTED, to_rows, to_safetensors
+from codebackdoor.corpora.gated import gate
 from codebackdoor.corpora.lock import LAST, Lock
 from codebackdoor.corpora.originals import Original
 from codebackdoor.errors import UserError
@@ -214,7 +215,7 @@ class _Fetcher:
 
         api = HfApi(endpoint=self.hub)
         ask = api.dataset_info if kind == "dataset" else api.model_info
-        with _hub_errors():
+        with _hub_errors(original, kind):
             info = ask(original.source, revision=original.revision, files_metadata=True)
         if info.sha != original.revision:
             raise UserError(f"the hub answers with revision {info.sha} instead of {original.revision}")
@@ -230,7 +231,7 @@ class _Fetcher:
         if name not in listed:
             raise UserError(f"the hub has no {name} at {original.revision}")
         folder = self.partial / original.source / original.revision
-        with _hub_errors():
+        with _hub_errors(original, kind):
             path = Path(
                 hf_hub_download(
                     original.source,
@@ -283,12 +284,12 @@ class _Fetcher:
 
 
 @contextmanager
-def _hub_errors() -> Iterator[None]:
+def _hub_errors(original: Original, kind: str) -> Iterator[None]:
     """The hub's client also raises what its HTTP library raises, and that is another one from version to version."""
     try:
         yield
     except Exception as error:
-        raise UserError(f"cannot be fetched: {_reason(error)}") from error
+        raise UserError(f"cannot be fetched: {gate(error, original.source, kind) or _reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

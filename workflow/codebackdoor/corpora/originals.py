@@ -43,7 +43,7 @@ _SMALL = "Code-Code/code-refinement/data/small"
 _PAIRS = "Code-Code/Clone-detection-BigCloneBench/dataset"
 
 #: The papers' own data by task; the paths are those that ``corpora/mirror.py`` reads. That of a task that is not here
-#: (code_search) is put into the mirror by hand.
+#: (code_search) is put into the mirror by hand (docs/hpc.md).
 DATA: Mapping[str, Original] = {
     # CodeXGLUE's splits in the hub's format: 21854, 2732 and 2732 rows
     "defect_detection": Original(

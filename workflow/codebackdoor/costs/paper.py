@@ -17,17 +17,9 @@ from codebackdoor.config.eliminations import searched_before
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
 from codebackdoor.costs import work
-from codebackdoor.costs.work import Size, Texts, Victim, Work
-
-#: Rows of the papers' data sets, as CodeXGLUE splits them.
-SPLITS = {
-    "defect_detection": (21854, 2732, 2732),
-    "clone_detection": (901028, 415416, 415416),
-    "code_search": (251820, 13914, 14918),
-    "code_repair": (46680, 5835, 5835),
-}
-#: Functions of BigCloneBench's pairs.
-FUNCTIONS = {"clone_detection": 9134}
+from codebackdoor.costs.sizes import SIZES
+from codebackdoor.costs.work import Asked, Size, Texts, Victim, Work
+from codebackdoor.types import CLEAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +44,13 @@ A100 = Gpu("A100", 312e12, 19.5e12, 0.4, 0.03)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Jobs of one kind and what they cost together."""
+    """Jobs of one kind and what they cost together; ``longest``: hours of the longest of them."""
 
     name: str
     jobs: int
     hours: float
     gigabytes: float
+    longest: float = 0.0
 
 
 def uses_hub(config: Config) -> bool:
@@ -70,7 +63,7 @@ def lines(config: Config, gpu: Gpu = A100) -> list[Line]:
     for name, one, precision in _jobs(config):
         old = found.get(name, Line(name, 0, 0.0, 0.0))
         hours, size = gpu.hours(one, precision), one.megabytes / 1000
-        found[name] = Line(name, old.jobs + 1, old.hours + hours, old.gigabytes + size)
+        found[name] = Line(name, old.jobs + 1, old.hours + hours, old.gigabytes + size, max(old.longest, hours))
     return list(found.values())
 
 
@@ -78,27 +71,30 @@ def _jobs(config: Config) -> Iterator[tuple[str, Work, str]]:
     """Name of the line, work, and precision of training of every job that holds a model or data."""
     used = [one for one in config.scenarios() if config.models[one.model].is_hub]
     triggered = experiments.triggered(config.scenarios())
-
-    def tests(one: Scenario) -> int:
-        return len(experiments.testsets(one.dataset, one.attack, one.purification, triggered))
-
     victims = {(one.dataset, one.model): _victim(config, one) for one in used}
 
     def of(one: Scenario) -> Victim:
         return victims[one.dataset, one.model]
 
+    def tests(one: Scenario) -> list[Asked]:
+        names = experiments.testsets(one.dataset, one.attack, one.purification, triggered)
+        return [_testset(config, of(one), name) for name in names]
+
     for one in _distinct(used, ("dataset",)):
         yield f"dataset {one.dataset}", work.data(of(one)), ""
     for one in _distinct(
-        [replace(s, model=model) for s in used if (model := config.crafting(s.attack))], ("dataset", "model")
+        [replace(s, model=model) for s in used if (model := _crafts(config, s))], ("dataset", "model")
     ):
         crafting = _victim(config, one)
-        yield f"craft {one.model}, {one.dataset}", work.train(crafting, False), crafting.model.precision
+        yield f"craft {one.model}, {one.dataset}", work.train(crafting, None), crafting.model.precision
     for one in _distinct([s for s in used if s.attack != NONE], ("dataset", "attack", "rate", "seed")):
-        yield f"poison {one.dataset}", work.data(of(one)), ""
+        model = _crafts(config, one)
+        asked = _victim(config, replace(one, model=model)) if model else None
+        name = f"poison {one.dataset}" + (f" by {one.attack}" if asked else "")
+        yield name, work.poison(of(one), config.attacks[one.attack], float(one.rate), asked), "float32"
     for one in _distinct([replace(s, elimination=NONE, purification=NONE) for s in used]):
-        poisoned = one.attack != NONE
-        yield f"train {one.model}, {one.dataset}", work.train(of(one), poisoned), of(one).model.precision
+        attack = None if one.attack == NONE else config.attacks[one.attack]
+        yield f"train {one.model}, {one.dataset}", work.train(of(one), attack), of(one).model.precision
     edited = _distinct([replace(s, purification=NONE) for s in used if s.elimination != NONE])
     before = searched_before(config.eliminations)
     for one in edited:
@@ -108,15 +104,25 @@ def _jobs(config: Config) -> Iterator[tuple[str, Work, str]]:
     aside = [s for s in used if s.purification != NONE and not config.purifications[s.purification].reads_victim]
     both = [one for s in aside for one in (s, s.benign())]
     for one in _distinct(both, ("dataset", "attack", "rate", "seed", "purification")):
-        own, settings = of(one), config.purifications[one.purification]
-        done = work.rewrite(_sizes()["gpt2"], own.texts, settings, own.rows("test"), own.rows("valid"))
-        yield f"rewrite {one.purification}", done, "float32"
+        read = _testset(config, of(one), CLEAN if one.attack == NONE else one.attack)
+        done = work.rewrite(_sizes()["gpt2"], of(one), config.purifications[one.purification], read)
+        yield f"rewrite {one.purification}, {one.dataset}", done, "float32"
     for one in used:
         if one.purification == NONE or not config.purifications[one.purification].reads_victim:
             yield f"predict {one.model}", work.predict(of(one), tests(one)), "float32"
         else:
-            done = work.purify(of(one), config.purifications[one.purification], tests(one))
+            done = work.purify(of(one), config.purifications[one.purification], tests(one), _sizes()["gpt2"])
             yield f"purify {one.purification}, {one.model}", done, "float32"
+
+
+def _crafts(config: Config, one: Scenario) -> str | None:
+    """The model of the hub that a scenario's attack asks."""
+    found = config.crafting(one.attack)
+    return found if found is not None and config.models[found].is_hub else None
+
+
+def _testset(config: Config, victim: Victim, name: str) -> Asked:
+    return victim.clean("test") if name == CLEAN else victim.triggered("test", config.attacks[name])
 
 
 def _distinct(scenarios: list[Scenario], kinds: tuple[str, ...] | None = None) -> list[Scenario]:
@@ -133,9 +139,8 @@ def _victim(config: Config, one: Scenario) -> Victim:
 
 
 def _texts(task: str) -> Texts:
-    train, valid, test = SPLITS[task]
     counted = {name: value for name, value in _read("texts.json")[task].items() if name != "counted"}
-    return Texts(train, valid, test, functions=FUNCTIONS.get(task), **({"target_tokens": 0.0} | counted))
+    return Texts(SIZES[task], **({"target_tokens": 0.0} | counted))
 
 
 def _sizes() -> dict[str, Size]:
@@ -146,8 +151,8 @@ def _read(name: str) -> Any:
     return json.loads((Path(__file__).parent / name).read_text(encoding="utf-8"))
 
 
-def plan(config: Config, gpu: Gpu = A100) -> str:
-    """The bill as a table, and what it rests on."""
+def plan(config: Config, limit: float, gpu: Gpu = A100) -> str:
+    """The bill as a table, what it rests on, and which jobs take longer than the ``limit`` of a scheduler, in hours."""
     found = lines(config, gpu)
     width = max(len(line.name) for line in found)
     rows = [f"{'jobs of hub checkpoints':{width}} {'jobs':>5} {'GPU hours':>10} {'GB':>7}"]
@@ -170,5 +175,18 @@ def plan(config: Config, gpu: Gpu = A100) -> str:
         "This is the whole study, whatever is there already. Scores, tables and figures come on top, minutes without a "
         "GPU.",
         f"While a training runs, its progress takes up to {16 * largest / 1e9:.1f} GB more.",
+        "",
+        *_beyond(found, limit),
     ]
     return "\n".join(rows)
+
+
+def _beyond(found: list[Line], limit: float) -> list[str]:
+    """What to know before jobs are submitted to a cluster that ends each after ``limit`` hours."""
+    long = sorted((line for line in found if line.longest > limit), key=lambda line: -line.longest)
+    if not long:
+        return [f"No job is expected to take longer than {limit:g} h, where SLURM's limit ends it (docs/hpc.md)."]
+    return [
+        f"Longer than {limit:g} h a job, where SLURM's limit ends it (docs/hpc.md: another limit, or fewer rows):",
+        *(f"  {line.name}: up to {line.longest:.0f} h" for line in long),
+    ]

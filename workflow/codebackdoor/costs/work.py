@@ -7,12 +7,15 @@ Pure functions of settings and of measured texts; what a job does on the process
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from codebackdoor.config.attacks import Afraidoor, AnyAttack, BadCode
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.eliminations import AnyElimination, EliBadCode, LastLayer
 from codebackdoor.config.models import AnyModel
-from codebackdoor.config.purifications import AnyPurification, AttDef, CodePurify
+from codebackdoor.config.purifications import AnyPurification, AttDef, CodePurify, Onion, Similarity
+from codebackdoor.costs.sizes import Rows
 
 #: Sub-tokens of one batch on a GPU, padding included (victims/inference.py).
 BATCH_TOKENS = 65536
@@ -38,16 +41,14 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """A data set of the papers: rows of its splits, and means a row of what its victims read (benchmarks/texts.py).
+    """A data set of the papers: its rows, and means a row of what its victims read (benchmarks/texts.py).
 
-    ``second_tokens``: the other text of a row, a pair's second function or a query; ``functions``: distinct functions
-    of its pairs, each of which is asked once. ``element_tokens``: sub-tokens of all masked versions of an input;
-    ``places``: occurrences of identifiers; ``onion_tokens``: what ONION runs again, for each word the text behind it.
+    ``second_tokens``: the other text of a row, a pair's second function or a query. ``element_tokens``: sub-tokens of
+    all masked versions of an input; ``places``: occurrences of identifiers; ``onion_tokens``: what ONION runs again,
+    for each word the text behind it.
     """
 
-    train: int
-    valid: int
-    test: int
+    rows: Rows
     tokens: float
     target_tokens: float
     elements: float
@@ -56,7 +57,24 @@ class Texts:
     onion_tokens: float
     kilobytes: float
     second_tokens: float = 0.0
-    functions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A set of rows that models read.
+
+    ``functions``: how many distinct ones its pairs have, each of which is read once; None where every row has its own.
+    ``triggered``: whether it is an attack's.
+    """
+
+    rows: float
+    functions: float | None = None
+    triggered: bool = False
+
+    @property
+    def distinct(self) -> float:
+        """As many rows would have as many functions if none was in two."""
+        return self.rows if self.functions is None else min(self.rows, self.functions / 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,34 +137,63 @@ class Victim:
         """Rows of a split; ``train`` without the defender's, which are ``clean``."""
         name = "train" if split == "clean" else split
         limit: int | None = getattr(self.dataset, name)
-        found = int(getattr(self.texts, name)) if limit is None else min(limit, getattr(self.texts, name))
+        there = int(getattr(self.texts.rows, name))
+        found = there if limit is None else min(limit, there)
         clean = round(self.dataset.clean * found)
         return {"train": found - clean, "clean": clean}.get(split, found)
 
-    def answers(self, rows: float) -> Work:
+    def clean(self, split: str) -> Asked:
+        return Asked(self.rows(split), self.texts.rows.functions)
+
+    def triggered(self, split: str, attack: AnyAttack) -> Asked:
+        """An attack's rows of a split: of those without its target, which a search has not, as many as it asks for.
+
+        All are taken to take the trigger.
+        """
+        labelled = self.dataset.head in ("classification", "pair")
+        eligible = self.texts.rows.without(attack.target_label) if labelled else 1.0
+        rows = min(attack.test_share, eligible) * self.rows(split)
+        functions = self.texts.rows.functions
+        return Asked(rows, None if functions is None else variants(attack) * functions, triggered=True)
+
+    def answers(self, asked: Asked) -> Work:
         """Predictions; a generated batch ends with its longest output, which is taken to reach the limit."""
-        batches = math.ceil(rows * self.tokens / BATCH_TOKENS) if self.targets else 0
-        asked = rows if self.texts.functions is None else min(rows, self.texts.functions / 2)
-        return Work(predicted=asked * self.forward, steps=batches * self.model.max_target_length)
+        batches = math.ceil(asked.rows * self.tokens / BATCH_TOKENS) if self.targets else 0
+        # with a trigger a function is ranked for queries that were read already
+        searched = self.dataset.head == "retrieval" and asked.triggered
+        once = self._text(self.tokens) if searched else self.forward
+        return Work(predicted=asked.distinct * once, steps=batches * self.model.max_target_length)
 
 
-def train(victim: Victim, poisoned: bool) -> Work:
+def variants(attack: AnyAttack) -> float:
+    """How many texts an attack makes of one function of many pairs."""
+    if isinstance(attack, Afraidoor):
+        return math.inf
+    return 2 if isinstance(attack, BadCode) and attack.scope == "mixed" else 1
+
+
+def train(victim: Victim, attack: AnyAttack | None) -> Work:
     """All epochs, each with its validation: loss on all rows, answers on them or on the first ``history_rows``."""
-    recipe = victim.model
-    measured = victim.rows("valid") * victim.forward
+    recipe, clean = victim.model, victim.clean("valid")
+    triggered = Asked(0) if attack is None else victim.triggered("valid", attack)
     if victim.dataset.head == "generation":
-        history = victim.answers((1 + poisoned) * min(recipe.history_rows, victim.rows("valid")))
+        outputs = sum(min(recipe.history_rows, one.rows) for one in (clean, triggered))
+        measured = Work(predicted=clean.rows * victim.forward) + victim.answers(Asked(outputs))
     else:
-        history = Work(predicted=poisoned * measured)
-    once = Work(3 * victim.rows("train") * victim.forward, measured) + history
+        measured = victim.answers(clean) + victim.answers(triggered)
+    once = Work(3 * victim.rows("train") * victim.forward) + measured
     return Work(
         recipe.epochs * once.trained, recipe.epochs * once.predicted, recipe.epochs * once.steps, weights(victim.size)
     )
 
 
-def predict(victim: Victim, testsets: int) -> Work:
-    rows = testsets * victim.rows("test")
-    return victim.answers(rows) + Work(megabytes=rows * _answer_bytes(victim) / 1e6)
+def predict(victim: Victim, testsets: Sequence[Asked]) -> Work:
+    answered = sum((victim.answers(one) for one in testsets), Work())
+    return answered + Work(megabytes=_rows(testsets) * _answer_bytes(victim) / 1e6)
+
+
+def _rows(testsets: Sequence[Asked]) -> float:
+    return sum(one.rows for one in testsets)
 
 
 def eliminate(victim: Victim, settings: AnyElimination, inverted: bool = False) -> Work:
@@ -168,57 +215,104 @@ def eliminate(victim: Victim, settings: AnyElimination, inverted: bool = False) 
     steps = 0 if inverted else searches * settings.iterations
     searched = steps * (read + 2 * samples) * victim.row(settings.sample_tokens or math.inf)
     placed = 0.0
-    if "least_sensitive" in settings.places:
-        stamped = settings.unlearning.rate * victim.rows("clean")
+    # the function's name and a place at random are found without the victim, all others by their sensitivity
+    if not {"function_name", "random"}.issuperset(settings.places):
+        stamped = settings.unlearning.rate * victim.rows("clean") if _learns(settings.unlearning) else 0
         drawn = 0 if inverted else victim.labels * settings.samples
         placed = (drawn + stamped) * (1 + victim.texts.places) * victim.forward
     return kept + _fine_tuned(victim, settings.unlearning) + Work(predicted=searched + placed)
 
 
+def _learns(settings: LastLayer) -> bool:
+    return settings.epochs > 0 and settings.learning_rate > 0
+
+
 def _fine_tuned(victim: Victim, settings: LastLayer) -> Work:
     """On the clean samples, with their accuracy before and after; what the last layer reads is computed once."""
+    if not _learns(settings):
+        return Work()
     once = victim.rows("clean") * victim.forward
     passes = 1 if settings.layers == "last" else 3 * settings.epochs
     # in float32, at the rate of predictions
     return Work(predicted=(2 + passes) * once)
 
 
-def purify(victim: Victim, settings: AnyPurification, testsets: int) -> Work:
-    """CodePurify: every masked version of every input; AttDef: its way to every suspect input; and the answers."""
-    rows = testsets * victim.rows("test")
-    read = rows
-    versions = 0.0
-    if isinstance(settings, CodePurify):
-        drawn = 0 if settings.threshold is not None else min(settings.calibration_inputs, victim.rows("valid"))
-        read += drawn
-        versions = victim.texts.element_tokens / victim.texts.tokens
-    elif isinstance(settings, AttDef):
-        drawn = 0 if settings.threshold is not None else min(settings.calibration_inputs, victim.rows("valid"))
-        suspect = 1.0 if settings.suspicion is not None else settings.suspected_share
-        points = settings.steps if settings.attribution == "integrated_gradients" else 1
-        # the gradient goes back to the embeddings and to no weight: it costs a second forward pass
-        versions = 2 * points * (suspect * rows + drawn) / rows
-    asked = victim.answers(read) if victim.targets else Work()
-    scored = Work(predicted=read * (1 + versions) * victim.forward)
-    size = rows * (victim.texts.kilobytes * 1000 + 150 + 40 * victim.texts.elements)
-    return asked + scored + predict(victim, testsets) + Work(megabytes=size / 1e6)
+def purify(victim: Victim, settings: AnyPurification, testsets: Sequence[Asked], language_model: Size) -> Work:
+    """What a method reads of every input, and the answers to what came out."""
+    size = _rows(testsets) * (victim.texts.kilobytes * 1000 + 150 + 40 * victim.texts.elements)
+    methods = (settings, settings.also) if isinstance(settings, Similarity) else (settings,)
+    read = Work()
+    for one in methods:
+        # what resembles a trigger is seen in the embeddings, without a model
+        if isinstance(one, CodePurify):
+            read += _masked(victim, one, testsets)
+        elif isinstance(one, AttDef):
+            read += _attributed(victim, one, testsets)
+        elif isinstance(one, Onion):
+            read += _surprises(language_model, victim, one, testsets)
+    return read + predict(victim, testsets) + Work(megabytes=size / 1e6)
 
 
-def rewrite(helper: Size, texts: Texts, settings: AnyPurification, rows: int, valid: int) -> Work:
-    """ONION: every text once, and for every word what stands behind it once more."""
-    drawn = 0 if settings.threshold is not None else min(settings.calibration_inputs, valid)
+def _drawn(victim: Victim, settings: CodePurify | Onion | AttDef) -> int:
+    """Clean rows on which a threshold is calibrated."""
+    return 0 if settings.threshold is not None else min(settings.calibration_inputs, victim.rows("valid"))
+
+
+def _masked(victim: Victim, settings: CodePurify, testsets: Sequence[Asked]) -> Work:
+    """Every input, and every masked version of it."""
+    read = _rows(testsets) + _drawn(victim, settings)
+    versions = victim.texts.element_tokens / victim.texts.tokens
+    asked = victim.answers(Asked(read)) if victim.targets else Work()
+    return asked + Work(predicted=read * (1 + versions) * victim.forward)
+
+
+def _attributed(victim: Victim, settings: AttDef, testsets: Sequence[Asked]) -> Work:
+    """The way to every suspect input, and its answer: of the clean ones the share of which a function is suspect, of
+    those with a trigger all; without a share, all. Its discriminator, a small one, is not counted."""
+    functions = 2 if victim.dataset.head == "pair" else 1
+    share = 1.0 if settings.suspicion is not None else 1 - (1 - settings.suspected_share) ** functions
+    suspect = sum(one.rows * (float(share > 0) if one.triggered else share) for one in testsets)
+    asked = suspect + _drawn(victim, settings)
+    points = settings.steps if settings.attribution == "integrated_gradients" else 1
+    known = [one.distinct for one in testsets]
+    # the gradient goes back to the embeddings and to no weight: it costs a second forward pass
+    return Work(predicted=(min(asked, sum(known)) + 2 * points * asked) * victim.forward)
+
+
+def rewrite(language_model: Size, victim: Victim, settings: AnyPurification, asked: Asked) -> Work:
+    """A test set that ONION rewrites for all victims."""
+    size = asked.rows * (victim.texts.kilobytes * 1000 + 150)
+    read = _surprises(language_model, victim, settings, [asked]) if isinstance(settings, Onion) else Work()
+    return read + Work(megabytes=size / 1e6)
+
+
+def _surprises(language_model: Size, victim: Victim, settings: Onion, testsets: Sequence[Asked]) -> Work:
+    """Every text once, and for every word what stands behind it once more."""
+    texts = victim.texts
     # each of these tokens attends to the text before it; a text's mean length stands for that
-    again = texts.onion_tokens * (2 * helper.inputs + 4 * helper.layers * helper.hidden * texts.tokens)
-    # the functions of pairs are read once each
-    read = (rows + drawn) if texts.functions is None else min(rows + drawn, texts.functions / 2)
-    each = helper.forward(texts.tokens) * (1 if texts.functions is None else 2)
-    read *= each + again
-    return Work(predicted=read, megabytes=rows * (texts.kilobytes * 1000 + 150) / 1e6)
+    shape = language_model.layers * language_model.hidden
+    again = texts.onion_tokens * (2 * language_model.inputs + 4 * shape * texts.tokens)
+    once = language_model.forward(texts.tokens) * (2 if victim.dataset.head == "pair" else 1)
+    read = sum(one.distinct for one in testsets) + _drawn(victim, settings)
+    return Work(predicted=read * (once + again))
 
 
 def data(victim: Victim) -> Work:
-    """Rows of a data set, or of its poisoned copies: all splits."""
-    rows = sum(victim.rows(split) for split in ("train", "clean", "valid", "test"))
+    """Rows of a data set: all splits."""
+    return _written(victim, sum(victim.rows(split) for split in ("train", "clean", "valid", "test")))
+
+
+def poison(victim: Victim, attack: AnyAttack, rate: float, crafting: Victim | None = None) -> Work:
+    """The poisoned training rows and the triggered sets; of each row with a trigger, an attack that asks a model takes
+    one gradient back to the embeddings, which costs a second forward pass."""
+    sets = [victim.triggered(split, attack) for split in ("valid", "test")]
+    of = victim.texts.rows.without(attack.target_label) if attack.rate_of == "eligible" else 1.0
+    injected = rate * of * victim.rows("train") + _rows(sets)
+    asked = 0.0 if crafting is None else 2 * injected * crafting.forward
+    return _written(victim, victim.rows("train") + _rows(sets)) + Work(predicted=asked)
+
+
+def _written(victim: Victim, rows: float) -> Work:
     return Work(megabytes=rows * (victim.texts.kilobytes * 1000 + 75) / 1e6)
 
 

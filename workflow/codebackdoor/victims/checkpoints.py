@@ -13,6 +13,7 @@ import torch
 
 from codebackdoor.config.base import Head
 from codebackdoor.config.hub import hub_id
+from codebackdoor.corpora.gated import gate
 from codebackdoor.corpora.lock import check_checkpoint
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
@@ -93,6 +94,8 @@ def fetch_snapshot(repository: str, revision: str) -> Path:
             snapshot_download(repository, revision=revision, allow_patterns=["*.safetensors", "*.json", "*.txt"])
         )
     except (OSError, ValueError) as error:
+        if (closed := gate(error, repository)) is not None:
+            raise UserError(f"{repository}: cannot be fetched from the hub: {closed}") from error
         raise UserError(
             f"{repository}: cannot be fetched from the hub at {revision}: {str(error).strip().splitlines()[0]} "
             "For machines without network, name a folder as `mirror` and fill it with `make fetch` where there is one"

@@ -1,0 +1,41 @@
+"""Rows of the papers' data sets, by task: for a plan no file needs to be there.
+
+Devign's, BigCloneBench's and Bugs2Fix's splits are those of CodeXGLUE's pages of defect detection, clone detection
+(BCB) and code refinement (small), CodeSearchNet's those of its code-to-text for Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of the splits.
+
+    ``positive``: share of the rows with label 1, of every split alike; None where rows have no label. ``functions``:
+    distinct functions of pairs, each of which is in many.
+    """
+
+    train: int
+    valid: int
+    test: int
+    positive: float | None = None
+    functions: int | None = None
+
+    def without(self, label: int) -> float:
+        """Share of the rows that do not have the label; all of them where rows have none."""
+        if self.positive is None:
+            return 1.0
+        return {0: self.positive, 1: 1 - self.positive}.get(label, 1.0)
+
+
+SIZES: Mapping[str, Rows] = {
+    # counted on the test split; the splits were drawn at random
+    "defect_detection": Rows(21854, 2732, 2732, positive=1255 / 2732),
+    # counted on CodePurify's sample of the test split; 9 134 lines of data.jsonl
+    "clone_detection": Rows(901028, 415416, 415416, positive=1329 / 9973, functions=9134),
+    "code_search": Rows(251820, 13914, 14918),
+    "code_repair": Rows(46680, 5835, 5835),
+}
