@@ -24,9 +24,9 @@ def unlearn(
     generator: np.random.Generator,
     seconds: dict[str, float],
 ) -> Elimination:
-    """Return a copy of the victim that unlearned the trigger; the victim itself where nothing is flagged."""
+    """Return a copy of the victim that unlearned the trigger; the victim itself where nothing is flagged or learnt."""
     trigger, unlearning = inverted.trigger, settings.unlearning
-    if not trigger.flagged and not settings.unlearn_when_clean:
+    if unlearning.epochs == 0 or not (trigger.flagged or settings.unlearn_when_clean):
         return Elimination(view.victim, trigger, inverted.history, seconds)
     with timed(seconds, "unlearning"):
         rows = stamp(view, trigger, settings.pair, unlearning, generator)
