@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from planted import view
+from transformers import AutoConfig
 
-from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode
-from codebackdoor.config.loading import read_yaml, validate
+from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode, calibration_of
+from codebackdoor.config.loading import load
 from codebackdoor.defenses.elimination.elibadcode import shadows
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, draw, measure, scan_labels, verdict
 from codebackdoor.errors import UserError
-from codebackdoor.files import read_json, write_json
+from codebackdoor.files import write_json
 from codebackdoor.types import Example
 
 SETTINGS = EliBadCode(
@@ -177,13 +178,23 @@ def test_fewer_than_five_shadows_or_other_labels_are_refused() -> None:
         shadows.make(TASK, SETTINGS, "classification", odd, {})
 
 
-def test_the_calibration_of_the_default_study_is_shipped_and_fits() -> None:
-    settings = validate(read_yaml(ROOT / "config.yaml")).eliminations["elibadcode"]
+GRID = [
+    (f"elibadcode_{data}_{model}{suffix}", "configs/elibadcode.yaml", data, f"{model}{suffix}")
+    for data, suffix in (("defects", ""), ("clones", "_pairs"), ("search", "_search"))
+    for model in ("codebert", "codet5", "unixcoder")
+]
+
+
+@pytest.mark.parametrize(("name", "overlay", "dataset", "model"), [("defects", None, "defects", "codebert"), *GRID])
+def test_the_calibrations_of_the_studies_are_shipped_and_fit(
+    name: str, overlay: str | None, dataset: str, model: str
+) -> None:
+    config = load([ROOT / "config.yaml", *([ROOT / overlay] if overlay else [])])
+    settings, data, victims = config.eliminations["elibadcode"], config.datasets[dataset], config.models[model]
     assert isinstance(settings, EliBadCode)
-    assert settings.calibration == "defects"
-    found = shadows.read(CALIBRATIONS / "defects.json")
-    data = validate(read_yaml(ROOT / "config.yaml")).datasets["defects"]
-    assert (found.task, found.budget) == (data.task, shadows.budget(settings, "classification"))
+    assert calibration_of(settings.calibration, dataset, model) == name
+    found = shadows.read(CALIBRATIONS / f"{name}.json")
+    assert (found.task, found.budget) == (data.task, shadows.budget(settings, data.head))
     other = found.provenance["dataset"]
     assert isinstance(other, dict)
     # how many rows are kept for validation and test has no part in what the shadows learned
@@ -191,8 +202,19 @@ def test_the_calibration_of_the_default_study_is_shipped_and_fits() -> None:
     assert {key: value for key, value in other.items() if key not in sizes} == data.model_dump(
         mode="json", exclude=sizes
     )
-    base = read_json(ROOT / "basemodels/encoder/config.json")
-    assert found.provenance["victim"] == {name: base[name] for name in shadows.MAKE}
-    assert {place: set(own) for place, own in found.losses.items()} == {place: {"0", "1"} for place in settings.places}
+    recipe = found.provenance["recipe"]
+    assert isinstance(recipe, dict)
+    # the default study's was made before there was a choice of pooling
+    assert recipe.get("pooling") == victims.pooling
+    assert [recipe[key] for key in ("epochs", "lr", "batch_tokens")] == [
+        victims.epochs,
+        victims.lr,
+        victims.batch_tokens,
+    ]
+    base = AutoConfig.from_pretrained(ROOT / f"basemodels/{victims.family}")
+    assert found.provenance["victim"] == {name: getattr(base, name) for name in shadows.MAKE}
+    assert {place: set(own) for place, own in found.losses.items()} == {
+        place: {"0"} if data.head == "retrieval" else {"0", "1"} for place in settings.places
+    }
     assert all(len(losses) >= shadows.SHADOWS for own in found.losses.values() for losses in own.values())
     assert shadows.false_positive_rate(found, settings.ratio) == 0
