@@ -75,7 +75,7 @@ def test_the_papers_budgets_are_those_of_the_papers() -> None:
     assert {key: search[key] for key in printed | as_printed} == printed | as_printed
     assert search["position"] == "least_sensitive"
     last_layer = {"layers": "last", "epochs": 1, "learning_rate": 5e-3, "batch_size": 32}
-    unlearning = last_layer | {"rate": 0.2, "classes": "all", "labels": "correct"}
+    unlearning = last_layer | {"rate": 0.2, "classes": "all", "places": "found", "labels": "correct"}
     assert search["unlearning"] == unlearning
     assert config.eliminations["fine_tuning"].model_dump(exclude={"method"}) == last_layer
 
