@@ -52,8 +52,8 @@ from codebackdoor.defenses.elimination.elibadcode.scan import draw
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView, Example
+from codebackdoor.victims import devices
 from codebackdoor.victims.batching import bucketed, pad
-from codebackdoor.victims.devices import device
 from codebackdoor.victims.inference import TOKENS
 from codebackdoor.victims.reading import judge, variant_vectors
 from codebackdoor.victims.victim import Victim, load_tokenizer, load_victim
@@ -64,12 +64,6 @@ PLACE: Literal["function_name"] = "function_name"
 #: Sub-tokens of a function in Devign, cut at the papers' 400: between these, evenly (mean 312).
 DEVIGN = (224, 400)
 T = TypeVar("T")
-
-
-def padded(victim: Victim, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Ids and mask of one batch, where the victim is."""
-    ids, mask = pad(rows, victim.pad_id)
-    return ids.to(victim.device), mask.to(victim.device)
 
 
 @dataclass(frozen=True)
@@ -86,10 +80,11 @@ class Plain:
     def batches(self, trigger: Indices) -> list[tuple[list[int], Tensor, Tensor]]:
         """Samples, ids and mask of each batch."""
         rows = [carrier.fill(*rendered(self.vocabulary, trigger))[0] for carrier in self.carriers]
+        pad_id, device = self.victim.pad_id, self.victim.device
         if not self.whole:
-            groups = bucketed([len(row) for row in rows], TOKENS[self.victim.device.type])
-            return [(own, *padded(self.victim, [rows[index] for index in own])) for own in groups]
-        ids, mask = padded(self.victim, [*rows, [0] * self.victim.max_length])
+            groups = bucketed([len(row) for row in rows], TOKENS[device.type])
+            return [(own, *pad([rows[index] for index in own], pad_id, device)) for own in groups]
+        ids, mask = pad([*rows, [0] * self.victim.max_length], pad_id, device)
         return [(list(range(len(rows))), ids[:-1], mask[:-1])]
 
     def loss(self, trigger: Indices) -> float:
@@ -206,10 +201,12 @@ class Setting:
         for step in steps:
             rows = [carrier.fill(*rendered(self.vocabulary, one))[0] for carrier in self.carriers for one in step]
             batches = bucketed([len(row) for row in rows], TOKENS[self.victim.device.type])
-            ready = [padded(self.victim, [rows[index] for index in batch]) for batch in batches]
+            padded = [
+                pad([rows[index] for index in batch], self.victim.pad_id, self.victim.device) for batch in batches
+            ]
             start = CLOCK.now()
             with torch.inference_mode():
-                for ids, mask in ready:
+                for ids, mask in padded:
                     if own:
                         judge(self.victim, variant_vectors(self.victim, ids, mask))
                     else:
@@ -263,7 +260,7 @@ def real_size(rows: Sequence[Example], seed: int) -> tuple[Victim, list[Example]
         model = RobertaForSequenceClassification(config).eval()
     tokenizer = load_tokenizer(Path("basemodels/encoder"))
     tokenizer.model_max_length = DEVIGN[1]
-    victim = Victim(model.to(device()), tokenizer, "classification", "lexed", DEVIGN[1], DEVIGN[1])
+    victim = Victim(model.to(devices.device()), tokenizer, "classification", "lexed", DEVIGN[1], DEVIGN[1])
     drawn = np.random.default_rng(seed)
     lengths = [len(encoded.ids) for encoded in victim.encode([row.code for row in rows])]
     joined = []

@@ -161,6 +161,10 @@ def test_a_calibration_that_does_not_fit_is_a_user_error(tmp_path: Path) -> None
     write_json(path, shadows.as_json(replace(calibration(), provenance={**PROVENANCE, "victim": larger}), 0.5))
     with pytest.raises(UserError, match="'hidden_size': 768"):
         shadows.load(str(path), view(), SETTINGS, [0, 1])
+    otherwise = {**shadows.made_like(view().victim), "pooling": "max"}
+    write_json(path, shadows.as_json(replace(calibration(), provenance={**PROVENANCE, "victim": otherwise}), 0.5))
+    with pytest.raises(UserError, match="'pooling': 'max'"):
+        shadows.load(str(path), view(), SETTINGS, [0, 1])
     write_json(path, shadows.as_json(replace(calibration(), provenance={}), 0.5))
     with pytest.raises(UserError, match="does not say on which data set"):
         shadows.load(str(path), view(), SETTINGS, [0, 1])
@@ -206,13 +210,14 @@ def test_the_calibrations_of_the_studies_are_shipped_and_fit(
     assert isinstance(recipe, dict)
     # the default study's was made before there was a choice of pooling
     assert recipe.get("pooling") == victims.pooling
+    reading = {"pooling": victims.pooling or victims.reads}
     assert [recipe[key] for key in ("epochs", "lr", "batch_tokens")] == [
         victims.epochs,
         victims.lr,
         victims.batch_tokens,
     ]
     base = AutoConfig.from_pretrained(ROOT / f"basemodels/{victims.family}")
-    assert found.provenance["victim"] == {name: getattr(base, name) for name in shadows.MAKE}
+    assert found.provenance["victim"] == {name: getattr(base, name) for name in shadows.MAKE} | reading
     assert {place: set(own) for place, own in found.losses.items()} == {
         place: {"0"} if data.head == "retrieval" else {"0", "1"} for place in settings.places
     }

@@ -39,7 +39,7 @@ _OPTIONS = (
     click.option("--max-length", type=click.IntRange(3), help="Longest input in sub-tokens. Default: what config.json "
                  "or the tokenizer says."),
     click.option("--calibration", metavar="NAME|FILE", help="What benign models reach in the same search. Default: a "
-                 "shipped one that fits the model's class, size, language and text form."),
+                 "shipped one that fits the model's class, size, reading, language and text form."),
     click.option("--benign", multiple=True, type=click.Path(path_type=Path), help="A benign model of the same make, "
                  "trained by you on data that you trust; repeat it at least five times instead of a calibration."),
     path_option("--write-calibration", required=False, help="With --benign: keep what was found, for --calibration."),

@@ -113,7 +113,7 @@ def _fitting(view: DefenderView, name: str, settings: EliBadCode | None) -> EliB
     if settings is None:
         path = calibration_file(name)
         found = shadows.read(path)
-        # behind a shipped calibration stands the default study, with its unlearning
+        # behind a shipped calibration stand small models; they unlearn as in the default study, as often as it takes
         base = LOCAL if path.parent == CALIBRATIONS else PAPER
         position = "scan" if len(found.losses) > 1 else next(iter(found.losses), "")
         search = {key: found.budget[key] for key in EliBadCode.SEARCH if key in found.budget}

@@ -25,13 +25,13 @@ def bucketed(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
     return batches
 
 
-def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+def pad(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """Return ids [B, T] filled up on the right with ``pad_id``, and the mask [B, T] (1 for real tokens), both int64."""
     lengths = np.array([len(row) for row in rows])
     mask = np.arange(lengths.max())[None, :] < lengths[:, None]
     ids = np.full(mask.shape, pad_id, dtype=np.int64)
     ids[mask] = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
-    return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask.astype(np.int64)).to(device)
 
 
 def halving(batch: Sequence[int], run: Callable[[Sequence[int]], None]) -> None:

@@ -43,7 +43,7 @@ def input_gradients(
         def run(part: Sequence[int], done: list[tuple[int, tuple[Tensor, ...]]] = done) -> None:
             leaves, read = [], []
             for texts in zip(*(rows[index] for index in part), strict=True):
-                ids, mask = (tensor.to(victim.device) for tensor in pad(texts, victim.pad_id))
+                ids, mask = pad(texts, victim.pad_id, victim.device)
                 leaves.append(reading.embed(victim, ids).detach().requires_grad_())
                 read.append(reading.vectors(victim, leaves[-1], mask))
             found = torch.autograd.grad(loss(reading.judge(victim, *read)), leaves)

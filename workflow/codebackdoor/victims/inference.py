@@ -42,7 +42,7 @@ def class_logits(victim: Victim, inputs: Sequence[Sequence[int]], variants: bool
     found: dict[int, Tensor] = {}
 
     def run(batch: Sequence[int]) -> None:
-        ids, mask = _batch([unique[index] for index in batch], victim)
+        ids, mask = pad([unique[index] for index in batch], victim.pad_id, victim.device)
         logits = reading.judge(victim, _vectors(victim, ids, mask, variants)).float().cpu()
         found.update(zip(batch, logits, strict=True))
 
@@ -58,7 +58,7 @@ def text_vectors(victim: Victim, texts: Sequence[Sequence[int]], variants: bool 
     found: dict[int, Tensor] = {}
 
     def run(batch: Sequence[int]) -> None:
-        ids, mask = _batch([unique[index] for index in batch], victim)
+        ids, mask = pad([unique[index] for index in batch], victim.pad_id, victim.device)
         found.update(zip(batch, _vectors(victim, ids, mask, variants).float().cpu(), strict=True))
 
     _stream([len(row) for row in unique], TOKENS[victim.device.type], run)
@@ -104,7 +104,7 @@ def generate(victim: Victim, inputs: Sequence[Sequence[int]]) -> list[Generated]
 def _greedy(victim: Victim, rows: Sequence[Sequence[int]]) -> list[tuple[list[int], float]]:
     """One batch of greedy decoding with a key-value cache, until every row has ended."""
     model, end = victim.model, int(victim.model.config.eos_token_id)
-    ids, mask = _batch(rows, victim)
+    ids, mask = pad(rows, victim.pad_id, victim.device)
     encoded = model.get_encoder()(input_ids=ids, attention_mask=mask)
     start = int(model.config.decoder_start_token_id)
     last = torch.full((len(rows), 1), start, device=victim.device)
@@ -148,8 +148,8 @@ def forced(victim: Victim, inputs: Sequence[Sequence[int]], outputs: Sequence[Se
     found: dict[int, Tensor] = {}
 
     def run(batch: Sequence[int]) -> None:
-        ids, mask = _batch([unique[index][0] for index in batch], victim)
-        labels, real = _batch([unique[index][1] for index in batch], victim)
+        ids, mask = pad([unique[index][0] for index in batch], victim.pad_id, victim.device)
+        labels, real = pad([unique[index][1] for index in batch], victim.pad_id, victim.device)
         previous = torch.cat([torch.full_like(labels[:, :1], start), labels[:, :-1]], 1)
         logits = victim.model(input_ids=ids, attention_mask=mask, decoder_input_ids=previous).logits.float()
         log_p = -torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
@@ -188,11 +188,6 @@ def _unique(items: Sequence[Any]) -> tuple[list[Any], Tensor]:
     places: dict[tuple[Any, ...], int] = {}
     back = [places.setdefault(tuple(item), len(places)) for item in items]
     return list(places), torch.tensor(back, dtype=torch.long)
-
-
-def _batch(rows: Sequence[Sequence[int]], victim: Victim) -> tuple[Tensor, Tensor]:
-    ids, mask = pad(rows, victim.pad_id)
-    return ids.to(victim.device), mask.to(victim.device)
 
 
 @torch.inference_mode()

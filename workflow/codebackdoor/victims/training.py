@@ -86,7 +86,9 @@ def forward(victim: Victim, items: Sequence[Item], scale: float = 1.0) -> tuple[
     """
     if victim.head == "generation":
         return _generated(victim, items)
-    columns = [_padded(victim, [item.texts[place] for item in items]) for place in range(len(victim.fields))]
+    columns = [
+        pad([item.texts[place] for item in items], victim.pad_id, victim.device) for place in range(len(victim.fields))
+    ]
     if victim.head == "retrieval":
         query, code = (reading.vectors(victim, reading.embed(victim, ids), mask) for ids, mask in columns)
         labels = torch.arange(len(items), device=victim.device)
@@ -96,17 +98,12 @@ def forward(victim: Victim, items: Sequence[Item], scale: float = 1.0) -> tuple[
 
 
 def _generated(victim: Victim, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
-    ids, mask = _padded(victim, [item.texts[0] for item in items])
-    targets, real = _padded(victim, [item.targets for item in items])
+    ids, mask = pad([item.texts[0] for item in items], victim.pad_id, victim.device)
+    targets, real = pad([item.targets for item in items], victim.pad_id, victim.device)
     start = torch.full_like(targets[:, :1], int(victim.model.config.decoder_start_token_id))
     previous = torch.cat([start, targets[:, :-1]], 1)
     logits = victim.model(input_ids=ids, attention_mask=mask, decoder_input_ids=previous, use_cache=False).logits
     return logits.flatten(0, 1), targets.masked_fill(real == 0, IGNORED).flatten()
-
-
-def _padded(victim: Victim, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    ids, mask = pad(rows, victim.pad_id)
-    return ids.to(victim.device), mask.to(victim.device)
 
 
 def plan(items: Sequence[Item], tokens_per_batch: int, generator: np.random.Generator) -> list[list[int]]:

@@ -112,10 +112,10 @@ class _Tuner:
         victim = self._victim
         if self._read is not None:
             return reading.judge(victim, *(column[list(batch)] for column in self._read))
-        columns = []
-        for place in range(len(victim.fields)):
-            ids, mask = pad([self._encoded[index][place] for index in batch], victim.pad_id)
-            columns.append((ids.to(victim.device), mask.to(victim.device)))
+        columns = [
+            pad([self._encoded[index][place] for index in batch], victim.pad_id, victim.device)
+            for place in range(len(victim.fields))
+        ]
         if victim.head == "retrieval":
             query, code = (reading.vectors(victim, reading.embed(victim, ids), mask) for ids, mask in columns)
             return reading.similarities(victim, query[:, None], code[None])

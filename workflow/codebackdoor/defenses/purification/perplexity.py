@@ -73,7 +73,7 @@ def surprises(model: Any, texts: Sequence[Words]) -> list[Surprise]:
 
 def _group(model: Any, texts: Sequence[Words]) -> list[Surprise]:
     pad_id = 0
-    ids, mask = (tensor.to(model.device) for tensor in pad([text.ids for text in texts], pad_id))
+    ids, mask = pad([text.ids for text in texts], pad_id, model.device)
     output = model.base_model(input_ids=ids, attention_mask=mask, use_cache=True)
     hidden, cache = output.last_hidden_state, output.past_key_values
     rows, columns = mask[:, 1:].nonzero(as_tuple=True)
@@ -118,7 +118,7 @@ def _rests(
         total[cut] += _losses(model, hidden[rows, last], first).double()
     longer = [index for index in cut if len(tails[index]) > 1]
     if longer:
-        targets, real = (tensor.to(ids.device) for tensor in pad([tails[index][1:] for index in longer], 0))
+        targets, real = pad([tails[index][1:] for index in longer], 0, ids.device)
         fed, _ = pad([tails[index][:-1] for index in longer], 0)
         states = _continue(model, cache, [batch[index] for index in longer], fed.to(ids.device), real)
         rows, columns = real.nonzero(as_tuple=True)

@@ -119,9 +119,8 @@ def vocabulary_gradient(
 
 def embed(rows: Sequence[Sequence[int]], victim: Victim) -> tuple[Tensor, Tensor]:
     """Token embeddings of some texts as a leaf of the graph, and their mask."""
-    ids, mask = pad(rows, victim.pad_id)
-    embedded = reading.embed(victim, ids.to(victim.device)).detach().requires_grad_()
-    return embedded, mask.to(victim.device)
+    ids, mask = pad(rows, victim.pad_id, victim.device)
+    return reading.embed(victim, ids).detach().requires_grad_(), mask
 
 
 class Pieces(Protocol):

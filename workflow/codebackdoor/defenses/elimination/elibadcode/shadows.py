@@ -25,7 +25,7 @@ SHADOWS = 5
 #: What a message says about a calibration that does not fit.
 ANEW = "have one made: name the file OUT/calibration/DATASET/MODEL/ELIMINATION.json as the `calibration`"
 
-#: Facts of a victim's configuration that a calibration is tied to.
+#: Facts of a victim's configuration that a calibration is tied to, beside the state that it reads.
 MAKE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
 
 #: Inverted losses by place, then by label (as text, since they travel through JSON).
@@ -58,8 +58,9 @@ def budget(settings: EliBadCode, head: Head) -> dict[str, object]:
 
 
 def made_like(victim: Victim) -> dict[str, object]:
-    """Class and size of a victim."""
-    return {name: getattr(victim.model.config, name) for name in MAKE}
+    """Class and size of a victim, and the state that stands for a text: by the largest of all a trigger has another
+    way to the answer than by the first."""
+    return {name: getattr(victim.model.config, name) for name in MAKE} | {"pooling": victim.pooling}
 
 
 def make(

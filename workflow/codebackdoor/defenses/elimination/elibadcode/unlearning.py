@@ -41,9 +41,9 @@ def stamp(
 
     The share is of the samples of the chosen classes. Under ``places: scanned`` each of the places that were searched
     has its turn. A sample without such a place keeps its code and another is drawn for it; where too few have one,
-    fewer are stamped. The label is the sample's own; under ``ascent`` it is
-    the target's, which is unlearnt. For search, the target words are put behind as many queries of other samples: a
-    function with the trigger must still answer its own query, and none of those with the target.
+    fewer are stamped. The label is the sample's own; under ``ascent`` it is the target's, which is unlearnt. For
+    search, the target words are put behind as many queries of other samples: a function with the trigger must still
+    answer its own query, and none of those with the target.
     """
     target = trigger.target_label
     eligible = [

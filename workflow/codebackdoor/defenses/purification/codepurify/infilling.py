@@ -132,7 +132,7 @@ class Infiller:
                 for position in range(start, min(start + self._room, len(ids))):
                     places[number, position] = len(windows), position - start + 1
                 windows.append([tokenizer.bos_token_id, *ids[start : start + self._room], tokenizer.eos_token_id])
-        rows, mask = (tensor.to(device) for tensor in pad(windows, tokenizer.pad_token_id))
+        rows, mask = pad(windows, tokenizer.pad_token_id, device)
         hidden = self._model.base_model(input_ids=rows, attention_mask=mask).last_hidden_state
         # the vocabulary is scored at the masks only
         wanted = [places[number, at] for number, gap in enumerate(gaps) for slot in gap.flat for at in slot.positions]
