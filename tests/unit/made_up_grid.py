@@ -38,10 +38,11 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
             }
         ],
         "paper": [{"table": f"elibadcode_table{number}", "attacks": PAPER} for number in (1, 6, 9)],
-        "tables": ["overview", "detection", "inverted_triggers", "times", "significance"],
+        "tables": ["overview", "ordering", "detection", "inverted_triggers", "times", "significance"],
         "tested": "elibadcode",
         "figures": ["defenses", "tokens", "convergence"],
         "dashes": [DASH],
+        "differences": [{"dataset": "clones", "purification": "onion", "reason": "it reads pairs"}],
     },
     "ablation": {
         "title": "Ablation",

@@ -55,7 +55,7 @@ def test_a_dash_is_a_cell_that_is_not_run() -> None:
     one = experiment(grid, dashes=[{"dataset": "repair", "purification": "oseql"}])
     left_out = set(cells(one)) - set(scenarios(one))
     assert left_out == {Scenario("repair", "codebert", "a", "0.05", purification="oseql")}
-    with pytest.raises(ValidationError, match="an empty dash"):
+    with pytest.raises(ValidationError, match="empty selection"):
         experiment(grid, dashes=[{}])
 
 

@@ -73,6 +73,46 @@ def test_a_dash_says_why_in_the_table_too(run: dict[str, Any]) -> None:
     assert cell.paper.value == pytest.approx(0.1025)
 
 
+def test_a_pair_of_defenses_that_stands_the_other_way_round_is_listed(run: dict[str, Any]) -> None:
+    found = made(run, "ordering")
+    # in Table 1 DBS leaves CodeBERT more of CodePoisoner and AFRAIDOOR than ONION does; made up, it always leaves less
+    own = row(found, "differences", dataset="defects", metric="ASR")
+    assert (own["better"], own["worse"], own["same"], own["close"], own["opposite"]) == ("DBS", "ONION", 4, 0, 2)
+    # left(): 0.4 and 0.5, 0.05 for the models, 0.01 for the attacks, above a floor of 0.2
+    assert (own["here_better"], own["here_worse"]) == (pytest.approx(0.568), pytest.approx(0.648))
+    assert own["reason"] == "open question"
+    assert row(found, "differences", dataset="clones", metric="ASR")["reason"] == "it reads pairs"
+    # EliBadCode is the best as in the paper; the made-up accuracies differ by less than their intervals
+    assert len(rows(found, "differences")) == 2
+    order = row(found, "orders", dataset="defects", metric="ASR")
+    assert order["victims"] == 6
+    assert order["here"] == "EliBadCode 24.8, DBS 56.8, ONION 64.8, Undefended 88.8"
+    assert str(order["paper"]).startswith("EliBadCode")
+    # of ANR more is better
+    assert str(row(found, "orders", metric="ANR")["here"]).startswith("EliBadCode 22.6")
+
+
+def test_what_the_intervals_do_not_tell_apart_is_no_difference(run: dict[str, Any], tmp_path: Path) -> None:
+    chosen = run | {"out": str(tmp_path)}
+    make(chosen)
+    one = Scenario("search", "codebert", "badcode", "0.02", elimination="elibadcode")
+    path = one.results(tmp_path) / "metrics.json"
+    for low, high, expected in ((0.0, 0.2, 0), (0.0, 0.002, 1)):
+        measured = files.read_json(path)
+        measured["testsets"]["badcode"]["metrics"]["anr"] |= {"value": 0.001, "low": low, "high": high}
+        files.write_json(path, measured)
+        lower = [own for own in rows(made(chosen, "ordering"), "differences") if own["metric"] == "ANR"]
+        assert [(own["better"], own["opposite"]) for own in lower if own["worse"] == "Undefended"] == [
+            ("EliBadCode", 1)
+        ] * expected
+
+
+def test_reasons_need_the_table_that_shows_them() -> None:
+    grid = {"datasets": ["d"], "models": ["m"], "attacks": ["a"]}
+    with pytest.raises(ValidationError, match="write it under tables"):
+        Experiment.model_validate({"title": "t", "grid": [grid], "differences": [{"dataset": "d", "reason": "so"}]})
+
+
 def test_false_positives_and_negatives_are_counted(run: dict[str, Any]) -> None:
     found = made(run, "detection")
     dbs = row(found, "rates", defense="DBS", error="False positive")

@@ -62,7 +62,7 @@ OVERLAY = {
                 },
             ],
             "paper": [{"table": "elibadcode_table1"}],
-            "tables": ["overview", "detection", "inverted_triggers", "times", "significance"],
+            "tables": ["overview", "ordering", "detection", "inverted_triggers", "times", "significance"],
             "tested": "elibadcode",
             "figures": ["defenses", "tokens", "inversion"],
         },

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 STUDY = click.option("--settings", required=True, metavar="JSON", help="Settings of the experiment, as JSON.")
 
 #: As in the configuration; not read from it, since help shall come at once.
-LISTINGS = ("overview", "detection", "inverted_triggers", "times", "significance")
+LISTINGS = ("overview", "ordering", "detection", "inverted_triggers", "times", "significance")
 FIGURES = (
     *("defenses", "inversion", "epochs", "suspicion", "position", "identifiers", "sensitivity", "tokens", "sweep"),
     *("layers", "convergence", "noise"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -30,7 +30,7 @@ Figure = Literal[
     "convergence",
     "noise",
 ]
-Listing = Literal["overview", "detection", "inverted_triggers", "times", "significance"]
+Listing = Literal["overview", "ordering", "detection", "inverted_triggers", "times", "significance"]
 Printed = Literal[
     "elibadcode_table1",
     "elibadcode_table2",
@@ -91,35 +91,55 @@ class Grid(Settings):
         yield from sorted((one for one in found if self.combine == "all" or len(defenses(one)) <= 1), key=rank)
 
 
-class Dash(Settings):
-    """Scenarios that the paper leaves out, too: they are not run and their cells show a dash.
+class Selection(Settings):
+    """Scenarios: a scenario is meant when it agrees with every value that is given."""
 
-    A scenario is meant when it agrees with every value that is given.
-    """
+    #: What is given beside a selection, as fields of its subclasses.
+    _BESIDE: ClassVar[frozenset[str]] = frozenset({"reason", "of"})
 
     dataset: Variant | None = Field(None, description="a variant of `datasets`")
-    model: Variant | None = Field(None, description="a variant of `models`")
-    attack: Variant | None = Field(None, description="a variant of `attacks`")
     filtering: Variant | None = Field(None, description="a variant of `filterings`")
     objective: Variant | None = Field(None, description="a variant of `objectives`")
     elimination: Variant | None = Field(None, description="a variant of `eliminations`")
     purification: Variant | None = Field(None, description="a variant of `purifications`")
-    reason: str | None = Field(None, description="why the method does not apply: a note under the table")
 
     @property
     def given(self) -> dict[str, str]:
         """The variants that are named, by their kinds."""
-        named: dict[str, str] = self.model_dump(exclude_none=True, exclude={"reason"})
+        named: dict[str, str] = self.model_dump(exclude_none=True, exclude=set(self._BESIDE))
         return named
 
     def covers(self, scenario: Scenario) -> bool:
         return all(scenario.wildcards[kind] == value for kind, value in self.given.items())
 
     @model_validator(mode="after")
-    def _says_something(self) -> Dash:
+    def _says_something(self) -> Self:
         if not self.given:
-            raise ValueError("an empty dash would leave out everything; name a data set, a defense, or both")
+            raise ValueError("an empty selection would mean every scenario; name a data set, a defense, or both")
         return self
+
+
+class Dash(Selection):
+    """Scenarios that the paper leaves out, too: they are not run and their cells show a dash.
+
+    A scenario is meant when it agrees with every value that is given.
+    """
+
+    model: Variant | None = Field(None, description="a variant of `models`")
+    attack: Variant | None = Field(None, description="a variant of `attacks`")
+    reason: str | None = Field(None, description="why the method does not apply: a note under the table")
+
+
+class Difference(Selection):
+    """Why a defense stands elsewhere among the others than in the paper: shown where it does.
+
+    Meant is every pair of defenses of which one agrees with every value that is given.
+    """
+
+    of: Literal["clean", "triggered"] = Field(
+        "triggered", description="which order is meant: that of the clean metric, or that of ASR (search: ANR)"
+    )
+    reason: str = Field(min_length=1, description="the reason, or what is not known of it")
 
 
 class PaperTable(Settings):
@@ -152,8 +172,9 @@ class Experiment(Settings):
     tables: tuple[Listing, ...] = Field(
         (),
         description="further tables. overview: flip rate, ASR against floor and clean cost of each defense at once; "
-        "detection: verdicts of the label scans, with false positives and negatives; inverted_triggers: distance to "
-        "the factual trigger; times: seconds of inversion and unlearning; significance: one defense against the others",
+        "ordering: where the defenses stand in another order than in the paper, and why; detection: verdicts of the "
+        "label scans, with false positives and negatives; inverted_triggers: distance to the factual trigger; times: "
+        "seconds of inversion and unlearning; significance: one defense against the others",
     )
     figures: tuple[Figure, ...] = Field(
         (),
@@ -173,12 +194,17 @@ class Experiment(Settings):
         None, description="defense variant that the table `significance` compares with every other"
     )
     dashes: tuple[Dash, ...] = Field((), description="scenarios left out because the method does not apply")
+    differences: tuple[Difference, ...] = Field(
+        (), description="reasons for the table `ordering`; without one, a difference is listed as an open question"
+    )
 
     @model_validator(mode="after")
     def _names_what_it_is_about(self) -> Experiment:
         for kind, field in self._ABOUT.items():
             if (kind in (*self.tables, *self.figures)) != (getattr(self, field) is not None):
                 raise ValueError(f"{field} names what {kind} is about: write both, or neither")
+        if self.differences and "ordering" not in self.tables:
+            raise ValueError("differences are reasons for the table ordering: write it under tables, or leave them out")
         return self
 
 

@@ -81,6 +81,7 @@ def _data(scenario: Scenario, out: Path) -> Path:
 _FILES: Mapping[Product, Files] = {
     "table": _metrics_and_baselines,
     "overview": _metrics,
+    "ordering": _metrics,
     "detection": _eliminated("trigger.json"),
     "inverted_triggers": _eliminated("trigger.json"),
     "times": _eliminated("provenance.json"),

@@ -139,9 +139,10 @@ class Config(BaseModel):
                 for section in SECTIONS.values():
                     for variant in getattr(grid, section):
                         yield from self._missing(section, variant, f"experiments.{name}.grid.{index}.{section}")
-            for index, dash in enumerate(experiment.dashes):
-                for kind, variant in dash.given.items():
-                    yield from self._missing(SECTIONS[kind], variant, f"experiments.{name}.dashes.{index}.{kind}")
+            for key in ("dashes", "differences"):
+                for index, selection in enumerate(getattr(experiment, key)):
+                    for kind, variant in selection.given.items():
+                        yield from self._missing(SECTIONS[kind], variant, f"experiments.{name}.{key}.{index}.{kind}")
             for index, paper in enumerate(experiment.paper):
                 for variant in paper.attacks:
                     yield from self._missing("attacks", variant, f"experiments.{name}.paper.{index}.attacks")

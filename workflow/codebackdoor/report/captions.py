@@ -33,6 +33,7 @@ _SHOWN: Mapping[Product, str] = {
     "suspicion": "Left and middle: suspicion scores of one input with the trigger and without it; the input is the "
     "triggered one of median entropy. Right: entropies of all inputs and the threshold. All of the first seed.",
     "overview": "Every defense on every attacked victim at a glance.",
+    "ordering": "Where the defenses stand in another order than in the paper, with the reason as far as it is known.",
     "detection": "Whether the label scan tells benign victims from backdoored ones.",
     "inverted_triggers": "How near the inverted triggers come to the factual ones.",
     "times": "Where the time of a defense goes. Of all tables the only one that differs from run to run.",

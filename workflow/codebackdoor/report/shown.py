@@ -21,6 +21,7 @@ _FILES = {
     "epochs": "history.json",
     "suspicion": f"purified.{CLEAN}.jsonl",
     "overview": "metrics.json",
+    "ordering": "metrics.json",
     "significance": "metrics.json",
     "sweep": "metrics.json",
     "layers": "metrics.json",

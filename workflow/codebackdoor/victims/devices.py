@@ -25,9 +25,14 @@ def allot(accelerators: int | None) -> None:
 
 
 def device() -> torch.device:
-    """The accelerator of this process, or the processor; an allotted one that is not there is a warning."""
+    """The accelerator of this process, or the processor; an allotted one that is not there is a warning.
+
+    On a processor, numbers below 1e-38 count as zero from here on. The gradients of a victim that is sure of its rows
+    are full of them, and the processor takes a detour for each: half of a training went into attention's gradient.
+    """
     import torch
 
+    torch.set_flush_denormal(True)
     if _allotted != 0 and torch.cuda.is_available():
         return torch.device("cuda")
     if _allotted:
