@@ -158,6 +158,14 @@ def test_a_victim_that_the_scan_calls_clean_is_returned_as_it_is(anyway: bool, t
         assert weights(found.victim, tmp_path / "edited") == given
 
 
+def test_where_the_paper_has_no_verdict_alone_is_unlearnt_whatever_the_scan_says() -> None:
+    chosen = EliBadCode(method="elibadcode", unlearn_when_clean="retrieval")
+    assert [chosen.unlearns(False, head) for head in ("classification", "pair", "retrieval")] == [False, False, True]
+    assert chosen.unlearns(True, "pair")
+    for anyway in (False, True):
+        assert chosen.model_copy(update={"unlearn_when_clean": anyway}).unlearns(False, "retrieval") is anyway
+
+
 def test_a_victim_far_below_its_shadows_is_flagged_and_unlearnt(tmp_path: Path) -> None:
     seen, small = view(), settings("elibadcode")
     found = elimination.load("elibadcode")(

@@ -336,12 +336,20 @@ def test_elibadcodes_grid_at_the_papers_scale_is_the_local_one() -> None:
         config = load([ROOT / "config.yaml", *(ROOT / "configs" / f"{name}.yaml" for name in overlays)])
         return {replace(one, seed="1") for one in config.scenarios()}
 
-    assert scenarios("elibadcode", "elibadcode/paper") == scenarios("elibadcode")
+    more = scenarios("elibadcode", "elibadcode/paper") - scenarios("elibadcode")
+    assert not scenarios("elibadcode") - scenarios("elibadcode", "elibadcode/paper")
+    # section 5.3.3 over all scenarios: nine on two more models, of which the local grid has one
+    assert len(more) == 2 * (18 - 1)
+    assert {one.elimination for one in more} == {"elibadcode_fewer_steps", "elibadcode_more_steps"}
 
 
 def test_every_job_of_elibadcodes_grid_is_on_the_bill() -> None:
     config = load([ROOT / "config.yaml", ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode/paper.yaml"])
-    trained = {line.name: line.jobs for line in paper.lines(config) if line.name.startswith("train")}
+    jobs = {line.name: line.jobs for line in paper.lines(config)}
+    # three models for three tasks say "clean" by five benign victims each
+    assert {jobs.pop(name) for name in list(jobs) if name.startswith("train shadows")} == {5}
+    assert len([name for name in jobs if name.startswith("calibrate")]) == 9
+    trained = {name: number for name, number in jobs.items() if name.startswith("train")}
     assert len(trained) == 12
     victims = {replace(one, elimination="none", purification="none") for one in config.scenarios()}
     assert sum(trained.values()) == len(victims)

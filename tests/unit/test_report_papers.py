@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from codebackdoor.config.experiments import Printed
+from codebackdoor.config.loading import load
 from codebackdoor.report import papers
 from codebackdoor.report.papers import Key
+
+ROOT = Path(__file__).parents[2]
 
 
 def value(
     table: str, task: str, model: str, attack: str, defense: str, metric: str, rate: float = 0.05
 ) -> float | None:
     return papers.tables()[table].value(Key(task, model, attack, defense), rate, metric)
+
+
+def test_every_table_of_elibadcode_stands_beside_an_experiment() -> None:
+    config = load([ROOT / "config.yaml", ROOT / "configs/elibadcode.yaml"])
+    shown = {one.table for experiment in config.experiments.values() for one in experiment.paper}
+    assert shown == {f"elibadcode_table{number}" for number in range(1, 10)}
+    # where the defenses are compared, so is their order
+    table1 = config.experiments["elibadcode_table1"]
+    assert {one.table for one in table1.paper} == {f"elibadcode_table{number}" for number in (1, 2, 3, 6, 9)}
+    assert "ordering" in table1.tables
 
 
 def test_every_table_that_an_experiment_may_name_is_there() -> None:

@@ -210,10 +210,16 @@ class EliBadCode(Inverting):
         le=1,
         description="a label is flagged when its loss is at most this share of the lowest loss of a benign shadow",
     )
-    unlearn_when_clean: bool = Field(
-        default=False, description="unlearn the most suspicious trigger although the scan says 'clean' (paper, Table 4)"
+    unlearn_when_clean: bool | Literal["retrieval"] = Field(
+        default=False,
+        description="unlearn the most suspicious trigger although the scan says 'clean' (paper, Table 4); retrieval: "
+        "in code search alone, where the paper has no verdict",
     )
     unlearning: Unlearning = Field(default=Unlearning(), description="phase (d)")
+
+    def unlearns(self, flagged: bool, head: Head) -> bool:
+        """Whether a trigger is unlearnt from a victim with this head."""
+        return flagged or self.unlearn_when_clean is True or self.unlearn_when_clean == head
 
 
 class Dbs(Inverting):
@@ -252,6 +258,10 @@ class Dbs(Inverting):
         default=True, description="unlearn the trigger of the least loss also where it is above `flag_below`"
     )
     unlearning: Unlearning = Field(default=Unlearning(), description="EliBadCode's phase (d)")
+
+    def unlearns(self, flagged: bool, _head: Head) -> bool:
+        """Whether a trigger is unlearnt from a victim."""
+        return flagged or self.unlearn_when_clean
 
 
 class FineTuning(LastLayer):

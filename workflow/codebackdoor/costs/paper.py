@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
 from codebackdoor.config import experiments
-from codebackdoor.config.eliminations import searched_before
+from codebackdoor.config.eliminations import CALIBRATIONS, calibration_of, searched_before
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
 from codebackdoor.costs import work
@@ -96,6 +98,13 @@ def _jobs(config: Config) -> Iterator[tuple[str, Work, str]]:
         attack = None if one.attack == NONE else config.attacks[one.attack]
         yield f"train {one.model}, {one.dataset}", work.train(of(one), attack), of(one).model.precision
     edited = _distinct([replace(s, purification=NONE) for s in used if s.elimination != NONE])
+    calibrated = {file: one for one in edited if (file := _calibration(config, one))}
+    for one in _distinct(list(calibrated.values()), ("dataset", "model")):
+        for _ in config.shadows:
+            yield f"train shadows of {one.model}, {one.dataset}", work.train(of(one), None), of(one).model.precision
+    for one in calibrated.values():
+        searched = [work.invert(of(one), config.eliminations[one.elimination]) for _ in config.shadows]
+        yield f"calibrate {one.model}, {one.dataset}", reduce(add, searched), "float32"
     before = searched_before(config.eliminations)
     for one in edited:
         taken = any(replace(one, elimination=name) in edited for name in before.get(one.elimination, ()))
@@ -113,6 +122,13 @@ def _jobs(config: Config) -> Iterator[tuple[str, Work, str]]:
         else:
             done = work.purify(of(one), config.purifications[one.purification], tests(one), _sizes()["gpt2"])
             yield f"purify {one.purification}, {one.model}", done, "float32"
+
+
+def _calibration(config: Config, one: Scenario) -> str | None:
+    """The calibration that a scenario's scan rests on and that does not ship: shadow victims are trained for it."""
+    settings = config.eliminations[one.elimination]
+    name = calibration_of(getattr(settings, "calibration", None), one.dataset, one.model)
+    return None if name is None or (CALIBRATIONS / f"{name}.json").is_file() else name
 
 
 def _crafts(config: Config, one: Scenario) -> str | None:

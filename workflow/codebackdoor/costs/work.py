@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from codebackdoor.config.attacks import Afraidoor, AnyAttack, BadCode
 from codebackdoor.config.datasets import AnyDataset
-from codebackdoor.config.eliminations import AnyElimination, EliBadCode, LastLayer
+from codebackdoor.config.eliminations import AnyElimination, EliBadCode, LastLayer, Unlearning
 from codebackdoor.config.models import AnyModel
 from codebackdoor.config.purifications import AnyPurification, AttDef, CodePurify, Onion, Similarity
 from codebackdoor.costs.sizes import Rows
@@ -221,6 +221,12 @@ def eliminate(victim: Victim, settings: AnyElimination, inverted: bool = False) 
         drawn = 0 if inverted else victim.labels * settings.samples
         placed = (drawn + stamped) * (1 + victim.texts.places) * victim.forward
     return kept + _fine_tuned(victim, settings.unlearning) + Work(predicted=searched + placed)
+
+
+def invert(victim: Victim, settings: AnyElimination) -> Work:
+    """The search of a method that inverts triggers, for every label at every place with its whole budget."""
+    alone = settings.model_copy(update={"unlearning": Unlearning(epochs=0)})
+    return Work(predicted=eliminate(victim, alone).predicted)
 
 
 def _learns(settings: LastLayer) -> bool:

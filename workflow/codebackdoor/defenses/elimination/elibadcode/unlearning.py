@@ -26,7 +26,7 @@ def unlearn(
 ) -> Elimination:
     """Return a copy of the victim that unlearned the trigger; the victim itself where nothing is flagged or learnt."""
     trigger, unlearning = inverted.trigger, settings.unlearning
-    if unlearning.epochs == 0 or not (trigger.flagged or settings.unlearn_when_clean):
+    if unlearning.epochs == 0 or not settings.unlearns(trigger.flagged, view.victim.head):
         return Elimination(view.victim, trigger, inverted.history, seconds)
     with timed(seconds, "unlearning"):
         rows = stamp(view, trigger, settings.pair, unlearning, generator)
