@@ -27,8 +27,8 @@ def allot(accelerators: int | None) -> None:
 def device() -> torch.device:
     """The accelerator of this process, or the processor; an allotted one that is not there is a warning.
 
-    On a processor, numbers below 1e-38 count as zero from here on. Attention of the shipped base models is so sharp that
-    a fifth of its probabilities are as small, and a processor takes a detour for each: half of a training's time.
+    On a processor, numbers below 1e-38 count as zero from here on. Attention of the shipped base models is so sharp
+    that a fifth of its probabilities are as small, and a processor takes a detour for each: half of a training's time.
     """
     import torch
 
