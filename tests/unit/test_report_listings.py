@@ -53,11 +53,44 @@ def test_every_defense_of_every_victim_is_in_the_overview(run: dict[str, Any]) -
     assert row(found, "clean_cost", victim="defects · CodeBERT · by name at 2 %")["EliBadCode"] == pytest.approx(0.02)
     search = row(found, "anr", victim="search · CodeBERT · by name at 2 %")
     assert (search["Benign"], search["DBS"]) == (pytest.approx(0.246), None)
-    assert "victim" in rows(found, "flip_rate")[-1]
-    assert rows(found, "flip_rate")[-1] == {"victim": "Rank", "DBS": "2.0", "EliBadCode": "1.0", "ONION": "3.0"}
-    # no search row has all defenses, so that there is nothing to rank
-    assert [one["victim"] for one in rows(found, "anr")][-1] == "search · CodeT5 · afraidoor at 2 %"
     assert any("it needs all target labels" in note for note in found.notes)
+
+
+def test_defenses_are_ranked_in_each_task_over_those_that_apply_to_it(run: dict[str, Any]) -> None:
+    found = made(run, "overview")
+    flips = rows(found, "flip_rate")
+    # search has no flip rate, and its dash alone is no row
+    assert not [one for one in flips if str(one["victim"]).startswith("search")]
+    assert [one["victim"] for one in flips][-6:] == [
+        *("Mean, defect detection, 6 victims", "Rank, defect detection"),
+        *("Mean, clone detection, 6 victims", "Rank, clone detection"),
+        *("Mean, all tasks with labels, 12 victims", "Rank, all tasks with labels"),
+    ]
+    assert flips[-1] == {"victim": "Rank, all tasks with labels", "DBS": "2.0", "EliBadCode": "1.0", "ONION": "3.0"}
+    # left(): 0.05 for the models, 0.01 for the attacks, 0.03 for the task of the second half
+    means = [row(found, "flip_rate", victim=f"Mean, {head} victims") for head in (
+        "defect detection, 6", "clone detection, 6", "all tasks with labels, 12"
+    )]  # fmt: skip
+    assert [one["EliBadCode"] for one in means] == [pytest.approx(one) for one in (0.06, 0.09, 0.075)]
+    # DBS is a dash in search, where the others are ranked without it
+    ranks = {"ONION": "2.0", "EliBadCode": "1.0"}
+    assert row(found, "anr", victim="Rank, code search") == {"victim": "Rank, code search", **ranks}
+    cost = row(found, "clean_cost", victim="Mean, code search, 6 victims")
+    assert (cost["EliBadCode"], cost["ONION"]) == (pytest.approx(0.02), pytest.approx(0))
+    assert "DBS" not in cost
+
+
+def test_a_mean_is_over_victims_on_which_every_defense_is_measured(run: dict[str, Any], tmp_path: Path) -> None:
+    chosen = run | {"out": str(tmp_path)}
+    make(chosen)
+    one = Scenario("defects", "codebert", "by_name", "0.02", elimination="dbs")
+    path = one.results(tmp_path) / "metrics.json"
+    measured = files.read_json(path)
+    measured["testsets"]["by_name"]["metrics"]["flip_rate"] |= {"value": None, "low": None, "high": None, "n": 0}
+    files.write_json(path, measured)
+    found = made(chosen, "overview")
+    # the victim of the lowest value is out
+    assert row(found, "flip_rate", victim="Mean, defect detection, 5 victims")["EliBadCode"] == pytest.approx(0.072)
 
 
 def test_a_dash_says_why_in_the_table_too(run: dict[str, Any]) -> None:

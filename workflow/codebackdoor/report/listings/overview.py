@@ -21,6 +21,8 @@ from codebackdoor.types import CLEAN
 
 #: A value of a scenario on the triggered test set of an attack.
 Measured = Callable[[Study, Scored, Scenario, str], float | None]
+#: The values of one victim by column.
+_Values = Mapping[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,8 @@ def build(study: Study, inputs: Sequence[Path]) -> Listed:
     notes = (
         f"Values in percent, means over {seeds} seed{'s' * (seeds != 1)}. A good defense has a flip rate near zero, an "
         "ASR at its floor (below it, it taught the opposite backdoor) and costs nothing on clean rows.",
-        "Rank: mean place among the defenses over the victims that all of them are measured on; 1 is best. ASR − floor "
-        "is ranked by its size.",
+        "Mean and rank of a task: over its victims on which every defense that applies to the task is measured. Rank: "
+        "mean place among these defenses; 1 is best. ASR − floor is ranked by its size.",
         *(
             f"{labels.DASH} ({', '.join(labels.word(name) for name in one.given.values())}): {one.reason}."
             for one in study.experiment.dashes
@@ -64,30 +66,59 @@ def _part(study: Study, scored: Scored, held: Sequence[Scenario], measure: _Meas
             values.setdefault(victim, {})[labels.column(one)] = found
             if measure.benign:
                 values[victim][labels.BENIGN] = measure.value(study, scored, victim.benign(), one.attack)
-    if not any(one is not None for own in values.values() for one in own.values()):
+    # of a victim that has no such measure, a dash would say that it has
+    values = {victim: own for victim, own in values.items() if any(one is not None for one in own.values())}
+    if not values:
         return None
     known = {labels.column(one): one for one in held}
     rest = sorted((name for name in known if name != labels.UNDEFENDED), key=lambda name: rank(known[name]))
     first = [labels.BENIGN, labels.UNDEFENDED] if measure.benign else [labels.UNDEFENDED]
     names = [name for name in (*first, *rest) if any(name in own for own in values.values())]
     rows: list[Mapping[str, Value]] = [{"victim": labels.group(one), **own} for one, own in values.items()]
-    rows.extend(_summary(list(values.values()), names, rest, measure))
+    for head, members, applying in _together(study, values, names):
+        rows.extend(_summary(head, members, applying, rest, measure))
     columns = (Column("victim", "Victim"), *(Column(name, name, measure.form) for name in names))
     return Part(measure.name, measure.title, columns, tuple(rows))
 
 
+#: What is summed up together: a head, the values of the victims, and the columns that apply to all of them.
+_Together = tuple[str, Sequence[_Values], Sequence[str]]
+
+
+def _together(study: Study, values: Mapping[Scenario, _Values], names: Sequence[str]) -> Iterator[_Together]:
+    """The victims of each task, and those of all tasks with labels where there are several."""
+    tasks: dict[str, list[_Values]] = {}
+    for victim, own in values.items():
+        tasks.setdefault(study.task(victim.dataset), []).append(own)
+    applying = {
+        task: [name for name in names if any(own.get(name) is not None for own in members)]
+        for task, members in tasks.items()
+    }
+    for task, members in tasks.items():
+        yield labels.word(task), members, applying[task]
+    labelled = [task for task in tasks if task in labels.LABELLED]
+    if len(labelled) > 1:
+        members = [own for task in labelled for own in tasks[task]]
+        yield (
+            "all tasks with labels",
+            members,
+            [name for name in names if all(name in applying[one] for one in labelled)],
+        )
+
+
 def _summary(
-    values: Sequence[Mapping[str, float | None]], names: Sequence[str], rest: Sequence[str], measure: _Measure
+    head: str, values: Sequence[_Values], names: Sequence[str], rest: Sequence[str], measure: _Measure
 ) -> Iterator[Mapping[str, Value]]:
     """The mean over the victims on which every column has a value, and the mean rank of the defenses there."""
     ranked = [name for name in rest if name in names]
     whole = [own for own in values if all(own.get(name) is not None for name in names)]
     if not whole or not ranked:
         return
-    yield {"victim": f"Mean of {len(whole)}", **{name: mean(own[name] or 0.0 for own in whole) for name in names}}
+    victims = f"{len(whole)} victim{'s' * (len(whole) != 1)}"
+    yield {"victim": f"Mean, {head}, {victims}", **{name: mean(own[name] or 0.0 for own in whole) for name in names}}
     places = [rankdata([measure.badness(own[name] or 0.0) for name in ranked]).tolist() for own in whole]
     own_ranks = zip(ranked, zip(*places, strict=True), strict=True)
-    yield {"victim": "Rank", **{name: f"{mean(own):.1f}" for name, own in own_ranks}}
+    yield {"victim": f"Rank, {head}", **{name: f"{mean(own):.1f}" for name, own in own_ranks}}
 
 
 def _attacked(metric: str) -> Measured:
