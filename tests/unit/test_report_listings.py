@@ -152,11 +152,17 @@ def test_false_positives_and_negatives_are_counted(run: dict[str, Any]) -> None:
     # flagged on CodeT5 for defects and clones; search is a dash
     assert (dbs["hits"], dbs["n"], dbs["value"], dbs["paper"]) == (2, 4, 0.5, 0.5)
     own = row(found, "rates", defense="EliBadCode", error="False positive")
-    assert (own["hits"], own["n"], own["paper"]) == (0, 6, 0.0)
-    assert own["high"] == pytest.approx(1 - 0.025 ** (1 / 6))
-    assert row(found, "rates", defense="EliBadCode", error="False negative")["n"] == 18
+    assert (own["hits"], own["n"], own["paper"]) == (0, 4, 0.0)
+    assert own["high"] == pytest.approx(1 - 0.025 ** (1 / 4))
+    assert row(found, "rates", defense="EliBadCode", error="False negative")["n"] == 12
     # the made-up trigger of clones names label 1, the target is 0
     assert row(found, "rates", defense="EliBadCode", error="Another label")["hits"] == 6
+    # the paper's rates are those of classifiers, and a search has no label to be wrong about
+    search = [one for one in rows(found, "rates") if one["defense"] == "EliBadCode, search"]
+    assert [(one["error"], one["n"], "paper" in one) for one in search] == [
+        ("False positive", 2, False),
+        ("False negative", 6, False),
+    ]
     assert len(rows(found, "verdicts")) == 24 + 16
 
 

@@ -53,10 +53,11 @@ def _rows(study: Study, one: Scenario, trigger: Mapping[str, Any]) -> Iterator[M
         return
     wanted = factual(study.variant("attacks", one.attack))
     for anchoring, key in (("yes", "text"), ("no", "inverted_text")):
-        if anchoring == "no" and trigger["inverted_text"] == trigger["text"]:
+        printed = {metric: _paper(study, one, metric, anchoring) for metric in ("ld", "bleu")}
+        # a method that does not anchor has one row; one that dropped nothing has both where the paper prints both
+        if anchoring == "no" and trigger["inverted_text"] == trigger["text"] and printed["ld"] is None:
             continue
         text = str(trigger[key])
-        printed = {metric: _paper(study, one, metric, anchoring) for metric in ("ld", "bleu")}
         yield {
             "victim": labels.victim(one),
             "defense": labels.word(one.elimination),
