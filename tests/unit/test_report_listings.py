@@ -178,11 +178,26 @@ def test_inverted_triggers_stand_beside_the_factual_one(run: dict[str, Any]) -> 
     )
     whole = row(found, "triggers", victim=victim, defense="EliBadCode", anchoring="no")
     assert (whole["ld"], whole["paper_ld"]) == (5, 16)
-    assert row(found, "triggers", victim=victim, defense="DBS", anchoring="yes")["paper_ld"] == 19
-    badcode = row(found, "triggers", victim=victim.replace("by name", "badcode"), defense="DBS", anchoring="yes")
+    dbs = row(found, "triggers", victim=victim, defense="DBS")
+    assert (dbs["anchoring"], dbs["paper_ld"]) == ("no", 19)
+    badcode = row(found, "triggers", victim=victim.replace("by name", "badcode"), defense="DBS")
     assert (badcode["factual"], badcode["ld"]) == ("rb", 10)
-    drawn = row(found, "triggers", victim=victim.replace("by name", "afraidoor"), defense="DBS", anchoring="yes")
+    drawn = row(found, "triggers", victim=victim.replace("by name", "afraidoor"), defense="DBS")
     assert (drawn["factual"], drawn["ld"]) == (None, None)
+
+
+def test_an_anchoring_that_drops_nothing_keeps_both_of_the_papers_values(run: dict[str, Any], tmp_path: Path) -> None:
+    chosen = run | {"out": str(tmp_path)}
+    make(chosen)
+    one = Scenario("defects", "codebert", "by_name", "0.02", elimination="elibadcode")
+    path = one.victim(tmp_path) / "trigger.json"
+    files.write_json(path, files.read_json(path) | {"inverted_text": "testo_init"})
+    victim = "defects · CodeBERT · by name at 2 %"
+    own = [
+        row(made(chosen, "inverted_triggers"), "triggers", victim=victim, defense="EliBadCode", anchoring=anchoring)
+        for anchoring in ("yes", "no")
+    ]
+    assert [(one["ld"], one["paper_ld"]) for one in own] == [(0, 6), (0, 16)]
 
 
 def test_times_stand_beside_the_papers(run: dict[str, Any]) -> None:
