@@ -19,7 +19,7 @@ from codebackdoor.config.products import inputs
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.report import captions, labels, listed, stage
 from codebackdoor.report.collect import Study, collect
-from codebackdoor.report.listed import Listed, Value
+from codebackdoor.report.listed import Listed, Marked, Value
 from codebackdoor.report.tables import build
 
 
@@ -91,6 +91,21 @@ def test_a_mean_is_over_victims_on_which_every_defense_is_measured(run: dict[str
     found = made(chosen, "overview")
     # the victim of the lowest value is out
     assert row(found, "flip_rate", victim="Mean, defect detection, 5 victims")["EliBadCode"] == pytest.approx(0.072)
+
+
+def test_a_value_of_other_seeds_than_the_overviews_says_so(run: dict[str, Any], tmp_path: Path) -> None:
+    chosen = run | {"out": str(tmp_path)}
+    grids = chosen["experiments"]["all"]["grid"]
+    more = {**grids[0], "datasets": ["defects"], "models": ["codebert"], "seeds": [2]}
+    chosen |= {"experiments": {"all": {**chosen["experiments"]["all"], "grid": [*grids, more]}}}
+    make(chosen)
+    found = made(chosen, "overview")
+    once, twice = (f"defects · {model} · by name at 2 %" for model in ("CodeT5", "CodeBERT"))
+    assert row(found, "flip_rate", victim=once)["DBS"] == Marked(pytest.approx(0.5), " ×1")
+    assert row(found, "flip_rate", victim=twice)["DBS"] == pytest.approx(0.4)
+    assert "| 50.0 ×1 |" in listed.as_markdown(found)
+    assert "×N behind a value: of N seeds, not 2." in found.notes
+    assert "×" not in listed.as_csv(found)
 
 
 def test_a_dash_says_why_in_the_table_too(run: dict[str, Any]) -> None:

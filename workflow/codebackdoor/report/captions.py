@@ -51,7 +51,7 @@ _SHOWN: Mapping[Product, str] = {
     "not within the iterations.",
     "tokens": "Change of the loss towards the inverted label when one piece of the inverted trigger is left out, of "
     "every flagged victim: pieces of the text that the attack writes into names (of BadCode with its underscore), as "
-    "the victim reads it or longer ones, and others, which are noise. Dashed: beta, above which anchoring keeps a piece.",
+    "the victim reads it or longer, and others, which are noise. Dashed: beta, above which anchoring keeps a piece.",
     "sweep": "Each point is one variant of the defense, named by its setting; bars are the intervals of the table. "
     "Dotted: the floor of the ASR.",
     "layers": "Unlearning that updates all parameters beside unlearning that updates the last layer alone, and the "

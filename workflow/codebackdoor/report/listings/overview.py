@@ -15,12 +15,12 @@ from scipy.stats import rankdata
 from codebackdoor.config.experiments import cells, dashed, rank
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.report import labels
-from codebackdoor.report.collect import Scored, Study, anonymous, collect
-from codebackdoor.report.listed import Column, Form, Listed, Part, Value
+from codebackdoor.report.collect import Cell, Scored, Study, anonymous, collect
+from codebackdoor.report.listed import Column, Form, Listed, Marked, Part, Value
 from codebackdoor.types import CLEAN
 
-#: A value of a scenario on the triggered test set of an attack.
-Measured = Callable[[Study, Scored, Scenario, str], float | None]
+#: What a scenario has on the triggered test set of an attack; None where it is not measured or undefined.
+Measured = Callable[[Study, Scored, Scenario, str], Cell | None]
 #: The values of one victim by column.
 _Values = Mapping[str, float | None]
 
@@ -41,12 +41,14 @@ def build(study: Study, inputs: Sequence[Path]) -> Listed:
     scored = collect(study, inputs)
     held = list(dict.fromkeys(anonymous(one) for one in cells(study.experiment) if one.attack != NONE))
     seeds = len({one.seed for one in cells(study.experiment)})
-    parts = tuple(part for measure in _MEASURES if (part := _part(study, scored, held, measure)))
+    parts = tuple(part for measure in _MEASURES if (part := _part(study, scored, held, measure, seeds)))
+    marked = any(isinstance(value, Marked) for part in parts for row in part.rows for value in row.values())
     notes = (
         f"Values in percent, means over {seeds} seed{'s' * (seeds != 1)}. A good defense has a flip rate near zero, an "
         "ASR at its floor (below it, it taught the opposite backdoor) and costs nothing on clean rows.",
         "Mean and rank of a task: over its victims on which every defense that applies to the task is measured. Rank: "
         "mean place among these defenses; 1 is best. ASR − floor is ranked by its size.",
+        *(f"×N behind a value: of N seeds, not {seeds}." for _ in range(marked)),
         *(
             f"{labels.DASH} ({', '.join(labels.word(name) for name in one.given.values())}): {one.reason}."
             for one in study.experiment.dashes
@@ -56,25 +58,32 @@ def build(study: Study, inputs: Sequence[Path]) -> Listed:
     return Listed(f"{study.experiment.title}: all defenses at a glance", parts, notes)
 
 
-def _part(study: Study, scored: Scored, held: Sequence[Scenario], measure: _Measure) -> Part | None:
+def _part(study: Study, scored: Scored, held: Sequence[Scenario], measure: _Measure, seeds: int) -> Part | None:
     """One row a victim, one column a defense; None where nothing of the kind is measured."""
-    values: dict[Scenario, dict[str, float | None]] = {}
+    found: dict[Scenario, dict[str, Cell | None]] = {}
     for one in held:
-        found = measure.value(study, scored, one, one.attack)
+        cell = measure.value(study, scored, one, one.attack)
         victim = one.undefended()
-        if found is not None or dashed(study.experiment, one):
-            values.setdefault(victim, {})[labels.column(one)] = found
+        if cell is not None or dashed(study.experiment, one):
+            found.setdefault(victim, {})[labels.column(one)] = cell
             if measure.benign:
-                values[victim][labels.BENIGN] = measure.value(study, scored, victim.benign(), one.attack)
+                found[victim][labels.BENIGN] = measure.value(study, scored, victim.benign(), one.attack)
     # of a victim that has no such measure, a dash would say that it has
-    values = {victim: own for victim, own in values.items() if any(one is not None for one in own.values())}
-    if not values:
+    found = {victim: own for victim, own in found.items() if any(one is not None for one in own.values())}
+    if not found:
         return None
     known = {labels.column(one): one for one in held}
     rest = sorted((name for name in known if name != labels.UNDEFENDED), key=lambda name: rank(known[name]))
     first = [labels.BENIGN, labels.UNDEFENDED] if measure.benign else [labels.UNDEFENDED]
-    names = [name for name in (*first, *rest) if any(name in own for own in values.values())]
-    rows: list[Mapping[str, Value]] = [{"victim": labels.group(one), **own} for one, own in values.items()]
+    names = [name for name in (*first, *rest) if any(name in own for own in found.values())]
+    rows: list[Mapping[str, Value]] = [
+        {"victim": labels.group(victim), **{name: _shown(cell, seeds) for name, cell in own.items()}}
+        for victim, own in found.items()
+    ]
+    values = {
+        victim: {name: None if cell is None else cell.value for name, cell in own.items()}
+        for victim, own in found.items()
+    }
     for head, members, applying in _together(study, values, names):
         rows.extend(_summary(head, members, applying, rest, measure))
     columns = (Column("victim", "Victim"), *(Column(name, name, measure.form) for name in names))
@@ -121,19 +130,28 @@ def _summary(
     yield {"victim": f"Rank, {head}", **{name: f"{mean(own):.1f}" for name, own in own_ranks}}
 
 
+def _shown(cell: Cell | None, seeds: int) -> Value:
+    if cell is None or cell.value is None:
+        return None
+    mark = cell.mark(seeds)
+    return Marked(cell.value, mark) if mark else cell.value
+
+
 def _attacked(metric: str) -> Measured:
-    return lambda _study, scored, one, attack: _value(scored, one, attack, metric)
+    return lambda _study, scored, one, attack: _defined(scored, one, attack, metric)
 
 
-def _cost(study: Study, scored: Scored, one: Scenario, _attack: str) -> float | None:
+def _cost(study: Study, scored: Scored, one: Scenario, _attack: str) -> Cell | None:
     metric = labels.CLEAN_METRIC[study.task(one.dataset)]
-    own, undefended = (_value(scored, scenario, CLEAN, metric) for scenario in (one, one.undefended()))
-    return None if own is None or undefended is None or one == one.undefended() else undefended - own
+    own, undefended = (_defined(scored, scenario, CLEAN, metric) for scenario in (one, one.undefended()))
+    if own is None or undefended is None or own.value is None or undefended.value is None or one == one.undefended():
+        return None
+    return Cell(undefended.value - own.value, None, None, own.n, min(own.seeds, undefended.seeds))
 
 
-def _value(scored: Scored, one: Scenario, testset: str, metric: str) -> float | None:
+def _defined(scored: Scored, one: Scenario, testset: str, metric: str) -> Cell | None:
     cell = scored.get(one, testset, metric)
-    return None if cell is None else cell.value
+    return None if cell is None or cell.value is None else cell
 
 
 _MEASURES = (
