@@ -17,6 +17,7 @@ from codebackdoor.files import read_json
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Study
 from codebackdoor.report.shown import shown
+from codebackdoor.report.stated import stated
 from codebackdoor.types import Language
 
 _SHOWN: Mapping[Product, str] = {
@@ -67,8 +68,11 @@ _LONGEST = 72
 
 
 def caption(study: Study, product: Product) -> str:
-    """What the product shows, as a paragraph."""
-    return " ".join((_SHOWN[product], *(stopped(study, product) if product == "epochs" else ())))
+    """What the product shows, and what the paper states about it, as a paragraph."""
+    more = stopped(study, product) if product == "epochs" else ()
+    # a table's stand in its notes, which are in all of its forms
+    said = () if product == "table" else stated(study, product)
+    return " ".join((_SHOWN[product], *more, *said))
 
 
 def parameters(study: Study, product: Product) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from codebackdoor.config.experiments import cells, dashed, rank, scenarios
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Cell, Scored, Study, anonymous
+from codebackdoor.report.stated import stated
 from codebackdoor.types import CLEAN
 
 HIDDEN = ("bleu_sentence",)
@@ -132,6 +133,7 @@ def _notes(study: Study, seeds: int, *, marked: bool) -> Iterator[str]:
     for dash in study.experiment.dashes:
         if dash.reason:
             yield f"{labels.DASH} ({', '.join(labels.word(name) for name in dash.given.values())}): {dash.reason}."
+    yield from stated(study, "table")
     for mark, wanted in zip(ascii_lowercase, study.experiment.paper, strict=False):
         at = "" if wanted.rate is None else f" at {labels.rate(wanted.rate)}"
         named = {**wanted.attacks, **wanted.defenses}
