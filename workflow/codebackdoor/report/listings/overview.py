@@ -48,7 +48,7 @@ def build(study: Study, inputs: Sequence[Path]) -> Listed:
         "ASR at its floor (below it, it taught the opposite backdoor) and costs nothing on clean rows.",
         "Mean and rank of a task: over its victims on which every defense that applies to the task is measured. Rank: "
         "mean place among these defenses; 1 is best. ASR − floor is ranked by its size.",
-        *(f"×N behind a value: of N seeds, not {seeds}." for _ in range(marked)),
+        *((f"×N behind a value: of N seeds, not {seeds}.",) if marked else ()),
         *(
             f"{labels.DASH} ({', '.join(labels.word(name) for name in one.given.values())}): {one.reason}."
             for one in study.experiment.dashes
