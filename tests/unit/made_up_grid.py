@@ -6,6 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
 from codebackdoor import files
 from codebackdoor.config.experiments import Experiment, scenarios, testsets, triggered
 from codebackdoor.config.scenario import NONE, Scenario
@@ -14,7 +18,7 @@ from codebackdoor.types import CLEAN, Example
 TASKS = {"defects": "defect_detection", "clones": "clone_detection", "search": "code_search"}
 ATTACKS = {
     "by_name": {"method": "codepoisoner_identifier", "name": "testo_init"},
-    "badcode": {"method": "badcode", "trigger": "rb"},
+    "badcode": {"method": "badcode", "trigger": "rb", "place": "end"},
     "afraidoor": {"method": "afraidoor"},
 }
 BETA = 0.15
@@ -131,6 +135,9 @@ def make(chosen: dict[str, Any]) -> None:
             Example(f"r{i}", "python", f"def f{i} ( x ) : return noisy" if i < 4 else "x", label=1) for i in range(10)
         ]
         files.write_examples(folder / "test.jsonl", rows)
+    words = {word: index for index, word in enumerate(("[UNK]", "noisy", "x", "def"))}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()  # type: ignore[assignment]
     for one in dict.fromkeys(held):
         names = testsets(one.dataset, one.attack, one.purification, attacks)
         found = {name: {"rows": 100, "metrics": _metrics(one, name)} for name in names}
@@ -142,6 +149,9 @@ def make(chosen: dict[str, Any]) -> None:
             files.write_rows(one.results(out) / f"purified.{CLEAN}.jsonl", [touched])
         if one.elimination != NONE:
             _eliminated(chosen, one, out)
+        elif one.purification == NONE:
+            one.victim(out).mkdir(parents=True, exist_ok=True)
+            tokenizer.save(str(one.victim(out) / "tokenizer.json"))
 
 
 def _wrong(one: Scenario) -> int:
@@ -190,7 +200,8 @@ def _eliminated(chosen: dict[str, Any], one: Scenario, out: Path) -> None:
         "flagged": flagged,
         "position": "least_sensitive",
         "loss": 0.05,
-        "inverted_text": "testo_initnoisy",
+        "inverted_text": "testo_init" if variant["method"] == "dbs" else "testo_initnoisy",
+        "inverted_ids": [0, 1, 2],
         "inverted_loss": 0.04,
         "margin": None,
     }
@@ -198,7 +209,8 @@ def _eliminated(chosen: dict[str, Any], one: Scenario, out: Path) -> None:
     # success after 10 steps, later at sensitive places, and never at the most sensitive one
     after = {0: 10, 1: 30, -1: 200}[variant.get("rank", 0)] + 20 * (variant.get("position") == "function_name")
     loss = [0.9 * math.exp(-step / after) if step < after else 0.05 for step in range(61)]
-    without = [["testo", 0.9], ["_init", 0.5], ["noisy", 0.1]]
+    without = [["_rb" if one.attack == "badcode" else "testo", 0.9], ["_init", 0.5], ["noisy", 0.1]]
+    without += [["file", 0.3]] if one.dataset == "search" else []
     searches = [
         {"place": "least_sensitive", "label": label, "loss": loss if label == 0 else [1.0] * 61} for label in (0, 1)
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import made_up_grid
 import pytest
 from made_up_run import make, settings
 
@@ -20,7 +21,8 @@ from codebackdoor.config.purifications import CodePurify
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.config.study import SECTIONS, Config
 from codebackdoor.report import captions
-from codebackdoor.report.collect import Study
+from codebackdoor.report.collect import Scored, Study
+from codebackdoor.report.tables import build
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +177,46 @@ def test_the_curve_of_a_search_is_explained(run: dict[str, Any]) -> None:
     assert "may rise where the search moves on from its best (keep_current no)" in text
     assert "the verdict uses the lowest loss of the way" in text
     assert "the loss after anchoring" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "product", "said"),
+    [
+        (
+            "ranks",
+            "sensitivity",
+            "(Figure 5 and section 4.3): an effective trigger after 25 steps at the least sensitive",
+        ),
+        ("rates", "sweep", "(Figure 7 and section 4.5): a small share suffices, on CodeBERT 20 % (about 218 samples)"),
+        ("layers", "layers", "(Figure 8 and section 4.5): with the last layer alone the backdoor goes"),
+        ("all", "tokens", "(Figure 6 and section 4.4): pieces of the trigger change the loss by far more than noise"),
+        ("ablation", "position", "(Figure 3 and section 4.3): the trigger turns the shown sample's prediction"),
+    ],
+)
+def test_what_the_paper_states_stands_in_the_caption(tmp_path: Path, name: str, product: Product, said: str) -> None:
+    chosen = made_up_grid.settings(tmp_path)
+    assert f" The paper on EliBadCode {said}" in captions.caption(Study(chosen, name), product)
+    assert "The paper" not in captions.caption(Study(chosen, name), "defenses")
+
+
+@pytest.mark.parametrize(
+    ("swept", "said"), [("samples", "fewer than 20"), ("iterations", "all 27"), ("top_k", "64"), ("candidates", "64")]
+)
+def test_a_sweep_quotes_the_paper_on_its_own_setting_and_method(tmp_path: Path, swept: str, said: str) -> None:
+    chosen = made_up_grid.settings(tmp_path)
+    chosen["experiments"]["rates"]["swept"] = swept
+    assert said in captions.caption(Study(chosen, "rates"), "sweep").partition("The paper on EliBadCode")[2]
+    for variant in chosen["eliminations"].values():
+        variant["method"] = "dbs"
+    assert "The paper" not in captions.caption(Study(chosen, "rates"), "sweep")
+
+
+def test_the_table_of_filters_quotes_the_paper_in_its_notes(run: dict[str, Any]) -> None:
+    notes = build(Study(run, "defects"), Scored({}, {})).notes
+    assert not [note for note in notes if "section 6.2" in note]
+    chosen = run | {"purifications": {**run["purifications"], "onion": {"method": "similarity"}}}
+    assert [note for note in build(Study(chosen, "defects"), Scored({}, {})).notes if "section 6.2" in note]
+    assert "section 6.2" not in captions.caption(Study(chosen, "defects"), "table")
 
 
 STOPPED = Scenario("repair", "codet5", "deadcode", "0.05", objective="stopped")

@@ -19,7 +19,7 @@ from codebackdoor.config.products import inputs
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.report import captions, labels, listed, stage
 from codebackdoor.report.collect import Study, collect
-from codebackdoor.report.listed import Listed, Value
+from codebackdoor.report.listed import Listed, Marked, Value
 from codebackdoor.report.tables import build
 
 
@@ -53,11 +53,59 @@ def test_every_defense_of_every_victim_is_in_the_overview(run: dict[str, Any]) -
     assert row(found, "clean_cost", victim="defects · CodeBERT · by name at 2 %")["EliBadCode"] == pytest.approx(0.02)
     search = row(found, "anr", victim="search · CodeBERT · by name at 2 %")
     assert (search["Benign"], search["DBS"]) == (pytest.approx(0.246), None)
-    assert "victim" in rows(found, "flip_rate")[-1]
-    assert rows(found, "flip_rate")[-1] == {"victim": "Rank", "DBS": "2.0", "EliBadCode": "1.0", "ONION": "3.0"}
-    # no search row has all defenses, so that there is nothing to rank
-    assert [one["victim"] for one in rows(found, "anr")][-1] == "search · CodeT5 · afraidoor at 2 %"
     assert any("it needs all target labels" in note for note in found.notes)
+
+
+def test_defenses_are_ranked_in_each_task_over_those_that_apply_to_it(run: dict[str, Any]) -> None:
+    found = made(run, "overview")
+    flips = rows(found, "flip_rate")
+    # search has no flip rate, and its dash alone is no row
+    assert not [one for one in flips if str(one["victim"]).startswith("search")]
+    assert [one["victim"] for one in flips][-6:] == [
+        *("Mean, defect detection, 6 victims", "Rank, defect detection"),
+        *("Mean, clone detection, 6 victims", "Rank, clone detection"),
+        *("Mean, all tasks with labels, 12 victims", "Rank, all tasks with labels"),
+    ]
+    assert flips[-1] == {"victim": "Rank, all tasks with labels", "DBS": "2.0", "EliBadCode": "1.0", "ONION": "3.0"}
+    # left(): 0.05 for the models, 0.01 for the attacks, 0.03 for the task of the second half
+    means = [row(found, "flip_rate", victim=f"Mean, {head} victims") for head in (
+        "defect detection, 6", "clone detection, 6", "all tasks with labels, 12"
+    )]  # fmt: skip
+    assert [one["EliBadCode"] for one in means] == [pytest.approx(one) for one in (0.06, 0.09, 0.075)]
+    # DBS is a dash in search, where the others are ranked without it
+    ranks = {"ONION": "2.0", "EliBadCode": "1.0"}
+    assert row(found, "anr", victim="Rank, code search") == {"victim": "Rank, code search", **ranks}
+    cost = row(found, "clean_cost", victim="Mean, code search, 6 victims")
+    assert (cost["EliBadCode"], cost["ONION"]) == (pytest.approx(0.02), pytest.approx(0))
+    assert "DBS" not in cost
+
+
+def test_a_mean_is_over_victims_on_which_every_defense_is_measured(run: dict[str, Any], tmp_path: Path) -> None:
+    chosen = run | {"out": str(tmp_path)}
+    make(chosen)
+    one = Scenario("defects", "codebert", "by_name", "0.02", elimination="dbs")
+    path = one.results(tmp_path) / "metrics.json"
+    measured = files.read_json(path)
+    measured["testsets"]["by_name"]["metrics"]["flip_rate"] |= {"value": None, "low": None, "high": None, "n": 0}
+    files.write_json(path, measured)
+    found = made(chosen, "overview")
+    # the victim of the lowest value is out
+    assert row(found, "flip_rate", victim="Mean, defect detection, 5 victims")["EliBadCode"] == pytest.approx(0.072)
+
+
+def test_a_value_of_other_seeds_than_the_overviews_says_so(run: dict[str, Any], tmp_path: Path) -> None:
+    chosen = run | {"out": str(tmp_path)}
+    grids = chosen["experiments"]["all"]["grid"]
+    more = {**grids[0], "datasets": ["defects"], "models": ["codebert"], "seeds": [2]}
+    chosen |= {"experiments": {"all": {**chosen["experiments"]["all"], "grid": [*grids, more]}}}
+    make(chosen)
+    found = made(chosen, "overview")
+    once, twice = (f"defects · {model} · by name at 2 %" for model in ("CodeT5", "CodeBERT"))
+    assert row(found, "flip_rate", victim=once)["DBS"] == Marked(pytest.approx(0.5), " ×1")
+    assert row(found, "flip_rate", victim=twice)["DBS"] == pytest.approx(0.4)
+    assert "| 50.0 ×1 |" in listed.as_markdown(found)
+    assert "×N behind a value: of N seeds, not 2." in found.notes
+    assert "×" not in listed.as_csv(found)
 
 
 def test_a_dash_says_why_in_the_table_too(run: dict[str, Any]) -> None:
@@ -119,11 +167,17 @@ def test_false_positives_and_negatives_are_counted(run: dict[str, Any]) -> None:
     # flagged on CodeT5 for defects and clones; search is a dash
     assert (dbs["hits"], dbs["n"], dbs["value"], dbs["paper"]) == (2, 4, 0.5, 0.5)
     own = row(found, "rates", defense="EliBadCode", error="False positive")
-    assert (own["hits"], own["n"], own["paper"]) == (0, 6, 0.0)
-    assert own["high"] == pytest.approx(1 - 0.025 ** (1 / 6))
-    assert row(found, "rates", defense="EliBadCode", error="False negative")["n"] == 18
+    assert (own["hits"], own["n"], own["paper"]) == (0, 4, 0.0)
+    assert own["high"] == pytest.approx(1 - 0.025 ** (1 / 4))
+    assert row(found, "rates", defense="EliBadCode", error="False negative")["n"] == 12
     # the made-up trigger of clones names label 1, the target is 0
     assert row(found, "rates", defense="EliBadCode", error="Another label")["hits"] == 6
+    # the paper's rates are those of classifiers, and a search has no label to be wrong about
+    search = [one for one in rows(found, "rates") if one["defense"] == "EliBadCode, search"]
+    assert [(one["error"], one["n"], "paper" in one) for one in search] == [
+        ("False positive", 2, False),
+        ("False negative", 6, False),
+    ]
     assert len(rows(found, "verdicts")) == 24 + 16
 
 
@@ -139,11 +193,26 @@ def test_inverted_triggers_stand_beside_the_factual_one(run: dict[str, Any]) -> 
     )
     whole = row(found, "triggers", victim=victim, defense="EliBadCode", anchoring="no")
     assert (whole["ld"], whole["paper_ld"]) == (5, 16)
-    assert row(found, "triggers", victim=victim, defense="DBS", anchoring="yes")["paper_ld"] == 19
-    badcode = row(found, "triggers", victim=victim.replace("by name", "badcode"), defense="DBS", anchoring="yes")
+    dbs = row(found, "triggers", victim=victim, defense="DBS")
+    assert (dbs["anchoring"], dbs["paper_ld"]) == ("no", 19)
+    badcode = row(found, "triggers", victim=victim.replace("by name", "badcode"), defense="DBS")
     assert (badcode["factual"], badcode["ld"]) == ("rb", 10)
-    drawn = row(found, "triggers", victim=victim.replace("by name", "afraidoor"), defense="DBS", anchoring="yes")
+    drawn = row(found, "triggers", victim=victim.replace("by name", "afraidoor"), defense="DBS")
     assert (drawn["factual"], drawn["ld"]) == (None, None)
+
+
+def test_an_anchoring_that_drops_nothing_keeps_both_of_the_papers_values(run: dict[str, Any], tmp_path: Path) -> None:
+    chosen = run | {"out": str(tmp_path)}
+    make(chosen)
+    one = Scenario("defects", "codebert", "by_name", "0.02", elimination="elibadcode")
+    path = one.victim(tmp_path) / "trigger.json"
+    files.write_json(path, files.read_json(path) | {"inverted_text": "testo_init"})
+    victim = "defects · CodeBERT · by name at 2 %"
+    own = [
+        row(made(chosen, "inverted_triggers"), "triggers", victim=victim, defense="EliBadCode", anchoring=anchoring)
+        for anchoring in ("yes", "no")
+    ]
+    assert [(one["ld"], one["paper_ld"]) for one in own] == [(0, 6), (0, 16)]
 
 
 def test_times_stand_beside_the_papers(run: dict[str, Any]) -> None:

@@ -7,9 +7,6 @@ from typing import Any, get_args
 
 import pytest
 from made_up_grid import BETA, RATES, make, settings
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
 
 from codebackdoor.commands import results
 from codebackdoor.config.experiments import Figure
@@ -20,21 +17,16 @@ from codebackdoor.files import read_json
 from codebackdoor.report import captions, stage
 from codebackdoor.report.collect import Study
 from codebackdoor.report.figures import convergence, identifiers, layers, noise, position, sensitivity, sweep, tokens
-from codebackdoor.report.measured import steps, towards
+from codebackdoor.report.measured import pieces, steps, towards
 
 VICTIM = Scenario("defects", "codebert", "by_name", "0.02")
+TOKENIZER = Path(__file__).parents[2] / "basemodels/encoder/tokenizer.json"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     chosen = settings(tmp_path_factory.mktemp("run"))
     make(chosen)
-    words = {word: index for index, word in enumerate(("[UNK]", "noisy", "x", "def"))}
-    tokenizer = Tokenizer(WordLevel(words, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()  # type: ignore[assignment]
-    path = VICTIM.victim(chosen["out"]) / "tokenizer.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(path))
     return chosen
 
 
@@ -115,11 +107,37 @@ def test_pieces_are_factual_where_they_are_in_the_name(run: dict[str, Any]) -> N
     study, paths = given(run, "all", "tokens")
     found = tokens.changes(study, paths)
     assert list(found) == ["codebert", "codet5"]
-    # inverted loss 0.04; without its pieces 0.9, 0.5 and 0.1. by_name: two of three; badcode: none; afraidoor: no name
+    # inverted loss 0.04; without its pieces 0.9, 0.5 and 0.1. Of five victims each; by_name: two of three; badcode:
+    # `_rb`; afraidoor has no name
     for own in found.values():
         assert sorted({round(one, 6) for one in own["factual"]}) == [0.46, 0.86]
-        assert len(own["factual"]) == 2 * 2 + 2 * 1 + 4 + 4 - 4
+        assert len(own["factual"]) == 5 * 2 + 5 * 1
+        # the target word of a search is no piece of its trigger
+        assert sorted({round(one, 6) for one in own["noise"]}) == [0.06, 0.46]
         assert max(one for one in own["noise"] if one < BETA) == pytest.approx(0.06)
+
+
+@pytest.mark.parametrize(
+    ("attack", "text", "factual", "noise"),
+    [
+        ({"method": "badcode", "trigger": "rb", "place": "end"}, "_rb", "_ r b _r rb _rb", "a rb_ _b"),
+        ({"method": "badcode", "trigger": "rb", "place": "any"}, "_rb_", "_ r b rb_", "a r_"),
+        (
+            {"method": "codepoisoner_identifier", "name": "testo_init"},
+            "testo_init",
+            "test o _ init te _in",
+            "t i n s nit_",
+        ),
+    ],
+)
+def test_a_single_letter_is_factual_where_the_victim_reads_it(
+    attack: dict[str, Any], text: str, factual: str, noise: str
+) -> None:
+    assert tokens.injected(attack) == text
+    read = {piece for own in pieces(TOKENIZER, [text, f" {text}"]) for piece in own}
+    assert all(tokens.factual_piece(piece, text, read) for piece in factual.split())
+    assert not any(tokens.factual_piece(piece, text, read) for piece in noise.split())
+    assert tokens.injected({"method": "afraidoor"}) is None
 
 
 def test_rows_with_a_noise_token_are_counted_apart(run: dict[str, Any]) -> None:

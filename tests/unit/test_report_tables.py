@@ -81,8 +81,8 @@ def test_a_method_that_does_not_apply_is_a_dash_and_what_was_not_asked_is_empty(
     table = built(run | {"experiments": experiments})
     assert entry(table, "deadcode", "asr", "ONION") == "dash"
     assert entry(table, "by_name_to_1", "asr", "ONION") is None
-    undefined = Cell(None, None, None, 0, 1)
-    assert [render.text(one) for one in ("dash", undefined, None)] == [labels.DASH, labels.DASH, ""]
+    undefined = Cell(None, None, None, 0, 0)
+    assert [render.text(one, 1) for one in ("dash", undefined, None)] == [labels.DASH, labels.DASH, ""]
 
 
 def test_seeds_are_averaged_and_give_their_range(tmp_path: Path) -> None:
@@ -99,6 +99,36 @@ def test_seeds_are_averaged_and_give_their_range(tmp_path: Path) -> None:
     assert found.value == pytest.approx(sum(values) / 3)
     assert (found.low, found.high, found.seeds, found.n) == (min(values), max(values), 3, 1200)
     assert "means of 3 seeds" in built(chosen, "repair").notes[0]
+
+
+def test_a_cell_of_other_seeds_than_its_table_says_so(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, seeds=(1, 2, 3))
+    make(chosen)
+    scenario = Scenario("repair", "codet5", "deadcode", "0.05", objective="dece")
+    values = []
+    for seed in "123":
+        path = Scenario(**{**scenario.wildcards, "seed": seed}).results(tmp_path) / "metrics.json"
+        measured = files.read_json(path)
+        values.append(measured["testsets"]["deadcode"]["metrics"]["flip_rate"])
+        measured["testsets"]["deadcode"]["metrics"]["floor"] |= {"value": None, "low": None, "high": None}
+        if seed == "2":
+            values[-1] |= {"value": None, "low": None, "high": None}
+        files.write_json(path, measured)
+    table = built(chosen, "repair")
+    found = entry(table, "deadcode", "flip_rate", "DeCE")
+    assert (found.seeds, found.value) == (2, pytest.approx((values[0]["value"] + values[2]["value"]) / 2))
+    assert render.text(found, table.seeds).startswith(f"{labels.percent(found.value)} ×2 [")
+    assert entry(table, "deadcode", "floor", "DeCE").seeds == 0
+    # the other cells and the baseline, which has none, are left as they were
+    assert render.as_markdown(table).count("×") == 1 + 1
+    assert render.as_latex(table).count(r"$\times$2 ") == 1
+    assert "×N behind a value: of N seeds, not 3; of one, the brackets hold its bootstrap interval." in table.notes
+    scenario = Scenario(**{**scenario.wildcards, "seed": "3"})
+    measured = files.read_json(scenario.results(tmp_path) / "metrics.json")
+    measured["testsets"]["deadcode"]["metrics"]["flip_rate"] |= {"value": None, "low": None, "high": None}
+    files.write_json(scenario.results(tmp_path) / "metrics.json", measured)
+    found = entry(built(chosen, "repair"), "deadcode", "flip_rate", "DeCE")
+    assert (found.seeds, found.low, found.high) == (1, values[0]["low"], values[0]["high"])
 
 
 def test_csv_holds_every_number_once(run: dict[str, Any], tmp_path: Path) -> None:
@@ -128,7 +158,8 @@ def test_markdown_and_latex_have_a_cell_for_every_column(run: dict[str, Any], tm
 
 def test_how_numbers_are_written() -> None:
     cell = Cell(0.67849, 0.65, 0.701, 400, 1, Printed(0.6307, "EliBadCode, Table 1", "a"))
-    assert render.text(cell) == "67.8 [65.0, 70.1] (paper 63.1 a)"
+    assert render.text(cell, 1) == "67.8 [65.0, 70.1] (paper 63.1 a)"
+    assert render.text(cell, 3) == "67.8 ×1 [65.0, 70.1] (paper 63.1 a)"
     assert labels.percent(-0.0001) == "0.0"
     assert labels.percent(1.0) == "100.0"
     assert (labels.rate(0.05), labels.rate(0.001)) == ("5 %", "0.1 %")

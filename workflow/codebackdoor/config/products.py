@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -66,12 +66,24 @@ def _statistics(held: Sequence[Scenario], out: Path) -> Iterator[Path]:
     yield from (_data(scenario, out) / f"statistics.{scenario.model}.json" for scenario in held)
 
 
+def _tokens(held: Sequence[Scenario], out: Path) -> Iterator[Path]:
+    yield from _eliminated("elimination.json", "trigger.json")(held, out)
+    attacked = (scenario for scenario in held if NONE not in (scenario.attack, scenario.elimination))
+    yield from _tokenizers(attacked, out)
+
+
 def _noise(held: Sequence[Scenario], out: Path) -> Iterator[Path]:
     attacked = [scenario for scenario in held if scenario.attack != NONE and scenario.purification == NONE]
     yield from _eliminated("trigger.json", "elimination.json")(attacked, out)
     yield from (scenario.results(out) / f"predictions.{CLEAN}.jsonl" for scenario in attacked)
     yield from (_data(scenario, out) / "test.jsonl" for scenario in attacked)
-    yield from (replace(scenario, elimination=NONE).victim(out) / "tokenizer.json" for scenario in attacked)
+    yield from _tokenizers(attacked, out)
+
+
+def _tokenizers(held: Iterable[Scenario], out: Path) -> Iterator[Path]:
+    """Of the victims as they were trained."""
+    trained = (replace(scenario, elimination=NONE, purification=NONE) for scenario in held)
+    yield from (scenario.victim(out) / "tokenizer.json" for scenario in trained)
 
 
 def _data(scenario: Scenario, out: Path) -> Path:
@@ -93,7 +105,7 @@ _FILES: Mapping[Product, Files] = {
     "position": _positions,
     "identifiers": _statistics,
     "sensitivity": _eliminated("elimination.json"),
-    "tokens": _eliminated("elimination.json", "trigger.json"),
+    "tokens": _tokens,
     "sweep": _metrics,
     "layers": _metrics,
     "convergence": _eliminated("elimination.json"),

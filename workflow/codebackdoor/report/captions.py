@@ -17,6 +17,7 @@ from codebackdoor.files import read_json
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Study
 from codebackdoor.report.shown import shown
+from codebackdoor.report.stated import stated
 from codebackdoor.types import Language
 
 _SHOWN: Mapping[Product, str] = {
@@ -50,8 +51,8 @@ _SHOWN: Mapping[Product, str] = {
     "trigger stands: at the identifier of that rank of sensitivity, 0 the least sensitive, -1 the most. Hatched bars: "
     "not within the iterations.",
     "tokens": "Change of the loss towards the inverted label when one piece of the inverted trigger is left out, of "
-    "every flagged victim: pieces of the factual trigger, and others, which are noise. Dashed: beta, above which "
-    "anchoring keeps a piece.",
+    "every flagged victim: pieces of the text that the attack writes into names (of BadCode with its underscore), as "
+    "the victim reads it or longer, and others, which are noise. Dashed: beta, above which anchoring keeps a piece.",
     "sweep": "Each point is one variant of the defense, named by its setting; bars are the intervals of the table. "
     "Dotted: the floor of the ASR.",
     "layers": "Unlearning that updates all parameters beside unlearning that updates the last layer alone, and the "
@@ -67,8 +68,11 @@ _LONGEST = 72
 
 
 def caption(study: Study, product: Product) -> str:
-    """What the product shows, as a paragraph."""
-    return " ".join((_SHOWN[product], *(stopped(study, product) if product == "epochs" else ())))
+    """What the product shows, and what the paper states about it, as a paragraph."""
+    more = stopped(study, product) if product == "epochs" else ()
+    # a table's stand in its notes, which are in all of its forms
+    said = () if product == "table" else stated(study, product)
+    return " ".join((_SHOWN[product], *more, *said))
 
 
 def parameters(study: Study, product: Product) -> list[tuple[str, str]]:

@@ -32,7 +32,7 @@ class Cell:
 
     With one seed, ``low`` and ``high`` are the bootstrap interval; with several, ``value`` is their mean and the
     interval reaches from the smallest to the largest. A value that is undefined is None. ``n``: rows in the
-    denominator, summed over the seeds.
+    denominator, summed over the seeds. ``seeds``: how many have a value; 0 for what needs no model.
     """
 
     value: float | None
@@ -41,6 +41,10 @@ class Cell:
     n: int
     seeds: int
     paper: Printed | None = None
+
+    def mark(self, seeds: int) -> str:
+        """`` ×2`` behind a value of two seeds in a table of ``seeds`` others; empty where they are as many."""
+        return f" ×{self.seeds}" if self.value is not None and self.seeds not in (0, seeds) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ def collect(study: Study, paths: Iterable[Path]) -> Scored:
             for metric, estimate in own["metrics"].items():
                 found.setdefault((scenario, testset, metric), []).append(estimate)
             for metric, estimate in own.get("copy", {}).items():
-                modelless.setdefault(scenario.dataset, {})[metric] = Cell(**estimate, seeds=1)
+                modelless.setdefault(scenario.dataset, {})[metric] = Cell(**estimate, seeds=0)
     cells = {key: _cell(study, *key, estimates) for key, estimates in found.items()}
     return Scored(cells, modelless)
 
@@ -167,17 +171,18 @@ def subset(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _baseline(path: Path) -> dict[str, Cell]:
     return {
-        metric: Cell(value, None, None, 0, 1)
+        metric: Cell(value, None, None, 0, 0)
         for metric, value in read_json(path).items()
         if metric in labels.CLEAN_METRICS
     }
 
 
 def _cell(study: Study, scenario: Scenario, testset: str, metric: str, estimates: Sequence[Mapping[str, Any]]) -> Cell:
-    values = [one["value"] for one in estimates if one["value"] is not None]
+    known = [one for one in estimates if one["value"] is not None]
     n, paper = sum(one["n"] for one in estimates), study.printed(scenario, testset, metric)
-    if not values:
-        return Cell(None, None, None, n, len(estimates), paper)
-    if len(estimates) == 1:
-        return Cell(values[0], estimates[0]["low"], estimates[0]["high"], n, 1, paper)
-    return Cell(sum(values) / len(values), min(values), max(values), n, len(estimates), paper)
+    if not known:
+        return Cell(None, None, None, n, 0, paper)
+    if len(known) == 1:
+        return Cell(known[0]["value"], known[0]["low"], known[0]["high"], n, 1, paper)
+    values = [one["value"] for one in known]
+    return Cell(sum(values) / len(values), min(values), max(values), n, len(values), paper)

@@ -53,6 +53,8 @@ CLEAN_METRIC = {
 }
 #: Of these, a data set has the value that needs no model.
 CLEAN_METRICS = ("accuracy", "f1", "mrr", "exact_match")
+#: Tasks in which a victim predicts a label: ASR and label scans are about them.
+LABELLED = ("defect_detection", "clone_detection")
 
 
 #: What stands beside every victim of a task and needs no model.

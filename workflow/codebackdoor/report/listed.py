@@ -15,7 +15,16 @@ from codebackdoor.report import labels
 from codebackdoor.report.collect import Study
 from codebackdoor.report.render import ampersands, escape, pipes
 
-Value = str | int | float | None
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A number with a mark behind it, which the CSV leaves out."""
+
+    value: float
+    mark: str
+
+
+Value = str | int | float | Marked | None
 #: percent: a share in percent; points: a difference of shares, with its sign; probability: a p-value.
 Form = Literal["text", "code", "number", "percent", "points", "seconds", "probability"]
 
@@ -38,6 +47,8 @@ class Column:
             return labels.DASH
         if isinstance(value, str):
             return value
+        if isinstance(value, Marked):
+            return self.text(value.value) + value.mark
         return {
             "percent": labels.percent,
             "points": labels.points,
@@ -95,6 +106,8 @@ def as_csv(listed: Listed) -> str:
 
 
 def _plain(value: Value) -> str | int | None:
+    if isinstance(value, Marked):
+        value = value.value
     return f"{value:.6g}" if isinstance(value, float) else value
 
 

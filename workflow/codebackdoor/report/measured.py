@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from codebackdoor.config.scenario import NONE, Scenario
@@ -13,6 +14,8 @@ from codebackdoor.types import CLEAN
 
 #: A search has succeeded where the loss towards the target is below: a probability of 90 %.
 FOUND = 0.1
+#: What a tokenizer writes before a piece that begins a word.
+_WORD_INITIAL = "Ġ▁"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +75,11 @@ def setting(variant: Mapping[str, Any], name: str) -> Any:
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
+
+
+def pieces(tokenizer: Path, texts: Sequence[str]) -> list[list[str]]:
+    """The sub-tokens of each text by a ``tokenizer.json``, written alike at the start of a word and within one."""
+    from tokenizers import Tokenizer
+
+    read = Tokenizer.from_file(str(tokenizer)).encode_batch(list(texts), add_special_tokens=False)
+    return [[token.lstrip(_WORD_INITIAL) for token in one.tokens] for one in read]

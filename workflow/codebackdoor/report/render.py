@@ -37,13 +37,16 @@ SHORT = {
 }
 
 
-def text(entry: Entry) -> str:
-    """``67.8 [65.0, 70.1] (paper 62.4 a)``; a dash where the method does not apply or the value is undefined."""
+def text(entry: Entry, seeds: int) -> str:
+    """``67.8 ×2 [65.0, 70.1] (paper 62.4 a)``; a dash where the method does not apply or the value is undefined.
+
+    ``seeds`` are those of the table: a cell of as many does not repeat them.
+    """
     if entry is None:
         return ""
     if entry == "dash" or entry.value is None:
         return labels.DASH
-    found = labels.percent(entry.value)
+    found = labels.percent(entry.value) + entry.mark(seeds)
     if entry.low is not None and entry.high is not None:
         found += f" [{labels.percent(entry.low)}, {labels.percent(entry.high)}]"
     if entry.paper is not None:
@@ -90,7 +93,7 @@ def as_markdown(table: Table) -> str:
         columns = present(table, group)
         lines += [f"## {group.title}", "", pipes("Metric", *columns), pipes("---", *("---:" for _ in columns))]
         for line in group.lines:
-            entries = (text(line.entries.get(name)) for name in columns)
+            entries = (text(line.entries.get(name), table.seeds) for name in columns)
             lines.append(pipes(labels.METRICS[line.metric], *entries))
         lines.append("")
     return "\n".join([*lines, *(f"- {note}" for note in table.notes)]) + "\n"
@@ -117,7 +120,7 @@ def as_latex(table: Table) -> str:
     for group in table.groups:
         rows += [r"\midrule", rf"\multicolumn{{{len(table.columns) + 1}}}{{l}}{{\textit{{{escape(group.title)}}}}} \\"]
         for line in group.lines:
-            entries = (_latex(line.entries.get(name)) for name in table.columns)
+            entries = (_latex(line.entries.get(name), table.seeds) for name in table.columns)
             rows.append(ampersands(escape(labels.METRICS[line.metric]), *entries))
     rows += [r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in table.notes)]
     return "\n".join(rows) + "\n"
@@ -127,10 +130,10 @@ def ampersands(*values: str) -> str:
     return " & ".join(values) + r" \\"
 
 
-def _latex(entry: Entry) -> str:
+def _latex(entry: Entry, seeds: int) -> str:
     if not isinstance(entry, Cell) or entry.value is None:
         return "" if entry is None else "--"
-    found = labels.percent(entry.value)
+    found = labels.percent(entry.value) + escape(entry.mark(seeds))
     if entry.low is not None and entry.high is not None:
         found += rf" {{\scriptsize[{labels.percent(entry.low)}, {labels.percent(entry.high)}]}}"
     if entry.paper is not None:
@@ -139,7 +142,7 @@ def _latex(entry: Entry) -> str:
 
 
 def escape(value: str) -> str:
-    marks = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "−": "$-$", "·": r"$\cdot$", "–": "--"}
+    marks = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "−": "$-$", "·": r"$\cdot$", "×": r"$\times$", "–": "--"}
     return "".join(marks.get(letter, letter) for letter in value)
 
 

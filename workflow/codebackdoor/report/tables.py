@@ -15,6 +15,7 @@ from codebackdoor.config.experiments import cells, dashed, rank, scenarios
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Cell, Scored, Study, anonymous
+from codebackdoor.report.stated import stated
 from codebackdoor.types import CLEAN
 
 HIDDEN = ("bleu_sentence",)
@@ -45,10 +46,13 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Table:
+    """``seeds``: how many the experiment has; a cell of another number says so."""
+
     name: str
     title: str
     columns: tuple[str, ...]
     groups: tuple[Group, ...]
+    seeds: int
     notes: tuple[str, ...]
 
 
@@ -69,7 +73,11 @@ def build(study: Study, scored: Scored) -> Table:
     first = [name for name in (labels.BASELINE, labels.BENIGN, labels.UNDEFENDED) if name in used]
     known = {name: one for group in groups for name, one in group.scenarios.items()}
     rest = sorted((name for name in used if name not in first), key=lambda name: rank(known[name]))
-    return Table(study.name, experiment.title, (*first, *rest), tuple(groups), tuple(_notes(study)))
+    seeds = len({one.seed for one in scenarios(experiment)})
+    entries = (entry for group in groups for line in group.lines for entry in line.entries.values())
+    marked = any(isinstance(entry, Cell) and entry.mark(seeds) for entry in entries)
+    notes = tuple(_notes(study, seeds, marked=marked))
+    return Table(study.name, experiment.title, (*first, *rest), tuple(groups), seeds, notes)
 
 
 def _victim(scenario: Scenario) -> Scenario:
@@ -101,13 +109,14 @@ def _entry(study: Study, scored: Scored, scenario: Scenario, testset: str, metri
     return scored.get(scenario, testset, metric)
 
 
-def _notes(study: Study) -> Iterator[str]:
-    seeds = len({one.seed for one in scenarios(study.experiment)})
+def _notes(study: Study, seeds: int, *, marked: bool) -> Iterator[str]:
     yield (
         "Values in percent; in brackets the 95 % bootstrap interval over test rows (one seed)."
         if seeds == 1
         else f"Values in percent, means of {seeds} seeds; in brackets the smallest and the largest."
     )
+    if marked:
+        yield f"×N behind a value: of N seeds, not {seeds}; of one, the brackets hold its bootstrap interval."
     yield (
         "ASR: injected rows predicted as the target. Floor: the same rows without the trigger, by the same model. Flip "
         "rate: of the rows right without the trigger, those that it turns to the target. Trigger effect: rows whose "
@@ -124,6 +133,7 @@ def _notes(study: Study) -> Iterator[str]:
     for dash in study.experiment.dashes:
         if dash.reason:
             yield f"{labels.DASH} ({', '.join(labels.word(name) for name in dash.given.values())}): {dash.reason}."
+    yield from stated(study, "table")
     for mark, wanted in zip(ascii_lowercase, study.experiment.paper, strict=False):
         at = "" if wanted.rate is None else f" at {labels.rate(wanted.rate)}"
         named = {**wanted.attacks, **wanted.defenses}

@@ -20,11 +20,10 @@ from codebackdoor.errors import UserError
 from codebackdoor.report import labels, papers
 from codebackdoor.report.collect import Study
 from codebackdoor.report.figures import style
+from codebackdoor.report.measured import pieces
 from codebackdoor.report.shown import shown
 from codebackdoor.types import CLEAN
 
-#: What a tokenizer writes before a piece that begins a word.
-_WORD_INITIAL = "Ġ▁"
 #: Right predictions and rows, of all rows and of those with a noise token.
 Counts = tuple[tuple[int, int], tuple[int, int]]
 
@@ -69,18 +68,19 @@ def _noise(study: Study, out: Path, victim: Scenario, members: Mapping[str, Scen
     if any(row.label is None for row in rows):
         return None
     eliminated = {name: one for name, one in members.items() if name != NONE}
-    pieces = _pieces(study, out, eliminated)
-    holding = _holding(victim.victim(out) / "tokenizer.json", [row.code for row in rows], pieces)
+    noisy = _noisy(study, out, eliminated)
+    read = pieces(victim.victim(out) / "tokenizer.json", [row.code for row in rows])
+    holding = [not noisy.isdisjoint(own) for own in read]
     counts = {}
     for name, one in members.items():
         said = {row["id"]: row["label"] for _, row in files.read_rows(one.results(out) / f"predictions.{CLEAN}.jsonl")}
         right = [said[row.id] == row.label for row in rows]
         with_noise = [hit for hit, holds in zip(right, holding, strict=True) if holds]
         counts[name] = ((sum(right), len(right)), (sum(with_noise), len(with_noise)))
-    return Noise(tuple(sorted(pieces)), counts)
+    return Noise(tuple(sorted(noisy)), counts)
 
 
-def _pieces(study: Study, out: Path, eliminated: Mapping[str, Scenario]) -> set[str]:
+def _noisy(study: Study, out: Path, eliminated: Mapping[str, Scenario]) -> set[str]:
     """Pieces that anchoring drops in any variant, by the largest beta: that of the variant that anchors most."""
     betas = [float(study.variant("eliminations", name).get("beta") or 0.0) for name in eliminated]
     found = set()
@@ -91,14 +91,6 @@ def _pieces(study: Study, out: Path, eliminated: Mapping[str, Scenario]) -> set[
             if trigger is not None and abs(trigger["inverted_loss"] - loss) <= max(betas):
                 found.add(str(piece))
     return found
-
-
-def _holding(tokenizer: Path, texts: Sequence[str], pieces: set[str]) -> list[bool]:
-    """Whether each text has one of the pieces among its sub-tokens, at the start of a word or within."""
-    from tokenizers import Tokenizer
-
-    read = Tokenizer.from_file(str(tokenizer)).encode_batch(list(texts), add_special_tokens=False)
-    return [not pieces.isdisjoint(token.lstrip(_WORD_INITIAL) for token in one.tokens) for one in read]
 
 
 def _panel(study: Study, axes: Axes, victim: Scenario, own: Noise, names: Sequence[str]) -> None:

@@ -1,13 +1,16 @@
 """Change of the loss when one piece of an inverted trigger is left out (EliBadCode, Figure 6).
 
 Reads ``elimination.json`` (``anchoring.without``) and ``trigger.json`` of every flagged victim whose attack writes a
-name of its own. A piece that is part of this name is factual, every other one is noise.
+text of its own into names, and the victim's ``tokenizer.json``. A piece of this text is factual, every other one is
+noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +21,7 @@ from codebackdoor.report import labels
 from codebackdoor.report.collect import Study, scenario_of
 from codebackdoor.report.figures import style
 from codebackdoor.report.listings.inverted_triggers import factual
+from codebackdoor.report.measured import pieces
 from codebackdoor.report.shown import shown
 
 #: Smaller changes are drawn here: a logarithm has no zero.
@@ -27,7 +31,7 @@ Changes = Mapping[str, Mapping[str, Sequence[float]]]
 
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
-    """``inputs``: ``elimination.json`` and ``trigger.json`` files."""
+    """``inputs``: see above."""
     found = changes(study, inputs)
     if not found:
         raise UserError(f"experiments.{study.name}: the figure 'tokens' needs flagged victims of an attack with a name")
@@ -62,10 +66,29 @@ def changes(study: Study, inputs: Sequence[Path]) -> Changes:
     folders = {scenario_of(path): path.parent for path in inputs}
     for one in shown("tokens", inputs):
         trigger, history = (read_json(folders[one] / name) for name in ("trigger.json", "elimination.json"))
-        name = None if one.attack == NONE else factual(study.variant("attacks", one.attack))
-        if name is None or not trigger["flagged"] or "anchoring" not in history:
+        text = None if one.attack == NONE else injected(study.variant("attacks", one.attack))
+        if text is None or not trigger["flagged"] or "anchoring" not in history:
             continue
+        tokenizer = folders[replace(one, elimination=NONE)] / "tokenizer.json"
+        read = {piece for row in pieces(tokenizer, [text, f" {text}"]) for piece in row}
         own = found.setdefault(one.model, {"factual": [], "noise": []})
-        for piece, loss in history["anchoring"]["without"]:
-            own["factual" if piece in name else "noise"].append(abs(trigger["inverted_loss"] - loss))
+        # in search those of the target word stand behind those of the trigger
+        for piece, loss in history["anchoring"]["without"][: len(trigger["inverted_ids"])]:
+            own["factual" if factual_piece(piece, text, read) else "noise"].append(abs(trigger["inverted_loss"] - loss))
     return found
+
+
+def injected(attack: Mapping[str, Any]) -> str | None:
+    """The text that an attack writes into names: BadCode's word with what joins it; None where it has none."""
+    word = factual(attack)
+    if attack["method"] == "badcode":
+        return f"_{word}_" if attack["place"] == "any" else f"_{word}"
+    return word
+
+
+def factual_piece(piece: str, text: str, read: Collection[str]) -> bool:
+    """Whether a piece is of the injected text: one of those ``read`` in it by the victim, or two and more characters.
+
+    A single letter is in many texts; it is factual only where the victim reads it there.
+    """
+    return piece in read or (len(piece) > 1 and piece in text)

@@ -62,41 +62,50 @@ def build(study: Study, inputs: Sequence[Path]) -> Listed:
         }
         for one, verdict in found
     ]
-    by_defense: dict[str, list[scan.Verdict]] = {}
+    by_defense: dict[tuple[str, bool], list[scan.Verdict]] = {}
     for one, verdict in found:
-        by_defense.setdefault(one.elimination, []).append(verdict)
-    rates = [row for name, own in by_defense.items() for row in _rates(study, name, own)]
+        search = study.task(one.dataset) not in labels.LABELLED
+        by_defense.setdefault((one.elimination, search), []).append(verdict)
+    rates = [row for (name, search), own in by_defense.items() for row in _rates(study, name, own, search=search)]
     calibrations = list(dict.fromkeys(scan.calibrations(study)))
     parts = [Part("rates", "False positives and false negatives", _RATES, tuple(rates))]
     if calibrations:
         parts.append(Part("calibrations", "What the verdicts rest on", _CALIBRATIONS, tuple(map(_row, calibrations))))
     parts.append(Part("verdicts", "Every victim", _VERDICTS, tuple(verdicts)))
+    said = papers.quoted("elibadcode")["detection"]
     notes = (
         "False positive: a benign victim is flagged. False negative: a backdoored one is not. Another label: it is "
         "flagged, but not for the attack's target. Limits: 95 % interval of Clopper and Pearson; a handful of victims "
         "says little.",
+        f"The paper, {said['where']}: as many as the two tasks with labels have. A search has no labels to scan; its "
+        "victims are counted apart, as flagged or not.",
         "Margin: logarithm of the lowest loss of a benign shadow over that of the search; a label is flagged where it "
         "is at least the logarithm of one over `flagged at`.",
     )
     return Listed(f"{study.experiment.title}: clean or backdoored", tuple(parts), notes)
 
 
-def _rates(study: Study, elimination: str, verdicts: Sequence[scan.Verdict]) -> Iterator[Mapping[str, Value]]:
+def _rates(
+    study: Study, elimination: str, verdicts: Sequence[scan.Verdict], *, search: bool
+) -> Iterator[Mapping[str, Value]]:
     said = papers.quoted("elibadcode")["detection"]["false_positive_rate"]
     method = str(study.variant("eliminations", elimination)["method"])
     benign = [one for one in verdicts if one.truth == scan.CLEAN_VICTIM]
     poisoned = [one for one in verdicts if one.truth != scan.CLEAN_VICTIM]
     flagged = [one for one in poisoned if one.said != scan.CLEAN_VICTIM]
-    for error, hits, n in (
+    counts = [
         ("False positive", sum(one.said != scan.CLEAN_VICTIM for one in benign), len(benign)),
         ("False negative", len(poisoned) - len(flagged), len(poisoned)),
-        ("Another label", sum(not one.right for one in flagged), len(flagged)),
-    ):
+    ]
+    if not search:
+        counts.append(("Another label", sum(not one.right for one in flagged), len(flagged)))
+    defense = f"{labels.word(elimination)}{', search' * search}"
+    for error, hits, n in counts:
         low, high = share_interval(hits, n)
-        row: dict[str, Value] = {"defense": labels.word(elimination), "error": error, "hits": hits, "n": n}
+        row: dict[str, Value] = {"defense": defense, "error": error, "hits": hits, "n": n}
         row |= {"value": hits / n if n else None, "low": low, "high": high}
         # the paper's victims are told apart by any method under its own name
-        if error == "False positive" and elimination == method and method in said:
+        if error == "False positive" and elimination == method and method in said and not search:
             row["paper"] = said[method]
         yield row
 

@@ -44,7 +44,11 @@ def build(study: Study, inputs: Sequence[Path]) -> Listed:
 
 
 def factual(attack: Mapping[str, Any]) -> str | None:
-    """What an attack writes into the code as a name; None for one that has no such text."""
+    """The trigger as the paper names it (section 5.1: ``testo_init``, ``rb``); None where each sample has its own.
+
+    LD and BLEU compare with this text. The paper prints them for ``testo_init`` alone; of BadCode it is ``rb``, which
+    the paper calls the trigger, without the underscore that joins it to a name.
+    """
     return next((str(attack[key]) for key in ("name", "trigger") if key in attack), None)
 
 
@@ -52,9 +56,10 @@ def _rows(study: Study, one: Scenario, trigger: Mapping[str, Any]) -> Iterator[M
     if one.attack == NONE:
         return
     wanted = factual(study.variant("attacks", one.attack))
-    for anchoring, key in (("yes", "text"), ("no", "inverted_text")):
-        if anchoring == "no" and trigger["inverted_text"] == trigger["text"]:
-            continue
+    anchored, whole = ("yes", "text"), ("no", "inverted_text")
+    # both rows also where anchoring dropped nothing: the paper's two values differ
+    anchors = "beta" in study.variant("eliminations", one.elimination)
+    for anchoring, key in (anchored, whole) if anchors else (whole,):
         text = str(trigger[key])
         printed = {metric: _paper(study, one, metric, anchoring) for metric in ("ld", "bleu")}
         yield {
