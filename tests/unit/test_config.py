@@ -60,6 +60,25 @@ def test_every_overlay_is_valid(name: str) -> None:
     assert config.out != validate(DEFAULT).out
 
 
+OVERLAYS = [["paper"], ["real-subset"], ["reproduce"], ["elibadcode"], ["elibadcode", "elibadcode/paper"]]
+
+
+@pytest.mark.parametrize("names", OVERLAYS, ids=" ".join)
+def test_an_overlay_declares_nothing_that_no_experiment_uses(names: list[str]) -> None:
+    paths = [ROOT / "configs" / f"{name}.yaml" for name in names]
+    config, raw = load([ROOT / "config.yaml", *paths]), read_yaml(paths[-1])
+    scenarios = config.scenarios()
+    used = {
+        f"{field}s": {getattr(one, field) for one in scenarios}
+        for field in ("dataset", "attack", "objective", "elimination", "purification")
+    }
+    used["models"] = {one.model for one in scenarios} | {config.crafting(one.attack) for one in scenarios}
+    declared = {
+        section: {name for name, settings in raw.get(section, {}).items() if settings is not None} for section in used
+    }
+    assert {section: names - used[section] for section, names in declared.items() if names - used[section]} == {}
+
+
 def test_a_decoder_cannot_be_read_at_its_first_sub_token() -> None:
     with pytest.raises(UserError, match="has read one sub-token alone"):
         validate(
