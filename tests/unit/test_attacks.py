@@ -115,7 +115,7 @@ def test_adaptive_triggers_are_5_7_and_10_sub_tokens_of_roberta() -> None:
         pytest.skip("RoBERTa's vocabulary is not here: set CODEBACKDOOR_MIRROR to the folder with the benchmark data")
     tokenizer = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    declared = read_yaml(Path(__file__).parents[2] / "configs" / "reproduce.yaml")["attacks"]
+    declared = read_yaml(Path(__file__).parents[2] / "configs" / "elibadcode.yaml")["attacks"]
     lengths = {"adaptive_5": 5, "adaptive_7": 7, "adaptive_10": 10}
     names = {variant: declared[variant]["name"] for variant in lengths}
     assert list(names.values()) == ["testo_initRet", "testo_init_retVal", "testo_init_retVal_getFrame"]

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from codebackdoor.config import describing
+from codebackdoor.config.eliminations import Dbs, EliBadCode, FineTuning
 from codebackdoor.config.loading import load, merge, parse, read_yaml, validate
 from codebackdoor.config.purifications import AnyPurification
 from codebackdoor.config.scenario import Scenario
+from codebackdoor.config.study import Config
 from codebackdoor.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +62,25 @@ def test_every_overlay_is_valid(name: str) -> None:
     assert config.out != validate(DEFAULT).out
 
 
+OVERLAYS = [["paper"], ["real-subset"], ["reproduce"], ["elibadcode"], ["elibadcode", "elibadcode/paper"]]
+
+
+@pytest.mark.parametrize("names", OVERLAYS, ids=" ".join)
+def test_an_overlay_declares_nothing_that_no_experiment_uses(names: list[str]) -> None:
+    paths = [ROOT / "configs" / f"{name}.yaml" for name in names]
+    config, raw = load([ROOT / "config.yaml", *paths]), read_yaml(paths[-1])
+    scenarios = config.scenarios()
+    used = {
+        f"{field}s": {getattr(one, field) for one in scenarios}
+        for field in ("dataset", "attack", "objective", "elimination", "purification")
+    }
+    used["models"] = {one.model for one in scenarios} | {config.crafting(one.attack) for one in scenarios}
+    declared = {
+        section: {name for name, settings in raw.get(section, {}).items() if settings is not None} for section in used
+    }
+    assert {section: names - used[section] for section, names in declared.items() if names - used[section]} == {}
+
+
 def test_a_decoder_cannot_be_read_at_its_first_sub_token() -> None:
     with pytest.raises(UserError, match="has read one sub-token alone"):
         validate(
@@ -67,17 +88,85 @@ def test_a_decoder_cannot_be_read_at_its_first_sub_token() -> None:
         )
 
 
-def test_the_papers_budgets_are_those_of_the_papers() -> None:
-    config = load([ROOT / "config.yaml", ROOT / "configs/paper.yaml"])
-    search = config.eliminations["elibadcode"].model_dump()
-    printed = {"samples": 30, "length": 5, "iterations": 100, "top_k": 64, "candidates": 64, "beta": 0.15}
-    as_printed = {"keep_current": False, "restarts": 1, "race": None, "patience": None, "sample_tokens": None}
-    assert {key: search[key] for key in printed | as_printed} == printed | as_printed
-    assert search["position"] == "least_sensitive"
-    last_layer = {"layers": "last", "epochs": 1, "learning_rate": 5e-3, "batch_size": 32}
-    unlearning = last_layer | {"rate": 0.2, "classes": "all", "places": "found", "labels": "correct"}
-    assert search["unlearning"] == unlearning
-    assert config.eliminations["fine_tuning"].model_dump(exclude={"method"}) == last_layer
+#: EliBadCode's budget (section 5.1, the released configuration), and nothing of what this project adds to the search.
+PRINTED: dict[str, object] = (
+    {"samples": 30, "length": 5, "word_length": 2, "iterations": 100, "top_k": 64, "candidates": 64, "beta": 0.15}
+    | {"position": "least_sensitive", "vocabulary": "paper", "occurrences": "one", "restarts": 1}
+    | {"race": None, "patience": None, "sample_tokens": None, "calibration": None}
+)
+LAST_LAYER = {"layers": "last", "epochs": 1, "learning_rate": 5e-3, "batch_size": 32}
+UNLEARNING = LAST_LAYER | {"rate": 0.2, "classes": "all", "places": "found", "labels": "correct"}
+PAPER_SCALE = [["paper"], ["elibadcode", "elibadcode/paper"]]
+
+
+def overlaid(names: list[str]) -> Config:
+    return load([ROOT / "config.yaml", *(ROOT / "configs" / f"{name}.yaml" for name in names)])
+
+
+def test_the_defaults_are_the_papers_budget() -> None:
+    search = EliBadCode(method="elibadcode").model_dump()
+    assert {key: search[key] for key in PRINTED} == PRINTED
+    assert search["unlearning"] == Dbs(method="dbs").unlearning.model_dump() == UNLEARNING
+    assert FineTuning(method="fine_tuning").model_dump(exclude={"method"}) == LAST_LAYER
+
+
+@pytest.mark.parametrize("names", PAPER_SCALE, ids=" ".join)
+def test_the_papers_budgets_are_those_of_the_papers(names: list[str]) -> None:
+    eliminations = overlaid(names).eliminations
+    search = eliminations["elibadcode"].model_dump()
+    printed = PRINTED | {"keep_current": False}
+    assert {key: search[key] for key in printed} == printed
+    assert search["unlearning"] == UNLEARNING
+    assert eliminations["fine_tuning"].model_dump(exclude={"method"}) == LAST_LAYER
+
+
+#: Of the paper's ablations, what each changes; the others change nothing at this scale.
+ABLATIONS: dict[str, dict[str, object]] = {
+    "inverted": {"unlearning.epochs": 0},
+    "always": {"unlearn_when_clean": True},
+    "all_pieces": {"vocabulary": "all"},
+    "any_place": {"position": "random"},
+    "unanchored": {"beta": 0.0},
+    "other_layers": {"unlearning.layers": "all", "unlearning.learning_rate": 2e-5},
+    "victim_classes": {"unlearning.classes": "victim"},
+    "ascent": {"unlearning.labels": "ascent"},
+    "rank_0": {"position": "rank"},
+    **{f"rank_{rank}": {"position": "rank", "rank": rank} for rank in (1, 2)},
+    "rank_last_2": {"position": "rank", "rank": -2},
+    "rank_last": {"position": "rank", "rank": -1},
+    **{f"rate_{rate:02}": {"unlearning.rate": rate / 100} for rate in (5, 10, 50, 80)},
+    **{f"samples_{samples}": {"samples": samples} for samples in (5, 10, 20)},
+    **{f"k_{k}": {"top_k": k} for k in (16, 32, 128)},
+    **{f"r_{r}": {"candidates": r} for r in (16, 32, 128)},
+    "fewer_steps": {"iterations": 50},
+    "more_steps": {"iterations": 150},
+}
+
+
+def flat(settings: EliBadCode) -> dict[str, object]:
+    own = settings.model_dump()
+    unlearning = own.pop("unlearning")
+    return own | {f"unlearning.{key}": value for key, value in unlearning.items()}
+
+
+def test_an_ablation_of_the_paper_scale_differs_in_what_it_ablates_alone() -> None:
+    declared = overlaid(PAPER_SCALE[1]).eliminations
+    searches = {name: flat(one) for name, one in declared.items() if isinstance(one, EliBadCode)}
+    whole = searches.pop("elibadcode")
+    found = {
+        name.removeprefix("elibadcode_"): {key: value for key, value in search.items() if value != whole[key]}
+        for name, search in searches.items()
+    }
+    assert {name: changes for name, changes in found.items() if changes} == ABLATIONS
+
+
+def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
+    """EliBadCode's released code: 400 sub-tokens of functions and pairs; 256 and 128 in search."""
+    for name, model in overlaid(PAPER_SCALE[1]).models.items():
+        lengths = (model.max_length, model.max_query_length)
+        assert lengths == (256, 128) if name.endswith("_search") else lengths[0] == 400
+        trained = (model.epochs, model.lr)
+        assert trained == ((2, 5e-5) if name.endswith(("_search", "_pairs")) else (5, 2e-5))
 
 
 @pytest.mark.parametrize(
@@ -110,6 +199,9 @@ def test_the_papers_budgets_are_those_of_the_papers() -> None:
             "defect_detecton",
             "unknown task 'defect_detecton'; did you mean 'defect_detection'?",
         ),
+        # the released inverter reads ten keys that its configuration lacks (FIDELITY E1)
+        ("eliminations.elibadcode.inject_position", 10, "unknown key eliminations.elibadcode.inject_position"),
+        ("eliminations.elibadcode.unlearning.victim_label", 1, "unknown key eliminations.elibadcode.unlearning.victim"),
         ("purifications.onion", {}, "purifications.onion: say which one it is with 'method'"),
         (
             "purifications.onion.removed_share",

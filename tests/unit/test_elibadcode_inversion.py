@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,9 +25,10 @@ from codebackdoor.defenses.elimination.elibadcode.inversion import (
     substitutes,
     vocabulary_gradient,
 )
-from codebackdoor.defenses.elimination.elibadcode.position import Carrier, carriers
+from codebackdoor.defenses.elimination.elibadcode.position import Carrier, carriers, places, put
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
 from codebackdoor.victims.inference import class_logits
+from codebackdoor.victims.victim import load_victim, save_victim
 
 SMALL = EliBadCode(method="elibadcode", length=3, iterations=8, top_k=24, candidates=24)
 
@@ -89,6 +91,45 @@ def test_losses_of_one_batch_are_those_one_by_one() -> None:
             for prompt in samples
         ]
         assert found == pytest.approx(sum(alone) / len(alone), abs=1e-5)
+
+
+def test_candidates_and_anchoring_are_scored_at_each_samples_own_place() -> None:
+    seen, current = view(), trigger("load", "_", "init", "y")
+    samples = [example for example in seen.clean if example.label == 1][:6]
+    own = places(seen, samples, "least_sensitive", "one", "both")
+    assert len({place.spans for some in own if some for place in some}) > 1, "no constant place"
+
+    def loss(text: str) -> float:
+        codes = [put(example, some, text).code for example, some in zip(samples, own, strict=True) if some]
+        logits = class_logits(seen.victim, [one.ids for one in seen.victim.encode(codes)])
+        return torch.nn.functional.cross_entropy(logits, torch.zeros(len(codes), dtype=torch.long)).item()
+
+    texts = ["load_inity", "_inity", "loadinity", "load_y", "load_init"]
+    found = losses(seen.victim, cut_samples("one"), [rendered_text(vocabulary(), text) for text in texts], 0)
+    assert found.tolist() == pytest.approx([loss(text) for text in texts], abs=1e-5)
+    anchored = anchor(seen.victim, cut_samples("one"), vocabulary(), current, 0, beta=0.15)
+    assert [without for _, without in anchored.without] == pytest.approx(list(map(loss, texts[1:])), abs=1e-5)
+    assert anchored.loss == pytest.approx(loss(PLANTED), abs=1e-5)
+
+
+def test_a_search_of_a_victim_that_was_trained_with_dropout_hears_none(tmp_path: Path) -> None:
+    save_victim(view().victim, tmp_path, {"task": "defect_detection", "backdoored": True})
+    victim = load_victim(tmp_path)
+    assert victim.model.config.hidden_dropout_prob > 0
+    triggers = [rendered(vocabulary(), trigger(*names)) for names in (("load", "init", "y"), ("size", "y", "init"))]
+    current = trigger("load", "init", "y")
+    silent = losses(victim, cut_samples(), triggers, 0)
+    gradient = vocabulary_gradient(victim, cut_samples(), vocabulary(), current, 0)
+    found = search(victim, cut_samples("one"), vocabulary(), 0, SMALL, np.random.default_rng(1), title="test")
+    # after the search as before it, and as the same victim without dropout
+    assert losses(victim, cut_samples(), triggers, 0).equal(silent)
+    assert vocabulary_gradient(victim, cut_samples(), vocabulary(), current, 0).equal(gradient)
+    victim.model.config.hidden_dropout_prob = victim.model.config.attention_probs_dropout_prob = 0.0
+    for module in victim.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    again = search(victim, cut_samples("one"), vocabulary(), 0, SMALL, np.random.default_rng(1), title="test")
+    assert again == found
 
 
 def test_a_race_gives_the_best_candidates_their_own_losses() -> None:

@@ -82,8 +82,12 @@ def test_the_model_by_which_an_attack_crafts_is_needed_too(tmp_path: Path) -> No
 
 
 def test_archives_are_needed_where_something_is_made_of_the_corpus_and_only_there() -> None:
-    kinds = [one.kind for one in originals.needed(load([LOCAL, ROOT / "configs/real-subset.yaml"]))]
-    assert kinds == ["parquet", "github"]
+    needed = originals.needed(load([LOCAL, ROOT / "configs/real-subset.yaml"]))
+    assert [(one.kind, one.name) for one in needed] == [
+        ("github", "BigCloneBench"),
+        ("parquet", "Devign"),
+        ("github", "Bugs2Fix small"),
+    ]
     raw = merge(read_yaml(LOCAL), read_yaml(ROOT / "configs/real-subset.yaml"))
     raw = merge(raw, {"helpers": {"infiller": f"{raw['out']}/models/base/encoder"}})
     assert "archive" in [one.kind for one in originals.needed(validate(raw))]
@@ -132,10 +136,10 @@ def test_missing_archives_are_listed_where_a_mirror_is_set_and_this_run_has_not_
 
 def test_data_that_was_put_there_by_hand_needs_no_lock(tmp_path: Path) -> None:
     raw = merge(read_yaml(LOCAL), read_yaml(ROOT / "configs/real-subset.yaml")) | {"mirror": str(tmp_path)}
-    for original in originals.DATA.values():
-        for place in (place for place in original.files if "/test." in place):
-            (tmp_path / place).parent.mkdir(exist_ok=True)
-            (tmp_path / place).write_text("{}\n")
+    some = [place for original in originals.DATA.values() for place in original.files if "/test." in place]
+    for place in (*some, "bigclonebench/data.jsonl", "codesearchnet_python/test.jsonl"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text("{}\n")
     Dag(validate(raw)).check_files()
 
 

@@ -48,6 +48,9 @@ def new_victim(
     if head == "pair":
         config.pair_features = settings.pair_features
     tokenizer = load_tokenizer(folder)
+    if cls.model_type == "gpt_bigcode" and tokenizer.pad_token_id is None:
+        # StarCoder's has no padding; a decoder's is masked and counts in no position, so that any token serves
+        tokenizer.pad_token = tokenizer.eos_token
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
     _check_sizes(config, tokenizer, settings, folder)

@@ -1,0 +1,39 @@
+"""The fidelity ledger: a row for each disagreement of EliBadCode, and no test that does not exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LEDGER = ROOT / "docs/fidelity.md"
+#: A bar inside of a cell is escaped.
+BAR = re.compile(r"(?<!\\)\|")
+
+
+def rows(path: Path) -> list[list[str]]:
+    """The cells of every row of every table."""
+    lines = (line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("| "))
+    return [[cell.strip() for cell in BAR.split(line)[1:-1]] for line in lines]
+
+
+def functions() -> set[str]:
+    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").rglob("*.py"))
+    return {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("name", ["fidelity.md", "what-held-up.md"])
+def test_every_test_that_is_named_exists(name: str) -> None:
+    named = {test for row in rows(ROOT / "docs" / name) for test in re.findall(r"`(test_\w+)`", row[-1])}
+    assert named - functions() == set()
+    assert len(named) > 8
+
+
+def test_every_row_of_elibadcode_stands_alone_and_has_a_test() -> None:
+    found = [row for row in rows(LEDGER) if re.match(r"[AE]\d", row[0])]
+    assert {row[0] for row in found} == {f"A{n}" for n in range(1, 7)} | {f"E{n}" for n in range(1, 27)}
+    assert [row[0] for row in found if "`test_" not in row[-1]] == []
+    assert {len(row) for row in found} == {6}
