@@ -7,12 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from codebackdoor.config.base import Head
+from codebackdoor.config.models import Pooling
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.types import TextForm
 from codebackdoor.victims import devices
 from codebackdoor.victims.checkpoints import MODEL_CLASSES, check_safetensors, load_weights, model_class
 from codebackdoor.victims.victim import KEY, Victim, load_tokenizer, load_victim, write_folder
+
+#: The state that transformers' own classifiers read of a text.
+READS: Mapping[str, Pooling] = {"roberta": "first", "t5": "last", "gpt_bigcode": "last"}
 
 
 def load_checkpoint(path: Path, head: Head, text_form: TextForm | None = None, max_length: int | None = None) -> Victim:
@@ -64,7 +68,7 @@ def _foreign(path: Path, config: dict[str, object]) -> Victim:
         raise UserError(f"{path}: a {kind} checkpoint of {', '.join(names) or 'no named class'}; supported: {known}")
     tokenizer = load_tokenizer(path)
     model = load_weights(model_class(kind, heads[0], path), path).to(devices.device()).eval()
-    victim = Victim(model, tokenizer, heads[0], "raw", 0, 0)
+    victim = Victim(model, tokenizer, heads[0], "raw", 0, 0, pooling=READS[kind])
     return replace(victim, max_length=_longest(victim), max_target_length=_longest(victim))
 
 
