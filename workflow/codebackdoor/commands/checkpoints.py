@@ -78,7 +78,8 @@ def scan(model: Path, as_json: bool, **options: Any) -> None:
 
     For --task code_search a trigger is searched together with the words of a query that call it; both are named in
     place of a label. The clean samples are functions with their queries. MODEL is the one encoder of both, a RoBERTa
-    with its pooler, a T5 or a GPTBigCode, bare or under its language model.
+    with its pooler, a T5 or a GPTBigCode, bare or under its language model. "Clean" means little there: a word that
+    stands in query and name alike is similar in benign models, too, and the search may end at it.
 
     It finds triggers that are identifiers, such as a function's name. A backdoor of whole statements passes as clean.
     """
