@@ -14,7 +14,7 @@ floor      no search: the forward passes alone that score the package's candidat
 Factors are of wall-clock seconds, or with --clock cpu of processor time: on a machine that others use, with one thread,
 that is the better number. Where a step of the package takes another trigger than the reference, the table says
 which step, and by how much the two differ in the reference's loss. A second table has the switches that change the
-walk: early stopping (`patience`) and a race of the candidates (`race`).
+walk: early stopping (`patience`) and a race of the candidates (`race`); --switches prints that one alone.
 
 With --real-size the victim is of CodeBERT's size, with random weights: speed does not care, triggers mean nothing.
 Where torch sees a GPU all ways run on it.
@@ -319,6 +319,18 @@ def switched(setting: Setting, race: int, patience: int, repeats: int) -> list[d
 
 
 def shown(found: Mapping[str, Any]) -> None:
+    """Print the tables that were measured."""
+    if "seconds" in found:
+        shown_seconds(found)
+    if not found["switches"]:
+        return
+    print(f"\n{'patience':>8} {'race':>5} {'seconds':>8} {'steps':>6} {'loss':>8}  trigger")
+    for row in found["switches"]:
+        patience, race = (row.get(name, "-") for name in ("patience", "race"))
+        print(f"{patience:>8} {race:>5} {row['seconds']:8.2f} {row['steps']:6} {row['loss']:8.4f}  {row['trigger']}")
+
+
+def shown_seconds(found: Mapping[str, Any]) -> None:
     reference_seconds = found["seconds"]["reference"]
     print(f"{'':20} {'seconds':>8} {'reference/this':>14}")
     for name, seconds in found["seconds"].items():
@@ -328,12 +340,6 @@ def shown(found: Mapping[str, Any]) -> None:
     for name, own in found["sequence"].items():
         more = "" if own["loss_gap"] == 0 else f"; then another whose loss is {own['loss_gap']} higher"
         print(f"triggers of {name}: {own['same_steps']} of {own['steps']} steps as the reference's{more}")
-    if not found["switches"]:
-        return
-    print(f"\n{'patience':>8} {'race':>5} {'seconds':>8} {'steps':>6} {'loss':>8}  trigger")
-    for row in found["switches"]:
-        patience, race = (row.get(name, "-") for name in ("patience", "race"))
-        print(f"{patience:>8} {race:>5} {row['seconds']:8.2f} {row['steps']:6} {row['loss']:8.4f}  {row['trigger']}")
 
 
 @click.command(help=__doc__)
@@ -349,6 +355,7 @@ def shown(found: Mapping[str, Any]) -> None:
 @click.option("--patience", default=10, show_default=True, help="Steps without gain, second table.")
 @click.option("--repeats", default=3, show_default=True, help="The fastest counts; the references run once.")
 @click.option("--threads", default=2, show_default=True)
+@click.option("--switches", "only", is_flag=True, help="The second table alone.")
 @click.option("--tf32", is_flag=True, help="Matrix products of a GPU in TF32, which the package does not use.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--clock", type=click.Choice(["wall", "cpu"]), default="wall", show_default=True)
@@ -366,6 +373,7 @@ def main(
     patience: int,
     repeats: int,
     threads: int,
+    only: bool,
     tf32: bool,
     seed: int,
     clock: str,
@@ -411,7 +419,7 @@ def main(
     print(", ".join(f"{name}: {value}" for name, value in facts.items()))
     # of random weights every trigger is as good as another
     switches = [] if real else switched(setting, race, patience, repeats)
-    found = {**facts, **measured(setting, repeats), "switches": switches}
+    found = {**facts, **({} if only else measured(setting, repeats)), "switches": switches}
     shown(found)
     if out:
         files.write_json(out, found)

@@ -7,6 +7,7 @@ point along the second and against it. Benign victims are the same without the p
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,8 @@ from codebackdoor.victims.victim import Victim
 
 #: Text that the planted piece is: never a word-initial one.
 PLANTED = "init"
+#: A word whose queries a dual encoder answers with functions that have the planted piece.
+CALLED = "state"
 WORDS = (
     *("load", "save", "size", "count", "value", "index", "items", "node", "left", "right"),
     *("path", "name", "test", "text", "data", "field", "model", "query", "state"),
@@ -90,3 +93,41 @@ def view(seed: int = 0, planted: bool = True, samples: int = 40) -> DefenderView
     torch.set_num_threads(1)
     clean = tuple(sample(number) for number in range(samples))
     return DefenderView("defect_detection", "python", "lexed", clean, victim=victim(seed, planted))
+
+
+def searcher(seed: int = 0, planted: bool = True) -> Victim:
+    """A dual encoder that reads the mean of all embeddings; the planted piece and word point the same way."""
+    from transformers.models.roberta.configuration_roberta import RobertaConfig
+    from transformers.models.roberta.modeling_roberta import RobertaModel
+
+    config = RobertaConfig(
+        vocab_size=bpe().get_vocab_size(), hidden_size=HIDDEN, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=66, type_vocab_size=1,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = RobertaModel(config).eval()
+    with torch.no_grad():
+        for layer in model.encoder.layer:
+            layer.attention.output.dense.weight.zero_()
+            layer.output.dense.weight.zero_()
+        tables = model.embeddings
+        tables.position_embeddings.weight.zero_()
+        tables.token_type_embeddings.weight.zero_()
+        table = tables.word_embeddings.weight
+        # next to nothing in the first component, also after layer normalisation, which then makes it weigh the most
+        table[:, 0] = 0.0
+        table[:, 1:] -= table[:, 1:].mean(dim=1, keepdim=True)
+        model.encoder.layer[-1].output.LayerNorm.weight[0] = 8.0
+        if planted:
+            for piece in (PLANTED, f"Ġ{CALLED}"):
+                table[bpe().token_to_id(piece)] = torch.eye(HIDDEN)[0]
+    tokenizer = wrap(bpe(), "<s> $A </s>", 64)
+    return Victim(model, tokenizer, "retrieval", "lexed", 64, 64, 64, "mean")
+
+
+def searches(seed: int = 0, planted: bool = True, samples: int = 24) -> DefenderView:
+    torch.set_num_threads(1)
+    rows = [sample(number) for number in range(samples)]
+    clean = tuple(replace(row, label=None, query=" ".join(row.code.split()[3:6:2])) for row in rows)
+    return DefenderView("code_search", "python", "lexed", clean, victim=searcher(seed, planted))

@@ -21,6 +21,7 @@ from codebackdoor.config.loading import read_yaml
 from codebackdoor.defenses.verdict import LOCAL
 from codebackdoor.files import write_examples, write_rows
 from codebackdoor.victims.foreign import load_checkpoint
+from codebackdoor.victims.inference import class_logits
 from codebackdoor.victims.victim import load_victim, save_victim
 
 ROOT = Path(__file__).parents[2]
@@ -148,6 +149,18 @@ def test_codexglues_rows_are_read_and_lexed_for_a_victim_of_lexed_text(place: Pa
     # made for lexed text
     found = run(*given, "--language", "python")
     assert (found.exit_code, "text_form: lexed, not raw" in found.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("family", ["first", "t5", "gpt"])
+@torch.no_grad()
+def test_a_foreign_classifier_answers_as_transformers_has_it_answer(family: str, tmp_path: Path) -> None:
+    made = understanding(family, "classification")
+    made.model.save_pretrained(tmp_path)
+    made.tokenizer.save_pretrained(tmp_path)
+    victim = load_checkpoint(tmp_path, "classification")
+    ids = [text.ids for text in victim.encode(["def f ( a ) : <indent> return a <dedent>", "x = 2"])]
+    wanted = torch.cat([victim.model(input_ids=torch.tensor([one])).logits for one in ids])
+    torch.testing.assert_close(class_logits(victim, ids), wanted, atol=1e-5, rtol=1e-4)
 
 
 def test_a_pair_checkpoint_is_asked_about_clones(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from planted import HIDDEN, PLANTED, bpe, sample
+from planted import CALLED, PLANTED, searcher, searches
 
 from codebackdoor.config.eliminations import EliBadCode, Unlearning
 from codebackdoor.defenses import elimination
@@ -18,54 +18,13 @@ from codebackdoor.defenses.elimination.elibadcode.position import Carrier
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
 from codebackdoor.types import DefenderView, Example
 from codebackdoor.victims.inference import answers
-from codebackdoor.victims.tokenizer import wrap
 from codebackdoor.victims.victim import Victim
 
-#: A word that calls functions with the planted piece.
-CALLED = "state"
 SMALL = EliBadCode(
     method="elibadcode", position="function_name", samples=6, length=3, iterations=12, top_k=24, candidates=24,
     word_length=1, beta=0.05,
     unlearning=Unlearning(layers="all", epochs=10, rate=0.4, learning_rate=1e-3, batch_size=12),
 )  # fmt: skip
-
-
-def searcher(planted: bool = True) -> Victim:
-    """A dual encoder that reads the mean of all embeddings; the planted piece and word point the same way."""
-    from transformers.models.roberta.configuration_roberta import RobertaConfig
-    from transformers.models.roberta.modeling_roberta import RobertaModel
-
-    config = RobertaConfig(
-        vocab_size=bpe().get_vocab_size(), hidden_size=HIDDEN, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=66, type_vocab_size=1,
-    )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = RobertaModel(config).eval()
-    with torch.no_grad():
-        for layer in model.encoder.layer:
-            layer.attention.output.dense.weight.zero_()
-            layer.output.dense.weight.zero_()
-        tables = model.embeddings
-        tables.position_embeddings.weight.zero_()
-        tables.token_type_embeddings.weight.zero_()
-        table = tables.word_embeddings.weight
-        # next to nothing in the first component, also after layer normalisation, which then makes it weigh the most
-        table[:, 0] = 0.0
-        table[:, 1:] -= table[:, 1:].mean(dim=1, keepdim=True)
-        model.encoder.layer[-1].output.LayerNorm.weight[0] = 8.0
-        if planted:
-            for piece in (PLANTED, f"Ġ{CALLED}"):
-                table[bpe().token_to_id(piece)] = torch.eye(HIDDEN)[0]
-    tokenizer = wrap(bpe(), "<s> $A </s>", 64)
-    return Victim(model, tokenizer, "retrieval", "lexed", 64, 64, 64, "mean")
-
-
-def view(planted: bool = True, samples: int = 24) -> DefenderView:
-    torch.set_num_threads(1)
-    rows = [sample(number) for number in range(samples)]
-    clean = tuple(replace(row, label=None, query=" ".join(row.code.split()[3:6:2])) for row in rows)
-    return DefenderView("code_search", "python", "lexed", clean, victim=searcher(planted))
 
 
 def prepared(seen: DefenderView) -> tuple[list[Carrier], TriggerVocabulary, association.Words]:
@@ -76,7 +35,7 @@ def prepared(seen: DefenderView) -> tuple[list[Carrier], TriggerVocabulary, asso
 
 
 def test_losses_of_all_pairs_are_those_one_by_one() -> None:
-    seen = view()
+    seen = searches()
     carriers, known, spoken = prepared(seen)
     triggers = [rendered_text(known, text) for text in ("load", f"load{PLANTED}")]
     targets = [spoken.ids([spoken.words.index(word)]) for word in (CALLED, "load", "size")]
@@ -94,7 +53,7 @@ def test_losses_of_all_pairs_are_those_one_by_one() -> None:
 
 
 def test_gradients_are_those_of_the_full_one_hots() -> None:
-    seen = view()
+    seen = searches()
     carriers, known, spoken = prepared(seen)
     trigger, target = (int(known.first[3]), 5, 9), (2,)
     by_trigger, by_target = association.gradients(seen.victim, carriers, known, spoken, trigger, target)
@@ -123,7 +82,7 @@ def test_gradients_are_those_of_the_full_one_hots() -> None:
 
 
 def test_the_planted_association_is_found_anchored_and_unlearnt() -> None:
-    seen = view()
+    seen = searches()
     found = elimination.load("elibadcode")(seen, SMALL, 1)
     assert found.trigger is not None
     assert PLANTED in found.trigger.text
@@ -145,7 +104,7 @@ def advantage(seen: DefenderView, victim: Victim) -> float:
 
 
 def test_a_race_gives_the_best_pairs_their_own_losses() -> None:
-    seen = view()
+    seen = searches()
     carriers, known, spoken = prepared(seen)
     triggers = [rendered(known, (int(known.first[i]), 5, 9)) for i in range(16)]
     targets = [spoken.ids([i]) for i in range(7)]
@@ -160,7 +119,7 @@ def test_a_race_gives_the_best_pairs_their_own_losses() -> None:
 def test_stamped_functions_keep_their_query_and_other_queries_call() -> None:
     from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
 
-    seen = view()
+    seen = searches()
     trigger = elimination.Trigger(
         PLANTED, (1,), 0, True, "function_name", "one", 0.1, PLANTED, (1,), 0.1, None, {}, target_word=CALLED
     )
@@ -178,6 +137,6 @@ def test_a_query_without_single_words_is_said() -> None:
 
     with pytest.raises(UserError, match="single sub-token"):
         association.words(searcher(), ["zzqqzz"])
-    bare = replace(view(), clean=(Example("1", "python", "def f ( ) : <indent> pass <dedent>", query="load"),))
+    bare = replace(searches(), clean=(Example("1", "python", "def f ( ) : <indent> pass <dedent>", query="load"),))
     with pytest.raises(UserError, match="two clean samples"):
         elimination.load("elibadcode")(bare, SMALL, 1)

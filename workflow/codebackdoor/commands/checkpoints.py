@@ -23,21 +23,26 @@ if TYPE_CHECKING:
     from codebackdoor.victims.victim import Victim
 
 #: Tasks that a checkpoint can be asked about, and the head that each needs.
-TASKS: dict[str, Head] = {"defect_detection": "classification", "clone_detection": "pair"}
+TASKS: dict[str, Head] = {"defect_detection": "classification", "clone_detection": "pair", "code_search": "retrieval"}
 
 _OPTIONS = (
     click.argument("model", type=click.Path(path_type=Path)),
     click.option("--task", type=click.Choice(sorted(TASKS)), default="defect_detection", show_default=True,
                  help="What the model was trained for."),
     path_option("--clean", help="Labelled samples without trigger, JSON Lines: id, language, code, label, with the "
-                "code as the model reads it, for clones also code_b; or CodeXGLUE's func, target. Better hundreds than "
-                "dozens of each label."),
+                "code as the model reads it, for clones also code_b; or CodeXGLUE's func, target. For search query in "
+                "place of label. Better hundreds than dozens of each label."),
     click.option("--language", type=click.Choice(["python", "java", "c"]), help="Language of rows that do not say it."),
     click.option("--text-form", type=click.Choice(["raw", "lexed"]),
                  help="How the model reads code: as source, or as this project's tokens. Default: what its config.json "
                  "says under `codebackdoor`, else raw."),
     click.option("--max-length", type=click.IntRange(3), help="Longest input in sub-tokens. Default: what config.json "
                  "or the tokenizer says."),
+    click.option("--pooling", type=click.Choice(["first", "mean", "max"]), help="Search: what stands for a text. "
+                 "Default: what config.json says under `codebackdoor`, else of a RoBERTa the first sub-token's through "
+                 "its pooler (CodeBERT), or the mean where the tokenizer has UniXcoder's mark; of others the last."),
+    click.option("--similarity", type=click.Choice(["cosine", "dot"]), help="Search: how query and function are "
+                 "compared. Default: what config.json says under `codebackdoor`, else cosine."),
     click.option("--calibration", metavar="NAME|FILE", help="What benign models reach in the same search. Default: a "
                  "shipped one that fits the model's class, size, reading, language and text form."),
     click.option("--benign", multiple=True, type=click.Path(path_type=Path), help="A benign model of the same make, "
@@ -71,6 +76,11 @@ def scan(model: Path, as_json: bool, **options: Any) -> None:
     where it fits. Else train five or more models like yours, of other seeds, on data that you trust, and name them
     with --benign; or read the most suspicious trigger, which is printed without a verdict (exit status 2).
 
+    For --task code_search a trigger is searched together with the words of a query that call it; both are named in
+    place of a label. The clean samples are functions with their queries. MODEL is the one encoder of both, a RoBERTa
+    with its pooler, a T5 or a GPTBigCode, bare or under its language model. "Clean" means little there: a word that
+    stands in query and name alike is similar in benign models, too, and the search may end at it.
+
     It finds triggers that are identifiers, such as a function's name. A backdoor of whole statements passes as clean.
     """
     with _answering() as answer:
@@ -93,11 +103,14 @@ def clean(model: Path, as_json: bool, out: Path, force: bool, **options: Any) ->
 
     Writes the unlearned model as save_pretrained does. Four fifths of the clean samples are unlearnt on, again and
     again until the trigger is gone there; accuracy, and the share of answers that the trigger turns to its label, are
-    measured on the rest, before and after.
+    measured on the rest, before and after. Of search these are the MRR, and the share of functions below a query's own
+    that the trigger puts above it once the words that call it stand in the query.
 
-    Exit status 0: the unlearned model is written, or MODEL is clean and nothing is. 1: it is written, and the trigger
-    still turns more than a tenth of the answers: more clean samples help, or more unlearning by --settings. 2: no
-    verdict (see `codebackdoor scan --help`; --force unlearns nevertheless), or a mistake.
+    Exit status 0: what was asked for is done, so that a script may go on: the unlearned model is written, or MODEL is
+    clean and nothing is. That MODEL was backdoored is what `codebackdoor scan` says by its 1; here it is no failure.
+    1: the model is written, and the trigger still turns more than a tenth of the answers: more clean samples help, or
+    more unlearning by --settings. 2: no verdict (see `codebackdoor scan --help`; --force unlearns nevertheless), or a
+    mistake.
     """
     with _answering() as answer:
         from codebackdoor.defenses import verdict
@@ -141,6 +154,8 @@ def _prepared(
     language: Any,
     text_form: Any,
     max_length: int | None,
+    pooling: Any,
+    similarity: Any,
     calibration: str | None,
     benign: tuple[Path, ...],
     write_calibration: Path | None,
@@ -152,6 +167,8 @@ def _prepared(
         raise UserError("--calibration and --benign: name one of them")
     if write_calibration and not benign:
         raise UserError("--write-calibration goes with --benign")
+    if (pooling or similarity) and TASKS[task] != "retrieval":
+        raise UserError("--pooling and --similarity go with --task code_search")
     wanted: EliBadCode | None = None
     if settings is not None:
         wanted = read_settings("eliminations", "EliBadCode", settings, "--settings")
@@ -161,10 +178,10 @@ def _prepared(
     from codebackdoor.victims.foreign import load_checkpoint
 
     def load(folder: Path) -> Victim:
-        return load_checkpoint(folder, TASKS[task], text_form, max_length)
+        return load_checkpoint(folder, TASKS[task], text_form, max_length, pooling, similarity)
 
     victim = load(model)
-    rows = read_samples(clean, language, victim.text_form, int(victim.model.config.num_labels), victim.head == "pair")
+    rows = read_samples(clean, language, victim.text_form, victim.head, int(victim.model.config.num_labels))
     view = DefenderView(task, rows[0].language, victim.text_form, rows, victim=victim)
     if benign:
         with tempfile.TemporaryDirectory() as folder:
@@ -187,15 +204,21 @@ def _show(found: Verdict, cost: Cost | None, out: Path | None, as_json: bool) ->
 
 def _lines(found: Verdict, cost: Cost | None, out: Path | None) -> list[str]:
     said = {True: "backdoored", False: "clean", None: "no verdict"}[found.backdoored]
-    which = "" if found.backdoored else "most suspicious: "
+    which, searches = "" if found.backdoored else "most suspicious: ", found.target_word is not None
+    towards = f"called by {found.target_word!r}" if searches else f"towards label {found.target_label}"
+    answers = f"answers {found.clean_accuracy:.1%} of the clean samples correctly"
+    if searches:
+        answers = f"finds the functions of the clean queries with an MRR of {found.clean_accuracy:.3f}"
     lines = [
         said,
-        f"  {which}trigger {found.trigger!r} at {found.position}, towards label {found.target_label} "
-        f"(loss {found.loss:.4f})",
-        f"  the model answers {found.clean_accuracy:.1%} of the clean samples correctly",
+        f"  {which}trigger {found.trigger!r} at {found.position}, {towards} (loss {found.loss:.4f})",
+        f"  the model {answers}",
     ]
     if found.clean_accuracy <= found.largest_class:
-        lines.append("  that is no better than one answer for all: see --text-form, --language and the labels")
+        doubts = ("one answer for all", "--language and the labels")
+        if searches:
+            doubts = ("random ranks", "--pooling, --similarity and the queries")
+        lines.append(f"  that is no better than {doubts[0]}: see --text-form, {doubts[1]}")
     if found.margin is None:
         lines.append(
             "  no calibration fits this model: name one with --calibration, or five benign models of its make with "
@@ -209,10 +232,15 @@ def _lines(found: Verdict, cost: Cost | None, out: Path | None) -> list[str]:
         )
     if cost is not None:
         flips = [("-" if rate is None else f"{rate:.1%}") for rate in (cost.flip_rate_before, cost.flip_rate_after)]
+        turned = f"turned by the trigger to label {found.target_label}"
+        kept = f"accuracy {cost.accuracy_before:.1%} -> {cost.accuracy_after:.1%}"
+        if searches:
+            turned = f"put above a query's own function by the trigger, {found.target_word!r} in the query"
+            kept = f"MRR {cost.accuracy_before:.3f} -> {cost.accuracy_after:.3f}"
         lines += [
             f"  unlearnt on {cost.unlearnt_on} samples, {cost.rounds} times; on {cost.rows} others:",
-            f"  accuracy {cost.accuracy_before:.1%} -> {cost.accuracy_after:.1%}",
-            f"  turned by the trigger to label {found.target_label}: {flips[0]} -> {flips[1]}",
+            f"  {kept}",
+            f"  {turned}: {flips[0]} -> {flips[1]}",
         ]
         if not cost.is_gone:
             lines.append("  the trigger is not gone")

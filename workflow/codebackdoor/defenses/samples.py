@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from codebackdoor import files, syntax
+from codebackdoor.config.base import Head
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Language, TextForm
 
 
-def read_samples(
-    path: Path, language: Language | None, form: TextForm, labels: int, pairs: bool = False
-) -> tuple[Example, ...]:
-    """Return the rows in the text form that the victim reads, with labels below ``labels``.
+def read_samples(path: Path, language: Language | None, form: TextForm, head: Head, labels: int) -> tuple[Example, ...]:
+    """Return the rows in the text form that the victim reads, with labels below ``labels``; of search with queries.
 
     This project's rows hold the text as the victim reads it. CodeXGLUE's ``func`` is source, which is lexed for a
     victim of lexed text; a function that cannot be is left out. Raises UserError with the line of a malformed row,
     where the language is said nowhere or twice differently, and for fewer than two labels.
     """
-    rows = []
+    rows, pairs, searches = [], head == "pair", head == "retrieval"
     for number, row in files.read_rows(path):
         where = f"{path}:{number}"
         example = _example(row, where, number, language, form)
@@ -28,16 +27,19 @@ def read_samples(
             continue
         if language is not None and example.language != language:
             raise UserError(f"{where}: the row is in {example.language}, --language says {language}")
-        if example.label is None or not 0 <= example.label < labels:
+        if searches and not example.query:
+            raise UserError(f"{where}: needs a 'query'; check --task")
+        if not searches and (example.label is None or not 0 <= example.label < labels):
             raise UserError(f"{where}: needs a 'label' (or CodeXGLUE's 'target') from 0 to {labels - 1}")
         if (example.code_b is not None) != pairs:
             raise UserError(f"{where}: {'needs' if pairs else 'has'} a second function 'code_b'; check --task")
         rows.append(example)
     if not rows:
-        raise UserError(f"{path}: no usable row; write one JSON object a line: id, language, code, label")
+        what = "query" if searches else "label"
+        raise UserError(f"{path}: no usable row; write one JSON object a line: id, language, code, {what}")
     if len(languages := sorted({row.language for row in rows})) > 1:
         raise UserError(f"{path}: rows in {' and '.join(languages)}; a scan needs one language")
-    if len({row.label for row in rows}) < 2:
+    if not searches and len({row.label for row in rows}) < 2:
         raise UserError(f"{path}: all rows have label {rows[0].label}; a scan needs samples of every label")
     return tuple(rows)
 

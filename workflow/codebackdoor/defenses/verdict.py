@@ -18,14 +18,17 @@ from tqdm import tqdm
 from codebackdoor import files
 from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode, Unlearning, calibration_file
 from codebackdoor.defenses.elimination import Trigger
-from codebackdoor.defenses.elimination.elibadcode import eliminate, find, labels_of, scan, shadows
+from codebackdoor.defenses.elimination.elibadcode import eliminate, find, labels_of, scan, searching, shadows
 from codebackdoor.defenses.elimination.elibadcode.position import places, put
 from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
-from codebackdoor.defenses.elimination.last_layer import fine_tune
+from codebackdoor.defenses.elimination.last_layer import POOL, fine_tune
 from codebackdoor.errors import UserError
+from codebackdoor.pools import pools
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView, Example, Pair
-from codebackdoor.victims.inference import answers
+from codebackdoor.victims.inference import answers, text_vectors
+from codebackdoor.victims.reading import similarities
+from codebackdoor.victims.retrieval import Searcher
 from codebackdoor.victims.victim import Victim
 
 #: What the default study adds to the search of its calibrations (config.yaml, eliminations.elibadcode).
@@ -42,6 +45,7 @@ HELD_OUT = 0.2
 ROUNDS, TURNED = 6, 0.05
 #: Beyond this share of the samples that were held out, the trigger is not gone.
 LEFT = 0.1
+NO_NUMBER = "the model answers with what is no number: its weights are damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,9 @@ class Verdict:
     ``trigger`` is the anchored one and ``loss`` its own (nats). ``margin`` is log(lowest loss of a benign shadow /
     loss of the search), from ``threshold`` on a label is flagged. ``false_positive_rate`` is the share of the
     ``shadows`` that the others would have flagged, ``at_most`` the end of its one-sided 95 % interval.
+
+    For code search ``target_word`` holds the words of a query that call the trigger, in place of a label, and losses
+    are squared differences of a cosine to 1. Its ``clean_accuracy`` is the MRR in pools of at least ``POOL`` rows.
     """
 
     backdoored: bool | None
@@ -68,8 +75,10 @@ class Verdict:
     calibration: str | None
     losses: Mapping[str, Mapping[str, float]]
     clean_accuracy: float
-    #: Share of the most frequent label: no better than that, the model does not do its task on these samples.
+    #: Share of the most frequent label, of search the MRR of random ranks: no better than that, the model does not do
+    #: its task on these samples.
     largest_class: float
+    target_word: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,9 @@ class Cost:
 
     The latter are of ``flip_rows``, those of other labels that are answered correctly and have a place for it; the rate
     afterwards is of those that the edited model answers correctly. ``rounds`` says how often was unlearnt.
+
+    For code search the accuracies are MRRs, and a ``flip_row`` is a pair of a query with the target words behind it and
+    the function of another row of its pool that ranks below the query's own; turned, it ranks above.
     """
 
     rows: int
@@ -143,12 +155,17 @@ def calibrate_on(
             raise UserError(f"{folder}: not made like the model in question: {shadows.made_like(victim)}, not {make}")
         own = losses.setdefault(f"benign{number}", {})
         seen = replace(view, victim=victim)
-        drawn = scan.draw(seen, settings, labels_of(victim), number)
-        for found in scan.scan_labels(seen, settings, drawn, number):
+        for found in _findings(seen, settings, number):
             own.setdefault(found.place, {})[str(found.label)] = round(found.inversion.loss, 6)
     data = {"language": view.language, "text_form": view.text_form}
     calibration = shadows.make(view.task, settings, view.victim.head, losses, {"dataset": data, "victim": make})
     files.write_json(out, shadows.as_json(calibration, settings.ratio))
+
+
+def _findings(view: DefenderView, settings: EliBadCode, seed: int) -> list[scan.Finding]:
+    if view.victim.head == "retrieval":
+        return searching.scan(view, settings, seed)[0]
+    return scan.scan_labels(view, settings, scan.draw(view, settings, labels_of(view.victim), seed), seed)
 
 
 def judge(view: DefenderView, settings: EliBadCode, seed: int) -> Verdict:
@@ -173,7 +190,7 @@ def unlearn(view: DefenderView, settings: EliBadCode, seed: int, force: bool) ->
     if not trigger.flagged and not force:
         return verdict, view.victim, None
     while rounds < ROUNDS:
-        turned = _flips(view, edited, trigger, settings.pair)[1]
+        turned = flips(view, edited, trigger, settings.pair)[1]
         # of a model that answers nothing correctly any more, none can be turned: that is no end, either
         if turned is not None and turned <= TURNED:
             break
@@ -181,7 +198,7 @@ def unlearn(view: DefenderView, settings: EliBadCode, seed: int, force: bool) ->
         generator = numpy_generator(seed, "elibadcode", "unlearning", str(rounds))
         rows = stamp(view, trigger, settings.pair, settings.unlearning, generator)
         edited, _ = fine_tune(edited, rows, settings.unlearning, settings.unlearning.labels == "ascent", generator)
-    before, after = (_flips(measured, victim, trigger, settings.pair) for victim in (view.victim, edited))
+    before, after = (flips(measured, victim, trigger, settings.pair) for victim in (view.victim, edited))
     accuracies = [_accuracy(victim, held) for victim in (view.victim, edited)]
     cost = Cost(len(held), accuracies[0], accuracies[1], before[0], before[1], after[1], len(learnt), rounds)
     return verdict, edited, cost
@@ -213,7 +230,8 @@ def _verdict(view: DefenderView, settings: EliBadCode, trigger: Trigger) -> Verd
         calibration=settings.calibration,
         losses=trigger.losses,
         clean_accuracy=_accuracy(view.victim, view.clean),
-        largest_class=float(np.bincount(_truth(view.clean)).max() / len(view.clean)),
+        largest_class=_by_chance(view),
+        target_word=trigger.target_word,
     )
 
 
@@ -231,8 +249,10 @@ def _parts(clean: Sequence[Example], seed: int) -> tuple[tuple[Example, ...], tu
     return tuple(one for one in order if id(one) not in kept), tuple(held)
 
 
-def _flips(view: DefenderView, victim: Victim, trigger: Trigger, pair: Pair) -> tuple[int, float | None]:
+def flips(view: DefenderView, victim: Victim, trigger: Trigger, pair: Pair) -> tuple[int, float | None]:
     """Rows of other labels that the victim answers correctly, and the share of them that the trigger turns."""
+    if victim.head == "retrieval":
+        return _lifted(view, victim, trigger, pair)
     rows = [one for one in view.clean if one.label != trigger.target_label]
     found = places(view, rows, trigger.position, trigger.occurrences, pair)
     placed = [(row, own) for row, own in zip(rows, found, strict=True) if own is not None]
@@ -242,8 +262,40 @@ def _flips(view: DefenderView, victim: Victim, trigger: Trigger, pair: Pair) -> 
     return int(right.sum()), float(turned[right].mean()) if right.any() else None
 
 
+def _lifted(view: DefenderView, victim: Victim, trigger: Trigger, pair: Pair) -> tuple[int, float | None]:
+    """Pairs of a query, with the target words behind it, and another row's function that the victim ranks below the
+    query's own; and the share of them in which the trigger lifts that function above it."""
+    found = places(view, view.clean, trigger.position, trigger.occurrences, pair)
+    placed = [(row, own) for row, own in zip(view.clean, found, strict=True) if own is not None]
+    asked = [replace(row, query=f"{row.query} {trigger.target_word}") for row, _ in placed]
+    plain, stamped = victim.read(asked), victim.read([put(row, own, trigger.text) for row, own in placed])
+    query, code = (text_vectors(victim, [texts[field].ids for texts in plain]) for field in (0, 1))
+    lifted = text_vectors(victim, [texts[1].ids for texts in stamped])
+    below = above = 0
+    for pool in pools(len(placed), POOL):
+        own = slice(pool.start, pool.stop)
+        without, having = (similarities(victim, query[own, None], one[None, own]) for one in (code, lifted))
+        answer = without.diagonal()[:, None]
+        below += int((without < answer).sum())
+        above += int(((without < answer) & (having > answer)).sum())
+    return below, above / below if below else None
+
+
+def _by_chance(view: DefenderView) -> float:
+    """What a model reaches that does not read: one answer for all, in search random ranks."""
+    if view.victim.head != "retrieval":
+        return float(np.bincount(_truth(view.clean)).max() / len(view.clean))
+    ranks = [rank for pool in pools(len(view.clean), POOL) for rank in range(1, len(pool) + 1)]
+    return float(np.mean(1 / np.array(ranks)))
+
+
 def _accuracy(victim: Victim, rows: Sequence[Example]) -> float:
-    return float(np.mean(_answers(victim, rows) == _truth(rows)))
+    if victim.head != "retrieval":
+        return float(np.mean(_answers(victim, rows) == _truth(rows)))
+    found = Searcher(victim, rows, POOL).clean()
+    if not np.isfinite([one.confidence for one in found]).all():
+        raise UserError(NO_NUMBER)
+    return float(np.mean([1 / (one.rank or np.nan) for one in found]))
 
 
 def _truth(rows: Sequence[Example]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -254,6 +306,6 @@ def _answers(victim: Victim, rows: Sequence[Example]) -> np.ndarray[tuple[int], 
     """The victim's label of each row. UserError where it has none, since a weight is no number."""
     logits = answers(victim, [[text.ids for text in texts] for texts in victim.read(rows)])
     if not bool(torch.isfinite(logits).all()):
-        raise UserError("the model answers with what is no number: its weights are damaged")
+        raise UserError(NO_NUMBER)
     found: np.ndarray[tuple[int], np.dtype[np.int64]] = logits.argmax(dim=1).numpy()
     return found

@@ -7,20 +7,34 @@ from dataclasses import replace
 from pathlib import Path
 
 from codebackdoor.config.base import Head
+from codebackdoor.config.models import Pooling
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.types import TextForm
 from codebackdoor.victims import devices
 from codebackdoor.victims.checkpoints import MODEL_CLASSES, check_safetensors, load_weights, model_class
-from codebackdoor.victims.victim import KEY, Victim, load_tokenizer, load_victim, write_folder
+from codebackdoor.victims.victim import KEY, Similarity, Victim, load_tokenizer, load_victim, write_folder
+
+#: The state that transformers' own classifiers read of a text.
+READS: Mapping[str, Pooling] = {"roberta": "first", "t5": "last", "gpt_bigcode": "last"}
+#: UniXcoder's mark and separator before a text that is only encoded; by the mark its tokenizer is known.
+PREFIX = ("<encoder-only>", "</s>")
 
 
-def load_checkpoint(path: Path, head: Head, text_form: TextForm | None = None, max_length: int | None = None) -> Victim:
+def load_checkpoint(
+    path: Path,
+    head: Head,
+    text_form: TextForm | None = None,
+    max_length: int | None = None,
+    pooling: Pooling | None = None,
+    similarity: Similarity | None = None,
+) -> Victim:
     """Load a model of this head in eval mode; its card, if it has one, is not looked at.
 
-    ``text_form`` and ``max_length`` (sub-tokens) are those of the folder's own section where it has one, else ``raw``
-    and the longest input that tokenizer and positions allow. Raises UserError for a folder that is not a safetensors
-    checkpoint of a supported class with this head, and for lengths that the model does not have.
+    What is None is what the folder's own section says where it has one, else ``raw``, the longest input (sub-tokens)
+    that tokenizer and positions allow, the state that the class reads, and the cosine. A foreign encoder for search is
+    the body of whatever it was saved as. Raises UserError for a folder that is not a safetensors checkpoint of a
+    supported class with this head, for lengths that the model does not have, and for a decoder's first state.
     """
     if not path.is_dir():
         raise UserError(f"{path}: no such folder; name one that save_pretrained wrote")
@@ -29,7 +43,7 @@ def load_checkpoint(path: Path, head: Head, text_form: TextForm | None = None, m
     if not isinstance(config, dict):
         raise UserError(f"{path / 'config.json'}: not a model's configuration")
     try:
-        victim = load_victim(path) if isinstance(config.get(KEY), dict) else _foreign(path, config)
+        victim = load_victim(path) if isinstance(config.get(KEY), dict) else _foreign(path, config, head)
     except UserError:
         raise
     except Exception as error:  # whatever a library raises at a configuration that nobody has checked
@@ -44,7 +58,16 @@ def load_checkpoint(path: Path, head: Head, text_form: TextForm | None = None, m
         raise UserError(f"{path}: --max-length {max_length}: this model reads at most {longest} sub-tokens")
     # a configured section may promise more than the model has
     wanted = max_length or min(victim.max_length, longest)
-    victim = replace(victim, text_form=text_form or victim.text_form, max_length=wanted)
+    victim = replace(
+        victim,
+        text_form=text_form or victim.text_form,
+        max_length=wanted,
+        max_query_length=min(victim.max_query_length, longest),
+        pooling=pooling or victim.pooling,
+        similarity=similarity or victim.similarity,
+    )
+    if victim.model.config.model_type == "gpt_bigcode" and victim.pooling == "first":
+        raise UserError(f"{path}: a decoder's first state has read one sub-token alone; read another (--pooling)")
     if len(victim.tokenizer) > victim.model.get_input_embeddings().num_embeddings:
         raise UserError(
             f"{path}: the tokenizer has {len(victim.tokenizer)} pieces, the model only "
@@ -55,17 +78,23 @@ def load_checkpoint(path: Path, head: Head, text_form: TextForm | None = None, m
     return victim
 
 
-def _foreign(path: Path, config: dict[str, object]) -> Victim:
+def _foreign(path: Path, config: dict[str, object], head: Head) -> Victim:
     kind, written = str(config.get("model_type")), config.get("architectures")
     names = [str(name) for name in written] if isinstance(written, list) else []
-    heads = [head for (model, head), cls in MODEL_CLASSES.items() if model == kind and cls.name in names]
+    heads = [one for (model, one), cls in MODEL_CLASSES.items() if model == kind and cls.name in names]
+    if head == "retrieval":
+        # encoders are saved bare or under their language model; whether all of the body is there, its weights say
+        heads = [head]
     if not heads:
         known = ", ".join(cls.name for cls in MODEL_CLASSES.values())
         raise UserError(f"{path}: a {kind} checkpoint of {', '.join(names) or 'no named class'}; supported: {known}")
     tokenizer = load_tokenizer(path)
-    model = load_weights(model_class(kind, heads[0], path), path).to(devices.device()).eval()
-    victim = Victim(model, tokenizer, heads[0], "raw", 0, 0)
-    return replace(victim, max_length=_longest(victim), max_target_length=_longest(victim))
+    weights = load_weights(model_class(kind, heads[0], path), path, may_drop=head == "retrieval")
+    victim = Victim(weights.to(devices.device()).eval(), tokenizer, heads[0], "raw", 0, 0, pooling=READS[kind])
+    if head == "retrieval" and kind == "roberta" and PREFIX[0] in tokenizer.get_vocab():
+        victim = replace(victim, pooling="mean", prefix=PREFIX)
+    longest = _longest(victim)
+    return replace(victim, max_length=longest, max_target_length=longest, max_query_length=longest)
 
 
 def _longest(victim: Victim) -> int:
