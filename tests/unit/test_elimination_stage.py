@@ -59,7 +59,8 @@ def test_a_search_that_was_done_is_not_done_again_and_ends_with_the_same_bytes(
     tmp_path: Path, clean: Path, settings: EliBadCode | Dbs
 ) -> None:
     save_victim(victim(1, True), tmp_path / "victim", CARD)
-    other = settings.model_copy(update={"unlearning": Unlearning(rate=0.5, layers="all")})
+    settings = settings.model_copy(update={"position": "scan"})
+    other = settings.model_copy(update={"unlearning": Unlearning(rate=0.5, layers="all", places="scanned")})
 
     def run(chosen: EliBadCode | Dbs, out: str, inverted: Path | None = None) -> dict[str, float]:
         folder = tmp_path / out

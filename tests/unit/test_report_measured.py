@@ -98,6 +98,8 @@ def test_the_curve_is_that_towards_the_target(run: dict[str, Any]) -> None:
     assert list(found) == [VICTIM]
     assert list(found[VICTIM]) == ["elibadcode", "no_position", "no_anchoring"]
     assert [steps(loss) for loss in found[VICTIM].values()] == [10, 30, 10]
+    # what is anchored makes no other curve: one line for both
+    assert convergence.alike(found) == {"elibadcode": ["no_anchoring"], "no_position": []}
     history = {"searches": [{"label": 1, "loss": [0.0]}, {"label": 0, "loss": [0.5]}, {"label": 0, "loss": [0.7, 0.2]}]}
     assert towards(study, VICTIM, history) == {"label": 0, "loss": [0.7, 0.2]}
     assert towards(study, VICTIM.benign(), history) is None

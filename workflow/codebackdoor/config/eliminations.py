@@ -18,6 +18,10 @@ _JUDGING: Heads = ("classification", "pair", "retrieval")
 CALIBRATIONS = Path(__file__).parents[1] / "defenses" / "elimination" / "elibadcode" / "calibration"
 
 
+#: The places that ``position: scan`` tries, in this order.
+SCANNED = ("least_sensitive", "function_name")
+
+
 def calibration_of(name: str | None, dataset: str, model: str) -> str | None:
     """The setting ``calibration`` for the variants of one scenario."""
     return None if name is None else name.replace("{dataset}", dataset).replace("{model}", model)
@@ -135,7 +139,7 @@ class Inverting(Elimination):
     @property
     def places(self) -> tuple[str, ...]:
         if self.position == "scan":
-            return ("least_sensitive", "function_name")
+            return SCANNED
         return (f"rank {self.rank}" if self.position == "rank" else self.position,)
 
 

@@ -23,15 +23,17 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     found = curves(study, inputs)
     if not found:
         raise UserError(f"experiments.{study.name}: the figure 'convergence' needs a search towards an attack's target")
-    names = list(dict.fromkeys(name for own in found.values() for name in own))
+    same = alike(found)
     columns = min(2, len(found))
     rows = -(-len(found) // columns)
-    with style.drawing(4.6 * columns + 0.4, 2.9 * rows + 0.3 + 0.22 * len(names)) as figure:
+    with style.drawing(4.6 * columns + 0.4, 2.9 * rows + 0.3 + 0.22 * len(same)) as figure:
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
         handles = {}
         for axes, (victim, own) in zip(panels.flat, found.items(), strict=False):
-            for name, loss in own.items():
-                colour = style.CYCLE[names.index(name) % len(style.CYCLE)]
+            for index, name in enumerate(same):
+                if name not in own:
+                    continue
+                loss, colour = own[name], style.CYCLE[index % len(style.CYCLE)]
                 (handles[name],) = axes.plot(range(len(loss)), loss, color=colour)
                 step = steps(loss)
                 if step is not None:
@@ -48,7 +50,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         for axes in panels.flat[len(found) :]:
             axes.set_visible(False)
         theirs = any(_is_papers(study, victim) for victim in found)
-        heads = [f"{labels.word(name)}{_said(study, name) if theirs else ''}" for name in handles]
+        heads = [f"{labels.word(name)}{_said(study, name) if theirs else ''}{_also(same[name])}" for name in handles]
         figure.legend(handles.values(), heads, loc="outside lower center", ncols=1)
         style.save(figure, out)
 
@@ -62,6 +64,23 @@ def curves(study: Study, inputs: Sequence[Path]) -> dict[Scenario, dict[str, lis
         if search is not None:
             found.setdefault(one.undefended(), {})[one.elimination] = list(search["loss"])
     return found
+
+
+def alike(found: Mapping[Scenario, Mapping[str, Sequence[float]]]) -> dict[str, list[str]]:
+    """The variants to draw, each with the others that have its curves: those that differ in what follows the search."""
+    same: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for own in found.values() for name in own):
+        drawn = (one for one in same if all(own.get(one) == own.get(name) for own in found.values()))
+        one = next(drawn, None)
+        if one is None:
+            same[name] = []
+        else:
+            same[one].append(name)
+    return same
+
+
+def _also(names: Sequence[str]) -> str:
+    return f"; the same: {', '.join(map(labels.word, names))}" if names else ""
 
 
 def _is_papers(study: Study, victim: Scenario) -> bool:

@@ -112,6 +112,8 @@ def _panel(study: Study, axes: Axes, victim: Scenario, own: Noise, names: Sequen
         axes.bar([0], [0], color=colour, label=labels.defense(replace(victim, elimination=name)))
     rows, noisy = (next(iter(own.counts.values()))[place][1] for place in (0, 1))
     axes.set_xticks([0, 1], [f"all {rows} rows", f"{noisy} with a noise token\n({', '.join(own.pieces)})"], fontsize=8)
+    if not noisy:
+        axes.text(1, 50, "no such row", ha="center", color=style.GREY)
     axes.set_xlim(-0.6, 1.6)
     axes.set_ylim(0, 100)
     axes.grid(visible=False, axis="x")

@@ -1,7 +1,7 @@
 """One style for all figures: colours that colour-blind readers can tell apart, and bytes that do not change.
 
-Colours are Okabe and Ito's (2008). No global state of matplotlib is touched, and nothing that depends on time or
-version is written into the files.
+Colours are Okabe and Ito's (2008), and two darker ones where there are more series. No global state of matplotlib is
+touched, and nothing that depends on time or version is written into the files.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from codebackdoor.files import atomic
 
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 SKY, PURPLE, GREY, INK = "#56B4E9", "#CC79A7", "#999999", "#222222"
+BROWN, OLIVE = "#7F4F24", "#A3A500"
 #: For series whose number is not known beforehand.
-CYCLE = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
+CYCLE = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BROWN, OLIVE)
 
 _STYLE: Any = {
     "font.family": "DejaVu Sans",

@@ -53,7 +53,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         rows[0].set_xscale("log")
         for beta in betas:
             rows[0].annotate(
-                f"β {beta:g}", (beta, 1), xycoords=("data", "axes fraction"), xytext=(3, 2),
+                f"β {beta:g}", (beta, 1), xycoords=("data", "axes fraction"), xytext=(3, -3), va="top",
                 textcoords="offset points", fontsize=8,
             )  # fmt: skip
         rows[-1].set_xlabel("Change of the loss without the piece, nats")
