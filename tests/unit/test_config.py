@@ -92,7 +92,7 @@ def test_a_decoder_cannot_be_read_at_its_first_sub_token() -> None:
 PRINTED: dict[str, object] = (
     {"samples": 30, "length": 5, "word_length": 2, "iterations": 100, "top_k": 64, "candidates": 64, "beta": 0.15}
     | {"position": "least_sensitive", "vocabulary": "paper", "occurrences": "one", "restarts": 1}
-    | {"race": None, "patience": None, "sample_tokens": None, "calibration": None}
+    | {"race": None, "patience": None, "sample_tokens": None}
 )
 LAST_LAYER = {"layers": "last", "epochs": 1, "learning_rate": 5e-3, "batch_size": 32}
 UNLEARNING = LAST_LAYER | {"rate": 0.2, "classes": "all", "places": "found", "labels": "correct"}
@@ -117,29 +117,36 @@ def test_the_papers_budgets_are_those_of_the_papers(names: list[str]) -> None:
     printed = PRINTED | {"keep_current": False}
     assert {key: search[key] for key in printed} == printed
     assert search["unlearning"] == UNLEARNING
+    # a shipped calibration is of small victims: at this scale there is none, or it is made for it
+    assert search["calibration"] is None or search["calibration"].startswith("runs/")
     assert eliminations["fine_tuning"].model_dump(exclude={"method"}) == LAST_LAYER
 
 
+#: Another search than that of the benign victims has no calibration.
+UNCALIBRATED: dict[str, object] = {"calibration": None}
 #: Of the paper's ablations, what each changes; the others change nothing at this scale.
 ABLATIONS: dict[str, dict[str, object]] = {
     "inverted": {"unlearning.epochs": 0},
     "always": {"unlearn_when_clean": True},
-    "all_pieces": {"vocabulary": "all"},
-    "any_place": {"position": "random"},
+    "uncalibrated": UNCALIBRATED,
+    "all_pieces": {"vocabulary": "all"} | UNCALIBRATED,
+    "any_place": {"position": "random"} | UNCALIBRATED,
+    "least_sensitive": UNCALIBRATED,
     "unanchored": {"beta": 0.0},
     "other_layers": {"unlearning.layers": "all", "unlearning.learning_rate": 2e-5},
     "victim_classes": {"unlearning.classes": "victim"},
     "ascent": {"unlearning.labels": "ascent"},
-    "rank_0": {"position": "rank"},
-    **{f"rank_{rank}": {"position": "rank", "rank": rank} for rank in (1, 2)},
-    "rank_last_2": {"position": "rank", "rank": -2},
-    "rank_last": {"position": "rank", "rank": -1},
+    "rank_0": {"position": "rank"} | UNCALIBRATED,
+    **{f"rank_{rank}": {"position": "rank", "rank": rank} | UNCALIBRATED for rank in (1, 2)},
+    "rank_last_2": {"position": "rank", "rank": -2} | UNCALIBRATED,
+    "rank_last": {"position": "rank", "rank": -1} | UNCALIBRATED,
     **{f"rate_{rate:02}": {"unlearning.rate": rate / 100} for rate in (5, 10, 50, 80)},
-    **{f"samples_{samples}": {"samples": samples} for samples in (5, 10, 20)},
-    **{f"k_{k}": {"top_k": k} for k in (16, 32, 128)},
-    **{f"r_{r}": {"candidates": r} for r in (16, 32, 128)},
-    "fewer_steps": {"iterations": 50},
-    "more_steps": {"iterations": 150},
+    **{f"samples_{samples}": {"samples": samples} | UNCALIBRATED for samples in (5, 10, 20)},
+    "samples_30": UNCALIBRATED,
+    **{f"k_{k}": {"top_k": k} | UNCALIBRATED for k in (16, 32, 128)},
+    **{f"r_{r}": {"candidates": r} | UNCALIBRATED for r in (16, 32, 128)},
+    "fewer_steps": {"iterations": 50} | UNCALIBRATED,
+    "more_steps": {"iterations": 150} | UNCALIBRATED,
 }
 
 

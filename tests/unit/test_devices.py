@@ -45,3 +45,10 @@ def test_every_command_that_runs_a_model_takes_its_allotment(command: str) -> No
     assert "--gpus" in CliRunner().invoke(main, [command, "--help"]).output
     CliRunner().invoke(main, [command, "--gpus", "0"])
     assert devices._allotted == 0
+
+
+def test_numbers_that_a_processor_is_slow_at_count_as_zero() -> None:
+    least = torch.tensor(1e-38)
+    assert (least / 10).item() > 0
+    devices.device()
+    assert (least / 10).item() == 0
