@@ -48,6 +48,8 @@ def test_every_command_that_runs_a_model_takes_its_allotment(command: str) -> No
 
 
 def test_numbers_that_a_processor_is_slow_at_count_as_zero() -> None:
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this processor has no such switch")
     least = torch.tensor(1e-38)
     assert (least / 10).item() > 0
     devices.device()
