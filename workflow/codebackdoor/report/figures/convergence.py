@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
@@ -24,9 +25,15 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     if not found:
         raise UserError(f"experiments.{study.name}: the figure 'convergence' needs a search towards an attack's target")
     same = alike(found)
+    theirs = any(_is_papers(study, victim) for victim in found)
     columns = min(2, len(found))
     rows = -(-len(found) // columns)
-    with style.drawing(4.6 * columns + 0.4, 2.9 * rows + 0.3 + 0.22 * len(same)) as figure:
+    heads = {
+        name: fill(f"{labels.word(name)}{_said(study, name) if theirs else ''}{_also(others)}", 52 * columns)
+        for name, others in same.items()
+    }
+    lines = sum(head.count("\n") + 1 for head in heads.values())
+    with style.drawing(4.6 * columns + 0.4, 2.9 * rows + 0.3 + 0.22 * lines) as figure:
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
         handles = {}
         for axes, (victim, own) in zip(panels.flat, found.items(), strict=False):
@@ -49,9 +56,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             axes.set_ylabel("Loss towards the target, nats")
         for axes in panels.flat[len(found) :]:
             axes.set_visible(False)
-        theirs = any(_is_papers(study, victim) for victim in found)
-        heads = [f"{labels.word(name)}{_said(study, name) if theirs else ''}{_also(same[name])}" for name in handles]
-        figure.legend(handles.values(), heads, loc="outside lower center", ncols=1)
+        figure.legend(handles.values(), [heads[name] for name in handles], loc="outside lower center", ncols=1)
         style.save(figure, out)
 
 
