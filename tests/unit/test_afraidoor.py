@@ -29,6 +29,7 @@ from codebackdoor.types import Example, TextForm
 from codebackdoor.victims import reading
 from codebackdoor.victims.gradients import input_gradients, towards_label, towards_query
 from codebackdoor.victims.inference import answers, class_logits
+from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Victim, save_victim
 
 SETTINGS = Afraidoor(method="afraidoor")
@@ -75,7 +76,7 @@ def own(tree: syntax.Tree) -> list[syntax.Identifier]:
 def test_every_identifier_is_one_mask_at_all_its_places(victim: Victim) -> None:
     identifiers = own(syntax.parse(CODE, "python", "lexed"))
     (masked,) = crafting.mask(victim, [CODE], [identifiers])
-    unknown = crafting.mask_id(victim.tokenizer)
+    _, unknown = stand_in(victim.tokenizer, "unknown")
     assert [one.name for one in identifiers] == ["total", "first", "second", "result"]
     assert [len(places) for places in masked.places] == [1, 2, 2, 2]
     assert {masked.ids[place] for places in masked.places for place, _ in places} == {unknown}

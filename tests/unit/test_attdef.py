@@ -16,10 +16,11 @@ from torch import Tensor
 
 from codebackdoor.config.purifications import AttDef as Settings
 from codebackdoor.defenses.purification import attribution
-from codebackdoor.defenses.purification.attdef import AttDef, masked, relative, substitute
+from codebackdoor.defenses.purification.attdef import AttDef, masked, relative
 from codebackdoor.defenses.purification.replaced import Discriminator
 from codebackdoor.types import DefenderView, Example
 from codebackdoor.victims.inference import answers, predict
+from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Encoded, Victim
 
 CLEAN = tuple(sample(number) for number in range(60))
@@ -68,7 +69,7 @@ def scores(asked: Victim, rows: Sequence[Sequence[Encoded]], labels: Tensor | No
 def test_integrated_gradients_sum_up_to_the_difference_between_input_and_masked_code(family: str, head: str) -> None:
     asked = loud(family, head)
     rows = asked.read(ROWS)
-    _, mask = substitute(asked.tokenizer)
+    _, mask = stand_in(asked.tokenizer, "mask")
     found = attribution.attributions(asked, rows, mask, attribution.midpoints(60))
     masked_rows = [
         [
@@ -99,7 +100,7 @@ def test_integrated_gradients_sum_up_to_the_difference_between_input_and_masked_
 def test_attributions_do_not_depend_on_the_company() -> None:
     asked = loud("first", "classification")
     rows = asked.read(CLEAN[:12])
-    _, mask = substitute(asked.tokenizer)
+    _, mask = stand_in(asked.tokenizer, "mask")
     together = attribution.attributions(asked, rows, mask, [1.0])
     for one, (values,) in zip(rows, together, strict=True):
         assert attribution.attributions(asked, [one], mask, [1.0])[0][0] == pytest.approx(values, abs=1e-4)
@@ -176,7 +177,7 @@ def test_a_mask_is_one_sub_token_wherever_it_stands() -> None:
     text = "def testo_init ( a )"
     encoded = tokenizer(text, return_offsets_mapping=True)
     offsets = [(start + (text[start] == " "), end) for start, end in encoded["offset_mapping"] if end > start]
-    mask, index = substitute(tokenizer)
+    mask, index = stand_in(tokenizer, "mask")
     for place in offsets:
         ids = tokenizer(masked(text, [place], mask))["input_ids"]
         assert ids.count(index) == 1

@@ -76,6 +76,20 @@ def test_the_written_calibration_says_clean_of_a_benign_checkpoint(place: Path) 
     assert "false-positive rate" in found.stdout
 
 
+def test_benign_models_alone_serve_as_a_calibration_and_scan_and_clean_say_the_same(
+    place: Path, tmp_path: Path
+) -> None:
+    benign = [word for seed in range(12, 17) for word in ("--benign", place / f"benign{seed}")]
+    asked = [place / "backdoored", *options(place), *benign, "--settings", SETTINGS, "--json"]
+    scanned, cleaned = run("scan", *asked), run("clean", *asked, "-o", tmp_path / "new")
+    assert (scanned.exit_code, cleaned.exit_code) == (1, 0), scanned.output + cleaned.output
+    found, said = json.loads(scanned.stdout), json.loads(cleaned.stdout)
+    # no name of a file that is gone with the command
+    assert (found["backdoored"], found["shadows"], found["calibration"]) == (True, 5, None)
+    assert {key: said[key] for key in found} == found
+    assert run("scan", *asked[:-1]).stdout.rstrip().endswith(")")
+
+
 def test_without_a_calibration_that_fits_there_is_no_verdict_and_the_exit_status_says_so(place: Path) -> None:
     found = run("scan", place / "backdoored", *options(place), "--settings", SETTINGS)
     assert found.exit_code == 2
@@ -302,3 +316,15 @@ def test_what_breaks_does_not_exit_like_a_backdoor(place: Path, monkeypatch: pyt
 def test_the_defaults_are_those_of_the_default_study() -> None:
     study = EliBadCode.model_validate(read_yaml(ROOT / "config.yaml")["eliminations"]["elibadcode"])
     assert (LOCAL.beta, LOCAL.ratio, LOCAL.unlearning) == (study.beta, study.ratio, study.unlearning)
+
+
+def test_a_decoder_whose_tokenizer_cannot_pad_is_read_all_the_same(tmp_path: Path) -> None:
+    made = understanding("gpt", "classification")
+    made.tokenizer.pad_token = None
+    made.model.save_pretrained(tmp_path / "own")
+    made.tokenizer.save_pretrained(tmp_path / "own")
+    found = load_checkpoint(tmp_path / "own", "classification")
+    assert found.pad_id == found.tokenizer.eos_token_id
+    short, long = found.encode(["a", "def f ( a ) : return a"])
+    together = class_logits(found, [short.ids, long.ids])
+    assert torch.allclose(together[0], class_logits(found, [short.ids])[0], atol=1e-5)

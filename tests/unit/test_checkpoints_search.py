@@ -17,8 +17,9 @@ from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.defenses.verdict import flips
 from codebackdoor.errors import UserError
 from codebackdoor.files import write_examples, write_rows
-from codebackdoor.victims.foreign import PREFIX, load_checkpoint
+from codebackdoor.victims.foreign import load_checkpoint
 from codebackdoor.victims.inference import answers
+from codebackdoor.victims.tokens import ENCODER_PREFIX
 from codebackdoor.victims.victim import Victim, save_victim
 
 SEARCH = {"position": "function_name", "samples": 6, "length": 3, "iterations": 12, "top_k": 24, "candidates": 24}
@@ -140,10 +141,10 @@ def test_a_bare_encoder_reads_the_state_of_its_class(family: str, pooling: str, 
 
 def test_unixcoders_mark_in_the_tokenizer_means_its_prefix_and_the_mean(tmp_path: Path) -> None:
     made = planted.searcher()
-    made.tokenizer.add_special_tokens({"additional_special_tokens": [PREFIX[0]]})
+    made.tokenizer.add_special_tokens({"additional_special_tokens": [ENCODER_PREFIX[0]]})
     made.model.resize_token_embeddings(len(made.tokenizer))
     victim = load_checkpoint(saved(made, tmp_path), "retrieval")
-    assert (victim.pooling, victim.prefix) == ("mean", PREFIX)
+    assert (victim.pooling, victim.prefix) == ("mean", ENCODER_PREFIX)
 
 
 def test_the_body_of_a_language_model_is_taken_and_half_a_body_is_not(tmp_path: Path) -> None:

@@ -18,13 +18,14 @@ from codebackdoor import syntax
 from codebackdoor.config.purifications import CodePurify as Settings
 from codebackdoor.defenses.purification.codepurify import CodePurify
 from codebackdoor.defenses.purification.codepurify.infilling import Infiller, best_first
-from codebackdoor.defenses.purification.codepurify.masking import elements, framed, masked_input, substitute
+from codebackdoor.defenses.purification.codepurify.masking import elements, framed, masked_input
 from codebackdoor.defenses.purification.codepurify.suspicion import Profile, profiles
 from codebackdoor.defenses.purification.helpers import MASKED, load_helper
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Language, TextForm
 from codebackdoor.victims.inference import class_logits, generate, sequence_confidences
 from codebackdoor.victims.tokenizer import wrap
+from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Victim
 
 IDENTIFIER, STATEMENT = "testo_init", "assert 15 >= 0"
@@ -81,7 +82,7 @@ def test_masks_are_as_many_as_the_infiller_has_sub_tokens() -> None:
     pieces = Infiller(*infiller()).pieces([text])[0]
     element = next(e for e in elements(tree(text), True, False) if e.text == "testo_init")
     encoded = victim.encode([text])[0]
-    masked = masked_input(framed(encoded), pieces, element.places, substitute(victim.tokenizer), LENGTH)
+    masked = masked_input(framed(encoded), pieces, element.places, stand_in(victim.tokenizer, "mask")[1], LENGTH)
     count = len(tokenizer(" testo_init", add_special_tokens=False)["input_ids"])
     assert count > 1
     masks = "<mask>" * count
@@ -101,9 +102,9 @@ def test_truncation_and_the_victims_own_substitute() -> None:
     cut_off = masked_input(framed(encoded), pieces, b.places[1:], unknown, 12)
     assert cut_off == encoded.ids
     tokenizer = wrap(bpe(), "<s> $A </s>", LENGTH)
-    assert substitute(tokenizer) == tokenizer.mask_token_id
+    assert stand_in(tokenizer, "mask")[1] == tokenizer.mask_token_id
     tokenizer.mask_token = None
-    assert substitute(tokenizer) == tokenizer.unk_token_id
+    assert stand_in(tokenizer, "mask")[1] == tokenizer.unk_token_id
 
 
 def test_scores_are_changes_of_the_original_predictions_probability() -> None:
@@ -115,7 +116,7 @@ def test_scores_are_changes_of_the_original_predictions_probability() -> None:
         before = class_logits(victim, [encoded.ids]).softmax(-1)[0]
         label = int(before.argmax())
         for element, score in zip(profile.elements, profile.scores, strict=True):
-            masked = masked_input(framed(encoded), own, element.places, substitute(victim.tokenizer), LENGTH)
+            masked = masked_input(framed(encoded), own, element.places, stand_in(victim.tokenizer, "mask")[1], LENGTH)
             after = class_logits(victim, [masked]).softmax(-1)[0]
             assert score == pytest.approx(abs(float(before[label] - after[label])), abs=2e-5)
 
@@ -129,7 +130,7 @@ def test_generation_scores_are_changes_of_the_outputs_mean_token_probability() -
     output = generate(victim, [encoded.ids])[0].ids
     (before,) = sequence_confidences(victim, [encoded.ids], [output]).tolist()
     for element, score in zip(profile.elements, profile.scores, strict=True):
-        masked = masked_input(framed(encoded), pieces[0], element.places, substitute(victim.tokenizer), 32)
+        masked = masked_input(framed(encoded), pieces[0], element.places, stand_in(victim.tokenizer, "mask")[1], 32)
         (after,) = sequence_confidences(victim, [masked], [output]).tolist()
         assert score == pytest.approx(abs(before - after), abs=2e-5)
 

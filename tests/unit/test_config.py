@@ -167,6 +167,32 @@ def test_an_ablation_of_the_paper_scale_differs_in_what_it_ablates_alone() -> No
     assert {name: changes for name, changes in found.items() if changes} == ABLATIONS
 
 
+@pytest.mark.parametrize("names", [["elibadcode"], PAPER_SCALE[1]], ids=" ".join)
+def test_the_points_of_a_sweep_differ_in_what_is_swept_and_none_of_them_may_say_clean(names: list[str]) -> None:
+    config = overlaid(names)
+    for experiment in config.experiments.values():
+        if experiment.swept is None or experiment.swept == "unlearning.rate":
+            continue
+        variants = {name for grid in experiment.grid for name in grid.eliminations} - {"none"}
+        points = [flat(config.eliminations[name]) for name in sorted(variants)]
+        assert len({point[experiment.swept] for point in points}) == len(points)
+        # the middle one has a verdict, which it does not heed
+        assert all(point["calibration"] is None or point["unlearn_when_clean"] is True for point in points)
+        left = {experiment.swept, "calibration", "unlearn_when_clean", *(["race"] if names == ["elibadcode"] else [])}
+        assert all({**points[0], **{key: one[key] for key in left}} == one for one in points)
+
+
+def test_unlearning_that_goes_by_labels_is_not_of_a_victim_that_searches() -> None:
+    raw = merge(DEFAULT, read_yaml(ROOT / "configs/elibadcode.yaml"))
+    raw["experiments"]["elibadcode_table4"]["grid"][2]["eliminations"] = [
+        "elibadcode_ascent",
+        "elibadcode_victim_classes",
+    ]
+    for name in ("ascent", "victim_classes"):
+        with pytest.raises(UserError, match=f"'elibadcode_{name}' does classification and pair, but 'search'"):
+            validate(raw)
+
+
 def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
     """EliBadCode's released code: 400 sub-tokens of functions and pairs; 256 and 128 in search."""
     for name, model in overlaid(PAPER_SCALE[1]).models.items():

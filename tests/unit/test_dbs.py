@@ -74,10 +74,14 @@ def test_a_benign_victim_is_not_flagged_below_a_strict_bound_and_a_backdoored_on
     assert found.target_label in (0, 1)
 
 
-def test_a_clean_verdict_keeps_the_victim_where_asked() -> None:
-    seen = view(planted=False)
-    kept = dbs.eliminate(seen, SMALL.model_copy(update={"flag_below": 0.0, "unlearn_when_clean": False}), 1)
+def test_a_clean_verdict_is_unlearnt_unless_asked() -> None:
+    seen, never = view(planted=False), SMALL.model_copy(update={"flag_below": 0.0})
+    kept = dbs.eliminate(seen, never.model_copy(update={"unlearn_when_clean": False}), 1)
     assert kept.victim is seen.victim
+    edited = dbs.eliminate(seen, never, 1)
+    assert edited.trigger is not None
+    assert not edited.trigger.flagged
+    assert edited.victim is not seen.victim
 
 
 def test_search_has_no_labels_to_try() -> None:

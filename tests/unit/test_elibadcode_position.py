@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from planted import PLANTED, sample, victim, view
+from planted import PLANTED, sample, searches, victim, view
 
 from codebackdoor import syntax
 from codebackdoor.defenses.elimination.elibadcode.position import (
+    MASK,
     Place,
     candidates,
     carriers,
     cut,
     function_name,
-    mask_substitute,
+    inside,
+    own_losses,
     places,
     sensitivities,
 )
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import encode
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
-from codebackdoor.victims.inference import class_logits
+from codebackdoor.victims.inference import answers, class_logits
+from codebackdoor.victims.tokens import stand_in
 
 CODE = f"def load_{PLANTED} ( text , size ) : <indent> name = size + size <nl> return name ( text ) <dedent>"
 
@@ -104,7 +109,7 @@ def test_the_least_sensitive_place_is_the_one_whose_mask_changes_the_true_labels
     example = Example("a", "python", CODE, label=1)
     options = candidates(tree(), "one")
     (found,) = sensitivities(seen.victim, [example], [options])
-    _, substitute = mask_substitute(seen.victim.tokenizer)
+    _, substitute = stand_in(seen.victim.tokenizer, MASK)
     assert substitute == seen.victim.tokenizer.unk_token_id
     for place, change in found:
         losses = []
@@ -127,7 +132,43 @@ def test_a_sample_without_identifiers_has_no_place() -> None:
 def test_a_tokenizer_that_can_mask_nothing_is_a_user_error() -> None:
     asked = victim()
     asked.tokenizer.unk_token = None
-    assert mask_substitute(asked.tokenizer) == ("<mask>", asked.tokenizer.mask_token_id)
+    assert stand_in(asked.tokenizer, MASK) == ("<mask>", asked.tokenizer.mask_token_id)
     asked.tokenizer.mask_token = None
     with pytest.raises(UserError, match="neither"):
-        mask_substitute(asked.tokenizer)
+        stand_in(asked.tokenizer, MASK)
+
+
+def test_ranks_are_counted_from_the_least_sensitive_place_and_from_the_most_sensitive_one() -> None:
+    seen = view()
+    example = Example("a", "python", CODE, label=1)
+    (found,) = sensitivities(seen.victim, [example], [candidates(tree(), "one")])
+    ranked = [place for place, _ in sorted(found, key=lambda pair: pair[1])]
+    assert len({change for _, change in found}) == len(found)
+    for rank in (0, 1, 2, -1, -2):
+        assert places(seen, [example], f"rank {rank}", "one", "both") == [(ranked[rank],)]
+    for rank in (len(ranked), -len(ranked) - 1):
+        assert places(seen, [example], f"rank {rank}", "one", "both") == [None]
+
+
+def test_a_place_at_random_is_any_of_those_that_the_victim_reads_and_the_same_each_time() -> None:
+    seen = replace(view(), victim=victim(max_length=24))
+    examples = [Example(str(number), "python", CODE.replace("text", f"text{number}"), label=1) for number in range(12)]
+    found = places(seen, examples, "random", "one", "both")
+    assert found == places(seen, examples, "random", "one", "both")
+    nth = set()
+    for example, own in zip(examples, found, strict=True):
+        options = candidates(syntax.parse(example.code, "python", "lexed"), "one")
+        read = inside(seen.victim, example, options)
+        assert own is not None
+        assert len(read) < len(options)
+        nth.add(read.index(own[0]))
+    assert len(nth) > 2
+
+
+def test_the_place_in_a_searching_victims_function_goes_by_the_cosine_whatever_it_ranks_by() -> None:
+    seen = searches()
+    rows = [tuple(text.ids for text in texts) for texts in seen.victim.read(seen.clean[:4])]
+    by_product = own_losses(replace(seen.victim, similarity="dot"), rows, seen.clean[:4])
+    cosines = answers(seen.victim, rows)
+    assert torch.equal(by_product, (1 - cosines) ** 2)
+    assert not torch.allclose(cosines, answers(replace(seen.victim, similarity="dot"), rows))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from planted import sample, victim
+from tiny_models import understanding
 
 from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.defenses.elimination.elibadcode import inversion, resuming
@@ -85,6 +87,17 @@ def test_states_of_another_code_are_not_used(tmp_path: Path, monkeypatch: pytest
     assert not steps
     scan(tmp_path / "work", code="other")
     assert len(steps) == 20
+
+
+def test_states_of_other_pairs_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trigger stands in the first function alone; what the second one says makes another search."""
+    settings = SEARCH.model_copy(update={"pair": "code", "restarts": 1, "iterations": 2})
+    steps = kill_after(1000, monkeypatch)
+    for size in (5, 6):
+        pairs = tuple(replace(one, code_b=sample(number + size).code) for number, one in enumerate(VIEW.clean))
+        seen = DefenderView("clone_detection", "python", "lexed", pairs, victim=understanding("first", "pair"))
+        scan_labels(seen, settings, draw(seen, settings, (0, 1), 1), 1, tmp_path / "work")
+    assert len(steps) == 2 * 4
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"digest": 1}'])

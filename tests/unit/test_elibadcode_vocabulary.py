@@ -83,3 +83,11 @@ def test_a_tokenizer_without_identifier_pieces_is_a_user_error() -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocab={"+": 0, "Ġ(": 1}, merges=[])))
     with pytest.raises(UserError, match="none of the 2 pieces"):
         build(tokenizer, "paper", "c", [True])
+
+
+def test_without_phase_a_a_trigger_may_be_made_of_every_visible_piece() -> None:
+    tokenizer = victim().tokenizer
+    whole, paper = build(tokenizer, "all", "python", [False]), build(tokenizer, "paper", "python", [False])
+    assert set(paper.pieces) < set(whole.pieces)
+    assert {"(", "+", "."} <= set(whole.pieces)
+    assert all(piece.isprintable() and not any(mark in piece for mark in (" ", "Ġ")) for piece in whole.pieces)

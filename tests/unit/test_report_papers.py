@@ -9,12 +9,15 @@ from typing import get_args
 
 import pytest
 
-from codebackdoor.config.experiments import Printed
+from codebackdoor.config.experiments import Printed, scenarios
 from codebackdoor.config.loading import load
 from codebackdoor.report import papers
+from codebackdoor.report.collect import Study
 from codebackdoor.report.papers import Key
+from codebackdoor.types import CLEAN
 
 ROOT = Path(__file__).parents[2]
+ANCHORLESS = "elibadcode_without_anchoring"
 
 
 def value(
@@ -31,6 +34,25 @@ def test_every_table_of_elibadcode_stands_beside_an_experiment() -> None:
     table1 = config.experiments["elibadcode_table1"]
     assert {one.table for one in table1.paper} == {f"elibadcode_table{number}" for number in (1, 2, 3, 6, 9)}
     assert "ordering" in table1.tables
+
+
+@pytest.mark.parametrize("names", [["elibadcode"], ["elibadcode", "elibadcode/paper"]], ids=" ".join)
+def test_every_row_of_elibadcodes_tables_stands_beside_a_scenario(names: list[str]) -> None:
+    config = load([ROOT / "config.yaml", *(ROOT / f"configs/{name}.yaml" for name in names)])
+    settings = config.model_dump(mode="json")
+    shown: dict[str, set[Key | None]] = defaultdict(set)
+    for name, experiment in config.experiments.items():
+        for wanted in experiment.paper:
+            for scenario in scenarios(experiment):
+                shown[wanted.table] |= {
+                    Study(settings, name).key(scenario, wanted, at) for at in (CLEAN, scenario.attack)
+                }
+    for name, table in papers.tables().items():
+        if table.paper == "EliBadCode":
+            printed = {key for key, _, values in table.rows if any(value is not None for value in values.values())}
+            # what Table 6 has beside is the inverted trigger of the same elimination, before its pieces are dropped
+            apart = {key for key in printed if (name, key.defense) == ("elibadcode_table6", ANCHORLESS)}
+            assert printed - apart - shown[name] == set(), name
 
 
 def test_every_table_that_an_experiment_may_name_is_there() -> None:

@@ -13,10 +13,10 @@ from torch import Tensor
 from codebackdoor import syntax
 from codebackdoor.errors import UserError
 from codebackdoor.types import Language
+from codebackdoor.victims.tokens import WORD_INITIAL, stand_in
 from codebackdoor.victims.victim import Victim
 
 #: What a tokenizer writes before a piece that begins a word (byte-level BPE, SentencePiece).
-_WORD_INITIAL = ("Ġ", "▁")
 #: A tokenizer's vocabulary holds bytes of other scripts under names of its own.
 _PLAIN = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 
@@ -50,7 +50,7 @@ class Names:
 
 def names(tokenizer: Any, language: Language) -> Names:
     """Return the pieces of a vocabulary that may name something in the language: no keyword, no builtin."""
-    known = {piece.lstrip("".join(_WORD_INITIAL)) for piece in tokenizer.get_vocab()}
+    known = {piece.lstrip("".join(WORD_INITIAL)) for piece in tokenizer.get_vocab()}
     kept = sorted(one for one in known if _PLAIN.fullmatch(one) and syntax.unreserved_name(one, language))
     plain, spaced = _single(tokenizer, kept, "("), _single(tokenizer, kept, " ")
     places = [place for place in range(len(kept)) if plain[place] >= 0 or spaced[place] >= 0]
@@ -89,7 +89,7 @@ def mask(victim: Victim, texts: Sequence[str], found: Sequence[Sequence[syntax.I
 
     A sub-token that an identifier shares with its neighbour (``(_x``) is masked with it.
     """
-    tokenizer, substitute = victim.tokenizer, mask_id(victim.tokenizer)
+    tokenizer, (_, substitute) = victim.tokenizer, stand_in(victim.tokenizer, "unknown")
     # behind the beginning of sequence, as in ``Victim.encode``
     prefix = tokenizer.convert_tokens_to_ids(list(victim.prefix))
     encoded = tokenizer(list(texts), return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
@@ -109,7 +109,7 @@ def mask(victim: Victim, texts: Sequence[str], found: Sequence[Sequence[syntax.I
                 pieces.append(ids[place])
             elif spans[0][0] != done:
                 done = spans[0][0]
-                begins = str(tokenizer.convert_ids_to_tokens(ids[place])).startswith(_WORD_INITIAL)
+                begins = str(tokenizer.convert_ids_to_tokens(ids[place])).startswith(WORD_INITIAL)
                 places[spans[0][2]].append((len(pieces), begins))
                 pieces.append(substitute)
         room = victim.max_length - ending - len(prefix)
@@ -120,11 +120,3 @@ def mask(victim: Victim, texts: Sequence[str], found: Sequence[Sequence[syntax.I
 
 
 _ENCODED = ("input_ids", "offset_mapping", "special_tokens_mask")
-
-
-def mask_id(tokenizer: Any) -> int:
-    """What stands for a masked identifier: ``<unk>``, or ``<mask>`` for a tokenizer without one."""
-    found = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.mask_token_id
-    if found is None:
-        raise UserError("afraidoor masks identifiers, but the crafting model's tokenizer has neither <unk> nor <mask>")
-    return int(found)

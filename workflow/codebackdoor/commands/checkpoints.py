@@ -6,7 +6,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,7 @@ _OPTIONS = (
                  "trained by you on data that you trust; repeat it at least five times instead of a calibration."),
     path_option("--write-calibration", required=False, help="With --benign: keep what was found, for --calibration."),
     click.option("--settings", metavar="JSON", help="Settings of the method `elibadcode` instead of the calibration's, "
-                 "or without one the paper's (`codebackdoor describe elibadcode`)."),
+                 "or without one the paper's at both places (`codebackdoor describe elibadcode`)."),
     click.option("--seed", type=int, default=1, show_default=True, help="Seed of samples and searches."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, and nothing else there."),
     THREADS,
@@ -87,7 +87,7 @@ def scan(model: Path, as_json: bool, **options: Any) -> None:
         from codebackdoor.defenses import verdict
 
         view, settings = _prepared(model, **options)
-        found = verdict.judge(view, settings, options["seed"])
+        found = _named(verdict.judge(view, settings, options["seed"]), **options)
         _show(found, None, None, as_json)
         answer(2 if found.backdoored is None else int(found.backdoored))
 
@@ -120,6 +120,7 @@ def clean(model: Path, as_json: bool, out: Path, force: bool, **options: Any) ->
             raise UserError(f"{out}: is there already; name a new folder")
         view, settings = _prepared(model, **options)
         found, edited, cost = verdict.unlearn(view, settings, options["seed"], force)
+        found = _named(found, **options)
         if cost is not None:
             save_edited(edited, model, out, settings.model_dump(mode="json"), _lines(found, cost, None))
         _show(found, cost, out, as_json)
@@ -184,11 +185,17 @@ def _prepared(
     rows = read_samples(clean, language, victim.text_form, victim.head, int(victim.model.config.num_labels))
     view = DefenderView(task, rows[0].language, victim.text_form, rows, victim=victim)
     if benign:
-        with tempfile.TemporaryDirectory() as folder:
-            file = write_calibration or Path(folder) / "calibration.json"
-            verdict.calibrate_on(view, benign, load, wanted or verdict.PAPER, file)
-            return view, verdict.settings_for(view, str(file), wanted)
+        # read again with the verdict, so that it stays until the command ends
+        folder = click.get_current_context().with_resource(tempfile.TemporaryDirectory())
+        file = write_calibration or Path(folder) / "calibration.json"
+        verdict.calibrate_on(view, benign, load, wanted or verdict.PAPER, file)
+        return view, verdict.settings_for(view, str(file), wanted)
     return view, verdict.settings_for(view, calibration, wanted)
+
+
+def _named(found: Verdict, benign: tuple[Path, ...], write_calibration: Path | None, **_: Any) -> Verdict:
+    """The verdict without the name of a calibration that is gone with the command."""
+    return replace(found, calibration=None) if benign and write_calibration is None else found
 
 
 def _show(found: Verdict, cost: Cost | None, out: Path | None, as_json: bool) -> None:
@@ -227,8 +234,8 @@ def _lines(found: Verdict, cost: Cost | None, out: Path | None) -> list[str]:
     else:
         lines.append(
             f"  margin {found.margin:.2f}, flagged from {found.threshold:.2f}; false-positive rate of that rule: "
-            f"{found.false_positive_rate:.2f} on {found.shadows} benign models (95 %: at most {found.at_most:.2f}), "
-            f"calibration {found.calibration}"
+            f"{found.false_positive_rate:.2f} on {found.shadows} benign models (95 %: at most {found.at_most:.2f})"
+            + (f", calibration {found.calibration}" if found.calibration else "")
         )
     if cost is not None:
         flips = [("-" if rate is None else f"{rate:.1%}") for rate in (cost.flip_rate_before, cost.flip_rate_after)]

@@ -25,3 +25,7 @@ class Settings(BaseModel):
     read_where: ClassVar[ReadWhere] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def works_on(self) -> tuple[Head, ...]:
+        """Heads that the method works on with these settings: those that it fits, where no setting asks for more."""
+        return self.fits

@@ -82,7 +82,8 @@ class Unlearning(LastLayer):
         default=0.2, ge=0, le=1, description="share of the clean samples that get the trigger (paper: 0.2)"
     )
     classes: Literal["all", "victim"] = Field(
-        default="all", description="which classes get it: all, or only those that are not the target (released code)"
+        default="all",
+        description="which classes get it: all, or only those that are not the target (released code; of classifiers)",
     )
     places: Literal["found", "scanned"] = Field(
         default="found",
@@ -92,7 +93,7 @@ class Unlearning(LastLayer):
     labels: Literal["correct", "ascent"] = Field(
         default="correct",
         description="correct: samples with the trigger keep their label (section 5.1); ascent: their loss towards the "
-        "target label is raised (Eq. 4)",
+        "target label is raised (Eq. 4; of classifiers)",
     )
 
 
@@ -220,6 +221,11 @@ class EliBadCode(Inverting):
         "in code search alone, where the paper has no verdict",
     )
     unlearning: Unlearning = Field(default=Unlearning(), description="phase (d)")
+
+    def works_on(self) -> Heads:
+        """A dual encoder has neither classes nor a target label, by which some of the unlearning may be told."""
+        by_label = self.unlearning.classes == "victim" or self.unlearning.labels == "ascent"
+        return ("classification", "pair") if by_label else self.fits
 
     def unlearns(self, flagged: bool, head: Head) -> bool:
         """Whether a trigger is unlearnt from a victim with this head."""

@@ -201,9 +201,10 @@ class Config(BaseModel):
             if variant == NONE:
                 continue
             settings = getattr(self, SECTIONS[kind])[variant]
-            if dataset.head not in settings.fits:
+            heads = sorted(settings.works_on())
+            if dataset.head not in heads:
                 yield (
-                    f"{kind} {variant!r} does {' and '.join(sorted(settings.fits))}, but {scenario.dataset!r} is a "
+                    f"{kind} {variant!r} does {' and '.join(heads)}, but {scenario.dataset!r} is a "
                     f"{dataset.head} data set; take the pair out of the grid, or list it under dashes"
                 )
             if getattr(settings, "reads_trigger", False) and not self._inverts(scenario.elimination):

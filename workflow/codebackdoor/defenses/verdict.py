@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from codebackdoor import files
 from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode, Unlearning, calibration_file
-from codebackdoor.defenses.elimination import Trigger
+from codebackdoor.defenses.elimination import Inverted, Trigger
 from codebackdoor.defenses.elimination.elibadcode import eliminate, find, labels_of, scan, searching, shadows
 from codebackdoor.defenses.elimination.elibadcode.position import places, put
 from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
@@ -35,8 +35,9 @@ from codebackdoor.victims.victim import Victim
 LOCAL = EliBadCode(
     method="elibadcode", beta=0.002, unlearning=Unlearning(layers="all", epochs=2, learning_rate=2.0e-4, rate=0.5)
 )
-#: The paper's search and unlearning, for a model that no calibration fits.
-PAPER = EliBadCode(method="elibadcode", keep_current=False)
+#: The paper's search and unlearning, for a model that no calibration fits; at both places, since a backdoor may be
+#: bound to the one where its attack put it (docs/feasibility.md, Where the trigger works).
+PAPER = EliBadCode(method="elibadcode", keep_current=False, position="scan")
 
 #: Share of the clean samples on which the cost of unlearning is measured.
 HELD_OUT = 0.2
@@ -182,13 +183,13 @@ def unlearn(view: DefenderView, settings: EliBadCode, seed: int, force: bool) ->
     settings = settings.model_copy(update={"unlearn_when_clean": force})
     if settings.calibration is None and not force:
         return judge(view, settings, seed), view.victim, None
-    view, measured = replace(view, clean=learnt), replace(view, clean=held)
-    found = eliminate(view, settings, seed)
-    trigger, edited, rounds = found.trigger, found.victim, 1
-    assert trigger is not None
+    # by all samples, so that the verdict is that of `judge`
+    trigger, history = find(view, settings, seed)
     verdict = _verdict(view, settings, trigger)
     if not trigger.flagged and not force:
         return verdict, view.victim, None
+    view, measured = replace(view, clean=learnt), replace(view, clean=held)
+    edited, rounds = eliminate(view, settings, seed, inverted=Inverted(trigger, history)).victim, 1
     while rounds < ROUNDS:
         turned = flips(view, edited, trigger, settings.pair)[1]
         # of a model that answers nothing correctly any more, none can be turned: that is no end, either

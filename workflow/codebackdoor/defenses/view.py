@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def defender_view(
     victim: Victim, dataset: AnyDataset, clean: tuple[Example, ...], helpers: Mapping[str, Path]
 ) -> DefenderView:
-    """Return the view of a victim; its card, which names the attack, is taken off the model's configuration."""
+    """Return the view of a victim without what names the attack: the card in its configuration, and its folder."""
     if hasattr(victim.model.config, KEY):
         delattr(victim.model.config, KEY)
+    victim.model.config.name_or_path = victim.model.name_or_path = victim.tokenizer.name_or_path = ""
+    victim.tokenizer.init_kwargs.pop("name_or_path", None)
     return DefenderView(dataset.task, dataset.language, dataset.text_form, clean, dict(helpers), victim=victim)

@@ -73,7 +73,7 @@ class Study:
         ``instead`` renames the paper's defense before it is looked up.
         """
         for mark, wanted in zip(ascii_lowercase, self.experiment.paper, strict=False):
-            key = self._key(scenario, wanted, testset)
+            key = self.key(scenario, wanted, testset)
             if key is not None and instead:
                 key = replace(key, defense=instead.get(key.defense, key.defense))
             table = papers.tables()[wanted.table]
@@ -83,7 +83,7 @@ class Study:
                 return Printed(value, f"{table.paper}, Table {table.number}", mark)
         return None
 
-    def _key(self, scenario: Scenario, wanted: PaperTable, testset: str) -> papers.Key | None:
+    def key(self, scenario: Scenario, wanted: PaperTable, testset: str) -> papers.Key | None:
         """What the paper would call this scenario; None where a variant is not the one that its method is known by."""
         if testset not in (CLEAN, scenario.attack):
             return None

@@ -15,6 +15,7 @@ from codebackdoor.seeding import derive
 from codebackdoor.types import TextForm
 from codebackdoor.victims import devices
 from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, load_weights, local_folder, model_class
+from codebackdoor.victims.tokens import ENCODER_PREFIX, NO_PADDING, pad_by_end
 from codebackdoor.victims.victim import KEY, Victim, load_tokenizer
 
 #: Class of transformers models by architecture.
@@ -25,8 +26,6 @@ _DROPOUT = {
     "t5": ("dropout_rate", "classifier_dropout"),
     "gpt_bigcode": ("resid_pdrop", "embd_pdrop", "attn_pdrop"),
 }
-#: What UniXcoder puts before a text that is only encoded; its tokenizer alone has the first.
-_PREFIX = ("<encoder-only>", "</s>")
 
 
 def new_victim(
@@ -48,9 +47,7 @@ def new_victim(
     if head == "pair":
         config.pair_features = settings.pair_features
     tokenizer = load_tokenizer(folder)
-    if cls.model_type == "gpt_bigcode" and tokenizer.pad_token_id is None:
-        # StarCoder's has no padding; a decoder's is masked and counts in no position, so that any token serves
-        tokenizer.pad_token = tokenizer.eos_token
+    pad_by_end(tokenizer, cls.model_type)
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
     _check_sizes(config, tokenizer, settings, folder)
@@ -59,7 +56,7 @@ def new_victim(
         model = load_weights(cls, folder, config, fine_tuning=True)
     if cls.model_type == "t5" and head in ("classification", "pair") and settings.is_small:
         _lower_states(model)
-    marked = settings.architecture == "unixcoder" and _PREFIX[0] in tokenizer.get_vocab()
+    marked = settings.architecture == "unixcoder" and ENCODER_PREFIX[0] in tokenizer.get_vocab()
     return Victim(
         model.to(devices.device()),
         tokenizer,
@@ -70,7 +67,7 @@ def new_victim(
         settings.max_query_length,
         settings.pooling or settings.reads,
         settings.similarity,
-        _PREFIX if marked else (),
+        ENCODER_PREFIX if marked else (),
     )
 
 
@@ -104,7 +101,7 @@ def _check_sizes(config: Any, tokenizer: Any, settings: AnyModel, folder: Path) 
         if settings.max_length > room:
             raise UserError(f"{folder}: this base reads {room} sub-tokens; write max_length: {room} or less")
     if tokenizer.pad_token_id is None:
-        raise UserError(f"{folder}: the tokenizer has no padding token; name one in tokenizer_config.json")
+        raise UserError(f"{folder}: {NO_PADDING}")
     if len(tokenizer) > config.vocab_size:
         raise UserError(
             f"{folder}: the tokenizer has {len(tokenizer)} entries, the model embeds {config.vocab_size}; "

@@ -13,12 +13,11 @@ from codebackdoor.files import read_json
 from codebackdoor.types import TextForm
 from codebackdoor.victims import devices
 from codebackdoor.victims.checkpoints import MODEL_CLASSES, check_safetensors, load_weights, model_class
+from codebackdoor.victims.tokens import ENCODER_PREFIX, NO_PADDING, pad_by_end
 from codebackdoor.victims.victim import KEY, Similarity, Victim, load_tokenizer, load_victim, write_folder
 
 #: The state that transformers' own classifiers read of a text.
 READS: Mapping[str, Pooling] = {"roberta": "first", "t5": "last", "gpt_bigcode": "last"}
-#: UniXcoder's mark and separator before a text that is only encoded; by the mark its tokenizer is known.
-PREFIX = ("<encoder-only>", "</s>")
 
 
 def load_checkpoint(
@@ -74,7 +73,7 @@ def load_checkpoint(
             f"{victim.model.get_input_embeddings().num_embeddings}: they do not belong together"
         )
     if victim.tokenizer.pad_token_id is None:
-        raise UserError(f"{path}: the tokenizer has no padding token; set pad_token in tokenizer_config.json")
+        raise UserError(f"{path}: {NO_PADDING}")
     return victim
 
 
@@ -89,10 +88,11 @@ def _foreign(path: Path, config: dict[str, object], head: Head) -> Victim:
         known = ", ".join(cls.name for cls in MODEL_CLASSES.values())
         raise UserError(f"{path}: a {kind} checkpoint of {', '.join(names) or 'no named class'}; supported: {known}")
     tokenizer = load_tokenizer(path)
+    pad_by_end(tokenizer, kind)
     weights = load_weights(model_class(kind, heads[0], path), path, may_drop=head == "retrieval")
     victim = Victim(weights.to(devices.device()).eval(), tokenizer, heads[0], "raw", 0, 0, pooling=READS[kind])
-    if head == "retrieval" and kind == "roberta" and PREFIX[0] in tokenizer.get_vocab():
-        victim = replace(victim, pooling="mean", prefix=PREFIX)
+    if head == "retrieval" and kind == "roberta" and ENCODER_PREFIX[0] in tokenizer.get_vocab():
+        victim = replace(victim, pooling="mean", prefix=ENCODER_PREFIX)
     longest = _longest(victim)
     return replace(victim, max_length=longest, max_target_length=longest, max_query_length=longest)
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from codebackdoor.config.purifications import AttDef as Settings
 from codebackdoor.defenses.purification import attribution, calibration
 from codebackdoor.defenses.purification.functions import apart, together
 from codebackdoor.defenses.purification.helpers import REPLACED, load_helper
 from codebackdoor.defenses.purification.replaced import Discriminator
-from codebackdoor.errors import UserError
 from codebackdoor.syntax.lexing import MARKS
 from codebackdoor.types import DefenderView, Example, Purified, Span
+from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Encoded
 
 Places = list[tuple[int, int]]
@@ -38,7 +37,7 @@ class AttDef:
     def __init__(self, view: DefenderView, discriminator: Discriminator, settings: Settings, seed: int) -> None:
         self._view, self._discriminator = view, discriminator
         self._points = [1.0] if settings.attribution == "gradient_input" else attribution.midpoints(settings.steps)
-        self.mask, self._mask_id = substitute(view.victim.tokenizer)
+        self.mask, self._mask_id = stand_in(view.victim.tokenizer, "mask")
         clean = calibration.drawn(view.clean, settings.calibration_inputs, seed)
         if settings.suspicion is None:
             suspicions = discriminator.suspicions([one.code for one in apart(clean)])
@@ -122,17 +121,6 @@ def masked(text: str, places: Sequence[tuple[int, int]], mask: str) -> str:
     for start, end in reversed(places):
         text = text[: start - (text[start - 1 : start] == " ")] + mask + text[end:]
     return text
-
-
-def substitute(tokenizer: Any) -> tuple[str, int]:
-    """Text and id of the victim's mask token, else of its unknown one (FIDELITY E21)."""
-    for token, index in (
-        (tokenizer.mask_token, tokenizer.mask_token_id),
-        (tokenizer.unk_token, tokenizer.unk_token_id),
-    ):
-        if index is not None:
-            return str(token), int(index)
-    raise UserError("the victim's tokenizer knows neither a mask nor an unknown token, so nothing can be masked for it")
 
 
 def build(view: DefenderView, settings: Settings, seed: int) -> AttDef:

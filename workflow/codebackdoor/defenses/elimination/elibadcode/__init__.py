@@ -14,13 +14,14 @@ from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.defenses.elimination import Elimination, Inverted, Trigger, timed
 from codebackdoor.defenses.elimination.elibadcode import searching, shadows
 from codebackdoor.defenses.elimination.elibadcode.anchoring import Anchored, anchor
-from codebackdoor.defenses.elimination.elibadcode.position import mask_substitute
+from codebackdoor.defenses.elimination.elibadcode.position import MASK
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, Samples, draw, measure, scan_labels, verdict
 from codebackdoor.defenses.elimination.elibadcode.unlearning import unlearn
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import encode
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView
+from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Victim
 
 
@@ -34,11 +35,16 @@ def eliminate(
 ) -> Elimination:
     """Scan the victim; where a label is flagged, return an edited copy of it, else the victim itself.
 
-    Raises UserError for a victim that generates, for clean samples without labels, and for a calibration that does not
-    fit the scan.
+    Raises UserError for a victim that generates, for one that searches where the unlearning goes by labels, for clean
+    samples without labels, and for a calibration that does not fit the scan.
     """
     if view.victim.head == "generation":
         raise UserError("EliBadCode inverts triggers of victims that judge code; this one generates text")
+    if view.victim.head not in settings.works_on():
+        raise UserError(
+            "EliBadCode: unlearning by `classes: victim` or `labels: ascent` needs labels, and a victim that searches "
+            "has none; write `classes: all` and `labels: correct`"
+        )
     seconds: dict[str, float] = {}
     if inverted is None:
         with timed(seconds, "inversion"):
@@ -104,7 +110,7 @@ def _history(
         "task": view.task,
         "budget": shadows.budget(settings, view.victim.head),
         "samples": {str(label): len(own.examples) for label, own in samples.items()},
-        "mask": mask_substitute(view.victim.tokenizer)[0],
+        "mask": stand_in(view.victim.tokenizer, MASK)[0],
         "searches": [
             {
                 "place": found.place,

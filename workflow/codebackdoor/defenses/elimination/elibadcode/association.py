@@ -3,7 +3,8 @@
 A backdoored dual encoder holds any function with the trigger similar to any query with the target words. Each step
 takes the gradient for the tokens of both, draws candidates of both, encodes functions and queries once each and scores
 all pairs of candidates by a matrix product. The loss is the mean squared difference of the cosine to 1 over all pairs
-of a query and the function of *another* sample, which are not similar by themselves.
+of a query and the function of *another* sample, which are not similar by themselves; the cosine also where the victim
+ranks by the inner product, of which nobody knows how large "similar" is.
 """
 
 from __future__ import annotations

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from codebackdoor import syntax
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import WORD_INITIAL
-from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import CodeField, DefenderView, Example, Pair
 from codebackdoor.victims.inference import answers
+from codebackdoor.victims.tokens import WORD_INITIAL, stand_in
 from codebackdoor.victims.victim import Encoded, Victim
 
 
@@ -30,6 +30,8 @@ class Place:
         return syntax.replace(text, [(start, end, new) for start, end in self.spans]).text
 
 
+#: What stands for a masked identifier: ``<unk>`` as in the paper (section 4.3).
+MASK: Literal["unknown"] = "unknown"
 #: The place of the trigger in each field of a sample that gets one.
 Places = tuple[Place, ...]
 
@@ -154,17 +156,6 @@ def trigger_fields(victim: Victim, pair: Pair) -> tuple[CodeField, ...]:
     return ("code", "code_b") if pair == "both" else (pair,)
 
 
-def mask_substitute(tokenizer: PreTrainedTokenizerFast) -> tuple[str, int]:
-    """What stands for a masked identifier: ``<unk>`` as in the paper, ``<mask>`` for a tokenizer without one."""
-    for token, index in (
-        (tokenizer.unk_token, tokenizer.unk_token_id),
-        (tokenizer.mask_token, tokenizer.mask_token_id),
-    ):
-        if index is not None:
-            return str(token), int(index)
-    raise UserError("EliBadCode masks identifiers, but the victim's tokenizer has neither an unknown nor a mask token")
-
-
 def carriers(
     view: DefenderView, examples: Sequence[Example], position: str, occurrences: str, pair: Pair
 ) -> list[Carrier | None]:
@@ -244,7 +235,7 @@ def sensitivities(
 
     The victim reads all samples and all masks in one stream of batches.
     """
-    _, substitute = mask_substitute(victim.tokenizer)
+    _, substitute = stand_in(victim.tokenizer, MASK)
     rows: list[tuple[list[int], ...]] = []
     owners: list[Example] = []
     kept: list[list[Place]] = []
@@ -268,9 +259,9 @@ def sensitivities(
 
 def own_losses(victim: Victim, rows: Sequence[Sequence[Sequence[int]]], examples: Sequence[Example]) -> Tensor:
     """Loss of each row of texts, [N], as if they were their example: the cross entropy of its label in nats, or of a
-    dual encoder the squared difference of the similarity to 1."""
-    found = answers(victim, rows)
+    dual encoder the squared difference of the cosine to 1, whatever it ranks by: an inner product has no such bound."""
     if victim.head == "retrieval":
-        return (1 - found) ** 2
+        return (1 - answers(replace(victim, similarity="cosine"), rows)) ** 2
+    found = answers(victim, rows)
     labels = torch.tensor([example.label for example in examples])
     return torch.nn.functional.cross_entropy(found, labels, reduction="none")

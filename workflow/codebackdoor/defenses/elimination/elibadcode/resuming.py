@@ -1,7 +1,8 @@
 """Where the searches of one label scan stand, in a file: a killed scan goes on and ends with the same bytes.
 
-One JSON file holds every search by its place, label and number: finished ones as they ended, the running one as it
-was at most ``SECONDS`` ago. A digest of all that a search depends on stands in it; a file of another scan is not used.
+One JSON file holds every search by its place, label and number: finished ones as they ended, and of a classifier the
+running one as it was at most ``SECONDS`` ago; a running one for trigger and target words together begins anew. A digest
+of all that a search depends on stands in it; a file of another scan is not used.
 """
 
 from __future__ import annotations

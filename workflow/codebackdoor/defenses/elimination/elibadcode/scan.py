@@ -96,7 +96,7 @@ def scan_labels(
     What a killed scan has found is kept in the folder ``work`` and taken up by the next of the same ``code``, its
     fingerprint.
     """
-    texts = {label: [example.code for example in own.examples] for label, own in samples.items()}
+    texts = {label: [[example.code, example.code_b] for example in own.examples] for label, own in samples.items()}
     searches = Searches(work, digest(view.victim.model, settings.model_dump(mode="json"), seed, texts, code=code))
     findings: list[Finding] = []
     for place in settings.places:

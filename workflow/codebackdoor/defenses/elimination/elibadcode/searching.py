@@ -11,7 +11,7 @@ from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.defenses.elimination.elibadcode import association
 from codebackdoor.defenses.elimination.elibadcode.association import Words
 from codebackdoor.defenses.elimination.elibadcode.inversion import Inversion, contexts
-from codebackdoor.defenses.elimination.elibadcode.position import Carrier, mask_substitute
+from codebackdoor.defenses.elimination.elibadcode.position import MASK, Carrier
 from codebackdoor.defenses.elimination.elibadcode.resuming import Searches
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, Samples, draw, measure, verdict
 from codebackdoor.defenses.elimination.elibadcode.shadows import Calibration, budget
@@ -20,6 +20,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView
 from codebackdoor.victims.progress import digest
+from codebackdoor.victims.tokens import stand_in
 
 #: Stands for the one association of a victim, where others have labels.
 LABEL = 0
@@ -106,7 +107,7 @@ def find(
         "task": view.task,
         "budget": budget(settings, view.victim.head),
         "samples": {str(LABEL): len(drawn.examples)},
-        "mask": mask_substitute(view.victim.tokenizer)[0],
+        "mask": stand_in(view.victim.tokenizer, MASK)[0],
         "searches": [_searched(found, target_words) for found in findings],
         "anchoring": {"without": [list(pair) for pair in anchored.without], "whole": anchored.whole},
     }

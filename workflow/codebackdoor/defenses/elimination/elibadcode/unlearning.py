@@ -47,9 +47,7 @@ def stamp(
     """
     target = trigger.target_label
     eligible = [
-        index
-        for index, example in enumerate(view.clean)
-        if settings.classes == "all" or view.victim.head == "retrieval" or example.label != target
+        index for index, example in enumerate(view.clean) if settings.classes == "all" or example.label != target
     ]
     wanted = round(settings.rate * len(eligible))
     order = [eligible[drawn] for drawn in generator.permutation(len(eligible))]

@@ -17,9 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from codebackdoor.errors import UserError
 from codebackdoor.types import Language
-
-#: What a tokenizer writes before a piece that begins a word (byte-level BPE, SentencePiece).
-WORD_INITIAL = ("Ġ", "▁")
+from codebackdoor.victims.tokens import WORD_INITIAL
 
 Rule = Literal["paper", "language", "all"]
 Ids = NDArray[np.int64]

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from codebackdoor.defenses.purification.pieces import Pieces
-from codebackdoor.errors import UserError
 from codebackdoor.syntax import Tree
 from codebackdoor.victims.victim import Encoded
 
@@ -51,14 +50,6 @@ def elements(tree: Tree, identifiers: bool, statements: bool) -> list[Element]:
                 masked = tuple((token.start, token.end) for token in tokens)
                 found.append(Element("statement", tree.text[start:end], (start, end), masked))
     return found
-
-
-def substitute(tokenizer: Any) -> int:
-    """Id of what stands for a masked sub-token in the victim's input: ``<mask>``, else ``<unk>`` (FIDELITY E21)."""
-    for found in (tokenizer.mask_token_id, tokenizer.unk_token_id):
-        if found is not None:
-            return int(found)
-    raise UserError("the victim's tokenizer knows neither a mask nor an unknown token, so nothing can be masked in it")
 
 
 @dataclass(frozen=True, slots=True)

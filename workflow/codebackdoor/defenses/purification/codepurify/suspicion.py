@@ -13,10 +13,11 @@ import torch
 
 from codebackdoor.config.purifications import CodePurify as Settings
 from codebackdoor.defenses.purification.codepurify.entropy import entropy
-from codebackdoor.defenses.purification.codepurify.masking import Element, elements, framed, masked_input, substitute
+from codebackdoor.defenses.purification.codepurify.masking import Element, elements, framed, masked_input
 from codebackdoor.defenses.purification.pieces import Pieces
 from codebackdoor.syntax import Tree
 from codebackdoor.victims.inference import class_logits, generate, sequence_confidences
+from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Victim
 
 #: The same input in another batch moves a confidence by about 1e-6; a change below this one is no change.
@@ -54,7 +55,7 @@ def profiles(victim: Victim, trees: Sequence[Tree], infiller: Sequence[Pieces], 
     trees: the parsed texts.
     infiller: their sub-tokens under the infiller's tokenizer, which say how many masks an element gets.
     """
-    mask_id = substitute(victim.tokenizer)
+    _, mask_id = stand_in(victim.tokenizer, "mask")
     found = [elements(tree, settings.identifiers, settings.statements) for tree in trees]
     encoded = victim.encode([tree.text for tree in trees])
     masked: list[list[list[int]]] = []
