@@ -18,7 +18,7 @@ from tqdm import tqdm
 from codebackdoor import files
 from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode, Unlearning, calibration_file
 from codebackdoor.defenses.elimination import Inverted, Trigger
-from codebackdoor.defenses.elimination.elibadcode import eliminate, find, labels_of, scan, searching, shadows
+from codebackdoor.defenses.elimination.elibadcode import eliminate, find, findings_of, labels_of, shadows
 from codebackdoor.defenses.elimination.elibadcode.position import places, put
 from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
 from codebackdoor.defenses.elimination.last_layer import POOL, fine_tune
@@ -156,17 +156,11 @@ def calibrate_on(
             raise UserError(f"{folder}: not made like the model in question: {shadows.made_like(victim)}, not {make}")
         own = losses.setdefault(f"benign{number}", {})
         seen = replace(view, victim=victim)
-        for found in _findings(seen, settings, number):
+        for found in findings_of(seen, settings, number):
             own.setdefault(found.place, {})[str(found.label)] = round(found.inversion.loss, 6)
     data = {"language": view.language, "text_form": view.text_form}
     calibration = shadows.make(view.task, settings, view.victim.head, losses, {"dataset": data, "victim": make})
     files.write_json(out, shadows.as_json(calibration, settings.ratio))
-
-
-def _findings(view: DefenderView, settings: EliBadCode, seed: int) -> list[scan.Finding]:
-    if view.victim.head == "retrieval":
-        return searching.scan(view, settings, seed)[0]
-    return scan.scan_labels(view, settings, scan.draw(view, settings, labels_of(view.victim), seed), seed)
 
 
 def judge(view: DefenderView, settings: EliBadCode, seed: int) -> Verdict:

@@ -12,16 +12,13 @@ from pathlib import Path
 
 from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.defenses.elimination import Elimination, Inverted, Trigger, timed
-from codebackdoor.defenses.elimination.elibadcode import searching, shadows
-from codebackdoor.defenses.elimination.elibadcode.anchoring import Anchored, anchor
-from codebackdoor.defenses.elimination.elibadcode.position import MASK
-from codebackdoor.defenses.elimination.elibadcode.scan import Finding, Samples, draw, measure, scan_labels, verdict
+from codebackdoor.defenses.elimination.elibadcode import outcome, searching, shadows
+from codebackdoor.defenses.elimination.elibadcode.anchoring import anchor
+from codebackdoor.defenses.elimination.elibadcode.scan import Finding, draw, measure, scan_labels, verdict
 from codebackdoor.defenses.elimination.elibadcode.unlearning import unlearn
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import encode
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView
-from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Victim
 
 
@@ -67,63 +64,21 @@ def find(
     worst, flagged = verdict(findings, settings.ratio)
     inverted = worst.inversion.trigger
     anchored = anchor(view.victim, worst.carriers, worst.vocabulary, inverted, worst.label, settings.beta)
-    trigger = _trigger(worst, flagged, anchored, findings, settings)
-    return trigger, _history(view, settings, samples, findings, anchored)
+    counts = {label: len(own.examples) for label, own in samples.items()}
+    searches = [outcome.searched(found) for found in findings]
+    trigger = outcome.trigger_of(worst, flagged, anchored, findings, settings)
+    return trigger, outcome.history(view, settings, counts, searches, anchored)
+
+
+def findings_of(
+    view: DefenderView, settings: EliBadCode, seed: int, work: Path | None = None, code: str | None = None
+) -> list[Finding]:
+    """What the search reaches for each label at each place, without a verdict: a benign victim's calibrate it."""
+    if view.victim.head == "retrieval":
+        return searching.scan(view, settings, seed, work, code)[0]
+    return scan_labels(view, settings, draw(view, settings, labels_of(view.victim), seed), seed, work, code)
 
 
 def labels_of(victim: Victim) -> Sequence[int]:
     """The labels to be scanned; a dual encoder has one association to be found."""
     return [searching.LABEL] if victim.head == "retrieval" else range(victim.model.config.num_labels)
-
-
-def _trigger(
-    worst: Finding, flagged: bool, anchored: Anchored, findings: Sequence[Finding], settings: EliBadCode
-) -> Trigger:
-    tokenizer, inverted = worst.vocabulary.tokenizer, worst.inversion
-    losses: dict[str, dict[str, float]] = {}
-    for found in findings:
-        losses.setdefault(found.place, {})[str(found.label)] = found.inversion.loss
-    return Trigger(
-        text=anchored.text,
-        token_ids=tuple(encode(tokenizer, [anchored.text], spaced=True)[0]),
-        target_label=worst.label,
-        flagged=flagged,
-        position=worst.place,
-        occurrences=settings.occurrences,
-        loss=anchored.loss,
-        inverted_text=worst.vocabulary.text(inverted.trigger),
-        inverted_ids=tuple(worst.vocabulary.ids(inverted.trigger, spaced=True)),
-        inverted_loss=inverted.loss,
-        margin=worst.margin,
-        losses=losses,
-    )
-
-
-def _history(
-    view: DefenderView,
-    settings: EliBadCode,
-    samples: dict[int, Samples],
-    findings: Sequence[Finding],
-    anchored: Anchored,
-) -> dict[str, object]:
-    return {
-        "task": view.task,
-        "budget": shadows.budget(settings, view.victim.head),
-        "samples": {str(label): len(own.examples) for label, own in samples.items()},
-        "mask": stand_in(view.victim.tokenizer, MASK)[0],
-        "searches": [
-            {
-                "place": found.place,
-                "label": found.label,
-                "vocabulary": len(found.vocabulary),
-                "first_pieces": len(found.vocabulary.first),
-                "trigger": found.vocabulary.text(found.inversion.trigger),
-                "loss": list(found.inversion.history),
-                "margin": found.margin,
-                "scored": found.inversion.scored,
-                "dropped": found.inversion.dropped,
-            }
-            for found in findings
-        ],
-        "anchoring": {"without": [list(pair) for pair in anchored.without], "whole": anchored.whole},
-    }

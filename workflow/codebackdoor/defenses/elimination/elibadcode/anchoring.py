@@ -23,7 +23,7 @@ class Anchored:
     loss: float
     without: tuple[tuple[str, float], ...]
     whole: bool
-    words: str = ""
+    words: str | None = None
 
 
 def anchor(

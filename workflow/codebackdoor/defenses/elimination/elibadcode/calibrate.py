@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from codebackdoor import files
-from codebackdoor.defenses.elimination.elibadcode import scan, searching, shadows
+from codebackdoor.defenses.elimination.elibadcode import findings_of, shadows
 from codebackdoor.defenses.view import defender_view
 from codebackdoor.errors import UserError
 from codebackdoor.victims.victim import load_victim
@@ -18,7 +18,6 @@ from codebackdoor.victims.victim import load_victim
 if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
     from codebackdoor.config.eliminations import EliBadCode
-    from codebackdoor.types import DefenderView
 
 
 def calibrate(
@@ -44,16 +43,9 @@ def calibrate(
         view = defender_view(load_victim(path), dataset, samples, {})
         make = shadows.made_like(view.victim)
         own = losses.setdefault(f"seed{seed}", {})
-        for found in _findings(view, settings, seed, work / str(seed), code):
+        for found in findings_of(view, settings, seed, work / str(seed), code):
             own.setdefault(found.place, {})[str(found.label)] = round(found.inversion.loss, 6)
     provenance = {"dataset": dataset.model_dump(mode="json"), "recipe": recipes[0], "victim": make}
     calibration = shadows.make(dataset.task, settings, dataset.head, losses, provenance)
     files.write_json(out, shadows.as_json(calibration, settings.ratio))
     shutil.rmtree(work, ignore_errors=True)
-
-
-def _findings(view: DefenderView, settings: EliBadCode, seed: int, work: Path, code: str | None) -> list[scan.Finding]:
-    if view.victim.head == "retrieval":
-        return searching.scan(view, settings, seed, work, code)[0]
-    drawn = scan.draw(view, settings, range(view.victim.model.config.num_labels), seed)
-    return scan.scan_labels(view, settings, drawn, seed, work, code)

@@ -8,19 +8,18 @@ from typing import Any
 
 from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.defenses.elimination import Trigger
-from codebackdoor.defenses.elimination.elibadcode import association
+from codebackdoor.defenses.elimination.elibadcode import association, outcome
 from codebackdoor.defenses.elimination.elibadcode.association import Words
 from codebackdoor.defenses.elimination.elibadcode.inversion import Inversion, contexts
-from codebackdoor.defenses.elimination.elibadcode.position import MASK, Carrier
+from codebackdoor.defenses.elimination.elibadcode.position import Carrier
 from codebackdoor.defenses.elimination.elibadcode.resuming import Searches
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, Samples, draw, measure, verdict
-from codebackdoor.defenses.elimination.elibadcode.shadows import Calibration, budget
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import build, encode
+from codebackdoor.defenses.elimination.elibadcode.shadows import Calibration
+from codebackdoor.defenses.elimination.elibadcode.vocabulary import build
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView
 from codebackdoor.victims.progress import digest
-from codebackdoor.victims.tokens import stand_in
 
 #: Stands for the one association of a victim, where others have labels.
 LABEL = 0
@@ -88,43 +87,13 @@ def find(
     anchored = association.anchor(
         view.victim, worst.carriers, worst.vocabulary, target_words, worst.inversion, settings.beta
     )
-    trigger = Trigger(
-        text=anchored.text,
-        token_ids=tuple(encode(view.victim.tokenizer, [anchored.text], spaced=True)[0]),
-        target_label=LABEL,
-        flagged=flagged,
-        position=worst.place,
-        occurrences=settings.occurrences,
-        loss=anchored.loss,
-        inverted_text=worst.vocabulary.text(worst.inversion.trigger),
-        inverted_ids=tuple(worst.vocabulary.ids(worst.inversion.trigger, spaced=True)),
-        inverted_loss=worst.inversion.loss,
-        margin=worst.margin,
-        losses={found.place: {str(LABEL): found.inversion.loss} for found in findings},
-        target_word=anchored.words,
-    )
-    history: dict[str, object] = {
-        "task": view.task,
-        "budget": budget(settings, view.victim.head),
-        "samples": {str(LABEL): len(drawn.examples)},
-        "mask": stand_in(view.victim.tokenizer, MASK)[0],
-        "searches": [_searched(found, target_words) for found in findings],
-        "anchoring": {"without": [list(pair) for pair in anchored.without], "whole": anchored.whole},
-    }
-    return trigger, history
-
-
-def _searched(found: Finding, target_words: Words) -> dict[str, object]:
-    return {
-        "place": found.place,
-        "label": found.label,
-        "vocabulary": len(found.vocabulary),
-        "first_pieces": len(found.vocabulary.first),
-        "words": len(target_words),
-        "trigger": found.vocabulary.text(found.inversion.trigger),
-        "target": target_words.text(found.inversion.target),
-        "loss": list(found.inversion.history),
-        "margin": found.margin,
-        "scored": found.inversion.scored,
-        "dropped": found.inversion.dropped,
-    }
+    trigger = outcome.trigger_of(worst, flagged, anchored, findings, settings)
+    searches = [
+        {
+            **outcome.searched(found),
+            "words": len(target_words),
+            "target": target_words.text(found.inversion.target),
+        }
+        for found in findings
+    ]
+    return trigger, outcome.history(view, settings, {LABEL: len(drawn.examples)}, searches, anchored)
