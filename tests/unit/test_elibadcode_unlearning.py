@@ -140,6 +140,23 @@ def target_loss(victim: Any) -> float:
     return torch.nn.functional.cross_entropy(logits, torch.zeros(len(rows), dtype=torch.long)).item()
 
 
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_the_rate_of_learning_stays_or_falls_to_nothing(schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = []
+    step = torch.optim.AdamW.step
+
+    def watched(self: Any, closure: Any = None) -> Any:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, closure)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    settings = Unlearning.model_validate({"schedule": schedule, "epochs": 3, "batch_size": 15, "learning_rate": 0.6})
+    fine_tune(view().victim, clean_rows(view()), settings, False, np.random.default_rng(1))
+    # 40 rows in batches of 15, three times
+    expected = [0.6] * 9 if schedule == "constant" else [0.6 * (1 - step / 9) for step in range(9)]
+    assert rates == pytest.approx(expected)
+
+
 def test_unlearning_takes_the_triggers_effect_away_and_the_control_less_of_it() -> None:
     victim = view().victim
     settings = Unlearning(epochs=16, batch_size=8)

@@ -69,6 +69,10 @@ class LastLayer(Elimination):
     batch_size: int = Field(
         default=32, gt=0, description="clean samples of one step (paper: 32, released configuration)"
     )
+    schedule: Literal["constant", "linear"] = Field(
+        default="constant",
+        description="learning rate over the steps: the same (paper, released configuration), or falling to 0",
+    )
     layers: Literal["last", "all"] = Field(
         default="last",
         description="parameters that learn: those named 'classifier' (paper section 4.5), or all (its Figure 8)",

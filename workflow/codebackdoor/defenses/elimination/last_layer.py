@@ -7,6 +7,7 @@ layer of a dual encoder is its projection where it has one, else its last transf
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -67,12 +68,16 @@ def fine_tune(
     edited = replace(victim, model=copy.deepcopy(victim.model))
     encoded = [tuple(text.ids for text in texts) for texts in victim.read([row.example for row in rows])]
     tuner = _Tuner(edited, encoded, rows, settings, ascent)
+    steps = settings.epochs * math.ceil(len(rows) / settings.batch_size)
     curve: list[float] = []
     for epoch in range(settings.epochs):
         order = generator.permutation(len(rows)).tolist()
         starts = range(0, len(order), settings.batch_size)
         for start in tqdm(starts, desc=f"fine-tune, epoch {epoch + 1}", unit="step", leave=False, disable=None):
-            curve.append(tuner.step(order[start : start + settings.batch_size]))
+            rate = settings.learning_rate
+            if settings.schedule == "linear":
+                rate *= 1 - len(curve) / steps
+            curve.append(tuner.step(order[start : start + settings.batch_size], rate))
     tuner.release()
     history: dict[str, object] = {
         "steps": len(curve),
@@ -100,7 +105,9 @@ class _Tuner:
         learning.requires_grad_(True)
         self._optimiser = torch.optim.AdamW(learning.parameters(), lr=settings.learning_rate, weight_decay=0.0)
 
-    def step(self, batch: Sequence[int]) -> float:
+    def step(self, batch: Sequence[int], rate: float) -> float:
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
         loss = _loss(self._victim, self._judged(batch), [self._rows[index] for index in batch], self._ascent)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
