@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from made_up_grid import make, settings
+from made_up_grid import ATTACKS, make, settings
 from pydantic import ValidationError
 
 from codebackdoor import files
@@ -91,6 +91,22 @@ def test_a_mean_is_over_victims_on_which_every_defense_is_measured(run: dict[str
     found = made(chosen, "overview")
     # the victim of the lowest value is out
     assert row(found, "flip_rate", victim="Mean, defect detection, 5 victims")["EliBadCode"] == pytest.approx(0.072)
+
+
+def test_an_asr_above_its_floor_and_one_below_do_not_cancel_out(run: dict[str, Any], tmp_path: Path) -> None:
+    chosen = run | {"out": str(tmp_path)}
+    make(chosen)
+    for number, attack in enumerate(ATTACKS):
+        for model in ("codebert", "codet5"):
+            one = Scenario("defects", model, attack, "0.02", elimination="elibadcode")
+            path = one.results(tmp_path) / "metrics.json"
+            measured = files.read_json(path)
+            size = 0.1 if number else -0.4
+            estimate = {"value": size, "low": size, "high": size, "n": 10}
+            measured["testsets"][attack]["metrics"]["asr_minus_floor"] = estimate
+            files.write_json(path, measured)
+    found = row(made(chosen, "overview"), "asr_minus_floor", victim="Mean, defect detection, 6 victims")
+    assert found["EliBadCode"] == pytest.approx((0.4 + 0.1 + 0.1) / 3)
 
 
 def test_a_value_of_other_seeds_than_the_overviews_says_so(run: dict[str, Any], tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from codebackdoor.types import Language
 from codebackdoor.victims.tokens import WORD_INITIAL, stand_in
 from codebackdoor.victims.victim import Victim
 
-#: What a tokenizer writes before a piece that begins a word (byte-level BPE, SentencePiece).
 #: A tokenizer's vocabulary holds bytes of other scripts under names of its own.
 _PLAIN = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 

@@ -78,7 +78,7 @@ def _against(axes: Axes, group: Group, names: Sequence[str], with_: str, without
         _point(
             axes, position, asr, style.VERMILLION, "o", f"{labels.METRICS[with_]} with the trigger" if first else None
         )
-        _point(axes, position, floor, style.INK, "|", "floor: the same rows without it" if first else None)
+        _point(axes, position, floor, style.INK, "|", "floor: the same rows without the trigger" if first else None)
     head = "ASR and its floor, %" if with_ == "asr" else "ANR, and that without the trigger, %"
     style.percent_axis(axes, head if last else "")
 

@@ -27,7 +27,7 @@ _Values = Mapping[str, float | None]
 
 @dataclass(frozen=True, slots=True)
 class _Measure:
-    """One part: what is shown, and by what a defense is ranked (the smaller, the better)."""
+    """One part: what is shown, by what a defense is ranked (the smaller, the better), and what a mean is taken of."""
 
     name: str
     title: str
@@ -35,6 +35,7 @@ class _Measure:
     value: Measured
     badness: Callable[[float], float]
     benign: bool = False
+    averaged: Callable[[float], float] = float
 
 
 def build(study: Study, inputs: Sequence[Path]) -> Listed:
@@ -47,7 +48,8 @@ def build(study: Study, inputs: Sequence[Path]) -> Listed:
         f"Values in percent, means over {seeds} seed{'s' * (seeds != 1)}. A good defense has a flip rate near zero, an "
         "ASR at its floor (below it, it taught the opposite backdoor) and costs nothing on clean rows.",
         "Mean and rank of a task: over its victims on which every defense that applies to the task is measured. Rank: "
-        "mean place among these defenses; 1 is best. ASR − floor is ranked by its size.",
+        "mean place among these defenses; 1 is best. ASR − floor is averaged and ranked by its size, so that an ASR above "
+        "its floor and one below do not cancel out.",
         *((f"×N behind a value: of N seeds, not {seeds}.",) if marked else ()),
         *(
             f"{labels.DASH} ({', '.join(labels.word(name) for name in one.given.values())}): {one.reason}."
@@ -124,7 +126,8 @@ def _summary(
     if not whole or not ranked:
         return
     victims = f"{len(whole)} victim{'s' * (len(whole) != 1)}"
-    yield {"victim": f"Mean, {head}, {victims}", **{name: mean(own[name] or 0.0 for own in whole) for name in names}}
+    means = {name: mean(measure.averaged(own[name] or 0.0) for own in whole) for name in names}
+    yield {"victim": f"Mean, {head}, {victims}", **means}
     places = [rankdata([measure.badness(own[name] or 0.0) for name in ranked]).tolist() for own in whole]
     own_ranks = zip(ranked, zip(*places, strict=True), strict=True)
     yield {"victim": f"Rank, {head}", **{name: f"{mean(own):.1f}" for name, own in own_ranks}}
@@ -156,7 +159,7 @@ def _defined(scored: Scored, one: Scenario, testset: str, metric: str) -> Cell |
 
 _MEASURES = (
     _Measure("flip_rate", "Flip rate, %", "percent", _attacked("flip_rate"), lambda value: value),
-    _Measure("asr_minus_floor", "ASR − floor, points", "points", _attacked("asr_minus_floor"), abs),
+    _Measure("asr_minus_floor", "ASR − floor, points", "points", _attacked("asr_minus_floor"), abs, averaged=abs),
     _Measure("anr", "ANR, % (search; high is good)", "percent", _attacked("anr"), lambda value: -value, benign=True),
     _Measure(
         "clean_cost", "Loss on clean rows, points of the task's clean metric", "points", _cost, lambda value: value
