@@ -48,8 +48,8 @@ def build(study: Study, inputs: Sequence[Path]) -> Listed:
         f"Values in percent, means over {seeds} seed{'s' * (seeds != 1)}. A good defense has a flip rate near zero, an "
         "ASR at its floor (below it, it taught the opposite backdoor) and costs nothing on clean rows.",
         "Mean and rank of a task: over its victims on which every defense that applies to the task is measured. Rank: "
-        "mean place among these defenses; 1 is best. ASR − floor is averaged and ranked by its size, so that an ASR above "
-        "its floor and one below do not cancel out.",
+        "mean place among these defenses; 1 is best. ASR − floor is averaged and ranked by its size, so that an ASR "
+        "above its floor and one below do not cancel out.",
         *((f"×N behind a value: of N seeds, not {seeds}.",) if marked else ()),
         *(
             f"{labels.DASH} ({', '.join(labels.word(name) for name in one.given.values())}): {one.reason}."
