@@ -1,8 +1,8 @@
-"""The decoder's last state of a T5 that reads a text twice, where nothing else is read (CodeT5, section 3.3).
+"""The decoder's states of a T5 that reads a text twice, every attention one fused operation (CodeT5, section 3.3).
 
-The encoder reads the text, the decoder runs over the same one, shifted by one, and its state at the last sub-token is
-kept. The last layer of the decoder is then computed for that place alone, and attention is one fused operation. The
-result is the model's own, up to rounding, as long as there is no dropout.
+The encoder reads the text, and the decoder runs over the same one, shifted by one (transformers' T5 classifier). Where
+the state at one sub-token alone is read, the last layer of the decoder is computed for that place alone. The result is
+the model's own, up to rounding, as long as there is no dropout.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from codebackdoor.config.models import Pooling
 
-def last_token(body: Any, embedded: Tensor, mask: Tensor) -> Tensor:
-    """Return [B, H] of token embeddings [B, T, H] and mask [B, T] (int64, padded on the right).
 
-    ``body`` is a transformers ``T5Model``.
+def read_twice(body: Any, embedded: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+    """Return the states [B, Q, H] that ``pooling`` reads: of the first place, of the last real one, or else of all.
+
+    ``body`` is a transformers ``T5Model``, ``embedded`` the token embeddings [B, T, H], ``mask`` [B, T] is int64,
+    padded on the right.
     """
     encoder, decoder = body.encoder, body.decoder
     length, hidden = embedded.shape[1], embedded
@@ -31,17 +34,23 @@ def last_token(body: Any, embedded: Tensor, mask: Tensor) -> Tensor:
 
     start = torch.full_like(mask[:, :1], int(body.config.decoder_start_token_id))
     hidden = torch.cat([body.get_input_embeddings()(start), embedded[:, :-1]], 1)
+    if pooling == "first":
+        # nothing behind a place is seen by it
+        length, hidden = 1, hidden[:, :1]
     later = torch.ones(length, length, dtype=torch.bool, device=mask.device).triu(1)
     # nothing behind the last real sub-token is seen by any before it
     past = _bias(decoder, length) + _hidden(later)
     *inner, last = decoder.block
     for block in inner:
         hidden = _decoded(block, hidden, hidden, encoded, past, unseen)
-    rows, ends = torch.arange(len(mask), device=mask.device), mask.sum(1) - 1
-    asking = hidden[rows, ends][:, None]
-    found = _decoded(last, asking, hidden, encoded, past[0, :, ends].transpose(0, 1)[:, :, None], unseen)
-    ended: Tensor = decoder.final_layer_norm(found)
-    return ended[:, 0]
+    if pooling == "last":
+        rows, ends = torch.arange(len(mask), device=mask.device), mask.sum(1) - 1
+        past = past[0, :, ends].transpose(0, 1)[:, :, None]
+        asking = hidden[rows, ends][:, None]
+    else:
+        asking = hidden
+    found: Tensor = decoder.final_layer_norm(_decoded(last, asking, hidden, encoded, past, unseen))
+    return found
 
 
 def _decoded(

@@ -1,0 +1,59 @@
+"""The shortened T5 gives what transformers' own gives: states and gradients, with and without padding."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_models import understanding
+from torch import Tensor
+
+from codebackdoor.config.models import Pooling
+from codebackdoor.victims import reading
+from codebackdoor.victims.batching import pad
+from codebackdoor.victims.victim import Victim
+
+ROWS = [[0, 7, 8, 9, 10, 2], [0, 30, 31, 2], [0, 12, 2]]
+
+
+def _by_transformers(victim: Victim, ids: Tensor, mask: Tensor) -> Tensor:
+    """The decoder's states at every place, [B, T, H], from ids."""
+    body = victim.model.base_model
+    start = torch.full_like(ids[:, :1], body.config.decoder_start_token_id)
+    found = body(
+        input_ids=ids,
+        attention_mask=mask,
+        decoder_input_ids=torch.cat([start, ids[:, :-1]], 1),
+        decoder_attention_mask=mask,
+    )
+    states: Tensor = found.last_hidden_state
+    return states
+
+
+@pytest.mark.parametrize("pooling", ["first", "last", "mean", "max"])
+@pytest.mark.parametrize("rows", [ROWS, ROWS[:1], [[5], [6]]])
+def test_states_and_gradients_equal_the_models_own(pooling: Pooling, rows: list[list[int]]) -> None:
+    torch.set_num_threads(1)
+    victim = replace(understanding("t5", "pair"), pooling=pooling)
+    ids, mask = pad(rows, victim.pad_id)
+    found = []
+    for own in (True, False):
+        victim.model.zero_grad()
+        if own:
+            vectors = reading.vectors(victim, reading.embed(victim, ids), mask)
+        else:
+            states = _by_transformers(victim, ids, mask)
+            read = {
+                "first": states[:, 0],
+                "last": states[torch.arange(len(rows)), mask.sum(1) - 1],
+                "mean": torch.stack([one[: len(row)].mean(0) for one, row in zip(states, rows, strict=True)]),
+                "max": torch.stack([one[: len(row)].amax(0) for one, row in zip(states, rows, strict=True)]),
+            }
+            vectors = read[pooling]
+        vectors[:, :5].sum().backward()
+        found.append({name: p.grad.clone() for name, p in victim.model.named_parameters() if p.grad is not None})
+        found[-1]["vectors"] = vectors.detach()
+    assert found[0].keys() == found[1].keys()
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], atol=1e-5, rtol=1e-4, msg=name)
