@@ -87,7 +87,7 @@ pull: $(ENV)/.dvc  ## bring the run that dvc.lock names, as if it had been made 
 	codebackdoor restore-records config.yaml $(CONFIG)
 
 plan: $(STAMP)  ## what `make run` would do: jobs, rough time, disk; of hub checkpoints: GPU hours
-	@{ $(SNAKEMAKE) --dry-run --quiet host rules reason || :; } | codebackdoor plan config.yaml $(CONFIG)
+	@{ $(SNAKEMAKE) --dry-run --quiet host reason --printshellcmds || :; } | codebackdoor plan config.yaml $(CONFIG)
 
 test: lint $(ENV)/.dvc  ## every check: style, types, workflow, schema, tests
 	pytest

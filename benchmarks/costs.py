@@ -1,9 +1,11 @@
 """What a job of each rule costs: writes workflow/codebackdoor/costs/local.json, from which `make plan` estimates.
 
-python benchmarks/costs.py --environment-seconds 75   (after `make run`, in its environment)
+python benchmarks/costs.py config.yaml --environment-seconds 75   (after `make run`, in its environment)
+python benchmarks/costs.py config.yaml configs/elibadcode.yaml    (after that run, or a part of it)
 
-Seconds are the means of the wall-clock seconds that Snakemake's benchmarks hold, one job a core; megabytes are those of
-the files that Snakemake says a rule has made. A rule that the run did not need keeps its old numbers.
+Seconds are the means of the wall-clock seconds that Snakemake's benchmarks hold, one job a core: of all jobs of a rule,
+and of those of one kind (task, architecture, method). Megabytes are those of the files that Snakemake says a rule has
+made. Rules and kinds that the run did not need keep their old numbers.
 """
 
 from __future__ import annotations
@@ -17,23 +19,34 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from codebackdoor.config.loading import load
+from codebackdoor.config.study import Config
+from codebackdoor.costs.local import kind_of
+
 ROOT = Path(__file__).parents[1]
 COSTS = ROOT / "workflow/codebackdoor/costs/local.json"
 
+#: Seconds of every job, and of those of each kind.
+Seconds = tuple[list[float], dict[str, list[float]]]
 
-def seconds_by_rule(out: Path) -> dict[str, list[float]]:
-    """Wall-clock seconds of every job."""
-    found: dict[str, list[float]] = {}
-    for path in (out / "benchmarks").rglob("*.tsv"):
+
+def seconds_by_rule(config: Config) -> dict[str, Seconds]:
+    """Wall-clock seconds of the jobs of each rule."""
+    folder = Path(config.out) / "benchmarks"
+    found: dict[str, Seconds] = {}
+    for path in folder.rglob("*.tsv"):
         *_, row = csv.DictReader(io.StringIO(path.read_text()), delimiter="\t")
-        rule = path.relative_to(out / "benchmarks").parts[0].removesuffix(".tsv")
-        found.setdefault(rule, []).append(float(row["s"]))
+        rule, *rest = path.relative_to(folder).with_suffix("").parts
+        every, kinds = found.setdefault(rule, ([], {}))
+        every.append(float(row["s"]))
+        if kind := kind_of(rule, "/".join(rest), config):
+            kinds.setdefault(kind, []).append(float(row["s"]))
     return found
 
 
-def megabytes_by_rule() -> dict[str, float]:
+def megabytes_by_rule(configs: list[Path]) -> dict[str, float]:
     """What all jobs of a rule have made together."""
-    command = ["snakemake", "--profile", "profiles/default", "--summary"]
+    command = ["snakemake", "--profile", "profiles/default", "--configfile", *map(str, configs), "--summary"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     sizes: Counter[str] = Counter()
     for row in csv.DictReader(io.StringIO(listed), delimiter="\t"):
@@ -43,21 +56,26 @@ def megabytes_by_rule() -> dict[str, float]:
     return {rule: size / 1e6 for rule, size in sizes.items()}
 
 
+def mean(seconds: list[float]) -> float:
+    return round(sum(seconds) / len(seconds), 1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "runs/local", help="folder of a finished run")
-    parser.add_argument("--environment-seconds", type=float, required=True, help="what making .env took")
+    parser.add_argument("configs", type=Path, nargs="+", help="configuration files of a run, finished or in part")
+    parser.add_argument("--environment-seconds", type=float, help="what making .env took")
     arguments = parser.parse_args()
-    seconds, megabytes = seconds_by_rule(arguments.out), megabytes_by_rule()
+    seconds, megabytes = seconds_by_rule(load(arguments.configs)), megabytes_by_rule(arguments.configs)
     costs = json.loads(COSTS.read_text())
     for rule in sorted(seconds.keys() & megabytes.keys()):
-        jobs = len(seconds[rule])
-        costs["rules"][rule] = {
-            "seconds": round(sum(seconds[rule]) / jobs, 1),
-            "megabytes": round(megabytes[rule] / jobs, 2),
-        }
-    size = sum(path.stat().st_size for path in (ROOT / ".env").rglob("*") if path.is_file()) / 1e6
-    costs["environment"] = {"seconds": round(arguments.environment_seconds), "megabytes": round(size)}
+        every, kinds = seconds[rule]
+        known = costs["rules"].setdefault(rule, {})
+        known |= {"seconds": mean(every), "megabytes": round(megabytes[rule] / len(every), 2)}
+        if kinds:
+            known.setdefault("kinds", {}).update({kind: mean(own) for kind, own in kinds.items()})
+    if arguments.environment_seconds:
+        size = sum(path.stat().st_size for path in (ROOT / ".env").rglob("*") if path.is_file()) / 1e6
+        costs["environment"] = {"seconds": round(arguments.environment_seconds), "megabytes": round(size)}
     COSTS.write_text(json.dumps(costs, indent=1, sort_keys=True) + "\n")
     sys.stdout.write(COSTS.read_text())
 

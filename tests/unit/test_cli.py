@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 
 from codebackdoor import files
 from codebackdoor.cli import main
-from codebackdoor.config.loading import read_yaml, validate
+from codebackdoor.config.loading import load, read_yaml, validate
+from codebackdoor.costs import local
 from codebackdoor.errors import UserError
 
 DRY_RUN = """Building DAG of jobs...
@@ -101,6 +102,33 @@ def test_a_plan_adds_up() -> None:
     rows = {line.split()[0]: line.split()[1] for line in text.splitlines() if line and line[0].islower()}
     assert rows == {"rule": "jobs", "score": "25", "predict": "13", "total": "38"}
     assert "minutes" in text
+
+
+def test_a_plan_knows_what_a_job_of_a_kind_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = {
+        "train": local.Cost(60, 1, {"defect_detection codebert": 600}),
+        "eliminate": local.Cost(60, 2, {"defect_detection codebert elibadcode": 1200}),
+    }
+    monkeypatch.setattr(local, "_measured", lambda: (costs, local.Cost(60, 1000)))
+    stats = "job count\n--- ---\ntrain 3\neliminate 2\nother 1\ntotal 6\n"
+    logs = [
+        "train/defects/codebert/none-0/seed1/none/cross_entropy/none",
+        "train/defects/codebert/none-0/seed2/none/cross_entropy/none",
+        # of no kind that was measured
+        "train/repair/codet5/none-0/seed1/none/cross_entropy/none",
+        "eliminate/defects/codebert/none-0/seed1/none/cross_entropy/elibadcode",
+        "eliminate/defects/codebert/none-0/seed1/none/cross_entropy/fine_tuning",
+    ]
+    commands = "".join(f"Shell command: codebackdoor do > runs/a/logs/{log}.log 2>&1\n" for log in logs)
+    config = load([Path(__file__).parents[2] / "config.yaml"])
+
+    def minutes(text: str) -> dict[str, str]:
+        return {line.split()[0]: line.split()[2] for line in text.splitlines()[1:] if line and line[0].islower()}
+
+    # Snakemake says the whole twice in a long dry run
+    found = minutes(local.plan(stats + commands + commands + stats, config))
+    assert found == {"train": "21.0", "eliminate": "21.0", "other": "?", "total": "42.0"}
+    assert minutes(local.plan(stats, config)) == {"train": "3.0", "eliminate": "2.0", "other": "?", "total": "5.0"}
 
 
 def test_a_plan_for_nothing() -> None:

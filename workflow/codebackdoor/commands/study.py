@@ -56,7 +56,7 @@ def schema(folder: Path, only_check: bool) -> None:
 @click.command()
 @click.argument("configs", nargs=-1, type=click.Path(path_type=Path))
 def plan(configs: tuple[Path, ...]) -> None:
-    """Say what a run would do and cost; reads the output of `snakemake --dry-run --quiet` (see `make plan`).
+    """Say what a run would do and cost; reads the output of `snakemake --dry-run` (see `make plan`).
 
     CONFIGS are the configuration files of the run, each laid over the ones before it. Where they name hub checkpoints,
     the whole study's GPU hours are computed from them instead: nothing needs to be there for that.
@@ -68,7 +68,7 @@ def plan(configs: tuple[Path, ...]) -> None:
     # read to its end in either case, or Snakemake fails on a closed pipe
     dry_run = "" if sys.stdin.isatty() else sys.stdin.read()
     config = load(configs) if configs else None
-    click.echo(paper.plan(config, LONGEST / 60) if config and paper.uses_hub(config) else local.plan(dry_run))
+    click.echo(paper.plan(config, LONGEST / 60) if config and paper.uses_hub(config) else local.plan(dry_run, config))
 
 
 @click.command()

@@ -1,8 +1,8 @@
 """What a run at local scale costs: jobs by rule, rough time, disk.
 
-The numbers are those of the default study at local scale (2 cores, one job a core), written by ``benchmarks/costs.py``;
-of hub checkpoints they say nothing (``paper`` does). What that study does not run (tokenizer, pretrain, calibrate)
-was timed by itself and written by hand.
+The numbers are those of the local studies (2 cores, one job a core), written by ``benchmarks/costs.py``: a mean job of
+each rule and, where a victim is involved, one of each kind (task, architecture, method). Of hub checkpoints they say
+nothing (``paper`` does). What no study runs (tokenizer, pretrain, calibrate) was timed by itself and written by hand.
 """
 
 from __future__ import annotations
@@ -10,19 +10,27 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from codebackdoor.config.study import Config
 from codebackdoor.errors import UserError
+
+#: Rules whose jobs differ by the method that the last part of their path names, and the section that declares it.
+_BY_METHOD = {"eliminate": "eliminations", "purify": "purifications"}
+#: Where a job's command sends what it says: ``OUT/logs/RULE/PATH.log``.
+_LOG = re.compile(r"> \S*logs/([a-z]\w*)/(\S+)\.log")
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one job: seconds of one core, megabytes that stay on disk."""
+    """Of a rule's mean job: seconds of one core, megabytes that stay on disk; seconds by ``kind_of`` job."""
 
     seconds: float
     megabytes: float
+    kinds: dict[str, float] = field(default_factory=dict)
 
 
 @cache
@@ -32,8 +40,27 @@ def _measured() -> tuple[dict[str, Cost], Cost]:
     return {rule: Cost(**cost) for rule, cost in known["rules"].items()}, Cost(**known["environment"])
 
 
-def plan(dry_run: str) -> str:
-    """Turn the output of ``snakemake --dry-run`` into jobs, minutes and megabytes; UserError if it holds no DAG."""
+def kind_of(rule: str, path: str, config: Config) -> str | None:
+    """What a job does, as "TASK ARCHITECTURE [METHOD]"; None where no victim is involved.
+
+    ``path`` is that of its log or benchmark below the rule's folder: data set, model and so on (``dag.victim_path``).
+    """
+    dataset, _, rest = path.partition("/")
+    model, _, rest = rest.partition("/")
+    if dataset not in config.datasets or model not in config.models:
+        return None
+    names = [config.datasets[dataset].task, config.models[model].architecture]
+    if rule in _BY_METHOD:
+        names.append(getattr(config, _BY_METHOD[rule])[rest.rpartition("/")[2]].method)
+    return " ".join(names)
+
+
+def plan(dry_run: str, config: Config | None = None) -> str:
+    """Turn the output of ``snakemake --dry-run --printshellcmds`` into jobs, minutes and megabytes.
+
+    Where the commands are not in it, or ``config`` is None, every job of a rule counts as its mean one. UserError if
+    it holds no DAG.
+    """
     if "Nothing to be done" in dry_run:
         return "Nothing to be done: every file is there and up to date."
     jobs = {name: int(count) for name, count in re.findall(r"^([a-z]\w*) +(\d+)$", dry_run, re.MULTILINE)}
@@ -47,21 +74,32 @@ def plan(dry_run: str) -> str:
     for name, count in jobs.items():
         rule = name.partition("_benign")[0]
         by_rule[rule] = by_rule.get(rule, 0) + count
+    kinds: dict[str, Counter[str]] = {rule: Counter() for rule in by_rule}
+    for rule, path in set(_LOG.findall(dry_run)) if config else ():
+        if rule in kinds and (kind := kind_of(rule, path, config)):
+            kinds[rule][kind] += 1
     cores = os.cpu_count() or 1
     costs, environment = _measured()
-    known = {rule: costs[rule] for rule in by_rule if rule in costs}
-    seconds = sum(cost.seconds * by_rule[rule] for rule, cost in known.items())
-    megabytes = sum(cost.megabytes * by_rule[rule] for rule, cost in known.items())
+    seconds = {rule: _seconds(costs[rule], count, kinds[rule]) for rule, count in by_rule.items() if rule in costs}
+    megabytes = {rule: costs[rule].megabytes * by_rule[rule] for rule in seconds}
     lines = [f"{'rule':17} {'jobs':>5} {'core minutes':>13} {'MB':>7}"]
     for rule, count in by_rule.items():
-        cost = known.get(rule)
-        numbers = f"{cost.seconds * count / 60:13.1f} {cost.megabytes * count:7.0f}" if cost else f"{'?':>13} {'?':>7}"
+        known = rule in seconds
+        numbers = f"{seconds[rule] / 60:13.1f} {megabytes[rule]:7.0f}" if known else f"{'?':>13} {'?':>7}"
         lines.append(f"{rule:17} {count:5} {numbers}")
+    minutes = sum(seconds.values()) / 60
     lines += [
-        f"{'total':17} {sum(by_rule.values()):5} {seconds / 60:13.1f} {megabytes:7.0f}",
+        f"{'total':17} {sum(by_rule.values()):5} {minutes:13.1f} {sum(megabytes.values()):7.0f}",
         "",
-        f"About {max(1, round(seconds / 60 / min(cores, 2)))} minutes on {min(cores, 2)} cores at local scale. The "
+        f"About {max(1, round(minutes / min(cores, 2)))} minutes on {min(cores, 2)} cores at local scale. The "
         f"environment, where it is not there yet, takes {environment.seconds / 60:.1f} minutes and "
         f"{environment.megabytes / 1000:.1f} GB of disk.",
     ]
     return "\n".join(lines)
+
+
+def _seconds(cost: Cost, jobs: int, kinds: Counter[str]) -> float:
+    """Of all jobs of a rule: those of a kind that was measured at its price, the others as the mean job."""
+    measured = {kind: count for kind, count in kinds.items() if kind in cost.kinds}
+    others = jobs - sum(measured.values())
+    return others * cost.seconds + sum(count * cost.kinds[kind] for kind, count in measured.items())
