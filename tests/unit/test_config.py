@@ -343,6 +343,12 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
         load([tmp_path / "config.yaml"])
 
 
+def test_a_study_with_one_seed_that_is_no_list_is_one_line() -> None:
+    with pytest.raises(UserError) as caught:
+        validate(DEFAULT | {"seeds": 1})
+    assert str(caught.value) == "seeds: write a list, such as [1]"
+
+
 def test_settings_travel_as_json() -> None:
     assert parse(AnyPurification, '{"method": "onion"}', "--settings").removed_share == 0.01
     with pytest.raises(UserError, match=r"--settings: unknown key treshold; did you mean threshold\?"):

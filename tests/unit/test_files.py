@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from click.testing import CliRunner
 from safetensors import SafetensorError
 
 from codebackdoor.cli import main
-from codebackdoor.errors import disk_trouble
-from codebackdoor.files import atomic, write_json
+from codebackdoor.errors import UserError, disk_trouble
+from codebackdoor.files import atomic, read_examples, read_json, read_text, write_json
 
 DYING = """
 import os, signal, sys
@@ -77,3 +78,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
     assert found.exit_code == 2
     assert found.output.startswith(f"error: {tmp_path / 'schemas'}: there is no permission")
     assert found.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("read", [read_text, read_json, read_examples])
+def test_a_folder_or_bytes_where_a_text_is_read_are_one_sentence(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    with pytest.raises(UserError, match=f"{tmp_path}: a folder, where a file is read"):
+        read(tmp_path)
+    with pytest.raises(UserError, match="no such file"):
+        read(tmp_path / "none")
+    (tmp_path / "bytes").write_bytes(b"\xff\n")
+    with pytest.raises(UserError, match="not UTF-8"):
+        read(tmp_path / "bytes")

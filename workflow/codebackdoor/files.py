@@ -77,13 +77,30 @@ def write_json(path: Path, value: object) -> None:
 
 def read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that a person named; what is wrong with it is a UserError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise _unreadable(path, error) from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+
+
+def _unreadable(path: Path, error: OSError) -> Exception:
+    """What to say of a file that cannot be opened; the error itself where the person cannot mend it."""
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path}: no such file")
+    if isinstance(error, IsADirectoryError):
+        return UserError(f"{path}: a folder, where a file is read")
+    if isinstance(error, PermissionError):
+        return UserError(f"{path}: may not be read; check its permissions")
+    return error
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
@@ -97,8 +114,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, object) of a JSON Lines file; a line that is not an object is a UserError."""
     try:
         stream = path.open(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
     with stream:
         for number, line in _numbered(stream, path):
             if not line.strip():

@@ -13,7 +13,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from codebackdoor.config.study import Config
 from codebackdoor.errors import UserError, nearest
+from codebackdoor.files import read_text
 
+#: Longest input that an error repeats.
+SHOWN = 80
 #: Fields that tell the members of a union apart.
 TAGS = ("method", "task", "architecture")
 
@@ -28,9 +31,7 @@ def load(paths: Sequence[Path]) -> Config:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        found = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(found, dict):
@@ -89,7 +90,11 @@ def _explain(detail: Mapping[str, Any], root: Any) -> str:
     if kind == "value_error":
         text = str(detail["msg"]).removeprefix("Value error, ")
         return f"{where}: {text}" if path else text
-    return f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}, not {detail['input']!r}"
+    given = repr(detail["input"])
+    instead = f", not {given}" if len(given) <= SHOWN else ""
+    if kind == "tuple_type":
+        return f"{where}: write a list, such as [{given}]" if instead else f"{where}: write a list"
+    return f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}{instead}"
 
 
 def _nearest_key(path: Sequence[str], model: type[BaseModel] | None, root: Any) -> str:
@@ -111,7 +116,7 @@ def _keys(kind: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     for model in models_in(kind):
         for name, field in model.model_fields.items():
             below = field.annotation
-            yield from _keys(below, (*path, name, *(["<name>"] if _origin(below) is dict else [])))
+            yield from _keys(below, (*path, name, *(["<name>"] if get_origin(below) is dict else [])))
             yield name, ".".join((*path, name))
 
 
@@ -123,17 +128,13 @@ def models_in(kind: Any) -> Iterator[type[BaseModel]]:
         yield from models_in(argument)
 
 
-def _origin(kind: Any) -> Any:
-    return get_origin(kind)
-
-
 def _follow(root: Any, loc: Sequence[str | int]) -> tuple[tuple[str, ...], type[BaseModel] | None]:
     """Return the dotted path as the user wrote it (without tags of unions) and the model that holds its last key."""
     path: list[str] = []
     kind, holder = root, None
     for part in loc:
         models = list(models_in(kind))
-        origin = _origin(_bare(kind))
+        origin = get_origin(_bare(kind))
         if origin in (dict, tuple, list):
             arguments = [one for one in get_args(_bare(kind)) if one is not ...]
             kind = arguments[-1]

@@ -101,6 +101,8 @@ class Config(BaseModel):
         if not isinstance(raw, Mapping) or not isinstance(raw.get("experiments"), Mapping):
             return raw
         seeds = raw.get("seeds", cls.model_fields["seeds"].default)
+        if not isinstance(seeds, list | tuple):
+            return raw
         return {**raw, "experiments": {name: _with_seeds(one, seeds) for name, one in raw["experiments"].items()}}
 
     @model_validator(mode="after")
