@@ -75,8 +75,9 @@ def plan(dry_run: str, config: Config | None = None) -> str:
         rule = name.partition("_benign")[0]
         by_rule[rule] = by_rule.get(rule, 0) + count
     kinds: dict[str, Counter[str]] = {rule: Counter() for rule in by_rule}
-    for rule, path in set(_LOG.findall(dry_run)) if config else ():
-        if rule in kinds and (kind := kind_of(rule, path, config)):
+    for rule, path in set(_LOG.findall(dry_run)):
+        kind = kind_of(rule, path, config) if config else None
+        if kind and rule in kinds:
             kinds[rule][kind] += 1
     cores = os.cpu_count() or 1
     costs, environment = _measured()
