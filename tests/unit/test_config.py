@@ -94,7 +94,14 @@ PRINTED: dict[str, object] = (
     | {"position": "least_sensitive", "vocabulary": "paper", "occurrences": "one", "restarts": 1}
     | {"race": None, "patience": None, "sample_tokens": None}
 )
-LAST_LAYER = {"layers": "last", "epochs": 1, "learning_rate": 5e-3, "schedule": "constant", "batch_size": 32}
+LAST_LAYER: dict[str, object] = {
+    "layers": "last",
+    "epochs": 1,
+    "learning_rate": 5e-3,
+    "schedule": "constant",
+    "batch_size": 32,
+}
+LAST_LAYER |= {"searching": None}
 UNLEARNING = LAST_LAYER | {"rate": 0.2, "classes": "all", "places": "found", "labels": "correct"}
 PAPER_SCALE = [["paper"], ["elibadcode", "elibadcode/paper"]]
 

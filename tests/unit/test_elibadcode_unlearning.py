@@ -11,7 +11,7 @@ import torch
 from planted import PLANTED, view
 from tiny_models import understanding
 
-from codebackdoor.config.eliminations import Unlearning
+from codebackdoor.config.eliminations import Budget, Unlearning
 from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
 from codebackdoor.defenses.elimination.last_layer import Row, clean_rows, fine_tune
@@ -208,3 +208,16 @@ def test_the_last_layer_of_every_class_and_head(family: str, head: str) -> None:
     assert history["clean_accuracy_before"] is not None
     whole, _ = fine_tune(victim, rows, Unlearning(layers="all", batch_size=3), False, np.random.default_rng(0))
     assert any(not name.startswith(prefix) for name in changed(victim, whole))
+
+
+@pytest.mark.parametrize(("head", "steps"), [("classification", 3), ("pair", 3), ("retrieval", 9)])
+def test_a_victim_that_searches_may_have_a_budget_of_its_own(head: str, steps: int) -> None:
+    victim = understanding("mean", head)
+    text = "def f ( a ) : <indent> return a <dedent>"
+    rows = [Row(Example(str(i), "python", text, code_b=text, query="f"), i % 2, stamped=False) for i in range(6)]
+    settings = Unlearning(batch_size=2, searching=Budget(epochs=3, learning_rate=0.0001))
+    _, history = fine_tune(victim, rows, settings, False, np.random.default_rng(0))
+    assert history["steps"] == steps
+    settings = Unlearning(batch_size=2, searching=Budget(epochs=0, learning_rate=0.0001))
+    edited, _ = fine_tune(victim, rows, settings, False, np.random.default_rng(0))
+    assert (edited is victim) == (head == "retrieval")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -55,10 +55,18 @@ class Elimination(Settings):
     inverts: ClassVar[bool] = False
 
 
+class Budget(Settings):
+    """How long a victim is fine-tuned, and at what rate."""
+
+    epochs: int = Field(ge=0, description="passes over the clean samples")
+    learning_rate: float = Field(ge=0, description="learning rate of AdamW")
+
+
 class LastLayer(Elimination):
     """How the victim is fine-tuned on the clean samples: shared by unlearning and by its control."""
 
     fits: ClassVar[Heads] = _JUDGING
+    read_where: ClassVar[ReadWhere] = {"searching": ("head", ("retrieval",))}
 
     epochs: int = Field(
         default=1, ge=0, description="passes over the clean samples (paper: 1, released configuration); 0: none"
@@ -77,6 +85,16 @@ class LastLayer(Elimination):
         default="last",
         description="parameters that learn: those named 'classifier' (paper section 4.5), or all (its Figure 8)",
     )
+    searching: Budget | None = Field(
+        default=None,
+        description="epochs and learning_rate of a victim that searches (null, the paper: the same as of all others)",
+    )
+
+    def on(self, head: Head) -> Self:
+        """These settings as a victim with this head is given them."""
+        if head != "retrieval" or self.searching is None:
+            return self
+        return self.model_copy(update=dict(self.searching))
 
 
 class Unlearning(LastLayer):

@@ -203,7 +203,8 @@ def eliminate(victim: Victim, settings: AnyElimination, inverted: bool = False) 
     """
     kept = Work(megabytes=weights(victim.size))
     if isinstance(settings, LastLayer):
-        return kept + _fine_tuned(victim, settings)
+        return kept + _fine_tuned(victim, settings.on(victim.dataset.head))
+    unlearning = settings.unlearning.on(victim.dataset.head)
     samples = settings.samples * max(1, victim.labels - 1)
     read, searches = 0, victim.labels * len(settings.places)
     if isinstance(settings, EliBadCode):
@@ -217,10 +218,10 @@ def eliminate(victim: Victim, settings: AnyElimination, inverted: bool = False) 
     placed = 0.0
     # the function's name and a place at random are found without the victim, all others by their sensitivity
     if not {"function_name", "random"}.issuperset(settings.places):
-        stamped = settings.unlearning.rate * victim.rows("clean") if _learns(settings.unlearning) else 0
+        stamped = unlearning.rate * victim.rows("clean") if _learns(unlearning) else 0
         drawn = 0 if inverted else victim.labels * settings.samples
         placed = (drawn + stamped) * (1 + victim.texts.places) * victim.forward
-    return kept + _fine_tuned(victim, settings.unlearning) + Work(predicted=searched + placed)
+    return kept + _fine_tuned(victim, unlearning) + Work(predicted=searched + placed)
 
 
 def invert(victim: Victim, settings: AnyElimination) -> Work:

@@ -63,6 +63,7 @@ def fine_tune(
     AdamW without weight decay. The victim stays in evaluation mode (FIDELITY E7), so no dropout noise enters, and
     what a head as the last layer reads is computed once for all epochs.
     """
+    settings = settings.on(victim.head)
     if settings.epochs == 0 or settings.learning_rate == 0:
         return victim, {"steps": 0}
     edited = replace(victim, model=copy.deepcopy(victim.model))

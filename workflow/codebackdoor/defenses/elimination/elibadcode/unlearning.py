@@ -25,7 +25,7 @@ def unlearn(
     seconds: dict[str, float],
 ) -> Elimination:
     """Return a copy of the victim that unlearned the trigger; the victim itself where nothing is flagged or learnt."""
-    trigger, unlearning = inverted.trigger, settings.unlearning
+    trigger, unlearning = inverted.trigger, settings.unlearning.on(view.victim.head)
     if unlearning.epochs == 0 or not settings.unlearns(trigger.flagged, view.victim.head):
         return Elimination(view.victim, trigger, inverted.history, seconds)
     with timed(seconds, "unlearning"):
