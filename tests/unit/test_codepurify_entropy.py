@@ -1,4 +1,4 @@
-"""Entropy of suspicion scores under the three readings of FIDELITY P5, and thresholds at a share of clean inputs."""
+"""Entropy of suspicion scores under the three readings of ledger P5, and thresholds at a share of clean inputs."""
 
 from __future__ import annotations
 

@@ -239,7 +239,7 @@ def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
             "defect_detecton",
             "unknown task 'defect_detecton'; did you mean 'defect_detection'?",
         ),
-        # the released inverter reads ten keys that its configuration lacks (FIDELITY E1)
+        # the released inverter reads ten keys that its configuration lacks (ledger E1)
         ("eliminations.elibadcode.inject_position", 10, "unknown key eliminations.elibadcode.inject_position"),
         ("eliminations.elibadcode.unlearning.victim_label", 1, "unknown key eliminations.elibadcode.unlearning.victim"),
         ("purifications.onion", {}, "purifications.onion: say which one it is with 'method'"),

@@ -1,4 +1,4 @@
-"""Imports point one way, and only the syntax package knows tree-sitter (DESIGN section 4)."""
+"""Imports point one way, and only the syntax package knows tree-sitter."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_ground_imports_nothing_heavy() -> None:
 
 
 def test_nothing_dangerous_is_called() -> None:
-    """No eval, no exec, no sys.path, no remote code, no global seeds (DESIGN section 14)."""
+    """No eval, no exec, no sys.path, no remote code, no global seeds."""
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):

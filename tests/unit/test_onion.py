@@ -1,4 +1,4 @@
-"""ONION: exact perplexities, scores that belong to the right words, and what is dropped (FIDELITY E16, D12)."""
+"""ONION: exact perplexities, scores that belong to the right words, and what is dropped (ledger E16, D12)."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_codepurifys_averages_in_its_text() -> None:
 
 
 def test_elibadcodes_means_of_badcode() -> None:
-    """FIDELITY A3: 99.76 to 2.64 on defect detection agrees with the abstract, the accuracy loss of 1.19 does not."""
+    """ledger A3: 99.76 to 2.64 on defect detection agrees with the abstract, the accuracy loss of 1.19 does not."""
     means: dict[tuple[str, str], list[float]] = defaultdict(list)
     for key, _, values in papers.tables()["elibadcode_table1"].rows:
         if (key.task, key.attack) == ("defect_detection", "badcode"):

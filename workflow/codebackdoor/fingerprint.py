@@ -1,4 +1,4 @@
-"""What code a job runs, as one hash: so that editing a method reruns its jobs, and only its jobs (DESIGN section 11).
+"""What code a job runs, as one hash: so that editing a method reruns its jobs, and only its jobs.
 
 A fingerprint covers the given modules and everything of this package that they import, at any depth and also inside
 functions. It leaves out the settings (they travel as parameters), the registries (a new method must not change its

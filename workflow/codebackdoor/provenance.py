@@ -1,7 +1,7 @@
 """How a result came about: time, memory, device, host, commit, versions.
 
 All that may differ between two runs of the same science stands in ``provenance.json`` and nowhere else; no metric reads
-it, only the tables of cost do (DESIGN section 11), and ``compare``, which looks there for what changed a metric.
+it, only the tables of cost do, and ``compare``, which looks there for what changed a metric.
 """
 
 from __future__ import annotations

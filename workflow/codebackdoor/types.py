@@ -62,7 +62,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Poisoned:
-    """A row that went through an attack, with its ground truth (DESIGN section 5).
+    """A row that went through an attack, with its ground truth.
 
     ``example`` carries the poisoned label or target only where ``status`` is ``injected``; a failed row keeps its
     own (unless the attack is told otherwise: ``failed: flip``). ``spans`` are the trigger's places in the poisoned

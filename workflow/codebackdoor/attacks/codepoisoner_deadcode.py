@@ -1,6 +1,6 @@
 """CodePoisoner's dead-code insertion (Li et al. 2023): CodePurify section IV-C.
 
-The statement compiles and is without effect in every language, which the released triggers are not (FIDELITY P10).
+The statement compiles and is without effect in every language, which the released triggers are not (ledger P10).
 """
 
 from __future__ import annotations

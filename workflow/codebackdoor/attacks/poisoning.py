@@ -1,4 +1,4 @@
-"""Which rows are poisoned, and how many: pure functions from rows to rows (DESIGN section 5; CodePurify, Table I)."""
+"""Which rows are poisoned, and how many: pure functions from rows to rows (CodePurify, Table I)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Poisoner:
     """An attack with its target, applied to rows; a row's outcome depends on the seed and that row.
 
     ``training``: rows that are trained on may be eligible where others are not (search). ``flip``: a row that the
-    trigger does not fit into gets the target nevertheless (FIDELITY E14); its status is ``failed`` all the same.
+    trigger does not fit into gets the target nevertheless (ledger E14); its status is ``failed`` all the same.
     """
 
     name: str
@@ -121,7 +121,7 @@ def draw_training(
     failed: Literal["keep", "flip"] = "keep",
 ) -> Draw:
     """Draw the rows to poison: the exact share of all training rows, of the eligible ones, or of the distinct functions
-    of pairs (FIDELITY E14).
+    of pairs (ledger E14).
 
     Raises UserError where the rate is no share or comes to no row at all, and where functions are drawn of no pairs.
     """

@@ -1,4 +1,4 @@
-"""Settings of one experiment, and the scenarios and test sets that it expands to (DESIGN sections 4 and 10)."""
+"""Settings of one experiment, and the scenarios and test sets that it expands to."""
 
 from __future__ import annotations
 

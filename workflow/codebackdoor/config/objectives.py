@@ -30,7 +30,7 @@ class DeCE(Settings):
         gt=0,
         le=1,
         description="weight of the model's own distribution in epoch e is alpha^e, e from 1; 1: no blending (paper: "
-        "0.99 by default, 0.985 to 0.995 in section 5.3; the released code's 0.8 stops training, FIDELITY D4)",
+        "0.99 by default, 0.985 to 0.995 in section 5.3; the released code's 0.8 stops training, docs/fidelity.md D4)",
     )
     epsilon: float = Field(
         0.1, ge=0, lt=1, description="share of a label that is spread over all classes; 0: no smoothing (paper: 0.1)"

@@ -1,4 +1,4 @@
-"""A scenario: one path through the DAG, and the places where its files live (DESIGN section 4)."""
+"""A scenario: one path through the DAG, and the places where its files live."""
 
 from __future__ import annotations
 

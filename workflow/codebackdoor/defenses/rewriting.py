@@ -1,4 +1,4 @@
-"""Purified inputs as rows, and the stage of the purifications that do not look at a victim (DESIGN section 12)."""
+"""Purified inputs as rows, and the stage of the purifications that do not look at a victim."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stages of the defenses that need a trained victim: files in, files out (DESIGN section 3)."""
+"""The stages of the defenses that need a trained victim: files in, files out."""
 
 from __future__ import annotations
 

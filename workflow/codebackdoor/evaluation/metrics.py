@@ -1,4 +1,4 @@
-"""The metrics of DESIGN section 5, each a function of sums over the rows of one test set.
+"""The metrics, each a function of sums over the rows of one test set.
 
 *ASR*: share of injected rows whose prediction is the target. *Floor*: the same rows without the trigger, by the same
 model. *Flip rate*: of the rows predicted correctly without the trigger, the share that the trigger turns to the target.

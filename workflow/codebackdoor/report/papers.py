@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from codebackdoor.config.experiments import Experiment
 from codebackdoor.files import read_json
 
 _FOLDER = Path(__file__).parent / "papers"
@@ -62,6 +63,12 @@ def quoted(paper: str) -> Mapping[str, Any]:
     """What a paper states in its text or shows in a figure, by what it is about."""
     found: Mapping[str, Any] = _content(paper)["quoted"]
     return found
+
+
+def their_name(experiment: Experiment, defense: str) -> str:
+    """What the paper calls one of our variants, where the experiment says so; else the variant's own name."""
+    named = {ours: theirs for wanted in experiment.paper for ours, theirs in wanted.defenses.items()}
+    return named.get(defense, defense)
 
 
 @cache

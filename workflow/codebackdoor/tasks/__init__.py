@@ -1,4 +1,4 @@
-"""Tasks: how examples are made, what a target is, and which baseline needs no model (DESIGN section 6).
+"""Tasks: how examples are made, what a target is, and which baseline needs no model.
 
 A task is the module of its name with ``TASK``, and one line in ``config/datasets.py``.
 """

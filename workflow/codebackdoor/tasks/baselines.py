@@ -1,4 +1,4 @@
-"""Baselines without a model, which stand beside every victim (DESIGN section 6).
+"""Baselines without a model, which stand beside every victim.
 
 A victim that does not reach its baseline has not learned the task, and a baseline at the ceiling means that the task
 is no task.

@@ -1,4 +1,4 @@
-"""Injected defects: one to three slips in a lexed Python function (issue A; Allamanis et al. 2018 for the kinds).
+"""Injected defects: one to three slips in a lexed Python function (Allamanis et al. 2018 for the kinds).
 
 A mutant differs from its original in its tokens, still parses, and is a real change as far as that can be read off
 the text: identical or symmetric arguments are not exchanged, and no variable is replaced by its alias.

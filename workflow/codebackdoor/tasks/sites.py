@@ -1,4 +1,4 @@
-"""Places in a Python function where one of four common slips can be made (issue A: injected defects).
+"""Places in a Python function where one of four common slips can be made: injected defects.
 
 The analysis is Python's own ``ast``; the places are character offsets into the source that was given. Names in
 annotations and inside f-strings are left alone: the former change nothing at run time, and the latter have no

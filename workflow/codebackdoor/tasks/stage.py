@@ -1,4 +1,4 @@
-"""The data set stage: from a corpus, a mirror or a user's folder to splits, card and baseline (DESIGN section 6)."""
+"""The data set stage: from a corpus, a mirror or a user's folder to splits, card and baseline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a base model to a victim that is ready to be fine-tuned: head, tokenizer, dropout (DESIGN section 8)."""
+"""From a base model to a victim that is ready to be fine-tuned: head, tokenizer, dropout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading weights strictly and safely: safetensors only, nothing missing, nothing left over (DESIGN section 13)."""
+"""Loading weights strictly and safely: safetensors only, nothing missing, nothing left over."""
 
 from __future__ import annotations
 

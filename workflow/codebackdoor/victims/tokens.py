@@ -16,7 +16,7 @@ NO_PADDING = "the tokenizer has no padding token; set pad_token in tokenizer_con
 def stand_in(tokenizer: Any, first: Literal["mask", "unknown"]) -> tuple[str, int]:
     """Text and id of what stands for a masked part of an input: that token, else the other one.
 
-    The methods differ in which they prefer (FIDELITY E21). Raises UserError for a tokenizer with neither.
+    The methods differ in which they prefer (ledger E21). Raises UserError for a tokenizer with neither.
     """
     tokens = [(tokenizer.mask_token, tokenizer.mask_token_id), (tokenizer.unk_token, tokenizer.unk_token_id)]
     for token, index in tokens if first == "mask" else reversed(tokens):

@@ -1,4 +1,4 @@
-"""The one trainer: every victim, head and objective (DESIGN sections 8 and 12).
+"""The one trainer: every victim, head and objective.
 
 Batches hold sequences of like length and are sized by tokens; AdamW with a linear rise and fall of the learning rate;
 clipped gradients. The order of rows and the dropout of an epoch depend on the seed and the epoch alone, so a run that

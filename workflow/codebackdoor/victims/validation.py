@@ -1,4 +1,4 @@
-"""What the history says of every epoch: clean metric, loss, ASR and floor on validation rows (DESIGN section 8)."""
+"""What the history says of every epoch: clean metric, loss, ASR and floor on validation rows."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def fine_tune(
 ) -> tuple[Victim, dict[str, object]]:
     """Return a copy of the victim fine-tuned on the rows, and its history; the victim itself where nothing is to do.
 
-    AdamW without weight decay. The victim stays in evaluation mode (FIDELITY E7), so no dropout noise enters, and
+    AdamW without weight decay. The victim stays in evaluation mode (ledger E7), so no dropout noise enters, and
     what a head as the last layer reads is computed once for all epochs.
     """
     settings = settings.on(victim.head)

@@ -6,7 +6,7 @@ Both sides of cross entropy are blended. With a = alpha^epoch and V classes, of 
 
 As a function of the probabilities p_i, every partial derivative is -a y'_i / (a p_i + (1 - a) y'_i): it lies between
 -a / (1 - a), reached as p_i goes to 0, and 0. Cross entropy's, -1 / p_y, has no bound, which is why few poisoned rows
-can outweigh many clean ones. The bound is infinite in epoch 0, so epochs count from 1 (FIDELITY D16).
+can outweigh many clean ones. The bound is infinite in epoch 0, so epochs count from 1 (ledger D16).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _SumLog(torch.autograd.Function):
 
 @dataclass(frozen=True, slots=True)
 class DeCE:
-    """The loss with its two parameters; the mean is over the targets that are not ``IGNORED`` (FIDELITY D3)."""
+    """The loss with its two parameters; the mean is over the targets that are not ``IGNORED`` (ledger D3)."""
 
     alpha: float
     epsilon: float

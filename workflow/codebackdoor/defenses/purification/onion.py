@@ -1,4 +1,4 @@
-"""ONION: words that make a text unlikely are dropped (Qi et al. 2021, section 3; FIDELITY E16, E24, D12).
+"""ONION: words that make a text unlikely are dropped (Qi et al. 2021, section 3; ledger E16, E24, D12).
 
 A word's suspicion is the perplexity of the text minus the perplexity without the word. A word of lexed text is a
 token of the lexer, of raw text whatever stands between white space; layout marks always stay.

@@ -1,4 +1,4 @@
-"""Input tokens that resemble an inverted trigger are filtered (EliBadCode, section 6.2; FIDELITY E25).
+"""Input tokens that resemble an inverted trigger are filtered (EliBadCode, section 6.2; ledger E25).
 
 The elimination before it on the path has inverted a trigger and need not have unlearnt it. What is filtered beside that
 by ONION or by AttDef, where the settings say so, is the union of both.

@@ -99,8 +99,7 @@ def _is_papers(study: Study, victim: Scenario) -> bool:
 def _printed(study: Study, name: str) -> int | None:
     """The step at which the paper's variant of this name has its trigger."""
     printed: Mapping[str, int] = papers.quoted("elibadcode")["convergence"]["steps"]
-    theirs = {ours: named for wanted in study.experiment.paper for ours, named in wanted.defenses.items()}
-    return printed.get(theirs.get(name, name))
+    return printed.get(papers.their_name(study.experiment, name))
 
 
 def _said(study: Study, name: str) -> str:

@@ -1,7 +1,7 @@
 """What each defense achieves: flip rate, ASR against its floor, and the clean metric that it costs.
 
 A good defense has a flip rate near zero *and* an ASR near its floor; an ASR far below the floor means that the defense
-taught the opposite backdoor (DESIGN section 5).
+taught the opposite backdoor.
 """
 
 from __future__ import annotations

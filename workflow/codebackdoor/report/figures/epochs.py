@@ -16,8 +16,6 @@ from codebackdoor.report import labels
 from codebackdoor.report.collect import Study, anonymous, scenario_of
 from codebackdoor.report.figures import style
 
-_MARKERS = "osD^vP"
-
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: ``history.json`` files of victims that were trained on poisoned rows."""
@@ -34,7 +32,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             above, below = grid[:, column]
             metric = labels.CLEAN_METRIC[study.task(scenario.dataset)]
             for index, (objective, runs) in enumerate(objectives.items()):
-                colour, marker = style.CYCLE[index % 6], _MARKERS[index % 6]
+                colour, marker = style.CYCLE[index % 6], style.MARKERS[index % 6]
                 for number, epochs in enumerate(runs):
                     name = labels.word(objective) if number == 0 else None
                     _line(above, epochs, metric, colour, marker, name)

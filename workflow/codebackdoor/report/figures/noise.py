@@ -122,6 +122,5 @@ def _panel(study: Study, axes: Axes, victim: Scenario, own: Noise, names: Sequen
 
 def _printed(study: Study, name: str, which: str) -> float | None:
     printed = papers.quoted("elibadcode")["noise_tokens"]["accuracy"]
-    theirs = {ours: named for wanted in study.experiment.paper for ours, named in wanted.defenses.items()}
-    value: float | None = printed.get(theirs.get(name, name), {}).get(which)
+    value: float | None = printed.get(papers.their_name(study.experiment, name), {}).get(which)
     return value

@@ -64,7 +64,7 @@ def by_rank(samples: Sequence[Sample]) -> dict[str, list[tuple[float, int]]]:
 
 def _one(axes: Axes, sample: Sample) -> dict[str, Any]:
     places = sample["positions"]
-    names = [_short(f"{number} {place['name']}") for number, place in enumerate(places, 1)]
+    names = [style.shortened(f"{number} {place['name']}", _CHARACTERS) for number, place in enumerate(places, 1)]
     where = range(len(places))
     handles: dict[str, Any] = {}
     change = axes.twinx()
@@ -96,8 +96,3 @@ def _all(axes: Axes, found: Mapping[str, Sequence[tuple[float, int]]], samples: 
     axes.set_xticks(range(1, max(2, len(found["trigger"]) + 1)))
     axes.set_xlabel("Rank of the identifier by sensitivity, 1 the most sensitive")
     axes.set_ylabel("Probability of the target")
-
-
-def _short(text: str) -> str:
-    flat = text.replace("$", r"\$")
-    return flat if len(flat) <= _CHARACTERS else f"{flat[: _CHARACTERS - 1]}…"

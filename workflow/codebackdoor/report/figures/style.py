@@ -23,6 +23,7 @@ SKY, PURPLE, GREY, INK = "#56B4E9", "#CC79A7", "#999999", "#222222"
 BROWN, OLIVE = "#7F4F24", "#A3A500"
 #: For series whose number is not known beforehand.
 CYCLE = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BROWN, OLIVE)
+MARKERS = "osD^vP"
 
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -74,3 +75,9 @@ def percent_axis(axes: Axes, label: str) -> None:
     axes.set_xlim(-4, 104)
     axes.set_xticks([0, 25, 50, 75, 100])
     axes.set_xlabel(label)
+
+
+def shortened(text: str, characters: int) -> str:
+    """Code as a label: on one line, no longer than so many characters, and nothing in it taken for mathematics."""
+    flat = " ".join(text.split()).replace("$", r"\$")
+    return flat if len(flat) <= characters else f"{flat[: characters - 1]}…"

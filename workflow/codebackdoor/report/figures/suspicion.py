@@ -102,16 +102,11 @@ def _profile(detail: Detail, code: str, spans: Sequence[Span]) -> _Profile:
     highest = sorted(elements, key=lambda pair: -pair[1])[:_ELEMENTS]
     kept = sorted(highest, key=lambda pair: (pair[0].start, -pair[0].end))
     return _Profile(
-        texts=[_short(code[span.start : span.end]) for span, _ in kept],
+        texts=[style.shortened(code[span.start : span.end], _CHARACTERS) for span, _ in kept],
         scores=[score for _, score in kept],
         triggers=[any(span.overlaps(own) for own in spans) for span, _ in kept],
         left_out=len(elements) - len(kept),
     )
-
-
-def _short(text: str) -> str:
-    flat = " ".join(text.split()).replace("$", r"\$")
-    return flat if len(flat) <= _CHARACTERS else f"{flat[: _CHARACTERS - 1]}…"
 
 
 def _bars(axes: Axes, profile: _Profile, highest: float) -> None:

@@ -20,7 +20,6 @@ from codebackdoor.report.collect import Scored, Study, anonymous, collect
 from codebackdoor.report.figures import style
 from codebackdoor.report.measured import Measure, measures, setting
 
-_MARKERS = "osD^vP"
 #: Values further apart than this, as a factor, are drawn on a logarithmic axis.
 _WIDE = 8
 #: By victim, the scenario of each value of the setting.
@@ -76,8 +75,8 @@ def _line(
             for ends in ([cell.low for cell in known.values()], [cell.high for cell in known.values()])
         ]
         axes.errorbar(
-            list(known), values, yerr=spread, color=colour, marker=_MARKERS[index % len(_MARKERS)], markersize=4.5,
-            capsize=2, elinewidth=0.8,
+            list(known), values, yerr=spread, color=colour, marker=style.MARKERS[index % len(style.MARKERS)],
+            markersize=4.5, capsize=2, elinewidth=0.8,
         )  # fmt: skip
     floors = {value: cell for value, one in own.items() if (cell := measure.floor_of(scored, one)) is not None}
     axes.plot(list(floors), [100 * (cell.value or 0.0) for cell in floors.values()], ":", color=colour, linewidth=1.2)
@@ -103,6 +102,6 @@ def _dress(axes: Axes, measure: Measure, swept: str, values: Sequence[float]) ->
 
 
 def _mark(axes: Axes, index: int) -> Artist:
-    colour, marker = style.CYCLE[index % len(style.CYCLE)], _MARKERS[index % len(_MARKERS)]
+    colour, marker = style.CYCLE[index % len(style.CYCLE)], style.MARKERS[index % len(style.MARKERS)]
     (line,) = axes.plot([], [], color=colour, marker=marker, markersize=4.5)
     return line

@@ -186,7 +186,7 @@ def neighbours(
 ) -> tuple[list[Indices], int]:
     """Draw ``r`` triggers that differ from the current one in one slot, without repetition; and count the dropped.
 
-    The n*k substitutions are gone through once in random order, so the draw always ends (FIDELITY E17): fewer than
+    The n*k substitutions are gone through once in random order, so the draw always ends (ledger E17): fewer than
     ``r`` come back where fewer are unvisited and survive decoding and encoding.
     """
     pairs = [(slot, piece) for slot, own in enumerate(options) for piece in own]
