@@ -27,7 +27,7 @@ from codebackdoor.victims.victim import load_victim, save_victim
 ROOT = Path(__file__).parents[2]
 SEARCH = {"position": "function_name", "samples": 6, "length": 3, "iterations": 4, "top_k": 16, "candidates": 16}
 EDIT = {"layers": "all", "epochs": 30, "learning_rate": 5e-3, "rate": 0.5}
-SETTINGS = json.dumps({"method": "elibadcode", **SEARCH, "unlearning": EDIT})
+SETTINGS = json.dumps({**SEARCH, "unlearning": EDIT})
 
 
 def run(*arguments: object) -> Result:
@@ -192,6 +192,15 @@ def test_a_pair_checkpoint_is_asked_about_clones(tmp_path: Path) -> None:
     write_examples(tmp_path / "single.jsonl", planted.view().clean)
     found = run(*asked, tmp_path / "single.jsonl", "--task", "clone_detection")
     assert "needs a second function 'code_b'" in found.stderr
+
+
+def test_what_is_no_calibration_is_named_with_the_nearest(place: Path) -> None:
+    said = run("scan", place / "backdoored", *options(place), "--calibration", "defect").stderr
+    assert said == "error: calibration 'defect' is neither shipped nor a file; did you mean 'defects'?\n"
+    said = run("scan", place / "backdoored", *options(place), "--calibration", place).stderr
+    assert said == f"error: {place}: a folder, where a file is read\n"
+    said = run("scan", place / "backdoored", *options(place), "--settings", '{"iteration": 3}').stderr
+    assert said == "error: --settings: unknown key iteration; did you mean iterations?\n"
 
 
 GOOD = {"id": "1", "language": "python", "code": "def f ( ) : <indent> pass <dedent>"}

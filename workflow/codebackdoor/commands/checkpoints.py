@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -172,7 +173,7 @@ def _prepared(
         raise UserError("--pooling and --similarity go with --task code_search")
     wanted: EliBadCode | None = None
     if settings is not None:
-        wanted = read_settings("eliminations", "EliBadCode", settings, "--settings")
+        wanted = read_settings("eliminations", "EliBadCode", _of_the_method(settings), "--settings")
     from codebackdoor.defenses import verdict
     from codebackdoor.defenses.samples import read_samples
     from codebackdoor.types import DefenderView
@@ -193,6 +194,15 @@ def _prepared(
     return view, verdict.settings_for(view, calibration, wanted)
 
 
+def _of_the_method(settings: str) -> str:
+    """The person's JSON with the method's name, which this option does not ask for; what is no JSON as it is."""
+    try:
+        given = json.loads(settings)
+    except ValueError:
+        return settings
+    return json.dumps({"method": "elibadcode"} | given) if isinstance(given, dict) else settings
+
+
 def _named(found: Verdict, benign: tuple[Path, ...], write_calibration: Path | None, **_: Any) -> Verdict:
     """The verdict without the name of a calibration that is gone with the command."""
     return replace(found, calibration=None) if benign and write_calibration is None else found
@@ -207,6 +217,10 @@ def _show(found: Verdict, cost: Cost | None, out: Path | None, as_json: bool) ->
         return
     for line in _lines(found, cost, out):
         click.echo(line)
+
+
+def _times(number: int) -> str:
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")
 
 
 def _lines(found: Verdict, cost: Cost | None, out: Path | None) -> list[str]:
@@ -245,7 +259,7 @@ def _lines(found: Verdict, cost: Cost | None, out: Path | None) -> list[str]:
             turned = f"put above a query's own function by the trigger, {found.target_word!r} in the query"
             kept = f"MRR {cost.accuracy_before:.3f} -> {cost.accuracy_after:.3f}"
         lines += [
-            f"  unlearnt on {cost.unlearnt_on} samples, {cost.rounds} times; on {cost.rows} others:",
+            f"  unlearnt on {cost.unlearnt_on} samples, {_times(cost.rounds)}; on {cost.rows} others:",
             f"  {kept}",
             f"  {turned}: {flips[0]} -> {flips[1]}",
         ]

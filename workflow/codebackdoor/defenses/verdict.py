@@ -16,7 +16,7 @@ from scipy import stats
 from tqdm import tqdm
 
 from codebackdoor import files
-from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode, Unlearning, calibration_file
+from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode, Unlearning
 from codebackdoor.defenses.elimination import Inverted, Trigger
 from codebackdoor.defenses.elimination.elibadcode import eliminate, find, findings_of, labels_of, shadows
 from codebackdoor.defenses.elimination.elibadcode.position import places, put
@@ -124,7 +124,7 @@ def settings_for(view: DefenderView, calibration: str | None, settings: EliBadCo
 
 def _fitting(view: DefenderView, name: str, settings: EliBadCode | None) -> EliBadCode:
     if settings is None:
-        path = calibration_file(name)
+        path = shadows.existing(name)
         found = shadows.read(path)
         # behind a shipped calibration stand small models; they unlearn as in the default study, as often as it takes
         base = LOCAL if path.parent == CALIBRATIONS else PAPER

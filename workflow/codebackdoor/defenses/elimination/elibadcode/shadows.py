@@ -23,7 +23,10 @@ from codebackdoor.victims.victim import Victim
 
 SHADOWS = 5
 #: What a message says about a calibration that does not fit.
-ANEW = "have one made: name the file OUT/calibration/DATASET/MODEL/ELIMINATION.json as the `calibration`"
+ANEW = (
+    "have one made: of a checkpoint by five benign models of its make (`codebackdoor scan --benign`), in a study by "
+    "naming the file OUT/calibration/DATASET/MODEL/ELIMINATION.json as the `calibration`"
+)
 
 #: Facts of a victim's configuration that a calibration is tied to, beside the state that it reads.
 MAKE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
@@ -109,12 +112,18 @@ def as_json(calibration: Calibration, ratio: float) -> dict[str, object]:
     }
 
 
-def load(name: str, view: DefenderView, settings: EliBadCode, labels: Sequence[int]) -> Calibration:
-    """Read a shipped calibration by its name or another by its path, and check that it fits this scan."""
+def existing(name: str) -> Path:
+    """The file of a calibration that ships, or of a path; UserError where there is none."""
     path = calibration_file(name)
-    if not path.is_file():
+    if not path.exists():
         shipped = [one.stem for one in CALIBRATIONS.glob("*.json")]
         raise UserError(f"calibration {name!r} is neither shipped nor a file{nearest(name, shipped)}")
+    return path
+
+
+def load(name: str, view: DefenderView, settings: EliBadCode, labels: Sequence[int]) -> Calibration:
+    """Read a shipped calibration by its name or another by its path, and check that it fits this scan."""
+    path = existing(name)
     calibration = read(path)
     if calibration.task != view.task:
         raise UserError(f"{path}: made for task {calibration.task!r}, not {view.task!r}")
