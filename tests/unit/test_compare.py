@@ -135,3 +135,18 @@ def test_the_command_says_so_and_exits_like_diff(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="name the folder of a finished run"):
         compare(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds no metric"),
+        ("testset,metric,value\n", "holds no metric"),
+        ("a,b\n1,2\n", "not the metrics of a run"),
+    ],
+)
+def test_metrics_that_are_empty_or_broken_are_not_equal_to_themselves(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/metrics.csv").write_text(text)
+    with pytest.raises(UserError, match=said):
+        compare(tmp_path, tmp_path)

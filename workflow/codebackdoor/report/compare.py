@@ -100,11 +100,16 @@ def _metrics(run: Path) -> dict[Scenario, dict[Measure, float | None]]:
         raise UserError(f"{path}: no such file; name the folder of a finished run, as `out` in its configuration")
     kinds = [field.name for field in fields(Scenario)]
     found: dict[Scenario, dict[Measure, float | None]] = {}
-    with path.open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream):
-            scenario = Scenario(**{kind: row[kind] for kind in kinds})
-            value = float(row["value"]) if row["value"] else None
-            found.setdefault(scenario, {})[row["testset"], row["metric"]] = value
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                scenario = Scenario(**{kind: row[kind] for kind in kinds})
+                value = float(row["value"]) if row["value"] else None
+                found.setdefault(scenario, {})[row["testset"], row["metric"]] = value
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not the metrics of a run ({error!r}); have the run make it again") from None
+    if not found:
+        raise UserError(f"{path}: holds no metric of any scenario")
     return found
 
 
