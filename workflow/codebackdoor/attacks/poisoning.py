@@ -32,7 +32,7 @@ class Poisoner:
     """An attack with its target, applied to rows; a row's outcome depends on the seed and that row.
 
     ``training``: rows that are trained on may be eligible where others are not (search). ``flip``: a row that the
-    trigger does not fit into gets the target nevertheless (ledger E14); its status is ``failed`` all the same.
+    trigger does not fit into gets the target nevertheless (ledger E14b); its status is ``failed`` all the same.
     """
 
     name: str
