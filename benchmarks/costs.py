@@ -5,7 +5,8 @@ python benchmarks/costs.py config.yaml configs/elibadcode.yaml    (after that ru
 
 Seconds are the means of the wall-clock seconds that Snakemake's benchmarks hold, one job a core: of all jobs of a rule,
 and of those of one kind (task, architecture, method). Megabytes are those of the files that Snakemake says a rule has
-made. Rules and kinds that the run did not need keep their old numbers.
+made. Rules and kinds that the run did not need keep their old numbers, and an overlay's run writes kinds and new rules
+alone: the mean job of a rule is the default study's.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Seconds = tuple[list[float], dict[str, list[float]]]
 
 def seconds_by_rule(config: Config) -> dict[str, Seconds]:
     """Wall-clock seconds of the jobs of each rule."""
-    folder = Path(config.out) / "benchmarks"
+    folder = ROOT / config.out / "benchmarks"
     found: dict[str, Seconds] = {}
     for path in folder.rglob("*.tsv"):
         *_, row = csv.DictReader(io.StringIO(path.read_text()), delimiter="\t")
@@ -70,7 +71,8 @@ def main() -> None:
     for rule in sorted(seconds.keys() & megabytes.keys()):
         every, kinds = seconds[rule]
         known = costs["rules"].setdefault(rule, {})
-        known |= {"seconds": mean(every), "megabytes": round(megabytes[rule] / len(every), 2)}
+        if len(arguments.configs) == 1 or not known:
+            known |= {"seconds": mean(every), "megabytes": round(megabytes[rule] / len(every), 2)}
         if kinds:
             known.setdefault("kinds", {}).update({kind: mean(own) for kind, own in kinds.items()})
     if arguments.environment_seconds:

@@ -104,13 +104,22 @@ def test_a_plan_adds_up() -> None:
     assert "minutes" in text
 
 
-def test_a_plan_knows_what_a_job_of_a_kind_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("out", "place", "end"), [("runs/a", "runs/a", ""), ("my runs/logs", "'my runs/logs", "'")], ids=["plain", "quoted"]
+)
+def test_a_plan_knows_what_a_job_of_a_kind_costs(
+    monkeypatch: pytest.MonkeyPatch, out: str, place: str, end: str
+) -> None:
     costs = {
         "train": local.Cost(60, 1, {"defect_detection codebert": 600}),
         "eliminate": local.Cost(60, 2, {"defect_detection codebert elibadcode": 1200}),
+        "purify": local.Cost(60, 2, {"defect_detection codebert codepurify": 180}),
+        "predict": local.Cost(60, 2, {"defect_detection codebert": 30}),
+        "craft": local.Cost(60, 2),
     }
     monkeypatch.setattr(local, "_measured", lambda: (costs, local.Cost(60, 1000)))
-    stats = "job count\n--- ---\ntrain 3\neliminate 2\nother 1\ntotal 6\n"
+    stats = "job count\n--- ---\ntrain 3\neliminate 3\npurify_benign 1\npredict 1\n"
+    stats += "predict_benign_defects 1\ncraft 1\nother 1\ntotal 11\n"
     logs = [
         "train/defects/codebert/none-0/seed1/none/cross_entropy/none",
         "train/defects/codebert/none-0/seed2/none/cross_entropy/none",
@@ -118,17 +127,24 @@ def test_a_plan_knows_what_a_job_of_a_kind_costs(monkeypatch: pytest.MonkeyPatch
         "train/repair/codet5/none-0/seed1/none/cross_entropy/none",
         "eliminate/defects/codebert/none-0/seed1/none/cross_entropy/elibadcode",
         "eliminate/defects/codebert/none-0/seed1/none/cross_entropy/fine_tuning",
+        "eliminate/defects/codebert/none-0/seed1/none/cross_entropy/no_longer_declared",
+        "purify/defects/codebert/none-0/seed1/none/cross_entropy/none/codepurify",
+        "predict/defects/codebert/none-0/seed1/none/cross_entropy/elibadcode",
+        "predict/defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/none",
+        "craft/defects/codebert",
     ]
-    commands = "".join(f"Shell command: codebackdoor do > runs/a/logs/{log}.log 2>&1\n" for log in logs)
-    config = load([Path(__file__).parents[2] / "config.yaml"])
+    commands = "".join(f"Shell command: codebackdoor do > {place}/logs/{log}.log{end} 2>&1\n" for log in logs)
+    config = load([Path(__file__).parents[2] / "config.yaml"]).model_copy(update={"out": out})
 
     def minutes(text: str) -> dict[str, str]:
         return {line.split()[0]: line.split()[2] for line in text.splitlines()[1:] if line and line[0].islower()}
 
     # Snakemake says the whole twice in a long dry run
     found = minutes(local.plan(stats + commands + commands + stats, config))
-    assert found == {"train": "21.0", "eliminate": "21.0", "other": "?", "total": "42.0"}
-    assert minutes(local.plan(stats, config)) == {"train": "3.0", "eliminate": "2.0", "other": "?", "total": "5.0"}
+    cheap = {"craft": "1.0", "other": "?"}
+    assert found == {"train": "21.0", "eliminate": "22.0", "purify": "3.0", "predict": "1.0", **cheap, "total": "48.0"}
+    found = minutes(local.plan(stats, config))
+    assert found == {"train": "3.0", "eliminate": "3.0", "purify": "1.0", "predict": "2.0", **cheap, "total": "10.0"}
 
 
 def test_a_plan_for_nothing() -> None:

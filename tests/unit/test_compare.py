@@ -142,7 +142,8 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     [
         ("", "holds no metric"),
         ("testset,metric,value\n", "holds no metric"),
-        ("a,b\n1,2\n", "not the metrics of a run"),
+        ("testset,metric,value\nclean,accuracy\n", "not a row of the metrics"),
+        ("a,b\n1,2\n", "not a row of the metrics"),
     ],
 )
 def test_metrics_that_are_empty_or_broken_are_not_equal_to_themselves(tmp_path: Path, text: str, said: str) -> None:

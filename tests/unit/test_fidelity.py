@@ -35,8 +35,15 @@ def test_every_test_that_is_named_exists(name: str) -> None:
 def test_every_row_of_elibadcode_stands_alone_and_has_a_test() -> None:
     found = [row for row in rows(LEDGER) if re.match(r"[AE]\d", row[0])]
     numbers = [row[0] for row in found]
-    assert len(numbers) == len(set(numbers))
     last = max(int(number[1:]) for number in numbers if re.fullmatch(r"E\d+", number))
     assert set(numbers) == {f"A{n}" for n in range(1, 7)} | {f"E{n}" for n in range(1, last + 1)} | {"E14b"}
     assert [row[0] for row in found if "`test_" not in row[-1]] == []
     assert {len(row) for row in found} == {6}
+
+
+def test_no_number_stands_twice() -> None:
+    numbers = [
+        number for row in rows(LEDGER) for number in re.split(r", ", row[0]) if re.fullmatch(r"[AEPD]\d+b?", number)
+    ]
+    assert len(numbers) == len(set(numbers))
+    assert not any(row[0] == "–" for row in rows(LEDGER))

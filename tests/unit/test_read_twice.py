@@ -57,3 +57,21 @@ def test_states_and_gradients_equal_the_models_own(pooling: Pooling, rows: list[
     assert found[0].keys() == found[1].keys()
     for name, value in found[0].items():
         torch.testing.assert_close(value, found[1][name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("pooling", ["first", "last", "mean", "max"])
+def test_with_dropout_the_models_own_layers_read_the_same_places(pooling: Pooling) -> None:
+    victim = replace(understanding("t5", "pair"), pooling=pooling)
+    ids, mask = pad(ROWS, victim.pad_id)
+    expected = reading.vectors(victim, reading.embed(victim, ids), mask)
+    victim.model.train()
+    for module in victim.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        elif isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.0
+    # by the rate the way is chosen; what would be dropped is not
+    for rate in (0.0, 0.1):
+        victim.model.base_model.config.dropout_rate = rate
+        found = reading.vectors(victim, reading.embed(victim, ids), mask)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)

@@ -12,8 +12,8 @@ from made_up_run import make, settings
 from codebackdoor import files
 from codebackdoor.config.attacks import CodePoisonerDeadCode
 from codebackdoor.config.base import Settings
-from codebackdoor.config.datasets import CodeRepair, DefectDetection
-from codebackdoor.config.eliminations import EliBadCode
+from codebackdoor.config.datasets import CodeRepair, CodeSearch, DefectDetection
+from codebackdoor.config.eliminations import Budget, EliBadCode, FineTuning, Unlearning
 from codebackdoor.config.loading import models_in
 from codebackdoor.config.models import CodeBert, CodeT5
 from codebackdoor.config.products import Product
@@ -160,6 +160,25 @@ def test_a_fixed_threshold_and_a_missing_calibration_leave_settings_unread(run: 
         chosen = EliBadCode(method="elibadcode", calibration=calibration)
         found = keys(printed(changed(run, "eliminations", "elibadcode", chosen), "defects", "inversion")["elibadcode"])
         assert ("ratio" in found, "unlearn_when_clean" in found) == (read, read)
+
+
+def test_what_is_unread_inside_of_a_setting_is_left_out_as_well(run: dict[str, Any]) -> None:
+    slowly = Budget(epochs=4, learning_rate=5e-4)
+    own = {"searching.epochs", "searching.learning_rate"}
+    control = FineTuning(method="fine_tuning", searching=slowly)
+    chosen = EliBadCode(method="elibadcode", unlearning=Unlearning(searching=slowly))
+    for name, one, prefix in (("fine_tuning", control, ""), ("elibadcode", chosen, "unlearning.")):
+        kept = {f"{prefix}{key}" for key in ("layers", "epochs")}
+        unread = {f"{prefix}{key}" for key in own}
+        settings = changed(run, "eliminations", name, one)
+        found = keys(printed(settings, "defects", "table")[name])
+        assert kept <= found
+        assert not unread & found
+        dataset = CodeSearch(task="code_search", source="jsonl", path=Path("own"))
+        settings = changed(settings, "datasets", "search", dataset)
+        study = Study(settings, "defects")
+        searched = dict(captions._read(study, "eliminations", settings["eliminations"][name], ["search"]))
+        assert unread | kept <= set(searched)
 
 
 @pytest.mark.parametrize("section", SECTIONS.values())

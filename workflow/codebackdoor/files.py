@@ -94,7 +94,7 @@ def read_text(path: Path) -> str:
 
 def _unreadable(path: Path, error: OSError) -> Exception:
     """What to say of a file that cannot be opened; the error itself where the person cannot mend it."""
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
         return UserError(f"{path}: no such file")
     if isinstance(error, IsADirectoryError):
         return UserError(f"{path}: a folder, where a file is read")

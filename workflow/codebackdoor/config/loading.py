@@ -93,7 +93,8 @@ def _explain(detail: Mapping[str, Any], root: Any) -> str:
     given = repr(detail["input"])
     instead = f", not {given}" if len(given) <= SHOWN else ""
     if kind == "tuple_type":
-        return f"{where}: write a list, such as [{given}]" if instead else f"{where}: write a list"
+        single = isinstance(detail["input"], int | float)
+        return f"{where}: write a list, such as [{given}]" if single else f"{where}: write a list"
     return f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}{instead}"
 
 

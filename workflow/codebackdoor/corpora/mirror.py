@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from codebackdoor.corpora.docstrings import query_of
 from codebackdoor.corpora.lock import Lock
 from codebackdoor.errors import UserError
-from codebackdoor.files import read_examples, read_rows
+from codebackdoor.files import read_examples, read_rows, read_text
 from codebackdoor.syntax import without_docstring
 from codebackdoor.types import Example
 
@@ -88,7 +88,7 @@ def bugs2fix(mirror: Path) -> SourceFiles:
 
 
 def _bugs2fix(split: str, paths: Sequence[Path]) -> Iterator[Example]:
-    buggy, fixed = (path.read_text(encoding="utf-8").removesuffix("\n").split("\n") for path in paths)
+    buggy, fixed = (read_text(path).removesuffix("\n").split("\n") for path in paths)
     if len(buggy) != len(fixed):
         raise UserError(
             f"{paths[0]}: {len(buggy)} lines, but {paths[1].name} has {len(fixed)}; a line is one method in both files"
@@ -120,7 +120,7 @@ def _bigclonebench(split: str, paths: Sequence[Path]) -> Iterator[Example]:
         functions[str(row["idx"])] = code
     seen = set()
     for path in paths[1:]:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(read_text(path).splitlines(), 1):
             parts = line.split()
             if len(parts) != 3 or parts[2] not in ("0", "1"):
                 raise UserError(f"{path}:{number}: expected two numbers of functions and 0 or 1, not {line!r}")

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,8 +21,6 @@ from codebackdoor.errors import UserError
 
 #: Rules whose jobs differ by the method that the last part of their path names, and the section that declares it.
 _BY_METHOD = {"eliminate": "eliminations", "purify": "purifications"}
-#: Where a job's command sends what it says: ``OUT/logs/RULE/PATH.log``.
-_LOG = re.compile(r"> \S*logs/([a-z]\w*)/(\S+)\.log")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ def _measured() -> tuple[dict[str, Cost], Cost]:
 
 
 def kind_of(rule: str, path: str, config: Config) -> str | None:
-    """What a job does, as "TASK ARCHITECTURE [METHOD]"; None where no victim is involved.
+    """What a job does, as "TASK ARCHITECTURE [METHOD]"; None where no victim is involved, or one that is not declared.
 
     ``path`` is that of its log or benchmark below the rule's folder: data set, model and so on (``dag.victim_path``).
     """
@@ -51,7 +50,10 @@ def kind_of(rule: str, path: str, config: Config) -> str | None:
         return None
     names = [config.datasets[dataset].task, config.models[model].architecture]
     if rule in _BY_METHOD:
-        names.append(getattr(config, _BY_METHOD[rule])[rest.rpartition("/")[2]].method)
+        variant = getattr(config, _BY_METHOD[rule]).get(rest.rpartition("/")[2])
+        if variant is None:
+            return None
+        names.append(variant.method)
     return " ".join(names)
 
 
@@ -75,9 +77,8 @@ def plan(dry_run: str, config: Config | None = None) -> str:
         rule = name.partition("_benign")[0]
         by_rule[rule] = by_rule.get(rule, 0) + count
     kinds: dict[str, Counter[str]] = {rule: Counter() for rule in by_rule}
-    for rule, path in set(_LOG.findall(dry_run)):
-        kind = kind_of(rule, path, config) if config else None
-        if kind and rule in kinds:
+    for rule, kind in _kinds(dry_run, config) if config else ():
+        if rule in kinds:
             kinds[rule][kind] += 1
     cores = os.cpu_count() or 1
     costs, environment = _measured()
@@ -97,6 +98,14 @@ def plan(dry_run: str, config: Config | None = None) -> str:
         f"{environment.megabytes / 1000:.1f} GB of disk.",
     ]
     return "\n".join(lines)
+
+
+def _kinds(dry_run: str, config: Config) -> Iterator[tuple[str, str]]:
+    """Rule and kind of every job with a victim, by the file that its command writes to: OUT/logs/RULE/PATH.log."""
+    sent = re.compile(rf"> '?{re.escape(config.out)}/logs/([a-z]\w*)/(.+?)\.log'? ")
+    for rule, path in set(sent.findall(dry_run)):
+        if kind := kind_of(rule, path, config):
+            yield rule, kind
 
 
 def _seconds(cost: Cost, jobs: int, kinds: Counter[str]) -> float:

@@ -141,26 +141,35 @@ def _read(
 ) -> Iterator[tuple[str, str]]:
     """The settings of a variant that are read on at least one of these data sets."""
     facts = [_facts(study.variant("datasets", name)) for name in datasets]
-    read_where = _class(section, settings).read_where
+    kind = _class(Config.model_fields[section].annotation, settings)
+    kept = _kept(kind, {key: value for key, value in settings.items() if key not in TAGS}, facts)
+    return _flat(kept, {own["language"] for own in facts})
+
+
+def _kept(kind: type[Settings], settings: Mapping[str, Any], facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Those of settings, and of settings in them, that one of the data sets has a use for."""
     kept = {}
     for key, value in settings.items():
-        other, wanted = read_where.get(key, (key, (value,)))
+        other, wanted = kind.read_where.get(key, (key, (value,)))
         found = [{**own, **settings}.get(other) for own in facts]
-        if key not in TAGS and any(one in wanted if wanted else one is not None for one in found):
-            kept[key] = value
-    return _flat(kept, {own["language"] for own in facts})
+        if not any(one in wanted if wanted else one is not None for one in found):
+            continue
+        field = kind.model_fields.get(key)
+        inner = field is not None and isinstance(value, Mapping)
+        kept[key] = _kept(_class(field.annotation, value), value, facts) if field and inner else value
+    return kept
 
 
 def _facts(dataset: Mapping[str, Any]) -> dict[str, Any]:
     """What of a data set decides which settings of other kinds are read."""
-    head = getattr(_class("datasets", dataset), "head", None)
+    head = getattr(_class(Config.model_fields["datasets"].annotation, dataset), "head", None)
     return {"head": head, "source": dataset.get("source"), "language": dataset.get("language", "python")}
 
 
-def _class(section: str, settings: Mapping[str, Any]) -> type[Settings]:
-    """The settings' class of a method; that of all methods where there is none of its name."""
-    known = (model for model in models_in(Config.model_fields[section].annotation) if issubclass(model, Settings))
-    return next((model for model in known if tag_of(model) == _kind(settings)), Settings)
+def _class(annotation: Any, settings: Mapping[str, Any]) -> type[Settings]:
+    """The class among those of a field that these settings are of; that of all methods where there is none."""
+    known = (model for model in models_in(annotation) if issubclass(model, Settings))
+    return next((model for model in known if (tag_of(model) or "") == _kind(settings)), Settings)
 
 
 def _kind(settings: Mapping[str, Any]) -> object:

@@ -7,6 +7,7 @@ every job from the corpus to the score, and the cards of data sets, which say wh
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -15,7 +16,7 @@ from typing import Any
 
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
-from codebackdoor.files import read_json
+from codebackdoor.files import read_json, read_text
 
 #: A test set and a metric on it.
 Measure = tuple[str, str]
@@ -100,14 +101,12 @@ def _metrics(run: Path) -> dict[Scenario, dict[Measure, float | None]]:
         raise UserError(f"{path}: no such file; name the folder of a finished run, as `out` in its configuration")
     kinds = [field.name for field in fields(Scenario)]
     found: dict[Scenario, dict[Measure, float | None]] = {}
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            for row in csv.DictReader(stream):
-                scenario = Scenario(**{kind: row[kind] for kind in kinds})
-                value = float(row["value"]) if row["value"] else None
-                found.setdefault(scenario, {})[row["testset"], row["metric"]] = value
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not the metrics of a run ({error!r}); have the run make it again") from None
+    for number, row in enumerate(csv.DictReader(io.StringIO(read_text(path))), 2):
+        if any(row.get(column) is None for column in (*kinds, "testset", "metric", "value")):
+            raise UserError(f"{path}:{number}: not a row of the metrics of a run; have the run make it again")
+        scenario = Scenario(**{kind: row[kind] for kind in kinds})
+        value = float(row["value"]) if row["value"] else None
+        found.setdefault(scenario, {})[row["testset"], row["metric"]] = value
     if not found:
         raise UserError(f"{path}: holds no metric of any scenario")
     return found

@@ -1,4 +1,4 @@
-"""The decoder's states of a T5 that reads a text twice, every attention one fused operation (CodeT5, section 3.3).
+"""A T5 that reads a text twice, as encoder and as decoder, every attention one fused operation (CodeT5, section 3.3).
 
 The encoder reads the text, and the decoder runs over the same one, shifted by one (transformers' T5 classifier). Where
 the state at one sub-token alone is read, the last layer of the decoder is computed for that place alone. The result is

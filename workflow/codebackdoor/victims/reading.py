@@ -33,11 +33,14 @@ def vectors(victim: Victim, embedded: Tensor, mask: Tensor) -> Tensor:
         if victim.pooling == "first":
             return _projected(victim, body, first_token(body, embedded, mask))
         return _of_all(body(inputs_embeds=embedded, attention_mask=mask).last_hidden_state, mask, victim.pooling)
+    if kind == "t5" and not (body.training and body.config.dropout_rate):
+        states = read_twice(body, embedded, mask, victim.pooling)
+        return states[:, 0] if victim.pooling in ("first", "last") else _of_all(states, mask, victim.pooling)
     if kind == "t5":
-        hidden = _decoded(body, embedded, mask, victim.pooling)
+        hidden = _decoded(body, embedded, mask, 1 if victim.pooling == "first" else None)
     else:
         hidden = body(inputs_embeds=embedded, attention_mask=mask, use_cache=False).last_hidden_state
-    if victim.pooling == "first" or hidden.shape[1] == 1:
+    if victim.pooling == "first":
         return hidden[:, 0]
     if victim.pooling == "last":
         return hidden[torch.arange(len(mask), device=mask.device), mask.sum(1) - 1]
@@ -67,14 +70,11 @@ def _projected(victim: Victim, body: Any, pooled: Tensor) -> Tensor:
     return pooled
 
 
-def _decoded(body: Any, embedded: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
-    """The decoder's states at the places that ``pooling`` reads, or at all of them.
+def _decoded(body: Any, embedded: Tensor, mask: Tensor, places: int | None = None) -> Tensor:
+    """The decoder's states at the first ``places`` of the text that the encoder read, or at all of them; with dropout.
 
-    The decoder reads the text of the encoder shifted by one (transformers' T5 classifier).
+    The decoder reads it shifted by one (transformers' T5 classifier).
     """
-    if not (body.training and body.config.dropout_rate):
-        return read_twice(body, embedded, mask, pooling)
-    places = 1 if pooling == "first" else None
     encoded = body.encoder(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
     start = torch.full_like(mask[:, :1], int(body.config.decoder_start_token_id))
     shifted = torch.cat([body.get_input_embeddings()(start), embedded[:, :-1]], 1)[:, :places]

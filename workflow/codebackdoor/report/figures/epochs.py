@@ -32,7 +32,8 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             above, below = grid[:, column]
             metric = labels.CLEAN_METRIC[study.task(scenario.dataset)]
             for index, (objective, runs) in enumerate(objectives.items()):
-                colour, marker = style.CYCLE[index % 6], style.MARKERS[index % 6]
+                place = index % len(style.MARKERS)
+                colour, marker = style.CYCLE[place], style.MARKERS[place]
                 for number, epochs in enumerate(runs):
                     name = labels.word(objective) if number == 0 else None
                     _line(above, epochs, metric, colour, marker, name)
