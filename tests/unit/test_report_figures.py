@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from made_up_run import make, settings
+from PIL import Image
 
 from codebackdoor.config.experiments import Figure
 from codebackdoor.config.products import inputs
+from codebackdoor.config.scenario import NONE
 from codebackdoor.errors import UserError
 from codebackdoor.report import stage
-from codebackdoor.report.collect import Study
-from codebackdoor.report.figures import style
+from codebackdoor.report.collect import Study, collect
+from codebackdoor.report.figures import defenses, style
+from codebackdoor.report.tables import build
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +74,22 @@ def test_colours_differ_in_lightness_or_hue_for_every_reader() -> None:
 def test_every_kind_has_its_module() -> None:
     folder = Path(style.__file__).parent
     assert {path.stem for path in folder.glob("*.py")} - {"__init__", "style"} == set(get_args(Figure))
+
+
+def test_many_attacks_on_one_victim_share_its_panels(
+    run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Study(run, "defects")
+    table = build(study, collect(study, inputs(study.experiment, "defenses", run["out"])))
+    groups = [group for group in table.groups if group.scenario.attack != NONE]
+    assert len(groups) > 2
+    assert [len(stack) for stack in defenses._stacks(groups)] == [1] * len(groups)
+    apart = Image.open(BytesIO(draw(run, "defects", "defenses", tmp_path / "apart")["png"])).height
+    monkeypatch.setattr(defenses, "_ALONE", 2)
+    (stack,) = defenses._stacks(groups)
+    assert [group for group, *_ in stack] == groups
+    shifts, colours = {shift for _, shift, _ in stack}, {colour for *_, colour in stack}
+    assert len(shifts) == len(colours) == len(groups)
+    assert all(-0.5 < shift < 0.5 for shift in shifts)
+    together = Image.open(BytesIO(draw(run, "defects", "defenses", tmp_path / "together")["png"])).height
+    assert together < apart * 2 / 3

@@ -94,7 +94,12 @@ def attack(scenario: Scenario) -> str:
 
 def group(scenario: Scenario) -> str:
     """What was trained, on what, with which attack, whatever the seed."""
-    return f"{word(scenario.dataset)} · {word(scenario.model)} · {attack(scenario)}"
+    return f"{trained(scenario)} · {attack(scenario)}"
+
+
+def trained(scenario: Scenario) -> str:
+    """What was trained, on what."""
+    return f"{word(scenario.dataset)} · {word(scenario.model)}"
 
 
 def victim(scenario: Scenario) -> str:

@@ -23,35 +23,64 @@ from codebackdoor.types import CLEAN
 _LABELS, _RANKS = ("flip_rate", "asr", "floor"), ("anr_drop", "anr", "anr_without")
 
 
+#: Of more than so many attacked victims, those of one data set and model share their panels.
+_ALONE = 6
+
+#: The attacks that share a row of panels, each with its place within a defense's row and its colour (None: its own).
+_Stack = Sequence[tuple[Group, float, str | None]]
+
+
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: the experiment's ``metrics.json`` and ``baseline.json`` files."""
     table = build(study, collect(study, inputs))
     groups = [group for group in table.groups if group.scenario.attack != NONE]
     if not groups:
         raise UserError(f"experiments.{study.name}: the figure 'defenses' needs an attack in the grid")
-    names = [[name for name in table.columns if name in group.scenarios] for group in groups]
-    heights = [0.9 + 0.27 * len(own) for own in names]
+    stacks = _stacks(groups)
+    names = [[name for name in table.columns if any(name in one.scenarios for one, *_ in own)] for own in stacks]
+    heights = [
+        0.9 + 0.27 * len(own) * (1 if len(stack) == 1 else 1.4) for own, stack in zip(names, stacks, strict=True)
+    ]
     with style.drawing(9.2, sum(heights) + 0.5) as figure:
         panels = figure.subplots(
-            len(groups), 3, squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": [1, 1, 0.8]}
+            len(stacks), 3, squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": [1, 1, 0.8]}
         )
-        for row, (group, own) in enumerate(zip(groups, names, strict=True)):
-            tasks = [study.task(one.scenario.dataset) for one in groups[row : row + 2]]
+        for row, (stack, own) in enumerate(zip(stacks, names, strict=True)):
+            tasks = [study.task(one[0][0].scenario.dataset) for one in stacks[row : row + 2]]
             last = len(tasks) == 1 or ("code_search" in tasks and tasks[0] != tasks[1])
             metric = labels.CLEAN_METRIC[tasks[0]]
             flip, against, clean = panels[row]
             effect, asr, floor = _RANKS if tasks[0] == "code_search" else _LABELS
-            _flip(flip, group, own, effect, last)
-            _against(against, group, own, asr, floor, last)
-            _clean(clean, group, own, metric)
-            flip.set_title(group.title)
+            _flip(flip, stack, own, effect, last)
+            _against(against, stack, own, asr, floor, last)
+            _clean(clean, stack, own, metric)
+            first = stack[0][0]
+            flip.set_title(first.title if len(stack) == 1 else labels.trained(first.scenario))
             for axes in (flip, against, clean):
                 _rows(axes, own, named=axes is flip)
         shown = {
             name: handle for axes in panels.flat for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
         }
-        figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=len(shown))
+        figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=min(3, len(shown)))
         style.save(figure, out)
+
+
+def _stacks(groups: Sequence[Group]) -> list[_Stack]:
+    if len(groups) <= _ALONE:
+        return [[(group, 0.0, None)] for group in groups]
+    together: dict[str, list[Group]] = {}
+    for group in groups:
+        together.setdefault(labels.trained(group.scenario), []).append(group)
+    colours = dict.fromkeys(labels.attack(group.scenario) for group in groups)
+    for number, name in enumerate(colours):
+        colours[name] = style.CYCLE[number % len(style.CYCLE)]
+    return [
+        [
+            (group, 0.8 * ((place + 0.5) / len(own) - 0.5), colours[labels.attack(group.scenario)])
+            for place, group in enumerate(own)
+        ]
+        for own in together.values()
+    ]
 
 
 def _rows(axes: Axes, names: Sequence[str], named: bool) -> None:
@@ -62,31 +91,35 @@ def _rows(axes: Axes, names: Sequence[str], named: bool) -> None:
         axes.axhspan(position - 0.5, position + 0.5, color="#F6F6F6", zorder=0, linewidth=0)
 
 
-def _flip(axes: Axes, group: Group, names: Sequence[str], effect: str, last: bool) -> None:
-    for position, name in enumerate(names):
-        _point(axes, position, _cell(group, name, effect), style.BLUE, "o")
+def _flip(axes: Axes, stack: _Stack, names: Sequence[str], effect: str, last: bool) -> None:
+    for group, shift, colour in stack:
+        for position, name in enumerate(names):
+            said = labels.attack(group.scenario) if colour and position == 0 else None
+            _point(axes, position + shift, _cell(group, name, effect), colour or style.BLUE, "o", said)
     style.percent_axis(axes, f"{labels.METRICS[effect]}, %" if last else "")
 
 
-def _against(axes: Axes, group: Group, names: Sequence[str], with_: str, without: str, last: bool) -> None:
-    for position, name in enumerate(names):
-        asr, floor = (_cell(group, name, metric) for metric in (with_, without))
-        if asr is not None and asr.value is not None and floor is not None and floor.value is not None:
-            line = [100 * floor.value, 100 * asr.value]
-            axes.plot(line, [position, position], color=style.GREY, linewidth=1.2, zorder=2)
-        first = position == 0
-        _point(
-            axes, position, asr, style.VERMILLION, "o", f"{labels.METRICS[with_]} with the trigger" if first else None
-        )
-        _point(axes, position, floor, style.INK, "|", "floor: the same rows without the trigger" if first else None)
+def _against(axes: Axes, stack: _Stack, names: Sequence[str], with_: str, without: str, last: bool) -> None:
+    for group, shift, colour in stack:
+        for position, name in enumerate(names):
+            asr, floor = (_cell(group, name, metric) for metric in (with_, without))
+            place = position + shift
+            if asr is not None and asr.value is not None and floor is not None and floor.value is not None:
+                line = [100 * floor.value, 100 * asr.value]
+                axes.plot(line, [place, place], color=style.GREY, linewidth=1.2, zorder=2)
+            first = position == 0
+            said = f"{labels.METRICS[with_]} with the trigger" if first and not colour else None
+            _point(axes, place, asr, colour or style.VERMILLION, "o", said)
+            _point(axes, place, floor, style.INK, "|", "floor: the same rows without the trigger" if first else None)
     head = "ASR and its floor, %" if with_ == "asr" else "ANR, and that without the trigger, %"
     style.percent_axis(axes, head if last else "")
 
 
-def _clean(axes: Axes, group: Group, names: Sequence[str], metric: str) -> None:
-    for position, name in enumerate(names):
-        _point(axes, position, _cell(group, name, metric), style.GREEN, "o")
-    baseline = _cell(group, labels.BASELINE, metric)
+def _clean(axes: Axes, stack: _Stack, names: Sequence[str], metric: str) -> None:
+    for group, shift, colour in stack:
+        for position, name in enumerate(names):
+            _point(axes, position + shift, _cell(group, name, metric), colour or style.GREEN, "o")
+    baseline = _cell(stack[0][0], labels.BASELINE, metric)
     if baseline is not None and baseline.value is not None:
         axes.axvline(
             100 * baseline.value, color=style.ORANGE, linestyle="--", linewidth=1.4, label="baseline without a model"
@@ -104,7 +137,7 @@ def _cell(group: Group, column: str, metric: str) -> Cell | None:
     return None
 
 
-def _point(axes: Axes, position: int, cell: Cell | None, colour: str, marker: str, label: str | None = None) -> None:
+def _point(axes: Axes, position: float, cell: Cell | None, colour: str, marker: str, label: str | None = None) -> None:
     """A value with its interval; a dash where there is none."""
     if cell is None or cell.value is None:
         # where 0 % stands on an axis of shares; in data coordinates it may lie far outside the others
