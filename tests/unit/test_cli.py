@@ -147,6 +147,13 @@ def test_a_plan_knows_what_a_job_of_a_kind_costs(
     assert found == {"train": "3.0", "eliminate": "3.0", "purify": "1.0", "predict": "2.0", **cheap, "total": "10.0"}
 
 
+def test_jobs_of_elibadcodes_grid_have_prices_of_their_kind() -> None:
+    costs, _ = local._measured()
+    assert {"defect_detection codebert", "code_search codet5"} <= set(costs["train"].kinds)
+    assert "clone_detection unixcoder elibadcode" in costs["eliminate"].kinds
+    assert "defect_detection codebert attdef" in costs["purify"].kinds
+
+
 def test_a_plan_for_nothing() -> None:
     assert run("plan", stdin="Nothing to be done (all requested files are present and up to date).").exit_code == 0
     assert run("plan", stdin="").exit_code == 2
