@@ -38,9 +38,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         raise UserError(f"experiments.{study.name}: the figure 'defenses' needs an attack in the grid")
     stacks = _stacks(groups)
     names = [[name for name in table.columns if any(name in one.scenarios for one, *_ in own)] for own in stacks]
-    heights = [
-        0.9 + 0.27 * len(own) * (1 if len(stack) == 1 else 1.4) for own, stack in zip(names, stacks, strict=True)
-    ]
+    heights = [0.9 + 0.27 * len(own) * max(1, 0.47 * len(stack)) for own, stack in zip(names, stacks, strict=True)]
     with style.drawing(9.2, sum(heights) + 0.5) as figure:
         panels = figure.subplots(
             len(stacks), 3, squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": [1, 1, 0.8]}
