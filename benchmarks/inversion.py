@@ -7,9 +7,9 @@ reference  written from Algorithm 1: a one-hot over the whole vocabulary, its gr
            pieces afterwards, one candidate a forward pass, every sample padded to the victim's maximum, the forward
            pass of transformers
 bucketed   the same, its samples in batches of their own lengths as the package makes them
-package    the package's search
-floor      no search: the forward passes alone that score the package's candidates, in its batches, by transformers
-           and by the package's own shorter way
+package    the package's search, which reads no candidate further once it cannot have the lowest loss
+floor      no search: the forward passes alone that score all of its candidates on all samples, in batches, by
+           transformers and by the package's own shorter way
 
 Factors are of wall-clock seconds, or with --clock cpu of processor time: on a machine that others use, with one thread,
 that is the better number. Where a step of the package takes another trigger than the reference, the table says
@@ -297,8 +297,8 @@ def measured(setting: Setting, repeats: int) -> dict[str, Any]:
         "factors": {
             "reference / package": seconds["reference"] / seconds["package"],
             "bucketed / package": seconds["bucketed"] / seconds["package"],
-            "package / floor, transformers": seconds["package"] / seconds["floor, transformers"],
-            "package / floor, package": seconds["package"] / seconds["floor, package"],
+            "floor, transformers / package": seconds["floor, transformers"] / seconds["package"],
+            "floor, package / package": seconds["floor, package"] / seconds["package"],
         },
         "sequence": {
             "package": apart(walk, triggers),

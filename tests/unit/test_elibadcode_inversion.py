@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from planted import PLANTED, view
 
 from codebackdoor.config.eliminations import EliBadCode
+from codebackdoor.defenses.elimination.elibadcode import inversion
 from codebackdoor.defenses.elimination.elibadcode.anchoring import anchor
 from codebackdoor.defenses.elimination.elibadcode.inversion import (
     contexts,
@@ -140,8 +142,43 @@ def test_a_race_gives_the_best_candidates_their_own_losses() -> None:
     on = found.isfinite().nonzero()[:, 0].tolist()
     assert set(on) == set(begun.argsort()[:2].tolist())
     torch.testing.assert_close(found[on], whole[on], atol=1e-5, rtol=1e-4)
-    for first in (None, len(samples)):
-        assert raced(victim, samples, triggers, 0, first).equal(whole)
+    assert raced(victim, samples, triggers, 0, len(samples)).equal(whole)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_left_out_without_a_race_could_not_have_won(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(seed)
+    # few and many close calls, ties, and a sample on which all lose much
+    drawn = generator.gamma(generator.choice([0.3, 3.0]), size=(int(generator.integers(1, 24)), 40))
+    drawn[generator.integers(len(drawn))] += 5.0
+    # eighths, whose sums are exact in any order
+    table = torch.tensor((drawn * 8).round() / 8, dtype=torch.float32)
+    read: list[tuple[int, int]] = []
+
+    def looked_up(_victim: object, samples: Sequence[int], triggers: Sequence[int], _label: int) -> torch.Tensor:
+        read.extend((sample, one) for sample in samples for one in triggers)
+        return table[list(samples)][:, list(triggers)]
+
+    monkeypatch.setattr(inversion, "sample_losses", looked_up)
+    found = raced(view().victim, range(len(table)), range(40), 0, None)  # type: ignore[arg-type]
+    whole = table.mean(dim=0)
+    on = found.isfinite()
+    assert found[on].equal(whole[on])
+    assert found.argmin() == whole.argmin()
+    assert bool((whole[~on] > whole.min()).all())
+    assert len(set(read)) == len(read) <= table.numel()
+
+
+def test_candidates_that_cannot_win_are_not_read_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    victim, samples, known = view().victim, cut_samples("one"), vocabulary()
+    triggers = [rendered_text(known, text) for text in (PLANTED, *(f"{name}_y" for name in ("load", "index", "size")))]
+    read = []
+    real = inversion.sample_losses
+    monkeypatch.setattr(
+        inversion, "sample_losses", lambda *given: (read.append(len(given[1]) * len(given[2])), real(*given))[1]
+    )
+    assert raced(victim, samples, triggers, 0, None).argmin() == 0
+    assert sum(read) < len(samples) * len(triggers)
 
 
 def test_substitutes_are_the_steepest_of_each_slot_and_the_first_slot_is_restricted() -> None:

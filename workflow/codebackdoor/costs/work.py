@@ -199,6 +199,7 @@ def _rows(testsets: Sequence[Asked]) -> float:
 def eliminate(victim: Victim, settings: AnyElimination, inverted: bool = False) -> Work:
     """Clean fine-tuning, or the search for every label at every place with its whole budget, and unlearning.
 
+    Every candidate counts as read on all samples; a search leaves those out that cannot win any more, and needs less.
     ``inverted``: the trigger is taken over from another elimination.
     """
     kept = Work(megabytes=weights(victim.size))

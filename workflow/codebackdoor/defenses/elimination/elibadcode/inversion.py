@@ -31,6 +31,8 @@ from codebackdoor.victims.victim import Victim
 GAIN = 1e-3
 
 Indices = tuple[int, ...]
+#: Samples on which all candidates of a step are scored before the first of them are out.
+BEGUN = 4
 #: Of the candidates of one step, the share that goes on from the first samples to all of them (``race``).
 KEPT = 1 / 8
 
@@ -65,33 +67,53 @@ def rendered_text(vocabulary: TriggerVocabulary, text: str) -> Rendered:
 
 
 def losses(victim: Victim, carriers: Sequence[Carrier], triggers: Sequence[Rendered], label: int) -> Tensor:
-    """Mean cross entropy towards ``label`` over the samples, for each trigger: [triggers], in nats (Eq. 3).
+    """Mean cross entropy towards ``label`` over the samples, for each trigger: [triggers], in nats (Eq. 3)."""
+    return sample_losses(victim, carriers, triggers, label).mean(dim=0)
+
+
+def sample_losses(victim: Victim, carriers: Sequence[Carrier], triggers: Sequence[Rendered], label: int) -> Tensor:
+    """Cross entropy towards ``label``: [samples, triggers], in nats.
 
     All pairs of trigger and sample pass through the victim in one stream of batches.
     """
     rows = [carrier.fill(*trigger) for carrier in carriers for trigger in triggers]
     targets = torch.full((len(rows),), label)
     each = nn.functional.cross_entropy(answers(victim, rows, variants=True).float(), targets, reduction="none")
-    return each.view(len(carriers), len(triggers)).mean(dim=0)
+    return each.view(len(carriers), len(triggers))
 
 
 def raced(
     victim: Victim, carriers: Sequence[Carrier], triggers: Sequence[Rendered], label: int, first: int | None
 ) -> Tensor:
-    """``losses`` of the triggers that are among the best ``KEPT`` on the first samples, infinity for the others.
+    """``losses`` of the triggers that may have the lowest one, infinity for the others: [triggers].
 
-    The samples come in random order, so the first ones are a sample of them. Without ``first``, or where there is
-    nothing to save, all triggers are scored on all samples.
+    Cross entropy is never negative: what a trigger loses on some samples is the least that it loses on all of them, and
+    one that has lost more than another on all is out. This leaves out none that could be chosen. With ``first``, only
+    the best ``KEPT`` on the first samples go on to the others, which may leave out the best; the samples come in random
+    order, so the first ones are a sample of them.
     """
-    kept = math.ceil(KEPT * len(triggers))
-    if first is None or first >= len(carriers) or kept == len(triggers):
-        return losses(victim, carriers, triggers, label)
-    begun = losses(victim, carriers[:first], triggers, label)
-    best = begun.argsort()[:kept]
-    rest = losses(victim, carriers[first:], [triggers[index] for index in best.tolist()], label)
-    found = torch.full_like(begun, torch.inf)
-    found[best] = (first * begun[best] + (len(carriers) - first) * rest) / len(carriers)
-    return found
+    begun = min(first or BEGUN, len(carriers))
+    found = torch.full((len(carriers), len(triggers)), torch.inf)
+    found[:begun] = sample_losses(victim, carriers[:begun], triggers, label)
+    lost = found[:begun].sum(dim=0)
+    leader, *others = lost.argsort(stable=True)[: None if first is None else math.ceil(KEPT * len(triggers))].tolist()
+    left = list(range(begun, len(carriers)))
+
+    def score(samples: Sequence[int], own: Sequence[int]) -> None:
+        scored = sample_losses(victim, [carriers[one] for one in samples], [triggers[one] for one in own], label)
+        found[np.ix_(samples, own)] = scored
+        lost[own] += scored.sum(dim=0)
+
+    if left:
+        score(left, [leader])
+        # where the leader loses much others are likely to as well, and are out the sooner
+        left.sort(key=lambda sample: -found[sample, leader].item())
+    for start in range(0, len(left), BEGUN):
+        others = [one for one in others if lost[one] <= lost[leader]]
+        if not others:
+            break
+        score(left[start : start + BEGUN], others)
+    return found.mean(dim=0)
 
 
 def vocabulary_gradient(
