@@ -31,8 +31,8 @@ from codebackdoor.victims.victim import Victim
 GAIN = 1e-3
 
 Indices = tuple[int, ...]
-#: Samples on which all candidates of a step are scored before the first of them are out.
-BEGUN = 4
+#: Samples on which candidates of a step are scored before those are left out that cannot win any more.
+CHUNK = 2
 #: Of the candidates of one step, the share that goes on from the first samples to all of them (``race``).
 KEPT = 1 / 8
 
@@ -92,27 +92,36 @@ def raced(
     the best ``KEPT`` on the first samples go on to the others, which may leave out the best; the samples come in random
     order, so the first ones are a sample of them.
     """
-    begun = min(first or BEGUN, len(carriers))
     found = torch.full((len(carriers), len(triggers)), torch.inf)
-    found[:begun] = sample_losses(victim, carriers[:begun], triggers, label)
-    lost = found[:begun].sum(dim=0)
-    leader, *others = lost.argsort(stable=True)[: None if first is None else math.ceil(KEPT * len(triggers))].tolist()
-    left = list(range(begun, len(carriers)))
+    lost = torch.zeros(len(triggers))
 
     def score(samples: Sequence[int], own: Sequence[int]) -> None:
         scored = sample_losses(victim, [carriers[one] for one in samples], [triggers[one] for one in own], label)
         found[np.ix_(samples, own)] = scored
         lost[own] += scored.sum(dim=0)
 
-    if left:
-        score(left, [leader])
-        # where the leader loses much others are likely to as well, and are out the sooner
-        left.sort(key=lambda sample: -found[sample, leader].item())
-    for start in range(0, len(left), BEGUN):
-        others = [one for one in others if lost[one] <= lost[leader]]
-        if not others:
-            break
-        score(left[start : start + BEGUN], others)
+    def lowest(own: Sequence[int], samples: Sequence[int], count: int) -> list[int]:
+        """The ``count`` of these triggers that lose least with these samples, too."""
+        ranked = sorted(own, key=lost.tolist().__getitem__)
+        leaders, others = ranked[:count], ranked[count:]
+        if not samples:
+            return leaders
+        score(samples, leaders)
+        # where the leaders lose much others are likely to as well, and are out the sooner
+        left = sorted(samples, key=lambda sample: -found[sample, leaders].sum().item())
+        for start in range(0, len(left), CHUNK):
+            others = [one for one in others if lost[one] <= lost[leaders].max()]
+            if others:
+                score(left[start : start + CHUNK], others)
+        return sorted([*leaders, *others], key=lost.tolist().__getitem__)[:count]
+
+    every, alive = range(len(carriers)), list(range(len(triggers)))
+    first = first if first is not None and first < len(carriers) else None
+    begun = min(CHUNK, first or len(carriers))
+    score(every[:begun], alive)
+    if first is not None:
+        alive = lowest(alive, every[begun:first], math.ceil(KEPT * len(triggers)))
+    lowest(alive, every[first or begun :], 1)
     return found.mean(dim=0)
 
 
