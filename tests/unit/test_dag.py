@@ -423,7 +423,7 @@ def test_statistics_read_the_clean_samples_and_the_victims_tokenizer(dag: Dag) -
     assert any(path.startswith("basemodels/encoder/") for path in found["base"])
 
 
-def test_a_trigger_is_inverted_once_for_all_that_differ_in_unlearning_alone() -> None:
+def test_a_trigger_is_inverted_once_for_all_that_differ_in_what_is_done_with_the_walks() -> None:
     config = load([ROOT / "config.yaml", ROOT / "configs/elibadcode.yaml"])
     grid = Dag(config)
     victim = {"attack": "codepoisoner_func", "rate": "0.02"}
@@ -438,8 +438,11 @@ def test_a_trigger_is_inverted_once_for_all_that_differ_in_unlearning_alone() ->
     ]
     given = wildcards(**victim, elimination="elibadcode_rate_20")
     assert grid.inverted_options(given) == [f"--inverted={folder}"]
+    # other anchoring, no calibration, another number of steps that most walks do not come to
+    for name in ("unanchored", "samples_20", "fewer_steps", "more_steps"):
+        assert inverted(f"elibadcode_{name}") == inverted("elibadcode_rate_20")
     # the first one, and another search
-    assert inverted("elibadcode") == inverted("elibadcode_k_16") == inverted("elibadcode_unanchored") == []
+    assert inverted("elibadcode") == inverted("elibadcode_k_16") == inverted("dbs") == []
     # where none is run on a victim, there is nothing to take over, and no job is added for it
     assert inverted("elibadcode_rate_20", seed="7") == []
 

@@ -75,7 +75,7 @@ def test_the_verdict_turns_where_the_loss_is_the_ratio_of_the_lowest_shadow() ->
     (found, *_) = findings(1, True)
     lowest = min(calibration().losses[found.place]["0"])
     for loss, expected in ((lowest * 0.49, True), (lowest * 0.51, False)):
-        moved = replace(found, inversion=replace(found.inversion, loss=loss))
+        moved = replace(found, walks=(replace(found.inversion, loss=loss),))
         assert verdict(measure([moved], calibration()), ratio=0.5)[1] is expected
 
 

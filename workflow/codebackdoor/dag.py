@@ -255,7 +255,7 @@ class Dag(Provided):
         }
 
     def _inverted_files(self, wildcards: Any) -> dict[str, list[str]]:
-        """What the first elimination with the same search has inverted in the same victim: none searches twice."""
+        """What the first elimination that searched the same way has found in the same victim: none searches twice."""
         values = _values(wildcards)
         for name in self._searched_before.get(wildcards.elimination, ()):
             folder = self.victim.format_map(values | {"elimination": name})

@@ -130,7 +130,8 @@ def predict(
 @path_option(
     "--inverted",
     required=False,
-    help="Folder of an elimination with the same search on the same victim: its trigger is taken over, not searched.",
+    help="Folder of an elimination with the same search on the same victim: its trigger is taken over, not searched; "
+    "where it judged otherwise or had another number of steps, the walks alone.",
 )
 @HELPERS
 @MIRROR

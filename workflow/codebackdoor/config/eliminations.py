@@ -34,18 +34,22 @@ def calibration_file(name: str) -> Path:
 
 
 def searched_before(eliminations: Mapping[str, Elimination]) -> dict[str, tuple[str, ...]]:
-    """By variant that inverts, those above it with the same search: what differs is done with the trigger.
+    """By variant that inverts, those above it whose walks it may take over; first of them those with the same trigger.
 
     All of them, since not every victim is given to the first: the first that it is given to searches.
     """
+    inverting = {name: one for name, one in eliminations.items() if isinstance(one, Inverting)}
     alike: dict[str, tuple[str, ...]] = {}
     found: dict[str, tuple[str, ...]] = {}
-    for name, settings in eliminations.items():
-        if settings.inverts:
-            search = settings.model_dump_json(exclude={"unlearning", "unlearn_when_clean"})
-            found[name] = alike.get(search, ())
-            alike[search] = (*found[name], name)
+    for name, settings in inverting.items():
+        above = alike.get(settings.walk(), ())
+        alike[settings.walk()] = (*above, name)
+        found[name] = tuple(sorted(above, key=lambda other: inverting[other].search() != settings.search()))
     return found
+
+
+#: Settings that are read once the trigger is there.
+_AFTERWARDS = {"unlearning", "unlearn_when_clean"}
 
 
 class Elimination(Settings):
@@ -165,6 +169,14 @@ class Inverting(Elimination):
             return SCANNED
         return (f"rank {self.rank}" if self.position == "rank" else self.position,)
 
+    def search(self) -> str:
+        """All that the trigger depends on, as JSON: two with the same invert the same in a victim."""
+        return self.model_dump_json(exclude=_AFTERWARDS)
+
+    def walk(self) -> str:
+        """All that the steps towards it depend on, as JSON; at least that of ``search``."""
+        return self.search()
+
 
 class EliBadCode(Inverting):
     """Trigger inversion, anchoring and unlearning (Sun et al. 2025, section 4)."""
@@ -243,6 +255,11 @@ class EliBadCode(Inverting):
         "in code search alone, where the paper has no verdict",
     )
     unlearning: Unlearning = Field(default=Unlearning(), description="phase (d)")
+
+    def walk(self) -> str:
+        """Where a walk may end by itself, the number of steps that it may have decides nothing for most."""
+        unasked = {"iterations"} if self.patience is not None else set()
+        return self.model_dump_json(exclude={*_AFTERWARDS, "beta", "calibration", "ratio", *unasked})
 
     def works_on(self) -> Heads:
         """A dual encoder has neither classes nor a target label, by which some of the unlearning may be told."""

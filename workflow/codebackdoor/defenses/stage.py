@@ -41,7 +41,7 @@ def eliminate(
     ``elimination.json`` beside it says how it went. ``clean`` holds the defender's clean samples. The edited victim
     keeps the card of the one that it was made from. What a killed run of the same ``code`` (its fingerprint) had
     finished lies in a hidden folder beside ``out`` and is taken up again. ``inverted`` is the folder of an elimination
-    with the same search on the same victim, whose trigger, and the seconds of its search, are taken over.
+    with the same search on the same victim, whose trigger or walks, and the seconds of its search, are taken over.
     """
     asked = load_victim(victim)
     card = getattr(asked.model.config, KEY)

@@ -111,7 +111,8 @@ class Eliminate(Protocol):
     """``eliminate`` of a method's module: never changes ``view.victim``, returns it itself where nothing is edited.
 
     ``work`` is a folder of its own for what a killed run of the same ``code`` (its fingerprint) may take up again; who
-    calls removes it in the end. ``inverted`` stands for the method's own search, with the same settings and seed.
+    calls removes it in the end. ``inverted`` stands for the method's own search, with the same seed, as far
+    as the settings are the same.
     """
 
     def __call__(

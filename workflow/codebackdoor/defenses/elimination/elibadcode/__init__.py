@@ -12,10 +12,11 @@ from pathlib import Path
 
 from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.defenses.elimination import Elimination, Inverted, Trigger, timed
-from codebackdoor.defenses.elimination.elibadcode import outcome, searching, shadows
+from codebackdoor.defenses.elimination.elibadcode import outcome, searching, shadows, walks
 from codebackdoor.defenses.elimination.elibadcode.anchoring import anchor
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, draw, measure, scan_labels, verdict
 from codebackdoor.defenses.elimination.elibadcode.unlearning import unlearn
+from codebackdoor.defenses.elimination.elibadcode.walks import Walks
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView
@@ -43,14 +44,24 @@ def eliminate(
             "has none; write `classes: all` and `labels: correct`"
         )
     seconds: dict[str, float] = {}
+    known = walks.NONE
+    if inverted is not None and not walks.alike(inverted.history, settings, view.victim.head):
+        known = walks.gone(inverted.history, settings, view.victim.head)
+        seconds["inversion"] = walks.share(inverted.history, known) * inverted.seconds.get("inversion", 0.0)
+        inverted = None
     if inverted is None:
         with timed(seconds, "inversion"):
-            inverted = Inverted(*find(view, settings, seed, work, code))
+            inverted = Inverted(*find(view, settings, seed, work, code, known))
     return unlearn(view, settings, inverted, numpy_generator(seed, "elibadcode", "unlearning"), seconds)
 
 
 def find(
-    view: DefenderView, settings: EliBadCode, seed: int, work: Path | None = None, code: str | None = None
+    view: DefenderView,
+    settings: EliBadCode,
+    seed: int,
+    work: Path | None = None,
+    code: str | None = None,
+    known: Walks = walks.NONE,
 ) -> tuple[Trigger, dict[str, object]]:
     """Return the most suspicious trigger, anchored, and how the search for it went: phases (a) to (c)."""
     labels = labels_of(view.victim)
@@ -58,9 +69,9 @@ def find(
     if settings.calibration is not None:
         calibration = shadows.load(settings.calibration, view, settings, labels)
     if view.victim.head == "retrieval":
-        return searching.find(view, settings, calibration, seed, work, code)
+        return searching.find(view, settings, calibration, seed, work, code, known)
     samples = draw(view, settings, labels, seed)
-    findings = measure(scan_labels(view, settings, samples, seed, work, code), calibration)
+    findings = measure(scan_labels(view, settings, samples, seed, work, code, known), calibration)
     worst, flagged = verdict(findings, settings.ratio)
     inverted = worst.inversion.trigger
     anchored = anchor(view.victim, worst.carriers, worst.vocabulary, inverted, worst.label, settings.beta)

@@ -56,6 +56,14 @@ class Inversion:
     dropped: int
     target: Indices = ()
 
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Inversion:
+        """Of what ``dataclasses.asdict`` made, read from a file."""
+        known: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()
+        }
+        return cls(**known)
+
 
 def rendered(vocabulary: TriggerVocabulary, trigger: Sequence[int]) -> Rendered:
     return vocabulary.ids(trigger, spaced=True), vocabulary.ids(trigger, spaced=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.defenses.elimination import Trigger
@@ -11,6 +12,7 @@ from codebackdoor.defenses.elimination.elibadcode.position import MASK
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding
 from codebackdoor.defenses.elimination.elibadcode.shadows import budget
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import encode
+from codebackdoor.defenses.elimination.elibadcode.walks import judged
 from codebackdoor.types import DefenderView
 from codebackdoor.victims.tokens import stand_in
 
@@ -51,6 +53,7 @@ def history(
     return {
         "task": view.task,
         "budget": budget(settings, view.victim.head),
+        "judged": judged(settings),
         "samples": {str(label): count for label, count in samples.items()},
         "mask": stand_in(view.victim.tokenizer, MASK)[0],
         "searches": list(searches),
@@ -59,7 +62,7 @@ def history(
 
 
 def searched(found: Finding) -> dict[str, object]:
-    """One search in that history."""
+    """One search in that history: the walk that ended lowest, and all of them."""
     return {
         "place": found.place,
         "label": found.label,
@@ -70,4 +73,5 @@ def searched(found: Finding) -> dict[str, object]:
         "margin": found.margin,
         "scored": found.inversion.scored,
         "dropped": found.inversion.dropped,
+        "walks": [asdict(walk) for walk in found.walks],
     }

@@ -13,6 +13,7 @@ from codebackdoor.defenses.elimination.elibadcode.position import Carrier, carri
 from codebackdoor.defenses.elimination.elibadcode.resuming import Searches
 from codebackdoor.defenses.elimination.elibadcode.shadows import Calibration, log_ratio
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
+from codebackdoor.defenses.elimination.elibadcode.walks import NONE, Walks
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView, Example
@@ -32,14 +33,19 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One label at one place: the inverted trigger and, where calibrated, its margin over benign victims."""
+    """One label at one place: what the walk from each start ended with, and the margin over benign victims."""
 
     label: int
     place: str
     carriers: tuple[Carrier, ...]
     vocabulary: TriggerVocabulary
-    inversion: Inversion
+    walks: tuple[Inversion, ...]
     margin: float | None = None
+
+    @property
+    def inversion(self) -> Inversion:
+        """The walk that ended lowest."""
+        return min(self.walks, key=lambda one: one.loss)
 
 
 def draw(view: DefenderView, settings: Inverting, labels: Sequence[int], seed: int) -> dict[int, Samples]:
@@ -90,11 +96,12 @@ def scan_labels(
     seed: int,
     work: Path | None = None,
     code: str | None = None,
+    known: Walks = NONE,
 ) -> list[Finding]:
     """Invert a trigger for every candidate label at every place, on the samples of the other labels.
 
     What a killed scan has found is kept in the folder ``work`` and taken up by the next of the same ``code``, its
-    fingerprint.
+    fingerprint; ``known`` walks are not gone again.
     """
     texts = {label: [[example.code, example.code_b] for example in own.examples] for label, own in samples.items()}
     searches = Searches(work, digest(view.victim.model, settings.model_dump(mode="json"), seed, texts, code=code))
@@ -103,8 +110,9 @@ def scan_labels(
         for label in samples:
             others = of_other_labels(samples, place, label)
             vocabulary = build(view.victim.tokenizer, settings.vocabulary, view.language, contexts(others))
-            found = [
-                search(
+            found = tuple(
+                known.get((place, label, restart))
+                or search(
                     view.victim,
                     others,
                     vocabulary,
@@ -115,9 +123,8 @@ def scan_labels(
                     searches=searches,
                 )
                 for restart in range(settings.restarts)
-            ]
-            best = min(found, key=lambda one: one.loss)
-            findings.append(Finding(label, place, others, vocabulary, best))
+            )
+            findings.append(Finding(label, place, others, vocabulary, found))
     return findings
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.defenses.elimination import Trigger
@@ -16,6 +15,7 @@ from codebackdoor.defenses.elimination.elibadcode.resuming import Searches
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, Samples, draw, measure, verdict
 from codebackdoor.defenses.elimination.elibadcode.shadows import Calibration
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import build
+from codebackdoor.defenses.elimination.elibadcode.walks import NONE, Walks
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView
@@ -26,9 +26,14 @@ LABEL = 0
 
 
 def scan(
-    view: DefenderView, settings: EliBadCode, seed: int, work: Path | None = None, code: str | None = None
+    view: DefenderView,
+    settings: EliBadCode,
+    seed: int,
+    work: Path | None = None,
+    code: str | None = None,
+    known: Walks = NONE,
 ) -> tuple[list[Finding], Samples, Words]:
-    """Invert trigger and target at every place; what a killed scan has found is taken up again.
+    """Invert trigger and target at every place; what a killed scan has found is taken up again, as ``known`` walks are.
 
     Raises UserError where fewer than two samples have a place.
     """
@@ -45,22 +50,21 @@ def scan(
         vocabulary = build(view.victim.tokenizer, settings.vocabulary, view.language, contexts(codes))
         found = []
         for restart in range(settings.restarts):
+            if (place, LABEL, restart) in known:
+                found.append(known[place, LABEL, restart])
+                continue
             title = f"invert trigger and target at {place}, start {restart + 1}"
             kept = searches.state(title)
             if kept is not None:
-                found.append(Inversion(**{key: _frozen(value) for key, value in kept.items()}))
+                found.append(Inversion.from_json(kept))
                 continue
             generator = numpy_generator(seed, "elibadcode", "search", place, str(LABEL), str(restart))
             found.append(
                 association.search(view.victim, carriers, vocabulary, target_words, settings, generator, title)
             )
             searches.keep(title, asdict(found[-1]))
-        findings.append(Finding(LABEL, place, carriers, vocabulary, min(found, key=lambda one: one.loss)))
+        findings.append(Finding(LABEL, place, carriers, vocabulary, tuple(found)))
     return findings, drawn, target_words
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def asking(view: DefenderView, drawn: Samples, place: str) -> tuple[Carrier, ...]:
@@ -79,9 +83,10 @@ def find(
     seed: int,
     work: Path | None = None,
     code: str | None = None,
+    known: Walks = NONE,
 ) -> tuple[Trigger, dict[str, object]]:
     """Return the anchored trigger with its target words, and how the search went."""
-    findings, drawn, target_words = scan(view, settings, seed, work, code)
+    findings, drawn, target_words = scan(view, settings, seed, work, code, known)
     findings = measure(findings, calibration)
     worst, flagged = verdict(findings, settings.ratio)
     anchored = association.anchor(
