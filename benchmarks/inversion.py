@@ -8,7 +8,7 @@ reference  written from Algorithm 1: a one-hot over the whole vocabulary, its gr
            pass of transformers
 bucketed   the same, its samples in batches of their own lengths as the package makes them
 package    the package's search, which reads no candidate further once it cannot have the lowest loss
-floor      no search: the forward passes alone that score all of its candidates on all samples, in batches, by
+forward    no search: the forward passes alone that score all of its candidates on all samples, in batches, by
            transformers and by the package's own shorter way
 
 Factors are of wall-clock seconds, or with --clock cpu of processor time: on a machine that others use, with one thread,
@@ -289,16 +289,16 @@ def measured(setting: Setting, repeats: int) -> dict[str, Any]:
         "reference": reference_seconds,
         "bucketed": bucketed_seconds,
         "package": CLOCK.fastest(setting.package, repeats)[0],
-        "floor, transformers": min(setting.forward(steps, own=False) for _ in range(repeats)),
-        "floor, package": min(setting.forward(steps, own=True) for _ in range(repeats)),
+        "forward, transformers": min(setting.forward(steps, own=False) for _ in range(repeats)),
+        "forward, package": min(setting.forward(steps, own=True) for _ in range(repeats)),
     }
     return {
         "seconds": seconds,
         "factors": {
             "reference / package": seconds["reference"] / seconds["package"],
             "bucketed / package": seconds["bucketed"] / seconds["package"],
-            "floor, transformers / package": seconds["floor, transformers"] / seconds["package"],
-            "floor, package / package": seconds["floor, package"] / seconds["package"],
+            "forward, transformers / package": seconds["forward, transformers"] / seconds["package"],
+            "forward, package / package": seconds["forward, package"] / seconds["package"],
         },
         "sequence": {
             "package": apart(walk, triggers),

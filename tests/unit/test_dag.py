@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from codebackdoor import fingerprint
+from codebackdoor.config.eliminations import EliBadCode, searched_before
 from codebackdoor.config.loading import load, read_yaml, validate
 from codebackdoor.config.scenario import CONSTRAINTS
 from codebackdoor.dag import LONGEST, SOME, Dag, growing
@@ -445,6 +446,26 @@ def test_a_trigger_is_inverted_once_for_all_that_differ_in_what_is_done_with_the
     assert inverted("elibadcode") == inverted("elibadcode_k_16") == inverted("dbs") == []
     # where none is run on a victim, there is nothing to take over, and no job is added for it
     assert inverted("elibadcode_rate_20", seed="7") == []
+
+
+def test_walks_are_taken_from_the_same_search_first_and_from_none_that_waits_for_more() -> None:
+    search = EliBadCode(method="elibadcode", patience=8)
+    variants = {
+        "one": search,
+        "other": search.model_copy(update={"beta": 0.0}),
+        "as_other": search.model_copy(update={"beta": 0.0, "unlearn_when_clean": True}),
+        "longer": search.model_copy(update={"iterations": 200}),
+    }
+    found = searched_before(variants)
+    assert found["as_other"] == ("other", "one")
+    assert found["longer"] == ("one", "other", "as_other")
+    found = searched_before({name: own.model_copy(update={"patience": None}) for name, own in variants.items()})
+    assert (found["other"], found["longer"]) == (("one",), ())
+
+    paper = Dag(load([ROOT / "config.yaml", ROOT / "configs/paper.yaml", ROOT / "configs/elibadcode/paper.yaml"]))
+    given = wildcards(attack="codepoisoner_identifier", rate="0.02", elimination="elibadcode_least_sensitive")
+    assert "elibadcode" in paper.config.eliminations
+    assert not any("calibration" in str(one) for one in paper.eliminate_inputs(given).values())
 
 
 def test_the_first_that_a_victim_is_given_to_searches_for_the_others() -> None:

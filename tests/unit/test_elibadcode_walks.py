@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 from planted import searches, view
 
+from codebackdoor import files
 from codebackdoor.config.eliminations import EliBadCode, Unlearning
 from codebackdoor.defenses import elimination
 from codebackdoor.defenses.elimination import Elimination, Inverted
-from codebackdoor.defenses.elimination.elibadcode import association, scan, walks
+from codebackdoor.defenses.elimination.elibadcode import association, findings_of, scan, shadows
 from codebackdoor.errors import UserError
 from codebackdoor.types import DefenderView
 
@@ -43,12 +45,44 @@ def seen(request: pytest.FixtureRequest) -> DefenderView:
 
 
 @pytest.mark.parametrize(
-    "other", [{"iterations": 6}, {"iterations": 40}, {"beta": 0.0}, {"ratio": 0.9}, {"unlearning": {"epochs": 1}}]
+    ("first", "second"),
+    [
+        ({}, {"iterations": 6}),
+        ({}, {"iterations": 40}),
+        # most walks of the first are cut
+        ({"iterations": 5}, {"iterations": 12}),
+        ({"iterations": 3, "patience": None}, {"iterations": 3, "patience": None, "beta": 0.0}),
+        ({}, {"beta": 0.0}),
+        ({}, {"unlearning": {"epochs": 1}}),
+    ],
 )
-def test_a_search_with_the_walks_of_another_ends_as_one_that_walked(seen: DefenderView, other: dict[str, Any]) -> None:
-    settings = EliBadCode.model_validate(SETTINGS.model_dump() | other)
-    first = eliminated(seen, SETTINGS)
-    assert written(eliminated(seen, settings, taken(first))) == written(eliminated(seen, settings))
+def test_a_search_with_the_walks_of_another_ends_as_one_that_walked(
+    seen: DefenderView, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    other, settings = (EliBadCode.model_validate(SETTINGS.model_dump() | own) for own in (first, second))
+    assert written(eliminated(seen, settings, taken(eliminated(seen, other)))) == written(eliminated(seen, settings))
+
+
+def test_walks_are_judged_by_the_settings_that_take_them_over(tmp_path: Path) -> None:
+    seen = view()
+    settings = SETTINGS.model_copy(update={"position": "function_name"})
+    free = eliminated(seen, settings)
+    found = findings_of(seen, settings, 1)
+    lost = {"function_name": {str(one.label): one.inversion.loss for one in found}}
+    made_of = {
+        "dataset": {"language": seen.language, "text_form": seen.text_form},
+        "victim": shadows.made_like(seen.victim),
+    }
+    made = shadows.make("defect_detection", settings, "classification", dict.fromkeys("abcde", lost), made_of)
+    files.write_json(tmp_path / "calibration.json", shadows.as_json(made, 0.5))
+    asked = settings.model_copy(update={"calibration": str(tmp_path / "calibration.json")})
+    judged = eliminated(seen, asked, taken(free))
+    assert free.trigger is not None
+    assert judged.trigger is not None
+    # a victim is not worse than itself
+    assert (free.trigger.flagged, free.trigger.margin) == (True, None)
+    assert (judged.trigger.flagged, judged.trigger.margin) == (False, 0.0)
+    assert written(judged) == written(eliminated(seen, asked))
 
 
 def test_only_walks_that_came_to_the_limit_are_walked_again(
@@ -61,25 +95,43 @@ def test_only_walks_that_came_to_the_limit_are_walked_again(
             module, "search", lambda *given, _real=real, **rest: (walked.append(1), _real(*given, **rest))[1]
         )
     first = eliminated(seen, SETTINGS)
-    every = len(walked)
-    steps = [len(walk["history"]) - 1 for one in written(first)["history"]["searches"] for walk in one["walks"]]
-    assert len(steps) == every > 2
+    every = [walk for one in written(first)["history"]["searches"] for walk in one["walks"]]
+    steps = [len(walk["history"]) - 1 for walk in every]
+    assert len(every) == len(walked) > 2
     limit = sorted(steps)[len(steps) // 2]
-    assert 0 < sum(number >= limit for number in steps) < every
-    for settings, left in (
-        (SETTINGS.model_copy(update={"beta": 0.0}), 0),
-        (SETTINGS.model_copy(update={"iterations": limit}), sum(number >= limit for number in steps)),
+    ended = [walk["scored"] for walk, number in zip(every, steps, strict=True) if number < limit]
+    assert 0 < len(ended) < len(every)
+    for settings, left, part in (
+        (SETTINGS.model_copy(update={"beta": 0.0}), 0, 1.0),
+        (
+            SETTINGS.model_copy(update={"iterations": limit}),
+            len(every) - len(ended),
+            sum(ended) / sum(walk["scored"] for walk in every),
+        ),
     ):
         walked.clear()
-        found = eliminated(seen, settings, taken(first))
+        found = eliminated(seen, settings, taken(first, 1000.0))
         assert len(walked) == left
         # seconds of the walks taken over are those of the other's search, by their share of the work
-        assert found.seconds["inversion"] >= 100 * walks.share(
-            written(first)["history"], walks.gone(written(first)["history"], settings, seen.victim.head)
-        )
+        assert 1000 * part <= found.seconds["inversion"] < 1000 * part + 50
+        assert found.trigger is not None
+    unknown = Inverted(taken(first).trigger, taken(first).history, {})
+    assert "inversion" not in eliminated(seen, SETTINGS.model_copy(update={"beta": 0.0}), unknown).seconds
 
 
-def test_walks_of_another_search_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"samples": 5, "race": 2}, "differs in race, samples; name one of the same search"),
+        ({"position": "function_name"}, "differs in position; name one of the same search"),
+    ],
+)
+def test_walks_of_another_search_are_refused(other: dict[str, Any], message: str) -> None:
     found = taken(eliminated(view(), SETTINGS))
-    with pytest.raises(UserError, match="differs in race, samples; name one of the same search"):
-        eliminated(view(), SETTINGS.model_copy(update={"samples": 5, "race": 2}), found)
+    with pytest.raises(UserError, match=message):
+        eliminated(view(), SETTINGS.model_copy(update=other), found)
+    with pytest.raises(UserError, match="differs in seed"):
+        elimination.load("elibadcode")(view(), SETTINGS, 2, None, None, found)
+    old = {name: value for name, value in found.history.items() if name != "search"}
+    with pytest.raises(UserError, match="of another version; run it again"):
+        eliminated(view(), SETTINGS, Inverted(found.trigger, old))

@@ -255,14 +255,21 @@ class Dag(Provided):
         }
 
     def _inverted_files(self, wildcards: Any) -> dict[str, list[str]]:
-        """What the first elimination that searched the same way has found in the same victim: none searches twice."""
-        values = _values(wildcards)
+        """What the first elimination that searched the same way has found in the same victim: none searches twice.
+
+        What the study does not do anyway is not done for this, and a calibration that the run makes for another is not
+        waited for.
+        """
+        values, own = _values(wildcards), self._made_calibration(wildcards.elimination, wildcards)
         for name in self._searched_before.get(wildcards.elimination, ()):
             folder = self.victim.format_map(values | {"elimination": name})
-            # what the study does not do anyway is not done for this
-            if folder in self._eliminated:
+            if folder in self._eliminated and self._made_calibration(name, wildcards) in (None, own):
                 return {"inverted": [f"{folder}/{file}.json" for file in ("trigger", "elimination", "provenance")]}
         return {}
+
+    def _made_calibration(self, elimination: str, wildcards: Any) -> str | None:
+        path = self._calibration_files(elimination, wildcards.dataset, wildcards.model).get("calibration")
+        return path if path is not None and self._made(path) else None
 
     @cached_property
     def _searched_before(self) -> Mapping[str, tuple[str, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -33,23 +33,21 @@ def calibration_file(name: str) -> Path:
     return shipped if shipped.is_file() else Path(name)
 
 
+#: Settings that are read once the trigger is there.
+_AFTERWARDS = {"unlearning", "unlearn_when_clean"}
+
+
 def searched_before(eliminations: Mapping[str, Elimination]) -> dict[str, tuple[str, ...]]:
     """By variant that inverts, those above it whose walks it may take over; first of them those with the same trigger.
 
     All of them, since not every victim is given to the first: the first that it is given to searches.
     """
     inverting = {name: one for name, one in eliminations.items() if isinstance(one, Inverting)}
-    alike: dict[str, tuple[str, ...]] = {}
     found: dict[str, tuple[str, ...]] = {}
     for name, settings in inverting.items():
-        above = alike.get(settings.walk(), ())
-        alike[settings.walk()] = (*above, name)
+        above = [other for other in found if inverting[other].walk() == settings.walk()]
         found[name] = tuple(sorted(above, key=lambda other: inverting[other].search() != settings.search()))
     return found
-
-
-#: Settings that are read once the trigger is there.
-_AFTERWARDS = {"unlearning", "unlearn_when_clean"}
 
 
 class Elimination(Settings):
@@ -169,12 +167,12 @@ class Inverting(Elimination):
             return SCANNED
         return (f"rank {self.rank}" if self.position == "rank" else self.position,)
 
-    def search(self) -> str:
-        """All that the trigger depends on, as JSON: two with the same invert the same in a victim."""
-        return self.model_dump_json(exclude=_AFTERWARDS)
+    def search(self) -> dict[str, Any]:
+        """All settings that the trigger depends on: with the same the same is inverted in a victim."""
+        return self.model_dump(mode="json", exclude=_AFTERWARDS)
 
-    def walk(self) -> str:
-        """All that the steps towards it depend on, as JSON; at least that of ``search``."""
+    def walk(self) -> dict[str, Any]:
+        """The settings of ``search`` that the steps towards the trigger depend on."""
         return self.search()
 
 
@@ -205,6 +203,9 @@ class EliBadCode(Inverting):
         "patience",
     )
 
+    #: Settings that are read once the walks have ended, and what they ended with is judged.
+    JUDGED: ClassVar[tuple[str, ...]] = ("beta", "calibration", "ratio")
+
     method: Literal["elibadcode"]
     word_length: int = Field(
         default=2,
@@ -219,7 +220,7 @@ class EliBadCode(Inverting):
         default=None,
         gt=0,
         description="score the candidates on this many samples, and only the best eighth of them on the rest (null, "
-        "the paper: all on all)",
+        "the paper: any that may be the best on all)",
     )
     keep_current: bool = Field(
         default=True,
@@ -256,10 +257,10 @@ class EliBadCode(Inverting):
     )
     unlearning: Unlearning = Field(default=Unlearning(), description="phase (d)")
 
-    def walk(self) -> str:
-        """Where a walk may end by itself, the number of steps that it may have decides nothing for most."""
-        unasked = {"iterations"} if self.patience is not None else set()
-        return self.model_dump_json(exclude={*_AFTERWARDS, "beta", "calibration", "ratio", *unasked})
+    def walk(self) -> dict[str, Any]:
+        """With ``patience`` without the number of steps there may be: most walks end before."""
+        free = self.JUDGED if self.patience is None else {*self.JUDGED, "iterations"}
+        return {name: value for name, value in self.search().items() if name not in free}
 
     def works_on(self) -> Heads:
         """A dual encoder has neither classes nor a target label, by which some of the unlearning may be told."""

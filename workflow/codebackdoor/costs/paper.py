@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from codebackdoor.config import experiments
-from codebackdoor.config.eliminations import CALIBRATIONS, calibration_of, searched_before
+from codebackdoor.config.eliminations import CALIBRATIONS, Inverting, calibration_of, searched_before
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
 from codebackdoor.costs import work
@@ -107,7 +107,11 @@ def _jobs(config: Config) -> Iterator[tuple[str, Work, str]]:
         yield f"calibrate {one.model}, {one.dataset}", reduce(add, searched), "float32"
     before = searched_before(config.eliminations)
     for one in edited:
-        taken = any(replace(one, elimination=name) in edited for name in before.get(one.elimination, ()))
+        # of a search that takes over walks alone nothing is taken off the bill
+        taken = any(
+            replace(one, elimination=name) in edited and _same_search(config, name, one.elimination)
+            for name in before.get(one.elimination, ())
+        )
         done = work.eliminate(of(one), config.eliminations[one.elimination], taken)
         yield f"eliminate {one.elimination}", done, "float32"
     aside = [s for s in used if s.purification != NONE and not config.purifications[s.purification].reads_victim]
@@ -122,6 +126,11 @@ def _jobs(config: Config) -> Iterator[tuple[str, Work, str]]:
         else:
             done = work.purify(of(one), config.purifications[one.purification], tests(one), _sizes()["gpt2"])
             yield f"purify {one.purification}, {one.model}", done, "float32"
+
+
+def _same_search(config: Config, one: str, other: str) -> bool:
+    first, second = (config.eliminations[name] for name in (one, other))
+    return isinstance(first, Inverting) and isinstance(second, Inverting) and first.search() == second.search()
 
 
 def _calibration(config: Config, one: Scenario) -> str | None:

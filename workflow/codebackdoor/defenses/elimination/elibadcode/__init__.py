@@ -44,15 +44,29 @@ def eliminate(
             "has none; write `classes: all` and `labels: correct`"
         )
     seconds: dict[str, float] = {}
-    known = walks.NONE
-    if inverted is not None and not walks.alike(inverted.history, settings, view.victim.head):
-        known = walks.gone(inverted.history, settings, view.victim.head)
-        seconds["inversion"] = walks.share(inverted.history, known) * inverted.seconds.get("inversion", 0.0)
-        inverted = None
-    if inverted is None:
-        with timed(seconds, "inversion"):
-            inverted = Inverted(*find(view, settings, seed, work, code, known))
+    if inverted is None or not walks.same_search(inverted.history, settings, seed):
+        inverted = _searched(view, settings, seed, work, code, inverted, seconds)
     return unlearn(view, settings, inverted, numpy_generator(seed, "elibadcode", "unlearning"), seconds)
+
+
+def _searched(
+    view: DefenderView,
+    settings: EliBadCode,
+    seed: int,
+    work: Path | None,
+    code: str | None,
+    other: Inverted | None,
+    seconds: dict[str, float],
+) -> Inverted:
+    """The search, without the walks that an ``other`` went; ``seconds`` get the time of all of them, where known."""
+    known = walks.NONE if other is None else walks.finished_walks(other.history, settings, seed)
+    with timed(seconds, "inversion"):
+        found = Inverted(*find(view, settings, seed, work, code, known))
+    if other is not None and "inversion" in other.seconds:
+        seconds["inversion"] += walks.share(other.history, known) * other.seconds["inversion"]
+    elif known:
+        del seconds["inversion"]
+    return found
 
 
 def find(
@@ -78,7 +92,7 @@ def find(
     counts = {label: len(own.examples) for label, own in samples.items()}
     searches = [outcome.searched(found) for found in findings]
     trigger = outcome.trigger_of(worst, flagged, anchored, findings, settings)
-    return trigger, outcome.history(view, settings, counts, searches, anchored)
+    return trigger, outcome.history(view, settings, seed, counts, searches, anchored)
 
 
 def findings_of(

@@ -192,7 +192,10 @@ def raced(
     targets: Sequence[Sequence[int]],
     first: int | None,
 ) -> Tensor:
-    """``losses`` of the triggers and targets among the best ``KEPT`` on the first samples, infinity for all others."""
+    """``losses`` of the triggers and targets among the best ``KEPT`` on the first samples, infinity for all others.
+
+    None is left out before, as of classifiers: every text is encoded once for all pairs that it is in.
+    """
     if first is None or not 2 <= first < len(carriers):
         return losses(victim, carriers, triggers, targets)
     begun = losses(victim, carriers[:first], triggers, targets)

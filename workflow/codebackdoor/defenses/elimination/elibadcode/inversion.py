@@ -96,9 +96,9 @@ def raced(
     """``losses`` of the triggers that may have the lowest one, infinity for the others: [triggers].
 
     Cross entropy is never negative: what a trigger loses on some samples is the least that it loses on all of them, and
-    one that has lost more than another on all is out. This leaves out none that could be chosen. With ``first``, only
-    the best ``KEPT`` on the first samples go on to the others, which may leave out the best; the samples come in random
-    order, so the first ones are a sample of them.
+    one that has lost more than another on all is out. Up to rounding this leaves out none that could be chosen. With
+    ``first``, only the best ``KEPT`` on the first samples go on to the others, which may leave out the best; the
+    samples come in random order, so the first ones are a sample of them.
     """
     found = torch.full((len(carriers), len(triggers)), torch.inf)
     lost = torch.zeros(len(triggers))

@@ -12,7 +12,7 @@ from codebackdoor.defenses.elimination.elibadcode.position import MASK
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding
 from codebackdoor.defenses.elimination.elibadcode.shadows import budget
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import encode
-from codebackdoor.defenses.elimination.elibadcode.walks import judged
+from codebackdoor.defenses.elimination.elibadcode.walks import search_of
 from codebackdoor.types import DefenderView
 from codebackdoor.victims.tokens import stand_in
 
@@ -45,6 +45,7 @@ def trigger_of(
 def history(
     view: DefenderView,
     settings: EliBadCode,
+    seed: int,
     samples: Mapping[int, int],
     searches: Sequence[Mapping[str, object]],
     anchored: Anchored,
@@ -53,7 +54,7 @@ def history(
     return {
         "task": view.task,
         "budget": budget(settings, view.victim.head),
-        "judged": judged(settings),
+        "search": search_of(settings, seed),
         "samples": {str(label): count for label, count in samples.items()},
         "mask": stand_in(view.victim.tokenizer, MASK)[0],
         "searches": list(searches),

@@ -50,8 +50,9 @@ def scan(
         vocabulary = build(view.victim.tokenizer, settings.vocabulary, view.language, contexts(codes))
         found = []
         for restart in range(settings.restarts):
-            if (place, LABEL, restart) in known:
-                found.append(known[place, LABEL, restart])
+            walked = known.get((place, LABEL, restart))
+            if walked is not None:
+                found.append(walked)
                 continue
             title = f"invert trigger and target at {place}, start {restart + 1}"
             kept = searches.state(title)
@@ -101,4 +102,4 @@ def find(
         }
         for found in findings
     ]
-    return trigger, outcome.history(view, settings, {LABEL: len(drawn.examples)}, searches, anchored)
+    return trigger, outcome.history(view, settings, seed, {LABEL: len(drawn.examples)}, searches, anchored)
