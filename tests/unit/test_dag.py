@@ -462,7 +462,7 @@ def test_walks_are_taken_from_the_same_search_first_and_from_none_that_waits_for
     found = searched_before({name: own.model_copy(update={"patience": None}) for name, own in variants.items()})
     assert (found["other"], found["longer"]) == (("one",), ())
 
-    paper = Dag(load([ROOT / "config.yaml", ROOT / "configs/paper.yaml", ROOT / "configs/elibadcode/paper.yaml"]))
+    paper = Dag(load([ROOT / "config.yaml", ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode/paper.yaml"]))
     given = wildcards(attack="codepoisoner_identifier", rate="0.02", elimination="elibadcode_least_sensitive")
     assert "elibadcode" in paper.config.eliminations
     assert not any("calibration" in str(one) for one in paper.eliminate_inputs(given).values())
