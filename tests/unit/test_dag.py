@@ -463,9 +463,14 @@ def test_walks_are_taken_from_the_same_search_first_and_from_none_that_waits_for
     assert (found["other"], found["longer"]) == (("one",), ())
 
     paper = Dag(load([ROOT / "config.yaml", ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode/paper.yaml"]))
-    given = wildcards(attack="codepoisoner_identifier", rate="0.02", elimination="elibadcode_least_sensitive")
-    assert "elibadcode" in paper.config.eliminations
-    assert not any("calibration" in str(one) for one in paper.eliminate_inputs(given).values())
+    victim = {"attack": "codepoisoner_func", "rate": "0.02", "seed": "42"}
+    own, other, same = (
+        paper.eliminate_inputs(wildcards(**victim, elimination=f"elibadcode{name}"))
+        for name in ("", "_least_sensitive", "_unanchored")
+    )
+    assert "/calibration/" in own["calibration"]
+    assert "inverted" not in own | other
+    assert same["inverted"]
 
 
 def test_the_first_that_a_victim_is_given_to_searches_for_the_others() -> None:
