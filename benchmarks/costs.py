@@ -4,7 +4,7 @@ python benchmarks/costs.py config.yaml --environment-seconds 75   (after `make r
 python benchmarks/costs.py config.yaml configs/elibadcode.yaml    (after that run, or a part of it)
 
 Seconds are the means of the wall-clock seconds that Snakemake's benchmarks hold, one job a core: of all jobs of a rule,
-and of those of one kind (task, architecture, method). Megabytes are those of the files that Snakemake says a rule has
+and of those of one kind (task, architecture, method, taken over or not). Megabytes are those of the files that Snakemake says a rule has
 made. Rules and kinds that the run did not need keep their old numbers, and an overlay's run writes kinds and new rules
 alone: the mean job of a rule is the default study's.
 """
@@ -21,8 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 from codebackdoor.config.loading import load
-from codebackdoor.config.study import Config
-from codebackdoor.costs.local import kind_of
+from codebackdoor.costs.local import kinds_of
 
 ROOT = Path(__file__).parents[1]
 COSTS = ROOT / "workflow/codebackdoor/costs/local.json"
@@ -31,8 +30,10 @@ COSTS = ROOT / "workflow/codebackdoor/costs/local.json"
 Seconds = tuple[list[float], dict[str, list[float]]]
 
 
-def seconds_by_rule(config: Config) -> dict[str, Seconds]:
+def seconds_by_rule(configs: list[Path]) -> dict[str, Seconds]:
     """Wall-clock seconds of the jobs of each rule."""
+    config = load(configs)
+    kind_of = kinds_of(snakemake(configs, "--dry-run", "--forceall", "--printshellcmds"), config)
     folder = ROOT / config.out / "benchmarks"
     found: dict[str, Seconds] = {}
     for path in folder.rglob("*.tsv"):
@@ -40,21 +41,24 @@ def seconds_by_rule(config: Config) -> dict[str, Seconds]:
         rule, *rest = path.relative_to(folder).with_suffix("").parts
         every, kinds = found.setdefault(rule, ([], {}))
         every.append(float(row["s"]))
-        if kind := kind_of(rule, "/".join(rest), config):
+        if kind := kind_of.get((rule, "/".join(rest))):
             kinds.setdefault(kind, []).append(float(row["s"]))
     return found
 
 
 def megabytes_by_rule(configs: list[Path]) -> dict[str, float]:
     """What all jobs of a rule have made together."""
-    command = ["snakemake", "--profile", "profiles/default", "--configfile", *map(str, configs), "--summary"]
-    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     sizes: Counter[str] = Counter()
-    for row in csv.DictReader(io.StringIO(listed), delimiter="\t"):
+    for row in csv.DictReader(io.StringIO(snakemake(configs, "--summary")), delimiter="\t"):
         path = ROOT / row["output_file"]
         if path.is_file():
             sizes[row["rule"].partition("_benign")[0]] += path.stat().st_size
     return {rule: size / 1e6 for rule, size in sizes.items()}
+
+
+def snakemake(configs: list[Path], *options: str) -> str:
+    command = ["snakemake", "--profile", "profiles/default", "--configfile", *map(str, configs), *options]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 def mean(seconds: list[float]) -> float:
@@ -66,7 +70,7 @@ def main() -> None:
     parser.add_argument("configs", type=Path, nargs="+", help="configuration files of a run, finished or in part")
     parser.add_argument("--environment-seconds", type=float, help="what making .env took")
     arguments = parser.parse_args()
-    seconds, megabytes = seconds_by_rule(load(arguments.configs)), megabytes_by_rule(arguments.configs)
+    seconds, megabytes = seconds_by_rule(arguments.configs), megabytes_by_rule(arguments.configs)
     costs = json.loads(COSTS.read_text())
     for rule in sorted(seconds.keys() & megabytes.keys()):
         every, kinds = seconds[rule]

@@ -112,14 +112,18 @@ def test_a_plan_knows_what_a_job_of_a_kind_costs(
 ) -> None:
     costs = {
         "train": local.Cost(60, 1, {"defect_detection codebert": 600}),
-        "eliminate": local.Cost(60, 2, {"defect_detection codebert elibadcode": 1200}),
+        "eliminate": local.Cost(
+            60,
+            2,
+            {"defect_detection codebert elibadcode": 1200, "defect_detection codebert elibadcode taken over": 240},
+        ),
         "purify": local.Cost(60, 2, {"defect_detection codebert codepurify": 180}),
         "predict": local.Cost(60, 2, {"defect_detection codebert": 30}),
         "craft": local.Cost(60, 2),
     }
     monkeypatch.setattr(local, "_measured", lambda: (costs, local.Cost(60, 1000)))
-    stats = "job count\n--- ---\ntrain 3\neliminate 3\npurify_benign 1\npredict 1\n"
-    stats += "predict_benign_defects 1\ncraft 1\nother 1\ntotal 11\n"
+    stats = "job count\n--- ---\ntrain 3\neliminate 4\npurify_benign 1\npredict 1\n"
+    stats += "predict_benign_defects 1\ncraft 1\nother 1\ntotal 12\n"
     logs = [
         "train/defects/codebert/none-0/seed1/none/cross_entropy/none",
         "train/defects/codebert/none-0/seed2/none/cross_entropy/none",
@@ -134,6 +138,8 @@ def test_a_plan_knows_what_a_job_of_a_kind_costs(
         "craft/defects/codebert",
     ]
     commands = "".join(f"Shell command: codebackdoor do > {place}/logs/{log}.log{end} 2>&1\n" for log in logs)
+    taken = "eliminate/defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/elibadcode"
+    commands += f"Shell command: codebackdoor do --inverted=FOLDER --out OUT > {place}/logs/{taken}.log{end} 2>&1\n"
     config = load([Path(__file__).parents[2] / "config.yaml"]).model_copy(update={"out": out})
 
     def minutes(text: str) -> dict[str, str]:
@@ -142,9 +148,9 @@ def test_a_plan_knows_what_a_job_of_a_kind_costs(
     # Snakemake says the whole twice in a long dry run
     found = minutes(local.plan(stats + commands + commands + stats, config))
     cheap = {"craft": "1.0", "other": "?"}
-    assert found == {"train": "21.0", "eliminate": "22.0", "purify": "3.0", "predict": "1.0", **cheap, "total": "48.0"}
+    assert found == {"train": "21.0", "eliminate": "26.0", "purify": "3.0", "predict": "1.0", **cheap, "total": "52.0"}
     found = minutes(local.plan(stats, config))
-    assert found == {"train": "3.0", "eliminate": "3.0", "purify": "1.0", "predict": "2.0", **cheap, "total": "10.0"}
+    assert found == {"train": "3.0", "eliminate": "4.0", "purify": "1.0", "predict": "2.0", **cheap, "total": "11.0"}
 
 
 def test_jobs_of_elibadcodes_grid_have_prices_of_their_kind() -> None:

@@ -11,7 +11,6 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -25,7 +24,7 @@ _BY_METHOD = {"eliminate": "eliminations", "purify": "purifications"}
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of a rule's mean job: seconds of one core, megabytes that stay on disk; seconds by ``kind_of`` job."""
+    """Of a rule's mean job: seconds of one core, megabytes that stay on disk; seconds by kind of job."""
 
     seconds: float
     megabytes: float
@@ -39,10 +38,10 @@ def _measured() -> tuple[dict[str, Cost], Cost]:
     return {rule: Cost(**cost) for rule, cost in known["rules"].items()}, Cost(**known["environment"])
 
 
-def kind_of(rule: str, path: str, config: Config) -> str | None:
+def _kind(rule: str, path: str, config: Config) -> str | None:
     """What a job does, as "TASK ARCHITECTURE [METHOD]"; None where no victim is involved, or one that is not declared.
 
-    ``path`` is that of its log or benchmark below the rule's folder: data set, model and so on (``dag.victim_path``).
+    ``path`` is that of its log below the rule's folder: data set, model and so on (``dag.victim_path``).
     """
     dataset, _, rest = path.partition("/")
     model, _, rest = rest.partition("/")
@@ -77,7 +76,7 @@ def plan(dry_run: str, config: Config | None = None) -> str:
         rule = name.partition("_benign")[0]
         by_rule[rule] = by_rule.get(rule, 0) + count
     kinds: dict[str, Counter[str]] = {rule: Counter() for rule in by_rule}
-    for rule, kind in _kinds(dry_run, config) if config else ():
+    for (rule, _), kind in (kinds_of(dry_run, config) if config else {}).items():
         if rule in kinds:
             kinds[rule][kind] += 1
     cores = os.cpu_count() or 1
@@ -100,12 +99,17 @@ def plan(dry_run: str, config: Config | None = None) -> str:
     return "\n".join(lines)
 
 
-def _kinds(dry_run: str, config: Config) -> Iterator[tuple[str, str]]:
-    """Rule and kind of every job with a victim, by the file that its command writes to: OUT/logs/RULE/PATH.log."""
-    sent = re.compile(rf"> '?{re.escape(config.out)}/logs/([a-z]\w*)/(.+?)\.log'? ")
-    for rule, path in set(sent.findall(dry_run)):
-        if kind := kind_of(rule, path, config):
-            yield rule, kind
+def kinds_of(dry_run: str, config: Config) -> dict[tuple[str, str], str]:
+    """The kind of every job with a victim, by rule and path, from the file that its command writes to.
+
+    That is OUT/logs/RULE/PATH.log. An elimination that takes a search over from another is of a kind of its own.
+    """
+    sent = re.compile(rf"(?P<taken>--inverted=.*)?> '?{re.escape(config.out)}/logs/([a-z]\w*)/(.+?)\.log'? ")
+    found: dict[tuple[str, str], str] = {}
+    for taken, rule, path in sent.findall(dry_run):
+        if kind := _kind(rule, path, config):
+            found[rule, path] = f"{kind} taken over" if taken else kind
+    return found
 
 
 def _seconds(cost: Cost, jobs: int, kinds: Counter[str]) -> float:
