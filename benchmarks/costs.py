@@ -4,9 +4,9 @@ python benchmarks/costs.py config.yaml --environment-seconds 75   (after `make r
 python benchmarks/costs.py config.yaml configs/elibadcode.yaml    (after that run, or a part of it)
 
 Seconds are the means of the wall-clock seconds that Snakemake's benchmarks hold, one job a core: of all jobs of a rule,
-and of those of one kind (task, architecture, method, taken over or not). Megabytes are those of the files that Snakemake says a rule has
-made. Rules and kinds that the run did not need keep their old numbers, and an overlay's run writes kinds and new rules
-alone: the mean job of a rule is the default study's.
+and of those of one kind (task, architecture, method, taken over or not). Megabytes are those of the files that
+Snakemake says a rule has made. Rules and kinds that the run did not need keep their old numbers, and an overlay's run
+writes kinds and new rules alone: the mean job of a rule is the default study's.
 """
 
 from __future__ import annotations
