@@ -21,6 +21,24 @@ SHOWN = 80
 TAGS = ("method", "task", "architecture")
 
 
+class _Twice(yaml.MarkedYAMLError):
+    """A key stands twice in one mapping; YAML forbids it, and PyYAML would silently keep the last."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without doubled keys. Checked before ``<<`` is resolved, since what is merged may be overridden."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise _Twice(problem=f"line {line}: {key.value} is there already, in line {lines[key.value]}")
+            lines[key.value] = line
+        return node
+
+
 def load(paths: Sequence[Path]) -> Config:
     """Read YAML files, each laid over the ones before it, and check the result; UserError says what is wrong."""
     merged: dict[str, Any] = {}
@@ -31,7 +49,9 @@ def load(paths: Sequence[Path]) -> Config:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(read_text(path))
+        found = yaml.load(read_text(path), _Loader)
+    except _Twice as error:
+        raise UserError(f"{path}: {error.problem}; keep one of them") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(found, dict):
