@@ -340,7 +340,7 @@ def test_elibadcodes_grid_at_the_papers_scale_is_the_local_one() -> None:
     assert not scenarios("elibadcode") - scenarios("elibadcode", "elibadcode/paper")
     # section 5.3.3 over all scenarios: nine on two more models, of which the local grid has one
     assert len(more) == 3 * (18 - 1)
-    steps = {"elibadcode_fewer_steps", "elibadcode_always", "elibadcode_more_steps"}
+    steps = {"elibadcode_fewer_steps", "elibadcode_uncalibrated", "elibadcode_more_steps"}
     assert {one.elimination for one in more} == steps
 
 

@@ -440,8 +440,10 @@ def test_a_trigger_is_inverted_once_for_all_that_differ_in_what_is_done_with_the
     given = wildcards(**victim, elimination="elibadcode_rate_20")
     assert grid.inverted_options(given) == [f"--inverted={folder}"]
     # other anchoring, no calibration, another number of steps that most walks do not come to
-    for name in ("unanchored", "samples_20", "fewer_steps", "more_steps"):
+    for name in ("unanchored", "uncalibrated", "fewer_steps", "more_steps"):
         assert inverted(f"elibadcode_{name}") == inverted("elibadcode_rate_20")
+    # its trigger, too, from the one that differs in nothing
+    assert inverted("elibadcode_samples_20")[0] == f"{folder}_uncalibrated/trigger.json"
     # the first one, and another search
     assert inverted("elibadcode") == inverted("elibadcode_k_16") == inverted("dbs") == []
     # where none is run on a victim, there is nothing to take over, and no job is added for it
@@ -466,7 +468,7 @@ def test_walks_are_taken_from_the_same_search_first_and_from_none_that_waits_for
     victim = {"attack": "codepoisoner_func", "rate": "0.02", "seed": "42"}
     own, other, same = (
         paper.eliminate_inputs(wildcards(**victim, elimination=f"elibadcode{name}"))
-        for name in ("", "_least_sensitive", "_unanchored")
+        for name in ("", "_uncalibrated", "_least_sensitive")
     )
     assert "/calibration/" in own["calibration"]
     assert "inverted" not in own | other

@@ -152,6 +152,17 @@ def test_rows_with_a_noise_token_are_counted_apart(run: dict[str, Any]) -> None:
     assert found.counts["no_anchoring"] == ((6, 10), (0, 4))
 
 
+def test_a_run_in_which_every_piece_counts_still_has_its_figure(run: dict[str, Any], tmp_path: Path) -> None:
+    eliminations = {name: {**own, "beta": 0.0} for name, own in run["eliminations"].items()}
+    chosen = {**run, "eliminations": eliminations}
+    study, paths = given(chosen, "ablation", "noise")
+    found = noise.noises(study, paths)[VICTIM]
+    assert found.pieces == ()
+    assert found.counts["elibadcode"] == ((8, 10), (0, 0))
+    stage.figure(chosen, "ablation", "noise", paths, tmp_path)
+    assert (tmp_path / "ablation_noise.png").stat().st_size
+
+
 def test_histograms_and_their_share(run: dict[str, Any]) -> None:
     (path,) = given(run, "ablation", "identifiers")[1]
     found = identifiers.histogram(read_json(path)["identifier_lengths"])

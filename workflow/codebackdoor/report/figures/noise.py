@@ -30,7 +30,7 @@ Counts = tuple[tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """One victim: its noise tokens, and by variant (none: undefended) what is predicted right."""
+    """One victim: its noise tokens (there may be none), and by variant (none: undefended) what is predicted right."""
 
     pieces: tuple[str, ...]
     counts: Mapping[str, Counts]
@@ -38,9 +38,9 @@ class Noise:
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: see above."""
-    found = {victim: own for victim, own in noises(study, inputs).items() if own.pieces}
+    found = noises(study, inputs)
     if not found:
-        raise UserError(f"experiments.{study.name}: the figure 'noise' needs an inverted trigger with a noise token")
+        raise UserError(f"experiments.{study.name}: the figure 'noise' needs a victim with labels")
     names = list(dict.fromkeys(name for own in found.values() for name in own.counts))
     with style.drawing(4.6 * len(found) + 0.4, 3.4 + 0.2 * len(names)) as figure:
         panels = figure.subplots(1, len(found), squeeze=False, sharey=True)[0]
@@ -111,7 +111,8 @@ def _panel(study: Study, axes: Axes, victim: Scenario, own: Noise, names: Sequen
                 )
         axes.bar([0], [0], color=colour, label=labels.defense(replace(victim, elimination=name)))
     rows, noisy = (next(iter(own.counts.values()))[place][1] for place in (0, 1))
-    axes.set_xticks([0, 1], [f"all {rows} rows", f"{noisy} with a noise token\n({', '.join(own.pieces)})"], fontsize=8)
+    which = ", ".join(own.pieces) or "no piece of a trigger is one"
+    axes.set_xticks([0, 1], [f"all {rows} rows", f"{noisy} with a noise token\n({which})"], fontsize=8)
     if not noisy:
         axes.text(1, 50, "no such row", ha="center", color=style.GREY)
     axes.set_xlim(-0.6, 1.6)
