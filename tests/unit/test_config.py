@@ -273,6 +273,16 @@ def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
             "elimination 'elibadcode' does classification and pair and retrieval, but 'repair' is a generation",
         ),
         ("helpers", {"infiller": "basemodels/encoder"}, "purification 'onion' needs helpers.language_model"),
+        (
+            "experiments.defects",
+            DEFAULT["experiments"]["defects"]
+            | {
+                "tables": ["ordering"],
+                "differences": [{"elimination": "elibadcode", "against": ["onoin"], "reason": "so"}],
+            },
+            "experiments.defects.differences.0.against: 'onoin' is not declared under any of filterings, objectives, "
+            "eliminations, purifications; did you mean 'onion'?",
+        ),
         ("attacks.none", {"method": "codepoisoner_deadcode"}, "attacks.none: this name means that nothing"),
         ("attacks.Bad", {"method": "codepoisoner_deadcode"}, "attacks.Bad"),
         ("objectives", {"dece": {"method": "dece"}}, "is not declared under objectives"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from codebackdoor import files
 from codebackdoor.commands import results
-from codebackdoor.config.experiments import Experiment, Listing
+from codebackdoor.config.experiments import Difference, Experiment, Listing
 from codebackdoor.config.products import inputs
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.report import captions, labels, listed, stage
@@ -154,6 +155,20 @@ def test_a_pair_of_defenses_that_stands_the_other_way_round_is_listed(run: dict[
     assert str(order["paper"]).startswith("EliBadCode")
     # of ANR more is better
     assert str(row(found, "orders", metric="ANR")["here"]).startswith("EliBadCode 22.6")
+
+
+def test_a_reason_may_be_of_some_pairs_alone() -> None:
+    told = {"elimination": "dbs", "against": ["onion", "none"], "reason": "so"}
+    reason = Difference.model_validate(told)
+    undefended = Scenario("defects", "codebert", "badcode", "0.02")
+    dbs, fine_tuning = (replace(undefended, elimination=name) for name in ("dbs", "fine_tuning"))
+    onion = replace(undefended, purification="onion")
+    assert reason.explains(dbs, onion)
+    assert reason.explains(onion, dbs)
+    assert reason.explains(undefended, dbs)
+    assert not reason.explains(dbs, fine_tuning)
+    assert not reason.explains(onion, undefended)
+    assert Difference.model_validate(told | {"against": []}).explains(fine_tuning, dbs)
 
 
 def test_what_the_intervals_do_not_tell_apart_is_no_difference(run: dict[str, Any], tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ class Selection(Settings):
     """Scenarios: a scenario is meant when it agrees with every value that is given."""
 
     #: What is given beside a selection, as fields of its subclasses.
-    _BESIDE: ClassVar[frozenset[str]] = frozenset({"reason", "of"})
+    _BESIDE: ClassVar[frozenset[str]] = frozenset({"reason", "of", "against"})
 
     dataset: Variant | None = Field(None, description="a variant of `datasets`")
     filtering: Variant | None = Field(None, description="a variant of `filterings`")
@@ -133,13 +133,26 @@ class Dash(Selection):
 class Difference(Selection):
     """Why a defense stands elsewhere among the others than in the paper: shown where it does.
 
-    Meant is every pair of defenses of which one agrees with every value that is given.
+    Meant is every pair of defenses of which one agrees with every value that is given, and the other is one of
+    ``against``.
     """
+
+    against: tuple[Variant, ...] = Field(
+        (),
+        description="the others that are meant: variants of defenses, or none: the undefended victim (empty: all)",
+    )
 
     of: Literal["clean", "triggered"] = Field(
         "triggered", description="which order is meant: that of the clean metric, or that of ASR (search: ANR)"
     )
     reason: str = Field(min_length=1, description="the reason, or what is not known of it")
+
+    def explains(self, one: Scenario, other: Scenario) -> bool:
+        """Whether the two defenses are a pair that is meant, in either order."""
+        return any(
+            self.covers(first) and (not self.against or not set(self.against).isdisjoint(defenses(second) or (NONE,)))
+            for first, second in ((one, other), (other, one))
+        )
 
 
 class PaperTable(Settings):

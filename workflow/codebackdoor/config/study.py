@@ -145,6 +145,9 @@ class Config(BaseModel):
                 for index, selection in enumerate(getattr(experiment, key)):
                     for kind, variant in selection.given.items():
                         yield from self._missing(SECTIONS[kind], variant, f"experiments.{name}.{key}.{index}.{kind}")
+            for index, difference in enumerate(experiment.differences):
+                for variant in set(difference.against) - {NONE}:
+                    yield from self._no_defense(variant, f"experiments.{name}.differences.{index}.against")
             for index, paper in enumerate(experiment.paper):
                 for variant in paper.attacks:
                     yield from self._missing("attacks", variant, f"experiments.{name}.paper.{index}.attacks")

@@ -167,7 +167,7 @@ def _printed(cell: Cell) -> float:
     return cell.paper.value if cell.paper is not None else 0.0
 
 
-def _reason(order: _Order, *defenses: Scenario) -> str:
+def _reason(order: _Order, first: Scenario, second: Scenario) -> str:
     told = [one for one in order.study.experiment.differences if one.of == order.of]
-    found = dict.fromkeys(one.reason for one in told if any(map(one.covers, defenses)))
+    found = dict.fromkeys(one.reason for one in told if one.explains(first, second))
     return "; ".join(found) or "open question"
