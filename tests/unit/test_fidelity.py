@@ -1,12 +1,17 @@
-"""The fidelity ledger: a row for each disagreement of EliBadCode, and no test that does not exist."""
+"""The fidelity ledger: a row for each disagreement of EliBadCode, and no switch or test that does not exist."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from codebackdoor.config.loading import read_yaml
 
 ROOT = Path(__file__).parents[2]
 LEDGER = ROOT / "docs/fidelity.md"
@@ -30,6 +35,27 @@ def test_every_test_that_is_named_exists(name: str) -> None:
     named = {test for row in rows(ROOT / "docs" / name) for test in re.findall(r"`(test_\w+)`", row[-1])}
     assert named - functions() == set()
     assert len(named) > 8
+
+
+def words(schema: Any) -> Iterator[str]:
+    """All keys and choices in a JSON schema."""
+    if isinstance(schema, dict):
+        yield from schema.get("properties", {})
+        yield from (str(choice) for choice in [*schema.get("enum", []), schema.get("const")])
+    for inner in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else []:
+        yield from words(inner)
+
+
+def test_every_switch_that_is_named_exists() -> None:
+    known = set(words(json.loads((ROOT / "schemas/config.schema.json").read_text(encoding="utf-8"))))
+    known |= {*read_yaml(ROOT / "configs/elibadcode.yaml")["attacks"], *read_yaml(ROOT / "config.yaml")["helpers"]}
+    named: set[str] = set()
+    for row in rows(LEDGER):
+        for switch in re.findall(r"`([^`]+)`", row[-2] if len(row) == 6 else ""):
+            # `unlearning.layers: last | all`, `tables: [detection]`, `adaptive_5`; not the file that it is of
+            named |= set() if switch.endswith(".yaml") else set(re.findall(r"[a-z]\w*", switch))
+    assert len(named) > 60
+    assert named - known == set()
 
 
 def test_every_row_of_elibadcode_stands_alone_and_has_a_test() -> None:
