@@ -250,7 +250,7 @@ def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
         (
             "purifications.onion.removed_share",
             2,
-            "purifications.onion.removed_share: input should be less than or equal",
+            "purifications.onion.removed_share: 2 is not a share; write 0.02 for 2 %",
         ),
         (
             "experiments.defects.grid.0.attacks",
@@ -366,6 +366,45 @@ def test_a_study_with_one_seed_that_is_no_list_is_one_line() -> None:
     with pytest.raises(UserError) as caught:
         validate(DEFAULT | {"seeds": 1})
     assert str(caught.value) == "seeds: write a list, such as [1]"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "lines"),
+    [
+        (
+            "experiments.defects.grid.0.rates",
+            [5],
+            ["experiments.defects.grid.0.rates.0: 5 is not a share; write 0.05 for 5 %"],
+        ),
+        # the only grid of an experiment is left out with its rate
+        (
+            "experiments.defects.grid",
+            [{**DEFAULT["experiments"]["defects"]["grid"][0], "rates": [0.5, 20]}],
+            ["experiments.defects.grid.0.rates.1: 20 is not a share; write 0.2 for 20 %"],
+        ),
+        # no share
+        (
+            "objectives.dece.alpha",
+            5,
+            ["objectives.dece.alpha: input should be less than or equal to 1, not 5"],
+        ),
+        (
+            "seeds",
+            [-1, "x"],
+            [
+                "seeds.0: input should be greater than or equal to 0, not -1",
+                "seeds.1: input should be a valid integer, unable to parse string as an integer, not 'x'",
+            ],
+        ),
+        ("seeds", [], ["seeds: too few; write at least 1"]),
+        ("shadows", [101, 102], ["shadows: too few; write at least 5"]),
+    ],
+    ids=["rate", "grid", "alpha", "seeds", "no_seed", "shadows"],
+)
+def test_a_mistake_is_named_once_and_what_follows_from_it_is_not(path: str, value: object, lines: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        validate(changed(path, value))
+    assert str(caught.value).splitlines() == lines
 
 
 def test_settings_travel_as_json() -> None:

@@ -90,7 +90,19 @@ def parse(kind: Any, text: str, what: str) -> Any:
 
 def explain(error: ValidationError, root: Any) -> str:
     """One line for each thing that is wrong."""
-    return "\n".join(dict.fromkeys(_explain(detail, root) for detail in error.errors(include_url=False)))
+    details = error.errors(include_url=False)
+    wrong = [detail["loc"] for detail in details]
+    # what is wrong in a list is left out before the rest is counted: too short is then no mistake of its own
+    told = [
+        detail
+        for detail in details
+        if detail["type"] != "too_short" or not any(_inside(path, detail["loc"]) for path in wrong)
+    ]
+    return "\n".join(dict.fromkeys(_explain(detail, root) for detail in told))
+
+
+def _inside(path: Sequence[str | int], outer: Sequence[str | int]) -> bool:
+    return len(path) > len(outer) and path[: len(outer)] == outer
 
 
 def _explain(detail: Mapping[str, Any], root: Any) -> str:
@@ -115,7 +127,18 @@ def _explain(detail: Mapping[str, Any], root: Any) -> str:
     if kind == "tuple_type":
         single = isinstance(detail["input"], int | float)
         return f"{where}: write a list, such as [{given}]" if single else f"{where}: write a list"
+    if kind == "too_short":
+        return f"{where}: too few; write at least {context['min_length']}"
+    if kind == "less_than_equal" and _is_percent(path, context["le"], detail["input"]):
+        return f"{where}: {given} is not a share; write {detail['input'] / 100:g} for {given} %"
     return f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}{instead}"
+
+
+def _is_percent(path: Sequence[str], limit: float, given: Any) -> bool:
+    """Whether a share was given in percent."""
+    name = next((part for part in reversed(path) if not part.isdigit()), "")
+    share = "share" in name or "rate" in name
+    return share and limit == 1 and isinstance(given, int | float) and 1 < given <= 100
 
 
 def _nearest_key(path: Sequence[str], model: type[BaseModel] | None, root: Any) -> str:

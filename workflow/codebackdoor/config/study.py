@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
 
 from codebackdoor.config.attacks import Afraidoor, AnyAttack
 from codebackdoor.config.base import Settings
@@ -22,6 +22,7 @@ from codebackdoor.errors import nearest
 
 Name = Annotated[str, Field(pattern=rf"^{NAME}$")]
 Seed = Annotated[int, Field(ge=0)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1)]
 
 #: Section of the configuration by the wildcard that names one of its variants.
 SECTIONS = {
@@ -52,9 +53,8 @@ class Config(BaseModel):
     model_config = Settings.model_config
 
     out: str = Field("runs/local", min_length=1, description="folder of everything that the run makes")
-    seeds: tuple[Seed, ...] = Field(
+    seeds: Seeds = Field(
         (1,),
-        min_length=1,
         description="seeds of poisoning, training and defense, for grids that name none of their own",
     )
     shadows: tuple[Seed, ...] = Field(
@@ -97,11 +97,13 @@ class Config(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _seeded(cls, raw: Any) -> Any:
-        """Give the study's seeds to every grid that names none."""
+        """Give the study's seeds to every grid that names none; wrong ones stay where they are, and are named once."""
         if not isinstance(raw, Mapping) or not isinstance(raw.get("experiments"), Mapping):
             return raw
         seeds = raw.get("seeds", cls.model_fields["seeds"].default)
-        if not isinstance(seeds, list | tuple):
+        try:
+            TypeAdapter(Seeds).validate_python(seeds)
+        except ValidationError:
             return raw
         return {**raw, "experiments": {name: _with_seeds(one, seeds) for name, one in raw["experiments"].items()}}
 
