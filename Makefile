@@ -48,8 +48,14 @@ reproduce:  ## one paper, whole, at local scale: make reproduce EXPERIMENT=eliba
 	@if [ ! -f configs/$(or $(EXPERIMENT),reproduce).yaml ]; then echo "there is no configs/$(EXPERIMENT).yaml; write EXPERIMENT=elibadcode, or none" >&2; exit 1; fi
 	@$(MAKE) --no-print-directory run CONFIG="configs/$(or $(EXPERIMENT),reproduce).yaml $(CONFIG)"
 
+# before anything is installed
+ifneq ($(filter fetch,$(MAKECMDGOALS)),)
+ifeq ($(strip $(SCALE)$(CONFIG)),)
+$(error say for what: make fetch SCALE=paper, SCALE=local, or CONFIG=configs/NAME.yaml)
+endif
+endif
+
 fetch: $(ENV)/.fetch  ## all originals into the mirror folder, for a run without network: make fetch SCALE=paper (docs/hpc.md)
-	@if [ -z "$(SCALE)$(CONFIG)" ]; then echo "say for what: make fetch SCALE=paper, SCALE=local, or CONFIG=configs/NAME.yaml" >&2; exit 1; fi
 	codebackdoor mirror config.yaml $(patsubst %,configs/%.yaml,$(filter-out local,$(SCALE))) $(CONFIG) $(if $(MIRROR),--into $(call quoted,$(MIRROR)))
 
 slurm: $(ENV)/.slurm  ## the same on a cluster: submits jobs from here (profiles/slurm, docs/hpc.md)
@@ -63,7 +69,11 @@ settle: $(STAMP)  ## after Snakemake was killed: end the jobs it left, here and 
 # the stage that versions the run of CONFIG, and what it locks
 VERSIONS := $(if $(CONFIG),configs/versions/)
 STAGE := $(if $(CONFIG),$(VERSIONS)dvc.yaml:run@$(basename $(notdir $(CONFIG))),local)
-ONE_CONFIG = @if [ $(words $(CONFIG)) -gt 1 ]; then echo "a version is of one configuration: CONFIG=configs/NAME.yaml, a single file with what the others say in it" >&2; exit 1; fi
+ifneq ($(filter push pull,$(MAKECMDGOALS)),)
+ifneq ($(word 2,$(CONFIG)),)
+$(error a version is of one configuration: CONFIG=configs/NAME.yaml, a single file with what the others say in it)
+endif
+endif
 
 AGAIN = make run$(if $(CONFIG), CONFIG=$(CONFIG))$(if $(MIRROR), MIRROR=$(call quoted,$(MIRROR)))
 
@@ -72,7 +82,6 @@ keep: run
 	codebackdoor keep-records config.yaml $(CONFIG)
 
 push: $(ENV)/.dvc  ## version a finished run and send it to the remote (docs/versions.md)
-	$(ONE_CONFIG)
 	@said=$$($(SNAKEMAKE) --dry-run --quiet host rules reason 2>&1) || { echo "$$said" >&2; exit 1; }; \
 	[[ "$$said" == *"Nothing to be done"* ]] \
 	  || { echo "only what is up to date is versioned: "$(call quoted,$(AGAIN))", then push again" >&2; exit 1; }
@@ -82,7 +91,6 @@ push: $(ENV)/.dvc  ## version a finished run and send it to the remote (docs/ver
 	@echo "Now commit $(VERSIONS)dvc.lock: it says which version of the run belongs to these sources."
 
 pull: $(ENV)/.dvc  ## bring the run that dvc.lock names, as if it had been made here
-	$(ONE_CONFIG)
 	dvc pull $(STAGE)
 	codebackdoor restore-records config.yaml $(CONFIG)
 

@@ -60,7 +60,7 @@ def test_a_wrong_python_gets_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-def test_folders_of_any_name_reach_the_commands_whole_and_a_version_has_one_configuration(tmp_path: Path) -> None:
+def test_folders_of_any_name_reach_the_commands_whole(tmp_path: Path) -> None:
     shutil.copy2(ROOT / "Makefile", tmp_path / "Makefile")
     folder = "/a b/c'd"
 
@@ -80,12 +80,26 @@ def test_folders_of_any_name_reach_the_commands_whole_and_a_version_has_one_conf
     ]
     assert ["codebackdoor", "mirror", "config.yaml", "configs/paper.yaml", "--into", folder] in words
     assert f"mirror={folder}" in shlex.split(make("--dry-run", "run", f"MIRROR={folder}").stdout.splitlines()[0])
-    for target in ("push", "pull"):
-        found = make(target, "CONFIG=a.yaml b.yaml")
-        assert found.returncode != 0
-        assert found.stderr.splitlines()[0].startswith("a version is of one configuration: ")
     stage = "configs/versions/dvc.yaml:run@paper"
     assert f"dvc pull {stage}" in make("--dry-run", "pull", "CONFIG=configs/paper.yaml").stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("fetch",), "say for what: make fetch SCALE=paper"),
+        (("push", "CONFIG=a.yaml b.yaml"), "a version is of one configuration: "),
+        (("pull", "CONFIG=a.yaml b.yaml"), "a version is of one configuration: "),
+    ],
+    ids=["fetch", "push", "pull"],
+)
+def test_what_was_asked_for_is_checked_before_anything_is_installed(arguments: tuple[str, ...], message: str) -> None:
+    # a dry run names whatever would be installed before the check
+    found = subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode != 0
+    assert message in found.stderr
+    assert found.stdout == ""
 
 
 def test_dvc_versions_each_scale_whole_and_never_the_base_models() -> None:
