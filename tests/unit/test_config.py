@@ -295,6 +295,18 @@ def test_a_mistake_is_named(path: str, value: object, message: str) -> None:
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("source", [{}, {"source": "jsonl", "path": "rows"}], ids=["pypi", "jsonl"])
+def test_a_target_label_is_one_that_the_task_has(source: dict[str, object]) -> None:
+    raw = changed("attacks.codepoisoner_deadcode.target_label", 7)
+    raw["datasets"]["defects"] |= source
+    with pytest.raises(UserError) as caught:
+        validate(raw)
+    assert str(caught.value) == "attacks.codepoisoner_deadcode.target_label: 7 is no label of defects; write 0 or 1"
+    # of a task without labels it is not read
+    del raw["experiments"]["defects"]
+    assert validate(raw).scenarios()
+
+
 @pytest.mark.parametrize("seed", [1, 103])
 def test_the_crafting_models_seed_is_no_victims(seed: int) -> None:
     with pytest.raises(UserError, match=f"crafting_seed: seed {seed} is that of a victim or a shadow"):

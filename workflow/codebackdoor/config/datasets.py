@@ -55,6 +55,8 @@ class DatasetSettings(Settings):
 
     #: What a victim must do on it.
     head: ClassVar[Head]
+    #: Labels that its rows may have, whatever their source: the task refuses others. Empty where rows have none.
+    labels: ClassVar[tuple[int, ...]] = ()
     read_where: ClassVar[ReadWhere] = {
         "resplit": ("source", ("mirror", "jsonl")),
         "mix": ("source", ("pypi",)),
@@ -136,6 +138,7 @@ class DefectDetection(DatasetSettings):
     """Is the function defective? Label 1 is defective (CodeXGLUE's convention)."""
 
     head: ClassVar[Head] = "classification"
+    labels: ClassVar[tuple[int, ...]] = (0, 1)
 
     task: Literal["defect_detection"]
     mix: Mix = Field(default=Mix(), description="kinds of injected defects (source pypi)")
@@ -183,6 +186,7 @@ class CloneDetection(DatasetSettings):
     """Do two functions do the same? Label 1 is a clone (CodeXGLUE's convention)."""
 
     head: ClassVar[Head] = "pair"
+    labels: ClassVar[tuple[int, ...]] = (0, 1)
     read_where: ClassVar[ReadWhere] = {
         **DatasetSettings.read_where,
         **dict.fromkeys(("negatives", "releases", "names"), ("source", ("pypi",))),

@@ -111,7 +111,7 @@ class Config(BaseModel):
     def _consistent(self) -> Config:
         problems = list(dict.fromkeys((*self._undeclared(), *self._reserved())))
         if not problems:
-            problems = list(dict.fromkeys(self._unfit()))
+            problems = list(dict.fromkeys((*self._unfit(), *self._unlabelled())))
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -189,6 +189,19 @@ class Config(BaseModel):
                 yield from (f"experiments.{name}: {reason}" for reason in self.unfit(scenario))
                 if "position" in experiment.figures:
                     yield from (f"experiments.{name}: {reason}" for reason in self._unprobed(scenario))
+
+    def _unlabelled(self) -> Iterator[str]:
+        """Target labels that rows of the data set cannot have; a job would find out only when the data are there."""
+        for scenario in self.scenarios():
+            labels = self.datasets[scenario.dataset].labels
+            if scenario.attack == NONE or not labels:
+                continue
+            target = self.attacks[scenario.attack].target_label
+            if target not in labels:
+                yield (
+                    f"attacks.{scenario.attack}.target_label: {target} is no label of {scenario.dataset}; write "
+                    f"{' or '.join(map(str, labels))}"
+                )
 
     def _unprobed(self, scenario: Scenario) -> Iterator[str]:
         """Why the figure `position` cannot be made of a scenario: its rule searches as EliBadCode does, on labels."""
