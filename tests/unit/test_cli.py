@@ -78,6 +78,44 @@ def test_wrong_settings_are_named_before_any_work(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+RESULTS = "runs/x/results/defects/codebert/none-0/seed1/none/cross_entropy/none/none"
+STUDY = json.dumps({"experiments": {"defects": {}}})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["table", "defects", "--settings", "{bad", "README.md"],
+            "--settings: not JSON (Expecting property name enclosed in double quotes at character 2)",
+        ),
+        (["table", "defecs", "--settings", STUDY, "README.md"], "--settings: no experiment 'defecs'; did you mean"),
+        (["listing", "defects", "overview", "--settings", "[]", "README.md"], "--settings: no experiment 'defects'\n"),
+        (["figure", "defects", "defenses", "--settings", "{", "README.md"], "--settings: not JSON"),
+        (["table", "defects", "--settings", STUDY, "README.md"], "README.md: not in the folder of a scenario"),
+        (["collect", "seed1/none/none/none/none/metrics.json"], "metrics.json: not in the folder of a scenario"),
+        (["collect", f"{RESULTS}/metrics.json"], "metrics.json: not a metrics.json of a scenario\n"),
+        (
+            ["score", "--dataset", '{"task": "defect_detection"}', "--predictions", ".", "--seed", "1"],
+            "score: name the clean test set with --reference clean=FILE\n",
+        ),
+    ],
+    ids=["json", "experiment", "list", "brace", "readme", "short", "empty", "score"],
+)
+def test_results_that_are_none_are_one_message(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").write_text("# none\n")
+    (tmp_path / RESULTS).mkdir(parents=True)
+    (tmp_path / RESULTS / "metrics.json").write_text("{}")
+    found = run(*arguments, "--out", "out")
+    assert found.exit_code == 2
+    assert message in found.stderr
+    assert found.stderr.startswith("error: ")
+    assert len(found.stderr.splitlines()) == 1
+
+
 def test_pairs_are_names_and_paths() -> None:
     found = run("predict", "--victim", "x", "--input", "clean", "--out", "y", "--seed", "1")
     assert found.exit_code == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,8 @@ from codebackdoor.commands.options import (
     recorded,
 )
 from codebackdoor.config.scenario import SCORE
+from codebackdoor.errors import UserError, nearest
+from codebackdoor.types import CLEAN
 
 if TYPE_CHECKING:
     from codebackdoor.config.experiments import Figure, Listing
@@ -44,6 +46,8 @@ def score(dataset: str, references: dict[str, Path], predictions: Path, out: Pat
     """Compute every metric of a scenario, with bootstrap intervals, from its predictions alone."""
     from codebackdoor.evaluation import stage
 
+    if CLEAN not in references:
+        raise UserError(f"score: name the clean test set with --reference {CLEAN}=FILE")
     # in a folder of its own: beside metrics.json lies that of the predictions
     with recorded(out / SCORE, {"seed": seed}):
         stage.score(read_dataset(dataset), references, predictions, out, seed)
@@ -68,7 +72,7 @@ def table(experiment: str, settings: str, inputs: tuple[Path, ...], out: Path) -
     """Arrange the table of an EXPERIMENT, the papers' values beside ours, from metrics.json files."""
     from codebackdoor.report import stage
 
-    stage.table(json.loads(settings), experiment, inputs, out)
+    stage.table(_read_study(settings, experiment), experiment, inputs, out)
 
 
 @click.command()
@@ -81,7 +85,7 @@ def listing(experiment: str, kind: Listing, settings: str, inputs: tuple[Path, .
     """Write a further table of an EXPERIMENT: an overview, or what the label scans, triggers, times or tests say."""
     from codebackdoor.report import stage
 
-    stage.listing(json.loads(settings), experiment, kind, inputs, out)
+    stage.listing(_read_study(settings, experiment), experiment, kind, inputs, out)
 
 
 @click.command()
@@ -94,7 +98,20 @@ def figure(experiment: str, kind: Figure, settings: str, inputs: tuple[Path, ...
     """Draw one kind of figure of an EXPERIMENT."""
     from codebackdoor.report import stage
 
-    stage.figure(json.loads(settings), experiment, kind, inputs, out)
+    stage.figure(_read_study(settings, experiment), experiment, kind, inputs, out)
+
+
+def _read_study(text: str, experiment: str) -> dict[str, Any]:
+    """The settings of a run, or the part of them that the experiment uses, from JSON."""
+    try:
+        settings = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"--settings: not JSON ({error.msg} at character {error.pos + 1})") from None
+    experiments = settings.get("experiments") if isinstance(settings, dict) else None
+    known = experiments if isinstance(experiments, dict) else {}
+    if experiment not in known:
+        raise UserError(f"--settings: no experiment {experiment!r}{nearest(experiment, known)}")
+    return dict(settings)
 
 
 @click.command("report")

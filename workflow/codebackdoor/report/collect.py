@@ -12,6 +12,7 @@ from typing import Any
 from codebackdoor.config.experiments import Experiment, PaperTable, defenses, scenarios
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import DEFENSES
+from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.report import labels, papers
 from codebackdoor.types import CLEAN
@@ -133,12 +134,23 @@ def anonymous(scenario: Scenario) -> Scenario:
 def scenario_of(path: Path) -> Scenario:
     """The scenario whose folder holds the file, read off its path; a model's folder has no purification."""
     parts = path.parent.parts
-    seed = next(len(parts) - depth for depth in (5, 4) if re.fullmatch(r"seed[0-9]+", parts[-depth]))
+    seed = next((at for at in (len(parts) - 5, len(parts) - 4) if at > 2 and re.fullmatch(r"seed[0-9]+", parts[at])), 0)
+    if not seed:
+        raise UserError(f"{path}: not in the folder of a scenario; name files where a run has left them")
     dataset, model, poison = parts[seed - 3 : seed]
     attack, _, rate = poison.rpartition("-")
     kinds = [field.name for field in fields(Scenario)][5:]
     rest = dict(zip(kinds, parts[seed + 1 :], strict=False))
     return Scenario(dataset, model, attack, rate, parts[seed].removeprefix("seed"), **rest)
+
+
+def testsets(path: Path) -> Mapping[str, Any]:
+    """What a scenario's ``metrics.json`` says of each test set."""
+    found = read_json(path)
+    known = found.get("testsets") if isinstance(found, dict) else None
+    if not isinstance(known, dict):
+        raise UserError(f"{path}: not a metrics.json of a scenario")
+    return known
 
 
 def collect(study: Study, paths: Iterable[Path]) -> Scored:
@@ -150,7 +162,7 @@ def collect(study: Study, paths: Iterable[Path]) -> Scored:
             modelless.setdefault(path.parent.name, {}).update(_baseline(path))
             continue
         scenario = anonymous(scenario_of(path))
-        for testset, own in read_json(path)["testsets"].items():
+        for testset, own in testsets(path).items():
             for metric, estimate in own["metrics"].items():
                 found.setdefault((scenario, testset, metric), []).append(estimate)
             for metric, estimate in own.get("copy", {}).items():

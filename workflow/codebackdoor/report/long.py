@@ -8,8 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from codebackdoor.config.scenario import Scenario
-from codebackdoor.files import atomic, read_json, write_json
-from codebackdoor.report.collect import scenario_of
+from codebackdoor.files import atomic, write_json
+from codebackdoor.report.collect import scenario_of, testsets
 
 ESTIMATE = ("value", "low", "high", "n")
 
@@ -27,7 +27,7 @@ def collect(metrics: Sequence[Path], out: Path) -> None:
         for path in sorted(metrics):
             scenario = scenario_of(path)
             own = values[str(scenario.results("").relative_to("/results"))] = {}
-            for testset, found in read_json(path)["testsets"].items():
+            for testset, found in testsets(path).items():
                 own[testset] = {}
                 for metric, estimate in found["metrics"].items():
                     cells = ("" if estimate[key] is None else estimate[key] for key in ESTIMATE)
