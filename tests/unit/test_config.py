@@ -283,6 +283,7 @@ def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
             "experiments.defects.differences.0.against: 'onoin' is not declared under any of filterings, objectives, "
             "eliminations, purifications; did you mean 'onion'?",
         ),
+        ("helpers.infiler", "basemodels/encoder", "helpers.infiler: no method asks for it; did you mean 'infiller'?"),
         ("attacks.none", {"method": "codepoisoner_deadcode"}, "attacks.none: this name means that nothing"),
         ("attacks.Bad", {"method": "codepoisoner_deadcode"}, "attacks.Bad"),
         ("objectives", {"dece": {"method": "dece"}}, "is not declared under objectives"),

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from codebackdoor.config.base import Head, ReadWhere, Settings
+from codebackdoor.config.base import Head, Helper, ReadWhere, Settings
 
 #: Methods that rewrite each function by itself work wherever functions are read.
 FUNCTIONS: tuple[Head, ...] = ("classification", "pair", "retrieval")
@@ -33,7 +33,7 @@ class CodePurify(Purification):
     """Masking, entropy of the suspicion scores, infilling of the most suspicious element (Mu et al. 2024, III)."""
 
     fits: ClassVar[tuple[Head, ...]] = ("classification", "generation")
-    helpers: ClassVar[tuple[str, ...]] = ("infiller",)
+    helpers: ClassVar[tuple[Helper, ...]] = ("infiller",)
 
     method: Literal["codepurify"]
     identifiers: bool = Field(
@@ -79,7 +79,7 @@ class CodePurify(Purification):
 class Onion(Purification):
     """Outlier words under a causal language model are dropped (Qi et al. 2021; CodePurify IV-D, DeCE 4.4)."""
 
-    helpers: ClassVar[tuple[str, ...]] = ("language_model",)
+    helpers: ClassVar[tuple[Helper, ...]] = ("language_model",)
     fits: ClassVar[tuple[Head, ...]] = (*FUNCTIONS, "generation")
     reads_victim: ClassVar[bool] = False
 
@@ -107,7 +107,7 @@ class Onion(Purification):
 class AttDef(Purification):
     """What carries the prediction of an input that looks tampered with is masked (Li et al. 2023)."""
 
-    helpers: ClassVar[tuple[str, ...]] = ("discriminator",)
+    helpers: ClassVar[tuple[Helper, ...]] = ("discriminator",)
     fits: ClassVar[tuple[Head, ...]] = FUNCTIONS
     read_where: ClassVar[ReadWhere] = {
         "suspected_share": ("suspicion", (None,)),
@@ -182,7 +182,7 @@ class Similarity(Purification):
     )
 
     @property
-    def helpers(self) -> tuple[str, ...]:  # type: ignore[override]
+    def helpers(self) -> tuple[Helper, ...]:  # type: ignore[override]
         return () if self.also is None else self.also.helpers
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
 
 from codebackdoor.config.attacks import Afraidoor, AnyAttack
-from codebackdoor.config.base import Settings
+from codebackdoor.config.base import Helper, Settings
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.eliminations import AnyElimination
 from codebackdoor.config.experiments import Experiment, scenarios
@@ -123,6 +123,8 @@ class Config(BaseModel):
         if "clean" in self.attacks:
             yield "attacks.clean: this name belongs to the test set without a trigger; choose another"
         for name, model in self.helpers.items():
+            if name not in get_args(Helper):
+                yield f"helpers.{name}: no method asks for it{nearest(name, get_args(Helper))}"
             if "@" in model and hub_id(model) is None and not model.startswith((".", "/", "~")):
                 yield f"helpers.{name}: {model}: write a hub checkpoint as owner/name@ and the 40 digits of its commit"
         reported = {int(scenario.seed) for scenario in self.scenarios()} & set(self.shadows)
