@@ -406,7 +406,7 @@ def test_a_study_with_one_seed_that_is_no_list_is_one_line() -> None:
             [-1, "x"],
             [
                 "seeds.0: input should be greater than or equal to 0, not -1",
-                "seeds.1: input should be a valid integer, unable to parse string as an integer, not 'x'",
+                "seeds.1: input should be a valid integer, not 'x'",
             ],
         ),
         ("seeds", [], ["seeds: too few; write at least 1"]),
@@ -418,6 +418,36 @@ def test_a_mistake_is_named_once_and_what_follows_from_it_is_not(path: str, valu
     with pytest.raises(UserError) as caught:
         validate(changed(path, value))
     assert str(caught.value).splitlines() == lines
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("purifications.onion.calibration_inputs", True),
+        ("purifications.onion.threshold", False),
+        ("eliminations.elibadcode.unlearning.rate", True),
+        ("datasets.defects.mutants", [True, 1, 1]),
+        ("experiments.defects.grid.0.rates", [True]),
+        ("experiments.defects.grid.0.seeds", [True]),
+        ("seeds", [True]),
+        ("crafting_seed", True),
+    ],
+)
+def test_true_is_no_number(path: str, value: object) -> None:
+    with pytest.raises(UserError) as caught:
+        validate(changed(path, value))
+    where = f"{path}.0" if isinstance(value, list) else path
+    assert str(caught.value).startswith(f"{where}: input should be a valid ")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_truth_values_and_numbers_as_yaml_reads_them_are_taken() -> None:
+    # 1e-3 without a point is text to PyYAML
+    config = validate(changed("eliminations.fine_tuning.learning_rate", "1e-3"))
+    assert config.eliminations["fine_tuning"].learning_rate == 0.001
+    assert validate(changed("eliminations.elibadcode.unlearn_when_clean", True)).scenarios()
+    with pytest.raises(UserError, match="--settings: calibration_inputs: input should be a valid integer"):
+        parse(AnyPurification, '{"method": "onion", "calibration_inputs": true}', "--settings")
 
 
 def test_settings_travel_as_json() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal, get_args
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 #: What a victim does: one label for one text or for two, a vector for each of two that are compared, or a text.
 Head = Literal["classification", "pair", "retrieval", "generation"]
@@ -28,6 +28,35 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_no_number(cls, raw: Any) -> Any:
+        """Where a number is declared, true is read as a text that is none; pydantic would take it for 1."""
+        if not isinstance(raw, Mapping):
+            return raw
+        numbers = {name for name, field in cls.model_fields.items() if _is_number(field.annotation)}
+        return {name: _worded(value) if name in numbers else value for name, value in raw.items()}
+
     def works_on(self) -> tuple[Head, ...]:
         """Heads that the method works on with these settings: those that it fits, where no setting asks for more."""
         return self.fits
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether numbers, and no truth values, may stand in a field or in its lists."""
+    kinds = set(_kinds(annotation))
+    return bool(kinds & {int, float}) and bool not in kinds
+
+
+def _kinds(annotation: Any) -> Iterator[type]:
+    if isinstance(annotation, type):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _kinds(argument)
+
+
+def _worded(value: Any) -> Any:
+    """The value with YAML's words for truth values in their place, in lists too."""
+    if isinstance(value, list | tuple):
+        return [_worded(one) for one in value]
+    return str(value).lower() if isinstance(value, bool) else value

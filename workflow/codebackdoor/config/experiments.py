@@ -15,7 +15,8 @@ from codebackdoor.types import CLEAN
 
 Variant = Annotated[str, Field(pattern=rf"^{NAME}$")]
 Rate = Annotated[float, Field(gt=0, le=1)]
-Seed = Annotated[int, Field(ge=0)]
+#: Strict, or true would be the seed 1.
+Seed = Annotated[int, Field(ge=0, strict=True)]
 Figure = Literal[
     "defenses",
     "inversion",

@@ -11,7 +11,7 @@ from codebackdoor.config.attacks import Afraidoor, AnyAttack
 from codebackdoor.config.base import Helper, Settings
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.eliminations import AnyElimination
-from codebackdoor.config.experiments import Experiment, scenarios
+from codebackdoor.config.experiments import Experiment, Seed, scenarios
 from codebackdoor.config.hub import hub_id
 from codebackdoor.config.models import AnyModel
 from codebackdoor.config.objectives import AnyObjective, CrossEntropy
@@ -21,7 +21,6 @@ from codebackdoor.config.scenario import NAME, NONE, Scenario
 from codebackdoor.errors import nearest
 
 Name = Annotated[str, Field(pattern=rf"^{NAME}$")]
-Seed = Annotated[int, Field(ge=0)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1)]
 
 #: Section of the configuration by the wildcard that names one of its variants.
