@@ -279,7 +279,11 @@ def changed(folder: Path, **keys: Any) -> None:
         (_lying, "cannot load the model"),
         (_nameless, "no named class"),
         (_generator, "this task needs a classification head"),
-        (_headless, "RobertaForMaskedLM; supported"),
+        (
+            _headless,
+            "RobertaForMaskedLM; supported: RobertaForSequenceClassification, T5ForSequenceClassification, "
+            "GPTBigCodeForSequenceClassification\n",
+        ),
         (_nan, "what is no number"),
         (shutil.rmtree, "no such folder"),
     ],

@@ -158,6 +158,16 @@ def test_the_body_of_a_language_model_is_taken_and_half_a_body_is_not(tmp_path: 
         load_checkpoint(saved(understanding("gpt", "retrieval"), tmp_path / "gpt"), "retrieval", pooling="first")
 
 
+def test_an_encoder_of_another_class_is_told_those_of_search_alone(tmp_path: Path) -> None:
+    folder = base_folder(tmp_path / "bert", "encoder")
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": "bert", "architectures": ["BertModel"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        UserError, match=r"a bert checkpoint of BertModel; supported: RobertaModel, T5Model, GPTBigCodeModel$"
+    ):
+        load_checkpoint(folder, "retrieval")
+
+
 def test_a_damaged_encoder_is_not_taken_for_a_perfect_one(place: Path, tmp_path: Path) -> None:
     made = planted.searcher()
     with torch.no_grad():

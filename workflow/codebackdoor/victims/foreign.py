@@ -81,11 +81,11 @@ def _foreign(path: Path, config: dict[str, object], head: Head) -> Victim:
     kind, written = str(config.get("model_type")), config.get("architectures")
     names = [str(name) for name in written] if isinstance(written, list) else []
     heads = [one for (model, one), cls in MODEL_CLASSES.items() if model == kind and cls.name in names]
-    if head == "retrieval":
+    if head == "retrieval" and (kind, head) in MODEL_CLASSES:
         # encoders are saved bare or under their language model; whether all of the body is there, its weights say
         heads = [head]
     if not heads:
-        known = ", ".join(cls.name for cls in MODEL_CLASSES.values())
+        known = ", ".join(cls.name for (_, one), cls in MODEL_CLASSES.items() if one == head)
         raise UserError(f"{path}: a {kind} checkpoint of {', '.join(names) or 'no named class'}; supported: {known}")
     tokenizer = load_tokenizer(path)
     pad_by_end(tokenizer, kind)
