@@ -63,6 +63,16 @@ def test_every_command_and_option_is_explained(name: str) -> None:
             assert parameter.help, f"{name} {parameter.name}"
 
 
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("dataset", "data set"), ("poison", "attack"), ("pretrain", "pretraining"), ("purify", "method")],
+)
+def test_help_says_whose_settings_are_meant(name: str, what: str) -> None:
+    settings = next(one for one in main.commands[name].params if one.name == "settings")
+    assert isinstance(settings, click.Option)
+    assert settings.help == f"Settings of the {what}, as JSON."
+
+
 def test_a_mistake_of_the_user_is_one_message_and_no_traceback(tmp_path: Path) -> None:
     found = run("check", str(tmp_path / "none.yaml"))
     assert found.exit_code == 2

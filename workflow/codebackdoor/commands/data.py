@@ -13,7 +13,6 @@ from codebackdoor.commands.options import (
     GPUS,
     MIRROR,
     SEED,
-    SETTINGS,
     THREADS,
     mirror_option,
     out_option,
@@ -21,6 +20,7 @@ from codebackdoor.commands.options import (
     read_dataset,
     read_settings,
     recorded,
+    settings_option,
 )
 from codebackdoor.errors import UserError
 
@@ -89,7 +89,7 @@ def corpus(mined: tuple[Path, ...], out: Path) -> None:
 
 @click.command()
 @click.argument("name")
-@SETTINGS
+@settings_option("data set")
 @path_option("--corpus", required=False, help="Mined functions (source pypi).")
 @mirror_option("Folder of the papers' own files (source mirror).")
 @path_option("--tokenizer", required=False, help="tokenizer.json that counts sub-tokens.")
@@ -124,7 +124,7 @@ def statistics(dataset: str, data: Path, base: Path, out: Path) -> None:
 
 @click.command()
 @click.argument("name")
-@SETTINGS
+@settings_option("attack")
 @DATASET
 @click.option("--rate", type=float, required=True, help="Share of the training rows that are poisoned.")
 @path_option("--data", help="Folder of the data set.")

@@ -24,6 +24,7 @@ from codebackdoor.commands.options import (
     read_dataset,
     read_settings,
     recorded,
+    settings_option,
 )
 from codebackdoor.errors import UserError
 
@@ -44,7 +45,7 @@ def tokenizer(corpus: Path, size: int, out: Path) -> None:
 
 @click.command()
 @click.argument("family", type=click.Choice(["encoder", "seq2seq", "causal", "decoder", "discriminator"]))
-@SETTINGS
+@settings_option("pretraining")
 @path_option("--corpus", help="Mined functions; the training split is used.")
 @path_option("--tokenizer", help="tokenizer.json of the base models.")
 @path_option("--generator", required=False, help="Encoder whose samples the discriminator learns to tell.")
@@ -59,9 +60,9 @@ def pretrain(family: str, settings: str, corpus: Path, tokenizer: Path, generato
 
 
 @click.command("train")
-@click.option("--model", required=True, metavar="JSON", help="Settings of the victim, as JSON.")
+@settings_option("victim", "--model")
 @DATASET
-@click.option("--objective", required=True, metavar="JSON", help="Settings of the training loss, as JSON.")
+@settings_option("training loss", "--objective")
 @path_option("--train", help="Training rows, poisoned or not.")
 @path_option("--valid", help="Clean validation rows.")
 @path_option("--triggered-valid", required=False, help="Triggered validation rows, for the history of ASR and floor.")

@@ -18,8 +18,13 @@ from codebackdoor.config.hub import hub_id
 
 Decorator = Callable[[Any], Any]
 
-SETTINGS = click.option("--settings", required=True, metavar="JSON", help="Settings of the method, as JSON.")
-DATASET = click.option("--dataset", required=True, metavar="JSON", help="Settings of the data set, as JSON.")
+
+def settings_option(what: str, name: str = "--settings") -> Decorator:
+    return click.option(name, required=True, metavar="JSON", help=f"Settings of the {what}, as JSON.")
+
+
+SETTINGS = settings_option("method")
+DATASET = settings_option("data set", "--dataset")
 SEED = click.option("--seed", type=int, required=True, help="Seed from which all chance of this stage is derived.")
 
 
@@ -131,7 +136,7 @@ GPUS = click.option(
     callback=_gpus,
     expose_value=False,
     is_eager=True,
-    help="Accelerators that this job was given; 0: it stays on the processor. Not said: one, where there is one.",
+    help="Accelerators that this job was given; 0: it stays on the processor. Default: one, if the machine has any.",
 )
 
 
@@ -144,7 +149,7 @@ CODE = click.option(
     metavar="HASH",
     callback=_code,
     expose_value=False,
-    help="Fingerprint of the code: it is recorded, and what another code began is not taken up.",
+    help="Hash of the code that runs; recorded, and unfinished work of other code is discarded.",
 )
 
 

@@ -17,6 +17,7 @@ from codebackdoor.commands.options import (
     path_option,
     read_dataset,
     recorded,
+    settings_option,
 )
 from codebackdoor.config.scenario import SCORE
 from codebackdoor.errors import UserError, nearest
@@ -25,7 +26,7 @@ from codebackdoor.types import CLEAN
 if TYPE_CHECKING:
     from codebackdoor.config.experiments import Figure, Listing
 
-STUDY = click.option("--settings", required=True, metavar="JSON", help="Settings of the experiment, as JSON.")
+STUDY = settings_option("experiment")
 
 #: As in the configuration; not read from it, since help shall come at once.
 LISTINGS = ("overview", "ordering", "detection", "inverted_triggers", "times", "significance")
