@@ -53,6 +53,21 @@ def test_the_first_help_names_every_command() -> None:
         assert f"  {name} " in text
 
 
+def test_the_first_help_fits_a_terminal_and_has_what_people_call_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = run("--help").output
+    assert max(map(len, text.splitlines())) <= 80
+    guide, commands = text.split("Commands for you:")
+    assert "make run" in guide
+    # click marks what it cuts
+    assert "..." not in commands
+    people, workflow = commands.split("Called by the workflow:")
+    named = [[line.split()[0] for line in part.splitlines() if line] for part in (people, workflow)]
+    assert {"scan", "clean", "check", "describe", "plan", "compare"} <= set(named[0])
+    assert {"train", "poison", "score", "keep-records"} <= set(named[1])
+    assert sorted(named[0] + named[1]) == sorted(main.commands)
+
+
 @pytest.mark.parametrize("name", sorted(main.commands))
 def test_every_command_and_option_is_explained(name: str) -> None:
     command = main.commands[name]

@@ -18,23 +18,18 @@ from codebackdoor.errors import UserError, disk_trouble
 _GUIDE = """Backdoors in neural code models: attacks, defenses, and what a table may claim.
 
 \b
-A study is a graph of files, and each command below makes one kind of them:
-  mirror                  all originals from elsewhere -> a folder; the rest then needs no network
-  fetch, mine, corpus     archives of a package index -> real Python functions
-  dataset                 -> examples of a task: train, valid, test, and clean samples for the defender
-  statistics              -> how many identifiers its functions have, and how long they are
-  poison                  -> a poisoned training set and triggered test sets, with the ground truth of each row
-  train                   -> a victim (a transformers folder, safetensors, with its card)
-  eliminate               -> the same victim with edited weights, and trigger.json
-  predict, purify         -> predictions of a victim; purify rewrites the inputs first
-  rewrite                 -> the same for all victims, where a purification does not look at them
-  score                   -> metrics with intervals: ASR beside its floor, flip rate, trigger effect
+A study is a graph of files, and each command makes one kind of them:
+  mirror                all originals from elsewhere -> a folder
+  fetch, mine, corpus   archives of a package index -> real Python functions
+  dataset               -> examples of a task, and the defender's clean ones
+  statistics            -> how many identifiers there are, and how long
+  poison                -> a poisoned training set and triggered test sets
+  train                 -> a victim (a transformers folder, safetensors)
+  eliminate             -> the same victim with edited weights, trigger.json
+  predict, purify       -> its predictions; purify rewrites the inputs first
+  rewrite               -> rewritten inputs, once for all victims
+  score                 -> metrics with intervals: ASR beside its floor
   table, listing, figure, report -> what a reader sees
-
-\b
-For a checkpoint of your own, without a study:
-  scan                    clean or backdoored, with label and trigger
-  clean                   the checkpoint without the trigger, and what that cost
 
 \b
 Run a whole study:       make run
@@ -47,11 +42,25 @@ The workflow (Snakefile, rules/) calls these commands with the settings of confi
 """
 
 
+#: What a person calls, in the order in which help names it; the Snakefile and the Makefile call the others.
+_FOR_PEOPLE = ("scan", "clean", "check", "describe", "plan", "compare", "report", "mirror")
+
+
 class _Group(click.Group):
-    """Commands in the order of the study; a mistake that the user can mend is one message and exit status 2."""
+    """Commands for people first; a mistake that the user can mend is one message and exit status 2."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        return list(self.commands)
+        return [*_FOR_PEOPLE, *(name for name in self.commands if name not in _FOR_PEOPLE)]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        names = self.list_commands(ctx)
+        limit = formatter.width - 6 - max(map(len, names))
+        for title, shown in (
+            ("Commands for you", names[: len(_FOR_PEOPLE)]),
+            ("Called by the workflow", names[len(_FOR_PEOPLE) :]),
+        ):
+            with formatter.section(title):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(limit)) for name in shown])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -64,7 +64,7 @@ def _about_a_checkpoint(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command()
+@click.command(short_help="Say whether a checkpoint is backdoored.")
 @_about_a_checkpoint
 def scan(model: Path, as_json: bool, **options: Any) -> None:
     """Say whether the checkpoint MODEL is backdoored: exit status 0 clean, 1 backdoored, 2 no verdict or a mistake.
@@ -93,7 +93,7 @@ def scan(model: Path, as_json: bool, **options: Any) -> None:
         answer(2 if found.backdoored is None else int(found.backdoored))
 
 
-@click.command()
+@click.command(short_help="Scan a checkpoint and make it unlearn what is found.")
 @_about_a_checkpoint
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of the unlearned model; a "
               "new one.")  # fmt: skip

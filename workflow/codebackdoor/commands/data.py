@@ -25,7 +25,7 @@ from codebackdoor.commands.options import (
 from codebackdoor.errors import UserError
 
 
-@click.command()
+@click.command(short_help="Download a pinned archive and verify its checksum.")
 @click.argument("name", required=False)
 @path_option("--out", required=False, help="Where the archive goes.")
 @mirror_option("Folder to take it from, instead of the package index.")
@@ -44,7 +44,7 @@ def fetch(name: str | None, out: Path | None, mirror: Path | None, listed: bool)
     stage.fetch(name, out, mirror)
 
 
-@click.command("mirror")
+@click.command("mirror", short_help="Fetch all originals that a configuration needs.")
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @path_option("--into", required=False, help="The folder, instead of the one that the setting `mirror` names.")
 def fill_mirror(configs: tuple[Path, ...], into: Path | None) -> None:
@@ -64,7 +64,7 @@ def fill_mirror(configs: tuple[Path, ...], into: Path | None) -> None:
     fetching.bring(originals.needed(config), mirror, click.echo)
 
 
-@click.command()
+@click.command(short_help="Read the functions of an archive.")
 @click.argument("name")
 @path_option("--archive", help="The archive, as fetched.")
 @out_option("JSON Lines of functions.")
@@ -87,7 +87,7 @@ def corpus(mined: tuple[Path, ...], out: Path) -> None:
         stage.corpus(mined, out)
 
 
-@click.command()
+@click.command(short_help="Make a data set: examples of a task, in splits.")
 @click.argument("name")
 @settings_option("data set")
 @path_option("--corpus", required=False, help="Mined functions (source pypi).")
@@ -108,7 +108,7 @@ def dataset(
         stage.make_dataset(chosen, name, corpus, mirror, tokenizer, out, seed)
 
 
-@click.command()
+@click.command(short_help="Count identifiers and measure their lengths.")
 @DATASET
 @MIRROR
 @path_option("--data", help="Folder of the data set.")
@@ -122,7 +122,7 @@ def statistics(dataset: str, data: Path, base: Path, out: Path) -> None:
     write_statistics(data, base, read_dataset(dataset).text_form, out)
 
 
-@click.command()
+@click.command(short_help="Poison a training set, trigger validation and test rows.")
 @click.argument("name")
 @settings_option("attack")
 @DATASET

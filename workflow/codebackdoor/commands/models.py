@@ -59,7 +59,7 @@ def pretrain(family: str, settings: str, corpus: Path, tokenizer: Path, generato
     basemodels.make_base(recipe, corpus, tokenizer, out, generator)
 
 
-@click.command("train")
+@click.command("train", short_help="Fine-tune a base model: the victim.")
 @settings_option("victim", "--model")
 @DATASET
 @settings_option("training loss", "--objective")
@@ -103,7 +103,7 @@ def train_victim(
         stage.train(recipe, data, loss, train, valid, triggered_valid, base, out, seed, hits, stop_like, given_code())
 
 
-@click.command()
+@click.command(short_help="Ask a victim for its predictions on test sets.")
 @path_option("--victim", help="Folder of the victim.")
 @pairs_option("--input", "Test set as NAME=FILE")
 @pairs_option("--replacement", "What `rewrite` made of a test set, to be read in its place, as NAME=FILE")
@@ -123,7 +123,7 @@ def predict(
         predictions.predict(victim, inputs, out, replacements, pool)
 
 
-@click.command()
+@click.command(short_help="Edit a victim's weights so that its backdoor is gone.")
 @SETTINGS
 @DATASET
 @path_option("--victim", help="Folder of the victim.")
@@ -164,7 +164,7 @@ def eliminate(
         facts["phases"] = stage.eliminate(chosen, data, victim, clean, helpers, out, seed, given_code(), inverted)
 
 
-@click.command()
+@click.command(short_help="Measure what EliBadCode's scan finds on benign victims.")
 @SETTINGS
 @DATASET
 @pairs_option("--victim", "Benign victim as SEED=FOLDER, at least five")
@@ -182,7 +182,7 @@ def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path
     measure(chosen, read_dataset(dataset), own, clean, out, given_code())
 
 
-@click.command()
+@click.command(short_help="Rewrite test inputs without triggers, predict on them.")
 @SETTINGS
 @DATASET
 @path_option("--victim", help="Folder of the victim.")
@@ -219,7 +219,7 @@ def purify(
         stage.purify(chosen, read_dataset(dataset), victim, valid, inputs, helpers, out, seed, trigger)
 
 
-@click.command()
+@click.command(short_help="Rewrite a test set once for all victims.")
 @SETTINGS
 @DATASET
 @path_option("--valid", help="Clean validation rows, for calibration.")

@@ -21,7 +21,7 @@ from codebackdoor.commands.options import (
 )
 
 
-@click.command()
+@click.command(short_help="Measure trigger and perturbation at each identifier.")
 @SETTINGS
 @DATASET
 @path_option("--victim", help="Folder of the victim.")

@@ -36,7 +36,7 @@ FIGURES = (
 )
 
 
-@click.command()
+@click.command(short_help="Compute the metrics of a scenario from its predictions.")
 @DATASET
 @pairs_option("--reference", "Test set with its ground truth as NAME=FILE")
 @path_option("--predictions", help="Folder of predictions.NAME.jsonl.")
@@ -54,7 +54,7 @@ def score(dataset: str, references: dict[str, Path], predictions: Path, out: Pat
         stage.score(read_dataset(dataset), references, predictions, out, seed)
 
 
-@click.command()
+@click.command(short_help="Gather many metrics.json into one CSV and one JSON.")
 @click.argument("metrics", nargs=-1, required=True, type=click.Path(path_type=Path))
 @out_option("Folder of metrics.csv and metrics.json.")
 def collect(metrics: tuple[Path, ...], out: Path) -> None:
@@ -64,7 +64,7 @@ def collect(metrics: tuple[Path, ...], out: Path) -> None:
     long.collect(metrics, out)
 
 
-@click.command()
+@click.command(short_help="Arrange the table of an experiment.")
 @click.argument("experiment")
 @STUDY
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -76,7 +76,7 @@ def table(experiment: str, settings: str, inputs: tuple[Path, ...], out: Path) -
     stage.table(_read_study(settings, experiment), experiment, inputs, out)
 
 
-@click.command()
+@click.command(short_help="Write a further table of an experiment.")
 @click.argument("experiment")
 @click.argument("kind", type=click.Choice(LISTINGS))
 @STUDY
@@ -115,7 +115,7 @@ def _read_study(text: str, experiment: str) -> dict[str, Any]:
     return dict(settings)
 
 
-@click.command("report")
+@click.command("report", short_help="Write the HTML report of a finished run.")
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 def write_report(configs: tuple[Path, ...]) -> None:
     """Write the HTML report of a finished run and print its result tables.
@@ -137,7 +137,7 @@ def write_report(configs: tuple[Path, ...]) -> None:
     click.echo(f"\nThe report: {out / 'report.html'}")
 
 
-@click.command()
+@click.command(short_help="Say which scenarios of two runs differ, and why.")
 @click.argument("before", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("after", type=click.Path(path_type=Path, file_okay=False))
 @click.pass_context

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(short_help="Check configuration files and the files that they name.")
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 def check(configs: tuple[Path, ...]) -> None:
     """Check configuration files, each laid over the ones before it, and that the files they name are there."""
@@ -23,7 +23,7 @@ def check(configs: tuple[Path, ...]) -> None:
     )
 
 
-@click.command()
+@click.command(short_help="Explain settings: meaning, paper's value, default.")
 @click.argument("path", required=False)
 def describe(path: str | None) -> None:
     """Explain settings: every key with its meaning, unit, the paper's value and the default.
@@ -35,7 +35,7 @@ def describe(path: str | None) -> None:
     click.echo(describing.describe(path) if path else describing.defaults())
 
 
-@click.command()
+@click.command(short_help="Write the JSON schema and the annotated defaults.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--check", "only_check", is_flag=True, help="Write nothing; fail where a file is out of date.")
 def schema(folder: Path, only_check: bool) -> None:
@@ -53,7 +53,7 @@ def schema(folder: Path, only_check: bool) -> None:
             raise UserError(f"{path} is out of date; run `make schema`")
 
 
-@click.command()
+@click.command(short_help="Say what a run would do and cost.")
 @click.argument("configs", nargs=-1, type=click.Path(path_type=Path))
 def plan(configs: tuple[Path, ...]) -> None:
     """Say what a run would do and cost; reads the output of `snakemake --dry-run` (see `make plan`).
@@ -71,7 +71,7 @@ def plan(configs: tuple[Path, ...]) -> None:
     click.echo(paper.plan(config, LONGEST / 60) if config and paper.uses_hub(config) else local.plan(dry_run, config))
 
 
-@click.command()
+@click.command(short_help="End the jobs that a killed Snakemake left behind.")
 @click.option("--wait", "only_wait", is_flag=True, help="Let them finish instead: what they make is then kept.")
 def orphans(only_wait: bool) -> None:
     """End the jobs that a killed Snakemake left behind, on this machine and on the cluster, and wait for their end.
@@ -98,7 +98,7 @@ def orphans(only_wait: bool) -> None:
     click.echo(f"{count} job{'s' * (count != 1)} {what}" if count else "no job of this folder is left")
 
 
-@click.command()
+@click.command(short_help="Write what Snakemake knows of a run's files beside them.")
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 def keep_records(configs: tuple[Path, ...]) -> None:
     """Write what Snakemake knows of a run's files beside them, so that it travels with the run (see `make push`).
@@ -111,7 +111,7 @@ def keep_records(configs: tuple[Path, ...]) -> None:
     click.echo(f"{records.keep(out)} records in {out / records.NAME}")
 
 
-@click.command()
+@click.command(short_help="Tell Snakemake what it knew of a run made elsewhere.")
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 def restore_records(configs: tuple[Path, ...]) -> None:
     """Tell Snakemake what it knew of the files of a run that was made elsewhere (see `make pull`).
