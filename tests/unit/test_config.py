@@ -195,7 +195,9 @@ def test_unlearning_that_goes_by_labels_is_not_of_a_victim_that_searches() -> No
         "elibadcode_victim_classes",
     ]
     for name in ("ascent", "victim_classes"):
-        with pytest.raises(UserError, match=f"'elibadcode_{name}' does classification and pair, but 'search'"):
+        with pytest.raises(
+            UserError, match=f"'elibadcode_{name}' works on classification and pair data sets, but 'search'"
+        ):
             validate(raw)
 
 
@@ -265,12 +267,13 @@ def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
         (
             "experiments.repair.grid.0.models",
             ["codebert"],
-            "model 'codebert' does classification and pair and retrieval, but",
+            "model 'codebert' works on classification, pair and retrieval data sets, but",
         ),
         (
             "experiments.repair.grid.0.eliminations",
             ["elibadcode"],
-            "elimination 'elibadcode' does classification and pair and retrieval, but 'repair' is a generation",
+            "elimination 'elibadcode' works on classification, pair and retrieval data sets, but 'repair' is a "
+            "generation data set: remove this combination from the grid, or list it under dashes",
         ),
         ("helpers", {"infiller": "basemodels/encoder"}, "purification 'onion' needs helpers.language_model"),
         (
@@ -319,7 +322,9 @@ def test_an_attack_crafts_by_a_model_that_is_declared_and_fits() -> None:
         validate(changed("attacks.mine", {"method": "afraidoor", "crafting": "codebart"}))
     raw = changed("attacks.mine", {"method": "afraidoor"})
     raw["experiments"]["repair"]["grid"][0]["attacks"].append("mine")
-    with pytest.raises(UserError, match="attack 'mine' does classification and pair and retrieval, but 'repair' is a"):
+    with pytest.raises(
+        UserError, match="attack 'mine' works on classification, pair and retrieval data sets, but 'repair' is a"
+    ):
         validate(raw)
     with pytest.raises(UserError, match=r"attacks\.mine: afraidoor makes names for one pair"):
         validate(changed("attacks.mine", {"method": "afraidoor", "rate_of": "functions"}))
@@ -459,7 +464,7 @@ def test_settings_travel_as_json() -> None:
 def test_an_unfit_scenario_says_why() -> None:
     config = validate(DEFAULT)
     assert not list(config.unfit(Scenario("defects", "codebert")))
-    assert "does classification" in next(config.unfit(Scenario("repair", "codebert")))
+    assert "works on classification" in next(config.unfit(Scenario("repair", "codebert")))
 
 
 @pytest.mark.parametrize("name", ["config.schema.json", "defaults.yaml"])

@@ -199,7 +199,8 @@ def test_a_job_that_fails_shows_its_log_and_leaves_nothing(finished: Tree) -> No
         (
             'experiments={"defects": {"grid": [{"datasets": ["repair"], "models": ["codebert"], "attacks": '
             '["none"]}]}}',
-            "model 'codebert' does classification and pair and retrieval, but 'repair' is a generation data set",
+            "model 'codebert' works on classification, pair and retrieval data sets, but 'repair' is a "
+            "generation data set",
         ),
         ('corpus={"archives": ["networkx-3.1"]}', "corpus.archives: unknown archive 'networkx-3.1'"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
@@ -225,8 +225,8 @@ class Config(BaseModel):
             heads = sorted(settings.works_on())
             if dataset.head not in heads:
                 yield (
-                    f"{kind} {variant!r} does {' and '.join(heads)}, but {scenario.dataset!r} is a "
-                    f"{dataset.head} data set; take the pair out of the grid, or list it under dashes"
+                    f"{kind} {variant!r} works on {_listed(heads)} data sets, but {scenario.dataset!r} is a "
+                    f"{dataset.head} data set: remove this combination from the grid, or list it under dashes"
                 )
             if getattr(settings, "reads_trigger", False) and not self._inverts(scenario.elimination):
                 yield (
@@ -249,6 +249,11 @@ class Config(BaseModel):
     def scenarios(self) -> list[Scenario]:
         """Every scenario of every experiment, each once."""
         return list(dict.fromkeys(s for experiment in self.experiments.values() for s in scenarios(experiment)))
+
+
+def _listed(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _with_seeds(experiment: Any, seeds: Any) -> Any:
