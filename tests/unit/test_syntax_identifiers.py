@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from codebackdoor.syntax import Identifier, lex, parse
+from codebackdoor.syntax import Identifier, insert_first, lex, parse
 from codebackdoor.types import Language
 
 SOURCE = '''
@@ -217,7 +217,7 @@ def test_definitions_that_need_something_around_them() -> None:
 def test_a_text_that_is_no_function() -> None:
     tree = parse("x = 1\n", "python", "raw")
     assert tree.function_name() is None
-    assert tree.body_insertion() is None
+    assert insert_first(tree, "y = 1") is None
     assert not any(one.renameable for one in tree.identifiers())
 
 

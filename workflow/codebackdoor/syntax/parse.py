@@ -106,11 +106,6 @@ class Tree:
         last = bisect_right(self._tokens, end, key=lambda token: token.end)
         return self._tokens[first:last]
 
-    def body_insertion(self) -> int | None:
-        """Where a first statement may be put: after the opening brace, a docstring or a constructor's ``super``."""
-        place = statements.insertion(self)
-        return None if place is None else self.offset(place.byte)
-
 
 def parse(text: str, language: Language, form: TextForm) -> Tree:
     """Parse a text as it is stored.
