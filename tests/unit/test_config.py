@@ -62,7 +62,14 @@ def test_every_overlay_is_valid(name: str) -> None:
     assert config.out != validate(DEFAULT).out
 
 
-OVERLAYS = [["paper"], ["real-subset"], ["reproduce"], ["elibadcode"], ["elibadcode", "elibadcode/paper"]]
+OVERLAYS = [
+    ["paper"],
+    ["real-subset"],
+    ["reproduce"],
+    ["elibadcode"],
+    ["elibadcode", "elibadcode/paper"],
+    ["elibadcode", "elibadcode/onion_filter"],
+]
 
 
 @pytest.mark.parametrize("names", OVERLAYS, ids=" ".join)
@@ -72,7 +79,7 @@ def test_an_overlay_declares_nothing_that_no_experiment_uses(names: list[str]) -
     scenarios = config.scenarios()
     used = {
         f"{field}s": {getattr(one, field) for one in scenarios}
-        for field in ("dataset", "attack", "objective", "elimination", "purification")
+        for field in ("dataset", "attack", "filtering", "objective", "elimination", "purification")
     }
     used["models"] = {one.model for one in scenarios} | {config.crafting(one.attack) for one in scenarios}
     declared = {
@@ -287,6 +294,20 @@ def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
             "eliminations, purifications; did you mean 'onion'?",
         ),
         ("helpers.infiler", "basemodels/encoder", "helpers.infiler: no method asks for it; did you mean 'infiller'?"),
+        # one method alone is no union of several, and says the same
+        ("filterings.rows", {}, "filterings.rows: say which one it is with 'method'"),
+        ("filterings.rows", {"method": "onoin"}, "filterings.rows: unknown method 'onoin'; did you mean 'onion'?"),
+        (
+            "filterings.rows",
+            {"method": "onion", "droped_share": 0.1},
+            "unknown key filterings.rows.droped_share; did you mean filterings.rows.dropped_share?",
+        ),
+        ("filterings.rows", {"method": "onion", "words": "names"}, "filterings.rows.words: input should be 'all' or"),
+        (
+            "filterings.onion",
+            {"method": "onion"},
+            "purifications.onion: filterings.onion has the same name, by which tables know a defense; choose another",
+        ),
         ("attacks.none", {"method": "codepoisoner_deadcode"}, "attacks.none: this name means that nothing"),
         ("attacks.Bad", {"method": "codepoisoner_deadcode"}, "attacks.Bad"),
         ("objectives", {"dece": {"method": "dece"}}, "is not declared under objectives"),
@@ -480,6 +501,12 @@ def test_describing_a_method() -> None:
     text = describing.describe("purifications.onion")
     assert "method: onion" in text
     assert "removed_share: 0.01" in text
+    # ONION drops words of inputs, or training rows
+    both = describing.describe("onion")
+    assert both.startswith("# filterings.onion\n")
+    assert text in both
+    assert "dropped_share: 0.05" in both
+    assert describing.describe("codepurify") == describing.describe("purifications.codepurify")
     with pytest.raises(UserError, match="did you mean 'codepurify'"):
         describing.describe("purifications.codepurfy")
     with pytest.raises(UserError, match="did you mean 'purifications'"):

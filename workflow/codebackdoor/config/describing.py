@@ -32,13 +32,19 @@ def defaults() -> str:
 
 
 def describe(path: str) -> str:
-    """One section, or one method (``codepurify``, ``purifications.codepurify``); UserError names the nearest."""
+    """One section, or one method (``codepurify``, ``purifications.codepurify``); UserError names the nearest.
+
+    A method of several kinds is shown as each of them.
+    """
     section, _, method = path.partition(".")
     if section not in Config.model_fields and not method:
-        sections = {tag: name for name, field in Config.model_fields.items() for tag in _methods(field)}
-        if path not in sections:
-            raise UserError(f"no section or method {path!r}{nearest(path, (*Config.model_fields, *sections))}")
-        section, method = sections[path], path
+        found = [name for name, field in Config.model_fields.items() if path in _methods(field)]
+        if not found:
+            methods = (tag for field in Config.model_fields.values() for tag in _methods(field))
+            raise UserError(f"no section or method {path!r}{nearest(path, (*Config.model_fields, *methods))}")
+        if len(found) > 1:
+            return "\n\n".join(f"# {name}.{path}\n{describe(f'{name}.{path}')}" for name in found)
+        section, method = found[0], path
     if section not in Config.model_fields:
         raise UserError(f"no section {section!r}{nearest(section, Config.model_fields)}")
     field = Config.model_fields[section]

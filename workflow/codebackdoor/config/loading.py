@@ -117,6 +117,12 @@ def _explain(detail: Mapping[str, Any], root: Any) -> str:
         return f"{where}: unknown {key} {context['tag']!r}{nearest(str(context['tag']), known)}"
     if kind == "union_tag_not_found":
         return f"{where}: say which one it is with {context['discriminator']}"
+    tagged = bool(path) and path[-1] in TAGS
+    if kind == "missing" and tagged:
+        return f"{'.'.join(path[:-1])}: say which one it is with {path[-1]!r}"
+    if kind == "literal_error" and tagged:
+        known = context["expected"].replace("'", "").split(" or ")
+        return f"{'.'.join(path[:-1])}: unknown {path[-1]} {detail['input']!r}{nearest(str(detail['input']), known)}"
     if kind == "missing":
         return f"{where}: missing"
     if kind == "value_error":

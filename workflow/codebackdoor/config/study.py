@@ -12,6 +12,7 @@ from codebackdoor.config.base import Helper, Settings
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.eliminations import AnyElimination
 from codebackdoor.config.experiments import Experiment, Seed, scenarios
+from codebackdoor.config.filterings import AnyFiltering
 from codebackdoor.config.hub import hub_id
 from codebackdoor.config.models import AnyModel
 from codebackdoor.config.objectives import AnyObjective, CrossEntropy
@@ -85,7 +86,7 @@ class Config(BaseModel):
     datasets: dict[Name, AnyDataset] = Field(min_length=1, description="data sets, by the name of the variant")
     models: dict[Name, AnyModel] = Field(min_length=1, description="victims, by the name of the variant")
     attacks: dict[Name, AnyAttack] = Field({}, description="attacks, by the name of the variant")
-    filterings: dict[Name, Any] = Field({}, max_length=0, description="no method of this kind is there yet")
+    filterings: dict[Name, AnyFiltering] = Field({}, description="defenses that drop training rows")
     objectives: dict[Name, AnyObjective] = Field(
         min_length=1, description="training losses; cross_entropy is the undefended one and must be there"
     )
@@ -121,6 +122,14 @@ class Config(BaseModel):
                 raise ValueError(f"{section}.{NONE}: this name means that nothing of the kind is used; choose another")
         if "clean" in self.attacks:
             yield "attacks.clean: this name belongs to the test set without a trigger; choose another"
+        sections: dict[str, str] = {}
+        for section in DEFENSES.values():
+            for name in getattr(self, section):
+                if sections.setdefault(name, section) != section:
+                    yield (
+                        f"{section}.{name}: {sections[name]}.{name} has the same name, by which tables know a defense; "
+                        "choose another"
+                    )
         for name, model in self.helpers.items():
             if name not in get_args(Helper):
                 yield f"helpers.{name}: no method asks for it{nearest(name, get_args(Helper))}"
@@ -217,7 +226,7 @@ class Config(BaseModel):
     def unfit(self, scenario: Scenario) -> Iterator[str]:
         """Say why the scenario's variants cannot be combined; nothing where they can."""
         dataset = self.datasets[scenario.dataset]
-        for kind in ("model", "attack", "elimination", "purification"):
+        for kind in ("model", "attack", "filtering", "elimination", "purification"):
             variant = getattr(scenario, kind)
             if variant == NONE:
                 continue
