@@ -24,6 +24,7 @@ A study is a graph of files, and each command makes one kind of them:
   dataset               -> examples of a task, and the defender's clean ones
   statistics            -> how many identifiers there are, and how long
   poison                -> a poisoned training set and triggered test sets
+  filter                -> the training set without rows that look poisoned
   train                 -> a victim (a transformers folder, safetensors)
   eliminate             -> the same victim with edited weights, trigger.json
   predict, purify       -> its predictions; purify rewrites the inputs first
@@ -97,7 +98,10 @@ def main() -> None:
 
 for _module, _names in {
     "data": ("fill_mirror", "fetch", "mine", "corpus", "dataset", "statistics", "poison"),
-    "models": ("tokenizer", "pretrain", "train_victim", "calibrate", "eliminate", "purify", "rewrite", "predict"),
+    "models": (
+        *("tokenizer", "pretrain", "filter_rows", "train_victim", "calibrate", "eliminate", "purify", "rewrite"),
+        "predict",
+    ),
     "probing": ("probe",),
     "results": ("score", "collect", "table", "listing", "figure", "write_report", "compare"),
     "checkpoints": ("scan", "clean"),

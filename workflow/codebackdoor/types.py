@@ -146,7 +146,7 @@ class TrainingRow:
 
 @dataclass(frozen=True, slots=True)
 class TrainingView:
-    """All that a filter of training data sees: shuffled rows without provenance, and a model trained on them."""
+    """Shuffled rows without provenance, and a model trained on them: for a filter that asks one, and none does yet."""
 
     victim: Victim
     task: str

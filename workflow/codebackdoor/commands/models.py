@@ -103,6 +103,29 @@ def train_victim(
         stage.train(recipe, data, loss, train, valid, triggered_valid, base, out, seed, hits, stop_like, given_code())
 
 
+@click.command("filter", short_help="Drop training rows that look poisoned.")
+@SETTINGS
+@DATASET
+@path_option("--train", help="Training rows, poisoned or not.")
+@path_option("--clean", help="The defender's clean samples, for calibration.")
+@HELPERS
+@MIRROR
+@out_option("Folder of train.jsonl, what is kept; judged.jsonl, filtering.json and provenance.json.")
+@SEED
+@THREADS
+@GPUS
+@CODE
+def filter_rows(
+    settings: str, dataset: str, train: Path, clean: Path, helpers: dict[str, Path], out: Path, seed: int
+) -> None:
+    """Drop the rows of a training set that look poisoned, before a victim is trained on it."""
+    chosen = read_settings("filterings", "AnyFiltering", settings, "--settings")
+    from codebackdoor.defenses import training_rows
+
+    with recorded(out, {"seed": seed}, helpers):
+        training_rows.sift(chosen, read_dataset(dataset), train, clean, helpers, out, seed)
+
+
 @click.command(short_help="Ask a victim for its predictions on test sets.")
 @path_option("--victim", help="Folder of the victim.")
 @pairs_option("--input", "Test set as NAME=FILE")

@@ -1,16 +1,48 @@
-"""Defenses that drop rows from a training set before the victim is trained again."""
+"""Defenses that drop rows from a training set before a victim is trained on it, and how one is found by its name."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, cast
 
-from codebackdoor.types import TrainingView
+from codebackdoor.config.filterings import AnyFiltering
+from codebackdoor.types import TextView, TrainingRow
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Whether a row is dropped, and the method's own evidence, JSON-serialisable."""
+
+    id: str
+    dropped: bool
+    detail: Mapping[str, object] = field(default_factory=dict)
 
 
 class Filter(Protocol):
-    """Names the rows of a training set that should not be trained on.
+    """Says of each row whether it should be trained on.
 
-    Sees shuffled rows without provenance and a model trained on all of them; returns ids of ``view.rows``.
+    Rows come in random order, with opaque ids and without provenance; a label or target among them may be a poisoned
+    one. The result has one entry a row, in the same order. ``facts`` are for the report: a threshold, and what it
+    rests on.
     """
 
-    def rows_to_drop(self, view: TrainingView) -> frozenset[str]: ...
+    @property
+    def facts(self) -> Mapping[str, object]: ...
+
+    def judge(self, rows: Sequence[TrainingRow]) -> list[Judged]: ...
+
+
+class Build(Protocol):
+    """``build`` of a method's module: a filter calibrated on ``view.clean``.
+
+    These are the defender's own clean samples, which are set aside from the training rows before any attack.
+    """
+
+    def __call__(self, view: TextView, settings: AnyFiltering, seed: int) -> Filter: ...
+
+
+def load(method: str) -> Build:
+    module = importlib.import_module(f"{__name__}.{method}")
+    return cast(Build, module.build)

@@ -1,0 +1,107 @@
+"""What every filtering must hold to; a method added to ``config/filterings.py`` needs its two settings here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from purification_models import example, language_model
+
+from codebackdoor.config.filterings import AnyFiltering, OnionFilter
+from codebackdoor.config.loading import models_in, tag_of
+from codebackdoor.defenses.filtering import Filter, Judged, load
+from codebackdoor.defenses.training_rows import judge_blindly
+from codebackdoor.types import Example, TextView, TrainingRow
+
+
+class Case(NamedTuple):
+    """Settings that drop a share of what is clean, and settings that must drop nothing."""
+
+    active: Any
+    idle: Any
+
+
+CASES = {
+    "onion": Case(
+        OnionFilter(method="onion", dropped_share=0.3, calibration_inputs=40),
+        OnionFilter(method="onion", dropped_share=0, calibration_inputs=5),
+    )
+}
+METHODS = [str(tag_of(kind)) for kind in models_in(AnyFiltering)]
+ROWS = [
+    replace(example(number, "testo_init = 1" if number % 3 == 0 else ""), label=number % 2)
+    for number in range(100, 130)
+]
+
+
+@pytest.fixture(scope="module")
+def view(tmp_path_factory: pytest.TempPathFactory) -> TextView:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("language_model")
+    for part in language_model():
+        part.save_pretrained(folder)
+    helpers: dict[str, Path] = {"language_model": folder}
+    return TextView("defect_detection", "python", "lexed", tuple(example(number) for number in range(60)), helpers)
+
+
+def built(method: str, view: TextView, settings: Any) -> Filter:
+    return load(method)(view, settings, 1)
+
+
+def bare(rows: Sequence[Example]) -> list[TrainingRow]:
+    return [TrainingRow(row.id, row.code, row.code_b, row.query, row.label, row.target) for row in rows]
+
+
+def verdicts(judged: Sequence[Judged]) -> dict[str, bool]:
+    return {one.id: one.dropped for one in judged}
+
+
+def test_every_method_has_its_case() -> None:
+    assert set(METHODS) == set(CASES)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_order_of_the_rows_changes_no_verdict(method: str, view: TextView) -> None:
+    one = built(method, view, CASES[method].active)
+    rows = bare(ROWS)
+    found = one.judge(rows)
+    assert [judged.id for judged in found] == [row.id for row in rows]
+    assert verdicts(one.judge(rows[::-1])) == verdicts(found)
+    assert {judged.dropped for judged in found} == {True, False}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_same_seed_same_bytes(method: str, view: TextView) -> None:
+    first, second = (
+        json.dumps(
+            [dict(one.facts), [[row.id, row.dropped, dict(row.detail)] for row in one.judge(bare(ROWS))]],
+            allow_nan=False,
+        )
+        for one in (built(method, view, CASES[method].active) for _ in range(2))
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_share_of_none_drops_nothing(method: str, view: TextView) -> None:
+    assert not any(one.dropped for one in built(method, view, CASES[method].idle).judge(bare(ROWS)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rows_are_shown_in_random_order_and_under_other_ids(method: str, view: TextView) -> None:
+    """The attack writes its rows where and under the ids it likes; a verdict is of what a row holds."""
+    one = built(method, view, CASES[method].active)
+    renamed = [replace(row, id=f"poisoned-{row.id}") for row in ROWS]
+    plain, other = (judge_blindly(one, rows, 3) for rows in (ROWS, renamed))
+    assert [row.id for row in other] == [row.id for row in renamed]
+    assert [row.dropped for row in other] == [row.dropped for row in plain]
+    assert verdicts(plain) == verdicts(one.judge(bare(ROWS)))
+
+
+def test_a_row_holds_no_provenance() -> None:
+    assert {field.name for field in fields(TrainingRow)} == {"id", "code", "code_b", "query", "label", "target"}

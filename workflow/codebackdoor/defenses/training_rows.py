@@ -1,0 +1,77 @@
+"""The stage of the defenses that drop training rows: a training set in, what is kept of it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codebackdoor import files, seeding
+from codebackdoor.defenses import filtering
+from codebackdoor.defenses.filtering import Filter, Judged
+from codebackdoor.errors import UserError
+from codebackdoor.types import Example, Poisoned, TextView, TrainingRow
+from codebackdoor.victims.rows import examples
+
+if TYPE_CHECKING:
+    from codebackdoor.config.datasets import AnyDataset
+    from codebackdoor.config.filterings import AnyFiltering
+
+
+def sift(
+    settings: AnyFiltering,
+    dataset: AnyDataset,
+    train: Path,
+    clean: Path,
+    helpers: Mapping[str, Path],
+    out: Path,
+    seed: int,
+) -> None:
+    """Write ``out/train.jsonl``: the rows of ``train`` that are kept, as they were and in their order.
+
+    ``judged.jsonl`` beside it holds the verdict on every row with the method's evidence, ``filtering.json`` how many
+    were dropped. The method is calibrated on ``clean``, the defender's samples. Raises UserError where no row is kept.
+    """
+    rows = files.read_mixed(train)
+    view = TextView(dataset.task, dataset.language, dataset.text_form, tuple(files.read_examples(clean)), dict(helpers))
+    method = filtering.load(settings.method)(view, settings, seed)
+    judged = judge_blindly(method, examples(rows), seed)
+    dropped = [one.dropped for one in judged]
+    if all(dropped):
+        raise UserError(f"all {len(rows)} rows of {train} are dropped; set a higher threshold, or a lower share")
+    files.write_rows(out / "judged.jsonl", ({"id": one.id, "dropped": one.dropped, **one.detail} for one in judged))
+    report = {"method": settings.method, **method.facts, "rows": counted(rows, dropped)}
+    files.write_json(out / "filtering.json", report)
+    kept = zip(files.read_rows(train), dropped, strict=True)
+    files.write_rows(out / "train.jsonl", (row for (_, row), gone in kept if not gone))
+
+
+def judge_blindly(method: Filter, rows: Sequence[Example], seed: int) -> list[Judged]:
+    """Judge in random order and under opaque ids; give order and ids back after that."""
+    order = seeding.numpy_generator(seed, "filter", "order").permutation(len(rows)).tolist()
+    bare = [_bare(rows[index], str(number)) for number, index in enumerate(order)]
+    found = dict(zip(order, method.judge(bare), strict=True))
+    return [Judged(row.id, found[index].dropped, found[index].detail) for index, row in enumerate(rows)]
+
+
+def _bare(row: Example, number: str) -> TrainingRow:
+    return TrainingRow(number, row.code, row.code_b, row.query, row.label, row.target)
+
+
+def counted(rows: Sequence[Example | Poisoned], dropped: Sequence[bool]) -> dict[str, object]:
+    """How many rows there were and went: in all, with a trigger, without one.
+
+    Which rows carry a trigger the method was never told; a reader of its result may know.
+    """
+    triggered = [isinstance(row, Poisoned) and row.status == "injected" for row in rows]
+    pairs = list(zip(triggered, dropped, strict=True))
+    return {
+        "all": _share(dropped),
+        "poisoned": _share([gone for carries, gone in pairs if carries]),
+        "clean": _share([gone for carries, gone in pairs if not carries]),
+    }
+
+
+def _share(dropped: Sequence[bool]) -> dict[str, object]:
+    there, gone = len(dropped), sum(dropped)
+    return {"there": there, "dropped": gone, "share": round(gone / there, 6) if there else None}
