@@ -1,4 +1,46 @@
-# Defenses of an already trained victim: edited weights, or rewritten inputs.
+# Defenses: training rows that are dropped, edited weights of a trained victim, rewritten inputs.
+
+
+# A filtering looks at no victim: what it keeps of a training set is the same for all that are trained on it.
+rule filter:
+    input:
+        unpack(dag.filter_inputs),
+    output:
+        multiext(
+            f"{dag.filtered}/",
+            "train.jsonl",
+            "judged.jsonl",
+            "filtering.json",
+            "provenance.json",
+        ),
+    log:
+        f"{dag.logs}/filter/{dag.filtered_path}.log",
+    benchmark:
+        f"{dag.benchmarks}/filter/{dag.filtered_path}.tsv"
+    wildcard_constraints:
+        filtering=SOME,
+    # victims wait for it
+    priority: 40
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=dag.filter_mem_mb,
+        runtime=dag.filter_runtime,
+        gpu=dag.filter_gpu,
+    params:
+        settings=lambda w: dag.settings("filtering", w.filtering),
+        dataset=lambda w: dag.settings("dataset", w.dataset),
+        helpers=lambda w: dag.helpers("filtering", w.filtering),
+        code=lambda w: dag.code("filter", filtering=w.filtering),
+        out=lambda w, output: dag.folder(output),
+    message:
+        "Filter the training rows of {wildcards.dataset} ({wildcards.attack}-{wildcards.rate}) by {wildcards.filtering},"
+        " seed {wildcards.seed}."
+    shell:
+        "codebackdoor filter --settings {params.settings:q} --dataset {params.dataset:q} --train {input.rows:q}"
+        " --clean {input.clean:q} {params.helpers:q} --out {params.out:q} --seed {wildcards.seed}"
+        " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
 rule eliminate:

@@ -13,7 +13,7 @@ import pytest
 from codebackdoor import fingerprint
 from codebackdoor.config.eliminations import EliBadCode, searched_before
 from codebackdoor.config.loading import load, read_yaml, validate
-from codebackdoor.config.scenario import CONSTRAINTS
+from codebackdoor.config.scenario import CONSTRAINTS, Scenario
 from codebackdoor.dag import LONGEST, SOME, Dag, growing
 from codebackdoor.errors import UserError
 from codebackdoor.parameters import STAGES
@@ -66,6 +66,52 @@ def test_a_poisoned_victim_trains_on_poisoned_rows_and_is_watched_on_triggered_o
     assert found["train"] == f"{folder}/train.jsonl"
     assert found["valid"] == "runs/local/data/defects/valid.jsonl"
     assert dag.train_options(wildcards(**POISONED)) == ["--triggered-valid", f"{folder}/valid.jsonl"]
+
+
+@pytest.fixture(scope="module")
+def filtering() -> Dag:
+    return Dag(validate({**DEFAULT, "filterings": {"rows": {"method": "onion"}}}))
+
+
+def test_a_victim_waits_for_a_filtering_only_where_it_has_one(dag: Dag, filtering: Dag) -> None:
+    for values in ({}, POISONED):
+        plain, filtered = wildcards(**values), wildcards(**values, filtering="rows")
+        # what is declared and not used changes no input, and no parameter, of the others
+        assert filtering.train_inputs(plain) == dag.train_inputs(plain)
+        assert filtering.train_options(plain) == dag.train_options(plain)
+        folder = filtering.poison.format_map(vars(plain)) + "/filtered/rows"
+        assert filtering.train_inputs(filtered) == {
+            **dag.train_inputs(plain),
+            "train": f"{folder}/train.jsonl",
+        }
+        assert filtering.train_options(filtered) == dag.train_options(plain)
+
+
+def test_a_filtering_reads_all_training_rows_and_the_defenders_clean_samples(filtering: Dag) -> None:
+    found = filtering.filter_inputs(wildcards(**POISONED, filtering="rows"))
+    assert found == {
+        "rows": "runs/local/data/defects/codepoisoner_func-0.05/seed1/train.jsonl",
+        "clean": "runs/local/data/defects/clean.jsonl",
+        "helpers": ["basemodels/causal/SHA256SUMS"],
+    }
+    assert filtering.filter_inputs(wildcards(filtering="rows"))["rows"] == "runs/local/data/defects/train.jsonl"
+    own = wildcards(filtering="rows")
+    assert (filtering.filter_gpu(own), filtering.filter_mem_mb(own, 2), filtering.filter_runtime(own, 2)) == (
+        0,
+        5000,
+        120,
+    )
+    # no model is in the path: one job for all victims
+    assert filtering.filtered == "runs/local/data/{dataset}/{attack}-{rate}/seed{seed}/filtered/{filtering}"
+    foreign = {**filtering.config.helpers, "language_model": f"owner/name@{'0' * 40}"}
+    assert Dag(filtering.config.model_copy(update={"helpers": foreign})).filter_gpu(own) == 1
+
+
+def test_a_filtered_scenario_lists_the_folder_of_its_filtering(filtering: Dag) -> None:
+    own = Scenario("defects", "codebert", "codepoisoner_func", "0.05", filtering="rows")
+    folder = Path(filtering.filtered.format_map(own.wildcards))
+    assert folder in own.folders("runs/local")
+    assert not [path for path in own.undefended().folders("runs/local") if "filtered" in path.parts]
 
 
 def test_only_an_attack_that_asks_a_model_waits_for_one(dag: Dag) -> None:
@@ -151,6 +197,7 @@ def test_the_code_of_a_method_is_its_own(dag: Dag) -> None:
             "defenses.purification.onion",
             ("elibadcode", "codepurify", "training", "fine_tuning", "inference"),
         ),
+        ("filter", "defenses.filtering.onion", ("elibadcode", "codepurify", "training", "inference", "similarity")),
         ("purify", "defenses.purification.codepurify", ("elibadcode", "onion", "training", "fine_tuning")),
         ("purify", "defenses.purification.attdef", ("elibadcode", "onion", "codepurify", "training", "similarity")),
         ("eliminate", "defenses.elimination.fine_tuning", ("elibadcode", "onion", "codepurify", "training")),

@@ -81,6 +81,19 @@ def test_the_model_by_which_an_attack_crafts_is_needed_too(tmp_path: Path) -> No
         Dag(validate({**local, "experiments": {"one": {"title": "t", "grid": [grid]}}})).check_files()
 
 
+def test_the_language_model_of_a_filtering_is_needed_too() -> None:
+    raw = merge(read_yaml(LOCAL), {"filterings": {"rows": {"method": "onion"}}})
+    raw["helpers"]["language_model"] = f"owner/causal@{COMMIT}"
+    grid = {"datasets": ["defects"], "models": ["codebert"], "attacks": ["none"]}
+    for filterings, wanted in (("none", False), ("rows", True)):
+        grid["filterings"] = [filterings]
+        config = validate({**raw, "experiments": {"one": {"title": "t", "grid": [grid]}}})
+        assert ("owner/causal" in {one.source for one in originals.needed(config)}) == wanted
+    raw["helpers"]["language_model"] = "./nowhere"
+    with pytest.raises(UserError, match=r"helpers\.language_model: \./nowhere is not a model folder"):
+        Dag(validate({**raw, "experiments": {"one": {"title": "t", "grid": [grid]}}})).check_files()
+
+
 def test_archives_are_needed_where_something_is_made_of_the_corpus_and_only_there() -> None:
     needed = originals.needed(load([LOCAL, ROOT / "configs/real-subset.yaml"]))
     assert [(one.kind, one.name) for one in needed] == [
@@ -158,7 +171,9 @@ def test_the_command_names_the_configuration(configs: list[str], command: str, m
 
 
 def test_rules_know_hub_ids_and_no_folder_of_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wildcards = SimpleNamespace(model="codebert", dataset="defects", attack="none", objective="cross_entropy")
+    wildcards = SimpleNamespace(
+        model="codebert", dataset="defects", attack="none", filtering="none", objective="cross_entropy"
+    )
     put(tmp_path, CODEBERT, "model.safetensors", "config.json")
     dag = paper(tmp_path)
     helper = ["--helper", "language_model=openai-community/gpt2@607a30d783dfa663caf39e06633721c8d4cfcd7e"]

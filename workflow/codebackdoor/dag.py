@@ -18,7 +18,7 @@ from typing import Any
 from codebackdoor.config import experiments, products
 from codebackdoor.config.eliminations import calibration_of, searched_before
 from codebackdoor.config.models import PRETRAINED, SHIPPED
-from codebackdoor.config.scenario import CONSTRAINTS, CRAFTING, NONE, POISON, RESULTS, REWRITTEN, VICTIM
+from codebackdoor.config.scenario import CONSTRAINTS, CRAFTING, FILTERED, NONE, POISON, RESULTS, REWRITTEN, VICTIM
 from codebackdoor.config.study import Config
 from codebackdoor.corpora.archives import ARCHIVES
 from codebackdoor.corpora.lock import Lock
@@ -55,20 +55,25 @@ class Dag(Provided):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.poison, self.rewritten, self.crafting, self.victim, self.results = (
-            pattern.replace("{out}", config.out) for pattern in (POISON, REWRITTEN, CRAFTING, VICTIM, RESULTS)
+        self.poison, self.filtered, self.rewritten, self.crafting, self.victim, self.results = (
+            pattern.replace("{out}", config.out) for pattern in (POISON, FILTERED, REWRITTEN, CRAFTING, VICTIM, RESULTS)
         )
         self.trained = self.victim.replace("{elimination}", NONE)
         self.predicted = self.results.replace("{purification}", NONE)
         self.logs, self.benchmarks = f"{config.out}/logs", f"{config.out}/benchmarks"
-        # the same paths below logs/ and benchmarks/, without their first folder
-        self.poison_path, self.rewritten_path, self.trained_path, self.victim_path, self.results_path = (
-            pattern.removeprefix(f"{config.out}/").partition("/")[2]
-            for pattern in (self.poison, self.rewritten, self.trained, self.victim, self.results)
+        self.poison_path, self.filtered_path, self.rewritten_path = (
+            self._path(pattern) for pattern in (self.poison, self.filtered, self.rewritten)
+        )
+        self.trained_path, self.victim_path, self.results_path = (
+            self._path(pattern) for pattern in (self.trained, self.victim, self.results)
         )
         for name in self.archives:
             if name not in ARCHIVES:
                 raise UserError(f"corpus.archives: unknown archive {name!r}{nearest(name, ARCHIVES)}")
+
+    def _path(self, pattern: str) -> str:
+        """A folder as it is below logs/ and benchmarks/: without the run's, and the first one of its own."""
+        return pattern.removeprefix(f"{self.out}/").partition("/")[2]
 
     def folder(self, files: Iterable[Any]) -> str:
         """The folder that all the given files lie in."""
@@ -147,6 +152,29 @@ class Dag(Provided):
         model = self.config.crafting(wildcards.attack)
         return None if model is None else self.crafting.format_map({"dataset": wildcards.dataset, "model": model})
 
+    # training sets
+
+    def filter_inputs(self, wildcards: Any) -> dict[str, Any]:
+        return {
+            "rows": self._training_rows(wildcards),
+            "clean": self.data(wildcards.dataset, "clean"),
+            **self._helper_files("filtering", wildcards.filtering),
+        }
+
+    def _training_rows(self, wildcards: Any) -> str:
+        """All of them, before a filtering."""
+        clean = wildcards.attack == NONE
+        return self.data(wildcards.dataset, "train") if clean else self.poisoned(wildcards, "train")
+
+    def filter_mem_mb(self, wildcards: Any, attempt: int) -> int:
+        return attempt * _MEM_MB[self.filter_gpu(wildcards)]
+
+    def filter_runtime(self, wildcards: Any, attempt: int) -> int:
+        return min(attempt * _RUNTIME[self.filter_gpu(wildcards)], LONGEST)
+
+    def filter_gpu(self, wildcards: Any) -> int:
+        return self._foreign_helpers("filtering", wildcards.filtering)
+
     # victims
 
     def craft_inputs(self, wildcards: Any) -> dict[str, Any]:
@@ -175,10 +203,10 @@ class Dag(Provided):
 
     def train_inputs(self, wildcards: Any) -> dict[str, Any]:
         found: dict[str, Any] = {"valid": self.data(wildcards.dataset, "valid")}
-        if wildcards.attack == NONE:
-            found["train"] = self.data(wildcards.dataset, "train")
-        else:
-            found["train"] = self.poisoned(wildcards, "train")
+        found["train"] = self._training_rows(wildcards)
+        if wildcards.filtering != NONE:
+            found["train"] = f"{self.filtered}/train.jsonl".format_map(_values(wildcards))
+        if wildcards.attack != NONE:
             found["triggered"] = self.poisoned(wildcards, "valid")
         # a hub id has no files: its commit says what it is
         if base := self._model(self.base(wildcards)):
@@ -213,8 +241,11 @@ class Dag(Provided):
         return min(attempt * _RUNTIME[self.helper_gpu(wildcards)], LONGEST)
 
     def helper_gpu(self, wildcards: Any) -> int:
+        return self._foreign_helpers("purification", wildcards.purification)
+
+    def _foreign_helpers(self, kind: str, variant: str) -> int:
         """The same for a job that runs nothing but helper models: those from elsewhere are of paper scale."""
-        folders = [self.config.helpers[name] for name in self._declared("purification", wildcards.purification).helpers]
+        folders = [self.config.helpers[name] for name in self._declared(kind, variant).helpers]
         return int(any(not (self._made(folder) or Path(folder).is_relative_to(SHIPPED)) for folder in folders))
 
     # defenses and predictions

@@ -32,6 +32,7 @@ STAGES = {
     "poison": "attacks.stage",
     "tokenizer": "victims.tokenizer",
     "pretrain": "victims.basemodels",
+    "filter": "defenses.training_rows",
     "train": "victims.stage",
     "predict": "victims.predictions",
     "eliminate": "defenses.stage",

@@ -113,7 +113,7 @@ class Provided(Parameters):
             for name in filter(None, (scenario.model, self.config.crafting(scenario.attack))):
                 model = self._declared("model", name)
                 yield from self._folder(str(model.base_path(self.out)), f"models.{name}.base")
-            for kind in ("elimination", "purification"):
+            for kind in ("filtering", "elimination", "purification"):
                 variant = getattr(scenario, kind)
                 for name in self._declared(kind, variant).helpers if variant != NONE else ():
                     yield from self._folder(self.config.helpers[name], f"helpers.{name}")

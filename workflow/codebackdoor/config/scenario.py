@@ -24,6 +24,8 @@ CONSTRAINTS: dict[str, str] = {
 POISON = "{out}/data/{dataset}/{attack}-{rate}/seed{seed}"
 #: What a purification that looks at no victim makes of a test set; the clean one is that of ``none-0``.
 REWRITTEN = f"{POISON}/{{purification}}"
+#: What a filtering keeps of a training set, for all victims; that of benign ones is below ``none-0``.
+FILTERED = f"{POISON}/filtered/{{filtering}}"
 VICTIM = "{out}/models/{dataset}/{model}/{attack}-{rate}/seed{seed}/{filtering}/{objective}/{elimination}"
 #: The model by which an attack crafts its triggers: benign, and of a seed that no victim has.
 CRAFTING = "{out}/models/crafting/{dataset}/{model}"
@@ -74,6 +76,8 @@ class Scenario:
         trained = replace(self, elimination=NONE, purification=NONE)
         rewritten = [Path(REWRITTEN.format(out=out, **one.wildcards)) for one in (self.benign(), self)]
         data = [Path(out) / "data" / self.dataset, self.poison(out)]
+        if self.filtering != NONE:
+            data.append(Path(FILTERED.format(out=out, **self.wildcards)))
         results = self.results(out)
         return list(dict.fromkeys([*data, trained.victim(out), self.victim(out), *rewritten, results, results / SCORE]))
 

@@ -113,6 +113,7 @@ def _models(config: Config) -> Iterator[str]:
         for model in filter(None, (scenario.model, config.crafting(scenario.attack))):
             yield str(config.models[model].base_path(config.out))
         for section, variant in (
+            (config.filterings, scenario.filtering),
             (config.eliminations, scenario.elimination),
             (config.purifications, scenario.purification),
         ):
