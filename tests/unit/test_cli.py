@@ -221,6 +221,7 @@ def test_jobs_of_elibadcodes_grid_have_prices_of_their_kind() -> None:
     assert {"defect_detection codebert", "code_search codet5"} <= set(costs["train"].kinds)
     assert "clone_detection unixcoder elibadcode" in costs["eliminate"].kinds
     assert "defect_detection codebert attdef" in costs["purify"].kinds
+    assert costs["filter"].seconds > costs["rewrite"].seconds
 
 
 def test_a_plan_for_nothing() -> None:

@@ -12,6 +12,7 @@ from codebackdoor.cli import main
 from codebackdoor.config.attacks import Afraidoor, BadCode, CodePoisonerIdentifier
 from codebackdoor.config.datasets import CloneDetection, CodeRepair, CodeSearch, DefectDetection
 from codebackdoor.config.eliminations import Dbs, EliBadCode, FineTuning
+from codebackdoor.config.filterings import OnionFilter
 from codebackdoor.config.loading import load, merge, read_yaml, validate
 from codebackdoor.config.models import CodeBert, CodeT5
 from codebackdoor.config.purifications import AttDef, CodePurify, Onion, Similarity
@@ -143,6 +144,33 @@ def test_onion_runs_what_stands_behind_each_word_again(classifier: Victim) -> No
     assert found.predicted == (80 + 20) * (10 + 30) * 2e6
     fixed = Onion(method="onion", threshold=0.0)
     assert work.rewrite(SIZE, classifier, fixed, Asked(80)).predicted == 80 * (10 + 30) * 2e6
+
+
+def test_a_filtering_reads_every_training_row_and_the_clean_samples_of_its_calibration(
+    classifier: Victim, pairs: Victim
+) -> None:
+    settings = OnionFilter(method="onion", calibration_inputs=60)
+    found = work.filtering(SIZE, classifier, settings, NAMED, 0.02)
+    assert found.predicted == pytest.approx((900 + 60) * (10 + 30) * 2e6)
+    assert found.megabytes == pytest.approx(900 * 1075 / 1e6)
+    assert work.filtering(SIZE, classifier, settings, None, 0.0).predicted == pytest.approx(found.predicted)
+    # no more clean samples than there are, and none for a threshold that is given
+    more, fixed = (OnionFilter(method="onion", **given) for given in ({}, {"threshold": 0.0}))
+    assert work.filtering(SIZE, classifier, more, None, 0.0).predicted == pytest.approx((900 + 100) * 40 * 2e6)
+    assert work.filtering(SIZE, classifier, fixed, None, 0.0).predicted == pytest.approx(900 * 40 * 2e6)
+    # 20 functions in 900 pairs, and as many texts again of those that carry a trigger; names of its own for each pair
+    once = 10 * (2 * 10 + 30) * 2e6
+    assert work.filtering(SIZE, pairs, fixed, NAMED, 0.02).predicted == pytest.approx(2 * once)
+    assert work.filtering(SIZE, pairs, fixed, CRAFTED, 0.02).predicted == pytest.approx((1 + 1.8) * once)
+
+
+def test_a_filtering_is_on_the_bill_once_for_all_victims() -> None:
+    names = ("elibadcode", "elibadcode/paper", "elibadcode/onion_filter")
+    config = load([ROOT / "config.yaml", *(ROOT / "configs" / f"{name}.yaml" for name in names)])
+    lines = {line.name: line for line in paper.lines(config)}
+    assert lines["filter onion_training_rows, defects"].jobs == 4
+    before = {line.name: line for line in paper.lines(load(GRID))}
+    assert lines["train codebert, defects"].jobs == before["train codebert, defects"].jobs + 4
 
 
 def test_hours_are_operations_at_a_share_of_the_rate() -> None:

@@ -165,6 +165,7 @@ def test_how_numbers_are_written() -> None:
     assert (labels.rate(0.05), labels.rate(0.001)) == ("5 %", "0.1 %")
     assert labels.word("elibadcode_no_anchoring") == "EliBadCode (no anchoring)"
     assert labels.word("elibadcodes") == "elibadcodes"
+    assert labels.word("onion_training_rows") == "ONION (training rows)"
 
 
 def test_the_terminal_gets_every_victim_and_defense(run: dict[str, Any], tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 The numbers are those of the local studies (2 cores, one job a core), written by ``benchmarks/costs.py``: a mean job of
 each rule and, where a victim is involved, one of each kind (task, architecture, method). Of hub checkpoints they say
-nothing (``paper`` does). What no study runs (tokenizer, pretrain, calibrate) was timed by itself and written by hand.
+nothing (``paper`` does). What no study runs (tokenizer, pretrain, calibrate, and filter on a part of the rows) was
+timed by itself and written by hand.
 """
 
 from __future__ import annotations

@@ -94,6 +94,11 @@ def _jobs(config: Config) -> Iterator[tuple[str, Work, str]]:
         asked = _victim(config, replace(one, model=model)) if model else None
         name = f"poison {one.dataset}" + (f" by {one.attack}" if asked else "")
         yield name, work.poison(of(one), config.attacks[one.attack], float(one.rate), asked), "float32"
+    filtered = [s for s in used if s.filtering != NONE]
+    for one in _distinct(filtered, ("dataset", "attack", "rate", "seed", "filtering")):
+        attack, settings = config.attacks.get(one.attack), config.filterings[one.filtering]
+        done = work.filtering(_sizes()["gpt2"], of(one), settings, attack, float(one.rate))
+        yield f"filter {one.filtering}, {one.dataset}", done, "float32"
     for one in _distinct([replace(s, elimination=NONE, purification=NONE) for s in used]):
         attack = None if one.attack == NONE else config.attacks[one.attack]
         yield f"train {one.model}, {one.dataset}", work.train(of(one), attack), of(one).model.precision

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codebackdoor.config.attacks import Afraidoor, AnyAttack, BadCode
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.eliminations import AnyElimination, EliBadCode, LastLayer, Unlearning
+from codebackdoor.config.filterings import AnyFiltering
 from codebackdoor.config.models import AnyModel
 from codebackdoor.config.purifications import AnyPurification, AttDef, CodePurify, Onion, Similarity
 from codebackdoor.costs.sizes import Rows
@@ -294,15 +295,31 @@ def rewrite(language_model: Size, victim: Victim, settings: AnyPurification, ask
     return read + Work(megabytes=size / 1e6)
 
 
+def filtering(
+    language_model: Size, victim: Victim, settings: AnyFiltering, attack: AnyAttack | None, rate: float
+) -> Work:
+    """A training set of which ONION drops rows: every one is read, and the clean samples of the calibration."""
+    rows = victim.rows("train")
+    read = replace(victim.clean("train"), rows=(1 - rate) * rows).distinct
+    if attack is not None:
+        read += replace(victim.triggered("train", attack), rows=rate * rows).distinct
+    if settings.threshold is None:
+        read += min(settings.calibration_inputs, victim.rows("clean"))
+    return _scored(language_model, victim, read) + _written(victim, rows)
+
+
 def _surprises(language_model: Size, victim: Victim, settings: Onion, testsets: Sequence[Asked]) -> Work:
+    return _scored(language_model, victim, sum(one.distinct for one in testsets) + _drawn(victim, settings))
+
+
+def _scored(language_model: Size, victim: Victim, rows: float) -> Work:
     """Every text once, and for every word what stands behind it once more."""
     texts = victim.texts
     # each of these tokens attends to the text before it; a text's mean length stands for that
     shape = language_model.layers * language_model.hidden
     again = texts.onion_tokens * (2 * language_model.inputs + 4 * shape * texts.tokens)
     once = language_model.forward(texts.tokens) * (2 if victim.dataset.head == "pair" else 1)
-    read = sum(one.distinct for one in testsets) + _drawn(victim, settings)
-    return Work(predicted=read * (once + again))
+    return Work(predicted=rows * (once + again))
 
 
 def data(victim: Victim) -> Work:
