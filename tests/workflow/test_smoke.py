@@ -62,6 +62,22 @@ def test_every_scenario_is_scored_on_its_test_sets(finished: Tree) -> None:
     assert {"asr", "floor", "flip_rate", "trigger_effect"} <= metrics
 
 
+@pytest.mark.parametrize("attack", ["none-0", "codepoisoner_func-0.05"])
+def test_a_victim_is_trained_on_what_a_filtering_keeps(finished: Tree, attack: str) -> None:
+    report = files.read_json(finished.out / f"data/defects/{attack}/seed1/filtered/onion_training_rows/filtering.json")
+    trained = {
+        name: files.read_json(
+            finished.out / f"models/defects/codebert/{attack}/seed1/{name}/cross_entropy/none/config.json"
+        )["codebackdoor"]
+        for name in ("none", "onion_training_rows")
+    }
+    assert 0 < report["rows"]["all"]["dropped"] < trained["none"]["training_rows"] == report["rows"]["all"]["there"]
+    for card, left in (("training_rows", "all"), ("poisoned_rows", "poisoned")):
+        assert trained["onion_training_rows"][card] == trained["none"][card] - report["rows"][left]["dropped"]
+    table = (finished.out / "results/tables/defects.csv").read_text()
+    assert "ONION (training rows)" in table
+
+
 def test_metrics_hold_no_time_and_no_place(finished: Tree) -> None:
     for path in finished.out.rglob("metrics.json"):
         text = path.read_text()
@@ -109,8 +125,9 @@ def test_the_code_of_one_defense_reruns_its_jobs_and_those_after(finished: Tree)
         module.write_text(source)
     assert found >= ENDS
     touched = {path for path in found if "/codebert/" in path or "/codet5/" in path}
-    assert touched
-    assert all("/onion/" in path for path in touched)
+    # ONION on test inputs, and on training rows with the victims that are trained on what it keeps
+    assert {path.startswith("models/") for path in touched} == {True, False}
+    assert all("/onion/" in path or "/onion_training_rows/" in path for path in touched)
 
 
 def test_the_code_of_an_attack_reruns_its_victims_but_trains_no_benign_one(finished: Tree) -> None:

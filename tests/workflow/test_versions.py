@@ -131,7 +131,8 @@ def test_figures_of_two_versions_are_compared(versions: Versions) -> None:
 def test_a_changed_metric_is_in_the_diff_and_no_other_is(versions: Versions) -> None:
     """Last, for it runs a job: the metrics of a grid without one purification."""
     grid = {"datasets": ["defects"], "models": ["codebert"], "attacks": ["none", "codepoisoner_func"], "rates": [0.05]}
-    grid |= {"eliminations": ["none", "fine_tuning", "elibadcode"], "purifications": ["none", "codepurify"]}
+    grid |= {"filterings": ["none", "onion_training_rows"], "eliminations": ["none", "fine_tuning", "elibadcode"]}
+    grid |= {"purifications": ["none", "codepurify"]}
     target = "runs/smoke/results/metrics.json"
     option = f"experiments={json.dumps({'defects': {'grid': [grid]}})}"
     made = versions.there.snakemake("--config", option, "--", target)
