@@ -142,14 +142,3 @@ class TrainingRow:
     query: str | None
     label: int | None
     target: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingView:
-    """Shuffled rows without provenance, and a model trained on them: for a filter that asks one, and none does yet."""
-
-    victim: Victim
-    task: str
-    language: Language
-    text_form: TextForm
-    rows: tuple[TrainingRow, ...]

@@ -6,13 +6,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from codebackdoor.config.base import ReadWhere, Settings
+from codebackdoor.config.base import Helper, ReadWhere, Settings
 
 
 class OnionFilter(Settings):
     """Training rows with an outlier word under a causal language model are dropped (Qi et al. 2021; EliBadCode 5.1)."""
 
-    helpers: ClassVar[tuple[str, ...]] = ("language_model",)
+    helpers: ClassVar[tuple[Helper, ...]] = ("language_model",)
     #: A fixed threshold leaves nothing to calibrate.
     read_where: ClassVar[ReadWhere] = {
         "dropped_share": ("threshold", (None,)),
