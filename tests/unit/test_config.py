@@ -69,6 +69,7 @@ OVERLAYS = [
     ["elibadcode"],
     ["elibadcode", "elibadcode/paper"],
     ["elibadcode", "elibadcode/onion_filter"],
+    ["elibadcode", "elibadcode/afraidoor"],
 ]
 
 
