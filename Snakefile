@@ -1,10 +1,11 @@
+from pathlib import Path
 from typing import get_args
 
 from snakemake.utils import min_version
 
 from codebackdoor import processes
 from codebackdoor.config.experiments import Figure, Listing
-from codebackdoor.config.loading import validate
+from codebackdoor.config.loading import read_yaml, validate
 from codebackdoor.config.pretraining import Family
 from codebackdoor.config.products import POSITIONS, PROBE
 from codebackdoor.config.scenario import CONSTRAINTS
@@ -23,6 +24,9 @@ report: "report/workflow.rst"
 
 
 try:
+    # Snakemake has read them by itself, and keeps the last of two equal keys
+    for path in workflow.configfiles:
+        read_yaml(Path(path))
     dag = Dag(validate(config))
     dag.check_files(workflow.configfiles)
 except UserError as error:

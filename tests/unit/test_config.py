@@ -400,6 +400,11 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("models:\n  a: &a {epochs: 1}\n  b: {<<: *a, epochs: 2}\n  a: {epochs: 3}\n")
     with pytest.raises(UserError, match="line 4: a is there already, in line 2; keep one of them"):
         load([tmp_path / "config.yaml"])
+    (tmp_path / "config.yaml").write_text("a: &a {b: 1}\nc:\n  <<: *a\n  <<: *a\n")
+    with pytest.raises(
+        UserError, match=r"line 4: << is there already, in line 3; write both as <<: \[\*one, \*other\]"
+    ):
+        load([tmp_path / "config.yaml"])
 
 
 def test_a_study_with_one_seed_that_is_no_list_is_one_line() -> None:

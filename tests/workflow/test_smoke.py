@@ -227,3 +227,11 @@ def test_a_wrong_configuration_is_refused_before_any_job(tree: Tree, config: str
     assert found.returncode != 0
     assert message in found.stdout + found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_a_key_that_stands_twice_is_refused_before_any_job(tree: Tree, tmp_path: Path) -> None:
+    twice = tmp_path / "twice.yaml"
+    twice.write_text("seeds: [1]\nseeds: [2]\n")
+    found = tree.snakemake("--dry-run", "--configfile", str(twice))
+    assert found.returncode != 0
+    assert f"{twice}: line 2: seeds is there already, in line 1; keep one of them" in found.stdout + found.stderr

@@ -34,7 +34,10 @@ class _Loader(yaml.SafeLoader):
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             line = key.start_mark.line + 1
             if key.value in lines:
-                raise _Twice(problem=f"line {line}: {key.value} is there already, in line {lines[key.value]}")
+                instead = "write both as <<: [*one, *other]" if key.value == "<<" else "keep one of them"
+                raise _Twice(
+                    problem=f"line {line}: {key.value} is there already, in line {lines[key.value]}; {instead}"
+                )
             lines[key.value] = line
         return node
 
@@ -51,7 +54,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         found = yaml.load(read_text(path), _Loader)
     except _Twice as error:
-        raise UserError(f"{path}: {error.problem}; keep one of them") from None
+        raise UserError(f"{path}: {error.problem}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(found, dict):

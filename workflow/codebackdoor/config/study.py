@@ -158,7 +158,7 @@ class Config(BaseModel):
                     for kind, variant in selection.given.items():
                         yield from self._missing(SECTIONS[kind], variant, f"experiments.{name}.{key}.{index}.{kind}")
             for index, difference in enumerate(experiment.differences):
-                for variant in set(difference.against) - {NONE}:
+                for variant in (one for one in difference.against if one != NONE):
                     yield from self._no_defense(variant, f"experiments.{name}.differences.{index}.against")
             for index, paper in enumerate(experiment.paper):
                 for variant in paper.attacks:

@@ -16,6 +16,7 @@ from codebackdoor.config.purifications import Onion
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.purification import calibration, onion
 from codebackdoor.defenses.purification.functions import apart
+from codebackdoor.errors import UserError
 from codebackdoor.types import Example, TextView, TrainingRow
 
 
@@ -31,7 +32,10 @@ class Suspect:
 
 
 class OnionRows:
-    """A calibrated filter; ``threshold`` is a drop of the perplexity, and ``scorer`` gives every word its own."""
+    """A calibrated filter; ``threshold`` is a drop of the perplexity, and ``scorer`` gives every word its own.
+
+    Raises UserError where no clean sample has a word with a score to calibrate on.
+    """
 
     def __init__(self, view: TextView, scorer: onion.Onion, settings: Settings, seed: int) -> None:
         self._view, self._scorer, self._words = view, scorer, settings.words
@@ -39,6 +43,11 @@ class OnionRows:
         if settings.threshold is None:
             clean = calibration.drawn(view.clean, settings.calibration_inputs, seed)
             drops = [suspect.drop for suspect in self.suspects(clean)]
+            if not any(map(math.isfinite, drops)):
+                raise UserError(
+                    f"no word of {len(drops)} clean samples has a score, so that they tell no threshold; give others, or the "
+                    "setting threshold"
+                )
             self.threshold = calibration.highest(drops, settings.dropped_share)
         else:
             self.threshold = settings.threshold
