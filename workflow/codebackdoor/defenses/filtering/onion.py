@@ -45,8 +45,8 @@ class OnionRows:
             drops = [suspect.drop for suspect in self.suspects(clean)]
             if not any(map(math.isfinite, drops)):
                 raise UserError(
-                    f"no word of {len(drops)} clean samples has a score, so that they tell no threshold; give others, or the "
-                    "setting threshold"
+                    f"no word of {len(drops)} clean samples has a score, so that they tell no threshold; give others, "
+                    "or the setting threshold"
                 )
             self.threshold = calibration.highest(drops, settings.dropped_share)
         else:
