@@ -136,7 +136,7 @@ def reference(plain: Plain, settings: EliBadCode, generator: np.random.Generator
     trigger = first_trigger(vocabulary, settings.length, where, generator)
     visited, walk = {trigger}, Walk([trigger], [plain.loss(trigger)])
     for _ in range(settings.iterations):
-        options = substitutes(plain.gradient(trigger), vocabulary.first, settings.top_k)
+        options = substitutes(plain.gradient(trigger), vocabulary, settings.top_k)
         drawn, _ = neighbours(trigger, options, vocabulary, where, visited, settings.candidates, generator)
         visited.update(drawn)
         losses = {candidate: plain.loss(candidate) for candidate in drawn}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -192,8 +193,13 @@ def test_candidates_that_cannot_win_are_not_read_to_the_end(monkeypatch: pytest.
 
 def test_substitutes_are_the_steepest_of_each_slot_and_the_first_slot_is_restricted() -> None:
     gradient = torch.tensor([[-5.0, 0.0, -1.0, 2.0], [3.0, -2.0, -7.0, -1.0]])
-    assert substitutes(gradient, np.array([1, 2, 3]), 2) == [[2, 1], [2, 1]]
-    assert substitutes(gradient, np.array([3]), 3) == [[3], [2, 1, 3]]
+    known = SimpleNamespace(plain=np.array([4, 5, 6, 7]), first=np.array([1, 2, 3]))
+    assert substitutes(gradient, known, 2) == [[2, 1], [2, 1]]
+    known.first = np.array([3])
+    assert substitutes(gradient, known, 3) == [[3], [2, 1, 3]]
+    # what has no id inside of a word stands first or nowhere
+    known.plain[2], known.first = -1, np.array([2])
+    assert substitutes(gradient, known, 3) == [[2], [1, 3, 0]]
 
 
 def test_neighbours_differ_in_one_slot_never_repeat_and_always_end() -> None:
@@ -240,7 +246,7 @@ def test_the_search_finds_the_planted_trigger(seed: int) -> None:
 def test_the_gradient_points_at_the_planted_piece() -> None:
     gradient = vocabulary_gradient(view().victim, cut_samples("one"), vocabulary(), trigger("load", "size", "y"), 0)
     (planted,) = trigger(PLANTED)
-    assert [own[0] for own in substitutes(gradient, vocabulary().first, 4)[1:]] == [planted, planted]
+    assert [own[0] for own in substitutes(gradient, vocabulary(), 4)[1:]] == [planted, planted]
 
 
 def test_the_same_seed_gives_the_same_search_and_another_seed_another() -> None:

@@ -85,6 +85,33 @@ def test_a_tokenizer_without_identifier_pieces_is_a_user_error() -> None:
         build(tokenizer, "paper", "c", [True])
 
 
+def test_by_the_rule_of_words_a_trigger_may_begin_with_a_piece_that_only_begins_words() -> None:
+    known = ["tmp", "_h", "Ġ", "Ġtmp", "Ġ_h", "Ġresp", "Ġ.x", "h"]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.BPE(vocab={piece: index for index, piece in enumerate(known)}, merges=[]))
+    )
+    found = build(tokenizer, "words", "python", [True])
+    assert found.pieces == ("tmp", "_h", "h", "resp")
+    assert found.plain.tolist() == [0, 1, 7, -1]
+    assert found.spaced.tolist() == [3, 4, -1, 5]
+    assert [found.pieces[index] for index in found.first] == ["tmp", "_h", "resp"]
+    assert found.ids([3, 2], spaced=True) == [5, 7]
+    # the paper's has none of these, and neither has a place that follows no space
+    assert build(tokenizer, "paper", "python", [True]).pieces == found.pieces[:3]
+    assert build(tokenizer, "words", "python", [False, True]).pieces == found.pieces[:3]
+
+
+@pytest.mark.mirror
+def test_most_of_robertas_words_only_begin(roberta: PreTrainedTokenizerFast) -> None:
+    paper, words = (build(roberta, rule, "java", [True]) for rule in ("paper", "words"))
+    assert (len(paper), len(paper.first)) == (15_838, 32_765 - 24_477)
+    assert (len(words), len(words.first)) == (15_838 + 24_477, 32_765)
+    assert words.pieces[: len(paper)] == paper.pieces
+    # read as it was made, at the beginning; in another slot it is not
+    says, init = words.pieces.index("says"), words.pieces.index("init")
+    assert words.survive([(says, init), (init, says)], [True]) == [True, False]
+
+
 def test_without_phase_a_a_trigger_may_be_made_of_every_visible_piece() -> None:
     tokenizer = victim().tokenizer
     whole, paper = build(tokenizer, "all", "python", [False]), build(tokenizer, "paper", "python", [False])

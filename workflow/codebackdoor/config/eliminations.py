@@ -128,10 +128,11 @@ class Inverting(Elimination):
     fits: ClassVar[Heads] = _JUDGING
     read_where: ClassVar[ReadWhere] = {"rank": ("position", ("rank",)), "pair": ("head", ("pair",))}
 
-    vocabulary: Literal["paper", "language", "all"] = Field(
+    vocabulary: Literal["paper", "words", "language", "all"] = Field(
         default="paper",
-        description="pieces that a trigger is made of (section 4.2): [A-Za-z0-9_]+ whatever the language, the "
-        "language's own rule with a legal first character, or all of visible characters (Table 5, without phase (a))",
+        description="pieces that a trigger is made of (section 4.2). paper: [A-Za-z0-9_]+ whatever the language. "
+        "words: the same, and behind a space it may begin with a piece that only begins words. language: the "
+        "language's own rule with a legal first character. all: those of visible characters (Table 5, without it)",
     )
     position: Literal["least_sensitive", "function_name", "scan", "random", "rank"] = Field(
         default="least_sensitive",

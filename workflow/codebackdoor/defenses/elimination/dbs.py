@@ -123,11 +123,12 @@ class _Search:
         self._generator = torch.Generator().manual_seed(seed)
         table = victim.model.get_input_embeddings().weight.detach()
         self._plain = table[torch.from_numpy(vocabulary.plain)]
-        # a piece without a word-initial twin is closed in the first slot; -1 picks any row for it
+        # a piece without an id for a slot is closed there; -1 picks any row for it
         self._spaced = table[torch.from_numpy(vocabulary.spaced)]
         self._closed = torch.zeros(settings.length, len(vocabulary))
         self._closed[0] = -torch.inf
         self._closed[0, torch.from_numpy(vocabulary.first)] = 0.0
+        self._closed[1:, torch.from_numpy(vocabulary.plain < 0)] = -torch.inf
         self._batches = [_Batch(victim, part, settings.length) for part in _batched(victim, carriers, settings.length)]
         self.history: list[tuple[float, float]] = []
 

@@ -159,9 +159,9 @@ def search(
     history, scored, dropped, standstill = [loss], 0, 0, 0
     for _ in tqdm(range(settings.iterations), desc=title, unit="step", leave=False, disable=None):
         for_trigger, for_target = gradients(victim, carriers, vocabulary, target_words, trigger, target)
-        options = substitutes(for_trigger, vocabulary.first, settings.top_k)
+        options = substitutes(for_trigger, vocabulary, settings.top_k)
         triggers, lost = neighbours(trigger, options, vocabulary, where, {trigger}, settings.candidates, generator)
-        options = substitutes(for_target, target_words.first, settings.top_k)
+        options = substitutes(for_target, target_words, settings.top_k)
         targets, _ = neighbours(target, options, target_words, [True], {target}, settings.candidates, generator)
         # both may stay, though not at once
         triggers, targets = [*triggers, trigger], [*targets, target]

@@ -171,6 +171,9 @@ class Pieces(Protocol):
     @property
     def spaced(self) -> NDArray[np.int64]: ...
 
+    @property
+    def first(self) -> NDArray[np.int64]: ...
+
     def survive(self, triggers: Sequence[Sequence[int]], contexts: Sequence[bool]) -> list[bool]: ...
 
 
@@ -196,21 +199,19 @@ class Collected:
     def by_piece(self) -> Tensor:
         """Return [n, V], on the CPU."""
         found = self._inside @ self._weight[torch.from_numpy(self._vocabulary.plain)].T
-        # a piece without a word-initial twin is never in the first slot after a space; -1 picks any row for it
+        # a piece without an id is never in that place (`substitutes`); -1 picks any row for it
         found[0] += self._at_start @ self._weight[torch.from_numpy(self._vocabulary.spaced)].T
         return found.cpu()
 
 
-def substitutes(gradient: Tensor, first: NDArray[np.int64], k: int) -> list[list[int]]:
-    """The ``k`` pieces of steepest descent for each slot; the first slot is open to ``first`` only."""
-    scores = gradient.clone()
-    closed = torch.ones(scores.shape[1], dtype=torch.bool)
-    closed[torch.from_numpy(first)] = False
-    scores[0, closed] = torch.inf
+def substitutes(gradient: Tensor, vocabulary: Pieces, k: int) -> list[list[int]]:
+    """The ``k`` pieces of steepest descent for each slot, of those that may stand there."""
+    at_first, inside = np.isin(np.arange(len(vocabulary.plain)), vocabulary.first), vocabulary.plain >= 0
     ranked: list[list[int]] = []
-    for slot, row in enumerate(scores):
-        open_pieces = len(first) if slot == 0 else len(row)
-        ranked.append(torch.topk(row, min(k, open_pieces), largest=False).indices.tolist())
+    for slot, row in enumerate(gradient):
+        allowed = inside if slot else at_first
+        scores = row.masked_fill(torch.from_numpy(~allowed), torch.inf)
+        ranked.append(torch.topk(scores, min(k, int(allowed.sum())), largest=False).indices.tolist())
     return ranked
 
 
@@ -322,7 +323,7 @@ def search(
     left = 0 if walk.ended else settings.iterations - (len(walk.history) - 1)
     for _ in tqdm(range(left), desc=title, unit="step", leave=False, disable=None):
         gradient = vocabulary_gradient(victim, carriers, vocabulary, walk.trigger, label)
-        options = substitutes(gradient, vocabulary.first, settings.top_k)
+        options = substitutes(gradient, vocabulary, settings.top_k)
         drawn, lost = neighbours(walk.trigger, options, vocabulary, where, walk.visited, settings.candidates, generator)
         walk.scored, walk.dropped = walk.scored + len(drawn), walk.dropped + lost
         if not drawn:

@@ -1,7 +1,8 @@
 """Phase (a): the pieces of the victim's vocabulary that an identifier may be made of (EliBadCode, section 4.2).
 
 A byte-level tokenizer has two pieces for many a word: one that continues a word and one that begins it (``Ġ``). The
-trigger vocabulary lists the former; where the trigger follows a space its first piece is rendered by the latter.
+trigger vocabulary lists the former; where the trigger follows a space its first piece is rendered by the latter. Many
+more words have the latter alone, and no trigger of the paper's vocabulary begins with one of these (ledger E51).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.types import Language
 from codebackdoor.victims.tokens import WORD_INITIAL
 
-Rule = Literal["paper", "language", "all"]
+Rule = Literal["paper", "words", "language", "all"]
 Ids = NDArray[np.int64]
 
 _PAPER = re.compile(r"[A-Za-z0-9_]+")
@@ -30,16 +31,16 @@ _LEGAL_FIRST = re.compile(r"[A-Za-z_$]")
 
 
 def pieces(vocabulary: Sequence[str], rule: Rule, language: Language) -> list[str]:
-    """Return the pieces that may stand in an identifier: the paper's one expression, or the language's own.
+    """Return the pieces that may stand inside of an identifier: the paper's one expression, or the language's own.
 
     ``all`` keeps every piece of visible characters: without phase (a), a trigger need be no identifier.
     """
-    legal = {"paper": _PAPER, "language": _LEGAL[language], "all": _VISIBLE}[rule]
+    legal = {"paper": _PAPER, "words": _PAPER, "language": _LEGAL[language], "all": _VISIBLE}[rule]
     return [piece for piece in vocabulary if legal.fullmatch(piece)]
 
 
 def starts(piece: str, rule: Rule) -> bool:
-    """Whether an identifier may begin with this piece: always under the paper's rule."""
+    """Whether an identifier may begin with this piece: always, but under the language's rule."""
     return rule != "language" or _LEGAL_FIRST.match(piece) is not None
 
 
@@ -47,8 +48,9 @@ def starts(piece: str, rule: Rule) -> bool:
 class TriggerVocabulary:
     """``V`` pieces with their ids inside a word and at its beginning.
 
-    A trigger is a sequence of indices into these arrays. ``plain`` is [V]; ``spaced`` is [V], the id of the
-    word-initial twin or -1; ``first`` lists the indices that may stand in the first slot.
+    A trigger is a sequence of indices into these arrays. ``plain`` is [V], or -1 of a piece that only begins words
+    (``words``); ``spaced`` is [V], the id of the word-initial twin or -1; ``first`` lists the indices that may stand in
+    the first slot. In the others may stand what has a ``plain`` id.
     """
 
     tokenizer: PreTrainedTokenizerFast
@@ -97,7 +99,8 @@ def build(
     """Return the trigger vocabulary for places of the given contexts (after a space, or not).
 
     Where some place follows a space, the first slot is open only to pieces that have a word-initial twin: the
-    others could not stand there as one piece. Raises UserError where nothing is left.
+    others could not stand there as one piece. Where all places do, the rule ``words`` opens it to every piece that
+    begins a word. Raises UserError where nothing is left.
     """
     table = tokenizer.get_vocab()
     known = sorted(table, key=lambda piece: table[piece])
@@ -111,10 +114,18 @@ def build(
             f"EliBadCode: none of the {len(known)} pieces of the victim's tokenizer can begin an identifier under "
             f"vocabulary: {rule}"
         )
+    begin = _only_begin(known, kept) if rule == "words" and all(contexts) else {}
     return TriggerVocabulary(
         tokenizer=tokenizer,
-        pieces=tuple(kept),
-        plain=np.array([table[piece] for piece in kept], dtype=np.int64),
-        spaced=np.array(twins, dtype=np.int64),
-        first=np.array(first, dtype=np.int64),
+        pieces=(*kept, *begin),
+        plain=np.array([*(table[piece] for piece in kept), *(-1 for _ in begin)], dtype=np.int64),
+        spaced=np.array([*twins, *(table[piece] for piece in begin.values())], dtype=np.int64),
+        first=np.array([*first, *range(len(kept), len(kept) + len(begin))], dtype=np.int64),
     )
+
+
+def _only_begin(known: Sequence[str], kept: Sequence[str]) -> dict[str, str]:
+    """By its text, each piece that begins a word and has no twin among those that continue one."""
+    begin = {piece[len(mark) :]: piece for piece in known for mark in WORD_INITIAL if piece.startswith(mark)}
+    inside = set(kept)
+    return {text: piece for text, piece in begin.items() if _PAPER.fullmatch(text) and text not in inside}
