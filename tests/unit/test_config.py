@@ -438,7 +438,7 @@ def test_a_study_with_one_seed_that_is_no_list_is_one_line() -> None:
             [-1, "x"],
             [
                 "seeds.0: input should be greater than or equal to 0, not -1",
-                "seeds.1: input should be a valid integer, not 'x'",
+                "seeds.1: input should be a valid integer, unable to parse string as an integer, not 'x'",
             ],
         ),
         ("seeds", [], ["seeds: too few; write at least 1"]),
@@ -478,6 +478,8 @@ def test_truth_values_and_numbers_as_yaml_reads_them_are_taken() -> None:
     config = validate(changed("eliminations.fine_tuning.learning_rate", "1e-3"))
     assert config.eliminations["fine_tuning"].learning_rate == 0.001
     assert validate(changed("eliminations.elibadcode.unlearn_when_clean", True)).scenarios()
+    # as Snakemake's own --config gives it
+    assert {one.seed for one in validate(changed("seeds", ["21"])).scenarios()} == {"21"}
     with pytest.raises(UserError, match="--settings: calibration_inputs: input should be a valid integer"):
         parse(AnyPurification, '{"method": "onion", "calibration_inputs": true}', "--settings")
 

@@ -103,6 +103,7 @@ def test_a_wrong_archive_of_the_mirror_is_refused(data: bytes | None, tmp_path: 
 
 def test_what_the_index_gives_is_verified_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(put(tmp_path / "index" / FILE, WHEEL).parent))
+    monkeypatch.delenv("CODEBACKDOOR_MIRROR", raising=False)
     out, bad = tmp_path / "out" / "shop.whl", tmp_path / "bad" / "shop.whl"
     # a mirror is instead of the index, not beside it
     assert_refused(run("fetch", NAME, "--mirror", tmp_path, "--out", bad), bad)

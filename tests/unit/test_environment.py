@@ -96,7 +96,8 @@ def test_folders_of_any_name_reach_the_commands_whole(tmp_path: Path) -> None:
 )
 def test_what_was_asked_for_is_checked_before_anything_is_installed(arguments: tuple[str, ...], message: str) -> None:
     # a dry run names whatever would be installed before the check
-    found = subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = ["make", "--no-print-directory", "--dry-run", *arguments]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.returncode != 0
     assert message in found.stderr
     assert found.stdout == ""

@@ -35,7 +35,7 @@ class Settings(BaseModel):
         if not isinstance(raw, Mapping):
             return raw
         numbers = {name for name, field in cls.model_fields.items() if _is_number(field.annotation)}
-        return {name: _worded(value) if name in numbers else value for name, value in raw.items()}
+        return {name: worded(value) if name in numbers else value for name, value in raw.items()}
 
     def works_on(self) -> tuple[Head, ...]:
         """Heads that the method works on with these settings: those that it fits, where no setting asks for more."""
@@ -55,8 +55,8 @@ def _kinds(annotation: Any) -> Iterator[type]:
         yield from _kinds(argument)
 
 
-def _worded(value: Any) -> Any:
+def worded(value: Any) -> Any:
     """The value with YAML's words for truth values in their place, in lists too."""
     if isinstance(value, list | tuple):
-        return [_worded(one) for one in value]
+        return [worded(one) for one in value]
     return str(value).lower() if isinstance(value, bool) else value

@@ -7,16 +7,16 @@ from dataclasses import replace
 from itertools import product
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from codebackdoor.config.base import Settings
+from codebackdoor.config.base import Settings, worded
 from codebackdoor.config.scenario import NAME, NONE, Scenario, rate_text
 from codebackdoor.types import CLEAN
 
 Variant = Annotated[str, Field(pattern=rf"^{NAME}$")]
 Rate = Annotated[float, Field(gt=0, le=1)]
-#: Strict, or true would be the seed 1.
-Seed = Annotated[int, Field(ge=0, strict=True)]
+#: Text too, as Snakemake reads `--config seeds=[21]`; but true is no seed.
+Seed = Annotated[int, Field(ge=0), BeforeValidator(worded)]
 Figure = Literal[
     "defenses",
     "inversion",
