@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from planted import PLANTED, view
@@ -40,6 +42,19 @@ def test_a_mixture_of_one_piece_a_slot_is_that_trigger() -> None:
     logits = answers(victim, [one.fill(*rendered(known, trigger)) for one in own])
     wanted = torch.nn.functional.cross_entropy(logits, torch.zeros(len(own), dtype=torch.long)).item()
     assert found._step(weights, 1.0) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_piece_without_an_id_for_a_slot_is_never_mixed_in_there() -> None:
+    victim, own = view().victim, samples()
+    known = build(victim.tokenizer, "paper", "python", contexts(own))
+    # one that only begins words, as the rule `words` has them: open at first and closed inside
+    plain = known.plain.copy()
+    plain[begins := int(known.first[0])] = -1
+    found = dbs._Search(victim, own, replace(known, plain=plain), 0, SMALL, 1)
+    inside = torch.softmax(found._closed, 1)[1:]
+    assert inside[:, begins].tolist() == [0.0]
+    assert (inside > 0).sum() == len(known) - 1
+    assert torch.softmax(found._closed, 1)[0, begins] > 0
 
 
 def test_the_planted_trigger_is_rounded_out_of_the_mixture() -> None:
