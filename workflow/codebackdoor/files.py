@@ -35,7 +35,9 @@ def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file beside ``path`` and rename it into place when the block ends without an error.
 
     What a killed writer of the same file has left is removed; one that still lives then fails instead of mixing in.
+    UserError where ``path`` is no regular file: a device or a link is not replaced.
     """
+    refuse_special(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_parts(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -48,6 +50,12 @@ def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def refuse_special(path: Path) -> None:
+    """Raise UserError where a file that is to be written is a folder, a link, a pipe or a device."""
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+        raise UserError(f"{path}: is there, and no regular file; name another one")
 
 
 def remove_parts(path: Path) -> None:

@@ -15,6 +15,7 @@ from codebackdoor.commands.options import (
     SEED,
     THREADS,
     mirror_option,
+    out_file_option,
     out_option,
     path_option,
     read_dataset,
@@ -27,7 +28,7 @@ from codebackdoor.errors import UserError
 
 @click.command(short_help="Download a pinned archive and verify its checksum.")
 @click.argument("name", required=False)
-@path_option("--out", required=False, help="Where the archive goes.")
+@out_file_option("Where the archive goes.", required=False)
 @mirror_option("Folder to take it from, instead of the package index.")
 @click.option("--list", "listed", is_flag=True, help="List the pinned archives instead.")
 def fetch(name: str | None, out: Path | None, mirror: Path | None, listed: bool) -> None:
@@ -67,7 +68,7 @@ def fill_mirror(configs: tuple[Path, ...], into: Path | None) -> None:
 @click.command(short_help="Read the functions of an archive.")
 @click.argument("name")
 @path_option("--archive", help="The archive, as fetched.")
-@out_option("JSON Lines of functions.")
+@out_file_option("JSON Lines of functions.")
 def mine(name: str, archive: Path, out: Path) -> None:
     """Read the functions of the archive NAME, without installing or running it."""
     from codebackdoor.corpora import stage
@@ -77,7 +78,7 @@ def mine(name: str, archive: Path, out: Path) -> None:
 
 @click.command()
 @click.argument("mined", nargs=-1, required=True, type=click.Path(path_type=Path))
-@out_option("JSON Lines of functions, each and its clones once; provenance.json lies beside it.")
+@out_file_option("JSON Lines of functions, each and its clones once; provenance.json lies beside it.")
 @CODE
 def corpus(mined: tuple[Path, ...], out: Path) -> None:
     """Merge the functions of several archives."""
@@ -113,7 +114,7 @@ def dataset(
 @MIRROR
 @path_option("--data", help="Folder of the data set.")
 @BASE
-@out_option("JSON of two histograms.")
+@out_file_option("JSON of two histograms.")
 @CODE
 def statistics(dataset: str, data: Path, base: Path, out: Path) -> None:
     """Count the identifiers in a data set's clean samples, and their lengths in a base model's sub-tokens."""

@@ -18,6 +18,7 @@ from codebackdoor.commands.options import (
     SETTINGS,
     THREADS,
     given_code,
+    out_file_option,
     out_option,
     pairs_option,
     path_option,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @click.command()
 @path_option("--corpus", help="Mined functions; the training split is used.")
 @click.option("--size", type=int, required=True, help="Entries, specials and layout marks included.")
-@out_option("tokenizer.json")
+@out_file_option("tokenizer.json")
 def tokenizer(corpus: Path, size: int, out: Path) -> None:
     """Train the byte-level BPE that the base models share."""
     from codebackdoor.victims import basemodels
@@ -192,7 +193,7 @@ def eliminate(
 @DATASET
 @pairs_option("--victim", "Benign victim as SEED=FOLDER, at least five")
 @path_option("--clean", help="The defender's clean samples.")
-@out_option("JSON of the calibration.")
+@out_file_option("JSON of the calibration.")
 @THREADS
 @GPUS
 @CODE

@@ -39,7 +39,32 @@ def mirror_option(help: str) -> Decorator:
 
 
 def out_option(help: str) -> Decorator:
-    return path_option("--out", help)
+    """A folder that a command fills; that it can be one is known before the work."""
+    return _output("--out", help, True, _checked_folder)
+
+
+def out_file_option(help: str, name: str = "--out", required: bool = True) -> Decorator:
+    """A file that a command writes; that it can be written is known before the work."""
+    return _output(name, help, required, _checked_file)
+
+
+def _output(name: str, help: str, required: bool, check: Callable[..., Any]) -> Decorator:
+    return click.option(name, type=click.Path(path_type=Path), required=required, help=help, callback=check)
+
+
+def _checked_folder(_context: click.Context, _option: click.Parameter, value: Path) -> Path:
+    from codebackdoor.outputs import check_folder
+
+    check_folder(value)
+    return value
+
+
+def _checked_file(_context: click.Context, _option: click.Parameter, value: Path | None) -> Path | None:
+    from codebackdoor.outputs import check_file
+
+    if value is not None:
+        check_file(value)
+    return value
 
 
 def pairs_option(name: str, help: str) -> Decorator:

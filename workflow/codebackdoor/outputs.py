@@ -1,0 +1,119 @@
+"""Places for outputs, judged before the work that would fill them, and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from codebackdoor.errors import UserError, disk_trouble
+from codebackdoor.files import refuse_special, remove_parts
+
+
+def check_file(path: Path) -> None:
+    """Raise UserError where no file can be written at ``path``, by writing one beside it; its folder is made."""
+    _check_name(path)
+    refuse_special(path)
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        Path(name).unlink()
+
+
+def check_folder(path: Path) -> None:
+    """Raise UserError where ``path`` can be no folder, since it or what it lies in is something else."""
+    _check_name(path)
+    for folder in (path, *path.parents):
+        if os.path.lexists(folder):
+            if not folder.is_dir():
+                raise UserError(f"{path}: {folder} is no folder; name another place")
+            return
+
+
+@dataclass(slots=True)
+class NewFolder:
+    """A folder that is being filled, and whose ``finish`` gives it its name."""
+
+    part: Path
+    path: Path
+    finished: bool = field(default=False, init=False)
+
+    def finish(self) -> None:
+        with _writing(self.path):
+            # a folder that somebody filled meanwhile is not replaced
+            self.part.rename(self.path)
+        self.finished = True
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[NewFolder]:
+    """A folder beside ``path`` to be filled; it is removed where the block ends without ``finish``.
+
+    Raises UserError where ``path`` exists, cannot be made, or is being made by another process. What killed writers
+    have left is removed.
+    """
+    _check_name(path)
+    if os.path.lexists(path):
+        raise UserError(f"{path}: is there already; name a new folder")
+    check_folder(path)
+    with ExitStack() as stack:
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(path))
+            remove_parts(path)
+            # not by mkdtemp, whose folders nobody else may read
+            part = path.with_name(f".{path.name}.new.part")
+            part.mkdir()
+        folder = NewFolder(part, path)
+        try:
+            yield folder
+        finally:
+            if not folder.finished:
+                shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a folder's one writer, which the system releases when that process ends in whatever way."""
+    lock = path.with_name(f".{path.name}.lock")
+    handle = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{path}: another process is writing it; name another folder") from None
+        # the writer before may have finished between opening and locking, and removed the file that is now locked
+        if os.path.lexists(path) or not lock.exists() or not os.path.samestat(os.fstat(handle), lock.stat()):
+            raise UserError(f"{path}: another process has just written it; name another folder")
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say in one sentence why a path cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if disk_trouble(error) is not None:
+            raise
+        raise UserError(f"{path}: cannot be written ({error.strerror}); name another place") from error
+
+
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"{str(path)!a}: a name that is not UTF-8; name another place") from None
+    if not path.name:
+        raise UserError(f"{path}: names no file or folder of its own; name another place")
