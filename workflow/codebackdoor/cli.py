@@ -8,12 +8,19 @@ from __future__ import annotations
 import gc
 import importlib
 import logging
-from typing import Any
-
-import click
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from codebackdoor import __version__
-from codebackdoor.errors import UserError, disk_trouble
+from codebackdoor.errors import CLOSED_PIPE, FAILED, INTERRUPTED, crashed, message, printable
+
+# before anything that may be missing, or broken off, is imported
+sys.excepthook = crashed
+
+import click  # noqa: E402
 
 _GUIDE = """Backdoors in neural code models: attacks, defenses, and what a table may claim.
 
@@ -63,25 +70,66 @@ class _Group(click.Group):
             with formatter.section(title):
                 formatter.write_dl([(name, self.commands[name].get_short_help_str(limit)) for name in shown])
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def main(
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, *more: Any, **options: Any
+    ) -> NoReturn:
+        """Run the command and exit with its status; click's own exits with 1 after an interrupt or a closed pipe."""
+        options["standalone_mode"] = False
         try:
-            return super().invoke(ctx)
-        except UserError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(2)
-        except Exception as error:
-            trouble = disk_trouble(error)
-            if trouble is None:
-                raise
-            click.echo(f"error: {trouble}", err=True)
-            ctx.exit(2)
+            _open_streams()
+            status = super().main(args, prog_name, *more, **options)
+            sys.stdout.flush()
+        except BaseException as error:
+            status = _report(error)
+        sys.exit(status)
+
+
+def _open_streams() -> None:
+    """Let the null device stand for a standard stream that the caller has closed, also below Python.
+
+    A file that is opened later would get its number, and what a library prints would be written into it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+
+
+def _report(error: BaseException) -> int:
+    """Say on standard error what went wrong, and return the exit status."""
+    if isinstance(error, click.Abort) and isinstance(error.__cause__, EOFError):
+        # click takes the end of a damaged file for that of the user's input
+        error = error.__cause__
+    try:
+        # the only exit that click makes by itself is its answer to a closed pipe
+        if isinstance(error, BrokenPipeError | SystemExit):
+            status = CLOSED_PIPE
+        elif isinstance(error, KeyboardInterrupt | click.Abort):
+            status = INTERRUPTED
+            click.echo("interrupted", err=True)
+        elif isinstance(error, click.ClickException):
+            status = FAILED
+            error.show()
+        else:
+            status = FAILED
+            text = message(error)
+            if text is None:
+                click.echo(printable("".join(traceback.format_exception(error))), err=True, nl=False)
+            else:
+                click.echo(f"error: {printable(text)}", err=True)
+        sys.stdout.flush()
+    except OSError:
+        # what cannot be written now cannot at the end, either, where Python would complain once more
+        null = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(null, stream.fileno())
+    return status
 
 
 class _Echo(logging.Handler):
     """What the package reports while it works, such as an epoch's numbers: in a job, this is its log."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(self.format(record), err=True)
+        click.echo(printable(self.format(record)), err=True)
 
 
 @click.group(

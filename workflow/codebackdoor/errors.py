@@ -6,7 +6,10 @@ import difflib
 import errno
 import os
 import re
+import sys
+import traceback
 from collections.abc import Iterable
+from types import TracebackType
 
 
 class UserError(Exception):
@@ -22,7 +25,23 @@ _DISK = {
     errno.EDQUOT: "your quota of the disk is used up: free some of it",
     errno.EROFS: "the file system is read-only: make it writable, or name another place",
     errno.EACCES: "there is no permission to read, write or run this: change that, or name another place",
+    errno.EPERM: "the system does not allow this: change the permissions, or name another place",
+    errno.EFBIG: "the file grows beyond the limit of this shell or file system: raise it (ulimit -f)",
+    errno.ENAMETOOLONG: "the name is too long for the file system: choose a shorter one",
+    errno.ENOTDIR: "a file stands where a folder is needed: name another place",
+    errno.EISDIR: "a folder stands where a file is needed: name a file",
+    errno.ELOOP: "a link leads back to itself: mend it",
+    errno.ENXIO: "a device or a pipe stands where a file is needed: name a file",
+    errno.ENODEV: "a device or a pipe stands where a file is needed: name a file",
+    errno.EMFILE: "too many files are open: raise the limit of this shell (ulimit -n)",
+    errno.EIO: "the disk cannot be read or written: check it",
 }
+
+#: An exit status of 1 is an answer ("backdoored", "not gone", "not equal"), and no failure may have it.
+FAILED, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
+#: Characters of the longest line of a message: what a file holds may be of any length.
+_LONGEST = 2000
+_NO_MEMORY = re.compile("allocate memory|out of memory|bad_alloc|not enough memory", re.IGNORECASE)
 
 
 def disk_trouble(error: BaseException) -> str | None:
@@ -37,6 +56,39 @@ def disk_trouble(error: BaseException) -> str | None:
     name = getattr(error, "filename", None)
     where = f"{os.fspath(name)}: " if name else ""
     return f"{where}{_DISK[number]}, and run again; what is finished is kept"
+
+
+def memory_trouble(error: BaseException) -> str | None:
+    """Return one sentence for an error of any library that says that memory ran out; None for any other error."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM or _NO_MEMORY.search(str(error)):
+        return "the memory is used up: free some of it, or raise its limit (ulimit -v, or that of the job)"
+    return None
+
+
+def message(error: BaseException) -> str | None:
+    """Return what to say of a failure that the user can mend; None where it is a fault of this program."""
+    return str(error) if isinstance(error, UserError) else disk_trouble(error) or memory_trouble(error)
+
+
+def printable(text: str) -> str:
+    """Return the text with escapes for all but line ends that a terminal would obey or cannot show.
+
+    A file from elsewhere may hold such characters, and its names and texts stand in messages. Lines beyond 2000
+    characters lose their middle.
+    """
+    half = _LONGEST // 2
+    lines = (line if len(line) <= _LONGEST else f"{line[:half]} [...] {line[-half:]}" for line in text.split("\n"))
+    return "\n".join(
+        "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
+        for line in lines
+    )
+
+
+def crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """``sys.excepthook`` of the command line: Python's own exits with status 1."""
+    if kind is not KeyboardInterrupt:
+        sys.stderr.write(printable("".join(traceback.format_exception(kind, error, trace))))
+        raise SystemExit(FAILED)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,13 +82,12 @@ def scan(model: Path, as_json: bool, **options: Any) -> None:
 
     It finds triggers that are identifiers, such as a function's name. A backdoor of whole statements passes as clean.
     """
-    with _answering() as answer:
-        from codebackdoor.defenses import verdict
+    from codebackdoor.defenses import verdict
 
-        view, settings = _prepared(model, **options)
-        found = _named(verdict.judge(view, settings, options["seed"]), **options)
-        _show(found, None, None, as_json)
-        answer(2 if found.backdoored is None else int(found.backdoored))
+    view, settings = _prepared(model, **options)
+    found = _named(verdict.judge(view, settings, options["seed"]), **options)
+    _show(found, None, None, as_json)
+    click.get_current_context().exit(2 if found.backdoored is None else int(found.backdoored))
 
 
 @click.command(short_help="Scan a checkpoint and make it unlearn what is found.")
@@ -113,40 +110,21 @@ def clean(model: Path, as_json: bool, out: Path, force: bool, **options: Any) ->
     more unlearning by --settings. 2: no verdict (see `codebackdoor scan --help`; --force unlearns nevertheless), or a
     mistake.
     """
-    with _answering() as answer:
-        from codebackdoor.defenses import verdict
-        from codebackdoor.victims.foreign import save_edited
+    from codebackdoor.defenses import verdict
+    from codebackdoor.victims.foreign import save_edited
 
-        if out.exists():
-            raise UserError(f"{out}: is there already; name a new folder")
-        view, settings = _prepared(model, **options)
-        found, edited, cost = verdict.unlearn(view, settings, options["seed"], force)
-        found = _named(found, **options)
-        if cost is not None:
-            save_edited(edited, model, out, settings.model_dump(mode="json"), _lines(found, cost, None))
-        _show(found, cost, out, as_json)
-        if cost is None:
-            answer(2 if found.backdoored is None else 0)
-        else:
-            answer(0 if cost.is_gone else 1)
-
-
-@contextmanager
-def _answering() -> Iterator[Callable[[int], None]]:
-    """1 says "backdoored" (of `clean`: still) and nothing else: what breaks or is broken off exits otherwise."""
-    try:
-        yield click.get_current_context().exit
-    except (click.exceptions.Exit, click.ClickException, UserError):
-        raise
-    except KeyboardInterrupt:
-        click.get_current_context().exit(130)
-    except Exception as error:
-        from codebackdoor.errors import disk_trouble
-
-        if disk_trouble(error) is not None:
-            raise
-        traceback.print_exc()
-        click.get_current_context().exit(2)
+    if out.exists():
+        raise UserError(f"{out}: is there already; name a new folder")
+    view, settings = _prepared(model, **options)
+    found, edited, cost = verdict.unlearn(view, settings, options["seed"], force)
+    found = _named(found, **options)
+    if cost is not None:
+        save_edited(edited, model, out, settings.model_dump(mode="json"), _lines(found, cost, None))
+    _show(found, cost, out, as_json)
+    if cost is None:
+        click.get_current_context().exit(2 if found.backdoored is None else 0)
+    else:
+        click.get_current_context().exit(0 if cost.is_gone else 1)
 
 
 def _prepared(
