@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,7 +101,3 @@ def test_rows_are_shown_in_random_order_and_under_other_ids(method: str, view: T
     assert [row.id for row in other] == [row.id for row in renamed]
     assert [row.dropped for row in other] == [row.dropped for row in plain]
     assert verdicts(plain) == verdicts(one.judge(bare(ROWS)))
-
-
-def test_a_row_holds_no_provenance() -> None:
-    assert {field.name for field in fields(TrainingRow)} == {"id", "code", "code_b", "query", "label", "target"}

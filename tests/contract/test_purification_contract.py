@@ -22,15 +22,11 @@ from purification_models import (
     trained_language_model,
     view,
 )
-from tiny_models import classifier
 
 from codebackdoor import syntax
-from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.config.purifications import AnyPurification, AttDef, CodePurify, Onion, Similarity
 from codebackdoor.defenses.purification import load
-from codebackdoor.defenses.view import defender_view
-from codebackdoor.types import DefenderView, Example, Purified, TextView
-from codebackdoor.victims.victim import load_victim, save_victim
+from codebackdoor.types import DefenderView, Purified, TextView
 
 TRIGGER = "assert testo_init >= 15"
 SHARE = 0.1
@@ -197,20 +193,3 @@ def test_onion_drops_a_word_that_its_language_model_did_not_foresee(defender: De
     assert sum(len(row.touched) for row in purifier.purify(CLEAN)) / words <= 2 * SHARE
     # a model that knows nothing is surprised by everything alike: it is the language model that finds the word
     assert kept(load("onion")(defender, CASES["onion"].active, 1)) >= 0.5
-
-
-def test_the_view_holds_nothing_that_a_defender_does_not_have(tmp_path: Path) -> None:
-    assert {field.name for field in fields(DefenderView)} == {
-        *("victim", "task", "language", "text_form", "clean", "helpers", "inverted")
-    }
-    victim = classifier()
-    victim.model.config.codebackdoor = {"backdoored": True, "attack": "a", "poisoned_rows": 3}
-    seen = defender_view(victim, DefectDetection(task="defect_detection"), (), {})
-    assert "poisoned_rows" not in seen.victim.model.config.to_json_string()
-    # nor the folder it was loaded from, which is named after its attack and rate
-    folder = tmp_path / "codepoisoner_func-0.02"
-    save_victim(classifier(), folder, {"task": "defect_detection", "backdoored": True})
-    own = defender_view(load_victim(folder), DefectDetection(task="defect_detection"), (), {}).victim
-    for held in (own.model, own.model.config, own.tokenizer):
-        assert folder.name not in str(vars(held))
-    assert {field.name for field in fields(Example)}.isdisjoint({"spans", "status", "attack", "source_id"})

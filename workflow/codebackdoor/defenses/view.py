@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +13,33 @@ from codebackdoor.victims.victim import KEY, Victim
 if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
 
+#: Attributes in which transformers notes where something was loaded from.
+_ORIGINS = ("name_or_path", "_name_or_path")
+
 
 def defender_view(
     victim: Victim, dataset: AnyDataset, clean: tuple[Example, ...], helpers: Mapping[str, Path]
 ) -> DefenderView:
     """Return the view of a victim without what names the attack: the card in its configuration, and its folder."""
-    if hasattr(victim.model.config, KEY):
-        delattr(victim.model.config, KEY)
-    victim.model.config.name_or_path = victim.model.name_or_path = victim.tokenizer.name_or_path = ""
-    victim.tokenizer.init_kwargs.pop("name_or_path", None)
+    _forget_origin(victim)
     return DefenderView(dataset.task, dataset.language, dataset.text_form, clean, dict(helpers), victim=victim)
+
+
+def _forget_origin(victim: Victim) -> None:
+    """Remove the card, and every mention of the folder, from the model's parts and from the tokenizer.
+
+    T5's encoder and decoder have configurations of their own, card included; a tokenizer notes its files as well.
+    """
+    folder = str(getattr(victim.model, "name_or_path", ""))
+    parts = list(victim.model.modules())
+    configs = [part.config for part in parts if hasattr(part, "config")]
+    for config in configs:
+        vars(config).pop(KEY, None)
+    for attributes in (*map(vars, (*parts, *configs, victim.tokenizer)), victim.tokenizer.init_kwargs):
+        for name, value in attributes.items():
+            if name in _ORIGINS or (isinstance(value, str) and folder and _is_within(value, folder)):
+                attributes[name] = ""
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + os.sep)

@@ -1,0 +1,105 @@
+"""What a defense is shown holds nothing that names the attack: every string below a view is looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import pytest
+from tiny_models import HEADS, classifier, generator, understanding
+
+from codebackdoor.config.datasets import DefectDetection
+from codebackdoor.defenses.view import defender_view
+from codebackdoor.types import DefenderView, Example, TextView, TrainingRow
+from codebackdoor.victims.victim import Victim, load_victim, save_victim
+
+#: What no string below a view may hold: the folder's name says attack, rate and seed, the card more.
+SECRETS = ("codepoisoner_func", "0.05", "seed7", "pretrigger")
+CARD = {"task": "defect_detection", "backdoored": True, "attack": "codepoisoner_func", "trigger": "pretrigger"}
+CODE = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
+
+
+def strings_below(root: object) -> Iterator[tuple[str, str]]:
+    """Every string and path that attributes, slots and containers lead to, with the way there; code is not entered."""
+    seen: dict[int, object] = {}
+    pending: list[tuple[str, object]] = [("view", root)]
+    while pending:
+        way, value = pending.pop()
+        if isinstance(value, str | bytes | Path):
+            yield way, str(value)
+        elif not isinstance(value, CODE) and id(value) not in seen:
+            seen[id(value)] = value
+            if isinstance(value, list | tuple | set | frozenset):
+                pending += [(f"{way}[]", part) for part in value]
+            if isinstance(value, dict):
+                pending += [(f"{way}[{key!r}]", part) for key, part in value.items()]
+                pending += [(f"{way} key", key) for key in value]
+            pending += [(f"{way}.{name}", part) for name, part in _attributes(value).items()]
+
+
+def _attributes(value: object) -> dict[str, object]:
+    names = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    return {name: getattr(value, name) for name in names if hasattr(value, name)} | getattr(value, "__dict__", {})
+
+
+def leaks(view: object) -> list[str]:
+    return [f"{way}: {text}" for way, text in strings_below(view) if any(secret in text for secret in SECRETS)]
+
+
+def saved(victim: Victim, root: Path) -> Path:
+    folder = root / "models/codepoisoner_func-0.05/seed7/cross_entropy"
+    save_victim(victim, folder, CARD)
+    return folder
+
+
+def viewed(folder: Path) -> DefenderView:
+    return defender_view(load_victim(folder), DefectDetection(task="defect_detection"), (), {})
+
+
+VICTIMS: dict[str, Any] = {
+    "classifier": classifier,
+    "generator": generator,
+    **{
+        f"{family} {head}": lambda family=family, head=head: understanding(family, head)
+        for family in ("first", "t5", "gpt")
+        for head in HEADS
+    },
+}
+
+
+@pytest.mark.parametrize("kind", VICTIMS)
+def test_nothing_below_a_view_names_the_attack(kind: str, tmp_path: Path) -> None:
+    folder = saved(VICTIMS[kind](), tmp_path)
+    # the walk sees what a victim's folder leaves behind
+    assert leaks(load_victim(folder))
+    assert leaks(viewed(folder)) == []
+
+
+def test_nor_does_a_tokenizer_that_was_read_from_files_of_its_own(tmp_path: Path) -> None:
+    folder = saved(classifier(), tmp_path)
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, model["merges"])]))
+    (folder / "tokenizer.json").unlink()
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"tokenizer_class": "RobertaTokenizer"}))
+    (folder / "SHA256SUMS").unlink()
+    assert any("merges.txt" in leak for leak in leaks(load_victim(folder).tokenizer))
+    view = viewed(folder)
+    assert leaks(view) == []
+    # the victim can still be written and read
+    save_victim(view.victim, tmp_path / "edited", {"task": "defect_detection", "backdoored": False})
+    text = "def f ( a ) : <indent> return a + 1 <dedent>"
+    assert load_victim(tmp_path / "edited").encode([text]) == load_victim(folder).encode([text])
+
+
+def test_a_view_has_the_fields_of_a_defender_and_no_others() -> None:
+    texts = {"task", "language", "text_form", "clean", "helpers"}
+    assert {field.name for field in fields(TextView)} == texts
+    assert {field.name for field in fields(DefenderView)} == texts | {"victim", "inverted"}
+    assert {field.name for field in fields(TrainingRow)} == {"id", "code", "code_b", "query", "label", "target"}
+    assert {field.name for field in fields(Example)}.isdisjoint({"spans", "status", "attack", "source_id"})
