@@ -211,7 +211,7 @@ GOOD = {"id": "1", "language": "python", "code": "def f ( ) : <indent> pass <ded
     [
         ([{**GOOD, "label": 2}], ":1: needs a 'label'"),
         ([GOOD], ":1: needs a 'label'"),
-        ([{**GOOD, "label": 0}, {**GOOD, "label": 0}], "all rows have label 0"),
+        ([{**GOOD, "label": 0}, {**GOOD, "label": 0}], "no sample has label 1; the model answers with labels 0 to 1"),
         ([{**GOOD, "label": 0}, {**GOOD, "language": "c", "label": 1}], "rows in c and python"),
         ([{**GOOD, "labels": 0}], "unknown field 'labels'; did you mean 'label'?"),
         ([{**GOOD, "label": 0, "code_b": "x"}], "has a second function"),
@@ -341,3 +341,27 @@ def test_a_decoder_whose_tokenizer_cannot_pad_is_read_all_the_same(tmp_path: Pat
     short, long = found.encode(["a", "def f ( a ) : return a"])
     together = class_logits(found, [short.ids, long.ids])
     assert torch.allclose(together[0], class_logits(found, [short.ids])[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (1, "/model: the model has one output (num_labels 1); a classifier of at least two labels is needed\n"),
+        (
+            3,
+            "/clean.jsonl: no sample has label 2; the model answers with labels 0 to 2, and a scan needs samples of "
+            "each\n",
+        ),
+    ],
+)
+def test_labels_that_model_and_samples_do_not_share_are_said_before_the_search(
+    labels: int, said: str, place: Path, tmp_path: Path
+) -> None:
+    config = planted.victim(1).model.config
+    config.num_labels = labels
+    type(planted.victim(1).model)(config).save_pretrained(tmp_path / "model")
+    planted.victim(1).tokenizer.save_pretrained(tmp_path / "model")
+    result = run("scan", tmp_path / "model", *options(place), "--settings", SETTINGS)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.endswith(said)

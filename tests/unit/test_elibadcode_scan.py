@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from planted import view
@@ -171,6 +173,65 @@ def test_a_calibration_that_does_not_fit_is_a_user_error(tmp_path: Path) -> None
     write_json(path, {"task": TASK})
     with pytest.raises(UserError, match="not a calibration"):
         shadows.load(str(path), view(), SETTINGS, [0, 1])
+
+
+def first_of(losses: dict[str, dict[str, list[Any]]]) -> list[Any]:
+    return losses["least_sensitive"]["0"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        *(
+            (
+                lambda losses, value=value: first_of(losses).__setitem__(0, value),
+                "no finite number|no number|not a number",
+            )
+            for value in (math.nan, math.inf, -math.inf, 0, -0.1, "0.1", None, True, [0.1])
+        ),
+        (lambda losses: first_of(losses).pop(), "losses of 4, 5 models|at least 5 numbers"),
+        (lambda losses: first_of(losses).extend([0.1, 0.2]), "losses of 5, 7 models"),
+        (lambda losses: losses["least_sensitive"].update({"0": [], "1": []}), "at least 5 numbers"),
+        (lambda losses: losses["least_sensitive"].update({"0": 0.1}), "at least 5 numbers"),
+        (lambda losses: losses["least_sensitive"].update({"0": "12345"}), "no finite number"),
+        (lambda losses: losses.update({"least_sensitive": {}}), "no losses by label at place 'least_sensitive'"),
+        (lambda losses: losses.update({"least_sensitive": [1]}), "no losses by label at place 'least_sensitive'"),
+        (lambda losses: losses.clear(), "no losses by place"),
+    ],
+)
+def test_a_damaged_calibration_is_refused(damage: Any, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    content = shadows.as_json(calibration(), 0.5)
+    damage(content["losses"])
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=said) as refused:
+        shadows.read(path)
+    assert str(refused.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"losses": [1]}, {"losses": None}, {"budget": 1}, {"budget": [1]}, {"provenance": None}, {"provenance": "x"}],
+)
+def test_what_is_shaped_otherwise_is_no_calibration(change: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    for content in (shadows.as_json(calibration(), 0.5) | change, [1], 5, "text", None):
+        path.write_text(json.dumps(content))
+        with pytest.raises(UserError, match=f"^{path}: not a calibration"):
+            shadows.read(path)
+
+
+def test_losses_that_are_none_calibrate_nothing() -> None:
+    scans = {f"s{index}": {"least_sensitive": {"0": 0.5}} for index in range(5)}
+    for loss in (math.nan, math.inf, 0.0):
+        with pytest.raises(UserError, match="no finite number above 0"):
+            shadows.make(TASK, SETTINGS, "classification", scans | {"s4": {"least_sensitive": {"0": loss}}}, PROVENANCE)
+
+
+def test_a_calibration_of_very_many_models_is_judged_at_once() -> None:
+    many = replace(calibration(), losses={"least_sensitive": {"0": tuple(1 + n / 10**5 for n in range(10**5))}})
+    assert shadows.false_positive_rate(many, 0.5) == 0
+    assert shadows.shadow_count(many) == 10**5
 
 
 def test_fewer_than_five_shadows_or_other_labels_are_refused() -> None:

@@ -17,7 +17,7 @@ def read_samples(path: Path, language: Language | None, form: TextForm, head: He
 
     This project's rows hold the text as the victim reads it. CodeXGLUE's ``func`` is source, which is lexed for a
     victim of lexed text; a function that cannot be is left out. Raises UserError with the line of a malformed row,
-    where the language is said nowhere or twice differently, and for fewer than two labels.
+    where the language is said nowhere or twice differently, and for a label of the model that no row has.
     """
     rows, pairs, searches = [], head == "pair", head == "retrieval"
     for number, row in files.read_rows(path):
@@ -39,9 +39,18 @@ def read_samples(path: Path, language: Language | None, form: TextForm, head: He
         raise UserError(f"{path}: no usable row; write one JSON object a line: id, language, code, {what}")
     if len(languages := sorted({row.language for row in rows})) > 1:
         raise UserError(f"{path}: rows in {' and '.join(languages)}; a scan needs one language")
-    if not searches and len({row.label for row in rows}) < 2:
-        raise UserError(f"{path}: all rows have label {rows[0].label}; a scan needs samples of every label")
+    if not searches:
+        _check_every_label(path, {row.label for row in rows}, labels)
     return tuple(rows)
+
+
+def _check_every_label(path: Path, present: set[int | None], labels: int) -> None:
+    missing = next((label for label in range(labels) if label not in present), None)
+    if missing is not None:
+        raise UserError(
+            f"{path}: no sample has label {missing}; the model answers with labels 0 to {labels - 1}, and a scan needs "
+            "samples of each"
+        )
 
 
 def _example(row: dict[str, Any], where: str, number: int, language: Language | None, form: TextForm) -> Example | None:

@@ -205,7 +205,7 @@ def _verdict(view: DefenderView, settings: EliBadCode, trigger: Trigger) -> Verd
     if settings.calibration is not None:
         calibration = shadows.load(settings.calibration, view, settings, labels_of(view.victim))
         rate = shadows.false_positive_rate(calibration, settings.ratio)
-        benign = len(next(iter(next(iter(calibration.losses.values())).values())))
+        benign = shadows.shadow_count(calibration)
         wrong = round(rate * benign)
         at_most = 1.0 if wrong == benign else float(stats.beta.ppf(0.95, wrong + 1, benign - wrong))
         threshold = shadows.log_ratio(1.0, settings.ratio)

@@ -50,6 +50,10 @@ def load_checkpoint(
         raise UserError(f"{path}: cannot load the model: {type(error).__name__}: {said[0]}") from error
     if victim.head != head:
         raise UserError(f"{path}: a model with a {victim.head} head; this task needs a {head} head")
+    if head in ("classification", "pair") and victim.model.config.num_labels < 2:
+        raise UserError(
+            f"{path}: the model has one output (num_labels 1); a classifier of at least two labels is needed"
+        )
     if hasattr(victim.model.config, KEY):
         delattr(victim.model.config, KEY)
     longest = _longest(victim)

@@ -80,24 +80,32 @@ def make(
     for name, scan in shadows.items():
         if {place: sorted(by_label) for place, by_label in scan.items()} != keys:
             raise UserError(f"shadow {name} was not scanned over the same places and labels as the others")
+    losses = {
+        place: {label: [scan[place][label] for scan in scans] for label in labels} for place, labels in keys.items()
+    }
     return Calibration(
         task=task,
         budget=budget(settings, head),
-        losses={
-            place: {label: tuple(scan[place][label] for scan in scans) for label in labels}
-            for place, labels in keys.items()
-        },
+        losses=_checked(losses, "a calibration"),
         provenance={**provenance, "shadows": sorted(shadows)},
     )
 
 
 def false_positive_rate(calibration: Calibration, ratio: float) -> float:
     """Leave one out: the share of shadows that the others would flag for some place and label."""
-    columns = [values for by_label in calibration.losses.values() for values in by_label.values()]
-    flagged = 0
-    for shadow in range(len(columns[0])):
-        flagged += any(values[shadow] <= ratio * min(values[:shadow] + values[shadow + 1 :]) for values in columns)
-    return flagged / len(columns[0])
+    flagged: set[int] = set()
+    for by_label in calibration.losses.values():
+        for values in by_label.values():
+            lowest, second = sorted(values)[:2]
+            # none but the lowest is below all others, and of two lowest neither
+            if lowest <= ratio * second:
+                flagged.update(index for index, value in enumerate(values) if value == lowest)
+    return len(flagged) / shadow_count(calibration)
+
+
+def shadow_count(calibration: Calibration) -> int:
+    """How many benign victims a calibration rests on."""
+    return len(next(iter(next(iter(calibration.losses.values())).values())))
 
 
 def as_json(calibration: Calibration, ratio: float) -> dict[str, object]:
@@ -150,16 +158,39 @@ def load(name: str, view: DefenderView, settings: EliBadCode, labels: Sequence[i
 
 
 def read(path: Path) -> Calibration:
+    """Read a calibration; UserError for a file that is none, or whose losses cannot be compared with."""
     content: Any = read_json(path)
     try:
-        return Calibration(
-            task=content["task"],
-            budget=content["budget"],
-            losses={
-                place: {label: tuple(map(float, values)) for label, values in own.items()}
-                for place, own in content["losses"].items()
-            },
-            provenance=content["provenance"],
-        )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        task, measured = content["task"], dict(content["budget"])
+        losses, provenance = content["losses"], dict(content["provenance"])
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a calibration ({error!r})") from None
+    return Calibration(str(task), measured, _checked(losses, str(path)), provenance)
+
+
+def _checked(losses: object, where: str) -> dict[str, dict[str, tuple[float, ...]]]:
+    """The losses, which are numbers above 0, of at least five shadows, and of as many for every place and label.
+
+    Against losses that are not, any model is "clean": nothing lies below a number that is none.
+    """
+    if not (isinstance(losses, Mapping) and losses):
+        raise UserError(f"{where}: not a calibration (no losses by place and label)")
+    checked: dict[str, dict[str, tuple[float, ...]]] = {}
+    for place, by_label in losses.items():
+        if not (isinstance(by_label, Mapping) and by_label):
+            raise UserError(f"{where}: not a calibration (no losses by label at place {place!r})")
+        checked[place] = {}
+        for label, values in by_label.items():
+            at = f"{where}: losses of label {label!r} at place {place!r}"
+            if not (isinstance(values, Sequence) and len(values) >= SHADOWS):
+                raise UserError(f"{at}: a list of at least {SHADOWS} numbers is needed, one of each benign model")
+            for value in values:
+                number = isinstance(value, int | float) and not isinstance(value, bool)
+                if not (number and 0 < value < math.inf):
+                    raise UserError(f"{at}: {value!r} is no finite number above 0")
+            checked[place][label] = tuple(map(float, values))
+    counts = sorted({len(values) for by_label in checked.values() for values in by_label.values()})
+    if len(counts) > 1:
+        listed = ", ".join(map(str, counts))
+        raise UserError(f"{where}: losses of {listed} models; every place and label needs those of the same models")
+    return checked
