@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,9 +15,10 @@ import pytest
 from click.testing import CliRunner
 from safetensors import SafetensorError
 
+from codebackdoor import files
 from codebackdoor.cli import main
-from codebackdoor.errors import UserError, disk_trouble
-from codebackdoor.files import atomic, read_examples, read_json, read_text, write_json
+from codebackdoor.errors import SHOWN, UserError, disk_trouble, shown
+from codebackdoor.files import atomic, read_examples, read_json, read_object, read_rows, read_text, sha256, write_json
 
 DYING = """
 import os, signal, sys
@@ -91,3 +94,166 @@ def test_a_folder_or_bytes_where_a_text_is_read_are_one_sentence(
     (tmp_path / "bytes").write_bytes(b"\xff\n")
     with pytest.raises(UserError, match="not UTF-8"):
         read(tmp_path / "bytes")
+
+
+DEEP = "[" * 100_000
+ROW = '{"id": "1", "language": "python", "code": "x = 1"'
+#: JSON that a parser takes, or fails on with something else than a syntax error, and what is said of it.
+UNREADABLE = {
+    DEEP: "nested more than 100 levels deep",
+    "[" * 101 + "]" * 101: "nested more than 100 levels deep",
+    '{"a": ' * 200 + "1" + "}" * 200: "nested more than 100 levels deep",
+    '{"seed": ' + "1" * 5000 + "}": "a number of 5000 digits; at most 40 are read",
+    '{"lr": NaN}': "NaN is not a number that JSON has",
+    '{"lr": -Infinity}': "-Infinity is not a number that JSON has",
+    '{"lr": 1e999}': "the number '1e999' is too large",
+    '{"label": 0, "label": 1}': "the key 'label' stands twice in one object",
+    '{"code": "caf\\udce9"}': r"field 'code' holds \udce9, a lone surrogate",
+    '{"a": [{"b": "\\uD800x"}]}': r"field 'a.b' holds \ud800, a lone surrogate",
+    '{"\\udfff": 1}': r"a key holds \udfff, a lone surrogate",
+    '{"a": 1}}': ":1: not JSON (Extra data at character 9)",
+    "": ":1: not JSON (Expecting value at character 1)",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), UNREADABLE.items(), ids=range(len(UNREADABLE)))
+@pytest.mark.parametrize("read", [read_json, lambda path: list(read_rows(path))])
+def test_json_that_cannot_be_kept_is_one_line_that_names_its_place(
+    tmp_path: Path, read: Callable[[Path], object], text: str, message: str
+) -> None:
+    if read is not read_json and not text:
+        pytest.skip("an empty line is no row")
+    path = tmp_path / "some.json"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        read(path)
+    said = str(error.value)
+    assert said.startswith(f"{path}:")
+    assert message.removeprefix(":1") in said
+    assert "\n" not in said
+    assert len(said) < 400
+
+
+def test_what_is_within_the_limits_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "some.json"
+    # the length that a tokenizer without one states, pairs of surrogates that are one character, a file from Windows
+    path.write_bytes(
+        b'\xef\xbb\xbf{"model_max_length": 1000000000000000019884624838656,\r\n "a": "\\ud83d\\ude00"}\r\n'
+    )
+    assert read_json(path) == {"model_max_length": 1000000000000000019884624838656, "a": "\N{GRINNING FACE}"}
+    path.write_text("[" * 100 + "]" * 100)
+    read_json(path)
+    path.write_bytes(b"\xef\xbb\xbf" + ROW.encode() + b', "label": null}\r\n\r\n' + ROW.encode() + b', "label": 1}\r\n')
+    assert [row.label for row in read_examples(path)] == [None, 1]
+    path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n")
+    assert read_text(path) == "one\ntwo\nthree\n"
+
+
+def test_an_object_is_no_list(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text("[1]")
+    with pytest.raises(UserError, match=r"config.json: expected an object in braces, not \[1\]"):
+        read_object(path)
+    path.write_text('{"a": 1}')
+    assert read_object(path) == {"a": 1}
+
+
+@pytest.mark.parametrize("read", [read_text, read_json, read_examples, sha256])
+def test_only_regular_files_are_read(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    pipe, loop = tmp_path / "pipe", tmp_path / "loop"
+    os.mkfifo(pipe)
+    loop.symlink_to(loop)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+    for path, message in (
+        (pipe, "a named pipe, where a file is read"),
+        (Path("/dev/zero"), "a device, where a file is read"),
+        (tmp_path / "socket", "a socket, where a file is read"),
+        (loop, "cannot be read"),
+        (tmp_path / ("x" * 300), "cannot be read"),
+        (pipe / "below", "no such file"),
+    ):
+        with pytest.raises(UserError, match=message) as error:
+            read(path)
+        assert str(error.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("read", "message"),
+    [
+        (read_json, "larger than 64 MiB"),
+        (read_text, "larger than 1024 MiB"),
+        (read_examples, ":1: a line of more than 16 MiB"),
+    ],
+)
+def test_a_file_that_is_too_large_is_refused_before_memory_is_taken(
+    tmp_path: Path, read: Callable[[Path], object], message: str
+) -> None:
+    path = tmp_path / "sparse"
+    with path.open("wb") as stream:
+        stream.truncate(200 << 30)
+    with pytest.raises(UserError, match=message):
+        read(path)
+
+
+def test_a_row_that_is_wrong_is_named_by_its_own_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    good = ROW.encode() + b"}\n"
+    path.write_bytes(good * 3 + ROW.encode() + b', "query": "\xff"}\n' + good)
+    with pytest.raises(UserError, match=r"rows.jsonl:4: not UTF-8 \(invalid start byte\); save it as UTF-8"):
+        read_examples(path)
+    path.write_bytes(good * 3 + b"\xff" + good)
+    with pytest.raises(UserError, match=r"rows.jsonl:4: not UTF-8"):
+        read_text(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"label": 1.0}, "field 'label' must be int, not float: 1.0"),
+        ({"label": True}, "field 'label' must be int, not bool: True"),
+        ({"label": "1"}, "field 'label' must be int, not str: '1'"),
+        ({"label": [1]}, r"field 'label' must be int, not list: \[1\]"),
+        ({"id": 7}, "field 'id' must be str, not int: 7"),
+        ({"id": None}, "field 'id' is missing"),
+        ({"code": None}, "field 'code' is missing"),
+        ({"code": {"text": "x"}}, "field 'code' must be str, not dict"),
+        ({"language": "pyhton"}, "unknown language 'pyhton'; did you mean 'python'"),
+        ({"language": "x" * 5_000_000}, "unknown language 'xxx"),
+        ({"id": ["x" * 5_000_000]}, "field 'id' must be str, not list"),
+        ({"y" * 5_000_000: 1}, "unknown field 'yyy"),
+        ({"\x1b[2Jclean": 1}, r"unknown field '\\x1b\[2Jclean'"),
+    ],
+)
+def test_a_row_of_a_wrong_shape_is_one_short_line(tmp_path: Path, row: dict[str, object], message: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f"{ROW}}}\n{json.dumps({'id': '2', 'language': 'python', 'code': 'x = 1'} | row)}\n")
+    with pytest.raises(UserError, match=rf"rows.jsonl:2: {message}") as error:
+        read_examples(path)
+    assert len(str(error.value)) < 500
+    assert "\n" not in str(error.value)
+
+
+def test_a_shown_value_is_short_and_one_line() -> None:
+    assert shown("a\n\x1b") == r"'a\n\x1b'"
+    for value in ("x" * 10**6, ["x" * 10**6] * 10**4, {"x" * 10**6: [["y" * 999] * 9] * 9}, b"z" * 10**6):
+        assert len(shown(value)) <= SHOWN + 3
+
+
+def test_a_poisoned_row_of_a_wrong_shape_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    good = {"id": "1", "language": "python", "code": "x = 1", "source_id": "1", "attack": "a", "status": "injected",
+            "original_label": 0, "original_target": None, "spans": [["code", 0, 1]]}  # fmt: skip
+    path.write_text(json.dumps(good))
+    assert files.read_poisoned(path)[0].status == "injected"
+    for change, message in (
+        ({"spans": [["code", "a", 1]]}, "invalid literal"),
+        ({"spans": 5}, "not iterable"),
+        ({"spans": [[1]]}, "not enough values"),
+        ({"status": "evil"}, "unknown status 'evil'"),
+        ({"status": []}, r"unknown status \[\]"),
+        ({"label": "0"}, "must be int"),
+    ):
+        path.write_text(json.dumps(good | change))
+        with pytest.raises(UserError, match=rf"rows.jsonl:1: .*{message}"):
+            files.read_poisoned(path)

@@ -6,6 +6,7 @@ import difflib
 import errno
 import os
 import re
+import reprlib
 import sys
 import traceback
 from collections.abc import Iterable
@@ -17,6 +18,18 @@ class UserError(Exception):
 
     The command line prints the message alone and exits with status 2.
     """
+
+
+#: Longest value that a message repeats, in characters.
+SHOWN = 80
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 2, SHOWN, SHOWN
+
+
+def shown(value: object) -> str:
+    """``repr`` of a value that came from outside, cut where it is long: one line, without control characters."""
+    text = _REPR.repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 #: What went wrong with a file of whatever kind, by the system's number of the error.
@@ -94,7 +107,7 @@ def crashed(kind: type[BaseException], error: BaseException, trace: TracebackTyp
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest known word, or the list of known words."""
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1)
+    close = difflib.get_close_matches(word[:SHOWN], names, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(names)}" if names else ""

@@ -1,23 +1,40 @@
-"""Reading and writing rows and JSON: outputs appear whole or not at all, malformed input names its line."""
+"""Reading and writing rows and JSON: outputs appear whole or not at all, malformed input names its line.
+
+Everything that this project reads as JSON comes through ``parse_json``, with limits on size, depth and digits; only
+regular files are read.
+"""
 
 from __future__ import annotations
 
 import glob
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, TextIO, TypeVar, get_args
+from typing import IO, Any, TypeVar, get_args
 
-from codebackdoor.errors import UserError, nearest
-from codebackdoor.types import Example, Language, Poisoned, Span
+from codebackdoor.errors import UserError, nearest, shown
+from codebackdoor.types import Example, Language, Poisoned, Span, Status
 
 T = TypeVar("T")
+
+#: Limits of what is read, far beyond what this project and real checkpoints write: bytes of a text, of a JSON document
+#: and of a row, levels of nesting, digits of a number (``model_max_length`` of many tokenizers has 31).
+TEXT_BYTES, DOCUMENT_BYTES, ROW_BYTES = 1 << 30, 1 << 26, 1 << 24
+DEPTH, DIGITS = 100, 40
+#: An escape that may be half of a character; without one, text that was decoded has none.
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 _FIELDS: dict[str, type] = {
     "id": str,
@@ -69,7 +86,7 @@ def remove_parts(path: Path) -> None:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
-    with path.open("rb") as stream:
+    with _regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -84,31 +101,155 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:
+    """The value of a JSON file; what is wrong with it is a UserError, where it can be told with its line."""
+    return parse_json(_decoded(read_bytes(path, DOCUMENT_BYTES), path), str(path), numbered=True)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The same for a file that holds one object, such as a model's config.json."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected an object in braces, not {shown(value)}")
+    return value
+
+
+def parse_json(text: str, where: str, hint: str = "", numbered: bool = False) -> Any:
+    """The value of a JSON text; UserError for one that cannot be read or kept.
+
+    The message begins with ``where``, followed by the line if ``numbered``; ``hint`` ends it where the text is no JSON.
+    """
     try:
-        return json.loads(read_text(path))
+        return _parsed(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+        line = f":{error.lineno}" if numbered else ""
+        raise UserError(f"{where}{line}: not JSON ({error.msg} at character {error.colno}){hint}") from None
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
-def read_text(path: Path) -> str:
-    """The text of a file that a person named; what is wrong with it is a UserError."""
+def _parsed(text: str) -> Any:
+    """Raises ValueError with a sentence about a value that JSON or this project does not have."""
     try:
-        return path.read_text(encoding="utf-8")
+        value = json.loads(
+            text, parse_int=_integer, parse_float=_float, parse_constant=_constant, object_pairs_hook=_object
+        )
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    # what has few brackets is not deep, and most files are not looked at a second time
+    if text.count("[") + text.count("{") >= DEPTH or _HALF.search(text):
+        check_values(value)
+    return value
+
+
+_TOO_DEEP = f"nested more than {DEPTH} levels deep"
+
+
+def _integer(text: str) -> int:
+    if len(text) > DIGITS:
+        raise ValueError(f"a number of {len(text)} digits; at most {DIGITS} are read")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {shown(text)} is too large")
+    return value
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number that JSON has")
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {shown(twice)} stands twice in one object; keep one of them")
+    return value
+
+
+def check_values(value: object) -> None:
+    """Raise ValueError for what no reader takes: deep nesting, numbers that are not finite, halves of characters."""
+    level: list[tuple[str, object]] = [("", value)]
+    for _ in range(DEPTH):
+        below: list[tuple[str, object]] = []
+        for name, node in level:
+            if isinstance(node, Mapping):
+                for key, child in node.items():
+                    _check_text(key, "a key")
+                    below.append((f"{name}.{key}" if name else str(key), child))
+            elif isinstance(node, list | tuple):
+                below += [(name, child) for child in node]
+            elif isinstance(node, float) and not math.isfinite(node):
+                raise ValueError(f"{shown(name)} is {node}; write a finite number")
+            else:
+                _check_text(node, f"field {shown(name)}" if name else "the text")
+        if not below:
+            return
+        level = below
+    raise ValueError(_TOO_DEEP)
+
+
+def _check_text(value: object, what: str) -> None:
+    try:
+        if isinstance(value, str):
+            value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{what} holds {ascii(error.object[error.start])[1:-1]}, a lone surrogate, which is no character: the text "
+            "was not UTF-8 when it was read; decode it by its encoding, or replace what cannot be decoded"
+        ) from None
+
+
+def read_text(path: Path, limit: int = TEXT_BYTES) -> str:
+    """The text of a file that a person named, with lines that end in ``\\n``; UserError says what is wrong with it."""
+    return _decoded(read_bytes(path, limit), path).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _decoded(data: bytes, path: Path) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: not UTF-8 ({error.reason}); save it as UTF-8") from None
+
+
+def read_bytes(path: Path, limit: int = TEXT_BYTES) -> bytes:
+    """The content of a regular file of at most ``limit`` bytes; UserError for anything else."""
+    with _regular(path) as stream:
+        # what says that it is small may be long all the same (/proc)
+        data = stream.read(limit + 1) if os.fstat(stream.fileno()).st_size <= limit else None
+    if data is None or len(data) > limit:
+        raise UserError(f"{path}: larger than {limit >> 20} MiB, and no such file is; name another one")
+    return data
+
+
+@contextmanager
+def _regular(path: Path) -> Iterator[BufferedReader]:
+    """Open a regular file; anything else may never end, or wait for a writer that does not come."""
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise UserError(f"{path}: {_kind(mode)}, where a file is read")
+        with path.open("rb") as stream:
+            yield stream
     except OSError as error:
         raise _unreadable(path, error) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket"}
+    return next((name for test, name in kinds.items() if test(mode)), "a device")
 
 
 def _unreadable(path: Path, error: OSError) -> Exception:
-    """What to say of a file that cannot be opened; the error itself where the person cannot mend it."""
+    """What to say of a file that cannot be read."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return UserError(f"{path}: no such file")
-    if isinstance(error, IsADirectoryError):
-        return UserError(f"{path}: a folder, where a file is read")
     if isinstance(error, PermissionError):
         return UserError(f"{path}: may not be read; check its permissions")
-    return error
+    return UserError(f"{path}: cannot be read ({error.strerror})")
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
@@ -120,46 +261,39 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, object) of a JSON Lines file; a line that is not an object is a UserError."""
-    try:
-        stream = path.open(encoding="utf-8")
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    with stream:
-        for number, line in _numbered(stream, path):
-            if not line.strip():
-                continue
+    with _regular(path) as stream:
+        for number, line in enumerate(iter(partial(stream.readline, ROW_BYTES + 1), b""), 1):
+            where = f"{path}:{number}"
+            if len(line) > ROW_BYTES:
+                raise UserError(f"{where}: a line of more than {ROW_BYTES >> 20} MiB; write one object a line")
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}:{number}: not JSON ({error.msg}); write one object a line") from None
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(f"{where}: not UTF-8 ({error.reason}); save it as UTF-8") from None
+            if not text.strip():
+                continue
+            row = parse_json(text, where, "; write one object a line")
             if not isinstance(row, dict):
-                raise UserError(f"{path}:{number}: expected an object with 'id', 'language' and 'code'")
+                raise UserError(f"{where}: expected an object with 'id', 'language' and 'code'")
             yield number, row
-
-
-def _numbered(stream: TextIO, path: Path) -> Iterator[tuple[int, str]]:
-    number = 0
-    try:
-        for number, line in enumerate(stream, 1):
-            yield number, line
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 somewhere after line {number} ({error.reason}); save it as UTF-8") from None
 
 
 def checked(row: dict[str, Any], where: str) -> Example:
     for key, value in row.items():
         if key not in _FIELDS:
-            raise UserError(f"{where}: unknown field {key!r}{nearest(key, _FIELDS)}")
+            raise UserError(f"{where}: unknown field {shown(key)}{nearest(key, _FIELDS)}")
         expected = _FIELDS[key]
         if value is not None and (not isinstance(value, expected) or isinstance(value, bool)):
             raise UserError(
-                f"{where}: field {key!r} must be {expected.__name__}, not {type(value).__name__}: {value!r}"
+                f"{where}: field {key!r} must be {expected.__name__}, not {type(value).__name__}: {shown(value)}"
             )
     for key in ("id", "language", "code"):
         if row.get(key) is None:
             raise UserError(f"{where}: field {key!r} is missing")
     if row["language"] not in get_args(Language):
-        raise UserError(f"{where}: unknown language {row['language']!r}{nearest(row['language'], get_args(Language))}")
+        raise UserError(
+            f"{where}: unknown language {shown(row['language'])}{nearest(row['language'], get_args(Language))}"
+        )
     return Example(**row)
 
 
@@ -198,11 +332,13 @@ def poisoned_row(row: Poisoned) -> dict[str, object]:
 def _poisoned(row: dict[str, Any], where: str) -> Poisoned:
     own = {key: value for key, value in row.items() if key in _FIELDS}
     try:
-        spans = tuple(Span(start, end, name) for name, start, end in row["spans"])
+        spans = tuple(Span(int(start), int(end), name) for name, start, end in row["spans"])
+        if row["status"] not in get_args(Status):
+            raise ValueError(f"unknown status {shown(row['status'])}")
         return Poisoned(
             example=checked(own, where),
-            source_id=row["source_id"],
-            attack=row["attack"],
+            source_id=str(row["source_id"]),
+            attack=str(row["attack"]),
             status=row["status"],
             original_label=row["original_label"],
             original_target=row["original_target"],

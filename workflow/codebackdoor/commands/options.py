@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -198,9 +197,10 @@ def recorded(
     made; their identity is recorded.
     """
     from codebackdoor import provenance
+    from codebackdoor.files import parse_json
 
     context = click.get_current_context()
-    settings = {name: json.loads(context.params[name]) for name in _SETTINGS if name in context.params}
+    settings = {name: parse_json(context.params[name], f"--{name}") for name in _SETTINGS if name in context.params}
     identities = {name: provenance.identity(path) for name, path in (read or {}).items() if path}
     own = {"stage": context.command.name, "settings": settings, "code": given_code(), "read": identities}
     with provenance.recorded(out, own | dict(facts)) as found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from codebackdoor.commands.options import (
     settings_option,
 )
 from codebackdoor.config.scenario import SCORE
-from codebackdoor.errors import UserError, nearest
+from codebackdoor.errors import UserError, nearest, shown
 from codebackdoor.types import CLEAN
 
 if TYPE_CHECKING:
@@ -104,14 +103,13 @@ def figure(experiment: str, kind: Figure, settings: str, inputs: tuple[Path, ...
 
 def _read_study(text: str, experiment: str) -> dict[str, Any]:
     """The settings of a run, or the part of them that the experiment uses, from JSON."""
-    try:
-        settings = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--settings: not JSON ({error.msg} at character {error.pos + 1})") from None
+    from codebackdoor.files import parse_json
+
+    settings = parse_json(text, "--settings")
     experiments = settings.get("experiments") if isinstance(settings, dict) else None
     known = experiments if isinstance(experiments, dict) else {}
     if experiment not in known:
-        raise UserError(f"--settings: no experiment {experiment!r}{nearest(experiment, known)}")
+        raise UserError(f"--settings: no experiment {shown(experiment)}{nearest(experiment, known)}")
     return dict(settings)
 
 
