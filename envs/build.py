@@ -25,6 +25,8 @@ PACKAGES, COMPLETE = ".packages", ".complete"
 BUSY = """\
 the environment is to be built anew, but a run is at work in this folder, and its jobs need the one that is there: \
 wait for it. If it was killed: {folder}/bin/codebackdoor orphans && {folder}/bin/snakemake --unlock"""
+#: As measured with an index of CPU wheels (workflow/codebackdoor/costs/local.json).
+COST = "about 1.5 GB and 2 minutes; without CPU wheels of torch several GB more"
 
 
 def build(folder: Path) -> None:
@@ -36,10 +38,12 @@ def build(folder: Path) -> None:
     if (folder / COMPLETE).is_file() and locks.is_dir() and any(locks.iterdir()):
         sys.exit(BUSY.format(folder=folder))
     if not fresh:
+        _say(f"building the environment in {folder} ({COST})")
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         _install(folder, "--requirement", str(PINS))
         (folder / PACKAGES).touch()
+    _say("installing the project itself")
     _install(folder, "--no-deps", "--no-build-isolation", "--editable", str(PROJECT))
     (folder / COMPLETE).touch()
 
@@ -48,6 +52,7 @@ def add(folder: Path, extra: str) -> None:
     """Install further packages into an environment that is built."""
     pins, stamp = HERE / f"requirements-{extra}.txt", folder / f".{extra}"
     if not _is_newer(stamp, pins, folder / COMPLETE):
+        _say(f"installing what only some commands need: {pins.name}")
         _install(folder, "--no-deps", "--requirement", str(pins))
         stamp.touch()
 
@@ -61,13 +66,18 @@ def _install(folder: Path, *what: str) -> None:
     subprocess.run([str(folder / "bin/pip"), "install", "--quiet", "--no-compile", *what], check=True)
 
 
+def _say(text: str) -> None:
+    """On standard error and at once: pip says nothing for minutes, and `make plan` reads standard output."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def _wait_for_others() -> None:
     """Take the lock of this folder; it ends with the process."""
     lock = os.open(HERE, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print("another make builds the environment: waiting for it", file=sys.stderr)
+        _say("another make builds the environment: waiting for it")
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -62,12 +65,34 @@ def test_what_is_installed_is_not_installed_again(project: Path) -> None:
     assert len(told(project)) == 4
 
 
+def test_every_installation_is_announced(project: Path) -> None:
+    assert call(project, *BUILD).stderr == "installing the project itself\n"
+    assert call(project, *BUILD).stderr == ""
+    extra = call(project, *BUILD, "--extra", "slurm")
+    assert extra.stderr == "installing what only some commands need: requirements-slurm.txt\n"
+
+
+def test_what_takes_minutes_is_announced_with_its_measured_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build = runpy.run_path(str(ROOT / "envs/build.py"))["build"]
+    # neither a virtual environment nor packages, so that no network is asked
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: (tmp_path / ".env").mkdir(exist_ok=True))
+    build(tmp_path / ".env")
+    measured = json.loads((ROOT / "workflow/codebackdoor/costs/local.json").read_text())["environment"]
+    cost = f"about {measured['megabytes'] / 1000:.1f} GB and {math.ceil(measured['seconds'] / 60)} minutes"
+    announced, *_ = capsys.readouterr().err.splitlines()
+    assert announced == (
+        f"building the environment in {tmp_path / '.env'} ({cost}; without CPU wheels of torch several GB more)"
+    )
+
+
 def test_what_failed_is_said_and_tried_again(project: Path) -> None:
     pip = project / ".env/bin/pip"
     pip.write_text("#!/bin/sh\nexit 1\n")
     found = call(project, *BUILD)
     assert found.returncode == 1
-    assert found.stderr.startswith("the environment could not be built: `.env/bin/pip install")
+    assert found.stderr.splitlines()[-1].startswith("the environment could not be built: `.env/bin/pip install")
     pip.write_text(PIP)
     assert call(project, *BUILD).returncode == 0
     assert told(project) == [str(project)]

@@ -1,0 +1,31 @@
+"""The pages of `snakemake --report`: they are valid reStructuredText and name what the run made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from docutils.core import publish_doctree
+from jinja2 import Environment
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = {"mine": {"title": "My attack"}, "defects": None, "repair": {"title": "Code repair"}}
+
+
+def render(**snakemake: Any) -> Any:
+    # as Snakemake's own report does
+    environment = Environment(trim_blocks=True, lstrip_blocks=True)
+    text = (ROOT / "report/workflow.rst").read_text(encoding="utf-8")
+    return publish_doctree(
+        environment.from_string(text).render(snakemake=SimpleNamespace(**snakemake)),
+        settings_overrides={"report_level": 1, "halt_level": 1},
+    )
+
+
+@pytest.mark.parametrize("experiments", [EXPERIMENTS, {"mine": {"title": "My attack"}}])
+def test_the_first_page_lists_the_experiments_that_ran(experiments: dict[str, Any]) -> None:
+    document = render(config={"out": "runs/mine", "experiments": experiments})
+    items = [item.astext() for item in document.findall() if item.tagname == "list_item"]
+    assert items == [f"{name}: {one['title']}" for name, one in experiments.items() if one is not None]
