@@ -125,6 +125,8 @@ def make(chosen: dict[str, Any]) -> None:
     for dataset in {one.dataset for one in held}:
         folder = out / "data" / dataset
         files.write_json(folder / "baseline.json", {})
+        splits = {split: {"rows": 10} for split in ("train", "valid", "test", "clean")}
+        files.write_json(folder / "card.json", {"name": dataset, "splits": splits})
         statistics = {
             "identifiers_per_function": [[value, 40 - 3 * value] for value in range(1, 13)],
             "identifier_lengths": [[1, 500], [2, 300], [3, 120], [5, 40], [6, 30], [9, 9], [31, 1]],

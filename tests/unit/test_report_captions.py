@@ -134,7 +134,12 @@ def test_a_data_set_prints_what_its_source_reads(run: dict[str, Any]) -> None:
     assert {"mix.operator", "mutants"} <= keys(
         printed(changed(run, "datasets", "defects", mined), "defects", "table")["defects"]
     )
-    assert "resplit" not in keys(printed(changed(run, "datasets", "defects", mined), "defects", "table")["defects"])
+    found = printed(changed(run, "datasets", "defects", mined), "defects", "table")["defects"]
+    assert "resplit" not in keys(found)
+    # what was there, in place of what was asked for
+    assert "rows.train 270, rows.valid 60, rows.test 300, rows.clean 30" in found
+    assert not {"train", "valid", "test"} & keys(found)
+    assert "clean" in keys(found)
     given = CodeRepair(task="code_repair", source="mirror", language="java")
     found = keys(printed(changed(run, "datasets", "repair", given), "repair", "table")["repair"])
     assert "resplit" in found

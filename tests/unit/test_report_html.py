@@ -174,17 +174,65 @@ CALIBRATION = {
 
 
 def test_a_calibration_says_how_many_victims_it_rests_on(run: dict[str, Any]) -> None:
-    assert "The label scan is calibrated on benign victims of the same task, data set and architecture" in words(run)
-    assert "Calibration" not in words(run)
     path = Path(run["out"]) / "own.json"
     files.write_json(path, CALIBRATION)
     run["eliminations"]["elibadcode"] |= {"calibration": str(path), "ratio": 0.5}
     text = words(run)
-    assert f"Calibration {path} : 5 benign shadows; a label is flagged at 0.5 of their lowest loss." in text
+    assert "The label scan is calibrated on benign victims of the same task, data set and architecture" in text
+    assert f"Calibration {path}: 5 benign shadows; a label is flagged at 0.5 of their lowest loss." in text
     assert "judged by the others at 0.4, 1 of 5 are flagged: a false-positive rate of 20 %" in text
     assert "with an upper 95 % bound of 66 %. Made with other settings of: epochs, train." in text
+    assert "has no calibration" not in text
     files.write_json(path, CALIBRATION | {"leave_one_out": {"ratio": 0.4, "false_positive_rate": 0.0}})
     assert "0 of 5 are flagged: a false-positive rate of 0 %, with an upper 95 % bound of 45 %." in words(run)
+
+
+def test_a_scan_without_a_calibration_is_not_called_calibrated(run: dict[str, Any]) -> None:
+    run["eliminations"]["elibadcode"]["calibration"] = None
+    text = words(run)
+    assert "The label scan of EliBadCode has no calibration: it flags the label of the smallest loss" in text
+    assert "calibrated on benign victims" not in text
+    for experiment in run["experiments"].values():
+        for grid in experiment["grid"]:
+            grid.pop("eliminations", None)
+    run["experiments"]["defects"]["figures"] = []
+    assert "label scan" not in words(run)
+
+
+def own_study(run: dict[str, Any]) -> dict[str, Any]:
+    """A study of one data set and model that a person brought, in the folder of an earlier study."""
+    experiment = {**run["experiments"]["defects"], "paper": [], "figures": []}
+    jsonl = run["datasets"]["defects"] | {"source": "jsonl"}
+    models = run["models"] | {"codebert": {"architecture": "codebert", "base": "./my/model"}}
+    return run | {"experiments": {"defects": experiment}, "datasets": {"defects": jsonl}, "models": models}
+
+
+def test_a_study_of_ones_own_data_states_its_own_sources(run: dict[str, Any]) -> None:
+    mined, brought = words(run), words(own_study(run))
+    for text in (
+        "Functions were read from these distributions",
+        "BSD-3-Clause",
+        "small victims",
+        "What a paper prints",
+        "Injected defects are not",
+        "For generated code",
+        "docs/fidelity.md",
+    ):
+        assert text in mined
+        assert text not in brought
+    assert "No distribution was mined; the data sets' cards above name their sources." in brought
+    # the card of the earlier study's other data set
+    assert "repair" not in brought
+    # a base model that the run pretrains is made of the distributions, whatever the data set
+    pretrained = own_study(run)
+    pretrained["models"]["codebert"]["base"] = "pretrained"
+    assert "Functions were read from these distributions" in words(pretrained)
+
+
+def test_captions_count_the_rows_that_were_there(run: dict[str, Any]) -> None:
+    rows = "rows.train 270, rows.valid 60, rows.test 300, rows.clean 30"
+    assert rows in words(run)
+    assert "16000" not in words(run)
 
 
 def test_a_shipped_calibration_is_found_by_its_name(run: dict[str, Any]) -> None:

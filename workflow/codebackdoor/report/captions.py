@@ -65,6 +65,8 @@ _SHOWN: Mapping[Product, str] = {
     "Wilson.",
 }
 _LONGEST = 72
+#: Settings of a data set that say how many rows a split has at most.
+SPLITS = ("train", "valid", "test")
 
 
 def caption(study: Study, product: Product) -> str:
@@ -86,9 +88,18 @@ def parameters(study: Study, product: Product) -> list[tuple[str, str]]:
                 continue
             datasets = dict.fromkeys(one.dataset for one in scenarios if getattr(one, kind) == name)
             settings = study.variant(section, name)
+            if kind == "dataset":
+                settings = _counted(study, name, settings)
             values = ", ".join(f"{key} {value}" for key, value in _read(study, section, settings, datasets))
             found.append((name, f"{labels.word(str(_kind(settings)))}: {values}" if values else labels.word(name)))
     return found
+
+
+def _counted(study: Study, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A data set's settings with the rows that its splits have, instead of how many were to be there at most."""
+    splits = read_json(Path(study.settings["out"]) / "data" / name / "card.json")["splits"]
+    kept = {key: value for key, value in settings.items() if key not in SPLITS}
+    return {**kept, "rows": {split: splits[split]["rows"] for split in (*SPLITS, "clean")}}
 
 
 def scale(study: Study, scenarios: Sequence[Scenario]) -> str:

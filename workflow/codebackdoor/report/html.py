@@ -15,6 +15,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.report import captions, labels, listed, render, scan
 from codebackdoor.report.collect import Cell, Study, collect
+from codebackdoor.report.limits import is_mined, limits
 from codebackdoor.report.tables import Table, build
 from codebackdoor.report.thresholds import thresholds
 
@@ -24,7 +25,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 def page(settings: Mapping[str, Any], archives: Sequence[Mapping[str, str]], commit: str | None) -> str:
     """Render the report of the run under ``settings["out"]``; a UserError names the first file that is missing.
 
-    ``archives`` are the pinned distributions that the data sets were mined from.
+    ``archives`` are the pinned distributions of the configuration; they are named where the study read any.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -40,11 +41,10 @@ def page(settings: Mapping[str, Any], archives: Sequence[Mapping[str, str]], com
         out=str(out),
         commit=commit,
         experiments=[_experiment(study, out) for study in studies],
-        calibrations=list(dict.fromkeys(one for study in studies for one in scan.calibrations(study))),
-        datasets=[_dataset(name, out) for name in settings["datasets"]],
-        archives=archives,
+        limits=limits(studies),
+        datasets=[_dataset(name, out) for name in _datasets(studies)],
+        archives=archives if is_mined(studies) else (),
         costs=_costs(_provenances(studies, out)),
-        seeds=len({seed for one in settings["experiments"].values() for grid in one["grid"] for seed in grid["seeds"]}),
         metrics=labels.METRICS,
         present=render.present,
         is_cell=lambda entry: isinstance(entry, Cell) and entry.value is not None,
@@ -94,11 +94,15 @@ def _there(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
+def _datasets(studies: Iterable[Study]) -> list[str]:
+    """Those that an experiment uses; a folder may hold the cards of an earlier configuration, too."""
+    return sorted({scenario.dataset for study in studies for scenario in scenarios(study.experiment)})
+
+
 def _dataset(name: str, out: Path) -> dict[str, Any]:
-    """The data set's card as lines of (what, value); empty where no experiment uses the data set."""
-    path = out / "data" / name / "card.json"
-    card = read_json(path) if path.exists() else {}
-    return {"name": name, "facts": list(_flat(card))}
+    """The data set's card as lines of (what, value)."""
+    (path,) = _there([out / "data" / name / "card.json"])
+    return {"name": name, "facts": list(_flat(read_json(path)))}
 
 
 def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
