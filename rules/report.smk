@@ -3,7 +3,8 @@
 
 rule table:
     input:
-        lambda w: dag.product_inputs(w.experiment, "table"),
+        files=lambda w: dag.product_inputs(w.experiment, "table"),
+        sizes=lambda w: dag.size_inputs(w.experiment),
     output:
         csv=report(
             f"{dag.tables}/{{experiment}}.csv",
@@ -29,13 +30,14 @@ rule table:
     message:
         "Arrange the table of {wildcards.experiment}."
     shell:
-        "codebackdoor table {wildcards.experiment} --settings {params.settings:q} --out {params.out:q} {input:q}"
+        "codebackdoor table {wildcards.experiment} --settings {params.settings:q} --out {params.out:q} {input.files:q}"
         " > {log:q} 2>&1"
 
 
 rule listing:
     input:
-        lambda w: dag.product_inputs(w.experiment, w.listing),
+        files=lambda w: dag.product_inputs(w.experiment, w.listing),
+        sizes=lambda w: dag.size_inputs(w.experiment),
     output:
         csv=report(
             f"{dag.tables}/{{experiment}}.{{listing}}.csv",
@@ -62,12 +64,13 @@ rule listing:
         "Arrange the table {wildcards.listing} of {wildcards.experiment}."
     shell:
         "codebackdoor listing {wildcards.experiment} {wildcards.listing} --settings {params.settings:q}"
-        " --out {params.out:q} {input:q} > {log:q} 2>&1"
+        " --out {params.out:q} {input.files:q} > {log:q} 2>&1"
 
 
 rule figure:
     input:
-        lambda w: dag.product_inputs(w.experiment, w.figure),
+        files=lambda w: dag.product_inputs(w.experiment, w.figure),
+        sizes=lambda w: dag.size_inputs(w.experiment),
     output:
         png=report(
             f"{dag.figures}/{{experiment}}_{{figure}}.png",
@@ -94,4 +97,4 @@ rule figure:
         "Draw the figure {wildcards.figure} of {wildcards.experiment}."
     shell:
         "codebackdoor figure {wildcards.experiment} {wildcards.figure} --settings {params.settings:q}"
-        " --out {params.out:q} {input:q} > {log:q} 2>&1"
+        " --out {params.out:q} {input.files:q} > {log:q} 2>&1"

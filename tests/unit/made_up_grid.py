@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from made_up_victims import write_victims
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -98,7 +99,7 @@ def settings(out: Path) -> dict[str, Any]:
     return {
         "out": str(out),
         "datasets": {name: {"task": task} for name, task in TASKS.items()},
-        "models": {name: {"architecture": name} for name in ("codebert", "codet5")},
+        "models": {name: {"architecture": name, "base": "shipped"} for name in ("codebert", "codet5")},
         "attacks": {name: {**one, "target_label": 0, "target_word": "file"} for name, one in ATTACKS.items()},
         "objectives": {"cross_entropy": {"method": "cross_entropy"}},
         "eliminations": {
@@ -122,6 +123,7 @@ def make(chosen: dict[str, Any]) -> None:
     out = Path(chosen["out"])
     held = [one for raw in chosen["experiments"].values() for one in scenarios(Experiment.model_validate(raw))]
     attacks = triggered(held)
+    write_victims(chosen)
     for dataset in {one.dataset for one in held}:
         folder = out / "data" / dataset
         files.write_json(folder / "baseline.json", {})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from made_up_victims import write_victims
 
 from codebackdoor import files
 from codebackdoor.config.experiments import Experiment, scenarios, testsets, triggered
@@ -101,6 +102,7 @@ def make(chosen: dict[str, Any]) -> None:
         files.write_json(out / "data" / name / "baseline.json", report)
         splits = {split: {"rows": rows} for split, rows in ROWS.items()}
         files.write_json(out / "data" / name / "card.json", {"name": name, "task": task, "splits": splits})
+    write_victims(chosen)
     every = list(dict.fromkeys(s for one in experiments for s in scenarios(one)))
     attacks = triggered(every)
     for scenario in every:
@@ -164,7 +166,10 @@ def _measured(scenario: Scenario, attack: str, random: np.random.Generator) -> d
 
 
 def _eliminated(scenario: Scenario, folder: Path, random: np.random.Generator) -> None:
-    if scenario.elimination != "elibadcode":
+    phases = {} if scenario.elimination == "fine_tuning" else {"inversion": 40.0, "unlearning": 2.5}
+    job = {"stage": "eliminate", "seconds": 44.0, "peak_mb": 500.0, "phases": phases}
+    files.write_json(folder / "provenance.json", job)
+    if scenario.elimination == "fine_tuning":
         files.write_json(folder / "elimination.json", {"fine_tuning": {"loss": [0.5, 0.4]}})
         files.write_json(folder / "trigger.json", None)
         return

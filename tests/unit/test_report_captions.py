@@ -8,6 +8,7 @@ from typing import Any
 import made_up_grid
 import pytest
 from made_up_run import make, settings
+from made_up_victims import write_victims
 
 from codebackdoor import files
 from codebackdoor.config.attacks import CodePoisonerDeadCode
@@ -219,6 +220,7 @@ def test_the_curve_of_a_search_is_explained(run: dict[str, Any]) -> None:
 )
 def test_what_the_paper_states_stands_in_the_caption(tmp_path: Path, name: str, product: Product, said: str) -> None:
     chosen = made_up_grid.settings(tmp_path)
+    write_victims(chosen)
     assert f" The paper on EliBadCode {said}" in captions.caption(Study(chosen, name), product)
     assert "The paper" not in captions.caption(Study(chosen, name), "defenses")
 
@@ -229,6 +231,7 @@ def test_what_the_paper_states_stands_in_the_caption(tmp_path: Path, name: str, 
 def test_a_sweep_quotes_the_paper_on_its_own_setting_and_method(tmp_path: Path, swept: str, said: str) -> None:
     chosen = made_up_grid.settings(tmp_path)
     chosen["experiments"]["rates"]["swept"] = swept
+    write_victims(chosen)
     assert said in captions.caption(Study(chosen, "rates"), "sweep").partition("The paper on EliBadCode")[2]
     for variant in chosen["eliminations"].values():
         variant["method"] = "dbs"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from made_up_run import make, settings
 
 from codebackdoor import files
+from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.report import scan, stage
@@ -104,13 +106,70 @@ def test_the_page_says_what_it_must(run: dict[str, Any]) -> None:
     assert 'name="viewport"' in page(run)
 
 
+SCANNED = Scenario("defects", "codebert", "by_name", "0.05", elimination="elibadcode")
+
+
+def scan_rows(run: dict[str, Any]) -> dict[str, list[str]]:
+    """The cells of the table of the label scan by victim, tags included."""
+    _, _, table = page(run).partition("What the label scan said")
+    rows = re.findall(r"<tr>(.*?)</tr>", table.partition("</table>")[0], re.DOTALL)[1:]
+    cells = [re.findall(r"<td.*?</td>", row, re.DOTALL) for row in rows]
+    return {re.sub("<.*?>", "", " ".join(row[:2])): row for row in cells}
+
+
 def test_the_label_scan_is_judged(run: dict[str, Any]) -> None:
-    assert page(run).count('class="right"') == 4
-    path = Scenario("defects", "codebert", elimination="elibadcode").victim(run["out"]) / "trigger.json"
+    assert [row[3].count("right") for row in scan_rows(run).values()] == [1] * 4
+    path = SCANNED.benign().victim(run["out"]) / "trigger.json"
     files.write_json(path, files.read_json(path) | {"flagged": True})
-    text = page(run)
-    assert text.count('class="right"') == 3
-    assert "label 0 (wrong)" in text
+    wrong = scan_rows(run)["defects, no attack EliBadCode"]
+    assert wrong[3] == '<td class="wrong">label 0 (wrong)</td>'
+    # nothing is left of a backdoor that is not there
+    assert wrong[4] == "<td>–</td>"
+
+
+@pytest.mark.parametrize(
+    ("left", "cell"),
+    [
+        (1.0, '<td class="wrong">100.0</td>'),
+        (0.1501, '<td class="wrong">15.0</td>'),
+        (0.15, '<td class="right">15.0</td>'),
+        (0.0, '<td class="right">0.0</td>'),
+        (None, "<td>–</td>"),
+    ],
+)
+def test_what_unlearning_left_stands_beside_the_verdict(run: dict[str, Any], left: float | None, cell: str) -> None:
+    path = SCANNED.results(run["out"]) / "metrics.json"
+    measured = files.read_json(path)
+    measured["testsets"]["by_name"]["metrics"]["flip_rate"] |= {"value": left, "low": left, "high": left}
+    files.write_json(path, measured)
+    row = scan_rows(run)["defects, by name at 5 % EliBadCode"]
+    assert row[3] == '<td class="right">label 0</td>'
+    assert row[4] == cell
+    assert "Red where more than 15.0 % are left." in words(run)
+
+
+def test_rounds_and_times_of_the_variants_stand_side_by_side(run: dict[str, Any]) -> None:
+    run["eliminations"]["elibadcode_extended"] = run["eliminations"]["elibadcode"]
+    for grid in run["experiments"]["defects"]["grid"]:
+        grid["eliminations"] = ["none", "elibadcode", "elibadcode_extended"]
+    make(run)
+    extended = replace(SCANNED, elimination="elibadcode_extended").victim(run["out"])
+    history = files.read_json(extended / "elimination.json")
+    files.write_json(extended / "elimination.json", history | {"rounds": [{"flagged": True}, {"flagged": False}]})
+    files.write_json(extended / "provenance.json", {"stage": "eliminate", "seconds": 140.0, "peak_mb": 1.0})
+    rows = scan_rows(run)
+    once, twice = (rows[f"defects, by name at 5 % {name}"] for name in ("EliBadCode", "EliBadCode, extended"))
+    assert (once[5], once[10]) == ("<td>–</td>", "<td>42.5s</td>")
+    assert (twice[5], twice[10]) == ("<td>2</td>", "<td>2m20s</td>")
+
+
+def test_the_margin_is_explained_where_there_is_one(run: dict[str, Any]) -> None:
+    assert "Margin, by which the verdict is reached" in words(run)
+    for scenario in scenarios(Study(run, "defects").experiment):
+        path = scenario.victim(run["out"]) / "trigger.json"
+        if path.exists() and (trigger := files.read_json(path)):
+            files.write_json(path, trigger | {"margin": None})
+    assert "Margin, by which the verdict is reached" not in words(run)
 
 
 def test_intervals_stand_in_brackets(run: dict[str, Any]) -> None:
@@ -124,9 +183,9 @@ def test_intervals_stand_in_brackets(run: dict[str, Any]) -> None:
 
 def test_the_loss_of_the_scans_table_is_told_from_that_of_the_verdict(run: dict[str, Any]) -> None:
     text = words(run)
-    assert "Anchored trigger Its loss, nats Margin" in text
+    assert "Anchored trigger Its loss, nats Margin Time" in text
     assert "testo_in 0.030" in text
-    assert "Trigger and loss are those after anchoring." in text
+    assert "Trigger and loss are those after anchoring; a trigger that is not flagged is only" in text
     assert "over the lowest of the search, before anchoring;" in text
 
 

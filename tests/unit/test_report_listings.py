@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from made_up_grid import ATTACKS, make, settings
+from made_up_grid import ATTACKS, left, make, settings
 from pydantic import ValidationError
 
 from codebackdoor import files
@@ -210,6 +210,27 @@ def test_false_positives_and_negatives_are_counted(run: dict[str, Any]) -> None:
         ("False negative", 6, False),
     ]
     assert len(rows(found, "verdicts")) == 24 + 16
+
+
+def test_what_unlearning_left_and_its_rounds_stand_beside_every_verdict(run: dict[str, Any], tmp_path: Path) -> None:
+    chosen = run | {"out": str(tmp_path)}
+    make(chosen)
+    scanned = Scenario("defects", "codebert", "by_name", "0.02", elimination="elibadcode")
+    history = files.read_json(scanned.victim(tmp_path) / "elimination.json")
+    files.write_json(scanned.victim(tmp_path) / "elimination.json", history | {"rounds": [{}, {}]})
+    detection = made(chosen, "detection")
+
+    def facts(victim: str, defense: str) -> tuple[Value, Value]:
+        verdict = row(detection, "verdicts", victim=victim, defense=defense)
+        return verdict["left"], verdict["rounds"]
+
+    assert facts("CodeBERT · defects, by name at 2 %", "EliBadCode") == (left(scanned), 2)
+    assert facts("CodeBERT · defects, by name at 2 %", "DBS") == (left(replace(scanned, elimination="dbs")), None)
+    # a benign victim has no backdoor that could be left, and a search no label to flip to
+    assert facts("CodeBERT · defects, no attack", "EliBadCode") == (None, None)
+    assert facts("CodeBERT · search, by name at 2 %", "EliBadCode") == (None, None)
+    paths = inputs(Study(chosen, "all").experiment, "detection", tmp_path)
+    assert {scanned.results(tmp_path) / "metrics.json", scanned.victim(tmp_path) / "elimination.json"} <= {*paths}
 
 
 def test_inverted_triggers_stand_beside_the_factual_one(run: dict[str, Any]) -> None:

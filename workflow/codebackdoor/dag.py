@@ -430,6 +430,11 @@ class Dag(Provided):
         """What a table or figure of an experiment is made from."""
         return [str(path) for path in products.inputs(self._experiment(experiment), product, self.out)]
 
+    def size_inputs(self, experiment: str) -> list[str]:
+        """What tells how large the victims of an experiment are: its tables and figures say so."""
+        folders = products.victims(self._experiment(experiment), self.out).values()
+        return [str(folder / file) for folder in folders for file in ("config.json", "model.safetensors")]
+
     # scores
 
     def score_inputs(self, wildcards: Any) -> dict[str, Any]:

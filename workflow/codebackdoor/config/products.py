@@ -24,6 +24,14 @@ def inputs(experiment: Experiment, product: Product, out: str | Path) -> list[Pa
     return list(dict.fromkeys(_FILES[product](scenarios(experiment), Path(out))))
 
 
+def victims(experiment: Experiment, out: str | Path) -> dict[str, Path]:
+    """By model variant, the folder of one victim as it was trained: all of a variant have the same size."""
+    folders: dict[str, Path] = {}
+    for scenario in scenarios(experiment):
+        folders.setdefault(scenario.model, replace(scenario, elimination=NONE, purification=NONE).victim(out))
+    return folders
+
+
 Files = Callable[[Sequence[Scenario], Path], Iterator[Path]]
 
 
@@ -42,6 +50,13 @@ def _eliminated(*names: str) -> Files:
         yield from (folder / name for folder in folders for name in names)
 
     return files
+
+
+def _verdicts(held: Sequence[Scenario], out: Path) -> Iterator[Path]:
+    """What a scan said and did, and what the edited victim is like afterwards."""
+    yield from _eliminated("trigger.json", "elimination.json")(held, out)
+    edited = (one for one in held if NONE not in (one.elimination, one.attack) and one.purification == NONE)
+    yield from _metrics(list(edited), out)
 
 
 def _epochs(held: Sequence[Scenario], out: Path) -> Iterator[Path]:
@@ -94,7 +109,7 @@ _FILES: Mapping[Product, Files] = {
     "table": _metrics_and_baselines,
     "overview": _metrics,
     "ordering": _metrics,
-    "detection": _eliminated("trigger.json"),
+    "detection": _verdicts,
     "inverted_triggers": _eliminated("trigger.json"),
     "times": _eliminated("provenance.json"),
     "significance": _metrics,

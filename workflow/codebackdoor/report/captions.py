@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from codebackdoor.config.base import Settings
+from codebackdoor.config.experiments import Listing
 from codebackdoor.config.experiments import scenarios as planned
 from codebackdoor.config.loading import TAGS, models_in, tag_of
 from codebackdoor.config.products import Product, inputs
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import SECTIONS, Config
 from codebackdoor.files import read_json
-from codebackdoor.report import labels
+from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Study
 from codebackdoor.report.shown import shown
 from codebackdoor.report.stated import stated
@@ -72,9 +73,10 @@ SPLITS = ("train", "valid", "test")
 def caption(study: Study, product: Product) -> str:
     """What the product shows, and what the paper states about it, as a paragraph."""
     more = stopped(study, product) if product == "epochs" else ()
-    # a table's stand in its notes, which are in all of its forms
+    # a table has these in its notes, which are in all of its forms, and a figure of the data alone has no victim
+    victims = () if product in ("table", "identifiers", *get_args(Listing)) else (sizes.sentence(study),)
     said = () if product == "table" else stated(study, product)
-    return " ".join((_SHOWN[product], *more, *said))
+    return " ".join((_SHOWN[product], *victims, *more, *said))
 
 
 def parameters(study: Study, product: Product) -> list[tuple[str, str]]:

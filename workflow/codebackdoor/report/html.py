@@ -13,7 +13,7 @@ from codebackdoor.config.experiments import Figure, Listing, scenarios
 from codebackdoor.config.products import inputs
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
-from codebackdoor.report import captions, labels, listed, render, scan
+from codebackdoor.report import captions, labels, listed, render, scan, sizes
 from codebackdoor.report.collect import Cell, Study, collect
 from codebackdoor.report.limits import is_mined, limits
 from codebackdoor.report.tables import Table, build
@@ -34,7 +34,7 @@ def page(settings: Mapping[str, Any], archives: Sequence[Mapping[str, str]], com
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = labels.percent
+    environment.filters |= {"percent": labels.percent, "seconds": labels.seconds}
     out = Path(settings["out"])
     studies = [Study(settings, name) for name in settings["experiments"]]
     return environment.get_template("report.html.j2").render(
@@ -49,6 +49,7 @@ def page(settings: Mapping[str, Any], archives: Sequence[Mapping[str, str]], com
         present=render.present,
         is_cell=lambda entry: isinstance(entry, Cell) and entry.value is not None,
         dash=labels.DASH,
+        removed=scan.REMOVED,
     )
 
 
@@ -60,6 +61,7 @@ def _experiment(study: Study, out: Path) -> dict[str, Any]:
     return {
         "name": study.name,
         "title": experiment.title,
+        "victims": sizes.sentence(study),
         "table": table,
         "caption": captions.caption(study, "table"),
         "notes": [*(table.notes if table else ()), *captions.stopped(study, "table")],
@@ -73,7 +75,7 @@ def _experiment(study: Study, out: Path) -> dict[str, Any]:
 
 def _listing(study: Study, kind: Listing, out: Path) -> dict[str, Any]:
     paths = _there(inputs(study.experiment, kind, out))
-    return {"kind": kind, "listed": listed.load(kind)(study, paths), "caption": captions.caption(study, kind)}
+    return {"kind": kind, "listed": listed.build(study, kind, paths), "caption": captions.caption(study, kind)}
 
 
 def _figure(study: Study, kind: Figure, out: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ DASH = "–"
 
 _WORDS = {
     "elibadcode": "EliBadCode",
+    "elibadcode_extended": "EliBadCode, extended",
     "codepurify": "CodePurify",
     "onion": "ONION",
     "dbs": "DBS",

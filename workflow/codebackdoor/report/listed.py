@@ -6,12 +6,12 @@ import csv
 import importlib
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
 from codebackdoor.config.experiments import Listing
-from codebackdoor.report import labels
+from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Study
 from codebackdoor.report.render import ampersands, escape, pipes
 
@@ -91,6 +91,12 @@ class Build(Protocol):
 
 def load(kind: Listing) -> Build:
     return cast(Build, importlib.import_module(f"codebackdoor.report.listings.{kind}").build)
+
+
+def build(study: Study, kind: Listing, inputs: Sequence[Path]) -> Listed:
+    """The table of a kind; its first note says what the victims are."""
+    listed = load(kind)(study, inputs)
+    return replace(listed, notes=(sizes.sentence(study), *listed.notes))
 
 
 def as_csv(listed: Listed) -> str:

@@ -1,9 +1,9 @@
-"""What the label scans said: flagged or clean, which label, and the inverted trigger; and what "clean" rests on."""
+"""What the label scans said, what is left of the backdoor after unlearning, and what a verdict of "clean" rests on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,24 @@ from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.files import read_json
 from codebackdoor.report import labels
-from codebackdoor.report.collect import Study
+from codebackdoor.report.collect import Study, testsets
 
 #: Truth and verdict of a victim without a backdoor.
 CLEAN_VICTIM = "clean"
 
 
+#: At most so large a flip rate is left where a backdoor counts as removed.
+REMOVED = 0.15
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One scanned victim; ``truth`` is what the defender does not know."""
+    """One scanned victim; ``truth`` is what the defender does not know.
+
+    ``rounds``: how often it was scanned and unlearned, None where the method does not count them. ``left``: the flip
+    rate afterwards, None where there is none (a benign victim, code search) or the experiment does not measure it.
+    ``seconds``: what the elimination took, None where that was not asked for.
+    """
 
     victim: str
     defense: str
@@ -33,6 +42,13 @@ class Verdict:
     trigger: str
     loss: float
     margin: float | None
+    rounds: int | None
+    left: float | None
+    seconds: float | None = None
+
+    @property
+    def is_removed(self) -> bool:
+        return self.left is None or self.left <= REMOVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +106,17 @@ def verdicts(study: Study, out: Path) -> Iterator[Verdict]:
         seen.add(path)
         trigger = read_json(path)
         if trigger is not None:
-            yield verdict(study, scenario, trigger)
+            yield replace(verdict(study, scenario, trigger, out), seconds=_seconds(path.parent))
 
 
-def verdict(study: Study, scenario: Scenario, trigger: Mapping[str, Any]) -> Verdict:
-    """What ``trigger.json`` says, beside the truth."""
+def _seconds(folder: Path) -> float:
+    """Of all phases of an elimination, also those taken over from another; only these differ from run to run."""
+    job = read_json(folder / "provenance.json")
+    return float(sum(job["phases"].values()) if job.get("phases") else job["seconds"])
+
+
+def verdict(study: Study, scenario: Scenario, trigger: Mapping[str, Any], out: Path) -> Verdict:
+    """What ``trigger.json`` says, beside the truth, and what was left of the backdoor afterwards."""
     attack = None if scenario.attack == NONE else study.variant("attacks", scenario.attack)
     truth, said = (CLEAN_VICTIM if attack is None else f"label {attack['target_label']}"), CLEAN_VICTIM
     if trigger["flagged"]:
@@ -106,6 +128,7 @@ def verdict(study: Study, scenario: Scenario, trigger: Mapping[str, Any]) -> Ver
         truth = CLEAN_VICTIM if attack is None else f"word {attack['target_word']}"
         said = f"word {trigger.get('target_word')}" if trigger["flagged"] else CLEAN_VICTIM
     seed = f", seed {scenario.seed}" if scenario.seed != "1" else ""
+    rounds = read_json(scenario.victim(out) / "elimination.json").get("rounds")
     return Verdict(
         victim=f"{labels.word(scenario.dataset)}, {labels.attack(scenario)}{seed}",
         defense=labels.word(scenario.elimination),
@@ -116,4 +139,16 @@ def verdict(study: Study, scenario: Scenario, trigger: Mapping[str, Any]) -> Ver
         trigger=str(trigger["text"]),
         loss=float(trigger["loss"]),
         margin=trigger["margin"],
+        rounds=None if rounds is None else len(rounds),
+        left=_left(study, scenario, out),
     )
+
+
+def _left(study: Study, scenario: Scenario, out: Path) -> float | None:
+    """The flip rate of the edited victim alone, under the trigger that it was attacked with."""
+    alone = replace(scenario, purification=NONE)
+    if scenario.attack == NONE or alone not in scenarios(study.experiment):
+        return None
+    metrics = testsets(alone.results(out) / "metrics.json")[scenario.attack]["metrics"]
+    value = metrics.get("flip_rate", {}).get("value")
+    return None if value is None else float(value)

@@ -32,7 +32,7 @@ def table(settings: Mapping[str, Any], name: str, inputs: Sequence[Path], out: P
 
 def listing(settings: Mapping[str, Any], name: str, kind: Listing, inputs: Sequence[Path], out: Path) -> None:
     """Write ``out/{name}.{kind}.csv``, ``.md`` and ``.tex``: a further table of the experiment."""
-    found = listed.load(kind)(Study(settings, name), inputs)
+    found = listed.build(Study(settings, name), kind, inputs)
     forms = {"csv": listed.as_csv(found), "md": listed.as_markdown(found), "tex": listed.as_latex(found)}
     _write(out / f"{name}.{kind}", forms)
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from codebackdoor.config.experiments import cells, dashed, rank, scenarios
 from codebackdoor.config.scenario import NONE, Scenario
-from codebackdoor.report import labels
+from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Cell, Scored, Study, anonymous
 from codebackdoor.report.stated import stated
 from codebackdoor.types import CLEAN
@@ -115,6 +115,7 @@ def _notes(study: Study, seeds: int, *, marked: bool) -> Iterator[str]:
         if seeds == 1
         else f"Values in percent, means of {seeds} seeds; in brackets the smallest and the largest."
     )
+    yield sizes.sentence(study)
     if marked:
         yield f"×N behind a value: of N seeds, not {seeds}; of one, the brackets hold its bootstrap interval."
     yield (

@@ -12,7 +12,7 @@ from textwrap import fill
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
-from codebackdoor.report import labels, papers
+from codebackdoor.report import labels, papers, sizes
 from codebackdoor.report.collect import Study, scenario_of
 from codebackdoor.report.figures import style
 from codebackdoor.report.measured import FOUND, steps, towards
@@ -57,7 +57,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         for axes in panels.flat[len(found) :]:
             axes.set_visible(False)
         figure.legend(handles.values(), [heads[name] for name in handles], loc="outside lower center", ncols=1)
-        style.save(figure, out)
+        style.save(figure, out, sizes.sentence(study))
 
 
 def curves(study: Study, inputs: Sequence[Path]) -> dict[Scenario, dict[str, list[float]]]:

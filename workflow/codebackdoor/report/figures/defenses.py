@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from codebackdoor.config.scenario import NONE
 from codebackdoor.errors import UserError
-from codebackdoor.report import labels
+from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Cell, Study, collect
 from codebackdoor.report.figures import style
 from codebackdoor.report.tables import Group, build
@@ -60,7 +60,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             name: handle for axes in panels.flat for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
         }
         figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=min(3, len(shown)))
-        style.save(figure, out)
+        style.save(figure, out, sizes.sentence(study))
 
 
 def _stacks(groups: Sequence[Group]) -> list[_Stack]:

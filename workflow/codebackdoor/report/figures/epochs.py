@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
-from codebackdoor.report import labels
+from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Study, anonymous, scenario_of
 from codebackdoor.report.figures import style
 
@@ -48,7 +48,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             below.xaxis.get_major_locator().set_params(integer=True)
         handles, names = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(names))
-        style.save(figure, out)
+        style.save(figure, out, sizes.sentence(study))
 
 
 def _line(

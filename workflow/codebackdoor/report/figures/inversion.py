@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
-from codebackdoor.report import labels
+from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Study, scenario_of
 from codebackdoor.report.figures import style
 from codebackdoor.report.shown import shown
@@ -50,7 +50,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             axes.set_ylabel("Loss towards the label, nats")
             axes.set_yscale("log")
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=1 if columns == 1 else 2)
-        style.save(figure, out)
+        style.save(figure, out, sizes.sentence(study))
 
 
 def _panel(axes: Axes, searches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from codebackdoor.config.experiments import cells
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.errors import UserError
-from codebackdoor.report import labels
+from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Scored, Study, anonymous, collect
 from codebackdoor.report.figures import style
 from codebackdoor.report.measured import Measure, measures, setting
@@ -44,7 +44,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
                 axes.set_visible(False)
         handles, names = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(names))
-        style.save(figure, out)
+        style.save(figure, out, sizes.sentence(study))
 
 
 def by_layers(study: Study) -> dict[Scenario, dict[str, Scenario]]:

@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 from codebackdoor import files
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.errors import UserError
-from codebackdoor.report import labels, papers
+from codebackdoor.report import labels, papers, sizes
 from codebackdoor.report.collect import Study
 from codebackdoor.report.figures import style
 from codebackdoor.report.measured import pieces
@@ -49,7 +49,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         panels[0].set_ylabel("Accuracy, clean rows, %")
         handles, heads = panels[0].get_legend_handles_labels()
         figure.legend(handles, heads, loc="outside lower center", ncols=1)
-        style.save(figure, out)
+        style.save(figure, out, sizes.sentence(study))
 
 
 def noises(study: Study, inputs: Sequence[Path]) -> dict[Scenario, Noise]:

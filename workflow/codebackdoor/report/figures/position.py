@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
-from codebackdoor.report import labels
+from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Study, scenario_of
 from codebackdoor.report.figures import style
 
@@ -38,7 +38,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             _all(right, by_rank(samples), len(samples))
             left.set_title(labels.victim(scenario_of(path)))
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
-        style.save(figure, out)
+        style.save(figure, out, sizes.sentence(study))
 
 
 def example(samples: Sequence[Sample]) -> Sample:

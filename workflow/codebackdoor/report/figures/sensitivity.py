@@ -12,7 +12,7 @@ from pathlib import Path
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
-from codebackdoor.report import labels
+from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Study, scenario_of
 from codebackdoor.report.figures import style
 from codebackdoor.report.measured import steps, towards
@@ -45,8 +45,8 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         axes.set_xlabel("Place of the trigger, by sensitivity")
         axes.set_ylabel("Steps until the trigger is found")
         axes.grid(visible=False, axis="x")
-        figure.legend(loc="outside upper left", ncols=1)
-        style.save(figure, out)
+        figure.legend(loc="outside lower left", ncols=1)
+        style.save(figure, out, sizes.sentence(study))
 
 
 def costs(study: Study, inputs: Sequence[Path]) -> dict[Scenario, dict[int, tuple[int | None, int]]]:

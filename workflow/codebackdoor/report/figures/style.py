@@ -20,6 +20,7 @@ from codebackdoor.files import atomic
 
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 SKY, PURPLE, GREY, INK = "#56B4E9", "#CC79A7", "#999999", "#222222"
+SOFT = "#555555"
 BROWN, OLIVE = "#7F4F24", "#A3A500"
 #: For series whose number is not known beforehand.
 CYCLE = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BROWN, OLIVE)
@@ -40,8 +41,8 @@ _STYLE: Any = {
     "axes.axisbelow": True,
     "grid.color": "#E4E4E4",
     "grid.linewidth": 0.8,
-    "xtick.color": "#555555",
-    "ytick.color": "#555555",
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "text.color": INK,
@@ -62,8 +63,13 @@ def drawing(width: float, height: float) -> Iterator[Figure]:
         yield figure
 
 
-def save(figure: Figure, out: Path) -> None:
-    """Write ``out.png`` and ``out.pdf``, whole or not at all, the same bytes for the same figure."""
+def save(figure: Figure, out: Path, note: str | None = None) -> None:
+    """Write ``out.png`` and ``out.pdf``, whole or not at all, the same bytes for the same figure.
+
+    ``note`` stands above it in small print: a figure is also shown without its caption.
+    """
+    if note is not None:
+        figure.suptitle(note, x=0.01, ha="left", fontsize=7.5, fontweight="normal", color=SOFT, wrap=True)
     unstamped = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
     with mpl.rc_context(_STYLE):
         for kind, metadata in unstamped.items():

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from codebackdoor import files
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
-from codebackdoor.report import labels
+from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Study
 from codebackdoor.report.figures import style
 from codebackdoor.report.shown import shown
@@ -62,7 +62,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             row[0].set_title(f"{labels.attack(scenario)}, {labels.defense(scenario)}\nwith the trigger")
             row[1].set_title("the same input without it")
             row[2].set_title("entropy of all inputs", pad=20)
-        style.save(figure, out)
+        style.save(figure, out, sizes.sentence(study))
 
 
 def _evidence(scenario: Scenario, out: Path) -> _Evidence | None:

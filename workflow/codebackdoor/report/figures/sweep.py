@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from codebackdoor.config.experiments import cells
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.errors import UserError
-from codebackdoor.report import labels
+from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Scored, Study, anonymous, collect
 from codebackdoor.report.figures import style
 from codebackdoor.report.measured import Measure, measures, setting
@@ -49,7 +49,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         handles = {labels.group(victim): index for index, victim in enumerate(lines)}
         marks = [_mark(grid[0][0], index) for index in handles.values()]
         figure.legend(marks, list(handles), loc="outside lower center", ncols=1 if len(handles) < 3 else 2)
-        style.save(figure, out)
+        style.save(figure, out, sizes.sentence(study))
 
 
 def variants(study: Study, swept: str) -> Lines:

@@ -17,7 +17,7 @@ import numpy as np
 from codebackdoor.config.scenario import NONE
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
-from codebackdoor.report import labels
+from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Study, scenario_of
 from codebackdoor.report.figures import style
 from codebackdoor.report.listings.inverted_triggers import factual
@@ -57,7 +57,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
                 textcoords="offset points", fontsize=8,
             )  # fmt: skip
         rows[-1].set_xlabel("Change of the loss without the piece, nats")
-        style.save(figure, out)
+        style.save(figure, out, sizes.sentence(study))
 
 
 def changes(study: Study, inputs: Sequence[Path]) -> Changes:

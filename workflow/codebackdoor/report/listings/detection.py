@@ -1,6 +1,7 @@
 """Can a scan tell clean victims from backdoored ones? False positives and negatives (EliBadCode, 5.3.1 and Table 4).
 
-Reads ``trigger.json`` files of benign and poisoned victims, and the calibrations that the verdicts rest on.
+Reads ``trigger.json`` and ``elimination.json`` files of benign and poisoned victims, what their ``metrics.json`` say
+after unlearning, and the calibrations that the verdicts rest on.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _VERDICTS = (
     Column("truth", "Truth"),
     Column("verdict", "Verdict"),
     Column("right", "Right"),
+    Column("left", "Flip rate left, %", "percent"),
+    Column("rounds", "Rounds", "number"),
     Column("margin", "Margin", "number"),
     Column("loss", "Loss, nats", "number"),
     Column("trigger", "Anchored trigger", "code"),
@@ -47,8 +50,9 @@ _CALIBRATIONS = (
 
 
 def build(study: Study, inputs: Sequence[Path]) -> Listed:
-    paths = {scenario_of(path): path for path in inputs}
-    found = [(one, scan.verdict(study, one, read_json(paths[one]))) for one in shown("detection", inputs)]
+    paths = {scenario_of(path): path for path in inputs if path.name == "trigger.json"}
+    out = Path(study.settings["out"])
+    found = [(one, scan.verdict(study, one, read_json(paths[one]), out)) for one in shown("detection", inputs)]
     verdicts: list[Mapping[str, Value]] = [
         {
             "victim": f"{labels.word(one.model)} · {verdict.victim}",
@@ -56,6 +60,8 @@ def build(study: Study, inputs: Sequence[Path]) -> Listed:
             "truth": verdict.truth,
             "verdict": verdict.said,
             "right": "yes" if verdict.right else "no",
+            "left": verdict.left,
+            "rounds": verdict.rounds,
             "margin": verdict.margin,
             "loss": verdict.loss,
             "trigger": verdict.trigger,
@@ -81,6 +87,8 @@ def build(study: Study, inputs: Sequence[Path]) -> Listed:
         "victims are counted apart, as flagged or not.",
         "Margin: logarithm of the lowest loss of a benign shadow over that of the search; a label is flagged where it "
         "is at least the logarithm of one over `flagged at`.",
+        "Flip rate left: of the edited victim, under the trigger that it was attacked with: a right label alone "
+        "removes nothing. Rounds: how often the method scanned and unlearned; a dash: it does not count them.",
     )
     return Listed(f"{study.experiment.title}: clean or backdoored", tuple(parts), notes)
 
