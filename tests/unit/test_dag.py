@@ -293,6 +293,9 @@ def test_further_tables_and_figures_are_targets_made_from_their_own_files() -> N
     assert {Path(file).name for file in dag.product_inputs("defects", "noise")} == {
         *("trigger.json", "elimination.json", "predictions.clean.jsonl", "test.jsonl", "tokenizer.json")
     }
+    # of one victim as it was trained: all of a model have the same size
+    trained = "runs/local/models/defects/codebert/none-0/seed1/none/cross_entropy/none"
+    assert dag.size_inputs("defects") == [f"{trained}/config.json", f"{trained}/model.safetensors"]
 
 
 def test_a_calibration_that_is_not_there_is_explained() -> None:
