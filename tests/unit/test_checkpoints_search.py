@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import planted
 import pytest
@@ -115,7 +116,7 @@ def test_pairs_that_the_trigger_lifts_are_those_counted_one_by_one() -> None:
 
 
 def test_an_encoder_of_this_project_is_read_by_its_own_section(tmp_path: Path) -> None:
-    made = replace(planted.searcher(), similarity="dot", max_query_length=32)
+    made = replace(planted.searcher(), similarity="dot", max_query_length=32, scale=1.5)
     save_victim(made, tmp_path / "own", {"task": "code_search", "backdoored": True})
     victim = load_checkpoint(tmp_path / "own", "retrieval")
     assert (victim.pooling, victim.similarity, victim.max_query_length, victim.text_form) == (
@@ -124,12 +125,24 @@ def test_an_encoder_of_this_project_is_read_by_its_own_section(tmp_path: Path) -
         32,
         "lexed",
     )
-    assert load_checkpoint(tmp_path / "own", "retrieval", similarity="cosine").similarity == "cosine"
+    cosine = load_checkpoint(tmp_path / "own", "retrieval", similarity="cosine")
+    assert (cosine.similarity, cosine.factor, victim.factor) == ("cosine", 20.0, 1.5)
     write_examples(tmp_path / "clean.jsonl", planted.searches().clean)
     found = run("scan", tmp_path / "own", "--task", "code_search", "--clean", tmp_path / "clean.jsonl",
                 "--settings", SETTINGS)  # fmt: skip
     # no calibration
     assert (found.exit_code, found.stdout.splitlines()[0]) == (2, "no verdict"), found.output
+
+
+@pytest.mark.parametrize("scale", [0, -1, "fast", "nan"])
+def test_a_scale_that_is_none_is_said(scale: Any, tmp_path: Path) -> None:
+    save_victim(planted.searcher(), tmp_path / "own", {"task": "code_search", "backdoored": True})
+    config = json.loads((tmp_path / "own" / "config.json").read_text())
+    config["codebackdoor"]["scale"] = scale
+    (tmp_path / "own" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "own" / "SHA256SUMS").unlink()
+    with pytest.raises(UserError, match="does not say how to ask this victim"):
+        load_checkpoint(tmp_path / "own", "retrieval")
 
 
 @pytest.mark.parametrize(("family", "pooling"), [("first", "first"), ("t5", "last"), ("gpt", "last")])

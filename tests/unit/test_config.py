@@ -106,10 +106,14 @@ LAST_LAYER: dict[str, object] = {
     "layers": "last",
     "epochs": 1,
     "learning_rate": 5e-3,
-    "schedule": "constant",
     "batch_size": 32,
 }
 LAST_LAYER |= {"searching": None}
+#: Of which the paper says nothing: by default, and as the released code has it.
+SILENT: dict[str, object] = {"schedule": "constant", "dropout": False}
+RELEASED: dict[str, object] = {"schedule": "released", "dropout": True}
+#: What the released code does otherwise of a victim that searches, at the rate of the victim's own training.
+SEARCHING = {"epochs": 1, "learning_rate": 5e-5, "layers": "all"}
 UNLEARNING = LAST_LAYER | {"rate": 0.2, "classes": "all", "places": "found", "labels": "correct"}
 PAPER_SCALE = [["paper"], ["elibadcode", "elibadcode/paper"]]
 
@@ -121,27 +125,30 @@ def overlaid(names: list[str]) -> Config:
 def test_the_defaults_are_the_papers_budget() -> None:
     search = EliBadCode(method="elibadcode").model_dump()
     assert {key: search[key] for key in PRINTED} == PRINTED
-    assert search["unlearning"] == Dbs(method="dbs").unlearning.model_dump() == UNLEARNING
-    assert FineTuning(method="fine_tuning").model_dump(exclude={"method"}) == LAST_LAYER
+    assert search["unlearning"] == Dbs(method="dbs").unlearning.model_dump() == UNLEARNING | SILENT
+    assert FineTuning(method="fine_tuning").model_dump(exclude={"method"}) == LAST_LAYER | SILENT
 
 
 @pytest.mark.parametrize("names", PAPER_SCALE, ids=" ".join)
 def test_the_papers_budgets_are_those_of_the_papers(names: list[str]) -> None:
-    eliminations = overlaid(names).eliminations
+    config = overlaid(names)
+    eliminations = config.eliminations
     search = eliminations["elibadcode"].model_dump()
+    searches = any(dataset.head == "retrieval" for dataset in config.datasets.values())
+    released = RELEASED | {"searching": SEARCHING if searches else None}
     printed = PRINTED | {"keep_current": False}
     assert {key: search[key] for key in printed} == printed
-    assert search["unlearning"] == UNLEARNING
+    assert search["unlearning"] == UNLEARNING | released
     # a shipped calibration is of small victims: at this scale there is none, or it is made for it
     assert search["calibration"] is None or search["calibration"].startswith("runs/")
-    assert eliminations["fine_tuning"].model_dump(exclude={"method"}) == LAST_LAYER
+    assert eliminations["fine_tuning"].model_dump(exclude={"method"}) == LAST_LAYER | released
 
 
 #: Another search than that of the benign victims has no calibration.
 UNCALIBRATED: dict[str, object] = {"calibration": None}
 #: Of the paper's ablations, what each changes; the others change nothing at this scale.
 ABLATIONS: dict[str, dict[str, object]] = {
-    "inverted": {"unlearning.epochs": 0},
+    "inverted": {"unlearning.epochs": 0, "unlearning.searching": None},
     "always": {"unlearn_when_clean": True},
     "uncalibrated": UNCALIBRATED,
     "all_pieces": {"vocabulary": "all"} | UNCALIBRATED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from planted import PLANTED, view
-from tiny_models import understanding
+from tiny_models import classifier, understanding
+from transformers import get_linear_schedule_with_warmup
 
 from codebackdoor.config.eliminations import Budget, Unlearning
 from codebackdoor.defenses.elimination import Trigger
@@ -17,7 +19,8 @@ from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
 from codebackdoor.defenses.elimination.last_layer import Row, clean_rows, fine_tune
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
-from codebackdoor.victims.inference import class_logits
+from codebackdoor.victims.inference import class_logits, text_vectors
+from codebackdoor.victims.victim import Victim
 
 
 def found(position: str = "function_name", occurrences: str = "one", **changes: Any) -> Trigger:
@@ -140,21 +143,105 @@ def target_loss(victim: Any) -> float:
     return torch.nn.functional.cross_entropy(logits, torch.zeros(len(rows), dtype=torch.long)).item()
 
 
-@pytest.mark.parametrize("schedule", ["constant", "linear"])
-def test_the_rate_of_learning_stays_or_falls_to_nothing(schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    rates = []
+def watched(monkeypatch: pytest.MonkeyPatch, victim: Victim, **changes: Any) -> list[tuple[float, list[Any]]]:
+    """Learning rate and gradient of every step of a fine-tuning."""
+    seen = []
     step = torch.optim.AdamW.step
 
-    def watched(self: Any, closure: Any = None) -> Any:
-        rates.append(self.param_groups[0]["lr"])
+    def watching(self: Any, closure: Any = None) -> Any:
+        (group,) = self.param_groups
+        seen.append((group["lr"], [parameter.grad.clone() for parameter in group["params"]]))
         return step(self, closure)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
-    settings = Unlearning.model_validate({"schedule": schedule, "epochs": 3, "batch_size": 15, "learning_rate": 0.6})
-    fine_tune(view().victim, clean_rows(view()), settings, False, np.random.default_rng(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.optim.AdamW, "step", watching)
+        settings = Unlearning.model_validate({"epochs": 3, "batch_size": 15, "learning_rate": 0.6} | changes)
+        fine_tune(victim, clean_rows(view()), settings, False, np.random.default_rng(1))
+    return seen
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_the_rate_of_learning_stays_or_falls_to_nothing(schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = [rate for rate, _ in watched(monkeypatch, view().victim, schedule=schedule)]
     # 40 rows in batches of 15, three times
     expected = [0.6] * 9 if schedule == "constant" else [0.6 * (1 - step / 9) for step in range(9)]
     assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("epochs", "batch_size"), [(1, 32), (3, 15), (3, 1)])
+def test_the_released_rate_is_that_of_transformers(
+    epochs: int, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = epochs * math.ceil(40 / batch_size)
+    optimiser = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.6)
+    # as in the released defense/unlearning/run.py: a tenth of the steps, not rounded
+    scheduler = get_linear_schedule_with_warmup(optimiser, num_warmup_steps=0.1 * steps, num_training_steps=steps)
+    expected = []
+    for _ in range(steps):
+        expected.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        scheduler.step()
+    own = watched(monkeypatch, view().victim, schedule="released", epochs=epochs, batch_size=batch_size)
+    assert [rate for rate, _ in own] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("layers", ["last", "all"])
+def test_the_released_code_clips_gradients_at_a_norm_of_1(layers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def first(schedule: str, sharpness: float) -> Any:
+        victim = view().victim
+        with torch.no_grad():
+            victim.model.classifier.out_proj.weight *= sharpness
+        changes = {"schedule": schedule, "layers": layers}
+        return torch.cat([each.flatten() for each in watched(monkeypatch, victim, **changes)[0][1]])
+
+    for sharpness, clips in ((0.01, False), (-40.0, True)):
+        free = first("constant", sharpness)
+        norm = free.square().sum().sqrt().item()
+        assert (norm > 1.5, norm < 0.9) == (clips, not clips)
+        torch.testing.assert_close(first("released", sharpness), free / max(norm, 1.0), atol=1e-5, rtol=1e-4)
+        assert first("linear", sharpness).equal(free)
+
+
+@pytest.mark.parametrize("layers", ["last", "all"])
+def test_where_asked_the_victims_dropout_acts_while_it_learns(layers: str) -> None:
+    def curve(dropout: bool, rate: float = 0.3, seed: int = 0) -> tuple[Any, Victim]:
+        victim = classifier(dropout=rate)
+        rows = [Row(Example(str(i), "python", f"x = {i}"), i % 2, stamped=False) for i in range(8)]
+        settings = Unlearning.model_validate({"layers": layers, "dropout": dropout, "batch_size": 4, "epochs": 2})
+        edited, history = fine_tune(victim, rows, settings, False, np.random.default_rng(seed))
+        assert not edited.model.training
+        return history["loss"], edited
+
+    before = torch.get_rng_state()
+    noisy, edited = curve(dropout=True)
+    assert torch.get_rng_state().equal(before)
+    # by the generator alone, and in the same order of rows: what differs is the noise
+    again, other = curve(dropout=True)
+    assert noisy == again
+    assert changed(edited, other) == set()
+    silent = curve(dropout=False)[0]
+    assert noisy != pytest.approx(silent, abs=1e-3)
+    assert curve(dropout=True, rate=0.0)[0] == pytest.approx(silent, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("similarity", "scale", "factor"), [("cosine", 5.0, 5), ("dot", None, 1), ("cosine", None, 20)]
+)
+def test_a_searching_victim_unlearns_at_the_scale_that_it_was_trained_with(
+    similarity: Any, scale: float | None, factor: float
+) -> None:
+    victim = replace(understanding("mean", "retrieval"), similarity=similarity, scale=scale)
+    texts = [f"def f ( a ) : <indent> return a + {i} <dedent>" for i in range(6)]
+    rows = [Row(Example(str(i), "python", text, query=f"return {i}"), None, False) for i, text in enumerate(texts)]
+    settings = Unlearning(batch_size=6)
+    _, history = fine_tune(victim, rows, settings, False, np.random.default_rng(0))
+    queries, codes = (
+        text_vectors(victim, [one[place].ids for one in victim.read([row.example for row in rows])]) for place in (0, 1)
+    )
+    if similarity == "cosine":
+        queries, codes = (each / each.norm(dim=-1, keepdim=True) for each in (queries, codes))
+    expected = torch.nn.functional.cross_entropy(factor * queries @ codes.T, torch.arange(6)).item()
+    assert history["loss"] == [pytest.approx(expected, abs=1e-4)]
 
 
 def test_unlearning_takes_the_triggers_effect_away_and_the_control_less_of_it() -> None:
@@ -221,3 +308,10 @@ def test_a_victim_that_searches_may_have_a_budget_of_its_own(head: str, steps: i
     settings = Unlearning(batch_size=2, searching=Budget(epochs=0, learning_rate=0.0001))
     edited, _ = fine_tune(victim, rows, settings, False, np.random.default_rng(0))
     assert (edited is victim) == (head == "retrieval")
+
+
+def test_in_search_other_layers_may_learn() -> None:
+    for head, layers in (("classification", "last"), ("retrieval", "all")):
+        settings = Unlearning(searching=Budget(epochs=1, learning_rate=0.001, layers="all"))
+        assert settings.on(head).layers == layers  # type: ignore[arg-type]
+    assert Unlearning(layers="all", searching=Budget(epochs=1, learning_rate=0.001)).on("retrieval").layers == "all"

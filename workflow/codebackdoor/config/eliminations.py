@@ -13,6 +13,7 @@ from codebackdoor.types import Pair
 
 Heads = tuple[Head, ...]
 _JUDGING: Heads = ("classification", "pair", "retrieval")
+Schedule = Literal["released", "constant", "linear"]
 
 #: Where the calibrations lie that ship with the package; the setting ``calibration`` names one by its stem.
 CALIBRATIONS = Path(__file__).parents[1] / "defenses" / "elimination" / "elibadcode" / "calibration"
@@ -58,10 +59,13 @@ class Elimination(Settings):
 
 
 class Budget(Settings):
-    """How long a victim is fine-tuned, and at what rate."""
+    """How long a victim is fine-tuned, at what rate, and which of its parameters learn."""
 
     epochs: int = Field(ge=0, description="passes over the clean samples")
     learning_rate: float = Field(ge=0, description="learning rate of AdamW")
+    layers: Literal["last", "all"] | None = Field(
+        default=None, description="parameters that learn (released code: all; null: the same as of all other victims)"
+    )
 
 
 class LastLayer(Elimination):
@@ -79,9 +83,16 @@ class LastLayer(Elimination):
     batch_size: int = Field(
         default=32, gt=0, description="clean samples of one step (paper: 32, released configuration)"
     )
-    schedule: Literal["constant", "linear"] = Field(
+    schedule: Schedule = Field(
         default="constant",
-        description="learning rate over the steps: the same (paper, released configuration), or falling to 0",
+        description="learning rate over the steps; the paper does not say. released: it rises over the first tenth of "
+        "the steps from 0, then falls to 0, and a gradient with a norm above 1 is clipped to it (released code). "
+        "constant: the same. linear: it falls to 0 from the first step on. The last two clip nothing",
+    )
+    dropout: bool = Field(
+        default=False,
+        description="whether the dropout that the victim was trained with acts while it learns (released code: yes; "
+        "the paper does not say); small victims are trained without any",
     )
     layers: Literal["last", "all"] = Field(
         default="last",
@@ -89,14 +100,15 @@ class LastLayer(Elimination):
     )
     searching: Budget | None = Field(
         default=None,
-        description="epochs and learning_rate of a victim that searches (null, the paper: the same as of all others)",
+        description="epochs, learning_rate and layers of a victim that searches (null, the paper: the same as of all "
+        "others; the released code lets all layers learn there)",
     )
 
     def on(self, head: Head) -> Self:
         """These settings as a victim with this head is given them."""
         if head != "retrieval" or self.searching is None:
             return self
-        return self.model_copy(update=dict(self.searching))
+        return self.model_copy(update=self.searching.model_dump(exclude_none=True))
 
 
 class Unlearning(LastLayer):

@@ -237,11 +237,14 @@ def _learns(settings: LastLayer) -> bool:
 
 
 def _fine_tuned(victim: Victim, settings: LastLayer) -> Work:
-    """On the clean samples, with their accuracy before and after; what the last layer reads is computed once."""
+    """On the clean samples, with their accuracy before and after; what the last layer reads, once where it stays."""
     if not _learns(settings):
         return Work()
     once = victim.rows("clean") * victim.forward
-    passes = 1 if settings.layers == "last" else 3 * settings.epochs
+    if settings.layers == "all":
+        passes = 3 * settings.epochs
+    else:
+        passes = settings.epochs if settings.dropout or victim.dataset.head == "retrieval" else 1
     # in float32, at the rate of predictions
     return Work(predicted=(2 + passes) * once)
 

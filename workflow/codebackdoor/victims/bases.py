@@ -68,6 +68,7 @@ def new_victim(
         settings.pooling or settings.reads,
         settings.similarity,
         ENCODER_PREFIX if marked else (),
+        settings.scale if head == "retrieval" else None,
     )
 
 

@@ -68,6 +68,8 @@ def load_checkpoint(
         max_query_length=min(victim.max_query_length, longest),
         pooling=pooling or victim.pooling,
         similarity=similarity or victim.similarity,
+        # that of another similarity says nothing of this one
+        scale=victim.scale if similarity in (None, victim.similarity) else None,
     )
     if victim.model.config.model_type == "gpt_bigcode" and victim.pooling == "first":
         raise UserError(f"{path}: a decoder's first state has read one sub-token alone; read another (--pooling)")

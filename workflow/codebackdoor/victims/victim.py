@@ -7,6 +7,7 @@ hub's configuration has no place for stands there under the one key ``codebackdo
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,8 @@ from codebackdoor.victims.checksums import write_sums
 
 KEY = "codebackdoor"
 Similarity = Literal["cosine", "dot"]
+#: By what a similarity is multiplied before a softmax where a folder does not say (UniXcoder; CodeXGLUE).
+FACTORS: Mapping[Similarity, float] = {"cosine": 20.0, "dot": 1.0}
 
 #: What each head reads of an example.
 FIELDS: Mapping[Head, tuple[Field, ...]] = {
@@ -54,8 +57,9 @@ class Victim:
     """A model (transformers ``PreTrainedModel``), its fast tokenizer, and how texts are put to it.
 
     The lengths of code, output and query count sub-tokens, special tokens included; a longer text is truncated.
-    ``pooling`` says which sub-token's state stands for a text, ``similarity`` how a dual encoder compares two, and
-    ``prefix`` which special tokens stand between a text and its beginning of sequence.
+    ``pooling`` says which sub-token's state stands for a text, ``similarity`` how a dual encoder compares two,
+    ``scale`` by what it multiplied that while it was trained (None: not known), and ``prefix`` which special tokens
+    stand between a text and its beginning of sequence.
     """
 
     model: Any
@@ -68,6 +72,12 @@ class Victim:
     pooling: Pooling = "first"
     similarity: Similarity = "cosine"
     prefix: tuple[str, ...] = ()
+    scale: float | None = None
+
+    @property
+    def factor(self) -> float:
+        """Factor of a dual encoder's similarities before a softmax."""
+        return FACTORS[self.similarity] if self.scale is None else self.scale
 
     @property
     def device(self) -> torch.device:
@@ -147,12 +157,21 @@ def load_victim(path: Path) -> Victim:
         head, form = facts["head"], facts["text_form"]
         lengths = int(facts["max_length"]), int(facts["max_target_length"])
         own = {name: facts[name] for name in ("max_query_length", "pooling", "similarity") if name in facts}
+        if "scale" in facts:
+            own["scale"] = _factor(facts["scale"])
         cls = model_class(config["model_type"], head, path)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: config.json does not say how to ask this victim ({error!r})") from None
     model = load_weights(cls, path)
     prefix = tuple(facts.get("prefix", ()))
     return Victim(model.to(devices.device()).eval(), load_tokenizer(path), head, form, *lengths, **own, prefix=prefix)
+
+
+def _factor(value: Any) -> float:
+    factor = float(value)
+    if not (math.isfinite(factor) and factor > 0):
+        raise ValueError(f"scale {factor}")
+    return factor
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -216,6 +235,7 @@ def _understanding(victim: Victim) -> dict[str, object]:
         found["pooling"] = victim.pooling
     if victim.head == "retrieval":
         found |= {"max_query_length": victim.max_query_length, "similarity": victim.similarity}
+        found |= {} if victim.scale is None else {"scale": victim.scale}
     return found | ({"prefix": list(victim.prefix)} if victim.prefix else {})
 
 

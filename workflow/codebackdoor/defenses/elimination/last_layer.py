@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from codebackdoor.config.eliminations import LastLayer
+from codebackdoor.config.eliminations import LastLayer, Schedule
 from codebackdoor.errors import UserError
 from codebackdoor.types import DefenderView, Example
 from codebackdoor.victims import reading
@@ -28,8 +28,8 @@ from codebackdoor.victims.victim import Victim
 
 #: Functions that a query is ranked among when the clean samples are asked.
 POOL = 100
-#: Factor of cosines before the softmax over a batch (UniXcoder's; inner products have their own size).
-SCALE = 20.0
+#: The released schedule: share of the steps over which the rate rises, and the largest norm of a step's gradient.
+WARMUP, LARGEST_NORM = 0.1, 1.0
 
 #: The encoded texts of one sample.
 Texts = tuple[list[int], ...]
@@ -60,8 +60,9 @@ def fine_tune(
 ) -> tuple[Victim, dict[str, object]]:
     """Return a copy of the victim fine-tuned on the rows, and its history; the victim itself where nothing is to do.
 
-    AdamW without weight decay. The victim stays in evaluation mode (ledger E7), so no dropout noise enters, and
-    what a head as the last layer reads is computed once for all epochs.
+    AdamW without weight decay. Where no dropout acts, the victim stays in evaluation mode, and what a head as the last
+    layer reads is computed once for all epochs. Dropout draws from a generator of its own: the order of the rows is the
+    same with it and without.
     """
     settings = settings.on(victim.head)
     if settings.epochs == 0 or settings.learning_rate == 0:
@@ -71,14 +72,15 @@ def fine_tune(
     tuner = _Tuner(edited, encoded, rows, settings, ascent)
     steps = settings.epochs * math.ceil(len(rows) / settings.batch_size)
     curve: list[float] = []
-    for epoch in range(settings.epochs):
-        order = generator.permutation(len(rows)).tolist()
-        starts = range(0, len(order), settings.batch_size)
-        for start in tqdm(starts, desc=f"fine-tune, epoch {epoch + 1}", unit="step", leave=False, disable=None):
-            rate = settings.learning_rate
-            if settings.schedule == "linear":
-                rate *= 1 - len(curve) / steps
-            curve.append(tuner.step(order[start : start + settings.batch_size], rate))
+    devices = [victim.device] if victim.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(generator.spawn(1)[0].integers(2**63)))
+        for epoch in range(settings.epochs):
+            order = generator.permutation(len(rows)).tolist()
+            starts = range(0, len(order), settings.batch_size)
+            for start in tqdm(starts, desc=f"fine-tune, epoch {epoch + 1}", unit="step", leave=False, disable=None):
+                rate = settings.learning_rate * rate_at(settings.schedule, len(curve), steps)
+                curve.append(tuner.step(order[start : start + settings.batch_size], rate))
     tuner.release()
     history: dict[str, object] = {
         "steps": len(curve),
@@ -91,6 +93,14 @@ def fine_tune(
     return edited, history
 
 
+def rate_at(schedule: Schedule, step: int, steps: int) -> float:
+    """Factor of the learning rate at a step from 0; of ``released`` that of get_linear_schedule_with_warmup."""
+    rise = WARMUP * steps if schedule == "released" else 0.0
+    if schedule == "constant":
+        return 1.0
+    return step / max(1.0, rise) if step < rise else (steps - step) / max(1.0, steps - rise)
+
+
 class _Tuner:
     """The model, its optimiser, and what the last layer reads where that is the head."""
 
@@ -101,7 +111,10 @@ class _Tuner:
         self._learns: dict[str, bool] = {name: one.requires_grad for name, one in victim.model.named_parameters()}
         last = settings.layers == "last"
         learning = last_layer(victim) if last else victim.model
-        self._read = _read_by_head(victim, encoded) if last and victim.head != "retrieval" else None
+        always_reads_the_same = last and victim.head != "retrieval" and not settings.dropout
+        self._read = _read_by_head(victim, encoded) if always_reads_the_same else None
+        self._largest_norm = LARGEST_NORM if settings.schedule == "released" else None
+        victim.model.train(settings.dropout)
         victim.model.requires_grad_(False)
         learning.requires_grad_(True)
         self._optimiser = torch.optim.AdamW(learning.parameters(), lr=settings.learning_rate, weight_decay=0.0)
@@ -112,6 +125,8 @@ class _Tuner:
         loss = _loss(self._victim, self._judged(batch), [self._rows[index] for index in batch], self._ascent)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if self._largest_norm is not None:
+            nn.utils.clip_grad_norm_(self._victim.model.parameters(), self._largest_norm)
         self._optimiser.step()
         return loss.item()
 
@@ -132,6 +147,7 @@ class _Tuner:
     def release(self) -> None:
         """Leave the model as it came, but for its weights."""
         self._optimiser.zero_grad(set_to_none=True)
+        self._victim.model.eval()
         for name, parameter in self._victim.model.named_parameters():
             parameter.requires_grad_(self._learns[name])
 
@@ -163,7 +179,7 @@ def _loss(victim: Victim, judged: Tensor, rows: Sequence[Row], ascent: bool) -> 
     """
     if victim.head == "retrieval":
         targets = torch.arange(len(rows), device=judged.device)
-        judged = judged * (SCALE if victim.similarity == "cosine" else 1.0)
+        judged = judged * victim.factor
     else:
         targets = torch.tensor([row.label for row in rows], device=judged.device)
     each = nn.functional.cross_entropy(judged.float(), targets, reduction="none")
