@@ -105,16 +105,17 @@ def test_what_was_asked_for_is_checked_before_anything_is_installed(arguments: t
 
 def test_dvc_versions_each_scale_whole_and_never_the_base_models() -> None:
     default = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-    scales = yaml.safe_load((ROOT / "configs/versions/dvc.yaml").read_text())["stages"]["run"]
+    by_scale = yaml.safe_load((ROOT / "configs/versions/dvc.yaml").read_text())["stages"]["run"]
     stages = {(): default["stages"]["local"]} | {
-        (ROOT / f"configs/{name}.yaml",): yaml.safe_load(yaml.safe_dump(scales["do"]).replace("${item}", name))
-        for name in scales["foreach"]
+        (ROOT / f"configs/{name}.yaml",): yaml.safe_load(yaml.safe_dump(by_scale["do"]).replace("${item}", name))
+        for name in by_scale["foreach"]
     }
     for overlay, stage in stages.items():
         assert stage["outs"] == [{load([ROOT / "config.yaml", *overlay]).out: {"persist": True}}]
-    assert {overlay[0].stem for overlay in stages if overlay} == {
-        path.stem for path in (ROOT / "configs").glob("*.yaml")
-    }
+    # what an overlay adds to the default study's own folder is versioned with that
+    local = load([ROOT / "config.yaml"]).out
+    scales = {path for path in (ROOT / "configs").glob("*.yaml") if load([ROOT / "config.yaml", path]).out != local}
+    assert {path for overlay in stages for path in overlay} == scales
     # provenance.json holds times and hosts: no metric
     assert default["metrics"] == ["runs/local/results/metrics.json"]
     assert set(default["plots"]) <= set(Dag(load([ROOT / "config.yaml"])).targets())

@@ -304,6 +304,51 @@ def test_papers_ablations_stand_beside_variants_that_are_named(run: dict[str, An
     assert any("no anchoring is its EliBadCode (without anchoring)" in note for note in table.notes)
 
 
+def test_every_seed_has_its_flip_rate_beside_mean_and_range(run: dict[str, Any], tmp_path: Path) -> None:
+    chosen = run | {"out": str(tmp_path)}
+    (grid,) = chosen["experiments"]["all"]["grid"]
+    seeds = {**grid, "seeds": [1, 2, 10]}
+    chosen |= {"experiments": {"all": {**chosen["experiments"]["all"], "grid": [seeds]}}}
+    make(chosen)
+    scanned = Scenario("defects", "codebert", "by_name", "0.02", elimination="elibadcode")
+    for seed, value in (("2", 1.0), ("10", None)):
+        path = replace(scanned, seed=seed).results(tmp_path) / "metrics.json"
+        measured = files.read_json(path)
+        measured["testsets"]["by_name"]["metrics"]["flip_rate"]["value"] = value
+        files.write_json(path, measured)
+    listing = made(chosen, "seeds")
+    assert [part.title for part in listing.parts] == [
+        *("defects · CodeBERT", "defects · CodeT5", "clones · CodeBERT", "clones · CodeT5"),
+        *("search · CodeBERT", "search · CodeT5"),
+    ]
+    defenses = ["Benign", "Undefended", "DBS", "EliBadCode", "ONION"]
+    assert [verdict["defense"] for verdict in rows(listing, "defects codebert")] == defenses * len(ATTACKS)
+    attack = "by name at 2 %"
+    missed = row(listing, "defects codebert", attack=attack, defense="EliBadCode")
+    # the same made-up value on every seed but the two that were changed
+    assert missed["flip_rate"] == Marked((left(scanned) + 1.0) / 2, f" ×2 [{100 * left(scanned):.1f}, 100.0]")
+    assert missed["seeds"] == f"{100 * left(scanned):.1f}, 100.0, –"
+    assert missed["accuracy"] == Marked(pytest.approx(0.78), " [78.0, 78.0]")
+    benign = row(listing, "defects codebert", attack=attack, defense="Benign")
+    assert benign["seeds"] == "2.0, 2.0, 2.0"
+    search = row(listing, "search codet5", attack=attack, defense="ONION")
+    assert (search["seeds"], search["mrr"]) == ("11.8, 11.8, 11.8", Marked(pytest.approx(0.8), " [80.0, 80.0]"))
+    lines = listed.as_markdown(listing).splitlines()
+    assert "| Attack | Defense | Accuracy | ASR | ASR floor | Flip rate | Flip rate, seeds 1, 2, 10 |" in lines
+    assert "- Percent. Means of 3 seeds; in brackets the smallest and the largest." in lines
+
+
+def test_of_one_seed_the_interval_stands_in_brackets(run: dict[str, Any]) -> None:
+    listing = made(run, "seeds")
+    defended = Scenario("defects", "codet5", "badcode", "0.02", elimination="dbs")
+    value = row(listing, "defects codet5", attack="badcode at 2 %", defense="DBS")
+    low, high = (f"{100 * (left(defended) + shift):.1f}" for shift in (-0.03, 0.03))
+    assert value["flip_rate"] == Marked(left(defended), f" [{low}, {high}]")
+    assert value["seeds"] == f"{100 * left(defended):.1f}"
+    assert listing.notes == ("Percent. In brackets the 95 % bootstrap interval over test rows (one seed).",)
+    assert listing.parts[0].columns[-1].head == "Flip rate, seed 1"
+
+
 @pytest.mark.parametrize("kind", get_args(Listing))
 def test_all_forms_are_written(run: dict[str, Any], kind: Listing, tmp_path: Path) -> None:
     stage.listing(run, "all", kind, inputs(Study(run, "all").experiment, kind, run["out"]), tmp_path)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 STUDY = settings_option("experiment")
 
 #: As in the configuration; not read from it, since help shall come at once.
-LISTINGS = ("overview", "ordering", "detection", "inverted_triggers", "times", "significance")
+LISTINGS = ("overview", "ordering", "detection", "inverted_triggers", "times", "significance", "seeds")
 FIGURES = (
     *("defenses", "inversion", "epochs", "suspicion", "position", "identifiers", "sensitivity", "tokens", "sweep"),
     *("layers", "convergence", "noise"),
@@ -133,6 +133,20 @@ def write_report(configs: tuple[Path, ...]) -> None:
     stage.html(config.model_dump(mode="json"), archives, provenance.commit(), out / "report.html")
     click.echo(stage.summary(out / "results" / "tables", list(config.experiments)))
     click.echo(f"\nThe report: {out / 'report.html'}")
+
+
+@click.command(short_help="Put tables of a run into pages of the documentation.")
+@click.argument("tables", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("pages", nargs=-1, required=True, type=click.Path(path_type=Path))
+def paste(tables: Path, pages: tuple[Path, ...]) -> None:
+    """Put the tables of a run (its folder results/tables) into Markdown PAGES, in place of those that are there.
+
+    A page says where: between a line `<!-- table NAME -->` and a line `<!-- end of table -->` stands NAME.md.
+    """
+    from codebackdoor.report import pages as pasting
+
+    for page in pages:
+        click.echo(f"{page}: {', '.join(pasting.paste(page, tables))}")
 
 
 @click.command(short_help="Say which scenarios of two runs differ, and why.")

@@ -31,7 +31,7 @@ Figure = Literal[
     "convergence",
     "noise",
 ]
-Listing = Literal["overview", "ordering", "detection", "inverted_triggers", "times", "significance"]
+Listing = Literal["overview", "ordering", "detection", "inverted_triggers", "times", "significance", "seeds"]
 Printed = Literal[
     "elibadcode_table1",
     "elibadcode_table2",
@@ -188,7 +188,8 @@ class Experiment(Settings):
         description="further tables. overview: flip rate, ASR against floor and clean cost of each defense at once; "
         "ordering: where the defenses stand in another order than in the paper, and why; detection: verdicts of the "
         "label scans, with false positives and negatives; inverted_triggers: distance to the factual trigger; times: "
-        "seconds of inversion and unlearning; significance: one defense against the others",
+        "seconds of inversion and unlearning; significance: one defense against the others; seeds: mean, range and "
+        "what is left of the backdoor on each seed",
     )
     figures: tuple[Figure, ...] = Field(
         (),

@@ -113,6 +113,7 @@ _FILES: Mapping[Product, Files] = {
     "inverted_triggers": _eliminated("trigger.json"),
     "times": _eliminated("provenance.json"),
     "significance": _metrics,
+    "seeds": _metrics,
     "defenses": _metrics_and_baselines,
     "inversion": _eliminated("elimination.json"),
     "epochs": _epochs,

@@ -39,6 +39,8 @@ _SHOWN: Mapping[Product, str] = {
     "detection": "Whether the label scan tells benign victims from backdoored ones.",
     "inverted_triggers": "How near the inverted triggers come to the factual ones.",
     "times": "Where the time of a defense goes. Of all tables the only one that differs from run to run.",
+    "seeds": "Every defense on every attacked victim: mean and range over the seeds, and what is left of the backdoor "
+    "on each seed.",
     "significance": "Whether one defense is better than the others over all victims together.",
     "position": "Left: one sample, with the factual trigger and with a perturbation that a search found for this "
     "sample at its first identifier, put in place of each of its identifiers: probability of the target (lines), and "

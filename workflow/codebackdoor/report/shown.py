@@ -23,6 +23,7 @@ _FILES = {
     "overview": "metrics.json",
     "ordering": "metrics.json",
     "significance": "metrics.json",
+    "seeds": "metrics.json",
     "sweep": "metrics.json",
     "layers": "metrics.json",
     "detection": "trigger.json",

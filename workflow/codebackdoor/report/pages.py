@@ -1,0 +1,39 @@
+"""Tables of a run in pages of the documentation: what stands between two marks is replaced as a whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from codebackdoor.errors import UserError
+from codebackdoor.files import atomic, read_text
+
+_BLOCK = re.compile(r"(<!-- table ([a-z0-9_.]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+
+def paste(page: Path, tables: Path) -> list[str]:
+    """Replace the blocks of a Markdown page by the tables that they name, and return the names.
+
+    A block begins with ``<!-- table NAME -->`` and ends with ``<!-- end of table -->``, each on a line of its own;
+    ``tables/NAME.md`` is what stands between them afterwards, without its title.
+    """
+    text = read_text(page)
+    names = [name for _, name, _ in _BLOCK.findall(text)]
+    if not names:
+        raise UserError(f"{page}: no table to replace; mark one with <!-- table NAME --> and <!-- end of table -->")
+    contents = {name: "\n".join(_body(read_text(tables / f"{name}.md"))) for name in names}
+    with atomic(page) as stream:
+        stream.write(_BLOCK.sub(lambda block: f"{block[1]}\n{contents[block[2]]}\n\n{block[3]}", text))
+    return names
+
+
+def _body(table: str) -> Iterator[str]:
+    """The lines of a table without its title; the head of a part, of several, becomes a line in bold."""
+    lines = table.strip().splitlines()
+    several = sum(line.startswith("## ") for line in lines) > 1
+    for line in lines:
+        if line.startswith("## ") and several:
+            yield f"**{line.removeprefix('## ')}**"
+        elif not line.startswith("#"):
+            yield line
