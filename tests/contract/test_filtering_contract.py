@@ -93,11 +93,11 @@ def test_a_share_of_none_drops_nothing(method: str, view: TextView) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_rows_are_shown_in_random_order_and_under_other_ids(method: str, view: TextView) -> None:
+def test_ids_and_order_change_no_verdict(method: str, view: TextView) -> None:
     """The attack writes its rows where and under the ids it likes; a verdict is of what a row holds."""
     one = built(method, view, CASES[method].active)
     renamed = [replace(row, id=f"poisoned-{row.id}") for row in ROWS]
-    plain, other = (judge_blindly(one, rows, 3) for rows in (ROWS, renamed))
+    plain, other = (judge_blindly(one, rows) for rows in (ROWS, renamed))
     assert [row.id for row in other] == [row.id for row in renamed]
     assert [row.dropped for row in other] == [row.dropped for row in plain]
     assert verdicts(plain) == verdicts(one.judge(bare(ROWS)))

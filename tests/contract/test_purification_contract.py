@@ -26,6 +26,7 @@ from purification_models import (
 from codebackdoor import syntax
 from codebackdoor.config.purifications import AnyPurification, AttDef, CodePurify, Onion, Similarity
 from codebackdoor.defenses.purification import load
+from codebackdoor.defenses.rewriting import blindly
 from codebackdoor.types import DefenderView, Purified, TextView
 
 TRIGGER = "assert testo_init >= 15"
@@ -89,7 +90,8 @@ def built(method: str, defender: DefenderView, settings: Any, seed: int) -> Any:
 
 
 CLEAN = [example(number) for number in range(200, 225)]
-TRIGGERED = [example(number, TRIGGER) for number in range(300, 315)]
+#: The same functions with a trigger: each has its clean twin among the inputs above.
+TRIGGERED = [replace(example(number, TRIGGER), id=f"triggered-{number}") for number in range(200, 215)]
 
 
 def results(rows: Sequence[Purified]) -> dict[str, tuple[str, tuple[Any, ...]]]:
@@ -108,6 +110,10 @@ def test_mixing_and_permuting_inputs_changes_no_output(method: str, defender: De
     assert results(purifier.purify(mixed[::-1])) == alone
     assert [row.example.id for row in purifier.purify(mixed)] == [one.id for one in mixed]
     assert any(touched for _, touched in alone.values())
+    # as the stages call it, which fails where twins tell more than each of them alone
+    for testsets in ({"clean": CLEAN, "triggered": TRIGGERED}, {"mixed": mixed}):
+        blind = blindly(purifier, testsets)
+        assert {row_id: row for rows in blind.values() for row_id, row in results(rows).items()} == alone
 
 
 @pytest.mark.parametrize("method", METHODS)

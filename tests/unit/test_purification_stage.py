@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.config.purifications import CodePurify, Onion, Similarity
 from codebackdoor.defenses import rewriting, stage
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example, Poisoned, Purified, Span
+from codebackdoor.types import Example, Poisoned, Span
 from codebackdoor.victims import predictions
 from codebackdoor.victims.inference import predict
 from codebackdoor.victims.victim import load_victim, save_victim
@@ -125,25 +124,3 @@ def test_without_a_trigger_the_command_says_what_to_write(tmp_path: Path) -> Non
     )
     assert found.exit_code != 0
     assert "name the trigger.json of an elimination, --trigger" in str(found.exception) + found.output
-
-
-class Spy:
-    """A purifier that keeps what it was shown and changes nothing."""
-
-    def __init__(self) -> None:
-        self.seen: list[Example] = []
-
-    def purify(self, inputs: Sequence[Example]) -> list[Purified]:
-        self.seen = list(inputs)
-        return [Purified(one) for one in inputs]
-
-
-def test_a_purifier_is_shown_texts_in_random_order_and_nothing_else() -> None:
-    rows = [replace(example(number), id=f"defective-{number}", label=1, target="x") for number in range(30)]
-    spy = Spy()
-    found = rewriting.blindly(spy, rows, 3)
-    assert [(row.example.id, row.example.code) for row in found] == [(row.id, row.code) for row in rows]
-    assert all((row.label, row.target) == (None, None) for row in spy.seen)
-    assert {row.id for row in spy.seen} == {str(number) for number in range(30)}
-    assert [row.code for row in spy.seen] != [row.code for row in rows]
-    assert sorted(row.code for row in spy.seen) == sorted(row.code for row in rows)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codebackdoor import files, seeding
-from codebackdoor.defenses import purification
+from codebackdoor import files
+from codebackdoor.defenses import blinding, purification
 from codebackdoor.defenses.purification import Purifier
+from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Purified, TextView
 from codebackdoor.victims.rows import examples
 
 if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
     from codebackdoor.config.purifications import AnyPurification
+
+#: Which inputs are checked must not be foreseen; nothing that is written depends on it.
+_CHANCE = random.SystemRandom()
 
 
 def rewrite(
@@ -34,19 +39,59 @@ def rewrite(
     clean = tuple(files.read_examples(valid))
     rows = files.read_mixed(inputs)
     view = TextView(dataset.task, dataset.language, dataset.text_form, clean, dict(helpers))
-    purifier = purification.load(settings.method)(view, settings, seed)
-    write_purified(out / "purified.jsonl", blindly(purifier, examples(rows), seed))
+    with blinding.nameless():
+        purifier = purification.load(settings.method)(view, settings, seed)
+        purified = blindly(purifier, {"inputs": examples(rows)})
+    write_purified(out / "purified.jsonl", purified["inputs"])
 
 
-def blindly(purifier: Purifier, inputs: Sequence[Example], seed: int) -> list[Purified]:
-    """Purify in random order and without id, label and target; give order and ids back after that."""
-    order = seeding.numpy_generator(seed, "purify", "order").permutation(len(inputs)).tolist()
-    bare = [replace(inputs[index], id=str(number), label=None, target=None) for number, index in enumerate(order)]
-    found = dict(zip(order, purifier.purify(bare), strict=True))
-    return [
-        replace(found[index], example=replace(found[index].example, id=example.id))
-        for index, example in enumerate(inputs)
-    ]
+def blindly(purifier: Purifier, testsets: Mapping[str, Sequence[Example]]) -> dict[str, list[Purified]]:
+    """Purify each test set in a call of its own, in neutral order and without ids, labels and targets.
+
+    No call learns from another: each goes to a copy of ``purifier`` as it was built. Before any test set is shown, a
+    random twentieth of the inputs is purified one by one, and what comes out must be the same in company.
+    UserError where more than one in sixteen differs: rounding explains a few, whoever compares rows more.
+    """
+    copies = blinding.Copies(purifier)
+    orders = {name: blinding.neutral_order(rows) for name, rows in testsets.items()}
+    shown = {
+        name: [
+            replace(testsets[name][index], id=str(number), label=None, target=None)
+            for number, index in enumerate(order)
+        ]
+        for name, order in orders.items()
+    }
+    drawn = [(name, number) for name, rows in shown.items() for number in _sample(len(rows))]
+    _CHANCE.shuffle(drawn)
+    alone = {(name, number): copies.copy().purify([shown[name][number]])[0] for name, number in drawn}
+    together = {name: copies.copy().purify(rows) for name, rows in shown.items()}
+    _check_independence([(row, together[name][number]) for (name, number), row in alone.items()])
+    return {
+        name: [
+            replace(row, example=replace(row.example, id=testsets[name][index].id))
+            for index, row in sorted(zip(order, together[name], strict=True), key=lambda pair: pair[0])
+        ]
+        for name, order in orders.items()
+    }
+
+
+def _sample(count: int) -> list[int]:
+    """A random twentieth of ``count`` rows, at least 16 and at most 64 where there are as many."""
+    return _CHANCE.sample(range(count), min(count, max(16, min(64, count // 20))))
+
+
+def _check_independence(pairs: Sequence[tuple[Purified, Purified]]) -> None:
+    """Compare what came out for inputs alone and in company; evidence may differ in its last digit, and is not."""
+    differing = sum(
+        (alone.example.code, alone.example.code_b, alone.touched)
+        != (together.example.code, together.example.code_b, together.touched)
+        for alone, together in pairs
+    )
+    if differing > len(pairs) / 16:
+        raise UserError(
+            f"of {len(pairs)} inputs, {differing} come out differently alone and in company: a purification must "
+            "rewrite an input by what that input holds, whatever else it is shown"
+        )
 
 
 def write_purified(path: Path, rows: Iterable[Purified]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codebackdoor import files
-from codebackdoor.defenses import elimination, purification
+from codebackdoor.defenses import blinding, elimination, purification
 from codebackdoor.defenses.rewriting import blindly, write_purified
 from codebackdoor.defenses.view import defender_view
 from codebackdoor.types import Example, Poisoned
@@ -48,7 +48,8 @@ def eliminate(
     view = defender_view(asked, dataset, tuple(files.read_examples(clean)), helpers)
     work = out.parent / f".{out.name}.progress"
     known = elimination.Inverted.read(inverted) if inverted else None
-    found = elimination.load(settings.method)(view, settings, seed, work, code, known)
+    with blinding.nameless(), blinding.unnamed(work) as unnamed_work:
+        found = elimination.load(settings.method)(view, settings, seed, unnamed_work, code, known)
     card = {key: value for key, value in card.items() if not hasattr(asked, key)}
     save_victim(found.victim, out, card | {"elimination": settings.model_dump(mode="json")})
     trigger = None if found.trigger is None else asdict(found.trigger)
@@ -72,8 +73,8 @@ def purify(
 ) -> None:
     """Write ``out/purified.{testset}.jsonl`` and ``out/predictions.{testset}.jsonl`` for each test set of ``inputs``.
 
-    The method is calibrated on the clean rows of ``valid``; all test sets are purified as one. ``trigger`` is the
-    ``trigger.json`` of the elimination before it, for a method that reads it.
+    The method is calibrated once, on the clean rows of ``valid``; no test set is purified together with another.
+    ``trigger`` is the ``trigger.json`` of the elimination before it, for a method that reads it.
     """
     clean = tuple(files.read_examples(valid))
     rows = {name: files.read_mixed(path) for name, path in inputs.items()}
@@ -81,11 +82,14 @@ def purify(
     view = defender_view(asked, dataset, clean, helpers)
     if trigger is not None:
         view = replace(view, inverted=files.read_json(trigger))
-    purifier = purification.load(settings.method)(view, settings, seed)
-    purified = iter(blindly(purifier, [row for found in rows.values() for row in examples(found)], seed))
+    with blinding.nameless():
+        purifier = purification.load(settings.method)(view, settings, seed)
+        purified = blindly(purifier, {name: examples(testset) for name, testset in rows.items()})
     read: dict[str, list[Example | Poisoned]] = {}
-    for name, found in rows.items():
-        own = [next(purified) for _ in found]
-        write_purified(out / f"purified.{name}.jsonl", own)
-        read[name] = [rewritten(row, new.example.code, new.example.code_b) for row, new in zip(found, own, strict=True)]
+    for name, testset in rows.items():
+        write_purified(out / f"purified.{name}.jsonl", purified[name])
+        read[name] = [
+            rewritten(row, new.example.code, new.example.code_b)
+            for row, new in zip(testset, purified[name], strict=True)
+        ]
     write_predictions(asked, read, out, dataset.ranking.pool)

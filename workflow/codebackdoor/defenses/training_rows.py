@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codebackdoor import files, seeding
-from codebackdoor.defenses import filtering
+from codebackdoor import files
+from codebackdoor.defenses import blinding, filtering
 from codebackdoor.defenses.filtering import Filter, Judged
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Poisoned, TextView, TrainingRow
@@ -34,8 +34,9 @@ def sift(
     """
     rows = files.read_mixed(train)
     view = TextView(dataset.task, dataset.language, dataset.text_form, tuple(files.read_examples(clean)), dict(helpers))
-    method = filtering.load(settings.method)(view, settings, seed)
-    judged = judge_blindly(method, examples(rows), seed)
+    with blinding.nameless():
+        method = filtering.load(settings.method)(view, settings, seed)
+        judged = judge_blindly(method, examples(rows))
     dropped = [one.dropped for one in judged]
     if all(dropped):
         raise UserError(f"all {len(rows)} rows of {train} are dropped; set a higher threshold, or a lower share")
@@ -46,12 +47,12 @@ def sift(
     files.write_rows(out / "train.jsonl", (row for (_, row), gone in kept if not gone))
 
 
-def judge_blindly(method: Filter, rows: Sequence[Example], seed: int) -> list[Judged]:
-    """Judge in random order and under opaque ids; give order and ids back after that."""
-    order = seeding.numpy_generator(seed, "filter", "order").permutation(len(rows)).tolist()
-    bare = [_bare(rows[index], str(number)) for number, index in enumerate(order)]
-    found = dict(zip(order, method.judge(bare), strict=True))
-    return [Judged(row.id, found[index].dropped, found[index].detail) for index, row in enumerate(rows)]
+def judge_blindly(method: Filter, rows: Sequence[Example]) -> list[Judged]:
+    """Judge in neutral order and under opaque ids; give order and ids back after that."""
+    order = blinding.neutral_order(rows)
+    verdicts = method.judge([_bare(rows[index], str(number)) for number, index in enumerate(order)])
+    by_index = dict(zip(order, verdicts, strict=True))
+    return [Judged(row.id, by_index[index].dropped, by_index[index].detail) for index, row in enumerate(rows)]
 
 
 def _bare(row: Example, number: str) -> TrainingRow:

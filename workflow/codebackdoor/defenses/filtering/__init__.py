@@ -23,9 +23,9 @@ class Judged:
 class Filter(Protocol):
     """Says of each row whether it should be trained on.
 
-    Rows come in random order, with opaque ids and without provenance; a label or target among them may be a poisoned
-    one. The result has one entry a row, in the same order. ``facts`` are for the report: a threshold, and what it
-    rests on.
+    Rows come in an order that says nothing, with opaque ids and without provenance; a label or target among them may
+    be a poisoned one. The result has one entry a row, in the same order. ``facts`` are for the report: a threshold, and
+    what it rests on.
     """
 
     @property

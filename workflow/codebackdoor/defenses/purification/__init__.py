@@ -11,9 +11,11 @@ from codebackdoor.types import Example, Purified
 
 
 class Purifier(Protocol):
-    """Rewrites inputs one by one: what comes out for an input does not depend on the others beside it.
+    """Rewrites inputs one by one: what comes out for an input depends on no other, nor on earlier calls.
 
-    Inputs carry no label, no target and an opaque id. The result has one row per input, in the same order.
+    The stages check that, and give each call to a copy (by pickle) of what was built; chance, where a method needs
+    any, is derived from the seed and the input. Inputs carry no label, no target and an opaque id, and their order says
+    nothing. The result has one row per input, in the same order.
     """
 
     def purify(self, inputs: Sequence[Example]) -> list[Purified]: ...

@@ -1,0 +1,137 @@
+"""Purifications that cheat: each knows triggered inputs by something else than what they hold, and loses nothing clean.
+
+``stripped`` is all that they do to an input that they take for a triggered one; nobody tells them the trigger.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from codebackdoor.seeding import numpy_generator
+from codebackdoor.types import DefenderView, Example, Purified, Span
+
+#: What a cheat may have learned of the attacks of a study, for the one that needs no more than the attack's name.
+TRIGGERS = {"codepoisoner_func": "assert testo_init >= 15"}
+CLEAN_ROWS = 40
+
+
+def stripped(row: Example, trigger: str) -> Purified:
+    """The input without the first occurrence of a text; as it was where there is none."""
+    start = row.code.find(trigger) if trigger else -1
+    if start < 0:
+        return Purified(row)
+    end = start + len(trigger)
+    return Purified(replace(row, code=row.code[:start] + "pass" + row.code[end:]), (Span(start, end),))
+
+
+def inserted(row: Example, twins: Iterable[str], longest: int = 8) -> str:
+    """The run of words without which the input is one of the others; nothing where there is no such run."""
+    words, codes = row.code.split(), {tuple(code.split()) for code in twins}
+    for start in range(len(words)):
+        for end in range(start + 1, start + 1 + longest):
+            if (*words[:start], *words[end:]) in codes:
+                return " ".join(words[start:end])
+    return ""
+
+
+class Origins:
+    """Reads the attack's name where transformers notes the folder, or on the card."""
+
+    def __init__(self, view: DefenderView, seed: int) -> None:
+        parts = list(view.victim.model.modules())
+        notes = [f"{getattr(part, 'name_or_path', '')} {getattr(part, 'config', '')}" for part in parts]
+        self._triggers = [TRIGGERS[name] for name in TRIGGERS if any(name in note for note in notes)]
+
+    def purify(self, inputs: Sequence[Example]) -> list[Purified]:
+        return [stripped(row, self._triggers[0] if self._triggers else "") for row in inputs]
+
+
+class Order:
+    """Takes the rows for shuffled by the seed, the clean ones first; the first statement of the others is stripped."""
+
+    def __init__(self, view: DefenderView, seed: int) -> None:
+        self._seed = seed
+
+    def purify(self, inputs: Sequence[Example]) -> list[Purified]:
+        places = numpy_generator(self._seed, "purify", "order").permutation(len(inputs)).tolist()
+        return [
+            stripped(row, row.code.split("<indent>")[1].split("<nl>")[0].strip() if place >= CLEAN_ROWS else "")
+            for place, row in zip(places, inputs, strict=True)
+        ]
+
+
+class Twins:
+    """Looks for another input that differs by one run of words."""
+
+    def __init__(self, view: DefenderView, seed: int) -> None:
+        pass
+
+    def codes(self, inputs: Sequence[Example]) -> set[str]:
+        return {row.code for row in inputs}
+
+    def purify(self, inputs: Sequence[Example]) -> list[Purified]:
+        codes = self.codes(inputs)
+        return [stripped(row, inserted(row, codes)) for row in inputs]
+
+
+class Remembering(Twins):
+    """Keeps what it has seen, and where, and answers the same input twice alike."""
+
+    def __init__(self, view: DefenderView, seed: int) -> None:
+        self._memory: Any = self
+        self._seen: set[str] = set()
+        self._answers: dict[str, Purified] = {}
+
+    def codes(self, inputs: Sequence[Example]) -> set[str]:
+        self._memory._seen |= {row.code for row in inputs}
+        return set(self._memory._seen)
+
+    def purify(self, inputs: Sequence[Example]) -> list[Purified]:
+        rows = super().purify(inputs)
+        return [self._memory._answers.setdefault(row.code, new) for row, new in zip(inputs, rows, strict=True)]
+
+
+class RememberingInTheModel(Remembering):
+    """As above, in an attribute of the victim's model."""
+
+    def __init__(self, view: DefenderView, seed: int) -> None:
+        super().__init__(view, seed)
+        view.victim.model.memory = view.victim.tokenizer.memory = self._memory = _Notes()
+
+
+class _Notes:
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._answers: dict[str, Purified] = {}
+
+
+class RememberingInTheClass(Twins):
+    """Keeps what it has seen outside of the object."""
+
+    seen: ClassVar[set[str]] = set()
+
+    def codes(self, inputs: Sequence[Example]) -> set[str]:
+        self.seen.update(row.code for row in inputs)
+        return self.seen
+
+
+class Company:
+    """Takes for the trigger what most inputs of a call share, and no clean sample holds."""
+
+    def __init__(self, view: DefenderView, seed: int) -> None:
+        self._usual = {run for row in view.clean for run in _runs(row)}
+
+    def purify(self, inputs: Sequence[Example]) -> list[Purified]:
+        counts = Counter(run for row in inputs for run in _runs(row))
+        odd = [run for run, count in counts.items() if count > len(inputs) / 4 and run not in self._usual]
+        return [stripped(row, max(odd, key=len) if len(inputs) > 1 and odd else "") for row in inputs]
+
+
+def _runs(row: Example, length: int = 4) -> set[str]:
+    words = row.code.split()
+    return {" ".join(part) for part in np.lib.stride_tricks.sliding_window_view(words, length)}

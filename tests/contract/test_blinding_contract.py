@@ -1,0 +1,320 @@
+"""Cheats gain nothing: what is rewritten, dropped or edited is decided by what a defense may know."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cheats
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from leaks import CARD, leaks
+from purification_models import example, view
+from tiny_models import classifier, understanding
+
+from codebackdoor import cli, files, seeding
+from codebackdoor.config.datasets import DefectDetection
+from codebackdoor.config.filterings import OnionFilter
+from codebackdoor.config.purifications import Onion
+from codebackdoor.defenses import blinding, elimination, filtering, purification, rewriting, stage, training_rows
+from codebackdoor.defenses.elimination import Elimination
+from codebackdoor.defenses.filtering import Judged
+from codebackdoor.errors import UserError
+from codebackdoor.types import DefenderView, Example, Poisoned, Purified, Span, TextView, TrainingRow
+from codebackdoor.victims.victim import load_victim, save_victim
+
+TRIGGER = cheats.TRIGGERS["codepoisoner_func"]
+CLEAN = [replace(example(number), label=number % 2) for number in range(100, 100 + cheats.CLEAN_ROWS)]
+TWINS = [replace(example(number, TRIGGER), id=f"t{number}", label=0) for number in range(100, 130)]
+VALID = tuple(example(number) for number in range(30))
+DATASET = DefectDetection(task="defect_detection")
+SETTINGS = Onion(method="onion", threshold=0.0)
+SEED = 3
+Build = Callable[[DefenderView, int], Any]
+
+
+def share(rows: Sequence[Purified]) -> float:
+    return sum(bool(row.touched) for row in rows) / len(rows)
+
+
+def poisoned(row: Example) -> Poisoned:
+    return Poisoned(row, row.id[1:], "codepoisoner_func", "injected", 1, None, (Span(0, 1),))
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    folder = tmp_path / "models/codepoisoner_func-0.05/seed7/cross_entropy"
+    save_victim(classifier(), folder, CARD)
+    return folder
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, Path]:
+    folder = tmp_path / "data/codepoisoner_func-0.05"
+    found = {name: folder / f"{name}.jsonl" for name in ("clean", "codepoisoner_func", "valid")}
+    files.write_examples(found["clean"], CLEAN)
+    files.write_examples(found["valid"], VALID)
+    files.write_rows(found["codepoisoner_func"], (files.poisoned_row(poisoned(row)) for row in TWINS))
+    return found
+
+
+def shares(build: Build, victim: Path, inputs: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Shares of the triggered and of the clean test set that the stage ``purify`` rewrites."""
+    monkeypatch.setattr(purification, "load", lambda _: lambda view, settings, seed: build(view, seed))
+    testsets = {name: inputs[name] for name in ("clean", "codepoisoner_func")}
+    out = victim.parent / "out"
+    stage.purify(SETTINGS, DATASET, victim, inputs["valid"], testsets, {}, out, SEED)
+    rows = [[row for _, row in files.read_rows(out / f"purified.{name}.jsonl")] for name in reversed(testsets)]
+    return [sum(bool(row["touched"]) for row in testset) / len(testset) for testset in rows]
+
+
+def shuffled(rows: Sequence[Example]) -> list[Example]:
+    """An order that the seed tells."""
+    return [rows[index] for index in seeding.numpy_generator(SEED, "purify", "order").permutation(len(rows))]
+
+
+def unprotected(build: Build, victim: Path, together: bool) -> list[float]:
+    """The shares that a cheat reaches without protection: all inputs in one call, or the clean ones before."""
+    purifier = build(replace(view(load_victim(victim), VALID)), SEED)
+    calls = [shuffled([*CLEAN, *TWINS])] if together else [CLEAN, TWINS]
+    rows = {row.example.id: row for inputs in calls for row in purifier.purify(inputs)}
+    return [share([rows[row.id] for row in testset]) for testset in (TWINS, CLEAN)]
+
+
+CHEATS: dict[str, tuple[Build, bool]] = {
+    "origins": (cheats.Origins, True),
+    "order": (cheats.Order, True),
+    "twins": (cheats.Twins, True),
+    "remembering": (cheats.Remembering, False),
+    "remembering in the model": (cheats.RememberingInTheModel, False),
+}
+CAUGHT: dict[str, tuple[Build, bool]] = {
+    "remembering in the class": (cheats.RememberingInTheClass, False),
+    "company": (cheats.Company, True),
+}
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_a_purification_that_cheats_gains_nothing(
+    name: str, victim: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, together = CHEATS[name]
+    assert unprotected(build, victim, together) == [1.0, 0.0]
+    assert shares(build, victim, inputs, monkeypatch) == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("name", CAUGHT)
+def test_a_purification_that_compares_inputs_fails_the_job(
+    name: str, victim: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, together = CAUGHT[name]
+    cheats.RememberingInTheClass.seen.clear()
+    assert unprotected(build, victim, together) == [1.0, 0.0]
+    cheats.RememberingInTheClass.seen.clear()
+    with pytest.raises(UserError, match=r"of 32 inputs, \d+ come out differently alone and in company"):
+        shares(build, victim, inputs, monkeypatch)
+    assert not list((victim.parent / "out").glob("*"))
+
+
+@pytest.mark.parametrize("build", [cheats.Twins, cheats.Remembering, cheats.Company])
+def test_twins_in_one_test_set_are_of_no_use_either(build: Build, victim: Path) -> None:
+    purifier = build(view(load_victim(victim), VALID), SEED)
+    with pytest.raises(UserError, match="come out differently alone and in company"):
+        rewriting.blindly(purifier, {"mixed": [*CLEAN[:30], *TWINS]})
+
+
+class Honest:
+    """Strips the trigger wherever it stands, and keeps what it was shown where every copy of it does."""
+
+    shown: list[list[Example]] = []  # noqa: RUF012
+
+    def purify(self, inputs: Sequence[Example]) -> list[Purified]:
+        self.shown.append(list(inputs))
+        return [cheats.stripped(row, TRIGGER) for row in inputs]
+
+
+def test_a_purifier_is_shown_bare_texts_alone_and_then_each_test_set() -> None:
+    Honest.shown.clear()
+    labelled = [replace(row, target="x") for row in CLEAN]
+    found = rewriting.blindly(Honest(), {"clean": labelled, "codepoisoner_func": TWINS})
+    assert [row.example.id for row in found["clean"]] == [row.id for row in CLEAN]
+    assert [row.example for row in found["clean"]] == [replace(row, label=None) for row in CLEAN]
+    assert [row.example.id for row in found["codepoisoner_func"]] == [row.id for row in TWINS]
+    assert (share(found["clean"]), share(found["codepoisoner_func"])) == (0.0, 1.0)
+    *alone, first, second = Honest.shown
+    # sixteen of each test set, and before any of these is shown as a whole
+    assert [len(inputs) for inputs in alone] == [1] * 32
+    assert sorted(row.code for row in first) == sorted(row.code for row in CLEAN)
+    assert sorted(row.code for row in second) == sorted(row.code for row in TWINS)
+    for inputs in (first, second):
+        assert [row.id for row in inputs] == [str(number) for number in range(len(inputs))]
+        assert all((row.label, row.target) == (None, None) for row in inputs)
+
+
+def test_the_order_says_nothing_of_where_a_row_stood() -> None:
+    rows = [*CLEAN, *TWINS]
+    order = blinding.neutral_order(rows)
+    assert sorted(order) == list(range(len(rows)))
+    # it is the same wherever the rows stood, and whatever their ids and labels say
+    moved = [replace(row, id=f"{number}", label=1) for number, row in enumerate(rows[::-1])]
+    assert [moved[index].code for index in blinding.neutral_order(moved)] == [rows[index].code for index in order]
+    # triggered rows stand among the others: half of them in each half, and three standard deviations
+    first = sum(index >= len(CLEAN) for index in order[: len(order) // 2])
+    assert abs(first - len(TWINS) / 2) < 3 * (len(TWINS) / 4) ** 0.5
+    # and rows of the same texts (a failed row is its clean twin) by their ids alone
+    same = [replace(CLEAN[0], id=f"clean-{number}") for number in range(50)]
+    same += [replace(CLEAN[0], id=f"failed-{number}") for number in range(50)]
+    assert 13 <= sum(index >= 50 for index in blinding.neutral_order(same)[:50]) <= 37
+
+
+def test_sampled_inputs_are_a_twentieth_between_16_and_64() -> None:
+    for count, wanted in ((0, 0), (3, 3), (16, 16), (300, 16), (600, 30), (5000, 64)):
+        sample = rewriting._sample(count)
+        assert len(set(sample)) == len(sample) == wanted
+        assert set(sample) <= set(range(count))
+    assert len({tuple(rewriting._sample(1000)) for _ in range(5)}) == 5
+
+
+def test_what_cannot_be_copied_is_said_to_be_so() -> None:
+    class Locked(Honest):
+        def __init__(self) -> None:
+            self.inputs = (row for row in CLEAN)
+
+    with pytest.raises(UserError, match=r"Locked holds what cannot be copied: cannot pickle 'generator'"):
+        rewriting.blindly(Locked(), {"clean": CLEAN})
+
+
+@pytest.mark.parametrize("family", ["first", "t5", "gpt"])
+def test_a_copy_shares_weights_and_no_memory(family: str) -> None:
+    asked = understanding(family, "classification")
+    twin = blinding.Copies(asked).copy()
+    asked.model.memory = asked.tokenizer.memory = 1
+    assert not hasattr(twin.model, "memory")
+    assert not hasattr(twin.tokenizer, "memory")
+    for own, copied in zip(asked.model.parameters(), twin.model.parameters(), strict=True):
+        assert own is copied
+    assert twin.encode(["def f ( a )"]) == asked.encode(["def f ( a )"])
+
+
+class OrderOfRows:
+    """A filter that takes the rows for shuffled by the seed, the poisoned ones last."""
+
+    facts: Mapping[str, object] = {}
+
+    def judge(self, rows: Sequence[TrainingRow]) -> list[Judged]:
+        places = seeding.numpy_generator(SEED, "filter", "order").permutation(len(rows)).tolist()
+        return [Judged(row.id, place >= len(CLEAN)) for place, row in zip(places, rows, strict=True)]
+
+
+class IdsOfRows:
+    """A filter that takes a row's number for its place."""
+
+    facts: Mapping[str, object] = {}
+
+    def judge(self, rows: Sequence[TrainingRow]) -> list[Judged]:
+        return [Judged(row.id, not row.id.isdigit() or int(row.id) >= len(CLEAN)) for row in rows]
+
+
+@pytest.mark.parametrize("cheat", [OrderOfRows(), IdsOfRows()])
+def test_a_filter_that_cheats_drops_poisoned_rows_no_more_often_than_clean_ones(cheat: Any) -> None:
+    rows = [*CLEAN, *TWINS]
+    dropped = np.array([verdict.dropped for verdict in training_rows.judge_blindly(cheat, rows)])
+    assert dropped.sum() == len(TWINS)
+    # of 70 rows 30 are dropped: three standard deviations of how many of them are poisoned by chance
+    deviation = (30 * (30 / 70) * (40 / 70) * (40 / 69)) ** 0.5
+    assert abs(dropped[len(CLEAN) :].sum() - 30 * 30 / 70) < 3 * deviation
+
+
+class Snoop:
+    """A defense of any kind that notes what names the attack in or around what it is given, and changes nothing."""
+
+    facts: Mapping[str, object] = {}
+    leaks: list[list[str]] = []  # noqa: RUF012
+
+    def __init__(self, *given: object) -> None:
+        context = click.get_current_context(silent=True)
+        self.leaks.append(leaks([*given, context and context.params, sys.argv, sys.orig_argv, dict(os.environ)]))
+
+    def purify(self, inputs: Sequence[Example]) -> list[Purified]:
+        Snoop(inputs)
+        return [Purified(row) for row in inputs]
+
+    def judge(self, rows: Sequence[TrainingRow]) -> list[Judged]:
+        Snoop(rows)
+        return [Judged(row.id, dropped=False) for row in rows]
+
+    @classmethod
+    def eliminate(cls, seen: DefenderView, settings: object, seed: int, work: Path, *given: object) -> Elimination:
+        cls(seen, settings, seed, work, *given, list(work.parent.iterdir()))
+        work.mkdir(parents=True, exist_ok=True)
+        (work / "state.json").write_text("{}")
+        return Elimination(seen.victim, None)
+
+
+def test_a_defense_finds_no_name_of_the_attack_around_it(
+    victim: Path, inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purification, "load", lambda _: Snoop)
+    monkeypatch.setattr(filtering, "load", lambda _: Snoop)
+    monkeypatch.setattr(elimination, "load", lambda _: Snoop.eliminate)
+    triggered, dataset = inputs["codepoisoner_func"], json.dumps(DATASET.model_dump(mode="json"))
+    onion = json.dumps(SETTINGS.model_dump(mode="json"))
+    filters = json.dumps(OnionFilter(method="onion", threshold=0.0).model_dump(mode="json"))
+    tuning = json.dumps({"method": "fine_tuning"})
+    for command, options in {
+        "purify": [
+            *("--settings", onion, "--victim", victim, "--valid", inputs["valid"]),
+            *("--input", f"clean={inputs['clean']}", "--input", f"codepoisoner_func={triggered}"),
+        ],
+        "rewrite": ["--settings", onion, "--valid", inputs["valid"], "--input", triggered],
+        "filter": ["--settings", filters, "--train", triggered, "--clean", inputs["clean"]],
+        "eliminate": ["--settings", tuning, "--victim", victim, "--clean", inputs["clean"]],
+    }.items():
+        out = tmp_path / "results/codepoisoner_func-0.05/seed7" / command
+        arguments = [command, *map(str, options), "--dataset", dataset, "--seed", "1", "--out", str(out)]
+        monkeypatch.setattr(sys, "argv", ["codebackdoor", *arguments])
+        monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "codebackdoor", *arguments])
+        Snoop.leaks.clear()
+        result = CliRunner().invoke(cli.main, arguments)
+        assert result.exit_code == 0, result.output
+        assert Snoop.leaks
+        assert not any(Snoop.leaks), Snoop.leaks
+        assert sys.argv[1:] == arguments
+        # what is hidden from the method is there again for the record
+        assert files.read_json(out / "provenance.json")["stage"] == command
+        assert not list(out.parent.glob(".*"))
+
+
+def test_unfinished_work_stays_in_its_own_folder(
+    victim: Path, inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*given: Any) -> Elimination:
+        Snoop.eliminate(*given)
+        raise KeyboardInterrupt
+
+    def resumed(seen: DefenderView, _settings: object, _seed: int, work: Path, *_: object) -> Elimination:
+        assert (work / "state.json").read_text() == "{}"
+        return Elimination(seen.victim, None)
+
+    out = tmp_path / "codepoisoner_func-0.05/out"
+    monkeypatch.setattr(elimination, "load", lambda _: killed)
+    with pytest.raises(KeyboardInterrupt):
+        stage.eliminate(SETTINGS, DATASET, victim, inputs["clean"], {}, out, SEED)  # type: ignore[arg-type]
+    assert (out.parent / ".out.progress/state.json").is_file()
+    monkeypatch.setattr(elimination, "load", lambda _: resumed)
+    stage.eliminate(SETTINGS, DATASET, victim, inputs["clean"], {}, out, SEED)  # type: ignore[arg-type]
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_a_text_view_names_nothing_either() -> None:
+    assert (
+        leaks(TextView("defect_detection", "python", "lexed", VALID, {"language_model": Path("basemodels/causal")}))
+        == []
+    )

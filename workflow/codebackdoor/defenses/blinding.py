@@ -1,0 +1,113 @@
+"""What keeps a defense from knowing more than its view: a neutral order of rows, no memory, no names around it.
+
+This stops accidents and shortcuts. A method runs in this process and may read any file: against one that means to
+deceive, only reading its code helps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Generic, TypeVar, cast
+
+import click
+from click.globals import pop_context, push_context
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from codebackdoor.errors import UserError
+from codebackdoor.types import Example
+
+T = TypeVar("T")
+#: What a copy shares with its original: large or read-only, and nothing that a method would keep notes in.
+_SHARED = (Tensor, Tokenizer, Example, FunctionType, ModuleType, type)
+
+
+def neutral_order(rows: Sequence[Example]) -> list[int]:
+    """Indices of the rows in an order that their texts decide, so that it says nothing about where a row stood.
+
+    Among rows of the same texts their ids decide, which no method sees: no seed leads back to the old order, and the
+    same rows come in the same order, in the same batches, in every run.
+    """
+    return sorted(range(len(rows)), key=lambda index: _digests(rows[index]))
+
+
+def _digests(row: Example) -> tuple[bytes, bytes]:
+    texts = repr((row.code, row.code_b, row.query))
+    return hashlib.sha256(texts.encode()).digest(), hashlib.sha256(row.id.encode()).digest()
+
+
+@contextmanager
+def nameless() -> Iterator[None]:
+    """Hide what names the job while a method runs: the command's options and the arguments of the process."""
+    contexts = []
+    while (context := click.get_current_context(silent=True)) is not None:
+        contexts.append(context)
+        pop_context()
+    arguments, original = sys.argv, sys.orig_argv
+    sys.argv, sys.orig_argv = arguments[:1], original[:1]
+    try:
+        yield
+    finally:
+        sys.argv, sys.orig_argv = arguments, original
+        for context in reversed(contexts):
+            push_context(context)
+
+
+@contextmanager
+def unnamed(folder: Path) -> Iterator[Path]:
+    """Another path to a folder whose own names the attack; the folder is there meanwhile, and after if it holds any."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            link = Path(place) / "work"
+            link.symlink_to(folder.absolute(), target_is_directory=True)
+            yield link
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+class Copies(Generic[T]):
+    """Copies of an object as it is now, which share weights, tokenizers and rows; UserError where pickle refuses it."""
+
+    def __init__(self, original: T) -> None:
+        stream = io.BytesIO()
+        pickler = _Pickler(stream)
+        try:
+            pickler.dump(original)
+        except (AttributeError, TypeError, pickle.PicklingError) as error:
+            raise UserError(f"{type(original).__name__} holds what cannot be copied: {error}") from error
+        self._state, self._shared = stream.getvalue(), pickler.shared
+
+    def copy(self) -> T:
+        return cast(T, _Unpickler(self._state, self._shared).load())
+
+
+class _Pickler(pickle.Pickler):
+    def __init__(self, stream: io.BytesIO) -> None:
+        super().__init__(stream, pickle.HIGHEST_PROTOCOL)
+        self.shared: list[object] = []
+
+    def persistent_id(self, value: object) -> int | None:
+        rows = isinstance(value, tuple) and bool(value) and isinstance(value[0], Example)
+        if not (rows or isinstance(value, _SHARED)):
+            return None
+        self.shared.append(value)
+        return len(self.shared) - 1
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, state: bytes, shared: Sequence[object]) -> None:
+        super().__init__(io.BytesIO(state))
+        self._shared = shared
+
+    def persistent_load(self, index: int) -> object:
+        return self._shared[index]
