@@ -59,7 +59,8 @@ def test_the_default_is_the_headline_experiment() -> None:
 def test_every_overlay_is_valid(name: str) -> None:
     config = load([ROOT / "config.yaml", ROOT / "configs" / name])
     assert config.scenarios()
-    assert config.out != validate(DEFAULT).out
+    # more seeds belong to the study that has the first one already, and nothing of it is made again
+    assert (config.out == validate(DEFAULT).out) == (name == "seeds.yaml")
 
 
 OVERLAYS = [
