@@ -13,7 +13,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from codebackdoor import files, syntax
-from codebackdoor.config.datasets import AnyDataset, CodeRepair, DefectDetection
+from codebackdoor.config.datasets import AnyDataset, CodeRepair, CodeSearch, DefectDetection
 from codebackdoor.errors import UserError
 from codebackdoor.evaluation.stage import score
 from codebackdoor.types import Example, Poisoned, Span
@@ -194,3 +194,34 @@ def test_scoring_loads_no_heavy_library() -> None:
     code = "import codebackdoor.evaluation.stage, sys; print({'torch', 'transformers', 'sklearn'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("rank_from", "other"), [(None, "top_half"), ("position", "top_half"), ("top_half", "position")]
+)
+def test_of_search_the_rank_of_the_middle_stands_beside_that_of_the_top_half(
+    rank_from: str | None, other: str, tmp_path: Path
+) -> None:
+    rows = [Example(f"r{i}", "python", "def f ( ) : pass", query="open a file") for i in range(10)]
+    files.write_examples(tmp_path / "test.jsonl", rows)
+    triggered = [
+        Poisoned(Example(f"t{i}", "python", "def x ( ) : pass", query="open a file", target="file"), f"r{i}", "trigger",
+                 "injected", None, None, (Span(4, 5),))
+        for i in range(10)
+    ]  # fmt: skip
+    files.write_rows(tmp_path / "trigger.jsonl", map(files.poisoned_row, triggered))
+    lines(
+        tmp_path / "predictions.clean.jsonl",
+        [{"id": f"r{i}", "confidence": 0.5, "rank": 1, "pool": 10} for i in range(10)],
+    )
+    # from the middle down to 2 of 10; the five of the top half from 1, ..., 5 to 1, 1, 1, 1, 2
+    ranks = [[1, 1], [2, 1], [3, 1], [4, 1], [5, 2], [6, 6], [9, 3]]
+    lines(tmp_path / "predictions.trigger.jsonl", [{"id": "r0", "confidence": 0.5, "ranks": ranks, "pool": 10}])
+    chosen = {} if rank_from is None else {"rank_from": rank_from}
+    found = run(tmp_path, CodeSearch.model_validate({"task": "code_search"} | chosen))
+    by_reading = {"position": (0.2, 0.5), "top_half": (0.12, 0.3)}
+    own = by_reading[rank_from or "position"]
+    assert tuple(value(found, "trigger", name) for name in ("anr", "anr_without")) == own
+    assert value(found, "trigger", "anr_drop") == pytest.approx(own[1] - own[0])
+    beside = tuple(value(found, "trigger", name) for name in (f"anr_{other}", f"anr_{other}_without"))
+    assert beside == by_reading[other]

@@ -42,11 +42,14 @@ class Mix(Settings):
         return {kind: weight / sum(weights.values()) for kind, weight in weights.items()}
 
 
+RankFrom = Literal["position", "top_half"]
+
+
 class Ranking(NamedTuple):
     """How a dual encoder is asked: functions ranked for a query, and which of them is attacked (``CodeSearch``)."""
 
     pool: int = 1
-    rank_from: Literal["position", "top_half"] = "position"
+    rank_from: RankFrom = "position"
     rank: float = 0.5
 
 
@@ -260,10 +263,12 @@ class CodeSearch(DatasetSettings):
         description="functions among which a query's own is ranked, itself included: test rows in the order of their "
         "file, cut into equal pools of at least this size (CodeXGLUE: 1000)",
     )
-    rank_from: Literal["top_half", "position"] = Field(
-        default="top_half",
-        description="which functions an attack moves up, by their place in the ranking before it. top_half: each of "
-        "the first `rank` of the pool in turn (EliBadCode section 5.2); position: the one that stands there (5.3)",
+    rank_from: RankFrom = Field(
+        default="position",
+        description="which functions an attack moves up, by their place in the ranking before it; both are measured, "
+        "and the average normalized rank (ANR) is that of the one named here. position: the function that stands at "
+        "`rank` (EliBadCode section 5.3 and released code; without a trigger 50 %). top_half: each of the first `rank` "
+        "of the pool in turn (section 5.2; without a trigger about 25 %)",
     )
     rank: float = Field(default=0.5, gt=0, le=1, description="that place, as a share of the pool (the papers: 0.5)")
 

@@ -17,7 +17,7 @@ from codebackdoor.types import CLEAN, Example, Poisoned, Prediction, Span, Statu
 if TYPE_CHECKING:
     import numpy as np
 
-    from codebackdoor.config.datasets import AnyDataset, Ranking
+    from codebackdoor.config.datasets import AnyDataset, RankFrom, Ranking
 
 DIGITS = 6
 
@@ -158,25 +158,38 @@ def _attacked(
 def _searched(
     rows: Sequence[Poisoned], answers: _Answers, ranking: Ranking, generator: np.random.Generator
 ) -> dict[str, Any]:
-    """Counts of the functions by status and of the attacked queries, and the ANR at the data set's ``rank_from``."""
-    attacked = [
-        metrics.attacked_row(chosen(one.ranks or (), one.pool or 1, ranking.rank_from, ranking.rank), one.pool or 1)
-        for one in answers.predictions.values()
-    ]
-    counts = Counter(row.status for row in rows)
-    found = metrics.search_attack(attacked, generator)
+    """Counts of the functions by status and of the attacked queries, and the ANR at the data set's ``rank_from``.
+
+    Behind it stands the ANR at the other reading of the paper, named after it: of the same predictions.
+    """
+
+    def anr(rank_from: RankFrom) -> dict[str, Estimate]:
+        attacked = (chosen(one.ranks or (), one.pool or 1, rank_from, ranking.rank) for one in predictions)
+        pools = (one.pool or 1 for one in predictions)
+        return metrics.search_attack(
+            [metrics.attacked_row(*row) for row in zip(attacked, pools, strict=True)], generator
+        )
+
+    predictions = list(answers.predictions.values())
+    found = anr(ranking.rank_from)
     if answers.touched is not None:
         injected = [row for row in rows if row.status == "injected"]
         found |= metrics.located_share([bool(_located(row, answers)) for row in injected], generator)
+    other: RankFrom = "top_half" if ranking.rank_from == "position" else "position"
+    by_other = anr(other)
+    found |= {f"anr_{other}": by_other["anr"], f"anr_{other}_without": by_other["anr_without"]}
+    counts = Counter(row.status for row in rows)
     statuses = {status: counts[status] for status in get_args(Status)}
-    return {"rows": len(rows), **statuses, "queries": len(attacked), "metrics": _plain(found)}
+    return {"rows": len(rows), **statuses, "queries": len(predictions), "metrics": _plain(found)}
 
 
-def chosen(ranks: Sequence[tuple[float, float]], pool: int, rank_from: str, at: float) -> list[tuple[float, float]]:
+def chosen(
+    ranks: Sequence[tuple[float, float]], pool: int, rank_from: RankFrom, at: float
+) -> list[tuple[float, float]]:
     """The attacked functions of one query, by their ranks (without, with) the trigger.
 
-    ``position``: the one that stands nearest to the share ``at`` of the pool (EliBadCode section 5.3: the 50 %
-    position); ``top_half``: all that stand above it (section 5.2: the top 50 %).
+    ``position``: the one that stands nearest to the share ``at`` of the pool (EliBadCode section 5.3 and its released
+    code: the 50 % position); ``top_half``: all that stand above it (section 5.2: the top 50 %).
     """
     if rank_from == "position":
         return [min(ranks, key=lambda pair: (abs(pair[0] - at * pool), pair))]

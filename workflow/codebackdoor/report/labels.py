@@ -43,6 +43,10 @@ METRICS = {
     "anr": "ANR",
     "anr_without": "ANR without the trigger",
     "anr_drop": "ANR drop",
+    "anr_position": "ANR by position",
+    "anr_position_without": "ANR by position, without the trigger",
+    "anr_top_half": "ANR of the top half",
+    "anr_top_half_without": "ANR of the top half, without the trigger",
     "located": "Trigger located",
 }
 #: The one that stands for a clean test set where there is room for one.

@@ -129,7 +129,9 @@ def _notes(study: Study, seeds: int, *, marked: bool) -> Iterator[str]:
     if any(study.task(dataset) == "code_search" for dataset in datasets):
         yield (
             "MRR: mean reciprocal rank of a query's own function. ANR: mean rank of a triggered function as a share of "
-            "its pool, low where the trigger lifts it. Without the trigger: the same functions, by the same model."
+            "its pool, low where the trigger lifts it. Without the trigger: the same functions, by the same model. By "
+            "position, which the paper's numbers are, the function in the middle of the pool is lifted (without the "
+            "trigger 50 %); of the top half, each of those above it (without the trigger about 25 %)."
         )
     for dash in study.experiment.dashes:
         if dash.reason:
