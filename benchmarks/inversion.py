@@ -48,7 +48,7 @@ from codebackdoor.defenses.elimination.elibadcode.inversion import (
 )
 from codebackdoor.defenses.elimination.elibadcode.position import Carrier
 from codebackdoor.defenses.elimination.elibadcode.resuming import Searches, State
-from codebackdoor.defenses.elimination.elibadcode.scan import draw
+from codebackdoor.defenses.elimination.elibadcode.scan import draw, of_other_labels
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView, Example
@@ -396,7 +396,7 @@ def main(
     )
     labels = range(victim.model.config.num_labels)
     drawn = draw(view, settings, labels, seed)
-    carriers = [carrier for other in labels if other != label for carrier in drawn[other].carriers[PLACE]]
+    carriers = of_other_labels(drawn, PLACE, label)
     vocabulary = build(victim.tokenizer, settings.vocabulary, view.language, contexts(carriers))
     setting = Setting(victim, carriers, vocabulary, label, settings, seed)
     start = first_trigger(vocabulary, settings.length, contexts(carriers), setting.generator())

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from planted import PLANTED, sample, searches, victim, view
+from tiny_models import crafter
 
 from codebackdoor import syntax
 from codebackdoor.defenses.elimination.elibadcode.position import (
@@ -20,10 +21,11 @@ from codebackdoor.defenses.elimination.elibadcode.position import (
     own_losses,
     places,
     sensitivities,
+    statement,
 )
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import encode
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example
+from codebackdoor.types import Example, Language, TextForm
 from codebackdoor.victims.inference import answers, class_logits
 from codebackdoor.victims.tokens import stand_in
 
@@ -64,6 +66,68 @@ def test_a_filled_prompt_is_the_replaced_text_as_the_victim_reads_it(occurrences
             assert prompt is not None
             filled = prompt.fill(*(encode(asked.tokenizer, [new], context)[0] for context in (True, False)))
             assert filled == asked.encode([place.replace(code, new)])[0].ids
+
+
+#: A function, and the same with words in place of a first statement, as source.
+FIRST_STATEMENTS = [
+    ("python", "def f(x):\n    return x\n", "def f(x):\n    assert __ >=\n    return x\n"),
+    ("python", "def f(x): return x\n", "def f(x): \n    assert __ >=\n    return x\n"),
+    ("python", 'def f(x):\n    """doc"""\n    y = 1\n', 'def f(x):\n    """doc"""\n    assert __ >=\n    y = 1\n'),
+    ("python", "class A:\n\tdef f(x):\n\t\treturn x\n", "class A:\n\tdef f(x):\n\t\tassert __ >=\n\t\treturn x\n"),
+    ("java", "int f(int a) {\n    return a;\n}", "int f(int a) {\n    assert __ >=\n    return a;\n}"),
+    ("java", "Foo(int a) { super(a); b = a; }", "Foo(int a) { super(a); assert __ >= b = a; }"),
+    ("c", "int f(int a)\n{\n\treturn a;\n}\n", "int f(int a)\n{\n\tassert __ >=\n\treturn a;\n}\n"),
+    ("c", "int f(int a) { return a; }", "int f(int a) { assert __ >= return a; }"),
+]
+LEXED = [
+    (
+        "python",
+        "def f ( x ) : <indent> return x <dedent>",
+        "def f ( x ) : <indent> assert __ >= <nl> return x <dedent>",
+    ),
+    ("java", "int f ( int a ) { return a ; }", "int f ( int a ) { assert __ >= return a ; }"),
+    ("c", "int f ( int a ) { return a ; }", "int f ( int a ) { assert __ >= return a ; }"),
+]
+
+
+@pytest.mark.parametrize(
+    ("form", "language", "code", "expected"),
+    [*(("raw", *case) for case in FIRST_STATEMENTS), *(("lexed", *case) for case in LEXED)],
+)
+def test_a_first_statement_is_put_in_as_the_victim_reads_it(
+    form: TextForm, language: Language, code: str, expected: str
+) -> None:
+    asked = crafter()
+    place = statement(syntax.parse(code, language, form))
+    assert place is not None
+    assert place.replace(code, "assert __ >=") == expected
+    prompt = cut(asked, code, asked.encode([code])[0], place)
+    assert prompt is not None
+    filled = prompt.fill(*(encode(asked.tokenizer, ["assert __ >="], context)[0] for context in (True, False)))
+    assert filled == asked.encode([expected])[0].ids
+    slots = [position for position, _, _ in prompt.slots(3)]
+    assert "".join(asked.tokenizer.convert_ids_to_tokens([filled[slot] for slot in slots])).endswith("assertĠ__Ġ>=")
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("python", "x = 1"),
+        ("python", 'def f(x):\n    """doc"""\n'),
+        ("java", "abstract int f(int a);"),
+        # nothing would separate the words from what follows
+        ("c", "int f(int a) {return a;}"),
+    ],
+)
+def test_a_text_without_a_place_for_a_first_statement_has_none(language: Language, code: str) -> None:
+    assert statement(syntax.parse(code, language, "raw")) is None
+
+
+def test_a_first_statement_behind_the_input_has_no_place() -> None:
+    asked, code = crafter(max_length=12), f"def f({', '.join(f'argument_{n}' for n in range(20))}):\n    return 1\n"
+    place = statement(syntax.parse(code, "python", "raw"))
+    assert place is not None
+    assert cut(asked, code, asked.encode([code])[0], place) is None
 
 
 @pytest.mark.parametrize("length", [1, 4])

@@ -8,10 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from planted import victim
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import build, encode, pieces, starts
+from codebackdoor.defenses.elimination.elibadcode.inversion import first_trigger
+from codebackdoor.defenses.elimination.elibadcode.vocabulary import (
+    TriggerVocabulary,
+    build,
+    encode,
+    pieces,
+    starts,
+)
 from codebackdoor.errors import UserError
 
 
@@ -25,6 +32,10 @@ def roberta() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+def shipped() -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast.from_pretrained(str(Path(__file__).parents[2] / "basemodels/encoder"))
 
 
 @pytest.mark.mirror
@@ -112,9 +123,48 @@ def test_most_of_robertas_words_only_begin(roberta: PreTrainedTokenizerFast) -> 
     assert words.survive([(says, init), (init, says)], [True]) == [True, False]
 
 
-def test_without_phase_a_a_trigger_may_be_made_of_every_visible_piece() -> None:
-    tokenizer = victim().tokenizer
-    whole, paper = build(tokenizer, "all", "python", [False]), build(tokenizer, "paper", "python", [False])
-    assert set(paper.pieces) < set(whole.pieces)
-    assert {"(", "+", "."} <= set(whole.pieces)
-    assert all(piece.isprintable() and not any(mark in piece for mark in (" ", "Ġ")) for piece in whole.pieces)
+def test_without_phase_a_every_slot_is_open_to_every_piece_with_a_visible_text() -> None:
+    table = ["tmp", "_h", "Ġ", "Ġtmp", "Ġresp", ">=", "Ġ>=", "Ċ", "Ã©", "Ã", "<s>"]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.BPE(vocab={piece: index for index, piece in enumerate(table)}, merges=[])),
+        bos_token="<s>",
+    )
+    tokenizer.backend_tokenizer.decoder = decoders.ByteLevel()
+    vocabulary = build(tokenizer, "all", "python", [True])
+    # no line ends, no halves of a character, no special tokens
+    assert vocabulary.pieces == ("tmp", "_h", ">=", "é", " tmp", " resp", " >=", "resp")
+    assert vocabulary.plain.tolist() == [0, 1, 5, 8, 3, 4, 6, -1]
+    assert vocabulary.spaced.tolist() == [3, -1, 6, -1, -1, -1, -1, 4]
+    assert [vocabulary.pieces[index] for index in vocabulary.first] == ["tmp", ">=", "resp"]
+    assert (vocabulary.text([7, 6, 1]), vocabulary.ids([7, 6, 1], spaced=True)) == ("resp >=_h", [4, 6, 1])
+    # directly behind a bracket a trigger begins with a piece that continues, and has spaces inside all the same
+    bare = build(tokenizer, "all", "python", [False])
+    assert [bare.pieces[index] for index in bare.first] == ["tmp", "_h", ">=", "é"]
+    assert bare.pieces == vocabulary.pieces[:-1]
+
+
+@pytest.mark.mirror
+def test_without_phase_a_nearly_all_of_robertas_pieces_are_searched(roberta: PreTrainedTokenizerFast) -> None:
+    roberta.backend_tokenizer.decoder = decoders.ByteLevel()
+    vocabulary = build(roberta, "all", "java", [True])
+    inside = int((vocabulary.plain >= 0).sum())
+    assert inside == len({int(index) for index in vocabulary.plain if index >= 0})
+    assert (inside, len(vocabulary.first)) == (49_858, 33_079)
+
+
+def test_a_first_trigger_is_made_of_pieces_that_may_stand_in_their_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TriggerVocabulary, "survive", lambda *_: [True])
+    vocabulary = build(shipped(), "words", "python", [True])
+    inside = {*np.flatnonzero(vocabulary.plain >= 0).tolist()}
+    assert len(inside) < len(vocabulary)
+    for seed in range(20):
+        first, *others = first_trigger(vocabulary, 10, [True], np.random.default_rng(seed))
+        assert first in vocabulary.first
+        assert {*others} <= inside
+
+
+def test_words_say_so_where_they_are_the_papers_rule(caplog: pytest.LogCaptureFixture) -> None:
+    build(shipped(), "words", "python", [True])
+    assert not caplog.records
+    build(shipped(), "words", "python", [False, True])
+    assert "vocabulary: paper" in caplog.text

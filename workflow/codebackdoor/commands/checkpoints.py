@@ -156,13 +156,14 @@ def _prepared(
     from codebackdoor.defenses.samples import read_samples
     from codebackdoor.types import DefenderView
     from codebackdoor.victims.foreign import load_checkpoint
+    from codebackdoor.victims.temperature import standardized
 
     def load(folder: Path) -> Victim:
         return load_checkpoint(folder, TASKS[task], text_form, max_length, pooling, similarity)
 
     victim = load(model)
     rows = read_samples(clean, language, victim.text_form, victim.head, int(victim.model.config.num_labels))
-    view = DefenderView(task, rows[0].language, victim.text_form, rows, victim=victim)
+    view = DefenderView(task, rows[0].language, victim.text_form, rows, victim=standardized(victim, rows))
     if benign:
         # read again with the verdict, so that it stays until the command ends
         folder = click.get_current_context().with_resource(tempfile.TemporaryDirectory())

@@ -19,8 +19,10 @@ Schedule = Literal["released", "constant", "linear"]
 CALIBRATIONS = Path(__file__).parents[1] / "defenses" / "elimination" / "elibadcode" / "calibration"
 
 
-#: The places that ``position: scan`` tries, in this order.
+#: The places that ``position: scan`` tries, in this order: identifiers, as in the paper.
 SCANNED = ("least_sensitive", "function_name")
+#: Those of ``position: scan_all``: a first statement of the body as well.
+SCANNED_ALL = (*SCANNED, "statement")
 
 
 def calibration_of(name: str | None, dataset: str, model: str) -> str | None:
@@ -35,7 +37,7 @@ def calibration_file(name: str) -> Path:
 
 
 #: Settings that are read once the trigger is there.
-_AFTERWARDS = {"unlearning", "unlearn_when_clean"}
+_AFTERWARDS = {"unlearning", "unlearn_when_clean", "rounds"}
 
 
 def searched_before(eliminations: Mapping[str, Elimination]) -> dict[str, tuple[str, ...]]:
@@ -143,14 +145,16 @@ class Inverting(Elimination):
     vocabulary: Literal["paper", "words", "language", "all"] = Field(
         default="paper",
         description="pieces that a trigger is made of (section 4.2). paper: [A-Za-z0-9_]+ whatever the language. "
-        "words: the same, and behind a space it may begin with a piece that only begins words. language: the "
-        "language's own rule with a legal first character. all: those of visible characters (Table 5, without it)",
+        "words: the same, and where all places follow a space it may begin with a piece that only begins words. "
+        "language: the language's own rule with a legal first character. all: every piece with a visible text, also "
+        "inside of the trigger those that begin a word, with their space (Table 5, without phase (a))",
     )
-    position: Literal["least_sensitive", "function_name", "scan", "random", "rank"] = Field(
+    position: Literal["least_sensitive", "function_name", "statement", "scan", "scan_all", "random", "rank"] = Field(
         default="least_sensitive",
         description="identifier that the trigger replaces: the least sensitive one of each sample (section 4.3), the "
-        "function's name, both tried and the label scan decides, one at random (Table 5, without phase (b)), or the "
-        "one of a `rank` of sensitivity (Figure 5)",
+        "function's name, scan: both tried and the label scan decides, one at random (Table 5, without phase (b)), or "
+        "the one of a `rank` of sensitivity (Figure 5). statement: the trigger is put first into the function's body, "
+        "and made of any pieces. scan_all: these three places (both of no paper)",
     )
     rank: int = Field(
         default=0,
@@ -178,15 +182,25 @@ class Inverting(Elimination):
     def places(self) -> tuple[str, ...]:
         if self.position == "scan":
             return SCANNED
+        if self.position == "scan_all":
+            return SCANNED_ALL
         return (f"rank {self.rank}" if self.position == "rank" else self.position,)
+
+    def vocabulary_at(self, place: str) -> Literal["paper", "words", "language", "all"]:
+        """Of what a trigger at this place is made: a statement is no identifier."""
+        return "all" if place == "statement" else self.vocabulary
 
     def search(self) -> dict[str, Any]:
         """All settings that the trigger depends on: with the same the same is inverted in a victim."""
         return self.model_dump(mode="json", exclude=_AFTERWARDS)
 
     def walk(self) -> dict[str, Any]:
-        """The settings of ``search`` that the steps towards the trigger depend on."""
-        return self.search()
+        """The settings of ``search`` that the steps towards the trigger depend on.
+
+        A search at one place does not depend on which other places are scanned.
+        """
+        scanned = {"position": "scan"} if self.position == "scan_all" else {}
+        return self.search() | scanned
 
 
 class EliBadCode(Inverting):
@@ -197,6 +211,7 @@ class EliBadCode(Inverting):
         "ratio": ("calibration", ()),
         "word_length": ("head", ("retrieval",)),
         "unlearn_when_clean": ("calibration", ()),
+        "rounds": ("calibration", ()),
     }
     #: Settings on which an inverted loss depends: a calibration holds for searches with the same.
     SEARCH: ClassVar[tuple[str, ...]] = (
@@ -268,12 +283,18 @@ class EliBadCode(Inverting):
         description="unlearn the most suspicious trigger although the scan says 'clean' (paper, Table 4); retrieval: "
         "in code search alone, where the paper has no verdict",
     )
+    rounds: int = Field(
+        default=1,
+        gt=0,
+        description="most triggers that are unlearned one after another. 1: the one that the scan flags (paper). More: "
+        "after each the edited victim is scanned with fresh seeds, until a scan says 'clean'",
+    )
     unlearning: Unlearning = Field(default=Unlearning(), description="phase (d)")
 
     def walk(self) -> dict[str, Any]:
         """With ``patience`` without the number of steps there may be: most walks end before."""
         free = self.JUDGED if self.patience is None else {*self.JUDGED, "iterations"}
-        return {name: value for name, value in self.search().items() if name not in free}
+        return {name: value for name, value in super().walk().items() if name not in free}
 
     def works_on(self) -> Heads:
         """A dual encoder has neither classes nor a target label, by which some of the unlearning may be told."""

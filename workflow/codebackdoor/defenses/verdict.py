@@ -29,6 +29,7 @@ from codebackdoor.types import DefenderView, Example, Pair
 from codebackdoor.victims.inference import answers, text_vectors
 from codebackdoor.victims.reading import similarities
 from codebackdoor.victims.retrieval import Searcher
+from codebackdoor.victims.temperature import standardized
 from codebackdoor.victims.victim import Victim
 
 #: What the default study adds to the search of its calibrations (config.yaml, eliminations.elibadcode).
@@ -155,7 +156,7 @@ def calibrate_on(
         if shadows.made_like(victim) != make or labels_of(victim) != labels_of(view.victim):
             raise UserError(f"{folder}: not made like the model in question: {shadows.made_like(victim)}, not {make}")
         own = losses.setdefault(f"benign{number}", {})
-        seen = replace(view, victim=victim)
+        seen = replace(view, victim=standardized(victim, view.clean))
         for found in findings_of(seen, settings, number):
             own.setdefault(found.place, {})[str(found.label)] = round(found.inversion.loss, 6)
     data = {"language": view.language, "text_form": view.text_form}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codebackdoor.types import DefenderView, Example
+from codebackdoor.victims.temperature import standardized
 from codebackdoor.victims.victim import KEY, Victim
 
 if TYPE_CHECKING:
@@ -20,8 +21,12 @@ _ORIGINS = ("name_or_path", "_name_or_path")
 def defender_view(
     victim: Victim, dataset: AnyDataset, clean: tuple[Example, ...], helpers: Mapping[str, Path]
 ) -> DefenderView:
-    """Return the view of a victim without what names the attack: the card in its configuration, and its folder."""
+    """Return the view of a victim without what names the attack: the card in its configuration, and its folder.
+
+    Its logits are standardized over the clean rows, so that no verdict depends on their scale.
+    """
     _forget_origin(victim)
+    victim = standardized(victim, clean)
     return DefenderView(dataset.task, dataset.language, dataset.text_form, clean, dict(helpers), victim=victim)
 
 

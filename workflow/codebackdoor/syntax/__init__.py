@@ -10,7 +10,7 @@ from codebackdoor.syntax.lexing import DEDENT, INDENT, MARKS, NEWLINE, LexingErr
 from codebackdoor.syntax.loops import contains_infinite_loop
 from codebackdoor.syntax.names import KEYWORDS, legal_name, unreserved_name
 from codebackdoor.syntax.parse import Tree, parse
-from codebackdoor.syntax.rewrite import Edit, RenamingError, insert_first, is_taken, rename, replace
+from codebackdoor.syntax.rewrite import Edit, RenamingError, first_place, insert_first, is_taken, rename, replace
 from codebackdoor.syntax.statements import Statement
 from codebackdoor.syntax.tokens import Token
 
@@ -29,6 +29,7 @@ __all__ = [
     "Token",
     "Tree",
     "contains_infinite_loop",
+    "first_place",
     "insert_first",
     "is_taken",
     "legal_name",

@@ -102,6 +102,24 @@ def insert_first(tree: Tree, statement: str) -> Edit | None:
     return Edit(f"{tree.text[:at]}{before}{new}{after}{tree.text[at:]}", ((start, start + len(new)),))
 
 
+def first_place(tree: Tree) -> tuple[int, str, str] | None:
+    """Where words may stand that take a first statement's place without being one: offset, text before, text after.
+
+    The words and these texts, put in at the offset, are a line of the outermost function's body (Python), or stand
+    between its brace and its first statement (Java, C). ``None`` where there is no such place.
+    """
+    place = insertion(tree)
+    if place is None or (tree.language == "python" and place.following is None):
+        return None
+    at = tree.offset(place.byte)
+    if tree.form == "lexed":
+        return (at, *_around_lexed(tree, place, ""))
+    if tree.language == "python":
+        before, _, after = _around_python(tree, place, at)
+        return at, before, after
+    return (at, _around(tree, at)[0], "") if tree.text[at : at + 1].isspace() else None
+
+
 def _around_lexed(tree: Tree, place: Insertion, new: str) -> tuple[str, str]:
     """What separates a lexed statement from its neighbours."""
     if tree.language != "python":

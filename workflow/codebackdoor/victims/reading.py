@@ -91,22 +91,22 @@ def _decoded(body: Any, embedded: Tensor, mask: Tensor, places: int | None = Non
 def judge(victim: Victim, *read: Tensor) -> Tensor:
     """Return logits [B, C] of one vector a row (classification) or two (pair); of two, [B], similarities (retrieval).
 
-    A dual encoder's first vector is the query's.
+    Logits are divided by the victim's temperature. A dual encoder's first vector is the query's.
     """
     model = victim.model
     if victim.head == "retrieval":
         query, code = read
         return similarities(victim, query, code)
     if victim.head == "pair":
-        scores: Tensor = model.classifier(*read)
-        return scores
+        logits: Tensor = model.classifier(*read)
+        return logits / victim.temperature
     (vector,) = read
     kind = model.config.model_type
     if kind == "roberta":
-        scores = model.classifier(vector[:, None])
+        logits = model.classifier(vector[:, None])
     else:
-        scores = (model.classification_head if kind == "t5" else model.score)(vector)
-    return scores
+        logits = (model.classification_head if kind == "t5" else model.score)(vector)
+    return logits / victim.temperature
 
 
 def similarities(victim: Victim, query: Tensor, code: Tensor) -> Tensor:

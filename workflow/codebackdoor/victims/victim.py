@@ -59,7 +59,8 @@ class Victim:
     The lengths of code, output and query count sub-tokens, special tokens included; a longer text is truncated.
     ``pooling`` says which sub-token's state stands for a text, ``similarity`` how a dual encoder compares two,
     ``scale`` by what it multiplied that while it was trained (None: not known), and ``prefix`` which special tokens
-    stand between a text and its beginning of sequence.
+    stand between a text and its beginning of sequence. A classifier's logits are divided by ``temperature``, which a
+    defender's view sets (``victims.temperature``) and no folder holds.
     """
 
     model: Any
@@ -73,6 +74,7 @@ class Victim:
     similarity: Similarity = "cosine"
     prefix: tuple[str, ...] = ()
     scale: float | None = None
+    temperature: float = 1.0
 
     @property
     def factor(self) -> float:

@@ -73,7 +73,8 @@ class Inverted:
         trigger = Trigger.read(folder / "trigger.json")
         history, facts = (_read_object(folder / name) for name in ("elimination.json", "provenance.json"))
         # the other's unlearning is none of this one's, which may do without
-        history.pop("unlearning", None)
+        for name in ("unlearning", "rounds"):
+            history.pop(name, None)
         phases = facts.get("phases") or {}
         return cls(trigger, history, {name: phases[name] for name in phases if name == "inversion"})
 

@@ -8,11 +8,13 @@ is the anchored trigger's text and the place and label that the scan found.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.defenses.elimination import Elimination, Inverted, Trigger, timed
-from codebackdoor.defenses.elimination.elibadcode import outcome, searching, shadows, walks
+from codebackdoor.defenses.elimination.elibadcode import outcome, rounds, searching, shadows, walks
 from codebackdoor.defenses.elimination.elibadcode.anchoring import anchor
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, draw, measure, scan_labels, verdict
 from codebackdoor.defenses.elimination.elibadcode.unlearning import unlearn
@@ -46,7 +48,40 @@ def eliminate(
     seconds: dict[str, float] = {}
     if inverted is None or not walks.same_search(inverted.history, settings, seed):
         inverted = _searched(view, settings, seed, work, code, inverted, seconds)
+    if settings.rounds > 1:
+        return _in_rounds(view, settings, inverted, seed, work, code, seconds)
     return unlearn(view, settings, inverted, numpy_generator(seed, "elibadcode", "unlearning"), seconds)
+
+
+def _in_rounds(
+    view: DefenderView,
+    settings: EliBadCode,
+    first: Inverted,
+    seed: int,
+    work: Path | None,
+    code: str | None,
+    seconds: dict[str, float],
+) -> Elimination:
+    """``unlearn`` and scan until a scan flags nothing; the trigger is that of the first scan."""
+    unlearned: list[object] = []
+
+    def scan(victim: Victim, round_seed: int, number: int) -> Inverted:
+        folder = work / f"round{number}" if work else None
+        with timed(seconds, "rescan"):
+            return Inverted(*find(replace(view, victim=victim), settings, round_seed, folder, code))
+
+    def remove(victim: Victim, inverted: Inverted, number: int) -> Victim:
+        generator = numpy_generator(rounds.seed_of(seed, number), "elibadcode", "unlearning")
+        edited = unlearn(replace(view, victim=victim), settings, inverted, generator, seconds)
+        unlearned.append(edited.history.get("unlearning"))
+        return edited.victim
+
+    result = rounds.run(view.victim, first, settings.rounds, seed, scan, remove)
+    listed = [
+        entry | ({"unlearning": steps} if steps else {})
+        for entry, steps in zip_longest(rounds.as_json(result.triggers), unlearned)
+    ]
+    return Elimination(result.victim, first.trigger, {**first.history, "rounds": listed}, seconds)
 
 
 def _searched(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from codebackdoor.defenses.elimination.elibadcode.inversion import losses, rendered_text
 from codebackdoor.defenses.elimination.elibadcode.position import Carrier
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary
+from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, joined
 from codebackdoor.victims.victim import Victim
 
 
@@ -41,11 +41,11 @@ def anchor(
     superfluous; so the whole trigger is kept where the loss of what is left differs from l by more than ``beta``.
     """
     pieces = [vocabulary.pieces[index] for index in trigger]
-    text = "".join(pieces)
-    shorter = ["".join(pieces[:slot] + pieces[slot + 1 :]) for slot in range(len(pieces))]
+    text = joined(pieces)
+    shorter = [joined(pieces[:slot] + pieces[slot + 1 :]) for slot in range(len(pieces))]
     read = [rendered_text(vocabulary, one) if one else ((), ()) for one in [text, *shorter]]
     loss, *rest = losses(victim, carriers, read, label).tolist()
-    kept = "".join(piece for piece, other in zip(pieces, rest, strict=True) if abs(loss - other) > beta)
+    kept = joined([piece for piece, other in zip(pieces, rest, strict=True) if abs(loss - other) > beta])
     without = tuple(zip(pieces, rest, strict=True))
     if kept:
         held = losses(victim, carriers, [rendered_text(vocabulary, kept)], label).item()

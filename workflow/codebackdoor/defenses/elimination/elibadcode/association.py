@@ -39,7 +39,7 @@ from codebackdoor.defenses.elimination.elibadcode.inversion import (
     substitutes,
 )
 from codebackdoor.defenses.elimination.elibadcode.position import Carrier, Prompt
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, encode
+from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, encode, joined
 from codebackdoor.errors import UserError
 from codebackdoor.victims import reading
 from codebackdoor.victims.inference import text_vectors
@@ -222,7 +222,7 @@ def anchor(
     pieces, called = [vocabulary.pieces[i] for i in found.trigger], [target_words.words[i] for i in found.target]
 
     def loss_of(text: Sequence[str], words_: Sequence[str]) -> float:
-        read = rendered_text(vocabulary, "".join(text)) if text else ((), ())
+        read = rendered_text(vocabulary, joined(text)) if text else ((), ())
         spoken = encode(victim.tokenizer, [" ".join(words_)], True)[0] if words_ else []
         return losses(victim, carriers, [read], [spoken]).item()
 
@@ -233,5 +233,5 @@ def anchor(
     if kept and spoken:
         held = loss_of(kept, spoken)
         if abs(loss - held) <= beta:
-            return Anchored("".join(kept), held, (*without, *unsaid), whole=False, words=" ".join(spoken))
-    return Anchored("".join(pieces), loss, (*without, *unsaid), whole=True, words=" ".join(called))
+            return Anchored(joined(kept), held, (*without, *unsaid), whole=False, words=" ".join(spoken))
+    return Anchored(joined(pieces), loss, (*without, *unsaid), whole=True, words=" ".join(called))

@@ -254,9 +254,10 @@ def first_trigger(
     vocabulary: TriggerVocabulary, length: int, contexts: Sequence[bool], generator: np.random.Generator
 ) -> Indices:
     """Draw a random trigger that survives decoding and encoding (Algorithm 1, line 2)."""
+    inside = np.flatnonzero(vocabulary.plain >= 0)
     for _ in range(1000):
         start = int(generator.choice(vocabulary.first))
-        drawn = (start, *(int(index) for index in generator.integers(0, len(vocabulary), length - 1)))
+        drawn = (start, *(int(index) for index in generator.choice(inside, length - 1)))
         if vocabulary.survive([drawn], contexts)[0]:
             return drawn
     raise UserError(f"EliBadCode: no trigger of {length} pieces survives decoding and encoding; lower 'length'")

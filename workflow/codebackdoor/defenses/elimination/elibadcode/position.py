@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from codebackdoor import syntax
+from codebackdoor.defenses.elimination.elibadcode.vocabulary import encode
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import CodeField, DefenderView, Example, Pair
 from codebackdoor.victims.inference import answers
@@ -20,13 +21,20 @@ from codebackdoor.victims.victim import Encoded, Victim
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An identifier of one sample: the character spans of a field that the trigger replaces, in order."""
+    """Where a trigger goes in one field of a sample: the character spans that it replaces, in order.
+
+    That is an identifier; or a place of no width for a first statement, of which ``before`` and ``after`` are what
+    separates it from its neighbors.
+    """
 
     name: str
     spans: tuple[tuple[int, int], ...]
     field: CodeField = "code"
+    before: str = ""
+    after: str = ""
 
     def replace(self, text: str, new: str) -> str:
+        new = f"{self.before}{new}{self.after}"
         return syntax.replace(text, [(start, end, new) for start, end in self.spans]).text
 
 
@@ -98,14 +106,18 @@ class Carrier:
 def cut(victim: Victim, text: str, encoded: Encoded, place: Place) -> Prompt | None:
     """Cut the place's sub-tokens out of an encoded text; ``None`` where none of them is inside the victim's input.
 
-    Occurrences behind the truncation are left out. Characters that share a sub-token with the identifier are kept,
-    encoded on their own.
+    A statement's place has none, and the text is cut in two there. Occurrences behind the truncation are left out.
+    Characters that share a sub-token with the identifier are kept, encoded on their own.
     """
     tokenizer = victim.tokenizer
     ids, offsets = encoded.ids, encoded.offsets
     end = len(ids)
     while end and offsets[end - 1] == (0, 0):
         end -= 1
+    ending = tuple(ids[end:])
+    if place.spans[0][0] == place.spans[0][1]:
+        parted = _parted(tokenizer, text, Encoded(ids[:end], offsets[:end]), place)
+        return None if parted is None else Prompt(*parted, ending, victim.max_length)
     segments: list[tuple[int, ...]] = []
     spaced: list[bool] = []
     done, left_over = 0, ""
@@ -123,7 +135,28 @@ def cut(victim: Victim, text: str, encoded: Encoded, place: Place) -> Prompt | N
     if not spaced:
         return None
     segments.append((*_bare(tokenizer, left_over), *ids[done:end]))
-    return Prompt(tuple(segments), tuple(spaced), tuple(ids[end:]), victim.max_length)
+    return Prompt(tuple(segments), tuple(spaced), ending, victim.max_length)
+
+
+def _parted(
+    tokenizer: PreTrainedTokenizerFast, text: str, encoded: Encoded, place: Place
+) -> tuple[tuple[tuple[int, ...], ...], tuple[bool, ...]] | None:
+    """Segments and ``spaced`` of an encoded text that is cut in two at a place of no width.
+
+    ``None`` where the place is behind the input, or inside of a sub-token.
+    """
+    at = place.spans[0][0]
+    first = next((index for index, (_, stop) in enumerate(encoded.offsets) if stop > at), None)
+    if first is None or encoded.offsets[first][0] < at:
+        return None
+    done = max(stop for _, stop in encoded.offsets[:first])
+    before = text[done:at] + place.before
+    # the space before a word belongs to its first sub-token
+    begins_word = str(tokenizer.convert_ids_to_tokens(encoded.ids[first])).startswith(WORD_INITIAL)
+    after = place.after.removesuffix(" ") if begins_word else place.after
+    ending, beginning = encode(tokenizer, [before.removesuffix(" "), after], spaced=False)
+    left, right = (*encoded.ids[:first], *ending), (*beginning, *encoded.ids[first:])
+    return (left, right), (before.endswith(" "),)
 
 
 def _bare(tokenizer: PreTrainedTokenizerFast, text: str, begins_word: bool = False) -> list[int]:
@@ -147,6 +180,15 @@ def function_name(tree: syntax.Tree, occurrences: str, field: CodeField = "code"
     if found is None:
         return None
     return Place(found.name, found.spans if occurrences == "all" else found.spans[:1], field)
+
+
+def statement(tree: syntax.Tree, field: CodeField = "code") -> Place | None:
+    """The place of a first statement in the body of the function that the text defines."""
+    gap = syntax.first_place(tree)
+    if gap is None:
+        return None
+    at, before, after = gap
+    return Place("", ((at, at),), field, before, after)
 
 
 def trigger_fields(victim: Victim, pair: Pair) -> tuple[CodeField, ...]:
@@ -185,7 +227,8 @@ def _carrier(victim: Victim, example: Example, texts: Sequence[Encoded], places:
 def places(
     view: DefenderView, examples: Sequence[Example], position: str, occurrences: str, pair: Pair
 ) -> list[Places | None]:
-    """The places of each sample, one in each field: its function's name, one at random, or by sensitivity.
+    """The places of each sample, one in each field: its function's name, the first statement of its body, one at
+    random, or by sensitivity.
 
     ``least_sensitive`` is the identifier whose masking changes the loss least; ``rank N`` the one behind N others, and
     counted from the most sensitive one where N is negative (section 4.3, Figure 5). None where a field has none.
@@ -195,6 +238,8 @@ def places(
         trees = [syntax.parse(str(getattr(example, field)), view.language, view.text_form) for example in examples]
         if position == "function_name":
             own = [function_name(tree, occurrences, field) for tree in trees]
+        elif position == "statement":
+            own = [statement(tree, field) for tree in trees]
         else:
             options = [candidates(tree, occurrences, field) for tree in trees]
             if position == "random":

@@ -25,10 +25,10 @@ ENOUGH = 2
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The samples of one label, cut at each place that is scanned."""
+    """The samples of one label, cut at each place that is scanned; ``None`` where a sample has no first statement."""
 
     examples: tuple[Example, ...]
-    carriers: Mapping[str, tuple[Carrier, ...]]
+    carriers: Mapping[str, tuple[Carrier | None, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +61,24 @@ def draw(view: DefenderView, settings: Inverting, labels: Sequence[int], seed: i
             own = _short(view, own, settings.sample_tokens, ENOUGH * settings.samples)
         order = numpy_generator(seed, "elibadcode", "samples", str(label)).permutation(len(own))
         kept: list[Example] = []
-        cuts: dict[str, list[Carrier]] = {place: [] for place in settings.places}
+        cuts: dict[str, list[Carrier | None]] = {place: [] for place in settings.places}
+        # a body's first statement is scanned on the samples of the identifiers, so that a search there changes none
+        # of theirs
+        needed = [place for place in settings.places if place != "statement"] or settings.places
         for start in range(0, len(own), settings.samples):
             chunk = [own[index] for index in order[start : start + settings.samples]]
             columns = [carriers(view, chunk, place, settings.occurrences, settings.pair) for place in settings.places]
-            for example, *found in zip(chunk, *columns, strict=True):
-                if len(kept) < settings.samples and all(found):
+            for example, *row in zip(chunk, *columns, strict=True):
+                by_place = dict(zip(settings.places, row, strict=True))
+                if len(kept) < settings.samples and all(by_place[place] for place in needed):
                     kept.append(example)
-                    for place, carrier in zip(settings.places, found, strict=True):
+                    for place, carrier in by_place.items():
                         cuts[place].append(carrier)
             if len(kept) == settings.samples:
                 break
-        if not kept:
+        if not all(any(row) for row in cuts.values()):
             raise UserError(
-                f"EliBadCode: no clean sample of label {label} has an identifier to be replaced at position: "
+                f"EliBadCode: no clean sample of label {label} has a place for a trigger at position: "
                 f"{settings.position}"
             )
         drawn[label] = Samples(tuple(kept), {place: tuple(found) for place, found in cuts.items()})
@@ -109,7 +113,7 @@ def scan_labels(
     for place in settings.places:
         for label in samples:
             others = of_other_labels(samples, place, label)
-            vocabulary = build(view.victim.tokenizer, settings.vocabulary, view.language, contexts(others))
+            vocabulary = build(view.victim.tokenizer, settings.vocabulary_at(place), view.language, contexts(others))
             found = tuple(
                 known.get((place, label, restart))
                 or search(

@@ -47,7 +47,7 @@ def scan(
     for place in settings.places:
         carriers = asking(view, drawn, place)
         codes = [Carrier((carrier.prompts[1],)) for carrier in carriers]
-        vocabulary = build(view.victim.tokenizer, settings.vocabulary, view.language, contexts(codes))
+        vocabulary = build(view.victim.tokenizer, settings.vocabulary_at(place), view.language, contexts(codes))
         found = []
         for restart in range(settings.restarts):
             walked = known.get((place, LABEL, restart))
@@ -74,6 +74,7 @@ def asking(view: DefenderView, drawn: Samples, place: str) -> tuple[Carrier, ...
     return tuple(
         Carrier((association.asked(view.victim, query), *carrier.prompts))
         for (query, _), carrier in zip(read, drawn.carriers[place], strict=True)
+        if carrier
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from codebackdoor.config.eliminations import SCANNED, Dbs, EliBadCode, Unlearning
+from codebackdoor.config.eliminations import SCANNED_ALL, Dbs, EliBadCode, Unlearning
 from codebackdoor.defenses.elimination import Elimination, Inverted, Trigger, timed
 from codebackdoor.defenses.elimination.elibadcode.position import Places, places, put
 from codebackdoor.defenses.elimination.last_layer import Row, fine_tune, label_of
@@ -52,7 +52,7 @@ def stamp(
     wanted = round(settings.rate * len(eligible))
     order = [eligible[drawn] for drawn in generator.permutation(len(eligible))]
     # in the order of the scan: that of a trigger's file is another
-    scanned = [place for place in SCANNED if place in trigger.losses and settings.places == "scanned"]
+    scanned = [place for place in SCANNED_ALL if place in trigger.losses and settings.places == "scanned"]
     where = scanned or [trigger.position]
     stamped: dict[int, Example] = {}
     for start in range(0, len(order), CHUNK):

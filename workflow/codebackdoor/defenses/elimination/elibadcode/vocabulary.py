@@ -3,12 +3,16 @@
 A byte-level tokenizer has two pieces for many a word: one that continues a word and one that begins it (``Ġ``). The
 trigger vocabulary lists the former; where the trigger follows a space its first piece is rendered by the latter. Many
 more words have the latter alone, and no trigger of the paper's vocabulary begins with one of these (ledger E51).
+
+Without phase (a), and where a trigger is a statement, every piece with a printable text may stand in every slot: a
+word-initial one inside of the trigger brings its space along.
 """
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,19 +27,17 @@ from codebackdoor.victims.tokens import WORD_INITIAL
 Rule = Literal["paper", "words", "language", "all"]
 Ids = NDArray[np.int64]
 
+log = logging.getLogger(__name__)
+
 _PAPER = re.compile(r"[A-Za-z0-9_]+")
-_VISIBLE = re.compile(r"[!-~]+")
 _WITH_DOLLAR = re.compile(r"[A-Za-z0-9_$]+")
 _LEGAL = {"python": _PAPER, "c": _PAPER, "java": _WITH_DOLLAR}
 _LEGAL_FIRST = re.compile(r"[A-Za-z_$]")
 
 
 def pieces(vocabulary: Sequence[str], rule: Rule, language: Language) -> list[str]:
-    """Return the pieces that may stand inside of an identifier: the paper's one expression, or the language's own.
-
-    ``all`` keeps every piece of visible characters: without phase (a), a trigger need be no identifier.
-    """
-    legal = {"paper": _PAPER, "words": _PAPER, "language": _LEGAL[language], "all": _VISIBLE}[rule]
+    """Return the pieces that may stand inside of an identifier: the paper's one expression, or the language's own."""
+    legal = _LEGAL[language] if rule == "language" else _PAPER
     return [piece for piece in vocabulary if legal.fullmatch(piece)]
 
 
@@ -48,9 +50,10 @@ def starts(piece: str, rule: Rule) -> bool:
 class TriggerVocabulary:
     """``V`` pieces with their ids inside a word and at its beginning.
 
-    A trigger is a sequence of indices into these arrays. ``plain`` is [V], or -1 of a piece that only begins words
-    (``words``); ``spaced`` is [V], the id of the word-initial twin or -1; ``first`` lists the indices that may stand in
-    the first slot. In the others may stand what has a ``plain`` id.
+    A trigger is a sequence of indices into these arrays. ``plain`` is [V], the id in every slot but a first one behind
+    a space, or -1 of a piece that only begins words; ``spaced`` is [V], the id in that slot or -1; ``first`` lists the
+    indices that may stand in the first slot. In the others may stand what has a ``plain`` id. A piece whose text begins
+    with a space has its ``plain`` id alone, and is never first.
     """
 
     tokenizer: PreTrainedTokenizerFast
@@ -63,7 +66,7 @@ class TriggerVocabulary:
         return len(self.pieces)
 
     def text(self, trigger: Sequence[int]) -> str:
-        return "".join(self.pieces[index] for index in trigger)
+        return joined([self.pieces[index] for index in trigger])
 
     def ids(self, trigger: Sequence[int], spaced: bool) -> list[int]:
         """Render a trigger as token ids, after a space or not."""
@@ -80,6 +83,11 @@ class TriggerVocabulary:
             for index, ids in enumerate(encode(self.tokenizer, texts, spaced)):
                 alive[index] = alive[index] and ids == self.ids(triggers[index], spaced)
         return alive
+
+
+def joined(pieces: Sequence[str]) -> str:
+    """The text of a trigger made of these pieces; the space before it belongs to the sample."""
+    return "".join(pieces).lstrip(" ")
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], spaced: bool) -> list[list[int]]:
@@ -99,33 +107,55 @@ def build(
     """Return the trigger vocabulary for places of the given contexts (after a space, or not).
 
     Where some place follows a space, the first slot is open only to pieces that have a word-initial twin: the
-    others could not stand there as one piece. Where all places do, the rule ``words`` opens it to every piece that
-    begins a word. Raises UserError where nothing is left.
+    others could not stand there as one piece. Where all places do, the rules ``words`` and ``all`` open it to every
+    piece that begins a word; where only some do, such a piece would be several sub-tokens at the others, so that
+    ``words`` is then the paper's rule, which is logged. Raises UserError where nothing is left.
     """
     table = tokenizer.get_vocab()
     known = sorted(table, key=lambda piece: table[piece])
-    kept = pieces(known, rule, language)
+    if rule == "all":
+        special = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}
+        ordinary = [piece for piece in known if piece not in special]
+        kept = {piece: _printed(tokenizer, piece) for piece in ordinary if not piece.startswith(WORD_INITIAL)}
+        kept = {piece: text for piece, text in kept.items() if text}
+        initial = _initial(ordinary, lambda piece: _printed(tokenizer, piece))
+        inside = {f" {text}": piece for text, piece in initial.items()}
+    else:
+        kept = {piece: piece for piece in pieces(known, rule, language)}
+        initial = _initial(known, lambda piece: piece if _PAPER.fullmatch(piece) else "") if rule == "words" else {}
+        inside = {}
+    texts = [*kept.values()]
     twins = [next((table[mark + piece] for mark in WORD_INITIAL if mark + piece in table), -1) for piece in kept]
     first = [
-        index for index, piece in enumerate(kept) if starts(piece, rule) and (twins[index] >= 0 or not any(contexts))
+        index for index, text in enumerate(texts) if starts(text, rule) and (twins[index] >= 0 or not any(contexts))
     ]
     if not first:
         raise UserError(
             f"EliBadCode: none of the {len(known)} pieces of the victim's tokenizer can begin an identifier under "
             f"vocabulary: {rule}"
         )
-    begin = _only_begin(known, kept) if rule == "words" and all(contexts) else {}
+    if rule == "words" and any(contexts) and not all(contexts):
+        log.warning("vocabulary: words needs places that all follow a space; here only some do: vocabulary: paper")
+    continuing = set(texts)
+    begin = {text: piece for text, piece in initial.items() if all(contexts) and text not in continuing}
     return TriggerVocabulary(
         tokenizer=tokenizer,
-        pieces=(*kept, *begin),
-        plain=np.array([*(table[piece] for piece in kept), *(-1 for _ in begin)], dtype=np.int64),
-        spaced=np.array([*twins, *(table[piece] for piece in begin.values())], dtype=np.int64),
-        first=np.array([*first, *range(len(kept), len(kept) + len(begin))], dtype=np.int64),
+        pieces=(*texts, *inside, *begin),
+        plain=np.array([*(table[piece] for piece in (*kept, *inside.values())), *(-1 for _ in begin)], dtype=np.int64),
+        spaced=np.array([*twins, *(-1 for _ in inside), *(table[piece] for piece in begin.values())], dtype=np.int64),
+        first=np.array([*first, *range(len(texts) + len(inside), len(texts) + len(inside) + len(begin))], np.int64),
     )
 
 
-def _only_begin(known: Sequence[str], kept: Sequence[str]) -> dict[str, str]:
-    """By its text, each piece that begins a word and has no twin among those that continue one."""
-    begin = {piece[len(mark) :]: piece for piece in known for mark in WORD_INITIAL if piece.startswith(mark)}
-    inside = set(kept)
-    return {text: piece for text, piece in begin.items() if _PAPER.fullmatch(text) and text not in inside}
+def _initial(known: Sequence[str], text_of: Callable[[str], str]) -> dict[str, str]:
+    """By its text without the space, each piece that begins a word; not those to whose rest no text is given."""
+    marked = ((piece, mark) for piece in known for mark in WORD_INITIAL if piece.startswith(mark))
+    texts = ((text_of(piece[len(mark) :]), piece) for piece, mark in marked)
+    return {text: piece for text, piece in texts if text}
+
+
+def _printed(tokenizer: PreTrainedTokenizerFast, piece: str) -> str:
+    """The text of a piece that is one or more whole, visible characters; empty for others."""
+    text = tokenizer.convert_tokens_to_string([piece]) if piece else ""
+    visible = text.isprintable() and " " not in text and "\ufffd" not in text
+    return text if visible else ""

@@ -44,7 +44,8 @@ def finished_walks(history: Mapping[str, Any], settings: EliBadCode, seed: int) 
             "again, or name another"
         )
     differ = sorted(name for name in own if own[name] != other.get(name))
-    if {*differ} - FREE:
+    both_scan = {own["position"], other.get("position")} <= {"scan", "scan_all"}
+    if {*differ} - FREE - ({"position"} if both_scan else set()):
         raise UserError(
             f"the elimination whose search is to be taken over differs in {', '.join(differ)}; name one of the same "
             "search"

@@ -1,0 +1,150 @@
+"""Rounds: what a scan misses, the next scan of the edited victim finds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planted import PLANTED, view
+
+from codebackdoor import files
+from codebackdoor.config.eliminations import EliBadCode, Unlearning
+from codebackdoor.defenses.elimination import Elimination, Inverted, Trigger
+from codebackdoor.defenses.elimination.elibadcode import eliminate, findings_of, rounds, shadows, walks
+from codebackdoor.defenses.verdict import flips
+from codebackdoor.victims.victim import Victim
+
+SETTINGS = EliBadCode(
+    method="elibadcode", position="function_name", samples=6, length=2, iterations=6, top_k=8, candidates=16,
+    unlearning=Unlearning(epochs=8, batch_size=8, rate=0.5),
+)  # fmt: skip
+
+
+def trigger(text: str, flagged: bool = True) -> Trigger:
+    return Trigger(text, (), 0, flagged, "function_name", "one", 0.1, text, (), 0.1, 2.0, {})
+
+
+class Scripted:
+    """Scans that find the triggers of a list one after another; victims are the texts that they unlearned."""
+
+    def __init__(self, *found: Trigger) -> None:
+        self.found, self.seeds = list(found), [1]
+
+    def run(self, limit: int, kept: str = "") -> rounds.Rounds:
+        def scan(_: Any, seed: int, number: int) -> Inverted:
+            self.seeds.append(seed)
+            return Inverted(self.found[number - 1], {})
+
+        def remove(victim: Any, inverted: Inverted, _: int) -> Any:
+            return victim if inverted.trigger.text == kept else (*victim, inverted.trigger.text)
+
+        victim: Any = ()
+        return rounds.run(victim, Inverted(self.found[0], {}), limit, 1, scan, remove)
+
+
+def test_it_goes_on_until_a_scan_flags_nothing() -> None:
+    result = Scripted(trigger("a"), trigger("b"), trigger("c", flagged=False), trigger("d")).run(9)
+    assert (result.victim, [one.text for one in result.triggers], result.clean) == (("a", "b"), ["a", "b", "c"], True)
+
+
+def test_no_more_than_the_limit_are_unlearned_and_the_last_is_scanned_for() -> None:
+    result = Scripted(trigger("a"), trigger("b"), trigger("c")).run(2)
+    assert (result.victim, [one.text for one in result.triggers], result.clean) == (("a", "b"), ["a", "b", "c"], False)
+
+
+def test_a_victim_that_stays_as_it_is_is_not_scanned_again() -> None:
+    result = Scripted(trigger("a", flagged=False)).run(5, kept="a")
+    assert (result.victim, len(result.triggers), result.clean) == ((), 1, True)
+
+
+def test_every_scan_has_a_seed_of_its_own() -> None:
+    scripted = Scripted(*(trigger(letter) for letter in "abcd"))
+    scripted.run(3)
+    assert len({*scripted.seeds}) == 4
+
+
+@cache
+def calibration() -> dict[str, Any]:
+    scans: dict[str, dict[str, dict[str, float]]] = {}
+    for seed in range(11, 16):
+        losses = scans.setdefault(f"seed{seed}", {})
+        for finding in findings_of(view(seed, planted=False), SETTINGS, 1):
+            losses.setdefault(finding.place, {})[str(finding.label)] = finding.inversion.loss
+    provenance = {
+        "dataset": {"language": "python", "text_form": "lexed"},
+        "victim": shadows.made_like(view().victim),
+    }
+    return shadows.as_json(shadows.make("defect_detection", SETTINGS, "classification", scans, provenance), 0.5)
+
+
+def eliminated(folder: Path, limit: int, first: str | None) -> Elimination:
+    """EliBadCode on the planted victim; ``first`` is what a first scan is made to have found."""
+    files.write_json(folder / "calibration.json", calibration())
+    settings = SETTINGS.model_copy(update={"rounds": limit, "calibration": str(folder / "calibration.json")})
+    history = {"search": walks.search_of(settings, 1)}
+    found = Inverted(trigger(first), history) if first else None
+    return eliminate(view(), settings, 1, inverted=found)
+
+
+def flip_rate(victim: Victim) -> float:
+    rate = flips(view(), victim, trigger(PLANTED), "both")[1]
+    assert rate is not None
+    return rate
+
+
+def test_the_backdoor_that_a_first_round_leaves_whole_is_found_by_the_second(tmp_path: Path) -> None:
+    once, more = (eliminated(tmp_path, limit, first="count_size") for limit in (1, 4))
+    assert flip_rate(view().victim) == flip_rate(once.victim) == 1.0
+    assert "rounds" not in once.history
+    assert flip_rate(more.victim) < 0.2
+    listed: Any = more.history["rounds"]
+    assert (listed[0]["trigger"], PLANTED in listed[1]["trigger"]) == ("count_size", True)
+    assert [one["flagged"] for one in listed] == [*[True] * (len(listed) - 1), False]
+    assert ["unlearning" in one for one in listed] == [*[True] * (len(listed) - 1), False]
+    # what the folder says is inverted is what the first scan found
+    assert more.trigger == trigger("count_size")
+
+
+def test_a_benign_victim_is_scanned_once_and_kept(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "calibration.json", calibration())
+    settings = SETTINGS.model_copy(update={"rounds": 4, "calibration": str(tmp_path / "calibration.json")})
+    seen = view(1, planted=False)
+    found = eliminate(seen, settings, 1)
+    assert found.victim is seen.victim
+    assert [one["flagged"] for one in found.history["rounds"]] == [False]  # type: ignore[attr-defined]
+
+
+def test_a_killed_second_round_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "calibration.json", calibration())
+    settings = SETTINGS.model_copy(update={"rounds": 2, "calibration": str(tmp_path / "calibration.json")})
+    undisturbed = eliminate(view(), settings, 1)
+    work = tmp_path / "work"
+    resumed = [eliminate(view(), settings, 1, work=work, code="x") for _ in range(2)]
+    assert (work / "round2" / "searches.json").is_file()
+    assert [one.history for one in resumed] == [undisturbed.history] * 2
+
+
+def test_rounds_and_further_places_leave_the_first_search_as_it_is(tmp_path: Path) -> None:
+    paper = SETTINGS.model_copy(update={"position": "scan"})
+    extended = paper.model_copy(update={"position": "scan_all", "rounds": 3, "calibration": None})
+    first = eliminate(view(), paper, 1)
+    assert first.trigger is not None
+    known = walks.finished_walks(first.history, extended, 1)
+    assert {place for place, _, _ in known} == {"least_sensitive", "function_name"}
+    own = {(one.place, one.label): one.walks for one in findings_of(view(), extended, 1)}
+    assert {key: own[key[:2]][key[2]] for key in known} == known
+    assert {place for place, _ in own} == {"least_sensitive", "function_name", "statement"}
+    assert extended.walk() == paper.walk() != replace_position(paper).walk()
+
+
+def replace_position(settings: EliBadCode) -> EliBadCode:
+    return settings.model_copy(update={"position": "function_name"})
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_the_time_of_later_scans_is_a_phase_of_its_own(limit: int, tmp_path: Path) -> None:
+    assert ("rescan" in eliminated(tmp_path, limit, first=None).seconds) == (limit > 1)
+    assert replace(view()).clean

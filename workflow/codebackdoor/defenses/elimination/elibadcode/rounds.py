@@ -1,0 +1,75 @@
+"""Scan, unlearn, and scan again, until a scan says "clean": what one round misses, the next one may find.
+
+A scan may flag the right label by another trigger than the attacker's, and unlearning that leaves the backdoor whole.
+Whether it did shows in a second scan of the edited victim, with fresh seeds. The paper has one round and no second
+scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from codebackdoor.defenses.elimination import Inverted, Trigger
+from codebackdoor.seeding import derive
+from codebackdoor.victims.victim import Victim
+
+#: Scans a victim with a seed; the number says which round it is, from 1.
+Scan = Callable[[Victim, int, int], Inverted]
+#: Returns the victim without the trigger of a scan, in the round of this number.
+Remove = Callable[[Victim, Inverted, int], Victim]
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """The edited victim and what each scan found, that of the victim as it came first.
+
+    ``clean`` says whether the last scan flags nothing.
+    """
+
+    victim: Victim
+    triggers: tuple[Trigger, ...]
+
+    @property
+    def clean(self) -> bool:
+        return not self.triggers[-1].flagged
+
+
+def seed_of(seed: int, number: int) -> int:
+    """The seed of a round's samples and searches; the first has the elimination's own."""
+    return seed if number == 1 else derive(seed, "elibadcode", "round", str(number))
+
+
+def run(victim: Victim, first: Inverted, limit: int, seed: int, scan: Scan, remove: Remove) -> Rounds:
+    """Unlearn at most ``limit`` triggers, of which ``first`` is the first, and scan after each.
+
+    Ends with the first scan that flags nothing. What ``first`` holds is removed although it may not be flagged, where
+    ``remove`` does so.
+    """
+    triggers = [first.trigger]
+    found = first
+    for number in range(1, limit + 1):
+        edited = remove(victim, found, number)
+        if edited is victim:
+            break
+        victim = edited
+        found = scan(victim, seed_of(seed, number + 1), number + 1)
+        triggers.append(found.trigger)
+        if not found.trigger.flagged:
+            break
+    return Rounds(victim, tuple(triggers))
+
+
+def as_json(triggers: Sequence[Trigger]) -> list[dict[str, object]]:
+    """The scans in their order, as ``elimination.json`` lists them."""
+    return [
+        {
+            "trigger": trigger.text,
+            "label": trigger.target_label,
+            "position": trigger.position,
+            "loss": trigger.loss,
+            "margin": trigger.margin,
+            "flagged": trigger.flagged,
+        }
+        for trigger in triggers
+    ]
