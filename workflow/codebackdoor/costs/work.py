@@ -216,6 +216,9 @@ def eliminate(victim: Victim, settings: AnyElimination, inverted: bool = False) 
             read = settings.candidates * settings.race + best * (samples - settings.race)
     # the gradient goes back to the embeddings and to no weight: it costs a second forward pass
     steps = 0 if inverted else searches * settings.iterations
+    if isinstance(settings, EliBadCode) and settings.rounds > 1:
+        # the scan after an unlearning; seldom more than one is unlearned
+        steps += searches * settings.iterations
     searched = steps * (read + 2 * samples) * victim.row(settings.sample_tokens or math.inf)
     placed = 0.0
     # the function's name and a place at random are found without the victim, all others by their sensitivity

@@ -16,7 +16,7 @@ from scipy import stats
 from tqdm import tqdm
 
 from codebackdoor import files
-from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode, Unlearning
+from codebackdoor.config.eliminations import CALIBRATIONS, SCANNED, SCANNED_ALL, EliBadCode, Unlearning
 from codebackdoor.defenses.elimination import Inverted, Trigger
 from codebackdoor.defenses.elimination.elibadcode import eliminate, find, findings_of, labels_of, shadows
 from codebackdoor.defenses.elimination.elibadcode.position import places, put
@@ -129,7 +129,8 @@ def _fitting(view: DefenderView, name: str, settings: EliBadCode | None) -> EliB
         found = shadows.read(path)
         # behind a shipped calibration stand small models; they unlearn as in the default study, as often as it takes
         base = LOCAL if path.parent == CALIBRATIONS else PAPER
-        position = "scan" if len(found.losses) > 1 else next(iter(found.losses), "")
+        scans = {frozenset(SCANNED): "scan", frozenset(SCANNED_ALL): "scan_all"}
+        position = scans.get(frozenset(found.losses), next(iter(found.losses), ""))
         search = {key: found.budget[key] for key in EliBadCode.SEARCH if key in found.budget}
         try:
             settings = EliBadCode.model_validate(base.model_dump() | search | {"position": position})

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,10 @@ def existing(name: str) -> Path:
 
 
 def load(name: str, view: DefenderView, settings: EliBadCode, labels: Sequence[int]) -> Calibration:
-    """Read a shipped calibration by its name or another by its path, and check that it fits this scan."""
+    """Read a shipped calibration by its name or another by its path, and check that it fits this scan.
+
+    It holds the losses of the scanned places alone, although the file may hold those of others.
+    """
     path = existing(name)
     calibration = read(path)
     if calibration.task != view.task:
@@ -154,7 +157,7 @@ def load(name: str, view: DefenderView, settings: EliBadCode, labels: Sequence[i
         missing = [label for label in labels if str(label) not in calibration.losses.get(place, {})]
         if missing:
             raise UserError(f"{path}: no losses for place {place!r} and labels {missing}; {ANEW}")
-    return calibration
+    return replace(calibration, losses={place: calibration.losses[place] for place in settings.places})
 
 
 def read(path: Path) -> Calibration:
