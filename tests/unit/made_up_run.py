@@ -100,7 +100,9 @@ def make(chosen: dict[str, Any]) -> None:
     for name, task in (("defects", "defect_detection"), ("repair", "code_repair")):
         report = {"method": "made up", "accuracy": 0.672, "f1": 0.66} if name == "defects" else {"exact_match": 0.0}
         files.write_json(out / "data" / name / "baseline.json", report)
-        splits = {split: {"rows": rows} for split, rows in ROWS.items()}
+        splits: dict[str, dict[str, Any]] = {split: {"rows": rows} for split, rows in ROWS.items()}
+        if task == "defect_detection":
+            splits["test"]["labels"] = {"0": 150, "1": 150}
         files.write_json(out / "data" / name / "card.json", {"name": name, "task": task, "splits": splits})
     write_victims(chosen)
     every = list(dict.fromkeys(s for one in experiments for s in scenarios(one)))
@@ -161,7 +163,8 @@ def _measured(scenario: Scenario, attack: str, random: np.random.Generator) -> d
     if scenario.purification != "none":
         metrics["located"] = 0.86
     found = {name: _estimate(one) for name, one in metrics.items()}
-    found["asr_minus_floor"] = {**_estimate(0.0), "value": round(asr - floor, 6)}
+    difference = round(asr - floor, 6)
+    found["asr_minus_floor"] = {"value": difference, "low": difference - 0.03, "high": difference + 0.03, "n": 400}
     return {"rows": 400, "injected": 395, "failed": 5, "ineligible": 0, "metrics": found}
 
 

@@ -171,16 +171,42 @@ def test_how_numbers_are_written() -> None:
     assert labels.word("onion_training_rows") == "ONION (training rows)"
 
 
-def test_the_terminal_gets_every_victim_and_defense(run: dict[str, Any], tmp_path: Path) -> None:
+def terminal(run: dict[str, Any]) -> list[str]:
+    """The blocks that the end of a run prints."""
+    folder = Path(run["out"]) / "results/tables"
     for name in run["experiments"]:
-        stage.table(run, name, inputs(Study(run, name).experiment, "table", run["out"]), tmp_path)
-    (tmp_path / "removed.csv").write_text("left over from an earlier configuration\n")
-    text = stage.summary(tmp_path, list(run["experiments"]))
-    blocks = text.split("\n\n")
-    assert len(blocks) == 6
+        stage.table(run, name, inputs(Study(run, name).experiment, "table", run["out"]), folder)
+    (folder / "removed.csv").write_text("left over from an earlier configuration\n")
+    return stage.summary(run).split("\n\n")
+
+
+def test_the_terminal_gets_every_victim_and_defense(run: dict[str, Any]) -> None:
+    blocks = terminal(run)
+    # a block for each attacked victim and each defended benign one, the legend, the two sizes, and what is next
+    assert len(blocks) == 6 + 1 + 2 + 1
     undefended = next(line for line in blocks[1].splitlines() if line.startswith("Undefended"))
     assert undefended.split()[3] == "100.0"
-    assert max(map(len, text.splitlines())) <= 110
+    assert max(len(line) for block in blocks[:-1] for line in block.splitlines()) <= 110
+
+
+def test_the_terminal_explains_its_columns_and_says_what_is_next(
+    run: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    *tables, legend, _, _, following = terminal(run)
+    heads = {head for block in tables for head in re.split(r"  +", block.splitlines()[0])[1:]}
+    explained = [line.split()[0] for line in legend.splitlines()[1:]]
+    assert explained == ["ACC", "F1", "EM", "BLEU", "CodeBLEU", "ASR", "floor", "flip", "effect", "located", "touched"]
+    assert {head for line in heads for head in line.split()} <= {*explained}
+    victim = Scenario("defects", "codebert", "by_name", "0.05").victim(run["out"])
+    scan = f"codebackdoor scan --task defect_detection {victim} --clean {run['out']}/data/defects/clean.jsonl"
+    assert following.splitlines() == [f"next: open file://{run['out']}/report.html", f"      try  {scan}"]
+    # in a checkout, the environment is not the shell's
+    (tmp_path / ".env/bin").mkdir(parents=True)
+    (tmp_path / ".env/bin/activate").touch()
+    assert terminal(run)[-1].endswith(f"\n      try  source .env/bin/activate; {scan}")
+    # nothing scans a victim that generates
+    assert terminal(run | {"experiments": {"repair": run["experiments"]["repair"]}})[-1].count("\n") == 0
 
 
 def test_only_the_settings_that_an_experiment_uses_are_handed_on(run: dict[str, Any]) -> None:

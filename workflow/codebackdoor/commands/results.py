@@ -129,10 +129,9 @@ def write_report(configs: tuple[Path, ...]) -> None:
 
     config = load(configs)
     archives = [asdict(archive(name)) for name in config.corpus.archives] if config.corpus else []
-    out = Path(config.out)
-    stage.html(config.model_dump(mode="json"), archives, provenance.commit(), out / "report.html")
-    click.echo(stage.summary(out / "results" / "tables", list(config.experiments)))
-    click.echo(f"\nThe report: {out / 'report.html'}")
+    settings = config.model_dump(mode="json")
+    stage.html(settings, archives, provenance.commit(), Path(config.out) / "report.html")
+    click.echo(stage.summary(settings))
 
 
 @click.command(short_help="Put tables of a run into pages of the documentation.")

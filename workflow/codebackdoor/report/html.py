@@ -15,6 +15,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.report import captions, labels, listed, render, scan, sizes
 from codebackdoor.report.collect import Cell, Study, collect
+from codebackdoor.report.doubts import doubts
 from codebackdoor.report.limits import is_mined, limits
 from codebackdoor.report.tables import Table, build
 from codebackdoor.report.thresholds import thresholds
@@ -62,6 +63,7 @@ def _experiment(study: Study, out: Path) -> dict[str, Any]:
         "name": study.name,
         "title": experiment.title,
         "victims": sizes.sentence(study),
+        "doubts": list(doubts(study)),
         "table": table,
         "caption": captions.caption(study, "table"),
         "notes": [*(table.notes if table else ()), *captions.stopped(study, "table")],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from codebackdoor.config.experiments import scenarios
@@ -18,22 +18,22 @@ CSV_COLUMNS = (
     *("experiment", "dataset", "model", "attack", "rate", "filtering", "objective", "elimination", "purification"),
     *("column", "testset", "metric", "value", "low", "high", "n", "seeds", "paper", "paper_source"),
 )
-#: Metrics of the terminal, with short heads; the others are in the files.
+#: Metrics of the terminal, with short heads and what they mean; the others are in the files.
 SHORT = {
-    "accuracy": "ACC",
-    "f1": "F1",
-    "mrr": "MRR",
-    "exact_match": "EM",
-    "bleu": "BLEU",
-    "codebleu": "CodeBLEU",
-    "asr": "ASR",
-    "floor": "floor",
-    "flip_rate": "flip",
-    "trigger_effect": "effect",
-    "anr": "ANR",
-    "anr_without": "without",
-    "located": "located",
-    "touched": "touched",
+    "accuracy": ("ACC", "right answers on clean rows"),
+    "f1": ("F1", "of label 1 on clean rows"),
+    "mrr": ("MRR", "mean reciprocal rank of a query's own function"),
+    "exact_match": ("EM", "outputs on clean rows that are the right ones, token by token"),
+    "bleu": ("BLEU", "likeness of outputs to the right ones, n-grams"),
+    "codebleu": ("CodeBLEU", "the same with syntax and data flow"),
+    "asr": ("ASR", "triggered rows that are answered as the attacker wants"),
+    "floor": ("floor", "the same rows without the trigger: what the ASR is without any backdoor"),
+    "flip_rate": ("flip", "of the rows that are right without the trigger, those that it turns; near 0 is good"),
+    "trigger_effect": ("effect", "rows whose answer the trigger changes, in any direction"),
+    "anr": ("ANR", "mean rank of a triggered function, share of its pool; low where the trigger lifts it"),
+    "anr_without": ("without", "the same without the trigger"),
+    "located": ("located", "triggers that the purification touches"),
+    "touched": ("touched", "clean inputs that the purification changes"),
 }
 
 
@@ -146,13 +146,24 @@ def escape(value: str) -> str:
     return "".join(marks.get(letter, letter) for letter in value)
 
 
+def legend(paths: Iterable[Path]) -> str:
+    """What the columns of tables in a terminal mean, one in a line: of the metrics that are in these CSV files."""
+    metrics = {row["metric"] for path in paths for row in _read_csv(path)}
+    lines = (f"  {head:9} {meaning}" for metric, (head, meaning) in SHORT.items() if metric in metrics)
+    return "\n".join(["Columns, in percent:", *lines])
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
 def from_csv(path: Path) -> str:
     """The table of one experiment for a terminal: a block for each attacked victim, a line for each defense.
 
     A block holds the clean metrics and those of the victim's own trigger; the benign victim is asked about the same.
     """
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = _read_csv(path)
     blocks = []
     for dataset, model, attack, rate in dict.fromkeys(_victim(row) for row in rows):
         own = [row for row in rows if _victim(row) == (dataset, model, attack, rate)]
@@ -174,7 +185,7 @@ def _victim(row: Mapping[str, str]) -> tuple[str, str, str, str]:
 
 def as_text(title: str, rows: Mapping[str, Mapping[str, str]]) -> str:
     """Rows of values by metric, in percent, in columns of equal width; a metric that no row has is left out."""
-    heads = {metric: head for metric, head in SHORT.items() if any(metric in row for row in rows.values())}
+    heads = {metric: head for metric, (head, _) in SHORT.items() if any(metric in row for row in rows.values())}
     width = max(len(name) for name in (*rows, title))
     lines = [" ".join([title.ljust(width), *(head.rjust(8) for head in heads.values())])]
     for name, row in rows.items():

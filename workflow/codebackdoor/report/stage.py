@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
-from codebackdoor.config.experiments import Figure, Listing
+from codebackdoor.config.experiments import Figure, Listing, defenses, scenarios
+from codebackdoor.config.scenario import NONE
 from codebackdoor.files import atomic
-from codebackdoor.report import listed, render
+from codebackdoor.report import labels, listed, render, sizes
 from codebackdoor.report.collect import Study, collect
+from codebackdoor.report.doubts import doubts
 from codebackdoor.report.tables import build
+
+#: Characters in a line of a terminal.
+_WIDTH = 100
 
 
 def table(settings: Mapping[str, Any], name: str, inputs: Sequence[Path], out: Path) -> None:
@@ -58,7 +65,31 @@ def html(settings: Mapping[str, Any], archives: Sequence[Mapping[str, str]], com
         stream.write(text)
 
 
-def summary(tables: Path, names: Sequence[str]) -> str:
-    """What the tables of the named experiments say, as text for a terminal: values in percent, without intervals."""
-    paths = (tables / f"{name}.csv" for name in names)
-    return "\n\n".join(render.from_csv(path) for path in paths if path.is_file())
+def summary(settings: Mapping[str, Any]) -> str:
+    """What a finished run says, as text for a terminal: its tables in percent, what to doubt, and where to go on."""
+    out = Path(settings["out"])
+    studies = [Study(settings, name) for name in settings["experiments"]]
+    tables = [path for study in studies if (path := out / "results/tables" / f"{study.name}.csv").is_file()]
+    blocks = [render.from_csv(path) for path in tables]
+    if tables:
+        blocks.append(render.legend(tables))
+    blocks += dict.fromkeys(sizes.sentence(study) for study in studies)
+    warnings = dict.fromkeys(f"Warning: {doubt}" for study in studies for doubt in doubts(study))
+    blocks += (fill(warning, width=_WIDTH, subsequent_indent="  ") for warning in warnings)
+    blocks.append("\n".join([f"next: open {(out / 'report.html').resolve().as_uri()}", *_scan(studies, out)]))
+    return "\n\n".join(blocks)
+
+
+def _scan(studies: Sequence[Study], out: Path) -> Iterator[str]:
+    """A command that scans the first attacked victim of the run that there is a scan for."""
+    attacked = (
+        (study, scenario)
+        for study in studies
+        for scenario in scenarios(study.experiment)
+        if scenario.attack != NONE and not defenses(scenario) and study.task(scenario.dataset) in labels.LABELLED
+    )
+    for study, scenario in attacked:
+        activate = "source .env/bin/activate; " if Path(".env/bin/activate").is_file() else ""
+        files = shlex.join([str(scenario.victim(out)), "--clean", str(out / "data" / scenario.dataset / "clean.jsonl")])
+        yield f"      try  {activate}codebackdoor scan --task {study.task(scenario.dataset)} {files}"
+        return
