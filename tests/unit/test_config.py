@@ -40,6 +40,7 @@ def test_the_default_is_the_headline_experiment() -> None:
         ("none", "none"),
         ("fine_tuning", "none"),
         ("elibadcode", "none"),
+        ("elibadcode_extended", "none"),
         ("none", "onion"),
         ("none", "codepurify"),
     }
@@ -150,6 +151,8 @@ UNCALIBRATED: dict[str, object] = {"calibration": None}
 #: Of the paper's ablations, what each changes; the others change nothing at this scale.
 ABLATIONS: dict[str, dict[str, object]] = {
     "inverted": {"unlearning.epochs": 0, "unlearning.searching": None},
+    "extended": {"rounds": 4},
+    "paper_vocabulary": UNCALIBRATED,
     "always": {"unlearn_when_clean": True},
     "uncalibrated": UNCALIBRATED,
     "all_pieces": {"vocabulary": "all"} | UNCALIBRATED,
@@ -465,7 +468,7 @@ def test_a_mistake_is_named_once_and_what_follows_from_it_is_not(path: str, valu
     [
         ("purifications.onion.calibration_inputs", True),
         ("purifications.onion.threshold", False),
-        ("eliminations.elibadcode.unlearning.rate", True),
+        ("eliminations.fine_tuning.learning_rate", True),
         ("datasets.defects.mutants", [True, 1, 1]),
         ("experiments.defects.grid.0.rates", [True]),
         ("experiments.defects.grid.0.seeds", [True]),

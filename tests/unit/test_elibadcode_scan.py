@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import json
 import math
 from dataclasses import replace
 from functools import cache
@@ -13,7 +14,7 @@ import pytest
 from planted import view
 from transformers import AutoConfig
 
-from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode, calibration_of
+from codebackdoor.config.eliminations import CALIBRATIONS, SCANNED_ALL, EliBadCode
 from codebackdoor.config.loading import load
 from codebackdoor.defenses.elimination.elibadcode import shadows
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, draw, measure, scan_labels, verdict
@@ -243,22 +244,13 @@ def test_fewer_than_five_shadows_or_other_labels_are_refused() -> None:
         shadows.make(TASK, SETTINGS, "classification", odd, {})
 
 
-GRID = [
-    (f"elibadcode_{data}_{model}{suffix}", "configs/elibadcode.yaml", data, f"{model}{suffix}")
-    for data, suffix in (("defects", ""), ("clones", "_pairs"), ("search", "_search"))
-    for model in ("codebert", "codet5", "unixcoder")
-]
-
-
-@pytest.mark.parametrize(("name", "overlay", "dataset", "model"), [("defects", None, "defects", "codebert"), *GRID])
-def test_the_calibrations_of_the_studies_are_shipped_and_fit(
-    name: str, overlay: str | None, dataset: str, model: str
-) -> None:
-    config = load([ROOT / "config.yaml", *([ROOT / overlay] if overlay else [])])
-    settings, data, victims = config.eliminations["elibadcode"], config.datasets[dataset], config.models[model]
+@pytest.mark.parametrize("variant", ["elibadcode", "elibadcode_extended"])
+def test_the_calibration_of_the_default_study_is_shipped_and_fits(variant: str) -> None:
+    config = load([ROOT / "config.yaml"])
+    settings, data, victims = config.eliminations[variant], config.datasets["defects"], config.models["codebert"]
     assert isinstance(settings, EliBadCode)
-    assert calibration_of(settings.calibration, dataset, model) == name
-    found = shadows.read(CALIBRATIONS / f"{name}.json")
+    assert settings.calibration == "defects"
+    found = shadows.read(CALIBRATIONS / "defects.json")
     assert (found.task, found.budget) == (data.task, shadows.budget(settings, data.head))
     other = found.provenance["dataset"]
     assert isinstance(other, dict)
@@ -269,8 +261,7 @@ def test_the_calibrations_of_the_studies_are_shipped_and_fit(
     )
     recipe = found.provenance["recipe"]
     assert isinstance(recipe, dict)
-    # the default study's was made before there was a choice of pooling
-    assert recipe.get("pooling") == victims.pooling
+    assert recipe["pooling"] == victims.pooling
     reading = {"pooling": victims.pooling or victims.reads}
     assert [recipe[key] for key in ("epochs", "lr", "batch_tokens")] == [
         victims.epochs,
@@ -279,8 +270,23 @@ def test_the_calibrations_of_the_studies_are_shipped_and_fit(
     ]
     base = AutoConfig.from_pretrained(ROOT / f"basemodels/{victims.family}")
     assert found.provenance["victim"] == {name: getattr(base, name) for name in shadows.MAKE} | reading
-    assert {place: set(own) for place, own in found.losses.items()} == {
-        place: {"0"} if data.head == "retrieval" else {"0", "1"} for place in settings.places
-    }
+    assert {place: set(own) for place, own in found.losses.items()} == {place: {"0", "1"} for place in SCANNED_ALL}
     assert all(len(losses) >= shadows.SHADOWS for own in found.losses.values() for losses in own.values())
-    assert shadows.false_positive_rate(found, settings.ratio) == 0
+    written = json.loads((CALIBRATIONS / "defects.json").read_text(encoding="utf-8"))["leave_one_out"]
+    # one of the five loses far less than the others at one place
+    assert written == {"ratio": settings.ratio, "false_positive_rate": 0.2}
+    assert shadows.false_positive_rate(found, settings.ratio) == 0.2
+
+
+@pytest.mark.parametrize("names", [["elibadcode"], ["elibadcode", "elibadcode/paper"]], ids=" ".join)
+def test_the_grids_make_their_calibrations_and_one_serves_both_variants(names: list[str]) -> None:
+    config = load([ROOT / "config.yaml", *(ROOT / f"configs/{name}.yaml" for name in names)])
+    paper, extended = config.eliminations["elibadcode"], config.eliminations["elibadcode_extended"]
+    assert isinstance(paper, EliBadCode)
+    assert isinstance(extended, EliBadCode)
+    assert paper.calibration == extended.calibration
+    assert paper.calibration is not None
+    maker = config.eliminations[Path(paper.calibration).stem]
+    assert isinstance(maker, EliBadCode)
+    assert paper.calibration.startswith(f"{config.out}/calibration/")
+    assert {*paper.places} | {*extended.places} <= {*maker.places}

@@ -19,6 +19,7 @@ from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode, calibrati
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.files import read_json
 from codebackdoor.types import DefenderView
+from codebackdoor.victims.temperature import SPREAD
 from codebackdoor.victims.victim import Victim
 
 SHADOWS = 5
@@ -57,7 +58,8 @@ def log_ratio(reference: float, loss: float) -> float:
 def budget(settings: EliBadCode, head: Head) -> dict[str, object]:
     """What an inverted loss depends on, as far as a victim of this head reads it."""
     others = {key for key, (what, heads) in settings.read_where.items() if what == "head" and head not in heads}
-    return {name: getattr(settings, name) for name in EliBadCode.SEARCH if name not in others}
+    unit: dict[str, object] = {} if head == "retrieval" else {"spread": SPREAD}
+    return {name: getattr(settings, name) for name in EliBadCode.SEARCH if name not in others} | unit
 
 
 def made_like(victim: Victim) -> dict[str, object]:
