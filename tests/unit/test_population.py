@@ -1,0 +1,82 @@
+"""The benchmark of a population: who is in it, and what its figures are."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from codebackdoor.config.loading import load
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def population() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("population", ROOT / "benchmarks/population.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["population"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_triggers_and_seeds_are_used_nowhere_else(population: ModuleType) -> None:
+    study = load([ROOT / "config.yaml", ROOT / "configs/elibadcode.yaml"])
+    plans = [*islice(population.benign_plans(), 60), *islice(population.backdoored_plans(), 60)]
+    seeds = [plan.seed for plan in plans]
+    assert len({*seeds}) == len(seeds)
+    assert not {*seeds} & {*study.seeds, *study.shadows}
+    used = {getattr(attack, "name", None) for attack in study.attacks.values()}
+    assert not used & {*population.NAMES}
+
+
+def test_every_name_is_planted_towards_both_labels_and_every_trigger_weakly_and_strongly(
+    population: ModuleType,
+) -> None:
+    plans = list(islice(population.backdoored_plans(), 40))
+    assert {(plan.trigger, plan.target) for plan in plans if plan.trigger in population.NAMES} == {
+        (name, label) for name in population.NAMES for label in (0, 1)
+    }
+    assert {(plan.trigger, plan.rate) for plan in plans} == {
+        (trigger, rate) for trigger in (*population.NAMES, *population.STATEMENTS) for rate in (0.01, 0.1)
+    }
+    assert {plan.passes for plan in islice(population.benign_plans(), 20)} == {1, 2, 5}
+
+
+def victim(flagged: bool, label: int, score: float, flip_rate: float, target: int | None) -> dict[str, Any]:
+    outcome = {"flagged": flagged, "label": label, "score": score, "trigger": "x", "accuracy": 0.7,
+               "flip_rate": flip_rate}  # fmt: skip
+    return {"seed": 1, "trigger": None, "target": target, "passes": 1, "rate": 0.0, "accuracy": 0.71, "flip_rate": 1.0,
+            "methods": {"dbs": outcome}}  # fmt: skip
+
+
+def test_figures_of_four_victims(population: ModuleType) -> None:
+    benign = [victim(False, 0, -1.0, 0.0, None), victim(True, 1, 0.5, 0.0, None)]
+    backdoored = [victim(True, 0, 2.0, 0.15, 0), victim(True, 1, 0.2, 0.16, 0), victim(False, 0, -2.0, 1.0, 0)]
+    figures = population.summary(benign, backdoored, "dbs")
+    # of the six pairs of a benign and a backdoored victim three are in order
+    assert figures["auroc"] == pytest.approx(3 / 6)
+    shares = [1 - 1 / (1 + math.exp(-score)) for score in (-1.0, 0.5)] + [
+        1 / (1 + math.exp(-s)) for s in (2.0, 0.2, -2.0)
+    ]
+    assert figures["log_loss"] == pytest.approx(-sum(map(math.log, shares)) / 5)
+    assert (figures["false_positives"], figures["false_negatives"], figures["right_labels"]) == (1, 1, 1)
+    assert figures["removed_share"] == pytest.approx(1 / 3)
+    assert figures["clean_cost"] == pytest.approx(1.0)
+
+
+def test_victims_that_did_not_learn_their_trigger_are_replaced(population: ModuleType) -> None:
+    def run(plans: list[int]) -> list[dict[str, Any]]:
+        return [{"methods": {"dbs": 1} if plan % 2 else {}} for plan in plans]
+
+    rows = population.gathered(iter(range(100)), 5, 2, run)
+    assert sum(bool(row["methods"]) for row in rows) == 5
+    assert len(rows) == 10
