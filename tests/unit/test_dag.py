@@ -330,6 +330,7 @@ def test_every_missing_file_is_listed_at_once(tmp_path: Path) -> None:
     }
     raw["eliminations"] = {**DEFAULT["eliminations"]}
     raw["eliminations"]["elibadcode"] = {**DEFAULT["eliminations"]["elibadcode"], "calibration": "defecs"}
+    raw["eliminations"]["elibadcode_extended"] = {"method": "elibadcode"}
     with pytest.raises(UserError) as error:
         Dag(validate(raw)).check_files()
     lines = str(error.value).splitlines()
@@ -346,7 +347,11 @@ def test_given_files_are_inputs(tmp_path: Path) -> None:
     own = {"task": "defect_detection", "source": "mirror", "language": "c", "resplit": True}
     raw = {**DEFAULT, "mirror": str(tmp_path), "datasets": {**DEFAULT["datasets"], "defects": own}}
     raw["helpers"] = {**DEFAULT["helpers"], "language_model": str(tmp_path / "gpt2")}
-    raw["eliminations"] = {**DEFAULT["eliminations"], "elibadcode": {"method": "elibadcode"}}
+    uncalibrated = {"method": "elibadcode"}
+    raw["eliminations"] = {
+        **DEFAULT["eliminations"],
+        **dict.fromkeys(("elibadcode", "elibadcode_extended"), uncalibrated),
+    }
     raw["experiments"] = {"defects": DEFAULT["experiments"]["defects"]}
     (tmp_path / "gpt2").mkdir()
     names = ("config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "merges.txt")
@@ -489,13 +494,16 @@ def test_a_trigger_is_inverted_once_for_all_that_differ_in_what_is_done_with_the
     ]
     given = wildcards(**victim, elimination="elibadcode_rate_20")
     assert grid.inverted_options(given) == [f"--inverted={folder}"]
-    # other anchoring, no calibration, another number of steps that most walks do not come to
-    for name in ("unanchored", "uncalibrated", "fewer_steps", "more_steps"):
-        assert inverted(f"elibadcode_{name}") == inverted("elibadcode_rate_20")
+    # other places and rounds
+    assert inverted("elibadcode_extended") == inverted("elibadcode_rate_20")
+    # other anchoring, another number of steps that most walks do not come to: not from the one that waits for a calibration
+    for name in ("unanchored", "fewer_steps", "more_steps"):
+        assert inverted(f"elibadcode_{name}")[0] == f"{folder}_uncalibrated/trigger.json"
     # its trigger, too, from the one that differs in nothing
     assert inverted("elibadcode_samples_20")[0] == f"{folder}_uncalibrated/trigger.json"
     # the first one, and another search
-    assert inverted("elibadcode") == inverted("elibadcode_k_16") == inverted("dbs") == []
+    searching = ("elibadcode", "elibadcode_uncalibrated", "elibadcode_k_16", "elibadcode_paper_vocabulary", "dbs")
+    assert all(inverted(name) == [] for name in searching)
     # where none is run on a victim, there is nothing to take over, and no job is added for it
     assert inverted("elibadcode_rate_20", seed="7") == []
 
