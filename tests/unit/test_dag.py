@@ -496,7 +496,7 @@ def test_a_trigger_is_inverted_once_for_all_that_differ_in_what_is_done_with_the
     assert grid.inverted_options(given) == [f"--inverted={folder}"]
     # other places and rounds
     assert inverted("elibadcode_extended") == inverted("elibadcode_rate_20")
-    # other anchoring, another number of steps that most walks do not come to: not from the one that waits for a calibration
+    # other anchoring, or another number of steps: not from the one that waits for a calibration
     for name in ("unanchored", "fewer_steps", "more_steps"):
         assert inverted(f"elibadcode_{name}")[0] == f"{folder}_uncalibrated/trigger.json"
     # its trigger, too, from the one that differs in nothing
