@@ -87,6 +87,41 @@ def test_the_page_is_whole_and_loads_nothing(run: dict[str, Any]) -> None:
     assert sum(link.startswith("data:") for link in parser.links) == 6
 
 
+def test_tables_and_figures_are_for_readers_of_every_kind(run: dict[str, Any]) -> None:
+    text = page(run)
+    # a screen reader names row and column; a keyboard reaches what scrolls
+    assert re.findall(r"<th(?! scope=\"(?:col|row)\")[ >]", text) == []
+    assert text.count('<th scope="row">') > text.count("<table")
+    boxes = re.findall(r'<div class="wide"[^>]*>', text)
+    assert len(boxes) == text.count("<table") + 6
+    for box in boxes:
+        assert re.fullmatch(r'<div class="wide" tabindex="0" role="region" aria-label="[^"]+">', box)
+    # what stands below a figure is not read twice
+    captions = re.findall(r"<figcaption>(.*?)<details>", text)
+    assert len(captions) == 6
+    assert not {*re.findall(r'alt="(.*?)"', text)} & {*captions}
+    # paper shows all columns, and what is folded
+    printed = text[text.index("@media print") : text.index("</style>")]
+    for rule in ("overflow: visible", "details::details-content { content-visibility: visible; }"):
+        assert rule in printed
+    assert "@page { size: A4 landscape;" in text
+    # on a phone the first column leaves room for the others
+    assert "th:first-child, td:first-child { white-space: normal; max-width: 40vw; }" in text
+
+
+def test_an_uncommitted_change_is_explained(run: dict[str, Any]) -> None:
+    path = Path(run["out"]) / "report.html"
+    for commit, count in (("0123abc", 0), ("0123abc+", 1), (None, 0)):
+        stage.html(run, ARCHIVES, commit, path)
+        assert path.read_text().count("(+: with changes that are not committed)") == count
+
+
+def test_a_number_of_a_card_has_no_more_digits_than_it_says(run: dict[str, Any]) -> None:
+    path = Path(run["out"]) / "data/defects/card.json"
+    files.write_json(path, files.read_json(path) | {"p95": 47.05000000000001})
+    assert "p95 47.05 " in words(run)
+
+
 def test_the_page_says_what_it_must(run: dict[str, Any]) -> None:
     text = words(run)
     for part in (
@@ -113,7 +148,7 @@ def scan_rows(run: dict[str, Any]) -> dict[str, list[str]]:
     """The cells of the table of the label scan by victim, tags included."""
     _, _, table = page(run).partition("What the label scan said")
     rows = re.findall(r"<tr>(.*?)</tr>", table.partition("</table>")[0], re.DOTALL)[1:]
-    cells = [re.findall(r"<td.*?</td>", row, re.DOTALL) for row in rows]
+    cells = [re.findall(r"<t[dh].*?</t[dh]>", row, re.DOTALL) for row in rows]
     return {re.sub("<.*?>", "", " ".join(row[:2])): row for row in cells}
 
 

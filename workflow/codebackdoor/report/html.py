@@ -115,6 +115,8 @@ def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
             yield from _flat(below, f"{prefix} › {key}" if prefix else str(key))
     elif isinstance(value, list):
         yield prefix, ", ".join(map(str, value))
+    elif isinstance(value, float):
+        yield prefix, f"{value:g}"
     else:
         yield prefix, str(value)
 
