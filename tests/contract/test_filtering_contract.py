@@ -12,8 +12,8 @@ import pytest
 import torch
 from purification_models import example, language_model
 
+from codebackdoor.config.base import models_in, tag_of
 from codebackdoor.config.filterings import AnyFiltering, OnionFilter
-from codebackdoor.config.loading import models_in, tag_of
 from codebackdoor.defenses.filtering import Filter, Judged, load
 from codebackdoor.defenses.training_rows import judge_blindly
 from codebackdoor.types import Example, TextView, TrainingRow

@@ -334,7 +334,7 @@ def test_every_missing_file_is_listed_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         Dag(validate(raw)).check_files()
     lines = str(error.value).splitlines()
-    wanted = ("devign: missing train.jsonl", "mine: missing train.jsonl", "helpers.infiller: ./nowhere", "'defecs'")
+    wanted = ("devign: missing train.jsonl", "mine: missing train.jsonl", "helpers.infiller: nowhere", "'defecs'")
     command = f"`make fetch SCALE=local MIRROR={tmp_path}`"
     assert lines.pop() == f"{command} brings what is missing, with a network. Elsewhere? MIRROR=FOLDER"
     assert len(lines) == len(wanted)
@@ -354,16 +354,18 @@ def test_given_files_are_inputs(tmp_path: Path) -> None:
     }
     raw["experiments"] = {"defects": DEFAULT["experiments"]["defects"]}
     (tmp_path / "gpt2").mkdir()
-    names = ("config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "merges.txt")
+    names = ("model-00001-of-00002.safetensors", "model.safetensors.index.json", "merges.txt")
     for name in names:
         (tmp_path / "gpt2" / name).touch()
+    (tmp_path / "gpt2/config.json").write_text('{"model_type": "gpt2"}')
+    (tmp_path / "gpt2/vocab.json").write_text('{"a": 0}')
     found = Dag(validate(raw))
     found.check_files()
     own = {"task": "defect_detection", "source": "jsonl", "language": "c", "path": str(tmp_path / "devign")}
     mine = Dag(validate({**raw, "datasets": {**DEFAULT["datasets"], "defects": own | {"resplit": True}}}))
     assert mine.dataset_inputs(wildcards())["rows"] == [str(tmp_path / "devign/test.jsonl")]
     helpers = found.rewrite_inputs(wildcards(purification="onion"))["helpers"]
-    assert {Path(path).name for path in helpers} == set(names)
+    assert {Path(path).name for path in helpers} == {*names, "config.json", "vocab.json"}
 
 
 def test_a_data_set_without_an_attack_has_the_clean_test_set_alone() -> None:
@@ -417,7 +419,7 @@ def test_a_calibration_that_holds_no_object_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text("[]")
     changed = {**DEFAULT["eliminations"]["elibadcode"], "calibration": str(tmp_path / "mine.json")}
     raw = {**DEFAULT, "eliminations": {**DEFAULT["eliminations"], "elibadcode": changed}}
-    with pytest.raises(UserError, match=r"mine\.json was made with None; use the same value, or write"):
+    with pytest.raises(UserError, match=r"mine\.json: expected an object in braces, not \[\]"):
         Dag(validate(raw)).check_files()
 
 

@@ -11,12 +11,13 @@ from codebackdoor.fingerprint import PACKAGE, ROOT
 
 FILES = sorted(ROOT.rglob("*.py"))
 #: What each part may import of the package, beside itself and the ground that all stand on.
-GROUND = {"", "config", "errors", "files", "outputs", "pools", "seeding", "types"}
+GROUND = {"", "config", "errors", "files", "outputs", "parsing", "pools", "seeding", "types"}
 ALLOWED = {
     "": set(),
     "errors": set(),
     "types": set(),
     "files": set(),
+    "parsing": set(),
     "outputs": set(),
     "pools": set(),
     "seeding": set(),

@@ -90,7 +90,7 @@ def test_the_language_model_of_a_filtering_is_needed_too() -> None:
         config = validate({**raw, "experiments": {"one": {"title": "t", "grid": [grid]}}})
         assert ("owner/causal" in {one.source for one in originals.needed(config)}) == wanted
     raw["helpers"]["language_model"] = "./nowhere"
-    with pytest.raises(UserError, match=r"helpers\.language_model: \./nowhere is not a model folder"):
+    with pytest.raises(UserError, match=r"helpers\.language_model: nowhere is not a model folder"):
         Dag(validate({**raw, "experiments": {"one": {"title": "t", "grid": [grid]}}})).check_files()
 
 

@@ -12,10 +12,9 @@ from made_up_victims import write_victims
 
 from codebackdoor import files
 from codebackdoor.config.attacks import CodePoisonerDeadCode
-from codebackdoor.config.base import Settings
+from codebackdoor.config.base import Settings, models_in
 from codebackdoor.config.datasets import CodeRepair, CodeSearch, DefectDetection
 from codebackdoor.config.eliminations import Budget, EliBadCode, FineTuning, Unlearning
-from codebackdoor.config.loading import models_in
 from codebackdoor.config.models import CodeBert, CodeT5
 from codebackdoor.config.products import Product
 from codebackdoor.config.purifications import CodePurify

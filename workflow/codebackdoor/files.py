@@ -1,7 +1,6 @@
 """Reading and writing rows and JSON: outputs appear whole or not at all, malformed input names its line.
 
-Everything that this project reads as JSON comes through ``parse_json``, with limits on size, depth and digits; only
-regular files are read.
+Only regular files are read, of a limited size, and what is JSON goes through ``parsing``.
 """
 
 from __future__ import annotations
@@ -9,14 +8,11 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-import math
 import os
-import re
 import shutil
 import stat
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -25,16 +21,13 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, get_args
 
 from codebackdoor.errors import UserError, nearest, shown
+from codebackdoor.parsing import parse_json
 from codebackdoor.types import Example, Language, Poisoned, Span, Status
 
 T = TypeVar("T")
 
-#: Limits of what is read, far beyond what this project and real checkpoints write: bytes of a text, of a JSON document
-#: and of a row, levels of nesting, digits of a number (``model_max_length`` of many tokenizers has 31).
+#: Bytes of the largest text, JSON document and row that are read, far beyond those of this project and of checkpoints.
 TEXT_BYTES, DOCUMENT_BYTES, ROW_BYTES = 1 << 30, 1 << 26, 1 << 24
-DEPTH, DIGITS = 100, 40
-#: An escape that may be half of a character; without one, text that was decoded has none.
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 _FIELDS: dict[str, type] = {
     "id": str,
@@ -111,95 +104,6 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected an object in braces, not {shown(value)}")
     return value
-
-
-def parse_json(text: str, where: str, hint: str = "", numbered: bool = False) -> Any:
-    """The value of a JSON text; UserError for one that cannot be read or kept.
-
-    The message begins with ``where``, followed by the line if ``numbered``; ``hint`` ends it where the text is no JSON.
-    """
-    try:
-        return _parsed(text)
-    except json.JSONDecodeError as error:
-        line = f":{error.lineno}" if numbered else ""
-        raise UserError(f"{where}{line}: not JSON ({error.msg} at character {error.colno}){hint}") from None
-    except ValueError as error:
-        raise UserError(f"{where}: {error}") from None
-
-
-def _parsed(text: str) -> Any:
-    """Raises ValueError with a sentence about a value that JSON or this project does not have."""
-    try:
-        value = json.loads(
-            text, parse_int=_integer, parse_float=_float, parse_constant=_constant, object_pairs_hook=_object
-        )
-    except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
-    # what has few brackets is not deep, and most files are not looked at a second time
-    if text.count("[") + text.count("{") >= DEPTH or _HALF.search(text):
-        check_values(value)
-    return value
-
-
-_TOO_DEEP = f"nested more than {DEPTH} levels deep"
-
-
-def _integer(text: str) -> int:
-    if len(text) > DIGITS:
-        raise ValueError(f"a number of {len(text)} digits; at most {DIGITS} are read")
-    return int(text)
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {shown(text)} is too large")
-    return value
-
-
-def _constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number that JSON has")
-
-
-def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {shown(twice)} stands twice in one object; keep one of them")
-    return value
-
-
-def check_values(value: object) -> None:
-    """Raise ValueError for what no reader takes: deep nesting, numbers that are not finite, halves of characters."""
-    level: list[tuple[str, object]] = [("", value)]
-    for _ in range(DEPTH):
-        below: list[tuple[str, object]] = []
-        for name, node in level:
-            if isinstance(node, Mapping):
-                for key, child in node.items():
-                    _check_text(key, "a key")
-                    below.append((f"{name}.{key}" if name else str(key), child))
-            elif isinstance(node, list | tuple):
-                below += [(name, child) for child in node]
-            elif isinstance(node, float) and not math.isfinite(node):
-                raise ValueError(f"{shown(name)} is {node}; write a finite number")
-            else:
-                _check_text(node, f"field {shown(name)}" if name else "the text")
-        if not below:
-            return
-        level = below
-    raise ValueError(_TOO_DEEP)
-
-
-def _check_text(value: object, what: str) -> None:
-    try:
-        if isinstance(value, str):
-            value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{what} holds {ascii(error.object[error.start])[1:-1]}, a lone surrogate, which is no character: the text "
-            "was not UTF-8 when it was read; decode it by its encoding, or replace what cannot be decoded"
-        ) from None
 
 
 def read_text(path: Path, limit: int = TEXT_BYTES) -> str:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from codebackdoor.config.base import Head, Helper
 from codebackdoor.config.eliminations import CALIBRATIONS, calibration_of
 from codebackdoor.config.hub import MIRROR, HubId, hub_id
+from codebackdoor.config.models import PRETRAINED
+from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
 from codebackdoor.corpora import mirror, originals
 from codebackdoor.corpora.lock import Lock
-from codebackdoor.errors import UserError, nearest
-from codebackdoor.files import read_json
+from codebackdoor.errors import UserError, nearest, shown
+from codebackdoor.files import read_object
 from codebackdoor.parameters import Parameters
+from codebackdoor.victims.declared import base_problems, helper_problems, length_problems
 
 #: Files of a model folder in hub format, as far as every model of the project has them; the last holds checksums.
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "SHA256SUMS")
@@ -108,26 +112,64 @@ class Provided(Parameters):
         return bool(self.config.mirror) and self._declared("dataset", dataset).source == "mirror"
 
     def _folders(self, used: Iterable[Scenario]) -> Iterator[str]:
-        """Base models and helper models."""
+        """Base models and helper models: that they are there, and that a job can use them."""
+        heads: dict[str, set[Head]] = {}
+        helpers: set[Helper] = set()
         for scenario in used:
             for name in filter(None, (scenario.model, self.config.crafting(scenario.attack))):
-                model = self._declared("model", name)
-                yield from self._folder(str(model.base_path(self.out)), f"models.{name}.base")
+                heads.setdefault(name, set()).add(self._declared("dataset", scenario.dataset).head)
             for kind in ("filtering", "elimination", "purification"):
                 variant = getattr(scenario, kind)
-                for name in self._declared(kind, variant).helpers if variant != NONE else ():
-                    yield from self._folder(self.config.helpers[name], f"helpers.{name}")
+                helpers.update(self._declared(kind, variant).helpers if variant != NONE else ())
+        for name in heads:
+            yield from self._base(name, heads[name])
+        for helper in sorted(helpers):
+            yield from self._helper(helper)
 
-    def _folder(self, folder: str, key: str) -> Iterator[str]:
-        path = Path(folder)
-        if (
-            hub_id(folder) is None
-            and not self._made(folder)
-            and not ((path / "config.json").is_file() and any(path.glob("*.safetensors")))
-        ):
+    def _base(self, name: str, heads: set[Head]) -> Iterator[str]:
+        model = self._declared("model", name)
+        folder = str(model.base_path(self.out))
+        if (recipe := self._recipe(folder)) is not None:
+            longest = None if recipe.family == "seq2seq" else recipe.max_length
+            for setting, sentence in length_problems(longest, model, heads):
+                yield f"models.{name}.{setting}: {folder}: {sentence}"
+        elif (path := self._local(folder)) is not None:
+            yield from self._absent(path, f"models.{name}.base")
+            try:
+                for setting, sentence in base_problems(path, model, heads) if _is_model(path) else ():
+                    yield f"models.{name}.{setting}: {sentence}"
+            except UserError as error:
+                yield f"models.{name}.base: {error}"
+
+    def _helper(self, helper: Helper) -> Iterator[str]:
+        folder = self.config.helpers[helper]
+        if self._recipe(folder) is None and (path := self._local(folder)) is not None:
+            yield from self._absent(path, f"helpers.{helper}")
+            try:
+                for sentence in helper_problems(path, helper) if _is_model(path) else ():
+                    yield f"helpers.{helper}: {sentence}"
+            except UserError as error:
+                yield f"helpers.{helper}: {error}"
+
+    def _recipe(self, folder: str) -> Pretraining | None:
+        """The recipe of a base model that this run pretrains."""
+        recipes = {f"{self.out}/{PRETRAINED}/{family}": recipe for family, recipe in self.config.pretraining.items()}
+        return recipes.get(folder)
+
+    def _local(self, folder: str) -> Path | None:
+        """Where a model lies; None for one of the hub that no mirror has, which a job fetches."""
+        hub = hub_id(folder)
+        if hub is None:
+            return Path(folder)
+        mirror = Path(self.config.mirror or "")
+        return mirror / hub.place if self.config.mirror and not Lock(mirror).faults(hub, checksum=False) else None
+
+    def _absent(self, path: Path, key: str) -> Iterator[str]:
+        if not _is_model(path):
             yield (
-                f"{key}: {folder} is not a model folder with config.json and safetensors; put one there, or name one "
-                f"below {self.out}/models/base, which this run pretrains (for a base: `pretrained`)"
+                f"{key}: {path} is not a model folder with config.json and safetensors; put one there, or name one "
+                f"below {self.out}/{PRETRAINED}, which this run pretrains by a recipe under `pretraining` (for a base: "
+                "`pretrained`)"
             )
 
     def _calibrations(self, used: Iterable[Scenario]) -> Iterator[str]:
@@ -144,23 +186,22 @@ class Provided(Parameters):
 
     def _check_calibration(self, elimination: str, dataset: str, model: str, path: Path) -> None:
         """Refuse one of another search, data set or recipe now, and not in a job that waits for its victim."""
-        content = read_json(path)
-        known = content if isinstance(content, dict) else {}
-        made = known.get("provenance", {})
+        content = read_object(path)
+        budget, provenance = (_section(content, name) for name in ("budget", "provenance"))
         read = self._read("elimination", elimination, dataset)
         search = {key: read[key] for key in self._declared("elimination", elimination).SEARCH if key in read}
         data, recipe = (self._read(kind, name, dataset) for kind, name in (("dataset", dataset), ("model", model)))
         for section, own, then in (
-            (f"eliminations.{elimination}", search, known.get("budget", {})),
-            (f"datasets.{dataset}", data, made.get("dataset", {})),
-            (f"models.{model}", recipe, made.get("recipe", {})),
+            (f"eliminations.{elimination}", search, budget),
+            (f"datasets.{dataset}", data, _section(provenance, "dataset")),
+            (f"models.{model}", recipe, _section(provenance, "recipe")),
         ):
             for key in sorted(own.keys() - _OTHER_DRAWS):
                 if own[key] != then.get(key):
                     ours = self.calibration.format(dataset=dataset, model=model, elimination=elimination)
                     raise UserError(
-                        f"{section}: {key} is {own[key]}, but {path} was made with {then.get(key)}; use the same "
-                        f"value, or write `eliminations.{elimination}.calibration: {ours}` to have one made"
+                        f"{section}: {key} is {own[key]}, but {path} was made with {shown(then.get(key))}; use the "
+                        f"same value, or write `eliminations.{elimination}.calibration: {ours}` to have one made"
                     )
 
     def _read(self, kind: str, name: str, dataset: str) -> dict[str, Any]:
@@ -223,3 +264,13 @@ class Provided(Parameters):
     def _helper_files(self, kind: str, variant: str) -> dict[str, list[str]]:
         folders = [self.config.helpers[name] for name in self._declared(kind, variant).helpers]
         return {"helpers": [file for folder in folders for file in self._model(folder)]}
+
+
+def _is_model(path: Path) -> bool:
+    return (path / "config.json").is_file() and any(path.glob("*.safetensors"))
+
+
+def _section(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An object within a file's content; empty where there is none."""
+    section = content.get(name)
+    return section if isinstance(section, dict) else {}

@@ -197,7 +197,7 @@ def recorded(
     made; their identity is recorded.
     """
     from codebackdoor import provenance
-    from codebackdoor.files import parse_json
+    from codebackdoor.parsing import parse_json
 
     context = click.get_current_context()
     settings = {name: parse_json(context.params[name], f"--{name}") for name in _SETTINGS if name in context.params}

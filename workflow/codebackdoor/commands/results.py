@@ -103,7 +103,7 @@ def figure(experiment: str, kind: Figure, settings: str, inputs: tuple[Path, ...
 
 def _read_study(text: str, experiment: str) -> dict[str, Any]:
     """The settings of a run, or the part of them that the experiment uses, from JSON."""
-    from codebackdoor.files import parse_json
+    from codebackdoor.parsing import parse_json
 
     settings = parse_json(text, "--settings")
     experiments = settings.get("experiments") if isinstance(settings, dict) else None

@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 #: What a victim does: one label for one text or for two, a vector for each of two that are compared, or a text.
 Head = Literal["classification", "pair", "retrieval", "generation"]
 #: What methods call the models that help them (section ``helpers`` of the configuration).
 Helper = Literal["infiller", "language_model", "discriminator"]
+#: The type of model, as its config.json has it, that can be each helper.
+HELPER_TYPES: Mapping[Helper, str] = {"infiller": "roberta", "language_model": "gpt2", "discriminator": "electra"}
 #: By field: another field, or a fact of the data set, and the values of it with which the field is read.
 ReadWhere = Mapping[str, tuple[str, tuple[str | None, ...]]]
+
+
+#: Fields that tell the members of a union apart.
+TAGS = ("method", "task", "architecture")
+#: Largest whole number of any setting; what is larger is a slip, and would be memory or time without end.
+LARGEST = 10**9
 
 
 class Settings(BaseModel):
@@ -26,7 +34,7 @@ class Settings(BaseModel):
     #: named; with no value named, only where it is not null. Captions leave a field out where it is not read.
     read_where: ClassVar[ReadWhere] = {}
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -36,6 +44,14 @@ class Settings(BaseModel):
             return raw
         numbers = {name for name, field in cls.model_fields.items() if _is_number(field.annotation)}
         return {name: worded(value) if name in numbers else value for name, value in raw.items()}
+
+    @field_validator("*")
+    @classmethod
+    def _of_a_size(cls, value: Any) -> Any:
+        numbers = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(number, int) and abs(number) > LARGEST for number in numbers):
+            raise ValueError(f"a number beyond {LARGEST}; write a smaller one")
+        return value
 
     def works_on(self) -> tuple[Head, ...]:
         """Heads that the method works on with these settings: those that it fits, where no setting asks for more."""
@@ -60,3 +76,20 @@ def worded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [worded(one) for one in value]
     return str(value).lower() if isinstance(value, bool) else value
+
+
+def models_in(kind: Any) -> Iterator[type[BaseModel]]:
+    """The models in a type: itself, the members of a union, the values of a mapping, the items of a sequence."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    for argument in get_args(kind):
+        yield from models_in(argument)
+
+
+def tag_of(model: type[BaseModel]) -> str | None:
+    """The value of the field that tells a union's members apart; None for a model that is in no union."""
+    for name in TAGS:
+        field = model.model_fields.get(name)
+        if field is not None:
+            return str(get_args(field.annotation)[0])
+    return None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from codebackdoor.config.base import Head, ReadWhere, Settings
+from codebackdoor.config.paths import FolderPath
 from codebackdoor.types import Language, TextForm
 
 Source = Literal["pypi", "mirror", "jsonl"]
@@ -73,7 +73,7 @@ class DatasetSettings(Settings):
         "(defect_detection: Devign; clone_detection: BigCloneBench; code_search: CodeSearchNet, Python; code_repair: "
         "Bugs2Fix small); jsonl: your own files in `path`",
     )
-    path: Path | None = Field(
+    path: FolderPath | None = Field(
         default=None,
         description="folder of train.jsonl, valid.jsonl and test.jsonl (source jsonl only), one example a line",
     )

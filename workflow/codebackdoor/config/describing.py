@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from codebackdoor.config.loading import TAGS, models_in, tag_of
+from codebackdoor.config.base import TAGS, models_in, tag_of
 from codebackdoor.config.study import Config
 from codebackdoor.errors import UserError, nearest
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from codebackdoor.config.base import Head, ReadWhere, Settings
+from codebackdoor.config.paths import CalibrationPath
 from codebackdoor.types import Pair
 
 Heads = tuple[Head, ...]
@@ -266,7 +267,7 @@ class EliBadCode(Inverting):
     beta: float = Field(
         default=0.15, ge=0, description="change of the loss above which a token is anchored (paper: 0.15)"
     )
-    calibration: str | None = Field(
+    calibration: CalibrationPath | None = Field(
         default=None,
         description="losses that benign victims reach in the same search: name of a shipped calibration, or path of a "
         "JSON file, in which {dataset} and {model} stand for the scenario's; null: the label of the smallest loss is "

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from codebackdoor.config.base import Settings, worded
-from codebackdoor.config.scenario import NAME, NONE, Scenario, rate_text
+from codebackdoor.config.base import LARGEST, Settings, worded
+from codebackdoor.config.scenario import NAME, NAME_LENGTH, NONE, Scenario, rate_text
 from codebackdoor.types import CLEAN
 
-Variant = Annotated[str, Field(pattern=rf"^{NAME}$")]
-Rate = Annotated[float, Field(gt=0, le=1)]
+Variant = Annotated[str, Field(pattern=rf"^{NAME}$", max_length=NAME_LENGTH)]
+
+
+def _no_dust(rate: float) -> float:
+    """Refuse a share that no data set has a row for, and whose decimals would fill a file's name."""
+    if rate < LEAST_RATE:
+        raise ValueError(f"{rate} of no training set is a row; write a larger share")
+    return rate
+
+
+T = TypeVar("T")
+LEAST_RATE = 1e-9
+Rate = Annotated[float, Field(gt=0, le=1), AfterValidator(_no_dust)]
 #: Text too, as Snakemake reads `--config seeds=[21]`; but true is no seed.
-Seed = Annotated[int, Field(ge=0), BeforeValidator(worded)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST), BeforeValidator(worded)]
 Figure = Literal[
     "defenses",
     "inversion",
@@ -50,6 +63,14 @@ Printed = Literal[
 ]
 
 
+def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    """Refuse a list in which a value stands twice: what was meant to be another one would be missing."""
+    repeated = [value for value, count in Counter(values).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{repeated[0]} stands there twice; write it once")
+    return values
+
+
 class Grid(Settings):
     """Variants that are crossed with each other; every name is declared in the section of its kind.
 
@@ -72,6 +93,19 @@ class Grid(Settings):
     combine: Literal["each", "all"] = Field(
         "each", description="each: one defense at a time, as in the papers' tables; all: every combination of the kinds"
     )
+
+    @field_validator("*")
+    @classmethod
+    def _each_once(cls, value: Any) -> Any:
+        return distinct(value) if isinstance(value, tuple) else value
+
+    @property
+    def crossed(self) -> int:
+        """Combinations that are looked at to find the scenarios."""
+        poisoned = len(self.attacks) * len(self.rates)
+        victims = len(self.datasets) * len(self.models) * len(self.seeds) * (1 + poisoned)
+        kinds = (self.filterings, self.objectives, self.eliminations, self.purifications)
+        return victims * math.prod(map(len, kinds))
 
     def victims(self) -> Iterator[Scenario]:
         """Every undefended victim of this grid, the benign one of each data set, model and seed first."""

@@ -1,32 +1,56 @@
-"""From YAML to a checked configuration; what is wrong is said with its full dotted path and the nearest valid name."""
+"""From YAML to a checked configuration, within the limits of ``files`` and with the line of a mistake."""
 
 from __future__ import annotations
 
-import difflib
-import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from codebackdoor.config.mistakes import WHOLE, explain
 from codebackdoor.config.study import Config
-from codebackdoor.errors import UserError, nearest
+from codebackdoor.errors import UserError, shown
 from codebackdoor.files import read_text
+from codebackdoor.parsing import DEPTH, DIGITS, check_values, parse_json
 
-#: Longest input that an error repeats.
-SHOWN = 80
-#: Fields that tell the members of a union apart.
-TAGS = ("method", "task", "architecture")
+#: Limits of one file: bytes, and values once every alias is written out. The largest of this project has 5000.
+FILE_BYTES, VALUES = 1 << 20, 20_000
 
 
-class _Twice(yaml.MarkedYAMLError):
-    """A key stands twice in one mapping; YAML forbids it, and PyYAML would silently keep the last."""
+class _Refused(yaml.MarkedYAMLError):
+    """YAML that is right and not taken; ``problem`` is a sentence that begins with the line."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without doubled keys. Checked before ``<<`` is resolved, since what is merged may be overridden."""
+    """YAML without doubled keys. Checked before ``<<`` is resolved, since what is merged may be overridden.
+
+    What aliases stand for is counted before it is constructed: a few lines can name more values than memory holds.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._sizes: dict[int, int] = {}
+
+    def fetch_flow_collection_start(self, kind: Any) -> None:
+        # the library takes the square of the depth, and then fails
+        if self.flow_level >= DEPTH:
+            raise _Refused(problem=f"line {self.line + 1}: nested more than {DEPTH} levels deep")
+        super().fetch_flow_collection_start(kind)
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
+        is_alias = self.check_event(yaml.AliasEvent)
+        node: Any = super().compose_node(parent, index)
+        if is_alias:
+            if id(node) not in self._sizes:
+                raise _Refused(problem=f"line {line}: an alias stands inside of what it names; write it out")
+        else:
+            self._sizes[id(node)] = 1 + sum(self._sizes[id(child)] for child in _children(node))
+        if self._sizes[id(node)] > VALUES or len(self._sizes) > VALUES:
+            raise _Refused(problem=f"line {line}: more than {VALUES} values up to here; write fewer")
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
@@ -35,11 +59,36 @@ class _Loader(yaml.SafeLoader):
             line = key.start_mark.line + 1
             if key.value in lines:
                 instead = "write both as <<: [*one, *other]" if key.value == "<<" else "keep one of them"
-                raise _Twice(
-                    problem=f"line {line}: {key.value} is there already, in line {lines[key.value]}; {instead}"
-                )
+                name = key.value if key.value.isprintable() and len(key.value) <= DIGITS else shown(key.value)
+                raise _Refused(problem=f"line {line}: {name} is there already, in line {lines[key.value]}; {instead}")
             lines[key.value] = line
         return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except yaml.YAMLError:
+            raise
+        # what the library raises at a date without such a day, at `!!int x` and its like
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            text = shown(node.value) if isinstance(node, yaml.ScalarNode) else "this"
+            raise _Refused(problem=f"line {node.start_mark.line + 1}: {text} cannot be read ({error})") from None
+
+    def construct_number(self, node: Any) -> Any:
+        if len(node.value) > DIGITS:
+            raise ValueError(f"a number of {len(node.value)} digits; at most {DIGITS} are read")
+        is_whole = node.tag == "tag:yaml.org,2002:int"
+        return self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [child for pair in node.value for child in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
 def load(paths: Sequence[Path]) -> Config:
@@ -51,15 +100,21 @@ def load(paths: Sequence[Path]) -> Config:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds; what is wrong with it is a UserError."""
     try:
-        found = yaml.load(read_text(path), _Loader)
-    except _Twice as error:
+        content = yaml.load(read_text(path, FILE_BYTES), _Loader)
+        check_values(content)
+    except _Refused as error:
         raise UserError(f"{path}: {error.problem}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(found, dict):
+    except RecursionError:
+        raise UserError(f"{path}: nested more than {DEPTH} levels deep") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+    if not isinstance(content, dict):
         raise UserError(f"{path}: expected sections such as 'datasets:' and 'experiments:'")
-    return found
+    return content
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,136 +141,6 @@ def validate(raw: Mapping[str, Any]) -> Config:
 def parse(kind: Any, text: str, what: str) -> Any:
     """Read settings of ``kind`` (a model or a union of models) from JSON, as the rules pass them on."""
     try:
-        return TypeAdapter(kind).validate_json(text)
+        return TypeAdapter(kind).validate_python(parse_json(text, what))
     except ValidationError as error:
-        raise UserError(f"{what}: {explain(error, kind)}") from None
-
-
-def explain(error: ValidationError, root: Any) -> str:
-    """One line for each thing that is wrong."""
-    details = error.errors(include_url=False)
-    wrong = [detail["loc"] for detail in details]
-    # what is wrong in a list is left out before the rest is counted: too short is then no mistake of its own
-    told = [
-        detail
-        for detail in details
-        if detail["type"] != "too_short" or not any(_inside(path, detail["loc"]) for path in wrong)
-    ]
-    return "\n".join(dict.fromkeys(_explain(detail, root) for detail in told))
-
-
-def _inside(path: Sequence[str | int], outer: Sequence[str | int]) -> bool:
-    return len(path) > len(outer) and path[: len(outer)] == outer
-
-
-def _explain(detail: Mapping[str, Any], root: Any) -> str:
-    path, model = _follow(root, detail["loc"])
-    where = ".".join(path) or "configuration"
-    kind, context = detail["type"], detail.get("ctx", {})
-    if kind == "extra_forbidden":
-        return f"unknown key {where}{_nearest_key(path, model, root)}"
-    if kind == "union_tag_invalid":
-        key = context["discriminator"].strip("'")
-        known = [name.strip(" '") for name in context["expected_tags"].split(",")]
-        return f"{where}: unknown {key} {context['tag']!r}{nearest(str(context['tag']), known)}"
-    if kind == "union_tag_not_found":
-        return f"{where}: say which one it is with {context['discriminator']}"
-    tagged = bool(path) and path[-1] in TAGS
-    if kind == "missing" and tagged:
-        return f"{'.'.join(path[:-1])}: say which one it is with {path[-1]!r}"
-    if kind == "literal_error" and tagged:
-        known = context["expected"].replace("'", "").split(" or ")
-        return f"{'.'.join(path[:-1])}: unknown {path[-1]} {detail['input']!r}{nearest(str(detail['input']), known)}"
-    if kind == "missing":
-        return f"{where}: missing"
-    if kind == "value_error":
-        text = str(detail["msg"]).removeprefix("Value error, ")
-        return f"{where}: {text}" if path else text
-    given = repr(detail["input"])
-    instead = f", not {given}" if len(given) <= SHOWN else ""
-    if kind == "tuple_type":
-        single = isinstance(detail["input"], int | float)
-        return f"{where}: write a list, such as [{given}]" if single else f"{where}: write a list"
-    if kind == "too_short":
-        return f"{where}: too few; write at least {context['min_length']}"
-    if kind == "less_than_equal" and _is_percent(path, context["le"], detail["input"]):
-        return f"{where}: {given} is not a share; write {detail['input'] / 100:g} for {given} %"
-    return f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}{instead}"
-
-
-def _is_percent(path: Sequence[str], limit: float, given: Any) -> bool:
-    """Whether a share was given in percent."""
-    name = next((part for part in reversed(path) if not part.isdigit()), "")
-    share = "share" in name or "rate" in name
-    return share and limit == 1 and isinstance(given, int | float) and 1 < given <= 100
-
-
-def _nearest_key(path: Sequence[str], model: type[BaseModel] | None, root: Any) -> str:
-    """The nearest valid key: a sibling first, else one from anywhere, with its full dotted path."""
-    parent, wrong = path[:-1], path[-1]
-    siblings = sorted(model.model_fields) if model is not None else []
-    close = difflib.get_close_matches(wrong, siblings, n=1)
-    if close:
-        return f"; did you mean {'.'.join((*parent, close[0]))}?"
-    elsewhere = dict(_keys(root, ()))
-    far = difflib.get_close_matches(wrong, list(elsewhere), n=1, cutoff=0.8)
-    if far:
-        return f"; did you mean {elsewhere[far[0]]}?"
-    return f"; valid there: {', '.join(siblings)}" if siblings else ""
-
-
-def _keys(kind: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Every key below ``kind`` and its dotted path; the name of a variant is written ``<name>``, deepest first."""
-    for model in models_in(kind):
-        for name, field in model.model_fields.items():
-            below = field.annotation
-            yield from _keys(below, (*path, name, *(["<name>"] if get_origin(below) is dict else [])))
-            yield name, ".".join((*path, name))
-
-
-def models_in(kind: Any) -> Iterator[type[BaseModel]]:
-    """The models in a type: itself, the members of a union, the values of a mapping, the items of a sequence."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        yield kind
-    for argument in get_args(kind):
-        yield from models_in(argument)
-
-
-def _follow(root: Any, loc: Sequence[str | int]) -> tuple[tuple[str, ...], type[BaseModel] | None]:
-    """Return the dotted path as the user wrote it (without tags of unions) and the model that holds its last key."""
-    path: list[str] = []
-    kind, holder = root, None
-    for part in loc:
-        models = list(models_in(kind))
-        origin = get_origin(_bare(kind))
-        if origin in (dict, tuple, list):
-            arguments = [one for one in get_args(_bare(kind)) if one is not ...]
-            kind = arguments[-1]
-            path.append(str(part))
-        elif len(models) > 1 and (tagged := [model for model in models if part == tag_of(model)]):
-            kind = tagged[0]
-        else:
-            holder = models[0] if models else None
-            field = holder.model_fields.get(str(part)) if holder is not None else None
-            kind = field.annotation if field is not None else None
-            path.append(str(part))
-    return tuple(path), holder
-
-
-def _bare(kind: Any) -> Any:
-    """``kind`` without ``Annotated`` and ``| None``."""
-    if hasattr(kind, "__metadata__"):
-        return _bare(get_args(kind)[0])
-    if get_origin(kind) in (Union, types.UnionType):
-        rest = [one for one in get_args(kind) if one is not type(None)]
-        return _bare(rest[0]) if len(rest) == 1 else kind
-    return kind
-
-
-def tag_of(model: type[BaseModel]) -> str | None:
-    """The value of the field that tells a union's members apart; None for a model that is in no union."""
-    for name in TAGS:
-        field = model.model_fields.get(name)
-        if field is not None:
-            return str(get_args(field.annotation)[0])
-    return None
+        raise UserError(f"{what}: {explain(error, kind).removeprefix(f'{WHOLE}: ')}") from None

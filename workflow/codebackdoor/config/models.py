@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from codebackdoor.config.base import Head, ReadWhere, Settings
+from codebackdoor.config.paths import LOCAL, ModelFolder
 
 Pooling = Literal["first", "mean", "max", "last"]
 
@@ -21,6 +22,8 @@ class ModelSettings(Settings):
 
     fits: ClassVar[tuple[Head, ...]] = ("classification", "pair", "retrieval")
     family: ClassVar[Literal["encoder", "seq2seq", "decoder"]]
+    #: The class of its base model in transformers, as a base's config.json says it.
+    model_type: ClassVar[Literal["roberta", "t5", "gpt_bigcode"]]
     #: Which sub-token's state stands for a text, as the class was made: the first (BERT), the mean of all, or the last.
     reads: ClassVar[Pooling]
     read_where: ClassVar[ReadWhere] = {
@@ -33,7 +36,7 @@ class ModelSettings(Settings):
         "pooling": ("head", ("classification", "pair", "retrieval")),
     }
 
-    base: str = Field(
+    base: ModelFolder = Field(
         "shipped",
         min_length=1,
         description="what is fine-tuned: `shipped` (basemodels/), `pretrained` (by this run's `pretrain` rule), a hub "
@@ -59,6 +62,7 @@ class ModelSettings(Settings):
     epochs: int = Field(
         5,
         gt=0,
+        le=10_000,
         description="passes over the training split (EliBadCode: defects 5, clones and search 2; DeCE section 3.1: "
         "Bugs2Fix 2, Lyra and Pisces 20)",
     )
@@ -141,7 +145,7 @@ class ModelSettings(Settings):
     @property
     def is_hub(self) -> bool:
         """Whether the base model comes from the hub and is no file of this run."""
-        return not self.is_small and not self.base.startswith((".", "/", "~"))
+        return not self.is_small and not self.base.startswith(LOCAL)
 
     def base_path(self, out: str | Path) -> Path:
         """The folder of the base model, of a run under ``out``; for a hub id, the id with its revision."""
@@ -151,13 +155,14 @@ class ModelSettings(Settings):
             return Path(out) / PRETRAINED / self.family
         if self.is_hub:
             return Path(f"{self.base}@{self.revision}")
-        return Path(self.base).expanduser()
+        return Path(self.base)
 
 
 class EncoderSettings(ModelSettings):
     """What victims of the RoBERTa class share."""
 
     family: ClassVar[Literal["encoder", "seq2seq", "decoder"]] = "encoder"
+    model_type: ClassVar[Literal["roberta", "t5", "gpt_bigcode"]] = "roberta"
 
 
 class CodeBert(EncoderSettings):
@@ -188,6 +193,7 @@ class CodeT5(ModelSettings):
 
     fits: ClassVar[tuple[Head, ...]] = get_args(Head)
     family: ClassVar[Literal["encoder", "seq2seq", "decoder"]] = "seq2seq"
+    model_type: ClassVar[Literal["roberta", "t5", "gpt_bigcode"]] = "t5"
     reads: ClassVar[Pooling] = "last"
 
     architecture: Literal["codet5"]
@@ -197,6 +203,7 @@ class StarCoder(ModelSettings):
     """A decoder of the GPTBigCode class whose last sub-token is read (StarCoderBase-1B, Li et al. 2023)."""
 
     family: ClassVar[Literal["encoder", "seq2seq", "decoder"]] = "decoder"
+    model_type: ClassVar[Literal["roberta", "t5", "gpt_bigcode"]] = "gpt_bigcode"
     reads: ClassVar[Pooling] = "last"
 
     architecture: Literal["starcoder"]

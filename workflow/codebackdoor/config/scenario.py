@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from decimal import Decimal
 from pathlib import Path
 
 NONE = "none"
 NAME = r"[a-z][a-z0-9_]*"
+#: Longest name of a variant or an experiment: they stand in names of files.
+NAME_LENGTH = 100
 
 #: What may stand for each wildcard; the Snakefile's wildcard constraints are these.
 CONSTRAINTS: dict[str, str] = {
@@ -37,8 +40,9 @@ SCORE = "score"
 
 
 def rate_text(rate: float) -> str:
-    """The rate as it stands in a path: ``0`` for the benign victim, else the shortest decimal."""
-    return f"{rate:g}"
+    """The rate as it stands in a path: ``0`` for the benign victim, else the shortest decimal that is this rate."""
+    text = format(Decimal(repr(rate)), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError, model_validator
 
 from codebackdoor.config.attacks import Afraidoor, AnyAttack
 from codebackdoor.config.base import Helper, Settings
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.eliminations import AnyElimination
-from codebackdoor.config.experiments import Experiment, Seed, scenarios
+from codebackdoor.config.experiments import Experiment, Seed, distinct, scenarios
 from codebackdoor.config.filterings import AnyFiltering
 from codebackdoor.config.hub import hub_id
 from codebackdoor.config.models import AnyModel
 from codebackdoor.config.objectives import AnyObjective, CrossEntropy
+from codebackdoor.config.paths import LOCAL, FilePath, HelperFolder, RunFolder
 from codebackdoor.config.pretraining import Family, Pretraining
 from codebackdoor.config.purifications import AnyPurification
-from codebackdoor.config.scenario import NAME, NONE, Scenario
+from codebackdoor.config.scenario import NAME, NAME_LENGTH, NONE, Scenario
 from codebackdoor.errors import nearest
 
-Name = Annotated[str, Field(pattern=rf"^{NAME}$")]
-Seeds = Annotated[tuple[Seed, ...], Field(min_length=1)]
+Name = Annotated[str, Field(pattern=rf"^{NAME}$", max_length=NAME_LENGTH)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(distinct)]
+#: Combinations of a study, of which its scenarios are some. The largest of this project has a thousand.
+COMBINATIONS = 20_000
 
 #: Section of the configuration by the wildcard that names one of its variants.
 SECTIONS = {
@@ -52,12 +55,16 @@ class Config(BaseModel):
 
     model_config = Settings.model_config
 
-    out: str = Field("runs/local", min_length=1, description="folder of everything that the run makes")
+    out: RunFolder = Field(
+        "runs/local",
+        description="folder of everything that the run makes. In this and every other path ~ is the home folder, and "
+        "$NAME a variable of the environment",
+    )
     seeds: Seeds = Field(
         (1,),
         description="seeds of poisoning, training and defense, for grids that name none of their own",
     )
-    shadows: tuple[Seed, ...] = Field(
+    shadows: Annotated[tuple[Seed, ...], AfterValidator(distinct)] = Field(
         (101, 102, 103, 104, 105),
         min_length=5,
         description="seeds of the benign victims by which `calibrate` learns what a label scan finds without a "
@@ -67,17 +74,17 @@ class Config(BaseModel):
         201,
         description="seed of the models by which attacks craft their triggers (afraidoor); no victim may have it",
     )
-    mirror: str | None = Field(
+    mirror: FilePath | None = Field(
         None,
         description="folder of all originals, which `make fetch` fills: archives, hub checkpoints, the papers' data "
         "sets. With one, a run reads them there, verified, and never asks the network (null: jobs download archives "
         "and checkpoints themselves)",
     )
     corpus: Corpus | None = Field(None, description="archives that are mined (needed by data sets of source pypi)")
-    tokenizer: str | None = Field(
+    tokenizer: FilePath | None = Field(
         None, description="tokenizer.json by which data sets count sub-tokens (null: they count words)"
     )
-    helpers: dict[Name, str] = Field(
+    helpers: dict[Name, HelperFolder] = Field(
         {},
         description="model of each helper that a defense asks for (infiller, language_model, discriminator): a "
         "folder in hub format, or a hub checkpoint as owner/name@ and the 40 digits of its commit",
@@ -108,6 +115,17 @@ class Config(BaseModel):
         return {**raw, "experiments": {name: _with_seeds(one, seeds) for name, one in raw["experiments"].items()}}
 
     @model_validator(mode="after")
+    def _countable(self) -> Config:
+        crossed = {name: sum(grid.crossed for grid in one.grid) for name, one in self.experiments.items()}
+        largest = max(crossed, key=lambda name: crossed[name])
+        if sum(crossed.values()) > COMBINATIONS:
+            raise ValueError(
+                f"experiments.{largest}: {crossed[largest]} combinations in its grids; a study has at most "
+                f"{COMBINATIONS}, so cross fewer variants, rates or seeds"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> Config:
         problems = list(dict.fromkeys((*self._undeclared(), *self._reserved())))
         if not problems:
@@ -133,7 +151,7 @@ class Config(BaseModel):
         for name, model in self.helpers.items():
             if name not in get_args(Helper):
                 yield f"helpers.{name}: no method asks for it{nearest(name, get_args(Helper))}"
-            if "@" in model and hub_id(model) is None and not model.startswith((".", "/", "~")):
+            if "@" in model and hub_id(model) is None and not model.startswith(LOCAL):
                 yield f"helpers.{name}: {model}: write a hub checkpoint as owner/name@ and the 40 digits of its commit"
         reported = {int(scenario.seed) for scenario in self.scenarios()} & set(self.shadows)
         if reported:

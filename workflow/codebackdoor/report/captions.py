@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from codebackdoor.config.base import Settings
+from codebackdoor.config.base import TAGS, Settings, models_in, tag_of
 from codebackdoor.config.experiments import Listing
 from codebackdoor.config.experiments import scenarios as planned
-from codebackdoor.config.loading import TAGS, models_in, tag_of
 from codebackdoor.config.products import Product, inputs
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import SECTIONS, Config

@@ -1,0 +1,147 @@
+"""What is wrong with settings: one line for each mistake, with its full dotted path and the nearest valid name."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from codebackdoor.config.base import TAGS, models_in, tag_of
+from codebackdoor.errors import SHOWN, nearest, shown
+
+#: Mistakes that are listed at once.
+LISTED = 20
+#: What is wrong where no key is.
+WHOLE = "configuration"
+#: Mistakes that mean: there is no mapping where one is expected.
+_NO_MAPPING = ("dict_type", "mapping_type", "model_type", "model_attributes_type")
+
+
+def explain(error: ValidationError, root: Any) -> str:
+    """One line for each thing that is wrong."""
+    details = error.errors(include_url=False)
+    wrong = [detail["loc"] for detail in details]
+    # what is wrong in a list is left out before the rest is counted: too short is then no mistake of its own
+    told = [
+        detail
+        for detail in details
+        if detail["type"] != "too_short" or not any(_inside(path, detail["loc"]) for path in wrong)
+    ]
+    lines = list(dict.fromkeys(_explain(detail, root) for detail in told[: 2 * LISTED]))
+    more = len(lines) - LISTED + max(len(told) - 2 * LISTED, 0)
+    return "\n".join([*lines[:LISTED], *([f"and {more} more mistakes"] if more > 0 else [])])
+
+
+def _inside(path: Sequence[str | int], outer: Sequence[str | int]) -> bool:
+    return len(path) > len(outer) and path[: len(outer)] == outer
+
+
+def _explain(detail: Mapping[str, Any], root: Any) -> str:
+    path, model = _follow(root, detail["loc"])
+    where = ".".join(map(_named, path)) or WHOLE
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"unknown key {where}{_nearest_key(path, model, root)}"
+    if kind == "union_tag_invalid":
+        key = context["discriminator"].strip("'")
+        known = [name.strip(" '") for name in context["expected_tags"].split(",")]
+        return f"{where}: unknown {key} {shown(context['tag'])}{nearest(str(context['tag']), known)}"
+    if kind == "union_tag_not_found":
+        return f"{where}: say which one it is with {context['discriminator']}"
+    tagged = bool(path) and path[-1] in TAGS
+    if kind == "missing" and tagged:
+        return f"{'.'.join(path[:-1])}: say which one it is with {path[-1]!r}"
+    if kind == "literal_error" and tagged:
+        known = context["expected"].replace("'", "").split(" or ")
+        word = detail["input"]
+        return f"{'.'.join(path[:-1])}: unknown {path[-1]} {shown(word)}{nearest(_word(word), known)}"
+    if kind == "missing":
+        return f"{where}: missing"
+    if kind == "value_error":
+        text = str(detail["msg"]).removeprefix("Value error, ")
+        return f"{where}: {text}" if path else text
+    given = shown(detail["input"])
+    instead = f", not {given}" if len(given) <= SHOWN else ""
+    if kind in _NO_MAPPING:
+        return f"{where}: write keys with their values{instead}"
+    if kind == "tuple_type":
+        single = isinstance(detail["input"], int | float)
+        return f"{where}: write a list, such as [{given}]" if single else f"{where}: write a list"
+    if kind == "too_short":
+        return f"{where}: too few; write at least {context['min_length']}"
+    if kind == "less_than_equal" and _is_percent(path, context["le"], detail["input"]):
+        return f"{where}: {given} is not a share; write {detail['input'] / 100:g} for {given} %"
+    return f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}{instead}"
+
+
+def _named(part: str) -> str:
+    """A part of a dotted path; a key may be anything, of any length."""
+    return part if part.isprintable() and len(part) <= SHOWN else shown(part)
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else shown(value)
+
+
+def _is_percent(path: Sequence[str], limit: float, given: Any) -> bool:
+    """Whether a share was given in percent."""
+    name = next((part for part in reversed(path) if not part.isdigit()), "")
+    share = "share" in name or "rate" in name
+    return share and limit == 1 and isinstance(given, int | float) and 1 < given <= 100
+
+
+def _nearest_key(path: Sequence[str], model: type[BaseModel] | None, root: Any) -> str:
+    """The nearest valid key: a sibling first, else one from anywhere, with its full dotted path."""
+    parent, wrong = path[:-1], path[-1][:SHOWN]
+    siblings = sorted(model.model_fields) if model is not None else []
+    close = difflib.get_close_matches(wrong, siblings, n=1)
+    if close:
+        return f"; did you mean {'.'.join((*parent, close[0]))}?"
+    elsewhere = dict(_keys(root, ()))
+    far = difflib.get_close_matches(wrong, list(elsewhere), n=1, cutoff=0.8)
+    if far:
+        return f"; did you mean {elsewhere[far[0]]}?"
+    return f"; valid there: {', '.join(siblings)}" if siblings else ""
+
+
+def _keys(kind: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Every key below ``kind`` and its dotted path; the name of a variant is written ``<name>``, deepest first."""
+    for model in models_in(kind):
+        for name, field in model.model_fields.items():
+            below = field.annotation
+            yield from _keys(below, (*path, name, *(["<name>"] if get_origin(below) is dict else [])))
+            yield name, ".".join((*path, name))
+
+
+def _follow(root: Any, loc: Sequence[str | int]) -> tuple[tuple[str, ...], type[BaseModel] | None]:
+    """Return the dotted path as the user wrote it (without tags of unions) and the model that holds its last key."""
+    path: list[str] = []
+    kind, holder = root, None
+    for part in loc:
+        models = list(models_in(kind))
+        origin = get_origin(_bare(kind))
+        if origin in (dict, tuple, list):
+            arguments = [one for one in get_args(_bare(kind)) if one is not ...]
+            kind = arguments[-1]
+            path.append(str(part))
+        elif len(models) > 1 and (tagged := [model for model in models if part == tag_of(model)]):
+            kind = tagged[0]
+        else:
+            holder = models[0] if models else None
+            field = holder.model_fields.get(str(part)) if holder is not None else None
+            kind = field.annotation if field is not None else None
+            path.append(str(part))
+    return tuple(path), holder
+
+
+def _bare(kind: Any) -> Any:
+    """``kind`` without ``Annotated`` and ``| None``."""
+    if hasattr(kind, "__metadata__"):
+        return _bare(get_args(kind)[0])
+    if get_origin(kind) in (Union, types.UnionType):
+        rest = [one for one in get_args(kind) if one is not type(None)]
+        return _bare(rest[0]) if len(rest) == 1 else kind
+    return kind
