@@ -183,7 +183,7 @@ def test_what_unlearning_left_stands_beside_the_verdict(run: dict[str, Any], lef
     assert "Red where more than 15.0 % are left." in words(run)
 
 
-def test_rounds_and_times_of_the_variants_stand_side_by_side(run: dict[str, Any]) -> None:
+def test_scans_and_times_of_the_variants_stand_side_by_side(run: dict[str, Any]) -> None:
     run["eliminations"]["elibadcode_extended"] = run["eliminations"]["elibadcode"]
     for grid in run["experiments"]["defects"]["grid"]:
         grid["eliminations"] = ["none", "elibadcode", "elibadcode_extended"]
@@ -191,11 +191,15 @@ def test_rounds_and_times_of_the_variants_stand_side_by_side(run: dict[str, Any]
     extended = replace(SCANNED, elimination="elibadcode_extended").victim(run["out"])
     history = files.read_json(extended / "elimination.json")
     files.write_json(extended / "elimination.json", history | {"rounds": [{"flagged": True}, {"flagged": False}]})
+    missed = replace(SCANNED, attack="deadcode", elimination="elibadcode_extended").victim(run["out"])
+    files.write_json(missed / "elimination.json", history | {"rounds": [{"flagged": True}] * 5})
     files.write_json(extended / "provenance.json", {"stage": "eliminate", "seconds": 140.0, "peak_mb": 1.0})
     rows = scan_rows(run)
     once, twice = (rows[f"defects, by name at 5 % {name}"] for name in ("EliBadCode", "EliBadCode, extended"))
     assert (once[5], once[10]) == ("<td>–</td>", "<td>42.5s</td>")
-    assert (twice[5], twice[10]) == ("<td>2</td>", "<td>2m20s</td>")
+    assert (twice[5], twice[10]) == ("<td>2, the last clean</td>", "<td>2m20s</td>")
+    used_up = rows["defects, deadcode at 5 % EliBadCode, extended"]
+    assert used_up[5] == '<td class="wrong">5, the last still flags</td>'
 
 
 def test_the_margin_is_explained_where_there_is_one(run: dict[str, Any]) -> None:

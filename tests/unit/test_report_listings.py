@@ -212,19 +212,24 @@ def test_false_positives_and_negatives_are_counted(run: dict[str, Any]) -> None:
     assert len(rows(found, "verdicts")) == 24 + 16
 
 
-def test_what_unlearning_left_and_its_rounds_stand_beside_every_verdict(run: dict[str, Any], tmp_path: Path) -> None:
+def test_what_unlearning_left_and_its_scans_stand_beside_every_verdict(run: dict[str, Any], tmp_path: Path) -> None:
     chosen = run | {"out": str(tmp_path)}
     make(chosen)
     scanned = Scenario("defects", "codebert", "by_name", "0.02", elimination="elibadcode")
     history = files.read_json(scanned.victim(tmp_path) / "elimination.json")
-    files.write_json(scanned.victim(tmp_path) / "elimination.json", history | {"rounds": [{}, {}]})
+    files.write_json(
+        scanned.victim(tmp_path) / "elimination.json", history | {"rounds": [{"flagged": True}, {"flagged": False}]}
+    )
     detection = made(chosen, "detection")
 
     def facts(victim: str, defense: str) -> tuple[Value, Value]:
         verdict = row(detection, "verdicts", victim=victim, defense=defense)
-        return verdict["left"], verdict["rounds"]
+        return verdict["left"], verdict["scans"]
 
-    assert facts("CodeBERT · defects, by name at 2 %", "EliBadCode") == (left(scanned), 2)
+    assert facts("CodeBERT · defects, by name at 2 %", "EliBadCode") == (
+        left(scanned),
+        "2, the last clean",
+    )
     assert facts("CodeBERT · defects, by name at 2 %", "DBS") == (left(replace(scanned, elimination="dbs")), None)
     # a benign victim has no backdoor that could be left, and a search no label to flip to
     assert facts("CodeBERT · defects, no attack", "EliBadCode") == (None, None)
@@ -271,6 +276,19 @@ def test_times_stand_beside_the_papers(run: dict[str, Any]) -> None:
     own = row(made(run, "times"), "times", victim="clones · CodeT5 · by name at 2 %", defense="EliBadCode")
     assert (own["inversion"], own["paper_inversion"], own["paper_unlearning"]) == (11.0, 53 * 60 + 9, 8 * 60 + 10)
     assert [labels.seconds(one) for one in (4.21, 59.99, 1360)] == ["4.2s", "60.0s", "22m40s"]
+
+
+def test_scans_after_unlearning_have_their_time(run: dict[str, Any], tmp_path: Path) -> None:
+    chosen = run | {"out": str(tmp_path)}
+    make(chosen)
+    scanned = Scenario("defects", "codebert", "by_name", "0.02", elimination="elibadcode")
+    path = scanned.victim(tmp_path) / "provenance.json"
+    job = files.read_json(path)
+    files.write_json(path, job | {"phases": {**job["phases"], "rescan": 30.0}})
+    times = made(chosen, "times")
+    again = row(times, "times", victim="defects · CodeBERT · by name at 2 %", defense="EliBadCode")
+    once = row(times, "times", victim="defects · CodeBERT · by name at 2 %", defense="DBS")
+    assert (again["rescan"], once["rescan"], "paper_rescan" in again) == (30.0, None, False)
 
 
 def test_a_job_that_names_no_phases_is_left_out(run: dict[str, Any], tmp_path: Path) -> None:

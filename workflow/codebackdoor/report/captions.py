@@ -27,7 +27,8 @@ _SHOWN: Mapping[Product, str] = {
     "the defense taught the opposite backdoor.",
     "inversion": "Loss of the searched trigger over the iterations, towards each label. Solid: the trigger stands at "
     "the least sensitive identifier of each sample (position identification); dashed: at the function's name, "
-    "which is where an attack on function names puts its own. Each curve is that of the current trigger of the best of "
+    "which is where an attack on function names puts its own; dash-dotted: as the first statement of the body. Each "
+    "curve is that of the current trigger of the best of "
     "all starts, so that it may rise where the search moves on from its best (keep_current no); the verdict uses the "
     "lowest loss of the way, while the table of the label scan gives the loss after anchoring.",
     "epochs": "Clean metric and ASR on the validation split after every epoch, for each training loss.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,9 @@ REMOVED = 0.15
 class Verdict:
     """One scanned victim; ``truth`` is what the defender does not know.
 
-    ``rounds``: how often it was scanned and unlearned, None where the method does not count them. ``left``: the flip
-    rate afterwards, None where there is none (a benign victim, code search) or the experiment does not measure it.
-    ``seconds``: what the elimination took, None where that was not asked for.
+    ``scans``: how often it was scanned and what the last scan said, None where the method scans once. ``left``: the
+    flip rate afterwards, None where there is none (a benign victim, code search) or the experiment does not measure
+    it. ``seconds``: what the elimination took, None where that was not asked for.
     """
 
     victim: str
@@ -42,7 +42,7 @@ class Verdict:
     trigger: str
     loss: float
     margin: float | None
-    rounds: int | None
+    scans: str | None
     left: float | None
     seconds: float | None = None
 
@@ -128,7 +128,6 @@ def verdict(study: Study, scenario: Scenario, trigger: Mapping[str, Any], out: P
         truth = CLEAN_VICTIM if attack is None else f"word {attack['target_word']}"
         said = f"word {trigger.get('target_word')}" if trigger["flagged"] else CLEAN_VICTIM
     seed = f", seed {scenario.seed}" if scenario.seed != "1" else ""
-    rounds = read_json(scenario.victim(out) / "elimination.json").get("rounds")
     return Verdict(
         victim=f"{labels.word(scenario.dataset)}, {labels.attack(scenario)}{seed}",
         defense=labels.word(scenario.elimination),
@@ -139,9 +138,16 @@ def verdict(study: Study, scenario: Scenario, trigger: Mapping[str, Any], out: P
         trigger=str(trigger["text"]),
         loss=float(trigger["loss"]),
         margin=trigger["margin"],
-        rounds=None if rounds is None else len(rounds),
+        scans=_scans(read_json(scenario.victim(out) / "elimination.json").get("rounds")),
         left=_left(study, scenario, out),
     )
+
+
+def _scans(rounds: Sequence[Mapping[str, Any]] | None) -> str | None:
+    """Of a method that scans again after unlearning: it may end because its rounds are used up."""
+    if not rounds:
+        return None
+    return f"{len(rounds)}, the last {'still flags' if rounds[-1]['flagged'] else 'clean'}"
 
 
 def _left(study: Study, scenario: Scenario, out: Path) -> float | None:

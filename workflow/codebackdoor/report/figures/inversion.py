@@ -22,6 +22,7 @@ from codebackdoor.report.shown import shown
 PLACES = {
     "least_sensitive": ("with position identification", "-"),
     "function_name": ("at the function's name", "--"),
+    "statement": ("as the first statement", "-."),
 }
 _COLUMNS = 3
 
@@ -56,7 +57,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 def _panel(axes: Axes, searches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     handles = {}
     for search in searches:
-        where, line = PLACES.get(search["place"], (f"at {search['place']}".replace("_", " "), "-."))
+        where, line = PLACES.get(search["place"], (f"at {search['place']}".replace("_", " "), ":"))
         colour = style.CYCLE[search["label"] % len(style.CYCLE)]
         (handle,) = axes.plot(range(len(search["loss"])), search["loss"], line, color=colour)
         handles[f"label {search['label']}, {where}"] = handle

@@ -23,7 +23,7 @@ _VERDICTS = (
     Column("verdict", "Verdict"),
     Column("right", "Right"),
     Column("left", "Flip rate left, %", "percent"),
-    Column("rounds", "Rounds", "number"),
+    Column("scans", "Scans"),
     Column("margin", "Margin", "number"),
     Column("loss", "Loss, nats", "number"),
     Column("trigger", "Anchored trigger", "code"),
@@ -61,7 +61,7 @@ def build(study: Study, inputs: Sequence[Path]) -> Listed:
             "verdict": verdict.said,
             "right": "yes" if verdict.right else "no",
             "left": verdict.left,
-            "rounds": verdict.rounds,
+            "scans": verdict.scans,
             "margin": verdict.margin,
             "loss": verdict.loss,
             "trigger": verdict.trigger,
@@ -88,7 +88,7 @@ def build(study: Study, inputs: Sequence[Path]) -> Listed:
         "Margin: logarithm of the lowest loss of a benign shadow over that of the search; a label is flagged where it "
         "is at least the logarithm of one over `flagged at`.",
         "Flip rate left: of the edited victim, under the trigger that it was attacked with: a right label alone "
-        "removes nothing. Rounds: how often the method scanned and unlearned; a dash: it does not count them.",
+        "removes nothing. Scans: of a method that scans again after unlearning, how often; a dash: it scans once.",
     )
     return Listed(f"{study.experiment.title}: clean or backdoored", tuple(parts), notes)
 

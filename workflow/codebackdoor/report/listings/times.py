@@ -17,6 +17,8 @@ from codebackdoor.report.collect import Study, anonymous, scenario_of
 from codebackdoor.report.listed import Column, Listed, Part, Value
 
 PHASES = {"inversion": "Inversion", "unlearning": "Unlearning"}
+#: Of a method that scans again after unlearning; the paper's does not.
+_RESCAN = "rescan"
 _COLUMNS = (
     Column("victim", "Victim"),
     Column("defense", "Defense"),
@@ -26,6 +28,7 @@ _COLUMNS = (
         for name, head in PHASES.items()
         for column in (Column(name, head, "seconds"), Column(f"paper_{name}", f"{head}, paper", "seconds"))
     ),
+    Column(_RESCAN, "Later scans", "seconds"),
     Column("device", "Device"),
 )
 
@@ -54,10 +57,10 @@ def _row(study: Study, one: Scenario, jobs: Sequence[Mapping[str, Any]]) -> Mapp
         "seeds": len(jobs),
         "device": ", ".join(sorted({_device(job) for job in jobs})),
     }
-    for phase in PHASES:
+    for phase in (*PHASES, _RESCAN):
         known = [float(job["phases"][phase]) for job in jobs if phase in job["phases"]]
         row[phase] = mean(known) if known else None
-        printed = study.printed(one, one.attack, phase)
+        printed = study.printed(one, one.attack, phase) if phase in PHASES else None
         if printed is not None:
             row[f"paper_{phase}"] = printed.value
     return row
