@@ -56,7 +56,8 @@ from codebackdoor.victims import devices
 from codebackdoor.victims.batching import bucketed, pad
 from codebackdoor.victims.inference import TOKENS
 from codebackdoor.victims.reading import judge, variant_vectors
-from codebackdoor.victims.victim import Victim, load_tokenizer, load_victim
+from codebackdoor.victims.tokenizer_loading import load_tokenizer
+from codebackdoor.victims.victim import Victim, load_victim
 
 TRAINED = "runs/local/models/defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/none"
 CLEAN = "runs/local/data/defects/clean.jsonl"

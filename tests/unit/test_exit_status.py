@@ -40,7 +40,11 @@ FAILURES = [
     (SystemExit(1), 141, ""),
     (EOFError("the end of a damaged file"), 2, "EOFError: the end of a damaged file\n"),
     (RuntimeError("a\x1bbug"), 2, "RuntimeError: a\\x1bbug\n"),
-    (PanicException("a bug in Rust"), 2, "PanicException: a bug in Rust\n"),
+    (
+        PanicException("a bug in Rust"),
+        2,
+        "error: a library broke off at what it was given to read, a tokenizer or a text: a bug in Rust\n",
+    ),
 ]
 
 

@@ -179,5 +179,5 @@ def test_a_folder_that_is_no_victim_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a victim"):
         load_victim(folder)
     (folder / "config.json").write_text(json.dumps(config | {"codebackdoor": facts | {"head": "search"}}))
-    with pytest.raises(UserError, match=r"no victim of type 'roberta' with a search head"):
+    with pytest.raises(UserError, match=r"codebackdoor\.head: Input should be 'classification', 'pair'.* not 'search'"):
         load_victim(folder)

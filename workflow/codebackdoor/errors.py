@@ -80,7 +80,21 @@ def memory_trouble(error: BaseException) -> str | None:
 
 def message(error: BaseException) -> str | None:
     """Return what to say of a failure that the user can mend; None where it is a fault of this program."""
-    return str(error) if isinstance(error, UserError) else disk_trouble(error) or memory_trouble(error)
+    if isinstance(error, UserError):
+        return str(error)
+    if is_panic(error):
+        return f"a library broke off at what it was given to read, a tokenizer or a text: {first_line(error)}"
+    return disk_trouble(error) or memory_trouble(error)
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library that is written in Rust broke off; its error is no ``Exception``, and cannot be imported."""
+    return type(error).__name__ == "PanicException"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library says, which may quote a file."""
+    return printable((str(error).strip().splitlines() or [""])[0])
 
 
 def printable(text: str) -> str:

@@ -155,7 +155,7 @@ def _prepared(
     from codebackdoor.defenses import verdict
     from codebackdoor.defenses.samples import read_samples
     from codebackdoor.types import DefenderView
-    from codebackdoor.victims.foreign import load_checkpoint
+    from codebackdoor.victims.foreign import check_lengths, load_checkpoint
     from codebackdoor.victims.temperature import standardized
 
     def load(folder: Path) -> Victim:
@@ -163,6 +163,7 @@ def _prepared(
 
     victim = load(model)
     rows = read_samples(clean, language, victim.text_form, victim.head, int(victim.model.config.num_labels))
+    check_lengths(model, victim, rows, chosen=max_length is not None)
     view = DefenderView(task, rows[0].language, victim.text_form, rows, victim=standardized(victim, rows))
     if benign:
         # read again with the verdict, so that it stays until the command ends

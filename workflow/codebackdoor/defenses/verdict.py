@@ -26,7 +26,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.pools import pools
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView, Example, Pair
-from codebackdoor.victims.inference import answers, text_vectors
+from codebackdoor.victims.inference import NO_NUMBER, answers, text_vectors
 from codebackdoor.victims.reading import similarities
 from codebackdoor.victims.retrieval import Searcher
 from codebackdoor.victims.temperature import standardized
@@ -47,7 +47,6 @@ HELD_OUT = 0.2
 ROUNDS, TURNED = 6, 0.05
 #: Beyond this share of the samples that were held out, the trigger is not gone.
 LEFT = 0.1
-NO_NUMBER = "the model answers with what is no number: its weights are damaged"
 
 
 @dataclass(frozen=True, slots=True)

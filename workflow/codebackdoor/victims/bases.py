@@ -9,14 +9,24 @@ import torch
 
 from codebackdoor.config.base import Head
 from codebackdoor.config.models import AnyModel
-from codebackdoor.errors import UserError
-from codebackdoor.files import read_json
+from codebackdoor.errors import UserError, shown
+from codebackdoor.files import read_object
 from codebackdoor.seeding import derive
 from codebackdoor.types import TextForm
 from codebackdoor.victims import devices
-from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, load_weights, local_folder, model_class
-from codebackdoor.victims.tokens import ENCODER_PREFIX, NO_PADDING, pad_by_end
-from codebackdoor.victims.victim import KEY, Victim, load_tokenizer
+from codebackdoor.victims.checkpoints import (
+    ModelClass,
+    check_safetensors,
+    load_config,
+    load_weights,
+    local_folder,
+    model_class,
+    positions,
+)
+from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer
+from codebackdoor.victims.tokens import ENCODER_PREFIX, pad_by_end
+from codebackdoor.victims.trial import check_answers
+from codebackdoor.victims.victim import KEY, Victim
 
 #: Class of transformers models by architecture.
 MODEL_TYPES = {"codebert": "roberta", "unixcoder": "roberta", "codet5": "t5", "starcoder": "gpt_bigcode"}
@@ -39,7 +49,9 @@ def new_victim(
     folder = local_folder(base)
     check_safetensors(folder)
     cls = model_class(MODEL_TYPES[settings.architecture], head, folder)
-    config = _config(cls, folder, settings)
+    _check_type(cls, folder, settings)
+    config = load_config(cls, folder)
+    vars(config).pop(KEY, None)
     for name in _DROPOUT[cls.model_type]:
         setattr(config, name, settings.dropout)
     if labels is not None:
@@ -57,7 +69,7 @@ def new_victim(
     if cls.model_type == "t5" and head in ("classification", "pair") and settings.is_small:
         _lower_states(model)
     marked = settings.architecture == "unixcoder" and ENCODER_PREFIX[0] in tokenizer.get_vocab()
-    return Victim(
+    victim = Victim(
         model.to(devices.device()),
         tokenizer,
         head,
@@ -70,6 +82,8 @@ def new_victim(
         ENCODER_PREFIX if marked else (),
         settings.scale if head == "retrieval" else None,
     )
+    check_answers(victim, folder)
+    return victim
 
 
 @torch.no_grad()
@@ -83,28 +97,17 @@ def _lower_states(model: Any) -> None:
         model.base_model.decoder.final_layer_norm.weight *= model.config.d_model**-0.5
 
 
-def _config(cls: ModelClass, folder: Path, settings: AnyModel) -> Any:
-    raw = read_json(folder / "config.json")
-    if raw.get("model_type") != cls.model_type:
+def _check_type(cls: ModelClass, folder: Path, settings: AnyModel) -> None:
+    model_type = read_object(folder / "config.json").get("model_type")
+    if model_type != cls.model_type:
         raise UserError(
             f"{folder}: {settings.architecture} is fine-tuned from a base of type {cls.model_type!r}, "
-            f"this one is {raw.get('model_type')!r}"
+            f"this one is {shown(model_type)}"
         )
-    raw.pop(KEY, None)
-    return cls.load().config_class.from_dict(raw)
 
 
 def _check_sizes(config: Any, tokenizer: Any, settings: AnyModel, folder: Path) -> None:
-    if config.model_type != "t5":
-        # RoBERTa's positions begin after that of the padding
-        taken = config.pad_token_id + 1 if config.model_type == "roberta" else 0
-        room = config.max_position_embeddings - taken
-        if settings.max_length > room:
-            raise UserError(f"{folder}: this base reads {room} sub-tokens; write max_length: {room} or less")
-    if tokenizer.pad_token_id is None:
-        raise UserError(f"{folder}: {NO_PADDING}")
-    if len(tokenizer) > config.vocab_size:
-        raise UserError(
-            f"{folder}: the tokenizer has {len(tokenizer)} entries, the model embeds {config.vocab_size}; "
-            "they do not belong together"
-        )
+    room = positions(config)
+    if room is not None and settings.max_length > room:
+        raise UserError(f"{folder}: this base reads {room} sub-tokens; write max_length: {room} or less")
+    check_tokenizer(tokenizer, config.vocab_size, folder)

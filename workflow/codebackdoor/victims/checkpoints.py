@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from codebackdoor.config.base import Head
 from codebackdoor.config.hub import hub_id
 from codebackdoor.corpora.gated import gate
 from codebackdoor.corpora.lock import check_checkpoint
-from codebackdoor.errors import UserError
-from codebackdoor.files import read_json
+from codebackdoor.errors import UserError, disk_trouble, first_line, memory_trouble
+from codebackdoor.files import read_object
 from codebackdoor.victims.checksums import verify_sums
+from codebackdoor.victims.headers import check_counts, check_fit, listed, read_header, weight_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ class ModelClass:
         return getattr(importlib.import_module(module), self.name)
 
 
+#: Times the median size of an embedding; trained ones lie within ten or so.
+_LARGEST = 1000
+
+#: Where a folder says another implementation, it is not asked.
+_ATTENTION = "sdpa"
 _PAIRS = "codebackdoor.victims.pairs"
 _POOLERS = ("lm_head.", "pooler.", "roberta.pooler.")
 _HEAD = ("lm_head.",)
@@ -115,23 +122,24 @@ def load_weights(
 
     Raises
     ------
-    UserError: the weights do not fit the model exactly.
+    UserError: the weights do not fit the model exactly, or hold what is no number.
     """
-    given = {} if config is None else {"config": config}
-    try:
-        with quiet():
-            model, info = cls.load().from_pretrained(
-                str(folder),
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-                dtype=torch.float32,
-                **given,
-            )
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: cannot load the model: {str(error).splitlines()[0]}") from error
+    config = load_config(cls, folder) if config is None else config
     allowed_new = cls.new if fine_tuning else ()
+    with loading(folder), quiet():
+        with torch.device("meta"):
+            check_fit(cls.load()(config), read_header(folder), allowed_new, folder)
+        model, info = cls.load().from_pretrained(
+            str(folder),
+            config=config,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            attn_implementation=_ATTENTION,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            dtype=torch.float32,
+        )
     allowed_dropped = cls.dropped if fine_tuning or may_drop else ()
     problems = [
         *_problem("missing", _outside(info["missing_keys"], allowed_new)),
@@ -140,31 +148,95 @@ def load_weights(
     ]
     if problems:
         raise UserError(f"{folder}: the weights do not fit a {cls.name}: {'; '.join(problems)}")
+    _check_numbers(model, folder)
     return model
 
 
+def load_config(cls: ModelClass, folder: Path) -> Any:
+    """Return the folder's configuration of a class; UserError where it asks for more than the weights can be."""
+    raw = read_object(folder / "config.json")
+    check_counts(raw, read_header(folder), folder)
+    with loading(folder), quiet():
+        config = cls.load().config_class.from_dict(raw)
+        # the file may name a kernel of the hub
+        config._attn_implementation = _ATTENTION
+    if cls.model_type == "roberta" and not 0 <= config.pad_token_id < config.vocab_size:
+        raise UserError(
+            f"{folder}: config.json says pad_token_id: {config.pad_token_id}, of {config.vocab_size} pieces"
+        )
+    return config
+
+
+def positions(config: Any) -> int | None:
+    """Return the sub-tokens of the longest input that a table of positions has room for; None without one (T5)."""
+    if config.model_type == "t5":
+        return None
+    # RoBERTa's first place stands behind the padding's
+    taken = config.pad_token_id + 1 if config.model_type == "roberta" else 0
+    return int(config.max_position_embeddings) - taken
+
+
+@contextmanager
+def loading(folder: Path) -> Iterator[None]:
+    """Turn what a library raises at a model's folder that nobody has checked into one UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if disk_trouble(error) or memory_trouble(error):
+            raise
+        raise UserError(f"{folder}: cannot load the model: {type(error).__name__}: {first_line(error)}") from error
+
+
+@torch.no_grad()
+def _check_numbers(model: Any, folder: Path) -> None:
+    """Refuse weights with what is no number, and embeddings of some sub-tokens beyond all others' size.
+
+    A search over the vocabulary would end at such sub-tokens, whether or not a text has them.
+    """
+    spoiled = [name for name, one in model.named_parameters() if not all(map(torch.isfinite, torch.aminmax(one)))]
+    if spoiled:
+        raise UserError(f"{folder}: the weights hold what is no number: {listed(spoiled)}")
+    sizes = model.get_input_embeddings().weight.norm(dim=1)
+    ordinary = sizes[sizes > 0].median()
+    if bool((large := sizes > _LARGEST * ordinary).any()):
+        raise UserError(
+            f"{folder}: {int(large.sum())} embeddings of sub-tokens are more than {_LARGEST} times as large as the "
+            f"median; the first is that of id {int(large.nonzero()[0])}: the weights are damaged"
+        )
+
+
 def check_safetensors(folder: Path) -> None:
-    """Refuse a folder whose weights are not complete safetensors files, or not those of its own checksums."""
+    """Refuse a folder whose weights are not complete safetensors files, or not those of its own checksums.
+
+    Whatever in it might be read must be a regular file: a pipe or a device would be read without end.
+    """
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: not a model folder: config.json is missing")
+    for path in sorted((*folder.iterdir(), *folder.glob("additional_chat_templates/*"))):
+        _check_regular(path)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        other = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
-        found = f"there is {', '.join(other)}, which may run code when read" if other else "there are no such weights"
-        raise UserError(f"{folder}: only safetensors checkpoints are loaded; {found}; supply model.safetensors")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        for name in sorted(set(read_json(index).get("weight_map", {}).values()) - {path.name for path in files}):
-            raise UserError(f"{folder / name}: this part of the checkpoint is missing")
+        pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
+        what = f"there is {listed(pickled)}, which may run code when read" if pickled else "there are no such weights"
+        raise UserError(f"{folder}: only safetensors checkpoints are loaded; {what}; supply model.safetensors")
+    if (folder / "adapter_config.json").exists():
+        raise UserError(f"{folder}: an adapter (adapter_config.json) changes the weights when they are read; merge it")
+    for path in weight_files(folder):
+        if path not in files:
+            raise UserError(f"{path}: this part of the checkpoint is missing")
     verify_sums(folder)
-    from safetensors import SafetensorError, safe_open
+    read_header(folder)
 
-    for path in files:
-        try:
-            with safe_open(path, framework="pt"):
-                pass
-        except SafetensorError as error:
-            raise UserError(f"{path}: not a complete safetensors file ({error})") from None
+
+def _check_regular(path: Path) -> None:
+    """Refuse pipes, devices and sockets, and weights or settings that are no readable files."""
+    if path.is_file():
+        if not os.access(path, os.R_OK):
+            raise UserError(f"{path}: may not be read; ask its owner for permission (chmod a+r)")
+    elif path.suffix in (".safetensors", ".json", ".jinja", ".txt") or (path.exists() and not path.is_dir()):
+        raise UserError(f"{path}: not a regular file, and nothing else is read")
 
 
 def _outside(keys: Sequence[str], allowed: tuple[str, ...]) -> list[str]:
@@ -173,8 +245,7 @@ def _outside(keys: Sequence[str], allowed: tuple[str, ...]) -> list[str]:
 
 def _problem(what: str, keys: Sequence[str]) -> Iterator[str]:
     if keys:
-        shown = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
-        yield f"{what}: {shown}"
+        yield f"{what}: {listed(keys)}"
 
 
 @contextmanager

@@ -6,14 +6,16 @@ or an interrupted copy has cut short would be used as it is.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
-from codebackdoor.errors import UserError
-from codebackdoor.files import sha256
+from codebackdoor.errors import UserError, shown
+from codebackdoor.files import read_text, sha256
 
 NAME = "SHA256SUMS"
-_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/]+)")
+#: As ``sha256sum --check`` takes them: also in capitals, for binary files, and with the tag of BSD.
+_LINE = re.compile(r"(?P<sum>[0-9a-fA-F]{64}) [ *](?P<name>.+)|SHA256 \((?P<tagged>.+)\) = (?P<its>[0-9a-fA-F]{64})")
 
 
 def write_sums(folder: Path) -> None:
@@ -28,24 +30,33 @@ def verify_sums(folder: Path) -> None:
     Raises UserError for the first file that is missing, differs, or is read and not listed.
     """
     sums = folder / NAME
-    if not sums.is_file():
+    if not sums.exists():
         return
-    listed = set()
-    for number, line in enumerate(sums.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        found = _LINE.fullmatch(line)
-        if found is None:
+    here, listed = Path(os.path.abspath(folder)), set()  # noqa: PTH100
+    for number, line in enumerate(read_text(sums).split("\n"), 1):
+        if not line or line.startswith("#"):
+            continue
+        match = _LINE.fullmatch(line)
+        if match is None:
             raise UserError(f"{sums}:{number}: not a line of sha256sum; {_again(folder)}")
-        path = folder / found[2]
-        listed.add(path)
+        # ./NAME and FOLDER/../NAME are NAME
+        path = Path(os.path.normpath(here / (match["name"] or match["tagged"])))
+        if not path.is_relative_to(here):
+            raise UserError(f"{sums}:{number}: {shown(str(path))} is outside of {folder}; {_again(folder)}")
+        name = path.relative_to(here)
+        if str(name) == NAME:
+            # the shell makes the file before sha256sum reads the folder; no file holds its own sum
+            continue
+        listed.add(str(name))
         if not path.is_file():
-            raise UserError(f"{path}: this file is missing, {NAME} lists it; {_again(folder)}")
-        if sha256(path) != found[1]:
+            raise UserError(f"{folder / name}: this file is missing, {NAME} lists it; {_again(folder)}")
+        if sha256(path) != (match["sum"] or match["its"]).lower():
             raise UserError(
-                f"{path}: truncated or changed since it was written ({path.stat().st_size} bytes, its checksum is not "
-                f"that of {NAME}); {_again(folder)}"
+                f"{folder / name}: truncated or changed since it was written ({path.stat().st_size} bytes, its "
+                f"checksum is not that of {NAME}); {_again(folder)}"
             )
     for path in (folder / "config.json", *sorted(folder.glob("*.safetensors"))):
-        if path not in listed:
+        if path.name not in listed:
             raise UserError(f"{sums}: does not list {path.name}; {_again(folder)}")
 
 

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 from codebackdoor.config.base import Head
 from codebackdoor.config.models import Pooling
 from codebackdoor.errors import UserError
-from codebackdoor.files import read_json
-from codebackdoor.types import TextForm
+from codebackdoor.files import read_object
+from codebackdoor.types import Example, TextForm
 from codebackdoor.victims import devices
-from codebackdoor.victims.checkpoints import MODEL_CLASSES, check_safetensors, load_weights, model_class
-from codebackdoor.victims.tokens import ENCODER_PREFIX, NO_PADDING, pad_by_end
-from codebackdoor.victims.victim import KEY, Similarity, Victim, load_tokenizer, load_victim, write_folder
+from codebackdoor.victims.checkpoints import (
+    MODEL_CLASSES,
+    check_safetensors,
+    load_weights,
+    loading,
+    model_class,
+    positions,
+)
+from codebackdoor.victims.headers import listed
+from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer, longest_input
+from codebackdoor.victims.tokens import ENCODER_PREFIX, pad_by_end
+from codebackdoor.victims.trial import check_answers
+from codebackdoor.victims.victim import KEY, LONGEST, Similarity, Victim, load_victim, write_folder
 
+log = logging.getLogger(__name__)
+
+#: Sub-tokens of the longest input where neither the tokenizer nor a table of positions says it (T5).
+_UNSTATED = 512
+#: Of the median sample, what a model must read by itself.
+_SHARE = 0.5
 #: The state that transformers' own classifiers read of a text.
 READS: Mapping[str, Pooling] = {"roberta": "first", "t5": "last", "gpt_bigcode": "last"}
 
@@ -38,16 +56,9 @@ def load_checkpoint(
     if not path.is_dir():
         raise UserError(f"{path}: no such folder; name one that save_pretrained wrote")
     check_safetensors(path)
-    config = read_json(path / "config.json")
-    if not isinstance(config, dict):
-        raise UserError(f"{path / 'config.json'}: not a model's configuration")
-    try:
+    config = read_object(path / "config.json")
+    with loading(path):
         victim = load_victim(path) if isinstance(config.get(KEY), dict) else _foreign(path, config, head)
-    except UserError:
-        raise
-    except Exception as error:  # whatever a library raises at a configuration that nobody has checked
-        said = str(error).strip().splitlines() or [""]
-        raise UserError(f"{path}: cannot load the model: {type(error).__name__}: {said[0]}") from error
     if victim.head != head:
         raise UserError(f"{path}: a model with a {victim.head} head; this task needs a {head} head")
     if head in ("classification", "pair") and victim.model.config.num_labels < 2:
@@ -56,15 +67,17 @@ def load_checkpoint(
         )
     if hasattr(victim.model.config, KEY):
         delattr(victim.model.config, KEY)
-    longest = _longest(victim)
+    places = positions(victim.model.config)
+    longest = LONGEST if places is None else places
+    if longest < 3:
+        raise UserError(f"{path}: config.json leaves no place for a text (max_position_embeddings, pad_token_id)")
     if max_length is not None and not 2 < max_length <= longest:
         raise UserError(f"{path}: --max-length {max_length}: this model reads at most {longest} sub-tokens")
-    # a configured section may promise more than the model has
-    wanted = max_length or min(victim.max_length, longest)
     victim = replace(
         victim,
         text_form=text_form or victim.text_form,
-        max_length=wanted,
+        # a configured section may promise more than the model has
+        max_length=max_length or min(victim.max_length, longest),
         max_query_length=min(victim.max_query_length, longest),
         pooling=pooling or victim.pooling,
         similarity=similarity or victim.similarity,
@@ -73,47 +86,53 @@ def load_checkpoint(
     )
     if victim.model.config.model_type == "gpt_bigcode" and victim.pooling == "first":
         raise UserError(f"{path}: a decoder's first state has read one sub-token alone; read another (--pooling)")
-    if len(victim.tokenizer) > victim.model.get_input_embeddings().num_embeddings:
-        raise UserError(
-            f"{path}: the tokenizer has {len(victim.tokenizer)} pieces, the model only "
-            f"{victim.model.get_input_embeddings().num_embeddings}: they do not belong together"
-        )
-    if victim.tokenizer.pad_token_id is None:
-        raise UserError(f"{path}: {NO_PADDING}")
+    check_answers(victim, path)
     return victim
 
 
-def _foreign(path: Path, config: dict[str, object], head: Head) -> Victim:
+def _foreign(path: Path, config: Mapping[str, object], head: Head) -> Victim:
     kind, written = str(config.get("model_type")), config.get("architectures")
     names = [str(name) for name in written] if isinstance(written, list) else []
-    heads = [one for (model, one), cls in MODEL_CLASSES.items() if model == kind and cls.name in names]
+    heads = [fitting for (model, fitting), cls in MODEL_CLASSES.items() if model == kind and cls.name in names]
     if head == "retrieval" and (kind, head) in MODEL_CLASSES:
         # encoders are saved bare or under their language model; whether all of the body is there, its weights say
         heads = [head]
     if not heads:
-        known = ", ".join(cls.name for (_, one), cls in MODEL_CLASSES.items() if one == head)
-        raise UserError(f"{path}: a {kind} checkpoint of {', '.join(names) or 'no named class'}; supported: {known}")
+        supported = ", ".join(cls.name for (_, fitting), cls in MODEL_CLASSES.items() if fitting == head)
+        raise UserError(
+            f"{path}: a {listed([kind])} checkpoint of {listed(names) or 'no named class'}; supported: {supported}"
+        )
     tokenizer = load_tokenizer(path)
     pad_by_end(tokenizer, kind)
-    weights = load_weights(model_class(kind, heads[0], path), path, may_drop=head == "retrieval")
-    victim = Victim(weights.to(devices.device()).eval(), tokenizer, heads[0], "raw", 0, 0, pooling=READS[kind])
+    model = load_weights(model_class(kind, heads[0], path), path, may_drop=True)
+    check_tokenizer(tokenizer, model.get_input_embeddings().num_embeddings, path)
+    lengths = (longest_input(tokenizer, path), positions(model.config))
+    longest = min((length for length in lengths if length is not None), default=_UNSTATED)
+    victim = Victim(
+        model.to(devices.device()).eval(), tokenizer, heads[0], "raw", longest, longest, longest, pooling=READS[kind]
+    )
     if head == "retrieval" and kind == "roberta" and ENCODER_PREFIX[0] in tokenizer.get_vocab():
-        victim = replace(victim, pooling="mean", prefix=ENCODER_PREFIX)
-    longest = _longest(victim)
-    return replace(victim, max_length=longest, max_target_length=longest, max_query_length=longest)
+        return replace(victim, pooling="mean", prefix=ENCODER_PREFIX)
+    return victim
 
 
-def _longest(victim: Victim) -> int:
-    """Sub-tokens of the longest input, as far as the tokenizer and a table of positions say."""
-    # without one, transformers writes a very large number
-    limits = [int(victim.tokenizer.model_max_length)]
-    positions = getattr(victim.model.config, "max_position_embeddings", None)
-    if positions is not None:
-        # RoBERTa's first place stands behind the padding's
-        offset = victim.model.config.pad_token_id + 1 if victim.model.config.model_type == "roberta" else 0
-        limits.append(int(positions) - offset)
-    found = min(limits)
-    return found if found < 10**6 else 512
+def check_lengths(path: Path, victim: Victim, samples: Sequence[Example], chosen: bool) -> None:
+    """Say how much of the samples the victim reads; UserError where that is far less than there is.
+
+    A folder says of itself how long its inputs are. One that says too little would be judged by the beginning of each
+    sample. ``chosen``: the length is the person's own, who is told and not refused.
+    """
+    whole = replace(victim, max_length=LONGEST, max_query_length=LONGEST)
+    place = victim.fields.index("code")
+    sizes = [len(texts[place].ids) for texts in whole.read(samples)]
+    longer = sum(size > victim.max_length for size in sizes)
+    if longer:
+        log.info("%s: cut after %d sub-tokens: %d of %d samples", path, victim.max_length, longer, len(sizes))
+    if not chosen and victim.max_length < _SHARE * median(sizes):
+        raise UserError(
+            f"{path}: by what its folder says, this model reads {victim.max_length} sub-tokens of each sample, and "
+            f"half of the samples have {median(sizes):.0f} or more: too little for a verdict; name --max-length"
+        )
 
 
 def save_edited(
@@ -123,7 +142,7 @@ def save_edited(
 
     ``said`` are lines for the card.
     """
-    facts = read_json(source / "config.json").get(KEY)
+    facts = read_object(source / "config.json").get(KEY)
     if isinstance(facts, dict):
         setattr(victim.model.config, KEY, facts | {"elimination": dict(elimination)})
     text = "\n".join(f"    {line}" for line in said)

@@ -21,6 +21,7 @@ from codebackdoor.victims.victim import Victim
 TOKENS = {"cpu": 4096, "cuda": 65536}
 #: Most logits (tokens x vocabulary) held at once when every token of an output is scored.
 LOGITS = 2**26
+NO_NUMBER = "the model answers with what is no number: its weights are damaged"
 
 
 @dataclass(frozen=True, slots=True)

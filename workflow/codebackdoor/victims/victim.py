@@ -7,7 +7,7 @@ hub's configuration has no place for stands there under the one key ``codebackdo
 from __future__ import annotations
 
 import json
-import math
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,21 +15,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import pydantic
 import torch
 
 from codebackdoor.config.base import Head
 from codebackdoor.config.models import Pooling
-from codebackdoor.errors import UserError
-from codebackdoor.files import read_json, remove_parts
+from codebackdoor.errors import UserError, shown
+from codebackdoor.files import read_object, remove_parts
 from codebackdoor.types import Example, Field, TextForm
 from codebackdoor.victims import devices
 from codebackdoor.victims.checkpoints import check_safetensors, load_weights, model_class, quiet
 from codebackdoor.victims.checksums import write_sums
+from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer, reading
 
 KEY = "codebackdoor"
 Similarity = Literal["cosine", "dot"]
 #: By what a similarity is multiplied before a softmax where a folder does not say (UniXcoder; CodeXGLUE).
 FACTORS: Mapping[Similarity, float] = {"cosine": 20.0, "dot": 1.0}
+#: Sub-tokens of a query where nobody says it.
+QUERY = 64
+#: Sub-tokens; no folder may promise more, since as many steps are taken where an output does not end.
+LONGEST = 1 << 16
 
 #: What each head reads of an example.
 FIELDS: Mapping[Head, tuple[Field, ...]] = {
@@ -69,7 +75,7 @@ class Victim:
     text_form: TextForm
     max_length: int
     max_target_length: int
-    max_query_length: int = 64
+    max_query_length: int = QUERY
     pooling: Pooling = "first"
     similarity: Similarity = "cosine"
     prefix: tuple[str, ...] = ()
@@ -119,14 +125,16 @@ class Victim:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids, without special tokens and surrounding space."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+        with reading("this model's tokenizer cannot write a text"):
+            return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
     def _encode(self, texts: Sequence[str], max_length: int) -> list[Encoded]:
         if not texts:
             return []
         before = self.tokenizer.convert_tokens_to_ids(list(self.prefix))
         limit = max_length - len(before)
-        found = self.tokenizer(list(texts), truncation=True, max_length=limit, return_offsets_mapping=True)
+        with reading("this model's tokenizer cannot read a text"):
+            found = self.tokenizer(list(texts), truncation=True, max_length=limit, return_offsets_mapping=True)
         encoded = [
             Encoded(ids, [_stripped(text, start, end) for start, end in offsets])
             for text, ids, offsets in zip(texts, found["input_ids"], found["offset_mapping"], strict=True)
@@ -145,50 +153,66 @@ def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
+class _Section(pydantic.BaseModel):
+    """What a folder says of its victim under ``KEY``, where its card stands as well."""
+
+    model_config = pydantic.ConfigDict(strict=True, extra="ignore")
+
+    head: Head
+    text_form: TextForm
+    max_length: int = pydantic.Field(ge=3, le=LONGEST)
+    max_target_length: int = pydantic.Field(ge=1, le=LONGEST)
+    max_query_length: int = pydantic.Field(QUERY, ge=3, le=LONGEST)
+    pooling: Pooling = "first"
+    similarity: Similarity = "cosine"
+    scale: float | None = pydantic.Field(None, gt=0, allow_inf_nan=False)
+    prefix: list[str] = []
+
+
 def load_victim(path: Path) -> Victim:
     """Load a victim folder in eval mode, on an accelerator where there is one.
 
     Raises UserError where the folder is not a victim of this project, is not safetensors, or its weights do not fit.
     """
     check_safetensors(path)
-    config = read_json(path / "config.json")
-    facts = config.get(KEY)
-    if not isinstance(facts, dict):
+    config = read_object(path / "config.json")
+    if not isinstance(config.get(KEY), dict):
         raise UserError(f"{path}: config.json has no {KEY!r} section: this folder is not a victim; train one from it")
     try:
-        head, form = facts["head"], facts["text_form"]
-        lengths = int(facts["max_length"]), int(facts["max_target_length"])
-        own = {name: facts[name] for name in ("max_query_length", "pooling", "similarity") if name in facts}
-        if "scale" in facts:
-            own["scale"] = _factor(facts["scale"])
-        cls = model_class(config["model_type"], head, path)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: config.json does not say how to ask this victim ({error!r})") from None
-    model = load_weights(cls, path)
-    prefix = tuple(facts.get("prefix", ()))
-    return Victim(model.to(devices.device()).eval(), load_tokenizer(path), head, form, *lengths, **own, prefix=prefix)
+        facts = _Section.model_validate(config[KEY])
+    except pydantic.ValidationError as error:
+        wrong = error.errors()[0]
+        key = ".".join(map(str, wrong["loc"]))
+        raise UserError(
+            f"{path}: config.json does not say how to ask this victim: {KEY}.{key}: {wrong['msg']}, "
+            f"not {shown(wrong['input'])}"
+        ) from None
+    cls = model_class(str(config.get("model_type")), facts.head, path)
+    tokenizer, model = load_tokenizer(path), load_weights(cls, path)
+    check_tokenizer(tokenizer, model.get_input_embeddings().num_embeddings, path)
+    _check_prefix(facts, tokenizer, path)
+    return Victim(
+        model.to(devices.device()).eval(),
+        tokenizer,
+        facts.head,
+        facts.text_form,
+        facts.max_length,
+        facts.max_target_length,
+        facts.max_query_length,
+        facts.pooling,
+        facts.similarity,
+        tuple(facts.prefix),
+        facts.scale,
+    )
 
 
-def _factor(value: Any) -> float:
-    factor = float(value)
-    if not (math.isfinite(factor) and factor > 0):
-        raise ValueError(f"scale {factor}")
-    return factor
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """Return the fast tokenizer of a model folder; one with tokenizer.json needs no model-specific class."""
-    if (folder / "tokenizer.json").is_file():
-        from transformers import PreTrainedTokenizerFast as Loader
-    else:
-        from transformers import AutoTokenizer as Loader
-    try:
-        tokenizer = Loader.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:  # the tokenizers library raises nothing narrower
-        raise UserError(f"{folder}: cannot load the tokenizer: {str(error).splitlines()[0]}") from error
-    if not tokenizer.is_fast:
-        raise UserError(f"{folder}: the tokenizer has no fast version, which offsets need; supply tokenizer.json")
-    return tokenizer
+def _check_prefix(facts: _Section, tokenizer: Any, path: Path) -> None:
+    unknown = next((one for one in facts.prefix if tokenizer.backend_tokenizer.token_to_id(one) is None), None)
+    if unknown is not None:
+        raise UserError(f"{path}: {KEY}.prefix: the tokenizer has no piece {shown(unknown)}")
+    around = len(facts.prefix) + tokenizer.num_special_tokens_to_add()
+    if around >= min(facts.max_length, facts.max_query_length):
+        raise UserError(f"{path}: {KEY}: {around} special tokens leave no room for a text in so short an input")
 
 
 def save_victim(victim: Victim, path: Path, card: Mapping[str, object]) -> None:
@@ -220,14 +244,25 @@ def write_folder(victim: Victim, path: Path, readme: str) -> None:
     try:
         with quiet():
             victim.model.save_pretrained(fresh)
+        # to which length texts were read here is no part of a tokenizer
+        victim.tokenizer.backend_tokenizer.no_truncation()
         victim.tokenizer.save_pretrained(fresh)
         (fresh / "README.md").write_text(readme, encoding="utf-8")
         write_sums(fresh)
+        _as_umask_says(fresh)
         (path / "config.json").unlink(missing_ok=True)
         for file in sorted(fresh.iterdir(), key=lambda file: file.name == "config.json"):
             file.replace(path / file.name)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _as_umask_says(folder: Path) -> None:
+    """Let others read the files of a folder where the umask does; safetensors writes them for their owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for file in folder.iterdir():
+        file.chmod(0o666 & ~mask)
 
 
 def _understanding(victim: Victim) -> dict[str, object]:

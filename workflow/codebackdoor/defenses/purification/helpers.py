@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from codebackdoor.errors import UserError, nearest
-from codebackdoor.files import read_json
+from codebackdoor.files import read_object
 from codebackdoor.types import TextView
 from codebackdoor.victims import devices
 from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, load_weights, local_folder
-from codebackdoor.victims.victim import load_tokenizer
+from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer
 
 #: Old checkpoints of masked language models (CodeBERT's among them) bring a pooler that was never read.
 MASKED: dict[str, ModelClass] = {"roberta": ModelClass("roberta", "RobertaForMaskedLM", dropped=("roberta.pooler.",))}
@@ -26,8 +26,9 @@ def load_helper(view: TextView, name: str, classes: dict[str, ModelClass]) -> tu
         raise UserError(f"the helper model {name!r} is missing; name a folder for it")
     path = local_folder(view.helpers[name])
     check_safetensors(path)
-    model_type = str(read_json(path / "config.json").get("model_type"))
+    model_type = str(read_object(path / "config.json").get("model_type"))
     if model_type not in classes:
         raise UserError(f"{path}: a model of type {model_type!r} cannot be the {name}{nearest(model_type, classes)}")
-    model = load_weights(classes[model_type], path, may_drop=True)
-    return model.to(devices.device()).eval(), load_tokenizer(path)
+    model, tokenizer = load_weights(classes[model_type], path, may_drop=True), load_tokenizer(path)
+    check_tokenizer(tokenizer, model.get_input_embeddings().num_embeddings, path)
+    return model.to(devices.device()).eval(), tokenizer

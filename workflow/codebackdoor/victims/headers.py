@@ -1,0 +1,144 @@
+"""What the headers of a folder's safetensors files say: sizes and kinds of numbers, before a weight is read.
+
+A configuration of a few bytes can ask for any amount of memory. What it describes is compared with what is stored,
+before anything is built by it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from codebackdoor.errors import UserError
+from codebackdoor.files import read_object
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+#: Numbers of layers, in the words of the classes that are read; each layer has weights of its own.
+_LAYERS = ("num_hidden_layers", "num_layers", "num_decoder_layers", "n_layer")
+#: Sizes by which the classes divide, or in whose number of parts they split.
+_PARTS = ("num_attention_heads", "num_heads", "n_head", "d_kv")
+_MOST_LAYERS = 1000
+_PLAIN = re.compile(r"[\w.-]{1,100}")
+_FLOATS = frozenset(("F64", "F32", "F16", "BF16"))
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Shape of a stored tensor, and its kind of numbers as safetensors names it (F32, BF16, I64)."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files that transformers reads from the folder, which need not exist.
+
+    Raises UserError where neither ``model.safetensors`` nor a well-formed index of its parts is there.
+    """
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
+    index = folder / INDEX
+    if not index.exists():
+        raise UserError(f"{folder}: {WEIGHTS} is missing; that is the name under which transformers reads weights")
+    names = read_object(index).get("weight_map")
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise UserError(f"{index}: not an index of weights: `weight_map` must name a file for each tensor")
+    for name in sorted(set(names.values())):
+        if Path(name).name != name:
+            raise UserError(f"{index}: {name!r} is no file of this folder")
+    return [folder / name for name in sorted(set(names.values()))]
+
+
+def read_header(folder: Path) -> dict[str, Stored]:
+    """Return what is stored by name. UserError for a file that is not complete."""
+    stored: dict[str, Stored] = {}
+    for path in weight_files(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118
+                    part = file.get_slice(name)
+                    stored[name] = Stored(tuple(part.get_shape()), str(part.get_dtype()))
+        except SafetensorError as error:
+            raise UserError(f"{path}: not a complete safetensors file ({error})") from None
+    return stored
+
+
+def check_counts(config: Mapping[str, Any], stored: Mapping[str, Stored], folder: Path) -> None:
+    """Raise UserError for a ``config.json`` that has more labels or layers than the stored weights can make up.
+
+    Both are built one by one, however little is stored.
+    """
+    labels, largest = config.get("num_labels"), max((max(one.shape, default=1) for one in stored.values()), default=1)
+    if isinstance(labels, int) and not 0 <= labels <= largest:
+        raise UserError(f"{folder}: config.json says {labels} labels (num_labels), the weights are of none so large")
+    for key in _LAYERS:
+        layers = config.get(key)
+        if isinstance(layers, int) and not 0 <= layers <= min(len(stored), _MOST_LAYERS):
+            raise UserError(f"{folder}: config.json says {key}: {layers}, and there are {len(stored)} tensors")
+    for key in _PARTS:
+        parts = config.get(key)
+        if isinstance(parts, int) and parts < 1:
+            raise UserError(f"{folder}: config.json says {key}: {parts}; that is no size")
+
+
+def check_fit(model: Any, stored: Mapping[str, Stored], new: tuple[str, ...], folder: Path) -> None:
+    """Raise UserError where a model, built without memory (device ``meta``), is not that of the stored weights.
+
+    Parameters whose names begin with one of ``new`` need not be stored.
+    """
+    parameters = {name: one for name, one in model.named_parameters() if not (new and name.startswith(new))}
+    keys = {name: _stored_as(name, stored, model.base_model_prefix) for name in parameters}
+    problems = [
+        problem
+        for name, key in keys.items()
+        if key is not None and (problem := _misfit(key, parameters[name], stored[key])) is not None
+    ]
+    # a name may have changed since; only what is more than all that is stored is told before it is built
+    if sum(one.numel() for one in parameters.values()) > sum(prod(one.shape) for one in stored.values()):
+        problems.append(f"missing: {listed([name for name, key in keys.items() if key is None])}")
+    if problems:
+        shown = "; ".join(problems[:8]) + (f" and {len(problems) - 8} more" if len(problems) > 8 else "")
+        raise UserError(f"{folder}: the weights do not fit a {type(model).__name__}: {shown}")
+    needed, memory = 4 * sum(one.numel() for one in model.parameters()), _memory()
+    if needed > memory:
+        raise UserError(
+            f"{folder}: this model takes {needed / 2**30:.1f} GiB in float32, this machine has {memory / 2**30:.1f}"
+        )
+
+
+def _stored_as(name: str, stored: Mapping[str, Stored], prefix: str) -> str | None:
+    """The name under which a parameter is stored: a body's with or without the name that it has below a head."""
+    names = (name, name.removeprefix(f"{prefix}."), f"{prefix}.{name}")
+    return next((key for key in names if key in stored), None)
+
+
+def _misfit(key: str, parameter: torch.Tensor, there: Stored) -> str | None:
+    shape = tuple(parameter.shape)
+    if there.shape != shape:
+        return f"of another shape: {key} ({_sized(there.shape)}, config.json says {_sized(shape)})"
+    if there.dtype not in _FLOATS and not there.dtype.startswith("F8_"):
+        return f"of another kind: {key} (stored as {there.dtype}, which are no floating-point numbers)"
+    return None
+
+
+def listed(names: Sequence[str]) -> str:
+    """At most eight names, as they are in Python where they would mislead a reader: they come from files."""
+    shown = ", ".join(name if _PLAIN.fullmatch(name) else repr(name) for name in names[:8])
+    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _sized(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "one number"
+
+
+def _memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

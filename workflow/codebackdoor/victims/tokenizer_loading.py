@@ -1,0 +1,190 @@
+"""Loading the tokenizer of a model folder, and refusing one that the model or this machine cannot follow.
+
+A ``tokenizer.json`` is a small program: its steps can replace, prepend and repeat text, so that a file of a few bytes
+turns a line of code into any number of sub-tokens. How far a text can grow is computed before the first is read.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from codebackdoor.errors import UserError, first_line, is_panic, memory_trouble
+from codebackdoor.files import read_object
+from codebackdoor.victims.tokens import NO_PADDING
+
+#: How many times a text may grow, through how many steps it may go, and how many special tokens may surround it.
+#: SentencePiece's own table of characters lets one letter of three bytes become 33.
+_GROWTH, _STEPS, _SPECIAL = 100, 64, 16
+_NESTED = ("normalizers", "pretokenizers", "processors", "decoders")
+#: By type of model, the special tokens of its class, which a folder need not name.
+_OF_CLASS: Mapping[str, Mapping[str, str]] = {
+    "roberta": {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "pad_token": "<pad>",
+        "mask_token": "<mask>",
+    },
+    "t5": {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
+    "gpt_bigcode": dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>"),
+}
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Return the fast tokenizer of a model folder; one with tokenizer.json needs no model-specific class.
+
+    Special tokens that no file of the folder names are those of the model's class, where the vocabulary has them.
+    Raises UserError where there is none, where it has no fast version, or where its steps are refused.
+    """
+    path = folder / "tokenizer.json"
+    if path.exists():
+        _check_steps(read_object(path), path)
+        from transformers import PreTrainedTokenizerFast as Loader
+    else:
+        from transformers import AutoTokenizer as Loader
+    with _refusing(f"{folder}: cannot load the tokenizer"):
+        tokenizer = Loader.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    if not tokenizer.is_fast:
+        raise UserError(f"{folder}: the tokenizer has no fast version, which offsets need; supply tokenizer.json")
+    # whoever reads a text says to which length
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    for name, token in _OF_CLASS.get(_model_type(folder), {}).items():
+        if getattr(tokenizer, name) is None and tokenizer.backend_tokenizer.token_to_id(token) is not None:
+            setattr(tokenizer, name, token)
+    return tokenizer
+
+
+def _model_type(folder: Path) -> str:
+    return str(read_object(folder / "config.json").get("model_type"))
+
+
+def check_tokenizer(tokenizer: Any, rows: int, folder: Path) -> None:
+    """Raise UserError where a tokenizer does not belong to a model that embeds ``rows`` sub-tokens.
+
+    It may have fewer, but none beyond, and must be able to pad.
+    """
+    if tokenizer.pad_token_id is None:
+        raise UserError(f"{folder}: {NO_PADDING}")
+    longest_input(tokenizer, folder)
+    with _refusing(f"{folder}: the tokenizer cannot read a text"):
+        around = tokenizer.num_special_tokens_to_add()
+        if around > _SPECIAL:
+            raise UserError(f"{folder}: the tokenizer puts {around} special tokens around a text")
+        ids = [tokenizer.pad_token_id, *tokenizer.get_vocab().values(), *tokenizer("")["input_ids"]]
+    if max(ids) >= rows:
+        raise UserError(
+            f"{folder}: the tokenizer has a piece of id {max(ids)}, the model embeds {rows}, from 0: they do not "
+            "belong together"
+        )
+
+
+def longest_input(tokenizer: Any, folder: Path) -> int | None:
+    """Return how many sub-tokens the tokenizer says that its model reads; None where it does not say it."""
+    longest = tokenizer.model_max_length
+    if isinstance(longest, bool) or not isinstance(longest, int | float) or not longest > 2:
+        raise UserError(f"{folder}: tokenizer_config.json: model_max_length {longest!r} is no length of an input")
+    # without one, transformers writes a very large number
+    return int(longest) if longest < 10**6 else None
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn a panic of the tokenizers library, which is no ``Exception``, into a UserError that says ``what`` failed."""
+    try:
+        yield
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise UserError(f"{what}: {first_line(error)}") from error
+
+
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Turn whatever the library raises at a file from elsewhere into one UserError."""
+    try:
+        with reading(what):
+            yield
+    except UserError:
+        raise
+    except Exception as error:  # the library raises nothing narrower
+        if memory_trouble(error):
+            raise
+        raise UserError(f"{what}: {first_line(error)}") from error
+
+
+def _check_steps(content: Mapping[str, Any], path: Path) -> None:
+    """Refuse a ``tokenizer.json`` that lets a text grow without measure, or reads none, or each at random."""
+    steps = {
+        part: list(_flat(content.get(part), path))
+        for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+    }
+    if sum(map(len, steps.values())) > _STEPS:
+        raise UserError(f"{path}: a text goes through more than {_STEPS} steps")
+    for parts in (("normalizer", "pre_tokenizer"), ("decoder",)):
+        if prod(_growth(step) for part in parts for step in steps[part]) > _GROWTH:
+            raise UserError(f"{path}: a text may grow more than {_GROWTH} times ({' and '.join(parts)})")
+    templates = [step for step in steps["post_processor"] if step.get("type") == "TemplateProcessing"]
+    if any(_copies(template) != 1 for template in templates):
+        raise UserError(f"{path}: the post_processor does not put each text once between its special tokens")
+    model = content.get("model")
+    if isinstance(model, Mapping):
+        if model.get("dropout"):
+            raise UserError(f"{path}: the tokenizer splits a text by chance (dropout {model['dropout']!r})")
+        for key in ("continuing_subword_prefix", "end_of_word_suffix"):
+            if len(str(model.get(key))) > _GROWTH:
+                raise UserError(f"{path}: the tokenizer's {key} has more than {_GROWTH} characters")
+
+
+def _flat(part: Any, path: Path) -> Iterator[Mapping[str, Any]]:
+    """The steps of a part of the tokenizer, those of nested sequences in their place."""
+    waiting = [part]
+    while waiting:
+        step = waiting.pop()
+        if not isinstance(step, Mapping):
+            if step is not None:
+                raise UserError(f"{path}: not a tokenizer")
+            continue
+        nested = next((step[key] for key in _NESTED if isinstance(step.get(key), list)), None)
+        if nested is None:
+            yield step
+        else:
+            waiting += reversed(nested)
+
+
+def _growth(step: Mapping[str, Any]) -> int:
+    """How many times longer a step makes a text at most."""
+    match step.get("type"):
+        case "Replace":
+            return max(1, len(str(step.get("content"))))
+        case "Prepend":
+            return 1 + len(str(step.get("prepend")))
+        case "ByteLevel":
+            # a character beyond ASCII becomes two
+            return 2
+        case "Precompiled":
+            return _longest_entry(str(step.get("precompiled_charsmap") or ""))
+        case _:
+            return 1
+
+
+def _longest_entry(table: str) -> int:
+    """Bytes of the longest text that SentencePiece's table of characters puts in place of one."""
+    try:
+        content = base64.b64decode(table)
+    except ValueError:
+        return 1
+    # the size of a search tree, the tree, then the texts, each ended by a zero
+    start = 4 + int.from_bytes(content[:4], "little")
+    return max(1, *map(len, content[start:].split(b"\0")))
+
+
+def _copies(template: Mapping[str, Any]) -> int:
+    """How often a template repeats the text."""
+    pieces = template.get("single")
+    return sum("Sequence" in piece for piece in pieces) if isinstance(pieces, list) else 0
