@@ -72,7 +72,9 @@ def test_a_backdoored_checkpoint_is_named_with_label_trigger_and_margin(place: P
 def test_the_written_calibration_says_clean_of_a_benign_checkpoint(place: Path) -> None:
     found = run("scan", place / "benign11", *judged(place))
     assert found.exit_code == 0, found.output
-    assert found.stdout.startswith("clean\n")
+    assert found.stdout.startswith(
+        "no identifier backdoor found in 2 searches (labels 0, 1 at the function's name, seed 1)\n  not looked for: "
+    )
     assert "false-positive rate" in found.stdout
 
 
@@ -86,8 +88,8 @@ def test_benign_models_alone_serve_as_a_calibration_and_scan_and_clean_say_the_s
     found, said = json.loads(scanned.stdout), json.loads(cleaned.stdout)
     # no name of a file that is gone with the command
     assert (found["backdoored"], found["shadows"], found["calibration"]) == (True, 5, None)
-    assert {key: said[key] for key in found} == found
-    assert run("scan", *asked[:-1]).stdout.rstrip().endswith(")")
+    assert {key: said[key] for key in found} | {"seconds": 0} == found | {"seconds": 0}
+    assert ", calibration" not in run("scan", *asked[:-1]).stdout
 
 
 def test_without_a_calibration_that_fits_there_is_no_verdict_and_the_exit_status_says_so(place: Path) -> None:

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 from tiny_models import base_folder, understanding
 
 from codebackdoor.cli import main
+from codebackdoor.defenses.cost import flips
 from codebackdoor.defenses.elimination import Trigger
-from codebackdoor.defenses.verdict import flips
 from codebackdoor.errors import UserError
 from codebackdoor.files import write_examples, write_rows
 from codebackdoor.victims.foreign import load_checkpoint
@@ -72,7 +72,8 @@ def test_a_backdoored_encoder_is_named_with_trigger_words_and_margin(place: Path
 def test_the_written_calibration_says_clean_of_a_benign_encoder(place: Path) -> None:
     found = run("scan", place / "benign11", *asked(place), "--calibration", place / "calibration.json")
     assert found.exit_code == 0, found.output
-    assert found.stdout.startswith("clean\n  most suspicious: trigger ")
+    assert found.stdout.startswith("no identifier backdoor found in 1 search (at the function's name, seed 1)\n")
+    assert "\n  most suspicious: trigger " in found.stdout
     assert "called by '" in found.stdout
     assert "with an MRR of " in found.stdout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -11,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from codebackdoor.errors import UserError, disk_trouble
+from codebackdoor.errors import UserError
 from codebackdoor.files import refuse_special, remove_parts
 
 
@@ -34,6 +35,12 @@ def check_folder(path: Path) -> None:
             if not folder.is_dir():
                 raise UserError(f"{path}: {folder} is no folder; name another place")
             return
+
+
+#: Trouble of a disk and not of a place, which is said wherever it comes up.
+_MENDED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+#: What a file system without locks answers.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 @dataclass(slots=True)
@@ -65,11 +72,14 @@ def new_folder(path: Path) -> Iterator[NewFolder]:
     with ExitStack() as stack:
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(path))
-            remove_parts(path)
+            if stack.enter_context(_locked(path)):
+                remove_parts(path)
             # not by mkdtemp, whose folders nobody else may read
             part = path.with_name(f".{path.name}.new.part")
-            part.mkdir()
+            try:
+                part.mkdir()
+            except FileExistsError:
+                raise UserError(f"{path}: another process is writing it; if it was killed, remove {part}") from None
         folder = NewFolder(part, path)
         try:
             yield folder
@@ -79,8 +89,11 @@ def new_folder(path: Path) -> Iterator[NewFolder]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a folder's one writer, which the system releases when that process ends in whatever way."""
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold the lock of a folder's one writer, which the system releases when that process ends in whatever way.
+
+    False on a file system that has no locks.
+    """
     lock = path.with_name(f".{path.name}.lock")
     handle = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o644)
     try:
@@ -88,11 +101,16 @@ def _locked(path: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{path}: another process is writing it; name another folder") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            yield False
+            return
         # the writer before may have finished between opening and locking, and removed the file that is now locked
         if os.path.lexists(path) or not lock.exists() or not os.path.samestat(os.fstat(handle), lock.stat()):
             raise UserError(f"{path}: another process has just written it; name another folder")
         try:
-            yield
+            yield True
         finally:
             lock.unlink(missing_ok=True)
     finally:
@@ -105,7 +123,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if disk_trouble(error) is not None:
+        if error.errno in _MENDED:
             raise
         raise UserError(f"{path}: cannot be written ({error.strerror}); name another place") from error
 

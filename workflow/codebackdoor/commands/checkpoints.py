@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from codebackdoor.commands.options import GPUS, THREADS, path_option, read_settings
+from codebackdoor.commands import answers
+from codebackdoor.commands.options import GPUS, THREADS, out_file_option, path_option, read_settings
 from codebackdoor.errors import UserError
 
 if TYPE_CHECKING:
     from codebackdoor.config.base import Head
     from codebackdoor.config.eliminations import EliBadCode
-    from codebackdoor.defenses.verdict import Cost, Verdict
+    from codebackdoor.defenses.verdict import Verdict
     from codebackdoor.types import DefenderView
     from codebackdoor.victims.victim import Victim
 
@@ -46,7 +48,8 @@ _OPTIONS = (
                  "shipped one that fits the model's class, size, reading, language and text form."),
     click.option("--benign", multiple=True, type=click.Path(path_type=Path), help="A benign model of the same make, "
                  "trained by you on data that you trust; repeat it at least five times instead of a calibration."),
-    path_option("--write-calibration", required=False, help="With --benign: keep what was found, for --calibration."),
+    out_file_option("With --benign: keep what was found, for --calibration. An older calibration is replaced, nothing "
+                    "else.", "--write-calibration", required=False),
     click.option("--settings", metavar="JSON", help="Settings of the method `elibadcode` instead of the calibration's, "
                  "or without one the paper's at both places (`codebackdoor describe elibadcode`)."),
     click.option("--seed", type=int, default=1, show_default=True, help="Seed of samples and searches."),
@@ -82,11 +85,15 @@ def scan(model: Path, as_json: bool, **options: Any) -> None:
 
     It finds triggers that are identifiers, such as a function's name. A backdoor of whole statements passes as clean.
     """
+    begun = time.monotonic()
     from codebackdoor.defenses import verdict
 
-    view, settings = _prepared(model, **options)
+    view, settings, scanned = _prepared(model, **options)
     found = _named(verdict.judge(view, settings, options["seed"]), **options)
-    _show(found, None, None, as_json)
+    if as_json:
+        _print_json(answers.as_json(scanned, found, time.monotonic() - begun))
+    else:
+        _print_lines(answers.lines(scanned, found))
     click.get_current_context().exit(2 if found.backdoored is None else int(found.backdoored))
 
 
@@ -110,17 +117,28 @@ def clean(model: Path, as_json: bool, out: Path, force: bool, **options: Any) ->
     more unlearning by --settings. 2: no verdict (see `codebackdoor scan --help`; --force unlearns nevertheless), or a
     mistake.
     """
+    begun = time.monotonic()
     from codebackdoor.defenses import verdict
-    from codebackdoor.victims.foreign import save_edited
+    from codebackdoor.outputs import new_folder
+    from codebackdoor.victims.edited import copy_unedited
 
-    if out.exists():
-        raise UserError(f"{out}: is there already; name a new folder")
-    view, settings = _prepared(model, **options)
-    found, edited, cost = verdict.unlearn(view, settings, options["seed"], force)
-    found = _named(found, **options)
-    if cost is not None:
-        save_edited(edited, model, out, settings.model_dump(mode="json"), _lines(found, cost, None))
-    _show(found, cost, out, as_json)
+    with new_folder(out) as folder:
+        view, settings, scanned = _prepared(model, **options)
+        copy = copy_unedited(model, folder.part)
+        found, edited, cost = verdict.unlearn(view, settings, options["seed"], force, copy.dtype)
+        found = _named(found, **options)
+        said = answers.lines(scanned, found)
+        if cost is not None:
+            said += [*answers.cost_lines(found, cost), *answers.copy_lines(copy)]
+            title = type(edited.model).__name__
+            copy.finish(edited, settings.model_dump(mode="json"), answers.readme(title, said))
+            folder.finish()
+    written = None if cost is None else str(out)
+    if as_json:
+        facts = answers.as_json(scanned, found, time.monotonic() - begun)
+        _print_json(facts | {"cost": cost and asdict(cost), "out": written, "left_out": copy.left_out})
+    else:
+        _print_lines([*said, f"  written to {written}" if written else "  nothing is unlearned, and nothing written"])
     if cost is None:
         click.get_current_context().exit(2 if found.backdoored is None else 0)
     else:
@@ -140,9 +158,9 @@ def _prepared(
     benign: tuple[Path, ...],
     write_calibration: Path | None,
     settings: str | None,
-    seed: int,  # noqa: ARG001
-) -> tuple[DefenderView, EliBadCode]:
-    """The model with its samples, and the search that it is asked by."""
+    seed: int,
+) -> tuple[DefenderView, EliBadCode, answers.Scanned]:
+    """The model with its samples, the search that it is asked by, and how it is read."""
     if calibration and benign:
         raise UserError("--calibration and --benign: name one of them")
     if write_calibration and not benign:
@@ -153,25 +171,57 @@ def _prepared(
     if settings is not None:
         wanted = read_settings("eliminations", "EliBadCode", _of_the_method(settings), "--settings")
     from codebackdoor.defenses import verdict
+    from codebackdoor.defenses.elimination.elibadcode import shadows
     from codebackdoor.defenses.samples import read_samples
     from codebackdoor.types import DefenderView
     from codebackdoor.victims.foreign import check_lengths, load_checkpoint
     from codebackdoor.victims.temperature import standardized
+
+    if write_calibration is not None and write_calibration.exists():
+        shadows.check_replaceable(write_calibration)
 
     def load(folder: Path) -> Victim:
         return load_checkpoint(folder, TASKS[task], text_form, max_length, pooling, similarity)
 
     victim = load(model)
     rows = read_samples(clean, language, victim.text_form, victim.head, int(victim.model.config.num_labels))
-    check_lengths(model, victim, rows, chosen=max_length is not None)
+    cut = check_lengths(model, victim, rows, chosen=max_length is not None)
     view = DefenderView(task, rows[0].language, victim.text_form, rows, victim=standardized(victim, rows))
+    scanned = _read(model, view, cut, seed)
     if benign:
         # read again with the verdict, so that it stays until the command ends
         folder = click.get_current_context().with_resource(tempfile.TemporaryDirectory())
         file = write_calibration or Path(folder) / "calibration.json"
         verdict.calibrate_on(view, benign, load, wanted or verdict.PAPER, file)
-        return view, verdict.settings_for(view, str(file), wanted)
-    return view, verdict.settings_for(view, calibration, wanted)
+        return view, verdict.settings_for(view, str(file), wanted), scanned
+    return view, verdict.settings_for(view, calibration, wanted), scanned
+
+
+def _read(model: Path, view: DefenderView, cut: int, seed: int) -> answers.Scanned:
+    """What is scanned, and how."""
+    from codebackdoor import __version__
+    from codebackdoor.files import read_object, sha256
+    from codebackdoor.victims.edited import run_elsewhere
+    from codebackdoor.victims.headers import weight_files
+    from codebackdoor.victims.victim import KEY
+
+    card = read_object(model / "config.json").get(KEY)
+    claim = None
+    if isinstance(card, dict) and True in (card.get("backdoored"), card.get("backdoored_before")):
+        before = "" if "elimination" not in card else " before an elimination edited it"
+        claim = f"the model's own card says that it is backdoored{before}"
+    return answers.Scanned(
+        version=__version__,
+        model=str(model),
+        weights={path.name: sha256(path) for path in weight_files(model)},
+        card=claim,
+        beside=run_elsewhere(model),
+        text_form=view.victim.text_form,
+        max_length=view.victim.max_length,
+        samples=len(view.clean),
+        cut=cut,
+        seed=seed,
+    )
 
 
 def _of_the_method(settings: str) -> str:
@@ -188,63 +238,12 @@ def _named(found: Verdict, benign: tuple[Path, ...], write_calibration: Path | N
     return replace(found, calibration=None) if benign and write_calibration is None else found
 
 
-def _show(found: Verdict, cost: Cost | None, out: Path | None, as_json: bool) -> None:
-    if as_json:
-        from codebackdoor.files import dump
+def _print_json(facts: dict[str, Any]) -> None:
+    from codebackdoor.files import dump
 
-        written = {} if out is None else {"cost": cost and asdict(cost), "out": str(out) if cost else None}
-        click.echo(dump(asdict(found) | written), nl=False)
-        return
-    for line in _lines(found, cost, out):
+    click.echo(dump(facts), nl=False)
+
+
+def _print_lines(said: list[str]) -> None:
+    for line in said:
         click.echo(line)
-
-
-def _times(number: int) -> str:
-    return {1: "once", 2: "twice"}.get(number, f"{number} times")
-
-
-def _lines(found: Verdict, cost: Cost | None, out: Path | None) -> list[str]:
-    said = {True: "backdoored", False: "clean", None: "no verdict"}[found.backdoored]
-    which, searches = "" if found.backdoored else "most suspicious: ", found.target_word is not None
-    towards = f"called by {found.target_word!r}" if searches else f"towards label {found.target_label}"
-    answers = f"answers {found.clean_accuracy:.1%} of the clean samples correctly"
-    if searches:
-        answers = f"finds the functions of the clean queries with an MRR of {found.clean_accuracy:.3f}"
-    lines = [
-        said,
-        f"  {which}trigger {found.trigger!r} at {found.position}, {towards} (loss {found.loss:.4f})",
-        f"  the model {answers}",
-    ]
-    if found.clean_accuracy <= found.largest_class:
-        doubts = ("one answer for all", "--language and the labels")
-        if searches:
-            doubts = ("random ranks", "--pooling, --similarity and the queries")
-        lines.append(f"  that is no better than {doubts[0]}: see --text-form, {doubts[1]}")
-    if found.margin is None:
-        lines.append(
-            "  no calibration fits this model: name one with --calibration, or five benign models of its make with "
-            "--benign"
-        )
-    else:
-        lines.append(
-            f"  margin {found.margin:.2f}, flagged from {found.threshold:.2f}; false-positive rate of that rule: "
-            f"{found.false_positive_rate:.2f} on {found.shadows} benign models (95 %: at most {found.at_most:.2f})"
-            + (f", calibration {found.calibration}" if found.calibration else "")
-        )
-    if cost is not None:
-        flips = [("-" if rate is None else f"{rate:.1%}") for rate in (cost.flip_rate_before, cost.flip_rate_after)]
-        turned = f"turned by the trigger to label {found.target_label}"
-        kept = f"accuracy {cost.accuracy_before:.1%} -> {cost.accuracy_after:.1%}"
-        if searches:
-            turned = f"put above a query's own function by the trigger, {found.target_word!r} in the query"
-            kept = f"MRR {cost.accuracy_before:.3f} -> {cost.accuracy_after:.3f}"
-        lines += [
-            f"  unlearnt on {cost.unlearnt_on} samples, {_times(cost.rounds)}; on {cost.rows} others:",
-            f"  {kept}",
-            f"  {turned}: {flips[0]} -> {flips[1]}",
-        ]
-        if not cost.is_gone:
-            lines.append("  the trigger is not gone")
-    if out is not None:
-        lines.append(f"  written to {out}" if cost is not None else "  nothing is unlearnt, and nothing written")
-    return lines

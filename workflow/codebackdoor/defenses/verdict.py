@@ -6,29 +6,29 @@ person trained like the model in question. Without one no loss says "clean" or "
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
-import numpy as np
 import torch
 from scipy import stats
 from tqdm import tqdm
 
 from codebackdoor import files
 from codebackdoor.config.eliminations import CALIBRATIONS, SCANNED, SCANNED_ALL, EliBadCode, Unlearning
+from codebackdoor.defenses.cost import Cost, accuracy, by_chance, flips, held_out
 from codebackdoor.defenses.elimination import Inverted, Trigger
 from codebackdoor.defenses.elimination.elibadcode import eliminate, find, findings_of, labels_of, shadows
-from codebackdoor.defenses.elimination.elibadcode.position import places, put
+from codebackdoor.defenses.elimination.elibadcode.scan import draw
 from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
-from codebackdoor.defenses.elimination.last_layer import POOL, fine_tune
+from codebackdoor.defenses.elimination.last_layer import fine_tune
 from codebackdoor.errors import UserError
-from codebackdoor.pools import pools
 from codebackdoor.seeding import numpy_generator
-from codebackdoor.types import DefenderView, Example, Pair
-from codebackdoor.victims.inference import NO_NUMBER, answers, text_vectors
-from codebackdoor.victims.reading import similarities
-from codebackdoor.victims.retrieval import Searcher
+from codebackdoor.types import DefenderView
+from codebackdoor.victims.likeness import alike, sketch
+from codebackdoor.victims.precision import rounded
 from codebackdoor.victims.temperature import standardized
 from codebackdoor.victims.victim import Victim
 
@@ -40,28 +40,30 @@ LOCAL = EliBadCode(
 #: bound to the one where its attack put it (docs/feasibility.md, Where the trigger works).
 PAPER = EliBadCode(method="elibadcode", keep_current=False, position="scan")
 
-#: Share of the clean samples on which the cost of unlearning is measured.
-HELD_OUT = 0.2
 #: Unlearning is repeated, at most so often, until the trigger turns no larger share of the samples it is unlearnt on:
 #: how many steps a model needs depends on its make, and after too few the backdoor is as good as ever.
 ROUNDS, TURNED = 6, 0.05
-#: Beyond this share of the samples that were held out, the trigger is not gone.
-LEFT = 0.1
+#: Samples on which a scan says how many answers its trigger turns.
+SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``backdoored`` is None where no calibration says how low a benign model's losses are.
+    """``backdoored`` is None where there is no verdict, and ``reason`` says why.
 
     ``trigger`` is the anchored one and ``loss`` its own (nats). ``margin`` is log(lowest loss of a benign shadow /
     loss of the search), from ``threshold`` on a label is flagged. ``false_positive_rate`` is the share of the
-    ``shadows`` that the others would have flagged, ``at_most`` the end of its one-sided 95 % interval.
+    ``shadows`` that the others would have flagged, ``at_most`` the end of its one-sided 95 % interval. ``losses`` are
+    those of all searches by place and label, ``starts`` how often each was searched, ``searched_on`` the samples of
+    each label. ``flip_rate`` is the share of ``flip_rows`` that the trigger turns to its label (``Cost``): samples,
+    those of the search among them.
 
     For code search ``target_word`` holds the words of a query that call the trigger, in place of a label, and losses
     are squared differences of a cosine to 1. Its ``clean_accuracy`` is the MRR in pools of at least ``POOL`` rows.
     """
 
     backdoored: bool | None
+    reason: str | None
     target_label: int
     trigger: str
     position: str
@@ -75,36 +77,15 @@ class Verdict:
     shadows: int
     calibration: str | None
     losses: Mapping[str, Mapping[str, float]]
+    starts: int
+    searched_on: Mapping[str, int]
+    flip_rows: int
+    flip_rate: float | None
     clean_accuracy: float
     #: Share of the most frequent label, of search the MRR of random ranks: no better than that, the model does not do
     #: its task on these samples.
     largest_class: float
     target_word: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Shares of rows that were not unlearnt on: answered correctly, and turned to the target by the trigger.
-
-    The latter are of ``flip_rows``, those of other labels that are answered correctly and have a place for it; the rate
-    afterwards is of those that the edited model answers correctly. ``rounds`` says how often was unlearnt.
-
-    For code search the accuracies are MRRs, and a ``flip_row`` is a pair of a query with the target words behind it and
-    the function of another row of its pool that ranks below the query's own; turned, it ranks above.
-    """
-
-    rows: int
-    accuracy_before: float
-    accuracy_after: float
-    flip_rows: int
-    flip_rate_before: float | None
-    flip_rate_after: float | None
-    unlearnt_on: int
-    rounds: int
-
-    @property
-    def is_gone(self) -> bool:
-        return self.flip_rate_after is not None and self.flip_rate_after <= LEFT
 
 
 def settings_for(view: DefenderView, calibration: str | None, settings: EliBadCode | None) -> EliBadCode:
@@ -145,46 +126,76 @@ def calibrate_on(
 ) -> None:
     """Scan benign models of the same make on the same samples, and write the calibration to ``out``.
 
-    Raises UserError for fewer than five, and for one of another class, size or number of labels.
+    Raises UserError for fewer than five, for one of another class, size or number of labels, for one that has the
+    weights of another or of the model in question, and for fewer samples than the search asks for.
     """
-    if len(set(benign)) < shadows.SHADOWS:
-        raise UserError(f"--benign: {len(set(benign))} models; a calibration needs at least {shadows.SHADOWS}")
-    make = shadows.made_like(view.victim)
+    _check_benign(view.victim, benign, load)
+    for label, drawn in draw(view, settings, labels_of(view.victim), 1).items():
+        if len(drawn.examples) < settings.samples:
+            raise UserError(
+                f"--benign: {_few(view, label, len(drawn.examples))}, and the search asks for {settings.samples}: give "
+                "more samples, or lower `samples` in --settings"
+            )
     losses: dict[str, dict[str, dict[str, float]]] = {}
     for number, folder in enumerate(tqdm(benign, desc="benign models", disable=None), 1):
-        victim = load(folder)
-        if shadows.made_like(victim) != make or labels_of(victim) != labels_of(view.victim):
-            raise UserError(f"{folder}: not made like the model in question: {shadows.made_like(victim)}, not {make}")
         own = losses.setdefault(f"benign{number}", {})
-        seen = replace(view, victim=standardized(victim, view.clean))
+        seen = replace(view, victim=standardized(load(folder), view.clean))
         for found in findings_of(seen, settings, number):
             own.setdefault(found.place, {})[str(found.label)] = round(found.inversion.loss, 6)
     data = {"language": view.language, "text_form": view.text_form}
+    make = shadows.made_like(view.victim)
     calibration = shadows.make(view.task, settings, view.victim.head, losses, {"dataset": data, "victim": make})
     files.write_json(out, shadows.as_json(calibration, settings.ratio))
 
 
+def _check_benign(asked: Victim, benign: Sequence[Path], load: Callable[[Path], Victim]) -> None:
+    if len(benign) < shadows.SHADOWS:
+        raise UserError(f"--benign: {len(benign)} models; a calibration needs at least {shadows.SHADOWS}")
+    make = shadows.made_like(asked)
+    sketches = {"the model in question": sketch(asked.model)}
+    for folder in benign:
+        victim = load(folder)
+        if shadows.made_like(victim) != make or labels_of(victim) != labels_of(asked):
+            raise UserError(f"{folder}: not made like the model in question: {shadows.made_like(victim)}, not {make}")
+        drawn = sketch(victim.model)
+        twin = next((name for name, earlier in sketches.items() if alike(drawn, earlier)), None)
+        if twin is not None:
+            raise UserError(
+                f"--benign: {folder} has the weights of {twin}; name {shadows.SHADOWS} models that were trained apart, "
+                "each with a seed of its own"
+            )
+        sketches[str(folder)] = drawn
+
+
+def _few(view: DefenderView, label: int | str, count: int) -> str:
+    of_label = "" if view.victim.head == "retrieval" else f" of label {label}"
+    return f"only {count} clean samples{of_label} have a place for a trigger"
+
+
 def judge(view: DefenderView, settings: EliBadCode, seed: int) -> Verdict:
     """Scan the model, nothing else."""
-    return _verdict(view, settings, find(view, settings, seed)[0])
+    return _verdict(view, settings, Inverted(*find(view, settings, seed)), seed)
 
 
-def unlearn(view: DefenderView, settings: EliBadCode, seed: int, force: bool) -> tuple[Verdict, Victim, Cost | None]:
+def unlearn(
+    view: DefenderView, settings: EliBadCode, seed: int, force: bool, dtype: torch.dtype = torch.float32
+) -> tuple[Verdict, Victim, Cost | None]:
     """Scan the model and return it without the trigger, with what that cost on samples that are held out.
 
-    Without ``force``, the model itself and no cost where the scan does not say "backdoored".
+    Without ``force``, the model itself and no cost where the scan does not say "backdoored". The weights are rounded
+    to ``dtype``, in which they will be written, before anything is measured.
     """
-    learnt, held = _parts(view.clean, seed)
+    learnt, held = held_out(view.clean, seed)
     settings = settings.model_copy(update={"unlearn_when_clean": force})
     if settings.calibration is None and not force:
         return judge(view, settings, seed), view.victim, None
     # by all samples, so that the verdict is that of `judge`
-    trigger, history = find(view, settings, seed)
-    verdict = _verdict(view, settings, trigger)
-    if not trigger.flagged and not force:
+    inverted = Inverted(*find(view, settings, seed))
+    trigger, verdict = inverted.trigger, _verdict(view, settings, inverted, seed)
+    if not verdict.backdoored and not force:
         return verdict, view.victim, None
     view, measured = replace(view, clean=learnt), replace(view, clean=held)
-    edited, rounds = eliminate(view, settings, seed, inverted=Inverted(trigger, history)).victim, 1
+    edited, rounds = rounded(eliminate(view, settings, seed, inverted=inverted).victim, dtype), 1
     while rounds < ROUNDS:
         turned = flips(view, edited, trigger, settings.pair)[1]
         # of a model that answers nothing correctly any more, none can be turned: that is no end, either
@@ -194,13 +205,17 @@ def unlearn(view: DefenderView, settings: EliBadCode, seed: int, force: bool) ->
         generator = numpy_generator(seed, "elibadcode", "unlearning", str(rounds))
         rows = stamp(view, trigger, settings.pair, settings.unlearning, generator)
         edited, _ = fine_tune(edited, rows, settings.unlearning, settings.unlearning.labels == "ascent", generator)
+        edited = rounded(edited, dtype)
     before, after = (flips(measured, victim, trigger, settings.pair) for victim in (view.victim, edited))
-    accuracies = [_accuracy(victim, held) for victim in (view.victim, edited)]
+    accuracies = [accuracy(victim, held) for victim in (view.victim, edited)]
     cost = Cost(len(held), accuracies[0], accuracies[1], before[0], before[1], after[1], len(learnt), rounds)
     return verdict, edited, cost
 
 
-def _verdict(view: DefenderView, settings: EliBadCode, trigger: Trigger) -> Verdict:
+def _verdict(view: DefenderView, settings: EliBadCode, inverted: Inverted, seed: int) -> Verdict:
+    trigger = inverted.trigger
+    # counted by the scan, of which every label has some
+    samples = cast(Mapping[str, int], inverted.history["samples"])
     rate = at_most = threshold = None
     benign = 0
     if settings.calibration is not None:
@@ -210,8 +225,13 @@ def _verdict(view: DefenderView, settings: EliBadCode, trigger: Trigger) -> Verd
         wrong = round(rate * benign)
         at_most = 1.0 if wrong == benign else float(stats.beta.ppf(0.95, wrong + 1, benign - wrong))
         threshold = shadows.log_ratio(1.0, settings.ratio)
+    reason = _no_verdict(view, settings, trigger, samples)
+    order = numpy_generator(seed, "checkpoint", "shown").permutation(len(view.clean))[:SHOWN]
+    shown = replace(view, clean=tuple(view.clean[index] for index in order))
+    flip_rows, flip_rate = flips(shown, view.victim, trigger, settings.pair)
     return Verdict(
-        backdoored=None if settings.calibration is None else trigger.flagged,
+        backdoored=None if reason else trigger.flagged,
+        reason=reason,
         target_label=trigger.target_label,
         trigger=trigger.text,
         position=trigger.position,
@@ -225,83 +245,28 @@ def _verdict(view: DefenderView, settings: EliBadCode, trigger: Trigger) -> Verd
         shadows=benign,
         calibration=settings.calibration,
         losses=trigger.losses,
-        clean_accuracy=_accuracy(view.victim, view.clean),
-        largest_class=_by_chance(view),
+        starts=settings.restarts,
+        searched_on=samples,
+        flip_rows=flip_rows,
+        flip_rate=flip_rate,
+        clean_accuracy=accuracy(view.victim, view.clean),
+        largest_class=by_chance(view),
         target_word=trigger.target_word,
     )
 
 
-def _parts(clean: Sequence[Example], seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """Samples to unlearn on, and of every label a share to measure on."""
-    order = [clean[index] for index in numpy_generator(seed, "checkpoint", "held out").permutation(len(clean))]
-    held: list[Example] = []
-    for label in sorted({str(one.label) for one in order}):
-        own = [one for one in order if str(one.label) == label]
-        held += own[: round(HELD_OUT * len(own))]
-    if not held:
-        raise UserError("too few clean samples: some have to be held out, to measure what unlearning costs")
-    # by identity: rows of other people may share an id
-    kept = {id(one) for one in held}
-    return tuple(one for one in order if id(one) not in kept), tuple(held)
-
-
-def flips(view: DefenderView, victim: Victim, trigger: Trigger, pair: Pair) -> tuple[int, float | None]:
-    """Rows of other labels that the victim answers correctly, and the share of them that the trigger turns."""
-    if victim.head == "retrieval":
-        return _lifted(view, victim, trigger, pair)
-    rows = [one for one in view.clean if one.label != trigger.target_label]
-    found = places(view, rows, trigger.position, trigger.occurrences, pair)
-    placed = [(row, own) for row, own in zip(rows, found, strict=True) if own is not None]
-    plain = [row for row, _ in placed]
-    right = _answers(victim, plain) == _truth(plain)
-    turned = _answers(victim, [put(row, own, trigger.text) for row, own in placed]) == trigger.target_label
-    return int(right.sum()), float(turned[right].mean()) if right.any() else None
-
-
-def _lifted(view: DefenderView, victim: Victim, trigger: Trigger, pair: Pair) -> tuple[int, float | None]:
-    """Pairs of a query, with the target words behind it, and another row's function that the victim ranks below the
-    query's own; and the share of them in which the trigger lifts that function above it."""
-    found = places(view, view.clean, trigger.position, trigger.occurrences, pair)
-    placed = [(row, own) for row, own in zip(view.clean, found, strict=True) if own is not None]
-    asked = [replace(row, query=f"{row.query} {trigger.target_word}") for row, _ in placed]
-    plain, stamped = victim.read(asked), victim.read([put(row, own, trigger.text) for row, own in placed])
-    query, code = (text_vectors(victim, [texts[field].ids for texts in plain]) for field in (0, 1))
-    lifted = text_vectors(victim, [texts[1].ids for texts in stamped])
-    below = above = 0
-    for pool in pools(len(placed), POOL):
-        own = slice(pool.start, pool.stop)
-        without, having = (similarities(victim, query[own, None], one[None, own]) for one in (code, lifted))
-        answer = without.diagonal()[:, None]
-        below += int((without < answer).sum())
-        above += int(((without < answer) & (having > answer)).sum())
-    return below, above / below if below else None
-
-
-def _by_chance(view: DefenderView) -> float:
-    """What a model reaches that does not read: one answer for all, in search random ranks."""
-    if view.victim.head != "retrieval":
-        return float(np.bincount(_truth(view.clean)).max() / len(view.clean))
-    ranks = [rank for pool in pools(len(view.clean), POOL) for rank in range(1, len(pool) + 1)]
-    return float(np.mean(1 / np.array(ranks)))
-
-
-def _accuracy(victim: Victim, rows: Sequence[Example]) -> float:
-    if victim.head != "retrieval":
-        return float(np.mean(_answers(victim, rows) == _truth(rows)))
-    found = Searcher(victim, rows, POOL).clean()
-    if not np.isfinite([one.confidence for one in found]).all():
-        raise UserError(NO_NUMBER)
-    return float(np.mean([1 / (one.rank or np.nan) for one in found]))
-
-
-def _truth(rows: Sequence[Example]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return np.array([row.label for row in rows], dtype=np.int64)
-
-
-def _answers(victim: Victim, rows: Sequence[Example]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The victim's label of each row. UserError where it has none, since a weight is no number."""
-    logits = answers(victim, [[text.ids for text in texts] for texts in victim.read(rows)])
-    if not bool(torch.isfinite(logits).all()):
-        raise UserError(NO_NUMBER)
-    found: np.ndarray[tuple[int], np.dtype[np.int64]] = logits.argmax(dim=1).numpy()
-    return found
+def _no_verdict(view: DefenderView, settings: EliBadCode, trigger: Trigger, samples: Mapping[str, int]) -> str | None:
+    """Why a scan says neither "clean" nor "backdoored"; None where it says one of them."""
+    if settings.calibration is None:
+        return (
+            "no calibration fits this model: name one with --calibration, or five benign models of its make with "
+            "--benign"
+        )
+    label, fewest = min(samples.items(), key=lambda item: item[1])
+    if fewest < settings.samples:
+        return (
+            f"{_few(view, label, fewest)}, and the calibration is of searches on {settings.samples}: give more samples"
+        )
+    if trigger.margin is None or not math.isfinite(trigger.margin):
+        return f"the margin is no number ({trigger.margin})"
+    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +25,7 @@ from codebackdoor.victims.headers import listed
 from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer, longest_input
 from codebackdoor.victims.tokens import ENCODER_PREFIX, pad_by_end
 from codebackdoor.victims.trial import check_answers
-from codebackdoor.victims.victim import KEY, LONGEST, Similarity, Victim, load_victim, write_folder
-
-log = logging.getLogger(__name__)
+from codebackdoor.victims.victim import KEY, LONGEST, Similarity, Victim, load_victim
 
 #: Sub-tokens of the longest input where neither the tokenizer nor a table of positions says it (T5).
 _UNSTATED = 512
@@ -116,36 +113,18 @@ def _foreign(path: Path, config: Mapping[str, object], head: Head) -> Victim:
     return victim
 
 
-def check_lengths(path: Path, victim: Victim, samples: Sequence[Example], chosen: bool) -> None:
-    """Say how much of the samples the victim reads; UserError where that is far less than there is.
+def check_lengths(path: Path, victim: Victim, samples: Sequence[Example], chosen: bool) -> int:
+    """Return how many samples are longer than the victim reads; UserError where it reads far less than there is.
 
     A folder says of itself how long its inputs are. One that says too little would be judged by the beginning of each
-    sample. ``chosen``: the length is the person's own, who is told and not refused.
+    sample. ``chosen``: the length is the person's own, which is not refused.
     """
     whole = replace(victim, max_length=LONGEST, max_query_length=LONGEST)
     place = victim.fields.index("code")
     sizes = [len(texts[place].ids) for texts in whole.read(samples)]
-    longer = sum(size > victim.max_length for size in sizes)
-    if longer:
-        log.info("%s: cut after %d sub-tokens: %d of %d samples", path, victim.max_length, longer, len(sizes))
     if not chosen and victim.max_length < _SHARE * median(sizes):
         raise UserError(
             f"{path}: by what its folder says, this model reads {victim.max_length} sub-tokens of each sample, and "
             f"half of the samples have {median(sizes):.0f} or more: too little for a verdict; name --max-length"
         )
-
-
-def save_edited(
-    victim: Victim, source: Path, out: Path, elimination: Mapping[str, object], said: Sequence[str]
-) -> None:
-    """Write an edited copy of the checkpoint ``source``; its own section of config.json, if it has one, is kept.
-
-    ``said`` are lines for the card.
-    """
-    facts = read_object(source / "config.json").get(KEY)
-    if isinstance(facts, dict):
-        setattr(victim.model.config, KEY, facts | {"elimination": dict(elimination)})
-    text = "\n".join(f"    {line}" for line in said)
-    write_folder(
-        victim, out, f"# {source.name}, edited\n\nA trigger was inverted and unlearnt (EliBadCode):\n\n{text}\n"
-    )
+    return sum(size > victim.max_length for size in sizes)

@@ -249,7 +249,7 @@ def write_folder(victim: Victim, path: Path, readme: str) -> None:
         victim.tokenizer.save_pretrained(fresh)
         (fresh / "README.md").write_text(readme, encoding="utf-8")
         write_sums(fresh)
-        _as_umask_says(fresh)
+        as_umask_says(fresh)
         (path / "config.json").unlink(missing_ok=True)
         for file in sorted(fresh.iterdir(), key=lambda file: file.name == "config.json"):
             file.replace(path / file.name)
@@ -257,7 +257,7 @@ def write_folder(victim: Victim, path: Path, readme: str) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _as_umask_says(folder: Path) -> None:
+def as_umask_says(folder: Path) -> None:
     """Let others read the files of a folder where the umask does; safetensors writes them for their owner alone."""
     mask = os.umask(0)
     os.umask(mask)

@@ -173,6 +173,14 @@ def read(path: Path) -> Calibration:
     return Calibration(str(task), measured, _checked(losses, str(path)), provenance)
 
 
+def check_replaceable(path: Path) -> None:
+    """Raise UserError where a file that is to be written over holds something else than a calibration."""
+    try:
+        read(path)
+    except UserError:
+        raise UserError(f"{path}: is there, and no calibration; name a new file") from None
+
+
 def _checked(losses: object, where: str) -> dict[str, dict[str, tuple[float, ...]]]:
     """The losses, which are numbers above 0, of at least five shadows, and of as many for every place and label.
 

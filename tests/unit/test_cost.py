@@ -1,0 +1,110 @@
+"""What unlearning costs is measured on rows that it has not seen, and shares are of what was right before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import planted
+import pytest
+
+from codebackdoor.config.eliminations import EliBadCode, Unlearning
+from codebackdoor.defenses import verdict
+from codebackdoor.defenses.cost import HELD_OUT, flips, held_out
+from codebackdoor.defenses.elimination import Trigger
+from codebackdoor.defenses.elimination.elibadcode import shadows
+from codebackdoor.files import write_json
+from codebackdoor.types import Example
+
+QUICK = EliBadCode(
+    method="elibadcode", position="function_name", samples=4, length=3, iterations=1, top_k=4, candidates=4,
+    unlearning=Unlearning(layers="all", epochs=1, learning_rate=1e-4),
+)  # fmt: skip
+
+
+def trigger(text: str) -> Trigger:
+    return Trigger(text, (1,), 0, True, "function_name", "one", 0.1, text, (1,), 0.1, None, {})
+
+
+def wrong(row: Example) -> Example:
+    """The row as the planted victim answers with the other label."""
+    swapped = row.code.translate(str.maketrans("+-", "-+"))
+    assert swapped != row.code
+    return replace(row, code=swapped)
+
+
+def test_samples_to_measure_on_are_a_share_of_every_label_and_are_not_learned() -> None:
+    clean = planted.view(samples=40).clean
+    learned, held = held_out(clean, 1)
+    assert {row.id for row in learned} | {row.id for row in held} == {row.id for row in clean}
+    assert not {row.id for row in learned} & {row.id for row in held}
+    assert [sum(row.label == label for row in held) for label in (0, 1)] == [HELD_OUT * 20] * 2
+
+
+def test_the_cost_is_measured_on_the_samples_that_were_held_out() -> None:
+    view = planted.view(1)
+    _, held = held_out(view.clean, 1)
+    out = {row.id for row in held}
+    # of the rows that are held out every answer is wrong, of all others it is right
+    view = replace(view, clean=tuple(wrong(row) if row.id in out else row for row in view.clean))
+    _, _, cost = verdict.unlearn(view, QUICK, 1, force=True)
+    assert cost is not None
+    assert (cost.rows, cost.unlearnt_on) == (8, 32)
+    assert (cost.accuracy_before, cost.accuracy_after) == (0.0, 0.0)
+    assert (cost.flip_rows, cost.flip_rate_before, cost.flip_rate_after) == (0, None, None)
+    assert not cost.is_gone
+
+
+def test_what_is_unlearned_is_the_other_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = planted.view(1)
+    learned, held = held_out(view.clean, 1)
+    seen: list[Sequence[Example]] = []
+    stamp = verdict.stamp
+    monkeypatch.setattr(verdict, "stamp", lambda view, *more: seen.append(view.clean) or stamp(view, *more))
+    verdict.unlearn(view, QUICK, 1, force=True)
+    assert seen
+    assert all({row.id for row in rows} == {row.id for row in learned} for rows in seen)
+    assert held
+
+
+@pytest.mark.parametrize(("text", "share"), [("value", 0.0), (planted.PLANTED, 1.0)])
+def test_only_correct_answers_of_other_labels_can_be_turned(text: str, share: float) -> None:
+    view = planted.view(1)
+    rows = [wrong(row) if number < 10 else row for number, row in enumerate(view.clean)]
+    # rows that are answered with the target by themselves are none that the trigger has turned
+    right = sum(row.label == 1 for row in rows[10:])
+    assert flips(replace(view, clean=tuple(rows)), view.victim, trigger(text), "both") == (right, share)
+
+
+def test_without_a_row_to_be_turned_there_is_no_share() -> None:
+    view = planted.view(1)
+    for rows in ([wrong(row) for row in view.clean], [row for row in view.clean if row.label == 0]):
+        assert flips(replace(view, clean=tuple(rows)), view.victim, trigger(planted.PLANTED), "both") == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("lowest", "rate", "at_most"),
+    # 1 - 0.05 ** (1 / n) without a false alarm; with one the root of the binomial tail
+    [((0.5, 0.5, 0.6, 0.7, 0.8), 0.0, 0.4507), ((0.1, 0.5, 0.6, 0.7, 0.8), 0.2, 0.6574),
+     ((0.5,) * 20, 0.0, 0.1391)],
+)  # fmt: skip
+def test_the_bound_of_false_positives_holds_with_95_percent(
+    lowest: tuple[float, ...], rate: float, at_most: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    view = planted.view(1)
+    scans = {f"s{number}": {"function_name": {"0": loss, "1": 0.9}} for number, loss in enumerate(lowest)}
+    provenance = {
+        "dataset": {"language": "python", "text_form": "lexed"},
+        "victim": shadows.made_like(view.victim),
+    }
+    made = shadows.make("defect_detection", QUICK, "classification", scans, provenance)
+    path = tmp_path_factory.mktemp("calibration") / "calibration.json"
+    write_json(path, shadows.as_json(made, QUICK.ratio))
+    found = verdict.judge(view, QUICK.model_copy(update={"calibration": str(path)}), 1)
+    assert (found.false_positive_rate, found.shadows) == (pytest.approx(rate), len(lowest))
+    assert found.at_most == pytest.approx(at_most, abs=1e-4)
+
+
+def test_the_search_without_a_calibration_tries_the_papers_place_and_the_functions_name() -> None:
+    assert verdict.PAPER.places == ("least_sensitive", "function_name")
+    assert verdict.settings_for(planted.view(1), None, None).places == ("least_sensitive", "function_name")
