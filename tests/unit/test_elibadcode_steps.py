@@ -1,0 +1,202 @@
+"""What each step of EliBadCode hands to the next, and the lines without which its number would be another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from planted import CALLED, PLANTED, searches, view
+from tiny_models import understanding
+
+from codebackdoor.config.eliminations import EliBadCode, Unlearning
+from codebackdoor.defenses.elimination import Trigger, elibadcode
+from codebackdoor.defenses.elimination.elibadcode import anchoring, association, eliminate, inversion, scan, unlearning
+from codebackdoor.defenses.elimination.elibadcode.position import Carrier, carriers, places, put
+from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build, pieces
+from codebackdoor.seeding import numpy_generator
+from codebackdoor.types import DefenderView, Example
+
+SMALL = EliBadCode(
+    method="elibadcode", position="scan", samples=6, length=3, iterations=4, top_k=16, candidates=16,
+    unlearning=Unlearning(epochs=0),
+)  # fmt: skip
+
+
+def anchored(
+    monkeypatch: pytest.MonkeyPatch, whole: float, without: tuple[float, float], kept: float, beta: float
+) -> anchoring.Anchored:
+    """Anchor a trigger of the pieces ``load`` and ``size`` whose losses are these."""
+    answers = iter([torch.tensor([whole, *without]), torch.tensor([kept])])
+    monkeypatch.setattr(anchoring, "losses", lambda *_: next(answers))
+    vocabulary = build(view().victim.tokenizer, "paper", "python", [True])
+    trigger = [vocabulary.pieces.index(piece) for piece in ("load", "size")]
+    return anchoring.anchor(view().victim, [], vocabulary, trigger, 0, beta)
+
+
+def test_a_piece_counts_in_either_direction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """|l - l_i| > beta: a piece without which the loss is far lower is anchored as well (ledger E6)."""
+    lower = anchored(monkeypatch, whole=1.0, without=(0.2, 0.95), kept=1.02, beta=0.1)
+    assert (lower.text, lower.whole) == ("load", False)
+    higher = anchored(monkeypatch, whole=0.2, without=(1.0, 0.25), kept=0.22, beta=0.1)
+    assert (higher.text, higher.whole) == ("load", False)
+
+
+def test_pieces_that_do_not_hold_the_loss_together_are_not_anchored(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = anchored(monkeypatch, whole=0.2, without=(1.0, 0.25), kept=0.9, beta=0.1)
+    assert (held.text, held.whole, held.loss) == ("loadsize", True, pytest.approx(0.2))
+
+
+def test_anchoring_is_on_the_samples_of_the_flagged_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, int]] = []
+
+    def spy(victim: Any, samples: Any, vocabulary: Any, trigger: Any, label: int, beta: float) -> Any:
+        calls.append((samples, label))
+        return anchoring.anchor(victim, samples, vocabulary, trigger, label, beta)
+
+    monkeypatch.setattr(elibadcode, "anchor", spy)
+    trigger, _ = elibadcode.find(view(), SMALL, 1)
+    findings = elibadcode.findings_of(view(), SMALL, 1)
+    flagged = min(findings, key=lambda finding: finding.inversion.loss)
+    # not those of the last label and place that were scanned (the paper's line 45)
+    assert flagged.carriers != findings[-1].carriers
+    assert calls == [(flagged.carriers, trigger.target_label)]
+
+
+def test_the_anchored_trigger_is_unlearned_and_not_the_inverted_one() -> None:
+    trigger = Trigger("anchored_x", (), 0, True, "function_name", "one", 0.1, "inverted_y", (), 0.1, None, {})
+    rows = unlearning.stamp(view(), trigger, "both", Unlearning(rate=0.5), np.random.default_rng(1))
+    codes = [row.example.code for row in rows if row.stamped]
+    assert len(codes) == 20
+    assert all("anchored_x" in code and "inverted_y" not in code for code in codes)
+
+
+@pytest.mark.parametrize("pair", ["both", "code", "code_b"])
+def test_the_functions_of_a_pair_that_are_named_carry_the_trigger(pair: Any) -> None:
+    rows = [
+        Example(f"p{n}", "python", f"def load ( a ) : <indent> return a + {n} <dedent>",
+                code_b=f"def save ( b ) : <indent> return b - {n} <dedent>", label=n % 2)
+        for n in range(8)
+    ]  # fmt: skip
+    seen = DefenderView("clone_detection", "python", "lexed", tuple(rows), victim=understanding("first", "pair"))
+    fields = {"both": {"code", "code_b"}}.get(pair, {pair})
+    for position in ("function_name", "least_sensitive", "statement"):
+        for carrier, spots in zip(
+            carriers(seen, rows, position, "one", pair), places(seen, rows, position, "one", pair), strict=True
+        ):
+            assert carrier is not None
+            assert spots is not None
+            assert {place.field for place in spots} == fields
+            assert [isinstance(part, tuple) for part in carrier.parts] == ["code" not in fields, "code_b" not in fields]
+    spots = places(seen, rows[:1], "function_name", "one", pair)[0]
+    assert spots is not None
+    stamped = put(rows[0], spots, "testo_init")
+    assert {name for name in ("code", "code_b") if "testo_init" in str(getattr(stamped, name))} == fields
+
+
+def test_every_restart_is_a_search_of_its_own() -> None:
+    settings = SMALL.model_copy(update={"restarts": 3, "position": "function_name"})
+    for finding in scan.scan_labels(view(), settings, scan.draw(view(), settings, [0, 1], 1), 1):
+        assert len({walk.history[0] for walk in finding.walks}) == 3
+        for restart, walk in enumerate(finding.walks):
+            generator = numpy_generator(1, "elibadcode", "search", finding.place, str(finding.label), str(restart))
+            alone = inversion.search(
+                view().victim, finding.carriers, finding.vocabulary, finding.label, settings, generator, "alone"
+            )
+            assert walk == alone
+
+
+def test_first_triggers_begin_with_any_piece() -> None:
+    vocabulary = build(view().victim.tokenizer, "paper", "python", [True])
+    firsts = {
+        inversion.first_trigger(vocabulary, 2, [True], np.random.default_rng(seed))[0]
+        for seed in range(len(vocabulary))
+    }
+    assert len(firsts) > len(vocabulary.first) / 2
+
+
+@pytest.mark.parametrize(
+    ("module", "seen"), [(inversion, view()), (association, searches())], ids=["labels", "retrieval"]
+)
+@pytest.mark.parametrize("race", [None, 3])
+def test_candidates_are_raced_on_as_many_samples_as_asked(
+    module: Any, seen: DefenderView, race: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    firsts: set[Any] = set()
+    raced = module.raced
+
+    def spy(*arguments: Any) -> torch.Tensor:
+        firsts.add(arguments[-1])
+        return raced(*arguments)
+
+    monkeypatch.setattr(module, "raced", spy)
+    eliminate(seen, SMALL.model_copy(update={"race": race}), 1)
+    assert firsts == {race}
+
+
+def test_twice_as_many_short_samples_are_drawn_from_as_are_wanted() -> None:
+    settings = SMALL.model_copy(update={"samples": 4, "sample_tokens": 3, "position": "function_name"})
+    # of different lengths, so that it is clear which are the shortest
+    rows = tuple(replace(row, code=row.code + " x" * number) for number, row in enumerate(view().clean))
+    seen = replace(view(), clean=rows)
+    drawn = {row.id for seed in range(40) for row in scan.draw(seen, settings, [0], seed)[0].examples}
+    assert drawn == {row.id for row in [row for row in rows if row.label == 0][:8]}
+
+
+def retrieval_walks(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Iterator[inversion.Inversion]:
+    """Walks from target words of which none is the planted one."""
+    seen = searches()
+    settings = SMALL.model_copy(update={"position": "function_name", "iterations": 12, "word_length": 1, **changes})
+    search = association.search
+    walks: list[inversion.Inversion] = []
+
+    def spy(*arguments: Any, **named: Any) -> inversion.Inversion:
+        walks.append(search(*arguments, **named))
+        return walks[-1]
+
+    monkeypatch.setattr("codebackdoor.defenses.elimination.elibadcode.searching.association.search", spy)
+    for seed in range(1, 6):
+        eliminate(seen, settings, seed)
+    return iter(walks)
+
+
+def test_the_target_words_are_searched_and_not_only_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = association.words(searches().victim, (str(row.query) for row in searches().clean))
+    walks = list(retrieval_walks(monkeypatch))
+    found = [words.text(walk.target) for walk in walks]
+    # of five searches from five words, nearly all end at the planted one; a drawn word would be one of a dozen
+    assert found.count(CALLED) >= 3
+
+
+def test_in_retrieval_too_the_loss_may_rise_where_the_current_pair_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rises(walk: inversion.Inversion) -> bool:
+        return any(later > earlier for earlier, later in zip(walk.history, walk.history[1:], strict=False))
+
+    assert not any(rises(walk) for walk in retrieval_walks(monkeypatch, keep_current=True))
+    assert any(rises(walk) for walk in retrieval_walks(monkeypatch, keep_current=False))
+
+
+def test_a_target_word_without_effect_is_dropped_by_anchoring() -> None:
+    seen = searches()
+    settings = SMALL.model_copy(update={"position": "function_name"})
+    drawn = scan.draw(seen, settings, [0], 1)[0]
+    from codebackdoor.defenses.elimination.elibadcode.searching import asking
+
+    samples = asking(seen, drawn, "function_name")
+    codes = [Carrier((carrier.prompts[1],)) for carrier in samples]
+    vocabulary: TriggerVocabulary = build(seen.victim.tokenizer, "paper", "python", inversion.contexts(codes))
+    words = association.words(seen.victim, (str(row.query) for row in seen.clean))
+    trigger = (vocabulary.pieces.index("load"), vocabulary.pieces.index(PLANTED))
+    target = (words.words.index("load"), words.words.index(CALLED))
+    walk = inversion.Inversion(trigger, 0.0, (), 0, 0, target)
+    result = association.anchor(seen.victim, samples, vocabulary, words, walk, 0.15)
+    assert (result.words, result.whole) == (CALLED, False)
+    assert PLANTED in result.text
+
+
+def test_a_piece_is_legal_as_a_whole() -> None:
+    assert pieces(["ab", "a.b", "ab(", "(ab", "a_1"], "paper", "c") == ["ab", "a_1"]
+    assert pieces(["a$", "a$.", "$"], "language", "java") == ["a$", "$"]
