@@ -308,36 +308,70 @@ class EliBadCode(Inverting):
 
 
 class Dbs(Inverting):
-    """Dynamic bound scaling (Shen et al. 2022) with EliBadCode's vocabulary and unlearning (its section 5.1)."""
+    """Dynamic bound scaling (Shen et al. 2022) with EliBadCode's vocabulary and unlearning (its section 5.1).
+
+    The defaults are the configuration that Shen et al. released; their code and EliBadCode's copy of it differ in the
+    fields that name the copy.
+    """
 
     fits: ClassVar[Heads] = ("classification", "pair")
 
     method: Literal["dbs"]
     iterations: int = Field(default=200, gt=0, description="steps of the search of one label (Shen et al.: 200)")
     learning_rate: float = Field(default=0.5, gt=0, description="learning rate of Adam (Shen et al.: 0.5)")
+    decay_every: int = Field(
+        default=50, gt=0, description="steps after which the learning rate is multiplied by `decay` (Shen et al.: 50)"
+    )
+    decay: float = Field(default=0.5, gt=0, le=1, description="factor of the learning rate (Shen et al.: 0.5)")
+    initial_temperature: float = Field(
+        default=2.0, gt=0, description="temperature until the loss is under the barrier for once (Shen et al.: 2)"
+    )
     barrier: float = Field(
-        default=0.5, gt=0, description="loss, in nats, under which the temperature falls (Shen et al.: 0.1 to 0.5)"
+        default=0.1,
+        gt=0,
+        description="loss, in nats, under which the temperature falls, at first: each trigger that is accepted halves "
+        "its own loss for the next (Shen et al.: 0.1)",
     )
-    check_every: int = Field(
-        default=10, gt=0, description="steps over whose mean loss the temperature is decided (Shen et al.: 10)"
+    relax_after: int | None = Field(
+        default=5,
+        gt=0,
+        description="double the barrier, up to just below the last trigger's loss, after so many roll-backs since the "
+        "last trigger (Shen et al.: 5; null, EliBadCode's copy: never)",
     )
+    check_every: int = Field(default=5, gt=0, description="steps from one temperature to the next (Shen et al.: 5)")
     scale_down: float = Field(
-        default=1.2, gt=1, description="divisor of the temperature under the barrier (Shen et al.: 1.2 to 2)"
+        default=2.0, gt=1, description="divisor of the temperature under the barrier (Shen et al.: 2)"
     )
-    scale_up: float = Field(
-        default=5.0, gt=1, description="factor of the temperature when it backtracks (Shen et al.: 5)"
+    scale_up: float | None = Field(
+        default=None,
+        gt=1,
+        description="factor of the temperature when it rolls back (null, the released code: `scale_down`; the 5 of its "
+        "configuration is read by nothing)",
     )
     max_temperature: float = Field(default=2.0, gt=0, description="highest temperature (Shen et al.: 2)")
     noise: float = Field(
         default=10.0,
         ge=0,
-        description="standard deviation of what is added to the weights when it backtracks (Shen et al.: 10)",
+        description="limit of the uniform noise, from 0, that is added inside of the softmax in the one step that "
+        "rolls back; the weights keep none of it (Shen et al.: 10)",
+    )
+    one_hot_within: float = Field(
+        default=1e-3,
+        gt=0,
+        description="a mixture under the barrier is a trigger where its largest shares, one a slot, add up to less "
+        "than this below their number (Shen et al.: 0.001)",
+    )
+    keep: Literal["one_hot", "lowest"] = Field(
+        default="one_hot",
+        description="mixture that is rounded in the end. one_hot: the last that is a trigger; without one, that of the "
+        "lowest loss, which is never flagged (Shen et al., who then have none). lowest: also one that is none, if its "
+        "loss is lower (EliBadCode's copy)",
     )
     flag_below: float = Field(
-        default=0.5,
+        default=1e-3,
         ge=0,
-        description="a label is said to be the target where its trigger's loss, in nats, is no higher; a bound of the "
-        "method's own, calibrated on nothing",
+        description="a label is said to be the target where its trigger's loss, in nats, is no higher (Shen et al.: "
+        "0.001, on TrojAI's models); a fixed bound, calibrated on nothing",
     )
     unlearn_when_clean: bool = Field(
         default=True, description="unlearn the trigger of the least loss also where it is above `flag_below`"

@@ -1,17 +1,20 @@
 """DBS: trigger inversion by dynamic bound scaling, then EliBadCode's unlearning (Shen et al. 2022).
 
 Each slot of the trigger is a mixture of the trigger vocabulary's embeddings, the softmax of free weights at a
-temperature. While the loss stays under a barrier the temperature falls, so that the mixtures draw near single pieces;
-where it does not, the temperature rises again and noise leads away from the local optimum (backtracking). In the end
-the largest weight of each slot is the trigger. Vocabulary and unlearning are EliBadCode's (its section 5.1); the label
-whose trigger reaches a loss under a fixed bound is said to be the target.
+temperature. From the first loss under a barrier on, the temperature falls while the loss stays there, so that the
+mixtures draw near single pieces. Where it does not, the temperature rolls back and the mixtures of that one step are
+mixed with noise, whose gradient leads away from the local optimum. A mixture of nearly single pieces under the barrier
+is a trigger, and half of its loss is the next barrier. Vocabulary and unlearning are EliBadCode's (its section 5.1);
+the label whose trigger reaches a loss under a fixed bound is said to be the target.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,19 +35,37 @@ from codebackdoor.victims.batching import bucketed, pad
 from codebackdoor.victims.inference import TOKENS
 from codebackdoor.victims.victim import Victim
 
+#: By how much a relaxed barrier stays below the loss of the last trigger (released code).
+GAIN = 1e-3
+
+
+class Step(NamedTuple):
+    """What one step of a search came to: its order is that of the history."""
+
+    loss: float
+    temperature: float
+    barrier: float
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """The trigger of one label at one place: its text with the loss as the victim reads it, and the way there.
 
-    ``history`` holds loss of the mixture and temperature of every step.
+    ``accepted``: the mixture that it was rounded from was near single pieces and under the barrier. ``history`` holds
+    the loss of the mixture, the temperature and the barrier of every step.
     """
 
     label: int
     place: str
     text: str
     loss: float
-    history: tuple[tuple[float, float], ...]
+    accepted: bool
+    history: tuple[Step, ...]
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Triggers of the lowest loss first, and after all of them what is none."""
+        return not self.accepted, self.loss
 
 
 def eliminate(
@@ -70,12 +91,12 @@ def eliminate(
 
 def _invert(view: DefenderView, settings: Dbs, seed: int) -> Inverted:
     found = _scan(view, settings, seed)
-    best = min(found, key=lambda one: one.loss)
+    best = min(found, key=lambda one: one.rank)
     history: dict[str, object] = {
         "task": view.task,
         "searches": [
-            {"place": one.place, "label": one.label, "trigger": one.text, "loss": [loss for loss, _ in one.history]}
-            | {"temperature": [temperature for _, temperature in one.history]}
+            {"place": one.place, "label": one.label, "trigger": one.text, "accepted": one.accepted}
+            | {name: [getattr(step, name) for step in one.history] for name in Step._fields}
             for one in found
         ],
     }
@@ -89,10 +110,10 @@ def _scan(view: DefenderView, settings: Dbs, seed: int) -> list[Found]:
     for place in settings.places:
         for label in labels:
             carriers = of_other_labels(samples, place, label)
-            vocabulary = build(view.victim.tokenizer, settings.vocabulary, view.language, contexts(carriers))
+            vocabulary = build(view.victim.tokenizer, settings.vocabulary_at(place), view.language, contexts(carriers))
             search = _Search(view.victim, carriers, vocabulary, label, settings, derive(seed, "dbs", place, str(label)))
-            text, loss = search.run(f"invert label {label} at {place}")
-            found.append(Found(label, place, text, loss, tuple(search.history)))
+            text, loss, accepted = search.run(f"invert label {label} at {place}")
+            found.append(Found(label, place, text, loss, accepted, tuple(search.history)))
     return found
 
 
@@ -101,7 +122,7 @@ def _trigger(view: DefenderView, best: Found, found: Sequence[Found], settings: 
     by_place: dict[str, dict[str, float]] = {}
     for one in found:
         by_place.setdefault(one.place, {})[str(one.label)] = one.loss
-    flagged = best.loss <= settings.flag_below
+    flagged = best.accepted and best.loss <= settings.flag_below
     at = best.place, settings.occurrences
     return Trigger(best.text, ids, best.label, flagged, *at, best.loss, best.text, ids, best.loss, None, by_place)
 
@@ -130,50 +151,96 @@ class _Search:
         self._closed[0, torch.from_numpy(vocabulary.first)] = 0.0
         self._closed[1:, torch.from_numpy(vocabulary.plain < 0)] = -torch.inf
         self._batches = [_Batch(victim, part, settings.length) for part in _batched(victim, carriers, settings.length)]
-        self.history: list[tuple[float, float]] = []
+        self.history: list[Step] = []
 
-    def run(self, title: str) -> tuple[str, float]:
-        """Return the text of the rounded trigger with the least loss of those that were rounded on the way."""
+    def run(self, title: str) -> tuple[str, float, bool]:
+        """Return the text of the trigger, its loss, and whether a mixture was accepted as a trigger.
+
+        Without one, the text is that of the mixture of the lowest loss.
+        """
         settings = self._settings
-        weights = torch.zeros(settings.length, len(self._vocabulary), requires_grad=True)
+        weights = torch.zeros(self._closed.shape, requires_grad=True)
         optimiser = torch.optim.Adam([weights], lr=settings.learning_rate)
-        temperature, texts, since = 1.0, [], 0
-        for step in tqdm(range(1, settings.iterations + 1), desc=title, unit="step", leave=False, disable=None):
-            loss = self._step(weights, temperature)
+        decay = torch.optim.lr_scheduler.StepLR(optimiser, settings.decay_every, settings.decay)
+        bound, chosen, lowest, any_accepted = Bound(settings), self._closed.argmax(1), math.inf, False
+        for step in tqdm(range(settings.iterations), desc=title, unit="step", leave=False, disable=None):
+            noise = self._noise() if bound.begin(step) else None
+            loss, shares = self._step(weights, bound.temperature, noise)
+            self.history.append(Step(loss, bound.temperature, bound.barrier))
             optimiser.step()
+            decay.step()
             optimiser.zero_grad()
-            self.history.append((loss, temperature))
-            if step - since < settings.check_every and step < settings.iterations:
-                continue
-            recent = [one for one, _ in self.history[since:]]
-            since = step
-            texts.append(self._rounded(weights))
-            if sum(recent) / len(recent) <= settings.barrier:
-                temperature /= settings.scale_down
-            else:
-                temperature = min(temperature * settings.scale_up, settings.max_temperature)
-                with torch.no_grad():
-                    weights += settings.noise * torch.randn(weights.shape, generator=self._generator)
-        texts = list(dict.fromkeys(texts or [self._rounded(weights)]))
-        read = [rendered_text(self._vocabulary, text) for text in texts]
-        found = losses(self._victim, self._carriers, read, self._label)
-        return texts[int(found.argmin())], found.min().item()
+            accepted = bound.end(loss, _distance(shares))
+            lower = loss < lowest and (settings.keep == "lowest" or not any_accepted)
+            if accepted or lower:
+                chosen, lowest = shares.argmax(1), loss
+            any_accepted |= accepted
+        text = self._vocabulary.text(chosen.tolist())
+        (loss,) = losses(self._victim, self._carriers, [rendered_text(self._vocabulary, text)], self._label).tolist()
+        return text, loss, any_accepted or settings.keep == "lowest"
 
-    def _rounded(self, weights: Tensor) -> str:
-        return self._vocabulary.text((weights.detach() + self._closed).argmax(1).tolist())
+    def _noise(self) -> Tensor:
+        return self._settings.noise * torch.rand(self._closed.shape, generator=self._generator)
 
-    def _step(self, weights: Tensor, temperature: float) -> float:
-        """Put the gradient of the mean loss by the weights into ``weights.grad`` and return the loss."""
-        total = 0.0
+    def _step(self, weights: Tensor, temperature: float, noise: Tensor | None = None) -> tuple[float, Tensor]:
+        """Put the gradient of the mean loss by the weights into ``weights.grad``; return the loss and the mixtures."""
+        scaled = weights / temperature + self._closed
+        shares = torch.softmax(scaled if noise is None else scaled + noise, dim=1)
+        mixed = shares.detach().to(self._plain.device).requires_grad_()
+        gradient, total = torch.zeros_like(mixed), 0.0
         for batch in self._batches:
-            shares = torch.softmax((weights + self._closed) / temperature, dim=1).to(self._plain.device)
-            logits = batch.judge(torch.cat([shares @ self._plain, shares[:1] @ self._spaced]))
+            logits = batch.judge(torch.cat([mixed @ self._plain, mixed[:1] @ self._spaced]))
             targets = torch.full((len(logits),), self._label, device=logits.device)
             loss = nn.functional.cross_entropy(logits.float(), targets, reduction="sum") / len(self._carriers)
-            (gradient,) = torch.autograd.grad(loss, weights)
-            weights.grad = gradient if weights.grad is None else weights.grad + gradient
+            gradient += torch.autograd.grad(loss, mixed)[0]
             total += loss.item()
-        return total
+        (weights.grad,) = torch.autograd.grad(shares, weights, gradient.to(shares.device))
+        return total, shares.detach()
+
+
+class Bound:
+    """The temperature and the barrier of a search, which follow the loss from step to step.
+
+    Before the loss was under the barrier for the first time nothing moves.
+    """
+
+    def __init__(self, settings: Dbs) -> None:
+        self._settings = settings
+        self.temperature, self.barrier = settings.initial_temperature, settings.barrier
+        self._loss, self._lowest = math.inf, math.inf
+        self._met, self._rollbacks = False, 0
+
+    def begin(self, step: int) -> bool:
+        """Set temperature and barrier for a step, counted from 0; return whether it rolls back and gets noise."""
+        settings = self._settings
+        if settings.relax_after is not None and self._rollbacks >= settings.relax_after:
+            self._rollbacks = 0
+            self.barrier = min(2 * self.barrier, self._lowest - GAIN)
+        if not self._met or step % settings.check_every:
+            return False
+        if self._loss < self.barrier:
+            self.temperature /= settings.scale_down
+            return False
+        self._rollbacks += 1
+        scale = settings.scale_down if settings.scale_up is None else settings.scale_up
+        self.temperature = min(self.temperature * scale, settings.max_temperature)
+        return True
+
+    def end(self, loss: float, distance: float) -> bool:
+        """Take the loss of the step's mixtures; return whether they are a trigger, ``distance`` away from one piece."""
+        self._loss = loss
+        if loss > self.barrier:
+            return False
+        self._met = True
+        if distance >= self._settings.one_hot_within:
+            return False
+        self._lowest, self.barrier, self._rollbacks = loss, loss / 2, 0
+        return True
+
+
+def _distance(shares: Tensor) -> float:
+    """What the mixtures of all slots lack of one piece each."""
+    return len(shares) - shares.amax(1).sum().item()
 
 
 def _batched(victim: Victim, carriers: Sequence[Carrier], length: int) -> list[list[Carrier]]:
