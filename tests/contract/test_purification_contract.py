@@ -54,7 +54,7 @@ CASES = {
     ),
     "attdef": Case(
         AttDef(method="attdef", suspected_share=0.8, masked_share=SHARE, calibration_inputs=20),
-        AttDef(method="attdef", suspected_share=1, masked_share=0, calibration_inputs=1),
+        AttDef(method="attdef", suspicion=1, masked_share=0, calibration_inputs=1),
         embedded=True,
     ),
     "similarity": Case(

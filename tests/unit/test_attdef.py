@@ -11,13 +11,14 @@ import pytest
 import torch
 from planted import PLANTED, WORDS, sample, victim
 from purification_models import discriminator, example, infiller
-from tiny_models import HEADS, classifier, understanding
+from tiny_models import HEADS, classifier, crafter, understanding
 from torch import Tensor
 
 from codebackdoor.config.purifications import AttDef as Settings
-from codebackdoor.defenses.purification import attribution
+from codebackdoor.defenses.purification import attribution, performance
 from codebackdoor.defenses.purification.attdef import AttDef, masked, relative
 from codebackdoor.defenses.purification.replaced import Discriminator
+from codebackdoor.errors import UserError
 from codebackdoor.types import DefenderView, Example
 from codebackdoor.victims.inference import answers, predict
 from codebackdoor.victims.tokens import stand_in
@@ -232,3 +233,147 @@ def test_of_a_search_row_the_code_is_masked_by_its_similarity_to_the_query() -> 
     assert all(row.touched and row.example.query == "load the value" for row in found)
     other = purifier.score([replace(one, query="state") for one in rows])
     assert [one.scores for one in other] != [one.scores for one in purifier.score(rows)]
+
+
+SEARCHED = tuple(replace(row, query=" ".join(row.code.split()[1:6])) for row in CLEAN[:24])
+PAIRED = tuple(replace(row, code_b=CLEAN[index * 7 % 60].code) for index, row in enumerate(CLEAN))
+#: By head: a victim, its task, clean rows, and points to lose that a threshold between the ends costs.
+RULED: dict[str, tuple[Any, str, tuple[Example, ...], float]] = {
+    "classification": (lambda: loud("gpt", "classification"), "defect_detection", CLEAN, 5),
+    "pair": (lambda: crafter("pair"), "clone_detection", PAIRED, 20),
+    "retrieval": (lambda: understanding("mean", "retrieval", max_length=64), "code_search", SEARCHED, 20),
+}
+
+
+def ruled(head: str, rows: tuple[Example, ...], **settings: Any) -> AttDef:
+    """A purifier that suspects every function, calibrated on rows that the victim labels right."""
+    asked, task, *_ = RULED[head]
+    view = DefenderView(task, "python", "lexed", rows, victim=asked())
+    return AttDef(view, Says(""), Settings(method="attdef", attribution="gradient_input", **settings), seed=1)  # type: ignore[arg-type]
+
+
+def labeled(head: str) -> tuple[Example, ...]:
+    asked, _, rows, *_ = RULED[head]
+    if head == "retrieval":
+        return rows
+    return tuple(replace(row, label=said.label) for row, said in zip(rows, predict(asked(), rows), strict=True))
+
+
+def performance_by_hand(asked: Victim, rows: Sequence[Example]) -> float:
+    """Share of right labels, or mean reciprocal rank, from the texts alone."""
+    if asked.head != "retrieval":
+        return sum(said.label == row.label for said, row in zip(predict(asked, rows), rows, strict=True)) / len(rows)
+    everything = [replace(row, code=other.code) for row in rows for other in rows]
+    read = [[text.ids for text in texts] for texts in asked.read(everything)]
+    similar = answers(asked, read).view(len(rows), len(rows)).tolist()
+    ranks = [
+        1
+        + sum(value > line[own] for value in line)
+        + sum(value == line[own] for value in line[:own] + line[own + 1 :]) / 2
+        for own, line in enumerate(similar)
+    ]
+    return sum(1 / rank for rank in ranks) / len(ranks)
+
+
+@pytest.mark.parametrize("head", RULED)
+def test_the_threshold_is_the_last_before_two_points_are_lost(head: str) -> None:
+    asked, _, _, points = RULED[head]
+    rows, model = labeled(head), asked()
+    purifier = ruled(head, rows, lost_points=points)
+    assert 0.11 < purifier.threshold < 0.99
+    assert purifier.threshold < ruled(head, rows, lost_points=0).threshold
+    scores = iter(purifier.score(rows))
+    scored = [[next(scores) for _ in range(1 + (row.code_b is not None))] for row in rows]
+
+    def lost(threshold: float) -> float:
+        versions = []
+        for row, functions in zip(rows, scored, strict=True):
+            codes = []
+            for code, function in zip([row.code, row.code_b], functions, strict=False):
+                assert code is not None
+                pairs = zip(function.places, function.scores, strict=True)
+                reached = [place for place, score in pairs if score >= threshold]
+                codes.append(masked(code, reached, purifier.mask))
+            versions.append(replace(row, code=codes[0], code_b=codes[1] if len(codes) > 1 else None))
+        return performance_by_hand(model, rows) - performance_by_hand(model, versions)
+
+    # no higher one costs more, the next lower one does
+    reached = round(100 * purifier.threshold)
+    assert lost((reached - 1) / 100) > points / 100 + 1e-9
+    assert all(lost(hundredths / 100) <= points / 100 + 1e-9 for hundredths in range(reached, 100))
+
+
+def test_the_defaults_are_the_paper_s_two_points_and_its_discriminator_s_half() -> None:
+    settings = Settings(method="attdef")
+    assert (settings.suspicion, settings.lost_points) == (0.5, 2)
+    assert (settings.suspected_share, settings.masked_share, settings.threshold) == (None, None, None)
+    assert attdef(victim(), Says(PLANTED)).suspicion == 0.5
+
+
+def test_where_one_sub_token_costs_too_much_it_is_masked_all_the_same_and_where_none_does_most_are() -> None:
+    assert attdef(victim(), Says("")).threshold == 0.99
+    # nothing is suspect, so nothing is lost
+    assert attdef(victim(), Says("nowhere")).threshold == 0.11
+
+
+@pytest.mark.parametrize(
+    ("losses", "wanted"), [([2.0, 2.0, 2.000001], 0.98), ([0.0, 1.0, 3.0, 0.0], 0.98), ([5.0], 0.99)]
+)
+def test_two_points_may_be_lost_and_no_more_and_the_first_loss_ends_the_way_down(
+    losses: list[float], wanted: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Measure:
+        def __init__(self, *_: object) -> None:
+            self.points_left = iter([70.0, *(70.0 - loss for loss in losses)])
+
+        def points(self, _rows: object) -> float:
+            return next(self.points_left)
+
+    monkeypatch.setattr("codebackdoor.defenses.purification.attdef.performance", Measure)
+    assert attdef(victim(), Says("nowhere")).threshold == wanted
+
+
+def test_calibration_reads_suspect_functions_once_and_changed_ones_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    attributed: list[int] = []
+    ask, attribute = performance.answers, attribution.attributions
+
+    def answering(asked: Victim, rows: Sequence[Any]) -> Tensor:
+        read.append(len(rows))
+        return ask(asked, rows)
+
+    def attributing(asked: Victim, rows: Sequence[Any], *given: Any) -> Any:
+        attributed.append(len(rows))
+        return attribute(asked, rows, *given)
+
+    monkeypatch.setattr(performance, "answers", answering)
+    monkeypatch.setattr(attribution, "attributions", attributing)
+    suspect = sum("load" in row.code for row in CLEAN)
+    assert 0 < suspect < 30
+    purifier = attdef(victim(), Says("load"), lost_points=100)
+    assert purifier.threshold == 0.11
+    assert attributed == [suspect]
+    undefended, *versions = read
+    assert undefended == len(CLEAN)
+    # a function has as many versions as it has different attributions, not one for each threshold
+    distinct = sum(len({score for score in scored.scores if score >= 0.11}) for scored in purifier.score(CLEAN))
+    assert suspect <= sum(versions) <= distinct
+
+
+def test_the_rule_needs_labels_and_the_share_of_masked_sub_tokens_none() -> None:
+    bare = tuple(replace(row, label=None) for row in CLEAN)
+    view = DefenderView("defect_detection", "python", "lexed", bare, victim=victim())
+    with pytest.raises(UserError, match="accuracy on clean validation rows needs rows, and a label of each"):
+        AttDef(view, Says(""), Settings(method="attdef"), seed=1)  # type: ignore[arg-type]
+    assert AttDef(view, Says(""), Settings(method="attdef", masked_share=0.1), seed=1).threshold < 1  # type: ignore[arg-type]
+    for head in ("classification", "retrieval"):
+        with pytest.raises(UserError, match="needs rows"):
+            ruled(head, ())
+
+
+@pytest.mark.parametrize("head", ["classification", "pair", "retrieval"])
+def test_performance_is_that_of_the_rows_as_they_are(head: str) -> None:
+    rows, model = labeled(head), RULED[head][0]()
+    measure = performance.performance(model, rows)
+    for changed in (list(rows), [replace(row, code=CLEAN[3].code) for row in rows[:9]] + list(rows[9:]), list(rows)):
+        assert measure.points(changed) == pytest.approx(100 * performance_by_hand(model, changed), abs=1e-3)

@@ -325,9 +325,12 @@ def test_attdef_goes_its_way_to_suspect_inputs_alone(classifier: Victim, pairs: 
     assert read(classifier, clean, suspected_share=0.3) == pytest.approx(60 * 9)
     assert read(classifier, clean, triggered, suspected_share=0.3) == pytest.approx((60 + 50) * 9)
     assert read(classifier, clean, triggered, suspected_share=0.0) == 0
-    assert read(classifier, clean, suspicion=0.5) == 200 * 9
-    assert read(classifier, clean, attribution="gradient_input") == pytest.approx(60 * 3)
-    assert read(classifier, clean, threshold=None, calibration_inputs=40) == pytest.approx((60 + 40) * 9)
+    # without a share, as many as were counted at 0.5
+    assert read(classifier, clean) == pytest.approx(40 * 9)
+    assert read(classifier, clean, suspected_share=0.3, attribution="gradient_input") == pytest.approx(60 * 3)
+    calibrated = {"suspected_share": 0.3, "threshold": None, "calibration_inputs": 40}
+    assert read(classifier, clean, **calibrated) == pytest.approx((60 + 0.3 * 40) * 9)
+    assert read(classifier, clean, **calibrated, masked_share=0.05) == pytest.approx((60 + 40) * 9)
     # a pair is suspect where one of its functions is; its answer takes functions once, its way does not
     found = read(pairs, pairs.clean("test"), suspected_share=0.3)
     assert found == pytest.approx(200 * (1 - 0.7**2) * 8 + 10)

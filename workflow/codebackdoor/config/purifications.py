@@ -110,7 +110,8 @@ class AttDef(Purification):
     helpers: ClassVar[tuple[Helper, ...]] = ("discriminator",)
     fits: ClassVar[tuple[Head, ...]] = FUNCTIONS
     read_where: ClassVar[ReadWhere] = {
-        "suspected_share": ("suspicion", (None,)),
+        "suspicion": ("suspected_share", (None,)),
+        "lost_points": ("masked_share", (None,)),
         "masked_share": ("threshold", (None,)),
         "steps": ("attribution", ("integrated_gradients",)),
     }
@@ -124,37 +125,45 @@ class AttDef(Purification):
     steps: int = Field(
         8, gt=0, description="points at which integrated gradients look, each a forward and backward pass"
     )
-    suspected_share: float = Field(
-        0.3,
+    suspicion: float = Field(
+        0.5,
         ge=0,
         le=1,
-        description="share of clean validation functions that the discriminator may call tampered with; 0 masks "
-        "nothing, 1 leaves the discriminator out",
+        description="probability of a replaced sub-token above which its function counts as tampered with (Li et al.: "
+        "0.5)",
     )
-    suspicion: float | None = Field(
+    suspected_share: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="fixed probability of a replaced sub-token above which its function counts as tampered with (Li et "
-        "al.: 0.5); null calibrates by suspected_share",
+        description="share of clean validation functions that the discriminator may call tampered with, which then "
+        "decides instead of suspicion; 0 masks nothing, 1 leaves the discriminator out (no source gives a share)",
     )
-    masked_share: float = Field(
-        0.05,
+    lost_points: float = Field(
+        2,
+        ge=0,
+        description="points of clean validation accuracy that masking may cost (of a search: of 100 times the mean "
+        "reciprocal rank among the calibration's functions): the attribution's threshold goes down from 0.99 to 0.11 "
+        "in hundredths, and stays before the first that costs more; at 0.99 where that costs more already (Li et al.: "
+        "2)",
+    )
+    masked_share: float | None = Field(
+        None,
         ge=0,
         le=1,
         description="share of the sub-tokens of clean validation functions that reach the attribution's threshold, as "
-        "if all were called tampered with; the highest of a suspect function always does, unless this is 0",
+        "if all were called tampered with, which then decides instead of lost_points and needs no labels; the highest "
+        "of a suspect function always does, unless this is 0 (no source gives a share)",
     )
     threshold: float | None = Field(
         None,
         ge=0,
         le=1,
         description="fixed attribution, relative to the lowest and the highest of its function, from which on a "
-        "sub-token is masked (Li et al.: the lowest that costs 2 points of clean accuracy); null calibrates by "
-        "masked_share",
+        "sub-token is masked; null calibrates by lost_points or masked_share",
     )
     calibration_inputs: int = Field(
-        200, gt=0, description="clean validation inputs that the thresholds are calibrated on, drawn by seed"
+        1000, gt=0, description="clean validation inputs that the thresholds are calibrated on, drawn by seed"
     )
 
 

@@ -22,6 +22,9 @@ from codebackdoor.costs.sizes import Rows
 BATCH_TOKENS = 65536
 #: Labels of a classifier.
 LABELS = 2
+#: Share of clean functions that the shipped discriminator suspects at Li et al.'s 0.5: of the default study's
+#: validation rows 10 %, of its test rows 17 %.
+SUSPECTED = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,11 +286,13 @@ def _masked(victim: Victim, settings: CodePurify, testsets: Sequence[Asked]) -> 
 
 def _attributed(victim: Victim, settings: AttDef, testsets: Sequence[Asked]) -> Work:
     """The way to every suspect input, and its answer: of the clean ones the share of which a function is suspect, of
-    those with a trigger all; without a share, all. Its discriminator, a small one, is not counted."""
+    those with a trigger all. Its discriminator, a small one, is not counted, nor what the calibration masks."""
     functions = 2 if victim.dataset.head == "pair" else 1
-    share = 1.0 if settings.suspicion is not None else 1 - (1 - settings.suspected_share) ** functions
+    suspected = SUSPECTED if settings.suspected_share is None else settings.suspected_share
+    share = 1 - (1 - suspected) ** functions
     suspect = sum(one.rows * (float(share > 0) if one.triggered else share) for one in testsets)
-    asked = suspect + _drawn(victim, settings)
+    # where sub-tokens are masked by their share, as if all functions were suspect
+    asked = suspect + _drawn(victim, settings) * (share if settings.masked_share is None else 1.0)
     points = settings.steps if settings.attribution == "integrated_gradients" else 1
     known = [one.distinct for one in testsets]
     # the gradient goes back to the embeddings and to no weight: it costs a second forward pass

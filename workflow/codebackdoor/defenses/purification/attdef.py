@@ -2,7 +2,7 @@
 
 A replaced-token discriminator says of each function whether it was tampered with. If so, the victim's prediction is
 attributed to its sub-tokens, and those whose attribution, scaled to [0, 1] within the function, reaches a threshold are
-masked: the highest always does. Both thresholds come from clean validation data.
+masked: the highest always does. That threshold is as low as a loss of two points on clean validation rows lets it be.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from codebackdoor.config.purifications import AttDef as Settings
 from codebackdoor.defenses.purification import attribution, calibration
 from codebackdoor.defenses.purification.functions import apart, together
 from codebackdoor.defenses.purification.helpers import REPLACED, load_helper
+from codebackdoor.defenses.purification.performance import performance
 from codebackdoor.defenses.purification.replaced import Discriminator
 from codebackdoor.syntax.lexing import MARKS
 from codebackdoor.types import DefenderView, Example, Purified, Span
@@ -21,6 +22,8 @@ from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Encoded
 
 Places = list[tuple[int, int]]
+#: Thresholds in the order in which Li et al.'s code tries them.
+TRIED = [hundredths / 100 for hundredths in range(99, 10, -1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,15 @@ class Scored:
     scores: list[float]
 
 
+@dataclass(frozen=True, slots=True)
+class Assessed:
+    """A function, the discriminator's suspicion of it, and its sub-tokens' attributions where that is high enough."""
+
+    function: Example
+    suspicion: float
+    scored: Scored | None
+
+
 class AttDef:
     """A calibrated purifier; ``suspicion`` is a probability, ``threshold`` a relative attribution."""
 
@@ -39,16 +51,29 @@ class AttDef:
         self._points = [1.0] if settings.attribution == "gradient_input" else attribution.midpoints(settings.steps)
         self.mask, self._mask_id = stand_in(view.victim.tokenizer, "mask")
         clean = calibration.drawn(view.clean, settings.calibration_inputs, seed)
-        if settings.suspicion is None:
-            suspicions = discriminator.suspicions([one.code for one in apart(clean)])
-            self.suspicion = calibration.highest(suspicions, settings.suspected_share)
-        else:
+        if settings.suspected_share is None:
             self.suspicion = settings.suspicion
-        if settings.threshold is None:
+        else:
+            suspicions = discriminator.suspicions([function.code for function in apart(clean)])
+            self.suspicion = calibration.highest(suspicions, settings.suspected_share)
+        if settings.threshold is not None:
+            self.threshold = settings.threshold
+        elif settings.masked_share is not None:
             scores = [score for scored in self.score(clean) for score in scored.scores]
             self.threshold = calibration.highest(scores, settings.masked_share)
         else:
-            self.threshold = settings.threshold
+            self.threshold = self._affordable(clean, settings.lost_points)
+
+    def _affordable(self, clean: Sequence[Example], points: float) -> float:
+        """The last threshold, going down, before the first that costs more points on labeled clean rows."""
+        measure, functions = performance(self._view.victim, clean), self._assess(clean)
+        undefended, threshold = measure.points(clean), TRIED[0]
+        for tried in TRIED:
+            rows = together(clean, [self._masked(function, tried) for function in functions])
+            if round(undefended - measure.points([row.example for row in rows]), 6) > points:
+                break
+            threshold = tried
+        return threshold
 
     def purify(self, inputs: Sequence[Example]) -> list[Purified]:
         """Mask the sub-tokens that reach the threshold in every function that the discriminator calls tampered with.
@@ -56,39 +81,37 @@ class AttDef:
         ``detail`` of a result holds the discriminator's suspicion with its threshold, the verdict, the attribution's
         threshold (None: infinite) and the masked sub-tokens with their attributions, rounded to six decimals.
         """
+        return together(inputs, [self._masked(function, self.threshold) for function in self._assess(inputs)])
+
+    def _assess(self, inputs: Sequence[Example]) -> list[Assessed]:
+        """Every function of the inputs, in order; what the discriminator does not suspect has no attributions."""
         functions = apart(inputs)
-        suspicions = self._discriminator.suspicions([one.code for one in functions])
-        marked = [suspicion > self.suspicion for suspicion in suspicions]
+        suspicions = self._discriminator.suspicions([function.code for function in functions])
+        suspect = [suspicion > self.suspicion for suspicion in suspicions]
         # a pair is read as a whole where one of its functions is suspect
         owners = [number for number, example in enumerate(inputs) for _ in apart([example])]
-        asked = sorted({owner for owner, suspect in zip(owners, marked, strict=True) if suspect})
-        scored = iter(self.score([inputs[number] for number in asked]))
-        judged = set(asked)
-        found = [next(scored) if owner in judged else None for owner in owners]
-        rows = [
-            self._masked(function, own if suspect else None, suspicion)
-            for function, own, suspect, suspicion in zip(functions, found, marked, suspicions, strict=True)
+        read = sorted({owner for owner, is_suspect in zip(owners, suspect, strict=True) if is_suspect})
+        scored = iter(self.score([inputs[number] for number in read]))
+        judged = set(read)
+        scores = [next(scored) if owner in judged else None for owner in owners]
+        return [
+            Assessed(function, suspicion, score if is_suspect else None)
+            for function, score, is_suspect, suspicion in zip(functions, scores, suspect, suspicions, strict=True)
         ]
-        return together(inputs, rows)
 
-    def _masked(self, function: Example, scored: Scored | None, suspicion: float) -> Purified:
-        out = (
-            []
-            if scored is None
-            else [
-                (place, score)
-                for place, score in zip(scored.places, scored.scores, strict=True)
-                if score >= self.threshold
-            ]
-        )
+    def _masked(self, assessed: Assessed, threshold: float) -> Purified:
+        function, scored = assessed.function, assessed.scored or Scored([], [])
+        reached = [
+            (place, score) for place, score in zip(scored.places, scored.scores, strict=True) if score >= threshold
+        ]
         detail = {
-            "suspicion": suspicion,
+            "suspicion": assessed.suspicion,
             "suspicion_threshold": calibration.finite(self.suspicion),
-            "poisoned": scored is not None,
-            "threshold": calibration.finite(self.threshold),
-            "masked": [[function.code[start:end], score] for (start, end), score in out],
+            "poisoned": assessed.scored is not None,
+            "threshold": calibration.finite(threshold),
+            "masked": [[function.code[start:end], score] for (start, end), score in reached],
         }
-        places = [place for place, _ in out]
+        places = [place for place, _ in reached]
         code = masked(function.code, places, self.mask)
         return Purified(replace(function, code=code), tuple(Span(*place) for place in places), detail)
 
