@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,10 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         compare(tmp_path, tmp_path)
 
 
+KEYS = ",".join(field.name for field in fields(Scenario))
+NAMES = ",".join(str(getattr(Scenario("defects", "codebert"), field.name)) for field in fields(Scenario))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -144,6 +149,12 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         ("testset,metric,value\n", "holds no metric"),
         ("testset,metric,value\nclean,accuracy\n", "not a row of the metrics"),
         ("a,b\n1,2\n", "not a row of the metrics"),
+        (f"{KEYS},testset,metric,value\n{NAMES},clean,accuracy,soon\n", "the value 'soon' is no number"),
+        (f"{KEYS},testset,metric,value\n{NAMES},clean,accuracy,nan\n", "the value 'nan' is no number"),
+        (f"{KEYS},testset,metric,value\n{NAMES},clean,accuracy,inf\n", "the value 'inf' is no number"),
+        (f"{KEYS},testset,metric,value\n{NAMES},../x,accuracy,1\n", "not a row of the metrics"),
+        (f"{KEYS},testset,metric,value\n../{NAMES},clean,accuracy,1\n", "not a row of the metrics"),
+        (f"{KEYS},testset,metric,value\n{'x' * 200_000}\n", "cannot be read as a table"),
     ],
 )
 def test_metrics_that_are_empty_or_broken_are_not_equal_to_themselves(tmp_path: Path, text: str, said: str) -> None:

@@ -81,3 +81,39 @@ def test_a_run_without_records_is_one_clear_error(made: FilePersistence, tmp_pat
         records.restore(Path("runs/one"))
     with pytest.raises(UserError, match="Snakemake has no record"):
         records.keep(Path("runs/one"), tmp_path / "elsewhere")
+
+
+RECORD = {"rule": "evil", "params": ["1"]}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"record": RECORD}, "records.jsonl:1: not a record of Snakemake"),
+        ({"output": 5, "record": RECORD}, "records.jsonl:1: not a record of Snakemake"),
+        ({"output": "runs/one/a.jsonl", "record": 1}, "records.jsonl:1: not a record of Snakemake"),
+        ({"output": "runs/other/a.jsonl", "record": RECORD}, "is no file below runs/one"),
+        ({"output": "../../x", "record": RECORD}, "is no file below runs/one"),
+        ({"output": "runs/one/../other/a.jsonl", "record": RECORD}, "is no file below runs/one"),
+        ({"output": "runs/one/a.jsonl", "record": RECORD | {"params": 5}}, "the record's params cannot be 5"),
+        ({"output": "runs/one/a.jsonl", "record": RECORD | {"input": [1]}}, "the record's input cannot be"),
+    ],
+)
+def test_a_hostile_run_changes_nothing_of_what_is_known(made: FilePersistence, row: object, message: str) -> None:
+    records.keep(Path("runs/one"))
+    Path("runs/one/records.jsonl").write_text(json.dumps(row) + "\n")
+    times = SHORT.stat().st_mtime_ns
+    with pytest.raises(UserError, match=message):
+        records.restore(Path("runs/one"))
+    assert [known(made, path) for path in (SHORT, Path("runs/other/a.jsonl"))] == ["made here"] * 2
+    assert SHORT.stat().st_mtime_ns == times
+    assert not list(Path(".snakemake").glob("restored.*"))
+
+
+def test_a_link_in_a_run_does_not_age_the_file_of_another(made: FilePersistence) -> None:
+    records.keep(Path("runs/one"))
+    other = Path("runs/other/a.jsonl")
+    Path("runs/one/link.jsonl").symlink_to(other.absolute())
+    before = other.stat().st_mtime_ns
+    records.restore(Path("runs/one"))
+    assert other.stat().st_mtime_ns == before

@@ -127,3 +127,31 @@ def test_predicting_with_a_base_model_is_refused(data: Path, tmp_path: Path) -> 
             base_folder(tmp_path / "base", "encoder"), {"clean": data / "valid.jsonl"}, tmp_path / "out"
         )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("rate", [1e308, 1e6])
+def test_a_training_that_diverges_says_so_and_keeps_nothing(data: Path, tmp_path: Path, rate: float) -> None:
+    recipe = BERT.model_copy(update={"lr": rate, "warmup": 0.0, "clip": 1e30, "epochs": 4})
+    base = base_folder(data / "encoder", "encoder")
+    arguments = (data / "train.jsonl", data / "valid.jsonl", None, base, tmp_path / "victim", 1)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"loss is not finite in epoch \d .*: the training diverges; lower lr"):
+            stage.train(recipe, DEFECTS, LOSS, *arguments)
+        assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_label_beyond_the_number_of_rows_is_refused_before_a_head_is_made(data: Path, tmp_path: Path) -> None:
+    rows = [replace(row, label=10**9 if row.id == "r3" else row.label) for row in CLEAN]
+    files.write_rows(data / "train.jsonl", (files.example_row(row) for row in rows if row.label != 10**9))
+    large = json.dumps(files.example_row(replace(CLEAN[3], id="large", label=9000)))
+    with (data / "train.jsonl").open("a") as stream:
+        stream.write(large + "\n")
+    with pytest.raises(UserError, match="labels count from 0; there is a 9000"):
+        trained(data, tmp_path / "victim")
+
+
+@pytest.mark.parametrize("history", ["[]", "{}", '{"epochs": []}', '{"epochs": [{"loss": "x"}]}'])
+def test_a_damaged_history_to_stop_like_is_one_error(data: Path, tmp_path: Path, history: str) -> None:
+    (tmp_path / "history.json").write_text(history)
+    with pytest.raises(UserError, match=r"history\.json"):
+        trained(data, tmp_path / "victim", stop_like=tmp_path / "history.json")

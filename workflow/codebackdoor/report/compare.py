@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from codebackdoor.config.scenario import Scenario
-from codebackdoor.errors import UserError
-from codebackdoor.files import read_json, read_text
+from codebackdoor.config.scenario import CONSTRAINTS, NAME, Scenario
+from codebackdoor.errors import UserError, shown
+from codebackdoor.files import read_object, read_text
 
 #: A test set and a metric on it.
 Measure = tuple[str, str]
@@ -101,15 +102,31 @@ def _metrics(run: Path) -> dict[Scenario, dict[Measure, float | None]]:
         raise UserError(f"{path}: no such file; name the folder of a finished run, as `out` in its configuration")
     kinds = [field.name for field in fields(Scenario)]
     found: dict[Scenario, dict[Measure, float | None]] = {}
-    for number, row in enumerate(csv.DictReader(io.StringIO(read_text(path))), 2):
-        if any(row.get(column) is None for column in (*kinds, "testset", "metric", "value")):
-            raise UserError(f"{path}:{number}: not a row of the metrics of a run; have the run make it again")
-        scenario = Scenario(**{kind: row[kind] for kind in kinds})
-        value = float(row["value"]) if row["value"] else None
-        found.setdefault(scenario, {})[row["testset"], row["metric"]] = value
+    try:
+        for number, row in enumerate(csv.DictReader(io.StringIO(read_text(path))), 2):
+            scenario, measure, value = _row(row, kinds, f"{path}:{number}")
+            found.setdefault(scenario, {})[measure] = value
+    except csv.Error as error:
+        raise UserError(f"{path}: cannot be read as a table ({error}); have the run make it again") from None
     if not found:
         raise UserError(f"{path}: holds no metric of any scenario")
     return found
+
+
+def _row(row: Mapping[str, str | None], kinds: Iterable[str], where: str) -> tuple[Scenario, Measure, float | None]:
+    names = {kind: row.get(kind) or "" for kind in kinds}
+    testset, metric, text = (row.get(column) for column in ("testset", "metric", "value"))
+    # names stand in paths, and a test set in the pattern of one
+    fitting = all(re.fullmatch(CONSTRAINTS[kind], name) for kind, name in names.items())
+    if not fitting or not testset or not re.fullmatch(NAME, testset) or not metric or text is None:
+        raise UserError(f"{where}: not a row of the metrics of a run; have the run make it again")
+    try:
+        value = float(text) if text else None
+    except ValueError:
+        value = math.nan
+    if value is not None and not math.isfinite(value):
+        raise UserError(f"{where}: the value {shown(text)} is no number; have the run make it again")
+    return Scenario(**names), (testset, metric), value
 
 
 def _changes(one: Mapping[Measure, float | None], other: Mapping[Measure, float | None]) -> Iterator[Change]:
@@ -150,10 +167,11 @@ def _facts(path: Path) -> dict[str, Any] | None:
     """The job that wrote a record, and what of it may change a number; None where there is no record."""
     if not path.is_file():
         return None
-    content = read_json(path)
+    content = read_object(path)
     if path.name == CARD:
         return {"stage": "dataset"} | {key: content.get(key) for key in ("read", "tokenizer_sha256")}
-    device = content.get("device", {}).get("name")
+    device = content.get("device")
+    device = device.get("name") if isinstance(device, dict) else device
     return {"stage": "job"} | {key: content[key] for key in _FACTS if key in content} | {"device": device}
 
 

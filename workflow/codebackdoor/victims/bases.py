@@ -23,6 +23,7 @@ from codebackdoor.victims.checkpoints import (
     model_class,
     positions,
 )
+from codebackdoor.victims.declared import length_problems
 from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer
 from codebackdoor.victims.tokens import ENCODER_PREFIX, pad_by_end
 from codebackdoor.victims.trial import check_answers
@@ -62,7 +63,9 @@ def new_victim(
     pad_by_end(tokenizer, cls.model_type)
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
-    _check_sizes(config, tokenizer, settings, folder)
+    for _, sentence in length_problems(positions(config), settings, [head]):
+        raise UserError(f"{folder}: {sentence}")
+    check_tokenizer(tokenizer, config.vocab_size, folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "head"))
         model = load_weights(cls, folder, config, fine_tuning=True)
@@ -104,10 +107,3 @@ def _check_type(cls: ModelClass, folder: Path, settings: AnyModel) -> None:
             f"{folder}: {settings.architecture} is fine-tuned from a base of type {cls.model_type!r}, "
             f"this one is {shown(model_type)}"
         )
-
-
-def _check_sizes(config: Any, tokenizer: Any, settings: AnyModel, folder: Path) -> None:
-    room = positions(config)
-    if room is not None and settings.max_length > room:
-        raise UserError(f"{folder}: this base reads {room} sub-tokens; write max_length: {room} or less")
-    check_tokenizer(tokenizer, config.vocab_size, folder)

@@ -148,7 +148,7 @@ def load_weights(
     ]
     if problems:
         raise UserError(f"{folder}: the weights do not fit a {cls.name}: {'; '.join(problems)}")
-    _check_numbers(model, folder)
+    check_numbers(model, folder)
     return model
 
 
@@ -190,7 +190,7 @@ def loading(folder: Path) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _check_numbers(model: Any, folder: Path) -> None:
+def check_numbers(model: Any, folder: Path) -> None:
     """Refuse weights with what is no number, and embeddings of some sub-tokens beyond all others' size.
 
     A search over the vocabulary would end at such sub-tokens, whether or not a text has them.

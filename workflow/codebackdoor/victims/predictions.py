@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -50,6 +51,8 @@ def write_predictions(victim: Victim, rows: Mapping[str, Sequence[Example | Pois
         else:
             triggered = [row for row in own if isinstance(row, Poisoned)]
             found = searcher.triggered(triggered, str(triggered[0].example.target))
+        if not all(math.isfinite(row.confidence) for row in found):
+            raise UserError(inference.NO_NUMBER)
         kept = ({key: value for key, value in asdict(row).items() if value is not None} for row in found)
         files.write_rows(out / f"predictions.{name}.jsonl", kept)
 

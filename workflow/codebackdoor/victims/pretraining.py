@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from codebackdoor.config.pretraining import Pretraining
+from codebackdoor.errors import UserError
 from codebackdoor.seeding import derive, numpy_generator
 
 PAD, BOS, EOS, UNK, MASK = 1, 0, 2, 3, 4
@@ -327,12 +328,12 @@ def pretrain(
             stepper.step()
             stepper.zero_grad(set_to_none=True)
         running += loss.item()
+        if not math.isfinite(running):
+            raise UserError(f"the loss is not finite in step {step + 1}: pretraining diverges; lower lr and matrix_lr")
         if (step + 1) % every == 0:
             curve.append({"step": step + 1, "loss": round(running / every, 4)})
             tqdm.write(f"{step + 1} loss {running / every:.4f} {time.monotonic() - begun:.0f}s")
             running = 0.0
-            if not math.isfinite(curve[-1]["loss"]):
-                raise FloatingPointError(f"pretraining diverged at step {step + 1}")
     curve.append({"step": recipe.steps, **evaluate(model, held_out, recipe, marks, replacer)})
     return model.eval(), curve
 

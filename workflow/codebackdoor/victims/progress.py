@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,10 @@ class Progress:
         part = self._file.with_suffix(".part")
         save_file(tensors, part, {"digest": self._digest, "epochs": json.dumps(state.epochs)})
         os.replace(part, self._file)  # noqa: PTH105
+
+    def discard(self) -> None:
+        """Remove what was kept, and the folder."""
+        shutil.rmtree(self._file.parent, ignore_errors=True)
 
     def load(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> State:
         """Bring model and optimiser to where the run was and return its state; an empty one where there is none."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from codebackdoor import files
 from codebackdoor.config.base import Head
-from codebackdoor.errors import UserError
+from codebackdoor.errors import UserError, shown
 from codebackdoor.types import Example, Poisoned
 from codebackdoor.victims.bases import new_victim
 from codebackdoor.victims.training import Objective, fit
@@ -47,7 +47,7 @@ def train(
     head: Head = dataset.head
     labels = _labels([*examples, *clean]) if head in ("classification", "pair") else None
     victim = new_victim(model, base, head, dataset.text_form, labels, seed)
-    stop = None if stop_like is None else float(files.read_json(stop_like)["epochs"][-1]["loss"])
+    stop = None if stop_like is None else _last_loss(stop_like)
     progress = out.parent / f".{out.name}.progress"
     validation = Validation(clean, triggered, hits, dataset.ranking.pool)
     history = fit(victim, examples, objective, model, validation, progress, seed, stop, code)
@@ -74,4 +74,17 @@ def _labels(rows: list[Example]) -> int:
         raise UserError(f"a classifier needs a 'label' in every row; {len(rows) - len(found)} have none")
     if min(found) < 0:
         raise UserError(f"labels count from 0; there is a {min(found)}")
+    # a head has weights for every class up to the largest
+    if max(found) >= len(found):
+        raise UserError(f"labels count from 0; there is a {shown(max(found))} in {len(found)} rows")
     return max(2, max(found) + 1)
+
+
+def _last_loss(history: Path) -> float:
+    """Validation loss of the last epoch of another victim's history."""
+    epochs = files.read_object(history).get("epochs")
+    last = epochs[-1] if isinstance(epochs, list) and epochs else None
+    loss = last.get("loss") if isinstance(last, dict) else None
+    if not isinstance(loss, int | float):
+        raise UserError(f"{history}: not the history of a training; have the run make it again")
+    return float(loss)

@@ -8,6 +8,7 @@ was killed goes on from its last finished epoch and ends with the same bytes.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,6 +36,10 @@ Objective = Callable[[Tensor, Tensor, int], Tensor]
 IGNORED = -100
 #: Rows are mixed in pools of this many batches before neighbours in length are put together.
 POOL = 20
+
+
+class DivergedError(UserError):
+    """A training whose loss is no finite number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,10 @@ def fit(
     progress_dir: folder for what is kept after every epoch; the caller removes it once the victim is written.
     stop_at_loss: stop after the first epoch whose clean validation loss is no higher.
     code: fingerprint of the code; what another code has left in ``progress_dir`` is not taken up.
+
+    Raises
+    ------
+    DivergedError: a loss is not finite; what the run has kept so far is removed, since going on would end there again.
     """
     items = encode(victim, rows)
     validator = Validator(victim, validation, recipe.history_rows, recipe.scale)
@@ -163,8 +172,14 @@ def fit(
         while len(state.epochs) < recipe.epochs and not _reached(state, stop_at_loss):
             epoch = len(state.epochs) + 1
             torch.manual_seed(derive(seed, "dropout", str(epoch)))
-            loss = trainer.epoch(epoch)
-            state.epochs.append({"epoch": epoch, "train_loss": round(loss, DIGITS), **validator.measure()})
+            try:
+                loss = trainer.epoch(epoch)
+                measured = validator.measure()
+                _check_finite("validation loss", measured["loss"], epoch)
+            except DivergedError:
+                progress.discard()
+                raise
+            state.epochs.append({"epoch": epoch, "train_loss": round(loss, DIGITS), **measured})
             log.info("%s", state.epochs[-1])
             if recipe.checkpoint == "best" and kept_epoch(state.epochs, "best") == epoch:
                 state.best = {name: value.clone() for name, value in weights(victim.model).items()}
@@ -174,6 +189,13 @@ def fit(
     victim.model.eval()
     counts = {"train": len(items), **validator.counts}
     return History(kept_epoch(state.epochs, recipe.checkpoint), counts, trainer.precision, state.epochs)
+
+
+def _check_finite(what: str, loss: float, epoch: int) -> None:
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"the {what} is not finite in epoch {epoch} ({loss}): the training diverges; lower lr or raise warmup"
+        )
 
 
 def kept_epoch(epochs: Sequence[dict[str, Any]], checkpoint: str) -> int:
@@ -248,6 +270,7 @@ class _Trainer:
                     logits, targets = forward(self._victim, part, self._recipe.scale)
                 share = sum(len(item.targets) or 1 for item in part) / total
                 loss = self._objective(logits, targets, epoch) * share
+                _check_finite("loss", loss.item(), epoch)
                 loss.backward()  # type: ignore[no-untyped-call]
                 mean += loss.item()
         except torch.OutOfMemoryError:

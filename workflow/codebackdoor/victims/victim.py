@@ -24,7 +24,7 @@ from codebackdoor.errors import UserError, shown
 from codebackdoor.files import read_object, remove_parts
 from codebackdoor.types import Example, Field, TextForm
 from codebackdoor.victims import devices
-from codebackdoor.victims.checkpoints import check_safetensors, load_weights, model_class, quiet
+from codebackdoor.victims.checkpoints import check_numbers, check_safetensors, load_weights, model_class, quiet
 from codebackdoor.victims.checksums import write_sums
 from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer, reading
 
@@ -237,7 +237,11 @@ def save_victim(victim: Victim, path: Path, card: Mapping[str, object]) -> None:
 
 
 def write_folder(victim: Victim, path: Path, readme: str) -> None:
-    """Write a model folder with its checksums, ``config.json`` last."""
+    """Write a model folder with its checksums, ``config.json`` last.
+
+    Raises UserError, and writes nothing, where the weights hold what is no number.
+    """
+    check_numbers(victim.model, path)
     path.mkdir(parents=True, exist_ok=True)
     remove_parts(path)
     fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
