@@ -141,11 +141,14 @@ def test_a_full_device_as_output_is_one_message() -> None:
 
 
 def test_a_limit_of_memory_is_one_message(tmp_path: Path) -> None:
-    limited = f"import resource; resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29)); {START}"
-    with (tmp_path / "large.yaml").open("wb") as large:
-        large.truncate(2**29)
+    limited = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29))\n"
+        "from codebackdoor.config import loading; loading.load = lambda *_, **__: bytearray(2**30)\n"
+        f"{START}"
+    )
+    (tmp_path / "study.yaml").touch()
     result = subprocess.run(
-        [sys.executable, "-c", limited, "check", str(tmp_path / "large.yaml")],
+        [sys.executable, "-c", limited, "check", str(tmp_path / "study.yaml")],
         capture_output=True,
         text=True,
         check=False,
