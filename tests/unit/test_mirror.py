@@ -118,7 +118,7 @@ def test_samples_stand_for_the_test_split_where_it_is_missing(tmp_path: Path) ->
     [
         ("1\t2", r"test\.txt:1: expected two numbers of functions and 0 or 1"),
         ("1\t2\t3", r"test\.txt:1: expected two numbers"),
-        ("1\t9\t1", r"test\.txt:1: no function has the number 9 in data\.jsonl"),
+        ("1\t9\t1", r"test\.txt:1: no function has the number '9' in data\.jsonl"),
     ],
 )
 def test_a_malformed_pair_names_file_and_line(tmp_path: Path, line: str, message: str) -> None:
@@ -153,3 +153,24 @@ def test_the_real_files_have_the_documented_rows() -> None:
         assert len(mirror.bugs2fix(Path(MIRROR)).examples(split)) == 5835
     pairs = mirror.bigclonebench(Path(MIRROR)).examples("test")
     assert 13000 < len(pairs) < 13974
+
+
+@pytest.mark.parametrize("label", ["true", "1.0", "2", '"1"', "null"])
+def test_a_label_that_is_not_0_or_1_is_named_with_its_line(tmp_path: Path, label: str) -> None:
+    folder = tmp_path / "devign"
+    folder.mkdir()
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.jsonl").write_text(f'{{"func": "int f(void) {{ return 1; }}", "target": {label}}}\n')
+    with pytest.raises(UserError, match=r"train\.jsonl:1: field 'target' must be 0 or 1, not"):
+        mirror.devign(tmp_path).examples("train")
+
+
+@pytest.mark.parametrize("number", ["[1]", "1.5", "true", "{}"])
+def test_the_number_of_a_row_is_a_number_or_a_text(tmp_path: Path, number: str) -> None:
+    folder = tmp_path / "devign"
+    folder.mkdir()
+    for split in ("train", "valid", "test"):
+        row = f'{{"func": "int f(void) {{ return 1; }}", "target": 1, "idx": {number}}}\n'
+        (folder / f"{split}.jsonl").write_text(row)
+    with pytest.raises(UserError, match=r"train\.jsonl:1: field 'idx' must be a number or a text, not"):
+        mirror.devign(tmp_path).examples("train")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections import Counter
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from pydantic import TypeAdapter
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from codebackdoor import syntax, tasks
+from codebackdoor.cli import main
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.corpora.mining import Function, clone_key
 from codebackdoor.errors import UserError
@@ -470,3 +473,26 @@ def test_real_data_is_split_anew_without_leaks(task: str, language: str, files: 
     assert len(rows["train"]) > 50
     codes = [{normal_key(syntax.parse(row.code, row.language, "lexed")) for row in some} for some in rows.values()]
     assert sum(map(len, codes)) == len(set().union(*codes))
+
+
+#: What a row of each task has beside its code.
+ONE_ROW: dict[str, dict[str, object]] = {
+    "defect_detection": {"label": 0},
+    "clone_detection": {"label": 0, "code_b": "def g(x): return x + 1"},
+    "code_search": {"query": "return the given value"},
+    "code_repair": {"target": "def f(x): return x + 1"},
+}
+
+
+@pytest.mark.parametrize("task", ONE_ROW)
+def test_one_row_that_became_the_defenders_is_one_error(task: str, tmp_path: Path) -> None:
+    for number, split in enumerate(("train", "valid", "test")):
+        row = {"id": split, "language": "python", "code": f"def f{number}(x): return x", **ONE_ROW[task]}
+        write_rows(tmp_path / f"{split}.jsonl", [row])
+    settings = {"task": task, "source": "jsonl", "path": str(tmp_path), "text_form": "raw", "max_tokens": None}
+    result = CliRunner().invoke(
+        main, ["dataset", "own", "--settings", json.dumps(settings), "--out", str(tmp_path / "made"), "--seed", "1"]
+    )
+    assert result.exit_code == 2
+    assert "datasets.own: no row is left for train: the one row became the defender's (`clean: 0.1`)" in result.output
+    assert not list(tmp_path.glob("made/*.jsonl"))

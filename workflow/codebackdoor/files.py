@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 #: Bytes of the largest text, JSON document and row that are read, far beyond those of this project and of checkpoints.
 TEXT_BYTES, DOCUMENT_BYTES, ROW_BYTES = 1 << 30, 1 << 26, 1 << 24
+#: Characters of the longest text and identifier of a row, and its largest label: a head has a row of weights for each.
+TEXT_LENGTH, ID_LENGTH, LABEL = 10**6, 1000, 10**4
 
 _FIELDS: dict[str, type] = {
     "id": str,
@@ -182,6 +184,21 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, row
 
 
+def check_length(text: str, key: str, where: str, limit: int = TEXT_LENGTH) -> None:
+    """Raise UserError for a text of a row that is no function's, query's or identifier's length."""
+    if len(text) > limit:
+        raise UserError(f"{where}: field {key!r} has {len(text)} characters; at most {limit} are read")
+
+
+def number_of(row: Mapping[str, Any], line: int, where: str) -> str:
+    """The number of one of CodeXGLUE's rows (``idx``), as it stands in an identifier; that of its line without one."""
+    number = row.get("idx", line)
+    if isinstance(number, bool) or not isinstance(number, int | str):
+        raise UserError(f"{where}: field 'idx' must be a number or a text, not {shown(number)}")
+    check_length(str(number), "idx", where, ID_LENGTH)
+    return str(number)
+
+
 def checked(row: dict[str, Any], where: str) -> Example:
     for key, value in row.items():
         if key not in _FIELDS:
@@ -194,11 +211,24 @@ def checked(row: dict[str, Any], where: str) -> Example:
     for key in ("id", "language", "code"):
         if row.get(key) is None:
             raise UserError(f"{where}: field {key!r} is missing")
+    check_length(row["id"], "id", where, ID_LENGTH)
+    # the parsers take seconds for a million characters
+    for key in ("code", "code_b", "query", "target"):
+        check_length(row.get(key) or "", key, where)
+    if abs(row.get("label") or 0) > LABEL:
+        raise UserError(f"{where}: field 'label' is {shown(row['label'])}; labels count from 0, to {LABEL} at most")
     if row["language"] not in get_args(Language):
         raise UserError(
             f"{where}: unknown language {shown(row['language'])}{nearest(row['language'], get_args(Language))}"
         )
     return Example(**row)
+
+
+def empty(example: Example) -> str | None:
+    """Say which text of an example that somebody supplies is blank, and what to do; None where all hold something."""
+    texts = {"code": example.code, "code_b": example.code_b, "query": example.query, "target": example.target}
+    blank = next((key for key, text in texts.items() if text is not None and not text.strip()), None)
+    return f"has nothing in {blank!r}; write the text, or leave the row out" if blank else None
 
 
 def _read_checked(path: Path, convert: Callable[[dict[str, Any], str], T]) -> list[T]:

@@ -261,6 +261,11 @@ class Config(BaseModel):
                     f"{scenario.elimination!r} inverts none; cross it with one that does (elibadcode), in a grid of "
                     "its own with `combine: all`"
                 )
+            if kind in ("filtering", "elimination") and dataset.clean == 0:
+                yield (
+                    f"{kind} {variant!r} reads the defender's clean samples, and datasets.{scenario.dataset}.clean is "
+                    "0; write a share above 0"
+                )
             for helper in settings.helpers:
                 if helper not in self.helpers:
                     yield f"{kind} {variant!r} needs helpers.{helper}: write the folder of a model there"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codebackdoor.errors import UserError, nearest
-from codebackdoor.files import atomic
+from codebackdoor.files import atomic, read_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +120,9 @@ def archive(name: str) -> Archive:
 
 def read_verified(path: Path, wanted: Archive) -> bytes:
     """Return the bytes of ``path`` if they are the pinned archive's; a UserError otherwise."""
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"{path}: the archive {wanted.name} is missing; `make fetch` brings it to a mirror") from None
+    if not path.is_file():
+        raise UserError(f"{path}: the archive {wanted.name} is missing; `make fetch` brings it to a mirror")
+    data = read_bytes(path)
     found = hashlib.sha256(data).hexdigest()
     if found != wanted.sha256:
         raise UserError(

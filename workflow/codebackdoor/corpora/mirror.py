@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codebackdoor.corpora.docstrings import query_of
 from codebackdoor.corpora.lock import Lock
-from codebackdoor.errors import UserError
-from codebackdoor.files import read_examples, read_rows, read_text
+from codebackdoor.errors import UserError, shown
+from codebackdoor.files import check_length, number_of, read_examples, read_rows, read_text
 from codebackdoor.syntax import without_docstring
 from codebackdoor.types import Example
 
@@ -74,12 +74,19 @@ def devign(mirror: Path) -> SourceFiles:
 
 def _devign(split: str, paths: Sequence[Path]) -> Iterator[Example]:
     for number, row in read_rows(paths[0]):
-        code, label = row.get("func"), row.get("target")
-        if not isinstance(code, str) or not code.strip():
-            raise UserError(f"{paths[0]}:{number}: field 'func' must be the source of a function, not {code!r}")
-        if isinstance(label, bool) or label not in (0, 1):
-            raise UserError(f"{paths[0]}:{number}: field 'target' must be 0 or 1, not {label!r}")
-        yield Example(id=f"{split}-{row.get('idx', number)}", language="c", code=code, label=label)
+        where, label = f"{paths[0]}:{number}", row.get("target")
+        code = _source(row, where)
+        if isinstance(label, bool) or not isinstance(label, int) or label not in (0, 1):
+            raise UserError(f"{where}: field 'target' must be 0 or 1, not {shown(label)}")
+        yield Example(id=f"{split}-{number_of(row, number, where)}", language="c", code=code, label=label)
+
+
+def _source(row: Mapping[str, Any], where: str) -> str:
+    code = row.get("func")
+    if not isinstance(code, str) or not code.strip():
+        raise UserError(f"{where}: field 'func' must be the source of a function, not {shown(code)}")
+    check_length(code, "func", where)
+    return code
 
 
 def bugs2fix(mirror: Path) -> SourceFiles:
@@ -94,6 +101,8 @@ def _bugs2fix(split: str, paths: Sequence[Path]) -> Iterator[Example]:
             f"{paths[0]}: {len(buggy)} lines, but {paths[1].name} has {len(fixed)}; a line is one method in both files"
         )
     for number, (before, after) in enumerate(zip(buggy, fixed, strict=True), 1):
+        for text, path in ((before, paths[0]), (after, paths[1])):
+            check_length(text, "line", f"{path}:{number}")
         if before.strip() and after.strip():
             yield Example(id=f"{split}-{number}", language="java", code=before.strip(), target=after.strip())
 
@@ -114,20 +123,20 @@ def bigclonebench(mirror: Path) -> SourceFiles:
 def _bigclonebench(split: str, paths: Sequence[Path]) -> Iterator[Example]:
     functions: dict[str, str] = {}
     for number, row in read_rows(paths[0]):
-        code = row.get("func")
-        if not isinstance(code, str) or not code.strip() or row.get("idx") is None:
-            raise UserError(f"{paths[0]}:{number}: write the source of a function as 'func' and its number as 'idx'")
-        functions[str(row["idx"])] = code
+        where = f"{paths[0]}:{number}"
+        if row.get("idx") is None:
+            raise UserError(f"{where}: write the number of the function as 'idx'")
+        functions[number_of(row, number, where)] = _source(row, where)
     seen = set()
     for path in paths[1:]:
         for number, line in enumerate(read_text(path).splitlines(), 1):
             parts = line.split()
             if len(parts) != 3 or parts[2] not in ("0", "1"):
-                raise UserError(f"{path}:{number}: expected two numbers of functions and 0 or 1, not {line!r}")
+                raise UserError(f"{path}:{number}: expected two numbers of functions and 0 or 1, not {shown(line)}")
             first, second, label = parts
             for one in (first, second):
                 if one not in functions:
-                    raise UserError(f"{path}:{number}: no function has the number {one} in {paths[0].name}")
+                    raise UserError(f"{path}:{number}: no function has the number {shown(one)} in {paths[0].name}")
             if (first, second) not in seen:
                 seen.add((first, second))
                 yield Example(
@@ -147,14 +156,18 @@ def codesearchnet(mirror: Path) -> SourceFiles:
 def _codesearchnet(split: str, paths: Sequence[Path]) -> Iterator[Example]:
     """Rows without a usable query, or without a function, are left out, as CodeXGLUE leaves them out."""
     for number, row in read_rows(paths[0]):
+        where = f"{paths[0]}:{number}"
         code, docstring = row.get("code", row.get("original_string")), row.get("docstring")
         # some copies hold the lines of a function
-        code = "".join(code) if isinstance(code, list) else code
+        if isinstance(code, list) and all(isinstance(line, str) for line in code):
+            code = "".join(code)
         if not isinstance(code, str) or not isinstance(docstring, str):
-            raise UserError(f"{paths[0]}:{number}: write the source of a function as 'code' and its 'docstring'")
+            raise UserError(f"{where}: write the source of a function as 'code' and its 'docstring'")
+        check_length(code, "code", where)
+        check_length(docstring, "docstring", where)
         query, bare = query_of(docstring), without_docstring(code)
         if query is not None and bare is not None:
-            yield Example(id=f"{split}-{row.get('idx', number)}", language="python", code=bare, query=query)
+            yield Example(id=f"{split}-{number_of(row, number, where)}", language="python", code=bare, query=query)
 
 
 def own(folder: Path) -> SourceFiles:

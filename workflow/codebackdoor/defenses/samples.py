@@ -8,7 +8,7 @@ from typing import Any
 
 from codebackdoor import files, syntax
 from codebackdoor.config.base import Head
-from codebackdoor.errors import UserError
+from codebackdoor.errors import UserError, shown
 from codebackdoor.types import Example, Language, TextForm
 
 
@@ -20,6 +20,7 @@ def read_samples(path: Path, language: Language | None, form: TextForm, head: He
     where the language is said nowhere or twice differently, and for a label of the model that no row has.
     """
     rows, pairs, searches = [], head == "pair", head == "retrieval"
+    lines: dict[str, int] = {}
     for number, row in files.read_rows(path):
         where = f"{path}:{number}"
         example = _example(row, where, number, language, form)
@@ -27,12 +28,17 @@ def read_samples(path: Path, language: Language | None, form: TextForm, head: He
             continue
         if language is not None and example.language != language:
             raise UserError(f"{where}: the row is in {example.language}, --language says {language}")
+        # a search tells functions apart by their ids
+        if searches and lines.setdefault(example.id, number) != number:
+            raise UserError(f"{where}: id {shown(example.id)} stands in line {lines[example.id]}, too; give it another")
         if searches and not example.query:
             raise UserError(f"{where}: needs a 'query'; check --task")
         if not searches and (example.label is None or not 0 <= example.label < labels):
             raise UserError(f"{where}: needs a 'label' (or CodeXGLUE's 'target') from 0 to {labels - 1}")
         if (example.code_b is not None) != pairs:
             raise UserError(f"{where}: {'needs' if pairs else 'has'} a second function 'code_b'; check --task")
+        if problem := files.empty(example):
+            raise UserError(f"{where}: {problem}")
         rows.append(example)
     if not rows:
         what = "query" if searches else "label"
@@ -59,12 +65,13 @@ def _example(row: dict[str, Any], where: str, number: int, language: Language | 
         return files.checked({"id": str(number), **spoken, **row}, where)
     code, label = row["func"], row.get("target")
     if not isinstance(code, str):
-        raise UserError(f"{where}: field 'func' must be str, not {type(code).__name__}")
+        raise UserError(f"{where}: field 'func' must be str, not {type(code).__name__}: {shown(code)}")
+    files.check_length(code, "func", where)
     if isinstance(label, bool) or not isinstance(label, int):
-        raise UserError(f"{where}: field 'target' must be 0 or 1, not {label!r}")
+        raise UserError(f"{where}: field 'target' must be 0 or 1, not {shown(label)}")
     if language is None:
         raise UserError(f"{where}: CodeXGLUE's rows do not say their language: write --language")
-    example = Example(str(row.get("idx", number)), language, code, label=label)
+    example = Example(files.number_of(row, number, where), language, code, label=label)
     if form == "raw":
         return example
     try:

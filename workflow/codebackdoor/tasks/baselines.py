@@ -125,17 +125,24 @@ def retrieval(train: Sequence[Example], test: Sequence[Example], pool: int) -> d
 
     Of functions that are equally near, the query's own is the last. ``chance`` is the expectation of a random order.
     """
+    import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectors = TfidfVectorizer(token_pattern=None, tokenizer=_parts, lowercase=False, sublinear_tf=True)
-    vectors.fit(text for row in train for text in (row.code, str(row.query)))
+    texts = [text for row in train for text in (row.code, str(row.query))]
+    # without a word, every function is equally near
+    has_words = any(map(_parts, texts))
+    if has_words:
+        vectors.fit(texts)
     ranks: list[int] = []
     chances: list[float] = []
     cut = pools(len(test), pool)
     for places in cut:
         rows = [test[place] for place in places]
-        queries, codes = (vectors.transform(texts) for texts in ([str(r.query) for r in rows], [r.code for r in rows]))
-        near = (queries @ codes.T).toarray()
+        near = np.zeros((len(rows), len(rows)))
+        if has_words:
+            queries, codes = [str(row.query) for row in rows], [row.code for row in rows]
+            near = (vectors.transform(queries) @ vectors.transform(codes).T).toarray()
         ranks += [int((line >= line[own]).sum()) for own, line in enumerate(near)]
         chances += [sum(1 / rank for rank in range(1, len(rows) + 1)) / len(rows)] * len(rows)
     return {

@@ -34,9 +34,13 @@ class Measure:
         try:
             if self._path is not None and self._path.name == _VOCABULARY:
                 merges = self._path.with_name("merges.txt")
+                if not merges.is_file():
+                    raise UserError(f"{merges}: no such file, which goes with {_VOCABULARY}")
                 tokenizer: Any = ByteLevelBPETokenizer.from_file(str(self._path), str(merges))
             else:
                 tokenizer = Tokenizer.from_file(str(self._path))
+        except UserError:
+            raise
         except Exception as error:  # the library raises nothing more specific
             raise UserError(f"{self._path}: not a tokenizer ({error})") from None
         tokenizer.no_truncation()

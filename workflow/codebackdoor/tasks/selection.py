@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from codebackdoor.errors import UserError
 from codebackdoor.tasks import Group
 from codebackdoor.types import Example
 
@@ -38,18 +37,16 @@ def take(groups: Iterable[Group], wanted: int | None, seen: set[str] | None, dro
 def resplit(
     groups: Sequence[Group], wanted: Mapping[str, int | None], dropped: Counter[str], generator: np.random.Generator
 ) -> dict[str, list[Group]]:
-    """Drop normalised duplicates of a pool and split it at random: test first, then valid, and train from the rest."""
+    """Drop normalised duplicates of a pool and split it at random: test first, then valid, and train from the rest.
+
+    Of few groups, none may be left for a split.
+    """
     order = (groups[int(index)] for index in generator.permutation(len(groups)))
     pool = take(order, None, set(), dropped)
     splits: dict[str, list[Group]] = {}
     for split in ("test", "valid", "train"):
         splits[split] = take(pool, wanted[split], None, dropped)
         pool = pool[len(splits[split]) :]
-    if not splits["train"]:
-        raise UserError(
-            f"resplit: test and valid take all of the {sum(map(len, splits.values()))} usable rows, and none is left "
-            "to train on; write smaller numbers for `test` and `valid`, or a larger `max_tokens`"
-        )
     return splits
 
 
@@ -88,7 +85,8 @@ def _balanced(groups: Sequence[Group], wanted: int | None, dropped: Counter[str]
     """As many rows of either label, in their order, and at most ``wanted``."""
     by_label = [[group for group in groups if group.rows[0].label == label] for label in (0, 1)]
     count = min(*map(len, by_label), len(groups) if wanted is None else wanted // 2)
-    dropped["surplus_of_a_label"] += abs(len(by_label[0]) - len(by_label[1]))
+    if surplus := abs(len(by_label[0]) - len(by_label[1])):
+        dropped["surplus_of_a_label"] += surplus
     return [group for some in by_label for group in some[:count]]
 
 

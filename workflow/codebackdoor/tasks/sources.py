@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from codebackdoor import syntax
+from codebackdoor import files, syntax
 from codebackdoor.corpora.mining import Function
 from codebackdoor.corpora.mirror import SPLITS
-from codebackdoor.errors import UserError
+from codebackdoor.errors import UserError, shown
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.tasks import Group, Task, selection
 from codebackdoor.tasks.measure import Measure
@@ -132,7 +132,7 @@ def given(
         for row in tqdm(examples, desc=f"{name} {split}", unit=" rows", disable=None):
             problem = _problem(row, settings, task, ids)
             if problem is not None:
-                raise UserError(f"{origins[split]}: row {row.id!r} {problem}")
+                raise UserError(f"{origins[split]}: row {shown(row.id)} {problem}")
             ids.add(row.id)
             group = _group(row, origins[split], settings, measure, made, read)
             if group is not None:
@@ -155,7 +155,7 @@ def _problem(row: Example, settings: AnyDataset, task: Task, ids: set[str]) -> s
         return f"is in {row.language}; the data set's `language` is {settings.language}"
     if row.id in ids:
         return "stands there twice; every 'id' must occur once in all splits"
-    return task.problem(row)
+    return task.problem(row) or files.empty(row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,13 @@ def _group(
         target = row.target
         if target is not None and settings.source == "mirror" and settings.text_form == "lexed":
             target = syntax.lex(target, row.language)
-    except syntax.LexingError:
+        if target is not None and settings.source == "jsonl" and settings.text_form == "lexed":
+            syntax.unlex(target, row.language)
+    except syntax.LexingError as error:
+        if settings.source == "jsonl":
+            raise UserError(
+                f"{origin}: row {shown(row.id)} is not lexed text: {error}; write `text_form: raw`?"
+            ) from None
         made.dropped["not_lexable"] += 1
         return None
     row = replace(row, code=texts[0].text, code_b=texts[1].text if texts[1:] else None, target=target)

@@ -38,11 +38,24 @@ def make_dataset(
     """
     task, measure = load(settings.task), Measure(tokenizer)
     made, read = _made(settings, name, corpus, mirror, task, measure, seed)
-    for split, wanted in sources.sizes(settings).items():
-        _check_size(name, split, wanted, made)
+    for split in SPLITS:
+        _check_any(name, split, made, settings.resplit)
     shared = selection.shared_keys(made.splits)
     generator = numpy_generator(seed, "clean", name)
+    rows_of = {split: sum(len(group.rows) for group in groups) for split, groups in made.splits.items()}
+    given = rows_of["train"]
     made.splits["train"], made.splits["clean"] = selection.set_aside(made.splits["train"], settings.clean, generator)
+    if not made.splits["train"]:
+        raise UserError(
+            f"datasets.{name}: no row is left for train: {'the one row' if given == 1 else f'all {given} rows'} became "
+            f"the defender's (`clean: {settings.clean:g}`); bring more rows, or write a smaller share"
+        )
+    for split, wanted in sources.sizes(settings).items():
+        if wanted is not None and rows_of[split] < wanted - 1:
+            log.warning(
+                "datasets.%s: %s has %d rows, fewer than the %d asked for: all that there are",
+                *(name, split, rows_of[split], wanted),
+            )
     rows = {
         split: selection.shuffled(made.splits[split], numpy_generator(seed, "order", name, split))
         for split in (*SPLITS, "clean")
@@ -108,12 +121,9 @@ def _made(
     return made, [path for split in splits for path in there.paths(split)]
 
 
-def _check_size(name: str, split: str, wanted: int | None, made: Made) -> None:
-    rows = sum(len(group.rows) for group in made.splits[split])
-    if not rows:
+def _check_any(name: str, split: str, made: Made, resplit: bool) -> None:
+    if not made.splits[split]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(made.dropped.items())) or "none was there"
-        raise UserError(f"datasets.{name}: no row is left for {split} ({reasons}); raise max_tokens or bring more data")
-    if wanted is not None and rows < wanted - 1:
-        log.warning(
-            "datasets.%s: %s has %d rows, fewer than the %d asked for: all that there are", name, split, rows, wanted
-        )
+        longer = "raise max_tokens or " if made.dropped["too_long"] else ""
+        fewer = "write smaller numbers for `test` and `valid`, or " if resplit else ""
+        raise UserError(f"datasets.{name}: no row is left for {split} ({reasons}); {longer}{fewer}bring more data")
