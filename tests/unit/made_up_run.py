@@ -33,8 +33,8 @@ DEFECTS = {
         },
     ],
     "paper": [
-        {"table": "elibadcode_table1", "attacks": {"by_name": "codepoisoner_identifier"}},
-        {"table": "elibadcode_table2", "attacks": {"by_name": "codepoisoner_identifier"}},
+        {"table": "elibadcode_table1", "attacks": {"by_name": "codepoisoner_identifier"}, "rate": 0.02},
+        {"table": "elibadcode_table2", "attacks": {"by_name": "codepoisoner_identifier"}, "rate": 0.02},
         {"table": "elibadcode_table4"},
         {"table": "codepurify_table2", "attacks": {"deadcode": "codepoisoner_deadcode"}},
     ],

@@ -68,7 +68,8 @@ def test_a_caption_names_what_its_product_shows(
     run: dict[str, Any], name: str, product: Product, scenarios: int, variants: str
 ) -> None:
     found = printed(run, name, product)
-    assert found.pop("scale").startswith(f"{scenarios} scenarios; seed 1; poison rate 5 %; ")
+    beside = {"defects": " (the paper's: 2 %)", "repair": " (the paper's: 1 %)"}[name]
+    assert found.pop("scale").startswith(f"{scenarios} scenarios; seed 1; poison rate 5 %{beside}; ")
     model = {"defects": "codebert", "repair": "codet5"}[name]
     assert set(found) == {name, model, *variants.split()}
 

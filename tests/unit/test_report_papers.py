@@ -21,8 +21,10 @@ ANCHORLESS = "elibadcode_without_anchoring"
 
 
 def value(
-    table: str, task: str, model: str, attack: str, defense: str, metric: str, rate: float = 0.05
+    table: str, task: str, model: str, attack: str, defense: str, metric: str, rate: float | None = None
 ) -> float | None:
+    if rate is None:
+        rate = 0.02 if table.startswith("elibadcode") else 0.05
     return papers.tables()[table].value(Key(task, model, attack, defense), rate, metric)
 
 
@@ -40,18 +42,21 @@ def test_every_table_of_elibadcode_stands_beside_an_experiment() -> None:
 def test_every_row_of_elibadcodes_tables_stands_beside_a_scenario(names: list[str]) -> None:
     config = load([ROOT / "config.yaml", *(ROOT / f"configs/{name}.yaml" for name in names)])
     settings = config.model_dump(mode="json")
-    shown: dict[str, set[Key | None]] = defaultdict(set)
+    shown: dict[str, set[tuple[Key | None, float | None]]] = defaultdict(set)
     for name, experiment in config.experiments.items():
         for wanted in experiment.paper:
             for scenario in scenarios(experiment):
+                # no row is shown at another rate than it was poisoned at: the grid is the paper's
+                assert wanted.rate is None
+                rate = float(scenario.rate) if papers.tables()[wanted.table].states_rate else None
                 shown[wanted.table] |= {
-                    Study(settings, name).key(scenario, wanted, at) for at in (CLEAN, scenario.attack)
+                    (Study(settings, name).key(scenario, wanted, at), rate) for at in (CLEAN, scenario.attack)
                 }
     for name, table in papers.tables().items():
         if table.paper == "EliBadCode":
-            printed = {key for key, _, values in table.rows if any(value is not None for value in values.values())}
+            printed = {(key, rate) for key, rate, values in table.rows if set(values.values()) != {None}}
             # what Table 6 has beside is the inverted trigger of the same elimination, before its pieces are dropped
-            apart = {key for key in printed if (name, key.defense) == ("elibadcode_table6", ANCHORLESS)}
+            apart = {row for row in printed if (name, row[0].defense) == ("elibadcode_table6", ANCHORLESS)}
             assert printed - apart - shown[name] == set(), name
 
 
@@ -89,6 +94,37 @@ def test_rates_are_told_apart_where_the_paper_states_them() -> None:
     assert value(*dece, rate=0.01) == pytest.approx(0.7513)
     benign = ("elibadcode_table4", "defect_detection", "codet5", "none", "undefended", "accuracy")
     assert value(*benign, rate=0.0) == pytest.approx(0.6417)
+
+
+def test_elibadcode_poisons_2_percent_of_the_training_data() -> None:
+    """Section 5.1, whose settings hold for the tables of all its research questions; section 6.1 says nothing."""
+    for number in (1, 2, 3, 5, 6, 7, 9):
+        table = papers.tables()[f"elibadcode_table{number}"]
+        assert {rate for _, rate, _ in table.rows} == {0.02}
+        assert table.states_rate
+    where = ("elibadcode_table1", "defect_detection", "codebert", "codepoisoner_identifier", "elibadcode", "asr")
+    assert (value(*where, rate=0.02), value(*where, rate=0.05), value(*where, rate=0.0)) == (0.0024, None, None)
+    silent = ("elibadcode_table8", "defect_detection", "starcoder", "codepoisoner_identifier", "undefended", "asr")
+    assert value(*silent, rate=0.02) == value(*silent, rate=0.05) == 0.9657
+    assert [name for name, table in papers.tables().items() if not table.states_rate] == ["elibadcode_table8"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [ROOT / "config.yaml", *sorted(ROOT.glob("configs/*.yaml")), *sorted(ROOT.glob("configs/elibadcode/*.yaml"))],
+    ids=lambda path: path.stem,
+)
+def test_a_study_at_another_rate_names_the_papers(path: Path) -> None:
+    below = {"afraidoor": ["elibadcode"], "onion_filter": ["elibadcode"]}.get(path.stem, [])
+    below = ["elibadcode"] if path == ROOT / "configs/elibadcode/paper.yaml" else below
+    layers = [ROOT / "config.yaml", *(ROOT / f"configs/{name}.yaml" for name in below), path]
+    for experiment in load(layers).experiments.values():
+        rates = {float(scenario.rate) for scenario in scenarios(experiment) if scenario.attack != "none"}
+        for wanted in experiment.paper:
+            table = papers.tables()[wanted.table]
+            printed = {rate for key, rate, _ in table.rows if key.attack in wanted.attacks.values()}
+            # something of what is named stands beside
+            assert not printed or None in printed or printed & ({wanted.rate} if wanted.rate else rates)
 
 
 def test_two_data_sets_of_one_task_are_no_value() -> None:

@@ -59,14 +59,20 @@ def test_a_cell_is_what_the_scenario_measured(run: dict[str, Any]) -> None:
 
 def test_the_papers_value_stands_beside_what_it_is_the_value_of(run: dict[str, Any]) -> None:
     table = built(run)
-    assert entry(table, "by_name", "asr", "EliBadCode").paper == Printed(0.0024, "EliBadCode, Table 1", "a")
-    assert entry(table, "by_name", "asr", "Clean fine-tuning").paper == Printed(0.988, "EliBadCode, Table 2", "b")
+    assert entry(table, "by_name", "asr", "EliBadCode").paper == Printed(0.0024, "EliBadCode, Table 1 at 2 %", "a")
+    assert entry(table, "by_name", "asr", "Clean fine-tuning").paper == Printed(
+        0.988, "EliBadCode, Table 2 at 2 %", "b"
+    )
     assert entry(table, "by_name", "accuracy", "Benign").paper == Printed(0.6241, "EliBadCode, Table 4", "c")
     assert entry(table, "deadcode", "asr", "CodePurify").paper == Printed(0.4709, "CodePurify, Table 2", "d")
     assert entry(table, "by_name", "asr", "CodePurify").paper is None
+    assert [note.split(", at")[0] for note in table.notes if note.startswith(("(a)", "(c)"))] == [
+        "(a) EliBadCode, Table 1 at 2 %",
+        "(c) EliBadCode, Table 4",
+    ]
     assert entry(table, "by_name_to_1", "asr", "EliBadCode").paper is None
     repair = built(run, "repair")
-    assert entry(repair, "deadcode", "asr", "DeCE").paper == Printed(0.0005, "DeCE, Table 5", "a")
+    assert entry(repair, "deadcode", "asr", "DeCE").paper == Printed(0.0005, "DeCE, Table 5 at 1 %", "a")
     assert entry(repair, "deadcode", "asr", "DeCE + CodePurify").paper is None
 
 
@@ -141,7 +147,7 @@ def test_csv_holds_every_number_once(run: dict[str, Any], tmp_path: Path) -> Non
     # what the wide forms leave out: the defended benign victim under a trigger
     assert found["none", "EliBadCode", "by_name", "flip_rate"]["value"] == "0.040000"
     own = found["by_name", "EliBadCode", "by_name", "asr"]
-    assert (own["paper"], own["paper_source"], own["seeds"]) == ("0.0024", "EliBadCode, Table 1", "1")
+    assert (own["paper"], own["paper_source"], own["seeds"]) == ("0.0024", "EliBadCode, Table 1 at 2 %", "1")
 
 
 def test_markdown_and_latex_have_a_cell_for_every_column(run: dict[str, Any], tmp_path: Path) -> None:

@@ -110,9 +110,11 @@ def scale(study: Study, scenarios: Sequence[Scenario]) -> str:
     """Seeds and sizes in one line."""
     seeds = sorted({int(one.seed) for one in scenarios})
     rates = sorted({float(one.rate) for one in scenarios} - {0.0})
+    theirs = sorted({wanted.rate for wanted in study.experiment.paper if wanted.rate is not None} - set(rates))
+    beside = f" (the paper's: {', '.join(map(labels.rate, theirs))})" if theirs and rates else ""
     return (
         f"{len(scenarios)} scenario{'s' * (len(scenarios) != 1)}; seed{'s' * (len(seeds) > 1)} "
-        f"{', '.join(map(str, seeds))}; poison rate {', '.join(map(labels.rate, rates)) or 'none'}; "
+        f"{', '.join(map(str, seeds))}; poison rate {', '.join(map(labels.rate, rates)) or 'none'}{beside}; "
         f"results under {study.settings['out']}"
     )
 

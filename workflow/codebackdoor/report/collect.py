@@ -78,10 +78,12 @@ class Study:
             if key is not None and instead:
                 key = replace(key, defense=instead.get(key.defense, key.defense))
             table = papers.tables()[wanted.table]
-            rate = wanted.rate if wanted.rate is not None and scenario.attack != NONE else float(scenario.rate)
+            own = float(scenario.rate)
+            rate = wanted.rate if wanted.rate is not None and scenario.attack != NONE else own
             value = None if key is None else table.value(key, rate, metric)
             if value is not None:
-                return Printed(value, f"{table.paper}, Table {table.number}", mark)
+                at = "" if rate == own or not table.states_rate else f" at {labels.rate(rate)}"
+                return Printed(value, f"{table.paper}, Table {table.number}{at}", mark)
         return None
 
     def key(self, scenario: Scenario, wanted: PaperTable, testset: str) -> papers.Key | None:

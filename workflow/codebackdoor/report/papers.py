@@ -42,10 +42,15 @@ class Table:
     units: Mapping[str, str]
     rows: tuple[tuple[Key, float | None, Mapping[str, float | None]], ...]
 
+    @property
+    def states_rate(self) -> bool:
+        """Whether the paper says at which rate the rows of this table were poisoned."""
+        return all(rate is not None for _, rate, _ in self.rows)
+
     def value(self, key: Key, rate: float, metric: str) -> float | None:
         """The printed value in [0, 1]; None where the table has none, a dash, or more than one (other data sets).
 
-        A row whose rate the paper does not state holds for every rate.
+        Where the paper states no rate, the row holds for every rate, and what is made of it says so (``states_rate``).
         """
         found = [values.get(metric) for own, at, values in self.rows if own == key and at in (None, rate)]
         if len(found) != 1 or found[0] is None:

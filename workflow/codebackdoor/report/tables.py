@@ -13,7 +13,7 @@ from typing import Literal
 
 from codebackdoor.config.experiments import cells, dashed, rank, scenarios
 from codebackdoor.config.scenario import NONE, Scenario
-from codebackdoor.report import labels, sizes
+from codebackdoor.report import labels, papers, sizes
 from codebackdoor.report.collect import Cell, Scored, Study, anonymous
 from codebackdoor.report.stated import stated
 from codebackdoor.types import CLEAN
@@ -138,7 +138,10 @@ def _notes(study: Study, seeds: int, *, marked: bool) -> Iterator[str]:
             yield f"{labels.DASH} ({', '.join(labels.word(name) for name in dash.given.values())}): {dash.reason}."
     yield from stated(study, "table")
     for mark, wanted in zip(ascii_lowercase, study.experiment.paper, strict=False):
-        at = "" if wanted.rate is None else f" at {labels.rate(wanted.rate)}"
+        if not papers.tables()[wanted.table].states_rate:
+            at = " (its rate of poisoning is not stated)"
+        else:
+            at = "" if wanted.rate is None else f" at {labels.rate(wanted.rate)}"
         named = {**wanted.attacks, **wanted.defenses}
         as_ = "".join(f"; {labels.word(ours)} is its {labels.word(theirs)}" for ours, theirs in named.items())
         paper, number = wanted.table.rsplit("_table", 1)
