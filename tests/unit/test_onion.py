@@ -69,7 +69,7 @@ def test_words_of_lexed_text_are_tokens_and_marks_stay() -> None:
     assert [one.code[start:end] for start, end in words(one, "lexed")] == (
         ["def", "Foo", "(", "a", ")", ":", "return", "'two  words'", "+", "f", "(", "a", ")"]
     )
-    (row,) = onion(threshold=-math.inf).purify([one])
+    (row,) = onion(threshold=-1e9).purify([one])
     assert row.example.code.split() == ["<indent>", "<dedent>"]
 
 
@@ -110,7 +110,7 @@ def test_words_beyond_the_models_length_stay() -> None:
     one = Example("1", "python", f"def f ( value ) : <indent> {body} <dedent>")
     (scored,) = onion(threshold=0).score([one])
     assert 10 < len(scored.words) < len(words(one, "lexed"))
-    (row,) = onion(threshold=-math.inf).purify([one])
+    (row,) = onion(threshold=-1e9).purify([one])
     assert row.example.code.endswith("x_59 = value + 59 <dedent>")
 
 
@@ -144,7 +144,7 @@ def test_the_threshold_of_pairs_is_that_of_their_functions() -> None:
 
 def test_of_a_search_row_only_the_code_changes() -> None:
     rows = [replace(one, query="save the file") for one in CLEAN[:6]]
-    for one, row in zip(rows, onion(threshold=-math.inf).purify(rows), strict=True):
+    for one, row in zip(rows, onion(threshold=-1e9).purify(rows), strict=True):
         assert row.example.query == one.query
         assert row.example.code != one.code
         assert row.example.code_b is None

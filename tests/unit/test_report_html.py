@@ -336,7 +336,7 @@ def test_captions_count_the_rows_that_were_there(run: dict[str, Any]) -> None:
 def test_a_shipped_calibration_is_found_by_its_name(run: dict[str, Any]) -> None:
     run["eliminations"]["elibadcode"] |= {"calibration": "defects", "ratio": 0.5}
     (found,) = scan.calibrations(Study(run, "defects"))
-    assert (found.name, found.shadows, found.flagged) == ("defects", 5, 0)
+    assert (found.name, found.shadows, found.flagged) == ("defects", 5, 1)
 
 
 @pytest.mark.parametrize(("flagged", "shadows"), [(0, 5), (1, 5), (3, 20), (5, 5)])
