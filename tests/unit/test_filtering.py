@@ -89,7 +89,7 @@ def test_suspicion_is_the_largest_fall_of_the_perplexity_and_its_word() -> None:
 def test_a_given_threshold_is_not_calibrated() -> None:
     one = sifter(clean=(), threshold=1e9)
     assert dropped(one, RARE) == 0
-    assert one.facts == {"threshold": None, "calibration_inputs": 0}
+    assert one.facts == {"threshold": 1e9, "calibration_inputs": 0}
 
 
 def test_of_a_pair_either_function_gives_the_row_away_and_of_a_search_row_the_code_alone() -> None:
