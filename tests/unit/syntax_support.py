@@ -7,9 +7,12 @@ import csv
 import dis
 import json
 import os
+import re
+import shutil
+import subprocess
 import sysconfig
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import CodeType
@@ -90,6 +93,48 @@ def _same(operation: str, value: object, renamed: object, names: Mapping[str, st
     return (of_function or "_FAST" in operation or "DEREF" in operation) and names.get(str(value)) == renamed
 
 
+_C_WORD = re.compile(
+    r"""/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[A-Za-z_$][\w$]*|->|\.\.\.|[\d.][\w.]*|\S""", re.DOTALL
+)
+_BEFORE_LABELS = frozenset({";", "{", "}", ":", ")", "else", "endif"})
+_NO_VARIABLES = frozenset({".", "->", "struct", "union", "enum", "goto"})
+
+
+def c_variables(source: str, names: Collection[str]) -> list[str]:
+    """The words of C source that are spelled like one of the names and are no member, tag, label, string or comment."""
+    words = [word for word in _C_WORD.findall(source) if not word.startswith(("/*", "//", '"', "'"))]
+    variables, blocks = [], ["{"]
+    for at, word in enumerate(words):
+        before = words[at - 1] if at else ""
+        if word == "{":
+            blocks.append("struct" if {before, *words[max(at - 2, 0) : at - 1]} & {"struct", "union"} else "{")
+        elif word == "}" and len(blocks) > 1:
+            blocks.pop()
+        is_label = words[at + 1 : at + 2] == [":"] and before in _BEFORE_LABELS
+        if word in names and blocks[-1] == "{" and before not in _NO_VARIABLES and not is_label:
+            variables.append(word)
+    return variables
+
+
+def c_diagnostics(source: str) -> set[str]:
+    """What gcc says about a fragment, which does not compile, without places and guesses; skips without gcc."""
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    command = [
+        "gcc",
+        "-fsyntax-only",
+        "-w",
+        "-fmax-errors=0",
+        "-fno-diagnostics-show-caret",
+        "-std=gnu11",
+        "-x",
+        "c",
+        "-",
+    ]
+    done = subprocess.run(command, input=source, capture_output=True, text=True, errors="replace", check=False)
+    return set(re.sub(r"<stdin>:\d+:\d+:|; did you mean .*", "", done.stderr).splitlines())
+
+
 def mirror(path: str) -> Path:
     """A file of the real benchmark data; skips the test where there is none."""
     folder = os.environ.get("CODEBACKDOOR_MIRROR")
@@ -98,11 +143,11 @@ def mirror(path: str) -> Path:
     return Path(folder) / path
 
 
-def devign() -> Iterator[str]:
+def devign(step: int = 15) -> Iterator[str]:
     """Every fifteenth function of Devign's test split, in C."""
     with mirror("devign/test.jsonl").open(encoding="utf-8") as lines:
         for number, line in enumerate(lines):
-            if number % 15 == 0:
+            if number % step == 0:
                 yield json.loads(line)["func"]
 
 

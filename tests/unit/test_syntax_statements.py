@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise
+from textwrap import dedent
 
 import pytest
 from syntax_support import bigclonebench, bugs2fix, compiled, devign, python_functions
 
-from codebackdoor.syntax import KEYWORDS, MARKS, LexingError, Tree, insert_first, lex, parse, unlex
+from codebackdoor.syntax import KEYWORDS, MARKS, LexingError, Tree, first_place, insert_first, lex, parse, unlex
 from codebackdoor.types import Language, TextForm
 
 FORMS: tuple[TextForm, ...] = ("raw", "lexed")
@@ -185,6 +186,92 @@ def test_java_and_c_layout() -> None:
         assert edit is not None
         assert edit.text == after
         assert edit.text[slice(*edit.spans[0])] == "int x = 0;"
+
+
+FIRST: list[tuple[Language, str]] = [
+    ("c", "uint32_t HELPER(add)(CPUState *env, int a)\n{|\n    return a;\n}\n"),
+    ("c", "POWERPC_FAMILY(POWER9)(ObjectClass *oc)\n{|\n    g(oc);\n}\n"),
+    ("c", "START_TEST(adds)\n{|\n    g();\n}\n"),
+    ("c", "int f(a, b)\n    int a;\n    char *b;\n{|\n    return a;\n}\n"),
+    ("c", "f(a) int a; {| return a; }\n"),
+    ("c", "int f(void);\nint g(void) {| return 1; }\n"),
+    ("c", "static struct s x = { 1 };\nint g(void)\n{|\n    return x.a;\n}\n"),
+    ("c", "int f(struct { int a; } *x)\n{|\n    int b __attribute__((unused)) = x->a;\n    return b;\n}\n"),
+    ("c", "static av_cold int f(void)\n{|\n    return ({ int c = 1; c; });\n}\n"),
+    ("c", "int f(void)\n{|\n    if (a)\n        g();\n#ifdef X\n    else if (b) {\n        h();\n    }\n#endif\n}\n"),
+    ("java", "public Item(int a) { super(a);| this.a = a; }\n"),
+    ("java", "Item(int a) { <T>this(a);| g(); }\n"),
+    ("java", "Item(int a) { a.new Inner().super(1);| g(); }\n"),
+    ("java", "public Item(int a) {|\n    this.a = a;\n}\n"),
+    ("java", "record P(int x) { P {| g(x); } }\n"),
+    ("java", "interface I { void f(); default void g() {| h(); } }\n"),
+    ("java", "abstract class A { abstract void f(); void g() {| h(); } }\n"),
+    ("java", "void f() {| Runnable r = () -> { g(); }; }\n"),
+    ("java", "void f() {| class L { L() { super(); } } }\n"),
+    ("python", "def f(x): |return x\n"),
+    ("python", "def f(x): |return x; y = 1\n"),
+    ("python", 'def f(x):\n    """doc"""  # why\n    # this\n    |return x\n'),
+    ("python", 'def f(x):\n    """doc"""; |return x\n'),
+    ("python", "@dec(lambda: 1)\nasync def f(x) -> int:\n    # why\n    |@dec\n    def g(): pass\n"),
+    ("python", "class A:\n    x = lambda y: y\n    def f(self):\n        |return 1\n"),
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("language", "marked"), FIRST)
+def test_the_first_place_of_a_body(language: Language, marked: str, form: TextForm) -> None:
+    """``|`` is where the statement goes; but for layout, all else stays."""
+    statement = "q = 0" if language == "python" else "int q = 0;"
+    source, expected = marked.replace("|", ""), marked.replace("|", f" {statement} ")
+    if language == "python":
+        expected = marked.replace("|", "q = 0; ") if "@dec\n" not in marked else marked.replace("|", "q = 0\n    ")
+    tree = parse(source if form == "raw" else lex(source, language), language, form)
+    edit = insert_first(tree, statement)
+    assert edit is not None
+    ((start, end),) = edit.spans
+    assert edit.text[start:end] == (statement if form == "raw" else lex(statement, language))
+    assert (lex(edit.text, language) if form == "raw" else edit.text) == lex(expected, language)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("def f(x): return x\n", "def f(x): \n    q = 0\n    return x\n"),
+        ('def f(x): """doc"""\n', 'def f(x): \n    """doc"""\n    q = 0\n'),
+        ('def f(x): """doc"""; return x\n', 'def f(x): \n    """doc"""; \n    q = 0\n    return x\n'),
+        ('\tdef f(x): "doc"\n', '\tdef f(x): \n\t    "doc"\n\t    q = 0\n'),
+        ('def f(x):\n    """doc"""\n    # why\n', 'def f(x):\n    """doc"""\n    q = 0\n    # why\n'),
+        ("def f(x): \\\n    return x\n", "def f(x): \\\n    \n    q = 0\n    return x\n"),
+    ],
+)
+def test_python_bodies_on_the_line_of_their_def(before: str, after: str) -> None:
+    edit = insert_first(parse(before, "python", "raw"), "q = 0")
+    assert edit is not None
+    assert edit.text == after
+    assert compiled(dedent(after)) is not None
+    assert edit.text[slice(*edit.spans[0])] == "q = 0"
+
+
+def test_words_have_no_first_place_behind_a_docstring_on_the_line_of_def() -> None:
+    assert first_place(parse('def f(x): """doc"""; return x\n', "python", "raw")) is None
+    assert first_place(parse('def f(x):\n    """doc"""; return x\n', "python", "raw")) is not None
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("c", "int f(int a) __attribute__((noinline));\n"),
+        ("c", "int a = 1;\n"),
+        ("java", "abstract void f(int a);\n"),
+        ("java", "Runnable r = () -> { g(); };\n"),
+        ("python", "f = lambda x: x\n"),
+        ("python", 'class A:\n    """doc"""\n    x = 1\n'),
+    ],
+)
+@pytest.mark.parametrize("form", FORMS)
+def test_no_function_with_a_body(language: Language, text: str, form: TextForm) -> None:
+    tree = parse(text if form == "raw" else lex(text, language), language, form)
+    assert insert_first(tree, "q = 0" if language == "python" else "int q = 0;") is None
 
 
 def test_where_nothing_can_be_inserted() -> None:

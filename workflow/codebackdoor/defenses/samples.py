@@ -62,7 +62,14 @@ def _check_every_label(path: Path, present: set[int | None], labels: int) -> Non
 def _example(row: dict[str, Any], where: str, number: int, language: Language | None, form: TextForm) -> Example | None:
     if "func" not in row:
         spoken = {"language": language} if language is not None and "language" not in row else {}
-        return files.checked({"id": str(number), **spoken, **row}, where)
+        example = files.checked({"id": str(number), **spoken, **row}, where)
+        try:
+            for text in (example.code, example.code_b):
+                if text is not None:
+                    syntax.unlexed(text, example.language, form)
+        except syntax.LexingError as error:
+            raise UserError(f"{where}: {error}") from None
+        return example
     code, label = row["func"], row.get("target")
     if not isinstance(code, str):
         raise UserError(f"{where}: field 'func' must be str, not {type(code).__name__}: {shown(code)}")

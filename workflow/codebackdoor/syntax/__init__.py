@@ -6,7 +6,7 @@ its text form.
 
 from codebackdoor.syntax.docstrings import without_docstring
 from codebackdoor.syntax.identifiers import Identifier, Role
-from codebackdoor.syntax.lexing import DEDENT, INDENT, MARKS, NEWLINE, LexingError, lex, unlex
+from codebackdoor.syntax.lexing import DEDENT, INDENT, MARKS, NEWLINE, LexingError, lex, unlex, unlexed
 from codebackdoor.syntax.loops import contains_infinite_loop
 from codebackdoor.syntax.names import KEYWORDS, legal_name, unreserved_name
 from codebackdoor.syntax.parse import Tree, parse
@@ -38,6 +38,7 @@ __all__ = [
     "rename",
     "replace",
     "unlex",
+    "unlexed",
     "unreserved_name",
     "without_docstring",
 ]

@@ -44,7 +44,7 @@ def collect(tree: Tree) -> list[Identifier]:
     groups: dict[tuple[str, str], list[Occurrence]] = {}
     for one in tree.analysis.occurrences:
         groups.setdefault((one.name, one.group), []).append(one)
-    fixed = fixed_names(tree.analysis, tree.language)
+    fixed = fixed_names(tree)
     return [
         Identifier(
             name,

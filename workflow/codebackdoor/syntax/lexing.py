@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
+from codebackdoor.errors import UserError, shown
 from codebackdoor.syntax.languages import COMMENTS, is_token, parse_bytes
-from codebackdoor.types import Language
+from codebackdoor.types import Language, TextForm
 
 NEWLINE, INDENT, DEDENT = "<nl>", "<indent>", "<dedent>"
 MARKS = (NEWLINE, INDENT, DEDENT)
@@ -23,8 +24,9 @@ _DROPPED = COMMENTS | {"line_continuation"}
 _DEFINITIONS = frozenset({"function_definition", "class_definition"})
 
 
-class LexingError(ValueError):
-    """The source cannot be lexed: it does not parse, or it contains one of the marks."""
+class LexingError(UserError, ValueError):
+    """The source cannot be lexed: it does not parse, or it contains one of the marks; or a lexed text has marks that
+    do not match."""
 
 
 def lex(source: str, language: Language) -> str:
@@ -143,6 +145,11 @@ class Unlexed:
         return text_start + offset - source_start
 
 
+def unlexed(text: str, language: Language, form: TextForm) -> Unlexed | None:
+    """The source of a stored text where it is another one; lexed Java is source as it is. Raises as ``unlex`` does."""
+    return unlex(text, language) if form == "lexed" and language != "java" else None
+
+
 def unlex(text: str, language: Language) -> Unlexed:
     """Turn a lexed text into source: marks become line ends and indentation, all else stays as it is.
 
@@ -163,7 +170,9 @@ def unlex(text: str, language: Language) -> Unlexed:
                 start_of_stretch = None
             depth += (word == INDENT) - (word == DEDENT)
             if depth < 0:
-                raise LexingError(f"{DEDENT} without {INDENT} in {language} text at offset {position}")
+                raise LexingError(
+                    f"no lexed {language}: {DEDENT} without {INDENT} at character {position + 1} of {shown(text)}"
+                )
         elif start_of_stretch is None and word:
             start_of_stretch = position
         position += len(word) + 1

@@ -13,9 +13,10 @@ from itertools import accumulate
 from tree_sitter import Node
 
 from codebackdoor.syntax import identifiers, statements, tokens
+from codebackdoor.syntax.c_grammar import Skeleton, lacks_type, skeleton
 from codebackdoor.syntax.identifiers import Identifier
 from codebackdoor.syntax.languages import parse_bytes
-from codebackdoor.syntax.lexing import Unlexed, unlex
+from codebackdoor.syntax.lexing import Unlexed, unlexed
 from codebackdoor.syntax.scopes import Analysis, analyse
 from codebackdoor.syntax.statements import Statement
 from codebackdoor.syntax.tokens import Token
@@ -69,8 +70,15 @@ class Tree:
         return self.offset(node.start_byte), self.offset(node.end_byte)
 
     @cached_property
+    def skeleton(self) -> Skeleton:
+        """What identifiers and bodies are found in: of C without what the grammar cannot read."""
+        if self.language == "c":
+            return skeleton(self.source, self.root)
+        return Skeleton(self.root, self.source, 0)
+
+    @cached_property
     def analysis(self) -> Analysis:
-        return analyse(self.root, self.source, self.language)
+        return analyse(self.skeleton.root, self.skeleton.source, self.language, is_cut=self.shift > 0)
 
     @cached_property
     def _identifiers(self) -> list[Identifier]:
@@ -113,15 +121,15 @@ def parse(text: str, language: Language, form: TextForm) -> Tree:
     A Java method that does not parse outside of a class is given one, a C function without a type a type. Raises
     LexingError where lexed Python has a ``<dedent>`` that closes nothing.
     """
-    unlexed = unlex(text, language) if form == "lexed" and language != "java" else None
-    source = (unlexed.source if unlexed else text).encode()
+    undone = unlexed(text, language, form)
+    source = (undone.source if undone else text).encode()
     root, shift = parse_bytes(source, language).root_node, 0
     if root.has_error and language in _AROUND:
         before, after = _AROUND[language]
         wrapped = before + source + after
         inside = parse_bytes(wrapped, language).root_node
-        if not inside.has_error:
+        if not inside.has_error or (language == "c" and lacks_type(source)):
             root, source, shift = inside, wrapped, len(before)
             if language == "java":
                 root = root.children[0].child_by_field_name("body")
-    return Tree(text, language, form, root, source, shift, unlexed)
+    return Tree(text, language, form, root, source, shift, undone)

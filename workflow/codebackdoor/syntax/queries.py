@@ -74,6 +74,7 @@ _PYTHON = """
 (keyword_pattern . (identifier) @keyword)
 (call function: (identifier) @call)
 [(type (identifier) @type) (generic_type (identifier) @type)]
+(type) @annotation
 (exec_statement) @dynamic
 (decorator (call)) @decorator
 """
@@ -84,7 +85,7 @@ _JAVA = """
 [(method_declaration) (constructor_declaration) (lambda_expression)] @scope.function
 [(block) (for_statement) (enhanced_for_statement) (catch_clause) (try_with_resources_statement)
  (switch_block)] @scope.block
-[(class_body) (interface_body) (enum_body)] @scope.class
+[(class_body) (interface_body) (enum_body) (record_declaration)] @scope.class
 (ERROR) @frozen
 
 (method_declaration name: (identifier) @definition)
@@ -104,7 +105,8 @@ _JAVA = """
 (field_declaration declarator: (variable_declarator name: (identifier) @field))
 (constant_declaration declarator: (variable_declarator name: (identifier) @field))
 (enum_constant name: (identifier) @field)
-(record_declaration parameters: (formal_parameters (formal_parameter name: (identifier) @field)))
+(record_declaration parameters: (formal_parameters [(formal_parameter name: (identifier) @component)
+ (spread_parameter (variable_declarator name: (identifier) @component))]))
 [(class_declaration name: (identifier) @typename) (interface_declaration name: (identifier) @typename)
  (enum_declaration name: (identifier) @typename) (record_declaration name: (identifier) @typename)
  (annotation_type_declaration name: (identifier) @typename)
@@ -132,9 +134,11 @@ _C = """
 [(compound_statement) (for_statement)] @scope.block
 (parameter_list) @scope.parameters
 (ERROR) @frozen
+(function_definition declarator: (identifier)) @frozen
 ((declaration (storage_class_specifier) @storage (#eq? @storage "extern")) @frozen)
 
-(function_declarator declarator: (identifier) @definition)
+(function_declarator declarator: [(identifier) @definition
+  (parenthesized_declarator . (identifier) @definition)])
 (parameter_declaration declarator: (identifier) @declared)
 (parameter_list (identifier) @declared)
 (declaration declarator: (identifier) @declared)
@@ -150,7 +154,8 @@ _C = """
  (preproc_params (identifier) @label) (preproc_ifdef name: (identifier) @label)]
 (preproc_if condition: (_) @opaque)
 (preproc_elif condition: (_) @opaque)
-(preproc_arg) @macro
+[(gnu_asm_output_operand symbol: (identifier) @label) (gnu_asm_input_operand symbol: (identifier) @label)
+ (gnu_asm_goto_list (identifier) @label)]
 """
 
 _TEXTS: dict[Language, str] = {"python": _PYTHON, "java": _JAVA, "c": _C}

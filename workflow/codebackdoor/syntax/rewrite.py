@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tree_sitter import Node
+
 from codebackdoor.syntax.languages import parse_bytes
 from codebackdoor.syntax.lexing import DEDENT, NEWLINE, lex
 from codebackdoor.syntax.scopes import UNRESOLVED
@@ -91,15 +93,20 @@ def insert_first(tree: Tree, statement: str) -> Edit | None:
     place = insertion(tree)
     if place is None:
         return None
-    at = tree.offset(place.byte)
+    at, indent = tree.offset(place.byte), ""
     if tree.form == "lexed":
         new = lex(statement, tree.language)
         before, after = _around_lexed(tree, place, new)
     else:
         before, indent, after = _around_python(tree, place, at) if tree.language == "python" else _around(tree, at)
         new = statement.strip().replace("\n", f"\n{indent}")
-    start = at + len(before)
-    return Edit(f"{tree.text[:at]}{before}{new}{after}{tree.text[at:]}", ((start, start + len(new)),))
+    pieces = [(at, at, f"{before}{new}{after}")]
+    if _is_on_line_of_def(tree, place.docstring):
+        docstring = tree.span(place.docstring)[0]
+        pieces.append((docstring, docstring, f"\n{indent}"))
+    edit = replace(tree.text, pieces)
+    start = edit.spans[-1][0] + len(before)
+    return Edit(edit.text, ((start, start + len(new)),))
 
 
 def first_place(tree: Tree) -> tuple[int, str, str] | None:
@@ -110,6 +117,8 @@ def first_place(tree: Tree) -> tuple[int, str, str] | None:
     """
     place = insertion(tree)
     if place is None or (tree.language == "python" and place.following is None):
+        return None
+    if _is_on_line_of_def(tree, place.docstring):
         return None
     at = tree.offset(place.byte)
     if tree.form == "lexed":
@@ -133,14 +142,24 @@ def _around_python(tree: Tree, place: Insertion, at: int) -> tuple[str, str, str
     """Before, indentation, after: on lines of their own, in the body's indentation."""
     text = tree.text
     indent = text[_line_start(text, at) : at]
-    if place.following is not None and not indent.strip():
+    is_continued = text.endswith("\\\n", 0, _line_start(text, at))
+    if place.following is not None and not indent.strip() and not is_continued:
         return "", indent, f"\n{indent}"
-    first = tree.offset(place.function.child_by_field_name("body").start_byte)
+    body = place.function.child_by_field_name("body")
+    first = tree.span(body)[0]
     indent = text[_line_start(text, first) : first]
-    if indent.strip():  # the body stands on the line of its ``def``
+    if _is_on_line_of_def(tree, body):
         line = text[_line_start(text, tree.offset(place.function.start_byte)) :]
         indent = line[: len(line) - len(line.lstrip(" \t"))] + _INDENT
     return f"\n{indent}", indent, "" if place.following is None else f"\n{indent}"
+
+
+def _is_on_line_of_def(tree: Tree, node: Node | None) -> bool:
+    """Whether a first node of a Python body stands behind the colon of its ``def``, and on no line of its own."""
+    if node is None or tree.form == "lexed":
+        return False
+    start = tree.span(node)[0]
+    return bool(tree.text[_line_start(tree.text, start) : start].strip())
 
 
 def _around(tree: Tree, at: int) -> tuple[str, str, str]:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from tree_sitter import Node
 
+from codebackdoor.syntax.languages import COMMENTS
 from codebackdoor.syntax.queries import identifier_query
 from codebackdoor.types import Language
 
@@ -24,10 +25,24 @@ OWN: tuple[Literal["function", "parameter", "variable"], ...] = ("function", "pa
 
 #: Captures of an identifier, most telling first.
 PRIORITY = (
-    *("global", "label", "tag", "attribute", "keyword", "import", "definition", "constructor", "parameter", "walrus"),
-    *("variable.outer", "variable", "field", "declared", "method", "typename", "call", "type", "name"),
+    *(
+        "global",
+        "label",
+        "tag",
+        "attribute",
+        "keyword",
+        "import",
+        "definition",
+        "constructor",
+        "component",
+        "parameter",
+    ),
+    *("walrus", "variable.outer", "variable", "field", "declared", "method", "typename", "call", "type", "name"),
 )
 _ORDER = {tag: place for place, tag in enumerate(PRIORITY)}
+
+#: Captures of identifiers that declare a variable, a parameter or a function.
+DECLARING = frozenset({"definition", "parameter", "variable", "variable.outer", "walrus", "declared"})
 
 #: Identifiers that name no variable or function of the text, so that they resolve to nothing in it.
 UNRESOLVED = frozenset({"label", "tag", "attribute", "keyword", "typename"})
@@ -89,13 +104,17 @@ class Occurrence:
 
 @dataclass(slots=True)
 class Analysis:
-    """Identifiers in document order; the outermost function's name and scope; nodes that need a rule of their own."""
+    """Identifiers in document order; the outermost function's name and scope; nodes that need a rule of their own.
 
+    ``is_cut``: a C definition whose type the text lacks.
+    """
+
+    is_cut: bool = False
     occurrences: list[Occurrence] = field(default_factory=list)
     function: Occurrence | None = None
     body: Scope | None = None
     decorators: list[Node] = field(default_factory=list)
-    macros: list[Node] = field(default_factory=list)
+    annotations: list[Node] = field(default_factory=list)
     dynamic: bool = False
 
 
@@ -118,9 +137,9 @@ def _events(root: Node, language: Language) -> list[tuple[int, int, int, str, No
     return events
 
 
-def analyse(root: Node, source: bytes, language: Language) -> Analysis:
+def analyse(root: Node, source: bytes, language: Language, is_cut: bool) -> Analysis:
     """Find every identifier below ``root`` and what it refers to."""
-    found = Analysis()
+    found = Analysis(is_cut)
     module = Scope("module", None)
     stack: list[tuple[int, Scope, bool, bool]] = [(len(source) + 1, module, False, False)]
     for start, negative_end, _, tag, node in _events(root, language):
@@ -130,7 +149,9 @@ def analyse(root: Node, source: bytes, language: Language) -> Analysis:
         _, scope, frozen, opaque = stack[-1]
         if tag.startswith("scope."):
             kind = tag.removeprefix("scope.")
-            if kind == "parameters" and scope.kind == "function" and not scope.parameters:
+            if kind == "parameters" and _belongs_to_name(node):
+                opaque = True
+            elif kind == "parameters" and scope.kind == "function" and not scope.parameters:
                 scope.parameters = True  # the function's own parameter list, which is no scope of its own
             else:
                 scope = Scope(kind, scope)
@@ -143,8 +164,8 @@ def analyse(root: Node, source: bytes, language: Language) -> Analysis:
             stack.append((end, scope, frozen, True))
         elif tag == "decorator":
             found.decorators.append(node)
-        elif tag == "macro":
-            found.macros.append(node)
+        elif tag == "annotation":
+            found.annotations.append(node)
         elif tag == "dynamic":
             found.dynamic = True
         elif tag in _ORDER and end > start:
@@ -168,10 +189,15 @@ def _declare(one: Occurrence, found: Analysis, language: Language) -> None:
     if tag == "definition" and scope.kind == "function" and not scope.named:
         one.scope = outer = scope.parent or scope
         scope.named = True
-        if found.function is not None:
+        is_outermost = found.function is None and found.body is None
+        if is_outermost:
+            found.body = scope
+        if language == "c" and (_is_made_by_macro(one.node) or (is_outermost and found.is_cut and one.name.isupper())):
+            return
+        if not is_outermost:
             outer.bind(one.key, "variable", 0)
         else:
-            found.function, found.body = one, scope
+            found.function = one
             if language == "python" and _is_method(one.node):
                 # what the body calls by this name is not the method, which only its class knows
                 one.binding, one.kind = outer, "function"
@@ -191,7 +217,7 @@ def _declare(one: Occurrence, found: Analysis, language: Language) -> None:
         while scope.kind == "comprehension" and scope.parent is not None:
             scope = scope.parent
         scope.bind(one.key, "variable", visible_from)
-    elif tag in ("import", "field", "definition"):
+    elif tag in ("import", "field", "component", "definition"):
         scope.bind(one.key, "other", visible_from)
 
 
@@ -201,6 +227,38 @@ def _resolve(one: Occurrence) -> None:
         if known is not None and known[0] <= one.start:
             one.binding, one.kind = scope, known[1]
             return
+
+
+def _belongs_to_name(parameters: Node) -> bool:
+    """Whether a parameter list of C is the argument of a macro that makes a function's name: ``HELPER(add)(int a)``."""
+    declarator = parameters.parent
+    return bool(declarator.type == "function_declarator" and declarator.parent.type == "function_declarator")
+
+
+def _is_made_by_macro(name: Node) -> bool:
+    """Whether what stands for the name of a C function is a macro, or what a macro makes the name of.
+
+    ``HELPER(add)(int a) {``, without a type, too; ``DEFINE_TEST(name) {``, which has no parameter that could be one.
+    """
+    declarator = definition = name.parent
+    while definition.type.endswith("declarator"):
+        definition = definition.parent
+    if declarator.type == "parenthesized_declarator":
+        return bool(definition.child_by_field_name("type").type == "type_identifier")
+    parameters = declarator.child_by_field_name("parameters")
+    if _belongs_to_name(parameters):
+        return True
+    if any(child.type == "declaration" for child in definition.children):
+        return False  # its parameters are declared below their list
+    named = [child for child in parameters.named_children if child.type not in COMMENTS]
+    return bool(named) and all(_is_bare_word(child) for child in named)
+
+
+def _is_bare_word(parameter: Node) -> bool:
+    """Whether a parameter is one word, and no type that a function may be declared to take nothing with."""
+    kind = parameter if parameter.type == "identifier" else parameter.child_by_field_name("type")
+    bare = parameter.type == "identifier" or (parameter.child_count == 1 and kind.type == "type_identifier")
+    return bool(bare and kind.text != b"VOID")
 
 
 def _is_method(name: Node) -> bool:

@@ -6,35 +6,86 @@ itself, a string or keyword in a decorator, ``f"{x=}"``, a macro's body, a place
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 from unicodedata import is_normalized, normalize
 
 from tree_sitter import Node
 
-from codebackdoor.syntax.languages import parse_bytes
-from codebackdoor.syntax.scopes import UNRESOLVED, Analysis, Occurrence, analyse
+from codebackdoor.syntax.c_spelling import fixed_in_c
+from codebackdoor.syntax.java_spelling import fixed_in_java
+from codebackdoor.syntax.languages import ATOMS, COMMENTS
+from codebackdoor.syntax.names import KEYWORDS
+from codebackdoor.syntax.scopes import DECLARING, UNRESOLVED, Analysis, Occurrence
 from codebackdoor.types import Language
 
+if TYPE_CHECKING:
+    from codebackdoor.syntax.parse import Tree
+
+_WORD = re.compile(r"[\w$]+")
 #: Python's functions that see local variables by name.
-_REFLECTION = frozenset({"eval", "exec", "locals", "vars", "dir"})
+_REFLECTION = frozenset({"eval", "exec", "locals", "vars", "dir", "f_locals"})
+#: A local variable in the text of a pandas query.
+_QUERIED = re.compile(r"@(\w+)")
 
 
-def fixed_names(found: Analysis, language: Language) -> set[str]:
+def fixed_names(tree: Tree) -> set[str]:
     """Return the names declared in the text that a renaming must leave alone."""
+    found, language = tree.analysis, tree.language
     own: dict[str, list[Occurrence]] = {}
     for one in found.occurrences:
         if one.group == "own":
             own.setdefault(one.name, []).append(one)
     fixed = {one.name for one in found.occurrences if one.frozen or one.tag == "global"}
+    is_broken = _is_broken(tree)
     for one in found.occurrences:
         if one.name in own and one.group != "own" and one.tag not in UNRESOLVED:
             # the same spelling, unresolved, where the declaration holds: before it, through a class body, or a method's
-            # name in its own body, which may mean a function beside the class
+            # name in its own body, which may mean a function beside the class; anywhere, where scopes are in doubt
             homes = [member.binding for member in own[one.name] if member.key == one.key]
-            if any(scope in homes for scope in one.scope.chain()):
+            if homes and (is_broken or any(scope in homes for scope in one.scope.chain())):
                 fixed.add(one.name)
-    rules = {"python": _python, "java": _java, "c": _c}
-    return fixed | set(rules[language](found, own))
+    if is_broken:
+        fixed.update(_words_of_errors(tree.skeleton.root, language))
+    fixed.update(_misread(found, language))
+    if language == "c":
+        return fixed.union(fixed_in_c(found, tree.source, tree.form == "raw"))
+    return fixed.union(_python(found, own) if language == "python" else fixed_in_java(found, own))
+
+
+def _is_broken(tree: Tree) -> bool:
+    """Whether it is in doubt what belongs to which scope: errors, or a Python statement indented for no block."""
+    statements = [child for child in tree.root.children if child.type not in COMMENTS]
+    columns = [child.start_point[1] for child in statements] if tree.language == "python" else []
+    return bool(tree.skeleton.root.has_error) or any(column > columns[0] for column in columns)
+
+
+def _words_of_errors(root: Node, language: Language) -> Iterator[str]:
+    """All words, those in strings and comments too, of the places that do not parse."""
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.type == "ERROR" or (node.has_error and node.type in ATOMS[language]):
+            yield from _WORD.findall(node.text.decode())
+        elif node.has_error:
+            stack.extend(node.children)
+
+
+def _misread(analysis: Analysis, language: Language) -> Iterator[str]:
+    """Reserved words, and what is declared with one in the place of a type or a name: ``else x = 1;``."""
+    yield from KEYWORDS[language]
+    spans = []
+    for occurrence in analysis.occurrences:
+        if occurrence.name in KEYWORDS[language]:
+            holder = occurrence.node.parent
+            while holder.type.endswith("declarator"):
+                holder = holder.parent
+            if holder.type.endswith(("declaration", "definition")):
+                spans.append((holder.start_byte, holder.end_byte))
+    for occurrence in analysis.occurrences:
+        if occurrence.tag in DECLARING and any(start <= occurrence.start < end for start, end in spans):
+            yield occurrence.name
 
 
 def _python(found: Analysis, own: dict[str, list[Occurrence]]) -> Iterator[str]:
@@ -48,6 +99,11 @@ def _python(found: Analysis, own: dict[str, list[Occurrence]]) -> Iterator[str]:
             yield from (name, normalize("NFKC", name))  # two spellings of one name
     if found.dynamic or any(one.name in _REFLECTION and one.binding is None for one in found.occurrences):
         yield from (name for name, members in own.items() if any(one.kind != "function" for one in members))
+    for annotation in found.annotations:
+        yield from (word for node in descendants(annotation, "string") for word in _WORD.findall(node.text.decode()))
+    for one in found.occurrences:
+        if one.tag == "attribute" and one.name == "query" and one.node.parent.parent.type == "call":
+            yield from _QUERIED.findall(one.node.parent.parent.text.decode())
     parameters = {name: members for name, members in own.items() if any(one.kind == "parameter" for one in members)}
     for one in found.occurrences:
         if one.tag == "keyword" and one.name in parameters:
@@ -90,41 +146,6 @@ def _binds_again(one: Occurrence, function: Occurrence) -> bool:
     start = around.start_byte if around.type == "decorated_definition" else definition.start_byte
     declared_elsewhere = one.tag in UNRESOLVED or one.binding not in (None, function.binding)
     return not declared_elsewhere and bool(start <= one.start < body.start_byte)
-
-
-def _java(found: Analysis, own: dict[str, list[Occurrence]]) -> Iterator[str]:
-    """A method's name is bound by ``@Override``, by ``this.name(...)`` and by a call of an overload beside it."""
-    function = found.function
-    if function is None or function.name not in own:
-        return
-    method = function.node.parent
-    parameters = method.child_by_field_name("parameters").named_children
-    variadic = any(child.type == "spread_parameter" for child in parameters)
-    count = sum(child.type in ("formal_parameter", "spread_parameter") for child in parameters)
-    for one in found.occurrences:
-        if one.name == "Override" and method.start_byte <= one.start < function.start:
-            yield function.name
-        elif one.name == function.name and one.node.parent.type == "method_invocation":
-            call = one.node.parent
-            if one.tag == "attribute" and call.children[0].type == "this":
-                yield function.name
-            elif one.tag == "method" and one.binding is function.binding and not variadic:
-                arguments = call.child_by_field_name("arguments").named_children
-                if sum(not child.type.endswith("comment") for child in arguments) != count:
-                    yield function.name
-
-
-def _c(found: Analysis, own: dict[str, list[Occurrence]]) -> Iterator[str]:
-    """The bodies of macros, and arguments of macros that may be the names of fields."""
-    for body in found.macros:
-        inside = analyse(parse_bytes(body.text, "c").root_node, body.text, "c")
-        yield from (one.name for one in inside.occurrences)
-    fields = {one.name for one in found.occurrences if one.tag == "attribute"}
-    for one in found.occurrences:
-        if one.name in own and one.name in fields and one.node.parent.type == "argument_list":
-            callee = one.node.parent.parent.children[0]
-            if callee.text.isupper() or callee.text in (b"container_of", b"offsetof"):
-                yield one.name
 
 
 def descendants(node: Node, kind: str) -> Iterable[Node]:

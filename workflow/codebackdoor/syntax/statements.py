@@ -17,7 +17,8 @@ from codebackdoor.syntax.lexing import DEDENT, INDENT
 if TYPE_CHECKING:
     from codebackdoor.syntax.parse import Tree
 
-_FUNCTIONS = frozenset({"function_definition", "method_declaration", "constructor_declaration"})
+_CONSTRUCTORS = frozenset({"constructor_declaration", "compact_constructor_declaration"})
+_FUNCTIONS = frozenset({"function_definition", "method_declaration"}) | _CONSTRUCTORS
 _BLOCKS = frozenset({"block", "constructor_body", "compound_statement", "case_statement"})
 #: Statements by another name, where one may stand.
 _DECLARATIONS = frozenset({"declaration", "local_variable_declaration", "type_definition"})
@@ -36,11 +37,12 @@ class Statement:
 @dataclass(frozen=True, slots=True)
 class Insertion:
     """Where a first statement goes: at ``byte``, before the node ``following`` or, without one, after what stands
-    there; ``function`` is the definition around it."""
+    there; ``function`` is the definition around it, ``docstring`` what documents it (Python)."""
 
     byte: int
     following: Node | None
     function: Node
+    docstring: Node | None = None
 
 
 def collect(tree: Tree) -> list[Statement]:
@@ -101,16 +103,17 @@ def is_docstring(statement: Node) -> bool:
 
 
 def insertion(tree: Tree) -> Insertion | None:
-    """Find the place for a first statement in the outermost function's body; ``None`` where there is no body."""
-    function = outermost(tree.root)
-    body = function.child_by_field_name("body") if function is not None else None
-    if function is None or body is None:
+    """Find the place for a first statement in the body of the outermost function; ``None`` where none has a body."""
+    function = outermost(tree.skeleton.root)
+    if function is None:
         return None
+    body = function.child_by_field_name("body")
     first = [child for child in body.children if child.type not in COMMENTS and child.end_byte > child.start_byte]
     if tree.language == "python":
         if first and is_docstring(first[0]):
             rest = [child for child in first[1:] if child.is_named]
-            return Insertion(rest[0].start_byte if rest else first[0].end_byte, rest[0] if rest else None, function)
+            following = rest[0] if rest else None
+            return Insertion(following.start_byte if following else first[0].end_byte, following, function, first[0])
         return Insertion(first[0].start_byte, first[0], function) if first else None
     if not first or first[0].type != "{":
         return None
@@ -120,10 +123,11 @@ def insertion(tree: Tree) -> Insertion | None:
 
 
 def outermost(root: Node) -> Node | None:
+    """The first function that has a body."""
     stack = [root]
     while stack:
         node = stack.pop()
-        if node.type in _FUNCTIONS:
+        if node.type in _FUNCTIONS and node.child_by_field_name("body") is not None:
             return node
         stack.extend(reversed(node.children))
     return None
