@@ -212,7 +212,11 @@ def test_a_plan_knows_what_a_job_of_a_kind_costs(
     found = minutes(local.plan(stats + commands + commands + stats, config))
     cheap = {"craft": "1.0", "other": "?"}
     assert found == {"train": "21.0", "eliminate": "26.0", "purify": "3.0", "predict": "1.0", **cheap, "total": "52.0"}
-    found = minutes(local.plan(stats, config))
+    text = local.plan(stats, config)
+    # what has no price is named, and so is what the jobs are for
+    assert "?: jobs of a kind that was never timed (other) are not in the sums.\n" in text
+    assert "Experiments:\n  defects           Defect detection, defenses against two attacks\n" in text
+    found = minutes(text)
     assert found == {"train": "3.0", "eliminate": "4.0", "purify": "1.0", "predict": "2.0", **cheap, "total": "11.0"}
 
 

@@ -97,6 +97,10 @@ def plan(dry_run: str, config: Config | None = None) -> str:
         f"environment, where it is not there yet, takes {environment.seconds / 60:.1f} minutes and "
         f"{environment.megabytes / 1000:.1f} GB of disk.",
     ]
+    if unknown := [rule for rule in by_rule if rule not in seconds]:
+        lines.append(f"?: jobs of a kind that was never timed ({', '.join(unknown)}) are not in the sums.")
+    if config:
+        lines += ["", "Experiments:", *(f"  {name:17} {one.title}" for name, one in config.experiments.items())]
     return "\n".join(lines)
 
 
