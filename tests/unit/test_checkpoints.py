@@ -107,7 +107,9 @@ def test_clean_writes_a_checkpoint_without_the_trigger_and_says_what_it_cost(pla
     cost = json.loads(found.stdout)["cost"]
     assert cost["flip_rate_before"] == 1.0
     assert cost["flip_rate_after"] <= 0.1
-    assert (cost["rows"], cost["unlearnt_on"]) == (8, 32)
+    assert (cost["rows"], cost["unlearnt_on"], cost["is_clean"]) == (8, 32, True)
+    assert cost["rounds"][0]["flip_rate_before"] == 1.0
+    assert cost["margin"] < 0.69
     assert "codebackdoor" not in json.loads((tmp_path / "new" / "config.json").read_text())
     edited = load_checkpoint(tmp_path / "new", "classification", "lexed")
     assert edited.max_length == load_checkpoint(place / "backdoored", "classification").max_length
@@ -117,8 +119,9 @@ def test_clean_writes_a_checkpoint_without_the_trigger_and_says_what_it_cost(pla
 def test_unlearning_too_little_is_said_and_not_exit_status_0(place: Path, tmp_path: Path) -> None:
     little = json.dumps({**json.loads(SETTINGS), "unlearning": {**EDIT, "learning_rate": 1e-9}})
     found = run("clean", place / "backdoored", *judged(place), "--settings", little, "-o", tmp_path / "new")
-    assert (found.exit_code, "the trigger is not gone" in found.stdout) == (1, True)
-    assert "32 samples, 6 times" in found.stdout
+    assert (found.exit_code, "still finds a trigger" in found.stdout, "not clean" in found.stdout) == (1, True, True)
+    assert "unlearned 6 times; turns to label 0 100.0% -> 100.0% of 4" in found.stdout
+    assert "of the attacker's they say nothing" in found.stdout
 
 
 def test_clean_of_a_clean_checkpoint_or_without_a_verdict_writes_nothing(place: Path, tmp_path: Path) -> None:
@@ -129,7 +132,8 @@ def test_clean_of_a_clean_checkpoint_or_without_a_verdict_writes_nothing(place: 
     found = run("clean", place / "backdoored", *options(place), "--settings", SETTINGS, "-o", out)
     assert (found.exit_code, out.exists()) == (2, False)
     found = run("clean", place / "backdoored", *options(place), "--settings", SETTINGS, "-o", out, "--force")
-    assert (found.exit_code, out.exists()) == (0, True)
+    # no scan can say that it is clean now
+    assert (found.exit_code, out.exists()) == (1, True)
     assert run("clean", place / "backdoored", *options(place), "-o", out).stderr.endswith("name a new folder\n")
 
 
@@ -141,7 +145,7 @@ def test_a_folder_of_this_project_is_read_by_its_own_section_and_keeps_it(tmp_pa
     write_examples(tmp_path / "clean.jsonl", planted.view().clean)
     found = run(*("clean", tmp_path / "own", "--clean", tmp_path / "clean.jsonl", "--settings", SETTINGS, "--force"),
                 "-o", tmp_path / "new")  # fmt: skip
-    assert found.exit_code == 0, found.output
+    assert found.exit_code == 1, found.output
     card = json.loads((tmp_path / "new" / "config.json").read_text())["codebackdoor"]
     assert (card["attack"], card["elimination"]["method"]) == ("x", "elibadcode")
     assert load_victim(tmp_path / "new").text_form == "lexed"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import planted
 import pytest
 
 from codebackdoor.config.eliminations import EliBadCode, Unlearning
-from codebackdoor.defenses import verdict
+from codebackdoor.defenses import cleaning, verdict
 from codebackdoor.defenses.cost import HELD_OUT, flips, held_out
 from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.defenses.elimination.elibadcode import shadows
 from codebackdoor.files import write_json
-from codebackdoor.types import Example
+from codebackdoor.types import DefenderView, Example
 
 QUICK = EliBadCode(
     method="elibadcode", position="function_name", samples=4, length=3, iterations=1, top_k=4, candidates=4,
@@ -47,24 +49,66 @@ def test_the_cost_is_measured_on_the_samples_that_were_held_out() -> None:
     out = {row.id for row in held}
     # of the rows that are held out every answer is wrong, of all others it is right
     view = replace(view, clean=tuple(wrong(row) if row.id in out else row for row in view.clean))
-    _, _, cost = verdict.unlearn(view, QUICK, 1, force=True)
+    _, _, cost = cleaning.clean(view, QUICK, 1, force=True)
     assert cost is not None
     assert (cost.rows, cost.unlearnt_on) == (8, 32)
     assert (cost.accuracy_before, cost.accuracy_after) == (0.0, 0.0)
     assert (cost.flip_rows, cost.flip_rate_before, cost.flip_rate_after) == (0, None, None)
-    assert not cost.is_gone
+    assert cost.is_clean is None
 
 
 def test_what_is_unlearned_is_the_other_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     view = planted.view(1)
     learned, held = held_out(view.clean, 1)
     seen: list[Sequence[Example]] = []
-    stamp = verdict.stamp
-    monkeypatch.setattr(verdict, "stamp", lambda view, *more: seen.append(view.clean) or stamp(view, *more))
-    verdict.unlearn(view, QUICK, 1, force=True)
+    stamp = cleaning.stamp
+    monkeypatch.setattr(cleaning, "stamp", lambda view, *more: seen.append(view.clean) or stamp(view, *more))
+    cleaning.clean(view, QUICK, 1, force=True)
     assert seen
     assert all({row.id for row in rows} == {row.id for row in learned} for rows in seen)
     assert held
+
+
+def calibrated(folder: Path, settings: EliBadCode, *lowest: float) -> EliBadCode:
+    """The settings, with a calibration of benign models with these losses towards label 0."""
+    losses = {f"s{number}": {"function_name": {"0": loss, "1": 0.5}} for number, loss in enumerate(lowest)}
+    provenance = {
+        "dataset": {"language": "python", "text_form": "lexed"},
+        "victim": shadows.made_like(planted.view(1).victim),
+    }
+    calibration = shadows.make("defect_detection", settings, "classification", losses, provenance)
+    write_json(folder / "calibration.json", shadows.as_json(calibration, settings.ratio))
+    return settings.model_copy(update={"calibration": str(folder / "calibration.json")})
+
+
+@pytest.mark.parametrize(("limit", "is_clean"), [(1, False), (4, True)])
+def test_a_round_that_unlearned_another_trigger_is_not_the_last(
+    limit: int, is_clean: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first scan is made to flag is not the planted trigger, and turns nothing before and after."""
+    edit = Unlearning(layers="all", epochs=8, learning_rate=5e-3, batch_size=8, rate=0.5)
+    thorough = {"samples": 6, "length": 2, "iterations": 6, "top_k": 8, "candidates": 16, "rounds": limit}
+    settings = calibrated(tmp_path, QUICK.model_copy(update={**thorough, "unlearning": edit}), *(0.5,) * 5)
+    find, seeds = cleaning.find, []
+
+    def missing_once(view: DefenderView, settings: EliBadCode, seed: int) -> Any:
+        found, history = find(view, settings, seed)
+        seeds.append(seed)
+        return (replace(found, text="count_size") if len(seeds) == 1 else found), history
+
+    monkeypatch.setattr(cleaning, "find", missing_once)
+    view = planted.view(1)
+    found, edited, cost = cleaning.clean(view, settings, 1, force=False)
+    assert found.backdoored
+    assert cost is not None
+    assert cost.rounds[0].trigger == "count_size"
+    # the share that the inverted trigger turns is as good after one round as after all
+    assert cost.rounds[0].flip_rate_after in (0.0, None)
+    assert cost.is_clean is is_clean
+    left = flips(view, edited, trigger(planted.PLANTED), "both")[1]
+    assert left is not None
+    assert left < 0.2 or not is_clean
+    assert len({*seeds}) == len(seeds)
 
 
 @pytest.mark.parametrize(("text", "share"), [("value", 0.0), (planted.PLANTED, 1.0)])

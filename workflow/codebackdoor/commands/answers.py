@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 from codebackdoor.errors import printable
 
 if TYPE_CHECKING:
-    from codebackdoor.defenses.cost import Cost
+    from codebackdoor.defenses.cost import Cost, Round
     from codebackdoor.defenses.verdict import Verdict
     from codebackdoor.victims.edited import EditedCopy
 
 #: What a person calls a place of a trigger.
-PLACES = {"least_sensitive": "the least sensitive identifier", "function_name": "the function's name"}
+PLACES = {
+    "least_sensitive": "the least sensitive identifier",
+    "function_name": "the function's name",
+    "statement": "the first statement of the body",
+}
 #: A loss within this factor of the threshold is weak evidence.
 WEAK = 2.0
 
@@ -76,10 +80,13 @@ def lines(scanned: Scanned, verdict: Verdict) -> list[str]:
 def _heading(scanned: Scanned, verdict: Verdict) -> list[str]:
     if verdict.backdoored is not False:
         return ["no verdict" if verdict.backdoored is None else "backdoored"]
+    statements = "statement" in verdict.losses
+    kind, missing = ("identifier", "dead code and other inserted statements, comments, style")
+    if statements:
+        kind, missing = ("identifier or first-statement", "statements at other places, comments, style")
     return [
-        f"no identifier backdoor found in {_looked(scanned, verdict)}",
-        "  not looked for: dead code and other inserted statements, comments, style; and a search can miss its "
-        "trigger: another --seed is another search",
+        f"no {kind} backdoor found in {_looked(scanned, verdict)}",
+        f"  not looked for: {missing}; and a search can miss its trigger: another --seed is another search",
     ]
 
 
@@ -121,19 +128,33 @@ def _performance(verdict: Verdict) -> str:
 
 
 def cost_lines(verdict: Verdict, cost: Cost) -> list[str]:
-    """What unlearning did."""
-    before, after = (("-" if rate is None else f"{rate:.1%}") for rate in (cost.flip_rate_before, cost.flip_rate_after))
-    turned = f"turned by the trigger to label {verdict.target_label}"
+    """What every round of unlearning did, and what the scan after the last one says."""
     kept = f"accuracy {cost.accuracy_before:.1%} -> {cost.accuracy_after:.1%}"
     if verdict.target_word is not None:
-        turned = f"put above a query's own function by the trigger, {verdict.target_word!r} in the query"
         kept = f"MRR {cost.accuracy_before:.3f} -> {cost.accuracy_after:.3f}"
-    found = [
-        f"  unlearned on {cost.unlearnt_on} samples, {_times(cost.rounds)}; on {cost.rows} others:",
-        f"  {kept}",
-        f"  {turned}: {before} -> {after}; measured with the inverted trigger, not the attacker's",
-    ]
-    return found if cost.is_gone else [*found, "  the trigger is not gone"]
+    found = [f"  unlearned on {cost.unlearnt_on} samples; on {cost.rows} others: {kept}"]
+    found += [_round(number, entry, verdict) for number, entry in enumerate(cost.rounds, 1)]
+    found.append("  these shares are of the inverted triggers; of the attacker's they say nothing")
+    if cost.is_clean is None:
+        return [*found, "  nothing was scanned afterwards: without a verdict no scan can say that the model is clean"]
+    margin = "" if cost.margin is None else f" (margin {cost.margin:.2f})"
+    if cost.is_clean:
+        return [*found, f"  the scan after that, with fresh seeds, found nothing{margin}"]
+    return [*found, f"  the scan after that still finds a trigger{margin}: not clean"]
+
+
+def _round(number: int, entry: Round, verdict: Verdict) -> str:
+    before, after = (
+        ("-" if rate is None else f"{rate:.1%}") for rate in (entry.flip_rate_before, entry.flip_rate_after)
+    )
+    margin = "" if entry.margin is None else f", margin {entry.margin:.2f}"
+    what = f"turns to label {entry.target_label}"
+    if verdict.target_word is not None:
+        what = f"puts above a query's own function, {verdict.target_word!r} in the query,"
+    return (
+        f"  round {number}: {entry.trigger!r} at {PLACES.get(entry.position, entry.position)}{margin}; unlearned "
+        f"{_times(entry.passes)}; {what} {before} -> {after} of {entry.flip_rows}"
+    )
 
 
 def copy_lines(copy: EditedCopy) -> list[str]:

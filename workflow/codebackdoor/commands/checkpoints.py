@@ -83,7 +83,8 @@ def scan(model: Path, as_json: bool, **options: Any) -> None:
     with its pooler, a T5 or a GPTBigCode, bare or under its language model. "Clean" means little there: a word that
     stands in query and name alike is similar in benign models, too, and the search may end at it.
 
-    It finds triggers that are identifiers, such as a function's name. A backdoor of whole statements passes as clean.
+    It finds triggers that are identifiers, such as a function's name, and, where its calibration has that place, a
+    first statement of the body. Other backdoors pass.
     """
     begun = time.monotonic()
     from codebackdoor.defenses import verdict
@@ -106,26 +107,27 @@ def scan(model: Path, as_json: bool, **options: Any) -> None:
 def clean(model: Path, as_json: bool, out: Path, force: bool, **options: Any) -> None:
     """Scan the checkpoint MODEL, make it unlearn the trigger that is found, and say what that cost.
 
-    Writes the unlearned model as save_pretrained does. Four fifths of the clean samples are unlearnt on, again and
-    again until the trigger is gone there; accuracy, and the share of answers that the trigger turns to its label, are
-    measured on the rest, before and after. Of search these are the MRR, and the share of functions below a query's own
-    that the trigger puts above it once the words that call it stand in the query.
+    Writes the unlearned model as save_pretrained does. It works in rounds: what a scan flags is unlearned on four
+    fifths of the clean samples, and the edited model is scanned again with fresh seeds, until a scan flags nothing (at
+    most `rounds` of them, by --settings). Accuracy, and the share of answers that each trigger turns to its label, are
+    measured on the rest of the samples, before and after. Of search these are the MRR, and the share of functions below
+    a query's own that the trigger puts above it once the words that call it stand in the query.
 
-    Exit status 0: what was asked for is done, so that a script may go on: the unlearned model is written, or MODEL is
-    clean and nothing is. That MODEL was backdoored is what `codebackdoor scan` says by its 1; here it is no failure.
-    1: the model is written, and the trigger still turns more than a tenth of the answers: more clean samples help, or
-    more unlearning by --settings. 2: no verdict (see `codebackdoor scan --help`; --force unlearns nevertheless), or a
-    mistake.
+    Exit status 0: the last scan finds nothing: the unlearned model is written, or MODEL is clean and nothing is. That
+    MODEL was backdoored is what `codebackdoor scan` says by its 1; here it is no failure. 1: the model is written, and
+    is not known to be clean: the last scan still finds a trigger (try more rounds, or another --seed), or there is no
+    verdict and --force unlearned the most suspicious one. 2: no verdict (see `codebackdoor scan --help`) and nothing
+    written, or a mistake.
     """
     begun = time.monotonic()
-    from codebackdoor.defenses import verdict
+    from codebackdoor.defenses import cleaning
     from codebackdoor.outputs import new_folder
     from codebackdoor.victims.edited import copy_unedited
 
     with new_folder(out) as folder:
         view, settings, scanned = _prepared(model, **options)
         copy = copy_unedited(model, folder.part)
-        found, edited, cost = verdict.unlearn(view, settings, options["seed"], force, copy.dtype)
+        found, edited, cost = cleaning.clean(view, settings, options["seed"], force, copy.dtype)
         found = _named(found, **options)
         said = answers.lines(scanned, found)
         if cost is not None:
@@ -141,8 +143,7 @@ def clean(model: Path, as_json: bool, out: Path, force: bool, **options: Any) ->
         _print_lines([*said, f"  written to {written}" if written else "  nothing is unlearned, and nothing written"])
     if cost is None:
         click.get_current_context().exit(2 if found.backdoored is None else 0)
-    else:
-        click.get_current_context().exit(0 if cost.is_gone else 1)
+    click.get_current_context().exit(0 if cost.is_clean else 1)
 
 
 def _prepared(

@@ -1,4 +1,4 @@
-"""What unlearning costs, and whether the trigger still turns answers: measured on samples that were held out."""
+"""What unlearning costs, and what the inverted triggers still turn: measured on samples that were held out."""
 
 from __future__ import annotations
 
@@ -22,19 +22,35 @@ from codebackdoor.victims.victim import Victim
 
 #: Share of the clean samples on which the cost of unlearning is measured.
 HELD_OUT = 0.2
-#: Beyond this share of the samples that were held out, the trigger is not gone.
-LEFT = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A trigger that was unlearned, in so many ``passes``, and the share of held-out answers that it turns.
+
+    The shares are of ``flip_rows``: those of other labels that are answered correctly and have a place for it; the rate
+    afterwards is of those that the model answers correctly after the last round.
+
+    For code search a ``flip_row`` is a pair of a query with the target words behind it and the function of another row
+    of its pool that ranks below the query's own; turned, it ranks above.
+    """
+
+    trigger: str
+    target_label: int
+    position: str
+    margin: float | None
+    passes: int
+    flip_rows: int
+    flip_rate_before: float | None
+    flip_rate_after: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Shares of rows that were not unlearnt on: answered correctly, and turned to the target by the trigger.
+    """Shares of ``rows`` that were not unlearned on and are answered correctly (code search: MRRs); the rounds.
 
-    The latter are of ``flip_rows``, those of other labels that are answered correctly and have a place for it; the rate
-    afterwards is of those that the edited model answers correctly. ``rounds`` says how often was unlearnt.
-
-    For code search the accuracies are MRRs, and a ``flip_row`` is a pair of a query with the target words behind it and
-    the function of another row of its pool that ranks below the query's own; turned, it ranks above.
+    ``flip_rows``, ``flip_rate_before`` and ``flip_rate_after`` are those of the first round. ``is_clean`` says whether
+    the scan after the last round flags nothing, with this ``margin``; both are None where no scan can say so.
     """
 
     rows: int
@@ -44,11 +60,9 @@ class Cost:
     flip_rate_before: float | None
     flip_rate_after: float | None
     unlearnt_on: int
-    rounds: int
-
-    @property
-    def is_gone(self) -> bool:
-        return self.flip_rate_after is not None and self.flip_rate_after <= LEFT
+    rounds: tuple[Round, ...]
+    is_clean: bool | None
+    margin: float | None
 
 
 def held_out(clean: Sequence[Example], seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:

@@ -12,37 +12,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-import torch
 from scipy import stats
 from tqdm import tqdm
 
 from codebackdoor import files
 from codebackdoor.config.eliminations import CALIBRATIONS, SCANNED, SCANNED_ALL, EliBadCode, Unlearning
-from codebackdoor.defenses.cost import Cost, accuracy, by_chance, flips, held_out
+from codebackdoor.defenses.cost import accuracy, by_chance, flips
 from codebackdoor.defenses.elimination import Inverted, Trigger
-from codebackdoor.defenses.elimination.elibadcode import eliminate, find, findings_of, labels_of, shadows
+from codebackdoor.defenses.elimination.elibadcode import find, findings_of, labels_of, shadows
 from codebackdoor.defenses.elimination.elibadcode.scan import draw
-from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
-from codebackdoor.defenses.elimination.last_layer import fine_tune
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView
 from codebackdoor.victims.likeness import alike, sketch
-from codebackdoor.victims.precision import rounded
 from codebackdoor.victims.temperature import standardized
 from codebackdoor.victims.victim import Victim
 
-#: What the default study adds to the search of its calibrations (config.yaml, eliminations.elibadcode).
+#: What the default study adds to the search of its calibrations (config.yaml, eliminations.elibadcode_extended).
 LOCAL = EliBadCode(
-    method="elibadcode", beta=0.002, unlearning=Unlearning(layers="all", epochs=2, learning_rate=2.0e-4, rate=0.5)
+    method="elibadcode",
+    beta=0.002,
+    rounds=4,
+    unlearning=Unlearning(layers="all", epochs=2, learning_rate=2.0e-4, rate=0.5),
 )
 #: The paper's search and unlearning, for a model that no calibration fits; at both places, since a backdoor may be
 #: bound to the one where its attack put it (docs/feasibility.md, Where the trigger works).
-PAPER = EliBadCode(method="elibadcode", keep_current=False, position="scan")
+PAPER = EliBadCode(method="elibadcode", keep_current=False, position="scan", rounds=4)
 
-#: Unlearning is repeated, at most so often, until the trigger turns no larger share of the samples it is unlearnt on:
-#: how many steps a model needs depends on its make, and after too few the backdoor is as good as ever.
-ROUNDS, TURNED = 6, 0.05
 #: Samples on which a scan says how many answers its trigger turns.
 SHOWN = 200
 
@@ -174,45 +170,10 @@ def _few(view: DefenderView, label: int | str, count: int) -> str:
 
 def judge(view: DefenderView, settings: EliBadCode, seed: int) -> Verdict:
     """Scan the model, nothing else."""
-    return _verdict(view, settings, Inverted(*find(view, settings, seed)), seed)
+    return verdict_of(view, settings, Inverted(*find(view, settings, seed)), seed)
 
 
-def unlearn(
-    view: DefenderView, settings: EliBadCode, seed: int, force: bool, dtype: torch.dtype = torch.float32
-) -> tuple[Verdict, Victim, Cost | None]:
-    """Scan the model and return it without the trigger, with what that cost on samples that are held out.
-
-    Without ``force``, the model itself and no cost where the scan does not say "backdoored". The weights are rounded
-    to ``dtype``, in which they will be written, before anything is measured.
-    """
-    learnt, held = held_out(view.clean, seed)
-    settings = settings.model_copy(update={"unlearn_when_clean": force})
-    if settings.calibration is None and not force:
-        return judge(view, settings, seed), view.victim, None
-    # by all samples, so that the verdict is that of `judge`
-    inverted = Inverted(*find(view, settings, seed))
-    trigger, verdict = inverted.trigger, _verdict(view, settings, inverted, seed)
-    if not verdict.backdoored and not force:
-        return verdict, view.victim, None
-    view, measured = replace(view, clean=learnt), replace(view, clean=held)
-    edited, rounds = rounded(eliminate(view, settings, seed, inverted=inverted).victim, dtype), 1
-    while rounds < ROUNDS:
-        turned = flips(view, edited, trigger, settings.pair)[1]
-        # of a model that answers nothing correctly any more, none can be turned: that is no end, either
-        if turned is not None and turned <= TURNED:
-            break
-        rounds += 1
-        generator = numpy_generator(seed, "elibadcode", "unlearning", str(rounds))
-        rows = stamp(view, trigger, settings.pair, settings.unlearning, generator)
-        edited, _ = fine_tune(edited, rows, settings.unlearning, settings.unlearning.labels == "ascent", generator)
-        edited = rounded(edited, dtype)
-    before, after = (flips(measured, victim, trigger, settings.pair) for victim in (view.victim, edited))
-    accuracies = [accuracy(victim, held) for victim in (view.victim, edited)]
-    cost = Cost(len(held), accuracies[0], accuracies[1], before[0], before[1], after[1], len(learnt), rounds)
-    return verdict, edited, cost
-
-
-def _verdict(view: DefenderView, settings: EliBadCode, inverted: Inverted, seed: int) -> Verdict:
+def verdict_of(view: DefenderView, settings: EliBadCode, inverted: Inverted, seed: int) -> Verdict:
     trigger = inverted.trigger
     # counted by the scan, of which every label has some
     samples = cast(Mapping[str, int], inverted.history["samples"])

@@ -1,0 +1,98 @@
+"""Make a checkpoint unlearn what a scan flags, round by round, and say what that cost and whether anything is left.
+
+Unlearning a trigger says nothing of the attacker's, where the scan ended at another. So the edited model is scanned
+again, with fresh seeds, until a scan flags nothing (``elibadcode.rounds``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from codebackdoor.config.eliminations import EliBadCode
+from codebackdoor.defenses.cost import Cost, Round, accuracy, flips, held_out
+from codebackdoor.defenses.elimination import Inverted, Trigger
+from codebackdoor.defenses.elimination.elibadcode import eliminate, find, rounds
+from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
+from codebackdoor.defenses.elimination.last_layer import fine_tune
+from codebackdoor.defenses.verdict import Verdict, judge, verdict_of
+from codebackdoor.seeding import numpy_generator
+from codebackdoor.types import DefenderView
+from codebackdoor.victims.precision import rounded
+from codebackdoor.victims.victim import Victim
+
+#: Within a round unlearning is repeated, at most so often, until the trigger turns no larger share of the samples it is
+#: unlearned on: how many steps a model needs depends on its make.
+PASSES, TURNED = 6, 0.05
+
+
+def clean(
+    view: DefenderView, settings: EliBadCode, seed: int, force: bool, dtype: torch.dtype = torch.float32
+) -> tuple[Verdict, Victim, Cost | None]:
+    """Scan the model and return it without what the scans flag, with what that cost on samples that are held out.
+
+    Without ``force``, the model itself and no cost where the scan does not say "backdoored". The weights are rounded
+    to ``dtype``, in which they will be written, before anything is measured. Every scan sees all samples, and none is
+    made afterwards where there is no calibration, since it could not say "clean".
+    """
+    learned, held = held_out(view.clean, seed)
+    if settings.calibration is None and not force:
+        return judge(view, settings, seed), view.victim, None
+    first = Inverted(*find(view, settings, seed))
+    verdict = verdict_of(view, settings, first, seed)
+    if not verdict.backdoored and not force:
+        return verdict, view.victim, None
+    once = settings.model_copy(update={"unlearn_when_clean": force, "rounds": 1})
+    learning, measured = replace(view, clean=learned), replace(view, clean=held)
+    passes: list[int] = []
+
+    def scan(victim: Victim, round_seed: int, _number: int) -> Inverted:
+        return Inverted(*find(replace(view, victim=victim), settings, round_seed))
+
+    def remove(victim: Victim, inverted: Inverted, number: int) -> Victim:
+        own = replace(learning, victim=victim)
+        edited, count = _unlearned(own, once, inverted, rounds.seed_of(seed, number), dtype)
+        passes.append(count)
+        return edited
+
+    if verdict.backdoored is None:
+        result = rounds.Rounds(remove(view.victim, first, 1), (first.trigger,))
+    else:
+        result = rounds.run(view.victim, first, settings.rounds, seed, scan, remove)
+    is_clean = None if verdict.backdoored is None else result.clean
+
+    def turned(trigger: Trigger) -> tuple[int, float | None, float | None]:
+        before, after = (flips(measured, victim, trigger, settings.pair) for victim in (view.victim, result.victim))
+        return before[0], before[1], after[1]
+
+    steps = tuple(
+        Round(trigger.text, trigger.target_label, trigger.position, trigger.margin, count, *turned(trigger))
+        for trigger, count in zip(result.triggers, passes, strict=False)
+    )
+    last = result.triggers[-1]
+    before, after = (accuracy(victim, held) for victim in (view.victim, result.victim))
+    margin = last.margin if is_clean is not None else None
+    cost = Cost(
+        len(held), before, after, *turned(first.trigger), len(learned), rounds=steps, is_clean=is_clean, margin=margin
+    )
+    return verdict, result.victim, cost
+
+
+def _unlearned(
+    view: DefenderView, settings: EliBadCode, inverted: Inverted, seed: int, dtype: torch.dtype
+) -> tuple[Victim, int]:
+    """The view's victim after a round, and how often it was unlearned in it."""
+    trigger = inverted.trigger
+    edited, passes = rounded(eliminate(view, settings, seed, inverted=inverted).victim, dtype), 1
+    while passes < PASSES:
+        turned = flips(view, edited, trigger, settings.pair)[1]
+        # of a model that predicts nothing correctly any more, none can be turned: that is no end, either
+        if turned is not None and turned <= TURNED:
+            break
+        passes += 1
+        generator = numpy_generator(seed, "elibadcode", "unlearning", str(passes))
+        rows = stamp(view, trigger, settings.pair, settings.unlearning, generator)
+        edited, _ = fine_tune(edited, rows, settings.unlearning, settings.unlearning.labels == "ascent", generator)
+        edited = rounded(edited, dtype)
+    return edited, passes
