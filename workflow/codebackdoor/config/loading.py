@@ -33,6 +33,9 @@ class _Loader(yaml.SafeLoader):
         super().__init__(text)
         self._sizes: dict[int, int] = {}
 
+    def construct_bytes(self, node: yaml.Node) -> Any:
+        raise _Refused(problem=f"line {node.start_mark.line + 1}: no setting is binary; write text")
+
     def fetch_flow_collection_start(self, kind: Any) -> None:
         # the library takes the square of the depth, and then fails
         if self.flow_level >= DEPTH:
@@ -83,6 +86,7 @@ class _Loader(yaml.SafeLoader):
 
 for _kind in ("int", "float"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
+_Loader.add_constructor("tag:yaml.org,2002:binary", _Loader.construct_bytes)
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:
