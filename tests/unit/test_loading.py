@@ -44,7 +44,7 @@ UNREADABLE = {
     "out: !!int one": ": line 1: 'one' cannot be read",
     "out: !!bool maybe": ": line 1: 'maybe' cannot be read",
     "out: !!float x": ": line 1: 'x' cannot be read",
-    "out: !!binary x": ": not YAML (failed to decode base64 data",
+    "out: !!binary x": "line 1: no setting is binary; write text",
     "out: !!python/object/apply:os.system [id]": ": not YAML (could not determine a constructor",
     "out: *nothing": ": not YAML (found undefined alias",
     "? [a]\n: b": ": not YAML (while constructing a mapping",

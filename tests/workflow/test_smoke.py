@@ -30,7 +30,7 @@ ENDS = {
 def test_every_product_is_there_and_the_report_is_self_contained(finished: Tree) -> None:
     found = finished.run("codebackdoor", "report", *CONFIGS)
     assert found.returncode == 0, found.stderr
-    assert found.stdout.rstrip().endswith("The report: runs/smoke/report.html")
+    assert f"next: open {(finished.out / 'report.html').as_uri()}" in found.stdout
     page = (finished.out / "report.html").read_text()
     assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", page)
     for experiment in ("defects", "repair"):

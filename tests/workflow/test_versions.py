@@ -132,6 +132,7 @@ def test_a_changed_metric_is_in_the_diff_and_no_other_is(versions: Versions) -> 
     """Last, for it runs a job: the metrics of a grid without one purification."""
     grid = {"datasets": ["defects"], "models": ["codebert"], "attacks": ["none", "codepoisoner_func"], "rates": [0.05]}
     grid |= {"filterings": ["none", "onion_training_rows"], "eliminations": ["none", "fine_tuning", "elibadcode"]}
+    grid["eliminations"].append("elibadcode_extended")
     grid |= {"purifications": ["none", "codepurify"]}
     target = "runs/smoke/results/metrics.json"
     option = f"experiments={json.dumps({'defects': {'grid': [grid]}})}"
