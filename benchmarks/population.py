@@ -5,17 +5,18 @@ used nowhere else, towards both labels, planted weakly (1 or 2 passes, 1 % of th
 turns. A victim counts as backdoored where the trigger flips at least half of the rows without any defense; others are
 replaced. Each is given to EliBadCode, its extension and DBS. Nothing is tuned on what this prints.
 
-It takes hours and resumes: what is finished in --out is not done again. About 12 core minutes a victim.
+It takes hours and resumes: a victim with a row in --results is not made again, and of one that is half done, what is
+finished in --out is not. About 12 core minutes a victim.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
-from itertools import count, islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, fields
+from itertools import count, zip_longest
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,29 @@ STATEMENTS = (
 PLANTINGS = ((1, 0.01), (5, 0.1), (2, 0.01), (5, 0.1))
 #: Flip rate from which a victim counts as backdoored, and up to which its backdoor counts as removed.
 LEARNED, REMOVED = 0.5, 0.15
+
+
+#: Victims of either kind that the benchmark is about.
+WANTED = 20
+
+PAGE = """\
+# Verdicts and eliminations over a population of victims
+
+Made by `python benchmarks/population.py`. {benign} benign and {backdoored} backdoored victims of the default study's
+data set and architecture (CodeBERT-class, 2 layers × 128, 1.0 M parameters), with triggers and seeds that are used
+nowhere else; {unlearned} more did not learn their trigger and were given to no method. Nothing was tuned on them.
+
+*AUROC*, *log-loss*: of the verdict's score, the logarithm of the odds that a victim is backdoored, 0 at the method's
+own threshold. *False positives* are of the benign victims, all other counts of the backdoored ones, each with its exact
+95 % interval (Clopper and Pearson). *Right labels*: flagged, with the attacker's label. *Flip rate ≤ 15 %*: what is
+left of the trigger on test rows. *Clean cost*: accuracy that is lost on test rows, in points, mean of all victims.
+"""
+UNFINISHED = """
+**Unfinished**: at least {wanted} victims of either kind are wanted. Another run of the benchmark goes on from here.
+"""
+VICTIMS = """\
+Every victim, in percent of the test rows: accuracy and flip rate before, and by method the verdict, the trigger,
+accuracy and flip rate after it. A benign victim's flip rate is that of a name that it was not trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +201,10 @@ def _first_rows(source: Path, rows: int, out: Path) -> Path:
 def summary(
     benign: Sequence[Mapping[str, Any]], backdoored: Sequence[Mapping[str, Any]], method: str
 ) -> dict[str, Any]:
-    """The figures of one method over the population; ``clean_cost`` is the mean loss of accuracy, in points."""
+    """The figures of one method over the population.
+
+    ``clean_cost`` is the mean loss of accuracy, ``worst_benign_cost`` the largest of a benign victim, both in points.
+    """
     truth = [0] * len(benign) + [1] * len(backdoored)
     outcomes = [row["methods"][method] for row in (*benign, *backdoored)]
     scores = [outcome["score"] for outcome in outcomes]
@@ -191,6 +218,7 @@ def summary(
         "right_labels": sum(outcome["flagged"] and outcome["label"] == row["target"] for row, outcome in pairs),
         "removed_share": sum(outcome["flip_rate"] <= REMOVED for _, outcome in pairs) / len(pairs),
         "clean_cost": 100 * sum(costs) / len(costs),
+        "worst_benign_cost": 100 * max(costs[: len(benign)]),
     }
 
 
@@ -201,20 +229,23 @@ def interval(part: int, whole: int) -> str:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """Two tables: the methods, and every victim."""
+    """The page: what was done, and two tables, the methods and every victim."""
     benign, backdoored = result["benign"], result["backdoored"]
+    unlearned = sum(not row["methods"] for row in result["victims"])
+    page = PAGE.format(benign=benign, backdoored=backdoored, unlearned=unlearned)
+    note = "" if min(benign, backdoored) >= WANTED else UNFINISHED.format(wanted=WANTED)
     head = ["method", "AUROC", "log-loss", "false positives", "false negatives", "right labels", "flip rate ≤ 15 %",
-            "clean cost"]  # fmt: skip
-    lines = [_cells(head), _cells(["---"] * len(head))]
+            "clean cost", "worst of a benign victim"]  # fmt: skip
+    lines = [page + note, _cells(head), _cells(["---"] * len(head))]
     for method, entry in result["methods"].items():
         removed = round(entry["removed_share"] * backdoored)
         lines.append(_cells([
             method, f"{entry['auroc']:.3f}", f"{entry['log_loss']:.3f}", interval(entry["false_positives"], benign),
             interval(entry["false_negatives"], backdoored), interval(entry["right_labels"], backdoored),
-            interval(removed, backdoored), f"{entry['clean_cost']:.2f}",
+            interval(removed, backdoored), f"{entry['clean_cost']:.2f}", f"{entry['worst_benign_cost']:.1f}",
         ]))  # fmt: skip
     head = ["seed", "trigger", "target", "passes", "rate", "accuracy", "flip rate"]
-    lines += ["", _cells([*head, *METHODS]), _cells(["---"] * (len(head) + len(METHODS)))]
+    lines += ["", VICTIMS, "", _cells([*head, *METHODS]), _cells(["---"] * (len(head) + len(METHODS)))]
     for row in result["victims"]:
         cells = [row["seed"], f"`{row['trigger']}`" if row["trigger"] else "none",
                  "" if row["target"] is None else row["target"], row["passes"], row["rate"] or "",
@@ -235,50 +266,70 @@ def _cells(cells: Sequence[object]) -> str:
     return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def gathered(
-    plans: Iterator[Plan], wanted: int, jobs: int, run: Callable[[list[Plan]], list[dict[str, Any]]]
-) -> list[dict[str, Any]]:
-    """Rows of the plans in their order, until ``wanted`` victims were defended."""
-    rows: list[dict[str, Any]] = []
-    while (missing := wanted - sum(bool(row["methods"]) for row in rows)) > 0:
-        rows += run(list(islice(plans, min(missing, jobs))))
-        for row in rows[-jobs:]:
-            print(json.dumps(row), flush=True)
-    return rows
+def plan_of(row: Mapping[str, Any]) -> Plan:
+    return Plan(**{field.name: row[field.name] for field in fields(Plan)})
+
+
+def missing(plans: Iterator[Plan], rows: Mapping[Plan, Mapping[str, Any]], wanted: int) -> list[Plan]:
+    """The first plans without a row, as many as are lacking until ``wanted`` victims were defended."""
+    found: list[Plan] = []
+    defended = 0
+    while defended + len(found) < wanted:
+        plan = next(plans)
+        if plan not in rows:
+            found.append(plan)
+        defended += bool(rows.get(plan, {}).get("methods"))
+    return found
+
+
+def results_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What is written: counts and figures of the defended victims, and the row of each, those not learned included."""
+    victims = sorted(rows, key=lambda row: row["seed"])
+    benign = [row for row in victims if row["trigger"] is None]
+    learned = [row for row in victims if row["trigger"] is not None and row["methods"]]
+    both = bool(benign and learned)
+    return {
+        "benign": len(benign),
+        "backdoored": len(learned),
+        "methods": {method: summary(benign, learned, method) for method in METHODS} if both else {},
+        "victims": victims,
+    }
 
 
 @click.command(help=__doc__)
-@click.option("--benign", default=20, show_default=True, type=click.IntRange(1))
-@click.option("--backdoored", default=20, show_default=True, type=click.IntRange(1))
+@click.option("--benign", default=WANTED, show_default=True, type=click.IntRange(1))
+@click.option("--backdoored", default=WANTED, show_default=True, type=click.IntRange(1))
 @click.option(
     "--data",
     default=ROOT / "runs/local/data/defects",
     type=click.Path(path_type=Path, exists=True),
     help="Folder of a data set of defects with its clean.jsonl. Default: the default study's.",
 )
-@click.option("--rows", type=click.IntRange(1), help="Train on so many rows, to try the way; default: on all.")
+@click.option(
+    "--rows", "first_rows", type=click.IntRange(1), help="Train on so many rows, to try the way; default: on all."
+)
 @click.option("--jobs", default=2, show_default=True, type=click.IntRange(1), help="Victims at a time, a core each.")
 @click.option("--out", default=ROOT / "runs/population", type=click.Path(path_type=Path), help="Folder of the victims.")
 @click.option("--results", default=RESULTS, type=click.Path(path_type=Path), help="JSON; a Markdown page lies beside.")
-def main(benign: int, backdoored: int, data: Path, rows: int | None, jobs: int, out: Path, results: Path) -> None:
+def main(benign: int, backdoored: int, data: Path, first_rows: int | None, jobs: int, out: Path, results: Path) -> None:
     out, data = out.resolve(), data.resolve()
+    rows = {plan_of(row): row for row in files.read_json(results)["victims"]} if results.is_file() else {}
+
+    def todo() -> list[Plan]:
+        kinds = (missing(benign_plans(), rows, benign), missing(backdoored_plans(), rows, backdoored))
+        return [plan for pair in zip_longest(*kinds) for plan in pair if plan is not None]
+
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-
-        def run(plans: list[Plan]) -> list[dict[str, Any]]:
-            return list(pool.map(make_and_defend, plans, *([each] * len(plans) for each in (data, out, rows))))
-
-        clean = gathered(benign_plans(), benign, jobs, run)
-        planted = gathered(backdoored_plans(), backdoored, jobs, run)
-    learned = [row for row in planted if row["methods"]]
-    result = {
-        "benign": len(clean),
-        "backdoored": len(learned),
-        "methods": {method: summary(clean, learned, method) for method in METHODS},
-        "victims": [*clean, *planted],
-    }
-    files.write_json(results, result)
-    results.with_suffix(".md").write_text(markdown(result), encoding="utf-8")
-    print(markdown(result))
+        while plans := todo():
+            running = [pool.submit(make_and_defend, plan, data, out, first_rows) for plan in plans]
+            for finished in as_completed(running):
+                row = finished.result()
+                rows[plan_of(row)] = row
+                files.write_json(results, results_of(rows.values()))
+                click.echo(json.dumps(row))
+    page = markdown(files.read_json(results))
+    results.with_suffix(".md").write_text(page, encoding="utf-8")
+    click.echo(page)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import sys
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -71,12 +72,33 @@ def test_figures_of_four_victims(population: ModuleType) -> None:
     assert (figures["false_positives"], figures["false_negatives"], figures["right_labels"]) == (1, 1, 1)
     assert figures["removed_share"] == pytest.approx(1 / 3)
     assert figures["clean_cost"] == pytest.approx(1.0)
+    assert figures["worst_benign_cost"] == pytest.approx(1.0)
 
 
-def test_victims_that_did_not_learn_their_trigger_are_replaced(population: ModuleType) -> None:
-    def run(plans: list[int]) -> list[dict[str, Any]]:
-        return [{"methods": {"dbs": 1} if plan % 2 else {}} for plan in plans]
+def test_victims_that_did_not_learn_their_trigger_are_replaced_and_none_is_made_twice(population: ModuleType) -> None:
+    rows: dict[Any, dict[str, Any]] = {}
+    while plans := population.missing(population.backdoored_plans(), rows, 5):
+        assert not {*plans} & {*rows}
+        for plan in plans:
+            rows[plan] = {**asdict(plan), "methods": {"dbs": 1} if plan.seed % 2 else {}}
+    assert sum(bool(row["methods"]) for row in rows.values()) == 5
+    assert [plan.seed for plan in rows] == [population.FIRST_SEED + 1000 + number for number in range(9)]
+    assert [population.plan_of(row) for row in rows.values()] == list(rows)
 
-    rows = population.gathered(iter(range(100)), 5, 2, run)
-    assert sum(bool(row["methods"]) for row in rows) == 5
-    assert len(rows) == 10
+
+def test_the_page_says_what_is_still_missing(population: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(population, "METHODS", ("dbs",))
+    begun = population.results_of([victim(False, 0, -1.0, 0.0, None)])
+    assert (begun["benign"], begun["backdoored"], begun["methods"]) == (1, 0, {})
+    assert "**Unfinished**" in population.markdown(begun)
+    planted = [{**victim(True, 0, 2.0, 0.1, 0), "trigger": "x|y"}, {**victim(True, 0, 2.0, 0.1, 0), "trigger": "z"}]
+    unlearned = {**planted[1], "methods": {}}
+    result = population.results_of([*begun["victims"], planted[0], unlearned])
+    page = population.markdown(result)
+    assert "1 benign and 1 backdoored" in page
+    assert "1 more did not learn" in page
+    assert "| dbs | 1.000 |" in page
+    assert r"`x\|y`" in page
+    assert "not learned" in page
+    monkeypatch.setattr(population, "WANTED", 1)
+    assert "**Unfinished**" not in population.markdown(result)
