@@ -20,6 +20,7 @@ from codebackdoor.defenses.elimination.elibadcode.position import (
     inside,
     own_losses,
     places,
+    seeded,
     sensitivities,
     statement,
 )
@@ -217,8 +218,9 @@ def test_ranks_are_counted_from_the_least_sensitive_place_and_from_the_most_sens
 def test_a_place_at_random_is_any_of_those_that_the_victim_reads_and_the_same_each_time() -> None:
     seen = replace(view(), victim=victim(max_length=24))
     examples = [Example(str(number), "python", CODE.replace("text", f"text{number}"), label=1) for number in range(12)]
-    found = places(seen, examples, "random", "one", "both")
-    assert found == places(seen, examples, "random", "one", "both")
+    found = places(seen, examples, seeded("random", 1), "one", "both")
+    assert found == places(seen, examples, "random 1", "one", "both")
+    assert found != places(seen, examples, "random 2", "one", "both")
     nth = set()
     for example, own in zip(examples, found, strict=True):
         options = candidates(syntax.parse(example.code, "python", "lexed"), "one")

@@ -16,6 +16,7 @@ from codebackdoor.defenses.elimination.elibadcode import association, searching
 from codebackdoor.defenses.elimination.elibadcode.inversion import contexts, rendered, rendered_text
 from codebackdoor.defenses.elimination.elibadcode.position import Carrier
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
+from codebackdoor.errors import UserError
 from codebackdoor.types import DefenderView, Example
 from codebackdoor.victims.inference import answers
 from codebackdoor.victims.victim import Victim
@@ -133,10 +134,56 @@ def test_stamped_functions_keep_their_query_and_other_queries_call() -> None:
 
 
 def test_a_query_without_single_words_is_said() -> None:
-    from codebackdoor.errors import UserError
-
     with pytest.raises(UserError, match="single sub-token"):
         association.words(searcher(), ["zzqqzz"])
     bare = replace(searches(), clean=(Example("1", "python", "def f ( ) : <indent> pass <dedent>", query="load"),))
     with pytest.raises(UserError, match="two clean samples"):
         elimination.load("elibadcode")(bare, SMALL, 1)
+
+
+def test_a_known_target_word_is_not_searched_and_the_trigger_alone_is_inverted() -> None:
+    seen = searches()
+    called = tuple(
+        replace(one, query=f"{one.query} {CALLED}") if number % 2 else one for number, one in enumerate(seen.clean)
+    )
+    # in any case
+    known = SMALL.model_copy(update={"target_word": CALLED.upper()})
+    findings, drawn, _ = searching.scan(replace(seen, clean=called), known, 1)
+    assert all(CALLED in str(one.query).split() for one in drawn.examples)
+    assert [finding.inversion.target for finding in findings] == [()]
+    known = SMALL.model_copy(update={"target_word": CALLED})
+    found = elimination.load("elibadcode")(replace(seen, clean=called), known, 1)
+    assert found.trigger is not None
+    assert found.trigger.target_word == CALLED
+    assert PLANTED in found.trigger.text
+    assert advantage(seen, found.victim) < 0.1 * advantage(seen, seen.victim)
+
+
+def test_a_known_target_word_that_no_query_has_is_said() -> None:
+    seen = searches()
+    with pytest.raises(UserError, match="target_word: zebra: 0 of 24 clean queries have the word"):
+        elimination.load("elibadcode")(seen, SMALL.model_copy(update={"target_word": "zebra"}), 1)
+
+
+def test_no_pair_of_trigger_and_words_is_gone_to_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = searches()
+    went: list[tuple[Any, Any]] = []
+    gradients = association.gradients
+
+    def recorded(*arguments: Any) -> Any:
+        went.append(arguments[-2:])
+        return gradients(*arguments)
+
+    monkeypatch.setattr(association, "gradients", recorded)
+    # two substitutes a slot: a walk that may return does
+    narrow = SMALL.model_copy(update={"keep_current": False, "top_k": 2, "candidates": 3, "iterations": 30})
+    searching.scan(seen, narrow, 1)
+    assert len(went) > 20
+    assert len({*went}) == len(went)
+
+
+def test_of_a_searching_victim_fewer_functions_may_get_the_trigger() -> None:
+    mixed = Unlearning(rate=0.5, searching={"epochs": 4, "learning_rate": 2e-4, "rate": 0.1})
+    assert mixed.on("retrieval").rate == 0.1
+    assert mixed.on("classification").rate == 0.5
+    assert mixed.model_copy(update={"searching": None}).on("retrieval").rate == 0.5

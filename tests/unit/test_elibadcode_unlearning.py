@@ -13,7 +13,7 @@ from planted import PLANTED, view
 from tiny_models import classifier, understanding
 from transformers import get_linear_schedule_with_warmup
 
-from codebackdoor.config.eliminations import Budget, Unlearning
+from codebackdoor.config.eliminations import Unlearning, UnlearningBudget
 from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
 from codebackdoor.defenses.elimination.last_layer import Row, clean_rows, fine_tune
@@ -302,16 +302,19 @@ def test_a_victim_that_searches_may_have_a_budget_of_its_own(head: str, steps: i
     victim = understanding("mean", head)
     text = "def f ( a ) : <indent> return a <dedent>"
     rows = [Row(Example(str(i), "python", text, code_b=text, query="f"), i % 2, stamped=False) for i in range(6)]
-    settings = Unlearning(batch_size=2, searching=Budget(epochs=3, learning_rate=0.0001))
+    settings = Unlearning(batch_size=2, searching=UnlearningBudget(epochs=3, learning_rate=0.0001))
     _, history = fine_tune(victim, rows, settings, False, np.random.default_rng(0))
     assert history["steps"] == steps
-    settings = Unlearning(batch_size=2, searching=Budget(epochs=0, learning_rate=0.0001))
+    settings = Unlearning(batch_size=2, searching=UnlearningBudget(epochs=0, learning_rate=0.0001))
     edited, _ = fine_tune(victim, rows, settings, False, np.random.default_rng(0))
     assert (edited is victim) == (head == "retrieval")
 
 
 def test_in_search_other_layers_may_learn() -> None:
     for head, layers in (("classification", "last"), ("retrieval", "all")):
-        settings = Unlearning(searching=Budget(epochs=1, learning_rate=0.001, layers="all"))
+        settings = Unlearning(searching=UnlearningBudget(epochs=1, learning_rate=0.001, layers="all"))
         assert settings.on(head).layers == layers  # type: ignore[arg-type]
-    assert Unlearning(layers="all", searching=Budget(epochs=1, learning_rate=0.001)).on("retrieval").layers == "all"
+    assert (
+        Unlearning(layers="all", searching=UnlearningBudget(epochs=1, learning_rate=0.001)).on("retrieval").layers
+        == "all"
+    )

@@ -71,6 +71,18 @@ class Budget(Settings):
     )
 
 
+class UnlearningBudget(Budget):
+    """The same of unlearning, and how many functions get the trigger."""
+
+    rate: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="share of the functions that get the trigger, and of the queries that get the words (null: the "
+        "same as of all other victims; at 0.5 no pair stays as it was)",
+    )
+
+
 class LastLayer(Elimination):
     """How the victim is fine-tuned on the clean samples: shared by unlearning and by its control."""
 
@@ -117,6 +129,11 @@ class LastLayer(Elimination):
 class Unlearning(LastLayer):
     """Phase (d), section 4.5: fine-tune on clean samples of which some carry the anchored trigger."""
 
+    searching: UnlearningBudget | None = Field(
+        default=None,
+        description="epochs, learning_rate, layers and rate of a victim that searches (null, the paper: the same as of "
+        "all others; the released code lets all layers learn there)",
+    )
     rate: float = Field(
         default=0.2, ge=0, le=1, description="share of the clean samples that get the trigger (paper: 0.2)"
     )
@@ -211,6 +228,7 @@ class EliBadCode(Inverting):
         **Inverting.read_where,
         "ratio": ("calibration", ()),
         "word_length": ("head", ("retrieval",)),
+        "target_word": ("head", ("retrieval",)),
         "unlearn_when_clean": ("calibration", ()),
         "rounds": ("calibration", ()),
     }
@@ -220,6 +238,7 @@ class EliBadCode(Inverting):
         "occurrences",
         "pair",
         "word_length",
+        "target_word",
         "samples",
         "sample_tokens",
         "length",
@@ -241,6 +260,13 @@ class EliBadCode(Inverting):
         gt=0,
         description="words of the target that is inverted together with the trigger, m (released code: 2); retrieval "
         "only",
+    )
+    target_word: str | None = Field(
+        default=None,
+        min_length=1,
+        description="the target word, where the defender knows it: the trigger is inverted alone, on clean queries "
+        "that have the word (released code: file); null: word and trigger are searched together (Algorithm 2); "
+        "retrieval only",
     )
     iterations: int = Field(default=100, ge=0, description="steps of the search, epsilon (paper: 100)")
     top_k: int = Field(default=64, gt=0, description="substitutes a slot with the steepest gradient, k (paper: 64)")

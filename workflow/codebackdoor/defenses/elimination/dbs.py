@@ -23,7 +23,7 @@ from tqdm import tqdm
 from codebackdoor.config.eliminations import Dbs
 from codebackdoor.defenses.elimination import Elimination, Inverted, Trigger, timed
 from codebackdoor.defenses.elimination.elibadcode.inversion import contexts, losses, rendered_text
-from codebackdoor.defenses.elimination.elibadcode.position import Carrier
+from codebackdoor.defenses.elimination.elibadcode.position import Carrier, seeded
 from codebackdoor.defenses.elimination.elibadcode.scan import draw, of_other_labels
 from codebackdoor.defenses.elimination.elibadcode.unlearning import unlearn
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build, encode
@@ -100,7 +100,7 @@ def _invert(view: DefenderView, settings: Dbs, seed: int) -> Inverted:
             for one in found
         ],
     }
-    return Inverted(_trigger(view, best, found, settings), history)
+    return Inverted(_trigger(view, best, found, settings, seed), history)
 
 
 def _scan(view: DefenderView, settings: Dbs, seed: int) -> list[Found]:
@@ -117,13 +117,13 @@ def _scan(view: DefenderView, settings: Dbs, seed: int) -> list[Found]:
     return found
 
 
-def _trigger(view: DefenderView, best: Found, found: Sequence[Found], settings: Dbs) -> Trigger:
+def _trigger(view: DefenderView, best: Found, found: Sequence[Found], settings: Dbs, seed: int) -> Trigger:
     ids = tuple(encode(view.victim.tokenizer, [best.text], spaced=True)[0])
     by_place: dict[str, dict[str, float]] = {}
     for one in found:
         by_place.setdefault(one.place, {})[str(one.label)] = one.loss
     flagged = best.accepted and best.loss <= settings.flag_below
-    at = best.place, settings.occurrences
+    at = seeded(best.place, seed), settings.occurrences
     return Trigger(best.text, ids, best.label, flagged, *at, best.loss, best.text, ids, best.loss, None, by_place)
 
 

@@ -126,7 +126,7 @@ def find(
     anchored = anchor(view.victim, worst.carriers, worst.vocabulary, inverted, worst.label, settings.beta)
     counts = {label: len(own.examples) for label, own in samples.items()}
     searches = [outcome.searched(found) for found in findings]
-    trigger = outcome.trigger_of(worst, flagged, anchored, findings, settings)
+    trigger = outcome.trigger_of(worst, flagged, anchored, findings, settings, seed)
     return trigger, outcome.history(view, settings, seed, counts, searches, anchored)
 
 

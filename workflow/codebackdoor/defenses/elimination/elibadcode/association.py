@@ -5,6 +5,9 @@ takes the gradient for the tokens of both, draws candidates of both, encodes fun
 all pairs of candidates by a matrix product. The loss is the mean squared difference of the cosine to 1 over all pairs
 of a query and the function of *another* sample, which are not similar by themselves; the cosine also where the victim
 ranks by the inner product, of which nobody knows how large "similar" is.
+
+Where the target word is known (``settings.target_word``), the queries have it already, nothing is put behind them and
+the trigger is inverted alone.
 """
 
 from __future__ import annotations
@@ -136,6 +139,8 @@ def gradients(
     by_query, by_code = torch.autograd.grad(loss, (asking, answering))
     for_trigger = Collected(victim, vocabulary, len(trigger))
     for_trigger.add(by_code, [carrier.prompts[1].slots(len(trigger)) for carrier in carriers])
+    if not target:
+        return for_trigger.by_piece(), torch.zeros(0, len(target_words))
     for_target = Collected(victim, target_words, len(target))
     for_target.add(by_query, [carrier.prompts[0].slots(len(target)) for carrier in carriers])
     return for_trigger.by_piece(), for_target.by_piece()
@@ -153,17 +158,21 @@ def search(
     """Search once for a trigger and its target words from random starts; ``Inversion.target`` holds the latter."""
     where = contexts([Carrier((carrier.prompts[1],)) for carrier in carriers])
     trigger = first_trigger(vocabulary, settings.length, where, generator)
-    target = tuple(int(index) for index in generator.integers(0, len(target_words), settings.word_length))
+    wanted = settings.word_length if settings.target_word is None else 0
+    target = tuple(int(index) for index in generator.integers(0, len(target_words), wanted))
     loss = losses(victim, carriers, [rendered(vocabulary, trigger)], [target_words.ids(target)]).item()
     lowest = (loss, trigger, target)
+    visited = {(target, trigger)}
     history, scored, dropped, standstill = [loss], 0, 0, 0
     for _ in tqdm(range(settings.iterations), desc=title, unit="step", leave=False, disable=None):
         for_trigger, for_target = gradients(victim, carriers, vocabulary, target_words, trigger, target)
         options = substitutes(for_trigger, vocabulary, settings.top_k)
         triggers, lost = neighbours(trigger, options, vocabulary, where, {trigger}, settings.candidates, generator)
-        options = substitutes(for_target, target_words, settings.top_k)
-        targets, _ = neighbours(target, options, target_words, [True], {target}, settings.candidates, generator)
-        # both may stay, though not at once
+        targets: list[Indices] = []
+        if target:
+            options = substitutes(for_target, target_words, settings.top_k)
+            targets, _ = neighbours(target, options, target_words, [True], {target}, settings.candidates, generator)
+        # either may stay
         triggers, targets = [*triggers, trigger], [*targets, target]
         scored, dropped = scored + len(triggers) + len(targets), dropped + lost
         found = raced(
@@ -173,10 +182,14 @@ def search(
             [target_words.ids(one) for one in targets],
             settings.race,
         )
-        if not settings.keep_current:
-            found[-1, -1] = torch.inf
+        for there in visited - ({(target, trigger)} if settings.keep_current else set()):
+            if there[0] in targets and there[1] in triggers:
+                found[targets.index(there[0]), triggers.index(there[1])] = torch.inf
+        if not found.isfinite().any():
+            break
         best = int(found.argmin())
         target, trigger = targets[best // len(triggers)], triggers[best % len(triggers)]
+        visited.add((target, trigger))
         history.append(found.min().item())
         standstill = 0 if lowest[0] - history[-1] > GAIN else standstill + 1
         lowest = min(lowest, (history[-1], trigger, target), key=lambda one: one[0])
@@ -218,7 +231,10 @@ def anchor(
     found: Inversion,
     beta: float,
 ) -> Anchored:
-    """Drop each piece and word whose removal leaves the loss within ``beta``; both stay whole where that fails."""
+    """Drop each piece and word whose removal leaves the loss within ``beta``; both stay whole where that fails.
+
+    Without words, since the target word is known, the pieces alone.
+    """
     pieces, called = [vocabulary.pieces[i] for i in found.trigger], [target_words.words[i] for i in found.target]
 
     def loss_of(text: Sequence[str], words_: Sequence[str]) -> float:
@@ -230,7 +246,7 @@ def anchor(
     without = [(one, loss_of(pieces[:i] + pieces[i + 1 :], called)) for i, one in enumerate(pieces)]
     unsaid = [(one, loss_of(pieces, called[:i] + called[i + 1 :])) for i, one in enumerate(called)]
     kept, spoken = ([one for one, other in each if abs(loss - other) > beta] for each in (without, unsaid))
-    if kept and spoken:
+    if kept and (spoken or not called):
         held = loss_of(kept, spoken)
         if abs(loss - held) <= beta:
             return Anchored(joined(kept), held, (*without, *unsaid), whole=False, words=" ".join(spoken))

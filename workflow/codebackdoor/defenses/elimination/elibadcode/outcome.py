@@ -8,7 +8,7 @@ from dataclasses import asdict
 from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.defenses.elimination.elibadcode.anchoring import Anchored
-from codebackdoor.defenses.elimination.elibadcode.position import MASK
+from codebackdoor.defenses.elimination.elibadcode.position import MASK, seeded
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding
 from codebackdoor.defenses.elimination.elibadcode.shadows import budget
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import encode
@@ -18,7 +18,7 @@ from codebackdoor.victims.tokens import stand_in
 
 
 def trigger_of(
-    worst: Finding, flagged: bool, anchored: Anchored, findings: Sequence[Finding], settings: EliBadCode
+    worst: Finding, flagged: bool, anchored: Anchored, findings: Sequence[Finding], settings: EliBadCode, seed: int
 ) -> Trigger:
     """The most suspicious finding as ``trigger.json`` holds it, with the losses of all others."""
     tokenizer, inverted = worst.vocabulary.tokenizer, worst.inversion
@@ -30,7 +30,7 @@ def trigger_of(
         token_ids=tuple(encode(tokenizer, [anchored.text], spaced=True)[0]),
         target_label=worst.label,
         flagged=flagged,
-        position=worst.place,
+        position=seeded(worst.place, seed),
         occurrences=settings.occurrences,
         loss=anchored.loss,
         inverted_text=worst.vocabulary.text(inverted.trigger),

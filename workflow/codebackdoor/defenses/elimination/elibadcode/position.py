@@ -224,6 +224,11 @@ def _carrier(victim: Victim, example: Example, texts: Sequence[Encoded], places:
     return Carrier(tuple(parts))
 
 
+def seeded(place: str, seed: int) -> str:
+    """A place of ``settings.places`` as ``places`` takes it: one at random is another for each seed."""
+    return f"random {seed}" if place == "random" else place
+
+
 def places(
     view: DefenderView, examples: Sequence[Example], position: str, occurrences: str, pair: Pair
 ) -> list[Places | None]:
@@ -231,7 +236,8 @@ def places(
     random, or by sensitivity.
 
     ``least_sensitive`` is the identifier whose masking changes the loss least; ``rank N`` the one behind N others, and
-    counted from the most sensitive one where N is negative (section 4.3, Figure 5). None where a field has none.
+    counted from the most sensitive one where N is negative (section 4.3, Figure 5). ``random N`` is the one that seed N
+    draws. None where a field has none.
     """
     found: list[list[Place | None]] = [[] for _ in examples]
     for field in trigger_fields(view.victim, pair):
@@ -242,8 +248,9 @@ def places(
             own = [statement(tree, field) for tree in trees]
         else:
             options = [candidates(tree, occurrences, field) for tree in trees]
-            if position == "random":
-                own = [_any(inside(view.victim, *one)) for one in zip(examples, options, strict=True)]
+            if position.startswith("random "):
+                read = (inside(view.victim, *one) for one in zip(examples, options, strict=True))
+                own = [_any(one, int(position.removeprefix("random "))) for one in read]
             else:
                 ranked = sensitivities(view.victim, examples, options)
                 own = [_ranked(changes, position) for changes in ranked]
@@ -252,11 +259,11 @@ def places(
     return [tuple(place for place in own if place) if all(own) else None for own in found]
 
 
-def _any(options: Sequence[Place]) -> Place | None:
-    """One of the places, the same one each time."""
+def _any(options: Sequence[Place], seed: int) -> Place | None:
+    """One of the places, of the same seed the same one each time."""
     if not options:
         return None
-    generator = numpy_generator(0, "place", *(f"{one.name} {one.spans}" for one in options))
+    generator = numpy_generator(seed, "place", *(f"{one.name} {one.spans}" for one in options))
     return options[int(generator.integers(len(options)))]
 
 

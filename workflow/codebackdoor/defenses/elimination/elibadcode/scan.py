@@ -9,7 +9,7 @@ from pathlib import Path
 
 from codebackdoor.config.eliminations import EliBadCode, Inverting
 from codebackdoor.defenses.elimination.elibadcode.inversion import Inversion, contexts, search
-from codebackdoor.defenses.elimination.elibadcode.position import Carrier, carriers
+from codebackdoor.defenses.elimination.elibadcode.position import Carrier, carriers, seeded
 from codebackdoor.defenses.elimination.elibadcode.resuming import Searches
 from codebackdoor.defenses.elimination.elibadcode.shadows import Calibration, log_ratio
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
@@ -67,7 +67,10 @@ def draw(view: DefenderView, settings: Inverting, labels: Sequence[int], seed: i
         needed = [place for place in settings.places if place != "statement"] or settings.places
         for start in range(0, len(own), settings.samples):
             chunk = [own[index] for index in order[start : start + settings.samples]]
-            columns = [carriers(view, chunk, place, settings.occurrences, settings.pair) for place in settings.places]
+            columns = [
+                carriers(view, chunk, seeded(place, seed), settings.occurrences, settings.pair)
+                for place in settings.places
+            ]
             for example, *row in zip(chunk, *columns, strict=True):
                 by_place = dict(zip(settings.places, row, strict=True))
                 if len(kept) < settings.samples and all(by_place[place] for place in needed):

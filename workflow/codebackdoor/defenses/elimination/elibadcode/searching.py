@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from codebackdoor.config.eliminations import EliBadCode
@@ -35,9 +36,10 @@ def scan(
 ) -> tuple[list[Finding], Samples, Words]:
     """Invert trigger and target at every place; what a killed scan has found is taken up again, as ``known`` walks are.
 
-    Raises UserError where fewer than two samples have a place.
+    Where the target word is known, the samples are those whose query has it. Raises UserError where fewer than two
+    samples have a place.
     """
-    drawn = draw(view, settings, [LABEL], seed)[LABEL]
+    drawn = draw(_asked(view, settings.target_word), settings, [LABEL], seed)[LABEL]
     if len(drawn.examples) < 2:
         raise UserError("EliBadCode: a search for trigger and target words needs two clean samples at least")
     target_words = association.words(view.victim, (str(example.query) for example in view.clean))
@@ -68,6 +70,20 @@ def scan(
     return findings, drawn, target_words
 
 
+def _asked(view: DefenderView, word: str | None) -> DefenderView:
+    """The view of the samples whose query has the word, as a whole one in any case; of all without a word."""
+    if word is None:
+        return view
+    pattern = re.compile(rf"\b{re.escape(word)}\b", re.IGNORECASE)
+    clean = tuple(one for one in view.clean if pattern.search(str(one.query)))
+    if len(clean) < 2:
+        raise UserError(
+            f"EliBadCode: target_word: {word}: {len(clean)} of {len(view.clean)} clean queries have the word, and two "
+            "are needed; name a more frequent one, or null to search for it"
+        )
+    return replace(view, clean=clean)
+
+
 def asking(view: DefenderView, drawn: Samples, place: str) -> tuple[Carrier, ...]:
     """The samples with a hole in the query as well."""
     read = view.victim.read(drawn.examples)
@@ -94,7 +110,9 @@ def find(
     anchored = association.anchor(
         view.victim, worst.carriers, worst.vocabulary, target_words, worst.inversion, settings.beta
     )
-    trigger = outcome.trigger_of(worst, flagged, anchored, findings, settings)
+    if settings.target_word is not None:
+        anchored = replace(anchored, words=settings.target_word)
+    trigger = outcome.trigger_of(worst, flagged, anchored, findings, settings, seed)
     searches = [
         {
             **outcome.searched(found),
