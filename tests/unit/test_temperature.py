@@ -44,6 +44,14 @@ def test_spread_is_the_root_mean_square_standard_deviation_of_the_log_odds() -> 
 
 
 @pytest.mark.parametrize("factor", [1.0, *SCALES])
+def test_an_answer_that_hardly_depends_on_the_input_is_not_made_certain(factor: float) -> None:
+    """Log-odds of 0.05 that vary by 1e-5: divided by that alone they would be thousands of nats."""
+    log_odds = torch.tensor([0.05, 0.05 + 1e-5, 0.05 - 1e-5]) * factor
+    measured = spread(torch.stack((torch.zeros(3), log_odds), 1))
+    assert float(log_odds[0]) / measured == pytest.approx(4.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("factor", [1.0, *SCALES])
 def test_the_log_odds_of_a_view_have_one_spread_at_every_scale(factor: float) -> None:
     asked = seen(factor).victim
     texts = [encoded.ids for encoded in asked.encode([example.code for example in view().clean])]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from codebackdoor.types import Example
@@ -18,19 +19,29 @@ from codebackdoor.victims.victim import Victim
 
 #: Standard deviation, in nats, that the log-odds between two labels are given over the clean samples.
 SPREAD = 2.0
+#: Log-odds that vary by less than this share of their size count as varying by it: of a victim that answers nearly alike
+#: whatever it reads, the difference would become certainty, and every loss 0.
+LEAST = 0.25
 
 
 def spread(logits: Tensor) -> float:
-    """Root mean square, over all pairs of labels, of the standard deviation of their log-odds: of logits [N, C]."""
+    """How much the log-odds between two labels vary: of logits [N, C], in nats, over the N samples.
+
+    The root mean square over all pairs of labels of their standard deviation; at least ``LEAST`` of their root mean
+    square itself.
+    """
     centered = logits.double() - logits.double().mean(dim=1, keepdim=True)
-    return float((2 / (logits.shape[1] - 1) * centered.var(dim=0, correction=0).sum()).sqrt())
+    pairs = 2 / (logits.shape[1] - 1)
+    deviation = (pairs * centered.var(dim=0, correction=0).sum()).sqrt()
+    size = (pairs * centered.square().mean(dim=0).sum()).sqrt()
+    return float(torch.maximum(deviation, LEAST * size))
 
 
 def standardized(victim: Victim, samples: Sequence[Example]) -> Victim:
     """The victim, with the temperature at which its log-odds vary by ``SPREAD`` over the samples.
 
-    A victim without logits (retrieval, generation) is returned as it is, and so is one whose logits do not depend on
-    the input or are not finite: no temperature gives these a spread.
+    A victim without logits (retrieval, generation) is returned as it is, and so is one whose logits are all equal or
+    not finite: no temperature gives these a spread.
     """
     if victim.head not in ("classification", "pair") or victim.model.config.num_labels < 2 or not samples:
         return victim
