@@ -178,15 +178,19 @@ def test_a_plan_knows_what_a_job_of_a_kind_costs(
         "eliminate": local.Cost(
             60,
             2,
-            {"defect_detection codebert elibadcode": 1200, "defect_detection codebert elibadcode taken over": 240},
+            {
+                "defect_detection codebert elibadcode": 1200,
+                "defect_detection codebert elibadcode taken over": 240,
+                "defect_detection codebert elibadcode in rounds taken over": 600,
+            },
         ),
         "purify": local.Cost(60, 2, {"defect_detection codebert codepurify": 180}),
         "predict": local.Cost(60, 2, {"defect_detection codebert": 30}),
         "craft": local.Cost(60, 2),
     }
     monkeypatch.setattr(local, "_measured", lambda: (costs, local.Cost(60, 1000)))
-    stats = "job count\n--- ---\ntrain 3\neliminate 4\npurify_benign 1\npredict 1\n"
-    stats += "predict_benign_defects 1\ncraft 1\nother 1\ntotal 12\n"
+    stats = "job count\n--- ---\ntrain 3\neliminate 5\npurify_benign 1\npredict 1\n"
+    stats += "predict_benign_defects 1\ncraft 1\nother 1\ntotal 13\n"
     logs = [
         "train/defects/codebert/none-0/seed1/none/cross_entropy/none",
         "train/defects/codebert/none-0/seed2/none/cross_entropy/none",
@@ -202,7 +206,8 @@ def test_a_plan_knows_what_a_job_of_a_kind_costs(
     ]
     commands = "".join(f"Shell command: codebackdoor do > {place}/logs/{log}.log{end} 2>&1\n" for log in logs)
     taken = "eliminate/defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/elibadcode"
-    commands += f"Shell command: codebackdoor do --inverted=FOLDER --out OUT > {place}/logs/{taken}.log{end} 2>&1\n"
+    for log in (taken, f"{taken}_extended"):
+        commands += f"Shell command: codebackdoor do --inverted=FOLDER --out OUT > {place}/logs/{log}.log{end} 2>&1\n"
     config = load([Path(__file__).parents[2] / "config.yaml"]).model_copy(update={"out": out})
 
     def minutes(text: str) -> dict[str, str]:
@@ -211,13 +216,13 @@ def test_a_plan_knows_what_a_job_of_a_kind_costs(
     # Snakemake says the whole twice in a long dry run
     found = minutes(local.plan(stats + commands + commands + stats, config))
     cheap = {"craft": "1.0", "other": "?"}
-    assert found == {"train": "21.0", "eliminate": "26.0", "purify": "3.0", "predict": "1.0", **cheap, "total": "52.0"}
+    assert found == {"train": "21.0", "eliminate": "36.0", "purify": "3.0", "predict": "1.0", **cheap, "total": "62.0"}
     text = local.plan(stats, config)
     # what has no price is named, and so is what the jobs are for
     assert "?: jobs of a kind that was never timed (other) are not in the sums.\n" in text
     assert "Experiments:\n  defects           Defect detection, defenses against two attacks\n" in text
     found = minutes(text)
-    assert found == {"train": "3.0", "eliminate": "4.0", "purify": "1.0", "predict": "2.0", **cheap, "total": "11.0"}
+    assert found == {"train": "3.0", "eliminate": "5.0", "purify": "1.0", "predict": "2.0", **cheap, "total": "12.0"}
 
 
 def test_jobs_of_elibadcodes_grid_have_prices_of_their_kind() -> None:

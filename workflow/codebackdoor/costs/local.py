@@ -40,7 +40,7 @@ def _measured() -> tuple[dict[str, Cost], Cost]:
 
 
 def _kind(rule: str, path: str, config: Config) -> str | None:
-    """What a job does, as "TASK ARCHITECTURE [METHOD]"; None where no victim is involved, or one that is not declared.
+    """What a job does, as "TASK ARCHITECTURE [METHOD [in rounds]]"; None where no victim is involved, or one that is not declared.
 
     ``path`` is that of its log below the rule's folder: data set, model and so on (``dag.victim_path``).
     """
@@ -54,6 +54,8 @@ def _kind(rule: str, path: str, config: Config) -> str | None:
         if variant is None:
             return None
         names.append(variant.method)
+        if getattr(variant, "rounds", 1) > 1:
+            names.append("in rounds")
     return " ".join(names)
 
 
