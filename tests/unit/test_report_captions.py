@@ -14,7 +14,7 @@ from codebackdoor import files
 from codebackdoor.config.attacks import CodePoisonerDeadCode
 from codebackdoor.config.base import Settings, models_in
 from codebackdoor.config.datasets import CodeRepair, CodeSearch, DefectDetection
-from codebackdoor.config.eliminations import Budget, EliBadCode, FineTuning, Unlearning
+from codebackdoor.config.eliminations import Budget, EliBadCode, FineTuning, Unlearning, UnlearningBudget
 from codebackdoor.config.models import CodeBert, CodeT5
 from codebackdoor.config.products import Product
 from codebackdoor.config.purifications import CodePurify
@@ -172,7 +172,7 @@ def test_what_is_unread_inside_of_a_setting_is_left_out_as_well(run: dict[str, A
     slowly = Budget(epochs=4, learning_rate=5e-4)
     own = {"searching.epochs", "searching.learning_rate"}
     control = FineTuning(method="fine_tuning", searching=slowly)
-    chosen = EliBadCode(method="elibadcode", unlearning=Unlearning(searching=slowly))
+    chosen = EliBadCode(method="elibadcode", unlearning=Unlearning(searching=UnlearningBudget(**slowly.model_dump())))
     for name, one, prefix in (("fine_tuning", control, ""), ("elibadcode", chosen, "unlearning.")):
         kept = {f"{prefix}{key}" for key in ("layers", "epochs")}
         unread = {f"{prefix}{key}" for key in own}

@@ -129,7 +129,7 @@ def test_predicting_with_a_base_model_is_refused(data: Path, tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("rate", [1e308, 1e6])
+@pytest.mark.parametrize("rate", [1e308, 1e30])
 def test_a_training_that_diverges_says_so_and_keeps_nothing(data: Path, tmp_path: Path, rate: float) -> None:
     recipe = BERT.model_copy(update={"lr": rate, "warmup": 0.0, "clip": 1e30, "epochs": 4})
     base = base_folder(data / "encoder", "encoder")
