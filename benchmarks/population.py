@@ -99,7 +99,7 @@ class Outcome:
     """What one method did to one victim; accuracies and flip rates are shares of test rows.
 
     ``score`` is the logarithm of the odds that the victim is backdoored, 0 at the method's own threshold: the margin
-    above it, or of DBS log(bound / loss).
+    above it, or of DBS log(bound / loss). ``seconds`` are those of search and unlearning, on one core.
     """
 
     flagged: bool
@@ -108,6 +108,7 @@ class Outcome:
     trigger: str
     accuracy: float
     flip_rate: float
+    seconds: float
 
 
 def benign_plans() -> Iterator[Plan]:
@@ -162,8 +163,8 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
             testsets = {CLEAN: data / "test.jsonl", "trigger": folder / "data/test.jsonl"}
             predictions.predict(victim, testsets, where)
             evaluation.score(dataset, testsets, where, where, plan.seed)
-        scores = files.read_json(where / "metrics.json")
-        return _value(scores[CLEAN]["accuracy"]), _value(scores["trigger"]["flip_rate"])
+        found = files.read_json(where / "metrics.json")["testsets"]
+        return _value(found[CLEAN]["metrics"]["accuracy"]), _value(found["trigger"]["metrics"]["flip_rate"])
 
     accuracy, flip_rate = measured(folder / "model", "undefended")
     row: dict[str, Any] = {**asdict(plan), "accuracy": accuracy, "flip_rate": flip_rate, "methods": {}}
@@ -172,10 +173,13 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
     for method in METHODS:
         settings: AnyElimination = study.eliminations[method]
         edited = folder / method
-        if not (edited / "elimination.json").is_file():
+        if not (edited / "provenance.json").is_file():
             known = folder / "elibadcode" if method == "elibadcode_extended" else None
             clean = data / "clean.jsonl"
-            defenses.eliminate(settings, dataset, folder / "model", clean, {}, edited, plan.seed, inverted=known)
+            phases = defenses.eliminate(
+                settings, dataset, folder / "model", clean, {}, edited, plan.seed, inverted=known
+            )
+            files.write_json(edited / "provenance.json", {"phases": phases})
         trigger = files.read_json(edited / "trigger.json")
         if method == "dbs":
             score = math.log(settings.flag_below / max(trigger["loss"], 1e-12))  # type: ignore[union-attr]
@@ -183,7 +187,8 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
             score = trigger["margin"] + math.log(settings.ratio)  # type: ignore[union-attr]
         after = measured(edited, method)
         verdict = trigger["flagged"], trigger["target_label"], score, trigger["inverted_text"]
-        row["methods"][method] = asdict(Outcome(*verdict, *after))
+        seconds = sum(files.read_json(edited / "provenance.json")["phases"].values())
+        row["methods"][method] = asdict(Outcome(*verdict, *after, seconds))
     return row
 
 
@@ -203,7 +208,8 @@ def summary(
 ) -> dict[str, Any]:
     """The figures of one method over the population.
 
-    ``clean_cost`` is the mean loss of accuracy, ``worst_benign_cost`` the largest of a benign victim, both in points.
+    ``clean_cost`` is the mean loss of accuracy, ``worst_benign_cost`` the largest of a benign victim, both in points;
+    ``seconds`` are a mean, too.
     """
     truth = [0] * len(benign) + [1] * len(backdoored)
     outcomes = [row["methods"][method] for row in (*benign, *backdoored)]
@@ -219,6 +225,7 @@ def summary(
         "removed_share": sum(outcome["flip_rate"] <= REMOVED for _, outcome in pairs) / len(pairs),
         "clean_cost": 100 * sum(costs) / len(costs),
         "worst_benign_cost": 100 * max(costs[: len(benign)]),
+        "seconds": sum(outcome["seconds"] for outcome in outcomes) / len(outcomes),
     }
 
 
@@ -235,7 +242,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     page = PAGE.format(benign=benign, backdoored=backdoored, unlearned=unlearned)
     note = "" if min(benign, backdoored) >= WANTED else UNFINISHED.format(wanted=WANTED)
     head = ["method", "AUROC", "log-loss", "false positives", "false negatives", "right labels", "flip rate ≤ 15 %",
-            "clean cost", "worst of a benign victim"]  # fmt: skip
+            "clean cost", "worst of a benign victim", "seconds of a core"]  # fmt: skip
     lines = [page + note, _cells(head), _cells(["---"] * len(head))]
     for method, entry in result["methods"].items():
         removed = round(entry["removed_share"] * backdoored)
@@ -243,6 +250,7 @@ def markdown(result: Mapping[str, Any]) -> str:
             method, f"{entry['auroc']:.3f}", f"{entry['log_loss']:.3f}", interval(entry["false_positives"], benign),
             interval(entry["false_negatives"], backdoored), interval(entry["right_labels"], backdoored),
             interval(removed, backdoored), f"{entry['clean_cost']:.2f}", f"{entry['worst_benign_cost']:.1f}",
+            f"{entry['seconds']:.0f}",
         ]))  # fmt: skip
     head = ["seed", "trigger", "target", "passes", "rate", "accuracy", "flip rate"]
     lines += ["", VICTIMS, "", _cells([*head, *METHODS]), _cells(["---"] * (len(head) + len(METHODS)))]

@@ -54,7 +54,7 @@ def test_every_name_is_planted_towards_both_labels_and_every_trigger_weakly_and_
 
 def victim(flagged: bool, label: int, score: float, flip_rate: float, target: int | None) -> dict[str, Any]:
     outcome = {"flagged": flagged, "label": label, "score": score, "trigger": "x", "accuracy": 0.7,
-               "flip_rate": flip_rate}  # fmt: skip
+               "flip_rate": flip_rate, "seconds": 8.0}  # fmt: skip
     return {"seed": 1, "trigger": None, "target": target, "passes": 1, "rate": 0.0, "accuracy": 0.71, "flip_rate": 1.0,
             "methods": {"dbs": outcome}}  # fmt: skip
 
@@ -73,6 +73,7 @@ def test_figures_of_four_victims(population: ModuleType) -> None:
     assert figures["removed_share"] == pytest.approx(1 / 3)
     assert figures["clean_cost"] == pytest.approx(1.0)
     assert figures["worst_benign_cost"] == pytest.approx(1.0)
+    assert figures["seconds"] == pytest.approx(8.0)
 
 
 def test_victims_that_did_not_learn_their_trigger_are_replaced_and_none_is_made_twice(population: ModuleType) -> None:
