@@ -12,9 +12,13 @@ from planted import PLANTED, view
 
 from codebackdoor import files
 from codebackdoor.config.eliminations import EliBadCode, Unlearning
-from codebackdoor.defenses.elimination import Elimination, Inverted, Trigger
+from codebackdoor.defenses import cleaning
+from codebackdoor.defenses.elimination import Elimination, Inverted, Trigger, elibadcode
 from codebackdoor.defenses.elimination.elibadcode import eliminate, findings_of, rounds, shadows, walks
 from codebackdoor.defenses.verdict import flips
+from codebackdoor.types import DefenderView
+from codebackdoor.victims.inference import class_logits
+from codebackdoor.victims.temperature import SPREAD, spread, standardized
 from codebackdoor.victims.victim import Victim
 
 SETTINGS = EliBadCode(
@@ -42,7 +46,7 @@ class Scripted:
             return victim if inverted.trigger.text == kept else (*victim, inverted.trigger.text)
 
         victim: Any = ()
-        return rounds.run(victim, Inverted(self.found[0], {}), limit, 1, scan, remove)
+        return rounds.run(victim, Inverted(self.found[0], {}), limit, 1, scan, remove, lambda victim: victim)
 
 
 def test_it_goes_on_until_a_scan_flags_nothing() -> None:
@@ -106,6 +110,33 @@ def test_the_backdoor_that_a_first_round_leaves_whole_is_found_by_the_second(tmp
     assert ["unlearning" in one for one in listed] == [*[True] * (len(listed) - 1), False]
     # what the folder says is inverted is what the first scan found
     assert more.trigger == trigger("count_size")
+
+
+@pytest.mark.parametrize("command", ["eliminate", "clean"])
+def test_an_edited_victim_is_scanned_in_the_unit_of_its_own_logits(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unlearning changes how much the logits vary: in the old unit losses do not compare with the calibration's."""
+    module = elibadcode if command == "eliminate" else cleaning
+    scanned: list[Victim] = []
+    find = module.find
+
+    def recorded(seen: DefenderView, *more: Any) -> Any:
+        scanned.append(seen.victim)
+        return find(seen, *more)
+
+    monkeypatch.setattr(module, "find", recorded)
+    files.write_json(tmp_path / "calibration.json", calibration())
+    settings = SETTINGS.model_copy(update={"rounds": 4, "calibration": str(tmp_path / "calibration.json")})
+    seen = replace(view(), victim=standardized(view().victim, view().clean))
+    if command == "eliminate":
+        eliminate(seen, settings, 1)
+    else:
+        cleaning.clean(seen, settings, 1, force=False)
+    assert len(scanned) > 1
+    for victim in scanned:
+        texts = [encoded.ids for encoded in victim.encode([example.code for example in seen.clean])]
+        assert spread(class_logits(victim, texts)) == pytest.approx(SPREAD, rel=1e-4)
 
 
 def test_a_benign_victim_is_scanned_once_and_kept(tmp_path: Path) -> None:

@@ -40,9 +40,9 @@ def _measured() -> tuple[dict[str, Cost], Cost]:
 
 
 def _kind(rule: str, path: str, config: Config) -> str | None:
-    """What a job does, as "TASK ARCHITECTURE [METHOD [in rounds]]"; None where no victim is involved, or one that is not declared.
+    """What a job does, as "TASK ARCHITECTURE [METHOD [in rounds]]".
 
-    ``path`` is that of its log below the rule's folder: data set, model and so on (``dag.victim_path``).
+    None where no victim is involved, or one that is not declared. ``path`` is that of its log below the rule's folder: data set, model and so on (``dag.victim_path``).
     """
     dataset, _, rest = path.partition("/")
     model, _, rest = rest.partition("/")

@@ -7,6 +7,7 @@ again, with fresh seeds, until a scan flags nothing (``elibadcode.rounds``).
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -20,6 +21,7 @@ from codebackdoor.defenses.verdict import Verdict, judge, verdict_of
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView
 from codebackdoor.victims.precision import rounded
+from codebackdoor.victims.temperature import standardized
 from codebackdoor.victims.victim import Victim
 
 #: Within a round unlearning is repeated, at most so often, until the trigger turns no larger share of the samples it is
@@ -59,7 +61,8 @@ def clean(
     if verdict.backdoored is None:
         result = rounds.Rounds(remove(view.victim, first, 1), (first.trigger,))
     else:
-        result = rounds.run(view.victim, first, settings.rounds, seed, scan, remove)
+        standardize = partial(standardized, samples=view.clean)
+        result = rounds.run(view.victim, first, settings.rounds, seed, scan, remove, standardize)
     is_clean = None if verdict.backdoored is None else result.clean
 
     def turned(trigger: Trigger) -> tuple[int, float | None, float | None]:

@@ -19,8 +19,9 @@ from codebackdoor.victims.victim import Victim
 
 #: Standard deviation, in nats, that the log-odds between two labels are given over the clean samples.
 SPREAD = 2.0
-#: Log-odds that vary by less than this share of their size count as varying by it: of a victim that answers nearly alike
-#: whatever it reads, the difference would become certainty, and every loss 0.
+#: Log-odds that vary by less than this share of their size count as varying by it. A victim that answers nearly alike
+#: whatever it reads would be made certain otherwise, and every loss 0: float32 has none below 17 nats, and this share
+#: leaves it 8 (SPREAD / LEAST). One that does its task has a share of 1 or so.
 LEAST = 0.25
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from codebackdoor.defenses.elimination.elibadcode.walks import Walks
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView
+from codebackdoor.victims.temperature import standardized
 from codebackdoor.victims.victim import Victim
 
 
@@ -76,7 +78,9 @@ def _in_rounds(
         unlearned.append(edited.history.get("unlearning"))
         return edited.victim
 
-    result = rounds.run(view.victim, first, settings.rounds, seed, scan, remove)
+    result = rounds.run(
+        view.victim, first, settings.rounds, seed, scan, remove, partial(standardized, samples=view.clean)
+    )
     listed = [
         entry | ({"unlearning": steps} if steps else {})
         for entry, steps in zip_longest(rounds.as_json(result.triggers), unlearned)

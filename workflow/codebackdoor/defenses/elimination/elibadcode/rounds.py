@@ -18,6 +18,8 @@ from codebackdoor.victims.victim import Victim
 Scan = Callable[[Victim, int, int], Inverted]
 #: Returns the victim without the trigger of a scan, in the round of this number.
 Remove = Callable[[Victim, Inverted, int], Victim]
+#: Returns the victim with its logits in the unit of a defender's view (``victims.temperature``).
+Standardize = Callable[[Victim], Victim]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,12 @@ def seed_of(seed: int, number: int) -> int:
     return seed if number == 1 else derive(seed, "elibadcode", "round", str(number))
 
 
-def run(victim: Victim, first: Inverted, limit: int, seed: int, scan: Scan, remove: Remove) -> Rounds:
+def run(
+    victim: Victim, first: Inverted, limit: int, seed: int, scan: Scan, remove: Remove, standardize: Standardize
+) -> Rounds:
     """Unlearn at most ``limit`` triggers, of which ``first`` is the first, and scan after each.
+
+    Unlearning changes how much the logits vary, so that the edited victim is given the unit of a defender's view anew.
 
     Ends with the first scan that flags nothing. What ``first`` holds is removed although it may not be flagged, where
     ``remove`` does so.
@@ -52,7 +58,7 @@ def run(victim: Victim, first: Inverted, limit: int, seed: int, scan: Scan, remo
         edited = remove(victim, found, number)
         if edited is victim:
             break
-        victim = edited
+        victim = standardize(edited)
         found = scan(victim, seed_of(seed, number + 1), number + 1)
         triggers.append(found.trigger)
         if not found.trigger.flagged:
