@@ -42,13 +42,14 @@ def _measured() -> tuple[dict[str, Cost], Cost]:
 def _kind(rule: str, path: str, config: Config) -> str | None:
     """What a job does, as "TASK ARCHITECTURE [METHOD [in rounds]]".
 
-    None where no victim is involved, or one that is not declared. ``path`` is that of its log below the rule's folder: data set, model and so on (``dag.victim_path``).
+    None where no victim is involved, or one that is not declared. ``path`` is that of its log below the rule's folder:
+    data set, model and so on (``dag.victim_path``).
     """
     dataset, _, rest = path.partition("/")
     model, _, rest = rest.partition("/")
     if dataset not in config.datasets or model not in config.models:
         return None
-    names = [config.datasets[dataset].task, config.models[model].architecture]
+    names: list[str] = [config.datasets[dataset].task, config.models[model].architecture]
     if rule in _BY_METHOD:
         variant = getattr(config, _BY_METHOD[rule]).get(rest.rpartition("/")[2])
         if variant is None:
