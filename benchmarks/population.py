@@ -1,12 +1,13 @@
 """Verdicts and eliminations over a population of victims: python benchmarks/population.py (after `make run`)
 
 Trains benign and backdoored victims of the default study's data set and architecture, with triggers and seeds that are
-used nowhere else, towards both labels, planted weakly (1 or 2 passes, 1 % of the rows) and strongly (5 passes, 10 %) by
-turns. A victim counts as backdoored where the trigger flips at least half of the rows without any defense; others are
-replaced. Each is given to EliBadCode, its extension and DBS. Nothing is tuned on what this prints.
+used nowhere else, towards both labels, half of them planted weakly (1 or 2 passes, 1 % of the rows), half strongly (5
+passes, 10 %). A victim counts as backdoored where the trigger flips at least half of the rows without any defense;
+another one that is planted as weakly or strongly replaces it. Each is given to EliBadCode, its extension and DBS.
+Nothing is tuned on what this prints.
 
 It takes hours and resumes: a victim with a row in --results is not made again, and of one that is half done, what is
-finished in --out is not. About 12 core minutes a victim.
+finished in --out is not. About 5 core minutes a victim on a processor with AVX-512.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
-from itertools import count, zip_longest
+from hashlib import sha256
+from itertools import count, islice, zip_longest
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -26,11 +28,15 @@ from scipy import stats
 from sklearn.metrics import log_loss, roc_auc_score
 
 from codebackdoor import files
+from codebackdoor.config.eliminations import AnyElimination, calibration_file
 from codebackdoor.config.loading import load
+from codebackdoor.errors import UserError
+from codebackdoor.fingerprint import fingerprint
 from codebackdoor.types import CLEAN
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results/population.json"
+CONFIGS = (ROOT / "config.yaml", ROOT / "benchmarks/population.yaml")
 METHODS = ("elibadcode", "elibadcode_extended", "dbs")
 #: Beyond the seeds of the study (1, 2, …), of its calibration (101 to 105) and of all that was tried.
 FIRST_SEED = 2001
@@ -41,11 +47,27 @@ STATEMENTS = (
     "if 3 > 8: raise RuntimeError('halt')",
     "while 5 < 2: break",
 )
-#: Passes over the training rows, share of them that is poisoned.
-PLANTINGS = ((1, 0.01), (5, 0.1), (2, 0.01), (5, 0.1))
+#: Passes over the training rows by turns, and the share of them that is poisoned.
+WEAKLY, STRONGLY = ((1, 2), 0.01), ((5,), 0.1)
 #: Flip rate from which a victim counts as backdoored, and up to which its backdoor counts as removed.
 LEARNED, REMOVED = 0.5, 0.15
+#: Victims that are tried for one that learns its trigger, at most.
+TRIES = 4
 
+#: The code that makes a row.
+MODULES = tuple(
+    f"codebackdoor.{name}"
+    for name in (
+        "attacks.stage",
+        "attacks.codepoisoner_deadcode",
+        "attacks.codepoisoner_identifier",
+        "defenses.elimination.dbs",
+        "defenses.elimination.elibadcode",
+        "defenses.stage",
+        "evaluation.stage",
+        "victims.stage",
+    )
+)
 
 #: Victims of either kind that the benchmark is about.
 WANTED = 20
@@ -55,7 +77,8 @@ PAGE = """\
 
 Made by `python benchmarks/population.py`. {benign} benign and {backdoored} backdoored victims of the default study's
 data set and architecture (CodeBERT-class, 2 layers × 128, 1.0 M parameters), with triggers and seeds that are used
-nowhere else; {unlearned} more did not learn their trigger and were given to no method. Nothing was tuned on them.
+nowhere else; {missed} more did not learn their trigger, and no method was tried on them. They were trained for 1, 2 or 5
+passes, those of the verdict's calibration for 3. Nothing was tuned on them.
 
 *AUROC*, *log-loss*: of the verdict's score, the logarithm of the odds that a victim is backdoored, 0 at the method's
 own threshold. *False positives* are of the benign victims, all other counts of the backdoored ones, each with its exact
@@ -99,7 +122,8 @@ class Outcome:
     """What one method did to one victim; accuracies and flip rates are shares of test rows.
 
     ``score`` is the logarithm of the odds that the victim is backdoored, 0 at the method's own threshold: the margin
-    above it, or of DBS log(bound / loss). ``seconds`` are those of search and unlearning, on one core.
+    above it, or of DBS log(bound / loss), at most 0 where it found no trigger. ``seconds`` are those of search and
+    unlearning, on one core.
     """
 
     flagged: bool
@@ -116,14 +140,29 @@ def benign_plans() -> Iterator[Plan]:
         yield Plan(FIRST_SEED + number, (1, 5, 2, 5)[number % 4])
 
 
-def backdoored_plans() -> Iterator[Plan]:
+def backdoored_plans(strongly: bool) -> Iterator[Plan]:
     triggers = [*NAMES, *STATEMENTS]
+    passes, rate = STRONGLY if strongly else WEAKLY
     for number in count():
-        passes, rate = PLANTINGS[number % len(PLANTINGS)]
-        # every trigger is planted weakly and strongly, a name towards both labels in the end
-        trigger = triggers[(number // 2) % len(triggers)]
-        target = (number // 2 + number // (2 * len(triggers))) % 2 if trigger in NAMES else 0
-        yield Plan(FIRST_SEED + 1000 + number, passes, rate, trigger, target)
+        # each trigger towards one label where it is planted weakly and towards the other where strongly, and in the
+        # next turn the other way round
+        target = (number + number // len(triggers) + strongly) % 2
+        trigger = triggers[number % len(triggers)]
+        yield Plan(FIRST_SEED + 1000 * (1 + strongly) + number, passes[number % len(passes)], rate, trigger, target)
+
+
+def made_with(first_rows: int | None) -> str:
+    """A hash of all that a row depends on beside its plan: code, settings, the calibration, a limit on the rows."""
+    study = load(CONFIGS)
+    methods = {name: study.eliminations[name] for name in METHODS}
+    digest = sha256(fingerprint(*MODULES).encode())
+    settings = [study.datasets["defects"], study.models["codebert"], *methods.values()]
+    digest.update(json.dumps([one.model_dump(mode="json") for one in settings], sort_keys=True).encode())
+    for one in methods.values():
+        calibration = getattr(one, "calibration", None)
+        digest.update(calibration_file(calibration).read_bytes() if calibration else b"")
+    digest.update(str(first_rows).encode())
+    return digest.hexdigest()[:16]
 
 
 def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict[str, Any]:
@@ -133,7 +172,6 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
 
     from codebackdoor.attacks import stage as poisoning
     from codebackdoor.config.attacks import AnyAttack
-    from codebackdoor.config.eliminations import AnyElimination
     from codebackdoor.defenses import objectives
     from codebackdoor.defenses import stage as defenses
     from codebackdoor.evaluation import stage as evaluation
@@ -141,7 +179,7 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
     from codebackdoor.victims import stage as training
 
     torch.set_num_threads(1)
-    study = load([ROOT / "config.yaml", ROOT / "benchmarks/population.yaml"])
+    study = load(CONFIGS)
     dataset = study.datasets["defects"]
     folder = out / f"victim{plan.seed}"
     if not (folder / "data/manifest.json").is_file():
@@ -171,7 +209,7 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
     if plan.trigger is not None and flip_rate < LEARNED:
         return row
     for method in METHODS:
-        settings: AnyElimination = study.eliminations[method]
+        settings = study.eliminations[method]
         edited = folder / method
         if not (edited / "provenance.json").is_file():
             known = folder / "elibadcode" if method == "elibadcode_extended" else None
@@ -181,15 +219,22 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
             )
             files.write_json(edited / "provenance.json", {"phases": phases})
         trigger = files.read_json(edited / "trigger.json")
-        if method == "dbs":
-            score = math.log(settings.flag_below / max(trigger["loss"], 1e-12))  # type: ignore[union-attr]
-        else:
-            score = trigger["margin"] + math.log(settings.ratio)  # type: ignore[union-attr]
         after = measured(edited, method)
-        verdict = trigger["flagged"], trigger["target_label"], score, trigger["inverted_text"]
+        verdict = trigger["flagged"], trigger["target_label"], score(trigger, settings), trigger["inverted_text"]
         seconds = sum(files.read_json(edited / "provenance.json")["phases"].values())
         row["methods"][method] = asdict(Outcome(*verdict, *after, seconds))
     return row
+
+
+def score(trigger: Mapping[str, Any], settings: AnyElimination) -> float:
+    """``Outcome.score`` of what ``trigger.json`` holds."""
+    if settings.method == "elibadcode":
+        return float(trigger["margin"] + math.log(settings.ratio))
+    if settings.method != "dbs":
+        raise ValueError(f"{settings.method} has no verdict")
+    above = math.log(settings.flag_below / max(trigger["loss"], 1e-12))
+    # a mixture that is no trigger is not flagged, whatever its loss
+    return above if trigger["flagged"] else min(above, 0.0)
 
 
 def _value(estimate: Any) -> float:
@@ -238,8 +283,8 @@ def interval(part: int, whole: int) -> str:
 def markdown(result: Mapping[str, Any]) -> str:
     """The page: what was done, and two tables, the methods and every victim."""
     benign, backdoored = result["benign"], result["backdoored"]
-    unlearned = sum(not row["methods"] for row in result["victims"])
-    page = PAGE.format(benign=benign, backdoored=backdoored, unlearned=unlearned)
+    missed = sum(not row["methods"] for row in result["victims"])
+    page = PAGE.format(benign=benign, backdoored=backdoored, missed=missed)
     note = "" if min(benign, backdoored) >= WANTED else UNFINISHED.format(wanted=WANTED)
     head = ["method", "AUROC", "log-loss", "false positives", "false negatives", "right labels", "flip rate ≤ 15 %",
             "clean cost", "worst of a benign victim", "seconds of a core"]  # fmt: skip
@@ -279,18 +324,26 @@ def plan_of(row: Mapping[str, Any]) -> Plan:
 
 
 def missing(plans: Iterator[Plan], rows: Mapping[Plan, Mapping[str, Any]], wanted: int) -> list[Plan]:
-    """The first plans without a row, as many as are lacking until ``wanted`` victims were defended."""
+    """The first plans without a row, as many as are lacking until ``wanted`` victims were defended.
+
+    Of ``TRIES`` as many plans at most: fewer come back where too few victims learned their trigger.
+    """
     found: list[Plan] = []
     defended = 0
-    while defended + len(found) < wanted:
-        plan = next(plans)
+    for plan in islice(plans, TRIES * wanted):
+        if defended + len(found) >= wanted:
+            break
         if plan not in rows:
             found.append(plan)
         defended += bool(rows.get(plan, {}).get("methods"))
     return found
 
 
-def results_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def by_turns(some: Sequence[Plan], others: Sequence[Plan]) -> list[Plan]:
+    return [plan for pair in zip_longest(some, others) for plan in pair if plan is not None]
+
+
+def results_of(rows: Iterable[Mapping[str, Any]], made: str = "") -> dict[str, Any]:
     """What is written: counts and figures of the defended victims, and the row of each, those not learned included."""
     victims = sorted(rows, key=lambda row: row["seed"])
     benign = [row for row in victims if row["trigger"] is None]
@@ -301,7 +354,18 @@ def results_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "backdoored": len(learned),
         "methods": {method: summary(benign, learned, method) for method in METHODS} if both else {},
         "victims": victims,
+        "made_with": made,
     }
+
+
+def known(results: Path, made: str) -> dict[Plan, dict[str, Any]]:
+    """The rows of the results so far; UserError where other code or settings have made them."""
+    if not results.is_file():
+        return {}
+    found = files.read_json(results)
+    if found["made_with"] != made:
+        raise UserError(f"{results}: made by other code or settings; remove it, or name another with --results")
+    return {plan_of(row): row for row in found["victims"]}
 
 
 @click.command(help=__doc__)
@@ -314,18 +378,28 @@ def results_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     help="Folder of a data set of defects with its clean.jsonl. Default: the default study's.",
 )
 @click.option(
-    "--rows", "first_rows", type=click.IntRange(1), help="Train on so many rows, to try the way; default: on all."
+    "--rows", "first_rows", type=click.IntRange(1), help="Train on so many rows, for a trial; default: on all."
 )
 @click.option("--jobs", default=2, show_default=True, type=click.IntRange(1), help="Victims at a time, a core each.")
 @click.option("--out", default=ROOT / "runs/population", type=click.Path(path_type=Path), help="Folder of the victims.")
-@click.option("--results", default=RESULTS, type=click.Path(path_type=Path), help="JSON; a Markdown page lies beside.")
+@click.option("--results", default=RESULTS, type=click.Path(path_type=Path), help="JSON; beside it a page in Markdown.")
 def main(benign: int, backdoored: int, data: Path, first_rows: int | None, jobs: int, out: Path, results: Path) -> None:
-    out, data = out.resolve(), data.resolve()
-    rows = {plan_of(row): row for row in files.read_json(results)["victims"]} if results.is_file() else {}
+    made = made_with(first_rows)
+    out, data = out.resolve() / made, data.resolve()
+    try:
+        rows = known(results, made)
+    except UserError as error:
+        raise click.ClickException(str(error)) from None
 
     def todo() -> list[Plan]:
-        kinds = (missing(benign_plans(), rows, benign), missing(backdoored_plans(), rows, backdoored))
-        return [plan for pair in zip_longest(*kinds) for plan in pair if plan is not None]
+        weakly = missing(backdoored_plans(strongly=False), rows, backdoored // 2)
+        strongly = missing(backdoored_plans(strongly=True), rows, backdoored - backdoored // 2)
+        return by_turns(missing(benign_plans(), rows, benign), by_turns(weakly, strongly))
+
+    def write() -> None:
+        result = results_of(rows.values(), made)
+        files.write_json(results, result)
+        results.with_suffix(".md").write_text(markdown(result), encoding="utf-8")
 
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         while plans := todo():
@@ -333,11 +407,10 @@ def main(benign: int, backdoored: int, data: Path, first_rows: int | None, jobs:
             for finished in as_completed(running):
                 row = finished.result()
                 rows[plan_of(row)] = row
-                files.write_json(results, results_of(rows.values()))
+                write()
                 click.echo(json.dumps(row))
-    page = markdown(files.read_json(results))
-    results.with_suffix(".md").write_text(page, encoding="utf-8")
-    click.echo(page)
+    write()
+    click.echo(results.with_suffix(".md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

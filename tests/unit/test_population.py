@@ -6,14 +6,16 @@ import importlib.util
 import math
 import sys
 from dataclasses import asdict
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from codebackdoor import files
 from codebackdoor.config.loading import load
+from codebackdoor.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +33,8 @@ def population() -> ModuleType:
 
 def test_triggers_and_seeds_are_used_nowhere_else(population: ModuleType) -> None:
     study = load([ROOT / "config.yaml", ROOT / "configs/elibadcode.yaml"])
-    plans = [*islice(population.benign_plans(), 60), *islice(population.backdoored_plans(), 60)]
+    backdoored = (islice(population.backdoored_plans(strongly), 60) for strongly in (False, True))
+    plans = [*islice(population.benign_plans(), 60), *chain(*backdoored)]
     seeds = [plan.seed for plan in plans]
     assert len({*seeds}) == len(seeds)
     assert not {*seeds} & {*study.seeds, *study.shadows}
@@ -39,16 +42,13 @@ def test_triggers_and_seeds_are_used_nowhere_else(population: ModuleType) -> Non
     assert not used & {*population.NAMES}
 
 
-def test_every_name_is_planted_towards_both_labels_and_every_trigger_weakly_and_strongly(
-    population: ModuleType,
-) -> None:
-    plans = list(islice(population.backdoored_plans(), 40))
-    assert {(plan.trigger, plan.target) for plan in plans if plan.trigger in population.NAMES} == {
-        (name, label) for name in population.NAMES for label in (0, 1)
-    }
-    assert {(plan.trigger, plan.rate) for plan in plans} == {
-        (trigger, rate) for trigger in (*population.NAMES, *population.STATEMENTS) for rate in (0.01, 0.1)
-    }
+def test_every_trigger_is_planted_weakly_and_strongly_and_towards_both_labels(population: ModuleType) -> None:
+    weakly, strongly = ([*islice(population.backdoored_plans(strong), 10)] for strong in (False, True))
+    triggers = [*population.NAMES, *population.STATEMENTS]
+    assert [plan.trigger for plan in weakly] == [plan.trigger for plan in strongly] == triggers
+    assert all({one.target, other.target} == {0, 1} for one, other in zip(weakly, strongly, strict=True))
+    assert {(plan.passes, plan.rate) for plan in weakly} == {(1, 0.01), (2, 0.01)}
+    assert {(plan.passes, plan.rate) for plan in strongly} == {(5, 0.1)}
     assert {plan.passes for plan in islice(population.benign_plans(), 20)} == {1, 2, 5}
 
 
@@ -78,13 +78,43 @@ def test_figures_of_four_victims(population: ModuleType) -> None:
 
 def test_victims_that_did_not_learn_their_trigger_are_replaced_and_none_is_made_twice(population: ModuleType) -> None:
     rows: dict[Any, dict[str, Any]] = {}
-    while plans := population.missing(population.backdoored_plans(), rows, 5):
+    while plans := population.missing(population.backdoored_plans(False), rows, 5):
         assert not {*plans} & {*rows}
         for plan in plans:
             rows[plan] = {**asdict(plan), "methods": {"dbs": 1} if plan.seed % 2 else {}}
     assert sum(bool(row["methods"]) for row in rows.values()) == 5
     assert [plan.seed for plan in rows] == [population.FIRST_SEED + 1000 + number for number in range(9)]
     assert [population.plan_of(row) for row in rows.values()] == list(rows)
+
+
+def test_a_planting_that_no_victim_learns_is_given_up(population: ModuleType) -> None:
+    rows: dict[Any, dict[str, Any]] = {}
+    while plans := population.missing(population.backdoored_plans(False), rows, 3):
+        rows |= {plan: {"methods": {}} for plan in plans}
+    assert len(rows) == 3 * population.TRIES
+
+
+def test_a_score_is_above_0_where_the_verdict_is_backdoored(population: ModuleType) -> None:
+    study = load(population.CONFIGS)
+    extended, dbs = study.eliminations["elibadcode_extended"], study.eliminations["dbs"]
+    assert population.score({"margin": 0.70}, extended) > 0 > population.score({"margin": 0.69}, extended)
+    assert (
+        population.score({"loss": 0.1, "flagged": True}, dbs)
+        > 0
+        > population.score({"loss": 0.6, "flagged": False}, dbs)
+    )
+    # under the bound, but a mixture that is no trigger
+    assert population.score({"loss": 0.1, "flagged": False}, dbs) == 0
+
+
+def test_rows_of_other_code_or_settings_are_not_taken_over(population: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "population.json"
+    assert population.known(path, "a") == {}
+    files.write_json(path, population.results_of([], "a"))
+    assert population.known(path, "a") == {}
+    with pytest.raises(UserError, match="made by other code or settings; remove it, or name another"):
+        population.known(path, "b")
+    assert population.made_with(None) == population.made_with(None) != population.made_with(300)
 
 
 def test_the_page_says_what_is_still_missing(population: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
