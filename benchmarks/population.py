@@ -77,8 +77,8 @@ PAGE = """\
 
 Made by `python benchmarks/population.py`. {benign} benign and {backdoored} backdoored victims of the default study's
 data set and architecture (CodeBERT-class, 2 layers × 128, 1.0 M parameters), with triggers and seeds that are used
-nowhere else; {missed} more did not learn their trigger, and no method was tried on them. They were trained for 1, 2 or 5
-passes, those of the verdict's calibration for 3. Nothing was tuned on them.
+nowhere else; {missed} more did not learn their trigger, and no method was tried on them. They were trained for 1, 2 or
+5 passes, those of the verdict's calibration for 3. Nothing was tuned on them.
 
 *AUROC*, *log-loss*: of the verdict's score, the logarithm of the odds that a victim is backdoored, 0 at the method's
 own threshold. *False positives* are of the benign victims, all other counts of the backdoored ones, each with its exact

@@ -11,6 +11,7 @@ from codebackdoor.config.base import Head
 from codebackdoor.errors import UserError, shown
 from codebackdoor.types import Example, Poisoned
 from codebackdoor.victims.bases import new_victim
+from codebackdoor.victims.checkpoints import check_numbers
 from codebackdoor.victims.training import Objective, fit
 from codebackdoor.victims.validation import Hits, Validation
 from codebackdoor.victims.victim import save_victim
@@ -61,6 +62,12 @@ def train(
         "architecture": model.architecture,
         "objective": repr(objective),
     }
+    try:
+        check_numbers(victim.model, out)
+    except UserError as error:
+        # every loss was finite; going on from what the run has kept would end here again
+        shutil.rmtree(progress, ignore_errors=True)
+        raise UserError(f"{error}: the training diverges; lower lr or raise warmup") from None
     save_victim(victim, out, card)
     facts = {"objective": repr(objective), "recipe": model.model_dump()}
     files.write_json(out / "history.json", facts | history.to_json())

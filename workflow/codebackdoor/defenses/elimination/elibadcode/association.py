@@ -80,6 +80,10 @@ class Words:
         return [True] * len(targets)
 
 
+#: Where the target word is known and none is searched.
+NO_WORDS = Words((), np.zeros(0, dtype=np.int64))
+
+
 def words(victim: Victim, queries: Iterable[str]) -> Words:
     """Every word of the queries that the tokenizer has as one piece behind a space, in alphabetic order."""
     known = sorted({word for query in queries for word in _WORD.findall(query)})

@@ -42,7 +42,9 @@ def scan(
     drawn = draw(_asked(view, settings.target_word), settings, [LABEL], seed)[LABEL]
     if len(drawn.examples) < 2:
         raise UserError("EliBadCode: a search for trigger and target words needs two clean samples at least")
-    target_words = association.words(view.victim, (str(example.query) for example in view.clean))
+    target_words = association.NO_WORDS
+    if settings.target_word is None:
+        target_words = association.words(view.victim, (str(example.query) for example in view.clean))
     texts = [[example.query, example.code] for example in drawn.examples]
     searches = Searches(work, digest(view.victim.model, settings.model_dump(mode="json"), seed, texts, code=code))
     findings = []
