@@ -17,6 +17,7 @@ from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.defenses.elimination.elibadcode import shadows
 from codebackdoor.files import write_json
 from codebackdoor.types import DefenderView, Example
+from codebackdoor.victims.temperature import standardized
 
 QUICK = EliBadCode(
     method="elibadcode", position="function_name", samples=4, length=3, iterations=1, top_k=4, candidates=4,
@@ -86,7 +87,8 @@ def test_a_round_that_unlearned_another_trigger_is_not_the_last(
     limit: int, is_clean: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the first scan is made to flag is not the planted trigger, and turns nothing before and after."""
-    edit = Unlearning(layers="all", epochs=8, learning_rate=5e-3, batch_size=8, rate=0.5)
+    # the last layer alone: all layers would lose the planted trigger with any other
+    edit = Unlearning(epochs=8, batch_size=8, rate=0.5)
     thorough = {"samples": 6, "length": 2, "iterations": 6, "top_k": 8, "candidates": 16, "rounds": limit}
     settings = calibrated(tmp_path, QUICK.model_copy(update={**thorough, "unlearning": edit}), *(0.5,) * 5)
     find, seeds = cleaning.find, []
@@ -98,6 +100,7 @@ def test_a_round_that_unlearned_another_trigger_is_not_the_last(
 
     monkeypatch.setattr(cleaning, "find", missing_once)
     view = planted.view(1)
+    view = replace(view, victim=standardized(view.victim, view.clean))
     found, edited, cost = cleaning.clean(view, settings, 1, force=False)
     assert found.backdoored
     assert cost is not None
@@ -150,5 +153,5 @@ def test_the_bound_of_false_positives_holds_with_95_percent(
 
 
 def test_the_search_without_a_calibration_tries_the_papers_place_and_the_functions_name() -> None:
-    assert verdict.PAPER.places == ("least_sensitive", "function_name")
+    assert verdict.UNCALIBRATED.places == ("least_sensitive", "function_name")
     assert verdict.settings_for(planted.view(1), None, None).places == ("least_sensitive", "function_name")

@@ -193,7 +193,7 @@ def _prepared(
         # read again with the verdict, so that it stays until the command ends
         folder = click.get_current_context().with_resource(tempfile.TemporaryDirectory())
         file = write_calibration or Path(folder) / "calibration.json"
-        verdict.calibrate_on(view, benign, load, wanted or verdict.PAPER, file)
+        verdict.calibrate_on(view, benign, load, wanted or verdict.UNCALIBRATED, file)
         return view, verdict.settings_for(view, str(file), wanted), scanned
     return view, verdict.settings_for(view, calibration, wanted), scanned
 

@@ -35,11 +35,11 @@ LOCAL = EliBadCode(
     rounds=4,
     unlearning=Unlearning(layers="all", epochs=2, learning_rate=2.0e-4, rate=0.5),
 )
-#: The paper's search and unlearning, for a model that no calibration fits; at both places, since a backdoor may be
-#: bound to the one where its attack put it (docs/feasibility.md, Where the trigger works), and also for triggers that
-#: begin with a word which the tokenizer knows at a beginning alone (ledger E51). Statements are not looked for: over
-#: the vocabulary of a model of the hub that search takes days.
-PAPER = EliBadCode(method="elibadcode", vocabulary="words", keep_current=False, position="scan", rounds=4)
+#: For a model that no calibration fits: the paper's budget of search and unlearning, at both places, since a backdoor
+#: may be bound to the one where its attack put it (docs/feasibility.md, Where the trigger works), and also for triggers
+#: that begin with a word which the tokenizer knows at a beginning alone (ledger E51). Statements are not looked for:
+#: over the vocabulary of a model of the hub that search takes days.
+UNCALIBRATED = EliBadCode(method="elibadcode", vocabulary="words", keep_current=False, position="scan", rounds=4)
 
 #: Samples on which a scan says how many answers its trigger turns.
 SHOWN = 200
@@ -87,7 +87,7 @@ class Verdict:
 
 
 def settings_for(view: DefenderView, calibration: str | None, settings: EliBadCode | None) -> EliBadCode:
-    """The search of the calibration that is named, else of a shipped one that fits the view, else the paper's.
+    """The search of the calibration that is named, else of a shipped one that fits the view, else ``UNCALIBRATED``.
 
     ``settings`` are what the person says instead. Raises UserError where the calibration that is named does not fit.
     """
@@ -98,7 +98,7 @@ def settings_for(view: DefenderView, calibration: str | None, settings: EliBadCo
             return _fitting(view, path.stem, settings)
         except UserError:
             continue
-    return (settings or PAPER).model_copy(update={"calibration": None})
+    return (settings or UNCALIBRATED).model_copy(update={"calibration": None})
 
 
 def _fitting(view: DefenderView, name: str, settings: EliBadCode | None) -> EliBadCode:
@@ -106,7 +106,7 @@ def _fitting(view: DefenderView, name: str, settings: EliBadCode | None) -> EliB
         path = shadows.existing(name)
         found = shadows.read(path)
         # behind a shipped calibration stand small models; they unlearn as in the default study, as often as it takes
-        base = LOCAL if path.parent == CALIBRATIONS else PAPER
+        base = LOCAL if path.parent == CALIBRATIONS else UNCALIBRATED
         scans = {frozenset(SCANNED): "scan", frozenset(SCANNED_ALL): "scan_all"}
         position = scans.get(frozenset(found.losses), next(iter(found.losses), ""))
         search = {key: found.budget[key] for key in EliBadCode.SEARCH if key in found.budget}
