@@ -98,7 +98,8 @@ plan: $(STAMP)  ## what `make run` would do: jobs, rough time, disk; of hub chec
 	@{ $(SNAKEMAKE) --dry-run --quiet host reason --printshellcmds || :; } | codebackdoor plan config.yaml $(CONFIG)
 
 test: lint $(ENV)/.dvc  ## every check: style, types, workflow, schema, tests
-	pytest
+	pytest --numprocesses 2 --dist loadfile tests/unit tests/contract
+	pytest --ignore tests/unit --ignore tests/contract
 
 test-slurm: $(ENV)/.slurm  ## the smoke study on a real SLURM of one node, started for it (root, Debian)
 	pytest -rs tests/slurm
