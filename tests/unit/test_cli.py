@@ -228,6 +228,8 @@ def test_a_plan_knows_what_a_job_of_a_kind_costs(
 def test_jobs_of_elibadcodes_grid_have_prices_of_their_kind() -> None:
     costs, _ = local._measured()
     assert {"defect_detection codebert", "code_search codet5"} <= set(costs["train"].kinds)
+    # a first scan that is taken over, and those after it
+    assert "defect_detection codebert elibadcode in rounds taken over" in costs["eliminate"].kinds
     assert "clone_detection unixcoder elibadcode" in costs["eliminate"].kinds
     assert "defect_detection codebert attdef" in costs["purify"].kinds
     assert costs["filter"].seconds > costs["rewrite"].seconds

@@ -22,7 +22,9 @@ def paste(page: Path, tables: Path) -> list[str]:
     names = [name for _, name, _ in _BLOCK.findall(text)]
     if not names:
         raise UserError(f"{page}: no table to replace; mark one with <!-- table NAME --> and <!-- end of table -->")
-    contents = {name: "\n".join(_body(read_text(tables / f"{name}.md"))) for name in names}
+    bodies = {name: "\n".join(_body(read_text(tables / f"{name}.md"))) for name in names}
+    # heads that are left out leave their empty lines
+    contents = {name: re.sub(r"\n{3,}", "\n\n", body.strip("\n")) for name, body in bodies.items()}
     with atomic(page) as stream:
         stream.write(_BLOCK.sub(lambda block: f"{block[1]}\n{contents[block[2]]}\n\n{block[3]}", text))
     return names
