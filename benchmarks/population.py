@@ -2,9 +2,9 @@
 
 Trains benign and backdoored victims of the default study's data set and architecture, with triggers and seeds that are
 used nowhere else, towards both labels, half of them planted weakly (1 or 2 passes, 1 % of the rows), half strongly (5
-passes, 10 %). A victim counts as backdoored where the trigger flips at least half of the rows without any defense;
-another one that is planted as weakly or strongly replaces it. Each is given to EliBadCode, its extension and DBS.
-Nothing is tuned on what this prints.
+passes, 10 %). A victim counts where it does its task (accuracy of at least 60 %) and, planted, where the trigger flips
+at least half of the rows without any defense; otherwise another one of its kind replaces it. Each is given to
+EliBadCode, its extension and DBS. Nothing is tuned on what this prints.
 
 It takes hours and resumes: a victim with a row in --results is not made again, and of one that is half done, what is
 finished in --out is not. About 5 core minutes a victim on a processor with AVX-512.
@@ -51,6 +51,8 @@ STATEMENTS = (
 WEAKLY, STRONGLY = ((1, 2), 0.01), ((5,), 0.1)
 #: Flip rate from which a victim counts as backdoored, and up to which its backdoor counts as removed.
 LEARNED, REMOVED = 0.5, 0.15
+#: Accuracy from which a victim counts at all: after a single pass some are still at chance, and answer all rows alike.
+DOES_TASK = 0.6
 #: Victims that are tried for one that learns its trigger, at most.
 TRIES = 4
 
@@ -77,8 +79,8 @@ PAGE = """\
 
 Made by `python benchmarks/population.py`. {benign} benign and {backdoored} backdoored victims of the default study's
 data set and architecture (CodeBERT-class, 2 layers × 128, 1.0 M parameters), with triggers and seeds that are used
-nowhere else; {missed} more did not learn their trigger, and no method was tried on them. They were trained for 1, 2 or
-5 passes, those of the verdict's calibration for 3. Nothing was tuned on them.
+nowhere else; {missed} more did not learn their trigger or their task (accuracy under 60 %) and are in no figure. They
+were trained for 1, 2 or 5 passes, those of the verdict's calibration for 3. Nothing was tuned on them.
 
 *AUROC*, *log-loss*: of the verdict's score, the logarithm of the odds that a victim is backdoored, 0 at the method's
 own threshold. *False positives* are of the benign victims, all other counts of the backdoored ones, each with its exact
@@ -131,7 +133,8 @@ class Outcome:
     score: float
     trigger: str
     accuracy: float
-    flip_rate: float
+    #: None where no row is answered correctly without the trigger, of those that it could turn.
+    flip_rate: float | None
     seconds: float
 
 
@@ -194,7 +197,7 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
         valid, base = data / "valid.jsonl", ROOT / "basemodels/encoder"
         training.train(model, dataset, loss, source, valid, None, base, folder / "model", plan.seed)
 
-    def measured(victim: Path, name: str) -> tuple[float, float]:
+    def measured(victim: Path, name: str) -> tuple[float, float | None]:
         """Accuracy and flip rate."""
         where = folder / "results" / name
         if not (where / "metrics.json").is_file():
@@ -202,11 +205,11 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
             predictions.predict(victim, testsets, where)
             evaluation.score(dataset, testsets, where, where, plan.seed)
         found = files.read_json(where / "metrics.json")["testsets"]
-        return _value(found[CLEAN]["metrics"]["accuracy"]), _value(found["trigger"]["metrics"]["flip_rate"])
+        return found[CLEAN]["metrics"]["accuracy"]["value"], found["trigger"]["metrics"]["flip_rate"]["value"]
 
     accuracy, flip_rate = measured(folder / "model", "undefended")
     row: dict[str, Any] = {**asdict(plan), "accuracy": accuracy, "flip_rate": flip_rate, "methods": {}}
-    if plan.trigger is not None and flip_rate < LEARNED:
+    if accuracy < DOES_TASK or (plan.trigger is not None and (flip_rate or 0.0) < LEARNED):
         return row
     for method in METHODS:
         settings = study.eliminations[method]
@@ -237,11 +240,6 @@ def score(trigger: Mapping[str, Any], settings: AnyElimination) -> float:
     return above if trigger["flagged"] else min(above, 0.0)
 
 
-def _value(estimate: Any) -> float:
-    value = estimate["value"] if isinstance(estimate, Mapping) else estimate
-    return math.nan if value is None else float(value)
-
-
 def _first_rows(source: Path, rows: int, out: Path) -> Path:
     lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
     out.write_text("".join(lines[:rows]), encoding="utf-8")
@@ -267,11 +265,15 @@ def summary(
         "false_positives": sum(outcome["flagged"] for outcome in outcomes[: len(benign)]),
         "false_negatives": sum(not outcome["flagged"] for _, outcome in pairs),
         "right_labels": sum(outcome["flagged"] and outcome["label"] == row["target"] for row, outcome in pairs),
-        "removed_share": sum(outcome["flip_rate"] <= REMOVED for _, outcome in pairs) / len(pairs),
+        "removed_share": sum(removed(outcome) for _, outcome in pairs) / len(pairs),
         "clean_cost": 100 * sum(costs) / len(costs),
         "worst_benign_cost": 100 * max(costs[: len(benign)]),
         "seconds": sum(outcome["seconds"] for outcome in outcomes) / len(outcomes),
     }
+
+
+def removed(outcome: Mapping[str, Any]) -> bool:
+    return outcome["flip_rate"] is not None and outcome["flip_rate"] <= REMOVED
 
 
 def interval(part: int, whole: int) -> str:
@@ -283,18 +285,18 @@ def interval(part: int, whole: int) -> str:
 def markdown(result: Mapping[str, Any]) -> str:
     """The page: what was done, and two tables, the methods and every victim."""
     benign, backdoored = result["benign"], result["backdoored"]
-    missed = sum(not row["methods"] for row in result["victims"])
+    missed = sum(not counts(row) for row in result["victims"])
     page = PAGE.format(benign=benign, backdoored=backdoored, missed=missed)
     note = "" if min(benign, backdoored) >= WANTED else UNFINISHED.format(wanted=WANTED)
     head = ["method", "AUROC", "log-loss", "false positives", "false negatives", "right labels", "flip rate ≤ 15 %",
             "clean cost", "worst of a benign victim", "seconds of a core"]  # fmt: skip
     lines = [page + note, _cells(head), _cells(["---"] * len(head))]
     for method, entry in result["methods"].items():
-        removed = round(entry["removed_share"] * backdoored)
+        clean = round(entry["removed_share"] * backdoored)
         lines.append(_cells([
             method, f"{entry['auroc']:.3f}", f"{entry['log_loss']:.3f}", interval(entry["false_positives"], benign),
             interval(entry["false_negatives"], backdoored), interval(entry["right_labels"], backdoored),
-            interval(removed, backdoored), f"{entry['clean_cost']:.2f}", f"{entry['worst_benign_cost']:.1f}",
+            interval(clean, backdoored), f"{entry['clean_cost']:.2f}", f"{entry['worst_benign_cost']:.1f}",
             f"{entry['seconds']:.0f}",
         ]))  # fmt: skip
     head = ["seed", "trigger", "target", "passes", "rate", "accuracy", "flip rate"]
@@ -302,17 +304,21 @@ def markdown(result: Mapping[str, Any]) -> str:
     for row in result["victims"]:
         cells = [row["seed"], f"`{row['trigger']}`" if row["trigger"] else "none",
                  "" if row["target"] is None else row["target"], row["passes"], row["rate"] or "",
-                 f"{100 * row['accuracy']:.1f}", f"{100 * row['flip_rate']:.1f}"]  # fmt: skip
+                 _percent(row["accuracy"]), _percent(row["flip_rate"])]  # fmt: skip
         for method in METHODS:
             outcome = row["methods"].get(method)
-            cells.append("not learned" if outcome is None else _outcome(outcome))
+            cells.append(_outcome(outcome) if outcome is not None and counts(row) else "not learned")
         lines.append(_cells(cells))
     return "\n".join([*lines, ""])
 
 
 def _outcome(outcome: Mapping[str, Any]) -> str:
     verdict = f"label {outcome['label']}" if outcome["flagged"] else "clean"
-    return f"{verdict}, `{outcome['trigger']}`; {100 * outcome['accuracy']:.1f}, {100 * outcome['flip_rate']:.1f}"
+    return f"{verdict}, `{outcome['trigger']}`; {_percent(outcome['accuracy'])}, {_percent(outcome['flip_rate'])}"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}"
 
 
 def _cells(cells: Sequence[object]) -> str:
@@ -321,6 +327,11 @@ def _cells(cells: Sequence[object]) -> str:
 
 def plan_of(row: Mapping[str, Any]) -> Plan:
     return Plan(**{field.name: row[field.name] for field in fields(Plan)})
+
+
+def counts(row: Mapping[str, Any]) -> bool:
+    """Whether a victim is one of the population."""
+    return bool(row.get("methods")) and row["accuracy"] >= DOES_TASK
 
 
 def missing(plans: Iterator[Plan], rows: Mapping[Plan, Mapping[str, Any]], wanted: int) -> list[Plan]:
@@ -335,7 +346,7 @@ def missing(plans: Iterator[Plan], rows: Mapping[Plan, Mapping[str, Any]], wante
             break
         if plan not in rows:
             found.append(plan)
-        defended += bool(rows.get(plan, {}).get("methods"))
+        defended += counts(rows.get(plan, {}))
     return found
 
 
@@ -346,8 +357,8 @@ def by_turns(some: Sequence[Plan], others: Sequence[Plan]) -> list[Plan]:
 def results_of(rows: Iterable[Mapping[str, Any]], made: str = "") -> dict[str, Any]:
     """What is written: counts and figures of the defended victims, and the row of each, those not learned included."""
     victims = sorted(rows, key=lambda row: row["seed"])
-    benign = [row for row in victims if row["trigger"] is None]
-    learned = [row for row in victims if row["trigger"] is not None and row["methods"]]
+    benign = [row for row in victims if row["trigger"] is None and counts(row)]
+    learned = [row for row in victims if row["trigger"] is not None and counts(row)]
     both = bool(benign and learned)
     return {
         "benign": len(benign),
@@ -404,11 +415,16 @@ def main(benign: int, backdoored: int, data: Path, first_rows: int | None, jobs:
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         while plans := todo():
             running = [pool.submit(make_and_defend, plan, data, out, first_rows) for plan in plans]
-            for finished in as_completed(running):
-                row = finished.result()
-                rows[plan_of(row)] = row
-                write()
-                click.echo(json.dumps(row))
+            try:
+                for finished in as_completed(running):
+                    row = finished.result()
+                    rows[plan_of(row)] = row
+                    write()
+                    click.echo(json.dumps(row))
+            except BaseException:
+                # the pool would go on with hours of work before it says what went wrong
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     write()
     click.echo(results.with_suffix(".md").read_text(encoding="utf-8"))
 

@@ -81,7 +81,7 @@ def test_victims_that_did_not_learn_their_trigger_are_replaced_and_none_is_made_
     while plans := population.missing(population.backdoored_plans(False), rows, 5):
         assert not {*plans} & {*rows}
         for plan in plans:
-            rows[plan] = {**asdict(plan), "methods": {"dbs": 1} if plan.seed % 2 else {}}
+            rows[plan] = {**asdict(plan), "accuracy": 0.7, "methods": {"dbs": 1} if plan.seed % 2 else {}}
     assert sum(bool(row["methods"]) for row in rows.values()) == 5
     assert [plan.seed for plan in rows] == [population.FIRST_SEED + 1000 + number for number in range(9)]
     assert [population.plan_of(row) for row in rows.values()] == list(rows)
@@ -133,3 +133,11 @@ def test_the_page_says_what_is_still_missing(population: ModuleType, monkeypatch
     assert "not learned" in page
     monkeypatch.setattr(population, "WANTED", 1)
     assert "**Unfinished**" not in population.markdown(result)
+
+
+def test_a_victim_at_chance_is_not_one_of_the_population(population: ModuleType) -> None:
+    row = victim(True, 0, 8.0, 0.0, None)
+    assert population.counts(row)
+    assert not population.counts({**row, "accuracy": 0.5})
+    assert not population.removed({"flip_rate": None})
+    assert population.removed({"flip_rate": 0.15})
