@@ -47,10 +47,9 @@ def run(
 ) -> Rounds:
     """Unlearn at most ``limit`` triggers, of which ``first`` is the first, and scan after each.
 
-    Unlearning changes how much the logits vary, so that the edited victim is given the unit of a defender's view anew.
-
-    Ends with the first scan that flags nothing. What ``first`` holds is removed although it may not be flagged, where
-    ``remove`` does so.
+    Unlearning changes how much the logits vary, so each edited victim is standardized before it is scanned. Ends with
+    the first scan that flags nothing. What ``first`` holds is removed although it may not be flagged, where ``remove``
+    does so.
     """
     triggers = [first.trigger]
     found = first
