@@ -11,8 +11,10 @@ from codebackdoor.fingerprint import PACKAGE, ROOT
 
 FILES = sorted(ROOT.rglob("*.py"))
 #: What each part may import of the package, beside itself and the ground that all stand on.
-GROUND = {"", "config", "errors", "files", "outputs", "parsing", "pools", "seeding", "types"}
+GROUND = {"", "config", "errors", "files", "outputs", "parsing", "pools", "seeding", "settings", "types"}
 ALLOWED = {
+    # settings.py of a method's folder, wherever that is
+    "settings": set(),
     "": set(),
     "errors": set(),
     "types": set(),
@@ -43,7 +45,15 @@ TOP = {"cli", "commands", "dag", "parameters", "provided"}
 
 
 def part_of(path: Path) -> str:
+    if path.name == "settings.py":
+        return "settings"
     return path.relative_to(ROOT).parts[0].removesuffix(".py").replace("__init__", "")
+
+
+def imported_part(name: str) -> str:
+    """The part that a dotted name of the package belongs to."""
+    parts = name.split(".")
+    return "settings" if "settings" in parts else parts[1]
 
 
 def imports(path: Path) -> set[str]:
@@ -72,7 +82,7 @@ def test_imports_point_one_way(path: Path) -> None:
     if part in TOP:
         return
     parts = {p.name.removesuffix(".py") for p in ROOT.iterdir() if p.name != "__init__.py"}
-    own = {name.split(".")[1] for name in imports(path) if name.startswith(f"{PACKAGE}.")} & parts
+    own = {imported_part(name) for name in imports(path) if name.startswith(f"{PACKAGE}.")} & (parts | {"settings"})
     assert own <= ALLOWED[part] | GROUND | {part}, (
         f"{part} may not import {sorted(own - ALLOWED[part] - GROUND - {part})}"
     )
