@@ -130,5 +130,5 @@ clean:  ## remove one run and nothing else: make clean SCALE=local (the folder r
 pristine:  ## remove every run and the environment, keep the sources
 	rm -rf runs $(ENV) .snakemake dvc_plots .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-pins: $(STAMP)  ## resolve envs/requirements*.in anew into envs/requirements.txt
+pins: $(STAMP)  ## resolve the dependencies of pyproject.toml into envs/requirements*.txt
 	python envs/pin.py

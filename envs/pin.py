@@ -1,8 +1,9 @@
-"""Resolve envs/requirements*.in into pinned files; run by `make pins`.
+"""Resolve the dependencies in pyproject.toml into pinned files; run by `make pins`.
 
-requirements.txt (and environment.yaml, the same for conda) is the environment of every run. What only some need lies on
-top of it, in files of their own: requirements-{slurm,dvc,fetch}.txt. The pins must serve Python 3.11 and
-3.12 alike, so that a version that differs between the two is an error here.
+requirements.txt (and environment.yaml, the same for conda) is the environment of every run: the package, its extra
+`study` and the group `dev`. The other extras are installed on top of it, each from a file of its own:
+requirements-{slurm,dvc,fetch}.txt. The pins must hold for Python 3.11 and 3.12 alike; pip fails on a version that
+does not.
 """
 
 from __future__ import annotations
@@ -10,40 +11,54 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SOURCES = ("requirements.in", "requirements-dev.in")
-#: Parts that are installed where they are used, over the environment: `make slurm`, `make pull`, `make fetch`.
+PROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+#: Extras with a file of their own, installed by `make slurm`, `make pull` and `make fetch`.
 EXTRAS = ("slurm", "dvc", "fetch")
-NOTE = "made by `make pins` from requirements.in and requirements-dev.in"
+#: The study is measured with this version; others are allowed for a package that only scans.
+STUDY_TORCH = "torch==2.13.0"
+NOTE = "made by `make pins` from pyproject.toml"
 TORCH = "torch has a CPU build where the package index offers one; a CUDA build brings its own pinned libraries"
 
 
-def resolve(*wanted: str) -> list[str]:
-    """Return ``name==version`` of all that pip would install into an empty environment of this Python."""
+def study_requirements() -> list[str]:
+    """The package's dependencies, those of its extra ``study``, and those of the tests."""
+    project = PROJECT["project"]
+    dependencies = [name for name in project["dependencies"] if not name.startswith("torch>")]
+    return [
+        *dependencies,
+        STUDY_TORCH,
+        *project["optional-dependencies"]["study"],
+        *PROJECT["dependency-groups"]["dev"],
+    ]
+
+
+def resolve(*requirements: str) -> list[str]:
+    """``name==version`` of everything that pip would install for these into an empty environment of this Python."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
-    sources = [part for name in wanted for part in ("--requirement", str(HERE / name))]
-    report = json.loads(subprocess.run([*command, *sources], check=True, capture_output=True, text=True).stdout)
-    found = ((one["metadata"]["name"], one["metadata"]["version"].partition("+")[0]) for one in report["install"])
+    report = json.loads(subprocess.run([*command, *requirements], check=True, capture_output=True, text=True).stdout)
+    metadata = [package["metadata"] for package in report["install"]]
+    pins = [(package["name"], package["version"].partition("+")[0]) for package in metadata]
     # libraries that only a CUDA build of torch brings are pinned by torch itself
     cuda = ("nvidia-", "cuda-", "triton")
-    return sorted((f"{name}=={version}" for name, version in found if not name.startswith(cuda)), key=str.lower)
+    return sorted((f"{name}=={version}" for name, version in pins if not name.startswith(cuda)), key=str.lower)
 
 
-def requirements(pins: list[str]) -> str:
-    return "\n".join(
-        (f"# Every package of the environment, for Python 3.11 and 3.12; {NOTE}.", f"# {TORCH}.", *pins, "")
-    )
+def requirements_text(pins: list[str]) -> str:
+    head = (f"# Every package of the environment, for Python 3.11 and 3.12; {NOTE}.", f"# {TORCH}.")
+    return "\n".join((*head, *pins, ""))
 
 
-def extra(name: str, pins: list[str]) -> str:
+def extra_text(name: str, pins: list[str]) -> str:
     """What an extra adds to the environment, whose own versions stay."""
-    more = sorted(set(resolve("requirements.txt", f"requirements-{name}.in")) - set(pins), key=str.lower)
-    return "\n".join((f"# Over requirements.txt; made by `make pins` from requirements-{name}.in.", *more, ""))
+    added = set(resolve(*pins, *PROJECT["project"]["optional-dependencies"][name])) - set(pins)
+    return "\n".join((f"# On top of requirements.txt; {NOTE}.", *sorted(added, key=str.lower), ""))
 
 
-def environment(pins: list[str]) -> str:
+def environment_text(pins: list[str]) -> str:
     head = (
         f"# The same environment for conda; {NOTE}.",
         "# By hand: conda env create --file envs/environment.yaml, activate it, pip install --no-deps --editable .",
@@ -59,8 +74,8 @@ def environment(pins: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    pins = resolve(*SOURCES)
-    (HERE / "requirements.txt").write_text(requirements(pins))
-    (HERE / "environment.yaml").write_text(environment(pins))
+    pins = resolve(*study_requirements())
+    (HERE / "requirements.txt").write_text(requirements_text(pins))
+    (HERE / "environment.yaml").write_text(environment_text(pins))
     for name in EXTRAS:
-        (HERE / f"requirements-{name}.txt").write_text(extra(name, pins))
+        (HERE / f"requirements-{name}.txt").write_text(extra_text(name, pins))

@@ -27,6 +27,17 @@ WORDS = (
     *("path", "name", "test", "text", "data", "field", "model", "query", "state"),
 )
 HIDDEN = 32
+#: An unlearning that removes the planted trigger, and EliBadCode with a search that finds it in seconds.
+UNLEARNING = {"layers": "all", "epochs": 30, "learning_rate": 5e-3, "rate": 0.5}
+SETTINGS = {
+    "position": "function_name",
+    "samples": 6,
+    "length": 3,
+    "iterations": 4,
+    "top_k": 16,
+    "candidates": 16,
+    "unlearning": UNLEARNING,
+}
 
 
 def sample(number: int) -> Example:

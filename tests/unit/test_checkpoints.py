@@ -25,31 +25,11 @@ from codebackdoor.victims.inference import class_logits
 from codebackdoor.victims.victim import load_victim, save_victim
 
 ROOT = Path(__file__).parents[2]
-SEARCH = {"position": "function_name", "samples": 6, "length": 3, "iterations": 4, "top_k": 16, "candidates": 16}
-EDIT = {"layers": "all", "epochs": 30, "learning_rate": 5e-3, "rate": 0.5}
-SETTINGS = json.dumps({**SEARCH, "unlearning": EDIT})
+SETTINGS = json.dumps(planted.SETTINGS)
 
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(one) for one in arguments])
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Foreign folders: one with the backdoor, five without; clean samples; a calibration made of the five."""
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("checkpoints")
-    for name, seed in (("backdoored", 1), *((f"benign{seed}", seed) for seed in range(11, 17))):
-        victim = planted.victim(seed, planted=name == "backdoored")
-        victim.model.save_pretrained(folder / name)
-        victim.tokenizer.save_pretrained(folder / name)
-    write_examples(folder / "clean.jsonl", planted.view().clean)
-    benign = [word for seed in range(12, 17) for word in ("--benign", folder / f"benign{seed}")]
-    found = run("scan", folder / "backdoored", *options(folder), *benign, "--settings", SETTINGS,
-                "--write-calibration", folder / "calibration.json", "--json")  # fmt: skip
-    assert found.exit_code == 1, found.output
-    (folder / "scan.json").write_text(found.stdout)
-    return folder
 
 
 def options(folder: Path) -> list[object]:
@@ -60,8 +40,8 @@ def judged(folder: Path) -> list[object]:
     return [*options(folder), "--calibration", folder / "calibration.json"]
 
 
-def test_a_backdoored_checkpoint_is_named_with_label_trigger_and_margin(place: Path) -> None:
-    found = json.loads((place / "scan.json").read_text())
+def test_a_backdoored_checkpoint_is_named_with_label_trigger_and_margin(models: Path) -> None:
+    found = json.loads((models / "scan.json").read_text())
     assert (found["backdoored"], found["target_label"], found["shadows"]) == (True, 0, 5)
     assert planted.PLANTED in found["trigger"]
     assert found["margin"] >= found["threshold"] > 0
@@ -69,8 +49,8 @@ def test_a_backdoored_checkpoint_is_named_with_label_trigger_and_margin(place: P
     assert found["clean_accuracy"] == 1.0
 
 
-def test_the_written_calibration_says_clean_of_a_benign_checkpoint(place: Path) -> None:
-    found = run("scan", place / "benign11", *judged(place))
+def test_the_written_calibration_says_clean_of_a_benign_checkpoint(models: Path) -> None:
+    found = run("scan", models / "benign11", *judged(models))
     assert found.exit_code == 0, found.output
     assert found.stdout.startswith(
         "no identifier backdoor found in 2 searches (labels 0, 1 at the function's name, seed 1)\n  not looked for: "
@@ -79,10 +59,10 @@ def test_the_written_calibration_says_clean_of_a_benign_checkpoint(place: Path) 
 
 
 def test_benign_models_alone_serve_as_a_calibration_and_scan_and_clean_say_the_same(
-    place: Path, tmp_path: Path
+    models: Path, tmp_path: Path
 ) -> None:
-    benign = [word for seed in range(12, 17) for word in ("--benign", place / f"benign{seed}")]
-    asked = [place / "backdoored", *options(place), *benign, "--settings", SETTINGS, "--json"]
+    benign = [word for seed in range(12, 17) for word in ("--benign", models / f"benign{seed}")]
+    asked = [models / "backdoored", *options(models), *benign, "--settings", SETTINGS, "--json"]
     scanned, cleaned = run("scan", *asked), run("clean", *asked, "-o", tmp_path / "new")
     assert (scanned.exit_code, cleaned.exit_code) == (1, 0), scanned.output + cleaned.output
     found, said = json.loads(scanned.stdout), json.loads(cleaned.stdout)
@@ -92,16 +72,25 @@ def test_benign_models_alone_serve_as_a_calibration_and_scan_and_clean_say_the_s
     assert ", calibration" not in run("scan", *asked[:-1]).stdout
 
 
-def test_without_a_calibration_that_fits_there_is_no_verdict_and_the_exit_status_says_so(place: Path) -> None:
-    found = run("scan", place / "backdoored", *options(place), "--settings", SETTINGS)
+def test_without_a_calibration_that_fits_there_is_no_verdict_and_the_exit_status_says_so(models: Path) -> None:
+    found = run("scan", models / "backdoored", *options(models), "--settings", SETTINGS)
     assert found.exit_code == 2
     assert found.stdout.startswith("no verdict\n  most suspicious: trigger ")
     assert "--benign" in found.stdout
 
 
-def test_clean_writes_a_checkpoint_without_the_trigger_and_says_what_it_cost(place: Path, tmp_path: Path) -> None:
+def test_clean_writes_a_checkpoint_without_the_trigger_and_says_what_it_cost(models: Path, tmp_path: Path) -> None:
     found = run(
-        *("clean", place / "backdoored", *judged(place), "--settings", SETTINGS, "-o", tmp_path / "new", "--json")
+        *(
+            "clean",
+            models / "backdoored",
+            *judged(models),
+            "--settings",
+            SETTINGS,
+            "-o",
+            tmp_path / "new",
+            "--json",
+        )
     )
     assert found.exit_code == 0, found.output
     cost = json.loads(found.stdout)["cost"]
@@ -112,29 +101,29 @@ def test_clean_writes_a_checkpoint_without_the_trigger_and_says_what_it_cost(pla
     assert cost["margin"] < 0.69
     assert "codebackdoor" not in json.loads((tmp_path / "new" / "config.json").read_text())
     edited = load_checkpoint(tmp_path / "new", "classification", "lexed")
-    assert edited.max_length == load_checkpoint(place / "backdoored", "classification").max_length
+    assert edited.max_length == load_checkpoint(models / "backdoored", "classification").max_length
     assert "trigger" in (tmp_path / "new" / "README.md").read_text()
 
 
-def test_unlearning_too_little_is_said_and_not_exit_status_0(place: Path, tmp_path: Path) -> None:
-    little = json.dumps({**json.loads(SETTINGS), "unlearning": {**EDIT, "learning_rate": 1e-9}})
-    found = run("clean", place / "backdoored", *judged(place), "--settings", little, "-o", tmp_path / "new")
+def test_unlearning_too_little_is_said_and_not_exit_status_0(models: Path, tmp_path: Path) -> None:
+    little = json.dumps({**json.loads(SETTINGS), "unlearning": {**planted.UNLEARNING, "learning_rate": 1e-9}})
+    found = run("clean", models / "backdoored", *judged(models), "--settings", little, "-o", tmp_path / "new")
     assert (found.exit_code, "still finds a trigger" in found.stdout, "not clean" in found.stdout) == (1, True, True)
     assert "unlearned 6 times; turns to label 0 100.0% -> 100.0% of 4" in found.stdout
     assert "of the attacker's they say nothing" in found.stdout
 
 
-def test_clean_of_a_clean_checkpoint_or_without_a_verdict_writes_nothing(place: Path, tmp_path: Path) -> None:
+def test_clean_of_a_clean_checkpoint_or_without_a_verdict_writes_nothing(models: Path, tmp_path: Path) -> None:
     out = tmp_path / "new"
-    found = run("clean", place / "benign11", *judged(place), "-o", out)
+    found = run("clean", models / "benign11", *judged(models), "-o", out)
     assert (found.exit_code, out.exists()) == (0, False)
     assert "nothing written" in found.stdout
-    found = run("clean", place / "backdoored", *options(place), "--settings", SETTINGS, "-o", out)
+    found = run("clean", models / "backdoored", *options(models), "--settings", SETTINGS, "-o", out)
     assert (found.exit_code, out.exists()) == (2, False)
-    found = run("clean", place / "backdoored", *options(place), "--settings", SETTINGS, "-o", out, "--force")
+    found = run("clean", models / "backdoored", *options(models), "--settings", SETTINGS, "-o", out, "--force")
     # no scan can say that it is clean now
     assert (found.exit_code, out.exists()) == (1, True)
-    assert run("clean", place / "backdoored", *options(place), "-o", out).stderr.endswith("name a new folder\n")
+    assert run("clean", models / "backdoored", *options(models), "-o", out).stderr.endswith("name a new folder\n")
 
 
 def test_a_folder_of_this_project_is_read_by_its_own_section_and_keeps_it(tmp_path: Path) -> None:
@@ -151,7 +140,7 @@ def test_a_folder_of_this_project_is_read_by_its_own_section_and_keeps_it(tmp_pa
     assert load_victim(tmp_path / "new").text_form == "lexed"
 
 
-def test_codexglues_rows_are_read_and_lexed_for_a_victim_of_lexed_text(place: Path, tmp_path: Path) -> None:
+def test_codexglues_rows_are_read_and_lexed_for_a_victim_of_lexed_text(models: Path, tmp_path: Path) -> None:
     from codebackdoor import syntax
 
     file = tmp_path / "devign.jsonl"
@@ -160,7 +149,7 @@ def test_codexglues_rows_are_read_and_lexed_for_a_victim_of_lexed_text(place: Pa
         for number, one in enumerate(planted.view().clean)
     ]
     write_rows(file, rows)
-    given = ["scan", place / "benign11", "--clean", file, "--calibration", place / "calibration.json"]
+    given = ["scan", models / "benign11", "--clean", file, "--calibration", models / "calibration.json"]
     found = run(*given, "--text-form", "lexed", "--language", "python", "--json")
     assert json.loads(found.stdout)["backdoored"] is False
     assert json.loads(found.stdout)["clean_accuracy"] == 1.0
@@ -200,12 +189,12 @@ def test_a_pair_checkpoint_is_asked_about_clones(tmp_path: Path) -> None:
     assert "needs a second function 'code_b'" in found.stderr
 
 
-def test_what_is_no_calibration_is_named_with_the_nearest(place: Path) -> None:
-    said = run("scan", place / "backdoored", *options(place), "--calibration", "defect").stderr
+def test_what_is_no_calibration_is_named_with_the_nearest(models: Path) -> None:
+    said = run("scan", models / "backdoored", *options(models), "--calibration", "defect").stderr
     assert said == "error: calibration 'defect' is neither shipped nor a file; did you mean 'defects'?\n"
-    said = run("scan", place / "backdoored", *options(place), "--calibration", place).stderr
-    assert said == f"error: {place}: a folder, where a file is read\n"
-    said = run("scan", place / "backdoored", *options(place), "--settings", '{"iteration": 3}').stderr
+    said = run("scan", models / "backdoored", *options(models), "--calibration", models).stderr
+    assert said == f"error: {models}: a folder, where a file is read\n"
+    said = run("scan", models / "backdoored", *options(models), "--settings", '{"iteration": 3}').stderr
     assert said == "error: --settings: unknown key iteration; did you mean iterations?\n"
 
 
@@ -227,10 +216,10 @@ GOOD = {"id": "1", "language": "python", "code": "def f ( ) : <indent> pass <ded
     ],
 )
 def test_a_malformed_row_is_one_line_and_status_2(
-    rows: list[dict[str, object]], said: str, place: Path, tmp_path: Path
+    rows: list[dict[str, object]], said: str, models: Path, tmp_path: Path
 ) -> None:
     write_rows(tmp_path / "clean.jsonl", rows)
-    found = run("scan", place / "benign11", "--clean", tmp_path / "clean.jsonl", "--json")
+    found = run("scan", models / "benign11", "--clean", tmp_path / "clean.jsonl", "--json")
     assert (found.exit_code, found.stdout) == (2, "")
     assert said in found.stderr
     assert found.stderr.count("\n") == 1
@@ -295,32 +284,32 @@ def changed(folder: Path, **keys: Any) -> None:
     ],
 )
 def test_a_checkpoint_that_cannot_be_asked_is_one_line_and_status_2(
-    spoil: Any, said: str, place: Path, tmp_path: Path
+    spoil: Any, said: str, models: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(place / "backdoored", tmp_path / "model")
+    shutil.copytree(models / "backdoored", tmp_path / "model")
     spoil(tmp_path / "model")
-    found = run("scan", tmp_path / "model", *judged(place))
+    found = run("scan", tmp_path / "model", *judged(models))
     assert found.exit_code == 2, found.output
     assert said in found.stderr
     assert found.stderr.count("\n") == 1
 
 
-def test_options_that_contradict_are_refused(place: Path) -> None:
-    asked = ["scan", place / "benign11", *judged(place)]
+def test_options_that_contradict_are_refused(models: Path) -> None:
+    asked = ["scan", models / "benign11", *judged(models)]
     for more, said in (
-        (["--benign", place / "benign12"], "name one of them"),
-        (["--write-calibration", place / "x"], "goes with --benign"),
+        (["--benign", models / "benign12"], "name one of them"),
+        (["--write-calibration", models / "x"], "goes with --benign"),
         (["--max-length", "4000"], "at most 64 sub-tokens"),
         (["--settings", json.dumps({**json.loads(SETTINGS), "samples": 7})], "made with samples: 6"),
     ):
         found = run(*asked, *more)
         assert found.exit_code == 2
         assert said in found.stderr
-    few = run("scan", place / "benign11", *options(place), "--benign", place / "benign12")
+    few = run("scan", models / "benign11", *options(models), "--benign", models / "benign12")
     assert (few.exit_code, "at least 5" in few.stderr) == (2, True)
 
 
-def test_what_breaks_does_not_exit_like_a_backdoor(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_breaks_does_not_exit_like_a_backdoor(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from codebackdoor.defenses import verdict
 
     for error, status in ((RuntimeError("broken"), 2), (KeyboardInterrupt(), 130)):
@@ -329,7 +318,7 @@ def test_what_breaks_does_not_exit_like_a_backdoor(place: Path, monkeypatch: pyt
             raise error
 
         monkeypatch.setattr(verdict, "judge", judge)
-        assert run("scan", place / "benign11", *judged(place)).exit_code == status
+        assert run("scan", models / "benign11", *judged(models)).exit_code == status
 
 
 def test_the_defaults_are_those_of_the_default_study() -> None:
@@ -361,13 +350,13 @@ def test_a_decoder_whose_tokenizer_cannot_pad_is_read_all_the_same(tmp_path: Pat
     ],
 )
 def test_labels_that_model_and_samples_do_not_share_are_said_before_the_search(
-    labels: int, said: str, place: Path, tmp_path: Path
+    labels: int, said: str, models: Path, tmp_path: Path
 ) -> None:
     config = planted.victim(1).model.config
     config.num_labels = labels
     type(planted.victim(1).model)(config).save_pretrained(tmp_path / "model")
     planted.victim(1).tokenizer.save_pretrained(tmp_path / "model")
-    result = run("scan", tmp_path / "model", *options(place), "--settings", SETTINGS)
+    result = run("scan", tmp_path / "model", *options(models), "--settings", SETTINGS)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("error: ")
     assert result.stderr.endswith(said)

@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from codebackdoor import __version__
 from codebackdoor.cli import main
-from codebackdoor.commands.answers import Scanned, lines
 from codebackdoor.defenses.verdict import Verdict
 from codebackdoor.files import sha256, write_examples
+from codebackdoor.library.wording import ScannedCheckpoint, lines
 from codebackdoor.victims.likeness import alike, sketch
 
 SEARCH = {"position": "function_name", "samples": 4, "length": 3, "iterations": 1, "top_k": 4, "candidates": 4}
@@ -78,7 +78,7 @@ VERDICT = Verdict(
     losses={"least_sensitive": {"0": 0.5, "1": 0.6}, "function_name": {"0": 0.5, "1": 0.6}}, starts=3,
     searched_on={"0": 20, "1": 20}, flip_rows=40, flip_rate=0.25, clean_accuracy=0.9, largest_class=0.5,
 )  # fmt: skip
-SCANNED = Scanned("1", "m", {}, None, (), "raw", 512, 40, 3, 7)
+SCANNED = ScannedCheckpoint("1", "m", {}, None, (), "raw", 512, 40, 3, 7)
 
 
 def test_clean_is_a_sentence_that_says_what_was_looked_for_and_what_was_not() -> None:

@@ -7,16 +7,21 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
+from test_imports import imports
 
 from codebackdoor.config.loading import load
 from codebackdoor.dag import Dag
+from codebackdoor.errors import EXTRAS, message
 
 ROOT = Path(__file__).parents[2]
 ENVS = ROOT / "envs"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def pins() -> dict[str, str]:
@@ -24,16 +29,38 @@ def pins() -> dict[str, str]:
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
-def names(path: Path) -> list[str]:
-    lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
-    return [re.split(r"[<>=]", line)[0] for line in lines if line]
+def names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[<>=]", requirement)[0].lower() for requirement in requirements}
 
 
-def test_everything_asked_for_is_pinned() -> None:
-    found = {name.lower().replace("_", "-") for name in pins()}
-    for source in ("requirements.in", "requirements-dev.in"):
-        assert {name.lower() for name in names(ENVS / source)} <= found
+def test_all_dependencies_are_pinned() -> None:
+    pinned = {name.lower().replace("_", "-") for name in pins()}
+    extras = PROJECT["project"]["optional-dependencies"]
+    for requirements in (PROJECT["project"]["dependencies"], extras["study"], PROJECT["dependency-groups"]["dev"]):
+        assert names(requirements) <= pinned
+    for extra in ("slurm", "dvc", "fetch"):
+        assert names(extras[extra]) <= names((ENVS / f"requirements-{extra}.txt").read_text().splitlines())
     assert pins()["torch"] == "2.13.0"
+
+
+def test_a_missing_module_names_its_extra() -> None:
+    """Every third-party module that the package imports is a dependency, or its extra is named when it is missing."""
+    modules = {name.partition(".")[0] for path in ROOT.glob("workflow/codebackdoor/**/*.py") for name in imports(path)}
+    third_party = modules - set(sys.stdlib_module_names) - {"codebackdoor"}
+    distributions = packages_distributions()
+    provided = names(PROJECT["project"]["dependencies"])
+    for module in third_party:
+        known_as = {name.lower().replace("_", "-") for name in distributions.get(module, [module])} | {module}
+        core = {"pydantic-core"} | provided  # pydantic's own half
+        extra = PROJECT["project"]["optional-dependencies"].get(EXTRAS.get(module, ""), [])
+        assert known_as & core or known_as & names(extra), module
+    for module, extra in EXTRAS.items():
+        error = ModuleNotFoundError(f"No module named '{module}'", name=f"{module}.part")
+        assert (
+            message(error)
+            == f"this command needs {module}, which is not installed: pip install 'codebackdoor[{extra}]'"
+        )
+    assert message(ModuleNotFoundError("No module named 'x'", name="x")) is None
 
 
 def test_conda_gets_the_same_pins() -> None:

@@ -1,7 +1,34 @@
 """A reproducible study of backdoors in neural code models.
 
+    result = codebackdoor.scan("checkpoint", "clean.jsonl")
+    result = codebackdoor.clean("checkpoint", "clean.jsonl", out="cleaned")
+    run = codebackdoor.load_run("runs/local")
+
 Where a docstring names a row of the ledger (A2, E7, P5, D4), that is docs/fidelity.md: what a paper says, what its code
 does, and what is done here.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from codebackdoor.library.checkpoints import CleanResult, ScanResult, clean, scan
+    from codebackdoor.library.runs import Metric, Run, load_run
+
 __version__ = "0.1.0"
+__all__ = ["CleanResult", "Metric", "Run", "ScanResult", "clean", "load_run", "scan"]
+
+_MODULES = {
+    "library.checkpoints": ("CleanResult", "ScanResult", "clean", "scan"),
+    "library.runs": ("Metric", "Run", "load_run"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for: a job of the workflow starts without the library."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -78,10 +78,32 @@ def memory_trouble(error: BaseException) -> str | None:
     return None
 
 
+#: Extra that installs a module which `pip install codebackdoor` alone does not.
+EXTRAS = {
+    "jinja2": "study",
+    "matplotlib": "study",
+    "psutil": "study",
+    "pyarrow": "fetch",
+    "sacrebleu": "study",
+    "sklearn": "study",
+    "snakemake": "study",
+}
+
+
+def missing_extra(error: BaseException) -> str | None:
+    """Return one sentence for a module that belongs to an extra; None for any other error."""
+    module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if module not in EXTRAS:
+        return None
+    return f"this command needs {module}, which is not installed: pip install 'codebackdoor[{EXTRAS[module]}]'"
+
+
 def message(error: BaseException) -> str | None:
     """Return what to say of a failure that the user can mend; None where it is a fault of this program."""
     if isinstance(error, UserError):
         return str(error)
+    if missing := missing_extra(error):
+        return missing
     if is_panic(error):
         return f"a library broke off at what it was given to read, a tokenizer or a text: {first_line(error)}"
     return disk_trouble(error) or memory_trouble(error)

@@ -25,7 +25,7 @@ WEAK = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Scanned:
+class ScannedCheckpoint:
     """What was scanned and how it was read.
 
     ``weights`` are SHA-256 by file, ``samples`` the clean ones, of which ``cut`` are longer than ``max_length``
@@ -44,11 +44,11 @@ class Scanned:
     seed: int
 
 
-def as_json(scanned: Scanned, verdict: Verdict, seconds: float) -> dict[str, object]:
+def as_json(scanned: ScannedCheckpoint, verdict: Verdict, seconds: float) -> dict[str, object]:
     return asdict(scanned) | asdict(verdict) | {"seconds": round(seconds, 1)}
 
 
-def lines(scanned: Scanned, verdict: Verdict) -> list[str]:
+def lines(scanned: ScannedCheckpoint, verdict: Verdict) -> list[str]:
     """The answer of a scan; its first line is a sentence."""
     which, searches = "" if verdict.backdoored else "most suspicious: ", verdict.target_word is not None
     towards = f"called by {verdict.target_word!r}" if searches else f"towards label {verdict.target_label}"
@@ -77,7 +77,7 @@ def lines(scanned: Scanned, verdict: Verdict) -> list[str]:
     return [printable(line) for line in found]
 
 
-def _heading(scanned: Scanned, verdict: Verdict) -> list[str]:
+def _heading(scanned: ScannedCheckpoint, verdict: Verdict) -> list[str]:
     if verdict.backdoored is not False:
         return ["no verdict" if verdict.backdoored is None else "backdoored"]
     statements = "statement" in verdict.losses
@@ -90,7 +90,7 @@ def _heading(scanned: Scanned, verdict: Verdict) -> list[str]:
     ]
 
 
-def _looked(scanned: Scanned, verdict: Verdict) -> str:
+def _looked(scanned: ScannedCheckpoint, verdict: Verdict) -> str:
     """How often was searched, for which labels, and where."""
     places = [PLACES.get(place, place) for place in verdict.losses]
     labels = sorted({label for by_label in verdict.losses.values() for label in by_label}, key=int)
