@@ -94,7 +94,7 @@ def _lower_states(model: Any) -> None:
     """Make the decoder's states as small as T5's own output layer takes them, where it shares the embeddings.
 
     That layer multiplies them by d_model^-0.5. A new head does not: on the states of the shipped base its tanh is
-    saturated, and clone detection stays at chance (docs/feasibility.md). Other checkpoints are left as they are.
+    saturated, and clone detection stays at chance (docs/dev/feasibility.md). Other checkpoints are left as they are.
     """
     if model.config.tie_word_embeddings:
         model.base_model.decoder.final_layer_norm.weight *= model.config.d_model**-0.5
