@@ -3,7 +3,6 @@ from typing import get_args
 
 from snakemake.utils import min_version
 
-from codebackdoor import processes
 from codebackdoor.config.experiments import Figure, Listing
 from codebackdoor.config.loading import read_yaml, validate
 from codebackdoor.config.pretraining import Family
@@ -13,6 +12,7 @@ from codebackdoor.corpora.archives import archive
 from codebackdoor.dag import SOME, Dag, growing, model_files
 from codebackdoor.errors import UserError
 from codebackdoor.parameters import options
+from codebackdoor.runs import local_jobs
 
 min_version("9.6")
 
@@ -54,7 +54,7 @@ include: "rules/report.smk"
 
 # `make settle` must not clear up behind a run that is alive, here or on another host
 onstart:
-    processes.begin()
+    local_jobs.mark_started()
     # Of every job that has ended, Snakemake looks once a second whether the next may start (its pull request 3744): after
     # a hundred of them that took a fifth of a core. Here nothing limits their rate; a cluster is spared as before.
     if workflow.local_exec:
@@ -62,11 +62,11 @@ onstart:
 
 
 onsuccess:
-    processes.ended()
+    local_jobs.mark_ended()
 
 
 onerror:
-    processes.ended()
+    local_jobs.mark_ended()
 
 
 # with a scheduler, these run where Snakemake does: downloads need the network, the others take seconds

@@ -25,11 +25,8 @@ ALLOWED = {
     "seeding": set(),
     "config": set(),
     "fingerprint": set(),
-    "provenance": set(),
     "costs": set(),
-    "cluster": set(),
-    "processes": set(),
-    "records": set(),
+    "runs": set(),
     "syntax": set(),
     "corpora": {"syntax"},
     # base models are pretrained on mined functions
@@ -96,7 +93,7 @@ def test_only_syntax_imports_tree_sitter(path: Path) -> None:
 
 def test_the_ground_imports_nothing_heavy() -> None:
     heavy = {"torch", "transformers", "sklearn", "tree_sitter", "matplotlib"}
-    light = GROUND | TOP | {"fingerprint", "provenance", "costs"}
+    light = GROUND | TOP | {"fingerprint", "runs", "costs"}
     for path in FILES:
         if part_of(path) in light - {"commands", "seeding"}:
             found = {name.split(".")[0] for name in imports(path)} & heavy

@@ -1,4 +1,4 @@
-"""Provenance says how a result came about, and only after it did."""
+"""Provenance says how a result was made, and is written only once the result exists."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from codebackdoor import provenance
+from codebackdoor.runs import provenance
 
 
 def test_facts_of_process_and_machine_stand_beside_those_of_the_stage(tmp_path: Path) -> None:

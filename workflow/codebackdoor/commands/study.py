@@ -58,7 +58,7 @@ def schema(folder: Path, only_check: bool) -> None:
 def plan(configs: tuple[Path, ...]) -> None:
     """Say what a run would do and cost; reads the output of `snakemake --dry-run` (see `make plan`).
 
-    CONFIGS are the configuration files of the run, each laid over the ones before it. Where they name hub checkpoints,
+    CONFIGS are the configuration files of the run; each one overrides those before it. Where they name hub checkpoints,
     the whole study's GPU hours are computed from them instead: nothing needs to be there for that.
     """
     from codebackdoor.config.loading import load
@@ -72,59 +72,59 @@ def plan(configs: tuple[Path, ...]) -> None:
 
 
 @click.command(short_help="End the jobs that a killed Snakemake left behind.")
-@click.option("--wait", "only_wait", is_flag=True, help="Let them finish instead: what they make is then kept.")
+@click.option("--wait", "only_wait", is_flag=True, help="Let the jobs finish instead, and keep their results.")
 def orphans(only_wait: bool) -> None:
-    """End the jobs that a killed Snakemake left behind, on this machine and on the cluster, and wait for their end.
+    """End the jobs that a killed Snakemake started from this folder, on this machine and on the cluster.
 
-    They are those of this folder. A Snakemake that is alive is left alone: end it with Ctrl-C, which ends its jobs.
-    `make settle` does this and also removes Snakemake's lock.
+    Returns when they have ended. The jobs of a running Snakemake are left alone: stop it with Ctrl-C, which ends them.
+    `make settle` calls this and also removes Snakemake's lock.
     """
-    from codebackdoor import cluster, processes
+    from codebackdoor.runs import local_jobs, slurm_jobs
 
-    here = Path.cwd()
-    processes.check_nobody_runs(here)
-    running, queued = processes.orphans(here), cluster.jobs(here)
+    folder = Path.cwd()
+    local_jobs.check_idle(folder)
+    running, queued = local_jobs.orphans(folder), slurm_jobs.jobs(folder)
     for orphan in running:
         click.echo(f"process {orphan.pid}  {orphan.command}")
     for job in queued:
         click.echo(f"job {job.id}  {job.state.lower():10}  {job.comment}")
     if not only_wait:
-        cluster.cancel(queued)
-        processes.end(running)
-    processes.wait(running)
-    cluster.wait(here, [job.id for job in queued])
+        slurm_jobs.cancel(queued)
+        local_jobs.terminate(running)
+    local_jobs.wait(running)
+    slurm_jobs.wait(folder, [job.id for job in queued])
     count = len(running) + len(queued)
-    what = "finished" if only_wait else "ended"
-    click.echo(f"{count} job{'s' * (count != 1)} {what}" if count else "no job of this folder is left")
+    outcome = "finished" if only_wait else "ended"
+    click.echo(f"{count} job{'s' * (count != 1)} {outcome}" if count else "no job of this folder is left")
 
 
-@click.command(short_help="Write what Snakemake knows of a run's files beside them.")
+@click.command(short_help="Save Snakemake's records of a run in its folder.")
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 def keep_records(configs: tuple[Path, ...]) -> None:
-    """Write what Snakemake knows of a run's files beside them, so that it travels with the run (see `make push`).
+    """Save Snakemake's records of a run in the run's folder, so that they travel with it (see `make push`).
 
-    CONFIGS are the configuration files of the run, each laid over the ones before it.
+    CONFIGS are the configuration files of the run; each one overrides those before it.
     """
-    from codebackdoor import records
+    from codebackdoor.runs import records
 
-    out = _out(configs)
+    out = _run_folder(configs)
     click.echo(f"{records.keep(out)} records in {out / records.NAME}")
 
 
-@click.command(short_help="Tell Snakemake what it knew of a run made elsewhere.")
+@click.command(short_help="Restore Snakemake's records of a run made elsewhere.")
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 def restore_records(configs: tuple[Path, ...]) -> None:
-    """Tell Snakemake what it knew of the files of a run that was made elsewhere (see `make pull`).
+    """Restore Snakemake's records of a run that was made elsewhere (see `make pull`).
 
-    CONFIGS are the configuration files of the run, each laid over the ones before it.
+    CONFIGS are the configuration files of the run; each one overrides those before it.
     """
-    from codebackdoor import records
+    from codebackdoor.runs import records
 
-    out = _out(configs)
+    out = _run_folder(configs)
     click.echo(f"{records.restore(out)} records of {out} restored")
 
 
-def _out(configs: tuple[Path, ...]) -> Path:
+def _run_folder(configs: tuple[Path, ...]) -> Path:
     """The folder of the run that configuration files describe."""
     from codebackdoor.config.loading import load
 
