@@ -1,4 +1,4 @@
-"""The fingerprint sees what code does and with whom, not how it is written down."""
+"""A fingerprint depends on what code does and what it imports, not on how it is formatted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codebackdoor import fingerprint
+from codebackdoor.dag import fingerprint
 
 BASE = '''"""Docstring."""
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Commands about a whole study: check its configuration, explain settings, say what a run would cost."""
+"""Commands about a whole study: check its configuration, explain settings, estimate the costs of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 @click.command(short_help="Check configuration files and the files that they name.")
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 def check(configs: tuple[Path, ...]) -> None:
-    """Check configuration files, each laid over the ones before it, and that the files they name are there."""
+    """Check configuration files and that the files which they name exist; each one overrides those before it."""
     from codebackdoor.config.loading import load
     from codebackdoor.dag import Dag
 
@@ -19,7 +19,7 @@ def check(configs: tuple[Path, ...]) -> None:
     Dag(config).check_files(configs)
     names = ", ".join(config.experiments)
     click.echo(
-        f"{len(config.scenarios())} scenarios in {len(config.experiments)} experiments ({names}): no mistake found"
+        f"{len(config.scenarios())} scenarios in {len(config.experiments)} experiments ({names}): no problems found"
     )
 
 
@@ -53,22 +53,25 @@ def schema(folder: Path, only_check: bool) -> None:
             raise UserError(f"{path} is out of date; run `make schema`")
 
 
-@click.command(short_help="Say what a run would do and cost.")
+@click.command(short_help="Estimate what a run would do and cost.")
 @click.argument("configs", nargs=-1, type=click.Path(path_type=Path))
 def plan(configs: tuple[Path, ...]) -> None:
-    """Say what a run would do and cost; reads the output of `snakemake --dry-run` (see `make plan`).
+    """Estimate what a run would do and cost, from the output of `snakemake --dry-run` (see `make plan`).
 
-    CONFIGS are the configuration files of the run; each one overrides those before it. Where they name hub checkpoints,
-    the whole study's GPU hours are computed from them instead: nothing needs to be there for that.
+    CONFIGS are the configuration files of the run; each one overrides those before it. If they name hub checkpoints,
+    the GPU hours of the whole study are computed from them instead, which needs no other file.
     """
     from codebackdoor.config.loading import load
     from codebackdoor.costs import local, paper
-    from codebackdoor.dag import LONGEST
+    from codebackdoor.dag.resources import MAX_RUNTIME
 
-    # read to its end in either case, or Snakemake fails on a closed pipe
+    # always read to the end, because Snakemake fails on a closed pipe
     dry_run = "" if sys.stdin.isatty() else sys.stdin.read()
     config = load(configs) if configs else None
-    click.echo(paper.plan(config, LONGEST / 60) if config and paper.uses_hub(config) else local.plan(dry_run, config))
+    if config and paper.uses_hub(config):
+        click.echo(paper.plan(config, MAX_RUNTIME / 60))
+    else:
+        click.echo(local.plan(dry_run, config))
 
 
 @click.command(short_help="End the jobs that a killed Snakemake left behind.")
