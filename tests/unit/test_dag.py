@@ -1,4 +1,4 @@
-"""Which files each stage reads, and what its jobs are run again for."""
+"""Which files each stage reads, and when its jobs are rerun."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def filtering() -> Dag:
 def test_a_victim_waits_for_a_filtering_only_where_it_has_one(dag: Dag, filtering: Dag) -> None:
     for values in ({}, POISONED_VALUES):
         plain, filtered = wildcards(**values), wildcards(**values, filtering="rows")
-        # what is declared and not used changes no input, and no parameter, of the others
+        # a variant that is declared and not used changes no input and no parameter of the others
         assert filtering.train.train.inputs(plain) == dag.train.train.inputs(plain)
         assert filtering.train.train.options(plain) == dag.train.train.options(plain)
         folder = filtering.paths.poison.format_map(vars(plain)) + "/filtered/rows"
@@ -108,8 +108,8 @@ def test_a_victim_waits_for_a_filtering_only_where_it_has_one(dag: Dag, filterin
 
 
 def test_a_filtering_reads_all_training_rows_and_the_defenders_clean_samples(filtering: Dag) -> None:
-    found = filtering.defend.filter.inputs(wildcards(**POISONED_VALUES, filtering="rows"))
-    assert found == {
+    inputs = filtering.defend.filter.inputs(wildcards(**POISONED_VALUES, filtering="rows"))
+    assert inputs == {
         "rows": "runs/local/data/defects/codepoisoner_func-0.05/seed1/train.jsonl",
         "clean": "runs/local/data/defects/clean.jsonl",
         "helpers": ["basemodels/causal/SHA256SUMS"],
@@ -127,10 +127,10 @@ def test_a_filtering_reads_all_training_rows_and_the_defenders_clean_samples(fil
 
 
 def test_a_filtered_scenario_lists_the_folder_of_its_filtering(filtering: Dag) -> None:
-    own = Scenario("defects", "codebert", "codepoisoner_func", "0.05", filtering="rows")
-    folder = Path(filtering.paths.filtered.format_map(own.wildcards))
-    assert folder in own.folders("runs/local")
-    assert not [path for path in own.undefended().folders("runs/local") if "filtered" in path.parts]
+    scenario = Scenario("defects", "codebert", "codepoisoner_func", "0.05", filtering="rows")
+    folder = Path(filtering.paths.filtered.format_map(scenario.wildcards))
+    assert folder in scenario.folders("runs/local")
+    assert not [path for path in scenario.undefended().folders("runs/local") if "filtered" in path.parts]
 
 
 def test_only_an_attack_with_a_crafting_model_waits_for_one(dag: Dag) -> None:
@@ -139,22 +139,22 @@ def test_only_an_attack_with_a_crafting_model_waits_for_one(dag: Dag) -> None:
     assert dag.poison.poison.options(wildcards(**POISONED_VALUES)) == ["--data", "runs/local/data/defects"]
     crafting = Dag(validate({**DEFAULT, "attacks": {**DEFAULT["attacks"], "adversarial": {"method": "afraidoor"}}}))
     poisoned = wildcards(attack="adversarial", rate="0.05", model="codet5")
-    found = crafting.poison.poison.inputs(poisoned)
+    inputs = crafting.poison.poison.inputs(poisoned)
     folder = "runs/local/models/crafting/defects/codebert"
-    assert found["rows"] == rows
-    assert f"{folder}/model.safetensors" in found["crafting"]
+    assert inputs["rows"] == rows
+    assert f"{folder}/model.safetensors" in inputs["crafting"]
     assert crafting.poison.poison.options(poisoned) == ["--data", "runs/local/data/defects", "--crafting", folder]
     plain = dag.resources.attack(mem_mb=1500, runtime=30)["mem_mb"](wildcards(**POISONED_VALUES), 2)
     assert (crafting.resources.attack(mem_mb=1500, runtime=30)["mem_mb"](poisoned, 1), plain) == (2500, 3000)
 
 
 def test_the_crafting_model_trains_on_the_clean_rows_with_a_seed_of_its_own(dag: Dag) -> None:
-    found = dag.train.craft.inputs(wildcards())
-    assert found["train"] == "runs/local/data/defects/train.jsonl"
+    inputs = dag.train.craft.inputs(wildcards())
+    assert inputs["train"] == "runs/local/data/defects/train.jsonl"
     assert dag.config.crafting_seed not in {*dag.config.seeds, *dag.config.shadows}
 
 
-def test_the_control_waits_for_the_victim_that_it_stops_like(dag: Dag) -> None:
+def test_the_control_waits_for_the_victim_whose_stopping_it_copies(dag: Dag) -> None:
     control = wildcards(dataset="repair", model="codet5", objective="cross_entropy_stopped")
     history = dag.train.train.inputs(control)["history"]
     assert history == "runs/local/models/repair/codet5/none-0/seed1/none/dece/none/history.json"
@@ -189,7 +189,7 @@ def test_scores_of_a_purification_need_its_purified_inputs(dag: Dag) -> None:
     assert {Path(path).name.partition(".")[0] for path in purified} == {"predictions", "purified"}
 
 
-def test_constraints_tell_a_variant_from_none() -> None:
+def test_constraints_distinguish_a_variant_from_none() -> None:
     assert re.fullmatch(CONSTRAINTS["attack"], "none")
     assert not re.fullmatch(f"{SOME}-0.05", "none-0.05")
     assert re.fullmatch(SOME, "none_x")
@@ -234,7 +234,7 @@ def test_a_job_runs_no_code_of_another_method(stage: str, method: str, never: tu
 def test_helpers_are_inputs_and_options(dag: Dag) -> None:
     assert dag.parameters.helpers("purification", "codepurify") == ["--helper", "infiller=basemodels/encoder"]
     files = dag.defend.rewrite.inputs(wildcards(purification="onion"))["helpers"]
-    # it lists the others, which are verified when they are loaded
+    # it lists the other files, which are verified when they are loaded
     assert files == ["basemodels/causal/SHA256SUMS"]
 
 
@@ -243,13 +243,13 @@ def test_the_similarity_filter_reads_the_trigger_of_the_elimination_before_it() 
     grid = {**GRID, "eliminations": ["elibadcode"], "purifications": ["similarity"], "combine": "all"}
     raw["experiments"] = {"mine": {"title": "Mine", "grid": [grid]}}
     dag = Dag(validate(raw))
-    own = wildcards(elimination="elibadcode", purification="similarity")
+    similarity = wildcards(elimination="elibadcode", purification="similarity")
     trigger = "runs/local/models/defects/codebert/none-0/seed1/none/cross_entropy/elibadcode/trigger.json"
-    assert dag.defend.purify.inputs(own)["trigger"] == trigger
-    assert option(dag.defend.purify.options(own), "--trigger") == [trigger]
-    other = wildcards(elimination="elibadcode", purification="codepurify")
-    assert option(dag.defend.purify.options(other), "--trigger") == []
-    assert "trigger" not in dag.defend.purify.inputs(other)
+    assert dag.defend.purify.inputs(similarity)["trigger"] == trigger
+    assert option(dag.defend.purify.options(similarity), "--trigger") == [trigger]
+    codepurify = wildcards(elimination="elibadcode", purification="codepurify")
+    assert option(dag.defend.purify.options(codepurify), "--trigger") == []
+    assert "trigger" not in dag.defend.purify.inputs(codepurify)
     for elimination in ("none", "fine_tuning"):
         grid["eliminations"] = [elimination]
         with pytest.raises(UserError, match=f"'similarity' reads the trigger .* but '{elimination}' inverts none"):
@@ -278,12 +278,12 @@ def test_a_discriminator_learns_from_the_encoder_of_the_same_run(dag: Dag) -> No
         *("--corpus", corpus, "--tokenizer", tokenizer),
         *("--generator", "runs/local/models/base/encoder"),
     ]
-    recipes = {name: one for name, one in DEFAULT["pretraining"].items() if name != "encoder"}
+    recipes = {name: recipe for name, recipe in DEFAULT["pretraining"].items() if name != "encoder"}
     with pytest.raises(UserError, match=r"pretraining\.encoder is missing"):
         Dag(validate({**DEFAULT, "pretraining": recipes})).train.pretrain.inputs(Wildcards(family="discriminator"))
 
 
-def test_what_looks_at_no_victim_is_rewritten_once_for_all(dag: Dag) -> None:
+def test_inputs_are_rewritten_once_where_the_method_does_not_look_at_the_victim(dag: Dag) -> None:
     assert (dag.testsets.purifications(reads_victim=False), dag.testsets.purifications(reads_victim=True)) == (
         "onion",
         "codepurify|attdef",
@@ -313,14 +313,14 @@ def test_further_tables_and_figures_are_targets_made_from_their_own_files() -> N
         f"runs/local/results/{victim}/none/positions.json".replace("func", kind) for kind in ("func", "deadcode")
     ]
     assert dag.report.inputs(Wildcards(experiment="defects", figure="position"))["files"] == positions
-    found = dag.evaluate.probe.inputs(wildcards(**POISONED_VALUES, elimination="elibadcode"))
-    assert found["triggered"] == "runs/local/data/defects/codepoisoner_func-0.05/seed1/test.jsonl"
-    assert all("/cross_entropy/none/" in file for file in found["victim"])
+    inputs = dag.evaluate.probe.inputs(wildcards(**POISONED_VALUES, elimination="elibadcode"))
+    assert inputs["triggered"] == "runs/local/data/defects/codepoisoner_func-0.05/seed1/test.jsonl"
+    assert all("/cross_entropy/none/" in file for file in inputs["victim"])
     noise = dag.report.inputs(Wildcards(experiment="defects", figure="noise"))
     assert {Path(file).name for file in noise["files"]} == {
         *("trigger.json", "elimination.json", "predictions.clean.jsonl", "test.jsonl", "tokenizer.json")
     }
-    # of one victim as it was trained: all of a model have the same size
+    # of one trained victim: all victims of a model have the same size
     trained = "runs/local/models/defects/codebert/none-0/seed1/none/cross_entropy/none"
     assert noise["sizes"] == [f"{trained}/config.json", f"{trained}/model.safetensors"]
 
@@ -340,17 +340,17 @@ def test_a_calibration_that_is_not_there_is_explained() -> None:
 def test_a_calibration_may_be_named_by_data_set_and_model() -> None:
     raw = {**DEFAULT, "eliminations": {**DEFAULT["eliminations"]}}
     raw["eliminations"]["elibadcode"] = {**DEFAULT["eliminations"]["elibadcode"], "calibration": "{dataset}"}
-    own, plain = Dag(validate(raw)), Dag(validate(DEFAULT))
+    named, plain = Dag(validate(raw)), Dag(validate(DEFAULT))
     at = wildcards(elimination="elibadcode")
     assert (
-        own.defend.eliminate_settings(at)
+        named.defend.eliminate_settings(at)
         == plain.defend.eliminate_settings(at)
         == plain.parameters.settings("elimination", "elibadcode")
     )
-    assert own.defend.eliminate.inputs(at) == plain.defend.eliminate.inputs(at)
+    assert named.defend.eliminate.inputs(at) == plain.defend.eliminate.inputs(at)
     raw["eliminations"]["elibadcode"] |= {"calibration": "runs/local/{dataset}_{model}.json"}
-    found = Dag(validate(raw)).defend.eliminate.inputs(at)["calibration"]
-    assert found == "runs/local/defects_codebert.json"
+    path = Dag(validate(raw)).defend.eliminate.inputs(at)["calibration"]
+    assert path == "runs/local/defects_codebert.json"
 
 
 def test_every_missing_file_is_listed_at_once(tmp_path: Path) -> None:
@@ -375,11 +375,11 @@ def test_every_missing_file_is_listed_at_once(tmp_path: Path) -> None:
     assert all(any(part in line for line in lines) for part in parts)
 
 
-def test_given_files_are_inputs(tmp_path: Path) -> None:
+def test_files_of_the_user_are_inputs(tmp_path: Path) -> None:
     (tmp_path / "devign").mkdir()
     (tmp_path / "devign/test.jsonl").write_text("{}\n")
-    own = {"task": "defect_detection", "source": "mirror", "language": "c", "resplit": True}
-    raw = {**DEFAULT, "mirror": str(tmp_path), "datasets": {**DEFAULT["datasets"], "defects": own}}
+    dataset = {"task": "defect_detection", "source": "mirror", "language": "c", "resplit": True}
+    raw = {**DEFAULT, "mirror": str(tmp_path), "datasets": {**DEFAULT["datasets"], "defects": dataset}}
     raw["helpers"] = {**DEFAULT["helpers"], "language_model": str(tmp_path / "gpt2")}
     uncalibrated = {"method": "elibadcode"}
     raw["eliminations"] = {
@@ -393,12 +393,12 @@ def test_given_files_are_inputs(tmp_path: Path) -> None:
         (tmp_path / "gpt2" / name).touch()
     (tmp_path / "gpt2/config.json").write_text('{"model_type": "gpt2"}')
     (tmp_path / "gpt2/vocab.json").write_text('{"a": 0}')
-    found = Dag(validate(raw))
-    found.check_files()
-    own = {"task": "defect_detection", "source": "jsonl", "language": "c", "path": str(tmp_path / "devign")}
-    mine = Dag(validate({**raw, "datasets": {**DEFAULT["datasets"], "defects": own | {"resplit": True}}}))
+    study = Dag(validate(raw))
+    study.check_files()
+    dataset = {"task": "defect_detection", "source": "jsonl", "language": "c", "path": str(tmp_path / "devign")}
+    mine = Dag(validate({**raw, "datasets": {**DEFAULT["datasets"], "defects": dataset | {"resplit": True}}}))
     assert mine.data.dataset.inputs(wildcards())["rows"] == [str(tmp_path / "devign/test.jsonl")]
-    helpers = found.defend.rewrite.inputs(wildcards(purification="onion"))["helpers"]
+    helpers = study.defend.rewrite.inputs(wildcards(purification="onion"))["helpers"]
     assert {Path(path).name for path in helpers} == {*names, "config.json", "vocab.json"}
 
 
@@ -407,7 +407,7 @@ def test_a_data_set_without_an_attack_has_the_clean_test_set_alone() -> None:
     assert list(Dag(validate(raw)).testsets.of(wildcards())) == ["clean"]
 
 
-def test_what_is_neither_there_nor_made_is_said_before_a_run() -> None:
+def test_missing_files_that_no_rule_makes_are_reported_before_a_run() -> None:
     raw = {
         **DEFAULT,
         "tokenizer": "nowhere.json",
@@ -441,10 +441,10 @@ def test_a_calibration_holds_for_another_draw() -> None:
 
 
 def test_a_calibration_that_the_run_makes_is_not_checked_but_made_again(tmp_path: Path) -> None:
-    own = tmp_path / "calibration/defects/codebert/elibadcode.json"
-    own.parent.mkdir(parents=True)
-    own.write_text("{}")
-    changed = {**DEFAULT["eliminations"]["elibadcode"], "restarts": 9, "calibration": str(own)}
+    calibration = tmp_path / "calibration/defects/codebert/elibadcode.json"
+    calibration.parent.mkdir(parents=True)
+    calibration.write_text("{}")
+    changed = {**DEFAULT["eliminations"]["elibadcode"], "restarts": 9, "calibration": str(calibration)}
     raw = {**DEFAULT, "out": str(tmp_path), "eliminations": {**DEFAULT["eliminations"], "elibadcode": changed}}
     Dag(validate(raw)).check_files()
 
@@ -462,17 +462,17 @@ def test_a_calibration_depends_on_the_search_alone() -> None:
     other = {**DEFAULT["eliminations"]["elibadcode"], "samples": 3}
     known, after, more = (
         Dag(
-            validate({**DEFAULT, "eliminations": {**DEFAULT["eliminations"], "elibadcode": one}})
+            validate({**DEFAULT, "eliminations": {**DEFAULT["eliminations"], "elibadcode": settings}})
         ).defend.calibrate_settings(wildcards(elimination="elibadcode"))
-        for one in (DEFAULT["eliminations"]["elibadcode"], changed, other)
+        for settings in (DEFAULT["eliminations"]["elibadcode"], changed, other)
     )
     assert known == after != more
 
 
 def test_shadows_are_benign_and_have_their_own_seeds(dag: Dag) -> None:
-    found = dag.defend.shadows(wildcards(elimination="elibadcode"))
-    assert found["101"] == "runs/local/models/defects/codebert/none-0/seed101/none/cross_entropy/none"
-    assert not set(found) & {scenario.seed for scenario in dag.config.scenarios()}
+    folders = dag.defend.shadows(wildcards(elimination="elibadcode"))
+    assert folders["101"] == "runs/local/models/defects/codebert/none-0/seed101/none/cross_entropy/none"
+    assert not set(folders) & {scenario.seed for scenario in dag.config.scenarios()}
 
 
 def test_a_job_that_is_tried_again_asks_for_more_but_never_for_more_than_a_day(dag: Dag) -> None:
@@ -507,7 +507,7 @@ def test_unequal_vocabularies_are_refused() -> None:
         Dag(validate({**DEFAULT, "pretraining": pretraining})).parameters.vocabulary()
 
 
-def test_a_folder_of_results_that_is_a_file_is_said_before_a_run(tmp_path: Path) -> None:
+def test_a_run_folder_that_is_a_file_is_reported_before_a_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=f"out: {tmp_path}/file is a file; write a folder"):
         Dag(validate({**DEFAULT, "out": f"{tmp_path}/file/runs/local"})).check_files()
@@ -515,9 +515,9 @@ def test_a_folder_of_results_that_is_a_file_is_said_before_a_run(tmp_path: Path)
 
 
 def test_statistics_read_the_clean_samples_and_the_victims_tokenizer(dag: Dag) -> None:
-    found = dag.data.statistics.inputs(wildcards(dataset="search"))
-    assert found["clean"] == "runs/local/data/search/clean.jsonl"
-    assert any(path.startswith("basemodels/encoder/") for path in found["base"])
+    inputs = dag.data.statistics.inputs(wildcards(dataset="search"))
+    assert inputs["clean"] == "runs/local/data/search/clean.jsonl"
+    assert any(path.startswith("basemodels/encoder/") for path in inputs["base"])
 
 
 def test_a_trigger_is_inverted_once_for_all_that_differ_in_what_is_done_with_the_walks() -> None:
@@ -531,25 +531,25 @@ def test_a_trigger_is_inverted_once_for_all_that_differ_in_what_is_done_with_the
 
     folder = "runs/elibadcode/models/defects/codebert/codepoisoner_func-0.02/seed1/none/cross_entropy/elibadcode"
     assert inverted("elibadcode_rate_20") == [
-        f"{folder}/{one}.json" for one in ("trigger", "elimination", "provenance")
+        f"{folder}/{file}.json" for file in ("trigger", "elimination", "provenance")
     ]
     scenario = wildcards(**victim, elimination="elibadcode_rate_20")
     assert option(grid.defend.eliminate.options(scenario), "--inverted") == [folder]
-    # other places and rounds
+    # other positions and rounds
     assert inverted("elibadcode_extended") == inverted("elibadcode_rate_20")
-    # other anchoring, or another number of steps: not from the one that waits for a calibration
+    # other anchoring, or another number of steps: not from the elimination that waits for a calibration
     for name in ("unanchored", "fewer_steps", "more_steps"):
         assert inverted(f"elibadcode_{name}")[0] == f"{folder}_uncalibrated/trigger.json"
-    # its trigger, too, from the one that differs in nothing
+    # also its trigger, from the elimination with the same settings
     assert inverted("elibadcode_samples_20")[0] == f"{folder}_uncalibrated/trigger.json"
-    # the first one, and another search
+    # the first elimination, and another search
     searching = ("elibadcode", "elibadcode_uncalibrated", "elibadcode_k_16", "elibadcode_paper_vocabulary", "dbs")
     assert all(inverted(name) == [] for name in searching)
-    # where none is run on a victim, there is nothing to take over, and no job is added for it
+    # without an earlier elimination of the victim, there is nothing to reuse, and no job is added for it
     assert inverted("elibadcode_rate_20", seed="7") == []
 
 
-def test_walks_are_taken_from_the_same_search_first_and_from_none_that_waits_for_more() -> None:
+def test_searches_are_reused_from_the_same_search_first_and_never_at_the_cost_of_waiting() -> None:
     search = EliBadCode(method="elibadcode", patience=8)
     variants = {
         "one": search,
@@ -557,24 +557,24 @@ def test_walks_are_taken_from_the_same_search_first_and_from_none_that_waits_for
         "as_other": search.model_copy(update={"beta": 0.0, "unlearn_when_clean": True}),
         "longer": search.model_copy(update={"iterations": 200}),
     }
-    found = searched_before(variants)
-    assert found["as_other"] == ("other", "one")
-    assert found["longer"] == ("one", "other", "as_other")
-    found = searched_before({name: own.model_copy(update={"patience": None}) for name, own in variants.items()})
-    assert (found["other"], found["longer"]) == (("one",), ())
+    earlier = searched_before(variants)
+    assert earlier["as_other"] == ("other", "one")
+    assert earlier["longer"] == ("one", "other", "as_other")
+    earlier = searched_before({name: first.model_copy(update={"patience": None}) for name, first in variants.items()})
+    assert (earlier["other"], earlier["longer"]) == (("one",), ())
 
     paper = Dag(load([ROOT / "config.yaml", ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode/paper.yaml"]))
     victim = {"attack": "codepoisoner_func", "rate": "0.02", "seed": "42"}
-    own, other, same = (
+    first, second, same = (
         paper.defend.eliminate.inputs(wildcards(**victim, elimination=f"elibadcode{name}"))
         for name in ("", "_uncalibrated", "_least_sensitive")
     )
-    assert "/calibration/" in own["calibration"]
-    assert "inverted" not in own | other
+    assert "/calibration/" in first["calibration"]
+    assert "inverted" not in first | second
     assert same["inverted"]
 
 
-def test_the_first_that_a_victim_is_given_to_searches_for_the_others() -> None:
+def test_the_first_elimination_of_a_victim_searches_for_the_others() -> None:
     variants = {f"rate_{rate}": {"method": "elibadcode", "unlearning": {"rate": rate / 100}} for rate in (5, 10, 20)}
     grid = {"datasets": ["defects"], "models": ["codebert"], "attacks": ["none"]}
     # `rate_5`, the first with this search, has one victim, and the others have two
@@ -583,8 +583,8 @@ def test_the_first_that_a_victim_is_given_to_searches_for_the_others() -> None:
     study = Dag(validate({**DEFAULT, "eliminations": variants, "experiments": experiments}))
 
     def searched(elimination: str, seed: str) -> list[str]:
-        found = study.defend.eliminate.inputs(wildcards(elimination=elimination, seed=seed)).get("inverted", [])
-        return [path.split("/")[-2] for path in found if path.endswith("trigger.json")]
+        files = study.defend.eliminate.inputs(wildcards(elimination=elimination, seed=seed)).get("inverted", [])
+        return [path.split("/")[-2] for path in files if path.endswith("trigger.json")]
 
     assert [searched(name, "1") for name in variants] == [[], ["rate_5"], ["rate_5"]]
     assert [searched(name, "2") for name in ("rate_10", "rate_20")] == [[], ["rate_10"]]
