@@ -35,7 +35,7 @@ class Dag:
         self.paths, self.parameters = Paths(config.out), Parameters(config)
         self.files = Files(config, self.paths, self.parameters)
         self.testsets = Testsets(config, self.paths)
-        self.resources = Resources(config, self.files)
+        self.resources = Resources(config, self.parameters, self.files)
         shared = (config, self.paths, self.parameters, self.files, self.testsets)
         self.data, self.poison, self.train = Data(*shared), Poison(*shared), Train(*shared)
         self.defend, self.evaluate = Defend(*shared), Evaluate(*shared)

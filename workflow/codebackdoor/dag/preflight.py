@@ -130,7 +130,11 @@ class Preflight:
             for setting, problem in length_problems(longest, model, heads):
                 yield f"models.{name}.{setting}: {folder}: {problem}"
         elif (path := self._local_copy(folder)) is not None:
-            yield from self._missing_model(path, f"models.{name}.base")
+            yield from _missing_model(
+                path,
+                f"models.{name}.base",
+                "write `base: shipped`, or `base: pretrained` with a recipe under `pretraining`",
+            )
             try:
                 for setting, problem in base_problems(path, model, heads) if _is_model(path) else ():
                     yield f"models.{name}.{setting}: {problem}"
@@ -140,7 +144,11 @@ class Preflight:
     def _helper(self, helper: Helper) -> Iterator[str]:
         folder = self.config.helpers[helper]
         if self._recipe(folder) is None and (path := self._local_copy(folder)) is not None:
-            yield from self._missing_model(path, f"helpers.{helper}")
+            yield from _missing_model(
+                path,
+                f"helpers.{helper}",
+                f"write a folder below {self.paths.out}/{PRETRAINED} with a recipe under `pretraining`",
+            )
             try:
                 for problem in helper_problems(path, helper) if _is_model(path) else ():
                     yield f"helpers.{helper}: {problem}"
@@ -162,14 +170,6 @@ class Preflight:
         mirror = Path(self.config.mirror or "")
         return mirror / hub.place if self.config.mirror and not Lock(mirror).faults(hub, checksum=False) else None
 
-    def _missing_model(self, path: Path, key: str) -> Iterator[str]:
-        if not _is_model(path):
-            yield (
-                f"{key}: {path} is not a model folder with config.json and safetensors; put a model there, or write a "
-                f"folder below {self.paths.out}/{PRETRAINED}, which this run pretrains by a recipe under `pretraining` "
-                "(for a base: `pretrained`)"
-            )
-
     def _calibrations(self, scenarios: Iterable[Scenario]) -> Iterator[str]:
         """Calibrations that are missing, or were made with other settings of the search, the data set or the model."""
         used = {(scenario.elimination, scenario.dataset, scenario.model) for scenario in scenarios}
@@ -186,6 +186,13 @@ class Preflight:
                     yield problem
             except UserError as error:
                 yield str(error)
+
+
+def _missing_model(path: Path, key: str, alternative: str) -> Iterator[str]:
+    if not _is_model(path):
+        yield (
+            f"{key}: {path} is not a model folder with config.json and safetensors; put a model there, or {alternative}"
+        )
 
 
 def _is_model(path: Path) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from codebackdoor.config.study import Config
 from codebackdoor.dag.files import Files
+from codebackdoor.dag.parameters import Parameters
 
 #: Maximum runtime of any attempt, in minutes; many partitions reject longer requests.
 MAX_RUNTIME = 1440
@@ -29,8 +30,8 @@ SMALL_MODEL, LARGE_MODEL = Request(2500, 60), Request(24000, 480, gpu=1)
 class Resources:
     """The section ``resources`` of every rule, by the kind of job."""
 
-    def __init__(self, config: Config, files: Files) -> None:
-        self._config, self._files = config, files
+    def __init__(self, config: Config, parameters: Parameters, files: Files) -> None:
+        self._config, self._parameters, self._files = config, parameters, files
 
     def fixed(self, mem_mb: int, runtime: int) -> Mapping[str, Callable[..., int]]:
         """A job that loads no model."""
@@ -60,7 +61,7 @@ class Resources:
         return _growing(request)
 
     def _of_model(self, model: str) -> Request:
-        return LARGE_MODEL if self._files.parameters.declared("model", model).is_hub else SMALL_MODEL
+        return LARGE_MODEL if self._parameters.declared("model", model).is_hub else SMALL_MODEL
 
 
 def _growing(request: Callable[[Any], Request]) -> Mapping[str, Callable[..., int]]:
