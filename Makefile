@@ -111,7 +111,7 @@ lint: $(STAMP)  ## the checks without the tests
 	ruff check .
 	ruff format --check .
 	mypy
-	snakefmt --check Snakefile rules
+	snakefmt --check Snakefile workflow/Snakefile rules
 	snakemake --lint
 	codebackdoor schema --check schemas
 

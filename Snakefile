@@ -3,16 +3,18 @@ from typing import get_args
 
 from snakemake.utils import min_version
 
-from codebackdoor import processes
 from codebackdoor.config.experiments import Figure, Listing
 from codebackdoor.config.loading import read_yaml, validate
 from codebackdoor.config.pretraining import Family
 from codebackdoor.config.products import POSITIONS, PROBE
 from codebackdoor.config.scenario import CONSTRAINTS
 from codebackdoor.corpora.archives import archive
-from codebackdoor.dag import SOME, Dag, growing, model_files
+from codebackdoor.dag import Dag
+from codebackdoor.dag.files import model_files
+from codebackdoor.dag.paths import folder_of
+from codebackdoor.dag.testsets import BENIGN_PURIFIED, POISONED, SOME
 from codebackdoor.errors import UserError
-from codebackdoor.parameters import options
+from codebackdoor.runs import local_jobs
 
 min_version("9.6")
 
@@ -24,14 +26,14 @@ report: "report/workflow.rst"
 
 
 try:
-    # Snakemake has read them by itself, and keeps the last of two equal keys
+    # Snakemake has read them already, but it silently keeps the last of two equal keys
     for path in workflow.configfiles:
         read_yaml(Path(path))
     dag = Dag(validate(config))
     dag.check_files(workflow.configfiles)
 except UserError as error:
     raise WorkflowError(str(error))
-dag.tell_jobs()
+dag.export_mirror()
 
 
 wildcard_constraints:
@@ -52,24 +54,24 @@ include: "rules/collect.smk"
 include: "rules/report.smk"
 
 
-# `make settle` must not clear up behind a run that is alive, here or on another host
+# `make settle` must not end the jobs of a run that is still alive, here or on another host
 onstart:
-    processes.begin()
-    # Of every job that has ended, Snakemake looks once a second whether the next may start (its pull request 3744): after
-    # a hundred of them that took a fifth of a core. Here nothing limits their rate; a cluster is spared as before.
+    local_jobs.mark_started()
+    # Once a second, Snakemake looks at every finished job to limit the rate of new ones (its pull request 3744), which
+    # takes a fifth of a core after a hundred jobs. Local jobs need no limit; for a cluster it stays.
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
 
 
 onsuccess:
-    processes.ended()
+    local_jobs.mark_ended()
 
 
 onerror:
-    processes.ended()
+    local_jobs.mark_ended()
 
 
-# with a scheduler, these run where Snakemake does: downloads need the network, the others take seconds
+# on a cluster, these run where Snakemake does: downloads need the network, the others take seconds
 localrules:
     all,
     base_models,
@@ -86,4 +88,4 @@ rule all:
     input:
         dag.targets(),
     message:
-        "Every table and figure of every experiment is made."
+        "All tables and figures are finished."

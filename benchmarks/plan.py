@@ -11,6 +11,7 @@ processor time (user and system) of the fastest of some plans, wall-clock time b
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import re
 import runpy
@@ -75,19 +76,24 @@ def timed_plan(config: str) -> None:
     from codebackdoor import dag
     from codebackdoor.config import loading
     from codebackdoor.corpora import archives
+    from codebackdoor.dag import resources
 
     imports = time.process_time() - started
-    for kind in (dag.Dag, *dag.Dag.__mro__[1:-1]):
+    modules = [module for name, module in sys.modules.items() if name.startswith(dag.__name__)]
+    members = {member for module in modules for member in vars(module).values() if isinstance(member, type)}
+    for kind in (member for member in members if member.__module__.startswith(dag.__name__)):
         for name, member in list(vars(kind).items()):
-            if callable(member):
+            if name.startswith("__") and name != "__init__":
+                continue
+            if inspect.isfunction(member):
                 setattr(kind, name, watch.wrap(member))
             elif isinstance(member, property):
                 assert member.fget is not None
                 setattr(kind, name, property(watch.wrap(member.fget)))
     loading.validate = watch.wrap(loading.validate)
     archives.archive = watch.wrap(archives.archive)
-    growing = dag.growing
-    dag.growing = lambda amount: watch.wrap(growing(amount))
+    growing = resources._growing
+    resources._growing = lambda request: {name: watch.wrap(amount) for name, amount in growing(request).items()}
     sys.argv = ["snakemake", "--profile", "profiles/default", "--dry-run", "--quiet", "all", "--configfile", config]
     try:
         runpy.run_module("snakemake", run_name="__main__")

@@ -30,8 +30,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from codebackdoor import files
 from codebackdoor.config.eliminations import AnyElimination, calibration_file
 from codebackdoor.config.loading import load
+from codebackdoor.dag.fingerprint import fingerprint
 from codebackdoor.errors import UserError
-from codebackdoor.fingerprint import fingerprint
 from codebackdoor.types import CLEAN
 
 ROOT = Path(__file__).parents[1]

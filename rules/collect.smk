@@ -1,25 +1,23 @@
-# Every metric of every scenario in one long table, for those who bring their own statistics; and as DVC reads metrics.
+# The metrics of all scenarios as one long table, for statistics of your own, and in the format that DVC reads.
 
 
 rule collect:
     input:
-        dag.metrics(),
+        dag.collect.metrics(),
     output:
-        multiext(f"{dag.out}/results/metrics", ".csv", ".json"),
+        dag.collect.targets(),
     log:
-        f"{dag.logs}/collect.log",
+        f"{dag.paths.logs}/collect.log",
     benchmark:
-        f"{dag.benchmarks}/collect.tsv"
+        f"{dag.paths.benchmarks}/collect.tsv"
     conda:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=growing(500),
-        runtime=growing(10),
-        gpu=0,
+        **dag.resources.fixed(mem_mb=500, runtime=10),
     params:
-        code=dag.code("collect"),
-        out=lambda w, output: dag.folder(output),
+        code=dag.parameters.code("collect"),
+        out=lambda w, output: folder_of(output),
     message:
         "Collect the metrics of all scenarios."
     shell:

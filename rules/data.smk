@@ -3,20 +3,18 @@
 
 rule fetch:
     output:
-        f"{dag.out}/corpus/archives/{{archive}}.whl",
+        dag.paths.archive,
     log:
-        f"{dag.logs}/fetch/{{archive}}.log",
+        f"{dag.paths.logs}/fetch/{{archive}}.log",
     benchmark:
-        f"{dag.benchmarks}/fetch/{{archive}}.tsv"
+        f"{dag.paths.benchmarks}/fetch/{{archive}}.tsv"
     conda:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=growing(500),
-        runtime=growing(10),
-        gpu=0,
+        **dag.resources.fixed(mem_mb=500, runtime=10),
     params:
-        # the archive is pinned, so that where it comes from (CODEBACKDOOR_MIRROR) and how does not matter
+        # the archive is pinned, so that its source (the index or a mirror) and the code that downloads it do not matter
         sha256=lambda w: archive(w.archive).sha256,
     message:
         "Fetch {wildcards.archive} and verify its checksum."
@@ -26,22 +24,20 @@ rule fetch:
 
 rule mine:
     input:
-        f"{dag.out}/corpus/archives/{{archive}}.whl",
+        dag.paths.archive,
     output:
-        f"{dag.out}/corpus/functions/{{archive}}.jsonl",
+        dag.paths.functions,
     log:
-        f"{dag.logs}/mine/{{archive}}.log",
+        f"{dag.paths.logs}/mine/{{archive}}.log",
     benchmark:
-        f"{dag.benchmarks}/mine/{{archive}}.tsv"
+        f"{dag.paths.benchmarks}/mine/{{archive}}.tsv"
     conda:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(10),
-        gpu=0,
+        **dag.resources.fixed(mem_mb=1000, runtime=10),
     params:
-        code=dag.code("mine"),
+        code=dag.parameters.code("mine"),
     message:
         "Mine the functions of {wildcards.archive}."
     shell:
@@ -50,35 +46,33 @@ rule mine:
 
 rule corpus:
     input:
-        dag.mined(),
+        dag.data.mined(),
     output:
-        corpus=f"{dag.corpus}",
-        provenance=f"{dag.out}/corpus/provenance.json",
+        corpus=dag.paths.corpus,
+        provenance=f"{dag.paths.out}/corpus/provenance.json",
     log:
-        f"{dag.logs}/corpus.log",
+        f"{dag.paths.logs}/corpus.log",
     benchmark:
-        f"{dag.benchmarks}/corpus.tsv"
+        f"{dag.paths.benchmarks}/corpus.tsv"
     conda:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(10),
-        gpu=0,
+        **dag.resources.fixed(mem_mb=1000, runtime=10),
     params:
-        code=dag.code("mine"),
+        code=dag.parameters.code("mine"),
     message:
-        "Merge the functions of all archives, each and its clones once."
+        "Merge the functions of all archives and remove duplicates."
     shell:
         "codebackdoor corpus {input:q} --out {output.corpus:q} --code {params.code} > {log:q} 2>&1"
 
 
 rule dataset:
     input:
-        unpack(dag.dataset_inputs),
+        unpack(dag.data.dataset.inputs),
     output:
         multiext(
-            f"{dag.out}/data/{{dataset}}/",
+            f"{dag.paths.dataset}/",
             "train.jsonl",
             "valid.jsonl",
             "test.jsonl",
@@ -88,53 +82,48 @@ rule dataset:
             "provenance.json",
         ),
     log:
-        f"{dag.logs}/dataset/{{dataset}}.log",
+        f"{dag.paths.logs}/dataset/{{dataset}}.log",
     benchmark:
-        f"{dag.benchmarks}/dataset/{{dataset}}.tsv"
+        f"{dag.paths.benchmarks}/dataset/{{dataset}}.tsv"
     conda:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(30),
-        gpu=0,
+        **dag.resources.fixed(mem_mb=2000, runtime=30),
     params:
-        settings=lambda w: dag.settings("dataset", w.dataset),
-        sources=dag.dataset_sources,
-        originals=dag.dataset_originals,
+        settings=lambda w: dag.parameters.settings("dataset", w.dataset),
+        inputs=dag.data.dataset.options,
+        originals=lambda w: dag.files.checksums(w.dataset),
         seed=lambda w: dag.config.datasets[w.dataset].seed,
-        code=lambda w: dag.code("dataset", dataset=w.dataset),
-        out=lambda w, output: dag.folder(output),
+        code=lambda w: dag.parameters.code("dataset", dataset=w.dataset),
+        out=lambda w, output: folder_of(output),
     message:
         "Make the data set {wildcards.dataset}."
     shell:
-        "codebackdoor dataset {wildcards.dataset} --settings {params.settings:q} {params.sources:q}"
+        "codebackdoor dataset {wildcards.dataset} --settings {params.settings:q} {params.inputs:q}"
         " --out {params.out:q} --seed {params.seed} --threads {threads} --code {params.code} > {log:q} 2>&1"
 
 
 rule statistics:
     input:
-        unpack(dag.statistics_inputs),
+        unpack(dag.data.statistics.inputs),
     output:
-        f"{dag.out}/data/{{dataset}}/statistics.{{model}}.json",
+        f"{dag.paths.dataset}/statistics.{{model}}.json",
     log:
-        f"{dag.logs}/statistics/{{dataset}}.{{model}}.log",
+        f"{dag.paths.logs}/statistics/{{dataset}}.{{model}}.log",
     benchmark:
-        f"{dag.benchmarks}/statistics/{{dataset}}.{{model}}.tsv"
+        f"{dag.paths.benchmarks}/statistics/{{dataset}}.{{model}}.tsv"
     conda:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(15),
-        gpu=0,
+        **dag.resources.fixed(mem_mb=1000, runtime=15),
     params:
-        dataset=lambda w: dag.settings("dataset", w.dataset),
-        base=dag.base,
-        data=lambda w, input: dag.folder([input.clean]),
-        code=dag.code("statistics"),
+        dataset=lambda w: dag.parameters.settings("dataset", w.dataset),
+        inputs=dag.data.statistics.options,
+        code=dag.parameters.code("statistics"),
     message:
         "Count the identifiers of {wildcards.dataset} and their lengths for {wildcards.model}."
     shell:
-        "codebackdoor statistics --dataset {params.dataset:q} --data {params.data:q}"
-        " --base {params.base:q} --out {output:q} --code {params.code} > {log:q} 2>&1"
+        "codebackdoor statistics --dataset {params.dataset:q} {params.inputs:q} --out {output:q} --code {params.code}"
+        " > {log:q} 2>&1"

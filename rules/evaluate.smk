@@ -1,19 +1,24 @@
-# Predictions, and every metric from them.
+# Predictions, and the metrics computed from them.
 
 
-for kind in dag.kinds_of_victims(purified=False):
+# All benign victims of a data set predict on the same test sets, and those of each data set have a rule.
+for kind in dag.testsets.victim_kinds():
 
     rule:
         name:
             f"predict{kind.suffix}"
         input:
-            unpack(dag.predict_inputs),
+            unpack(dag.evaluate.predict.inputs),
         output:
-            multiext(f"{dag.predicted}/", *kind.files("predictions"), "provenance.json"),
+            multiext(
+                f"{dag.paths.predicted}/",
+                *kind.files("predictions"),
+                "provenance.json",
+            ),
         log:
-            f"{dag.logs}/predict/{dag.victim_path}.log",
+            dag.paths.log("predict", dag.paths.victim),
         benchmark:
-            f"{dag.benchmarks}/predict/{dag.victim_path}.tsv"
+            dag.paths.benchmark("predict", dag.paths.victim)
         wildcard_constraints:
             dataset=kind.dataset,
             attack=kind.attack,
@@ -21,75 +26,66 @@ for kind in dag.kinds_of_victims(purified=False):
             "../envs/environment.yaml"
         threads: 1
         resources:
-            mem_mb=dag.mem_mb,
-            runtime=dag.runtime,
-            gpu=dag.gpu,
+            **dag.resources.victim,
         params:
-            testsets=dag.predict_options,
-            victim=lambda w, input: dag.folder(input.victim),
-            code=dag.code("predict"),
-            out=lambda w, output: dag.folder(output),
+            inputs=dag.evaluate.predict.options,
+            pool=dag.evaluate.pool,
+            code=dag.parameters.code("predict"),
+            out=lambda w, output: folder_of(output),
         message:
             "Predict with {wildcards.model} ({wildcards.dataset}, {wildcards.attack}-{wildcards.rate},"
             " {wildcards.objective}, {wildcards.elimination})."
         shell:
-            "codebackdoor predict --victim {params.victim:q} {params.testsets:q} --out {params.out:q}"
+            "codebackdoor predict {params.inputs:q} {params.pool:q} --out {params.out:q}"
             " --seed {wildcards.seed} --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
-for kind in dag.kinds_of_victims(purified=True):
-
-    rule:
-        name:
-            f"predict_rewritten{kind.suffix}"
-        input:
-            unpack(dag.predict_rewritten_inputs),
-        output:
-            multiext(
-                f"{dag.results}/",
-                *kind.files("predictions", "purified"),
-                "provenance.json",
-            ),
-        log:
-            f"{dag.logs}/predict_rewritten/{dag.results_path}.log",
-        benchmark:
-            f"{dag.benchmarks}/predict_rewritten/{dag.results_path}.tsv"
-        wildcard_constraints:
-            purification=dag.purifications(reads_victim=False),
-            dataset=kind.dataset,
-            attack=kind.attack,
-        conda:
-            "../envs/environment.yaml"
-        threads: 1
-        resources:
-            mem_mb=dag.mem_mb,
-            runtime=dag.runtime,
-            gpu=dag.gpu,
-        params:
-            testsets=dag.predict_options,
-            replacements=dag.replacement_options,
-            victim=lambda w, input: dag.folder(input.victim),
-            code=dag.code("predict"),
-            out=lambda w, output: dag.folder(output),
-        message:
-            "Predict with {wildcards.model} ({wildcards.dataset}, {wildcards.attack}-{wildcards.rate},"
-            " {wildcards.objective}, {wildcards.elimination}) on what {wildcards.purification} rewrote."
-        shell:
-            "codebackdoor predict --victim {params.victim:q} {params.testsets:q} {params.replacements:q}"
-            " --out {params.out:q} --seed {wildcards.seed} --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
+use rule predict as predict_rewritten with:
+    input:
+        unpack(dag.evaluate.predict_rewritten.inputs),
+    output:
+        multiext(
+            f"{dag.paths.results}/",
+            *POISONED.files("predictions", "purified"),
+            "provenance.json",
+        ),
+    log:
+        dag.paths.log("predict_rewritten", dag.paths.results),
+    benchmark:
+        dag.paths.benchmark("predict_rewritten", dag.paths.results)
+    wildcard_constraints:
+        purification=dag.testsets.purifications(reads_victim=False),
+        attack=POISONED.attack,
+    params:
+        inputs=dag.evaluate.predict_rewritten.options,
+    message:
+        "Predict with {wildcards.model} ({wildcards.dataset}, {wildcards.attack}-{wildcards.rate},"
+        " {wildcards.objective}, {wildcards.elimination}) on inputs that {wildcards.purification} rewrote."
 
 
-# With the ground truth at hand: what a trigger does at each identifier, for the figure of positions.
+use rule predict_rewritten as predict_rewritten_benign with:
+    output:
+        multiext(
+            f"{dag.paths.results}/",
+            *BENIGN_PURIFIED.files("predictions", "purified"),
+            "provenance.json",
+        ),
+    wildcard_constraints:
+        purification=dag.testsets.purifications(reads_victim=False),
+        attack=BENIGN_PURIFIED.attack,
+
+
+# The effect of the true trigger at each identifier, for the figure of positions.
 rule probe:
     input:
-        unpack(dag.probe_inputs),
+        unpack(dag.evaluate.probe.inputs),
     output:
-        f"{dag.predicted}/{POSITIONS}",
-        f"{dag.predicted}/{PROBE}/provenance.json",
+        f"{dag.paths.predicted}/{POSITIONS}",
+        f"{dag.paths.predicted}/{PROBE}/provenance.json",
     log:
-        f"{dag.logs}/probe/{dag.victim_path}.log",
+        dag.paths.log("probe", dag.paths.victim),
     benchmark:
-        f"{dag.benchmarks}/probe/{dag.victim_path}.tsv"
+        dag.paths.benchmark("probe", dag.paths.victim)
     wildcard_constraints:
         attack=SOME,
         elimination=SOME,
@@ -97,49 +93,45 @@ rule probe:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=dag.mem_mb,
-        runtime=dag.runtime,
-        gpu=dag.gpu,
+        **dag.resources.victim,
     params:
-        settings=lambda w: dag.settings("elimination", w.elimination),
-        dataset=lambda w: dag.settings("dataset", w.dataset),
-        victim=lambda w, input: dag.folder(input.victim),
-        code=dag.code("probe"),
-        out=lambda w, output: output[0].rpartition("/")[0],
+        settings=lambda w: dag.parameters.settings("elimination", w.elimination),
+        dataset=lambda w: dag.parameters.settings("dataset", w.dataset),
+        inputs=dag.evaluate.probe.options,
+        code=dag.parameters.code("probe"),
+        out=lambda w, output: folder_of(output),
     message:
         "Probe the identifiers of samples of {wildcards.dataset} with {wildcards.model},"
         " {wildcards.attack}-{wildcards.rate}."
     shell:
-        "codebackdoor probe --settings {params.settings:q} --dataset {params.dataset:q} --victim {params.victim:q}"
-        " --triggered {input.triggered:q} --clean {input.clean:q} --out {params.out:q} --seed {wildcards.seed}"
+        "codebackdoor probe --settings {params.settings:q} --dataset {params.dataset:q}"
+        " {params.inputs:q} --out {params.out:q} --seed {wildcards.seed}"
         " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
 rule score:
     input:
-        unpack(dag.score_inputs),
+        unpack(dag.evaluate.score.inputs),
     output:
-        f"{dag.results}/metrics.json",
-        f"{dag.results}/score/provenance.json",
+        f"{dag.paths.results}/metrics.json",
+        f"{dag.paths.results}/score/provenance.json",
     log:
-        f"{dag.logs}/score/{dag.results_path}.log",
+        dag.paths.log("score", dag.paths.results),
     benchmark:
-        f"{dag.benchmarks}/score/{dag.results_path}.tsv"
+        dag.paths.benchmark("score", dag.paths.results)
     conda:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(20),
-        gpu=0,
+        **dag.resources.fixed(mem_mb=1000, runtime=20),
     params:
-        dataset=lambda w: dag.settings("dataset", w.dataset),
-        references=dag.reference_options,
-        code=lambda w: dag.code("score", dataset=w.dataset),
-        out=lambda w, output: dag.folder(output),
+        dataset=lambda w: dag.parameters.settings("dataset", w.dataset),
+        inputs=dag.evaluate.score.options,
+        code=lambda w: dag.parameters.code("score", dataset=w.dataset),
+        out=lambda w, output: folder_of(output),
     message:
         "Score {wildcards.dataset}, {wildcards.model}, {wildcards.attack}-{wildcards.rate}, {wildcards.objective},"
         " {wildcards.elimination}, {wildcards.purification}."
     shell:
-        "codebackdoor score --dataset {params.dataset:q} {params.references:q} --predictions {params.out:q}"
+        "codebackdoor score --dataset {params.dataset:q} {params.inputs:q}"
         " --out {params.out:q} --seed {wildcards.seed} --code {params.code} > {log:q} 2>&1"

@@ -3,10 +3,10 @@
 
 rule poison:
     input:
-        unpack(dag.poison_inputs),
+        unpack(dag.poison.poison.inputs),
     output:
         multiext(
-            f"{dag.poison}/",
+            f"{dag.paths.poison}/",
             "train.jsonl",
             "valid.jsonl",
             "test.jsonl",
@@ -14,28 +14,25 @@ rule poison:
             "provenance.json",
         ),
     log:
-        f"{dag.logs}/poison/{dag.poison_path}.log",
+        dag.paths.log("poison", dag.paths.poison),
     benchmark:
-        f"{dag.benchmarks}/poison/{dag.poison_path}.tsv"
+        dag.paths.benchmark("poison", dag.paths.poison)
     wildcard_constraints:
         attack=SOME,
     conda:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=dag.poison_mem_mb,
-        runtime=dag.poison_runtime,
-        gpu=dag.poison_gpu,
+        **dag.resources.attack(mem_mb=1500, runtime=30),
     params:
-        settings=lambda w: dag.settings("attack", w.attack),
-        dataset=lambda w: dag.settings("dataset", w.dataset),
-        code=lambda w: dag.code("poison", attack=w.attack),
-        data=lambda w, input: dag.folder(input.rows),
-        options=dag.poison_options,
-        out=lambda w, output: dag.folder(output),
+        settings=lambda w: dag.parameters.settings("attack", w.attack),
+        dataset=lambda w: dag.parameters.settings("dataset", w.dataset),
+        code=lambda w: dag.parameters.code("poison", attack=w.attack),
+        inputs=dag.poison.poison.options,
+        out=lambda w, output: folder_of(output),
     message:
         "Poison {wildcards.rate} of {wildcards.dataset} with {wildcards.attack}, seed {wildcards.seed}."
     shell:
         "codebackdoor poison {wildcards.attack} --settings {params.settings:q} --dataset {params.dataset:q}"
-        " --rate {wildcards.rate} --data {params.data:q} {params.options:q} --out {params.out:q} --seed {wildcards.seed}"
+        " --rate {wildcards.rate} {params.inputs:q} --out {params.out:q} --seed {wildcards.seed}"
         " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"

@@ -1,100 +1,66 @@
-# Tables and figures of an experiment; the HTML report is a second call on the finished study (`make run`).
+# Tables and figures of an experiment. `make run` writes the HTML report when the study is finished.
 
 
 rule table:
     input:
-        files=lambda w: dag.product_inputs(w.experiment, "table"),
-        sizes=lambda w: dag.size_inputs(w.experiment),
+        unpack(dag.report.inputs),
     output:
         csv=report(
-            f"{dag.tables}/{{experiment}}.csv",
+            f"{dag.paths.tables}/{{experiment}}.csv",
             caption="../report/table.rst",
             category="{experiment}",
         ),
-        others=multiext(f"{dag.tables}/{{experiment}}", ".md", ".tex"),
+        others=multiext(f"{dag.paths.tables}/{{experiment}}", ".md", ".tex"),
     log:
-        f"{dag.logs}/table/{{experiment}}.log",
+        f"{dag.paths.logs}/table/{{experiment}}.log",
     benchmark:
-        f"{dag.benchmarks}/table/{{experiment}}.tsv"
+        f"{dag.paths.benchmarks}/table/{{experiment}}.tsv"
     conda:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=growing(500),
-        runtime=growing(10),
-        gpu=0,
+        **dag.resources.fixed(mem_mb=500, runtime=10),
     params:
-        settings=lambda w: dag.experiment(w.experiment),
-        code=dag.code("report"),
-        out=lambda w, output: dag.folder(output),
+        product=dag.report.product,
+        settings=lambda w: dag.parameters.experiment_settings(w.experiment),
+        code=dag.report.code,
+        out=lambda w, output: folder_of(output),
     message:
-        "Arrange the table of {wildcards.experiment}."
+        "Make the table of {wildcards.experiment}."
     shell:
-        "codebackdoor table {wildcards.experiment} --settings {params.settings:q} --out {params.out:q} {input.files:q}"
+        "codebackdoor {params.product:q} --settings {params.settings:q} --out {params.out:q} {input.files:q}"
         " > {log:q} 2>&1"
 
 
-rule listing:
-    input:
-        files=lambda w: dag.product_inputs(w.experiment, w.listing),
-        sizes=lambda w: dag.size_inputs(w.experiment),
+use rule table as listing with:
     output:
         csv=report(
-            f"{dag.tables}/{{experiment}}.{{listing}}.csv",
+            f"{dag.paths.tables}/{{experiment}}.{{listing}}.csv",
             caption="../report/listing.rst",
             category="{experiment}",
         ),
-        others=multiext(f"{dag.tables}/{{experiment}}.{{listing}}", ".md", ".tex"),
+        others=multiext(f"{dag.paths.tables}/{{experiment}}.{{listing}}", ".md", ".tex"),
     log:
-        f"{dag.logs}/listing/{{experiment}}.{{listing}}.log",
+        f"{dag.paths.logs}/listing/{{experiment}}.{{listing}}.log",
     benchmark:
-        f"{dag.benchmarks}/listing/{{experiment}}.{{listing}}.tsv"
-    conda:
-        "../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(500),
-        runtime=growing(10),
-        gpu=0,
-    params:
-        settings=lambda w: dag.experiment(w.experiment),
-        code=lambda w: dag.code("report", listing=w.listing),
-        out=lambda w, output: dag.folder(output),
+        f"{dag.paths.benchmarks}/listing/{{experiment}}.{{listing}}.tsv"
     message:
-        "Arrange the table {wildcards.listing} of {wildcards.experiment}."
-    shell:
-        "codebackdoor listing {wildcards.experiment} {wildcards.listing} --settings {params.settings:q}"
-        " --out {params.out:q} {input.files:q} > {log:q} 2>&1"
+        "Make the table {wildcards.listing} of {wildcards.experiment}."
 
 
-rule figure:
-    input:
-        files=lambda w: dag.product_inputs(w.experiment, w.figure),
-        sizes=lambda w: dag.size_inputs(w.experiment),
+use rule table as figure with:
     output:
         png=report(
-            f"{dag.figures}/{{experiment}}_{{figure}}.png",
+            f"{dag.paths.figures}/{{experiment}}_{{figure}}.png",
             caption="../report/figure.rst",
             category="{experiment}",
         ),
-        pdf=f"{dag.figures}/{{experiment}}_{{figure}}.pdf",
+        pdf=f"{dag.paths.figures}/{{experiment}}_{{figure}}.pdf",
     log:
-        f"{dag.logs}/figure/{{experiment}}_{{figure}}.log",
+        f"{dag.paths.logs}/figure/{{experiment}}_{{figure}}.log",
     benchmark:
-        f"{dag.benchmarks}/figure/{{experiment}}_{{figure}}.tsv"
-    conda:
-        "../envs/environment.yaml"
-    threads: 1
+        f"{dag.paths.benchmarks}/figure/{{experiment}}_{{figure}}.tsv"
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(10),
-        gpu=0,
-    params:
-        settings=lambda w: dag.experiment(w.experiment),
-        code=lambda w: dag.code("report", figure=w.figure),
-        out=lambda w, output: dag.folder(output),
+        **dag.resources.fixed(mem_mb=1000, runtime=10),
     message:
         "Draw the figure {wildcards.figure} of {wildcards.experiment}."
-    shell:
-        "codebackdoor figure {wildcards.experiment} {wildcards.figure} --settings {params.settings:q}"
-        " --out {params.out:q} {input.files:q} > {log:q} 2>&1"

@@ -3,23 +3,21 @@
 
 rule tokenizer:
     input:
-        f"{dag.out}/corpus/corpus.jsonl",
+        dag.paths.corpus,
     output:
-        f"{dag.out}/models/base/tokenizer.json",
+        dag.paths.tokenizer,
     log:
-        f"{dag.logs}/tokenizer.log",
+        f"{dag.paths.logs}/tokenizer.log",
     benchmark:
-        f"{dag.benchmarks}/tokenizer.tsv"
+        f"{dag.paths.benchmarks}/tokenizer.tsv"
     conda:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
-        gpu=0,
+        **dag.resources.fixed(mem_mb=2000, runtime=10),
     params:
-        size=dag.vocabulary(),
-        code=dag.code("tokenizer"),
+        size=dag.parameters.vocabulary(),
+        code=dag.parameters.code("tokenizer"),
     message:
         "Train the byte-level BPE of the base models."
     shell:
@@ -28,115 +26,99 @@ rule tokenizer:
 
 rule pretrain:
     input:
-        unpack(dag.pretrain_inputs),
-        corpus=f"{dag.out}/corpus/corpus.jsonl",
-        tokenizer=f"{dag.out}/models/base/tokenizer.json",
+        unpack(dag.train.pretrain.inputs),
     output:
         multiext(
-            f"{dag.out}/models/base/{{family}}/",
+            f"{dag.paths.pretrained}/",
             *model_files("README.md", "recipe.json", "curve.json"),
         ),
     log:
-        f"{dag.logs}/pretrain/{{family}}.log",
+        f"{dag.paths.logs}/pretrain/{{family}}.log",
     benchmark:
-        f"{dag.benchmarks}/pretrain/{{family}}.tsv"
+        f"{dag.paths.benchmarks}/pretrain/{{family}}.tsv"
     conda:
         "../envs/environment.yaml"
     threads: 2
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(360),
-        gpu=0,
+        **dag.resources.fixed(mem_mb=4000, runtime=360),
     params:
-        settings=lambda w: dag.pretraining(w),
-        generator=dag.generator_options,
-        code=dag.code("pretrain"),
-        out=lambda w, output: dag.folder(output),
+        settings=lambda w: dag.parameters.pretraining(w.family),
+        inputs=dag.train.pretrain.options,
+        code=dag.parameters.code("pretrain"),
+        out=lambda w, output: folder_of(output),
     message:
         "Pretrain the {wildcards.family} base model."
     shell:
-        "codebackdoor pretrain {wildcards.family} --settings {params.settings:q} --corpus {input.corpus:q}"
-        " --tokenizer {input.tokenizer:q} {params.generator:q} --out {params.out:q} --threads {threads} > {log:q} 2>&1"
+        "codebackdoor pretrain {wildcards.family} --settings {params.settings:q} {params.inputs:q}"
+        " --out {params.out:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule base_models:
     input:
-        dag.base_models(),
+        dag.train.base_models(),
     message:
-        "Every base model of the section `pretraining` is pretrained."
+        "All base models are pretrained."
 
 
 rule train:
     input:
-        unpack(dag.train_inputs),
+        unpack(dag.train.train.inputs),
     output:
         multiext(
-            f"{dag.trained}/",
+            f"{dag.paths.trained}/",
             *model_files("README.md", "history.json", "provenance.json"),
         ),
     log:
-        f"{dag.logs}/train/{dag.trained_path}.log",
+        dag.paths.log("train", dag.paths.trained),
     benchmark:
-        f"{dag.benchmarks}/train/{dag.trained_path}.tsv"
-    # what others wait for, and what takes longest, goes first: no long job is then left for the end
+        dag.paths.benchmark("train", dag.paths.trained)
+    # jobs that others wait for, and long ones, go first, so that no long job is left for the end
     priority: 30
     conda:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=dag.mem_mb,
-        runtime=dag.runtime,
-        gpu=dag.gpu,
+        **dag.resources.victim,
     params:
-        model=lambda w: dag.settings("model", w.model),
-        dataset=lambda w: dag.settings("dataset", w.dataset),
-        objective=lambda w: dag.settings("objective", w.objective),
-        options=dag.train_options,
-        base=dag.base,
-        code=lambda w: dag.code("train", dataset=w.dataset, objective=w.objective),
-        out=lambda w, output: dag.folder(output),
+        model=lambda w: dag.parameters.settings("model", w.model),
+        dataset=lambda w: dag.parameters.settings("dataset", w.dataset),
+        objective=lambda w: dag.parameters.settings("objective", w.objective),
+        inputs=dag.train.train.options,
+        seed=lambda w: w.seed,
+        code=lambda w: dag.parameters.code(
+            "train", dataset=w.dataset, objective=w.objective
+        ),
+        out=lambda w, output: folder_of(output),
     message:
         "Train {wildcards.model} on {wildcards.dataset} with {wildcards.attack}-{wildcards.rate} by {wildcards.objective},"
         " seed {wildcards.seed}."
     shell:
         "codebackdoor train --model {params.model:q} --dataset {params.dataset:q} --objective {params.objective:q}"
-        " --train {input.train:q} --valid {input.valid:q} {params.options:q} --base {params.base:q}"
-        " --out {params.out:q} --seed {wildcards.seed} --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
+        " {params.inputs:q} --out {params.out:q} --seed {params.seed}"
+        " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
-# The model by which an attack crafts its triggers: a benign victim of its own seed, which nothing else ever asks.
-rule craft:
+# The model with which an attack crafts its triggers: a benign victim with a seed of its own, used for nothing else.
+use rule train as craft with:
     input:
-        unpack(dag.craft_inputs),
+        unpack(dag.train.craft.inputs),
     output:
         multiext(
-            f"{dag.crafting}/",
+            f"{dag.paths.crafting}/",
             *model_files("README.md", "history.json", "provenance.json"),
         ),
     log:
-        f"{dag.logs}/craft/{{dataset}}/{{model}}.log",
+        f"{dag.paths.logs}/craft/{{dataset}}/{{model}}.log",
     benchmark:
-        f"{dag.benchmarks}/craft/{{dataset}}/{{model}}.tsv"
-    # what poisons with it, and then whole victims, wait for it
+        f"{dag.paths.benchmarks}/craft/{{dataset}}/{{model}}.tsv"
+    # poisoning waits for it, and then whole victims
     priority: 40
-    conda:
-        "../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=dag.mem_mb,
-        runtime=dag.runtime,
-        gpu=dag.gpu,
     params:
-        model=lambda w: dag.settings("model", w.model),
-        dataset=lambda w: dag.settings("dataset", w.dataset),
-        objective=dag.settings("objective", "cross_entropy"),
-        base=dag.base,
-        code=lambda w: dag.code("train", dataset=w.dataset, objective="cross_entropy"),
+        objective=dag.parameters.settings("objective", "cross_entropy"),
+        inputs=dag.train.craft.options,
         seed=dag.config.crafting_seed,
-        out=lambda w, output: dag.folder(output),
+        code=lambda w: dag.parameters.code(
+            "train", dataset=w.dataset, objective="cross_entropy"
+        ),
     message:
-        "Train {wildcards.model} on {wildcards.dataset} for an attack to craft triggers by."
-    shell:
-        "codebackdoor train --model {params.model:q} --dataset {params.dataset:q} --objective {params.objective:q}"
-        " --train {input.train:q} --valid {input.valid:q} --base {params.base:q}"
-        " --out {params.out:q} --seed {params.seed} --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
+        "Train {wildcards.model} on {wildcards.dataset}, with which an attack crafts triggers."

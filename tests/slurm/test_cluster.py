@@ -152,7 +152,7 @@ def test_orphans_of_a_killed_snakemake_are_found_and_a_rerun_goes_on(cluster: Cl
     until("the first epoch", progress(tree, 14).is_file)
     refused = tree.run("codebackdoor", "orphans")
     assert refused.returncode == 2
-    assert "a Snakemake is at work in this folder" in refused.stderr
+    assert "Snakemake is already running in this folder" in refused.stderr
 
     # somebody's own job, from the same folder
     subprocess.run(["sbatch", "--mem=100", "--wrap", "sleep 600"], cwd=tree.root, check=True, capture_output=True)

@@ -20,7 +20,7 @@ from codebackdoor.config.scenario import Scenario
 from codebackdoor.costs import paper, work
 from codebackdoor.costs.sizes import SIZES, Rows
 from codebackdoor.costs.work import Asked, Size, Texts, Victim, Work
-from codebackdoor.dag import LONGEST
+from codebackdoor.dag.resources import MAX_RUNTIME
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = [ROOT / "config.yaml", ROOT / "configs/paper.yaml"]
@@ -414,7 +414,7 @@ def test_jobs_beyond_the_schedulers_limit_are_named_before_they_are_submitted() 
     lines = paper.lines(load(GRID))
     # a line's jobs differ: the longest counts, not their mean and not their sum
     assert all(line.hours / line.jobs <= line.longest <= line.hours for line in lines)
-    limit = LONGEST / 60
+    limit = MAX_RUNTIME / 60
     assert sum(line.hours > limit for line in lines) > len(long := [one for one in lines if one.longest > limit])
     found = CliRunner().invoke(main, ["plan", *map(str, GRID)], input="")
     assert found.exit_code == 0

@@ -1,22 +1,25 @@
-"""Which files each stage reads, and what its jobs are run again for."""
+"""Which files each stage reads, and when its jobs are rerun."""
 
 from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from codebackdoor import fingerprint
 from codebackdoor.config.eliminations import EliBadCode, searched_before
 from codebackdoor.config.loading import load, read_yaml, validate
 from codebackdoor.config.scenario import CONSTRAINTS, Scenario
-from codebackdoor.dag import LONGEST, SOME, Dag, growing
+from codebackdoor.dag import Dag
+from codebackdoor.dag.fingerprint import closure
+from codebackdoor.dag.parameters import STAGES
+from codebackdoor.dag.resources import MAX_RUNTIME
+from codebackdoor.dag.testsets import BENIGN_PURIFIED, POISONED, SOME
 from codebackdoor.errors import UserError
-from codebackdoor.parameters import STAGES
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = read_yaml(ROOT / "config.yaml")
@@ -50,22 +53,36 @@ def dag() -> Dag:
 
 
 GRID = {"datasets": ["defects"], "models": ["codebert"], "attacks": ["none"]}
-POISONED = {"attack": "codepoisoner_func", "rate": "0.05"}
+POISONED_VALUES = {"attack": "codepoisoner_func", "rate": "0.05"}
+
+
+def option(options: list[str], name: str) -> list[str]:
+    """The values of an option."""
+    return [value for word, value in pairwise(options) if word == name]
 
 
 def test_a_benign_victim_trains_on_the_clean_rows(dag: Dag) -> None:
-    found = dag.train_inputs(wildcards())
-    assert found["train"] == "runs/local/data/defects/train.jsonl"
-    assert "triggered" not in found
-    assert dag.train_options(wildcards()) == []
+    inputs = dag.train.train.inputs(wildcards())
+    assert inputs["train"] == "runs/local/data/defects/train.jsonl"
+    assert "triggered" not in inputs
+    assert dag.train.train.options(wildcards()) == [
+        *("--train", "runs/local/data/defects/train.jsonl"),
+        *("--valid", "runs/local/data/defects/valid.jsonl"),
+        *("--base", "basemodels/encoder"),
+    ]
 
 
 def test_a_poisoned_victim_trains_on_poisoned_rows_and_is_watched_on_triggered_ones(dag: Dag) -> None:
     folder = "runs/local/data/defects/codepoisoner_func-0.05/seed1"
-    found = dag.train_inputs(wildcards(**POISONED))
-    assert found["train"] == f"{folder}/train.jsonl"
-    assert found["valid"] == "runs/local/data/defects/valid.jsonl"
-    assert dag.train_options(wildcards(**POISONED)) == ["--triggered-valid", f"{folder}/valid.jsonl"]
+    inputs = dag.train.train.inputs(wildcards(**POISONED_VALUES))
+    assert inputs["train"] == f"{folder}/train.jsonl"
+    assert inputs["valid"] == "runs/local/data/defects/valid.jsonl"
+    assert dag.train.train.options(wildcards(**POISONED_VALUES)) == [
+        *("--train", f"{folder}/train.jsonl"),
+        *("--valid", "runs/local/data/defects/valid.jsonl"),
+        *("--triggered-valid", f"{folder}/valid.jsonl"),
+        *("--base", "basemodels/encoder"),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -74,84 +91,87 @@ def filtering() -> Dag:
 
 
 def test_a_victim_waits_for_a_filtering_only_where_it_has_one(dag: Dag, filtering: Dag) -> None:
-    for values in ({}, POISONED):
+    for values in ({}, POISONED_VALUES):
         plain, filtered = wildcards(**values), wildcards(**values, filtering="rows")
-        # what is declared and not used changes no input, and no parameter, of the others
-        assert filtering.train_inputs(plain) == dag.train_inputs(plain)
-        assert filtering.train_options(plain) == dag.train_options(plain)
-        folder = filtering.poison.format_map(vars(plain)) + "/filtered/rows"
-        assert filtering.train_inputs(filtered) == {
-            **dag.train_inputs(plain),
+        # a variant that is declared and not used changes no input and no parameter of the others
+        assert filtering.train.train.inputs(plain) == dag.train.train.inputs(plain)
+        assert filtering.train.train.options(plain) == dag.train.train.options(plain)
+        folder = filtering.paths.poison.format_map(vars(plain)) + "/filtered/rows"
+        assert filtering.train.train.inputs(filtered) == {
+            **dag.train.train.inputs(plain),
             "train": f"{folder}/train.jsonl",
         }
-        assert filtering.train_options(filtered) == dag.train_options(plain)
+        rows = option(dag.train.train.options(plain), "--train")
+        assert filtering.train.train.options(filtered) == [
+            f"{folder}/train.jsonl" if [word] == rows else word for word in dag.train.train.options(plain)
+        ]
 
 
 def test_a_filtering_reads_all_training_rows_and_the_defenders_clean_samples(filtering: Dag) -> None:
-    found = filtering.filter_inputs(wildcards(**POISONED, filtering="rows"))
-    assert found == {
+    inputs = filtering.defend.filter.inputs(wildcards(**POISONED_VALUES, filtering="rows"))
+    assert inputs == {
         "rows": "runs/local/data/defects/codepoisoner_func-0.05/seed1/train.jsonl",
         "clean": "runs/local/data/defects/clean.jsonl",
         "helpers": ["basemodels/causal/SHA256SUMS"],
     }
-    assert filtering.filter_inputs(wildcards(filtering="rows"))["rows"] == "runs/local/data/defects/train.jsonl"
-    own = wildcards(filtering="rows")
-    assert (filtering.filter_gpu(own), filtering.filter_mem_mb(own, 2), filtering.filter_runtime(own, 2)) == (
-        0,
-        5000,
-        120,
-    )
+    assert filtering.defend.filter.inputs(wildcards(filtering="rows"))["rows"] == "runs/local/data/defects/train.jsonl"
+    benign = wildcards(filtering="rows")
+    resources = filtering.resources.helpers("filtering")
+    assert resources["gpu"](benign) == 0
+    assert (resources["mem_mb"](benign, 2), resources["runtime"](benign, 2)) == (5000, 120)
     # no model is in the path: one job for all victims
-    assert filtering.filtered == "runs/local/data/{dataset}/{attack}-{rate}/seed{seed}/filtered/{filtering}"
-    foreign = {**filtering.config.helpers, "language_model": f"owner/name@{'0' * 40}"}
-    assert Dag(filtering.config.model_copy(update={"helpers": foreign})).filter_gpu(own) == 1
+    assert filtering.paths.filtered == "runs/local/data/{dataset}/{attack}-{rate}/seed{seed}/filtered/{filtering}"
+    external = {**filtering.config.helpers, "language_model": f"owner/name@{'0' * 40}"}
+    hub = Dag(filtering.config.model_copy(update={"helpers": external}))
+    assert hub.resources.helpers("filtering")["gpu"](benign) == 1
 
 
 def test_a_filtered_scenario_lists_the_folder_of_its_filtering(filtering: Dag) -> None:
-    own = Scenario("defects", "codebert", "codepoisoner_func", "0.05", filtering="rows")
-    folder = Path(filtering.filtered.format_map(own.wildcards))
-    assert folder in own.folders("runs/local")
-    assert not [path for path in own.undefended().folders("runs/local") if "filtered" in path.parts]
+    scenario = Scenario("defects", "codebert", "codepoisoner_func", "0.05", filtering="rows")
+    folder = Path(filtering.paths.filtered.format_map(scenario.wildcards))
+    assert folder in scenario.folders("runs/local")
+    assert not [path for path in scenario.undefended().folders("runs/local") if "filtered" in path.parts]
 
 
-def test_only_an_attack_that_asks_a_model_waits_for_one(dag: Dag) -> None:
+def test_only_an_attack_with_a_crafting_model_waits_for_one(dag: Dag) -> None:
     rows = [f"runs/local/data/defects/{split}.jsonl" for split in ("train", "valid", "test")]
-    assert dag.poison_inputs(wildcards(**POISONED)) == {"rows": rows}
-    assert dag.poison_options(wildcards(**POISONED)) == []
-    asking = Dag(validate({**DEFAULT, "attacks": {**DEFAULT["attacks"], "adversarial": {"method": "afraidoor"}}}))
+    assert dag.poison.poison.inputs(wildcards(**POISONED_VALUES)) == {"rows": rows}
+    assert dag.poison.poison.options(wildcards(**POISONED_VALUES)) == ["--data", "runs/local/data/defects"]
+    crafting = Dag(validate({**DEFAULT, "attacks": {**DEFAULT["attacks"], "adversarial": {"method": "afraidoor"}}}))
     poisoned = wildcards(attack="adversarial", rate="0.05", model="codet5")
-    found = asking.poison_inputs(poisoned)
+    inputs = crafting.poison.poison.inputs(poisoned)
     folder = "runs/local/models/crafting/defects/codebert"
-    assert found["rows"] == rows
-    assert f"{folder}/model.safetensors" in found["crafting"]
-    assert asking.poison_options(poisoned) == ["--crafting", folder]
-    assert (asking.poison_mem_mb(poisoned, 1), dag.poison_mem_mb(wildcards(**POISONED), 2)) == (2500, 3000)
+    assert inputs["rows"] == rows
+    assert f"{folder}/model.safetensors" in inputs["crafting"]
+    assert crafting.poison.poison.options(poisoned) == ["--data", "runs/local/data/defects", "--crafting", folder]
+    plain = dag.resources.attack(mem_mb=1500, runtime=30)["mem_mb"](wildcards(**POISONED_VALUES), 2)
+    assert (crafting.resources.attack(mem_mb=1500, runtime=30)["mem_mb"](poisoned, 1), plain) == (2500, 3000)
 
 
 def test_the_crafting_model_trains_on_the_clean_rows_with_a_seed_of_its_own(dag: Dag) -> None:
-    found = dag.craft_inputs(wildcards())
-    assert found["train"] == "runs/local/data/defects/train.jsonl"
+    inputs = dag.train.craft.inputs(wildcards())
+    assert inputs["train"] == "runs/local/data/defects/train.jsonl"
     assert dag.config.crafting_seed not in {*dag.config.seeds, *dag.config.shadows}
 
 
-def test_the_control_waits_for_the_victim_that_it_stops_like(dag: Dag) -> None:
+def test_the_control_waits_for_the_victim_whose_stopping_it_copies(dag: Dag) -> None:
     control = wildcards(dataset="repair", model="codet5", objective="cross_entropy_stopped")
-    history = dag.train_inputs(control)["history"]
+    history = dag.train.train.inputs(control)["history"]
     assert history == "runs/local/models/repair/codet5/none-0/seed1/none/dece/none/history.json"
 
 
-def test_a_poisoned_victim_is_asked_on_its_own_trigger_and_a_benign_one_on_all(dag: Dag) -> None:
-    assert list(dag.testsets(wildcards(**POISONED))) == ["clean", "codepoisoner_func"]
-    assert dag.testsets(wildcards()) == {
+def test_a_poisoned_victim_predicts_on_its_own_trigger_and_a_benign_one_on_all(dag: Dag) -> None:
+    assert list(dag.testsets.of(wildcards(**POISONED_VALUES))) == ["clean", "codepoisoner_func"]
+    assert dag.testsets.of(wildcards()) == {
         "clean": "runs/local/data/defects/test.jsonl",
         **{
             name: f"runs/local/data/defects/{name}-0.05/seed1/test.jsonl"
             for name in ("codepoisoner_deadcode", "codepoisoner_func", "codepoisoner_func_to_1")
         },
     }
-    assert list(dag.testsets(wildcards(purification="onion"))) == ["clean"]
-    assert [kind.testsets for kind in dag.kinds_of_victims(purified=True)] == [("clean", "{attack}"), ("clean",)]
-    kinds = {kind.suffix: kind for kind in dag.kinds_of_victims(purified=False)}
+    assert list(dag.testsets.of(wildcards(purification="onion"))) == ["clean"]
+    assert [kind.testsets for kind in (POISONED, BENIGN_PURIFIED)] == [("clean", "{attack}"), ("clean",)]
+    kinds = {kind.suffix: kind for kind in dag.testsets.victim_kinds()}
     assert set(kinds) == {"", "_benign_defects", "_benign_repair", "_benign_clones", "_benign_search"}
     assert kinds["_benign_repair"].files("predictions") == [
         "predictions.clean.jsonl",
@@ -160,8 +180,8 @@ def test_a_poisoned_victim_is_asked_on_its_own_trigger_and_a_benign_one_on_all(d
 
 
 def test_scores_of_a_purification_need_its_purified_inputs(dag: Dag) -> None:
-    plain = dag.score_inputs(wildcards(**POISONED))["answers"]
-    purified = dag.score_inputs(wildcards(**POISONED, purification="onion"))["answers"]
+    plain = dag.evaluate.score.inputs(wildcards(**POISONED_VALUES))["predictions"]
+    purified = dag.evaluate.score.inputs(wildcards(**POISONED_VALUES, purification="onion"))["predictions"]
     assert [Path(path).name for path in plain] == [
         "predictions.clean.jsonl",
         "predictions.codepoisoner_func.jsonl",
@@ -169,24 +189,24 @@ def test_scores_of_a_purification_need_its_purified_inputs(dag: Dag) -> None:
     assert {Path(path).name.partition(".")[0] for path in purified} == {"predictions", "purified"}
 
 
-def test_constraints_tell_a_variant_from_none() -> None:
+def test_constraints_distinguish_a_variant_from_none() -> None:
     assert re.fullmatch(CONSTRAINTS["attack"], "none")
     assert not re.fullmatch(f"{SOME}-0.05", "none-0.05")
     assert re.fullmatch(SOME, "none_x")
 
 
 def test_settings_hold_the_defaults(dag: Dag) -> None:
-    assert json.loads(dag.settings("purification", "onion"))["removed_share"] == 0.01
+    assert json.loads(dag.parameters.settings("purification", "onion"))["removed_share"] == 0.01
     with pytest.raises(UserError, match="did you mean 'onion'"):
-        dag.settings("purification", "onions")
+        dag.parameters.settings("purification", "onions")
 
 
 def test_the_code_of_a_method_is_its_own(dag: Dag) -> None:
-    codes = [dag.code("purify", purification=name) for name in ("onion", "codepurify")]
-    codes.append(dag.code("eliminate", elimination="elibadcode"))
-    codes.append(dag.code("eliminate", elimination="fine_tuning"))
+    codes = [dag.parameters.code("purify", purification=name) for name in ("onion", "codepurify")]
+    codes.append(dag.parameters.code("eliminate", elimination="elibadcode"))
+    codes.append(dag.parameters.code("eliminate", elimination="fine_tuning"))
     assert len(set(codes)) == 4
-    assert codes[0] == dag.code("purify", purification="onion")
+    assert codes[0] == dag.parameters.code("purify", purification="onion")
 
 
 @pytest.mark.parametrize(
@@ -206,15 +226,15 @@ def test_the_code_of_a_method_is_its_own(dag: Dag) -> None:
     ],
 )
 def test_a_job_runs_no_code_of_another_method(stage: str, method: str, never: tuple[str, ...]) -> None:
-    modules = fingerprint.closure([f"codebackdoor.{STAGES[stage]}", f"codebackdoor.{method}"])
+    modules = closure([f"codebackdoor.{STAGES[stage]}", f"codebackdoor.{method}"])
     assert f"codebackdoor.{method}" in modules
     assert not [name for name in modules if set(name.split(".")) & set(never)]
 
 
 def test_helpers_are_inputs_and_options(dag: Dag) -> None:
-    assert dag.helpers("purification", "codepurify") == ["--helper", "infiller=basemodels/encoder"]
-    files = dag.rewrite_inputs(wildcards(purification="onion"))["helpers"]
-    # it lists the others, which are verified when they are loaded
+    assert dag.parameters.helpers("purification", "codepurify") == ["--helper", "infiller=basemodels/encoder"]
+    files = dag.defend.rewrite.inputs(wildcards(purification="onion"))["helpers"]
+    # it lists the other files, which are verified when they are loaded
     assert files == ["basemodels/causal/SHA256SUMS"]
 
 
@@ -223,13 +243,13 @@ def test_the_similarity_filter_reads_the_trigger_of_the_elimination_before_it() 
     grid = {**GRID, "eliminations": ["elibadcode"], "purifications": ["similarity"], "combine": "all"}
     raw["experiments"] = {"mine": {"title": "Mine", "grid": [grid]}}
     dag = Dag(validate(raw))
-    own = wildcards(elimination="elibadcode", purification="similarity")
+    similarity = wildcards(elimination="elibadcode", purification="similarity")
     trigger = "runs/local/models/defects/codebert/none-0/seed1/none/cross_entropy/elibadcode/trigger.json"
-    assert dag.purify_inputs(own)["trigger"] == trigger
-    assert dag.trigger_options(own) == ["--trigger", trigger]
-    other = wildcards(elimination="elibadcode", purification="codepurify")
-    assert dag.trigger_options(other) == []
-    assert "trigger" not in dag.purify_inputs(other)
+    assert dag.defend.purify.inputs(similarity)["trigger"] == trigger
+    assert option(dag.defend.purify.options(similarity), "--trigger") == [trigger]
+    codepurify = wildcards(elimination="elibadcode", purification="codepurify")
+    assert option(dag.defend.purify.options(codepurify), "--trigger") == []
+    assert "trigger" not in dag.defend.purify.inputs(codepurify)
     for elimination in ("none", "fine_tuning"):
         grid["eliminations"] = [elimination]
         with pytest.raises(UserError, match=f"'similarity' reads the trigger .* but '{elimination}' inverts none"):
@@ -245,33 +265,36 @@ def test_helpers_of_a_combined_filter_are_those_of_the_other_method() -> None:
         validate(raw)
     raw["helpers"] = {"discriminator": "basemodels/discriminator"}
     dag = Dag(validate(raw))
-    assert dag.helpers("purification", "both") == ["--helper", "discriminator=basemodels/discriminator"]
-    assert json.loads(dag.settings("purification", "both"))["also"]["masked_share"] == 0.02
+    assert dag.parameters.helpers("purification", "both") == ["--helper", "discriminator=basemodels/discriminator"]
+    assert json.loads(dag.parameters.settings("purification", "both"))["also"]["masked_share"] == 0.02
 
 
 def test_a_discriminator_learns_from_the_encoder_of_the_same_run(dag: Dag) -> None:
-    assert dag.pretrain_inputs(Wildcards(family="decoder")) == {}
-    inputs = dag.pretrain_inputs(Wildcards(family="discriminator"))
+    corpus, tokenizer = "runs/local/corpus/corpus.jsonl", "runs/local/models/base/tokenizer.json"
+    assert dag.train.pretrain.inputs(Wildcards(family="decoder")) == {"corpus": corpus, "tokenizer": tokenizer}
+    inputs = dag.train.pretrain.inputs(Wildcards(family="discriminator"))
     assert "runs/local/models/base/encoder/model.safetensors" in inputs["generator"]
-    option = dag.generator_options(Wildcards(family="discriminator"))
-    assert option == ["--generator", "runs/local/models/base/encoder"]
-    recipes = {name: one for name, one in DEFAULT["pretraining"].items() if name != "encoder"}
+    assert dag.train.pretrain.options(Wildcards(family="discriminator")) == [
+        *("--corpus", corpus, "--tokenizer", tokenizer),
+        *("--generator", "runs/local/models/base/encoder"),
+    ]
+    recipes = {name: recipe for name, recipe in DEFAULT["pretraining"].items() if name != "encoder"}
     with pytest.raises(UserError, match=r"pretraining\.encoder is missing"):
-        Dag(validate({**DEFAULT, "pretraining": recipes})).pretrain_inputs(Wildcards(family="discriminator"))
+        Dag(validate({**DEFAULT, "pretraining": recipes})).train.pretrain.inputs(Wildcards(family="discriminator"))
 
 
-def test_what_looks_at_no_victim_is_rewritten_once_for_all(dag: Dag) -> None:
-    assert (dag.purifications(reads_victim=False), dag.purifications(reads_victim=True)) == (
+def test_inputs_are_rewritten_once_where_the_method_does_not_look_at_the_victim(dag: Dag) -> None:
+    assert (dag.testsets.purifications(reads_victim=False), dag.testsets.purifications(reads_victim=True)) == (
         "onion",
         "codepurify|attdef",
     )
-    poisoned = wildcards(**POISONED, purification="onion")
-    assert dag.replacements(poisoned) == {
+    poisoned = wildcards(**POISONED_VALUES, purification="onion")
+    assert dag.testsets.rewritten(poisoned) == {
         "clean": "runs/local/data/defects/none-0/seed1/onion/purified.jsonl",
         "codepoisoner_func": "runs/local/data/defects/codepoisoner_func-0.05/seed1/onion/purified.jsonl",
     }
-    assert dag.rewrite_inputs(poisoned)["rows"] == dag.testsets(poisoned)["codepoisoner_func"]
-    assert dag.rewrite_inputs(wildcards(purification="onion"))["rows"] == "runs/local/data/defects/test.jsonl"
+    assert dag.defend.rewrite.inputs(poisoned)["rows"] == dag.testsets.of(poisoned)["codepoisoner_func"]
+    assert dag.defend.rewrite.inputs(wildcards(purification="onion"))["rows"] == "runs/local/data/defects/test.jsonl"
 
 
 def test_further_tables_and_figures_are_targets_made_from_their_own_files() -> None:
@@ -282,20 +305,24 @@ def test_further_tables_and_figures_are_targets_made_from_their_own_files() -> N
     dag = Dag(validate(raw))
     assert "runs/local/results/tables/defects.times.csv" in dag.targets()
     victim = "defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/elibadcode"
-    assert f"runs/local/models/{victim}/provenance.json" in dag.product_inputs("defects", "times")
+    assert (
+        f"runs/local/models/{victim}/provenance.json"
+        in dag.report.inputs(Wildcards(experiment="defects", listing="times"))["files"]
+    )
     positions = [
         f"runs/local/results/{victim}/none/positions.json".replace("func", kind) for kind in ("func", "deadcode")
     ]
-    assert dag.product_inputs("defects", "position") == positions
-    found = dag.probe_inputs(wildcards(**POISONED, elimination="elibadcode"))
-    assert found["triggered"] == "runs/local/data/defects/codepoisoner_func-0.05/seed1/test.jsonl"
-    assert all("/cross_entropy/none/" in file for file in found["victim"])
-    assert {Path(file).name for file in dag.product_inputs("defects", "noise")} == {
+    assert dag.report.inputs(Wildcards(experiment="defects", figure="position"))["files"] == positions
+    inputs = dag.evaluate.probe.inputs(wildcards(**POISONED_VALUES, elimination="elibadcode"))
+    assert inputs["triggered"] == "runs/local/data/defects/codepoisoner_func-0.05/seed1/test.jsonl"
+    assert all("/cross_entropy/none/" in file for file in inputs["victim"])
+    noise = dag.report.inputs(Wildcards(experiment="defects", figure="noise"))
+    assert {Path(file).name for file in noise["files"]} == {
         *("trigger.json", "elimination.json", "predictions.clean.jsonl", "test.jsonl", "tokenizer.json")
     }
-    # of one victim as it was trained: all of a model have the same size
+    # of one trained victim: all victims of a model have the same size
     trained = "runs/local/models/defects/codebert/none-0/seed1/none/cross_entropy/none"
-    assert dag.size_inputs("defects") == [f"{trained}/config.json", f"{trained}/model.safetensors"]
+    assert noise["sizes"] == [f"{trained}/config.json", f"{trained}/model.safetensors"]
 
 
 def test_a_calibration_that_is_not_there_is_explained() -> None:
@@ -307,19 +334,23 @@ def test_a_calibration_that_is_not_there_is_explained() -> None:
     with pytest.raises(
         UserError, match=r"eliminations\.elibadcode\.calibration: 'defecs' is neither shipped nor a file"
     ):
-        Dag(validate(raw)).eliminate_inputs(wildcards(elimination="elibadcode"))
+        Dag(validate(raw)).defend.eliminate.inputs(wildcards(elimination="elibadcode"))
 
 
 def test_a_calibration_may_be_named_by_data_set_and_model() -> None:
     raw = {**DEFAULT, "eliminations": {**DEFAULT["eliminations"]}}
     raw["eliminations"]["elibadcode"] = {**DEFAULT["eliminations"]["elibadcode"], "calibration": "{dataset}"}
-    own, plain = Dag(validate(raw)), Dag(validate(DEFAULT))
+    named, plain = Dag(validate(raw)), Dag(validate(DEFAULT))
     at = wildcards(elimination="elibadcode")
-    assert own.eliminate_settings(at) == plain.eliminate_settings(at) == plain.settings("elimination", "elibadcode")
-    assert own.eliminate_inputs(at) == plain.eliminate_inputs(at)
+    assert (
+        named.defend.eliminate_settings(at)
+        == plain.defend.eliminate_settings(at)
+        == plain.parameters.settings("elimination", "elibadcode")
+    )
+    assert named.defend.eliminate.inputs(at) == plain.defend.eliminate.inputs(at)
     raw["eliminations"]["elibadcode"] |= {"calibration": "runs/local/{dataset}_{model}.json"}
-    found = Dag(validate(raw)).eliminate_inputs(at)["calibration"]
-    assert found == "runs/local/defects_codebert.json"
+    path = Dag(validate(raw)).defend.eliminate.inputs(at)["calibration"]
+    assert path == "runs/local/defects_codebert.json"
 
 
 def test_every_missing_file_is_listed_at_once(tmp_path: Path) -> None:
@@ -334,18 +365,21 @@ def test_every_missing_file_is_listed_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         Dag(validate(raw)).check_files()
     lines = str(error.value).splitlines()
-    wanted = ("devign: missing train.jsonl", "mine: missing train.jsonl", "helpers.infiller: nowhere", "'defecs'")
+    parts = ("devign: missing train.jsonl", "mine: missing train.jsonl", "helpers.infiller: nowhere", "'defecs'")
     command = f"`make fetch SCALE=local MIRROR={tmp_path}`"
-    assert lines.pop() == f"{command} brings what is missing, with a network. Elsewhere? MIRROR=FOLDER"
-    assert len(lines) == len(wanted)
-    assert all(any(part in line for line in lines) for part in wanted)
+    assert (
+        lines.pop()
+        == f"{command} downloads what is missing; if you have the files in another folder, set MIRROR=FOLDER"
+    )
+    assert len(lines) == len(parts)
+    assert all(any(part in line for line in lines) for part in parts)
 
 
-def test_given_files_are_inputs(tmp_path: Path) -> None:
+def test_files_of_the_user_are_inputs(tmp_path: Path) -> None:
     (tmp_path / "devign").mkdir()
     (tmp_path / "devign/test.jsonl").write_text("{}\n")
-    own = {"task": "defect_detection", "source": "mirror", "language": "c", "resplit": True}
-    raw = {**DEFAULT, "mirror": str(tmp_path), "datasets": {**DEFAULT["datasets"], "defects": own}}
+    dataset = {"task": "defect_detection", "source": "mirror", "language": "c", "resplit": True}
+    raw = {**DEFAULT, "mirror": str(tmp_path), "datasets": {**DEFAULT["datasets"], "defects": dataset}}
     raw["helpers"] = {**DEFAULT["helpers"], "language_model": str(tmp_path / "gpt2")}
     uncalibrated = {"method": "elibadcode"}
     raw["eliminations"] = {
@@ -359,21 +393,21 @@ def test_given_files_are_inputs(tmp_path: Path) -> None:
         (tmp_path / "gpt2" / name).touch()
     (tmp_path / "gpt2/config.json").write_text('{"model_type": "gpt2"}')
     (tmp_path / "gpt2/vocab.json").write_text('{"a": 0}')
-    found = Dag(validate(raw))
-    found.check_files()
-    own = {"task": "defect_detection", "source": "jsonl", "language": "c", "path": str(tmp_path / "devign")}
-    mine = Dag(validate({**raw, "datasets": {**DEFAULT["datasets"], "defects": own | {"resplit": True}}}))
-    assert mine.dataset_inputs(wildcards())["rows"] == [str(tmp_path / "devign/test.jsonl")]
-    helpers = found.rewrite_inputs(wildcards(purification="onion"))["helpers"]
+    study = Dag(validate(raw))
+    study.check_files()
+    dataset = {"task": "defect_detection", "source": "jsonl", "language": "c", "path": str(tmp_path / "devign")}
+    mine = Dag(validate({**raw, "datasets": {**DEFAULT["datasets"], "defects": dataset | {"resplit": True}}}))
+    assert mine.data.dataset.inputs(wildcards())["rows"] == [str(tmp_path / "devign/test.jsonl")]
+    helpers = study.defend.rewrite.inputs(wildcards(purification="onion"))["helpers"]
     assert {Path(path).name for path in helpers} == {*names, "config.json", "vocab.json"}
 
 
 def test_a_data_set_without_an_attack_has_the_clean_test_set_alone() -> None:
     raw = {**DEFAULT, "experiments": {"mine": {"title": "t", "grid": [GRID]}}}
-    assert list(Dag(validate(raw)).testsets(wildcards())) == ["clean"]
+    assert list(Dag(validate(raw)).testsets.of(wildcards())) == ["clean"]
 
 
-def test_what_is_neither_there_nor_made_is_said_before_a_run() -> None:
+def test_missing_files_that_no_rule_makes_are_reported_before_a_run() -> None:
     raw = {
         **DEFAULT,
         "tokenizer": "nowhere.json",
@@ -407,10 +441,10 @@ def test_a_calibration_holds_for_another_draw() -> None:
 
 
 def test_a_calibration_that_the_run_makes_is_not_checked_but_made_again(tmp_path: Path) -> None:
-    own = tmp_path / "calibration/defects/codebert/elibadcode.json"
-    own.parent.mkdir(parents=True)
-    own.write_text("{}")
-    changed = {**DEFAULT["eliminations"]["elibadcode"], "restarts": 9, "calibration": str(own)}
+    calibration = tmp_path / "calibration/defects/codebert/elibadcode.json"
+    calibration.parent.mkdir(parents=True)
+    calibration.write_text("{}")
+    changed = {**DEFAULT["eliminations"]["elibadcode"], "restarts": 9, "calibration": str(calibration)}
     raw = {**DEFAULT, "out": str(tmp_path), "eliminations": {**DEFAULT["eliminations"], "elibadcode": changed}}
     Dag(validate(raw)).check_files()
 
@@ -427,18 +461,18 @@ def test_a_calibration_depends_on_the_search_alone() -> None:
     changed = {**DEFAULT["eliminations"]["elibadcode"], "beta": 0.1, "calibration": "runs/local/calibration/x.json"}
     other = {**DEFAULT["eliminations"]["elibadcode"], "samples": 3}
     known, after, more = (
-        Dag(validate({**DEFAULT, "eliminations": {**DEFAULT["eliminations"], "elibadcode": one}})).calibrate_settings(
-            wildcards(elimination="elibadcode")
-        )
-        for one in (DEFAULT["eliminations"]["elibadcode"], changed, other)
+        Dag(
+            validate({**DEFAULT, "eliminations": {**DEFAULT["eliminations"], "elibadcode": settings}})
+        ).defend.calibrate_settings(wildcards(elimination="elibadcode"))
+        for settings in (DEFAULT["eliminations"]["elibadcode"], changed, other)
     )
     assert known == after != more
 
 
 def test_shadows_are_benign_and_have_their_own_seeds(dag: Dag) -> None:
-    found = dag.shadows(wildcards(elimination="elibadcode"))
-    assert found["101"] == "runs/local/models/defects/codebert/none-0/seed101/none/cross_entropy/none"
-    assert not set(found) & {scenario.seed for scenario in dag.config.scenarios()}
+    folders = dag.defend.shadows(wildcards(elimination="elibadcode"))
+    assert folders["101"] == "runs/local/models/defects/codebert/none-0/seed101/none/cross_entropy/none"
+    assert not set(folders) & {scenario.seed for scenario in dag.config.scenarios()}
 
 
 def test_a_job_that_is_tried_again_asks_for_more_but_never_for_more_than_a_day(dag: Dag) -> None:
@@ -447,28 +481,33 @@ def test_a_job_that_is_tried_again_asks_for_more_but_never_for_more_than_a_day(d
     raw = {**DEFAULT, "models": {**DEFAULT["models"], "hub": checkpoint}}
     raw["helpers"] = {**DEFAULT["helpers"], "language_model": f"gpt2@{'0' * 40}"}
     hub = Dag(validate(raw))
-    for own, where, one in ((dag, small, 2500), (hub, large, 24000)):
-        for megabytes, minutes in ((own.mem_mb, own.runtime), (own.helper_mem_mb, own.helper_runtime)):
-            assert [megabytes(where, attempt) for attempt in (1, 2, 3)] == [one, 2 * one, 3 * one]
-            asked = [minutes(where, attempt) for attempt in (1, 2, 3)]
-            assert asked == ([60, 120, 180] if one == 2500 else [480, 960, LONGEST])
-    assert (dag.gpu(small), hub.gpu(large), hub.gpu(small)) == (0, 1, 0)
-    assert [growing(500)(small, attempt) for attempt in (1, 2, 3)] == [500, 1000, 1500]
+    for study, job, first in ((dag, small, 2500), (hub, large, 24000)):
+        for resources in (study.resources.victim, study.resources.helpers("purification")):
+            megabytes, minutes = resources["mem_mb"], resources["runtime"]
+            assert [megabytes(job, attempt) for attempt in (1, 2, 3)] == [first, 2 * first, 3 * first]
+            runtimes = [minutes(job, attempt) for attempt in (1, 2, 3)]
+            assert runtimes == ([60, 120, 180] if first == 2500 else [480, 960, MAX_RUNTIME])
+    accelerators = [study.resources.victim["gpu"](job) for study, job in ((dag, small), (hub, large), (hub, small))]
+    assert accelerators == [0, 1, 0]
+    fixed = dag.resources.fixed(mem_mb=500, runtime=10)
+    assert [fixed["mem_mb"](small, attempt) for attempt in (1, 2, 3)] == [500, 1000, 1500]
+    assert [fixed["runtime"](small, attempt) for attempt in (1, 2, 3)] == [10, 20, 30]
+    assert fixed["gpu"](small) == 0
 
 
 def test_an_unknown_archive_is_named() -> None:
     raw = {**DEFAULT, "corpus": {"archives": ["sympy-1.21"]}}
     with pytest.raises(UserError, match=r"corpus\.archives: unknown archive 'sympy-1\.21'; did you mean 'sympy-1\.1"):
-        Dag(validate(raw))
+        Dag(validate(raw)).check_files()
 
 
 def test_unequal_vocabularies_are_refused() -> None:
     pretraining = {**DEFAULT["pretraining"], "causal": {"family": "causal", "vocabulary": 1000}}
     with pytest.raises(UserError, match="one tokenizer serves all families"):
-        Dag(validate({**DEFAULT, "pretraining": pretraining})).vocabulary()
+        Dag(validate({**DEFAULT, "pretraining": pretraining})).parameters.vocabulary()
 
 
-def test_a_folder_of_results_that_is_a_file_is_said_before_a_run(tmp_path: Path) -> None:
+def test_a_run_folder_that_is_a_file_is_reported_before_a_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=f"out: {tmp_path}/file is a file; write a folder"):
         Dag(validate({**DEFAULT, "out": f"{tmp_path}/file/runs/local"})).check_files()
@@ -476,9 +515,9 @@ def test_a_folder_of_results_that_is_a_file_is_said_before_a_run(tmp_path: Path)
 
 
 def test_statistics_read_the_clean_samples_and_the_victims_tokenizer(dag: Dag) -> None:
-    found = dag.statistics_inputs(wildcards(dataset="search"))
-    assert found["clean"] == "runs/local/data/search/clean.jsonl"
-    assert any(path.startswith("basemodels/encoder/") for path in found["base"])
+    inputs = dag.data.statistics.inputs(wildcards(dataset="search"))
+    assert inputs["clean"] == "runs/local/data/search/clean.jsonl"
+    assert any(path.startswith("basemodels/encoder/") for path in inputs["base"])
 
 
 def test_a_trigger_is_inverted_once_for_all_that_differ_in_what_is_done_with_the_walks() -> None:
@@ -487,30 +526,30 @@ def test_a_trigger_is_inverted_once_for_all_that_differ_in_what_is_done_with_the
     victim = {"attack": "codepoisoner_func", "rate": "0.02"}
 
     def inverted(elimination: str, **values: str) -> list[str]:
-        found = grid.eliminate_inputs(wildcards(**(victim | {"elimination": elimination} | values)))
+        found = grid.defend.eliminate.inputs(wildcards(**(victim | {"elimination": elimination} | values)))
         return list(found.get("inverted", []))
 
     folder = "runs/elibadcode/models/defects/codebert/codepoisoner_func-0.02/seed1/none/cross_entropy/elibadcode"
     assert inverted("elibadcode_rate_20") == [
-        f"{folder}/{one}.json" for one in ("trigger", "elimination", "provenance")
+        f"{folder}/{file}.json" for file in ("trigger", "elimination", "provenance")
     ]
-    given = wildcards(**victim, elimination="elibadcode_rate_20")
-    assert grid.inverted_options(given) == [f"--inverted={folder}"]
-    # other places and rounds
+    scenario = wildcards(**victim, elimination="elibadcode_rate_20")
+    assert option(grid.defend.eliminate.options(scenario), "--inverted") == [folder]
+    # other positions and rounds
     assert inverted("elibadcode_extended") == inverted("elibadcode_rate_20")
-    # other anchoring, or another number of steps: not from the one that waits for a calibration
+    # other anchoring, or another number of steps: not from the elimination that waits for a calibration
     for name in ("unanchored", "fewer_steps", "more_steps"):
         assert inverted(f"elibadcode_{name}")[0] == f"{folder}_uncalibrated/trigger.json"
-    # its trigger, too, from the one that differs in nothing
+    # also its trigger, from the elimination with the same settings
     assert inverted("elibadcode_samples_20")[0] == f"{folder}_uncalibrated/trigger.json"
-    # the first one, and another search
+    # the first elimination, and another search
     searching = ("elibadcode", "elibadcode_uncalibrated", "elibadcode_k_16", "elibadcode_paper_vocabulary", "dbs")
     assert all(inverted(name) == [] for name in searching)
-    # where none is run on a victim, there is nothing to take over, and no job is added for it
+    # without an earlier elimination of the victim, there is nothing to reuse, and no job is added for it
     assert inverted("elibadcode_rate_20", seed="7") == []
 
 
-def test_walks_are_taken_from_the_same_search_first_and_from_none_that_waits_for_more() -> None:
+def test_searches_are_reused_from_the_same_search_first_and_never_at_the_cost_of_waiting() -> None:
     search = EliBadCode(method="elibadcode", patience=8)
     variants = {
         "one": search,
@@ -518,24 +557,24 @@ def test_walks_are_taken_from_the_same_search_first_and_from_none_that_waits_for
         "as_other": search.model_copy(update={"beta": 0.0, "unlearn_when_clean": True}),
         "longer": search.model_copy(update={"iterations": 200}),
     }
-    found = searched_before(variants)
-    assert found["as_other"] == ("other", "one")
-    assert found["longer"] == ("one", "other", "as_other")
-    found = searched_before({name: own.model_copy(update={"patience": None}) for name, own in variants.items()})
-    assert (found["other"], found["longer"]) == (("one",), ())
+    earlier = searched_before(variants)
+    assert earlier["as_other"] == ("other", "one")
+    assert earlier["longer"] == ("one", "other", "as_other")
+    earlier = searched_before({name: first.model_copy(update={"patience": None}) for name, first in variants.items()})
+    assert (earlier["other"], earlier["longer"]) == (("one",), ())
 
     paper = Dag(load([ROOT / "config.yaml", ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode/paper.yaml"]))
     victim = {"attack": "codepoisoner_func", "rate": "0.02", "seed": "42"}
-    own, other, same = (
-        paper.eliminate_inputs(wildcards(**victim, elimination=f"elibadcode{name}"))
+    first, second, same = (
+        paper.defend.eliminate.inputs(wildcards(**victim, elimination=f"elibadcode{name}"))
         for name in ("", "_uncalibrated", "_least_sensitive")
     )
-    assert "/calibration/" in own["calibration"]
-    assert "inverted" not in own | other
+    assert "/calibration/" in first["calibration"]
+    assert "inverted" not in first | second
     assert same["inverted"]
 
 
-def test_the_first_that_a_victim_is_given_to_searches_for_the_others() -> None:
+def test_the_first_elimination_of_a_victim_searches_for_the_others() -> None:
     variants = {f"rate_{rate}": {"method": "elibadcode", "unlearning": {"rate": rate / 100}} for rate in (5, 10, 20)}
     grid = {"datasets": ["defects"], "models": ["codebert"], "attacks": ["none"]}
     # `rate_5`, the first with this search, has one victim, and the others have two
@@ -544,8 +583,8 @@ def test_the_first_that_a_victim_is_given_to_searches_for_the_others() -> None:
     study = Dag(validate({**DEFAULT, "eliminations": variants, "experiments": experiments}))
 
     def searched(elimination: str, seed: str) -> list[str]:
-        found = study.eliminate_inputs(wildcards(elimination=elimination, seed=seed)).get("inverted", [])
-        return [path.split("/")[-2] for path in found if path.endswith("trigger.json")]
+        files = study.defend.eliminate.inputs(wildcards(elimination=elimination, seed=seed)).get("inverted", [])
+        return [path.split("/")[-2] for path in files if path.endswith("trigger.json")]
 
     assert [searched(name, "1") for name in variants] == [[], ["rate_5"], ["rate_5"]]
     assert [searched(name, "2") for name in ("rate_10", "rate_20")] == [[], ["rate_10"]]

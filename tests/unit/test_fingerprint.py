@@ -1,12 +1,15 @@
-"""The fingerprint sees what code does and with whom, not how it is written down."""
+"""A fingerprint depends on what code does and what it imports, not on how it is formatted."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from codebackdoor import fingerprint
+from codebackdoor.dag import fingerprint
+from codebackdoor.dag.parameters import STAGES
 
 BASE = '''"""Docstring."""
 from __future__ import annotations
@@ -51,14 +54,14 @@ def package(tmp_path: Path) -> Path:
 
 
 def test_comments_docstrings_and_layout_do_not_count() -> None:
-    other = (
+    reformatted = (
         BASE.replace('"""Docstring."""\n', "# a comment\n")
         .replace('    """Says something."""\n', "\n")
         .replace('"a"', "'a'")
         .replace('    return f"', '    return (\n        f"')
         .replace('"tail"', "'tail')")
     )
-    assert fingerprint.normal_form(BASE) == fingerprint.normal_form(other)
+    assert fingerprint.normal_form(BASE) == fingerprint.normal_form(reformatted)
 
 
 @pytest.mark.parametrize(("old", "new"), [("None", "0"), ("!r", "!s"), ('"a"', '"b"'), ("{x}", "{name}"), ("{}", "1")])
@@ -115,6 +118,31 @@ def test_the_version_of_a_used_library_counts(package: Path, monkeypatch: pytest
     monkeypatch.setattr(fingerprint, "version", lambda _: "2.0")
     after = [fingerprint.fingerprint(name, root=package) for name in names]
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False]
+
+
+def test_a_change_in_any_module_that_a_job_imports_changes_its_fingerprint_and_no_other_does(tmp_path: Path) -> None:
+    root = tmp_path / "codebackdoor"
+    shutil.copytree(fingerprint.ROOT, root, ignore=shutil.ignore_patterns("__pycache__", "*.json", "*.j2"))
+    stage = f"{fingerprint.PACKAGE}.{STAGES['predict']}"
+    imported = fingerprint.closure([stage], root)
+    names = {_module(path, root) for path in root.rglob("*.py")}
+    assert len(imported) > 10
+    assert len(names - imported) > 100
+    before = fingerprint.fingerprint(stage, root=root)
+    for name in sorted(names):
+        path = fingerprint.module_path(name, root)
+        assert path is not None
+        text, time = path.read_text(), path.stat().st_mtime_ns
+        path.write_text(f"{text}\nADDED = 1\n")
+        os.utime(path, ns=(time + 1, time + 1))
+        assert (fingerprint.fingerprint(stage, root=root) != before) == (name in imported), name
+        path.write_text(text)
+        os.utime(path, ns=(time, time))
+
+
+def _module(path: Path, root: Path) -> str:
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join((fingerprint.PACKAGE, *(parts[:-1] if parts[-1] == "__init__" else parts)))
 
 
 def test_an_unknown_module_is_refused(package: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from codebackdoor.fingerprint import PACKAGE, ROOT
+from codebackdoor.dag.fingerprint import PACKAGE, ROOT
 
 FILES = sorted(ROOT.rglob("*.py"))
 #: What each part may import of the package, beside itself and the ground that all stand on.
@@ -24,12 +24,8 @@ ALLOWED = {
     "pools": set(),
     "seeding": set(),
     "config": set(),
-    "fingerprint": set(),
-    "provenance": set(),
     "costs": set(),
-    "cluster": set(),
-    "processes": set(),
-    "records": set(),
+    "runs": set(),
     "syntax": set(),
     "corpora": {"syntax"},
     # base models are pretrained on mined functions
@@ -41,7 +37,7 @@ ALLOWED = {
     # significance tests and distances are computed where a table is made: they need no test rows
     "report": {"evaluation"},
 }
-TOP = {"cli", "commands", "dag", "library", "parameters", "provided"}
+TOP = {"cli", "commands", "dag", "library"}
 
 
 def part_of(path: Path) -> str:
@@ -96,7 +92,7 @@ def test_only_syntax_imports_tree_sitter(path: Path) -> None:
 
 def test_the_ground_imports_nothing_heavy() -> None:
     heavy = {"torch", "transformers", "sklearn", "tree_sitter", "matplotlib"}
-    light = GROUND | TOP | {"fingerprint", "provenance", "costs"}
+    light = GROUND | TOP | {"runs", "costs"}
     for path in FILES:
         if part_of(path) in light - {"commands", "library", "seeding"}:
             found = {name.split(".")[0] for name in imports(path)} & heavy

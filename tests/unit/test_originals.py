@@ -132,7 +132,7 @@ def test_everything_that_is_missing_is_listed_at_once_with_the_command(tmp_path:
     )
     assert all(part in line for part, line in zip(parts, lines, strict=True))
     command = f"`{originals.command([LOCAL, PAPER], str(tmp_path))}`"
-    assert last == f"{command} brings what is missing, with a network. Elsewhere? MIRROR=FOLDER"
+    assert last == f"{command} downloads what is missing; if you have the files in another folder, set MIRROR=FOLDER"
 
 
 def test_missing_archives_are_listed_where_a_mirror_is_set_and_this_run_has_not_fetched_them(tmp_path: Path) -> None:
@@ -178,18 +178,18 @@ def test_rules_know_hub_ids_and_no_folder_of_the_mirror(tmp_path: Path, monkeypa
     dag = paper(tmp_path)
     helper = ["--helper", "language_model=openai-community/gpt2@607a30d783dfa663caf39e06633721c8d4cfcd7e"]
     monkeypatch.setenv(MIRROR, "elsewhere")
-    dag.tell_jobs()
+    dag.export_mirror()
     assert os.environ[MIRROR] == str(tmp_path)
-    assert dag.base(wildcards) == str(CODEBERT)
-    assert "base" not in dag.train_inputs(wildcards)
-    assert dag.helpers("purification", "onion") == helper
+    assert dag.files.base(wildcards.model) == str(CODEBERT)
+    assert "base" not in dag.train.train.inputs(wildcards)
+    assert dag.parameters.helpers("purification", "onion") == helper
     raw = {**merge(read_yaml(LOCAL), read_yaml(PAPER)), "mirror": None}
     dag = Dag(validate({**raw, "datasets": read_yaml(LOCAL)["datasets"], "corpus": read_yaml(LOCAL)["corpus"]}))
-    assert dag.base(wildcards) == str(CODEBERT)
-    assert "base" not in dag.train_inputs(wildcards)
-    assert dag.helpers("purification", "onion") == helper
+    assert dag.files.base(wildcards.model) == str(CODEBERT)
+    assert "base" not in dag.train.train.inputs(wildcards)
+    assert dag.parameters.helpers("purification", "onion") == helper
     dag.check_files()
-    dag.tell_jobs()
+    dag.export_mirror()
     assert not os.environ[MIRROR]
 
 
@@ -205,8 +205,8 @@ def test_a_data_set_of_a_mirror_is_made_anew_for_its_bytes_and_not_for_its_place
                 Lock(folder).record(place, sha256(folder / place))
         dag = Dag(validate(raw | {"mirror": str(folder)}))
         wildcards.dataset = "repair"
-        assert str(folder) not in str([dag.dataset_inputs(wildcards), dag.dataset_sources(wildcards)])
-        found.append(dag.dataset_originals(wildcards))
+        assert str(folder) not in str([dag.data.dataset.inputs(wildcards), dag.data.dataset.options(wildcards)])
+        found.append(dag.files.checksums(wildcards.dataset))
     assert found[0] == found[1] != found[2] == found[3]
     assert [one.partition("=")[0] for one in found[0]] == ["test.buggy-fixed.buggy", "test.buggy-fixed.fixed"]
 

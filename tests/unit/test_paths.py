@@ -191,7 +191,7 @@ def test_folders_of_models_are_told_from_the_hub() -> None:
 
 def test_settings_that_travel_are_those_that_were_checked() -> None:
     own = validate(_placed("datasets.defects.path", "~/rows/"))
-    text = Dag(own).settings("dataset", "defects")
+    text = Dag(own).parameters.settings("dataset", "defects")
     from codebackdoor.config.datasets import AnyDataset
 
     assert parse(AnyDataset, text, "--dataset") == own.datasets["defects"]

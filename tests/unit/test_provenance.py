@@ -1,4 +1,4 @@
-"""Provenance says how a result came about, and only after it did."""
+"""Provenance says how a result was made, and is written only once the result exists."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from pathlib import Path
 
 import pytest
 
-from codebackdoor import provenance
+from codebackdoor.runs import provenance
 
 
-def test_facts_of_process_and_machine_stand_beside_those_of_the_stage(tmp_path: Path) -> None:
+def test_facts_of_process_and_machine_are_added_to_those_of_the_stage(tmp_path: Path) -> None:
     with provenance.recorded(tmp_path, {"stage": "predict", "seed": 1}) as more:
         more["phases"] = {"inversion": 1.5}
-    found = json.loads((tmp_path / "provenance.json").read_text())
-    assert found["phases"] == {"inversion": 1.5}
-    assert found["stage"] == "predict"
-    assert found["seconds"] >= 0
-    assert found["peak_mb"] > 1
-    assert {"commit", "device", "host", "platform", "python", "started", "threads", "versions"} <= found.keys()
+    facts = json.loads((tmp_path / "provenance.json").read_text())
+    assert facts["phases"] == {"inversion": 1.5}
+    assert facts["stage"] == "predict"
+    assert facts["seconds"] >= 0
+    assert facts["peak_mb"] > 1
+    assert {"commit", "device", "host", "platform", "python", "started", "threads", "versions"} <= facts.keys()
 
 
-def test_a_model_is_known_by_its_commit_or_content_and_not_by_its_place(tmp_path: Path) -> None:
+def test_a_model_is_identified_by_its_commit_or_content_and_not_by_its_path(tmp_path: Path) -> None:
     commit = f"owner/name@{'a' * 40}"
     assert provenance.identity(Path(commit)) == commit
     assert provenance.identity(tmp_path / "hub/owner/name" / ("a" * 40)) == commit
     for name, text in (("one", "1"), ("same", "1"), ("other", "2")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "SHA256SUMS").write_text(text)
-    one, same, other = (provenance.identity(tmp_path / name) for name in ("one", "same", "other"))
-    assert one == same == provenance.identity(tmp_path / "one/SHA256SUMS") != other
+    first, same, changed = (provenance.identity(tmp_path / name) for name in ("one", "same", "other"))
+    assert first == same == provenance.identity(tmp_path / "one/SHA256SUMS") != changed
     assert provenance.identity(tmp_path / "nothing") == str(tmp_path / "nothing")
 
 
@@ -39,7 +39,7 @@ def test_nothing_is_recorded_of_a_stage_that_failed(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_threads_are_those_that_the_libraries_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_those_that_the_libraries_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     provenance.record(tmp_path, {})
     assert json.loads((tmp_path / "provenance.json").read_text())["threads"] == 7

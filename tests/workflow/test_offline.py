@@ -86,7 +86,7 @@ def test_what_is_not_in_the_mirror_is_said_before_any_job(offline: Tree) -> None
     said = found.stdout + found.stderr
     assert f"mirror/{wheel.name} is missing" in said
     assert f"mirror/{BASE.place}: model.safetensors has " in said
-    assert "`make fetch CONFIG='configs/smoke.yaml offline.yaml' MIRROR=mirror` brings what is missing" in said
+    assert "`make fetch CONFIG='configs/smoke.yaml offline.yaml' MIRROR=mirror` downloads what is missing" in said
     assert not offline.out.exists()
 
 

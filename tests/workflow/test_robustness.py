@@ -76,7 +76,7 @@ def test_of_two_runs_in_one_folder_the_second_says_so_and_the_first_goes_on(copy
     assert "Directory cannot be locked" in second.stdout + second.stderr
     assert "Traceback" not in second.stderr
     assert settled.returncode == 2
-    assert settled.stderr.startswith(f"error: a Snakemake is at work in this folder (process {first.pid})")
+    assert settled.stderr.startswith(f"error: Snakemake is already running in this folder (process {first.pid})")
     assert first.wait() == 0
     assert len(files.read_json(victim / "history.json")["epochs"]) == 80
 

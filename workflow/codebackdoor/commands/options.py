@@ -196,8 +196,8 @@ def recorded(
     The block may add to what is written. ``read`` are files and model folders that no other job of the scenario has
     made; their identity is recorded.
     """
-    from codebackdoor import provenance
     from codebackdoor.parsing import parse_json
+    from codebackdoor.runs import provenance
 
     context = click.get_current_context()
     settings = {name: parse_json(context.params[name], f"--{name}") for name in _SETTINGS if name in context.params}

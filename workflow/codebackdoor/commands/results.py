@@ -122,10 +122,10 @@ def write_report(configs: tuple[Path, ...]) -> None:
     """
     from dataclasses import asdict
 
-    from codebackdoor import provenance
     from codebackdoor.config.loading import load
     from codebackdoor.corpora.archives import archive
     from codebackdoor.report import stage
+    from codebackdoor.runs import provenance
 
     config = load(configs)
     archives = [asdict(archive(name)) for name in config.corpus.archives] if config.corpus else []

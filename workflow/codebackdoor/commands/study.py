@@ -1,4 +1,4 @@
-"""Commands about a whole study: check its configuration, explain settings, say what a run would cost."""
+"""Commands about a whole study: check its configuration, explain settings, estimate the costs of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 @click.command(short_help="Check configuration files and the files that they name.")
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 def check(configs: tuple[Path, ...]) -> None:
-    """Check configuration files, each laid over the ones before it, and that the files they name are there."""
+    """Check configuration files and that the files which they name exist; each one overrides those before it."""
     from codebackdoor.config.loading import load
     from codebackdoor.dag import Dag
 
@@ -19,7 +19,7 @@ def check(configs: tuple[Path, ...]) -> None:
     Dag(config).check_files(configs)
     names = ", ".join(config.experiments)
     click.echo(
-        f"{len(config.scenarios())} scenarios in {len(config.experiments)} experiments ({names}): no mistake found"
+        f"{len(config.scenarios())} scenarios in {len(config.experiments)} experiments ({names}): no problems found"
     )
 
 
@@ -53,78 +53,81 @@ def schema(folder: Path, only_check: bool) -> None:
             raise UserError(f"{path} is out of date; run `make schema`")
 
 
-@click.command(short_help="Say what a run would do and cost.")
+@click.command(short_help="Estimate what a run would do and cost.")
 @click.argument("configs", nargs=-1, type=click.Path(path_type=Path))
 def plan(configs: tuple[Path, ...]) -> None:
-    """Say what a run would do and cost; reads the output of `snakemake --dry-run` (see `make plan`).
+    """Estimate what a run would do and cost, from the output of `snakemake --dry-run` (see `make plan`).
 
-    CONFIGS are the configuration files of the run, each laid over the ones before it. Where they name hub checkpoints,
-    the whole study's GPU hours are computed from them instead: nothing needs to be there for that.
+    CONFIGS are the configuration files of the run; each one overrides those before it. If they name hub checkpoints,
+    the GPU hours of the whole study are computed from them instead, which needs no other file.
     """
     from codebackdoor.config.loading import load
     from codebackdoor.costs import local, paper
-    from codebackdoor.dag import LONGEST
+    from codebackdoor.dag.resources import MAX_RUNTIME
 
-    # read to its end in either case, or Snakemake fails on a closed pipe
+    # always read to the end, because Snakemake fails on a closed pipe
     dry_run = "" if sys.stdin.isatty() else sys.stdin.read()
     config = load(configs) if configs else None
-    click.echo(paper.plan(config, LONGEST / 60) if config and paper.uses_hub(config) else local.plan(dry_run, config))
+    if config and paper.uses_hub(config):
+        click.echo(paper.plan(config, MAX_RUNTIME / 60))
+    else:
+        click.echo(local.plan(dry_run, config))
 
 
 @click.command(short_help="End the jobs that a killed Snakemake left behind.")
-@click.option("--wait", "only_wait", is_flag=True, help="Let them finish instead: what they make is then kept.")
+@click.option("--wait", "only_wait", is_flag=True, help="Let the jobs finish instead, and keep their results.")
 def orphans(only_wait: bool) -> None:
-    """End the jobs that a killed Snakemake left behind, on this machine and on the cluster, and wait for their end.
+    """End the jobs that a killed Snakemake started from this folder, on this machine and on the cluster.
 
-    They are those of this folder. A Snakemake that is alive is left alone: end it with Ctrl-C, which ends its jobs.
-    `make settle` does this and also removes Snakemake's lock.
+    Returns when they have ended. The jobs of a running Snakemake are left alone: stop it with Ctrl-C, which ends them.
+    `make settle` calls this and also removes Snakemake's lock.
     """
-    from codebackdoor import cluster, processes
+    from codebackdoor.runs import local_jobs, slurm_jobs
 
-    here = Path.cwd()
-    processes.check_nobody_runs(here)
-    running, queued = processes.orphans(here), cluster.jobs(here)
+    folder = Path.cwd()
+    local_jobs.check_idle(folder)
+    running, queued = local_jobs.orphans(folder), slurm_jobs.jobs(folder)
     for orphan in running:
         click.echo(f"process {orphan.pid}  {orphan.command}")
     for job in queued:
         click.echo(f"job {job.id}  {job.state.lower():10}  {job.comment}")
     if not only_wait:
-        cluster.cancel(queued)
-        processes.end(running)
-    processes.wait(running)
-    cluster.wait(here, [job.id for job in queued])
+        slurm_jobs.cancel(queued)
+        local_jobs.terminate(running)
+    local_jobs.wait(running)
+    slurm_jobs.wait(folder, [job.id for job in queued])
     count = len(running) + len(queued)
-    what = "finished" if only_wait else "ended"
-    click.echo(f"{count} job{'s' * (count != 1)} {what}" if count else "no job of this folder is left")
+    outcome = "finished" if only_wait else "ended"
+    click.echo(f"{count} job{'s' * (count != 1)} {outcome}" if count else "no job of this folder is left")
 
 
-@click.command(short_help="Write what Snakemake knows of a run's files beside them.")
+@click.command(short_help="Save Snakemake's records of a run in its folder.")
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 def keep_records(configs: tuple[Path, ...]) -> None:
-    """Write what Snakemake knows of a run's files beside them, so that it travels with the run (see `make push`).
+    """Save Snakemake's records of a run in the run's folder, so that they travel with it (see `make push`).
 
-    CONFIGS are the configuration files of the run, each laid over the ones before it.
+    CONFIGS are the configuration files of the run; each one overrides those before it.
     """
-    from codebackdoor import records
+    from codebackdoor.runs import records
 
-    out = _out(configs)
+    out = _run_folder(configs)
     click.echo(f"{records.keep(out)} records in {out / records.NAME}")
 
 
-@click.command(short_help="Tell Snakemake what it knew of a run made elsewhere.")
+@click.command(short_help="Restore Snakemake's records of a run made elsewhere.")
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 def restore_records(configs: tuple[Path, ...]) -> None:
-    """Tell Snakemake what it knew of the files of a run that was made elsewhere (see `make pull`).
+    """Restore Snakemake's records of a run that was made elsewhere (see `make pull`).
 
-    CONFIGS are the configuration files of the run, each laid over the ones before it.
+    CONFIGS are the configuration files of the run; each one overrides those before it.
     """
-    from codebackdoor import records
+    from codebackdoor.runs import records
 
-    out = _out(configs)
+    out = _run_folder(configs)
     click.echo(f"{records.restore(out)} records of {out} restored")
 
 
-def _out(configs: tuple[Path, ...]) -> Path:
+def _run_folder(configs: tuple[Path, ...]) -> Path:
     """The folder of the run that configuration files describe."""
     from codebackdoor.config.loading import load
 

@@ -1,4 +1,4 @@
-"""Jobs of a folder, as squeue lists them; a machine with SLURM's programs and no cluster has none."""
+"""Jobs of a folder as squeue lists them; a machine with SLURM's programs but no cluster has none."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from codebackdoor import cluster
 from codebackdoor.errors import UserError
+from codebackdoor.runs import slurm_jobs
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program
 
 
-def test_only_what_snakemake_submitted_from_the_folder_is_listed(squeue: Path, tmp_path: Path) -> None:
+def test_only_jobs_that_snakemake_submitted_from_the_folder_are_listed(squeue: Path, tmp_path: Path) -> None:
     study = tmp_path / "study"
     study.mkdir()
     (tmp_path / "link").symlink_to(study)
@@ -32,8 +32,8 @@ def test_only_what_snakemake_submitted_from_the_folder_is_listed(squeue: Path, t
         "4|RUNNING|/elsewhere|rule_train",
     )
     squeue.write_text("#!/bin/sh\ncat <<'EOF'\n" + "\n".join(rows) + "\nEOF\n")
-    found = cluster.jobs(study)
-    assert [(job.id, job.state, job.comment) for job in found] == [
+    submitted = slurm_jobs.jobs(study)
+    assert [(job.id, job.state, job.comment) for job in submitted] == [
         ("1", "RUNNING", "rule_train_wildcards_a|b"),
         ("2", "PENDING", "rule_mine"),
     ]
@@ -41,7 +41,7 @@ def test_only_what_snakemake_submitted_from_the_folder_is_listed(squeue: Path, t
 
 def test_a_cluster_that_does_not_answer_is_an_error_where_jobs_were_submitted(squeue: Path, tmp_path: Path) -> None:
     squeue.write_text("#!/bin/sh\necho 'no configuration source' >&2\nexit 1\n")
-    assert cluster.jobs(tmp_path) == []
-    (tmp_path / cluster.SUBMITTED).mkdir(parents=True)
+    assert slurm_jobs.jobs(tmp_path) == []
+    (tmp_path / slurm_jobs.SUBMITTED).mkdir(parents=True)
     with pytest.raises(UserError, match="squeue failed: no configuration source"):
-        cluster.jobs(tmp_path)
+        slurm_jobs.jobs(tmp_path)

@@ -1,7 +1,7 @@
-"""How a result came about: time, memory, device, host, commit, versions.
+"""How a result was made: time, memory, device, host, commit, versions.
 
-All that may differ between two runs of the same science stands in ``provenance.json`` and nowhere else; no metric reads
-it, only the tables of cost do, and ``compare``, which looks there for what changed a metric.
+Everything that may differ between two runs of the same study is in ``provenance.json`` and nowhere else. No metric
+reads it, only the tables of costs do, and ``compare``, which looks there for the reason of a changed metric.
 """
 
 from __future__ import annotations
@@ -34,17 +34,18 @@ _LIBRARIES = {
 def recorded(out: Path, facts: Mapping[str, object]) -> Iterator[dict[str, object]]:
     """Time the block and, if it ends without an error, write ``out/provenance.json`` with ``facts``.
 
-    The block may add to them. ``seconds`` is wall-clock time, ``peak_mb`` the largest resident set of this process so
-    far in MiB.
+    The block may add facts. ``seconds`` is wall-clock time, ``peak_mb`` the largest resident set of this process so far
+    in MiB.
     """
-    started, begun = datetime.now(UTC), time.monotonic()
-    found = dict(facts)
-    yield found
-    record(out, {**found, "started": started.isoformat(timespec="seconds"), "seconds": _since(begun)})
+    started, start = datetime.now(UTC), time.monotonic()
+    all_facts = dict(facts)
+    yield all_facts
+    seconds = round(time.monotonic() - start, 2)
+    record(out, {**all_facts, "started": started.isoformat(timespec="seconds"), "seconds": seconds})
 
 
 def record(out: Path, facts: Mapping[str, object]) -> None:
-    """Write ``out/provenance.json``: ``facts`` beside what is true of this process, machine and source tree."""
+    """Write ``out/provenance.json``: ``facts`` and those about this process, machine and source tree."""
     write_json(
         out / "provenance.json",
         {
@@ -62,17 +63,13 @@ def record(out: Path, facts: Mapping[str, object]) -> None:
 
 
 def identity(path: Path) -> str:
-    """What tells a file, or a model's folder, from another wherever it lies: a commit of the hub, or a SHA-256.
+    """Identify a file or a model folder regardless of its path: by its hub commit or by a SHA-256.
 
-    Of a folder it is that of its ``SHA256SUMS``; where there is nothing of the kind, the path.
+    For a folder it is the SHA-256 of its ``SHA256SUMS``. Without either, the path identifies it.
     """
     hub = hub_id(str(path)) or kept_as(str(path))
     content = path / "SHA256SUMS" if path.is_dir() else path
     return str(hub or (sha256(content) if content.is_file() else path))
-
-
-def _since(begun: float) -> float:
-    return round(time.monotonic() - begun, 2)
 
 
 def _peak_mb() -> float:
@@ -82,7 +79,7 @@ def _peak_mb() -> float:
 
 
 def _device() -> dict[str, object]:
-    """The accelerator if this process has used one, with its peak memory in MiB; else the processor."""
+    """The accelerator with its peak memory in MiB if this process has used one, otherwise the processor."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         peak = round(torch.cuda.max_memory_allocated() / 2**20, 1)
@@ -92,21 +89,21 @@ def _device() -> dict[str, object]:
 
 def _versions() -> dict[str, str]:
     """Versions of the libraries that this process has imported."""
-    found = {}
+    versions = {}
     for module, distribution in _LIBRARIES.items():
         if module in sys.modules:
             try:
-                found[distribution] = version(distribution)
+                versions[distribution] = version(distribution)
             except PackageNotFoundError:
                 continue
-    return found
+    return versions
 
 
 def commit() -> str | None:
-    """The commit of the source tree, with ``+`` where files differ from it; None outside a git checkout."""
-    here = Path(__file__).resolve().parent
+    """Return the commit of the source tree, with ``+`` if files differ from it; None outside a git checkout."""
+    source = Path(__file__).resolve().parent
     try:
-        git = ["git", "-C", str(here)]
+        git = ["git", "-C", str(source)]
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         status = [*git, "status", "--porcelain", "--untracked-files=no"]
         changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout.strip()

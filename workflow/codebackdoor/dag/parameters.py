@@ -1,4 +1,4 @@
-"""What jobs are run again for: the settings of a method as JSON, and the fingerprint of the code that it runs."""
+"""Job parameters: the settings of a method as JSON and the fingerprint of its code; a job is rerun when they change."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from codebackdoor import fingerprint
 from codebackdoor.config.base import Settings
 from codebackdoor.config.experiments import Experiment
 from codebackdoor.config.study import SECTIONS, Config
+from codebackdoor.dag.fingerprint import PACKAGE, fingerprint
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.report.collect import subset
 
-#: Python package of the modules of each kind.
+#: Python package with the modules of each kind of variant or product.
 MODULES = {
     "dataset": "tasks",
     "attack": "attacks",
@@ -24,7 +24,7 @@ MODULES = {
     "figure": "report.figures",
     "listing": "report.listings",
 }
-#: Module of the stage function of each rule.
+#: Module with the stage function of each rule.
 STAGES = {
     "mine": "corpora.stage",
     "dataset": "tasks.stage",
@@ -46,7 +46,7 @@ STAGES = {
 
 
 class Parameters:
-    """The parameters of the rules, of one configuration."""
+    """The parameters of the jobs of one configuration."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -55,62 +55,66 @@ class Parameters:
         self._codes: dict[tuple[str, ...], str] = {}
 
     def settings(self, kind: str, variant: str) -> str:
-        """Settings of a variant as JSON, defaults included: what its jobs are run again for when it changes."""
+        """Settings of a variant as JSON, defaults included."""
         if (kind, variant) not in self._settings:
-            self._settings[kind, variant] = as_json(self._declared(kind, variant))
+            self._settings[kind, variant] = as_json(self.declared(kind, variant))
         return self._settings[kind, variant]
 
     def code(self, stage: str, **variants: str) -> str:
-        """Fingerprint of a rule's code: its stage and the modules of the named variants (kind=variant; figure=kind)."""
-        modules = [f"{fingerprint.PACKAGE}.{STAGES[stage]}"]
+        """Fingerprint of a job's code: its stage and the modules of its variants (``elimination="dbs"``) or product."""
+        modules = [f"{PACKAGE}.{STAGES[stage]}"]
         for kind, variant in variants.items():
             method = variant
             if kind in SECTIONS:
-                settings = self._declared(kind, variant)
+                settings = self.declared(kind, variant)
                 method = settings.task if kind == "dataset" else settings.method
-            modules.append(f"{fingerprint.PACKAGE}.{MODULES[kind]}.{method}")
+            modules.append(f"{PACKAGE}.{MODULES[kind]}.{method}")
         key = tuple(modules)
         if key not in self._codes:
-            self._codes[key] = fingerprint.fingerprint(*modules)
+            self._codes[key] = fingerprint(*modules)
         return self._codes[key]
 
-    def _declared(self, kind: str, variant: str) -> Any:
+    def declared(self, kind: str, variant: str) -> Any:
+        """The settings of a variant; UserError if the configuration does not declare it."""
         declared = getattr(self.config, SECTIONS[kind])
         if variant not in declared:
             raise UserError(f"{variant!r} is not declared under {SECTIONS[kind]}{nearest(variant, declared)}")
         return declared[variant]
 
     def helpers(self, kind: str, variant: str) -> list[str]:
-        """Options that name the helper models of a method."""
-        names = self._declared(kind, variant).helpers
-        return options("--helper", {name: self.config.helpers[name] for name in names})
+        """Command-line options that name the helper models of a method."""
+        names = self.declared(kind, variant).helpers
+        return named_options("--helper", {name: self.config.helpers[name] for name in names})
 
-    def experiment(self, name: str) -> str:
-        """Settings of an experiment and of all variants in it, as JSON."""
-        self._experiment(name)
+    def experiment_settings(self, name: str) -> str:
+        """Settings of an experiment and of all its variants, as JSON."""
+        self.experiment(name)
         return json.dumps(subset(self.config.model_dump(mode="json"), name), sort_keys=True)
 
-    def _experiment(self, name: str) -> Experiment:
+    def experiment(self, name: str) -> Experiment:
         if name not in self.config.experiments:
             raise UserError(f"no experiment {name!r}{nearest(name, self.config.experiments)}")
         return self.config.experiments[name]
 
     def vocabulary(self) -> int:
-        """Entries of the shared tokenizer: every recipe asks for the same."""
+        """Vocabulary size of the shared tokenizer, which every recipe must state."""
         sizes = {recipe.vocabulary for recipe in self.config.pretraining.values()}
         if len(sizes) > 1:
             raise UserError(f"pretraining: one tokenizer serves all families, but vocabulary is {sorted(sizes)}")
         return sizes.pop() if sizes else 0
 
-    def pretraining(self, wildcards: Any) -> str:
-        if wildcards.family not in self.config.pretraining:
-            raise UserError(f"pretraining.{wildcards.family} is missing: no recipe for this base model")
-        return as_json(self.config.pretraining[wildcards.family])
+    def pretraining(self, family: str) -> str:
+        """Recipe of a base model as JSON."""
+        if family not in self.config.pretraining:
+            raise UserError(f"pretraining.{family} is missing: there is no recipe for this base model")
+        return as_json(self.config.pretraining[family])
 
 
-def options(option: str, pairs: Mapping[str, str]) -> list[str]:
+def named_options(option: str, pairs: Mapping[str, str]) -> list[str]:
+    """The option repeated with ``name=value``."""
     return [part for name, value in pairs.items() for part in (option, f"{name}={value}")]
 
 
 def as_json(settings: Settings) -> str:
+    """Settings as JSON, with sorted keys."""
     return json.dumps(settings.model_dump(mode="json"), sort_keys=True)

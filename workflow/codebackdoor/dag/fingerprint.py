@@ -1,9 +1,9 @@
-"""What code a job runs, as one hash: so that editing a method reruns its jobs, and only its jobs.
+"""One hash of the code that a job runs, so that editing a method reruns its jobs and no others.
 
-A fingerprint covers the given modules and everything of this package that they import, at any depth and also inside
-functions. It leaves out the settings (they travel as parameters), the registries (a new method must not change its
-neighbours) and imports for type checking. It sees syntax trees without docstrings, so comments, layout and quotes do
-not count, and the same code gives the same hash on every supported Python.
+A fingerprint covers some modules and all modules of this package that they import, at any depth and also inside
+functions. It excludes the settings (they are parameters of the job), the registries (a new method must not rerun the
+existing ones) and imports for type checking. It is computed from syntax trees without docstrings: comments, layout and
+quotes do not count, and the same code has the same hash on every supported version of Python.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 PACKAGE = "codebackdoor"
-ROOT = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 
-#: Package files that find methods by name, and the settings; neither is part of what a job runs.
+#: Package files that find methods by name; they and the settings are not part of the code that a job runs.
 REGISTRIES = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
@@ -33,43 +33,43 @@ REGISTRIES = frozenset(
 )
 SETTINGS = f"{PACKAGE}.config"
 
-#: Libraries whose version is part of a fingerprint where the code imports them: import name, distribution.
+#: Libraries whose version is part of the fingerprint of code that imports them: import name and distribution.
 LIBRARIES = {"torch": "torch", "transformers": "transformers", "tree_sitter": "tree-sitter"}
 
 
 def fingerprint(*modules: str, root: Path = ROOT) -> str:
     """Return 16 hexadecimal digits for the code of ``modules`` (full dotted names) and all that they import.
 
-    ``root`` is the folder of the package's source. A name that is no module of the package is a ValueError.
+    ``root`` is the folder of the package's source. Raises ValueError for a name that is not a module of the package.
     """
-    found = closure(modules, root)
+    names = closure(modules, root)
     digest = hashlib.sha256()
-    for name in sorted(found):
+    for name in sorted(names):
         digest.update(f"{name} {_read(name, root).digest}\n".encode())
-    libraries = {library for name in found for library in _read(name, root).libraries}
+    libraries = {library for name in names for library in _read(name, root).libraries}
     for library in sorted(libraries):
-        # a build's local suffix (+cpu) is not another version
+        # builds with and without a local suffix (+cpu) count as the same version
         digest.update(f"{library} {version(LIBRARIES[library]).partition('+')[0]}\n".encode())
     return digest.hexdigest()[:16]
 
 
 def closure(modules: Iterable[str], root: Path = ROOT) -> frozenset[str]:
     """Return the names of ``modules`` and of every module of the package that they import at any depth."""
-    found: set[str] = set()
-    waiting = list(modules)
-    for name in waiting:
+    visited: set[str] = set()
+    queue = list(modules)
+    for name in queue:
         if module_path(name, root) is None:
             raise ValueError(f"{name} is not a module under {root}")
-    while waiting:
-        name = waiting.pop()
-        if name not in found and not _left_out(name):
-            found.add(name)
-            waiting.extend(_read(name, root).imports)
-    return frozenset(found)
+    while queue:
+        name = queue.pop()
+        if name not in visited and not _is_excluded(name):
+            visited.add(name)
+            queue.extend(_read(name, root).imports)
+    return frozenset(visited)
 
 
 def module_path(name: str, root: Path = ROOT) -> Path | None:
-    """Return the file of a module or package given by its full dotted name; None if there is none."""
+    """Return the file of a module or package by its full dotted name; None if there is none."""
     parts = name.split(".")
     if parts[0] != PACKAGE:
         return None
@@ -86,7 +86,7 @@ def normal_form(source: str) -> str:
 
 
 class _Module:
-    """What the fingerprint needs of one source file: its own hash and what it imports."""
+    """One source file: its hash, and the modules and libraries that it imports."""
 
     def __init__(self, path: Path, name: str, root: Path) -> None:
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -94,7 +94,7 @@ class _Module:
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         imported = set(_imported(tree.body, package))
         self.imports = frozenset(_existing(imported, root))
-        self.libraries = frozenset(one.partition(".")[0] for one in imported) & LIBRARIES.keys()
+        self.libraries = frozenset(module.partition(".")[0] for module in imported) & LIBRARIES.keys()
 
 
 @cache
@@ -109,12 +109,12 @@ def _read(name: str, root: Path) -> _Module:
     return _parsed(path, path.stat().st_mtime_ns, name, root)
 
 
-def _left_out(name: str) -> bool:
+def _is_excluded(name: str) -> bool:
     return name in (PACKAGE, SETTINGS) or name in REGISTRIES or name.startswith(f"{SETTINGS}.")
 
 
 def _imported(nodes: Iterable[ast.AST], package: str) -> Iterator[str]:
-    """Dotted names that the code imports: of ``from a import b`` both ``a`` and ``a.b``."""
+    """Dotted names that the code imports: for ``from a import b`` both ``a`` and ``a.b``."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -135,7 +135,7 @@ def _is_type_checking(test: ast.expr) -> bool:
 
 
 def _existing(names: Iterable[str], root: Path) -> Iterator[str]:
-    """The modules of this package among ``names``, with the packages that importing them runs."""
+    """The modules of this package among ``names``, and the packages that contain them."""
     for name in names:
         parts = name.split(".")
         for length in range(1, len(parts) + 1):
@@ -144,10 +144,10 @@ def _existing(names: Iterable[str], root: Path) -> Iterator[str]:
 
 
 def _dump(node: ast.AST) -> Iterator[str]:
-    """Parts of a text form of the tree that does not depend on the Python version."""
+    """Parts of a text form of the tree that is the same in every Python version."""
     yield f"({type(node).__name__}"
     for name, value in ast.iter_fields(node):
-        # absent and empty fields are left out: 3.12 added some (type_params)
+        # absent and empty fields are omitted: 3.12 added some (type_params)
         if value is None or value == [] or name in ("kind", "type_comment", "type_ignores"):
             continue
         yield f" {name}="
@@ -158,14 +158,14 @@ def _dump(node: ast.AST) -> Iterator[str]:
                 value = value[1:]
             elif isinstance(node, ast.JoinedStr):
                 # 3.12 ends a format specification with an empty constant, 3.11 does not
-                value = [one for one in value if not (isinstance(one, ast.Constant) and one.value == "")]
+                value = [part for part in value if not (isinstance(part, ast.Constant) and part.value == "")]
             yield "["
-            for one in value:
-                yield from _dump(one) if isinstance(one, ast.AST) else (repr(one),)
+            for element in value:
+                yield from _dump(element) if isinstance(element, ast.AST) else (repr(element),)
             yield "]"
         else:
             yield repr(value)
-    # a None that is a value, not an absent field
+    # here None is the value, not an absent field
     if isinstance(node, ast.Constant) and node.value is None:
         yield " value=None"
     yield ")"

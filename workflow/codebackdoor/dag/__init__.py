@@ -1,0 +1,54 @@
+"""What the rules ask about the configuration: which files a job reads, its parameters and its resources.
+
+The Snakefile builds one ``Dag``. It has one part per file of ``rules/``, with the input and parameter functions of its
+rules, which therefore contain no logic. These functions receive Snakemake's wildcards and read only their values.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from codebackdoor.config.hub import MIRROR
+from codebackdoor.config.study import Config
+from codebackdoor.dag.collect import Collect
+from codebackdoor.dag.data import Data
+from codebackdoor.dag.defend import Defend
+from codebackdoor.dag.evaluate import Evaluate
+from codebackdoor.dag.files import Files
+from codebackdoor.dag.parameters import Parameters
+from codebackdoor.dag.paths import Paths
+from codebackdoor.dag.poison import Poison
+from codebackdoor.dag.preflight import Preflight
+from codebackdoor.dag.report import Report
+from codebackdoor.dag.resources import Resources
+from codebackdoor.dag.testsets import Testsets
+from codebackdoor.dag.train import Train
+
+
+class Dag:
+    """One study as the rules see it."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.paths, self.parameters = Paths(config.out), Parameters(config)
+        self.files = Files(config, self.paths, self.parameters)
+        self.testsets = Testsets(config, self.paths)
+        self.resources = Resources(config, self.parameters, self.files)
+        shared = (config, self.paths, self.parameters, self.files, self.testsets)
+        self.data, self.poison, self.train = Data(*shared), Poison(*shared), Train(*shared)
+        self.defend, self.evaluate = Defend(*shared), Evaluate(*shared)
+        self.report, self.collect = Report(*shared), Collect(*shared)
+
+    def targets(self) -> list[str]:
+        """Every table and figure of every experiment, and the metrics of all scenarios in one file."""
+        return [*self.collect.targets(), *self.report.targets()]
+
+    def check_files(self, configs: Iterable[str | Path] = ()) -> None:
+        """Raise one UserError that lists every missing file and the command that brings it."""
+        Preflight(self.config, self.paths, self.parameters, self.files).check(configs)
+
+    def export_mirror(self) -> None:
+        """Tell the jobs of this process by an environment variable where the mirror is, or that there is none."""
+        os.environ[MIRROR] = self.config.mirror or ""

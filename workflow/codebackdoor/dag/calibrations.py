@@ -1,0 +1,60 @@
+"""Whether a calibration was made with the settings of the study: checked before a run, not when its victim is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from codebackdoor.dag.parameters import Parameters
+from codebackdoor.dag.paths import Paths
+from codebackdoor.errors import shown
+from codebackdoor.files import read_object
+
+#: Settings that do not affect a calibration: other rows of the same data set, and what a victim's history counts.
+_IRRELEVANT = frozenset({"seed", "valid", "test", "path", "history_rows"})
+
+
+def calibration_problem(
+    path: Path, parameters: Parameters, paths: Paths, elimination: str, dataset: str, model: str
+) -> str | None:
+    """The first difference between the study and the search, data set or recipe that the calibration was made with."""
+    content = read_object(path)
+    budget, provenance = (_section(content, name) for name in ("budget", "provenance"))
+    read = _read_settings(parameters, "elimination", elimination, dataset)
+    search = {key: read[key] for key in parameters.declared("elimination", elimination).SEARCH if key in read}
+    for section, settings, calibrated in (
+        (f"eliminations.{elimination}", search, budget),
+        (
+            f"datasets.{dataset}",
+            _read_settings(parameters, "dataset", dataset, dataset),
+            _section(provenance, "dataset"),
+        ),
+        (f"models.{model}", _read_settings(parameters, "model", model, dataset), _section(provenance, "recipe")),
+    ):
+        for key in sorted(settings.keys() - _IRRELEVANT):
+            if settings[key] != calibrated.get(key):
+                in_run = paths.calibration.format(dataset=dataset, model=model, elimination=elimination)
+                return (
+                    f"{section}: {key} is {settings[key]}, but {path} was made with {shown(calibrated.get(key))}; use "
+                    f"the same value, or write `eliminations.{elimination}.calibration: {in_run}` and the run makes one"
+                )
+    return None
+
+
+def _read_settings(parameters: Parameters, kind: str, name: str, dataset: str) -> dict[str, Any]:
+    """Settings of a variant, without those that only victims with another head read."""
+    settings = parameters.declared(kind, name)
+    unread = {
+        key
+        for key, (condition, values) in settings.read_where.items()
+        if condition == "head" and parameters.declared("dataset", dataset).head not in values
+    }
+    dumped: dict[str, Any] = settings.model_dump(mode="json", exclude=unread)
+    return dumped
+
+
+def _section(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An object within a file's content; empty if there is none."""
+    section = content.get(name)
+    return section if isinstance(section, dict) else {}

@@ -1,0 +1,35 @@
+"""Inputs of ``rules/data.smk``: from archives of a package index to data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from codebackdoor.dag.inputs import Input, Part, table
+from codebackdoor.dag.paths import folder_of
+
+
+class Data(Part):
+    """The corpus and the data sets."""
+
+    def mined(self) -> list[str]:
+        """The functions of every archive of the corpus."""
+        archives = self.config.corpus.archives if self.config.corpus else ()
+        return [self.paths.functions.format(archive=name) for name in archives]
+
+    @table
+    def dataset(self, wildcards: Any) -> Iterator[Input]:
+        settings = self.parameters.declared("dataset", wildcards.dataset)
+        if self.config.tokenizer:
+            yield Input.file("tokenizer", self.config.tokenizer, "--tokenizer")
+        if settings.source == "pypi":
+            yield Input.file("corpus", self.paths.corpus, "--corpus")
+        # jobs find the mirror by themselves, and its files are compared by their checksums (a parameter)
+        if settings.source == "jsonl":
+            yield Input("rows", self.files.sources(wildcards.dataset))
+
+    @table
+    def statistics(self, wildcards: Any) -> Iterator[Input]:
+        clean = self.paths.data(wildcards.dataset, "clean")
+        yield Input("clean", clean, ("--data", folder_of([clean])))
+        yield self.base(wildcards.model)

@@ -1,0 +1,109 @@
+"""Inputs of ``rules/defend.smk``: training rows to drop, weights to edit, test inputs to rewrite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from codebackdoor.config.eliminations import calibration_of, searched_before
+from codebackdoor.config.scenario import NONE
+from codebackdoor.dag.inputs import Input, Part, table
+from codebackdoor.dag.parameters import as_json, named_options
+from codebackdoor.dag.paths import fill
+
+
+class Defend(Part):
+    """The defenses."""
+
+    @table
+    def filter(self, wildcards: Any) -> Iterator[Input]:
+        yield Input.file("rows", self.paths.training_rows(wildcards), "--train")
+        yield self.clean(wildcards.dataset)
+        yield self.helpers("filtering", wildcards.filtering)
+
+    @table
+    def eliminate(self, wildcards: Any) -> Iterator[Input]:
+        yield self.victim(self.paths.trained, wildcards)
+        yield self.clean(wildcards.dataset)
+        calibration = self.files.calibration(wildcards.elimination, wildcards.dataset, wildcards.model)
+        if calibration is not None:
+            # the settings name it
+            yield Input("calibration", calibration)
+        yield from self._earlier_search(wildcards)
+        yield self.helpers("elimination", wildcards.elimination)
+
+    def eliminate_settings(self, wildcards: Any) -> str:
+        """Settings of an elimination for the victims of one data set and model."""
+        settings = self.parameters.declared("elimination", wildcards.elimination)
+        name = calibration_of(getattr(settings, "calibration", None), wildcards.dataset, wildcards.model)
+        if name is None:
+            return self.parameters.settings("elimination", wildcards.elimination)
+        return as_json(settings.model_copy(update={"calibration": name}))
+
+    def _earlier_search(self, wildcards: Any) -> Iterator[Input]:
+        """The results of the first elimination with the same search on the same victim, so that no search runs twice.
+
+        No elimination is added to the study for this, and none has to wait for a calibration that the run makes for
+        another elimination.
+        """
+        calibration = self._calibration_in_run(wildcards.elimination, wildcards)
+        for name in self._searched_before.get(wildcards.elimination, ()):
+            folder = fill(self.paths.victim, wildcards, elimination=name)
+            if folder in self._edited_victims and self._calibration_in_run(name, wildcards) in (None, calibration):
+                files = [f"{folder}/{file}.json" for file in ("trigger", "elimination", "provenance")]
+                yield Input.folder("inverted", files, "--inverted")
+                return
+
+    def _calibration_in_run(self, elimination: str, wildcards: Any) -> str | None:
+        path = self.files.calibration(elimination, wildcards.dataset, wildcards.model)
+        return path if path is not None and self.paths.is_in_run(path) else None
+
+    @cached_property
+    def _searched_before(self) -> Mapping[str, tuple[str, ...]]:
+        return searched_before(self.config.eliminations)
+
+    @cached_property
+    def _edited_victims(self) -> frozenset[str]:
+        """Folders of all edited victims of the study."""
+        scenarios = self.config.scenarios()
+        return frozenset(str(scenario.victim(self.paths.out)) for scenario in scenarios if scenario.elimination != NONE)
+
+    @table
+    def calibrate(self, wildcards: Any) -> Iterator[Input]:
+        folders = self.shadows(wildcards)
+        files = [file for folder in folders.values() for file in self.files.model(folder)]
+        yield Input("victims", files, tuple(named_options("--victim", folders)))
+        yield self.clean(wildcards.dataset)
+
+    def shadows(self, wildcards: Any) -> dict[str, str]:
+        """Folders of the benign victims of a calibration, by their seeds."""
+        benign = {"attack": NONE, "rate": "0", "filtering": NONE, "objective": "cross_entropy"}
+        return {
+            str(seed): fill(self.paths.trained, wildcards, **benign, seed=str(seed)) for seed in self.config.shadows
+        }
+
+    def calibrate_settings(self, wildcards: Any) -> str:
+        """Settings of the search alone: a calibration does not depend on how a method uses it, or on what follows."""
+        settings = self.parameters.declared("elimination", wildcards.elimination)
+        search = {"method", "position", "ratio", *settings.SEARCH}
+        return json.dumps(settings.model_dump(mode="json", include=search), sort_keys=True)
+
+    @table
+    def rewrite(self, wildcards: Any) -> Iterator[Input]:
+        clean = wildcards.attack == NONE
+        rows = self.paths.data(wildcards.dataset, "test") if clean else self.paths.poisoned(wildcards, "test")
+        yield Input.file("rows", rows, "--input")
+        yield Input.file("valid", self.paths.data(wildcards.dataset, "valid"), "--valid")
+        yield self.helpers("purification", wildcards.purification)
+
+    @table
+    def purify(self, wildcards: Any) -> Iterator[Input]:
+        yield self.victim(self.paths.victim, wildcards)
+        yield Input.file("valid", self.paths.data(wildcards.dataset, "valid"), "--valid")
+        yield Input.named("testsets", self.testsets.of(wildcards), "--input")
+        if self.parameters.declared("purification", wildcards.purification).reads_trigger:
+            # which the elimination before the purification has inverted
+            yield Input.file("trigger", fill(f"{self.paths.victim}/trigger.json", wildcards), "--trigger")
+        yield self.helpers("purification", wildcards.purification)

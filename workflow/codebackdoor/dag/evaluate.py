@@ -1,0 +1,44 @@
+"""Inputs of ``rules/evaluate.smk``: predictions, and the metrics computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from codebackdoor.config.scenario import NONE
+from codebackdoor.dag.inputs import Input, Part, table
+from codebackdoor.dag.paths import fill
+
+
+class Evaluate(Part):
+    """Predictions, probes and scores."""
+
+    @table
+    def predict(self, wildcards: Any) -> Iterator[Input]:
+        yield self.victim(self.paths.victim, wildcards)
+        yield Input.named("testsets", self.testsets.of(wildcards), "--input")
+
+    @table
+    def predict_rewritten(self, wildcards: Any) -> Iterator[Input]:
+        yield from self.predict.table(wildcards)
+        yield Input.named("replacements", self.testsets.rewritten(wildcards), "--replacement")
+
+    def pool(self, wildcards: Any) -> list[str]:
+        """How many functions a dual encoder ranks for a query."""
+        dataset = self.parameters.declared("dataset", wildcards.dataset)
+        return ["--pool", str(dataset.ranking.pool)] if dataset.head == "retrieval" else []
+
+    @table
+    def probe(self, wildcards: Any) -> Iterator[Input]:
+        yield self.victim(self.paths.trained, wildcards)
+        yield Input.file("triggered", self.paths.poisoned(wildcards, "test"), "--triggered")
+        yield Input.file("clean", self.paths.data(wildcards.dataset, "test"), "--clean")
+
+    @table
+    def score(self, wildcards: Any) -> Iterator[Input]:
+        testsets = self.testsets.of(wildcards)
+        yield Input.named("references", testsets, "--reference")
+        folder = fill(self.paths.results, wildcards)
+        stems = ["predictions"] if wildcards.purification == NONE else ["predictions", "purified"]
+        files = [f"{folder}/{stem}.{testset}.jsonl" for stem in stems for testset in testsets]
+        yield Input.folder("predictions", files, "--predictions")

@@ -1,0 +1,94 @@
+"""The inputs of a rule and the command-line options that name them, both from one table.
+
+A table is a method that yields the ``Input`` of one job; ``@table`` makes it an attribute with the two functions that a
+rule needs: ``input: unpack(dag.train.craft.inputs)`` and ``params: inputs=dag.train.craft.options``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from codebackdoor.config.study import Config
+from codebackdoor.dag.files import Files
+from codebackdoor.dag.parameters import Parameters, named_options
+from codebackdoor.dag.paths import Paths, fill, folder_of
+from codebackdoor.dag.testsets import Testsets
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Files that a job reads under one name, and the options that tell its command about them.
+
+    Without files it is not an input of the rule: a checkpoint of the hub has none, but the command needs its ID.
+    """
+
+    name: str
+    files: str | Sequence[str]
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def file(cls, name: str, path: str, option: str) -> Input:
+        return cls(name, path, (option, path))
+
+    @classmethod
+    def folder(cls, name: str, files: Sequence[str], option: str) -> Input:
+        """Files of one folder, which is the value of the option."""
+        return cls(name, files, (option, folder_of(files)))
+
+    @classmethod
+    def named(cls, name: str, files: Mapping[str, str], option: str) -> Input:
+        """Files with names: the option is repeated with ``name=path``."""
+        return cls(name, list(files.values()), tuple(named_options(option, files)))
+
+
+@dataclass(frozen=True, slots=True)
+class JobInputs:
+    """The functions of a rule that read its table."""
+
+    table: Callable[[Any], Iterable[Input]]
+
+    def inputs(self, wildcards: Any) -> dict[str, str | Sequence[str]]:
+        return {entry.name: entry.files for entry in self.table(wildcards) if entry.files}
+
+    def options(self, wildcards: Any) -> list[str]:
+        return [word for entry in self.table(wildcards) for word in entry.options]
+
+
+class table:  # noqa: N801
+    """Decorator for a method that yields the inputs of one rule's jobs, and has the rule's name."""
+
+    def __init__(self, method: Callable[[Any, Any], Iterator[Input]]) -> None:
+        self._method = method
+
+    def __get__(self, part: object, _owner: type) -> JobInputs:
+        return JobInputs(self._method.__get__(part))
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the tables of all rules are computed from."""
+
+    config: Config
+    paths: Paths
+    parameters: Parameters
+    files: Files
+    testsets: Testsets
+
+    def base(self, model: str) -> Input:
+        """The base model of a victim."""
+        folder = self.files.base(model)
+        return Input("base", self.files.model(folder), ("--base", folder))
+
+    def helpers(self, kind: str, variant: str) -> Input:
+        """The helper models of a method."""
+        return Input("helpers", self.files.helpers(kind, variant), tuple(self.parameters.helpers(kind, variant)))
+
+    def victim(self, pattern: str, wildcards: Any) -> Input:
+        """The model that a job reads."""
+        return Input.folder("victim", self.files.model(fill(pattern, wildcards)), "--victim")
+
+    def clean(self, dataset: str) -> Input:
+        """The defender's clean samples."""
+        return Input.file("clean", self.paths.data(dataset, "clean"), "--clean")

@@ -1,0 +1,74 @@
+"""Where the files of a run are: patterns with wildcards for the rules, and the paths of one job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from codebackdoor.config.models import PRETRAINED
+from codebackdoor.config.scenario import CRAFTING, FILTERED, NONE, POISON, RESULTS, REWRITTEN, VICTIM
+
+
+class Paths:
+    """Paths below the folder of a run; names in braces are Snakemake's wildcards."""
+
+    def __init__(self, out: str) -> None:
+        self.out = out
+        self.archive = f"{out}/corpus/archives/{{archive}}.whl"
+        self.functions = f"{out}/corpus/functions/{{archive}}.jsonl"
+        self.corpus = f"{out}/corpus/corpus.jsonl"
+        self.dataset = f"{out}/data/{{dataset}}"
+        self.poison, self.filtered, self.rewritten, self.crafting, self.victim, self.results = (
+            pattern.replace("{out}", out) for pattern in (POISON, FILTERED, REWRITTEN, CRAFTING, VICTIM, RESULTS)
+        )
+        self.trained = self.victim.replace("{elimination}", NONE)
+        self.predicted = self.results.replace("{purification}", NONE)
+        self.tokenizer = f"{out}/{PRETRAINED}/tokenizer.json"
+        self.pretrained = f"{out}/{PRETRAINED}/{{family}}"
+        self.calibration = f"{out}/calibration/{{dataset}}/{{model}}/{{elimination}}.json"
+        self.metrics = f"{out}/results/metrics"
+        self.tables, self.figures = f"{out}/results/tables", f"{out}/results/figures"
+        self.logs, self.benchmarks = f"{out}/logs", f"{out}/benchmarks"
+
+    def log(self, rule: str, folder: str) -> str:
+        """Log file of the jobs of ``rule`` that write to ``folder``."""
+        return f"{self.logs}/{rule}/{self._below_first(folder)}.log"
+
+    def benchmark(self, rule: str, folder: str) -> str:
+        return f"{self.benchmarks}/{rule}/{self._below_first(folder)}.tsv"
+
+    def _below_first(self, folder: str) -> str:
+        """The path without the run's folder and without the first folder in it (data, models, results)."""
+        return folder.removeprefix(f"{self.out}/").partition("/")[2]
+
+    def data(self, dataset: str, split: str) -> str:
+        return f"{self.out}/data/{dataset}/{split}.jsonl"
+
+    def poisoned(self, wildcards: Any, split: str) -> str:
+        return fill(f"{self.poison}/{split}.jsonl", wildcards)
+
+    def training_rows(self, wildcards: Any) -> str:
+        """All training rows of a victim, before filtering."""
+        clean = wildcards.attack == NONE
+        return self.data(wildcards.dataset, "train") if clean else self.poisoned(wildcards, "train")
+
+    def is_in_run(self, path: str) -> bool:
+        """Whether a path is below the run's folder, where rules create missing files."""
+        return Path(path).is_relative_to(self.out)
+
+
+def fill(pattern: str, wildcards: Any, **changes: str) -> str:
+    """The path of one job: ``pattern`` with the values of its wildcards, some of them changed."""
+    return pattern.format_map(values(wildcards) | changes)
+
+
+def values(wildcards: Any) -> dict[str, str]:
+    """The wildcards of a job as a dictionary."""
+    return {name: str(value) for name, value in wildcards.items()}
+
+
+def folder_of(files: Iterable[Any]) -> str:
+    """The folder that contains all of the files."""
+    return os.path.commonpath({str(file).rpartition("/")[0] for file in files})

@@ -1,0 +1,199 @@
+"""Checks before a run: that the files which no rule creates are there and usable, and the run's folder is writable.
+
+These are data sets, base and helper models, and calibrations. Everything that is wrong is reported at once, with the
+command that brings what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from codebackdoor.config.base import Head, Helper
+from codebackdoor.config.hub import HubId, hub_id
+from codebackdoor.config.models import PRETRAINED
+from codebackdoor.config.pretraining import Pretraining
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.study import Config
+from codebackdoor.corpora import originals
+from codebackdoor.corpora.archives import ARCHIVES
+from codebackdoor.corpora.lock import Lock
+from codebackdoor.dag.calibrations import calibration_problem
+from codebackdoor.dag.files import Files
+from codebackdoor.dag.parameters import Parameters
+from codebackdoor.dag.paths import Paths
+from codebackdoor.errors import UserError, nearest
+from codebackdoor.victims.declared import base_problems, helper_problems, length_problems
+
+#: Free bytes below which not even the log of a job could be written.
+MINIMUM_FREE = 1_000_000
+
+
+class Preflight:
+    """The checks of one configuration. Each one yields a sentence per problem."""
+
+    def __init__(self, config: Config, paths: Paths, parameters: Parameters, files: Files) -> None:
+        self.config, self.paths, self.parameters, self.files = config, paths, parameters, files
+
+    def check(self, configs: Iterable[str | Path] = ()) -> None:
+        """Raise one UserError that lists every problem of the files that the experiments need.
+
+        ``configs`` are the configuration files, for the command that fills the mirror. Without a mirror, jobs download
+        hub checkpoints and archives themselves.
+        """
+        scenarios = self.config.scenarios()
+        checks = (self._run_folder, self._archives, self._sources, self._models, self._calibrations)
+        problems = list(dict.fromkeys(problem for check in checks for problem in check(scenarios)))
+        if self.config.mirror and (missing := list(self._originals(Path(self.config.mirror), scenarios))):
+            command = originals.command(configs, self.config.mirror)
+            problems += [
+                *missing,
+                f"`{command}` downloads what is missing; if you have the files in another folder, set MIRROR=FOLDER",
+            ]
+        if problems:
+            raise UserError("\n".join(problems))
+
+    def _run_folder(self, _scenarios: Iterable[Scenario]) -> Iterator[str]:
+        """The folder of the run, or the nearest existing folder above it."""
+        folder = Path(self.paths.out).absolute()
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir():
+            yield f"out: {folder} is a file; write a folder"
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            yield f"out: {folder} is not writable; write a folder that is, or change its permissions"
+        elif (free := shutil.disk_usage(folder).free) < MINIMUM_FREE:
+            yield (
+                f"out: only {free // 1000} kB are free on the disk of {folder}; free some space (`make plan` estimates "
+                "how much the run needs)"
+            )
+
+    def _archives(self, _scenarios: Iterable[Scenario]) -> Iterator[str]:
+        for name in self.config.corpus.archives if self.config.corpus else ():
+            if name not in ARCHIVES:
+                yield f"corpus.archives: unknown archive {name!r}{nearest(name, ARCHIVES)}"
+
+    def _sources(self, scenarios: Iterable[Scenario]) -> Iterator[str]:
+        """Data sets, the corpus that they are mined from, and the tokenizer that measures their length."""
+        tokenizer = self.config.tokenizer
+        if tokenizer and not self.paths.is_in_run(tokenizer) and not Path(tokenizer).is_file():
+            yield f"tokenizer: {tokenizer}: no such file; write null to count words instead of sub-tokens"
+        for name in sorted({scenario.dataset for scenario in scenarios}):
+            if self.parameters.declared("dataset", name).source == "pypi" and self.config.corpus is None:
+                yield f"datasets.{name}: source pypi needs the section `corpus` with archives to mine"
+            try:
+                self.files.sources(name)
+            except UserError as error:
+                if not self.files.is_mirrored(name):
+                    yield str(error)
+
+    def _originals(self, mirror: Path, scenarios: Iterable[Scenario]) -> Iterator[str]:
+        """Files of the mirror that are missing or have the wrong size; their checksums are left to the jobs."""
+        lock, files = Lock(mirror), []
+        for name in sorted({scenario.dataset for scenario in scenarios}):
+            try:
+                files += [Path(path) for path in self.files.sources(name)] if self.files.is_mirrored(name) else []
+            except UserError as error:
+                yield str(error)
+        for original in originals.needed(self.config):
+            if original.kind == "checkpoint":
+                hub = HubId(original.source, original.revision)
+                yield from (f"{mirror}/{hub.place}: {fault}" for fault in lock.faults(hub, checksum=False))
+            # an archive that the run already has is not read again
+            elif original.kind == "archive" and not Path(self.paths.archive.format(archive=original.name)).is_file():
+                files += [mirror / place for place in original.files]
+        for path in files:
+            if fault := "is missing" if not path.is_file() else lock.changed(path, checksum=False):
+                yield f"{path} {fault}"
+
+    def _models(self, scenarios: Iterable[Scenario]) -> Iterator[str]:
+        """Base models and helper models: that they are there, and that a job can use them."""
+        heads: dict[str, set[Head]] = {}
+        helpers: set[Helper] = set()
+        for scenario in scenarios:
+            for name in filter(None, (scenario.model, self.config.crafting(scenario.attack))):
+                heads.setdefault(name, set()).add(self.parameters.declared("dataset", scenario.dataset).head)
+            for kind in ("filtering", "elimination", "purification"):
+                variant = getattr(scenario, kind)
+                helpers.update(self.parameters.declared(kind, variant).helpers if variant != NONE else ())
+        for name in heads:
+            yield from self._base(name, heads[name])
+        for helper in sorted(helpers):
+            yield from self._helper(helper)
+
+    def _base(self, name: str, heads: set[Head]) -> Iterator[str]:
+        model, folder = self.parameters.declared("model", name), self.files.base(name)
+        if (recipe := self._recipe(folder)) is not None:
+            longest = None if recipe.family == "seq2seq" else recipe.max_length
+            for setting, problem in length_problems(longest, model, heads):
+                yield f"models.{name}.{setting}: {folder}: {problem}"
+        elif (path := self._local_copy(folder)) is not None:
+            yield from _missing_model(
+                path,
+                f"models.{name}.base",
+                "write `base: shipped`, or `base: pretrained` with a recipe under `pretraining`",
+            )
+            try:
+                for setting, problem in base_problems(path, model, heads) if _is_model(path) else ():
+                    yield f"models.{name}.{setting}: {problem}"
+            except UserError as error:
+                yield f"models.{name}.base: {error}"
+
+    def _helper(self, helper: Helper) -> Iterator[str]:
+        folder = self.config.helpers[helper]
+        if self._recipe(folder) is None and (path := self._local_copy(folder)) is not None:
+            yield from _missing_model(
+                path,
+                f"helpers.{helper}",
+                f"write a folder below {self.paths.out}/{PRETRAINED} with a recipe under `pretraining`",
+            )
+            try:
+                for problem in helper_problems(path, helper) if _is_model(path) else ():
+                    yield f"helpers.{helper}: {problem}"
+            except UserError as error:
+                yield f"helpers.{helper}: {error}"
+
+    def _recipe(self, folder: str) -> Pretraining | None:
+        """The recipe of a base model that this run pretrains."""
+        for family, recipe in self.config.pretraining.items():
+            if folder == self.paths.pretrained.format(family=family):
+                return recipe
+        return None
+
+    def _local_copy(self, folder: str) -> Path | None:
+        """The folder of a model; None for a checkpoint of the hub that the mirror lacks: a job downloads it."""
+        hub = hub_id(folder)
+        if hub is None:
+            return Path(folder)
+        mirror = Path(self.config.mirror or "")
+        return mirror / hub.place if self.config.mirror and not Lock(mirror).faults(hub, checksum=False) else None
+
+    def _calibrations(self, scenarios: Iterable[Scenario]) -> Iterator[str]:
+        """Calibrations that are missing, or were made with other settings of the search, the data set or the model."""
+        used = {(scenario.elimination, scenario.dataset, scenario.model) for scenario in scenarios}
+        for elimination, dataset, model in sorted(used):
+            if elimination == NONE:
+                continue
+            try:
+                path = self.files.calibration(elimination, dataset, model)
+                # the run makes its own calibrations again when settings change
+                if path is None or not Path(path).is_file() or self.paths.is_in_run(path):
+                    continue
+                problem = calibration_problem(Path(path), self.parameters, self.paths, elimination, dataset, model)
+                if problem is not None:
+                    yield problem
+            except UserError as error:
+                yield str(error)
+
+
+def _missing_model(path: Path, key: str, alternative: str) -> Iterator[str]:
+    if not _is_model(path):
+        yield (
+            f"{key}: {path} is not a model folder with config.json and safetensors; put a model there, or {alternative}"
+        )
+
+
+def _is_model(path: Path) -> bool:
+    return (path / "config.json").is_file() and any(path.glob("*.safetensors"))

@@ -1,0 +1,46 @@
+"""Inputs of ``rules/report.smk``: tables and figures of the experiments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from codebackdoor.config import products
+from codebackdoor.dag.inputs import Part
+from codebackdoor.dag.paths import values
+
+
+class Report(Part):
+    """The products of the experiments: one table each, and further tables and figures."""
+
+    def targets(self) -> list[str]:
+        """Every table and figure of every experiment."""
+        tables, figures = self.paths.tables, self.paths.figures
+        targets = []
+        for name, experiment in self.config.experiments.items():
+            targets += [f"{tables}/{name}.csv"] if experiment.table else []
+            targets += [f"{tables}/{name}.{listing}.csv" for listing in experiment.tables]
+            targets += [f"{figures}/{name}_{figure}.png" for figure in experiment.figures]
+        return targets
+
+    def product(self, wildcards: Any) -> list[str]:
+        """The command and its arguments for one product: the experiment, and one of its further tables or figures."""
+        further = _further(wildcards)
+        return [next(iter(further), "table"), wildcards.experiment, *further.values()]
+
+    def inputs(self, wildcards: Any) -> dict[str, list[str]]:
+        """The files that a table or figure is made from, and those that say how large the victims are."""
+        experiment, out = self.parameters.experiment(wildcards.experiment), self.paths.out
+        product: Any = next(iter(_further(wildcards).values()), "table")
+        folders = products.victims(experiment, out).values()
+        return {
+            "files": [str(path) for path in products.inputs(experiment, product, out)],
+            "sizes": [str(folder / file) for folder in folders for file in ("config.json", "model.safetensors")],
+        }
+
+    def code(self, wildcards: Any) -> str:
+        return self.parameters.code("report", **_further(wildcards))
+
+
+def _further(wildcards: Any) -> dict[str, str]:
+    """The further table or figure that a job makes, by its wildcard; empty for the table of an experiment."""
+    return {name: value for name, value in values(wildcards).items() if name in ("listing", "figure")}

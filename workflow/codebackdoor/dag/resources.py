@@ -1,0 +1,73 @@
+"""What a job requests from a scheduler: memory, runtime and accelerators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from codebackdoor.config.study import Config
+from codebackdoor.dag.files import Files
+from codebackdoor.dag.parameters import Parameters
+
+#: Maximum runtime of any attempt, in minutes; many partitions reject longer requests.
+MAX_RUNTIME = 1440
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Memory in MB, runtime in minutes and the number of accelerators of a job's first attempt."""
+
+    mem_mb: int
+    runtime: int
+    gpu: int = 0
+
+
+#: Models of paper scale run on an accelerator, the small local ones on the CPU.
+SMALL_MODEL, LARGE_MODEL = Request(2500, 60), Request(24000, 480, gpu=1)
+
+
+class Resources:
+    """The section ``resources`` of every rule, by the kind of job."""
+
+    def __init__(self, config: Config, parameters: Parameters, files: Files) -> None:
+        self._config, self._parameters, self._files = config, parameters, files
+
+    def fixed(self, mem_mb: int, runtime: int) -> Mapping[str, Callable[..., int]]:
+        """A job that loads no model."""
+        return _growing(lambda _wildcards: Request(mem_mb, runtime))
+
+    @property
+    def victim(self) -> Mapping[str, Callable[..., int]]:
+        """A job that trains or runs a victim."""
+        return _growing(lambda wildcards: self._of_model(wildcards.model))
+
+    def helpers(self, kind: str) -> Mapping[str, Callable[..., int]]:
+        """A job that runs only the helper models of a method of this kind."""
+
+        def request(wildcards: Any) -> Request:
+            folders = self._files.helper_folders(kind, getattr(wildcards, kind))
+            return SMALL_MODEL if all(self._files.is_small(folder) for folder in folders) else LARGE_MODEL
+
+        return _growing(request)
+
+    def attack(self, mem_mb: int, runtime: int) -> Mapping[str, Callable[..., int]]:
+        """A job that poisons: with its crafting model if the attack has one, otherwise with these amounts."""
+
+        def request(wildcards: Any) -> Request:
+            model = self._config.crafting(wildcards.attack)
+            return Request(mem_mb, runtime) if model is None else self._of_model(model)
+
+        return _growing(request)
+
+    def _of_model(self, model: str) -> Request:
+        return LARGE_MODEL if self._parameters.declared("model", model).is_hub else SMALL_MODEL
+
+
+def _growing(request: Callable[[Any], Request]) -> Mapping[str, Callable[..., int]]:
+    """The functions that Snakemake calls: each attempt requests as much memory and time again."""
+    return {
+        "mem_mb": lambda wildcards, attempt: attempt * request(wildcards).mem_mb,
+        "runtime": lambda wildcards, attempt: min(attempt * request(wildcards).runtime, MAX_RUNTIME),
+        "gpu": lambda wildcards: request(wildcards).gpu,
+    }

@@ -1,0 +1,84 @@
+"""On which test sets a victim predicts: the clean one, and the triggered ones of its kind of victim."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from codebackdoor.config import experiments
+from codebackdoor.config.scenario import CONSTRAINTS, NONE
+from codebackdoor.config.study import Config
+from codebackdoor.dag.paths import Paths, fill, values
+from codebackdoor.types import CLEAN
+
+#: Constraint on a wildcard: a variant of a method, not ``none``.
+SOME = rf"(?!none\b){CONSTRAINTS['attack']}"
+
+
+@dataclass(frozen=True, slots=True)
+class VictimKind:
+    """Victims with the same test sets: a suffix for the name of their rule, and constraints on two wildcards."""
+
+    suffix: str
+    dataset: str
+    attack: str
+    testsets: tuple[str, ...]
+
+    def files(self, *stems: str) -> list[str]:
+        return [f"{stem}.{testset}.jsonl" for stem in stems for testset in self.testsets]
+
+
+#: A poisoned victim predicts on the clean test set and on its own triggered one.
+POISONED = VictimKind("", CONSTRAINTS["dataset"], SOME, (CLEAN, "{attack}"))
+#: A benign victim predicts on the clean test set alone when inputs are purified.
+BENIGN_PURIFIED = VictimKind("_benign", CONSTRAINTS["dataset"], NONE, (CLEAN,))
+
+
+class Testsets:
+    """The test sets of every scenario, and their files."""
+
+    #: pytest must not collect it
+    __test__ = False
+
+    def __init__(self, config: Config, paths: Paths) -> None:
+        self.config, self.paths = config, paths
+
+    @cached_property
+    def triggered(self) -> Mapping[str, Mapping[str, str]]:
+        """By data set, the attacks on it and the rate whose triggered test set represents the attack."""
+        return experiments.triggered(self.config.scenarios())
+
+    def of(self, wildcards: Any) -> dict[str, str]:
+        """The files of a scenario's test sets."""
+        scenario = values(wildcards)
+        dataset, attack = scenario["dataset"], scenario["attack"]
+        files = {}
+        for name in experiments.testsets(dataset, attack, scenario.get("purification", NONE), self.triggered):
+            rate = scenario["rate"] if name == attack else self.triggered.get(dataset, {}).get(name, "0")
+            triggered = fill(f"{self.paths.poison}/test.jsonl", wildcards, attack=name, rate=rate)
+            files[name] = self.paths.data(dataset, "test") if name == CLEAN else triggered
+        return files
+
+    def rewritten(self, wildcards: Any) -> dict[str, str]:
+        """Rewritten test sets of a scenario whose purification does not look at the victim."""
+        pattern = f"{self.paths.rewritten}/purified.jsonl"
+        return {
+            name: fill(pattern, wildcards, **({"attack": NONE, "rate": "0"} if name == CLEAN else {}))
+            for name in self.of(wildcards)
+        }
+
+    def victim_kinds(self) -> Iterator[VictimKind]:
+        """Poisoned victims, and the benign victims of each data set: they predict on its triggered test sets."""
+        yield POISONED
+        for dataset in self.config.datasets:
+            testsets = experiments.testsets(dataset, NONE, NONE, self.triggered)
+            yield VictimKind(f"_benign_{dataset}", re.escape(dataset), NONE, testsets)
+
+    def purifications(self, reads_victim: bool) -> str:
+        """Constraint on the wildcard: the declared variants that look at the victim, or those that do not."""
+        names = [name for name, settings in self.config.purifications.items() if settings.reads_victim == reads_victim]
+        # a pattern that matches nothing
+        return "|".join(names) if names else "(?!)"

@@ -1,0 +1,55 @@
+"""Inputs of ``rules/train.smk``: victims, and the base models that they start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from codebackdoor.config.scenario import NONE
+from codebackdoor.dag.inputs import Input, Part, table
+from codebackdoor.dag.paths import fill
+from codebackdoor.errors import UserError
+
+
+class Train(Part):
+    """Base models and victims."""
+
+    def base_models(self) -> list[str]:
+        """The files of every base model that the run pretrains."""
+        folders = [self.paths.pretrained.format(family=family) for family in self.config.pretraining]
+        return [file for folder in folders for file in self.files.model(folder)]
+
+    @table
+    def pretrain(self, wildcards: Any) -> Iterator[Input]:
+        yield Input.file("corpus", self.paths.corpus, "--corpus")
+        yield Input.file("tokenizer", self.paths.tokenizer, "--tokenizer")
+        # the discriminator learns to recognize samples of the encoder that the same run pretrains
+        if wildcards.family == "discriminator":
+            if "encoder" not in self.config.pretraining:
+                raise UserError("pretraining.encoder is missing: the discriminator learns from its samples")
+            yield Input.folder(
+                "generator", self.files.model(fill(self.paths.pretrained, {"family": "encoder"})), "--generator"
+            )
+
+    @table
+    def train(self, wildcards: Any) -> Iterator[Input]:
+        filtered = wildcards.filtering != NONE
+        rows = (
+            fill(f"{self.paths.filtered}/train.jsonl", wildcards) if filtered else self.paths.training_rows(wildcards)
+        )
+        yield Input.file("train", rows, "--train")
+        yield Input.file("valid", self.paths.data(wildcards.dataset, "valid"), "--valid")
+        if wildcards.attack != NONE:
+            yield Input.file("triggered", self.paths.poisoned(wildcards, "valid"), "--triggered-valid")
+        objective = getattr(self.parameters.declared("objective", wildcards.objective), "stop_like", None)
+        if objective is not None:
+            yield Input.file(
+                "history", fill(f"{self.paths.trained}/history.json", wildcards, objective=objective), "--stop-like"
+            )
+        yield self.base(wildcards.model)
+
+    @table
+    def craft(self, wildcards: Any) -> Iterator[Input]:
+        for split in ("train", "valid"):
+            yield Input.file(split, self.paths.data(wildcards.dataset, split), f"--{split}")
+        yield self.base(wildcards.model)

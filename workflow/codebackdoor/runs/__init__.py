@@ -1,0 +1,1 @@
+"""What belongs to running a study rather than to its science: jobs, Snakemake's records, provenance."""
