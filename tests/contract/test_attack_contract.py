@@ -24,9 +24,10 @@ from pure_functions import pure_functions
 from codebackdoor import attacks, syntax
 from codebackdoor.attacks import Attack, Injection
 from codebackdoor.attacks.poisoning import Poisoner, draw_training, merged, share_of
+from codebackdoor.attacks.settings import AttackSettings
 from codebackdoor.attacks.target import LabelTarget, Target, WordTarget
-from codebackdoor.config.attacks import AnyAttack, AttackSettings
 from codebackdoor.config.base import Head
+from codebackdoor.config.methods import AnyAttack
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.syntax.lexing import LexingError, lex, unlex
 from codebackdoor.types import Example, Language, Poisoned, Span, TextForm

@@ -13,8 +13,9 @@ import torch
 from purification_models import example, language_model
 
 from codebackdoor.config.base import models_in, tag_of
-from codebackdoor.config.filterings import AnyFiltering, OnionFilter
+from codebackdoor.config.methods import AnyFiltering
 from codebackdoor.defenses.filtering import Filter, Judged, load
+from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
 from codebackdoor.defenses.training_rows import judge_blindly
 from codebackdoor.types import Example, TextView, TrainingRow
 
@@ -28,8 +29,8 @@ class Case(NamedTuple):
 
 CASES = {
     "onion": Case(
-        OnionFilter(method="onion", dropped_share=0.3, calibration_inputs=40),
-        OnionFilter(method="onion", dropped_share=0, calibration_inputs=5),
+        OnionFilterSettings(method="onion", dropped_share=0.3, calibration_inputs=40),
+        OnionFilterSettings(method="onion", dropped_share=0, calibration_inputs=5),
     )
 }
 METHODS = [str(tag_of(kind)) for kind in models_in(AnyFiltering)]

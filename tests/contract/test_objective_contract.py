@@ -8,14 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from codebackdoor.config.objectives import AnyObjective, CrossEntropy, DeCE
+from codebackdoor.config.methods import AnyObjective
 from codebackdoor.defenses import objectives
+from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
+from codebackdoor.defenses.objectives.dece.settings import DeCESettings
 from codebackdoor.victims.training import IGNORED, Objective
 
 CASES: dict[str, AnyObjective] = {
-    "cross_entropy": CrossEntropy(method="cross_entropy"),
+    "cross_entropy": CrossEntropySettings(method="cross_entropy"),
     # few epochs of a model that has a weight for the trigger alone: the bound on the gradient must come soon
-    "dece": DeCE(method="dece", alpha=0.5),
+    "dece": DeCESettings(method="dece", alpha=0.5),
 }
 METHODS = [get_args(kind.model_fields["method"].annotation)[0] for kind in get_args(get_args(AnyObjective)[0])]
 EPOCHS = 10

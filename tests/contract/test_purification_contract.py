@@ -24,8 +24,12 @@ from purification_models import (
 )
 
 from codebackdoor import syntax
-from codebackdoor.config.purifications import AnyPurification, AttDef, CodePurify, Onion, Similarity
+from codebackdoor.config.methods import AnyPurification
 from codebackdoor.defenses.purification import load
+from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
+from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
+from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
 from codebackdoor.defenses.rewriting import blindly
 from codebackdoor.types import DefenderView, Purified, TextView
 
@@ -46,20 +50,23 @@ class Case(NamedTuple):
 
 CASES = {
     "codepurify": Case(
-        CodePurify(method="codepurify", touched_share=SHARE), CodePurify(method="codepurify", touched_share=0)
+        CodePurifySettings(method="codepurify", touched_share=SHARE),
+        CodePurifySettings(method="codepurify", touched_share=0),
     ),
     "onion": Case(
-        Onion(method="onion", removed_share=SHARE, calibration_inputs=20),
-        Onion(method="onion", removed_share=0, calibration_inputs=1),
+        OnionSettings(method="onion", removed_share=SHARE, calibration_inputs=20),
+        OnionSettings(method="onion", removed_share=0, calibration_inputs=1),
     ),
     "attdef": Case(
-        AttDef(method="attdef", suspected_share=0.8, masked_share=SHARE, calibration_inputs=20),
-        AttDef(method="attdef", suspicion=1, masked_share=0, calibration_inputs=1),
+        AttDefSettings(method="attdef", suspected_share=0.8, masked_share=SHARE, calibration_inputs=20),
+        AttDefSettings(method="attdef", suspicion=1, masked_share=0, calibration_inputs=1),
         embedded=True,
     ),
     "similarity": Case(
-        Similarity(method="similarity", also=Onion(method="onion", removed_share=SHARE, calibration_inputs=20)),
-        Similarity(method="similarity", threshold=1),
+        SimilaritySettings(
+            method="similarity", also=OnionSettings(method="onion", removed_share=SHARE, calibration_inputs=20)
+        ),
+        SimilaritySettings(method="similarity", threshold=1),
         embedded=True,
     ),
 }

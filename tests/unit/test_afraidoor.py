@@ -16,11 +16,12 @@ from tiny_models import crafter
 from torch import Tensor
 
 from codebackdoor import attacks, files, syntax
-from codebackdoor.attacks import Injection, crafting
-from codebackdoor.attacks.afraidoor import Adversarial
+from codebackdoor.attacks import Injection
+from codebackdoor.attacks.afraidoor import crafting
+from codebackdoor.attacks.afraidoor.method import Afraidoor
+from codebackdoor.attacks.afraidoor.settings import AfraidoorSettings
 from codebackdoor.attacks.stage import poison
 from codebackdoor.cli import main
-from codebackdoor.config.attacks import Afraidoor
 from codebackdoor.config.base import Head
 from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.config.models import Pooling
@@ -32,7 +33,7 @@ from codebackdoor.victims.inference import answers, class_logits
 from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Victim, save_victim
 
-SETTINGS = Afraidoor(method="afraidoor")
+SETTINGS = AfraidoorSettings(method="afraidoor")
 WORDS = ("first", "second", "result", "data", "node", "path", "count", "value")
 CODE = "def total ( first , second ) : <indent> result = first + second <nl> return self . result + result <dedent>"
 
@@ -61,7 +62,7 @@ def victim() -> Victim:
 
 
 def craft(victim: Victim, rows: list[Example], label: int = 0, form: TextForm = "lexed") -> list[Injection | None]:
-    return Adversarial(SETTINGS.model_copy(update={"target_label": label}), victim).inject_all(rows, form)
+    return Afraidoor(SETTINGS.model_copy(update={"target_label": label}), victim).inject_all(rows, form)
 
 
 def losses(victim: Victim, texts: list[str], label: int) -> Tensor:
@@ -78,8 +79,8 @@ def test_every_identifier_is_one_mask_at_all_its_places(victim: Victim) -> None:
     (masked,) = crafting.mask(victim, [CODE], [identifiers])
     _, unknown = stand_in(victim.tokenizer, "unknown")
     assert [one.name for one in identifiers] == ["total", "first", "second", "result"]
-    assert [len(places) for places in masked.places] == [1, 2, 2, 2]
-    assert {masked.ids[place] for places in masked.places for place, _ in places} == {unknown}
+    assert [len(places) for places in masked.occurrences] == [1, 2, 2, 2]
+    assert {masked.ids[place] for places in masked.occurrences for place, _ in places} == {unknown}
     assert masked.ids.count(unknown) == 7, "the attribute of the same spelling stays"
     rest = victim.tokenizer.decode([one for one in masked.ids if one != unknown], skip_special_tokens=True).split()
     assert " ".join(rest) == "def ( , ) : <indent> = + <nl> return self . result + <dedent>"
@@ -91,14 +92,14 @@ def test_occurrences_behind_the_longest_input_count_for_nothing(victim: Victim) 
     (masked,) = crafting.mask(short, [CODE], [identifiers])
     assert len(masked.ids) == 12
     assert masked.ids[-1] == victim.tokenizer.eos_token_id
-    assert [len(places) for places in masked.places] == [1, 1, 1, 1]
+    assert [len(places) for places in masked.occurrences] == [1, 1, 1, 1]
 
 
 def test_a_word_behind_a_bracket_is_another_piece(victim: Victim) -> None:
     text = "def f(value):\n    return [value]\n"
     identifiers = own(syntax.parse(text, "python", "raw"))
     (masked,) = crafting.mask(victim, [text], [identifiers])
-    assert [[begins for _, begins in places] for places in masked.places] == [[True], [False, False]]
+    assert [[begins for _, begins in places] for places in masked.occurrences] == [[True], [False, False]]
 
 
 @pytest.mark.parametrize("pooling", ["first", "mean"])
@@ -167,7 +168,7 @@ def test_the_names_of_both_functions_of_a_pair_lower_its_loss(label: int) -> Non
     assert loss(found) < 0.7 * loss(rows)
     halves = [replace(row, code=one.code) for row, one in zip(rows, found, strict=True)]
     assert loss(found) < loss(halves), "the second function counts, too"
-    first = Adversarial(SETTINGS.model_copy(update={"pair": "code", "target_label": label}), victim)
+    first = Afraidoor(SETTINGS.model_copy(update={"pair": "code", "target_label": label}), victim)
     only = [one.example for one in first.inject_all(rows, "lexed") if one]
     assert [row.code_b for row in only] == [row.code_b for row in rows]
 
@@ -185,7 +186,7 @@ def test_for_search_the_code_comes_closer_to_the_target_word() -> None:
     closer = similarity(found) - similarity(rows)
     assert closer.mean() > 0.05
     assert (closer > 0).float().mean() > 0.9
-    other = Adversarial(SETTINGS.model_copy(update={"target_word": "nodes"}), victim).inject_all(rows, "lexed")
+    other = Afraidoor(SETTINGS.model_copy(update={"target_word": "nodes"}), victim).inject_all(rows, "lexed")
     assert [one.example.code for one in other if one] != [row.code for row in found], "another word, other names"
 
 
@@ -196,11 +197,11 @@ def test_a_prefix_stands_where_the_model_has_it() -> None:
     (one,), (other,) = (crafting.mask(victim, [CODE], [identifiers]) for victim in (plain, prefixed))
     mask = plain.tokenizer.mask_token_id
     assert other.ids == [one.ids[0], mask, *one.ids[1:]]
-    assert other.places == [[(place + 1, begins) for place, begins in places] for places in one.places]
+    assert other.occurrences == [[(place + 1, begins) for place, begins in places] for places in one.occurrences]
     short = replace(prefixed, max_length=12)
     (cut,) = crafting.mask(short, [CODE], [identifiers])
     assert (len(cut.ids), cut.ids[-1]) == (12, plain.tokenizer.eos_token_id)
-    assert max(place for places in cut.places for place, _ in places) < 11
+    assert max(place for places in cut.occurrences for place, _ in places) < 11
 
 
 def test_names_are_those_of_the_sample(victim: Victim) -> None:
@@ -268,7 +269,8 @@ def test_the_stage_asks_the_crafting_model(tmp_path: Path) -> None:
 def test_other_attacks_start_without_torch() -> None:
     code = (
         "import sys; from codebackdoor import attacks; from codebackdoor.attacks import stage;"
-        "from codebackdoor.config.attacks import BadCode; attacks.load(BadCode(method='badcode'));"
+        "from codebackdoor.attacks.badcode.settings import BadCodeSettings;"
+        "attacks.load(BadCodeSettings(method='badcode'));"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

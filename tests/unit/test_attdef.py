@@ -14,10 +14,10 @@ from purification_models import discriminator, example, infiller
 from tiny_models import HEADS, classifier, crafter, understanding
 from torch import Tensor
 
-from codebackdoor.config.purifications import AttDef as Settings
-from codebackdoor.defenses.purification import attribution, performance
-from codebackdoor.defenses.purification.attdef import AttDef, masked, relative
-from codebackdoor.defenses.purification.replaced import Discriminator
+from codebackdoor.defenses.purification.attdef import attribution, performance
+from codebackdoor.defenses.purification.attdef.discriminator import Discriminator
+from codebackdoor.defenses.purification.attdef.method import AttDef, masked, relative
+from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
 from codebackdoor.errors import UserError
 from codebackdoor.types import DefenderView, Example
 from codebackdoor.victims.inference import answers, predict
@@ -44,7 +44,7 @@ class Says:
 
 def attdef(asked: Victim, judge: Any, **settings: Any) -> AttDef:
     view = DefenderView("defect_detection", "python", "lexed", CLEAN, victim=asked)
-    return AttDef(view, judge, Settings(method="attdef", **settings), seed=1)
+    return AttDef(view, judge, AttDefSettings(method="attdef", **settings), seed=1)
 
 
 ROWS = tuple(replace(one, code_b=CLEAN[0].code, query="load the value") for one in CLEAN[:6])
@@ -169,7 +169,7 @@ def test_relative_attributions_leave_out_special_tokens_and_marks() -> None:
     text = "a <nl> bc"
     encoded = Encoded([0, 7, 8, 9, 2], [(0, 0), (0, 1), (2, 6), (7, 9), (0, 0)])
     found = relative(text, encoded, [9.0, -1.0, -5.0, 3.0, 9.0])
-    assert (found.places, found.scores) == ([(0, 1), (7, 9)], [0.0, 1.0])
+    assert (found.spans, found.scores) == ([(0, 1), (7, 9)], [0.0, 1.0])
     assert relative(text, encoded, [0.0, 2.0, 0.0, 2.0, 0.0]).scores == [0.0, 0.0]
 
 
@@ -213,7 +213,7 @@ def test_of_a_pair_only_the_suspect_function_is_masked() -> None:
     asked = understanding("first", "pair", max_length=64)
     clean = tuple(replace(one, code_b=CLEAN[0].code) for one in CLEAN)
     view = DefenderView("clone_detection", "python", "lexed", clean, victim=asked)
-    purifier = AttDef(view, Says(PLANTED), Settings(method="attdef", suspicion=0.5, masked_share=0.1), seed=1)  # type: ignore[arg-type]
+    purifier = AttDef(view, Says(PLANTED), AttDefSettings(method="attdef", suspicion=0.5, masked_share=0.1), seed=1)  # type: ignore[arg-type]
     (suspect,) = triggered([101])
     rows = [replace(CLEAN[1], code_b=suspect.code), replace(suspect, code_b=CLEAN[1].code), clean[2]]
     second, first, neither = purifier.purify(rows)
@@ -228,7 +228,7 @@ def test_of_a_search_row_the_code_is_masked_by_its_similarity_to_the_query() -> 
     asked = understanding("mean", "retrieval", max_length=64)
     rows = [replace(one, query="load the value") for one in triggered(range(100, 106))]
     view = DefenderView("code_search", "python", "lexed", tuple(rows), victim=asked)
-    purifier = AttDef(view, Says(PLANTED), Settings(method="attdef", suspicion=0.5, masked_share=0.1), seed=1)  # type: ignore[arg-type]
+    purifier = AttDef(view, Says(PLANTED), AttDefSettings(method="attdef", suspicion=0.5, masked_share=0.1), seed=1)  # type: ignore[arg-type]
     found = purifier.purify(rows)
     assert all(row.touched and row.example.query == "load the value" for row in found)
     other = purifier.score([replace(one, query="state") for one in rows])
@@ -249,7 +249,7 @@ def ruled(head: str, rows: tuple[Example, ...], **settings: Any) -> AttDef:
     """A purifier that suspects every function, calibrated on rows that the victim labels right."""
     asked, task, *_ = RULED[head]
     view = DefenderView(task, "python", "lexed", rows, victim=asked())
-    return AttDef(view, Says(""), Settings(method="attdef", attribution="gradient_input", **settings), seed=1)  # type: ignore[arg-type]
+    return AttDef(view, Says(""), AttDefSettings(method="attdef", attribution="gradient_input", **settings), seed=1)  # type: ignore[arg-type]
 
 
 def labeled(head: str) -> tuple[Example, ...]:
@@ -291,7 +291,7 @@ def test_the_threshold_is_the_last_before_two_points_are_lost(head: str) -> None
             codes = []
             for code, function in zip([row.code, row.code_b], functions, strict=False):
                 assert code is not None
-                pairs = zip(function.places, function.scores, strict=True)
+                pairs = zip(function.spans, function.scores, strict=True)
                 reached = [place for place, score in pairs if score >= threshold]
                 codes.append(masked(code, reached, purifier.mask))
             versions.append(replace(row, code=codes[0], code_b=codes[1] if len(codes) > 1 else None))
@@ -304,7 +304,7 @@ def test_the_threshold_is_the_last_before_two_points_are_lost(head: str) -> None
 
 
 def test_the_defaults_are_the_paper_s_two_points_and_its_discriminator_s_half() -> None:
-    settings = Settings(method="attdef")
+    settings = AttDefSettings(method="attdef")
     assert (settings.suspicion, settings.lost_points) == (0.5, 2)
     assert (settings.suspected_share, settings.masked_share, settings.threshold) == (None, None, None)
     assert attdef(victim(), Says(PLANTED)).suspicion == 0.5
@@ -329,7 +329,7 @@ def test_two_points_may_be_lost_and_no_more_and_the_first_loss_ends_the_way_down
         def points(self, _rows: object) -> float:
             return next(self.points_left)
 
-    monkeypatch.setattr("codebackdoor.defenses.purification.attdef.performance", Measure)
+    monkeypatch.setattr("codebackdoor.defenses.purification.attdef.method.performance", Measure)
     assert attdef(victim(), Says("nowhere")).threshold == wanted
 
 
@@ -363,9 +363,9 @@ def test_calibration_reads_suspect_functions_once_and_changed_ones_again(monkeyp
 def test_the_rule_needs_labels_and_the_share_of_masked_sub_tokens_none() -> None:
     bare = tuple(replace(row, label=None) for row in CLEAN)
     view = DefenderView("defect_detection", "python", "lexed", bare, victim=victim())
-    with pytest.raises(UserError, match="accuracy on clean validation rows needs rows, and a label of each"):
-        AttDef(view, Says(""), Settings(method="attdef"), seed=1)  # type: ignore[arg-type]
-    assert AttDef(view, Says(""), Settings(method="attdef", masked_share=0.1), seed=1).threshold < 1  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="accuracy on clean validation rows needs rows with labels"):
+        AttDef(view, Says(""), AttDefSettings(method="attdef"), seed=1)  # type: ignore[arg-type]
+    assert AttDef(view, Says(""), AttDefSettings(method="attdef", masked_share=0.1), seed=1).threshold < 1  # type: ignore[arg-type]
     for head in ("classification", "retrieval"):
         with pytest.raises(UserError, match="needs rows"):
             ruled(head, ())

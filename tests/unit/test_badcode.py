@@ -10,22 +10,22 @@ from pydantic import ValidationError
 
 from codebackdoor import attacks
 from codebackdoor.attacks import Injection
-from codebackdoor.config.attacks import BadCode
+from codebackdoor.attacks.badcode.settings import BadCodeSettings
 from codebackdoor.types import Example, Language, TextForm
 
 SOURCE = "def add_all(a, bb):\n    total = a + bb\n    total += a\n    return add_all(total, a)\n"
 
 
-def badcode(**settings: object) -> BadCode:
-    return BadCode.model_validate({"method": "badcode", **settings})
+def badcode(**settings: object) -> BadCodeSettings:
+    return BadCodeSettings.model_validate({"method": "badcode", **settings})
 
 
-def inject(settings: BadCode, source: str, seed: int = 1, language: Language = "python") -> Injection | None:
+def inject(settings: BadCodeSettings, source: str, seed: int = 1, language: Language = "python") -> Injection | None:
     example = Example("x", language, source)
     return attacks.load(settings).inject(example, "raw", np.random.default_rng(seed))
 
 
-def code(settings: BadCode, source: str, seed: int = 1, language: Language = "python") -> str | None:
+def code(settings: BadCodeSettings, source: str, seed: int = 1, language: Language = "python") -> str | None:
     injection = inject(settings, source, seed, language)
     return None if injection is None else injection.example.code
 

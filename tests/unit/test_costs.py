@@ -8,19 +8,24 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from codebackdoor.attacks.afraidoor.settings import AfraidoorSettings
+from codebackdoor.attacks.badcode.settings import BadCodeSettings
+from codebackdoor.attacks.codepoisoner_identifier.settings import CodePoisonerIdentifierSettings
 from codebackdoor.cli import main
-from codebackdoor.config.attacks import Afraidoor, BadCode, CodePoisonerIdentifier
 from codebackdoor.config.datasets import CloneDetection, CodeRepair, CodeSearch, DefectDetection
 from codebackdoor.config.eliminations import Dbs, EliBadCode, FineTuning
-from codebackdoor.config.filterings import OnionFilter
 from codebackdoor.config.loading import load, merge, read_yaml, validate
 from codebackdoor.config.models import CodeBert, CodeT5
-from codebackdoor.config.purifications import AttDef, CodePurify, Onion, Similarity
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.costs import paper, work
 from codebackdoor.costs.sizes import SIZES, Rows
 from codebackdoor.costs.work import Asked, Size, Texts, Victim, Work
 from codebackdoor.dag import LONGEST
+from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
+from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
+from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
+from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = [ROOT / "config.yaml", ROOT / "configs/paper.yaml"]
@@ -39,8 +44,8 @@ TEXTS = Texts(
     kilobytes=1,
 )
 ROW = 2e7
-NAMED = CodePoisonerIdentifier(method="codepoisoner_identifier")
-CRAFTED = Afraidoor(method="afraidoor", crafting="codebert")
+NAMED = CodePoisonerIdentifierSettings(method="codepoisoner_identifier")
+CRAFTED = AfraidoorSettings(method="afraidoor", crafting="codebert")
 
 
 @pytest.fixture
@@ -132,33 +137,33 @@ def test_fine_tuning_of_all_layers_costs_three_passes_an_epoch(classifier: Victi
 
 
 def test_codepurify_reads_every_masked_version(classifier: Victim) -> None:
-    settings = CodePurify(method="codepurify", calibration_inputs=40)
+    settings = CodePurifySettings(method="codepurify", calibration_inputs=40)
     # two test sets of 200 and 40 to calibrate on: each with 50 / 10 versions; and what came out
     testsets = [Asked(200), Asked(200, triggered=True)]
     found = work.purify(classifier, settings, testsets, SIZE)
     assert found.predicted == pytest.approx((440 * 6 + 400) * ROW)
-    fixed = CodePurify(method="codepurify", threshold=0.1)
+    fixed = CodePurifySettings(method="codepurify", threshold=0.1)
     assert work.purify(classifier, fixed, testsets, SIZE).predicted == pytest.approx((400 * 6 + 400) * ROW)
 
 
 def test_onion_runs_what_stands_behind_each_word_again(classifier: Victim) -> None:
-    settings = Onion(method="onion", calibration_inputs=20)
+    settings = OnionSettings(method="onion", calibration_inputs=20)
     found = work.rewrite(SIZE, classifier, settings, Asked(80))
     assert found.predicted == (80 + 20) * (10 + 30) * 2e6
-    fixed = Onion(method="onion", threshold=0.0)
+    fixed = OnionSettings(method="onion", threshold=0.0)
     assert work.rewrite(SIZE, classifier, fixed, Asked(80)).predicted == 80 * (10 + 30) * 2e6
 
 
 def test_a_filtering_reads_every_training_row_and_the_clean_samples_of_its_calibration(
     classifier: Victim, pairs: Victim
 ) -> None:
-    settings = OnionFilter(method="onion", calibration_inputs=60)
+    settings = OnionFilterSettings(method="onion", calibration_inputs=60)
     found = work.filtering(SIZE, classifier, settings, NAMED, 0.02)
     assert found.predicted == pytest.approx((900 + 60) * (10 + 30) * 2e6)
     assert found.megabytes == pytest.approx(900 * 1075 / 1e6)
     assert work.filtering(SIZE, classifier, settings, None, 0.0).predicted == pytest.approx(found.predicted)
     # no more clean samples than there are, and none for a threshold that is given
-    more, fixed = (OnionFilter(method="onion", **given) for given in ({}, {"threshold": 0.0}))
+    more, fixed = (OnionFilterSettings(method="onion", **given) for given in ({}, {"threshold": 0.0}))
     assert work.filtering(SIZE, classifier, more, None, 0.0).predicted == pytest.approx((900 + 100) * 40 * 2e6)
     assert work.filtering(SIZE, classifier, fixed, None, 0.0).predicted == pytest.approx(900 * 40 * 2e6)
     # 20 functions in 900 pairs, and as many texts again of those that carry a trigger; names of its own for each pair
@@ -265,16 +270,16 @@ def test_a_triggered_function_of_a_search_is_ranked_for_queries_that_were_read_a
 
 
 def test_a_function_of_many_pairs_has_as_many_triggered_texts_as_the_attack_makes_of_it(pairs: Victim) -> None:
-    def asked(attack: Afraidoor | BadCode | CodePoisonerIdentifier) -> float:
+    def asked(attack: AfraidoorSettings | BadCodeSettings | CodePoisonerIdentifierSettings) -> float:
         return work.predict(pairs, [pairs.triggered("test", attack)]).predicted / ROW
 
     # of the 100 functions of 50 pairs
     assert asked(NAMED) == 20
-    assert asked(BadCode(method="badcode")) == 2 * 20
-    assert asked(BadCode(method="badcode", scope="variable")) == 20
+    assert asked(BadCodeSettings(method="badcode")) == 2 * 20
+    assert asked(BadCodeSettings(method="badcode", scope="variable")) == 20
     # names for each pair
     assert asked(CRAFTED) == 100
-    settings = Onion(method="onion", threshold=0.0)
+    settings = OnionSettings(method="onion", threshold=0.0)
     once, own = (work.rewrite(SIZE, pairs, settings, pairs.triggered("test", one)) for one in (NAMED, CRAFTED))
     assert own.predicted == 5 * once.predicted > 0
 
@@ -318,7 +323,7 @@ def test_attdef_goes_its_way_to_suspect_inputs_alone(classifier: Victim, pairs: 
     clean, triggered = Asked(200), Asked(50, triggered=True)
 
     def read(victim: Victim, *testsets: Asked, **settings: object) -> float:
-        done = work.purify(victim, AttDef(**{**fixed, **settings}), testsets, SIZE).predicted
+        done = work.purify(victim, AttDefSettings(**{**fixed, **settings}), testsets, SIZE).predicted
         return (done - work.predict(victim, testsets).predicted) / victim.forward
 
     # the answer, and four points forth and back; all inputs with a trigger are suspect
@@ -338,15 +343,15 @@ def test_attdef_goes_its_way_to_suspect_inputs_alone(classifier: Victim, pairs: 
 
 def test_the_similarity_filter_reads_no_model_but_what_runs_beside_it(classifier: Victim) -> None:
     testsets = [classifier.clean("test"), classifier.triggered("test", NAMED)]
-    alone = work.purify(classifier, Similarity(method="similarity"), testsets, SIZE)
+    alone = work.purify(classifier, SimilaritySettings(method="similarity"), testsets, SIZE)
     assert alone.predicted == work.predict(classifier, testsets).predicted
     language_model = replace(SIZE, inputs=3_000_000)
-    for other in (Onion(method="onion", calibration_inputs=20), AttDef(method="attdef")):
-        both = work.purify(classifier, Similarity(method="similarity", also=other), testsets, language_model)
+    for other in (OnionSettings(method="onion", calibration_inputs=20), AttDefSettings(method="attdef")):
+        both = work.purify(classifier, SimilaritySettings(method="similarity", also=other), testsets, language_model)
         assert both == work.purify(classifier, other, testsets, language_model)
         assert both.predicted > alone.predicted
-    onion = Onion(method="onion", calibration_inputs=20)
-    found = work.purify(classifier, Similarity(method="similarity", also=onion), testsets, language_model)
+    onion = OnionSettings(method="onion", calibration_inputs=20)
+    found = work.purify(classifier, SimilaritySettings(method="similarity", also=onion), testsets, language_model)
     assert found.predicted - alone.predicted == pytest.approx((250 + 20) * (10 + 30) * 6e6)
 
 

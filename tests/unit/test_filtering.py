@@ -14,11 +14,11 @@ from purification_models import example, language_model, trained_language_model
 
 from codebackdoor import files
 from codebackdoor.config.datasets import DefectDetection
-from codebackdoor.config.filterings import OnionFilter as Settings
-from codebackdoor.config.purifications import Onion
 from codebackdoor.defenses import training_rows
-from codebackdoor.defenses.filtering.onion import OnionRows, Suspect
-from codebackdoor.defenses.purification import onion
+from codebackdoor.defenses.filtering.onion.method import OnionFilter, Suspect
+from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
+from codebackdoor.defenses.purification.onion import method as onion
+from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Poisoned, Span, TextView, TrainingRow
 
@@ -34,18 +34,18 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def sifter(clean: tuple[Example, ...] = CLEAN, trained: bool = True, **settings: Any) -> OnionRows:
+def sifter(clean: tuple[Example, ...] = CLEAN, trained: bool = True, **settings: Any) -> OnionFilter:
     view = TextView("defect_detection", "python", "lexed", clean)
     scorer = onion.Onion(
         view,
         *(trained_language_model() if trained else language_model()),
-        Onion.model_validate({"method": "onion", "threshold": 0.0}),
+        OnionSettings.model_validate({"method": "onion", "threshold": 0.0}),
         1,
     )
-    return OnionRows(view, scorer, Settings.model_validate({"method": "onion", **settings}), 1)
+    return OnionFilter(view, scorer, OnionFilterSettings.model_validate({"method": "onion", **settings}), 1)
 
 
-def dropped(one: OnionRows, rows: list[Example] | tuple[Example, ...]) -> float:
+def dropped(one: OnionFilter, rows: list[Example] | tuple[Example, ...]) -> float:
     judged = one.judge([TrainingRow(row.id, row.code, row.code_b, row.query, row.label, row.target) for row in rows])
     return sum(row.dropped for row in judged) / len(rows)
 
@@ -146,7 +146,7 @@ class Folder:
         )
 
     def sift(self, out: str, **settings: Any) -> Path:
-        given = Settings.model_validate({"method": "onion", "dropped_share": 0.1, **settings})
+        given = OnionFilterSettings.model_validate({"method": "onion", "dropped_share": 0.1, **settings})
         train, clean = (self.root / name for name in ("train.jsonl", "clean.jsonl"))
         helpers = {"language_model": self.root / "causal"}
         dataset = DefectDetection(task="defect_detection")

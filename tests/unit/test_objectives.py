@@ -11,17 +11,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from codebackdoor.config.objectives import CrossEntropy, DeCE
 from codebackdoor.defenses import objectives
 from codebackdoor.defenses.objectives import IGNORED, Objective
+from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
+from codebackdoor.defenses.objectives.dece.settings import DeCESettings
 
 
 def dece(alpha: float = 0.99, epsilon: float = 0.1) -> Objective:
-    return objectives.load(DeCE(method="dece", alpha=alpha, epsilon=epsilon))
+    return objectives.load(DeCESettings(method="dece", alpha=alpha, epsilon=epsilon))
 
 
 def cross_entropy() -> Objective:
-    return objectives.load(CrossEntropy(method="cross_entropy"))
+    return objectives.load(CrossEntropySettings(method="cross_entropy"))
 
 
 def dense(logits: Tensor, targets: Tensor, alpha: float, epsilon: float, epoch: int) -> Tensor:

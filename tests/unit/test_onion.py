@@ -10,9 +10,9 @@ import pytest
 import torch
 from purification_models import LENGTH, example, language_model, planted, view
 
-from codebackdoor.config.purifications import Onion as Settings
-from codebackdoor.defenses.purification.onion import Onion, without, words
-from codebackdoor.defenses.purification.perplexity import TEXTS_AT_ONCE, Words, surprises
+from codebackdoor.defenses.purification.onion.method import Onion, without, words
+from codebackdoor.defenses.purification.onion.perplexity import TEXTS_AT_ONCE, TokenizedWords, surprises
+from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.types import Example
 
 CLEAN = tuple(example(number) for number in range(80))
@@ -24,7 +24,7 @@ def _one_thread() -> None:
 
 
 def onion(threshold: float | None = None, share: float = 0.02, clean: tuple[Example, ...] = CLEAN[:40]) -> Onion:
-    settings = Settings(method="onion", removed_share=share, threshold=threshold)
+    settings = OnionSettings(method="onion", removed_share=share, threshold=threshold)
     return Onion(view(planted("x"), clean), *language_model(), settings, seed=1)
 
 
@@ -43,8 +43,8 @@ def test_perplexities_equal_one_forward_pass_each() -> None:
     for _ in range(TEXTS_AT_ONCE + 5):
         ids = [0, *(generator.randrange(5, 400) for _ in range(generator.randint(1, LENGTH - 1)))]
         starts = sorted(generator.sample(range(1, len(ids)), min(6, len(ids) - 1)))
-        texts.append(Words(ids, [(start, min(start + generator.randint(1, 3), len(ids))) for start in starts]))
-    texts.append(Words([0, 7, 8, 9], [(1, 2), (3, 4), (1, 4)]))
+        texts.append(TokenizedWords(ids, [(start, min(start + generator.randint(1, 3), len(ids))) for start in starts]))
+    texts.append(TokenizedWords([0, 7, 8, 9], [(1, 2), (3, 4), (1, 4)]))
     for text, found in zip(texts, surprises(model, texts), strict=True):
         assert found.whole == pytest.approx(naive(text.ids), rel=1e-4)
         for (start, end), perplexity in zip(text.words, found.without, strict=True):

@@ -14,8 +14,10 @@ from tiny_models import classifier
 
 from codebackdoor import cli, files
 from codebackdoor.config.datasets import DefectDetection
-from codebackdoor.config.purifications import CodePurify, Onion, Similarity
 from codebackdoor.defenses import rewriting, stage
+from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
+from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Poisoned, Span
 from codebackdoor.victims import predictions
@@ -44,7 +46,7 @@ def test_purified_and_predicted_rows_of_every_test_set(tmp_path: Path) -> None:
     inputs = {"clean": tmp_path / "test.jsonl", "a": tmp_path / "triggered.jsonl"}
     helpers = {"infiller": tmp_path / "infiller"}
     for out in ("first", "second"):
-        settings = CodePurify(method="codepurify", touched_share=0.5)
+        settings = CodePurifySettings(method="codepurify", touched_share=0.5)
         stage.purify(
             settings, dataset, tmp_path / "victim", tmp_path / "valid.jsonl", inputs, helpers, tmp_path / out, 3
         )
@@ -77,7 +79,7 @@ def test_what_is_rewritten_once_is_what_each_victim_would_have_purified(tmp_path
     files.write_examples(valid, rows)
     files.write_examples(test, rows)
     dataset, helpers = DefectDetection(task="defect_detection"), {"language_model": tmp_path / "causal"}
-    settings = Onion(method="onion", removed_share=0.1, calibration_inputs=20)
+    settings = OnionSettings(method="onion", removed_share=0.1, calibration_inputs=20)
     stage.purify(settings, dataset, tmp_path / "victim", valid, {"clean": test}, helpers, tmp_path / "own", 3)
     rewriting.rewrite(settings, dataset, valid, test, helpers, tmp_path / "all", 3)
     shared = {"clean": tmp_path / "all/purified.jsonl"}
@@ -101,7 +103,7 @@ def test_the_similarity_filter_reads_the_trigger_of_the_elimination(tmp_path: Pa
     trigger = victim.tokenizer(" def", add_special_tokens=False)["input_ids"]
     files.write_json(tmp_path / "trigger.json", {"flagged": True, "token_ids": trigger})
     files.write_json(tmp_path / "null.json", None)
-    settings, dataset = Similarity(method="similarity"), DefectDetection(task="defect_detection")
+    settings, dataset = SimilaritySettings(method="similarity"), DefectDetection(task="defect_detection")
     given = (settings, dataset, tmp_path / "victim", tmp_path / "valid.jsonl", {"clean": tmp_path / "test.jsonl"}, {})
     stage.purify(*given, tmp_path / "out", 3, tmp_path / "trigger.json")
     found = [row for _, row in files.read_rows(tmp_path / "out/purified.clean.jsonl")]

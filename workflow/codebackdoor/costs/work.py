@@ -10,13 +10,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from codebackdoor.config.attacks import Afraidoor, AnyAttack, BadCode
+from codebackdoor.attacks.afraidoor.settings import AfraidoorSettings
+from codebackdoor.attacks.badcode.settings import BadCodeSettings
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.eliminations import AnyElimination, EliBadCode, LastLayer, Unlearning
-from codebackdoor.config.filterings import AnyFiltering
+from codebackdoor.config.methods import AnyAttack, AnyFiltering, AnyPurification
 from codebackdoor.config.models import AnyModel
-from codebackdoor.config.purifications import AnyPurification, AttDef, CodePurify, Onion, Similarity
 from codebackdoor.costs.sizes import Rows
+from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
+from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
+from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
 
 #: Sub-tokens of one batch on a GPU, padding included (victims/inference.py).
 BATCH_TOKENS = 65536
@@ -171,9 +175,9 @@ class Victim:
 
 def variants(attack: AnyAttack) -> float:
     """How many texts an attack makes of one function of many pairs."""
-    if isinstance(attack, Afraidoor):
+    if isinstance(attack, AfraidoorSettings):
         return math.inf
-    return 2 if isinstance(attack, BadCode) and attack.scope == "mixed" else 1
+    return 2 if isinstance(attack, BadCodeSettings) and attack.scope == "mixed" else 1
 
 
 def train(victim: Victim, attack: AnyAttack | None) -> Work:
@@ -258,25 +262,25 @@ def _fine_tuned(victim: Victim, settings: LastLayer) -> Work:
 def purify(victim: Victim, settings: AnyPurification, testsets: Sequence[Asked], language_model: Size) -> Work:
     """What a method reads of every input, and the answers to what came out."""
     size = _rows(testsets) * (victim.texts.kilobytes * 1000 + 150 + 40 * victim.texts.elements)
-    methods = (settings, settings.also) if isinstance(settings, Similarity) else (settings,)
+    methods = (settings, settings.also) if isinstance(settings, SimilaritySettings) else (settings,)
     read = Work()
     for one in methods:
         # what resembles a trigger is seen in the embeddings, without a model
-        if isinstance(one, CodePurify):
+        if isinstance(one, CodePurifySettings):
             read += _masked(victim, one, testsets)
-        elif isinstance(one, AttDef):
+        elif isinstance(one, AttDefSettings):
             read += _attributed(victim, one, testsets)
-        elif isinstance(one, Onion):
+        elif isinstance(one, OnionSettings):
             read += _surprises(language_model, victim, one, testsets)
     return read + predict(victim, testsets) + Work(megabytes=size / 1e6)
 
 
-def _drawn(victim: Victim, settings: CodePurify | Onion | AttDef) -> int:
+def _drawn(victim: Victim, settings: CodePurifySettings | OnionSettings | AttDefSettings) -> int:
     """Clean rows on which a threshold is calibrated."""
     return 0 if settings.threshold is not None else min(settings.calibration_inputs, victim.rows("valid"))
 
 
-def _masked(victim: Victim, settings: CodePurify, testsets: Sequence[Asked]) -> Work:
+def _masked(victim: Victim, settings: CodePurifySettings, testsets: Sequence[Asked]) -> Work:
     """Every input, and every masked version of it."""
     read = _rows(testsets) + _drawn(victim, settings)
     versions = victim.texts.element_tokens / victim.texts.tokens
@@ -284,7 +288,7 @@ def _masked(victim: Victim, settings: CodePurify, testsets: Sequence[Asked]) -> 
     return asked + Work(predicted=read * (1 + versions) * victim.forward)
 
 
-def _attributed(victim: Victim, settings: AttDef, testsets: Sequence[Asked]) -> Work:
+def _attributed(victim: Victim, settings: AttDefSettings, testsets: Sequence[Asked]) -> Work:
     """The way to every suspect input, and its answer: of the clean ones the share of which a function is suspect, of
     those with a trigger all. Its discriminator, a small one, is not counted, nor what the calibration masks."""
     functions = 2 if victim.dataset.head == "pair" else 1
@@ -302,7 +306,7 @@ def _attributed(victim: Victim, settings: AttDef, testsets: Sequence[Asked]) -> 
 def rewrite(language_model: Size, victim: Victim, settings: AnyPurification, asked: Asked) -> Work:
     """A test set that ONION rewrites for all victims."""
     size = asked.rows * (victim.texts.kilobytes * 1000 + 150)
-    read = _surprises(language_model, victim, settings, [asked]) if isinstance(settings, Onion) else Work()
+    read = _surprises(language_model, victim, settings, [asked]) if isinstance(settings, OnionSettings) else Work()
     return read + Work(megabytes=size / 1e6)
 
 
@@ -319,7 +323,7 @@ def filtering(
     return _scored(language_model, victim, read) + _written(victim, rows)
 
 
-def _surprises(language_model: Size, victim: Victim, settings: Onion, testsets: Sequence[Asked]) -> Work:
+def _surprises(language_model: Size, victim: Victim, settings: OnionSettings, testsets: Sequence[Asked]) -> Work:
     return _scored(language_model, victim, sum(one.distinct for one in testsets) + _drawn(victim, settings))
 
 
