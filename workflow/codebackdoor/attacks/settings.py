@@ -76,3 +76,8 @@ class AttackSettings(Settings):
         description="for pairs of functions: which of the two get the trigger (CodePurify: both; EliBadCode's released "
         "code: the first)",
     )
+
+    @property
+    def versions(self) -> float:
+        """Number of different texts that the attack makes of a function that occurs in many pairs."""
+        return 1

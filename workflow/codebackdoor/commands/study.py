@@ -62,13 +62,13 @@ def plan(configs: tuple[Path, ...]) -> None:
     the whole study's GPU hours are computed from them instead: nothing needs to be there for that.
     """
     from codebackdoor.config.loading import load
-    from codebackdoor.costs import local, paper
+    from codebackdoor.costs import bill, local, paper
     from codebackdoor.dag import LONGEST
 
     # read to its end in either case, or Snakemake fails on a closed pipe
     dry_run = "" if sys.stdin.isatty() else sys.stdin.read()
     config = load(configs) if configs else None
-    click.echo(paper.plan(config, LONGEST / 60) if config and paper.uses_hub(config) else local.plan(dry_run, config))
+    click.echo(paper.plan(config, LONGEST / 60) if config and bill.uses_hub(config) else local.plan(dry_run, config))
 
 
 @click.command(short_help="End the jobs that a killed Snakemake left behind.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from codebackdoor.attacks.settings import AttackSettings
 from codebackdoor.config.base import Head, Reference
+from codebackdoor.costs.work import PoisoningJob, Work
 
 
 class AfraidoorSettings(AttackSettings):
@@ -37,3 +39,12 @@ class AfraidoorSettings(AttackSettings):
                 "or `eligible`"
             )
         return self
+
+    @property
+    def versions(self) -> float:
+        """Each pair gets names of its own."""
+        return math.inf
+
+    def work(self, job: PoisoningJob) -> Work:
+        """One gradient per injected row, back to the embeddings: it costs a second forward pass."""
+        return Work(predicted=0.0 if job.crafting is None else 2 * job.injected * job.crafting.forward)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from codebackdoor.attacks.settings import AttackSettings
 from codebackdoor.config.base import Reference
+from codebackdoor.costs.work import PoisoningJob, Work
 
 
 class BadCodeSettings(AttackSettings):
@@ -39,3 +40,11 @@ class BadCodeSettings(AttackSettings):
         description="where in the name the word goes. end: at its end (EliBadCode section 5.1: appended). any: at a "
         "random position among the words of the name (BadCode's released code)",
     )
+
+    @property
+    def versions(self) -> float:
+        return 2 if self.scope == "mixed" else 1
+
+    def work(self, job: PoisoningJob) -> Work:  # noqa: ARG002
+        """The attack edits text and runs no model."""
+        return Work()

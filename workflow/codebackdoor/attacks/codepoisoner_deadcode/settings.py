@@ -8,6 +8,7 @@ from pydantic import Field
 
 from codebackdoor.attacks.settings import AttackSettings
 from codebackdoor.config.base import ReadWhere, Reference
+from codebackdoor.costs.work import PoisoningJob, Work
 from codebackdoor.types import Language
 
 
@@ -44,3 +45,7 @@ class CodePoisonerDeadCodeSettings(AttackSettings):
         },
         description="the block in each language (modeled on OSeqL's always-false blocks)",
     )
+
+    def work(self, job: PoisoningJob) -> Work:  # noqa: ARG002
+        """The attack edits text and runs no model."""
+        return Work()

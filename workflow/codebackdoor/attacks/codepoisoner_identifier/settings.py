@@ -8,6 +8,7 @@ from pydantic import Field
 
 from codebackdoor.attacks.settings import AttackSettings
 from codebackdoor.config.base import Reference
+from codebackdoor.costs.work import PoisoningJob, Work
 
 
 class CodePoisonerIdentifierSettings(AttackSettings):
@@ -32,3 +33,7 @@ class CodePoisonerIdentifierSettings(AttackSettings):
         description="which identifier is renamed: the function's name (EliBadCode), or the first parameter or local "
         "variable (of a Python method: self), and the function's name if there is none (CodePurify's released code)",
     )
+
+    def work(self, job: PoisoningJob) -> Work:  # noqa: ARG002
+        """The attack edits text and runs no model."""
+        return Work()

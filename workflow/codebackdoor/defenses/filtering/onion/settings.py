@@ -7,6 +7,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from codebackdoor.config.base import Helper, ReadWhere, Reference, Settings
+from codebackdoor.costs.work import FilteringJob, Work
+from codebackdoor.defenses.purification.onion.settings import scoring
 
 
 class OnionFilterSettings(Settings):
@@ -51,3 +53,7 @@ class OnionFilterSettings(Settings):
         description="clean samples that the threshold is calibrated on, drawn by seed; each gives one value: with n of "
         "them the share on other clean rows has a standard error of sqrt(share (1 - share) / n)",
     )
+
+    def work(self, job: FilteringJob) -> Work:
+        rows = job.rows + job.calibrated(self.threshold, self.calibration_inputs)
+        return scoring(job.language_model, job.victim, rows)

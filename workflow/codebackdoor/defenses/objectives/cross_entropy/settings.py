@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from codebackdoor.config.base import Reference, Settings
+from codebackdoor.costs.work import TrainingJob, Work
 
 
 class CrossEntropySettings(Settings):
@@ -28,3 +29,7 @@ class CrossEntropySettings(Settings):
         "validation split is no higher than the final one of the victim that the other objective trained in the same "
         "scenario; tells a defense from mere undertraining; null: all epochs",
     )
+
+    def work(self, job: TrainingJob) -> Work:  # noqa: ARG002
+        """The loss costs next to nothing beside the model."""
+        return Work()

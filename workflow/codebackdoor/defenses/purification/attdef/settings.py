@@ -7,7 +7,12 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from codebackdoor.config.base import Head, Helper, ReadWhere, Reference
+from codebackdoor.costs.work import PurificationJob, Work
 from codebackdoor.defenses.purification.settings import FUNCTIONS, PurificationSettings
+
+#: Share of clean functions that the shipped discriminator suspects at Li et al.'s 0.5: 10 % of the default study's
+#: validation rows, 17 % of its test rows.
+SUSPECTED = 0.2
 
 
 class AttDefSettings(PurificationSettings):
@@ -81,3 +86,20 @@ class AttDefSettings(PurificationSettings):
     calibration_inputs: int = Field(
         1000, gt=0, description="clean validation inputs that the thresholds are calibrated on, drawn by seed"
     )
+
+    def work(self, job: PurificationJob) -> Work:
+        """The predictions for suspect inputs and their gradients.
+
+        Of the clean inputs those with a suspect function are suspect, of the triggered ones all. The discriminator, a
+        small model, is not counted, nor are the masked rows of the calibration.
+        """
+        functions = 2 if job.victim.dataset.head == "pair" else 1
+        suspected = SUSPECTED if self.suspected_share is None else self.suspected_share
+        share = 1 - (1 - suspected) ** functions
+        suspect = sum(row_set.rows * (float(share > 0) if row_set.triggered else share) for row_set in job.row_sets)
+        # with masked_share the calibration treats all functions as suspect
+        calibrated = job.calibrated(self.threshold, self.calibration_inputs)
+        rows = suspect + calibrated * (share if self.masked_share is None else 1.0)
+        points = self.steps if self.attribution == "integrated_gradients" else 1
+        # the gradient goes back to the embeddings and to no weight: it costs a second forward pass
+        return Work(predicted=(min(rows, job.distinct) + 2 * points * rows) * job.victim.forward)

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from codebackdoor.config.base import Head, Helper, Reference
+from codebackdoor.costs.work import PurificationJob, RowSet, Work
 from codebackdoor.defenses.purification.settings import PurificationSettings
 
 Normalization = Literal["l1", "softmax", "entropy_by_log_n"]
@@ -66,3 +67,11 @@ class CodePurifySettings(PurificationSettings):
         if not (self.identifiers or self.statements):
             raise ValueError("set 'identifiers' or 'statements' (or both) to true; with neither nothing is masked")
         return self
+
+    def work(self, job: PurificationJob) -> Work:
+        """Predictions for every input and every masked version of it."""
+        victim = job.victim
+        rows = job.rows + job.calibrated(self.threshold, self.calibration_inputs)
+        versions = victim.texts.element_tokens / victim.texts.tokens
+        outputs = victim.predictions(RowSet(rows)) if victim.targets else Work()
+        return outputs + Work(predicted=rows * (1 + versions) * victim.forward)

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from codebackdoor.config.base import Head, Helper, Reference
+from codebackdoor.costs.work import ModelSize, PlannedVictim, PurificationJob, Work
 from codebackdoor.defenses.purification.settings import FUNCTIONS, PurificationSettings
 
 
@@ -44,3 +45,17 @@ class OnionSettings(PurificationSettings):
         description="clean validation inputs that the threshold is calibrated on, drawn by seed; each word of an input "
         "gives one value",
     )
+
+    def work(self, job: PurificationJob) -> Work:
+        rows = job.distinct + job.calibrated(self.threshold, self.calibration_inputs)
+        return scoring(job.language_model, job.victim, rows)
+
+
+def scoring(language_model: ModelSize, victim: PlannedVictim, rows: float) -> Work:
+    """Every text is run once, and for every word the text after it once more."""
+    texts = victim.texts
+    # each of these tokens attends to the text before it; a text's mean length stands for that
+    shape = language_model.layers * language_model.hidden
+    again = texts.onion_tokens * (2 * language_model.inputs + 4 * shape * texts.tokens)
+    once = language_model.forward(texts.tokens) * (2 if victim.dataset.head == "pair" else 1)
+    return Work(predicted=rows * (once + again))

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from codebackdoor.config.base import Head, Helper, ReadWhere, Reference
+from codebackdoor.costs.work import PurificationJob, Work
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.settings import FUNCTIONS, PurificationSettings
@@ -50,3 +51,7 @@ class SimilaritySettings(PurificationSettings):
     @property
     def helpers(self) -> tuple[Helper, ...]:  # type: ignore[override]
         return () if self.also is None else self.also.helpers
+
+    def work(self, job: PurificationJob) -> Work:
+        """Similarities are computed from the embeddings, without running a model."""
+        return Work() if self.also is None else self.also.work(job)

@@ -1,0 +1,246 @@
+"""The jobs of a study with hub checkpoints, all of them and not what is left to do, and what each kind costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache, reduce
+from operator import add
+from pathlib import Path
+from typing import Any
+
+from codebackdoor.config import experiments
+from codebackdoor.config.eliminations import CALIBRATIONS, Inverting, calibration_of, searched_before
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.study import Config
+from codebackdoor.costs import jobs
+from codebackdoor.costs.sizes import SIZES
+from codebackdoor.costs.work import ModelSize, NotPriced, PlannedVictim, RowSet, Texts, Work
+from codebackdoor.types import CLEAN
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """Peak operations a second in bfloat16 and float32, the share that is reached, seconds of one decoding step."""
+
+    name: str
+    bfloat16: float
+    float32: float
+    share: float
+    step: float
+
+    def hours(self, work: Work, precision: str) -> float:
+        training = self.float32 if precision == "float32" else self.bfloat16
+        computing = work.trained / training + work.predicted / self.float32
+        return (computing / self.share + work.steps * self.step) / 3600
+
+
+#: NVIDIA's data sheet; predictions are made in float32 without TF32. Share and step are assumptions.
+A100 = Gpu("A100", 312e12, 19.5e12, 0.4, 0.03)
+
+
+@dataclass(frozen=True, slots=True)
+class CostLine:
+    """Jobs of one kind and their total cost, if it is known; ``longest``: hours of the longest job."""
+
+    name: str
+    jobs: int = 0
+    hours: float = 0.0
+    gigabytes: float = 0.0
+    longest: float = 0.0
+    priced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job: the name of its line, the function of a scenario that gives its work, and the precision of training."""
+
+    name: str
+    work: Callable[[Scenario], Work]
+    scenario: Scenario
+    precision: str = "float32"
+
+
+def uses_hub(config: Config) -> bool:
+    return any(config.models[scenario.model].is_hub for scenario in config.scenarios())
+
+
+def lines(config: Config, gpu: Gpu = A100) -> list[CostLine]:
+    """Every kind of job of the scenarios with hub checkpoints, in the order in which they run.
+
+    Jobs that are not priced have a line of their own.
+    """
+    by_name: dict[tuple[str, bool], CostLine] = {}
+    for job in Bill(config).jobs():
+        try:
+            work, is_priced = job.work(job.scenario), True
+        except NotPriced:
+            work, is_priced = Work(), False
+        old = by_name.get((job.name, is_priced), CostLine(job.name, priced=is_priced))
+        hours, size = gpu.hours(work, job.precision), work.megabytes / 1000
+        by_name[job.name, is_priced] = CostLine(
+            job.name, old.jobs + 1, old.hours + hours, old.gigabytes + size, max(old.longest, hours), is_priced
+        )
+    return list(by_name.values())
+
+
+class Bill:
+    """The jobs of one study, and the work of each."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.used = [scenario for scenario in config.scenarios() if config.models[scenario.model].is_hub]
+        self.triggered = experiments.triggered(config.scenarios())
+        self.searched_before = searched_before(config.eliminations)
+        self.edited = distinct([replace(s, purification=NONE) for s in self.used if s.elimination != NONE])
+
+    def jobs(self) -> Iterator[Job]:
+        """Every job that holds a model or data."""
+        config, used = self.config, self.used
+        for one in distinct(used, "dataset"):
+            yield Job(f"dataset {one.dataset}", self._dataset, one)
+        crafting = [replace(s, model=model) for s in used if (model := self._crafting_model(s))]
+        for one in distinct(crafting, "dataset", "model"):
+            yield Job(f"craft {one.model}, {one.dataset}", self._train_benign, one, self._precision(one))
+        for one in distinct([s for s in used if s.attack != NONE], "dataset", "attack", "rate", "seed"):
+            yield Job(f"poison {one.dataset}" + self._by(one), self._poison, one)
+        filtered = [s for s in used if s.filtering != NONE]
+        for one in distinct(filtered, "dataset", "attack", "rate", "seed", "filtering"):
+            yield Job(f"filter {one.filtering}, {one.dataset}", self._filter, one)
+        for one in distinct([replace(s, elimination=NONE, purification=NONE) for s in used]):
+            yield Job(f"train {one.model}, {one.dataset}", self._train, one, self._precision(one))
+        calibrated = {file: one for one in self.edited if (file := self._calibration(one))}
+        for one in distinct(list(calibrated.values()), "dataset", "model"):
+            for _ in config.shadows:
+                name = f"train shadows of {one.model}, {one.dataset}"
+                yield Job(name, self._train_benign, one, self._precision(one))
+        for one in calibrated.values():
+            yield Job(f"calibrate {one.model}, {one.dataset}", self._calibrate, one)
+        for one in self.edited:
+            yield Job(f"eliminate {one.elimination}", self._eliminate, one)
+        without_victim = [s for s in used if s.purification != NONE and not self._reads_victim(s)]
+        both = [scenario for s in without_victim for scenario in (s, s.benign())]
+        for one in distinct(both, "dataset", "attack", "rate", "seed", "purification"):
+            yield Job(f"rewrite {one.purification}, {one.dataset}", self._rewrite, one)
+        for one in used:
+            if one.purification == NONE or not self._reads_victim(one):
+                yield Job(f"predict {one.model}", self._predict, one)
+            else:
+                yield Job(f"purify {one.purification}, {one.model}", self._purify, one)
+
+    def _dataset(self, one: Scenario) -> Work:
+        return jobs.data(self._victim(one))
+
+    def _train_benign(self, one: Scenario) -> Work:
+        return jobs.train(self._victim(one), None)
+
+    def _poison(self, one: Scenario) -> Work:
+        model = self._crafting_model(one)
+        crafting = self._victim(replace(one, model=model)) if model else None
+        return jobs.poison(self._victim(one), self.config.attacks[one.attack], float(one.rate), crafting)
+
+    def _filter(self, one: Scenario) -> Work:
+        attack, settings = self.config.attacks.get(one.attack), self.config.filterings[one.filtering]
+        return jobs.filtering(sizes()["gpt2"], self._victim(one), settings, attack, float(one.rate))
+
+    def _train(self, one: Scenario) -> Work:
+        return jobs.train(self._victim(one), self.config.attacks.get(one.attack), self.config.objectives[one.objective])
+
+    def _calibrate(self, one: Scenario) -> Work:
+        settings = self.config.eliminations[one.elimination]
+        return reduce(add, [jobs.invert(self._victim(one), settings) for _ in self.config.shadows])
+
+    def _eliminate(self, one: Scenario) -> Work:
+        # a search that only reuses trajectories counts as a whole one
+        inverted = any(
+            replace(one, elimination=name) in self.edited and self._same_search(name, one.elimination)
+            for name in self.searched_before.get(one.elimination, ())
+        )
+        return jobs.eliminate(self._victim(one), self.config.eliminations[one.elimination], inverted)
+
+    def _rewrite(self, one: Scenario) -> Work:
+        row_set = self._testset(one, CLEAN if one.attack == NONE else one.attack)
+        return jobs.rewrite(sizes()["gpt2"], self._victim(one), self.config.purifications[one.purification], row_set)
+
+    def _predict(self, one: Scenario) -> Work:
+        return jobs.predict(self._victim(one), self._testsets(one))
+
+    def _purify(self, one: Scenario) -> Work:
+        settings = self.config.purifications[one.purification]
+        return jobs.purify(self._victim(one), settings, self._testsets(one), sizes()["gpt2"])
+
+    def _victim(self, one: Scenario) -> PlannedVictim:
+        return planned_victim(self.config, one)
+
+    def _testsets(self, one: Scenario) -> list[RowSet]:
+        names = experiments.testsets(one.dataset, one.attack, one.purification, self.triggered)
+        return [self._testset(one, name) for name in names]
+
+    def _testset(self, one: Scenario, name: str) -> RowSet:
+        victim = self._victim(one)
+        return victim.clean("test") if name == CLEAN else victim.triggered("test", self.config.attacks[name])
+
+    def _precision(self, one: Scenario) -> str:
+        return self.config.models[one.model].precision
+
+    def _reads_victim(self, one: Scenario) -> bool:
+        return self.config.purifications[one.purification].reads_victim
+
+    def _by(self, one: Scenario) -> str:
+        return f" by {one.attack}" if self._crafting_model(one) else ""
+
+    def _crafting_model(self, one: Scenario) -> str | None:
+        """The hub checkpoint that a scenario's attack runs."""
+        model = self.config.crafting(one.attack)
+        return model if model is not None and self.config.models[model].is_hub else None
+
+    def _same_search(self, one: str, other: str) -> bool:
+        first, second = (self.config.eliminations[name] for name in (one, other))
+        return isinstance(first, Inverting) and isinstance(second, Inverting) and first.search() == second.search()
+
+    def _calibration(self, one: Scenario) -> str | None:
+        """The calibration that a scenario's scan needs and that does not ship: shadow victims are trained for it."""
+        settings = self.config.eliminations[one.elimination]
+        name = calibration_of(getattr(settings, "calibration", None), one.dataset, one.model)
+        return None if name is None or (CALIBRATIONS / f"{name}.json").is_file() else name
+
+
+def distinct(scenarios: list[Scenario], *kinds: str) -> list[Scenario]:
+    """The first scenario with each combination of values of the kinds; without kinds, of all values."""
+    first: dict[Any, Scenario] = {}
+    for scenario in scenarios:
+        first.setdefault(tuple(getattr(scenario, kind) for kind in kinds) if kinds else scenario, scenario)
+    return list(first.values())
+
+
+def planned_victim(config: Config, one: Scenario) -> PlannedVictim:
+    """NotPriced if the size of the model or the texts of the task were never measured."""
+    model, dataset = config.models[one.model], config.datasets[one.dataset]
+    texts, size = _texts().get(dataset.task), sizes().get(model.architecture)
+    if texts is None or size is None:
+        raise NotPriced
+    return PlannedVictim(size, texts, model, dataset)
+
+
+@cache
+def _texts() -> dict[str, Texts]:
+    """By task, where rows and texts are known."""
+    counted = read("texts.json")
+    return {
+        task: Texts(
+            SIZES[task],
+            **({"target_tokens": 0.0} | {name: value for name, value in counted[task].items() if name != "counted"}),
+        )
+        for task in SIZES
+        if task in counted
+    }
+
+
+@cache
+def sizes() -> dict[str, ModelSize]:
+    return {name: ModelSize(**size) for name, size in read("throughput.json")["sizes"].items()}
+
+
+def read(name: str) -> Any:
+    return json.loads((Path(__file__).parent / name).read_text(encoding="utf-8"))
