@@ -1,4 +1,4 @@
-"""What every attack must hold to; a method that is added to ``config/attacks.py`` is tested by that alone."""
+"""What every attack must fulfill; a method in the union ``AnyAttack`` is tested by that alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from codebackdoor.attacks import Attack, Injection
 from codebackdoor.attacks.poisoning import Poisoner, draw_training, merged, share_of
 from codebackdoor.attacks.settings import AttackSettings
 from codebackdoor.attacks.target import LabelTarget, Target, WordTarget
-from codebackdoor.config.base import Head
+from codebackdoor.config.base import Head, models_in, tag_of
 from codebackdoor.config.methods import AnyAttack
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.syntax.lexing import LexingError, lex, unlex
@@ -37,9 +37,9 @@ IDENTIFIER = re.compile(r"\w+")
 
 
 def registered() -> Iterator[AnyAttack]:
-    """Every attack of the union with its defaults, and with every other choice of each of its own settings."""
-    for kind in get_args(get_args(AnyAttack)[0]) or (get_args(AnyAttack)[0],):
-        default = kind(method=get_args(kind.model_fields["method"].annotation)[0])
+    """Every attack of the union with its defaults, and with every other choice of each setting that only it has."""
+    for kind in models_in(AnyAttack):
+        default: Any = kind(method=tag_of(kind))
         yield default
         for name, field in kind.model_fields.items():
             if name not in AttackSettings.model_fields and get_origin(field.annotation) is Literal:

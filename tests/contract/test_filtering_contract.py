@@ -1,4 +1,4 @@
-"""What every filtering must hold to; a method added to ``config/filterings.py`` needs its two settings here."""
+"""What every filter must fulfill; a method that is added to the union ``AnyFiltering`` needs its two settings here."""
 
 from __future__ import annotations
 

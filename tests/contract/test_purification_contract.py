@@ -1,4 +1,4 @@
-"""What every purification must hold to; a method added to ``config/purifications.py`` needs its two settings here."""
+"""What every purification must fulfill; one that is added to the union ``AnyPurification`` needs two settings here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -24,6 +24,7 @@ from purification_models import (
 )
 
 from codebackdoor import syntax
+from codebackdoor.config.base import models_in, tag_of
 from codebackdoor.config.methods import AnyPurification
 from codebackdoor.defenses.purification import load
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
@@ -70,7 +71,7 @@ CASES = {
         embedded=True,
     ),
 }
-METHODS = [get_args(kind.model_fields["method"].annotation)[0] for kind in get_args(get_args(AnyPurification)[0])]
+METHODS = [str(tag_of(kind)) for kind in models_in(AnyPurification)]
 
 
 @pytest.fixture(scope="module")

@@ -98,111 +98,117 @@ class Bill:
     def jobs(self) -> Iterator[Job]:
         """Every job that holds a model or data."""
         config, used = self.config, self.used
-        for one in distinct(used, "dataset"):
-            yield Job(f"dataset {one.dataset}", self._dataset, one)
+        for scenario in distinct(used, "dataset"):
+            yield Job(f"dataset {scenario.dataset}", self._dataset, scenario)
         crafting = [replace(s, model=model) for s in used if (model := self._crafting_model(s))]
-        for one in distinct(crafting, "dataset", "model"):
-            yield Job(f"craft {one.model}, {one.dataset}", self._train_benign, one, self._precision(one))
-        for one in distinct([s for s in used if s.attack != NONE], "dataset", "attack", "rate", "seed"):
-            yield Job(f"poison {one.dataset}" + self._by(one), self._poison, one)
+        for scenario in distinct(crafting, "dataset", "model"):
+            yield Job(
+                f"craft {scenario.model}, {scenario.dataset}", self._train_benign, scenario, self._precision(scenario)
+            )
+        for scenario in distinct([s for s in used if s.attack != NONE], "dataset", "attack", "rate", "seed"):
+            yield Job(f"poison {scenario.dataset}" + self._by(scenario), self._poison, scenario)
         filtered = [s for s in used if s.filtering != NONE]
-        for one in distinct(filtered, "dataset", "attack", "rate", "seed", "filtering"):
-            yield Job(f"filter {one.filtering}, {one.dataset}", self._filter, one)
-        for one in distinct([replace(s, elimination=NONE, purification=NONE) for s in used]):
-            yield Job(f"train {one.model}, {one.dataset}", self._train, one, self._precision(one))
-        calibrated = {file: one for one in self.edited if (file := self._calibration(one))}
-        for one in distinct(list(calibrated.values()), "dataset", "model"):
+        for scenario in distinct(filtered, "dataset", "attack", "rate", "seed", "filtering"):
+            yield Job(f"filter {scenario.filtering}, {scenario.dataset}", self._filter, scenario)
+        for scenario in distinct([replace(s, elimination=NONE, purification=NONE) for s in used]):
+            yield Job(f"train {scenario.model}, {scenario.dataset}", self._train, scenario, self._precision(scenario))
+        calibrated = {file: scenario for scenario in self.edited if (file := self._calibration(scenario))}
+        for scenario in distinct(list(calibrated.values()), "dataset", "model"):
             for _ in config.shadows:
-                name = f"train shadows of {one.model}, {one.dataset}"
-                yield Job(name, self._train_benign, one, self._precision(one))
-        for one in calibrated.values():
-            yield Job(f"calibrate {one.model}, {one.dataset}", self._calibrate, one)
-        for one in self.edited:
-            yield Job(f"eliminate {one.elimination}", self._eliminate, one)
+                name = f"train shadows of {scenario.model}, {scenario.dataset}"
+                yield Job(name, self._train_benign, scenario, self._precision(scenario))
+        for scenario in calibrated.values():
+            yield Job(f"calibrate {scenario.model}, {scenario.dataset}", self._calibrate, scenario)
+        for scenario in self.edited:
+            yield Job(f"eliminate {scenario.elimination}", self._eliminate, scenario)
         without_victim = [s for s in used if s.purification != NONE and not self._reads_victim(s)]
         both = [scenario for s in without_victim for scenario in (s, s.benign())]
-        for one in distinct(both, "dataset", "attack", "rate", "seed", "purification"):
-            yield Job(f"rewrite {one.purification}, {one.dataset}", self._rewrite, one)
-        for one in used:
-            if one.purification == NONE or not self._reads_victim(one):
-                yield Job(f"predict {one.model}", self._predict, one)
+        for scenario in distinct(both, "dataset", "attack", "rate", "seed", "purification"):
+            yield Job(f"rewrite {scenario.purification}, {scenario.dataset}", self._rewrite, scenario)
+        for scenario in used:
+            if scenario.purification == NONE or not self._reads_victim(scenario):
+                yield Job(f"predict {scenario.model}", self._predict, scenario)
             else:
-                yield Job(f"purify {one.purification}, {one.model}", self._purify, one)
+                yield Job(f"purify {scenario.purification}, {scenario.model}", self._purify, scenario)
 
-    def _dataset(self, one: Scenario) -> Work:
-        return jobs.data(self._victim(one))
+    def _dataset(self, scenario: Scenario) -> Work:
+        return jobs.data(self._victim(scenario))
 
-    def _train_benign(self, one: Scenario) -> Work:
-        return jobs.train(self._victim(one), None)
+    def _train_benign(self, scenario: Scenario) -> Work:
+        return jobs.train(self._victim(scenario), None)
 
-    def _poison(self, one: Scenario) -> Work:
-        model = self._crafting_model(one)
-        crafting = self._victim(replace(one, model=model)) if model else None
-        return jobs.poison(self._victim(one), self.config.attacks[one.attack], float(one.rate), crafting)
+    def _poison(self, scenario: Scenario) -> Work:
+        model = self._crafting_model(scenario)
+        crafting = self._victim(replace(scenario, model=model)) if model else None
+        return jobs.poison(self._victim(scenario), self.config.attacks[scenario.attack], float(scenario.rate), crafting)
 
-    def _filter(self, one: Scenario) -> Work:
-        attack, settings = self.config.attacks.get(one.attack), self.config.filterings[one.filtering]
-        return jobs.filtering(sizes()["gpt2"], self._victim(one), settings, attack, float(one.rate))
+    def _filter(self, scenario: Scenario) -> Work:
+        attack, settings = self.config.attacks.get(scenario.attack), self.config.filterings[scenario.filtering]
+        return jobs.filtering(sizes()["gpt2"], self._victim(scenario), settings, attack, float(scenario.rate))
 
-    def _train(self, one: Scenario) -> Work:
-        return jobs.train(self._victim(one), self.config.attacks.get(one.attack), self.config.objectives[one.objective])
+    def _train(self, scenario: Scenario) -> Work:
+        return jobs.train(
+            self._victim(scenario), self.config.attacks.get(scenario.attack), self.config.objectives[scenario.objective]
+        )
 
-    def _calibrate(self, one: Scenario) -> Work:
-        settings = self.config.eliminations[one.elimination]
-        return reduce(add, [jobs.invert(self._victim(one), settings) for _ in self.config.shadows])
+    def _calibrate(self, scenario: Scenario) -> Work:
+        settings = self.config.eliminations[scenario.elimination]
+        return reduce(add, [jobs.invert(self._victim(scenario), settings) for _ in self.config.shadows])
 
-    def _eliminate(self, one: Scenario) -> Work:
+    def _eliminate(self, scenario: Scenario) -> Work:
         # a search that only reuses trajectories counts as a whole one
         inverted = any(
-            replace(one, elimination=name) in self.edited and self._same_search(name, one.elimination)
-            for name in self.searched_before.get(one.elimination, ())
+            replace(scenario, elimination=name) in self.edited and self._same_search(name, scenario.elimination)
+            for name in self.searched_before.get(scenario.elimination, ())
         )
-        return jobs.eliminate(self._victim(one), self.config.eliminations[one.elimination], inverted)
+        return jobs.eliminate(self._victim(scenario), self.config.eliminations[scenario.elimination], inverted)
 
-    def _rewrite(self, one: Scenario) -> Work:
-        row_set = self._testset(one, CLEAN if one.attack == NONE else one.attack)
-        return jobs.rewrite(sizes()["gpt2"], self._victim(one), self.config.purifications[one.purification], row_set)
+    def _rewrite(self, scenario: Scenario) -> Work:
+        row_set = self._testset(scenario, CLEAN if scenario.attack == NONE else scenario.attack)
+        return jobs.rewrite(
+            sizes()["gpt2"], self._victim(scenario), self.config.purifications[scenario.purification], row_set
+        )
 
-    def _predict(self, one: Scenario) -> Work:
-        return jobs.predict(self._victim(one), self._testsets(one))
+    def _predict(self, scenario: Scenario) -> Work:
+        return jobs.predict(self._victim(scenario), self._testsets(scenario))
 
-    def _purify(self, one: Scenario) -> Work:
-        settings = self.config.purifications[one.purification]
-        return jobs.purify(self._victim(one), settings, self._testsets(one), sizes()["gpt2"])
+    def _purify(self, scenario: Scenario) -> Work:
+        settings = self.config.purifications[scenario.purification]
+        return jobs.purify(self._victim(scenario), settings, self._testsets(scenario), sizes()["gpt2"])
 
-    def _victim(self, one: Scenario) -> PlannedVictim:
-        return planned_victim(self.config, one)
+    def _victim(self, scenario: Scenario) -> PlannedVictim:
+        return planned_victim(self.config, scenario)
 
-    def _testsets(self, one: Scenario) -> list[RowSet]:
-        names = experiments.testsets(one.dataset, one.attack, one.purification, self.triggered)
-        return [self._testset(one, name) for name in names]
+    def _testsets(self, scenario: Scenario) -> list[RowSet]:
+        names = experiments.testsets(scenario.dataset, scenario.attack, scenario.purification, self.triggered)
+        return [self._testset(scenario, name) for name in names]
 
-    def _testset(self, one: Scenario, name: str) -> RowSet:
-        victim = self._victim(one)
+    def _testset(self, scenario: Scenario, name: str) -> RowSet:
+        victim = self._victim(scenario)
         return victim.clean("test") if name == CLEAN else victim.triggered("test", self.config.attacks[name])
 
-    def _precision(self, one: Scenario) -> str:
-        return self.config.models[one.model].precision
+    def _precision(self, scenario: Scenario) -> str:
+        return self.config.models[scenario.model].precision
 
-    def _reads_victim(self, one: Scenario) -> bool:
-        return self.config.purifications[one.purification].reads_victim
+    def _reads_victim(self, scenario: Scenario) -> bool:
+        return self.config.purifications[scenario.purification].reads_victim
 
-    def _by(self, one: Scenario) -> str:
-        return f" by {one.attack}" if self._crafting_model(one) else ""
+    def _by(self, scenario: Scenario) -> str:
+        return f" by {scenario.attack}" if self._crafting_model(scenario) else ""
 
-    def _crafting_model(self, one: Scenario) -> str | None:
+    def _crafting_model(self, scenario: Scenario) -> str | None:
         """The hub checkpoint that a scenario's attack runs."""
-        model = self.config.crafting(one.attack)
+        model = self.config.crafting(scenario.attack)
         return model if model is not None and self.config.models[model].is_hub else None
 
-    def _same_search(self, one: str, other: str) -> bool:
-        first, second = (self.config.eliminations[name] for name in (one, other))
+    def _same_search(self, *names: str) -> bool:
+        first, second = (self.config.eliminations[name] for name in names)
         return isinstance(first, Inverting) and isinstance(second, Inverting) and first.search() == second.search()
 
-    def _calibration(self, one: Scenario) -> str | None:
+    def _calibration(self, scenario: Scenario) -> str | None:
         """The calibration that a scenario's scan needs and that does not ship: shadow victims are trained for it."""
-        settings = self.config.eliminations[one.elimination]
-        name = calibration_of(getattr(settings, "calibration", None), one.dataset, one.model)
+        settings = self.config.eliminations[scenario.elimination]
+        name = calibration_of(getattr(settings, "calibration", None), scenario.dataset, scenario.model)
         return None if name is None or (CALIBRATIONS / f"{name}.json").is_file() else name
 
 
@@ -214,9 +220,9 @@ def distinct(scenarios: list[Scenario], *kinds: str) -> list[Scenario]:
     return list(first.values())
 
 
-def planned_victim(config: Config, one: Scenario) -> PlannedVictim:
+def planned_victim(config: Config, scenario: Scenario) -> PlannedVictim:
     """NotPriced if the size of the model or the texts of the task were never measured."""
-    model, dataset = config.models[one.model], config.datasets[one.dataset]
+    model, dataset = config.models[scenario.model], config.datasets[scenario.dataset]
     texts, size = _texts().get(dataset.task), sizes().get(model.architecture)
     if texts is None or size is None:
         raise NotPriced

@@ -105,7 +105,11 @@ def plan(dry_run: str, config: Config | None = None) -> str:
     if unknown := [row.name for row in rows if row.seconds is None]:
         lines.append(f"?: never timed, and not in the total: {', '.join(unknown)}.")
     if config:
-        lines += ["", "Experiments:", *(f"  {name:17} {one.title}" for name, one in config.experiments.items())]
+        lines += [
+            "",
+            "Experiments:",
+            *(f"  {name:17} {experiment.title}" for name, experiment in config.experiments.items()),
+        ]
     return "\n".join(lines)
 
 
