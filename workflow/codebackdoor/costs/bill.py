@@ -53,7 +53,7 @@ class CostLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class PlannedJob:
     """A job: the name of its line, the function of a scenario that gives its work, and the precision of training."""
 
     name: str
@@ -95,41 +95,43 @@ class Bill:
         self.searched_before = searched_before(config.eliminations)
         self.edited = distinct([replace(s, purification=NONE) for s in self.used if s.elimination != NONE])
 
-    def jobs(self) -> Iterator[Job]:
+    def jobs(self) -> Iterator[PlannedJob]:
         """Every job that holds a model or data."""
         config, used = self.config, self.used
         for scenario in distinct(used, "dataset"):
-            yield Job(f"dataset {scenario.dataset}", self._dataset, scenario)
+            yield PlannedJob(f"dataset {scenario.dataset}", self._dataset, scenario)
         crafting = [replace(s, model=model) for s in used if (model := self._crafting_model(s))]
         for scenario in distinct(crafting, "dataset", "model"):
-            yield Job(
+            yield PlannedJob(
                 f"craft {scenario.model}, {scenario.dataset}", self._train_benign, scenario, self._precision(scenario)
             )
         for scenario in distinct([s for s in used if s.attack != NONE], "dataset", "attack", "rate", "seed"):
-            yield Job(f"poison {scenario.dataset}" + self._by(scenario), self._poison, scenario)
+            yield PlannedJob(f"poison {scenario.dataset}" + self._by(scenario), self._poison, scenario)
         filtered = [s for s in used if s.filtering != NONE]
         for scenario in distinct(filtered, "dataset", "attack", "rate", "seed", "filtering"):
-            yield Job(f"filter {scenario.filtering}, {scenario.dataset}", self._filter, scenario)
+            yield PlannedJob(f"filter {scenario.filtering}, {scenario.dataset}", self._filter, scenario)
         for scenario in distinct([replace(s, elimination=NONE, purification=NONE) for s in used]):
-            yield Job(f"train {scenario.model}, {scenario.dataset}", self._train, scenario, self._precision(scenario))
+            yield PlannedJob(
+                f"train {scenario.model}, {scenario.dataset}", self._train, scenario, self._precision(scenario)
+            )
         calibrated = {file: scenario for scenario in self.edited if (file := self._calibration(scenario))}
         for scenario in distinct(list(calibrated.values()), "dataset", "model"):
             for _ in config.shadows:
                 name = f"train shadows of {scenario.model}, {scenario.dataset}"
-                yield Job(name, self._train_benign, scenario, self._precision(scenario))
+                yield PlannedJob(name, self._train_benign, scenario, self._precision(scenario))
         for scenario in calibrated.values():
-            yield Job(f"calibrate {scenario.model}, {scenario.dataset}", self._calibrate, scenario)
+            yield PlannedJob(f"calibrate {scenario.model}, {scenario.dataset}", self._calibrate, scenario)
         for scenario in self.edited:
-            yield Job(f"eliminate {scenario.elimination}", self._eliminate, scenario)
+            yield PlannedJob(f"eliminate {scenario.elimination}", self._eliminate, scenario)
         without_victim = [s for s in used if s.purification != NONE and not self._reads_victim(s)]
         both = [scenario for s in without_victim for scenario in (s, s.benign())]
         for scenario in distinct(both, "dataset", "attack", "rate", "seed", "purification"):
-            yield Job(f"rewrite {scenario.purification}, {scenario.dataset}", self._rewrite, scenario)
+            yield PlannedJob(f"rewrite {scenario.purification}, {scenario.dataset}", self._rewrite, scenario)
         for scenario in used:
             if scenario.purification == NONE or not self._reads_victim(scenario):
-                yield Job(f"predict {scenario.model}", self._predict, scenario)
+                yield PlannedJob(f"predict {scenario.model}", self._predict, scenario)
             else:
-                yield Job(f"purify {scenario.purification}, {scenario.model}", self._purify, scenario)
+                yield PlannedJob(f"purify {scenario.purification}, {scenario.model}", self._purify, scenario)
 
     def _dataset(self, scenario: Scenario) -> Work:
         return jobs.data(self._victim(scenario))
