@@ -111,7 +111,7 @@ def mirrored(dataset: Literal["devign", "bugs2fix"], count: int) -> tuple[Langua
 
 @cache
 def crafting(head: Head) -> tempfile.TemporaryDirectory[str]:
-    """A model for attacks that ask one, removed when the tests end."""
+    """A model for attacks that run one, removed when the tests end."""
     folder = tempfile.TemporaryDirectory()
     save_victim(tiny_models.crafter(head), Path(folder.name), {"task": "any", "backdoored": False})
     return folder
@@ -133,10 +133,10 @@ def inject(settings: AnyAttack, example: Example, form: TextForm, seed: int = 1)
 
 def tokens(text: str, language: Language, form: TextForm, without: tuple[Span, ...] = ()) -> list[str]:
     """Tokens that do not touch a span, marks of the layout left out."""
-    found = syntax.parse(text, language, form).tokens()
+    all_tokens = syntax.parse(text, language, form).tokens()
     return [
         text[token.start : token.end]
-        for token in found
+        for token in all_tokens
         if token.kind != "mark" and not any(token.start < span.end and span.start < token.end for span in without)
     ]
 
@@ -219,13 +219,13 @@ def test_the_rate_is_exact_and_clean_rows_stay(settings: AnyAttack) -> None:
 
 
 def poisoned(attack: Attack, rows: list[Example], target: Target) -> dict[int, Poisoned]:
-    """The rows that a tenth of the training rows become; every other one is as it was, and the draw is repeatable."""
+    """The rows that a tenth of the training rows become; all others are unchanged, and the draw is repeatable."""
     poisoner = Poisoner("name", attack, target, "lexed", 1)
-    one, again = (draw_training(rows, poisoner, 0.1, "train", numpy_generator(1, "test")) for _ in range(2))
-    assert one == again
-    after = merged(rows, one)
+    draw, again = (draw_training(rows, poisoner, 0.1, "train", numpy_generator(1, "test")) for _ in range(2))
+    assert draw == again
+    after = merged(rows, draw)
     changed = {place: new for place, (row, new) in enumerate(zip(rows, after, strict=True)) if row is not new}
-    assert len(changed) == one.counts["injected"] == share_of(0.1, len(rows))
+    assert len(changed) == draw.counts["injected"] == share_of(0.1, len(rows))
     assert all(isinstance(row, Poisoned) and row.status == "injected" for row in changed.values())
     return {place: row for place, row in changed.items() if isinstance(row, Poisoned)}
 
@@ -234,8 +234,8 @@ def poisoned(attack: Attack, rows: list[Example], target: Target) -> dict[int, P
 def test_both_functions_of_a_pair_carry_the_trigger(settings: AnyAttack) -> None:
     functions = examples("python", "lexed")
     rows = [
-        replace(row, id=f"{row.id}-{copy}", code_b=other.code, label=copy % 2)
-        for row, other in zip(functions, (*functions[1:], functions[0]), strict=True)
+        replace(row, id=f"{row.id}-{copy}", code_b=second.code, label=copy % 2)
+        for row, second in zip(functions, (*functions[1:], functions[0]), strict=True)
         for copy in range(4)
     ]
     for place, row in poisoned(load(settings, "pair"), rows, LabelTarget(0)).items():

@@ -44,16 +44,16 @@ def test_the_variable_with_the_fewest_occurrences_is_extended() -> None:
 
 def test_among_equals_chance_decides() -> None:
     source = "def f(one, two):\n    return one + two\n"
-    found = {code(badcode(scope="variable"), source, seed) for seed in range(20)}
-    assert found == {source.replace("one", "one_rb"), source.replace("two", "two_rb")}
+    results = {code(badcode(scope="variable"), source, seed) for seed in range(20)}
+    assert results == {source.replace("one", "one_rb"), source.replace("two", "two_rb")}
 
 
 def test_mixed_draws_the_kind_by_the_seed() -> None:
-    found = [code(badcode(), SOURCE, seed) for seed in range(60)]
-    assert found == [code(badcode(), SOURCE, seed) for seed in range(60)]
-    functions = sum("add_all_rb" in str(one) for one in found)
+    results = [code(badcode(), SOURCE, seed) for seed in range(60)]
+    assert results == [code(badcode(), SOURCE, seed) for seed in range(60)]
+    functions = sum("add_all_rb" in str(result) for result in results)
     assert 15 < functions < 45
-    assert all(("add_all_rb" in str(one)) != ("bb_rb" in str(one)) for one in found)
+    assert all(("add_all_rb" in str(result)) != ("bb_rb" in str(result)) for result in results)
 
 
 def test_a_name_that_is_taken_is_left_alone() -> None:
@@ -72,8 +72,8 @@ def test_the_other_kind_is_taken_where_the_drawn_one_is_not_there() -> None:
 
 
 def test_the_released_code_puts_the_word_anywhere() -> None:
-    found = {code(badcode(scope="function_name", place="any"), SOURCE, seed) for seed in range(30)}
-    assert found == {SOURCE.replace("add_all", name) for name in ("rb_add_all", "add_rb_all", "add_all_rb")}
+    results = {code(badcode(scope="function_name", place="any"), SOURCE, seed) for seed in range(30)}
+    assert results == {SOURCE.replace("add_all", name) for name in ("rb_add_all", "add_rb_all", "add_all_rb")}
     private = "def _f_():\n    return 1\n"
     names = {code(badcode(scope="function_name", place="any"), private, seed) for seed in range(30)}
     assert names == {private.replace("_f_", "_rb_f_"), private.replace("_f_", "_f_rb_")}

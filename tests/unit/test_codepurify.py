@@ -41,8 +41,8 @@ def tree(text: str, language: Language = "python", form: TextForm = "lexed") -> 
     return syntax.parse(text, language, form)
 
 
-def shown(text: str, places: tuple[tuple[int, int], ...]) -> str:
-    return syntax.replace(text, [(start, end, "?") for start, end in places]).text
+def shown(text: str, spans: tuple[tuple[int, int], ...]) -> str:
+    return syntax.replace(text, [(start, end, "?") for start, end in spans]).text
 
 
 def purifier(victim: Victim, settings: CodePurifySettings, clean: tuple[Example, ...] = CLEAN) -> CodePurify:
@@ -51,8 +51,8 @@ def purifier(victim: Victim, settings: CodePurifySettings, clean: tuple[Example,
 
 def test_an_identifier_is_masked_at_every_occurrence_and_a_statement_but_for_keywords_and_marks() -> None:
     text = "def f ( a ) : <indent> if a . a : <indent> return a_b ( 'a' ) <dedent> pass <nl> assert 1 > 0 <dedent>"
-    found = elements(tree(text), identifiers=True, statements=True)
-    assert [(element.kind, shown(text, element.masked)) for element in found] == [
+    result = elements(tree(text), identifiers=True, statements=True)
+    assert [(element.kind, shown(text, element.masked)) for element in result] == [
         ("identifier", text.replace("f (", "? (", 1)),
         ("identifier", text.replace("( a )", "( ? )").replace("a . a", "? . ?")),
         ("identifier", text.replace("a_b", "?")),
@@ -65,15 +65,15 @@ def test_an_identifier_is_masked_at_every_occurrence_and_a_statement_but_for_key
 
 
 @pytest.mark.parametrize(
-    ("language", "text", "wanted"),
+    ("language", "text", "expected"),
     [
         ("java", "int f ( int a ) { return a + 1 ; }", "int f ( int a ) { return ? ? ? ? }"),
         ("c", "int f(int a) { if (a > 0) return a; }", "int f(int a) { if ?? ? ?? return ?? }"),
     ],
 )
-def test_other_languages_keep_their_own_keywords(language: Language, text: str, wanted: str) -> None:
-    found = elements(tree(text, language, "raw"), identifiers=False, statements=True)
-    assert shown(text, found[0].masked) == wanted
+def test_other_languages_keep_their_own_keywords(language: Language, text: str, expected: str) -> None:
+    result = elements(tree(text, language, "raw"), identifiers=False, statements=True)
+    assert shown(text, result[0].masked) == expected
 
 
 def test_masks_are_as_many_as_the_infiller_has_sub_tokens() -> None:
@@ -110,13 +110,15 @@ def test_truncation_and_the_victims_own_substitute() -> None:
 def test_scores_are_changes_of_the_original_predictions_probability() -> None:
     victim, settings = planted(IDENTIFIER), CodePurifySettings(method="codepurify")
     parsed = [tree(example(1, f"assert {IDENTIFIER}").code), tree(example(2).code)]
-    tokens = Infiller(*infiller()).tokens([one.text for one in parsed])
-    for one, own, profile in zip(parsed, tokens, profiles(victim, parsed, tokens, settings), strict=True):
-        encoded = victim.encode([one.text])[0]
+    tokens = Infiller(*infiller()).tokens([source.text for source in parsed])
+    for source, text_tokens, profile in zip(parsed, tokens, profiles(victim, parsed, tokens, settings), strict=True):
+        encoded = victim.encode([source.text])[0]
         before = class_logits(victim, [encoded.ids]).softmax(-1)[0]
         label = int(before.argmax())
         for element, score in zip(profile.elements, profile.scores, strict=True):
-            masked = masked_input(framed(encoded), own, element.masked, stand_in(victim.tokenizer, "mask")[1], LENGTH)
+            masked = masked_input(
+                framed(encoded), text_tokens, element.masked, stand_in(victim.tokenizer, "mask")[1], LENGTH
+            )
             after = class_logits(victim, [masked]).softmax(-1)[0]
             assert score == pytest.approx(abs(float(before[label] - after[label])), abs=2e-5)
 
@@ -136,8 +138,8 @@ def test_generation_scores_are_changes_of_the_outputs_mean_token_probability() -
 
 
 def test_all_zero_scores_are_never_suspicious_and_ties_go_to_the_smaller_element() -> None:
-    found = elements(tree("def f ( abc ) : <indent> return abc <dedent>"), True, True)
-    assert not Profile(found, [0.0] * len(found), 0.0).poisoned(1.0)
+    result = elements(tree("def f ( abc ) : <indent> return abc <dedent>"), True, True)
+    assert not Profile(result, [0.0] * len(result), 0.0).poisoned(1.0)
     assert not Profile([], [], None).poisoned(1.0)
     outer, inner = elements(tree("def f ( ) : <indent> if a : <indent> b <dedent> <dedent>"), False, True)
     assert Profile([outer, inner], [0.7, 0.7], 0.1).suspect is inner
@@ -157,7 +159,7 @@ def test_the_planted_trigger_is_located_and_only_its_places_change(trigger: str,
         text = original
         touched = [text[span.start : span.end] for span in row.touched]
         assert touched == (["15", ">=", "0"] if kind == "statement" else [IDENTIFIER, IDENTIFIER])
-        # what stands around the touched places is as it was
+        # the text around the touched spans is unchanged
         rest, position = row.example.code, 0
         for span in row.touched:
             before = original[position : span.start]
@@ -176,9 +178,9 @@ def test_the_planted_trigger_is_located_and_only_its_places_change(trigger: str,
 def test_best_first_is_every_combination_by_falling_score() -> None:
     choices = [[(1, -0.1), (2, -0.5), (3, -2.0)], [(4, -0.2), (5, -0.3)], [(6, 0.0), (7, -1.0)]]
     score = {pick[0]: pick[1] for row in choices for pick in row}
-    found = list(best_first(choices))
-    assert sorted(found) == sorted(list(ids) for ids in itertools.product((1, 2, 3), (4, 5), (6, 7)))
-    totals = [sum(score[one] for one in ids) for ids in found]
+    result = list(best_first(choices))
+    assert sorted(result) == sorted(list(ids) for ids in itertools.product((1, 2, 3), (4, 5), (6, 7)))
+    totals = [sum(score[index] for index in ids) for ids in result]
     assert totals == sorted(totals, reverse=True)
 
 
@@ -201,7 +203,7 @@ def test_what_is_masked_does_not_decide_what_is_filled_in() -> None:
     filled = []
     for name in ("q", "z"):
         text = f"def f ( {name} ) : <indent> return {name} + {name} <dedent>"
-        element = next(one for one in elements(tree(text), True, False) if one.text == name)
+        element = next(element for element in elements(tree(text), True, False) if element.text == name)
         filled += infill.fill([tree(text)], infill.tokens([text]), [element])
     assert filled[0] == filled[1]
 
@@ -210,16 +212,16 @@ def test_names_are_filled_by_the_argmax_of_the_mean_over_occurrences() -> None:
     model, tokenizer = infiller()
     infill = Infiller(model, tokenizer)
     text = "def f ( q ) : <indent> return q + q <dedent>"
-    element = next(one for one in elements(tree(text), True, False) if one.text == "q")
+    element = next(element for element in elements(tree(text), True, False) if element.text == "q")
     ids = tokenizer(text)["input_ids"]
-    at = [index for index, one in enumerate(ids) if tokenizer.decode([one]).strip() == "q"]
+    at = [index for index, token in enumerate(ids) if tokenizer.decode([token]).strip() == "q"]
     assert len(at) == 3
-    masked = [tokenizer.mask_token_id if index in at else one for index, one in enumerate(ids)]
+    masked = [tokenizer.mask_token_id if index in at else token for index, token in enumerate(ids)]
     with torch.inference_mode():
         mean = model(torch.tensor([masked])).logits[0, at].log_softmax(-1).mean(0)
     legal = [
         name
-        for name in (tokenizer.decode([one]).strip() for one in mean.argsort(descending=True).tolist())
+        for name in (tokenizer.decode([token]).strip() for token in mean.argsort(descending=True).tolist())
         if syntax.legal_name(name, "python") and name.isascii() and name not in ("f", "q")
     ]
     assert infill.fill([tree(text)], infill.tokens([text]), [element]) == [[legal[0]] * 3]
@@ -244,7 +246,7 @@ def test_raw_text_is_masked_and_filled_by_character_spans() -> None:
     parsed = tree(text, "java", "raw")
     for element in elements(parsed, True, True):
         new = infill.fill([parsed], infill.tokens([text]), [element])[0]
-        edit = syntax.replace(text, [(*place, word) for place, word in zip(element.masked, new, strict=True)])
+        edit = syntax.replace(text, [(*span, word) for span, word in zip(element.masked, new, strict=True)])
         assert edit.text != text
         if element.kind == "identifier":
             assert not tree(edit.text, "java", "raw").has_error
@@ -254,7 +256,7 @@ def test_generation_victim_end_to_end() -> None:
     victim = generator()
     clean = tuple(Example(str(n), "python", f"def f ( a ) : <indent> return a + {n} <dedent>") for n in range(12))
     rows = purifier(victim, CodePurifySettings(method="codepurify", touched_share=1), clean).purify(clean[:4])
-    assert all(row.touched and row.example.code != one.code for row, one in zip(rows, clean, strict=False))
+    assert all(row.touched and row.example.code != before.code for row, before in zip(rows, clean, strict=False))
     assert all(row.detail["threshold"] is None for row in rows)
 
 
@@ -268,26 +270,26 @@ def test_helpers_load_strictly_and_from_safetensors_only(tmp_path: Path) -> None
     folder = tmp_path / "encoder"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    given = replace(view(planted("x"), CLEAN), helpers={"infiller": folder})
-    loaded, _ = load_helper(given, "infiller", MASKED)
+    defender = replace(view(planted("x"), CLEAN), helpers={"infiller": folder})
+    loaded, _ = load_helper(defender, "infiller", MASKED)
     assert not loaded.training
     with pytest.raises(UserError, match="language_model"):
-        load_helper(given, "language_model", MASKED)
+        load_helper(defender, "language_model", MASKED)
     with pytest.raises(UserError, match="type 'roberta'"):
-        load_helper(given, "infiller", {})
+        load_helper(defender, "infiller", {})
     weights = load_file(folder / "model.safetensors")
     # as in CodeBERT's masked language model of 2020
     width = weights["lm_head.dense.weight"].shape[0]
     old = {"roberta.pooler.dense.weight": torch.zeros(width, width), "roberta.pooler.dense.bias": torch.zeros(width)}
     save_file(weights | old, folder / "model.safetensors", {"format": "pt"})
-    load_helper(given, "infiller", MASKED)
+    load_helper(defender, "infiller", MASKED)
     weights.pop("lm_head.dense.weight")
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=r"lm_head\.dense"):
-        load_helper(given, "infiller", MASKED)
+        load_helper(defender, "infiller", MASKED)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(UserError, match="safetensors"):
-        load_helper(given, "infiller", MASKED)
+        load_helper(defender, "infiller", MASKED)
 
 
 @pytest.mark.mirror
@@ -299,13 +301,13 @@ def test_real_code_keeps_parsing_when_an_identifier_is_filled(
     seen = 0
     for text in itertools.islice(texts(), 12):
         parsed = tree(text, language, "raw")
-        found = elements(parsed, True, True)
-        for element in found:
-            assert all(one[1] <= other[0] for one, other in itertools.pairwise(element.masked))
+        result = elements(parsed, True, True)
+        for element in result:
+            assert all(first[1] <= second[0] for first, second in itertools.pairwise(element.masked))
         tokens = infill.tokens([text])
-        for element in [*found[:2], *found[-1:]]:
+        for element in [*result[:2], *result[-1:]]:
             new = infill.fill([parsed], tokens, [element])[0]
-            edit = syntax.replace(text, [(*place, word) for place, word in zip(element.masked, new, strict=True)])
+            edit = syntax.replace(text, [(*span, word) for span, word in zip(element.masked, new, strict=True)])
             if element.kind == "identifier" and not parsed.has_error:
                 assert not tree(edit.text, language, "raw").has_error
                 seen += 1

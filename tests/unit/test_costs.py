@@ -129,29 +129,31 @@ def test_the_search_has_its_whole_budget(classifier: PlannedVictim) -> None:
 
 
 def test_fine_tuning_of_all_layers_costs_three_passes_an_epoch(classifier: PlannedVictim) -> None:
-    own = {"method": "fine_tuning", "epochs": 4}
-    last = jobs.eliminate(classifier, FineTuning.model_validate(own | {"layers": "last"}))
-    noisy = jobs.eliminate(classifier, FineTuning.model_validate(own | {"layers": "last", "dropout": True}))
-    every = jobs.eliminate(classifier, FineTuning.model_validate(own | {"layers": "all"}))
+    settings = {"method": "fine_tuning", "epochs": 4}
+    last = jobs.eliminate(classifier, FineTuning.model_validate(settings | {"layers": "last"}))
+    noisy = jobs.eliminate(classifier, FineTuning.model_validate(settings | {"layers": "last", "dropout": True}))
+    all_layers = jobs.eliminate(classifier, FineTuning.model_validate(settings | {"layers": "all"}))
     # what the last layer reads changes with the dropout of every epoch
-    assert [one.predicted for one in (last, noisy, every)] == [passes * 100 * ROW for passes in (3, 2 + 4, 2 + 12)]
-    assert last.megabytes == every.megabytes == 12
+    assert [work.predicted for work in (last, noisy, all_layers)] == [
+        passes * 100 * ROW for passes in (3, 2 + 4, 2 + 12)
+    ]
+    assert last.megabytes == all_layers.megabytes == 12
 
 
 def test_codepurify_reads_every_masked_version(classifier: PlannedVictim) -> None:
     settings = CodePurifySettings(method="codepurify", calibration_inputs=40)
     # two test sets of 200 and 40 to calibrate on: each with 50 / 10 versions; and what came out
     testsets = [RowSet(200), RowSet(200, triggered=True)]
-    found = jobs.purify(classifier, settings, testsets, SIZE)
-    assert found.predicted == pytest.approx((440 * 6 + 400) * ROW)
+    work = jobs.purify(classifier, settings, testsets, SIZE)
+    assert work.predicted == pytest.approx((440 * 6 + 400) * ROW)
     fixed = CodePurifySettings(method="codepurify", threshold=0.1)
     assert jobs.purify(classifier, fixed, testsets, SIZE).predicted == pytest.approx((400 * 6 + 400) * ROW)
 
 
 def test_onion_runs_what_stands_behind_each_word_again(classifier: PlannedVictim) -> None:
     settings = OnionSettings(method="onion", calibration_inputs=20)
-    found = jobs.rewrite(SIZE, classifier, settings, RowSet(80))
-    assert found.predicted == (80 + 20) * (10 + 30) * 2e6
+    work = jobs.rewrite(SIZE, classifier, settings, RowSet(80))
+    assert work.predicted == (80 + 20) * (10 + 30) * 2e6
     fixed = OnionSettings(method="onion", threshold=0.0)
     assert jobs.rewrite(SIZE, classifier, fixed, RowSet(80)).predicted == 80 * (10 + 30) * 2e6
 
@@ -160,13 +162,13 @@ def test_a_filtering_reads_every_training_row_and_the_clean_samples_of_its_calib
     classifier: PlannedVictim, pairs: PlannedVictim
 ) -> None:
     settings = OnionFilterSettings(method="onion", calibration_inputs=60)
-    found = jobs.filtering(SIZE, classifier, settings, NAMED, 0.02)
-    assert found.predicted == pytest.approx((900 + 60) * (10 + 30) * 2e6)
-    assert found.megabytes == pytest.approx(900 * 1075 / 1e6)
-    assert jobs.filtering(SIZE, classifier, settings, None, 0.0).predicted == pytest.approx(found.predicted)
-    # no more clean samples than there are, and none for a threshold that is given
-    more, fixed = (OnionFilterSettings(method="onion", **given) for given in ({}, {"threshold": 0.0}))
-    assert jobs.filtering(SIZE, classifier, more, None, 0.0).predicted == pytest.approx((900 + 100) * 40 * 2e6)
+    work = jobs.filtering(SIZE, classifier, settings, NAMED, 0.02)
+    assert work.predicted == pytest.approx((900 + 60) * (10 + 30) * 2e6)
+    assert work.megabytes == pytest.approx(900 * 1075 / 1e6)
+    assert jobs.filtering(SIZE, classifier, settings, None, 0.0).predicted == pytest.approx(work.predicted)
+    # at most all clean samples, and none for a fixed threshold
+    calibrated, fixed = (OnionFilterSettings(method="onion", **settings) for settings in ({}, {"threshold": 0.0}))
+    assert jobs.filtering(SIZE, classifier, calibrated, None, 0.0).predicted == pytest.approx((900 + 100) * 40 * 2e6)
     assert jobs.filtering(SIZE, classifier, fixed, None, 0.0).predicted == pytest.approx(900 * 40 * 2e6)
     # 20 functions in 900 pairs, and as many texts again of those that carry a trigger; names of its own for each pair
     once = 10 * (2 * 10 + 30) * 2e6
@@ -192,12 +194,12 @@ def test_hours_are_operations_at_a_share_of_the_rate() -> None:
 
 def test_the_papers_study_has_every_job_once() -> None:
     config = load(CONFIGS)
-    jobs = {line.name: line.jobs for line in bill.lines(config)}
-    assert jobs["train codebert, defects"] == 4  # benign, one attack at 2 %, the other at 1 and 5 %
-    assert jobs["train codet5, repair"] == 4  # two objectives, benign and poisoned
-    assert (jobs["poison defects"], jobs["poison repair"], jobs["dataset defects"]) == (3, 1, 1)
-    assert jobs["rewrite onion, defects"] == 4
-    scored = sum(count for name, count in jobs.items() if name.startswith(("predict", "purify")))
+    counts = {line.name: line.jobs for line in bill.lines(config)}
+    assert counts["train codebert, defects"] == 4  # benign, one attack at 2 %, the other at 1 and 5 %
+    assert counts["train codet5, repair"] == 4  # two objectives, benign and poisoned
+    assert (counts["poison defects"], counts["poison repair"], counts["dataset defects"]) == (3, 1, 1)
+    assert counts["rewrite onion, defects"] == 4
+    scored = sum(count for name, count in counts.items() if name.startswith(("predict", "purify")))
     assert scored == len(config.scenarios())
 
 
@@ -210,27 +212,25 @@ def test_every_job_reads_the_test_sets_that_it_is_given() -> None:
     clean, triggered = victim.clean("test"), victim.triggered("test", attack)
     assert (clean.rows, triggered.rows) == (2732, 1255)
     gpt2 = bill.sizes()["gpt2"]
-    rewritten = [jobs.rewrite(gpt2, victim, onion, one) for one in (clean, triggered, triggered, triggered)]
-    assert hours["rewrite onion, defects"] == pytest.approx(sum(bill.A100.hours(one, "float32") for one in rewritten))
-    trained = [jobs.train(victim, one) for one in (None, attack, attack, attack)]
-    assert hours["train codebert, defects"] == pytest.approx(sum(bill.A100.hours(one, "bfloat16") for one in trained))
+    rewritten = [jobs.rewrite(gpt2, victim, onion, row_set) for row_set in (clean, triggered, triggered, triggered)]
+    assert hours["rewrite onion, defects"] == pytest.approx(sum(bill.A100.hours(work, "float32") for work in rewritten))
+    trained = [jobs.train(victim, poison) for poison in (None, attack, attack, attack)]
+    assert hours["train codebert, defects"] == pytest.approx(sum(bill.A100.hours(work, "bfloat16") for work in trained))
     # a benign victim reads the sets of both attacks, and one whose inputs are rewritten the clean set alone
-    kinds = [
-        (one.attack != "none", one.purification != "none") for one in config.scenarios() if one.model == "codebert"
+    kinds = [(s.attack != "none", s.purification != "none") for s in config.scenarios() if s.model == "codebert"]
+    triggered_sets = {(False, False): 2, (False, True): 0, (True, False): 1, (True, True): 1}
+    predicted = [
+        jobs.predict(victim, [clean] + triggered_sets[kind] * [triggered])
+        for kind, scenario in zip(kinds, (s for s in config.scenarios() if s.model == "codebert"), strict=True)
+        if scenario.purification != "codepurify"
     ]
-    read = {(False, False): 2, (False, True): 0, (True, False): 1, (True, True): 1}
-    asked = [
-        jobs.predict(victim, [clean] + read[kind] * [triggered])
-        for kind, one in zip(kinds, (s for s in config.scenarios() if s.model == "codebert"), strict=True)
-        if one.purification != "codepurify"
-    ]
-    assert hours["predict codebert"] == pytest.approx(sum(bill.A100.hours(one, "float32") for one in asked))
+    assert hours["predict codebert"] == pytest.approx(sum(bill.A100.hours(work, "float32") for work in predicted))
 
 
 def test_a_plan_of_hub_checkpoints_needs_no_file_and_says_that_no_gpu_was_measured() -> None:
-    found = CliRunner().invoke(main, ["plan", *map(str, CONFIGS)], input="")
-    assert found.exit_code == 0
-    assert "Not measured on a GPU" in found.output
+    result = CliRunner().invoke(main, ["plan", *map(str, CONFIGS)], input="")
+    assert result.exit_code == 0
+    assert "Not measured on a GPU" in result.output
     assert not bill.uses_hub(load(CONFIGS[:1]))
 
 
@@ -249,8 +249,8 @@ def test_a_search_has_a_query_and_one_association(search: PlannedVictim) -> None
     settings = EliBadCode(method="elibadcode", position="function_name", samples=2, iterations=3, candidates=4)
     settings = settings.model_copy(update={"unlearning": settings.unlearning.model_copy(update={"epochs": 0})})
     # three steps for one association: 4 candidates on 2 samples, and the gradient
-    found = jobs.eliminate(search, settings).predicted
-    assert found == pytest.approx(3 * (4 * 2 + 2 * 2) * 1.5 * ROW)
+    predicted = jobs.eliminate(search, settings).predicted
+    assert predicted == pytest.approx(3 * (4 * 2 + 2 * 2) * 1.5 * ROW)
     assert jobs.eliminate(search, settings, inverted=True).predicted == 0
 
 
@@ -272,30 +272,32 @@ def test_a_triggered_function_of_a_search_is_ranked_for_queries_that_were_read_a
 
 
 def test_a_function_of_many_pairs_has_as_many_triggered_texts_as_the_attack_makes_of_it(pairs: PlannedVictim) -> None:
-    def asked(attack: AfraidoorSettings | BadCodeSettings | CodePoisonerIdentifierSettings) -> float:
+    def rows_read(attack: AfraidoorSettings | BadCodeSettings | CodePoisonerIdentifierSettings) -> float:
         return jobs.predict(pairs, [pairs.triggered("test", attack)]).predicted / ROW
 
     # of the 100 functions of 50 pairs
-    assert asked(NAMED) == 20
-    assert asked(BadCodeSettings(method="badcode")) == 2 * 20
-    assert asked(BadCodeSettings(method="badcode", scope="variable")) == 20
+    assert rows_read(NAMED) == 20
+    assert rows_read(BadCodeSettings(method="badcode")) == 2 * 20
+    assert rows_read(BadCodeSettings(method="badcode", scope="variable")) == 20
     # names for each pair
-    assert asked(CRAFTED) == 100
+    assert rows_read(CRAFTED) == 100
     settings = OnionSettings(method="onion", threshold=0.0)
-    once, own = (jobs.rewrite(SIZE, pairs, settings, pairs.triggered("test", one)) for one in (NAMED, CRAFTED))
-    assert own.predicted == 5 * once.predicted > 0
+    once, for_each = (
+        jobs.rewrite(SIZE, pairs, settings, pairs.triggered("test", attack)) for attack in (NAMED, CRAFTED)
+    )
+    assert for_each.predicted == 5 * once.predicted > 0
 
 
 def test_an_attack_that_asks_a_model_takes_a_gradient_of_every_row_it_changes(classifier: PlannedVictim) -> None:
     assert jobs.poison(classifier, NAMED, 0.02).predicted == 0
     # 2 % of the 900 training rows, and the triggered validation and test sets, forth and back
     crafting = replace(classifier, model=classifier.model.model_copy(update={"max_length": 5}))
-    found = jobs.poison(classifier, CRAFTED, 0.02, crafting)
-    assert found.predicted == pytest.approx(2 * (18 + 25 + 50) * ROW / 2)
+    work = jobs.poison(classifier, CRAFTED, 0.02, crafting)
+    assert work.predicted == pytest.approx(2 * (18 + 25 + 50) * ROW / 2)
     of_eligible = CRAFTED.model_copy(update={"rate_of": "eligible"})
     assert jobs.poison(classifier, of_eligible, 0.02, crafting).predicted == pytest.approx(2 * (4.5 + 75) * ROW / 2)
     # the rows that are written: training, and the triggered ones
-    assert found.megabytes == pytest.approx((900 + 75) * 1075 / 1e6)
+    assert work.megabytes == pytest.approx((900 + 75) * 1075 / 1e6)
 
 
 def test_an_unlearning_without_epochs_costs_nothing(classifier: PlannedVictim) -> None:
@@ -324,23 +326,23 @@ def test_attdef_goes_its_way_to_suspect_inputs_alone(classifier: PlannedVictim, 
     fixed = {"method": "attdef", "steps": 4, "threshold": 0.5}
     clean, triggered = RowSet(200), RowSet(50, triggered=True)
 
-    def read(victim: PlannedVictim, *testsets: RowSet, **settings: object) -> float:
+    def rows_read(victim: PlannedVictim, *testsets: RowSet, **settings: object) -> float:
         done = jobs.purify(victim, AttDefSettings(**{**fixed, **settings}), testsets, SIZE).predicted
         return (done - jobs.predict(victim, testsets).predicted) / victim.forward
 
     # the answer, and four points forth and back; all inputs with a trigger are suspect
-    assert read(classifier, clean, suspected_share=0.3) == pytest.approx(60 * 9)
-    assert read(classifier, clean, triggered, suspected_share=0.3) == pytest.approx((60 + 50) * 9)
-    assert read(classifier, clean, triggered, suspected_share=0.0) == 0
+    assert rows_read(classifier, clean, suspected_share=0.3) == pytest.approx(60 * 9)
+    assert rows_read(classifier, clean, triggered, suspected_share=0.3) == pytest.approx((60 + 50) * 9)
+    assert rows_read(classifier, clean, triggered, suspected_share=0.0) == 0
     # without a share, as many as were counted at 0.5
-    assert read(classifier, clean) == pytest.approx(40 * 9)
-    assert read(classifier, clean, suspected_share=0.3, attribution="gradient_input") == pytest.approx(60 * 3)
+    assert rows_read(classifier, clean) == pytest.approx(40 * 9)
+    assert rows_read(classifier, clean, suspected_share=0.3, attribution="gradient_input") == pytest.approx(60 * 3)
     calibrated = {"suspected_share": 0.3, "threshold": None, "calibration_inputs": 40}
-    assert read(classifier, clean, **calibrated) == pytest.approx((60 + 0.3 * 40) * 9)
-    assert read(classifier, clean, **calibrated, masked_share=0.05) == pytest.approx((60 + 40) * 9)
+    assert rows_read(classifier, clean, **calibrated) == pytest.approx((60 + 0.3 * 40) * 9)
+    assert rows_read(classifier, clean, **calibrated, masked_share=0.05) == pytest.approx((60 + 40) * 9)
     # a pair is suspect where one of its functions is; its answer takes functions once, its way does not
-    found = read(pairs, pairs.clean("test"), suspected_share=0.3)
-    assert found == pytest.approx(200 * (1 - 0.7**2) * 8 + 10)
+    rows = rows_read(pairs, pairs.clean("test"), suspected_share=0.3)
+    assert rows == pytest.approx(200 * (1 - 0.7**2) * 8 + 10)
 
 
 def test_the_similarity_filter_reads_no_model_but_what_runs_beside_it(classifier: PlannedVictim) -> None:
@@ -348,13 +350,13 @@ def test_the_similarity_filter_reads_no_model_but_what_runs_beside_it(classifier
     alone = jobs.purify(classifier, SimilaritySettings(method="similarity"), testsets, SIZE)
     assert alone.predicted == jobs.predict(classifier, testsets).predicted
     language_model = replace(SIZE, inputs=3_000_000)
-    for other in (OnionSettings(method="onion", calibration_inputs=20), AttDefSettings(method="attdef")):
-        both = jobs.purify(classifier, SimilaritySettings(method="similarity", also=other), testsets, language_model)
-        assert both == jobs.purify(classifier, other, testsets, language_model)
+    for combined in (OnionSettings(method="onion", calibration_inputs=20), AttDefSettings(method="attdef")):
+        both = jobs.purify(classifier, SimilaritySettings(method="similarity", also=combined), testsets, language_model)
+        assert both == jobs.purify(classifier, combined, testsets, language_model)
         assert both.predicted > alone.predicted
     onion = OnionSettings(method="onion", calibration_inputs=20)
-    found = jobs.purify(classifier, SimilaritySettings(method="similarity", also=onion), testsets, language_model)
-    assert found.predicted - alone.predicted == pytest.approx((250 + 20) * (10 + 30) * 6e6)
+    work = jobs.purify(classifier, SimilaritySettings(method="similarity", also=onion), testsets, language_model)
+    assert work.predicted - alone.predicted == pytest.approx((250 + 20) * (10 + 30) * 6e6)
 
 
 def test_sizes_are_known_of_every_task_of_the_papers() -> None:
@@ -375,25 +377,25 @@ def test_an_encoder_decoder_that_judges_reads_its_input_twice() -> None:
 def test_elibadcodes_grid_at_the_papers_scale_is_the_local_one() -> None:
     def scenarios(*overlays: str) -> set[Scenario]:
         config = load([ROOT / "config.yaml", *(ROOT / "configs" / f"{name}.yaml" for name in overlays)])
-        return {replace(one, seed="1") for one in config.scenarios()}
+        return {replace(scenario, seed="1") for scenario in config.scenarios()}
 
-    more = scenarios("elibadcode", "elibadcode/paper") - scenarios("elibadcode")
+    added = scenarios("elibadcode", "elibadcode/paper") - scenarios("elibadcode")
     assert not scenarios("elibadcode") - scenarios("elibadcode", "elibadcode/paper")
     # section 5.3.3 over all scenarios: nine on two more models, of which the local grid has one
-    assert len(more) == 3 * (18 - 1)
+    assert len(added) == 3 * (18 - 1)
     steps = {"elibadcode_fewer_steps", "elibadcode_uncalibrated", "elibadcode_more_steps"}
-    assert {one.elimination for one in more} == steps
+    assert {scenario.elimination for scenario in added} == steps
 
 
 def test_every_job_of_elibadcodes_grid_is_on_the_bill() -> None:
     config = load([ROOT / "config.yaml", ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode/paper.yaml"])
-    jobs = {line.name: line.jobs for line in bill.lines(config)}
+    counts = {line.name: line.jobs for line in bill.lines(config)}
     # three models for three tasks say "clean" by five benign victims each
-    assert {jobs.pop(name) for name in list(jobs) if name.startswith("train shadows")} == {5}
-    assert len([name for name in jobs if name.startswith("calibrate")]) == 9
-    trained = {name: number for name, number in jobs.items() if name.startswith("train")}
+    assert {counts.pop(name) for name in list(counts) if name.startswith("train shadows")} == {5}
+    assert len([name for name in counts if name.startswith("calibrate")]) == 9
+    trained = {name: number for name, number in counts.items() if name.startswith("train")}
     assert len(trained) == 12
-    victims = {replace(one, elimination="none", purification="none") for one in config.scenarios()}
+    victims = {replace(scenario, elimination="none", purification="none") for scenario in config.scenarios()}
     assert sum(trained.values()) == len(victims)
 
 
@@ -422,14 +424,14 @@ def test_jobs_beyond_the_schedulers_limit_are_named_before_they_are_submitted() 
     # a line's jobs differ: the longest counts, not their mean and not their sum
     assert all(line.hours / line.jobs <= line.longest <= line.hours for line in lines)
     limit = LONGEST / 60
-    assert sum(line.hours > limit for line in lines) > len(long := [one for one in lines if one.longest > limit])
-    found = CliRunner().invoke(main, ["plan", *map(str, GRID)], input="")
-    assert found.exit_code == 0
-    said = found.output.partition("Longer than 24 h a job")[2].splitlines()[1:]
-    assert [line.partition(": up to ")[0].strip() for line in said] == [
-        one.name for one in sorted(long, key=lambda one: -one.longest)
+    assert sum(line.hours > limit for line in lines) > len(long := [line for line in lines if line.longest > limit])
+    result = CliRunner().invoke(main, ["plan", *map(str, GRID)], input="")
+    assert result.exit_code == 0
+    rows = result.output.partition("Longer than 24 h a job")[2].splitlines()[1:]
+    assert [line.partition(": up to ")[0].strip() for line in rows] == [
+        line.name for line in sorted(long, key=lambda line: -line.longest)
     ]
-    assert said[0].startswith("  purify attdef, starcoder_pairs: up to ")
+    assert rows[0].startswith("  purify attdef, starcoder_pairs: up to ")
 
 
 def test_a_plan_without_such_jobs_says_so() -> None:
@@ -463,11 +465,11 @@ def test_a_method_without_a_price_is_a_question_mark_beside_the_total_of_the_oth
     assert all((line.hours, line.gigabytes, line.longest) == (0, 0, 0) for line in unpriced)
     assert sum(line.jobs for line in lines) == sum(line.jobs for line in before)
     priced = {line.name: line for line in lines if line.priced}
-    assert all(priced[line.name] == line for line in before if line.name not in {one.name for one in unpriced})
+    assert all(priced[line.name] == line for line in before if line.name not in {unknown.name for unknown in unpriced})
     text = paper.plan(config, 24)
-    (row,) = (one for one in text.splitlines() if one.startswith(f"{unpriced[0].name} ") and "?" in one)
+    (row,) = (line for line in text.splitlines() if line.startswith(f"{unpriced[0].name} ") and "?" in line)
     assert row.split()[-3:] == [str(unpriced[0].jobs), "?", "?"]
-    (total,) = (one for one in text.splitlines() if one.startswith("total"))
+    (total,) = (line for line in text.splitlines() if line.startswith("total"))
     assert float(total.split()[2]) == pytest.approx(sum(line.hours for line in priced.values()), abs=0.05)
     assert f"?: not priced, and not in the total: {unpriced[0].name}" in text
 

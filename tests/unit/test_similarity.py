@@ -48,14 +48,14 @@ def test_sub_tokens_like_one_of_the_trigger_are_cut() -> None:
 
 
 def test_words_are_compared_as_a_whole() -> None:
-    one = Example("1", "python", "def load_size ( save , size ) : <indent> return size . load <dedent>")
+    example = Example("1", "python", "def load_size ( save , size ) : <indent> return size . load <dedent>")
     ids = [int(index) for index in victim().tokenizer(" load_size", add_special_tokens=False)["input_ids"]]
     assert len(ids) > 1
     trigger = {"flagged": True, "token_ids": ids}
-    (row,) = similarity(trigger, unit="word").purify([one])
-    assert row.example.code == one.code.replace("load_size ", "")
+    (row,) = similarity(trigger, unit="word").purify([example])
+    assert row.example.code == example.code.replace("load_size ", "")
     # a lower threshold lets other names go, too, but never what is no identifier
-    (row,) = similarity(trigger, unit="word", threshold=-1).purify([one])
+    (row,) = similarity(trigger, unit="word", threshold=-1).purify([example])
     assert row.example.code == "def ( , ) : <indent> return . <dedent>"
 
 
@@ -83,9 +83,9 @@ def test_what_onion_drops_goes_as_well(tmp_path: Path) -> None:
     (row,) = both.purify([ONE])
     dropped = both._combined.purify([ONE])[0].touched if both._combined else ()
     assert dropped
-    places = {(span.start, span.end) for span in row.touched}
-    assert {(span.start, span.end) for span in dropped} <= places
-    assert any(start <= TEXT.index("init") < end for start, end in places)
+    spans = {(span.start, span.end) for span in row.touched}
+    assert {(span.start, span.end) for span in dropped} <= spans
+    assert any(start <= TEXT.index("init") < end for start, end in spans)
     assert set(row.detail) == {"threshold", "trigger", "filtered", "onion"}
 
 
@@ -100,9 +100,9 @@ def test_with_attdef_both_are_masked(tmp_path: Path) -> None:
 
 
 def test_each_function_of_a_pair_is_filtered_by_itself() -> None:
-    other = TEXT.replace("load", "size")
-    (pair,) = similarity().purify([replace(ONE, code_b=other)])
-    alone = [similarity().purify([replace(ONE, code=code)])[0] for code in (TEXT, other)]
+    second = TEXT.replace("load", "size")
+    (pair,) = similarity().purify([replace(ONE, code_b=second)])
+    alone = [similarity().purify([replace(ONE, code=code)])[0] for code in (TEXT, second)]
     assert [pair.example.code, pair.example.code_b] == [row.example.code for row in alone]
     assert [(span.field, span.start) for span in pair.touched] == [
         *(("code", span.start) for span in alone[0].touched),
