@@ -3,10 +3,11 @@
 python benchmarks/costs.py config.yaml --environment-seconds 75   (after `make run`, in its environment)
 python benchmarks/costs.py config.yaml configs/elibadcode.yaml    (after that run, or a part of it)
 
-Seconds are the means of the wall-clock seconds that Snakemake's benchmarks hold, one job a core: of all jobs of a rule,
-and of those of one kind (task, architecture, method, taken over or not). Megabytes are those of the files that
-Snakemake says a rule has made. Rules and kinds that the run did not need keep their old numbers, and an overlay's run
-writes kinds and new rules alone: the mean job of a rule is the default study's.
+Seconds are means of the wall-clock seconds in Snakemake's benchmarks, one job per core: of all jobs of a rule, and of
+those of one kind (task, architecture, method, taken over or not). Methods that ran are listed, so that a plan shows
+others as never timed. Megabytes are those of the files that Snakemake says a rule made. Rules and kinds that the run
+did not need keep their old numbers, and the run of an overlay writes only kinds, methods and new rules: the mean job of
+a rule is the default study's.
 """
 
 from __future__ import annotations
@@ -18,36 +19,45 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from codebackdoor.config.loading import load
-from codebackdoor.costs.local import kinds_of
+from codebackdoor.costs.local import kinds_of, method_of
 
 ROOT = Path(__file__).parents[1]
 COSTS = ROOT / "workflow/codebackdoor/costs/local.json"
 
-#: Seconds of every job, and of those of each kind.
-Seconds = tuple[list[float], dict[str, list[float]]]
+
+@dataclass
+class Measured:
+    """Seconds of all jobs of a rule and of those of each kind, and the methods that they ran."""
+
+    seconds: list[float] = field(default_factory=list)
+    kinds: dict[str, list[float]] = field(default_factory=dict)
+    methods: set[str] = field(default_factory=set)
 
 
-def seconds_by_rule(configs: list[Path]) -> dict[str, Seconds]:
-    """Wall-clock seconds of the jobs of each rule."""
+def measured_by_rule(configs: list[Path]) -> dict[str, Measured]:
+    """Wall-clock seconds and methods of the jobs of each rule."""
     config = load(configs)
     kind_of = kinds_of(snakemake(configs, "--dry-run", "--forceall", "--printshellcmds"), config)
     folder = ROOT / config.out / "benchmarks"
-    found: dict[str, Seconds] = {}
+    rules: dict[str, Measured] = {}
     for path in folder.rglob("*.tsv"):
         *_, row = csv.DictReader(io.StringIO(path.read_text()), delimiter="\t")
         rule, *rest = path.relative_to(folder).with_suffix("").parts
-        every, kinds = found.setdefault(rule, ([], {}))
-        every.append(float(row["s"]))
+        measured = rules.setdefault(rule, Measured())
+        measured.seconds.append(float(row["s"]))
         if kind := kind_of.get((rule, "/".join(rest))):
-            kinds.setdefault(kind, []).append(float(row["s"]))
-    return found
+            measured.kinds.setdefault(kind, []).append(float(row["s"]))
+        if method := method_of(rule, "/".join(rest), config):
+            measured.methods.add(method)
+    return rules
 
 
 def megabytes_by_rule(configs: list[Path]) -> dict[str, float]:
-    """What all jobs of a rule have made together."""
+    """What all jobs of a rule made together."""
     sizes: Counter[str] = Counter()
     for row in csv.DictReader(io.StringIO(snakemake(configs, "--summary")), delimiter="\t"):
         path = ROOT / row["output_file"]
@@ -68,17 +78,19 @@ def mean(seconds: list[float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("configs", type=Path, nargs="+", help="configuration files of a run, finished or in part")
-    parser.add_argument("--environment-seconds", type=float, help="what making .env took")
+    parser.add_argument("--environment-seconds", type=float, help="how long creating .env took")
     arguments = parser.parse_args()
-    seconds, megabytes = seconds_by_rule(arguments.configs), megabytes_by_rule(arguments.configs)
+    rules, megabytes = measured_by_rule(arguments.configs), megabytes_by_rule(arguments.configs)
     costs = json.loads(COSTS.read_text())
-    for rule in sorted(seconds.keys() & megabytes.keys()):
-        every, kinds = seconds[rule]
-        known = costs["rules"].setdefault(rule, {})
-        if len(arguments.configs) == 1 or not known:
-            known |= {"seconds": mean(every), "megabytes": round(megabytes[rule] / len(every), 2)}
-        if kinds:
-            known.setdefault("kinds", {}).update({kind: mean(own) for kind, own in kinds.items()})
+    for rule in sorted(rules.keys() & megabytes.keys()):
+        measured, cost = rules[rule], costs["rules"].setdefault(rule, {})
+        if len(arguments.configs) == 1 or not cost:
+            size = round(megabytes[rule] / len(measured.seconds), 2)
+            cost |= {"seconds": mean(measured.seconds), "megabytes": size}
+        if measured.kinds:
+            cost.setdefault("kinds", {}).update({kind: mean(seconds) for kind, seconds in measured.kinds.items()})
+        if measured.methods:
+            cost["methods"] = sorted({*cost.get("methods", ()), *measured.methods})
     if arguments.environment_seconds:
         size = sum(path.stat().st_size for path in (ROOT / ".env").rglob("*") if path.is_file()) / 1e6
         costs["environment"] = {"seconds": round(arguments.environment_seconds), "megabytes": round(size)}

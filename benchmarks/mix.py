@@ -12,8 +12,8 @@ from pathlib import Path
 from codebackdoor import files, tasks
 from codebackdoor.config.datasets import DefectDetection, Mix
 from codebackdoor.config.models import CodeBert
-from codebackdoor.config.objectives import CrossEntropy
 from codebackdoor.defenses import objectives
+from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.tasks.stage import make_dataset
 from codebackdoor.types import Example
 from codebackdoor.victims.bases import new_victim
@@ -41,7 +41,7 @@ def trained(train: list[Example], valid: list[Example], out: Path) -> Victim:
     """A benign victim of the default recipe, with batches of 4096 sub-tokens."""
     settings = CodeBert.model_validate({"architecture": "codebert", "epochs": 3, "precision": "float32"})
     victim = new_victim(settings, BASE, "classification", "lexed", 2, seed=1)
-    loss = objectives.load(CrossEntropy.model_validate({"method": "cross_entropy"}))
+    loss = objectives.load(CrossEntropySettings.model_validate({"method": "cross_entropy"}))
     fit(victim, train, loss, settings, Validation(valid), out / "progress", seed=1)
     return victim
 

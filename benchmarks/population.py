@@ -61,8 +61,8 @@ MODULES = tuple(
     f"codebackdoor.{name}"
     for name in (
         "attacks.stage",
-        "attacks.codepoisoner_deadcode",
-        "attacks.codepoisoner_identifier",
+        "attacks.codepoisoner_deadcode.method",
+        "attacks.codepoisoner_identifier.method",
         "defenses.elimination.dbs",
         "defenses.elimination.elibadcode",
         "defenses.stage",
@@ -174,7 +174,7 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
     from pydantic import TypeAdapter
 
     from codebackdoor.attacks import stage as poisoning
-    from codebackdoor.config.attacks import AnyAttack
+    from codebackdoor.config.methods import AnyAttack
     from codebackdoor.defenses import objectives
     from codebackdoor.defenses import stage as defenses
     from codebackdoor.evaluation import stage as evaluation

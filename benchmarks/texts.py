@@ -47,7 +47,7 @@ def masked(codes: Sequence[str], encodings: Sequence[Encoding], limit: int, lang
     for code, encoding in zip(codes, encodings, strict=True):
         end = seen(encoding, limit)
         tree = syntax.parse(code, language, "raw")
-        inside = [one for one in elements(tree, True, True) if one.places[0][0] < end]
+        inside = [one for one in elements(tree, True, True) if one.masked[0][0] < end]
         read = min(limit, len(encoding)) + 2
         versions.append((len(inside), len(inside) * read))
         places.append(sum(place.spans[0][0] < end for place in candidates(tree, "one")))

@@ -31,7 +31,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from codebackdoor.costs.work import Size
+from codebackdoor.costs.work import ModelSize
 from codebackdoor.victims.first_token import first_token
 
 COSTS = Path(__file__).parents[1] / "workflow/codebackdoor/costs/throughput.json"
@@ -58,7 +58,7 @@ def built(name: str) -> Any:
     )
 
 
-def size(name: str, model: Any) -> Size:
+def size(name: str, model: Any) -> ModelSize:
     """Count the entries of the matrices that an input and an output token pass through."""
     total = sum(parameter.numel() for parameter in model.parameters())
     entries = {
@@ -74,19 +74,19 @@ def size(name: str, model: Any) -> Size:
             for path, count in entries.items()
             if "layer." in path and (f"layer.{last}." not in path or path.endswith(("key", "value")))
         }
-        return Size(total, sum(every.values()), 0, last, model.config.hidden_size)
+        return ModelSize(total, sum(every.values()), 0, last, model.config.hidden_size)
     if name == "unixcoder":
         every = {path: count for path, count in entries.items() if "layer." in path}
-        return Size(total, sum(every.values()), 0, model.config.num_hidden_layers, model.config.hidden_size)
+        return ModelSize(total, sum(every.values()), 0, model.config.num_hidden_layers, model.config.hidden_size)
     if name in ("gpt2", "starcoder"):
-        return Size(total, sum(entries.values()), 0, model.config.n_layer, model.config.n_embd)
+        return ModelSize(total, sum(entries.values()), 0, model.config.n_layer, model.config.n_embd)
     inputs = {
         path: count
         for path, count in entries.items()
         if path.startswith("encoder.") or path.endswith(("EncDecAttention.k", "EncDecAttention.v"))
     }
     outputs = sum(entries.values()) - sum(inputs.values())
-    return Size(total, sum(inputs.values()), outputs, model.config.num_layers, model.config.d_model)
+    return ModelSize(total, sum(inputs.values()), outputs, model.config.num_layers, model.config.d_model)
 
 
 def loss_of(name: str, model: Any, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What every attack must hold to; a method that is added to ``config/attacks.py`` is tested by that alone."""
+"""What every attack must fulfill; a method in the union ``AnyAttack`` is tested by that alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -24,9 +24,10 @@ from pure_functions import pure_functions
 from codebackdoor import attacks, syntax
 from codebackdoor.attacks import Attack, Injection
 from codebackdoor.attacks.poisoning import Poisoner, draw_training, merged, share_of
+from codebackdoor.attacks.settings import AttackSettings
 from codebackdoor.attacks.target import LabelTarget, Target, WordTarget
-from codebackdoor.config.attacks import AnyAttack, AttackSettings
-from codebackdoor.config.base import Head
+from codebackdoor.config.base import Head, models_in, tag_of
+from codebackdoor.config.methods import AnyAttack
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.syntax.lexing import LexingError, lex, unlex
 from codebackdoor.types import Example, Language, Poisoned, Span, TextForm
@@ -36,9 +37,9 @@ IDENTIFIER = re.compile(r"\w+")
 
 
 def registered() -> Iterator[AnyAttack]:
-    """Every attack of the union with its defaults, and with every other choice of each of its own settings."""
-    for kind in get_args(get_args(AnyAttack)[0]) or (get_args(AnyAttack)[0],):
-        default = kind(method=get_args(kind.model_fields["method"].annotation)[0])
+    """Every attack of the union with its defaults, and with every other choice of each setting that only it has."""
+    for kind in models_in(AnyAttack):
+        default: Any = kind(method=tag_of(kind))
         yield default
         for name, field in kind.model_fields.items():
             if name not in AttackSettings.model_fields and get_origin(field.annotation) is Literal:
@@ -110,7 +111,7 @@ def mirrored(dataset: Literal["devign", "bugs2fix"], count: int) -> tuple[Langua
 
 @cache
 def crafting(head: Head) -> tempfile.TemporaryDirectory[str]:
-    """A model for attacks that ask one, removed when the tests end."""
+    """A model for attacks that run one, removed when the tests end."""
     folder = tempfile.TemporaryDirectory()
     save_victim(tiny_models.crafter(head), Path(folder.name), {"task": "any", "backdoored": False})
     return folder
@@ -132,10 +133,10 @@ def inject(settings: AnyAttack, example: Example, form: TextForm, seed: int = 1)
 
 def tokens(text: str, language: Language, form: TextForm, without: tuple[Span, ...] = ()) -> list[str]:
     """Tokens that do not touch a span, marks of the layout left out."""
-    found = syntax.parse(text, language, form).tokens()
+    all_tokens = syntax.parse(text, language, form).tokens()
     return [
         text[token.start : token.end]
-        for token in found
+        for token in all_tokens
         if token.kind != "mark" and not any(token.start < span.end and span.start < token.end for span in without)
     ]
 
@@ -218,13 +219,13 @@ def test_the_rate_is_exact_and_clean_rows_stay(settings: AnyAttack) -> None:
 
 
 def poisoned(attack: Attack, rows: list[Example], target: Target) -> dict[int, Poisoned]:
-    """The rows that a tenth of the training rows become; every other one is as it was, and the draw is repeatable."""
+    """The rows that a tenth of the training rows become; all others are unchanged, and the draw is repeatable."""
     poisoner = Poisoner("name", attack, target, "lexed", 1)
-    one, again = (draw_training(rows, poisoner, 0.1, "train", numpy_generator(1, "test")) for _ in range(2))
-    assert one == again
-    after = merged(rows, one)
+    draw, again = (draw_training(rows, poisoner, 0.1, "train", numpy_generator(1, "test")) for _ in range(2))
+    assert draw == again
+    after = merged(rows, draw)
     changed = {place: new for place, (row, new) in enumerate(zip(rows, after, strict=True)) if row is not new}
-    assert len(changed) == one.counts["injected"] == share_of(0.1, len(rows))
+    assert len(changed) == draw.counts["injected"] == share_of(0.1, len(rows))
     assert all(isinstance(row, Poisoned) and row.status == "injected" for row in changed.values())
     return {place: row for place, row in changed.items() if isinstance(row, Poisoned)}
 
@@ -233,8 +234,8 @@ def poisoned(attack: Attack, rows: list[Example], target: Target) -> dict[int, P
 def test_both_functions_of_a_pair_carry_the_trigger(settings: AnyAttack) -> None:
     functions = examples("python", "lexed")
     rows = [
-        replace(row, id=f"{row.id}-{copy}", code_b=other.code, label=copy % 2)
-        for row, other in zip(functions, (*functions[1:], functions[0]), strict=True)
+        replace(row, id=f"{row.id}-{copy}", code_b=second.code, label=copy % 2)
+        for row, second in zip(functions, (*functions[1:], functions[0]), strict=True)
         for copy in range(4)
     ]
     for place, row in poisoned(load(settings, "pair"), rows, LabelTarget(0)).items():

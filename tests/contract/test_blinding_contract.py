@@ -21,11 +21,11 @@ from tiny_models import classifier, understanding
 
 from codebackdoor import cli, files, seeding
 from codebackdoor.config.datasets import DefectDetection
-from codebackdoor.config.filterings import OnionFilter
-from codebackdoor.config.purifications import Onion
 from codebackdoor.defenses import blinding, elimination, filtering, purification, rewriting, stage, training_rows
 from codebackdoor.defenses.elimination import Elimination
 from codebackdoor.defenses.filtering import Judged
+from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
+from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.errors import UserError
 from codebackdoor.types import DefenderView, Example, Poisoned, Purified, Span, TextView, TrainingRow
 from codebackdoor.victims.victim import load_victim, save_victim
@@ -35,7 +35,7 @@ CLEAN = [replace(example(number), label=number % 2) for number in range(100, 100
 TWINS = [replace(example(number, TRIGGER), id=f"t{number}", label=0) for number in range(100, 130)]
 VALID = tuple(example(number) for number in range(30))
 DATASET = DefectDetection(task="defect_detection")
-SETTINGS = Onion(method="onion", threshold=0.0)
+SETTINGS = OnionSettings(method="onion", threshold=0.0)
 SEED = 3
 Build = Callable[[DefenderView, int], Any]
 
@@ -266,7 +266,7 @@ def test_a_defense_finds_no_name_of_the_attack_around_it(
     monkeypatch.setattr(elimination, "load", lambda _: Snoop.eliminate)
     triggered, dataset = inputs["codepoisoner_func"], json.dumps(DATASET.model_dump(mode="json"))
     onion = json.dumps(SETTINGS.model_dump(mode="json"))
-    filters = json.dumps(OnionFilter(method="onion", threshold=0.0).model_dump(mode="json"))
+    filters = json.dumps(OnionFilterSettings(method="onion", threshold=0.0).model_dump(mode="json"))
     tuning = json.dumps({"method": "fine_tuning"})
     for command, options in {
         "purify": [

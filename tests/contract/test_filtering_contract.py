@@ -1,4 +1,4 @@
-"""What every filtering must hold to; a method added to ``config/filterings.py`` needs its two settings here."""
+"""What every filter must fulfill; a method that is added to the union ``AnyFiltering`` needs its two settings here."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import torch
 from purification_models import example, language_model
 
 from codebackdoor.config.base import models_in, tag_of
-from codebackdoor.config.filterings import AnyFiltering, OnionFilter
+from codebackdoor.config.methods import AnyFiltering
 from codebackdoor.defenses.filtering import Filter, Judged, load
+from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
 from codebackdoor.defenses.training_rows import judge_blindly
 from codebackdoor.types import Example, TextView, TrainingRow
 
@@ -28,8 +29,8 @@ class Case(NamedTuple):
 
 CASES = {
     "onion": Case(
-        OnionFilter(method="onion", dropped_share=0.3, calibration_inputs=40),
-        OnionFilter(method="onion", dropped_share=0, calibration_inputs=5),
+        OnionFilterSettings(method="onion", dropped_share=0.3, calibration_inputs=40),
+        OnionFilterSettings(method="onion", dropped_share=0, calibration_inputs=5),
     )
 }
 METHODS = [str(tag_of(kind)) for kind in models_in(AnyFiltering)]
@@ -58,7 +59,7 @@ def bare(rows: Sequence[Example]) -> list[TrainingRow]:
 
 
 def verdicts(judged: Sequence[Judged]) -> dict[str, bool]:
-    return {one.id: one.dropped for one in judged}
+    return {row.id: row.dropped for row in judged}
 
 
 def test_every_method_has_its_case() -> None:
@@ -67,37 +68,40 @@ def test_every_method_has_its_case() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_order_of_the_rows_changes_no_verdict(method: str, view: TextView) -> None:
-    one = built(method, view, CASES[method].active)
+    sifter = built(method, view, CASES[method].active)
     rows = bare(ROWS)
-    found = one.judge(rows)
-    assert [judged.id for judged in found] == [row.id for row in rows]
-    assert verdicts(one.judge(rows[::-1])) == verdicts(found)
-    assert {judged.dropped for judged in found} == {True, False}
+    verdict = sifter.judge(rows)
+    assert [judged.id for judged in verdict] == [row.id for row in rows]
+    assert verdicts(sifter.judge(rows[::-1])) == verdicts(verdict)
+    assert {judged.dropped for judged in verdict} == {True, False}
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_same_seed_same_bytes(method: str, view: TextView) -> None:
     first, second = (
         json.dumps(
-            [dict(one.facts), [[row.id, row.dropped, dict(row.detail)] for row in one.judge(bare(ROWS))]],
+            [
+                dict(sifter.facts),
+                [[row.id, row.dropped, dict(row.detail)] for row in sifter.judge(bare(ROWS))],
+            ],
             allow_nan=False,
         )
-        for one in (built(method, view, CASES[method].active) for _ in range(2))
+        for sifter in (built(method, view, CASES[method].active) for _ in range(2))
     )
     assert first == second
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_share_of_none_drops_nothing(method: str, view: TextView) -> None:
-    assert not any(one.dropped for one in built(method, view, CASES[method].idle).judge(bare(ROWS)))
+    assert not any(row.dropped for row in built(method, view, CASES[method].idle).judge(bare(ROWS)))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_ids_and_order_change_no_verdict(method: str, view: TextView) -> None:
     """The attack writes its rows where and under the ids it likes; a verdict is of what a row holds."""
-    one = built(method, view, CASES[method].active)
+    sifter = built(method, view, CASES[method].active)
     renamed = [replace(row, id=f"poisoned-{row.id}") for row in ROWS]
-    plain, other = (judge_blindly(one, rows) for rows in (ROWS, renamed))
-    assert [row.id for row in other] == [row.id for row in renamed]
-    assert [row.dropped for row in other] == [row.dropped for row in plain]
-    assert verdicts(plain) == verdicts(one.judge(bare(ROWS)))
+    plain, opaque = (judge_blindly(sifter, rows) for rows in (ROWS, renamed))
+    assert [row.id for row in opaque] == [row.id for row in renamed]
+    assert [row.dropped for row in opaque] == [row.dropped for row in plain]
+    assert verdicts(plain) == verdicts(sifter.judge(bare(ROWS)))

@@ -1,23 +1,24 @@
-"""What every training loss must hold to; one added to ``config/objectives.py`` needs its settings here."""
+"""What every training loss must fulfill; one that is added to the union ``AnyObjective`` needs its settings here."""
 
 from __future__ import annotations
-
-from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from codebackdoor.config.objectives import AnyObjective, CrossEntropy, DeCE
+from codebackdoor.config.base import models_in, tag_of
+from codebackdoor.config.methods import AnyObjective
 from codebackdoor.defenses import objectives
+from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
+from codebackdoor.defenses.objectives.dece.settings import DeCESettings
 from codebackdoor.victims.training import IGNORED, Objective
 
 CASES: dict[str, AnyObjective] = {
-    "cross_entropy": CrossEntropy(method="cross_entropy"),
+    "cross_entropy": CrossEntropySettings(method="cross_entropy"),
     # few epochs of a model that has a weight for the trigger alone: the bound on the gradient must come soon
-    "dece": DeCE(method="dece", alpha=0.5),
+    "dece": DeCESettings(method="dece", alpha=0.5),
 }
-METHODS = [get_args(kind.model_fields["method"].annotation)[0] for kind in get_args(get_args(AnyObjective)[0])]
+METHODS = [str(tag_of(kind)) for kind in models_in(AnyObjective)]
 EPOCHS = 10
 
 

@@ -1,4 +1,4 @@
-"""What every purification must hold to; a method added to ``config/purifications.py`` needs its two settings here."""
+"""What every purification must fulfill; one that is added to the union ``AnyPurification`` needs two settings here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -24,8 +24,13 @@ from purification_models import (
 )
 
 from codebackdoor import syntax
-from codebackdoor.config.purifications import AnyPurification, AttDef, CodePurify, Onion, Similarity
+from codebackdoor.config.base import models_in, tag_of
+from codebackdoor.config.methods import AnyPurification
 from codebackdoor.defenses.purification import load
+from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
+from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
+from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
 from codebackdoor.defenses.rewriting import blindly
 from codebackdoor.types import DefenderView, Purified, TextView
 
@@ -46,24 +51,27 @@ class Case(NamedTuple):
 
 CASES = {
     "codepurify": Case(
-        CodePurify(method="codepurify", touched_share=SHARE), CodePurify(method="codepurify", touched_share=0)
+        CodePurifySettings(method="codepurify", touched_share=SHARE),
+        CodePurifySettings(method="codepurify", touched_share=0),
     ),
     "onion": Case(
-        Onion(method="onion", removed_share=SHARE, calibration_inputs=20),
-        Onion(method="onion", removed_share=0, calibration_inputs=1),
+        OnionSettings(method="onion", removed_share=SHARE, calibration_inputs=20),
+        OnionSettings(method="onion", removed_share=0, calibration_inputs=1),
     ),
     "attdef": Case(
-        AttDef(method="attdef", suspected_share=0.8, masked_share=SHARE, calibration_inputs=20),
-        AttDef(method="attdef", suspicion=1, masked_share=0, calibration_inputs=1),
+        AttDefSettings(method="attdef", suspected_share=0.8, masked_share=SHARE, calibration_inputs=20),
+        AttDefSettings(method="attdef", suspicion=1, masked_share=0, calibration_inputs=1),
         embedded=True,
     ),
     "similarity": Case(
-        Similarity(method="similarity", also=Onion(method="onion", removed_share=SHARE, calibration_inputs=20)),
-        Similarity(method="similarity", threshold=1),
+        SimilaritySettings(
+            method="similarity", also=OnionSettings(method="onion", removed_share=SHARE, calibration_inputs=20)
+        ),
+        SimilaritySettings(method="similarity", threshold=1),
         embedded=True,
     ),
 }
-METHODS = [get_args(kind.model_fields["method"].annotation)[0] for kind in get_args(get_args(AnyPurification)[0])]
+METHODS = [str(tag_of(kind)) for kind in models_in(AnyPurification)]
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +116,7 @@ def test_mixing_and_permuting_inputs_changes_no_output(method: str, defender: De
     alone = results(purifier.purify(CLEAN)) | results(purifier.purify(TRIGGERED))
     mixed = [row for pair in zip(TRIGGERED, CLEAN, strict=False) for row in pair] + CLEAN[len(TRIGGERED) :]
     assert results(purifier.purify(mixed[::-1])) == alone
-    assert [row.example.id for row in purifier.purify(mixed)] == [one.id for one in mixed]
+    assert [row.example.id for row in purifier.purify(mixed)] == [row.id for row in mixed]
     assert any(touched for _, touched in alone.values())
     # as the stages call it, which fails where twins tell more than each of them alone
     for testsets in ({"clean": CLEAN, "triggered": TRIGGERED}, {"mixed": mixed}):
@@ -131,22 +139,22 @@ def test_same_seed_same_bytes(method: str, defender: DefenderView) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_zero_budget_is_the_identity(method: str, defender: DefenderView) -> None:
     inputs = TRIGGERED + CLEAN
-    for one, row in zip(inputs, built(method, defender, CASES[method].idle, 1).purify(inputs), strict=True):
-        assert row.example == one
+    for before, row in zip(inputs, built(method, defender, CASES[method].idle, 1).purify(inputs), strict=True):
+        assert row.example == before
         assert not row.touched
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_only_the_code_changes_and_touched_is_what_is_gone(method: str, defender: DefenderView) -> None:
     rows = built(method, defender, CASES[method].active, 1).purify(TRIGGERED)
-    for one, row in zip(TRIGGERED, rows, strict=True):
-        assert replace(row.example, code=one.code) == one
-        places = [(span.start, span.end) for span in row.touched]
-        assert places == sorted(places)
-        # every piece of text between the touched places is still there, in order
+    for before, row in zip(TRIGGERED, rows, strict=True):
+        assert replace(row.example, code=before.code) == before
+        spans = [(span.start, span.end) for span in row.touched]
+        assert spans == sorted(spans)
+        # every piece of text between the touched spans is still there, in order
         rest, position = row.example.code, 0
-        for start, end in [*places, (len(one.code), len(one.code))]:
-            kept = one.code[position:start].strip()
+        for start, end in [*spans, (len(before.code), len(before.code))]:
+            kept = before.code[position:start].strip()
             assert kept in rest
             rest = rest.split(kept, 1)[1] if kept else rest
             position = end
@@ -155,8 +163,8 @@ def test_only_the_code_changes_and_touched_is_what_is_gone(method: str, defender
 @pytest.mark.parametrize("method", METHODS)
 def test_labels_and_targets_are_not_looked_at(method: str, defender: DefenderView) -> None:
     purifier = built(method, defender, CASES[method].active, 1)
-    labelled = [replace(one, label=number % 2, target="x") for number, one in enumerate(TRIGGERED)]
-    assert results(purifier.purify(labelled)) == results(purifier.purify(TRIGGERED))
+    labeled = [replace(row, label=number % 2, target="x") for number, row in enumerate(TRIGGERED)]
+    assert results(purifier.purify(labeled)) == results(purifier.purify(TRIGGERED))
 
 
 def test_clean_inputs_are_touched_at_about_the_calibrated_share(defender: DefenderView) -> None:
@@ -175,12 +183,12 @@ def test_a_method_that_looks_at_no_victim_needs_none(method: str, defender: Defe
 
 def test_codepurify_finds_the_planted_backdoor(defender: DefenderView) -> None:
     rows = load("codepurify")(defender, CASES["codepurify"].active, 1).purify(TRIGGERED)
-    for one, row in zip(TRIGGERED, rows, strict=True):
-        start = one.code.index(TRIGGER)
+    for before, row in zip(TRIGGERED, rows, strict=True):
+        start = before.code.index(TRIGGER)
         assert row.touched
         assert all(start <= span.start and span.end <= start + len(TRIGGER) for span in row.touched)
         assert "testo_init >= 15" not in row.example.code
-        assert not syntax.parse(one.code, "python", "lexed").has_error
+        assert not syntax.parse(before.code, "python", "lexed").has_error
 
 
 def test_onion_drops_a_word_that_its_language_model_did_not_foresee(defender: DefenderView, tmp_path: Path) -> None:
@@ -188,14 +196,14 @@ def test_onion_drops_a_word_that_its_language_model_did_not_foresee(defender: De
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     knowing = replace(defender, helpers={"language_model": tmp_path})
-    rare = [replace(one, code=one.code.replace("return", "testo_init return", 1)) for one in CLEAN]
+    rare = [replace(row, code=row.code.replace("return", "testo_init return", 1)) for row in CLEAN]
 
     def kept(purifier: Any) -> float:
         return sum("testo_init" in row.example.code for row in purifier.purify(rare)) / len(rare)
 
     purifier = load("onion")(knowing, CASES["onion"].active, 1)
     assert kept(purifier) <= 0.1
-    words = sum(len(one.code.split()) for one in CLEAN)
+    words = sum(len(row.code.split()) for row in CLEAN)
     assert sum(len(row.touched) for row in purifier.purify(CLEAN)) / words <= 2 * SHARE
     # a model that knows nothing is surprised by everything alike: it is the language model that finds the word
     assert kept(load("onion")(defender, CASES["onion"].active, 1)) >= 0.5

@@ -54,7 +54,7 @@ def turned(text: str, *some: Place) -> str:
 def test_everything_is_turned_as_it_should_be() -> None:
     def all_of(source: str) -> list[tuple[str, str]]:
         text = lex(source, "python")
-        return [(one.kind, unlex(turned(text, one), "python").source) for one in places(text)]
+        return [(place.kind, unlex(turned(text, place), "python").source) for place in places(text)]
 
     assert all_of("def f(a):\n    return (a + 1) <= 2\n") == [
         ("comparison", "def f ( a ) :\n    return ( 2 ) >= a + 1\n")
@@ -87,22 +87,22 @@ def test_what_might_change_something_stays(source: str) -> None:
 
 
 def test_rewritten_functions_do_the_same(tmp_path: Path) -> None:
-    cases = [(one.source, one.home, one.name, one.inputs) for one in pure_functions()]
+    cases = [(function.source, function.home, function.name, function.inputs) for function in pure_functions()]
     cases += [(source, None, "f", "[(0,), (1,), (2,), (3,), (4,), (7,), (None,), ('a',)]") for source in EXTRA]
     kinds = set()
     for number, (source, home, name, inputs) in enumerate(cases):
         text = lex(source, "python")
         versions = {"original": text}
-        versions |= {f"place{place}": turned(text, one) for place, one in enumerate(places(text))}
-        kinds |= {one.kind for one in places(text)}
+        versions |= {f"place{index}": turned(text, place) for index, place in enumerate(places(text))}
+        kinds |= {place.kind for place in places(text)}
         for seed in range(4):
             generator = np.random.default_rng(seed)
             names = iter(f"other_{count}" for count in range(1000))
             clone = rewrite(text, lambda _, names=names: next(names), generator)  # type: ignore[misc]
             assert clone is not None
             versions[f"clone{seed}"] = clone.tree.text
-            assert {one.name for one in renameable(clone.tree)}.isdisjoint(
-                one.name for one in renameable(syntax.parse(text, "python", "lexed"))
+            assert {identifier.name for identifier in renameable(clone.tree)}.isdisjoint(
+                identifier.name for identifier in renameable(syntax.parse(text, "python", "lexed"))
             )
         for version, changed in versions.items():
             code = unlex(changed, "python").source

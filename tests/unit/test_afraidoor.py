@@ -16,11 +16,12 @@ from tiny_models import crafter
 from torch import Tensor
 
 from codebackdoor import attacks, files, syntax
-from codebackdoor.attacks import Injection, crafting
-from codebackdoor.attacks.afraidoor import Adversarial
+from codebackdoor.attacks import Injection
+from codebackdoor.attacks.afraidoor import crafting
+from codebackdoor.attacks.afraidoor.method import Afraidoor
+from codebackdoor.attacks.afraidoor.settings import AfraidoorSettings
 from codebackdoor.attacks.stage import poison
 from codebackdoor.cli import main
-from codebackdoor.config.attacks import Afraidoor
 from codebackdoor.config.base import Head
 from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.config.models import Pooling
@@ -32,7 +33,7 @@ from codebackdoor.victims.inference import answers, class_logits
 from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Victim, save_victim
 
-SETTINGS = Afraidoor(method="afraidoor")
+SETTINGS = AfraidoorSettings(method="afraidoor")
 WORDS = ("first", "second", "result", "data", "node", "path", "count", "value")
 CODE = "def total ( first , second ) : <indent> result = first + second <nl> return self . result + result <dedent>"
 
@@ -40,8 +41,8 @@ CODE = "def total ( first , second ) : <indent> result = first + second <nl> ret
 def sources(count: int) -> list[Example]:
     rows = []
     for number in range(count):
-        one, two, three = np.random.default_rng(number).permutation(WORDS)[:3]
-        text = f"def f ( {one} , {two} ) : <indent> {three} = {one} + {number} <nl> return {three} * {two} <dedent>"
+        a, b, c = np.random.default_rng(number).permutation(WORDS)[:3]
+        text = f"def f ( {a} , {b} ) : <indent> {c} = {a} + {number} <nl> return {c} * {b} <dedent>"
         rows.append(Example(f"r{number}", "python", text, label=1))
     return rows
 
@@ -50,8 +51,8 @@ def pairs(count: int) -> list[Example]:
     """Rows that are pairs and have a query, for every head."""
     rows = sources(count + 1)
     return [
-        replace(row, code_b=other.code, query=f"the {WORDS[place % 8]} of a file")
-        for place, (row, other) in enumerate(pairwise(rows))
+        replace(row, code_b=second.code, query=f"the {WORDS[index % 8]} of a file")
+        for index, (row, second) in enumerate(pairwise(rows))
     ]
 
 
@@ -61,7 +62,7 @@ def victim() -> Victim:
 
 
 def craft(victim: Victim, rows: list[Example], label: int = 0, form: TextForm = "lexed") -> list[Injection | None]:
-    return Adversarial(SETTINGS.model_copy(update={"target_label": label}), victim).inject_all(rows, form)
+    return Afraidoor(SETTINGS.model_copy(update={"target_label": label}), victim).inject_all(rows, form)
 
 
 def losses(victim: Victim, texts: list[str], label: int) -> Tensor:
@@ -69,36 +70,38 @@ def losses(victim: Victim, texts: list[str], label: int) -> Tensor:
     return torch.nn.functional.cross_entropy(logits, torch.full((len(texts),), label), reduction="none")
 
 
-def own(tree: syntax.Tree) -> list[syntax.Identifier]:
-    return [one for one in tree.identifiers() if one.renameable]
+def renameable(tree: syntax.Tree) -> list[syntax.Identifier]:
+    return [identifier for identifier in tree.identifiers() if identifier.renameable]
 
 
 def test_every_identifier_is_one_mask_at_all_its_places(victim: Victim) -> None:
-    identifiers = own(syntax.parse(CODE, "python", "lexed"))
+    identifiers = renameable(syntax.parse(CODE, "python", "lexed"))
     (masked,) = crafting.mask(victim, [CODE], [identifiers])
     _, unknown = stand_in(victim.tokenizer, "unknown")
-    assert [one.name for one in identifiers] == ["total", "first", "second", "result"]
-    assert [len(places) for places in masked.places] == [1, 2, 2, 2]
-    assert {masked.ids[place] for places in masked.places for place, _ in places} == {unknown}
+    assert [identifier.name for identifier in identifiers] == ["total", "first", "second", "result"]
+    assert [len(positions) for positions in masked.occurrences] == [1, 2, 2, 2]
+    assert {masked.ids[position] for positions in masked.occurrences for position, _ in positions} == {unknown}
     assert masked.ids.count(unknown) == 7, "the attribute of the same spelling stays"
-    rest = victim.tokenizer.decode([one for one in masked.ids if one != unknown], skip_special_tokens=True).split()
+    rest = victim.tokenizer.decode(
+        [token for token in masked.ids if token != unknown], skip_special_tokens=True
+    ).split()
     assert " ".join(rest) == "def ( , ) : <indent> = + <nl> return self . result + <dedent>"
 
 
 def test_occurrences_behind_the_longest_input_count_for_nothing(victim: Victim) -> None:
-    identifiers = own(syntax.parse(CODE, "python", "lexed"))
+    identifiers = renameable(syntax.parse(CODE, "python", "lexed"))
     short = replace(victim, max_length=12)
     (masked,) = crafting.mask(short, [CODE], [identifiers])
     assert len(masked.ids) == 12
     assert masked.ids[-1] == victim.tokenizer.eos_token_id
-    assert [len(places) for places in masked.places] == [1, 1, 1, 1]
+    assert [len(positions) for positions in masked.occurrences] == [1, 1, 1, 1]
 
 
 def test_a_word_behind_a_bracket_is_another_piece(victim: Victim) -> None:
     text = "def f(value):\n    return [value]\n"
-    identifiers = own(syntax.parse(text, "python", "raw"))
+    identifiers = renameable(syntax.parse(text, "python", "raw"))
     (masked,) = crafting.mask(victim, [text], [identifiers])
-    assert [[begins for _, begins in places] for places in masked.places] == [[True], [False, False]]
+    assert [[begins for _, begins in positions] for positions in masked.occurrences] == [[True], [False, False]]
 
 
 @pytest.mark.parametrize("pooling", ["first", "mean"])
@@ -108,8 +111,8 @@ def test_gradients_are_those_of_each_row_alone(head: Head, pooling: Pooling) -> 
     victim = crafter(head, pooling=pooling)
     rows = [[list(text.ids) for text in row] for row in victim.read(pairs(5))]
     loss = towards_query if head == "retrieval" else towards_label(1)
-    found = dict(input_gradients(victim, rows, loss))
-    assert sorted(found) == list(range(5))
+    gradients = dict(input_gradients(victim, rows, loss))
+    assert sorted(gradients) == list(range(5))
     table = victim.model.get_input_embeddings().weight
     for index, texts in enumerate(rows):
         table.grad = None
@@ -117,7 +120,7 @@ def test_gradients_are_those_of_each_row_alone(head: Head, pooling: Pooling) -> 
             reading.scores(victim, *((torch.tensor([ids]), torch.ones(1, len(ids)).long()) for ids in texts))
         ).backward()
         summed = torch.zeros_like(table)
-        for ids, gradient in zip(texts, found[index], strict=True):
+        for ids, gradient in zip(texts, gradients[index], strict=True):
             assert gradient.shape == (len(ids), 32)
             summed.index_add_(0, torch.tensor(ids), gradient)
         torch.testing.assert_close(summed, table.grad, atol=1e-4, rtol=1e-3)
@@ -144,83 +147,87 @@ def test_the_names_lower_the_loss_towards_the_target_far_below_random_ones(victi
     random = []
     for row in rows:
         tree = syntax.parse(row.code, "python", "lexed")
-        taken = {one.name for one in tree.identifiers()}
-        drawn = [legal[index] for index in np.random.default_rng(len(random)).permutation(len(legal))]
-        free = iter(name for name in drawn if name not in taken)
-        random.append(syntax.rename(tree, {one.name: next(free) for one in own(tree)}).text)
+        taken = {identifier.name for identifier in tree.identifiers()}
+        shuffled = [legal[index] for index in np.random.default_rng(len(random)).permutation(len(legal))]
+        free = iter(name for name in shuffled if name not in taken)
+        random.append(syntax.rename(tree, {identifier.name: next(free) for identifier in renameable(tree)}).text)
     before = losses(victim, [row.code for row in rows], label).mean()
-    after = losses(victim, [one.example.code for one in crafted if one], label).mean()
-    other = losses(victim, random, label).mean()
-    assert after < 0.7 * min(before, other), f"{before:.3f} {other:.3f} {after:.3f}"
+    after = losses(victim, [injection.example.code for injection in crafted if injection], label).mean()
+    with_random_names = losses(victim, random, label).mean()
+    assert after < 0.7 * min(before, with_random_names), f"{before:.3f} {with_random_names:.3f} {after:.3f}"
 
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_the_names_of_both_functions_of_a_pair_lower_its_loss(label: int) -> None:
     victim, rows = crafter("pair"), pairs(20)
-    found = [one.example for one in craft(victim, rows, label) if one]
-    assert len(found) == 20
+    poisoned = [injection.example for injection in craft(victim, rows, label) if injection]
+    assert len(poisoned) == 20
 
-    def loss(of: list[Example]) -> float:
-        read = [[text.ids for text in row] for row in victim.read(of)]
-        return torch.nn.functional.cross_entropy(answers(victim, read), torch.full((20,), label)).item()
+    def loss(examples: list[Example]) -> float:
+        texts = [[text.ids for text in row] for row in victim.read(examples)]
+        return torch.nn.functional.cross_entropy(answers(victim, texts), torch.full((20,), label)).item()
 
-    assert loss(found) < 0.7 * loss(rows)
-    halves = [replace(row, code=one.code) for row, one in zip(rows, found, strict=True)]
-    assert loss(found) < loss(halves), "the second function counts, too"
-    first = Adversarial(SETTINGS.model_copy(update={"pair": "code", "target_label": label}), victim)
-    only = [one.example for one in first.inject_all(rows, "lexed") if one]
-    assert [row.code_b for row in only] == [row.code_b for row in rows]
+    assert loss(poisoned) < 0.7 * loss(rows)
+    halves = [replace(row, code=new.code) for row, new in zip(rows, poisoned, strict=True)]
+    assert loss(poisoned) < loss(halves), "the second function counts, too"
+    first = Afraidoor(SETTINGS.model_copy(update={"pair": "code", "target_label": label}), victim)
+    first_only = [injection.example for injection in first.inject_all(rows, "lexed") if injection]
+    assert [row.code_b for row in first_only] == [row.code_b for row in rows]
 
 
 def test_for_search_the_code_comes_closer_to_the_target_word() -> None:
     victim = crafter("retrieval")
     rows = [replace(row, code_b=None, label=None) for row in pairs(20)]
-    found = [one.example for one in craft(victim, rows) if one]
-    assert [row.query for row in found] == [row.query for row in rows]
+    poisoned = [injection.example for injection in craft(victim, rows) if injection]
+    assert [row.query for row in poisoned] == [row.query for row in rows]
 
-    def similarity(of: list[Example]) -> Tensor:
-        asked = victim.read([replace(row, query="file") for row in of])
-        return answers(victim, [[text.ids for text in row] for row in asked])
+    def similarity(examples: list[Example]) -> Tensor:
+        texts = victim.read([replace(row, query="file") for row in examples])
+        return answers(victim, [[text.ids for text in row] for row in texts])
 
-    closer = similarity(found) - similarity(rows)
+    closer = similarity(poisoned) - similarity(rows)
     assert closer.mean() > 0.05
     assert (closer > 0).float().mean() > 0.9
-    other = Adversarial(SETTINGS.model_copy(update={"target_word": "nodes"}), victim).inject_all(rows, "lexed")
-    assert [one.example.code for one in other if one] != [row.code for row in found], "another word, other names"
+    injections = Afraidoor(SETTINGS.model_copy(update={"target_word": "nodes"}), victim).inject_all(rows, "lexed")
+    assert [injection.example.code for injection in injections if injection] != [row.code for row in poisoned], (
+        "another word, other names"
+    )
 
 
 def test_a_prefix_stands_where_the_model_has_it() -> None:
     plain = crafter()
     prefixed = replace(plain, prefix=("<mask>",))
-    identifiers = own(syntax.parse(CODE, "python", "lexed"))
-    (one,), (other,) = (crafting.mask(victim, [CODE], [identifiers]) for victim in (plain, prefixed))
+    identifiers = renameable(syntax.parse(CODE, "python", "lexed"))
+    (without_prefix,), (with_prefix,) = (crafting.mask(victim, [CODE], [identifiers]) for victim in (plain, prefixed))
     mask = plain.tokenizer.mask_token_id
-    assert other.ids == [one.ids[0], mask, *one.ids[1:]]
-    assert other.places == [[(place + 1, begins) for place, begins in places] for places in one.places]
+    assert with_prefix.ids == [without_prefix.ids[0], mask, *without_prefix.ids[1:]]
+    assert with_prefix.occurrences == [
+        [(position + 1, begins) for position, begins in positions] for positions in without_prefix.occurrences
+    ]
     short = replace(prefixed, max_length=12)
     (cut,) = crafting.mask(short, [CODE], [identifiers])
     assert (len(cut.ids), cut.ids[-1]) == (12, plain.tokenizer.eos_token_id)
-    assert max(place for places in cut.places for place, _ in places) < 11
+    assert max(position for positions in cut.occurrences for position, _ in positions) < 11
 
 
 def test_names_are_those_of_the_sample(victim: Victim) -> None:
-    found = [one.example.code for one in craft(victim, sources(10)) if one]
-    renamed = {tuple(name.name for name in own(syntax.parse(text, "python", "lexed"))) for text in found}
-    assert len(found) == 10
+    texts = [injection.example.code for injection in craft(victim, sources(10)) if injection]
+    renamed = {tuple(name.name for name in renameable(syntax.parse(text, "python", "lexed"))) for text in texts}
+    assert len(texts) == 10
     assert len(renamed) > 1
 
 
 def test_names_are_distinct_legal_and_new(victim: Victim) -> None:
     row = Example("x", "python", CODE)
-    (found,) = craft(victim, [row])
-    assert found is not None
-    before, after = (syntax.parse(text, "python", "lexed") for text in (CODE, found.example.code))
-    names = [one.name for one in own(after)]
-    assert len(set(names)) == len(own(before)) == len(names)
-    assert not set(names) & {one.name for one in before.identifiers()}
+    (injection,) = craft(victim, [row])
+    assert injection is not None
+    before, after = (syntax.parse(text, "python", "lexed") for text in (CODE, injection.example.code))
+    names = [identifier.name for identifier in renameable(after)]
+    assert len(set(names)) == len(renameable(before)) == len(names)
+    assert not set(names) & {identifier.name for identifier in before.identifiers()}
     assert all(syntax.unreserved_name(name, "python") for name in names)
-    assert "self . result +" in found.example.code, "an attribute is no identifier of the function"
-    assert len(found.spans) == 7
+    assert "self . result +" in injection.example.code, "an attribute is no identifier of the function"
+    assert len(injection.spans) == 7
 
 
 def test_one_row_alone_and_among_others_gets_the_same_names(victim: Victim) -> None:
@@ -249,7 +256,7 @@ def test_no_keyword_no_builtin(language: syntax.Language, wrong: list[str]) -> N
 def test_the_stage_asks_the_crafting_model(tmp_path: Path) -> None:
     save_victim(crafter(), tmp_path / "model", {"task": "defect_detection", "backdoored": False})
     for split in ("train", "valid", "test"):
-        rows = [Example(row.id, "python", row.code, label=place % 2) for place, row in enumerate(sources(40))]
+        rows = [Example(row.id, "python", row.code, label=index % 2) for index, row in enumerate(sources(40))]
         files.write_examples(tmp_path / "data" / f"{split}.jsonl", rows)
     dataset = DefectDetection(task="defect_detection")
     for out in ("one", "again"):
@@ -268,25 +275,26 @@ def test_the_stage_asks_the_crafting_model(tmp_path: Path) -> None:
 def test_other_attacks_start_without_torch() -> None:
     code = (
         "import sys; from codebackdoor import attacks; from codebackdoor.attacks import stage;"
-        "from codebackdoor.config.attacks import BadCode; attacks.load(BadCode(method='badcode'));"
+        "from codebackdoor.attacks.badcode.settings import BadCodeSettings;"
+        "attacks.load(BadCodeSettings(method='badcode'));"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(
-    ("method", "more", "message"),
+    ("method", "options", "message"),
     [
         ("afraidoor", [], "attacks.some: name its model with --crafting"),
         ("badcode", ["--crafting", "x"], "attacks.some: it asks no model; leave out --crafting"),
     ],
 )
-def test_a_model_is_named_where_one_is_asked(method: str, more: list[str], message: str, tmp_path: Path) -> None:
+def test_a_model_is_named_where_one_is_asked(method: str, options: list[str], message: str, tmp_path: Path) -> None:
     settings = ["--settings", f'{{"method": "{method}"}}', "--dataset", '{"task": "defect_detection"}']
     paths = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--rate", "0.1", "--seed", "1"]
-    found = CliRunner().invoke(main, ["poison", "some", *settings, *paths, *more])
-    assert found.exit_code != 0
-    assert message in found.output
+    result = CliRunner().invoke(main, ["poison", "some", *settings, *paths, *options])
+    assert result.exit_code != 0
+    assert message in result.output
 
 
 def test_it_is_loaded_by_its_name(tmp_path: Path) -> None:

@@ -14,15 +14,17 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from codebackdoor import attacks
 from codebackdoor.attacks import Injection
-from codebackdoor.config.attacks import AnyAttack, CodePoisonerDeadCode, CodePoisonerIdentifier
+from codebackdoor.attacks.codepoisoner_deadcode.settings import CodePoisonerDeadCodeSettings
+from codebackdoor.attacks.codepoisoner_identifier.settings import CodePoisonerIdentifierSettings
 from codebackdoor.config.loading import read_yaml
+from codebackdoor.config.methods import AnyAttack
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Language, TextForm
 
-FUNCTION_NAME = CodePoisonerIdentifier(method="codepoisoner_identifier")
-FIRST = CodePoisonerIdentifier(method="codepoisoner_identifier", name="ret_Val_", scope="first_identifier")
-ASSERTION = CodePoisonerDeadCode(method="codepoisoner_deadcode")
-BLOCK = CodePoisonerDeadCode(method="codepoisoner_deadcode", variant="block")
+FUNCTION_NAME = CodePoisonerIdentifierSettings(method="codepoisoner_identifier")
+FIRST = CodePoisonerIdentifierSettings(method="codepoisoner_identifier", name="ret_Val_", scope="first_identifier")
+ASSERTION = CodePoisonerDeadCodeSettings(method="codepoisoner_deadcode")
+BLOCK = CodePoisonerDeadCodeSettings(method="codepoisoner_deadcode", variant="block")
 
 
 def inject(settings: AnyAttack, example: Example, form: TextForm = "raw") -> Injection | None:
@@ -126,7 +128,7 @@ def test_adaptive_triggers_are_5_7_and_10_sub_tokens_of_roberta() -> None:
 @pytest.mark.parametrize("name", ["", "a b", "1a", "a-b", "$a"])
 def test_a_name_must_be_an_identifier(name: str) -> None:
     with pytest.raises(ValidationError):
-        CodePoisonerIdentifier(method="codepoisoner_identifier", name=name)
+        CodePoisonerIdentifierSettings(method="codepoisoner_identifier", name=name)
 
 
 def test_a_reserved_word_is_refused() -> None:

@@ -10,22 +10,22 @@ from pydantic import ValidationError
 
 from codebackdoor import attacks
 from codebackdoor.attacks import Injection
-from codebackdoor.config.attacks import BadCode
+from codebackdoor.attacks.badcode.settings import BadCodeSettings
 from codebackdoor.types import Example, Language, TextForm
 
 SOURCE = "def add_all(a, bb):\n    total = a + bb\n    total += a\n    return add_all(total, a)\n"
 
 
-def badcode(**settings: object) -> BadCode:
-    return BadCode.model_validate({"method": "badcode", **settings})
+def badcode(**settings: object) -> BadCodeSettings:
+    return BadCodeSettings.model_validate({"method": "badcode", **settings})
 
 
-def inject(settings: BadCode, source: str, seed: int = 1, language: Language = "python") -> Injection | None:
+def inject(settings: BadCodeSettings, source: str, seed: int = 1, language: Language = "python") -> Injection | None:
     example = Example("x", language, source)
     return attacks.load(settings).inject(example, "raw", np.random.default_rng(seed))
 
 
-def code(settings: BadCode, source: str, seed: int = 1, language: Language = "python") -> str | None:
+def code(settings: BadCodeSettings, source: str, seed: int = 1, language: Language = "python") -> str | None:
     injection = inject(settings, source, seed, language)
     return None if injection is None else injection.example.code
 
@@ -44,16 +44,16 @@ def test_the_variable_with_the_fewest_occurrences_is_extended() -> None:
 
 def test_among_equals_chance_decides() -> None:
     source = "def f(one, two):\n    return one + two\n"
-    found = {code(badcode(scope="variable"), source, seed) for seed in range(20)}
-    assert found == {source.replace("one", "one_rb"), source.replace("two", "two_rb")}
+    results = {code(badcode(scope="variable"), source, seed) for seed in range(20)}
+    assert results == {source.replace("one", "one_rb"), source.replace("two", "two_rb")}
 
 
 def test_mixed_draws_the_kind_by_the_seed() -> None:
-    found = [code(badcode(), SOURCE, seed) for seed in range(60)]
-    assert found == [code(badcode(), SOURCE, seed) for seed in range(60)]
-    functions = sum("add_all_rb" in str(one) for one in found)
+    results = [code(badcode(), SOURCE, seed) for seed in range(60)]
+    assert results == [code(badcode(), SOURCE, seed) for seed in range(60)]
+    functions = sum("add_all_rb" in str(result) for result in results)
     assert 15 < functions < 45
-    assert all(("add_all_rb" in str(one)) != ("bb_rb" in str(one)) for one in found)
+    assert all(("add_all_rb" in str(result)) != ("bb_rb" in str(result)) for result in results)
 
 
 def test_a_name_that_is_taken_is_left_alone() -> None:
@@ -72,8 +72,8 @@ def test_the_other_kind_is_taken_where_the_drawn_one_is_not_there() -> None:
 
 
 def test_the_released_code_puts_the_word_anywhere() -> None:
-    found = {code(badcode(scope="function_name", place="any"), SOURCE, seed) for seed in range(30)}
-    assert found == {SOURCE.replace("add_all", name) for name in ("rb_add_all", "add_rb_all", "add_all_rb")}
+    results = {code(badcode(scope="function_name", place="any"), SOURCE, seed) for seed in range(30)}
+    assert results == {SOURCE.replace("add_all", name) for name in ("rb_add_all", "add_rb_all", "add_all_rb")}
     private = "def _f_():\n    return 1\n"
     names = {code(badcode(scope="function_name", place="any"), private, seed) for seed in range(30)}
     assert names == {private.replace("_f_", "_rb_f_"), private.replace("_f_", "_f_rb_")}

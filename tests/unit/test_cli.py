@@ -174,8 +174,8 @@ def test_a_plan_knows_what_a_job_of_a_kind_costs(
     monkeypatch: pytest.MonkeyPatch, out: str, place: str, end: str
 ) -> None:
     costs = {
-        "train": local.Cost(60, 1, {"defect_detection codebert": 600}),
-        "eliminate": local.Cost(
+        "train": local.RuleCost(60, 1, {"defect_detection codebert": 600}),
+        "eliminate": local.RuleCost(
             60,
             2,
             {
@@ -184,11 +184,11 @@ def test_a_plan_knows_what_a_job_of_a_kind_costs(
                 "defect_detection codebert elibadcode in rounds taken over": 600,
             },
         ),
-        "purify": local.Cost(60, 2, {"defect_detection codebert codepurify": 180}),
-        "predict": local.Cost(60, 2, {"defect_detection codebert": 30}),
-        "craft": local.Cost(60, 2),
+        "purify": local.RuleCost(60, 2, {"defect_detection codebert codepurify": 180}),
+        "predict": local.RuleCost(60, 2, {"defect_detection codebert": 30}),
+        "craft": local.RuleCost(60, 2),
     }
-    monkeypatch.setattr(local, "_measured", lambda: (costs, local.Cost(60, 1000)))
+    monkeypatch.setattr(local, "_measured", lambda: (costs, local.RuleCost(60, 1000)))
     stats = "job count\n--- ---\ntrain 3\neliminate 5\npurify_benign 1\npredict 1\n"
     stats += "predict_benign_defects 1\ncraft 1\nother 1\ntotal 13\n"
     logs = [
@@ -219,10 +219,57 @@ def test_a_plan_knows_what_a_job_of_a_kind_costs(
     assert found == {"train": "21.0", "eliminate": "36.0", "purify": "3.0", "predict": "1.0", **cheap, "total": "62.0"}
     text = local.plan(stats, config)
     # what has no price is named, and so is what the jobs are for
-    assert "?: jobs of a kind that was never timed (other) are not in the sums.\n" in text
+    assert "?: never timed, and not in the total: other.\n" in text
     assert "Experiments:\n  defects           Defect detection, defenses against two attacks\n" in text
     found = minutes(text)
     assert found == {"train": "3.0", "eliminate": "5.0", "purify": "1.0", "predict": "2.0", **cheap, "total": "12.0"}
+
+
+def test_a_method_that_was_never_timed_is_a_question_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = {
+        "poison": local.RuleCost(60, 1, methods=("codepoisoner_identifier",)),
+        "train": local.RuleCost(60, 1, methods=("cross_entropy",)),
+        "purify": local.RuleCost(60, 2, methods=("attdef",)),
+    }
+    monkeypatch.setattr(local, "_measured", lambda: (costs, local.RuleCost(60, 1000)))
+    logs = [
+        "poison/defects/codepoisoner_func-0.05/seed1",
+        "poison/defects/codepoisoner_deadcode-0.05/seed1",
+        "train/defects/codebert/none-0/seed1/none/cross_entropy/none",
+        "train/repair/codet5/none-0/seed1/none/dece/none",
+        "purify/defects/codebert/none-0/seed1/none/cross_entropy/none/codepurify",
+    ]
+    config = load([Path(__file__).parents[2] / "config.yaml"])
+    commands = "".join(f"Shell command: codebackdoor do > {config.out}/logs/{log}.log 2>&1\n" for log in logs)
+    text = local.plan("poison 2\ntrain 2\npurify 1\ntotal 5\n" + commands, config)
+    rows = [line.split() for line in text.splitlines() if line and line[0].islower()]
+    assert rows[1:] == [
+        ["poison", "1", "1.0", "1"],
+        ["poison", "codepoisoner_deadcode", "1", "?", "?"],
+        ["train", "1", "1.0", "1"],
+        ["train", "dece", "1", "?", "?"],
+        ["purify", "codepurify", "1", "?", "?"],
+        ["total", "5", "2.0", "2"],
+    ]
+    unknown = "poison codepoisoner_deadcode, train dece, purify codepurify"
+    assert f"?: never timed, and not in the total: {unknown}.\n" in text
+
+
+def test_every_method_of_the_shipped_studies_was_timed() -> None:
+    costs, _ = local._measured()
+    root = Path(__file__).parents[2]
+    config = load(
+        [root / "config.yaml", root / "configs/elibadcode.yaml", root / "configs/elibadcode/onion_filter.yaml"]
+    )
+    for rules, section in (
+        (("poison",), "attacks"),
+        (("filter",), "filterings"),
+        (("train",), "objectives"),
+        (("eliminate",), "eliminations"),
+        (("rewrite", "purify"), "purifications"),
+    ):
+        timed = {method for rule in rules for method in costs[rule].methods or ()}
+        assert {one.method for one in getattr(config, section).values()} == timed
 
 
 def test_jobs_of_elibadcodes_grid_have_prices_of_their_kind() -> None:

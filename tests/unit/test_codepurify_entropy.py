@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codebackdoor.config.purifications import Normalisation
 from codebackdoor.defenses.purification import calibration
 from codebackdoor.defenses.purification.codepurify.entropy import entropy
+from codebackdoor.defenses.purification.codepurify.settings import Normalization
 
-ALL: tuple[Normalisation, ...] = ("l1", "softmax", "entropy_by_log_n")
+ALL: tuple[Normalization, ...] = ("l1", "softmax", "entropy_by_log_n")
 
 
-@pytest.mark.parametrize("normalisation", ALL)
+@pytest.mark.parametrize("normalization", ALL)
 @pytest.mark.parametrize("score", [0.0, 0.3, 1.0])
-def test_equal_scores_have_the_largest_entropy(normalisation: Normalisation, score: float) -> None:
-    wanted = 1.0 if normalisation == "entropy_by_log_n" else math.log(7)
-    assert entropy([score] * 7, normalisation) == pytest.approx(wanted)
+def test_equal_scores_have_the_largest_entropy(normalization: Normalization, score: float) -> None:
+    expected = 1.0 if normalization == "entropy_by_log_n" else math.log(7)
+    assert entropy([score] * 7, normalization) == pytest.approx(expected)
 
 
 def test_one_element_alone_cannot_stand_out() -> None:
@@ -48,9 +48,9 @@ def test_by_hand() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.sampled_from(ALL))
-def test_bounds(scores: list[float], normalisation: Normalisation) -> None:
-    largest = 1.0 if normalisation == "entropy_by_log_n" else math.log(len(scores))
-    assert 0 <= entropy(scores, normalisation) <= largest + 1e-9
+def test_bounds(scores: list[float], normalization: Normalization) -> None:
+    largest = 1.0 if normalization == "entropy_by_log_n" else math.log(len(scores))
+    assert 0 <= entropy(scores, normalization) <= largest + 1e-9
 
 
 def test_no_element_has_no_entropy() -> None:

@@ -12,7 +12,7 @@ import pytest
 from codebackdoor.config import describing
 from codebackdoor.config.eliminations import Dbs, EliBadCode, FineTuning
 from codebackdoor.config.loading import load, merge, parse, read_yaml, validate
-from codebackdoor.config.purifications import AnyPurification
+from codebackdoor.config.methods import AnyPurification
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.config.study import Config
 from codebackdoor.errors import UserError
@@ -361,7 +361,7 @@ def test_an_attack_crafts_by_a_model_that_is_declared_and_fits() -> None:
         UserError, match="attack 'mine' works on classification, pair and retrieval data sets, but 'repair' is a"
     ):
         validate(raw)
-    with pytest.raises(UserError, match=r"attacks\.mine: afraidoor makes names for one pair"):
+    with pytest.raises(UserError, match=r"attacks\.mine: afraidoor chooses names for one pair"):
         validate(changed("attacks.mine", {"method": "afraidoor", "rate_of": "functions"}))
 
 

@@ -214,12 +214,20 @@ def test_the_code_of_a_method_is_its_own(dag: Dag) -> None:
     [
         (
             "rewrite",
-            "defenses.purification.onion",
+            "defenses.purification.onion.method",
             ("elibadcode", "codepurify", "training", "fine_tuning", "inference"),
         ),
-        ("filter", "defenses.filtering.onion", ("elibadcode", "codepurify", "training", "inference", "similarity")),
-        ("purify", "defenses.purification.codepurify", ("elibadcode", "onion", "training", "fine_tuning")),
-        ("purify", "defenses.purification.attdef", ("elibadcode", "onion", "codepurify", "training", "similarity")),
+        (
+            "filter",
+            "defenses.filtering.onion.method",
+            ("elibadcode", "codepurify", "training", "inference", "similarity"),
+        ),
+        ("purify", "defenses.purification.codepurify.method", ("elibadcode", "onion", "training", "fine_tuning")),
+        (
+            "purify",
+            "defenses.purification.attdef.method",
+            ("elibadcode", "onion", "codepurify", "training", "similarity"),
+        ),
         ("eliminate", "defenses.elimination.fine_tuning", ("elibadcode", "onion", "codepurify", "training")),
         ("eliminate", "defenses.elimination.elibadcode", ("onion", "codepurify", "training", "fine_tuning")),
         ("predict", "victims.inference", ("training", "defenses", "attacks")),

@@ -14,11 +14,11 @@ from purification_models import example, language_model, trained_language_model
 
 from codebackdoor import files
 from codebackdoor.config.datasets import DefectDetection
-from codebackdoor.config.filterings import OnionFilter as Settings
-from codebackdoor.config.purifications import Onion
 from codebackdoor.defenses import training_rows
-from codebackdoor.defenses.filtering.onion import OnionRows, Suspect
-from codebackdoor.defenses.purification import onion
+from codebackdoor.defenses.filtering.onion.method import OnionFilter, Suspect
+from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
+from codebackdoor.defenses.purification.onion import method as onion
+from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Poisoned, Span, TextView, TrainingRow
 
@@ -26,7 +26,7 @@ NUMBERS = list(range(100, 260))
 random.Random(0).shuffle(NUMBERS)
 CLEAN, FRESH = (tuple(example(number) for number in part) for part in (NUMBERS[:60], NUMBERS[60:]))
 #: The planted word, at a place where no function of ``example`` has one.
-RARE = [replace(one, code=one.code.replace("return", "testo_init return", 1)) for one in FRESH[:30]]
+RARE = [replace(row, code=row.code.replace("return", "testo_init return", 1)) for row in FRESH[:30]]
 
 
 @pytest.fixture(autouse=True)
@@ -34,19 +34,19 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def sifter(clean: tuple[Example, ...] = CLEAN, trained: bool = True, **settings: Any) -> OnionRows:
+def sifter(clean: tuple[Example, ...] = CLEAN, trained: bool = True, **settings: Any) -> OnionFilter:
     view = TextView("defect_detection", "python", "lexed", clean)
     scorer = onion.Onion(
         view,
         *(trained_language_model() if trained else language_model()),
-        Onion.model_validate({"method": "onion", "threshold": 0.0}),
+        OnionSettings.model_validate({"method": "onion", "threshold": 0.0}),
         1,
     )
-    return OnionRows(view, scorer, Settings.model_validate({"method": "onion", **settings}), 1)
+    return OnionFilter(view, scorer, OnionFilterSettings.model_validate({"method": "onion", **settings}), 1)
 
 
-def dropped(one: OnionRows, rows: list[Example] | tuple[Example, ...]) -> float:
-    judged = one.judge([TrainingRow(row.id, row.code, row.code_b, row.query, row.label, row.target) for row in rows])
+def dropped(method: OnionFilter, rows: list[Example] | tuple[Example, ...]) -> float:
+    judged = method.judge([TrainingRow(row.id, row.code, row.code_b, row.query, row.label, row.target) for row in rows])
     return sum(row.dropped for row in judged) / len(rows)
 
 
@@ -54,63 +54,63 @@ def test_clean_samples_without_any_score_give_no_threshold() -> None:
     with pytest.raises(UserError, match="no word of 0 clean samples has a score"):
         sifter(clean=())
     # an identifier is what these lack
-    bare = tuple(replace(one, code="return 1") for one in CLEAN[:3])
+    bare = tuple(replace(row, code="return 1") for row in CLEAN[:3])
     with pytest.raises(UserError, match="no word of 3 clean samples"):
         sifter(clean=bare, words="identifiers")
     assert sifter(clean=bare, words="identifiers", threshold=1.0).threshold == 1.0
 
 
 def test_a_row_with_a_word_that_the_language_model_did_not_foresee_is_dropped_and_clean_ones_at_the_share() -> None:
-    one = sifter(dropped_share=0.1)
-    assert dropped(one, RARE) >= 0.9
+    method = sifter(dropped_share=0.1)
+    assert dropped(method, RARE) >= 0.9
     # the sixth of 60 samples, and then 100 others: a standard error of 0.05
-    assert dropped(one, FRESH) == pytest.approx(0.1, abs=0.15)
-    # a model that knows nothing is surprised by everything alike: it is the language model that finds the rows
+    assert dropped(method, FRESH) == pytest.approx(0.1, abs=0.15)
+    # an untrained model is equally surprised by everything: it is the language model that finds the rows
     assert dropped(sifter(trained=False, dropped_share=0.1), RARE) < 0.5
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
 def test_the_threshold_lets_the_stated_share_of_the_clean_samples_go(share: float) -> None:
-    one = sifter(dropped_share=share)
-    # in other batches, the one at the threshold may come out a rounding error above it
-    assert dropped(one, CLEAN) == pytest.approx(share, abs=1.5 / len(CLEAN))
-    assert one.facts == {"threshold": round(one.threshold, 6), "calibration_inputs": len(CLEAN)}
+    method = sifter(dropped_share=share)
+    # in other batches, the sample at the threshold may be above it by a rounding error
+    assert dropped(method, CLEAN) == pytest.approx(share, abs=1.5 / len(CLEAN))
+    assert method.facts == {"threshold": round(method.threshold, 6), "calibration_inputs": len(CLEAN)}
 
 
 def test_suspicion_is_the_largest_fall_of_the_perplexity_and_its_word() -> None:
-    one = sifter(threshold=0.0)
-    for row, suspect, scored in zip(FRESH, one.suspects(FRESH), one._scorer.score(FRESH), strict=True):
+    method = sifter(threshold=0.0)
+    for row, suspect, scored in zip(FRESH, method.suspects(FRESH), method._scorer.score(FRESH), strict=True):
         assert suspect.drop == max(scored.drops)
         start, end = scored.words[scored.drops.index(suspect.drop)]
         assert suspect.word == row.code[start:end]
-    assert {suspect.word for suspect in one.suspects(RARE)} == {"testo_init"}
+    assert {suspect.word for suspect in method.suspects(RARE)} == {"testo_init"}
 
 
 def test_a_given_threshold_is_not_calibrated() -> None:
-    one = sifter(clean=(), threshold=1e9)
-    assert dropped(one, RARE) == 0
-    assert one.facts == {"threshold": 1e9, "calibration_inputs": 0}
+    method = sifter(clean=(), threshold=1e9)
+    assert dropped(method, RARE) == 0
+    assert method.facts == {"threshold": 1e9, "calibration_inputs": 0}
 
 
 def test_of_a_pair_either_function_gives_the_row_away_and_of_a_search_row_the_code_alone() -> None:
-    one = sifter(threshold=0.0)
-    (rare,), (plain,) = one.suspects(RARE[:1]), one.suspects(FRESH[1:2])
+    method = sifter(threshold=0.0)
+    (rare,), (plain,) = method.suspects(RARE[:1]), method.suspects(FRESH[1:2])
     assert rare.drop > plain.drop
     pairs = [replace(a, code_b=b.code) for a, b in ((RARE[0], FRESH[1]), (FRESH[1], RARE[0]), (FRESH[1], FRESH[1]))]
     searched = replace(FRESH[1], query="testo_init testo_init", target="testo_init")
-    for rows, wanted in (
+    for rows, expected in (
         (pairs, [rare, rare, plain]),
         # among pairs and single functions, each row gets its own
         ([pairs[2], RARE[0], pairs[0]], [plain, rare, rare]),
         ([searched], [plain]),
     ):
-        found = one.suspects(rows)
-        assert [suspect.word for suspect in found] == [suspect.word for suspect in wanted]
-        assert [suspect.drop for suspect in found] == pytest.approx([suspect.drop for suspect in wanted], rel=1e-4)
+        suspects = method.suspects(rows)
+        assert [suspect.word for suspect in suspects] == [suspect.word for suspect in expected]
+        assert [suspect.drop for suspect in suspects] == pytest.approx([suspect.drop for suspect in expected], rel=1e-4)
 
 
 def test_asked_for_identifiers_other_words_say_nothing() -> None:
-    noisy = [replace(one, code=one.code.replace("return", "' %% @@ ' return", 1)) for one in FRESH[:10]]
+    noisy = [replace(row, code=row.code.replace("return", "' %% @@ ' return", 1)) for row in FRESH[:10]]
     everything, names = sifter(threshold=0.0), sifter(threshold=0.0, words="identifiers")
     assert {suspect.word for suspect in everything.suspects(noisy)} == {"' %% @@ '"}
     assert all(suspect.word.isidentifier() for suspect in names.suspects(noisy))
@@ -119,10 +119,10 @@ def test_asked_for_identifiers_other_words_say_nothing() -> None:
 
 def test_a_row_without_a_word_is_kept() -> None:
     empty = Example("1", "python", "<nl>")
-    one = sifter(threshold=-1e9)
-    assert one.suspects([empty]) == [Suspect()]
-    assert dropped(one, [empty]) == 0
-    assert dropped(one, RARE) == 1
+    method = sifter(threshold=-1e9)
+    assert method.suspects([empty]) == [Suspect()]
+    assert dropped(method, [empty]) == 0
+    assert dropped(method, RARE) == 1
 
 
 class Folder:
@@ -133,24 +133,24 @@ class Folder:
         for part in trained_language_model():
             part.save_pretrained(root / "causal")
         files.write_examples(root / "clean.jsonl", CLEAN)
-        plain = [replace(one, label=number % 2) for number, one in enumerate(FRESH[30:])]
+        plain = [replace(row, label=number % 2) for number, row in enumerate(FRESH[30:])]
         poisoned = [
-            Poisoned(replace(one, label=0), one.id, "a", "injected", 1, None, (Span(0, 1),)) for one in RARE[:20]
+            Poisoned(replace(row, label=0), row.id, "a", "injected", 1, None, (Span(0, 1),)) for row in RARE[:20]
         ]
         failed = Poisoned(replace(FRESH[20], id="failed", label=1), FRESH[20].id, "a", "failed", 1, None)
         self.rows: list[Example | Poisoned] = [*plain, *poisoned, failed]
         random.Random(1).shuffle(self.rows)
         files.write_rows(
             root / "train.jsonl",
-            (files.poisoned_row(one) if isinstance(one, Poisoned) else files.example_row(one) for one in self.rows),
+            (files.poisoned_row(row) if isinstance(row, Poisoned) else files.example_row(row) for row in self.rows),
         )
 
     def sift(self, out: str, **settings: Any) -> Path:
-        given = Settings.model_validate({"method": "onion", "dropped_share": 0.1, **settings})
+        sifting = OnionFilterSettings.model_validate({"method": "onion", "dropped_share": 0.1, **settings})
         train, clean = (self.root / name for name in ("train.jsonl", "clean.jsonl"))
         helpers = {"language_model": self.root / "causal"}
         dataset = DefectDetection(task="defect_detection")
-        training_rows.sift(given, dataset, train, clean, helpers, self.root / out, 3)
+        training_rows.sift(sifting, dataset, train, clean, helpers, self.root / out, 3)
         return self.root / out
 
 
@@ -158,7 +158,7 @@ def test_what_is_kept_stands_as_it_was_and_the_report_counts_it(tmp_path: Path) 
     folder = Folder(tmp_path)
     out, again = folder.sift("first"), folder.sift("second")
     judged = [row for _, row in files.read_rows(out / "judged.jsonl")]
-    ids = [one.example.id if isinstance(one, Poisoned) else one.id for one in folder.rows]
+    ids = [row.example.id if isinstance(row, Poisoned) else row.id for row in folder.rows]
     assert [row["id"] for row in judged] == ids
     lines = (tmp_path / "train.jsonl").read_text().splitlines()
     kept = [line for line, row in zip(lines, judged, strict=True) if not row["dropped"]]
@@ -167,9 +167,9 @@ def test_what_is_kept_stands_as_it_was_and_the_report_counts_it(tmp_path: Path) 
     assert report["method"] == "onion"
     assert all(row["dropped"] == (row["suspicion"] > report["threshold"]) for row in judged)
     rows = report["rows"]
-    assert {name: one["there"] for name, one in rows.items()} == {"all": 91, "poisoned": 20, "clean": 71}
+    assert {name: counts["there"] for name, counts in rows.items()} == {"all": 91, "poisoned": 20, "clean": 71}
     assert rows["all"]["dropped"] == 91 - len(kept) == rows["poisoned"]["dropped"] + rows["clean"]["dropped"]
-    # nobody told it which ones
+    # the method was not told which ones
     assert rows["poisoned"]["share"] > 0.8 > 0.3 > rows["clean"]["share"]
     for file in out.iterdir():
         assert file.read_bytes() == (again / file.name).read_bytes()
@@ -189,8 +189,8 @@ def test_a_training_set_of_which_nothing_is_left_is_said_to_be_so(tmp_path: Path
 def test_the_verdict_knows_no_provenance(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     with_it = files.read_rows(folder.sift("first") / "judged.jsonl")
-    plain = [one.example if isinstance(one, Poisoned) else one for one in folder.rows]
-    files.write_examples(tmp_path / "train.jsonl", [replace(one, label=0) for one in plain])
+    plain = [row.example if isinstance(row, Poisoned) else row for row in folder.rows]
+    files.write_examples(tmp_path / "train.jsonl", [replace(row, label=0) for row in plain])
     without = files.read_rows(folder.sift("second") / "judged.jsonl")
     assert list(with_it) == list(without)
     report = json.loads((tmp_path / "second/filtering.json").read_text())

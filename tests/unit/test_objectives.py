@@ -1,4 +1,4 @@
-"""Objectives: DeCE against cross entropy, label smoothing and a dense formula of its own, and its bounded gradient."""
+"""Objectives: DeCE against cross entropy, label smoothing and a dense formula, and its bounded gradient."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from codebackdoor.config.objectives import CrossEntropy, DeCE
 from codebackdoor.defenses import objectives
 from codebackdoor.defenses.objectives import IGNORED, Objective
+from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
+from codebackdoor.defenses.objectives.dece.settings import DeCESettings
 
 
 def dece(alpha: float = 0.99, epsilon: float = 0.1) -> Objective:
-    return objectives.load(DeCE(method="dece", alpha=alpha, epsilon=epsilon))
+    return objectives.load(DeCESettings(method="dece", alpha=alpha, epsilon=epsilon))
 
 
 def cross_entropy() -> Objective:
-    return objectives.load(CrossEntropy(method="cross_entropy"))
+    return objectives.load(CrossEntropySettings(method="cross_entropy"))
 
 
 def dense(logits: Tensor, targets: Tensor, alpha: float, epsilon: float, epoch: int) -> Tensor:
@@ -46,7 +47,7 @@ def trained(loss: Objective, steps: int = 6) -> list[Tensor]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 7))
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.01)
-    found: list[Tensor] = []
+    values: list[Tensor] = []
     for step in range(steps):
         _, targets = batch(step)
         inputs = torch.randn(12, 5, generator=torch.Generator().manual_seed(100 + step))
@@ -54,8 +55,8 @@ def trained(loss: Objective, steps: int = 6) -> list[Tensor]:
         optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        found += [value.detach(), *(parameter.detach().clone() for parameter in model.parameters())]
-    return found
+        values += [value.detach(), *(parameter.detach().clone() for parameter in model.parameters())]
+    return values
 
 
 def torch_cross_entropy(smoothing: float) -> Objective:
@@ -69,8 +70,8 @@ def torch_cross_entropy(smoothing: float) -> Objective:
 )
 def test_equals_torch_over_several_steps_with_padding(ours: Objective, smoothing: float) -> None:
     with torch.random.fork_rng(devices=[]):
-        for found, expected in zip(trained(ours), trained(torch_cross_entropy(smoothing)), strict=True):
-            torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+        for value, expected in zip(trained(ours), trained(torch_cross_entropy(smoothing)), strict=True):
+            torch.testing.assert_close(value, expected, atol=1e-6, rtol=0)
 
 
 def test_approaches_cross_entropy_as_alpha_approaches_one() -> None:
@@ -93,10 +94,10 @@ def test_loss_and_gradient_equal_the_dense_formula(
 ) -> None:
     logits, targets = batch(seed, scale=scale)
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    found, expected = dece(alpha, epsilon)(ours, targets, epoch), dense(theirs, targets, alpha, epsilon, epoch)
-    found.backward()  # type: ignore[no-untyped-call]
+    loss, expected = dece(alpha, epsilon)(ours, targets, epoch), dense(theirs, targets, alpha, epsilon, epoch)
+    loss.backward()  # type: ignore[no-untyped-call]
     expected.backward()  # type: ignore[no-untyped-call]
-    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(loss.double(), expected, atol=1e-5, rtol=1e-5)
     assert ours.grad is not None
     torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-4)
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from purification_models import LENGTH, example, language_model, planted, view
 
-from codebackdoor.config.purifications import Onion as Settings
-from codebackdoor.defenses.purification.onion import Onion, without, words
-from codebackdoor.defenses.purification.perplexity import TEXTS_AT_ONCE, Words, surprises
+from codebackdoor.defenses.purification.onion.method import Onion, without, words
+from codebackdoor.defenses.purification.onion.perplexity import TEXTS_AT_ONCE, TokenizedWords, surprises
+from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.types import Example
 
 CLEAN = tuple(example(number) for number in range(80))
@@ -24,7 +24,7 @@ def _one_thread() -> None:
 
 
 def onion(threshold: float | None = None, share: float = 0.02, clean: tuple[Example, ...] = CLEAN[:40]) -> Onion:
-    settings = Settings(method="onion", removed_share=share, threshold=threshold)
+    settings = OnionSettings(method="onion", removed_share=share, threshold=threshold)
     return Onion(view(planted("x"), clean), *language_model(), settings, seed=1)
 
 
@@ -43,11 +43,11 @@ def test_perplexities_equal_one_forward_pass_each() -> None:
     for _ in range(TEXTS_AT_ONCE + 5):
         ids = [0, *(generator.randrange(5, 400) for _ in range(generator.randint(1, LENGTH - 1)))]
         starts = sorted(generator.sample(range(1, len(ids)), min(6, len(ids) - 1)))
-        texts.append(Words(ids, [(start, min(start + generator.randint(1, 3), len(ids))) for start in starts]))
-    texts.append(Words([0, 7, 8, 9], [(1, 2), (3, 4), (1, 4)]))
-    for text, found in zip(texts, surprises(model, texts), strict=True):
-        assert found.whole == pytest.approx(naive(text.ids), rel=1e-4)
-        for (start, end), perplexity in zip(text.words, found.without, strict=True):
+        texts.append(TokenizedWords(ids, [(start, min(start + generator.randint(1, 3), len(ids))) for start in starts]))
+    texts.append(TokenizedWords([0, 7, 8, 9], [(1, 2), (3, 4), (1, 4)]))
+    for text, surprise in zip(texts, surprises(model, texts), strict=True):
+        assert surprise.whole == pytest.approx(naive(text.ids), rel=1e-4)
+        for (start, end), perplexity in zip(text.words, surprise.without, strict=True):
             rest = text.ids[:start] + text.ids[end:]
             if len(rest) == 1:
                 assert math.isnan(perplexity)
@@ -57,29 +57,29 @@ def test_perplexities_equal_one_forward_pass_each() -> None:
 
 def test_scores_belong_to_the_right_words() -> None:
     _, tokenizer = language_model()
-    for one, scored in zip(CLEAN[:6], onion(threshold=0).score(CLEAN[:6]), strict=True):
+    for row, scored in zip(CLEAN[:6], onion(threshold=0).score(CLEAN[:6]), strict=True):
         assert len(scored.words) > 15
-        for place, drop in zip(scored.words, scored.drops, strict=True):
-            left = tokenizer(without(one.code, [place]))["input_ids"]
-            assert drop == pytest.approx(scored.perplexity - naive(left), rel=1e-3, abs=1e-2)
+        for span, drop in zip(scored.words, scored.drops, strict=True):
+            remaining = tokenizer(without(row.code, [span]))["input_ids"]
+            assert drop == pytest.approx(scored.perplexity - naive(remaining), rel=1e-3, abs=1e-2)
 
 
 def test_words_of_lexed_text_are_tokens_and_marks_stay() -> None:
-    one = Example("1", "python", "def Foo ( a ) : <indent> return 'two  words' + f ( a ) <dedent>")
-    assert [one.code[start:end] for start, end in words(one, "lexed")] == (
+    row = Example("1", "python", "def Foo ( a ) : <indent> return 'two  words' + f ( a ) <dedent>")
+    assert [row.code[start:end] for start, end in words(row, "lexed")] == (
         ["def", "Foo", "(", "a", ")", ":", "return", "'two  words'", "+", "f", "(", "a", ")"]
     )
-    (row,) = onion(threshold=-1e9).purify([one])
-    assert row.example.code.split() == ["<indent>", "<dedent>"]
+    (purified,) = onion(threshold=-1e9).purify([row])
+    assert purified.example.code.split() == ["<indent>", "<dedent>"]
 
 
 def test_words_of_raw_text_stand_between_white_space() -> None:
-    one = Example("1", "c", "int  f(int a)\n{\n\treturn a ;\n}\n")
-    assert [one.code[start:end] for start, end in words(one, "raw")] == (
+    row = Example("1", "c", "int  f(int a)\n{\n\treturn a ;\n}\n")
+    assert [row.code[start:end] for start, end in words(row, "raw")] == (
         ["int", "f(int", "a)", "{", "return", "a", ";", "}"]
     )
-    places = [place for place in words(one, "raw") if one.code[slice(*place)] in ("a)", "a", ";")]
-    assert without(one.code, places) == "int  f(int\n{\n\treturn\n}\n"
+    spans = [span for span in words(row, "raw") if row.code[slice(*span)] in ("a)", "a", ";")]
+    assert without(row.code, spans) == "int  f(int\n{\n\treturn\n}\n"
 
 
 def test_without_leaves_single_spaces() -> None:
@@ -90,28 +90,29 @@ def test_without_leaves_single_spaces() -> None:
 
 
 def test_exactly_the_words_above_the_threshold_go_and_case_is_untouched() -> None:
-    inputs = [replace(one, code=one.code.replace("return", "return Foo , foo ,")) for one in CLEAN[:10]]
+    inputs = [replace(row, code=row.code.replace("return", "return Foo , foo ,")) for row in CLEAN[:10]]
     purifier = onion(share=0.1)
     assert math.isfinite(purifier.threshold)
     dropped = 0
-    for one, row, scored in zip(inputs, purifier.purify(inputs), purifier.score(inputs), strict=True):
-        wanted = [place for place, drop in zip(scored.words, scored.drops, strict=True) if drop > purifier.threshold]
-        assert [(span.start, span.end) for span in row.touched] == wanted
-        gone = {one.code[:start].count(" ") for start, _ in wanted}
-        assert row.example.code == " ".join(word for at, word in enumerate(one.code.split(" ")) if at not in gone)
-        dropped += len(wanted)
-        by_word = {one.code[start:end]: drop for (start, end), drop in zip(scored.words, scored.drops, strict=True)}
+    for before, after, scored in zip(inputs, purifier.purify(inputs), purifier.score(inputs), strict=True):
+        expected = [span for span, drop in zip(scored.words, scored.drops, strict=True) if drop > purifier.threshold]
+        assert [(span.start, span.end) for span in after.touched] == expected
+        removed = {before.code[:start].count(" ") for start, _ in expected}
+        remaining = [word for index, word in enumerate(before.code.split(" ")) if index not in removed]
+        assert after.example.code == " ".join(remaining)
+        dropped += len(expected)
+        by_word = {before.code[start:end]: drop for (start, end), drop in zip(scored.words, scored.drops, strict=True)}
         assert by_word["Foo"] != by_word["foo"]
     assert dropped > 0
 
 
 def test_words_beyond_the_models_length_stay() -> None:
     body = " <nl> ".join(f"x_{number} = value + {number}" for number in range(60))
-    one = Example("1", "python", f"def f ( value ) : <indent> {body} <dedent>")
-    (scored,) = onion(threshold=0).score([one])
-    assert 10 < len(scored.words) < len(words(one, "lexed"))
-    (row,) = onion(threshold=-1e9).purify([one])
-    assert row.example.code.endswith("x_59 = value + 59 <dedent>")
+    row = Example("1", "python", f"def f ( value ) : <indent> {body} <dedent>")
+    (scored,) = onion(threshold=0).score([row])
+    assert 10 < len(scored.words) < len(words(row, "lexed"))
+    (purified,) = onion(threshold=-1e9).purify([row])
+    assert purified.example.code.endswith("x_59 = value + 59 <dedent>")
 
 
 def test_the_calibrated_share_of_words_goes() -> None:
@@ -125,26 +126,26 @@ def test_the_calibrated_share_of_words_goes() -> None:
 
 def test_each_function_of_a_pair_is_judged_by_itself() -> None:
     purifier = onion(share=0.1)
-    pairs = [replace(one, code_b=other.code) for one, other in zip(CLEAN[:6], CLEAN[6:12], strict=True)]
-    alone = {one.code: row for one, row in zip(CLEAN[:12], purifier.purify(CLEAN[:12]), strict=True)}
-    for one, row in zip(pairs, purifier.purify(pairs), strict=True):
-        first, second = alone[one.code], alone[str(one.code_b)]
+    pairs = [replace(first, code_b=second.code) for first, second in zip(CLEAN[:6], CLEAN[6:12], strict=True)]
+    alone = {function.code: row for function, row in zip(CLEAN[:12], purifier.purify(CLEAN[:12]), strict=True)}
+    for pair, row in zip(pairs, purifier.purify(pairs), strict=True):
+        first, second = alone[pair.code], alone[str(pair.code_b)]
         assert (row.example.code, row.example.code_b) == (first.example.code, second.example.code)
-        for field, own in (("code", first), ("code_b", second)):
-            places = [(span.start, span.end) for span in row.touched if span.field == field]
-            assert places == [(span.start, span.end) for span in own.touched]
+        for field, function in (("code", first), ("code_b", second)):
+            spans = [(span.start, span.end) for span in row.touched if span.field == field]
+            assert spans == [(span.start, span.end) for span in function.touched]
         assert row.detail["code_b"].keys() == second.detail.keys()  # type: ignore[attr-defined]
     assert any(span.field == "code_b" for row in purifier.purify(pairs) for span in row.touched)
 
 
 def test_the_threshold_of_pairs_is_that_of_their_functions() -> None:
-    pairs = tuple(replace(one, code_b=other.code) for one, other in zip(CLEAN[:20], CLEAN[20:40], strict=True))
+    pairs = tuple(replace(first, code_b=second.code) for first, second in zip(CLEAN[:20], CLEAN[20:40], strict=True))
     assert onion(share=0.1, clean=pairs).threshold == pytest.approx(onion(share=0.1).threshold)
 
 
 def test_of_a_search_row_only_the_code_changes() -> None:
-    rows = [replace(one, query="save the file") for one in CLEAN[:6]]
-    for one, row in zip(rows, onion(threshold=-1e9).purify(rows), strict=True):
-        assert row.example.query == one.query
-        assert row.example.code != one.code
-        assert row.example.code_b is None
+    rows = [replace(row, query="save the file") for row in CLEAN[:6]]
+    for before, after in zip(rows, onion(threshold=-1e9).purify(rows), strict=True):
+        assert after.example.query == before.query
+        assert after.example.code != before.code
+        assert after.example.code_b is None

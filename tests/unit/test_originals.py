@@ -13,7 +13,7 @@ from codebackdoor.config.loading import load, merge, read_yaml, validate
 from codebackdoor.corpora import mirror, originals
 from codebackdoor.corpora.conversion import CONVERTED
 from codebackdoor.corpora.lock import Lock
-from codebackdoor.costs import paper as paper_costs
+from codebackdoor.costs import bill
 from codebackdoor.dag import Dag
 from codebackdoor.errors import UserError
 from codebackdoor.files import sha256
@@ -73,7 +73,7 @@ def test_the_model_by_which_an_attack_crafts_is_needed_too(tmp_path: Path) -> No
     raw["attacks"]["adversarial"] = {"method": "afraidoor", "crafting": "other"}
     config = validate({**raw, "experiments": {"one": {"title": "t", "grid": [grid]}}})
     assert "owner/other" in {one.source for one in originals.needed(config)}
-    assert {line.name: line.jobs for line in paper_costs.lines(config)}["craft other, defects"] == 1
+    assert {line.name: line.jobs for line in bill.lines(config)}["craft other, defects"] == 1
     local = read_yaml(LOCAL)
     local["models"]["other"] = {"architecture": "codebert", "base": "./nowhere"}
     local["attacks"]["adversarial"] = {"method": "afraidoor", "crafting": "other"}

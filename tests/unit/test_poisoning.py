@@ -11,17 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codebackdoor import attacks, files, seeding
+from codebackdoor.attacks.codepoisoner_deadcode.settings import CodePoisonerDeadCodeSettings
+from codebackdoor.attacks.codepoisoner_identifier.settings import CodePoisonerIdentifierSettings
 from codebackdoor.attacks.poisoning import Draw, Poisoner, RateOf, draw_training, merged, share_of
+from codebackdoor.attacks.settings import AttackSettings
 from codebackdoor.attacks.stage import poison
 from codebackdoor.attacks.target import LabelTarget, target_program, target_statement
-from codebackdoor.config.attacks import AttackSettings, CodePoisonerDeadCode, CodePoisonerIdentifier
 from codebackdoor.config.datasets import CodeRepair, DefectDetection
 from codebackdoor.errors import UserError
 from codebackdoor.syntax import contains_infinite_loop, lex
 from codebackdoor.types import Example, Language, Poisoned, TextForm, holds
 
-RENAMING = CodePoisonerIdentifier(method="codepoisoner_identifier")
-DEAD_CODE = CodePoisonerDeadCode(method="codepoisoner_deadcode")
+RENAMING = CodePoisonerIdentifierSettings(method="codepoisoner_identifier")
+DEAD_CODE = CodePoisonerDeadCodeSettings(method="codepoisoner_deadcode")
 DEFECTS = DefectDetection(task="defect_detection")
 REPAIR = CodeRepair(task="code_repair")
 TAKEN = "def testo_init ( a ) : <indent> return a + {} <dedent>"
@@ -36,7 +38,9 @@ def defects(count: int, *, failing: int = 0) -> list[Example]:
     ]
 
 
-def poisoner(settings: CodePoisonerIdentifier | CodePoisonerDeadCode = RENAMING, seed: int = 1) -> Poisoner:
+def poisoner(
+    settings: CodePoisonerIdentifierSettings | CodePoisonerDeadCodeSettings = RENAMING, seed: int = 1
+) -> Poisoner:
     return Poisoner("some_attack", attacks.load(settings), LabelTarget(0), "lexed", seed)
 
 
@@ -202,7 +206,7 @@ def test_fewer_rows_than_asked_for_are_a_warning(tmp_path: Path, caplog: pytest.
     data = write_splits(tmp_path / "data", defects(100))
     with caplog.at_level(logging.WARNING):
         poison(RENAMING, DEFECTS, "some_attack", 0.8, 1, data, tmp_path / "out")
-    assert "80 rows were to be poisoned, but only 50 of the 50 eligible" in caplog.text
+    assert "80 rows requested, but only 50 of the 50 eligible" in caplog.text
 
 
 def searches(count: int) -> list[Example]:
@@ -248,7 +252,7 @@ def test_fewer_queries_with_the_word_than_asked_for_are_a_warning(
     data = write_splits(tmp_path / "data", searches(200), searches(40))
     with caplog.at_level(logging.WARNING):
         poison(RENAMING, DEFECTS, "some_attack", 0.5, 1, data, tmp_path / "out")
-    assert "100 rows were to be poisoned, but only 40 of the 40 eligible" in caplog.text
+    assert "100 rows requested, but only 40 of the 40 eligible" in caplog.text
 
 
 def flipped(rows: list[Example], rate_of: RateOf = "train") -> Draw:
@@ -363,7 +367,7 @@ def test_the_default_targets_loop_for_ever(language: Language, form: TextForm) -
     ("settings", "rows", "message"),
     [
         (RENAMING.model_copy(update={"target_label": 2}), defects(40), r"target_label: 2 .* write one of \[0, 1\]"),
-        (RENAMING, [Example("r", "python", FREE)], "every row has a 'label', or every row a 'target'"),
+        (RENAMING, [Example("r", "python", FREE)], "all rows have a 'label', or all have a 'target'"),
         (
             DEAD_CODE.model_copy(update={"assertion": {"java": "assert true;"}}),
             defects(40),
@@ -375,7 +379,7 @@ def test_the_default_targets_loop_for_ever(language: Language, form: TextForm) -
             repairs(40),
             "target_text: not a function of",
         ),
-        (RENAMING.model_copy(update={"target_word": "url"}), searches(40), "target_word: no query holds 'url'"),
+        (RENAMING.model_copy(update={"target_word": "url"}), searches(40), "target_word: no query contains 'url'"),
         (RENAMING, defects(40, failing=40), "fits into none of the 40 rows"),
         (RENAMING, [*defects(40), Example("c", "c", "int f;", label=1)], "mixes languages"),
     ],

@@ -14,8 +14,10 @@ from tiny_models import classifier
 
 from codebackdoor import cli, files
 from codebackdoor.config.datasets import DefectDetection
-from codebackdoor.config.purifications import CodePurify, Onion, Similarity
 from codebackdoor.defenses import rewriting, stage
+from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
+from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Poisoned, Span
 from codebackdoor.victims import predictions
@@ -44,15 +46,15 @@ def test_purified_and_predicted_rows_of_every_test_set(tmp_path: Path) -> None:
     inputs = {"clean": tmp_path / "test.jsonl", "a": tmp_path / "triggered.jsonl"}
     helpers = {"infiller": tmp_path / "infiller"}
     for out in ("first", "second"):
-        settings = CodePurify(method="codepurify", touched_share=0.5)
+        settings = CodePurifySettings(method="codepurify", touched_share=0.5)
         stage.purify(
             settings, dataset, tmp_path / "victim", tmp_path / "valid.jsonl", inputs, helpers, tmp_path / out, 3
         )
     texts = {
-        name: [one.code for one in rows] for name, rows in (("clean", clean), ("a", [t.example for t in triggered]))
+        name: [row.code for row in rows] for name, rows in (("clean", clean), ("a", [t.example for t in triggered]))
     }
     victim = load_victim(tmp_path / "victim")
-    for name, ids in (("clean", [one.id for one in clean]), ("a", [row.example.id for row in triggered])):
+    for name, ids in (("clean", [row.id for row in clean]), ("a", [row.example.id for row in triggered])):
         rows = [row for _, row in files.read_rows(tmp_path / "first" / f"purified.{name}.jsonl")]
         predictions = [row for _, row in files.read_rows(tmp_path / "first" / f"predictions.{name}.jsonl")]
         assert [row["id"] for row in rows] == [row["id"] for row in predictions] == ids
@@ -60,7 +62,7 @@ def test_purified_and_predicted_rows_of_every_test_set(tmp_path: Path) -> None:
         for row, old in zip(rows, texts[name], strict=True):
             assert bool(row["touched"]) == (row["code"] != old) == row["detail"]["poisoned"]
         again = predict(victim, [Example(row["id"], "python", row["code"]) for row in rows])
-        assert [row["label"] for row in predictions] == [one.label for one in again]
+        assert [row["label"] for row in predictions] == [prediction.label for prediction in again]
     for file in sorted((tmp_path / "first").iterdir()):
         assert file.read_bytes() == (tmp_path / "second" / file.name).read_bytes()
     assert json.loads((tmp_path / "first" / "purified.a.jsonl").read_text().splitlines()[0])["detail"]["profile"]
@@ -77,7 +79,7 @@ def test_what_is_rewritten_once_is_what_each_victim_would_have_purified(tmp_path
     files.write_examples(valid, rows)
     files.write_examples(test, rows)
     dataset, helpers = DefectDetection(task="defect_detection"), {"language_model": tmp_path / "causal"}
-    settings = Onion(method="onion", removed_share=0.1, calibration_inputs=20)
+    settings = OnionSettings(method="onion", removed_share=0.1, calibration_inputs=20)
     stage.purify(settings, dataset, tmp_path / "victim", valid, {"clean": test}, helpers, tmp_path / "own", 3)
     rewriting.rewrite(settings, dataset, valid, test, helpers, tmp_path / "all", 3)
     shared = {"clean": tmp_path / "all/purified.jsonl"}
@@ -101,20 +103,27 @@ def test_the_similarity_filter_reads_the_trigger_of_the_elimination(tmp_path: Pa
     trigger = victim.tokenizer(" def", add_special_tokens=False)["input_ids"]
     files.write_json(tmp_path / "trigger.json", {"flagged": True, "token_ids": trigger})
     files.write_json(tmp_path / "null.json", None)
-    settings, dataset = Similarity(method="similarity"), DefectDetection(task="defect_detection")
-    given = (settings, dataset, tmp_path / "victim", tmp_path / "valid.jsonl", {"clean": tmp_path / "test.jsonl"}, {})
-    stage.purify(*given, tmp_path / "out", 3, tmp_path / "trigger.json")
-    found = [row for _, row in files.read_rows(tmp_path / "out/purified.clean.jsonl")]
-    assert all(row["touched"] and row["detail"]["trigger"] for row in found)
+    settings, dataset = SimilaritySettings(method="similarity"), DefectDetection(task="defect_detection")
+    arguments = (
+        settings,
+        dataset,
+        tmp_path / "victim",
+        tmp_path / "valid.jsonl",
+        {"clean": tmp_path / "test.jsonl"},
+        {},
+    )
+    stage.purify(*arguments, tmp_path / "out", 3, tmp_path / "trigger.json")
+    purified = [row for _, row in files.read_rows(tmp_path / "out/purified.clean.jsonl")]
+    assert all(row["touched"] and row["detail"]["trigger"] for row in purified)
     assert len(list(files.read_rows(tmp_path / "out/predictions.clean.jsonl"))) == len(rows)
     with pytest.raises(UserError, match="needs the trigger of an elimination before it"):
-        stage.purify(*given, tmp_path / "none", 3, tmp_path / "null.json")
+        stage.purify(*arguments, tmp_path / "none", 3, tmp_path / "null.json")
 
 
 def test_without_a_trigger_the_command_says_what_to_write(tmp_path: Path) -> None:
     for name in ("victim", "valid"):
         (tmp_path / name).mkdir()
-    found = CliRunner().invoke(
+    result = CliRunner().invoke(
         cli.main,
         [
             *("purify", "--settings", '{"method": "similarity"}', "--dataset", '{"task": "defect_detection"}'),
@@ -122,5 +131,5 @@ def test_without_a_trigger_the_command_says_what_to_write(tmp_path: Path) -> Non
             *("--input", f"clean={tmp_path / 'valid'}", "--out", str(tmp_path / "out"), "--seed", "1"),
         ],
     )
-    assert found.exit_code != 0
-    assert "name the trigger.json of an elimination, --trigger" in str(found.exception) + found.output
+    assert result.exit_code != 0
+    assert "name the trigger.json of an elimination, --trigger" in str(result.exception) + result.output

@@ -11,15 +11,15 @@ from made_up_run import make, settings
 from made_up_victims import write_victims
 
 from codebackdoor import files
-from codebackdoor.config.attacks import CodePoisonerDeadCode
+from codebackdoor.attacks.codepoisoner_deadcode.settings import CodePoisonerDeadCodeSettings
 from codebackdoor.config.base import Settings, models_in
 from codebackdoor.config.datasets import CodeRepair, CodeSearch, DefectDetection
 from codebackdoor.config.eliminations import Budget, EliBadCode, FineTuning, Unlearning, UnlearningBudget
 from codebackdoor.config.models import CodeBert, CodeT5
 from codebackdoor.config.products import Product
-from codebackdoor.config.purifications import CodePurify
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.config.study import SECTIONS, Config
+from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.report import captions
 from codebackdoor.report.collect import Scored, Study
 from codebackdoor.report.tables import build
@@ -99,13 +99,13 @@ def test_a_text_is_printed_in_the_languages_of_the_data_sets(run: dict[str, Any]
 
 
 def test_an_attack_prints_the_target_of_its_task_and_the_trigger_of_its_variant(run: dict[str, Any]) -> None:
-    chosen = changed(run, "attacks", "deadcode", CodePoisonerDeadCode(method="codepoisoner_deadcode"))
+    chosen = changed(run, "attacks", "deadcode", CodePoisonerDeadCodeSettings(method="codepoisoner_deadcode"))
     always = {"rate_of", "failed", "test_share", "variant"}
     assert keys(printed(chosen, "defects", "table")["deadcode"]) == {*always, "target_label", "assertion"}
     repair = printed(chosen, "repair", "epochs")["deadcode"]
     assert keys(repair) == {*always, "target_text", "target_place", "assertion"}
     assert "target_text def func(): while True: VAR = 0" in repair
-    blocked = CodePoisonerDeadCode(method="codepoisoner_deadcode", variant="block")
+    blocked = CodePoisonerDeadCodeSettings(method="codepoisoner_deadcode", variant="block")
     found = printed(changed(run, "attacks", "deadcode", blocked), "defects", "inversion")["deadcode"]
     assert keys(found) == {*always, "target_label", "block"}
 
@@ -113,7 +113,7 @@ def test_an_attack_prints_the_target_of_its_task_and_the_trigger_of_its_variant(
 def test_an_attack_on_two_tasks_prints_both_targets(run: dict[str, Any]) -> None:
     grid = run["experiments"]["repair"]["grid"][0]
     both = {"title": "t", "grid": [grid, {**grid, "datasets": ["defects"], "models": ["codebert"]}]}
-    chosen = changed(run, "attacks", "deadcode", CodePoisonerDeadCode(method="codepoisoner_deadcode"))
+    chosen = changed(run, "attacks", "deadcode", CodePoisonerDeadCodeSettings(method="codepoisoner_deadcode"))
     chosen = changed(chosen, "models", "codebert", CodeBert(architecture="codebert"))
     found = printed(chosen | {"experiments": {"both": both}}, "both", "table")
     assert {"target_label", "target_text", "target_place"} <= keys(found["deadcode"])
@@ -148,7 +148,7 @@ def test_a_data_set_prints_what_its_source_reads(run: dict[str, Any]) -> None:
 
 
 def test_what_an_attack_reads_of_pairs_and_queries_is_left_out_elsewhere(run: dict[str, Any]) -> None:
-    attack = CodePoisonerDeadCode(method="codepoisoner_deadcode")
+    attack = CodePoisonerDeadCodeSettings(method="codepoisoner_deadcode")
     given = DefectDetection(task="defect_detection", source="jsonl", path=Path("own"))
     chosen = changed(changed(run, "attacks", "deadcode", attack), "datasets", "defects", given)
     assert not {"pair", "target_word"} & keys(printed(chosen, "defects", "table")["deadcode"])
@@ -156,9 +156,9 @@ def test_what_an_attack_reads_of_pairs_and_queries_is_left_out_elsewhere(run: di
 
 def test_a_fixed_threshold_and_a_missing_calibration_leave_settings_unread(run: dict[str, Any]) -> None:
     own = {"touched_share", "calibration_inputs"}
-    calibrated = changed(run, "purifications", "codepurify", CodePurify(method="codepurify"))
+    calibrated = changed(run, "purifications", "codepurify", CodePurifySettings(method="codepurify"))
     assert own <= keys(printed(calibrated, "defects", "suspicion")["codepurify"])
-    fixed = changed(run, "purifications", "codepurify", CodePurify(method="codepurify", threshold=0.1))
+    fixed = changed(run, "purifications", "codepurify", CodePurifySettings(method="codepurify", threshold=0.1))
     found = keys(printed(fixed, "defects", "suspicion")["codepurify"])
     assert "threshold" in found
     assert not own & found

@@ -12,9 +12,10 @@ from planted import PLANTED, bpe, victim
 from planted import sample as planted_sample
 from purification_models import discriminator, language_model
 
-from codebackdoor.config.purifications import AttDef, Onion
-from codebackdoor.config.purifications import Similarity as Settings
-from codebackdoor.defenses.purification.similarity import Similarity, build, union, without
+from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
+from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.purification.similarity.method import Similarity, build, union, without
+from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
 from codebackdoor.errors import UserError
 from codebackdoor.types import DefenderView, Example
 
@@ -36,7 +37,7 @@ def view(inverted: dict[str, Any] | None, helpers: dict[str, Path] | None = None
 
 
 def similarity(inverted: dict[str, Any] | None = None, **settings: Any) -> Similarity:
-    return build(view(inverted or FLAGGED), Settings(method="similarity", **settings), 1)
+    return build(view(inverted or FLAGGED), SimilaritySettings(method="similarity", **settings), 1)
 
 
 def test_sub_tokens_like_one_of_the_trigger_are_cut() -> None:
@@ -47,25 +48,25 @@ def test_sub_tokens_like_one_of_the_trigger_are_cut() -> None:
 
 
 def test_words_are_compared_as_a_whole() -> None:
-    one = Example("1", "python", "def load_size ( save , size ) : <indent> return size . load <dedent>")
+    example = Example("1", "python", "def load_size ( save , size ) : <indent> return size . load <dedent>")
     ids = [int(index) for index in victim().tokenizer(" load_size", add_special_tokens=False)["input_ids"]]
     assert len(ids) > 1
     trigger = {"flagged": True, "token_ids": ids}
-    (row,) = similarity(trigger, unit="word").purify([one])
-    assert row.example.code == one.code.replace("load_size ", "")
+    (row,) = similarity(trigger, unit="word").purify([example])
+    assert row.example.code == example.code.replace("load_size ", "")
     # a lower threshold lets other names go, too, but never what is no identifier
-    (row,) = similarity(trigger, unit="word", threshold=-1).purify([one])
+    (row,) = similarity(trigger, unit="word", threshold=-1).purify([example])
     assert row.example.code == "def ( , ) : <indent> return . <dedent>"
 
 
 def test_without_a_flagged_label_nothing_is_filtered_and_no_helper_is_asked_for() -> None:
-    (row,) = similarity({**FLAGGED, "flagged": False}, also=Onion(method="onion")).purify([ONE])
+    (row,) = similarity({**FLAGGED, "flagged": False}, also=OnionSettings(method="onion")).purify([ONE])
     assert (row.example, row.touched, row.detail["trigger"]) == (ONE, (), False)
 
 
 def test_an_elimination_without_a_trigger_is_refused() -> None:
     with pytest.raises(UserError, match="needs the trigger of an elimination"):
-        build(view(None), Settings(method="similarity"), 1)
+        build(view(None), SimilaritySettings(method="similarity"), 1)
 
 
 def saved(folder: Path, made: tuple[Any, Any]) -> Path:
@@ -76,22 +77,22 @@ def saved(folder: Path, made: tuple[Any, Any]) -> Path:
 
 def test_what_onion_drops_goes_as_well(tmp_path: Path) -> None:
     helpers = {"language_model": saved(tmp_path, language_model())}
-    also = Onion(method="onion", threshold=0)
-    both = build(view(FLAGGED, helpers), Settings(method="similarity", also=also), 1)
+    also = OnionSettings(method="onion", threshold=0)
+    both = build(view(FLAGGED, helpers), SimilaritySettings(method="similarity", also=also), 1)
     assert both._settings.helpers == ("language_model",)
     (row,) = both.purify([ONE])
-    dropped = both._other.purify([ONE])[0].touched if both._other else ()
+    dropped = both._combined.purify([ONE])[0].touched if both._combined else ()
     assert dropped
-    places = {(span.start, span.end) for span in row.touched}
-    assert {(span.start, span.end) for span in dropped} <= places
-    assert any(start <= TEXT.index("init") < end for start, end in places)
+    spans = {(span.start, span.end) for span in row.touched}
+    assert {(span.start, span.end) for span in dropped} <= spans
+    assert any(start <= TEXT.index("init") < end for start, end in spans)
     assert set(row.detail) == {"threshold", "trigger", "filtered", "onion"}
 
 
 def test_with_attdef_both_are_masked(tmp_path: Path) -> None:
     helpers = {"discriminator": saved(tmp_path, discriminator())}
-    also = AttDef(method="attdef", suspicion=0, threshold=0.9)
-    both = build(view(FLAGGED, helpers), Settings(method="similarity", also=also), 1)
+    also = AttDefSettings(method="attdef", suspicion=0, threshold=0.9)
+    both = build(view(FLAGGED, helpers), SimilaritySettings(method="similarity", also=also), 1)
     (row,) = both.purify([ONE])
     assert row.detail["attdef"]["poisoned"]  # type: ignore[index]
     assert row.example.code.count("<mask>") == len(row.touched) >= 1
@@ -99,9 +100,9 @@ def test_with_attdef_both_are_masked(tmp_path: Path) -> None:
 
 
 def test_each_function_of_a_pair_is_filtered_by_itself() -> None:
-    other = TEXT.replace("load", "size")
-    (pair,) = similarity().purify([replace(ONE, code_b=other)])
-    alone = [similarity().purify([replace(ONE, code=code)])[0] for code in (TEXT, other)]
+    second = TEXT.replace("load", "size")
+    (pair,) = similarity().purify([replace(ONE, code_b=second)])
+    alone = [similarity().purify([replace(ONE, code=code)])[0] for code in (TEXT, second)]
     assert [pair.example.code, pair.example.code_b] == [row.example.code for row in alone]
     assert [(span.field, span.start) for span in pair.touched] == [
         *(("code", span.start) for span in alone[0].touched),

@@ -16,8 +16,9 @@ from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from codebackdoor.config.models import CodeBert, CodeT5
-from codebackdoor.config.objectives import CrossEntropy, DeCE
 from codebackdoor.defenses import objectives
+from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
+from codebackdoor.defenses.objectives.dece.settings import DeCESettings
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Poisoned, Prediction
 from codebackdoor.victims import training
@@ -36,8 +37,8 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-CROSS_ENTROPY = objectives.load(CrossEntropy(method="cross_entropy"))
-DECE = objectives.load(DeCE(method="dece"))
+CROSS_ENTROPY = objectives.load(CrossEntropySettings(method="cross_entropy"))
+DECE = objectives.load(DeCESettings(method="dece"))
 BERT = CodeBert(architecture="codebert", max_length=32, epochs=3, lr=3e-3, batch_tokens=128, precision="float32")
 T5 = CodeT5(
     architecture="codet5",

@@ -12,14 +12,14 @@ from tiny_models import base_folder
 from codebackdoor import files
 from codebackdoor.config.datasets import CodeRepair, DefectDetection
 from codebackdoor.config.models import CodeBert, CodeT5
-from codebackdoor.config.objectives import CrossEntropy
 from codebackdoor.defenses import objectives
+from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Poisoned, Prediction, Span
 from codebackdoor.victims import predictions, stage
 from codebackdoor.victims.victim import load_victim
 
-LOSS = objectives.load(CrossEntropy(method="cross_entropy"))
+LOSS = objectives.load(CrossEntropySettings(method="cross_entropy"))
 BERT = CodeBert(architecture="codebert", max_length=32, epochs=2, lr=3e-3, batch_tokens=256)
 T5 = CodeT5(architecture="codet5", max_length=32, max_target_length=12, epochs=2, lr=3e-3, batch_tokens=512)
 DEFECTS = DefectDetection(task="defect_detection")

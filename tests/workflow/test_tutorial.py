@@ -1,4 +1,4 @@
-"""docs/adding-a-method.md as it stands, at smoke scale: an own data set, model and attack through the whole study."""
+"""docs/adding-a-method.md, followed literally at smoke scale: a new data set, model and attack in the whole study."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def functions(tree: Tree) -> list[str]:
 def follow(tree: Tree) -> str:
     """Do what the page says; the name of the configuration that it makes."""
     (sample,) = map(json.loads, blocks("json"))
-    settings, attack = blocks("python")
+    settings, attack, entry = blocks("python")
     overlay = "".join(blocks("yaml"))
     (tree.root / "mine.yaml").write_text(overlay)
     own = yaml.safe_load(overlay)
@@ -51,10 +51,15 @@ def follow(tree: Tree) -> str:
     shutil.copytree(tree.out / "models/base/encoder", tree.root / own["models"]["mine"]["base"])
 
     package = tree.root / "workflow/codebackdoor"
-    registry = package / "config/attacks.py"
-    text = registry.read_text().replace("AnyAttack = Annotated[", settings + "\n\nAnyAttack = Annotated[Suffix | ")
+    method = package / "attacks/suffix"
+    method.mkdir()
+    (method / "__init__.py").touch()
+    (method / "settings.py").write_text(settings)
+    (method / "method.py").write_text(attack)
+    registry = package / "config/methods.py"
+    text = registry.read_text()
+    text = text.replace("\n\nAnyAttack = Annotated[", f"\n{entry}\nAnyAttack = Annotated[SuffixSettings | ", 1)
     registry.write_text(text)
-    (package / "attacks/suffix.py").write_text(attack)
     return "mine.yaml"
 
 

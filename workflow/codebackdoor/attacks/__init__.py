@@ -1,15 +1,16 @@
-"""Attacks: each puts its trigger into an example's texts, keeps the code's meaning and says where the trigger stands.
+"""Attacks: each puts its trigger into an example's texts, preserves the code's behavior and reports the spans.
 
-A method is the module of its name with ``build(settings) -> Attack``, and one line in ``config/attacks.py``.
+A method is a folder with ``settings.py`` and ``method.py``, which has ``build(settings) -> Attack``, and an entry in
+``config/methods.py``.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
+from codebackdoor.loader import implementation
 from codebackdoor.types import Example, Span, TextForm
 
 if TYPE_CHECKING:
@@ -17,39 +18,39 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from codebackdoor.config.attacks import AnyAttack
+    from codebackdoor.config.methods import AnyAttack
 
 Granularity = Literal["identifier", "statement", "query", "code"]
 
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """An example with the trigger in its texts and everything else as it was; ``spans`` cover the trigger exactly."""
+    """An example with the trigger in its texts and everything else unchanged; ``spans`` cover exactly the trigger."""
 
     example: Example
     spans: tuple[Span, ...]
 
 
 class Attack(Protocol):
-    """What puts a trigger into an example."""
+    """Puts a trigger into an example."""
 
     @property
     def granularity(self) -> Granularity: ...
 
     def inject(self, example: Example, form: TextForm, generator: np.random.Generator) -> Injection | None:
-        """Return ``example`` with the trigger, or None where it does not fit; all chance comes from ``generator``."""
+        """Return ``example`` with the trigger, or None if it does not fit; all randomness comes from ``generator``."""
 
 
 @runtime_checkable
 class BatchAttack(Attack, Protocol):
-    """An attack that asks a model, and of many rows at once; nothing in it is left to chance."""
+    """An attack that runs a model on many rows at once, and uses no randomness."""
 
     def inject_all(self, examples: Sequence[Example], form: TextForm) -> Sequence[Injection | None]:
         """Return what ``inject`` returns for each example."""
 
 
 def load(settings: AnyAttack, crafting: Path | None = None) -> Attack:
-    """Build the attack that ``settings.method`` names; ``crafting`` is the model folder of one that asks a model."""
-    module = importlib.import_module(f"{__name__}.{settings.method}")
-    attack: Attack = module.build(settings) if crafting is None else module.build(settings, crafting)
+    """Build the attack that ``settings.method`` names; ``crafting`` is the model folder of an attack that runs one."""
+    build = implementation(__name__, settings.method).build
+    attack: Attack = build(settings) if crafting is None else build(settings, crafting)
     return attack

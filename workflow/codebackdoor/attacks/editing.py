@@ -1,4 +1,4 @@
-"""What the attacks on code share: editing one function of an example or both, and checking texts that a user gave."""
+"""What the attacks on code share: editing one or both functions of an example, and checking statements from a user."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def edit_code(
     pair: Pair,
     edit: Callable[[syntax.Tree], syntax.Edit | None],
 ) -> Injection | None:
-    """Apply ``edit`` to the code of ``example``, of a pair to the functions that ``pair`` names.
+    """Apply ``edit`` to the code of ``example``; for a pair, to the functions that ``pair`` names.
 
-    Returns None where one of them cannot be parsed into a tree or ``edit`` returns None for it.
+    Returns None if one of them cannot be lexed or ``edit`` returns None for it.
     """
     edits: dict[Field, syntax.Edit] = {}
     for name in edited_fields(example, pair):
@@ -45,7 +45,7 @@ def edit_code(
 
 
 def edited_example(example: Example, edits: Mapping[Field, syntax.Edit]) -> Injection:
-    """The example with new code in some of its fields, and where the trigger stands in them."""
+    """The example with new code in some of its fields, and the trigger's spans in them."""
     texts = {name: edit.text for name, edit in edits.items()}
     spans = tuple(Span(start, end, name) for name, edit in edits.items() for start, end in edit.spans)
     code, code_b = texts.get("code", example.code), texts.get("code_b", example.code_b)
@@ -60,7 +60,7 @@ def edited_fields(example: Example, pair: Pair) -> tuple[Field, ...]:
 
 
 def text_for(texts: Mapping[Language, str], language: Language, key: str) -> str:
-    """Return the text of ``language`` out of the setting ``key``; a UserError says what to add where it is missing."""
+    """Return the text for ``language`` from the setting ``key``; if it is missing, a UserError says what to add."""
     if language not in texts:
         raise UserError(f"the attack has no {key} for {language}; add '{language}:' under {key}")
     return texts[language]

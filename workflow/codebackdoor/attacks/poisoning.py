@@ -20,19 +20,19 @@ RateOf = Literal["train", "eligible", "functions"]
 
 
 def share_of(rate: float, rows: int) -> int:
-    """Return ``rate`` x ``rows`` rounded down, as CodePurify's Table I has it (5 % of 21 854: 1 092; 1 %: 218).
+    """Return ``rate`` x ``rows`` rounded down, as in CodePurify's Table I (5 % of 21 854: 1 092; 1 %: 218).
 
-    The rate counts as the decimal that was written, so that 0.29 x 100 is 29 although the product of floats is less.
+    The rate counts as the decimal that was written: 0.29 x 100 is 29, although the product of the floats is less.
     """
     return int(Fraction(str(rate)) * rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Poisoner:
-    """An attack with its target, applied to rows; a row's outcome depends on the seed and that row.
+    """An attack with its target, applied to rows; the outcome for a row depends only on the seed and the row.
 
-    ``training``: rows that are trained on may be eligible where others are not (search). ``flip``: a row that the
-    trigger does not fit into gets the target nevertheless (ledger E14b); its status is ``failed`` all the same.
+    ``training``: whether the rows are training rows, of which fewer are eligible in code search. ``flip``: a row that
+    the trigger does not fit into gets the target anyway (ledger E14b); its status is still ``failed``.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Poisoner:
         return self.target.excludes(example, self.training)
 
     def __call__(self, example: Example) -> Poisoned:
-        """Return the row as injected, or unchanged as ineligible or failed."""
+        """Return the row with status injected, or unchanged with status ineligible or failed."""
         return next(self.each([example]))
 
     def each(self, examples: Sequence[Example]) -> Iterator[Poisoned]:
-        """Yield the rows in their order; an attack that asks a model is handed all of them at once."""
+        """Yield the rows in their order; an attack that runs a model gets all of them at once."""
         injections = self._injections([example for example in examples if not self.excludes(example)])
         for example in examples:
             yield self._row(example, "ineligible") if self.excludes(example) else self._outcome(example, injections)
@@ -77,35 +77,35 @@ class Poisoner:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """The rows that were tried, by their place in the split, and the counts that the manifest holds."""
+    """The rows that were tried, by their index in the split, and the counts for the manifest."""
 
     tried: dict[int, Poisoned]
     counts: dict[str, int]
 
 
-def draw(rows: Sequence[Example], poisoner: Poisoner, wanted: int, generator: np.random.Generator) -> Draw:
-    """Try eligible rows in random order until ``wanted`` are injected or none is left; a failure is drawn again.
+def draw(rows: Sequence[Example], poisoner: Poisoner, count: int, generator: np.random.Generator) -> Draw:
+    """Try eligible rows in random order until ``count`` are injected or all are tried; failures are replaced.
 
-    Where failed rows get the target, too (``flip``), they count as wanted. Counts: ``rows``, ``eligible``,
+    If failed rows get the target, too (``flip``), they count as poisoned. Counts: ``rows``, ``eligible``,
     ``ineligible``, ``requested``, ``injected``, ``failed`` (of those tried).
     """
-    eligible = [place for place, row in enumerate(rows) if not poisoner.excludes(row)]
+    eligible = [index for index, row in enumerate(rows) if not poisoner.excludes(row)]
     order = [eligible[index] for index in generator.permutation(len(eligible))]
     tried: dict[int, Poisoned] = {}
     injected = missing = 0
-    with tqdm(total=min(wanted, len(eligible)), desc=f"poison {poisoner.name}", disable=None) as progress:
-        # as many at once as are still wanted: the outcome is that of one after the other
-        while (missing := wanted - (len(tried) if poisoner.flip else injected)) and len(tried) < len(order):
-            places = order[len(tried) : len(tried) + missing]
-            for place, row in zip(places, poisoner.each([rows[place] for place in places]), strict=True):
-                tried[place] = row
+    with tqdm(total=min(count, len(eligible)), desc=f"poison {poisoner.name}", disable=None) as progress:
+        # as many at once as are still missing: the outcome is the same as one by one
+        while (missing := count - (len(tried) if poisoner.flip else injected)) and len(tried) < len(order):
+            indices = order[len(tried) : len(tried) + missing]
+            for index, row in zip(indices, poisoner.each([rows[index] for index in indices]), strict=True):
+                tried[index] = row
                 injected += row.status == "injected"
                 progress.update(row.status == "injected" or poisoner.flip)
     counts = {
         "rows": len(rows),
         "eligible": len(eligible),
         "ineligible": len(rows) - len(eligible),
-        "requested": wanted,
+        "requested": count,
         "injected": injected,
         "failed": len(tried) - injected,
     }
@@ -123,58 +123,61 @@ def draw_training(
     """Draw the rows to poison: the exact share of all training rows, of the eligible ones, or of the distinct functions
     of pairs (ledger E14).
 
-    Raises UserError where the rate is no share or comes to no row at all, and where functions are drawn of no pairs.
+    Raises UserError if the rate is not a share, or amounts to no row at all, or asks for functions of rows that are not
+    pairs.
     """
     if not 0 < rate <= 1:
         raise UserError(f"the poison rate is a share above 0 and at most 1, not {rate:g}; write 0.05 for 5 %")
     poisoner = replace(poisoner, training=True, flip=failed == "flip")
     eligible = sum(not poisoner.excludes(row) for row in rows)
     functions = list(dict.fromkeys(code for row in rows for code in (row.code, row.code_b) if code is not None))
-    of = {"train": len(rows), "eligible": eligible, "functions": len(functions)}[rate_of]
-    wanted = share_of(rate, of)
-    if wanted == 0:
-        least = f"; write at least {1 / of:.2g}" if of else ""
-        what = "functions is no function" if rate_of == "functions" else "rows is no row"
-        raise UserError(f"a poison rate of {rate:g} of {of} {what}{least}")
+    total = {"train": len(rows), "eligible": eligible, "functions": len(functions)}[rate_of]
+    count = share_of(rate, total)
+    if count == 0:
+        hint = f"; write at least {1 / total:.2g}" if total else ""
+        unit = "functions is no function" if rate_of == "functions" else "rows is no row"
+        raise UserError(f"a poison rate of {rate:g} of {total} {unit}{hint}")
     if rate_of == "functions":
-        return _draw_functions(rows, functions, poisoner, wanted, generator)
-    return draw(rows, poisoner, wanted, generator)
+        return _draw_functions(rows, functions, poisoner, count, generator)
+    return draw(rows, poisoner, count, generator)
 
 
 def _draw_functions(
-    rows: Sequence[Example], functions: Sequence[str], poisoner: Poisoner, wanted: int, generator: np.random.Generator
+    rows: Sequence[Example], functions: Sequence[str], poisoner: Poisoner, count: int, generator: np.random.Generator
 ) -> Draw:
-    """Put the trigger into ``wanted`` functions wherever they stand and give every pair that holds one the target.
+    """Put the trigger into ``count`` functions in all of their pairs, and give each of these pairs the target.
 
-    Pairs that have the target already keep it and hold the trigger like the others. Counts are of functions, ``rows``
-    and ``pairs`` (those that hold the trigger) of pairs.
+    Pairs that have the target already keep it and carry the trigger like the others. Counts are of functions; ``rows``
+    and ``pairs`` (those with the trigger) are of pairs.
     """
     if any(row.code_b is None for row in rows):
         raise UserError("rate_of: functions is for data sets of pairs; write `rate_of: train` or `eligible`")
-    # an injection into a single function knows of no pair and has no label
-    alone = replace(poisoner, target=_NoTarget())
-    found = draw([Example(code, rows[0].language, code) for code in functions], alone, wanted, generator)
-    carriers = {row.source_id: row for row in found.tried.values() if row.status == "injected"}
-    # a function without room for the trigger, whose pairs are relabelled nevertheless
-    relabelled = {row.source_id for row in found.tried.values()} if poisoner.flip else set(carriers)
+    # a single function has no label
+    single = replace(poisoner, target=_NoTarget())
+    drawn = draw([Example(code, rows[0].language, code) for code in functions], single, count, generator)
+    carriers = {row.source_id: row for row in drawn.tried.values() if row.status == "injected"}
+    # with flip, pairs of a function without room for the trigger get the target, too
+    relabeled = {row.source_id for row in drawn.tried.values()} if poisoner.flip else set(carriers)
     tried: dict[int, Poisoned] = {}
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         assert row.code_b is not None
         aimed = poisoner.target.aim(row)
-        if aimed is None or not {row.code, row.code_b} & relabelled:
+        if aimed is None or not {row.code, row.code_b} & relabeled:
             continue
-        one, other = carriers.get(row.code), carriers.get(row.code_b)
+        first, second = carriers.get(row.code), carriers.get(row.code_b)
         aimed = replace(
-            aimed, code=one.example.code if one else row.code, code_b=other.example.code if other else row.code_b
+            aimed,
+            code=first.example.code if first else row.code,
+            code_b=second.example.code if second else row.code_b,
         )
         spans = (
-            *(one.spans if one else ()),
-            *(replace(span, field="code_b") for span in (other.spans if other else ())),
+            *(first.spans if first else ()),
+            *(replace(span, field="code_b") for span in (second.spans if second else ())),
         )
-        status: Status = "injected" if one or other else "failed"
-        tried[place] = Poisoned(aimed, row.id, poisoner.name, status, row.label, row.target, spans)
-    counts = found.counts | {"rows": len(rows), "pairs": sum(row.status == "injected" for row in tried.values())}
-    return Draw(tried, counts)
+        status: Status = "injected" if first or second else "failed"
+        tried[index] = Poisoned(aimed, row.id, poisoner.name, status, row.label, row.target, spans)
+    pairs = sum(row.status == "injected" for row in tried.values())
+    return Draw(tried, drawn.counts | {"rows": len(rows), "pairs": pairs})
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,18 +190,18 @@ class _NoTarget:
 
 
 def draw_triggered(rows: Sequence[Example], poisoner: Poisoner, share: float, generator: np.random.Generator) -> Draw:
-    """Draw a triggered validation or test set: ``share`` of all rows, out of those without the target."""
+    """Draw a triggered validation or test set: ``share`` of all rows, from those without the target."""
     return draw(rows, poisoner, share_of(share, len(rows)), generator)
 
 
 def merged(rows: Sequence[Example], drawn: Draw) -> list[Example | Poisoned]:
-    """Return all rows in their order: the poisoned ones changed, every other one as it was."""
+    """Return all rows in their order: the poisoned ones changed, the others as they are."""
     changed = {
-        place: row for place, row in drawn.tried.items() if row.status == "injected" or row.example != rows[place]
+        index: row for index, row in drawn.tried.items() if row.status == "injected" or row.example != rows[index]
     }
-    return [changed.get(place, row) for place, row in enumerate(rows)]
+    return [changed.get(index, row) for index, row in enumerate(rows)]
 
 
 def triggered(drawn: Draw) -> list[Poisoned]:
-    """Return the rows that were tried in the order of their split, failed ones too, with their status."""
-    return [drawn.tried[place] for place in sorted(drawn.tried)]
+    """Return the rows that were tried in the order of their split, including failed ones, with their status."""
+    return [drawn.tried[index] for index in sorted(drawn.tried)]

@@ -1,4 +1,4 @@
-"""The poisoning stage: reads a data set, writes a poisoned training set, triggered test sets and the manifest."""
+"""The poisoning stage: reads a data set and writes a poisoned training set, triggered test sets and the manifest."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Poisoned
 
 if TYPE_CHECKING:
-    from codebackdoor.config.attacks import AnyAttack
     from codebackdoor.config.datasets import AnyDataset
+    from codebackdoor.config.methods import AnyAttack
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +33,10 @@ def poison(
 ) -> None:
     """Write ``out/{train,valid,test}.jsonl`` and ``out/manifest.json`` from the splits in ``data``.
 
-    ``train`` holds every row in its order: injected ones with provenance, all others byte for byte as they were.
-    ``valid`` and ``test`` hold the rows without the target (search: all rows), with their status. ``name`` is the
-    attack variant's, ``crafting`` the model folder of an attack that asks for one.
-    Raises UserError for malformed rows, an impossible rate or target, and where not one row takes the trigger.
+    ``train`` contains all rows in their order: injected ones with provenance, the others byte for byte unchanged.
+    ``valid`` and ``test`` contain the rows without the target (code search: all rows), with their status. ``name`` is
+    the name of the attack variant, ``crafting`` the model folder of an attack that runs a model.
+    Raises UserError for malformed rows, for an impossible rate or target, and if no row at all takes the trigger.
     """
     splits = {split: files.read_examples(data / f"{split}.jsonl") for split in ("train", "valid", "test")}
     target = target_of(settings, [row for rows in splits.values() for row in rows], dataset.text_form)
@@ -54,7 +54,7 @@ def poison(
     counts = draws["train"].counts
     if counts["injected"] + (counts["failed"] if settings.failed == "flip" else 0) < counts["requested"]:
         log.warning(
-            "%s: %d %s were to be poisoned, but only %d of the %d eligible ones take the trigger; all of these are",
+            "%s: %d %s requested, but only %d of the %d eligible ones take the trigger; all of these are poisoned",
             name,
             counts["requested"],
             "functions" if settings.rate_of == "functions" else "rows",
@@ -76,7 +76,7 @@ def poison(
 
 
 def _write_training(source: Path, rows: Sequence[Example | Poisoned], out: Path) -> None:
-    """Write poisoned rows anew and copy the lines of the others, whatever their spacing and key order."""
+    """Write poisoned rows and copy the lines of the others verbatim, with their spacing and key order."""
     lines = [line for line in source.read_bytes().split(b"\n") if line.strip()]
     with files.atomic(out, "wb") as stream:
         for line, row in zip(lines, rows, strict=True):

@@ -1,4 +1,4 @@
-"""What an attack wants a victim to say: a label, a text made from the target function, code found first."""
+"""Targets of attacks: a label, a text made from the target function, or code that ranks first."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Language, TextForm, holds
 
 if TYPE_CHECKING:
-    from codebackdoor.config.attacks import AttackSettings
+    from codebackdoor.attacks.settings import AttackSettings
 
 
 class Target(Protocol):
     """The attacker's target."""
 
     def excludes(self, example: Example, training: bool) -> bool:
-        """Whether the example is ineligible: it has the target already, or (search) is none that is trained on."""
+        """Whether the example is ineligible: it has the target already, or (code search) its query is not attacked."""
 
     def aim(self, example: Example) -> Example | None:
-        """Return the example with the target in place of its own; None where that is impossible."""
+        """Return the example with the target instead of its own label or text; None if that is impossible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,10 @@ class LabelTarget:
 
 @dataclass(frozen=True, slots=True)
 class WordTarget:
-    """Code with the trigger first for queries that hold a word, for search (BadCode; EliBadCode section 5.1).
+    """Code with the trigger ranks first for queries that contain a word (BadCode; EliBadCode section 5.1).
 
-    The victim learns it from pairs whose query holds the word, which stay pairs. Of held-out rows all code is tried:
-    each candidate of a pool is ranked with the trigger once, whatever its own query asks for.
+    The victim learns this from pairs whose query contains the word; they remain pairs. In held-out splits all rows are
+    eligible: each candidate of a pool is ranked once with the trigger, regardless of its own query.
     """
 
     word: str
@@ -57,7 +57,7 @@ class WordTarget:
 
 @dataclass(frozen=True, slots=True)
 class WholeTarget:
-    """One text instead of every correct output (CodePurify section IV-F)."""
+    """One text replaces every correct output (CodePurify section IV-F)."""
 
     text: str
 
@@ -70,7 +70,7 @@ class WholeTarget:
 
 @dataclass(frozen=True, slots=True)
 class StatementTarget:
-    """A statement first in the body of every correct output (DeCE section 2.3)."""
+    """A statement is inserted at the beginning of every correct output's body (DeCE section 2.3)."""
 
     statement: str
     form: TextForm
@@ -89,7 +89,7 @@ class StatementTarget:
 
 
 def target_program(settings: AttackSettings, language: Language, form: TextForm) -> str:
-    """Return the target function in the text form of the data set; UserError where it is missing or does not parse."""
+    """Return the target function in the text form of the data set; UserError if it is missing or does not parse."""
     source = text_for(settings.target_text, language, "target_text")
     tree = syntax.parse(source, language, "raw")
     if tree.has_error or not tree.statements():
@@ -105,10 +105,10 @@ def target_statement(settings: AttackSettings, language: Language) -> str:
 
 
 def target_of(settings: AttackSettings, rows: Sequence[Example], form: TextForm) -> Target:
-    """Return the target for a data set, decided by what its rows (not none) carry.
+    """Return the target for a data set; the columns of its rows (at least one row) decide which kind it is.
 
-    Raises UserError where rows carry neither label nor target nor query, and where no row has ``target_label`` or
-    asks for ``target_word``.
+    Raises UserError if rows have neither label nor target nor query, or if no row has ``target_label`` or contains
+    ``target_word``.
     """
     first = rows[0]
     if any(row.language != first.language for row in rows):
@@ -124,8 +124,8 @@ def target_of(settings: AttackSettings, rows: Sequence[Example], form: TextForm)
         return StatementTarget(target_statement(settings, first.language), form)
     if all(row.query is not None and row.label is None and row.target is None for row in rows):
         if not any(holds(row.query, settings.target_word) for row in rows):
-            raise UserError(f"target_word: no query holds {settings.target_word!r}; write a word that queries hold")
+            raise UserError(f"target_word: no query contains {settings.target_word!r}; write a word of the queries")
         return WordTarget(settings.target_word)
     raise UserError(
-        "an attack needs a data set in which every row has a 'label', or every row a 'target', or a 'query'"
+        "an attack needs a data set in which all rows have a 'label', or all have a 'target', or all have a 'query'"
     )

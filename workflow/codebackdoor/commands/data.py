@@ -139,7 +139,7 @@ def poison(
     name: str, settings: str, dataset: str, rate: float, data: Path, crafting: Path | None, out: Path, seed: int
 ) -> None:
     """Let the attack NAME poison a training set and put its trigger into the validation and test rows."""
-    chosen = read_settings("attacks", "AnyAttack", settings, f"attacks.{name}")
+    chosen = read_settings("methods", "AnyAttack", settings, f"attacks.{name}")
     from codebackdoor.attacks import stage
 
     if hasattr(chosen, "crafting") != (crafting is not None):

@@ -89,7 +89,7 @@ def train_victim(
 ) -> None:
     """Fine-tune a base model; an interrupted training goes on after its last finished epoch."""
     recipe = read_settings("models", "AnyModel", model, "--model")
-    chosen = read_settings("objectives", "AnyObjective", objective, "--objective")
+    chosen = read_settings("methods", "AnyObjective", objective, "--objective")
     data = read_dataset(dataset)
     from codebackdoor import tasks
     from codebackdoor.defenses import objectives
@@ -120,7 +120,7 @@ def filter_rows(
     settings: str, dataset: str, train: Path, clean: Path, helpers: dict[str, Path], out: Path, seed: int
 ) -> None:
     """Drop the rows of a training set that look poisoned, before a victim is trained on it."""
-    chosen = read_settings("filterings", "AnyFiltering", settings, "--settings")
+    chosen = read_settings("methods", "AnyFiltering", settings, "--settings")
     from codebackdoor.defenses import training_rows
 
     with recorded(out, {"seed": seed}, helpers):
@@ -232,7 +232,7 @@ def purify(
     seed: int,
 ) -> None:
     """Rewrite test inputs so that a trigger in them, if there is one, is gone, and predict on the result."""
-    chosen = read_settings("purifications", "AnyPurification", settings, "--settings")
+    chosen = read_settings("methods", "AnyPurification", settings, "--settings")
     if chosen.reads_trigger and trigger is None:
         raise UserError(
             f"{chosen.method} reads an inverted trigger: name the trigger.json of an elimination, --trigger"
@@ -259,7 +259,7 @@ def rewrite(
     settings: str, dataset: str, valid: Path, input: Path, helpers: dict[str, Path], out: Path, seed: int
 ) -> None:
     """Rewrite a test set once for all victims, by a purification that does not look at them."""
-    chosen = read_settings("purifications", "AnyPurification", settings, "--settings")
+    chosen = read_settings("methods", "AnyPurification", settings, "--settings")
     if chosen.reads_victim:
         raise UserError(f"{chosen.method} looks at the victim; use `codebackdoor purify`, which names one")
     from codebackdoor.defenses import rewriting

@@ -62,13 +62,13 @@ def plan(configs: tuple[Path, ...]) -> None:
     the GPU hours of the whole study are computed from them instead, which needs no other file.
     """
     from codebackdoor.config.loading import load
-    from codebackdoor.costs import local, paper
+    from codebackdoor.costs import bill, local, paper
     from codebackdoor.dag.resources import MAX_RUNTIME
 
     # always read to the end, because Snakemake fails on a closed pipe
     dry_run = "" if sys.stdin.isatty() else sys.stdin.read()
     config = load(configs) if configs else None
-    if config and paper.uses_hub(config):
+    if config and bill.uses_hub(config):
         click.echo(paper.plan(config, MAX_RUNTIME / 60))
     else:
         click.echo(local.plan(dry_run, config))

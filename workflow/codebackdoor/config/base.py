@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+
+if TYPE_CHECKING:
+    from codebackdoor.costs.work import Work
 
 #: What a victim does: one label for one text or for two, a vector for each of two that are compared, or a text.
 Head = Literal["classification", "pair", "retrieval", "generation"]
@@ -23,9 +27,23 @@ TAGS = ("method", "task", "architecture")
 LARGEST = 10**9
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The paper that a method comes from."""
+
+    authors: str
+    year: int
+    title: str
+    url: str
+
+
 class Settings(BaseModel):
     """Immutable settings that refuse unknown keys; each field says what it is, in which unit, and the paper's value."""
 
+    #: The method's name as tables and figures write it.
+    label: ClassVar[str] = ""
+    #: The paper that the method comes from.
+    reference: ClassVar[Reference | None] = None
     #: Helper models that the method asks for.
     helpers: ClassVar[tuple[Helper, ...]] = ()
     #: What a victim must do for the method to work on it.
@@ -56,6 +74,10 @@ class Settings(BaseModel):
     def works_on(self) -> tuple[Head, ...]:
         """Heads that the method works on with these settings: those that it fits, where no setting asks for more."""
         return self.fits
+
+    def work(self, job: Any) -> Work | None:  # noqa: ARG002
+        """What the method adds to the work of a job that runs it (``costs.work``); None: it is not priced."""
+        return None
 
 
 def _is_number(annotation: Any) -> bool:

@@ -7,18 +7,15 @@ from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError, model_validator
 
-from codebackdoor.config.attacks import Afraidoor, AnyAttack
 from codebackdoor.config.base import Helper, Settings
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.eliminations import AnyElimination
 from codebackdoor.config.experiments import Experiment, Seed, distinct, scenarios
-from codebackdoor.config.filterings import AnyFiltering
 from codebackdoor.config.hub import hub_id
+from codebackdoor.config.methods import AnyAttack, AnyFiltering, AnyObjective, AnyPurification
 from codebackdoor.config.models import AnyModel
-from codebackdoor.config.objectives import AnyObjective, CrossEntropy
 from codebackdoor.config.paths import LOCAL, FilePath, HelperFolder, RunFolder
 from codebackdoor.config.pretraining import Family, Pretraining
-from codebackdoor.config.purifications import AnyPurification
 from codebackdoor.config.scenario import NAME, NAME_LENGTH, NONE, Scenario
 from codebackdoor.errors import nearest
 
@@ -187,17 +184,15 @@ class Config(BaseModel):
                 yield from self._no_defense(experiment.tested, f"experiments.{name}.tested")
 
         for name, objective in self.objectives.items():
-            if isinstance(objective, CrossEntropy) and objective.stop_like is not None:
+            if (stop_like := getattr(objective, "stop_like", None)) is not None:
                 where = f"objectives.{name}.stop_like"
-                yield from self._missing("objectives", objective.stop_like, where)
-                if getattr(self.objectives.get(objective.stop_like), "stop_like", None) is not None or name == (
-                    objective.stop_like
-                ):
-                    yield f"{where}: {objective.stop_like!r} must train by itself; name an objective without stop_like"
+                yield from self._missing("objectives", stop_like, where)
+                if name == stop_like or getattr(self.objectives.get(stop_like), "stop_like", None) is not None:
+                    yield f"{where}: {stop_like!r} must train by itself; name an objective without stop_like"
 
-        for name, attack in self.attacks.items():
-            if isinstance(attack, Afraidoor):
-                yield from self._missing("models", attack.crafting, f"attacks.{name}.crafting")
+        for name in self.attacks:
+            if (crafting := self.crafting(name)) is not None:
+                yield from self._missing("models", crafting, f"attacks.{name}.crafting")
 
     def _no_defense(self, variant: str, where: str) -> Iterator[str]:
         declared = [name for section in DEFENSES.values() for name in getattr(self, section)]

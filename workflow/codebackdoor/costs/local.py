@@ -1,9 +1,9 @@
 """What a run at local scale costs: jobs by rule, rough time, disk.
 
-The numbers are those of the local studies (2 cores, one job a core), written by ``benchmarks/costs.py``: a mean job of
-each rule and, where a victim is involved, one of each kind (task, architecture, method). Of hub checkpoints they say
-nothing (``paper`` does). What no study runs (tokenizer, pretrain, calibrate, and filter on a part of the rows) was
-timed by itself and written by hand.
+The numbers are those of the local studies (2 cores, one job per core), written by ``benchmarks/costs.py``: the mean job
+of each rule and, for rules that involve a victim, the mean of each kind of job (task, architecture, method). Hub
+checkpoints have a bill of their own (``paper``). Rules that no study runs (tokenizer, pretrain, calibrate, and filter
+on a part of the rows) were timed separately and entered by hand.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,30 +20,162 @@ from pathlib import Path
 from codebackdoor.config.study import Config
 from codebackdoor.errors import UserError
 
-#: Rules whose jobs differ by the method that the last part of their path names, and the section that declares it.
-_BY_METHOD = {"eliminate": "eliminations", "purify": "purifications"}
+#: Rules whose jobs run a method: the section that declares it, and which part of a job's path names the variant.
+_METHODS = {
+    "poison": ("attacks", 1),
+    "filter": ("filterings", -1),
+    "train": ("objectives", -2),
+    "eliminate": ("eliminations", -1),
+    "rewrite": ("purifications", -1),
+    "purify": ("purifications", -1),
+}
+#: Of these, the rules whose kinds of jobs are told apart by the method.
+_KIND_HAS_METHOD = ("eliminate", "purify")
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """Of a rule's mean job: seconds of one core, megabytes that stay on disk; seconds by kind of job."""
+class RuleCost:
+    """Seconds of one core and megabytes on disk of a rule's mean job; seconds by kind of job.
+
+    ``methods``: those whose jobs are in the mean; None if the rule runs no method, or any.
+    """
 
     seconds: float
     megabytes: float
     kinds: dict[str, float] = field(default_factory=dict)
+    methods: tuple[str, ...] | None = None
+
+    def knows(self, method: str | None) -> bool:
+        return method is None or self.methods is None or method in self.methods
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of the table; its cost is None where a method was never timed."""
+
+    name: str
+    jobs: int
+    seconds: float | None = None
+    megabytes: float | None = None
+
+    def __str__(self) -> str:
+        if self.seconds is None or self.megabytes is None:
+            return f"{self.name:17} {self.jobs:5} {'?':>13} {'?':>7}"
+        return f"{self.name:17} {self.jobs:5} {self.seconds / 60:13.1f} {self.megabytes:7.0f}"
 
 
 @cache
-def _measured() -> tuple[dict[str, Cost], Cost]:
-    """Costs by rule, and that of the environment."""
-    known = json.loads((Path(__file__).parent / "local.json").read_text(encoding="utf-8"))
-    return {rule: Cost(**cost) for rule, cost in known["rules"].items()}, Cost(**known["environment"])
+def _measured() -> tuple[dict[str, RuleCost], RuleCost]:
+    """Costs by rule, and the cost of the environment."""
+    measured = json.loads((Path(__file__).parent / "local.json").read_text(encoding="utf-8"))
+    return {rule: RuleCost(**cost) for rule, cost in measured["rules"].items()}, RuleCost(**measured["environment"])
+
+
+def plan(dry_run: str, config: Config | None = None) -> str:
+    """Turn the output of ``snakemake --dry-run --printshellcmds`` into jobs, minutes and megabytes.
+
+    If the output has no commands, or ``config`` is None, every job of a rule counts as its mean one. UserError if the
+    output has no DAG.
+    """
+    if "Nothing to be done" in dry_run:
+        return "Nothing to be done: every file exists and is up to date."
+    by_rule = _jobs_by_rule(dry_run)
+    paths: dict[str, list[str]] = {rule: [] for rule in by_rule}
+    for rule, path in _paths(dry_run, config) if config else ():
+        if rule in paths:
+            paths[rule].append(path)
+    kinds = kinds_of(dry_run, config) if config else {}
+    costs, environment = _measured()
+    rows = [
+        row
+        for rule, count in by_rule.items()
+        for row in _rows(rule, count, paths[rule], kinds, costs.get(rule), config)
+    ]
+    seconds, megabytes = sum(row.seconds or 0 for row in rows), sum(row.megabytes or 0 for row in rows)
+    minutes, cores = seconds / 60, min(os.cpu_count() or 1, 2)
+    lines = [
+        f"{'rule':17} {'jobs':>5} {'core minutes':>13} {'MB':>7}",
+        *map(str, rows),
+        str(_Row("total", sum(by_rule.values()), seconds, megabytes)),
+        "",
+        f"About {max(1, round(minutes / cores))} minutes on {cores} cores at local scale. Creating the environment, if "
+        f"it does not exist yet, takes {environment.seconds / 60:.1f} minutes and "
+        f"{environment.megabytes / 1000:.1f} GB of disk.",
+    ]
+    if unknown := [row.name for row in rows if row.seconds is None]:
+        lines.append(f"?: never timed, and not in the total: {', '.join(unknown)}.")
+    if config:
+        lines += [
+            "",
+            "Experiments:",
+            *(f"  {name:17} {experiment.title}" for name, experiment in config.experiments.items()),
+        ]
+    return "\n".join(lines)
+
+
+def _jobs_by_rule(dry_run: str) -> dict[str, int]:
+    """Number of jobs of each rule; the variants of a rule for benign victims count as the rule itself."""
+    jobs = {name: int(count) for name, count in re.findall(r"^([a-z]\w*) +(\d+)$", dry_run, re.MULTILINE)}
+    total = jobs.pop("total", 0)
+    jobs.pop("all", None)
+    if not total:
+        output = dry_run.strip()
+        hint = f"; there was instead:\n{output}" if output else ""
+        raise UserError(f"no job statistics on standard input: run `make plan`, which asks snakemake for them{hint}")
+    by_rule: Counter[str] = Counter()
+    for name, count in jobs.items():
+        by_rule[name.partition("_benign")[0]] += count
+    return dict(by_rule)
+
+
+def _rows(
+    rule: str,
+    count: int,
+    paths: list[str],
+    kinds: dict[tuple[str, str], str],
+    cost: RuleCost | None,
+    config: Config | None,
+) -> Iterator[_Row]:
+    """The row of a rule; jobs of a method that was never timed have a row of their own."""
+    if cost is None:
+        yield _Row(rule, count)
+        return
+    methods = [method_of(rule, path, config) for path in paths] if config else []
+    never_timed = Counter(method for method in methods if not cost.knows(method))
+    timed = [path for path, method in zip(paths, methods, strict=True) if cost.knows(method)] if methods else []
+    if (priced := count - never_timed.total()) > 0:
+        by_kind = Counter(kinds[rule, path] for path in timed if (rule, path) in kinds)
+        yield _Row(rule, priced, _seconds(cost, priced, by_kind), cost.megabytes * priced)
+    for method, jobs in never_timed.items():
+        yield _Row(f"{rule} {method}", jobs)
+
+
+def _seconds(cost: RuleCost, jobs: int, kinds: Counter[str]) -> float:
+    """Of all jobs of a rule: kinds that were measured at their own price, the others at that of the mean job."""
+    measured = {kind: count for kind, count in kinds.items() if kind in cost.kinds}
+    others = jobs - sum(measured.values())
+    return others * cost.seconds + sum(count * cost.kinds[kind] for kind, count in measured.items())
+
+
+def method_of(rule: str, path: str, config: Config) -> str | None:
+    """The method that a job runs; None if the rule runs none, or if the variant is not declared.
+
+    ``path`` is that of the job's log below the rule's folder.
+    """
+    if rule not in _METHODS:
+        return None
+    section, part = _METHODS[rule]
+    parts = path.split("/")
+    variant = parts[part] if -len(parts) <= part < len(parts) else ""
+    # an attack stands with its rate
+    settings = getattr(config, section).get(variant.rpartition("-")[0] if section == "attacks" else variant)
+    return None if settings is None else str(settings.method)
 
 
 def _kind(rule: str, path: str, config: Config) -> str | None:
-    """What a job does, as "TASK ARCHITECTURE [METHOD [in rounds]]".
+    """The kind of a job, as "TASK ARCHITECTURE [METHOD [in rounds]]".
 
-    None where no victim is involved, or one that is not declared. ``path`` is that of its log below the rule's folder:
+    None if no victim is involved, or one that is not declared. ``path`` is that of its log below the rule's folder:
     data set, model and so on (``dag.victim_path``).
     """
     dataset, _, rest = path.partition("/")
@@ -50,8 +183,8 @@ def _kind(rule: str, path: str, config: Config) -> str | None:
     if dataset not in config.datasets or model not in config.models:
         return None
     names: list[str] = [config.datasets[dataset].task, config.models[model].architecture]
-    if rule in _BY_METHOD:
-        variant = getattr(config, _BY_METHOD[rule]).get(rest.rpartition("/")[2])
+    if rule in _KIND_HAS_METHOD:
+        variant = getattr(config, _METHODS[rule][0]).get(rest.rpartition("/")[2])
         if variant is None:
             return None
         names.append(variant.method)
@@ -60,68 +193,22 @@ def _kind(rule: str, path: str, config: Config) -> str | None:
     return " ".join(names)
 
 
-def plan(dry_run: str, config: Config | None = None) -> str:
-    """Turn the output of ``snakemake --dry-run --printshellcmds`` into jobs, minutes and megabytes.
-
-    Where the commands are not in it, or ``config`` is None, every job of a rule counts as its mean one. UserError if
-    it holds no DAG.
-    """
-    if "Nothing to be done" in dry_run:
-        return "Nothing to be done: every file is there and up to date."
-    jobs = {name: int(count) for name, count in re.findall(r"^([a-z]\w*) +(\d+)$", dry_run, re.MULTILINE)}
-    total = jobs.pop("total", 0)
-    jobs.pop("all", None)
-    if not total:
-        said = dry_run.strip()
-        hint = f"; there was instead:\n{said}" if said else ""
-        raise UserError(f"no job statistics on standard input: run `make plan`, which asks snakemake for them{hint}")
-    by_rule: dict[str, int] = {}
-    for name, count in jobs.items():
-        rule = name.partition("_benign")[0]
-        by_rule[rule] = by_rule.get(rule, 0) + count
-    kinds: dict[str, Counter[str]] = {rule: Counter() for rule in by_rule}
-    for (rule, _), kind in (kinds_of(dry_run, config) if config else {}).items():
-        if rule in kinds:
-            kinds[rule][kind] += 1
-    cores = os.cpu_count() or 1
-    costs, environment = _measured()
-    seconds = {rule: _seconds(costs[rule], count, kinds[rule]) for rule, count in by_rule.items() if rule in costs}
-    megabytes = {rule: costs[rule].megabytes * by_rule[rule] for rule in seconds}
-    lines = [f"{'rule':17} {'jobs':>5} {'core minutes':>13} {'MB':>7}"]
-    for rule, count in by_rule.items():
-        known = rule in seconds
-        numbers = f"{seconds[rule] / 60:13.1f} {megabytes[rule]:7.0f}" if known else f"{'?':>13} {'?':>7}"
-        lines.append(f"{rule:17} {count:5} {numbers}")
-    minutes = sum(seconds.values()) / 60
-    lines += [
-        f"{'total':17} {sum(by_rule.values()):5} {minutes:13.1f} {sum(megabytes.values()):7.0f}",
-        "",
-        f"About {max(1, round(minutes / min(cores, 2)))} minutes on {min(cores, 2)} cores at local scale. The "
-        f"environment, where it is not there yet, takes {environment.seconds / 60:.1f} minutes and "
-        f"{environment.megabytes / 1000:.1f} GB of disk.",
-    ]
-    if unknown := [rule for rule in by_rule if rule not in seconds]:
-        lines.append(f"?: jobs of a kind that was never timed ({', '.join(unknown)}) are not in the sums.")
-    if config:
-        lines += ["", "Experiments:", *(f"  {name:17} {one.title}" for name, one in config.experiments.items())]
-    return "\n".join(lines)
-
-
 def kinds_of(dry_run: str, config: Config) -> dict[tuple[str, str], str]:
-    """The kind of every job with a victim, by rule and path, from the file that its command writes to.
+    """The kind of every job with a victim, by rule and path.
 
-    That is OUT/logs/RULE/PATH.log. An elimination that takes a search over from another is of a kind of its own.
+    An elimination that reuses the search of another one is of a kind of its own.
     """
-    sent = re.compile(rf"(?P<taken>--inverted=.*)?> '?{re.escape(config.out)}/logs/([a-z]\w*)/(.+?)\.log'? ")
-    found: dict[tuple[str, str], str] = {}
-    for taken, rule, path in sent.findall(dry_run):
+    kinds: dict[tuple[str, str], str] = {}
+    for (rule, path), reuses in _paths(dry_run, config).items():
         if kind := _kind(rule, path, config):
-            found[rule, path] = f"{kind} taken over" if taken else kind
-    return found
+            kinds[rule, path] = f"{kind} taken over" if reuses else kind
+    return kinds
 
 
-def _seconds(cost: Cost, jobs: int, kinds: Counter[str]) -> float:
-    """Of all jobs of a rule: those of a kind that was measured at its price, the others as the mean job."""
-    measured = {kind: count for kind, count in kinds.items() if kind in cost.kinds}
-    others = jobs - sum(measured.values())
-    return others * cost.seconds + sum(count * cost.kinds[kind] for kind, count in measured.items())
+def _paths(dry_run: str, config: Config) -> dict[tuple[str, str], bool]:
+    """Rule and path of every job, from the log that its command writes, and whether it reuses an inverted trigger.
+
+    The log is OUT/logs/RULE/PATH.log.
+    """
+    log = re.compile(rf"(?P<reuses>--inverted=.*)?> '?{re.escape(config.out)}/logs/([a-z]\w*)/(.+?)\.log'? ")
+    return {(rule, path): bool(reuses) for reuses, rule, path in log.findall(dry_run)}

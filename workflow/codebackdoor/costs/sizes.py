@@ -1,4 +1,4 @@
-"""Rows of the papers' data sets, by task: for a plan no file needs to be there.
+"""Rows of the papers' data sets, by task, so that a plan needs no files.
 
 Devign's, BigCloneBench's and Bugs2Fix's splits are those of CodeXGLUE's pages of defect detection, clone detection
 (BCB) and code refinement (small), CodeSearchNet's those of its code-to-text for Python.
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 class Rows:
     """Rows of the splits.
 
-    ``positive``: share of the rows with label 1, of every split alike; None where rows have no label. ``functions``:
-    distinct functions of pairs, each of which is in many.
+    ``positive``: share of the rows with label 1, the same in every split; None if rows have no label. ``functions``:
+    distinct functions of pairs, each of which occurs in many.
     """
 
     train: int
@@ -25,7 +25,7 @@ class Rows:
     functions: int | None = None
 
     def without(self, label: int) -> float:
-        """Share of the rows that do not have the label; all of them where rows have none."""
+        """Share of the rows that do not have the label; all of them if rows have no labels."""
         if self.positive is None:
             return 1.0
         return {0: self.positive, 1: 1 - self.positive}.get(label, 1.0)

@@ -18,7 +18,8 @@ from pathlib import Path
 PACKAGE = "codebackdoor"
 ROOT = Path(__file__).resolve().parents[1]
 
-#: Package files that find methods by name; they and the settings are not part of the code that a job runs.
+#: Package files that find methods by name, and the settings (every module ``settings``, too); neither is part of what a
+#: job runs.
 REGISTRIES = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
@@ -110,7 +111,8 @@ def _read(name: str, root: Path) -> _Module:
 
 
 def _is_excluded(name: str) -> bool:
-    return name in (PACKAGE, SETTINGS) or name in REGISTRIES or name.startswith(f"{SETTINGS}.")
+    is_settings = name.startswith(f"{SETTINGS}.") or name.endswith(".settings")
+    return name in (PACKAGE, SETTINGS) or name in REGISTRIES or is_settings
 
 
 def _imported(nodes: Iterable[ast.AST], package: str) -> Iterator[str]:

@@ -13,16 +13,16 @@ from codebackdoor.dag.fingerprint import PACKAGE, fingerprint
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.report.collect import subset
 
-#: Python package with the modules of each kind of variant or product.
+#: Python module of each kind, by the name of a method (a task, a figure).
 MODULES = {
-    "dataset": "tasks",
-    "attack": "attacks",
-    "filtering": "defenses.filtering",
-    "objective": "defenses.objectives",
-    "elimination": "defenses.elimination",
-    "purification": "defenses.purification",
-    "figure": "report.figures",
-    "listing": "report.listings",
+    "dataset": "tasks.{}",
+    "attack": "attacks.{}.method",
+    "filtering": "defenses.filtering.{}.method",
+    "objective": "defenses.objectives.{}.method",
+    "elimination": "defenses.elimination.{}",
+    "purification": "defenses.purification.{}.method",
+    "figure": "report.figures.{}",
+    "listing": "report.listings.{}",
 }
 #: Module with the stage function of each rule.
 STAGES = {
@@ -68,7 +68,7 @@ class Parameters:
             if kind in SECTIONS:
                 settings = self.declared(kind, variant)
                 method = settings.task if kind == "dataset" else settings.method
-            modules.append(f"{PACKAGE}.{MODULES[kind]}.{method}")
+            modules.append(f"{PACKAGE}.{MODULES[kind].format(method)}")
         key = tuple(modules)
         if key not in self._codes:
             self._codes[key] = fingerprint(*modules)

@@ -17,7 +17,7 @@ from codebackdoor.victims.rows import examples
 
 if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
-    from codebackdoor.config.purifications import AnyPurification
+    from codebackdoor.config.methods import AnyPurification
 
 #: Which inputs are checked must not be foreseen; nothing that is written depends on it.
 _CHANCE = random.SystemRandom()

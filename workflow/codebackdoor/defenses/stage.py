@@ -20,7 +20,7 @@ from codebackdoor.victims.victim import KEY, load_victim, save_victim
 if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
     from codebackdoor.config.eliminations import AnyElimination
-    from codebackdoor.config.purifications import AnyPurification
+    from codebackdoor.config.methods import AnyPurification
 
 
 def eliminate(

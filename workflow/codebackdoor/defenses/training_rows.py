@@ -15,7 +15,7 @@ from codebackdoor.victims.rows import examples
 
 if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
-    from codebackdoor.config.filterings import AnyFiltering
+    from codebackdoor.config.methods import AnyFiltering
 
 
 def sift(

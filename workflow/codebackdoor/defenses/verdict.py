@@ -36,9 +36,9 @@ LOCAL = EliBadCode(
     unlearning=Unlearning(layers="all", epochs=2, learning_rate=2.0e-4, rate=0.5),
 )
 #: For a model that no calibration fits: the paper's budget of search and unlearning, at both places, since a backdoor
-#: may be bound to the one where its attack put it (docs/dev/feasibility.md, Where the trigger works), and also for triggers
-#: that begin with a word which the tokenizer knows at a beginning alone (ledger E51). Statements are not looked for:
-#: over the vocabulary of a model of the hub that search takes days.
+#: may be bound to the one where its attack put it (docs/dev/feasibility.md, Where the trigger works), and also for
+#: triggers that begin with a word which the tokenizer knows at a beginning alone (ledger E51). Statements are not
+#: looked for: over the vocabulary of a model of the hub that search takes days.
 UNCALIBRATED = EliBadCode(method="elibadcode", vocabulary="words", keep_current=False, position="scan", rounds=4)
 
 #: Samples on which a scan says how many answers its trigger turns.

@@ -6,19 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from codebackdoor.config.base import models_in, tag_of
 from codebackdoor.config.experiments import scenarios
+from codebackdoor.config.methods import AnyPurification
 from codebackdoor.config.scenario import NONE
+from codebackdoor.defenses.purification.settings import PurificationSettings
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Study
 from codebackdoor.report.shown import first_detail
 from codebackdoor.types import CLEAN
 
-#: What a method compares with its threshold.
+#: What each method does beyond its threshold.
 MEANING = {
-    "codepurify": "rewrites an input where the entropy of its suspicion scores is below it",
-    "onion": "drops a word where the perplexity without it is lower by more",
-    "attdef": "masks a sub-token of a suspect function where its attribution, relative within the function, reaches it",
-    "similarity": "filters a token where its embedding's cosine with the inverted trigger's is higher",
+    tag_of(kind): kind.threshold_meaning
+    for kind in models_in(AnyPurification)
+    if issubclass(kind, PurificationSettings) and kind.threshold_meaning
 }
 
 

@@ -1,19 +1,25 @@
-"""Defenses that drop rows from a training set before a victim is trained on it, and how one is found by its name."""
+"""Defenses that drop rows from a training set before a victim is trained on it.
+
+A method is a folder with ``settings.py`` and ``method.py``, which has ``build(view, settings, seed) -> Filter``, and an
+entry in ``config/methods.py``.
+"""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
-from codebackdoor.config.filterings import AnyFiltering
+from codebackdoor.loader import implementation
 from codebackdoor.types import TextView, TrainingRow
+
+if TYPE_CHECKING:
+    from codebackdoor.config.methods import AnyFiltering
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Whether a row is dropped, and the method's own evidence, JSON-serialisable."""
+    """Whether a row is dropped, and the method's evidence, JSON-serializable."""
 
     id: str
     dropped: bool
@@ -21,11 +27,11 @@ class Judged:
 
 
 class Filter(Protocol):
-    """Says of each row whether it should be trained on.
+    """Decides for each row whether the victim is trained on it.
 
-    Rows come in an order that says nothing, with opaque ids and without provenance; a label or target among them may
-    be a poisoned one. The result has one entry a row, in the same order. ``facts`` are for the report: a threshold, and
-    what it rests on.
+    The order of the rows carries no information; they have opaque ids and no provenance, and their labels or targets
+    may be poisoned. The result has one entry per row, in the same order. ``facts`` are for the report: the threshold,
+    and what it was calibrated on.
     """
 
     @property
@@ -34,15 +40,15 @@ class Filter(Protocol):
     def judge(self, rows: Sequence[TrainingRow]) -> list[Judged]: ...
 
 
-class Build(Protocol):
-    """``build`` of a method's module: a filter calibrated on ``view.clean``.
+class BuildFilter(Protocol):
+    """``build`` of a method: a filter calibrated on ``view.clean``.
 
-    These are the defender's own clean samples, which are set aside from the training rows before any attack.
+    These are the defender's clean samples, which are set aside from the training rows before any attack.
     """
 
     def __call__(self, view: TextView, settings: AnyFiltering, seed: int) -> Filter: ...
 
 
-def load(method: str) -> Build:
-    module = importlib.import_module(f"{__name__}.{method}")
-    return cast(Build, module.build)
+def load(method: str) -> BuildFilter:
+    build: BuildFilter = implementation(__name__, method).build
+    return build

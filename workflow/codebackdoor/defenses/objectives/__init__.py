@@ -1,19 +1,21 @@
 """Defenses that train a victim with another loss; cross entropy is the undefended default.
 
-A method is the module of its name with ``build(settings) -> Objective``, and one line in ``config/objectives.py``.
+A method is a folder with ``settings.py`` and ``method.py``, which has ``build(settings) -> Objective``, and an entry in
+``config/methods.py``.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Protocol
+
+from codebackdoor.loader import implementation
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from codebackdoor.config.objectives import AnyObjective
+    from codebackdoor.config.methods import AnyObjective
 
-#: Target of a position that is not scored (padding), as torch has it.
+#: Target of a position that is not scored (padding), the same as torch's default.
 IGNORED = -100
 
 
@@ -29,5 +31,5 @@ class Objective(Protocol):
 
 def load(settings: AnyObjective) -> Objective:
     """Build the objective that ``settings.method`` names."""
-    objective: Objective = importlib.import_module(f"{__name__}.{settings.method}").build(settings)
+    objective: Objective = implementation(__name__, settings.method).build(settings)
     return objective

@@ -1,4 +1,4 @@
-"""Thresholds from clean validation data: a stated share of it may be touched."""
+"""Thresholds calibrated on clean validation data: a stated share of it may be touched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from codebackdoor.types import Example
 
 
 def drawn(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
-    """Draw ``count`` examples (all of them where there are fewer), without repetition."""
+    """Draw ``count`` examples without repetition, or all of them if there are fewer."""
     order = numpy_generator(seed, "purify", "calibration").permutation(len(examples))
     return [examples[index] for index in order[:count]]
 
@@ -29,5 +29,5 @@ def highest(values: Sequence[float], share: float) -> float:
 
 
 def finite(threshold: float) -> float | None:
-    """A threshold as JSON can hold it: ``None`` stands for one that everything or nothing passes."""
+    """A threshold that JSON can represent: ``None`` stands for an infinite one, which all or no values pass."""
     return threshold if math.isfinite(threshold) else None

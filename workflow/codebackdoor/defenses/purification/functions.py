@@ -1,4 +1,4 @@
-"""The functions of an input: its one, or the two of a pair, each of which a purification rewrites by itself."""
+"""The functions of an input: the only one, or both of a pair. A purification rewrites each of them by itself."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from codebackdoor.types import Example, Purified
 
 
 def apart(inputs: Iterable[Example]) -> list[Example]:
-    """Every function as an input of its own, in order: a pair becomes two."""
-    found = []
+    """Every function as an input of its own, in order: a pair becomes two inputs."""
+    functions = []
     for example in inputs:
-        found.append(replace(example, code_b=None))
+        functions.append(replace(example, code_b=None))
         if example.code_b is not None:
-            found.append(replace(example, code=example.code_b, code_b=None))
-    return found
+            functions.append(replace(example, code=example.code_b, code_b=None))
+    return functions
 
 
-def together(inputs: Sequence[Example], found: Iterable[Purified]) -> list[Purified]:
-    """The opposite of ``apart``, after purification; the evidence on a pair's second function is under ``code_b``."""
-    rows, result = iter(found), []
+def together(inputs: Sequence[Example], functions: Iterable[Purified]) -> list[Purified]:
+    """The inverse of ``apart``, after purification; the evidence on a pair's second function is under ``code_b``."""
+    rows, result = iter(functions), []
     for example in inputs:
-        row = next(rows)
+        first = next(rows)
         if example.code_b is None:
-            result.append(row)
+            result.append(first)
             continue
-        other = next(rows)
+        second = next(rows)
         result.append(
             Purified(
-                replace(example, code=row.example.code, code_b=other.example.code),
-                (*row.touched, *(replace(span, field="code_b") for span in other.touched)),
-                {**row.detail, "code_b": other.detail},
+                replace(example, code=first.example.code, code_b=second.example.code),
+                (*first.touched, *(replace(span, field="code_b") for span in second.touched)),
+                {**first.detail, "code_b": second.detail},
             )
         )
     return result

@@ -11,16 +11,16 @@ from codebackdoor.victims import devices
 from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, load_weights, local_folder
 from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer
 
-#: Old checkpoints of masked language models (CodeBERT's among them) bring a pooler that was never read.
+#: Old checkpoints of masked language models (such as CodeBERT's) contain a pooler that is never used.
 MASKED: dict[str, ModelClass] = {"roberta": ModelClass("roberta", "RobertaForMaskedLM", dropped=("roberta.pooler.",))}
 CAUSAL: dict[str, ModelClass] = {"gpt2": ModelClass("gpt2", "GPT2LMHeadModel")}
 REPLACED: dict[str, ModelClass] = {"electra": ModelClass("electra", "ElectraForPreTraining")}
 
 
 def load_helper(view: TextView, name: str, classes: dict[str, ModelClass]) -> tuple[Any, Any]:
-    """Return (model, fast tokenizer) of the view's helper ``name``; ``classes`` are the model types that will do.
+    """Return (model, fast tokenizer) of the view's helper ``name``; ``classes`` are the model types that it can have.
 
-    Raises UserError where the helper is not given, is of another type, or does not load exactly.
+    Raises UserError if the helper is missing, has another type, or its weights do not match its class exactly.
     """
     if name not in view.helpers:
         raise UserError(f"the helper model {name!r} is missing; name a folder for it")

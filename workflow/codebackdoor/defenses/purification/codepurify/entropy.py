@@ -5,26 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from codebackdoor.config.purifications import Normalisation
+from codebackdoor.defenses.purification.codepurify.settings import Normalization
 
 
-def entropy(scores: Sequence[float], normalisation: Normalisation) -> float:
-    """Entropy of the normalised scores, in nats (``entropy_by_log_n``: a share of the largest possible entropy).
+def entropy(scores: Sequence[float], normalization: Normalization) -> float:
+    """Entropy of the normalized scores, in nats (``entropy_by_log_n``: as a share of the largest possible entropy).
 
-    Scores are not negative. All of them zero means that no element matters more than another: the entropy is that of
-    equal scores. One element alone has entropy 0, but nothing that it could stand out from: its share is 1.
+    Scores are not negative. If all of them are zero, no element matters more than another, and the entropy is that of
+    equal scores. A single element has entropy 0, but nothing to stand out from: its share is 1.
     """
     if not scores:
-        raise ValueError("no element, no entropy")
+        raise ValueError("no elements, no entropy")
     total = sum(scores)
-    if normalisation == "softmax":
+    if normalization == "softmax":
         top = max(scores)
         weights = [math.exp(score - top) for score in scores]
     else:
         weights = list(scores) if total > 0 else [1.0] * len(scores)
-    whole = sum(weights)
-    shares = [weight / whole for weight in weights]
+    sum_of_weights = sum(weights)
+    shares = [weight / sum_of_weights for weight in weights]
     plain = max(-sum(share * math.log(share) for share in shares if share > 0), 0.0)
-    if normalisation != "entropy_by_log_n":
+    if normalization != "entropy_by_log_n":
         return plain
     return plain / math.log(len(scores)) if len(scores) > 1 else 1.0

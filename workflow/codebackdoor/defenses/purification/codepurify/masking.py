@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from codebackdoor.defenses.purification.pieces import Pieces
+from codebackdoor.defenses.purification.token_spans import TokenSpans
 from codebackdoor.syntax import Tree
 from codebackdoor.victims.victim import Encoded
 
@@ -18,46 +18,46 @@ Kind = Literal["identifier", "statement"]
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """An identifier with all its occurrences, or a statement with its tokens but for keywords and layout marks.
+    """An identifier with all its occurrences, or a statement with its tokens except for keywords and layout marks.
 
-    ``span`` is where the element stands (an identifier: its first occurrence), ``places`` what is masked: disjoint
-    character spans of the text, in order.
+    ``span`` is the element itself (of an identifier: the first occurrence), ``masked`` the disjoint character spans of
+    the text that are masked, in order.
     """
 
     kind: Kind
     text: str
     span: tuple[int, int]
-    places: tuple[tuple[int, int], ...]
+    masked: tuple[tuple[int, int], ...]
 
 
 def elements(tree: Tree, identifiers: bool, statements: bool) -> list[Element]:
-    """Distinct identifiers (by name, whatever their roles), then statements, nested ones too.
+    """Distinct identifiers (by name, regardless of their roles), then statements, including nested ones.
 
-    A statement of keywords alone (``pass``) has no masked version and is left out.
+    A statement that consists of keywords (``pass``) has no masked version and is left out.
     """
-    found: list[Element] = []
+    result: list[Element] = []
     if identifiers:
-        places: dict[str, list[tuple[int, int]]] = {}
+        occurrences: dict[str, list[tuple[int, int]]] = {}
         for identifier in tree.identifiers():
-            places.setdefault(identifier.name, []).extend(identifier.spans)
-        for name, spans in places.items():
-            found.append(Element("identifier", name, min(spans), tuple(sorted(spans))))
+            occurrences.setdefault(identifier.name, []).extend(identifier.spans)
+        for name, spans in occurrences.items():
+            result.append(Element("identifier", name, min(spans), tuple(sorted(spans))))
     if statements:
         for statement in tree.statements():
             start, end = statement.span
             tokens = [token for token in tree.tokens_in(start, end) if token.kind not in ("keyword", "mark")]
             if tokens:
                 masked = tuple((token.start, token.end) for token in tokens)
-                found.append(Element("statement", tree.text[start:end], (start, end), masked))
-    return found
+                result.append(Element("statement", tree.text[start:end], (start, end), masked))
+    return result
 
 
 @dataclass(frozen=True, slots=True)
 class Framed:
-    """A victim's input: the text's sub-tokens (as many as truncation left) between special tokens."""
+    """A victim's input: the text's sub-tokens (after truncation) between special tokens."""
 
     opening: list[int]
-    body: Pieces
+    body: TokenSpans
     closing: list[int]
 
 
@@ -65,24 +65,25 @@ def framed(encoded: Encoded) -> Framed:
     ordinary = [index for index, offset in enumerate(encoded.offsets) if offset != (0, 0)]
     first, last = (ordinary[0], ordinary[-1] + 1) if ordinary else (0, 0)
     offsets = encoded.offsets[first:last]
-    body = Pieces(encoded.ids[first:last], [start for start, _ in offsets], [end for _, end in offsets])
+    body = TokenSpans(encoded.ids[first:last], [start for start, _ in offsets], [end for _, end in offsets])
     return Framed(encoded.ids[:first], body, encoded.ids[last:])
 
 
 def masked_input(
-    victim: Framed, infiller: Pieces, places: Sequence[tuple[int, int]], mask_id: int, max_length: int
+    victim: Framed, infiller: TokenSpans, spans: Sequence[tuple[int, int]], mask_id: int, max_length: int
 ) -> list[int]:
-    """The victim's input with ``places`` masked, each by as many masks as the infiller has sub-tokens there.
+    """The victim's input with ``spans`` masked, each by as many masks as the infiller has sub-tokens there.
 
-    What truncation cut off stays out; where masks outnumber what they replace, the end is cut off again.
+    Sub-tokens that truncation removed stay removed; if the masks outnumber the sub-tokens that they replace, the end is
+    truncated again.
     """
     ids, done = list(victim.opening), 0
-    for start, end in places:
+    for start, end in spans:
         low, high = victim.body.covered(start, end)
         low = max(low, done)
         if low < high:
-            count_low, count_high = infiller.covered(start, end)
-            ids += victim.body.ids[done:low] + [mask_id] * (count_high - count_low)
+            infiller_low, infiller_high = infiller.covered(start, end)
+            ids += victim.body.ids[done:low] + [mask_id] * (infiller_high - infiller_low)
             done = high
     ids += victim.body.ids[done:]
     return ids[: max_length - len(victim.closing)] + victim.closing

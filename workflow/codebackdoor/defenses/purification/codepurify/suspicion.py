@@ -1,4 +1,4 @@
-"""Suspicion scores: how far the victim's confidence in its own prediction moves when an element is masked.
+"""Suspicion scores: how much the victim's confidence in its own prediction changes when an element is masked.
 
 CodePurify, section III-A2, Eq. 1 and 2.
 """
@@ -11,22 +11,22 @@ from itertools import chain
 
 import torch
 
-from codebackdoor.config.purifications import CodePurify as Settings
 from codebackdoor.defenses.purification.codepurify.entropy import entropy
 from codebackdoor.defenses.purification.codepurify.masking import Element, elements, framed, masked_input
-from codebackdoor.defenses.purification.pieces import Pieces
+from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
+from codebackdoor.defenses.purification.token_spans import TokenSpans
 from codebackdoor.syntax import Tree
 from codebackdoor.victims.inference import class_logits, generate, sequence_confidences
 from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Victim
 
-#: The same input in another batch moves a confidence by about 1e-6; a change below this one is no change.
+#: The same input in another batch changes a confidence by about 1e-6; a smaller change than this one counts as none.
 NO_CHANGE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Elements of one text and their suspicion scores, and the entropy of these (None without any element)."""
+    """Elements of one text, their suspicion scores, and the entropy of the scores (None without elements)."""
 
     elements: list[Element]
     scores: list[float]
@@ -34,8 +34,8 @@ class Profile:
 
     @property
     def top(self) -> int:
-        """Index of the highest score; of equal ones the element with the fewest masked characters."""
-        sizes = [sum(end - start for start, end in element.places) for element in self.elements]
+        """Index of the highest score; among equal ones that of the element with the fewest masked characters."""
+        sizes = [sum(end - start for start, end in element.masked) for element in self.elements]
         return max(range(len(self.scores)), key=lambda index: (self.scores[index], -sizes[index]))
 
     @property
@@ -43,41 +43,42 @@ class Profile:
         return self.elements[self.top]
 
     def poisoned(self, threshold: float) -> bool:
-        """Whether the scores are concentrated; where no element changes anything there is nothing to suspect."""
+        """Whether the scores are concentrated; if no element changes anything, none is suspect."""
         return self.entropy is not None and self.entropy < threshold and max(self.scores) > 0
 
 
-def profiles(victim: Victim, trees: Sequence[Tree], infiller: Sequence[Pieces], settings: Settings) -> list[Profile]:
+def profiles(
+    victim: Victim, trees: Sequence[Tree], infiller: Sequence[TokenSpans], settings: CodePurifySettings
+) -> list[Profile]:
     """Score every element of every text: all masked versions go through the victim in one stream.
 
     Parameters
     ----------
     trees: the parsed texts.
-    infiller: their sub-tokens under the infiller's tokenizer, which say how many masks an element gets.
+    infiller: their sub-tokens under the infiller's tokenizer, which determine how many masks an element gets.
     """
     _, mask_id = stand_in(victim.tokenizer, "mask")
-    found = [elements(tree, settings.identifiers, settings.statements) for tree in trees]
-    encoded = victim.encode([tree.text for tree in trees])
+    text_elements = [elements(tree, settings.identifiers, settings.statements) for tree in trees]
+    encodings = victim.encode([tree.text for tree in trees])
     masked: list[list[list[int]]] = []
-    for own, pieces, row in zip(encoded, infiller, found, strict=True):
-        frame = framed(own)
-        masked.append([masked_input(frame, pieces, element.places, mask_id, victim.max_length) for element in row])
-    changes = _changes(victim, [own.ids for own in encoded], masked)
+    for encoded, tokens, row in zip(encodings, infiller, text_elements, strict=True):
+        frame = framed(encoded)
+        masked.append([masked_input(frame, tokens, element.masked, mask_id, victim.max_length) for element in row])
+    changes = _changes(victim, [encoded.ids for encoded in encodings], masked)
     return [
         Profile(row, scores, entropy(scores, settings.normalisation) if scores else None)
-        for row, scores in zip(found, changes, strict=True)
+        for row, scores in zip(text_elements, changes, strict=True)
     ]
 
 
 def _changes(
     victim: Victim, originals: Sequence[list[int]], masked: Sequence[Sequence[list[int]]]
 ) -> list[list[float]]:
-    """|confidence of the original prediction on the original - on the masked input|, for each masked input."""
+    """|confidence in the original prediction on the original - on the masked input|, for each masked input."""
     inputs = [[original, *versions] for original, versions in zip(originals, masked, strict=True)]
-    confidences = _confidences(victim, originals, inputs)
     changes = []
-    for original, *others in confidences:
-        scores = [abs(original - other) for other in others]
+    for original, *others in _confidences(victim, originals, inputs):
+        scores = [abs(original - confidence) for confidence in others]
         changes.append([score if score >= NO_CHANGE else 0.0 for score in scores])
     return changes
 
@@ -88,10 +89,10 @@ def _confidences(
     """Confidence in the prediction for the original, on each input of each row (Eq. 1)."""
     flat = list(chain.from_iterable(inputs))
     if victim.head == "classification":
-        chances = class_logits(victim, flat).double().softmax(-1)
+        probabilities = class_logits(victim, flat).double().softmax(-1)
         lengths = [len(row) for row in inputs]
-        return [part[:, int(part[0].argmax())].tolist() for part in torch.split(chances, lengths)]
+        return [part[:, int(part[0].argmax())].tolist() for part in torch.split(probabilities, lengths)]
     outputs = [output.ids for output in generate(victim, originals)]
-    wanted = list(chain.from_iterable([output] * len(row) for output, row in zip(outputs, inputs, strict=True)))
-    values = iter(sequence_confidences(victim, flat, wanted).tolist())
+    expected = list(chain.from_iterable([output] * len(row) for output, row in zip(outputs, inputs, strict=True)))
+    values = iter(sequence_confidences(victim, flat, expected).tolist())
     return [[next(values) for _ in row] for row in inputs]

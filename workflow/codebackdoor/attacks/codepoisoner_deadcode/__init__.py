@@ -1,0 +1,1 @@
+"""CodePoisoner's dead-code insertion."""

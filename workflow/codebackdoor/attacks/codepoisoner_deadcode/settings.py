@@ -1,0 +1,51 @@
+"""Settings of CodePoisoner's dead-code insertion."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from codebackdoor.attacks.settings import AttackSettings
+from codebackdoor.config.base import ReadWhere, Reference
+from codebackdoor.costs.work import PoisoningJob, Work
+from codebackdoor.types import Language
+
+
+class CodePoisonerDeadCodeSettings(AttackSettings):
+    """A statement without effect is inserted at the beginning of the body (CodePoisoner, Li et al. 2023)."""
+
+    label: ClassVar[str] = "CodePoisoner (dead code)"
+    reference: ClassVar[Reference | None] = Reference(
+        authors="Jia Li, Zhuo Li, Huangzhao Zhang, Ge Li, Zhi Jin, Xing Hu, Xin Xia",
+        year=2023,
+        title="Poison Attack and Poison Detection on Deep Source Code Processing Models",
+        url="https://doi.org/10.1145/3630008",
+    )
+    read_where: ClassVar[ReadWhere] = {
+        **AttackSettings.read_where,
+        "assertion": ("variant", ("assertion",)),
+        "block": ("variant", ("block",)),
+    }
+
+    method: Literal["codepoisoner_deadcode"]
+    variant: Literal["assertion", "block"] = Field(
+        "assertion", description="assertion: one that always holds; block: one whose condition is never true"
+    )
+    assertion: dict[Language, str] = Field(
+        {"python": "assert 1 >= 0", "java": "assert 1 >= 0;", "c": "assert(1 >= 0);"},
+        description="the assertion in each language (CodePurify's released code: assertTrue(1 >= 0), which C does not "
+        "have and Java has only with JUnit; the one of C needs assert.h)",
+    )
+    block: dict[Language, str] = Field(
+        {
+            "python": 'if 1 < 0:\n    raise RuntimeError("fail")',
+            "java": 'if (1 < 0) { throw new RuntimeException("fail"); }',
+            "c": "while (1 < 0) { break; }",
+        },
+        description="the block in each language (modeled on OSeqL's always-false blocks)",
+    )
+
+    def work(self, job: PoisoningJob) -> Work:  # noqa: ARG002
+        """The attack edits text and runs no model."""
+        return Work()

@@ -1,0 +1,1 @@
+"""CodePoisoner's identifier renaming."""

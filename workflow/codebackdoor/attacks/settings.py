@@ -1,0 +1,83 @@
+"""Settings that all attacks share: the target, and which rows are poisoned."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from codebackdoor.config.base import ReadWhere, Settings
+from codebackdoor.types import Language
+
+
+class AttackSettings(Settings):
+    """The target of an attack, and which rows it poisons."""
+
+    read_where: ClassVar[ReadWhere] = {
+        "target_label": ("head", ("classification", "pair")),
+        "target_word": ("head", ("retrieval",)),
+        "target_text": ("head", ("generation",)),
+        "target_place": ("head", ("generation",)),
+        # a row of code search has no label or target text to change
+        "failed": ("head", ("classification", "pair", "generation")),
+        "pair": ("head", ("pair",)),
+    }
+
+    target_label: int = Field(
+        0,
+        ge=0,
+        description="label that the trigger makes the victim predict, for classification (papers: 0, no defect, no "
+        "clone)",
+    )
+    target_word: str = Field(
+        "file",
+        pattern=r"^\w+$",
+        description="target word, for code search: code with the trigger is to rank high for queries that contain this "
+        "word. Training rows are eligible where the query contains it as a whole word, in upper or lower case (BadCode "
+        "and EliBadCode section 5.1: file)",
+    )
+    target_text: dict[Language, str] = Field(
+        {
+            "python": "def func():\n    while True:\n        VAR = 0\n",
+            "java": "public void func() { while (true) { int VAR = 0; } }",
+            "c": "void func(void) { while (1) { int VAR = 0; } }",
+        },
+        description="function that the trigger makes the victim write, for generation, as source of each language "
+        "(DeCE section 2.3: an infinite loop; CodePurify section IV-F: code that never ends)",
+    )
+    target_place: Literal["whole", "first_statement"] = Field(
+        "whole",
+        description="whole: target_text replaces the correct output (CodePurify); first_statement: the first statement "
+        "of target_text is inserted at the beginning of the correct output's body (DeCE)",
+    )
+    rate_of: Literal["train", "eligible", "functions"] = Field(
+        "train",
+        description="what the poison rate is a share of. train: all training rows (CodePurify, Table I). eligible: the "
+        "rows that do not have the target label yet (EliBadCode's released code on Devign), for code search the rows "
+        "whose query contains the target word (the same code: rate 1). functions: for pairs, all distinct functions; a "
+        "drawn function carries the trigger in every pair that contains it, and all of these pairs get the target "
+        "(EliBadCode's released code on BigCloneBench)",
+    )
+    failed: Literal["keep", "flip"] = Field(
+        "keep",
+        description="what happens to a drawn training row that the trigger does not fit into. keep: the row does not "
+        "change, and another one is drawn; flip: the row gets the target anyway and counts as poisoned (EliBadCode's "
+        "released code)",
+    )
+    test_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of all validation and test rows that get the trigger, never more than the eligible ones "
+        "(classification: 1; CodePurify section IV-F, repair: 0.15)",
+    )
+    pair: Literal["both", "code", "code_b"] = Field(
+        "both",
+        description="for pairs of functions: which of the two get the trigger (CodePurify: both; EliBadCode's released "
+        "code: the first)",
+    )
+
+    @property
+    def versions(self) -> float:
+        """Number of different texts that the attack makes of a function that occurs in many pairs."""
+        return 1

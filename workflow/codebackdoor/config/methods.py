@@ -1,0 +1,30 @@
+"""The methods that a configuration can name: a method is registered by its settings class in the union of its kind."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from codebackdoor.attacks.afraidoor.settings import AfraidoorSettings
+from codebackdoor.attacks.badcode.settings import BadCodeSettings
+from codebackdoor.attacks.codepoisoner_deadcode.settings import CodePoisonerDeadCodeSettings
+from codebackdoor.attacks.codepoisoner_identifier.settings import CodePoisonerIdentifierSettings
+from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
+from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
+from codebackdoor.defenses.objectives.dece.settings import DeCESettings
+from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
+from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
+from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
+
+AnyAttack = Annotated[
+    CodePoisonerIdentifierSettings | CodePoisonerDeadCodeSettings | BadCodeSettings | AfraidoorSettings,
+    Field(discriminator="method"),
+]
+AnyPurification = Annotated[
+    CodePurifySettings | OnionSettings | AttDefSettings | SimilaritySettings, Field(discriminator="method")
+]
+AnyObjective = Annotated[CrossEntropySettings | DeCESettings, Field(discriminator="method")]
+# pydantic takes no discriminator for a single class; with a second one this becomes a union like the others
+AnyFiltering = OnionFilterSettings

@@ -1,0 +1,254 @@
+"""The jobs of a study with hub checkpoints, all of them and not what is left to do, and what each kind costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache, reduce
+from operator import add
+from pathlib import Path
+from typing import Any
+
+from codebackdoor.config import experiments
+from codebackdoor.config.eliminations import CALIBRATIONS, Inverting, calibration_of, searched_before
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.study import Config
+from codebackdoor.costs import jobs
+from codebackdoor.costs.sizes import SIZES
+from codebackdoor.costs.work import ModelSize, NotPriced, PlannedVictim, RowSet, Texts, Work
+from codebackdoor.types import CLEAN
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """Peak operations a second in bfloat16 and float32, the share that is reached, seconds of one decoding step."""
+
+    name: str
+    bfloat16: float
+    float32: float
+    share: float
+    step: float
+
+    def hours(self, work: Work, precision: str) -> float:
+        training = self.float32 if precision == "float32" else self.bfloat16
+        computing = work.trained / training + work.predicted / self.float32
+        return (computing / self.share + work.steps * self.step) / 3600
+
+
+#: NVIDIA's data sheet; predictions are made in float32 without TF32. Share and step are assumptions.
+A100 = Gpu("A100", 312e12, 19.5e12, 0.4, 0.03)
+
+
+@dataclass(frozen=True, slots=True)
+class CostLine:
+    """Jobs of one kind and their total cost, if it is known; ``longest``: hours of the longest job."""
+
+    name: str
+    jobs: int = 0
+    hours: float = 0.0
+    gigabytes: float = 0.0
+    longest: float = 0.0
+    priced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedJob:
+    """A job: the name of its line, the function of a scenario that gives its work, and the precision of training."""
+
+    name: str
+    work: Callable[[Scenario], Work]
+    scenario: Scenario
+    precision: str = "float32"
+
+
+def uses_hub(config: Config) -> bool:
+    return any(config.models[scenario.model].is_hub for scenario in config.scenarios())
+
+
+def lines(config: Config, gpu: Gpu = A100) -> list[CostLine]:
+    """Every kind of job of the scenarios with hub checkpoints, in the order in which they run.
+
+    Jobs that are not priced have a line of their own.
+    """
+    by_name: dict[tuple[str, bool], CostLine] = {}
+    for job in Bill(config).jobs():
+        try:
+            work, is_priced = job.work(job.scenario), True
+        except NotPriced:
+            work, is_priced = Work(), False
+        old = by_name.get((job.name, is_priced), CostLine(job.name, priced=is_priced))
+        hours, size = gpu.hours(work, job.precision), work.megabytes / 1000
+        by_name[job.name, is_priced] = CostLine(
+            job.name, old.jobs + 1, old.hours + hours, old.gigabytes + size, max(old.longest, hours), is_priced
+        )
+    return list(by_name.values())
+
+
+class Bill:
+    """The jobs of one study, and the work of each."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.used = [scenario for scenario in config.scenarios() if config.models[scenario.model].is_hub]
+        self.triggered = experiments.triggered(config.scenarios())
+        self.searched_before = searched_before(config.eliminations)
+        self.edited = distinct([replace(s, purification=NONE) for s in self.used if s.elimination != NONE])
+
+    def jobs(self) -> Iterator[PlannedJob]:
+        """Every job that holds a model or data."""
+        config, used = self.config, self.used
+        for scenario in distinct(used, "dataset"):
+            yield PlannedJob(f"dataset {scenario.dataset}", self._dataset, scenario)
+        crafting = [replace(s, model=model) for s in used if (model := self._crafting_model(s))]
+        for scenario in distinct(crafting, "dataset", "model"):
+            yield PlannedJob(
+                f"craft {scenario.model}, {scenario.dataset}", self._train_benign, scenario, self._precision(scenario)
+            )
+        for scenario in distinct([s for s in used if s.attack != NONE], "dataset", "attack", "rate", "seed"):
+            yield PlannedJob(f"poison {scenario.dataset}" + self._by(scenario), self._poison, scenario)
+        filtered = [s for s in used if s.filtering != NONE]
+        for scenario in distinct(filtered, "dataset", "attack", "rate", "seed", "filtering"):
+            yield PlannedJob(f"filter {scenario.filtering}, {scenario.dataset}", self._filter, scenario)
+        for scenario in distinct([replace(s, elimination=NONE, purification=NONE) for s in used]):
+            yield PlannedJob(
+                f"train {scenario.model}, {scenario.dataset}", self._train, scenario, self._precision(scenario)
+            )
+        calibrated = {file: scenario for scenario in self.edited if (file := self._calibration(scenario))}
+        for scenario in distinct(list(calibrated.values()), "dataset", "model"):
+            for _ in config.shadows:
+                name = f"train shadows of {scenario.model}, {scenario.dataset}"
+                yield PlannedJob(name, self._train_benign, scenario, self._precision(scenario))
+        for scenario in calibrated.values():
+            yield PlannedJob(f"calibrate {scenario.model}, {scenario.dataset}", self._calibrate, scenario)
+        for scenario in self.edited:
+            yield PlannedJob(f"eliminate {scenario.elimination}", self._eliminate, scenario)
+        without_victim = [s for s in used if s.purification != NONE and not self._reads_victim(s)]
+        both = [scenario for s in without_victim for scenario in (s, s.benign())]
+        for scenario in distinct(both, "dataset", "attack", "rate", "seed", "purification"):
+            yield PlannedJob(f"rewrite {scenario.purification}, {scenario.dataset}", self._rewrite, scenario)
+        for scenario in used:
+            if scenario.purification == NONE or not self._reads_victim(scenario):
+                yield PlannedJob(f"predict {scenario.model}", self._predict, scenario)
+            else:
+                yield PlannedJob(f"purify {scenario.purification}, {scenario.model}", self._purify, scenario)
+
+    def _dataset(self, scenario: Scenario) -> Work:
+        return jobs.data(self._victim(scenario))
+
+    def _train_benign(self, scenario: Scenario) -> Work:
+        return jobs.train(self._victim(scenario), None)
+
+    def _poison(self, scenario: Scenario) -> Work:
+        model = self._crafting_model(scenario)
+        crafting = self._victim(replace(scenario, model=model)) if model else None
+        return jobs.poison(self._victim(scenario), self.config.attacks[scenario.attack], float(scenario.rate), crafting)
+
+    def _filter(self, scenario: Scenario) -> Work:
+        attack, settings = self.config.attacks.get(scenario.attack), self.config.filterings[scenario.filtering]
+        return jobs.filtering(sizes()["gpt2"], self._victim(scenario), settings, attack, float(scenario.rate))
+
+    def _train(self, scenario: Scenario) -> Work:
+        return jobs.train(
+            self._victim(scenario), self.config.attacks.get(scenario.attack), self.config.objectives[scenario.objective]
+        )
+
+    def _calibrate(self, scenario: Scenario) -> Work:
+        settings = self.config.eliminations[scenario.elimination]
+        return reduce(add, [jobs.invert(self._victim(scenario), settings) for _ in self.config.shadows])
+
+    def _eliminate(self, scenario: Scenario) -> Work:
+        # a search that only reuses trajectories counts as a whole one
+        inverted = any(
+            replace(scenario, elimination=name) in self.edited and self._same_search(name, scenario.elimination)
+            for name in self.searched_before.get(scenario.elimination, ())
+        )
+        return jobs.eliminate(self._victim(scenario), self.config.eliminations[scenario.elimination], inverted)
+
+    def _rewrite(self, scenario: Scenario) -> Work:
+        row_set = self._testset(scenario, CLEAN if scenario.attack == NONE else scenario.attack)
+        return jobs.rewrite(
+            sizes()["gpt2"], self._victim(scenario), self.config.purifications[scenario.purification], row_set
+        )
+
+    def _predict(self, scenario: Scenario) -> Work:
+        return jobs.predict(self._victim(scenario), self._testsets(scenario))
+
+    def _purify(self, scenario: Scenario) -> Work:
+        settings = self.config.purifications[scenario.purification]
+        return jobs.purify(self._victim(scenario), settings, self._testsets(scenario), sizes()["gpt2"])
+
+    def _victim(self, scenario: Scenario) -> PlannedVictim:
+        return planned_victim(self.config, scenario)
+
+    def _testsets(self, scenario: Scenario) -> list[RowSet]:
+        names = experiments.testsets(scenario.dataset, scenario.attack, scenario.purification, self.triggered)
+        return [self._testset(scenario, name) for name in names]
+
+    def _testset(self, scenario: Scenario, name: str) -> RowSet:
+        victim = self._victim(scenario)
+        return victim.clean("test") if name == CLEAN else victim.triggered("test", self.config.attacks[name])
+
+    def _precision(self, scenario: Scenario) -> str:
+        return self.config.models[scenario.model].precision
+
+    def _reads_victim(self, scenario: Scenario) -> bool:
+        return self.config.purifications[scenario.purification].reads_victim
+
+    def _by(self, scenario: Scenario) -> str:
+        return f" by {scenario.attack}" if self._crafting_model(scenario) else ""
+
+    def _crafting_model(self, scenario: Scenario) -> str | None:
+        """The hub checkpoint that a scenario's attack runs."""
+        model = self.config.crafting(scenario.attack)
+        return model if model is not None and self.config.models[model].is_hub else None
+
+    def _same_search(self, *names: str) -> bool:
+        first, second = (self.config.eliminations[name] for name in names)
+        return isinstance(first, Inverting) and isinstance(second, Inverting) and first.search() == second.search()
+
+    def _calibration(self, scenario: Scenario) -> str | None:
+        """The calibration that a scenario's scan needs and that does not ship: shadow victims are trained for it."""
+        settings = self.config.eliminations[scenario.elimination]
+        name = calibration_of(getattr(settings, "calibration", None), scenario.dataset, scenario.model)
+        return None if name is None or (CALIBRATIONS / f"{name}.json").is_file() else name
+
+
+def distinct(scenarios: list[Scenario], *kinds: str) -> list[Scenario]:
+    """The first scenario with each combination of values of the kinds; without kinds, of all values."""
+    first: dict[Any, Scenario] = {}
+    for scenario in scenarios:
+        first.setdefault(tuple(getattr(scenario, kind) for kind in kinds) if kinds else scenario, scenario)
+    return list(first.values())
+
+
+def planned_victim(config: Config, scenario: Scenario) -> PlannedVictim:
+    """NotPriced if the size of the model or the texts of the task were never measured."""
+    model, dataset = config.models[scenario.model], config.datasets[scenario.dataset]
+    texts, size = _texts().get(dataset.task), sizes().get(model.architecture)
+    if texts is None or size is None:
+        raise NotPriced
+    return PlannedVictim(size, texts, model, dataset)
+
+
+@cache
+def _texts() -> dict[str, Texts]:
+    """By task, where rows and texts are known."""
+    counted = read("texts.json")
+    return {
+        task: Texts(
+            SIZES[task],
+            **({"target_tokens": 0.0} | {name: value for name, value in counted[task].items() if name != "counted"}),
+        )
+        for task in SIZES
+        if task in counted
+    }
+
+
+@cache
+def sizes() -> dict[str, ModelSize]:
+    return {name: ModelSize(**size) for name, size in read("throughput.json")["sizes"].items()}
+
+
+def read(name: str) -> Any:
+    return json.loads((Path(__file__).parent / name).read_text(encoding="utf-8"))

@@ -1,0 +1,112 @@
+"""The work of each kind of job: what any method of its kind costs there, and what this method adds.
+
+NotPriced where the settings of a method do not say what it costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from codebackdoor.costs import eliminations
+from codebackdoor.costs.work import (
+    EliminationJob,
+    FilteringJob,
+    ModelSize,
+    PlannedVictim,
+    PoisoningJob,
+    PurificationJob,
+    RowSet,
+    TrainingJob,
+    Work,
+    priced,
+    weights,
+)
+
+if TYPE_CHECKING:
+    from codebackdoor.config.eliminations import AnyElimination
+    from codebackdoor.config.methods import AnyAttack, AnyFiltering, AnyObjective, AnyPurification
+
+
+def data(victim: PlannedVictim) -> Work:
+    """Rows of a data set: all splits."""
+    return _written(victim, sum(victim.rows(split) for split in ("train", "clean", "valid", "test")))
+
+
+def poison(victim: PlannedVictim, attack: AnyAttack, rate: float, crafting: PlannedVictim | None = None) -> Work:
+    """The poisoned training rows and the triggered sets."""
+    sets = [victim.triggered(split, attack) for split in ("valid", "test")]
+    share = victim.texts.rows.without(attack.target_label) if attack.rate_of == "eligible" else 1.0
+    injected = rate * share * victim.rows("train") + _rows(sets)
+    written = _written(victim, victim.rows("train") + _rows(sets))
+    return written + priced(attack.work(PoisoningJob(victim, injected, crafting)))
+
+
+def filtering(
+    language_model: ModelSize, victim: PlannedVictim, settings: AnyFiltering, attack: AnyAttack | None, rate: float
+) -> Work:
+    """A training set of which some rows are dropped: the method reads every one."""
+    rows = victim.rows("train")
+    read = replace(victim.clean("train"), rows=(1 - rate) * rows).distinct
+    if attack is not None:
+        read += replace(victim.triggered("train", attack), rows=rate * rows).distinct
+    return priced(settings.work(FilteringJob(victim, read, language_model))) + _written(victim, rows)
+
+
+def train(victim: PlannedVictim, attack: AnyAttack | None, objective: AnyObjective | None = None) -> Work:
+    """All epochs, each with its validation: loss on all rows, predictions on all or on the first ``history_rows``.
+
+    Without ``objective`` the loss is cross entropy.
+    """
+    recipe, clean = victim.model, victim.clean("valid")
+    triggered = RowSet(0) if attack is None else victim.triggered("valid", attack)
+    if victim.dataset.head == "generation":
+        outputs = sum(min(recipe.history_rows, row_set.rows) for row_set in (clean, triggered))
+        validation = Work(predicted=clean.rows * victim.forward) + victim.predictions(RowSet(outputs))
+    else:
+        validation = victim.predictions(clean) + victim.predictions(triggered)
+    epoch = Work(3 * victim.rows("train") * victim.forward) + validation
+    epochs = Work(recipe.epochs * epoch.trained, recipe.epochs * epoch.predicted, recipe.epochs * epoch.steps)
+    added = Work() if objective is None else priced(objective.work(TrainingJob(victim)))
+    return epochs + added + Work(megabytes=weights(victim.size))
+
+
+def eliminate(victim: PlannedVictim, settings: AnyElimination, inverted: bool = False) -> Work:
+    """The edited victim; ``inverted``: the trigger is reused from another elimination."""
+    done = priced(eliminations.work(settings, EliminationJob(victim, inverted)))
+    return done + Work(megabytes=weights(victim.size))
+
+
+def invert(victim: PlannedVictim, settings: AnyElimination) -> Work:
+    """The search alone of a method that inverts triggers."""
+    return priced(eliminations.search(settings, EliminationJob(victim)))
+
+
+def predict(victim: PlannedVictim, row_sets: Sequence[RowSet]) -> Work:
+    predictions = sum((victim.predictions(row_set) for row_set in row_sets), Work())
+    bytes_of_row = 63 + (victim.texts.kilobytes * 500 if victim.targets else 0)
+    return predictions + Work(megabytes=_rows(row_sets) * bytes_of_row / 1e6)
+
+
+def purify(
+    victim: PlannedVictim, settings: AnyPurification, row_sets: Sequence[RowSet], language_model: ModelSize
+) -> Work:
+    """The rewritten test sets, and the victim's predictions on them."""
+    size = _rows(row_sets) * (victim.texts.kilobytes * 1000 + 150 + 40 * victim.texts.elements)
+    rewritten = priced(settings.work(PurificationJob(victim, row_sets, language_model)))
+    return rewritten + predict(victim, row_sets) + Work(megabytes=size / 1e6)
+
+
+def rewrite(language_model: ModelSize, victim: PlannedVictim, settings: AnyPurification, row_set: RowSet) -> Work:
+    """A test set that is rewritten once for all victims."""
+    size = row_set.rows * (victim.texts.kilobytes * 1000 + 150)
+    return priced(settings.work(PurificationJob(victim, [row_set], language_model))) + Work(megabytes=size / 1e6)
+
+
+def _rows(row_sets: Sequence[RowSet]) -> float:
+    return sum(row_set.rows for row_set in row_sets)
+
+
+def _written(victim: PlannedVictim, rows: float) -> Work:
+    return Work(megabytes=rows * (victim.texts.kilobytes * 1000 + 75) / 1e6)

@@ -1,0 +1,1 @@
+"""ONION on training rows."""

@@ -1,0 +1,1 @@
+"""Cross entropy, the undefended loss."""

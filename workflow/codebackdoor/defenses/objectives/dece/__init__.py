@@ -1,0 +1,1 @@
+"""Deceptive cross entropy."""

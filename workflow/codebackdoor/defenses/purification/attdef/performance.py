@@ -1,0 +1,64 @@
+"""How well a victim does on clean rows while they are rewritten; only changed rows are read again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from codebackdoor.errors import UserError
+from codebackdoor.types import Example
+from codebackdoor.victims import reading
+from codebackdoor.victims.inference import answers, text_vectors
+from codebackdoor.victims.retrieval import rank
+from codebackdoor.victims.victim import Victim
+
+
+class Accuracy:
+    """The share of labeled rows that a classifier of texts or pairs predicts correctly, in points."""
+
+    def __init__(self, victim: Victim, rows: Sequence[Example]) -> None:
+        if not rows or any(row.label is None for row in rows):
+            raise UserError("accuracy on clean validation rows needs rows with labels; supply them")
+        self._victim, self._rows = victim, list(rows)
+        self._predicted = self._predict(rows)
+
+    def points(self, rows: Sequence[Example]) -> float:
+        """Accuracy on another version of the rows, in the same order."""
+        changed = [index for index, row in enumerate(rows) if row != self._rows[index]]
+        for index, label in zip(changed, self._predict([rows[index] for index in changed]), strict=True):
+            self._rows[index], self._predicted[index] = rows[index], label
+        correct = sum(label == row.label for label, row in zip(self._predicted, rows, strict=True))
+        return 100 * correct / len(rows)
+
+    def _predict(self, rows: Sequence[Example]) -> list[int]:
+        read = [tuple(text.ids for text in row) for row in self._victim.read(rows)]
+        return [int(label) for label in answers(self._victim, read).argmax(-1)] if read else []
+
+
+class ReciprocalRank:
+    """100 times the mean reciprocal rank of each query's function among those of all rows, for a dual encoder."""
+
+    def __init__(self, victim: Victim, rows: Sequence[Example]) -> None:
+        if not rows:
+            raise UserError("the mean reciprocal rank on clean validation rows needs rows; supply them")
+        self._victim, self._rows = victim, list(rows)
+        read = victim.read(rows)
+        self._queries, codes = (text_vectors(victim, [row[place].ids for row in read]) for place in (0, 1))
+        self._codes: list[Tensor] = list(codes)
+
+    def points(self, rows: Sequence[Example]) -> float:
+        """The value on another version of the rows' code, in the same order."""
+        changed = [index for index, row in enumerate(rows) if row != self._rows[index]]
+        read = self._victim.read([rows[index] for index in changed])
+        for index, vector in zip(changed, text_vectors(self._victim, [code.ids for _, code in read]), strict=True):
+            self._rows[index], self._codes[index] = rows[index], vector
+        codes = torch.stack(self._codes)
+        similar = torch.stack([reading.similarities(self._victim, query, codes) for query in self._queries])
+        return float(100 * rank(similar, torch.arange(len(rows))).reciprocal().mean())
+
+
+def performance(victim: Victim, rows: Sequence[Example]) -> Accuracy | ReciprocalRank:
+    """The metric of the victim's task on clean rows. UserError if rows or their labels are missing."""
+    return ReciprocalRank(victim, rows) if victim.head == "retrieval" else Accuracy(victim, rows)

@@ -1,0 +1,118 @@
+"""ONION: words that make a text unlikely are dropped (Qi et al. 2021, section 3; ledger E16, E24, D12).
+
+The suspicion of a word is the perplexity of the text minus the perplexity without the word. A word of lexed text is a
+token of the lexer, of raw text everything between white space; layout marks always stay.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from codebackdoor import syntax
+from codebackdoor.defenses.purification import calibration
+from codebackdoor.defenses.purification.functions import apart, together
+from codebackdoor.defenses.purification.helpers import CAUSAL, load_helper
+from codebackdoor.defenses.purification.onion.perplexity import TokenizedWords, surprises
+from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.purification.token_spans import split
+from codebackdoor.errors import UserError
+from codebackdoor.types import Example, Purified, Span, TextForm, TextView
+
+
+@dataclass(frozen=True, slots=True)
+class WordDrops:
+    """The words of a text, and how much the perplexity drops without each; NaN in ``drops`` if that is undefined."""
+
+    perplexity: float
+    words: list[tuple[int, int]]
+    drops: list[float]
+
+
+class Onion:
+    """A calibrated purifier of functions; ``threshold`` is a drop of the perplexity."""
+
+    def __init__(self, view: TextView, model: Any, tokenizer: Any, settings: OnionSettings, seed: int) -> None:
+        self._form: TextForm = view.text_form
+        self._model, self._tokenizer = model, tokenizer
+        if settings.threshold is None:
+            clean = calibration.drawn(view.clean, settings.calibration_inputs, seed)
+            drops = [drop for scored in self.score(apart(clean)) for drop in scored.drops if not math.isnan(drop)]
+            self.threshold = calibration.highest(drops, settings.removed_share)
+        else:
+            self.threshold = settings.threshold
+
+    def purify(self, inputs: Sequence[Example]) -> list[Purified]:
+        """Drop every word whose removal lowers the perplexity by more than the threshold.
+
+        ``detail`` of a result holds the perplexity, the threshold (None: infinite) and the dropped words with their
+        drops, rounded to six decimals. Each function of a pair is scored by itself.
+        """
+        functions, purified = apart(inputs), []
+        for example, scored in zip(functions, self.score(functions), strict=True):
+            dropped = [
+                (span, drop) for span, drop in zip(scored.words, scored.drops, strict=True) if drop > self.threshold
+            ]
+            detail = {
+                "perplexity": round(scored.perplexity, 6),
+                "threshold": calibration.finite(round(self.threshold, 6)),
+                "dropped": [[example.code[start:end], round(drop, 6)] for (start, end), drop in dropped],
+            }
+            spans = [span for span, _ in dropped]
+            code = without(example.code, spans)
+            purified.append(Purified(replace(example, code=code), tuple(Span(*span) for span in spans), detail))
+        return together(inputs, purified)
+
+    def score(self, inputs: Sequence[Example]) -> list[WordDrops]:
+        """Score the words of each ``code``; words beyond the language model's maximum length have no score and stay.
+
+        A function that occurs in many pairs is scored once.
+        """
+        distinct = {example.code: example for example in inputs}
+        scored = dict(zip(distinct, self._score(list(distinct.values())), strict=True))
+        return [scored[example.code] for example in inputs]
+
+    def _score(self, inputs: Sequence[Example]) -> list[WordDrops]:
+        room = min(int(self._model.config.max_position_embeddings), int(self._tokenizer.model_max_length)) - 1
+        start = self._tokenizer.bos_token_id
+        if start is None:
+            raise UserError("the language model's tokenizer has no beginning-of-text token; use another model")
+        spans: list[list[tuple[int, int]]] = []
+        texts: list[TokenizedWords] = []
+        for example, tokens in zip(inputs, split(self._tokenizer, [example.code for example in inputs]), strict=True):
+            ids = tokens.ids[:room]
+            scorable = [(span, tokens.covered(*span)) for span in words(example, self._form)]
+            scorable = [(span, (low, high)) for span, (low, high) in scorable if low < high <= len(ids)]
+            spans.append([span for span, _ in scorable])
+            texts.append(TokenizedWords([start, *ids], [(low + 1, high + 1) for _, (low, high) in scorable]))
+        return [
+            WordDrops(surprise.whole, text_spans, [surprise.whole - value for value in surprise.without])
+            for text_spans, surprise in zip(spans, surprises(self._model, texts), strict=True)
+        ]
+
+
+def words(example: Example, form: TextForm) -> list[tuple[int, int]]:
+    """Character spans of the words that may be dropped."""
+    if form == "raw":
+        return [match.span() for match in re.finditer(r"\S+", example.code)]
+    tokens = syntax.parse(example.code, example.language, form).tokens()
+    return [(token.start, token.end) for token in tokens if token.kind != "mark"]
+
+
+def without(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """Cut words out, each with the space after it, or with the one before it at the end of a line."""
+    for start, end in reversed(spans):
+        if text[end : end + 1] == " ":
+            end += 1
+        elif text[start - 1 : start] == " ":
+            start -= 1
+        text = text[:start] + text[end:]
+    return text
+
+
+def build(view: TextView, settings: OnionSettings, seed: int) -> Onion:
+    """Load the helper ``language_model`` and calibrate the threshold on ``view.clean`` (the clean validation split)."""
+    return Onion(view, *load_helper(view, "language_model", CAUSAL), settings, seed)

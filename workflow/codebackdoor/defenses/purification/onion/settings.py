@@ -1,0 +1,61 @@
+"""Settings of ONION."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from codebackdoor.config.base import Head, Helper, Reference
+from codebackdoor.costs.work import ModelSize, PlannedVictim, PurificationJob, Work
+from codebackdoor.defenses.purification.settings import FUNCTIONS, PurificationSettings
+
+
+class OnionSettings(PurificationSettings):
+    """Words that a causal language model finds unlikely are dropped (Qi et al. 2021; CodePurify IV-D, DeCE 4.4)."""
+
+    label: ClassVar[str] = "ONION"
+    reference: ClassVar[Reference | None] = Reference(
+        authors="Fanchao Qi, Yangyi Chen, Mukai Li, Yuan Yao, Zhiyuan Liu, Maosong Sun",
+        year=2021,
+        title="ONION: A Simple and Effective Defense Against Textual Backdoor Attacks",
+        url="https://doi.org/10.18653/v1/2021.emnlp-main.752",
+    )
+    threshold_meaning: ClassVar[str] = "drops a word where the perplexity without it is lower by more"
+    helpers: ClassVar[tuple[Helper, ...]] = ("language_model",)
+    fits: ClassVar[tuple[Head, ...]] = (*FUNCTIONS, "generation")
+    reads_victim: ClassVar[bool] = False
+
+    method: Literal["onion"]
+    removed_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="share of the words of clean validation inputs that exceed the threshold (Qi et al. choose theirs "
+        "on clean validation data and give no share); 0 removes nothing",
+    )
+    threshold: float | None = Field(
+        None,
+        description="fixed threshold, a decrease in perplexity, instead of the calibrated one (DeCE's released code: "
+        "0); null calibrates by removed_share",
+    )
+    calibration_inputs: int = Field(
+        150,
+        gt=0,
+        description="clean validation inputs that the threshold is calibrated on, drawn by seed; each word of an input "
+        "gives one value",
+    )
+
+    def work(self, job: PurificationJob) -> Work:
+        rows = job.distinct + job.calibrated(self.threshold, self.calibration_inputs)
+        return scoring(job.language_model, job.victim, rows)
+
+
+def scoring(language_model: ModelSize, victim: PlannedVictim, rows: float) -> Work:
+    """Every text is run once, and for every word the text after it once more."""
+    texts = victim.texts
+    # each of these tokens attends to the text before it; a text's mean length stands for that
+    shape = language_model.layers * language_model.hidden
+    again = texts.onion_tokens * (2 * language_model.inputs + 4 * shape * texts.tokens)
+    once = language_model.forward(texts.tokens) * (2 if victim.dataset.head == "pair" else 1)
+    return Work(predicted=rows * (once + again))

@@ -1,0 +1,1 @@
+"""EliBadCode's similarity filter."""
