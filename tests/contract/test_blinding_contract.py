@@ -26,8 +26,9 @@ from codebackdoor.config.purifications import Onion
 from codebackdoor.defenses import blinding, elimination, filtering, purification, rewriting, stage, training_rows
 from codebackdoor.defenses.elimination import Elimination
 from codebackdoor.defenses.filtering import Judged
+from codebackdoor.defenses.views import DefenderView, TextView, TrainingRow
 from codebackdoor.errors import UserError
-from codebackdoor.types import DefenderView, Example, Poisoned, Purified, Span, TextView, TrainingRow
+from codebackdoor.types import Example, Poisoned, Purified, Span
 from codebackdoor.victims.victim import load_victim, save_victim
 
 TRIGGER = cheats.TRIGGERS["codepoisoner_func"]

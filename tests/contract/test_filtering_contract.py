@@ -16,7 +16,8 @@ from codebackdoor.config.base import models_in, tag_of
 from codebackdoor.config.filterings import AnyFiltering, OnionFilter
 from codebackdoor.defenses.filtering import Filter, Judged, load
 from codebackdoor.defenses.training_rows import judge_blindly
-from codebackdoor.types import Example, TextView, TrainingRow
+from codebackdoor.defenses.views import TextView, TrainingRow
+from codebackdoor.types import Example
 
 
 class Case(NamedTuple):

@@ -27,7 +27,8 @@ from codebackdoor import syntax
 from codebackdoor.config.purifications import AnyPurification, AttDef, CodePurify, Onion, Similarity
 from codebackdoor.defenses.purification import load
 from codebackdoor.defenses.rewriting import blindly
-from codebackdoor.types import DefenderView, Purified, TextView
+from codebackdoor.defenses.views import DefenderView, TextView
+from codebackdoor.types import Purified
 
 TRIGGER = "assert testo_init >= 15"
 SHARE = 0.1

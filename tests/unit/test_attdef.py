@@ -18,8 +18,9 @@ from codebackdoor.config.purifications import AttDef as Settings
 from codebackdoor.defenses.purification import attribution, performance
 from codebackdoor.defenses.purification.attdef import AttDef, masked, relative
 from codebackdoor.defenses.purification.replaced import Discriminator
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
-from codebackdoor.types import DefenderView, Example
+from codebackdoor.types import Example
 from codebackdoor.victims.inference import answers, predict
 from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Encoded, Victim

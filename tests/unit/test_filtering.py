@@ -19,8 +19,9 @@ from codebackdoor.config.purifications import Onion
 from codebackdoor.defenses import training_rows
 from codebackdoor.defenses.filtering.onion import OnionRows, Suspect
 from codebackdoor.defenses.purification import onion
+from codebackdoor.defenses.views import TextView, TrainingRow
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example, Poisoned, Span, TextView, TrainingRow
+from codebackdoor.types import Example, Poisoned, Span
 
 NUMBERS = list(range(100, 260))
 random.Random(0).shuffle(NUMBERS)

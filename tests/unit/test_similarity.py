@@ -15,8 +15,9 @@ from purification_models import discriminator, language_model
 from codebackdoor.config.purifications import AttDef, Onion
 from codebackdoor.config.purifications import Similarity as Settings
 from codebackdoor.defenses.purification.similarity import Similarity, build, union, without
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
-from codebackdoor.types import DefenderView, Example
+from codebackdoor.types import Example
 
 TEXT = "def load_init ( save , init_size ) : <indent> return save . init <dedent>"
 ONE = Example("1", "python", TEXT)

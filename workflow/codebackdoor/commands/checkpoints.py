@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from codebackdoor.config.base import Head
     from codebackdoor.config.eliminations import EliBadCode
     from codebackdoor.defenses.verdict import Verdict
-    from codebackdoor.types import DefenderView
+    from codebackdoor.defenses.views import DefenderView
     from codebackdoor.victims.victim import Victim
 
 #: Tasks that a checkpoint can be asked about, and the head that each needs.
@@ -174,7 +174,7 @@ def _prepared(
     from codebackdoor.defenses import verdict
     from codebackdoor.defenses.elimination.elibadcode import shadows
     from codebackdoor.defenses.samples import read_samples
-    from codebackdoor.types import DefenderView
+    from codebackdoor.defenses.views import DefenderView
     from codebackdoor.victims.foreign import check_lengths, load_checkpoint
     from codebackdoor.victims.temperature import standardized
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from codebackdoor import files
 from codebackdoor.defenses import blinding, purification
 from codebackdoor.defenses.purification import Purifier
+from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example, Purified, TextView
+from codebackdoor.types import Example, Purified
 from codebackdoor.victims.rows import examples
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from codebackdoor.config.filterings import AnyFiltering
-from codebackdoor.types import TextView, TrainingRow
+from codebackdoor.defenses.views import TextView, TrainingRow
 
 
 @dataclass(frozen=True, slots=True)

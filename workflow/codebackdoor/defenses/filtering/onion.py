@@ -16,8 +16,9 @@ from codebackdoor.config.purifications import Onion
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.purification import calibration, onion
 from codebackdoor.defenses.purification.functions import apart
+from codebackdoor.defenses.views import TextView, TrainingRow
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example, TextView, TrainingRow
+from codebackdoor.types import Example
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ from codebackdoor.defenses.purification.functions import apart, together
 from codebackdoor.defenses.purification.helpers import CAUSAL, load_helper
 from codebackdoor.defenses.purification.perplexity import Words, surprises
 from codebackdoor.defenses.purification.pieces import split
+from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example, Purified, Span, TextForm, TextView
+from codebackdoor.types import Example, Purified, Span, TextForm
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ from codebackdoor.defenses.purification import attdef, calibration, onion
 from codebackdoor.defenses.purification.attdef import AttDef
 from codebackdoor.defenses.purification.functions import apart, together
 from codebackdoor.defenses.purification.onion import Onion
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
-from codebackdoor.types import DefenderView, Example, Purified, Span
+from codebackdoor.types import Example, Purified, Span
 from codebackdoor.victims.victim import Encoded
 
 Places = list[tuple[int, int]]

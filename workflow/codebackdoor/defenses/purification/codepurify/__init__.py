@@ -21,8 +21,9 @@ from codebackdoor.defenses.purification.codepurify.infilling import Infiller
 from codebackdoor.defenses.purification.codepurify.suspicion import Profile, profiles
 from codebackdoor.defenses.purification.helpers import MASKED, load_helper
 from codebackdoor.defenses.purification.pieces import Pieces
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.syntax import Tree
-from codebackdoor.types import DefenderView, Example, Purified, Span
+from codebackdoor.types import Example, Purified, Span
 
 #: Inputs whose masked versions are held at once.
 INPUTS_AT_ONCE = 512

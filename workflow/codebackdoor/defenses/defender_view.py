@@ -1,4 +1,4 @@
-"""What a defense gets to see, made from a victim's folder and clean rows."""
+"""The view of a trained model that a defender gets, made from the victim and clean rows."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codebackdoor.types import DefenderView, Example
+from codebackdoor.defenses.views import DefenderView
+from codebackdoor.types import Example
 from codebackdoor.victims.temperature import standardized
 from codebackdoor.victims.victim import KEY, Victim
 
 if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
 
-#: Attributes in which transformers notes where something was loaded from.
+#: Attributes in which transformers records where an object was loaded from.
 _ORIGINS = ("name_or_path", "_name_or_path")
 
 
 def defender_view(
     victim: Victim, dataset: AnyDataset, clean: tuple[Example, ...], helpers: Mapping[str, Path]
 ) -> DefenderView:
-    """Return the view of a victim without what names the attack: the card in its configuration, and its folder.
+    """The view of a victim, without anything that names the attack: the card in its configuration, and its folder.
 
     Its logits are standardized over the clean rows, so that no verdict depends on their scale.
     """
-    _forget_origin(victim)
+    _remove_origin(victim)
     victim = standardized(victim, clean)
     return DefenderView(dataset.task, dataset.language, dataset.text_form, clean, dict(helpers), victim=victim)
 
 
-def _forget_origin(victim: Victim) -> None:
-    """Remove the card, and every mention of the folder, from the model's parts and from the tokenizer.
+def _remove_origin(victim: Victim) -> None:
+    """Remove the card and every mention of the folder from the model's parts and from the tokenizer.
 
-    T5's encoder and decoder have configurations of their own, card included; a tokenizer notes its files as well.
+    T5's encoder and decoder have their own configurations, each with a card; a tokenizer records its files as well.
     """
     folder = str(getattr(victim.model, "name_or_path", ""))
     parts = list(victim.model.modules())
