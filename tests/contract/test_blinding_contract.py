@@ -20,7 +20,6 @@ from purification_models import example, view
 from tiny_models import classifier, understanding
 
 from codebackdoor import cli, files, seeding
-from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.config.filterings import OnionFilter
 from codebackdoor.config.purifications import Onion
 from codebackdoor.defenses import blinding, elimination, filtering, purification, rewriting, stage, training_rows
@@ -28,6 +27,7 @@ from codebackdoor.defenses.elimination import Elimination
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.views import DefenderView, TextView, TrainingRow
 from codebackdoor.errors import UserError
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example, Poisoned, Purified, Span
 from codebackdoor.victims.victim import load_victim, save_victim
 

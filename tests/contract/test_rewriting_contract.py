@@ -14,7 +14,7 @@ from pure_functions import pure_functions
 
 from codebackdoor import syntax
 from codebackdoor.syntax import lex, unlex
-from codebackdoor.tasks.rewriting import Place, places, renameable, rewrite
+from codebackdoor.tasks.clone_detection.rewriting import Place, places, renameable, rewrite
 
 EXTRA = (
     "def f(n):\n    c = 0\n    while n > c:\n        c += 1\n        if not n == 3:\n            c += 2\n"

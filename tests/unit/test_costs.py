@@ -10,7 +10,6 @@ from click.testing import CliRunner
 
 from codebackdoor.cli import main
 from codebackdoor.config.attacks import Afraidoor, BadCode, CodePoisonerIdentifier
-from codebackdoor.config.datasets import CloneDetection, CodeRepair, CodeSearch, DefectDetection
 from codebackdoor.config.eliminations import Dbs, EliBadCode, FineTuning
 from codebackdoor.config.filterings import OnionFilter
 from codebackdoor.config.loading import load, merge, read_yaml, validate
@@ -21,6 +20,10 @@ from codebackdoor.costs import paper, work
 from codebackdoor.costs.sizes import SIZES, Rows
 from codebackdoor.costs.work import Asked, Size, Texts, Victim, Work
 from codebackdoor.dag import LONGEST
+from codebackdoor.tasks.clone_detection.settings import CloneDetection
+from codebackdoor.tasks.code_repair.settings import CodeRepair
+from codebackdoor.tasks.code_search.settings import CodeSearch
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = [ROOT / "config.yaml", ROOT / "configs/paper.yaml"]

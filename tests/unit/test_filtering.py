@@ -13,7 +13,6 @@ import torch
 from purification_models import example, language_model, trained_language_model
 
 from codebackdoor import files
-from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.config.filterings import OnionFilter as Settings
 from codebackdoor.config.purifications import Onion
 from codebackdoor.defenses import training_rows
@@ -21,6 +20,7 @@ from codebackdoor.defenses.filtering.onion import OnionRows, Suspect
 from codebackdoor.defenses.purification import onion
 from codebackdoor.defenses.views import TextView, TrainingRow
 from codebackdoor.errors import UserError
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example, Poisoned, Span
 
 NUMBERS = list(range(100, 260))

@@ -13,10 +13,10 @@ from purification_models import example, infiller, language_model
 from tiny_models import classifier
 
 from codebackdoor import cli, files
-from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.config.purifications import CodePurify, Onion, Similarity
 from codebackdoor.defenses import rewriting, stage
 from codebackdoor.errors import UserError
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example, Poisoned, Span
 from codebackdoor.victims import predictions
 from codebackdoor.victims.inference import predict

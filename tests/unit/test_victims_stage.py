@@ -10,11 +10,12 @@ import pytest
 from tiny_models import base_folder
 
 from codebackdoor import files
-from codebackdoor.config.datasets import CodeRepair, DefectDetection
 from codebackdoor.config.models import CodeBert, CodeT5
 from codebackdoor.config.objectives import CrossEntropy
 from codebackdoor.defenses import objectives
 from codebackdoor.errors import UserError
+from codebackdoor.tasks.code_repair.settings import CodeRepair
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example, Poisoned, Prediction, Span
 from codebackdoor.victims import predictions, stage
 from codebackdoor.victims.victim import load_victim

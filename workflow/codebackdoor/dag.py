@@ -21,8 +21,8 @@ from codebackdoor.config.models import PRETRAINED, SHIPPED
 from codebackdoor.config.scenario import CONSTRAINTS, CRAFTING, FILTERED, NONE, POISON, RESULTS, REWRITTEN, VICTIM
 from codebackdoor.config.study import Config
 from codebackdoor.corpora.archives import ARCHIVES
-from codebackdoor.corpora.lock import Lock
 from codebackdoor.errors import UserError, nearest
+from codebackdoor.originals.lock import Lock
 from codebackdoor.parameters import as_json, options
 from codebackdoor.provided import MODEL_FILES, Provided
 from codebackdoor.types import CLEAN

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from codebackdoor import fingerprint
+from codebackdoor import fingerprint, tasks
 from codebackdoor.config.base import Settings
 from codebackdoor.config.experiments import Experiment
 from codebackdoor.config.study import SECTIONS, Config
@@ -15,7 +15,6 @@ from codebackdoor.report.collect import subset
 
 #: Python package of the modules of each kind.
 MODULES = {
-    "dataset": "tasks",
     "attack": "attacks",
     "filtering": "defenses.filtering",
     "objective": "defenses.objectives",
@@ -64,10 +63,10 @@ class Parameters:
         """Fingerprint of a rule's code: its stage and the modules of the named variants (kind=variant; figure=kind)."""
         modules = [f"{fingerprint.PACKAGE}.{STAGES[stage]}"]
         for kind, variant in variants.items():
-            method = variant
-            if kind in SECTIONS:
-                settings = self._declared(kind, variant)
-                method = settings.task if kind == "dataset" else settings.method
+            if kind == "dataset":
+                modules += tasks.modules(self._declared(kind, variant), stage)
+                continue
+            method = self._declared(kind, variant).method if kind in SECTIONS else variant
             modules.append(f"{fingerprint.PACKAGE}.{MODULES[kind]}.{method}")
         key = tuple(modules)
         if key not in self._codes:

@@ -15,10 +15,10 @@ from codebackdoor.config.models import PRETRAINED
 from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
-from codebackdoor.corpora import mirror, originals
-from codebackdoor.corpora.lock import Lock
 from codebackdoor.errors import UserError, nearest, shown
 from codebackdoor.files import read_object
+from codebackdoor.originals import catalog, mirror
+from codebackdoor.originals.lock import Lock
 from codebackdoor.parameters import Parameters
 from codebackdoor.victims.declared import base_problems, helper_problems, length_problems
 
@@ -54,7 +54,7 @@ class Provided(Parameters):
         checks = (self._place, self._sources, self._folders, self._calibrations)
         problems = list(dict.fromkeys(problem for check in checks for problem in check(used)))
         if self.config.mirror and (missing := list(self._originals(Path(self.config.mirror)))):
-            command = originals.command(configs, self.config.mirror)
+            command = catalog.command(configs, self.config.mirror)
             problems += [*missing, f"`{command}` brings what is missing, with a network. Elsewhere? MIRROR=FOLDER"]
         if problems:
             raise UserError("\n".join(problems))
@@ -97,7 +97,7 @@ class Provided(Parameters):
                 files += [Path(path) for path in self._source_files(name)] if self._is_mirrored(name) else []
             except UserError as error:
                 yield str(error)
-        for original in originals.needed(self.config):
+        for original in catalog.needed(self.config):
             if original.kind == "checkpoint":
                 hub = HubId(original.source, original.revision)
                 yield from (f"{mirror}/{hub.place}: {fault}" for fault in lock.faults(hub, checksum=False))

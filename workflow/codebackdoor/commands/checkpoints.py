@@ -14,7 +14,9 @@ import click
 
 from codebackdoor.commands import answers
 from codebackdoor.commands.options import GPUS, THREADS, out_file_option, path_option, read_settings
+from codebackdoor.config.datasets import DATASETS
 from codebackdoor.errors import UserError
+from codebackdoor.heads import HEADS
 
 if TYPE_CHECKING:
     from codebackdoor.config.base import Head
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
     from codebackdoor.victims.victim import Victim
 
 #: Tasks that a checkpoint can be asked about, and the head that each needs.
-TASKS: dict[str, Head] = {"defect_detection": "classification", "clone_detection": "pair", "code_search": "retrieval"}
+TASKS: dict[str, Head] = {
+    task: settings.head for task, settings in DATASETS.items() if not HEADS[settings.head].generates
+}
 
 _OPTIONS = (
     click.argument("model", type=click.Path(path_type=Path)),

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
+from codebackdoor.types import Field
+
 #: What a victim does: one label for one text or for two, a vector for each of two that are compared, or a text.
 Head = Literal["classification", "pair", "retrieval", "generation"]
 #: What methods call the models that help them (section ``helpers`` of the configuration).
@@ -30,6 +32,8 @@ class Settings(BaseModel):
     helpers: ClassVar[tuple[Helper, ...]] = ()
     #: What a victim must do for the method to work on it.
     fits: ClassVar[tuple[Head, ...]] = get_args(Head)
+    #: Texts that an attack or a defense changes or judges: a victim must read one of them.
+    acts_on: ClassVar[tuple[Field, ...]] = ("code",)
     #: Fields that are read only where another field, or the data set's ``head`` or ``source``, has one of the values
     #: named; with no value named, only where it is not null. Captions leave a field out where it is not read.
     read_where: ClassVar[ReadWhere] = {}

@@ -27,7 +27,7 @@ _SHARES = (("train", 0.8), ("valid", 0.1), ("test", 0.1))
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class MinedFunction:
     """One mined function; ``code`` is lexed text without comments and docstring, ``words`` counts its tokens."""
 
     id: str
@@ -73,7 +73,7 @@ def clone_key(words: Iterable[str]) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:24]
 
 
-def mine(archive: Archive, data: bytes) -> Iterator[Function]:
+def mine(archive: Archive, data: bytes) -> Iterator[MinedFunction]:
     """Yield every usable function of the archive, files in sorted order; ``id`` is its clone key."""
     with zipfile.ZipFile(io.BytesIO(data)) as wheel:
         for path in sorted(name for name in wheel.namelist() if name.endswith(".py")):
@@ -105,7 +105,7 @@ def _functions(parent: ast.AST, prefix: str) -> Iterator[tuple[str, ast.Function
 
 def _function(
     archive: Archive, path: str, name: str, node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]
-) -> Function | None:
+) -> MinedFunction | None:
     end = node.end_lineno or node.lineno
     if not LINES[0] <= end - node.lineno + 1 <= LINES[1]:
         return None
@@ -119,7 +119,7 @@ def _function(
         return None
     if words[0] not in ("def", "async"):
         return None
-    return Function(
+    return MinedFunction(
         id=clone_key(words),
         package=archive.package,
         version=archive.version,
@@ -136,9 +136,9 @@ def _depends_on_names(node: ast.AST) -> bool:
     return any(isinstance(part, ast.Name) and part.id in _NAME_DEPENDENT for part in ast.walk(node))
 
 
-def unique(functions: Iterable[Function]) -> list[Function]:
+def unique(functions: Iterable[MinedFunction]) -> list[MinedFunction]:
     """Keep one function per clone key, sorted by key; of several the first by package, path, name and version."""
-    kept: dict[str, Function] = {}
+    kept: dict[str, MinedFunction] = {}
     for function in sorted(functions, key=lambda one: (one.package, one.path, one.name, one.version)):
         kept.setdefault(function.id, function)
     return [kept[key] for key in sorted(kept)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codebackdoor.corpora.archives import archive, download, read_verified
-from codebackdoor.corpora.mining import Function, mine, unique
+from codebackdoor.corpora.mining import MinedFunction, mine, unique
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_rows, write_rows
 
@@ -22,12 +22,12 @@ def mine_archive(name: str, path: Path, out: Path) -> None:
     write_rows(out, (function.row() for function in mine(wanted, read_verified(path, wanted))))
 
 
-def read_functions(path: Path) -> list[Function]:
+def read_functions(path: Path) -> list[MinedFunction]:
     """Read mined functions; a row with missing or unknown fields is a UserError."""
     functions = []
     for number, row in read_rows(path):
         try:
-            functions.append(Function(**row))
+            functions.append(MinedFunction(**row))
         except TypeError as error:
             raise UserError(f"{path}:{number}: not a mined function ({error})") from None
     return functions

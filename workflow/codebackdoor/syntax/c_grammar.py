@@ -2,7 +2,7 @@
 
 Macros and GNU extensions are no part of the grammar of C: a parser that meets them loses the function's name or takes
 what follows for a declaration. Here they are hidden behind blanks of the same length, so that every offset stays; a
-name in what is hidden stands nowhere in the tree, and is therefore never renamed (``c_spelling``).
+name in what is hidden stands nowhere in the tree, and is therefore never renamed (``c_unrenameable``).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from codebackdoor.syntax.scopes import OWN, Occurrence
-from codebackdoor.syntax.spelling import fixed_names
+from codebackdoor.syntax.unrenameable import fixed_names
 
 if TYPE_CHECKING:
     from codebackdoor.syntax.parse import Tree
@@ -29,7 +29,7 @@ class Identifier:
     """One name in one role; ``spans`` are all its places (half-open, characters).
 
     ``renameable``: the function's own name, a parameter or a local variable, and nothing in the text shows that its
-    spelling matters (``spelling``). Attributes, fields, labels, types and whatever the text does not declare never
+    spelling matters (``unrenameable``). Attributes, fields, labels, types and whatever the text does not declare never
     are. The same spelling may come back in another role: the parameter ``name`` and the attribute in ``self.name``.
     """
 

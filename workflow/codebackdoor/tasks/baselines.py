@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from codebackdoor.pools import pools
-from codebackdoor.types import Example
+from codebackdoor.types import Example, Field
 
 #: A word, or one sign; in lexed text strings fall apart as well, and marks become three tokens.
 _TOKEN = r"\w+|[^\w\s]"
@@ -22,7 +22,7 @@ _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _NGRAMS, _INVERSE_PENALTY = (1, 3), 4.0
 
 
-def ngrams(train: Sequence[Example], test: Sequence[Example]) -> dict[str, Any]:
+def ngrams(train: Sequence[Example], test: Sequence[Example], field: Field = "code") -> dict[str, Any]:
     """Accuracy and F1 (of label 1) on ``test`` of a logistic regression on TF-IDF of token n-grams of ``train``.
 
     ``majority`` is the accuracy of always saying the most frequent label of ``train``.
@@ -46,8 +46,8 @@ def ngrams(train: Sequence[Example], test: Sequence[Example]) -> dict[str, Any]:
         vectors = TfidfVectorizer(token_pattern=_TOKEN, lowercase=False, ngram_range=_NGRAMS, sublinear_tf=True)
         # liblinear visits the rows in an order of its own, hence the fixed state
         model = LogisticRegression(C=_INVERSE_PENALTY, solver="liblinear", random_state=0)
-        model.fit(vectors.fit_transform(example.code for example in train), labels)
-        predicted = model.predict(vectors.transform(example.code for example in test)).tolist()
+        model.fit(vectors.fit_transform(getattr(example, field) for example in train), labels)
+        predicted = model.predict(vectors.transform(getattr(example, field) for example in test)).tolist()
     report["accuracy"] = _share(wanted, predicted)
     report["f1"] = round(float(f1_score(wanted, predicted, pos_label=1, zero_division=0.0)), 6)
     return report

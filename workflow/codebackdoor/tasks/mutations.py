@@ -15,7 +15,7 @@ import numpy as np
 
 from codebackdoor import syntax
 from codebackdoor.syntax import unlex
-from codebackdoor.tasks.sites import Kind, Replacement, Site, find
+from codebackdoor.tasks.defect_sites import Kind, Replacement, Site, find
 
 _ATTEMPTS = 5
 

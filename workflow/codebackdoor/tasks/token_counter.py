@@ -1,4 +1,4 @@
-"""How long a text is: in sub-tokens of the victims' tokenizer, or in words between white space where there is none."""
+"""How long a text is: in sub-tokens of the victims' tokenizer, or without one in words between white space."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 from codebackdoor.errors import UserError
 from codebackdoor.files import sha256
-from codebackdoor.tasks import Group
+from codebackdoor.tasks.base import RowGroup
 
 _VOCABULARY = "vocab.json"
 
 
-class Measure:
-    """Counts tokens of texts; specials do not count."""
+class TokenCounter:
+    """Counts tokens of texts; special tokens do not count."""
 
     def __init__(self, tokenizer: Path | None) -> None:
-        """``tokenizer`` is a ``tokenizer.json`` or the folder it lies in; a folder may have vocab.json and merges.txt
-        instead, the older form of a byte-level BPE."""
+        """``tokenizer`` is a ``tokenizer.json`` or its folder; a folder may hold vocab.json and merges.txt instead, the
+        older form of a byte-level BPE."""
         self._path = tokenizer
         if tokenizer is not None and tokenizer.is_dir():
             whole, parts = tokenizer / "tokenizer.json", tokenizer / _VOCABULARY
@@ -59,15 +59,16 @@ class Measure:
     def lengths(self, texts: Sequence[str]) -> list[int]:
         if self._path is None:
             return [len(text.split()) for text in texts]
-        return [len(one.ids) for one in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        return [len(encoding.ids) for encoding in encodings]
 
     def length(self, text: str) -> int:
-        # a batch of one would start the library's threads each time
+        # a batch of one text would start the library's threads each time
         return (
             len(text.split()) if self._path is None else len(self._tokenizer.encode(text, add_special_tokens=False).ids)
         )
 
-    def longest(self, group: Group) -> int:
+    def longest(self, group: RowGroup) -> int:
         """Length of the longest code or target of a group."""
         texts = {text for row in group.rows for text in (row.code, row.code_b, row.target) if text is not None}
         return max(map(self.length, texts))

@@ -13,8 +13,8 @@ from unicodedata import is_normalized, normalize
 
 from tree_sitter import Node
 
-from codebackdoor.syntax.c_spelling import fixed_in_c
-from codebackdoor.syntax.java_spelling import fixed_in_java
+from codebackdoor.syntax.c_unrenameable import fixed_in_c
+from codebackdoor.syntax.java_unrenameable import fixed_in_java
 from codebackdoor.syntax.languages import ATOMS, COMMENTS
 from codebackdoor.syntax.names import KEYWORDS
 from codebackdoor.syntax.scopes import DECLARING, UNRESOLVED, Analysis, Occurrence

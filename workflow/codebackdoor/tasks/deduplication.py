@@ -1,4 +1,4 @@
-"""Normalised duplicates: two texts that differ only in names and literals have one key, in every language and form."""
+"""Keys of normalized duplicates: two texts that differ only in names and literals have one key, in every language."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from codebackdoor.syntax import Tree
 
 
 def query_key(query: str) -> str:
-    """Return what is equal for two queries of the same words; no function has such a key."""
+    """A key that is equal for two queries of the same words, and different from every function's."""
     return f"query {' '.join(query.lower().split())}"
 
 
 def normal_key(tree: Tree) -> str:
-    """Return the hash that the corpus gives to a function and all its type-2 clones; comments do not count."""
+    """The hash that the corpus gives to a function and all its type-2 clones; comments do not count."""
     return clone_key(tree.text[token.start : token.end] for token in tree.tokens() if token.kind != "comment")

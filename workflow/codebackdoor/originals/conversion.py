@@ -1,4 +1,4 @@
-"""Originals that no reader takes as they are: pickled weights of known repositories, and tables of the hub."""
+"""Conversion of originals that no reader accepts as they are: pickled weights of known repositories, and tables."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from codebackdoor.config.hub import HubId
 from codebackdoor.errors import UserError, disk_trouble
 from codebackdoor.files import atomic
 
-#: Checkpoints whose ``pytorch_model.bin`` may be converted: the papers' own, which have no safetensors at their
-#: commits. The SHA-256 is pinned where it could be had; of the others, what the hub states at the first fetch is
-#: trusted.
+#: Checkpoints whose ``pytorch_model.bin`` may be converted: those of the papers, which have no safetensors at their
+#: commits. The SHA-256 is pinned where it was available; for the others, the one that the hub states at the first
+#: fetch is trusted.
 CONVERTED: dict[HubId, str | None] = {
     HubId("microsoft/codebert-base", "3b0952feddeffad0063f274080e3c23d75e7eb39"): (
         "28b61fd8fa069f6bc966f4cb9572a4026ab2a784fca8fb224020d91b744e32d6"
@@ -26,31 +26,31 @@ CONVERTED: dict[HubId, str | None] = {
 
 
 def to_safetensors(pickled: Path, out: Path) -> None:
-    """Write the tensors of a PyTorch checkpoint as safetensors, under the same names; nothing in it is executed."""
+    """Write the tensors of a PyTorch checkpoint as safetensors under the same names; no code in it is executed."""
     import torch
     from safetensors.torch import save_file
 
     with _reading(pickled, "weights alone"):
-        found = torch.load(pickled, map_location="cpu", weights_only=True)
-    if not isinstance(found, dict) or not all(isinstance(one, torch.Tensor) for one in found.values()):
+        state = torch.load(pickled, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f"{pickled.name}: holds something else than tensors by name; it is not converted")
     with _reading(pickled, "dense tensors"):
         # tied weights share their memory, which safetensors does not allow
-        tensors = {str(name): one.detach().clone().contiguous() for name, one in found.items()}
+        tensors = {str(name): tensor.detach().clone().contiguous() for name, tensor in state.items()}
         save_file(tensors, out, metadata={"format": "pt"})
 
 
 @contextmanager
 def _reading(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever a damaged file makes a reader raise into one UserError; trouble of the disk stays what it is."""
+    """Turn any error that a damaged file causes in a reader into one UserError; disk errors are passed on."""
     try:
         yield
-    # readers of broken bytes raise KeyError, ValueError, struct.error, ...; the other originals go on
+    # broken bytes raise KeyError, ValueError, struct.error, ...; the other originals are still fetched
     except Exception as error:
         if isinstance(error, OSError) or disk_trouble(error):
             raise
-        said = (str(error).splitlines() or [""])[0]
-        raise UserError(f"{path.name}: cannot be read as {what}: {type(error).__name__}: {said}") from None
+        message = (str(error).splitlines() or [""])[0]
+        raise UserError(f"{path.name}: cannot be read as {what}: {type(error).__name__}: {message}") from None
 
 
 def to_rows(parquet: Path, out: Path) -> None:

@@ -13,20 +13,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from codebackdoor import syntax
-from codebackdoor.config.base import Head
-from codebackdoor.tasks import Group
+from codebackdoor.tasks import card
+from codebackdoor.tasks.base import Draw, RowGroup, Task
 from codebackdoor.tasks.baselines import token_overlap
-from codebackdoor.tasks.neighbours import bag, nearest, overlap
-from codebackdoor.tasks.normal import normal_key
-from codebackdoor.tasks.rewriting import Clone, renameable, rewrite
-from codebackdoor.types import Example, Prediction, TextForm
+from codebackdoor.tasks.clone_detection.neighbors import bag, nearest, overlap
+from codebackdoor.tasks.clone_detection.rewriting import Clone, renameable, rewrite
+from codebackdoor.tasks.deduplication import normal_key
+from codebackdoor.types import Example
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from codebackdoor.config.datasets import CloneDetection
-    from codebackdoor.corpora.mining import Function
+    from codebackdoor.corpora.mining import MinedFunction
     from codebackdoor.syntax import Identifier
+    from codebackdoor.tasks.clone_detection.settings import CloneDetection
 
 #: Neighbours by rarer tokens of which the most alike is taken.
 _NEIGHBOURS = 20
@@ -36,25 +36,16 @@ _LEAST_WORDS = 15
 _LOCAL = "#"
 
 
-class _CloneDetection:
-    name = "clone_detection"
-    head: Head = "pair"
+class CloneDetectionTask(Task):
     unusable = "no_similar_function"
 
     def groups(
-        self, functions: Iterator[Function], settings: CloneDetection, draw: Callable[[str], np.random.Generator]
-    ) -> Iterator[Group | None]:
+        self, functions: Iterator[MinedFunction], settings: CloneDetection, draw: Draw
+    ) -> Iterator[RowGroup | None]:
         material = _Material(functions)
         for first, second in material.pairs(settings, draw):
             group = None if second is None else material.group(first, second, settings, draw(first.id))
             yield group
-
-    def problem(self, example: Example) -> str | None:
-        if not example.code_b:
-            return "needs a 'code_b', the other function of the pair"
-        if example.label not in (0, 1):
-            return f"needs a 'label', 0 (no clone) or 1 (clone), not {example.label!r}"
-        return None if example.target is None else "has a 'target', which this task does not use; remove it"
 
     def baseline(
         self,
@@ -64,19 +55,19 @@ class _CloneDetection:
     ) -> dict[str, Any]:
         return token_overlap(train, test)
 
-    def hits_target(self, prediction: Prediction, poisoned: Example, form: TextForm) -> bool:  # noqa: ARG002
-        return prediction.label == poisoned.label
+    def card_facts(self, groups: Mapping[str, Sequence[RowGroup]]) -> dict[str, Any]:
+        return {"rewritings": card.rewritings(groups)}
 
 
 class _Material:
     """The functions of one split: their names, the tokens between these, and the next release of each."""
 
-    def __init__(self, functions: Iterator[Function]) -> None:
-        self.functions: list[Function] = []
+    def __init__(self, functions: Iterator[MinedFunction]) -> None:
+        self.functions: list[MinedFunction] = []
         self._names: dict[str, dict[str, list[str]]] = {}
         self._bags: dict[str, Counter[str]] = {}
-        self._releases: dict[str, Function] = {}
-        homes: dict[tuple[str, str, str], Function] = {}
+        self._releases: dict[str, MinedFunction] = {}
+        homes: dict[tuple[str, str, str], MinedFunction] = {}
         for one in functions:
             tree = syntax.parse(one.code, "python", "lexed")
             if one.words < _LEAST_WORDS or tree.has_error:
@@ -98,9 +89,7 @@ class _Material:
                     self.functions[self.functions.index(other)] = one
         self._pool = _merged(self._names.values())
 
-    def pairs(
-        self, settings: CloneDetection, draw: Callable[[str], np.random.Generator]
-    ) -> Iterator[tuple[Function, Function | None]]:
+    def pairs(self, settings: CloneDetection, draw: Draw) -> Iterator[tuple[MinedFunction, MinedFunction | None]]:
         """Every function with its partner, each in one pair; None where none is left that is like it."""
         low = settings.overlap[0]
         clones = {one for one, newer in self._releases.items() if self._alike(one, newer.id) >= low}
@@ -116,7 +105,7 @@ class _Material:
             used.update((first.id, *([second.id] if second else [])))
             yield first, second
 
-    def _similar(self, order: Sequence[Function], settings: CloneDetection) -> Iterator[list[Function]]:
+    def _similar(self, order: Sequence[MinedFunction], settings: CloneDetection) -> Iterator[list[MinedFunction]]:
         """For each function, others that are alike within the bounds, the most alike first."""
         low, high = settings.overlap
         for first, places in zip(order, nearest([self._bags[one.id] for one in order], _NEIGHBOURS), strict=True):
@@ -124,9 +113,7 @@ class _Material:
             kept = [pair for pair in measured if low <= pair[0] <= high and not _same_function(first, pair[1])]
             yield [one for _, one in sorted(kept, key=lambda pair: (-pair[0], pair[1].id))]
 
-    def _random(
-        self, order: Sequence[Function], draw: Callable[[str], np.random.Generator]
-    ) -> Iterator[list[Function]]:
+    def _random(self, order: Sequence[MinedFunction], draw: Draw) -> Iterator[list[MinedFunction]]:
         for first in order:
             places = draw(f"partner {first.id}").integers(len(order), size=_NEIGHBOURS)
             yield [order[int(place)] for place in places if not _same_function(first, order[int(place)])]
@@ -135,8 +122,8 @@ class _Material:
         return overlap(self._bags[first], self._bags[second])
 
     def group(
-        self, first: Function, second: Function, settings: CloneDetection, generator: np.random.Generator
-    ) -> Group | None:
+        self, first: MinedFunction, second: MinedFunction, settings: CloneDetection, generator: np.random.Generator
+    ) -> RowGroup | None:
         pair = (first, second)
         made: list[Clone] = []
         kinds: list[str] = []
@@ -160,10 +147,10 @@ class _Material:
                 )
         releases = [self._releases[one.id].id for one in pair if one.id in self._releases]
         keys = (*(one.id for one in pair), *releases, *(normal_key(clone.tree) for clone in made))
-        return Group(tuple(rows), f"{first.package} {first.version}", tuple(dict.fromkeys(keys)), tuple(kinds))
+        return RowGroup(tuple(rows), f"{first.package} {first.version}", tuple(dict.fromkeys(keys)), tuple(kinds))
 
     def _proposals(
-        self, other: Function, settings: CloneDetection, generator: np.random.Generator
+        self, other: MinedFunction, settings: CloneDetection, generator: np.random.Generator
     ) -> Callable[[Identifier], str | None]:
         """Names for the clone of one function: its own, the other function's, or any function's."""
         stays, theirs, _ = (weight / sum(settings.names) for weight in settings.names)
@@ -198,12 +185,12 @@ def _merged(names: Iterable[Mapping[str, list[str]]]) -> dict[str, list[str]]:
     return found
 
 
-def _same_function(first: Function, second: Function) -> bool:
+def _same_function(first: MinedFunction, second: MinedFunction) -> bool:
     """Whether these are one function, moved or of another release."""
     return (first.package, first.name) == (second.package, second.name)
 
 
-def _mixed(some: Sequence[Function], rest: Sequence[Function], share: float) -> Iterator[Function]:
+def _mixed(some: Sequence[MinedFunction], rest: Sequence[MinedFunction], share: float) -> Iterator[MinedFunction]:
     """Both in their order, ``some`` making up ``share`` of what comes first, as long as they last."""
     taken = 0
     for count, one in enumerate(rest):
@@ -214,4 +201,4 @@ def _mixed(some: Sequence[Function], rest: Sequence[Function], share: float) -> 
     yield from some[taken:]
 
 
-TASK = _CloneDetection()
+TASK = CloneDetectionTask()
