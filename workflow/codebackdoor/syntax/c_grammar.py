@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from codebackdoor.syntax.c_tokens import Token, tokens
+from codebackdoor.syntax.c_tokens import CToken, tokens
 from codebackdoor.syntax.languages import parse_bytes
 from codebackdoor.syntax.names import KEYWORDS
 
@@ -79,7 +79,7 @@ def lacks_type(source: bytes) -> bool:
     """Whether the text begins with a name and its parameters: a definition whose type was cut off."""
     words = tokens(source)
     match words[:2]:
-        case [Token(kind="word", text=name), Token(text=b"(")] if name not in _RESERVED:
+        case [CToken(kind="word", text=name), CToken(text=b"(")] if name not in _RESERVED:
             after = _brackets(words)[0].get(1, len(words)) + 1
             return after < len(words) and words[after].text not in _STORAGE
     return False
@@ -107,7 +107,7 @@ def _blank(text: bytearray, start: int, end: int, new: bytes = b"") -> None:
     text[start : start + len(new)] = new
 
 
-def _without_directives(text: bytearray, words: list[Token], branches: str) -> list[Token]:
+def _without_directives(text: bytearray, words: list[CToken], branches: str) -> list[CToken]:
     """Hide all directives, and the branches of conditionals that are not to be kept; return the words that are left."""
     last_branches: list[int] = []  # of each conditional
     around: list[tuple[int, int]] = []  # the conditionals around a word, with the branch that it is in
@@ -125,7 +125,7 @@ def _without_directives(text: bytearray, words: list[Token], branches: str) -> l
             elif name == b"endif" and around:
                 around.pop()
         places.append(tuple(around))
-    left: list[Token] = []
+    left: list[CToken] = []
     for word, conditionals in zip(words, places, strict=True):
         kept = {"all": None, "first": [0 for _ in conditionals], "last": [last_branches[it] for it, _ in conditionals]}
         if not word.in_directive and kept[branches] in (None, [branch for _, branch in conditionals]):
@@ -141,7 +141,7 @@ class _Hiding:
     ``previous`` is the last word that was left.
     """
 
-    def __init__(self, text: bytearray, words: list[Token]) -> None:
+    def __init__(self, text: bytearray, words: list[CToken]) -> None:
         self.text = text
         self.words = words
         self.closing, self.around = _brackets(words)
@@ -280,7 +280,7 @@ class _Hiding:
         return None
 
 
-def _brackets(words: list[Token]) -> tuple[dict[int, int], list[int]]:
+def _brackets(words: list[CToken]) -> tuple[dict[int, int], list[int]]:
     """The closing bracket of each opening one, and for each word the bracket that is open around it, or -1."""
     closing: dict[int, int] = {}
     around: list[int] = []

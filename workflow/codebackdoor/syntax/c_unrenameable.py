@@ -1,7 +1,7 @@
-"""C names that a renaming must leave alone, because the text is read before the preprocessor has run.
+"""C names that must not be renamed, because the text is parsed before the preprocessor has run.
 
-The tree is not believed: every word of the source that is spelled like a name has to be one of its places, or plainly
-something else (a member, a tag, a label). What a tree takes for a declaration counts only where it can be nothing else.
+The tree is not trusted: every word of the source that is spelled like a name must be one of its occurrences, or clearly
+something else (a member, a tag, a label). A declaration in the tree counts only if it can be nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from tree_sitter import Node
 
-from codebackdoor.syntax.c_tokens import Token, tokens
+from codebackdoor.syntax.c_tokens import CToken, tokens
 from codebackdoor.syntax.scopes import Analysis, Occurrence
 
 _MEMBER = frozenset({b".", b"->"})
@@ -27,23 +27,23 @@ _PASTES = re.compile(rb"#|\.|->")
 
 
 def fixed_in_c(analysis: Analysis, source: bytes, keeps_lines: bool) -> Iterator[str]:
-    """The names of C ``source``, as it is without anything hidden, that cannot be renamed for sure.
+    """The names of C ``source``, with nothing hidden in it, that may be unsafe to rename.
 
-    ``keeps_lines``: its lines are those of a person, and not of the lexed form.
+    ``keeps_lines``: the lines are as a person wrote them, not those of the lexed form.
     """
-    places = {occurrence.start: occurrence for occurrence in analysis.occurrences}
+    by_start = {occurrence.start: occurrence for occurrence in analysis.occurrences}
     words = tokens(source)
     for at, word in enumerate(words):
         if word.kind == "word":
-            occurrence = places.get(word.start)
+            occurrence = by_start.get(word.start)
             before = words[at - 1].text if at else b""
-            is_seen = occurrence is not None and occurrence.name.encode() == word.text
-            if occurrence is None or not is_seen or _is_label(words, at) or not _is_plain(occurrence, word, before):
+            is_parsed = occurrence is not None and occurrence.name.encode() == word.text
+            if occurrence is None or not is_parsed or _is_label(words, at) or not _is_plain(occurrence, word, before):
                 yield word.text.decode()
     members = {occurrence.name for occurrence in analysis.occurrences if occurrence.tag == "attribute"}
     macros = _macros(words)
     for occurrence in analysis.occurrences:
-        if occurrence.group == "own":
+        if occurrence.group == "declared":
             is_fixed = occurrence.tag in ("declared", "definition") and not _is_declared(
                 occurrence, source, keeps_lines
             )
@@ -51,11 +51,11 @@ def fixed_in_c(analysis: Analysis, source: bytes, keeps_lines: bool) -> Iterator
                 yield occurrence.name
 
 
-def _is_plain(occurrence: Occurrence, word: Token, before: bytes) -> bool:
-    """Whether a word is what the tree takes it for: a name of this text, or something that can be no variable."""
+def _is_plain(occurrence: Occurrence, word: CToken, before: bytes) -> bool:
+    """Whether a word clearly is what the tree says: a name of this text, or something that cannot be a variable."""
     if word.in_directive or occurrence.frozen:
         return False
-    if occurrence.group == "own":
+    if occurrence.group == "declared":
         return before not in _MEMBER | _TAG | {b"goto"}
     if before in _MEMBER | _TAG:
         return True
@@ -65,8 +65,8 @@ def _is_plain(occurrence: Occurrence, word: Token, before: bytes) -> bool:
     return bool(node.type == "field_identifier" and node.parent.type in _MEMBER_DECLARATIONS)
 
 
-def _is_label(words: list[Token], at: int) -> bool:
-    """Whether the address of a label is taken: ``&&end``, which is ``& & end`` in the lexed form."""
+def _is_label(words: list[CToken], at: int) -> bool:
+    """Whether the word is a label whose address is taken: ``&&end``, which is ``& & end`` in the lexed form."""
     match [word.text for word in words[max(at - 2, 0) : at]]:
         case [b"&", b"&"]:
             return True
@@ -75,8 +75,8 @@ def _is_label(words: list[Token], at: int) -> bool:
     return False
 
 
-def _macros(words: list[Token]) -> set[bytes]:
-    """The function-like macros that the text defines with a body that uses more than the value of its arguments."""
+def _macros(words: list[CToken]) -> set[bytes]:
+    """The function-like macros defined in the text whose body uses more than the values of their arguments."""
     pasting = set()
     for at, word in enumerate(words[:-3]):
         if word.kind == "directive" and words[at + 1].text == b"define":
@@ -91,7 +91,7 @@ def _macros(words: list[Token]) -> set[bytes]:
 
 
 def _is_no_argument(occurrence: Occurrence, members: set[str], macros: set[bytes]) -> bool:
-    """Whether an argument may be the name of a field, or text, to a macro."""
+    """Whether a macro may take an argument as the name of a field or as text."""
     argument = occurrence.node
     while (
         argument.parent.type in ("subscript_expression", "field_expression") and argument.parent.children[0] == argument
@@ -114,7 +114,7 @@ def _is_no_argument(occurrence: Occurrence, members: set[str], macros: set[bytes
 
 
 def _is_declared(occurrence: Occurrence, source: bytes, keeps_lines: bool) -> bool:
-    """Whether what the tree takes for a declaration of this name can be nothing else."""
+    """Whether the tree's declaration of this name can be nothing else."""
     holder = _holder(occurrence.node)
     if holder.type == "parameter_list":
         return _is_declared_below(occurrence, holder)
@@ -131,7 +131,7 @@ def _is_declared(occurrence: Occurrence, source: bytes, keeps_lines: bool) -> bo
         return True
     if holder.type == "function_definition":
         return occurrence.kind == "function"
-    # a macro on a line of its own, and what follows it
+    # the type may be a macro on its own line, followed by something else
     is_alone = b"\n" in source[kind.end_byte : kind.next_sibling.start_byte] if keeps_lines else b"_" in kind.text
     return not (is_alone and kind.text.isupper())
 
@@ -145,7 +145,7 @@ def _holder(node: Node) -> Node:
 
 
 def _is_plain_type(holder: Node) -> bool:
-    """Whether the type that is written there can be no macro."""
+    """Whether the written type cannot be a macro."""
     kind = holder.child_by_field_name("type")
     return kind is not None and kind.type not in ("type_identifier", "macro_type_specifier")
 
@@ -158,7 +158,7 @@ def _is_inside_function(definition: Node) -> bool:
 
 
 def _is_declared_below(occurrence: Occurrence, parameters: Node) -> bool:
-    """Whether a parameter without a type gets occurrence behind the list, as before C89."""
+    """Whether a parameter without a type is declared below the list, as before C89."""
     name = re.compile(rb"\b%s\b" % re.escape(occurrence.name.encode()))
     below = [child for child in _holder(parameters).children if child.type == "declaration" and not child.has_error]
     return any(name.search(child.text) for child in below)

@@ -14,21 +14,21 @@ _PATTERNS = frozenset({"instanceof_expression", "record_pattern_component", "typ
 
 
 def fixed_in_java(analysis: Analysis, declared: Mapping[str, list[Occurrence]]) -> Iterator[str]:
-    """The names that something in the text binds to their spelling, and those that may be fields as well."""
+    """The names whose spelling something in the text depends on, and those that may be fields as well."""
     yield from _bound_methods(analysis, declared)
     for name, members in declared.items():
         if any(_is_label_or_component(occurrence.node) for occurrence in members):
             yield name
-        # a class may inherit a field of that name; what it takes from around it is never assigned
+        # a class may inherit a field of that name; a variable that it captures is never assigned
         if any(_is_assigned(occurrence.node) for occurrence in members) and any(
-            _is_taken_into_class(occurrence) for occurrence in members
+            _is_captured_by_class(occurrence) for occurrence in members
         ):
             yield name
         yield from _patterns(members)
 
 
 def _bound_methods(analysis: Analysis, declared: Mapping[str, list[Occurrence]]) -> Iterator[str]:
-    """A method's name is bound by ``@Override``, by ``this.name(...)``, ``super.name(...)`` or ``this::name``, by a
+    """A method's name is fixed by ``@Override``, by ``this.name(...)``, ``super.name(...)`` or ``this::name``, or by a
     call of an overload."""
     function = analysis.function
     if function is None or function.name not in declared:
@@ -53,7 +53,7 @@ def _bound_methods(analysis: Analysis, declared: Mapping[str, list[Occurrence]])
 
 
 def _is_label_or_component(node: Node) -> bool:
-    """Whether a name may be an enum's constant (``case A:``), or has to be that of a record's component."""
+    """Whether a name may be an enum's constant (``case A:``), or must be that of a record's component."""
     if node.parent.type == "switch_label":
         return True
     constructor = node.parent.parent.parent if node.parent.type == "formal_parameter" else None
@@ -68,12 +68,12 @@ def _is_assigned(node: Node) -> bool:
     return bool(around.type in _ASSIGNING and (around.type == "update_expression" or around.children[0] == node))
 
 
-def _is_taken_into_class(occurrence: Occurrence) -> bool:
-    return any(scope.kind == "class" for scope in occurrence.way())
+def _is_captured_by_class(occurrence: Occurrence) -> bool:
+    return any(scope.kind == "class" for scope in occurrence.scopes_to_binding())
 
 
 def _patterns(members: list[Occurrence]) -> Iterator[str]:
-    """A pattern's variable is known where the pattern matched; elsewhere its name may mean a field."""
+    """A pattern's variable is bound where the pattern matched; elsewhere its name may mean a field."""
     variables = [occurrence for occurrence in members if occurrence.tag == "variable"]
     patterns = [occurrence for occurrence in variables if occurrence.node.parent.type in _PATTERNS]
     scopes = {occurrence.binding for occurrence in patterns}
@@ -85,7 +85,7 @@ def _patterns(members: list[Occurrence]) -> Iterator[str]:
 
 
 def _where_it_matched(name: Node) -> Iterator[tuple[int, int]]:
-    """The places in which a pattern is known to have matched, from its test outwards."""
+    """The spans in which a pattern is certain to have matched, from its test outwards."""
     node, matched = name.parent, True
     while node.parent is not None and node.type not in ("instanceof_expression", "switch_label"):
         node = node.parent

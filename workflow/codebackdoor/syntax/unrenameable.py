@@ -1,7 +1,7 @@
-"""Names whose spelling matters to what the code does, although the text itself declares them.
+"""Names that the text declares but that cannot be renamed without changing what the code does.
 
-Reflection, ``global`` and ``nonlocal``, an import without an alias, a keyword argument of a call of the function
-itself, a string or keyword in a decorator, ``f"{x=}"``, a macro's body, a place that does not parse.
+Causes: reflection, ``global`` and ``nonlocal``, an import without an alias, a keyword argument in a call of the
+function itself, a string or keyword in a decorator, ``f"{x=}"``, a macro's body, code that does not parse.
 """
 
 from __future__ import annotations
@@ -31,38 +31,38 @@ _QUERIED = re.compile(r"@(\w+)")
 
 
 def fixed_names(tree: Tree) -> set[str]:
-    """Return the names declared in the text that a renaming must leave alone."""
-    found, language = tree.analysis, tree.language
-    own: dict[str, list[Occurrence]] = {}
-    for one in found.occurrences:
-        if one.group == "own":
-            own.setdefault(one.name, []).append(one)
-    fixed = {one.name for one in found.occurrences if one.frozen or one.tag == "global"}
+    """The names declared in the text that must not be renamed."""
+    analysis, language = tree.analysis, tree.language
+    declared: dict[str, list[Occurrence]] = {}
+    for occurrence in analysis.occurrences:
+        if occurrence.group == "declared":
+            declared.setdefault(occurrence.name, []).append(occurrence)
+    fixed = {occurrence.name for occurrence in analysis.occurrences if occurrence.frozen or occurrence.tag == "global"}
     is_broken = _is_broken(tree)
-    for one in found.occurrences:
-        if one.name in own and one.group != "own" and one.tag not in UNRESOLVED:
-            # the same spelling, unresolved, where the declaration holds: before it, through a class body, or a method's
-            # name in its own body, which may mean a function beside the class; anywhere, where scopes are in doubt
-            homes = [member.binding for member in own[one.name] if member.key == one.key]
-            if homes and (is_broken or any(scope in homes for scope in one.scope.chain())):
-                fixed.add(one.name)
+    for occurrence in analysis.occurrences:
+        if occurrence.name in declared and occurrence.group != "declared" and occurrence.tag not in UNRESOLVED:
+            # the same spelling, unresolved, in the declaration's scope: before it, through a class body, or a method's
+            # name in its body, which may mean a function outside the class; anywhere, if scopes are in doubt
+            scopes = [member.binding for member in declared[occurrence.name] if member.key == occurrence.key]
+            if scopes and (is_broken or any(scope in scopes for scope in occurrence.scope.chain())):
+                fixed.add(occurrence.name)
     if is_broken:
         fixed.update(_words_of_errors(tree.skeleton.root, language))
-    fixed.update(_misread(found, language))
+    fixed.update(_misread(analysis, language))
     if language == "c":
-        return fixed.union(fixed_in_c(found, tree.source, tree.form == "raw"))
-    return fixed.union(_python(found, own) if language == "python" else fixed_in_java(found, own))
+        return fixed.union(fixed_in_c(analysis, tree.source, tree.form == "raw"))
+    return fixed.union(_python(analysis, declared) if language == "python" else fixed_in_java(analysis, declared))
 
 
 def _is_broken(tree: Tree) -> bool:
-    """Whether it is in doubt what belongs to which scope: errors, or a Python statement indented for no block."""
+    """Whether scopes are in doubt: syntax errors, or a Python statement that is indented but in no block."""
     statements = [child for child in tree.root.children if child.type not in COMMENTS]
     columns = [child.start_point[1] for child in statements] if tree.language == "python" else []
     return bool(tree.skeleton.root.has_error) or any(column > columns[0] for column in columns)
 
 
 def _words_of_errors(root: Node, language: Language) -> Iterator[str]:
-    """All words, those in strings and comments too, of the places that do not parse."""
+    """All words of the parts that do not parse, including those in strings and comments."""
     stack = [root]
     while stack:
         node = stack.pop()
@@ -73,7 +73,7 @@ def _words_of_errors(root: Node, language: Language) -> Iterator[str]:
 
 
 def _misread(analysis: Analysis, language: Language) -> Iterator[str]:
-    """Reserved words, and what is declared with one in the place of a type or a name: ``else x = 1;``."""
+    """Reserved words, and names declared with one as their type or name: ``else x = 1;``."""
     yield from KEYWORDS[language]
     spans = []
     for occurrence in analysis.occurrences:
@@ -88,42 +88,58 @@ def _misread(analysis: Analysis, language: Language) -> Iterator[str]:
             yield occurrence.name
 
 
-def _python(found: Analysis, own: dict[str, list[Occurrence]]) -> Iterator[str]:
-    function = found.function
-    private = {one.name for one in found.occurrences if one.name.startswith("__") and not one.name.endswith("__")}
-    for name, members in own.items():
-        classes = any(one.tag == "variable.outer" for one in members)
+def _python(analysis: Analysis, declared: dict[str, list[Occurrence]]) -> Iterator[str]:
+    function = analysis.function
+    private = {
+        occurrence.name
+        for occurrence in analysis.occurrences
+        if occurrence.name.startswith("__") and not occurrence.name.endswith("__")
+    }
+    for name, members in declared.items():
+        classes = any(occurrence.tag == "variable.outer" for occurrence in members)
         if (name.startswith("__") and function not in members) or (private and classes):
-            yield name  # a class's name is part of its private names
+            yield name  # private names contain the name of their class
         if not name.isascii() and not is_normalized("NFKC", name):
             yield from (name, normalize("NFKC", name))  # two spellings of one name
-    if found.dynamic or any(one.name in _REFLECTION and one.binding is None for one in found.occurrences):
-        yield from (name for name, members in own.items() if any(one.kind != "function" for one in members))
-    for annotation in found.annotations:
+    if analysis.dynamic or any(
+        occurrence.name in _REFLECTION and occurrence.binding is None for occurrence in analysis.occurrences
+    ):
+        yield from (
+            name for name, members in declared.items() if any(occurrence.kind != "function" for occurrence in members)
+        )
+    for annotation in analysis.annotations:
         yield from (word for node in descendants(annotation, "string") for word in _WORD.findall(node.text.decode()))
-    for one in found.occurrences:
-        if one.tag == "attribute" and one.name == "query" and one.node.parent.parent.type == "call":
-            yield from _QUERIED.findall(one.node.parent.parent.text.decode())
-    parameters = {name: members for name, members in own.items() if any(one.kind == "parameter" for one in members)}
-    for one in found.occurrences:
-        if one.tag == "keyword" and one.name in parameters:
-            nested = any(member.binding is not found.body for member in parameters[one.name])
-            if nested or _calls_itself(one.node, found):
-                yield one.name
-    for decorator in found.decorators:
+    for occurrence in analysis.occurrences:
+        if (
+            occurrence.tag == "attribute"
+            and occurrence.name == "query"
+            and occurrence.node.parent.parent.type == "call"
+        ):
+            yield from _QUERIED.findall(occurrence.node.parent.parent.text.decode())
+    parameters = {
+        name: members
+        for name, members in declared.items()
+        if any(occurrence.kind == "parameter" for occurrence in members)
+    }
+    for occurrence in analysis.occurrences:
+        if occurrence.tag == "keyword" and occurrence.name in parameters:
+            nested = any(member.binding is not analysis.body for member in parameters[occurrence.name])
+            if nested or _calls_itself(occurrence.node, analysis):
+                yield occurrence.name
+    for decorator in analysis.decorators:
         strings = [node.text.decode() for node in descendants(decorator, "string")]
         keywords = {node.children[0].text.decode() for node in descendants(decorator, "keyword_argument")}
         yield from (name for name in parameters if name in keywords or any(name in string for string in strings))
-    if function is not None and any(_binds_again(one, function) for one in found.occurrences):
+    if function is not None and any(_binds_again(occurrence, function) for occurrence in analysis.occurrences):
         yield function.name
 
 
-def _calls_itself(keyword: Node, found: Analysis) -> bool:
-    """Whether a keyword argument is handed to the function itself: called, called on an object, or in a partial."""
+def _calls_itself(keyword: Node, analysis: Analysis) -> bool:
+    """Whether a keyword argument is passed to the function itself: in a call, a call on an object, or a partial."""
     call = keyword.parent.parent.parent
-    if found.function is None or call is None or call.type != "call":
+    if analysis.function is None or call is None or call.type != "call":
         return False
-    name = found.function.name.encode()
+    name = analysis.function.name.encode()
     callee, arguments = call.child_by_field_name("function"), call.child_by_field_name("arguments")
     if callee.type == "attribute" and (name == b"__init__" or callee.children[0].text.startswith(b"super(")):
         return False
@@ -133,23 +149,23 @@ def _calls_itself(keyword: Node, found: Analysis) -> bool:
     )
 
 
-def _binds_again(one: Occurrence, function: Occurrence) -> bool:
-    """Whether this occurrence needs the Python function's name as it is: in its decorators or signature, evaluated
-    before it exists (``@name.setter``), or as an attribute of the object that it is a method of."""
-    if one is function or one.name != function.name:
+def _binds_again(occurrence: Occurrence, function: Occurrence) -> bool:
+    """Whether this occurrence needs the Python function's original name: in its decorators or signature, which are
+    evaluated before it exists (``@name.setter``), or as an attribute of the object that it is a method of."""
+    if occurrence is function or occurrence.name != function.name:
         return False
     definition = function.node.parent
-    if one.tag == "attribute":
+    if occurrence.tag == "attribute":
         first = next((child for child in definition.child_by_field_name("parameters").children if child.is_named), None)
-        return first is not None and bool(one.node.parent.children[0].text == first.text)
-    around, body = definition.parent, definition.child_by_field_name("body")
-    start = around.start_byte if around.type == "decorated_definition" else definition.start_byte
-    declared_elsewhere = one.tag in UNRESOLVED or one.binding not in (None, function.binding)
-    return not declared_elsewhere and bool(start <= one.start < body.start_byte)
+        return first is not None and bool(occurrence.node.parent.children[0].text == first.text)
+    wrapper, body = definition.parent, definition.child_by_field_name("body")
+    start = wrapper.start_byte if wrapper.type == "decorated_definition" else definition.start_byte
+    declared_elsewhere = occurrence.tag in UNRESOLVED or occurrence.binding not in (None, function.binding)
+    return not declared_elsewhere and bool(start <= occurrence.start < body.start_byte)
 
 
 def descendants(node: Node, kind: str) -> Iterable[Node]:
-    """The nodes of one type below ``node``, outermost first; what lies in one of them is not searched."""
+    """The nodes of one type below ``node``, outermost first; their descendants are not searched."""
     stack = [node]
     while stack:
         node = stack.pop()
