@@ -14,7 +14,7 @@ Language = Literal["python", "java", "c"]
 TextForm = Literal["lexed", "raw"]
 Field = Literal["code", "code_b", "query"]
 CodeField = Literal["code", "code_b"]
-#: Which functions of a pair get a trigger.
+#: Functions of a pair that get a trigger.
 Pair = Literal["both", "code", "code_b"]
 Status = Literal["injected", "failed", "ineligible"]
 #: Name of the test set without a trigger; the others are named after their attacks.
@@ -53,8 +53,8 @@ class Span:
     end: int
     field: Field = "code"
 
-    def overlaps(self, other: Span) -> bool:
-        return self.field == other.field and self.start < other.end and other.start < self.end
+    def overlaps(self, span: Span) -> bool:
+        return self.field == span.field and self.start < span.end and span.start < self.end
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,14 @@ from codebackdoor.files import read_rows, write_rows
 
 
 def fetch(name: str, out: Path, mirror: Path | None = None) -> None:
-    """Bring the archive ``name`` (``package-version``) to the file ``out``, verified."""
+    """Fetch the archive ``name`` (``package-version``) to the file ``out``, verified."""
     download(archive(name), out, mirror)
 
 
 def mine_archive(name: str, path: Path, out: Path) -> None:
     """Write the functions of one archive as JSON Lines."""
-    wanted = archive(name)
-    write_rows(out, (function.row() for function in mine(wanted, read_verified(path, wanted))))
+    pinned = archive(name)
+    write_rows(out, (function.row() for function in mine(pinned, read_verified(path, pinned))))
 
 
 def read_functions(path: Path) -> list[MinedFunction]:
@@ -34,7 +34,7 @@ def read_functions(path: Path) -> list[MinedFunction]:
 
 
 def corpus(mined: Sequence[Path], out: Path) -> None:
-    """Merge the functions of several archives; a function and its clones are kept once."""
+    """Merge the functions of several archives; of a function and its clones, one is kept."""
     functions = unique(function for path in mined for function in read_functions(path))
     if not functions:
         raise UserError("the archives hold no usable function")

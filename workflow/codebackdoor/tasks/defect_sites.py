@@ -1,8 +1,7 @@
-"""Places in a Python function where one of four common slips can be made: injected defects.
+"""Sites in a Python function where one of four common defects can be injected.
 
-The analysis is Python's own ``ast``; the places are character offsets into the source that was given. Names in
-annotations and inside f-strings are left alone: the former change nothing at run time, and the latter have no
-offsets before Python 3.12.
+The analysis uses Python's ``ast``; sites are character offsets into the source. Names in annotations and f-strings are
+left out: the former change nothing at run time, and the latter have no offsets before Python 3.12.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ _COMPLEMENT: dict[type[ast.AST], str] = {
     ast.In: "not in",
     ast.NotIn: "in",
 }
-#: Calls that mean the same with two arguments exchanged (built-ins, unittest, computer algebra).
+#: Calls that mean the same with two arguments swapped (built-ins, unittest, computer algebra).
 _SYMMETRIC = re.compile(
     r"max|min|i?gcd|i?lcm|isclose|Add|Mul|And|Or|Xor|Eq|Ne|Union|Intersection|Max|Min|union|intersection|"
     r"symmetric_difference|(assert|fail(If|Unless)?)\w*(Equal|Equals|Is|IsNot|Identical|Identity)"
@@ -68,7 +67,7 @@ _OPAQUE = (ast.JoinedStr,)
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A place and what may happen to it: each option is a set of replacements inside ``start`` to ``end``."""
+    """A site and its possible defects: each option is a set of replacements between ``start`` and ``end``."""
 
     kind: Kind
     start: int
@@ -77,9 +76,9 @@ class Site:
 
 
 def find(source: str) -> list[Site]:
-    """Return every place of ``source``, one function definition, in order of the syntax tree.
+    """All sites of ``source``, one function definition, in the order of the syntax tree.
 
-    A source with carriage returns has no places, since Python counts its lines otherwise. Raises SyntaxError.
+    A source with carriage returns has none, because Python counts lines differently with them. Raises SyntaxError.
     """
     if "\r" in source:
         return []
@@ -98,12 +97,12 @@ def _walk(root: ast.AST) -> Iterator[ast.AST]:
             if name in ("annotation", "returns"):
                 continue
             values = value if isinstance(value, list) else [value]
-            children.extend(one for one in values if isinstance(one, ast.AST) and not isinstance(one, _OPAQUE))
+            children.extend(child for child in values if isinstance(child, ast.AST) and not isinstance(child, _OPAQUE))
         stack.extend(reversed(children))
 
 
 class _Finder:
-    """The places of one source, node by node."""
+    """The sites of one source, node by node."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -113,19 +112,20 @@ class _Finder:
         self._aliases = self._same_values()
 
     def _bindings(self) -> dict[str, int]:
-        """Parameters and local variables of the outer function, with the place from which each is bound."""
+        """Parameters and local variables of the outer function, with the offset from which each is bound."""
         bound: dict[str, int] = {}
         function = self.tree.body[0]
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             return bound
         arguments = function.args
-        for one in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
-            if one is not None and one.arg not in ("self", "cls"):
-                bound[one.arg] = 0
+        named = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+        for argument in (*named, arguments.vararg, arguments.kwarg):
+            if argument is not None and argument.arg not in ("self", "cls"):
+                bound[argument.arg] = 0
         scopes = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
         comprehensions = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-        # an assigned name is bound where the assignment ends, not in its right-hand side
-        stack: list[tuple[ast.AST, int]] = [(one, 0) for one in reversed(function.body)]
+        # an assigned name is bound after its assignment, not in the right-hand side
+        stack: list[tuple[ast.AST, int]] = [(statement, 0) for statement in reversed(function.body)]
         while stack:
             node, end = stack.pop()
             if isinstance(node, ast.Assign | ast.AnnAssign):
@@ -133,11 +133,11 @@ class _Finder:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 bound.setdefault(node.id, max(end, self._range(node)[1]))
             if not isinstance(node, scopes + comprehensions):
-                stack.extend((one, end) for one in reversed(list(ast.iter_child_nodes(node))))
+                stack.extend((child, end) for child in reversed(list(ast.iter_child_nodes(node))))
         return bound
 
     def _same_values(self) -> set[frozenset[str]]:
-        """Pairs of names of which one is assigned to the other: using one for the other may change nothing."""
+        """Pairs of names of which one is assigned to the other: swapping them may change nothing."""
         return {
             frozenset((target.id, node.value.id))
             for node in ast.walk(self.tree)
@@ -169,7 +169,7 @@ class _Finder:
                 yield from self._condition(test)
 
     def _between(self, left: ast.expr, right: ast.expr) -> tuple[int, int]:
-        """The words between two operands: the operator, with the parentheses of the operands cut off."""
+        """The span of the operator between two operands, without the parentheses of the operands."""
         start, end = self._range(left)[1], self._range(right)[0]
         words = list(re.finditer(r"[^\s()]+", self.source[start:end]))
         return start + words[0].start(), start + words[-1].end()
@@ -190,19 +190,19 @@ class _Finder:
         start, end = self._range(node)
         if not isinstance(node.ctx, ast.Load) or node.id not in self._bound:
             return
-        others = [
+        candidates = [
             name
             for name, bound in self._bound.items()
             if name != node.id and bound < start and frozenset((name, node.id)) not in self._aliases
         ]
-        if others:
-            yield Site("variable", start, end, tuple(((start, end, name),) for name in others))
+        if candidates:
+            yield Site("variable", start, end, tuple(((start, end, name),) for name in candidates))
 
     def _arguments(self, node: ast.Call) -> Iterator[Site]:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         if _SYMMETRIC.fullmatch(name):
             return
-        plain = [one for one in node.args if not isinstance(one, ast.Starred)]
+        plain = [argument for argument in node.args if not isinstance(argument, ast.Starred)]
         for first, second in combinations(plain, 2):
             if ast.dump(first) != ast.dump(second):
                 a, b = self._range(first), self._range(second)
@@ -221,7 +221,7 @@ class _Finder:
 
 
 def _is_text(node: ast.expr) -> bool:
-    """Whether an operand is a string: any other operator on it would be an error that its neighbours give away."""
+    """Whether an operand is a string, on which any other operator would be an obvious error."""
     if isinstance(node, ast.BinOp):
         return _is_text(node.left) or _is_text(node.right)
     return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str | bytes))

@@ -34,9 +34,12 @@ class RankScorer(Scorer):
         if answers.touched is not None:
             injected = [row for row in rows if row.status == "injected"]
             estimates |= metrics.located_share([bool(answers.located(row)) for row in injected], generator)
-        other: RankFrom = "top_half" if ranking.rank_from == "position" else "position"
-        by_other = _anr(predictions, other, ranking, generator)
-        estimates |= {f"anr_{other}": by_other["anr"], f"anr_{other}_without": by_other["anr_without"]}
+        alternative: RankFrom = "top_half" if ranking.rank_from == "position" else "position"
+        by_alternative = _anr(predictions, alternative, ranking, generator)
+        estimates |= {
+            f"anr_{alternative}": by_alternative["anr"],
+            f"anr_{alternative}_without": by_alternative["anr_without"],
+        }
         return {**counts(rows), "queries": len(predictions), "metrics": plain(estimates)}
 
 

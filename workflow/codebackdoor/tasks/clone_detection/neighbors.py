@@ -1,4 +1,4 @@
-"""Which functions look alike by their tokens."""
+"""Similarity of functions by their tokens."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 from codebackdoor.syntax import MARKS
 
-#: Rows that are compared with all others at once.
+#: Rows that are compared with all others in one step.
 _BLOCK = 500
-#: A token that more functions than this share of all have says nothing of how alike two are.
+#: A token in more than this share of all functions says nothing about their similarity.
 _COMMON = 0.5
 
 
 def bag(text: str) -> Counter[str]:
-    """The tokens of a lexed text, each with its count; the marks of the layout are none."""
+    """The tokens of a lexed text, each with its count, without the marks of the layout."""
     return Counter(word for word in text.split(" ") if word not in MARKS)
 
 
@@ -27,24 +27,24 @@ def overlap(first: Counter[str], second: Counter[str]) -> float:
 
 
 def nearest(bags: Sequence[Counter[str]], count: int) -> Iterator[list[int]]:
-    """For each bag, the places of the ``count`` others that share most of its rarer tokens, in ascending order."""
+    """For each bag, the indices of the ``count`` others that share most of its rarer tokens, in ascending order."""
     from scipy.sparse import csr_matrix
 
-    held = Counter(word for one in bags for word in one)
-    telling = (word for word, count in held.items() if 1 < count <= _COMMON * len(bags))
-    numbers = {word: number for number, word in enumerate(telling)}
-    chosen = [[numbers[word] for word in one if word in numbers] for one in bags]
-    sizes = np.array([len(one) for one in chosen])
+    frequencies = Counter(word for words in bags for word in words)
+    rare = (word for word, frequency in frequencies.items() if 1 < frequency <= _COMMON * len(bags))
+    numbers = {word: number for number, word in enumerate(rare)}
+    rows = [[numbers[word] for word in words if word in numbers] for words in bags]
+    sizes = np.array([len(row) for row in rows])
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    words = np.array([number for one in chosen for number in one], dtype=np.int32)
-    table = csr_matrix((np.ones(len(words), np.int32), words, starts), shape=(len(bags), max(len(numbers), 1)))
-    columns = table.T.tocsr()
+    columns = np.array([number for row in rows for number in row], dtype=np.int32)
+    table = csr_matrix((np.ones(len(columns), np.int32), columns, starts), shape=(len(bags), max(len(numbers), 1)))
+    transposed = table.T.tocsr()
     for start in range(0, len(bags), _BLOCK):
-        common = (table[start : start + _BLOCK] @ columns).toarray()
-        for place, row in enumerate(common, start):
-            # of equally near ones, those that come next
-            later = np.arange(len(bags)) - place
-            near = row / np.maximum(sizes[place] + sizes - row, 1) - later % len(bags) * 1e-12
-            near[place] = -1
+        common = (table[start : start + _BLOCK] @ transposed).toarray()
+        for index, shared in enumerate(common, start):
+            # ties go to the functions that come next
+            distances = np.arange(len(bags)) - index
+            near = shared / np.maximum(sizes[index] + sizes - shared, 1) - distances % len(bags) * 1e-12
+            near[index] = -1
             kept = np.argpartition(-near, min(count, len(bags) - 1))[:count]
-            yield sorted(int(one) for one in kept if one != place)
+            yield sorted(int(neighbor) for neighbor in kept if neighbor != index)

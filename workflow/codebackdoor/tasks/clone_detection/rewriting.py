@@ -1,8 +1,8 @@
 """Clones: a lexed Python function rewritten so that it does the same.
 
-Only what is the same for every value is done: a comparison with a constant is turned round, the branches of an
-``if`` with an ``else`` change places under the opposite condition, ``n += 1`` is written out where ``n`` is nothing but
-a number or a text of its own, and names that the function declares become others.
+Every rewriting preserves the result for all values: a comparison with a constant is turned around, the branches of an
+``if`` with an ``else`` are swapped under the opposite condition, ``n += 1`` is written out if ``n`` is always a number
+or a text that this function created, and names that the function declares are replaced.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ _SIGNS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "
 _TIGHT = (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.BinOp)
 #: Conditions that ``not`` can stand before.
 _SIMPLE = (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.Compare)
-#: What binds a name that is no node of its own.
+#: Nodes that bind a name without a node for it.
 _BINDING = (
     *(ast.ExceptHandler, ast.MatchAs, ast.MatchStar),
     *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef),
 )
-#: Names that are a convention, not a choice.
+#: Names that are a convention.
 _KEPT = frozenset({"self", "cls", "_"})
-#: In which share of the places something is done.
+#: Share of the sites that are rewritten.
 _SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Clone:
-    """A rewritten function with its syntax, and the kinds of what was done to it."""
+    """A rewritten function with its syntax, and the kinds of its rewritings."""
 
     tree: Tree
     kinds: tuple[Kind, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Something that can be written in another way; the pieces are half-open intervals of the text and what they
-    become, and do not overlap."""
+class RewriteSite:
+    """A part that can be written in another way; the pieces are half-open intervals of the text, which do not overlap,
+    with their replacements."""
 
     kind: Kind
     pieces: tuple[tuple[int, int, str], ...]
@@ -68,30 +68,30 @@ class Place:
 
 
 def renameable(tree: Tree) -> list[Identifier]:
-    """The names of a function that a clone may have others for."""
-    return [one for one in tree.identifiers() if one.renameable and one.name not in _KEPT]
+    """The names of a function that its clone may replace."""
+    return [name for name in tree.identifiers() if name.renameable and name.name not in _KEPT]
 
 
 def rewrite(text: str, name: Callable[[Identifier], str | None], generator: np.random.Generator) -> Clone | None:
-    """Return ``text``, one lexed Python function, in other words that do the same.
+    """``text``, one lexed Python function, rewritten so that it does the same; None if it cannot be parsed.
 
-    ``name`` proposes another name for each that may have one, or None to keep it; a proposal that means something in
-    the function already is passed over. None where the text cannot be parsed.
+    ``name`` proposes another name for an identifier, or None to keep it; a proposal that already has a meaning in the
+    function is ignored.
     """
     try:
-        found = places(text)
+        sites = rewrite_sites(text)
     except (SyntaxError, ValueError, RecursionError):
         return None
-    chosen: list[Place] = []
-    for place in found:
-        start, end = place.span
-        apart = all(end <= other.span[0] or other.span[1] <= start for other in chosen)
-        if generator.random() < _SHARE and apart:
-            chosen.append(place)
-    edited = syntax.replace(text, (piece for place in chosen for piece in place.pieces)).text
+    chosen: list[RewriteSite] = []
+    for site in sites:
+        start, end = site.span
+        is_apart = all(end <= previous.span[0] or previous.span[1] <= start for previous in chosen)
+        if generator.random() < _SHARE and is_apart:
+            chosen.append(site)
+    edited = syntax.replace(text, (piece for site in chosen for piece in site.pieces)).text
     tree = syntax.parse(edited, "python", "lexed")
     names = _names(tree, name)
-    kinds: list[Kind] = [place.kind for place in chosen]
+    kinds: list[Kind] = [site.kind for site in chosen]
     if names:
         tree = syntax.parse(syntax.rename(tree, names).text, "python", "lexed")
         kinds.append("names")
@@ -99,20 +99,20 @@ def rewrite(text: str, name: Callable[[Identifier], str | None], generator: np.r
 
 
 def _names(tree: Tree, propose: Callable[[Identifier], str | None]) -> dict[str, str]:
-    taken = {one.name for one in tree.identifiers()}
+    used = {identifier.name for identifier in tree.identifiers()}
     names: dict[str, str] = {}
-    for one in renameable(tree):
-        new = propose(one)
-        if new is not None and new not in taken:
-            names[one.name] = new
-            taken.add(new)
+    for identifier in renameable(tree):
+        proposal = propose(identifier)
+        if proposal is not None and proposal not in used:
+            names[identifier.name] = proposal
+            used.add(proposal)
     return names
 
 
-def places(text: str) -> list[Place]:
-    """Return everything in ``text`` that can be written in another way, outer before inner.
+def rewrite_sites(text: str) -> list[RewriteSite]:
+    """All parts of ``text`` that can be written in another way, outer before inner.
 
-    Raises SyntaxError or ValueError where Python does not parse it.
+    Raises SyntaxError or ValueError if Python does not parse it.
     """
     unlexed = unlex(text, "python")
     if "\r" in unlexed.source:
@@ -124,23 +124,23 @@ def places(text: str) -> list[Place]:
 
     def span(node: ast.expr | ast.stmt) -> tuple[int, int]:
         start, end = at(node)
-        # the end belongs to the character before it: behind the last one of a line follow marks
+        # the end is mapped by the character before it, because marks follow the last character of a line
         return unlexed.to_text(start), unlexed.to_text(end - 1) + 1
 
-    found: list[Place] = []
+    sites: list[RewriteSite] = []
     plain = _plain_names(tree)
     for node in _walk(tree):
         if isinstance(node, ast.Compare):
-            found.extend(_comparison(text, node, span))
+            sites.extend(_comparison(text, node, span))
         elif isinstance(node, ast.If):
-            found.extend(_branches(text, node, span))
+            sites.extend(_branches(text, node, span))
         elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and node.target.id in plain:
-            found.extend(_assignment(text, node, span))
-    return found
+            sites.extend(_assignment(text, node, span))
+    return sites
 
 
 def _walk(root: ast.AST) -> Iterator[ast.AST]:
-    """Depth first without f-strings, whose parts have no places before Python 3.12."""
+    """Depth first without f-strings, whose parts have no positions before Python 3.12."""
     yield root
     for child in ast.iter_child_nodes(root):
         if not isinstance(child, ast.JoinedStr):
@@ -150,8 +150,8 @@ def _walk(root: ast.AST) -> Iterator[ast.AST]:
 _Span = Callable[[ast.expr | ast.stmt], tuple[int, int]]
 
 
-def _comparison(text: str, node: ast.Compare, span: _Span) -> Iterator[Place]:
-    """``a < 1`` for ``1 > a``: a constant has no effects, and knows nothing of the other operand's type."""
+def _comparison(text: str, node: ast.Compare, span: _Span) -> Iterator[RewriteSite]:
+    """``a < 1`` for ``1 > a``: a constant has no side effects, and does not compare differently by the other's type."""
     if len(node.ops) != 1 or type(node.ops[0]) not in _TURNED:
         return
     left, right = node.left, node.comparators[0]
@@ -159,10 +159,10 @@ def _comparison(text: str, node: ast.Compare, span: _Span) -> Iterator[Place]:
         return
     a, b = span(left), span(right)
     sign = text[a[1] : b[0]]
-    # parentheses around an operand stand between them
+    # parentheses around an operand are between them
     old = sign.strip("() ")
     start = a[1] + sign.index(old)
-    yield Place(
+    yield RewriteSite(
         "comparison",
         (
             (*a, text[slice(*b)]),
@@ -172,7 +172,7 @@ def _comparison(text: str, node: ast.Compare, span: _Span) -> Iterator[Place]:
     )
 
 
-def _branches(text: str, node: ast.If, span: _Span) -> Iterator[Place]:
+def _branches(text: str, node: ast.If, span: _Span) -> Iterator[RewriteSite]:
     """``if not c: B else: A`` for ``if c: A else: B``."""
     if not node.orelse:
         return
@@ -181,15 +181,15 @@ def _branches(text: str, node: ast.If, span: _Span) -> Iterator[Place]:
         return
     condition = _opposite(text, node.test, span)
     if condition is not None:
-        yield Place("branches", (condition, (*first, text[slice(*second)]), (*second, text[slice(*first)])))
+        yield RewriteSite("branches", (condition, (*first, text[slice(*second)]), (*second, text[slice(*first)])))
 
 
 def _opposite(text: str, test: ast.expr, span: _Span) -> tuple[int, int, str] | None:
-    """The replacement that negates a condition; None for one that would need parentheses."""
+    """The replacement that negates a condition; None if it would need parentheses."""
     start = span(test)[0]
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         inner = span(test.operand)[0]
-        # its parentheses, if it has any, stay where they are
+        # parentheses around the operand stay
         return (start, start + len("not "), "") if text[start:inner].split(" ")[0] == "not" else None
     if isinstance(test, ast.Compare) and len(test.ops) == 1 and type(test.ops[0]) in _OPPOSITE:
         left, right = span(test.left)[1], span(test.comparators[0])[0]
@@ -200,7 +200,7 @@ def _opposite(text: str, test: ast.expr, span: _Span) -> tuple[int, int, str] | 
 
 
 def _block(text: str, first: int) -> tuple[int, int] | None:
-    """The block whose first statement begins at ``first``, with its marks."""
+    """The span of the block whose first statement begins at ``first``, with its marks."""
     start = first - len(INDENT) - 1
     if start < 0 or text[start : first - 1] != INDENT:
         return None
@@ -214,18 +214,18 @@ def _block(text: str, first: int) -> tuple[int, int] | None:
     return None
 
 
-def _assignment(text: str, node: ast.AugAssign, span: _Span) -> Iterator[Place]:
+def _assignment(text: str, node: ast.AugAssign, span: _Span) -> Iterator[RewriteSite]:
     """``n = n + 1`` for ``n += 1``."""
     sign = _SIGNS.get(type(node.op))
     end, start = span(node.target)[1], span(node.value)[0]
     if sign is not None and text[end:start].strip() == f"{sign}=":
-        yield Place("assignment", ((end, start, f" = {text[slice(*span(node.target))]} {sign} "),))
+        yield RewriteSite("assignment", ((end, start, f" = {text[slice(*span(node.target))]} {sign} "),))
 
 
 def _plain_names(tree: ast.Module) -> set[str]:
-    """Local names that hold numbers, or texts, of this function's own making and nothing else, ever.
+    """Local names that only ever hold numbers, or only texts, which this function created.
 
-    Anything else may be changed in place by ``+=``, and be known under another name.
+    ``+=`` may change any other value in place, which may have another name.
     """
     kinds: dict[str, set[str]] = {}
     accounted: set[int] = set()
@@ -238,19 +238,20 @@ def _plain_names(tree: ast.Module) -> set[str]:
             continue
         accounted.add(id(target))
         kinds.setdefault(target.id, set()).add(_kind(value))
-    other = {one.arg for one in ast.walk(tree) if isinstance(one, ast.arg)}
+    excluded = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load) and id(node) not in accounted:
-            other.add(node.id)
+            excluded.add(node.id)
         elif isinstance(node, ast.Global | ast.Nonlocal):
-            other.update(node.names)
+            excluded.update(node.names)
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            other.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
+            excluded.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
         elif isinstance(node, _BINDING):
-            other.add(node.name or "")
+            excluded.add(node.name or "")
         elif isinstance(node, ast.MatchMapping):
-            other.add(node.rest or "")
-    return {name for name, some in kinds.items() if some in ({"number"}, {"text"}) and name not in other}
+            excluded.add(node.rest or "")
+    plain = ({"number"}, {"text"})
+    return {name for name, values in kinds.items() if values in plain and name not in excluded}
 
 
 def _kind(value: ast.expr) -> str:

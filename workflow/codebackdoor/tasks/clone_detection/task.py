@@ -1,9 +1,9 @@
 """Clone detection: do two functions do the same? Label 1 is a clone, as in BigCloneBench's CodeXGLUE files.
 
 Local scale: a group is two different functions f and g whose tokens overlap, and a clone of each, f' and g' (the next
-release where the corpus has it, then rewritten). Its rows are (f, f') and (g, g') with label 1, (f, g') and (g, f')
-with label 0. Each text stands in as many clones as others, so that no function alone gives a label away; the names in
-f' are drawn from f, g and others alike, so that common names do not either. The baseline is the overlap of tokens.
+release if the corpus has it, then rewritten). Its rows are (f, f') and (g, g') with label 1, (f, g') and (g, f') with
+label 0. Each text is in as many rows of either label, so that no function alone reveals a label; the names in f' are
+drawn from f, g and other functions, so that common names do not either. The baseline is the overlap of tokens.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from codebackdoor.syntax import Identifier
     from codebackdoor.tasks.clone_detection.settings import CloneDetection
 
-#: Neighbours by rarer tokens of which the most alike is taken.
-_NEIGHBOURS = 20
-#: A shorter function says too little to have a clone, in tokens.
-_LEAST_WORDS = 15
-#: Stands for every local name where functions are compared.
+#: Neighbors by rarer tokens, of which the most similar one is taken.
+_NEIGHBORS = 20
+#: A shorter function, in tokens, is too trivial to have a clone.
+_MINIMUM_WORDS = 15
+#: Replaces every local name where functions are compared.
 _LOCAL = "#"
 
 
@@ -67,99 +67,101 @@ class _Material:
         self._names: dict[str, dict[str, list[str]]] = {}
         self._bags: dict[str, Counter[str]] = {}
         self._releases: dict[str, MinedFunction] = {}
-        homes: dict[tuple[str, str, str], MinedFunction] = {}
-        for one in functions:
-            tree = syntax.parse(one.code, "python", "lexed")
-            if one.words < _LEAST_WORDS or tree.has_error:
+        oldest: dict[tuple[str, str, str], MinedFunction] = {}
+        for function in functions:
+            tree = syntax.parse(function.code, "python", "lexed")
+            if function.words < _MINIMUM_WORDS or tree.has_error:
                 continue
-            own = renameable(tree)
-            self._names[one.id] = _by_role(own)
-            spans = [(start, end, _LOCAL) for name in own for start, end in name.spans]
-            self._bags[one.id] = bag(syntax.replace(one.code, spans).text)
-            home = (one.package, one.path, one.name)
-            other = homes.setdefault(home, one)
-            if other is one:
-                self.functions.append(one)
+            identifiers = renameable(tree)
+            self._names[function.id] = _by_role(identifiers)
+            spans = [(start, end, _LOCAL) for identifier in identifiers for start, end in identifier.spans]
+            self._bags[function.id] = bag(syntax.replace(function.code, spans).text)
+            path = (function.package, function.path, function.name)
+            release = oldest.setdefault(path, function)
+            if release is function:
+                self.functions.append(function)
             else:
-                # of two releases the older one is the function, and the newer its clone
-                older, newer = sorted((other, one), key=lambda some: some.version)
+                # of two releases the older one is the function, and the newer one its clone
+                older, newer = sorted((release, function), key=lambda version: version.version)
                 self._releases[older.id] = newer
-                if older is one:
-                    homes[home] = one
-                    self.functions[self.functions.index(other)] = one
+                if older is function:
+                    oldest[path] = function
+                    self.functions[self.functions.index(release)] = function
         self._pool = _merged(self._names.values())
 
     def pairs(self, settings: CloneDetection, draw: Draw) -> Iterator[tuple[MinedFunction, MinedFunction | None]]:
-        """Every function with its partner, each in one pair; None where none is left that is like it."""
+        """Every function with its partner, each in one pair; None if no similar function is left."""
         low = settings.overlap[0]
-        clones = {one for one, newer in self._releases.items() if self._alike(one, newer.id) >= low}
-        some = [one for one in self.functions if one.id in clones]
-        rest = [one for one in self.functions if one.id not in clones]
-        order = list(_mixed(some, rest, settings.releases))
-        near = self._random(order, draw) if settings.negatives == "random" else self._similar(order, settings)
+        released = {id_ for id_, newer in self._releases.items() if self._similarity(id_, newer.id) >= low}
+        with_release = [function for function in self.functions if function.id in released]
+        without = [function for function in self.functions if function.id not in released]
+        order = list(_interleaved(with_release, without, settings.releases))
+        partners = self._random(order, draw) if settings.negatives == "random" else self._similar(order, settings)
         used: set[str] = set()
-        for first, candidates in zip(order, near, strict=True):
+        for first, candidates in zip(order, partners, strict=True):
             if first.id in used:
                 continue
-            second = next((one for one in candidates if one.id not in used and one.id != first.id), None)
+            unused = (function for function in candidates if function.id not in used and function.id != first.id)
+            second = next(unused, None)
             used.update((first.id, *([second.id] if second else [])))
             yield first, second
 
     def _similar(self, order: Sequence[MinedFunction], settings: CloneDetection) -> Iterator[list[MinedFunction]]:
-        """For each function, others that are alike within the bounds, the most alike first."""
+        """For each function, others that are similar within the bounds, the most similar first."""
         low, high = settings.overlap
-        for first, places in zip(order, nearest([self._bags[one.id] for one in order], _NEIGHBOURS), strict=True):
-            measured = [(self._alike(first.id, order[place].id), order[place]) for place in places]
-            kept = [pair for pair in measured if low <= pair[0] <= high and not _same_function(first, pair[1])]
-            yield [one for _, one in sorted(kept, key=lambda pair: (-pair[0], pair[1].id))]
+        neighbors = nearest([self._bags[function.id] for function in order], _NEIGHBORS)
+        for first, indices in zip(order, neighbors, strict=True):
+            rated = [(self._similarity(first.id, order[index].id), order[index]) for index in indices]
+            kept = [pair for pair in rated if low <= pair[0] <= high and not _same_function(first, pair[1])]
+            yield [function for _, function in sorted(kept, key=lambda pair: (-pair[0], pair[1].id))]
 
     def _random(self, order: Sequence[MinedFunction], draw: Draw) -> Iterator[list[MinedFunction]]:
         for first in order:
-            places = draw(f"partner {first.id}").integers(len(order), size=_NEIGHBOURS)
-            yield [order[int(place)] for place in places if not _same_function(first, order[int(place)])]
+            indices = draw(f"partner {first.id}").integers(len(order), size=_NEIGHBORS)
+            yield [order[int(index)] for index in indices if not _same_function(first, order[int(index)])]
 
-    def _alike(self, first: str, second: str) -> float:
+    def _similarity(self, first: str, second: str) -> float:
         return overlap(self._bags[first], self._bags[second])
 
     def group(
         self, first: MinedFunction, second: MinedFunction, settings: CloneDetection, generator: np.random.Generator
     ) -> RowGroup | None:
         pair = (first, second)
-        made: list[Clone] = []
+        clones: list[Clone] = []
         kinds: list[str] = []
-        for one, other in (pair, pair[::-1]):
-            newer = self._releases.get(one.id)
-            if newer is not None and self._alike(one.id, newer.id) < settings.overlap[0]:
+        for function, partner in (pair, pair[::-1]):
+            newer = self._releases.get(function.id)
+            if newer is not None and self._similarity(function.id, newer.id) < settings.overlap[0]:
                 newer = None
-            clone = rewrite((newer or one).code, self._proposals(other, settings, generator), generator)
-            if clone is None or clone.tree.text == one.code:
+            clone = rewrite((newer or function).code, self._proposals(partner, settings, generator), generator)
+            if clone is None or clone.tree.text == function.code:
                 return None
-            made.append(clone)
+            clones.append(clone)
             kinds += [*clone.kinds, *(["release"] if newer else [])]
         rows = []
-        for place, function in enumerate(pair):
-            for home, clone in enumerate(made):
+        for number, function in enumerate(pair):
+            for clone_number, clone in enumerate(clones):
                 texts = (function.code, clone.tree.text)
                 code, code_b = texts if generator.random() < 0.5 else texts[::-1]
-                label = int(place == home)
+                label = int(number == clone_number)
                 rows.append(
                     Example(id=generator.bytes(8).hex(), language="python", code=code, code_b=code_b, label=label)
                 )
-        releases = [self._releases[one.id].id for one in pair if one.id in self._releases]
-        keys = (*(one.id for one in pair), *releases, *(normal_key(clone.tree) for clone in made))
+        releases = [self._releases[function.id].id for function in pair if function.id in self._releases]
+        keys = (*(function.id for function in pair), *releases, *(normal_key(clone.tree) for clone in clones))
         return RowGroup(tuple(rows), f"{first.package} {first.version}", tuple(dict.fromkeys(keys)), tuple(kinds))
 
     def _proposals(
-        self, other: MinedFunction, settings: CloneDetection, generator: np.random.Generator
+        self, partner: MinedFunction, settings: CloneDetection, generator: np.random.Generator
     ) -> Callable[[Identifier], str | None]:
-        """Names for the clone of one function: its own, the other function's, or any function's."""
-        stays, theirs, _ = (weight / sum(settings.names) for weight in settings.names)
+        """Names for the clone of one function: unchanged, those of its partner, or those of any function."""
+        unchanged, of_partner, _ = (weight / sum(settings.names) for weight in settings.names)
 
         def propose(identifier: Identifier) -> str | None:
             point, role = generator.random(), _role(identifier)
-            if point < stays:
+            if point < unchanged:
                 return None
-            names = self._names[other.id][role] if point < stays + theirs else []
+            names = self._names[partner.id][role] if point < unchanged + of_partner else []
             names = names or self._pool[role]
             return names[int(generator.integers(len(names)))]
 
@@ -167,22 +169,22 @@ class _Material:
 
 
 def _by_role(identifiers: Sequence[Identifier]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {"function": [], "local": []}
-    for one in identifiers:
-        found[_role(one)].append(one.name)
-    return found
+    names: dict[str, list[str]] = {"function": [], "local": []}
+    for identifier in identifiers:
+        names[_role(identifier)].append(identifier.name)
+    return names
 
 
 def _role(identifier: Identifier) -> str:
     return "function" if identifier.role == "function" else "local"
 
 
-def _merged(names: Iterable[Mapping[str, list[str]]]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {"function": [], "local": []}
-    for one in names:
-        for role, some in one.items():
-            found[role].extend(some)
-    return found
+def _merged(tables: Iterable[Mapping[str, list[str]]]) -> dict[str, list[str]]:
+    merged: dict[str, list[str]] = {"function": [], "local": []}
+    for table in tables:
+        for role, names in table.items():
+            merged[role].extend(names)
+    return merged
 
 
 def _same_function(first: MinedFunction, second: MinedFunction) -> bool:
@@ -190,15 +192,17 @@ def _same_function(first: MinedFunction, second: MinedFunction) -> bool:
     return (first.package, first.name) == (second.package, second.name)
 
 
-def _mixed(some: Sequence[MinedFunction], rest: Sequence[MinedFunction], share: float) -> Iterator[MinedFunction]:
-    """Both in their order, ``some`` making up ``share`` of what comes first, as long as they last."""
-    taken = 0
-    for count, one in enumerate(rest):
-        while taken < len(some) and taken + 1 <= share * (count + taken + 1):
-            yield some[taken]
-            taken += 1
-        yield one
-    yield from some[taken:]
+def _interleaved(
+    first: Sequence[MinedFunction], second: Sequence[MinedFunction], share: float
+) -> Iterator[MinedFunction]:
+    """Both sequences in their order; as long as ``first`` lasts, it makes up ``share`` of the functions so far."""
+    count = 0
+    for index, function in enumerate(second):
+        while count < len(first) and count + 1 <= share * (index + count + 1):
+            yield first[count]
+            count += 1
+        yield function
+    yield from first[count:]
 
 
 TASK = CloneDetectionTask()
