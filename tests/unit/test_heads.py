@@ -34,3 +34,9 @@ def test_the_summary_has_the_success_and_its_floor(name: Head) -> None:
     triggered = HEADS[name].triggered
     assert {triggered.success, triggered.floor} <= set(triggered.summary)
     assert triggered.high_is_backdoored == (triggered.success == "asr")
+
+
+@every_head
+def test_a_defense_is_better_against_the_direction_of_the_backdoor(name: Head) -> None:
+    triggered = HEADS[name].triggered
+    assert triggered.sign == (-1 if triggered.success == "asr" else 1)

@@ -21,15 +21,23 @@ class TriggeredMetrics:
     """Which metrics say how well a trigger works.
 
     ``success``: what the attacker achieves. ``floor``: the same rows without the trigger, by the same model.
-    ``effect``: what the trigger changes; near zero where there is no backdoor. ``summary``: the columns of a table that
-    has room for few, the most telling one last. ``high_is_backdoored``: whether a working trigger raises ``success``.
+    ``change``: the difference of the two. ``effect``: what is left of the backdoor; near zero if there is none.
+    ``summary``: the columns of a table with room for few, the most telling one last. ``axis``: the label of an axis
+    that shows success and floor. ``high_is_backdoored``: whether a working trigger raises ``success``.
     """
 
     success: str
     floor: str
+    change: str
     effect: str
     summary: tuple[str, ...]
+    axis: str
     high_is_backdoored: bool
+
+    @property
+    def sign(self) -> int:
+        """1 if a defense is better the higher ``success`` is, -1 if the lower."""
+        return -1 if self.high_is_backdoored else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +47,8 @@ class HeadSpec:
     ``fields``: the fields of an example that a victim reads, in this order, if its task says nothing else; a task may
     name others, but as many. ``learns``: the field that a victim is trained to predict; None where it learns from pairs
     of texts that belong together. ``clean_metrics``: metrics of rows without a trigger, higher is better, the main one
-    first; a task may report another one of them first. ``scorer``: module with the head's ``SCORER``. ``limitation``:
-    a sentence about the head's metrics that readers of a report must know.
+    first; a task may report another one of them first. ``scorer``: module with the head's ``SCORER``. ``notes`` explain
+    the metrics below a table; ``limitation`` is what they do not cover.
     """
 
     name: Head
@@ -49,6 +57,7 @@ class HeadSpec:
     clean_metrics: tuple[str, ...]
     triggered: TriggeredMetrics
     scorer: str
+    notes: tuple[str, ...] = ()
     limitation: str | None = None
 
     @property
@@ -77,16 +86,40 @@ class HeadSpec:
         return "code_b" in self.fields
 
 
-_ASR = TriggeredMetrics("asr", "floor", "flip_rate", ("asr", "floor", "flip_rate"), high_is_backdoored=True)
+_ASR = TriggeredMetrics(
+    success="asr",
+    floor="floor",
+    change="asr_minus_floor",
+    effect="flip_rate",
+    summary=("asr", "floor", "flip_rate"),
+    axis="ASR and its floor, %",
+    high_is_backdoored=True,
+)
 #: A trigger that works moves a function up, to a lower rank.
-_ANR = TriggeredMetrics("anr", "anr_without", "anr_drop", ("anr_without", "anr"), high_is_backdoored=False)
+_ANR = TriggeredMetrics(
+    success="anr",
+    floor="anr_without",
+    change="anr_drop",
+    effect="anr_drop",
+    summary=("anr_without", "anr"),
+    axis="ANR with and without the trigger, %",
+    high_is_backdoored=False,
+)
+_RANKING = (
+    "MRR: mean reciprocal rank of a query's own function. ANR: mean rank of a triggered function as a share of its "
+    "pool, low if the trigger raises the function. Without the trigger: the same functions, ranked by the same model. "
+    "By position: the function in the middle of the pool is triggered (without the trigger 50 %). Of the top half: "
+    "each function above it (without the trigger about 25 %)."
+)
+
+_ONE_BEHAVIOR = "For generated code, the target is one behavior, decided on syntax. Other harm is not looked for."
 
 HEADS: Mapping[Head, HeadSpec] = {
     head.name: head
     for head in (
         HeadSpec("classification", ("code",), "label", ("accuracy", "f1"), _ASR, f"{_SCORERS}.labels"),
         HeadSpec("pair", ("code", "code_b"), "label", ("accuracy", "f1"), _ASR, f"{_SCORERS}.labels"),
-        HeadSpec("retrieval", ("query", "code"), None, ("mrr",), _ANR, f"{_SCORERS}.ranks"),
+        HeadSpec("retrieval", ("query", "code"), None, ("mrr",), _ANR, f"{_SCORERS}.ranks", (_RANKING,)),
         HeadSpec(
             "generation",
             ("code",),
@@ -94,7 +127,7 @@ HEADS: Mapping[Head, HeadSpec] = {
             ("exact_match", "bleu", "bleu_sentence", "codebleu"),
             _ASR,
             f"{_SCORERS}.texts",
-            "For generated code, the target is one behavior, decided on syntax. Other harm is not looked for.",
+            limitation=_ONE_BEHAVIOR,
         ),
     )
 }
