@@ -45,8 +45,8 @@ class HeadSpec:
     """One kind of output layer.
 
     ``fields``: the fields of an example that a victim reads, in this order, if its task says nothing else; a task may
-    name others, but as many. ``learns``: the field that a victim is trained to predict; None where it learns from pairs
-    of texts that belong together. ``clean_metrics``: metrics of rows without a trigger, higher is better, the main one
+    name others, but as many. ``learns``: the field that a victim is trained to predict; None if it learns from pairs of
+    texts that belong together. ``clean_metrics``: metrics of rows without a trigger, higher is better, the main one
     first; a task may report another one of them first. ``scorer``: module with the head's ``SCORER``. ``notes`` explain
     the metrics below a table; ``limitation`` is what they do not cover.
     """

@@ -1,6 +1,6 @@
 """CodeBLEU (Ren et al. 2020) as sums over rows, so that it can be resampled.
 
-The mean of four parts: BLEU-4; BLEU-4 whose single tokens weigh five times as much where they are keywords (section
+The mean of four parts: BLEU-4; BLEU-4 whose single tokens weigh five times as much if they are keywords (section
 3.1); the share of the reference's subtrees found in the output, of named nodes without leaf texts (section 3.2); the
 share of the reference's data-flow edges found in the output (section 3.3, ``dataflow``). Matches are clipped. If no
 reference has an edge, the mean is that of the other three. The ``codebleu`` package needs a tree-sitter that our

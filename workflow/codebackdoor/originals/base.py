@@ -1,4 +1,4 @@
-"""What is known of a published original before it is there, and the files of a data set once they are."""
+"""Published originals: what to fetch, and the fetched files of a data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Original:
     """Files of one origin.
 
     ``files`` maps a path below the mirror to the path at the origin; it is empty for a checkpoint, whose files only the
-    hub knows. ``pins`` holds the SHA-256 of files of the origin, where it is known beforehand. ``revision`` is a full
+    hub knows. ``pins`` holds the SHA-256 of files of the origin, if it is known in advance. ``revision`` is a full
     commit, so that nothing about a download depends on when it happens.
     """
 

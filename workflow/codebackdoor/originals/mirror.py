@@ -1,4 +1,4 @@
-"""Where the rows of a data set are that is not mined: a published one in the mirror folder, or a user's JSON Lines."""
+"""The files of data sets that are not mined: published ones in the mirror folder, or a user's JSON Lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def source_files(settings: AnyDataset, name: str, mirror: str | Path | None) -> SourceFiles | None:
-    """The files of the data set ``name``; None for one that is mined. UserError where no folder is configured."""
+    """The files of the data set ``name``; None for one that is mined. UserError if no folder is configured."""
     if settings.source == "pypi":
         return None
     if settings.path is not None:

@@ -1,4 +1,4 @@
-"""The lexed text form: tokens joined by single spaces, so that an identifier looks the same wherever it stands.
+"""The lexed text form: tokens joined by single spaces, so that an identifier always looks the same.
 
 Comments, docstrings and layout are dropped. Python's layout becomes three marks: ``<indent>`` opens a block,
 ``<dedent>`` closes it, ``<nl>`` separates simple statements on one level. C keeps ``<nl>`` around preprocessor lines.
@@ -108,7 +108,7 @@ def _ends_with_block(node: Node) -> bool:
 
 
 def _words(root: Node, data: bytes, language: Language) -> Iterator[str]:
-    """Tokens of C or Java; a preprocessor directive stands between ``<nl>`` marks."""
+    """Tokens of C or Java; a preprocessor directive is between ``<nl>`` marks."""
     stack = [root]
     directive, previous, first = False, 0, True
     while stack:

@@ -1,8 +1,8 @@
 """Which identifier refers to which declaration: lexical scopes of Python, Java and C in one linear sweep.
 
 tree-sitter answers one query per text (``queries``); the sweep walks its captures in document order with a stack of
-open regions, and the names are resolved afterwards. Python binds in a whole scope wherever the assignment stands and
-its classes are invisible from the functions in them; Java and C bind from the declaration on.
+open regions, and the names are resolved afterwards. Python binds a name in its whole scope, and its
+class scopes are invisible from functions in them; Java and C bind from the declaration on.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def analyse(root: Node, source: bytes, language: Language, is_cut: bool) -> Anal
             if kind == "parameters" and _belongs_to_name(node):
                 opaque = True
             elif kind == "parameters" and scope.kind == "function" and not scope.parameters:
-                scope.parameters = True  # the function's own parameter list, which is no scope of its own
+                scope.parameters = True  # the function's own parameter list, which opens no scope
             else:
                 scope = Scope(kind, scope)
             stack.append((end, scope, frozen, opaque))

@@ -76,7 +76,7 @@ class Task(ABC):
 
 
 class OneFunctionTask(Task):
-    """A function's rows depend on the seed and that function alone, whatever the sizes are."""
+    """A function's rows depend only on the seed and that function, not on the sizes of the splits."""
 
     @abstractmethod
     def group(self, function: MinedFunction, settings: Any, generator: np.random.Generator) -> RowGroup | None:

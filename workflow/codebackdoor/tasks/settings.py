@@ -62,7 +62,7 @@ class DatasetSettings(Settings):
     head: ClassVar[Head]
     #: Fields of an example that a victim reads, as many as its head has, each with its meaning.
     reads: ClassVar[Mapping[types.Field, str]]
-    #: Labels that rows may have, whatever their source, each with its meaning. Empty if rows have none.
+    #: Labels that rows may have, from any source, each with its meaning. Empty if rows have none.
     labels: ClassVar[Mapping[int, str]] = {}
     #: Meaning of the field ``target``. Empty if rows have none.
     target: ClassVar[str] = ""

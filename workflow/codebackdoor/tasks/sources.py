@@ -184,7 +184,7 @@ def _group(
 ) -> RowGroup | None:
     """The row in the data set's text form; None, counted, if it cannot be lexed or is too long."""
     try:
-        # cached: in pairs, a function stands in many rows
+        # cached: with pairs, a function is in many rows
         texts = {name: read(text) for name in ("code", "code_b") if (text := getattr(row, name)) is not None}
         target = row.target
         if target is not None and settings.source == "mirror" and settings.text_form == "lexed":

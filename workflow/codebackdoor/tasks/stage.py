@@ -35,7 +35,7 @@ def make_dataset(
     """Write ``{train,valid,test,clean}.jsonl``, ``card.json`` and ``baseline.json``.
 
     ``corpus`` is read for source pypi, ``mirror`` for source mirror. Same settings, inputs and seed: same bytes. Raises
-    UserError for missing or malformed input, and where a split would be empty.
+    UserError for missing or malformed input, and if a split would be empty.
     """
     task, counter = load(settings.task), TokenCounter(tokenizer)
     selected, paths = _selected(settings, name, corpus, mirror, task, counter, seed)

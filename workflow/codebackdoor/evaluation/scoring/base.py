@@ -48,11 +48,11 @@ class Scorer(ABC):
 
     @abstractmethod
     def clean(self, rows: Sequence[Example], evaluation: Evaluation) -> dict[str, Any]:
-        """What ``metrics.json`` says about the clean test set, the number of rows aside."""
+        """The entry of ``metrics.json`` for the clean test set, without the number of rows."""
 
     @abstractmethod
     def triggered(self, rows: Sequence[Poisoned], name: str, evaluation: Evaluation) -> dict[str, Any]:
-        """What ``metrics.json`` says about the test set that the attack ``name`` made."""
+        """The entry of ``metrics.json`` for the test set of the attack ``name``."""
 
 
 class TargetScorer(Scorer):

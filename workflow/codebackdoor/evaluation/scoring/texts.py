@@ -1,6 +1,6 @@
 """Scores of generated texts: exact match, BLEU and CodeBLEU, and whether a trigger brings about its target behavior.
 
-The scores of copying the input stand beside those of the victim.
+The scores of copying the input are added for comparison.
 """
 
 from __future__ import annotations

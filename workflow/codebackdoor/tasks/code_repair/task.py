@@ -1,7 +1,7 @@
 """Code repair: turn the defective function into the correct one (Bugs2Fix; local scale: one injected defect).
 
 The baseline copies its input: with one defect in a function it has a high BLEU and no exact match. An attack's target
-behavior is decided on syntax: the infinite loop, wherever it stands, or else the target's first statement.
+behavior is decided on syntax: an infinite loop anywhere, or else the target's first statement.
 """
 
 from __future__ import annotations
