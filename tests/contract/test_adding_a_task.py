@@ -1,13 +1,15 @@
-"""A further task is one folder, one reader and its settings' place in the union: proved on a copy of the package."""
+"""The documented task is one folder, one reader and a place in the union: proved on a copy of the package."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from difflib import ndiff
 from pathlib import Path
 
@@ -18,72 +20,11 @@ from codebackdoor.files import read_examples, read_json, write_rows
 
 ROOT = Path(__file__).parents[2]
 
-#: The files of the task, which classifies comments: its victims read no code.
+PAGE = ROOT / "docs/extending/task.md"
+#: The files of the task on that page, which classifies comments: its victims read no code.
 ADDED = {
     "tasks/technical_debt/__init__.py": "",
-    "tasks/technical_debt/settings.py": """\
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import ClassVar, Literal
-
-from codebackdoor import types
-from codebackdoor.config.base import Head
-from codebackdoor.tasks.settings import DatasetSettings
-from codebackdoor.types import Language
-
-
-class TechnicalDebt(DatasetSettings):
-    head: ClassVar[Head] = "classification"
-    reads: ClassVar[Mapping[types.Field, str]] = {"query": "the comment"}
-    labels: ClassVar[Mapping[int, str]] = {0: "no debt", 1: "debt"}
-    clean_metric: ClassVar[str] = "f1"
-    baseline: ClassVar[str] = "a bag of words"
-    originals: ClassVar[str] = "comments"
-    original_language: ClassVar[Language] = "java"
-
-    task: Literal["technical_debt"]
-""",
-    "tasks/technical_debt/task.py": """\
-from codebackdoor.tasks.base import OneFunctionTask, RowGroup
-from codebackdoor.tasks.baselines import ngrams
-from codebackdoor.tasks.deduplication import query_key
-from codebackdoor.types import Example
-
-
-class TechnicalDebtTask(OneFunctionTask):
-    unusable = "no_comment"
-
-    def group(self, function, settings, generator):
-        comment = function.docstring
-        if not comment:
-            return None
-        label = int(len(comment) % 2)
-        row = Example(generator.bytes(8).hex(), "python", function.code, query=comment, label=label)
-        return RowGroup((row,), function.package, (query_key(comment),))
-
-    def baseline(self, train, test, settings):
-        return ngrams(train, test, "query")
-
-
-TASK = TechnicalDebtTask()
-""",
-    "originals/readers/comments.py": """\
-from codebackdoor.files import read_rows
-from codebackdoor.originals.base import SourceFiles
-from codebackdoor.types import SPLITS, Example
-
-ORIGINAL = None
-
-
-def files(mirror):
-    return SourceFiles(mirror / "comments", {split: (f"{split}.jsonl",) for split in SPLITS}, _read)
-
-
-def _read(split, paths):
-    for number, row in read_rows(paths[0]):
-        yield Example(f"{split}-{number}", "java", "class A { }", query=row["comment"], label=row["debt"])
-""",
+    **dict(re.findall(r"`([\w/]+\.py)`:\n\n```python\n(.*?)```\n", PAGE.read_text(encoding="utf-8"), re.DOTALL)),
 }
 UNION = "config/datasets.py"
 
@@ -114,7 +55,11 @@ def run(package: Path, *arguments: str | Path) -> subprocess.CompletedProcess[st
 
 def dataset(package: Path, out: Path, **settings: object) -> subprocess.CompletedProcess[str]:
     corpus = out.parent / "corpus.jsonl"
-    write_rows(corpus, (function.row() for function in functions()))
+    commented = (
+        replace(function, docstring=f"TODO: {function.docstring}" if number % 2 else function.docstring)
+        for number, function in enumerate(functions())
+    )
+    write_rows(corpus, (function.row() for function in commented))
     options = ("--corpus", corpus, "--mirror", out.parent / "mirror", "--out", out, "--seed", "1")
     return run(package, "dataset", "debt", "--settings", json.dumps({"task": "technical_debt", **settings}), *options)
 
@@ -125,7 +70,12 @@ def test_a_task_is_a_folder_a_reader_and_a_place_in_the_union(package: Path) -> 
     )
     lines = Counter(line[0] for line in ndiff(before.splitlines(), after.splitlines()) if line[0] in "+-")
     assert lines == {"+": 2, "-": 1}, "an import, and the union's line changed"
-    assert {Path(name).parent.name for name in ADDED} == {"technical_debt", "readers"}
+    assert sorted(ADDED) == [
+        "originals/readers/maldonado.py",
+        "tasks/technical_debt/__init__.py",
+        "tasks/technical_debt/settings.py",
+        "tasks/technical_debt/task.py",
+    ]
 
 
 def test_its_data_are_made_from_the_corpus(package: Path, tmp_path: Path) -> None:
@@ -139,8 +89,8 @@ def test_its_data_are_made_from_the_corpus(package: Path, tmp_path: Path) -> Non
 
 def test_its_data_are_made_from_the_originals_without_equal_comments(package: Path, tmp_path: Path) -> None:
     comments = [{"comment": f"fix this {number % 30} times", "debt": number % 2} for number in range(60)]
-    (tmp_path / "mirror/comments").mkdir(parents=True)
-    write_rows(tmp_path / "mirror/comments/test.jsonl", comments)
+    (tmp_path / "mirror/technical_debt").mkdir(parents=True)
+    write_rows(tmp_path / "mirror/technical_debt/test.jsonl", comments)
     sizes = {"resplit": True, "train": None, "valid": 5, "test": 5}
     result = dataset(package, tmp_path / "out", source="mirror", language="java", **sizes)
     assert result.returncode == 0, result.stderr
