@@ -50,8 +50,9 @@ from codebackdoor.defenses.elimination.elibadcode.position import Carrier
 from codebackdoor.defenses.elimination.elibadcode.resuming import Searches, State
 from codebackdoor.defenses.elimination.elibadcode.scan import draw, of_other_labels
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.seeding import numpy_generator
-from codebackdoor.types import DefenderView, Example
+from codebackdoor.types import Example
 from codebackdoor.victims import devices
 from codebackdoor.victims.batching import bucketed, pad
 from codebackdoor.victims.inference import TOKENS

@@ -10,10 +10,11 @@ import tempfile
 from pathlib import Path
 
 from codebackdoor import files, tasks
-from codebackdoor.config.datasets import DefectDetection, Mix
 from codebackdoor.config.models import CodeBert
 from codebackdoor.defenses import objectives
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
+from codebackdoor.tasks.settings import Mix
 from codebackdoor.tasks.stage import make_dataset
 from codebackdoor.types import Example
 from codebackdoor.victims.bases import new_victim

@@ -66,6 +66,7 @@ MODULES = tuple(
         "defenses.elimination.dbs",
         "defenses.elimination.elibadcode",
         "defenses.stage",
+        "evaluation.scoring.labels",
         "evaluation.stage",
         "victims.stage",
     )

@@ -17,9 +17,9 @@ from statistics import fmean
 from tokenizers import Encoding, Tokenizer, models, pre_tokenizers
 
 from codebackdoor import syntax
-from codebackdoor.corpora import mirror as originals
 from codebackdoor.defenses.elimination.elibadcode.position import candidates
 from codebackdoor.defenses.purification.codepurify.masking import elements
+from codebackdoor.originals.readers import codesearchnet as codesearchnet_files
 from codebackdoor.types import Language
 
 COSTS = Path(__file__).parents[1] / "workflow/codebackdoor/costs/texts.json"
@@ -122,7 +122,7 @@ def bigclonebench(mirror: Path, roberta: Tokenizer) -> dict[str, float]:
 
 def codesearchnet(mirror: Path, roberta: Tokenizer) -> dict[str, float]:
     """As the victims get it: the code without its docstring."""
-    source = originals.codesearchnet(mirror)
+    source = codesearchnet_files.files(mirror)
     rows = [row for split in ("train", "valid", "test") for row in source.examples(split)]
     codes, queries = [row.code for row in rows], [str(row.query) for row in rows]
     encodings = roberta.encode_batch(codes)

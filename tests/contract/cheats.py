@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.seeding import numpy_generator
-from codebackdoor.types import DefenderView, Example, Purified, Span
+from codebackdoor.types import Example, Purified, Span
 
 #: What a cheat may have learned of the attacks of a study, for the one that needs no more than the attack's name.
 TRIGGERS = {"codepoisoner_func": "assert testo_init >= 15"}

@@ -20,14 +20,15 @@ from purification_models import example, view
 from tiny_models import classifier, understanding
 
 from codebackdoor import cli, files, seeding
-from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.defenses import blinding, elimination, filtering, purification, rewriting, stage, training_rows
 from codebackdoor.defenses.elimination import Elimination
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.views import DefenderView, TextView, TrainingRow
 from codebackdoor.errors import UserError
-from codebackdoor.types import DefenderView, Example, Poisoned, Purified, Span, TextView, TrainingRow
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
+from codebackdoor.types import Example, Poisoned, Purified, Span
 from codebackdoor.victims.victim import load_victim, save_victim
 
 TRIGGER = cheats.TRIGGERS["codepoisoner_func"]

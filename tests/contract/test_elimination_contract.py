@@ -16,7 +16,7 @@ from planted import PLANTED, view
 from codebackdoor.config.eliminations import AnyElimination, EliBadCode, Unlearning
 from codebackdoor.defenses import elimination
 from codebackdoor.defenses.elimination import Elimination
-from codebackdoor.types import DefenderView
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.victims.inference import class_logits
 from codebackdoor.victims.victim import Victim, save_victim
 

@@ -17,7 +17,8 @@ from codebackdoor.config.methods import AnyFiltering
 from codebackdoor.defenses.filtering import Filter, Judged, load
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
 from codebackdoor.defenses.training_rows import judge_blindly
-from codebackdoor.types import Example, TextView, TrainingRow
+from codebackdoor.defenses.views import TextView, TrainingRow
+from codebackdoor.types import Example
 
 
 class Case(NamedTuple):

@@ -32,7 +32,8 @@ from codebackdoor.defenses.purification.codepurify.settings import CodePurifySet
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
 from codebackdoor.defenses.rewriting import blindly
-from codebackdoor.types import DefenderView, Purified, TextView
+from codebackdoor.defenses.views import DefenderView, TextView
+from codebackdoor.types import Purified
 
 TRIGGER = "assert testo_init >= 15"
 SHARE = 0.1

@@ -14,7 +14,7 @@ from pure_functions import pure_functions
 
 from codebackdoor import syntax
 from codebackdoor.syntax import lex, unlex
-from codebackdoor.tasks.rewriting import Place, places, renameable, rewrite
+from codebackdoor.tasks.clone_detection.rewriting import RewriteSite, renameable, rewrite, rewrite_sites
 
 EXTRA = (
     "def f(n):\n    c = 0\n    while n > c:\n        c += 1\n        if not n == 3:\n            c += 2\n"
@@ -47,14 +47,14 @@ print(json.dumps(results))
 """
 
 
-def turned(text: str, *some: Place) -> str:
+def turned(text: str, *some: RewriteSite) -> str:
     return syntax.replace(text, (piece for place in some for piece in place.pieces)).text
 
 
 def test_everything_is_turned_as_it_should_be() -> None:
     def all_of(source: str) -> list[tuple[str, str]]:
         text = lex(source, "python")
-        return [(place.kind, unlex(turned(text, place), "python").source) for place in places(text)]
+        return [(place.kind, unlex(turned(text, place), "python").source) for place in rewrite_sites(text)]
 
     assert all_of("def f(a):\n    return (a + 1) <= 2\n") == [
         ("comparison", "def f ( a ) :\n    return ( 2 ) >= a + 1\n")
@@ -83,7 +83,7 @@ def test_everything_is_turned_as_it_should_be() -> None:
     ],
 )
 def test_what_might_change_something_stays(source: str) -> None:
-    assert places(lex(source, "python")) == []
+    assert rewrite_sites(lex(source, "python")) == []
 
 
 def test_rewritten_functions_do_the_same(tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_rewritten_functions_do_the_same(tmp_path: Path) -> None:
     for number, (source, home, name, inputs) in enumerate(cases):
         text = lex(source, "python")
         versions = {"original": text}
-        versions |= {f"place{index}": turned(text, place) for index, place in enumerate(places(text))}
-        kinds |= {place.kind for place in places(text)}
+        versions |= {f"place{index}": turned(text, place) for index, place in enumerate(rewrite_sites(text))}
+        kinds |= {place.kind for place in rewrite_sites(text)}
         for seed in range(4):
             generator = np.random.default_rng(seed)
             names = iter(f"other_{count}" for count in range(1000))

@@ -1,73 +1,85 @@
-"""What every task must hold to; one that is added to ``config/datasets.py`` is tested by that alone."""
+"""What every task must hold to; a task is tested as soon as ``config/datasets.py`` lists its settings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
-from pure_functions import pure_functions
+from mined_functions import functions
 from pydantic import TypeAdapter
 
-from codebackdoor import syntax, tasks
-from codebackdoor.config.datasets import AnyDataset
-from codebackdoor.corpora.mining import Function, clone_key
+from codebackdoor import syntax, tasks, types
+from codebackdoor.config.datasets import DATASETS, AnyDataset
+from codebackdoor.dag.fingerprint import module_path
 from codebackdoor.files import read_examples, read_json, write_rows
-from codebackdoor.report import labels
-from codebackdoor.syntax import lexing
-from codebackdoor.tasks.normal import normal_key
+from codebackdoor.heads import HEADS
+from codebackdoor.originals import readers
+from codebackdoor.tasks.deduplication import normal_key
 from codebackdoor.tasks.stage import make_dataset
+from codebackdoor.types import SPLITS as ORIGINAL_SPLITS
 from codebackdoor.types import Example
 
 SPLITS = ("train", "valid", "test", "clean")
 every_task = pytest.mark.parametrize("name", tasks.known())
 
 
-def functions() -> Iterator[Function]:
-    """The pure functions, each with four other first statements."""
-    for number, function in enumerate(pure_functions()):
-        for place in range(4):
-            first = function.source.splitlines()[0]
-            if not first.endswith(":") or not first.startswith("def "):
-                continue
-            words = lexing.words(function.source, "python")
-            guard = syntax.lex("def g():\n    if mode" + " + 1" * place + " == 0:\n        return\n", "python").split(
-                " "
-            )
-            at = words.index(syntax.INDENT) + 1
-            code = [*words[:at], *guard[guard.index(syntax.INDENT) + 1 : -1], *words[at:]]
-            split = ("train", "train", "valid", "test")[number % 4]
-            docstring = f"The {function.name} function, {place} times."
-            key, text = clone_key(code), " ".join(code)
-            assert not syntax.parse(text, "python", "lexed").has_error
-            yield Function(
-                key, "pure", "1", f"{number}.py", function.name + str(place), split, len(code), text, docstring
-            )
+def parsed(**keys: Any) -> AnyDataset:
+    settings: AnyDataset = TypeAdapter(AnyDataset).validate_python(keys)
+    return settings
 
 
 def make(out: Path, name: str, **keys: Any) -> dict[str, list[Example]]:
     corpus = out / "corpus.jsonl"
     write_rows(corpus, (function.row() for function in functions()))
     keys = {"task": name, "train": 24, "valid": 8, "test": 8, "max_tokens": None, **keys}
-    settings: AnyDataset = TypeAdapter(AnyDataset).validate_python(keys)
-    make_dataset(settings, "data", corpus, None, None, out, 1)
+    make_dataset(parsed(**keys), "data", corpus, None, None, out, 1)
     return {split: read_examples(out / f"{split}.jsonl") for split in SPLITS}
+
+
+@every_task
+def test_a_task_states_every_fact_that_its_head_asks_for(name: str) -> None:
+    settings = DATASETS[name]
+    head = HEADS[settings.head]
+    assert len(settings.reads) == len(head.fields)
+    assert set(settings.reads) <= set(get_args(types.Field))
+    assert all(settings.reads.values())
+    assert bool(settings.labels) == head.predicts_label
+    assert bool(settings.target) == head.generates
+    assert settings.clean_metric in head.clean_metrics
+
+
+@every_task
+def test_a_task_names_a_reader_and_code_that_exist(name: str, tmp_path: Path) -> None:
+    reader, settings = readers.load(DATASETS[name].originals), parsed(task=name)
+    source = reader.files(tmp_path)
+    assert set(source.files) == set(ORIGINAL_SPLITS)
+    read = {path.relative_to(tmp_path).as_posix() for split in ORIGINAL_SPLITS for path in source.paths(split)}
+    assert reader.ORIGINAL is None or set(reader.ORIGINAL.files) == read
+    for stage in ("dataset", "train", "score"):
+        assert all(module_path(module) is not None for module in tasks.modules(settings, stage))
+    assert readers.module(settings.originals) in tasks.modules(settings, "dataset")
+    assert head_scorer(name) in tasks.modules(settings, "score")
+
+
+def head_scorer(name: str) -> str:
+    return HEADS[DATASETS[name].head].scorer
 
 
 @every_task
 def test_rows_are_the_tasks_own_and_the_same_again(name: str, tmp_path: Path) -> None:
     rows = make(tmp_path / "one", name)
     assert rows == make(tmp_path / "two", name)
-    task = tasks.load(name)
+    task, settings = tasks.load(name), parsed(task=name)
     for some in rows.values():
         assert some
         for row in some:
-            assert task.problem(row) is None
+            assert task.problem(row, settings) is None
             for text in (row.code, row.code_b, row.target):
                 assert text is None or not syntax.parse(text, "python", "lexed").has_error
-    assert task.problem(replace(rows["test"][0], code_b=None, query=None, label=None, target=None)) is not None
+    bare = replace(rows["test"][0], code_b=None, query=None, label=None, target=None)
+    assert task.problem(bare, settings) is not None
 
 
 @every_task
@@ -89,8 +101,8 @@ def test_a_baseline_without_a_model_and_a_name_for_it(name: str, tmp_path: Path)
     make(tmp_path, name)
     baseline = read_json(tmp_path / "baseline.json")
     assert baseline["method"]
-    assert 0 <= baseline[labels.CLEAN_METRIC[name]] <= 1
-    assert name in labels.BASELINES
+    assert 0 <= baseline[DATASETS[name].clean_metric] <= 1
+    assert DATASETS[name].baseline
 
 
 @every_task

@@ -11,9 +11,10 @@ import pytest
 from leaks import CARD, leaks
 from tiny_models import HEADS, classifier, generator, understanding
 
-from codebackdoor.config.datasets import DefectDetection
-from codebackdoor.defenses.view import defender_view
-from codebackdoor.types import DefenderView, Example, TextView, TrainingRow
+from codebackdoor.defenses.defender_view import defender_view
+from codebackdoor.defenses.views import DefenderView, TextView, TrainingRow
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
+from codebackdoor.types import Example
 from codebackdoor.victims.victim import Victim, load_victim, save_victim
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from codebackdoor.types import DefenderView, Example
+from codebackdoor.defenses.views import DefenderView
+from codebackdoor.types import Example
 from codebackdoor.victims.tokenizer import train_bpe, wrap
 from codebackdoor.victims.victim import Victim
 

@@ -15,8 +15,9 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 from transformers.models.roberta.configuration_roberta import RobertaConfig
 from transformers.models.roberta.modeling_roberta import RobertaForMaskedLM
 
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.syntax import lex
-from codebackdoor.types import DefenderView, Example
+from codebackdoor.types import Example
 from codebackdoor.victims.tokenizer import train_bpe, wrap
 from codebackdoor.victims.victim import Victim
 

@@ -23,9 +23,9 @@ from codebackdoor.attacks.afraidoor.settings import AfraidoorSettings
 from codebackdoor.attacks.stage import poison
 from codebackdoor.cli import main
 from codebackdoor.config.base import Head
-from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.config.models import Pooling
 from codebackdoor.errors import UserError
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example, TextForm
 from codebackdoor.victims import reading
 from codebackdoor.victims.gradients import input_gradients, towards_label, towards_query

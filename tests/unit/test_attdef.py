@@ -19,8 +19,9 @@ from codebackdoor.defenses.purification.attdef import attribution, performance
 from codebackdoor.defenses.purification.attdef.discriminator import Discriminator
 from codebackdoor.defenses.purification.attdef.method import AttDef, masked, relative
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
-from codebackdoor.types import DefenderView, Example
+from codebackdoor.types import Example
 from codebackdoor.victims.inference import answers, predict
 from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Encoded, Victim

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from codebackdoor.corpora.conversion import to_rows, to_safetensors
 from codebackdoor.errors import UserError
+from codebackdoor.originals.conversion import to_rows, to_safetensors
 
 WEIGHTS = {"a": torch.arange(3.0), "b": torch.ones(2, 2)}
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from codebackdoor.cli import main
 from codebackdoor.corpora.archives import ARCHIVES, Archive
-from codebackdoor.corpora.mining import Function, clone_key, mine, split_of, unique
+from codebackdoor.corpora.mining import MinedFunction, clone_key, mine, split_of, unique
 from codebackdoor.corpora.stage import read_functions
 from codebackdoor.files import write_rows
 from codebackdoor.syntax import lexing
@@ -76,7 +76,7 @@ def assert_refused(found: Result, out: Path, what: str = "corner-shop") -> None:
     assert not out.parent.exists() or not list(out.parent.iterdir())
 
 
-def mined(source: str) -> list[Function]:
+def mined(source: str) -> list[MinedFunction]:
     return list(mine(SHOP, wheel({"shop/cart.py": source})))
 
 
@@ -132,7 +132,7 @@ def test_a_function_is_mined_without_decorators_comments_and_docstring(tmp_path:
     code = "def total ( self ) : <indent> return sum ( self . items ) <dedent>"
     words, place, split = code.split(), "shop/cart.py", split_of("corner-shop", "shop/cart.py")
     about = (clone_key(words), "corner-shop", "1.0", place, "Cart.total", split, len(words))
-    assert read_functions(out) == [Function(*about, code, "Sum of the items.\n\nIn cents.")]
+    assert read_functions(out) == [MinedFunction(*about, code, "Sum of the items.\n\nIn cents.")]
     assert mined(SHORT.format("f"))[0].docstring is None
 
 

@@ -15,8 +15,9 @@ from codebackdoor.defenses import cleaning, verdict
 from codebackdoor.defenses.cost import HELD_OUT, flips, held_out
 from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.defenses.elimination.elibadcode import shadows
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.files import write_json
-from codebackdoor.types import DefenderView, Example
+from codebackdoor.types import Example
 from codebackdoor.victims.temperature import standardized
 
 QUICK = EliBadCode(

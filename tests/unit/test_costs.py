@@ -13,7 +13,6 @@ from codebackdoor.attacks.badcode.settings import BadCodeSettings
 from codebackdoor.attacks.codepoisoner_identifier.settings import CodePoisonerIdentifierSettings
 from codebackdoor.cli import main
 from codebackdoor.config.base import Settings
-from codebackdoor.config.datasets import CloneDetection, CodeRepair, CodeSearch, DefectDetection
 from codebackdoor.config.eliminations import Dbs, EliBadCode, FineTuning
 from codebackdoor.config.loading import load, merge, read_yaml, validate
 from codebackdoor.config.models import CodeBert, CodeT5
@@ -28,6 +27,10 @@ from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
+from codebackdoor.tasks.clone_detection.settings import CloneDetection
+from codebackdoor.tasks.code_repair.settings import CodeRepair
+from codebackdoor.tasks.code_search.settings import CodeSearch
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = [ROOT / "config.yaml", ROOT / "configs/paper.yaml"]

@@ -8,8 +8,10 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from codebackdoor import tasks
-from codebackdoor.config.datasets import AnyDataset, CodeRepair, DefectDetection
+from codebackdoor.config.datasets import DATASETS, AnyDataset
 from codebackdoor.errors import UserError
+from codebackdoor.tasks.code_repair.settings import CodeRepair
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyDataset)
 
@@ -24,9 +26,10 @@ def test_the_task_decides_the_settings() -> None:
 
 @pytest.mark.parametrize("name", tasks.known())
 def test_every_task_can_be_loaded_and_agrees_with_its_settings(name: str) -> None:
-    task = tasks.load(name)
-    assert task.name == name
-    assert task.head == type(ADAPTER.validate_python({"task": name})).head
+    task, settings = tasks.load(name), ADAPTER.validate_python({"task": name})
+    assert type(task).__module__ == f"codebackdoor.tasks.{name}.task"
+    assert settings.task == name
+    assert type(settings) is DATASETS[name]
 
 
 def test_an_unknown_task_names_the_nearest() -> None:

@@ -355,7 +355,7 @@ def test_a_clean_verdict_is_unlearnt_unless_asked() -> None:
 def test_search_has_no_labels_to_try() -> None:
     from tiny_models import understanding
 
-    from codebackdoor.types import DefenderView
+    from codebackdoor.defenses.views import DefenderView
 
     with pytest.raises(UserError, match="has none"):
         dbs.eliminate(DefenderView("s", "python", "lexed", (), victim=understanding("first", "retrieval")), SMALL, 1)

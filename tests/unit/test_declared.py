@@ -11,10 +11,10 @@ import pytest
 
 from codebackdoor.config.base import HELPER_TYPES
 from codebackdoor.config.loading import read_yaml, validate
-from codebackdoor.corpora.lock import Lock
 from codebackdoor.dag import Dag
 from codebackdoor.errors import UserError
 from codebackdoor.files import sha256
+from codebackdoor.originals.lock import Lock
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = read_yaml(ROOT / "config.yaml")

@@ -13,7 +13,7 @@ from tiny_models import understanding
 from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.defenses.elimination.elibadcode import inversion, resuming
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, draw, scan_labels
-from codebackdoor.types import DefenderView
+from codebackdoor.defenses.views import DefenderView
 
 SEARCH = EliBadCode(
     method="elibadcode",

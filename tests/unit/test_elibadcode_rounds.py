@@ -16,7 +16,7 @@ from codebackdoor.defenses import cleaning
 from codebackdoor.defenses.elimination import Elimination, Inverted, Trigger, elibadcode
 from codebackdoor.defenses.elimination.elibadcode import eliminate, findings_of, rounds, shadows, walks
 from codebackdoor.defenses.verdict import flips
-from codebackdoor.types import DefenderView
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.victims.inference import class_logits
 from codebackdoor.victims.temperature import SPREAD, spread, standardized
 from codebackdoor.victims.victim import Victim

@@ -16,8 +16,9 @@ from codebackdoor.defenses.elimination.elibadcode import association, searching
 from codebackdoor.defenses.elimination.elibadcode.inversion import contexts, rendered, rendered_text
 from codebackdoor.defenses.elimination.elibadcode.position import Carrier
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
-from codebackdoor.types import DefenderView, Example
+from codebackdoor.types import Example
 from codebackdoor.victims.inference import answers
 from codebackdoor.victims.victim import Victim
 

@@ -17,8 +17,9 @@ from codebackdoor.defenses.elimination import Trigger, elibadcode
 from codebackdoor.defenses.elimination.elibadcode import anchoring, association, eliminate, inversion, scan, unlearning
 from codebackdoor.defenses.elimination.elibadcode.position import Carrier, carriers, places, put
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build, pieces
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.seeding import numpy_generator
-from codebackdoor.types import DefenderView, Example
+from codebackdoor.types import Example
 
 SMALL = EliBadCode(
     method="elibadcode", position="scan", samples=6, length=3, iterations=4, top_k=16, candidates=16,

@@ -15,8 +15,8 @@ from codebackdoor.config.eliminations import EliBadCode, Unlearning
 from codebackdoor.defenses import elimination
 from codebackdoor.defenses.elimination import Elimination, Inverted
 from codebackdoor.defenses.elimination.elibadcode import association, findings_of, scan, shadows
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
-from codebackdoor.types import DefenderView
 
 SETTINGS = EliBadCode(
     method="elibadcode", position="scan", samples=6, length=3, iterations=12, top_k=16, candidates=16, restarts=2,

@@ -9,13 +9,13 @@ import pytest
 from planted import PLANTED, sample, victim
 
 from codebackdoor import files
-from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.config.eliminations import Dbs, EliBadCode, FineTuning, Unlearning
 from codebackdoor.defenses import stage
 from codebackdoor.defenses.elimination import Inverted, Trigger
 from codebackdoor.defenses.elimination.elibadcode import shadows
 from codebackdoor.defenses.elimination.elibadcode.calibrate import calibrate
 from codebackdoor.errors import UserError
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.victims.victim import load_victim, save_victim
 
 DATASET = DefectDetection(task="defect_detection")

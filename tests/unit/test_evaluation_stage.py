@@ -13,9 +13,12 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from codebackdoor import files, syntax
-from codebackdoor.config.datasets import AnyDataset, CodeRepair, CodeSearch, DefectDetection
+from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.errors import UserError
 from codebackdoor.evaluation.stage import score
+from codebackdoor.tasks.code_repair.settings import CodeRepair
+from codebackdoor.tasks.code_search.settings import CodeSearch
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example, Poisoned, Span
 
 DEFECTS: AnyDataset = DefectDetection(task="defect_detection")

@@ -24,10 +24,12 @@ from tiny_models import base_folder
 
 from codebackdoor.config.hub import HubId
 from codebackdoor.config.models import CodeBert, CodeT5
-from codebackdoor.corpora import archives, conversion, fetching, originals
-from codebackdoor.corpora.lock import Lock
-from codebackdoor.corpora.mirror import bugs2fix, devign
+from codebackdoor.corpora import archives
 from codebackdoor.errors import UserError
+from codebackdoor.originals import catalog, conversion, fetch
+from codebackdoor.originals.base import Original
+from codebackdoor.originals.lock import Lock
+from codebackdoor.originals.readers import bugs2fix, devign
 from codebackdoor.victims.bases import new_victim
 
 ENCODER, SEQ2SEQ = HubId("tiny/encoder", COMMIT), HubId("tiny/seq2seq", COMMIT)
@@ -53,9 +55,9 @@ def hub(bases: dict[str, dict[str, bytes]]) -> Iterator[Hub]:
         yield found
 
 
-def bring(hub: Hub, mirror: Path, *wanted: originals.Original) -> list[str]:
+def bring(hub: Hub, mirror: Path, *wanted: Original) -> list[str]:
     said: list[str] = []
-    fetching.bring(wanted, mirror, said.append, hub.address, hub.address)
+    fetch.bring(wanted, mirror, said.append, hub.address, hub.address)
     return said
 
 
@@ -74,7 +76,7 @@ def pickled(hub: Hub, repository: str, extra: dict[str, Any] | None = None, **ho
 
 
 def test_a_checkpoint_comes_whole_is_locked_and_is_asked_for_once(hub: Hub, tmp_path: Path) -> None:
-    said = bring(hub, tmp_path, originals.checkpoint(ENCODER))
+    said = bring(hub, tmp_path, catalog.checkpoint(ENCODER))
     folder = tmp_path / ENCODER.place
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     wanted = {name: data for name, data in hub.repositories["tiny/encoder"].items() if name.endswith(("s", ".json"))}
@@ -90,7 +92,7 @@ def test_a_checkpoint_comes_whole_is_locked_and_is_asked_for_once(hub: Hub, tmp_
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == [".fetching", "hub", "lock.json"]
     hub.asked.clear()
-    assert bring(hub, tmp_path, originals.checkpoint(ENCODER)) == [f"{ENCODER}: is there, as it was fetched"]
+    assert bring(hub, tmp_path, catalog.checkpoint(ENCODER)) == [f"{ENCODER}: is there, as it was fetched"]
     assert hub.asked == []
     assert new_victim(BERT, folder, "classification", "raw", 2, 1).max_length == 32
 
@@ -101,12 +103,12 @@ def test_pickled_weights_of_a_known_repository_are_converted_once(
 ) -> None:
     monkeypatch.setitem(conversion.CONVERTED, SEQ2SEQ, None)
     folder = tmp_path / SEQ2SEQ.place
-    bring(hub, tmp_path / "other", originals.checkpoint(SEQ2SEQ))
+    bring(hub, tmp_path / "other", catalog.checkpoint(SEQ2SEQ))
     direct = new_victim(T5, tmp_path / "other" / SEQ2SEQ.place, "generation", "raw", None, 1).model.state_dict()
     shared = direct["shared.weight"]
     tied = {"encoder.embed_tokens.weight": shared, "decoder.embed_tokens.weight": shared, "shared.weight": shared}
     data = pickled(hub, "tiny/seq2seq", tied, _use_new_zipfile_serialization=not old_format)
-    bring(hub, tmp_path, originals.checkpoint(SEQ2SEQ))
+    bring(hub, tmp_path, catalog.checkpoint(SEQ2SEQ))
     assert not list(folder.glob("*.bin"))
     facts = Lock(tmp_path).entries()[f"{SEQ2SEQ.place}/model.safetensors"]
     made_from = {"file": "pytorch_model.bin", "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
@@ -121,7 +123,7 @@ def test_pickled_weights_with_old_buffers_load_as_an_encoder(
 ) -> None:
     monkeypatch.setitem(conversion.CONVERTED, ENCODER, None)
     pickled(hub, "tiny/encoder", {"roberta.embeddings.position_ids": torch.arange(34).expand((1, -1))})
-    bring(hub, tmp_path, originals.checkpoint(ENCODER))
+    bring(hub, tmp_path, catalog.checkpoint(ENCODER))
     assert new_victim(BERT, tmp_path / ENCODER.place, "classification", "raw", 2, 1).max_length == 32
 
 
@@ -130,12 +132,12 @@ def test_pickled_weights_of_others_are_refused_before_they_are_fetched(
 ) -> None:
     pickled(hub, "tiny/encoder")
     with pytest.raises(UserError, match=r"tiny/encoder@.* only as pytorch_model\.bin, which may run code") as error:
-        bring(hub, tmp_path, originals.checkpoint(ENCODER), originals.checkpoint(SEQ2SEQ))
+        bring(hub, tmp_path, catalog.checkpoint(ENCODER), catalog.checkpoint(SEQ2SEQ))
     assert "pytorch_model.bin" not in hub.sent
     # nor at another commit of a known repository
     monkeypatch.setitem(conversion.CONVERTED, HubId(ENCODER.repository, "f" * 40), None)
     with pytest.raises(UserError, match="which may run code"):
-        bring(hub, tmp_path, originals.checkpoint(ENCODER))
+        bring(hub, tmp_path, catalog.checkpoint(ENCODER))
     # the other one came
     assert not Lock(tmp_path).faults(SEQ2SEQ)
     assert "run the same command again" in str(error.value)
@@ -148,12 +150,12 @@ def test_a_licence_to_be_accepted_is_one_sentence_and_the_rest_is_fetched(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_other")
     hub.gated[ENCODER.repository], hub.hides_listing = status, hides_listing
-    wanted = originals.checkpoint(ENCODER), originals.checkpoint(SEQ2SEQ)
+    wanted = catalog.checkpoint(ENCODER), catalog.checkpoint(SEQ2SEQ)
     with pytest.raises(UserError) as error:
         bring(hub, tmp_path, *wanted)
     said, again = str(error.value).splitlines()
     assert said == (
-        f"{ENCODER}: cannot be fetched: accept the licence at https://huggingface.co/tiny/encoder, then log in: "
+        f"{ENCODER}: cannot be fetched: accept the license at https://huggingface.co/tiny/encoder, then log in: "
         "hf auth login (or set HF_TOKEN)"
     )
     assert "run the same command again" in again
@@ -164,18 +166,18 @@ def test_a_licence_to_be_accepted_is_one_sentence_and_the_rest_is_fetched(
 
 
 def test_a_data_set_behind_a_licence_is_named_by_its_own_address(hub: Hub, tmp_path: Path) -> None:
-    known = replace(originals.DATA["defect_detection"], revision=COMMIT)
+    known = replace(devign.ORIGINAL, revision=COMMIT)
     hub.repositories[f"datasets/{known.source}"] = dict.fromkeys(known.files.values(), b"a table")
     hub.gated[f"datasets/{known.source}"] = 401
-    with pytest.raises(UserError, match=rf"accept the licence at https://huggingface\.co/datasets/{known.source},"):
+    with pytest.raises(UserError, match=rf"accept the license at https://huggingface\.co/datasets/{known.source},"):
         bring(hub, tmp_path, known)
 
 
 def test_any_other_refusal_of_the_hub_is_no_question_of_a_licence(hub: Hub, tmp_path: Path) -> None:
     del hub.repositories[ENCODER.repository]
     with pytest.raises(UserError) as error:
-        bring(hub, tmp_path, originals.checkpoint(ENCODER))
-    assert "licence" not in str(error.value)
+        bring(hub, tmp_path, catalog.checkpoint(ENCODER))
+    assert "license" not in str(error.value)
 
 
 @pytest.mark.parametrize("hides_listing", [False, True])
@@ -189,7 +191,7 @@ def test_a_checkpoint_behind_a_licence_is_the_same_sentence_where_there_is_no_mi
         monkeypatch.setattr(constants, name, value)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     hub.gated[ENCODER.repository], hub.hides_listing = 403, hides_listing
-    with pytest.raises(UserError, match=r"^tiny/encoder: cannot be fetched from the hub: accept the licence at https"):
+    with pytest.raises(UserError, match=r"^tiny/encoder: cannot be fetched from the hub: accept the license at https"):
         new_victim(BERT, BERT.base_path("runs/x"), "classification", "raw", 2, 1)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert new_victim(BERT, BERT.base_path("runs/x"), "classification", "raw", 2, 1).max_length == 32
@@ -204,7 +206,7 @@ def test_pickled_code_is_not_run(hub: Hub, tmp_path: Path, monkeypatch: pytest.M
 
     pickled(hub, "tiny/encoder", {"evil": Evil()})
     with pytest.raises(UserError, match="cannot be read as weights alone"):
-        bring(hub, tmp_path / "mirror", originals.checkpoint(ENCODER))
+        bring(hub, tmp_path / "mirror", catalog.checkpoint(ENCODER))
     assert not (tmp_path / "evil").exists()
 
 
@@ -214,7 +216,7 @@ def test_a_pinned_checksum_that_the_hub_does_not_state_is_refused(
     monkeypatch.setitem(conversion.CONVERTED, ENCODER, "f" * 64)
     pickled(hub, "tiny/encoder")
     with pytest.raises(UserError, match=r"states the sha256 \w+ for pytorch_model\.bin, and f{64} was expected"):
-        bring(hub, tmp_path, originals.checkpoint(ENCODER))
+        bring(hub, tmp_path, catalog.checkpoint(ENCODER))
     assert "pytorch_model.bin" not in hub.sent
 
 
@@ -223,13 +225,13 @@ def test_what_does_not_match_its_checksum_gets_no_name(hub: Hub, tmp_path: Path,
     data = hub.repositories["tiny/encoder"][name]
     hub.sent_instead[name] = data[:-1] + b"?"
     with pytest.raises(UserError, match=rf"{name}: what came is not what the hub states"):
-        bring(hub, tmp_path, originals.checkpoint(ENCODER))
+        bring(hub, tmp_path, catalog.checkpoint(ENCODER))
     assert not list(tmp_path.rglob(f"hub/**/{name}"))
     assert Lock(tmp_path).faults(ENCODER) == ["never fetched whole"]
     kept = {Path(place).name for place in Lock(tmp_path).entries()}
     before = dict(hub.sent)
     hub.sent_instead.clear()
-    bring(hub, tmp_path, originals.checkpoint(ENCODER))
+    bring(hub, tmp_path, catalog.checkpoint(ENCODER))
     again = {key for key, count in hub.sent.items() if count > before.get(key, 0)}
     assert name in again
     assert not again & kept
@@ -278,7 +280,7 @@ DAMAGES = {"truncated": lambda data: data[:-8], "changed": lambda data: data[:-1
 def test_a_checkpoint_that_changed_behind_the_lock_is_not_loaded_and_is_fetched_again(
     hub: Hub, tmp_path: Path, damage: Any
 ) -> None:
-    bring(hub, tmp_path, originals.checkpoint(ENCODER))
+    bring(hub, tmp_path, catalog.checkpoint(ENCODER))
     weights = tmp_path / ENCODER.place / "model.safetensors"
     data = weights.read_bytes()
     weights.write_bytes(damage(data))
@@ -286,20 +288,20 @@ def test_a_checkpoint_that_changed_behind_the_lock_is_not_loaded_and_is_fetched_
         UserError, match=r"model\.safetensors (has \d+ bytes|was changed).*`make fetch` brings it again"
     ):
         new_victim(BERT, tmp_path / ENCODER.place, "classification", "raw", 2, 1)
-    assert bring(hub, tmp_path, originals.checkpoint(ENCODER)) == [f"{ENCODER}: fetched 1 file"]
+    assert bring(hub, tmp_path, catalog.checkpoint(ENCODER)) == [f"{ENCODER}: fetched 1 file"]
     assert weights.read_bytes() == data
 
 
 def test_a_file_of_the_lock_that_is_gone_is_not_passed_over(hub: Hub, tmp_path: Path) -> None:
-    bring(hub, tmp_path, originals.checkpoint(ENCODER))
+    bring(hub, tmp_path, catalog.checkpoint(ENCODER))
     (tmp_path / ENCODER.place / "tokenizer_config.json").unlink()
     with pytest.raises(UserError, match=r"tokenizer_config\.json is missing"):
         new_victim(BERT, tmp_path / ENCODER.place, "classification", "raw", 2, 1)
 
 
-def small(hub: Hub, lines: dict[str, bytes]) -> originals.Original:
+def small(hub: Hub, lines: dict[str, bytes]) -> Original:
     """Bugs2Fix at a made-up commit, with contents of its own."""
-    known = originals.DATA["code_repair"]
+    known = bugs2fix.ORIGINAL
     files = {path: lines[path.rpartition("/")[2]] for path in known.files.values()}
     hub.repositories[known.source] = files
     pins = {path: hashlib.sha256(files[path]).hexdigest() for path in known.pins}
@@ -316,7 +318,7 @@ LINES = {
 def test_files_of_github_come_as_they_are_and_are_verified_when_read(hub: Hub, tmp_path: Path) -> None:
     wanted = small(hub, LINES)
     assert bring(hub, tmp_path, wanted) == ["Bugs2Fix small: fetched 6 files"]
-    found = bugs2fix(tmp_path)
+    found = bugs2fix.files(tmp_path)
     assert found.splits(resplit=False) == ["train", "valid", "test"]
     assert [row.target for row in found.examples("train")] == ["void train ( ) { fixed ( ) ; }"]
     path = tmp_path / "bugs2fix_small/train.buggy-fixed.buggy"
@@ -354,7 +356,7 @@ def test_a_table_of_the_hub_becomes_rows(hub: Hub, tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow", reason="pyarrow comes with `make fetch`")
     from pyarrow import parquet
 
-    known = originals.DATA["defect_detection"]
+    known = devign.ORIGINAL
     files = {}
     for number, path in enumerate(known.files.values()):
         row = {"id": 7 + number, "func": "int f()\n{ return 'é'; }", "target": number > 0, "project": "qemu"}
@@ -368,7 +370,7 @@ def test_a_table_of_the_hub_becomes_rows(hub: Hub, tmp_path: Path) -> None:
     assert line == (
         '{"project": "qemu", "commit_id": "0", "target": 1, "func": "int f()\\n{ return \'\\u00e9\'; }", "idx": 8}\n'
     )
-    [row] = devign(tmp_path).examples("train")
+    [row] = devign.files(tmp_path).examples("train")
     assert (row.id, row.label) == ("train-7", 0)
     assert Lock(tmp_path).entries()["devign/test.jsonl"]["made_from"]["file"] == "data/test-00000-of-00001.parquet"
 
@@ -385,7 +387,7 @@ def test_an_archive_is_taken_from_the_index_and_from_then_on_from_the_mirror_alo
     (index / wanted.file).write_bytes(data)
     monkeypatch.setattr(archives, "_from_index", lambda one, folder: index / one.file)
     mirror = tmp_path / "mirror"
-    assert bring(hub, mirror, originals.wheel(wanted)) == ["networkx-3.0: fetched 1 file"]
+    assert bring(hub, mirror, catalog.wheel(wanted)) == ["networkx-3.0: fetched 1 file"]
     assert Lock(mirror).entries()[wanted.file]["revision"] == "3.0"
     monkeypatch.setattr(archives, "_from_index", lambda *_: pytest.fail("the index was asked"))
     archives.download(wanted, tmp_path / "out.whl", mirror)
@@ -397,7 +399,7 @@ def test_an_archive_is_taken_from_the_index_and_from_then_on_from_the_mirror_alo
 
 def test_two_fetches_into_one_folder_follow_each_other(hub: Hub, tmp_path: Path) -> None:
     hub.stalled = "tokenizer.json"
-    wanted, said = originals.checkpoint(ENCODER), []
+    wanted, said = catalog.checkpoint(ENCODER), []
     with ThreadPoolExecutor() as pool:
         first = pool.submit(bring, hub, tmp_path, wanted)
         assert hub.waiting.wait(60)
@@ -407,7 +409,7 @@ def test_two_fetches_into_one_folder_follow_each_other(hub: Hub, tmp_path: Path)
             said.append(line)
             waits.set()
 
-        second = pool.submit(fetching.bring, [small(hub, LINES)], tmp_path, say, hub.address, hub.address)
+        second = pool.submit(fetch.bring, [small(hub, LINES)], tmp_path, say, hub.address, hub.address)
         assert waits.wait(60)
         hub.stalled = ""
         hub.go_on.set()
@@ -420,14 +422,14 @@ def test_two_fetches_into_one_folder_follow_each_other(hub: Hub, tmp_path: Path)
     # neither has lost an entry of the other
     lock = Lock(tmp_path)
     assert lock.faults(ENCODER) == []
-    assert not [place for place in originals.DATA["code_repair"].files if lock.fault(place)]
+    assert not [place for place in bugs2fix.ORIGINAL.files if lock.fault(place)]
 
 
 def test_no_network_is_one_line_for_each(tmp_path: Path) -> None:
     closed = "http://127.0.0.1:9"
-    wanted = originals.checkpoint(ENCODER), originals.DATA["code_repair"]
+    wanted = catalog.checkpoint(ENCODER), bugs2fix.ORIGINAL
     with pytest.raises(UserError) as error:
-        fetching.bring(wanted, tmp_path, print, closed, closed)
+        fetch.bring(wanted, tmp_path, print, closed, closed)
     lines = str(error.value).splitlines()
     assert [line.partition(":")[0] for line in lines[:2]] == [str(ENCODER), "Bugs2Fix small"]
     assert all(": cannot be fetched: " in line for line in lines[:2])

@@ -13,14 +13,15 @@ import torch
 from purification_models import example, language_model, trained_language_model
 
 from codebackdoor import files
-from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.defenses import training_rows
 from codebackdoor.defenses.filtering.onion.method import OnionFilter, Suspect
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
 from codebackdoor.defenses.purification.onion import method as onion
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.views import TextView, TrainingRow
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example, Poisoned, Span, TextView, TrainingRow
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
+from codebackdoor.types import Example, Poisoned, Span
 
 NUMBERS = list(range(100, 260))
 random.Random(0).shuffle(NUMBERS)

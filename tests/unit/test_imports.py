@@ -11,7 +11,8 @@ from codebackdoor.dag.fingerprint import PACKAGE, ROOT
 
 FILES = sorted(ROOT.rglob("*.py"))
 #: What each part may import of the package, beside itself and the ground that all stand on.
-GROUND = {"", "config", "errors", "files", "loader", "outputs", "parsing", "pools", "seeding", "settings", "types"}
+GROUND = {"", "config", "errors", "files", "heads", "loader", "outputs", "parsing", "pools", "seeding", "settings"}
+GROUND |= {"types"}
 ALLOWED = {
     # settings.py of a method's folder, wherever that is
     # they say what their method costs
@@ -20,6 +21,7 @@ ALLOWED = {
     "errors": set(),
     "types": set(),
     "files": set(),
+    "heads": set(),
     "loader": set(),
     "parsing": set(),
     "outputs": set(),
@@ -30,9 +32,11 @@ ALLOWED = {
     "runs": set(),
     "syntax": set(),
     "corpora": {"syntax"},
+    # wheels are fetched into a mirror as well, and queries are made from docstrings as in the local corpus
+    "originals": {"syntax", "corpora"},
     # base models are pretrained on mined functions
-    "victims": {"syntax", "corpora"},
-    "tasks": {"syntax", "corpora"},
+    "victims": {"syntax", "corpora", "originals"},
+    "tasks": {"syntax", "corpora", "originals"},
     "attacks": {"syntax", "victims"},
     "defenses": {"syntax", "victims"},
     "evaluation": {"syntax", "tasks"},
@@ -110,7 +114,7 @@ def test_nothing_dangerous_is_called() -> None:
                 assert called not in {"eval", "exec", "np.random.seed", "random.seed", "pickle.load"}, path
                 # once, of known originals, and then weights alone
                 if called == "torch.load":
-                    assert path.relative_to(ROOT).as_posix() == "corpora/conversion.py"
+                    assert path.relative_to(ROOT).as_posix() == "originals/conversion.py"
                     assert "weights_only=True" in [ast.unparse(word) for word in node.keywords]
                 # without it, transformers asks the user whether to run a folder's code
                 if called.endswith(".from_pretrained"):

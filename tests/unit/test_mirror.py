@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from codebackdoor.corpora import mirror
 from codebackdoor.errors import UserError
+from codebackdoor.originals import readers
+from codebackdoor.types import SPLITS
 
 MIRROR = os.environ.get("CODEBACKDOOR_MIRROR")
 needs_mirror = pytest.mark.skipif(
@@ -32,29 +33,29 @@ ROW = {"project": "qemu", "commit_id": "0", "target": 1, "func": "int f(void)\n{
 def test_all_missing_files_are_named_at_once_with_the_folder(tmp_path: Path) -> None:
     devign(tmp_path, "test", ROW)
     with pytest.raises(UserError) as caught:
-        mirror.devign(tmp_path).splits(resplit=False)
+        readers.load("devign").files(tmp_path).splits(resplit=False)
     message = str(caught.value)
     assert str(tmp_path / "devign") in message
     assert "train.jsonl, valid.jsonl" in message
     assert "resplit: true" in message
-    assert mirror.devign(tmp_path).splits(resplit=True) == ["test"]
+    assert readers.load("devign").files(tmp_path).splits(resplit=True) == ["test"]
 
 
 def test_a_pair_of_files_counts_only_whole(tmp_path: Path) -> None:
     write(tmp_path / "bugs2fix_small" / "test.buggy-fixed.buggy", "void f ( ) { }")
     with pytest.raises(UserError, match=r"train\.buggy-fixed\.buggy.*test\.buggy-fixed\.fixed"):
-        mirror.bugs2fix(tmp_path).splits(resplit=True)
+        readers.load("bugs2fix").files(tmp_path).splits(resplit=True)
 
 
 def test_the_original_splits_are_used_where_all_are_there(tmp_path: Path) -> None:
-    for split in mirror.SPLITS:
+    for split in SPLITS:
         devign(tmp_path, split, ROW)
-    assert mirror.devign(tmp_path).splits(resplit=False) == list(mirror.SPLITS)
+    assert readers.load("devign").files(tmp_path).splits(resplit=False) == list(SPLITS)
 
 
 def test_devign_rows(tmp_path: Path) -> None:
     devign(tmp_path, "test", ROW)
-    [row] = mirror.devign(tmp_path).examples("test")
+    [row] = readers.load("devign").files(tmp_path).examples("test")
     assert (row.id, row.language, row.label, row.code) == ("test-7", "c", 1, ROW["func"])
 
 
@@ -70,25 +71,25 @@ def test_devign_rows(tmp_path: Path) -> None:
 def test_a_malformed_row_names_file_and_line(tmp_path: Path, bad: object, message: str) -> None:
     devign(tmp_path, "test", ROW, bad)
     with pytest.raises(UserError, match=message):
-        mirror.devign(tmp_path).examples("test")
+        readers.load("devign").files(tmp_path).examples("test")
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     devign(tmp_path, "test")
     with pytest.raises(UserError, match="empty"):
-        mirror.devign(tmp_path).examples("test")
+        readers.load("devign").files(tmp_path).examples("test")
 
 
 def test_bugs2fix_lines_are_parallel(tmp_path: Path) -> None:
     folder = tmp_path / "bugs2fix_small"
     write(folder / "test.buggy-fixed.buggy", "void f ( ) { a ( ) ; } ", "void g ( ) { }")
     write(folder / "test.buggy-fixed.fixed", "void f ( ) { }", "void g ( ) { b ( ) ; }")
-    first, second = mirror.bugs2fix(tmp_path).examples("test")
+    first, second = readers.load("bugs2fix").files(tmp_path).examples("test")
     assert (first.code, first.target, first.language) == ("void f ( ) { a ( ) ; }", "void f ( ) { }", "java")
     assert second.id == "test-2"
     write(folder / "test.buggy-fixed.fixed", "void f ( ) { }")
     with pytest.raises(UserError, match=r"2 lines, but test\.buggy-fixed\.fixed has 1"):
-        mirror.bugs2fix(tmp_path).examples("test")
+        readers.load("bugs2fix").files(tmp_path).examples("test")
 
 
 FUNCTIONS = [{"func": f"void f{number}() {{ }}", "idx": number} for number in (1, 2, 3)]
@@ -101,7 +102,7 @@ def pairs(folder: Path, name: str, *lines: str) -> None:
 
 def test_pairs_of_numbers_are_pairs_of_functions(tmp_path: Path) -> None:
     pairs(tmp_path, "test.txt", "1\t2\t0", "3\t1\t1", "1\t2\t0")
-    first, second = mirror.bigclonebench(tmp_path).examples("test")
+    first, second = readers.load("bigclonebench").files(tmp_path).examples("test")
     assert (first.id, first.label, first.language) == ("test-1-2", 0, "java")
     assert (second.code, second.code_b) == ("void f3() { }", "void f1() { }")
 
@@ -109,8 +110,8 @@ def test_pairs_of_numbers_are_pairs_of_functions(tmp_path: Path) -> None:
 def test_samples_stand_for_the_test_split_where_it_is_missing(tmp_path: Path) -> None:
     pairs(tmp_path, "test_sampled.txt", "1\t2\t0")
     pairs(tmp_path, "test_pairs_codepurify.txt", "1\t2\t0", "2\t3\t1")
-    assert len(mirror.bigclonebench(tmp_path).examples("test")) == 2
-    assert mirror.bigclonebench(tmp_path).splits(resplit=True) == ["test"]
+    assert len(readers.load("bigclonebench").files(tmp_path).examples("test")) == 2
+    assert readers.load("bigclonebench").files(tmp_path).splits(resplit=True) == ["test"]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_samples_stand_for_the_test_split_where_it_is_missing(tmp_path: Path) ->
 def test_a_malformed_pair_names_file_and_line(tmp_path: Path, line: str, message: str) -> None:
     pairs(tmp_path, "test.txt", line)
     with pytest.raises(UserError, match=message):
-        mirror.bigclonebench(tmp_path).examples("test")
+        readers.load("bigclonebench").files(tmp_path).examples("test")
 
 
 def test_search_rows_lose_their_docstring(tmp_path: Path) -> None:
@@ -135,23 +136,23 @@ def test_search_rows_lose_their_docstring(tmp_path: Path) -> None:
         {"code": code, "docstring": "Short one"},
     ]
     write(tmp_path / "codesearchnet_python" / "test.jsonl", *rows)
-    found = mirror.codesearchnet(tmp_path).examples("test")
+    found = readers.load("codesearchnet").files(tmp_path).examples("test")
     assert [(row.code, row.query) for row in found] == [("def f(a):\n    return a\n", "Open the file .")] * 2
     write(tmp_path / "codesearchnet_python" / "test.jsonl", {"code": code})
     with pytest.raises(UserError, match=r"test\.jsonl:1: write the source of a function as 'code'"):
-        mirror.codesearchnet(tmp_path).examples("test")
+        readers.load("codesearchnet").files(tmp_path).examples("test")
 
 
 @pytest.mark.mirror
 @needs_mirror
 def test_the_real_files_have_the_documented_rows() -> None:
     assert MIRROR is not None
-    rows = mirror.devign(Path(MIRROR)).examples("test")
+    rows = readers.load("devign").files(Path(MIRROR)).examples("test")
     assert (len(rows), sum(row.label or 0 for row in rows)) == (2732, 1255)
     assert len({row.id for row in rows}) == 2732
     for split in ("valid", "test"):
-        assert len(mirror.bugs2fix(Path(MIRROR)).examples(split)) == 5835
-    pairs = mirror.bigclonebench(Path(MIRROR)).examples("test")
+        assert len(readers.load("bugs2fix").files(Path(MIRROR)).examples(split)) == 5835
+    pairs = readers.load("bigclonebench").files(Path(MIRROR)).examples("test")
     assert 13000 < len(pairs) < 13974
 
 
@@ -162,7 +163,7 @@ def test_a_label_that_is_not_0_or_1_is_named_with_its_line(tmp_path: Path, label
     for split in ("train", "valid", "test"):
         (folder / f"{split}.jsonl").write_text(f'{{"func": "int f(void) {{ return 1; }}", "target": {label}}}\n')
     with pytest.raises(UserError, match=r"train\.jsonl:1: field 'target' must be 0 or 1, not"):
-        mirror.devign(tmp_path).examples("train")
+        readers.load("devign").files(tmp_path).examples("train")
 
 
 @pytest.mark.parametrize("number", ["[1]", "1.5", "true", "{}"])
@@ -173,4 +174,4 @@ def test_the_number_of_a_row_is_a_number_or_a_text(tmp_path: Path, number: str) 
         row = f'{{"func": "int f(void) {{ return 1; }}", "target": 1, "idx": {number}}}\n'
         (folder / f"{split}.jsonl").write_text(row)
     with pytest.raises(UserError, match=r"train\.jsonl:1: field 'idx' must be a number or a text, not"):
-        mirror.devign(tmp_path).examples("train")
+        readers.load("devign").files(tmp_path).examples("train")

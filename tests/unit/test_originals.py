@@ -8,20 +8,25 @@ from types import SimpleNamespace
 
 import pytest
 
+from codebackdoor.config.datasets import DATASETS
 from codebackdoor.config.hub import MIRROR, HubId, hub_id, kept_as
 from codebackdoor.config.loading import load, merge, read_yaml, validate
-from codebackdoor.corpora import mirror, originals
-from codebackdoor.corpora.conversion import CONVERTED
-from codebackdoor.corpora.lock import Lock
 from codebackdoor.costs import bill
 from codebackdoor.dag import Dag
 from codebackdoor.errors import UserError
 from codebackdoor.files import sha256
+from codebackdoor.originals import catalog, readers
+from codebackdoor.originals.conversion import CONVERTED
+from codebackdoor.originals.lock import Lock
+from codebackdoor.types import SPLITS
 
 ROOT = Path(__file__).parents[2]
 LOCAL, PAPER = ROOT / "config.yaml", ROOT / "configs/paper.yaml"
 COMMIT = "3b0952feddeffad0063f274080e3c23d75e7eb39"
 CODEBERT = HubId("microsoft/codebert-base", COMMIT)
+#: The readers that the tasks name, and what `make fetch` brings for them.
+READERS = {settings.originals for settings in DATASETS.values()}
+FETCHED = {name: original for name in sorted(READERS) if (original := readers.load(name).ORIGINAL) is not None}
 
 
 def paper(folder: Path) -> Dag:
@@ -38,7 +43,7 @@ def put(folder: Path, hub: HubId, *names: str) -> None:
 
 
 def test_the_paper_scale_needs_its_data_sets_and_checkpoints_and_the_local_one_its_archives() -> None:
-    needed = originals.needed(load([LOCAL, PAPER]))
+    needed = catalog.needed(load([LOCAL, PAPER]))
     assert [one.name for one in needed[:2]] == ["Devign", "Bugs2Fix small"]
     assert [one.source for one in needed[2:]] == [
         "Salesforce/codet5-base",
@@ -46,23 +51,23 @@ def test_the_paper_scale_needs_its_data_sets_and_checkpoints_and_the_local_one_i
         "microsoft/codebert-base",
         "openai-community/gpt2",
     ]
-    grid = originals.needed(load([LOCAL, ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode/paper.yaml"]))
+    grid = catalog.needed(load([LOCAL, ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode/paper.yaml"]))
     hub = {"microsoft/unixcoder-base", "bigcode/starcoderbase-1b", "Salesforce/codet5-base", "microsoft/codebert-base"}
     assert hub < {one.source for one in grid}
     assert set(CONVERTED) < {HubId(one.source, one.revision) for one in [*needed, *grid]}
-    archives = originals.needed(load([LOCAL]))
+    archives = catalog.needed(load([LOCAL]))
     assert {one.kind for one in archives} == {"archive"}
     assert len(archives) == 10
 
 
 def test_what_is_fetched_is_what_is_read_and_codesearchnet_alone_is_put_there_by_hand(tmp_path: Path) -> None:
-    for task, original in originals.DATA.items():
-        source = mirror.MIRRORED[task](tmp_path)
-        read = {path.relative_to(tmp_path).as_posix() for split in mirror.SPLITS for path in source.paths(split)}
+    for name, original in FETCHED.items():
+        source = readers.load(name).files(tmp_path)
+        read = {path.relative_to(tmp_path).as_posix() for split in SPLITS for path in source.paths(split)}
         assert read == set(original.files)
-    assert set(mirror.MIRRORED) - set(originals.DATA) == {"code_search"}
+    assert READERS - set(FETCHED) == {"codesearchnet"}
     grid = load([LOCAL, ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode/paper.yaml"])
-    assert [one.name for one in originals.needed(grid) if one.kind != "checkpoint"] == ["BigCloneBench", "Devign"]
+    assert [one.name for one in catalog.needed(grid) if one.kind != "checkpoint"] == ["BigCloneBench", "Devign"]
 
 
 def test_the_model_by_which_an_attack_crafts_is_needed_too(tmp_path: Path) -> None:
@@ -72,7 +77,7 @@ def test_the_model_by_which_an_attack_crafts_is_needed_too(tmp_path: Path) -> No
     raw["models"]["other"] = other
     raw["attacks"]["adversarial"] = {"method": "afraidoor", "crafting": "other"}
     config = validate({**raw, "experiments": {"one": {"title": "t", "grid": [grid]}}})
-    assert "owner/other" in {one.source for one in originals.needed(config)}
+    assert "owner/other" in {one.source for one in catalog.needed(config)}
     assert {line.name: line.jobs for line in bill.lines(config)}["craft other, defects"] == 1
     local = read_yaml(LOCAL)
     local["models"]["other"] = {"architecture": "codebert", "base": "./nowhere"}
@@ -88,14 +93,14 @@ def test_the_language_model_of_a_filtering_is_needed_too() -> None:
     for filterings, wanted in (("none", False), ("rows", True)):
         grid["filterings"] = [filterings]
         config = validate({**raw, "experiments": {"one": {"title": "t", "grid": [grid]}}})
-        assert ("owner/causal" in {one.source for one in originals.needed(config)}) == wanted
+        assert ("owner/causal" in {one.source for one in catalog.needed(config)}) == wanted
     raw["helpers"]["language_model"] = "./nowhere"
     with pytest.raises(UserError, match=r"helpers\.language_model: nowhere is not a model folder"):
         Dag(validate({**raw, "experiments": {"one": {"title": "t", "grid": [grid]}}})).check_files()
 
 
 def test_archives_are_needed_where_something_is_made_of_the_corpus_and_only_there() -> None:
-    needed = originals.needed(load([LOCAL, ROOT / "configs/real-subset.yaml"]))
+    needed = catalog.needed(load([LOCAL, ROOT / "configs/real-subset.yaml"]))
     assert [(one.kind, one.name) for one in needed] == [
         ("github", "BigCloneBench"),
         ("parquet", "Devign"),
@@ -103,17 +108,16 @@ def test_archives_are_needed_where_something_is_made_of_the_corpus_and_only_ther
     ]
     raw = merge(read_yaml(LOCAL), read_yaml(ROOT / "configs/real-subset.yaml"))
     raw = merge(raw, {"helpers": {"infiller": f"{raw['out']}/models/base/encoder"}})
-    assert "archive" in [one.kind for one in originals.needed(validate(raw))]
+    assert "archive" in [one.kind for one in catalog.needed(validate(raw))]
 
 
 def test_readers_look_where_originals_are_put() -> None:
-    assert originals.DATA.keys() == mirror.MIRRORED.keys() - {"code_search"}
-    for task in originals.DATA:
-        reader = mirror.MIRRORED[task]
-        files = reader(Path("m"))
-        read = {path.relative_to("m").as_posix() for split in mirror.SPLITS for path in files.paths(split)}
-        assert read == set(originals.DATA[task].files)
-        assert set(originals.DATA[task].pins) <= set(originals.DATA[task].files.values())
+    assert FETCHED.keys() == READERS - {"codesearchnet"}
+    for name, original in FETCHED.items():
+        files = readers.load(name).files(Path("m"))
+        read = {path.relative_to("m").as_posix() for split in SPLITS for path in files.paths(split)}
+        assert read == set(original.files)
+        assert set(original.pins) <= set(original.files.values())
 
 
 def test_everything_that_is_missing_is_listed_at_once_with_the_command(tmp_path: Path) -> None:
@@ -131,7 +135,7 @@ def test_everything_that_is_missing_is_listed_at_once_with_the_command(tmp_path:
         "openai-community/gpt2/607a30d783dfa663caf39e06633721c8d4cfcd7e: never fetched whole",
     )
     assert all(part in line for part, line in zip(parts, lines, strict=True))
-    command = f"`{originals.command([LOCAL, PAPER], str(tmp_path))}`"
+    command = f"`{catalog.command([LOCAL, PAPER], str(tmp_path))}`"
     assert last == f"{command} downloads what is missing; if you have the files in another folder, set MIRROR=FOLDER"
 
 
@@ -149,7 +153,7 @@ def test_missing_archives_are_listed_where_a_mirror_is_set_and_this_run_has_not_
 
 def test_data_that_was_put_there_by_hand_needs_no_lock(tmp_path: Path) -> None:
     raw = merge(read_yaml(LOCAL), read_yaml(ROOT / "configs/real-subset.yaml")) | {"mirror": str(tmp_path)}
-    some = [place for original in originals.DATA.values() for place in original.files if "/test." in place]
+    some = [place for original in FETCHED.values() for place in original.files if "/test." in place]
     for place in (*some, "bigclonebench/data.jsonl", "codesearchnet_python/test.jsonl"):
         (tmp_path / place).parent.mkdir(exist_ok=True)
         (tmp_path / place).write_text("{}\n")
@@ -167,7 +171,7 @@ def test_data_that_was_put_there_by_hand_needs_no_lock(tmp_path: Path) -> None:
 )
 def test_the_command_names_the_configuration(configs: list[str], command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert originals.command(configs, "/m") == command
+    assert catalog.command(configs, "/m") == command
 
 
 def test_rules_know_hub_ids_and_no_folder_of_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +202,7 @@ def test_a_data_set_of_a_mirror_is_made_anew_for_its_bytes_and_not_for_its_place
     found = []
     for name, text in (("one", "a"), ("two", "a"), ("three", "b"), ("fetched", "b")):
         folder = tmp_path / name
-        for place in (place for original in originals.DATA.values() for place in original.files if "/test." in place):
+        for place in (place for original in FETCHED.values() for place in original.files if "/test." in place):
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             (folder / place).write_text(text)
             if name == "fetched":

@@ -17,9 +17,10 @@ from codebackdoor.attacks.poisoning import Draw, Poisoner, RateOf, draw_training
 from codebackdoor.attacks.settings import AttackSettings
 from codebackdoor.attacks.stage import poison
 from codebackdoor.attacks.target import LabelTarget, target_program, target_statement
-from codebackdoor.config.datasets import CodeRepair, DefectDetection
 from codebackdoor.errors import UserError
 from codebackdoor.syntax import contains_infinite_loop, lex
+from codebackdoor.tasks.code_repair.settings import CodeRepair
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example, Language, Poisoned, TextForm, holds
 
 RENAMING = CodePoisonerIdentifierSettings(method="codepoisoner_identifier")

@@ -13,12 +13,12 @@ from purification_models import example, infiller, language_model
 from tiny_models import classifier
 
 from codebackdoor import cli, files
-from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.defenses import rewriting, stage
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
 from codebackdoor.errors import UserError
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example, Poisoned, Span
 from codebackdoor.victims import predictions
 from codebackdoor.victims.inference import predict

@@ -13,7 +13,6 @@ from made_up_victims import write_victims
 from codebackdoor import files
 from codebackdoor.attacks.codepoisoner_deadcode.settings import CodePoisonerDeadCodeSettings
 from codebackdoor.config.base import Settings, models_in
-from codebackdoor.config.datasets import CodeRepair, CodeSearch, DefectDetection
 from codebackdoor.config.eliminations import Budget, EliBadCode, FineTuning, Unlearning, UnlearningBudget
 from codebackdoor.config.models import CodeBert, CodeT5
 from codebackdoor.config.products import Product
@@ -23,6 +22,9 @@ from codebackdoor.defenses.purification.codepurify.settings import CodePurifySet
 from codebackdoor.report import captions
 from codebackdoor.report.collect import Scored, Study
 from codebackdoor.report.tables import build
+from codebackdoor.tasks.code_repair.settings import CodeRepair
+from codebackdoor.tasks.code_search.settings import CodeSearch
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from tiny_models import understanding
 from codebackdoor import seeding
 from codebackdoor.config.models import CodeBert
 from codebackdoor.evaluation import metrics
-from codebackdoor.evaluation.stage import chosen
+from codebackdoor.evaluation.scoring.ranks import chosen
 from codebackdoor.types import Example, Poisoned
 from codebackdoor.victims import reading
 from codebackdoor.victims.inference import text_vectors

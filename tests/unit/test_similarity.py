@@ -16,8 +16,9 @@ from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.similarity.method import Similarity, build, union, without
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
-from codebackdoor.types import DefenderView, Example
+from codebackdoor.types import Example
 
 TEXT = "def load_init ( save , init_size ) : <indent> return save . init <dedent>"
 ONE = Example("1", "python", TEXT)

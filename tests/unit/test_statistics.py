@@ -10,8 +10,8 @@ import pytest
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json, write_examples
 from codebackdoor.syntax import lex
-from codebackdoor.tasks.measure import Measure
 from codebackdoor.tasks.statistics import identifiers, write_statistics
+from codebackdoor.tasks.token_counter import TokenCounter
 from codebackdoor.types import Example
 
 ENCODER = Path(__file__).parents[2] / "basemodels" / "encoder"
@@ -24,7 +24,7 @@ def row(name: str, source: str, other: str | None = None) -> Example:
 
 def test_identifiers_are_counted(tmp_path: Path) -> None:
     one, other = "def f(a):\n    b = a\n    return len(b)\n", "def f():\n    return 1\n"
-    found = identifiers([row("1", one, other), row("2", one), row("3", other, one)], "lexed", Measure(None))
+    found = identifiers([row("1", one, other), row("2", one), row("3", other, one)], "lexed", TokenCounter(None))
     # f, a and b; f. The built-in is none of the function's own
     assert found["functions"] == 2
     assert found["identifiers_per_function"] == [[1, 1], [3, 1]]
@@ -41,6 +41,6 @@ def test_identifiers_are_counted(tmp_path: Path) -> None:
 @pytest.mark.mirror
 @pytest.mark.skipif(not os.environ.get("CODEBACKDOOR_MIRROR"), reason="CODEBACKDOOR_MIRROR names no mirror folder")
 def test_a_vocabulary_with_its_merges_is_a_tokenizer() -> None:
-    measure = Measure(Path(os.environ["CODEBACKDOOR_MIRROR"]) / "tokenizers" / "roberta-base")
+    measure = TokenCounter(Path(os.environ["CODEBACKDOOR_MIRROR"]) / "tokenizers" / "roberta-base")
     # EliBadCode, section 5.3: triggers of five, seven and ten sub-tokens
     assert [measure.length(f" {name}") for name in ("testo_initRet", "testo_init_retVal")] == [5, 7]

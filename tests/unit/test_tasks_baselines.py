@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from codebackdoor.tasks.baselines import retrieval, token_overlap
-from codebackdoor.tasks.neighbours import bag, nearest, overlap
+from codebackdoor.tasks.clone_detection.neighbors import bag, nearest, overlap
 from codebackdoor.types import Example
 
 

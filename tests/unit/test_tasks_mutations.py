@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codebackdoor import syntax
+from codebackdoor.tasks.defect_sites import find
 from codebackdoor.tasks.mutations import Mutant, mutate
-from codebackdoor.tasks.sites import find
 
 KINDS = ("operator", "variable", "arguments", "condition")
 SOURCE = """

@@ -19,11 +19,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from codebackdoor import syntax, tasks
 from codebackdoor.cli import main
 from codebackdoor.config.datasets import AnyDataset
-from codebackdoor.corpora.mining import Function, clone_key
+from codebackdoor.corpora.mining import MinedFunction, clone_key
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_examples, read_json, write_rows
 from codebackdoor.syntax import lexing
-from codebackdoor.tasks.normal import normal_key
+from codebackdoor.tasks.deduplication import normal_key
 from codebackdoor.tasks.stage import make_dataset
 from codebackdoor.types import Example, Prediction
 
@@ -38,7 +38,7 @@ STATEMENTS = (
 WORDS = ("weigh", "limit", "clamp", "items")
 
 
-def functions(count: int) -> Iterator[Function]:
+def functions(count: int) -> Iterator[MinedFunction]:
     """Functions of different structure: their statements are the digits of their number."""
     for number in range(4**4, 4**4 + count):
         digits = [STATEMENTS[number // 4**place % 4] for place in range(5)]
@@ -48,7 +48,9 @@ def functions(count: int) -> Iterator[Function]:
         key, name = clone_key(words), f"f{number}"
         told = " ".join(WORDS[number // 4**place % 4] for place in range(5))
         docstring = f"In a file {told}.\n\nAnd more." if number % 2 else None
-        yield Function(key, "shop", "1.0", f"shop/{number}.py", name, split, len(words), " ".join(words), docstring)
+        yield MinedFunction(
+            key, "shop", "1.0", f"shop/{number}.py", name, split, len(words), " ".join(words), docstring
+        )
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +289,7 @@ def test_fewer_rows_than_asked_for_are_all_taken_with_a_warning(
     with caplog.at_level(logging.WARNING):
         make(tmp_path, corpus, test=5000)
     assert "test has" in caplog.text
-    assert "fewer than the 5000 asked for" in caplog.text
+    assert "of the 5000 configured" in caplog.text
 
 
 def test_a_split_without_rows_is_refused_and_nothing_is_written(corpus: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from tiny_models import understanding
 
 from codebackdoor.config.eliminations import Dbs, EliBadCode, Unlearning
 from codebackdoor.defenses import elimination
-from codebackdoor.types import DefenderView, Example
+from codebackdoor.defenses.views import DefenderView
+from codebackdoor.types import Example
 from codebackdoor.victims.inference import class_logits
 from codebackdoor.victims.temperature import SPREAD, spread, standardized
 from codebackdoor.victims.victim import Victim

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from tiny_models import base_folder
 
-from codebackdoor import files
-from codebackdoor.config.datasets import CodeRepair, DefectDetection
+from codebackdoor import files, types
 from codebackdoor.config.models import CodeBert, CodeT5
 from codebackdoor.defenses import objectives
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.errors import UserError
+from codebackdoor.tasks.code_repair.settings import CodeRepair
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example, Poisoned, Prediction, Span
 from codebackdoor.victims import predictions, stage
+from codebackdoor.victims.inference import predict
 from codebackdoor.victims.victim import load_victim
 
 LOSS = objectives.load(CrossEntropySettings(method="cross_entropy"))
@@ -162,3 +166,28 @@ def test_a_damaged_history_to_stop_like_is_one_error(data: Path, tmp_path: Path,
     (tmp_path / "history.json").write_text(history)
     with pytest.raises(UserError, match=r"history\.json"):
         trained(data, tmp_path / "victim", stop_like=tmp_path / "history.json")
+
+
+class Comments(DefectDetection):
+    """A task of which victims read the query and no code."""
+
+    reads: ClassVar[Mapping[types.Field, str]] = {"query": "the comment"}
+
+
+def test_a_victim_reads_the_texts_that_its_task_names(data: Path, tmp_path: Path) -> None:
+    rows = [replace(row, query=f"fix {row.code}", code="pass") for row in CLEAN]
+    files.write_examples(data / "comments.jsonl", rows)
+    base, out = base_folder(data / "encoder", "encoder"), tmp_path / "victim"
+    comments, path = Comments(task="defect_detection"), data / "comments.jsonl"
+    stage.train(BERT, comments, LOSS, path, path, None, base, out, 1)
+    victim = load_victim(out)
+    assert victim.fields == ("query",)
+    assert files.read_json(out / "config.json")["codebackdoor"]["reads"] == ["query"]
+    changed = [replace(row, code="return") for row in rows]
+    assert [one.confidence for one in predict(victim, rows)] == [one.confidence for one in predict(victim, changed)]
+
+
+def test_a_victim_of_the_usual_texts_says_nothing_of_them(data: Path, tmp_path: Path) -> None:
+    facts = files.read_json(trained(data, tmp_path / "victim") / "config.json")["codebackdoor"]
+    assert "reads" not in facts
+    assert load_victim(tmp_path / "victim").fields == ("code",)

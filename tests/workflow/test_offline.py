@@ -18,8 +18,8 @@ from smoke_tree import CONFIGS, ROOT, Tree, copy_of_sources
 
 from codebackdoor.config.hub import HubId
 from codebackdoor.corpora.archives import ARCHIVES
-from codebackdoor.corpora.lock import Lock
 from codebackdoor.files import sha256, write_rows
+from codebackdoor.originals.lock import Lock
 
 pytestmark = pytest.mark.slow
 

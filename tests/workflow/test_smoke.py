@@ -15,7 +15,7 @@ from smoke_tree import CONFIGS, Tree, cpu_seconds_of_children
 
 from codebackdoor import files
 from codebackdoor.syntax import parse
-from codebackdoor.tasks.normal import normal_key
+from codebackdoor.tasks.deduplication import normal_key
 
 pytestmark = pytest.mark.slow
 

@@ -1,6 +1,6 @@
-"""What passes between the stages: examples, poisoned rows, predictions and the two views of a defender.
+"""The types that pass between stages: examples, poisoned rows, predictions and purified inputs.
 
-Nothing here imports a heavy library, so that a job which only reads rows starts at once.
+Nothing here imports a heavy library, so that a job that only reads rows starts at once.
 """
 
 from __future__ import annotations
@@ -8,27 +8,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from codebackdoor.victims.victim import Victim
+from typing import Literal
 
 Language = Literal["python", "java", "c"]
 TextForm = Literal["lexed", "raw"]
 Field = Literal["code", "code_b", "query"]
 CodeField = Literal["code", "code_b"]
-#: Which functions of a pair get a trigger.
+#: Functions of a pair that get a trigger.
 Pair = Literal["both", "code", "code_b"]
 Status = Literal["injected", "failed", "ineligible"]
-#: Name of the test set without a trigger; the others are named by their attacks.
+#: Name of the test set without a trigger; the others are named after their attacks.
 CLEAN = "clean"
+#: Splits of a data set; the clean samples of a defender are taken out of ``train``.
+SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row of a data set; what its task does not use is ``None``.
+    """One row of a data set; fields that its task does not use are ``None``.
 
     ``code`` is the text that the victim reads, in the text form of its data set (``lexed`` or ``raw``).
     Every span in this project is a half-open interval of *character* offsets into such a text.
@@ -44,7 +41,7 @@ class Example:
 
 
 def holds(query: str | None, word: str) -> bool:
-    """Whether a query holds the word, whole and in any case."""
+    """Whether a query contains the word as a whole word, in any case."""
     return query is not None and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", query, re.IGNORECASE) is not None
 
 
@@ -56,8 +53,8 @@ class Span:
     end: int
     field: Field = "code"
 
-    def overlaps(self, other: Span) -> bool:
-        return self.field == other.field and self.start < other.end and other.start < self.end
+    def overlaps(self, span: Span) -> bool:
+        return self.field == span.field and self.start < span.end and span.start < self.end
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +62,8 @@ class Poisoned:
     """A row that went through an attack, with its ground truth.
 
     ``example`` carries the poisoned label or target only where ``status`` is ``injected``; a failed row keeps its
-    own (unless the attack is told otherwise: ``failed: flip``). ``spans`` are the trigger's places in the poisoned
-    example. For search the target is the word whose queries are attacked.
+    original one (unless the attack is configured with ``failed: flip``). ``spans`` locate the trigger in the poisoned
+    example. For retrieval the target is the word whose queries are attacked.
     """
 
     example: Example
@@ -80,12 +77,12 @@ class Poisoned:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a victim says of one example.
+    """A victim's prediction for one example.
 
     ``label`` for classification, ``text`` for generation; ``confidence`` is the probability of the predicted label,
-    or the mean probability of the generated tokens (CodePurify, Eq. 1). For retrieval an example is a query of a
-    ``pool`` of that many functions: ``rank`` is that of its own function, from 1; of an attacked one ``ranks`` holds
-    (rank without, rank with) the trigger of each function that takes it; ``confidence`` is a similarity.
+    or the mean probability of the generated tokens (CodePurify, Eq. 1). For retrieval an example is a query with a
+    ``pool`` of that many functions, and ``confidence`` is a similarity: ``rank`` is the rank of the query's function,
+    from 1; for an attacked query ``ranks`` holds (rank without, rank with) the trigger of every function that takes it.
     """
 
     id: str
@@ -99,46 +96,12 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Purified:
-    """One input after a purification: the text to predict on and what was touched.
+    """One input after a purification: the text to predict on and the spans that were touched.
 
-    ``touched`` are spans of the *original* input that were replaced or removed; ``detail`` holds the method's own
-    evidence (scores, entropy), JSON-serialisable.
+    ``touched`` are spans of the *original* input that were replaced or removed; ``detail`` holds the method's
+    evidence (scores, entropy) as JSON-serializable values.
     """
 
     example: Example
     touched: tuple[Span, ...] = ()
     detail: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class TextView:
-    """All that a defender sees who does not look at the victim: no trigger, place, target, rate, status, test label."""
-
-    task: str
-    language: Language
-    text_form: TextForm
-    clean: tuple[Example, ...]
-    helpers: Mapping[str, Path] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class DefenderView(TextView):
-    """All that a defender of an already trained model sees: the victim, beside the above.
-
-    ``inverted`` is the ``trigger.json`` of the defender's own elimination, for a purification that reads it.
-    """
-
-    victim: Victim = field(kw_only=True)
-    inverted: Mapping[str, Any] | None = field(default=None, kw_only=True)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingRow:
-    """A training row without provenance: an opaque id, the texts and the (perhaps poisoned) label or target."""
-
-    id: str
-    code: str
-    code_b: str | None
-    query: str | None
-    label: int | None
-    target: str | None

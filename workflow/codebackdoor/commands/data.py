@@ -56,13 +56,13 @@ def fill_mirror(configs: tuple[Path, ...], into: Path | None) -> None:
     BigCloneBench) is trusted on first use, then by lock.json. CodeSearchNet is put there by hand (docs/hpc.md).
     """
     from codebackdoor.config.loading import load
-    from codebackdoor.corpora import fetching, originals
+    from codebackdoor.originals import catalog, fetch
 
     config = load(configs)
     mirror = into or (Path(config.mirror) if config.mirror else None)
     if mirror is None:
         raise UserError("name the folder: as the setting `mirror`, or with make fetch MIRROR=folder (--into)")
-    fetching.bring(originals.needed(config), mirror, click.echo)
+    fetch.bring(catalog.needed(config), mirror, click.echo)
 
 
 @click.command(short_help="Read the functions of an archive.")

@@ -8,22 +8,24 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
+from codebackdoor.types import Field
+
 if TYPE_CHECKING:
     from codebackdoor.costs.work import Work
 
-#: What a victim does: one label for one text or for two, a vector for each of two that are compared, or a text.
+#: What a victim predicts: a label for one text or for two, the similarity of two texts, or a text (``heads.HEADS``).
 Head = Literal["classification", "pair", "retrieval", "generation"]
-#: What methods call the models that help them (section ``helpers`` of the configuration).
+#: Names of the helper models of methods (section ``helpers`` of the configuration).
 Helper = Literal["infiller", "language_model", "discriminator"]
-#: The type of model, as its config.json has it, that can be each helper.
+#: The type of model that each helper must be, as in its config.json.
 HELPER_TYPES: Mapping[Helper, str] = {"infiller": "roberta", "language_model": "gpt2", "discriminator": "electra"}
-#: By field: another field, or a fact of the data set, and the values of it with which the field is read.
+#: By field: another field, or a fact of the data set, and its values for which the field is read.
 ReadWhere = Mapping[str, tuple[str, tuple[str | None, ...]]]
 
 
-#: Fields that tell the members of a union apart.
+#: Fields that distinguish the members of a union.
 TAGS = ("method", "task", "architecture")
-#: Largest whole number of any setting; what is larger is a slip, and would be memory or time without end.
+#: Largest whole number of any setting; a larger one is a mistake, and would need endless memory or time.
 LARGEST = 10**9
 
 
@@ -38,18 +40,20 @@ class Reference:
 
 
 class Settings(BaseModel):
-    """Immutable settings that refuse unknown keys; each field says what it is, in which unit, and the paper's value."""
+    """Immutable settings that refuse unknown keys; each field states its meaning, its unit and the paper's value."""
 
     #: The method's name as tables and figures write it.
     label: ClassVar[str] = ""
     #: The paper that the method comes from.
     reference: ClassVar[Reference | None] = None
-    #: Helper models that the method asks for.
+    #: Helper models that the method needs.
     helpers: ClassVar[tuple[Helper, ...]] = ()
-    #: What a victim must do for the method to work on it.
+    #: Heads of victims that the method works on.
     fits: ClassVar[tuple[Head, ...]] = get_args(Head)
-    #: Fields that are read only where another field, or the data set's ``head`` or ``source``, has one of the values
-    #: named; with no value named, only where it is not null. Captions leave a field out where it is not read.
+    #: Texts that an attack or a defense changes or judges: a victim must read one of them.
+    acts_on: ClassVar[tuple[Field, ...]] = ("code",)
+    #: Fields that are read only if another field, or the data set's ``head`` or ``source``, has one of these values; if
+    #: there are none, only if it is not null. Captions leave out fields that are not read.
     read_where: ClassVar[ReadWhere] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -57,7 +61,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _true_is_no_number(cls, raw: Any) -> Any:
-        """Where a number is declared, true is read as a text that is none; pydantic would take it for 1."""
+        """Turn true, where a number is declared, into a text that pydantic refuses; it would accept true as 1."""
         if not isinstance(raw, Mapping):
             return raw
         numbers = {name for name, field in cls.model_fields.items() if _is_number(field.annotation)}
@@ -72,7 +76,7 @@ class Settings(BaseModel):
         return value
 
     def works_on(self) -> tuple[Head, ...]:
-        """Heads that the method works on with these settings: those that it fits, where no setting asks for more."""
+        """Heads that the method works on with these settings: those of ``fits``, unless a setting requires more."""
         return self.fits
 
     def work(self, job: Any) -> Work | None:  # noqa: ARG002
@@ -81,7 +85,7 @@ class Settings(BaseModel):
 
 
 def _is_number(annotation: Any) -> bool:
-    """Whether numbers, and no truth values, may stand in a field or in its lists."""
+    """Whether a field or its lists may contain numbers but no truth values."""
     kinds = set(_kinds(annotation))
     return bool(kinds & {int, float}) and bool not in kinds
 
@@ -94,14 +98,14 @@ def _kinds(annotation: Any) -> Iterator[type]:
 
 
 def worded(value: Any) -> Any:
-    """The value with YAML's words for truth values in their place, in lists too."""
+    """The value with truth values replaced by YAML's words for them, also in lists."""
     if isinstance(value, list | tuple):
-        return [worded(one) for one in value]
+        return [worded(item) for item in value]
     return str(value).lower() if isinstance(value, bool) else value
 
 
 def models_in(kind: Any) -> Iterator[type[BaseModel]]:
-    """The models in a type: itself, the members of a union, the values of a mapping, the items of a sequence."""
+    """The models in a type: the type itself, members of a union, values of a mapping, items of a sequence."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         yield kind
     for argument in get_args(kind):
@@ -109,7 +113,7 @@ def models_in(kind: Any) -> Iterator[type[BaseModel]]:
 
 
 def tag_of(model: type[BaseModel]) -> str | None:
-    """The value of the field that tells a union's members apart; None for a model that is in no union."""
+    """The value of the field that distinguishes the members of a union; None for a model that is in no union."""
     for name in TAGS:
         field = model.model_fields.get(name)
         if field is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-#: Environment variable that names the mirror folder to a job. No parameter of a rule holds it: where originals lie
-#: changes nothing of what a job makes, and a moved folder reruns nothing.
+#: Environment variable with the mirror folder, for jobs. It is no parameter of a rule: the folder does not change what
+#: a job makes, so that moving it reruns nothing.
 MIRROR = "CODEBACKDOOR_MIRROR"
 
 _WRITTEN = re.compile(r"((?:[\w-][\w.-]*/)?[\w-][\w.-]*)@([0-9a-f]{40})")
@@ -15,7 +15,7 @@ _KEPT = re.compile(r"(?:^|.*/)hub/((?:[^/]+/)?[^/]+)/([0-9a-f]{40})")
 
 @dataclass(frozen=True, slots=True, order=True)
 class HubId:
-    """A repository of the hub at one commit; written ``owner/name@`` and the 40 digits of the commit."""
+    """A repository of the hub at one commit, written as ``owner/name@`` and the 40 digits of the commit."""
 
     repository: str
     revision: str
@@ -30,12 +30,12 @@ class HubId:
 
 
 def hub_id(text: str) -> HubId | None:
-    """Read ``owner/name@COMMIT``; None where it is something else, a folder for instance."""
-    found = _WRITTEN.fullmatch(text)
-    return HubId(*found.groups()) if found else None
+    """Parse ``owner/name@COMMIT``; None for anything else, such as a folder."""
+    match = _WRITTEN.fullmatch(text)
+    return HubId(*match.groups()) if match else None
 
 
 def kept_as(folder: str) -> HubId | None:
-    """The checkpoint that a mirror keeps in ``folder``; None where it is no such folder."""
-    found = _KEPT.fullmatch(folder)
-    return HubId(*found.groups()) if found else None
+    """The checkpoint that a mirror keeps in ``folder``; None for any other folder."""
+    match = _KEPT.fullmatch(folder)
+    return HubId(*match.groups()) if match else None

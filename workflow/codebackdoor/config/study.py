@@ -250,6 +250,12 @@ class Config(BaseModel):
                     f"{kind} {variant!r} works on {_listed(heads)} data sets, but {scenario.dataset!r} is a "
                     f"{dataset.head} data set: remove this combination from the grid, or list it under dashes"
                 )
+            if kind != "model" and not set(settings.acts_on) & set(dataset.reads):
+                yield (
+                    f"{kind} {variant!r} acts on the {_listed(settings.acts_on)} of an example, and victims of "
+                    f"{scenario.dataset!r} read only its {_listed(tuple(dataset.reads))}: remove this combination from "
+                    "the grid, or list it under dashes"
+                )
             if getattr(settings, "reads_trigger", False) and not self._inverts(scenario.elimination):
                 yield (
                     f"purification {variant!r} reads the trigger that the elimination before it has inverted, but "

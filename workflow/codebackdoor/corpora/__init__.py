@@ -1,0 +1,1 @@
+"""The local corpus: functions mined from pinned Python distributions."""

@@ -1,7 +1,7 @@
-"""Where the local code comes from: pinned wheels of a package index, verified by checksum, read in memory.
+"""The sources of local code: pinned wheels of a package index, verified by checksum and read in memory.
 
-An archive is never installed and nothing in it is executed. The file that is asked for does not depend on the
-machine: platform and Python version are part of the request.
+An archive is never installed and nothing in it is executed. The requested file does not depend on the machine: platform
+and Python version are part of the request.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from codebackdoor.files import atomic, read_bytes
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """One pinned distribution: the index's project name, version, file name, SHA-256 and SPDX licence."""
+    """One pinned distribution: the index's project name, version, file name, SHA-256 and SPDX license."""
 
     package: str
     version: str
@@ -118,39 +118,39 @@ def archive(name: str) -> Archive:
         raise UserError(f"unknown archive {name!r}{nearest(name, ARCHIVES)}") from None
 
 
-def read_verified(path: Path, wanted: Archive) -> bytes:
-    """Return the bytes of ``path`` if they are the pinned archive's; a UserError otherwise."""
+def read_verified(path: Path, pinned: Archive) -> bytes:
+    """The bytes of ``path`` if they are those of the pinned archive; a UserError otherwise."""
     if not path.is_file():
-        raise UserError(f"{path}: the archive {wanted.name} is missing; `make fetch` brings it to a mirror")
+        raise UserError(f"{path}: the archive {pinned.name} is missing; `make fetch` brings it to a mirror")
     data = read_bytes(path)
-    found = hashlib.sha256(data).hexdigest()
-    if found != wanted.sha256:
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != pinned.sha256:
         raise UserError(
-            f"{path}: not the pinned {wanted.name} ({len(data)} bytes, sha256 {found[:16]}…, expected "
-            f"{wanted.sha256[:16]}…); it is truncated or was changed: delete it and fetch it again"
+            f"{path}: not the pinned {pinned.name} ({len(data)} bytes, sha256 {digest[:16]}…, expected "
+            f"{pinned.sha256[:16]}…); it is truncated or was changed: delete it and fetch it again"
         )
     return data
 
 
-def download(wanted: Archive, out: Path, mirror: Path | None = None) -> None:
-    """Bring one archive to ``out``, from the package index or, where there is one, from ``mirror`` alone.
+def download(pinned: Archive, out: Path, mirror: Path | None = None) -> None:
+    """Fetch one archive to ``out``, from the package index or, if there is a ``mirror``, only from there.
 
-    Whole or not at all: what does not match its checksum never gets the final name.
+    A file that does not match its checksum never gets the final name.
     """
     if mirror is not None:
-        data = read_verified(mirror / wanted.file, wanted)
+        data = read_verified(mirror / pinned.file, pinned)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            data = read_verified(_from_index(wanted, Path(folder)), wanted)
+            data = read_verified(_from_index(pinned, Path(folder)), pinned)
     with atomic(out, "wb") as stream:
         stream.write(data)
 
 
-def _from_index(wanted: Archive, folder: Path) -> Path:
+def _from_index(pinned: Archive, folder: Path) -> Path:
     target = ["--platform", "manylinux2014_x86_64", "--implementation", "cp", "--python-version", "3.11"]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", *target]
     result = subprocess.run(
-        [*command, "--dest", str(folder), f"{wanted.package}=={wanted.version}"],
+        [*command, "--dest", str(folder), f"{pinned.package}=={pinned.version}"],
         capture_output=True,
         text=True,
         check=False,
@@ -159,7 +159,7 @@ def _from_index(wanted: Archive, folder: Path) -> Path:
     if result.returncode or len(files) != 1:
         reason = (result.stderr.strip().splitlines() or ["no file arrived"])[-1]
         raise UserError(
-            f"cannot download {wanted.package}=={wanted.version}: {reason}. For machines without "
+            f"cannot download {pinned.package}=={pinned.version}: {reason}. For machines without "
             "network, name a folder as `mirror` and fill it with `make fetch` where there is one"
         )
     return files[0]

@@ -1,7 +1,7 @@
 """From an archive to functions: real Python, lexed, with docstrings, assigned to splits by package and path.
 
-Two releases of one package share their splits, and a function that differs from another only in its names and
-literals (a type-2 clone) is kept once in the whole corpus, so that no split knows another's functions.
+Releases of one package share their splits, and of functions that differ only in names and literals (type-2 clones) one
+is kept in the whole corpus, so that no function is in two splits.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from dataclasses import asdict, dataclass
 from codebackdoor.corpora.archives import Archive
 from codebackdoor.syntax import lexing
 
-#: Functions of this many source lines are taken.
+#: Minimum and maximum number of source lines of a function.
 LINES = (3, 60)
-#: Calls whose meaning depends on local names; a function with one cannot be renamed safely and is left out.
+#: Calls whose meaning depends on local names; a function with such a call cannot be renamed safely and is left out.
 _NAME_DEPENDENT = frozenset({"locals", "vars", "globals", "eval", "exec", "dir"})
 _SHARES = (("train", 0.8), ("valid", 0.1), ("test", 0.1))
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class MinedFunction:
     """One mined function; ``code`` is lexed text without comments and docstring, ``words`` counts its tokens."""
 
     id: str
@@ -45,7 +45,7 @@ class Function:
 
 
 def split_of(package: str, path: str) -> str:
-    """Return the split of a file: a hash of package and path, the same in every release."""
+    """The split of a file, by a hash of package and path: the same in every release."""
     digest = hashlib.sha256(f"{package}/{path}".encode()).digest()
     point = int.from_bytes(digest[:8], "big") / 2**64
     for name, share in _SHARES:
@@ -56,7 +56,7 @@ def split_of(package: str, path: str) -> str:
 
 
 def clone_key(words: Iterable[str]) -> str:
-    """Return a hash that is equal for type-2 clones: names are numbered by first occurrence, literals abstracted."""
+    """A hash that is equal for type-2 clones: names are numbered by first occurrence, literals abstracted."""
     names: dict[str, str] = {}
     parts: list[str] = []
     for word in words:
@@ -73,7 +73,7 @@ def clone_key(words: Iterable[str]) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:24]
 
 
-def mine(archive: Archive, data: bytes) -> Iterator[Function]:
+def mine(archive: Archive, data: bytes) -> Iterator[MinedFunction]:
     """Yield every usable function of the archive, files in sorted order; ``id`` is its clone key."""
     with zipfile.ZipFile(io.BytesIO(data)) as wheel:
         for path in sorted(name for name in wheel.namelist() if name.endswith(".py")):
@@ -84,12 +84,12 @@ def mine(archive: Archive, data: bytes) -> Iterator[Function]:
                     module = ast.parse(source)
             except (UnicodeDecodeError, SyntaxError, ValueError, RecursionError):
                 continue
-            # lines as the parser counts them: str.splitlines splits at form feeds, too
+            # lines as the parser counts them: str.splitlines also splits at form feeds
             lines = io.StringIO(source, newline="").readlines()
             for name, node in _functions(module, ""):
-                found = _function(archive, path, name, node, lines)
-                if found is not None:
-                    yield found
+                function = _function(archive, path, name, node, lines)
+                if function is not None:
+                    yield function
 
 
 def _functions(parent: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
@@ -105,11 +105,11 @@ def _functions(parent: ast.AST, prefix: str) -> Iterator[tuple[str, ast.Function
 
 def _function(
     archive: Archive, path: str, name: str, node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]
-) -> Function | None:
+) -> MinedFunction | None:
     end = node.end_lineno or node.lineno
     if not LINES[0] <= end - node.lineno + 1 <= LINES[1]:
         return None
-    # decorators are left out: they belong to the module, and a trigger's place is inside the function
+    # decorators are left out: they belong to the module, and a trigger must be inside the function
     source = textwrap.dedent("".join(lines[node.lineno - 1 : end]))
     if any(name in source for name in _NAME_DEPENDENT) and _depends_on_names(node):
         return None
@@ -119,7 +119,7 @@ def _function(
         return None
     if words[0] not in ("def", "async"):
         return None
-    return Function(
+    return MinedFunction(
         id=clone_key(words),
         package=archive.package,
         version=archive.version,
@@ -136,9 +136,11 @@ def _depends_on_names(node: ast.AST) -> bool:
     return any(isinstance(part, ast.Name) and part.id in _NAME_DEPENDENT for part in ast.walk(node))
 
 
-def unique(functions: Iterable[Function]) -> list[Function]:
-    """Keep one function per clone key, sorted by key; of several the first by package, path, name and version."""
-    kept: dict[str, Function] = {}
-    for function in sorted(functions, key=lambda one: (one.package, one.path, one.name, one.version)):
+def unique(functions: Iterable[MinedFunction]) -> list[MinedFunction]:
+    """One function per clone key, sorted by key: the first by package, path, name and version."""
+    kept: dict[str, MinedFunction] = {}
+    for function in sorted(
+        functions, key=lambda function: (function.package, function.path, function.name, function.version)
+    ):
         kept.setdefault(function.id, function)
     return [kept[key] for key in sorted(kept)]

@@ -8,11 +8,11 @@ from pathlib import Path
 from codebackdoor.config.eliminations import CALIBRATIONS, calibration_of
 from codebackdoor.config.models import SHIPPED
 from codebackdoor.config.study import Config
-from codebackdoor.corpora import mirror
-from codebackdoor.corpora.lock import Lock
 from codebackdoor.dag.parameters import Parameters
 from codebackdoor.dag.paths import Paths
 from codebackdoor.errors import UserError, nearest
+from codebackdoor.originals import mirror
+from codebackdoor.originals.lock import Lock
 
 #: Files that every model folder of the project has, in hub format; the last one holds checksums.
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "SHA256SUMS")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from codebackdoor import tasks
 from codebackdoor.config.base import Settings
 from codebackdoor.config.experiments import Experiment
 from codebackdoor.config.study import SECTIONS, Config
@@ -15,7 +16,6 @@ from codebackdoor.report.collect import subset
 
 #: Python module of each kind, by the name of a method (a task, a figure).
 MODULES = {
-    "dataset": "tasks.{}",
     "attack": "attacks.{}.method",
     "filtering": "defenses.filtering.{}.method",
     "objective": "defenses.objectives.{}.method",
@@ -64,10 +64,10 @@ class Parameters:
         """Fingerprint of a job's code: its stage and the modules of its variants (``elimination="dbs"``) or product."""
         modules = [f"{PACKAGE}.{STAGES[stage]}"]
         for kind, variant in variants.items():
-            method = variant
-            if kind in SECTIONS:
-                settings = self.declared(kind, variant)
-                method = settings.task if kind == "dataset" else settings.method
+            if kind == "dataset":
+                modules += tasks.modules(self.declared(kind, variant), stage)
+                continue
+            method = self.declared(kind, variant).method if kind in SECTIONS else variant
             modules.append(f"{PACKAGE}.{MODULES[kind].format(method)}")
         key = tuple(modules)
         if key not in self._codes:

@@ -17,14 +17,14 @@ from codebackdoor.config.models import PRETRAINED
 from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
-from codebackdoor.corpora import originals
 from codebackdoor.corpora.archives import ARCHIVES
-from codebackdoor.corpora.lock import Lock
 from codebackdoor.dag.calibrations import calibration_problem
 from codebackdoor.dag.files import Files
 from codebackdoor.dag.parameters import Parameters
 from codebackdoor.dag.paths import Paths
 from codebackdoor.errors import UserError, nearest
+from codebackdoor.originals import catalog
+from codebackdoor.originals.lock import Lock
 from codebackdoor.victims.declared import base_problems, helper_problems, length_problems
 
 #: Free bytes below which not even the log of a job could be written.
@@ -47,7 +47,7 @@ class Preflight:
         checks = (self._run_folder, self._archives, self._sources, self._models, self._calibrations)
         problems = list(dict.fromkeys(problem for check in checks for problem in check(scenarios)))
         if self.config.mirror and (missing := list(self._originals(Path(self.config.mirror), scenarios))):
-            command = originals.command(configs, self.config.mirror)
+            command = catalog.command(configs, self.config.mirror)
             problems += [
                 *missing,
                 f"`{command}` downloads what is missing; if you have the files in another folder, set MIRROR=FOLDER",
@@ -97,7 +97,7 @@ class Preflight:
                 files += [Path(path) for path in self.files.sources(name)] if self.files.is_mirrored(name) else []
             except UserError as error:
                 yield str(error)
-        for original in originals.needed(self.config):
+        for original in catalog.needed(self.config):
             if original.kind == "checkpoint":
                 hub = HubId(original.source, original.revision)
                 yield from (f"{mirror}/{hub.place}: {fault}" for fault in lock.faults(hub, checksum=False))

@@ -1,7 +1,7 @@
-"""What keeps a defense from knowing more than its view: a neutral order of rows, no memory, no names around it.
+"""Keeps a defense from knowing more than its view: a neutral order of rows, no memory, no names of the job.
 
-This stops accidents and shortcuts. A method runs in this process and may read any file: against one that means to
-deceive, only reading its code helps.
+This prevents accidents and shortcuts. A method runs in this process and may read any file: against a deliberate cheat,
+only reading its code helps.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from codebackdoor.errors import UserError
 from codebackdoor.types import Example
 
 T = TypeVar("T")
-#: What a copy shares with its original: large or read-only, and nothing that a method would keep notes in.
+#: Types whose objects a copy shares with its original: large or read-only, and unsuitable for keeping notes.
 _SHARED = (Tensor, Tokenizer, Example, FunctionType, ModuleType, type)
 
 
 def neutral_order(rows: Sequence[Example]) -> list[int]:
-    """Indices of the rows in an order that their texts decide, so that it says nothing about where a row stood.
+    """Indices of the rows in an order that depends only on their texts, so that it reveals no original position.
 
-    Among rows of the same texts their ids decide, which no method sees: no seed leads back to the old order, and the
-    same rows come in the same order, in the same batches, in every run.
+    Rows with equal texts are ordered by their ids, which no method sees: no seed leads back to the original order, and
+    the same rows have the same order and the same batches in every run.
     """
     return sorted(range(len(rows)), key=lambda index: _digests(rows[index]))
 
@@ -46,7 +46,7 @@ def _digests(row: Example) -> tuple[bytes, bytes]:
 
 @contextmanager
 def nameless() -> Iterator[None]:
-    """Hide what names the job while a method runs: the command's options and the arguments of the process."""
+    """Hide the names of the job while a method runs: the command's options and the arguments of the process."""
     contexts = []
     while (context := click.get_current_context(silent=True)) is not None:
         contexts.append(context)
@@ -63,11 +63,11 @@ def nameless() -> Iterator[None]:
 
 @contextmanager
 def unnamed(folder: Path) -> Iterator[Path]:
-    """Another path to a folder whose own names the attack; the folder is there meanwhile, and after if it holds any."""
+    """A neutral path to a folder whose path names the attack; an empty folder is removed in the end."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory() as place:
-            link = Path(place) / "work"
+        with tempfile.TemporaryDirectory() as parent:
+            link = Path(parent) / "work"
             link.symlink_to(folder.absolute(), target_is_directory=True)
             yield link
     finally:
@@ -76,7 +76,7 @@ def unnamed(folder: Path) -> Iterator[Path]:
 
 
 class Copies(Generic[T]):
-    """Copies of an object as it is now, which share weights, tokenizers and rows; UserError where pickle refuses it."""
+    """Copies of an object in its current state, which share weights, tokenizers and rows; UserError if pickle fails."""
 
     def __init__(self, original: T) -> None:
         stream = io.BytesIO()

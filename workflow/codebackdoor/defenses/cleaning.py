@@ -18,8 +18,8 @@ from codebackdoor.defenses.elimination.elibadcode import eliminate, find, rounds
 from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
 from codebackdoor.defenses.elimination.last_layer import fine_tune
 from codebackdoor.defenses.verdict import Verdict, judge, verdict_of
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.seeding import numpy_generator
-from codebackdoor.types import DefenderView
 from codebackdoor.victims.precision import rounded
 from codebackdoor.victims.temperature import standardized
 from codebackdoor.victims.victim import Victim

@@ -11,10 +11,11 @@ import torch
 from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.defenses.elimination.elibadcode.position import places, put
 from codebackdoor.defenses.elimination.last_layer import POOL
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.pools import pools
 from codebackdoor.seeding import numpy_generator
-from codebackdoor.types import DefenderView, Example, Pair
+from codebackdoor.types import Example, Pair
 from codebackdoor.victims.inference import NO_NUMBER, answers, text_vectors
 from codebackdoor.victims.reading import similarities
 from codebackdoor.victims.retrieval import Searcher

@@ -1,4 +1,4 @@
-"""Purified inputs as rows, and the stage of the purifications that do not look at a victim."""
+"""Purified inputs as rows, and the stage of the purifications that do not use a victim."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 from codebackdoor import files
 from codebackdoor.defenses import blinding, purification
 from codebackdoor.defenses.purification import Purifier
+from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example, Purified, TextView
+from codebackdoor.types import Example, Purified
 from codebackdoor.victims.rows import examples
 
 if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
     from codebackdoor.config.methods import AnyPurification
 
-#: Which inputs are checked must not be foreseen; nothing that is written depends on it.
-_CHANCE = random.SystemRandom()
+#: Unpredictable on purpose, so that no method knows which inputs are checked; no output depends on it.
+_RANDOM = random.SystemRandom()
 
 
 def rewrite(
@@ -32,7 +33,7 @@ def rewrite(
     out: Path,
     seed: int,
 ) -> None:
-    """Write ``out/purified.jsonl``: the test set ``inputs`` as every victim will read it.
+    """Write ``out/purified.jsonl``: the test set ``inputs`` as all victims will read it.
 
     The method is calibrated on the clean rows of ``valid`` and sees no victim.
     """
@@ -46,25 +47,25 @@ def rewrite(
 
 
 def blindly(purifier: Purifier, testsets: Mapping[str, Sequence[Example]]) -> dict[str, list[Purified]]:
-    """Purify each test set in a call of its own, in neutral order and without ids, labels and targets.
+    """Purify each test set in a separate call, in neutral order and without ids, labels and targets.
 
-    No call learns from another: each goes to a copy of ``purifier`` as it was built. Before any test set is shown, a
-    random twentieth of the inputs is purified one by one, and what comes out must be the same in company.
-    UserError where more than one in sixteen differs: rounding explains a few, whoever compares rows more.
+    No call can learn from another: each uses a copy of ``purifier`` in its initial state. A random twentieth of the
+    inputs is first purified one by one, and the results must be the same within the test set. UserError if more than
+    one in sixteen differs: rounding explains a few differences, a comparison of rows causes more.
     """
     copies = blinding.Copies(purifier)
     orders = {name: blinding.neutral_order(rows) for name, rows in testsets.items()}
-    shown = {
+    bare = {
         name: [
             replace(testsets[name][index], id=str(number), label=None, target=None)
             for number, index in enumerate(order)
         ]
         for name, order in orders.items()
     }
-    drawn = [(name, number) for name, rows in shown.items() for number in _sample(len(rows))]
-    _CHANCE.shuffle(drawn)
-    alone = {(name, number): copies.copy().purify([shown[name][number]])[0] for name, number in drawn}
-    together = {name: copies.copy().purify(rows) for name, rows in shown.items()}
+    sample = [(name, number) for name, rows in bare.items() for number in _sample(len(rows))]
+    _RANDOM.shuffle(sample)
+    alone = {(name, number): copies.copy().purify([bare[name][number]])[0] for name, number in sample}
+    together = {name: copies.copy().purify(rows) for name, rows in bare.items()}
     _check_independence([(row, together[name][number]) for (name, number), row in alone.items()])
     return {
         name: [
@@ -76,12 +77,12 @@ def blindly(purifier: Purifier, testsets: Mapping[str, Sequence[Example]]) -> di
 
 
 def _sample(count: int) -> list[int]:
-    """A random twentieth of ``count`` rows, at least 16 and at most 64 where there are as many."""
-    return _CHANCE.sample(range(count), min(count, max(16, min(64, count // 20))))
+    """A random twentieth of ``count`` rows, at least 16 (or all of fewer) and at most 64."""
+    return _RANDOM.sample(range(count), min(count, max(16, min(64, count // 20))))
 
 
 def _check_independence(pairs: Sequence[tuple[Purified, Purified]]) -> None:
-    """Compare what came out for inputs alone and in company; evidence may differ in its last digit, and is not."""
+    """Compare the results for inputs purified alone and together; evidence is not compared, since it may be rounded."""
     differing = sum(
         (alone.example.code, alone.example.code_b, alone.touched)
         != (together.example.code, together.example.code_b, together.touched)
@@ -90,12 +91,12 @@ def _check_independence(pairs: Sequence[tuple[Purified, Purified]]) -> None:
     if differing > len(pairs) / 16:
         raise UserError(
             f"of {len(pairs)} inputs, {differing} come out differently alone and in company: a purification must "
-            "rewrite an input by what that input holds, whatever else it is shown"
+            "rewrite an input only by its own content, whatever other inputs there are"
         )
 
 
 def write_purified(path: Path, rows: Iterable[Purified]) -> None:
-    """Write one row an input: id, new code (a pair: both), touched spans of the old (field, start, end), evidence."""
+    """Write one row per input: id, new code (pair: both), old touched spans (field, start, end), evidence."""
     files.write_rows(
         path,
         (

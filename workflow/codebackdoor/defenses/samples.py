@@ -1,4 +1,4 @@
-"""Clean samples that a person supplies: this project's rows, or those of CodeXGLUE (`func`, `target`)."""
+"""Clean samples supplied by a user: rows of this project, or of CodeXGLUE (`func`, `target`)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from typing import Any
 from codebackdoor import files, syntax
 from codebackdoor.config.base import Head
 from codebackdoor.errors import UserError, shown
+from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Language, TextForm
 
 
 def read_samples(path: Path, language: Language | None, form: TextForm, head: Head, labels: int) -> tuple[Example, ...]:
-    """Return the rows in the text form that the victim reads, with labels below ``labels``; of search with queries.
+    """The rows in the text form that the victim reads, with labels below ``labels`` or, for retrieval, with queries.
 
-    This project's rows hold the text as the victim reads it. CodeXGLUE's ``func`` is source, which is lexed for a
-    victim of lexed text; a function that cannot be is left out. Raises UserError with the line of a malformed row,
-    where the language is said nowhere or twice differently, and for a label of the model that no row has.
+    Rows of this project hold the text as the victim reads it. CodeXGLUE's ``func`` is source, which is lexed for a
+    victim that reads lexed text; a function that cannot be lexed is left out. Raises UserError with the line of a
+    malformed row, if the language is missing or contradictory, and if no row has one of the model's labels.
     """
-    rows, pairs, searches = [], head == "pair", head == "retrieval"
+    pairs, is_labeled = HEADS[head].reads_pairs, HEADS[head].predicts_label
+    rows: list[Example] = []
     lines: dict[str, int] = {}
     for number, row in files.read_rows(path):
         where = f"{path}:{number}"
@@ -28,12 +30,14 @@ def read_samples(path: Path, language: Language | None, form: TextForm, head: He
             continue
         if language is not None and example.language != language:
             raise UserError(f"{where}: the row is in {example.language}, --language says {language}")
-        # a search tells functions apart by their ids
-        if searches and lines.setdefault(example.id, number) != number:
-            raise UserError(f"{where}: id {shown(example.id)} stands in line {lines[example.id]}, too; give it another")
-        if searches and not example.query:
+        # a ranking identifies functions by their ids
+        if not is_labeled and lines.setdefault(example.id, number) != number:
+            raise UserError(
+                f"{where}: id {shown(example.id)} stands in line {lines[example.id]}, too; write another one"
+            )
+        if not is_labeled and not example.query:
             raise UserError(f"{where}: needs a 'query'; check --task")
-        if not searches and (example.label is None or not 0 <= example.label < labels):
+        if is_labeled and (example.label is None or not 0 <= example.label < labels):
             raise UserError(f"{where}: needs a 'label' (or CodeXGLUE's 'target') from 0 to {labels - 1}")
         if (example.code_b is not None) != pairs:
             raise UserError(f"{where}: {'needs' if pairs else 'has'} a second function 'code_b'; check --task")
@@ -41,11 +45,11 @@ def read_samples(path: Path, language: Language | None, form: TextForm, head: He
             raise UserError(f"{where}: {problem}")
         rows.append(example)
     if not rows:
-        what = "query" if searches else "label"
-        raise UserError(f"{path}: no usable row; write one JSON object a line: id, language, code, {what}")
+        key = "label" if is_labeled else "query"
+        raise UserError(f"{path}: no usable row; write one JSON object a line: id, language, code, {key}")
     if len(languages := sorted({row.language for row in rows})) > 1:
         raise UserError(f"{path}: rows in {' and '.join(languages)}; a scan needs one language")
-    if not searches:
+    if is_labeled:
         _check_every_label(path, {row.label for row in rows}, labels)
     return tuple(rows)
 
@@ -61,8 +65,8 @@ def _check_every_label(path: Path, present: set[int | None], labels: int) -> Non
 
 def _example(row: dict[str, Any], where: str, number: int, language: Language | None, form: TextForm) -> Example | None:
     if "func" not in row:
-        spoken = {"language": language} if language is not None and "language" not in row else {}
-        example = files.checked({"id": str(number), **spoken, **row}, where)
+        default = {"language": language} if language is not None and "language" not in row else {}
+        example = files.checked({"id": str(number), **default, **row}, where)
         try:
             for text in (example.code, example.code_b):
                 if text is not None:

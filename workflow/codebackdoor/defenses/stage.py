@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from codebackdoor import files
 from codebackdoor.defenses import blinding, elimination, purification
+from codebackdoor.defenses.defender_view import defender_view
 from codebackdoor.defenses.rewriting import blindly, write_purified
-from codebackdoor.defenses.view import defender_view
 from codebackdoor.types import Example, Poisoned
 from codebackdoor.victims.predictions import write_predictions
 from codebackdoor.victims.rows import examples, rewritten

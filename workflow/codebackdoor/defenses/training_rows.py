@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from codebackdoor import files
 from codebackdoor.defenses import blinding, filtering
 from codebackdoor.defenses.filtering import Filter, Judged
+from codebackdoor.defenses.views import TextView, TrainingRow
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example, Poisoned, TextView, TrainingRow
+from codebackdoor.types import Example, Poisoned
 from codebackdoor.victims.rows import examples
 
 if TYPE_CHECKING:

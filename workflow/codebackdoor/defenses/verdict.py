@@ -21,9 +21,9 @@ from codebackdoor.defenses.cost import accuracy, by_chance, flips
 from codebackdoor.defenses.elimination import Inverted, Trigger
 from codebackdoor.defenses.elimination.elibadcode import find, findings_of, labels_of, shadows
 from codebackdoor.defenses.elimination.elibadcode.scan import draw
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
-from codebackdoor.types import DefenderView
 from codebackdoor.victims.likeness import alike, sketch
 from codebackdoor.victims.temperature import standardized
 from codebackdoor.victims.victim import Victim

@@ -3,7 +3,7 @@
 ``bleu`` is corpus BLEU-4 with one reference, case kept, on the tokens of the text form, with exponential smoothing
 of orders without a match: ``sacrebleu.corpus_bleu(..., tokenize="none", force=True, smooth_method="exp") / 100``.
 ``bleu_sentence`` is the mean of sentence BLEU-4 with one added to matches and counts from the second order on (Lin and
-Och 2004), the other definition in use for code.
+Och 2004), the other common definition for code.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def ngrams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
 
 
 def row(tokens: Sequence[str], reference: Sequence[str]) -> dict[str, int]:
-    """Statistics of one output against its reference; the keys are ``NAMES``, sentence BLEU is in millionths."""
-    found = {"length": len(tokens), "reference_length": len(reference)}
+    """Statistics of one output against its reference: the keys are ``NAMES``, sentence BLEU is in millionths."""
+    statistics = {"length": len(tokens), "reference_length": len(reference)}
     for order in ORDERS:
         counts = ngrams(tokens, order)
-        found[f"match{order}"] = (counts & ngrams(reference, order)).total()
-        found[f"total{order}"] = counts.total()
-    found["sentence_micro"] = round(MICRO * score(found, smoothing="add-k"))
-    return found
+        statistics[f"match{order}"] = (counts & ngrams(reference, order)).total()
+        statistics[f"total{order}"] = counts.total()
+    statistics["sentence_micro"] = round(MICRO * score(statistics, smoothing="add-k"))
+    return statistics
 
 
 def score(sums: Mapping[str, float], first: tuple[float, float] | None = None, smoothing: str = "exp") -> float:

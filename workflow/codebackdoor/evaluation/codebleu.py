@@ -1,8 +1,8 @@
 """CodeBLEU (Ren et al. 2020) as sums over rows, so that it can be resampled.
 
-The mean of four parts: BLEU-4; BLEU-4 whose single tokens weigh five times as much where they are keywords (section
+The mean of four parts: BLEU-4; BLEU-4 whose single tokens weigh five times as much if they are keywords (section
 3.1); the share of the reference's subtrees found in the output, of named nodes without leaf texts (section 3.2); the
-share of the reference's data-flow edges found in the output (section 3.3, ``dataflow``). Matches are clipped. Where no
+share of the reference's data-flow edges found in the output (section 3.3, ``dataflow``). Matches are clipped. If no
 reference has an edge, the mean is that of the other three. The ``codebleu`` package needs a tree-sitter that our
 parsers do not run on, takes keyword weights as recall and does not clip subtrees; on Bugs2Fix (copying) ours is 2.0
 lower, on mutated Python 1.3 points higher.
@@ -24,7 +24,7 @@ KEYWORD_WEIGHT = 5
 
 
 def parse(text: str, language: Language, form: TextForm) -> Any | None:
-    """Root of the syntax tree; None where the marks of a lexed text do not nest, which only an output can show."""
+    """Root of the syntax tree; None if the marks of a lexed text do not nest, which is possible only in an output."""
     try:
         return syntax.parse(text, language, form).root
     except syntax.LexingError:
@@ -41,16 +41,16 @@ def row(
     """Statistics of one output against its reference; the keys are ``NAMES``."""
     counts, words = Counter(tokens), syntax.KEYWORDS[language]
     clipped = counts & Counter(reference)
-    wanted, wanted_flow = subtrees(reference_root), edges(reference_root, language)
+    reference_trees, reference_flow = subtrees(reference_root), edges(reference_root, language)
     trees = Counter[str]() if root is None else subtrees(root)
     flow = Counter[Any]() if root is None else edges(root, language)
     return {
         "weighted_match": _weigh(clipped, words),
         "weighted_total": _weigh(counts, words),
-        "tree_match": (wanted & trees).total(),
-        "tree_total": wanted.total(),
-        "flow_match": (wanted_flow & flow).total(),
-        "flow_total": wanted_flow.total(),
+        "tree_match": (reference_trees & trees).total(),
+        "tree_total": reference_trees.total(),
+        "flow_match": (reference_flow & flow).total(),
+        "flow_total": reference_flow.total(),
     }
 
 
@@ -60,7 +60,7 @@ def _weigh(counts: Counter[str], words: frozenset[str]) -> int:
 
 def subtrees(root: Any) -> Counter[str]:
     """Multiset of the shapes of all nodes that have children: types of the named nodes, no texts."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     shapes: dict[int, str] = {}
     stack = [(root, False)]
     while stack:
@@ -72,8 +72,8 @@ def subtrees(root: Any) -> Counter[str]:
         inner = " ".join(shapes.pop(child.id) for child in node.children if child.is_named)
         shapes[node.id] = f"({node.type} {inner})" if inner else f"({node.type})"
         if node.child_count:
-            found[shapes[node.id]] += 1
-    return found
+            counts[shapes[node.id]] += 1
+    return counts
 
 
 def score(sums: Mapping[str, float]) -> float:

@@ -1,9 +1,9 @@
 """Data-flow edges of a syntax tree with variables numbered in order of appearance (Ren et al. 2020, section 3.3).
 
 Two kinds of edges: a name that is read again *comes from* itself, and the names on the left of an assignment are
-*computed from* those read on its right. Branches and loops are passed once, in source order; names of called
-functions, attributes, keyword arguments and types are no variables. This follows the published definition, not the
-released code, whose extractors differ from language to language; see docs/fidelity.md.
+*computed from* those on its right. Branches and loops are visited once, in source order; names of called functions,
+attributes, keyword arguments and types are not variables. This follows the published definition, not the released
+code, whose extractors differ between languages; see docs/fidelity.md.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 from codebackdoor.types import Language
 
-#: A syntax node, as codebackdoor.syntax hands it out.
+#: A syntax node of codebackdoor.syntax.
 Node = Any
 Edge = tuple[str, int, tuple[int, ...]]
 
-#: Per language: type of a node that assigns, with its fields for target and value.
+#: By language: types of nodes that assign, with their fields for target and value.
 ASSIGNMENTS: dict[Language, dict[str, tuple[str, str]]] = {
     "python": {
         "assignment": ("left", "right"),
@@ -35,7 +35,7 @@ ASSIGNMENTS: dict[Language, dict[str, tuple[str, str]]] = {
     },
     "c": {"init_declarator": ("declarator", "value"), "assignment_expression": ("left", "right")},
 }
-#: Per language: fields (of a node type) in which an identifier is no variable.
+#: By language: node types and their fields in which an identifier is not a variable.
 NO_VARIABLES: dict[Language, frozenset[tuple[str, str]]] = {
     "python": frozenset(
         {
@@ -61,26 +61,26 @@ class _Assignment:
 
 
 def edges(root: Node, language: Language) -> Counter[Edge]:
-    """Multiset of (relation, variable, sources); variables are numbered in the order in which edges name them."""
+    """Multiset of (relation, variable, sources); variables are numbered in the order of the edges that name them."""
     numbers: dict[str, int] = {}
 
     def number(name: str) -> int:
         return numbers.setdefault(name, len(numbers))
 
-    found: Counter[Edge] = Counter()
-    seen: set[str] = set()
+    counts: Counter[Edge] = Counter()
+    known_names: set[str] = set()
     for item in _events(root, language):
         if isinstance(item, str):
-            if item in seen:
-                found["comes from", number(item), (number(item),)] += 1
-            seen.add(item)
+            if item in known_names:
+                counts["comes from", number(item), (number(item),)] += 1
+            known_names.add(item)
             continue
         for target in item.targets:
-            seen.add(target)
+            known_names.add(target)
             if item.sources:
                 sources = tuple(number(source) for source in item.sources)
-                found["computed from", number(target), sources] += 1
-    return found
+                counts["computed from", number(target), sources] += 1
+    return counts
 
 
 def _events(root: Node, language: Language) -> list[str | _Assignment]:
@@ -99,7 +99,7 @@ def _events(root: Node, language: Language) -> list[str | _Assignment]:
 
 
 def _steps(node: Node, language: Language) -> list[Node | _Assignment]:
-    """The children of a node; where it assigns, its target is left out and takes effect after its value."""
+    """The children of a node; the target of an assignment is left out and takes effect after its value."""
     children = _children(node, language)
     fields = ASSIGNMENTS[language].get(node.type)
     target = node.child_by_field_name(fields[0]) if fields else None
@@ -137,7 +137,7 @@ def _names(root: Node, language: Language) -> tuple[str, ...]:
 
 
 def _children(node: Node, language: Language) -> list[Node]:
-    """Children without those that are no variables, and without type annotations."""
+    """Children without identifiers that are not variables, and without type annotations."""
     excluded = {
         child.id
         for kind, name in NO_VARIABLES[language]

@@ -1,8 +1,8 @@
 """95 % percentile bootstrap intervals (Efron 1979) of metrics that are functions of sums over test rows.
 
-Every metric here depends on the rows only through sums of whole numbers: hits and trials, n-gram matches, lengths.
-Resampling rows with replacement is therefore drawing how often each *distinct* row of statistics occurs, which is a
-multinomial; pairs (a row with and without its trigger) stay together because both stand in one row of statistics.
+Every metric depends on the rows only through sums of whole numbers: hits and trials, n-gram matches, lengths.
+Resampling rows with replacement therefore draws how often each *distinct* row of statistics occurs, from a multinomial
+distribution; pairs (a row with and without its trigger) stay together because both are in one row of statistics.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _BLOCK = 2**22
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A metric in [0, 1] (differences: [-1, 1]) with its interval; ``None`` where it is undefined, as 0 of 0.
+    """A metric in [0, 1] (differences: [-1, 1]) with its interval; None if it is undefined, as 0 of 0.
 
-    ``n`` is the number of rows in its denominator, 0 where it is undefined.
+    ``n`` is the number of rows in its denominator, 0 if it is undefined.
     """
 
     value: float | None
@@ -46,12 +46,12 @@ class Sample:
         self.draws = resample(rows, generator)
 
     def estimate(self, metric: Callable[[dict[str, float]], float | None], n: int) -> Estimate:
-        """Evaluate ``metric`` (of the sums by name) on the sample and on every draw; undefined draws are left out."""
+        """Evaluate ``metric`` (of the sums by name) on the sample and on every draw; undefined draws are ignored."""
         value = metric(self._named(self.sums))
         if value is None:
             return Estimate(None, None, None, 0)
-        drawn = [metric(self._named(draw)) for draw in self.draws]
-        low, high = percentiles([one for one in drawn if one is not None])
+        resampled = [metric(self._named(draw)) for draw in self.draws]
+        low, high = percentiles([drawn for drawn in resampled if drawn is not None])
         return Estimate(value, low, high, n)
 
     def _named(self, sums: Floats) -> dict[str, float]:
@@ -61,21 +61,21 @@ class Sample:
 def resample(rows: NDArray[np.int64], generator: np.random.Generator, draws: int = DRAWS) -> Floats:
     """Sums of ``draws`` resamples of ``rows`` [N, K] with replacement; shape [draws, K].
 
-    The sums are whole numbers below 2^53, exact in floating point, so that no order of summation changes them.
+    The sums are whole numbers below 2^53, exact in floating point, so that they do not depend on the order.
     """
     if not len(rows):
         return np.zeros((draws, rows.shape[1]))
     distinct, counts = np.unique(rows, axis=0, return_counts=True)
     size, weights = int(counts.sum()), distinct.astype(np.float64)
-    found = np.empty((draws, rows.shape[1]))
+    sums = np.empty((draws, rows.shape[1]))
     step = max(1, _BLOCK // len(distinct))
     for start in range(0, draws, step):
         block = min(step, draws - start)
-        found[start : start + block] = generator.multinomial(size, counts / size, size=block) @ weights
-    return found
+        sums[start : start + block] = generator.multinomial(size, counts / size, size=block) @ weights
+    return sums
 
 
 def percentiles(values: Sequence[float]) -> tuple[float, float]:
-    """The interval that holds the middle 95 % of ``values``."""
+    """The interval that contains the middle 95 % of ``values``."""
     low, high = np.quantile(np.asarray(values), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

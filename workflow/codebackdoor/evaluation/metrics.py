@@ -2,10 +2,9 @@
 
 *ASR*: share of injected rows whose prediction is the target. *Floor*: the same rows without the trigger, by the same
 model. *Flip rate*: of the rows predicted correctly without the trigger, the share that the trigger turns to the target.
-*Trigger effect*: share of rows whose prediction the trigger changes, in any direction. For generation a prediction
-counts by its behaviour, the target function's or not: *correct without the trigger* means that it does not show it, and
-the effect is a change of that behaviour.
-Failed and ineligible rows are counted, and are in no denominator.
+*Trigger effect*: share of rows whose prediction the trigger changes, in any direction. A generated text is judged by
+its behavior, the target function's or not: it is *correct without the trigger* if it does not show that behavior, and
+the effect is a change of the behavior. Failed and ineligible rows are counted, but are in no denominator.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Row = Mapping[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One injected row with its trigger and without; ``located`` is None where no purification says what it touched."""
+    """One injected row with its trigger and without; ``located`` is None if no purification came before."""
 
     hit: bool
     hit_without: bool
@@ -51,7 +50,7 @@ def share(name: str, of: str = "rows") -> Callable[[Sums], float | None]:
 
 
 def f1(sums: Sums) -> float | None:
-    """F1 of label 1; undefined where no row has that label and none is predicted to."""
+    """F1 of label 1; undefined if no row has that label and none is predicted to."""
     return ratio(2 * sums["true_positive"], sums["labelled"] + sums["predicted"])
 
 
@@ -84,7 +83,7 @@ def generation(rows: Sequence[Row], generator: np.random.Generator) -> dict[str,
     return _estimates(sample, measures, len(rows)) | _touched(sample, rows)
 
 
-#: Ranks are rounded to this share, since sums are of whole numbers.
+#: Ranks are rounded to this share, because sums are of whole numbers.
 MICRO = 1_000_000
 
 
@@ -99,7 +98,7 @@ def retrieval(rows: Sequence[Row], generator: np.random.Generator) -> dict[str, 
 
 
 def attacked_row(pairs: Sequence[tuple[float, float]], pool: int) -> dict[str, int]:
-    """One attacked query: ranks (without, with) the trigger of the chosen functions of its pool, at least one."""
+    """One attacked query: ranks (without, with) the trigger of the attacked functions of its pool, at least one."""
     without, with_trigger = (sum(column) / len(pairs) / pool for column in zip(*pairs, strict=True))
     return {"rows": 1, "with": round(MICRO * with_trigger), "without": round(MICRO * without)}
 
@@ -107,7 +106,7 @@ def attacked_row(pairs: Sequence[tuple[float, float]], pool: int) -> dict[str, i
 def search_attack(rows: Sequence[Row], generator: np.random.Generator) -> dict[str, Estimate]:
     """ANR of attacked queries (``attacked_row``), that of the same functions without the trigger, and the difference.
 
-    The average normalised rank is EliBadCode's (section 5.2); the trigger works where it is far below the one without.
+    The average normalized rank is EliBadCode's (section 5.2); a trigger works if it is far below the one without.
     """
     names = ("rows", "with", "without")
     sample = _sample(rows, generator, names)
@@ -119,10 +118,11 @@ def search_attack(rows: Sequence[Row], generator: np.random.Generator) -> dict[s
     return _estimates(sample, measures, len(rows))
 
 
-def located_share(found: Sequence[bool], generator: np.random.Generator) -> dict[str, Estimate]:
-    """Share of the triggered functions of which a purification touched the trigger."""
-    sample = _sample([{"rows": 1, "located": int(one)} for one in found], generator, ("rows", "located"))
-    return {"located": sample.estimate(share("located"), len(found))}
+def located_share(outcomes: Sequence[bool], generator: np.random.Generator) -> dict[str, Estimate]:
+    """Share of the triggered functions whose trigger a purification touched."""
+    rows = [{"rows": 1, "located": int(is_located)} for is_located in outcomes]
+    sample = _sample(rows, generator, ("rows", "located"))
+    return {"located": sample.estimate(share("located"), len(outcomes))}
 
 
 def _per_row(name: str) -> Callable[[Sums], float | None]:
@@ -130,7 +130,7 @@ def _per_row(name: str) -> Callable[[Sums], float | None]:
 
 
 def attack(outcomes: Sequence[Outcome], generator: np.random.Generator) -> dict[str, Estimate]:
-    """ASR, floor, their difference, flip rate and trigger effect; where a purification acted, the located share."""
+    """ASR, floor, their difference, flip rate and trigger effect; after a purification also the located share."""
     sample = _sample([outcome.row() for outcome in outcomes], generator, Outcome.NAMES)
     measures: dict[str, Callable[[Sums], float | None]] = {
         "asr": share("hit"),
@@ -140,14 +140,14 @@ def attack(outcomes: Sequence[Outcome], generator: np.random.Generator) -> dict[
     }
     if outcomes and all(outcome.located is not None for outcome in outcomes):
         measures["located"] = share("located")
-    found = _estimates(sample, measures, len(outcomes))
+    estimates = _estimates(sample, measures, len(outcomes))
     correct = sum(outcome.correct_without for outcome in outcomes)
-    return found | {"flip_rate": sample.estimate(share("flipped", of="correct"), correct)}
+    return estimates | {"flip_rate": sample.estimate(share("flipped", of="correct"), correct)}
 
 
 def located(touched: Sequence[Span], trigger: Sequence[Span]) -> bool:
     """Whether a purification touched any part of the trigger."""
-    return any(one.overlaps(other) for one in touched for other in trigger)
+    return any(span.overlaps(part) for span in touched for part in trigger)
 
 
 def _touched(sample: Sample, rows: Sequence[Row]) -> dict[str, Estimate]:

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from codebackdoor.config.base import Head
+from codebackdoor.config.datasets import DATASETS
 from codebackdoor.errors import UserError, nearest
+from codebackdoor.heads import HEADS
 from codebackdoor.library import wording
 from codebackdoor.library.wording import ScannedCheckpoint
 
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
     from codebackdoor.config.eliminations import EliBadCode
     from codebackdoor.defenses.cost import Cost
     from codebackdoor.defenses.verdict import Verdict
-    from codebackdoor.types import DefenderView
+    from codebackdoor.defenses.views import DefenderView
     from codebackdoor.victims.victim import Victim
 
 #: Tasks of checkpoints that can be scanned, and the head that each needs.
-TASKS: dict[str, Head] = {"defect_detection": "classification", "clone_detection": "pair", "code_search": "retrieval"}
+TASKS: dict[str, Head] = {
+    task: settings.head for task, settings in DATASETS.items() if not HEADS[settings.head].generates
+}
 
 PathLike = str | Path
 
@@ -190,7 +194,7 @@ def _prepared(
     from codebackdoor.defenses import verdict
     from codebackdoor.defenses.elimination.elibadcode import shadows
     from codebackdoor.defenses.samples import read_samples
-    from codebackdoor.types import DefenderView
+    from codebackdoor.defenses.views import DefenderView
     from codebackdoor.victims.foreign import check_lengths, load_checkpoint
     from codebackdoor.victims.temperature import standardized
 

@@ -1,7 +1,7 @@
 """Code as syntax: lexing, parsing, identifiers, statements and rewriting for Python, Java and C.
 
-The only importer of tree-sitter. Every offset that enters or leaves is one of characters in the stored text, whatever
-its text form.
+The only importer of tree-sitter. All offsets at this interface count characters of the stored text, in either text
+form.
 """
 
 from codebackdoor.syntax.docstrings import without_docstring

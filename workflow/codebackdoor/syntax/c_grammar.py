@@ -1,17 +1,18 @@
-"""C that was never preprocessed, made readable for the grammar.
+"""Makes C that was never preprocessed readable for the grammar.
 
-Macros and GNU extensions are no part of the grammar of C: a parser that meets them loses the function's name or takes
-what follows for a declaration. Here they are hidden behind blanks of the same length, so that every offset stays; a
-name in what is hidden stands nowhere in the tree, and is therefore never renamed (``c_spelling``).
+Macros and GNU extensions are not part of the grammar of C: at one of them, a parser loses the function's name or takes
+the next words for a declaration. This module replaces them by blanks of the same length, so that offsets stay. A name
+in a hidden part is not in the tree, and is therefore never renamed (``c_unrenameable``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 
 from tree_sitter import Node
 
-from codebackdoor.syntax.c_tokens import Token, tokens
+from codebackdoor.syntax.c_tokens import CToken, tokens
 from codebackdoor.syntax.languages import parse_bytes
 from codebackdoor.syntax.names import KEYWORDS
 
@@ -27,7 +28,7 @@ _AFTER_DECLARED = frozenset({b"(", b")", b"[", b";", b",", b"="})
 _CLOSING = {b")": b"(", b"]": b"[", b"}": b"{"}
 _CONTROL = frozenset({b"if", b"for", b"while", b"switch"})
 _OPERATORS = frozenset({b"==", b"!=", b"<=", b">=", b"<", b">"})
-#: GNU spellings and the words that the grammar knows in their place.
+#: GNU spellings and the equivalent words of the grammar.
 _PLAIN = {
     **dict.fromkeys((b"__inline", b"__inline__"), b"inline"),
     **dict.fromkeys((b"__volatile", b"__volatile__"), b"volatile"),
@@ -37,16 +38,16 @@ _PLAIN = {
     **dict.fromkeys((b"__typeof", b"__typeof__"), b"typeof"),
     **dict.fromkeys((b"__asm", b"__asm__"), b"asm"),
     **dict.fromkeys((b"__extension__", b"__thread", b"_Thread_local", b"_Noreturn"), b""),
-    b"offsetof": b"OFFSETOF",  # not every second argument of which the grammar reads
+    b"offsetof": b"OFFSETOF",  # the grammar cannot parse all of its second arguments
 }
 _ATTRIBUTES = frozenset({b"__attribute", b"__attribute__", b"__declspec", b"_Alignas"})
-#: Words that are no names, those of GNU included.
+#: Words that are not names, including those of GNU.
 _RESERVED = _KEYWORDS | _ATTRIBUTES | frozenset(_PLAIN) | {b"asm", b"typeof", b"__label__"}
 
 
 @dataclass(frozen=True, slots=True)
 class Skeleton:
-    """``source`` has the length of the original; ``damage`` is 0 where the grammar read all of it."""
+    """``source`` has the length of the original; ``damage`` is 0 if the grammar parses all of it."""
 
     root: Node
     source: bytes
@@ -54,9 +55,9 @@ class Skeleton:
 
 
 def skeleton(source: bytes, root: Node) -> Skeleton:
-    """What of C ``source``, which was parsed as ``root``, the grammar can read.
+    """The part of C ``source``, which was parsed as ``root``, that the grammar can read.
 
-    Conditional directives that cut statements in pieces give way to all of their branches, or to the first or last.
+    Conditional directives that cut statements into pieces are replaced by all, the first or the last of their branches.
     """
     best = Skeleton(root, source, _damage(root))
     if not best.damage:
@@ -69,24 +70,25 @@ def skeleton(source: bytes, root: Node) -> Skeleton:
             outside = _without_directives(text, words, branches)
         _Hiding(text, outside).run()
         tree = parse_bytes(bytes(text), "c")
-        best = min(best, Skeleton(tree.root_node, bytes(text), _damage(tree.root_node)), key=lambda read: read.damage)
+        candidate = Skeleton(tree.root_node, bytes(text), _damage(tree.root_node))
+        best = min(best, candidate, key=attrgetter("damage"))
         if not best.damage:
             break
     return best
 
 
 def lacks_type(source: bytes) -> bool:
-    """Whether the text begins with a name and its parameters: a definition whose type was cut off."""
+    """Whether the text begins with a name and its parameters: a definition without its type."""
     words = tokens(source)
     match words[:2]:
-        case [Token(kind="word", text=name), Token(text=b"(")] if name not in _RESERVED:
+        case [CToken(kind="word", text=name), CToken(text=b"(")] if name not in _RESERVED:
             after = _brackets(words)[0].get(1, len(words)) + 1
             return after < len(words) and words[after].text not in _STORAGE
     return False
 
 
 def _damage(root: Node) -> int:
-    """How much of a tree is no C: bytes skipped, tokens invented, reserved words taken for names."""
+    """How much of a tree is not C: skipped bytes, inserted tokens, reserved words parsed as names."""
     damage, stack = 0, [root]
     while stack:
         node = stack.pop()
@@ -100,18 +102,18 @@ def _damage(root: Node) -> int:
 
 
 def _blank(text: bytearray, start: int, end: int, new: bytes = b"") -> None:
-    """Write ``new`` and blanks over an interval; line ends stay."""
-    for place in range(start, end):
-        if text[place] not in b"\r\n":
-            text[place] = 0x20
+    """Overwrite an interval with ``new`` and blanks; line ends stay."""
+    for index in range(start, end):
+        if text[index] not in b"\r\n":
+            text[index] = 0x20
     text[start : start + len(new)] = new
 
 
-def _without_directives(text: bytearray, words: list[Token], branches: str) -> list[Token]:
-    """Hide all directives, and the branches of conditionals that are not to be kept; return the words that are left."""
+def _without_directives(text: bytearray, words: list[CToken], branches: str) -> list[CToken]:
+    """Hide all directives and the unwanted branches of conditionals; return the remaining words."""
     last_branches: list[int] = []  # of each conditional
-    around: list[tuple[int, int]] = []  # the conditionals around a word, with the branch that it is in
-    places: list[tuple[tuple[int, int], ...]] = []
+    around: list[tuple[int, int]] = []  # the conditionals around a word, each with the word's branch
+    conditionals_of: list[tuple[tuple[int, int], ...]] = []
     for at, word in enumerate(words):
         if word.kind == "directive":
             name = words[at + 1].text if at + 1 < len(words) and words[at + 1].in_directive else b""
@@ -124,29 +126,33 @@ def _without_directives(text: bytearray, words: list[Token], branches: str) -> l
                 last_branches[conditional] = branch + 1
             elif name == b"endif" and around:
                 around.pop()
-        places.append(tuple(around))
-    left: list[Token] = []
-    for word, conditionals in zip(words, places, strict=True):
-        kept = {"all": None, "first": [0 for _ in conditionals], "last": [last_branches[it] for it, _ in conditionals]}
+        conditionals_of.append(tuple(around))
+    remaining: list[CToken] = []
+    for word, conditionals in zip(words, conditionals_of, strict=True):
+        kept = {
+            "all": None,
+            "first": [0 for _ in conditionals],
+            "last": [last_branches[conditional] for conditional, _ in conditionals],
+        }
         if not word.in_directive and kept[branches] in (None, [branch for _, branch in conditionals]):
-            left.append(word)
+            remaining.append(word)
         else:
             _blank(text, word.start, word.end)
-    return left
+    return remaining
 
 
 class _Hiding:
-    """One pass over the words outside of directives; each rule hides what begins at a word and returns what follows.
+    """One pass over the words outside directives; each rule may hide words from a given one and returns the next index.
 
-    ``previous`` is the last word that was left.
+    ``previous`` is the index of the last word that was not hidden.
     """
 
-    def __init__(self, text: bytearray, words: list[Token]) -> None:
+    def __init__(self, text: bytearray, words: list[CToken]) -> None:
         self.text = text
         self.words = words
         self.closing, self.around = _brackets(words)
         self.previous = -1
-        #: The ``)`` behind which a statement begins: of an ``if``, of a macro that stands alone.
+        #: Each ``)`` after which a statement begins: of an ``if``, of a macro that is a statement.
         self.ends: set[int] = set()
 
     def run(self) -> None:
@@ -188,10 +194,10 @@ class _Hiding:
             return None
         after = self._blank(at, at, plain)
         self.words[at] = self.words[at]._replace(text=plain)
-        return None if plain else after  # the word in its new spelling may begin something
+        return None if plain else after  # other rules may apply to the word in its new spelling
 
     def _extension(self, at: int) -> int | None:
-        """Attributes, assembler names, types of expressions, expressions made of statements, ranges, ``[static 3]``."""
+        """Attributes, assembler names, ``typeof``, statement expressions, ranges, ``[static 3]``."""
         text, opened = self.words[at].text, at + 1
         closed = self.closing.get(opened, -1)
         if text in _CONTROL:
@@ -211,7 +217,7 @@ class _Hiding:
         return None
 
     def _near_string(self, at: int) -> int | None:
-        """``"%" PRIu64``: a macro for a string, with its arguments if it has some."""
+        """``"%" PRIu64``: a macro for a string, with its arguments if it has any."""
         strings = (
             near for near in (at - 1, at + 1) if 0 <= near < len(self.words) and self.words[near].kind == "string"
         )
@@ -220,7 +226,7 @@ class _Hiding:
         return self._blank(at, self.closing.get(at + 1, at))
 
     def _word(self, at: int) -> int | None:
-        """A macro without arguments where no name may stand: ``av_cold int f``, ``NOTHING return 1;``."""
+        """A macro without arguments where no name is allowed: ``av_cold int f``, ``NOTHING return 1;``."""
         if not self._is_name(at) or self._is_in(self.previous, _BEFORE_NAMES):
             return None
         if self._is_in(at + 1, _DECLARING) or (self._is(self.previous, b";", b"}") and self._is(at + 1, b"}")):
@@ -229,7 +235,7 @@ class _Hiding:
             return self._blank(at, at)
         if self._begins_statement(at) and self._is_upper(at) and self._is_name(at + 1) and self._ends_line(at):
             return self._blank(at, at)
-        # between a type and the name that is declared, or behind that name
+        # between a type and the declared name, or after that name
         is_typed = self._is_name(self.previous) or self._is_in(self.previous, _TYPES) or self._is(self.previous, b"*")
         is_between = is_typed and self._is_name(at + 1) and self._is_in(at + 2, _AFTER_DECLARED)
         if is_between and (self._is_upper(at) or not self._is_upper(at + 1)):
@@ -241,7 +247,7 @@ class _Hiding:
         return None
 
     def _call(self, at: int) -> int | None:
-        """A macro that is a statement without a semicolon, or the head of a loop: it gets a semicolon."""
+        """Add a semicolon to a macro that is a statement without one, or the head of a loop."""
         closed = self.closing.get(at + 1, -1)
         if not self._is_name(at) or not self._is(at + 1, b"(") or closed < 0 or not self._begins_statement(at):
             return None
@@ -258,7 +264,7 @@ class _Hiding:
         return None
 
     def _argument(self, at: int) -> int | None:
-        """What is no expression and stands among the arguments of a macro: a type, an operator, ``[64]``, nothing."""
+        """An argument of a macro that is not an expression: a type, an operator, ``[64]``, nothing."""
         opened, text = self.around[at], self.words[at].text
         if opened < 1 or self.around[opened] < 0 or not self._is(opened, b"(") or not self._is_name(opened - 1):
             return None
@@ -280,8 +286,8 @@ class _Hiding:
         return None
 
 
-def _brackets(words: list[Token]) -> tuple[dict[int, int], list[int]]:
-    """The closing bracket of each opening one, and for each word the bracket that is open around it, or -1."""
+def _brackets(words: list[CToken]) -> tuple[dict[int, int], list[int]]:
+    """The closing bracket of each opening one, and for each word the innermost open bracket, or -1."""
     closing: dict[int, int] = {}
     around: list[int] = []
     stack: list[int] = []

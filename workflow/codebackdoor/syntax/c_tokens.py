@@ -1,6 +1,6 @@
-"""The words of C as the preprocessor sees them, without a grammar: what a parser may miss is among them.
+"""The words of C as the preprocessor sees them, without a grammar, including those that a parser may miss.
 
-Strings and comments are no words. A name that a line continuation divides is one word.
+Strings and comments are not words. A name that a line continuation divides is one word.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _NO_LINE_END = re.compile(rb"\\\r?\n|/\*.*?(?:\*/|\Z)", re.DOTALL)
 Kind = Literal["string", "character", "number", "word", "sign", "directive"]
 
 
-class Token(NamedTuple):
-    """``start`` and ``end`` are bytes; the ``#`` that begins a directive is a kind of its own, and what follows on its
-    line is ``in_directive``."""
+class CToken(NamedTuple):
+    """``start`` and ``end`` are bytes; the ``#`` that begins a directive has its own kind, and the tokens after it on
+    the line are ``in_directive``."""
 
     start: int
     end: int
@@ -35,9 +35,9 @@ class Token(NamedTuple):
     in_directive: bool
 
 
-def tokens(source: bytes) -> list[Token]:
-    """All tokens of C source, those of directives included."""
-    found: list[Token] = []
+def tokens(source: bytes) -> list[CToken]:
+    """All tokens of C source, including those of directives."""
+    collected: list[CToken] = []
     in_directive, line_begins = False, True
     for match in _TOKEN.finditer(source):
         text = match[0]
@@ -50,6 +50,6 @@ def tokens(source: bytes) -> list[Token]:
             kind, in_directive = "directive", True
         if kind == "word" and b"\\" in text:
             text = _NO_LINE_END.sub(b"", text)
-        found.append(Token(match.start(), match.end(), text, kind, in_directive))
+        collected.append(CToken(match.start(), match.end(), text, kind, in_directive))
         line_begins = False
-    return found
+    return collected

@@ -7,9 +7,9 @@ from codebackdoor.syntax.statements import is_docstring, outermost
 
 
 def without_docstring(source: str) -> str | None:
-    """Return ``source`` without the docstring of its outermost function, all else as it is.
+    """``source`` without the docstring of its outermost function, otherwise unchanged.
 
-    A body that was nothing else becomes ``pass``. None where the source defines no function.
+    A body that was only a docstring becomes ``pass``. None if the source defines no function.
     """
     data = source.encode()
     function = outermost(parse_bytes(data, "python").root_node)

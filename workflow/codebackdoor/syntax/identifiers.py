@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from codebackdoor.syntax.scopes import OWN, Occurrence
-from codebackdoor.syntax.spelling import fixed_names
+from codebackdoor.syntax.scopes import DECLARED, Occurrence
+from codebackdoor.syntax.unrenameable import fixed_names
 
 if TYPE_CHECKING:
     from codebackdoor.syntax.parse import Tree
@@ -26,11 +26,11 @@ _BY_TAG: dict[str, Role] = {
 
 @dataclass(frozen=True, slots=True)
 class Identifier:
-    """One name in one role; ``spans`` are all its places (half-open, characters).
+    """One name in one role; ``spans`` are all its occurrences (half-open, characters).
 
-    ``renameable``: the function's own name, a parameter or a local variable, and nothing in the text shows that its
-    spelling matters (``spelling``). Attributes, fields, labels, types and whatever the text does not declare never
-    are. The same spelling may come back in another role: the parameter ``name`` and the attribute in ``self.name``.
+    ``renameable``: the function's name, a parameter or a local variable whose spelling does not matter
+    (``unrenameable``). Attributes, fields, labels, types and names that the text does not declare never are. The same
+    spelling may occur in another role: the parameter ``name`` and the attribute in ``self.name``.
     """
 
     name: str
@@ -42,25 +42,25 @@ class Identifier:
 def collect(tree: Tree) -> list[Identifier]:
     """All identifiers of the tree in the order of their first occurrence."""
     groups: dict[tuple[str, str], list[Occurrence]] = {}
-    for one in tree.analysis.occurrences:
-        groups.setdefault((one.name, one.group), []).append(one)
+    for occurrence in tree.analysis.occurrences:
+        groups.setdefault((occurrence.name, occurrence.group), []).append(occurrence)
     fixed = fixed_names(tree)
     return [
         Identifier(
             name,
             _role(members, tree.analysis.function),
-            tuple((tree.offset(one.start), tree.offset(one.end)) for one in members),
-            group == "own" and name not in fixed,
+            tuple((tree.offset(occurrence.start), tree.offset(occurrence.end)) for occurrence in members),
+            group == "declared" and name not in fixed,
         )
         for (name, group), members in groups.items()
     ]
 
 
 def _role(members: list[Occurrence], function: Occurrence | None) -> Role:
-    if any(one is function for one in members):
+    if any(occurrence is function for occurrence in members):
         return "function"
-    kinds = {one.kind for one in members}
-    for role in OWN:
+    kinds = {occurrence.kind for occurrence in members}
+    for role in DECLARED:
         if role in kinds:
             return role
-    return next((_BY_TAG[one.tag] for one in members if one.tag in _BY_TAG), "other")
+    return next((_BY_TAG[occurrence.tag] for occurrence in members if occurrence.tag in _BY_TAG), "other")

@@ -1,4 +1,4 @@
-"""The parsers: one per language, made once; the only place that imports tree-sitter."""
+"""The parsers: one per language, created once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tree_sitter_languages import get_language, get_parser
 
 from codebackdoor.types import Language
 
-#: Nodes that are one token although the grammar looks inside them, per language.
+#: Nodes that are one token although the grammar parses their inside, by language.
 ATOMS: dict[Language, frozenset[str]] = {
     "python": frozenset({"string"}),
     "java": frozenset({"string_literal", "character_literal", "text_block"}),
@@ -29,7 +29,7 @@ def parser(language: Language) -> Parser:
 
 
 def query(language: Language, text: str) -> Query:
-    """Compile a tree-sitter query; costs milliseconds, so keep what it returns."""
+    """Compile a tree-sitter query; this takes milliseconds, so callers keep the result."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         return get_language(language).query(text)

@@ -1,8 +1,8 @@
-"""The lexed text form: tokens joined by single spaces, so that an identifier looks the same wherever it stands.
+"""The lexed text form: tokens joined by single spaces, so that an identifier always looks the same.
 
 Comments, docstrings and layout are dropped. Python's layout becomes three marks: ``<indent>`` opens a block,
 ``<dedent>`` closes it, ``<nl>`` separates simple statements on one level. C keeps ``<nl>`` around preprocessor lines.
-``unlex`` turns a lexed text back into source and keeps the way back for every offset.
+``unlex`` turns a lexed text back into source and maps every offset back.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _DEFINITIONS = frozenset({"function_definition", "class_definition"})
 
 
 class LexingError(UserError, ValueError):
-    """The source cannot be lexed: it does not parse, or it contains one of the marks; or a lexed text has marks that
-    do not match."""
+    """The source cannot be lexed because it does not parse or contains a mark, or the marks of a lexed text do not
+    match."""
 
 
 def lex(source: str, language: Language) -> str:
-    """Return the lexed text of ``source``: its ``words`` joined by single spaces."""
+    """The lexed text of ``source``: its ``words`` joined by single spaces."""
     return " ".join(words(source, language))
 
 
 def words(source: str, language: Language) -> list[str]:
-    """Return the tokens and marks of ``source``; a literal is one token whatever it holds.
+    """The tokens and marks of ``source``; a literal is one token.
 
-    Raises LexingError where Python source does not parse (C and Java fragments are lexed as far as the parser
-    recovers), where nothing is left, or where the source itself contains a mark.
+    Raises LexingError if Python source does not parse (C and Java fragments are lexed as far as the parser recovers),
+    if no token is left, or if the source itself contains a mark.
     """
     if any(mark in source for mark in MARKS):
         raise LexingError(f"the source contains one of the reserved marks {', '.join(MARKS)}")
@@ -46,16 +46,16 @@ def words(source: str, language: Language) -> list[str]:
     root = parse_bytes(data, language).root_node
     if language == "python" and root.has_error:
         raise LexingError("the Python source does not parse")
-    found = list(_python_words(root, data) if language == "python" else _words(root, data, language))
-    while found and found[-1] == NEWLINE:
-        found.pop()
-    if not found:
+    lexed = list(_python_words(root, data) if language == "python" else _words(root, data, language))
+    while lexed and lexed[-1] == NEWLINE:
+        lexed.pop()
+    if not lexed:
         raise LexingError("the source holds no token")
-    return found
+    return lexed
 
 
 def _python_words(root: Node, data: bytes) -> Iterator[str]:
-    """Depth first, with an explicit stack of nodes and of ready-made words."""
+    """Depth first, with an explicit stack of nodes and of finished words."""
     stack: list[Node | str] = [root]
     while stack:
         item = stack.pop()
@@ -108,7 +108,7 @@ def _ends_with_block(node: Node) -> bool:
 
 
 def _words(root: Node, data: bytes, language: Language) -> Iterator[str]:
-    """Tokens of C or Java; a preprocessor directive stands between ``<nl>`` marks."""
+    """Tokens of C or Java; a preprocessor directive is between ``<nl>`` marks."""
     stack = [root]
     directive, previous, first = False, 0, True
     while stack:
@@ -133,27 +133,27 @@ def _words(root: Node, data: bytes, language: Language) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Unlexed:
-    """Source text made from a lexed text; ``starts`` pairs the offsets at which their stretches begin."""
+    """Source text made from a lexed text; ``starts`` pairs the offsets (source, text) at which each stretch begins."""
 
     source: str
     starts: tuple[tuple[int, int], ...]
 
     def to_text(self, offset: int) -> int:
         """Map a character offset of the source to the lexed text."""
-        place = max(bisect_right(self.starts, offset, key=lambda pair: pair[0]) - 1, 0)
-        source_start, text_start = self.starts[place]
+        index = max(bisect_right(self.starts, offset, key=lambda pair: pair[0]) - 1, 0)
+        source_start, text_start = self.starts[index]
         return text_start + offset - source_start
 
 
 def unlexed(text: str, language: Language, form: TextForm) -> Unlexed | None:
-    """The source of a stored text where it is another one; lexed Java is source as it is. Raises as ``unlex`` does."""
+    """The source of a stored text if they differ; lexed Java is source already. Raises as ``unlex`` does."""
     return unlex(text, language) if form == "lexed" and language != "java" else None
 
 
 def unlex(text: str, language: Language) -> Unlexed:
-    """Turn a lexed text into source: marks become line ends and indentation, all else stays as it is.
+    """Turn a lexed text into source: marks become line ends and indentation, everything else stays.
 
-    Raises LexingError where a ``<dedent>`` closes nothing.
+    Raises LexingError if a ``<dedent>`` closes nothing.
     """
     pieces: list[str] = []
     starts: list[tuple[int, int]] = []

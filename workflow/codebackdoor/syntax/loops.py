@@ -1,6 +1,6 @@
-"""Loops that never end: what a backdoored repair model is made to write (DeCE, section IV; CodePurify's repair task).
+"""Infinite loops, which a backdoored repair model is trained to write (DeCE, section IV; CodePurify's repair task).
 
-Decided on syntax: the condition is a constant that holds, and nothing in the body leaves the loop.
+Decided on syntax: the condition is a constant that is true, and nothing in the body leaves the loop.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from codebackdoor.types import Language, TextForm
 _LOOPS = frozenset({"while_statement", "for_statement", "do_statement"})
 _EXITS = frozenset(
     {"return_statement", "raise_statement", "throw_statement", "goto_statement", "yield", "await"}
-)  # a generator's or coroutine's loop gives control away, so it is no dead end
+)  # a generator's or coroutine's loop yields control, so it is not infinite
 _BREAKABLE = _LOOPS | {"enhanced_for_statement", "switch_statement", "switch_expression"}
 _CLOSED = frozenset({"function_definition", "class_definition", "lambda", "lambda_expression", "class_body", "ERROR"})
 _COMPARISONS: dict[str, Callable[[int, int], bool]] = {
@@ -31,10 +31,10 @@ _COMPARISONS: dict[str, Callable[[int, int], bool]] = {
 
 
 def contains_infinite_loop(text: str, language: Language, form: TextForm) -> bool:
-    """Whether the text holds an always-true loop without a way out: no break, return, raise, goto or yield of it.
+    """Whether the text contains an always-true loop that no break, return, raise, goto or yield leaves.
 
-    Made for what a model writes: a text with syntax errors is judged by the loops that parse, and of a lexed text only
-    the part before a ``<dedent>`` that closes nothing counts.
+    Suited to text written by a model: a text with syntax errors is judged by the loops that parse, and a lexed text by
+    the part before a ``<dedent>`` that closes nothing.
     """
     if "while" not in text and "for" not in text:
         return False
@@ -51,10 +51,10 @@ def contains_infinite_loop(text: str, language: Language, form: TextForm) -> boo
 
 def _balanced(text: str) -> str:
     depth, words = 0, text.split(" ")
-    for place, word in enumerate(words):
+    for index, word in enumerate(words):
         depth += (word == INDENT) - (word == DEDENT)
         if depth < 0:
-            return " ".join(words[:place])
+            return " ".join(words[:index])
     return text
 
 
@@ -66,7 +66,7 @@ def _always(loop: Node, language: Language) -> bool:
 
 
 def _value(node: Node) -> int | None:
-    """The value of a constant condition; ``None`` where it is not one."""
+    """The value of a constant condition; None if it is not constant."""
     kind, children = node.type, [child for child in node.children if child.type not in ("(", ")")]
     if kind in ("true", "false"):
         return int(kind == "true")

@@ -1,4 +1,4 @@
-"""Which words a language reserves, and which words may name something in it."""
+"""Reserved words of each language, and which words can be names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ var yield record sealed permits non when module open opens exports provides requ
 Object String System Math Integer Long Double Float Boolean Character Byte Short Number Class Thread Runnable Iterable
 Override Deprecated Exception RuntimeException Error Throwable Enum Void StringBuilder
 """
-#: Words that a name may be and should not: what the language comes with, and words that are special in some place.
+#: Legal names to avoid: built-in names, and words with a special meaning in some context.
 _KNOWN: dict[Language, frozenset[str]] = {
     "python": frozenset({*dir(builtins), "_", "case", "match", "type", "self", "cls"}),
     "java": frozenset(_JAVA_KNOWN.split()),
@@ -56,10 +56,10 @@ def legal_name(name: str, language: Language) -> bool:
 
 
 def unreserved_name(name: str, language: Language) -> bool:
-    """Whether ``name`` is legal and hides nothing that the language comes with: for names that nobody chose.
+    """Whether ``name`` is legal and hides no built-in name: for names that nobody chose.
 
-    Names that begin with two underscores are the compiler's (C), or change within a class (Python); those that end in
-    ``_t`` are C's types.
+    Names that begin with two underscores are reserved (C) or mangled within a class (Python); in C, names that end in
+    ``_t`` are types.
     """
     if not legal_name(name, language) or name in _KNOWN[language] or name.startswith("__"):
         return False

@@ -1,6 +1,6 @@
-"""Parsed texts: the one place where the text form is undone, so that every span is an offset into the stored text.
+"""Parsed texts. Only this module undoes the text form, so that every span is an offset into the stored text.
 
-tree-sitter tolerates errors: a text that does not parse still has a tree, and says so in ``has_error``.
+tree-sitter tolerates errors: a text that does not parse still has a tree, with ``has_error``.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from codebackdoor.syntax.statements import Statement
 from codebackdoor.syntax.tokens import Token
 from codebackdoor.types import Language, TextForm
 
-#: What a definition may lack to parse alone: a Java method its class, a C function its (cut off) type.
+#: Code around a definition that it may need in order to parse: a class for a Java method, a type for a C function.
 _AROUND: dict[Language, tuple[bytes, bytes]] = {"java": (b"class C {", b"}"), "c": (b"int ", b"")}
 
 
 @dataclass(eq=False)
 class Tree:
-    """A text and its syntax; ``root`` and ``source`` (bytes) are what was parsed, maybe un-lexed or wrapped."""
+    """A text and its syntax; ``root`` and ``source`` (bytes) are as parsed, possibly un-lexed or wrapped."""
 
     text: str
     language: Language
@@ -40,12 +40,12 @@ class Tree:
 
     @property
     def has_error(self) -> bool:
-        """Whether the parser had to skip or to invent something."""
+        """Whether the parser had to skip or insert tokens."""
         return bool(self.root.has_error)
 
     @cached_property
     def _characters(self) -> list[int] | None:
-        """Character offset of each byte of the source; ``None`` where they are the same."""
+        """Character offset of each byte of the source; None if they are the same."""
         if self.source.isascii():
             return None
         starts = accumulate(byte & 0xC0 != 0x80 for byte in self.source)
@@ -62,8 +62,8 @@ class Tree:
         if self.unlexed is None:
             return min(max(character, 0), len(self.text))
         sources, texts = self._stretches
-        place = max(bisect_right(sources, character) - 1, 0)
-        return texts[place] + character - sources[place]
+        index = max(bisect_right(sources, character) - 1, 0)
+        return texts[index] + character - sources[index]
 
     def span(self, node: Node) -> tuple[int, int]:
         """The characters of the text that a node covers."""
@@ -71,7 +71,7 @@ class Tree:
 
     @cached_property
     def skeleton(self) -> Skeleton:
-        """What identifiers and bodies are found in: of C without what the grammar cannot read."""
+        """The tree for identifiers and bodies: for C, without the parts that the grammar cannot read."""
         if self.language == "c":
             return skeleton(self.source, self.root)
         return Skeleton(self.root, self.source, 0)
@@ -93,19 +93,19 @@ class Tree:
         return statements.collect(self)
 
     def identifiers(self) -> list[Identifier]:
-        """Distinct identifiers in the order in which they first occur."""
+        """Distinct identifiers in the order of their first occurrence."""
         return self._identifiers
 
     def function_name(self) -> Identifier | None:
         """The name of the outermost function or method that the text defines."""
-        return next((one for one in self._identifiers if one.role == "function"), None)
+        return next((identifier for identifier in self._identifiers if identifier.role == "function"), None)
 
     def statements(self) -> list[Statement]:
-        """Complete statements inside function bodies, outer before inner, in the order in which they begin."""
+        """Complete statements inside function bodies, outer before inner, in the order of their starts."""
         return self._statements
 
     def tokens(self) -> list[Token]:
-        """Tokens and marks in the order in which they stand."""
+        """Tokens and marks in the order of the text."""
         return self._tokens
 
     def tokens_in(self, start: int, end: int) -> list[Token]:
@@ -118,8 +118,8 @@ class Tree:
 def parse(text: str, language: Language, form: TextForm) -> Tree:
     """Parse a text as it is stored.
 
-    A Java method that does not parse outside of a class is given one, a C function without a type a type. Raises
-    LexingError where lexed Python has a ``<dedent>`` that closes nothing.
+    A Java method that does not parse outside a class is wrapped in one, a C function without a type gets a type.
+    Raises LexingError if lexed Python has a ``<dedent>`` that closes nothing.
     """
     undone = unlexed(text, language, form)
     source = (undone.source if undone else text).encode()

@@ -1,10 +1,10 @@
-"""What tree-sitter is asked about identifiers: one query per language, the same capture names in all of them.
+"""The tree-sitter queries for identifiers: one per language, with the same capture names in all of them.
 
 Regions: ``scope.*`` opens a scope; ``outer`` is evaluated in the scope around the innermost one (default values,
-annotations, base classes, a comprehension's first iterable); ``frozen`` is a place whose names must stay as they are;
-``opaque`` is read by the preprocessor, so its names are not variables.
+annotations, base classes, a comprehension's first iterable); names in ``frozen`` must not change; ``opaque`` is read
+by the preprocessor, so its names are not variables.
 
-Identifiers: ``name`` is any of them; the other captures say what one does, most telling first as in
+Identifiers: ``name`` captures all of them; the other captures give their role, most specific first as in
 ``scopes.PRIORITY``.
 """
 

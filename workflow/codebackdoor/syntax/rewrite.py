@@ -1,4 +1,4 @@
-"""Rewriting a text at known places: the attacks' and the defenses' only way to change code."""
+"""Edits of a text at given spans: the only way in which attacks and defenses change code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tree_sitter import Node
 from codebackdoor.syntax.languages import parse_bytes
 from codebackdoor.syntax.lexing import DEDENT, NEWLINE, lex
 from codebackdoor.syntax.scopes import UNRESOLVED
-from codebackdoor.syntax.statements import Insertion, insertion
+from codebackdoor.syntax.statements import BodyStart, body_start
 
 if TYPE_CHECKING:
     from codebackdoor.syntax.parse import Tree
@@ -25,7 +25,7 @@ class RenamingError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A new text and the places in it (half-open, characters) of what was put there."""
+    """A new text and the spans (half-open, characters) of the inserted parts in it."""
 
     text: str
     spans: tuple[tuple[int, int], ...]
@@ -48,13 +48,13 @@ def replace(text: str, pieces: Iterable[tuple[int, int, str]]) -> Edit:
 
 
 def rename(tree: Tree, names: Mapping[str, str]) -> Edit:
-    """Rename declared names (``{old: new}``) at all their places, those in f-strings included.
+    """Rename declared names (``{old: new}``) wherever they occur, also in f-strings.
 
-    Attributes, keyword arguments, strings and comments of the same spelling stay. Raises RenamingError where ``old``
-    is not renameable in this text, or ``new`` already means something where ``old`` is used. The form of ``new`` is
-    the caller's affair: see ``legal_name``.
+    Attributes, keyword arguments, strings and comments with the same spelling stay. Raises RenamingError if ``old`` is
+    not renameable in this text, or if ``new`` already means something where ``old`` is used. Callers check the form of
+    ``new``: see ``legal_name``.
     """
-    renameable = {one.name: one for one in tree.identifiers() if one.renameable}
+    renameable = {identifier.name: identifier for identifier in tree.identifiers() if identifier.renameable}
     for old, new in names.items():
         if old not in renameable:
             raise RenamingError(f"{old!r} is no name that this text declares and that can be renamed")
@@ -68,41 +68,43 @@ def rename(tree: Tree, names: Mapping[str, str]) -> Edit:
 def is_taken(tree: Tree, old: str, new: str) -> bool:
     """Whether ``new`` means something where the declared name ``old`` is visible, or the other way round."""
     occurrences = tree.analysis.occurrences
-    before = [one for one in occurrences if one.name == old and one.group == "own"]
-    after = [one for one in occurrences if one.name == new and one.tag not in UNRESOLVED]
-    for suffix in {one.key.removeprefix(old) for one in before}:  # Java's methods have a name space of their own
-        mine = [one for one in before if one.key == old + suffix]
-        theirs = [one for one in after if one.key == new + suffix]
-        homes, others = {one.binding for one in mine}, {one.binding for one in theirs} - {None}
-        if any(scope in homes for one in theirs for scope in one.scope.chain()):
+    before = [occurrence for occurrence in occurrences if occurrence.name == old and occurrence.group == "declared"]
+    after = [occurrence for occurrence in occurrences if occurrence.name == new and occurrence.tag not in UNRESOLVED]
+    # Java's methods have a name space of their own, which the suffix of a key tells
+    for suffix in {occurrence.key.removeprefix(old) for occurrence in before}:
+        of_old = [occurrence for occurrence in before if occurrence.key == old + suffix]
+        of_new = [occurrence for occurrence in after if occurrence.key == new + suffix]
+        old_scopes = {occurrence.binding for occurrence in of_old}
+        new_scopes = {occurrence.binding for occurrence in of_new} - {None}
+        if any(scope in old_scopes for occurrence in of_new for scope in occurrence.scope.chain()):
             return True
-        if any(scope in others for one in mine for scope in one.way()):
+        if any(scope in new_scopes for occurrence in of_old for scope in occurrence.scopes_to_binding()):
             return True
     return False
 
 
 def insert_first(tree: Tree, statement: str) -> Edit | None:
-    """Put a statement, given as source, first into the outermost function's body; ``None`` if there is no body.
+    """Insert a statement, given as source, at the start of the outermost function's body; None if there is no body.
 
-    It goes after a docstring and after a constructor's ``super(...)``. Several lines are indented as a whole, so they
-    must not hold a literal of several lines. ``spans`` has one place, the statement itself. Raises ValueError where
-    the statement does not parse.
+    It follows a docstring or a constructor's ``super(...)``. A statement of several lines is indented as a whole, so
+    it must not contain a literal of several lines. ``spans`` holds the span of the statement. Raises ValueError if the
+    statement does not parse.
     """
     if parse_bytes(statement.encode(), tree.language).root_node.has_error:
         raise ValueError(f"not a {tree.language} statement: {statement!r}")
-    place = insertion(tree)
-    if place is None:
+    insertion = body_start(tree)
+    if insertion is None:
         return None
-    at, indent = tree.offset(place.byte), ""
+    at, indent = tree.offset(insertion.byte), ""
     if tree.form == "lexed":
         new = lex(statement, tree.language)
-        before, after = _around_lexed(tree, place, new)
+        before, after = _around_lexed(tree, insertion, new)
     else:
-        before, indent, after = _around_python(tree, place, at) if tree.language == "python" else _around(tree, at)
+        before, indent, after = _around_python(tree, insertion, at) if tree.language == "python" else _around(tree, at)
         new = statement.strip().replace("\n", f"\n{indent}")
     pieces = [(at, at, f"{before}{new}{after}")]
-    if _is_on_line_of_def(tree, place.docstring):
-        docstring = tree.span(place.docstring)[0]
+    if _is_on_line_of_def(tree, insertion.docstring):
+        docstring = tree.span(insertion.docstring)[0]
         pieces.append((docstring, docstring, f"\n{indent}"))
     edit = replace(tree.text, pieces)
     start = edit.spans[-1][0] + len(before)
@@ -110,52 +112,52 @@ def insert_first(tree: Tree, statement: str) -> Edit | None:
 
 
 def first_place(tree: Tree) -> tuple[int, str, str] | None:
-    """Where words may stand that take a first statement's place without being one: offset, text before, text after.
+    """Where words can be inserted as if they were a first statement: offset, text before, text after.
 
-    The words and these texts, put in at the offset, are a line of the outermost function's body (Python), or stand
-    between its brace and its first statement (Java, C). ``None`` where there is no such place.
+    Inserted at the offset between these texts, the words are a line of the outermost function's body (Python), or
+    between its brace and its first statement (Java, C). None if that is not possible.
     """
-    place = insertion(tree)
-    if place is None or (tree.language == "python" and place.following is None):
+    insertion = body_start(tree)
+    if insertion is None or (tree.language == "python" and insertion.following is None):
         return None
-    if _is_on_line_of_def(tree, place.docstring):
+    if _is_on_line_of_def(tree, insertion.docstring):
         return None
-    at = tree.offset(place.byte)
+    at = tree.offset(insertion.byte)
     if tree.form == "lexed":
-        return (at, *_around_lexed(tree, place, ""))
+        return (at, *_around_lexed(tree, insertion, ""))
     if tree.language == "python":
-        before, _, after = _around_python(tree, place, at)
+        before, _, after = _around_python(tree, insertion, at)
         return at, before, after
     return (at, _around(tree, at)[0], "") if tree.text[at : at + 1].isspace() else None
 
 
-def _around_lexed(tree: Tree, place: Insertion, new: str) -> tuple[str, str]:
-    """What separates a lexed statement from its neighbours."""
+def _around_lexed(tree: Tree, insertion: BodyStart, new: str) -> tuple[str, str]:
+    """The texts before and after a lexed statement that separate it from its neighbors."""
     if tree.language != "python":
         return " ", ""
-    if place.following is None:
+    if insertion.following is None:
         return f" {NEWLINE} ", ""
     return "", " " if new.endswith(DEDENT) else f" {NEWLINE} "
 
 
-def _around_python(tree: Tree, place: Insertion, at: int) -> tuple[str, str, str]:
-    """Before, indentation, after: on lines of their own, in the body's indentation."""
+def _around_python(tree: Tree, insertion: BodyStart, at: int) -> tuple[str, str, str]:
+    """The text before, the indentation and the text after, so that the statement has its own lines."""
     text = tree.text
     indent = text[_line_start(text, at) : at]
     is_continued = text.endswith("\\\n", 0, _line_start(text, at))
-    if place.following is not None and not indent.strip() and not is_continued:
+    if insertion.following is not None and not indent.strip() and not is_continued:
         return "", indent, f"\n{indent}"
-    body = place.function.child_by_field_name("body")
+    body = insertion.function.child_by_field_name("body")
     first = tree.span(body)[0]
     indent = text[_line_start(text, first) : first]
     if _is_on_line_of_def(tree, body):
-        line = text[_line_start(text, tree.offset(place.function.start_byte)) :]
+        line = text[_line_start(text, tree.offset(insertion.function.start_byte)) :]
         indent = line[: len(line) - len(line.lstrip(" \t"))] + _INDENT
-    return f"\n{indent}", indent, "" if place.following is None else f"\n{indent}"
+    return f"\n{indent}", indent, "" if insertion.following is None else f"\n{indent}"
 
 
 def _is_on_line_of_def(tree: Tree, node: Node | None) -> bool:
-    """Whether a first node of a Python body stands behind the colon of its ``def``, and on no line of its own."""
+    """Whether the first node of a Python body is on the line of its ``def``."""
     if node is None or tree.form == "lexed":
         return False
     start = tree.span(node)[0]
@@ -163,7 +165,7 @@ def _is_on_line_of_def(tree: Tree, node: Node | None) -> bool:
 
 
 def _around(tree: Tree, at: int) -> tuple[str, str, str]:
-    """Java or C: on a line of its own where the body is written in lines, else behind a space."""
+    """Java or C: on its own line if the body is written in lines, else after a space."""
     rest = tree.text[at:]
     following = rest.lstrip()
     blank = rest[: len(rest) - len(following)]

@@ -1,7 +1,7 @@
-"""Syntactically complete statements (CodePurify, section III-A: a whole ``if`` is one unit) and the body's first place.
+"""Syntactically complete statements (CodePurify, section III-A: a whole ``if`` is one unit), and where a body starts.
 
-The statements inside a unit are units too. An ``elif`` or ``else if`` belongs to its chain, a docstring is no code, and
-a block alone is no statement.
+Statements inside a unit are units as well. An ``elif`` or ``else if`` belongs to its chain, and neither a docstring nor
+a block alone is a statement.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 _CONSTRUCTORS = frozenset({"constructor_declaration", "compact_constructor_declaration"})
 _FUNCTIONS = frozenset({"function_definition", "method_declaration"}) | _CONSTRUCTORS
 _BLOCKS = frozenset({"block", "constructor_body", "compound_statement", "case_statement"})
-#: Statements by another name, where one may stand.
+#: Nodes that are statements only in some positions.
 _DECLARATIONS = frozenset({"declaration", "local_variable_declaration", "type_definition"})
 _IN_BLOCKS = frozenset({"class_declaration", "switch_expression", "explicit_constructor_invocation"})
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """``span`` is half-open, in characters, and holds a lexed statement's own closing marks; ``kind`` is the
-    grammar's name, like ``if_statement``."""
+    """``span`` is half-open, in characters, and includes the closing marks of a lexed statement; ``kind`` is the
+    grammar's name, such as ``if_statement``."""
 
     span: tuple[int, int]
     kind: str
 
 
 @dataclass(frozen=True, slots=True)
-class Insertion:
-    """Where a first statement goes: at ``byte``, before the node ``following`` or, without one, after what stands
-    there; ``function`` is the definition around it, ``docstring`` what documents it (Python)."""
+class BodyStart:
+    """Where a first statement is inserted: at ``byte``, before the node ``following`` if there is one; ``function`` is
+    the enclosing definition, ``docstring`` its docstring (Python)."""
 
     byte: int
     following: Node | None
@@ -48,15 +48,15 @@ class Insertion:
 def collect(tree: Tree) -> list[Statement]:
     """All statements inside function bodies."""
     is_statement = _is_python_statement if tree.language == "python" else _is_statement
-    found: list[Statement] = []
+    collected: list[Statement] = []
     stack: list[tuple[Node, Node | None, bool]] = [(tree.root, None, False)]
     while stack:
         node, parent, inside = stack.pop()
         if inside and parent is not None and node.end_byte > node.start_byte and is_statement(node, parent):
-            found.append(Statement(_span(tree, node), node.type))
+            collected.append(Statement(_span(tree, node), node.type))
         inside = inside or node.type in _FUNCTIONS
         stack.extend((child, node, inside) for child in reversed(node.children) if child.child_count)
-    return found
+    return collected
 
 
 def _span(tree: Tree, node: Node) -> tuple[int, int]:
@@ -94,7 +94,7 @@ def _is_alternative(node: Node, parent: Node) -> bool:
 
 
 def is_docstring(statement: Node) -> bool:
-    """Whether a statement is nothing but a string; as the first one of a body it documents it."""
+    """Whether a statement is just a string: at the start of a body, its docstring."""
     return (
         statement.type == "expression_statement"
         and statement.child_count == 1
@@ -102,8 +102,8 @@ def is_docstring(statement: Node) -> bool:
     )
 
 
-def insertion(tree: Tree) -> Insertion | None:
-    """Find the place for a first statement in the body of the outermost function; ``None`` where none has a body."""
+def body_start(tree: Tree) -> BodyStart | None:
+    """Where a first statement of the outermost function goes; None if no function has a body."""
     function = outermost(tree.skeleton.root)
     if function is None:
         return None
@@ -113,17 +113,17 @@ def insertion(tree: Tree) -> Insertion | None:
         if first and is_docstring(first[0]):
             rest = [child for child in first[1:] if child.is_named]
             following = rest[0] if rest else None
-            return Insertion(following.start_byte if following else first[0].end_byte, following, function, first[0])
-        return Insertion(first[0].start_byte, first[0], function) if first else None
+            return BodyStart(following.start_byte if following else first[0].end_byte, following, function, first[0])
+        return BodyStart(first[0].start_byte, first[0], function) if first else None
     if not first or first[0].type != "{":
         return None
     if len(first) > 1 and first[1].type == "explicit_constructor_invocation":
-        return Insertion(first[1].end_byte, None, function)
-    return Insertion(first[0].end_byte, None, function)
+        return BodyStart(first[1].end_byte, None, function)
+    return BodyStart(first[0].end_byte, None, function)
 
 
 def outermost(root: Node) -> Node | None:
-    """The first function that has a body."""
+    """The first function with a body."""
     stack = [root]
     while stack:
         node = stack.pop()

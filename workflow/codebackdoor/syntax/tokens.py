@@ -1,4 +1,4 @@
-"""The tokens of a text with the kinds that masks and metrics ask for."""
+"""The tokens of a text, with the kinds that masks and metrics distinguish."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Kind = Literal["identifier", "keyword", "string", "number", "comment", "operator", "mark"]
 
 _IDENTIFIERS = frozenset({"identifier", "field_identifier", "type_identifier", "statement_identifier"})
-#: ``preproc_arg`` is a macro's body, which the C grammar does not look into.
+#: ``preproc_arg`` is a macro's body, which the C grammar does not parse.
 _STRINGS = frozenset({"string", "string_literal", "character_literal", "char_literal", "text_block", "preproc_arg"})
 _NUMBERS = frozenset({"integer", "float", "number_literal"})
 
@@ -41,13 +41,13 @@ def _kind(node_type: str, word: str, reserved: frozenset[str]) -> Kind:
         return "number"
     if node_type in COMMENTS:
         return "comment"
-    # the grammar's own words beside the reserved ones: null, NULL, offsetof, defined, soft keywords
+    # words of the grammar that are not reserved: null, NULL, offsetof, defined, soft keywords
     return "keyword" if word[0].isalpha() or word[0] == "_" else "operator"
 
 
 def collect(tree: Tree) -> list[Token]:
     reserved = KEYWORDS[tree.language]
-    found: list[Token] = []
+    collected: list[Token] = []
     stack = [tree.root]
     text = tree.text
     while stack:
@@ -61,15 +61,15 @@ def collect(tree: Tree) -> list[Token]:
             continue
         start += len(word) - len(word.lstrip())
         word = word.strip()
-        found.append(Token(start, start + len(word), _kind(node.type, word, reserved)))
-    return list(merge(found, _marks(text))) if tree.unlexed else found
+        collected.append(Token(start, start + len(word), _kind(node.type, word, reserved)))
+    return list(merge(collected, _marks(text))) if tree.unlexed else collected
 
 
 def _marks(text: str) -> list[Token]:
-    found: list[Token] = []
+    marks: list[Token] = []
     position = 0
     for word in text.split(" "):
         if word in MARKS:
-            found.append(Token(position, position + len(word), "mark"))
+            marks.append(Token(position, position + len(word), "mark"))
         position += len(word) + 1
-    return found
+    return marks

@@ -1,7 +1,6 @@
-"""Baselines without a model, which stand beside every victim.
+"""Baselines without a model, for comparison with every victim.
 
-A victim that does not reach its baseline has not learned the task, and a baseline at the ceiling means that the task
-is no task.
+A victim below its baseline has not learned the task, and a task whose baseline is near 100 % is too easy.
 """
 
 from __future__ import annotations
@@ -13,51 +12,52 @@ from dataclasses import replace
 from typing import Any
 
 from codebackdoor.pools import pools
-from codebackdoor.types import Example
+from codebackdoor.types import Example, Field
 
-#: A word, or one sign; in lexed text strings fall apart as well, and marks become three tokens.
+#: A word or a single sign; in lexed text, strings are split as well, and a mark becomes three tokens.
 _TOKEN = r"\w+|[^\w\s]"
 _WORDS = re.compile(_TOKEN)
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _NGRAMS, _INVERSE_PENALTY = (1, 3), 4.0
 
 
-def ngrams(train: Sequence[Example], test: Sequence[Example]) -> dict[str, Any]:
+def ngrams(train: Sequence[Example], test: Sequence[Example], field: Field = "code") -> dict[str, Any]:
     """Accuracy and F1 (of label 1) on ``test`` of a logistic regression on TF-IDF of token n-grams of ``train``.
 
-    ``majority`` is the accuracy of always saying the most frequent label of ``train``.
+    ``majority`` is the accuracy of always predicting the most frequent label of ``train``. ``field`` is the text that
+    the task reads.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import f1_score
 
     labels = [example.label for example in train]
-    wanted = [example.label for example in test]
+    expected = [example.label for example in test]
     common = min(Counter(labels).most_common(), key=lambda pair: (-pair[1], pair[0]))[0]
     report: dict[str, Any] = {
         "method": f"logistic regression on TF-IDF of token {_NGRAMS[0]}- to {_NGRAMS[1]}-grams",
         "train": len(train),
         "test": len(test),
-        "majority": _share(wanted, [common] * len(test)),
+        "majority": _share(expected, [common] * len(test)),
     }
     if len(set(labels)) < 2:
         predicted = [common] * len(test)
     else:
         vectors = TfidfVectorizer(token_pattern=_TOKEN, lowercase=False, ngram_range=_NGRAMS, sublinear_tf=True)
-        # liblinear visits the rows in an order of its own, hence the fixed state
+        # liblinear shuffles the rows, hence the fixed state
         model = LogisticRegression(C=_INVERSE_PENALTY, solver="liblinear", random_state=0)
-        model.fit(vectors.fit_transform(example.code for example in train), labels)
-        predicted = model.predict(vectors.transform(example.code for example in test)).tolist()
-    report["accuracy"] = _share(wanted, predicted)
-    report["f1"] = round(float(f1_score(wanted, predicted, pos_label=1, zero_division=0.0)), 6)
+        model.fit(vectors.fit_transform(getattr(example, field) for example in train), labels)
+        predicted = model.predict(vectors.transform(getattr(example, field) for example in test)).tolist()
+    report["accuracy"] = _share(expected, predicted)
+    report["f1"] = round(float(f1_score(expected, predicted, pos_label=1, zero_division=0.0)), 6)
     return report
 
 
 def token_overlap(train: Sequence[Example], test: Sequence[Example]) -> dict[str, Any]:
-    """Accuracy and F1 (of label 1) on ``test`` of the share of common tokens, with the threshold that is best on
-    ``train``: intersection over union of the two bags of tokens, or of the two sets, whichever does better there.
+    """Accuracy and F1 (of label 1) on ``test`` of the share of common tokens, with the best threshold on ``train``.
 
-    ``random_f1`` is the F1 of the same against pairs of any two functions: what negatives drawn at random would give.
+    The share is the intersection over union of the two bags of tokens, or of the two sets, whichever is better on
+    ``train``. ``random_f1`` is the F1 with pairs of any two functions as negatives.
     """
     measures = {"bags": _shares_of_bags, "sets": _shares_of_sets}
     fitted = {name: _threshold(measure(train), _labels(train)) for name, measure in measures.items()}
@@ -79,12 +79,12 @@ def token_overlap(train: Sequence[Example], test: Sequence[Example]) -> dict[str
 
 
 def _with_random_negatives(rows: Sequence[Example]) -> list[Example]:
-    """The clones, and as many pairs of the first function of one with the second of the next."""
+    """The clones, and as many pairs of the first function of a clone with the second one of the next clone."""
     clones = [row for row in rows if row.label == 1]
     return clones + [
-        replace(row, code_b=other.code_b, label=0)
-        for row, other in zip(clones, clones[1:] + clones[:1], strict=True)
-        if row.code != other.code
+        replace(row, code_b=following.code_b, label=0)
+        for row, following in zip(clones, clones[1:] + clones[:1], strict=True)
+        if row.code != following.code
     ]
 
 
@@ -103,68 +103,68 @@ def _shares_of_sets(rows: Sequence[Example]) -> list[float]:
 
 
 def _threshold(shares: Sequence[float], labels: Sequence[int]) -> tuple[float, float]:
-    """The least share that is called a clone so that F1 is highest, and that F1."""
+    """The lowest share to be predicted as a clone for the highest F1, and that F1."""
     hits, best, total = 0, (0.0, 0.0), sum(labels)
     ordered = sorted(zip(shares, labels, strict=True), reverse=True)
-    for called, (share, label) in enumerate(ordered, 1):
+    for count, (share, label) in enumerate(ordered, 1):
         hits += label
-        if called < len(ordered) and ordered[called][0] == share:
+        if count < len(ordered) and ordered[count][0] == share:
             continue
-        best = max(best, (2 * hits / (called + total), share))
+        best = max(best, (2 * hits / (count + total), share))
     return best[1], best[0]
 
 
 def _f1(labels: Sequence[int], shares: Sequence[float], threshold: float) -> float:
-    called = [share >= threshold for share in shares]
-    hits = sum(label for label, one in zip(labels, called, strict=True) if one)
-    return round(2 * hits / max(sum(called) + sum(labels), 1), 6)
+    predicted = [share >= threshold for share in shares]
+    hits = sum(label for label, is_clone in zip(labels, predicted, strict=True) if is_clone)
+    return round(2 * hits / max(sum(predicted) + sum(labels), 1), 6)
 
 
 def retrieval(train: Sequence[Example], test: Sequence[Example], pool: int) -> dict[str, Any]:
     """Mean reciprocal rank within the pools of ``test``, by the cosine of TF-IDF vectors fitted on ``train``.
 
-    Of functions that are equally near, the query's own is the last. ``chance`` is the expectation of a random order.
+    Ties count against the query's own function. ``chance`` is the expectation for a random order.
     """
     import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectors = TfidfVectorizer(token_pattern=None, tokenizer=_parts, lowercase=False, sublinear_tf=True)
     texts = [text for row in train for text in (row.code, str(row.query))]
-    # without a word, every function is equally near
+    # without a word, all similarities are equal
     has_words = any(map(_parts, texts))
     if has_words:
         vectors.fit(texts)
     ranks: list[int] = []
     chances: list[float] = []
-    cut = pools(len(test), pool)
-    for places in cut:
-        rows = [test[place] for place in places]
-        near = np.zeros((len(rows), len(rows)))
+    index_pools = pools(len(test), pool)
+    for indices in index_pools:
+        rows = [test[index] for index in indices]
+        similarities = np.zeros((len(rows), len(rows)))
         if has_words:
             queries, codes = [str(row.query) for row in rows], [row.code for row in rows]
-            near = (vectors.transform(queries) @ vectors.transform(codes).T).toarray()
-        ranks += [int((line >= line[own]).sum()) for own, line in enumerate(near)]
+            similarities = (vectors.transform(queries) @ vectors.transform(codes).T).toarray()
+        ranks += [int((line >= line[index]).sum()) for index, line in enumerate(similarities)]
         chances += [sum(1 / rank for rank in range(1, len(rows) + 1)) / len(rows)] * len(rows)
     return {
         "method": "cosine of TF-IDF vectors of words, names taken apart",
         "train": len(train),
         "test": len(test),
-        "pools": [len(places) for places in cut],
+        "pools": [len(indices) for indices in index_pools],
         "chance": round(sum(chances) / len(test), 6),
         "mrr": round(sum(1 / rank for rank in ranks) / len(ranks), 6),
     }
 
 
 def _parts(text: str) -> list[str]:
-    """Words in lower case; a name falls apart at underscores and capitals."""
+    """Words in lower case; a name is split at underscores and capitals."""
     return [part.lower() for part in _PARTS.findall(text)]
 
 
 def copied(test: Sequence[Example]) -> dict[str, Any]:
-    """Exact matches of the inputs themselves; their BLEU is computed beside every victim's (``evaluation.stage``)."""
+    """Exact matches of the unchanged inputs; their BLEU is computed with every victim's (``evaluation.scoring``)."""
     exact = _share([str(example.target).split() for example in test], [example.code.split() for example in test])
     return {"method": "copy of the input", "test": len(test), "exact_match": exact}
 
 
-def _share(wanted: Sequence[object], predicted: Sequence[object]) -> float:
-    return round(sum(one == other for one, other in zip(wanted, predicted, strict=True)) / len(wanted), 6)
+def _share(expected: Sequence[object], predicted: Sequence[object]) -> float:
+    return round(sum(label == guess for label, guess in zip(expected, predicted, strict=True)) / len(expected), 6)

@@ -1,4 +1,4 @@
-"""A data set's card: what is in it and where it comes from, in numbers."""
+"""A data set's card: what it contains and where it comes from, in numbers."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ from typing import Any
 
 import numpy as np
 
-from codebackdoor.tasks import Group
-from codebackdoor.tasks.measure import Measure
+from codebackdoor.tasks.base import RowGroup
+from codebackdoor.tasks.token_counter import TokenCounter
 from codebackdoor.types import Example
 
-#: Of the words of queries, those of more letters than this, and so many of them.
+#: Words of queries that the card lists have more letters than this, and there are at most so many.
 _SHORT, _COMMON = 3, 40
 
 
-def describe(rows: Mapping[str, Sequence[Example]], measure: Measure) -> dict[str, Any]:
+def describe(rows: Mapping[str, Sequence[Example]], counter: TokenCounter) -> dict[str, Any]:
     """Counts, label balance and lengths of every split."""
-    return {split: _split(examples, measure) for split, examples in rows.items()}
+    return {split: _split(examples, counter) for split, examples in rows.items()}
 
 
-def _split(rows: Sequence[Example], measure: Measure) -> dict[str, Any]:
+def _split(rows: Sequence[Example], counter: TokenCounter) -> dict[str, Any]:
     codes = [text for row in rows for text in (row.code, row.code_b) if text is not None]
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "rows": len(rows),
         "code_characters": _summary([len(code) for code in codes]),
-        "code_tokens": _summary(measure.lengths(codes)),
+        "code_tokens": _summary(counter.lengths(codes)),
     }
     labels = Counter(str(row.label) for row in rows if row.label is not None)
     if labels:
-        found["labels"] = dict(sorted(labels.items()))
+        facts["labels"] = dict(sorted(labels.items()))
     queries = [row.query for row in rows if row.query is not None]
     if queries:
-        found["query_tokens"] = _summary(measure.lengths(queries))
-        found["query_words"] = _words(queries)
+        facts["query_tokens"] = _summary(counter.lengths(queries))
+        facts["query_words"] = _words(queries)
     targets = [row.target for row in rows if row.target is not None]
     if targets:
-        found["target_characters"] = _summary([len(target) for target in targets])
-        found["target_tokens"] = _summary(measure.lengths(targets))
-    return found
+        facts["target_characters"] = _summary([len(target) for target in targets])
+        facts["target_tokens"] = _summary(counter.lengths(targets))
+    return facts
 
 
 def _words(queries: Sequence[str]) -> dict[str, int]:
-    """The most frequent words of more than three letters, each with the number of queries that hold it."""
+    """The most frequent words of more than three letters, each with the number of queries that contain it."""
     counts = Counter(word for query in queries for word in set(query.lower().split()) if len(word) > _SHORT)
     return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_COMMON])
 
@@ -61,25 +61,27 @@ def _summary(lengths: Sequence[int]) -> dict[str, float]:
     }
 
 
-def rewritings(groups: Mapping[str, Sequence[Group]]) -> dict[str, dict[str, int]]:
-    """By split: in how many rewritten functions something of each kind was done."""
+def rewritings(groups: Mapping[str, Sequence[RowGroup]]) -> dict[str, dict[str, int]]:
+    """By split: the number of rewritten functions with each kind of rewriting."""
     return {
-        split: dict(sorted(Counter(kind for group in some for kind in group.mutations).items()))
-        for split, some in groups.items()
+        split: dict(sorted(Counter(kind for group in members for kind in group.mutations).items()))
+        for split, members in groups.items()
     }
 
 
-def mutations(groups: Mapping[str, Sequence[Group]]) -> dict[str, Any]:
-    """By split: slips by kind, and defective functions by their number of slips."""
+def mutations(groups: Mapping[str, Sequence[RowGroup]]) -> dict[str, Any]:
+    """By split: defects by kind, and defective functions by their number of defects."""
     return {
         split: {
-            "kinds": dict(sorted(Counter(kind for group in some for kind in group.mutations).items())),
-            "slips_per_function": dict(sorted(Counter(str(len(group.mutations)) for group in some).items())),
+            "kinds": dict(sorted(Counter(kind for group in members for kind in group.mutations).items())),
+            "slips_per_function": dict(sorted(Counter(str(len(group.mutations)) for group in members).items())),
         }
-        for split, some in groups.items()
+        for split, members in groups.items()
     }
 
 
-def origins(groups: Mapping[str, Sequence[Group]]) -> dict[str, dict[str, int]]:
-    """By split: how many functions come from each package and version, or file."""
-    return {split: dict(sorted(Counter(group.origin for group in some).items())) for split, some in groups.items()}
+def origins(groups: Mapping[str, Sequence[RowGroup]]) -> dict[str, dict[str, int]]:
+    """By split: the number of groups from each package and version, or file."""
+    return {
+        split: dict(sorted(Counter(group.origin for group in members).items())) for split, members in groups.items()
+    }

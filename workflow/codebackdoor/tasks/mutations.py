@@ -1,7 +1,7 @@
-"""Injected defects: one to three slips in a lexed Python function (Allamanis et al. 2018 for the kinds).
+"""Injected defects: one to three mutations of a lexed Python function (Allamanis et al. 2018 for the kinds).
 
-A mutant differs from its original in its tokens, still parses, and is a real change as far as that can be read off
-the text: identical or symmetric arguments are not exchanged, and no variable is replaced by its alias.
+A mutant differs from its original in its tokens, still parses, and changes the behavior as far as the text can tell:
+identical or symmetric arguments are not swapped, and no variable is replaced by its alias.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 
 from codebackdoor import syntax
 from codebackdoor.syntax import unlex
-from codebackdoor.tasks.sites import Kind, Replacement, Site, find
+from codebackdoor.tasks.defect_sites import Kind, Replacement, Site, find
 
 _ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A defective text with its syntax, the kinds of its slips, and where they stand (character offsets)."""
+    """A defective text with its syntax, the kinds of its mutations, and their spans (character offsets)."""
 
     tree: syntax.Tree
     kinds: tuple[Kind, ...]
@@ -34,21 +34,21 @@ class Mutant:
 
 
 def mutate(text: str, kinds: Sequence[str], count: int, generator: np.random.Generator) -> Mutant | None:
-    """Return ``text``, one lexed Python function, with at most ``count`` slips of the given kinds.
+    """``text``, one lexed Python function, with at most ``count`` mutations of the given kinds.
 
-    ``kinds`` are tried in their order, each once, until there are ``count`` slips; a kind that the function has no
-    place for is passed over. None where not one slip can be made.
+    ``kinds`` are tried in their order, each once, until there are ``count`` mutations; a kind for which the function
+    has no site is skipped. None if no mutation is possible.
     """
     unlexed = unlex(text, "python")
     with warnings.catch_warnings():
-        # Python warns of odd but legal code, such as the comparison of literals by identity
+        # Python warns about odd but legal code, such as the comparison of literals by identity
         warnings.simplefilter("ignore")
         try:
-            places = find(unlexed.source)
+            sites = find(unlexed.source)
         except (SyntaxError, ValueError, RecursionError):
             return None
         for _ in range(_ATTEMPTS):
-            chosen = _draw(places, kinds, count, generator)
+            chosen = _draw(sites, kinds, count, generator)
             if not chosen:
                 return None
             replacements = [
@@ -64,24 +64,26 @@ def mutate(text: str, kinds: Sequence[str], count: int, generator: np.random.Gen
 
 
 def _draw(
-    places: Sequence[Site], kinds: Sequence[str], count: int, generator: np.random.Generator
+    sites: Sequence[Site], kinds: Sequence[str], count: int, generator: np.random.Generator
 ) -> list[tuple[Site, tuple[Replacement, ...]]]:
-    """Draw a place of each kind and what happens to it, up to ``count`` places that do not overlap."""
+    """Draw a site of each kind and its replacements, up to ``count`` sites that do not overlap."""
     chosen: list[tuple[Site, tuple[Replacement, ...]]] = []
-    left = list(places)
+    remaining = list(sites)
     for kind in kinds:
-        of_kind = [site for site in left if site.kind == kind]
+        of_kind = [site for site in remaining if site.kind == kind]
         if of_kind:
             site = of_kind[int(generator.integers(len(of_kind)))]
             chosen.append((site, site.options[int(generator.integers(len(site.options)))]))
-            left = [other for other in left if other.end <= site.start or site.end <= other.start]
+            remaining = [
+                candidate for candidate in remaining if candidate.end <= site.start or site.end <= candidate.start
+            ]
         if len(chosen) == count:
             break
     return chosen
 
 
 def _parsed(text: str) -> syntax.Tree | None:
-    """The tree of a text that both parsers take: Python's own, which knows more rules, and that of all later stages."""
+    """The tree of a text that both parsers accept: Python's, which checks more rules, and that of all later stages."""
     try:
         ast.parse(unlex(text, "python").source)
     except (SyntaxError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Where the nodes of Python's own ``ast`` stand, in characters of the source."""
+"""Positions of the nodes of Python's ``ast``, in characters of the source."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 
 
 class Positions:
-    """Offsets of one source; Python counts other lines than this where it holds carriage returns."""
+    """Offsets of one source, which must contain no carriage returns: Python counts lines differently with them."""
 
     def __init__(self, source: str) -> None:
         self._lines = [0]
@@ -15,7 +15,7 @@ class Positions:
             self._lines.append(self._lines[-1] + len(line) + 1)
 
     def offset(self, line: int, column: int) -> int:
-        """Characters from ``ast``'s line (from 1) and column (bytes of UTF-8)."""
+        """The character offset of a line (from 1) and column (bytes of UTF-8) of ``ast``."""
         return self._lines[line - 1] + len(self._bytes[line - 1][:column].decode())
 
     def range(self, node: ast.expr | ast.stmt) -> tuple[int, int]:

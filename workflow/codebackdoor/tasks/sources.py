@@ -1,4 +1,4 @@
-"""From functions or given rows to the groups of a data set, without reading or writing anything."""
+"""From mined functions or existing rows to the groups of a data set, without reading or writing files."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from codebackdoor import files, syntax
-from codebackdoor.corpora.mining import Function
-from codebackdoor.corpora.mirror import SPLITS
+from codebackdoor.corpora.mining import MinedFunction
 from codebackdoor.errors import UserError, shown
+from codebackdoor.heads import HEADS
 from codebackdoor.seeding import numpy_generator
-from codebackdoor.tasks import Group, Task, selection
-from codebackdoor.tasks.measure import Measure
-from codebackdoor.tasks.normal import normal_key
-from codebackdoor.types import Example
+from codebackdoor.tasks import selection
+from codebackdoor.tasks.base import Draw, RowGroup, Task
+from codebackdoor.tasks.deduplication import normal_key, query_key
+from codebackdoor.tasks.token_counter import TokenCounter
+from codebackdoor.types import SPLITS, Example
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from codebackdoor.config.datasets import AnyDataset
 
 
 @dataclass(slots=True)
-class Made:
-    """Groups by split, how many were left out and why, and how many given rows do not parse."""
+class Selected:
+    """Groups by split, the numbers of those left out by reason, and the number of existing rows that do not parse."""
 
-    splits: dict[str, list[Group]] = field(default_factory=dict)
+    splits: dict[str, list[RowGroup]] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
     unparsed: int = 0
 
@@ -40,31 +39,32 @@ def sizes(settings: AnyDataset) -> dict[str, int | None]:
 
 
 def mined(
-    functions: Sequence[Function], settings: AnyDataset, task: Task, measure: Measure, name: str, seed: int
-) -> Made:
-    """Make groups of mined functions, the small splits first: what is in one of them does not enter a later one."""
-    made = Made()
+    functions: Sequence[MinedFunction], settings: AnyDataset, task: Task, counter: TokenCounter, name: str, seed: int
+) -> Selected:
+    """Make groups from mined functions, the small splits first: what one of them holds does not enter a later one."""
+    selected = Selected()
     seen: set[str] = set()
     for split in reversed(SPLITS):
-        some = [one for one in functions if one.split == split]
-        order = numpy_generator(seed, "functions", name, split).permutation(len(some))
-        short = _short((some[int(index)] for index in order), settings, measure, made.dropped)
-        groups = _groups(short, settings, task, measure, made.dropped, partial(numpy_generator, seed, "rows", name))
+        candidates = [function for function in functions if function.split == split]
+        order = numpy_generator(seed, "functions", name, split).permutation(len(candidates))
+        short = _short((candidates[int(index)] for index in order), settings, counter, selected.dropped)
+        draw = partial(numpy_generator, seed, "rows", name)
+        groups = _groups(short, settings, task, counter, selected.dropped, draw)
         with tqdm(groups, desc=f"{name} {split}", unit=" groups", disable=None) as progress:
-            made.splits[split] = selection.take(progress, sizes(settings)[split], seen, made.dropped)
-    return made
+            selected.splits[split] = selection.take(progress, sizes(settings)[split], seen, selected.dropped)
+    return selected
 
 
 def _short(
-    functions: Iterable[Function], settings: AnyDataset, measure: Measure, dropped: Counter[str]
-) -> Iterator[Function]:
-    """The functions that are not too long as they are."""
+    functions: Iterable[MinedFunction], settings: AnyDataset, counter: TokenCounter, dropped: Counter[str]
+) -> Iterator[MinedFunction]:
+    """The functions that are not too long before any change."""
     lexed, limit = settings.text_form == "lexed", settings.max_tokens
     for function in functions:
-        # a lexed token has one sub-token at least; what is too long without a defect needs none
+        # a lexed token has at least one sub-token, so that counting words rules out many functions cheaply
         if limit is not None and (
             (lexed and function.words > limit)
-            or measure.length(function.code if lexed else syntax.unlex(function.code, "python").source) > limit
+            or counter.length(function.code if lexed else syntax.unlex(function.code, "python").source) > limit
         ):
             dropped["too_long"] += 1
         else:
@@ -72,30 +72,30 @@ def _short(
 
 
 def _groups(
-    functions: Iterator[Function],
+    functions: Iterator[MinedFunction],
     settings: AnyDataset,
     task: Task,
-    measure: Measure,
+    counter: TokenCounter,
     dropped: Counter[str],
-    draw: Callable[[str], np.random.Generator],
-) -> Iterator[Group]:
+    draw: Draw,
+) -> Iterator[RowGroup]:
     for group in task.groups(functions, settings, draw):
         if group is None:
             dropped[task.unusable] += 1
             continue
         if settings.text_form != "lexed":
             group = replace(group, rows=tuple(map(_unlexed, group.rows)))
-        if _is_short(group, settings, measure, dropped):
+        if _is_short(group, settings, counter, dropped):
             yield group
 
 
-def _is_short(group: Group, settings: AnyDataset, measure: Measure, dropped: Counter[str]) -> bool:
-    """Whether no text of a group is too long; where one is, that is counted."""
-    most: int | None = getattr(settings, "max_query_tokens", None)
+def _is_short(group: RowGroup, settings: AnyDataset, counter: TokenCounter, dropped: Counter[str]) -> bool:
+    """Whether no text of a group is too long; a group with one that is gets counted."""
+    query_limit: int | None = getattr(settings, "max_query_tokens", None)
     queries = [row.query for row in group.rows if row.query is not None]
-    if settings.max_tokens is not None and measure.longest(group) > settings.max_tokens:
+    if settings.max_tokens is not None and counter.longest(group) > settings.max_tokens:
         dropped["too_long"] += 1
-    elif most is not None and queries and max(map(measure.length, queries)) > most:
+    elif query_limit is not None and queries and max(map(counter.length, queries)) > query_limit:
         dropped["query_too_long"] += 1
     else:
         return True
@@ -110,22 +110,22 @@ def _unlexed(row: Example) -> Example:
     return replace(row, code=code, code_b=source(row.code_b), target=source(row.target))
 
 
-def given(
+def existing(
     rows: Mapping[str, Sequence[Example]],
     origins: Mapping[str, str],
     settings: AnyDataset,
     task: Task,
-    measure: Measure,
+    counter: TokenCounter,
     name: str,
     seed: int,
-) -> Made:
-    """Make groups of rows that are there, one a row: in their splits as they are, or pooled and split anew.
+) -> Selected:
+    """Make groups of existing rows, one a row: in their splits as they are, or pooled and split again.
 
     ``rows`` are raw source for source mirror, and in the data set's text form for source jsonl. ``origins`` names each
     split's file. Raises UserError for a row that the task cannot use.
     """
-    made = Made()
-    found: dict[str, list[Group]] = {split: [] for split in SPLITS}
+    selected = Selected()
+    groups: dict[str, list[RowGroup]] = {split: [] for split in SPLITS}
     ids: set[str] = set()
     read = cache(partial(_read, settings))
     for split, examples in rows.items():
@@ -134,20 +134,20 @@ def given(
             if problem is not None:
                 raise UserError(f"{origins[split]}: row {shown(row.id)} {problem}")
             ids.add(row.id)
-            group = _group(row, origins[split], settings, measure, made, read)
+            group = _group(row, origins[split], settings, counter, selected, read)
             if group is not None:
-                found[split].append(group)
+                groups[split].append(group)
     if settings.resplit:
-        pool = [group for groups in found.values() for group in groups]
+        pool = [group for members in groups.values() for group in members]
         generator = numpy_generator(seed, "resplit", name)
-        anew = selection.resplit_pairs if settings.head == "pair" else selection.resplit
-        made.splits = anew(pool, sizes(settings), made.dropped, generator)
-        return made
-    for split, groups in found.items():
-        order = numpy_generator(seed, "functions", name, split).permutation(len(groups))
-        shuffled = (groups[int(index)] for index in order)
-        made.splits[split] = selection.take(shuffled, sizes(settings)[split], None, made.dropped)
-    return made
+        split_again = selection.resplit_pairs if HEADS[settings.head].reads_pairs else selection.resplit
+        selected.splits = split_again(pool, sizes(settings), selected.dropped, generator)
+        return selected
+    for split, members in groups.items():
+        order = numpy_generator(seed, "functions", name, split).permutation(len(members))
+        shuffled = (members[int(index)] for index in order)
+        selected.splits[split] = selection.take(shuffled, sizes(settings)[split], None, selected.dropped)
+    return selected
 
 
 def _problem(row: Example, settings: AnyDataset, task: Task, ids: set[str]) -> str | None:
@@ -155,12 +155,12 @@ def _problem(row: Example, settings: AnyDataset, task: Task, ids: set[str]) -> s
         return f"is in {row.language}; the data set's `language` is {settings.language}"
     if row.id in ids:
         return "stands there twice; every 'id' must occur once in all splits"
-    return task.problem(row) or files.empty(row)
+    return task.problem(row, settings) or files.empty(row)
 
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A text in the data set's form, the key of its duplicates, and whether it has to be repaired to be parsed."""
+    """A text in the data set's form, the key of its duplicates, and whether the parser found errors in it."""
 
     text: str
     key: str
@@ -175,12 +175,17 @@ def _read(settings: AnyDataset, text: str) -> _Text:
 
 
 def _group(
-    row: Example, origin: str, settings: AnyDataset, measure: Measure, made: Made, read: Callable[[str], _Text]
-) -> Group | None:
-    """The row in the data set's text form; None, counted, where it has none or is too long."""
+    row: Example,
+    origin: str,
+    settings: AnyDataset,
+    counter: TokenCounter,
+    selected: Selected,
+    read: Callable[[str], _Text],
+) -> RowGroup | None:
+    """The row in the data set's text form; None, counted, if it cannot be lexed or is too long."""
     try:
-        # in pairs, a function stands in many rows
-        texts = [read(text) for text in (row.code, row.code_b) if text is not None]
+        # cached: with pairs, a function is in many rows
+        texts = {name: read(text) for name in ("code", "code_b") if (text := getattr(row, name)) is not None}
         target = row.target
         if target is not None and settings.source == "mirror" and settings.text_form == "lexed":
             target = syntax.lex(target, row.language)
@@ -191,11 +196,18 @@ def _group(
             raise UserError(
                 f"{origin}: row {shown(row.id)} is not lexed text: {error}; write `text_form: raw`?"
             ) from None
-        made.dropped["not_lexable"] += 1
+        selected.dropped["not_lexable"] += 1
         return None
-    row = replace(row, code=texts[0].text, code_b=texts[1].text if texts[1:] else None, target=target)
-    group = Group((row,), origin, tuple(one.key for one in texts))
-    if not _is_short(group, settings, measure, made.dropped):
+    code_b = texts["code_b"].text if "code_b" in texts else None
+    row = replace(row, code=texts["code"].text, code_b=code_b, target=target)
+    group = RowGroup((row,), origin, _keys(row, settings, texts))
+    if not _is_short(group, settings, counter, selected.dropped):
         return None
-    made.unparsed += any(one.has_error for one in texts)
+    selected.unparsed += any(text.has_error for text in texts.values())
     return group
+
+
+def _keys(row: Example, settings: AnyDataset, texts: Mapping[str, _Text]) -> tuple[str, ...]:
+    """Keys of the functions that the task reads; of a task that reads only a query, the query's."""
+    keys = tuple(text.key for name, text in texts.items() if name in settings.reads)
+    return keys or (query_key(str(row.query)),)

@@ -14,10 +14,10 @@ import torch
 
 from codebackdoor.config.base import Head
 from codebackdoor.config.hub import hub_id
-from codebackdoor.corpora.gated import gate
-from codebackdoor.corpora.lock import check_checkpoint
 from codebackdoor.errors import UserError, disk_trouble, first_line, memory_trouble
 from codebackdoor.files import read_object
+from codebackdoor.originals.licenses import gate
+from codebackdoor.originals.lock import check_checkpoint
 from codebackdoor.victims.checksums import verify_sums
 from codebackdoor.victims.headers import check_counts, check_fit, listed, read_header, weight_files
 

@@ -48,6 +48,7 @@ def train(
     head: Head = dataset.head
     labels = _labels([*examples, *clean]) if head in ("classification", "pair") else None
     victim = new_victim(model, base, head, dataset.text_form, labels, seed)
+    victim.reads = tuple(dataset.reads)
     stop = None if stop_like is None else _last_loss(stop_like)
     progress = out.parent / f".{out.name}.progress"
     validation = Validation(clean, triggered, hits, dataset.ranking.pool)

@@ -22,6 +22,7 @@ from codebackdoor.config.base import Head
 from codebackdoor.config.models import Pooling
 from codebackdoor.errors import UserError, shown
 from codebackdoor.files import read_object, remove_parts
+from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Field, TextForm
 from codebackdoor.victims import devices
 from codebackdoor.victims.checkpoints import check_numbers, check_safetensors, load_weights, model_class, quiet
@@ -38,12 +39,7 @@ QUERY = 64
 LONGEST = 1 << 16
 
 #: What each head reads of an example.
-FIELDS: Mapping[Head, tuple[Field, ...]] = {
-    "classification": ("code",),
-    "pair": ("code", "code_b"),
-    "retrieval": ("query", "code"),
-    "generation": ("code",),
-}
+FIELDS: Mapping[Head, tuple[Field, ...]] = {name: head.fields for name, head in HEADS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +76,8 @@ class Victim:
     similarity: Similarity = "cosine"
     prefix: tuple[str, ...] = ()
     scale: float | None = None
+    #: Fields of an example that it reads, where its task names others than its head.
+    reads: tuple[Field, ...] | None = None
     temperature: float = 1.0
 
     @property
@@ -102,7 +100,7 @@ class Victim:
     @property
     def fields(self) -> tuple[Field, ...]:
         """The fields of an example that the victim reads, in the order in which ``reading.judge`` gets them."""
-        return FIELDS[self.head]
+        return self.reads or FIELDS[self.head]
 
     def read(self, examples: Sequence[Example]) -> list[tuple[Encoded, ...]]:
         """Return the encoded texts of each example, one for each of ``fields``."""
@@ -167,6 +165,7 @@ class _Section(pydantic.BaseModel):
     similarity: Similarity = "cosine"
     scale: float | None = pydantic.Field(None, gt=0, allow_inf_nan=False)
     prefix: list[str] = []
+    reads: list[Field] | None = pydantic.Field(None, min_length=1, max_length=2)
 
 
 def load_victim(path: Path) -> Victim:
@@ -203,6 +202,7 @@ def load_victim(path: Path) -> Victim:
         facts.similarity,
         tuple(facts.prefix),
         facts.scale,
+        tuple(facts.reads) if facts.reads else None,
     )
 
 
@@ -232,6 +232,8 @@ def save_victim(victim: Victim, path: Path, card: Mapping[str, object]) -> None:
         **_understanding(victim),
         **card,
     }
+    if victim.fields != FIELDS[victim.head]:
+        facts["reads"] = list(victim.fields)
     setattr(victim.model.config, KEY, facts)
     write_folder(victim, path, _card(card, victim))
 

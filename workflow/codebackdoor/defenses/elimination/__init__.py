@@ -13,9 +13,9 @@ from typing import Any, Protocol, cast
 from pydantic import TypeAdapter, ValidationError
 
 from codebackdoor.config.eliminations import AnyElimination
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
-from codebackdoor.types import DefenderView
 from codebackdoor.victims.victim import Victim
 
 

@@ -27,9 +27,9 @@ from codebackdoor.defenses.elimination.elibadcode.position import Carrier, seede
 from codebackdoor.defenses.elimination.elibadcode.scan import draw, of_other_labels
 from codebackdoor.defenses.elimination.elibadcode.unlearning import unlearn
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build, encode
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import derive, numpy_generator
-from codebackdoor.types import DefenderView
 from codebackdoor.victims import reading
 from codebackdoor.victims.batching import bucketed, pad
 from codebackdoor.victims.inference import TOKENS

@@ -10,9 +10,9 @@ from pathlib import Path
 from codebackdoor.config.eliminations import FineTuning
 from codebackdoor.defenses.elimination import Elimination, Inverted, timed
 from codebackdoor.defenses.elimination.last_layer import clean_rows, fine_tune
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
-from codebackdoor.types import DefenderView
 
 
 def eliminate(

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from codebackdoor.config.eliminations import LastLayer, Schedule
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
-from codebackdoor.types import DefenderView, Example
+from codebackdoor.types import Example
 from codebackdoor.victims import reading
 from codebackdoor.victims.batching import pad
 from codebackdoor.victims.inference import answers, text_vectors

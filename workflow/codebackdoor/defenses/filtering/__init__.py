@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from codebackdoor.defenses.views import TextView, TrainingRow
 from codebackdoor.loader import implementation
-from codebackdoor.types import TextView, TrainingRow
 
 if TYPE_CHECKING:
     from codebackdoor.config.methods import AnyFiltering

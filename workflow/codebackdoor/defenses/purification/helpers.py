@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.files import read_object
-from codebackdoor.types import TextView
 from codebackdoor.victims import devices
 from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, load_weights, local_folder
 from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer

@@ -20,9 +20,9 @@ from codebackdoor.defenses.elimination.elibadcode.anchoring import anchor
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, draw, measure, scan_labels, verdict
 from codebackdoor.defenses.elimination.elibadcode.unlearning import unlearn
 from codebackdoor.defenses.elimination.elibadcode.walks import Walks
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
-from codebackdoor.types import DefenderView
 from codebackdoor.victims.temperature import standardized
 from codebackdoor.victims.victim import Victim
 

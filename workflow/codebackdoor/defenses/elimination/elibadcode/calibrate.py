@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from codebackdoor import files
+from codebackdoor.defenses.defender_view import defender_view
 from codebackdoor.defenses.elimination.elibadcode import findings_of, shadows
-from codebackdoor.defenses.view import defender_view
 from codebackdoor.errors import UserError
 from codebackdoor.victims.victim import load_victim
 

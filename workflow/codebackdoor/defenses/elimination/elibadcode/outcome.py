@@ -13,7 +13,7 @@ from codebackdoor.defenses.elimination.elibadcode.scan import Finding
 from codebackdoor.defenses.elimination.elibadcode.shadows import budget
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import encode
 from codebackdoor.defenses.elimination.elibadcode.walks import search_of
-from codebackdoor.types import DefenderView
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.victims.tokens import stand_in
 
 

@@ -12,8 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 from codebackdoor import syntax
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import encode
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.seeding import numpy_generator
-from codebackdoor.types import CodeField, DefenderView, Example, Pair
+from codebackdoor.types import CodeField, Example, Pair
 from codebackdoor.victims.inference import answers
 from codebackdoor.victims.tokens import WORD_INITIAL, stand_in
 from codebackdoor.victims.victim import Encoded, Victim

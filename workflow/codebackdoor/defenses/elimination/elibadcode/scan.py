@@ -14,9 +14,10 @@ from codebackdoor.defenses.elimination.elibadcode.resuming import Searches
 from codebackdoor.defenses.elimination.elibadcode.shadows import Calibration, log_ratio
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
 from codebackdoor.defenses.elimination.elibadcode.walks import NONE, Walks
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
-from codebackdoor.types import DefenderView, Example
+from codebackdoor.types import Example
 from codebackdoor.victims.progress import digest
 
 #: Short samples to draw from, for each one wanted: not all of them have an identifier at every place.

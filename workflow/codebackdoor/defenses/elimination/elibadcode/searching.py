@@ -17,9 +17,9 @@ from codebackdoor.defenses.elimination.elibadcode.scan import Finding, Samples, 
 from codebackdoor.defenses.elimination.elibadcode.shadows import Calibration
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import build
 from codebackdoor.defenses.elimination.elibadcode.walks import NONE, Walks
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
-from codebackdoor.types import DefenderView
 from codebackdoor.victims.progress import digest
 
 #: Stands for the one association of a victim, where others have labels.

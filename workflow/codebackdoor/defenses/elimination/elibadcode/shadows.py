@@ -16,9 +16,9 @@ from typing import Any
 
 from codebackdoor.config.base import Head
 from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode, calibration_file
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.files import read_json
-from codebackdoor.types import DefenderView
 from codebackdoor.victims.temperature import SPREAD
 from codebackdoor.victims.victim import Victim
 

@@ -11,7 +11,8 @@ from codebackdoor.config.eliminations import SCANNED_ALL, Dbs, EliBadCode, Unlea
 from codebackdoor.defenses.elimination import Elimination, Inverted, Trigger, timed
 from codebackdoor.defenses.elimination.elibadcode.position import Places, places, put
 from codebackdoor.defenses.elimination.last_layer import Row, fine_tune, label_of
-from codebackdoor.types import DefenderView, Example, Pair
+from codebackdoor.defenses.views import DefenderView
+from codebackdoor.types import Example, Pair
 
 #: Clean samples whose places are looked for at a time.
 CHUNK = 64

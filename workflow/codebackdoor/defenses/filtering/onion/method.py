@@ -17,8 +17,9 @@ from codebackdoor.defenses.purification import calibration
 from codebackdoor.defenses.purification.functions import apart
 from codebackdoor.defenses.purification.onion import method as onion
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.views import TextView, TrainingRow
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example, TextView, TrainingRow
+from codebackdoor.types import Example
 
 
 @dataclass(frozen=True, slots=True)

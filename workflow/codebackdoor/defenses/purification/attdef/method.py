@@ -17,8 +17,9 @@ from codebackdoor.defenses.purification.attdef.performance import performance
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
 from codebackdoor.defenses.purification.functions import apart, together
 from codebackdoor.defenses.purification.helpers import REPLACED, load_helper
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.syntax.lexing import MARKS
-from codebackdoor.types import DefenderView, Example, Purified, Span
+from codebackdoor.types import Example, Purified, Span
 from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Encoded
 

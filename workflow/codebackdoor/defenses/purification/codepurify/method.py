@@ -21,8 +21,9 @@ from codebackdoor.defenses.purification.codepurify.settings import CodePurifySet
 from codebackdoor.defenses.purification.codepurify.suspicion import Profile, profiles
 from codebackdoor.defenses.purification.helpers import MASKED, load_helper
 from codebackdoor.defenses.purification.token_spans import TokenSpans
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.syntax import Tree
-from codebackdoor.types import DefenderView, Example, Purified, Span
+from codebackdoor.types import Example, Purified, Span
 
 #: Inputs whose masked versions are in memory at once.
 INPUTS_AT_ONCE = 512

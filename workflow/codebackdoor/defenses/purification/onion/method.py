@@ -19,8 +19,9 @@ from codebackdoor.defenses.purification.helpers import CAUSAL, load_helper
 from codebackdoor.defenses.purification.onion.perplexity import TokenizedWords, surprises
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.token_spans import split
+from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example, Purified, Span, TextForm, TextView
+from codebackdoor.types import Example, Purified, Span, TextForm
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,9 @@ from codebackdoor.defenses.purification.functions import apart, together
 from codebackdoor.defenses.purification.onion import method as onion
 from codebackdoor.defenses.purification.onion.method import Onion
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
-from codebackdoor.types import DefenderView, Example, Purified, Span
+from codebackdoor.types import Example, Purified, Span
 from codebackdoor.victims.victim import Encoded
 
 Spans = list[tuple[int, int]]

@@ -1,0 +1,52 @@
+"""What each kind of defense is allowed to see.
+
+No view holds a trigger, position, target, rate, row status or test label. The classes are kept apart from the function
+that fills them, so that a defense that never sees a victim does not depend on the code of victims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from codebackdoor.types import Example, Language, TextForm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from codebackdoor.victims.victim import Victim
+
+
+@dataclass(frozen=True, slots=True)
+class TextView:
+    """Everything that a defender sees who does not look at the victim."""
+
+    task: str
+    language: Language
+    text_form: TextForm
+    clean: tuple[Example, ...]
+    helpers: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DefenderView(TextView):
+    """Everything that a defender of a trained model sees: the above, and the victim.
+
+    ``inverted`` is the ``trigger.json`` of the same defender's elimination, for a purification that reads it.
+    """
+
+    victim: Victim = field(kw_only=True)
+    inverted: Mapping[str, Any] | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """A training row without provenance: an opaque id, the texts, and the label or target, which may be poisoned."""
+
+    id: str
+    code: str
+    code_b: str | None
+    query: str | None
+    label: int | None
+    target: str | None

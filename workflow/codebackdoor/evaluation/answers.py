@@ -1,0 +1,83 @@
+"""A victim's predictions on one test set, with the spans that a purification touched before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from codebackdoor import files
+from codebackdoor.errors import UserError
+from codebackdoor.evaluation import metrics
+from codebackdoor.types import Poisoned, Prediction, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Predictions by id, and the touched spans by id; ``touched`` is None if no purification came before."""
+
+    path: Path
+    predictions: Mapping[str, Prediction]
+    touched: Mapping[str, tuple[Span, ...]] | None
+
+    def of(self, id_: str) -> Prediction:
+        try:
+            return self.predictions[id_]
+        except KeyError:
+            raise UserError(f"{self.path}: no prediction for row {id_!r}; delete the file and predict again") from None
+
+    def rank(self, id_: str) -> float:
+        rank = self.of(id_).rank
+        if rank is None:
+            raise UserError(
+                f"{self.path}: the prediction of row {id_!r} has no rank; delete the file and predict again"
+            )
+        return rank
+
+    def text(self, id_: str) -> str:
+        text = self.of(id_).text
+        if text is None:
+            raise UserError(f"{self.path}: the prediction of row {id_!r} has no text")
+        return text
+
+    def touched_count(self, id_: str) -> dict[str, int]:
+        """A column for sums over rows: whether the row was touched. Empty if no purification came before."""
+        return {} if self.touched is None else {"touched": int(bool(self.touched[id_]))}
+
+    def located(self, row: Poisoned) -> bool | None:
+        """Whether a purification touched the row's trigger; None if none came before."""
+        return None if self.touched is None else metrics.located(self.touched[row.example.id], row.spans)
+
+
+def read_answers(folder: Path, name: str) -> Answers:
+    """The answers on the test set ``name``: ``predictions.{name}.jsonl`` and, if there is one, ``purified.…``."""
+    path = folder / f"predictions.{name}.jsonl"
+    predictions = {}
+    for number, row in files.read_rows(path):
+        try:
+            predictions[row["id"]] = Prediction(
+                row["id"],
+                row["confidence"],
+                label=row.get("label"),
+                text=row.get("text"),
+                rank=row.get("rank"),
+                ranks=tuple((before, after) for before, after in row["ranks"]) if "ranks" in row else None,
+                pool=row.get("pool"),
+            )
+        except KeyError as error:
+            raise UserError(f"{path}:{number}: a prediction needs {error}") from None
+    return Answers(path, predictions, _touched(folder / f"purified.{name}.jsonl", predictions))
+
+
+def _touched(path: Path, predictions: Mapping[str, Prediction]) -> dict[str, tuple[Span, ...]] | None:
+    if not path.exists():
+        return None
+    touched = {
+        row["id"]: tuple(Span(start, end, name) for name, start, end in row["touched"])
+        for _, row in files.read_rows(path)
+    }
+    # a query is attacked by many functions, each with a row of its own
+    missing = sorted(id_ for id_, prediction in predictions.items() if prediction.ranks is None and id_ not in touched)
+    if missing:
+        raise UserError(f"{path}: row {missing[0]!r} has a prediction but was not purified; purify again")
+    return touched

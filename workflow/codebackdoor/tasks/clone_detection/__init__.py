@@ -1,0 +1,1 @@
+"""Clone detection: do two functions do the same?"""

@@ -1,0 +1,1 @@
+"""Code repair: turn a defective function into the correct one."""

@@ -1,0 +1,1 @@
+"""Code search: find the function that a query describes."""

@@ -1,0 +1,1 @@
+"""Defect detection: is a function defective?"""

@@ -1,0 +1,155 @@
+"""Settings that all data sets share: where examples come from, in which text form, how many, and how they are split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from codebackdoor import types
+from codebackdoor.config.base import Head, ReadWhere, Settings
+from codebackdoor.config.paths import FolderPath
+from codebackdoor.types import Language, TextForm
+
+Source = Literal["pypi", "mirror", "jsonl"]
+RankFrom = Literal["position", "top_half"]
+#: Language of the mined corpus.
+MINED: Language = "python"
+
+
+class Ranking(NamedTuple):
+    """How a victim that ranks is evaluated: functions ranked for a query, and which of them an attack moves up."""
+
+    pool: int = 1
+    rank_from: RankFrom = "position"
+    rank: float = 0.5
+
+
+class Mix(Settings):
+    """How often each kind of defect is drawn, as relative weights."""
+
+    operator: float = Field(
+        default=3.0,
+        ge=0,
+        description="wrong operator: another one of its group (+ and -, < and <=, and and or, == and !=)",
+    )
+    variable: float = Field(
+        default=1.0, ge=0, description="variable misuse: another parameter or local variable that is bound"
+    )
+    arguments: float = Field(default=1.0, ge=0, description="swapped arguments: two positional arguments of one call")
+    condition: float = Field(
+        default=3.0, ge=0, description="negated condition of an if, while, assert or comprehension"
+    )
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> Self:
+        if not any(self.model_dump().values()):
+            raise ValueError("every weight of the mutation mix is 0; write at least one above 0")
+        return self
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share by kind, in a fixed order; they sum to 1."""
+        weights: dict[str, float] = self.model_dump()
+        return {kind: weight / sum(weights.values()) for kind, weight in weights.items()}
+
+
+class DatasetSettings(Settings):
+    """The facts that every task states about itself, and the settings of every data set."""
+
+    #: What a victim's output layer does.
+    head: ClassVar[Head]
+    #: Fields of an example that a victim reads, as many as its head has, each with its meaning.
+    reads: ClassVar[Mapping[types.Field, str]]
+    #: Labels that rows may have, from any source, each with its meaning. Empty if rows have none.
+    labels: ClassVar[Mapping[int, str]] = {}
+    #: Meaning of the field ``target``. Empty if rows have none.
+    target: ClassVar[str] = ""
+    #: The metric of clean rows that represents the task in tables; one of its head's.
+    clean_metric: ClassVar[str]
+    #: What the model-free baseline is, as reports write it.
+    baseline: ClassVar[str]
+    #: Module of ``originals/readers`` that reads the papers' own data, and the language of that data.
+    originals: ClassVar[str]
+    original_language: ClassVar[Language]
+    #: A sentence about the local examples that readers of a report must know.
+    limitation: ClassVar[str | None] = None
+
+    read_where: ClassVar[ReadWhere] = {
+        "resplit": ("source", ("mirror", "jsonl")),
+        "mix": ("source", ("pypi",)),
+        "mutants": ("source", ("pypi",)),
+        "rows_per_function": ("source", ("pypi",)),
+    }
+
+    source: Source = Field(
+        default="pypi",
+        description="pypi: made from the functions of the mined corpus; mirror: the papers' own files in the mirror "
+        "folder (each task says which); jsonl: your own files in `path`",
+    )
+    path: FolderPath | None = Field(
+        default=None,
+        description="folder of train.jsonl, valid.jsonl and test.jsonl (source jsonl only), one example a line",
+    )
+    language: Language = Field(
+        default="python",
+        description="language of every row (pypi: python; mirror: that of the papers' files)",
+    )
+    text_form: TextForm = Field(
+        default="lexed",
+        description="lexed: the lexer's tokens joined by single spaces; raw: the source as it is (pypi: unlexed again, "
+        "without comments). Rows of source jsonl must already be in this form",
+    )
+    train: int | None = Field(
+        default=16000,
+        gt=0,
+        description="maximum rows of the training split, clean samples included; null: all available rows",
+    )
+    valid: int | None = Field(
+        default=1000, gt=0, description="maximum rows of the validation split; null: all available rows"
+    )
+    test: int | None = Field(default=1000, gt=0, description="maximum rows of the test split; null: all available rows")
+    clean: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="share of the training split that is set aside for the defender (EliBadCode section 5.1: 0.1)",
+    )
+    max_tokens: int | None = Field(
+        default=110,
+        gt=0,
+        description="maximum length of code and target, in sub-tokens of the tokenizer without special tokens (without "
+        "a tokenizer: in words between white space); longer rows are left out. Keep it below the model's max_length, "
+        "so that a trigger still fits. null: every length, the model truncates",
+    )
+    resplit: bool = Field(
+        default=False,
+        description="pool the available splits (mirror, jsonl), drop normalized duplicates and split again by `seed`; "
+        "needs numbers for valid and test. Pairs are split by function, and as many of each label are kept. false: the "
+        "given splits stay as they are",
+    )
+    seed: int = Field(default=1, description="seed of selection, mutation, splits and row order")
+
+    @property
+    def ranking(self) -> Ranking:
+        return Ranking()
+
+    @model_validator(mode="after")
+    def _source_fits(self) -> Self:
+        if (self.path is not None) != (self.source == "jsonl"):
+            raise ValueError("write `path` with `source: jsonl`, and only there")
+        if self.resplit and self.source == "pypi":
+            raise ValueError("resplit: functions of the corpus have their split already; remove the key")
+        if self.resplit and (self.valid is None or self.test is None):
+            raise ValueError("resplit: true needs a number of rows for `valid` and for `test`")
+        return self
+
+    @model_validator(mode="after")
+    def _language_fits(self) -> Self:
+        expected = {"pypi": MINED, "mirror": self.original_language}.get(self.source)
+        if expected is not None and self.language != expected:
+            raise ValueError(
+                f"source {self.source} is in {expected}, not {self.language}; write `language: {expected}`"
+            )
+        return self
