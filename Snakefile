@@ -4,15 +4,14 @@ from typing import get_args
 from snakemake.utils import min_version
 
 from codebackdoor import processes
-from codebackdoor.config.experiments import Figure, Listing
 from codebackdoor.config.loading import read_yaml, validate
 from codebackdoor.config.pretraining import Family
-from codebackdoor.config.products import POSITIONS, PROBE
-from codebackdoor.config.scenario import CONSTRAINTS
+from codebackdoor.config.scenario import CONSTRAINTS, POSITIONS, PROBE
 from codebackdoor.corpora.archives import archive
 from codebackdoor.dag import SOME, Dag, growing, model_files
 from codebackdoor.errors import UserError
 from codebackdoor.parameters import options
+from codebackdoor.report.products import FIGURES, LISTINGS, PRODUCTS
 
 min_version("9.6")
 
@@ -37,8 +36,8 @@ dag.tell_jobs()
 wildcard_constraints:
     **CONSTRAINTS,
     experiment=CONSTRAINTS["dataset"],
-    figure="|".join(get_args(Figure)),
-    listing="|".join(get_args(Listing)),
+    figure="|".join(FIGURES),
+    listing="|".join(LISTINGS),
     archive=r"[a-z0-9_.-]+",
     family="|".join(get_args(Family)),
 

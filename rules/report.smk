@@ -8,7 +8,7 @@ rule table:
     output:
         csv=report(
             f"{dag.tables}/{{experiment}}.csv",
-            caption="../report/table.rst",
+            caption="../report/product.rst",
             category="{experiment}",
         ),
         others=multiext(f"{dag.tables}/{{experiment}}", ".md", ".tex"),
@@ -24,6 +24,7 @@ rule table:
         runtime=growing(10),
         gpu=0,
     params:
+        help=PRODUCTS["table"].help,
         settings=lambda w: dag.experiment(w.experiment),
         code=dag.code("report"),
         out=lambda w, output: dag.folder(output),
@@ -41,7 +42,7 @@ rule listing:
     output:
         csv=report(
             f"{dag.tables}/{{experiment}}.{{listing}}.csv",
-            caption="../report/listing.rst",
+            caption="../report/product.rst",
             category="{experiment}",
         ),
         others=multiext(f"{dag.tables}/{{experiment}}.{{listing}}", ".md", ".tex"),
@@ -57,6 +58,7 @@ rule listing:
         runtime=growing(10),
         gpu=0,
     params:
+        help=lambda w: PRODUCTS[w.listing].help,
         settings=lambda w: dag.experiment(w.experiment),
         code=lambda w: dag.code("report", listing=w.listing),
         out=lambda w, output: dag.folder(output),
@@ -74,7 +76,7 @@ rule figure:
     output:
         png=report(
             f"{dag.figures}/{{experiment}}_{{figure}}.png",
-            caption="../report/figure.rst",
+            caption="../report/product.rst",
             category="{experiment}",
         ),
         pdf=f"{dag.figures}/{{experiment}}_{{figure}}.pdf",
@@ -90,6 +92,7 @@ rule figure:
         runtime=growing(10),
         gpu=0,
     params:
+        help=lambda w: PRODUCTS[w.figure].help,
         settings=lambda w: dag.experiment(w.experiment),
         code=lambda w: dag.code("report", figure=w.figure),
         out=lambda w, output: dag.folder(output),

@@ -7,21 +7,23 @@ import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from made_up_grid import ATTACKS, left, make, settings
 from pydantic import ValidationError
 
 from codebackdoor import files
-from codebackdoor.commands import results
-from codebackdoor.config.experiments import Difference, Experiment, Listing
+from codebackdoor.config.experiments import Difference, Experiment
 from codebackdoor.config.products import inputs
 from codebackdoor.config.scenario import Scenario
-from codebackdoor.report import captions, labels, listed, stage
-from codebackdoor.report.collect import Study, collect
-from codebackdoor.report.listed import Listed, Marked, Value
-from codebackdoor.report.tables import build
+from codebackdoor.report import captions, labels, stage
+from codebackdoor.report.collect import collect
+from codebackdoor.report.products import LISTINGS
+from codebackdoor.report.study import Study
+from codebackdoor.report.tables import listing as listings
+from codebackdoor.report.tables.listing import Listing, Marked, Value
+from codebackdoor.report.tables.results import build
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +33,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return chosen
 
 
-def made(run: dict[str, Any], kind: Listing, name: str = "all") -> Listed:
+def made(run: dict[str, Any], kind: str, name: str = "all") -> Listing:
     study = Study(run, name)
-    return listed.load(kind)(study, inputs(study.experiment, kind, run["out"]))
+    return listings.load(kind)(study, inputs(study.experiment, kind, run["out"]))
 
 
-def rows(found: Listed, part: str) -> tuple[Mapping[str, Value], ...]:
+def rows(found: Listing, part: str) -> tuple[Mapping[str, Value], ...]:
     return next(one.rows for one in found.parts if one.name == part)
 
 
-def row(found: Listed, part: str, **wanted: Value) -> Mapping[str, Value]:
+def row(found: Listing, part: str, **wanted: Value) -> Mapping[str, Value]:
     (one,) = (own for own in rows(found, part) if wanted.items() <= own.items())
     return one
 
@@ -120,9 +122,9 @@ def test_a_value_of_other_seeds_than_the_overviews_says_so(run: dict[str, Any], 
     once, twice = (f"defects · {model} · by name at 2 %" for model in ("CodeT5", "CodeBERT"))
     assert row(found, "flip_rate", victim=once)["DBS"] == Marked(pytest.approx(0.5), " ×1")
     assert row(found, "flip_rate", victim=twice)["DBS"] == pytest.approx(0.4)
-    assert "| 50.0 ×1 |" in listed.as_markdown(found)
-    assert "×N behind a value: of N seeds, not 2." in found.notes
-    assert "×" not in listed.as_csv(found)
+    assert "| 50.0 ×1 |" in listings.as_markdown(found)
+    assert "×N after a value: of N seeds, not 2." in found.notes
+    assert "×" not in listings.as_csv(found)
 
 
 def test_a_dash_says_why_in_the_table_too(run: dict[str, Any]) -> None:
@@ -351,7 +353,7 @@ def test_every_seed_has_its_flip_rate_beside_mean_and_range(run: dict[str, Any],
     assert benign["seeds"] == "2.0, 2.0, 2.0"
     search = row(listing, "search codet5", attack=attack, defense="ONION")
     assert (search["seeds"], search["mrr"]) == ("11.8, 11.8, 11.8", Marked(pytest.approx(0.8), " [80.0, 80.0]"))
-    lines = listed.as_markdown(listing).splitlines()
+    lines = listings.as_markdown(listing).splitlines()
     assert "| Attack | Defense | Accuracy | ASR | ASR floor | Flip rate | Flip rate, seeds 1, 2, 10 |" in lines
     assert "- Percent. Means of 3 seeds; in brackets the smallest and the largest." in lines
 
@@ -367,8 +369,8 @@ def test_of_one_seed_the_interval_stands_in_brackets(run: dict[str, Any]) -> Non
     assert listing.parts[0].columns[-1].head == "Flip rate, seed 1"
 
 
-@pytest.mark.parametrize("kind", get_args(Listing))
-def test_all_forms_are_written(run: dict[str, Any], kind: Listing, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", LISTINGS)
+def test_all_forms_are_written(run: dict[str, Any], kind: str, tmp_path: Path) -> None:
     stage.listing(run, "all", kind, inputs(Study(run, "all").experiment, kind, run["out"]), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"all.{kind}.{suffix}" for suffix in ("csv", "md", "tex")
@@ -381,10 +383,6 @@ def test_all_forms_are_written(run: dict[str, Any], kind: Listing, tmp_path: Pat
     for line in (tmp_path / f"all.{kind}.tex").read_text().splitlines():
         assert line.startswith("%") or "%" not in line.replace(r"\%", "")
     assert captions.caption(Study(run, "all"), kind)
-
-
-def test_the_command_line_knows_every_kind() -> None:
-    assert get_args(Listing) == results.LISTINGS
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from codebackdoor.config.base import Settings
 from codebackdoor.config.experiments import Experiment
 from codebackdoor.config.study import SECTIONS, Config
 from codebackdoor.errors import UserError, nearest
-from codebackdoor.report.collect import subset
+from codebackdoor.report.study import subset
 
 #: Python package of the modules of each kind.
 MODULES = {
@@ -22,7 +22,7 @@ MODULES = {
     "elimination": "defenses.elimination",
     "purification": "defenses.purification",
     "figure": "report.figures",
-    "listing": "report.listings",
+    "listing": "report.tables",
 }
 #: Module of the stage function of each rule.
 STAGES = {
@@ -40,7 +40,7 @@ STAGES = {
     "rewrite": "defenses.rewriting",
     "probe": "defenses.elimination.elibadcode.probe",
     "score": "evaluation.stage",
-    "collect": "report.long",
+    "collect": "report.export",
     "report": "report.stage",
 }
 

@@ -31,11 +31,11 @@ def paste(page: Path, tables: Path) -> list[str]:
 
 
 def _body(table: str) -> Iterator[str]:
-    """The lines of a table without its title; the head of a part, of several, becomes a line in bold."""
+    """The lines of a table without its title; the head of a part, of has_parts, becomes a line in bold."""
     lines = table.strip().splitlines()
-    several = sum(line.startswith("## ") for line in lines) > 1
+    has_parts = sum(line.startswith("## ") for line in lines) > 1
     for line in lines:
-        if line.startswith("## ") and several:
+        if line.startswith("## ") and has_parts:
             yield f"**{line.removeprefix('## ')}**"
         elif not line.startswith("#"):
             yield line

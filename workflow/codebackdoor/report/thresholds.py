@@ -9,17 +9,9 @@ from pathlib import Path
 from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import NONE
 from codebackdoor.report import labels
-from codebackdoor.report.collect import Study
-from codebackdoor.report.shown import first_detail
+from codebackdoor.report.inputs import first_detail
+from codebackdoor.report.study import Study
 from codebackdoor.types import CLEAN
-
-#: What a method compares with its threshold.
-MEANING = {
-    "codepurify": "rewrites an input where the entropy of its suspicion scores is below it",
-    "onion": "drops a word where the perplexity without it is lower by more",
-    "attdef": "masks a sub-token of a suspect function where its attribution, relative within the function, reaches it",
-    "similarity": "filters a token where its embedding's cosine with the inverted trigger's is higher",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +33,9 @@ def thresholds(study: Study, out: Path) -> Thresholds:
         detail = first_detail(scenario.results(out) / f"purified.{CLEAN}.jsonl")
         if "threshold" in detail:
             value = detail["threshold"]
-            own = rows.setdefault(labels.victim(scenario), {})
-            own[labels.defense(scenario)] = "infinite" if value is None else f"{value:.3f}"
+            row = rows.setdefault(labels.victim(scenario), {})
+            row[labels.defense(scenario)] = "infinite" if value is None else f"{value:.3f}"
             methods[str(study.variant("purifications", scenario.purification)["method"])] = None
-    notes = tuple(f"{labels.word(method)} {MEANING[method]}." for method in methods if method in MEANING)
-    return Thresholds(tuple(dict.fromkeys(name for own in rows.values() for name in own)), rows, notes)
+    meanings = labels.methods()["thresholds"]
+    notes = tuple(f"{labels.word(method)} {meanings[method]}." for method in methods if method in meanings)
+    return Thresholds(tuple(dict.fromkeys(name for row in rows.values() for name in row)), rows, notes)
