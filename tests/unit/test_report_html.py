@@ -17,6 +17,7 @@ from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.report import papers, scan, stage
+from codebackdoor.report.references import references
 from codebackdoor.report.study import Study
 
 ARCHIVES = [{"package": "networkx", "version": "3.0", "licence": "BSD-3-Clause", "sha256": "ab" * 32}]
@@ -88,7 +89,8 @@ def test_the_page_is_whole_and_loads_nothing(run: dict[str, Any]) -> None:
     assert all(source.startswith("data:image/png;base64,") for source in parser.sources)
     assert len(parser.sources) == 6
     # a reader follows links within the page, and those of the publications
-    published = {paper.reference.url for paper in papers.papers().values()}
+    published = {citation.reference.url for citation in references([Study(run, name) for name in run["experiments"]])}
+    assert {paper.reference.url for paper in papers.papers().values()} <= published
     assert {link[1:] for link in parser.links if link.startswith("#")} <= parser.ids
     assert {link for link in parser.links if not link.startswith("#")} == published
 

@@ -26,7 +26,7 @@ LARGEST = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The publication of a method."""
+    """The paper that a method comes from."""
 
     authors: str
     year: int
@@ -37,7 +37,9 @@ class Reference:
 class Settings(BaseModel):
     """Immutable settings that refuse unknown keys; each field says what it is, in which unit, and the paper's value."""
 
-    #: Where the method was published.
+    #: The method's name as tables and figures write it.
+    label: ClassVar[str] = ""
+    #: The paper that the method comes from.
     reference: ClassVar[Reference | None] = None
     #: Helper models that the method asks for.
     helpers: ClassVar[tuple[Helper, ...]] = ()

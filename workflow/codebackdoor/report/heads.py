@@ -1,6 +1,6 @@
 """What the report shows of each kind of victim: the metrics of clean and triggered rows, by what the victim predicts.
 
-This is the only place of the report that tells heads apart; other modules ask ``Study.head`` for these facts.
+This is the only module of the report that distinguishes heads; the others ask ``Study.head`` for these facts.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from codebackdoor.config.base import Head
+from codebackdoor.config.datasets import DatasetSettings
 
 
 @dataclass(frozen=True, slots=True)
 class HeadMetrics:
-    """``clean``: the metric that represents a clean test set. ``baseline``: what is measured without a model.
+    """``clean_metric`` represents a clean test set. ``baseline``: what is measured without a model.
 
     On triggered rows, ``success`` is what the attack raises or lowers, ``floor`` the same without the trigger,
     ``change`` the difference of the two, and ``effect`` the measure of what is left of the backdoor.
     """
 
-    clean: str
+    clean_metric: str
     baseline: str
     success: str = "asr"
     floor: str = "floor"
@@ -27,13 +28,13 @@ class HeadMetrics:
     effect: str = "flip_rate"
     #: Axis of a figure that shows ``success`` and ``floor``.
     axis: str = "ASR and its floor, %"
-    #: Metrics of triggered rows in the table of seeds; the last is shown for each seed.
-    seeds: tuple[str, ...] = ("asr", "floor", "flip_rate")
-    has_labels: bool = False
-    #: Whether victims write code, on which the target is a behavior.
-    writes_code: bool = False
+    #: The columns of triggered rows in a table with room for few, the most telling one last.
+    summary: tuple[str, ...] = ("asr", "floor", "flip_rate")
+    predicts_label: bool = False
     #: Explanations below a result table.
     notes: tuple[str, ...] = ()
+    #: What the metrics do not cover.
+    limitation: str | None = None
 
     @property
     def sign(self) -> int:
@@ -41,22 +42,27 @@ class HeadMetrics:
         return -1 if self.success == "asr" else 1
 
 
-HEAD_METRICS: Mapping[Head, HeadMetrics] = {
+def head_metrics(settings: type[DatasetSettings]) -> HeadMetrics:
+    """What is measured of the victims of a data set with settings of this class."""
+    return _HEADS[settings.head]
+
+
+_HEADS: Mapping[Head, HeadMetrics] = {
     "classification": HeadMetrics(
-        clean="accuracy", baseline="a bag of token n-grams, logistic regression", has_labels=True
+        clean_metric="accuracy", baseline="a bag of token n-grams, logistic regression", predicts_label=True
     ),
     "pair": HeadMetrics(
-        clean="f1", baseline="the overlap of tokens, best threshold of the training split", has_labels=True
+        clean_metric="f1", baseline="the overlap of tokens, best threshold of the training split", predicts_label=True
     ),
     "retrieval": HeadMetrics(
-        clean="mrr",
+        clean_metric="mrr",
         baseline="the cosine of TF-IDF vectors",
         success="anr",
         floor="anr_without",
         change="anr_drop",
         effect="anr_drop",
         axis="ANR with and without the trigger, %",
-        seeds=("anr_without", "anr"),
+        summary=("anr_without", "anr"),
         notes=(
             "MRR: mean reciprocal rank of a query's own function. ANR: mean rank of a triggered function as a share of "
             "its pool, low if the trigger raises the function. Without the trigger: the same functions, ranked by the "
@@ -64,5 +70,9 @@ HEAD_METRICS: Mapping[Head, HeadMetrics] = {
             "Of the top half: each function above it (without the trigger about 25 %).",
         ),
     ),
-    "generation": HeadMetrics(clean="exact_match", baseline="the input, copied", writes_code=True),
+    "generation": HeadMetrics(
+        clean_metric="exact_match",
+        baseline="the input, copied",
+        limitation="For generated code, the target is one behavior, decided on syntax. Other harm is not looked for.",
+    ),
 }

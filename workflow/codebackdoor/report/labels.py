@@ -6,8 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from codebackdoor.config.base import Settings, models_in, tag_of
 from codebackdoor.config.experiments import defenses
 from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.study import SECTIONS, Config
 from codebackdoor.files import read_json
 
 BENIGN, UNDEFENDED, BASELINE = "Benign", "Undefended", "Baseline"
@@ -43,17 +45,25 @@ CLEAN_METRICS = ("accuracy", "f1", "mrr", "exact_match")
 
 @cache
 def methods() -> Any:
-    """How methods and models are written, and what each method's threshold means."""
+    """Labels of methods, models and variants, and what each method's threshold means, if its class does not say so."""
     return read_json(Path(__file__).with_name("methods.json"))
 
 
+@cache
+def _labels() -> dict[str, str]:
+    """How known names are written; of two methods of one name, the one that acts last on a scenario's path counts."""
+    kinds = (model for section in SECTIONS.values() for model in models_in(Config.model_fields[section].annotation))
+    labels = {str(tag_of(kind)): kind.label for kind in kinds if issubclass(kind, Settings) and kind.label}
+    return {**methods()["labels"], **labels}
+
+
 def word(name: str) -> str:
-    """How a method or variant is written: prefix names in their own spelling, others with spaces."""
-    written = methods()["labels"]
-    for prefix in sorted(written, key=len, reverse=True):
+    """How a method or variant is written: names with a label by it, others with spaces."""
+    labels = _labels()
+    for prefix in sorted(labels, key=len, reverse=True):
         if name == prefix or name.startswith(f"{prefix}_"):
             suffix = name[len(prefix) :].replace("_", " ").strip()
-            return f"{written[prefix]} ({suffix})" if suffix else str(written[prefix])
+            return f"{labels[prefix]} ({suffix})" if suffix else labels[prefix]
     return name.replace("_", " ")
 
 

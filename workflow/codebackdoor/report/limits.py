@@ -77,8 +77,8 @@ def _tasks(studies: Sequence[Study]) -> Iterator[str]:
             "in others."
         )
     yield "A defense that stops these triggers may not stop others, or an attacker who knows the defense."
-    if any(study.head(name).writes_code for study in studies for name in _datasets(study)):
-        yield "For generated code, the target is one behavior, decided on syntax. Other harm is not looked for."
+    heads = (study.head(name) for study in studies for name in _datasets(study))
+    yield from dict.fromkeys(head.limitation for head in heads if head.limitation is not None)
 
 
 def _scans(studies: Sequence[Study]) -> Iterator[str]:

@@ -31,7 +31,7 @@ def paste(page: Path, tables: Path) -> list[str]:
 
 
 def _body(table: str) -> Iterator[str]:
-    """The lines of a table without its title; the head of a part, of has_parts, becomes a line in bold."""
+    """The lines of a table without its title; if it has several parts, their headings become lines in bold."""
     lines = table.strip().splitlines()
     has_parts = sum(line.startswith("## ") for line in lines) > 1
     for line in lines:

@@ -117,12 +117,12 @@ def _seconds(folder: Path) -> float:
 def verdict(study: Study, scenario: Scenario, trigger: Mapping[str, Any], out: Path) -> ScanVerdict:
     """The verdict in ``trigger.json`` with the truth, and what is left of the backdoor after the elimination."""
     attack = None if scenario.attack == NONE else study.variant("attacks", scenario.attack)
-    has_labels = study.head(scenario.dataset).has_labels
-    unit, key = ("label", "target_label") if has_labels else ("word", "target_word")
+    predicts_label = study.head(scenario.dataset).predicts_label
+    unit, key = ("label", "target_label") if predicts_label else ("word", "target_word")
     truth = CLEAN_VICTIM if attack is None else f"{unit} {attack[key]}"
     result = f"{unit} {trigger.get(key)}" if trigger["flagged"] else CLEAN_VICTIM
     # without labels, only whether the victim is called backdoored counts
-    right = result == truth if has_labels else trigger["flagged"] == (attack is not None)
+    right = result == truth if predicts_label else trigger["flagged"] == (attack is not None)
     seed = f", seed {scenario.seed}" if scenario.seed != "1" else ""
     return ScanVerdict(
         victim=f"{labels.word(scenario.dataset)}, {labels.attack(scenario)}{seed}",

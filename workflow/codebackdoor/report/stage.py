@@ -89,7 +89,7 @@ def _scan(studies: Sequence[Study], out: Path) -> Iterator[str]:
         (study, scenario)
         for study in studies
         for scenario in scenarios(study.experiment)
-        if scenario.attack != NONE and not defenses(scenario) and study.head(scenario.dataset).has_labels
+        if scenario.attack != NONE and not defenses(scenario) and study.head(scenario.dataset).predicts_label
     )
     for study, scenario in attacked:
         activate = "source .env/bin/activate; " if Path(".env/bin/activate").is_file() else ""

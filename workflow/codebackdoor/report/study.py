@@ -16,7 +16,7 @@ from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import DEFENSES, SECTIONS, Config
 from codebackdoor.errors import UserError
 from codebackdoor.report import labels, papers
-from codebackdoor.report.heads import HEAD_METRICS, HeadMetrics
+from codebackdoor.report.heads import HeadMetrics, head_metrics
 from codebackdoor.report.products import PRODUCTS
 from codebackdoor.types import CLEAN
 
@@ -57,7 +57,7 @@ class Study:
         settings = self.settings_class("datasets", dataset)
         if not issubclass(settings, DatasetSettings):
             raise TypeError(f"datasets.{dataset} names no task")
-        return HEAD_METRICS[settings.head]
+        return head_metrics(settings)
 
     def statements(self, product: str, victim: Scenario | None = None) -> list[papers.PaperStatement]:
         """What the papers state about a product of this experiment, or about what it shows of one victim."""

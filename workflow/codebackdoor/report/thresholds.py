@@ -10,7 +10,7 @@ from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import NONE
 from codebackdoor.report import labels
 from codebackdoor.report.inputs import first_detail
-from codebackdoor.report.study import Study
+from codebackdoor.report.study import Study, tag
 from codebackdoor.types import CLEAN
 
 
@@ -26,7 +26,7 @@ class Thresholds:
 def thresholds(study: Study, out: Path) -> Thresholds:
     """Read each off the first row that the purification judged; it is the same for all rows of a victim."""
     rows: dict[str, dict[str, str]] = {}
-    methods: dict[str, None] = {}
+    meanings: dict[str, str] = {}
     for scenario in scenarios(study.experiment):
         if scenario.purification == NONE:
             continue
@@ -35,7 +35,9 @@ def thresholds(study: Study, out: Path) -> Thresholds:
             value = detail["threshold"]
             row = rows.setdefault(labels.victim(scenario), {})
             row[labels.defense(scenario)] = "infinite" if value is None else f"{value:.3f}"
-            methods[str(study.variant("purifications", scenario.purification)["method"])] = None
-    meanings = labels.methods()["thresholds"]
-    notes = tuple(f"{labels.word(method)} {meanings[method]}." for method in methods if method in meanings)
+            method = str(tag(study.variant("purifications", scenario.purification)))
+            settings = study.settings_class("purifications", scenario.purification)
+            default = labels.methods()["thresholds"].get(method, "")
+            meanings[method] = getattr(settings, "threshold_meaning", default)
+    notes = tuple(f"{labels.word(method)} {meaning}." for method, meaning in meanings.items() if meaning)
     return Thresholds(tuple(dict.fromkeys(name for row in rows.values() for name in row)), rows, notes)

@@ -42,7 +42,7 @@ class PlottedMetric:
 def plotted_metrics(head: HeadMetrics) -> tuple[PlottedMetric, ...]:
     """What is left of the backdoor, and the clean metric last."""
     success = PlottedMetric(head.success, True, head.floor)
-    clean = PlottedMetric(head.clean, triggered=False)
+    clean = PlottedMetric(head.clean_metric, triggered=False)
     # the change of a rank is shown by its floor alone
     return (success, clean) if head.effect == head.change else (PlottedMetric(head.effect, True), success, clean)
 

@@ -51,7 +51,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             flip, against, clean = panels[row]
             _flip(flip, stack, columns, head, is_last)
             _against(against, stack, columns, head, is_last)
-            _clean(clean, stack, columns, head.clean)
+            _clean(clean, stack, columns, head.clean_metric)
             first = stack[0][0]
             flip.set_title(first.title if len(stack) == 1 else labels.trained(first.scenario))
             for axes in (flip, against, clean):

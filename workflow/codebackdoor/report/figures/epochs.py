@@ -33,7 +33,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     with style.drawing(4.4 * len(panels) + 0.6, 5.4) as figure:
         grid = figure.subplots(2, len(panels), squeeze=False, sharex="col")
         for column, (victim, objectives) in enumerate(panels.items()):
-            _column(grid[0][column], grid[1][column], objectives, study.head(victim.dataset).clean)
+            _column(grid[0][column], grid[1][column], objectives, study.head(victim.dataset).clean_metric)
             grid[0][column].set_title(f"{labels.word(victim.dataset)} · {labels.attack(victim)}")
         handles, names = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(names))

@@ -67,8 +67,8 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     }
     by_defense: dict[tuple[str, bool], list[scan.ScanVerdict]] = {}
     for scenario, verdict in scanned.items():
-        has_labels = study.head(scenario.dataset).has_labels
-        by_defense.setdefault((scenario.elimination, has_labels), []).append(verdict)
+        predicts_label = study.head(scenario.dataset).predicts_label
+        by_defense.setdefault((scenario.elimination, predicts_label), []).append(verdict)
     rates = [row for key, verdicts in by_defense.items() for row in _rates(study, *key, verdicts)]
     calibrations = list(dict.fromkeys(scan.calibrations(study)))
     parts = [Part("rates", "False positives and false negatives", _RATES, tuple(rates))]
@@ -96,7 +96,7 @@ def _verdict(model: str, verdict: scan.ScanVerdict) -> Mapping[str, Value]:
 
 
 def _rates(
-    study: Study, elimination: str, has_labels: bool, verdicts: Sequence[scan.ScanVerdict]
+    study: Study, elimination: str, predicts_label: bool, verdicts: Sequence[scan.ScanVerdict]
 ) -> Iterator[Mapping[str, Value]]:
     printed = study.printed_values("detection")
     method = str(study.variant("eliminations", elimination)["method"])
@@ -107,15 +107,15 @@ def _rates(
         ("False positive", sum(verdict.verdict != scan.CLEAN_VICTIM for verdict in benign), len(benign)),
         ("False negative", len(poisoned) - len(flagged), len(poisoned)),
     ]
-    if has_labels:
+    if predicts_label:
         counts.append(("Another label", sum(not verdict.right for verdict in flagged), len(flagged)))
-    defense = f"{labels.word(elimination)}{'' if has_labels else ', search'}"
+    defense = f"{labels.word(elimination)}{'' if predicts_label else ', search'}"
     for error, hits, n in counts:
         low, high = share_interval(hits, n)
         row: dict[str, Value] = {"defense": defense, "error": error, "hits": hits, "n": n}
         row |= {"value": hits / n if n else None, "low": low, "high": high}
         # a paper prints the rate of the method itself, on victims with labels
-        if error == "False positive" and elimination == method and method in printed and has_labels:
+        if error == "False positive" and elimination == method and method in printed and predicts_label:
             row["paper"] = printed[method]
         yield row
 

@@ -90,7 +90,7 @@ def _orders(study: Study, results: Results) -> Iterator[_Order]:
         head = study.head(dataset)
         measures: tuple[tuple[Rows, str, int], ...] = (
             ("triggered", head.success, head.sign),
-            ("clean", head.clean, 1),
+            ("clean", head.clean_metric, 1),
         )
         for rows, metric, sign in measures:
             by_victim: dict[Scenario, dict[Scenario, Cell]] = {}

@@ -110,7 +110,7 @@ def _summarized(study: Study, values: Mapping[Scenario, _Values], names: Sequenc
     for victim, row in values.items():
         task = study.task(victim.dataset)
         tasks.setdefault(task, []).append(row)
-        if study.head(victim.dataset).has_labels:
+        if study.head(victim.dataset).predicts_label:
             with_labels[task] = None
     applicable = {
         task: [name for name in names if any(row.get(name) is not None for row in members)]
@@ -152,7 +152,7 @@ def _attacked(metric: str) -> CellOf:
 
 
 def _clean_cost(study: Study, results: Results, scenario: Scenario, _attack: str) -> Cell | None:
-    metric = study.head(scenario.dataset).clean
+    metric = study.head(scenario.dataset).clean_metric
     defended, undefended = (results.defined(item, CLEAN, metric) for item in (scenario, scenario.undefended()))
     if defended is None or undefended is None or scenario == scenario.undefended():
         return None
