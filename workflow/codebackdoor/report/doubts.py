@@ -30,7 +30,7 @@ def doubts(study: Study) -> Iterator[str]:
 
 
 def _not_learned(scenario: Scenario, head: HeadMetrics, metrics: _Metrics) -> Iterator[str]:
-    """If the interval of the change by the trigger includes zero or lies below."""
+    """A sentence if the interval of the change by the trigger includes zero or is below it."""
     low = metrics.get(head.change, {}).get("low")
     if low is not None and low <= 0:
         value, floor = (labels.percent(metrics[name]["value"]) for name in (head.success, head.floor))
@@ -42,7 +42,7 @@ def _not_learned(scenario: Scenario, head: HeadMetrics, metrics: _Metrics) -> It
 
 
 def _single_label(scenario: Scenario, metrics: _Metrics, out: Path) -> Iterator[str]:
-    """If the interval of the accuracy includes that of the most frequent label or lies below."""
+    """A sentence if the interval of the accuracy includes the share of the most frequent label or is below it."""
     counts = read_json(out / "data" / scenario.dataset / "card.json")["splits"]["test"].get("labels")
     accuracy = metrics.get("accuracy")
     if not counts or accuracy is None or accuracy["low"] is None:

@@ -16,7 +16,7 @@ from codebackdoor.types import CLEAN
 
 #: The files for an experiment's scenarios in the folder of a run; a path may be repeated.
 Inputs = Callable[[Sequence[Scenario], Path], Iterator[Path]]
-#: Whether a product shows a scenario, of which it gets the file that stands for it.
+#: Whether a product shows a scenario, given the file that represents it.
 Selects = Callable[[Scenario, Path], bool]
 
 

@@ -82,7 +82,7 @@ def _tasks(studies: Sequence[Study]) -> Iterator[str]:
 
 
 def _scans(studies: Sequence[Study]) -> Iterator[str]:
-    """The calibrations of the verdicts, or that there is none."""
+    """The calibrations of the verdicts, or that a scan has none."""
     calibrations = list(dict.fromkeys(item for study in studies for item in scan.calibrations(study)))
     if calibrations:
         yield (

@@ -1,4 +1,4 @@
-"""The registry of products: every table and figure that an experiment can end in, with all there is to know about it.
+"""The registry of products: every table and figure of the report, with all that is known about it.
 
 To add one, write its module (``figures/NAME.py`` with ``draw``, or ``tables/NAME.py`` with ``build``) and its entry
 here. The configuration, the workflow, the command line and the report read the rest from the entry. Nothing heavy is
@@ -48,7 +48,7 @@ class Product:
     #: What a reader of the report needs to understand it.
     caption: str
     inputs: Inputs
-    #: Name of the file that stands for a scenario among the inputs.
+    #: Name of the input file that represents a scenario.
     file: str = "metrics.json"
     selects: Selects = every_scenario
     #: Whether only the first seed of a scenario is shown.

@@ -61,21 +61,21 @@ class Study:
 
     def statements(self, product: str, victim: Scenario | None = None) -> list[papers.PaperStatement]:
         """What the papers state about a product of this experiment, or about what it shows of one victim."""
-        names = self._names(victim)
+        names, swept = self._names(victim), self.experiment.swept
         return [
             statement
             for statement in papers.statements()
             if statement.product == product
-            and statement.setting in (None, self.experiment.swept)
+            and statement.setting in (None, swept)
             and names.issuperset(statement.requires)
         ]
 
     def sentences(self, product: str) -> list[str]:
-        """The same as sentences."""
+        """What the papers state about a product of this experiment, as sentences."""
         return [statement.sentence for statement in self.statements(product) if statement.sentence is not None]
 
     def printed_values(self, product: str, victim: Scenario | None = None) -> dict[str, Any]:
-        """The values in these statements, by what the paper calls the thing that has the value."""
+        """The numbers in the papers' statements about a product, by the paper's names for what they measure."""
         return {
             name: value for statement in self.statements(product, victim) for name, value in statement.values.items()
         }

@@ -95,9 +95,10 @@ def _noise_tokens(study: Study, out: Path, eliminated: Mapping[str, Scenario]) -
 
 def _panel(study: Study, axes: Axes, victim: Scenario, noise: Noise, names: Sequence[str]) -> None:
     width = 0.8 / len(names)
+    printed_values = study.printed_values("noise")
     for index, name in enumerate(names):
         color = style.GRAY if name == NONE else style.CYCLE[(index - 1) % len(style.CYCLE)]
-        printed = study.printed_values("noise").get(papers.their_name(study.experiment, name), {})
+        printed = printed_values.get(papers.their_name(study.experiment, name), {})
         for group, (right, n) in enumerate(noise.counts.get(name, ())):
             if not n:
                 continue

@@ -71,7 +71,7 @@ def _one_sample(axes: Axes, sample: Sample) -> dict[str, Any]:
     bars = change.bar(x, [item["change"] for item in positions], color=style.ORANGE, alpha=0.35, width=0.6)
     change.set_ylabel("Change of the loss when masked, nats")
     change.grid(visible=False)
-    # the lines stand in front of the bars
+    # lines in front of bars
     axes.set_zorder(change.get_zorder() + 1)
     axes.patch.set_visible(False)
     for kind, (name, color, marker) in _LINES.items():

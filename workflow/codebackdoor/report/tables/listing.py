@@ -41,7 +41,7 @@ class Column:
         return self.form in ("text", "code")
 
     def text(self, value: Value) -> str:
-        """The value as people read it; a dash where there is none."""
+        """The value as people read it; a dash if there is none."""
         if value is None:
             return labels.DASH
         if isinstance(value, str):

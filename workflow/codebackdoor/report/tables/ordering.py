@@ -56,7 +56,7 @@ Victims = Sequence[Mapping[Scenario, Cell]]
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """The defenses of one data set by one metric; each scenario stands for its defense, without a victim.
+    """The defenses of one data set by one metric; each scenario represents its defense and has no victim.
 
     ``sign`` is 1 if more is better.
     """
