@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return chosen
 
 
-def given(run: dict[str, Any], name: str, kind: str) -> tuple[Study, list[Path]]:
+def study_and_inputs(run: dict[str, Any], name: str, kind: str) -> tuple[Study, list[Path]]:
     study = Study(run, name)
     return study, inputs(study.experiment, kind, run["out"])
 
@@ -45,7 +45,7 @@ def given(run: dict[str, Any], name: str, kind: str) -> tuple[Study, list[Path]]
     ],
 )
 def test_every_kind_is_drawn_and_explained(run: dict[str, Any], name: str, kind: str, tmp_path: Path) -> None:
-    stage.figure(run, name, kind, given(run, name, kind)[1], tmp_path)
+    stage.figure(run, name, kind, study_and_inputs(run, name, kind)[1], tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}_{kind}.pdf", f"{name}_{kind}.png"]
     assert captions.caption(Study(run, name), kind)
     assert captions.parameters(Study(run, name), kind)
@@ -63,7 +63,7 @@ def test_what_cannot_be_drawn_is_said(run: dict[str, Any], name: str, tmp_path: 
 
 
 def test_a_sweep_has_a_point_for_each_variant(run: dict[str, Any]) -> None:
-    study, _ = given(run, "rates", "sweep")
+    study, _ = study_and_inputs(run, "rates", "sweep")
     found = sweep.variants(study, "unlearning.rate")
     assert [victim.dataset for victim in found] == ["defects", "defects", "search", "search"]
     for own in found.values():
@@ -73,7 +73,7 @@ def test_a_sweep_has_a_point_for_each_variant(run: dict[str, Any]) -> None:
 
 
 def test_layers_are_told_by_the_settings(run: dict[str, Any]) -> None:
-    found = layers.by_layers(given(run, "layers", "layers")[0])
+    found = layers.by_layers(study_and_inputs(run, "layers", "layers")[0])
     assert [victim.model for victim in found] == ["codebert", "codet5"]
     names = {layers: one.elimination for layers, one in found[VICTIM_0].items()}
     assert names == {"none": "none", "last": "elibadcode", "all": "all_layers"}
@@ -84,14 +84,14 @@ VICTIM_0 = Scenario("defects", "codebert", "by_name", "0.02", "0")
 
 
 def test_a_search_has_succeeded_at_its_first_low_loss(run: dict[str, Any]) -> None:
-    study, paths = given(run, "ranks", "sensitivity")
+    study, paths = study_and_inputs(run, "ranks", "sensitivity")
     assert sensitivity.costs(study, paths) == {VICTIM: {0: (10, 60), 1: (30, 60), -1: (None, 60)}}
     assert steps([1.0, 0.5, 0.09, 0.2]) == 2
     assert steps([0.1]) is None
 
 
 def test_the_curve_is_that_towards_the_target(run: dict[str, Any]) -> None:
-    study, paths = given(run, "ablation", "convergence")
+    study, paths = study_and_inputs(run, "ablation", "convergence")
     found = convergence.curves(study, paths)
     assert list(found) == [VICTIM]
     assert list(found[VICTIM]) == ["elibadcode", "no_position", "no_anchoring"]
@@ -104,7 +104,7 @@ def test_the_curve_is_that_towards_the_target(run: dict[str, Any]) -> None:
 
 
 def test_pieces_are_factual_where_they_are_in_the_name(run: dict[str, Any]) -> None:
-    study, paths = given(run, "all", "tokens")
+    study, paths = study_and_inputs(run, "all", "tokens")
     found = tokens.changes(study, paths)
     assert list(found) == ["codebert", "codet5"]
     # inverted loss 0.04; without its pieces 0.9, 0.5 and 0.1. Of five victims each; by_name: two of three; badcode:
@@ -141,7 +141,7 @@ def test_a_single_letter_is_factual_where_the_victim_reads_it(
 
 
 def test_rows_with_a_noise_token_are_counted_apart(run: dict[str, Any]) -> None:
-    study, paths = given(run, "ablation", "noise")
+    study, paths = study_and_inputs(run, "ablation", "noise")
     found = noise.noises(study, paths)[VICTIM]
     assert found.tokens == ("noisy",)
     # of ten rows the first four hold it; the undefended victim misses one, without anchoring all four are missed
@@ -153,7 +153,7 @@ def test_rows_with_a_noise_token_are_counted_apart(run: dict[str, Any]) -> None:
 def test_a_run_in_which_every_piece_counts_still_has_its_figure(run: dict[str, Any], tmp_path: Path) -> None:
     eliminations = {name: {**own, "beta": 0.0} for name, own in run["eliminations"].items()}
     chosen = {**run, "eliminations": eliminations}
-    study, paths = given(chosen, "ablation", "noise")
+    study, paths = study_and_inputs(chosen, "ablation", "noise")
     found = noise.noises(study, paths)[VICTIM]
     assert found.tokens == ()
     assert found.counts["elibadcode"] == ((8, 10), (0, 0))
@@ -162,7 +162,7 @@ def test_a_run_in_which_every_piece_counts_still_has_its_figure(run: dict[str, A
 
 
 def test_histograms_and_their_share(run: dict[str, Any]) -> None:
-    (path,) = given(run, "ablation", "identifiers")[1]
+    (path,) = study_and_inputs(run, "ablation", "identifiers")[1]
     found = identifiers.histogram(read_json(path)["identifier_lengths"])
     assert list(found) == [1, 2, 3, 5, 6, 9, 31]
     assert identifiers.share_up_to(found, 5) == pytest.approx(0.96)
