@@ -3,17 +3,16 @@ from typing import get_args
 
 from snakemake.utils import min_version
 
-from codebackdoor.config.experiments import Figure, Listing
 from codebackdoor.config.loading import read_yaml, validate
 from codebackdoor.config.pretraining import Family
-from codebackdoor.config.products import POSITIONS, PROBE
-from codebackdoor.config.scenario import CONSTRAINTS
+from codebackdoor.config.scenario import CONSTRAINTS, POSITIONS, PROBE
 from codebackdoor.corpora.archives import archive
 from codebackdoor.dag import Dag
 from codebackdoor.dag.files import model_files
 from codebackdoor.dag.paths import folder_of
 from codebackdoor.dag.testsets import BENIGN_PURIFIED, POISONED, SOME
 from codebackdoor.errors import UserError
+from codebackdoor.report.products import FIGURES, LISTINGS
 from codebackdoor.runs import local_jobs
 
 min_version("9.6")
@@ -39,8 +38,8 @@ dag.export_mirror()
 wildcard_constraints:
     **CONSTRAINTS,
     experiment=CONSTRAINTS["dataset"],
-    figure="|".join(get_args(Figure)),
-    listing="|".join(get_args(Listing)),
+    figure="|".join(FIGURES),
+    listing="|".join(LISTINGS),
     archive=r"[a-z0-9_.-]+",
     family="|".join(get_args(Family)),
 

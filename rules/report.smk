@@ -7,7 +7,7 @@ rule table:
     output:
         csv=report(
             f"{dag.paths.tables}/{{experiment}}.csv",
-            caption="../report/table.rst",
+            caption="../report/product.rst",
             category="{experiment}",
         ),
         others=multiext(f"{dag.paths.tables}/{{experiment}}", ".md", ".tex"),
@@ -21,6 +21,7 @@ rule table:
     resources:
         **dag.resources.fixed(mem_mb=500, runtime=10),
     params:
+        help=dag.report.help,
         product=dag.report.product,
         settings=lambda w: dag.parameters.experiment_settings(w.experiment),
         code=dag.report.code,
@@ -36,7 +37,7 @@ use rule table as listing with:
     output:
         csv=report(
             f"{dag.paths.tables}/{{experiment}}.{{listing}}.csv",
-            caption="../report/listing.rst",
+            caption="../report/product.rst",
             category="{experiment}",
         ),
         others=multiext(f"{dag.paths.tables}/{{experiment}}.{{listing}}", ".md", ".tex"),
@@ -52,7 +53,7 @@ use rule table as figure with:
     output:
         png=report(
             f"{dag.paths.figures}/{{experiment}}_{{figure}}.png",
-            caption="../report/figure.rst",
+            caption="../report/product.rst",
             category="{experiment}",
         ),
         pdf=f"{dag.paths.figures}/{{experiment}}_{{figure}}.pdf",

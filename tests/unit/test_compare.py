@@ -13,7 +13,7 @@ from codebackdoor.cli import main
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.report.compare import compare
-from codebackdoor.report.long import collect
+from codebackdoor.report.export import collect
 
 BENIGN = Scenario("defects", "codebert")
 CLEANED = Scenario("defects", "codebert", "by_name", "0.05", elimination="eli")

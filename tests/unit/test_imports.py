@@ -13,6 +13,9 @@ FILES = sorted(ROOT.rglob("*.py"))
 #: What each part may import of the package, beside itself and the ground that all stand on.
 GROUND = {"", "config", "errors", "files", "heads", "loader", "outputs", "parsing", "pools", "seeding", "settings"}
 GROUND |= {"types"}
+#: What the configuration needs of the report: names, help and printed tables. They are light, so that the registry of
+#: products and the papers' data are also where the configuration takes its choices from.
+LIGHT_REPORT = ("report.products", "report.inputs", "report.papers")
 ALLOWED = {
     # settings.py of a method's folder, wherever that is
     # they say what their method costs
@@ -27,7 +30,9 @@ ALLOWED = {
     "outputs": set(),
     "pools": set(),
     "seeding": set(),
-    "config": set(),
+    "config": {"products"},
+    # the light modules of the report, which stand on the ground alone
+    "products": set(),
     "costs": set(),
     "runs": set(),
     "syntax": set(),
@@ -41,7 +46,7 @@ ALLOWED = {
     "defenses": {"syntax", "victims"},
     "evaluation": {"syntax", "tasks"},
     # significance tests and distances are computed where a table is made: they need no test rows
-    "report": {"evaluation"},
+    "report": {"evaluation", "products"},
 }
 TOP = {"cli", "commands", "dag", "library"}
 
@@ -49,12 +54,16 @@ TOP = {"cli", "commands", "dag", "library"}
 def part_of(path: Path) -> str:
     if path.name == "settings.py":
         return "settings"
+    if path.relative_to(ROOT).with_suffix("").as_posix().removesuffix("/__init__").replace("/", ".") in LIGHT_REPORT:
+        return "products"
     return path.relative_to(ROOT).parts[0].removesuffix(".py").replace("__init__", "")
 
 
 def imported_part(name: str) -> str:
     """The part that a dotted name of the package belongs to."""
     parts = name.split(".")
+    if ".".join(parts[1:3]) in LIGHT_REPORT:
+        return "products"
     return "settings" if "settings" in parts else parts[1]
 
 
@@ -84,7 +93,8 @@ def test_imports_point_one_way(path: Path) -> None:
     if part in TOP:
         return
     parts = {p.name.removesuffix(".py") for p in ROOT.iterdir() if p.name != "__init__.py"}
-    own = {imported_part(name) for name in imports(path) if name.startswith(f"{PACKAGE}.")} & (parts | {"settings"})
+    layers = parts | {"settings", "products"}
+    own = {imported_part(name) for name in imports(path) if name.startswith(f"{PACKAGE}.")} & layers
     assert own <= ALLOWED[part] | GROUND | {part}, (
         f"{part} may not import {sorted(own - ALLOWED[part] - GROUND - {part})}"
     )
@@ -98,7 +108,7 @@ def test_only_syntax_imports_tree_sitter(path: Path) -> None:
 
 def test_the_ground_imports_nothing_heavy() -> None:
     heavy = {"torch", "transformers", "sklearn", "tree_sitter", "matplotlib"}
-    light = GROUND | TOP | {"runs", "costs"}
+    light = GROUND | TOP | {"runs", "costs", "products"}
     for path in FILES:
         if part_of(path) in light - {"commands", "library", "seeding"}:
             found = {name.split(".")[0] for name in imports(path)} & heavy

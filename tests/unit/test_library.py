@@ -15,7 +15,7 @@ from made_up_run import make, settings
 
 import codebackdoor
 from codebackdoor.errors import UserError
-from codebackdoor.report import long
+from codebackdoor.report import export
 from codebackdoor.victims.victim import save_victim
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -26,7 +26,7 @@ def run_folder(tmp_path: Path) -> Path:
     """A finished run with invented numbers."""
     out = tmp_path / "run"
     make(settings(out))
-    long.collect(sorted(out.glob("results/**/metrics.json")), out / "results")
+    export.collect(sorted(out.glob("results/**/metrics.json")), out / "results")
     return out
 
 

@@ -15,13 +15,13 @@ from codebackdoor.attacks.codepoisoner_deadcode.settings import CodePoisonerDead
 from codebackdoor.config.base import Settings, models_in
 from codebackdoor.config.eliminations import Budget, EliBadCode, FineTuning, Unlearning, UnlearningBudget
 from codebackdoor.config.models import CodeBert, CodeT5
-from codebackdoor.config.products import Product
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.config.study import SECTIONS, Config
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.report import captions
-from codebackdoor.report.collect import Scored, Study
-from codebackdoor.report.tables import build
+from codebackdoor.report.collect import Results
+from codebackdoor.report.study import Study
+from codebackdoor.report.tables.results import build
 from codebackdoor.tasks.code_repair.settings import CodeRepair
 from codebackdoor.tasks.code_search.settings import CodeSearch
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
@@ -34,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return chosen
 
 
-def printed(run: dict[str, Any], name: str, product: Product) -> dict[str, str]:
+def printed(run: dict[str, Any], name: str, product: str) -> dict[str, str]:
     return dict(captions.parameters(Study(run, name), product))
 
 
@@ -67,7 +67,7 @@ def keys(values: str) -> set[str]:
     ],
 )
 def test_a_caption_names_what_its_product_shows(
-    run: dict[str, Any], name: str, product: Product, scenarios: int, variants: str
+    run: dict[str, Any], name: str, product: str, scenarios: int, variants: str
 ) -> None:
     found = printed(run, name, product)
     beside = {"defects": " (the paper's: 2 %)", "repair": " (the paper's: 1 %)"}[name]
@@ -200,9 +200,9 @@ def test_what_a_field_depends_on_is_a_field_or_a_fact_of_the_data_set(section: s
 
 def test_the_curve_of_a_search_is_explained(run: dict[str, Any]) -> None:
     text = captions.caption(Study(run, "defects"), "inversion")
-    assert "current trigger of the best of all starts" in text
-    assert "may rise where the search moves on from its best (keep_current no)" in text
-    assert "the verdict uses the lowest loss of the way" in text
+    assert "current trigger in the best of all starts" in text
+    assert "may rise where the search moves on from its best trigger (keep_current no)" in text
+    assert "The verdict uses the lowest loss of the search" in text
     assert "the loss after anchoring" in text
 
 
@@ -220,7 +220,7 @@ def test_the_curve_of_a_search_is_explained(run: dict[str, Any]) -> None:
         ("ablation", "position", "(Figure 3 and section 4.3): the trigger turns the shown sample's prediction"),
     ],
 )
-def test_what_the_paper_states_stands_in_the_caption(tmp_path: Path, name: str, product: Product, said: str) -> None:
+def test_what_the_paper_states_stands_in_the_caption(tmp_path: Path, name: str, product: str, said: str) -> None:
     chosen = made_up_grid.settings(tmp_path)
     write_victims(chosen)
     assert f" The paper on EliBadCode {said}" in captions.caption(Study(chosen, name), product)
@@ -241,10 +241,10 @@ def test_a_sweep_quotes_the_paper_on_its_own_setting_and_method(tmp_path: Path, 
 
 
 def test_the_table_of_filters_quotes_the_paper_in_its_notes(run: dict[str, Any]) -> None:
-    notes = build(Study(run, "defects"), Scored({}, {})).notes
+    notes = build(Study(run, "defects"), Results({}, {})).notes
     assert not [note for note in notes if "section 6.2" in note]
     chosen = run | {"purifications": {**run["purifications"], "onion": {"method": "similarity"}}}
-    assert [note for note in build(Study(chosen, "defects"), Scored({}, {})).notes if "section 6.2" in note]
+    assert [note for note in build(Study(chosen, "defects"), Results({}, {})).notes if "section 6.2" in note]
     assert "section 6.2" not in captions.caption(Study(chosen, "defects"), "table")
 
 

@@ -13,8 +13,8 @@ from made_up_run import make, settings
 from codebackdoor import files
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.report import stage
-from codebackdoor.report.collect import Study
 from codebackdoor.report.doubts import doubts
+from codebackdoor.report.study import Study
 
 ATTACKED = Scenario("defects", "codebert", "by_name", "0.05")
 

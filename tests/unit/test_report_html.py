@@ -16,8 +16,9 @@ from codebackdoor import files
 from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
-from codebackdoor.report import scan, stage
-from codebackdoor.report.collect import Study
+from codebackdoor.report import papers, scan, stage
+from codebackdoor.report.references import references
+from codebackdoor.report.study import Study
 
 ARCHIVES = [{"package": "networkx", "version": "3.0", "licence": "BSD-3-Clause", "sha256": "ab" * 32}]
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -66,13 +67,16 @@ class _Balanced(HTMLParser):
         self.open: list[str] = []
         self.ids: set[str] = set()
         self.links: list[str] = []
+        self.sources: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in ("meta", "img", "br"):
             self.open.append(tag)
         values = dict(attrs)
         self.ids.add(values.get("id") or "")
-        self.links += [link for key in ("src", "href") if (link := values.get(key))]
+        self.sources += [source] if (source := values.get("src")) else []
+        self.links += [link] if (link := values.get("href")) else []
+        assert "href" not in values or tag == "a"
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -82,9 +86,13 @@ def test_the_page_is_whole_and_loads_nothing(run: dict[str, Any]) -> None:
     parser = _Balanced()
     parser.feed(page(run))
     assert parser.open == []
-    assert all(link.startswith(("#", "data:image/png;base64,")) for link in parser.links)
+    assert all(source.startswith("data:image/png;base64,") for source in parser.sources)
+    assert len(parser.sources) == 6
+    # a reader follows links within the page, and those of the publications
+    published = {citation.reference.url for citation in references([Study(run, name) for name in run["experiments"]])}
+    assert {paper.reference.url for paper in papers.papers().values()} <= published
     assert {link[1:] for link in parser.links if link.startswith("#")} <= parser.ids
-    assert sum(link.startswith("data:") for link in parser.links) == 6
+    assert {link for link in parser.links if not link.startswith("#")} == published
 
 
 def test_tables_and_figures_are_for_readers_of_every_kind(run: dict[str, Any]) -> None:
@@ -134,7 +142,7 @@ def test_the_page_says_what_it_must(run: dict[str, Any]) -> None:
         "splits › test › rows",
         "EliBadCode",
         "paper 62.4",
-        "Where the time went Only the stages of this study's scenarios that run a model.",
+        "Where the time went Only the stages of this study's scenarios that run a model, without pretraining",
     ):
         assert part in text, part
     assert "prefers-color-scheme: dark" in page(run)
@@ -146,7 +154,7 @@ SCANNED = Scenario("defects", "codebert", "by_name", "0.05", elimination="elibad
 
 def scan_rows(run: dict[str, Any]) -> dict[str, list[str]]:
     """The cells of the table of the label scan by victim, tags included."""
-    _, _, table = page(run).partition("What the label scan said")
+    _, _, table = page(run).partition("Verdicts of the label scan")
     rows = re.findall(r"<tr>(.*?)</tr>", table.partition("</table>")[0], re.DOTALL)[1:]
     cells = [re.findall(r"<t[dh].*?</t[dh]>", row, re.DOTALL) for row in rows]
     return {re.sub("<.*?>", "", " ".join(row[:2])): row for row in cells}
@@ -180,7 +188,7 @@ def test_what_unlearning_left_stands_beside_the_verdict(run: dict[str, Any], lef
     row = scan_rows(run)["defects, by name at 5 % EliBadCode"]
     assert row[3] == '<td class="right">label 0</td>'
     assert row[4] == cell
-    assert "Red where more than 15.0 % are left." in words(run)
+    assert "Red if more than 15.0 % are left." in words(run)
 
 
 def test_scans_and_times_of_the_variants_stand_side_by_side(run: dict[str, Any]) -> None:
@@ -203,12 +211,12 @@ def test_scans_and_times_of_the_variants_stand_side_by_side(run: dict[str, Any])
 
 
 def test_the_margin_is_explained_where_there_is_one(run: dict[str, Any]) -> None:
-    assert "Margin, by which the verdict is reached" in words(run)
+    assert "Margin, which decides the verdict" in words(run)
     for scenario in scenarios(Study(run, "defects").experiment):
         path = scenario.victim(run["out"]) / "trigger.json"
         if path.exists() and (trigger := files.read_json(path)):
             files.write_json(path, trigger | {"margin": None})
-    assert "Margin, by which the verdict is reached" not in words(run)
+    assert "Margin, which decides the verdict" not in words(run)
 
 
 def test_intervals_stand_in_brackets(run: dict[str, Any]) -> None:
@@ -225,7 +233,7 @@ def test_the_loss_of_the_scans_table_is_told_from_that_of_the_verdict(run: dict[
     assert "Anchored trigger Its loss, nats Margin Time" in text
     assert "testo_in 0.030" in text
     assert "Trigger and loss are those after anchoring; a trigger that is not flagged is only" in text
-    assert "over the lowest of the search, before anchoring;" in text
+    assert "over the lowest loss of the search, before anchoring;" in text
 
 
 def test_the_threshold_of_every_purified_victim_is_printed_once(run: dict[str, Any]) -> None:
@@ -242,7 +250,7 @@ def test_the_threshold_of_every_purified_victim_is_printed_once(run: dict[str, A
     ) in text
     assert "Victim CodePurify DeCE + CodePurify repair · CodeT5 · no attack 1.500 1.500" in text
     assert text.count("0.234") == 1
-    assert "CodePurify rewrites an input where the entropy of its suspicion scores is below it." in text
+    assert "CodePurify rewrites an input if the entropy of its suspicion scores is below the threshold." in text
 
 
 def test_the_notes_of_the_table_say_where_a_control_stopped(run: dict[str, Any]) -> None:
@@ -310,8 +318,8 @@ def test_a_study_of_ones_own_data_states_its_own_sources(run: dict[str, Any]) ->
     for text in (
         "Functions were read from these distributions",
         "BSD-3-Clause",
-        "small victims",
-        "What a paper prints",
+        "The victims are small",
+        "Values that a paper prints",
         "Injected defects are not",
         "For generated code",
         "docs/fidelity.md",
@@ -342,7 +350,7 @@ def test_a_shipped_calibration_is_found_by_its_name(run: dict[str, Any]) -> None
 @pytest.mark.parametrize(("flagged", "shadows"), [(0, 5), (1, 5), (3, 20), (5, 5)])
 def test_the_bound_of_a_false_positive_rate_is_clopper_and_pearsons(flagged: int, shadows: int) -> None:
     """At the bound, a sample with as few alarms or fewer comes up in one of 20."""
-    bound = scan.Calibration("c", shadows, 0.5, 0.5, flagged, ()).highest
+    bound = scan.ScanCalibration("c", shadows, 0.5, 0.5, flagged, ()).highest
     fewer = sum(math.comb(shadows, k) * bound**k * (1 - bound) ** (shadows - k) for k in range(flagged + 1))
     assert fewer == pytest.approx(1.0 if flagged == shadows else 0.05)
 

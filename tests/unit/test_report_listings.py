@@ -7,21 +7,23 @@ import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from made_up_grid import ATTACKS, left, make, settings
 from pydantic import ValidationError
 
 from codebackdoor import files
-from codebackdoor.commands import results
-from codebackdoor.config.experiments import Difference, Experiment, Listing
+from codebackdoor.config.experiments import Difference, Experiment
 from codebackdoor.config.products import inputs
 from codebackdoor.config.scenario import Scenario
-from codebackdoor.report import captions, labels, listed, stage
-from codebackdoor.report.collect import Study, collect
-from codebackdoor.report.listed import Listed, Marked, Value
-from codebackdoor.report.tables import build
+from codebackdoor.report import captions, labels, stage
+from codebackdoor.report.collect import collect
+from codebackdoor.report.products import LISTINGS
+from codebackdoor.report.study import Study
+from codebackdoor.report.tables import listing as listings
+from codebackdoor.report.tables.listing import Listing, Marked, Value
+from codebackdoor.report.tables.results import build
 
 
 @pytest.fixture(scope="module")
@@ -31,22 +33,22 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return chosen
 
 
-def made(run: dict[str, Any], kind: Listing, name: str = "all") -> Listed:
+def listing_of(run: dict[str, Any], kind: str, name: str = "all") -> Listing:
     study = Study(run, name)
-    return listed.load(kind)(study, inputs(study.experiment, kind, run["out"]))
+    return listings.load(kind)(study, inputs(study.experiment, kind, run["out"]))
 
 
-def rows(found: Listed, part: str) -> tuple[Mapping[str, Value], ...]:
+def rows(found: Listing, part: str) -> tuple[Mapping[str, Value], ...]:
     return next(one.rows for one in found.parts if one.name == part)
 
 
-def row(found: Listed, part: str, **wanted: Value) -> Mapping[str, Value]:
+def row(found: Listing, part: str, **wanted: Value) -> Mapping[str, Value]:
     (one,) = (own for own in rows(found, part) if wanted.items() <= own.items())
     return one
 
 
 def test_every_defense_of_every_victim_is_in_the_overview(run: dict[str, Any]) -> None:
-    found = made(run, "overview")
+    found = listing_of(run, "overview")
     own = row(found, "flip_rate", victim="clones · CodeT5 · badcode at 2 %")
     # left(): 0.1 for the model, 0.03 for the task, 0.01 for the attack
     assert own["EliBadCode"] == pytest.approx(0.14)
@@ -58,7 +60,7 @@ def test_every_defense_of_every_victim_is_in_the_overview(run: dict[str, Any]) -
 
 
 def test_defenses_are_ranked_in_each_task_over_those_that_apply_to_it(run: dict[str, Any]) -> None:
-    found = made(run, "overview")
+    found = listing_of(run, "overview")
     flips = rows(found, "flip_rate")
     # search has no flip rate, and its dash alone is no row
     assert not [one for one in flips if str(one["victim"]).startswith("search")]
@@ -89,7 +91,7 @@ def test_a_mean_is_over_victims_on_which_every_defense_is_measured(run: dict[str
     measured = files.read_json(path)
     measured["testsets"]["by_name"]["metrics"]["flip_rate"] |= {"value": None, "low": None, "high": None, "n": 0}
     files.write_json(path, measured)
-    found = made(chosen, "overview")
+    found = listing_of(chosen, "overview")
     # the victim of the lowest value is out
     assert row(found, "flip_rate", victim="Mean, defect detection, 5 victims")["EliBadCode"] == pytest.approx(0.072)
 
@@ -106,7 +108,7 @@ def test_an_asr_above_its_floor_and_one_below_do_not_cancel_out(run: dict[str, A
             estimate = {"value": size, "low": size, "high": size, "n": 10}
             measured["testsets"][attack]["metrics"]["asr_minus_floor"] = estimate
             files.write_json(path, measured)
-    found = row(made(chosen, "overview"), "asr_minus_floor", victim="Mean, defect detection, 6 victims")
+    found = row(listing_of(chosen, "overview"), "asr_minus_floor", victim="Mean, defect detection, 6 victims")
     assert found["EliBadCode"] == pytest.approx((0.4 + 0.1 + 0.1) / 3)
 
 
@@ -116,13 +118,13 @@ def test_a_value_of_other_seeds_than_the_overviews_says_so(run: dict[str, Any], 
     more = {**grids[0], "datasets": ["defects"], "models": ["codebert"], "seeds": [2]}
     chosen |= {"experiments": {"all": {**chosen["experiments"]["all"], "grid": [*grids, more]}}}
     make(chosen)
-    found = made(chosen, "overview")
+    found = listing_of(chosen, "overview")
     once, twice = (f"defects · {model} · by name at 2 %" for model in ("CodeT5", "CodeBERT"))
     assert row(found, "flip_rate", victim=once)["DBS"] == Marked(pytest.approx(0.5), " ×1")
     assert row(found, "flip_rate", victim=twice)["DBS"] == pytest.approx(0.4)
-    assert "| 50.0 ×1 |" in listed.as_markdown(found)
-    assert "×N behind a value: of N seeds, not 2." in found.notes
-    assert "×" not in listed.as_csv(found)
+    assert "| 50.0 ×1 |" in listings.as_markdown(found)
+    assert "×N after a value: of N seeds, not 2." in found.notes
+    assert "×" not in listings.as_csv(found)
 
 
 def test_a_dash_says_why_in_the_table_too(run: dict[str, Any]) -> None:
@@ -139,7 +141,7 @@ def test_a_dash_says_why_in_the_table_too(run: dict[str, Any]) -> None:
 
 
 def test_a_pair_of_defenses_that_stands_the_other_way_round_is_listed(run: dict[str, Any]) -> None:
-    found = made(run, "ordering")
+    found = listing_of(run, "ordering")
     # in Table 1 DBS leaves CodeBERT more of CodePoisoner and AFRAIDOOR than ONION does; made up, it always leaves less
     own = row(found, "differences", dataset="defects", metric="ASR")
     assert (own["better"], own["worse"], own["same"], own["close"], own["opposite"]) == ("DBS", "ONION", 4, 0, 2)
@@ -180,7 +182,7 @@ def test_what_the_intervals_do_not_tell_apart_is_no_difference(run: dict[str, An
         measured = files.read_json(path)
         measured["testsets"]["badcode"]["metrics"]["anr"] |= {"value": 0.001, "low": low, "high": high}
         files.write_json(path, measured)
-        lower = [own for own in rows(made(chosen, "ordering"), "differences") if own["metric"] == "ANR"]
+        lower = [own for own in rows(listing_of(chosen, "ordering"), "differences") if own["metric"] == "ANR"]
         assert [(own["better"], own["opposite"]) for own in lower if own["worse"] == "Undefended"] == [
             ("EliBadCode", 1)
         ] * expected
@@ -193,7 +195,7 @@ def test_reasons_need_the_table_that_shows_them() -> None:
 
 
 def test_false_positives_and_negatives_are_counted(run: dict[str, Any]) -> None:
-    found = made(run, "detection")
+    found = listing_of(run, "detection")
     dbs = row(found, "rates", defense="DBS", error="False positive")
     # flagged on CodeT5 for defects and clones; search is a dash
     assert (dbs["hits"], dbs["n"], dbs["value"], dbs["paper"]) == (2, 4, 0.5, 0.5)
@@ -220,7 +222,7 @@ def test_what_unlearning_left_and_its_scans_stand_beside_every_verdict(run: dict
     files.write_json(
         scanned.victim(tmp_path) / "elimination.json", history | {"rounds": [{"flagged": True}, {"flagged": False}]}
     )
-    detection = made(chosen, "detection")
+    detection = listing_of(chosen, "detection")
 
     def facts(victim: str, defense: str) -> tuple[Value, Value]:
         verdict = row(detection, "verdicts", victim=victim, defense=defense)
@@ -239,7 +241,7 @@ def test_what_unlearning_left_and_its_scans_stand_beside_every_verdict(run: dict
 
 
 def test_inverted_triggers_stand_beside_the_factual_one(run: dict[str, Any]) -> None:
-    found = made(run, "inverted_triggers")
+    found = listing_of(run, "inverted_triggers")
     victim = "defects · CodeBERT · by name at 2 %"
     own = row(found, "triggers", victim=victim, defense="EliBadCode", anchoring="yes")
     assert (own["ld"], own["bleu"], own["paper_ld"], own["paper_bleu"]) == (
@@ -266,14 +268,20 @@ def test_an_anchoring_that_drops_nothing_keeps_both_of_the_papers_values(run: di
     files.write_json(path, files.read_json(path) | {"inverted_text": "testo_init"})
     victim = "defects · CodeBERT · by name at 2 %"
     own = [
-        row(made(chosen, "inverted_triggers"), "triggers", victim=victim, defense="EliBadCode", anchoring=anchoring)
+        row(
+            listing_of(chosen, "inverted_triggers"),
+            "triggers",
+            victim=victim,
+            defense="EliBadCode",
+            anchoring=anchoring,
+        )
         for anchoring in ("yes", "no")
     ]
     assert [(one["ld"], one["paper_ld"]) for one in own] == [(0, 6), (0, 16)]
 
 
 def test_times_stand_beside_the_papers(run: dict[str, Any]) -> None:
-    own = row(made(run, "times"), "times", victim="clones · CodeT5 · by name at 2 %", defense="EliBadCode")
+    own = row(listing_of(run, "times"), "times", victim="clones · CodeT5 · by name at 2 %", defense="EliBadCode")
     assert (own["inversion"], own["paper_inversion"], own["paper_unlearning"]) == (11.0, 53 * 60 + 9, 8 * 60 + 10)
     assert [labels.seconds(one) for one in (4.21, 59.99, 1360)] == ["4.2s", "60.0s", "22m40s"]
 
@@ -285,7 +293,7 @@ def test_scans_after_unlearning_have_their_time(run: dict[str, Any], tmp_path: P
     path = scanned.victim(tmp_path) / "provenance.json"
     job = files.read_json(path)
     files.write_json(path, job | {"phases": {**job["phases"], "rescan": 30.0}})
-    times = made(chosen, "times")
+    times = listing_of(chosen, "times")
     again = row(times, "times", victim="defects · CodeBERT · by name at 2 %", defense="EliBadCode")
     once = row(times, "times", victim="defects · CodeBERT · by name at 2 %", defense="DBS")
     assert (again["rescan"], once["rescan"], "paper_rescan" in again) == (30.0, None, False)
@@ -296,11 +304,11 @@ def test_a_job_that_names_no_phases_is_left_out(run: dict[str, Any], tmp_path: P
     make(chosen)
     one = Scenario("defects", "codebert", "by_name", "0.02", elimination="dbs")
     files.write_json(one.victim(tmp_path) / "provenance.json", {"stage": "eliminate", "seconds": 3})
-    assert len(rows(made(chosen, "times"), "times")) == len(rows(made(run, "times"), "times")) - 1
+    assert len(rows(listing_of(chosen, "times"), "times")) == len(rows(listing_of(run, "times"), "times")) - 1
 
 
 def test_pairs_are_of_the_same_victim(run: dict[str, Any]) -> None:
-    found = made(run, "significance")
+    found = listing_of(run, "significance")
     own = row(found, "here", measure="ASR", defense="DBS")
     # two tasks, two models, three attacks; DBS is worse by 0.4 of what is above the floor everywhere
     assert (own["pairs"], own["shift"], own["effect"]) == (12, pytest.approx(0.32), 1.0)
@@ -334,7 +342,7 @@ def test_every_seed_has_its_flip_rate_beside_mean_and_range(run: dict[str, Any],
         measured = files.read_json(path)
         measured["testsets"]["by_name"]["metrics"]["flip_rate"]["value"] = value
         files.write_json(path, measured)
-    listing = made(chosen, "seeds")
+    listing = listing_of(chosen, "seeds")
     assert [part.title for part in listing.parts] == [
         *("defects · CodeBERT", "defects · CodeT5", "clones · CodeBERT", "clones · CodeT5"),
         *("search · CodeBERT", "search · CodeT5"),
@@ -351,13 +359,13 @@ def test_every_seed_has_its_flip_rate_beside_mean_and_range(run: dict[str, Any],
     assert benign["seeds"] == "2.0, 2.0, 2.0"
     search = row(listing, "search codet5", attack=attack, defense="ONION")
     assert (search["seeds"], search["mrr"]) == ("11.8, 11.8, 11.8", Marked(pytest.approx(0.8), " [80.0, 80.0]"))
-    lines = listed.as_markdown(listing).splitlines()
+    lines = listings.as_markdown(listing).splitlines()
     assert "| Attack | Defense | Accuracy | ASR | ASR floor | Flip rate | Flip rate, seeds 1, 2, 10 |" in lines
     assert "- Percent. Means of 3 seeds; in brackets the smallest and the largest." in lines
 
 
 def test_of_one_seed_the_interval_stands_in_brackets(run: dict[str, Any]) -> None:
-    listing = made(run, "seeds")
+    listing = listing_of(run, "seeds")
     defended = Scenario("defects", "codet5", "badcode", "0.02", elimination="dbs")
     value = row(listing, "defects codet5", attack="badcode at 2 %", defense="DBS")
     low, high = (f"{100 * (left(defended) + shift):.1f}" for shift in (-0.03, 0.03))
@@ -367,13 +375,13 @@ def test_of_one_seed_the_interval_stands_in_brackets(run: dict[str, Any]) -> Non
     assert listing.parts[0].columns[-1].head == "Flip rate, seed 1"
 
 
-@pytest.mark.parametrize("kind", get_args(Listing))
-def test_all_forms_are_written(run: dict[str, Any], kind: Listing, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", LISTINGS)
+def test_all_forms_are_written(run: dict[str, Any], kind: str, tmp_path: Path) -> None:
     stage.listing(run, "all", kind, inputs(Study(run, "all").experiment, kind, run["out"]), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"all.{kind}.{suffix}" for suffix in ("csv", "md", "tex")
     ]
-    found = made(run, kind)
+    found = listing_of(run, kind)
     read = list(csv.DictReader(io.StringIO((tmp_path / f"all.{kind}.csv").read_text())))
     assert len(read) == sum(len(part.rows) for part in found.parts)
     for block in (tmp_path / f"all.{kind}.md").read_text().split("## ")[1:]:
@@ -381,10 +389,6 @@ def test_all_forms_are_written(run: dict[str, Any], kind: Listing, tmp_path: Pat
     for line in (tmp_path / f"all.{kind}.tex").read_text().splitlines():
         assert line.startswith("%") or "%" not in line.replace(r"\%", "")
     assert captions.caption(Study(run, "all"), kind)
-
-
-def test_the_command_line_knows_every_kind() -> None:
-    assert get_args(Listing) == results.LISTINGS
 
 
 @pytest.mark.parametrize(

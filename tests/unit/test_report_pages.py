@@ -15,7 +15,7 @@ from codebackdoor.config.loading import load
 from codebackdoor.config.products import inputs
 from codebackdoor.dag import Dag
 from codebackdoor.report import stage
-from codebackdoor.report.collect import Study
+from codebackdoor.report.study import Study
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = [ROOT / "config.yaml", ROOT / "configs/seeds.yaml"]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from pathlib import Path
-from typing import get_args
 
 import pytest
+from pydantic import ValidationError
 
-from codebackdoor.config.experiments import Printed, scenarios
+from codebackdoor.config.experiments import PaperTable, scenarios
 from codebackdoor.config.loading import load
 from codebackdoor.report import papers
-from codebackdoor.report.collect import Study
 from codebackdoor.report.papers import Key
+from codebackdoor.report.study import Study
 from codebackdoor.types import CLEAN
 
 ROOT = Path(__file__).parents[2]
@@ -60,8 +60,11 @@ def test_every_row_of_elibadcodes_tables_stands_beside_a_scenario(names: list[st
             assert printed - apart - shown[name] == set(), name
 
 
-def test_every_table_that_an_experiment_may_name_is_there() -> None:
-    assert set(papers.tables()) == set(get_args(Printed))
+def test_an_experiment_may_name_every_printed_table_and_no_other() -> None:
+    for name in papers.tables():
+        assert PaperTable.model_validate({"table": name}).table == name
+    with pytest.raises(ValidationError, match="unknown table of a paper 'dece_table7'; did you mean 'dece_table"):
+        PaperTable.model_validate({"table": "dece_table7"})
 
 
 @pytest.mark.parametrize(

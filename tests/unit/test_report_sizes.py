@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from made_up_run import make, settings
 from made_up_victims import CONFIGS, write_victim
 from safetensors.numpy import load_file
 
-from codebackdoor.config.experiments import Figure
 from codebackdoor.config.products import inputs, victims
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.report import captions, sizes, stage
-from codebackdoor.report.collect import Study
 from codebackdoor.report.figures import style
-from codebackdoor.report.sizes import Size
+from codebackdoor.report.products import FIGURES
+from codebackdoor.report.sizes import VictimSize
+from codebackdoor.report.study import Study
 
 ROOT = Path(__file__).parents[2]
 SMALL = "Victims: CodeBERT-class, 2 layers × 128, 1.0 M parameters."
@@ -49,7 +49,7 @@ def test_a_size_is_read_off_a_folder(architecture: str, parameters: int, text: s
 def test_the_shipped_base_models_have_the_size_that_their_weights_have(base: str, layers: tuple[int, ...]) -> None:
     folder = ROOT / "basemodels" / base
     parameters = sum(weights.size for weights in load_file(folder / "model.safetensors").values())
-    assert sizes.size(folder) == Size(layers, 128, parameters)
+    assert sizes.size(folder) == VictimSize(layers, 128, parameters)
 
 
 def test_the_papers_scale_is_called_what_it_is(run: dict[str, Any]) -> None:
@@ -91,9 +91,9 @@ def test_every_figure_of_victims_says_it_in_its_caption_and_in_itself(
         assert SMALL in captions.caption(Study(run, "defects"), kind)
     assert notes == [SMALL] * 3
     modules = Path(style.__file__).parent
-    with_note = {kind for kind in get_args(Figure) if "sizes.sentence(study)" in (modules / f"{kind}.py").read_text()}
+    with_note = {kind for kind in FIGURES if "sizes.sentence(study)" in (modules / f"{kind}.py").read_text()}
     # the figure of the data alone has no victim
-    assert with_note == {*get_args(Figure)} - {"identifiers"}
+    assert with_note == {*FIGURES} - {"identifiers"}
 
 
 def test_a_victim_that_is_not_there_is_named(run: dict[str, Any]) -> None:

@@ -16,8 +16,9 @@ from codebackdoor.config.experiments import Experiment
 from codebackdoor.config.products import inputs
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.report import labels, render, stage
-from codebackdoor.report.collect import Cell, Printed, Study, collect, scenario_of, subset
-from codebackdoor.report.tables import Table, build
+from codebackdoor.report.collect import Cell, collect
+from codebackdoor.report.study import PrintedValue, Study, scenario_of, subset
+from codebackdoor.report.tables.results import ResultTable, build
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +28,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return chosen
 
 
-def built(run: dict[str, Any], name: str = "defects") -> Table:
+def built(run: dict[str, Any], name: str = "defects") -> ResultTable:
     study = Study(run, name)
     return build(study, collect(study, inputs(study.experiment, "table", run["out"])))
 
 
-def entry(table: Table, attack: str, metric: str, column: str) -> Any:
+def entry(table: ResultTable, attack: str, metric: str, column: str) -> Any:
     group = next(one for one in table.groups if one.scenario.attack == attack)
     return next(line for line in group.lines if line.metric == metric).entries.get(column)
 
@@ -59,12 +60,12 @@ def test_a_cell_is_what_the_scenario_measured(run: dict[str, Any]) -> None:
 
 def test_the_papers_value_stands_beside_what_it_is_the_value_of(run: dict[str, Any]) -> None:
     table = built(run)
-    assert entry(table, "by_name", "asr", "EliBadCode").paper == Printed(0.0024, "EliBadCode, Table 1 at 2 %", "a")
-    assert entry(table, "by_name", "asr", "Clean fine-tuning").paper == Printed(
+    assert entry(table, "by_name", "asr", "EliBadCode").paper == PrintedValue(0.0024, "EliBadCode, Table 1 at 2 %", "a")
+    assert entry(table, "by_name", "asr", "Clean fine-tuning").paper == PrintedValue(
         0.988, "EliBadCode, Table 2 at 2 %", "b"
     )
-    assert entry(table, "by_name", "accuracy", "Benign").paper == Printed(0.6241, "EliBadCode, Table 4", "c")
-    assert entry(table, "deadcode", "asr", "CodePurify").paper == Printed(0.4709, "CodePurify, Table 2", "d")
+    assert entry(table, "by_name", "accuracy", "Benign").paper == PrintedValue(0.6241, "EliBadCode, Table 4", "c")
+    assert entry(table, "deadcode", "asr", "CodePurify").paper == PrintedValue(0.4709, "CodePurify, Table 2", "d")
     assert entry(table, "by_name", "asr", "CodePurify").paper is None
     assert [note.split(", at")[0] for note in table.notes if note.startswith(("(a)", "(c)"))] == [
         "(a) EliBadCode, Table 1 at 2 %",
@@ -72,7 +73,7 @@ def test_the_papers_value_stands_beside_what_it_is_the_value_of(run: dict[str, A
     ]
     assert entry(table, "by_name_to_1", "asr", "EliBadCode").paper is None
     repair = built(run, "repair")
-    assert entry(repair, "deadcode", "asr", "DeCE").paper == Printed(0.0005, "DeCE, Table 5 at 1 %", "a")
+    assert entry(repair, "deadcode", "asr", "DeCE").paper == PrintedValue(0.0005, "DeCE, Table 5 at 1 %", "a")
     assert entry(repair, "deadcode", "asr", "DeCE + CodePurify").paper is None
 
 
@@ -129,7 +130,7 @@ def test_a_cell_of_other_seeds_than_its_table_says_so(tmp_path: Path) -> None:
     # the other cells and the baseline, which has none, are left as they were
     assert re.findall(r"×\w", render.as_markdown(table)) == ["×2", "×N"]
     assert render.as_latex(table).count(r"$\times$2 ") == 1
-    assert "×N behind a value: of N seeds, not 3; of one, the brackets hold its bootstrap interval." in table.notes
+    assert "×N after a value: of N seeds, not 3; of one seed, the brackets hold its bootstrap interval." in table.notes
     scenario = Scenario(**{**scenario.wildcards, "seed": "3"})
     measured = files.read_json(scenario.results(tmp_path) / "metrics.json")
     measured["testsets"]["deadcode"]["metrics"]["flip_rate"] |= {"value": None, "low": None, "high": None}
@@ -164,7 +165,7 @@ def test_markdown_and_latex_have_a_cell_for_every_column(run: dict[str, Any], tm
 
 
 def test_how_numbers_are_written() -> None:
-    cell = Cell(0.67849, 0.65, 0.701, 400, 1, Printed(0.6307, "EliBadCode, Table 1", "a"))
+    cell = Cell(0.67849, 0.65, 0.701, 400, 1, PrintedValue(0.6307, "EliBadCode, Table 1", "a"))
     assert render.text(cell, 1) == "67.8 [65.0, 70.1] (paper 63.1 a)"
     assert render.text(cell, 3) == "67.8 ×1 [65.0, 70.1] (paper 63.1 a)"
     assert labels.percent(-0.0001) == "0.0"

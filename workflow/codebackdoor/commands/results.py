@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -20,19 +20,10 @@ from codebackdoor.commands.options import (
 )
 from codebackdoor.config.scenario import SCORE
 from codebackdoor.errors import UserError, nearest, shown
+from codebackdoor.report.products import FIGURES, LISTINGS
 from codebackdoor.types import CLEAN
 
-if TYPE_CHECKING:
-    from codebackdoor.config.experiments import Figure, Listing
-
 STUDY = settings_option("experiment")
-
-#: As in the configuration; not read from it, since help shall come at once.
-LISTINGS = ("overview", "ordering", "detection", "inverted_triggers", "times", "significance", "seeds")
-FIGURES = (
-    *("defenses", "inversion", "epochs", "suspicion", "position", "identifiers", "sensitivity", "tokens", "sweep"),
-    *("layers", "convergence", "noise"),
-)
 
 
 @click.command(short_help="Compute the metrics of a scenario from its predictions.")
@@ -58,9 +49,9 @@ def score(dataset: str, references: dict[str, Path], predictions: Path, out: Pat
 @out_option("Folder of metrics.csv and metrics.json.")
 def collect(metrics: tuple[Path, ...], out: Path) -> None:
     """Gather metrics.json files of many scenarios into one long CSV, and their values into one JSON."""
-    from codebackdoor.report import long
+    from codebackdoor.report import export
 
-    long.collect(metrics, out)
+    export.collect(metrics, out)
 
 
 @click.command(short_help="Arrange the table of an experiment.")
@@ -81,8 +72,8 @@ def table(experiment: str, settings: str, inputs: tuple[Path, ...], out: Path) -
 @STUDY
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @out_option("Folder of EXPERIMENT.KIND.csv, .md and .tex.")
-def listing(experiment: str, kind: Listing, settings: str, inputs: tuple[Path, ...], out: Path) -> None:
-    """Write a further table of an EXPERIMENT: an overview, or what the label scans, triggers, times or tests say."""
+def listing(experiment: str, kind: str, settings: str, inputs: tuple[Path, ...], out: Path) -> None:
+    """Write a further table of an EXPERIMENT; `codebackdoor describe experiments` explains each kind."""
     from codebackdoor.report import stage
 
     stage.listing(_read_study(settings, experiment), experiment, kind, inputs, out)
@@ -94,7 +85,7 @@ def listing(experiment: str, kind: Listing, settings: str, inputs: tuple[Path, .
 @STUDY
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @out_option("Folder of EXPERIMENT_KIND.png and .pdf.")
-def figure(experiment: str, kind: Figure, settings: str, inputs: tuple[Path, ...], out: Path) -> None:
+def figure(experiment: str, kind: str, settings: str, inputs: tuple[Path, ...], out: Path) -> None:
     """Draw one kind of figure of an EXPERIMENT."""
     from codebackdoor.report import stage
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, WithJsonSchema
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -72,6 +72,9 @@ def _field(name: str, field: FieldInfo) -> Iterator[str]:
     default = field.get_default(call_default_factory=True)
     if default is PydanticUndefined:
         choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
+        # names of a registry
+        schemas = (item.json_schema or {} for item in field.metadata if isinstance(item, WithJsonSchema))
+        choices += [name for schema in schemas for name in schema.get("enum", ())]
         yield f"{name}: {' | '.join(choices) or '(required)'}"
         return
     plain = json.loads(json.dumps(default, default=str))

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from codebackdoor.config.base import LARGEST, Settings, worded
 from codebackdoor.config.scenario import NAME, NAME_LENGTH, NONE, Scenario, rate_text
+from codebackdoor.errors import nearest, shown
+from codebackdoor.report.papers import tables
+from codebackdoor.report.products import FIGURES, LISTINGS, PRODUCTS
 from codebackdoor.types import CLEAN
 
 Variant = Annotated[str, Field(pattern=rf"^{NAME}$", max_length=NAME_LENGTH)]
 
 
-def _no_dust(rate: float) -> float:
-    """Refuse a share that no data set has a row for, and whose decimals would fill a file's name."""
+def _large_enough(rate: float) -> float:
+    """Refuse a share that is less than a row of any data set, and whose decimals would fill a file's name."""
     if rate < LEAST_RATE:
         raise ValueError(f"{rate} of no training set is a row; write a larger share")
     return rate
@@ -27,44 +31,30 @@ def _no_dust(rate: float) -> float:
 
 T = TypeVar("T")
 LEAST_RATE = 1e-9
-Rate = Annotated[float, Field(gt=0, le=1), AfterValidator(_no_dust)]
+Rate = Annotated[float, Field(gt=0, le=1), AfterValidator(_large_enough)]
 #: Text too, as Snakemake reads `--config seeds=[21]`; but true is no seed.
 Seed = Annotated[int, Field(ge=0, le=LARGEST), BeforeValidator(worded)]
-Figure = Literal[
-    "defenses",
-    "inversion",
-    "epochs",
-    "suspicion",
-    "position",
-    "identifiers",
-    "sensitivity",
-    "tokens",
-    "sweep",
-    "layers",
-    "convergence",
-    "noise",
-]
-Listing = Literal["overview", "ordering", "detection", "inverted_triggers", "times", "significance", "seeds"]
-Printed = Literal[
-    "elibadcode_table1",
-    "elibadcode_table2",
-    "elibadcode_table3",
-    "elibadcode_table4",
-    "elibadcode_table5",
-    "elibadcode_table6",
-    "elibadcode_table7",
-    "elibadcode_table8",
-    "elibadcode_table9",
-    "codepurify_table2",
-    "codepurify_table3",
-    "dece_table4",
-    "dece_table5",
-    "dece_table6",
-]
+
+
+def _known(kind: str, names: Collection[str], name: str) -> str:
+    if name not in names:
+        raise ValueError(f"unknown {kind} {shown(name)}{nearest(name, names)}")
+    return name
+
+
+def _choice(kind: str, names: Collection[str]) -> tuple[AfterValidator, WithJsonSchema]:
+    """The check of a name against a registry, and its JSON schema."""
+    return AfterValidator(partial(_known, kind, names)), WithJsonSchema({"enum": [*names], "type": "string"})
+
+
+#: Names of products (``report/products.py``) and of the papers' tables (``report/papers/``).
+FigureName = Annotated[str, *_choice("figure", FIGURES)]
+ListingName = Annotated[str, *_choice("table", LISTINGS)]
+PrintedTableName = Annotated[str, *_choice("table of a paper", tables())]
 
 
 def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    """Refuse a list in which a value stands twice: what was meant to be another one would be missing."""
+    """Refuse a list with a repeated value, which is probably a typo for a different one."""
     repeated = [value for value, count in Counter(values).items() if count > 1]
     if repeated:
         raise ValueError(f"{repeated[0]} stands there twice; write it once")
@@ -101,7 +91,7 @@ class Grid(Settings):
 
     @property
     def crossed(self) -> int:
-        """Combinations that are looked at to find the scenarios."""
+        """Number of combinations, of which some are scenarios."""
         poisoned = len(self.attacks) * len(self.rates)
         victims = len(self.datasets) * len(self.models) * len(self.seeds) * (1 + poisoned)
         kinds = (self.filterings, self.objectives, self.eliminations, self.purifications)
@@ -122,15 +112,15 @@ class Grid(Settings):
             return
         kinds = ("filtering", "objective", "elimination", "purification")
         crossed = product(self.filterings, self.objectives, self.eliminations, self.purifications)
-        found = [replace(victim, **dict(zip(kinds, values, strict=True))) for values in crossed]
-        yield from sorted((one for one in found if self.combine == "all" or len(defenses(one)) <= 1), key=rank)
+        scenarios = [replace(victim, **dict(zip(kinds, values, strict=True))) for values in crossed]
+        yield from sorted((s for s in scenarios if self.combine == "all" or len(defenses(s)) <= 1), key=rank)
 
 
 class Selection(Settings):
-    """Scenarios: a scenario is meant when it agrees with every value that is given."""
+    """The scenarios that agree with every variant named here."""
 
-    #: What is given beside a selection, as fields of its subclasses.
-    _BESIDE: ClassVar[frozenset[str]] = frozenset({"reason", "of", "against"})
+    #: Fields of subclasses that do not select.
+    _NOT_SELECTING: ClassVar[frozenset[str]] = frozenset({"reason", "of", "against"})
 
     dataset: Variant | None = Field(None, description="a variant of `datasets`")
     filtering: Variant | None = Field(None, description="a variant of `filterings`")
@@ -141,8 +131,8 @@ class Selection(Settings):
     @property
     def given(self) -> dict[str, str]:
         """The variants that are named, by their kinds."""
-        named: dict[str, str] = self.model_dump(exclude_none=True, exclude=set(self._BESIDE))
-        return named
+        variants: dict[str, str] = self.model_dump(exclude_none=True, exclude=set(self._NOT_SELECTING))
+        return variants
 
     def covers(self, scenario: Scenario) -> bool:
         return all(scenario.wildcards[kind] == value for kind, value in self.given.items())
@@ -155,9 +145,9 @@ class Selection(Settings):
 
 
 class Dash(Selection):
-    """Scenarios that the paper leaves out, too: they are not run and their cells show a dash.
+    """Scenarios that the paper leaves out, too: they are not run, and their cells show a dash.
 
-    A scenario is meant when it agrees with every value that is given.
+    They are those that agree with every variant named here.
     """
 
     model: Variant | None = Field(None, description="a variant of `models`")
@@ -166,75 +156,59 @@ class Dash(Selection):
 
 
 class Difference(Selection):
-    """Why a defense stands elsewhere among the others than in the paper: shown where it does.
+    """Why two defenses rank differently than in the paper; shown if they do.
 
-    Meant is every pair of defenses of which one agrees with every value that is given, and the other is one of
-    ``against``.
+    It applies to every pair of a defense that agrees with the variants named here and a defense in ``against``.
     """
 
     against: tuple[Variant, ...] = Field(
         (),
-        description="the others that are meant: variants of defenses, or none: the undefended victim (empty: all)",
+        description="the other defense of the pair: variants, or none for the undefended victim (empty: any)",
     )
 
     of: Literal["clean", "triggered"] = Field(
-        "triggered", description="which order is meant: that of the clean metric, or that of ASR (search: ANR)"
+        "triggered", description="the order by the clean metric, or the order by ASR (retrieval: ANR)"
     )
-    reason: str = Field(min_length=1, description="the reason, or what is not known of it")
+    reason: str = Field(min_length=1, description="the reason, or what is not known about it")
 
-    def explains(self, one: Scenario, other: Scenario) -> bool:
-        """Whether the two defenses are a pair that is meant, in either order."""
+    def explains(self, defense: Scenario, compared: Scenario) -> bool:
+        """Whether this applies to the two defenses, in either order."""
         return any(
             self.covers(first) and (not self.against or not set(self.against).isdisjoint(defenses(second) or (NONE,)))
-            for first, second in ((one, other), (other, one))
+            for first, second in ((defense, compared), (compared, defense))
         )
 
 
 class PaperTable(Settings):
-    """A table of a paper whose values stand beside the reproduced ones."""
+    """A table of a paper whose values are shown next to the reproduced ones."""
 
-    table: Printed = Field(description="the paper and its table, as transcribed under report/papers")
+    table: PrintedTableName = Field(description="the paper and its table, as transcribed under report/papers")
     attacks: dict[Variant, str] = Field(
         {},
-        description="attack variants that are the paper's, each with the name that its transcribed table has for it; "
-        "nothing stands beside the others",
+        description="attack variants that are the paper's, each with its name in the transcribed table; no value is "
+        "printed next to the others",
     )
     defenses: dict[Variant, str] = Field(
         {},
-        description="defense variants that are the paper's without being named like their method (ablations), each "
-        "with the name that its transcribed table has for it",
+        description="defense variants that are the paper's but are not named like their method (ablations), each with "
+        "its name in the transcribed table",
     )
     rate: Rate | None = Field(None, description="the paper's poison rate (null: the scenario's own)")
 
 
-class Experiment(Settings):
-    """What is reproduced: a grid, and the tables and figures that it ends in."""
+def _help(names: Iterable[str]) -> str:
+    return "; ".join(f"{name}: {PRODUCTS[name].help}" for name in names)
 
-    #: Kinds of tables and figures that are about one setting or defense, and the field that names it.
-    _ABOUT: ClassVar[Mapping[str, str]] = {"sweep": "swept", "significance": "tested"}
+
+class Experiment(Settings):
+    """What is reproduced: a grid, and the tables and figures made of it."""
 
     title: str = Field(description="heading in the report")
-    grid: tuple[Grid, ...] = Field(min_length=1, description="grids whose scenarios are taken together")
-    paper: tuple[PaperTable, ...] = Field((), description="tables of the papers that are shown beside")
-    table: bool = Field(True, description="whether the experiment ends in a table")
-    tables: tuple[Listing, ...] = Field(
-        (),
-        description="further tables. overview: flip rate, ASR against floor and clean cost of each defense at once; "
-        "ordering: where the defenses stand in another order than in the paper, and why; detection: verdicts of the "
-        "label scans, with false positives and negatives; inverted_triggers: distance to the factual trigger; times: "
-        "seconds of inversion and unlearning; significance: one defense against the others; seeds: mean, range and "
-        "what is left of the backdoor on each seed",
-    )
-    figures: tuple[Figure, ...] = Field(
-        (),
-        description="defenses: flip rate, ASR against floor, clean metric; inversion: loss of the trigger search; "
-        "epochs: clean metric and ASR while training; suspicion: CodePurify's profile and entropies; position: what a "
-        "trigger and a perturbation do at each identifier; identifiers: how many there are, and their lengths; "
-        "sensitivity: steps of a search by the sensitivity of its place; tokens: change of the loss by each piece of "
-        "an inverted trigger; sweep: metrics over a numeric setting; layers: unlearning of all parameters or the last "
-        "layer; convergence: loss of the search by variant; noise: accuracy on rows with pieces that anchoring "
-        "drops",
-    )
+    grid: tuple[Grid, ...] = Field(min_length=1, description="grids whose scenarios are combined")
+    paper: tuple[PaperTable, ...] = Field((), description="tables of the papers whose values are shown next to ours")
+    table: bool = Field(True, description="whether to make the result table")
+    tables: tuple[ListingName, ...] = Field((), description=f"further tables. {_help(LISTINGS)}")
+    figures: tuple[FigureName, ...] = Field((), description=_help(FIGURES))
     swept: str | None = Field(
         None,
         description="numeric setting of the defenses on the x axis of the figure `sweep`, such as unlearning.rate",
@@ -248,10 +222,11 @@ class Experiment(Settings):
     )
 
     @model_validator(mode="after")
-    def _names_what_it_is_about(self) -> Experiment:
-        for kind, field in self._ABOUT.items():
-            if (kind in (*self.tables, *self.figures)) != (getattr(self, field) is not None):
-                raise ValueError(f"{field} names what {kind} is about: write both, or neither")
+    def _says_what_products_are_about(self) -> Experiment:
+        for name, entry in PRODUCTS.items():
+            field = entry.about
+            if field and (name in (*self.tables, *self.figures)) != (getattr(self, field) is not None):
+                raise ValueError(f"{field} says what {name} is about: write both, or neither")
         if self.differences and "ordering" not in self.tables:
             raise ValueError("differences are reasons for the table ordering: write it under tables, or leave them out")
         return self
@@ -259,9 +234,9 @@ class Experiment(Settings):
 
 def defenses(scenario: Scenario) -> tuple[str, ...]:
     """Names of the defense variants on a scenario's path, in the order in which they act."""
-    found = [scenario.filtering] if scenario.filtering != NONE else []
-    found += [scenario.objective] if scenario.objective != "cross_entropy" else []
-    return (*found, *(name for name in (scenario.elimination, scenario.purification) if name != NONE))
+    names = [scenario.filtering] if scenario.filtering != NONE else []
+    names += [scenario.objective] if scenario.objective != "cross_entropy" else []
+    return (*names, *(name for name in (scenario.elimination, scenario.purification) if name != NONE))
 
 
 def rank(scenario: Scenario) -> tuple[int, ...]:
@@ -272,9 +247,9 @@ def rank(scenario: Scenario) -> tuple[int, ...]:
 
 
 def cells(experiment: Experiment) -> list[Scenario]:
-    """Every scenario of the grids in order, each once, also those that are shown as a dash."""
-    found = (s for grid in experiment.grid for victim in grid.victims() for s in grid.defended(victim))
-    return list(dict.fromkeys(found))
+    """Every scenario of the grids in order, each once, including those that are shown as a dash."""
+    crossed = (s for grid in experiment.grid for victim in grid.victims() for s in grid.defended(victim))
+    return list(dict.fromkeys(crossed))
 
 
 def dashed(experiment: Experiment, scenario: Scenario) -> bool:
@@ -282,25 +257,28 @@ def dashed(experiment: Experiment, scenario: Scenario) -> bool:
 
 
 def scenarios(experiment: Experiment) -> list[Scenario]:
-    """Every scenario that the experiment needs run, in order, each once."""
+    """Every scenario that the experiment runs, in order, each once."""
     return [scenario for scenario in cells(experiment) if not dashed(experiment, scenario)]
 
 
 def triggered(scenarios: Iterable[Scenario]) -> dict[str, dict[str, str]]:
-    """By data set, every attack on it and its first rate: the rate does not change what is triggered, and what stands
-    further down in a configuration reruns nothing."""
-    found: dict[str, dict[str, str]] = {}
+    """By data set, every attack on it and its first rate.
+
+    The rate does not change the triggered rows, and with the first one, additions to a configuration rerun nothing.
+    """
+    rates: dict[str, dict[str, str]] = {}
     for scenario in scenarios:
         if scenario.attack != NONE:
-            found.setdefault(scenario.dataset, {}).setdefault(scenario.attack, scenario.rate)
-    return found
+            rates.setdefault(scenario.dataset, {}).setdefault(scenario.attack, scenario.rate)
+    return rates
 
 
 def testsets(dataset: str, attack: str, purification: str, triggered: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     """The test sets on which a scenario is scored: ``clean`` first, then triggered ones by the names of their attacks.
 
-    A poisoned victim reads its own triggered set; a benign one that of every attack on the same data set. What a
-    purification does to triggered inputs shows on poisoned victims, so that a benign one then reads the clean set.
+    A poisoned victim is scored on its own triggered set, a benign one on that of every attack on the same data set. A
+    purified benign victim is scored on the clean set alone, since poisoned victims show what a purification does to
+    triggered inputs.
     """
     if attack != NONE:
         return CLEAN, attack

@@ -37,6 +37,10 @@ RESULTS = (
 )
 #: Folder below a scenario's results in which its score leaves its ``provenance.json``.
 SCORE = "score"
+#: What the rule ``probe`` measures at each identifier, below a scenario's results.
+POSITIONS = "positions.json"
+#: Folder below a scenario's results in which that rule leaves its ``provenance.json``.
+PROBE = "probe"
 
 
 def rate_text(rate: float) -> str:

@@ -12,7 +12,7 @@ from codebackdoor.config.experiments import Experiment
 from codebackdoor.config.study import SECTIONS, Config
 from codebackdoor.dag.fingerprint import PACKAGE, fingerprint
 from codebackdoor.errors import UserError, nearest
-from codebackdoor.report.collect import subset
+from codebackdoor.report.study import subset
 
 #: Python module of each kind, by the name of a method (a task, a figure).
 MODULES = {
@@ -22,7 +22,7 @@ MODULES = {
     "elimination": "defenses.elimination.{}",
     "purification": "defenses.purification.{}.method",
     "figure": "report.figures.{}",
-    "listing": "report.listings.{}",
+    "listing": "report.tables.{}",
 }
 #: Module with the stage function of each rule.
 STAGES = {
@@ -40,7 +40,7 @@ STAGES = {
     "rewrite": "defenses.rewriting",
     "probe": "defenses.elimination.elibadcode.probe",
     "score": "evaluation.stage",
-    "collect": "report.long",
+    "collect": "report.export",
     "report": "report.stage",
 }
 

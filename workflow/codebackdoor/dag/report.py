@@ -7,6 +7,7 @@ from typing import Any
 from codebackdoor.config import products
 from codebackdoor.dag.inputs import Part
 from codebackdoor.dag.paths import values
+from codebackdoor.report.products import PRODUCTS
 
 
 class Report(Part):
@@ -26,6 +27,10 @@ class Report(Part):
         """The command and its arguments for one product: the experiment, and one of its further tables or figures."""
         further = _further(wildcards)
         return [next(iter(further), "table"), wildcards.experiment, *further.values()]
+
+    def help(self, wildcards: Any) -> str:
+        """One line about the product, for Snakemake's report."""
+        return PRODUCTS[next(iter(_further(wildcards).values()), "table")].help
 
     def inputs(self, wildcards: Any) -> dict[str, list[str]]:
         """The files that a table or figure is made from, and those that say how large the victims are."""

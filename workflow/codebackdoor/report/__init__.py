@@ -1,1 +1,1 @@
-"""From metrics to what people read: tables, figures, captions and the report, beside the papers' own values."""
+"""From metrics to what people read: tables, figures, captions and the report, next to the papers' values."""

@@ -1,7 +1,7 @@
-"""Two runs side by side: which scenarios differ, by how much, and which setting or code was another.
+"""Two runs compared: which scenarios differ, by how much, and which settings or code differ.
 
-What may have changed a number is read off the files that a run keeps beside its outputs: the ``provenance.json`` of
-every job from the corpus to the score, and the cards of data sets, which say what they were made from.
+The causes are read off the records that a run keeps next to its outputs: the ``provenance.json`` of every job from the
+corpus to the score, and the cards of data sets, which list what they were made from.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from codebackdoor.errors import UserError, shown
 from codebackdoor.files import read_object, read_text
 
 #: A test set and a metric on it.
-Measure = tuple[str, str]
+TestsetMetric = tuple[str, str]
 
 CARD = "card.json"
-#: What of a ``provenance.json`` may change a number, beside the device. Times, memory, host and commit do not.
+#: Keys of a ``provenance.json`` that may change a number, as may the device. Times, memory, host and commit do not.
 _FACTS = ("stage", "settings", "seed", "code", "read", "archives", "versions", "python", "threads")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One metric of one scenario in both runs; None where it is undefined."""
+    """One metric of one scenario in both runs; None if it is undefined."""
 
     testset: str
     metric: str
@@ -37,16 +37,16 @@ class Change:
     after: float | None
 
     def __str__(self) -> str:
-        both = (_number(self.before), _number(self.after))
+        values = (_number(self.before), _number(self.after))
         difference = ""
         if self.before is not None and self.after is not None:
             difference = f" ({self.after - self.before:+.4f})"
-        return f"{self.testset} {self.metric}: {both[0]} -> {both[1]}{difference}"
+        return f"{self.testset} {self.metric}: {values[0]} -> {values[1]}{difference}"
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """A scenario whose metrics differ, and what was another, stage by stage."""
+class ScenarioDifference:
+    """A scenario whose metrics differ, and what else differs, stage by stage."""
 
     scenario: Scenario
     changes: tuple[Change, ...]
@@ -58,7 +58,7 @@ class Comparison:
     only_before: tuple[Scenario, ...]
     only_after: tuple[Scenario, ...]
     equal: int
-    different: tuple[Difference, ...]
+    different: tuple[ScenarioDifference, ...]
 
     @property
     def same(self) -> bool:
@@ -68,55 +68,57 @@ class Comparison:
 def compare(before: Path, after: Path) -> Comparison:
     """Compare two finished runs, given by their folders (``out`` of their configuration).
 
-    Raises UserError where a folder holds no ``results/metrics.csv``.
+    Raises UserError if a folder has no ``results/metrics.csv``.
     """
-    one, other = _metrics(before), _metrics(after)
-    shared = [scenario for scenario in one if scenario in other]
+    metrics_before, metrics_after = _metrics(before), _metrics(after)
+    shared = [scenario for scenario in metrics_before if scenario in metrics_after]
     different = []
     for scenario in shared:
-        changes = tuple(_changes(one[scenario], other[scenario]))
+        changes = tuple(_changes(metrics_before[scenario], metrics_after[scenario]))
         if changes:
-            different.append(Difference(scenario, changes, tuple(_causes(scenario, changes, before, after))))
+            different.append(ScenarioDifference(scenario, changes, tuple(_causes(scenario, changes, before, after))))
     return Comparison(
-        tuple(scenario for scenario in one if scenario not in other),
-        tuple(scenario for scenario in other if scenario not in one),
+        tuple(scenario for scenario in metrics_before if scenario not in metrics_after),
+        tuple(scenario for scenario in metrics_after if scenario not in metrics_before),
         len(shared) - len(different),
         tuple(different),
     )
 
 
-def as_text(found: Comparison, before: Path, after: Path) -> str:
-    lines = [f"{found.equal} scenarios are equal in every metric, {len(found.different)} differ"]
-    for only, run in ((found.only_before, before), (found.only_after, after)):
-        lines += [f"only in {run}: {_name(scenario)}" for scenario in only]
-    for one in found.different:
-        lines += ["", _name(one.scenario), *(f"  {change}" for change in one.changes)]
-        causes = one.causes or ("nothing that is recorded",)
+def as_text(comparison: Comparison, before: Path, after: Path) -> str:
+    lines = [f"{comparison.equal} scenarios are equal in every metric, {len(comparison.different)} differ"]
+    for scenarios, run in ((comparison.only_before, before), (comparison.only_after, after)):
+        lines += [f"only in {run}: {_name(scenario)}" for scenario in scenarios]
+    for difference in comparison.different:
+        lines += ["", _name(difference.scenario), *(f"  {change}" for change in difference.changes)]
+        causes = difference.causes or ("nothing that is recorded",)
         lines += [f"  because: {cause}" for cause in causes]
     return "\n".join(lines)
 
 
-def _metrics(run: Path) -> dict[Scenario, dict[Measure, float | None]]:
+def _metrics(run: Path) -> dict[Scenario, dict[TestsetMetric, float | None]]:
     path = run / "results/metrics.csv"
     if not path.is_file():
         raise UserError(f"{path}: no such file; name the folder of a finished run, as `out` in its configuration")
     kinds = [field.name for field in fields(Scenario)]
-    found: dict[Scenario, dict[Measure, float | None]] = {}
+    metrics: dict[Scenario, dict[TestsetMetric, float | None]] = {}
     try:
         for number, row in enumerate(csv.DictReader(io.StringIO(read_text(path))), 2):
-            scenario, measure, value = _row(row, kinds, f"{path}:{number}")
-            found.setdefault(scenario, {})[measure] = value
+            scenario, metric, value = _row(row, kinds, f"{path}:{number}")
+            metrics.setdefault(scenario, {})[metric] = value
     except csv.Error as error:
         raise UserError(f"{path}: cannot be read as a table ({error}); have the run make it again") from None
-    if not found:
+    if not metrics:
         raise UserError(f"{path}: holds no metric of any scenario")
-    return found
+    return metrics
 
 
-def _row(row: Mapping[str, str | None], kinds: Iterable[str], where: str) -> tuple[Scenario, Measure, float | None]:
+def _row(
+    row: Mapping[str, str | None], kinds: Iterable[str], where: str
+) -> tuple[Scenario, TestsetMetric, float | None]:
     names = {kind: row.get(kind) or "" for kind in kinds}
     testset, metric, text = (row.get(column) for column in ("testset", "metric", "value"))
-    # names stand in paths, and a test set in the pattern of one
+    # names are parts of paths, and a test set is part of a pattern
     fitting = all(re.fullmatch(CONSTRAINTS[kind], name) for kind, name in names.items())
     if not fitting or not testset or not re.fullmatch(NAME, testset) or not metric or text is None:
         raise UserError(f"{where}: not a row of the metrics of a run; have the run make it again")
@@ -129,33 +131,35 @@ def _row(row: Mapping[str, str | None], kinds: Iterable[str], where: str) -> tup
     return Scenario(**names), (testset, metric), value
 
 
-def _changes(one: Mapping[Measure, float | None], other: Mapping[Measure, float | None]) -> Iterator[Change]:
-    for measure in dict.fromkeys((*one, *other)):
-        if one.get(measure) != other.get(measure):
-            yield Change(*measure, one.get(measure), other.get(measure))
+def _changes(
+    before: Mapping[TestsetMetric, float | None], after: Mapping[TestsetMetric, float | None]
+) -> Iterator[Change]:
+    for metric in dict.fromkeys((*before, *after)):
+        if before.get(metric) != after.get(metric):
+            yield Change(*metric, before.get(metric), after.get(metric))
 
 
 def _causes(scenario: Scenario, changes: Iterable[Change], before: Path, after: Path) -> Iterator[str]:
-    """What stands otherwise in the records of this scenario's jobs, first stage first."""
-    for place in _records(scenario, {change.testset for change in changes}, before, after):
-        one, two = _facts(before / place), _facts(after / place)
-        if one is None or two is None:
-            if one != two:
-                yield f"{place}: only in {before if two is None else after}"
+    """What differs between the records of this scenario's jobs, first stage first."""
+    for path in _records(scenario, {change.testset for change in changes}, before, after):
+        facts_before, facts_after = _facts(before / path), _facts(after / path)
+        if facts_before is None or facts_after is None:
+            if facts_before != facts_after:
+                yield f"{path}: only in {before if facts_after is None else after}"
             continue
-        for key, old, new in _unequal(one, two):
-            yield f"{one['stage']}: {key} {_short(old)} -> {_short(new)}"
+        for key, old, new in _unequal(facts_before, facts_after):
+            yield f"{facts_before['stage']}: {key} {_short(old)} -> {_short(new)}"
 
 
 def _records(scenario: Scenario, testsets: Collection[str], *runs: Path) -> list[Path]:
-    """Where the records of a scenario's jobs lie below a run; not all of them need to be there."""
+    """Paths of the records of a scenario's jobs, relative to a run; some may not exist."""
     card = Path("data", scenario.dataset, CARD)
     mined = any("corpus.jsonl" in (_facts(run / card) or {}).get("read", {}) for run in runs)
     folders = [Path("corpus")] if mined else []
-    # a benign victim is asked on the test sets of every attack
-    others = {place.relative_to(run) for run in runs for name in testsets for place in _triggered(scenario, name, run)}
-    own = scenario.folders(".")
-    folders += [own[0], *sorted(others - set(own)), *own[1:]]
+    # a benign victim is scored on the test sets of every attack
+    triggered = {path.relative_to(run) for run in runs for name in testsets for path in _triggered(scenario, name, run)}
+    data, *jobs = scenario.folders(".")
+    folders += [data, *sorted(triggered - {data, *jobs}), *jobs]
     return [*(folder / "provenance.json" for folder in folders), card]
 
 
@@ -164,7 +168,7 @@ def _triggered(scenario: Scenario, attack: str, run: Path) -> Iterator[Path]:
 
 
 def _facts(path: Path) -> dict[str, Any] | None:
-    """The job that wrote a record, and what of it may change a number; None where there is no record."""
+    """The job that wrote a record, and what in it may change a number; None if there is no record."""
     if not path.is_file():
         return None
     content = read_object(path)
@@ -180,12 +184,12 @@ def _short(value: object) -> object:
     return value[:12] if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else value
 
 
-def _unequal(one: object, other: object, key: str = "") -> Iterator[tuple[str, object, object]]:
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for name in dict.fromkeys((*one, *other)):
-            yield from _unequal(one.get(name), other.get(name), f"{key}.{name}" if key else str(name))
-    elif one != other:
-        yield key, one, other
+def _unequal(before: object, after: object, key: str = "") -> Iterator[tuple[str, object, object]]:
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for name in dict.fromkeys((*before, *after)):
+            yield from _unequal(before.get(name), after.get(name), f"{key}.{name}" if key else str(name))
+    elif before != after:
+        yield key, before, after
 
 
 def _name(scenario: Scenario) -> str:

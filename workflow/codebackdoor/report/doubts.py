@@ -1,4 +1,4 @@
-"""What makes a table say little: a victim that did not learn its backdoor, a model that answers one label."""
+"""Why a table may show nothing: a victim that did not learn its backdoor, a model that predicts a single label."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from codebackdoor.config.experiments import defenses, scenarios
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.files import read_json
 from codebackdoor.report import labels
-from codebackdoor.report.collect import Study, testsets
+from codebackdoor.report.collect import testsets
+from codebackdoor.report.heads import HeadMetrics
+from codebackdoor.report.study import Study
 from codebackdoor.types import CLEAN
 
 _Metrics = Mapping[str, Mapping[str, Any]]
 
 
 def doubts(study: Study) -> Iterator[str]:
-    """A sentence for each scenario and seed that its experiment cannot conclude from."""
+    """A sentence for each scenario and seed from which its experiment cannot conclude anything."""
     out = Path(study.settings["out"])
     for scenario in scenarios(study.experiment):
         measured = testsets(scenario.results(out) / "metrics.json")
         if scenario.attack != NONE and not defenses(scenario):
-            yield from _not_learned(scenario, measured[scenario.attack]["metrics"])
-        yield from _one_label(scenario, measured[CLEAN]["metrics"], out)
+            metrics = measured[scenario.attack]["metrics"]
+            yield from _not_learned(scenario, study.head(scenario.dataset), metrics)
+        yield from _single_label(scenario, measured[CLEAN]["metrics"], out)
 
 
-def _not_learned(scenario: Scenario, metrics: _Metrics) -> Iterator[str]:
-    """Where the interval of what the trigger changes reaches to nothing, or beyond."""
-    changed, reached, before = ("asr_minus_floor", "asr", "floor")
-    if changed not in metrics:
-        changed, reached, before = ("anr_drop", "anr", "anr_without")
-    low = metrics.get(changed, {}).get("low")
+def _not_learned(scenario: Scenario, head: HeadMetrics, metrics: _Metrics) -> Iterator[str]:
+    """A sentence if the interval of the change by the trigger includes zero or is below it."""
+    low = metrics.get(head.change, {}).get("low")
     if low is not None and low <= 0:
-        value, floor = (labels.percent(metrics[name]["value"]) for name in (reached, before))
+        value, floor = (labels.percent(metrics[name]["value"]) for name in (head.success, head.floor))
         yield (
-            f"{labels.victim(scenario)}: the undefended {labels.METRICS[reached]} ({value} %) is at its floor ({floor} "
-            "%): the victim did not learn the backdoor, and no defense can be judged on it. More rows, a higher poison "
-            "rate or more epochs may help."
+            f"{labels.victim(scenario)}: the undefended {labels.METRICS[head.success]} ({value} %) is at its floor "
+            f"({floor} %): the victim did not learn the backdoor, and no defense can be judged on it. More rows, a "
+            "higher poison rate or more epochs may help."
         )
 
 
-def _one_label(scenario: Scenario, metrics: _Metrics, out: Path) -> Iterator[str]:
-    """Where the interval of the accuracy reaches to that of the most frequent label, or below."""
+def _single_label(scenario: Scenario, metrics: _Metrics, out: Path) -> Iterator[str]:
+    """A sentence if the interval of the accuracy includes the share of the most frequent label or is below it."""
     counts = read_json(out / "data" / scenario.dataset / "card.json")["splits"]["test"].get("labels")
     accuracy = metrics.get("accuracy")
     if not counts or accuracy is None or accuracy["low"] is None:

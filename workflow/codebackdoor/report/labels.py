@@ -1,31 +1,21 @@
-"""How names are written for people, in every table and figure the same."""
+"""How names and numbers are written for people, the same in every table and figure."""
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from codebackdoor.config.base import Settings, models_in, tag_of
 from codebackdoor.config.experiments import defenses
 from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.study import SECTIONS, Config
+from codebackdoor.files import read_json
 
 BENIGN, UNDEFENDED, BASELINE = "Benign", "Undefended", "Baseline"
 DASH = "–"
 
-_WORDS = {
-    "elibadcode": "EliBadCode",
-    "elibadcode_extended": "EliBadCode, extended",
-    "codepurify": "CodePurify",
-    "onion": "ONION",
-    "dbs": "DBS",
-    "attdef": "AttDef",
-    "similarity": "Similarity filter",
-    "fine_tuning": "Clean fine-tuning",
-    "cross_entropy": "Cross entropy",
-    "dece": "DeCE",
-    "codebert": "CodeBERT",
-    "codet5": "CodeT5",
-    "unixcoder": "UniXcoder",
-    "starcoder": "StarCoder",
-}
-
-#: Metrics in the order of the tables; the first two groups are those of clean rows.
+#: Metrics in the order of the tables.
 METRICS = {
     "accuracy": "Accuracy",
     "f1": "F1",
@@ -49,44 +39,41 @@ METRICS = {
     "anr_top_half_without": "ANR of the top half, without the trigger",
     "located": "Trigger located",
 }
-#: The one that stands for a clean test set where there is room for one.
-CLEAN_METRIC = {
-    "defect_detection": "accuracy",
-    "clone_detection": "f1",
-    "code_search": "mrr",
-    "code_repair": "exact_match",
-}
-#: Of these, a data set has the value that needs no model.
+#: Metrics of clean rows that have a baseline without a model.
 CLEAN_METRICS = ("accuracy", "f1", "mrr", "exact_match")
-#: Tasks in which a victim predicts a label: ASR and label scans are about them.
-LABELLED = ("defect_detection", "clone_detection")
 
 
-#: What stands beside every victim of a task and needs no model.
-BASELINES = {
-    "defect_detection": "a bag of token n-grams, logistic regression",
-    "clone_detection": "the overlap of tokens, best threshold of the training split",
-    "code_search": "the cosine of TF-IDF vectors",
-    "code_repair": "the input, copied",
-}
+@cache
+def methods() -> Any:
+    """Labels of methods, models and variants, and what each method's threshold means, if its class does not say so."""
+    return read_json(Path(__file__).with_name("methods.json"))
+
+
+@cache
+def _labels() -> dict[str, str]:
+    """How known names are written; of two methods of one name, the one that acts last on a scenario's path counts."""
+    kinds = (model for section in SECTIONS.values() for model in models_in(Config.model_fields[section].annotation))
+    labels = {str(tag_of(kind)): kind.label for kind in kinds if issubclass(kind, Settings) and kind.label}
+    return {**methods()["labels"], **labels}
 
 
 def word(name: str) -> str:
-    """A method or variant as it is written: known names in their own spelling, others with spaces."""
-    for known in sorted(_WORDS, key=len, reverse=True):
-        if name == known or name.startswith(f"{known}_"):
-            rest = name[len(known) :].replace("_", " ").strip()
-            return f"{_WORDS[known]} ({rest})" if rest else _WORDS[known]
+    """How a method or variant is written: names with a label by it, others with spaces."""
+    labels = _labels()
+    for prefix in sorted(labels, key=len, reverse=True):
+        if name == prefix or name.startswith(f"{prefix}_"):
+            suffix = name[len(prefix) :].replace("_", " ").strip()
+            return f"{labels[prefix]} ({suffix})" if suffix else labels[prefix]
     return name.replace("_", " ")
 
 
 def defense(scenario: Scenario) -> str:
-    """What stands on a scenario's path beside victim and attack: a column of the tables."""
+    """The defenses of a scenario: a column of the tables."""
     return " + ".join(word(name) for name in defenses(scenario)) or UNDEFENDED
 
 
 def column(scenario: Scenario) -> str:
-    """The undefended benign victim has a column of its own; a defended one stands with its defense."""
+    """The undefended benign victim has a column of its own; defended ones are in the column of their defense."""
     benign = scenario.attack == NONE and not defenses(scenario)
     return BENIGN if benign else defense(scenario)
 
@@ -98,17 +85,17 @@ def attack(scenario: Scenario) -> str:
 
 
 def group(scenario: Scenario) -> str:
-    """What was trained, on what, with which attack, whatever the seed."""
+    """Data set, model and attack, without the seed."""
     return f"{trained(scenario)} · {attack(scenario)}"
 
 
 def trained(scenario: Scenario) -> str:
-    """What was trained, on what."""
+    """Data set and model."""
     return f"{word(scenario.dataset)} · {word(scenario.model)}"
 
 
 def victim(scenario: Scenario) -> str:
-    """The same with the seed, where it is another than 1."""
+    """Data set, model, attack, and the seed unless it is 1."""
     return group(scenario) + (f", seed {scenario.seed}" if scenario.seed != "1" else "")
 
 
@@ -118,7 +105,7 @@ def percent(value: float) -> str:
 
 
 def rate(value: float) -> str:
-    """A poison rate in percent, without digits that say nothing: ``5 %``, ``0.1 %``."""
+    """A poison rate in percent, without trailing zeros: ``5 %``, ``0.1 %``."""
     return f"{100 * value:g} %"
 
 

@@ -1,4 +1,4 @@
-"""Tables of a run in pages of the documentation: what stands between two marks is replaced as a whole."""
+"""Tables of a run in pages of the documentation: the text between two marks is replaced by a table."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def paste(page: Path, tables: Path) -> list[str]:
     """Replace the blocks of a Markdown page by the tables that they name, and return the names.
 
     A block begins with ``<!-- table NAME -->`` and ends with ``<!-- end of table -->``, each on a line of its own;
-    ``tables/NAME.md`` is what stands between them afterwards, without its title.
+    the text between them becomes ``tables/NAME.md`` without its title.
     """
     text = read_text(page)
     names = [name for _, name, _ in _BLOCK.findall(text)]
     if not names:
         raise UserError(f"{page}: no table to replace; mark one with <!-- table NAME --> and <!-- end of table -->")
     bodies = {name: "\n".join(_body(read_text(tables / f"{name}.md"))) for name in names}
-    # heads that are left out leave their empty lines
+    # headings that are left out leave empty lines
     contents = {name: re.sub(r"\n{3,}", "\n\n", body.strip("\n")) for name, body in bodies.items()}
     with atomic(page) as stream:
         stream.write(_BLOCK.sub(lambda block: f"{block[1]}\n{contents[block[2]]}\n\n{block[3]}", text))
@@ -31,11 +31,11 @@ def paste(page: Path, tables: Path) -> list[str]:
 
 
 def _body(table: str) -> Iterator[str]:
-    """The lines of a table without its title; the head of a part, of several, becomes a line in bold."""
+    """The lines of a table without its title; if it has several parts, their headings become lines in bold."""
     lines = table.strip().splitlines()
-    several = sum(line.startswith("## ") for line in lines) > 1
+    has_parts = sum(line.startswith("## ") for line in lines) > 1
     for line in lines:
-        if line.startswith("## ") and several:
+        if line.startswith("## ") and has_parts:
             yield f"**{line.removeprefix('## ')}**"
         elif not line.startswith("#"):
             yield line

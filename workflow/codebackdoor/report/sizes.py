@@ -1,4 +1,4 @@
-"""How large the victims of a study are: layers, width and parameters, read off the folders that training wrote."""
+"""The size of a study's victims: layers, width and parameters, read off the folders that training wrote."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from codebackdoor.config.products import victims
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.report import labels
-from codebackdoor.report.collect import Study
+from codebackdoor.report.study import Study
 
 #: By class, the keys of ``config.json`` for the layers of each stack and for the width.
 _KEYS = {
@@ -22,13 +22,13 @@ _KEYS = {
     "t5": (("num_layers", "num_decoder_layers"), "d_model"),
     "gpt_bigcode": (("n_layer",), "n_embd"),
 }
-#: Bases that this project pretrained, which have the class of a published model and not its size.
-_OWN_BASES = ("shipped", "pretrained")
+#: Bases that this project pretrained: smaller than the published models of their classes.
+_LOCAL_BASES = ("shipped", "pretrained")
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """``layers`` are those of each stack: of an encoder-decoder there are two."""
+class VictimSize:
+    """``layers`` are those of each stack; an encoder-decoder has two stacks."""
 
     layers: tuple[int, ...]
     width: int
@@ -40,7 +40,7 @@ class Size:
         return f"{' + '.join(map(str, self.layers))} layers × {self.width}, {millions:.{digits}f} M parameters"
 
 
-def size(folder: Path) -> Size:
+def size(folder: Path) -> VictimSize:
     """The size of the model in a folder in hub format; its weights are not read."""
     config = read_json(folder / "config.json")
     stacks, width = _KEYS[config["model_type"]]
@@ -49,17 +49,17 @@ def size(folder: Path) -> Size:
         raise UserError(f"{path}: not made yet; finish the run before its report (make run)")
     with safe_open(path, framework="numpy") as weights:
         parameters = sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
-    return Size(tuple(int(config[key]) for key in stacks), int(config[width]), parameters)
+    return VictimSize(tuple(int(config[key]) for key in stacks), int(config[width]), parameters)
 
 
 def sentence(study: Study) -> str:
-    """What the victims of an experiment are, for each of its tables and figures."""
+    """The sizes of an experiment's victims, which all of its tables and figures state."""
     folders = victims(study.experiment, study.settings["out"]).items()
     kinds = dict.fromkeys(f"{_kind(study.variant('models', name))}, {size(folder)}" for name, folder in folders)
     return f"Victims: {'; '.join(kinds)}."
 
 
 def _kind(settings: Mapping[str, Any]) -> str:
-    """``CodeBERT-class`` for a model of that architecture, with the base that it was made from where that is no own."""
+    """The model's class, with its base unless this project pretrained it."""
     name = f"{labels.word(str(settings['architecture']))}-class"
-    return name if settings["base"] in _OWN_BASES else f"{name} ({settings['base']})"
+    return name if settings["base"] in _LOCAL_BASES else f"{name} ({settings['base']})"

@@ -1,4 +1,4 @@
-"""The report stages: a table of an experiment in three forms, a figure in two."""
+"""The report stages: a table of an experiment in three formats, a figure in two, the HTML report, a summary."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from codebackdoor.config.experiments import Figure, Listing, defenses, scenarios
+from codebackdoor.config.experiments import defenses, scenarios
 from codebackdoor.config.scenario import NONE
 from codebackdoor.files import atomic
-from codebackdoor.report import labels, listed, render, sizes
-from codebackdoor.report.collect import Study, collect
+from codebackdoor.report import render, sizes
+from codebackdoor.report.collect import collect
 from codebackdoor.report.doubts import doubts
-from codebackdoor.report.tables import build
+from codebackdoor.report.study import Study
+from codebackdoor.report.tables import listing as listings
+from codebackdoor.report.tables import results as result_table
 
 #: Characters in a line of a terminal.
 _WIDTH = 100
@@ -24,24 +26,25 @@ _WIDTH = 100
 def table(settings: Mapping[str, Any], name: str, inputs: Sequence[Path], out: Path) -> None:
     """Write ``out/{name}.csv``, ``.md`` and ``.tex`` of the experiment ``name``.
 
-    ``settings`` is the configuration as JSON (or its ``subset``); ``inputs`` are what ``products.inputs`` lists.
+    ``settings`` is the configuration as JSON (or its ``subset``); ``inputs`` are the files that ``products.inputs``
+    lists.
     """
     study = Study(settings, name)
-    scored = collect(study, inputs)
-    built = build(study, scored)
+    results = collect(study, inputs)
+    arranged = result_table.build(study, results)
     forms = {
-        "csv": render.as_csv(study, scored, built),
-        "md": render.as_markdown(built),
-        "tex": render.as_latex(built),
+        "csv": render.as_csv(study, results, arranged),
+        "md": render.as_markdown(arranged),
+        "tex": render.as_latex(arranged),
     }
     _write(out / name, forms)
 
 
-def listing(settings: Mapping[str, Any], name: str, kind: Listing, inputs: Sequence[Path], out: Path) -> None:
-    """Write ``out/{name}.{kind}.csv``, ``.md`` and ``.tex``: a further table of the experiment."""
-    found = listed.build(Study(settings, name), kind, inputs)
-    forms = {"csv": listed.as_csv(found), "md": listed.as_markdown(found), "tex": listed.as_latex(found)}
-    _write(out / f"{name}.{kind}", forms)
+def listing(settings: Mapping[str, Any], name: str, product: str, inputs: Sequence[Path], out: Path) -> None:
+    """Write ``out/{name}.{product}.csv``, ``.md`` and ``.tex``: a further table of the experiment."""
+    built = listings.build(Study(settings, name), product, inputs)
+    forms = {"csv": listings.as_csv(built), "md": listings.as_markdown(built), "tex": listings.as_latex(built)}
+    _write(out / f"{name}.{product}", forms)
 
 
 def _write(stem: Path, forms: Mapping[str, str]) -> None:
@@ -50,10 +53,10 @@ def _write(stem: Path, forms: Mapping[str, str]) -> None:
             stream.write(text)
 
 
-def figure(settings: Mapping[str, Any], name: str, kind: Figure, inputs: Sequence[Path], out: Path) -> None:
-    """Write ``out/{name}_{kind}.png`` and ``.pdf``."""
-    module = importlib.import_module(f"codebackdoor.report.figures.{kind}")
-    module.draw(Study(settings, name), inputs, out / f"{name}_{kind}")
+def figure(settings: Mapping[str, Any], name: str, product: str, inputs: Sequence[Path], out: Path) -> None:
+    """Write ``out/{name}_{product}.png`` and ``.pdf``."""
+    module = importlib.import_module(f"codebackdoor.report.figures.{product}")
+    module.draw(Study(settings, name), inputs, out / f"{name}_{product}")
 
 
 def html(settings: Mapping[str, Any], archives: Sequence[Mapping[str, str]], commit: str | None, out: Path) -> None:
@@ -66,7 +69,7 @@ def html(settings: Mapping[str, Any], archives: Sequence[Mapping[str, str]], com
 
 
 def summary(settings: Mapping[str, Any]) -> str:
-    """What a finished run says, as text for a terminal: its tables in percent, what to doubt, and where to go on."""
+    """A finished run as text for a terminal: its tables in percent, warnings, and what to do next."""
     out = Path(settings["out"])
     studies = [Study(settings, name) for name in settings["experiments"]]
     tables = [path for study in studies if (path := out / "results/tables" / f"{study.name}.csv").is_file()]
@@ -81,12 +84,12 @@ def summary(settings: Mapping[str, Any]) -> str:
 
 
 def _scan(studies: Sequence[Study], out: Path) -> Iterator[str]:
-    """A command that scans the first attacked victim of the run that there is a scan for."""
+    """A command that scans the first attacked victim of the run that can be scanned."""
     attacked = (
         (study, scenario)
         for study in studies
         for scenario in scenarios(study.experiment)
-        if scenario.attack != NONE and not defenses(scenario) and study.task(scenario.dataset) in labels.LABELLED
+        if scenario.attack != NONE and not defenses(scenario) and study.head(scenario.dataset).predicts_label
     )
     for study, scenario in attacked:
         activate = "source .env/bin/activate; " if Path(".env/bin/activate").is_file() else ""

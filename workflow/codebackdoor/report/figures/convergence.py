@@ -1,4 +1,4 @@
-"""Loss of the trigger search towards the target label, variant beside variant (EliBadCode, Figure 9).
+"""Loss of the trigger search towards the target label, for each variant of a defense (EliBadCode, Figure 9).
 
 Reads ``elimination.json`` files.
 """
@@ -9,99 +9,98 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.report import labels, papers, sizes
-from codebackdoor.report.collect import Study, scenario_of
 from codebackdoor.report.figures import style
-from codebackdoor.report.measured import FOUND, steps, towards
-from codebackdoor.report.shown import shown
+from codebackdoor.report.figures.data import SUCCESS, best_search, steps
+from codebackdoor.report.study import Study, scenario_of, scenarios_shown
+
+#: By variant of the defense, the losses of a search.
+Curves = Mapping[str, Sequence[float]]
 
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: ``elimination.json`` files."""
-    found = curves(study, inputs)
-    if not found:
+    by_victim = curves(study, inputs)
+    if not by_victim:
         raise UserError(f"experiments.{study.name}: the figure 'convergence' needs a search towards an attack's target")
-    same = alike(found)
-    theirs = any(_is_papers(study, victim) for victim in found)
-    columns = min(2, len(found))
-    rows = -(-len(found) // columns)
-    heads = {
-        name: fill(f"{labels.word(name)}{_said(study, name) if theirs else ''}{_also(others)}", 52 * columns)
-        for name, others in same.items()
-    }
-    lines = sum(head.count("\n") + 1 for head in heads.values())
+    groups = equal_curves(by_victim)
+    printed = {name: step for victim in by_victim for name, step in _printed_steps(study, victim, groups).items()}
+    columns = min(2, len(by_victim))
+    rows = -(-len(by_victim) // columns)
+    names = {name: fill(_name(name, equal, printed.get(name)), 52 * columns) for name, equal in groups.items()}
+    lines = sum(name.count("\n") + 1 for name in names.values())
     with style.drawing(4.6 * columns + 0.4, 2.9 * rows + 0.3 + 0.22 * lines) as figure:
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
-        handles = {}
-        for axes, (victim, own) in zip(panels.flat, found.items(), strict=False):
-            for index, name in enumerate(same):
-                if name not in own:
-                    continue
-                loss, colour = own[name], style.CYCLE[index % len(style.CYCLE)]
-                (handles[name],) = axes.plot(range(len(loss)), loss, color=colour)
-                step = steps(loss)
-                if step is not None:
-                    axes.plot([step], [loss[step]], "o", color=colour, markersize=6, markeredgecolor="white", zorder=4)
-                printed = _printed(study, name) if _is_papers(study, victim) else None
-                if printed is not None:
-                    axes.axvline(printed, color=colour, linestyle="--", linewidth=1)
-            axes.axhline(FOUND, color=style.GREY, linewidth=0.8)
+        handles: dict[str, Artist] = {}
+        for axes, (victim, losses) in zip(panels.flat, by_victim.items(), strict=False):
+            handles |= _panel(axes, losses, list(groups), _printed_steps(study, victim, groups))
             axes.set_title(labels.victim(victim))
-            axes.set_xlabel("Iteration")
-            axes.set_yscale("log")
         for axes in panels[:, 0]:
             axes.set_ylabel("Loss towards the target, nats")
-        for axes in panels.flat[len(found) :]:
+        for axes in panels.flat[len(by_victim) :]:
             axes.set_visible(False)
-        figure.legend(handles.values(), [heads[name] for name in handles], loc="outside lower center", ncols=1)
+        figure.legend(handles.values(), [names[name] for name in handles], loc="outside lower center", ncols=1)
         style.save(figure, out, sizes.sentence(study))
+
+
+def _panel(axes: Axes, losses: Curves, names: Sequence[str], printed: Mapping[str, int]) -> dict[str, Artist]:
+    handles: dict[str, Artist] = {}
+    for index, name in enumerate(names):
+        if name not in losses:
+            continue
+        loss, color = losses[name], style.CYCLE[index % len(style.CYCLE)]
+        (handles[name],) = axes.plot(range(len(loss)), loss, color=color)
+        step = steps(loss)
+        if step is not None:
+            axes.plot([step], [loss[step]], "o", color=color, markersize=6, markeredgecolor="white", zorder=4)
+        if name in printed:
+            axes.axvline(printed[name], color=color, linestyle="--", linewidth=1)
+    axes.axhline(SUCCESS, color=style.GRAY, linewidth=0.8)
+    axes.set_xlabel("Iteration")
+    axes.set_yscale("log")
+    return handles
 
 
 def curves(study: Study, inputs: Sequence[Path]) -> dict[Scenario, dict[str, list[float]]]:
     """By victim and variant of the defense, the losses of its best search towards the target."""
     paths = {scenario_of(path): path for path in inputs}
-    found: dict[Scenario, dict[str, list[float]]] = {}
-    for one in shown("convergence", inputs):
-        search = towards(study, one, read_json(paths[one]))
+    losses: dict[Scenario, dict[str, list[float]]] = {}
+    for scenario in scenarios_shown("convergence", inputs):
+        search = best_search(study, scenario, read_json(paths[scenario]))
         if search is not None:
-            found.setdefault(one.undefended(), {})[one.elimination] = list(search["loss"])
-    return found
+            losses.setdefault(scenario.undefended(), {})[scenario.elimination] = list(search["loss"])
+    return losses
 
 
-def alike(found: Mapping[Scenario, Mapping[str, Sequence[float]]]) -> dict[str, list[str]]:
-    """The variants to draw, each with the others that have its curves: those that differ in what follows the search."""
-    same: dict[str, list[str]] = {}
-    for name in dict.fromkeys(name for own in found.values() for name in own):
-        drawn = (one for one in same if all(own.get(one) == own.get(name) for own in found.values()))
-        one = next(drawn, None)
-        if one is None:
-            same[name] = []
+def equal_curves(by_victim: Mapping[Scenario, Curves]) -> dict[str, list[str]]:
+    """The variants to draw, each with the variants of the same curves: they differ only in what follows the search."""
+    groups: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for losses in by_victim.values() for name in losses):
+        equal = (
+            first for first in groups if all(losses.get(first) == losses.get(name) for losses in by_victim.values())
+        )
+        first = next(equal, None)
+        if first is None:
+            groups[name] = []
         else:
-            same[one].append(name)
-    return same
+            groups[first].append(name)
+    return groups
 
 
-def _also(names: Sequence[str]) -> str:
-    return f"; the same: {', '.join(map(labels.word, names))}" if names else ""
+def _printed_steps(study: Study, victim: Scenario, names: Mapping[str, object]) -> dict[str, int]:
+    """The step at which the search of each variant succeeds in a paper, on the paper's victim."""
+    printed = study.printed_values("convergence", victim)
+    paper_names = {name: papers.their_name(study.experiment, name) for name in names}
+    return {name: printed[paper_names[name]] for name in names if paper_names[name] in printed}
 
 
-def _is_papers(study: Study, victim: Scenario) -> bool:
-    """Whether the victim is that of the paper's figure: CodePoisoner's, on defect detection."""
-    named = {
-        theirs for wanted in study.experiment.paper for ours, theirs in wanted.attacks.items() if ours == victim.attack
-    }
-    return study.task(victim.dataset) == "defect_detection" and "codepoisoner_identifier" in named
-
-
-def _printed(study: Study, name: str) -> int | None:
-    """The step at which the paper's variant of this name has its trigger."""
-    printed: Mapping[str, int] = papers.quoted("elibadcode")["convergence"]["steps"]
-    return printed.get(papers.their_name(study.experiment, name))
-
-
-def _said(study: Study, name: str) -> str:
-    step = _printed(study, name)
-    return "" if step is None else f" (paper: step {step})"
+def _name(name: str, equal: Sequence[str], printed: int | None) -> str:
+    paper = "" if printed is None else f" (paper: step {printed})"
+    also = f"; the same: {', '.join(map(labels.word, equal))}" if equal else ""
+    return f"{labels.word(name)}{paper}{also}"

@@ -8,56 +8,65 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import AutoLocator
 
-from codebackdoor.config.scenario import Scenario
+from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.report import labels, sizes
-from codebackdoor.report.collect import Study, anonymous, scenario_of
 from codebackdoor.report.figures import style
+from codebackdoor.report.study import Study, anonymous, scenario_of
+
+#: What a training measured after every epoch.
+Epochs = Sequence[Mapping[str, Any]]
 
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: ``history.json`` files of victims that were trained on poisoned rows."""
-    panels: dict[Scenario, dict[str, list[list[Mapping[str, Any]]]]] = {}
+    panels: dict[Scenario, dict[str, list[Epochs]]] = {}
     for path in inputs:
         scenario = anonymous(scenario_of(path))
-        key = replace(scenario, objective="cross_entropy")
-        panels.setdefault(key, {}).setdefault(scenario.objective, []).append(read_json(path)["epochs"])
+        victim = replace(scenario, objective=NONE)
+        panels.setdefault(victim, {}).setdefault(scenario.objective, []).append(read_json(path)["epochs"])
     if not panels:
         raise UserError(f"experiments.{study.name}: the figure 'epochs' needs an attack in the grid")
     with style.drawing(4.4 * len(panels) + 0.6, 5.4) as figure:
         grid = figure.subplots(2, len(panels), squeeze=False, sharex="col")
-        for column, (scenario, objectives) in enumerate(panels.items()):
-            above, below = grid[:, column]
-            metric = labels.CLEAN_METRIC[study.task(scenario.dataset)]
-            for index, (objective, runs) in enumerate(objectives.items()):
-                place = index % len(style.MARKERS)
-                colour, marker = style.CYCLE[place], style.MARKERS[place]
-                for number, epochs in enumerate(runs):
-                    name = labels.word(objective) if number == 0 else None
-                    _line(above, epochs, metric, colour, marker, name)
-                    _line(below, epochs, "asr", colour, marker, name)
-                    _floor(below, epochs, colour)
-            above.set_title(f"{labels.word(scenario.dataset)} · {labels.attack(scenario)}")
-            above.set_ylabel(f"{labels.METRICS[metric]}, clean rows, %")
-            above.set_ylim(bottom=0)
-            below.set_ylabel("ASR (dotted: its floor), %")
-            below.set_ylim(-4, 104)
-            below.set_xlabel("Epoch")
-            below.xaxis.get_major_locator().set_params(integer=True)
+        for column, (victim, objectives) in enumerate(panels.items()):
+            _column(grid[0][column], grid[1][column], objectives, study.head(victim.dataset).clean_metric)
+            grid[0][column].set_title(f"{labels.word(victim.dataset)} · {labels.attack(victim)}")
         handles, names = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(names))
         style.save(figure, out, sizes.sentence(study))
 
 
-def _line(
-    axes: Axes, epochs: Sequence[Mapping[str, Any]], metric: str, colour: str, marker: str, name: str | None
-) -> None:
-    shown = [(one["epoch"], 100 * one[metric]) for one in epochs if one.get(metric) is not None]
-    axes.plot(*zip(*shown, strict=True), color=colour, marker=marker, markersize=4.5, label=name)
+def _column(above: Axes, below: Axes, objectives: Mapping[str, Sequence[Epochs]], metric: str) -> None:
+    for index, (objective, runs) in enumerate(objectives.items()):
+        look = index % len(style.MARKERS)
+        color, marker = style.CYCLE[look], style.MARKERS[look]
+        for number, epochs in enumerate(runs):
+            name = labels.word(objective) if number == 0 else None
+            _line(above, epochs, metric, color, marker, name)
+            _line(below, epochs, "asr", color, marker, name)
+            _floor(below, epochs, color)
+    above.set_ylabel(f"{labels.METRICS[metric]}, clean rows, %")
+    above.set_ylim(bottom=0)
+    below.set_ylabel("ASR (dotted: its floor), %")
+    below.set_ylim(-4, 104)
+    below.set_xlabel("Epoch")
+    locator = AutoLocator()
+    locator.set_params(integer=True)
+    below.xaxis.set_major_locator(locator)
 
 
-def _floor(axes: Axes, epochs: Sequence[Mapping[str, Any]], colour: str) -> None:
-    shown = [(one["epoch"], 100 * one["floor"]) for one in epochs if one.get("floor") is not None]
-    axes.plot(*zip(*shown, strict=True), ":", color=colour, linewidth=1.2)
+def _line(axes: Axes, epochs: Epochs, metric: str, color: str, marker: str, name: str | None) -> None:
+    axes.plot(*_points(epochs, metric), color=color, marker=marker, markersize=4.5, label=name)
+
+
+def _floor(axes: Axes, epochs: Epochs, color: str) -> None:
+    axes.plot(*_points(epochs, "floor"), ":", color=color, linewidth=1.2)
+
+
+def _points(epochs: Epochs, metric: str) -> list[Any]:
+    points = [(epoch["epoch"], 100 * epoch[metric]) for epoch in epochs if epoch.get(metric) is not None]
+    return list(zip(*points, strict=True))

@@ -15,11 +15,10 @@ from matplotlib.ticker import MaxNLocator
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.report import labels
-from codebackdoor.report.collect import Study
 from codebackdoor.report.figures import style
+from codebackdoor.report.study import Study
 
-#: Sub-tokens of the triggers that the paper searches for (section 5.1).
-LENGTH = 5
+#: Histograms are drawn up to this share; the rest is one bar.
 _LAST = 0.99
 Histogram = Mapping[int, int]
 
@@ -28,14 +27,16 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: the experiment's ``statistics.MODEL.json`` files."""
     if not inputs:
         raise UserError(f"experiments.{study.name}: the figure 'identifiers' needs a data set in the grid")
+    # the length of the triggers in a paper
+    length = study.printed_values("identifiers").get("sub_tokens")
     with style.drawing(9.2, 2.7 * len(inputs) + 0.2) as figure:
         grid = figure.subplots(len(inputs), 2, squeeze=False)
         for row, path in zip(grid, inputs, strict=True):
-            found = read_json(path)
-            counts, lengths = (histogram(found[key]) for key in ("identifiers_per_function", "identifier_lengths"))
+            content = read_json(path)
+            counts, lengths = (histogram(content[key]) for key in ("identifiers_per_function", "identifier_lengths"))
             _bars(row[0], counts, style.BLUE, "Identifiers of a function", "Functions, %")
             _bars(row[1], lengths, style.GREEN, "Sub-tokens of an identifier", "Identifiers, %")
-            _cumulated(row[1], lengths)
+            _cumulated(row[1], lengths, length)
             row[0].set_title(labels.word(path.parent.name))
         style.save(figure, out)
 
@@ -45,20 +46,24 @@ def histogram(raw: Sequence[Sequence[int]]) -> dict[int, int]:
     return dict(sorted((value, count) for value, count in raw))
 
 
-def up_to(found: Histogram, value: int) -> float:
-    """Share of what is counted that is no larger than the value."""
-    return sum(count for one, count in found.items() if one <= value) / sum(found.values())
+def share_up_to(counts: Histogram, limit: int) -> float:
+    """The share of the counted things whose value is at most ``limit``."""
+    return sum(count for value, count in counts.items() if value <= limit) / sum(counts.values())
 
 
-def _bars(axes: Axes, found: Histogram, colour: str, label: str, unit: str) -> None:
-    """The histogram up to its 99th percentile; what is beyond is one bar."""
-    last = next(value for value in found if up_to(found, value) >= _LAST)
-    values = list(range(min(found), last + 1))
-    whole = sum(found.values())
-    axes.bar(values, [100 * found.get(value, 0) / whole for value in values], color=colour, width=0.82)
-    beyond = 100 * (1 - up_to(found, last))
+def _last(counts: Histogram) -> int:
+    return next(value for value in counts if share_up_to(counts, value) >= _LAST)
+
+
+def _bars(axes: Axes, counts: Histogram, color: str, label: str, unit: str) -> None:
+    """The histogram up to its 99th percentile, and one bar for everything beyond."""
+    last = _last(counts)
+    values = list(range(min(counts), last + 1))
+    total = sum(counts.values())
+    axes.bar(values, [100 * counts.get(value, 0) / total for value in values], color=color, width=0.82)
+    beyond = 100 * (1 - share_up_to(counts, last))
     if beyond > 0:
-        axes.bar([last + 1.5], [beyond], color=style.GREY, width=0.82)
+        axes.bar([last + 1.5], [beyond], color=style.GRAY, width=0.82)
         axes.annotate(f"> {last}", (last + 1.5, beyond), ha="center", va="bottom", fontsize=7)
     axes.set_xlabel(label)
     axes.set_ylabel(unit)
@@ -66,16 +71,18 @@ def _bars(axes: Axes, found: Histogram, colour: str, label: str, unit: str) -> N
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _cumulated(axes: Axes, found: Histogram) -> None:
-    share = up_to(found, LENGTH)
-    last = next(value for value in found if up_to(found, value) >= _LAST)
-    values = list(range(min(found), last + 1))
-    other = axes.twinx()
-    other.plot(values, [100 * up_to(found, value) for value in values], color=style.INK, marker=".", linewidth=1.2)
-    other.set_ylim(0, 105)
-    other.set_ylabel("no longer, %")
-    other.grid(visible=False)
-    other.annotate(
-        f"{100 * share:.1f} % have\nat most {LENGTH}", (LENGTH, 100 * share), xytext=(8, -10),
-        textcoords="offset points", va="top", fontsize=8, color=style.INK,
-    )  # fmt: skip
+def _cumulated(axes: Axes, counts: Histogram, length: int | None) -> None:
+    values = list(range(min(counts), _last(counts) + 1))
+    twin = axes.twinx()
+    twin.plot(
+        values, [100 * share_up_to(counts, value) for value in values], color=style.INK, marker=".", linewidth=1.2
+    )
+    twin.set_ylim(0, 105)
+    twin.set_ylabel("at most this long, %")
+    twin.grid(visible=False)
+    if length is not None:
+        percent = 100 * share_up_to(counts, length)
+        twin.annotate(
+            f"{percent:.1f} % have\nat most {length}", (length, percent), xytext=(8, -10),
+            textcoords="offset points", va="top", fontsize=8, color=style.INK,
+        )  # fmt: skip

@@ -1,6 +1,6 @@
 """Loss of the trigger search over its iterations, with position identification and without (EliBadCode, Figure 9).
 
-With it the trigger stands at the least sensitive identifier of each sample, without it at the function's name.
+With it the trigger replaces the least sensitive identifier of each sample, without it the function's name.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from codebackdoor.config.scenario import Scenario
+from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.report import labels, sizes
-from codebackdoor.report.collect import Study, scenario_of
 from codebackdoor.report.figures import style
-from codebackdoor.report.shown import shown
+from codebackdoor.report.study import Study, scenario_of, scenarios_shown
 
-PLACES = {
+#: How the legend names a position, and its line.
+POSITIONS = {
     "least_sensitive": ("with position identification", "-"),
     "function_name": ("at the function's name", "--"),
     "statement": ("as the first statement", "-."),
@@ -28,20 +28,20 @@ _COLUMNS = 3
 
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
-    """``inputs``: ``elimination.json`` files; those of methods that search no trigger are passed over."""
+    """``inputs``: ``elimination.json`` files; those of methods that search no trigger are skipped."""
     paths = {scenario_of(path): path for path in inputs}
-    searched = {scenario: read_json(paths[scenario])["searches"] for scenario in shown("inversion", inputs)}
+    searched = {scenario: read_json(paths[scenario])["searches"] for scenario in scenarios_shown("inversion", inputs)}
     if not searched:
         raise UserError(f"experiments.{study.name}: the figure 'inversion' needs an elimination that inverts triggers")
     columns = 2 if len(searched) == 4 else min(_COLUMNS, len(searched))
     rows = -(-len(searched) // columns)
-    several = len({scenario.elimination for scenario in searched}) > 1
+    has_several = len({scenario.elimination for scenario in searched}) > 1
     with style.drawing(3.1 * columns + 0.4, 2.5 * rows + 0.8) as figure:
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         handles: dict[str, Any] = {}
         for axes, (scenario, searches) in zip(panels.flat, searched.items(), strict=False):
             handles |= _panel(axes, searches)
-            axes.set_title(_title(scenario, several))
+            axes.set_title(_title(scenario, has_several))
         for axes in panels.flat[len(searched) :]:
             axes.set_visible(False)
         for axes in list(panels.flat[: len(searched)])[-columns:]:
@@ -57,14 +57,14 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 def _panel(axes: Axes, searches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     handles = {}
     for search in searches:
-        where, line = PLACES.get(search["place"], (f"at {search['place']}".replace("_", " "), ":"))
-        colour = style.CYCLE[search["label"] % len(style.CYCLE)]
-        (handle,) = axes.plot(range(len(search["loss"])), search["loss"], line, color=colour)
-        handles[f"label {search['label']}, {where}"] = handle
+        position, line = POSITIONS.get(search["place"], (f"at {search['place']}".replace("_", " "), ":"))
+        color = style.CYCLE[search["label"] % len(style.CYCLE)]
+        (handle,) = axes.plot(range(len(search["loss"])), search["loss"], line, color=color)
+        handles[f"label {search['label']}, {position}"] = handle
     return handles
 
 
-def _title(scenario: Scenario, several: bool) -> str:
-    victim = "benign victim" if scenario.attack == "none" else labels.attack(scenario)
+def _title(scenario: Scenario, has_several: bool) -> str:
+    victim = "benign victim" if scenario.attack == NONE else labels.attack(scenario)
     seed = "" if scenario.seed == "1" else f", seed {scenario.seed}"
-    return f"{victim}{seed}" + (f"\n{labels.word(scenario.elimination)}" if several else "")
+    return f"{victim}{seed}" + (f"\n{labels.word(scenario.elimination)}" if has_several else "")

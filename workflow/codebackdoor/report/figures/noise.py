@@ -1,7 +1,7 @@
-"""Accuracy on all clean rows and on those that hold a noise token (EliBadCode, Figure 10).
+"""Accuracy on all clean rows and on those that contain a noise token (EliBadCode, Figure 10).
 
 Reads ``predictions.clean.jsonl`` of the undefended and the defended victims, ``test.jsonl``, the victim's
-``tokenizer.json``, and of every elimination ``elimination.json`` and ``trigger.json``: a noise token is a piece of an
+``tokenizer.json``, and of every elimination ``elimination.json`` and ``trigger.json``: a noise token is a token of an
 inverted trigger whose absence changes the loss by no more than the largest beta among the variants.
 """
 
@@ -18,110 +18,104 @@ from codebackdoor import files
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.report import labels, papers, sizes
-from codebackdoor.report.collect import Study
 from codebackdoor.report.figures import style
-from codebackdoor.report.measured import pieces
-from codebackdoor.report.shown import shown
+from codebackdoor.report.figures.data import tokens_of
+from codebackdoor.report.study import Study, scenarios_shown
 from codebackdoor.types import CLEAN
 
 #: Right predictions and rows, of all rows and of those with a noise token.
 Counts = tuple[tuple[int, int], tuple[int, int]]
+#: What a paper calls these two.
+_GROUPS = ("all", "with_noise_tokens")
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """One victim: its noise tokens (there may be none), and by variant (none: undefended) what is predicted right."""
+    """One victim: its noise tokens (possibly none), and the counts by variant (none: undefended)."""
 
-    pieces: tuple[str, ...]
+    tokens: tuple[str, ...]
     counts: Mapping[str, Counts]
 
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: see above."""
-    found = noises(study, inputs)
-    if not found:
+    by_victim = noises(study, inputs)
+    if not by_victim:
         raise UserError(f"experiments.{study.name}: the figure 'noise' needs a victim with labels")
-    names = list(dict.fromkeys(name for own in found.values() for name in own.counts))
-    with style.drawing(4.6 * len(found) + 0.4, 3.4 + 0.2 * len(names)) as figure:
-        panels = figure.subplots(1, len(found), squeeze=False, sharey=True)[0]
-        for axes, (victim, own) in zip(panels, found.items(), strict=True):
-            _panel(study, axes, victim, own, names)
+    names = list(dict.fromkeys(name for noise in by_victim.values() for name in noise.counts))
+    with style.drawing(4.6 * len(by_victim) + 0.4, 3.4 + 0.2 * len(names)) as figure:
+        panels = figure.subplots(1, len(by_victim), squeeze=False, sharey=True)[0]
+        for axes, (victim, noise) in zip(panels, by_victim.items(), strict=True):
+            _panel(study, axes, victim, noise, names)
         panels[0].set_ylabel("Accuracy, clean rows, %")
-        handles, heads = panels[0].get_legend_handles_labels()
-        figure.legend(handles, heads, loc="outside lower center", ncols=1)
+        handles, legend = panels[0].get_legend_handles_labels()
+        figure.legend(handles, legend, loc="outside lower center", ncols=1)
         style.save(figure, out, sizes.sentence(study))
 
 
 def noises(study: Study, inputs: Sequence[Path]) -> dict[Scenario, Noise]:
-    """By victim; those without labels are left out."""
+    """By victim; victims without labels are left out."""
     out = Path(study.settings["out"])
-    found: dict[Scenario, dict[str, Scenario]] = {}
-    for one in shown("noise", inputs):
-        found.setdefault(one.undefended(), {})[one.elimination] = one
-    return {
-        victim: own for victim, members in found.items() if (own := _noise(study, out, victim, members)) is not None
-    }
+    by_victim: dict[Scenario, dict[str, Scenario]] = {}
+    for scenario in scenarios_shown("noise", inputs):
+        by_victim.setdefault(scenario.undefended(), {})[scenario.elimination] = scenario
+    measured = {victim: _noise(study, out, victim, variants) for victim, variants in by_victim.items()}
+    return {victim: noise for victim, noise in measured.items() if noise is not None}
 
 
-def _noise(study: Study, out: Path, victim: Scenario, members: Mapping[str, Scenario]) -> Noise | None:
+def _noise(study: Study, out: Path, victim: Scenario, variants: Mapping[str, Scenario]) -> Noise | None:
     rows = list(files.read_examples(out / "data" / victim.dataset / "test.jsonl"))
     if any(row.label is None for row in rows):
         return None
-    eliminated = {name: one for name, one in members.items() if name != NONE}
-    noisy = _noisy(study, out, eliminated)
-    read = pieces(victim.victim(out) / "tokenizer.json", [row.code for row in rows])
-    holding = [not noisy.isdisjoint(own) for own in read]
+    noise_tokens = _noise_tokens(study, out, {name: scenario for name, scenario in variants.items() if name != NONE})
+    texts = tokens_of(victim.victim(out) / "tokenizer.json", [row.code for row in rows])
+    is_noisy = [not noise_tokens.isdisjoint(tokens) for tokens in texts]
     counts = {}
-    for name, one in members.items():
-        said = {row["id"]: row["label"] for _, row in files.read_rows(one.results(out) / f"predictions.{CLEAN}.jsonl")}
-        right = [said[row.id] == row.label for row in rows]
-        with_noise = [hit for hit, holds in zip(right, holding, strict=True) if holds]
-        counts[name] = ((sum(right), len(right)), (sum(with_noise), len(with_noise)))
-    return Noise(tuple(sorted(noisy)), counts)
+    for name, scenario in variants.items():
+        path = scenario.results(out) / f"predictions.{CLEAN}.jsonl"
+        predicted = {row["id"]: row["label"] for _, row in files.read_rows(path)}
+        right = [predicted[row.id] == row.label for row in rows]
+        right_noisy = [is_right for is_right, noisy in zip(right, is_noisy, strict=True) if noisy]
+        counts[name] = ((sum(right), len(right)), (sum(right_noisy), len(right_noisy)))
+    return Noise(tuple(sorted(noise_tokens)), counts)
 
 
-def _noisy(study: Study, out: Path, eliminated: Mapping[str, Scenario]) -> set[str]:
-    """Pieces that anchoring drops in any variant, by the largest beta: that of the variant that anchors most."""
+def _noise_tokens(study: Study, out: Path, eliminated: Mapping[str, Scenario]) -> set[str]:
+    """Tokens that anchoring drops in any variant, by the largest beta: the beta of the variant that anchors most."""
     betas = [float(study.variant("eliminations", name).get("beta") or 0.0) for name in eliminated]
-    found = set()
-    for one in eliminated.values():
-        folder = one.victim(out)
+    dropped = set()
+    for scenario in eliminated.values():
+        folder = scenario.victim(out)
         trigger, history = (files.read_json(folder / name) for name in ("trigger.json", "elimination.json"))
-        for piece, loss in history.get("anchoring", {}).get("without", ()):
+        for token, loss in history.get("anchoring", {}).get("without", ()):
             if trigger is not None and abs(trigger["inverted_loss"] - loss) <= max(betas):
-                found.add(str(piece))
-    return found
+                dropped.add(str(token))
+    return dropped
 
 
-def _panel(study: Study, axes: Axes, victim: Scenario, own: Noise, names: Sequence[str]) -> None:
+def _panel(study: Study, axes: Axes, victim: Scenario, noise: Noise, names: Sequence[str]) -> None:
     width = 0.8 / len(names)
+    printed_values = study.printed_values("noise")
     for index, name in enumerate(names):
-        colour = style.GREY if name == NONE else style.CYCLE[(index - 1) % len(style.CYCLE)]
-        for place, (right, n) in enumerate(own.counts.get(name, ())):
+        color = style.GRAY if name == NONE else style.CYCLE[(index - 1) % len(style.CYCLE)]
+        printed = printed_values.get(papers.their_name(study.experiment, name), {})
+        for group, (right, n) in enumerate(noise.counts.get(name, ())):
             if not n:
                 continue
             low, high = binomtest(right, n).proportion_ci(method="wilson")
-            value, where = right / n, place - 0.4 + (index + 0.5) * width
-            spread = [[100 * (value - low)], [100 * (high - value)]]
-            axes.bar([where], [100 * value], 0.92 * width, color=colour, yerr=spread, ecolor=style.INK, capsize=2)
-            printed = _printed(study, name, ("all", "with_noise_tokens")[place])
-            if printed is not None:
-                axes.plot(
-                    [where], [100 * printed], "D", color="white", markeredgecolor=style.INK, markersize=6, zorder=4
-                )
-        axes.bar([0], [0], color=colour, label=labels.defense(replace(victim, elimination=name)))
-    rows, noisy = (next(iter(own.counts.values()))[place][1] for place in (0, 1))
-    which = ", ".join(own.pieces) or "no piece of a trigger is one"
-    axes.set_xticks([0, 1], [f"all {rows} rows", f"{noisy} with a noise token\n({which})"], fontsize=8)
-    if not noisy:
-        axes.text(1, 50, "no such row", ha="center", color=style.GREY)
+            share, x = right / n, group - 0.4 + (index + 0.5) * width
+            interval = [[100 * (share - low)], [100 * (high - share)]]
+            axes.bar([x], [100 * share], 0.92 * width, color=color, yerr=interval, ecolor=style.INK, capsize=2)
+            if _GROUPS[group] in printed:
+                y = 100 * printed[_GROUPS[group]]
+                axes.plot([x], [y], "D", color="white", markeredgecolor=style.INK, markersize=6, zorder=4)
+        axes.bar([0], [0], color=color, label=labels.defense(replace(victim, elimination=name)))
+    n_all, n_noisy = (n for _, n in next(iter(noise.counts.values())))
+    tokens = ", ".join(noise.tokens) or "no token of a trigger is noise"
+    axes.set_xticks([0, 1], [f"all {n_all} rows", f"{n_noisy} with a noise token\n({tokens})"], fontsize=8)
+    if not n_noisy:
+        axes.text(1, 50, "no such row", ha="center", color=style.GRAY)
     axes.set_xlim(-0.6, 1.6)
     axes.set_ylim(0, 100)
     axes.grid(visible=False, axis="x")
     axes.set_title(labels.victim(victim))
-
-
-def _printed(study: Study, name: str, which: str) -> float | None:
-    printed = papers.quoted("elibadcode")["noise_tokens"]["accuracy"]
-    value: float | None = printed.get(papers.their_name(study.experiment, name), {}).get(which)
-    return value

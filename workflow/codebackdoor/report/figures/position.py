@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.report import labels, sizes
-from codebackdoor.report.collect import Study, scenario_of
 from codebackdoor.report.figures import style
+from codebackdoor.report.study import Study, scenario_of
 
 _LINES = {"trigger": ("factual trigger", style.VERMILLION, "o"), "perturbation": ("perturbation", style.BLUE, "s")}
 _CHARACTERS = 14
@@ -34,65 +34,65 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         handles: dict[str, Any] = {}
         for (left, right), path in zip(grid, inputs, strict=True):
             samples = read_json(path)["samples"]
-            handles |= _one(left, example(samples))
-            _all(right, by_rank(samples), len(samples))
+            handles |= _one_sample(left, example(samples))
+            _all_samples(right, by_rank(samples), len(samples))
             left.set_title(labels.victim(scenario_of(path)))
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
         style.save(figure, out, sizes.sentence(study))
 
 
 def example(samples: Sequence[Sample]) -> Sample:
-    """The sample with the most identifiers of those whose perturbation works where it was made for; else of all."""
-    fooled = [one for one in samples if one["positions"][0]["perturbation"] > 0.5]
-    return max(fooled or samples, key=lambda one: len(one["positions"]))
+    """The sample with the most identifiers, if possible one whose perturbation works where it was optimized."""
+    fooled = [sample for sample in samples if sample["positions"][0]["perturbation"] > 0.5]
+    return max(fooled or samples, key=lambda sample: len(sample["positions"]))
 
 
 def by_rank(samples: Sequence[Sample]) -> dict[str, list[tuple[float, int]]]:
-    """By kind, and rank from the most sensitive place on: the mean probability of the target, and of how many samples.
+    """By kind and rank, the most sensitive position first: mean probability of the target, and number of samples.
 
-    The first identifier of a sample is left out: the perturbation was made for it.
+    The first identifier of a sample is left out, because the perturbation was optimized for it.
     """
-    ranked = [sorted(one["positions"][1:], key=lambda place: -place["change"]) for one in samples]
-    # ranks that fewer than half of the samples have say little
+    ranked = [sorted(sample["positions"][1:], key=lambda position: -position["change"]) for sample in samples]
+    # ranks that fewer than half of the samples have are left out
     ranks = range(sorted(map(len, ranked))[len(ranked) // 2])
-    found = {}
+    means = {}
     for kind in _LINES:
-        columns = [[own[rank][kind] for own in ranked if rank < len(own)] for rank in ranks]
-        found[kind] = [(mean(column), len(column)) for column in columns]
-    return found
+        columns = [[positions[rank][kind] for positions in ranked if rank < len(positions)] for rank in ranks]
+        means[kind] = [(mean(column), len(column)) for column in columns]
+    return means
 
 
-def _one(axes: Axes, sample: Sample) -> dict[str, Any]:
-    places = sample["positions"]
-    names = [style.shortened(f"{number} {place['name']}", _CHARACTERS) for number, place in enumerate(places, 1)]
-    where = range(len(places))
+def _one_sample(axes: Axes, sample: Sample) -> dict[str, Any]:
+    positions = sample["positions"]
+    names = [style.shortened(f"{number} {item['name']}", _CHARACTERS) for number, item in enumerate(positions, 1)]
+    x = range(len(positions))
     handles: dict[str, Any] = {}
     change = axes.twinx()
-    bars = change.bar(where, [place["change"] for place in places], color=style.ORANGE, alpha=0.35, width=0.6)
+    bars = change.bar(x, [item["change"] for item in positions], color=style.ORANGE, alpha=0.35, width=0.6)
     change.set_ylabel("Change of the loss when masked, nats")
     change.grid(visible=False)
-    # the lines stand in front of the bars
+    # lines in front of bars
     axes.set_zorder(change.get_zorder() + 1)
     axes.patch.set_visible(False)
-    for kind, (name, colour, marker) in _LINES.items():
-        (handles[name],) = axes.plot(where, [place[kind] for place in places], color=colour, marker=marker)
-    handles["sensitivity of the place"] = bars
+    for kind, (name, color, marker) in _LINES.items():
+        (handles[name],) = axes.plot(x, [item[kind] for item in positions], color=color, marker=marker)
+    handles["sensitivity of the identifier"] = bars
     handles["unchanged"] = axes.axhline(sample["before"], color=style.INK, linestyle="--", linewidth=1.1)
-    axes.axhline(0.5, color=style.GREY, linewidth=0.8)
-    axes.set_xticks(where, names, rotation=60, ha="right", fontsize=7)
+    axes.axhline(0.5, color=style.GRAY, linewidth=0.8)
+    axes.set_xticks(x, names, rotation=60, ha="right", fontsize=7)
     axes.set_ylim(-0.04, 1.04)
     axes.set_ylabel("Probability of the target")
     axes.set_xlabel(f"Identifier replaced by {sample['trigger']} or {sample['perturbation']}")
     return handles
 
 
-def _all(axes: Axes, found: Mapping[str, Sequence[tuple[float, int]]], samples: int) -> None:
-    for kind, (_, colour, marker) in _LINES.items():
-        values = [value for value, _ in found[kind]]
-        axes.plot(range(1, len(values) + 1), values, color=colour, marker=marker)
-    axes.axhline(0.5, color=style.GREY, linewidth=0.8)
+def _all_samples(axes: Axes, means: Mapping[str, Sequence[tuple[float, int]]], samples: int) -> None:
+    for kind, (_, color, marker) in _LINES.items():
+        values = [value for value, _ in means[kind]]
+        axes.plot(range(1, len(values) + 1), values, color=color, marker=marker)
+    axes.axhline(0.5, color=style.GRAY, linewidth=0.8)
     axes.set_ylim(-0.04, 1.04)
     axes.set_title(f"means of {samples} samples, without their first identifier")
-    axes.set_xticks(range(1, max(2, len(found["trigger"]) + 1)))
+    axes.set_xticks(range(1, max(2, len(means["trigger"]) + 1)))
     axes.set_xlabel("Rank of the identifier by sensitivity, 1 the most sensitive")
     axes.set_ylabel("Probability of the target")

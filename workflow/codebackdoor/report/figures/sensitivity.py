@@ -1,4 +1,4 @@
-"""What a trigger search costs by the sensitivity of the place where the trigger stands (EliBadCode, Figure 5).
+"""How long a trigger search takes, by the sensitivity of the trigger's position (EliBadCode, Figure 5).
 
 Reads ``elimination.json`` files of variants with ``position: rank`` (rank 0: the least sensitive identifier of each
 sample, -1 the most sensitive) or ``position: least_sensitive``.
@@ -13,36 +13,35 @@ from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.report import labels, sizes
-from codebackdoor.report.collect import Study, scenario_of
 from codebackdoor.report.figures import style
-from codebackdoor.report.measured import steps, towards
-from codebackdoor.report.shown import shown
+from codebackdoor.report.figures.data import best_search, steps
+from codebackdoor.report.study import Study, scenario_of, scenarios_shown
 
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: ``elimination.json`` files."""
-    found = costs(study, inputs)
-    if not found:
+    by_victim = costs(study, inputs)
+    if not by_victim:
         raise UserError(f"experiments.{study.name}: the figure 'sensitivity' needs eliminations with position: rank")
     # from the least sensitive to the most: 0, 1, 2, ..., -2, -1
-    ranks = sorted({rank for own in found.values() for rank in own}, key=lambda rank: (rank < 0, rank))
-    width = 0.8 / len(found)
+    ranks = sorted({rank for by_rank in by_victim.values() for rank in by_rank}, key=lambda rank: (rank < 0, rank))
+    width = 0.8 / len(by_victim)
     with style.drawing(1.2 + 0.75 * len(ranks), 3.4) as figure:
         axes = figure.subplots()
-        for index, (victim, own) in enumerate(found.items()):
-            colour = style.CYCLE[index % len(style.CYCLE)]
-            for place, rank in enumerate(ranks):
-                if rank not in own:
+        for index, (victim, by_rank) in enumerate(by_victim.items()):
+            color = style.CYCLE[index % len(style.CYCLE)]
+            for column, rank in enumerate(ranks):
+                if rank not in by_rank:
                     continue
-                step, tried = own[rank]
-                where = place - 0.4 + (index + 0.5) * width
+                step, iterations = by_rank[rank]
+                x = column - 0.4 + (index + 0.5) * width
                 axes.bar(
-                    [where], [tried if step is None else step], width, color="none" if step is None else colour,
-                    edgecolor=colour, hatch="///" if step is None else None,
+                    [x], [iterations if step is None else step], width, color="none" if step is None else color,
+                    edgecolor=color, hatch="///" if step is None else None,
                 )  # fmt: skip
-            axes.bar([0], [0], color=colour, label=labels.victim(victim))
+            axes.bar([0], [0], color=color, label=labels.victim(victim))
         axes.set_xticks(range(len(ranks)), [_rank(rank) for rank in ranks])
-        axes.set_xlabel("Place of the trigger, by sensitivity")
+        axes.set_xlabel("Position of the trigger, by sensitivity")
         axes.set_ylabel("Steps until the trigger is found")
         axes.grid(visible=False, axis="x")
         figure.legend(loc="outside lower left", ncols=1)
@@ -50,17 +49,17 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 
 
 def costs(study: Study, inputs: Sequence[Path]) -> dict[Scenario, dict[int, tuple[int | None, int]]]:
-    """By victim and rank: the step at which the trigger is found, None where it is not, and all steps made."""
+    """By victim and rank: the step at which the trigger is found (None: never), and the number of iterations."""
     paths = {scenario_of(path): path for path in inputs}
-    found: dict[Scenario, dict[int, tuple[int | None, int]]] = {}
-    for one in shown("sensitivity", inputs):
-        variant = study.variant("eliminations", one.elimination)
+    by_victim: dict[Scenario, dict[int, tuple[int | None, int]]] = {}
+    for scenario in scenarios_shown("sensitivity", inputs):
+        variant = study.variant("eliminations", scenario.elimination)
         rank = {"rank": variant.get("rank"), "least_sensitive": 0}.get(str(variant.get("position")))
-        search = towards(study, one, read_json(paths[one]))
-        if one.attack != NONE and rank is not None and search is not None:
+        search = best_search(study, scenario, read_json(paths[scenario]))
+        if scenario.attack != NONE and rank is not None and search is not None:
             loss: Sequence[float] = search["loss"]
-            found.setdefault(one.undefended(), {})[int(rank)] = (steps(loss), len(loss) - 1)
-    return found
+            by_victim.setdefault(scenario.undefended(), {})[int(rank)] = (steps(loss), len(loss) - 1)
+    return by_victim
 
 
 def _rank(rank: int) -> str:

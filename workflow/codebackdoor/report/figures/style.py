@@ -1,7 +1,7 @@
-"""One style for all figures: colours that colour-blind readers can tell apart, and bytes that do not change.
+"""One style for all figures: colors that color-blind readers can tell apart, and reproducible bytes.
 
-Colours are Okabe and Ito's (2008), and two darker ones where there are more series. No global state of matplotlib is
-touched, and nothing that depends on time or version is written into the files.
+The palette is Okabe and Ito's (2008), with two darker colors for figures of more series. No global state of matplotlib
+is changed, and nothing that depends on time or version is written into the files.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from codebackdoor.files import atomic
+from codebackdoor.report.collect import Cell
 
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
-SKY, PURPLE, GREY, INK = "#56B4E9", "#CC79A7", "#999999", "#222222"
+SKY, PURPLE, GRAY, INK = "#56B4E9", "#CC79A7", "#999999", "#222222"
 SOFT = "#555555"
 BROWN, OLIVE = "#7F4F24", "#A3A500"
-#: For series whose number is not known beforehand.
+#: Colors of series in order.
 CYCLE = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BROWN, OLIVE)
 MARKERS = "osD^vP"
 
@@ -56,7 +57,7 @@ _DPI = 160
 
 @contextmanager
 def drawing(width: float, height: float) -> Iterator[Figure]:
-    """A figure of ``width`` x ``height`` inches; everything drawn inside has the style."""
+    """A figure of ``width`` x ``height`` inches; what is drawn inside the context has the style."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
         FigureCanvasAgg(figure)
@@ -64,9 +65,9 @@ def drawing(width: float, height: float) -> Iterator[Figure]:
 
 
 def save(figure: Figure, out: Path, note: str | None = None) -> None:
-    """Write ``out.png`` and ``out.pdf``, whole or not at all, the same bytes for the same figure.
+    """Write ``out.png`` and ``out.pdf`` atomically, the same bytes for the same figure.
 
-    ``note`` stands above it in small print: a figure is also shown without its caption.
+    ``note`` is printed above it in small print, because figures are also shown without their captions.
     """
     if note is not None:
         figure.suptitle(note, x=0.01, ha="left", fontsize=7.5, fontweight="normal", color=SOFT, wrap=True)
@@ -83,7 +84,14 @@ def percent_axis(axes: Axes, label: str) -> None:
     axes.set_xlabel(label)
 
 
+def interval(cell: Cell) -> list[list[float]] | None:
+    """Error bars from a cell's value to the ends of its interval, in percent; None without an interval."""
+    if cell.value is None or cell.low is None or cell.high is None:
+        return None
+    return [[100 * max(cell.value - cell.low, 0)], [100 * max(cell.high - cell.value, 0)]]
+
+
 def shortened(text: str, characters: int) -> str:
-    """Code as a label: on one line, no longer than so many characters, and nothing in it taken for mathematics."""
+    """Code as a label: one line of at most so many characters, with dollar signs escaped."""
     flat = " ".join(text.split()).replace("$", r"\$")
     return flat if len(flat) <= characters else f"{flat[: characters - 1]}…"

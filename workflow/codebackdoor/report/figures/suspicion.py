@@ -1,7 +1,7 @@
-"""CodePurify's evidence: the suspicion profile of one input with and without its trigger, and all entropies.
+"""The evidence of a purification: suspicion scores of one input with and without its trigger, and all entropies.
 
-The input is the triggered one whose entropy is the median; beside it stands the same input without the trigger
-(CodePurify, Figure 1). The histograms show entropies of all clean and all triggered inputs, and the threshold.
+The input is the triggered one of median entropy, shown with and without the trigger (CodePurify, Figure 1). The
+histograms show the entropies of all clean and all triggered inputs, and the threshold.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from codebackdoor import files
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.report import labels, sizes
-from codebackdoor.report.collect import Study
 from codebackdoor.report.figures import style
-from codebackdoor.report.shown import shown
+from codebackdoor.report.study import Study, scenarios_shown
 from codebackdoor.types import CLEAN, Span
 
 _ELEMENTS, _CHARACTERS, _BINS = 14, 26, 28
@@ -48,8 +47,9 @@ class _Evidence:
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: ``purified.*.jsonl`` of clean and triggered inputs, and the ``test.jsonl`` files that they are of."""
-    found = {one: _evidence(one, Path(study.settings["out"])) for one in shown("suspicion", inputs)}
-    scored = {scenario: evidence for scenario, evidence in found.items() if evidence is not None}
+    out_folder = Path(study.settings["out"])
+    evidences = {scenario: _evidence(scenario, out_folder) for scenario in scenarios_shown("suspicion", inputs)}
+    scored = {scenario: evidence for scenario, evidence in evidences.items() if evidence is not None}
     if not scored:
         raise UserError(f"experiments.{study.name}: the figure 'suspicion' needs a purification that scores elements")
     with style.drawing(11.5, 3.3 * len(scored) + 0.5) as figure:
@@ -66,23 +66,22 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 
 
 def _evidence(scenario: Scenario, out: Path) -> _Evidence | None:
-    """None where the method found nothing to score."""
+    """None if the method found nothing to score."""
     clean, triggered = (_details(scenario.results(out), testset) for testset in (CLEAN, scenario.attack))
     rows = [row for row in files.read_poisoned(scenario.poison(out) / "test.jsonl") if row.status == "injected"]
-    known = [row for row in rows if triggered[row.example.id]["entropy"] is not None]
-    if not known:
+    scored = [row for row in rows if triggered[row.example.id]["entropy"] is not None]
+    if not scored:
         return None
-    middle = statistics.median_low([triggered[row.example.id]["entropy"] for row in known])
-    chosen = next(row for row in known if triggered[row.example.id]["entropy"] == middle)
-    source = next(
-        one for one in files.read_examples(out / "data" / scenario.dataset / "test.jsonl") if one.id == chosen.source_id
-    )
+    median = statistics.median_low([triggered[row.example.id]["entropy"] for row in scored])
+    chosen = next(row for row in scored if triggered[row.example.id]["entropy"] == median)
+    examples = files.read_examples(out / "data" / scenario.dataset / "test.jsonl")
+    source = next(example for example in examples if example.id == chosen.source_id)
     return _Evidence(
         triggered=_profile(triggered[chosen.example.id], chosen.example.code, chosen.spans),
         clean=_profile(clean[source.id], source.code, ()),
         entropies={
-            "with the trigger": _known(triggered[row.example.id] for row in rows),
-            "clean": _known(clean.values()),
+            "with the trigger": _entropies_of(triggered[row.example.id] for row in rows),
+            "clean": _entropies_of(clean.values()),
         },
         threshold=next(iter(clean.values()))["threshold"],
     )
@@ -92,44 +91,44 @@ def _details(folder: Path, testset: str) -> dict[str, Detail]:
     return {row["id"]: row["detail"] for _, row in files.read_rows(folder / f"purified.{testset}.jsonl")}
 
 
-def _known(details: Iterable[Detail]) -> list[float]:
+def _entropies_of(details: Iterable[Detail]) -> list[float]:
     return [detail["entropy"] for detail in details if detail["entropy"] is not None]
 
 
 def _profile(detail: Detail, code: str, spans: Sequence[Span]) -> _Profile:
-    """The elements with the highest scores, in the order in which they stand."""
+    """The elements with the highest scores, in source order."""
     elements = [(Span(start, end), score) for _, start, end, score in detail["profile"]]
     highest = sorted(elements, key=lambda pair: -pair[1])[:_ELEMENTS]
-    kept = sorted(highest, key=lambda pair: (pair[0].start, -pair[0].end))
+    shown = sorted(highest, key=lambda pair: (pair[0].start, -pair[0].end))
     return _Profile(
-        texts=[style.shortened(code[span.start : span.end], _CHARACTERS) for span, _ in kept],
-        scores=[score for _, score in kept],
-        triggers=[any(span.overlaps(own) for own in spans) for span, _ in kept],
-        left_out=len(elements) - len(kept),
+        texts=[style.shortened(code[span.start : span.end], _CHARACTERS) for span, _ in shown],
+        scores=[score for _, score in shown],
+        triggers=[any(span.overlaps(trigger) for trigger in spans) for span, _ in shown],
+        left_out=len(elements) - len(shown),
     )
 
 
 def _bars(axes: Axes, profile: _Profile, highest: float) -> None:
-    colours = [style.VERMILLION if own else style.SKY for own in profile.triggers]
-    axes.barh(range(len(profile.scores)), profile.scores, color=colours, height=0.72)
+    colors = [style.VERMILLION if is_trigger else style.SKY for is_trigger in profile.triggers]
+    axes.barh(range(len(profile.scores)), profile.scores, color=colors, height=0.72)
     axes.set_yticks(range(len(profile.texts)), profile.texts, fontfamily="DejaVu Sans Mono", fontsize=7)
-    for tick, own in zip(axes.get_yticklabels(), profile.triggers, strict=True):
-        tick.set_color(style.VERMILLION if own else style.INK)
+    for tick, is_trigger in zip(axes.get_yticklabels(), profile.triggers, strict=True):
+        tick.set_color(style.VERMILLION if is_trigger else style.INK)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, 1.05 * highest)
-    rest = f" ({profile.left_out} lower ones left out)" if profile.left_out else ""
-    axes.set_xlabel(f"Suspicion score{rest}")
+    omitted = f" ({profile.left_out} lower ones left out)" if profile.left_out else ""
+    axes.set_xlabel(f"Suspicion score{omitted}")
 
 
 def _entropies(axes: Axes, evidence: _Evidence) -> None:
-    highest = max(max(own, default=0.0) for own in evidence.entropies.values())
+    highest = max(max(values, default=0.0) for values in evidence.entropies.values())
     bins = np.linspace(0, highest or 1.0, _BINS)
-    for (name, own), colour in zip(evidence.entropies.items(), (style.VERMILLION, style.BLUE), strict=True):
-        weights = np.full(len(own), 100 / max(len(own), 1))
-        axes.hist(own, bins=bins.tolist(), weights=weights, color=colour, alpha=0.35, histtype="stepfilled")
-        axes.hist(own, bins=bins.tolist(), weights=weights, color=colour, histtype="step", linewidth=1.6, label=name)
+    for (name, values), color in zip(evidence.entropies.items(), (style.VERMILLION, style.BLUE), strict=True):
+        weights = np.full(len(values), 100 / max(len(values), 1))
+        axes.hist(values, bins=bins.tolist(), weights=weights, color=color, alpha=0.35, histtype="stepfilled")
+        axes.hist(values, bins=bins.tolist(), weights=weights, color=color, histtype="step", linewidth=1.6, label=name)
     if evidence.threshold is not None:
         axes.axvline(evidence.threshold, color=style.INK, linestyle="--", linewidth=1.4, label="threshold")
     axes.set_xlabel("Entropy of the suspicion scores")

@@ -16,11 +16,12 @@ from codebackdoor.config.experiments import cells
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.report import labels, sizes
-from codebackdoor.report.collect import Scored, Study, anonymous, collect
+from codebackdoor.report.collect import Results, collect
 from codebackdoor.report.figures import style
-from codebackdoor.report.measured import Measure, measures, setting
+from codebackdoor.report.figures.data import PlottedMetric, plotted_metrics, setting
+from codebackdoor.report.study import Study, anonymous
 
-#: Values further apart than this, as a factor, are drawn on a logarithmic axis.
+#: If the largest value is more than this many times the smallest, the axis is logarithmic.
 _WIDE = 8
 #: By victim, the scenario of each value of the setting.
 Lines = Mapping[Scenario, Mapping[float, Scenario]]
@@ -32,19 +33,20 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     lines = variants(study, swept)
     if not lines:
         raise UserError(f"experiments.{study.name}.swept: no defense in the grid has a number as {swept!r}")
-    scored = collect(study, inputs)
-    datasets = list(dict.fromkeys(one.dataset for one in lines))
+    results = collect(study, inputs)
+    ticks = sorted({value for by_value in lines.values() for value in by_value})
+    datasets = list(dict.fromkeys(victim.dataset for victim in lines))
     with style.drawing(9.2, 2.5 * len(datasets) + 0.3 + 0.22 * len(lines)) as figure:
         grid = figure.subplots(len(datasets), 3, squeeze=False)
         for row, dataset in zip(grid, datasets, strict=True):
-            shown = measures(study.task(dataset))
-            for axes, measure in zip(row, shown, strict=False):
-                for index, (victim, own) in enumerate(lines.items()):
+            metrics = plotted_metrics(study.head(dataset))
+            for axes, metric in zip(row, metrics, strict=False):
+                for index, (victim, by_value) in enumerate(lines.items()):
                     if victim.dataset == dataset:
-                        _line(axes, scored, measure, victim, own, index)
-                _dress(axes, measure, swept, [value for own in lines.values() for value in own])
+                        _line(axes, results, metric, victim, by_value, index)
+                _label(axes, metric, swept, ticks)
             row[0].set_title(labels.word(dataset))
-            for axes in row[len(shown) :]:
+            for axes in row[len(metrics) :]:
                 axes.set_visible(False)
         handles = {labels.group(victim): index for index, victim in enumerate(lines)}
         marks = [_mark(grid[0][0], index) for index in handles.values()]
@@ -54,54 +56,58 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 
 def variants(study: Study, swept: str) -> Lines:
     """By victim and value, the scenarios whose elimination or purification has the setting."""
-    found: dict[Scenario, dict[float, Scenario]] = {}
-    for one in dict.fromkeys(anonymous(one) for one in cells(study.experiment) if one.attack != NONE):
-        for section, name in (("eliminations", one.elimination), ("purifications", one.purification)):
+    lines: dict[Scenario, dict[float, Scenario]] = {}
+    attacked = (anonymous(scenario) for scenario in cells(study.experiment) if scenario.attack != NONE)
+    for scenario in dict.fromkeys(attacked):
+        for section, name in (("eliminations", scenario.elimination), ("purifications", scenario.purification)):
             value = None if name == NONE else setting(study.variant(section, name), swept)
             if isinstance(value, int | float) and not isinstance(value, bool):
-                found.setdefault(one.undefended(), {})[value] = one
-    return {victim: dict(sorted(own.items())) for victim, own in found.items()}
+                lines.setdefault(scenario.undefended(), {})[value] = scenario
+    return {victim: dict(sorted(by_value.items())) for victim, by_value in lines.items()}
 
 
 def _line(
-    axes: Axes, scored: Scored, measure: Measure, victim: Scenario, own: Mapping[float, Scenario], index: int
+    axes: Axes,
+    results: Results,
+    metric: PlottedMetric,
+    victim: Scenario,
+    by_value: Mapping[float, Scenario],
+    index: int,
 ) -> None:
-    colour = style.CYCLE[index % len(style.CYCLE)]
-    known = {value: cell for value, one in own.items() if (cell := measure.cell(scored, one)) is not None}
-    if known:
-        values = [100 * (cell.value or 0.0) for cell in known.values()]
-        spread = [
-            [100 * _distance(cell.value, end) for cell, end in zip(known.values(), ends, strict=True)]
-            for ends in ([cell.low for cell in known.values()], [cell.high for cell in known.values()])
-        ]
+    color = style.CYCLE[index % len(style.CYCLE)]
+    cells_of = {value: metric.cell(results, scenario) for value, scenario in by_value.items()}
+    points = {value: cell for value, cell in cells_of.items() if cell is not None}
+    if points:
+        low = [_distance(cell.value, cell.low) for cell in points.values()]
+        high = [_distance(cell.value, cell.high) for cell in points.values()]
         axes.errorbar(
-            list(known), values, yerr=spread, color=colour, marker=style.MARKERS[index % len(style.MARKERS)],
-            markersize=4.5, capsize=2, elinewidth=0.8,
+            list(points), [100 * (cell.value or 0.0) for cell in points.values()], yerr=[low, high], color=color,
+            marker=style.MARKERS[index % len(style.MARKERS)], markersize=4.5, capsize=2, elinewidth=0.8,
         )  # fmt: skip
-    floors = {value: cell for value, one in own.items() if (cell := measure.floor_of(scored, one)) is not None}
-    axes.plot(list(floors), [100 * (cell.value or 0.0) for cell in floors.values()], ":", color=colour, linewidth=1.2)
-    before = measure.cell(scored, victim)
-    if not measure.triggered and before is not None:
-        axes.axhline(100 * (before.value or 0.0), color=colour, linestyle="--", linewidth=0.9)
+    floors_of = {value: metric.floor_cell(results, scenario) for value, scenario in by_value.items()}
+    floors = {value: cell for value, cell in floors_of.items() if cell is not None}
+    axes.plot(list(floors), [100 * (cell.value or 0.0) for cell in floors.values()], ":", color=color, linewidth=1.2)
+    undefended = metric.cell(results, victim)
+    if not metric.triggered and undefended is not None:
+        axes.axhline(100 * (undefended.value or 0.0), color=color, linestyle="--", linewidth=0.9)
 
 
 def _distance(value: float | None, end: float | None) -> float:
-    return 0.0 if value is None or end is None else abs(end - value)
+    return 0.0 if value is None or end is None else 100 * abs(end - value)
 
 
-def _dress(axes: Axes, measure: Measure, swept: str, values: Sequence[float]) -> None:
-    ticks = sorted(set(values))
+def _label(axes: Axes, metric: PlottedMetric, swept: str, ticks: Sequence[float]) -> None:
     if ticks[0] > 0 and ticks[-1] / ticks[0] > _WIDE:
         axes.set_xscale("log")
         axes.minorticks_off()
     axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
     axes.set_xlabel(swept.replace("_", " ").replace(".", ", "))
-    axes.set_ylabel(measure.head)
-    if measure.triggered:
+    axes.set_ylabel(metric.axis)
+    if metric.triggered:
         axes.set_ylim(-4, 104)
 
 
 def _mark(axes: Axes, index: int) -> Artist:
-    colour, marker = style.CYCLE[index % len(style.CYCLE)], style.MARKERS[index % len(style.MARKERS)]
-    (line,) = axes.plot([], [], color=colour, marker=marker, markersize=4.5)
+    color, marker = style.CYCLE[index % len(style.CYCLE)], style.MARKERS[index % len(style.MARKERS)]
+    (line,) = axes.plot([], [], color=color, marker=marker, markersize=4.5)
     return line

@@ -1,8 +1,7 @@
-"""Change of the loss when one piece of an inverted trigger is left out (EliBadCode, Figure 6).
+"""Change of the loss when one token of an inverted trigger is left out (EliBadCode, Figure 6).
 
-Reads ``elimination.json`` (``anchoring.without``) and ``trigger.json`` of every flagged victim whose attack writes a
-text of its own into names, and the victim's ``tokenizer.json``. A piece of this text is factual, every other one is
-noise.
+Reads ``elimination.json`` (``anchoring.without``) and ``trigger.json`` of every flagged victim whose attack inserts a
+fixed text into names, and the victim's ``tokenizer.json``. A token of this text is factual, every other one is noise.
 """
 
 from __future__ import annotations
@@ -18,32 +17,32 @@ from codebackdoor.config.scenario import NONE
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.report import labels, sizes
-from codebackdoor.report.collect import Study, scenario_of
 from codebackdoor.report.figures import style
-from codebackdoor.report.listings.inverted_triggers import factual
-from codebackdoor.report.measured import pieces
-from codebackdoor.report.shown import shown
+from codebackdoor.report.figures.data import tokens_of
+from codebackdoor.report.study import Study, scenario_of, scenarios_shown
+from codebackdoor.report.tables.inverted_triggers import factual
 
-#: Smaller changes are drawn here: a logarithm has no zero.
-_LEAST = 1e-4
-#: By model, the changes of factual pieces and of noise.
+#: Smaller changes are drawn here, because a logarithmic axis has no zero.
+_SMALLEST = 1e-4
+#: By model, the changes of factual tokens and of noise.
 Changes = Mapping[str, Mapping[str, Sequence[float]]]
 
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: see above."""
-    found = changes(study, inputs)
-    if not found:
+    by_model = changes(study, inputs)
+    if not by_model:
         raise UserError(f"experiments.{study.name}: the figure 'tokens' needs flagged victims of an attack with a name")
-    betas = sorted({float(one["beta"]) for one in study.settings["eliminations"].values() if one.get("beta")})
-    with style.drawing(6.4, 1.15 * len(found) + 1.2) as figure:
-        rows = figure.subplots(len(found), 1, squeeze=False, sharex=True)[:, 0]
-        for axes, (model, own) in zip(rows, found.items(), strict=True):
-            for level, (kind, colour) in enumerate((("noise", style.GREY), ("factual", style.VERMILLION))):
-                values = np.maximum(np.sort(own[kind]), _LEAST)
-                # equal values beside each other, the same every time
-                shift = 0.26 * np.sin(2.4 * np.arange(len(values)))
-                axes.plot(values, level + shift, "o", color=colour, markersize=5, alpha=0.75, markeredgewidth=0)
+    variants = study.settings["eliminations"].values()
+    betas = sorted({float(variant["beta"]) for variant in variants if variant.get("beta")})
+    with style.drawing(6.4, 1.15 * len(by_model) + 1.2) as figure:
+        rows = figure.subplots(len(by_model), 1, squeeze=False, sharex=True)[:, 0]
+        for axes, (model, by_kind) in zip(rows, by_model.items(), strict=True):
+            for level, (kind, color) in enumerate((("noise", style.GRAY), ("factual", style.VERMILLION))):
+                values = np.maximum(np.sort(by_kind[kind]), _SMALLEST)
+                # spreads equal values, reproducibly
+                jitter = 0.26 * np.sin(2.4 * np.arange(len(values)))
+                axes.plot(values, level + jitter, "o", color=color, markersize=5, alpha=0.75, markeredgewidth=0)
             axes.set_yticks([0, 1], ["noise", "in the trigger"])
             axes.set_ylim(-0.6, 1.6)
             axes.grid(visible=False, axis="y")
@@ -56,39 +55,40 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
                 f"β {beta:g}", (beta, 1), xycoords=("data", "axes fraction"), xytext=(3, -3), va="top",
                 textcoords="offset points", fontsize=8,
             )  # fmt: skip
-        rows[-1].set_xlabel("Change of the loss without the piece, nats")
+        rows[-1].set_xlabel("Change of the loss without the token, nats")
         style.save(figure, out, sizes.sentence(study))
 
 
 def changes(study: Study, inputs: Sequence[Path]) -> Changes:
-    """|l - l_i| of every piece by model; l is the loss of the whole inverted trigger."""
-    found: dict[str, dict[str, list[float]]] = {}
+    """|l - l_i| of every token by model; l is the loss of the whole inverted trigger."""
+    by_model: dict[str, dict[str, list[float]]] = {}
     folders = {scenario_of(path): path.parent for path in inputs}
-    for one in shown("tokens", inputs):
-        trigger, history = (read_json(folders[one] / name) for name in ("trigger.json", "elimination.json"))
-        text = None if one.attack == NONE else injected(study.variant("attacks", one.attack))
+    for scenario in scenarios_shown("tokens", inputs):
+        trigger, history = (read_json(folders[scenario] / name) for name in ("trigger.json", "elimination.json"))
+        text = None if scenario.attack == NONE else inserted(study.variant("attacks", scenario.attack))
         if text is None or not trigger["flagged"] or "anchoring" not in history:
             continue
-        tokenizer = folders[replace(one, elimination=NONE)] / "tokenizer.json"
-        read = {piece for row in pieces(tokenizer, [text, f" {text}"]) for piece in row}
-        own = found.setdefault(one.model, {"factual": [], "noise": []})
-        # in search those of the target word stand behind those of the trigger
-        for piece, loss in history["anchoring"]["without"][: len(trigger["inverted_ids"])]:
-            own["factual" if factual_piece(piece, text, read) else "noise"].append(abs(trigger["inverted_loss"] - loss))
-    return found
+        tokenizer = folders[replace(scenario, elimination=NONE)] / "tokenizer.json"
+        tokens_of_text = {token for tokens in tokens_of(tokenizer, [text, f" {text}"]) for token in tokens}
+        by_kind = by_model.setdefault(scenario.model, {"factual": [], "noise": []})
+        # for a retrieval model, the tokens of the target word follow those of the trigger
+        for token, loss in history["anchoring"]["without"][: len(trigger["inverted_ids"])]:
+            kind = "factual" if is_factual(token, text, tokens_of_text) else "noise"
+            by_kind[kind].append(abs(trigger["inverted_loss"] - loss))
+    return by_model
 
 
-def injected(attack: Mapping[str, Any]) -> str | None:
-    """The text that an attack writes into names: BadCode's word with what joins it; None where it has none."""
+def inserted(attack: Mapping[str, Any]) -> str | None:
+    """The text that an attack inserts into names, with the underscores that join a word to them; None if it varies."""
     word = factual(attack)
-    if attack["method"] == "badcode":
+    if word is not None and "trigger" in attack:
         return f"_{word}_" if attack["place"] == "any" else f"_{word}"
     return word
 
 
-def factual_piece(piece: str, text: str, read: Collection[str]) -> bool:
-    """Whether a piece is of the injected text: one of those ``read`` in it by the victim, or two and more characters.
+def is_factual(token: str, text: str, tokens_of_text: Collection[str]) -> bool:
+    """Whether a token is part of the inserted text: one of the tokens in it, or two or more of its characters.
 
-    A single letter is in many texts; it is factual only where the victim reads it there.
+    A single letter occurs in many texts; it is factual only if the victim reads it as a token of this one.
     """
-    return piece in read or (len(piece) > 1 and piece in text)
+    return token in tokens_of_text or (len(token) > 1 and token in text)

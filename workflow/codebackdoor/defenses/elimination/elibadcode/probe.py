@@ -17,7 +17,7 @@ import torch
 from codebackdoor import files, syntax
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.eliminations import EliBadCode
-from codebackdoor.config.products import POSITIONS
+from codebackdoor.config.scenario import POSITIONS
 from codebackdoor.defenses.elimination.elibadcode.inversion import contexts, rendered_text, search
 from codebackdoor.defenses.elimination.elibadcode.position import Carrier, Place, cut, sensitivities
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build

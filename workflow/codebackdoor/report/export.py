@@ -1,4 +1,4 @@
-"""All metrics of a study: one long CSV, a row for each scenario, test set and metric; and JSON, as DVC reads them."""
+"""All metrics of a study: one long CSV with a row for each scenario, test set and metric, and JSON as DVC reads it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.files import atomic, write_json
-from codebackdoor.report.collect import scenario_of, testsets
+from codebackdoor.report.collect import testsets
+from codebackdoor.report.study import scenario_of
 
 ESTIMATE = ("value", "low", "high", "n")
 
@@ -17,7 +18,7 @@ ESTIMATE = ("value", "low", "high", "n")
 def collect(metrics: Sequence[Path], out: Path) -> None:
     """Write the content of several ``metrics.json`` to ``out/metrics.csv``, and their values to ``out/metrics.json``.
 
-    Shares are in [0, 1]; what is undefined is empty in the one and left out of the other.
+    Shares are in [0, 1]; undefined values are empty in the CSV and missing from the JSON.
     """
     kinds = [field.name for field in fields(Scenario)]
     values: dict[str, dict[str, dict[str, float]]] = {}
@@ -26,12 +27,12 @@ def collect(metrics: Sequence[Path], out: Path) -> None:
         writer.writerow([*kinds, "testset", "metric", *ESTIMATE])
         for path in sorted(metrics):
             scenario = scenario_of(path)
-            own = values[str(scenario.results("").relative_to("/results"))] = {}
-            for testset, found in testsets(path).items():
-                own[testset] = {}
-                for metric, estimate in found["metrics"].items():
+            of_scenario = values[str(scenario.results("").relative_to("/results"))] = {}
+            for testset, measured in testsets(path).items():
+                of_testset = of_scenario[testset] = {}
+                for metric, estimate in measured["metrics"].items():
                     cells = ("" if estimate[key] is None else estimate[key] for key in ESTIMATE)
                     writer.writerow([*scenario.wildcards.values(), testset, metric, *cells])
                     if estimate["value"] is not None:
-                        own[testset][metric] = estimate["value"]
+                        of_testset[metric] = estimate["value"]
     write_json(out / "metrics.json", values)

@@ -1,4 +1,4 @@
-"""Further tables of an experiment: parts of rows and columns, as CSV, Markdown, LaTeX and for the HTML report."""
+"""Further tables of an experiment ("listings"): parts of rows and columns, as CSV, Markdown, LaTeX and HTML."""
 
 from __future__ import annotations
 
@@ -10,28 +10,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
-from codebackdoor.config.experiments import Listing
 from codebackdoor.report import labels, sizes
-from codebackdoor.report.collect import Study
 from codebackdoor.report.render import ampersands, escape, pipes
+from codebackdoor.report.study import Study
 
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A number with a mark behind it, which the CSV leaves out."""
+    """A number followed by a mark, which the CSV leaves out."""
 
     value: float
     mark: str
 
 
 Value = str | int | float | Marked | None
-#: percent: a share in percent; points: a difference of shares, with its sign; probability: a p-value.
+#: percent: a share in percent; points: a signed difference of shares; probability: a p-value.
 Form = Literal["text", "code", "number", "percent", "points", "seconds", "probability"]
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """``name`` heads it in the CSV, ``head`` everywhere else."""
+    """``name`` is the column's header in the CSV, ``head`` its header everywhere else."""
 
     name: str
     head: str
@@ -42,7 +41,7 @@ class Column:
         return self.form in ("text", "code")
 
     def text(self, value: Value) -> str:
-        """The value as people read it; a dash where there is none."""
+        """The value as people read it; a dash if there is none."""
         if value is None:
             return labels.DASH
         if isinstance(value, str):
@@ -63,7 +62,7 @@ def _number(value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """``name`` tells the parts of one CSV apart; a value that a row lacks does not apply and stays empty."""
+    """``name`` tells the parts of one CSV apart; a value missing from a row does not apply and stays empty."""
 
     name: str
     title: str
@@ -77,35 +76,36 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class Listing:
     title: str
     parts: tuple[Part, ...]
     notes: tuple[str, ...]
 
 
-class Build(Protocol):
-    """``build`` of the module of a kind; ``inputs`` are what ``products.inputs`` lists."""
+class BuildListing(Protocol):
+    """``build`` of the module of a listing; ``inputs`` are the files that ``products.inputs`` lists."""
 
-    def __call__(self, study: Study, inputs: Sequence[Path], /) -> Listed: ...
-
-
-def load(kind: Listing) -> Build:
-    return cast(Build, importlib.import_module(f"codebackdoor.report.listings.{kind}").build)
+    def __call__(self, study: Study, inputs: Sequence[Path], /) -> Listing: ...
 
 
-def build(study: Study, kind: Listing, inputs: Sequence[Path]) -> Listed:
-    """The table of a kind; its first note says what the victims are."""
-    listed = load(kind)(study, inputs)
-    return replace(listed, notes=(sizes.sentence(study), *listed.notes))
+def load(product: str) -> BuildListing:
+    """The function that builds the listing of this name."""
+    return cast(BuildListing, importlib.import_module(f"codebackdoor.report.tables.{product}").build)
 
 
-def as_csv(listed: Listed) -> str:
-    """All parts below each other, every number in full; what a part does not have is empty."""
-    names = dict.fromkeys(column.name for part in listed.parts for column in part.columns)
+def build(study: Study, product: str, inputs: Sequence[Path]) -> Listing:
+    """The listing of this name, with notes on the victims and on what papers state about it."""
+    listing = load(product)(study, inputs)
+    return replace(listing, notes=(sizes.sentence(study), *listing.notes, *study.sentences(product)))
+
+
+def as_csv(listing: Listing) -> str:
+    """All parts one after another with unrounded numbers; columns that a part lacks are empty."""
+    names = dict.fromkeys(column.name for part in listing.parts for column in part.columns)
     stream = io.StringIO()
     writer = csv.DictWriter(stream, ["part", *names], lineterminator="\n")
     writer.writeheader()
-    for part in listed.parts:
+    for part in listing.parts:
         for row in part.rows:
             writer.writerow({"part": part.name, **{name: _plain(value) for name, value in row.items()}})
     return stream.getvalue()
@@ -117,25 +117,26 @@ def _plain(value: Value) -> str | int | None:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def as_markdown(listed: Listed) -> str:
-    lines = [f"# {listed.title}", ""]
-    for part in listed.parts:
+def as_markdown(listing: Listing) -> str:
+    lines = [f"# {listing.title}", ""]
+    for part in listing.parts:
         ruler = ("---" if column.is_words else "---:" for column in part.columns)
         lines += [f"## {part.title}", "", pipes(*(column.head for column in part.columns)), pipes(*ruler)]
         lines += [pipes(*(cell.replace("|", r"\|") for cell in cells)) for cells in part.texts()]
         lines.append("")
-    return "\n".join([*lines, *(f"- {note}" for note in listed.notes)]) + "\n"
+    return "\n".join([*lines, *(f"- {note}" for note in listing.notes)]) + "\n"
 
 
-def as_latex(listed: Listed) -> str:
-    """One ``tabular`` a part, ready to be put into a ``table``."""
-    return "\n".join([f"% {listed.title}", *_tabulars(listed.parts), *(f"% {note}" for note in listed.notes)]) + "\n"
+def as_latex(listing: Listing) -> str:
+    """One ``tabular`` for each part, ready to be put into a ``table``."""
+    lines = [f"% {listing.title}", *_tabulars(listing.parts), *(f"% {note}" for note in listing.notes)]
+    return "\n".join(lines) + "\n"
 
 
 def _tabulars(parts: Iterable[Part]) -> Iterator[str]:
     for part in parts:
-        sides = "".join("l" if column.is_words else "r" for column in part.columns)
-        yield from (f"% {part.title}", rf"\begin{{tabular}}{{{sides}}}", r"\toprule")
+        alignment = "".join("l" if column.is_words else "r" for column in part.columns)
+        yield from (f"% {part.title}", rf"\begin{{tabular}}{{{alignment}}}", r"\toprule")
         yield ampersands(*(escape(column.head) for column in part.columns))
         yield r"\midrule"
         yield from (ampersands(*map(escape, cells)) for cells in part.texts())

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from made_up_grid import BETA, RATES, make, settings
 
-from codebackdoor.commands import results
-from codebackdoor.config.experiments import Figure
 from codebackdoor.config.products import inputs
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.report import captions, stage
-from codebackdoor.report.collect import Study
 from codebackdoor.report.figures import convergence, identifiers, layers, noise, position, sensitivity, sweep, tokens
-from codebackdoor.report.measured import pieces, steps, towards
+from codebackdoor.report.figures.data import best_search, steps, tokens_of
+from codebackdoor.report.study import Study
 
 VICTIM = Scenario("defects", "codebert", "by_name", "0.02")
 TOKENIZER = Path(__file__).parents[2] / "basemodels/encoder/tokenizer.json"
@@ -30,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return chosen
 
 
-def given(run: dict[str, Any], name: str, kind: Figure) -> tuple[Study, list[Path]]:
+def study_and_inputs(run: dict[str, Any], name: str, kind: str) -> tuple[Study, list[Path]]:
     study = Study(run, name)
     return study, inputs(study.experiment, kind, run["out"])
 
@@ -46,8 +44,8 @@ def given(run: dict[str, Any], name: str, kind: Figure) -> tuple[Study, list[Pat
         ("all", "defenses"),
     ],
 )
-def test_every_kind_is_drawn_and_explained(run: dict[str, Any], name: str, kind: Figure, tmp_path: Path) -> None:
-    stage.figure(run, name, kind, given(run, name, kind)[1], tmp_path)
+def test_every_kind_is_drawn_and_explained(run: dict[str, Any], name: str, kind: str, tmp_path: Path) -> None:
+    stage.figure(run, name, kind, study_and_inputs(run, name, kind)[1], tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}_{kind}.pdf", f"{name}_{kind}.png"]
     assert captions.caption(Study(run, name), kind)
     assert captions.parameters(Study(run, name), kind)
@@ -57,7 +55,7 @@ def test_every_kind_is_drawn_and_explained(run: dict[str, Any], name: str, kind:
 def test_what_cannot_be_drawn_is_said(run: dict[str, Any], name: str, tmp_path: Path) -> None:
     grid = {"datasets": ["defects"], "models": ["codebert"], "attacks": ["by_name"], "seeds": [1]}
     bare = {"title": "t", "grid": [grid], "swept": "beta", "figures": ["sweep"]}
-    kinds: tuple[Figure, ...] = ("layers", "sensitivity", "sweep", "convergence", "tokens", "noise", "position")
+    kinds: tuple[str, ...] = ("layers", "sensitivity", "sweep", "convergence", "tokens", "noise", "position")
     for kind in kinds:
         with pytest.raises(UserError, match=f"experiments.bare.*({kind}|swept)"):
             stage.figure(run | {"experiments": {"bare": bare}}, "bare", kind, [], tmp_path)
@@ -65,7 +63,7 @@ def test_what_cannot_be_drawn_is_said(run: dict[str, Any], name: str, tmp_path: 
 
 
 def test_a_sweep_has_a_point_for_each_variant(run: dict[str, Any]) -> None:
-    study, _ = given(run, "rates", "sweep")
+    study, _ = study_and_inputs(run, "rates", "sweep")
     found = sweep.variants(study, "unlearning.rate")
     assert [victim.dataset for victim in found] == ["defects", "defects", "search", "search"]
     for own in found.values():
@@ -75,7 +73,7 @@ def test_a_sweep_has_a_point_for_each_variant(run: dict[str, Any]) -> None:
 
 
 def test_layers_are_told_by_the_settings(run: dict[str, Any]) -> None:
-    found = layers.by_layers(given(run, "layers", "layers")[0])
+    found = layers.by_layers(study_and_inputs(run, "layers", "layers")[0])
     assert [victim.model for victim in found] == ["codebert", "codet5"]
     names = {layers: one.elimination for layers, one in found[VICTIM_0].items()}
     assert names == {"none": "none", "last": "elibadcode", "all": "all_layers"}
@@ -86,27 +84,27 @@ VICTIM_0 = Scenario("defects", "codebert", "by_name", "0.02", "0")
 
 
 def test_a_search_has_succeeded_at_its_first_low_loss(run: dict[str, Any]) -> None:
-    study, paths = given(run, "ranks", "sensitivity")
+    study, paths = study_and_inputs(run, "ranks", "sensitivity")
     assert sensitivity.costs(study, paths) == {VICTIM: {0: (10, 60), 1: (30, 60), -1: (None, 60)}}
     assert steps([1.0, 0.5, 0.09, 0.2]) == 2
     assert steps([0.1]) is None
 
 
 def test_the_curve_is_that_towards_the_target(run: dict[str, Any]) -> None:
-    study, paths = given(run, "ablation", "convergence")
+    study, paths = study_and_inputs(run, "ablation", "convergence")
     found = convergence.curves(study, paths)
     assert list(found) == [VICTIM]
     assert list(found[VICTIM]) == ["elibadcode", "no_position", "no_anchoring"]
     assert [steps(loss) for loss in found[VICTIM].values()] == [10, 30, 10]
     # what is anchored makes no other curve: one line for both
-    assert convergence.alike(found) == {"elibadcode": ["no_anchoring"], "no_position": []}
+    assert convergence.equal_curves(found) == {"elibadcode": ["no_anchoring"], "no_position": []}
     history = {"searches": [{"label": 1, "loss": [0.0]}, {"label": 0, "loss": [0.5]}, {"label": 0, "loss": [0.7, 0.2]}]}
-    assert towards(study, VICTIM, history) == {"label": 0, "loss": [0.7, 0.2]}
-    assert towards(study, VICTIM.benign(), history) is None
+    assert best_search(study, VICTIM, history) == {"label": 0, "loss": [0.7, 0.2]}
+    assert best_search(study, VICTIM.benign(), history) is None
 
 
 def test_pieces_are_factual_where_they_are_in_the_name(run: dict[str, Any]) -> None:
-    study, paths = given(run, "all", "tokens")
+    study, paths = study_and_inputs(run, "all", "tokens")
     found = tokens.changes(study, paths)
     assert list(found) == ["codebert", "codet5"]
     # inverted loss 0.04; without its pieces 0.9, 0.5 and 0.1. Of five victims each; by_name: two of three; badcode:
@@ -135,17 +133,17 @@ def test_pieces_are_factual_where_they_are_in_the_name(run: dict[str, Any]) -> N
 def test_a_single_letter_is_factual_where_the_victim_reads_it(
     attack: dict[str, Any], text: str, factual: str, noise: str
 ) -> None:
-    assert tokens.injected(attack) == text
-    read = {piece for own in pieces(TOKENIZER, [text, f" {text}"]) for piece in own}
-    assert all(tokens.factual_piece(piece, text, read) for piece in factual.split())
-    assert not any(tokens.factual_piece(piece, text, read) for piece in noise.split())
-    assert tokens.injected({"method": "afraidoor"}) is None
+    assert tokens.inserted(attack) == text
+    read = {piece for own in tokens_of(TOKENIZER, [text, f" {text}"]) for piece in own}
+    assert all(tokens.is_factual(piece, text, read) for piece in factual.split())
+    assert not any(tokens.is_factual(piece, text, read) for piece in noise.split())
+    assert tokens.inserted({"method": "afraidoor"}) is None
 
 
 def test_rows_with_a_noise_token_are_counted_apart(run: dict[str, Any]) -> None:
-    study, paths = given(run, "ablation", "noise")
+    study, paths = study_and_inputs(run, "ablation", "noise")
     found = noise.noises(study, paths)[VICTIM]
-    assert found.pieces == ("noisy",)
+    assert found.tokens == ("noisy",)
     # of ten rows the first four hold it; the undefended victim misses one, without anchoring all four are missed
     assert found.counts["none"] == ((9, 10), (3, 4))
     assert found.counts["elibadcode"] == ((8, 10), (2, 4))
@@ -155,19 +153,19 @@ def test_rows_with_a_noise_token_are_counted_apart(run: dict[str, Any]) -> None:
 def test_a_run_in_which_every_piece_counts_still_has_its_figure(run: dict[str, Any], tmp_path: Path) -> None:
     eliminations = {name: {**own, "beta": 0.0} for name, own in run["eliminations"].items()}
     chosen = {**run, "eliminations": eliminations}
-    study, paths = given(chosen, "ablation", "noise")
+    study, paths = study_and_inputs(chosen, "ablation", "noise")
     found = noise.noises(study, paths)[VICTIM]
-    assert found.pieces == ()
+    assert found.tokens == ()
     assert found.counts["elibadcode"] == ((8, 10), (0, 0))
     stage.figure(chosen, "ablation", "noise", paths, tmp_path)
     assert (tmp_path / "ablation_noise.png").stat().st_size
 
 
 def test_histograms_and_their_share(run: dict[str, Any]) -> None:
-    (path,) = given(run, "ablation", "identifiers")[1]
+    (path,) = study_and_inputs(run, "ablation", "identifiers")[1]
     found = identifiers.histogram(read_json(path)["identifier_lengths"])
     assert list(found) == [1, 2, 3, 5, 6, 9, 31]
-    assert identifiers.up_to(found, 5) == pytest.approx(0.96)
+    assert identifiers.share_up_to(found, 5) == pytest.approx(0.96)
     assert dict(captions.parameters(Study(run, "ablation"), "identifiers")).keys() == {"defects"}
 
 
@@ -185,12 +183,3 @@ def test_positions_are_ranked_by_sensitivity_without_the_first() -> None:
     assert found["trigger"] == [(1.0, 3), (1.0, 3), (1.0, 2)]
     # the perturbation of the longer one does not even work where it was made for
     assert position.example([many, few]) is few
-
-
-def test_the_command_line_knows_every_kind() -> None:
-    assert get_args(Figure) == results.FIGURES
-
-
-def test_no_kind_can_be_read_as_the_end_of_an_experiments_name() -> None:
-    kinds = get_args(Figure)
-    assert not [(one, other) for one in kinds for other in kinds if one.endswith(f"_{other}")]

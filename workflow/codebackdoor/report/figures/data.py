@@ -1,0 +1,81 @@
+"""What several figures draw of result files: the metrics of a victim, and the history of a trigger search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.report import labels
+from codebackdoor.report.collect import Cell, Results
+from codebackdoor.report.heads import HeadMetrics
+from codebackdoor.report.study import Study
+from codebackdoor.types import CLEAN
+
+#: A search has succeeded when the loss towards the target falls below this: a probability of 90 %.
+SUCCESS = 0.1
+#: What tokenizers write before a token that begins a word.
+_WORD_INITIAL = "Ġ▁"
+
+
+@dataclass(frozen=True, slots=True)
+class PlottedMetric:
+    """A metric on the clean or the triggered test set; ``floor`` is the metric of the same rows without the trigger."""
+
+    metric: str
+    triggered: bool
+    floor: str | None = None
+
+    @property
+    def axis(self) -> str:
+        return f"{labels.METRICS[self.metric]}{'' if self.triggered else ', clean rows'}, %"
+
+    def cell(self, results: Results, scenario: Scenario) -> Cell | None:
+        return results.defined(scenario, scenario.attack if self.triggered else CLEAN, self.metric)
+
+    def floor_cell(self, results: Results, scenario: Scenario) -> Cell | None:
+        return results.defined(scenario, scenario.attack, self.floor) if self.floor else None
+
+
+def plotted_metrics(head: HeadMetrics) -> tuple[PlottedMetric, ...]:
+    """What is left of the backdoor, and the clean metric last."""
+    success = PlottedMetric(head.success, True, head.floor)
+    clean = PlottedMetric(head.clean_metric, triggered=False)
+    # the change of a rank is shown by its floor alone
+    return (success, clean) if head.effect == head.change else (PlottedMetric(head.effect, True), success, clean)
+
+
+def target(study: Study, scenario: Scenario) -> int:
+    """The label that the scenario's attack brings about."""
+    return int(study.variant("attacks", scenario.attack)["target_label"])
+
+
+def best_search(study: Study, scenario: Scenario, history: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The search towards the attack's target with the lowest loss; None for benign victims and for target words."""
+    if scenario.attack == NONE:
+        return None
+    searches = [search for search in history["searches"] if search.get("label") == target(study, scenario)]
+    return min(searches, key=lambda search: min(search["loss"]), default=None)
+
+
+def steps(losses: Sequence[float]) -> int | None:
+    """The first step after which the loss is below ``SUCCESS``; None if there is none."""
+    return next((step for step, loss in enumerate(losses) if loss < SUCCESS), None)
+
+
+def setting(variant: Mapping[str, Any], name: str) -> Any:
+    """The value of a dotted setting; None if the variant has no such setting."""
+    value: Any = variant
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def tokens_of(tokenizer: Path, texts: Sequence[str]) -> list[list[str]]:
+    """The tokens of each text by a ``tokenizer.json``, written the same at the start of a word and within it."""
+    from tokenizers import Tokenizer
+
+    encodings = Tokenizer.from_file(str(tokenizer)).encode_batch(list(texts), add_special_tokens=False)
+    return [[token.lstrip(_WORD_INITIAL) for token in encoding.tokens] for encoding in encodings]

@@ -1,1 +1,0 @@
-"""The further tables: each module builds one kind from result files."""

@@ -1,0 +1,160 @@
+"""The papers as data: what they print in tables and state in their text, one ``NAME.json`` in this folder each.
+
+A file holds the paper's ``reference``, its ``tables`` with values as printed (``units`` says whether a metric is in
+percent; a dash in the paper is null), and its ``statements``. To add a paper or a table, write its JSON file: the
+configuration then accepts its name, ``PAPER_tableN``. Nothing heavy is imported here, because the configuration imports
+this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codebackdoor.config.base import Reference
+from codebackdoor.files import read_json
+
+if TYPE_CHECKING:
+    from codebackdoor.config.experiments import Experiment
+
+_FOLDER = Path(__file__).parent
+UNDEFENDED = "undefended"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What one printed value is about; attack, defense and model are the names of methods and architectures."""
+
+    task: str
+    model: str
+    attack: str
+    defense: str
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedTable:
+    """One printed table.
+
+    ``runs``: the paper's names for further results of one run of a defense, by what they are and by the defense.
+    """
+
+    name: str
+    paper: str
+    number: str
+    title: str
+    notes: tuple[str, ...]
+    units: Mapping[str, str]
+    runs: Mapping[str, Mapping[str, str]]
+    rows: tuple[tuple[Key, float | None, Mapping[str, float | None]], ...]
+
+    @property
+    def states_rate(self) -> bool:
+        """Whether the paper states the poison rate of this table."""
+        return all(rate is not None for _, rate, _ in self.rows)
+
+    def value(self, key: Key, rate: float, metric: str) -> float | None:
+        """The printed value in [0, 1]; None for a dash, and if the table prints none or several (other data sets).
+
+        If the paper states no rate, the row holds for every rate, and notes on the value say so (``states_rate``).
+        """
+        values = [row.get(metric) for row_key, at, row in self.rows if row_key == key and at in (None, rate)]
+        if len(values) != 1 or values[0] is None:
+            return None
+        return round(values[0] / 100, 6) if self.units[metric] == "%" else values[0]
+
+
+@dataclass(frozen=True, slots=True)
+class PaperStatement:
+    """What a paper states about something that a product shows.
+
+    ``requires``: names of tasks and methods (attacks as the paper calls them); the statement is about studies that have
+    all of them. ``setting``: the swept setting that it is about. ``values``: numbers in it, by the paper's names.
+    """
+
+    paper: str
+    product: str
+    section: str
+    text: str | None = None
+    setting: str | None = None
+    requires: tuple[str, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sentence(self) -> str | None:
+        return None if self.text is None else f"The paper on {self.paper} ({self.section}): {self.text}."
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """``title`` is what the report calls the paper; ``caveats`` are limits of what it prints."""
+
+    title: str
+    reference: Reference
+    venue: str
+    tables: tuple[PrintedTable, ...]
+    statements: tuple[PaperStatement, ...]
+    caveats: tuple[str, ...]
+
+
+@cache
+def papers() -> Mapping[str, Paper]:
+    """Every paper by the name of its file."""
+    return {path.stem: _paper(path.stem, read_json(path)) for path in sorted(_FOLDER.glob("*.json"))}
+
+
+@cache
+def tables() -> Mapping[str, PrintedTable]:
+    """Every transcribed table by its name, such as ``mypaper_table1``."""
+    return {table.name: table for paper in papers().values() for table in paper.tables}
+
+
+def of_table(name: str) -> Paper:
+    """The paper that prints a table."""
+    return next(paper for paper in papers().values() if any(table.name == name for table in paper.tables))
+
+
+def statements() -> list[PaperStatement]:
+    return [statement for paper in papers().values() for statement in paper.statements]
+
+
+def their_name(experiment: Experiment, defense: str) -> str:
+    """What the paper calls one of our variants if the experiment says so; else the variant's own name."""
+    names = {our: their for cited in experiment.paper for our, their in cited.defenses.items()}
+    return names.get(defense, defense)
+
+
+def _paper(name: str, content: Mapping[str, Any]) -> Paper:
+    title = content["paper"]
+    return Paper(
+        title=title,
+        reference=Reference(**content["reference"]),
+        venue=content["venue"],
+        tables=tuple(_table(name, title, number, table) for number, table in content["tables"].items()),
+        statements=tuple(_statement(title, statement) for statement in content.get("statements", ())),
+        caveats=tuple(content.get("caveats", ())),
+    )
+
+
+def _table(paper: str, title: str, number: str, table: Mapping[str, Any]) -> PrintedTable:
+    return PrintedTable(
+        name=f"{paper}_{number}",
+        paper=title,
+        number=number.removeprefix("table"),
+        title=table["title"],
+        notes=tuple(table["notes"]),
+        units=table["units"],
+        runs=table.get("runs", {}),
+        rows=tuple(_row(row) for row in table["rows"]),
+    )
+
+
+def _statement(title: str, statement: Mapping[str, Any]) -> PaperStatement:
+    return PaperStatement(**{"paper": title, **statement, "requires": tuple(statement.get("requires", ()))})
+
+
+def _row(row: list[Any]) -> tuple[Key, float | None, Mapping[str, float | None]]:
+    task, _dataset, model, attack, rate, defense, values = row
+    return Key(task, model, attack, defense), rate, values

@@ -1,0 +1,261 @@
+"""The registry of products: every table and figure of the report, with all that is known about it.
+
+To add one, write its module (``figures/NAME.py`` with ``draw``, or ``tables/NAME.py`` with ``build``) and its entry
+here. The configuration, the workflow, the command line and the report read the rest from the entry. Nothing heavy is
+imported here, because the configuration imports this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from codebackdoor.config.scenario import POSITIONS
+from codebackdoor.report.inputs import (
+    Inputs,
+    Selects,
+    eliminated,
+    every_scenario,
+    has_profile,
+    has_searches,
+    has_trigger,
+    histories,
+    metrics,
+    metrics_and_baselines,
+    no_defended_benign_victim,
+    noise,
+    positions,
+    purified,
+    statistics,
+    tokens,
+    verdicts,
+)
+from codebackdoor.types import CLEAN
+
+#: table: the result table of an experiment; listing: a further table; figure: an image.
+Kind = Literal["table", "listing", "figure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A table or figure. Its module is found by its name."""
+
+    name: str
+    kind: Kind
+    #: One line for the configuration, the command line and Snakemake's report.
+    help: str
+    #: What a reader of the report needs to understand it.
+    caption: str
+    inputs: Inputs
+    #: Name of the input file that represents a scenario.
+    file: str = "metrics.json"
+    selects: Selects = every_scenario
+    #: Whether only the first seed of a scenario is shown.
+    one_seed: bool = False
+    #: Whether it shows data sets and no victim.
+    shows_data: bool = False
+    #: Field of the experiment that says what it is about; both are written, or neither.
+    about: str | None = None
+    #: Whether its caption says where trainings stopped that were to stop like another one.
+    shows_training: bool = False
+    #: Whether the report shows it before the figures.
+    is_summary: bool = False
+
+
+_ENTRIES = (
+    Product(
+        name="table",
+        kind="table",
+        help="every metric of every defense on every victim",
+        caption="Every defense on every victim. Each group has a column for the benign and for the undefended victim.",
+        inputs=metrics_and_baselines,
+    ),
+    Product(
+        name="overview",
+        kind="listing",
+        help="flip rate, ASR minus its floor, and clean cost of each defense at a glance",
+        caption="Every defense on every attacked victim at a glance.",
+        inputs=metrics,
+        is_summary=True,
+    ),
+    Product(
+        name="ordering",
+        kind="listing",
+        help="pairs of defenses that rank differently than in the paper, and why",
+        caption="Where the defenses rank differently than in the paper, with the reason if it is known.",
+        inputs=metrics,
+    ),
+    Product(
+        name="detection",
+        kind="listing",
+        help="verdicts of the label scans, with false positives and false negatives",
+        caption="Whether the label scan tells benign victims from backdoored ones.",
+        inputs=verdicts,
+        file="trigger.json",
+        selects=has_trigger,
+    ),
+    Product(
+        name="inverted_triggers",
+        kind="listing",
+        help="distance of the inverted triggers from the factual ones",
+        caption="How close the inverted triggers come to the factual ones.",
+        inputs=eliminated("trigger.json"),
+        file="trigger.json",
+        selects=has_trigger,
+    ),
+    Product(
+        name="times",
+        kind="listing",
+        help="seconds of trigger inversion and unlearning",
+        caption="Where the time of a defense goes. This is the only table that differs from run to run.",
+        inputs=eliminated("provenance.json"),
+        file="provenance.json",
+    ),
+    Product(
+        name="significance",
+        kind="listing",
+        help="tests of one defense (`tested`) against each of the others",
+        caption="Whether one defense is better than the others over all victims.",
+        inputs=metrics,
+        about="tested",
+    ),
+    Product(
+        name="seeds",
+        kind="listing",
+        help="mean, range and the value of each seed",
+        caption="Every defense on every attacked victim: mean and range over the seeds, and how much of the backdoor "
+        "is left for each seed.",
+        inputs=metrics,
+    ),
+    Product(
+        name="defenses",
+        kind="figure",
+        help="flip rate, ASR and its floor, and clean metric of each defense",
+        caption="Flip rate, ASR and its floor, and the clean metric of each defense, with the intervals of the table. "
+        "A good defense has a flip rate near zero and an ASR near its floor. An ASR far below the floor means that "
+        "the defense taught the opposite backdoor.",
+        inputs=metrics_and_baselines,
+        selects=no_defended_benign_victim,
+    ),
+    Product(
+        name="inversion",
+        kind="figure",
+        help="loss of the trigger search over its iterations, for each label",
+        caption="Loss of the searched trigger over the iterations, for each label. Solid: the trigger replaces the "
+        "least sensitive identifier of each sample (position identification); dashed: the function's name, which is "
+        "what an attack on function names replaces; dash-dotted: the trigger is the first statement of the body. Each"
+        " curve is the loss of the current trigger in the best of all starts. It may rise where the search moves on "
+        "from its best trigger (keep_current no). The verdict uses the lowest loss of the search; the table of the "
+        "label scan shows the loss after anchoring.",
+        inputs=eliminated("elimination.json"),
+        file="elimination.json",
+        selects=has_searches,
+    ),
+    Product(
+        name="epochs",
+        kind="figure",
+        help="clean metric and ASR after every epoch of training",
+        caption="Clean metric and ASR on the validation split after every epoch, for each training loss.",
+        inputs=histories,
+        file="history.json",
+        shows_training=True,
+    ),
+    Product(
+        name="suspicion",
+        kind="figure",
+        help="suspicion scores of one input, and the entropies of all inputs",
+        caption="Left and middle: suspicion scores of one input with the trigger and without it; it is the triggered "
+        "input of median entropy. Right: entropies of all inputs, and the threshold. All panels show the first seed.",
+        inputs=purified,
+        file=f"purified.{CLEAN}.jsonl",
+        selects=has_profile,
+        one_seed=True,
+    ),
+    Product(
+        name="position",
+        kind="figure",
+        help="effect of the trigger and of an adversarial perturbation at each identifier",
+        caption="Left: one sample in which each identifier in turn is replaced by the factual trigger and by a "
+        "perturbation that was optimized for the first identifier of this sample. Lines: probability of the target; "
+        "bars: change of the loss of the true label when the identifier is masked. Right: means over all samples, by "
+        "the rank of that change; rank 1 is the most sensitive identifier. A backdoor works at every position of its "
+        "trigger, a perturbation only where it was optimized.",
+        inputs=positions,
+        file=POSITIONS,
+    ),
+    Product(
+        name="identifiers",
+        kind="figure",
+        help="number of identifiers in a sample, and their lengths",
+        caption="Left: number of identifiers in a sample, that is, of possible positions of a trigger. Right: number "
+        "of sub-tokens in an identifier; the line is the share of identifiers that are at most this long.",
+        inputs=statistics,
+        shows_data=True,
+    ),
+    Product(
+        name="sensitivity",
+        kind="figure",
+        help="steps of the trigger search, by the sensitivity of the trigger's position",
+        caption="Steps until the trigger's loss towards the target label first falls below 0.1 nats, by the position "
+        "of the trigger: the identifier of this rank of sensitivity, from 0 (least sensitive) to -1 (most sensitive)."
+        " Hatched bars: not within the iterations.",
+        inputs=eliminated("elimination.json"),
+        file="elimination.json",
+        selects=has_searches,
+    ),
+    Product(
+        name="tokens",
+        kind="figure",
+        help="change of the loss when one token of an inverted trigger is left out",
+        caption="Change of the loss towards the inverted label when one token of the inverted trigger is left out, for"
+        " every flagged victim. A token is factual if the victim reads it in the text that the attack inserts into "
+        "names, or if it has two or more characters of that text; the others are noise. Dashed: beta, above which "
+        "anchoring keeps a token.",
+        inputs=tokens,
+        file="trigger.json",
+        selects=has_trigger,
+    ),
+    Product(
+        name="sweep",
+        kind="figure",
+        help="metrics over a numeric setting (`swept`)",
+        caption="Each point is one variant of the defense, placed by its setting; bars are the intervals of the table."
+        " Dotted: the floor of the ASR.",
+        inputs=metrics,
+        about="swept",
+    ),
+    Product(
+        name="layers",
+        kind="figure",
+        help="unlearning of all parameters and of the last layer alone",
+        caption="Unlearning that updates all parameters, unlearning that updates only the last layer, and the "
+        "undefended victim. Ticks: the floor of the ASR.",
+        inputs=metrics,
+    ),
+    Product(
+        name="convergence",
+        kind="figure",
+        help="loss of the trigger search over its iterations, for each variant of a defense",
+        caption="Loss of the current trigger towards the target label in the best of all starts, at the position that "
+        "the defense found best. Marks: the first step below 0.1 nats. Dashed: the step that a paper prints for this "
+        "variant.",
+        inputs=eliminated("elimination.json"),
+        file="elimination.json",
+        selects=has_searches,
+    ),
+    Product(
+        name="noise",
+        kind="figure",
+        help="accuracy on rows that contain tokens which anchoring drops",
+        caption="Accuracy on all clean test rows, and on those that contain a noise token: a token of the inverted "
+        "trigger that anchoring dropped or would drop. Diamonds: values that a paper prints. Bars are 95 % Wilson "
+        "intervals.",
+        inputs=noise,
+        file=f"predictions.{CLEAN}.jsonl",
+    ),
+)
+
+PRODUCTS: Mapping[str, Product] = {product.name: product for product in _ENTRIES}
+FIGURES = tuple(product.name for product in _ENTRIES if product.kind == "figure")
+LISTINGS = tuple(product.name for product in _ENTRIES if product.kind == "listing")

@@ -1,0 +1,184 @@
+"""What the report knows of a run before it reads results: settings, scenarios, and what the papers print of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from string import ascii_lowercase
+from typing import Any
+
+from codebackdoor.config.base import TAGS, Settings, models_in, tag_of
+from codebackdoor.config.experiments import Experiment, PaperTable, defenses, scenarios
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.study import DEFENSES, SECTIONS, Config
+from codebackdoor.errors import UserError
+from codebackdoor.report import labels, papers
+from codebackdoor.report.heads import HeadMetrics, head_metrics
+from codebackdoor.report.products import PRODUCTS
+from codebackdoor.tasks.settings import DatasetSettings
+from codebackdoor.types import CLEAN
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedValue:
+    """A paper's value, its source, and the letter by which the table's notes refer to that source."""
+
+    value: float
+    source: str
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """The settings of a run as JSON, and one of its experiments."""
+
+    settings: Mapping[str, Any]
+    name: str
+
+    @property
+    def experiment(self) -> Experiment:
+        return Experiment.model_validate(self.settings["experiments"][self.name])
+
+    def variant(self, section: str, name: str) -> Mapping[str, Any]:
+        variant: Mapping[str, Any] = self.settings[section][name]
+        return variant
+
+    def settings_class(self, section: str, name: str) -> type[Settings]:
+        """The class of a variant's settings, for what all variants of its method share."""
+        return class_of(Config.model_fields[section].annotation, self.variant(section, name))
+
+    def task(self, dataset: str) -> str:
+        return str(self.variant("datasets", dataset)["task"])
+
+    def head(self, dataset: str) -> HeadMetrics:
+        """What is measured of the data set's victims."""
+        settings = self.settings_class("datasets", dataset)
+        if not issubclass(settings, DatasetSettings):
+            raise TypeError(f"datasets.{dataset} names no task")
+        return head_metrics(settings)
+
+    def statements(self, product: str, victim: Scenario | None = None) -> list[papers.PaperStatement]:
+        """What the papers state about a product of this experiment, or about what it shows of one victim."""
+        names, swept = self._names(victim), self.experiment.swept
+        return [
+            statement
+            for statement in papers.statements()
+            if statement.product == product
+            and statement.setting in (None, swept)
+            and names.issuperset(statement.requires)
+        ]
+
+    def sentences(self, product: str) -> list[str]:
+        """What the papers state about a product of this experiment, as sentences."""
+        return [statement.sentence for statement in self.statements(product) if statement.sentence is not None]
+
+    def printed_values(self, product: str, victim: Scenario | None = None) -> dict[str, Any]:
+        """The numbers in the papers' statements about a product, by the paper's names for what they measure."""
+        return {
+            name: value for statement in self.statements(product, victim) for name, value in statement.values.items()
+        }
+
+    def _names(self, victim: Scenario | None) -> set[str]:
+        """Tasks and methods of the experiment, or of one victim and its defenses; attacks as the papers call them."""
+        used = [item for item in scenarios(self.experiment) if victim in (None, item.undefended())]
+        attacks = {scenario.attack for scenario in used}
+        names = {their for table in self.experiment.paper for our, their in table.attacks.items() if our in attacks}
+        for kind, section in SECTIONS.items():
+            if kind != "attack":
+                variants = {getattr(scenario, kind) for scenario in used} - {NONE}
+                names |= {str(tag(self.variant(section, name))) for name in variants}
+        return names
+
+    def printed(self, scenario: Scenario, testset: str, metric: str, run: str | None = None) -> PrintedValue | None:
+        """The first value that a table of the experiment's papers prints for this metric.
+
+        ``run`` names another of the results that the paper prints for one run of a defense (``PrintedTable.runs``).
+        """
+        for mark, cited in zip(ascii_lowercase, self.experiment.paper, strict=False):
+            table = papers.tables()[cited.table]
+            key = self.key(scenario, cited, testset)
+            if key is not None and run is not None:
+                key = replace(key, defense=table.runs.get(run, {}).get(key.defense, key.defense))
+            own_rate = float(scenario.rate)
+            rate = cited.rate if cited.rate is not None and scenario.attack != NONE else own_rate
+            value = None if key is None else table.value(key, rate, metric)
+            if value is not None:
+                at = "" if rate == own_rate or not table.states_rate else f" at {labels.rate(rate)}"
+                return PrintedValue(value, f"{table.paper}, Table {table.number}{at}", mark)
+        return None
+
+    def key(self, scenario: Scenario, cited: PaperTable, testset: str) -> papers.Key | None:
+        """What the paper would call this scenario; None for variants that differ from the paper's method."""
+        if testset not in (CLEAN, scenario.attack):
+            return None
+        used = {kind: getattr(scenario, kind) for kind in DEFENSES if getattr(scenario, kind) in defenses(scenario)}
+        names = []
+        for kind, name in used.items():
+            method = str(self.variant(DEFENSES[kind], name)["method"])
+            paper_name = cited.defenses.get(name, method if name == method else None)
+            if paper_name is None:
+                return None
+            names.append(paper_name)
+        attack = NONE if scenario.attack == NONE else cited.attacks.get(scenario.attack)
+        if attack is None:
+            return None
+        return papers.Key(
+            task=self.task(scenario.dataset),
+            model=str(self.variant("models", scenario.model)["architecture"]),
+            attack=attack,
+            defense="+".join(names) or papers.UNDEFENDED,
+        )
+
+
+def tag(settings: Mapping[str, Any]) -> object:
+    """The task, method or architecture that settings are of; empty if they name none."""
+    return next((settings[key] for key in TAGS if key in settings), "")
+
+
+def class_of(annotation: Any, settings: Mapping[str, Any]) -> type[Settings]:
+    """The class in a field's type that these settings are of; that of all settings if there is none."""
+    classes = (model for model in models_in(annotation) if issubclass(model, Settings))
+    return next((model for model in classes if (tag_of(model) or "") == tag(settings)), Settings)
+
+
+def anonymous(scenario: Scenario) -> Scenario:
+    """The scenario without its seed: scenarios that are averaged over seeds share it."""
+    return replace(scenario, seed="0")
+
+
+def scenario_of(path: Path) -> Scenario:
+    """The scenario whose folder holds the file, read off its path; a model's folder has no purification."""
+    parts = path.parent.parts
+    seed = next((at for at in (len(parts) - 5, len(parts) - 4) if at > 2 and re.fullmatch(r"seed[0-9]+", parts[at])), 0)
+    if not seed:
+        raise UserError(f"{path}: not in the folder of a scenario; name files where a run has left them")
+    dataset, model, poison = parts[seed - 3 : seed]
+    attack, _, rate = poison.rpartition("-")
+    kinds = [field.name for field in fields(Scenario)][5:]
+    variants = dict(zip(kinds, parts[seed + 1 :], strict=False))
+    return Scenario(dataset, model, attack, rate, parts[seed].removeprefix("seed"), **variants)
+
+
+def scenarios_shown(name: str, paths: Iterable[Path]) -> list[Scenario]:
+    """The scenarios that a product shows, each once; ``paths`` are the files that ``products.inputs`` lists."""
+    product = PRODUCTS[name]
+    files = {scenario_of(path): path for path in paths if path.name == product.file}
+    shown = [scenario for scenario, path in files.items() if product.selects(scenario, path)]
+    if not product.one_seed:
+        return shown
+    first: dict[Scenario, Scenario] = {}
+    for scenario in shown:
+        first.setdefault(anonymous(scenario), scenario)
+    return list(first.values())
+
+
+def subset(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The part of a run's settings that an experiment uses: its table and figures are made again if it changes."""
+    used = scenarios(Experiment.model_validate(settings["experiments"][name]))
+    sections = {}
+    for kind, section in SECTIONS.items():
+        variants = sorted({getattr(scenario, kind) for scenario in used} - {NONE})
+        sections[section] = {variant: settings[section][variant] for variant in variants}
+    return {"out": settings["out"], **sections, "experiments": {name: settings["experiments"][name]}}

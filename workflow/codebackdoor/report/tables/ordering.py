@@ -1,0 +1,181 @@
+"""The order of the defenses next to the paper's, and every pair whose order is reversed, with the reason.
+
+Reads ``metrics.json`` files. Two orders are compared on each victim: by ASR (retrieval: ANR) and by the clean metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from statistics import mean
+from typing import Literal
+
+from codebackdoor.config.experiments import cells, rank
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.report import labels
+from codebackdoor.report.collect import Cell, Results, collect
+from codebackdoor.report.study import Study, anonymous
+from codebackdoor.report.tables.listing import Column, Listing, Part, Value
+from codebackdoor.types import CLEAN
+
+Rows = Literal["clean", "triggered"]
+
+_ORDERS = (
+    Column("dataset", "Data set"),
+    Column("metric", "Metric"),
+    Column("victims", "Victims", "number"),
+    Column("paper", "Paper, best first"),
+    Column("here", "Here, best first"),
+)
+_DIFFERENCES = (
+    Column("dataset", "Data set"),
+    Column("metric", "Metric"),
+    Column("better", "Better in the paper"),
+    Column("worse", "than"),
+    Column("paper_better", "Paper, %", "percent"),
+    Column("paper_worse", "than, %", "percent"),
+    Column("here_better", "Here, %", "percent"),
+    Column("here_worse", "than, %", "percent"),
+    Column("same", "Same on", "number"),
+    Column("close", "Too close on", "number"),
+    Column("opposite", "Opposite on", "number"),
+    Column("reason", "Reason"),
+)
+_NOTES = (
+    "Means in percent over the victims (model and attack) for which the paper prints every one of these defenses. For "
+    "ASR, less is better; for ANR and clean metrics, more.",
+    "Same: victims on which the better defense is better here, too. Too close: victims on which the two intervals "
+    "overlap or the paper prints equal values. Opposite: victims on which the other defense is better. A pair is "
+    "listed if it is opposite on at least one victim.",
+)
+#: The measured values of the defenses on each victim for which the paper prints them, too.
+Victims = Sequence[Mapping[Scenario, Cell]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """The defenses of one data set by one metric; each scenario represents its defense and has no victim.
+
+    ``sign`` is 1 if more is better.
+    """
+
+    study: Study
+    dataset: str
+    rows: Rows
+    metric: str
+    sign: int
+    victims: Victims
+
+    @property
+    def defenses(self) -> list[Scenario]:
+        return sorted(dict.fromkeys(defense for by_defense in self.victims for defense in by_defense), key=rank)
+
+
+def build(study: Study, inputs: Sequence[Path]) -> Listing:
+    orders = list(_orders(study, collect(study, inputs)))
+    reversed_pairs = tuple(row for order in orders for row in _reversed_pairs(order))
+    parts = (
+        Part("orders", "The order, by the mean over victims", _ORDERS, tuple(map(_means, orders))),
+        Part("differences", "Pairs of defenses in reversed order", _DIFFERENCES, reversed_pairs),
+    )
+    return Listing(f"{study.experiment.title}: the order of the defenses, here and in the paper", parts, _NOTES)
+
+
+def _orders(study: Study, results: Results) -> Iterator[_Order]:
+    attacked = (anonymous(scenario) for scenario in cells(study.experiment) if scenario.attack != NONE)
+    scenarios = list(dict.fromkeys(attacked))
+    for dataset in dict.fromkeys(scenario.dataset for scenario in scenarios):
+        head = study.head(dataset)
+        measures: tuple[tuple[Rows, str, int], ...] = (
+            ("triggered", head.success, head.sign),
+            ("clean", head.clean_metric, 1),
+        )
+        for rows, metric, sign in measures:
+            by_victim: dict[Scenario, dict[Scenario, Cell]] = {}
+            for scenario in scenarios:
+                cell = results.defined(scenario, CLEAN if rows == "clean" else scenario.attack, metric)
+                if scenario.dataset == dataset and cell and cell.paper is not None:
+                    by_victim.setdefault(scenario.undefended(), {})[_defense(scenario)] = cell
+            victims = [by_defense for by_defense in by_victim.values() if len(by_defense) > 1]
+            if victims:
+                yield _Order(study, dataset, rows, metric, sign, victims)
+
+
+def _defense(scenario: Scenario) -> Scenario:
+    """The scenario with nothing but its data set and defenses."""
+    kinds = {kind: getattr(scenario, kind) for kind in ("filtering", "objective", "elimination", "purification")}
+    return Scenario(scenario.dataset, NONE, seed="0", **kinds)
+
+
+def _means(order: _Order) -> Mapping[str, Value]:
+    complete = [victim for victim in order.victims if len(victim) == len(order.defenses)]
+    defenses = order.defenses if complete else []
+    return {
+        "dataset": labels.word(order.dataset),
+        "metric": labels.METRICS[order.metric],
+        "victims": len(complete),
+        "paper": _ranked(
+            order, {defense: mean(_printed(victim[defense]) for victim in complete) for defense in defenses}
+        ),
+        "here": _ranked(order, {defense: mean(_value(victim[defense]) for victim in complete) for defense in defenses}),
+    }
+
+
+def _ranked(order: _Order, means: Mapping[Scenario, float]) -> str:
+    best_first = sorted(means.items(), key=lambda item: -order.sign * item[1])
+    return (
+        ", ".join(f"{labels.defense(defense)} {labels.percent(value)}" for defense, value in best_first) or labels.DASH
+    )
+
+
+def _reversed_pairs(order: _Order) -> Iterator[Mapping[str, Value]]:
+    """A row for each pair of defenses of which the one that is worse in the paper is better on at least one victim."""
+    for first, second in combinations(order.defenses, 2):
+        pairs = [(victim[first], victim[second]) for victim in order.victims if first in victim and second in victim]
+        agreements = [_agreement(*pair) for pair in pairs]
+        if "opposite" not in agreements:
+            continue
+        printed = [mean(_printed(pair[index]) for pair in pairs) for index in (0, 1)]
+        measured = [mean(_value(pair[index]) for pair in pairs) for index in (0, 1)]
+        better, worse = (0, 1) if order.sign * (printed[0] - printed[1]) >= 0 else (1, 0)
+        yield {
+            "dataset": labels.word(order.dataset),
+            "metric": labels.METRICS[order.metric],
+            "better": labels.defense((first, second)[better]),
+            "worse": labels.defense((first, second)[worse]),
+            "paper_better": printed[better],
+            "paper_worse": printed[worse],
+            "here_better": measured[better],
+            "here_worse": measured[worse],
+            **{name: agreements.count(name) for name in ("same", "close", "opposite")},
+            "reason": _reason(order, first, second),
+        }
+
+
+def _agreement(first: Cell, second: Cell) -> Literal["same", "close", "opposite"]:
+    """On one victim: close if the paper prints two equal values, or if the intervals here overlap."""
+    printed, measured = _printed(first) - _printed(second), _value(first) - _value(second)
+    low, high = zip(*((_end(cell.low, cell), _end(cell.high, cell)) for cell in (first, second)), strict=True)
+    if printed == 0 or max(low) <= min(high):
+        return "close"
+    return "same" if printed * measured > 0 else "opposite"
+
+
+def _end(limit: float | None, cell: Cell) -> float:
+    return _value(cell) if limit is None else limit
+
+
+def _value(cell: Cell) -> float:
+    return cell.value if cell.value is not None else 0.0
+
+
+def _printed(cell: Cell) -> float:
+    return cell.paper.value if cell.paper is not None else 0.0
+
+
+def _reason(order: _Order, first: Scenario, second: Scenario) -> str:
+    differences = [difference for difference in order.study.experiment.differences if difference.of == order.rows]
+    reasons = dict.fromkeys(difference.reason for difference in differences if difference.explains(first, second))
+    return "; ".join(reasons) or "open question"

@@ -1,0 +1,174 @@
+"""Every defense on every attacked victim at a glance: flip rate, ASR minus its floor, and the cost on clean rows.
+
+Reads ``metrics.json`` files. Retrieval has no flip rate; its ANR is shown next to that of the benign victim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from scipy.stats import rankdata
+
+from codebackdoor.config.experiments import cells, dashed, rank
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.report import labels
+from codebackdoor.report.collect import Cell, Results, collect
+from codebackdoor.report.study import Study, anonymous
+from codebackdoor.report.tables.listing import Column, Form, Listing, Marked, Part, Value
+from codebackdoor.types import CLEAN
+
+#: The cell of a scenario on the triggered test set of an attack; None if it is not measured or undefined.
+CellOf = Callable[[Study, Results, Scenario, str], Cell | None]
+#: The values of one victim by column.
+_Values = Mapping[str, float | None]
+#: The victims that a mean and a rank are about: a name, their values, and the columns that apply to them.
+_Summarized = tuple[str, Sequence[_Values], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Measure:
+    """One part of the table. Defenses are ranked by ``badness`` (lower is better); means are of ``averaged`` values."""
+
+    name: str
+    title: str
+    form: Form
+    cell: CellOf
+    badness: Callable[[float], float]
+    benign: bool = False
+    averaged: Callable[[float], float] = float
+
+
+def build(study: Study, inputs: Sequence[Path]) -> Listing:
+    results = collect(study, inputs)
+    attacked = (anonymous(scenario) for scenario in cells(study.experiment) if scenario.attack != NONE)
+    scenarios = list(dict.fromkeys(attacked))
+    seeds = len({scenario.seed for scenario in cells(study.experiment)})
+    parts = tuple(part for measure in _MEASURES if (part := _part(study, results, scenarios, measure, seeds)))
+    marked = any(isinstance(value, Marked) for part in parts for row in part.rows for value in row.values())
+    notes = (
+        f"Values in percent, means over {seeds} seed{'s' * (seeds != 1)}. A good defense has a flip rate near zero, an "
+        "ASR at its floor (below it, it taught the opposite backdoor) and no cost on clean rows.",
+        "Mean and rank of a task: over its victims for which every applicable defense is measured. Rank: mean rank "
+        "among these defenses; 1 is best. ASR − floor is averaged and ranked by its absolute value, so that an ASR "
+        "above its floor and one below do not cancel out.",
+        *((f"×N after a value: of N seeds, not {seeds}.",) if marked else ()),
+        *(
+            f"{labels.DASH} ({', '.join(map(labels.word, dash.given.values()))}): {dash.reason}."
+            for dash in study.experiment.dashes
+            if dash.reason
+        ),
+    )
+    return Listing(f"{study.experiment.title}: all defenses at a glance", parts, notes)
+
+
+def _part(study: Study, results: Results, scenarios: Sequence[Scenario], measure: _Measure, seeds: int) -> Part | None:
+    """One row for each victim, one column for each defense; None if nothing of the kind is measured."""
+    by_victim = _cells(study, results, scenarios, measure)
+    if not by_victim:
+        return None
+    columns = {labels.column(scenario): scenario for scenario in scenarios}
+    defended = sorted((name for name in columns if name != labels.UNDEFENDED), key=lambda name: rank(columns[name]))
+    first = [labels.BENIGN, labels.UNDEFENDED] if measure.benign else [labels.UNDEFENDED]
+    names = [name for name in (*first, *defended) if any(name in row for row in by_victim.values())]
+    rows: list[Mapping[str, Value]] = [
+        {"victim": labels.group(victim), **{name: _value(cell, seeds) for name, cell in row.items()}}
+        for victim, row in by_victim.items()
+    ]
+    values = {
+        victim: {name: None if cell is None else cell.value for name, cell in row.items()}
+        for victim, row in by_victim.items()
+    }
+    for title, members, applicable in _summarized(study, values, names):
+        rows.extend(_summary(title, members, applicable, defended, measure))
+    heads = (Column("victim", "Victim"), *(Column(name, name, measure.form) for name in names))
+    return Part(measure.name, measure.title, heads, tuple(rows))
+
+
+def _cells(
+    study: Study, results: Results, scenarios: Sequence[Scenario], measure: _Measure
+) -> dict[Scenario, dict[str, Cell | None]]:
+    """By victim and column, without the victims for which nothing is measured: a dash would say that it is."""
+    by_victim: dict[Scenario, dict[str, Cell | None]] = {}
+    for scenario in scenarios:
+        cell = measure.cell(study, results, scenario, scenario.attack)
+        victim = scenario.undefended()
+        if cell is not None or dashed(study.experiment, scenario):
+            row = by_victim.setdefault(victim, {})
+            row[labels.column(scenario)] = cell
+            if measure.benign:
+                row[labels.BENIGN] = measure.cell(study, results, victim.benign(), scenario.attack)
+    return {victim: row for victim, row in by_victim.items() if any(cell is not None for cell in row.values())}
+
+
+def _summarized(study: Study, values: Mapping[Scenario, _Values], names: Sequence[str]) -> Iterator[_Summarized]:
+    """The victims of each task, and those of all tasks with labels if there are several."""
+    tasks: dict[str, list[_Values]] = {}
+    with_labels: dict[str, None] = {}
+    for victim, row in values.items():
+        task = study.task(victim.dataset)
+        tasks.setdefault(task, []).append(row)
+        if study.head(victim.dataset).predicts_label:
+            with_labels[task] = None
+    applicable = {
+        task: [name for name in names if any(row.get(name) is not None for row in members)]
+        for task, members in tasks.items()
+    }
+    for task, members in tasks.items():
+        yield labels.word(task), members, applicable[task]
+    if len(with_labels) > 1:
+        members = [row for task in with_labels for row in tasks[task]]
+        shared = [name for name in names if all(name in applicable[task] for task in with_labels)]
+        yield "all tasks with labels", members, shared
+
+
+def _summary(
+    title: str, values: Sequence[_Values], names: Sequence[str], defended: Sequence[str], measure: _Measure
+) -> Iterator[Mapping[str, Value]]:
+    """The mean over the victims for which every column has a value, and the mean rank of the defenses on them."""
+    ranked = [name for name in defended if name in names]
+    complete = [row for row in values if all(row.get(name) is not None for name in names)]
+    if not complete or not ranked:
+        return
+    victims = f"{len(complete)} victim{'s' * (len(complete) != 1)}"
+    means = {name: mean(measure.averaged(row[name] or 0.0) for row in complete) for name in names}
+    yield {"victim": f"Mean, {title}, {victims}", **means}
+    ranks = [rankdata([measure.badness(row[name] or 0.0) for name in ranked]).tolist() for row in complete]
+    by_name = zip(ranked, zip(*ranks, strict=True), strict=True)
+    yield {"victim": f"Rank, {title}", **{name: f"{mean(of_victims):.1f}" for name, of_victims in by_name}}
+
+
+def _value(cell: Cell | None, seeds: int) -> Value:
+    if cell is None or cell.value is None:
+        return None
+    mark = cell.mark(seeds)
+    return Marked(cell.value, mark) if mark else cell.value
+
+
+def _attacked(metric: str) -> CellOf:
+    return lambda _study, results, scenario, attack: results.defined(scenario, attack, metric)
+
+
+def _clean_cost(study: Study, results: Results, scenario: Scenario, _attack: str) -> Cell | None:
+    metric = study.head(scenario.dataset).clean_metric
+    defended, undefended = (results.defined(item, CLEAN, metric) for item in (scenario, scenario.undefended()))
+    if defended is None or undefended is None or scenario == scenario.undefended():
+        return None
+    cost = (undefended.value or 0.0) - (defended.value or 0.0)
+    return Cell(cost, None, None, defended.n, min(defended.seeds, undefended.seeds))
+
+
+_MEASURES = (
+    _Measure("flip_rate", "Flip rate, %", "percent", _attacked("flip_rate"), lambda value: value),
+    _Measure("asr_minus_floor", "ASR − floor, points", "points", _attacked("asr_minus_floor"), abs, averaged=abs),
+    _Measure("anr", "ANR, % (retrieval; high is good)", "percent", _attacked("anr"), lambda value: -value, benign=True),
+    _Measure(
+        "clean_cost",
+        "Loss on clean rows, points of the task's clean metric",
+        "points",
+        _clean_cost,
+        lambda value: value,
+    ),
+)

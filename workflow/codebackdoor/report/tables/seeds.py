@@ -1,0 +1,89 @@
+"""Every defense on every attacked victim over the seeds: mean, range, and what is left of the backdoor for each seed.
+
+Reads ``metrics.json`` files. A mean alone hides that a defense misses the backdoor on one seed of five.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from codebackdoor.config.experiments import scenarios
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.report import labels
+from codebackdoor.report.collect import Cell, Results, collect, testsets
+from codebackdoor.report.study import Study, anonymous, scenario_of
+from codebackdoor.report.tables.listing import Column, Listing, Marked, Part, Value
+from codebackdoor.report.tables.results import ResultTable, VictimGroup
+from codebackdoor.report.tables.results import build as build_table
+from codebackdoor.types import CLEAN
+
+#: By scenario (without its seed) and attack: what is left of the backdoor for each seed.
+_BySeed = Mapping[tuple[Scenario, str], Mapping[int, float | None]]
+
+
+def build(study: Study, inputs: Sequence[Path]) -> Listing:
+    results = collect(study, inputs)
+    table = build_table(study, results)
+    by_model: dict[tuple[str, str], list[VictimGroup]] = {}
+    for group in table.groups:
+        if group.scenario.attack != NONE:
+            by_model.setdefault((group.scenario.dataset, group.scenario.model), []).append(group)
+    parts = tuple(_part(study, results, table, groups, inputs) for groups in by_model.values())
+    brackets = (
+        "In brackets the 95 % bootstrap interval over test rows (one seed)."
+        if table.seeds == 1
+        else f"Means of {table.seeds} seeds; in brackets the smallest and the largest."
+    )
+    return Listing(f"{study.experiment.title}: every seed", parts, (f"Percent. {brackets}",))
+
+
+def _part(
+    study: Study, results: Results, table: ResultTable, groups: Sequence[VictimGroup], inputs: Sequence[Path]
+) -> Part:
+    """The victims of one data set and model, which have the same metrics."""
+    first = groups[0].scenario
+    head = study.head(first.dataset)
+    left = _left(inputs, head.summary[-1])
+    seeds = sorted({int(scenario.seed) for scenario in scenarios(study.experiment)})
+    rows: list[Mapping[str, Value]] = []
+    for group in groups:
+        attack = group.scenario.attack
+        metrics = {head.clean_metric: CLEAN, **dict.fromkeys(head.summary, attack)}
+        for name, scenario in sorted(group.scenarios.items(), key=lambda pair: table.columns.index(pair[0])):
+            values = left.get((anonymous(scenario), attack), {})
+            means = {metric: _mean(results.get(scenario, at, metric), table.seeds) for metric, at in metrics.items()}
+            of_seeds = ", ".join(_text(values.get(seed)) for seed in seeds)
+            rows.append({"attack": labels.attack(group.scenario), "defense": name, **means, "seeds": of_seeds})
+    seeds_head = f"{labels.METRICS[head.summary[-1]]}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    columns = (
+        Column("attack", "Attack"),
+        Column("defense", "Defense"),
+        *(Column(metric, labels.METRICS[metric], "percent") for metric in (head.clean_metric, *head.summary)),
+        Column("seeds", seeds_head),
+    )
+    return Part(f"{first.dataset} {first.model}", labels.trained(first), columns, tuple(rows))
+
+
+def _left(inputs: Sequence[Path], metric: str) -> _BySeed:
+    left: dict[tuple[Scenario, str], dict[int, float | None]] = {}
+    for path in inputs:
+        scenario = scenario_of(path)
+        for testset, measured in testsets(path).items():
+            if metric in measured["metrics"]:
+                values = left.setdefault((anonymous(scenario), testset), {})
+                values[int(scenario.seed)] = measured["metrics"][metric]["value"]
+    return left
+
+
+def _mean(cell: Cell | None, seeds: int) -> Value:
+    """With its interval or range as a mark, and ``×2`` if only two seeds have a value."""
+    if cell is None or cell.value is None:
+        return None
+    if cell.low is None or cell.high is None:
+        return cell.value
+    return Marked(cell.value, f"{cell.mark(seeds)} [{labels.percent(cell.low)}, {labels.percent(cell.high)}]")
+
+
+def _text(value: float | None) -> str:
+    return labels.DASH if value is None else labels.percent(value)
