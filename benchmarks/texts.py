@@ -18,7 +18,7 @@ from tokenizers import Encoding, Tokenizer, models, pre_tokenizers
 
 from codebackdoor import syntax
 from codebackdoor.corpora import mirror as originals
-from codebackdoor.defenses.elimination.elibadcode.position import candidates
+from codebackdoor.defenses.elimination.inversion.spans import candidates
 from codebackdoor.defenses.purification.codepurify.masking import elements
 from codebackdoor.types import Language
 

@@ -11,7 +11,6 @@ from click.testing import CliRunner
 from codebackdoor.cli import main
 from codebackdoor.config.attacks import Afraidoor, BadCode, CodePoisonerIdentifier
 from codebackdoor.config.datasets import CloneDetection, CodeRepair, CodeSearch, DefectDetection
-from codebackdoor.config.eliminations import Dbs, EliBadCode, FineTuning
 from codebackdoor.config.filterings import OnionFilter
 from codebackdoor.config.loading import load, merge, read_yaml, validate
 from codebackdoor.config.models import CodeBert, CodeT5
@@ -21,6 +20,9 @@ from codebackdoor.costs import paper, work
 from codebackdoor.costs.sizes import SIZES, Rows
 from codebackdoor.costs.work import Asked, Size, Texts, Victim, Work
 from codebackdoor.dag import LONGEST
+from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSettings
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = [ROOT / "config.yaml", ROOT / "configs/paper.yaml"]
@@ -109,12 +111,12 @@ def test_generation_counts_the_steps_of_the_longest_output(generator: Victim) ->
 def test_the_search_has_its_whole_budget(classifier: Victim) -> None:
     settings = {"method": "elibadcode", "samples": 30, "iterations": 100, "candidates": 64}
     unlearning = {"epochs": 1, "rate": 0.2}
-    named = EliBadCode(position="function_name", unlearning=unlearning, **settings)
+    named = EliBadCodeSettings(position="function_name", unlearning=unlearning, **settings)
     # two labels, a step: 64 x 30 candidates, and the gradient forth and back; then 100 clean rows, thrice
     searched = 2 * 100 * (64 * 30 + 60) * ROW
     assert work.eliminate(classifier, named).predicted == pytest.approx(searched + 3 * 100 * ROW)
     # with a race 64 on 5 samples, 8 on the other 25; three starts; at both places
-    raced = EliBadCode(position="scan", race=5, restarts=3, sample_tokens=5, unlearning=unlearning, **settings)
+    raced = EliBadCodeSettings(position="scan", race=5, restarts=3, sample_tokens=5, unlearning=unlearning, **settings)
     steps = 2 * 2 * 3 * 100 * (64 * 5 + 8 * 25 + 60) * ROW / 2
     # the least sensitive of 3 places, of the samples of both labels and of a fifth of the clean rows
     placed = (60 + 20) * 4 * ROW
@@ -123,9 +125,9 @@ def test_the_search_has_its_whole_budget(classifier: Victim) -> None:
 
 def test_fine_tuning_of_all_layers_costs_three_passes_an_epoch(classifier: Victim) -> None:
     own = {"method": "fine_tuning", "epochs": 4}
-    last = work.eliminate(classifier, FineTuning.model_validate(own | {"layers": "last"}))
-    noisy = work.eliminate(classifier, FineTuning.model_validate(own | {"layers": "last", "dropout": True}))
-    every = work.eliminate(classifier, FineTuning.model_validate(own | {"layers": "all"}))
+    last = work.eliminate(classifier, FineTuningSettings.model_validate(own | {"layers": "last"}))
+    noisy = work.eliminate(classifier, FineTuningSettings.model_validate(own | {"layers": "last", "dropout": True}))
+    every = work.eliminate(classifier, FineTuningSettings.model_validate(own | {"layers": "all"}))
     # what the last layer reads changes with the dropout of every epoch
     assert [one.predicted for one in (last, noisy, every)] == [passes * 100 * ROW for passes in (3, 2 + 4, 2 + 12)]
     assert last.megabytes == every.megabytes == 12
@@ -239,7 +241,7 @@ def test_a_pair_is_two_texts_and_its_functions_are_asked_once(pairs: Victim) -> 
 
 def test_a_search_has_a_query_and_one_association(search: Victim) -> None:
     assert search.forward == 1.5 * ROW
-    settings = EliBadCode(method="elibadcode", position="function_name", samples=2, iterations=3, candidates=4)
+    settings = EliBadCodeSettings(method="elibadcode", position="function_name", samples=2, iterations=3, candidates=4)
     settings = settings.model_copy(update={"unlearning": settings.unlearning.model_copy(update={"epochs": 0})})
     # three steps for one association: 4 candidates on 2 samples, and the gradient
     found = work.eliminate(search, settings).predicted
@@ -293,17 +295,17 @@ def test_an_attack_that_asks_a_model_takes_a_gradient_of_every_row_it_changes(cl
 
 def test_an_unlearning_without_epochs_costs_nothing(classifier: Victim) -> None:
     for idle in ({"epochs": 0}, {"learning_rate": 0.0}):
-        settings = EliBadCode(method="elibadcode", position="least_sensitive", unlearning=idle)
+        settings = EliBadCodeSettings(method="elibadcode", position="least_sensitive", unlearning=idle)
         assert work.eliminate(classifier, settings, inverted=True) == Work(megabytes=12)
-        assert work.eliminate(classifier, FineTuning(method="fine_tuning", **idle)) == Work(megabytes=12)
+        assert work.eliminate(classifier, FineTuningSettings(method="fine_tuning", **idle)) == Work(megabytes=12)
 
 
-@pytest.mark.parametrize("method", [EliBadCode, Dbs])
+@pytest.mark.parametrize("method", [EliBadCodeSettings, DbsSettings])
 def test_a_place_by_any_rank_of_sensitivity_is_looked_for_like_the_first(
-    classifier: Victim, method: type[EliBadCode] | type[Dbs]
+    classifier: Victim, method: type[EliBadCodeSettings] | type[DbsSettings]
 ) -> None:
     def searched(**where: object) -> float:
-        name = {EliBadCode: "elibadcode", Dbs: "dbs"}[method]
+        name = {EliBadCodeSettings: "elibadcode", DbsSettings: "dbs"}[method]
         return work.eliminate(classifier, method(method=name, samples=30, **where)).predicted
 
     by_name = searched(position="function_name")

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from codebackdoor import fingerprint
-from codebackdoor.config.eliminations import EliBadCode, searched_before
 from codebackdoor.config.loading import load, read_yaml, validate
 from codebackdoor.config.scenario import CONSTRAINTS, Scenario
 from codebackdoor.dag import LONGEST, SOME, Dag, growing
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion.settings import searched_before
 from codebackdoor.errors import UserError
 from codebackdoor.parameters import STAGES
 
@@ -200,8 +201,8 @@ def test_the_code_of_a_method_is_its_own(dag: Dag) -> None:
         ("filter", "defenses.filtering.onion", ("elibadcode", "codepurify", "training", "inference", "similarity")),
         ("purify", "defenses.purification.codepurify", ("elibadcode", "onion", "training", "fine_tuning")),
         ("purify", "defenses.purification.attdef", ("elibadcode", "onion", "codepurify", "training", "similarity")),
-        ("eliminate", "defenses.elimination.fine_tuning", ("elibadcode", "onion", "codepurify", "training")),
-        ("eliminate", "defenses.elimination.elibadcode", ("onion", "codepurify", "training", "fine_tuning")),
+        ("eliminate", "defenses.elimination.fine_tuning.method", ("elibadcode", "onion", "codepurify", "training")),
+        ("eliminate", "defenses.elimination.elibadcode.method", ("onion", "codepurify", "training", "fine_tuning")),
         ("predict", "victims.inference", ("training", "defenses", "attacks")),
     ],
 )
@@ -511,7 +512,7 @@ def test_a_trigger_is_inverted_once_for_all_that_differ_in_what_is_done_with_the
 
 
 def test_walks_are_taken_from_the_same_search_first_and_from_none_that_waits_for_more() -> None:
-    search = EliBadCode(method="elibadcode", patience=8)
+    search = EliBadCodeSettings(method="elibadcode", patience=8)
     variants = {
         "one": search,
         "other": search.model_copy(update={"beta": 0.0}),

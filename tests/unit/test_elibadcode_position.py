@@ -10,21 +10,18 @@ from planted import PLANTED, sample, searches, victim, view
 from tiny_models import crafter
 
 from codebackdoor import syntax
-from codebackdoor.defenses.elimination.elibadcode.position import (
+from codebackdoor.defenses.elimination.inversion.carriers import cut
+from codebackdoor.defenses.elimination.inversion.position import (
     MASK,
-    Place,
-    candidates,
     carriers,
-    cut,
-    function_name,
     inside,
     own_losses,
-    places,
     seeded,
     sensitivities,
-    statement,
+    trigger_spans,
 )
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import encode
+from codebackdoor.defenses.elimination.inversion.spans import TriggerSpans, candidates, function_name, statement
+from codebackdoor.defenses.elimination.inversion.vocabulary import encode
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Language, TextForm
 from codebackdoor.victims.inference import answers, class_logits
@@ -163,7 +160,7 @@ def test_characters_that_share_a_sub_token_with_the_name_stay() -> None:
     asked = victim()
     encoded = asked.encode(["f ((a))"])[0]
     shared = asked.tokenizer.convert_ids_to_tokens(encoded.ids)
-    prompt = cut(asked, "f ((a))", encoded, Place("(a", ((3, 5),)))
+    prompt = cut(asked, "f ((a))", encoded, TriggerSpans("(a", ((3, 5),)))
     assert prompt is not None
     text = asked.tokenizer.decode(prompt.fill([], []), skip_special_tokens=True).replace(" ", "")
     assert (text, len(shared)) == ("f())", len(shared))
@@ -184,8 +181,10 @@ def test_the_least_sensitive_place_is_the_one_whose_mask_changes_the_true_labels
         assert change == pytest.approx(abs(losses[0] - losses[1]), abs=1e-5)
     worst = max(found, key=lambda pair: pair[1])[0]
     assert worst.name == f"load_{PLANTED}"
-    assert places(seen, [example], "least_sensitive", "one", "both") == [(min(found, key=lambda pair: pair[1])[0],)]
-    assert places(seen, [example], "function_name", "one", "both") == [(function_name(tree(), "one"),)]
+    assert trigger_spans(seen, [example], "least_sensitive", "one", "both") == [
+        (min(found, key=lambda pair: pair[1])[0],)
+    ]
+    assert trigger_spans(seen, [example], "function_name", "one", "both") == [(function_name(tree(), "one"),)]
 
 
 def test_a_sample_without_identifiers_has_no_place() -> None:
@@ -210,17 +209,17 @@ def test_ranks_are_counted_from_the_least_sensitive_place_and_from_the_most_sens
     ranked = [place for place, _ in sorted(found, key=lambda pair: pair[1])]
     assert len({change for _, change in found}) == len(found)
     for rank in (0, 1, 2, -1, -2):
-        assert places(seen, [example], f"rank {rank}", "one", "both") == [(ranked[rank],)]
+        assert trigger_spans(seen, [example], f"rank {rank}", "one", "both") == [(ranked[rank],)]
     for rank in (len(ranked), -len(ranked) - 1):
-        assert places(seen, [example], f"rank {rank}", "one", "both") == [None]
+        assert trigger_spans(seen, [example], f"rank {rank}", "one", "both") == [None]
 
 
 def test_a_place_at_random_is_any_of_those_that_the_victim_reads_and_the_same_each_time() -> None:
     seen = replace(view(), victim=victim(max_length=24))
     examples = [Example(str(number), "python", CODE.replace("text", f"text{number}"), label=1) for number in range(12)]
-    found = places(seen, examples, seeded("random", 1), "one", "both")
-    assert found == places(seen, examples, "random 1", "one", "both")
-    assert found != places(seen, examples, "random 2", "one", "both")
+    found = trigger_spans(seen, examples, seeded("random", 1), "one", "both")
+    assert found == trigger_spans(seen, examples, "random 1", "one", "both")
+    assert found != trigger_spans(seen, examples, "random 2", "one", "both")
     nth = set()
     for example, own in zip(examples, found, strict=True):
         options = candidates(syntax.parse(example.code, "python", "lexed"), "one")

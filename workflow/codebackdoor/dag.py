@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from codebackdoor.config import experiments, products
-from codebackdoor.config.eliminations import calibration_of, searched_before
 from codebackdoor.config.models import PRETRAINED, SHIPPED
 from codebackdoor.config.scenario import CONSTRAINTS, CRAFTING, FILTERED, NONE, POISON, RESULTS, REWRITTEN, VICTIM
 from codebackdoor.config.study import Config
 from codebackdoor.corpora.archives import ARCHIVES
 from codebackdoor.corpora.lock import Lock
+from codebackdoor.defenses.elimination.elibadcode.settings import calibration_of
+from codebackdoor.defenses.elimination.inversion.settings import searched_before
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.parameters import as_json, options
 from codebackdoor.provided import MODEL_FILES, Provided
@@ -259,7 +260,7 @@ class Dag(Provided):
     def calibrate_settings(self, wildcards: Any) -> str:
         """Settings of the search alone: what a method reads of a calibration, and then does, has no part in it."""
         settings = self._declared("elimination", wildcards.elimination)
-        search = {"method", "position", "ratio", *settings.SEARCH}
+        search = {"method", "position", "ratio", *settings.fields_read("searched")}
         return json.dumps(settings.model_dump(mode="json", include=search), sort_keys=True)
 
     def calibrate_inputs(self, wildcards: Any) -> dict[str, Any]:

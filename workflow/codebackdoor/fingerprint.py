@@ -110,7 +110,8 @@ def _read(name: str, root: Path) -> _Module:
 
 
 def _left_out(name: str) -> bool:
-    return name in (PACKAGE, SETTINGS) or name in REGISTRIES or name.startswith(f"{SETTINGS}.")
+    settings = name.startswith(f"{SETTINGS}.") or name.endswith(".settings")
+    return settings or name in (PACKAGE, SETTINGS) or name in REGISTRIES
 
 
 def _imported(nodes: Iterable[ast.AST], package: str) -> Iterator[str]:

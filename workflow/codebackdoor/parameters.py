@@ -68,7 +68,9 @@ class Parameters:
             if kind in SECTIONS:
                 settings = self._declared(kind, variant)
                 method = settings.task if kind == "dataset" else settings.method
-            modules.append(f"{fingerprint.PACKAGE}.{MODULES[kind]}.{method}")
+            module = f"{fingerprint.PACKAGE}.{MODULES[kind]}.{method}"
+            # a method that is a folder has its implementation in there
+            modules.append(f"{module}.method" if fingerprint.module_path(f"{module}.method") else module)
         key = tuple(modules)
         if key not in self._codes:
             self._codes[key] = fingerprint.fingerprint(*modules)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from codebackdoor.config.base import Head, Helper
-from codebackdoor.config.eliminations import CALIBRATIONS, calibration_of
 from codebackdoor.config.hub import MIRROR, HubId, hub_id
 from codebackdoor.config.models import PRETRAINED
 from codebackdoor.config.pretraining import Pretraining
@@ -17,6 +16,7 @@ from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
 from codebackdoor.corpora import mirror, originals
 from codebackdoor.corpora.lock import Lock
+from codebackdoor.defenses.elimination.elibadcode.settings import CALIBRATIONS, calibration_of
 from codebackdoor.errors import UserError, nearest, shown
 from codebackdoor.files import read_object
 from codebackdoor.parameters import Parameters
@@ -189,7 +189,9 @@ class Provided(Parameters):
         content = read_object(path)
         budget, provenance = (_section(content, name) for name in ("budget", "provenance"))
         read = self._read("elimination", elimination, dataset)
-        search = {key: read[key] for key in self._declared("elimination", elimination).SEARCH if key in read}
+        search = {
+            key: read[key] for key in self._declared("elimination", elimination).fields_read("searched") if key in read
+        }
         data, recipe = (self._read(kind, name, dataset) for kind, name in (("dataset", dataset), ("model", model)))
         for section, own, then in (
             (f"eliminations.{elimination}", search, budget),

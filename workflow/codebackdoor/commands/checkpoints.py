@@ -18,7 +18,7 @@ from codebackdoor.errors import UserError
 
 if TYPE_CHECKING:
     from codebackdoor.config.base import Head
-    from codebackdoor.config.eliminations import EliBadCode
+    from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
     from codebackdoor.defenses.verdict import Verdict
     from codebackdoor.types import DefenderView
     from codebackdoor.victims.victim import Victim
@@ -160,7 +160,7 @@ def _prepared(
     write_calibration: Path | None,
     settings: str | None,
     seed: int,
-) -> tuple[DefenderView, EliBadCode, answers.Scanned]:
+) -> tuple[DefenderView, EliBadCodeSettings, answers.Scanned]:
     """The model with its samples, the search that it is asked by, and how it is read."""
     if calibration and benign:
         raise UserError("--calibration and --benign: name one of them")
@@ -168,18 +168,18 @@ def _prepared(
         raise UserError("--write-calibration goes with --benign")
     if (pooling or similarity) and TASKS[task] != "retrieval":
         raise UserError("--pooling and --similarity go with --task code_search")
-    wanted: EliBadCode | None = None
+    wanted: EliBadCodeSettings | None = None
     if settings is not None:
-        wanted = read_settings("eliminations", "EliBadCode", _of_the_method(settings), "--settings")
+        wanted = read_settings("eliminations", "EliBadCodeSettings", _of_the_method(settings), "--settings")
     from codebackdoor.defenses import verdict
-    from codebackdoor.defenses.elimination.elibadcode import shadows
+    from codebackdoor.defenses.elimination.elibadcode.calibration import check_replaceable
     from codebackdoor.defenses.samples import read_samples
     from codebackdoor.types import DefenderView
     from codebackdoor.victims.foreign import check_lengths, load_checkpoint
     from codebackdoor.victims.temperature import standardized
 
     if write_calibration is not None and write_calibration.exists():
-        shadows.check_replaceable(write_calibration)
+        check_replaceable(write_calibration)
 
     def load(folder: Path) -> Victim:
         return load_checkpoint(folder, TASKS[task], text_form, max_length, pooling, similarity)

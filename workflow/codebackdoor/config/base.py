@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
@@ -23,9 +24,21 @@ TAGS = ("method", "task", "architecture")
 LARGEST = 10**9
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The publication that a method follows."""
+
+    authors: str
+    year: int
+    title: str
+    url: str
+
+
 class Settings(BaseModel):
     """Immutable settings that refuse unknown keys; each field says what it is, in which unit, and the paper's value."""
 
+    #: Publication that the method follows.
+    reference: ClassVar[Reference | None] = None
     #: Helper models that the method asks for.
     helpers: ClassVar[tuple[Helper, ...]] = ()
     #: What a victim must do for the method to work on it.

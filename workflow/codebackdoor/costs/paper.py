@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from codebackdoor.config import experiments
-from codebackdoor.config.eliminations import CALIBRATIONS, Inverting, calibration_of, searched_before
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
 from codebackdoor.costs import work
 from codebackdoor.costs.sizes import SIZES
 from codebackdoor.costs.work import Asked, Size, Texts, Victim, Work
+from codebackdoor.defenses.elimination.elibadcode.settings import CALIBRATIONS, calibration_of
+from codebackdoor.defenses.elimination.inversion.settings import InversionSettings, searched_before
 from codebackdoor.types import CLEAN
 
 
@@ -135,7 +136,9 @@ def _jobs(config: Config) -> Iterator[tuple[str, Work, str]]:
 
 def _same_search(config: Config, one: str, other: str) -> bool:
     first, second = (config.eliminations[name] for name in (one, other))
-    return isinstance(first, Inverting) and isinstance(second, Inverting) and first.search() == second.search()
+    if not (isinstance(first, InversionSettings) and isinstance(second, InversionSettings)):
+        return False
+    return first.trigger_settings() == second.trigger_settings()
 
 
 def _calibration(config: Config, one: Scenario) -> str | None:

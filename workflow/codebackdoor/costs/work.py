@@ -12,11 +12,14 @@ from dataclasses import dataclass, replace
 
 from codebackdoor.config.attacks import Afraidoor, AnyAttack, BadCode
 from codebackdoor.config.datasets import AnyDataset
-from codebackdoor.config.eliminations import AnyElimination, EliBadCode, LastLayer, Unlearning
+from codebackdoor.config.eliminations import AnyElimination
 from codebackdoor.config.filterings import AnyFiltering
 from codebackdoor.config.models import AnyModel
 from codebackdoor.config.purifications import AnyPurification, AttDef, CodePurify, Onion, Similarity
 from codebackdoor.costs.sizes import Rows
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
+from codebackdoor.defenses.elimination.settings import TuningSettings
 
 #: Sub-tokens of one batch on a GPU, padding included (victims/inference.py).
 BATCH_TOKENS = 65536
@@ -207,19 +210,19 @@ def eliminate(victim: Victim, settings: AnyElimination, inverted: bool = False) 
     ``inverted``: the trigger is taken over from another elimination.
     """
     kept = Work(megabytes=weights(victim.size))
-    if isinstance(settings, LastLayer):
+    if isinstance(settings, TuningSettings):
         return kept + _fine_tuned(victim, settings.on(victim.dataset.head))
     unlearning = settings.unlearning.on(victim.dataset.head)
     samples = settings.samples * max(1, victim.labels - 1)
     read, searches = 0, victim.labels * len(settings.places)
-    if isinstance(settings, EliBadCode):
+    if isinstance(settings, EliBadCodeSettings):
         read, searches = settings.candidates * samples, searches * settings.restarts
         if settings.race is not None and settings.race < samples:
             best = math.ceil(settings.candidates / 8)
             read = settings.candidates * settings.race + best * (samples - settings.race)
     # the gradient goes back to the embeddings and to no weight: it costs a second forward pass
     steps = 0 if inverted else searches * settings.iterations
-    if isinstance(settings, EliBadCode) and settings.rounds > 1:
+    if isinstance(settings, EliBadCodeSettings) and settings.rounds > 1:
         # the scan after an unlearning; seldom more than one is unlearned
         steps += searches * settings.iterations
     searched = steps * (read + 2 * samples) * victim.row(settings.sample_tokens or math.inf)
@@ -234,15 +237,15 @@ def eliminate(victim: Victim, settings: AnyElimination, inverted: bool = False) 
 
 def invert(victim: Victim, settings: AnyElimination) -> Work:
     """The search of a method that inverts triggers, for every label at every place with its whole budget."""
-    alone = settings.model_copy(update={"unlearning": Unlearning(epochs=0)})
+    alone = settings.model_copy(update={"unlearning": UnlearningSettings(epochs=0)})
     return Work(predicted=eliminate(victim, alone).predicted)
 
 
-def _learns(settings: LastLayer) -> bool:
+def _learns(settings: TuningSettings) -> bool:
     return settings.epochs > 0 and settings.learning_rate > 0
 
 
-def _fine_tuned(victim: Victim, settings: LastLayer) -> Work:
+def _fine_tuned(victim: Victim, settings: TuningSettings) -> Work:
     """On the clean samples, with their accuracy before and after; what the last layer reads, once where it stays."""
     if not _learns(settings):
         return Work()

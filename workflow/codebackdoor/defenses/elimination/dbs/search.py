@@ -1,35 +1,27 @@
-"""DBS: trigger inversion by dynamic bound scaling, then EliBadCode's unlearning (Shen et al. 2022).
+"""The search of DBS: mixtures of pieces that are drawn near single ones by a falling temperature.
 
 Each slot of the trigger is a mixture of the trigger vocabulary's embeddings, the softmax of free weights at a
 temperature. From the first loss under a barrier on, the temperature falls while the loss stays there, so that the
 mixtures draw near single pieces. Where it does not, the temperature rolls back and the mixtures of that one step are
 mixed with noise, whose gradient leads away from the local optimum. A mixture of nearly single pieces under the barrier
-is a trigger, and half of its loss is the next barrier. Vocabulary and unlearning are EliBadCode's (its section 5.1);
-the label whose trigger reaches a loss under a fixed bound is said to be the target.
+is a trigger, and half of its loss is the next barrier.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from codebackdoor.config.eliminations import Dbs
-from codebackdoor.defenses.elimination import Elimination, Inverted, Trigger, timed
-from codebackdoor.defenses.elimination.elibadcode.inversion import contexts, losses, rendered_text
-from codebackdoor.defenses.elimination.elibadcode.position import Carrier, seeded
-from codebackdoor.defenses.elimination.elibadcode.scan import draw, of_other_labels
-from codebackdoor.defenses.elimination.elibadcode.unlearning import unlearn
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build, encode
-from codebackdoor.errors import UserError
-from codebackdoor.seeding import derive, numpy_generator
-from codebackdoor.types import DefenderView
+from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
+from codebackdoor.defenses.elimination.inversion.carriers import Carrier
+from codebackdoor.defenses.elimination.inversion.classifier import losses
+from codebackdoor.defenses.elimination.inversion.loss import InversionLoss
+from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary, rendered_text
 from codebackdoor.victims import reading
 from codebackdoor.victims.batching import bucketed, pad
 from codebackdoor.victims.inference import TOKENS
@@ -40,94 +32,14 @@ GAIN = 1e-3
 
 
 class Step(NamedTuple):
-    """What one step of a search came to: its order is that of the history."""
+    """The result of one step of a search."""
 
     loss: float
     temperature: float
     barrier: float
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The trigger of one label at one place: its text with the loss as the victim reads it, and the way there.
-
-    ``accepted``: the mixture that it was rounded from was near single pieces and under the barrier. ``history`` holds
-    the loss of the mixture, the temperature and the barrier of every step.
-    """
-
-    label: int
-    place: str
-    text: str
-    loss: float
-    accepted: bool
-    history: tuple[Step, ...]
-
-    @property
-    def rank(self) -> tuple[bool, float]:
-        """Triggers of the lowest loss first, and after all of them what is none."""
-        return not self.accepted, self.loss
-
-
-def eliminate(
-    view: DefenderView,
-    settings: Dbs,
-    seed: int,
-    _work: Path | None = None,
-    _code: str | None = None,
-    inverted: Inverted | None = None,
-) -> Elimination:
-    """Invert a trigger for every label; return a copy of the victim that unlearned that of the least loss.
-
-    Raises UserError for a victim that is no classifier, and for clean samples without labels.
-    """
-    if view.victim.head not in ("classification", "pair"):
-        raise UserError("DBS tries every label as the target; this victim has none")
-    seconds: dict[str, float] = {}
-    if inverted is None:
-        with timed(seconds, "inversion"):
-            inverted = _invert(view, settings, seed)
-    return unlearn(view, settings, inverted, numpy_generator(seed, "dbs", "unlearning"), seconds)
-
-
-def _invert(view: DefenderView, settings: Dbs, seed: int) -> Inverted:
-    found = _scan(view, settings, seed)
-    best = min(found, key=lambda one: one.rank)
-    history: dict[str, object] = {
-        "task": view.task,
-        "searches": [
-            {"place": one.place, "label": one.label, "trigger": one.text, "accepted": one.accepted}
-            | {name: [getattr(step, name) for step in one.history] for name in Step._fields}
-            for one in found
-        ],
-    }
-    return Inverted(_trigger(view, best, found, settings, seed), history)
-
-
-def _scan(view: DefenderView, settings: Dbs, seed: int) -> list[Found]:
-    labels = range(view.victim.model.config.num_labels)
-    samples = draw(view, settings, labels, seed)
-    found = []
-    for place in settings.places:
-        for label in labels:
-            carriers = of_other_labels(samples, place, label)
-            vocabulary = build(view.victim.tokenizer, settings.vocabulary_at(place), view.language, contexts(carriers))
-            search = _Search(view.victim, carriers, vocabulary, label, settings, derive(seed, "dbs", place, str(label)))
-            text, loss, accepted = search.run(f"invert label {label} at {place}")
-            found.append(Found(label, place, text, loss, accepted, tuple(search.history)))
-    return found
-
-
-def _trigger(view: DefenderView, best: Found, found: Sequence[Found], settings: Dbs, seed: int) -> Trigger:
-    ids = tuple(encode(view.victim.tokenizer, [best.text], spaced=True)[0])
-    by_place: dict[str, dict[str, float]] = {}
-    for one in found:
-        by_place.setdefault(one.place, {})[str(one.label)] = one.loss
-    flagged = best.accepted and best.loss <= settings.flag_below
-    at = seeded(best.place, seed), settings.occurrences
-    return Trigger(best.text, ids, best.label, flagged, *at, best.loss, best.text, ids, best.loss, None, by_place)
-
-
-class _Search:
+class MixtureSearch:
     """Mixtures for one label at one place."""
 
     def __init__(
@@ -135,12 +47,12 @@ class _Search:
         victim: Victim,
         carriers: Sequence[Carrier],
         vocabulary: TriggerVocabulary,
-        label: int,
-        settings: Dbs,
+        target: InversionLoss,
+        settings: DbsSettings,
         seed: int,
     ) -> None:
         self._victim, self._carriers, self._vocabulary = victim, carriers, vocabulary
-        self._label, self._settings = label, settings
+        self._target, self._settings = target, settings
         self._generator = torch.Generator().manual_seed(seed)
         table = victim.model.get_input_embeddings().weight.detach()
         self._plain = table[torch.from_numpy(vocabulary.plain)]
@@ -160,23 +72,23 @@ class _Search:
         """
         settings = self._settings
         weights = torch.zeros(self._closed.shape, requires_grad=True)
-        optimiser = torch.optim.Adam([weights], lr=settings.learning_rate)
-        decay = torch.optim.lr_scheduler.StepLR(optimiser, settings.decay_every, settings.decay)
+        optimizer = torch.optim.Adam([weights], lr=settings.learning_rate)
+        decay = torch.optim.lr_scheduler.StepLR(optimizer, settings.decay_every, settings.decay)
         bound, chosen, lowest, any_accepted = Bound(settings), self._closed.argmax(1), math.inf, False
         for step in tqdm(range(settings.iterations), desc=title, unit="step", leave=False, disable=None):
             noise = self._noise() if bound.begin(step) else None
             loss, shares = self._step(weights, bound.temperature, noise)
             self.history.append(Step(loss, bound.temperature, bound.barrier))
-            optimiser.step()
+            optimizer.step()
             decay.step()
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             accepted = bound.end(loss, _distance(shares))
             lower = loss < lowest and (settings.keep == "lowest" or not any_accepted)
             if accepted or lower:
                 chosen, lowest = shares.argmax(1), loss
             any_accepted |= accepted
         text = self._vocabulary.text(chosen.tolist())
-        (loss,) = losses(self._victim, self._carriers, [rendered_text(self._vocabulary, text)], self._label).tolist()
+        (loss,) = losses(self._victim, self._carriers, [rendered_text(self._vocabulary, text)], self._target).tolist()
         return text, loss, any_accepted or settings.keep == "lowest"
 
     def _noise(self) -> Tensor:
@@ -190,8 +102,7 @@ class _Search:
         gradient, total = torch.zeros_like(mixed), 0.0
         for batch in self._batches:
             logits = batch.judge(torch.cat([mixed @ self._plain, mixed[:1] @ self._spaced]))
-            targets = torch.full((len(logits),), self._label, device=logits.device)
-            loss = nn.functional.cross_entropy(logits.float(), targets, reduction="sum") / len(self._carriers)
+            loss = self._target.total(logits) / len(self._carriers)
             gradient += torch.autograd.grad(loss, mixed)[0]
             total += loss.item()
         (weights.grad,) = torch.autograd.grad(shares, weights, gradient.to(shares.device))
@@ -201,10 +112,10 @@ class _Search:
 class Bound:
     """The temperature and the barrier of a search, which follow the loss from step to step.
 
-    Before the loss was under the barrier for the first time nothing moves.
+    Nothing moves before the loss was under the barrier for the first time.
     """
 
-    def __init__(self, settings: Dbs) -> None:
+    def __init__(self, settings: DbsSettings) -> None:
         self._settings = settings
         self.temperature, self.barrier = settings.initial_temperature, settings.barrier
         self._loss, self._lowest = math.inf, math.inf
@@ -227,7 +138,7 @@ class Bound:
         return True
 
     def end(self, loss: float, distance: float) -> bool:
-        """Take the loss of the step's mixtures; return whether they are a trigger, ``distance`` away from one piece."""
+        """Record the loss of the step's mixtures; return whether they are a trigger: ``distance`` away from pieces."""
         self._loss = loss
         if loss > self.barrier:
             return False
@@ -239,7 +150,7 @@ class Bound:
 
 
 def _distance(shares: Tensor) -> float:
-    """What the mixtures of all slots lack of one piece each."""
+    """How far the mixtures of all slots are from one piece each."""
     return len(shares) - shares.amax(1).sum().item()
 
 
@@ -249,25 +160,25 @@ def _batched(victim: Victim, carriers: Sequence[Carrier], length: int) -> list[l
 
 
 class _Batch:
-    """Some samples as embeddings, with the places at which a trigger's embeddings go into them."""
+    """Some samples as embeddings, with the columns at which a trigger's embeddings go into them."""
 
     def __init__(self, victim: Victim, carriers: Sequence[Carrier], length: int) -> None:
         self._victim = victim
-        held = [carrier.fill([0] * length, [0] * length) for carrier in carriers]
+        rows = [carrier.fill([0] * length, [0] * length) for carrier in carriers]
         self._parts = []
-        for part in range(len(held[0])):
-            ids, mask = pad([texts[part] for texts in held], victim.pad_id)
-            slots = [(row, *one) for row, carrier in enumerate(carriers) for one in carrier.slots(part, length)]
-            # the last entry of what is put in is the first slot behind a space
+        for part in range(len(rows[0])):
+            ids, mask = pad([texts[part] for texts in rows], victim.pad_id)
+            slots = [(row, *slot) for row, carrier in enumerate(carriers) for slot in carrier.slots(part, length)]
+            # the last of the inserted embeddings is the first slot after a space
             sources = [length if spaced and slot == 0 else slot for _, _, slot, spaced in slots]
-            places = tuple(torch.tensor([one[axis] for one in slots], dtype=torch.long) for axis in (0, 1))
+            cells = tuple(torch.tensor([slot[axis] for slot in slots], dtype=torch.long) for axis in (0, 1))
             embedded = reading.embed(victim, ids.to(victim.device)).detach()
-            self._parts.append((embedded, mask.to(victim.device), places, torch.tensor(sources, dtype=torch.long)))
+            self._parts.append((embedded, mask.to(victim.device), cells, torch.tensor(sources, dtype=torch.long)))
 
     def judge(self, trigger: Tensor) -> Tensor:
         """Logits [B, C] with a trigger [n + 1, H] in place: its slots, and its first one behind a space."""
-        read = []
-        for embedded, mask, places, sources in self._parts:
-            filled = embedded.index_put(places, trigger[sources]) if len(sources) else embedded
-            read.append(reading.vectors(self._victim, filled, mask))
-        return reading.judge(self._victim, *read)
+        vectors = []
+        for embedded, mask, cells, sources in self._parts:
+            filled = embedded.index_put(cells, trigger[sources]) if len(sources) else embedded
+            vectors.append(reading.vectors(self._victim, filled, mask))
+        return reading.judge(self._victim, *vectors)
