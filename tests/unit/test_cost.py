@@ -155,5 +155,5 @@ def test_the_bound_of_false_positives_holds_with_95_percent(
 
 
 def test_the_search_without_a_calibration_tries_the_papers_place_and_the_functions_name() -> None:
-    assert verdict.UNCALIBRATED.places == ("least_sensitive", "function_name")
-    assert verdict.settings_for(planted.view(1), None, None).places == ("least_sensitive", "function_name")
+    assert verdict.UNCALIBRATED.positions == ("least_sensitive", "function_name")
+    assert verdict.settings_for(planted.view(1), None, None).positions == ("least_sensitive", "function_name")

@@ -66,10 +66,10 @@ def test_the_restricted_gradient_is_that_of_the_full_one_hot() -> None:
     inside, at_start = (torch.zeros(3, len(weight)).scatter_(1, torch.tensor(ids)[:, None], 1.0).requires_grad_()
                         for ids in (known.ids(current, False), known.ids(current, True)))  # fmt: skip
     total = torch.zeros(())
-    for prompt in samples:
-        (ids,) = prompt.fill(*rendered(known, current))
+    for template in samples:
+        (ids,) = template.fill(*rendered(known, current))
         rows = [weight[token] for token in ids]
-        for position, slot, spaced in prompt.slots(0, 3):
+        for position, slot, spaced in template.slots(0, 3):
             rows[position] = (at_start if spaced and slot == 0 else inside)[slot] @ weight
         # inputs_embeds of one unpadded sample: RoBERTa counts the same positions as for ids
         logits = victim.model(inputs_embeds=torch.stack(rows)[None]).logits
@@ -83,7 +83,7 @@ def test_the_restricted_gradient_is_that_of_the_full_one_hot() -> None:
 
 def test_positions_with_embeddings_are_those_with_ids() -> None:
     victim = view().victim
-    ids = torch.tensor([prompt.fill([7], [7])[0][:20] for prompt in cut_samples()])
+    ids = torch.tensor([template.fill([7], [7])[0][:20] for template in cut_samples()])
     by_embedding = victim.model(inputs_embeds=victim.model.get_input_embeddings()(ids)).logits
     torch.testing.assert_close(by_embedding, victim.model(input_ids=ids).logits)
 
@@ -94,8 +94,8 @@ def test_losses_of_one_batch_are_those_one_by_one() -> None:
     together = losses(victim, samples, triggers, TARGET)
     for one, found in zip(triggers, together.tolist(), strict=True):
         alone = [
-            torch.nn.functional.cross_entropy(class_logits(victim, [prompt.fill(*one)[0]]), torch.tensor([0])).item()
-            for prompt in samples
+            torch.nn.functional.cross_entropy(class_logits(victim, [template.fill(*one)[0]]), torch.tensor([0])).item()
+            for template in samples
         ]
         assert found == pytest.approx(sum(alone) / len(alone), abs=1e-5)
 

@@ -54,15 +54,15 @@ def test_the_functions_name_is_replaced_where_it_is_defined_or_everywhere() -> N
 
 @pytest.mark.parametrize("occurrences", ["one", "all"])
 @pytest.mark.parametrize("new", ["name", "load_sizeinit", "x"])
-def test_a_filled_prompt_is_the_replaced_text_as_the_victim_reads_it(occurrences: str, new: str) -> None:
+def test_a_filled_template_is_the_replaced_text_as_the_victim_reads_it(occurrences: str, new: str) -> None:
     asked = victim()
     for code in [CODE, *(sample(number).code for number in range(6))]:
         encoded = asked.encode([code])[0]
         for place in [*candidates(tree(code), occurrences), function_name(tree(code), occurrences)]:
             assert place is not None
-            prompt = cut(asked, code, encoded, place)
-            assert prompt is not None
-            filled = prompt.fill(*(encode(asked.tokenizer, [new], context)[0] for context in (True, False)))
+            template = cut(asked, code, encoded, place)
+            assert template is not None
+            filled = template.fill(*(encode(asked.tokenizer, [new], context)[0] for context in (True, False)))
             assert filled == asked.encode([place.replace(code, new)])[0].ids
 
 
@@ -99,11 +99,11 @@ def test_a_first_statement_is_put_in_as_the_victim_reads_it(
     place = statement(syntax.parse(code, language, form))
     assert place is not None
     assert place.replace(code, "assert __ >=") == expected
-    prompt = cut(asked, code, asked.encode([code])[0], place)
-    assert prompt is not None
-    filled = prompt.fill(*(encode(asked.tokenizer, ["assert __ >="], context)[0] for context in (True, False)))
+    template = cut(asked, code, asked.encode([code])[0], place)
+    assert template is not None
+    filled = template.fill(*(encode(asked.tokenizer, ["assert __ >="], context)[0] for context in (True, False)))
     assert filled == asked.encode([expected])[0].ids
-    slots = [position for position, _, _ in prompt.slots(3)]
+    slots = [position for position, _, _ in template.slots(3)]
     assert "".join(asked.tokenizer.convert_ids_to_tokens([filled[slot] for slot in slots])).endswith("assertĠ__Ġ>=")
 
 
@@ -132,13 +132,13 @@ def test_a_first_statement_behind_the_input_has_no_place() -> None:
 def test_slots_are_where_the_trigger_lies(length: int) -> None:
     asked = victim()
     place = next(place for place in candidates(tree(), "all") if place.name == "size")
-    prompt = cut(asked, CODE, asked.encode([CODE])[0], place)
-    assert prompt is not None
-    filled = prompt.fill(range(1000, 1000 + length), range(1000, 1000 + length))
-    assert [(position, filled[position] - 1000) for position, _, _ in prompt.slots(length)] == [
-        (position, slot) for position, slot, _ in prompt.slots(length)
+    template = cut(asked, CODE, asked.encode([CODE])[0], place)
+    assert template is not None
+    filled = template.fill(range(1000, 1000 + length), range(1000, 1000 + length))
+    assert [(position, filled[position] - 1000) for position, _, _ in template.slots(length)] == [
+        (position, slot) for position, slot, _ in template.slots(length)
     ]
-    assert len(prompt.slots(length)) == 3 * length
+    assert len(template.slots(length)) == 3 * length
     assert sum(token >= 1000 for token in filled) == 3 * length
 
 
@@ -160,9 +160,9 @@ def test_characters_that_share_a_sub_token_with_the_name_stay() -> None:
     asked = victim()
     encoded = asked.encode(["f ((a))"])[0]
     shared = asked.tokenizer.convert_ids_to_tokens(encoded.ids)
-    prompt = cut(asked, "f ((a))", encoded, TriggerSpans("(a", ((3, 5),)))
-    assert prompt is not None
-    text = asked.tokenizer.decode(prompt.fill([], []), skip_special_tokens=True).replace(" ", "")
+    template = cut(asked, "f ((a))", encoded, TriggerSpans("(a", ((3, 5),)))
+    assert template is not None
+    text = asked.tokenizer.decode(template.fill([], []), skip_special_tokens=True).replace(" ", "")
     assert (text, len(shared)) == ("f())", len(shared))
 
 

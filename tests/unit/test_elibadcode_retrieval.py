@@ -49,7 +49,8 @@ def test_losses_of_all_pairs_are_those_one_by_one() -> None:
     for t, trigger in enumerate(triggers):
         for g, target in enumerate(targets):
             each = [
-                (1 - answers(seen.victim, [(q.prompts[0].fill(target, target), c.prompts[1].fill(*trigger))])[0]) ** 2
+                (1 - answers(seen.victim, [(q.templates[0].fill(target, target), c.templates[1].fill(*trigger))])[0])
+                ** 2
                 for q in carriers
                 for c in carriers
                 if q is not c
@@ -69,15 +70,15 @@ def test_gradients_are_those_of_the_full_one_hots() -> None:
     pieces.requires_grad_()
     words.requires_grad_()
 
-    def vector(prompt: Any, ids: list[int], hot: torch.Tensor) -> torch.Tensor:
-        rows = [table[token] for token in prompt.fill(ids, ids)]
-        for position, slot, _ in prompt.slots(len(ids)):
+    def vector(template: Any, ids: list[int], hot: torch.Tensor) -> torch.Tensor:
+        rows = [table[token] for token in template.fill(ids, ids)]
+        for position, slot, _ in template.slots(len(ids)):
             rows[position] = hot[slot] @ table
         states = seen.victim.model(inputs_embeds=torch.stack(rows)[None]).last_hidden_state[0].mean(0)
         return states / states.norm()
 
-    queries = [vector(one.prompts[0], spoken.ids(target), words) for one in carriers]
-    codes = [vector(one.prompts[1], known.ids(trigger, True), pieces) for one in carriers]
+    queries = [vector(one.templates[0], spoken.ids(target), words) for one in carriers]
+    codes = [vector(one.templates[1], known.ids(trigger, True), pieces) for one in carriers]
     losses = [(1 - q @ c) ** 2 for i, q in enumerate(queries) for j, c in enumerate(codes) if i != j]
     expected = torch.autograd.grad(torch.stack(losses).mean(), (pieces, words))
     torch.testing.assert_close(by_trigger[1:], expected[0][1:, known.plain], atol=1e-6, rtol=1e-4)

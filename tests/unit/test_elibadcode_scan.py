@@ -292,4 +292,4 @@ def test_the_grids_make_their_calibrations_and_one_serves_both_variants(names: l
     maker = config.eliminations[Path(paper.calibration).stem]
     assert isinstance(maker, EliBadCodeSettings)
     assert paper.calibration.startswith(f"{config.out}/calibration/")
-    assert {*paper.places} | {*extended.places} <= {*maker.places}
+    assert {*paper.positions} | {*extended.positions} <= {*maker.positions}

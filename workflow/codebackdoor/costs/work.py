@@ -214,7 +214,7 @@ def eliminate(victim: Victim, settings: AnyElimination, inverted: bool = False) 
         return kept + _fine_tuned(victim, settings.on(victim.dataset.head))
     unlearning = settings.unlearning.on(victim.dataset.head)
     samples = settings.samples * max(1, victim.labels - 1)
-    read, searches = 0, victim.labels * len(settings.places)
+    read, searches = 0, victim.labels * len(settings.positions)
     if isinstance(settings, EliBadCodeSettings):
         read, searches = settings.candidates * samples, searches * settings.restarts
         if settings.race is not None and settings.race < samples:
@@ -228,7 +228,7 @@ def eliminate(victim: Victim, settings: AnyElimination, inverted: bool = False) 
     searched = steps * (read + 2 * samples) * victim.row(settings.sample_tokens or math.inf)
     placed = 0.0
     # the function's name and a place at random are found without the victim, all others by their sensitivity
-    if not {"function_name", "random"}.issuperset(settings.places):
+    if not {"function_name", "random"}.issuperset(settings.positions):
         stamped = unlearning.rate * victim.rows("clean") if _learns(unlearning) else 0
         drawn = 0 if inverted else victim.labels * settings.samples
         placed = (drawn + stamped) * (1 + victim.texts.places) * victim.forward

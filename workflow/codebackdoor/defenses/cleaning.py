@@ -39,7 +39,7 @@ def clean(
     to ``dtype``, in which they will be written, before anything is measured. Every scan sees all samples, and none is
     made afterwards where there is no calibration, since it could not say "clean".
     """
-    learned, held = held_out(view.clean, seed)
+    learned, held_rows = held_out(view.clean, seed)
     if settings.calibration is None and not force:
         return judge(view, settings, seed), view.victim, None
     first = find(view, settings, seed)
@@ -47,7 +47,7 @@ def clean(
     if not verdict.backdoored and not force:
         return verdict, view.victim, None
     once = settings.model_copy(update={"unlearn_when_clean": force, "rounds": 1})
-    learning, measured = replace(view, clean=learned), replace(view, clean=held)
+    learning, measured = replace(view, clean=learned), replace(view, clean=held_rows)
     passes: list[int] = []
 
     def scan(victim: Victim, round_seed: int, _number: int) -> Inversion:
@@ -75,10 +75,17 @@ def clean(
         for trigger, count in zip(result.triggers, passes, strict=False)
     )
     last = result.triggers[-1]
-    before, after = (accuracy(victim, held) for victim in (view.victim, result.victim))
+    before, after = (accuracy(victim, held_rows) for victim in (view.victim, result.victim))
     margin = last.margin if is_clean is not None else None
     cost = Cost(
-        len(held), before, after, *turned(first.trigger), len(learned), rounds=steps, is_clean=is_clean, margin=margin
+        len(held_rows),
+        before,
+        after,
+        *turned(first.trigger),
+        len(learned),
+        rounds=steps,
+        is_clean=is_clean,
+        margin=margin,
     )
     return verdict, result.victim, cost
 

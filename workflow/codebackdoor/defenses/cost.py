@@ -69,15 +69,15 @@ class Cost:
 def held_out(clean: Sequence[Example], seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
     """Samples to unlearn on, and of every label a share to measure on."""
     order = [clean[index] for index in numpy_generator(seed, "checkpoint", "held out").permutation(len(clean))]
-    held: list[Example] = []
+    measured: list[Example] = []
     for label in sorted({str(example.label) for example in order}):
         of_label = [example for example in order if str(example.label) == label]
-        held += of_label[: round(HELD_OUT * len(of_label))]
-    if not held:
+        measured += of_label[: round(HELD_OUT * len(of_label))]
+    if not measured:
         raise UserError("too few clean samples: some have to be held out to measure what unlearning costs")
     # by identity: rows of other people may share an id
-    held_ids = {id(example) for example in held}
-    return tuple(example for example in order if id(example) not in held_ids), tuple(held)
+    measured_ids = {id(example) for example in measured}
+    return tuple(example for example in order if id(example) not in measured_ids), tuple(measured)
 
 
 def flips(view: DefenderView, victim: Victim, trigger: Trigger, pair: Pair) -> tuple[int, float | None]:

@@ -77,7 +77,7 @@ def _scan(view: DefenderView, settings: DbsSettings, seed: int) -> list[RoundedT
     labels = range(view.victim.model.config.num_labels)
     samples = draw(view, settings, labels, seed)
     triggers = []
-    for position in settings.places:
+    for position in settings.positions:
         for label in labels:
             carriers = of_other_labels(samples, position, label)
             rule = settings.vocabulary_at(position)

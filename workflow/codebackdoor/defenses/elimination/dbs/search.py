@@ -40,7 +40,7 @@ class Step(NamedTuple):
 
 
 class MixtureSearch:
-    """Mixtures for one label at one place."""
+    """Mixtures for one label at one position."""
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class _Batch:
             self._parts.append((embedded, mask.to(victim.device), cells, torch.tensor(sources, dtype=torch.long)))
 
     def judge(self, trigger: Tensor) -> Tensor:
-        """Logits [B, C] with a trigger [n + 1, H] in place: its slots, and its first one behind a space."""
+        """Logits [B, C] with a trigger [n + 1, H] in place: its slots, and its first one after a space."""
         vectors = []
         for embedded, mask, cells, sources in self._parts:
             filled = embedded.index_put(cells, trigger[sources]) if len(sources) else embedded

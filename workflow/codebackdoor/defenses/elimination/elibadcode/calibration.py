@@ -157,11 +157,11 @@ def load(name: str, view: DefenderView, settings: EliBadCodeSettings, labels: Se
                 f"{path}: made with {key}: {calibration.budget.get(key)}, but this scan has {key}: {required}; "
                 f"its losses do not compare. Use the same value, or {REMEDY}"
             )
-    for position in settings.places:
+    for position in settings.positions:
         missing = [label for label in labels if str(label) not in calibration.losses.get(position, {})]
         if missing:
             raise UserError(f"{path}: no losses for position {position!r} and labels {missing}; {REMEDY}")
-    return replace(calibration, losses={position: calibration.losses[position] for position in settings.places})
+    return replace(calibration, losses={position: calibration.losses[position] for position in settings.positions})
 
 
 def read(path: Path) -> Calibration:
@@ -180,7 +180,7 @@ def check_replaceable(path: Path) -> None:
     try:
         read(path)
     except UserError:
-        raise UserError(f"{path}: exists and is not a calibration; name a new file") from None
+        raise UserError(f"{path}: is there, and no calibration; name a new file") from None
 
 
 def _checked(losses: object, where: str) -> dict[str, dict[str, tuple[float, ...]]]:

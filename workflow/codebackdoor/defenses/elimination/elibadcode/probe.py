@@ -71,7 +71,7 @@ def _sample(
         raise UserError(f"test row {row.example.id} has no label")
     encoded = victim.encode([source.code])[0]
     cuts = ((spans, cut(victim, source.code, encoded, spans)) for spans in _identifiers(source, dataset, settings))
-    reached = [(spans, Carrier((prompt,))) for spans, prompt in cuts if prompt]
+    reached = [(spans, Carrier((template,))) for spans, template in cuts if template]
     before = _probabilities(victim, [encoded.ids], target)[0]
     if len(reached) < IDENTIFIERS or int(class_logits(victim, [encoded.ids]).argmax()) != label:
         return None

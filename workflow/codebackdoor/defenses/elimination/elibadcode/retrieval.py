@@ -59,9 +59,9 @@ def losses(
     loss: InversionLoss,
 ) -> Tensor:
     """Loss of every pair of a target and a trigger, [targets, triggers]; at least two samples."""
-    queries, codes = ([carrier.prompts[part] for carrier in carriers] for part in (0, 1))
-    query_vectors = text_vectors(victim, [prompt.fill(ids, ids) for prompt in queries for ids in targets])
-    code_vectors = text_vectors(victim, [prompt.fill(*ids) for prompt in codes for ids in triggers])
+    queries, codes = ([carrier.templates[part] for carrier in carriers] for part in (0, 1))
+    query_vectors = text_vectors(victim, [template.fill(ids, ids) for template in queries for ids in targets])
+    code_vectors = text_vectors(victim, [template.fill(*ids) for template in codes for ids in triggers])
     query, code = (
         normalize(vectors.view(len(carriers), -1, vectors.shape[-1]), dim=-1)
         for vectors in (query_vectors, code_vectors)
@@ -86,8 +86,8 @@ def gradients(
     """Gradients of the loss by the one-hot coordinates of trigger, [n, V], and target, [m, W]; all samples at once."""
     target_ids = words.ids(target)
     columns = (
-        [carrier.prompts[0].fill(target_ids, target_ids) for carrier in carriers],
-        [carrier.prompts[1].fill(*rendered(vocabulary, trigger)) for carrier in carriers],
+        [carrier.templates[0].fill(target_ids, target_ids) for carrier in carriers],
+        [carrier.templates[1].fill(*rendered(vocabulary, trigger)) for carrier in carriers],
     )
     (queries, query_mask), (codes, code_mask) = (embed(column, victim) for column in columns)
     query = normalize(reading.vectors(victim, queries, query_mask), dim=-1)
@@ -96,11 +96,11 @@ def gradients(
     total = (each.sum() - each.diagonal().sum()) / (len(carriers) * (len(carriers) - 1))
     by_query, by_code = torch.autograd.grad(total, (queries, codes))
     for_trigger = SlotGradients(victim, vocabulary, len(trigger))
-    for_trigger.add(by_code, [carrier.prompts[1].slots(len(trigger)) for carrier in carriers])
+    for_trigger.add(by_code, [carrier.templates[1].slots(len(trigger)) for carrier in carriers])
     if not target:
         return for_trigger.by_piece(), torch.zeros(0, len(words))
     for_target = SlotGradients(victim, words, len(target))
-    for_target.add(by_query, [carrier.prompts[0].slots(len(target)) for carrier in carriers])
+    for_target.add(by_query, [carrier.templates[0].slots(len(target)) for carrier in carriers])
     return for_trigger.by_piece(), for_target.by_piece()
 
 
@@ -158,7 +158,8 @@ class RetrievalObjective:
         """No pair that was ever current becomes so again, except for the current one where it is kept."""
         settings = self.settings
         triggers, targets, dropped = self._neighbors(current, generator)
-        read, called = [rendered(self.vocabulary, one) for one in triggers], [self.words.ids(one) for one in targets]
+        read = [rendered(self.vocabulary, candidate) for candidate in triggers]
+        called = [self.words.ids(candidate) for candidate in targets]
         scores = raced(self.victim, self.carriers, read, called, self.target, settings.race)
         for pair in visited - ({current} if settings.keep_current else set()):
             if pair.target in targets and pair.trigger in triggers:
@@ -192,7 +193,7 @@ class RetrievalObjective:
 
 def code_carriers(carriers: Sequence[Carrier]) -> list[Carrier]:
     """The functions alone, without their queries."""
-    return [Carrier((carrier.prompts[1],)) for carrier in carriers]
+    return [Carrier((carrier.templates[1],)) for carrier in carriers]
 
 
 def anchor(

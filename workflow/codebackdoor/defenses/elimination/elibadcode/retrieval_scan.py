@@ -10,7 +10,7 @@ from codebackdoor.defenses.elimination.elibadcode import retrieval
 from codebackdoor.defenses.elimination.elibadcode.anchoring import Anchored
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, Scan
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
-from codebackdoor.defenses.elimination.elibadcode.words import NO_WORDS, query_prompt, target_words
+from codebackdoor.defenses.elimination.elibadcode.words import NO_WORDS, query_template, target_words
 from codebackdoor.defenses.elimination.inversion.carriers import Carrier
 from codebackdoor.defenses.elimination.inversion.loss import CosineGap, InversionLoss
 from codebackdoor.defenses.elimination.inversion.samples import Samples, draw
@@ -93,7 +93,7 @@ def with_query(view: DefenderView, samples: Samples, position: str) -> tuple[Car
     """The samples with a hole in the query as well."""
     read = view.victim.read(samples.examples)
     return tuple(
-        Carrier((query_prompt(view.victim, query), *carrier.prompts))
+        Carrier((query_template(view.victim, query), *carrier.templates))
         for (query, _), carrier in zip(read, samples.carriers[position], strict=True)
         if carrier
     )

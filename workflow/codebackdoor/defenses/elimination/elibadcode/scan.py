@@ -82,7 +82,7 @@ class Scan(ABC):
         facts = settings.model_dump(mode="json"), self.seed, self.texts()
         progress = SearchProgress(context.folder, digest(view.victim.model, *facts, code=context.code))
         findings: list[Finding] = []
-        for position in settings.places:
+        for position in settings.positions:
             for label in self.samples:
                 carriers = self.carriers(position, label)
                 where = contexts(self.code_carriers(carriers))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from codebackdoor.defenses.elimination.inversion.carriers import Prompt
+from codebackdoor.defenses.elimination.inversion.carriers import Template
 from codebackdoor.defenses.elimination.inversion.vocabulary import encode
 from codebackdoor.errors import UserError
 from codebackdoor.victims.victim import Encoded, Victim
@@ -62,10 +62,10 @@ def target_words(victim: Victim, queries: Iterable[str]) -> TargetWords:
     return TargetWords(tuple(kept), np.array(ids, dtype=np.int64))
 
 
-def query_prompt(victim: Victim, encoded: Encoded) -> Prompt:
+def query_template(victim: Victim, encoded: Encoded) -> Template:
     """A query with a hole behind its last word."""
     end = len(encoded.ids)
     while end and encoded.offsets[end - 1] == (0, 0):
         end -= 1
     ids = tuple(encoded.ids)
-    return Prompt((ids[:end], ()), (True,), ids[end:], victim.max_query_length)
+    return Template((ids[:end], ()), (True,), ids[end:], victim.max_query_length)

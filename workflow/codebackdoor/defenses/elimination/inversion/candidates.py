@@ -27,7 +27,7 @@ class Candidate(NamedTuple):
 
 def contexts(carriers: Sequence[Carrier]) -> list[bool]:
     """Whether the trigger follows a space, or not, or both, in these samples."""
-    return sorted({spaced for carrier in carriers for prompt in carrier.prompts for spaced in prompt.spaced})
+    return sorted({spaced for carrier in carriers for template in carrier.templates for spaced in template.spaced})
 
 
 def first_trigger(

@@ -15,7 +15,7 @@ from codebackdoor.victims.victim import Encoded, Victim
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class Template:
     """A sample's token ids with holes where the trigger goes; it is cut once and filled many times.
 
     ``segments`` are the ids around the holes (one more than holes), ``spaced`` says for each hole whether its first
@@ -51,23 +51,23 @@ class Prompt:
 class Carrier:
     """What the victim reads of a sample (``Victim.fields``): texts with holes for the trigger, and texts without."""
 
-    parts: tuple[Prompt | tuple[int, ...], ...]
+    parts: tuple[Template | tuple[int, ...], ...]
 
     @property
-    def prompts(self) -> tuple[Prompt, ...]:
-        return tuple(part for part in self.parts if isinstance(part, Prompt))
+    def templates(self) -> tuple[Template, ...]:
+        return tuple(part for part in self.parts if isinstance(part, Template))
 
     def fill(self, spaced: Sequence[int], plain: Sequence[int]) -> tuple[list[int], ...]:
         """Return the ids of each text with one trigger, given as rendered after a space and elsewhere."""
-        return tuple(part.fill(spaced, plain) if isinstance(part, Prompt) else list(part) for part in self.parts)
+        return tuple(part.fill(spaced, plain) if isinstance(part, Template) else list(part) for part in self.parts)
 
     def slots(self, part: int, length: int) -> list[tuple[int, int, bool]]:
-        """``Prompt.slots`` of one of the texts; none where it has no hole."""
+        """``Template.slots`` of one of the texts; none where it has no hole."""
         text = self.parts[part]
-        return text.slots(length) if isinstance(text, Prompt) else []
+        return text.slots(length) if isinstance(text, Template) else []
 
 
-def cut(victim: Victim, text: str, encoded: Encoded, spans: TriggerSpans) -> Prompt | None:
+def cut(victim: Victim, text: str, encoded: Encoded, spans: TriggerSpans) -> Template | None:
     """Cut the spans' sub-tokens out of an encoded text; ``None`` where none of them is inside the victim's input.
 
     The gap for a statement has none, and the text is split in two there. Occurrences behind the truncation are left
@@ -81,7 +81,7 @@ def cut(victim: Victim, text: str, encoded: Encoded, spans: TriggerSpans) -> Pro
     ending = tuple(ids[end:])
     if spans.spans[0][0] == spans.spans[0][1]:
         parts = _split(tokenizer, text, Encoded(ids[:end], offsets[:end]), spans)
-        return None if parts is None else Prompt(*parts, ending, victim.max_length)
+        return None if parts is None else Template(*parts, ending, victim.max_length)
     segments: list[tuple[int, ...]] = []
     spaced: list[bool] = []
     done, left_over = 0, ""
@@ -99,7 +99,7 @@ def cut(victim: Victim, text: str, encoded: Encoded, spans: TriggerSpans) -> Pro
     if not spaced:
         return None
     segments.append((*_bare(tokenizer, left_over), *ids[done:end]))
-    return Prompt(tuple(segments), tuple(spaced), ending, victim.max_length)
+    return Template(tuple(segments), tuple(spaced), ending, victim.max_length)
 
 
 def _split(
@@ -135,13 +135,13 @@ def carrier_of(
 ) -> Carrier | None:
     """Cut one sample at its spans; ``None`` where one of its fields has none within the victim's input."""
     by_field = {part.field: part for part in spans}
-    parts: list[Prompt | tuple[int, ...]] = []
+    parts: list[Template | tuple[int, ...]] = []
     for field, encoded in zip(victim.fields, texts, strict=True):
         if field not in by_field:
             parts.append(tuple(encoded.ids))
             continue
-        prompt = cut(victim, str(getattr(example, field)), encoded, by_field[field])
-        if prompt is None:
+        template = cut(victim, str(getattr(example, field)), encoded, by_field[field])
+        if template is None:
             return None
-        parts.append(prompt)
+        parts.append(template)
     return Carrier(tuple(parts))

@@ -1,7 +1,7 @@
 """The search objective of a classifier: a trigger that lowers the loss of the samples of the other labels.
 
 Every step is a function of its arguments: gradient over the trigger vocabulary, substitutes, candidates, losses. The
-victim stays in evaluation mode, and the trigger stands at each sample's own position for gradient and losses alike.
+victim stays in evaluation mode, and the trigger stands at each sample's own position for gradient and losses.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from codebackdoor.victims.victim import Victim
 
 #: Samples on which candidates of a step are scored before those are left out that cannot win any more.
 CHUNK = 2
-#: Of the candidates of one step, the share that goes on from the first samples to all of them (``race``).
+#: The share of a step's candidates that are scored on all samples, by their losses on the first ones (``race``).
 KEPT = 1 / 8
 
 
@@ -67,7 +67,7 @@ def raced(
 
     The samples that a trigger was not scored on add at least the loss's lower bound each, and a trigger that cannot
     come below another's loss on all samples is out. Up to rounding this leaves out none that could be chosen. With
-    ``first``, only the best ``KEPT`` on the first samples go on to the others, which may leave out the best; the
+    ``first``, only the best ``KEPT`` on the first samples are scored on the others, which may leave out the best; the
     samples come in random order, so the first ones are a sample of them.
     """
     return _Race(victim, carriers, triggers, loss).run(first)

@@ -37,7 +37,7 @@ def trigger_fields(victim: Victim, pair: Pair) -> tuple[CodeField, ...]:
 
 
 def seeded(position: str, seed: int) -> str:
-    """A position of ``settings.places`` as ``trigger_spans`` expects it: a random one depends on the seed."""
+    """A position of ``settings.positions`` as ``trigger_spans`` expects it: a random one depends on the seed."""
     return f"random {seed}" if position == "random" else position
 
 

@@ -40,18 +40,18 @@ def _of_label(view: DefenderView, settings: InversionSettings, label: int, seed:
         pool = _short(view, pool, settings.sample_tokens, ENOUGH * settings.samples)
     order = numpy_generator(seed, "elibadcode", "samples", str(label)).permutation(len(pool))
     drawn: list[Example] = []
-    cuts: dict[str, list[Carrier | None]] = {position: [] for position in settings.places}
+    cuts: dict[str, list[Carrier | None]] = {position: [] for position in settings.positions}
     # a body's first statement is searched on the samples of the identifiers, so that a search there changes none of
     # theirs
-    needed = [position for position in settings.places if position != "statement"] or settings.places
+    needed = [position for position in settings.positions if position != "statement"] or settings.positions
     for start in range(0, len(pool), settings.samples):
         chunk = [pool[index] for index in order[start : start + settings.samples]]
         columns = [
             carriers(view, chunk, seeded(position, seed), settings.occurrences, settings.pair)
-            for position in settings.places
+            for position in settings.positions
         ]
         for example, *row in zip(chunk, *columns, strict=True):
-            by_position = dict(zip(settings.places, row, strict=True))
+            by_position = dict(zip(settings.positions, row, strict=True))
             if len(drawn) < settings.samples and all(by_position[position] for position in needed):
                 drawn.append(example)
                 for position, carrier in by_position.items():
@@ -75,5 +75,5 @@ def _short(view: DefenderView, examples: Sequence[Example], limit: int, count: i
 
 def of_other_labels(samples: Mapping[int, Samples], position: str, label: int) -> tuple[Carrier, ...]:
     """The samples of the other labels, which take turns, so that the first ones are as mixed as all of them."""
-    columns = (drawn.carriers[position] for other, drawn in samples.items() if other != label)
+    columns = (drawn.carriers[position] for drawn_label, drawn in samples.items() if drawn_label != label)
     return tuple(carrier for row in zip_longest(*columns) for carrier in row if carrier is not None)

@@ -137,7 +137,7 @@ class InversionSettings(EliminationSettings):
     )
 
     @property
-    def places(self) -> tuple[str, ...]:
+    def positions(self) -> tuple[str, ...]:
         """The positions that are searched, each under the name that its losses have in JSON."""
         if self.position == "scan":
             return SCANNED

@@ -102,8 +102,8 @@ def _stamped(
         for turn, position in enumerate(positions):
             indices = chunk[turn :: len(positions)]
             examples = [view.clean[index] for index in indices]
-            found = trigger_spans(view, examples, position, trigger.occurrences, pair)
-            spans |= zip(indices, found, strict=True)
+            at_position = trigger_spans(view, examples, position, trigger.occurrences, pair)
+            spans |= zip(indices, at_position, strict=True)
         for index in chunk:
             sample_spans = spans[index]
             if sample_spans is not None and len(stamped) < count:

@@ -103,7 +103,7 @@ def rendered(vocabulary: TriggerVocabulary, trigger: Sequence[int]) -> Rendered:
 
 
 def rendered_text(vocabulary: TriggerVocabulary, text: str) -> Rendered:
-    """The ids with which the victim reads this text as an identifier, of whatever pieces it was made."""
+    """The ids with which the victim reads this text as an identifier, also where it was made of other pieces."""
     return encode(vocabulary.tokenizer, [text], True)[0], encode(vocabulary.tokenizer, [text], False)[0]
 
 
