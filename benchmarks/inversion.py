@@ -36,20 +36,21 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from codebackdoor import files
-from codebackdoor.config.eliminations import EliBadCode
-from codebackdoor.defenses.elimination.elibadcode.inversion import (
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion.candidates import (
     Indices,
     contexts,
     first_trigger,
-    neighbours,
-    rendered,
-    search,
+    neighbors,
     substitutes,
 )
-from codebackdoor.defenses.elimination.elibadcode.position import Carrier
-from codebackdoor.defenses.elimination.elibadcode.resuming import Searches, State
-from codebackdoor.defenses.elimination.elibadcode.scan import draw, of_other_labels
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
+from codebackdoor.defenses.elimination.inversion.carriers import Carrier
+from codebackdoor.defenses.elimination.inversion.classifier import ClassifierObjective
+from codebackdoor.defenses.elimination.inversion.loss import CrossEntropy
+from codebackdoor.defenses.elimination.inversion.resume import SearchProgress, State
+from codebackdoor.defenses.elimination.inversion.samples import draw, of_other_labels
+from codebackdoor.defenses.elimination.inversion.search import search
+from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary, build, rendered
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import Example
@@ -132,14 +133,14 @@ class Walk:
     scored: list[dict[Indices, float]] = field(default_factory=list)
 
 
-def reference(plain: Plain, settings: EliBadCode, generator: np.random.Generator) -> Walk:
+def reference(plain: Plain, settings: EliBadCodeSettings, generator: np.random.Generator) -> Walk:
     """Algorithm 1, TRIGGERINVERSION; candidates are drawn as the package draws them, else no sequence is the same."""
     vocabulary, where = plain.vocabulary, contexts(plain.carriers)
     trigger = first_trigger(vocabulary, settings.length, where, generator)
     visited, walk = {trigger}, Walk([trigger], [plain.loss(trigger)])
     for _ in range(settings.iterations):
         options = substitutes(plain.gradient(trigger), vocabulary, settings.top_k)
-        drawn, _ = neighbours(trigger, options, vocabulary, where, visited, settings.candidates, generator)
+        drawn, _ = neighbors(trigger, options, vocabulary, where, visited, settings.candidates, generator)
         visited.update(drawn)
         losses = {candidate: plain.loss(candidate) for candidate in drawn}
         trigger = min(losses, key=lambda candidate: losses[candidate])
@@ -149,7 +150,7 @@ def reference(plain: Plain, settings: EliBadCode, generator: np.random.Generator
     return walk
 
 
-class Recorded(Searches):
+class Recorded(SearchProgress):
     """Writes nothing; knows where the search stood after every step."""
 
     def __init__(self) -> None:
@@ -159,7 +160,7 @@ class Recorded(Searches):
     def due(self) -> bool:
         return True
 
-    def keep(self, _name: str, state: State) -> None:
+    def keep(self, _title: str, state: State) -> None:
         self.states.append(state)
 
 
@@ -171,7 +172,7 @@ class Setting:
     carriers: Sequence[Carrier]
     vocabulary: TriggerVocabulary
     label: int
-    settings: EliBadCode
+    settings: EliBadCodeSettings
     seed: int
 
     def generator(self) -> np.random.Generator:
@@ -180,9 +181,11 @@ class Setting:
     def plain(self, whole: bool) -> Plain:
         return Plain(self.victim, self.carriers, self.vocabulary, self.label, whole)
 
-    def package(self, searches: Searches | None = None, **switches: object) -> Any:
+    def package(self, progress: SearchProgress | None = None, **switches: object) -> Any:
         settings = self.settings.model_copy(update=switches)
-        return search(self.victim, self.carriers, self.vocabulary, self.label, settings, self.generator(), "", searches)
+        loss = CrossEntropy(self.label)
+        objective = ClassifierObjective(self.victim, self.carriers, self.vocabulary, loss, settings)
+        return search(objective, self.generator(), "", progress)
 
     def candidates(self) -> tuple[list[Indices], list[list[Indices]]]:
         """The package's triggers after each step, and what each step scored."""
@@ -192,10 +195,10 @@ class Setting:
         seen: set[Indices] = set()
         steps = []
         for state in states:
-            now = {tuple(one) for one in state["visited"]}
+            now = {candidate.trigger for candidate in state["visited"]}
             steps.append(sorted(now - seen))
             seen = now
-        return [state["trigger"] for state in states], steps
+        return [state["current"].trigger for state in states], steps
 
     def forward(self, steps: Sequence[Sequence[Indices]], own: bool) -> float:
         """Seconds of the forward passes alone that score these candidates."""
@@ -387,7 +390,7 @@ def main(
     rows = files.read_examples(clean)
     victim, rows = real_size(rows, seed) if real else (load_victim(folder), rows)
     view = DefenderView("defect_detection", rows[0].language, victim.text_form, tuple(rows), {}, victim=victim)
-    settings = EliBadCode(
+    settings = EliBadCodeSettings(
         method="elibadcode",
         position=PLACE,
         samples=samples,

@@ -28,9 +28,10 @@ from scipy import stats
 from sklearn.metrics import log_loss, roc_auc_score
 
 from codebackdoor import files
-from codebackdoor.config.eliminations import AnyElimination, calibration_file
+from codebackdoor.config.eliminations import AnyElimination
 from codebackdoor.config.loading import load
 from codebackdoor.dag.fingerprint import fingerprint
+from codebackdoor.defenses.elimination.elibadcode.settings import calibration_file
 from codebackdoor.errors import UserError
 from codebackdoor.types import CLEAN
 
@@ -63,8 +64,8 @@ MODULES = tuple(
         "attacks.stage",
         "attacks.codepoisoner_deadcode.method",
         "attacks.codepoisoner_identifier.method",
-        "defenses.elimination.dbs",
-        "defenses.elimination.elibadcode",
+        "defenses.elimination.dbs.method",
+        "defenses.elimination.elibadcode.method",
         "defenses.stage",
         "evaluation.scoring.labels",
         "evaluation.stage",

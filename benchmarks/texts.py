@@ -17,7 +17,7 @@ from statistics import fmean
 from tokenizers import Encoding, Tokenizer, models, pre_tokenizers
 
 from codebackdoor import syntax
-from codebackdoor.defenses.elimination.elibadcode.position import candidates
+from codebackdoor.defenses.elimination.inversion.spans import candidates
 from codebackdoor.defenses.purification.codepurify.masking import elements
 from codebackdoor.originals.readers import codesearchnet as codesearchnet_files
 from codebackdoor.types import Language

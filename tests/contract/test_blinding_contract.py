@@ -21,7 +21,7 @@ from tiny_models import classifier, understanding
 
 from codebackdoor import cli, files, seeding
 from codebackdoor.defenses import blinding, elimination, filtering, purification, rewriting, stage, training_rows
-from codebackdoor.defenses.elimination import Elimination
+from codebackdoor.defenses.elimination import Elimination, SearchContext
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
@@ -252,8 +252,10 @@ class Snoop:
         return [Judged(row.id, dropped=False) for row in rows]
 
     @classmethod
-    def eliminate(cls, seen: DefenderView, settings: object, seed: int, work: Path, *given: object) -> Elimination:
-        cls(seen, settings, seed, work, *given, list(work.parent.iterdir()))
+    def eliminate(cls, seen: DefenderView, settings: object, seed: int, context: SearchContext) -> Elimination:
+        work = context.folder
+        assert work is not None
+        cls(seen, settings, seed, context, list(work.parent.iterdir()))
         work.mkdir(parents=True, exist_ok=True)
         (work / "state.json").write_text("{}")
         return Elimination(seen.victim, None)
@@ -300,8 +302,9 @@ def test_unfinished_work_stays_in_its_own_folder(
         Snoop.eliminate(*given)
         raise KeyboardInterrupt
 
-    def resumed(seen: DefenderView, _settings: object, _seed: int, work: Path, *_: object) -> Elimination:
-        assert (work / "state.json").read_text() == "{}"
+    def resumed(seen: DefenderView, _settings: object, _seed: int, context: SearchContext) -> Elimination:
+        assert context.folder is not None
+        assert (context.folder / "state.json").read_text() == "{}"
         return Elimination(seen.victim, None)
 
     out = tmp_path / "codepoisoner_func-0.05/out"

@@ -13,9 +13,12 @@ import pytest
 import torch
 from planted import PLANTED, view
 
-from codebackdoor.config.eliminations import AnyElimination, EliBadCode, Unlearning
+from codebackdoor.config.eliminations import AnyElimination
 from codebackdoor.defenses import elimination
 from codebackdoor.defenses.elimination import Elimination
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion.settings import InversionSettings, Phase, ReadIn, UnlearningSettings
+from codebackdoor.defenses.elimination.settings import EliminationSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.victims.inference import class_logits
 from codebackdoor.victims.victim import Victim, save_victim
@@ -132,17 +135,57 @@ def test_elibadcode_hands_over_what_it_found() -> None:
 
 def calibration(ratio_below: float, folder: Path) -> str:
     """A calibration file whose shadows reached this loss for every label."""
-    from codebackdoor.defenses.elimination.elibadcode import shadows
+    from codebackdoor.defenses.elimination.elibadcode import calibration as calibrations
     from codebackdoor.files import write_json
 
     scan = {"function_name": {"0": ratio_below, "1": ratio_below}}
     victim = view().victim
-    provenance = {"dataset": {"language": "python", "text_form": "lexed"}, "victim": shadows.made_like(victim)}
-    made = shadows.make(
+    provenance = {"dataset": {"language": "python", "text_form": "lexed"}, "victim": calibrations.made_like(victim)}
+    made = calibrations.make(
         "defect_detection", settings("elibadcode"), "classification", dict.fromkeys("abcde", scan), provenance
     )
-    write_json(folder / "calibration.json", shadows.as_json(made, 0.5))
+    write_json(folder / "calibration.json", calibrations.as_json(made, 0.5))
     return str(folder / "calibration.json")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind.inverts])
+def test_every_field_of_a_method_that_inverts_names_one_phase(kind: type[InversionSettings]) -> None:
+    """A forgotten field would be left out of what a calibration and a search that is reused are compared by."""
+    phases = {name: [item.phase for item in field.metadata if isinstance(item, ReadIn)]
+              for name, field in kind.model_fields.items() if name != "method"}  # fmt: skip
+    assert {name: found for name, found in phases.items() if len(found) != 1} == {}
+    assert {phase for (phase,) in phases.values()} == set(get_args(Phase))
+    read = [kind.fields_read(phase) for phase in get_args(Phase)]
+    assert sorted(name for names in read for name in names) == sorted(phases)
+
+
+def test_what_a_calibration_and_a_reused_search_depend_on_is_as_it_was() -> None:
+    """The files of finished runs hold these; another list would refuse, or silently accept, what does not fit."""
+    assert set(EliBadCodeSettings.fields_read("searched")) == {
+        "vocabulary", "occurrences", "pair", "word_length", "target_word", "samples", "sample_tokens", "length",
+        "iterations", "top_k", "candidates", "race", "keep_current", "restarts", "patience",
+    }  # fmt: skip
+    assert EliBadCodeSettings.fields_read("judged") == ("beta", "calibration", "ratio")
+    assert EliBadCodeSettings.fields_read("positioned") == ("position", "rank")
+    whole = EliBadCodeSettings(method="elibadcode")
+    assert whole.trigger_settings() == whole.model_dump(
+        mode="json", exclude={"unlearning", "unlearn_when_clean", "rounds"}
+    )
+
+
+def test_a_method_without_trajectories_to_reuse_compares_all_that_its_trigger_depends_on() -> None:
+    scan, all_positions = (KINDS["dbs"](method="dbs", position=position) for position in ("scan", "scan_all"))
+    assert scan.trajectory_settings() != all_positions.trajectory_settings()
+    assert scan.trajectory_settings() != scan.model_copy(update={"flag_below": 0.1}).trajectory_settings()
+    assert scan.trajectory_settings() == scan.model_copy(update={"unlearn_when_clean": False}).trajectory_settings()
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_every_method_says_what_it_is_and_where_it_comes_from(kind: type[EliminationSettings]) -> None:
+    assert kind.label
+    assert kind.reference is not None
+    assert kind.reference.url.startswith("https://")
+    assert (kind.threshold_meaning is not None) is kind.inverts
 
 
 @pytest.mark.parametrize("anyway", [False, True])
@@ -158,15 +201,15 @@ def test_a_victim_that_the_scan_calls_clean_is_returned_as_it_is(anyway: bool, t
         assert weights(found.victim, tmp_path / "edited") == given
 
 
-def test_where_the_paper_has_no_verdict_alone_is_unlearnt_whatever_the_scan_says() -> None:
-    chosen = EliBadCode(method="elibadcode", unlearn_when_clean="retrieval")
+def test_where_the_paper_has_no_verdict_alone_it_is_unlearned_with_any_verdict() -> None:
+    chosen = EliBadCodeSettings(method="elibadcode", unlearn_when_clean="retrieval")
     assert [chosen.unlearns(False, head) for head in ("classification", "pair", "retrieval")] == [False, False, True]
     assert chosen.unlearns(True, "pair")
     for anyway in (False, True):
         assert chosen.model_copy(update={"unlearn_when_clean": anyway}).unlearns(False, "retrieval") is anyway
 
 
-def test_a_victim_far_below_its_shadows_is_flagged_and_unlearnt(tmp_path: Path) -> None:
+def test_a_victim_far_below_its_shadows_is_flagged_and_unlearned(tmp_path: Path) -> None:
     seen, small = view(), settings("elibadcode")
     found = elimination.load("elibadcode")(
         seen, small.model_copy(update={"calibration": calibration(0.9, tmp_path)}), 1
@@ -178,7 +221,7 @@ def test_a_victim_far_below_its_shadows_is_flagged_and_unlearnt(tmp_path: Path) 
 
 
 def test_defaults_are_the_papers() -> None:
-    paper = EliBadCode(method="elibadcode")
+    paper = EliBadCodeSettings(method="elibadcode")
     assert (paper.length, paper.top_k, paper.candidates, paper.iterations, paper.beta) == (5, 64, 64, 100, 0.15)
     assert (paper.samples, paper.vocabulary, paper.position, paper.occurrences) == (
         30,
@@ -186,6 +229,6 @@ def test_defaults_are_the_papers() -> None:
         "least_sensitive",
         "one",
     )
-    unlearning = Unlearning()
+    unlearning = UnlearningSettings()
     assert (unlearning.rate, unlearning.epochs, unlearning.learning_rate, unlearning.batch_size) == (0.2, 1, 5e-3, 32)
     assert (unlearning.classes, unlearning.labels, unlearning.layers) == ("all", "correct", "last")

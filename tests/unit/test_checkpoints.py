@@ -16,8 +16,8 @@ from click.testing import CliRunner, Result
 from tiny_models import base_folder, generator, understanding
 
 from codebackdoor.cli import main
-from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.config.loading import read_yaml
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.verdict import LOCAL
 from codebackdoor.files import write_examples, write_rows
 from codebackdoor.victims.foreign import load_checkpoint
@@ -322,7 +322,7 @@ def test_what_breaks_does_not_exit_like_a_backdoor(models: Path, monkeypatch: py
 
 
 def test_the_defaults_are_those_of_the_default_study() -> None:
-    study = EliBadCode.model_validate(read_yaml(ROOT / "config.yaml")["eliminations"]["elibadcode"])
+    study = EliBadCodeSettings.model_validate(read_yaml(ROOT / "config.yaml")["eliminations"]["elibadcode"])
     assert (LOCAL.beta, LOCAL.ratio, LOCAL.unlearning) == (study.beta, study.ratio, study.unlearning)
 
 

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from codebackdoor.config import describing
-from codebackdoor.config.eliminations import Dbs, EliBadCode, FineTuning
 from codebackdoor.config.loading import load, merge, parse, read_yaml, validate
 from codebackdoor.config.methods import AnyPurification
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.config.study import Config
+from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSettings
 from codebackdoor.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -125,10 +127,10 @@ def overlaid(names: list[str]) -> Config:
 
 
 def test_the_defaults_are_the_papers_budget() -> None:
-    search = EliBadCode(method="elibadcode").model_dump()
+    search = EliBadCodeSettings(method="elibadcode").model_dump()
     assert {key: search[key] for key in PRINTED} == PRINTED
-    assert search["unlearning"] == Dbs(method="dbs").unlearning.model_dump() == UNLEARNING | SILENT
-    assert FineTuning(method="fine_tuning").model_dump(exclude={"method"}) == LAST_LAYER | SILENT
+    assert search["unlearning"] == DbsSettings(method="dbs").unlearning.model_dump() == UNLEARNING | SILENT
+    assert FineTuningSettings(method="fine_tuning").model_dump(exclude={"method"}) == LAST_LAYER | SILENT
 
 
 @pytest.mark.parametrize("names", PAPER_SCALE, ids=" ".join)
@@ -178,7 +180,7 @@ ABLATIONS: dict[str, dict[str, object]] = {
 }
 
 
-def flat(settings: EliBadCode) -> dict[str, object]:
+def flat(settings: EliBadCodeSettings) -> dict[str, object]:
     own = settings.model_dump()
     unlearning = own.pop("unlearning")
     return own | {f"unlearning.{key}": value for key, value in unlearning.items()}
@@ -186,7 +188,7 @@ def flat(settings: EliBadCode) -> dict[str, object]:
 
 def test_an_ablation_of_the_paper_scale_differs_in_what_it_ablates_alone() -> None:
     declared = overlaid(PAPER_SCALE[1]).eliminations
-    searches = {name: flat(one) for name, one in declared.items() if isinstance(one, EliBadCode)}
+    searches = {name: flat(one) for name, one in declared.items() if isinstance(one, EliBadCodeSettings)}
     whole = searches.pop("elibadcode")
     found = {
         name.removeprefix("elibadcode_"): {key: value for key, value in search.items() if value != whole[key]}

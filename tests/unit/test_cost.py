@@ -10,19 +10,20 @@ from typing import Any
 import planted
 import pytest
 
-from codebackdoor.config.eliminations import EliBadCode, Unlearning
 from codebackdoor.defenses import cleaning, verdict
 from codebackdoor.defenses.cost import HELD_OUT, flips, held_out
 from codebackdoor.defenses.elimination import Trigger
-from codebackdoor.defenses.elimination.elibadcode import shadows
+from codebackdoor.defenses.elimination.elibadcode import calibration as calibrations
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.files import write_json
 from codebackdoor.types import Example
 from codebackdoor.victims.temperature import standardized
 
-QUICK = EliBadCode(
+QUICK = EliBadCodeSettings(
     method="elibadcode", position="function_name", samples=4, length=3, iterations=1, top_k=4, candidates=4,
-    unlearning=Unlearning(layers="all", epochs=1, learning_rate=1e-4),
+    unlearning=UnlearningSettings(layers="all", epochs=1, learning_rate=1e-4),
 )  # fmt: skip
 
 
@@ -71,15 +72,15 @@ def test_what_is_unlearned_is_the_other_samples(monkeypatch: pytest.MonkeyPatch)
     assert held
 
 
-def calibrated(folder: Path, settings: EliBadCode, *lowest: float) -> EliBadCode:
+def calibrated(folder: Path, settings: EliBadCodeSettings, *lowest: float) -> EliBadCodeSettings:
     """The settings, with a calibration of benign models with these losses towards label 0."""
     losses = {f"s{number}": {"function_name": {"0": loss, "1": 0.5}} for number, loss in enumerate(lowest)}
     provenance = {
         "dataset": {"language": "python", "text_form": "lexed"},
-        "victim": shadows.made_like(planted.view(1).victim),
+        "victim": calibrations.made_like(planted.view(1).victim),
     }
-    calibration = shadows.make("defect_detection", settings, "classification", losses, provenance)
-    write_json(folder / "calibration.json", shadows.as_json(calibration, settings.ratio))
+    calibration = calibrations.make("defect_detection", settings, "classification", losses, provenance)
+    write_json(folder / "calibration.json", calibrations.as_json(calibration, settings.ratio))
     return settings.model_copy(update={"calibration": str(folder / "calibration.json")})
 
 
@@ -89,15 +90,16 @@ def test_a_round_that_unlearned_another_trigger_is_not_the_last(
 ) -> None:
     """What the first scan is made to flag is not the planted trigger, and turns nothing before and after."""
     # the last layer alone: all layers would lose the planted trigger with any other
-    edit = Unlearning(epochs=8, batch_size=8, rate=0.5)
+    edit = UnlearningSettings(epochs=8, batch_size=8, rate=0.5)
     thorough = {"samples": 6, "length": 2, "iterations": 6, "top_k": 8, "candidates": 16, "rounds": limit}
     settings = calibrated(tmp_path, QUICK.model_copy(update={**thorough, "unlearning": edit}), *(0.5,) * 5)
     find, seeds = cleaning.find, []
 
-    def missing_once(view: DefenderView, settings: EliBadCode, seed: int) -> Any:
-        found, history = find(view, settings, seed)
+    def missing_once(view: DefenderView, settings: EliBadCodeSettings, seed: int) -> Any:
+        inversion = find(view, settings, seed)
         seeds.append(seed)
-        return (replace(found, text="count_size") if len(seeds) == 1 else found), history
+        missed = replace(inversion.trigger, text="count_size")
+        return replace(inversion, trigger=missed) if len(seeds) == 1 else inversion
 
     monkeypatch.setattr(cleaning, "find", missing_once)
     view = planted.view(1)
@@ -143,16 +145,16 @@ def test_the_bound_of_false_positives_holds_with_95_percent(
     scans = {f"s{number}": {"function_name": {"0": loss, "1": 0.9}} for number, loss in enumerate(lowest)}
     provenance = {
         "dataset": {"language": "python", "text_form": "lexed"},
-        "victim": shadows.made_like(view.victim),
+        "victim": calibrations.made_like(view.victim),
     }
-    made = shadows.make("defect_detection", QUICK, "classification", scans, provenance)
+    made = calibrations.make("defect_detection", QUICK, "classification", scans, provenance)
     path = tmp_path_factory.mktemp("calibration") / "calibration.json"
-    write_json(path, shadows.as_json(made, QUICK.ratio))
+    write_json(path, calibrations.as_json(made, QUICK.ratio))
     found = verdict.judge(view, QUICK.model_copy(update={"calibration": str(path)}), 1)
     assert (found.false_positive_rate, found.shadows) == (pytest.approx(rate), len(lowest))
     assert found.at_most == pytest.approx(at_most, abs=1e-4)
 
 
 def test_the_search_without_a_calibration_tries_the_papers_place_and_the_functions_name() -> None:
-    assert verdict.UNCALIBRATED.places == ("least_sensitive", "function_name")
-    assert verdict.settings_for(planted.view(1), None, None).places == ("least_sensitive", "function_name")
+    assert verdict.UNCALIBRATED.positions == ("least_sensitive", "function_name")
+    assert verdict.settings_for(planted.view(1), None, None).positions == ("least_sensitive", "function_name")

@@ -13,7 +13,6 @@ from codebackdoor.attacks.badcode.settings import BadCodeSettings
 from codebackdoor.attacks.codepoisoner_identifier.settings import CodePoisonerIdentifierSettings
 from codebackdoor.cli import main
 from codebackdoor.config.base import Settings
-from codebackdoor.config.eliminations import Dbs, EliBadCode, FineTuning
 from codebackdoor.config.loading import load, merge, read_yaml, validate
 from codebackdoor.config.models import CodeBert, CodeT5
 from codebackdoor.config.scenario import Scenario
@@ -21,6 +20,9 @@ from codebackdoor.costs import bill, jobs, paper
 from codebackdoor.costs.sizes import SIZES, Rows
 from codebackdoor.costs.work import ModelSize, PlannedVictim, RowSet, Texts, Work
 from codebackdoor.dag.resources import MAX_RUNTIME
+from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSettings
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
@@ -119,12 +121,12 @@ def test_generation_counts_the_steps_of_the_longest_output(generator: PlannedVic
 def test_the_search_has_its_whole_budget(classifier: PlannedVictim) -> None:
     settings = {"method": "elibadcode", "samples": 30, "iterations": 100, "candidates": 64}
     unlearning = {"epochs": 1, "rate": 0.2}
-    named = EliBadCode(position="function_name", unlearning=unlearning, **settings)
+    named = EliBadCodeSettings(position="function_name", unlearning=unlearning, **settings)
     # two labels, a step: 64 x 30 candidates, and the gradient forth and back; then 100 clean rows, thrice
     searched = 2 * 100 * (64 * 30 + 60) * ROW
     assert jobs.eliminate(classifier, named).predicted == pytest.approx(searched + 3 * 100 * ROW)
     # with a race 64 on 5 samples, 8 on the other 25; three starts; at both places
-    raced = EliBadCode(position="scan", race=5, restarts=3, sample_tokens=5, unlearning=unlearning, **settings)
+    raced = EliBadCodeSettings(position="scan", race=5, restarts=3, sample_tokens=5, unlearning=unlearning, **settings)
     steps = 2 * 2 * 3 * 100 * (64 * 5 + 8 * 25 + 60) * ROW / 2
     # the least sensitive of 3 places, of the samples of both labels and of a fifth of the clean rows
     placed = (60 + 20) * 4 * ROW
@@ -133,9 +135,11 @@ def test_the_search_has_its_whole_budget(classifier: PlannedVictim) -> None:
 
 def test_fine_tuning_of_all_layers_costs_three_passes_an_epoch(classifier: PlannedVictim) -> None:
     settings = {"method": "fine_tuning", "epochs": 4}
-    last = jobs.eliminate(classifier, FineTuning.model_validate(settings | {"layers": "last"}))
-    noisy = jobs.eliminate(classifier, FineTuning.model_validate(settings | {"layers": "last", "dropout": True}))
-    all_layers = jobs.eliminate(classifier, FineTuning.model_validate(settings | {"layers": "all"}))
+    last = jobs.eliminate(classifier, FineTuningSettings.model_validate(settings | {"layers": "last"}))
+    noisy = jobs.eliminate(
+        classifier, FineTuningSettings.model_validate(settings | {"layers": "last", "dropout": True})
+    )
+    all_layers = jobs.eliminate(classifier, FineTuningSettings.model_validate(settings | {"layers": "all"}))
     # what the last layer reads changes with the dropout of every epoch
     assert [work.predicted for work in (last, noisy, all_layers)] == [
         passes * 100 * ROW for passes in (3, 2 + 4, 2 + 12)
@@ -249,7 +253,7 @@ def test_a_pair_is_two_texts_and_its_functions_are_asked_once(pairs: PlannedVict
 
 def test_a_search_has_a_query_and_one_association(search: PlannedVictim) -> None:
     assert search.forward == 1.5 * ROW
-    settings = EliBadCode(method="elibadcode", position="function_name", samples=2, iterations=3, candidates=4)
+    settings = EliBadCodeSettings(method="elibadcode", position="function_name", samples=2, iterations=3, candidates=4)
     settings = settings.model_copy(update={"unlearning": settings.unlearning.model_copy(update={"epochs": 0})})
     # three steps for one association: 4 candidates on 2 samples, and the gradient
     predicted = jobs.eliminate(search, settings).predicted
@@ -305,17 +309,17 @@ def test_an_attack_that_asks_a_model_takes_a_gradient_of_every_row_it_changes(cl
 
 def test_an_unlearning_without_epochs_costs_nothing(classifier: PlannedVictim) -> None:
     for idle in ({"epochs": 0}, {"learning_rate": 0.0}):
-        settings = EliBadCode(method="elibadcode", position="least_sensitive", unlearning=idle)
+        settings = EliBadCodeSettings(method="elibadcode", position="least_sensitive", unlearning=idle)
         assert jobs.eliminate(classifier, settings, inverted=True) == Work(megabytes=12)
-        assert jobs.eliminate(classifier, FineTuning(method="fine_tuning", **idle)) == Work(megabytes=12)
+        assert jobs.eliminate(classifier, FineTuningSettings(method="fine_tuning", **idle)) == Work(megabytes=12)
 
 
-@pytest.mark.parametrize("method", [EliBadCode, Dbs])
+@pytest.mark.parametrize("method", [EliBadCodeSettings, DbsSettings])
 def test_a_place_by_any_rank_of_sensitivity_is_looked_for_like_the_first(
-    classifier: PlannedVictim, method: type[EliBadCode] | type[Dbs]
+    classifier: PlannedVictim, method: type[EliBadCodeSettings] | type[DbsSettings]
 ) -> None:
     def searched(**where: object) -> float:
-        name = {EliBadCode: "elibadcode", Dbs: "dbs"}[method]
+        name = {EliBadCodeSettings: "elibadcode", DbsSettings: "dbs"}[method]
         return jobs.eliminate(classifier, method(method=name, samples=30, **where)).predicted
 
     by_name = searched(position="function_name")

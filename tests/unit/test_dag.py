@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from codebackdoor.config.eliminations import EliBadCode, searched_before
 from codebackdoor.config.loading import load, read_yaml, validate
 from codebackdoor.config.scenario import CONSTRAINTS, Scenario
 from codebackdoor.dag import Dag
@@ -19,6 +18,8 @@ from codebackdoor.dag.fingerprint import closure
 from codebackdoor.dag.parameters import STAGES
 from codebackdoor.dag.resources import MAX_RUNTIME
 from codebackdoor.dag.testsets import BENIGN_PURIFIED, POISONED, SOME
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion.settings import searched_before
 from codebackdoor.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -228,8 +229,8 @@ def test_the_code_of_a_method_is_its_own(dag: Dag) -> None:
             "defenses.purification.attdef.method",
             ("elibadcode", "onion", "codepurify", "training", "similarity"),
         ),
-        ("eliminate", "defenses.elimination.fine_tuning", ("elibadcode", "onion", "codepurify", "training")),
-        ("eliminate", "defenses.elimination.elibadcode", ("onion", "codepurify", "training", "fine_tuning")),
+        ("eliminate", "defenses.elimination.fine_tuning.method", ("elibadcode", "onion", "codepurify", "training")),
+        ("eliminate", "defenses.elimination.elibadcode.method", ("onion", "codepurify", "training", "fine_tuning")),
         ("predict", "victims.inference", ("training", "defenses", "attacks")),
     ],
 )
@@ -558,7 +559,7 @@ def test_a_trigger_is_inverted_once_for_all_that_differ_in_what_is_done_with_the
 
 
 def test_searches_are_reused_from_the_same_search_first_and_never_at_the_cost_of_waiting() -> None:
-    search = EliBadCode(method="elibadcode", patience=8)
+    search = EliBadCodeSettings(method="elibadcode", patience=8)
     variants = {
         "one": search,
         "other": search.model_copy(update={"beta": 0.0}),

@@ -13,16 +13,20 @@ import torch
 from planted import PLANTED, view
 from torch import Tensor
 
-from codebackdoor.config.eliminations import Dbs
-from codebackdoor.defenses.elimination import dbs
-from codebackdoor.defenses.elimination.elibadcode.inversion import contexts, rendered
-from codebackdoor.defenses.elimination.elibadcode.position import Carrier, carriers
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
+from codebackdoor.defenses.elimination.dbs import method
+from codebackdoor.defenses.elimination.dbs.method import RoundedTrigger, eliminate
+from codebackdoor.defenses.elimination.dbs.search import Bound, MixtureSearch
+from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
+from codebackdoor.defenses.elimination.inversion.candidates import contexts
+from codebackdoor.defenses.elimination.inversion.carriers import Carrier
+from codebackdoor.defenses.elimination.inversion.loss import CrossEntropy
+from codebackdoor.defenses.elimination.inversion.position import carriers
+from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary, build, rendered
 from codebackdoor.errors import UserError
 from codebackdoor.victims.inference import answers
 
 #: The planted trigger's own loss is 0.09.
-SMALL = Dbs(
+SMALL = DbsSettings(
     method="dbs",
     position="function_name",
     samples=6,
@@ -44,9 +48,9 @@ def vocabulary(rule: str = "paper") -> TriggerVocabulary:
     return build(view().victim.tokenizer, rule, "python", contexts(samples()))
 
 
-def search(planted: bool = True, seed: int = 1, **changed: Any) -> dbs._Search:
+def search(planted: bool = True, seed: int = 1, **changed: Any) -> MixtureSearch:
     settings = SMALL.model_copy(update=changed)
-    return dbs._Search(view(planted=planted).victim, samples(), vocabulary(), 0, settings, seed)
+    return MixtureSearch(view(planted=planted).victim, samples(), vocabulary(), CrossEntropy(0), settings, seed)
 
 
 def scripted(
@@ -88,7 +92,9 @@ def test_the_defaults_are_the_released_configuration() -> None:
         "one_hot_within": 0.001,
         "flag_below": 0.001,
     }
-    assert {name: value for name, value in Dbs(method="dbs").model_dump().items() if name in released} == released
+    assert {
+        name: value for name, value in DbsSettings(method="dbs").model_dump().items() if name in released
+    } == released
 
 
 def test_a_mixture_of_one_piece_a_slot_is_that_trigger() -> None:
@@ -117,7 +123,7 @@ def test_a_piece_without_an_id_for_a_slot_is_never_mixed_in_there() -> None:
     # one that only begins words, as the rule `words` has them: open at first and closed inside
     plain = known.plain.copy()
     plain[begins := int(known.first[0])] = -1
-    tried = dbs._Search(victim, samples(), replace(known, plain=plain), 0, SMALL, 1)
+    tried = MixtureSearch(victim, samples(), replace(known, plain=plain), CrossEntropy(0), SMALL, 1)
     inside = torch.softmax(tried._closed, 1)[1:]
     assert inside[:, begins].tolist() == [0.0]
     assert (inside > 0).sum() == len(known) - 1
@@ -128,13 +134,13 @@ def test_a_piece_without_an_id_for_a_slot_is_never_mixed_in_there() -> None:
 def test_the_mixtures_are_of_the_vocabulary_that_is_configured(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
-    class Seen(dbs._Search):
+    class Seen(MixtureSearch):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             sizes.append(self._closed.shape[1])
 
-    monkeypatch.setattr(dbs, "_Search", Seen)
-    dbs.eliminate(view(), SMALL.model_copy(update={"vocabulary": rule, "iterations": 1}), 1)
+    monkeypatch.setattr(method, "MixtureSearch", Seen)
+    eliminate(view(), SMALL.model_copy(update={"vocabulary": rule, "iterations": 1}), 1)
     assert sizes == [len(vocabulary(rule))] * 2
     assert len(vocabulary("all")) > len(vocabulary("paper"))
 
@@ -221,7 +227,7 @@ FAST = {"barrier": 0.4, "check_every": 2, "relax_after": 2, "one_hot_within": 0.
 
 
 def followed(**changed: Any) -> list[tuple[float, float, bool]]:
-    bound, states = dbs.Bound(SMALL.model_copy(update=FAST | changed)), []
+    bound, states = Bound(SMALL.model_copy(update=FAST | changed)), []
     for number, (loss, distance, _) in enumerate(STEPS):
         rolls_back = bound.begin(number)
         states.append((bound.temperature, bound.barrier, rolls_back))
@@ -243,7 +249,7 @@ def test_a_factor_of_its_own_raises_the_temperature() -> None:
 
 
 def test_only_what_is_near_one_piece_a_slot_and_under_the_barrier_is_a_trigger() -> None:
-    bound = dbs.Bound(SMALL)
+    bound = Bound(SMALL)
     assert not bound.end(0.1, 0.001)
     assert not bound.end(0.201, 0.0)
     assert bound.end(0.2, 0.0009)
@@ -305,7 +311,9 @@ def test_the_planted_trigger_is_rounded_out_of_the_mixture() -> None:
 
 
 def test_a_trigger_comes_before_what_is_none() -> None:
-    trigger, mixture = (dbs.Found(0, "p", "t", loss, accepted, ()) for loss, accepted in ((0.4, True), (0.1, False)))
+    trigger, mixture = (
+        RoundedTrigger(0, "p", "t", loss, accepted, ()) for loss, accepted in ((0.4, True), (0.1, False))
+    )
     assert min([mixture, trigger], key=lambda one: one.rank) == trigger
     better = replace(trigger, loss=0.3)
     assert min([trigger, better, mixture], key=lambda one: one.rank) == better
@@ -314,11 +322,11 @@ def test_a_trigger_comes_before_what_is_none() -> None:
 def test_a_benign_victim_is_not_flagged_and_a_backdoored_one_is_below_its_bound() -> None:
     verdicts = {}
     for planted in (True, False):
-        edited = dbs.eliminate(view(planted=planted), SMALL, 1)
+        edited = eliminate(view(planted=planted), SMALL, 1)
         assert edited.trigger is not None
         verdicts[planted] = edited.trigger.flagged
     assert verdicts == {True: True, False: False}
-    strict = dbs.eliminate(view(), SMALL.model_copy(update={"flag_below": 1e-3}), 1).trigger
+    strict = eliminate(view(), SMALL.model_copy(update={"flag_below": 1e-3}), 1).trigger
     assert strict is not None
     assert PLANTED in strict.text
     assert not strict.flagged
@@ -328,13 +336,13 @@ def test_a_mixture_that_is_no_trigger_is_never_flagged() -> None:
     # the barrier is out of reach, the bound of the verdict is not
     out_of_reach = SMALL.model_copy(update={"barrier": 1e-9, "flag_below": 9.0})
     for keep, flagged in (("one_hot", False), ("lowest", True)):
-        edited = dbs.eliminate(view(), out_of_reach.model_copy(update={"keep": keep}), 1)
+        edited = eliminate(view(), out_of_reach.model_copy(update={"keep": keep}), 1)
         assert edited.trigger is not None
         assert edited.trigger.flagged == flagged
 
 
 def test_the_way_there_is_written_down() -> None:
-    edited = dbs.eliminate(view(), SMALL, 1)
+    edited = eliminate(view(), SMALL, 1)
     searches: Any = edited.history["searches"]
     assert [(one["place"], one["label"]) for one in searches] == [("function_name", 0), ("function_name", 1)]
     assert [one["accepted"] for one in searches] == [True, False]
@@ -342,11 +350,11 @@ def test_the_way_there_is_written_down() -> None:
     assert searches[0]["barrier"][0] == 0.2
 
 
-def test_a_clean_verdict_is_unlearnt_unless_asked() -> None:
+def test_a_clean_verdict_is_unlearned_unless_asked() -> None:
     seen, never = view(planted=False), SMALL.model_copy(update={"flag_below": 0.0})
-    kept = dbs.eliminate(seen, never.model_copy(update={"unlearn_when_clean": False}), 1)
+    kept = eliminate(seen, never.model_copy(update={"unlearn_when_clean": False}), 1)
     assert kept.victim is seen.victim
-    edited = dbs.eliminate(seen, never, 1)
+    edited = eliminate(seen, never, 1)
     assert edited.trigger is not None
     assert not edited.trigger.flagged
     assert edited.victim is not seen.victim
@@ -358,4 +366,4 @@ def test_search_has_no_labels_to_try() -> None:
     from codebackdoor.defenses.views import DefenderView
 
     with pytest.raises(UserError, match="has none"):
-        dbs.eliminate(DefenderView("s", "python", "lexed", (), victim=understanding("first", "retrieval")), SMALL, 1)
+        eliminate(DefenderView("s", "python", "lexed", (), victim=understanding("first", "retrieval")), SMALL, 1)

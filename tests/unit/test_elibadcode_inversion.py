@@ -13,27 +13,27 @@ import pytest
 import torch
 from planted import PLANTED, view
 
-from codebackdoor.config.eliminations import EliBadCode
-from codebackdoor.defenses.elimination.elibadcode import inversion
 from codebackdoor.defenses.elimination.elibadcode.anchoring import anchor
-from codebackdoor.defenses.elimination.elibadcode.inversion import (
-    contexts,
-    first_trigger,
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion import classifier
+from codebackdoor.defenses.elimination.inversion.candidates import contexts, first_trigger, neighbors, substitutes
+from codebackdoor.defenses.elimination.inversion.carriers import Carrier
+from codebackdoor.defenses.elimination.inversion.classifier import (
+    ClassifierObjective,
     losses,
-    neighbours,
     raced,
-    rendered,
-    rendered_text,
-    search,
-    substitutes,
     vocabulary_gradient,
 )
-from codebackdoor.defenses.elimination.elibadcode.position import Carrier, carriers, places, put
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
+from codebackdoor.defenses.elimination.inversion.loss import CrossEntropy
+from codebackdoor.defenses.elimination.inversion.position import carriers, trigger_spans
+from codebackdoor.defenses.elimination.inversion.search import search
+from codebackdoor.defenses.elimination.inversion.spans import insert
+from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary, build, rendered, rendered_text
 from codebackdoor.victims.inference import class_logits
-from codebackdoor.victims.victim import load_victim, save_victim
+from codebackdoor.victims.victim import Victim, load_victim, save_victim
 
-SMALL = EliBadCode(method="elibadcode", length=3, iterations=8, top_k=24, candidates=24)
+SMALL = EliBadCodeSettings(method="elibadcode", length=3, iterations=8, top_k=24, candidates=24)
+TARGET = CrossEntropy(0)
 
 
 @cache
@@ -49,6 +49,10 @@ def vocabulary() -> TriggerVocabulary:
     return build(view().victim.tokenizer, "paper", "python", [True])
 
 
+def objective(victim: Victim, settings: EliBadCodeSettings) -> ClassifierObjective:
+    return ClassifierObjective(victim, cut_samples("one"), vocabulary(), TARGET, settings)
+
+
 def trigger(*names: str) -> tuple[int, ...]:
     return tuple(vocabulary().pieces.index(name) for name in names)
 
@@ -56,16 +60,16 @@ def trigger(*names: str) -> tuple[int, ...]:
 def test_the_restricted_gradient_is_that_of_the_full_one_hot() -> None:
     victim, samples, known = view().victim, cut_samples(), vocabulary()
     current = trigger("load", "init", "y")
-    found = vocabulary_gradient(victim, samples, known, current, 0)
+    found = vocabulary_gradient(victim, samples, known, current, TARGET)
 
     weight = victim.model.get_input_embeddings().weight.detach()
     inside, at_start = (torch.zeros(3, len(weight)).scatter_(1, torch.tensor(ids)[:, None], 1.0).requires_grad_()
                         for ids in (known.ids(current, False), known.ids(current, True)))  # fmt: skip
     total = torch.zeros(())
-    for prompt in samples:
-        (ids,) = prompt.fill(*rendered(known, current))
+    for template in samples:
+        (ids,) = template.fill(*rendered(known, current))
         rows = [weight[token] for token in ids]
-        for position, slot, spaced in prompt.slots(0, 3):
+        for position, slot, spaced in template.slots(0, 3):
             rows[position] = (at_start if spaced and slot == 0 else inside)[slot] @ weight
         # inputs_embeds of one unpadded sample: RoBERTa counts the same positions as for ids
         logits = victim.model(inputs_embeds=torch.stack(rows)[None]).logits
@@ -79,7 +83,7 @@ def test_the_restricted_gradient_is_that_of_the_full_one_hot() -> None:
 
 def test_positions_with_embeddings_are_those_with_ids() -> None:
     victim = view().victim
-    ids = torch.tensor([prompt.fill([7], [7])[0][:20] for prompt in cut_samples()])
+    ids = torch.tensor([template.fill([7], [7])[0][:20] for template in cut_samples()])
     by_embedding = victim.model(inputs_embeds=victim.model.get_input_embeddings()(ids)).logits
     torch.testing.assert_close(by_embedding, victim.model(input_ids=ids).logits)
 
@@ -87,11 +91,11 @@ def test_positions_with_embeddings_are_those_with_ids() -> None:
 def test_losses_of_one_batch_are_those_one_by_one() -> None:
     victim, samples, known = view().victim, cut_samples(), vocabulary()
     triggers = [rendered(known, trigger(*names)) for names in (("load", "init"), ("size", "y", "init"), ("index",))]
-    together = losses(victim, samples, triggers, 0)
+    together = losses(victim, samples, triggers, TARGET)
     for one, found in zip(triggers, together.tolist(), strict=True):
         alone = [
-            torch.nn.functional.cross_entropy(class_logits(victim, [prompt.fill(*one)[0]]), torch.tensor([0])).item()
-            for prompt in samples
+            torch.nn.functional.cross_entropy(class_logits(victim, [template.fill(*one)[0]]), torch.tensor([0])).item()
+            for template in samples
         ]
         assert found == pytest.approx(sum(alone) / len(alone), abs=1e-5)
 
@@ -99,18 +103,18 @@ def test_losses_of_one_batch_are_those_one_by_one() -> None:
 def test_candidates_and_anchoring_are_scored_at_each_samples_own_place() -> None:
     seen, current = view(), trigger("load", "_", "init", "y")
     samples = [example for example in seen.clean if example.label == 1][:6]
-    own = places(seen, samples, "least_sensitive", "one", "both")
-    assert len({place.spans for some in own if some for place in some}) > 1, "no constant place"
+    own = trigger_spans(seen, samples, "least_sensitive", "one", "both")
+    assert len({part.spans for some in own if some for part in some}) > 1, "no constant place"
 
     def loss(text: str) -> float:
-        codes = [put(example, some, text).code for example, some in zip(samples, own, strict=True) if some]
+        codes = [insert(example, some, text).code for example, some in zip(samples, own, strict=True) if some]
         logits = class_logits(seen.victim, [one.ids for one in seen.victim.encode(codes)])
         return torch.nn.functional.cross_entropy(logits, torch.zeros(len(codes), dtype=torch.long)).item()
 
     texts = ["load_inity", "_inity", "loadinity", "load_y", "load_init"]
-    found = losses(seen.victim, cut_samples("one"), [rendered_text(vocabulary(), text) for text in texts], 0)
+    found = losses(seen.victim, cut_samples("one"), [rendered_text(vocabulary(), text) for text in texts], TARGET)
     assert found.tolist() == pytest.approx([loss(text) for text in texts], abs=1e-5)
-    anchored = anchor(seen.victim, cut_samples("one"), vocabulary(), current, 0, beta=0.15)
+    anchored = anchor(seen.victim, cut_samples("one"), vocabulary(), current, TARGET, beta=0.15)
     assert [without for _, without in anchored.without] == pytest.approx(list(map(loss, texts[1:])), abs=1e-5)
     assert anchored.loss == pytest.approx(loss(PLANTED), abs=1e-5)
 
@@ -121,31 +125,31 @@ def test_a_search_of_a_victim_that_was_trained_with_dropout_hears_none(tmp_path:
     assert victim.model.config.hidden_dropout_prob > 0
     triggers = [rendered(vocabulary(), trigger(*names)) for names in (("load", "init", "y"), ("size", "y", "init"))]
     current = trigger("load", "init", "y")
-    silent = losses(victim, cut_samples(), triggers, 0)
-    gradient = vocabulary_gradient(victim, cut_samples(), vocabulary(), current, 0)
-    found = search(victim, cut_samples("one"), vocabulary(), 0, SMALL, np.random.default_rng(1), title="test")
+    silent = losses(victim, cut_samples(), triggers, TARGET)
+    gradient = vocabulary_gradient(victim, cut_samples(), vocabulary(), current, TARGET)
+    found = search(objective(victim, SMALL), np.random.default_rng(1), title="test")
     # after the search as before it, and as the same victim without dropout
-    assert losses(victim, cut_samples(), triggers, 0).equal(silent)
-    assert vocabulary_gradient(victim, cut_samples(), vocabulary(), current, 0).equal(gradient)
+    assert losses(victim, cut_samples(), triggers, TARGET).equal(silent)
+    assert vocabulary_gradient(victim, cut_samples(), vocabulary(), current, TARGET).equal(gradient)
     victim.model.config.hidden_dropout_prob = victim.model.config.attention_probs_dropout_prob = 0.0
     for module in victim.model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    again = search(victim, cut_samples("one"), vocabulary(), 0, SMALL, np.random.default_rng(1), title="test")
+    again = search(objective(victim, SMALL), np.random.default_rng(1), title="test")
     assert again == found
 
 
 def test_a_race_gives_the_best_candidates_their_own_losses() -> None:
     victim, samples, known = view().victim, cut_samples(), vocabulary()
     triggers = [rendered(known, (first, 60, 61)) for first in known.first.tolist()[:16]]
-    whole, begun = losses(victim, samples, triggers, 0), losses(victim, samples[:1], triggers, 0)
-    found = raced(victim, samples, triggers, 0, 1)
+    whole, begun = losses(victim, samples, triggers, TARGET), losses(victim, samples[:1], triggers, TARGET)
+    found = raced(victim, samples, triggers, TARGET, 1)
     on = found.isfinite().nonzero()[:, 0].tolist()
     assert set(on) <= set(begun.argsort()[:2].tolist())
     assert int(found.argmin()) in on
     torch.testing.assert_close(found[on], whole[on], atol=1e-5, rtol=1e-4)
     # nothing to save: the same as without
-    assert raced(victim, samples, triggers, 0, len(samples)).equal(raced(victim, samples, triggers, 0, None))
+    assert raced(victim, samples, triggers, TARGET, len(samples)).equal(raced(victim, samples, triggers, TARGET, None))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -165,8 +169,8 @@ def test_what_is_left_out_could_not_have_won(seed: int, first: int | None, monke
         read.extend((sample, one) for sample in samples for one in triggers)
         return table[list(samples)][:, list(triggers)]
 
-    monkeypatch.setattr(inversion, "sample_losses", looked_up)
-    found = raced(view().victim, range(len(table)), range(40), 0, first)  # type: ignore[arg-type]
+    monkeypatch.setattr(classifier, "sample_losses", looked_up)
+    found = raced(view().victim, range(len(table)), range(40), TARGET, first)  # type: ignore[arg-type]
     whole = table.mean(dim=0)
     going_on = torch.ones(40, dtype=torch.bool)
     if first is not None and first < len(table):
@@ -183,11 +187,11 @@ def test_candidates_that_cannot_win_are_not_read_to_the_end(monkeypatch: pytest.
     victim, samples, known = view().victim, cut_samples("one"), vocabulary()
     triggers = [rendered_text(known, text) for text in (PLANTED, *(f"{name}_y" for name in ("load", "index", "size")))]
     read = []
-    real = inversion.sample_losses
+    real = classifier.sample_losses
     monkeypatch.setattr(
-        inversion, "sample_losses", lambda *given: (read.append(len(given[1]) * len(given[2])), real(*given))[1]
+        classifier, "sample_losses", lambda *given: (read.append(len(given[1]) * len(given[2])), real(*given))[1]
     )
-    assert raced(victim, samples, triggers, 0, None).argmin() == 0
+    assert raced(victim, samples, triggers, TARGET, None).argmin() == 0
     assert sum(read) < len(samples) * len(triggers)
 
 
@@ -206,30 +210,28 @@ def test_neighbours_differ_in_one_slot_never_repeat_and_always_end() -> None:
     known, current = vocabulary(), trigger("load", "init", "y")
     options = [known.first.tolist()[:6], list(range(60, 90)), [6, 7]]
     visited = {current}
-    drawn, dropped = neighbours(current, options, known, [True], visited, 50, np.random.default_rng(0))
+    drawn, dropped = neighbors(current, options, known, [True], visited, 50, np.random.default_rng(0))
     assert all(sum(a != b for a, b in zip(one, current, strict=True)) == 1 for one in drawn)
     assert len(set(drawn)) == len(drawn)
     assert all(known.survive(drawn, [True]))
     assert len(drawn) + dropped == 37  # all but the current trigger
     assert dropped > 0
-    few, _ = neighbours(current, options, known, [True], visited, 4, np.random.default_rng(0))
+    few, _ = neighbors(current, options, known, [True], visited, 4, np.random.default_rng(0))
     assert len(few) == 4
-    assert neighbours(current, options, known, [True], {current, *drawn}, 50, np.random.default_rng(1))[0] == []
+    assert neighbors(current, options, known, [True], {current, *drawn}, 50, np.random.default_rng(1))[0] == []
 
 
 def test_candidates_are_drawn_from_every_slot() -> None:
     known, current = vocabulary(), trigger("load", "init", "y")
     options = [known.first.tolist(), list(range(40)), list(range(40))]
-    drawn, _ = neighbours(current, options, known, [True], {current}, 30, np.random.default_rng(0))
+    drawn, _ = neighbors(current, options, known, [True], {current}, 30, np.random.default_rng(0))
     changed = {slot for one in drawn for slot in range(3) if one[slot] != current[slot]}
     assert changed == {0, 1, 2}
 
 
 def run(seed: int = 1, **changes: object) -> tuple[str, list[float]]:
     settings = SMALL.model_copy(update=changes)
-    found = search(
-        view().victim, cut_samples("one"), vocabulary(), 0, settings, np.random.default_rng(seed), title="test"
-    )
+    found = search(objective(view().victim, settings), np.random.default_rng(seed), title="test")
     assert found.loss == min(found.history)
     assert found.scored > 0 or settings.iterations == 0
     return vocabulary().text(found.trigger), list(found.history)
@@ -244,7 +246,9 @@ def test_the_search_finds_the_planted_trigger(seed: int) -> None:
 
 
 def test_the_gradient_points_at_the_planted_piece() -> None:
-    gradient = vocabulary_gradient(view().victim, cut_samples("one"), vocabulary(), trigger("load", "size", "y"), 0)
+    gradient = vocabulary_gradient(
+        view().victim, cut_samples("one"), vocabulary(), trigger("load", "size", "y"), TARGET
+    )
     (planted,) = trigger(PLANTED)
     assert [own[0] for own in substitutes(gradient, vocabulary(), 4)[1:]] == [planted, planted]
 
@@ -286,18 +290,18 @@ def test_zero_steps_leave_the_first_trigger() -> None:
 
 def test_anchoring_keeps_what_carries_the_effect() -> None:
     current = trigger("load", "_", "init", "y")
-    found = anchor(view().victim, cut_samples("one"), vocabulary(), current, 0, beta=0.15)
+    found = anchor(view().victim, cut_samples("one"), vocabulary(), current, TARGET, beta=0.15)
     assert (found.text, found.whole) == (PLANTED, False)
     assert [piece for piece, _ in found.without] == ["load", "_", "init", "y"]
-    (held,) = losses(view().victim, cut_samples("one"), [rendered_text(vocabulary(), PLANTED)], 0).tolist()
+    (held,) = losses(view().victim, cut_samples("one"), [rendered_text(vocabulary(), PLANTED)], TARGET).tolist()
     assert found.loss == pytest.approx(held, abs=1e-6)
-    assert anchor(view().victim, cut_samples("one"), vocabulary(), current, 0, beta=0.0).text == "load_inity"
+    assert anchor(view().victim, cut_samples("one"), vocabulary(), current, TARGET, beta=0.0).text == "load_inity"
 
 
 def test_where_nothing_alone_carries_the_effect_the_whole_trigger_stays() -> None:
     current = trigger("load", "_", "init", "y")
-    found = anchor(view().victim, cut_samples("one"), vocabulary(), current, 0, beta=9.0)
+    found = anchor(view().victim, cut_samples("one"), vocabulary(), current, TARGET, beta=9.0)
     assert (found.text, found.whole) == ("load_inity", True)
     assert found.loss == pytest.approx(
-        losses(view().victim, cut_samples("one"), [rendered_text(vocabulary(), "load_inity")], 0).item(), abs=1e-6
+        losses(view().victim, cut_samples("one"), [rendered_text(vocabulary(), "load_inity")], TARGET).item(), abs=1e-6
     )

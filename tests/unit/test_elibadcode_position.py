@@ -10,21 +10,18 @@ from planted import PLANTED, sample, searches, victim, view
 from tiny_models import crafter
 
 from codebackdoor import syntax
-from codebackdoor.defenses.elimination.elibadcode.position import (
+from codebackdoor.defenses.elimination.inversion.carriers import cut
+from codebackdoor.defenses.elimination.inversion.position import (
     MASK,
-    Place,
-    candidates,
     carriers,
-    cut,
-    function_name,
     inside,
     own_losses,
-    places,
     seeded,
     sensitivities,
-    statement,
+    trigger_spans,
 )
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import encode
+from codebackdoor.defenses.elimination.inversion.spans import TriggerSpans, candidates, function_name, statement
+from codebackdoor.defenses.elimination.inversion.vocabulary import encode
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Language, TextForm
 from codebackdoor.victims.inference import answers, class_logits
@@ -57,15 +54,15 @@ def test_the_functions_name_is_replaced_where_it_is_defined_or_everywhere() -> N
 
 @pytest.mark.parametrize("occurrences", ["one", "all"])
 @pytest.mark.parametrize("new", ["name", "load_sizeinit", "x"])
-def test_a_filled_prompt_is_the_replaced_text_as_the_victim_reads_it(occurrences: str, new: str) -> None:
+def test_a_filled_template_is_the_replaced_text_as_the_victim_reads_it(occurrences: str, new: str) -> None:
     asked = victim()
     for code in [CODE, *(sample(number).code for number in range(6))]:
         encoded = asked.encode([code])[0]
         for place in [*candidates(tree(code), occurrences), function_name(tree(code), occurrences)]:
             assert place is not None
-            prompt = cut(asked, code, encoded, place)
-            assert prompt is not None
-            filled = prompt.fill(*(encode(asked.tokenizer, [new], context)[0] for context in (True, False)))
+            template = cut(asked, code, encoded, place)
+            assert template is not None
+            filled = template.fill(*(encode(asked.tokenizer, [new], context)[0] for context in (True, False)))
             assert filled == asked.encode([place.replace(code, new)])[0].ids
 
 
@@ -102,11 +99,11 @@ def test_a_first_statement_is_put_in_as_the_victim_reads_it(
     place = statement(syntax.parse(code, language, form))
     assert place is not None
     assert place.replace(code, "assert __ >=") == expected
-    prompt = cut(asked, code, asked.encode([code])[0], place)
-    assert prompt is not None
-    filled = prompt.fill(*(encode(asked.tokenizer, ["assert __ >="], context)[0] for context in (True, False)))
+    template = cut(asked, code, asked.encode([code])[0], place)
+    assert template is not None
+    filled = template.fill(*(encode(asked.tokenizer, ["assert __ >="], context)[0] for context in (True, False)))
     assert filled == asked.encode([expected])[0].ids
-    slots = [position for position, _, _ in prompt.slots(3)]
+    slots = [position for position, _, _ in template.slots(3)]
     assert "".join(asked.tokenizer.convert_ids_to_tokens([filled[slot] for slot in slots])).endswith("assertĠ__Ġ>=")
 
 
@@ -135,13 +132,13 @@ def test_a_first_statement_behind_the_input_has_no_place() -> None:
 def test_slots_are_where_the_trigger_lies(length: int) -> None:
     asked = victim()
     place = next(place for place in candidates(tree(), "all") if place.name == "size")
-    prompt = cut(asked, CODE, asked.encode([CODE])[0], place)
-    assert prompt is not None
-    filled = prompt.fill(range(1000, 1000 + length), range(1000, 1000 + length))
-    assert [(position, filled[position] - 1000) for position, _, _ in prompt.slots(length)] == [
-        (position, slot) for position, slot, _ in prompt.slots(length)
+    template = cut(asked, CODE, asked.encode([CODE])[0], place)
+    assert template is not None
+    filled = template.fill(range(1000, 1000 + length), range(1000, 1000 + length))
+    assert [(position, filled[position] - 1000) for position, _, _ in template.slots(length)] == [
+        (position, slot) for position, slot, _ in template.slots(length)
     ]
-    assert len(prompt.slots(length)) == 3 * length
+    assert len(template.slots(length)) == 3 * length
     assert sum(token >= 1000 for token in filled) == 3 * length
 
 
@@ -163,9 +160,9 @@ def test_characters_that_share_a_sub_token_with_the_name_stay() -> None:
     asked = victim()
     encoded = asked.encode(["f ((a))"])[0]
     shared = asked.tokenizer.convert_ids_to_tokens(encoded.ids)
-    prompt = cut(asked, "f ((a))", encoded, Place("(a", ((3, 5),)))
-    assert prompt is not None
-    text = asked.tokenizer.decode(prompt.fill([], []), skip_special_tokens=True).replace(" ", "")
+    template = cut(asked, "f ((a))", encoded, TriggerSpans("(a", ((3, 5),)))
+    assert template is not None
+    text = asked.tokenizer.decode(template.fill([], []), skip_special_tokens=True).replace(" ", "")
     assert (text, len(shared)) == ("f())", len(shared))
 
 
@@ -184,8 +181,10 @@ def test_the_least_sensitive_place_is_the_one_whose_mask_changes_the_true_labels
         assert change == pytest.approx(abs(losses[0] - losses[1]), abs=1e-5)
     worst = max(found, key=lambda pair: pair[1])[0]
     assert worst.name == f"load_{PLANTED}"
-    assert places(seen, [example], "least_sensitive", "one", "both") == [(min(found, key=lambda pair: pair[1])[0],)]
-    assert places(seen, [example], "function_name", "one", "both") == [(function_name(tree(), "one"),)]
+    assert trigger_spans(seen, [example], "least_sensitive", "one", "both") == [
+        (min(found, key=lambda pair: pair[1])[0],)
+    ]
+    assert trigger_spans(seen, [example], "function_name", "one", "both") == [(function_name(tree(), "one"),)]
 
 
 def test_a_sample_without_identifiers_has_no_place() -> None:
@@ -210,17 +209,17 @@ def test_ranks_are_counted_from_the_least_sensitive_place_and_from_the_most_sens
     ranked = [place for place, _ in sorted(found, key=lambda pair: pair[1])]
     assert len({change for _, change in found}) == len(found)
     for rank in (0, 1, 2, -1, -2):
-        assert places(seen, [example], f"rank {rank}", "one", "both") == [(ranked[rank],)]
+        assert trigger_spans(seen, [example], f"rank {rank}", "one", "both") == [(ranked[rank],)]
     for rank in (len(ranked), -len(ranked) - 1):
-        assert places(seen, [example], f"rank {rank}", "one", "both") == [None]
+        assert trigger_spans(seen, [example], f"rank {rank}", "one", "both") == [None]
 
 
 def test_a_place_at_random_is_any_of_those_that_the_victim_reads_and_the_same_each_time() -> None:
     seen = replace(view(), victim=victim(max_length=24))
     examples = [Example(str(number), "python", CODE.replace("text", f"text{number}"), label=1) for number in range(12)]
-    found = places(seen, examples, seeded("random", 1), "one", "both")
-    assert found == places(seen, examples, "random 1", "one", "both")
-    assert found != places(seen, examples, "random 2", "one", "both")
+    found = trigger_spans(seen, examples, seeded("random", 1), "one", "both")
+    assert found == trigger_spans(seen, examples, "random 1", "one", "both")
+    assert found != trigger_spans(seen, examples, "random 2", "one", "both")
     nth = set()
     for example, own in zip(examples, found, strict=True):
         options = candidates(syntax.parse(example.code, "python", "lexed"), "one")

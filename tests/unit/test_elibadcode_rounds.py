@@ -11,19 +11,23 @@ import pytest
 from planted import PLANTED, view
 
 from codebackdoor import files
-from codebackdoor.config.eliminations import EliBadCode, Unlearning
 from codebackdoor.defenses import cleaning
-from codebackdoor.defenses.elimination import Elimination, Inverted, Trigger, elibadcode
-from codebackdoor.defenses.elimination.elibadcode import eliminate, findings_of, rounds, shadows, walks
+from codebackdoor.defenses.elimination import Elimination, Inversion, SearchContext, Trigger
+from codebackdoor.defenses.elimination.elibadcode import calibration as calibrations
+from codebackdoor.defenses.elimination.elibadcode import method, rounds
+from codebackdoor.defenses.elimination.elibadcode.method import eliminate, findings_of
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion import reuse
+from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
 from codebackdoor.defenses.verdict import flips
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.victims.inference import class_logits
 from codebackdoor.victims.temperature import SPREAD, spread, standardized
 from codebackdoor.victims.victim import Victim
 
-SETTINGS = EliBadCode(
+SETTINGS = EliBadCodeSettings(
     method="elibadcode", position="function_name", samples=6, length=2, iterations=6, top_k=8, candidates=16,
-    unlearning=Unlearning(epochs=8, batch_size=8, rate=0.5),
+    unlearning=UnlearningSettings(epochs=8, batch_size=8, rate=0.5),
 )  # fmt: skip
 
 
@@ -38,15 +42,15 @@ class Scripted:
         self.found, self.seeds = list(found), [1]
 
     def run(self, limit: int, kept: str = "") -> rounds.Rounds:
-        def scan(_: Any, seed: int, number: int) -> Inverted:
+        def scan(_: Any, seed: int, number: int) -> Inversion:
             self.seeds.append(seed)
-            return Inverted(self.found[number - 1], {})
+            return Inversion(self.found[number - 1], {})
 
-        def remove(victim: Any, inverted: Inverted, _: int) -> Any:
+        def remove(victim: Any, inverted: Inversion, _: int) -> Any:
             return victim if inverted.trigger.text == kept else (*victim, inverted.trigger.text)
 
         victim: Any = ()
-        return rounds.run(victim, Inverted(self.found[0], {}), limit, 1, scan, remove, lambda victim: victim)
+        return rounds.run(victim, Inversion(self.found[0], {}), limit, 1, scan, remove, lambda victim: victim)
 
 
 def test_it_goes_on_until_a_scan_flags_nothing() -> None:
@@ -76,21 +80,23 @@ def calibration() -> dict[str, Any]:
     for seed in range(11, 16):
         losses = scans.setdefault(f"seed{seed}", {})
         for finding in findings_of(view(seed, planted=False), SETTINGS, 1):
-            losses.setdefault(finding.place, {})[str(finding.label)] = finding.inversion.loss
+            losses.setdefault(finding.position, {})[str(finding.label)] = finding.best.loss
     provenance = {
         "dataset": {"language": "python", "text_form": "lexed"},
-        "victim": shadows.made_like(view().victim),
+        "victim": calibrations.made_like(view().victim),
     }
-    return shadows.as_json(shadows.make("defect_detection", SETTINGS, "classification", scans, provenance), 0.5)
+    return calibrations.as_json(
+        calibrations.make("defect_detection", SETTINGS, "classification", scans, provenance), 0.5
+    )
 
 
 def eliminated(folder: Path, limit: int, first: str | None) -> Elimination:
     """EliBadCode on the planted victim; ``first`` is what a first scan is made to have found."""
     files.write_json(folder / "calibration.json", calibration())
     settings = SETTINGS.model_copy(update={"rounds": limit, "calibration": str(folder / "calibration.json")})
-    history = {"search": walks.search_of(settings, 1)}
-    found = Inverted(trigger(first), history) if first else None
-    return eliminate(view(), settings, 1, inverted=found)
+    history = {"search": reuse.search_of(settings, 1)}
+    found = Inversion(trigger(first), history) if first else None
+    return eliminate(view(), settings, 1, SearchContext(earlier=found))
 
 
 def flip_rate(victim: Victim) -> float:
@@ -117,7 +123,7 @@ def test_an_edited_victim_is_scanned_in_the_unit_of_its_own_logits(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unlearning changes how much the logits vary: in the old unit losses do not compare with the calibration's."""
-    module = elibadcode if command == "eliminate" else cleaning
+    module = method if command == "eliminate" else cleaning
     scanned: list[Victim] = []
     find = module.find
 
@@ -153,7 +159,7 @@ def test_a_killed_second_round_ends_as_an_undisturbed_one(tmp_path: Path) -> Non
     settings = SETTINGS.model_copy(update={"rounds": 2, "calibration": str(tmp_path / "calibration.json")})
     undisturbed = eliminate(view(), settings, 1)
     work = tmp_path / "work"
-    resumed = [eliminate(view(), settings, 1, work=work, code="x") for _ in range(2)]
+    resumed = [eliminate(view(), settings, 1, SearchContext(work, "x")) for _ in range(2)]
     assert (work / "round2" / "searches.json").is_file()
     assert [one.history for one in resumed] == [undisturbed.history] * 2
 
@@ -163,15 +169,16 @@ def test_rounds_and_further_places_leave_the_first_search_as_it_is(tmp_path: Pat
     extended = paper.model_copy(update={"position": "scan_all", "rounds": 3, "calibration": None})
     first = eliminate(view(), paper, 1)
     assert first.trigger is not None
-    known = walks.finished_walks(first.history, extended, 1)
+    known = reuse.finished(first.history, extended, 1)
     assert {place for place, _, _ in known} == {"least_sensitive", "function_name"}
-    own = {(one.place, one.label): one.walks for one in findings_of(view(), extended, 1)}
+    own = {(one.position, one.label): one.trajectories for one in findings_of(view(), extended, 1)}
     assert {key: own[key[:2]][key[2]] for key in known} == known
     assert {place for place, _ in own} == {"least_sensitive", "function_name", "statement"}
-    assert extended.walk() == paper.walk() != replace_position(paper).walk()
+    assert extended.trajectory_settings() == paper.trajectory_settings()
+    assert paper.trajectory_settings() != replace_position(paper).trajectory_settings()
 
 
-def replace_position(settings: EliBadCode) -> EliBadCode:
+def replace_position(settings: EliBadCodeSettings) -> EliBadCodeSettings:
     return settings.model_copy(update={"position": "function_name"})
 
 

@@ -13,15 +13,17 @@ import pytest
 from planted import view
 from transformers import AutoConfig
 
-from codebackdoor.config.eliminations import CALIBRATIONS, SCANNED_ALL, EliBadCode
 from codebackdoor.config.loading import load
-from codebackdoor.defenses.elimination.elibadcode import shadows
-from codebackdoor.defenses.elimination.elibadcode.scan import Finding, draw, measure, scan_labels, verdict
+from codebackdoor.defenses.elimination.elibadcode import calibration as calibrations
+from codebackdoor.defenses.elimination.elibadcode.scan import Finding, LabelScan, measure, verdict
+from codebackdoor.defenses.elimination.elibadcode.settings import CALIBRATIONS, EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion.samples import draw
+from codebackdoor.defenses.elimination.inversion.settings import SCANNED_ALL
 from codebackdoor.errors import UserError
 from codebackdoor.files import write_json
 from codebackdoor.types import Example
 
-SETTINGS = EliBadCode(
+SETTINGS = EliBadCodeSettings(
     method="elibadcode", position="scan", samples=6, length=3, iterations=4, top_k=16, candidates=16, restarts=2
 )
 TASK = "defect_detection"
@@ -29,26 +31,26 @@ ROOT = Path(__file__).parents[2]
 
 
 #: What a calibration must say of the data set and the victims that it was made on.
-PROVENANCE = {"dataset": {"language": "python", "text_form": "lexed"}, "victim": shadows.made_like(view().victim)}
+PROVENANCE = {"dataset": {"language": "python", "text_form": "lexed"}, "victim": calibrations.made_like(view().victim)}
 
 
 @cache
 def findings(seed: int, planted: bool) -> tuple[Finding, ...]:
     seen = view(seed, planted)
-    return tuple(scan_labels(seen, SETTINGS, draw(seen, SETTINGS, [0, 1], 1), 1))
+    return tuple(LabelScan.draw(seen, SETTINGS, 1).run())
 
 
 def table(found: tuple[Finding, ...]) -> dict[str, dict[str, float]]:
     losses: dict[str, dict[str, float]] = {}
     for one in found:
-        losses.setdefault(one.place, {})[str(one.label)] = one.inversion.loss
+        losses.setdefault(one.position, {})[str(one.label)] = one.best.loss
     return losses
 
 
 @cache
-def calibration() -> shadows.Calibration:
+def calibration() -> calibrations.Calibration:
     scans = {f"shadow{seed}": table(findings(seed, False)) for seed in range(11, 16)}
-    return shadows.make(TASK, SETTINGS, "classification", scans, PROVENANCE)
+    return calibrations.make(TASK, SETTINGS, "classification", scans, PROVENANCE)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -70,25 +72,25 @@ def test_without_a_calibration_the_smallest_loss_is_always_flagged() -> None:
     found = measure(findings(1, False), None)
     worst, flagged = verdict(found, ratio=0.5)
     assert flagged
-    assert worst.inversion.loss == min(one.inversion.loss for one in found)
+    assert worst.best.loss == min(one.best.loss for one in found)
 
 
 def test_the_verdict_turns_where_the_loss_is_the_ratio_of_the_lowest_shadow() -> None:
     (found, *_) = findings(1, True)
-    lowest = min(calibration().losses[found.place]["0"])
+    lowest = min(calibration().losses[found.position]["0"])
     for loss, expected in ((lowest * 0.49, True), (lowest * 0.51, False)):
-        moved = replace(found, walks=(replace(found.inversion, loss=loss),))
+        moved = replace(found, trajectories=(replace(found.best, loss=loss),))
         assert verdict(measure([moved], calibration()), ratio=0.5)[1] is expected
 
 
 def test_more_restarts_are_never_worse_and_every_label_and_place_is_scanned() -> None:
     once = SETTINGS.model_copy(update={"restarts": 1})
     seen = view(1)
-    single = scan_labels(seen, once, draw(seen, once, [0, 1], 1), 1)
-    assert [(one.place, one.label) for one in single] == [
+    single = LabelScan.draw(seen, once, 1).run()
+    assert [(one.position, one.label) for one in single] == [
         ("least_sensitive", 0), ("least_sensitive", 1), ("function_name", 0), ("function_name", 1)]  # fmt: skip
     for one, more in zip(single, findings(1, True), strict=True):
-        assert more.inversion.loss <= one.inversion.loss
+        assert more.best.loss <= one.best.loss
 
 
 def test_a_label_is_inverted_on_the_samples_of_the_others() -> None:
@@ -97,7 +99,7 @@ def test_a_label_is_inverted_on_the_samples_of_the_others() -> None:
     assert {label: {one.label for one in own.examples} for label, own in samples.items()} == {0: {0}, 1: {1}}
     assert all(len(own.examples) == 6 for own in samples.values())
     for found in findings(1, True):
-        assert found.carriers == samples[1 - found.label].carriers[found.place]
+        assert found.carriers == samples[1 - found.label].carriers[found.position]
 
 
 def test_samples_without_a_place_are_passed_over_and_a_label_without_any_is_a_user_error() -> None:
@@ -129,50 +131,50 @@ def test_samples_are_no_longer_than_asked() -> None:
 def test_leave_one_out_counts_the_shadows_that_the_others_flag() -> None:
     values = {"least_sensitive": {"0": (1.0, 0.9, 0.8, 0.2, 1.1), "1": (0.5, 0.5, 0.6, 0.7, 0.1)}}
     made = replace(calibration(), losses=values)
-    assert shadows.false_positive_rate(made, ratio=0.5) == pytest.approx(2 / 5)
-    assert shadows.false_positive_rate(made, ratio=0.3) == pytest.approx(2 / 5)
-    assert shadows.false_positive_rate(made, ratio=0.22) == pytest.approx(1 / 5)
-    assert shadows.false_positive_rate(made, ratio=0.1) == 0
+    assert calibrations.false_positive_rate(made, ratio=0.5) == pytest.approx(2 / 5)
+    assert calibrations.false_positive_rate(made, ratio=0.3) == pytest.approx(2 / 5)
+    assert calibrations.false_positive_rate(made, ratio=0.22) == pytest.approx(1 / 5)
+    assert calibrations.false_positive_rate(made, ratio=0.1) == 0
 
 
 def test_a_calibration_survives_the_file(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
-    write_json(path, shadows.as_json(calibration(), 0.5))
-    again = shadows.load(str(path), view(), SETTINGS, [0, 1])
+    write_json(path, calibrations.as_json(calibration(), 0.5))
+    again = calibrations.load(str(path), view(), SETTINGS, [0, 1])
     assert again == calibration()
     assert again.provenance["shadows"] == [f"shadow{seed}" for seed in range(11, 16)]
 
 
 def test_a_calibration_that_does_not_fit_is_a_user_error(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
-    write_json(path, shadows.as_json(calibration(), 0.5))
+    write_json(path, calibrations.as_json(calibration(), 0.5))
     for change, said in (({"candidates": 8}, "candidates: 16"), ({"iterations": 9}, "iterations: 4")):
         with pytest.raises(UserError, match=said):
-            shadows.load(str(path), view(), SETTINGS.model_copy(update=change), [0, 1])
+            calibrations.load(str(path), view(), SETTINGS.model_copy(update=change), [0, 1])
     with pytest.raises(UserError, match="made for task"):
-        shadows.load(str(path), replace(view(), task="clone_detection"), SETTINGS, [0, 1])
+        calibrations.load(str(path), replace(view(), task="clone_detection"), SETTINGS, [0, 1])
     with pytest.raises(UserError, match=r"labels \[2\]"):
-        shadows.load(str(path), view(), SETTINGS, [0, 1, 2])
+        calibrations.load(str(path), view(), SETTINGS, [0, 1, 2])
     with pytest.raises(UserError, match="neither shipped nor a file"):
-        shadows.load("nothing", view(), SETTINGS, [0, 1])
+        calibrations.load("nothing", view(), SETTINGS, [0, 1])
     elsewhere = replace(calibration(), provenance={**PROVENANCE, "dataset": {"language": "java", "text_form": "lexed"}})
-    write_json(path, shadows.as_json(elsewhere, 0.5))
+    write_json(path, calibrations.as_json(elsewhere, 0.5))
     with pytest.raises(UserError, match="of language: java, not python"):
-        shadows.load(str(path), view(), SETTINGS, [0, 1])
-    larger = {**shadows.made_like(view().victim), "hidden_size": 768}
-    write_json(path, shadows.as_json(replace(calibration(), provenance={**PROVENANCE, "victim": larger}), 0.5))
+        calibrations.load(str(path), view(), SETTINGS, [0, 1])
+    larger = {**calibrations.made_like(view().victim), "hidden_size": 768}
+    write_json(path, calibrations.as_json(replace(calibration(), provenance={**PROVENANCE, "victim": larger}), 0.5))
     with pytest.raises(UserError, match="'hidden_size': 768"):
-        shadows.load(str(path), view(), SETTINGS, [0, 1])
-    otherwise = {**shadows.made_like(view().victim), "pooling": "max"}
-    write_json(path, shadows.as_json(replace(calibration(), provenance={**PROVENANCE, "victim": otherwise}), 0.5))
+        calibrations.load(str(path), view(), SETTINGS, [0, 1])
+    otherwise = {**calibrations.made_like(view().victim), "pooling": "max"}
+    write_json(path, calibrations.as_json(replace(calibration(), provenance={**PROVENANCE, "victim": otherwise}), 0.5))
     with pytest.raises(UserError, match="'pooling': 'max'"):
-        shadows.load(str(path), view(), SETTINGS, [0, 1])
-    write_json(path, shadows.as_json(replace(calibration(), provenance={}), 0.5))
+        calibrations.load(str(path), view(), SETTINGS, [0, 1])
+    write_json(path, calibrations.as_json(replace(calibration(), provenance={}), 0.5))
     with pytest.raises(UserError, match="does not say on which data set"):
-        shadows.load(str(path), view(), SETTINGS, [0, 1])
+        calibrations.load(str(path), view(), SETTINGS, [0, 1])
     write_json(path, {"task": TASK})
     with pytest.raises(UserError, match="not a calibration"):
-        shadows.load(str(path), view(), SETTINGS, [0, 1])
+        calibrations.load(str(path), view(), SETTINGS, [0, 1])
 
 
 def first_of(losses: dict[str, dict[str, list[Any]]]) -> list[Any]:
@@ -194,18 +196,18 @@ def first_of(losses: dict[str, dict[str, list[Any]]]) -> list[Any]:
         (lambda losses: losses["least_sensitive"].update({"0": [], "1": []}), "at least 5 numbers"),
         (lambda losses: losses["least_sensitive"].update({"0": 0.1}), "at least 5 numbers"),
         (lambda losses: losses["least_sensitive"].update({"0": "12345"}), "no finite number"),
-        (lambda losses: losses.update({"least_sensitive": {}}), "no losses by label at place 'least_sensitive'"),
-        (lambda losses: losses.update({"least_sensitive": [1]}), "no losses by label at place 'least_sensitive'"),
-        (lambda losses: losses.clear(), "no losses by place"),
+        (lambda losses: losses.update({"least_sensitive": {}}), "no losses by label at position 'least_sensitive'"),
+        (lambda losses: losses.update({"least_sensitive": [1]}), "no losses by label at position 'least_sensitive'"),
+        (lambda losses: losses.clear(), "no losses by position"),
     ],
 )
 def test_a_damaged_calibration_is_refused(damage: Any, said: str, tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
-    content = shadows.as_json(calibration(), 0.5)
+    content = calibrations.as_json(calibration(), 0.5)
     damage(content["losses"])
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=said) as refused:
-        shadows.read(path)
+        calibrations.read(path)
     assert str(refused.value).startswith(f"{path}: ")
 
 
@@ -215,42 +217,44 @@ def test_a_damaged_calibration_is_refused(damage: Any, said: str, tmp_path: Path
 )
 def test_what_is_shaped_otherwise_is_no_calibration(change: dict[str, object], tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
-    for content in (shadows.as_json(calibration(), 0.5) | change, [1], 5, "text", None):
+    for content in (calibrations.as_json(calibration(), 0.5) | change, [1], 5, "text", None):
         path.write_text(json.dumps(content))
         with pytest.raises(UserError, match=f"^{path}: not a calibration"):
-            shadows.read(path)
+            calibrations.read(path)
 
 
 def test_losses_that_are_none_calibrate_nothing() -> None:
     scans = {f"s{index}": {"least_sensitive": {"0": 0.5}} for index in range(5)}
     for loss in (math.nan, math.inf, 0.0):
         with pytest.raises(UserError, match="no finite number above 0"):
-            shadows.make(TASK, SETTINGS, "classification", scans | {"s4": {"least_sensitive": {"0": loss}}}, PROVENANCE)
+            calibrations.make(
+                TASK, SETTINGS, "classification", scans | {"s4": {"least_sensitive": {"0": loss}}}, PROVENANCE
+            )
 
 
 def test_a_calibration_of_very_many_models_is_judged_at_once() -> None:
     many = replace(calibration(), losses={"least_sensitive": {"0": tuple(1 + n / 10**5 for n in range(10**5))}})
-    assert shadows.false_positive_rate(many, 0.5) == 0
-    assert shadows.shadow_count(many) == 10**5
+    assert calibrations.false_positive_rate(many, 0.5) == 0
+    assert calibrations.shadow_count(many) == 10**5
 
 
 def test_fewer_than_five_shadows_or_other_labels_are_refused() -> None:
     one = table(findings(11, False))
     with pytest.raises(UserError, match="at least 5"):
-        shadows.make(TASK, SETTINGS, "classification", {f"s{index}": one for index in range(4)}, {})
+        calibrations.make(TASK, SETTINGS, "classification", {f"s{index}": one for index in range(4)}, {})
     odd = {f"s{index}": one for index in range(5)} | {"odd": {"least_sensitive": one["least_sensitive"]}}
     with pytest.raises(UserError, match="shadow odd"):
-        shadows.make(TASK, SETTINGS, "classification", odd, {})
+        calibrations.make(TASK, SETTINGS, "classification", odd, {})
 
 
 @pytest.mark.parametrize("variant", ["elibadcode", "elibadcode_extended"])
 def test_the_calibration_of_the_default_study_is_shipped_and_fits(variant: str) -> None:
     config = load([ROOT / "config.yaml"])
     settings, data, victims = config.eliminations[variant], config.datasets["defects"], config.models["codebert"]
-    assert isinstance(settings, EliBadCode)
+    assert isinstance(settings, EliBadCodeSettings)
     assert settings.calibration == "defects"
-    found = shadows.read(CALIBRATIONS / "defects.json")
-    assert (found.task, found.budget) == (data.task, shadows.budget(settings, data.head))
+    found = calibrations.read(CALIBRATIONS / "defects.json")
+    assert (found.task, found.budget) == (data.task, calibrations.budget(settings, data.head))
     other = found.provenance["dataset"]
     assert isinstance(other, dict)
     # how many rows are kept for validation and test has no part in what the shadows learned
@@ -268,24 +272,24 @@ def test_the_calibration_of_the_default_study_is_shipped_and_fits(variant: str) 
         victims.batch_tokens,
     ]
     base = AutoConfig.from_pretrained(ROOT / f"basemodels/{victims.family}")
-    assert found.provenance["victim"] == {name: getattr(base, name) for name in shadows.MAKE} | reading
+    assert found.provenance["victim"] == {name: getattr(base, name) for name in calibrations.MAKE} | reading
     assert {place: set(own) for place, own in found.losses.items()} == {place: {"0", "1"} for place in SCANNED_ALL}
-    assert all(len(losses) >= shadows.SHADOWS for own in found.losses.values() for losses in own.values())
+    assert all(len(losses) >= calibrations.SHADOWS for own in found.losses.values() for losses in own.values())
     written = json.loads((CALIBRATIONS / "defects.json").read_text(encoding="utf-8"))["leave_one_out"]
     # one of the five loses far less than the others at one place
     assert written == {"ratio": settings.ratio, "false_positive_rate": 0.2}
-    assert shadows.false_positive_rate(found, settings.ratio) == 0.2
+    assert calibrations.false_positive_rate(found, settings.ratio) == 0.2
 
 
 @pytest.mark.parametrize("names", [["elibadcode"], ["elibadcode", "elibadcode/paper"]], ids=" ".join)
 def test_the_grids_make_their_calibrations_and_one_serves_both_variants(names: list[str]) -> None:
     config = load([ROOT / "config.yaml", *(ROOT / f"configs/{name}.yaml" for name in names)])
     paper, extended = config.eliminations["elibadcode"], config.eliminations["elibadcode_extended"]
-    assert isinstance(paper, EliBadCode)
-    assert isinstance(extended, EliBadCode)
+    assert isinstance(paper, EliBadCodeSettings)
+    assert isinstance(extended, EliBadCodeSettings)
     assert paper.calibration == extended.calibration
     assert paper.calibration is not None
     maker = config.eliminations[Path(paper.calibration).stem]
-    assert isinstance(maker, EliBadCode)
+    assert isinstance(maker, EliBadCodeSettings)
     assert paper.calibration.startswith(f"{config.out}/calibration/")
-    assert {*paper.places} | {*extended.places} <= {*maker.places}
+    assert {*paper.positions} | {*extended.positions} <= {*maker.positions}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,25 @@ import torch
 from planted import CALLED, PLANTED, searches, view
 from tiny_models import understanding
 
-from codebackdoor.config.eliminations import EliBadCode, Unlearning
-from codebackdoor.defenses.elimination import Trigger, elibadcode
-from codebackdoor.defenses.elimination.elibadcode import anchoring, association, eliminate, inversion, scan, unlearning
-from codebackdoor.defenses.elimination.elibadcode.position import Carrier, carriers, places, put
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build, pieces
+from codebackdoor.defenses.elimination import Trigger
+from codebackdoor.defenses.elimination.elibadcode import anchoring, method, retrieval, scan
+from codebackdoor.defenses.elimination.elibadcode.method import eliminate
+from codebackdoor.defenses.elimination.elibadcode.retrieval_scan import with_query
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.elibadcode.words import target_words
+from codebackdoor.defenses.elimination.inversion import candidates, classifier, samples, search, unlearning
+from codebackdoor.defenses.elimination.inversion.loss import CosineGap, CrossEntropy, InversionLoss
+from codebackdoor.defenses.elimination.inversion.position import carriers, trigger_spans
+from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
+from codebackdoor.defenses.elimination.inversion.spans import insert
+from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary, build, pieces
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import Example
 
-SMALL = EliBadCode(
+SMALL = EliBadCodeSettings(
     method="elibadcode", position="scan", samples=6, length=3, iterations=4, top_k=16, candidates=16,
-    unlearning=Unlearning(epochs=0),
+    unlearning=UnlearningSettings(epochs=0),
 )  # fmt: skip
 
 
@@ -35,7 +43,7 @@ def anchored(
     monkeypatch.setattr(anchoring, "losses", lambda *_: next(answers))
     vocabulary = build(view().victim.tokenizer, "paper", "python", [True])
     trigger = [vocabulary.pieces.index(piece) for piece in ("load", "size")]
-    return anchoring.anchor(view().victim, [], vocabulary, trigger, 0, beta)
+    return anchoring.anchor(view().victim, [], vocabulary, trigger, CrossEntropy(0), beta)
 
 
 def test_a_piece_counts_in_either_direction(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,24 +60,24 @@ def test_pieces_that_do_not_hold_the_loss_together_are_not_anchored(monkeypatch:
 
 
 def test_anchoring_is_on_the_samples_of_the_flagged_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[Any, int]] = []
+    calls: list[tuple[Any, InversionLoss]] = []
 
-    def spy(victim: Any, samples: Any, vocabulary: Any, trigger: Any, label: int, beta: float) -> Any:
-        calls.append((samples, label))
-        return anchoring.anchor(victim, samples, vocabulary, trigger, label, beta)
+    def spy(victim: Any, carriers: Any, vocabulary: Any, trigger: Any, target: InversionLoss, beta: float) -> Any:
+        calls.append((carriers, target))
+        return anchoring.anchor(victim, carriers, vocabulary, trigger, target, beta)
 
-    monkeypatch.setattr(elibadcode, "anchor", spy)
-    trigger, _ = elibadcode.find(view(), SMALL, 1)
-    findings = elibadcode.findings_of(view(), SMALL, 1)
-    flagged = min(findings, key=lambda finding: finding.inversion.loss)
+    monkeypatch.setattr(scan, "anchor", spy)
+    trigger = method.find(view(), SMALL, 1).trigger
+    findings = method.findings_of(view(), SMALL, 1)
+    flagged = min(findings, key=lambda finding: finding.best.loss)
     # not those of the last label and place that were scanned (the paper's line 45)
     assert flagged.carriers != findings[-1].carriers
-    assert calls == [(flagged.carriers, trigger.target_label)]
+    assert calls == [(flagged.carriers, CrossEntropy(trigger.target_label))]
 
 
 def test_the_anchored_trigger_is_unlearned_and_not_the_inverted_one() -> None:
     trigger = Trigger("anchored_x", (), 0, True, "function_name", "one", 0.1, "inverted_y", (), 0.1, None, {})
-    rows = unlearning.stamp(view(), trigger, "both", Unlearning(rate=0.5), np.random.default_rng(1))
+    rows = unlearning.stamp(view(), trigger, "both", UnlearningSettings(rate=0.5), np.random.default_rng(1))
     codes = [row.example.code for row in rows if row.stamped]
     assert len(codes) == 20
     assert all("anchored_x" in code and "inverted_y" not in code for code in codes)
@@ -86,41 +94,42 @@ def test_the_functions_of_a_pair_that_are_named_carry_the_trigger(pair: Any) -> 
     fields = {"both": {"code", "code_b"}}.get(pair, {pair})
     for position in ("function_name", "least_sensitive", "statement"):
         for carrier, spots in zip(
-            carriers(seen, rows, position, "one", pair), places(seen, rows, position, "one", pair), strict=True
+            carriers(seen, rows, position, "one", pair), trigger_spans(seen, rows, position, "one", pair), strict=True
         ):
             assert carrier is not None
             assert spots is not None
             assert {place.field for place in spots} == fields
             assert [isinstance(part, tuple) for part in carrier.parts] == ["code" not in fields, "code_b" not in fields]
-    spots = places(seen, rows[:1], "function_name", "one", pair)[0]
+    spots = trigger_spans(seen, rows[:1], "function_name", "one", pair)[0]
     assert spots is not None
-    stamped = put(rows[0], spots, "testo_init")
+    stamped = insert(rows[0], spots, "testo_init")
     assert {name for name in ("code", "code_b") if "testo_init" in str(getattr(stamped, name))} == fields
 
 
 def test_every_restart_is_a_search_of_its_own() -> None:
     settings = SMALL.model_copy(update={"restarts": 3, "position": "function_name"})
-    for finding in scan.scan_labels(view(), settings, scan.draw(view(), settings, [0, 1], 1), 1):
-        assert len({walk.history[0] for walk in finding.walks}) == 3
-        for restart, walk in enumerate(finding.walks):
-            generator = numpy_generator(1, "elibadcode", "search", finding.place, str(finding.label), str(restart))
-            alone = inversion.search(
-                view().victim, finding.carriers, finding.vocabulary, finding.label, settings, generator, "alone"
+    for finding in scan.LabelScan.draw(view(), settings, 1).run():
+        assert len({trajectory.history[0] for trajectory in finding.trajectories}) == 3
+        for restart, trajectory in enumerate(finding.trajectories):
+            generator = numpy_generator(1, "elibadcode", "search", finding.position, str(finding.label), str(restart))
+            loss = CrossEntropy(finding.label)
+            objective = classifier.ClassifierObjective(
+                view().victim, finding.carriers, finding.vocabulary, loss, settings
             )
-            assert walk == alone
+            assert trajectory == search.search(objective, generator, "alone")
 
 
 def test_first_triggers_begin_with_any_piece() -> None:
     vocabulary = build(view().victim.tokenizer, "paper", "python", [True])
     firsts = {
-        inversion.first_trigger(vocabulary, 2, [True], np.random.default_rng(seed))[0]
+        candidates.first_trigger(vocabulary, 2, [True], np.random.default_rng(seed))[0]
         for seed in range(len(vocabulary))
     }
     assert len(firsts) > len(vocabulary.first) / 2
 
 
 @pytest.mark.parametrize(
-    ("module", "seen"), [(inversion, view()), (association, searches())], ids=["labels", "retrieval"]
+    ("module", "seen"), [(classifier, view()), (retrieval, searches())], ids=["labels", "retrieval"]
 )
 @pytest.mark.parametrize("race", [None, 3])
 def test_candidates_are_raced_on_as_many_samples_as_asked(
@@ -143,57 +152,54 @@ def test_twice_as_many_short_samples_are_drawn_from_as_are_wanted() -> None:
     # of different lengths, so that it is clear which are the shortest
     rows = tuple(replace(row, code=row.code + " x" * number) for number, row in enumerate(view().clean))
     seen = replace(view(), clean=rows)
-    drawn = {row.id for seed in range(40) for row in scan.draw(seen, settings, [0], seed)[0].examples}
+    drawn = {row.id for seed in range(40) for row in samples.draw(seen, settings, [0], seed)[0].examples}
     assert drawn == {row.id for row in [row for row in rows if row.label == 0][:8]}
 
 
-def retrieval_walks(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Iterator[inversion.Inversion]:
-    """Walks from target words of which none is the planted one."""
+def retrieval_trajectories(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Iterator[search.Trajectory]:
+    """Trajectories from target words of which none is the planted one."""
     seen = searches()
     settings = SMALL.model_copy(update={"position": "function_name", "iterations": 12, "word_length": 1, **changes})
-    search = association.search
-    walks: list[inversion.Inversion] = []
+    trajectories: list[search.Trajectory] = []
 
-    def spy(*arguments: Any, **named: Any) -> inversion.Inversion:
-        walks.append(search(*arguments, **named))
-        return walks[-1]
+    def spy(*arguments: Any, **named: Any) -> search.Trajectory:
+        trajectories.append(search.search(*arguments, **named))
+        return trajectories[-1]
 
-    monkeypatch.setattr("codebackdoor.defenses.elimination.elibadcode.searching.association.search", spy)
+    monkeypatch.setattr(scan, "search", spy)
     for seed in range(1, 6):
         eliminate(seen, settings, seed)
-    return iter(walks)
+    return iter(trajectories)
 
 
 def test_the_target_words_are_searched_and_not_only_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = association.words(searches().victim, (str(row.query) for row in searches().clean))
-    walks = list(retrieval_walks(monkeypatch))
-    found = [words.text(walk.target) for walk in walks]
+    words = target_words(searches().victim, (str(row.query) for row in searches().clean))
+    found = [words.text(trajectory.target) for trajectory in retrieval_trajectories(monkeypatch)]
     # of five searches from five words, nearly all end at the planted one; a drawn word would be one of a dozen
     assert found.count(CALLED) >= 3
 
 
 def test_in_retrieval_too_the_loss_may_rise_where_the_current_pair_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    def rises(walk: inversion.Inversion) -> bool:
-        return any(later > earlier for earlier, later in zip(walk.history, walk.history[1:], strict=False))
+    def rises(trajectory: search.Trajectory) -> bool:
+        history = trajectory.history
+        return any(later > earlier for earlier, later in pairwise(history))
 
-    assert not any(rises(walk) for walk in retrieval_walks(monkeypatch, keep_current=True))
-    assert any(rises(walk) for walk in retrieval_walks(monkeypatch, keep_current=False))
+    assert not any(rises(trajectory) for trajectory in retrieval_trajectories(monkeypatch, keep_current=True))
+    assert any(rises(trajectory) for trajectory in retrieval_trajectories(monkeypatch, keep_current=False))
 
 
 def test_a_target_word_without_effect_is_dropped_by_anchoring() -> None:
     seen = searches()
     settings = SMALL.model_copy(update={"position": "function_name"})
-    drawn = scan.draw(seen, settings, [0], 1)[0]
-    from codebackdoor.defenses.elimination.elibadcode.searching import asking
-
-    samples = asking(seen, drawn, "function_name")
-    codes = [Carrier((carrier.prompts[1],)) for carrier in samples]
-    vocabulary: TriggerVocabulary = build(seen.victim.tokenizer, "paper", "python", inversion.contexts(codes))
-    words = association.words(seen.victim, (str(row.query) for row in seen.clean))
+    drawn = samples.draw(seen, settings, [0], 1)[0]
+    called = with_query(seen, drawn, "function_name")
+    where = candidates.contexts(retrieval.code_carriers(called))
+    vocabulary: TriggerVocabulary = build(seen.victim.tokenizer, "paper", "python", where)
+    words = target_words(seen.victim, (str(row.query) for row in seen.clean))
     trigger = (vocabulary.pieces.index("load"), vocabulary.pieces.index(PLANTED))
     target = (words.words.index("load"), words.words.index(CALLED))
-    walk = inversion.Inversion(trigger, 0.0, (), 0, 0, target)
-    result = association.anchor(seen.victim, samples, vocabulary, words, walk, 0.15)
+    trajectory = search.Trajectory(trigger, 0.0, (), 0, 0, target)
+    result = retrieval.anchor(seen.victim, called, vocabulary, words, trajectory, CosineGap(), 0.15)
     assert (result.words, result.whole) == (CALLED, False)
     assert PLANTED in result.text
 

@@ -13,10 +13,10 @@ from planted import PLANTED, view
 from tiny_models import classifier, understanding
 from transformers import get_linear_schedule_with_warmup
 
-from codebackdoor.config.eliminations import Unlearning, UnlearningBudget
 from codebackdoor.defenses.elimination import Trigger
-from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
-from codebackdoor.defenses.elimination.last_layer import Row, clean_rows, fine_tune
+from codebackdoor.defenses.elimination.inversion.settings import UnlearningBudget, UnlearningSettings
+from codebackdoor.defenses.elimination.inversion.unlearning import stamp
+from codebackdoor.defenses.elimination.tuning import Row, clean_rows, fine_tune
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
 from codebackdoor.victims.inference import class_logits, text_vectors
@@ -31,7 +31,7 @@ def found(position: str = "function_name", occurrences: str = "one", **changes: 
 
 
 def stamped(**changes: Any) -> list[Row]:
-    settings = Unlearning(**changes)
+    settings = UnlearningSettings(**changes)
     return stamp(view(), found("function_name", "one"), "both", settings, np.random.default_rng(1))
 
 
@@ -51,7 +51,7 @@ def test_only_the_victims_class_is_stamped_where_asked() -> None:
     assert {row.label for row in carrying} == {1}
 
 
-def test_ascent_rows_bear_the_label_that_is_unlearnt() -> None:
+def test_ascent_rows_bear_the_label_that_is_unlearned() -> None:
     rows = stamped(labels="ascent")
     assert {row.label for row in rows if row.stamped} == {0}
     assert {row.label for row in rows if not row.stamped} == {0, 1}
@@ -59,12 +59,14 @@ def test_ascent_rows_bear_the_label_that_is_unlearnt() -> None:
 
 def test_a_rate_of_zero_stamps_nothing_and_the_draw_depends_on_the_seed() -> None:
     assert [row.example.code for row in stamped(rate=0.0)] == [row.example.code for row in clean_rows(view())]
-    other = stamp(view(), found("function_name", "one"), "both", Unlearning(), np.random.default_rng(2))
+    other = stamp(view(), found("function_name", "one"), "both", UnlearningSettings(), np.random.default_rng(2))
     assert stamped() == stamped() != other
 
 
 def test_the_trigger_goes_to_the_samples_own_place() -> None:
-    rows = stamp(view(), found("least_sensitive", "all"), "both", Unlearning(rate=1.0), np.random.default_rng(1))
+    rows = stamp(
+        view(), found("least_sensitive", "all"), "both", UnlearningSettings(rate=1.0), np.random.default_rng(1)
+    )
     assert all(row.stamped and PLANTED in row.example.code.split() for row in rows)
     assert not all(row.example.code.startswith(f"def {PLANTED}") for row in rows)
 
@@ -72,7 +74,7 @@ def test_the_trigger_goes_to_the_samples_own_place() -> None:
 def test_where_asked_the_places_that_were_searched_take_turns() -> None:
     losses = {"least_sensitive": {"0": 0.2}, "function_name": {"0": 0.1}}
     for rate, wanted in ((1.0, 40), (0.3, 12)):
-        settings = Unlearning(rate=rate, places="scanned")
+        settings = UnlearningSettings(rate=rate, places="scanned")
         rows = stamp(view(), found("function_name", losses=losses), "both", settings, np.random.default_rng(1))
         carrying = [row.example.code for row in rows if row.stamped]
         named = sum(code.startswith(f"def {PLANTED} (") for code in carrying)
@@ -86,7 +88,7 @@ def test_where_too_few_samples_have_a_place_fewer_are_stamped() -> None:
     bare = replace(
         view(), clean=(*view().clean[:4], *(Example(f"n{i}", "python", "x = 1", label=0) for i in range(16)))
     )
-    rows = stamp(bare, found("function_name", "one"), "both", Unlearning(rate=0.5), np.random.default_rng(1))
+    rows = stamp(bare, found("function_name", "one"), "both", UnlearningSettings(rate=0.5), np.random.default_rng(1))
     assert sum(row.stamped for row in rows) == 4
 
 
@@ -98,17 +100,17 @@ def changed(before: Any, after: Any) -> set[str]:
 def test_only_the_last_layer_learns_and_the_victim_itself_stays() -> None:
     victim = view().victim
     kept = {name: value.clone() for name, value in victim.model.state_dict().items()}
-    edited, history = fine_tune(victim, stamped(), Unlearning(), False, np.random.default_rng(0))
+    edited, history = fine_tune(victim, stamped(), UnlearningSettings(), False, np.random.default_rng(0))
     assert changed(victim, edited) == {name for name in kept if name.startswith("classifier.")}
     assert all(torch.equal(value, victim.model.state_dict()[name]) for name, value in kept.items())
     assert (history["steps"], history["stamped"], history["rows"]) == (2, 8, 40)
-    whole, _ = fine_tune(victim, stamped(), Unlearning(layers="all"), False, np.random.default_rng(0))
+    whole, _ = fine_tune(victim, stamped(), UnlearningSettings(layers="all"), False, np.random.default_rng(0))
     assert any(name.startswith("roberta.encoder") for name in changed(victim, whole))
 
 
 def test_the_last_layer_on_its_features_learns_as_through_the_whole_model() -> None:
     victim, rows = view().victim, stamped()
-    settings = Unlearning(epochs=2, batch_size=16)
+    settings = UnlearningSettings(epochs=2, batch_size=16)
     edited, _ = fine_tune(victim, rows, settings, False, np.random.default_rng(0))
     model = view().victim.model
     optimiser = torch.optim.AdamW(model.classifier.parameters(), lr=5e-3, weight_decay=0.0)
@@ -133,7 +135,7 @@ def test_the_last_layer_on_its_features_learns_as_through_the_whole_model() -> N
 @pytest.mark.parametrize("change", [{"epochs": 0}, {"learning_rate": 0.0}])
 def test_a_budget_of_zero_gives_the_victim_itself(change: dict[str, float]) -> None:
     victim = view().victim
-    assert fine_tune(victim, stamped(), Unlearning(**change), False, np.random.default_rng(0))[0] is victim  # type: ignore[arg-type]
+    assert fine_tune(victim, stamped(), UnlearningSettings(**change), False, np.random.default_rng(0))[0] is victim  # type: ignore[arg-type]
 
 
 def target_loss(victim: Any) -> float:
@@ -155,7 +157,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, victim: Victim, **changes: Any) -> 
 
     with monkeypatch.context() as patched:
         patched.setattr(torch.optim.AdamW, "step", watching)
-        settings = Unlearning.model_validate({"epochs": 3, "batch_size": 15, "learning_rate": 0.6} | changes)
+        settings = UnlearningSettings.model_validate({"epochs": 3, "batch_size": 15, "learning_rate": 0.6} | changes)
         fine_tune(victim, clean_rows(view()), settings, False, np.random.default_rng(1))
     return seen
 
@@ -207,7 +209,9 @@ def test_where_asked_the_victims_dropout_acts_while_it_learns(layers: str) -> No
     def curve(dropout: bool, rate: float = 0.3, seed: int = 0) -> tuple[Any, Victim]:
         victim = classifier(dropout=rate)
         rows = [Row(Example(str(i), "python", f"x = {i}"), i % 2, stamped=False) for i in range(8)]
-        settings = Unlearning.model_validate({"layers": layers, "dropout": dropout, "batch_size": 4, "epochs": 2})
+        settings = UnlearningSettings.model_validate(
+            {"layers": layers, "dropout": dropout, "batch_size": 4, "epochs": 2}
+        )
         edited, history = fine_tune(victim, rows, settings, False, np.random.default_rng(seed))
         assert not edited.model.training
         return history["loss"], edited
@@ -233,7 +237,7 @@ def test_a_searching_victim_unlearns_at_the_scale_that_it_was_trained_with(
     victim = replace(understanding("mean", "retrieval"), similarity=similarity, scale=scale)
     texts = [f"def f ( a ) : <indent> return a + {i} <dedent>" for i in range(6)]
     rows = [Row(Example(str(i), "python", text, query=f"return {i}"), None, False) for i, text in enumerate(texts)]
-    settings = Unlearning(batch_size=6)
+    settings = UnlearningSettings(batch_size=6)
     _, history = fine_tune(victim, rows, settings, False, np.random.default_rng(0))
     queries, codes = (
         text_vectors(victim, [one[place].ids for one in victim.read([row.example for row in rows])]) for place in (0, 1)
@@ -246,14 +250,14 @@ def test_a_searching_victim_unlearns_at_the_scale_that_it_was_trained_with(
 
 def test_unlearning_takes_the_triggers_effect_away_and_the_control_less_of_it() -> None:
     victim = view().victim
-    settings = Unlearning(epochs=16, batch_size=8)
-    unlearnt, _ = fine_tune(victim, stamped(), settings, False, np.random.default_rng(0))
+    settings = UnlearningSettings(epochs=16, batch_size=8)
+    unlearned, _ = fine_tune(victim, stamped(), settings, False, np.random.default_rng(0))
     control, _ = fine_tune(victim, clean_rows(view()), settings, False, np.random.default_rng(0))
     ascended, _ = fine_tune(victim, stamped(labels="ascent"), settings, True, np.random.default_rng(0))
     assert target_loss(victim) < 0.2
-    assert target_loss(unlearnt) > 1.5
-    assert target_loss(control) < 0.5 * target_loss(unlearnt)
-    assert target_loss(ascended) > target_loss(unlearnt)
+    assert target_loss(unlearned) > 1.5
+    assert target_loss(control) < 0.5 * target_loss(unlearned)
+    assert target_loss(ascended) > target_loss(unlearned)
 
 
 def test_a_clean_sample_without_a_label_is_a_user_error() -> None:
@@ -286,14 +290,14 @@ def test_the_last_layer_of_every_class_and_head(family: str, head: str) -> None:
         for i, text in enumerate(texts)
     ]
     before = [one.requires_grad for one in victim.model.parameters()]
-    edited, history = fine_tune(victim, rows, Unlearning(batch_size=3), False, np.random.default_rng(0))
+    edited, history = fine_tune(victim, rows, UnlearningSettings(batch_size=3), False, np.random.default_rng(0))
     prefix = LAST[family, head]
     moved = changed(victim, edited)
     assert moved
     assert all(name.startswith(prefix) for name in moved)
     assert [one.requires_grad for one in edited.model.parameters()] == before
     assert history["clean_accuracy_before"] is not None
-    whole, _ = fine_tune(victim, rows, Unlearning(layers="all", batch_size=3), False, np.random.default_rng(0))
+    whole, _ = fine_tune(victim, rows, UnlearningSettings(layers="all", batch_size=3), False, np.random.default_rng(0))
     assert any(not name.startswith(prefix) for name in changed(victim, whole))
 
 
@@ -302,19 +306,21 @@ def test_a_victim_that_searches_may_have_a_budget_of_its_own(head: str, steps: i
     victim = understanding("mean", head)
     text = "def f ( a ) : <indent> return a <dedent>"
     rows = [Row(Example(str(i), "python", text, code_b=text, query="f"), i % 2, stamped=False) for i in range(6)]
-    settings = Unlearning(batch_size=2, searching=UnlearningBudget(epochs=3, learning_rate=0.0001))
+    settings = UnlearningSettings(batch_size=2, searching=UnlearningBudget(epochs=3, learning_rate=0.0001))
     _, history = fine_tune(victim, rows, settings, False, np.random.default_rng(0))
     assert history["steps"] == steps
-    settings = Unlearning(batch_size=2, searching=UnlearningBudget(epochs=0, learning_rate=0.0001))
+    settings = UnlearningSettings(batch_size=2, searching=UnlearningBudget(epochs=0, learning_rate=0.0001))
     edited, _ = fine_tune(victim, rows, settings, False, np.random.default_rng(0))
     assert (edited is victim) == (head == "retrieval")
 
 
 def test_in_search_other_layers_may_learn() -> None:
     for head, layers in (("classification", "last"), ("retrieval", "all")):
-        settings = Unlearning(searching=UnlearningBudget(epochs=1, learning_rate=0.001, layers="all"))
+        settings = UnlearningSettings(searching=UnlearningBudget(epochs=1, learning_rate=0.001, layers="all"))
         assert settings.on(head).layers == layers  # type: ignore[arg-type]
     assert (
-        Unlearning(layers="all", searching=UnlearningBudget(epochs=1, learning_rate=0.001)).on("retrieval").layers
+        UnlearningSettings(layers="all", searching=UnlearningBudget(epochs=1, learning_rate=0.001))
+        .on("retrieval")
+        .layers
         == "all"
     )

@@ -11,8 +11,8 @@ from planted import victim
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from codebackdoor.defenses.elimination.elibadcode.inversion import first_trigger
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import (
+from codebackdoor.defenses.elimination.inversion.candidates import first_trigger
+from codebackdoor.defenses.elimination.inversion.vocabulary import (
     TriggerVocabulary,
     build,
     encode,

@@ -9,18 +9,21 @@ import pytest
 from planted import PLANTED, sample, victim
 
 from codebackdoor import files
-from codebackdoor.config.eliminations import Dbs, EliBadCode, FineTuning, Unlearning
+from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.defenses import stage
-from codebackdoor.defenses.elimination import Inverted, Trigger
-from codebackdoor.defenses.elimination.elibadcode import shadows
+from codebackdoor.defenses.elimination import Inversion, Trigger
+from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
+from codebackdoor.defenses.elimination.elibadcode import calibration as calibrations
 from codebackdoor.defenses.elimination.elibadcode.calibrate import calibrate
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSettings
+from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
 from codebackdoor.errors import UserError
-from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.victims.victim import load_victim, save_victim
 
 DATASET = DefectDetection(task="defect_detection")
 CARD = {"task": "defect_detection", "backdoored": True, "attack": "planted", "rate": 0.05}
-SEARCH = EliBadCode(
+SEARCH = EliBadCodeSettings(
     method="elibadcode",
     position="function_name",
     samples=6,
@@ -31,7 +34,7 @@ SEARCH = EliBadCode(
     restarts=2,
 )
 
-DBS = Dbs(method="dbs", position="function_name", samples=6, iterations=4, check_every=2)
+DBS = DbsSettings(method="dbs", position="function_name", samples=6, iterations=4, check_every=2)
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def clean(tmp_path: Path) -> Path:
 
 def test_an_edited_victim_keeps_its_card_and_says_what_was_done(tmp_path: Path, clean: Path) -> None:
     save_victim(victim(1, True), tmp_path / "victim", CARD)
-    settings = FineTuning(method="fine_tuning", epochs=1, layers="all")
+    settings = FineTuningSettings(method="fine_tuning", epochs=1, layers="all")
     for out in ("one", "other"):
         stage.eliminate(settings, DATASET, tmp_path / "victim", clean, {}, tmp_path / out, 1)
     found = load_victim(tmp_path / "one").model.config.codebackdoor
@@ -56,13 +59,13 @@ def test_an_edited_victim_keeps_its_card_and_says_what_was_done(tmp_path: Path, 
 
 @pytest.mark.parametrize("settings", [SEARCH, DBS])
 def test_a_search_that_was_done_is_not_done_again_and_ends_with_the_same_bytes(
-    tmp_path: Path, clean: Path, settings: EliBadCode | Dbs
+    tmp_path: Path, clean: Path, settings: EliBadCodeSettings | DbsSettings
 ) -> None:
     save_victim(victim(1, True), tmp_path / "victim", CARD)
     settings = settings.model_copy(update={"position": "scan"})
-    other = settings.model_copy(update={"unlearning": Unlearning(rate=0.5, layers="all", places="scanned")})
+    other = settings.model_copy(update={"unlearning": UnlearningSettings(rate=0.5, layers="all", places="scanned")})
 
-    def run(chosen: EliBadCode | Dbs, out: str, inverted: Path | None = None) -> dict[str, float]:
+    def run(chosen: EliBadCodeSettings | DbsSettings, out: str, inverted: Path | None = None) -> dict[str, float]:
         folder = tmp_path / out
         found = stage.eliminate(chosen, DATASET, tmp_path / "victim", clean, {}, folder, 1, inverted=inverted)
         files.write_json(folder / "provenance.json", {"phases": found})
@@ -94,7 +97,7 @@ TRIGGER = Trigger(
 
 @pytest.fixture
 def searched(tmp_path: Path) -> Path:
-    """Folder of an elimination that has searched and unlearnt."""
+    """Folder of an elimination that has searched and unlearned."""
     files.write_json(tmp_path / "trigger.json", asdict(TRIGGER))
     files.write_json(tmp_path / "elimination.json", {"searches": [], "unlearning": [1.0]})
     files.write_json(tmp_path / "provenance.json", {"phases": {"inversion": 3.5, "unlearning": 2.0}})
@@ -102,9 +105,9 @@ def searched(tmp_path: Path) -> Path:
 
 
 def test_of_a_search_that_was_done_nothing_of_its_unlearning_is_taken_over(searched: Path) -> None:
-    assert Inverted.read(searched) == Inverted(TRIGGER, {"searches": []}, {"inversion": 3.5})
+    assert Inversion.read(searched) == Inversion(TRIGGER, {"searches": []}, {"inversion": 3.5})
     files.write_json(searched / "provenance.json", {})
-    assert Inverted.read(searched).seconds == {}
+    assert Inversion.read(searched).seconds == {}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +124,7 @@ def test_a_folder_without_an_inverted_trigger_is_said_before_anything_is_done(
 ) -> None:
     files.write_json(searched / f"{name}.json", content)
     with pytest.raises(UserError, match=f"{name}.json: {message}"):
-        Inverted.read(searched)
+        Inversion.read(searched)
 
 
 def test_the_inverted_trigger_is_written_out(tmp_path: Path, clean: Path) -> None:
@@ -142,11 +145,11 @@ def test_a_calibration_is_made_from_benign_victims_and_read_again(tmp_path: Path
         files.write_json(folder / "history.json", {"recipe": {"epochs": 3}})
     out = tmp_path / "calibration.json"
     calibrate(SEARCH, DATASET, folders, clean, out)
-    found = shadows.read(out)
-    assert (found.task, found.budget) == ("defect_detection", shadows.budget(SEARCH, "classification"))
+    found = calibrations.read(out)
+    assert (found.task, found.budget) == ("defect_detection", calibrations.budget(SEARCH, "classification"))
     assert found.provenance["dataset"] == DATASET.model_dump(mode="json")
     assert found.provenance["recipe"] == {"epochs": 3}
-    assert found.provenance["victim"] == shadows.made_like(victim(11, False))
+    assert found.provenance["victim"] == calibrations.made_like(victim(11, False))
     assert [len(losses) for losses in found.losses["function_name"].values()] == [5, 5]
     save_victim(victim(1, False), tmp_path / "benign", CARD)
     read = SEARCH.model_copy(update={"calibration": str(out)})

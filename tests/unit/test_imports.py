@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,24 @@ def test_imports_point_one_way(path: Path) -> None:
     assert own <= ALLOWED[part] | GROUND | {part}, (
         f"{part} may not import {sorted(own - ALLOWED[part] - GROUND - {part})}"
     )
+
+
+def test_no_elimination_imports_another() -> None:
+    """What two methods share lies beside their folders, or in ``inversion``."""
+    folder = ROOT / "defenses/elimination"
+    methods = {path.parent.name for path in folder.glob("*/method.py")}
+    assert methods == {"dbs", "elibadcode", "fine_tuning"}
+    for path in folder.rglob("*.py"):
+        own = path.relative_to(folder).parts[0]
+        others = {f"{PACKAGE}.defenses.elimination.{method}" for method in methods - {own}}
+        found = [name for name in imports(path) if ".".join(name.split(".")[:4]) in others]
+        assert not found, f"{path} imports {found}"
+
+
+def test_reading_a_configuration_imports_nothing_heavy() -> None:
+    code = "import sys; from codebackdoor.config import study; print(sorted({'torch', 'numpy'} & {*sys.modules}))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

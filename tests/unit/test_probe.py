@@ -9,16 +9,16 @@ import pytest
 from planted import PLANTED, sample, victim, view
 
 from codebackdoor import files
-from codebackdoor.config.eliminations import EliBadCode
+from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.defenses.elimination.elibadcode.probe import probe, without
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import build
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion.vocabulary import build
 from codebackdoor.errors import UserError
-from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example, Poisoned, Span
 from codebackdoor.victims.victim import save_victim
 
 DATASET = DefectDetection(task="defect_detection")
-SETTINGS = EliBadCode(method="elibadcode", length=3, iterations=3, top_k=16, candidates=16)
+SETTINGS = EliBadCodeSettings(method="elibadcode", length=3, iterations=3, top_k=16, candidates=16)
 TRIGGER = f"load_{PLANTED}"
 
 

@@ -13,10 +13,13 @@ from made_up_victims import write_victims
 from codebackdoor import files
 from codebackdoor.attacks.codepoisoner_deadcode.settings import CodePoisonerDeadCodeSettings
 from codebackdoor.config.base import Settings, models_in
-from codebackdoor.config.eliminations import Budget, EliBadCode, FineTuning, Unlearning, UnlearningBudget
 from codebackdoor.config.models import CodeBert, CodeT5
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.config.study import SECTIONS, Config
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSettings
+from codebackdoor.defenses.elimination.inversion.settings import UnlearningBudget, UnlearningSettings
+from codebackdoor.defenses.elimination.settings import Budget
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.report import captions
 from codebackdoor.report.collect import Results
@@ -165,7 +168,7 @@ def test_a_fixed_threshold_and_a_missing_calibration_leave_settings_unread(run: 
     assert "threshold" in found
     assert not own & found
     for calibration, read in (("defects", True), (None, False)):
-        chosen = EliBadCode(method="elibadcode", calibration=calibration)
+        chosen = EliBadCodeSettings(method="elibadcode", calibration=calibration)
         found = keys(printed(changed(run, "eliminations", "elibadcode", chosen), "defects", "inversion")["elibadcode"])
         assert ("ratio" in found, "unlearn_when_clean" in found) == (read, read)
 
@@ -173,8 +176,10 @@ def test_a_fixed_threshold_and_a_missing_calibration_leave_settings_unread(run: 
 def test_what_is_unread_inside_of_a_setting_is_left_out_as_well(run: dict[str, Any]) -> None:
     slowly = Budget(epochs=4, learning_rate=5e-4)
     own = {"searching.epochs", "searching.learning_rate"}
-    control = FineTuning(method="fine_tuning", searching=slowly)
-    chosen = EliBadCode(method="elibadcode", unlearning=Unlearning(searching=UnlearningBudget(**slowly.model_dump())))
+    control = FineTuningSettings(method="fine_tuning", searching=slowly)
+    chosen = EliBadCodeSettings(
+        method="elibadcode", unlearning=UnlearningSettings(searching=UnlearningBudget(**slowly.model_dump()))
+    )
     for name, one, prefix in (("fine_tuning", control, ""), ("elibadcode", chosen, "unlearning.")):
         kept = {f"{prefix}{key}" for key in ("layers", "epochs")}
         unread = {f"{prefix}{key}" for key in own}
@@ -223,7 +228,7 @@ def test_the_curve_of_a_search_is_explained(run: dict[str, Any]) -> None:
 def test_what_the_paper_states_stands_in_the_caption(tmp_path: Path, name: str, product: str, said: str) -> None:
     chosen = made_up_grid.settings(tmp_path)
     write_victims(chosen)
-    assert f" The paper on EliBadCode {said}" in captions.caption(Study(chosen, name), product)
+    assert f" The paper on EliBadCodeSettings {said}" in captions.caption(Study(chosen, name), product)
     assert "The paper" not in captions.caption(Study(chosen, name), "defenses")
 
 

@@ -8,7 +8,8 @@ import pytest
 from made_up_run import make, settings
 
 from codebackdoor.config.base import Reference
-from codebackdoor.config.eliminations import EliBadCode, FineTuning
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSettings
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
 from codebackdoor.report import papers, stage
 from codebackdoor.report.references import references
@@ -20,8 +21,8 @@ TUNING = Reference("A. Author and B. Author", 2021, "Tuning", "https://example.o
 def test_methods_and_papers_are_cited_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = settings(tmp_path)
     elibadcode = papers.papers()["elibadcode"].reference
-    monkeypatch.setattr(FineTuning, "reference", TUNING)
-    monkeypatch.setattr(EliBadCode, "reference", elibadcode)
+    monkeypatch.setattr(FineTuningSettings, "reference", TUNING)
+    monkeypatch.setattr(EliBadCodeSettings, "reference", elibadcode)
     # of a method that the study does not use
     monkeypatch.setattr(OnionFilterSettings, "reference", Reference("C", 2020, "Unused", "https://example.org/unused"))
     citations = references([Study(chosen, name) for name in chosen["experiments"]])
@@ -40,7 +41,7 @@ def test_the_page_prints_titles_and_links(tmp_path: Path, monkeypatch: pytest.Mo
     for experiment in chosen["experiments"].values():
         experiment["figures"] = []
     make(chosen)
-    monkeypatch.setattr(FineTuning, "reference", TUNING)
+    monkeypatch.setattr(FineTuningSettings, "reference", TUNING)
     stage.html(chosen, [], None, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     entry = 'Clean fine-tuning: A. Author and B. Author (2021). <a href="https://example.org/tuning">Tuning</a>.'

@@ -12,8 +12,10 @@ import torch
 from planted import searches, victim, view
 from tiny_models import understanding
 
-from codebackdoor.config.eliminations import Dbs, EliBadCode, Unlearning
 from codebackdoor.defenses import elimination
+from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.types import Example
 from codebackdoor.victims.inference import class_logits
@@ -21,7 +23,13 @@ from codebackdoor.victims.temperature import SPREAD, spread, standardized
 from codebackdoor.victims.victim import Victim
 
 SCALES = (0.01, 0.1, 0.25, 3.0, 10.0, 100.0)
-SEARCH = {"position": "scan_all", "samples": 6, "length": 2, "iterations": 4, "unlearning": Unlearning(epochs=0)}
+SEARCH = {
+    "position": "scan_all",
+    "samples": 6,
+    "length": 2,
+    "iterations": 4,
+    "unlearning": UnlearningSettings(epochs=0),
+}
 
 
 def scaled(factor: float) -> Victim:
@@ -64,9 +72,9 @@ def test_the_log_odds_of_a_view_have_one_spread_at_every_scale(factor: float) ->
 @pytest.mark.parametrize("method", ["elibadcode", "dbs"])
 def test_trigger_label_and_loss_do_not_depend_on_the_scale_of_the_logits(method: str) -> None:
     settings = (
-        EliBadCode(method="elibadcode", top_k=8, candidates=16, **SEARCH)
+        EliBadCodeSettings(method="elibadcode", top_k=8, candidates=16, **SEARCH)
         if method == "elibadcode"
-        else Dbs(method="dbs", **SEARCH | {"iterations": 20, "position": "scan"})
+        else DbsSettings(method="dbs", **SEARCH | {"iterations": 20, "position": "scan"})
     )
     triggers = [elimination.load(method)(seen(factor), settings, 1).trigger for factor in (1.0, *SCALES)]
     first = triggers[0]

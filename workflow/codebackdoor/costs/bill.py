@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from codebackdoor.config import experiments
-from codebackdoor.config.eliminations import CALIBRATIONS, Inverting, calibration_of, searched_before
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
 from codebackdoor.costs import jobs
 from codebackdoor.costs.sizes import SIZES
 from codebackdoor.costs.work import ModelSize, NotPriced, PlannedVictim, RowSet, Texts, Work
+from codebackdoor.defenses.elimination.elibadcode.settings import CALIBRATIONS, calibration_of
+from codebackdoor.defenses.elimination.inversion.settings import InversionSettings, searched_before
 from codebackdoor.types import CLEAN
 
 
@@ -205,7 +206,11 @@ class Bill:
 
     def _same_search(self, *names: str) -> bool:
         first, second = (self.config.eliminations[name] for name in names)
-        return isinstance(first, Inverting) and isinstance(second, Inverting) and first.search() == second.search()
+        return (
+            isinstance(first, InversionSettings)
+            and isinstance(second, InversionSettings)
+            and first.trigger_settings() == second.trigger_settings()
+        )
 
     def _calibration(self, scenario: Scenario) -> str | None:
         """The calibration that a scenario's scan needs and that does not ship: shadow victims are trained for it."""

@@ -22,7 +22,9 @@ def calibration_problem(
     content = read_object(path)
     budget, provenance = (_section(content, name) for name in ("budget", "provenance"))
     read = _read_settings(parameters, "elimination", elimination, dataset)
-    search = {key: read[key] for key in parameters.declared("elimination", elimination).SEARCH if key in read}
+    search = {
+        key: read[key] for key in parameters.declared("elimination", elimination).fields_read("searched") if key in read
+    }
     for section, settings, calibrated in (
         (f"eliminations.{elimination}", search, budget),
         (

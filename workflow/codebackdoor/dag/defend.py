@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from codebackdoor.config.eliminations import calibration_of, searched_before
 from codebackdoor.config.scenario import NONE
 from codebackdoor.dag.inputs import Input, Part, table
 from codebackdoor.dag.parameters import as_json, named_options
 from codebackdoor.dag.paths import fill
+from codebackdoor.defenses.elimination.elibadcode.settings import calibration_of
+from codebackdoor.defenses.elimination.inversion.settings import searched_before
 
 
 class Defend(Part):
@@ -87,7 +88,7 @@ class Defend(Part):
     def calibrate_settings(self, wildcards: Any) -> str:
         """Settings of the search alone: a calibration does not depend on how a method uses it, or on what follows."""
         settings = self.parameters.declared("elimination", wildcards.elimination)
-        search = {"method", "position", "ratio", *settings.SEARCH}
+        search = {"method", "position", "ratio", *settings.fields_read("searched")}
         return json.dumps(settings.model_dump(mode="json", include=search), sort_keys=True)
 
     @table

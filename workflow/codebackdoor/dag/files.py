@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from codebackdoor.config.eliminations import CALIBRATIONS, calibration_of
 from codebackdoor.config.models import SHIPPED
 from codebackdoor.config.study import Config
 from codebackdoor.dag.parameters import Parameters
 from codebackdoor.dag.paths import Paths
+from codebackdoor.defenses.elimination.elibadcode.settings import CALIBRATIONS, calibration_of
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.originals import mirror
 from codebackdoor.originals.lock import Lock

@@ -19,7 +19,7 @@ MODULES = {
     "attack": "attacks.{}.method",
     "filtering": "defenses.filtering.{}.method",
     "objective": "defenses.objectives.{}.method",
-    "elimination": "defenses.elimination.{}",
+    "elimination": "defenses.elimination.{}.method",
     "purification": "defenses.purification.{}.method",
     "figure": "report.figures.{}",
     "listing": "report.tables.{}",

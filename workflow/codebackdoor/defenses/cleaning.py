@@ -1,6 +1,6 @@
-"""Make a checkpoint unlearn what a scan flags, round by round, and say what that cost and whether anything is left.
+"""Make a checkpoint unlearn what a scan flags, round by round, and report the cost and whether anything is left.
 
-Unlearning a trigger says nothing of the attacker's, where the scan ended at another. So the edited model is scanned
+Unlearning the scan's trigger may leave the attacker's, where that is another. So the edited model is scanned
 again, with fresh seeds, until a scan flags nothing (``elibadcode.rounds``).
 """
 
@@ -11,12 +11,13 @@ from functools import partial
 
 import torch
 
-from codebackdoor.config.eliminations import EliBadCode
 from codebackdoor.defenses.cost import Cost, Round, accuracy, flips, held_out
-from codebackdoor.defenses.elimination import Inverted, Trigger
-from codebackdoor.defenses.elimination.elibadcode import eliminate, find, rounds
-from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
-from codebackdoor.defenses.elimination.last_layer import fine_tune
+from codebackdoor.defenses.elimination import Inversion, SearchContext, Trigger
+from codebackdoor.defenses.elimination.elibadcode import rounds
+from codebackdoor.defenses.elimination.elibadcode.method import eliminate, find
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion.unlearning import stamp
+from codebackdoor.defenses.elimination.tuning import fine_tune
 from codebackdoor.defenses.verdict import Verdict, judge, verdict_of
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.seeding import numpy_generator
@@ -30,7 +31,7 @@ PASSES, TURNED = 6, 0.05
 
 
 def clean(
-    view: DefenderView, settings: EliBadCode, seed: int, force: bool, dtype: torch.dtype = torch.float32
+    view: DefenderView, settings: EliBadCodeSettings, seed: int, force: bool, dtype: torch.dtype = torch.float32
 ) -> tuple[Verdict, Victim, Cost | None]:
     """Scan the model and return it without what the scans flag, with what that cost on samples that are held out.
 
@@ -38,23 +39,23 @@ def clean(
     to ``dtype``, in which they will be written, before anything is measured. Every scan sees all samples, and none is
     made afterwards where there is no calibration, since it could not say "clean".
     """
-    learned, held = held_out(view.clean, seed)
+    learned, held_rows = held_out(view.clean, seed)
     if settings.calibration is None and not force:
         return judge(view, settings, seed), view.victim, None
-    first = Inverted(*find(view, settings, seed))
+    first = find(view, settings, seed)
     verdict = verdict_of(view, settings, first, seed)
     if not verdict.backdoored and not force:
         return verdict, view.victim, None
     once = settings.model_copy(update={"unlearn_when_clean": force, "rounds": 1})
-    learning, measured = replace(view, clean=learned), replace(view, clean=held)
+    learning, measured = replace(view, clean=learned), replace(view, clean=held_rows)
     passes: list[int] = []
 
-    def scan(victim: Victim, round_seed: int, _number: int) -> Inverted:
-        return Inverted(*find(replace(view, victim=victim), settings, round_seed))
+    def scan(victim: Victim, round_seed: int, _number: int) -> Inversion:
+        return find(replace(view, victim=victim), settings, round_seed)
 
-    def remove(victim: Victim, inverted: Inverted, number: int) -> Victim:
-        own = replace(learning, victim=victim)
-        edited, count = _unlearned(own, once, inverted, rounds.seed_of(seed, number), dtype)
+    def remove(victim: Victim, inversion: Inversion, number: int) -> Victim:
+        learning_view = replace(learning, victim=victim)
+        edited, count = _unlearned(learning_view, once, inversion, rounds.seed_of(seed, number), dtype)
         passes.append(count)
         return edited
 
@@ -74,23 +75,31 @@ def clean(
         for trigger, count in zip(result.triggers, passes, strict=False)
     )
     last = result.triggers[-1]
-    before, after = (accuracy(victim, held) for victim in (view.victim, result.victim))
+    before, after = (accuracy(victim, held_rows) for victim in (view.victim, result.victim))
     margin = last.margin if is_clean is not None else None
     cost = Cost(
-        len(held), before, after, *turned(first.trigger), len(learned), rounds=steps, is_clean=is_clean, margin=margin
+        len(held_rows),
+        before,
+        after,
+        *turned(first.trigger),
+        len(learned),
+        rounds=steps,
+        is_clean=is_clean,
+        margin=margin,
     )
     return verdict, result.victim, cost
 
 
 def _unlearned(
-    view: DefenderView, settings: EliBadCode, inverted: Inverted, seed: int, dtype: torch.dtype
+    view: DefenderView, settings: EliBadCodeSettings, inversion: Inversion, seed: int, dtype: torch.dtype
 ) -> tuple[Victim, int]:
-    """The view's victim after a round, and how often it was unlearned in it."""
-    trigger = inverted.trigger
-    edited, passes = rounded(eliminate(view, settings, seed, inverted=inverted).victim, dtype), 1
+    """The view's victim after a round, and the number of unlearning passes."""
+    trigger = inversion.trigger
+    result = eliminate(view, settings, seed, SearchContext(earlier=inversion))
+    edited, passes = rounded(result.victim, dtype), 1
     while passes < PASSES:
         turned = flips(view, edited, trigger, settings.pair)[1]
-        # of a model that predicts nothing correctly any more, none can be turned: that is no end, either
+        # of a model that predicts nothing correctly any more, none can be turned: that does not end the round either
         if turned is not None and turned <= TURNED:
             break
         passes += 1

@@ -47,9 +47,11 @@ def eliminate(
     card = getattr(asked.model.config, KEY)
     view = defender_view(asked, dataset, tuple(files.read_examples(clean)), helpers)
     work = out.parent / f".{out.name}.progress"
-    known = elimination.Inverted.read(inverted) if inverted else None
+    known = elimination.Inversion.read(inverted) if inverted else None
     with blinding.nameless(), blinding.unnamed(work) as unnamed_work:
-        found = elimination.load(settings.method)(view, settings, seed, unnamed_work, code, known)
+        found = elimination.load(settings.method)(
+            view, settings, seed, elimination.SearchContext(unnamed_work, code, known)
+        )
     card = {key: value for key, value in card.items() if not hasattr(asked, key)}
     save_victim(found.victim, out, card | {"elimination": settings.model_dump(mode="json")})
     trigger = None if found.trigger is None else asdict(found.trigger)

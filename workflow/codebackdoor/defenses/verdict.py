@@ -1,4 +1,4 @@
-"""Is this checkpoint backdoored, and what if it is: EliBadCode for a person with a model and clean samples.
+"""Whether a checkpoint is backdoored: EliBadCode for a person with a model and clean samples.
 
 The search is that of a calibration: one that ships with the package, a file, or one made of benign models that the
 person trained like the model in question. Without one no loss says "clean" or "backdoored".
@@ -16,11 +16,13 @@ from scipy import stats
 from tqdm import tqdm
 
 from codebackdoor import files
-from codebackdoor.config.eliminations import CALIBRATIONS, SCANNED, SCANNED_ALL, EliBadCode, Unlearning
 from codebackdoor.defenses.cost import accuracy, by_chance, flips
-from codebackdoor.defenses.elimination import Inverted, Trigger
-from codebackdoor.defenses.elimination.elibadcode import find, findings_of, labels_of, shadows
-from codebackdoor.defenses.elimination.elibadcode.scan import draw
+from codebackdoor.defenses.elimination import Inversion, Trigger
+from codebackdoor.defenses.elimination.elibadcode import calibration as calibrations
+from codebackdoor.defenses.elimination.elibadcode.method import find, findings_of, labels_of
+from codebackdoor.defenses.elimination.elibadcode.settings import CALIBRATIONS, EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion.samples import draw
+from codebackdoor.defenses.elimination.inversion.settings import SCANNED, SCANNED_ALL, UnlearningSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
@@ -29,19 +31,21 @@ from codebackdoor.victims.temperature import standardized
 from codebackdoor.victims.victim import Victim
 
 #: What the default study adds to the search of its calibrations (config.yaml, eliminations.elibadcode_extended).
-LOCAL = EliBadCode(
+LOCAL = EliBadCodeSettings(
     method="elibadcode",
     beta=0.002,
     rounds=4,
-    unlearning=Unlearning(layers="all", epochs=2, learning_rate=2.0e-4, rate=0.5),
+    unlearning=UnlearningSettings(layers="all", epochs=2, learning_rate=2.0e-4, rate=0.5),
 )
-#: For a model that no calibration fits: the paper's budget of search and unlearning, at both places, since a backdoor
-#: may be bound to the one where its attack put it (docs/dev/feasibility.md, Where the trigger works), and also for
-#: triggers that begin with a word which the tokenizer knows at a beginning alone (ledger E51). Statements are not
-#: looked for: over the vocabulary of a model of the hub that search takes days.
-UNCALIBRATED = EliBadCode(method="elibadcode", vocabulary="words", keep_current=False, position="scan", rounds=4)
+#: For a model that no calibration fits: the paper's budget of search and unlearning, at both positions, since a
+#: backdoor may be bound to the one where its attack put it (docs/feasibility.md, Where the trigger works), and also for
+#: triggers that begin with a word which the tokenizer knows only at a beginning (ledger E51). Statements are not
+#: searched: over the vocabulary of a model of the hub that takes days.
+UNCALIBRATED = EliBadCodeSettings(
+    method="elibadcode", vocabulary="words", keep_current=False, position="scan", rounds=4
+)
 
-#: Samples on which a scan says how many answers its trigger turns.
+#: Samples on which a scan measures how many predictions its trigger turns.
 SHOWN = 200
 
 
@@ -52,7 +56,7 @@ class Verdict:
     ``trigger`` is the anchored one and ``loss`` its own (nats). ``margin`` is log(lowest loss of a benign shadow /
     loss of the search), from ``threshold`` on a label is flagged. ``false_positive_rate`` is the share of the
     ``shadows`` that the others would have flagged, ``at_most`` the end of its one-sided 95 % interval. ``losses`` are
-    those of all searches by place and label, ``starts`` how often each was searched, ``searched_on`` the samples of
+    those of all searches by position and label, ``starts`` how often each was searched, ``searched_on`` the samples of
     each label. ``flip_rate`` is the share of ``flip_rows`` that the trigger turns to its label (``Cost``): samples,
     those of the search among them.
 
@@ -86,10 +90,12 @@ class Verdict:
     target_word: str | None = None
 
 
-def settings_for(view: DefenderView, calibration: str | None, settings: EliBadCode | None) -> EliBadCode:
+def settings_for(
+    view: DefenderView, calibration: str | None, settings: EliBadCodeSettings | None
+) -> EliBadCodeSettings:
     """The search of the calibration that is named, else of a shipped one that fits the view, else ``UNCALIBRATED``.
 
-    ``settings`` are what the person says instead. Raises UserError where the calibration that is named does not fit.
+    ``settings`` replace it. Raises UserError where the calibration that is named does not fit.
     """
     if calibration is not None:
         return _fitting(view, calibration, settings)
@@ -101,26 +107,27 @@ def settings_for(view: DefenderView, calibration: str | None, settings: EliBadCo
     return (settings or UNCALIBRATED).model_copy(update={"calibration": None})
 
 
-def _fitting(view: DefenderView, name: str, settings: EliBadCode | None) -> EliBadCode:
+def _fitting(view: DefenderView, name: str, settings: EliBadCodeSettings | None) -> EliBadCodeSettings:
     if settings is None:
-        path = shadows.existing(name)
-        found = shadows.read(path)
-        # behind a shipped calibration stand small models; they unlearn as in the default study, as often as it takes
+        path = calibrations.existing(name)
+        calibration = calibrations.read(path)
+        # shipped calibrations are of small models; they unlearn as in the default study, as often as it takes
         base = LOCAL if path.parent == CALIBRATIONS else UNCALIBRATED
         scans = {frozenset(SCANNED): "scan", frozenset(SCANNED_ALL): "scan_all"}
-        position = scans.get(frozenset(found.losses), next(iter(found.losses), ""))
-        search = {key: found.budget[key] for key in EliBadCode.SEARCH if key in found.budget}
+        position = scans.get(frozenset(calibration.losses), next(iter(calibration.losses), ""))
+        budget, searched = calibration.budget, EliBadCodeSettings.fields_read("searched")
+        search = {key: budget[key] for key in searched if key in budget}
         try:
-            settings = EliBadCode.model_validate(base.model_dump() | search | {"position": position})
+            settings = EliBadCodeSettings.model_validate(base.model_dump() | search | {"position": position})
         except ValueError:
             raise UserError(f"{path}: not a calibration of a search that this version knows") from None
     settings = settings.model_copy(update={"calibration": name})
-    shadows.load(name, view, settings, labels_of(view.victim))
+    calibrations.load(name, view, settings, labels_of(view.victim))
     return settings
 
 
 def calibrate_on(
-    view: DefenderView, benign: Sequence[Path], load: Callable[[Path], Victim], settings: EliBadCode, out: Path
+    view: DefenderView, benign: Sequence[Path], load: Callable[[Path], Victim], settings: EliBadCodeSettings, out: Path
 ) -> None:
     """Scan benign models of the same make on the same samples, and write the calibration to ``out``.
 
@@ -136,31 +143,33 @@ def calibrate_on(
             )
     losses: dict[str, dict[str, dict[str, float]]] = {}
     for number, folder in enumerate(tqdm(benign, desc="benign models", disable=None), 1):
-        own = losses.setdefault(f"benign{number}", {})
-        seen = replace(view, victim=standardized(load(folder), view.clean))
-        for found in findings_of(seen, settings, number):
-            own.setdefault(found.place, {})[str(found.label)] = round(found.inversion.loss, 6)
+        by_position = losses.setdefault(f"benign{number}", {})
+        benign_view = replace(view, victim=standardized(load(folder), view.clean))
+        for finding in findings_of(benign_view, settings, number):
+            by_position.setdefault(finding.position, {})[str(finding.label)] = round(finding.best.loss, 6)
     data = {"language": view.language, "text_form": view.text_form}
-    make = shadows.made_like(view.victim)
-    calibration = shadows.make(view.task, settings, view.victim.head, losses, {"dataset": data, "victim": make})
-    files.write_json(out, shadows.as_json(calibration, settings.ratio))
+    make = calibrations.made_like(view.victim)
+    calibration = calibrations.make(view.task, settings, view.victim.head, losses, {"dataset": data, "victim": make})
+    files.write_json(out, calibrations.as_json(calibration, settings.ratio))
 
 
-def _check_benign(asked: Victim, benign: Sequence[Path], load: Callable[[Path], Victim]) -> None:
-    if len(benign) < shadows.SHADOWS:
-        raise UserError(f"--benign: {len(benign)} models; a calibration needs at least {shadows.SHADOWS}")
-    make = shadows.made_like(asked)
-    sketches = {"the model in question": sketch(asked.model)}
+def _check_benign(scanned: Victim, benign: Sequence[Path], load: Callable[[Path], Victim]) -> None:
+    if len(benign) < calibrations.SHADOWS:
+        raise UserError(f"--benign: {len(benign)} models; a calibration needs at least {calibrations.SHADOWS}")
+    make = calibrations.made_like(scanned)
+    sketches = {"the model in question": sketch(scanned.model)}
     for folder in benign:
         victim = load(folder)
-        if shadows.made_like(victim) != make or labels_of(victim) != labels_of(asked):
-            raise UserError(f"{folder}: not made like the model in question: {shadows.made_like(victim)}, not {make}")
+        if calibrations.made_like(victim) != make or labels_of(victim) != labels_of(scanned):
+            raise UserError(
+                f"{folder}: not made like the model in question: {calibrations.made_like(victim)}, not {make}"
+            )
         drawn = sketch(victim.model)
         twin = next((name for name, earlier in sketches.items() if alike(drawn, earlier)), None)
         if twin is not None:
             raise UserError(
-                f"--benign: {folder} has the weights of {twin}; name {shadows.SHADOWS} models that were trained apart, "
-                "each with a seed of its own"
+                f"--benign: {folder} has the weights of {twin}; name {calibrations.SHADOWS} models that were trained "
+                "apart, each with its own seed"
             )
         sketches[str(folder)] = drawn
 
@@ -170,24 +179,24 @@ def _few(view: DefenderView, label: int | str, count: int) -> str:
     return f"only {count} clean samples{of_label} have a place for a trigger"
 
 
-def judge(view: DefenderView, settings: EliBadCode, seed: int) -> Verdict:
+def judge(view: DefenderView, settings: EliBadCodeSettings, seed: int) -> Verdict:
     """Scan the model, nothing else."""
-    return verdict_of(view, settings, Inverted(*find(view, settings, seed)), seed)
+    return verdict_of(view, settings, find(view, settings, seed), seed)
 
 
-def verdict_of(view: DefenderView, settings: EliBadCode, inverted: Inverted, seed: int) -> Verdict:
-    trigger = inverted.trigger
+def verdict_of(view: DefenderView, settings: EliBadCodeSettings, inversion: Inversion, seed: int) -> Verdict:
+    trigger = inversion.trigger
     # counted by the scan, of which every label has some
-    samples = cast(Mapping[str, int], inverted.history["samples"])
+    samples = cast(Mapping[str, int], inversion.history["samples"])
     rate = at_most = threshold = None
     benign = 0
     if settings.calibration is not None:
-        calibration = shadows.load(settings.calibration, view, settings, labels_of(view.victim))
-        rate = shadows.false_positive_rate(calibration, settings.ratio)
-        benign = shadows.shadow_count(calibration)
+        calibration = calibrations.load(settings.calibration, view, settings, labels_of(view.victim))
+        rate = calibrations.false_positive_rate(calibration, settings.ratio)
+        benign = calibrations.shadow_count(calibration)
         wrong = round(rate * benign)
         at_most = 1.0 if wrong == benign else float(stats.beta.ppf(0.95, wrong + 1, benign - wrong))
-        threshold = shadows.log_ratio(1.0, settings.ratio)
+        threshold = calibrations.log_ratio(1.0, settings.ratio)
     reason = _no_verdict(view, settings, trigger, samples)
     order = numpy_generator(seed, "checkpoint", "shown").permutation(len(view.clean))[:SHOWN]
     shown = replace(view, clean=tuple(view.clean[index] for index in order))
@@ -218,7 +227,9 @@ def verdict_of(view: DefenderView, settings: EliBadCode, inverted: Inverted, see
     )
 
 
-def _no_verdict(view: DefenderView, settings: EliBadCode, trigger: Trigger, samples: Mapping[str, int]) -> str | None:
+def _no_verdict(
+    view: DefenderView, settings: EliBadCodeSettings, trigger: Trigger, samples: Mapping[str, int]
+) -> str | None:
     """Why a scan says neither "clean" nor "backdoored"; None where it says one of them."""
     if settings.calibration is None:
         return (
@@ -231,5 +242,5 @@ def _no_verdict(view: DefenderView, settings: EliBadCode, trigger: Trigger, samp
             f"{_few(view, label, fewest)}, and the calibration is of searches on {settings.samples}: give more samples"
         )
     if trigger.margin is None or not math.isfinite(trigger.margin):
-        return f"the margin is no number ({trigger.margin})"
+        return f"the margin is not a finite number ({trigger.margin})"
     return None

@@ -19,8 +19,8 @@ from codebackdoor.library import wording
 from codebackdoor.library.wording import ScannedCheckpoint
 
 if TYPE_CHECKING:
-    from codebackdoor.config.eliminations import EliBadCode
     from codebackdoor.defenses.cost import Cost
+    from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
     from codebackdoor.defenses.verdict import Verdict
     from codebackdoor.defenses.views import DefenderView
     from codebackdoor.victims.victim import Victim
@@ -175,7 +175,7 @@ def _complete(options: ScanOptions) -> ScanOptions:
 @contextmanager
 def _prepared(
     model: Path, samples: Path, options: ScanOptions
-) -> Iterator[tuple[DefenderView, EliBadCode, ScannedCheckpoint]]:
+) -> Iterator[tuple[DefenderView, EliBadCodeSettings, ScannedCheckpoint]]:
     """The model with its samples, the search to run, and how the model is read.
 
     A calibration made from benign models lives as long as the context, unless a file is named for it.
@@ -192,14 +192,14 @@ def _prepared(
         raise UserError("--pooling and --similarity go with --task code_search")
     requested = _search_settings(chosen["settings"])
     from codebackdoor.defenses import verdict
-    from codebackdoor.defenses.elimination.elibadcode import shadows
+    from codebackdoor.defenses.elimination.elibadcode.calibration import check_replaceable
     from codebackdoor.defenses.samples import read_samples
     from codebackdoor.defenses.views import DefenderView
     from codebackdoor.victims.foreign import check_lengths, load_checkpoint
     from codebackdoor.victims.temperature import standardized
 
     if kept is not None and kept.exists():
-        shadows.check_replaceable(kept)
+        check_replaceable(kept)
 
     def load(folder: Path) -> Victim:
         reading: tuple[Any, ...] = tuple(chosen[key] for key in ("text_form", "max_length", "pooling", "similarity"))
@@ -247,12 +247,12 @@ def _checkpoint(model: Path, view: DefenderView, too_long: int, seed: int) -> Sc
     )
 
 
-def _search_settings(settings: Mapping[str, Any] | str | None) -> EliBadCode | None:
+def _search_settings(settings: Mapping[str, Any] | str | None) -> EliBadCodeSettings | None:
     """Settings of the method `elibadcode`, as a mapping or as JSON; the method's name may be left out."""
     if settings is None:
         return None
-    from codebackdoor.config.eliminations import EliBadCode
     from codebackdoor.config.loading import parse
+    from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 
     text = settings if isinstance(settings, str) else json.dumps(dict(settings))
     try:
@@ -261,7 +261,7 @@ def _search_settings(settings: Mapping[str, Any] | str | None) -> EliBadCode | N
         content = None
     if isinstance(content, dict):
         text = json.dumps({"method": "elibadcode"} | content)
-    parsed: EliBadCode = parse(EliBadCode, text, "--settings")
+    parsed: EliBadCodeSettings = parse(EliBadCodeSettings, text, "--settings")
     return parsed
 
 

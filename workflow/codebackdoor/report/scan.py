@@ -9,9 +9,9 @@ from typing import Any
 
 from scipy.special import betaincinv
 
-from codebackdoor.config.eliminations import CALIBRATIONS, calibration_of
 from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.defenses.elimination.elibadcode.settings import CALIBRATIONS, calibration_of
 from codebackdoor.files import read_json
 from codebackdoor.report import labels
 from codebackdoor.report.collect import testsets

@@ -1,22 +1,24 @@
-"""Defenses that edit the weights of a trained victim, and how one is found by its method's name."""
+"""Defenses that edit the weights of a trained victim, what passes between their steps, and how a method is loaded."""
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from codebackdoor.config.eliminations import AnyElimination
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
-from codebackdoor.victims.victim import Victim
+from codebackdoor.loader import implementation
+
+if TYPE_CHECKING:
+    from codebackdoor.config.eliminations import AnyElimination
+    from codebackdoor.victims.victim import Victim
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,9 @@ class Trigger:
     ``text`` and ``token_ids`` are the anchored trigger; the ids are those of an identifier that follows a space.
     ``flagged`` is the verdict of the label scan: a trigger that is not flagged is only the most suspicious one.
     ``loss`` is the mean cross entropy towards ``target_label`` with the trigger in place, in nats. ``margin`` is
-    log(lowest loss of a benign shadow / loss), ``None`` where nothing was calibrated. ``losses`` holds the
-    inverted loss of every place and label that was scanned. ``target_word`` is what was inverted with the trigger where
-    a query takes the place of a label; the losses are then squared differences of a similarity to 1, under label 0.
+    log(lowest loss of a benign shadow / loss), ``None`` where nothing was calibrated. ``losses`` holds the inverted
+    loss of every position and label that was scanned. ``target_word`` is what was inverted with the trigger where a
+    query takes the place of a label; the losses are then squared differences of a similarity to 1, under label 0.
     """
 
     text: str
@@ -47,7 +49,7 @@ class Trigger:
 
     @classmethod
     def read(cls, path: Path) -> Trigger:
-        """The trigger of a ``trigger.json``; UserError where it holds none."""
+        """The trigger in a ``trigger.json``; UserError where it holds none."""
         try:
             return TypeAdapter(cls).validate_python(read_json(path))
         except ValidationError:
@@ -57,8 +59,8 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True)
-class Inverted:
-    """What an elimination with the same search has found already: its trigger and how the search went.
+class Inversion:
+    """The result of a search: the trigger, and how the search went (JSON-serializable).
 
     ``seconds`` are those of the phase ``inversion``, where they are known.
     """
@@ -68,11 +70,10 @@ class Inverted:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, folder: Path) -> Inverted:
-        """Take over the folder of an elimination, without its unlearning. UserError where it inverted nothing."""
+    def read(cls, folder: Path) -> Inversion:
+        """The search of a finished elimination, without its unlearning. UserError where it inverted nothing."""
         trigger = Trigger.read(folder / "trigger.json")
         history, facts = (_read_object(folder / name) for name in ("elimination.json", "provenance.json"))
-        # the other's unlearning is none of this one's, which may do without
         for name in ("unlearning", "rounds"):
             history.pop(name, None)
         phases = facts.get("phases") or {}
@@ -80,17 +81,39 @@ class Inverted:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    found = read_json(path)
-    if not isinstance(found, dict):
+    value = read_json(path)
+    if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object; name the folder of an elimination, as it was written")
-    return found
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class SearchContext:
+    """What only a resumable search needs.
+
+    A killed run continues from what it left in ``folder``, if its ``code`` (a fingerprint) is the same; the caller
+    removes the folder in the end. ``earlier`` is a finished search with the same seed, which replaces this one as far
+    as the settings are the same.
+    """
+
+    folder: Path | None = None
+    code: str | None = None
+    earlier: Inversion | None = None
+
+    def of_round(self, number: int) -> SearchContext:
+        """The context of a later scan of the same elimination: a folder of its own, and nothing to reuse."""
+        return SearchContext(self.folder / f"round{number}" if self.folder else None, self.code)
+
+
+#: A search that keeps no progress and reuses nothing.
+NO_CONTEXT = SearchContext()
 
 
 @dataclass(frozen=True, slots=True)
 class Elimination:
-    """The edited victim, the trigger where the method has one, and how it went (JSON-serialisable).
+    """The edited victim, the trigger where the method has one, and how it went (JSON-serializable).
 
-    ``seconds`` are those of the phases ``inversion`` and ``unlearning``, as far as the method came to them; they go to
+    ``seconds`` are those of the phases ``inversion`` and ``unlearning``, as far as the method reached them; they go to
     ``provenance.json`` and nowhere else.
     """
 
@@ -109,25 +132,13 @@ def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
 
 
 class Eliminate(Protocol):
-    """``eliminate`` of a method's module: never changes ``view.victim``, returns it itself where nothing is edited.
-
-    ``work`` is a folder of its own for what a killed run of the same ``code`` (its fingerprint) may take up again; who
-    calls removes it in the end. ``inverted`` stands for the method's own search, with the same seed, as far
-    as the settings are the same.
-    """
+    """``eliminate`` of a method's module ``method``: returns an edited copy, or ``view.victim`` itself unedited."""
 
     def __call__(
-        self,
-        view: DefenderView,
-        settings: AnyElimination,
-        seed: int,
-        work: Path | None = None,
-        code: str | None = None,
-        inverted: Inverted | None = None,
-        /,
+        self, view: DefenderView, settings: AnyElimination, seed: int, context: SearchContext = NO_CONTEXT, /
     ) -> Elimination: ...
 
 
 def load(method: str) -> Eliminate:
-    module = importlib.import_module(f"{__name__}.{method}")
-    return cast(Eliminate, module.eliminate)
+    """The ``eliminate`` of a method, by the name that its settings have."""
+    return cast(Eliminate, implementation(__name__, method).eliminate)

@@ -11,17 +11,19 @@ from tqdm import tqdm
 
 from codebackdoor import files
 from codebackdoor.defenses.defender_view import defender_view
-from codebackdoor.defenses.elimination.elibadcode import findings_of, shadows
+from codebackdoor.defenses.elimination import SearchContext
+from codebackdoor.defenses.elimination.elibadcode import calibration
+from codebackdoor.defenses.elimination.elibadcode.method import findings_of
 from codebackdoor.errors import UserError
 from codebackdoor.victims.victim import load_victim
 
 if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
-    from codebackdoor.config.eliminations import EliBadCode
+    from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 
 
 def calibrate(
-    settings: EliBadCode,
+    settings: EliBadCodeSettings,
     dataset: AnyDataset,
     victims: Mapping[int, Path],
     clean: Path,
@@ -30,7 +32,7 @@ def calibrate(
 ) -> None:
     """Write what the label scan reaches on benign victims, given by their training seeds, to the file ``out``.
 
-    What a killed calibration of the same ``code`` (its fingerprint) had found is taken up again.
+    A killed calibration of the same ``code`` (its fingerprint) is resumed.
     """
     samples = tuple(files.read_examples(clean))
     losses: dict[str, dict[str, dict[str, float]]] = {}
@@ -41,11 +43,11 @@ def calibrate(
     work = out.parent / f".{out.stem}.progress"
     for seed, path in tqdm(victims.items(), desc="shadow victims", disable=None):
         view = defender_view(load_victim(path), dataset, samples, {})
-        make = shadows.made_like(view.victim)
-        own = losses.setdefault(f"seed{seed}", {})
-        for found in findings_of(view, settings, seed, work / str(seed), code):
-            own.setdefault(found.place, {})[str(found.label)] = round(found.inversion.loss, 6)
+        make = calibration.made_like(view.victim)
+        by_position = losses.setdefault(f"seed{seed}", {})
+        for finding in findings_of(view, settings, seed, SearchContext(work / str(seed), code)):
+            by_position.setdefault(finding.position, {})[str(finding.label)] = round(finding.best.loss, 6)
     provenance = {"dataset": dataset.model_dump(mode="json"), "recipe": recipes[0], "victim": make}
-    calibration = shadows.make(dataset.task, settings, dataset.head, losses, provenance)
-    files.write_json(out, shadows.as_json(calibration, settings.ratio))
+    measured = calibration.make(dataset.task, settings, dataset.head, losses, provenance)
+    files.write_json(out, calibration.as_json(measured, settings.ratio))
     shutil.rmtree(work, ignore_errors=True)

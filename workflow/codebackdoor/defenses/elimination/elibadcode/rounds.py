@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from codebackdoor.defenses.elimination import Inverted, Trigger
+from codebackdoor.defenses.elimination import Inversion, Trigger
 from codebackdoor.seeding import derive
 from codebackdoor.victims.victim import Victim
 
 #: Scans a victim with a seed; the number says which round it is, from 1.
-Scan = Callable[[Victim, int, int], Inverted]
+Scan = Callable[[Victim, int, int], Inversion]
 #: Returns the victim without the trigger of a scan, in the round of this number.
-Remove = Callable[[Victim, Inverted, int], Victim]
+Remove = Callable[[Victim, Inversion, int], Victim]
 #: Returns the victim with its logits in the unit of a defender's view (``victims.temperature``).
 Standardize = Callable[[Victim], Victim]
 
@@ -43,24 +43,23 @@ def seed_of(seed: int, number: int) -> int:
 
 
 def run(
-    victim: Victim, first: Inverted, limit: int, seed: int, scan: Scan, remove: Remove, standardize: Standardize
+    victim: Victim, first: Inversion, limit: int, seed: int, scan: Scan, remove: Remove, standardize: Standardize
 ) -> Rounds:
     """Unlearn at most ``limit`` triggers, of which ``first`` is the first, and scan after each.
 
     Unlearning changes how much the logits vary, so each edited victim is standardized before it is scanned. Ends with
-    the first scan that flags nothing. What ``first`` holds is removed although it may not be flagged, where ``remove``
-    does so.
+    the first scan that flags nothing. ``remove`` decides whether a trigger that is not flagged is removed as well.
     """
     triggers = [first.trigger]
-    found = first
+    inversion = first
     for number in range(1, limit + 1):
-        edited = remove(victim, found, number)
+        edited = remove(victim, inversion, number)
         if edited is victim:
             break
         victim = standardize(edited)
-        found = scan(victim, seed_of(seed, number + 1), number + 1)
-        triggers.append(found.trigger)
-        if not found.trigger.flagged:
+        inversion = scan(victim, seed_of(seed, number + 1), number + 1)
+        triggers.append(inversion.trigger)
+        if not inversion.trigger.flagged:
             break
     return Rounds(victim, tuple(triggers))
 

@@ -1,145 +1,137 @@
-"""The label scan: invert a trigger for every label and place, and say which is an outlier (EliBadCode, lines 36-44)."""
+"""The scan: invert a trigger for every position and label, and say which is an outlier (EliBadCode, lines 36-44)."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
-from pathlib import Path
 
-from codebackdoor.config.eliminations import EliBadCode, Inverting
-from codebackdoor.defenses.elimination.elibadcode.inversion import Inversion, contexts, search
-from codebackdoor.defenses.elimination.elibadcode.position import Carrier, carriers, seeded
-from codebackdoor.defenses.elimination.elibadcode.resuming import Searches
-from codebackdoor.defenses.elimination.elibadcode.shadows import Calibration, log_ratio
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
-from codebackdoor.defenses.elimination.elibadcode.walks import NONE, Walks
+from codebackdoor.defenses.elimination import NO_CONTEXT, SearchContext
+from codebackdoor.defenses.elimination.elibadcode.anchoring import Anchored, anchor
+from codebackdoor.defenses.elimination.elibadcode.calibration import Calibration, log_ratio
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion.candidates import contexts
+from codebackdoor.defenses.elimination.inversion.carriers import Carrier
+from codebackdoor.defenses.elimination.inversion.classifier import ClassifierObjective
+from codebackdoor.defenses.elimination.inversion.loss import CrossEntropy, InversionLoss
+from codebackdoor.defenses.elimination.inversion.resume import SearchProgress
+from codebackdoor.defenses.elimination.inversion.reuse import NONE, Trajectories
+from codebackdoor.defenses.elimination.inversion.samples import Samples, draw, of_other_labels
+from codebackdoor.defenses.elimination.inversion.search import Objective, Trajectory, search
+from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary, build
 from codebackdoor.defenses.views import DefenderView
-from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
-from codebackdoor.types import Example
 from codebackdoor.victims.progress import digest
-
-#: Short samples to draw from, for each one wanted: not all of them have an identifier at every place.
-ENOUGH = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Samples:
-    """The samples of one label, cut at each place that is scanned; ``None`` where a sample has no first statement."""
-
-    examples: tuple[Example, ...]
-    carriers: Mapping[str, tuple[Carrier | None, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One label at one place: what the walk from each start ended with, and the margin over benign victims."""
+    """One label at one position: the result of the search from each start, and the margin over benign victims."""
 
     label: int
-    place: str
+    position: str
     carriers: tuple[Carrier, ...]
     vocabulary: TriggerVocabulary
-    walks: tuple[Inversion, ...]
+    trajectories: tuple[Trajectory, ...]
     margin: float | None = None
 
     @property
-    def inversion(self) -> Inversion:
-        """The walk that ended lowest."""
-        return min(self.walks, key=lambda one: one.loss)
+    def best(self) -> Trajectory:
+        """The trajectory that ended lowest."""
+        return min(self.trajectories, key=lambda trajectory: trajectory.loss)
 
 
-def draw(view: DefenderView, settings: Inverting, labels: Sequence[int], seed: int) -> dict[int, Samples]:
-    """Draw ``settings.samples`` clean samples of each label that have an identifier at every place to be scanned.
+class Scan(ABC):
+    """Searches at every position for every label; what is searched and on which samples is the subclass's."""
 
-    Fewer are used where the clean samples hold no more; none of a label is a UserError. Where too few are as short as
-    ``sample_tokens``, the shortest ones are drawn from.
-    """
-    drawn: dict[int, Samples] = {}
-    for label in labels:
-        own = [example for example in view.clean if view.victim.head == "retrieval" or example.label == label]
-        if settings.sample_tokens is not None:
-            own = _short(view, own, settings.sample_tokens, ENOUGH * settings.samples)
-        order = numpy_generator(seed, "elibadcode", "samples", str(label)).permutation(len(own))
-        kept: list[Example] = []
-        cuts: dict[str, list[Carrier | None]] = {place: [] for place in settings.places}
-        # a body's first statement is scanned on the samples of the identifiers, so that a search there changes none
-        # of theirs
-        needed = [place for place in settings.places if place != "statement"] or settings.places
-        for start in range(0, len(own), settings.samples):
-            chunk = [own[index] for index in order[start : start + settings.samples]]
-            columns = [
-                carriers(view, chunk, seeded(place, seed), settings.occurrences, settings.pair)
-                for place in settings.places
-            ]
-            for example, *row in zip(chunk, *columns, strict=True):
-                by_place = dict(zip(settings.places, row, strict=True))
-                if len(kept) < settings.samples and all(by_place[place] for place in needed):
-                    kept.append(example)
-                    for place, carrier in by_place.items():
-                        cuts[place].append(carrier)
-            if len(kept) == settings.samples:
-                break
-        if not all(any(row) for row in cuts.values()):
-            raise UserError(
-                f"EliBadCode: no clean sample of label {label} has a place for a trigger at position: "
-                f"{settings.position}"
-            )
-        drawn[label] = Samples(tuple(kept), {place: tuple(found) for place, found in cuts.items()})
-    return drawn
+    #: What a search starts from and where it stands, for progress bars and saved progress.
+    title: str
 
+    def __init__(
+        self, view: DefenderView, settings: EliBadCodeSettings, seed: int, samples: Mapping[int, Samples]
+    ) -> None:
+        self.view, self.settings, self.seed, self.samples = view, settings, seed, samples
 
-def _short(view: DefenderView, examples: Sequence[Example], limit: int, wanted: int) -> list[Example]:
-    """The samples of at most ``limit`` sub-tokens in their longest text, in their order; at least the ``wanted``
-    shortest ones, so that a data set of long functions has samples as well."""
-    longest = [max(len(text.ids) for text in texts) for texts in view.victim.read(examples)]
-    limit = max([limit, *sorted(longest)[:wanted][-1:]])
-    return [one for one, found in zip(examples, longest, strict=True) if found <= limit]
+    @abstractmethod
+    def texts(self) -> object:
+        """The texts of the samples, as JSON: what progress of other samples is told apart by."""
 
+    @abstractmethod
+    def carriers(self, position: str, label: int) -> tuple[Carrier, ...]:
+        """The samples on which a trigger for this label is searched."""
 
-def scan_labels(
-    view: DefenderView,
-    settings: EliBadCode,
-    samples: Mapping[int, Samples],
-    seed: int,
-    work: Path | None = None,
-    code: str | None = None,
-    known: Walks = NONE,
-) -> list[Finding]:
-    """Invert a trigger for every candidate label at every place, on the samples of the other labels.
+    @abstractmethod
+    def objective(self, carriers: Sequence[Carrier], vocabulary: TriggerVocabulary, label: int) -> Objective:
+        """What is searched on them."""
 
-    What a killed scan has found is kept in the folder ``work`` and taken up by the next of the same ``code``, its
-    fingerprint; ``known`` walks are not gone again.
-    """
-    texts = {label: [[example.code, example.code_b] for example in own.examples] for label, own in samples.items()}
-    searches = Searches(work, digest(view.victim.model, settings.model_dump(mode="json"), seed, texts, code=code))
-    findings: list[Finding] = []
-    for place in settings.places:
-        for label in samples:
-            others = of_other_labels(samples, place, label)
-            vocabulary = build(view.victim.tokenizer, settings.vocabulary_at(place), view.language, contexts(others))
-            found = tuple(
-                known.get((place, label, restart))
-                or search(
-                    view.victim,
-                    others,
-                    vocabulary,
-                    label,
-                    settings,
-                    numpy_generator(seed, "elibadcode", "search", place, str(label), str(restart)),
-                    title=f"invert label {label} at {place}, start {restart + 1}",
-                    searches=searches,
+    @abstractmethod
+    def anchor(self, finding: Finding) -> Anchored:
+        """The pieces of a finding's trigger that carry its effect."""
+
+    def code_carriers(self, carriers: Sequence[Carrier]) -> Sequence[Carrier]:
+        """The same samples with the trigger's holes alone."""
+        return carriers
+
+    def facts(self, finding: Finding) -> dict[str, object]:  # noqa: ARG002
+        """What ``elimination.json`` holds of a finding besides what it holds of all."""
+        return {}
+
+    def run(self, context: SearchContext = NO_CONTEXT, known: Trajectories = NONE) -> list[Finding]:
+        """The findings in the order of the search; a killed scan is resumed, and ``known`` trajectories are reused."""
+        settings, view = self.settings, self.view
+        facts = settings.model_dump(mode="json"), self.seed, self.texts()
+        progress = SearchProgress(context.folder, digest(view.victim.model, *facts, code=context.code))
+        findings: list[Finding] = []
+        for position in settings.positions:
+            for label in self.samples:
+                carriers = self.carriers(position, label)
+                where = contexts(self.code_carriers(carriers))
+                vocabulary = build(view.victim.tokenizer, settings.vocabulary_at(position), view.language, where)
+                objective = self.objective(carriers, vocabulary, label)
+                trajectories = tuple(
+                    known.get((position, label, restart))
+                    or search(
+                        objective,
+                        numpy_generator(self.seed, "elibadcode", "search", position, str(label), str(restart)),
+                        self.title.format(label=label, position=position, start=restart + 1),
+                        progress,
+                    )
+                    for restart in range(settings.restarts)
                 )
-                for restart in range(settings.restarts)
-            )
-            findings.append(Finding(label, place, others, vocabulary, found))
-    return findings
+                findings.append(Finding(label, position, carriers, vocabulary, trajectories))
+        return findings
 
 
-def of_other_labels(samples: Mapping[int, Samples], place: str, label: int) -> tuple[Carrier, ...]:
-    """The samples of the other labels, which take turns, so that the first ones are as mixed as all of them."""
-    columns = (own.carriers[place] for other, own in samples.items() if other != label)
-    return tuple(one for row in zip_longest(*columns) for one in row if one is not None)
+class LabelScan(Scan):
+    """The scan of a classifier: every label is tried as the target, on the samples of the other labels."""
+
+    title = "invert label {label} at {position}, start {start}"
+
+    @classmethod
+    def draw(cls, view: DefenderView, settings: EliBadCodeSettings, seed: int) -> LabelScan:
+        """The scan of all labels, on samples drawn by seed."""
+        labels = range(view.victim.model.config.num_labels)
+        return cls(view, settings, seed, draw(view, settings, labels, seed))
+
+    def loss(self, label: int) -> InversionLoss:
+        """What the search for a label minimizes."""
+        return CrossEntropy(label)
+
+    def texts(self) -> object:
+        return {
+            label: [[example.code, example.code_b] for example in drawn.examples]
+            for label, drawn in self.samples.items()
+        }
+
+    def carriers(self, position: str, label: int) -> tuple[Carrier, ...]:
+        return of_other_labels(self.samples, position, label)
+
+    def objective(self, carriers: Sequence[Carrier], vocabulary: TriggerVocabulary, label: int) -> Objective:
+        return ClassifierObjective(self.view.victim, carriers, vocabulary, self.loss(label), self.settings)
+
+    def anchor(self, finding: Finding) -> Anchored:
+        carriers, vocabulary, trigger = finding.carriers, finding.vocabulary, finding.best.trigger
+        return anchor(self.view.victim, carriers, vocabulary, trigger, self.loss(finding.label), self.settings.beta)
 
 
 def measure(findings: Sequence[Finding], calibration: Calibration | None) -> list[Finding]:
@@ -147,7 +139,8 @@ def measure(findings: Sequence[Finding], calibration: Calibration | None) -> lis
     if calibration is None:
         return list(findings)
     return [
-        replace(found, margin=calibration.margin(found.place, found.label, found.inversion.loss)) for found in findings
+        replace(finding, margin=calibration.margin(finding.position, finding.label, finding.best.loss))
+        for finding in findings
     ]
 
 
@@ -156,8 +149,8 @@ def verdict(findings: Sequence[Finding], ratio: float) -> tuple[Finding, bool]:
 
     Without margins (``calibration: null``) the finding of the smallest loss always is one.
     """
-    margins = [found.margin for found in findings if found.margin is not None]
+    margins = [finding.margin for finding in findings if finding.margin is not None]
     if not margins:
-        return min(findings, key=lambda found: found.inversion.loss), True
+        return min(findings, key=lambda finding: finding.best.loss), True
     worst = findings[margins.index(max(margins))]
     return worst, max(margins) >= log_ratio(1.0, ratio)

@@ -2,7 +2,7 @@
 
 The paper cites the median absolute deviation over labels, which says nothing of two labels; its code takes the label
 of the smallest loss, which never says "clean". Here a label is an outlier where its inverted loss is at most
-``ratio`` times the lowest loss that the same search reached for that label and place on any of at least five benign
+``ratio`` times the lowest loss that the same search reached for that label and position on any of at least five benign
 *shadow* victims: their training seeds differ from those of every victim that is reported.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from codebackdoor.config.base import Head
-from codebackdoor.config.eliminations import CALIBRATIONS, EliBadCode, calibration_file
+from codebackdoor.defenses.elimination.elibadcode.settings import CALIBRATIONS, EliBadCodeSettings, calibration_file
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.files import read_json
@@ -23,31 +23,31 @@ from codebackdoor.victims.temperature import SPREAD
 from codebackdoor.victims.victim import Victim
 
 SHADOWS = 5
-#: What a message says about a calibration that does not fit.
-ANEW = (
+#: What to do about a calibration that does not fit.
+REMEDY = (
     "have one made: of a checkpoint by five benign models of its make (`codebackdoor scan --benign`), in a study by "
     "naming the file OUT/calibration/DATASET/MODEL/ELIMINATION.json as the `calibration`"
 )
 
-#: Facts of a victim's configuration that a calibration is tied to, beside the state that it reads.
+#: Facts of a victim's configuration that a calibration is tied to, besides its pooling.
 MAKE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
 
-#: Inverted losses by place, then by label (as text, since they travel through JSON).
+#: Inverted losses by position, then by label (as text, since they travel through JSON).
 Losses = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Losses of the shadows by place and label, with the task, the search budget and where they come from."""
+    """Losses of the shadows by position and label, with the task, the search budget and where they come from."""
 
     task: str
     budget: Mapping[str, object]
     losses: Mapping[str, Mapping[str, tuple[float, ...]]]
     provenance: Mapping[str, object]
 
-    def margin(self, place: str, label: int, loss: float) -> float:
+    def margin(self, position: str, label: int, loss: float) -> float:
         """log(lowest loss of a shadow / loss): above -log(ratio) the label is an outlier."""
-        return log_ratio(min(self.losses[place][str(label)]), loss)
+        return log_ratio(min(self.losses[position][str(label)]), loss)
 
 
 def log_ratio(reference: float, loss: float) -> float:
@@ -55,35 +55,36 @@ def log_ratio(reference: float, loss: float) -> float:
     return math.log(max(reference, 1e-12) / max(loss, 1e-12))
 
 
-def budget(settings: EliBadCode, head: Head) -> dict[str, object]:
-    """What an inverted loss depends on, as far as a victim of this head reads it."""
+def budget(settings: EliBadCodeSettings, head: Head) -> dict[str, object]:
+    """The settings that an inverted loss depends on, as far as a victim with this head reads them."""
     others = {key for key, (what, heads) in settings.read_where.items() if what == "head" and head not in heads}
     unit: dict[str, object] = {} if head == "retrieval" else {"spread": SPREAD}
-    return {name: getattr(settings, name) for name in EliBadCode.SEARCH if name not in others} | unit
+    return {name: value for name, value in settings.phase("searched").items() if name not in others} | unit
 
 
 def made_like(victim: Victim) -> dict[str, object]:
-    """Class and size of a victim, and the state that stands for a text: by the largest of all a trigger has another
-    way to the answer than by the first."""
+    """Class and size of a victim, and its pooling: through the maximum over all states a trigger reaches the prediction
+    by another way than through the first state."""
     return {name: getattr(victim.model.config, name) for name in MAKE} | {"pooling": victim.pooling}
 
 
 def make(
-    task: str, settings: EliBadCode, head: Head, shadows: Mapping[str, Losses], provenance: Mapping[str, object]
+    task: str, settings: EliBadCodeSettings, head: Head, shadows: Mapping[str, Losses], provenance: Mapping[str, object]
 ) -> Calibration:
     """Collect the scans of named benign victims.
 
-    Raises UserError for fewer than five shadows, or where they were not scanned over the same places and labels.
+    Raises UserError for fewer than five shadows, or where they were not scanned over the same positions and labels.
     """
     if len(shadows) < SHADOWS:
         raise UserError(f"a calibration needs at least {SHADOWS} benign shadow victims, not {len(shadows)}")
     scans = list(shadows.values())
-    keys = {place: sorted(by_label) for place, by_label in scans[0].items()}
+    keys = {position: sorted(by_label) for position, by_label in scans[0].items()}
     for name, scan in shadows.items():
-        if {place: sorted(by_label) for place, by_label in scan.items()} != keys:
-            raise UserError(f"shadow {name} was not scanned over the same places and labels as the others")
+        if {position: sorted(by_label) for position, by_label in scan.items()} != keys:
+            raise UserError(f"shadow {name} was not scanned over the same positions and labels as the others")
     losses = {
-        place: {label: [scan[place][label] for scan in scans] for label in labels} for place, labels in keys.items()
+        position: {label: [scan[position][label] for scan in scans] for label in labels}
+        for position, labels in keys.items()
     }
     return Calibration(
         task=task,
@@ -94,12 +95,12 @@ def make(
 
 
 def false_positive_rate(calibration: Calibration, ratio: float) -> float:
-    """Leave one out: the share of shadows that the others would flag for some place and label."""
+    """Leave one out: the share of shadows that the others would flag for some position and label."""
     flagged: set[int] = set()
     for by_label in calibration.losses.values():
         for values in by_label.values():
             lowest, second = sorted(values)[:2]
-            # none but the lowest is below all others, and of two lowest neither
+            # only the lowest is below all others; of two equal ones neither is
             if lowest <= ratio * second:
                 flagged.update(index for index, value in enumerate(values) if value == lowest)
     return len(flagged) / shadow_count(calibration)
@@ -115,7 +116,8 @@ def as_json(calibration: Calibration, ratio: float) -> dict[str, object]:
         "task": calibration.task,
         "budget": dict(calibration.budget),
         "losses": {
-            place: {label: list(values) for label, values in own.items()} for place, own in calibration.losses.items()
+            position: {label: list(values) for label, values in by_label.items()}
+            for position, by_label in calibration.losses.items()
         },
         "provenance": dict(calibration.provenance),
         "leave_one_out": {"ratio": ratio, "false_positive_rate": false_positive_rate(calibration, ratio)},
@@ -126,15 +128,15 @@ def existing(name: str) -> Path:
     """The file of a calibration that ships, or of a path; UserError where there is none."""
     path = calibration_file(name)
     if not path.exists():
-        shipped = [one.stem for one in CALIBRATIONS.glob("*.json")]
+        shipped = [file.stem for file in CALIBRATIONS.glob("*.json")]
         raise UserError(f"calibration {name!r} is neither shipped nor a file{nearest(name, shipped)}")
     return path
 
 
-def load(name: str, view: DefenderView, settings: EliBadCode, labels: Sequence[int]) -> Calibration:
+def load(name: str, view: DefenderView, settings: EliBadCodeSettings, labels: Sequence[int]) -> Calibration:
     """Read a shipped calibration by its name or another by its path, and check that it fits this scan.
 
-    It holds the losses of the scanned places alone, although the file may hold those of others.
+    It holds the losses of the scanned positions alone, although the file may hold those of others.
     """
     path = existing(name)
     calibration = read(path)
@@ -142,24 +144,24 @@ def load(name: str, view: DefenderView, settings: EliBadCode, labels: Sequence[i
         raise UserError(f"{path}: made for task {calibration.task!r}, not {view.task!r}")
     dataset, victim = (calibration.provenance.get(key) for key in ("dataset", "victim"))
     if not (isinstance(dataset, Mapping) and isinstance(victim, Mapping)):
-        raise UserError(f"{path}: does not say on which data set and victims it was made; {ANEW}")
-    for key, own in (("language", view.language), ("text_form", view.text_form)):
-        if dataset.get(key) != own:
-            raise UserError(f"{path}: made on a data set of {key}: {dataset.get(key)}, not {own}; {ANEW}")
+        raise UserError(f"{path}: does not say on which data set and victims it was made; {REMEDY}")
+    for key, value in (("language", view.language), ("text_form", view.text_form)):
+        if dataset.get(key) != value:
+            raise UserError(f"{path}: made on a data set of {key}: {dataset.get(key)}, not {value}; {REMEDY}")
     make = made_like(view.victim)
     if dict(victim) != make:
-        raise UserError(f"{path}: made on victims with {dict(victim)}, and this one has {make}; {ANEW}")
-    for key, value in budget(settings, view.victim.head).items():
-        if calibration.budget.get(key) != value:
+        raise UserError(f"{path}: made on victims with {dict(victim)}, and this one has {make}; {REMEDY}")
+    for key, required in budget(settings, view.victim.head).items():
+        if calibration.budget.get(key) != required:
             raise UserError(
-                f"{path}: made with {key}: {calibration.budget.get(key)}, but this scan has {key}: {value}; "
-                f"its losses do not compare. Use the same value, or {ANEW}"
+                f"{path}: made with {key}: {calibration.budget.get(key)}, but this scan has {key}: {required}; "
+                f"its losses do not compare. Use the same value, or {REMEDY}"
             )
-    for place in settings.places:
-        missing = [label for label in labels if str(label) not in calibration.losses.get(place, {})]
+    for position in settings.positions:
+        missing = [label for label in labels if str(label) not in calibration.losses.get(position, {})]
         if missing:
-            raise UserError(f"{path}: no losses for place {place!r} and labels {missing}; {ANEW}")
-    return replace(calibration, losses={place: calibration.losses[place] for place in settings.places})
+            raise UserError(f"{path}: no losses for position {position!r} and labels {missing}; {REMEDY}")
+    return replace(calibration, losses={position: calibration.losses[position] for position in settings.positions})
 
 
 def read(path: Path) -> Calibration:
@@ -174,7 +176,7 @@ def read(path: Path) -> Calibration:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise UserError where a file that is to be written over holds something else than a calibration."""
+    """Raise UserError where a file that is to be overwritten holds something other than a calibration."""
     try:
         read(path)
     except UserError:
@@ -182,28 +184,28 @@ def check_replaceable(path: Path) -> None:
 
 
 def _checked(losses: object, where: str) -> dict[str, dict[str, tuple[float, ...]]]:
-    """The losses, which are numbers above 0, of at least five shadows, and of as many for every place and label.
+    """The losses if they are numbers above 0 of at least five shadows, as many for every position and label.
 
-    Against losses that are not, any model is "clean": nothing lies below a number that is none.
+    Against a NaN any model would be "clean".
     """
     if not (isinstance(losses, Mapping) and losses):
-        raise UserError(f"{where}: not a calibration (no losses by place and label)")
+        raise UserError(f"{where}: not a calibration (no losses by position and label)")
     checked: dict[str, dict[str, tuple[float, ...]]] = {}
-    for place, by_label in losses.items():
+    for position, by_label in losses.items():
         if not (isinstance(by_label, Mapping) and by_label):
-            raise UserError(f"{where}: not a calibration (no losses by label at place {place!r})")
-        checked[place] = {}
+            raise UserError(f"{where}: not a calibration (no losses by label at position {position!r})")
+        checked[position] = {}
         for label, values in by_label.items():
-            at = f"{where}: losses of label {label!r} at place {place!r}"
+            at = f"{where}: losses of label {label!r} at position {position!r}"
             if not (isinstance(values, Sequence) and len(values) >= SHADOWS):
                 raise UserError(f"{at}: a list of at least {SHADOWS} numbers is needed, one of each benign model")
             for value in values:
                 number = isinstance(value, int | float) and not isinstance(value, bool)
                 if not (number and 0 < value < math.inf):
                     raise UserError(f"{at}: {value!r} is no finite number above 0")
-            checked[place][label] = tuple(map(float, values))
+            checked[position][label] = tuple(map(float, values))
     counts = sorted({len(values) for by_label in checked.values() for values in by_label.values()})
     if len(counts) > 1:
         listed = ", ".join(map(str, counts))
-        raise UserError(f"{where}: losses of {listed} models; every place and label needs those of the same models")
+        raise UserError(f"{where}: losses of {listed} models; every position and label needs those of the same models")
     return checked

@@ -10,12 +10,13 @@ import pytest
 from planted import sample, victim
 from tiny_models import understanding
 
-from codebackdoor.config.eliminations import EliBadCode
-from codebackdoor.defenses.elimination.elibadcode import inversion, resuming
-from codebackdoor.defenses.elimination.elibadcode.scan import Finding, draw, scan_labels
+from codebackdoor.defenses.elimination import SearchContext
+from codebackdoor.defenses.elimination.elibadcode.scan import Finding, LabelScan
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion import classifier, resume
 from codebackdoor.defenses.views import DefenderView
 
-SEARCH = EliBadCode(
+SEARCH = EliBadCodeSettings(
     method="elibadcode",
     position="function_name",
     samples=4,
@@ -35,18 +36,18 @@ class Killed(BaseException):
     pass
 
 
-def scan(work: Path | None, settings: EliBadCode = SEARCH, code: str | None = None) -> list[Finding]:
-    return scan_labels(VIEW, settings, draw(VIEW, settings, (0, 1), 1), 1, work, code)
+def scan(work: Path | None, settings: EliBadCodeSettings = SEARCH, code: str | None = None) -> list[Finding]:
+    return LabelScan.draw(VIEW, settings, 1).run(SearchContext(work, code))
 
 
 def found(findings: Sequence[Finding]) -> list[object]:
-    return [(one.place, one.label, one.inversion) for one in findings]
+    return [(finding.position, finding.label, finding.best) for finding in findings]
 
 
 def kill_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let the scan die in the step after ``steps``; return the list that counts its steps."""
     done: list[int] = []
-    real = inversion.raced
+    real = classifier.raced
 
     def dying(*arguments: object) -> object:
         if len(done) == steps:
@@ -54,14 +55,14 @@ def kill_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         done.append(1)
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(inversion, "raced", dying)
+    monkeypatch.setattr(classifier, "raced", dying)
     return done
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3, 5, 12, 19])
 def test_a_killed_scan_ends_as_an_undisturbed_one(steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     undisturbed = found(scan(None))
-    monkeypatch.setattr(resuming, "SECONDS", 0.0)
+    monkeypatch.setattr(resume, "SECONDS", 0.0)
     with monkeypatch.context() as dying:
         kill_after(steps, dying)
         with pytest.raises(Killed):
@@ -96,7 +97,7 @@ def test_states_of_other_pairs_are_not_used(tmp_path: Path, monkeypatch: pytest.
     for size in (5, 6):
         pairs = tuple(replace(one, code_b=sample(number + size).code) for number, one in enumerate(VIEW.clean))
         seen = DefenderView("clone_detection", "python", "lexed", pairs, victim=understanding("first", "pair"))
-        scan_labels(seen, settings, draw(seen, settings, (0, 1), 1), 1, tmp_path / "work")
+        LabelScan.draw(seen, settings, 1).run(SearchContext(tmp_path / "work"))
     assert len(steps) == 2 * 4
 
 
@@ -107,6 +108,6 @@ def test_a_damaged_file_of_states_is_passed_over(text: str, tmp_path: Path) -> N
 
 
 def test_a_state_is_written_only_when_it_is_due(tmp_path: Path) -> None:
-    searches = resuming.Searches(tmp_path, "digest")
-    assert not searches.due()
-    assert not resuming.Searches(None, "digest").due()
+    progress = resume.SearchProgress(tmp_path, "digest")
+    assert not progress.due()
+    assert not resume.SearchProgress(None, "digest").due()

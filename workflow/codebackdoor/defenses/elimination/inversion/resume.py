@@ -1,8 +1,7 @@
-"""Where the searches of one label scan stand, in a file: a killed scan goes on and ends with the same bytes.
+"""How far the searches of one scan are, in a file: a killed scan continues and ends with the same bytes.
 
-One JSON file holds every search by its place, label and number: finished ones as they ended, and of a classifier the
-running one as it was at most ``SECONDS`` ago; a running one for trigger and target words together begins anew. A digest
-of all that a search depends on stands in it; a file of another scan is not used.
+One JSON file holds every search by its title: finished ones as they ended, and the running one as it was at most
+``SECONDS`` ago. It also holds a digest of all that a search depends on; a file of another scan is not used.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ SECONDS = 20.0
 State = Mapping[str, Any]
 
 
-class Searches:
-    """States of searches by their names; without a folder nothing is kept."""
+class SearchProgress:
+    """States of searches by their titles; without a folder nothing is kept."""
 
     def __init__(self, folder: Path | None, digest: str) -> None:
         self._folder, self._digest = folder, digest
@@ -41,25 +40,25 @@ class Searches:
         if self._file is None or not self._file.is_file():
             return {}
         try:
-            found = files.read_json(self._file)
-            if found["digest"] != self._digest:
+            content = files.read_json(self._file)
+            if content["digest"] != self._digest:
                 return {}
-            log.info("going on with %d searches", len(found["states"]))
-            return dict(found["states"])
+            log.info("resuming %d searches", len(content["states"]))
+            return dict(content["states"])
         except (UserError, KeyError, TypeError, ValueError):
             return {}
 
-    def state(self, name: str) -> State | None:
-        """Where the search of this name stands; None where it has not begun."""
-        return self._states.get(name)
+    def state(self, title: str) -> State | None:
+        """How far the search of this title is; None where it has not begun."""
+        return self._states.get(title)
 
     def due(self) -> bool:
-        """Whether it is time to keep the running search."""
+        """Whether it is time to save the running search."""
         return self._file is not None and time.monotonic() - self._written >= SECONDS
 
-    def keep(self, name: str, state: State) -> None:
-        """Write a state down, beside those of the searches before."""
-        self._states[name] = state
+    def keep(self, title: str, state: State) -> None:
+        """Save a state, together with those of the searches before."""
+        self._states[title] = state
         if self._file is not None:
             with files.atomic(self._file) as stream:
                 json.dump({"digest": self._digest, "states": self._states}, stream)

@@ -1,4 +1,4 @@
-"""Walks of another elimination: those that end alike are taken over, and the result is that of walking oneself."""
+"""Trajectories of an earlier elimination: those that would end the same are reused, and the result stays the same."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ import pytest
 from planted import searches, view
 
 from codebackdoor import files
-from codebackdoor.config.eliminations import EliBadCode, Unlearning
 from codebackdoor.defenses import elimination
-from codebackdoor.defenses.elimination import Elimination, Inverted
-from codebackdoor.defenses.elimination.elibadcode import association, findings_of, scan, shadows
+from codebackdoor.defenses.elimination import Elimination, Inversion, SearchContext
+from codebackdoor.defenses.elimination.elibadcode import calibration, scan
+from codebackdoor.defenses.elimination.elibadcode.method import findings_of
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 
-SETTINGS = EliBadCode(
+SETTINGS = EliBadCodeSettings(
     method="elibadcode", position="scan", samples=6, length=3, iterations=12, top_k=16, candidates=16, restarts=2,
-    patience=3, keep_current=False, unlearning=Unlearning(epochs=0),
+    patience=3, keep_current=False, unlearning=UnlearningSettings(epochs=0),
 )  # fmt: skip
 
 
-def eliminated(seen: DefenderView, settings: EliBadCode, known: Inverted | None = None) -> Elimination:
-    return elimination.load("elibadcode")(seen, settings, 1, None, None, known)
+def eliminated(seen: DefenderView, settings: EliBadCodeSettings, known: Inversion | None = None) -> Elimination:
+    return elimination.load("elibadcode")(seen, settings, 1, SearchContext(earlier=known))
 
 
 def written(found: Elimination) -> Any:
@@ -34,9 +36,9 @@ def written(found: Elimination) -> Any:
     return json.loads(json.dumps({"trigger": asdict(found.trigger), "history": found.history}))
 
 
-def taken(found: Elimination, seconds: float = 100.0) -> Inverted:
+def taken(found: Elimination, seconds: float = 100.0) -> Inversion:
     assert found.trigger is not None
-    return Inverted(found.trigger, written(found)["history"], {"inversion": seconds})
+    return Inversion(found.trigger, written(found)["history"], {"inversion": seconds})
 
 
 @pytest.fixture(params=["labels", "search"])
@@ -59,7 +61,7 @@ def seen(request: pytest.FixtureRequest) -> DefenderView:
 def test_a_search_with_the_walks_of_another_ends_as_one_that_walked(
     seen: DefenderView, first: dict[str, Any], second: dict[str, Any]
 ) -> None:
-    other, settings = (EliBadCode.model_validate(SETTINGS.model_dump() | own) for own in (first, second))
+    other, settings = (EliBadCodeSettings.model_validate(SETTINGS.model_dump() | own) for own in (first, second))
     assert written(eliminated(seen, settings, taken(eliminated(seen, other)))) == written(eliminated(seen, settings))
 
 
@@ -68,13 +70,13 @@ def test_walks_are_judged_by_the_settings_that_take_them_over(tmp_path: Path) ->
     settings = SETTINGS.model_copy(update={"position": "function_name"})
     free = eliminated(seen, settings)
     found = findings_of(seen, settings, 1)
-    lost = {"function_name": {str(one.label): one.inversion.loss for one in found}}
+    lost = {"function_name": {str(finding.label): finding.best.loss for finding in found}}
     made_of = {
         "dataset": {"language": seen.language, "text_form": seen.text_form},
-        "victim": shadows.made_like(seen.victim),
+        "victim": calibration.made_like(seen.victim),
     }
-    made = shadows.make("defect_detection", settings, "classification", dict.fromkeys("abcde", lost), made_of)
-    files.write_json(tmp_path / "calibration.json", shadows.as_json(made, 0.5))
+    made = calibration.make("defect_detection", settings, "classification", dict.fromkeys("abcde", lost), made_of)
+    files.write_json(tmp_path / "calibration.json", calibration.as_json(made, 0.5))
     asked = settings.model_copy(update={"calibration": str(tmp_path / "calibration.json")})
     judged = eliminated(seen, asked, taken(free))
     assert free.trigger is not None
@@ -89,11 +91,8 @@ def test_only_walks_that_came_to_the_limit_are_walked_again(
     seen: DefenderView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     walked = []
-    for module in (scan, association):
-        real = module.search
-        monkeypatch.setattr(
-            module, "search", lambda *given, _real=real, **rest: (walked.append(1), _real(*given, **rest))[1]
-        )
+    search = scan.search
+    monkeypatch.setattr(scan, "search", lambda *given, **rest: (walked.append(1), search(*given, **rest))[1])
     first = eliminated(seen, SETTINGS)
     every = [walk for one in written(first)["history"]["searches"] for walk in one["walks"]]
     steps = [len(walk["history"]) - 1 for walk in every]
@@ -115,7 +114,7 @@ def test_only_walks_that_came_to_the_limit_are_walked_again(
         # seconds of the walks taken over are those of the other's search, by their share of the work
         assert 1000 * part <= found.seconds["inversion"] < 1000 * part + 50
         assert found.trigger is not None
-    unknown = Inverted(taken(first).trigger, taken(first).history, {})
+    unknown = Inversion(taken(first).trigger, taken(first).history, {})
     assert "inversion" not in eliminated(seen, SETTINGS.model_copy(update={"beta": 0.0}), unknown).seconds
 
 
@@ -131,7 +130,7 @@ def test_walks_of_another_search_are_refused(other: dict[str, Any], message: str
     with pytest.raises(UserError, match=message):
         eliminated(view(), SETTINGS.model_copy(update=other), found)
     with pytest.raises(UserError, match="differs in seed"):
-        elimination.load("elibadcode")(view(), SETTINGS, 2, None, None, found)
+        elimination.load("elibadcode")(view(), SETTINGS, 2, SearchContext(earlier=found))
     old = {name: value for name, value in found.history.items() if name != "search"}
     with pytest.raises(UserError, match="of another version; run it again"):
-        eliminated(view(), SETTINGS, Inverted(found.trigger, old))
+        eliminated(view(), SETTINGS, Inversion(found.trigger, old))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from codebackdoor.config.eliminations import LastLayer, Schedule
+from codebackdoor.defenses.elimination.settings import Schedule, TuningSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
@@ -27,7 +27,7 @@ from codebackdoor.victims.inference import answers, text_vectors
 from codebackdoor.victims.retrieval import Searcher
 from codebackdoor.victims.victim import Victim
 
-#: Functions that a query is ranked among when the clean samples are asked.
+#: Functions that a query is ranked among when the clean samples are measured.
 POOL = 100
 #: The released schedule: share of the steps over which the rate rises, and the largest norm of a step's gradient.
 WARMUP, LARGEST_NORM = 0.1, 1.0
@@ -47,7 +47,7 @@ class Row:
 
 def label_of(example: Example) -> int:
     if example.label is None:
-        raise UserError(f"clean sample {example.id} has no label; eliminations of this kind need labelled samples")
+        raise UserError(f"clean sample {example.id} has no label; eliminations of this kind need labeled samples")
     return example.label
 
 
@@ -57,9 +57,9 @@ def clean_rows(view: DefenderView) -> list[Row]:
 
 
 def fine_tune(
-    victim: Victim, rows: Sequence[Row], settings: LastLayer, ascent: bool, generator: np.random.Generator
+    victim: Victim, rows: Sequence[Row], settings: TuningSettings, ascent: bool, generator: np.random.Generator
 ) -> tuple[Victim, dict[str, object]]:
-    """Return a copy of the victim fine-tuned on the rows, and its history; the victim itself where nothing is to do.
+    """Return a copy of the victim fine-tuned on the rows, and its history; the victim itself where there is no step.
 
     AdamW without weight decay. Where no dropout acts, the victim stays in evaluation mode, and what a head as the last
     layer reads is computed once for all epochs. Dropout draws from a generator of its own: the order of the rows is the
@@ -103,13 +103,15 @@ def rate_at(schedule: Schedule, step: int, steps: int) -> float:
 
 
 class _Tuner:
-    """The model, its optimiser, and what the last layer reads where that is the head."""
+    """The model, its optimizer, and what the last layer reads where that is the head."""
 
     def __init__(
-        self, victim: Victim, encoded: Sequence[Texts], rows: Sequence[Row], settings: LastLayer, ascent: bool
+        self, victim: Victim, encoded: Sequence[Texts], rows: Sequence[Row], settings: TuningSettings, ascent: bool
     ) -> None:
         self._victim, self._encoded, self._rows, self._ascent = victim, encoded, rows, ascent
-        self._learns: dict[str, bool] = {name: one.requires_grad for name, one in victim.model.named_parameters()}
+        self._learns: dict[str, bool] = {
+            name: parameter.requires_grad for name, parameter in victim.model.named_parameters()
+        }
         last = settings.layers == "last"
         learning = last_layer(victim) if last else victim.model
         always_reads_the_same = last and victim.head != "retrieval" and not settings.dropout
@@ -118,17 +120,17 @@ class _Tuner:
         victim.model.train(settings.dropout)
         victim.model.requires_grad_(False)
         learning.requires_grad_(True)
-        self._optimiser = torch.optim.AdamW(learning.parameters(), lr=settings.learning_rate, weight_decay=0.0)
+        self._optimizer = torch.optim.AdamW(learning.parameters(), lr=settings.learning_rate, weight_decay=0.0)
 
     def step(self, batch: Sequence[int], rate: float) -> float:
-        for group in self._optimiser.param_groups:
+        for group in self._optimizer.param_groups:
             group["lr"] = rate
         loss = _loss(self._victim, self._judged(batch), [self._rows[index] for index in batch], self._ascent)
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self._largest_norm is not None:
             nn.utils.clip_grad_norm_(self._victim.model.parameters(), self._largest_norm)
-        self._optimiser.step()
+        self._optimizer.step()
         return loss.item()
 
     def _judged(self, batch: Sequence[int]) -> Tensor:
@@ -137,8 +139,8 @@ class _Tuner:
         if self._read is not None:
             return reading.judge(victim, *(column[list(batch)] for column in self._read))
         columns = [
-            pad([self._encoded[index][place] for index in batch], victim.pad_id, victim.device)
-            for place in range(len(victim.fields))
+            pad([self._encoded[index][field] for index in batch], victim.pad_id, victim.device)
+            for field in range(len(victim.fields))
         ]
         if victim.head == "retrieval":
             query, code = (reading.vectors(victim, reading.embed(victim, ids), mask) for ids, mask in columns)
@@ -146,8 +148,8 @@ class _Tuner:
         return reading.scores(victim, *columns)
 
     def release(self) -> None:
-        """Leave the model as it came, but for its weights."""
-        self._optimiser.zero_grad(set_to_none=True)
+        """Restore the model to how it came, except for its weights."""
+        self._optimizer.zero_grad(set_to_none=True)
         self._victim.model.eval()
         for name, parameter in self._victim.model.named_parameters():
             parameter.requires_grad_(self._learns[name])
@@ -169,14 +171,14 @@ def last_layer(victim: Victim) -> Any:
 
 def _read_by_head(victim: Victim, encoded: Sequence[Texts]) -> list[Tensor]:
     """The vectors of each field's texts, [N, H], on the victim's device."""
-    columns = [[texts[place] for texts in encoded] for place in range(len(victim.fields))]
+    columns = [[texts[field] for texts in encoded] for field in range(len(victim.fields))]
     return [text_vectors(victim, column).to(victim.device) for column in columns]
 
 
 def _loss(victim: Victim, judged: Tensor, rows: Sequence[Row], ascent: bool) -> Tensor:
     """Mean cross entropy; under ``ascent`` that of the clean rows minus that of the stamped ones (Eq. 4).
 
-    For search, that of finding each query's own function in the batch.
+    For retrieval, that of finding each query's own function in the batch.
     """
     if victim.head == "retrieval":
         targets = torch.arange(len(rows), device=judged.device)
@@ -192,12 +194,14 @@ def _loss(victim: Victim, judged: Tensor, rows: Sequence[Row], ascent: bool) -> 
 
 
 def _accuracy(victim: Victim, encoded: Sequence[Texts], rows: Sequence[Row]) -> float | None:
-    """Share of the rows without trigger that are predicted right, of search their MRR; ``None`` where there is none."""
+    """Share of the rows without trigger that are predicted correctly (retrieval: MRR); ``None`` without such rows."""
     kept = [(texts, row) for texts, row in zip(encoded, rows, strict=True) if not row.stamped]
     if not kept:
         return None
     if victim.head == "retrieval":
-        ranks = [one.rank or 0.0 for one in Searcher(victim, [row.example for _, row in kept], POOL).clean()]
+        ranks = [
+            prediction.rank or 0.0 for prediction in Searcher(victim, [row.example for _, row in kept], POOL).clean()
+        ]
         return sum(1 / rank for rank in ranks) / len(ranks)
     predicted = answers(victim, [texts for texts, _ in kept]).argmax(dim=1)
     return float((predicted == torch.tensor([row.label for _, row in kept])).float().mean())

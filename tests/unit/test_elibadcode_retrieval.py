@@ -10,30 +10,35 @@ import pytest
 import torch
 from planted import CALLED, PLANTED, searcher, searches
 
-from codebackdoor.config.eliminations import EliBadCode, Unlearning
 from codebackdoor.defenses import elimination
-from codebackdoor.defenses.elimination.elibadcode import association, searching
-from codebackdoor.defenses.elimination.elibadcode.inversion import contexts, rendered, rendered_text
-from codebackdoor.defenses.elimination.elibadcode.position import Carrier
-from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, build
+from codebackdoor.defenses.elimination.elibadcode import retrieval
+from codebackdoor.defenses.elimination.elibadcode.retrieval_scan import RetrievalScan, with_query
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.elibadcode.words import TargetWords, target_words
+from codebackdoor.defenses.elimination.inversion.candidates import contexts
+from codebackdoor.defenses.elimination.inversion.carriers import Carrier
+from codebackdoor.defenses.elimination.inversion.loss import CosineGap
+from codebackdoor.defenses.elimination.inversion.samples import draw
+from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
+from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary, build, rendered, rendered_text
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
 from codebackdoor.victims.inference import answers
 from codebackdoor.victims.victim import Victim
 
-SMALL = EliBadCode(
+SMALL = EliBadCodeSettings(
     method="elibadcode", position="function_name", samples=6, length=3, iterations=12, top_k=24, candidates=24,
     word_length=1, beta=0.05,
-    unlearning=Unlearning(layers="all", epochs=10, rate=0.4, learning_rate=1e-3, batch_size=12),
+    unlearning=UnlearningSettings(layers="all", epochs=10, rate=0.4, learning_rate=1e-3, batch_size=12),
 )  # fmt: skip
 
 
-def prepared(seen: DefenderView) -> tuple[list[Carrier], TriggerVocabulary, association.Words]:
-    drawn = searching.draw(seen, SMALL, [0], 1)[0]
-    carriers = list(searching.asking(seen, drawn, "function_name"))
-    known = build(seen.victim.tokenizer, "paper", "python", contexts([Carrier((one.prompts[1],)) for one in carriers]))
-    return carriers, known, association.words(seen.victim, (str(one.query) for one in seen.clean))
+def prepared(seen: DefenderView) -> tuple[list[Carrier], TriggerVocabulary, TargetWords]:
+    drawn = draw(seen, SMALL, [0], 1)[0]
+    carriers = list(with_query(seen, drawn, "function_name"))
+    known = build(seen.victim.tokenizer, "paper", "python", contexts(retrieval.code_carriers(carriers)))
+    return carriers, known, target_words(seen.victim, (str(one.query) for one in seen.clean))
 
 
 def test_losses_of_all_pairs_are_those_one_by_one() -> None:
@@ -41,11 +46,12 @@ def test_losses_of_all_pairs_are_those_one_by_one() -> None:
     carriers, known, spoken = prepared(seen)
     triggers = [rendered_text(known, text) for text in ("load", f"load{PLANTED}")]
     targets = [spoken.ids([spoken.words.index(word)]) for word in (CALLED, "load", "size")]
-    found = association.losses(seen.victim, carriers, triggers, targets)
+    found = retrieval.losses(seen.victim, carriers, triggers, targets, CosineGap())
     for t, trigger in enumerate(triggers):
         for g, target in enumerate(targets):
             each = [
-                (1 - answers(seen.victim, [(q.prompts[0].fill(target, target), c.prompts[1].fill(*trigger))])[0]) ** 2
+                (1 - answers(seen.victim, [(q.templates[0].fill(target, target), c.templates[1].fill(*trigger))])[0])
+                ** 2
                 for q in carriers
                 for c in carriers
                 if q is not c
@@ -58,22 +64,22 @@ def test_gradients_are_those_of_the_full_one_hots() -> None:
     seen = searches()
     carriers, known, spoken = prepared(seen)
     trigger, target = (int(known.first[3]), 5, 9), (2,)
-    by_trigger, by_target = association.gradients(seen.victim, carriers, known, spoken, trigger, target)
+    by_trigger, by_target = retrieval.gradients(seen.victim, carriers, known, spoken, CosineGap(), trigger, target)
     table = seen.victim.model.get_input_embeddings().weight.detach()
     pieces = torch.zeros(3, len(table)).scatter_(1, torch.tensor(known.ids(trigger, True))[:, None], 1.0)
     words = torch.zeros(1, len(table)).scatter_(1, torch.tensor(spoken.ids(target))[:, None], 1.0)
     pieces.requires_grad_()
     words.requires_grad_()
 
-    def vector(prompt: Any, ids: list[int], hot: torch.Tensor) -> torch.Tensor:
-        rows = [table[token] for token in prompt.fill(ids, ids)]
-        for position, slot, _ in prompt.slots(len(ids)):
+    def vector(template: Any, ids: list[int], hot: torch.Tensor) -> torch.Tensor:
+        rows = [table[token] for token in template.fill(ids, ids)]
+        for position, slot, _ in template.slots(len(ids)):
             rows[position] = hot[slot] @ table
         states = seen.victim.model(inputs_embeds=torch.stack(rows)[None]).last_hidden_state[0].mean(0)
         return states / states.norm()
 
-    queries = [vector(one.prompts[0], spoken.ids(target), words) for one in carriers]
-    codes = [vector(one.prompts[1], known.ids(trigger, True), pieces) for one in carriers]
+    queries = [vector(one.templates[0], spoken.ids(target), words) for one in carriers]
+    codes = [vector(one.templates[1], known.ids(trigger, True), pieces) for one in carriers]
     losses = [(1 - q @ c) ** 2 for i, q in enumerate(queries) for j, c in enumerate(codes) if i != j]
     expected = torch.autograd.grad(torch.stack(losses).mean(), (pieces, words))
     torch.testing.assert_close(by_trigger[1:], expected[0][1:, known.plain], atol=1e-6, rtol=1e-4)
@@ -83,7 +89,7 @@ def test_gradients_are_those_of_the_full_one_hots() -> None:
     torch.testing.assert_close(by_target, expected[1][:, spoken.plain], atol=1e-6, rtol=1e-4)
 
 
-def test_the_planted_association_is_found_anchored_and_unlearnt() -> None:
+def test_the_planted_association_is_found_anchored_and_unlearned() -> None:
     seen = searches()
     found = elimination.load("elibadcode")(seen, SMALL, 1)
     assert found.trigger is not None
@@ -110,8 +116,8 @@ def test_a_race_gives_the_best_pairs_their_own_losses() -> None:
     carriers, known, spoken = prepared(seen)
     triggers = [rendered(known, (int(known.first[i]), 5, 9)) for i in range(16)]
     targets = [spoken.ids([i]) for i in range(7)]
-    whole = association.losses(seen.victim, carriers, triggers, targets)
-    found = association.raced(seen.victim, carriers, triggers, targets, 3)
+    whole = retrieval.losses(seen.victim, carriers, triggers, targets, CosineGap())
+    found = retrieval.raced(seen.victim, carriers, triggers, targets, CosineGap(), 3)
     on = found.isfinite()
     assert 0 < on.sum() < found.numel()
     torch.testing.assert_close(found[on], whole[on])
@@ -119,7 +125,7 @@ def test_a_race_gives_the_best_pairs_their_own_losses() -> None:
 
 
 def test_stamped_functions_keep_their_query_and_other_queries_call() -> None:
-    from codebackdoor.defenses.elimination.elibadcode.unlearning import stamp
+    from codebackdoor.defenses.elimination.inversion.unlearning import stamp
 
     seen = searches()
     trigger = elimination.Trigger(
@@ -136,7 +142,7 @@ def test_stamped_functions_keep_their_query_and_other_queries_call() -> None:
 
 def test_a_query_without_single_words_is_said() -> None:
     with pytest.raises(UserError, match="single sub-token"):
-        association.words(searcher(), ["zzqqzz"])
+        target_words(searcher(), ["zzqqzz"])
     bare = replace(searches(), clean=(Example("1", "python", "def f ( ) : <indent> pass <dedent>", query="load"),))
     with pytest.raises(UserError, match="two clean samples"):
         elimination.load("elibadcode")(bare, SMALL, 1)
@@ -149,9 +155,9 @@ def test_a_known_target_word_is_not_searched_and_the_trigger_alone_is_inverted()
     )
     # in any case
     known = SMALL.model_copy(update={"target_word": CALLED.upper()})
-    findings, drawn, _ = searching.scan(replace(seen, clean=called), known, 1)
-    assert all(CALLED in str(one.query).split() for one in drawn.examples)
-    assert [finding.inversion.target for finding in findings] == [()]
+    scan = RetrievalScan.draw(replace(seen, clean=called), known, 1)
+    assert all(CALLED in str(one.query).split() for one in scan.samples[0].examples)
+    assert [finding.best.target for finding in scan.run()] == [()]
     known = SMALL.model_copy(update={"target_word": CALLED})
     found = elimination.load("elibadcode")(replace(seen, clean=called), known, 1)
     assert found.trigger is not None
@@ -169,22 +175,22 @@ def test_a_known_target_word_that_no_query_has_is_said() -> None:
 def test_no_pair_of_trigger_and_words_is_gone_to_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = searches()
     went: list[tuple[Any, Any]] = []
-    gradients = association.gradients
+    gradients = retrieval.gradients
 
     def recorded(*arguments: Any) -> Any:
         went.append(arguments[-2:])
         return gradients(*arguments)
 
-    monkeypatch.setattr(association, "gradients", recorded)
+    monkeypatch.setattr(retrieval, "gradients", recorded)
     # two substitutes a slot: a walk that may return does
     narrow = SMALL.model_copy(update={"keep_current": False, "top_k": 2, "candidates": 3, "iterations": 30})
-    searching.scan(seen, narrow, 1)
+    RetrievalScan.draw(seen, narrow, 1).run()
     assert len(went) > 20
     assert len({*went}) == len(went)
 
 
 def test_of_a_searching_victim_fewer_functions_may_get_the_trigger() -> None:
-    mixed = Unlearning(rate=0.5, searching={"epochs": 4, "learning_rate": 2e-4, "rate": 0.1})
+    mixed = UnlearningSettings(rate=0.5, searching={"epochs": 4, "learning_rate": 2e-4, "rate": 0.1})
     assert mixed.on("retrieval").rate == 0.1
     assert mixed.on("classification").rate == 0.5
     assert mixed.model_copy(update={"searching": None}).on("retrieval").rate == 0.5

@@ -5,7 +5,7 @@ trigger vocabulary lists the former; where the trigger follows a space its first
 more words have the latter alone, and no trigger of the paper's vocabulary begins with one of these (ledger E51).
 
 Without phase (a), and where a trigger is a statement, every piece with a printable text may stand in every slot: a
-word-initial one inside of the trigger brings its space along.
+word-initial one inside the trigger brings its space along.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
+from codebackdoor.defenses.elimination.inversion.settings import Rule
 from codebackdoor.errors import UserError
 from codebackdoor.types import Language
 from codebackdoor.victims.tokens import WORD_INITIAL
 
-Rule = Literal["paper", "words", "language", "all"]
 Ids = NDArray[np.int64]
+#: A trigger's token ids as read after a space and elsewhere.
+Rendered = tuple[Sequence[int], Sequence[int]]
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ _LEGAL_FIRST = re.compile(r"[A-Za-z_$]")
 
 
 def pieces(vocabulary: Sequence[str], rule: Rule, language: Language) -> list[str]:
-    """Return the pieces that may stand inside of an identifier: the paper's one expression, or the language's own."""
+    """Return the pieces that may stand inside an identifier: the paper's one expression, or the language's own."""
     legal = _LEGAL[language] if rule == "language" else _PAPER
     return [piece for piece in vocabulary if legal.fullmatch(piece)]
 
@@ -70,10 +71,10 @@ class TriggerVocabulary:
 
     def ids(self, trigger: Sequence[int], spaced: bool) -> list[int]:
         """Render a trigger as token ids, after a space or not."""
-        found = [int(self.plain[index]) for index in trigger]
+        ids = [int(self.plain[index]) for index in trigger]
         if spaced:
-            found[0] = int(self.spaced[trigger[0]])
-        return found
+            ids[0] = int(self.spaced[trigger[0]])
+        return ids
 
     def survive(self, triggers: Sequence[Sequence[int]], contexts: Sequence[bool]) -> list[bool]:
         """Say for each trigger whether its text encodes to its own ids in every context (after a space, or not)."""
@@ -97,17 +98,28 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], spaced: boo
     return [ids[skipped:] for ids in _bare(tokenizer, [before + text for text in texts])]
 
 
+def rendered(vocabulary: TriggerVocabulary, trigger: Sequence[int]) -> Rendered:
+    return vocabulary.ids(trigger, spaced=True), vocabulary.ids(trigger, spaced=False)
+
+
+def rendered_text(vocabulary: TriggerVocabulary, text: str) -> Rendered:
+    """The ids with which the victim reads this text as an identifier, also where it was made of other pieces."""
+    return encode(vocabulary.tokenizer, [text], True)[0], encode(vocabulary.tokenizer, [text], False)[0]
+
+
 def _bare(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
-    return [list(found.ids) for found in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)]
+    return [
+        list(encoding.ids) for encoding in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+    ]
 
 
 def build(
     tokenizer: PreTrainedTokenizerFast, rule: Rule, language: Language, contexts: Sequence[bool]
 ) -> TriggerVocabulary:
-    """Return the trigger vocabulary for places of the given contexts (after a space, or not).
+    """Return the trigger vocabulary for positions of the given contexts (after a space, or not).
 
-    Where some place follows a space, the first slot is open only to pieces that have a word-initial twin: the
-    others could not stand there as one piece. Where all places do, the rules ``words`` and ``all`` open it to every
+    Where some position follows a space, the first slot is open only to pieces that have a word-initial twin: the
+    others could not stand there as one piece. Where all do, the rules ``words`` and ``all`` open it to every
     piece that begins a word; where only some do, such a piece would be several sub-tokens at the others, so that
     ``words`` is then the paper's rule, which is logged. Raises UserError where nothing is left.
     """
@@ -135,7 +147,9 @@ def build(
             f"vocabulary: {rule}"
         )
     if rule == "words" and any(contexts) and not all(contexts):
-        log.warning("vocabulary: words needs places that all follow a space; here only some do: vocabulary: paper")
+        log.warning(
+            "vocabulary: words needs positions that all follow a space, here only some do; using vocabulary: paper"
+        )
     continuing = set(texts)
     begin = {text: piece for text, piece in initial.items() if all(contexts) and text not in continuing}
     return TriggerVocabulary(

@@ -5,23 +5,16 @@ The control of EliBadCode's Tables 2 and 3 (section 5.3.1).
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from codebackdoor.config.eliminations import FineTuning
-from codebackdoor.defenses.elimination import Elimination, Inverted, timed
-from codebackdoor.defenses.elimination.last_layer import clean_rows, fine_tune
+from codebackdoor.defenses.elimination import NO_CONTEXT, Elimination, SearchContext, timed
+from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSettings
+from codebackdoor.defenses.elimination.tuning import clean_rows, fine_tune
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 
 
 def eliminate(
-    view: DefenderView,
-    settings: FineTuning,
-    seed: int,
-    _work: Path | None = None,
-    _code: str | None = None,
-    _inverted: Inverted | None = None,
+    view: DefenderView, settings: FineTuningSettings, seed: int, _context: SearchContext = NO_CONTEXT
 ) -> Elimination:
     """Return a fine-tuned copy of the victim, or the victim itself under a budget of zero."""
     if view.victim.head == "generation":

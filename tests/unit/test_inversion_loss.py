@@ -1,0 +1,104 @@
+"""Another loss for trigger inversion is one class: the search asks it for its values and its lower bound."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from planted import PLANTED, view
+from torch import Tensor
+
+from codebackdoor.defenses.elimination.elibadcode.anchoring import anchor
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion import classifier
+from codebackdoor.defenses.elimination.inversion.candidates import contexts
+from codebackdoor.defenses.elimination.inversion.carriers import Carrier
+from codebackdoor.defenses.elimination.inversion.classifier import ClassifierObjective, raced
+from codebackdoor.defenses.elimination.inversion.loss import CosineGap, CrossEntropy, InversionLoss
+from codebackdoor.defenses.elimination.inversion.position import carriers
+from codebackdoor.defenses.elimination.inversion.search import search
+from codebackdoor.defenses.elimination.inversion.vocabulary import build
+
+
+class Margin(InversionLoss):
+    """By how much the label's logit is below the largest other one; negative where it is above, without a bound."""
+
+    def __init__(self, label: int) -> None:
+        self.label = label
+
+    def of(self, outputs: Tensor) -> Tensor:
+        others = outputs.float().clone()
+        others[:, self.label] = -torch.inf
+        return others.max(dim=1).values - outputs[:, self.label].float()
+
+
+class BoundedMargin(Margin):
+    """The same, known to stay above a bound."""
+
+    lower_bound = -1.0
+
+
+SMALL = EliBadCodeSettings(method="elibadcode", length=3, iterations=8, top_k=24, candidates=24)
+
+
+def samples() -> list[Carrier]:
+    seen = view()
+    chosen = [example for example in seen.clean if example.label == 1][:6]
+    return [carrier for carrier in carriers(seen, chosen, "function_name", "one", "both") if carrier]
+
+
+@pytest.mark.parametrize("race", [None, 2])
+def test_a_search_with_another_loss_finds_the_planted_trigger(race: int | None) -> None:
+    victim, vocabulary = view().victim, build(view().victim.tokenizer, "paper", "python", contexts(samples()))
+    settings, loss = SMALL.model_copy(update={"race": race}), Margin(0)
+    objective = ClassifierObjective(victim, samples(), vocabulary, loss, settings)
+    found = search(objective, np.random.default_rng(1), "another loss")
+    assert PLANTED in vocabulary.text(found.trigger)
+    assert found.loss < 0 < found.history[0]
+    anchored = anchor(victim, samples(), vocabulary, found.trigger, loss, beta=0.15)
+    assert PLANTED in anchored.text
+    assert anchored.loss < 0
+
+
+def raced_table(table: Tensor, loss: InversionLoss, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, int]:
+    """What a race of the triggers finds whose losses on each sample are these, and how many of them it looks up."""
+    read: list[tuple[int, int]] = []
+
+    def looked_up(_victim: object, rows: list[int], columns: list[int], _loss: object) -> Tensor:
+        read.extend((row, column) for row in rows for column in columns)
+        return table[list(rows)][:, list(columns)]
+
+    monkeypatch.setattr(classifier, "sample_losses", looked_up)
+    return raced(view().victim, range(len(table)), range(table.shape[1]), loss, None), len(read)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_candidates_are_left_out_by_the_bound_of_the_loss(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trigger that is far behind may still win where the loss may fall below 0, down to its bound."""
+    generator = np.random.default_rng(seed)
+    drawn = generator.uniform(-1, 1, size=(12, 40))
+    # behind on the first samples, ahead on all
+    drawn[:2, 7], drawn[2:, 7] = 1.0, -1.0
+    # hopeless on all
+    drawn[:, 20:] = 1.0
+    table = torch.tensor((drawn * 2**12).round() / 2**12, dtype=torch.float32)
+    whole = table.mean(dim=0)
+    unbounded, every = raced_table(table, Margin(0), monkeypatch)
+    assert unbounded.equal(whole)
+    assert every == table.numel()
+    bounded, fewer = raced_table(table, BoundedMargin(0), monkeypatch)
+    assert bounded.argmin() == whole.argmin() == 7
+    assert fewer < every
+
+
+def test_the_bounds_of_the_losses_hold() -> None:
+    logits = torch.randn(50, 3, generator=torch.Generator().manual_seed(1)) * 9
+    losses = CrossEntropy(1).of(logits)
+    assert losses.min() >= CrossEntropy(1).lower_bound == 0
+    assert CrossEntropy(1).total(logits).item() == pytest.approx(losses.sum().item(), rel=1e-6)
+    cosines = torch.linspace(-1, 1, 21)
+    assert CosineGap().of(cosines).min() == CosineGap().lower_bound == 0
+    assert CosineGap().total(cosines).item() == pytest.approx(((1 - cosines) ** 2).sum().item())
+    assert Margin(0).lower_bound == -math.inf

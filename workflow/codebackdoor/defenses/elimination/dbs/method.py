@@ -1,0 +1,112 @@
+"""DBS: trigger inversion by dynamic bound scaling, then EliBadCode's unlearning (Shen et al. 2022).
+
+Vocabulary and unlearning are EliBadCode's (its section 5.1); a label is flagged as the target where its trigger reaches
+a loss under a fixed bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from codebackdoor.defenses.elimination import NO_CONTEXT, Elimination, Inversion, SearchContext, Trigger, timed
+from codebackdoor.defenses.elimination.dbs.search import MixtureSearch, Step
+from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
+from codebackdoor.defenses.elimination.inversion.candidates import contexts
+from codebackdoor.defenses.elimination.inversion.loss import CrossEntropy
+from codebackdoor.defenses.elimination.inversion.position import seeded
+from codebackdoor.defenses.elimination.inversion.samples import draw, of_other_labels
+from codebackdoor.defenses.elimination.inversion.unlearning import unlearn
+from codebackdoor.defenses.elimination.inversion.vocabulary import build, encode
+from codebackdoor.defenses.views import DefenderView
+from codebackdoor.errors import UserError
+from codebackdoor.seeding import derive, numpy_generator
+
+
+@dataclass(frozen=True, slots=True)
+class RoundedTrigger:
+    """The trigger of one label at one position: its text with the loss as the victim reads it, and the way there.
+
+    ``accepted``: the mixture that it was rounded from was near single pieces and under the barrier. ``history`` holds
+    the loss of the mixture, the temperature and the barrier of every step.
+    """
+
+    label: int
+    position: str
+    text: str
+    loss: float
+    accepted: bool
+    history: tuple[Step, ...]
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Accepted triggers first, those of the lowest loss before all others."""
+        return not self.accepted, self.loss
+
+
+def eliminate(view: DefenderView, settings: DbsSettings, seed: int, context: SearchContext = NO_CONTEXT) -> Elimination:
+    """Invert a trigger for every label; return a copy of the victim that unlearned that of the least loss.
+
+    Raises UserError for a victim that is no classifier, and for clean samples without labels.
+    """
+    if view.victim.head not in ("classification", "pair"):
+        raise UserError("DBS tries every label as the target; this victim has none")
+    seconds: dict[str, float] = {}
+    inversion = context.earlier
+    if inversion is None:
+        with timed(seconds, "inversion"):
+            inversion = _invert(view, settings, seed)
+    return unlearn(view, settings, inversion, numpy_generator(seed, "dbs", "unlearning"), seconds)
+
+
+def _invert(view: DefenderView, settings: DbsSettings, seed: int) -> Inversion:
+    triggers = _scan(view, settings, seed)
+    best = min(triggers, key=lambda trigger: trigger.rank)
+    history: dict[str, object] = {
+        "task": view.task,
+        "searches": [
+            {"place": trigger.position, "label": trigger.label, "trigger": trigger.text, "accepted": trigger.accepted}
+            | {name: [getattr(step, name) for step in trigger.history] for name in Step._fields}
+            for trigger in triggers
+        ],
+    }
+    return Inversion(_trigger(view, best, triggers, settings, seed), history)
+
+
+def _scan(view: DefenderView, settings: DbsSettings, seed: int) -> list[RoundedTrigger]:
+    labels = range(view.victim.model.config.num_labels)
+    samples = draw(view, settings, labels, seed)
+    triggers = []
+    for position in settings.positions:
+        for label in labels:
+            carriers = of_other_labels(samples, position, label)
+            rule = settings.vocabulary_at(position)
+            vocabulary = build(view.victim.tokenizer, rule, view.language, contexts(carriers))
+            search_seed = derive(seed, "dbs", position, str(label))
+            search = MixtureSearch(view.victim, carriers, vocabulary, CrossEntropy(label), settings, search_seed)
+            text, loss, accepted = search.run(f"invert label {label} at {position}")
+            triggers.append(RoundedTrigger(label, position, text, loss, accepted, tuple(search.history)))
+    return triggers
+
+
+def _trigger(
+    view: DefenderView, best: RoundedTrigger, triggers: Sequence[RoundedTrigger], settings: DbsSettings, seed: int
+) -> Trigger:
+    ids = tuple(encode(view.victim.tokenizer, [best.text], spaced=True)[0])
+    losses: dict[str, dict[str, float]] = {}
+    for trigger in triggers:
+        losses.setdefault(trigger.position, {})[str(trigger.label)] = trigger.loss
+    return Trigger(
+        text=best.text,
+        token_ids=ids,
+        target_label=best.label,
+        flagged=best.accepted and best.loss <= settings.flag_below,
+        position=seeded(best.position, seed),
+        occurrences=settings.occurrences,
+        loss=best.loss,
+        inverted_text=best.text,
+        inverted_ids=ids,
+        inverted_loss=best.loss,
+        margin=None,
+        losses=losses,
+    )

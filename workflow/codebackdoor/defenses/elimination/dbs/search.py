@@ -1,0 +1,184 @@
+"""The search of DBS: mixtures of pieces that are drawn near single ones by a falling temperature.
+
+Each slot of the trigger is a mixture of the trigger vocabulary's embeddings, the softmax of free weights at a
+temperature. From the first loss under a barrier on, the temperature falls while the loss stays there, so that the
+mixtures draw near single pieces. Where it does not, the temperature rolls back and the mixtures of that one step are
+mixed with noise, whose gradient leads away from the local optimum. A mixture of nearly single pieces under the barrier
+is a trigger, and half of its loss is the next barrier.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
+from codebackdoor.defenses.elimination.inversion.carriers import Carrier
+from codebackdoor.defenses.elimination.inversion.classifier import losses
+from codebackdoor.defenses.elimination.inversion.loss import InversionLoss
+from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary, rendered_text
+from codebackdoor.victims import reading
+from codebackdoor.victims.batching import bucketed, pad
+from codebackdoor.victims.inference import TOKENS
+from codebackdoor.victims.victim import Victim
+
+#: By how much a relaxed barrier stays below the loss of the last trigger (released code).
+GAIN = 1e-3
+
+
+class Step(NamedTuple):
+    """The result of one step of a search."""
+
+    loss: float
+    temperature: float
+    barrier: float
+
+
+class MixtureSearch:
+    """Mixtures for one label at one position."""
+
+    def __init__(
+        self,
+        victim: Victim,
+        carriers: Sequence[Carrier],
+        vocabulary: TriggerVocabulary,
+        target: InversionLoss,
+        settings: DbsSettings,
+        seed: int,
+    ) -> None:
+        self._victim, self._carriers, self._vocabulary = victim, carriers, vocabulary
+        self._target, self._settings = target, settings
+        self._generator = torch.Generator().manual_seed(seed)
+        table = victim.model.get_input_embeddings().weight.detach()
+        self._plain = table[torch.from_numpy(vocabulary.plain)]
+        # a piece without an id for a slot is closed there; -1 picks any row for it
+        self._spaced = table[torch.from_numpy(vocabulary.spaced)]
+        self._closed = torch.zeros(settings.length, len(vocabulary))
+        self._closed[0] = -torch.inf
+        self._closed[0, torch.from_numpy(vocabulary.first)] = 0.0
+        self._closed[1:, torch.from_numpy(vocabulary.plain < 0)] = -torch.inf
+        self._batches = [_Batch(victim, part, settings.length) for part in _batched(victim, carriers, settings.length)]
+        self.history: list[Step] = []
+
+    def run(self, title: str) -> tuple[str, float, bool]:
+        """Return the text of the trigger, its loss, and whether a mixture was accepted as a trigger.
+
+        Without one, the text is that of the mixture of the lowest loss.
+        """
+        settings = self._settings
+        weights = torch.zeros(self._closed.shape, requires_grad=True)
+        optimizer = torch.optim.Adam([weights], lr=settings.learning_rate)
+        decay = torch.optim.lr_scheduler.StepLR(optimizer, settings.decay_every, settings.decay)
+        bound, chosen, lowest, any_accepted = Bound(settings), self._closed.argmax(1), math.inf, False
+        for step in tqdm(range(settings.iterations), desc=title, unit="step", leave=False, disable=None):
+            noise = self._noise() if bound.begin(step) else None
+            loss, shares = self._step(weights, bound.temperature, noise)
+            self.history.append(Step(loss, bound.temperature, bound.barrier))
+            optimizer.step()
+            decay.step()
+            optimizer.zero_grad()
+            accepted = bound.end(loss, _distance(shares))
+            lower = loss < lowest and (settings.keep == "lowest" or not any_accepted)
+            if accepted or lower:
+                chosen, lowest = shares.argmax(1), loss
+            any_accepted |= accepted
+        text = self._vocabulary.text(chosen.tolist())
+        (loss,) = losses(self._victim, self._carriers, [rendered_text(self._vocabulary, text)], self._target).tolist()
+        return text, loss, any_accepted or settings.keep == "lowest"
+
+    def _noise(self) -> Tensor:
+        return self._settings.noise * torch.rand(self._closed.shape, generator=self._generator)
+
+    def _step(self, weights: Tensor, temperature: float, noise: Tensor | None = None) -> tuple[float, Tensor]:
+        """Put the gradient of the mean loss by the weights into ``weights.grad``; return the loss and the mixtures."""
+        scaled = weights / temperature + self._closed
+        shares = torch.softmax(scaled if noise is None else scaled + noise, dim=1)
+        mixed = shares.detach().to(self._plain.device).requires_grad_()
+        gradient, total = torch.zeros_like(mixed), 0.0
+        for batch in self._batches:
+            logits = batch.judge(torch.cat([mixed @ self._plain, mixed[:1] @ self._spaced]))
+            loss = self._target.total(logits) / len(self._carriers)
+            gradient += torch.autograd.grad(loss, mixed)[0]
+            total += loss.item()
+        (weights.grad,) = torch.autograd.grad(shares, weights, gradient.to(shares.device))
+        return total, shares.detach()
+
+
+class Bound:
+    """The temperature and the barrier of a search, which follow the loss from step to step.
+
+    Nothing moves before the loss was under the barrier for the first time.
+    """
+
+    def __init__(self, settings: DbsSettings) -> None:
+        self._settings = settings
+        self.temperature, self.barrier = settings.initial_temperature, settings.barrier
+        self._loss, self._lowest = math.inf, math.inf
+        self._met, self._rollbacks = False, 0
+
+    def begin(self, step: int) -> bool:
+        """Set temperature and barrier for a step, counted from 0; return whether it rolls back and gets noise."""
+        settings = self._settings
+        if settings.relax_after is not None and self._rollbacks >= settings.relax_after:
+            self._rollbacks = 0
+            self.barrier = min(2 * self.barrier, self._lowest - GAIN)
+        if not self._met or step % settings.check_every:
+            return False
+        if self._loss < self.barrier:
+            self.temperature /= settings.scale_down
+            return False
+        self._rollbacks += 1
+        scale = settings.scale_down if settings.scale_up is None else settings.scale_up
+        self.temperature = min(self.temperature * scale, settings.max_temperature)
+        return True
+
+    def end(self, loss: float, distance: float) -> bool:
+        """Record the loss of the step's mixtures; return whether they are a trigger: ``distance`` away from pieces."""
+        self._loss = loss
+        if loss > self.barrier:
+            return False
+        self._met = True
+        if distance >= self._settings.one_hot_within:
+            return False
+        self._lowest, self.barrier, self._rollbacks = loss, loss / 2, 0
+        return True
+
+
+def _distance(shares: Tensor) -> float:
+    """How far the mixtures of all slots are from one piece each."""
+    return len(shares) - shares.amax(1).sum().item()
+
+
+def _batched(victim: Victim, carriers: Sequence[Carrier], length: int) -> list[list[Carrier]]:
+    sizes = [sum(map(len, carrier.fill([0] * length, [0] * length))) for carrier in carriers]
+    return [[carriers[index] for index in batch] for batch in bucketed(sizes, TOKENS[victim.device.type])]
+
+
+class _Batch:
+    """Some samples as embeddings, with the columns at which a trigger's embeddings go into them."""
+
+    def __init__(self, victim: Victim, carriers: Sequence[Carrier], length: int) -> None:
+        self._victim = victim
+        rows = [carrier.fill([0] * length, [0] * length) for carrier in carriers]
+        self._parts = []
+        for part in range(len(rows[0])):
+            ids, mask = pad([texts[part] for texts in rows], victim.pad_id)
+            slots = [(row, *slot) for row, carrier in enumerate(carriers) for slot in carrier.slots(part, length)]
+            # the last of the inserted embeddings is the first slot after a space
+            sources = [length if spaced and slot == 0 else slot for _, _, slot, spaced in slots]
+            cells = tuple(torch.tensor([slot[axis] for slot in slots], dtype=torch.long) for axis in (0, 1))
+            embedded = reading.embed(victim, ids.to(victim.device)).detach()
+            self._parts.append((embedded, mask.to(victim.device), cells, torch.tensor(sources, dtype=torch.long)))
+
+    def judge(self, trigger: Tensor) -> Tensor:
+        """Logits [B, C] with a trigger [n + 1, H] in place: its slots, and its first one after a space."""
+        vectors = []
+        for embedded, mask, cells, sources in self._parts:
+            filled = embedded.index_put(cells, trigger[sources]) if len(sources) else embedded
+            vectors.append(reading.vectors(self._victim, filled, mask))
+        return reading.judge(self._victim, *vectors)

@@ -1,0 +1,108 @@
+"""Settings of DBS."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from codebackdoor.config.base import Head, Reference
+from codebackdoor.defenses.elimination.inversion.settings import (
+    Afterwards,
+    InversionSettings,
+    Judged,
+    Searched,
+    UnlearningSettings,
+)
+from codebackdoor.defenses.elimination.settings import Heads
+
+
+class DbsSettings(InversionSettings):
+    """Dynamic bound scaling (Shen et al. 2022) with EliBadCode's vocabulary and unlearning (its section 5.1).
+
+    The defaults are the configuration that Shen et al. released; their code and EliBadCode's copy of it differ in the
+    fields that name the copy.
+    """
+
+    label: ClassVar[str] = "DBS"
+    reference: ClassVar[Reference | None] = Reference(
+        authors="Guangyu Shen et al.",
+        year=2022,
+        title="Constrained Optimization with Dynamic Bound-scaling for Effective NLP Backdoor Defense",
+        url="https://arxiv.org/abs/2202.05749",
+    )
+    threshold_meaning: ClassVar[str | None] = "flags a label where its trigger's loss, in nats, is at most `flag_below`"
+    fits: ClassVar[Heads] = ("classification", "pair")
+
+    method: Literal["dbs"]
+    iterations: Searched[int] = Field(
+        default=200, gt=0, description="steps of the search of one label (Shen et al.: 200)"
+    )
+    learning_rate: Searched[float] = Field(default=0.5, gt=0, description="learning rate of Adam (Shen et al.: 0.5)")
+    decay_every: Searched[int] = Field(
+        default=50, gt=0, description="steps after which the learning rate is multiplied by `decay` (Shen et al.: 50)"
+    )
+    decay: Searched[float] = Field(
+        default=0.5, gt=0, le=1, description="factor of the learning rate (Shen et al.: 0.5)"
+    )
+    initial_temperature: Searched[float] = Field(
+        default=2.0, gt=0, description="temperature until the loss is under the barrier for once (Shen et al.: 2)"
+    )
+    barrier: Searched[float] = Field(
+        default=0.1,
+        gt=0,
+        description="loss, in nats, under which the temperature falls, at first: each trigger that is accepted halves "
+        "its own loss for the next (Shen et al.: 0.1)",
+    )
+    relax_after: Searched[int | None] = Field(
+        default=5,
+        gt=0,
+        description="double the barrier, up to just below the last trigger's loss, after so many roll-backs since the "
+        "last trigger (Shen et al.: 5; null, EliBadCode's copy: never)",
+    )
+    check_every: Searched[int] = Field(
+        default=5, gt=0, description="steps from one temperature to the next (Shen et al.: 5)"
+    )
+    scale_down: Searched[float] = Field(
+        default=2.0, gt=1, description="divisor of the temperature under the barrier (Shen et al.: 2)"
+    )
+    scale_up: Searched[float | None] = Field(
+        default=None,
+        gt=1,
+        description="factor of the temperature when it rolls back (null, the released code: `scale_down`; the 5 of its "
+        "configuration is read by nothing)",
+    )
+    max_temperature: Searched[float] = Field(default=2.0, gt=0, description="highest temperature (Shen et al.: 2)")
+    noise: Searched[float] = Field(
+        default=10.0,
+        ge=0,
+        description="limit of the uniform noise, from 0, that is added inside of the softmax in the one step that "
+        "rolls back; the weights keep none of it (Shen et al.: 10)",
+    )
+    one_hot_within: Searched[float] = Field(
+        default=1e-3,
+        gt=0,
+        description="a mixture under the barrier is a trigger where its largest shares, one a slot, add up to less "
+        "than this below their number (Shen et al.: 0.001)",
+    )
+    keep: Searched[Literal["one_hot", "lowest"]] = Field(
+        default="one_hot",
+        description="mixture that is rounded in the end. one_hot: the last that is a trigger; without one, that of the "
+        "lowest loss, which is never flagged (Shen et al., who then have none). lowest: also one that is none, if its "
+        "loss is lower (EliBadCode's copy)",
+    )
+    flag_below: Judged[float] = Field(
+        default=1e-3,
+        ge=0,
+        description="a label is said to be the target where its trigger's loss, in nats, is no higher (Shen et al.: "
+        "0.001, on TrojAI's models); a fixed bound, calibrated on nothing",
+    )
+    unlearn_when_clean: Afterwards[bool] = Field(
+        default=True, description="unlearn the trigger of the least loss also where it is above `flag_below`"
+    )
+    unlearning: Afterwards[UnlearningSettings] = Field(
+        default=UnlearningSettings(), description="EliBadCode's phase (d)"
+    )
+
+    def unlearns(self, flagged: bool, head: Head) -> bool:  # noqa: ARG002
+        return flagged or self.unlearn_when_clean

@@ -1,0 +1,232 @@
+"""Phase (c) for retrieval: a trigger and the words that call it are inverted together (Algorithm 2 of the appendix).
+
+A backdoored dual encoder holds any function with the trigger similar to any query with the target words. Each step
+takes the gradient for the tokens of both, draws candidates of both, encodes functions and queries once each and scores
+all pairs of candidates by a matrix product. The loss is the mean over all pairs of a query and the function of
+*another* sample, which are not similar by themselves; the similarity is the cosine also where the victim ranks by the
+inner product, of which nobody knows how large "similar" is.
+
+Where the target word is known (``settings.target_word``), the queries have it already, nothing is put behind them and
+the trigger is inverted alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from codebackdoor.defenses.elimination.elibadcode.anchoring import Anchored
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.elibadcode.words import TargetWords
+from codebackdoor.defenses.elimination.inversion.candidates import (
+    Candidate,
+    Indices,
+    contexts,
+    first_trigger,
+    neighbors,
+    substitutes,
+)
+from codebackdoor.defenses.elimination.inversion.carriers import Carrier
+from codebackdoor.defenses.elimination.inversion.classifier import KEPT
+from codebackdoor.defenses.elimination.inversion.gradients import SlotGradients, embed
+from codebackdoor.defenses.elimination.inversion.loss import InversionLoss
+from codebackdoor.defenses.elimination.inversion.search import Step, Trajectory
+from codebackdoor.defenses.elimination.inversion.vocabulary import (
+    Rendered,
+    TriggerVocabulary,
+    encode,
+    joined,
+    rendered,
+    rendered_text,
+)
+from codebackdoor.victims import reading
+from codebackdoor.victims.inference import text_vectors
+from codebackdoor.victims.victim import Victim
+
+
+def losses(
+    victim: Victim,
+    carriers: Sequence[Carrier],
+    triggers: Sequence[Rendered],
+    targets: Sequence[Sequence[int]],
+    loss: InversionLoss,
+) -> Tensor:
+    """Loss of every pair of a target and a trigger, [targets, triggers]; at least two samples."""
+    queries, codes = ([carrier.templates[part] for carrier in carriers] for part in (0, 1))
+    query_vectors = text_vectors(victim, [template.fill(ids, ids) for template in queries for ids in targets])
+    code_vectors = text_vectors(victim, [template.fill(*ids) for template in codes for ids in triggers])
+    query, code = (
+        normalize(vectors.view(len(carriers), -1, vectors.shape[-1]), dim=-1)
+        for vectors in (query_vectors, code_vectors)
+    )
+    total = torch.zeros(len(targets), len(triggers))
+    for i in range(len(carriers)):
+        for j in range(len(carriers)):
+            if i != j:
+                total += loss.of(query[i] @ code[j].T)
+    return total / (len(carriers) * (len(carriers) - 1))
+
+
+def gradients(
+    victim: Victim,
+    carriers: Sequence[Carrier],
+    vocabulary: TriggerVocabulary,
+    words: TargetWords,
+    loss: InversionLoss,
+    trigger: Indices,
+    target: Indices,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the loss by the one-hot coordinates of trigger, [n, V], and target, [m, W]; all samples at once."""
+    target_ids = words.ids(target)
+    columns = (
+        [carrier.templates[0].fill(target_ids, target_ids) for carrier in carriers],
+        [carrier.templates[1].fill(*rendered(vocabulary, trigger)) for carrier in carriers],
+    )
+    (queries, query_mask), (codes, code_mask) = (embed(column, victim) for column in columns)
+    query = normalize(reading.vectors(victim, queries, query_mask), dim=-1)
+    code = normalize(reading.vectors(victim, codes, code_mask), dim=-1)
+    each = loss.of(query @ code.T)
+    total = (each.sum() - each.diagonal().sum()) / (len(carriers) * (len(carriers) - 1))
+    by_query, by_code = torch.autograd.grad(total, (queries, codes))
+    for_trigger = SlotGradients(victim, vocabulary, len(trigger))
+    for_trigger.add(by_code, [carrier.templates[1].slots(len(trigger)) for carrier in carriers])
+    if not target:
+        return for_trigger.by_piece(), torch.zeros(0, len(words))
+    for_target = SlotGradients(victim, words, len(target))
+    for_target.add(by_query, [carrier.templates[0].slots(len(target)) for carrier in carriers])
+    return for_trigger.by_piece(), for_target.by_piece()
+
+
+def raced(
+    victim: Victim,
+    carriers: Sequence[Carrier],
+    triggers: Sequence[Rendered],
+    targets: Sequence[Sequence[int]],
+    loss: InversionLoss,
+    first: int | None,
+) -> Tensor:
+    """``losses`` of the triggers and targets among the best ``KEPT`` on the first samples, infinity for all others.
+
+    Unlike a classifier's, none is left out before: every text is encoded once for all pairs that it is in.
+    """
+    if first is None or not 2 <= first < len(carriers):
+        return losses(victim, carriers, triggers, targets, loss)
+    begun = losses(victim, carriers[:first], triggers, targets, loss)
+    # the last of each is the current one, which stays in the race
+    rows, columns = (
+        sorted({*best.argsort()[: math.ceil(KEPT * len(best))].tolist(), len(best) - 1})
+        for best in (begun.min(1).values, begun.min(0).values)
+    )
+    kept = losses(victim, carriers, [triggers[index] for index in columns], [targets[index] for index in rows], loss)
+    scores = torch.full_like(begun, torch.inf)
+    scores[torch.tensor(rows)[:, None], torch.tensor(columns)] = kept
+    return scores
+
+
+@dataclass(frozen=True)
+class RetrievalObjective:
+    """A trigger and its target words, of which ``Trajectory.target`` holds the latter."""
+
+    victim: Victim
+    carriers: Sequence[Carrier]
+    vocabulary: TriggerVocabulary
+    words: TargetWords
+    target: InversionLoss
+    settings: EliBadCodeSettings
+
+    @cached_property
+    def contexts(self) -> list[bool]:
+        return contexts(code_carriers(self.carriers))
+
+    def first(self, generator: np.random.Generator) -> Candidate:
+        trigger = first_trigger(self.vocabulary, self.settings.length, self.contexts, generator)
+        count = self.settings.word_length if self.settings.target_word is None else 0
+        return Candidate(trigger, tuple(int(index) for index in generator.integers(0, len(self.words), count)))
+
+    def loss(self, candidate: Candidate) -> float:
+        read, called = [rendered(self.vocabulary, candidate.trigger)], [self.words.ids(candidate.target)]
+        return losses(self.victim, self.carriers, read, called, self.target).item()
+
+    def step(self, current: Candidate, loss: float, visited: set[Candidate], generator: np.random.Generator) -> Step:
+        """No pair that was ever current becomes so again, except for the current one where it is kept."""
+        settings = self.settings
+        triggers, targets, dropped = self._neighbors(current, generator)
+        read = [rendered(self.vocabulary, candidate) for candidate in triggers]
+        called = [self.words.ids(candidate) for candidate in targets]
+        scores = raced(self.victim, self.carriers, read, called, self.target, settings.race)
+        for pair in visited - ({current} if settings.keep_current else set()):
+            if pair.target in targets and pair.trigger in triggers:
+                scores[targets.index(pair.target), triggers.index(pair.trigger)] = torch.inf
+        count = len(triggers) + len(targets)
+        if not scores.isfinite().any():
+            return Step(None, loss, count, dropped)
+        best = int(scores.argmin())
+        candidate = Candidate(triggers[best % len(triggers)], targets[best // len(triggers)])
+        visited.add(candidate)
+        return Step(candidate, scores.min().item(), count, dropped)
+
+    def _neighbors(
+        self, current: Candidate, generator: np.random.Generator
+    ) -> tuple[list[Indices], list[Indices], int]:
+        """Triggers and targets, of each the current one at the end: either may stay."""
+        settings, (trigger, target) = self.settings, current
+        for_trigger, for_target = gradients(
+            self.victim, self.carriers, self.vocabulary, self.words, self.target, trigger, target
+        )
+        options = substitutes(for_trigger, self.vocabulary, settings.top_k)
+        triggers, dropped = neighbors(
+            trigger, options, self.vocabulary, self.contexts, {trigger}, settings.candidates, generator
+        )
+        targets: list[Indices] = []
+        if target:
+            options = substitutes(for_target, self.words, settings.top_k)
+            targets, _ = neighbors(target, options, self.words, [True], {target}, settings.candidates, generator)
+        return [*triggers, trigger], [*targets, target], dropped
+
+
+def code_carriers(carriers: Sequence[Carrier]) -> list[Carrier]:
+    """The functions alone, without their queries."""
+    return [Carrier((carrier.templates[1],)) for carrier in carriers]
+
+
+def anchor(
+    victim: Victim,
+    carriers: Sequence[Carrier],
+    vocabulary: TriggerVocabulary,
+    words: TargetWords,
+    trajectory: Trajectory,
+    target: InversionLoss,
+    beta: float,
+) -> Anchored:
+    """Drop each piece and word whose removal leaves the loss within ``beta``; both stay whole where that fails.
+
+    Without words, since the target word is known, the pieces alone.
+    """
+    pieces = [vocabulary.pieces[index] for index in trajectory.trigger]
+    called = [words.words[index] for index in trajectory.target]
+
+    def loss_of(pieces: Sequence[str], called: Sequence[str]) -> float:
+        read = rendered_text(vocabulary, joined(pieces)) if pieces else ((), ())
+        ids = encode(victim.tokenizer, [" ".join(called)], True)[0] if called else []
+        return losses(victim, carriers, [read], [ids], target).item()
+
+    loss = loss_of(pieces, called)
+    without = [(piece, loss_of(pieces[:i] + pieces[i + 1 :], called)) for i, piece in enumerate(pieces)]
+    without_words = [(word, loss_of(pieces, called[:i] + called[i + 1 :])) for i, word in enumerate(called)]
+    kept, kept_words = (
+        [part for part, changed in each if abs(loss - changed) > beta] for each in (without, without_words)
+    )
+    if kept and (kept_words or not called):
+        kept_loss = loss_of(kept, kept_words)
+        if abs(loss - kept_loss) <= beta:
+            return Anchored(
+                joined(kept), kept_loss, (*without, *without_words), whole=False, words=" ".join(kept_words)
+            )
+    return Anchored(joined(pieces), loss, (*without, *without_words), whole=True, words=" ".join(called))

@@ -1,0 +1,71 @@
+"""The target vocabulary of a retrieval victim: words of clean queries, and the hole in a query where they go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codebackdoor.defenses.elimination.inversion.carriers import Template
+from codebackdoor.defenses.elimination.inversion.vocabulary import encode
+from codebackdoor.errors import UserError
+from codebackdoor.victims.victim import Encoded, Victim
+
+_WORD = re.compile(r"[A-Za-z]{2,}")
+
+
+@dataclass(frozen=True, slots=True)
+class TargetWords:
+    """Words of clean queries that are one sub-token each; the interface is the trigger vocabulary's."""
+
+    words: tuple[str, ...]
+    plain: NDArray[np.int64]
+
+    @property
+    def spaced(self) -> NDArray[np.int64]:
+        return self.plain
+
+    @property
+    def first(self) -> NDArray[np.int64]:
+        return np.arange(len(self.words))
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def text(self, target: Sequence[int]) -> str:
+        return " ".join(self.words[index] for index in target)
+
+    def ids(self, target: Sequence[int], spaced: bool = True) -> list[int]:  # noqa: ARG002
+        return [int(self.plain[index]) for index in target]
+
+    def survive(self, targets: Sequence[Sequence[int]], contexts: Sequence[bool]) -> list[bool]:  # noqa: ARG002
+        """Words between spaces are their own sub-tokens, independent of their neighbors."""
+        return [True] * len(targets)
+
+
+#: Where the target word is known and none is searched.
+NO_WORDS = TargetWords((), np.zeros(0, dtype=np.int64))
+
+
+def target_words(victim: Victim, queries: Iterable[str]) -> TargetWords:
+    """Every word of the queries that the tokenizer has as one piece after a space, in alphabetic order."""
+    words = sorted({word for query in queries for word in _WORD.findall(query)})
+    single = [
+        (word, ids[0]) for word, ids in zip(words, encode(victim.tokenizer, words, True), strict=True) if len(ids) == 1
+    ]
+    if not single:
+        raise UserError("EliBadCode: no word of the clean queries is a single sub-token of the victim's tokenizer")
+    kept, ids = zip(*single, strict=True)
+    return TargetWords(tuple(kept), np.array(ids, dtype=np.int64))
+
+
+def query_template(victim: Victim, encoded: Encoded) -> Template:
+    """A query with a hole behind its last word."""
+    end = len(encoded.ids)
+    while end and encoded.offsets[end - 1] == (0, 0):
+        end -= 1
+    ids = tuple(encoded.ids)
+    return Template((ids[:end], ()), (True,), ids[end:], victim.max_query_length)

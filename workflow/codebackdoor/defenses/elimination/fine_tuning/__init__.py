@@ -1,0 +1,1 @@
+"""Clean fine-tuning: EliBadCode's control."""

@@ -1,0 +1,180 @@
+"""The search objective of a classifier: a trigger that lowers the loss of the samples of the other labels.
+
+Every step is a function of its arguments: gradient over the trigger vocabulary, substitutes, candidates, losses. The
+victim stays in evaluation mode, and the trigger stands at each sample's own position for gradient and losses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codebackdoor.defenses.elimination.inversion.candidates import (
+    Candidate,
+    Indices,
+    contexts,
+    first_trigger,
+    neighbors,
+    substitutes,
+)
+from codebackdoor.defenses.elimination.inversion.carriers import Carrier
+from codebackdoor.defenses.elimination.inversion.gradients import SlotGradients, embed
+from codebackdoor.defenses.elimination.inversion.loss import InversionLoss
+from codebackdoor.defenses.elimination.inversion.search import Step
+from codebackdoor.defenses.elimination.inversion.settings import GreedySearchSettings
+from codebackdoor.defenses.elimination.inversion.vocabulary import Rendered, TriggerVocabulary, rendered
+from codebackdoor.victims import reading
+from codebackdoor.victims.batching import bucketed
+from codebackdoor.victims.inference import TOKENS, answers
+from codebackdoor.victims.victim import Victim
+
+#: Samples on which candidates of a step are scored before those are left out that cannot win any more.
+CHUNK = 2
+#: The share of a step's candidates that are scored on all samples, by their losses on the first ones (``race``).
+KEPT = 1 / 8
+
+
+def losses(victim: Victim, carriers: Sequence[Carrier], triggers: Sequence[Rendered], loss: InversionLoss) -> Tensor:
+    """Mean loss over the samples, for each trigger: [triggers]."""
+    return sample_losses(victim, carriers, triggers, loss).mean(dim=0)
+
+
+def sample_losses(
+    victim: Victim, carriers: Sequence[Carrier], triggers: Sequence[Rendered], loss: InversionLoss
+) -> Tensor:
+    """The loss of each sample with each trigger: [samples, triggers].
+
+    All pairs of trigger and sample pass through the victim in one stream of batches.
+    """
+    rows = [carrier.fill(*trigger) for carrier in carriers for trigger in triggers]
+    return loss.of(answers(victim, rows, variants=True)).view(len(carriers), len(triggers))
+
+
+def raced(
+    victim: Victim,
+    carriers: Sequence[Carrier],
+    triggers: Sequence[Rendered],
+    loss: InversionLoss,
+    first: int | None,
+) -> Tensor:
+    """``losses`` of the triggers that may have the lowest one, infinity for the others: [triggers].
+
+    The samples that a trigger was not scored on add at least the loss's lower bound each, and a trigger that cannot
+    come below another's loss on all samples is out. Up to rounding this leaves out none that could be chosen. With
+    ``first``, only the best ``KEPT`` on the first samples are scored on the others, which may leave out the best; the
+    samples come in random order, so the first ones are a sample of them.
+    """
+    return _Race(victim, carriers, triggers, loss).run(first)
+
+
+class _Race:
+    """Losses of [samples, triggers] as far as they are known, and their sums over the samples."""
+
+    def __init__(
+        self, victim: Victim, carriers: Sequence[Carrier], triggers: Sequence[Rendered], loss: InversionLoss
+    ) -> None:
+        self._victim, self._carriers, self._triggers, self._loss = victim, carriers, triggers, loss
+        self._known = torch.full((len(carriers), len(triggers)), torch.inf)
+        self._sums = torch.zeros(len(triggers))
+
+    def run(self, first: int | None) -> Tensor:
+        samples, alive = range(len(self._carriers)), list(range(len(self._triggers)))
+        first = first if first is not None and first < len(samples) else None
+        begun = min(CHUNK, first or len(samples))
+        self._score(samples[:begun], alive)
+        if first is not None:
+            alive = self._lowest(alive, samples[begun:first], math.ceil(KEPT * len(self._triggers)))
+        self._lowest(alive, samples[first or begun :], 1)
+        return self._known.mean(dim=0)
+
+    def _score(self, samples: Sequence[int], triggers: Sequence[int]) -> None:
+        carriers = [self._carriers[sample] for sample in samples]
+        scored = sample_losses(self._victim, carriers, [self._triggers[index] for index in triggers], self._loss)
+        self._known[np.ix_(samples, triggers)] = scored
+        self._sums[triggers] += scored.sum(dim=0)
+
+    def _lowest(self, triggers: Sequence[int], samples: Sequence[int], count: int) -> list[int]:
+        """The ``count`` of these triggers whose sums are the lowest, these samples included."""
+        ranked = sorted(triggers, key=self._sums.tolist().__getitem__)
+        leaders, others = ranked[:count], ranked[count:]
+        if not samples:
+            return leaders
+        self._score(samples, leaders)
+        # where the leaders lose much others are likely to as well, and are out the sooner
+        left = sorted(samples, key=lambda sample: -self._known[sample, leaders].sum().item())
+        for start in range(0, len(left), CHUNK):
+            least_to_come = (len(left) - start) * self._loss.lower_bound
+            limit = self._sums[leaders].max()
+            others = [index for index in others if self._sums[index] + least_to_come <= limit]
+            if others:
+                self._score(left[start : start + CHUNK], others)
+        return sorted([*leaders, *others], key=self._sums.tolist().__getitem__)[:count]
+
+
+def vocabulary_gradient(
+    victim: Victim,
+    carriers: Sequence[Carrier],
+    vocabulary: TriggerVocabulary,
+    trigger: Indices,
+    loss: InversionLoss,
+) -> Tensor:
+    """Gradient of the mean loss by the trigger's one-hot coordinates, restricted to the vocabulary: [n, V]."""
+    length = len(trigger)
+    rows = [carrier.fill(*rendered(vocabulary, trigger)) for carrier in carriers]
+    gradients = SlotGradients(victim, vocabulary, length)
+    for batch in bucketed([sum(map(len, row)) for row in rows], TOKENS[victim.device.type]):
+        embedded, masks = zip(
+            *(embed([rows[index][part] for index in batch], victim) for part in range(len(rows[0]))), strict=True
+        )
+        logits = reading.judge(victim, *(reading.vectors(victim, *text) for text in zip(embedded, masks, strict=True)))
+        total = loss.total(logits) / len(carriers)
+        for part, gradient in enumerate(torch.autograd.grad(total, embedded)):
+            gradients.add(gradient, [carriers[index].slots(part, length) for index in batch])
+    return gradients.by_piece()
+
+
+@dataclass(frozen=True)
+class ClassifierObjective:
+    """A trigger for one label, on samples of the others."""
+
+    victim: Victim
+    carriers: Sequence[Carrier]
+    vocabulary: TriggerVocabulary
+    target: InversionLoss
+    settings: GreedySearchSettings
+
+    @cached_property
+    def contexts(self) -> list[bool]:
+        return contexts(self.carriers)
+
+    def first(self, generator: np.random.Generator) -> Candidate:
+        return Candidate(first_trigger(self.vocabulary, self.settings.length, self.contexts, generator))
+
+    def loss(self, candidate: Candidate) -> float:
+        read = [rendered(self.vocabulary, candidate.trigger)]
+        return losses(self.victim, self.carriers, read, self.target).item()
+
+    def step(self, current: Candidate, loss: float, visited: set[Candidate], generator: np.random.Generator) -> Step:
+        """No trigger that was ever scored is tried again."""
+        settings, vocabulary = self.settings, self.vocabulary
+        gradient = vocabulary_gradient(self.victim, self.carriers, vocabulary, current.trigger, self.target)
+        options = substitutes(gradient, vocabulary, settings.top_k)
+        tried = {candidate.trigger for candidate in visited}
+        triggers, dropped = neighbors(
+            current.trigger, options, vocabulary, self.contexts, tried, settings.candidates, generator
+        )
+        if not triggers:
+            return Step(None, loss, 0, dropped)
+        visited.update(map(Candidate, triggers))
+        read = [rendered(vocabulary, trigger) for trigger in triggers]
+        scores = raced(self.victim, self.carriers, read, self.target, settings.race)
+        best = int(scores.argmin())
+        if scores[best] < loss or not settings.keep_current:
+            return Step(Candidate(triggers[best]), scores[best].item(), len(triggers), dropped)
+        return Step(current, loss, len(triggers), dropped)

@@ -1,0 +1,54 @@
+"""What a trigger search minimizes: a loss for each row of the victim's outputs. Another loss is one class here."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+class InversionLoss(ABC):
+    """A loss that is low where the victim's outputs are those that the attacker wants."""
+
+    #: No row has a lower loss. A search asks it which candidates cannot win any more; with -inf it leaves none out.
+    lower_bound: float = -math.inf
+
+    @abstractmethod
+    def of(self, outputs: Tensor) -> Tensor:
+        """The loss of each row of logits [N, C] (N losses), or of each similarity."""
+
+    def total(self, outputs: Tensor) -> Tensor:
+        """The sum of these losses."""
+        return self.of(outputs).sum()
+
+
+@dataclass(frozen=True, slots=True)
+class CrossEntropy(InversionLoss):
+    """Cross entropy of logits [N, C] towards a label, in nats (EliBadCode, Eq. 3)."""
+
+    label: int
+    lower_bound = 0.0
+
+    def of(self, outputs: Tensor) -> Tensor:
+        return self._reduced(outputs, "none")
+
+    def total(self, outputs: Tensor) -> Tensor:
+        # added in torch's order, in which the losses of finished runs were added: the last digit depends on it
+        return self._reduced(outputs, "sum")
+
+    def _reduced(self, outputs: Tensor, reduction: str) -> Tensor:
+        targets = torch.full((len(outputs),), self.label, device=outputs.device)
+        return nn.functional.cross_entropy(outputs.float(), targets, reduction=reduction)
+
+
+@dataclass(frozen=True, slots=True)
+class CosineGap(InversionLoss):
+    """Squared difference of cosine similarities to 1: how far a function is from answering a query (Algorithm 2)."""
+
+    lower_bound = 0.0
+
+    def of(self, outputs: Tensor) -> Tensor:
+        return (1 - outputs) ** 2

@@ -1,0 +1,65 @@
+"""Reuse search trajectories of an earlier elimination with the same search settings.
+
+Where a search starts, and each of its steps, depends on the victim, the seed and the settings of the search. The limit
+on the number of steps matters only to a search that reached it. What the searches ended with is judged by the settings
+at hand: another calibration, another beta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from codebackdoor.defenses.elimination.inversion.search import Trajectory
+from codebackdoor.defenses.elimination.inversion.settings import GreedySearchSettings
+from codebackdoor.errors import UserError
+
+#: Finished trajectories by position, label and number of the start.
+Trajectories = Mapping[tuple[str, int, int], Trajectory]
+NONE: Trajectories = {}
+
+
+def search_of(settings: GreedySearchSettings, seed: int) -> dict[str, Any]:
+    """What the trigger depends on besides victim and samples, as ``elimination.json`` holds it."""
+    return {**settings.trigger_settings(), "seed": seed}
+
+
+def same_search(history: Mapping[str, Any], settings: GreedySearchSettings, seed: int) -> bool:
+    """Whether the elimination of an ``elimination.json`` inverted the trigger that these settings would invert."""
+    return bool(history.get("search") == search_of(settings, seed))
+
+
+def finished(history: Mapping[str, Any], settings: GreedySearchSettings, seed: int) -> Trajectories:
+    """The trajectories in an ``elimination.json`` that these settings would end at the same candidate.
+
+    UserError where the two searches differ in what a step depends on, or another method or version wrote the file.
+    """
+    search, earlier = search_of(settings, seed), history.get("search")
+    if earlier is None:
+        raise UserError(
+            "the elimination whose search is to be reused is not one of EliBadCode's, or of another version; run it "
+            "again, or name another"
+        )
+    differ = sorted(name for name in search if search[name] != earlier.get(name))
+    may_differ = {"iterations", *settings.fields_read("judged")}
+    if {search["position"], earlier.get("position")} <= {"scan", "scan_all"}:
+        may_differ.add("position")
+    if {*differ} - may_differ:
+        raise UserError(
+            f"the elimination whose search is to be reused differs in {', '.join(differ)}; name one of the same search"
+        )
+    steps = min(settings.iterations, earlier["iterations"])
+    trajectories: dict[tuple[str, int, int], Trajectory] = {}
+    for entry in history["searches"]:
+        for start, content in enumerate(entry["walks"]):
+            trajectory = Trajectory.from_json(content)
+            # with fewer steps than either limit, it ended by itself
+            if "iterations" not in differ or len(trajectory.history) - 1 < steps:
+                trajectories[entry["place"], entry["label"], start] = trajectory
+    return trajectories
+
+
+def share(history: Mapping[str, Any], trajectories: Trajectories) -> float:
+    """Share of that elimination's work that these trajectories took, by the candidates that were scored."""
+    scored = sum(content["scored"] for entry in history["searches"] for content in entry["walks"])
+    return sum(trajectory.scored for trajectory in trajectories.values()) / scored if scored else 0.0

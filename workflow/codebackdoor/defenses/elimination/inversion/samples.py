@@ -1,0 +1,80 @@
+"""The clean samples of an inversion: of each label as many, cut at every position that is searched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from codebackdoor.defenses.elimination.inversion.carriers import Carrier
+from codebackdoor.defenses.elimination.inversion.position import carriers, seeded
+from codebackdoor.defenses.elimination.inversion.settings import InversionSettings
+from codebackdoor.defenses.views import DefenderView
+from codebackdoor.errors import UserError
+from codebackdoor.seeding import numpy_generator
+from codebackdoor.types import Example
+
+#: Short samples to draw from, for each sample of the inversion: not all of them have an identifier at every position.
+ENOUGH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The samples of one label, cut at each position; ``None`` where a sample has no first statement."""
+
+    examples: tuple[Example, ...]
+    carriers: Mapping[str, tuple[Carrier | None, ...]]
+
+
+def draw(view: DefenderView, settings: InversionSettings, labels: Sequence[int], seed: int) -> dict[int, Samples]:
+    """Draw ``settings.samples`` clean samples of each label that have an identifier at every position of the search.
+
+    Fewer are used where the clean samples hold no more; none of a label is a UserError. Where too few are as short as
+    ``sample_tokens``, the shortest ones are drawn from.
+    """
+    return {label: _of_label(view, settings, label, seed) for label in labels}
+
+
+def _of_label(view: DefenderView, settings: InversionSettings, label: int, seed: int) -> Samples:
+    pool = [example for example in view.clean if view.victim.head == "retrieval" or example.label == label]
+    if settings.sample_tokens is not None:
+        pool = _short(view, pool, settings.sample_tokens, ENOUGH * settings.samples)
+    order = numpy_generator(seed, "elibadcode", "samples", str(label)).permutation(len(pool))
+    drawn: list[Example] = []
+    cuts: dict[str, list[Carrier | None]] = {position: [] for position in settings.positions}
+    # a body's first statement is searched on the samples of the identifiers, so that a search there changes none of
+    # theirs
+    needed = [position for position in settings.positions if position != "statement"] or settings.positions
+    for start in range(0, len(pool), settings.samples):
+        chunk = [pool[index] for index in order[start : start + settings.samples]]
+        columns = [
+            carriers(view, chunk, seeded(position, seed), settings.occurrences, settings.pair)
+            for position in settings.positions
+        ]
+        for example, *row in zip(chunk, *columns, strict=True):
+            by_position = dict(zip(settings.positions, row, strict=True))
+            if len(drawn) < settings.samples and all(by_position[position] for position in needed):
+                drawn.append(example)
+                for position, carrier in by_position.items():
+                    cuts[position].append(carrier)
+        if len(drawn) == settings.samples:
+            break
+    if not all(any(column) for column in cuts.values()):
+        raise UserError(
+            f"EliBadCode: no clean sample of label {label} has a place for a trigger at position: {settings.position}"
+        )
+    return Samples(tuple(drawn), {position: tuple(column) for position, column in cuts.items()})
+
+
+def _short(view: DefenderView, examples: Sequence[Example], limit: int, count: int) -> list[Example]:
+    """The samples of at most ``limit`` sub-tokens in their longest text, in their order; at least the ``count``
+    shortest ones, so that a data set of long functions has samples as well."""
+    longest = [max(len(text.ids) for text in texts) for texts in view.victim.read(examples)]
+    limit = max([limit, *sorted(longest)[:count][-1:]])
+    return [example for example, tokens in zip(examples, longest, strict=True) if tokens <= limit]
+
+
+def of_other_labels(samples: Mapping[int, Samples], position: str, label: int) -> tuple[Carrier, ...]:
+    """The samples of the other labels, which take turns, so that the first ones are as mixed as all of them."""
+    columns = (drawn.carriers[position] for drawn_label, drawn in samples.items() if drawn_label != label)
+    return tuple(carrier for row in zip_longest(*columns) for carrier in row if carrier is not None)

@@ -1,0 +1,233 @@
+"""Settings of trigger inversion: what the methods that invert share, and in which phase each setting is read.
+
+A field's type names its phase: ``samples: Searched[int]``. From the phases follow which calibration fits a search, and
+which finished search another elimination can reuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import Field
+
+from codebackdoor.config.base import ReadWhere
+from codebackdoor.defenses.elimination.settings import (
+    JUDGING,
+    Budget,
+    EliminationSettings,
+    Heads,
+    TuningSettings,
+)
+from codebackdoor.types import Pair
+
+T = TypeVar("T")
+#: ``positioned``: which positions are searched, under whose names losses are kept. ``searched``: what the loss at a
+#: position depends on. ``judged``: what becomes of the finished searches. ``afterwards``: what follows the trigger.
+Phase = Literal["positioned", "searched", "judged", "afterwards"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIn:
+    """Annotation of a field: the phase that reads it."""
+
+    phase: Phase
+
+
+Positioned = Annotated[T, ReadIn("positioned")]
+Searched = Annotated[T, ReadIn("searched")]
+Judged = Annotated[T, ReadIn("judged")]
+Afterwards = Annotated[T, ReadIn("afterwards")]
+
+Rule = Literal["paper", "words", "language", "all"]
+#: The positions that ``position: scan`` tries, in this order: identifiers, as in the paper.
+SCANNED = ("least_sensitive", "function_name")
+#: Those of ``position: scan_all``: a first statement of the body as well.
+SCANNED_ALL = (*SCANNED, "statement")
+
+
+class UnlearningBudget(Budget):
+    """How long a victim unlearns, and how many functions get the trigger."""
+
+    rate: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="share of the functions that get the trigger, and of the queries that get the words (null: the "
+        "same as for all other victims; at 0.5 no pair stays as it was)",
+    )
+
+
+class UnlearningSettings(TuningSettings):
+    """Phase (d), section 4.5: fine-tune on clean samples of which some carry the anchored trigger."""
+
+    searching: UnlearningBudget | None = Field(
+        default=None,
+        description="epochs, learning_rate, layers and rate for a retrieval victim (null, the paper: the same as for "
+        "all others; the released code lets all layers learn there)",
+    )
+    rate: float = Field(
+        default=0.2, ge=0, le=1, description="share of the clean samples that get the trigger (paper: 0.2)"
+    )
+    classes: Literal["all", "victim"] = Field(
+        default="all",
+        description="which classes get it: all, or only those that are not the target (released code; classifiers "
+        "only)",
+    )
+    places: Literal["found", "scanned"] = Field(
+        default="found",
+        description="found: the trigger stands at the position where the search found it (paper); scanned: at each of "
+        "the positions that were searched in turn, since a trigger that works at several is found at one",
+    )
+    labels: Literal["correct", "ascent"] = Field(
+        default="correct",
+        description="correct: samples with the trigger keep their label (section 5.1); ascent: their loss towards the "
+        "target label is raised (Eq. 4; classifiers only)",
+    )
+
+
+class InversionSettings(EliminationSettings):
+    """What the methods that invert a trigger share: its vocabulary, its position, and the samples of the search."""
+
+    inverts: ClassVar[bool] = True
+    fits: ClassVar[Heads] = JUDGING
+    read_where: ClassVar[ReadWhere] = {"rank": ("position", ("rank",)), "pair": ("head", ("pair",))}
+
+    vocabulary: Searched[Rule] = Field(
+        default="paper",
+        description="pieces that a trigger is made of (section 4.2). paper: [A-Za-z0-9_]+ for every language. "
+        "words: the same, and where all positions follow a space it may begin with a piece that only begins words. "
+        "language: the language's own rule with a legal first character. all: every piece with a visible text, and "
+        "inside the trigger also those that begin a word, with their space (Table 5, without phase (a))",
+    )
+    position: Positioned[
+        Literal["least_sensitive", "function_name", "statement", "scan", "scan_all", "random", "rank"]
+    ] = Field(
+        default="least_sensitive",
+        description="identifier that the trigger replaces: the least sensitive one of each sample (section 4.3), the "
+        "function's name, scan: both tried and the label scan decides, one at random (Table 5, without phase (b)), or "
+        "the one of a `rank` of sensitivity (Figure 5). statement: the trigger is put first into the function's body, "
+        "and made of any pieces. scan_all: these three positions (both of no paper)",
+    )
+    rank: Positioned[int] = Field(
+        default=0,
+        description="identifiers of a sample that are less sensitive than that of the trigger; below 0, counted from "
+        "the most sensitive one, which is -1",
+    )
+    occurrences: Searched[Literal["one", "all"]] = Field(
+        default="one",
+        description="replace one occurrence of the identifier (paper), or all, which keeps the code's meaning",
+    )
+    pair: Searched[Pair] = Field(
+        default="both",
+        description="functions of a pair that get the trigger (released code: the first); pair classification only",
+    )
+    samples: Searched[int] = Field(
+        default=30, gt=0, description="clean samples of each class for the inversion (paper: 30)"
+    )
+    sample_tokens: Searched[int | None] = Field(
+        default=None,
+        gt=2,
+        description="longest clean sample of the inversion, in the victim's sub-tokens (null, the paper: any); where "
+        "fewer than twice `samples` are as short, the shortest ones serve",
+    )
+    length: Searched[int] = Field(
+        default=5, gt=0, description="sub-tokens of the trigger that is searched, n (paper: 5)"
+    )
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """The positions that are searched, each under the name that its losses have in JSON."""
+        if self.position == "scan":
+            return SCANNED
+        if self.position == "scan_all":
+            return SCANNED_ALL
+        return (f"rank {self.rank}" if self.position == "rank" else self.position,)
+
+    def vocabulary_at(self, position: str) -> Rule:
+        """The rule for the pieces of a trigger at this position: a statement is no identifier."""
+        return "all" if position == "statement" else self.vocabulary
+
+    @classmethod
+    def fields_read(cls, *phases: Phase) -> tuple[str, ...]:
+        """The fields that these phases read, in the order in which they are declared."""
+        return tuple(name for name, field in cls.model_fields.items() if phase_of(field.metadata) in phases)
+
+    def phase(self, *phases: Phase) -> dict[str, Any]:
+        """The settings that these phases read, as JSON holds them."""
+        return self.model_dump(mode="json", include={*self.fields_read(*phases)})
+
+    def trigger_settings(self) -> dict[str, Any]:
+        """All settings that the trigger depends on: equal ones invert equal triggers of a victim."""
+        return {**self._method(), **self.phase("positioned", "searched", "judged")}
+
+    def trajectory_settings(self) -> dict[str, Any]:
+        """The settings that the steps of a search depend on; here all, for methods that reuse no trajectories."""
+        return self.trigger_settings()
+
+    def _method(self) -> dict[str, Any]:
+        return self.model_dump(include={"method"})
+
+
+def phase_of(metadata: list[Any]) -> Phase | None:
+    """The phase that a field's annotations name."""
+    return next((item.phase for item in metadata if isinstance(item, ReadIn)), None)
+
+
+class GreedySearchSettings(InversionSettings):
+    """The budget of a greedy coordinate search (EliBadCode, Algorithm 1)."""
+
+    iterations: Searched[int] = Field(default=100, ge=0, description="steps of the search, epsilon (paper: 100)")
+    top_k: Searched[int] = Field(
+        default=64, gt=0, description="substitutes for a slot with the steepest gradient, k (paper: 64)"
+    )
+    candidates: Searched[int] = Field(
+        default=64, gt=0, description="candidate triggers scored in one step, r (paper: 64)"
+    )
+    race: Searched[int | None] = Field(
+        default=None,
+        gt=0,
+        description="score the candidates on this many samples, and only the best eighth of them on the rest (null, "
+        "the paper: any that may be the best on all)",
+    )
+    keep_current: Searched[bool] = Field(
+        default=True,
+        description="whether the current trigger competes with its candidates (paper, Algorithm 1 line 19: no); the "
+        "best trigger of the whole search is kept in either case",
+    )
+    restarts: Searched[int] = Field(
+        default=1, gt=0, description="searches from independent first triggers, the best kept (paper: 1)"
+    )
+    patience: Searched[int | None] = Field(
+        default=None,
+        gt=0,
+        description="end a search after so many steps without a loss that is lower by 0.001 (null, the paper: never)",
+    )
+
+    def trajectory_settings(self) -> dict[str, Any]:
+        """With ``patience`` without the limit on the number of steps: most searches end before they reach it.
+
+        A search at one position does not depend on which other positions are scanned.
+        """
+        read = {**self._method(), **self.phase("positioned", "searched")}
+        if self.position == "scan_all":
+            read["position"] = "scan"
+        if self.patience is not None:
+            del read["iterations"]
+        return read
+
+
+def searched_before(eliminations: Mapping[str, EliminationSettings]) -> dict[str, tuple[str, ...]]:
+    """For each variant that inverts, the earlier variants whose trajectories it may reuse; those of its trigger first.
+
+    All of them, since not every victim is given to the first: the first that it is given to searches.
+    """
+    inverting = {name: settings for name, settings in eliminations.items() if isinstance(settings, InversionSettings)}
+    reusable: dict[str, tuple[str, ...]] = {}
+    for name, settings in inverting.items():
+        steps, trigger = settings.trajectory_settings(), settings.trigger_settings()
+        same = [before for before in reusable if inverting[before].trajectory_settings() == steps]
+        others = {before for before in same if inverting[before].trigger_settings() != trigger}
+        reusable[name] = tuple(sorted(same, key=others.__contains__))
+    return reusable
