@@ -14,9 +14,7 @@ import click
 
 from codebackdoor.commands import answers
 from codebackdoor.commands.options import GPUS, THREADS, out_file_option, path_option, read_settings
-from codebackdoor.config.datasets import DATASETS
 from codebackdoor.errors import UserError
-from codebackdoor.heads import HEADS
 
 if TYPE_CHECKING:
     from codebackdoor.config.base import Head
@@ -25,14 +23,34 @@ if TYPE_CHECKING:
     from codebackdoor.defenses.views import DefenderView
     from codebackdoor.victims.victim import Victim
 
-#: Tasks that a checkpoint can be asked about, and the head that each needs.
-TASKS: dict[str, Head] = {
-    task: settings.head for task, settings in DATASETS.items() if not HEADS[settings.head].generates
-}
+
+def heads() -> dict[str, Head]:
+    """The tasks that a checkpoint can be asked about, and the head that each needs."""
+    from codebackdoor.config.datasets import DATASETS
+    from codebackdoor.heads import HEADS
+
+    # a trigger is searched in code, towards a label or a rank
+    return {
+        task: settings.head
+        for task, settings in DATASETS.items()
+        if "code" in settings.reads and not HEADS[settings.head].generates
+    }
+
+
+class _Task(click.Choice[str]):
+    """One of these tasks; looked up when it is needed, because settings load a library that help must not wait for."""
+
+    def __init__(self) -> None:
+        self.case_sensitive = True
+
+    @property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(sorted(heads()))
+
 
 _OPTIONS = (
     click.argument("model", type=click.Path(path_type=Path)),
-    click.option("--task", type=click.Choice(sorted(TASKS)), default="defect_detection", show_default=True,
+    click.option("--task", type=_Task(), default="defect_detection", show_default=True,
                  help="What the model was trained for."),
     path_option("--clean", help="Labelled samples without trigger, JSON Lines: id, language, code, label, with the "
                 "code as the model reads it, for clones also code_b; or CodeXGLUE's func, target. For search query in "
@@ -170,7 +188,7 @@ def _prepared(
         raise UserError("--calibration and --benign: name one of them")
     if write_calibration and not benign:
         raise UserError("--write-calibration goes with --benign")
-    if (pooling or similarity) and TASKS[task] != "retrieval":
+    if (pooling or similarity) and heads()[task] != "retrieval":
         raise UserError("--pooling and --similarity go with --task code_search")
     wanted: EliBadCode | None = None
     if settings is not None:
@@ -186,7 +204,7 @@ def _prepared(
         shadows.check_replaceable(write_calibration)
 
     def load(folder: Path) -> Victim:
-        return load_checkpoint(folder, TASKS[task], text_form, max_length, pooling, similarity)
+        return load_checkpoint(folder, heads()[task], text_form, max_length, pooling, similarity)
 
     victim = load(model)
     rows = read_samples(clean, language, victim.text_form, victim.head, int(victim.model.config.num_labels))
