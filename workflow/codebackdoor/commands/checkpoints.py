@@ -10,11 +10,22 @@ import click
 
 from codebackdoor.commands.options import GPUS, THREADS, out_file_option, path_option
 from codebackdoor.library import checkpoints
-from codebackdoor.library.checkpoints import TASKS
+
+
+class _Task(click.Choice[str]):
+    """A task that can be scanned; looked up late, because settings load a library that help must not wait for."""
+
+    def __init__(self) -> None:
+        self.case_sensitive = True
+
+    @property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(sorted(checkpoints.scannable_tasks()))
+
 
 _OPTIONS = (
     click.argument("model", type=click.Path(path_type=Path)),
-    click.option("--task", type=click.Choice(sorted(TASKS)), default="defect_detection", show_default=True,
+    click.option("--task", type=_Task(), default="defect_detection", show_default=True,
                  help="What the model was trained for."),
     path_option("--clean", help="Labelled samples without trigger, JSON Lines: id, language, code, label, with the "
                 "code as the model reads it, for clones also code_b; or CodeXGLUE's func, target. For search query in "

@@ -11,24 +11,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from codebackdoor.config.base import Head
-from codebackdoor.config.datasets import DATASETS
 from codebackdoor.errors import UserError, nearest
-from codebackdoor.heads import HEADS
 from codebackdoor.library import wording
 from codebackdoor.library.wording import ScannedCheckpoint
 
 if TYPE_CHECKING:
+    from codebackdoor.config.base import Head
     from codebackdoor.defenses.cost import Cost
     from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
     from codebackdoor.defenses.verdict import Verdict
     from codebackdoor.defenses.views import DefenderView
     from codebackdoor.victims.victim import Victim
-
-#: Tasks of checkpoints that can be scanned, and the head that each needs.
-TASKS: dict[str, Head] = {
-    task: settings.head for task, settings in DATASETS.items() if not HEADS[settings.head].generates
-}
 
 PathLike = str | Path
 
@@ -36,7 +29,7 @@ PathLike = str | Path
 class ScanOptions(TypedDict, total=False):
     """How a checkpoint is read and searched. Every key is optional; `codebackdoor scan --help` has the details.
 
-    ``task``: what the model was trained for (a key of ``TASKS``; default ``defect_detection``).
+    ``task``: what the model was trained for (``scannable_tasks``; default ``defect_detection``).
     ``language``: language of samples that do not name theirs. ``text_form``: ``raw`` or ``lexed``.
     ``max_length``: longest input in sub-tokens. ``pooling``, ``similarity``: of code search alone.
     ``calibration``: name of a shipped calibration, or a file; by default a shipped one that fits the model.
@@ -119,6 +112,19 @@ class CleanResult:
                                       "left_out": list(self.left_out)}  # fmt: skip
 
 
+def scannable_tasks() -> dict[str, Head]:
+    """The tasks whose checkpoints can be scanned, and the head that each needs."""
+    from codebackdoor.config.datasets import DATASETS
+    from codebackdoor.heads import HEADS
+
+    # a trigger is searched in code, towards a label or a rank
+    return {
+        task: settings.head
+        for task, settings in DATASETS.items()
+        if "code" in settings.reads and not HEADS[settings.head].generates
+    }
+
+
 def scan(model: PathLike, samples: PathLike, **options: Unpack[ScanOptions]) -> ScanResult:
     """Say whether the checkpoint in the folder ``model`` is backdoored, from clean ``samples``.
 
@@ -167,8 +173,9 @@ def _complete(options: ScanOptions) -> ScanOptions:
     for name in options:
         if name not in _DEFAULTS:
             raise TypeError(f"unknown option {name!r}{nearest(name, _DEFAULTS)}")
-    if options.get("task", "defect_detection") not in TASKS:
-        raise UserError(f"task {options['task']!r} cannot be scanned{nearest(options['task'], TASKS)}")
+    tasks = scannable_tasks()
+    if options.get("task", "defect_detection") not in tasks:
+        raise UserError(f"task {options['task']!r} cannot be scanned{nearest(options['task'], tasks)}")
     return {**_DEFAULTS, **options}
 
 
@@ -181,7 +188,7 @@ def _prepared(
     A calibration made from benign models lives as long as the context, unless a file is named for it.
     """
     chosen = _complete(options)
-    head = TASKS[chosen["task"]]
+    head = scannable_tasks()[chosen["task"]]
     benign = [Path(folder) for folder in chosen["benign"]]
     kept = None if chosen["write_calibration"] is None else Path(chosen["write_calibration"])
     if chosen["calibration"] and benign:
