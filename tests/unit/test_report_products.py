@@ -244,7 +244,7 @@ def test_a_new_paper_is_one_file(package: Path, tmp_path: Path) -> None:
     assert "The paper on MyPaper (section 9): my statement." in table
     report = page.read_text()
     assert "My caveat." in report
-    assert 'MyPaper: A. Author (2026). <a href="https://example.org/paper">My title</a>. My venue.' in report
+    assert "MyPaper: A. Author (2026). <cite>My title</cite>. My venue. https://example.org/paper" in report
     assert changed(package) == {"report/papers/mypaper.json"}
 
 

@@ -44,10 +44,10 @@ def test_the_page_prints_titles_and_links(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(FineTuningSettings, "reference", TUNING)
     stage.html(chosen, [], None, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    entry = 'Clean fine-tuning: A. Author and B. Author (2021). <a href="https://example.org/tuning">Tuning</a>.'
+    entry = "Clean fine-tuning: A. Author and B. Author (2021). <cite>Tuning</cite>. https://example.org/tuning"
     assert f"<li>{entry}</li>" in page
     for paper in papers.papers().values():
-        assert f'<a href="{paper.reference.url}">{paper.reference.title}</a>. {paper.venue}.' in page
+        assert f"<cite>{paper.reference.title}</cite>. {paper.venue}. {paper.reference.url}" in page
 
 
 def test_every_paper_has_a_whole_reference() -> None:
