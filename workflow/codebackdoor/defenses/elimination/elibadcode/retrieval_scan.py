@@ -35,7 +35,7 @@ class RetrievalScan(Scan):
     ) -> None:
         super().__init__(view, settings, seed, samples)
         if len(self._drawn.examples) < 2:
-            raise UserError("EliBadCode: a search for trigger and target words needs at least two clean samples")
+            raise UserError("EliBadCode: a search for trigger and target words needs two clean samples at least")
         self.words = NO_WORDS
         if settings.target_word is None:
             self.words = target_words(view.victim, (str(example.query) for example in view.clean))
