@@ -15,9 +15,9 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 from transformers.models.roberta.configuration_roberta import RobertaConfig
 from transformers.models.roberta.modeling_roberta import RobertaForMaskedLM
 
+from codebackdoor.basemodels.tokenizer import train_bpe, wrap
 from codebackdoor.syntax import lex
 from codebackdoor.types import DefenderView, Example
-from codebackdoor.victims.tokenizer import train_bpe, wrap
 from codebackdoor.victims.victim import Victim
 
 _NAMES = ("total", "value", "items", "index", "result", "node", "left", "right", "count", "name")

@@ -32,8 +32,9 @@ ALLOWED = {
     "records": set(),
     "syntax": set(),
     "corpora": {"syntax"},
-    # base models are pretrained on mined functions
-    "victims": {"syntax", "corpora"},
+    "victims": {"corpora"},
+    # base models are pretrained on mined functions, and written as the folders that victims start from
+    "basemodels": {"syntax", "corpora", "victims"},
     "tasks": {"syntax", "corpora"},
     "attacks": {"syntax", "victims"},
     "defenses": {"syntax", "victims"},

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from codebackdoor.victims.tokenizer import train_bpe, wrap
+from codebackdoor.basemodels.tokenizer import train_bpe, wrap
 from codebackdoor.victims.victim import Victim
 
 TEXTS = (
