@@ -16,8 +16,8 @@ from codebackdoor.config.objectives import CrossEntropy
 from codebackdoor.defenses import objectives
 from codebackdoor.tasks.stage import make_dataset
 from codebackdoor.types import Example
-from codebackdoor.victims.bases import new_victim
 from codebackdoor.victims.inference import predict
+from codebackdoor.victims.initialization import new_victim
 from codebackdoor.victims.training import fit
 from codebackdoor.victims.validation import Validation
 from codebackdoor.victims.victim import Victim

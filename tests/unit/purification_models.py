@@ -135,7 +135,7 @@ class Planted(nn.Module):
         generator = torch.Generator().manual_seed(1)
         self.weights = nn.Parameter(torch.randn(size, generator=generator) * 0.4)
         self.config = PretrainedConfig(num_labels=2, model_type="bag")
-        self.score = nn.Identity()
+        self.classifier = nn.Identity()
 
     def get_input_embeddings(self) -> Any:
         return lambda ids: ids[..., None]

@@ -28,7 +28,7 @@ from codebackdoor.corpora import archives, conversion, fetching, originals
 from codebackdoor.corpora.lock import Lock
 from codebackdoor.corpora.mirror import bugs2fix, devign
 from codebackdoor.errors import UserError
-from codebackdoor.victims.bases import new_victim
+from codebackdoor.victims.initialization import new_victim
 
 ENCODER, SEQ2SEQ = HubId("tiny/encoder", COMMIT), HubId("tiny/seq2seq", COMMIT)
 BERT = CodeBert(architecture="codebert", base=ENCODER.repository, revision=COMMIT, max_length=32)

@@ -21,9 +21,9 @@ from codebackdoor.defenses import objectives
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Poisoned, Prediction
 from codebackdoor.victims import training
-from codebackdoor.victims.bases import new_victim
+from codebackdoor.victims.initialization import new_victim
 from codebackdoor.victims.progress import weights
-from codebackdoor.victims.training import History, encode, fit, forward, plan, rate_at
+from codebackdoor.victims.training import History, batch_logits, encode, fit, plan, rate_at
 from codebackdoor.victims.validation import Validation
 from codebackdoor.victims.victim import Victim
 
@@ -292,9 +292,9 @@ def test_loss_of_a_batch_is_that_of_its_rows_one_by_one() -> None:
         items = encode(
             victim, [*rows(3), Example("long", "python", "def f ( a , b ) : return a", label=1, target="f b b b")]
         )
-        logits, targets = forward(victim, items)
+        logits, targets = batch_logits(victim, items)
         total = functional.cross_entropy(logits, targets, reduction="sum")
-        alone = sum(functional.cross_entropy(*forward(victim, [item]), reduction="sum") for item in items)
+        alone = sum(functional.cross_entropy(*batch_logits(victim, [item]), reduction="sum") for item in items)
         torch.testing.assert_close(total, alone, atol=1e-4, rtol=1e-5)
 
 

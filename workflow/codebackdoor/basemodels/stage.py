@@ -22,8 +22,9 @@ from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.corpora.stage import read_functions
 from codebackdoor.errors import UserError
 from codebackdoor.files import atomic, remove_parts, sha256, write_json
-from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, load_weights
+from codebackdoor.victims.checkpoints import check_safetensors, load_weights
 from codebackdoor.victims.checksums import write_sums
+from codebackdoor.victims.families.helpers import HELPERS
 
 TEMPLATES: dict[str, Template] = {
     "encoder": "<s> $A </s>",
@@ -93,7 +94,7 @@ def make_base(recipe: Pretraining, corpus: Path, tokenizer: Path, out: Path, gen
 
 def _replacer(generator: Path) -> Replacer:
     check_safetensors(generator)
-    return Replacer(load_weights(ModelClass("roberta", "RobertaForMaskedLM"), generator))
+    return Replacer(load_weights(HELPERS["infiller"], generator))
 
 
 def _save(model: Any, folder: Path) -> None:

@@ -175,7 +175,7 @@ def _prepared(
     from codebackdoor.defenses.elimination.elibadcode import shadows
     from codebackdoor.defenses.samples import read_samples
     from codebackdoor.types import DefenderView
-    from codebackdoor.victims.foreign import check_lengths, load_checkpoint
+    from codebackdoor.victims.external import check_lengths, load_checkpoint
     from codebackdoor.victims.temperature import standardized
 
     if write_calibration is not None and write_calibration.exists():

@@ -11,8 +11,6 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 Head = Literal["classification", "pair", "retrieval", "generation"]
 #: What methods call the models that help them (section ``helpers`` of the configuration).
 Helper = Literal["infiller", "language_model", "discriminator"]
-#: The type of model, as its config.json has it, that can be each helper.
-HELPER_TYPES: Mapping[Helper, str] = {"infiller": "roberta", "language_model": "gpt2", "discriminator": "electra"}
 #: By field: another field, or a fact of the data set, and the values of it with which the field is read.
 ReadWhere = Mapping[str, tuple[str, tuple[str | None, ...]]]
 

@@ -11,6 +11,8 @@ from codebackdoor.config.base import Head, ReadWhere, Settings
 from codebackdoor.config.paths import LOCAL, ModelFolder
 
 Pooling = Literal["first", "mean", "max", "last"]
+#: This project's small base models that victims are fine-tuned from.
+BaseFamily = Literal["encoder", "seq2seq", "decoder"]
 
 #: Where the small base models lie that ship with the repository, and those that a run pretrains itself.
 SHIPPED = "basemodels"
@@ -21,11 +23,14 @@ class ModelSettings(Settings):
     """What all victims share. Defaults are those of the local scale; the papers' values stand in the descriptions."""
 
     fits: ClassVar[tuple[Head, ...]] = ("classification", "pair", "retrieval")
-    family: ClassVar[Literal["encoder", "seq2seq", "decoder"]]
-    #: The class of its base model in transformers, as a base's config.json says it.
-    model_type: ClassVar[Literal["roberta", "t5", "gpt_bigcode"]]
-    #: Which sub-token's state stands for a text, as the class was made: the first (BERT), the mean of all, or the last.
+    #: This project's small base model for it, if it has one.
+    family: ClassVar[BaseFamily | None] = None
+    #: Type of its base models, as their config.json says it: the family of models (``victims.families``).
+    model_type: ClassVar[str]
+    #: Which sub-token's state represents a text by default: the first (BERT), the mean of all, or the last.
     reads: ClassVar[Pooling]
+    #: Special tokens before every text, if the tokenizer has the first of them.
+    prefix: ClassVar[tuple[str, ...]] = ()
     read_where: ClassVar[ReadWhere] = {
         "max_target_length": ("head", ("generation",)),
         "history_rows": ("head", ("generation",)),
@@ -149,10 +154,8 @@ class ModelSettings(Settings):
 
     def base_path(self, out: str | Path) -> Path:
         """The folder of the base model, of a run under ``out``; for a hub id, the id with its revision."""
-        if self.base == "shipped":
-            return Path(SHIPPED) / self.family
-        if self.base == "pretrained":
-            return Path(out) / PRETRAINED / self.family
+        if self.is_small:
+            return (Path(SHIPPED) if self.base == "shipped" else Path(out) / PRETRAINED) / str(self.family)
         if self.is_hub:
             return Path(f"{self.base}@{self.revision}")
         return Path(self.base)
@@ -161,8 +164,8 @@ class ModelSettings(Settings):
 class EncoderSettings(ModelSettings):
     """What victims of the RoBERTa class share."""
 
-    family: ClassVar[Literal["encoder", "seq2seq", "decoder"]] = "encoder"
-    model_type: ClassVar[Literal["roberta", "t5", "gpt_bigcode"]] = "roberta"
+    family: ClassVar[BaseFamily | None] = "encoder"
+    model_type: ClassVar[str] = "roberta"
 
 
 class CodeBert(EncoderSettings):
@@ -180,6 +183,7 @@ class UniXcoder(EncoderSettings):
     """
 
     reads: ClassVar[Pooling] = "mean"
+    prefix: ClassVar[tuple[str, ...]] = ("<encoder-only>", "</s>")
 
     architecture: Literal["unixcoder"]
 
@@ -192,8 +196,8 @@ class CodeT5(ModelSettings):
     """
 
     fits: ClassVar[tuple[Head, ...]] = get_args(Head)
-    family: ClassVar[Literal["encoder", "seq2seq", "decoder"]] = "seq2seq"
-    model_type: ClassVar[Literal["roberta", "t5", "gpt_bigcode"]] = "t5"
+    family: ClassVar[BaseFamily | None] = "seq2seq"
+    model_type: ClassVar[str] = "t5"
     reads: ClassVar[Pooling] = "last"
 
     architecture: Literal["codet5"]
@@ -202,8 +206,8 @@ class CodeT5(ModelSettings):
 class StarCoder(ModelSettings):
     """A decoder of the GPTBigCode class whose last sub-token is read (StarCoderBase-1B, Li et al. 2023)."""
 
-    family: ClassVar[Literal["encoder", "seq2seq", "decoder"]] = "decoder"
-    model_type: ClassVar[Literal["roberta", "t5", "gpt_bigcode"]] = "gpt_bigcode"
+    family: ClassVar[BaseFamily | None] = "decoder"
+    model_type: ClassVar[str] = "gpt_bigcode"
     reads: ClassVar[Pooling] = "last"
 
     architecture: Literal["starcoder"]

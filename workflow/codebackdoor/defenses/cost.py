@@ -15,8 +15,8 @@ from codebackdoor.errors import UserError
 from codebackdoor.pools import pools
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import DefenderView, Example, Pair
-from codebackdoor.victims.inference import NO_NUMBER, answers, text_vectors
-from codebackdoor.victims.reading import similarities
+from codebackdoor.victims.forward import similarities
+from codebackdoor.victims.inference import NOT_FINITE, answers, text_vectors
 from codebackdoor.victims.retrieval import Searcher
 from codebackdoor.victims.victim import Victim
 
@@ -124,7 +124,7 @@ def accuracy(victim: Victim, rows: Sequence[Example]) -> float:
         return float(np.mean(_answers(victim, rows) == _truth(rows)))
     found = Searcher(victim, rows, POOL).clean()
     if not np.isfinite([one.confidence for one in found]).all():
-        raise UserError(NO_NUMBER)
+        raise UserError(NOT_FINITE)
     return float(np.mean([1 / (one.rank or np.nan) for one in found]))
 
 
@@ -136,6 +136,6 @@ def _answers(victim: Victim, rows: Sequence[Example]) -> np.ndarray[tuple[int], 
     """The victim's label of each row. UserError where it has none, since a weight is no number."""
     logits = answers(victim, [[text.ids for text in texts] for texts in victim.read(rows)])
     if not bool(torch.isfinite(logits).all()):
-        raise UserError(NO_NUMBER)
+        raise UserError(NOT_FINITE)
     found: np.ndarray[tuple[int], np.dtype[np.int64]] = logits.argmax(dim=1).numpy()
     return found

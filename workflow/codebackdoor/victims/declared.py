@@ -7,20 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
-from codebackdoor.config.base import HELPER_TYPES, Head, Helper
+from codebackdoor.config.base import Head, Helper
 from codebackdoor.config.models import AnyModel
 from codebackdoor.errors import nearest, shown
 from codebackdoor.files import read_object
+from codebackdoor.victims.families import Family, family_of
+from codebackdoor.victims.families.base import is_count
+from codebackdoor.victims.families.helpers import HELPERS
 from codebackdoor.victims.tokens import NO_PADDING
 
 #: Any of these is a tokenizer.
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
-#: The padding of each class whose tokenizer need not name one; a decoder's end of text stands for it.
-_PADDING = {"roberta": "<pad>", "t5": "<pad>"}
-#: Where each class says how many positions it has, and how many of them the padding takes.
-_POSITIONS = {"roberta": "max_position_embeddings", "gpt_bigcode": "n_positions"}
 
 
 def base_problems(folder: Path, settings: AnyModel, heads: Collection[Head]) -> Iterator[tuple[str, str]]:
@@ -38,7 +37,7 @@ def base_problems(folder: Path, settings: AnyModel, heads: Collection[Head]) -> 
         return
     for sentence in _tokenizer_problems(folder, config):
         yield "base", f"{folder}: {sentence}"
-    for name, sentence in length_problems(room(config), settings, heads):
+    for name, sentence in length_problems(_family(config).longest_input(config), settings, heads):
         yield name, f"{folder}: {sentence}"
 
 
@@ -49,19 +48,14 @@ def length_problems(longest: int | None, settings: AnyModel, heads: Collection[H
             yield name, f"this base reads {longest} sub-tokens; write {name}: {longest} or less"
 
 
-def room(config: Mapping[str, Any]) -> int | None:
-    """Sub-tokens of the longest input of a model, if its ``config.json`` says so."""
-    model_type = config.get("model_type")
-    # RoBERTa's first position stands behind that of the padding
-    padding = config.get("pad_token_id", 1) if model_type == "roberta" else -1
-    positions = config.get(_POSITIONS.get(str(model_type), ""))
-    return positions - padding - 1 if _is_count(positions) and _is_count(padding) else None
+def _family(config: Mapping[str, Any]) -> Family:
+    return family_of(str(config.get("model_type")))
 
 
 def helper_problems(folder: Path, helper: Helper) -> Iterator[str]:
     """Yield a sentence for whatever makes a model useless as this helper; UserError as above."""
     config = read_object(folder / "config.json")
-    model_type, fitting = config.get("model_type"), HELPER_TYPES[helper]
+    model_type, fitting = config.get("model_type"), HELPERS[helper].model_type
     if model_type != fitting:
         known = nearest(str(model_type), [fitting])
         yield f"{folder}: a model of type {shown(model_type)} cannot be the {helper}{known}"
@@ -76,11 +70,11 @@ def _tokenizer_problems(folder: Path, config: Mapping[str, Any]) -> Iterator[str
     vocabulary = _vocabulary(folder)
     if vocabulary is None:
         return
-    padding = _PADDING.get(str(config.get("model_type")))
+    padding = _family(config).special_tokens.get("pad_token")
     if padding is not None and padding not in vocabulary and not _names_padding(folder):
         yield NO_PADDING
     rows, largest = config.get("vocab_size"), max(vocabulary.values(), default=0)
-    if _is_count(rows) and largest >= rows:
+    if is_count(rows) and largest >= rows:
         yield (
             f"the tokenizer has a piece of id {largest}, the model embeds {rows}, from 0: they do not belong together"
         )
@@ -105,13 +99,9 @@ def _vocabulary(folder: Path) -> dict[str, int] | None:
         found = read_object(folder / "vocab.json")
     else:
         return None
-    return {piece: index for piece, index in found.items() if _is_count(index)}
+    return {piece: index for piece, index in found.items() if is_count(index)}
 
 
 def _names_padding(folder: Path) -> bool:
     named = (folder / name for name in ("tokenizer_config.json", "special_tokens_map.json"))
     return any(bool(read_object(path).get("pad_token")) for path in named if path.is_file())
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -17,7 +17,7 @@ from codebackdoor.files import read_json, read_object
 from codebackdoor.victims.checkpoints import quiet
 from codebackdoor.victims.checksums import write_sums
 from codebackdoor.victims.headers import INDEX, read_header, weight_files
-from codebackdoor.victims.victim import KEY, Victim, as_umask_says
+from codebackdoor.victims.victim import KEY, Victim, set_permissions
 
 #: The tokenizer's files and the terms of use, which are handed on.
 _TOKENIZER = (
@@ -135,7 +135,7 @@ class EditedCopy:
             _write(self.folder / "config.json", config)
         (self.folder / "README.md").write_text(readme, encoding="utf-8")
         write_sums(self.folder)
-        as_umask_says(self.folder)
+        set_permissions(self.folder)
 
     def _config(self, architecture: str, elimination: Mapping[str, object]) -> dict[str, Any]:
         config = _without_run_keys(self.config)

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed, halving, pad
 from codebackdoor.victims.inference import TOKENS
 from codebackdoor.victims.victim import Victim
 
-#: Called with what ``reading.judge`` says of a batch's rows; returns the sum of their losses, each of its own row only.
+#: Called with what ``forward.judge`` says of a batch's rows; returns the sum of their losses, each of its own row only.
 Loss = Callable[[Tensor], Tensor]
 
 
@@ -44,9 +44,9 @@ def input_gradients(
             leaves, read = [], []
             for texts in zip(*(rows[index] for index in part), strict=True):
                 ids, mask = pad(texts, victim.pad_id, victim.device)
-                leaves.append(reading.embed(victim, ids).detach().requires_grad_())
-                read.append(reading.vectors(victim, leaves[-1], mask))
-            found = torch.autograd.grad(loss(reading.judge(victim, *read)), leaves)
+                leaves.append(forward.embed(victim, ids).detach().requires_grad_())
+                read.append(forward.vectors(victim, leaves[-1], mask))
+            found = torch.autograd.grad(loss(forward.judge(victim, *read)), leaves)
             for place, index in enumerate(part):
                 own = zip(found, rows[index], strict=True)
                 done.append((index, tuple(gradient[place, : len(ids)].float().cpu() for gradient, ids in own)))

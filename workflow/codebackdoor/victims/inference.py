@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from codebackdoor.types import Example, Prediction
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed, halving, pad
 from codebackdoor.victims.victim import Victim
 
@@ -21,7 +21,7 @@ from codebackdoor.victims.victim import Victim
 TOKENS = {"cpu": 4096, "cuda": 65536}
 #: Most logits (tokens x vocabulary) held at once when every token of an output is scored.
 LOGITS = 2**26
-NO_NUMBER = "the model answers with what is no number: its weights are damaged"
+NOT_FINITE = "the model returns NaN or infinite values; its weights are probably corrupt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def class_logits(victim: Victim, inputs: Sequence[Sequence[int]], variants: bool
 
     def run(batch: Sequence[int]) -> None:
         ids, mask = pad([unique[index] for index in batch], victim.pad_id, victim.device)
-        logits = reading.judge(victim, _vectors(victim, ids, mask, variants)).float().cpu()
+        logits = forward.judge(victim, _vectors(victim, ids, mask, variants)).float().cpu()
         found.update(zip(batch, logits, strict=True))
 
     _stream([len(row) for row in unique], TOKENS[victim.device.type], run)
@@ -70,8 +70,8 @@ def text_vectors(victim: Victim, texts: Sequence[Sequence[int]], variants: bool 
 
 def _vectors(victim: Victim, ids: Tensor, mask: Tensor, variants: bool) -> Tensor:
     if variants:
-        return reading.variant_vectors(victim, ids, mask)
-    return reading.vectors(victim, reading.embed(victim, ids), mask)
+        return forward.variant_vectors(victim, ids, mask)
+    return forward.vectors(victim, forward.embed(victim, ids), mask)
 
 
 @torch.inference_mode()
@@ -86,7 +86,7 @@ def answers(victim: Victim, rows: Sequence[Sequence[Sequence[int]]], variants: b
         return class_logits(victim, columns[0], variants)
     flat = text_vectors(victim, [text for column in columns for text in column], variants)
     read = torch.split(flat.to(victim.device), len(rows))
-    return reading.judge(victim, *read).float().cpu()
+    return forward.judge(victim, *read).float().cpu()
 
 
 def generate(victim: Victim, inputs: Sequence[Sequence[int]]) -> list[Generated]:

@@ -52,7 +52,7 @@ def write_predictions(victim: Victim, rows: Mapping[str, Sequence[Example | Pois
             triggered = [row for row in own if isinstance(row, Poisoned)]
             found = searcher.triggered(triggered, str(triggered[0].example.target))
         if not all(math.isfinite(row.confidence) for row in found):
-            raise UserError(inference.NO_NUMBER)
+            raise UserError(inference.NOT_FINITE)
         kept = ({key: value for key, value in asdict(row).items() if value is not None} for row in found)
         files.write_rows(out / f"predictions.{name}.jsonl", kept)
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from codebackdoor.pools import pools
 from codebackdoor.types import Example, Poisoned, Prediction, holds
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.inference import text_vectors
 from codebackdoor.victims.victim import Victim
 
@@ -39,7 +39,7 @@ class Searcher:
     def _similarities(self, pool: range) -> Tensor:
         """[P, P]: every query of a pool with every function of it."""
         own = slice(pool.start, pool.stop)
-        return reading.similarities(self._victim, self._queries[own, None], self._codes[None, own])
+        return forward.similarities(self._victim, self._queries[own, None], self._codes[None, own])
 
     def loss(self, scale: float) -> float:
         """Mean cross entropy of finding the own function of a pool by ``scale`` times the similarity, in nats."""
@@ -84,7 +84,7 @@ class Searcher:
         own = torch.tensor(places)
         with_trigger = torch.stack([vectors[self._rows[pool[place]].id] for place in places])
         for place in asked:
-            score = reading.similarities(self._victim, self._queries[pool[place]], with_trigger)
+            score = forward.similarities(self._victim, self._queries[pool[place]], with_trigger)
             scores = similar[place].expand(len(places), -1)
             before, after = rank(scores, own), rank(scores, own, score)
             pairs = tuple(zip(before.tolist(), after.tolist(), strict=True))

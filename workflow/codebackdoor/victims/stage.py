@@ -10,8 +10,8 @@ from codebackdoor import files
 from codebackdoor.config.base import Head
 from codebackdoor.errors import UserError, shown
 from codebackdoor.types import Example, Poisoned
-from codebackdoor.victims.bases import new_victim
 from codebackdoor.victims.checkpoints import check_numbers
+from codebackdoor.victims.initialization import new_victim
 from codebackdoor.victims.training import Objective, fit
 from codebackdoor.victims.validation import Hits, Validation
 from codebackdoor.victims.victim import save_victim

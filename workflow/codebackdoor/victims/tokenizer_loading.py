@@ -15,31 +15,20 @@ from typing import Any
 
 from codebackdoor.errors import UserError, first_line, is_panic, memory_trouble
 from codebackdoor.files import read_object
+from codebackdoor.victims.families import family_of
 from codebackdoor.victims.tokens import NO_PADDING
 
 #: How many times a text may grow, through how many steps it may go, and how many special tokens may surround it.
 #: SentencePiece's own table of characters lets one letter of three bytes become 33.
 _GROWTH, _STEPS, _SPECIAL = 100, 64, 16
 _NESTED = ("normalizers", "pretokenizers", "processors", "decoders")
-#: By type of model, the special tokens of its class, which a folder need not name.
-_OF_CLASS: Mapping[str, Mapping[str, str]] = {
-    "roberta": {
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-        "unk_token": "<unk>",
-        "pad_token": "<pad>",
-        "mask_token": "<mask>",
-    },
-    "t5": {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
-    "gpt_bigcode": dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>"),
-}
 
 
 def load_tokenizer(folder: Path) -> Any:
     """Return the fast tokenizer of a model folder; one with tokenizer.json needs no model-specific class.
 
-    Special tokens that no file of the folder names are those of the model's class, where the vocabulary has them.
-    Raises UserError where there is none, where it has no fast version, or where its steps are refused.
+    Special tokens that no file of the folder names are those of the model's family, if the vocabulary has them.
+    Raises UserError if there is no tokenizer, if it has no fast version, or if its steps are refused.
     """
     path = folder / "tokenizer.json"
     if path.exists():
@@ -51,10 +40,10 @@ def load_tokenizer(folder: Path) -> Any:
         tokenizer = Loader.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise UserError(f"{folder}: the tokenizer has no fast version, which offsets need; supply tokenizer.json")
-    # whoever reads a text says to which length
+    # every call says the length of its texts
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
-    for name, token in _OF_CLASS.get(_model_type(folder), {}).items():
+    for name, token in family_of(_model_type(folder)).special_tokens.items():
         if getattr(tokenizer, name) is None and tokenizer.backend_tokenizer.token_to_id(token) is not None:
             setattr(tokenizer, name, token)
     return tokenizer
@@ -94,7 +83,7 @@ def longest_input(tokenizer: Any, folder: Path) -> int | None:
 
 
 @contextmanager
-def reading(what: str) -> Iterator[None]:
+def tokenizing(what: str) -> Iterator[None]:
     """Turn a panic of the tokenizers library, which is no ``Exception``, into a UserError that says ``what`` failed."""
     try:
         yield
@@ -108,7 +97,7 @@ def reading(what: str) -> Iterator[None]:
 def _refusing(what: str) -> Iterator[None]:
     """Turn whatever the library raises at a file from elsewhere into one UserError."""
     try:
-        with reading(what):
+        with tokenizing(what):
             yield
     except UserError:
         raise

@@ -8,8 +8,6 @@ from codebackdoor.errors import UserError
 
 #: What a tokenizer writes before a piece that begins a word (byte-level BPE, SentencePiece).
 WORD_INITIAL = ("Ġ", "▁")
-#: What UniXcoder puts before a text that is only encoded; its tokenizer alone has the first.
-ENCODER_PREFIX = ("<encoder-only>", "</s>")
 NO_PADDING = "the tokenizer has no padding token; set pad_token in tokenizer_config.json"
 
 
@@ -23,9 +21,3 @@ def stand_in(tokenizer: Any, first: Literal["mask", "unknown"]) -> tuple[str, in
         if index is not None:
             return str(token), int(index)
     raise UserError("the victim's tokenizer knows neither a mask nor an unknown token, so nothing can be masked for it")
-
-
-def pad_by_end(tokenizer: Any, model_type: str) -> None:
-    """Let a decoder's end of text be its padding where it has none (StarCoder): it is masked, and in no position."""
-    if model_type == "gpt_bigcode" and tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token

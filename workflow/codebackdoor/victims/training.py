@@ -23,7 +23,7 @@ from codebackdoor.config.models import ModelSettings
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import derive, numpy_generator
 from codebackdoor.types import Example
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed, pad
 from codebackdoor.victims.progress import Progress, State, digest, set_weights, weights
 from codebackdoor.victims.validation import CLEAN_METRICS, DIGITS, Validation, Validator
@@ -83,7 +83,7 @@ def encode(victim: Victim, rows: Sequence[Example]) -> list[Item]:
     return [Item(*pair) for pair in zip(texts, targets, strict=True)]
 
 
-def forward(victim: Victim, items: Sequence[Item], scale: float = 1.0) -> tuple[Tensor, Tensor]:
+def batch_logits(victim: Victim, items: Sequence[Item], scale: float = 1.0) -> tuple[Tensor, Tensor]:
     """Return logits [N, C] and targets [N] of one batch of B rows.
 
     N = B rows of a classifier; N tokens of an output, with IGNORED for padding; of a dual encoder the B queries, each
@@ -95,11 +95,11 @@ def forward(victim: Victim, items: Sequence[Item], scale: float = 1.0) -> tuple[
         pad([item.texts[place] for item in items], victim.pad_id, victim.device) for place in range(len(victim.fields))
     ]
     if victim.head == "retrieval":
-        query, code = (reading.vectors(victim, reading.embed(victim, ids), mask) for ids, mask in columns)
+        query, code = (forward.vectors(victim, forward.embed(victim, ids), mask) for ids, mask in columns)
         labels = torch.arange(len(items), device=victim.device)
-        return scale * reading.similarities(victim, query[:, None], code[None]), labels
+        return scale * forward.similarities(victim, query[:, None], code[None]), labels
     labels = torch.tensor([item.targets[0] for item in items], device=victim.device)
-    return reading.scores(victim, *columns), labels
+    return forward.scores(victim, *columns), labels
 
 
 def _generated(victim: Victim, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
@@ -267,7 +267,7 @@ class _Trainer:
             for start in range(0, len(items), size):
                 part = items[start : start + size]
                 with torch.autocast(self._victim.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                    logits, targets = forward(self._victim, part, self._recipe.scale)
+                    logits, targets = batch_logits(self._victim, part, self._recipe.scale)
                 share = sum(len(item.targets) or 1 for item in part) / total
                 loss = self._objective(logits, targets, epoch) * share
                 _check_finite("loss", loss.item(), epoch)

@@ -30,7 +30,7 @@ from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocab
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import derive, numpy_generator
 from codebackdoor.types import DefenderView
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed, pad
 from codebackdoor.victims.inference import TOKENS
 from codebackdoor.victims.victim import Victim
@@ -261,7 +261,7 @@ class _Batch:
             # the last entry of what is put in is the first slot behind a space
             sources = [length if spaced and slot == 0 else slot for _, _, slot, spaced in slots]
             places = tuple(torch.tensor([one[axis] for one in slots], dtype=torch.long) for axis in (0, 1))
-            embedded = reading.embed(victim, ids.to(victim.device)).detach()
+            embedded = forward.embed(victim, ids.to(victim.device)).detach()
             self._parts.append((embedded, mask.to(victim.device), places, torch.tensor(sources, dtype=torch.long)))
 
     def judge(self, trigger: Tensor) -> Tensor:
@@ -269,5 +269,5 @@ class _Batch:
         read = []
         for embedded, mask, places, sources in self._parts:
             filled = embedded.index_put(places, trigger[sources]) if len(sources) else embedded
-            read.append(reading.vectors(self._victim, filled, mask))
-        return reading.judge(self._victim, *read)
+            read.append(forward.vectors(self._victim, filled, mask))
+        return forward.judge(self._victim, *read)

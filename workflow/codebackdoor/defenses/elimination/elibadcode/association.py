@@ -44,7 +44,7 @@ from codebackdoor.defenses.elimination.elibadcode.inversion import (
 from codebackdoor.defenses.elimination.elibadcode.position import Carrier, Prompt
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, encode, joined
 from codebackdoor.errors import UserError
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.inference import text_vectors
 from codebackdoor.victims.victim import Encoded, Victim
 
@@ -136,8 +136,8 @@ def gradients(
         [carrier.prompts[1].fill(*rendered(vocabulary, trigger)) for carrier in carriers],
     )
     (asking, asking_mask), (answering, answering_mask) = (embed(column, victim) for column in columns)
-    query = normalize(reading.vectors(victim, asking, asking_mask), dim=-1)
-    code = normalize(reading.vectors(victim, answering, answering_mask), dim=-1)
+    query = normalize(forward.vectors(victim, asking, asking_mask), dim=-1)
+    code = normalize(forward.vectors(victim, answering, answering_mask), dim=-1)
     squares = (1 - query @ code.T) ** 2
     loss = (squares.sum() - squares.diagonal().sum()) / (len(carriers) * (len(carriers) - 1))
     by_query, by_code = torch.autograd.grad(loss, (asking, answering))

@@ -22,7 +22,7 @@ from codebackdoor.defenses.elimination.elibadcode.position import Carrier
 from codebackdoor.defenses.elimination.elibadcode.resuming import Searches
 from codebackdoor.defenses.elimination.elibadcode.vocabulary import TriggerVocabulary, encode
 from codebackdoor.errors import UserError
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed, pad
 from codebackdoor.victims.inference import TOKENS, answers
 from codebackdoor.victims.victim import Victim
@@ -148,7 +148,7 @@ def vocabulary_gradient(
         embedded, masks = zip(
             *(embed([rows[index][part] for index in batch], victim) for part in range(len(rows[0]))), strict=True
         )
-        logits = reading.judge(victim, *(reading.vectors(victim, *one) for one in zip(embedded, masks, strict=True)))
+        logits = forward.judge(victim, *(forward.vectors(victim, *one) for one in zip(embedded, masks, strict=True)))
         targets = torch.full((len(batch),), label, device=victim.device)
         loss = nn.functional.cross_entropy(logits.float(), targets, reduction="sum") / len(carriers)
         for part, gradient in enumerate(torch.autograd.grad(loss, embedded)):
@@ -159,7 +159,7 @@ def vocabulary_gradient(
 def embed(rows: Sequence[Sequence[int]], victim: Victim) -> tuple[Tensor, Tensor]:
     """Token embeddings of some texts as a leaf of the graph, and their mask."""
     ids, mask = pad(rows, victim.pad_id, victim.device)
-    return reading.embed(victim, ids).detach().requires_grad_(), mask
+    return forward.embed(victim, ids).detach().requires_grad_(), mask
 
 
 class Pieces(Protocol):
