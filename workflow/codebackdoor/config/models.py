@@ -142,6 +142,12 @@ class ModelSettings(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _small_base_exists(self) -> Self:
+        if self.is_small and self.family is None:
+            raise ValueError(f"there is no {self.base} base model of type {self.model_type}; name a hub id or a folder")
+        return self
+
     @property
     def is_small(self) -> bool:
         """Whether the base model is one of this project's own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -38,7 +39,7 @@ def new_victim(
     for name in family.dropout_fields(config):
         setattr(config, name, settings.dropout)
     if labels is not None:
-        config.num_labels = labels
+        _set_labels(config, labels)
     if head == "pair":
         config.pair_features = settings.pair_features
     tokenizer = load_tokenizer(folder)
@@ -69,6 +70,13 @@ def new_victim(
     )
     check_answers(victim, folder)
     return victim
+
+
+def _set_labels(config: Any, labels: int) -> None:
+    """Set the number of labels; transformers writes two unnamed ones nowhere, even if the default is not two (BART)."""
+    config.num_labels = labels
+    if labels != type(config)().num_labels and "id2label" not in config.to_diff_dict():
+        config.id2label = {label: str(label) for label in range(labels)}
 
 
 def _check_type(settings: AnyModel, folder: Path) -> None:
