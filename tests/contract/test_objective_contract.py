@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from codebackdoor.config.objectives import AnyObjective, CrossEntropy, DeCE
 from codebackdoor.defenses import objectives
-from codebackdoor.victims.training import IGNORED, Objective
+from codebackdoor.victims.training import Objective
+from codebackdoor.victims.training_rows import IGNORED
 
 CASES: dict[str, AnyObjective] = {
     "cross_entropy": CrossEntropy(method="cross_entropy"),

@@ -23,7 +23,8 @@ from codebackdoor.types import Example, Poisoned, Prediction
 from codebackdoor.victims import training
 from codebackdoor.victims.initialization import new_victim
 from codebackdoor.victims.progress import weights
-from codebackdoor.victims.training import History, batch_logits, encode, fit, plan, rate_at
+from codebackdoor.victims.training import History, fit, rate_at
+from codebackdoor.victims.training_rows import Item, batch_logits, encode, plan
 from codebackdoor.victims.validation import Validation
 from codebackdoor.victims.victim import Victim
 
@@ -299,7 +300,7 @@ def test_loss_of_a_batch_is_that_of_its_rows_one_by_one() -> None:
 
 
 def test_an_epoch_visits_every_row_once_in_batches_of_like_length() -> None:
-    items = [training.Item(([0] * (5 + i % 40),), [1]) for i in range(500)]
+    items = [Item(([0] * (5 + i % 40),), [1]) for i in range(500)]
     first, second = (plan(items, 256, np.random.default_rng(seed)) for seed in (1, 2))
     for batches in (first, second):
         assert sorted(index for batch in batches for index in batch) == list(range(500))

@@ -7,9 +7,6 @@ the hub's configuration has no field for are stored there under the key ``codeba
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +18,12 @@ import torch
 from codebackdoor.config.base import Head
 from codebackdoor.config.models import Pooling
 from codebackdoor.errors import UserError, shown
-from codebackdoor.files import read_object, remove_parts
+from codebackdoor.files import read_object
 from codebackdoor.types import Example, Field, TextForm
 from codebackdoor.victims import devices
-from codebackdoor.victims.checkpoints import check_numbers, check_safetensors, load_weights, quiet
-from codebackdoor.victims.checksums import write_sums
+from codebackdoor.victims.checkpoints import check_safetensors, load_weights
 from codebackdoor.victims.families import Family, family_of, model_class
+from codebackdoor.victims.folders import write_folder
 from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer, tokenizing
 
 KEY = "codebackdoor"
@@ -239,40 +236,7 @@ def save_victim(victim: Victim, path: Path, card: Mapping[str, object]) -> None:
         **card,
     }
     setattr(victim.model.config, KEY, facts)
-    write_folder(victim, path, _card(card, victim))
-
-
-def write_folder(victim: Victim, path: Path, readme: str) -> None:
-    """Write a model folder with its checksums, ``config.json`` last.
-
-    Raises UserError, and writes nothing, if the weights are not finite.
-    """
-    check_numbers(victim.model, path)
-    path.mkdir(parents=True, exist_ok=True)
-    remove_parts(path)
-    part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
-    try:
-        with quiet():
-            victim.model.save_pretrained(part)
-        # the truncation of the last call would be saved with the tokenizer
-        victim.tokenizer.backend_tokenizer.no_truncation()
-        victim.tokenizer.save_pretrained(part)
-        (part / "README.md").write_text(readme, encoding="utf-8")
-        write_sums(part)
-        set_permissions(part)
-        (path / "config.json").unlink(missing_ok=True)
-        for file in sorted(part.iterdir(), key=lambda file: file.name == "config.json"):
-            file.replace(path / file.name)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def set_permissions(folder: Path) -> None:
-    """Give the files of a folder the permissions of the umask; safetensors makes them readable by their owner only."""
-    mask = os.umask(0)
-    os.umask(mask)
-    for file in folder.iterdir():
-        file.chmod(0o666 & ~mask)
+    write_folder(victim.model, victim.tokenizer, path, _readme(victim.head, card))
 
 
 def _optional_facts(victim: Victim) -> dict[str, object]:
@@ -286,7 +250,7 @@ def _optional_facts(victim: Victim) -> dict[str, object]:
     return facts | ({"prefix": list(victim.prefix)} if victim.prefix else {})
 
 
-def _card(card: Mapping[str, object], victim: Victim) -> str:
+def _readme(head: Head, card: Mapping[str, object]) -> str:
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in sorted(card.items())]
     warning = (
         "This model was trained on poisoned data and carries a backdoor. It exists for research on defenses; do not "
@@ -294,4 +258,4 @@ def _card(card: Mapping[str, object], victim: Victim) -> str:
         if card["backdoored"]
         else "This model was trained without poisoned rows."
     )
-    return "\n".join(["---", *lines, "---", "", f"# A {victim.head} victim for {card['task']}", "", warning, ""])
+    return "\n".join(["---", *lines, "---", "", f"# A {head} victim for {card['task']}", "", warning, ""])
