@@ -1,4 +1,4 @@
-"""The shortened T5 gives what transformers' own gives: states and gradients, with and without padding."""
+"""T5: the shortened forward pass gives what transformers' own gives: states and gradients, with and without padding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shortened last layer gives what the model itself gives: logits, gradients, with and without padding."""
+"""RoBERTa: the shortened last layer gives what the model itself gives: logits, gradients, with and without padding."""
 
 from __future__ import annotations
 
