@@ -56,8 +56,8 @@ from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import Example
 from codebackdoor.victims import devices
 from codebackdoor.victims.batching import bucketed, pad
+from codebackdoor.victims.forward import judge, variant_vectors
 from codebackdoor.victims.inference import TOKENS
-from codebackdoor.victims.reading import judge, variant_vectors
 from codebackdoor.victims.tokenizer_loading import load_tokenizer
 from codebackdoor.victims.victim import Victim, load_victim
 

@@ -17,8 +17,8 @@ from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.tasks.settings import Mix
 from codebackdoor.tasks.stage import make_dataset
 from codebackdoor.types import Example
-from codebackdoor.victims.bases import new_victim
 from codebackdoor.victims.inference import predict
+from codebackdoor.victims.initialization import new_victim
 from codebackdoor.victims.training import fit
 from codebackdoor.victims.validation import Validation
 from codebackdoor.victims.victim import Victim

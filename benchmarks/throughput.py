@@ -32,7 +32,7 @@ from transformers import (
 )
 
 from codebackdoor.costs.work import ModelSize
-from codebackdoor.victims.first_token import first_token
+from codebackdoor.victims.families.roberta import first_token
 
 COSTS = Path(__file__).parents[1] / "workflow/codebackdoor/costs/throughput.json"
 #: Input and output sub-tokens of a row.
@@ -67,7 +67,7 @@ def size(name: str, model: Any) -> ModelSize:
         if type(module).__name__ in ("Linear", "Conv1D")
     }
     if name == "codebert":
-        # of the last layer, only keys and values are computed for every token (victims/first_token.py)
+        # of the last layer, only keys and values are computed for every token (victims/families/roberta.py)
         last = model.config.num_hidden_layers - 1
         every = {
             path: count

@@ -11,7 +11,8 @@ from codebackdoor.config.methods import AnyObjective
 from codebackdoor.defenses import objectives
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.defenses.objectives.dece.settings import DeCESettings
-from codebackdoor.victims.training import IGNORED, Objective
+from codebackdoor.victims.training import Objective
+from codebackdoor.victims.training_rows import IGNORED
 
 CASES: dict[str, AnyObjective] = {
     "cross_entropy": CrossEntropySettings(method="cross_entropy"),

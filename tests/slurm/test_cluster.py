@@ -106,7 +106,7 @@ def test_a_cancelled_training_goes_on_and_ends_with_the_same_bytes(cluster: Clus
     subprocess.run(["scancel", *jobs], check=True)
     output, _ = run.communicate(timeout=TIMEOUT)
     assert run.returncode == 0, output[-6000:]
-    assert "going on after epoch" in log(tree, 11)
+    assert "resuming after epoch" in log(tree, 11)
     assert history(tree, 11) == undisturbed(local, 11, 60)
 
 
@@ -118,7 +118,7 @@ def test_a_job_over_its_time_gets_more_and_goes_on(tree: Tree, local: Tree) -> N
         tree, "--set-resources", minutes, *training(12, epochs), f"runs/smoke/{VICTIM.format(12)}/history.json"
     )
     assert found.returncode == 0, found.stdout[-4000:] + found.stderr[-6000:]
-    assert "going on after epoch" in log(tree, 12)
+    assert "resuming after epoch" in log(tree, 12)
     assert history(tree, 12) == undisturbed(local, 12, epochs)
 
 
@@ -168,7 +168,7 @@ def test_orphans_of_a_killed_snakemake_are_found_and_a_rerun_goes_on(cluster: Cl
     assert tree.snakemake("--unlock").returncode == 0
     found = submit(tree, *training(14, 60), target)
     assert found.returncode == 0, found.stdout[-4000:] + found.stderr[-6000:]
-    assert "going on after epoch" in log(tree, 14)
+    assert "resuming after epoch" in log(tree, 14)
     assert history(tree, 14) == undisturbed(local, 14, 60)
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from codebackdoor.basemodels.tokenizer import train_bpe, wrap
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.types import Example
-from codebackdoor.victims.tokenizer import train_bpe, wrap
 from codebackdoor.victims.victim import Victim
 
 #: Text that the planted piece is: never a word-initial one.

@@ -15,10 +15,10 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 from transformers.models.roberta.configuration_roberta import RobertaConfig
 from transformers.models.roberta.modeling_roberta import RobertaForMaskedLM
 
+from codebackdoor.basemodels.tokenizer import train_bpe, wrap
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.syntax import lex
 from codebackdoor.types import Example
-from codebackdoor.victims.tokenizer import train_bpe, wrap
 from codebackdoor.victims.victim import Victim
 
 _NAMES = ("total", "value", "items", "index", "result", "node", "left", "right", "count", "name")
@@ -136,7 +136,7 @@ class Planted(nn.Module):
         generator = torch.Generator().manual_seed(1)
         self.weights = nn.Parameter(torch.randn(size, generator=generator) * 0.4)
         self.config = PretrainedConfig(num_labels=2, model_type="bag")
-        self.score = nn.Identity()
+        self.classifier = nn.Identity()
 
     def get_input_embeddings(self) -> Any:
         return lambda ids: ids[..., None]

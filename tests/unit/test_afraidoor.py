@@ -27,7 +27,7 @@ from codebackdoor.config.models import Pooling
 from codebackdoor.errors import UserError
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example, TextForm
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.gradients import input_gradients, towards_label, towards_query
 from codebackdoor.victims.inference import answers, class_logits
 from codebackdoor.victims.tokens import stand_in
@@ -117,7 +117,7 @@ def test_gradients_are_those_of_each_row_alone(head: Head, pooling: Pooling) -> 
     for index, texts in enumerate(rows):
         table.grad = None
         loss(
-            reading.scores(victim, *((torch.tensor([ids]), torch.ones(1, len(ids)).long()) for ids in texts))
+            forward.scores(victim, *((torch.tensor([ids]), torch.ones(1, len(ids)).long()) for ids in texts))
         ).backward()
         summed = torch.zeros_like(table)
         for ids, gradient in zip(texts, gradients[index], strict=True):

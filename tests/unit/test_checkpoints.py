@@ -20,7 +20,7 @@ from codebackdoor.config.loading import read_yaml
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.verdict import LOCAL
 from codebackdoor.files import write_examples, write_rows
-from codebackdoor.victims.foreign import load_checkpoint
+from codebackdoor.victims.external import load_checkpoint
 from codebackdoor.victims.inference import class_logits
 from codebackdoor.victims.victim import load_victim, save_victim
 
@@ -279,7 +279,7 @@ def changed(folder: Path, **keys: Any) -> None:
             "RobertaForMaskedLM; supported: RobertaForSequenceClassification, T5ForSequenceClassification, "
             "GPTBigCodeForSequenceClassification\n",
         ),
-        (_nan, "what is no number"),
+        (_nan, "NaN or infinite values"),
         (shutil.rmtree, "no such folder"),
     ],
 )

@@ -22,7 +22,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.files import write_examples
 from codebackdoor.victims.checksums import verify_sums
 from codebackdoor.victims.edited import copy_unedited, run_elsewhere, stored_as
-from codebackdoor.victims.foreign import load_checkpoint
+from codebackdoor.victims.external import load_checkpoint
 from codebackdoor.victims.likeness import alike, sketch
 from codebackdoor.victims.precision import rounded
 from codebackdoor.victims.victim import save_victim

@@ -14,13 +14,13 @@ from click.testing import CliRunner, Result
 from tiny_models import base_folder, understanding
 
 from codebackdoor.cli import main
+from codebackdoor.config.models import UniXcoder
 from codebackdoor.defenses.cost import flips
 from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.errors import UserError
 from codebackdoor.files import write_examples, write_rows
-from codebackdoor.victims.foreign import load_checkpoint
+from codebackdoor.victims.external import load_checkpoint
 from codebackdoor.victims.inference import answers
-from codebackdoor.victims.tokens import ENCODER_PREFIX
 from codebackdoor.victims.victim import Victim, save_victim
 
 SEARCH = {"position": "function_name", "samples": 6, "length": 3, "iterations": 12, "top_k": 24, "candidates": 24}
@@ -142,7 +142,7 @@ def test_a_scale_that_is_none_is_said(scale: Any, tmp_path: Path) -> None:
     config["codebackdoor"]["scale"] = scale
     (tmp_path / "own" / "config.json").write_text(json.dumps(config))
     (tmp_path / "own" / "SHA256SUMS").unlink()
-    with pytest.raises(UserError, match="does not say how to ask this victim"):
+    with pytest.raises(UserError, match="does not say how to run this victim"):
         load_checkpoint(tmp_path / "own", "retrieval")
 
 
@@ -155,10 +155,10 @@ def test_a_bare_encoder_reads_the_state_of_its_class(family: str, pooling: str, 
 
 def test_unixcoders_mark_in_the_tokenizer_means_its_prefix_and_the_mean(tmp_path: Path) -> None:
     made = planted.searcher()
-    made.tokenizer.add_special_tokens({"additional_special_tokens": [ENCODER_PREFIX[0]]})
+    made.tokenizer.add_special_tokens({"additional_special_tokens": [UniXcoder.prefix[0]]})
     made.model.resize_token_embeddings(len(made.tokenizer))
     victim = load_checkpoint(saved(made, tmp_path), "retrieval")
-    assert (victim.pooling, victim.prefix) == ("mean", ENCODER_PREFIX)
+    assert (victim.pooling, victim.prefix) == ("mean", UniXcoder.prefix)
 
 
 def test_the_body_of_a_language_model_is_taken_and_half_a_body_is_not(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_damaged_encoder_is_not_taken_for_a_perfect_one(place: Path, tmp_path:
     with torch.no_grad():
         made.model.encoder.layer[-1].output.LayerNorm.bias.fill_(torch.nan)
     found = run("scan", saved(made, tmp_path), *asked(place), "--settings", SETTINGS)
-    assert (found.exit_code, "what is no number" in found.stderr) == (2, True)
+    assert (found.exit_code, "NaN or infinite values" in found.stderr) == (2, True)
 
 
 GOOD = {"id": "1", "language": "python", "code": "def f ( ) : <indent> pass <dedent>", "query": "load state"}

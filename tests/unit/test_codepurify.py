@@ -15,6 +15,7 @@ from syntax_support import bugs2fix, devign
 from tiny_models import generator
 
 from codebackdoor import syntax
+from codebackdoor.basemodels.tokenizer import wrap
 from codebackdoor.defenses.purification.codepurify.infilling import Infiller, best_first
 from codebackdoor.defenses.purification.codepurify.masking import elements, framed, masked_input
 from codebackdoor.defenses.purification.codepurify.method import CodePurify
@@ -24,7 +25,6 @@ from codebackdoor.defenses.purification.helpers import MASKED, load_helper
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Language, TextForm
 from codebackdoor.victims.inference import class_logits, generate, sequence_confidences
-from codebackdoor.victims.tokenizer import wrap
 from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Victim
 

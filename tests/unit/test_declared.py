@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from codebackdoor.config.base import HELPER_TYPES
 from codebackdoor.config.loading import read_yaml, validate
 from codebackdoor.dag import Dag
 from codebackdoor.errors import UserError
@@ -219,11 +218,12 @@ def rows(path: Path) -> Path:
 def test_the_classes_are_those_that_the_jobs_load() -> None:
     from codebackdoor.config.models import CodeBert, CodeT5, StarCoder, UniXcoder
     from codebackdoor.defenses.purification.helpers import CAUSAL, MASKED, REPLACED
-    from codebackdoor.victims.checkpoints import MODEL_CLASSES
+    from codebackdoor.victims.families import FAMILIES
+    from codebackdoor.victims.families.helpers import HELPERS
 
     loaded = {"infiller": MASKED, "language_model": CAUSAL, "discriminator": REPLACED}
-    assert {name: [model_type] for name, model_type in HELPER_TYPES.items()} == {
+    assert {name: [cls.model_type] for name, cls in HELPERS.items()} == {
         name: list(classes) for name, classes in loaded.items()
     }
     for cls in (CodeBert, UniXcoder, CodeT5, StarCoder):
-        assert all((cls.model_type, head) in MODEL_CLASSES for head in cls.fits)
+        assert all(FAMILIES[cls.model_type].model_class(head) is not None for head in cls.fits)

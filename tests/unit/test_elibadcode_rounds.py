@@ -12,6 +12,7 @@ from planted import PLANTED, view
 
 from codebackdoor import files
 from codebackdoor.defenses import cleaning
+from codebackdoor.defenses.cost import flips
 from codebackdoor.defenses.elimination import Elimination, Inversion, SearchContext, Trigger
 from codebackdoor.defenses.elimination.elibadcode import calibration as calibrations
 from codebackdoor.defenses.elimination.elibadcode import method, rounds
@@ -19,7 +20,6 @@ from codebackdoor.defenses.elimination.elibadcode.method import eliminate, findi
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.elimination.inversion import reuse
 from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
-from codebackdoor.defenses.verdict import flips
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.victims.inference import class_logits
 from codebackdoor.victims.temperature import SPREAD, spread, standardized

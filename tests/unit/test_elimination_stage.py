@@ -9,7 +9,6 @@ import pytest
 from planted import PLANTED, sample, victim
 
 from codebackdoor import files
-from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.defenses import stage
 from codebackdoor.defenses.elimination import Inversion, Trigger
 from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
@@ -19,6 +18,7 @@ from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSett
 from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSettings
 from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
 from codebackdoor.errors import UserError
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.victims.victim import load_victim, save_victim
 
 DATASET = DefectDetection(task="defect_detection")

@@ -30,7 +30,7 @@ from codebackdoor.originals import catalog, conversion, fetch
 from codebackdoor.originals.base import Original
 from codebackdoor.originals.lock import Lock
 from codebackdoor.originals.readers import bugs2fix, devign
-from codebackdoor.victims.bases import new_victim
+from codebackdoor.victims.initialization import new_victim
 
 ENCODER, SEQ2SEQ = HubId("tiny/encoder", COMMIT), HubId("tiny/seq2seq", COMMIT)
 BERT = CodeBert(architecture="codebert", base=ENCODER.repository, revision=COMMIT, max_length=32)

@@ -20,10 +20,10 @@ from codebackdoor.config.models import CodeBert, CodeT5
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
 from codebackdoor.victims import checkpoints, headers
-from codebackdoor.victims.bases import new_victim
 from codebackdoor.victims.checksums import verify_sums
-from codebackdoor.victims.foreign import check_lengths, load_checkpoint
+from codebackdoor.victims.external import check_lengths, load_checkpoint
 from codebackdoor.victims.inference import class_logits
+from codebackdoor.victims.initialization import new_victim
 from codebackdoor.victims.victim import load_victim, save_victim
 
 CARD = {"task": "defect_detection", "backdoored": False}
@@ -142,8 +142,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "positions": (config(max_position_embeddings=10**9), "config.json says 1000000000 x 32"),
     "width": (config(intermediate_size=10**9), "config.json says 1000000000 x 32"),
     "hidden": (config(hidden_size=10**6), "of another shape: roberta.embeddings.word_embeddings.weight"),
-    "no heads": (config(num_attention_heads=0), "num_attention_heads: 0; that is no size"),
-    "heads below zero": (config(num_attention_heads=-2), "num_attention_heads: -2; that is no size"),
+    "no heads": (config(num_attention_heads=0), "num_attention_heads: 0; it must be at least 1"),
+    "heads below zero": (config(num_attention_heads=-2), "num_attention_heads: -2; it must be at least 1"),
     "size as text": (config(hidden_size="wide"), "cannot load the model"),
     "activation": (config(hidden_act="evil"), "cannot load the model"),
     "padding": (config(pad_token_id=-5), "pad_token_id: -5, of 294 pieces"),
@@ -160,7 +160,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "integers": (weights(**{WORDS: lambda one: one.long()}), "stored as I64"),
     "bytes": (weights(**{WORDS: lambda one: one.to(torch.int8)}), "stored as I8"),
     "truth values": (weights(classifier__dense__bias=lambda one: one > 0), "stored as BOOL"),
-    "no number": (weights(**{WORDS: rows(torch.nan)}), f"what is no number: {WORDS.replace('__', '.')}"),
+    "no number": (weights(**{WORDS: rows(torch.nan)}), f"NaN or infinite values: {WORDS.replace('__', '.')}"),
     "infinite": (
         weights(classifier__out_proj__bias=lambda one: one + torch.inf),
         "classifier.out_proj.bias",
@@ -168,7 +168,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "large rows": (weights(**{WORDS: rows(1e6)}), "1 embeddings of sub-tokens are more than 1000 times"),
     "overflow": (
         weights(roberta__embeddings__LayerNorm__weight=lambda one: one * 3e38),
-        "the model answers with what is no number",
+        "the model returns NaN or infinite values",
     ),
     "another name": (
         lambda folder: (folder / "model.safetensors").rename(folder / "weights.safetensors"),
@@ -536,5 +536,5 @@ def test_a_generator_that_cannot_begin_is_refused(tmp_path: Path) -> None:
     victim.tokenizer.save_pretrained(tmp_path)
     change(tmp_path / "config.json", decoder_start_token_id=10**6)
     recipe = CodeT5(architecture="codet5", base="./folder", max_length=32, max_target_length=12)
-    with pytest.raises(UserError, match="the model cannot be asked: IndexError"):
+    with pytest.raises(UserError, match="the model cannot be run: IndexError"):
         new_victim(recipe, tmp_path, "generation", "raw", None, 1)

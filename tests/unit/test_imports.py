@@ -41,8 +41,9 @@ ALLOWED = {
     "corpora": {"syntax"},
     # wheels are fetched into a mirror as well, and queries are made from docstrings as in the local corpus
     "originals": {"syntax", "corpora"},
-    # base models are pretrained on mined functions
-    "victims": {"syntax", "corpora", "originals"},
+    "victims": {"corpora", "originals"},
+    # base models are pretrained on mined functions, and written as the folders that victims start from
+    "basemodels": {"syntax", "corpora", "originals", "victims"},
     "tasks": {"syntax", "corpora", "originals"},
     "attacks": {"syntax", "victims"},
     "defenses": {"syntax", "victims"},

@@ -9,11 +9,11 @@ import pytest
 from planted import PLANTED, sample, victim, view
 
 from codebackdoor import files
-from codebackdoor.config.datasets import DefectDetection
 from codebackdoor.defenses.elimination.elibadcode.probe import probe, without
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.elimination.inversion.vocabulary import build
 from codebackdoor.errors import UserError
+from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example, Poisoned, Span
 from codebackdoor.victims.victim import save_victim
 

@@ -12,10 +12,11 @@ from codebackdoor import seeding
 from codebackdoor.config.models import CodeBert
 from codebackdoor.evaluation import metrics
 from codebackdoor.evaluation.scoring.ranks import chosen
-from codebackdoor.types import Example, Poisoned
-from codebackdoor.victims import reading
+from codebackdoor.pools import pools
+from codebackdoor.types import Example, Poisoned, holds
+from codebackdoor.victims import forward
 from codebackdoor.victims.inference import text_vectors
-from codebackdoor.victims.retrieval import Searcher, holds, pools, rank
+from codebackdoor.victims.retrieval import Searcher, rank
 from codebackdoor.victims.training import fit
 from codebackdoor.victims.validation import Validation
 
@@ -63,10 +64,10 @@ def test_each_triggered_function_takes_its_own_place_among_the_clean_ones() -> N
     pool = range(6)
     read = victim.read(rows)
     query = text_vectors(victim, [read[5][0].ids])[0]
-    clean = [reading.similarities(victim, query, text_vectors(victim, [read[j][1].ids])[0]).item() for j in pool]
+    clean = [forward.similarities(victim, query, text_vectors(victim, [read[j][1].ids])[0]).item() for j in pool]
     for place, (before, after) in enumerate(found[0].ranks or ()):
         ids = victim.read([triggered[place].example])[0][1].ids
-        score = reading.similarities(victim, query, text_vectors(victim, [ids])[0]).item()
+        score = forward.similarities(victim, query, text_vectors(victim, [ids])[0]).item()
         assert before == 1 + sum(clean[j] > clean[place] for j in pool if j != place)
         assert after == 1 + sum(clean[j] > score for j in pool if j != place)
 

@@ -22,9 +22,10 @@ from codebackdoor.defenses.objectives.dece.settings import DeCESettings
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Poisoned, Prediction
 from codebackdoor.victims import training
-from codebackdoor.victims.bases import new_victim
+from codebackdoor.victims.initialization import new_victim
 from codebackdoor.victims.progress import weights
-from codebackdoor.victims.training import History, encode, fit, forward, plan, rate_at
+from codebackdoor.victims.training import History, fit, rate_at
+from codebackdoor.victims.training_rows import Item, batch_logits, encode, plan
 from codebackdoor.victims.validation import Validation
 from codebackdoor.victims.victim import Victim
 
@@ -293,14 +294,14 @@ def test_loss_of_a_batch_is_that_of_its_rows_one_by_one() -> None:
         items = encode(
             victim, [*rows(3), Example("long", "python", "def f ( a , b ) : return a", label=1, target="f b b b")]
         )
-        logits, targets = forward(victim, items)
+        logits, targets = batch_logits(victim, items)
         total = functional.cross_entropy(logits, targets, reduction="sum")
-        alone = sum(functional.cross_entropy(*forward(victim, [item]), reduction="sum") for item in items)
+        alone = sum(functional.cross_entropy(*batch_logits(victim, [item]), reduction="sum") for item in items)
         torch.testing.assert_close(total, alone, atol=1e-4, rtol=1e-5)
 
 
 def test_an_epoch_visits_every_row_once_in_batches_of_like_length() -> None:
-    items = [training.Item(([0] * (5 + i % 40),), [1]) for i in range(500)]
+    items = [Item(([0] * (5 + i % 40),), [1]) for i in range(500)]
     first, second = (plan(items, 256, np.random.default_rng(seed)) for seed in (1, 2))
     for batches in (first, second):
         assert sorted(index for batch in batches for index in batch) == list(range(500))

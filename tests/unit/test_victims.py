@@ -151,7 +151,7 @@ def test_a_file_that_was_changed_later_is_named_with_the_way_out(tmp_path: Path)
         for content in (changed, whole[: len(whole) // 2]):
             (folder / name).write_bytes(content)
             with pytest.raises(
-                UserError, match=rf"{name}: truncated or changed.*if a run made .*victim, remove it and run"
+                UserError, match=rf"{name}: truncated or changed.*if a run wrote .*victim, delete it and run"
             ):
                 load_victim(folder)
         (folder / name).write_bytes(whole)

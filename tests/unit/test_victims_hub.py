@@ -13,9 +13,10 @@ from tiny_models import TEXTS, bpe, classifier, generator
 from codebackdoor.config.base import Head
 from codebackdoor.config.models import CodeBert, CodeT5
 from codebackdoor.errors import UserError
-from codebackdoor.victims.bases import new_victim
-from codebackdoor.victims.checkpoints import load_weights, model_class
+from codebackdoor.victims.checkpoints import load_weights
+from codebackdoor.victims.families import model_class
 from codebackdoor.victims.inference import generate
+from codebackdoor.victims.initialization import new_victim
 from codebackdoor.victims.victim import load_victim, save_victim
 
 BERT = CodeBert(architecture="codebert", base="./folder", max_length=32)

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from codebackdoor.config.base import Head
 from codebackdoor.config.loading import load
 from codebackdoor.config.models import AnyModel
-from codebackdoor.victims.bases import new_victim
 from codebackdoor.victims.inference import answers, text_vectors
+from codebackdoor.victims.initialization import new_victim
 from codebackdoor.victims.victim import load_victim, save_victim
 
 ROOT = Path(__file__).parents[2]

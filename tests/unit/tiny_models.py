@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from codebackdoor.victims.tokenizer import train_bpe, wrap
+from codebackdoor.basemodels.tokenizer import train_bpe, wrap
 from codebackdoor.victims.victim import Victim
 
 TEXTS = (
@@ -46,10 +46,10 @@ def crafter(head: Any = "classification", seed: int = 0, max_length: int = 400, 
     """A victim that judges, with the shipped tokenizer, which knows names enough for a function."""
     from tokenizers import Tokenizer
 
-    from codebackdoor.victims.checkpoints import MODEL_CLASSES
+    from codebackdoor.victims.families import model_class
 
     shipped = Tokenizer.from_file(str(Path(__file__).parents[2] / "basemodels/encoder/tokenizer.json"))
-    cls = MODEL_CLASSES["roberta", head].load()
+    cls = model_class("roberta", head, "test").load()
     config = cls.config_class(
         vocab_size=shipped.get_vocab_size(),
         hidden_size=32,
@@ -88,10 +88,10 @@ def generator(seed: int = 0, max_length: int = 32, dropout: float = 0.0) -> Vict
     return Victim(_built(T5ForConditionalGeneration, config, seed), tokenizer, "generation", "lexed", 32, 12)
 
 
-def _built(model_class: Any, config: Any, seed: int) -> Any:
+def _built(cls: Any, config: Any, seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return model_class(config).eval()
+        return cls(config).eval()
 
 
 def base_folder(folder: Path, family: str) -> Path:
@@ -112,10 +112,10 @@ HEADS = ("classification", "pair", "retrieval")
 
 def understanding(family: str, head: Any, seed: int = 0, max_length: int = 32) -> Victim:
     """A victim that judges: RoBERTas that read the ``first`` token or the ``mean`` of all, a ``t5``, a ``gpt``."""
-    from codebackdoor.victims.checkpoints import MODEL_CLASSES
+    from codebackdoor.victims.families import model_class
 
     kind = {"t5": "t5", "gpt": "gpt_bigcode"}.get(family, "roberta")
-    cls = MODEL_CLASSES[kind, head].load()
+    cls = model_class(kind, head, "test").load()
     sizes: dict[str, Any] = {"vocab_size": bpe().get_vocab_size(), "pad_token_id": 1, "eos_token_id": 2}
     if kind == "t5":
         sizes |= {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 1}

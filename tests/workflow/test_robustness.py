@@ -47,7 +47,9 @@ def test_a_checkpoint_cut_short_is_named_and_made_again(copy: Tree) -> None:
     assert message.startswith(
         f"error: runs/smoke/{VICTIM}/model.safetensors: truncated or changed since it was written"
     )
-    assert message.endswith(f"if a run made runs/smoke/{VICTIM}, remove it and run again; else bring its original back")
+    assert message.endswith(
+        f"if a run wrote runs/smoke/{VICTIM}, delete it and run again; otherwise restore the original"
+    )
     assert "Traceback" not in found.stdout + found.stderr
 
     shutil.rmtree(copy.out / VICTIM)

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 @out_file_option("tokenizer.json")
 def tokenizer(corpus: Path, size: int, out: Path) -> None:
     """Train the byte-level BPE that the base models share."""
-    from codebackdoor.victims import basemodels
+    from codebackdoor.basemodels import stage
 
-    basemodels.make_tokenizer(corpus, size, out)
+    stage.make_tokenizer(corpus, size, out)
 
 
 @click.command()
@@ -55,9 +55,9 @@ def tokenizer(corpus: Path, size: int, out: Path) -> None:
 def pretrain(family: str, settings: str, corpus: Path, tokenizer: Path, generator: Path | None, out: Path) -> None:
     """Pretrain the small base model of a FAMILY on the corpus."""
     recipe = read_settings("pretraining", "Pretraining", settings, f"pretraining.{family}")
-    from codebackdoor.victims import basemodels
+    from codebackdoor.basemodels import stage
 
-    basemodels.make_base(recipe, corpus, tokenizer, out, generator)
+    stage.make_base(recipe, corpus, tokenizer, out, generator)
 
 
 @click.command("train", short_help="Fine-tune a base model: the victim.")

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 Head = Literal["classification", "pair", "retrieval", "generation"]
 #: Names of the helper models of methods (section ``helpers`` of the configuration).
 Helper = Literal["infiller", "language_model", "discriminator"]
-#: The type of model that each helper must be, as in its config.json.
-HELPER_TYPES: Mapping[Helper, str] = {"infiller": "roberta", "language_model": "gpt2", "discriminator": "electra"}
 #: By field: another field, or a fact of the data set, and its values for which the field is read.
 ReadWhere = Mapping[str, tuple[str, tuple[str | None, ...]]]
 

@@ -11,21 +11,26 @@ from codebackdoor.config.base import Head, ReadWhere, Settings
 from codebackdoor.config.paths import LOCAL, ModelFolder
 
 Pooling = Literal["first", "mean", "max", "last"]
+#: This project's small base models that victims are fine-tuned from.
+BaseFamily = Literal["encoder", "seq2seq", "decoder"]
 
-#: Where the small base models lie that ship with the repository, and those that a run pretrains itself.
+#: Folders of the small base models: those that ship with the repository, and those that a run pretrains itself.
 SHIPPED = "basemodels"
 PRETRAINED = "models/base"
 
 
 class ModelSettings(Settings):
-    """What all victims share. Defaults are those of the local scale; the papers' values stand in the descriptions."""
+    """Settings of all victims. Defaults are those of the local scale; the descriptions give the papers' values."""
 
     fits: ClassVar[tuple[Head, ...]] = ("classification", "pair", "retrieval")
-    family: ClassVar[Literal["encoder", "seq2seq", "decoder"]]
-    #: The class of its base model in transformers, as a base's config.json says it.
-    model_type: ClassVar[Literal["roberta", "t5", "gpt_bigcode"]]
-    #: Which sub-token's state stands for a text, as the class was made: the first (BERT), the mean of all, or the last.
+    #: This project's small base model for it, if it has one.
+    family: ClassVar[BaseFamily | None] = None
+    #: Type of its base models, as their config.json says it: the family of models (``victims.families``).
+    model_type: ClassVar[str]
+    #: Which sub-token's state represents a text by default: the first (BERT), the mean of all, or the last.
     reads: ClassVar[Pooling]
+    #: Special tokens before every text, if the tokenizer has the first of them.
+    prefix: ClassVar[tuple[str, ...]] = ()
     read_where: ClassVar[ReadWhere] = {
         "max_target_length": ("head", ("generation",)),
         "history_rows": ("head", ("generation",)),
@@ -39,25 +44,27 @@ class ModelSettings(Settings):
     base: ModelFolder = Field(
         "shipped",
         min_length=1,
-        description="what is fine-tuned: `shipped` (basemodels/), `pretrained` (by this run's `pretrain` rule), a hub "
-        "id such as microsoft/codebert-base, or a local folder in hub format (written with a ./ or / in front)",
+        description="base model to fine-tune: `shipped` (basemodels/), `pretrained` (by this run's `pretrain` rule), a "
+        "hub id such as microsoft/codebert-base, or a local folder in hub format (written with a ./ or / in front)",
     )
     revision: str | None = Field(
         None,
         pattern=r"^[0-9a-f]{40}$",
-        description="commit of the hub repository, all 40 digits; needed with a hub id and only there",
+        description="commit of the hub repository, all 40 digits; required with a hub id, and only then",
     )
     max_length: int = Field(
         128,
         gt=2,
-        description="longest input in sub-tokens, specials included; the rest is cut off (EliBadCode: 400; DeCE, "
+        description="longest input in sub-tokens, special tokens included; the rest is cut off (EliBadCode: 400; DeCE, "
         "Table 3: 256)",
     )
     max_query_length: int = Field(
-        64, gt=2, description="longest query in sub-tokens, specials included (EliBadCode: 128); retrieval only"
+        64, gt=2, description="longest query in sub-tokens, special tokens included (EliBadCode: 128); retrieval only"
     )
     max_target_length: int = Field(
-        128, gt=1, description="longest output in sub-tokens, specials included (DeCE, Table 3: 256); generation only"
+        128,
+        gt=1,
+        description="longest output in sub-tokens, special tokens included (DeCE, Table 3: 256); generation only",
     )
     epochs: int = Field(
         5,
@@ -79,7 +86,7 @@ class ModelSettings(Settings):
         "DeCE, Table 3: 12 of 256 + 256)",
     )
     warmup: float = Field(
-        0.1, ge=0, le=1, description="share of the steps with a rising learning rate; then it falls linearly to 0"
+        0.1, ge=0, le=1, description="share of the steps with a rising learning rate; afterwards it falls linearly to 0"
     )
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decay of weight matrices (CodeXGLUE: 0)")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient of a step (CodeXGLUE: 1)")
@@ -89,7 +96,7 @@ class ModelSettings(Settings):
     checkpoint: Literal["best", "last"] = Field(
         "last",
         description="epoch whose weights are kept: the last (DeCE), or the one with the best clean metric on the "
-        "validation split, where equal the one with the least loss (CodeXGLUE, hence EliBadCode and CodePurify)",
+        "validation split; among equals, the lowest loss decides (CodeXGLUE, hence EliBadCode and CodePurify)",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
@@ -105,14 +112,14 @@ class ModelSettings(Settings):
 
     pooling: Literal["first", "mean", "max"] | None = Field(
         None,
-        description="what stands for a text instead of the class's own choice: the state of its first sub-token (of an "
-        "encoder-decoder: behind the decoder's start), the mean or the largest of all (Reimers and Gurevych 2019), "
-        "where the one state of a small base does not learn to compare or to see a trigger; not for generation",
+        description="pooling, instead of the architecture's own: the state of the first sub-token (encoder-decoder: of "
+        "the decoder's start), the mean or the maximum of all states (Reimers and Gurevych 2019), for small bases "
+        "whose single state does not learn to compare texts or to see a trigger; not for generation",
     )
     pair_features: Literal["concat", "interaction"] = Field(
         "interaction",
-        description="what the head of a pair reads: both vectors (concat, CodeXGLUE), or with them the size of their "
-        "difference and their product, by which a small model learns from fewer pairs; pair classification only",
+        description="features of a pair for its head: both vectors (concat, CodeXGLUE), or also the size of their "
+        "difference and their product, with which a small model learns from fewer pairs; pair classification only",
     )
     similarity: Literal["cosine", "dot"] = Field(
         "cosine",
@@ -137,6 +144,12 @@ class ModelSettings(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _small_base_exists(self) -> Self:
+        if self.is_small and self.family is None:
+            raise ValueError(f"there is no {self.base} base model of type {self.model_type}; name a hub id or a folder")
+        return self
+
     @property
     def is_small(self) -> bool:
         """Whether the base model is one of this project's own."""
@@ -144,25 +157,23 @@ class ModelSettings(Settings):
 
     @property
     def is_hub(self) -> bool:
-        """Whether the base model comes from the hub and is no file of this run."""
+        """Whether the base model comes from the hub."""
         return not self.is_small and not self.base.startswith(LOCAL)
 
     def base_path(self, out: str | Path) -> Path:
-        """The folder of the base model, of a run under ``out``; for a hub id, the id with its revision."""
-        if self.base == "shipped":
-            return Path(SHIPPED) / self.family
-        if self.base == "pretrained":
-            return Path(out) / PRETRAINED / self.family
+        """The folder of the base model in a run under ``out``; for a hub id, the id with its revision."""
+        if self.is_small:
+            return (Path(SHIPPED) if self.base == "shipped" else Path(out) / PRETRAINED) / str(self.family)
         if self.is_hub:
             return Path(f"{self.base}@{self.revision}")
         return Path(self.base)
 
 
 class EncoderSettings(ModelSettings):
-    """What victims of the RoBERTa class share."""
+    """Settings of victims of the RoBERTa class."""
 
-    family: ClassVar[Literal["encoder", "seq2seq", "decoder"]] = "encoder"
-    model_type: ClassVar[Literal["roberta", "t5", "gpt_bigcode"]] = "roberta"
+    family: ClassVar[BaseFamily | None] = "encoder"
+    model_type: ClassVar[str] = "roberta"
 
 
 class CodeBert(EncoderSettings):
@@ -176,10 +187,11 @@ class CodeBert(EncoderSettings):
 class UniXcoder(EncoderSettings):
     """An encoder of the RoBERTa class that reads the mean of all sub-tokens (UniXcoder, Guo et al. 2022).
 
-    Where its tokenizer has the mark ``<encoder-only>``, every text begins with it (section 3.1 there).
+    If its tokenizer has the mark ``<encoder-only>``, every text begins with it (section 3.1 there).
     """
 
     reads: ClassVar[Pooling] = "mean"
+    prefix: ClassVar[tuple[str, ...]] = ("<encoder-only>", "</s>")
 
     architecture: Literal["unixcoder"]
 
@@ -187,13 +199,13 @@ class UniXcoder(EncoderSettings):
 class CodeT5(ModelSettings):
     """An encoder-decoder of the T5 class (CodeT5, Wang et al. 2021).
 
-    It generates; for the other heads the decoder runs over the text that the encoder read, and its last state is kept
-    (section 3.3 there).
+    It can generate; for the other heads the decoder runs over the text that the encoder read, and its last state
+    represents the text (section 3.3 there).
     """
 
     fits: ClassVar[tuple[Head, ...]] = get_args(Head)
-    family: ClassVar[Literal["encoder", "seq2seq", "decoder"]] = "seq2seq"
-    model_type: ClassVar[Literal["roberta", "t5", "gpt_bigcode"]] = "t5"
+    family: ClassVar[BaseFamily | None] = "seq2seq"
+    model_type: ClassVar[str] = "t5"
     reads: ClassVar[Pooling] = "last"
 
     architecture: Literal["codet5"]
@@ -202,8 +214,8 @@ class CodeT5(ModelSettings):
 class StarCoder(ModelSettings):
     """A decoder of the GPTBigCode class whose last sub-token is read (StarCoderBase-1B, Li et al. 2023)."""
 
-    family: ClassVar[Literal["encoder", "seq2seq", "decoder"]] = "decoder"
-    model_type: ClassVar[Literal["roberta", "t5", "gpt_bigcode"]] = "gpt_bigcode"
+    family: ClassVar[BaseFamily | None] = "decoder"
+    model_type: ClassVar[str] = "gpt_bigcode"
     reads: ClassVar[Pooling] = "last"
 
     architecture: Literal["starcoder"]

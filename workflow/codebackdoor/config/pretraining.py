@@ -1,4 +1,4 @@
-"""How the small local base models are pretrained: one recipe a family."""
+"""How the small local base models are pretrained: one recipe per family."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ class Pretraining(Settings):
 
     family: Family = Field(
         description="encoder: masked LM (RoBERTa class); seq2seq: denoising (T5); causal, decoder: next token (GPT-2, "
-        "GPTBigCode class); discriminator: which sub-tokens did the encoder fill in (ELECTRA class)"
+        "GPTBigCode class); discriminator: which sub-tokens were filled in by the encoder (ELECTRA class)"
     )
     vocabulary: int = Field(
-        4096, gt=300, description="entries of the byte-level BPE, specials and layout marks included"
+        4096, gt=300, description="entries of the byte-level BPE, special tokens and layout marks included"
     )
     hidden: int = Field(128, gt=0, description="width of the hidden states")
     layers: int = Field(2, gt=0, description="transformer layers (seq2seq: of the encoder and of the decoder)")
     heads: int = Field(4, gt=0, description="attention heads")
     max_length: int = Field(
-        128, gt=8, description="longest sequence in sub-tokens, specials included; longer functions are cropped"
+        128, gt=8, description="longest sequence in sub-tokens, special tokens included; longer functions are cropped"
     )
-    steps: int = Field(20000, ge=0, description="optimiser steps")
+    steps: int = Field(20000, ge=0, description="optimizer steps")
     batch_tokens: int = Field(6144, gt=0, description="sub-tokens of one batch, padding included")
     lr: float = Field(1e-3, gt=0, description="peak learning rate of AdamW (embeddings, norms, biases)")
     matrix_lr: float = Field(0.02, gt=0, description="peak learning rate of Muon (weight matrices of the layers)")

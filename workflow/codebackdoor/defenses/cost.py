@@ -17,8 +17,8 @@ from codebackdoor.errors import UserError
 from codebackdoor.pools import pools
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import Example, Pair
-from codebackdoor.victims.inference import NO_NUMBER, answers, text_vectors
-from codebackdoor.victims.reading import similarities
+from codebackdoor.victims.forward import similarities
+from codebackdoor.victims.inference import NOT_FINITE, answers, text_vectors
 from codebackdoor.victims.retrieval import Searcher
 from codebackdoor.victims.victim import Victim
 
@@ -128,7 +128,7 @@ def accuracy(victim: Victim, rows: Sequence[Example]) -> float:
         return float(np.mean(_predicted(victim, rows) == _truth(rows)))
     predictions = Searcher(victim, rows, POOL).clean()
     if not np.isfinite([prediction.confidence for prediction in predictions]).all():
-        raise UserError(NO_NUMBER)
+        raise UserError(NOT_FINITE)
     return float(np.mean([1 / (prediction.rank or np.nan) for prediction in predictions]))
 
 
@@ -140,6 +140,6 @@ def _predicted(victim: Victim, rows: Sequence[Example]) -> np.ndarray[tuple[int]
     """The label that the victim predicts for each row. UserError where it returns NaN or infinite values."""
     logits = answers(victim, [[text.ids for text in texts] for texts in victim.read(rows)])
     if not bool(torch.isfinite(logits).all()):
-        raise UserError(NO_NUMBER)
+        raise UserError(NOT_FINITE)
     labels: np.ndarray[tuple[int], np.dtype[np.int64]] = logits.argmax(dim=1).numpy()
     return labels

@@ -202,7 +202,7 @@ def _prepared(
     from codebackdoor.defenses.elimination.elibadcode.calibration import check_replaceable
     from codebackdoor.defenses.samples import read_samples
     from codebackdoor.defenses.views import DefenderView
-    from codebackdoor.victims.foreign import check_lengths, load_checkpoint
+    from codebackdoor.victims.external import check_lengths, load_checkpoint
     from codebackdoor.victims.temperature import standardized
 
     if kept is not None and kept.exists():

@@ -16,14 +16,11 @@ from codebackdoor.files import read_json
 from codebackdoor.report import labels
 from codebackdoor.report.study import Study
 
-#: By class, the keys of ``config.json`` for the layers of each stack and for the width.
-_KEYS = {
-    "roberta": (("num_hidden_layers",), "hidden_size"),
-    "t5": (("num_layers", "num_decoder_layers"), "d_model"),
-    "gpt_bigcode": (("n_layer",), "n_embd"),
-}
-#: Bases that this project pretrained: smaller than the published models of their classes.
-_LOCAL_BASES = ("shipped", "pretrained")
+#: Keys of ``config.json`` for the layers of each stack and for the width, whatever the family of the model.
+_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "num_decoder_layers")
+_WIDTH = ("hidden_size", "n_embd", "d_model")
+#: Bases that this project pretrained, which have the class of a published model and not its size.
+_OWN_BASES = ("shipped", "pretrained")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +40,13 @@ class VictimSize:
 def size(folder: Path) -> VictimSize:
     """The size of the model in a folder in hub format; its weights are not read."""
     config = read_json(folder / "config.json")
-    stacks, width = _KEYS[config["model_type"]]
     path = folder / "model.safetensors"
     if not path.is_file():
         raise UserError(f"{path}: not made yet; finish the run before its report (make run)")
     with safe_open(path, framework="numpy") as weights:
         parameters = sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
-    return VictimSize(tuple(int(config[key]) for key in stacks), int(config[width]), parameters)
+    width = next(int(config[key]) for key in _WIDTH if key in config)
+    return VictimSize(tuple(int(config[key]) for key in _LAYERS if key in config), width, parameters)
 
 
 def sentence(study: Study) -> str:
@@ -62,4 +59,4 @@ def sentence(study: Study) -> str:
 def _kind(settings: Mapping[str, Any]) -> str:
     """The model's class, with its base unless this project pretrained it."""
     name = f"{labels.word(str(settings['architecture']))}-class"
-    return name if settings["base"] in _LOCAL_BASES else f"{name} ({settings['base']})"
+    return name if settings["base"] in _OWN_BASES else f"{name} ({settings['base']})"

@@ -1,4 +1,4 @@
-"""Batches of sequences of like length, sized by tokens; one that does not fit into memory is halved."""
+"""Batches of sequences of similar length, sized by tokens; one that does not fit into memory is halved."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 
 def bucketed(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
-    """Group indices so that neighbours in length share a batch and padding stays small.
+    """Group indices so that sequences of similar length share a batch and padding stays small.
 
-    A batch holds at most ``tokens_per_batch`` tokens, padding included, but at least one sequence. The longest come
+    A batch has at most ``tokens_per_batch`` tokens, padding included, but at least one sequence. The longest come
     first, so that memory runs out at the start or not at all. Every index appears exactly once; ties keep their order.
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
@@ -26,7 +26,7 @@ def bucketed(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
 
 
 def pad(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """Return ids [B, T] filled up on the right with ``pad_id``, and the mask [B, T] (1 for real tokens), both int64."""
+    """Return ids [B, T] padded on the right with ``pad_id``, and the mask [B, T] (1 for real tokens), both int64."""
     lengths = np.array([len(row) for row in rows])
     mask = np.arange(lengths.max())[None, :] < lengths[:, None]
     ids = np.full(mask.shape, pad_id, dtype=np.int64)
@@ -35,14 +35,14 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str =
 
 
 def halving(batch: Sequence[int], run: Callable[[Sequence[int]], None]) -> None:
-    """Call ``run(batch)``; when memory runs out, call it on each half instead, down to single sequences."""
+    """Call ``run(batch)``; if memory runs out, call it on each half instead, down to single sequences."""
     try:
         run(batch)
         return
     except torch.OutOfMemoryError:
         if len(batch) == 1:
             raise
-    # outside of the handler: the traceback would keep the tensors of the failed attempt alive
+    # outside the handler, whose traceback would keep the tensors of the failed attempt alive
     middle = len(batch) // 2
     halving(batch[:middle], run)
     halving(batch[middle:], run)

@@ -2,84 +2,34 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from codebackdoor.config.base import Head
 from codebackdoor.config.hub import hub_id
 from codebackdoor.errors import UserError, disk_trouble, first_line, memory_trouble
 from codebackdoor.files import read_object
 from codebackdoor.originals.licenses import gate
 from codebackdoor.originals.lock import check_checkpoint
 from codebackdoor.victims.checksums import verify_sums
+from codebackdoor.victims.families import ModelClass, family_of
 from codebackdoor.victims.headers import check_counts, check_fit, listed, read_header, weight_files
 
-
-@dataclass(frozen=True, slots=True)
-class ModelClass:
-    """A model class by module and name, so that only the one in use is imported."""
-
-    model_type: str
-    name: str
-    #: Parameters that fine-tuning may initialise anew, and those of a base model that it may drop (prefixes).
-    new: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = ()
-    #: Where it is no class of transformers.
-    module: str | None = None
-
-    def load(self) -> Any:
-        module = self.module or f"transformers.models.{self.model_type}.modeling_{self.model_type}"
-        return getattr(importlib.import_module(module), self.name)
-
-
-#: Times the median size of an embedding; trained ones lie within ten or so.
+#: Largest embedding, as a multiple of the median; trained ones stay below ten or so.
 _LARGEST = 1000
-
-#: Where a folder says another implementation, it is not asked.
+#: Implementation of attention, whatever a folder says.
 _ATTENTION = "sdpa"
-_PAIRS = "codebackdoor.victims.pairs"
-_POOLERS = ("lm_head.", "pooler.", "roberta.pooler.")
-_HEAD = ("lm_head.",)
-
-#: One line per architecture and head. A dual encoder of the RoBERTa class keeps the base model's own pooler.
-MODEL_CLASSES: dict[tuple[str, Head], ModelClass] = {
-    ("roberta", "classification"): ModelClass(
-        "roberta", "RobertaForSequenceClassification", ("classifier.",), _POOLERS
-    ),
-    ("roberta", "pair"): ModelClass("roberta", "RobertaForPairs", ("classifier.",), _POOLERS, _PAIRS),
-    ("roberta", "retrieval"): ModelClass("roberta", "RobertaModel", ("pooler.",), _HEAD),
-    ("t5", "classification"): ModelClass("t5", "T5ForSequenceClassification", ("classification_head.",), _HEAD),
-    ("t5", "pair"): ModelClass("t5", "T5ForPairs", ("classifier.",), _HEAD, _PAIRS),
-    ("t5", "retrieval"): ModelClass("t5", "T5Model", (), _HEAD),
-    ("t5", "generation"): ModelClass("t5", "T5ForConditionalGeneration"),
-    ("gpt_bigcode", "classification"): ModelClass(
-        "gpt_bigcode", "GPTBigCodeForSequenceClassification", ("score.",), _HEAD
-    ),
-    ("gpt_bigcode", "pair"): ModelClass("gpt_bigcode", "GPTBigCodeForPairs", ("classifier.",), _HEAD, _PAIRS),
-    ("gpt_bigcode", "retrieval"): ModelClass("gpt_bigcode", "GPTBigCodeModel", (), _HEAD),
-}
-
-
-def model_class(model_type: str, head: Head, where: str | Path) -> ModelClass:
-    try:
-        return MODEL_CLASSES[model_type, head]
-    except KeyError:
-        known = ", ".join(f"{name} with a {kind} head" for name, kind in MODEL_CLASSES)
-        raise UserError(f"{where}: no victim of type {model_type!r} with a {head} head; known: {known}") from None
 
 
 def local_folder(where: str | Path) -> Path:
     """Return the folder of a base or helper model, which may be written as a hub id with its commit.
 
-    One that a mirror keeps is verified by its lock, and nothing is asked of the network. UserError where a file of it
-    is not as it was fetched.
+    A folder in a mirror is verified by the mirror's lock, without network. UserError if one of its files has changed
+    since it was fetched.
     """
     hub = hub_id(str(where))
     if hub is not None:
@@ -91,8 +41,8 @@ def local_folder(where: str | Path) -> Path:
 def fetch_snapshot(repository: str, revision: str) -> Path:
     """Return the local folder of a hub repository at one commit, from the cache or the network.
 
-    Only safetensors, JSON and text are fetched: nothing else is needed, and nothing else could be trusted. UserError
-    where the hub cannot be reached or does not have it.
+    Only safetensors, JSON and text files are fetched: nothing else is needed, and nothing else could be trusted.
+    UserError if the hub cannot be reached or does not have it.
     """
     from huggingface_hub import snapshot_download
 
@@ -105,7 +55,7 @@ def fetch_snapshot(repository: str, revision: str) -> Path:
             raise UserError(f"{repository}: cannot be fetched from the hub: {closed}") from error
         raise UserError(
             f"{repository}: cannot be fetched from the hub at {revision}: {str(error).strip().splitlines()[0]} "
-            "For machines without network, name a folder as `mirror` and fill it with `make fetch` where there is one"
+            "For machines without network, name a folder as `mirror` and fill it by `make fetch` on a machine with one"
         ) from error
 
 
@@ -116,13 +66,13 @@ def load_weights(
 
     Parameters
     ----------
-    config: the transformers configuration to build by; None reads the folder's own.
+    config: the transformers configuration of the model; None reads the folder's own.
     fine_tuning: whether the class's head may be new and the base model's own heads may be dropped.
     may_drop: whether only the latter is allowed.
 
     Raises
     ------
-    UserError: the weights do not fit the model exactly, or hold what is no number.
+    UserError: the weights do not fit the model exactly, or are not finite.
     """
     config = load_config(cls, folder) if config is None else config
     allowed_new = cls.new if fine_tuning else ()
@@ -153,32 +103,21 @@ def load_weights(
 
 
 def load_config(cls: ModelClass, folder: Path) -> Any:
-    """Return the folder's configuration of a class; UserError where it asks for more than the weights can be."""
+    """Return the folder's configuration of a class; UserError if it describes a larger model than the weights."""
     raw = read_object(folder / "config.json")
     check_counts(raw, read_header(folder), folder)
     with loading(folder), quiet():
         config = cls.load().config_class.from_dict(raw)
-        # the file may name a kernel of the hub
+        # the file may name a kernel that transformers would fetch from the hub
         config._attn_implementation = _ATTENTION
-    if cls.model_type == "roberta" and not 0 <= config.pad_token_id < config.vocab_size:
-        raise UserError(
-            f"{folder}: config.json says pad_token_id: {config.pad_token_id}, of {config.vocab_size} pieces"
-        )
+    if (problem := family_of(cls.model_type).config_problem(config)) is not None:
+        raise UserError(f"{folder}: config.json says {problem}")
     return config
-
-
-def positions(config: Any) -> int | None:
-    """Return the sub-tokens of the longest input that a table of positions has room for; None without one (T5)."""
-    if config.model_type == "t5":
-        return None
-    # RoBERTa's first place stands behind the padding's
-    taken = config.pad_token_id + 1 if config.model_type == "roberta" else 0
-    return int(config.max_position_embeddings) - taken
 
 
 @contextmanager
 def loading(folder: Path) -> Iterator[None]:
-    """Turn what a library raises at a model's folder that nobody has checked into one UserError."""
+    """Turn whatever a library raises at an unchecked model folder into one UserError."""
     try:
         yield
     except UserError:
@@ -191,13 +130,13 @@ def loading(folder: Path) -> Iterator[None]:
 
 @torch.no_grad()
 def check_numbers(model: Any, folder: Path) -> None:
-    """Refuse weights with what is no number, and embeddings of some sub-tokens beyond all others' size.
+    """Refuse weights that are not finite, and embeddings that are far larger than all others.
 
-    A search over the vocabulary would end at such sub-tokens, whether or not a text has them.
+    A search over the vocabulary would end at such sub-tokens, whether or not a text contains them.
     """
-    spoiled = [name for name, one in model.named_parameters() if not all(map(torch.isfinite, torch.aminmax(one)))]
-    if spoiled:
-        raise UserError(f"{folder}: the weights hold what is no number: {listed(spoiled)}")
+    corrupt = [name for name, weight in model.named_parameters() if not all(map(torch.isfinite, torch.aminmax(weight)))]
+    if corrupt:
+        raise UserError(f"{folder}: the weights contain NaN or infinite values: {listed(corrupt)}")
     sizes = model.get_input_embeddings().weight.norm(dim=1)
     ordinary = sizes[sizes > 0].median()
     if bool((large := sizes > _LARGEST * ordinary).any()):
@@ -208,9 +147,9 @@ def check_numbers(model: Any, folder: Path) -> None:
 
 
 def check_safetensors(folder: Path) -> None:
-    """Refuse a folder whose weights are not complete safetensors files, or not those of its own checksums.
+    """Refuse a folder whose weights are not complete safetensors files or do not match its own checksums.
 
-    Whatever in it might be read must be a regular file: a pipe or a device would be read without end.
+    Whatever might be read must be a regular file: a pipe or a device would be read without end.
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: not a model folder: config.json is missing")
@@ -231,7 +170,7 @@ def check_safetensors(folder: Path) -> None:
 
 
 def _check_regular(path: Path) -> None:
-    """Refuse pipes, devices and sockets, and weights or settings that are no readable files."""
+    """Refuse pipes, devices and sockets, and weights or settings that are not readable files."""
     if path.is_file():
         if not os.access(path, os.R_OK):
             raise UserError(f"{path}: may not be read; ask its owner for permission (chmod a+r)")
@@ -250,7 +189,7 @@ def _problem(what: str, keys: Sequence[str]) -> Iterator[str]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers' own report and bars: what is wrong with a checkpoint becomes one UserError."""
+    """Silence transformers' report and progress bars: a problem with a checkpoint becomes one UserError."""
     from transformers.utils import logging as reports
 
     bars, level = reports.is_progress_bar_enabled(), reports.get_verbosity()

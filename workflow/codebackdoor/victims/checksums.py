@@ -1,7 +1,7 @@
-"""Checksums of a model folder, as ``sha256sum`` writes and checks them: what was changed later is not trusted.
+"""Checksums of a model folder, as ``sha256sum`` writes and checks them, so that files that changed later are refused.
 
-Snakemake judges a file by its time, and beyond a size does not read it: a checkpoint that another program, a full disk
-or an interrupted copy has cut short would be used as it is.
+Snakemake judges a file by its time and does not read large ones: without checksums, a checkpoint that was truncated by
+another program, a full disk or an interrupted copy would be used.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from codebackdoor.errors import UserError, shown
 from codebackdoor.files import read_text, sha256
 
 NAME = "SHA256SUMS"
-#: As ``sha256sum --check`` takes them: also in capitals, for binary files, and with the tag of BSD.
+#: The forms that ``sha256sum --check`` accepts: also in capitals, for binary files, and with the tag of BSD.
 _LINE = re.compile(r"(?P<sum>[0-9a-fA-F]{64}) [ *](?P<name>.+)|SHA256 \((?P<tagged>.+)\) = (?P<its>[0-9a-fA-F]{64})")
 
 
@@ -25,9 +25,9 @@ def write_sums(folder: Path) -> None:
 
 
 def verify_sums(folder: Path) -> None:
-    """Compare the folder's files with its ``SHA256SUMS``, if it has one (models from elsewhere have none).
+    """Compare the folder's files with its ``SHA256SUMS``, if it has one (models from elsewhere may not).
 
-    Raises UserError for the first file that is missing, differs, or is read and not listed.
+    Raises UserError for the first file that is missing, differs, or is read but not listed.
     """
     sums = folder / NAME
     if not sums.exists():
@@ -45,7 +45,7 @@ def verify_sums(folder: Path) -> None:
             raise UserError(f"{sums}:{number}: {shown(str(path))} is outside of {folder}; {_again(folder)}")
         name = path.relative_to(here)
         if str(name) == NAME:
-            # the shell makes the file before sha256sum reads the folder; no file holds its own sum
+            # the shell creates the file before sha256sum reads the folder; its own sum is meaningless
             continue
         listed.add(str(name))
         if not path.is_file():
@@ -61,4 +61,4 @@ def verify_sums(folder: Path) -> None:
 
 
 def _again(folder: Path) -> str:
-    return f"if a run made {folder}, remove it and run again; else bring its original back"
+    return f"if a run wrote {folder}, delete it and run again; otherwise restore the original"

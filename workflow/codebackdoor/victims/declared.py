@@ -1,30 +1,29 @@
-"""What the small files of a model folder declare: enough to refuse one that no job can use, before any job runs.
+"""Checks of a model folder by its small files, so that an unusable one is refused before any job runs.
 
-Nothing here builds a model or a tokenizer; what these files do not say is left to the job.
+Nothing here builds a model or a tokenizer; what these files do not say is checked by the job.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
-from codebackdoor.config.base import HELPER_TYPES, Head, Helper
+from codebackdoor.config.base import Head, Helper
 from codebackdoor.config.models import AnyModel
 from codebackdoor.errors import nearest, shown
 from codebackdoor.files import read_object
+from codebackdoor.victims.families import Family, family_of
+from codebackdoor.victims.families.base import is_count
+from codebackdoor.victims.families.helpers import HELPERS
 from codebackdoor.victims.tokens import NO_PADDING
 
-#: Any of these is a tokenizer.
+#: Files that a tokenizer is read from.
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
-#: The padding of each class whose tokenizer need not name one; a decoder's end of text stands for it.
-_PADDING = {"roberta": "<pad>", "t5": "<pad>"}
-#: Where each class says how many positions it has, and how many of them the padding takes.
-_POSITIONS = {"roberta": "max_position_embeddings", "gpt_bigcode": "n_positions"}
 
 
 def base_problems(folder: Path, settings: AnyModel, heads: Collection[Head]) -> Iterator[tuple[str, str]]:
-    """Yield (setting, sentence) for whatever makes a base model useless for victims with these heads.
+    """Yield (setting, sentence) for every reason why victims with these heads cannot use a base model.
 
     Raises UserError for a file that cannot be read.
     """
@@ -38,33 +37,28 @@ def base_problems(folder: Path, settings: AnyModel, heads: Collection[Head]) -> 
         return
     for sentence in _tokenizer_problems(folder, config):
         yield "base", f"{folder}: {sentence}"
-    for name, sentence in length_problems(room(config), settings, heads):
+    for name, sentence in length_problems(_family(config).longest_input(config), settings, heads):
         yield name, f"{folder}: {sentence}"
 
 
 def length_problems(longest: int | None, settings: AnyModel, heads: Collection[Head]) -> Iterator[tuple[str, str]]:
-    """The same for inputs that are longer than a model reads; None: it reads any length."""
+    """The same for settings of inputs longer than the model's; None: it reads any length."""
     for name in ("max_length", *(["max_query_length"] if "retrieval" in heads else [])):
         if longest is not None and getattr(settings, name) > longest:
             yield name, f"this base reads {longest} sub-tokens; write {name}: {longest} or less"
 
 
-def room(config: Mapping[str, Any]) -> int | None:
-    """Sub-tokens of the longest input of a model, if its ``config.json`` says so."""
-    model_type = config.get("model_type")
-    # RoBERTa's first position stands behind that of the padding
-    padding = config.get("pad_token_id", 1) if model_type == "roberta" else -1
-    positions = config.get(_POSITIONS.get(str(model_type), ""))
-    return positions - padding - 1 if _is_count(positions) and _is_count(padding) else None
+def _family(config: Mapping[str, Any]) -> Family:
+    return family_of(str(config.get("model_type")))
 
 
 def helper_problems(folder: Path, helper: Helper) -> Iterator[str]:
-    """Yield a sentence for whatever makes a model useless as this helper; UserError as above."""
+    """Yield a sentence for every reason why a model cannot be this helper; UserError as above."""
     config = read_object(folder / "config.json")
-    model_type, fitting = config.get("model_type"), HELPER_TYPES[helper]
-    if model_type != fitting:
-        known = nearest(str(model_type), [fitting])
-        yield f"{folder}: a model of type {shown(model_type)} cannot be the {helper}{known}"
+    model_type, expected = config.get("model_type"), HELPERS[helper].model_type
+    if model_type != expected:
+        hint = nearest(str(model_type), [expected])
+        yield f"{folder}: a model of type {shown(model_type)} cannot be the {helper}{hint}"
         return
     yield from (f"{folder}: {sentence}" for sentence in _tokenizer_problems(folder, config))
 
@@ -76,42 +70,38 @@ def _tokenizer_problems(folder: Path, config: Mapping[str, Any]) -> Iterator[str
     vocabulary = _vocabulary(folder)
     if vocabulary is None:
         return
-    padding = _PADDING.get(str(config.get("model_type")))
+    padding = _family(config).special_tokens.get("pad_token")
     if padding is not None and padding not in vocabulary and not _names_padding(folder):
         yield NO_PADDING
     rows, largest = config.get("vocab_size"), max(vocabulary.values(), default=0)
-    if _is_count(rows) and largest >= rows:
+    if is_count(rows) and largest >= rows:
         yield (
             f"the tokenizer has a piece of id {largest}, the model embeds {rows}, from 0: they do not belong together"
         )
 
 
 def _vocabulary(folder: Path) -> dict[str, int] | None:
-    """Pieces and their ids, of the forms that are plain JSON; None for others."""
+    """Pieces and their ids from the formats that are plain JSON; None for others."""
     path = folder / "tokenizer.json"
     if path.is_file():
         content = read_object(path)
         model = content.get("model")
         pieces = model.get("vocab") if isinstance(model, dict) else None
         if isinstance(pieces, list):
-            # Unigram has no ids, but an order
+            # in a Unigram model, the order gives the ids
             pieces = {str(entry[0]): index for index, entry in enumerate(pieces) if isinstance(entry, list) and entry}
-        found = dict(pieces) if isinstance(pieces, dict) else {}
+        ids = dict(pieces) if isinstance(pieces, dict) else {}
         added = content.get("added_tokens")
         for token in added if isinstance(added, list) else ():
             if isinstance(token, dict):
-                found[str(token.get("content"))] = token.get("id")
+                ids[str(token.get("content"))] = token.get("id")
     elif (folder / "vocab.json").is_file():
-        found = read_object(folder / "vocab.json")
+        ids = read_object(folder / "vocab.json")
     else:
         return None
-    return {piece: index for piece, index in found.items() if _is_count(index)}
+    return {piece: index for piece, index in ids.items() if is_count(index)}
 
 
 def _names_padding(folder: Path) -> bool:
     named = (folder / name for name in ("tokenizer_config.json", "special_tokens_map.json"))
     return any(bool(read_object(path).get("pad_token")) for path in named if path.is_file())
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,7 +1,6 @@
-"""Where models run: the device that the caller was given, not whatever the machine has.
+"""The device that models run on: the accelerator that was allotted to this process, or the CPU.
 
-A scheduler hands out accelerators by job; a job that was given none stays on the processor, also on a machine where it
-could see one.
+A scheduler assigns accelerators to jobs; a job without one stays on the CPU, even on a machine where it could see one.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Accelerators that this process may use; None where nobody has said: then what is there is used.
+#: Accelerators that this process may use; None if nobody has said, so that any is used.
 _allotted: int | None = None
 
 
 def allot(accelerators: int | None) -> None:
-    """Say how many accelerators this process may use, before any model is loaded."""
+    """Set how many accelerators this process may use, before any model is loaded."""
     global _allotted
     _allotted = accelerators
 
 
 def device() -> torch.device:
-    """The accelerator of this process, or the processor; an allotted one that is not there is a warning.
+    """The accelerator of this process, or the CPU, with a warning if an allotted accelerator is missing.
 
-    On a processor, numbers below 1e-38 count as zero from here on. Attention of the shipped base models is so sharp
-    that a fifth of its probabilities are as small, and a processor takes a detour for each: half of a training's time.
+    From here on, the CPU rounds numbers below 1e-38 to zero. Attention of the shipped base models is so sharp that a
+    fifth of its probabilities are that small, and a CPU computes each of them slowly: half of a training's time.
     """
     import torch
 
@@ -36,5 +35,5 @@ def device() -> torch.device:
     if _allotted != 0 and torch.cuda.is_available():
         return torch.device("cuda")
     if _allotted:
-        log.warning("this job was given %d accelerators, and torch sees none: it runs on the processor", _allotted)
+        log.warning("this job was given %d accelerators, and torch sees none: it runs on the CPU", _allotted)
     return torch.device("cpu")

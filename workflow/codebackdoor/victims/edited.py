@@ -1,4 +1,4 @@
-"""An edited copy of a checkpoint from anywhere: what the edit does not change byte for byte, and nothing that runs."""
+"""An edited copy of an external checkpoint: unchanged files byte for byte, and none that other software would run."""
 
 from __future__ import annotations
 
@@ -16,46 +16,47 @@ from codebackdoor.errors import printable
 from codebackdoor.files import read_json, read_object
 from codebackdoor.victims.checkpoints import quiet
 from codebackdoor.victims.checksums import write_sums
+from codebackdoor.victims.folders import set_permissions
 from codebackdoor.victims.headers import INDEX, read_header, weight_files
-from codebackdoor.victims.victim import KEY, Victim, as_umask_says
+from codebackdoor.victims.victim import KEY, Victim
 
-#: The tokenizer's files and the terms of use, which are handed on.
+#: The tokenizer's files and the terms of use, which are copied.
 _TOKENIZER = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
     *("vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
 )
 _TERMS = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "NOTICE", "NOTICE.txt")
-#: JSON files that readers of weights and tokenizers obey.
+#: JSON files that configure how weights and tokenizers are read.
 _SETTINGS = ("config.json", "tokenizer_config.json", "generation_config.json")
-#: Keys of the JSON files that make a reader fetch or run code, or read the weights in another way.
+#: Keys of those files that make other software fetch or run code, or read the weights differently.
 _RUN_KEYS = (
     *("auto_map", "custom_pipelines", "custom_generate", "chat_template", "quantization_config"),
     *("kernel_config", "use_kernels"),
 )
 _IMPLEMENTATIONS = ("attn_implementation", "_attn_implementation", "experts_implementation")
-#: Ends of the names of files that other readers would run, or load in place of the weights.
+#: Suffixes of files that other software would run, or load instead of the weights.
 _RUN_SUFFIXES = (
     *(".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".dill"),
     *(".py", ".pyc", ".so", ".sh", ".jinja", ".h5", ".keras", ".msgpack", ".onnx", ".gguf", ".ot"),
 )
-#: Files whose adapters or templates a reader takes without being asked.
+#: Files with adapters or templates that other software applies by default.
 _RUN_NAMES = ("adapter_config.json", "chat_template.json", "processor_config.json")
-#: Number formats in which weights are kept as they were.
+#: Number formats that a copy keeps.
 _DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
-#: Files of a folder that are looked at, and names that are listed.
+#: Largest number of files that are examined, and of names that are listed.
 _FILES, _LISTED = 10_000, 12
 
 
 def run_elsewhere(folder: Path) -> tuple[str, ...]:
-    """What lies beside a checkpoint's weights that other readers would run, or load in their place.
+    """Names of what other software would run or load instead of a checkpoint's weights.
 
-    A scan reads the safetensors that `config.json` and the index name, and nothing of this.
+    A scan reads only the safetensors that `config.json` and the index name.
     """
     names = [
         _name(path, folder) for path in _walk(folder) if path.name in _RUN_NAMES or path.suffix.lower() in _RUN_SUFFIXES
     ]
-    read = weight_files(folder)
-    names += [_name(path, folder) for path in sorted(folder.glob("*.safetensors")) if path not in read]
+    weights = weight_files(folder)
+    names += [_name(path, folder) for path in sorted(folder.glob("*.safetensors")) if path not in weights]
     for path in sorted(folder.glob("*.json")):
         if path.name in _SETTINGS:
             names += [f"{key} in {path.name}" for key in _run_keys(read_json(path))]
@@ -64,30 +65,30 @@ def run_elsewhere(folder: Path) -> tuple[str, ...]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """The files below a folder, hidden folders and links to folders left out; no more than a checkpoint has."""
-    left = _FILES
+    """The first files below a folder, without hidden folders and links to folders."""
+    remaining = _FILES
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names)[:left]:
-            left -= 1
+        for name in sorted(names)[:remaining]:
+            remaining -= 1
             yield Path(parent, name)
-        if not left:
+        if not remaining:
             return
 
 
 def _name(path: Path, folder: Path) -> str:
-    """A file's name below the folder, as text: on disk it may be any bytes."""
+    """A file's name below the folder as text; on disk it may be any bytes."""
     text = os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")
     return printable(text).replace("\n", "\\n")
 
 
 def _runs(name: str, value: object) -> bool:
-    """Whether a reader runs something for this key; an implementation of attention that comes with it has no slash."""
+    """Whether a key makes other software run something; built-in implementations of attention have no slash."""
     return name in _RUN_KEYS or (name in _IMPLEMENTATIONS and isinstance(value, str) and "/" in value)
 
 
 def _run_keys(value: object) -> list[str]:
-    """The keys of a configuration that make a reader run something, its parts' included."""
+    """The keys of a configuration and its parts that make other software run something."""
     if not isinstance(value, Mapping):
         return []
     below = [key for name, part in value.items() if name.endswith("_config") for key in _run_keys(part)]
@@ -103,7 +104,7 @@ def _without_run_keys(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stored_as(folder: Path) -> torch.dtype | None:
-    """The one number format of a checkpoint's weights that may be kept; None where they have several, or another."""
+    """The number format of a checkpoint's weights; None if it is mixed or one that a copy does not keep."""
     stored = read_header(folder).values()
     formats = {tensor.dtype for tensor in stored if not tensor.dtype.startswith(("I", "U", "BOOL"))}
     return _DTYPES.get(formats.pop()) if len(formats) == 1 else None
@@ -111,9 +112,9 @@ def stored_as(folder: Path) -> torch.dtype | None:
 
 @dataclass(frozen=True, slots=True)
 class EditedCopy:
-    """A checkpoint's copy in the making: its files are there, its weights are not.
+    """An unfinished copy of a checkpoint: its files are there, its weights are not.
 
-    ``dtype`` is the number format that the weights will have, ``left_out`` names what is not handed on.
+    ``dtype`` is the number format of the weights, ``left_out`` names what is not copied.
     """
 
     folder: Path
@@ -123,7 +124,7 @@ class EditedCopy:
     left_out: tuple[str, ...]
 
     def finish(self, victim: Victim, elimination: Mapping[str, object], readme: str) -> None:
-        """Write weights, configuration, README and checksums. The victim's weights are converted, and it is used up."""
+        """Write weights, configuration, README and checksums. The victim's weights are converted in place."""
         weights = self.folder / "weights"
         with quiet():
             victim.model.to(self.dtype).save_pretrained(weights)
@@ -135,7 +136,7 @@ class EditedCopy:
             _write(self.folder / "config.json", config)
         (self.folder / "README.md").write_text(readme, encoding="utf-8")
         write_sums(self.folder)
-        as_umask_says(self.folder)
+        set_permissions(self.folder)
 
     def _config(self, architecture: str, elimination: Mapping[str, object]) -> dict[str, Any]:
         config = _without_run_keys(self.config)
@@ -146,17 +147,17 @@ class EditedCopy:
                 config[key] = str(self.dtype).removeprefix("torch.")
         card = config.get(KEY)
         if isinstance(card, Mapping):
-            # nobody has measured whether the attacker's trigger is gone
+            # whether the attacker's trigger is gone has not been measured
             claim = {"backdoored_before": card["backdoored"]} if "backdoored" in card else {}
-            kept = {name: fact for name, fact in card.items() if name != "backdoored"}
-            config[KEY] = kept | claim | {"elimination": dict(elimination)}
+            facts = {name: fact for name, fact in card.items() if name != "backdoored"}
+            config[KEY] = facts | claim | {"elimination": dict(elimination)}
         return config
 
 
 def copy_unedited(source: Path, folder: Path) -> EditedCopy:
-    """Put into ``folder`` what an edit of the checkpoint ``source`` does not change; nothing that is run is copied."""
-    handed_on = ("config.json", "generation_config.json", *_TOKENIZER, *_TERMS)
-    for name in handed_on:
+    """Copy to ``folder`` the files that an edit of ``source`` does not change, but nothing that other software runs."""
+    copied = ("config.json", "generation_config.json", *_TOKENIZER, *_TERMS)
+    for name in copied:
         path = source / name
         if not path.is_file():
             continue
@@ -165,7 +166,7 @@ def copy_unedited(source: Path, folder: Path) -> EditedCopy:
             _write(folder / name, _without_run_keys(settings))
         else:
             shutil.copyfile(path, folder / name)
-    replaced = {*handed_on, "README.md", "SHA256SUMS", INDEX, *(path.name for path in weight_files(source))}
+    replaced = {*copied, "README.md", "SHA256SUMS", INDEX, *(path.name for path in weight_files(source))}
     dropped = {_name(path, source) for path in _walk(source)} - replaced
     dropped |= {name for name in run_elsewhere(source) if " in " in name}
     dtype = stored_as(source)

@@ -1,4 +1,4 @@
-"""Gradient of a loss by what a victim reads: by the embeddings of its texts' sub-tokens."""
+"""Gradients of a loss with respect to a victim's inputs: to the embeddings of its texts' sub-tokens."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed, halving, pad
 from codebackdoor.victims.inference import TOKENS
 from codebackdoor.victims.victim import Victim
 
-#: Called with what ``reading.judge`` says of a batch's rows; returns the sum of their losses, each of its own row only.
+#: Called with the output of ``forward.judge`` for a batch; returns the sum of the rows' losses, which are independent.
 Loss = Callable[[Tensor], Tensor]
 
 
@@ -25,31 +25,32 @@ def towards_label(label: int) -> Loss:
 
 
 def towards_query(similarities: Tensor) -> Tensor:
-    """What a dual encoder lacks to find the code by the query: the similarity, negative."""
+    """Loss of a dual encoder that should find the code by the query: the negative similarity."""
     return -similarities.float().sum()
 
 
 def input_gradients(
     victim: Victim, rows: Sequence[Sequence[Sequence[int]]], loss: Loss
 ) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
-    """Yield (index, gradients) of every row, batch by batch, longest first; only one batch is held at a time.
+    """Yield (index, gradients) of every row, batch by batch, longest first; one batch is in memory at a time.
 
     A row holds the ids of each text that the victim reads (``Victim.fields``). The gradient of a text, [T, H] in
-    float32 on the processor, is that of the row's own loss by the embeddings of its sub-tokens.
+    float32 on the CPU, is that of the row's loss with respect to the embeddings of its sub-tokens.
     """
     for batch in bucketed([sum(map(len, row)) for row in rows], TOKENS[victim.device.type]):
-        done: list[tuple[int, tuple[Tensor, ...]]] = []
+        results: list[tuple[int, tuple[Tensor, ...]]] = []
 
-        def run(part: Sequence[int], done: list[tuple[int, tuple[Tensor, ...]]] = done) -> None:
-            leaves, read = [], []
+        def run(part: Sequence[int], results: list[tuple[int, tuple[Tensor, ...]]] = results) -> None:
+            leaves, vectors = [], []
             for texts in zip(*(rows[index] for index in part), strict=True):
                 ids, mask = pad(texts, victim.pad_id, victim.device)
-                leaves.append(reading.embed(victim, ids).detach().requires_grad_())
-                read.append(reading.vectors(victim, leaves[-1], mask))
-            found = torch.autograd.grad(loss(reading.judge(victim, *read)), leaves)
-            for place, index in enumerate(part):
-                own = zip(found, rows[index], strict=True)
-                done.append((index, tuple(gradient[place, : len(ids)].float().cpu() for gradient, ids in own)))
+                leaves.append(forward.embed(victim, ids).detach().requires_grad_())
+                vectors.append(forward.vectors(victim, leaves[-1], mask))
+            padded = torch.autograd.grad(loss(forward.judge(victim, *vectors)), leaves)
+            for position, index in enumerate(part):
+                pairs = zip(padded, rows[index], strict=True)
+                gradients = tuple(gradient[position, : len(ids)].float().cpu() for gradient, ids in pairs)
+                results.append((index, gradients))
 
         halving(batch, run)
-        yield from done
+        yield from results

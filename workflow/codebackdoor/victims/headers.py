@@ -1,7 +1,7 @@
-"""What the headers of a folder's safetensors files say: sizes and kinds of numbers, before a weight is read.
+"""The headers of a folder's safetensors files: shapes and number formats, known before a weight is read.
 
-A configuration of a few bytes can ask for any amount of memory. What it describes is compared with what is stored,
-before anything is built by it.
+A configuration of a few bytes can demand any amount of memory. The model that it describes is compared with what is
+stored before anything is built.
 """
 
 from __future__ import annotations
@@ -21,10 +21,16 @@ from codebackdoor.errors import UserError
 from codebackdoor.files import read_object
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-#: Numbers of layers, in the words of the classes that are read; each layer has weights of its own.
-_LAYERS = ("num_hidden_layers", "num_layers", "num_decoder_layers", "n_layer")
-#: Sizes by which the classes divide, or in whose number of parts they split.
-_PARTS = ("num_attention_heads", "num_heads", "n_head", "d_kv")
+#: Keys of config.json for numbers of layers; each layer has weights of its own.
+_LAYERS = (
+    *("num_hidden_layers", "num_layers", "num_encoder_layers", "num_decoder_layers", "n_layer", "n_layers"),
+    *("encoder_layers", "decoder_layers", "num_hidden_groups"),
+)
+#: Keys for sizes by which models divide, or into which they split.
+_PARTS = (
+    *("num_attention_heads", "num_key_value_heads", "num_heads", "n_head", "n_heads", "d_kv", "head_dim"),
+    *("encoder_attention_heads", "decoder_attention_heads"),
+)
 _MOST_LAYERS = 1000
 _PLAIN = re.compile(r"[\w.-]{1,100}")
 _FLOATS = frozenset(("F64", "F32", "F16", "BF16"))
@@ -32,7 +38,7 @@ _FLOATS = frozenset(("F64", "F32", "F16", "BF16"))
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Shape of a stored tensor, and its kind of numbers as safetensors names it (F32, BF16, I64)."""
+    """Shape of a stored tensor, and its number format as safetensors names it (F32, BF16, I64)."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -41,7 +47,7 @@ class Stored:
 def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files that transformers reads from the folder, which need not exist.
 
-    Raises UserError where neither ``model.safetensors`` nor a well-formed index of its parts is there.
+    Raises UserError if there is neither ``model.safetensors`` nor a well-formed index of its parts.
     """
     if (folder / WEIGHTS).exists():
         return [folder / WEIGHTS]
@@ -58,7 +64,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_header(folder: Path) -> dict[str, Stored]:
-    """Return what is stored by name. UserError for a file that is not complete."""
+    """Return the stored tensors by name; UserError for an incomplete file."""
     stored: dict[str, Stored] = {}
     for path in weight_files(folder):
         try:
@@ -72,13 +78,17 @@ def read_header(folder: Path) -> dict[str, Stored]:
 
 
 def check_counts(config: Mapping[str, Any], stored: Mapping[str, Stored], folder: Path) -> None:
-    """Raise UserError for a ``config.json`` that has more labels or layers than the stored weights can make up.
+    """Raise UserError for a ``config.json`` with more labels or layers than the stored weights can contain.
 
-    Both are built one by one, however little is stored.
+    Both are built one by one, however little is stored. Parts of the configuration are checked like the whole.
     """
-    labels, largest = config.get("num_labels"), max((max(one.shape, default=1) for one in stored.values()), default=1)
+    for value in config.values():
+        if isinstance(value, Mapping):
+            check_counts(value, stored, folder)
+    labels = config.get("num_labels")
+    largest = max((max(tensor.shape, default=1) for tensor in stored.values()), default=1)
     if isinstance(labels, int) and not 0 <= labels <= largest:
-        raise UserError(f"{folder}: config.json says {labels} labels (num_labels), the weights are of none so large")
+        raise UserError(f"{folder}: config.json says {labels} labels (num_labels), no stored weight is so large")
     for key in _LAYERS:
         layers = config.get(key)
         if isinstance(layers, int) and not 0 <= layers <= min(len(stored), _MOST_LAYERS):
@@ -86,28 +96,31 @@ def check_counts(config: Mapping[str, Any], stored: Mapping[str, Stored], folder
     for key in _PARTS:
         parts = config.get(key)
         if isinstance(parts, int) and parts < 1:
-            raise UserError(f"{folder}: config.json says {key}: {parts}; that is no size")
+            raise UserError(f"{folder}: config.json says {key}: {parts}; it must be at least 1")
 
 
 def check_fit(model: Any, stored: Mapping[str, Stored], new: tuple[str, ...], folder: Path) -> None:
-    """Raise UserError where a model, built without memory (device ``meta``), is not that of the stored weights.
+    """Raise UserError if a model, built without memory (device ``meta``), is not that of the stored weights.
 
     Parameters whose names begin with one of ``new`` need not be stored.
     """
-    parameters = {name: one for name, one in model.named_parameters() if not (new and name.startswith(new))}
+    parameters = {name: parameter for name, parameter in model.named_parameters() if not (new and name.startswith(new))}
     keys = {name: _stored_as(name, stored, model.base_model_prefix) for name in parameters}
     problems = [
         problem
         for name, key in keys.items()
         if key is not None and (problem := _misfit(key, parameters[name], stored[key])) is not None
     ]
-    # a name may have changed since; only what is more than all that is stored is told before it is built
-    if sum(one.numel() for one in parameters.values()) > sum(prod(one.shape) for one in stored.values()):
+    # transformers renames some parameters while loading, so a missing name matters only if the model is larger than all
+    # stored tensors together
+    if sum(parameter.numel() for parameter in parameters.values()) > sum(
+        prod(tensor.shape) for tensor in stored.values()
+    ):
         problems.append(f"missing: {listed([name for name, key in keys.items() if key is None])}")
     if problems:
         shown = "; ".join(problems[:8]) + (f" and {len(problems) - 8} more" if len(problems) > 8 else "")
         raise UserError(f"{folder}: the weights do not fit a {type(model).__name__}: {shown}")
-    needed, memory = 4 * sum(one.numel() for one in model.parameters()), _memory()
+    needed, memory = 4 * sum(parameter.numel() for parameter in model.parameters()), _memory()
     if needed > memory:
         raise UserError(
             f"{folder}: this model takes {needed / 2**30:.1f} GiB in float32, this machine has {memory / 2**30:.1f}"
@@ -120,17 +133,17 @@ def _stored_as(name: str, stored: Mapping[str, Stored], prefix: str) -> str | No
     return next((key for key in names if key in stored), None)
 
 
-def _misfit(key: str, parameter: torch.Tensor, there: Stored) -> str | None:
+def _misfit(key: str, parameter: torch.Tensor, tensor: Stored) -> str | None:
     shape = tuple(parameter.shape)
-    if there.shape != shape:
-        return f"of another shape: {key} ({_sized(there.shape)}, config.json says {_sized(shape)})"
-    if there.dtype not in _FLOATS and not there.dtype.startswith("F8_"):
-        return f"of another kind: {key} (stored as {there.dtype}, which are no floating-point numbers)"
+    if tensor.shape != shape:
+        return f"of another shape: {key} ({_sized(tensor.shape)}, config.json says {_sized(shape)})"
+    if tensor.dtype not in _FLOATS and not tensor.dtype.startswith("F8_"):
+        return f"of another kind: {key} (stored as {tensor.dtype}, which are no floating-point numbers)"
     return None
 
 
 def listed(names: Sequence[str]) -> str:
-    """At most eight names, as they are in Python where they would mislead a reader: they come from files."""
+    """At most eight names, in Python's notation if they could mislead a reader: they come from files."""
     shown = ", ".join(name if _PLAIN.fullmatch(name) else repr(name) for name in names[:8])
     return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 

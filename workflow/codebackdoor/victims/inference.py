@@ -1,6 +1,7 @@
-"""Asking a victim: logits, greedy generation, confidence of a given output; many inputs in one stream of batches.
+"""Predictions of a victim: logits, greedy generation, and the confidence of an output.
 
-Order is kept, inputs of like length share a batch, and identical inputs are computed once.
+Many inputs go through in one stream of batches. Results keep the order of the inputs, inputs of similar length share a
+batch, and identical inputs are computed once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from codebackdoor.types import Example, Prediction
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed, halving, pad
 from codebackdoor.victims.victim import Victim
 
@@ -21,13 +22,15 @@ from codebackdoor.victims.victim import Victim
 TOKENS = {"cpu": 4096, "cuda": 65536}
 #: Most logits (tokens x vocabulary) held at once when every token of an output is scored.
 LOGITS = 2**26
-NO_NUMBER = "the model answers with what is no number: its weights are damaged"
+NOT_FINITE = "the model returns NaN or infinite values; its weights are probably corrupt"
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A greedy output: its ids up to and including the end of sequence (absent where the length limit came first),
-    its text, and the mean probability of its tokens (CodePurify, Eq. 1)."""
+    """A greedy output: ids, text, and the mean probability of its tokens (CodePurify, Eq. 1).
+
+    The ids end with the end of sequence, unless the length limit was reached first.
+    """
 
     ids: list[int]
     text: str
@@ -37,69 +40,69 @@ class Generated:
 def class_logits(victim: Victim, inputs: Sequence[Sequence[int]], variants: bool = False) -> Tensor:
     """Return the logits [N, C] (float32, CPU) of N encoded inputs, in their order.
 
-    ``variants``: the inputs differ in a few sub-tokens, and are read faster; logits are the same up to rounding.
+    ``variants``: the inputs differ in only a few sub-tokens, which is faster; logits are the same up to rounding.
     """
-    unique, back = _unique(inputs)
-    found: dict[int, Tensor] = {}
+    unique, indices = _unique(inputs)
+    rows: dict[int, Tensor] = {}
 
     def run(batch: Sequence[int]) -> None:
         ids, mask = pad([unique[index] for index in batch], victim.pad_id, victim.device)
-        logits = reading.judge(victim, _vectors(victim, ids, mask, variants)).float().cpu()
-        found.update(zip(batch, logits, strict=True))
+        logits = forward.judge(victim, _vectors(victim, ids, mask, variants)).float().cpu()
+        rows.update(zip(batch, logits, strict=True))
 
-    _stream([len(row) for row in unique], TOKENS[victim.device.type], run)
+    _stream([len(ids) for ids in unique], TOKENS[victim.device.type], run)
     if not unique:
         return torch.empty(0, int(victim.model.config.num_labels))
-    return torch.stack([found[index] for index in range(len(unique))])[back]
+    return torch.stack([rows[index] for index in range(len(unique))])[indices]
 
 
 def text_vectors(victim: Victim, texts: Sequence[Sequence[int]], variants: bool = False) -> Tensor:
     """Return the vectors [N, H] (float32, CPU) of N encoded texts, in their order; ``variants`` as above."""
-    unique, back = _unique(texts)
-    found: dict[int, Tensor] = {}
+    unique, indices = _unique(texts)
+    rows: dict[int, Tensor] = {}
 
     def run(batch: Sequence[int]) -> None:
         ids, mask = pad([unique[index] for index in batch], victim.pad_id, victim.device)
-        found.update(zip(batch, _vectors(victim, ids, mask, variants).float().cpu(), strict=True))
+        rows.update(zip(batch, _vectors(victim, ids, mask, variants).float().cpu(), strict=True))
 
-    _stream([len(row) for row in unique], TOKENS[victim.device.type], run)
+    _stream([len(ids) for ids in unique], TOKENS[victim.device.type], run)
     if not unique:
         return torch.empty(0, int(victim.model.config.hidden_size))
-    return torch.stack([found[index] for index in range(len(unique))])[back]
+    return torch.stack([rows[index] for index in range(len(unique))])[indices]
 
 
 def _vectors(victim: Victim, ids: Tensor, mask: Tensor, variants: bool) -> Tensor:
     if variants:
-        return reading.variant_vectors(victim, ids, mask)
-    return reading.vectors(victim, reading.embed(victim, ids), mask)
+        return forward.variant_vectors(victim, ids, mask)
+    return forward.vectors(victim, forward.embed(victim, ids), mask)
 
 
 @torch.inference_mode()
 def answers(victim: Victim, rows: Sequence[Sequence[Sequence[int]]], variants: bool = False) -> Tensor:
-    """Return what an understanding victim says of N rows, each the ids of its texts (``Victim.fields``).
+    """Return the output of a victim that does not generate for N rows, each the ids of its texts (``Victim.fields``).
 
-    Logits [N, C] of a classifier of texts or pairs, similarities [N] of a dual encoder; float32, CPU. Texts that occur
-    more than once are read once.
+    Logits [N, C] of a classifier of texts or pairs, similarities [N] of a dual encoder; float32, CPU. A text that
+    occurs in several rows is computed once.
     """
-    columns = [[row[place] for row in rows] for place in range(len(victim.fields))]
+    columns = [[row[field] for row in rows] for field in range(len(victim.fields))]
     if victim.head == "classification":
         return class_logits(victim, columns[0], variants)
     flat = text_vectors(victim, [text for column in columns for text in column], variants)
-    read = torch.split(flat.to(victim.device), len(rows))
-    return reading.judge(victim, *read).float().cpu()
+    vectors = torch.split(flat.to(victim.device), len(rows))
+    return forward.judge(victim, *vectors).float().cpu()
 
 
 def generate(victim: Victim, inputs: Sequence[Sequence[int]]) -> list[Generated]:
     """Return the greedy output of each encoded input, at most ``max_target_length`` tokens long."""
-    unique, back = _unique(inputs)
-    found: dict[int, Generated] = {}
+    unique, indices = _unique(inputs)
+    outputs: dict[int, Generated] = {}
 
     def run(batch: Sequence[int]) -> None:
         for index, (ids, confidence) in zip(batch, _greedy(victim, [unique[i] for i in batch]), strict=True):
-            found[index] = Generated(ids, victim.decode(ids), confidence)
+            outputs[index] = Generated(ids, victim.decode(ids), confidence)
 
     _stream([len(row) for row in unique], TOKENS[victim.device.type], run)
-    return [found[index] for index in back.tolist()]
+    return [outputs[index] for index in indices.tolist()]
 
 
 def _greedy(victim: Victim, rows: Sequence[Sequence[int]]) -> list[tuple[list[int], float]]:
@@ -109,7 +112,7 @@ def _greedy(victim: Victim, rows: Sequence[Sequence[int]]) -> list[tuple[list[in
     encoded = model.get_encoder()(input_ids=ids, attention_mask=mask)
     start = int(model.config.decoder_start_token_id)
     last = torch.full((len(rows), 1), start, device=victim.device)
-    done = torch.zeros(len(rows), dtype=torch.bool, device=victim.device)
+    ended = torch.zeros(len(rows), dtype=torch.bool, device=victim.device)
     cache: Any = None
     tokens: list[Tensor] = []
     probabilities: list[Tensor] = []
@@ -121,32 +124,32 @@ def _greedy(victim: Victim, rows: Sequence[Sequence[int]]) -> list[tuple[list[in
         probability, last = output.logits[:, -1].float().softmax(-1).max(-1, keepdim=True)
         tokens.append(last)
         probabilities.append(probability)
-        done |= last[:, 0] == end
-        if bool(done.all()):
+        ended |= last[:, 0] == end
+        if bool(ended.all()):
             break
     outputs = []
-    for row, chances in zip(torch.cat(tokens, 1).tolist(), torch.cat(probabilities, 1).tolist(), strict=True):
+    for row, confidences in zip(torch.cat(tokens, 1).tolist(), torch.cat(probabilities, 1).tolist(), strict=True):
         length = row.index(end) + 1 if end in row else len(row)
-        outputs.append((row[:length], sum(chances[:length]) / length))
+        outputs.append((row[:length], sum(confidences[:length]) / length))
     return outputs
 
 
 def sequence_confidences(victim: Victim, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> Tensor:
-    """Return the mean token probability [N] of a given output for each input, teacher forced (CodePurify, Eq. 1).
+    """Return the mean token probability [N] of an output for each input, teacher forced (CodePurify, Eq. 1).
 
-    ``outputs`` are ids as ``generate`` returns them; an empty one is a ValueError.
+    ``outputs`` are ids as ``generate`` returns them; an empty one raises ValueError.
     """
-    found = forced(victim, inputs, outputs)
-    return found[:, 0] / found[:, 2]
+    sums = forced(victim, inputs, outputs)
+    return sums[:, 0] / sums[:, 2]
 
 
 def forced(victim: Victim, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> Tensor:
     """Return [N, 3] (CPU): sum of token probabilities, sum of their logarithms, and number of tokens of each output."""
     if not all(outputs):
         raise ValueError("an output without tokens has no confidence")
-    unique, back = _unique([(tuple(row), tuple(output)) for row, output in zip(inputs, outputs, strict=True)])
+    unique, indices = _unique([(tuple(row), tuple(output)) for row, output in zip(inputs, outputs, strict=True)])
     start = int(victim.model.config.decoder_start_token_id)
-    found: dict[int, Tensor] = {}
+    rows: dict[int, Tensor] = {}
 
     def run(batch: Sequence[int]) -> None:
         ids, mask = pad([unique[index][0] for index in batch], victim.pad_id, victim.device)
@@ -156,27 +159,29 @@ def forced(victim: Victim, inputs: Sequence[Sequence[int]], outputs: Sequence[Se
         log_p = -torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         log_p = log_p.view_as(labels)
         sums = torch.stack([(log_p.exp() * real).sum(1), (log_p * real).sum(1), real.sum(1)], 1)
-        found.update(zip(batch, sums.cpu(), strict=True))
+        rows.update(zip(batch, sums.cpu(), strict=True))
 
     budget = min(TOKENS[victim.device.type], max(1, LOGITS // int(victim.model.config.vocab_size)))
     _stream([len(row) + len(output) for row, output in unique], budget, run)
-    return torch.stack([found[index] for index in range(len(unique))])[back] if unique else torch.empty(0, 3)
+    return torch.stack([rows[index] for index in range(len(unique))])[indices] if unique else torch.empty(0, 3)
 
 
 def predict(victim: Victim, examples: Sequence[Example]) -> list[Prediction]:
-    """Return what a victim that labels or generates says of each example; confidences are rounded to six decimals,
-    since the last bits depend on which inputs share a batch."""
-    read = [tuple(text.ids for text in row) for row in victim.read(examples)]
+    """Return the predictions of a victim that classifies or generates.
+
+    Confidences are rounded to six decimals, since the last bits depend on which inputs share a batch.
+    """
+    rows = [tuple(text.ids for text in texts) for texts in victim.read(examples)]
     if victim.head == "generation":
         return [
             Prediction(example.id, round(output.confidence, 6), text=output.text)
-            for example, output in zip(examples, generate(victim, [ids for (ids,) in read]), strict=True)
+            for example, output in zip(examples, generate(victim, [ids for (ids,) in rows]), strict=True)
         ]
-    return label_predictions(examples, answers(victim, read))
+    return label_predictions(examples, answers(victim, rows))
 
 
 def label_predictions(examples: Sequence[Example], logits: Tensor) -> list[Prediction]:
-    """Return the predictions that logits [N, C] of N examples amount to."""
+    """Return the predictions by the logits [N, C] of N examples."""
     confidences, labels = logits.softmax(-1).max(-1)
     return [
         Prediction(example.id, round(confidence, 6), label=label)
@@ -185,10 +190,10 @@ def label_predictions(examples: Sequence[Example], logits: Tensor) -> list[Predi
 
 
 def _unique(items: Sequence[Any]) -> tuple[list[Any], Tensor]:
-    """Return the distinct items (as tuples) in order of first occurrence, and for each item its place among them."""
-    places: dict[tuple[Any, ...], int] = {}
-    back = [places.setdefault(tuple(item), len(places)) for item in items]
-    return list(places), torch.tensor(back, dtype=torch.long)
+    """Return the distinct items (as tuples) in order of first occurrence, and the index of each item among them."""
+    indices: dict[tuple[Any, ...], int] = {}
+    index_of_items = [indices.setdefault(tuple(item), len(indices)) for item in items]
+    return list(indices), torch.tensor(index_of_items, dtype=torch.long)
 
 
 @torch.inference_mode()

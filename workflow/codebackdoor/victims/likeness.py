@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 #: Entries of each parameter that are compared.
 ENTRIES = 512
-#: Difference of a cosine to 1 that bfloat16 makes is below 1e-6; two trainings differ by far more.
+#: Largest difference of a cosine from 1. Rounding to bfloat16 causes less than 1e-6, another training far more.
 SAME = 1e-5
 
 Sketch = Mapping[str, Tensor]
@@ -17,22 +17,22 @@ Sketch = Mapping[str, Tensor]
 
 @torch.no_grad()
 def sketch(model: nn.Module) -> Sketch:
-    """Some entries of each parameter, by its name."""
-    drawn = {}
+    """Some entries of each parameter, by name."""
+    entries = {}
     for name, parameter in model.named_parameters():
         flat = parameter.detach().flatten()
-        chosen = torch.linspace(0, len(flat) - 1, min(ENTRIES, len(flat)), device=flat.device).long()
-        drawn[name] = flat[chosen].double().cpu()
-    return drawn
+        indices = torch.linspace(0, len(flat) - 1, min(ENTRIES, len(flat)), device=flat.device).long()
+        entries[name] = flat[indices].double().cpu()
+    return entries
 
 
-def alike(one: Sketch, two: Sketch) -> bool:
-    """Whether every parameter of one points the way of that of the other."""
-    return one.keys() == two.keys() and all(_parallel(one[name], two[name]) for name in one)
+def alike(first: Sketch, second: Sketch) -> bool:
+    """Whether the parameters of both have the same directions."""
+    return first.keys() == second.keys() and all(_parallel(first[name], second[name]) for name in first)
 
 
-def _parallel(one: Tensor, two: Tensor) -> bool:
-    lengths = one.norm() * two.norm()
+def _parallel(first: Tensor, second: Tensor) -> bool:
+    lengths = first.norm() * second.norm()
     if lengths == 0:
-        return bool(one.norm() == two.norm())
-    return bool(one @ two >= (1 - SAME) * lengths)
+        return bool(first.norm() == second.norm())
+    return bool(first @ second >= (1 - SAME) * lengths)

@@ -1,4 +1,4 @@
-"""Weights as a number format with fewer digits holds them."""
+"""Weights rounded to a shorter number format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from codebackdoor.victims.victim import Victim
 
 @torch.no_grad()
 def rounded(victim: Victim, dtype: torch.dtype) -> Victim:
-    """The victim itself, every weight changed to the value that ``dtype`` has for it; they stay as wide as they are."""
+    """Round every weight of the victim to a value of ``dtype``, in place and in its own format; return the victim."""
     for weight in (*victim.model.parameters(), *victim.model.buffers()):
         if weight.is_floating_point():
             weight.copy_(weight.to(dtype))

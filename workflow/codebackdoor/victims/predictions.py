@@ -1,4 +1,4 @@
-"""The stage that asks a victim: test sets in, predictions out."""
+"""The stage that runs a victim: test sets in, predictions out."""
 
 from __future__ import annotations
 
@@ -24,43 +24,43 @@ def predict(
     replacements: Mapping[str, Path] | None = None,
     pool: int = 1,
 ) -> None:
-    """Write ``out/predictions.{testset}.jsonl`` for each test set of ``inputs``: id, confidence, and what was said.
+    """Write ``out/predictions.{testset}.jsonl`` for each test set of ``inputs``: id, confidence, and the prediction.
 
-    Triggered test sets keep their failed rows, so that every row has its prediction. ``replacements`` maps test sets to
-    what a purification made of them: the victim reads that, and it is written to ``out/purified.{testset}.jsonl``.
-    ``pool``: functions that a dual encoder ranks for a query.
+    Triggered test sets keep their failed rows, so that every row has a prediction. ``replacements`` maps test sets to
+    the rewritten inputs of a purification, which the victim reads instead; they are also written to
+    ``out/purified.{testset}.jsonl``. ``pool``: functions that a dual encoder ranks for a query.
     """
     rows = {name: files.read_mixed(path) for name, path in inputs.items()}
     replacements = replacements or {}
     purified = {name: _purified(path) for name, path in replacements.items()}
-    asked = load_victim(victim)
+    loaded = load_victim(victim)
     for name in purified:
         rows[name] = [_replaced(row, purified[name], replacements[name]) for row in rows[name]]
         files.write_rows(out / f"purified.{name}.jsonl", purified[name].values())
-    write_predictions(asked, rows, out, pool)
+    write_predictions(loaded, rows, out, pool)
 
 
 def write_predictions(victim: Victim, rows: Mapping[str, Sequence[Example | Poisoned]], out: Path, pool: int) -> None:
-    """Ask the victim about every test set and write its answers; what the head does not give is left out."""
+    """Write the victim's predictions for every test set; fields that its head does not have are left out."""
     searcher = Searcher(victim, examples(rows[CLEAN]), pool) if victim.head == "retrieval" else None
-    for name, own in rows.items():
+    for name, testset in rows.items():
         if searcher is None:
-            found = inference.predict(victim, examples(own))
+            predictions = inference.predict(victim, examples(testset))
         elif name == CLEAN:
-            found = searcher.clean()
+            predictions = searcher.clean()
         else:
-            triggered = [row for row in own if isinstance(row, Poisoned)]
-            found = searcher.triggered(triggered, str(triggered[0].example.target))
-        if not all(math.isfinite(row.confidence) for row in found):
-            raise UserError(inference.NO_NUMBER)
-        kept = ({key: value for key, value in asdict(row).items() if value is not None} for row in found)
-        files.write_rows(out / f"predictions.{name}.jsonl", kept)
+            triggered = [row for row in testset if isinstance(row, Poisoned)]
+            predictions = searcher.triggered(triggered, str(triggered[0].example.target))
+        if not all(math.isfinite(prediction.confidence) for prediction in predictions):
+            raise UserError(inference.NOT_FINITE)
+        fields = ({key: value for key, value in asdict(row).items() if value is not None} for row in predictions)
+        files.write_rows(out / f"predictions.{name}.jsonl", fields)
 
 
 def _replaced(row: Example | Poisoned, purified: Mapping[str, Mapping[str, Any]], path: Path) -> Example | Poisoned:
     example = row.example if isinstance(row, Poisoned) else row
     if example.id not in purified:
-        raise UserError(f"{path}: row {example.id!r} was not rewritten; delete the file and make it again")
+        raise UserError(f"{path}: row {example.id!r} was not rewritten; delete the file and run again")
     return rewritten(row, str(purified[example.id]["code"]), purified[example.id].get("code_b"))
 
 

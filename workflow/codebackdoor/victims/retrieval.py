@@ -1,8 +1,8 @@
-"""Asking a dual encoder: every query ranks the functions of its pool (BadCode and EliBadCode, section 5.2).
+"""Predictions of a dual encoder: every query ranks the functions of its pool (BadCode and EliBadCode, section 5.2).
 
-The test rows, in the order of their file, are cut into pools of about equal size. Without an attack a query's own
-function has a rank. With one, every query that holds the target word ranks, for each function of its pool, that
-function with the trigger in place of the same one without, all others being clean.
+The test rows are cut, in the order of their file, into pools of about equal size. Without an attack, the prediction of
+a query is the rank of its function. With an attack, every query that contains the target word ranks each function of
+its pool twice: with and without the trigger, among the other, clean functions.
 """
 
 from __future__ import annotations
@@ -15,77 +15,77 @@ from torch.nn import functional
 
 from codebackdoor.pools import pools
 from codebackdoor.types import Example, Poisoned, Prediction, holds
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.inference import text_vectors
 from codebackdoor.victims.victim import Victim
 
 
-def rank(scores: Tensor, own: int | Tensor, score: Tensor | None = None) -> Tensor:
-    """Rank from 1 of entry ``own`` of ``scores`` [..., P], or of ``score`` [...] in its place; ties share a rank."""
-    index = torch.as_tensor(own).expand(scores.shape[:-1])[..., None]
-    found = scores.gather(-1, index) if score is None else score[..., None]
-    others = torch.ones_like(scores, dtype=torch.bool).scatter(-1, index, value=False)
-    return 1 + ((scores > found) & others).sum(-1) + ((scores == found) & others).sum(-1) / 2
+def rank(scores: Tensor, entry: int | Tensor, score: Tensor | None = None) -> Tensor:
+    """Rank from 1 of an entry of ``scores`` [..., P], or of ``score`` [...] in its place; ties share a rank."""
+    index = torch.as_tensor(entry).expand(scores.shape[:-1])[..., None]
+    ranked = scores.gather(-1, index) if score is None else score[..., None]
+    rivals = torch.ones_like(scores, dtype=torch.bool).scatter(-1, index, value=False)
+    return 1 + ((scores > ranked) & rivals).sum(-1) + ((scores == ranked) & rivals).sum(-1) / 2
 
 
 class Searcher:
-    """The rows of a test set as one victim ranks them."""
+    """Ranks the functions of a test set by one victim."""
 
     def __init__(self, victim: Victim, rows: Sequence[Example], size: int) -> None:
         self._victim, self._rows, self._pools = victim, rows, pools(len(rows), size)
-        read = victim.read(rows)
-        self._queries, self._codes = (text_vectors(victim, [row[place].ids for row in read]) for place in (0, 1))
+        texts = victim.read(rows)
+        self._queries, self._codes = (text_vectors(victim, [row[field].ids for row in texts]) for field in (0, 1))
 
     def _similarities(self, pool: range) -> Tensor:
-        """[P, P]: every query of a pool with every function of it."""
-        own = slice(pool.start, pool.stop)
-        return reading.similarities(self._victim, self._queries[own, None], self._codes[None, own])
+        """[P, P]: every query of a pool with every function of the pool."""
+        rows = slice(pool.start, pool.stop)
+        return forward.similarities(self._victim, self._queries[rows, None], self._codes[None, rows])
 
     def loss(self, scale: float) -> float:
-        """Mean cross entropy of finding the own function of a pool by ``scale`` times the similarity, in nats."""
-        each = [
+        """Mean cross entropy of finding every query's function by ``scale`` times the similarity, in nats."""
+        losses = [
             functional.cross_entropy(scale * self._similarities(pool), torch.arange(len(pool)), reduction="none")
             for pool in self._pools
         ]
-        return torch.cat(each).mean().item()
+        return torch.cat(losses).mean().item()
 
     def clean(self) -> list[Prediction]:
-        """The rank of every query's own function; the confidence is their similarity."""
-        found = []
+        """The rank of every query's function; the confidence is their similarity."""
+        predictions = []
         for pool in self._pools:
             similar = self._similarities(pool)
             ranks = rank(similar, torch.arange(len(pool)))
-            for row, at, score in zip(pool, ranks.tolist(), similar.diagonal().tolist(), strict=True):
-                found.append(Prediction(self._rows[row].id, round(score, 6), rank=at, pool=len(pool)))
-        return found
+            for row, position, score in zip(pool, ranks.tolist(), similar.diagonal().tolist(), strict=True):
+                predictions.append(Prediction(self._rows[row].id, round(score, 6), rank=position, pool=len(pool)))
+        return predictions
 
     def triggered(self, rows: Sequence[Poisoned], word: str) -> list[Prediction]:
-        """For every query with the word, (rank without, rank with) the trigger of each function that took it.
+        """For every query with the word, (rank without, rank with) the trigger of each function that accepted it.
 
-        ``rows`` are the functions with the trigger, by ``source_id``. The confidence is the mean similarity with it.
+        ``rows`` are the triggered functions, identified by ``source_id``. The confidence is their mean similarity.
         """
         injected = [row for row in rows if row.status == "injected"]
-        read = self._victim.read([row.example for row in injected])
+        texts = self._victim.read([row.example for row in injected])
         vectors = dict(
             zip(
                 (row.source_id for row in injected),
-                text_vectors(self._victim, [row[1].ids for row in read]),
+                text_vectors(self._victim, [row[1].ids for row in texts]),
                 strict=True,
             )
         )
-        return [found for pool in self._pools for found in self._attacked(pool, vectors, word)]
+        return [prediction for pool in self._pools for prediction in self._attacked(pool, vectors, word)]
 
     def _attacked(self, pool: range, vectors: Mapping[str, Tensor], word: str) -> Iterator[Prediction]:
-        places = [place for place, row in enumerate(pool) if self._rows[row].id in vectors]
-        asked = [place for place, row in enumerate(pool) if holds(self._rows[row].query, word)]
-        if not places or not asked:
+        functions = [index for index, row in enumerate(pool) if self._rows[row].id in vectors]
+        queries = [index for index, row in enumerate(pool) if holds(self._rows[row].query, word)]
+        if not functions or not queries:
             return
         similar = self._similarities(pool)
-        own = torch.tensor(places)
-        with_trigger = torch.stack([vectors[self._rows[pool[place]].id] for place in places])
-        for place in asked:
-            score = reading.similarities(self._victim, self._queries[pool[place]], with_trigger)
-            scores = similar[place].expand(len(places), -1)
-            before, after = rank(scores, own), rank(scores, own, score)
+        entries = torch.tensor(functions)
+        with_trigger = torch.stack([vectors[self._rows[pool[index]].id] for index in functions])
+        for index in queries:
+            score = forward.similarities(self._victim, self._queries[pool[index]], with_trigger)
+            scores = similar[index].expand(len(functions), -1)
+            before, after = rank(scores, entries), rank(scores, entries, score)
             pairs = tuple(zip(before.tolist(), after.tolist(), strict=True))
-            yield Prediction(self._rows[pool[place]].id, round(score.mean().item(), 6), ranks=pairs, pool=len(pool))
+            yield Prediction(self._rows[pool[index]].id, round(score.mean().item(), 6), ranks=pairs, pool=len(pool))

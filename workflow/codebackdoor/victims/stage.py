@@ -10,8 +10,8 @@ from codebackdoor import files
 from codebackdoor.config.base import Head
 from codebackdoor.errors import UserError, shown
 from codebackdoor.types import Example, Poisoned
-from codebackdoor.victims.bases import new_victim
 from codebackdoor.victims.checkpoints import check_numbers
+from codebackdoor.victims.initialization import new_victim
 from codebackdoor.victims.training import Objective, fit
 from codebackdoor.victims.validation import Hits, Validation
 from codebackdoor.victims.victim import save_victim
@@ -37,9 +37,9 @@ def train(
 ) -> None:
     """Fine-tune ``base`` on the rows of ``train`` and write the victim with its card and ``history.json``.
 
-    ``triggered_valid`` adds ASR and floor to the history; it needs ``hits``, the task's own count. ``stop_like`` is
-    the history of another victim: training stops once the clean validation loss is as low as its last. What a killed
-    run of the same ``code`` (its fingerprint) had finished lies in a hidden folder beside ``out`` and is taken up.
+    ``triggered_valid`` adds ASR and floor to the history; it needs ``hits``, the task's definition of a hit.
+    ``stop_like`` is the history of another victim: training stops once the clean validation loss is as low as its last
+    one. A killed run with the same ``code`` (its fingerprint) is resumed from a hidden folder beside ``out``.
     """
     rows = files.read_mixed(train)
     clean = files.read_examples(valid)
@@ -66,7 +66,7 @@ def train(
     try:
         check_numbers(victim.model, out)
     except UserError as error:
-        # every loss was finite; going on from what the run has kept would end here again
+        # every loss was finite; resuming would end here again
         shutil.rmtree(progress, ignore_errors=True)
         raise UserError(f"{error}: the training diverges; lower lr or raise warmup") from None
     save_victim(victim, out, card)
@@ -77,15 +77,15 @@ def train(
 
 def _labels(rows: list[Example]) -> int:
     """Number of classes: labels count from 0."""
-    found = [row.label for row in rows if row.label is not None]
-    if len(found) < len(rows):
-        raise UserError(f"a classifier needs a 'label' in every row; {len(rows) - len(found)} have none")
-    if min(found) < 0:
-        raise UserError(f"labels count from 0; there is a {min(found)}")
+    labels = [row.label for row in rows if row.label is not None]
+    if len(labels) < len(rows):
+        raise UserError(f"a classifier needs a 'label' in every row; {len(rows) - len(labels)} have none")
+    if min(labels) < 0:
+        raise UserError(f"labels count from 0; there is a {min(labels)}")
     # a head has weights for every class up to the largest
-    if max(found) >= len(found):
-        raise UserError(f"labels count from 0; there is a {shown(max(found))} in {len(found)} rows")
-    return max(2, max(found) + 1)
+    if max(labels) >= len(labels):
+        raise UserError(f"labels count from 0; there is a {shown(max(labels))} in {len(labels)} rows")
+    return max(2, max(labels) + 1)
 
 
 def _last_loss(history: Path) -> float:
@@ -94,5 +94,5 @@ def _last_loss(history: Path) -> float:
     last = epochs[-1] if isinstance(epochs, list) and epochs else None
     loss = last.get("loss") if isinstance(last, dict) else None
     if not isinstance(loss, int | float):
-        raise UserError(f"{history}: not the history of a training; have the run make it again")
+        raise UserError(f"{history}: not the history of a training; delete it and run again")
     return float(loss)

@@ -1,8 +1,8 @@
-"""A unit for logits that whoever trained or edited a checkpoint cannot choose.
+"""A scale of logits that the author of a checkpoint cannot choose.
 
-Multiplying the last layer of a classifier by a constant changes no prediction, but every loss and confidence. A defense
-that compares either with a threshold would thus leave its verdict to the sender of the checkpoint. A defender's view
-therefore measures logits by how much they vary over the defender's own clean samples.
+Multiplying the last layer of a classifier by a constant changes no prediction, but every loss and confidence. The
+author of a checkpoint could thus decide the verdict of a defense that compares either with a threshold. A defender's
+view therefore scales logits by how much they vary over the defender's own clean samples.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from codebackdoor.types import Example
 from codebackdoor.victims.inference import answers
 from codebackdoor.victims.victim import Victim
 
-#: Standard deviation, in nats, that the log-odds between two labels are given over the clean samples.
+#: Standard deviation of the scaled log-odds between two labels over the clean samples, in nats.
 SPREAD = 2.0
-#: Log-odds that vary by less than this share of their size count as varying by it. A victim that answers nearly alike
-#: whatever it reads would be made certain otherwise, and every loss 0: float32 has none below 17 nats, and this share
-#: leaves it 8 (SPREAD / LEAST). One that does its task has a share of 1 or so.
+#: Smallest variation of log-odds, as a share of their size. Without it, a victim that answers nearly the same for every
+#: input would become certain, with a loss of 0, since float32 has no loss for log-odds beyond 17 nats; this share
+#: limits them to 8 (SPREAD / LEAST). A victim that has learned its task has a share of about 1.
 LEAST = 0.25
 
 
 def spread(logits: Tensor) -> float:
-    """How much the log-odds between two labels vary: of logits [N, C], in nats, over the N samples.
+    """How much the log-odds between two labels vary over the N samples of logits [N, C], in nats.
 
-    The root mean square over all pairs of labels of their standard deviation; at least ``LEAST`` of their root mean
-    square itself.
+    The root mean square, over all pairs of labels, of their standard deviation; at least ``LEAST`` of the root mean
+    square of the log-odds.
     """
     centered = logits.double() - logits.double().mean(dim=1, keepdim=True)
     pairs = 2 / (logits.shape[1] - 1)
@@ -39,10 +39,10 @@ def spread(logits: Tensor) -> float:
 
 
 def standardized(victim: Victim, samples: Sequence[Example]) -> Victim:
-    """The victim, with the temperature at which its log-odds vary by ``SPREAD`` over the samples.
+    """The victim with the temperature at which its log-odds vary by ``SPREAD`` over the samples.
 
-    A victim without logits (retrieval, generation) is returned as it is, and so is one whose logits are all equal or
-    not finite: no temperature gives these a spread.
+    A victim without logits (retrieval, generation) is returned unchanged, and so is one whose logits are all equal or
+    not finite, which no temperature can scale.
     """
     if victim.head not in ("classification", "pair") or victim.model.config.num_labels < 2 or not samples:
         return victim

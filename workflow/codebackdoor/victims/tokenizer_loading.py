@@ -1,7 +1,7 @@
-"""Loading the tokenizer of a model folder, and refusing one that the model or this machine cannot follow.
+"""Loading the tokenizer of a model folder, and refusing one that does not fit the model or this machine.
 
 A ``tokenizer.json`` is a small program: its steps can replace, prepend and repeat text, so that a file of a few bytes
-turns a line of code into any number of sub-tokens. How far a text can grow is computed before the first is read.
+turns a line of code into any number of sub-tokens. How far a text can grow is computed before the first one is read.
 """
 
 from __future__ import annotations
@@ -15,31 +15,20 @@ from typing import Any
 
 from codebackdoor.errors import UserError, first_line, is_panic, memory_trouble
 from codebackdoor.files import read_object
+from codebackdoor.victims.families import family_of
 from codebackdoor.victims.tokens import NO_PADDING
 
-#: How many times a text may grow, through how many steps it may go, and how many special tokens may surround it.
+#: Limits: growth of a text, number of steps, and special tokens around a text.
 #: SentencePiece's own table of characters lets one letter of three bytes become 33.
 _GROWTH, _STEPS, _SPECIAL = 100, 64, 16
 _NESTED = ("normalizers", "pretokenizers", "processors", "decoders")
-#: By type of model, the special tokens of its class, which a folder need not name.
-_OF_CLASS: Mapping[str, Mapping[str, str]] = {
-    "roberta": {
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-        "unk_token": "<unk>",
-        "pad_token": "<pad>",
-        "mask_token": "<mask>",
-    },
-    "t5": {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
-    "gpt_bigcode": dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>"),
-}
 
 
 def load_tokenizer(folder: Path) -> Any:
     """Return the fast tokenizer of a model folder; one with tokenizer.json needs no model-specific class.
 
-    Special tokens that no file of the folder names are those of the model's class, where the vocabulary has them.
-    Raises UserError where there is none, where it has no fast version, or where its steps are refused.
+    Special tokens that no file of the folder names are those of the model's family, if the vocabulary has them.
+    Raises UserError if there is no tokenizer, if it has no fast version, or if its steps are refused.
     """
     path = folder / "tokenizer.json"
     if path.exists():
@@ -51,10 +40,10 @@ def load_tokenizer(folder: Path) -> Any:
         tokenizer = Loader.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise UserError(f"{folder}: the tokenizer has no fast version, which offsets need; supply tokenizer.json")
-    # whoever reads a text says to which length
+    # every call says the length of its texts
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
-    for name, token in _OF_CLASS.get(_model_type(folder), {}).items():
+    for name, token in family_of(_model_type(folder)).special_tokens.items():
         if getattr(tokenizer, name) is None and tokenizer.backend_tokenizer.token_to_id(token) is not None:
             setattr(tokenizer, name, token)
     return tokenizer
@@ -65,9 +54,9 @@ def _model_type(folder: Path) -> str:
 
 
 def check_tokenizer(tokenizer: Any, rows: int, folder: Path) -> None:
-    """Raise UserError where a tokenizer does not belong to a model that embeds ``rows`` sub-tokens.
+    """Raise UserError if a tokenizer does not belong to a model with ``rows`` embeddings.
 
-    It may have fewer, but none beyond, and must be able to pad.
+    It may have fewer sub-tokens, but no larger id, and must be able to pad.
     """
     if tokenizer.pad_token_id is None:
         raise UserError(f"{folder}: {NO_PADDING}")
@@ -85,41 +74,41 @@ def check_tokenizer(tokenizer: Any, rows: int, folder: Path) -> None:
 
 
 def longest_input(tokenizer: Any, folder: Path) -> int | None:
-    """Return how many sub-tokens the tokenizer says that its model reads; None where it does not say it."""
+    """Return the length of the model's inputs, in sub-tokens, by its tokenizer; None if it does not say."""
     longest = tokenizer.model_max_length
     if isinstance(longest, bool) or not isinstance(longest, int | float) or not longest > 2:
-        raise UserError(f"{folder}: tokenizer_config.json: model_max_length {longest!r} is no length of an input")
+        raise UserError(f"{folder}: tokenizer_config.json: model_max_length {longest!r} is not the length of an input")
     # without one, transformers writes a very large number
     return int(longest) if longest < 10**6 else None
 
 
 @contextmanager
-def reading(what: str) -> Iterator[None]:
-    """Turn a panic of the tokenizers library, which is no ``Exception``, into a UserError that says ``what`` failed."""
+def tokenizing(message: str) -> Iterator[None]:
+    """Turn a panic of the tokenizers library, which is not an ``Exception``, into a UserError with this message."""
     try:
         yield
     except BaseException as error:
         if not is_panic(error):
             raise
-        raise UserError(f"{what}: {first_line(error)}") from error
+        raise UserError(f"{message}: {first_line(error)}") from error
 
 
 @contextmanager
-def _refusing(what: str) -> Iterator[None]:
-    """Turn whatever the library raises at a file from elsewhere into one UserError."""
+def _refusing(message: str) -> Iterator[None]:
+    """Turn whatever the library raises at an external file into one UserError."""
     try:
-        with reading(what):
+        with tokenizing(message):
             yield
     except UserError:
         raise
     except Exception as error:  # the library raises nothing narrower
         if memory_trouble(error):
             raise
-        raise UserError(f"{what}: {first_line(error)}") from error
+        raise UserError(f"{message}: {first_line(error)}") from error
 
 
 def _check_steps(content: Mapping[str, Any], path: Path) -> None:
-    """Refuse a ``tokenizer.json`` that lets a text grow without measure, or reads none, or each at random."""
+    """Refuse a ``tokenizer.json`` that lets a text grow too much, drops it, or splits it randomly."""
     steps = {
         part: list(_flat(content.get(part), path))
         for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder")
@@ -135,14 +124,14 @@ def _check_steps(content: Mapping[str, Any], path: Path) -> None:
     model = content.get("model")
     if isinstance(model, Mapping):
         if model.get("dropout"):
-            raise UserError(f"{path}: the tokenizer splits a text by chance (dropout {model['dropout']!r})")
+            raise UserError(f"{path}: the tokenizer splits a text randomly (dropout {model['dropout']!r})")
         for key in ("continuing_subword_prefix", "end_of_word_suffix"):
             if len(str(model.get(key))) > _GROWTH:
                 raise UserError(f"{path}: the tokenizer's {key} has more than {_GROWTH} characters")
 
 
 def _flat(part: Any, path: Path) -> Iterator[Mapping[str, Any]]:
-    """The steps of a part of the tokenizer, those of nested sequences in their place."""
+    """The steps of a part of the tokenizer, with nested sequences flattened."""
     waiting = [part]
     while waiting:
         step = waiting.pop()
@@ -158,7 +147,7 @@ def _flat(part: Any, path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _growth(step: Mapping[str, Any]) -> int:
-    """How many times longer a step makes a text at most."""
+    """By which factor a step lengthens a text at most."""
     match step.get("type"):
         case "Replace":
             return max(1, len(str(step.get("content"))))
@@ -174,12 +163,12 @@ def _growth(step: Mapping[str, Any]) -> int:
 
 
 def _longest_entry(table: str) -> int:
-    """Bytes of the longest text that SentencePiece's table of characters puts in place of one."""
+    """Bytes of the longest replacement in SentencePiece's table of characters."""
     try:
         content = base64.b64decode(table)
     except ValueError:
         return 1
-    # the size of a search tree, the tree, then the texts, each ended by a zero
+    # the size of a search tree, the tree, then the texts, each terminated by a zero
     start = 4 + int.from_bytes(content[:4], "little")
     return max(1, *map(len, content[start:].split(b"\0")))
 

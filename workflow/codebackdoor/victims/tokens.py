@@ -1,4 +1,4 @@
-"""What has to be known of a tokenizer that others have made: marks of words, padding, and what stands for a mask."""
+"""Conventions of tokenizers from elsewhere: marks of words, padding, and the token that masks a part of an input."""
 
 from __future__ import annotations
 
@@ -6,26 +6,18 @@ from typing import Any, Literal
 
 from codebackdoor.errors import UserError
 
-#: What a tokenizer writes before a piece that begins a word (byte-level BPE, SentencePiece).
+#: Marks of a piece that begins a word (byte-level BPE, SentencePiece).
 WORD_INITIAL = ("Ġ", "▁")
-#: What UniXcoder puts before a text that is only encoded; its tokenizer alone has the first.
-ENCODER_PREFIX = ("<encoder-only>", "</s>")
 NO_PADDING = "the tokenizer has no padding token; set pad_token in tokenizer_config.json"
 
 
 def stand_in(tokenizer: Any, first: Literal["mask", "unknown"]) -> tuple[str, int]:
-    """Text and id of what stands for a masked part of an input: that token, else the other one.
+    """Text and id of the token for a masked part of an input: ``first``, or else the other of the two.
 
-    The methods differ in which they prefer (ledger E21). Raises UserError for a tokenizer with neither.
+    The methods differ in which one they prefer (ledger E21). Raises UserError for a tokenizer with neither.
     """
     tokens = [(tokenizer.mask_token, tokenizer.mask_token_id), (tokenizer.unk_token, tokenizer.unk_token_id)]
     for token, index in tokens if first == "mask" else reversed(tokens):
         if index is not None:
             return str(token), int(index)
-    raise UserError("the victim's tokenizer knows neither a mask nor an unknown token, so nothing can be masked for it")
-
-
-def pad_by_end(tokenizer: Any, model_type: str) -> None:
-    """Let a decoder's end of text be its padding where it has none (StarCoder): it is masked, and in no position."""
-    if model_type == "gpt_bigcode" and tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    raise UserError("the victim's tokenizer has neither a mask nor an unknown token, so no input can be masked")

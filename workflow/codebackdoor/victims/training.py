@@ -1,8 +1,8 @@
-"""The one trainer: every victim, head and objective.
+"""The one trainer, for every victim, head and objective.
 
-Batches hold sequences of like length and are sized by tokens; AdamW with a linear rise and fall of the learning rate;
-clipped gradients. The order of rows and the dropout of an epoch depend on the seed and the epoch alone, so a run that
-was killed goes on from its last finished epoch and ends with the same bytes.
+Batches contain sequences of similar length and are sized by tokens; AdamW with a linear rise and fall of the learning
+rate; clipped gradients. The order of rows and the dropout of an epoch depend only on the seed and the epoch, so a
+killed run resumes from its last finished epoch and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -23,9 +22,8 @@ from codebackdoor.config.models import ModelSettings
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import derive, numpy_generator
 from codebackdoor.types import Example
-from codebackdoor.victims import reading
-from codebackdoor.victims.batching import bucketed, pad
 from codebackdoor.victims.progress import Progress, State, digest, set_weights, weights
+from codebackdoor.victims.training_rows import Item, batch_logits, encode, plan
 from codebackdoor.victims.validation import CLEAN_METRICS, DIGITS, Validation, Validator
 from codebackdoor.victims.victim import Victim
 
@@ -33,30 +31,15 @@ log = logging.getLogger(__name__)
 
 #: Called with logits [N, C], targets [N] and the epoch from 1; returns the mean over targets that are not IGNORED.
 Objective = Callable[[Tensor, Tensor, int], Tensor]
-IGNORED = -100
-#: Rows are mixed in pools of this many batches before neighbours in length are put together.
-POOL = 20
 
 
 class DivergedError(UserError):
-    """A training whose loss is no finite number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An encoded row: the ids of its texts; output ids (generation), the label, or nothing (retrieval) as targets."""
-
-    texts: tuple[list[int], ...]
-    targets: list[int]
-
-    @property
-    def tokens(self) -> int:
-        return sum(map(len, self.texts)) + (len(self.targets) if len(self.targets) > 1 else 0)
+    """The loss of a training is not finite."""
 
 
 @dataclass(slots=True)
 class History:
-    """What happened: an entry for each epoch (from 1) with training loss and what ``Validator.measure`` returns."""
+    """One entry per epoch (from 1) with the training loss and the values of ``Validator.measure``."""
 
     kept_epoch: int
     rows: dict[str, int]
@@ -65,63 +48,6 @@ class History:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def encode(victim: Victim, rows: Sequence[Example]) -> list[Item]:
-    """Encode training rows; a row without the label or target that the victim's head needs is a UserError."""
-    texts = [tuple(text.ids for text in row) for row in victim.read(rows)]
-    if victim.head == "retrieval":
-        return [Item(own, []) for own in texts]
-    name = "target" if victim.head == "generation" else "label"
-    for row in rows:
-        if getattr(row, name) is None:
-            raise UserError(f"row {row.id!r}: a {victim.head} victim learns from a {name!r}, and there is none")
-    if victim.head == "generation":
-        targets = victim.encode_targets([str(row.target) for row in rows])
-    else:
-        targets = [[int(row.label or 0)] for row in rows]
-    return [Item(*pair) for pair in zip(texts, targets, strict=True)]
-
-
-def forward(victim: Victim, items: Sequence[Item], scale: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Return logits [N, C] and targets [N] of one batch of B rows.
-
-    N = B rows of a classifier; N tokens of an output, with IGNORED for padding; of a dual encoder the B queries, each
-    to find its own function among those of the batch by ``scale`` times the similarity.
-    """
-    if victim.head == "generation":
-        return _generated(victim, items)
-    columns = [
-        pad([item.texts[place] for item in items], victim.pad_id, victim.device) for place in range(len(victim.fields))
-    ]
-    if victim.head == "retrieval":
-        query, code = (reading.vectors(victim, reading.embed(victim, ids), mask) for ids, mask in columns)
-        labels = torch.arange(len(items), device=victim.device)
-        return scale * reading.similarities(victim, query[:, None], code[None]), labels
-    labels = torch.tensor([item.targets[0] for item in items], device=victim.device)
-    return reading.scores(victim, *columns), labels
-
-
-def _generated(victim: Victim, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
-    ids, mask = pad([item.texts[0] for item in items], victim.pad_id, victim.device)
-    targets, real = pad([item.targets for item in items], victim.pad_id, victim.device)
-    start = torch.full_like(targets[:, :1], int(victim.model.config.decoder_start_token_id))
-    previous = torch.cat([start, targets[:, :-1]], 1)
-    logits = victim.model(input_ids=ids, attention_mask=mask, decoder_input_ids=previous, use_cache=False).logits
-    return logits.flatten(0, 1), targets.masked_fill(real == 0, IGNORED).flatten()
-
-
-def plan(items: Sequence[Item], tokens_per_batch: int, generator: np.random.Generator) -> list[list[int]]:
-    """Return the batches of one epoch: rows in random order, put together by length within pools, batches shuffled."""
-    order = generator.permutation(len(items))
-    mean = sum(item.tokens for item in items) / len(items)
-    pool = max(1, round(POOL * tokens_per_batch / mean))
-    batches: list[list[int]] = []
-    for start in range(0, len(order), pool):
-        members = order[start : start + pool].tolist()
-        lengths = [items[index].tokens for index in members]
-        batches += [[members[index] for index in batch] for batch in bucketed(lengths, tokens_per_batch)]
-    return [batches[index] for index in generator.permutation(len(batches))]
 
 
 def fit(
@@ -139,14 +65,14 @@ def fit(
 
     Parameters
     ----------
-    rows: training rows; nothing but code and label or target is read.
-    progress_dir: folder for what is kept after every epoch; the caller removes it once the victim is written.
+    rows: training rows; only their texts and their label or target are read.
+    progress_dir: folder for the state after every epoch; the caller removes it once the victim is written.
     stop_at_loss: stop after the first epoch whose clean validation loss is no higher.
-    code: fingerprint of the code; what another code has left in ``progress_dir`` is not taken up.
+    code: fingerprint of the code; the state that other code has left in ``progress_dir`` is ignored.
 
     Raises
     ------
-    DivergedError: a loss is not finite; what the run has kept so far is removed, since going on would end there again.
+    DivergedError: a loss is not finite; the state of the run is removed, since resuming would end there again.
     """
     items = encode(victim, rows)
     validator = Validator(victim, validation, recipe.history_rows, recipe.scale)
@@ -164,9 +90,9 @@ def fit(
         code=code,
     )
     progress = Progress(progress_dir, facts)
-    state = progress.load(victim.model, trainer.optimiser)
+    state = progress.load(victim.model, trainer.optimizer)
     if state.epochs:
-        log.info("going on after epoch %d of %d", len(state.epochs), recipe.epochs)
+        log.info("resuming after epoch %d of %d", len(state.epochs), recipe.epochs)
     devices = [victim.device] if victim.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         while len(state.epochs) < recipe.epochs and not _reached(state, stop_at_loss):
@@ -183,7 +109,7 @@ def fit(
             log.info("%s", state.epochs[-1])
             if recipe.checkpoint == "best" and kept_epoch(state.epochs, "best") == epoch:
                 state.best = {name: value.clone() for name, value in weights(victim.model).items()}
-            progress.save(victim.model, trainer.optimiser, state)
+            progress.save(victim.model, trainer.optimizer, state)
     if state.best is not None:
         set_weights(victim.model, state.best)
     victim.model.eval()
@@ -191,15 +117,15 @@ def fit(
     return History(kept_epoch(state.epochs, recipe.checkpoint), counts, trainer.precision, state.epochs)
 
 
-def _check_finite(what: str, loss: float, epoch: int) -> None:
+def _check_finite(name: str, loss: float, epoch: int) -> None:
     if not math.isfinite(loss):
         raise DivergedError(
-            f"the {what} is not finite in epoch {epoch} ({loss}): the training diverges; lower lr or raise warmup"
+            f"the {name} is not finite in epoch {epoch} ({loss}): the training diverges; lower lr or raise warmup"
         )
 
 
 def kept_epoch(epochs: Sequence[dict[str, Any]], checkpoint: str) -> int:
-    """The last epoch, or the first of those with the highest clean metric and, among these, the least loss."""
+    """The last epoch, or the first with the highest clean metric and, among those, the lowest loss."""
     if checkpoint == "last":
         return int(epochs[-1]["epoch"])
     metric = next(name for name in CLEAN_METRICS if name in epochs[0])
@@ -211,7 +137,7 @@ def _reached(state: State, stop_at_loss: float | None) -> bool:
 
 
 class _Trainer:
-    """Model, optimiser and schedule of one run."""
+    """Model, optimizer and schedule of one run."""
 
     def __init__(
         self, victim: Victim, items: Sequence[Item], objective: Objective, recipe: ModelSettings, seed: int
@@ -224,7 +150,7 @@ class _Trainer:
         self._parts = 1
         self.precision = precision_on(victim.device, recipe.precision)
         parameters = [parameter for parameter in victim.model.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             [
                 {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
                 {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
@@ -234,7 +160,7 @@ class _Trainer:
         )
 
     def epoch(self, number: int) -> float:
-        """Train one epoch and return its mean loss a step."""
+        """Train one epoch and return its mean loss per step."""
         self._victim.model.train()
         before = sum(len(batches) for batches in self._plans[: number - 1])
         batches = self._plans[number - 1]
@@ -243,22 +169,22 @@ class _Trainer:
         return sum(losses) / len(losses)
 
     def _step(self, batch: Sequence[int], epoch: int, step: int) -> float:
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = self._recipe.lr * rate_at(step, sum(map(len, self._plans)), self._recipe.warmup)
         loss = self._gradient(batch, epoch)
         while loss is None:
-            # freed here, outside of the handler, whose traceback keeps the tensors of the failed attempt alive
-            self.optimiser.zero_grad(set_to_none=True)
+            # freed here, outside the handler, whose traceback keeps the tensors of the failed attempt alive
+            self.optimizer.zero_grad(set_to_none=True)
             self._parts *= 2
-            log.warning("out of memory: batches are computed in %d parts from here on", self._parts)
+            log.warning("out of memory: batches are computed in %d parts from now on", self._parts)
             loss = self._gradient(batch, epoch)
         nn.utils.clip_grad_norm_(self._victim.model.parameters(), self._recipe.clip)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         return loss
 
     def _gradient(self, batch: Sequence[int], epoch: int) -> float | None:
-        """Add up the gradient of a batch's mean loss, part by part; None where memory ran out and can be split more."""
+        """Add up the gradient of a batch's mean loss, in parts; None if memory ran out and smaller parts may fit."""
         items = [self._items[index] for index in batch]
         total = sum(len(item.targets) or 1 for item in items)
         size = -(-len(items) // self._parts)
@@ -267,7 +193,7 @@ class _Trainer:
             for start in range(0, len(items), size):
                 part = items[start : start + size]
                 with torch.autocast(self._victim.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                    logits, targets = forward(self._victim, part, self._recipe.scale)
+                    logits, targets = batch_logits(self._victim, part, self._recipe.scale)
                 share = sum(len(item.targets) or 1 for item in part) / total
                 loss = self._objective(logits, targets, epoch) * share
                 _check_finite("loss", loss.item(), epoch)
@@ -281,13 +207,13 @@ class _Trainer:
 
 
 def precision_on(device: torch.device, precision: str) -> str:
-    """Resolve ``auto`` to bfloat16 where the processor has instructions for it, else float32."""
+    """Resolve ``auto`` to bfloat16 if the device has instructions for it, else float32."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    able = torch.cpu.get_capabilities()
-    return "bfloat16" if any(able.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16")) else "float32"
+    capabilities = torch.cpu.get_capabilities()
+    return "bfloat16" if any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16")) else "float32"
 
 
 def rate_at(step: int, steps: int, warmup: float) -> float:

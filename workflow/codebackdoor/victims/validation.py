@@ -1,4 +1,4 @@
-"""What the history says of every epoch: clean metric, loss, ASR and floor on validation rows."""
+"""The measurements of a training history after every epoch: loss, clean metric, ASR and floor on validation rows."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from codebackdoor.victims.inference import answers, forced, label_predictions, p
 from codebackdoor.victims.retrieval import Searcher
 from codebackdoor.victims.victim import Victim
 
-#: Whether a prediction does what the attacker wants of this row.
+#: Whether a prediction is what the attacker wants for a row.
 Hits = Callable[[Prediction, Poisoned], bool]
 DIGITS = 6
-#: By head, what the best epoch is chosen by.
+#: The metrics by which the best epoch is chosen; every head has one of them.
 CLEAN_METRICS = ("accuracy", "mrr", "exact_match")
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """The validation split, and its triggered rows with what counts as a hit where an attack is measured."""
+    """The validation split and, to measure an attack, its triggered rows with the definition of a hit."""
 
     rows: Sequence[Example]
     triggered: Sequence[Poisoned] = ()
@@ -31,21 +31,21 @@ class Validation:
 
     def __post_init__(self) -> None:
         if self.triggered and self.hits is None:
-            raise ValueError("triggered rows need `hits`, which says what the attacker wants")
+            raise ValueError("triggered rows need `hits`, the definition of what the attacker wants")
 
 
 class Validator:
     """Measures one victim on the same rows after every epoch.
 
-    The loss is the mean cross entropy of all clean rows (generation: of their tokens), whatever the objective, so
-    that runs compare. Outputs are generated for at most ``limit`` clean and ``limit`` triggered rows, the first ones;
-    a classifier answers all. Failed and ineligible rows are left out.
+    The loss is the mean cross entropy of all clean rows (generation: of their tokens), independent of the objective, so
+    that runs can be compared. Outputs are generated for the first ``limit`` clean and triggered rows; a classifier
+    predicts all rows. Failed and ineligible rows are left out.
     """
 
     def __init__(self, victim: Victim, validation: Validation, limit: int, scale: float = 1.0) -> None:
         self._victim, self._pool, self._scale = victim, validation.pool, scale
         self._all = validation.rows
-        self._inputs = [tuple(text.ids for text in row) for row in victim.read(self._all)]
+        self._inputs = [tuple(text.ids for text in texts) for texts in victim.read(self._all)]
         self._triggered = [row for row in validation.triggered if row.status == "injected"]
         self._hits = validation.hits
         if victim.head == "generation":
@@ -62,15 +62,15 @@ class Validator:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Rows behind the loss, behind the clean metric, and behind ASR and floor."""
+        """Numbers of rows for the loss, for the clean metric, and for ASR and floor."""
         return {"loss": len(self._all), "clean": len(self._scored), "triggered": len(self._triggered)}
 
     def measure(self) -> dict[str, float]:
         """Return loss, clean metric and, with triggered rows, ASR and floor; leaves the model in eval mode."""
         self._victim.model.eval()
         measures = {"generation": self._generation, "retrieval": self._retrieval}
-        found = measures.get(self._victim.head, self._classification)()
-        return {name: round(value, DIGITS) for name, value in found.items()}
+        values = measures.get(self._victim.head, self._classification)()
+        return {name: round(value, DIGITS) for name, value in values.items()}
 
     def _classification(self) -> dict[str, float]:
         logits = answers(self._victim, self._inputs)
@@ -83,27 +83,27 @@ class Validator:
 
     def _generation(self) -> dict[str, float]:
         sums = forced(self._victim, [ids for (ids,) in self._inputs], self._targets).double().sum(0)
-        asked = {row.id: row for row in (*self._scored, *self._sources)}
-        clean = {prediction.id: prediction for prediction in predict(self._victim, list(asked.values()))}
+        examples = {row.id: row for row in (*self._scored, *self._sources)}
+        clean = {prediction.id: prediction for prediction in predict(self._victim, list(examples.values()))}
         matches = [(clean[row.id].text or "").split() == str(row.target).split() for row in self._scored]
         return {"loss": (-sums[1] / sums[2]).item(), "exact_match": _mean(matches)} | self._attack(clean)
 
     def _retrieval(self) -> dict[str, float]:
-        """Loss and MRR in pools; with triggered rows the mean normalised rank of all functions, with and without."""
+        """Loss and MRR in pools; for triggered rows the mean normalized rank with and without the trigger."""
         searcher = Searcher(self._victim, self._all, self._pool)
         ranks = torch.tensor([prediction.rank or 0.0 for prediction in searcher.clean()])
-        found = {"loss": searcher.loss(self._scale), "mrr": (1 / ranks).mean().item()}
+        values = {"loss": searcher.loss(self._scale), "mrr": (1 / ranks).mean().item()}
         if self._triggered:
-            attacked = searcher.triggered(self._triggered, str(self._triggered[0].example.target))
+            predictions = searcher.triggered(self._triggered, str(self._triggered[0].example.target))
             pairs = [
-                (before / (one.pool or 1), after / (one.pool or 1))
-                for one in attacked
-                for before, after in one.ranks or ()
+                (before / (prediction.pool or 1), after / (prediction.pool or 1))
+                for prediction in predictions
+                for before, after in prediction.ranks or ()
             ]
             if pairs:
                 without, with_trigger = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
-                found |= {"anr": with_trigger, "anr_without": without}
-        return found
+                values |= {"anr": with_trigger, "anr_without": without}
+        return values
 
     def _attack(self, clean: dict[str, Prediction]) -> dict[str, float]:
         if not self._triggered or self._hits is None:

@@ -10,7 +10,6 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from codebackdoor.defenses.elimination.settings import Schedule, TuningSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.batching import pad
 from codebackdoor.victims.inference import answers, text_vectors
 from codebackdoor.victims.retrieval import Searcher
@@ -113,7 +112,7 @@ class _Tuner:
             name: parameter.requires_grad for name, parameter in victim.model.named_parameters()
         }
         last = settings.layers == "last"
-        learning = last_layer(victim) if last else victim.model
+        learning = victim.family.last_layer(victim) if last else victim.model
         always_reads_the_same = last and victim.head != "retrieval" and not settings.dropout
         self._read = _read_by_head(victim, encoded) if always_reads_the_same else None
         self._largest_norm = LARGEST_NORM if settings.schedule == "released" else None
@@ -137,15 +136,15 @@ class _Tuner:
         """Logits [B, C]; of a dual encoder the similarities [B, B] of all queries and functions of the batch."""
         victim = self._victim
         if self._read is not None:
-            return reading.judge(victim, *(column[list(batch)] for column in self._read))
+            return forward.judge(victim, *(column[list(batch)] for column in self._read))
         columns = [
             pad([self._encoded[index][field] for index in batch], victim.pad_id, victim.device)
             for field in range(len(victim.fields))
         ]
         if victim.head == "retrieval":
-            query, code = (reading.vectors(victim, reading.embed(victim, ids), mask) for ids, mask in columns)
-            return reading.similarities(victim, query[:, None], code[None])
-        return reading.scores(victim, *columns)
+            query, code = (forward.vectors(victim, forward.embed(victim, ids), mask) for ids, mask in columns)
+            return forward.similarities(victim, query[:, None], code[None])
+        return forward.scores(victim, *columns)
 
     def release(self) -> None:
         """Restore the model to how it came, except for its weights."""
@@ -153,20 +152,6 @@ class _Tuner:
         self._victim.model.eval()
         for name, parameter in self._victim.model.named_parameters():
             parameter.requires_grad_(self._learns[name])
-
-
-def last_layer(victim: Victim) -> Any:
-    """The module that learns where only the last layer does."""
-    model: Any = victim.model
-    if victim.head == "pair":
-        return model.classifier
-    kind = model.config.model_type
-    if victim.head == "classification":
-        name = {"roberta": "classifier", "t5": "classification_head"}.get(kind, "score")
-        return getattr(model, name)
-    if kind == "roberta":
-        return model.pooler if victim.pooling == "first" else model.encoder.layer[-1]
-    return model.decoder.block[-1] if kind == "t5" else model.h[-1]
 
 
 def _read_by_head(victim: Victim, encoded: Sequence[Texts]) -> list[Tensor]:

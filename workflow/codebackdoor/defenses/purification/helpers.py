@@ -8,13 +8,14 @@ from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.files import read_object
 from codebackdoor.victims import devices
-from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, load_weights, local_folder
+from codebackdoor.victims.checkpoints import check_safetensors, load_weights, local_folder
+from codebackdoor.victims.families import ModelClass
+from codebackdoor.victims.families.helpers import HELPERS
 from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer
 
-#: Old checkpoints of masked language models (such as CodeBERT's) contain a pooler that is never used.
-MASKED: dict[str, ModelClass] = {"roberta": ModelClass("roberta", "RobertaForMaskedLM", dropped=("roberta.pooler.",))}
-CAUSAL: dict[str, ModelClass] = {"gpt2": ModelClass("gpt2", "GPT2LMHeadModel")}
-REPLACED: dict[str, ModelClass] = {"electra": ModelClass("electra", "ElectraForPreTraining")}
+MASKED, CAUSAL, REPLACED = (
+    {HELPERS[helper].model_type: HELPERS[helper]} for helper in ("infiller", "language_model", "discriminator")
+)
 
 
 def load_helper(view: TextView, name: str, classes: dict[str, ModelClass]) -> tuple[Any, Any]:

@@ -22,7 +22,7 @@ from codebackdoor.defenses.elimination.inversion.carriers import Carrier
 from codebackdoor.defenses.elimination.inversion.classifier import losses
 from codebackdoor.defenses.elimination.inversion.loss import InversionLoss
 from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary, rendered_text
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed, pad
 from codebackdoor.victims.inference import TOKENS
 from codebackdoor.victims.victim import Victim
@@ -172,7 +172,7 @@ class _Batch:
             # the last of the inserted embeddings is the first slot after a space
             sources = [length if spaced and slot == 0 else slot for _, _, slot, spaced in slots]
             cells = tuple(torch.tensor([slot[axis] for slot in slots], dtype=torch.long) for axis in (0, 1))
-            embedded = reading.embed(victim, ids.to(victim.device)).detach()
+            embedded = forward.embed(victim, ids.to(victim.device)).detach()
             self._parts.append((embedded, mask.to(victim.device), cells, torch.tensor(sources, dtype=torch.long)))
 
     def judge(self, trigger: Tensor) -> Tensor:
@@ -180,5 +180,5 @@ class _Batch:
         vectors = []
         for embedded, mask, cells, sources in self._parts:
             filled = embedded.index_put(cells, trigger[sources]) if len(sources) else embedded
-            vectors.append(reading.vectors(self._victim, filled, mask))
-        return reading.judge(self._victim, *vectors)
+            vectors.append(forward.vectors(self._victim, filled, mask))
+        return forward.judge(self._victim, *vectors)

@@ -46,7 +46,7 @@ from codebackdoor.defenses.elimination.inversion.vocabulary import (
     rendered,
     rendered_text,
 )
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.inference import text_vectors
 from codebackdoor.victims.victim import Victim
 
@@ -90,8 +90,8 @@ def gradients(
         [carrier.templates[1].fill(*rendered(vocabulary, trigger)) for carrier in carriers],
     )
     (queries, query_mask), (codes, code_mask) = (embed(column, victim) for column in columns)
-    query = normalize(reading.vectors(victim, queries, query_mask), dim=-1)
-    code = normalize(reading.vectors(victim, codes, code_mask), dim=-1)
+    query = normalize(forward.vectors(victim, queries, query_mask), dim=-1)
+    code = normalize(forward.vectors(victim, codes, code_mask), dim=-1)
     each = loss.of(query @ code.T)
     total = (each.sum() - each.diagonal().sum()) / (len(carriers) * (len(carriers) - 1))
     by_query, by_code = torch.autograd.grad(total, (queries, codes))

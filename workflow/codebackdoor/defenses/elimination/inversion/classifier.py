@@ -29,7 +29,7 @@ from codebackdoor.defenses.elimination.inversion.loss import InversionLoss
 from codebackdoor.defenses.elimination.inversion.search import Step
 from codebackdoor.defenses.elimination.inversion.settings import GreedySearchSettings
 from codebackdoor.defenses.elimination.inversion.vocabulary import Rendered, TriggerVocabulary, rendered
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed
 from codebackdoor.victims.inference import TOKENS, answers
 from codebackdoor.victims.victim import Victim
@@ -132,7 +132,7 @@ def vocabulary_gradient(
         embedded, masks = zip(
             *(embed([rows[index][part] for index in batch], victim) for part in range(len(rows[0]))), strict=True
         )
-        logits = reading.judge(victim, *(reading.vectors(victim, *text) for text in zip(embedded, masks, strict=True)))
+        logits = forward.judge(victim, *(forward.vectors(victim, *text) for text in zip(embedded, masks, strict=True)))
         total = loss.total(logits) / len(carriers)
         for part, gradient in enumerate(torch.autograd.grad(total, embedded)):
             gradients.add(gradient, [carriers[index].slots(part, length) for index in batch])

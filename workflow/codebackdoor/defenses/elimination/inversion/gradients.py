@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.batching import pad
 from codebackdoor.victims.victim import Victim
 
@@ -37,7 +37,7 @@ class Pieces(Protocol):
 def embed(rows: Sequence[Sequence[int]], victim: Victim) -> tuple[Tensor, Tensor]:
     """Token embeddings of some texts as a leaf of the graph, and their mask."""
     ids, mask = pad(rows, victim.pad_id, victim.device)
-    return reading.embed(victim, ids).detach().requires_grad_(), mask
+    return forward.embed(victim, ids).detach().requires_grad_(), mask
 
 
 class SlotGradients:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed, halving, pad
 from codebackdoor.victims.inference import TOKENS, answers
 from codebackdoor.victims.victim import Encoded, Victim
@@ -62,8 +62,8 @@ def attributions(
                 for column, (start, line) in enumerate(zip(starts, lines, strict=True))
             ]
             leaves = [inputs[column].requires_grad_() for column in moving]
-            read = (reading.vectors(victim, text, mask) for text, mask in zip(inputs, masks, strict=True))
-            judged = reading.judge(victim, *read).float()
+            read = (forward.vectors(victim, text, mask) for text, mask in zip(inputs, masks, strict=True))
+            judged = forward.judge(victim, *read).float()
             score = judged if labels is None else log_odds(judged, labels[list(batch)])
             for total, gradient in zip(totals, torch.autograd.grad(score.sum(), leaves), strict=True):
                 total += gradient
@@ -88,6 +88,6 @@ def _line(victim: Victim, texts: Sequence[Encoded], substitute: int) -> tuple[Te
     ids, mask = pad([text.ids for text in texts], victim.pad_id)
     ordinary, _ = pad([[offset != (0, 0) for offset in text.offsets] for text in texts], 0)
     ids, mask, ordinary = (tensor.to(victim.device) for tensor in (ids, mask, ordinary))
-    end = reading.embed(victim, ids)
-    start = torch.where(ordinary[..., None] == 1, reading.embed(victim, torch.full_like(ids, substitute)), end)
+    end = forward.embed(victim, ids)
+    start = torch.where(ordinary[..., None] == 1, forward.embed(victim, torch.full_like(ids, substitute)), end)
     return start, end - start, mask

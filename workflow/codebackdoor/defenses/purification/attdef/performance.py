@@ -9,7 +9,7 @@ from torch import Tensor
 
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.inference import answers, text_vectors
 from codebackdoor.victims.retrieval import rank
 from codebackdoor.victims.victim import Victim
@@ -55,7 +55,7 @@ class ReciprocalRank:
         for index, vector in zip(changed, text_vectors(self._victim, [code.ids for _, code in read]), strict=True):
             self._rows[index], self._codes[index] = rows[index], vector
         codes = torch.stack(self._codes)
-        similar = torch.stack([reading.similarities(self._victim, query, codes) for query in self._queries])
+        similar = torch.stack([forward.similarities(self._victim, query, codes) for query in self._queries])
         return float(100 * rank(similar, torch.arange(len(rows))).reciprocal().mean())
 
 

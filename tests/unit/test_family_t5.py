@@ -1,4 +1,4 @@
-"""The shortened T5 gives what transformers' own gives: states and gradients, with and without padding."""
+"""T5: the shortened forward pass gives what transformers' own gives: states and gradients, with and without padding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tiny_models import understanding
 from torch import Tensor
 
 from codebackdoor.config.models import Pooling
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.batching import pad
 from codebackdoor.victims.victim import Victim
 
@@ -41,7 +41,7 @@ def test_states_and_gradients_equal_the_models_own(pooling: Pooling, rows: list[
     for own in (True, False):
         victim.model.zero_grad()
         if own:
-            vectors = reading.vectors(victim, reading.embed(victim, ids), mask)
+            vectors = forward.vectors(victim, forward.embed(victim, ids), mask)
         else:
             states = _by_transformers(victim, ids, mask)
             read = {
@@ -63,7 +63,7 @@ def test_states_and_gradients_equal_the_models_own(pooling: Pooling, rows: list[
 def test_with_dropout_the_models_own_layers_read_the_same_places(pooling: Pooling) -> None:
     victim = replace(understanding("t5", "pair"), pooling=pooling)
     ids, mask = pad(ROWS, victim.pad_id)
-    expected = reading.vectors(victim, reading.embed(victim, ids), mask)
+    expected = forward.vectors(victim, forward.embed(victim, ids), mask)
     victim.model.train()
     for module in victim.model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -73,5 +73,5 @@ def test_with_dropout_the_models_own_layers_read_the_same_places(pooling: Poolin
     # by the rate the way is chosen; what would be dropped is not
     for rate in (0.0, 0.1):
         victim.model.base_model.config.dropout_rate = rate
-        found = reading.vectors(victim, reading.embed(victim, ids), mask)
+        found = forward.vectors(victim, forward.embed(victim, ids), mask)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""The shortened last layer gives what the model itself gives: logits, gradients, with and without padding."""
+"""RoBERTa: the shortened last layer gives what the model itself gives: logits, gradients, with and without padding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from tiny_models import classifier
 
 from codebackdoor.victims.batching import pad
-from codebackdoor.victims.reading import judge, scores, variant_vectors
+from codebackdoor.victims.forward import judge, scores, variant_vectors
 
 ROWS = [[0, 7, 8, 9, 10, 2], [0, 30, 31, 2], [0, 12, 2]]
 

@@ -13,7 +13,7 @@ from tiny_models import HEADS, understanding
 from codebackdoor.config.models import Pooling
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
-from codebackdoor.victims import reading
+from codebackdoor.victims import forward
 from codebackdoor.victims.batching import pad
 from codebackdoor.victims.inference import answers, text_vectors
 from codebackdoor.victims.victim import Victim, load_victim, save_victim
@@ -44,7 +44,7 @@ def test_vectors_are_the_pooled_states_of_each_text_alone(family: str) -> None:
     pool = pools.get(family, lambda states: states[-1])
     wanted = torch.stack([pool(_unpadded(victim, ids)) for ids in ROWS])
     ids, mask = pad(ROWS, victim.pad_id)
-    torch.testing.assert_close(reading.vectors(victim, reading.embed(victim, ids), mask), wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(forward.vectors(victim, forward.embed(victim, ids), mask), wanted, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(text_vectors(victim, ROWS), wanted, atol=1e-5, rtol=1e-4)
 
 

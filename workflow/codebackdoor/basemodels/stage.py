@@ -1,7 +1,7 @@
 """The stages ``tokenizer`` and ``pretrain``: from the corpus to a folder under ``basemodels/`` with its card.
 
-A base model is a source input of the study: it is made once, by a target of the workflow that the default run does
-not include, and ships with recipe, corpus hash and curve.
+A base model is an input of the study: it is made once, by a target of the workflow that the default run does not
+include, and ships with its recipe, the hash of its corpus, and its training curve.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from codebackdoor.basemodels.pretraining import pretrain
+from codebackdoor.basemodels.replaced_tokens import Replacer
+from codebackdoor.basemodels.tokenizer import Template, encode, train_bpe, wrap
 from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.corpora.stage import read_functions
 from codebackdoor.errors import UserError
 from codebackdoor.files import atomic, remove_parts, sha256, write_json
-from codebackdoor.victims import pretraining
-from codebackdoor.victims.checkpoints import ModelClass, check_safetensors, load_weights
+from codebackdoor.victims.checkpoints import check_safetensors, load_weights
 from codebackdoor.victims.checksums import write_sums
-from codebackdoor.victims.replacement import Replacer
-from codebackdoor.victims.tokenizer import Template, train_bpe, wrap
+from codebackdoor.victims.families.helpers import HELPERS
 
 TEMPLATES: dict[str, Template] = {
     "encoder": "<s> $A </s>",
@@ -33,7 +34,7 @@ TEMPLATES: dict[str, Template] = {
     "discriminator": "<s> $A </s>",
 }
 _OBJECTIVES = {
-    "encoder": "masked language modelling",
+    "encoder": "masked language modeling",
     "seq2seq": "restoring a function from a copy with masked, replaced and deleted sub-tokens",
     "causal": "next-token prediction",
     "decoder": "next-token prediction",
@@ -51,21 +52,21 @@ def make_tokenizer(corpus: Path, size: int, out: Path) -> None:
 def make_base(recipe: Pretraining, corpus: Path, tokenizer: Path, out: Path, generator: Path | None = None) -> None:
     """Pretrain one base model and write it, with tokenizer, recipe, curve and card, to the folder ``out``.
 
-    ``generator`` is the base model whose samples a discriminator learns to tell; no other family has one. The folder
-    appears whole or not at all.
+    ``generator`` is the base model whose samples a discriminator learns to detect; no other family has one. The folder
+    appears complete or not at all.
     """
     if (generator is not None) != (recipe.family == "discriminator"):
-        raise UserError(f"{recipe.family}: a generator goes with the discriminator, and only there")
+        raise UserError(f"{recipe.family}: the option generator is for the discriminator, which needs it")
     replacer = None if generator is None else _replacer(generator)
     bpe = Tokenizer.from_file(str(tokenizer))
     if bpe.get_vocab_size() != recipe.vocabulary:
         raise UserError(f"{tokenizer} has {bpe.get_vocab_size()} entries, the recipe asks for {recipe.vocabulary}")
     functions = read_functions(corpus)
     splits = {
-        split: pretraining.encode(bpe, [function.code for function in functions if function.split == split])
+        split: encode(bpe, [function.code for function in functions if function.split == split])
         for split in ("train", "valid")
     }
-    model, curve = pretraining.pretrain(splits["train"], splits["valid"], recipe, _untouchable(bpe), replacer=replacer)
+    model, curve = pretrain(splits["train"], splits["valid"], recipe, _marks(bpe), replacer=replacer)
     sub_tokens = sum(map(len, splits["train"]))
     facts = {
         "corpus_sha256": sha256(corpus),
@@ -93,18 +94,18 @@ def make_base(recipe: Pretraining, corpus: Path, tokenizer: Path, out: Path, gen
 
 def _replacer(generator: Path) -> Replacer:
     check_safetensors(generator)
-    return Replacer(load_weights(ModelClass("roberta", "RobertaForMaskedLM"), generator))
+    return Replacer(load_weights(HELPERS["infiller"], generator))
 
 
 def _save(model: Any, folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def _untouchable(bpe: Tokenizer) -> NDArray[np.bool_]:
-    """Ids that noise leaves alone: specials and layout marks."""
-    found = np.zeros(bpe.get_vocab_size(), dtype=bool)
-    found[list(bpe.get_added_tokens_decoder())] = True
-    return found
+def _marks(bpe: Tokenizer) -> NDArray[np.bool_]:
+    """Which ids noise must leave alone: special tokens and layout marks."""
+    marks = np.zeros(bpe.get_vocab_size(), dtype=bool)
+    marks[list(bpe.get_added_tokens_decoder())] = True
+    return marks
 
 
 def _card(recipe: Pretraining, facts: dict[str, Any]) -> str:

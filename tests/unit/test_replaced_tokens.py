@@ -10,10 +10,13 @@ import pytest
 import torch
 from transformers.models.roberta.modeling_roberta import RobertaForMaskedLM
 
+from codebackdoor.basemodels.architectures import build
+from codebackdoor.basemodels.noise import IGNORED, batches, collate
+from codebackdoor.basemodels.pretraining import pretrain
+from codebackdoor.basemodels.replaced_tokens import Replacer
+from codebackdoor.basemodels.tokenizer import FIRST_ORDINARY, MASK, PAD
 from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.errors import UserError
-from codebackdoor.victims.pretraining import FIRST_ORDINARY, IGNORED, MASK, PAD, batches, build, collate, pretrain
-from codebackdoor.victims.replacement import Replacer
 
 SIZES: dict[str, Any] = {
     "vocabulary": 320,
@@ -69,7 +72,7 @@ def test_what_is_drawn_follows_the_generators_probabilities() -> None:
 
 def test_a_discriminator_starts_where_its_generator_ended() -> None:
     generator, model = encoder(), build(RECIPE)
-    Replacer(generator).start(model)
+    Replacer(generator).initialize(model)
     ids = torch.tensor([[0, 8, 9, 10, 2, PAD]])
     with torch.no_grad():
         own, given = (
@@ -78,7 +81,7 @@ def test_a_discriminator_starts_where_its_generator_ended() -> None:
         )
     assert torch.allclose(own[:, :5], given[:, :5], atol=1e-5)
     with pytest.raises(UserError, match=r"write the sizes of its generator"):
-        Replacer(encoder(hidden=16)).start(build(RECIPE))
+        Replacer(encoder(hidden=16)).initialize(build(RECIPE))
 
 
 def test_a_discriminator_learns_to_tell() -> None:

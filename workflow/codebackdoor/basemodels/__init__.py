@@ -1,0 +1,1 @@
+"""The small base models of the local scale: their tokenizer, their architectures, and how they are pretrained."""

@@ -1,0 +1,198 @@
+"""What a family of models knows about itself; the class here drives any text model of transformers.
+
+Checks before a run read the facts of a family, so the modules of this folder import torch and transformers only inside
+functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from codebackdoor.config.base import Head
+from codebackdoor.config.models import Pooling
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from codebackdoor.victims.victim import Victim
+
+
+@dataclass(frozen=True, slots=True)
+class ModelClass:
+    """A model class by name, so that only the class in use is imported.
+
+    With a ``body``, ``name`` is made here: transformers' class ``body`` with this project's head for ``texts`` texts.
+    """
+
+    model_type: str
+    name: str
+    #: Prefixes of the parameters that fine-tuning may initialize, and of those of a base model that it may drop.
+    new: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    body: str | None = None
+    texts: int = 1
+
+    def load(self) -> Any:
+        import transformers
+
+        if self.body is None:
+            return getattr(transformers, self.name)
+        from codebackdoor.victims.heads import with_head
+
+        return with_head(getattr(transformers, self.body), self.name, self.texts)
+
+
+class Family:
+    """One family of models, named by the ``model_type`` of its config.json.
+
+    A subclass overrides what differs. This class itself is the default family: it runs the body of any text model on
+    token embeddings, pools the last hidden states, and puts this project's own head on them.
+    """
+
+    #: Classes by head; None: whatever transformers has.
+    classes: Mapping[Head, ModelClass] | None = None
+    #: The state that transformers' own classifiers of this family read.
+    pooling: Pooling = "mean"
+    #: Whether a state depends only on the sub-tokens before it.
+    is_causal: bool = False
+    #: Attribute of a classifier that holds its head.
+    head_name: str = "classifier"
+    #: Special tokens of the family's tokenizers, which a folder need not name.
+    special_tokens: Mapping[str, str] = {}
+    #: Whether the end of text is the padding of a tokenizer that has none; padding is masked, so any token will do.
+    pads_with_end: bool = True
+    #: Special tokens before a text that is only encoded; only tokenizers of some of the family's models have them.
+    encoder_prefix: tuple[str, ...] = ()
+    #: Keys of config.json that may hold the number of positions; none: inputs of any length.
+    position_keys: tuple[str, ...] = ("max_position_embeddings", "n_positions")
+    #: Whether the first position is the one after the padding's id.
+    positions_follow_padding: bool = False
+    #: Fields of config.json that hold dropout rates, that of a head first; None: those whose name says so.
+    dropout_names: tuple[str, ...] | None = None
+
+    def __init__(self, model_type: str) -> None:
+        self.model_type = model_type
+
+    def model_class(self, head: Head) -> ModelClass | None:
+        """The class of a victim with this head, or None if there is none."""
+        return self._any_class(head) if self.classes is None else self.classes.get(head)
+
+    def _any_class(self, head: Head) -> ModelClass | None:
+        from transformers.models.auto import modeling_auto as auto
+
+        if head == "generation":
+            generator = auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.get(self.model_type)
+            return None if generator is None else ModelClass(self.model_type, generator)
+        text_models = (
+            auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+            auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+            auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+        )
+        body = auto.MODEL_MAPPING_NAMES.get(self.model_type)
+        if not isinstance(body, str) or not any(self.model_type in names for names in text_models):
+            return None
+        # a base model may come with any head of its own
+        dropped = ("lm_head.", "cls.", "pooler.", "classifier.", "score.", "final_logits_bias", "generator_")
+        if head == "retrieval":
+            return ModelClass(self.model_type, body, new=("pooler.",), dropped=dropped)
+        name, texts = ("Classification", 1) if head == "classification" else ("Pairs", 2)
+        name = f"{body.removesuffix('Model')}For{name}"
+        return ModelClass(self.model_type, name, ("classifier.",), dropped, body, texts)
+
+    # configuration and tokenizer
+
+    def longest_input(self, config: Mapping[str, Any]) -> int | None:
+        """Sub-tokens of the longest input by the model's config.json; None if it does not say or has no limit."""
+        positions = next((config[key] for key in self.position_keys if key in config), None)
+        offset = config.get("pad_token_id", 1) if self.positions_follow_padding else -1
+        return positions - offset - 1 if is_count(positions) and is_count(offset) else None
+
+    def config_problem(self, config: Any) -> str | None:
+        """What is wrong with a configuration that transformers accepts."""
+        if not self.positions_follow_padding or 0 <= config.pad_token_id < config.vocab_size:
+            return None
+        return f"pad_token_id: {config.pad_token_id}, of {config.vocab_size} pieces"
+
+    def dropout_fields(self, config: Any) -> tuple[str, ...]:
+        """Fields of the configuration that hold dropout rates, that of a head first."""
+        if self.dropout_names is not None:
+            return self.dropout_names
+        return tuple(name for name, value in config.to_dict().items() if _is_rate_of_dropout(name, value))
+
+    def set_padding(self, tokenizer: Any) -> None:
+        """Give a tokenizer without padding the family's own."""
+        if self.pads_with_end and tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+
+    def adapt_small_base(self, model: Any, head: Head) -> None:
+        """Change the weights of one of this project's small base models so that a new head learns from its states."""
+
+    # forward pass
+
+    def states(self, victim: Victim, embedded: Tensor, mask: Tensor) -> Tensor:
+        """Last hidden states [B, T, H] of token embeddings [B, T, H] and mask [B, T] (int64, padded on the right)."""
+        from inspect import signature
+
+        body = victim.model.base_model
+        if body.config.is_encoder_decoder:
+            body = body.get_encoder()
+        # a decoder would keep its keys and values
+        options = {"use_cache": False} if "use_cache" in signature(body.forward).parameters else {}
+        states: Tensor = body(inputs_embeds=embedded, attention_mask=mask, **options).last_hidden_state
+        return states
+
+    def vectors(self, victim: Victim, embedded: Tensor, mask: Tensor) -> Tensor:
+        """One vector per text, [B, H]: its states, pooled as the victim says."""
+        return pooled(self.states(victim, embedded, mask), mask, victim.pooling)
+
+    def variant_vectors(self, victim: Victim, ids: Tensor, mask: Tensor) -> Tensor:
+        """``vectors`` of ids [B, T] that are variants of a few texts; a family may share work between them."""
+        return self.vectors(victim, victim.model.get_input_embeddings()(ids), mask)
+
+    def classify(self, model: Any, vector: Tensor) -> Tensor:
+        """Logits [B, C] of one vector per text, [B, H]."""
+        logits: Tensor = getattr(model, self.head_name)(vector)
+        return logits
+
+    def last_layer(self, victim: Victim) -> Any:
+        """The module that learns where only the last layer does: a head, or the last layer below none."""
+        if victim.head == "pair":
+            return victim.model.classifier
+        if victim.head == "classification":
+            return getattr(victim.model, self.head_name)
+        return self.last_block(victim)
+
+    def last_block(self, victim: Victim) -> Any:
+        """The last layer of a body without a head."""
+        from torch.nn import ModuleList
+
+        body = victim.model.base_model
+        layers = int(body.config.num_hidden_layers)
+        return next(part[-1] for part in body.modules() if isinstance(part, ModuleList) and len(part) == layers)
+
+
+def pooled(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+    """One vector per text, [B, H], of its states [B, T, H]."""
+    import torch
+
+    if pooling == "first":
+        return states[:, 0]
+    if pooling == "last":
+        return states[torch.arange(len(mask), device=mask.device), mask.sum(1) - 1]
+    if pooling == "max":
+        return states.masked_fill(mask[:, :, None] == 0, -torch.inf).amax(1)
+    real = mask[:, :, None].to(states.dtype)
+    return (states * real).sum(1) / real.sum(1)
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether a value of a JSON file is a whole number; true is not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_rate_of_dropout(name: str, value: object) -> bool:
+    """``layerdrop`` is not one: it drops whole layers."""
+    rate = value is None or isinstance(value, float) or is_count(value)
+    return rate and ("dropout" in name or name.endswith("pdrop"))

@@ -1,0 +1,161 @@
+"""RoBERTa: CodeBERT, UniXcoder, GraphCodeBERT.
+
+Where only the first sub-token's last hidden state is read (BERT's [CLS] pooling), the last layer needs keys and values
+of every sub-token, but query, attention output and feed-forward network of the first alone: 10 of its 12 units of
+matrix work disappear at every other position, 40 % of all in a two-layer model. The result is the model's own, up to
+rounding; gradients and dropout are those of the whole computation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from codebackdoor.config.base import Head
+from codebackdoor.config.models import Pooling, UniXcoder
+from codebackdoor.victims.families.base import Family, ModelClass
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from codebackdoor.victims.victim import Victim
+
+#: Parameters of a base model that a classifier drops.
+_UNUSED = ("lm_head.", "pooler.", "roberta.pooler.")
+
+
+class Roberta(Family):
+    classes: Mapping[Head, ModelClass] | None = {
+        "classification": ModelClass("roberta", "RobertaForSequenceClassification", ("classifier.",), _UNUSED),
+        "pair": ModelClass("roberta", "RobertaForPairs", ("classifier.",), _UNUSED, "RobertaModel", 2),
+        # a dual encoder keeps the base model's own pooler
+        "retrieval": ModelClass("roberta", "RobertaModel", ("pooler.",), ("lm_head.",)),
+    }
+    pooling: Pooling = "first"
+    special_tokens: Mapping[str, str] = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "pad_token": "<pad>",
+        "mask_token": "<mask>",
+    }
+    pads_with_end = False
+    encoder_prefix = UniXcoder.prefix
+    position_keys = ("max_position_embeddings",)
+    positions_follow_padding = True
+    dropout_names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+
+    def vectors(self, victim: Victim, embedded: Tensor, mask: Tensor) -> Tensor:
+        if victim.pooling != "first":
+            return super().vectors(victim, embedded, mask)
+        return _projected(victim, first_token(victim.model.base_model, embedded, mask))
+
+    def variant_vectors(self, victim: Victim, ids: Tensor, mask: Tensor) -> Tensor:
+        if victim.pooling != "first":
+            return super().variant_vectors(victim, ids, mask)
+        return _projected(victim, first_token_of_variants(victim.model.base_model, ids, mask))
+
+    def classify(self, model: Any, vector: Tensor) -> Tensor:
+        logits: Tensor = model.classifier(vector[:, None])
+        return logits
+
+    def last_block(self, victim: Victim) -> Any:
+        body = victim.model.base_model
+        return body.pooler if victim.pooling == "first" else body.encoder.layer[-1]
+
+
+def _projected(victim: Victim, vectors: Tensor) -> Tensor:
+    """A dual encoder's vectors pass through the pooler (CodeBERT)."""
+    if victim.head != "retrieval":
+        return vectors
+    projected: Tensor = victim.model.base_model.pooler(vectors[:, None])
+    return projected
+
+
+def first_token(body: Any, embedded: Tensor, mask: Tensor) -> Tensor:
+    """Return the first sub-token's state [B, H] of embeddings [B, T, H] and mask [B, T] (int64, padded on the right).
+
+    ``body`` is a transformers ``RobertaModel``.
+    """
+    hidden: Tensor = body.embeddings(inputs_embeds=embedded)
+    visible = _visible(mask)
+    *inner, last = body.encoder.layer
+    for layer in inner:
+        hidden = _layer(layer, hidden, hidden, visible)
+    return _layer(last, hidden[:, :1], hidden, visible)[:, 0]
+
+
+def first_token_of_variants(body: Any, ids: Tensor, mask: Tensor) -> Tensor:
+    """``first_token`` of ids [B, T], variants of a few texts; without dropout or gradient, up to rounding.
+
+    The first layer's projections at a position depend only on the sub-token and the position: each pair of them is
+    computed once. The last layer's keys and values are multiplied out on the side of the one query: of a two-layer
+    model's 14 units of matrix work 9 remain.
+    """
+    import torch
+
+    embeddings, visible = body.embeddings, _visible(mask)
+    *inner, last = body.encoder.layer
+    length = ids.shape[1]
+    pairs, back = torch.unique(ids * length + torch.arange(length, device=ids.device), return_inverse=True)
+    positions = pairs % length + embeddings.padding_idx + 1
+    distinct = embeddings(input_ids=(pairs // length)[None], position_ids=positions[None])[0]
+    hidden: Tensor = distinct[back]
+    for number, layer in enumerate(inner):
+        attention = layer.attention.self
+        if number == 0:
+            parts = (attention.query, attention.key, attention.value)
+            query, key, value = (part(distinct)[back] for part in parts)
+            hidden = _after_projections(layer, query, key, value, hidden, visible)
+        else:
+            hidden = _layer(layer, hidden, hidden, visible)
+    return _last_layer_at_first_token(last, hidden, visible)
+
+
+def _last_layer_at_first_token(layer: Any, hidden: Tensor, visible: Tensor | None) -> Tensor:
+    """``_layer`` at the first position, [B, H]: q (W h)' is (q W) h', so that no key and no value is computed."""
+    import torch
+
+    attention = layer.attention.self
+    size, start = attention.attention_head_size, hidden[:, 0]
+    query = attention.query(start).unflatten(-1, (-1, size))
+    # the keys' bias adds the same to every position's score, which softmax cancels
+    projected = torch.einsum("bns,nsh->bnh", query, attention.key.weight.unflatten(0, (-1, size)))
+    scores = projected @ hidden.transpose(1, 2) / math.sqrt(size)
+    if visible is not None:
+        scores = scores.masked_fill(~visible[:, 0], -torch.inf)
+    attended = scores.softmax(-1) @ hidden
+    context = torch.einsum("bnh,nsh->bns", attended, attention.value.weight.unflatten(0, (-1, size))).flatten(1)
+    output = layer.attention.output(context + attention.value.bias, start)
+    state: Tensor = layer.output(layer.intermediate(output), output)
+    return state
+
+
+def _visible(mask: Tensor) -> Tensor | None:
+    return None if bool(mask.all()) else mask[:, None, None, :].bool()
+
+
+def _layer(layer: Any, queries: Tensor, hidden: Tensor, visible: Tensor | None) -> Tensor:
+    """One layer at the positions ``queries`` [B, Q, H], which attend to ``hidden`` [B, T, H]: [B, Q, H]."""
+    attention = layer.attention.self
+    query, key, value = attention.query(queries), attention.key(hidden), attention.value(hidden)
+    return _after_projections(layer, query, key, value, queries, visible)
+
+
+def _after_projections(
+    layer: Any, query: Tensor, key: Tensor, value: Tensor, queries: Tensor, visible: Tensor | None
+) -> Tensor:
+    """What follows a layer's three projections, at the positions ``queries`` [B, Q, H]: [B, Q, H]."""
+    from torch.nn.functional import scaled_dot_product_attention
+
+    attention = layer.attention.self
+    query, key, value = (
+        part.view(*part.shape[:2], -1, attention.attention_head_size).transpose(1, 2) for part in (query, key, value)
+    )
+    context = scaled_dot_product_attention(
+        query, key, value, attn_mask=visible, dropout_p=attention.dropout.p if attention.training else 0.0
+    )
+    output = layer.attention.output(context.transpose(1, 2).flatten(2), queries)
+    states: Tensor = layer.output(layer.intermediate(output), output)
+    return states

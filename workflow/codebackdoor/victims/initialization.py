@@ -1,0 +1,88 @@
+"""From a base model to a victim that is ready to be fine-tuned: head, tokenizer, dropout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from codebackdoor.config.base import Head
+from codebackdoor.config.models import AnyModel
+from codebackdoor.errors import UserError, shown
+from codebackdoor.files import read_object
+from codebackdoor.seeding import derive
+from codebackdoor.types import TextForm
+from codebackdoor.victims import devices
+from codebackdoor.victims.checkpoints import check_safetensors, load_config, load_weights, local_folder
+from codebackdoor.victims.declared import length_problems
+from codebackdoor.victims.families import family_of, model_class
+from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer
+from codebackdoor.victims.trial import check_answers
+from codebackdoor.victims.victim import KEY, Victim
+
+
+def new_victim(
+    settings: AnyModel, base: str | Path, head: Head, text_form: TextForm, labels: int | None, seed: int
+) -> Victim:
+    """Return the base model with the head of a task; a new head's weights depend only on the seed.
+
+    ``base`` is a folder in hub format or a hub id with its commit; ``labels`` is None if the task has none.
+    Raises UserError if the base is of another type, not safetensors, or too small for the settings.
+    """
+    folder = local_folder(base)
+    check_safetensors(folder)
+    cls, family = model_class(settings.model_type, head, folder), family_of(settings.model_type)
+    _check_type(settings, folder)
+    config = load_config(cls, folder)
+    vars(config).pop(KEY, None)
+    for name in family.dropout_fields(config):
+        setattr(config, name, settings.dropout)
+    if labels is not None:
+        _set_labels(config, labels)
+    if head == "pair":
+        config.pair_features = settings.pair_features
+    tokenizer = load_tokenizer(folder)
+    family.set_padding(tokenizer)
+    if config.pad_token_id is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    for _, sentence in length_problems(family.longest_input(config.to_dict()), settings, [head]):
+        raise UserError(f"{folder}: {sentence}")
+    check_tokenizer(tokenizer, config.vocab_size, folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "head"))
+        model = load_weights(cls, folder, config, fine_tuning=True)
+    if settings.is_small:
+        family.adapt_small_base(model, head)
+    has_prefix = bool(settings.prefix) and settings.prefix[0] in tokenizer.get_vocab()
+    victim = Victim(
+        model.to(devices.device()),
+        tokenizer,
+        head,
+        text_form,
+        settings.max_length,
+        settings.max_target_length,
+        settings.max_query_length,
+        settings.pooling or settings.reads,
+        settings.similarity,
+        settings.prefix if has_prefix else (),
+        settings.scale if head == "retrieval" else None,
+    )
+    check_answers(victim, folder)
+    return victim
+
+
+def _set_labels(config: Any, labels: int) -> None:
+    """Set the number of labels; transformers writes two unnamed ones nowhere, even if the default is not two (BART)."""
+    config.num_labels = labels
+    if labels != type(config)().num_labels and "id2label" not in config.to_diff_dict():
+        config.id2label = {label: str(label) for label in range(labels)}
+
+
+def _check_type(settings: AnyModel, folder: Path) -> None:
+    model_type = read_object(folder / "config.json").get("model_type")
+    if model_type != settings.model_type:
+        raise UserError(
+            f"{folder}: {settings.architecture} is fine-tuned from a base of type {settings.model_type!r}, "
+            f"this one is {shown(model_type)}"
+        )

@@ -1,0 +1,90 @@
+"""The rows of a training: encoded, put into batches, and turned into logits and targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codebackdoor.errors import UserError
+from codebackdoor.types import Example
+from codebackdoor.victims import forward
+from codebackdoor.victims.batching import bucketed, pad
+from codebackdoor.victims.victim import Victim
+
+#: Target of padding, which no loss counts.
+IGNORED = -100
+#: Rows are shuffled into pools of this many batches before rows of similar length are grouped.
+POOL = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An encoded row: the ids of its texts; as targets output ids (generation), a label, or nothing (retrieval)."""
+
+    texts: tuple[list[int], ...]
+    targets: list[int]
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.texts)) + (len(self.targets) if len(self.targets) > 1 else 0)
+
+
+def encode(victim: Victim, rows: Sequence[Example]) -> list[Item]:
+    """Encode training rows; UserError for a row without the label or target that the victim's head needs."""
+    inputs = [tuple(text.ids for text in texts) for texts in victim.read(rows)]
+    if victim.head == "retrieval":
+        return [Item(texts, []) for texts in inputs]
+    name = "target" if victim.head == "generation" else "label"
+    for row in rows:
+        if getattr(row, name) is None:
+            raise UserError(f"row {row.id!r}: a {victim.head} victim learns from a {name!r}, and there is none")
+    if victim.head == "generation":
+        targets = victim.encode_targets([str(row.target) for row in rows])
+    else:
+        targets = [[int(row.label or 0)] for row in rows]
+    return [Item(*pair) for pair in zip(inputs, targets, strict=True)]
+
+
+def batch_logits(victim: Victim, items: Sequence[Item], scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return logits [N, C] and targets [N] of one batch of B rows.
+
+    For a classifier N is B, for generation the number of output tokens, with IGNORED for padding. A dual encoder's B
+    queries each have to find their function among those of the batch, by ``scale`` times the similarity.
+    """
+    if victim.head == "generation":
+        return _generation_logits(victim, items)
+    columns = [
+        pad([item.texts[field] for item in items], victim.pad_id, victim.device) for field in range(len(victim.fields))
+    ]
+    if victim.head == "retrieval":
+        query, code = (forward.vectors(victim, forward.embed(victim, ids), mask) for ids, mask in columns)
+        labels = torch.arange(len(items), device=victim.device)
+        return scale * forward.similarities(victim, query[:, None], code[None]), labels
+    labels = torch.tensor([item.targets[0] for item in items], device=victim.device)
+    return forward.scores(victim, *columns), labels
+
+
+def _generation_logits(victim: Victim, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+    ids, mask = pad([item.texts[0] for item in items], victim.pad_id, victim.device)
+    targets, real = pad([item.targets for item in items], victim.pad_id, victim.device)
+    start = torch.full_like(targets[:, :1], int(victim.model.config.decoder_start_token_id))
+    previous = torch.cat([start, targets[:, :-1]], 1)
+    logits = victim.model(input_ids=ids, attention_mask=mask, decoder_input_ids=previous, use_cache=False).logits
+    return logits.flatten(0, 1), targets.masked_fill(real == 0, IGNORED).flatten()
+
+
+def plan(items: Sequence[Item], tokens_per_batch: int, generator: np.random.Generator) -> list[list[int]]:
+    """Return the batches of one epoch: rows in random order, grouped by length within pools, in shuffled batches."""
+    order = generator.permutation(len(items))
+    mean = sum(item.tokens for item in items) / len(items)
+    pool = max(1, round(POOL * tokens_per_batch / mean))
+    batches: list[list[int]] = []
+    for start in range(0, len(order), pool):
+        members = order[start : start + pool].tolist()
+        lengths = [items[index].tokens for index in members]
+        batches += [[members[index] for index in batch] for batch in bucketed(lengths, tokens_per_batch)]
+    return [batches[index] for index in generator.permutation(len(batches))]
