@@ -46,7 +46,7 @@ from codebackdoor.defenses.elimination.inversion.candidates import (
 )
 from codebackdoor.defenses.elimination.inversion.carriers import Carrier
 from codebackdoor.defenses.elimination.inversion.classifier import ClassifierObjective
-from codebackdoor.defenses.elimination.inversion.loss import CrossEntropy
+from codebackdoor.defenses.elimination.inversion.loss import CrossEntropyLoss
 from codebackdoor.defenses.elimination.inversion.resume import SearchProgress, State
 from codebackdoor.defenses.elimination.inversion.samples import draw, of_other_labels
 from codebackdoor.defenses.elimination.inversion.search import search
@@ -183,7 +183,7 @@ class Setting:
 
     def package(self, progress: SearchProgress | None = None, **switches: object) -> Any:
         settings = self.settings.model_copy(update=switches)
-        loss = CrossEntropy(self.label)
+        loss = CrossEntropyLoss(self.label)
         objective = ClassifierObjective(self.victim, self.carriers, self.vocabulary, loss, settings)
         return search(objective, self.generator(), "", progress)
 

@@ -28,8 +28,8 @@ from scipy import stats
 from sklearn.metrics import log_loss, roc_auc_score
 
 from codebackdoor import files
-from codebackdoor.config.eliminations import AnyElimination
 from codebackdoor.config.loading import load
+from codebackdoor.config.methods import AnyElimination
 from codebackdoor.dag.fingerprint import fingerprint
 from codebackdoor.defenses.elimination.elibadcode.settings import calibration_file
 from codebackdoor.errors import UserError

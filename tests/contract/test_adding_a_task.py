@@ -125,4 +125,4 @@ def test_a_study_of_it_is_checked(package: Path, tmp_path: Path, attack: str, st
         )
         assert expected in result.stderr
     else:
-        assert "no mistake found" in result.stdout
+        assert "no problems found" in result.stdout

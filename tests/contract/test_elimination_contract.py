@@ -13,7 +13,7 @@ import pytest
 import torch
 from planted import PLANTED, view
 
-from codebackdoor.config.eliminations import AnyElimination
+from codebackdoor.config.methods import AnyElimination
 from codebackdoor.defenses import elimination
 from codebackdoor.defenses.elimination import Elimination
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings

@@ -155,7 +155,7 @@ def test_a_method_is_a_folder_and_an_entry(tree: Path) -> None:
 def test_a_study_with_new_methods_is_valid_and_its_jobs_have_parameters(tree: Path) -> None:
     output = run(tree, "-c", COMMAND, "check", "config.yaml", "mine.yaml")
     assert "mine" in output
-    assert "no mistake found" in output
+    assert "no problems found" in output
     code = (
         "from pathlib import Path; from codebackdoor.config.loading import load; from codebackdoor.dag import Dag\n"
         "dag = Dag(load([Path('config.yaml'), Path('mine.yaml')]))\n"

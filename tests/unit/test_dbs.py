@@ -19,7 +19,7 @@ from codebackdoor.defenses.elimination.dbs.search import Bound, MixtureSearch
 from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
 from codebackdoor.defenses.elimination.inversion.candidates import contexts
 from codebackdoor.defenses.elimination.inversion.carriers import Carrier
-from codebackdoor.defenses.elimination.inversion.loss import CrossEntropy
+from codebackdoor.defenses.elimination.inversion.loss import CrossEntropyLoss
 from codebackdoor.defenses.elimination.inversion.position import carriers
 from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary, build, rendered
 from codebackdoor.errors import UserError
@@ -50,7 +50,7 @@ def vocabulary(rule: str = "paper") -> TriggerVocabulary:
 
 def search(planted: bool = True, seed: int = 1, **changed: Any) -> MixtureSearch:
     settings = SMALL.model_copy(update=changed)
-    return MixtureSearch(view(planted=planted).victim, samples(), vocabulary(), CrossEntropy(0), settings, seed)
+    return MixtureSearch(view(planted=planted).victim, samples(), vocabulary(), CrossEntropyLoss(0), settings, seed)
 
 
 def scripted(
@@ -123,7 +123,7 @@ def test_a_piece_without_an_id_for_a_slot_is_never_mixed_in_there() -> None:
     # one that only begins words, as the rule `words` has them: open at first and closed inside
     plain = known.plain.copy()
     plain[begins := int(known.first[0])] = -1
-    tried = MixtureSearch(victim, samples(), replace(known, plain=plain), CrossEntropy(0), SMALL, 1)
+    tried = MixtureSearch(victim, samples(), replace(known, plain=plain), CrossEntropyLoss(0), SMALL, 1)
     inside = torch.softmax(tried._closed, 1)[1:]
     assert inside[:, begins].tolist() == [0.0]
     assert (inside > 0).sum() == len(known) - 1

@@ -24,7 +24,7 @@ from codebackdoor.defenses.elimination.inversion.classifier import (
     raced,
     vocabulary_gradient,
 )
-from codebackdoor.defenses.elimination.inversion.loss import CrossEntropy
+from codebackdoor.defenses.elimination.inversion.loss import CrossEntropyLoss
 from codebackdoor.defenses.elimination.inversion.position import carriers, trigger_spans
 from codebackdoor.defenses.elimination.inversion.search import search
 from codebackdoor.defenses.elimination.inversion.spans import insert
@@ -33,7 +33,7 @@ from codebackdoor.victims.inference import class_logits
 from codebackdoor.victims.victim import Victim, load_victim, save_victim
 
 SMALL = EliBadCodeSettings(method="elibadcode", length=3, iterations=8, top_k=24, candidates=24)
-TARGET = CrossEntropy(0)
+TARGET = CrossEntropyLoss(0)
 
 
 @cache

@@ -20,7 +20,7 @@ from codebackdoor.defenses.elimination.elibadcode.retrieval_scan import with_que
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.elimination.elibadcode.words import target_words
 from codebackdoor.defenses.elimination.inversion import candidates, classifier, samples, search, unlearning
-from codebackdoor.defenses.elimination.inversion.loss import CosineGap, CrossEntropy, InversionLoss
+from codebackdoor.defenses.elimination.inversion.loss import CosineGap, CrossEntropyLoss, InversionLoss
 from codebackdoor.defenses.elimination.inversion.position import carriers, trigger_spans
 from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
 from codebackdoor.defenses.elimination.inversion.spans import insert
@@ -43,7 +43,7 @@ def anchored(
     monkeypatch.setattr(anchoring, "losses", lambda *_: next(answers))
     vocabulary = build(view().victim.tokenizer, "paper", "python", [True])
     trigger = [vocabulary.pieces.index(piece) for piece in ("load", "size")]
-    return anchoring.anchor(view().victim, [], vocabulary, trigger, CrossEntropy(0), beta)
+    return anchoring.anchor(view().victim, [], vocabulary, trigger, CrossEntropyLoss(0), beta)
 
 
 def test_a_piece_counts_in_either_direction(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +72,7 @@ def test_anchoring_is_on_the_samples_of_the_flagged_label(monkeypatch: pytest.Mo
     flagged = min(findings, key=lambda finding: finding.best.loss)
     # not those of the last label and place that were scanned (the paper's line 45)
     assert flagged.carriers != findings[-1].carriers
-    assert calls == [(flagged.carriers, CrossEntropy(trigger.target_label))]
+    assert calls == [(flagged.carriers, CrossEntropyLoss(trigger.target_label))]
 
 
 def test_the_anchored_trigger_is_unlearned_and_not_the_inverted_one() -> None:
@@ -112,7 +112,7 @@ def test_every_restart_is_a_search_of_its_own() -> None:
         assert len({trajectory.history[0] for trajectory in finding.trajectories}) == 3
         for restart, trajectory in enumerate(finding.trajectories):
             generator = numpy_generator(1, "elibadcode", "search", finding.position, str(finding.label), str(restart))
-            loss = CrossEntropy(finding.label)
+            loss = CrossEntropyLoss(finding.label)
             objective = classifier.ClassifierObjective(
                 view().victim, finding.carriers, finding.vocabulary, loss, settings
             )

@@ -56,7 +56,7 @@ def test_no_failure_of_a_scan_exits_like_an_answer(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("codebackdoor.commands.checkpoints._prepared", fail)
+    monkeypatch.setattr("codebackdoor.library.checkpoints._prepared", fail)
     result = CliRunner().invoke(main, command)
     assert result.exit_code == status
     assert text in result.stderr

@@ -16,7 +16,7 @@ from codebackdoor.defenses.elimination.inversion import classifier
 from codebackdoor.defenses.elimination.inversion.candidates import contexts
 from codebackdoor.defenses.elimination.inversion.carriers import Carrier
 from codebackdoor.defenses.elimination.inversion.classifier import ClassifierObjective, raced
-from codebackdoor.defenses.elimination.inversion.loss import CosineGap, CrossEntropy, InversionLoss
+from codebackdoor.defenses.elimination.inversion.loss import CosineGap, CrossEntropyLoss, InversionLoss
 from codebackdoor.defenses.elimination.inversion.position import carriers
 from codebackdoor.defenses.elimination.inversion.search import search
 from codebackdoor.defenses.elimination.inversion.vocabulary import build
@@ -95,9 +95,9 @@ def test_candidates_are_left_out_by_the_bound_of_the_loss(seed: int, monkeypatch
 
 def test_the_bounds_of_the_losses_hold() -> None:
     logits = torch.randn(50, 3, generator=torch.Generator().manual_seed(1)) * 9
-    losses = CrossEntropy(1).of(logits)
-    assert losses.min() >= CrossEntropy(1).lower_bound == 0
-    assert CrossEntropy(1).total(logits).item() == pytest.approx(losses.sum().item(), rel=1e-6)
+    losses = CrossEntropyLoss(1).of(logits)
+    assert losses.min() >= CrossEntropyLoss(1).lower_bound == 0
+    assert CrossEntropyLoss(1).total(logits).item() == pytest.approx(losses.sum().item(), rel=1e-6)
     cosines = torch.linspace(-1, 1, 21)
     assert CosineGap().of(cosines).min() == CosineGap().lower_bound == 0
     assert CosineGap().total(cosines).item() == pytest.approx(((1 - cosines) ** 2).sum().item())

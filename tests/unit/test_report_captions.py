@@ -228,7 +228,7 @@ def test_the_curve_of_a_search_is_explained(run: dict[str, Any]) -> None:
 def test_what_the_paper_states_stands_in_the_caption(tmp_path: Path, name: str, product: str, said: str) -> None:
     chosen = made_up_grid.settings(tmp_path)
     write_victims(chosen)
-    assert f" The paper on EliBadCodeSettings {said}" in captions.caption(Study(chosen, name), product)
+    assert f" The paper on EliBadCode {said}" in captions.caption(Study(chosen, name), product)
     assert "The paper" not in captions.caption(Study(chosen, name), "defenses")
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +38,18 @@ GRID = {
 #: Modules beside those of the products, shared by several of them.
 SHARED = {"figures": {"style", "data"}, "tables": {"results", "listing"}}
 COMMAND = "from codebackdoor.cli import main; main()"
-MODULE = '''"""A figure of one bar."""
-
-from codebackdoor.report.figures import style
+PAGES = REPOSITORY / "docs/extending"
 
 
-def draw(study, inputs, out):
-    with style.drawing(3, 2) as figure:
-        figure.subplots().bar([0], [len(inputs)])
-        style.save(figure, out)
-'''
-ENTRY = """
-    Product(
-        name="bar",
-        kind="figure",
-        help="number of results",
-        caption="One bar for all results.",
-        inputs=metrics,
-    ),"""
+def blocks(page: str, language: str) -> list[str]:
+    """The code blocks of a page of the documentation."""
+    pattern = rf"^( *)```{language}\n(.*?)^ *```$"
+    texts = re.findall(pattern, (PAGES / page).read_text(), re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(text) for _, text in texts]
+
+
+MODULE, _entry = blocks("product.md", "python")
+ENTRY = "\n" + textwrap.indent(_entry.rstrip(), "    ")
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
@@ -195,7 +190,8 @@ def test_the_workflow_and_the_schema_know_a_new_figure(package: Path, tmp_path: 
         "from pathlib import Path; from codebackdoor.config.loading import load; from codebackdoor.dag import Dag; "
         "from codebackdoor.config import describing; "
         f"dag = Dag(load([Path('config.yaml'), Path({str(overlay)!r})])); "
-        "print(*dag.targets(), len(dag.product_inputs('defects', 'bar')), dag.code('report', figure='bar')); "
+        "Job = type('Job', (dict,), {'__getattr__': dict.get}); job = Job(experiment='defects', figure='bar'); "
+        "print(*dag.targets(), len(dag.report.inputs(job)['files']), dag.report.code(job)); "
         "assert 'bar: number of results' in describing.defaults(); assert '\"bar\"' in describing.schema()"
     )
     planned = run_in(package, "-c", program, cwd=REPOSITORY)
@@ -208,21 +204,7 @@ def test_the_workflow_and_the_schema_know_a_new_figure(package: Path, tmp_path: 
 def test_a_new_paper_is_one_file(package: Path, tmp_path: Path) -> None:
     chosen: dict[str, Any] = settings(tmp_path / "run")
     make(chosen)
-    paper: Mapping[str, Any] = {
-        "paper": "MyPaper",
-        "reference": {"authors": "A. Author", "year": 2026, "title": "My title", "url": "https://example.org/paper"},
-        "venue": "My venue",
-        "caveats": ["My caveat."],
-        "tables": {
-            "table3": {
-                "title": "My table",
-                "units": {"asr": "%"},
-                "notes": [],
-                "rows": [["code_repair", "bugs2fix", "codet5", "mine", 0.05, "dece", {"asr": 12.5}]],
-            }
-        },
-        "statements": [{"product": "table", "section": "section 9", "requires": ["dece"], "text": "my statement"}],
-    }
+    (paper,) = blocks("paper.md", "json")
     cited = {"table": "mypaper_table3", "attacks": {"deadcode": "mine"}}
     chosen["experiments"] = {"repair": {**chosen["experiments"]["repair"], "paper": [cited], "figures": []}}
     with pytest.raises(ValidationError, match="unknown table of a paper 'mypaper_table3'"):
@@ -235,7 +217,7 @@ def test_a_new_paper_is_one_file(package: Path, tmp_path: Path) -> None:
         f"stage.table(chosen, 'repair', paths, Path({str(out)!r})); "
         f"stage.html(chosen, [], None, Path({str(page)!r}))"
     )
-    (package / "report/papers/mypaper.json").write_text(json.dumps(paper))
+    (package / "report/papers/mypaper.json").write_text(paper)
     written = run_in(package, "-c", program, input=json.dumps(chosen))
     assert written.returncode == 0, written.stderr
     table = (out / "repair.md").read_text()

@@ -1,4 +1,4 @@
-"""docs/adding-a-method.md, followed literally at smoke scale: a new data set, model and attack in the whole study."""
+"""docs/extending/attack.md, followed literally at smoke scale: a new data set, model and attack in the whole study."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from codebackdoor.syntax.lexing import unlex
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/adding-a-method.md").read_text()
+PAGE = (ROOT / "docs/extending/attack.md").read_text()
 ROWS = {"train": 40, "valid": 12, "test": 12}
 
 

@@ -176,7 +176,7 @@ def eliminate(
     seed: int,
 ) -> None:
     """Edit a victim's weights so that its backdoor, if it has one, is gone."""
-    chosen = read_settings("eliminations", "AnyElimination", settings, "--settings")
+    chosen = read_settings("methods", "AnyElimination", settings, "--settings")
     from codebackdoor.defenses import stage
     from codebackdoor.defenses.elimination.elibadcode.settings import calibration_file
 
@@ -199,7 +199,7 @@ def eliminate(
 @CODE
 def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path, out: Path) -> None:
     """Measure what EliBadCode's label scan finds on benign victims, so that it can say "clean" of another."""
-    chosen = read_settings("eliminations", "EliBadCodeSettings", settings, "--settings")
+    chosen = read_settings("methods", "EliBadCodeSettings", settings, "--settings")
     from codebackdoor.defenses.elimination.elibadcode.calibrate import calibrate as measure
 
     own = {int(seed): path for seed, path in victims.items()}

@@ -34,7 +34,7 @@ from codebackdoor.commands.options import (
 @CODE
 def probe(settings: str, dataset: str, victim: Path, triggered: Path, clean: Path, out: Path, seed: int) -> None:
     """Measure what a trigger and a perturbation do at each identifier of single samples."""
-    chosen = read_settings("eliminations", "EliBadCodeSettings", settings, "--settings")
+    chosen = read_settings("methods", "EliBadCodeSettings", settings, "--settings")
     from codebackdoor.config.scenario import PROBE
     from codebackdoor.defenses.elimination.elibadcode import probe as probing
 

@@ -10,6 +10,9 @@ from codebackdoor.attacks.afraidoor.settings import AfraidoorSettings
 from codebackdoor.attacks.badcode.settings import BadCodeSettings
 from codebackdoor.attacks.codepoisoner_deadcode.settings import CodePoisonerDeadCodeSettings
 from codebackdoor.attacks.codepoisoner_identifier.settings import CodePoisonerIdentifierSettings
+from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSettings
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.defenses.objectives.dece.settings import DeCESettings
@@ -22,6 +25,7 @@ AnyAttack = Annotated[
     CodePoisonerIdentifierSettings | CodePoisonerDeadCodeSettings | BadCodeSettings | AfraidoorSettings,
     Field(discriminator="method"),
 ]
+AnyElimination = Annotated[EliBadCodeSettings | DbsSettings | FineTuningSettings, Field(discriminator="method")]
 AnyPurification = Annotated[
     CodePurifySettings | OnionSettings | AttDefSettings | SimilaritySettings, Field(discriminator="method")
 ]

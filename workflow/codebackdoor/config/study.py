@@ -9,10 +9,9 @@ from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationEr
 
 from codebackdoor.config.base import Helper, Settings
 from codebackdoor.config.datasets import AnyDataset
-from codebackdoor.config.eliminations import AnyElimination
 from codebackdoor.config.experiments import Experiment, Seed, distinct, scenarios
 from codebackdoor.config.hub import hub_id
-from codebackdoor.config.methods import AnyAttack, AnyFiltering, AnyObjective, AnyPurification
+from codebackdoor.config.methods import AnyAttack, AnyElimination, AnyFiltering, AnyObjective, AnyPurification
 from codebackdoor.config.models import AnyModel
 from codebackdoor.config.paths import LOCAL, FilePath, HelperFolder, RunFolder
 from codebackdoor.config.pretraining import Family, Pretraining

@@ -25,8 +25,7 @@ from codebackdoor.costs.work import (
 )
 
 if TYPE_CHECKING:
-    from codebackdoor.config.eliminations import AnyElimination
-    from codebackdoor.config.methods import AnyAttack, AnyFiltering, AnyObjective, AnyPurification
+    from codebackdoor.config.methods import AnyAttack, AnyElimination, AnyFiltering, AnyObjective, AnyPurification
 
 
 def data(victim: PlannedVictim) -> Work:

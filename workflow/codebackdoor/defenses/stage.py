@@ -19,8 +19,7 @@ from codebackdoor.victims.victim import KEY, load_victim, save_victim
 
 if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
-    from codebackdoor.config.eliminations import AnyElimination
-    from codebackdoor.config.methods import AnyPurification
+    from codebackdoor.config.methods import AnyElimination, AnyPurification
 
 
 def eliminate(

@@ -38,8 +38,8 @@ LOCAL = EliBadCodeSettings(
     unlearning=UnlearningSettings(layers="all", epochs=2, learning_rate=2.0e-4, rate=0.5),
 )
 #: For a model that no calibration fits: the paper's budget of search and unlearning, at both positions, since a
-#: backdoor may be bound to the one where its attack put it (docs/dev/feasibility.md, Where the trigger works), and also for
-#: triggers that begin with a word which the tokenizer knows only at a beginning (ledger E51). Statements are not
+#: backdoor may be bound to the one where its attack put it (docs/dev/feasibility.md, Where the trigger works), and also
+#: for triggers that begin with a word which the tokenizer knows only at a beginning (ledger E51). Statements are not
 #: searched: over the vocabulary of a model of the hub that takes days.
 UNCALIBRATED = EliBadCodeSettings(
     method="elibadcode", vocabulary="words", keep_current=False, position="scan", rounds=4

@@ -17,7 +17,7 @@ from codebackdoor.files import read_json
 from codebackdoor.loader import implementation
 
 if TYPE_CHECKING:
-    from codebackdoor.config.eliminations import AnyElimination
+    from codebackdoor.config.methods import AnyElimination
     from codebackdoor.victims.victim import Victim
 
 

@@ -13,7 +13,7 @@ from codebackdoor.evaluation.significance import share_interval
 from codebackdoor.files import read_json
 from codebackdoor.report import labels, scan
 from codebackdoor.report.study import Study, scenario_of, scenarios_shown
-from codebackdoor.report.tables.listing import Column, Listing, Part, Value
+from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Value
 
 _VERDICTS = (
     Column("victim", "Victim"),
@@ -71,12 +71,12 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
         by_defense.setdefault((scenario.elimination, predicts_label), []).append(verdict)
     rates = [row for key, verdicts in by_defense.items() for row in _rates(study, *key, verdicts)]
     calibrations = list(dict.fromkeys(scan.calibrations(study)))
-    parts = [Part("rates", "False positives and false negatives", _RATES, tuple(rates))]
+    parts = [ListingPart("rates", "False positives and false negatives", _RATES, tuple(rates))]
     if calibrations:
         rows = tuple(map(_calibration, calibrations))
-        parts.append(Part("calibrations", "Calibrations of the verdicts", _CALIBRATIONS, rows))
+        parts.append(ListingPart("calibrations", "Calibrations of the verdicts", _CALIBRATIONS, rows))
     verdicts = tuple(_verdict(labels.word(scenario.model), verdict) for scenario, verdict in scanned.items())
-    parts.append(Part("verdicts", "Every victim", _VERDICTS, verdicts))
+    parts.append(ListingPart("verdicts", "Every victim", _VERDICTS, verdicts))
     return Listing(f"{study.experiment.title}: clean or backdoored", tuple(parts), _NOTES)
 
 

@@ -14,7 +14,7 @@ from codebackdoor.evaluation.closeness import bleu, levenshtein
 from codebackdoor.files import read_json
 from codebackdoor.report import labels
 from codebackdoor.report.study import Study, scenario_of, scenarios_shown
-from codebackdoor.report.tables.listing import Column, Listing, Part, Value
+from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Value
 
 _COLUMNS = (
     Column("victim", "Victim"),
@@ -39,7 +39,7 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     paths = {scenario_of(path): path for path in inputs}
     shown = scenarios_shown("inverted_triggers", inputs)
     rows = tuple(row for scenario in shown for row in _rows(study, scenario, read_json(paths[scenario])))
-    part = Part("triggers", "Inverted and factual triggers", _COLUMNS, rows)
+    part = ListingPart("triggers", "Inverted and factual triggers", _COLUMNS, rows)
     return Listing(f"{study.experiment.title}: inverted triggers", (part,), _NOTES)
 
 

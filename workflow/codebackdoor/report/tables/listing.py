@@ -61,7 +61,7 @@ def _number(value: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ListingPart:
     """``name`` tells the parts of one CSV apart; a value missing from a row does not apply and stays empty."""
 
     name: str
@@ -78,7 +78,7 @@ class Part:
 @dataclass(frozen=True, slots=True)
 class Listing:
     title: str
-    parts: tuple[Part, ...]
+    parts: tuple[ListingPart, ...]
     notes: tuple[str, ...]
 
 
@@ -133,7 +133,7 @@ def as_latex(listing: Listing) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _tabulars(parts: Iterable[Part]) -> Iterator[str]:
+def _tabulars(parts: Iterable[ListingPart]) -> Iterator[str]:
     for part in parts:
         alignment = "".join("l" if column.is_words else "r" for column in part.columns)
         yield from (f"% {part.title}", rf"\begin{{tabular}}{{{alignment}}}", r"\toprule")

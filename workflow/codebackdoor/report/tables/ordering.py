@@ -17,7 +17,7 @@ from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Cell, Results, collect
 from codebackdoor.report.study import Study, anonymous
-from codebackdoor.report.tables.listing import Column, Listing, Part, Value
+from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Value
 from codebackdoor.types import CLEAN
 
 Rows = Literal["clean", "triggered"]
@@ -77,8 +77,8 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     orders = list(_orders(study, collect(study, inputs)))
     reversed_pairs = tuple(row for order in orders for row in _reversed_pairs(order))
     parts = (
-        Part("orders", "The order, by the mean over victims", _ORDERS, tuple(map(_means, orders))),
-        Part("differences", "Pairs of defenses in reversed order", _DIFFERENCES, reversed_pairs),
+        ListingPart("orders", "The order, by the mean over victims", _ORDERS, tuple(map(_means, orders))),
+        ListingPart("differences", "Pairs of defenses in reversed order", _DIFFERENCES, reversed_pairs),
     )
     return Listing(f"{study.experiment.title}: the order of the defenses, here and in the paper", parts, _NOTES)
 

@@ -17,7 +17,7 @@ from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Cell, Results, collect
 from codebackdoor.report.study import Study, anonymous
-from codebackdoor.report.tables.listing import Column, Form, Listing, Marked, Part, Value
+from codebackdoor.report.tables.listing import Column, Form, Listing, ListingPart, Marked, Value
 from codebackdoor.types import CLEAN
 
 #: The cell of a scenario on the triggered test set of an attack; None if it is not measured or undefined.
@@ -64,7 +64,9 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     return Listing(f"{study.experiment.title}: all defenses at a glance", parts, notes)
 
 
-def _part(study: Study, results: Results, scenarios: Sequence[Scenario], measure: _Measure, seeds: int) -> Part | None:
+def _part(
+    study: Study, results: Results, scenarios: Sequence[Scenario], measure: _Measure, seeds: int
+) -> ListingPart | None:
     """One row for each victim, one column for each defense; None if nothing of the kind is measured."""
     by_victim = _cells(study, results, scenarios, measure)
     if not by_victim:
@@ -84,7 +86,7 @@ def _part(study: Study, results: Results, scenarios: Sequence[Scenario], measure
     for title, members, applicable in _summarized(study, values, names):
         rows.extend(_summary(title, members, applicable, defended, measure))
     heads = (Column("victim", "Victim"), *(Column(name, name, measure.form) for name in names))
-    return Part(measure.name, measure.title, heads, tuple(rows))
+    return ListingPart(measure.name, measure.title, heads, tuple(rows))
 
 
 def _cells(

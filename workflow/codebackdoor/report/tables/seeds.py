@@ -13,7 +13,7 @@ from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Cell, Results, collect, testsets
 from codebackdoor.report.study import Study, anonymous, scenario_of
-from codebackdoor.report.tables.listing import Column, Listing, Marked, Part, Value
+from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Marked, Value
 from codebackdoor.report.tables.results import ResultTable, VictimGroup
 from codebackdoor.report.tables.results import build as build_table
 from codebackdoor.types import CLEAN
@@ -40,7 +40,7 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
 
 def _part(
     study: Study, results: Results, table: ResultTable, groups: Sequence[VictimGroup], inputs: Sequence[Path]
-) -> Part:
+) -> ListingPart:
     """The victims of one data set and model, which have the same metrics."""
     first = groups[0].scenario
     head = study.head(first.dataset)
@@ -62,7 +62,7 @@ def _part(
         *(Column(metric, labels.METRICS[metric], "percent") for metric in (head.clean_metric, *head.summary)),
         Column("seeds", seeds_head),
     )
-    return Part(f"{first.dataset} {first.model}", labels.trained(first), columns, tuple(rows))
+    return ListingPart(f"{first.dataset} {first.model}", labels.trained(first), columns, tuple(rows))
 
 
 def _left(inputs: Sequence[Path], metric: str) -> _BySeed:

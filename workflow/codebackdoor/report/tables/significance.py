@@ -16,7 +16,7 @@ from codebackdoor.evaluation.significance import holm, paired, unpaired
 from codebackdoor.report import labels, papers
 from codebackdoor.report.collect import Results, collect
 from codebackdoor.report.study import Study, anonymous
-from codebackdoor.report.tables.listing import Column, Listing, Part, Value
+from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Value
 
 #: What is tested: the metric of a triggered test set, its name, and a function of its values. For ANR, more is better.
 _TESTED: Mapping[str, tuple[str, str, Callable[[float], float]]] = {
@@ -55,13 +55,13 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     tested = study.experiment.tested or ""
     name = labels.word(tested)
     rows = tuple(_rows(_measured_pairs(study, collect(study, inputs), tested)))
-    parts = [Part("here", f"Here: {name} against the others", _COLUMNS, rows)]
+    parts = [ListingPart("here", f"Here: {name} against the others", _COLUMNS, rows)]
     for table_name in dict.fromkeys(cited.table for cited in study.experiment.paper):
         table = papers.tables()[table_name]
         pairs = _printed_pairs(table, tested)
         if pairs:
             title = f"{name} in {table.paper}, Table {table.number}, as printed"
-            parts.append(Part(table_name, title, _COLUMNS, tuple(_rows(pairs))))
+            parts.append(ListingPart(table_name, title, _COLUMNS, tuple(_rows(pairs))))
     return Listing(f"{study.experiment.title}: significance", tuple(parts), _NOTES)
 
 

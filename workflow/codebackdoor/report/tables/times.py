@@ -14,7 +14,7 @@ from codebackdoor.config.scenario import Scenario
 from codebackdoor.files import read_json
 from codebackdoor.report import labels
 from codebackdoor.report.study import Study, anonymous, scenario_of
-from codebackdoor.report.tables.listing import Column, Listing, Part, Value
+from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Value
 
 PHASES = {"inversion": "Inversion", "unlearning": "Unlearning"}
 #: For methods that scan again after unlearning.
@@ -46,7 +46,9 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
         if job.get("phases"):
             jobs.setdefault(anonymous(scenario_of(path)), []).append(job)
     rows = tuple(_row(study, scenario, of_seeds) for scenario, of_seeds in jobs.items())
-    return Listing(f"{study.experiment.title}: times", (Part("times", "Time of each phase", _COLUMNS, rows),), _NOTES)
+    return Listing(
+        f"{study.experiment.title}: times", (ListingPart("times", "Time of each phase", _COLUMNS, rows),), _NOTES
+    )
 
 
 def _row(study: Study, scenario: Scenario, jobs: Sequence[Mapping[str, Any]]) -> Mapping[str, Value]:

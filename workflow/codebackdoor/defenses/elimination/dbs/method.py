@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codebackdoor.defenses.elimination import NO_CONTEXT, Elimination, Inversion, SearchContext, Trigger, timed
-from codebackdoor.defenses.elimination.dbs.search import MixtureSearch, Step
+from codebackdoor.defenses.elimination.dbs.search import DbsStep, MixtureSearch
 from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
 from codebackdoor.defenses.elimination.inversion.candidates import contexts
-from codebackdoor.defenses.elimination.inversion.loss import CrossEntropy
+from codebackdoor.defenses.elimination.inversion.loss import CrossEntropyLoss
 from codebackdoor.defenses.elimination.inversion.position import seeded
 from codebackdoor.defenses.elimination.inversion.samples import draw, of_other_labels
 from codebackdoor.defenses.elimination.inversion.unlearning import unlearn
@@ -36,7 +36,7 @@ class RoundedTrigger:
     text: str
     loss: float
     accepted: bool
-    history: tuple[Step, ...]
+    history: tuple[DbsStep, ...]
 
     @property
     def rank(self) -> tuple[bool, float]:
@@ -66,7 +66,7 @@ def _invert(view: DefenderView, settings: DbsSettings, seed: int) -> Inversion:
         "task": view.task,
         "searches": [
             {"place": trigger.position, "label": trigger.label, "trigger": trigger.text, "accepted": trigger.accepted}
-            | {name: [getattr(step, name) for step in trigger.history] for name in Step._fields}
+            | {name: [getattr(step, name) for step in trigger.history] for name in DbsStep._fields}
             for trigger in triggers
         ],
     }
@@ -83,7 +83,7 @@ def _scan(view: DefenderView, settings: DbsSettings, seed: int) -> list[RoundedT
             rule = settings.vocabulary_at(position)
             vocabulary = build(view.victim.tokenizer, rule, view.language, contexts(carriers))
             search_seed = derive(seed, "dbs", position, str(label))
-            search = MixtureSearch(view.victim, carriers, vocabulary, CrossEntropy(label), settings, search_seed)
+            search = MixtureSearch(view.victim, carriers, vocabulary, CrossEntropyLoss(label), settings, search_seed)
             text, loss, accepted = search.run(f"invert label {label} at {position}")
             triggers.append(RoundedTrigger(label, position, text, loss, accepted, tuple(search.history)))
     return triggers

@@ -31,7 +31,7 @@ from codebackdoor.victims.victim import Victim
 GAIN = 1e-3
 
 
-class Step(NamedTuple):
+class DbsStep(NamedTuple):
     """The result of one step of a search."""
 
     loss: float
@@ -63,7 +63,7 @@ class MixtureSearch:
         self._closed[0, torch.from_numpy(vocabulary.first)] = 0.0
         self._closed[1:, torch.from_numpy(vocabulary.plain < 0)] = -torch.inf
         self._batches = [_Batch(victim, part, settings.length) for part in _batched(victim, carriers, settings.length)]
-        self.history: list[Step] = []
+        self.history: list[DbsStep] = []
 
     def run(self, title: str) -> tuple[str, float, bool]:
         """Return the text of the trigger, its loss, and whether a mixture was accepted as a trigger.
@@ -78,7 +78,7 @@ class MixtureSearch:
         for step in tqdm(range(settings.iterations), desc=title, unit="step", leave=False, disable=None):
             noise = self._noise() if bound.begin(step) else None
             loss, shares = self._step(weights, bound.temperature, noise)
-            self.history.append(Step(loss, bound.temperature, bound.barrier))
+            self.history.append(DbsStep(loss, bound.temperature, bound.barrier))
             optimizer.step()
             decay.step()
             optimizer.zero_grad()

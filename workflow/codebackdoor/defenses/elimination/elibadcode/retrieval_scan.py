@@ -14,7 +14,7 @@ from codebackdoor.defenses.elimination.elibadcode.words import NO_WORDS, query_t
 from codebackdoor.defenses.elimination.inversion.carriers import Carrier
 from codebackdoor.defenses.elimination.inversion.loss import CosineGap, InversionLoss
 from codebackdoor.defenses.elimination.inversion.samples import Samples, draw
-from codebackdoor.defenses.elimination.inversion.search import Objective
+from codebackdoor.defenses.elimination.inversion.search import SearchObjective
 from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
@@ -59,7 +59,7 @@ class RetrievalScan(Scan):
     def code_carriers(self, carriers: Sequence[Carrier]) -> Sequence[Carrier]:
         return retrieval.code_carriers(carriers)
 
-    def objective(self, carriers: Sequence[Carrier], vocabulary: TriggerVocabulary, label: int) -> Objective:  # noqa: ARG002
+    def objective(self, carriers: Sequence[Carrier], vocabulary: TriggerVocabulary, label: int) -> SearchObjective:  # noqa: ARG002
         victim, settings = self.view.victim, self.settings
         return retrieval.RetrievalObjective(victim, carriers, vocabulary, self.words, self.loss, settings)
 

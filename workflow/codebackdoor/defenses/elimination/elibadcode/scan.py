@@ -13,11 +13,11 @@ from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSett
 from codebackdoor.defenses.elimination.inversion.candidates import contexts
 from codebackdoor.defenses.elimination.inversion.carriers import Carrier
 from codebackdoor.defenses.elimination.inversion.classifier import ClassifierObjective
-from codebackdoor.defenses.elimination.inversion.loss import CrossEntropy, InversionLoss
+from codebackdoor.defenses.elimination.inversion.loss import CrossEntropyLoss, InversionLoss
 from codebackdoor.defenses.elimination.inversion.resume import SearchProgress
 from codebackdoor.defenses.elimination.inversion.reuse import NONE, Trajectories
 from codebackdoor.defenses.elimination.inversion.samples import Samples, draw, of_other_labels
-from codebackdoor.defenses.elimination.inversion.search import Objective, Trajectory, search
+from codebackdoor.defenses.elimination.inversion.search import SearchObjective, Trajectory, search
 from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary, build
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.seeding import numpy_generator
@@ -61,7 +61,7 @@ class Scan(ABC):
         """The samples on which a trigger for this label is searched."""
 
     @abstractmethod
-    def objective(self, carriers: Sequence[Carrier], vocabulary: TriggerVocabulary, label: int) -> Objective:
+    def objective(self, carriers: Sequence[Carrier], vocabulary: TriggerVocabulary, label: int) -> SearchObjective:
         """What is searched on them."""
 
     @abstractmethod
@@ -115,7 +115,7 @@ class LabelScan(Scan):
 
     def loss(self, label: int) -> InversionLoss:
         """What the search for a label minimizes."""
-        return CrossEntropy(label)
+        return CrossEntropyLoss(label)
 
     def texts(self) -> object:
         return {
@@ -126,7 +126,7 @@ class LabelScan(Scan):
     def carriers(self, position: str, label: int) -> tuple[Carrier, ...]:
         return of_other_labels(self.samples, position, label)
 
-    def objective(self, carriers: Sequence[Carrier], vocabulary: TriggerVocabulary, label: int) -> Objective:
+    def objective(self, carriers: Sequence[Carrier], vocabulary: TriggerVocabulary, label: int) -> SearchObjective:
         return ClassifierObjective(self.view.victim, carriers, vocabulary, self.loss(label), self.settings)
 
     def anchor(self, finding: Finding) -> Anchored:

@@ -26,7 +26,7 @@ class InversionLoss(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class CrossEntropy(InversionLoss):
+class CrossEntropyLoss(InversionLoss):
     """Cross entropy of logits [N, C] towards a label, in nats (EliBadCode, Eq. 3)."""
 
     label: int

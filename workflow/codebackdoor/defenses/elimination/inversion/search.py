@@ -54,7 +54,7 @@ class Step(NamedTuple):
     dropped: int
 
 
-class Objective(Protocol):
+class SearchObjective(Protocol):
     """What is searched, in what budget: where a search starts, and its steps."""
 
     @property
@@ -87,7 +87,7 @@ class SearchState:
     ended: bool = False
 
     @classmethod
-    def begin(cls, objective: Objective, generator: np.random.Generator) -> SearchState:
+    def begin(cls, objective: SearchObjective, generator: np.random.Generator) -> SearchState:
         candidate = objective.first(generator)
         loss = objective.loss(candidate)
         return cls(candidate, loss, candidate, loss, {candidate}, [loss])
@@ -124,7 +124,7 @@ def _candidate(parts: Any) -> Candidate:
 
 
 def search(
-    objective: Objective, generator: np.random.Generator, title: str, progress: SearchProgress | None = None
+    objective: SearchObjective, generator: np.random.Generator, title: str, progress: SearchProgress | None = None
 ) -> Trajectory:
     """Search once from a random start (Algorithm 1, TRIGGERINVERSION).
 

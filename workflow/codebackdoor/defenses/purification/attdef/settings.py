@@ -26,7 +26,8 @@ class AttDefSettings(PurificationSettings):
         url="https://doi.org/10.18653/v1/2023.findings-acl.561",
     )
     threshold_meaning: ClassVar[str] = (
-        "masks a sub-token of a suspect function where its attribution, relative within the function, reaches it"
+        "masks a sub-token of a suspicious function if its attribution, relative within the function, "
+        "is at least the threshold"
     )
     helpers: ClassVar[tuple[Helper, ...]] = ("discriminator",)
     fits: ClassVar[tuple[Head, ...]] = FUNCTIONS

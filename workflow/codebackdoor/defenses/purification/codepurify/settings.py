@@ -23,7 +23,7 @@ class CodePurifySettings(PurificationSettings):
         title="CodePurify: Defend Backdoor Attacks on Neural Code Models via Entropy-based Purification",
         url="https://arxiv.org/abs/2410.20136",
     )
-    threshold_meaning: ClassVar[str] = "rewrites an input where the entropy of its suspicion scores is below it"
+    threshold_meaning: ClassVar[str] = "rewrites an input if the entropy of its suspicion scores is below the threshold"
     fits: ClassVar[tuple[Head, ...]] = ("classification", "generation")
     helpers: ClassVar[tuple[Helper, ...]] = ("infiller",)
 

@@ -21,7 +21,7 @@ class OnionSettings(PurificationSettings):
         title="ONION: A Simple and Effective Defense Against Textual Backdoor Attacks",
         url="https://doi.org/10.18653/v1/2021.emnlp-main.752",
     )
-    threshold_meaning: ClassVar[str] = "drops a word where the perplexity without it is lower by more"
+    threshold_meaning: ClassVar[str] = "drops a word if dropping it lowers the perplexity by more than the threshold"
     helpers: ClassVar[tuple[Helper, ...]] = ("language_model",)
     fits: ClassVar[tuple[Head, ...]] = (*FUNCTIONS, "generation")
     reads_victim: ClassVar[bool] = False

@@ -25,7 +25,7 @@ class SimilaritySettings(PurificationSettings):
         url="https://doi.org/10.1145/3715782",
     )
     threshold_meaning: ClassVar[str] = (
-        "filters a token where its embedding's cosine with the inverted trigger's is higher"
+        "filters a token if the cosine similarity of its embedding to the inverted trigger's is above the threshold"
     )
     reads_trigger: ClassVar[bool] = True
     fits: ClassVar[tuple[Head, ...]] = FUNCTIONS
