@@ -161,7 +161,7 @@ def test_a_study_with_new_methods_is_valid_and_its_jobs_have_parameters(tree: Pa
         "dag = Dag(load([Path('config.yaml'), Path('mine.yaml')]))\n"
         "for stage, kind, name in (('poison', 'attack', 'new_suffix'), ('purify', 'purification', 'new_shuffle'),\n"
         "                          ('filter', 'filtering', 'new_lottery'), ('train', 'objective', 'new_focal')):\n"
-        "    print(dag.settings(kind, name), dag.code(stage, **{kind: name}))"
+        "    print(dag.parameters.settings(kind, name), dag.parameters.code(stage, **{kind: name}))"
     )
     assert len(run(tree, "-c", code).splitlines()) == len(METHODS)
 

@@ -49,7 +49,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 MODULE, _entry = blocks("product.md", "python")
-ENTRY = "\n" + textwrap.indent(_entry.rstrip(), "    ")
+ENTRY = "\n" + textwrap.indent(_entry.rstrip(), "    ") + ","
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
