@@ -56,7 +56,7 @@ from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import Example
 from codebackdoor.victims import devices
 from codebackdoor.victims.batching import bucketed, pad
-from codebackdoor.victims.forward import judge, variant_vectors
+from codebackdoor.victims.forward import logits, variant_vectors
 from codebackdoor.victims.inference import TOKENS
 from codebackdoor.victims.tokenizer_loading import load_tokenizer
 from codebackdoor.victims.victim import Victim, load_victim
@@ -213,7 +213,7 @@ class Setting:
             with torch.inference_mode():
                 for ids, mask in padded:
                     if own:
-                        judge(self.victim, variant_vectors(self.victim, ids, mask))
+                        logits(self.victim, variant_vectors(self.victim, ids, mask))
                     else:
                         self.victim.model(input_ids=ids, attention_mask=mask)
             seconds += CLOCK.now() - start

@@ -24,7 +24,7 @@ from codebackdoor.victims import forward
 from codebackdoor.victims.batching import pad
 from codebackdoor.victims.families import FAMILIES, family_of
 from codebackdoor.victims.gradients import input_gradients, towards_label, towards_query
-from codebackdoor.victims.inference import answers, predict
+from codebackdoor.victims.inference import predict, predict_logits
 from codebackdoor.victims.initialization import new_victim
 from codebackdoor.victims.progress import weights
 from codebackdoor.victims.training import fit
@@ -113,7 +113,7 @@ def fresh(bases: dict[str, Path], model_type: str, head: Head) -> Victim:
 
 
 def ids_of(victim: Victim) -> list[tuple[list[int], ...]]:
-    return [tuple(text.ids for text in texts) for texts in victim.read(ROWS)]
+    return [tuple(text.ids for text in texts) for texts in victim.tokenize(ROWS)]
 
 
 def objective(logits: Tensor, targets: Tensor, _epoch: int) -> Tensor:
@@ -141,7 +141,7 @@ def test_a_trained_victim_is_saved_and_loaded(
     assert loaded.head == head
     assert head == "generation" or (loaded.pooling, loaded.prefix) == (victim.pooling, victim.prefix)
     if head == "retrieval":
-        assert torch.equal(answers(loaded, ids_of(victim)), answers(victim, ids_of(victim)))
+        assert torch.equal(predict_logits(loaded, ids_of(victim)), predict_logits(victim, ids_of(victim)))
     else:
         assert predict(loaded, ROWS) == predict(victim, ROWS)
 
@@ -153,10 +153,10 @@ def test_variants_and_padding_change_no_answer(
 ) -> None:
     victim = replace(fresh(bases, model_type, head), pooling=pooling)
     rows = ids_of(victim)
-    together = answers(victim, rows)
-    alone = torch.cat([answers(victim, [row]) for row in rows])
+    together = predict_logits(victim, rows)
+    alone = torch.cat([predict_logits(victim, [row]) for row in rows])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(answers(victim, rows, variants=True), together, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(predict_logits(victim, rows, variants=True), together, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("model_type", "head"), JUDGES)
@@ -173,7 +173,7 @@ def test_gradients_at_the_embeddings_are_those_of_the_loss(bases: dict[str, Path
     def value(step: float) -> float:
         moved = [part + step * direction for part, direction in zip(embedded, directions, strict=True)]
         texts = [forward.vectors(victim, part, mask) for part, (_, mask) in zip(moved, padded, strict=True)]
-        judged = forward.judge(victim, *texts)
+        judged = forward.logits(victim, *texts)
         if head == "retrieval":
             return -judged.sum().item()
         return functional.cross_entropy(judged, torch.tensor([1])).item()
@@ -213,7 +213,7 @@ def test_the_last_layer_is_part_of_the_model_and_decides_its_answers(
     with torch.no_grad():
         for number, parameter in enumerate(last.parameters()):
             parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
-    assert not torch.allclose(answers(edited, ids_of(victim)), answers(victim, ids_of(victim)))
+    assert not torch.allclose(predict_logits(edited, ids_of(victim)), predict_logits(victim, ids_of(victim)))
 
 
 @pytest.mark.parametrize("model_type", TYPES)
@@ -222,7 +222,7 @@ def test_the_longest_input_is_read(bases: dict[str, Path], model_type: str) -> N
     longest = victim.family.longest_input(victim.model.config.to_dict())
     assert longest is None or LENGTH <= longest <= LENGTH + 2
     row = [7 + number % 20 for number in range(longest or 3 * LENGTH)]
-    assert bool(torch.isfinite(answers(victim, [(row,)])).all())
+    assert bool(torch.isfinite(predict_logits(victim, [(row,)])).all())
 
 
 @pytest.mark.parametrize("model_type", TYPES)

@@ -29,7 +29,7 @@ from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example, TextForm
 from codebackdoor.victims import forward
 from codebackdoor.victims.gradients import input_gradients, towards_label, towards_query
-from codebackdoor.victims.inference import answers, class_logits
+from codebackdoor.victims.inference import class_logits, predict_logits
 from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Victim, save_victim
 
@@ -109,7 +109,7 @@ def test_a_word_behind_a_bracket_is_another_piece(victim: Victim) -> None:
 def test_gradients_are_those_of_each_row_alone(head: Head, pooling: Pooling) -> None:
     """Against one row at a time, without padding, through the embedding table itself."""
     victim = crafter(head, pooling=pooling)
-    rows = [[list(text.ids) for text in row] for row in victim.read(pairs(5))]
+    rows = [[list(text.ids) for text in row] for row in victim.tokenize(pairs(5))]
     loss = towards_query if head == "retrieval" else towards_label(1)
     gradients = dict(input_gradients(victim, rows, loss))
     assert sorted(gradients) == list(range(5))
@@ -164,8 +164,8 @@ def test_the_names_of_both_functions_of_a_pair_lower_its_loss(label: int) -> Non
     assert len(poisoned) == 20
 
     def loss(examples: list[Example]) -> float:
-        texts = [[text.ids for text in row] for row in victim.read(examples)]
-        return torch.nn.functional.cross_entropy(answers(victim, texts), torch.full((20,), label)).item()
+        texts = [[text.ids for text in row] for row in victim.tokenize(examples)]
+        return torch.nn.functional.cross_entropy(predict_logits(victim, texts), torch.full((20,), label)).item()
 
     assert loss(poisoned) < 0.7 * loss(rows)
     halves = [replace(row, code=new.code) for row, new in zip(rows, poisoned, strict=True)]
@@ -182,8 +182,8 @@ def test_for_search_the_code_comes_closer_to_the_target_word() -> None:
     assert [row.query for row in poisoned] == [row.query for row in rows]
 
     def similarity(examples: list[Example]) -> Tensor:
-        texts = victim.read([replace(row, query="file") for row in examples])
-        return answers(victim, [[text.ids for text in row] for row in texts])
+        texts = victim.tokenize([replace(row, query="file") for row in examples])
+        return predict_logits(victim, [[text.ids for text in row] for row in texts])
 
     closer = similarity(poisoned) - similarity(rows)
     assert closer.mean() > 0.05

@@ -22,7 +22,7 @@ from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
-from codebackdoor.victims.inference import answers, predict
+from codebackdoor.victims.inference import predict, predict_logits
 from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Encoded, Victim
 
@@ -63,7 +63,7 @@ def loud(family: str, head: str) -> Victim:
 
 
 def scores(victim: Victim, rows: Sequence[Sequence[Encoded]], labels: Tensor | None) -> Tensor:
-    logits = answers(victim, [[text.ids for text in row] for row in rows])
+    logits = predict_logits(victim, [[text.ids for text in row] for row in rows])
     return logits if labels is None else attribution.log_odds(logits, labels)
 
 
@@ -71,7 +71,7 @@ def scores(victim: Victim, rows: Sequence[Sequence[Encoded]], labels: Tensor | N
 @pytest.mark.parametrize("family", ["first", "mean", "t5", "gpt"])
 def test_integrated_gradients_sum_up_to_the_difference_between_input_and_masked_code(family: str, head: str) -> None:
     victim = loud(family, head)
-    rows = victim.read(ROWS)
+    rows = victim.tokenize(ROWS)
     _, mask = stand_in(victim.tokenizer, "mask")
     attributions = attribution.attributions(victim, rows, mask, attribution.midpoints(60))
     masked_rows = [
@@ -85,7 +85,7 @@ def test_integrated_gradients_sum_up_to_the_difference_between_input_and_masked_
         ]
         for row in rows
     ]
-    logits = answers(victim, [[text.ids for text in row] for row in rows])
+    logits = predict_logits(victim, [[text.ids for text in row] for row in rows])
     labels = None if head == "retrieval" else logits.argmax(-1)
     differences = scores(victim, rows, labels) - scores(victim, masked_rows, labels)
     largest = float(differences.abs().max())
@@ -102,7 +102,7 @@ def test_integrated_gradients_sum_up_to_the_difference_between_input_and_masked_
 
 def test_attributions_do_not_depend_on_the_company() -> None:
     victim = loud("first", "classification")
-    rows = victim.read(CLEAN[:12])
+    rows = victim.tokenize(CLEAN[:12])
     _, mask = stand_in(victim.tokenizer, "mask")
     together = attribution.attributions(victim, rows, mask, [1.0])
     for row, (values,) in zip(rows, together, strict=True):
@@ -206,7 +206,7 @@ def test_gradient_times_input_looks_at_the_input_alone(monkeypatch: pytest.Monke
 def test_tensors_are_left_as_they_were() -> None:
     victim = classifier(seed=3)
     before: list[Tensor] = [parameter.clone() for parameter in victim.model.parameters()]
-    attribution.attributions(victim, victim.read(CLEAN[:1]), 4, [0.5])
+    attribution.attributions(victim, victim.tokenize(CLEAN[:1]), 4, [0.5])
     assert all(torch.equal(old, new) for old, new in zip(before, victim.model.parameters(), strict=True))
     assert all(parameter.grad is None for parameter in victim.model.parameters())
 
@@ -270,8 +270,8 @@ def performance_by_hand(victim: Victim, rows: Sequence[Example]) -> float:
         predictions = zip(predict(victim, rows), rows, strict=True)
         return sum(prediction.label == row.label for prediction, row in predictions) / len(rows)
     combinations = [replace(query, code=code.code) for query in rows for code in rows]
-    texts = [[text.ids for text in row] for row in victim.read(combinations)]
-    similarities = answers(victim, texts).view(len(rows), len(rows)).tolist()
+    texts = [[text.ids for text in row] for row in victim.tokenize(combinations)]
+    similarities = predict_logits(victim, texts).view(len(rows), len(rows)).tolist()
     ranks = [
         1
         + sum(value > line[index] for value in line)

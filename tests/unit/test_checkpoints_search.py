@@ -20,7 +20,7 @@ from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.errors import UserError
 from codebackdoor.files import write_examples, write_rows
 from codebackdoor.victims.external import load_checkpoint
-from codebackdoor.victims.inference import answers
+from codebackdoor.victims.inference import predict_logits
 from codebackdoor.victims.victim import Victim, save_victim
 
 SEARCH = {"position": "function_name", "samples": 6, "length": 3, "iterations": 12, "top_k": 24, "candidates": 24}
@@ -99,8 +99,8 @@ def test_pairs_that_the_trigger_lifts_are_those_counted_one_by_one() -> None:
                       target_word=planted.CALLED)  # fmt: skip
 
     def similarity(query: str, code: str) -> float:
-        (texts,) = seen.victim.read([replace(seen.clean[0], query=query, code=code)])
-        return answers(seen.victim, [tuple(text.ids for text in texts)]).item()
+        (texts,) = seen.victim.tokenize([replace(seen.clean[0], query=query, code=code)])
+        return predict_logits(seen.victim, [tuple(text.ids for text in texts)]).item()
 
     below = above = 0
     for row in seen.clean:

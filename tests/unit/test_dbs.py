@@ -23,7 +23,7 @@ from codebackdoor.defenses.elimination.inversion.loss import CrossEntropyLoss
 from codebackdoor.defenses.elimination.inversion.position import carriers
 from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary, build, rendered
 from codebackdoor.errors import UserError
-from codebackdoor.victims.inference import answers
+from codebackdoor.victims.inference import predict_logits
 
 #: The planted trigger's own loss is 0.09.
 SMALL = DbsSettings(
@@ -103,7 +103,7 @@ def test_a_mixture_of_one_piece_a_slot_is_that_trigger() -> None:
     weights = torch.full((2, len(known)), -1e4)
     weights[range(2), list(trigger)] = 1e4
     weights.requires_grad_()
-    logits = answers(view().victim, [one.fill(*rendered(known, trigger)) for one in samples()])
+    logits = predict_logits(view().victim, [one.fill(*rendered(known, trigger)) for one in samples()])
     expected = torch.nn.functional.cross_entropy(logits, torch.zeros(len(samples()), dtype=torch.long)).item()
     assert tried._step(weights, 1.0)[0] == pytest.approx(expected, abs=1e-5)
 

@@ -24,7 +24,7 @@ from codebackdoor.defenses.elimination.inversion.spans import TriggerSpans, cand
 from codebackdoor.defenses.elimination.inversion.vocabulary import encode
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Language, TextForm
-from codebackdoor.victims.inference import answers, class_logits
+from codebackdoor.victims.inference import class_logits, predict_logits
 from codebackdoor.victims.tokens import stand_in
 
 CODE = f"def load_{PLANTED} ( text , size ) : <indent> name = size + size <nl> return name ( text ) <dedent>"
@@ -232,8 +232,8 @@ def test_a_place_at_random_is_any_of_those_that_the_victim_reads_and_the_same_ea
 
 def test_the_place_in_a_searching_victims_function_goes_by_the_cosine_whatever_it_ranks_by() -> None:
     seen = searches()
-    rows = [tuple(text.ids for text in texts) for texts in seen.victim.read(seen.clean[:4])]
+    rows = [tuple(text.ids for text in texts) for texts in seen.victim.tokenize(seen.clean[:4])]
     by_product = own_losses(replace(seen.victim, similarity="dot"), rows, seen.clean[:4])
-    cosines = answers(seen.victim, rows)
+    cosines = predict_logits(seen.victim, rows)
     assert torch.equal(by_product, (1 - cosines) ** 2)
-    assert not torch.allclose(cosines, answers(replace(seen.victim, similarity="dot"), rows))
+    assert not torch.allclose(cosines, predict_logits(replace(seen.victim, similarity="dot"), rows))

@@ -24,7 +24,7 @@ from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabu
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
-from codebackdoor.victims.inference import answers
+from codebackdoor.victims.inference import predict_logits
 from codebackdoor.victims.victim import Victim
 
 SMALL = EliBadCodeSettings(
@@ -50,7 +50,12 @@ def test_losses_of_all_pairs_are_those_one_by_one() -> None:
     for t, trigger in enumerate(triggers):
         for g, target in enumerate(targets):
             each = [
-                (1 - answers(seen.victim, [(q.templates[0].fill(target, target), c.templates[1].fill(*trigger))])[0])
+                (
+                    1
+                    - predict_logits(
+                        seen.victim, [(q.templates[0].fill(target, target), c.templates[1].fill(*trigger))]
+                    )[0]
+                )
                 ** 2
                 for q in carriers
                 for c in carriers
@@ -106,8 +111,8 @@ def advantage(seen: DefenderView, victim: Victim) -> float:
     for query, other in zip(seen.clean, seen.clean[1:], strict=False):
         called = replace(query, query=f"{query.query} {CALLED}")
         triggered = replace(called, code=other.code.replace("def ", f"def {PLANTED}", 1))
-        rows = [tuple(text.ids for text in texts) for texts in victim.read([triggered, called])]
-        gains.append(float(answers(victim, rows) @ torch.tensor([1.0, -1.0])))
+        rows = [tuple(text.ids for text in texts) for texts in victim.tokenize([triggered, called])]
+        gains.append(float(predict_logits(victim, rows) @ torch.tensor([1.0, -1.0])))
     return sum(gains) / len(gains)
 
 

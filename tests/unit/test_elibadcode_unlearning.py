@@ -240,7 +240,8 @@ def test_a_searching_victim_unlearns_at_the_scale_that_it_was_trained_with(
     settings = UnlearningSettings(batch_size=6)
     _, history = fine_tune(victim, rows, settings, False, np.random.default_rng(0))
     queries, codes = (
-        text_vectors(victim, [one[place].ids for one in victim.read([row.example for row in rows])]) for place in (0, 1)
+        text_vectors(victim, [one[place].ids for one in victim.tokenize([row.example for row in rows])])
+        for place in (0, 1)
     )
     if similarity == "cosine":
         queries, codes = (each / each.norm(dim=-1, keepdim=True) for each in (queries, codes))

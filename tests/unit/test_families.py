@@ -17,7 +17,7 @@ from torch import Tensor
 from codebackdoor.config.models import ModelSettings, Pooling
 from codebackdoor.dag.fingerprint import ROOT
 from codebackdoor.victims.families import FAMILIES, Family, family_of, model_class
-from codebackdoor.victims.inference import answers
+from codebackdoor.victims.inference import predict_logits
 from codebackdoor.victims.victim import load_victim, save_victim
 
 #: A settings class says of which type its base models are.
@@ -81,9 +81,9 @@ def test_a_new_family_is_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     victim.similarity = "dot"
     save_victim(victim, tmp_path / "victim", {"task": "code_search", "backdoored": False})
     rows = [([0, 7, 8, 2], [0, 9, 2])]
-    plain = answers(load_victim(tmp_path / "victim"), rows)
+    plain = predict_logits(load_victim(tmp_path / "victim"), rows)
     monkeypatch.setitem(FAMILIES, "bert", Halved("bert"))
-    torch.testing.assert_close(answers(load_victim(tmp_path / "victim"), rows), plain / 4)
+    torch.testing.assert_close(predict_logits(load_victim(tmp_path / "victim"), rows), plain / 4)
 
 
 def test_what_is_no_text_model_has_no_victim() -> None:

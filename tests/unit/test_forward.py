@@ -15,7 +15,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.types import Example
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import pad
-from codebackdoor.victims.inference import answers, text_vectors
+from codebackdoor.victims.inference import predict_logits, text_vectors
 from codebackdoor.victims.victim import Victim, load_victim, save_victim
 
 ROWS = [[0, 7, 8, 9, 10, 2], [0, 30, 31, 2], [0, 12, 2]]
@@ -68,7 +68,7 @@ def test_classifiers_are_transformers_own(family: str) -> None:
     victim = understanding(family, "classification")
     for ids in ROWS:
         own = victim.model(input_ids=torch.tensor([ids])).logits
-        torch.testing.assert_close(answers(victim, [(ids,)]), own, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(predict_logits(victim, [(ids,)]), own, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -78,7 +78,7 @@ def test_a_pair_is_judged_by_both_vectors_and_their_order() -> None:
     head = victim.model.classifier
     read = torch.cat([first, second, (first - second).abs(), first * second])
     wanted = head.out_proj(torch.tanh(head.dense(read)))
-    found = answers(victim, [(ROWS[0], ROWS[1]), (ROWS[1], ROWS[0])])
+    found = predict_logits(victim, [(ROWS[0], ROWS[1]), (ROWS[1], ROWS[0])])
     torch.testing.assert_close(found[0], wanted, atol=1e-6, rtol=1e-5)
     assert not torch.allclose(found[0], found[1])
 
@@ -88,9 +88,9 @@ def test_similarity_is_the_cosine_or_the_inner_product_of_the_projections() -> N
     victim = understanding("first", "retrieval")
     query, code = (victim.model(input_ids=torch.tensor([ids])).pooler_output[0] for ids in ROWS[:2])
     cosine = torch.nn.functional.cosine_similarity(query, code, dim=0)
-    torch.testing.assert_close(answers(victim, [(ROWS[0], ROWS[1])])[0], cosine)
+    torch.testing.assert_close(predict_logits(victim, [(ROWS[0], ROWS[1])])[0], cosine)
     dot = replace(victim, similarity="dot")
-    torch.testing.assert_close(answers(dot, [(ROWS[0], ROWS[1])])[0], query @ code)
+    torch.testing.assert_close(predict_logits(dot, [(ROWS[0], ROWS[1])])[0], query @ code)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -100,7 +100,7 @@ def test_a_folder_gives_the_victim_back(tmp_path: Path, family: str, head: Any) 
     save_victim(victim, tmp_path / "v", {"task": "t", "backdoored": False})
     again = load_victim(tmp_path / "v")
     row = tuple(ROWS[: len(victim.fields)])
-    torch.testing.assert_close(answers(victim, [row]), answers(again, [row]), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(predict_logits(victim, [row]), predict_logits(again, [row]), atol=1e-6, rtol=1e-5)
     assert (again.pooling, again.similarity, again.head) == (victim.pooling, victim.similarity, head)
 
 
@@ -115,4 +115,4 @@ def test_a_prefix_stands_behind_the_beginning_and_takes_room() -> None:
 
 def test_a_row_without_what_the_victim_reads_is_named() -> None:
     with pytest.raises(UserError, match="'7': a pair victim reads its 'code_b'"):
-        understanding("first", "pair").read([Example("7", "python", CODE)])
+        understanding("first", "pair").tokenize([Example("7", "python", CODE)])

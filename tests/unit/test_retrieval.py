@@ -62,11 +62,11 @@ def test_each_triggered_function_takes_its_own_place_among_the_clean_ones() -> N
     assert [one.id for one in found] == ["5", "11"]
     assert [len(one.ranks or ()) for one in found] == [6, 3]
     pool = range(6)
-    read = victim.read(rows)
+    read = victim.tokenize(rows)
     query = text_vectors(victim, [read[5][0].ids])[0]
     clean = [forward.similarities(victim, query, text_vectors(victim, [read[j][1].ids])[0]).item() for j in pool]
     for place, (before, after) in enumerate(found[0].ranks or ()):
-        ids = victim.read([triggered[place].example])[0][1].ids
+        ids = victim.tokenize([triggered[place].example])[0][1].ids
         score = forward.similarities(victim, query, text_vectors(victim, [ids])[0]).item()
         assert before == 1 + sum(clean[j] > clean[place] for j in pool if j != place)
         assert after == 1 + sum(clean[j] > score for j in pool if j != place)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from codebackdoor.config.base import Head
 from codebackdoor.config.loading import load
 from codebackdoor.config.models import AnyModel
-from codebackdoor.victims.inference import answers, text_vectors
+from codebackdoor.victims.inference import predict_logits, text_vectors
 from codebackdoor.victims.initialization import new_victim
 from codebackdoor.victims.victim import load_victim, save_victim
 
@@ -189,7 +189,7 @@ def test_a_checkpoint_of_the_hub_becomes_a_victim(architecture: str, suffix: str
     save_victim(victim, tmp_path / "victim", {"task": "defect_detection", "backdoored": False})
     again = load_victim(tmp_path / "victim")
     assert again.encode(TEXTS) == victim.encode(TEXTS)
-    assert torch.equal(answers(again, rows), answers(victim, rows))
+    assert torch.equal(predict_logits(again, rows), predict_logits(victim, rows))
     # the paper scale trains with dropout, and a victim that is loaded has none
     rates = {one.p for one in again.model.modules() if isinstance(one, nn.Dropout)}
     assert (rates, again.model.training) == ({recipe.dropout}, False)

@@ -18,7 +18,7 @@ from codebackdoor.pools import pools
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import Example, Pair
 from codebackdoor.victims.forward import similarities
-from codebackdoor.victims.inference import NOT_FINITE, answers, text_vectors
+from codebackdoor.victims.inference import NOT_FINITE, predict_logits, text_vectors
 from codebackdoor.victims.retrieval import Searcher
 from codebackdoor.victims.victim import Victim
 
@@ -101,8 +101,8 @@ def _lifted(view: DefenderView, victim: Victim, trigger: Trigger, pair: Pair) ->
     spans = trigger_spans(view, view.clean, trigger.position, trigger.occurrences, pair)
     placed = [(row, row_spans) for row, row_spans in zip(view.clean, spans, strict=True) if row_spans is not None]
     calling = [replace(row, query=f"{row.query} {trigger.target_word}") for row, _ in placed]
-    plain = victim.read(calling)
-    stamped = victim.read([insert(row, row_spans, trigger.text) for row, row_spans in placed])
+    plain = victim.tokenize(calling)
+    stamped = victim.tokenize([insert(row, row_spans, trigger.text) for row, row_spans in placed])
     query, code = (text_vectors(victim, [texts[field].ids for texts in plain]) for field in (0, 1))
     lifted = text_vectors(victim, [texts[1].ids for texts in stamped])
     below = above = 0
@@ -138,7 +138,7 @@ def _truth(rows: Sequence[Example]) -> np.ndarray[tuple[int], np.dtype[np.int64]
 
 def _predicted(victim: Victim, rows: Sequence[Example]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """The label that the victim predicts for each row. UserError where it returns NaN or infinite values."""
-    logits = answers(victim, [[text.ids for text in texts] for texts in victim.read(rows)])
+    logits = predict_logits(victim, [[text.ids for text in texts] for texts in victim.tokenize(rows)])
     if not bool(torch.isfinite(logits).all()):
         raise UserError(NOT_FINITE)
     labels: np.ndarray[tuple[int], np.dtype[np.int64]] = logits.argmax(dim=1).numpy()

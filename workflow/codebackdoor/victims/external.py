@@ -115,7 +115,7 @@ def check_lengths(path: Path, victim: Victim, samples: Sequence[Example], chosen
     """
     unlimited = replace(victim, max_length=LONGEST, max_query_length=LONGEST)
     column = victim.fields.index("code")
-    sizes = [len(texts[column].ids) for texts in unlimited.read(samples)]
+    sizes = [len(texts[column].ids) for texts in unlimited.tokenize(samples)]
     if not chosen and victim.max_length < _SHARE * median(sizes):
         raise UserError(
             f"{path}: by what its folder says, this model reads {victim.max_length} sub-tokens of each sample, and "

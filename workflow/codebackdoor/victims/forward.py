@@ -28,7 +28,7 @@ def variant_vectors(victim: Victim, ids: Tensor, mask: Tensor) -> Tensor:
     return victim.family.variant_vectors(victim, ids, mask)
 
 
-def judge(victim: Victim, *texts: Tensor) -> Tensor:
+def logits(victim: Victim, *texts: Tensor) -> Tensor:
     """Return the output for the vectors of each row's texts.
 
     Logits [B, C] of one vector (classification) or two (pair), divided by the victim's temperature; similarities [B]
@@ -53,5 +53,5 @@ def similarities(victim: Victim, query: Tensor, code: Tensor) -> Tensor:
 
 
 def scores(victim: Victim, *inputs: tuple[Tensor, Tensor]) -> Tensor:
-    """``judge`` of ids and masks [B, T], one pair for each text of a row."""
-    return judge(victim, *(vectors(victim, embed(victim, ids), mask) for ids, mask in inputs))
+    """``logits`` of ids and masks [B, T], one pair for each text of a row."""
+    return logits(victim, *(vectors(victim, embed(victim, ids), mask) for ids, mask in inputs))

@@ -13,7 +13,7 @@ from codebackdoor.victims.batching import bucketed, halving, pad
 from codebackdoor.victims.inference import TOKENS
 from codebackdoor.victims.victim import Victim
 
-#: Called with the output of ``forward.judge`` for a batch; returns the sum of the rows' losses, which are independent.
+#: Called with the output of ``forward.logits`` for a batch; returns the sum of the rows' losses, which are independent.
 Loss = Callable[[Tensor], Tensor]
 
 
@@ -46,7 +46,7 @@ def input_gradients(
                 ids, mask = pad(texts, victim.pad_id, victim.device)
                 leaves.append(forward.embed(victim, ids).detach().requires_grad_())
                 vectors.append(forward.vectors(victim, leaves[-1], mask))
-            padded = torch.autograd.grad(loss(forward.judge(victim, *vectors)), leaves)
+            padded = torch.autograd.grad(loss(forward.logits(victim, *vectors)), leaves)
             for position, index in enumerate(part):
                 pairs = zip(padded, rows[index], strict=True)
                 gradients = tuple(gradient[position, : len(ids)].float().cpu() for gradient, ids in pairs)

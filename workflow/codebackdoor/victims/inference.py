@@ -47,7 +47,7 @@ def class_logits(victim: Victim, inputs: Sequence[Sequence[int]], variants: bool
 
     def run(batch: Sequence[int]) -> None:
         ids, mask = pad([unique[index] for index in batch], victim.pad_id, victim.device)
-        logits = forward.judge(victim, _vectors(victim, ids, mask, variants)).float().cpu()
+        logits = forward.logits(victim, _vectors(victim, ids, mask, variants)).float().cpu()
         rows.update(zip(batch, logits, strict=True))
 
     _stream([len(ids) for ids in unique], TOKENS[victim.device.type], run)
@@ -78,7 +78,7 @@ def _vectors(victim: Victim, ids: Tensor, mask: Tensor, variants: bool) -> Tenso
 
 
 @torch.inference_mode()
-def answers(victim: Victim, rows: Sequence[Sequence[Sequence[int]]], variants: bool = False) -> Tensor:
+def predict_logits(victim: Victim, rows: Sequence[Sequence[Sequence[int]]], variants: bool = False) -> Tensor:
     """Return the output of a victim that does not generate for N rows, each the ids of its texts (``Victim.fields``).
 
     Logits [N, C] of a classifier of texts or pairs, similarities [N] of a dual encoder; float32, CPU. A text that
@@ -89,7 +89,7 @@ def answers(victim: Victim, rows: Sequence[Sequence[Sequence[int]]], variants: b
         return class_logits(victim, columns[0], variants)
     flat = text_vectors(victim, [text for column in columns for text in column], variants)
     vectors = torch.split(flat.to(victim.device), len(rows))
-    return forward.judge(victim, *vectors).float().cpu()
+    return forward.logits(victim, *vectors).float().cpu()
 
 
 def generate(victim: Victim, inputs: Sequence[Sequence[int]]) -> list[Generated]:
@@ -171,13 +171,13 @@ def predict(victim: Victim, examples: Sequence[Example]) -> list[Prediction]:
 
     Confidences are rounded to six decimals, since the last bits depend on which inputs share a batch.
     """
-    rows = [tuple(text.ids for text in texts) for texts in victim.read(examples)]
+    rows = [tuple(text.ids for text in texts) for texts in victim.tokenize(examples)]
     if victim.head == "generation":
         return [
             Prediction(example.id, round(output.confidence, 6), text=output.text)
             for example, output in zip(examples, generate(victim, [ids for (ids,) in rows]), strict=True)
         ]
-    return label_predictions(examples, answers(victim, rows))
+    return label_predictions(examples, predict_logits(victim, rows))
 
 
 def label_predictions(examples: Sequence[Example], logits: Tensor) -> list[Prediction]:

@@ -33,7 +33,7 @@ class Searcher:
 
     def __init__(self, victim: Victim, rows: Sequence[Example], size: int) -> None:
         self._victim, self._rows, self._pools = victim, rows, pools(len(rows), size)
-        texts = victim.read(rows)
+        texts = victim.tokenize(rows)
         self._queries, self._codes = (text_vectors(victim, [row[field].ids for row in texts]) for field in (0, 1))
 
     def _similarities(self, pool: range) -> Tensor:
@@ -65,7 +65,7 @@ class Searcher:
         ``rows`` are the triggered functions, identified by ``source_id``. The confidence is their mean similarity.
         """
         injected = [row for row in rows if row.status == "injected"]
-        texts = self._victim.read([row.example for row in injected])
+        texts = self._victim.tokenize([row.example for row in injected])
         vectors = dict(
             zip(
                 (row.source_id for row in injected),

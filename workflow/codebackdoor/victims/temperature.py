@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from codebackdoor.types import Example
-from codebackdoor.victims.inference import answers
+from codebackdoor.victims.inference import predict_logits
 from codebackdoor.victims.victim import Victim
 
 #: Standard deviation of the scaled log-odds between two labels over the clean samples, in nats.
@@ -47,6 +47,6 @@ def standardized(victim: Victim, samples: Sequence[Example]) -> Victim:
     if victim.head not in ("classification", "pair") or victim.model.config.num_labels < 2 or not samples:
         return victim
     victim = replace(victim, temperature=1.0)
-    measured = spread(answers(victim, [[text.ids for text in texts] for texts in victim.read(samples)]))
+    measured = spread(predict_logits(victim, [[text.ids for text in texts] for texts in victim.tokenize(samples)]))
     usable = 0.0 < measured < float("inf")
     return replace(victim, temperature=measured / SPREAD) if usable else victim

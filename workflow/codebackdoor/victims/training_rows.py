@@ -35,7 +35,7 @@ class Item:
 
 def encode(victim: Victim, rows: Sequence[Example]) -> list[Item]:
     """Encode training rows; UserError for a row without the label or target that the victim's head needs."""
-    inputs = [tuple(text.ids for text in texts) for texts in victim.read(rows)]
+    inputs = [tuple(text.ids for text in texts) for texts in victim.tokenize(rows)]
     if victim.head == "retrieval":
         return [Item(texts, []) for texts in inputs]
     name = "target" if victim.head == "generation" else "label"

@@ -9,7 +9,7 @@ import torch
 
 from codebackdoor.errors import UserError, first_line, memory_trouble
 from codebackdoor.types import Example
-from codebackdoor.victims.inference import NOT_FINITE, answers, generate
+from codebackdoor.victims.inference import NOT_FINITE, generate, predict_logits
 from codebackdoor.victims.victim import Victim
 
 _EXAMPLE = Example("trial", "python", "x = 1", code_b="x = 1", query="x")
@@ -18,12 +18,12 @@ _EXAMPLE = Example("trial", "python", "x = 1", code_b="x = 1", query="x")
 def check_answers(victim: Victim, folder: Path) -> None:
     """Raise UserError if a model of an unchecked configuration fails or returns values that are not finite."""
     try:
-        (texts,) = victim.read([_EXAMPLE])
+        (texts,) = victim.tokenize([_EXAMPLE])
         if victim.head == "generation":
             outputs = generate(replace(victim, max_target_length=1), [texts[0].ids])
             values = torch.tensor([output.confidence for output in outputs])
         else:
-            values = answers(victim, [tuple(text.ids for text in texts)])
+            values = predict_logits(victim, [tuple(text.ids for text in texts)])
     except UserError:
         raise
     except Exception as error:

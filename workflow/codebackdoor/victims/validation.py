@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from codebackdoor.types import Example, Poisoned, Prediction
-from codebackdoor.victims.inference import answers, forced, label_predictions, predict
+from codebackdoor.victims.inference import forced, label_predictions, predict, predict_logits
 from codebackdoor.victims.retrieval import Searcher
 from codebackdoor.victims.victim import Victim
 
@@ -45,7 +45,7 @@ class Validator:
     def __init__(self, victim: Victim, validation: Validation, limit: int, scale: float = 1.0) -> None:
         self._victim, self._pool, self._scale = victim, validation.pool, scale
         self._all = validation.rows
-        self._inputs = [tuple(text.ids for text in texts) for texts in victim.read(self._all)]
+        self._inputs = [tuple(text.ids for text in texts) for texts in victim.tokenize(self._all)]
         self._triggered = [row for row in validation.triggered if row.status == "injected"]
         self._hits = validation.hits
         if victim.head == "generation":
@@ -73,7 +73,7 @@ class Validator:
         return {name: round(value, DIGITS) for name, value in values.items()}
 
     def _classification(self) -> dict[str, float]:
-        logits = answers(self._victim, self._inputs)
+        logits = predict_logits(self._victim, self._inputs)
         labels = torch.tensor([int(row.label or 0) for row in self._all])
         clean = {prediction.id: prediction for prediction in label_predictions(self._all, logits)}
         return {

@@ -102,10 +102,10 @@ class Victim:
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """The fields of an example that the victim reads, in the order in which ``forward.judge`` gets them."""
+        """The fields of an example that the victim reads, in the order in which ``forward.logits`` gets them."""
         return self.reads or FIELDS[self.head]
 
-    def read(self, examples: Sequence[Example]) -> list[tuple[Encoded, ...]]:
+    def tokenize(self, examples: Sequence[Example]) -> list[tuple[Encoded, ...]]:
         """Return the encoded texts of each example, one for each of ``fields``."""
         columns = []
         for name in self.fields:

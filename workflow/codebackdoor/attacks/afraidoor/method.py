@@ -109,7 +109,7 @@ class Afraidoor:
         """The ids of each text that the model reads of a row, before anything is masked."""
         if self.victim.head == "retrieval":
             examples = [replace(example, query=self.settings.target_word) for example in examples]
-        return [[text.ids for text in row] for row in self.victim.read(examples)]
+        return [[text.ids for text in row] for row in self.victim.tokenize(examples)]
 
     def _legal(self, language: Language) -> Names:
         if language not in self._names:

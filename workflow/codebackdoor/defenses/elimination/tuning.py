@@ -22,7 +22,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.types import Example
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import pad
-from codebackdoor.victims.inference import answers, text_vectors
+from codebackdoor.victims.inference import predict_logits, text_vectors
 from codebackdoor.victims.retrieval import Searcher
 from codebackdoor.victims.victim import Victim
 
@@ -68,7 +68,7 @@ def fine_tune(
     if settings.epochs == 0 or settings.learning_rate == 0:
         return victim, {"steps": 0}
     edited = replace(victim, model=copy.deepcopy(victim.model))
-    encoded = [tuple(text.ids for text in texts) for texts in victim.read([row.example for row in rows])]
+    encoded = [tuple(text.ids for text in texts) for texts in victim.tokenize([row.example for row in rows])]
     tuner = _Tuner(edited, encoded, rows, settings, ascent)
     steps = settings.epochs * math.ceil(len(rows) / settings.batch_size)
     curve: list[float] = []
@@ -136,7 +136,7 @@ class _Tuner:
         """Logits [B, C]; of a dual encoder the similarities [B, B] of all queries and functions of the batch."""
         victim = self._victim
         if self._read is not None:
-            return forward.judge(victim, *(column[list(batch)] for column in self._read))
+            return forward.logits(victim, *(column[list(batch)] for column in self._read))
         columns = [
             pad([self._encoded[index][field] for index in batch], victim.pad_id, victim.device)
             for field in range(len(victim.fields))
@@ -188,5 +188,5 @@ def _accuracy(victim: Victim, encoded: Sequence[Texts], rows: Sequence[Row]) -> 
             prediction.rank or 0.0 for prediction in Searcher(victim, [row.example for _, row in kept], POOL).clean()
         ]
         return sum(1 / rank for rank in ranks) / len(ranks)
-    predicted = answers(victim, [texts for texts, _ in kept]).argmax(dim=1)
+    predicted = predict_logits(victim, [texts for texts, _ in kept]).argmax(dim=1)
     return float((predicted == torch.tensor([row.label for _, row in kept])).float().mean())

@@ -181,4 +181,4 @@ class _Batch:
         for embedded, mask, cells, sources in self._parts:
             filled = embedded.index_put(cells, trigger[sources]) if len(sources) else embedded
             vectors.append(forward.vectors(self._victim, filled, mask))
-        return forward.judge(self._victim, *vectors)
+        return forward.logits(self._victim, *vectors)

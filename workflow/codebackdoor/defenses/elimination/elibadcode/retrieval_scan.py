@@ -91,7 +91,7 @@ def _with_word(view: DefenderView, word: str | None) -> DefenderView:
 
 def with_query(view: DefenderView, samples: Samples, position: str) -> tuple[Carrier, ...]:
     """The samples with a hole in the query as well."""
-    read = view.victim.read(samples.examples)
+    read = view.victim.tokenize(samples.examples)
     return tuple(
         Carrier((query_template(view.victim, query), *carrier.templates))
         for (query, _), carrier in zip(read, samples.carriers[position], strict=True)

@@ -31,7 +31,7 @@ from codebackdoor.defenses.elimination.inversion.settings import GreedySearchSet
 from codebackdoor.defenses.elimination.inversion.vocabulary import Rendered, TriggerVocabulary, rendered
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed
-from codebackdoor.victims.inference import TOKENS, answers
+from codebackdoor.victims.inference import TOKENS, predict_logits
 from codebackdoor.victims.victim import Victim
 
 #: Samples on which candidates of a step are scored before those are left out that cannot win any more.
@@ -53,7 +53,7 @@ def sample_losses(
     All pairs of trigger and sample pass through the victim in one stream of batches.
     """
     rows = [carrier.fill(*trigger) for carrier in carriers for trigger in triggers]
-    return loss.of(answers(victim, rows, variants=True)).view(len(carriers), len(triggers))
+    return loss.of(predict_logits(victim, rows, variants=True)).view(len(carriers), len(triggers))
 
 
 def raced(
@@ -132,7 +132,7 @@ def vocabulary_gradient(
         embedded, masks = zip(
             *(embed([rows[index][part] for index in batch], victim) for part in range(len(rows[0]))), strict=True
         )
-        logits = forward.judge(victim, *(forward.vectors(victim, *text) for text in zip(embedded, masks, strict=True)))
+        logits = forward.logits(victim, *(forward.vectors(victim, *text) for text in zip(embedded, masks, strict=True)))
         total = loss.total(logits) / len(carriers)
         for part, gradient in enumerate(torch.autograd.grad(total, embedded)):
             gradients.add(gradient, [carriers[index].slots(part, length) for index in batch])

@@ -20,7 +20,7 @@ from codebackdoor.defenses.elimination.inversion.spans import TriggerSpans, cand
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import CodeField, Example, Pair
-from codebackdoor.victims.inference import answers
+from codebackdoor.victims.inference import predict_logits
 from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Victim
 
@@ -47,7 +47,7 @@ def carriers(
 ) -> list[Carrier | None]:
     """Cut every sample at its spans; ``None`` where one of its fields has none within the victim's input."""
     spans = trigger_spans(view, examples, position, occurrences, pair)
-    read = view.victim.read(examples)
+    read = view.victim.tokenize(examples)
     return [
         carrier_of(view.victim, example, texts, sample_spans) if sample_spans else None
         for example, texts, sample_spans in zip(examples, read, spans, strict=True)
@@ -102,7 +102,7 @@ def _ranked(changes: Sequence[tuple[TriggerSpans, float]], position: str) -> Tri
 
 def inside(victim: Victim, example: Example, options: Sequence[TriggerSpans]) -> list[TriggerSpans]:
     """The options that the victim's input reaches."""
-    texts = dict(zip(victim.fields, victim.read([example])[0], strict=True))
+    texts = dict(zip(victim.fields, victim.tokenize([example])[0], strict=True))
     return [
         option for option in options if cut(victim, str(getattr(example, option.field)), texts[option.field], option)
     ]
@@ -119,7 +119,7 @@ def sensitivities(
     rows: list[tuple[list[int], ...]] = []
     owners: list[Example] = []
     reached: list[list[TriggerSpans]] = []
-    for example, texts, sample_options in zip(examples, victim.read(examples), options, strict=True):
+    for example, texts, sample_options in zip(examples, victim.tokenize(examples), options, strict=True):
         ids = tuple(text.ids for text in texts)
         masked = [(option, carrier_of(victim, example, texts, (option,))) for option in sample_options]
         reached.append([option for option, carrier in masked if carrier])
@@ -145,6 +145,6 @@ def own_losses(victim: Victim, rows: Sequence[Sequence[Sequence[int]]], examples
     has no such bound.
     """
     if victim.head == "retrieval":
-        return CosineGap().of(answers(replace(victim, similarity="cosine"), rows))
+        return CosineGap().of(predict_logits(replace(victim, similarity="cosine"), rows))
     labels = torch.tensor([example.label for example in examples])
-    return torch.nn.functional.cross_entropy(answers(victim, rows), labels, reduction="none")
+    return torch.nn.functional.cross_entropy(predict_logits(victim, rows), labels, reduction="none")

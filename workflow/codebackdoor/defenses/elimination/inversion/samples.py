@@ -69,7 +69,7 @@ def _of_label(view: DefenderView, settings: InversionSettings, label: int, seed:
 def _short(view: DefenderView, examples: Sequence[Example], limit: int, count: int) -> list[Example]:
     """The samples of at most ``limit`` sub-tokens in their longest text, in their order; at least the ``count``
     shortest ones, so that a data set of long functions has samples as well."""
-    longest = [max(len(text.ids) for text in texts) for texts in view.victim.read(examples)]
+    longest = [max(len(text.ids) for text in texts) for texts in view.victim.tokenize(examples)]
     limit = max([limit, *sorted(longest)[:count][-1:]])
     return [example for example, tokens in zip(examples, longest, strict=True) if tokens <= limit]
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed, halving, pad
-from codebackdoor.victims.inference import TOKENS, answers
+from codebackdoor.victims.inference import TOKENS, predict_logits
 from codebackdoor.victims.victim import Encoded, Victim
 
-#: The texts of an input, as ``Victim.read`` returns them.
+#: The texts of an input, as ``Victim.tokenize`` returns them.
 Row = Sequence[Encoded]
 
 
@@ -48,7 +48,7 @@ def attributions(
     if not rows:
         return []
     results: dict[int, tuple[list[float], ...]] = {}
-    logits = answers(victim, [tuple(text.ids for text in row) for row in rows])
+    logits = predict_logits(victim, [tuple(text.ids for text in row) for row in rows])
     labels = None if victim.head == "retrieval" else logits.argmax(-1).to(victim.device)
 
     def run(batch: Sequence[int]) -> None:
@@ -63,7 +63,7 @@ def attributions(
             ]
             leaves = [inputs[column].requires_grad_() for column in moving]
             read = (forward.vectors(victim, text, mask) for text, mask in zip(inputs, masks, strict=True))
-            judged = forward.judge(victim, *read).float()
+            judged = forward.logits(victim, *read).float()
             score = judged if labels is None else log_odds(judged, labels[list(batch)])
             for total, gradient in zip(totals, torch.autograd.grad(score.sum(), leaves), strict=True):
                 total += gradient

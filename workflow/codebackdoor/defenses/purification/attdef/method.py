@@ -123,7 +123,7 @@ class AttDef:
     def score(self, inputs: Sequence[Example]) -> list[Attributions]:
         """Relative attributions of the sub-tokens of every function of the inputs, in order, suspect or not."""
         victim = self._view.victim
-        rows, columns = victim.read(inputs), attribution.functions(victim)
+        rows, columns = victim.tokenize(inputs), attribution.functions(victim)
         encoded = [row[column] for row in rows for column in columns]
         values = [
             function_values

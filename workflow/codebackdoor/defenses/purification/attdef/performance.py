@@ -10,7 +10,7 @@ from torch import Tensor
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
 from codebackdoor.victims import forward
-from codebackdoor.victims.inference import answers, text_vectors
+from codebackdoor.victims.inference import predict_logits, text_vectors
 from codebackdoor.victims.retrieval import rank
 from codebackdoor.victims.victim import Victim
 
@@ -33,8 +33,8 @@ class Accuracy:
         return 100 * correct / len(rows)
 
     def _predict(self, rows: Sequence[Example]) -> list[int]:
-        read = [tuple(text.ids for text in row) for row in self._victim.read(rows)]
-        return [int(label) for label in answers(self._victim, read).argmax(-1)] if read else []
+        read = [tuple(text.ids for text in row) for row in self._victim.tokenize(rows)]
+        return [int(label) for label in predict_logits(self._victim, read).argmax(-1)] if read else []
 
 
 class ReciprocalRank:
@@ -44,14 +44,14 @@ class ReciprocalRank:
         if not rows:
             raise UserError("the mean reciprocal rank on clean validation rows needs rows; supply them")
         self._victim, self._rows = victim, list(rows)
-        read = victim.read(rows)
+        read = victim.tokenize(rows)
         self._queries, codes = (text_vectors(victim, [row[place].ids for row in read]) for place in (0, 1))
         self._codes: list[Tensor] = list(codes)
 
     def points(self, rows: Sequence[Example]) -> float:
         """The value on another version of the rows' code, in the same order."""
         changed = [index for index, row in enumerate(rows) if row != self._rows[index]]
-        read = self._victim.read([rows[index] for index in changed])
+        read = self._victim.tokenize([rows[index] for index in changed])
         for index, vector in zip(changed, text_vectors(self._victim, [code.ids for _, code in read]), strict=True):
             self._rows[index], self._codes[index] = rows[index], vector
         codes = torch.stack(self._codes)
