@@ -342,7 +342,7 @@ def test_two_points_may_be_lost_and_no_more_and_the_first_loss_ends_the_way_down
 def test_calibration_reads_suspect_functions_once_and_changed_ones_again(monkeypatch: pytest.MonkeyPatch) -> None:
     predicted: list[int] = []
     attributed: list[int] = []
-    ask, attribute = performance.answers, attribution.attributions
+    ask, attribute = performance.predict_logits, attribution.attributions
 
     def answering(victim: Victim, rows: Sequence[Any]) -> Tensor:
         predicted.append(len(rows))
@@ -352,7 +352,7 @@ def test_calibration_reads_suspect_functions_once_and_changed_ones_again(monkeyp
         attributed.append(len(rows))
         return attribute(victim, rows, *more)
 
-    monkeypatch.setattr(performance, "answers", answering)
+    monkeypatch.setattr(performance, "predict_logits", answering)
     monkeypatch.setattr(attribution, "attributions", attributing)
     suspect = sum("load" in row.code for row in CLEAN)
     assert 0 < suspect < 30

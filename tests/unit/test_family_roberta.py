@@ -6,8 +6,9 @@ import pytest
 import torch
 from tiny_models import classifier
 
+from codebackdoor.victims import forward
 from codebackdoor.victims.batching import pad
-from codebackdoor.victims.forward import logits, scores, variant_vectors
+from codebackdoor.victims.forward import scores, variant_vectors
 
 ROWS = [[0, 7, 8, 9, 10, 2], [0, 30, 31, 2], [0, 12, 2]]
 
@@ -45,5 +46,5 @@ def test_the_scores_of_variants_are_the_models_own(layers: int) -> None:
         for rows in ([*ROWS, [0, 7, 9, 9, 10, 2]], ROWS[:1]):
             ids, mask = pad(rows, victim.pad_id)
             own = model(input_ids=ids, attention_mask=mask).logits
-            found = logits(victim, variant_vectors(victim, ids, mask))
+            found = forward.logits(victim, variant_vectors(victim, ids, mask))
             torch.testing.assert_close(found, own, atol=1e-5, rtol=1e-5)
