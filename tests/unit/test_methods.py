@@ -21,8 +21,8 @@ every_method = pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.__
 
 
 def test_there_is_a_union_for_each_kind() -> None:
-    assert set(UNIONS) == {"AnyAttack", "AnyFiltering", "AnyObjective", "AnyPurification"}
-    assert len(METHODS) >= 11
+    assert set(UNIONS) == {"AnyAttack", "AnyElimination", "AnyFiltering", "AnyObjective", "AnyPurification"}
+    assert len(METHODS) >= 14
 
 
 @every_method

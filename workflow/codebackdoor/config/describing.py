@@ -12,8 +12,8 @@ from pydantic import BaseModel, WithJsonSchema
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from codebackdoor.config.base import TAGS, models_in, tag_of
-from codebackdoor.config.study import Config
+from codebackdoor.config.base import TAGS, Head, Settings, models_in, tag_of
+from codebackdoor.config.study import DEFENSES, SECTIONS, Config
 from codebackdoor.errors import UserError, nearest
 
 WIDTH = 110
@@ -104,3 +104,28 @@ def _indented(lines: Iterator[str]) -> Iterator[str]:
 def _comment(text: Any) -> Iterator[str]:
     for line in textwrap.wrap(" ".join(str(text or "").split()), WIDTH - 2):
         yield f"# {line}"
+
+
+def methods_table() -> str:
+    """Every method as a Markdown table: its kind, the heads of victims it works on, what it needs, and its paper."""
+    columns = ("method", "`method:`", "kind", "works on", "needs", "from")
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    for kind in ("attack", *DEFENSES):
+        for tag, settings in _methods(Config.model_fields[SECTIONS[kind]]).items():
+            if not issubclass(settings, Settings):
+                continue
+            needs = ["the victim"] * bool(getattr(settings, "reads_victim", kind == "elimination"))
+            needs += ["the trigger that an elimination found"] * bool(getattr(settings, "reads_trigger", False))
+            helpers = settings.helpers if isinstance(settings.helpers, tuple) else ()
+            needs += [f"helper `{helper}`" for helper in helpers]
+            heads = "all" if set(settings.fits) == set(get_args(Head)) else ", ".join(settings.fits)
+            paper = settings.reference
+            source = "" if paper is None else f"[{_first_author(paper.authors)}, {paper.year}]({paper.url})"
+            lines.append(f"| {settings.label} | `{tag}` | {kind} | {heads} | {', '.join(needs) or '–'} | {source} |")
+    return "\n".join(lines)
+
+
+def _first_author(authors: str) -> str:
+    names = authors.removesuffix(" et al.").split(", ")
+    surname = names[0].split()[-1]
+    return surname if authors == names[0] else f"{surname} et al."

@@ -1,0 +1,53 @@
+"""The documentation: its links lead somewhere, its index is complete, and generated parts are up to date."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from codebackdoor.config.describing import methods_table
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    path for pattern in ("*.md", "docs/**/*.md", "examples/*.md", "benchmarks/**/*.md") for path in ROOT.glob(pattern)
+)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-") for text in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_a_file_and_a_heading(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith("http"):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        assert path.exists(), f"{target} in {page.name}"
+        if anchor and path.suffix == ".md":
+            assert anchor in anchors(path), f"{target} in {page.name}"
+
+
+@pytest.mark.parametrize("index", ["docs/README.md", "docs/extending/README.md"])
+def test_an_index_lists_every_page_beside_it(index: str) -> None:
+    text = (ROOT / index).read_text(encoding="utf-8")
+    for page in (ROOT / index).parent.glob("*.md"):
+        if page != ROOT / index:
+            assert f"({page.name}" in text, page.name
+
+
+def test_the_table_of_methods_is_up_to_date() -> None:
+    assert methods_table() in (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+
+
+def test_the_page_on_families_shows_the_family_that_a_test_registers() -> None:
+    shown = (ROOT / "docs/extending/victim.md").read_text(encoding="utf-8")
+    source = (ROOT / "tests/unit/test_families.py").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", shown, re.MULTILINE | re.DOTALL)
+    assert block in source
