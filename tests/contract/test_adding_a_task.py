@@ -50,7 +50,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(package: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from codebackdoor.cli import main; main()", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(package)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, env=environment, input="", capture_output=True, text=True, check=False)
 
 
 def dataset(package: Path, out: Path, **settings: object) -> subprocess.CompletedProcess[str]:
@@ -126,3 +126,17 @@ def test_a_study_of_it_is_checked(package: Path, tmp_path: Path, attack: str, st
         assert expected in result.stderr
     else:
         assert "no problems found" in result.stdout
+
+
+def test_what_it_costs_at_paper_scale_is_a_question_mark(package: Path, tmp_path: Path) -> None:
+    grid = {"datasets": ["debt"], "models": ["hub"], "attacks": ["none"]}
+    study = {
+        "datasets": {"debt": {"task": "technical_debt"}},
+        "models": {"hub": {"architecture": "codebert", "base": "owner/name", "revision": "0" * 40}},
+        "experiments": {"debt": {"title": "debt", "grid": [grid]}},
+    }
+    (tmp_path / "debt.yaml").write_text(json.dumps(study))
+    result = run(package, "plan", ROOT / "config.yaml", tmp_path / "debt.yaml")
+    assert result.returncode == 0, result.stderr
+    (training,) = (line for line in result.stdout.splitlines() if line.startswith("train hub, debt "))
+    assert training.split()[-3:] == ["1", "?", "?"]

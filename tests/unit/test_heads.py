@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from codebackdoor import types
 from codebackdoor.config.base import Head
+from codebackdoor.dag.fingerprint import ROOT
 from codebackdoor.evaluation.scoring.base import Scorer, scorer_of
 from codebackdoor.heads import HEADS
 
 every_head = pytest.mark.parametrize("name", get_args(Head))
+
+SOURCES = sorted(ROOT.rglob("*.py"))
+
+
+def comparisons(path: Path) -> list[str]:
+    """The comparisons in a file with the name of a head, alone or in a list of names."""
+    compared = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Compare)]
+    names = set(get_args(Head))
+    return [
+        ast.unparse(node)
+        for node in compared
+        if any(isinstance(part, ast.Constant) and part.value in names for part in ast.walk(node))
+    ]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_only_the_configuration_compares_heads_by_name(path: Path) -> None:
+    """All other code asks ``HEADS``, so that a further head needs no branch anywhere."""
+    if path.relative_to(ROOT).parts[0] not in ("config", "heads.py"):
+        assert not comparisons(path)
 
 
 @every_head

@@ -218,8 +218,8 @@ def test_best_checkpoint_keeps_the_best_epoch() -> None:
         {"epoch": 3, "accuracy": 0.8, "loss": 0.5},
         {"epoch": 4, "accuracy": 0.8, "loss": 0.5},
     ]
-    assert training.kept_epoch(epochs, "best") == 3
-    assert training.kept_epoch(epochs, "last") == 4
+    assert training.kept_epoch(epochs, "best", "accuracy") == 3
+    assert training.kept_epoch(epochs, "last", "accuracy") == 4
 
 
 @pytest.mark.parametrize(("make", "recipe"), [(classifier, BERT), (generator, T5)], ids=["codebert", "codet5"])

@@ -179,6 +179,7 @@ class EncoderSettings(ModelSettings):
 class CodeBert(EncoderSettings):
     """An encoder of the RoBERTa class that reads the first sub-token (CodeBERT, Feng et al. 2020)."""
 
+    label: ClassVar[str] = "CodeBERT"
     reads: ClassVar[Pooling] = "first"
 
     architecture: Literal["codebert"]
@@ -190,6 +191,7 @@ class UniXcoder(EncoderSettings):
     If its tokenizer has the mark ``<encoder-only>``, every text begins with it (section 3.1 there).
     """
 
+    label: ClassVar[str] = "UniXcoder"
     reads: ClassVar[Pooling] = "mean"
     prefix: ClassVar[tuple[str, ...]] = ("<encoder-only>", "</s>")
 
@@ -203,6 +205,7 @@ class CodeT5(ModelSettings):
     represents the text (section 3.3 there).
     """
 
+    label: ClassVar[str] = "CodeT5"
     fits: ClassVar[tuple[Head, ...]] = get_args(Head)
     family: ClassVar[BaseFamily | None] = "seq2seq"
     model_type: ClassVar[str] = "t5"
@@ -214,6 +217,7 @@ class CodeT5(ModelSettings):
 class StarCoder(ModelSettings):
     """A decoder of the GPTBigCode class whose last sub-token is read (StarCoderBase-1B, Li et al. 2023)."""
 
+    label: ClassVar[str] = "StarCoder"
     family: ClassVar[BaseFamily | None] = "decoder"
     model_type: ClassVar[str] = "gpt_bigcode"
     reads: ClassVar[Pooling] = "last"

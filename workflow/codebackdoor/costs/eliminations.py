@@ -10,6 +10,7 @@ from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSettings
 from codebackdoor.defenses.elimination.settings import TuningSettings
+from codebackdoor.heads import HEADS
 
 
 def work(settings: Settings, job: EliminationJob) -> Work | None:
@@ -70,6 +71,6 @@ def _fine_tuning(victim: PlannedVictim, settings: TuningSettings) -> Work:
     if settings.layers == "all":
         passes = 3 * settings.epochs
     else:
-        passes = settings.epochs if settings.dropout or victim.dataset.head == "retrieval" else 1
+        passes = settings.epochs if settings.dropout or HEADS[victim.dataset.head].ranks else 1
     # in float32, at the rate of predictions
     return Work(predicted=(2 + passes) * epoch)

@@ -23,6 +23,7 @@ from codebackdoor.costs.work import (
     priced,
     weights,
 )
+from codebackdoor.heads import HEADS
 
 if TYPE_CHECKING:
     from codebackdoor.config.methods import AnyAttack, AnyElimination, AnyFiltering, AnyObjective, AnyPurification
@@ -60,7 +61,7 @@ def train(victim: PlannedVictim, attack: AnyAttack | None, objective: AnyObjecti
     """
     recipe, clean = victim.model, victim.clean("valid")
     triggered = RowSet(0) if attack is None else victim.triggered("valid", attack)
-    if victim.dataset.head == "generation":
+    if HEADS[victim.dataset.head].generates:
         outputs = sum(min(recipe.history_rows, row_set.rows) for row_set in (clean, triggered))
         validation = Work(predicted=clean.rows * victim.forward) + victim.predictions(RowSet(outputs))
     else:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from codebackdoor.costs.sizes import Rows
+from codebackdoor.heads import HEADS
+from codebackdoor.types import CodeField
 
 if TYPE_CHECKING:
     from codebackdoor.attacks.settings import AttackSettings
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 
 #: Sub-tokens of one batch on a GPU, including padding (victims/inference.py).
 BATCH_TOKENS = 65536
-#: Labels of a classifier.
-LABELS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class PlannedVictim:
 
     @property
     def targets(self) -> float:
-        generates = self.dataset.head == "generation"
+        generates = HEADS[self.dataset.head].generates
         return min(self.texts.target_tokens, self.model.max_target_length) if generates else 0.0
 
     @property
@@ -132,19 +132,24 @@ class PlannedVictim:
 
     def row(self, limit: float) -> float:
         """Operations of all texts of one row, each with at most ``limit`` sub-tokens."""
-        longest = self.model.max_query_length if self.dataset.head == "retrieval" else self.model.max_length
+        longest = self.model.max_query_length if HEADS[self.dataset.head].ranks else self.model.max_length
         second = min(self.texts.second_tokens, longest, limit)
         return self._text(min(self.tokens, limit)) + (self._text(second) if second else 0.0)
 
     def _text(self, tokens: float) -> float:
         # an encoder-decoder that generates nothing reads its input twice
-        twice = self.model.family == "seq2seq" and self.dataset.head != "generation"
+        twice = self.model.family == "seq2seq" and not HEADS[self.dataset.head].generates
         return self.size.forward(tokens, tokens if twice else self.targets)
+
+    @property
+    def functions_per_row(self) -> int:
+        """Two for a pair; a query is not a function."""
+        return sum(name in get_args(CodeField) for name in self.dataset.reads)
 
     @property
     def labels(self) -> int:
         """Target labels that are searched; code search has a single association instead."""
-        return 1 if self.dataset.head == "retrieval" else LABELS
+        return max(1, len(self.dataset.labels))
 
     def rows(self, split: str) -> int:
         """Rows of a split; ``train`` without the defender's samples, which are ``clean``."""
@@ -163,8 +168,8 @@ class PlannedVictim:
 
         All of them are assumed to take the trigger.
         """
-        has_labels = self.dataset.head in ("classification", "pair")
-        eligible = self.texts.rows.without(attack.target_label) if has_labels else 1.0
+        predicts_label = HEADS[self.dataset.head].predicts_label
+        eligible = self.texts.rows.without(attack.target_label) if predicts_label else 1.0
         rows = min(attack.test_share, eligible) * self.rows(split)
         functions = self.texts.rows.functions
         return RowSet(rows, None if functions is None else attack.versions * functions, triggered=True)
@@ -173,7 +178,7 @@ class PlannedVictim:
         """Predictions; a generated batch ends with its longest output, which is assumed to reach the limit."""
         batches = math.ceil(row_set.rows * self.tokens / BATCH_TOKENS) if self.targets else 0
         # a triggered function is ranked for queries whose vectors are known from the clean set
-        known_queries = self.dataset.head == "retrieval" and row_set.triggered
+        known_queries = HEADS[self.dataset.head].ranks and row_set.triggered
         once = self._text(self.tokens) if known_queries else self.forward
         return Work(predicted=row_set.distinct * once, steps=batches * self.model.max_target_length)
 

@@ -8,6 +8,7 @@ from typing import Any
 from codebackdoor.config.scenario import NONE
 from codebackdoor.dag.inputs import Input, Part, table
 from codebackdoor.dag.paths import fill
+from codebackdoor.heads import HEADS
 
 
 class Evaluate(Part):
@@ -26,7 +27,7 @@ class Evaluate(Part):
     def pool(self, wildcards: Any) -> list[str]:
         """How many functions a dual encoder ranks for a query."""
         dataset = self.parameters.declared("dataset", wildcards.dataset)
-        return ["--pool", str(dataset.ranking.pool)] if dataset.head == "retrieval" else []
+        return ["--pool", str(dataset.ranking.pool)] if HEADS[dataset.head].ranks else []
 
     @table
     def probe(self, wildcards: Any) -> Iterator[Input]:

@@ -14,6 +14,7 @@ from codebackdoor.defenses.elimination.inversion.spans import insert
 from codebackdoor.defenses.elimination.tuning import POOL
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
+from codebackdoor.heads import HEADS
 from codebackdoor.pools import pools
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import Example, Pair
@@ -83,7 +84,7 @@ def held_out(clean: Sequence[Example], seed: int) -> tuple[tuple[Example, ...], 
 
 def flips(view: DefenderView, victim: Victim, trigger: Trigger, pair: Pair) -> tuple[int, float | None]:
     """Rows of other labels that the victim predicts correctly, and the share of them that the trigger turns."""
-    if victim.head == "retrieval":
+    if HEADS[victim.head].ranks:
         return _lifted(view, victim, trigger, pair)
     rows = [row for row in view.clean if row.label != trigger.target_label]
     spans = trigger_spans(view, rows, trigger.position, trigger.occurrences, pair)
@@ -117,14 +118,14 @@ def _lifted(view: DefenderView, victim: Victim, trigger: Trigger, pair: Pair) ->
 
 def by_chance(view: DefenderView) -> float:
     """The accuracy of a model that ignores its input: the most frequent label, for retrieval random ranks."""
-    if view.victim.head != "retrieval":
+    if not HEADS[view.victim.head].ranks:
         return float(np.bincount(_truth(view.clean)).max() / len(view.clean))
     ranks = [rank for pool in pools(len(view.clean), POOL) for rank in range(1, len(pool) + 1)]
     return float(np.mean(1 / np.array(ranks)))
 
 
 def accuracy(victim: Victim, rows: Sequence[Example]) -> float:
-    if victim.head != "retrieval":
+    if not HEADS[victim.head].ranks:
         return float(np.mean(_predicted(victim, rows) == _truth(rows)))
     predictions = Searcher(victim, rows, POOL).clean()
     if not np.isfinite([prediction.confidence for prediction in predictions]).all():

@@ -25,6 +25,7 @@ from codebackdoor.defenses.elimination.inversion.samples import draw
 from codebackdoor.defenses.elimination.inversion.settings import SCANNED, SCANNED_ALL, UnlearningSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
+from codebackdoor.heads import HEADS
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.victims.likeness import alike, sketch
 from codebackdoor.victims.temperature import standardized
@@ -175,7 +176,7 @@ def _check_benign(scanned: Victim, benign: Sequence[Path], load: Callable[[Path]
 
 
 def _few(view: DefenderView, label: int | str, count: int) -> str:
-    of_label = "" if view.victim.head == "retrieval" else f" of label {label}"
+    of_label = "" if HEADS[view.victim.head].ranks else f" of label {label}"
     return f"only {count} clean samples{of_label} have a place for a trigger"
 
 

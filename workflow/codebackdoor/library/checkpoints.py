@@ -187,6 +187,8 @@ def _prepared(
 
     A calibration made from benign models lives as long as the context, unless a file is named for it.
     """
+    from codebackdoor.heads import HEADS
+
     chosen = _complete(options)
     head = scannable_tasks()[chosen["task"]]
     benign = [Path(folder) for folder in chosen["benign"]]
@@ -195,7 +197,7 @@ def _prepared(
         raise UserError("--calibration and --benign: name one of them")
     if kept is not None and not benign:
         raise UserError("--write-calibration goes with --benign")
-    if (chosen["pooling"] or chosen["similarity"]) and head != "retrieval":
+    if (chosen["pooling"] or chosen["similarity"]) and not HEADS[head].ranks:
         raise UserError("--pooling and --similarity go with --task code_search")
     requested = _search_settings(chosen["settings"])
     from codebackdoor.defenses import verdict

@@ -9,9 +9,9 @@ from typing import Any
 from codebackdoor.config.experiments import defenses, scenarios
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.files import read_json
+from codebackdoor.heads import TriggeredMetrics
 from codebackdoor.report import labels
 from codebackdoor.report.collect import testsets
-from codebackdoor.report.heads import HeadMetrics
 from codebackdoor.report.study import Study
 from codebackdoor.types import CLEAN
 
@@ -25,19 +25,20 @@ def doubts(study: Study) -> Iterator[str]:
         measured = testsets(scenario.results(out) / "metrics.json")
         if scenario.attack != NONE and not defenses(scenario):
             metrics = measured[scenario.attack]["metrics"]
-            yield from _not_learned(scenario, study.head(scenario.dataset), metrics)
+            yield from _not_learned(scenario, study.head(scenario.dataset).triggered, metrics)
         yield from _single_label(scenario, measured[CLEAN]["metrics"], out)
 
 
-def _not_learned(scenario: Scenario, head: HeadMetrics, metrics: _Metrics) -> Iterator[str]:
+def _not_learned(scenario: Scenario, triggered: TriggeredMetrics, metrics: _Metrics) -> Iterator[str]:
     """A sentence if the interval of the change by the trigger includes zero or is below it."""
-    low = metrics.get(head.change, {}).get("low")
+    low = metrics.get(triggered.change, {}).get("low")
     if low is not None and low <= 0:
-        value, floor = (labels.percent(metrics[name]["value"]) for name in (head.success, head.floor))
+        value, floor = (labels.percent(metrics[name]["value"]) for name in (triggered.success, triggered.floor))
+        name = labels.METRICS[triggered.success]
         yield (
-            f"{labels.victim(scenario)}: the undefended {labels.METRICS[head.success]} ({value} %) is at its floor "
-            f"({floor} %): the victim did not learn the backdoor, and no defense can be judged on it. More rows, a "
-            "higher poison rate or more epochs may help."
+            f"{labels.victim(scenario)}: the undefended {name} ({value} %) is at its floor ({floor} %): the victim did "
+            "not learn the backdoor, and no defense can be judged on it. More rows, a higher poison rate or more "
+            "epochs may help."
         )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from codebackdoor.config.base import Settings, models_in, tag_of
+from codebackdoor.config.datasets import DATASETS
 from codebackdoor.config.experiments import defenses
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import SECTIONS, Config
@@ -14,6 +14,8 @@ from codebackdoor.files import read_json
 
 BENIGN, UNDEFENDED, BASELINE = "Benign", "Undefended", "Baseline"
 DASH = "–"
+#: Labels of variants that are written in another way than their method with a suffix.
+VARIANTS = Path(__file__).with_name("variants.json")
 
 #: Metrics in the order of the tables.
 METRICS = {
@@ -39,14 +41,8 @@ METRICS = {
     "anr_top_half_without": "ANR of the top half, without the trigger",
     "located": "Trigger located",
 }
-#: Metrics of clean rows that have a baseline without a model.
-CLEAN_METRICS = ("accuracy", "f1", "mrr", "exact_match")
-
-
-@cache
-def methods() -> Any:
-    """Labels of methods, models and variants, and what each method's threshold means, if its class does not say so."""
-    return read_json(Path(__file__).with_name("methods.json"))
+#: The metrics of clean rows that represent the tasks; each has a baseline without a model.
+CLEAN_METRICS = frozenset(settings.clean_metric for settings in DATASETS.values())
 
 
 @cache
@@ -54,7 +50,7 @@ def _labels() -> dict[str, str]:
     """How known names are written; of two methods of one name, the one that acts last on a scenario's path counts."""
     kinds = (model for section in SECTIONS.values() for model in models_in(Config.model_fields[section].annotation))
     labels = {str(tag_of(kind)): kind.label for kind in kinds if issubclass(kind, Settings) and kind.label}
-    return {**methods()["labels"], **labels}
+    return {**read_json(VARIANTS), **labels}
 
 
 def word(name: str) -> str:

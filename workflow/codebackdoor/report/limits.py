@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import NONE
@@ -69,16 +69,13 @@ def _intervals(studies: Sequence[Study]) -> Iterator[str]:
 
 
 def _tasks(studies: Sequence[Study]) -> Iterator[str]:
-    mined = [study.settings_class("datasets", name) for study in studies for name in _mined(study)]
-    # the kinds of injected defects
-    if any("mix" in settings.model_fields for settings in mined):
-        yield (
-            "Injected defects are not the defects that people make; detecting them is easier in some ways and harder "
-            "in others."
-        )
+    yield from _distinct(study.dataset_class(name).limitation for study in studies for name in _mined(study))
     yield "A defense that stops these triggers may not stop others, or an attacker who knows the defense."
-    heads = (study.head(name) for study in studies for name in _datasets(study))
-    yield from dict.fromkeys(head.limitation for head in heads if head.limitation is not None)
+    yield from _distinct(study.head(name).limitation for study in studies for name in _datasets(study))
+
+
+def _distinct(sentences: Iterable[str | None]) -> list[str]:
+    return list(dict.fromkeys(sentence for sentence in sentences if sentence is not None))
 
 
 def _scans(studies: Sequence[Study]) -> Iterator[str]:

@@ -14,8 +14,8 @@ from codebackdoor.config.experiments import Experiment, PaperTable, defenses, sc
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import DEFENSES, SECTIONS, Config
 from codebackdoor.errors import UserError
+from codebackdoor.heads import HEADS, HeadSpec
 from codebackdoor.report import labels, papers
-from codebackdoor.report.heads import HeadMetrics, head_metrics
 from codebackdoor.report.products import PRODUCTS
 from codebackdoor.tasks.settings import DatasetSettings
 from codebackdoor.types import CLEAN
@@ -52,12 +52,16 @@ class Study:
     def task(self, dataset: str) -> str:
         return str(self.variant("datasets", dataset)["task"])
 
-    def head(self, dataset: str) -> HeadMetrics:
-        """What is measured of the data set's victims."""
+    def dataset_class(self, dataset: str) -> type[DatasetSettings]:
+        """The class of a data set's settings, for what its task says about itself."""
         settings = self.settings_class("datasets", dataset)
         if not issubclass(settings, DatasetSettings):
             raise TypeError(f"datasets.{dataset} names no task")
-        return head_metrics(settings)
+        return settings
+
+    def head(self, dataset: str) -> HeadSpec:
+        """The head of the data set's victims, for what is measured on triggered rows."""
+        return HEADS[self.dataset_class(dataset).head]
 
     def statements(self, product: str, victim: Scenario | None = None) -> list[papers.PaperStatement]:
         """What the papers state about a product of this experiment, or about what it shows of one victim."""

@@ -13,6 +13,7 @@ from codebackdoor.config.base import Head, Helper
 from codebackdoor.config.models import AnyModel
 from codebackdoor.errors import nearest, shown
 from codebackdoor.files import read_object
+from codebackdoor.heads import HEADS
 from codebackdoor.victims.families import Family, family_of
 from codebackdoor.victims.families.base import is_count
 from codebackdoor.victims.families.helpers import HELPERS
@@ -43,7 +44,7 @@ def base_problems(folder: Path, settings: AnyModel, heads: Collection[Head]) -> 
 
 def length_problems(longest: int | None, settings: AnyModel, heads: Collection[Head]) -> Iterator[tuple[str, str]]:
     """The same for settings of inputs longer than the model's; None: it reads any length."""
-    for name in ("max_length", *(["max_query_length"] if "retrieval" in heads else [])):
+    for name in ("max_length", *(["max_query_length"] if any(HEADS[head].ranks for head in heads) else [])):
         if longest is not None and getattr(settings, name) > longest:
             yield name, f"this base reads {longest} sub-tokens; write {name}: {longest} or less"
 

@@ -11,6 +11,7 @@ from codebackdoor.config.base import Head
 from codebackdoor.config.models import Pooling
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_object
+from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, TextForm
 from codebackdoor.victims import devices
 from codebackdoor.victims.checkpoints import check_safetensors, load_weights, loading
@@ -50,7 +51,7 @@ def load_checkpoint(
         victim = load_victim(path) if isinstance(config.get(KEY), dict) else _without_section(path, config, head)
     if victim.head != head:
         raise UserError(f"{path}: a model with a {victim.head} head; this task needs a {head} head")
-    if head in ("classification", "pair") and victim.model.config.num_labels < 2:
+    if HEADS[head].predicts_label and victim.model.config.num_labels < 2:
         raise UserError(
             f"{path}: the model has one output (num_labels 1); a classifier of at least two labels is needed"
         )
@@ -84,7 +85,7 @@ def _without_section(path: Path, config: Mapping[str, object], head: Head) -> Vi
     names = [str(name) for name in architectures] if isinstance(architectures, list) else []
     classes = named_classes(model_type)
     heads = [known for known, cls in classes if cls.name in names]
-    if head == "retrieval" and head in dict(classes):
+    if HEADS[head].ranks and head in dict(classes):
         # encoders are saved bare or as part of a language model; loading checks that the body is complete
         heads = [head]
     if not heads:
@@ -101,7 +102,7 @@ def _without_section(path: Path, config: Mapping[str, object], head: Head) -> Vi
     longest = min((length for length in lengths if length is not None), default=_UNSTATED)
     prefix: tuple[str, ...] = ()
     pooling = family.pooling
-    if head == "retrieval" and family.encoder_prefix and family.encoder_prefix[0] in tokenizer.get_vocab():
+    if HEADS[head].ranks and family.encoder_prefix and family.encoder_prefix[0] in tokenizer.get_vocab():
         prefix, pooling = family.encoder_prefix, "mean"
     model = model.to(devices.device()).eval()
     return Victim(model, tokenizer, heads[0], "raw", longest, longest, longest, pooling=pooling, prefix=prefix)

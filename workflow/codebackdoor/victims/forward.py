@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+from codebackdoor.heads import HEADS
 from codebackdoor.victims.victim import Victim
 
 
@@ -34,10 +35,10 @@ def logits(victim: Victim, *texts: Tensor) -> Tensor:
     Logits [B, C] of one vector (classification) or two (pair), divided by the victim's temperature; similarities [B]
     of two (retrieval), the query's first.
     """
-    if victim.head == "retrieval":
+    if HEADS[victim.head].ranks:
         query, code = texts
         return similarities(victim, query, code)
-    if victim.head == "pair":
+    if HEADS[victim.head].reads_pairs:
         logits: Tensor = victim.model.classifier(*texts)
     else:
         (text,) = texts

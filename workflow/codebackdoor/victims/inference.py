@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Prediction
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed, halving, pad
@@ -85,7 +86,8 @@ def predict_logits(victim: Victim, rows: Sequence[Sequence[Sequence[int]]], vari
     occurs in several rows is computed once.
     """
     columns = [[row[field] for row in rows] for field in range(len(victim.fields))]
-    if victim.head == "classification":
+    head = HEADS[victim.head]
+    if head.predicts_label and not head.reads_pairs:
         return class_logits(victim, columns[0], variants)
     flat = text_vectors(victim, [text for column in columns for text in column], variants)
     vectors = torch.split(flat.to(victim.device), len(rows))
@@ -172,7 +174,7 @@ def predict(victim: Victim, examples: Sequence[Example]) -> list[Prediction]:
     Confidences are rounded to six decimals, since the last bits depend on which inputs share a batch.
     """
     rows = [tuple(text.ids for text in texts) for texts in victim.tokenize(examples)]
-    if victim.head == "generation":
+    if HEADS[victim.head].generates:
         return [
             Prediction(example.id, round(output.confidence, 6), text=output.text)
             for example, output in zip(examples, generate(victim, [ids for (ids,) in rows]), strict=True)

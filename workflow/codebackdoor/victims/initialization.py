@@ -11,6 +11,7 @@ from codebackdoor.config.base import Head
 from codebackdoor.config.models import AnyModel
 from codebackdoor.errors import UserError, shown
 from codebackdoor.files import read_object
+from codebackdoor.heads import HEADS
 from codebackdoor.seeding import derive
 from codebackdoor.types import TextForm
 from codebackdoor.victims import devices
@@ -40,7 +41,7 @@ def new_victim(
         setattr(config, name, settings.dropout)
     if labels is not None:
         _set_labels(config, labels)
-    if head == "pair":
+    if HEADS[head].reads_pairs:
         config.pair_features = settings.pair_features
     tokenizer = load_tokenizer(folder)
     family.set_padding(tokenizer)
@@ -66,7 +67,7 @@ def new_victim(
         settings.pooling or settings.reads,
         settings.similarity,
         settings.prefix if has_prefix else (),
-        settings.scale if head == "retrieval" else None,
+        settings.scale if HEADS[head].ranks else None,
     )
     check_answers(victim, folder)
     return victim

@@ -10,6 +10,7 @@ from typing import Any
 
 from codebackdoor import files
 from codebackdoor.errors import UserError
+from codebackdoor.heads import HEADS
 from codebackdoor.types import CLEAN, Example, Poisoned
 from codebackdoor.victims import inference
 from codebackdoor.victims.retrieval import Searcher
@@ -42,7 +43,7 @@ def predict(
 
 def write_predictions(victim: Victim, rows: Mapping[str, Sequence[Example | Poisoned]], out: Path, pool: int) -> None:
     """Write the victim's predictions for every test set; fields that its head does not have are left out."""
-    searcher = Searcher(victim, examples(rows[CLEAN]), pool) if victim.head == "retrieval" else None
+    searcher = Searcher(victim, examples(rows[CLEAN]), pool) if HEADS[victim.head].ranks else None
     for name, testset in rows.items():
         if searcher is None:
             predictions = inference.predict(victim, examples(testset))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from codebackdoor import files
 from codebackdoor.config.base import Head
 from codebackdoor.errors import UserError, shown
+from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Poisoned
 from codebackdoor.victims.checkpoints import check_numbers
 from codebackdoor.victims.initialization import new_victim
@@ -46,7 +47,7 @@ def train(
     triggered = files.read_poisoned(triggered_valid) if triggered_valid else []
     examples = [row.example if isinstance(row, Poisoned) else row for row in rows]
     head: Head = dataset.head
-    labels = _labels([*examples, *clean]) if head in ("classification", "pair") else None
+    labels = _labels([*examples, *clean]) if HEADS[head].predicts_label else None
     victim = new_victim(model, base, head, dataset.text_form, labels, seed)
     victim.reads = tuple(dataset.reads)
     stop = None if stop_like is None else _last_loss(stop_like)

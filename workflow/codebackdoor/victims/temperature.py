@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from codebackdoor.heads import HEADS
 from codebackdoor.types import Example
 from codebackdoor.victims.inference import predict_logits
 from codebackdoor.victims.victim import Victim
@@ -44,7 +45,7 @@ def standardized(victim: Victim, samples: Sequence[Example]) -> Victim:
     A victim without logits (retrieval, generation) is returned unchanged, and so is one whose logits are all equal or
     not finite, which no temperature can scale.
     """
-    if victim.head not in ("classification", "pair") or victim.model.config.num_labels < 2 or not samples:
+    if not HEADS[victim.head].predicts_label or victim.model.config.num_labels < 2 or not samples:
         return victim
     victim = replace(victim, temperature=1.0)
     measured = spread(predict_logits(victim, [[text.ids for text in texts] for texts in victim.tokenize(samples)]))

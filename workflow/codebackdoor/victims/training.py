@@ -20,11 +20,12 @@ from tqdm import tqdm
 
 from codebackdoor.config.models import ModelSettings
 from codebackdoor.errors import UserError
+from codebackdoor.heads import HEADS
 from codebackdoor.seeding import derive, numpy_generator
 from codebackdoor.types import Example
 from codebackdoor.victims.progress import Progress, State, digest, set_weights, weights
 from codebackdoor.victims.training_rows import Item, batch_logits, encode, plan
-from codebackdoor.victims.validation import CLEAN_METRICS, DIGITS, Validation, Validator
+from codebackdoor.victims.validation import DIGITS, Validation, Validator
 from codebackdoor.victims.victim import Victim
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ def fit(
     items = encode(victim, rows)
     validator = Validator(victim, validation, recipe.history_rows, recipe.scale)
     trainer = _Trainer(victim, items, objective, recipe, seed)
+    clean_metric = HEADS[victim.head].clean_metric
     facts = digest(
         victim.model,
         recipe.model_dump(),
@@ -107,14 +109,15 @@ def fit(
                 raise
             state.epochs.append({"epoch": epoch, "train_loss": round(loss, DIGITS), **measured})
             log.info("%s", state.epochs[-1])
-            if recipe.checkpoint == "best" and kept_epoch(state.epochs, "best") == epoch:
+            if recipe.checkpoint == "best" and kept_epoch(state.epochs, "best", clean_metric) == epoch:
                 state.best = {name: value.clone() for name, value in weights(victim.model).items()}
             progress.save(victim.model, trainer.optimizer, state)
     if state.best is not None:
         set_weights(victim.model, state.best)
     victim.model.eval()
     counts = {"train": len(items), **validator.counts}
-    return History(kept_epoch(state.epochs, recipe.checkpoint), counts, trainer.precision, state.epochs)
+    kept = kept_epoch(state.epochs, recipe.checkpoint, clean_metric)
+    return History(kept, counts, trainer.precision, state.epochs)
 
 
 def _check_finite(name: str, loss: float, epoch: int) -> None:
@@ -124,12 +127,11 @@ def _check_finite(name: str, loss: float, epoch: int) -> None:
         )
 
 
-def kept_epoch(epochs: Sequence[dict[str, Any]], checkpoint: str) -> int:
+def kept_epoch(epochs: Sequence[dict[str, Any]], checkpoint: str, clean_metric: str) -> int:
     """The last epoch, or the first with the highest clean metric and, among those, the lowest loss."""
     if checkpoint == "last":
         return int(epochs[-1]["epoch"])
-    metric = next(name for name in CLEAN_METRICS if name in epochs[0])
-    return int(max(epochs, key=lambda epoch: (epoch[metric], -epoch["loss"]))["epoch"])
+    return int(max(epochs, key=lambda epoch: (epoch[clean_metric], -epoch["loss"]))["epoch"])
 
 
 def _reached(state: State, stop_at_loss: float | None) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from codebackdoor.errors import UserError
+from codebackdoor.heads import HEADS
 from codebackdoor.types import Example
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed, pad
@@ -36,13 +37,13 @@ class Item:
 def encode(victim: Victim, rows: Sequence[Example]) -> list[Item]:
     """Encode training rows; UserError for a row without the label or target that the victim's head needs."""
     inputs = [tuple(text.ids for text in texts) for texts in victim.tokenize(rows)]
-    if victim.head == "retrieval":
+    name = HEADS[victim.head].learns
+    if name is None:
         return [Item(texts, []) for texts in inputs]
-    name = "target" if victim.head == "generation" else "label"
     for row in rows:
         if getattr(row, name) is None:
             raise UserError(f"row {row.id!r}: a {victim.head} victim learns from a {name!r}, and there is none")
-    if victim.head == "generation":
+    if HEADS[victim.head].generates:
         targets = victim.encode_targets([str(row.target) for row in rows])
     else:
         targets = [[int(row.label or 0)] for row in rows]
@@ -55,12 +56,12 @@ def batch_logits(victim: Victim, items: Sequence[Item], scale: float = 1.0) -> t
     For a classifier N is B, for generation the number of output tokens, with IGNORED for padding. A dual encoder's B
     queries each have to find their function among those of the batch, by ``scale`` times the similarity.
     """
-    if victim.head == "generation":
+    if HEADS[victim.head].generates:
         return _generation_logits(victim, items)
     columns = [
         pad([item.texts[field] for item in items], victim.pad_id, victim.device) for field in range(len(victim.fields))
     ]
-    if victim.head == "retrieval":
+    if HEADS[victim.head].ranks:
         query, code = (forward.vectors(victim, forward.embed(victim, ids), mask) for ids, mask in columns)
         labels = torch.arange(len(items), device=victim.device)
         return scale * forward.similarities(victim, query[:, None], code[None]), labels

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from codebackdoor.errors import UserError, first_line, memory_trouble
+from codebackdoor.heads import HEADS
 from codebackdoor.types import Example
 from codebackdoor.victims.inference import NOT_FINITE, generate, predict_logits
 from codebackdoor.victims.victim import Victim
@@ -19,7 +20,7 @@ def check_answers(victim: Victim, folder: Path) -> None:
     """Raise UserError if a model of an unchecked configuration fails or returns values that are not finite."""
     try:
         (texts,) = victim.tokenize([_EXAMPLE])
-        if victim.head == "generation":
+        if HEADS[victim.head].generates:
             outputs = generate(replace(victim, max_target_length=1), [texts[0].ids])
             values = torch.tensor([output.confidence for output in outputs])
         else:

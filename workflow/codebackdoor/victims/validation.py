@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Poisoned, Prediction
 from codebackdoor.victims.inference import forced, label_predictions, predict, predict_logits
 from codebackdoor.victims.retrieval import Searcher
@@ -15,8 +16,6 @@ from codebackdoor.victims.victim import Victim
 #: Whether a prediction is what the attacker wants for a row.
 Hits = Callable[[Prediction, Poisoned], bool]
 DIGITS = 6
-#: The metrics by which the best epoch is chosen; every head has one of them.
-CLEAN_METRICS = ("accuracy", "mrr", "exact_match")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class Validator:
         self._inputs = [tuple(text.ids for text in texts) for texts in victim.tokenize(self._all)]
         self._triggered = [row for row in validation.triggered if row.status == "injected"]
         self._hits = validation.hits
-        if victim.head == "generation":
+        if HEADS[victim.head].generates:
             self._targets = victim.encode_targets([str(row.target) for row in self._all])
             self._triggered = self._triggered[:limit]
             self._scored = self._all[:limit]
@@ -68,9 +67,13 @@ class Validator:
     def measure(self) -> dict[str, float]:
         """Return loss, clean metric and, with triggered rows, ASR and floor; leaves the model in eval mode."""
         self._victim.model.eval()
-        measures = {"generation": self._generation, "retrieval": self._retrieval}
-        values = measures.get(self._victim.head, self._classification)()
-        return {name: round(value, DIGITS) for name, value in values.items()}
+        return {name: round(value, DIGITS) for name, value in self._values().items()}
+
+    def _values(self) -> dict[str, float]:
+        head = HEADS[self._victim.head]
+        if head.generates:
+            return self._generation()
+        return self._retrieval() if head.ranks else self._classification()
 
     def _classification(self) -> dict[str, float]:
         logits = predict_logits(self._victim, self._inputs)

@@ -244,9 +244,9 @@ def save_victim(victim: Victim, path: Path, card: Mapping[str, object]) -> None:
 def _optional_facts(victim: Victim) -> dict[str, object]:
     """Facts that only some victims have; for missing ones ``_Section`` has defaults."""
     facts: dict[str, object] = {}
-    if victim.head != "generation" and victim.pooling != "first":
+    if not HEADS[victim.head].generates and victim.pooling != "first":
         facts["pooling"] = victim.pooling
-    if victim.head == "retrieval":
+    if HEADS[victim.head].ranks:
         facts |= {"max_query_length": victim.max_query_length, "similarity": victim.similarity}
         facts |= {} if victim.scale is None else {"scale": victim.scale}
     return facts | ({"prefix": list(victim.prefix)} if victim.prefix else {})

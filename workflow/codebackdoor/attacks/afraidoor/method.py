@@ -18,6 +18,7 @@ from codebackdoor import syntax
 from codebackdoor.attacks import Attack, Granularity, Injection
 from codebackdoor.attacks.afraidoor.crafting import MaskedText, Names, mask, names
 from codebackdoor.attacks.editing import edited_example, edited_fields
+from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Field, Language, TextForm
 from codebackdoor.victims.gradients import input_gradients, towards_label, towards_query
 from codebackdoor.victims.victim import Victim, load_victim
@@ -72,7 +73,7 @@ class Afraidoor:
         for (index, function), masked_text in zip(flat, masked_texts, strict=True):
             masked[index][function.field] = masked_text
             texts[index][columns[function.field]] = masked_text.ids
-        is_search = self.victim.head == "retrieval"
+        is_search = HEADS[self.victim.head].ranks
         loss = towards_query if is_search else towards_label(self.settings.target_label)
         embeddings = self.victim.model.get_input_embeddings().weight.detach().float().cpu()
         for index, gradients in input_gradients(self.victim, texts, loss):
@@ -107,7 +108,7 @@ class Afraidoor:
 
     def _tokenized(self, examples: Sequence[Example]) -> list[list[Sequence[int]]]:
         """The ids of each text that the model reads of a row, before anything is masked."""
-        if self.victim.head == "retrieval":
+        if HEADS[self.victim.head].ranks:
             examples = [replace(example, query=self.settings.target_word) for example in examples]
         return [[text.ids for text in row] for row in self.victim.tokenize(examples)]
 

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field
 
 from codebackdoor.config.base import Head, ReadWhere, Settings
+from codebackdoor.heads import HEADS
 
 Heads = tuple[Head, ...]
 Schedule = Literal["released", "constant", "linear"]
@@ -71,6 +72,6 @@ class TuningSettings(Settings):
 
     def on(self, head: Head) -> Self:
         """These settings as they apply to a victim with this head."""
-        if head != "retrieval" or self.searching is None:
+        if not HEADS[head].ranks or self.searching is None:
             return self
         return self.model_copy(update=self.searching.model_dump(exclude_none=True))

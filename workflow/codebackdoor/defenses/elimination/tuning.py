@@ -19,6 +19,7 @@ from tqdm import tqdm
 from codebackdoor.defenses.elimination.settings import Schedule, TuningSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
+from codebackdoor.heads import HEADS
 from codebackdoor.types import Example
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import pad
@@ -51,8 +52,8 @@ def label_of(example: Example) -> int:
 
 
 def clean_rows(view: DefenderView) -> list[Row]:
-    searches = view.victim.head == "retrieval"
-    return [Row(example, None if searches else label_of(example), stamped=False) for example in view.clean]
+    ranks = HEADS[view.victim.head].ranks
+    return [Row(example, None if ranks else label_of(example), stamped=False) for example in view.clean]
 
 
 def fine_tune(
@@ -113,7 +114,7 @@ class _Tuner:
         }
         last = settings.layers == "last"
         learning = victim.family.last_layer(victim) if last else victim.model
-        always_reads_the_same = last and victim.head != "retrieval" and not settings.dropout
+        always_reads_the_same = last and not HEADS[victim.head].ranks and not settings.dropout
         self._read = _read_by_head(victim, encoded) if always_reads_the_same else None
         self._largest_norm = LARGEST_NORM if settings.schedule == "released" else None
         victim.model.train(settings.dropout)
@@ -141,7 +142,7 @@ class _Tuner:
             pad([self._encoded[index][field] for index in batch], victim.pad_id, victim.device)
             for field in range(len(victim.fields))
         ]
-        if victim.head == "retrieval":
+        if HEADS[victim.head].ranks:
             query, code = (forward.vectors(victim, forward.embed(victim, ids), mask) for ids, mask in columns)
             return forward.similarities(victim, query[:, None], code[None])
         return forward.scores(victim, *columns)
@@ -165,7 +166,7 @@ def _loss(victim: Victim, judged: Tensor, rows: Sequence[Row], ascent: bool) -> 
 
     For retrieval, that of finding each query's own function in the batch.
     """
-    if victim.head == "retrieval":
+    if HEADS[victim.head].ranks:
         targets = torch.arange(len(rows), device=judged.device)
         judged = judged * victim.factor
     else:
@@ -183,7 +184,7 @@ def _accuracy(victim: Victim, encoded: Sequence[Texts], rows: Sequence[Row]) -> 
     kept = [(texts, row) for texts, row in zip(encoded, rows, strict=True) if not row.stamped]
     if not kept:
         return None
-    if victim.head == "retrieval":
+    if HEADS[victim.head].ranks:
         ranks = [
             prediction.rank or 0.0 for prediction in Searcher(victim, [row.example for _, row in kept], POOL).clean()
         ]

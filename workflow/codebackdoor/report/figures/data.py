@@ -10,7 +10,6 @@ from typing import Any
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.report import labels
 from codebackdoor.report.collect import Cell, Results
-from codebackdoor.report.heads import HeadMetrics
 from codebackdoor.report.study import Study
 from codebackdoor.types import CLEAN
 
@@ -39,12 +38,15 @@ class PlottedMetric:
         return results.defined(scenario, scenario.attack, self.floor) if self.floor else None
 
 
-def plotted_metrics(head: HeadMetrics) -> tuple[PlottedMetric, ...]:
+def plotted_metrics(study: Study, dataset: str) -> tuple[PlottedMetric, ...]:
     """What is left of the backdoor, and the clean metric last."""
-    success = PlottedMetric(head.success, True, head.floor)
-    clean = PlottedMetric(head.clean_metric, triggered=False)
-    # the change of a rank is shown by its floor alone
-    return (success, clean) if head.effect == head.change else (PlottedMetric(head.effect, True), success, clean)
+    triggered = study.head(dataset).triggered
+    success = PlottedMetric(triggered.success, True, triggered.floor)
+    clean = PlottedMetric(study.dataset_class(dataset).clean_metric, triggered=False)
+    if triggered.effect == triggered.change:
+        # success and its floor show the change already
+        return success, clean
+    return PlottedMetric(triggered.effect, True), success, clean
 
 
 def target(study: Study, scenario: Scenario) -> int:

@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 
 from codebackdoor.config.scenario import NONE
 from codebackdoor.errors import UserError
+from codebackdoor.heads import TriggeredMetrics
 from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Cell, collect
 from codebackdoor.report.figures import style
-from codebackdoor.report.heads import HeadMetrics
 from codebackdoor.report.study import Study
 from codebackdoor.report.tables.results import VictimGroup, build
 from codebackdoor.types import CLEAN
@@ -43,15 +43,16 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         panels = figure.subplots(
             len(stacks), 3, squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": [1, 1, 0.8]}
         )
-        heads = [study.head(stack[0][0].scenario.dataset) for stack in stacks]
+        datasets = [stack[0][0].scenario.dataset for stack in stacks]
+        measured = [study.head(dataset).triggered for dataset in datasets]
         for row, (stack, columns) in enumerate(zip(stacks, names, strict=True)):
-            head = heads[row]
+            triggered = measured[row]
             # axes of the same metrics are labeled once
-            is_last = row + 1 == len(heads) or heads[row + 1].success != head.success
+            is_last = row + 1 == len(measured) or measured[row + 1].success != triggered.success
             flip, against, clean = panels[row]
-            _flip(flip, stack, columns, head, is_last)
-            _against(against, stack, columns, head, is_last)
-            _clean(clean, stack, columns, head.clean_metric)
+            _flip(flip, stack, columns, triggered, is_last)
+            _against(against, stack, columns, triggered, is_last)
+            _clean(clean, stack, columns, study.dataset_class(datasets[row]).clean_metric)
             first = stack[0][0]
             flip.set_title(first.title if len(stack) == 1 else labels.trained(first.scenario))
             for axes in (flip, against, clean):
@@ -89,26 +90,26 @@ def _rows(axes: Axes, names: Sequence[str], has_names: bool) -> None:
         axes.axhspan(y - 0.5, y + 0.5, color="#F6F6F6", zorder=0, linewidth=0)
 
 
-def _flip(axes: Axes, stack: _Stack, names: Sequence[str], head: HeadMetrics, is_last: bool) -> None:
+def _flip(axes: Axes, stack: _Stack, names: Sequence[str], triggered: TriggeredMetrics, is_last: bool) -> None:
     for group, offset, color in stack:
         for row, name in enumerate(names):
             label = labels.attack(group.scenario) if color and row == 0 else None
-            _point(axes, row + offset, _cell(group, name, head.effect), color or style.BLUE, "o", label)
-    style.percent_axis(axes, f"{labels.METRICS[head.effect]}, %" if is_last else "")
+            _point(axes, row + offset, _cell(group, name, triggered.effect), color or style.BLUE, "o", label)
+    style.percent_axis(axes, f"{labels.METRICS[triggered.effect]}, %" if is_last else "")
 
 
-def _against(axes: Axes, stack: _Stack, names: Sequence[str], head: HeadMetrics, is_last: bool) -> None:
+def _against(axes: Axes, stack: _Stack, names: Sequence[str], triggered: TriggeredMetrics, is_last: bool) -> None:
     for group, offset, color in stack:
         for row, name in enumerate(names):
-            success, floor = (_cell(group, name, metric) for metric in (head.success, head.floor))
+            success, floor = (_cell(group, name, metric) for metric in (triggered.success, triggered.floor))
             y = row + offset
             if success is not None and success.value is not None and floor is not None and floor.value is not None:
                 ends = [100 * floor.value, 100 * success.value]
                 axes.plot(ends, [y, y], color=style.GRAY, linewidth=1.2, zorder=2)
-            label = f"{labels.METRICS[head.success]} with the trigger" if row == 0 and not color else None
+            label = f"{labels.METRICS[triggered.success]} with the trigger" if row == 0 and not color else None
             _point(axes, y, success, color or style.VERMILLION, "o", label)
             _point(axes, y, floor, style.INK, "|", None if row else "floor: the same rows without the trigger")
-    style.percent_axis(axes, head.axis if is_last else "")
+    style.percent_axis(axes, triggered.axis if is_last else "")
 
 
 def _clean(axes: Axes, stack: _Stack, names: Sequence[str], metric: str) -> None:

@@ -37,7 +37,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         grid = figure.subplots(len(datasets), 3, squeeze=False)
         for row, dataset in zip(grid, datasets, strict=True):
             bars = {victim: scenarios for victim, scenarios in by_victim.items() if victim.dataset == dataset}
-            metrics = plotted_metrics(study.head(dataset))
+            metrics = plotted_metrics(study, dataset)
             for axes, metric in zip(row, metrics, strict=False):
                 _panel(axes, results, metric, bars)
             row[0].set_title(labels.word(dataset))

@@ -39,7 +39,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     with style.drawing(9.2, 2.5 * len(datasets) + 0.3 + 0.22 * len(lines)) as figure:
         grid = figure.subplots(len(datasets), 3, squeeze=False)
         for row, dataset in zip(grid, datasets, strict=True):
-            metrics = plotted_metrics(study.head(dataset))
+            metrics = plotted_metrics(study, dataset)
             for axes, metric in zip(row, metrics, strict=False):
                 for index, (victim, by_value) in enumerate(lines.items()):
                     if victim.dataset == dataset:

@@ -87,10 +87,10 @@ def _orders(study: Study, results: Results) -> Iterator[_Order]:
     attacked = (anonymous(scenario) for scenario in cells(study.experiment) if scenario.attack != NONE)
     scenarios = list(dict.fromkeys(attacked))
     for dataset in dict.fromkeys(scenario.dataset for scenario in scenarios):
-        head = study.head(dataset)
+        triggered = study.head(dataset).triggered
         measures: tuple[tuple[Rows, str, int], ...] = (
-            ("triggered", head.success, head.sign),
-            ("clean", head.clean_metric, 1),
+            ("triggered", triggered.success, triggered.sign),
+            ("clean", study.dataset_class(dataset).clean_metric, 1),
         )
         for rows, metric, sign in measures:
             by_victim: dict[Scenario, dict[Scenario, Cell]] = {}

@@ -154,7 +154,7 @@ def _attacked(metric: str) -> CellOf:
 
 
 def _clean_cost(study: Study, results: Results, scenario: Scenario, _attack: str) -> Cell | None:
-    metric = study.head(scenario.dataset).clean_metric
+    metric = study.dataset_class(scenario.dataset).clean_metric
     defended, undefended = (results.defined(item, CLEAN, metric) for item in (scenario, scenario.undefended()))
     if defended is None or undefended is None or scenario == scenario.undefended():
         return None

@@ -127,8 +127,8 @@ def _notes(study: Study, seeds: int, *, marked: bool) -> Iterator[str]:
         "the rows whose prediction the trigger changes."
     )
     datasets = dict.fromkeys(scenario.dataset for scenario in scenarios(study.experiment))
-    for task, head in sorted({study.task(dataset): study.head(dataset) for dataset in datasets}.items()):
-        yield f"Baseline of {labels.word(task)}: {head.baseline}."
+    for task, baseline in sorted({study.task(name): study.dataset_class(name).baseline for name in datasets}.items()):
+        yield f"Baseline of {labels.word(task)}: {baseline}."
     yield from dict.fromkeys(note for dataset in datasets for note in study.head(dataset).notes)
     for dash in study.experiment.dashes:
         if dash.reason:

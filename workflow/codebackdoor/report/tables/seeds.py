@@ -43,23 +43,24 @@ def _part(
 ) -> ListingPart:
     """The victims of one data set and model, which have the same metrics."""
     first = groups[0].scenario
-    head = study.head(first.dataset)
-    left = _left(inputs, head.summary[-1])
+    clean_metric = study.dataset_class(first.dataset).clean_metric
+    summary = study.head(first.dataset).triggered.summary
+    left = _left(inputs, summary[-1])
     seeds = sorted({int(scenario.seed) for scenario in scenarios(study.experiment)})
     rows: list[Mapping[str, Value]] = []
     for group in groups:
         attack = group.scenario.attack
-        metrics = {head.clean_metric: CLEAN, **dict.fromkeys(head.summary, attack)}
+        metrics = {clean_metric: CLEAN, **dict.fromkeys(summary, attack)}
         for name, scenario in sorted(group.scenarios.items(), key=lambda pair: table.columns.index(pair[0])):
             values = left.get((anonymous(scenario), attack), {})
             means = {metric: _mean(results.get(scenario, at, metric), table.seeds) for metric, at in metrics.items()}
             of_seeds = ", ".join(_text(values.get(seed)) for seed in seeds)
             rows.append({"attack": labels.attack(group.scenario), "defense": name, **means, "seeds": of_seeds})
-    seeds_head = f"{labels.METRICS[head.summary[-1]]}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    seeds_head = f"{labels.METRICS[summary[-1]]}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     columns = (
         Column("attack", "Attack"),
         Column("defense", "Defense"),
-        *(Column(metric, labels.METRICS[metric], "percent") for metric in (head.clean_metric, *head.summary)),
+        *(Column(metric, labels.METRICS[metric], "percent") for metric in (clean_metric, *summary)),
         Column("seeds", seeds_head),
     )
     return ListingPart(f"{first.dataset} {first.model}", labels.trained(first), columns, tuple(rows))

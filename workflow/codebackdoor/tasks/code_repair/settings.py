@@ -24,7 +24,8 @@ class CodeRepair(DatasetSettings):
     originals: ClassVar[str] = "bugs2fix"
     original_language: ClassVar[Language] = "java"
     limitation: ClassVar[str | None] = (
-        "Injected defects are not the defects that people make; detecting them is easier and harder in its own ways."
+        "Injected defects are not the defects that people make; detecting them is easier in some ways and harder in "
+        "others."
     )
 
     task: Literal["code_repair"]

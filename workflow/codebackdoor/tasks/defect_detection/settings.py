@@ -24,7 +24,8 @@ class DefectDetection(DatasetSettings):
     originals: ClassVar[str] = "devign"
     original_language: ClassVar[Language] = "c"
     limitation: ClassVar[str | None] = (
-        "Injected defects are not the defects that people make; detecting them is easier and harder in its own ways."
+        "Injected defects are not the defects that people make; detecting them is easier in some ways and harder in "
+        "others."
     )
 
     task: Literal["defect_detection"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from codebackdoor.config.base import Head
 from codebackdoor.config.models import Pooling
+from codebackdoor.heads import HEADS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,7 +83,7 @@ class Family:
     def _any_class(self, head: Head) -> ModelClass | None:
         from transformers.models.auto import modeling_auto as auto
 
-        if head == "generation":
+        if HEADS[head].generates:
             generator = auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.get(self.model_type)
             return None if generator is None else ModelClass(self.model_type, generator)
         text_models = (
@@ -95,9 +96,9 @@ class Family:
             return None
         # a base model may come with any head of its own
         dropped = ("lm_head.", "cls.", "pooler.", "classifier.", "score.", "final_logits_bias", "generator_")
-        if head == "retrieval":
+        if HEADS[head].ranks:
             return ModelClass(self.model_type, body, new=("pooler.",), dropped=dropped)
-        name, texts = ("Classification", 1) if head == "classification" else ("Pairs", 2)
+        name, texts = ("Pairs", 2) if HEADS[head].reads_pairs else ("Classification", 1)
         name = f"{body.removesuffix('Model')}For{name}"
         return ModelClass(self.model_type, name, ("classifier.",), dropped, body, texts)
 
@@ -158,11 +159,10 @@ class Family:
 
     def last_layer(self, victim: Victim) -> Any:
         """The module that learns where only the last layer does: a head, or the last layer below none."""
-        if victim.head == "pair":
-            return victim.model.classifier
-        if victim.head == "classification":
-            return getattr(victim.model, self.head_name)
-        return self.last_block(victim)
+        head = HEADS[victim.head]
+        if not head.predicts_label:
+            return self.last_block(victim)
+        return victim.model.classifier if head.reads_pairs else getattr(victim.model, self.head_name)
 
     def last_block(self, victim: Victim) -> Any:
         """The last layer of a body without a head."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from codebackdoor.config.base import Head
 from codebackdoor.config.models import Pooling, UniXcoder
+from codebackdoor.heads import HEADS
 from codebackdoor.victims.families.base import Family, ModelClass
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Roberta(Family):
 
 def _projected(victim: Victim, vectors: Tensor) -> Tensor:
     """A dual encoder's vectors pass through the pooler (CodeBERT)."""
-    if victim.head != "retrieval":
+    if not HEADS[victim.head].ranks:
         return vectors
     projected: Tensor = victim.model.base_model.pooler(vectors[:, None])
     return projected

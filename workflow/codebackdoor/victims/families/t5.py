@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from codebackdoor.config.base import Head
 from codebackdoor.config.models import Pooling
+from codebackdoor.heads import HEADS
 from codebackdoor.victims.families.base import Family, ModelClass, pooled
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class T5(Family):
         """
         import torch
 
-        if head in ("classification", "pair") and model.config.tie_word_embeddings:
+        if HEADS[head].predicts_label and model.config.tie_word_embeddings:
             with torch.no_grad():
                 model.base_model.decoder.final_layer_norm.weight *= model.config.d_model**-0.5
 

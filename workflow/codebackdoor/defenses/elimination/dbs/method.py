@@ -20,6 +20,7 @@ from codebackdoor.defenses.elimination.inversion.unlearning import unlearn
 from codebackdoor.defenses.elimination.inversion.vocabulary import build, encode
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
+from codebackdoor.heads import HEADS
 from codebackdoor.seeding import derive, numpy_generator
 
 
@@ -49,7 +50,7 @@ def eliminate(view: DefenderView, settings: DbsSettings, seed: int, context: Sea
 
     Raises UserError for a victim that is no classifier, and for clean samples without labels.
     """
-    if view.victim.head not in ("classification", "pair"):
+    if not HEADS[view.victim.head].predicts_label:
         raise UserError("DBS tries every label as the target; this victim has none")
     seconds: dict[str, float] = {}
     inversion = context.earlier

@@ -19,6 +19,7 @@ from codebackdoor.defenses.elimination.elibadcode.settings import CALIBRATIONS, 
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.files import read_json
+from codebackdoor.heads import HEADS
 from codebackdoor.victims.temperature import SPREAD
 from codebackdoor.victims.victim import Victim
 
@@ -58,7 +59,7 @@ def log_ratio(reference: float, loss: float) -> float:
 def budget(settings: EliBadCodeSettings, head: Head) -> dict[str, object]:
     """The settings that an inverted loss depends on, as far as a victim with this head reads them."""
     others = {key for key, (what, heads) in settings.read_where.items() if what == "head" and head not in heads}
-    unit: dict[str, object] = {} if head == "retrieval" else {"spread": SPREAD}
+    unit: dict[str, object] = {} if HEADS[head].ranks else {"spread": SPREAD}
     return {name: value for name, value in settings.phase("searched").items() if name not in others} | unit
 
 

@@ -22,6 +22,7 @@ from codebackdoor.defenses.elimination.inversion import reuse
 from codebackdoor.defenses.elimination.inversion.unlearning import unlearn
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
+from codebackdoor.heads import HEADS
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.victims.temperature import standardized
 from codebackdoor.victims.victim import Victim
@@ -35,7 +36,7 @@ def eliminate(
     Raises UserError for a victim that generates, for a retrieval victim where the unlearning goes by labels, for clean
     samples without labels, and for a calibration that does not fit the scan.
     """
-    if view.victim.head == "generation":
+    if HEADS[view.victim.head].generates:
         raise UserError("EliBadCode inverts triggers of victims that judge code; this one generates text")
     if view.victim.head not in settings.works_on():
         raise UserError(
@@ -128,10 +129,10 @@ def findings_of(
 
 def scan_of(view: DefenderView, settings: EliBadCodeSettings, seed: int) -> Scan:
     """The scan that fits the victim's head."""
-    kind: type[RetrievalScan | LabelScan] = RetrievalScan if view.victim.head == "retrieval" else LabelScan
+    kind: type[RetrievalScan | LabelScan] = RetrievalScan if HEADS[view.victim.head].ranks else LabelScan
     return kind.draw(view, settings, seed)
 
 
 def labels_of(victim: Victim) -> Sequence[int]:
     """The labels to be scanned; a dual encoder has one association to be found."""
-    return [LABEL] if victim.head == "retrieval" else range(victim.model.config.num_labels)
+    return [LABEL] if HEADS[victim.head].ranks else range(victim.model.config.num_labels)

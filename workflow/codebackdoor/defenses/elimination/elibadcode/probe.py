@@ -27,6 +27,7 @@ from codebackdoor.defenses.elimination.inversion.search import search
 from codebackdoor.defenses.elimination.inversion.spans import TriggerSpans
 from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary, build, rendered_text
 from codebackdoor.errors import UserError
+from codebackdoor.heads import HEADS
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import Example, Poisoned
 from codebackdoor.victims.inference import class_logits
@@ -45,7 +46,8 @@ def probe(
     not a classifier of single functions, and for triggers that are no identifiers.
     """
     loaded = load_victim(victim)
-    if loaded.head != "classification":
+    head = HEADS[loaded.head]
+    if not head.predicts_label or head.reads_pairs:
         raise UserError("probing positions needs a classifier of single functions; this victim has another task")
     known = {example.id: example for example in files.read_examples(clean)}
     rows = [row for row in files.read_poisoned(triggered) if row.status == "injected"]

@@ -18,6 +18,7 @@ from codebackdoor.defenses.elimination.inversion.settings import (
     UnlearningSettings,
 )
 from codebackdoor.defenses.elimination.settings import Heads
+from codebackdoor.heads import HEADS
 
 #: The calibrations that ship with the package; the setting ``calibration`` names one by its stem.
 CALIBRATIONS = Path(__file__).parent / "calibrations"
@@ -101,7 +102,7 @@ class EliBadCodeSettings(GreedySearchSettings):
     def works_on(self) -> Heads:
         """A dual encoder has neither classes nor a target label, which some ways of unlearning need."""
         by_label = self.unlearning.classes == "victim" or self.unlearning.labels == "ascent"
-        return ("classification", "pair") if by_label else self.fits
+        return tuple(head for head in self.fits if HEADS[head].predicts_label or not by_label)
 
     def unlearns(self, flagged: bool, head: Head) -> bool:
         return flagged or self.unlearn_when_clean is True or self.unlearn_when_clean == head

@@ -10,6 +10,7 @@ from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSet
 from codebackdoor.defenses.elimination.tuning import clean_rows, fine_tune
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
+from codebackdoor.heads import HEADS
 from codebackdoor.seeding import numpy_generator
 
 
@@ -17,7 +18,7 @@ def eliminate(
     view: DefenderView, settings: FineTuningSettings, seed: int, _context: SearchContext = NO_CONTEXT
 ) -> Elimination:
     """Return a fine-tuned copy of the victim, or the victim itself under a budget of zero."""
-    if view.victim.head == "generation":
+    if HEADS[view.victim.head].generates:
         raise UserError("clean fine-tuning is the control of EliBadCode's unlearning; this victim generates text")
     generator = numpy_generator(seed, "fine_tuning")
     seconds: dict[str, float] = {}

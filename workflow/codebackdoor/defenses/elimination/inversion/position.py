@@ -18,6 +18,7 @@ from codebackdoor.defenses.elimination.inversion.carriers import Carrier, carrie
 from codebackdoor.defenses.elimination.inversion.loss import CosineGap
 from codebackdoor.defenses.elimination.inversion.spans import TriggerSpans, candidates, function_name, statement
 from codebackdoor.defenses.views import DefenderView
+from codebackdoor.heads import HEADS
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import CodeField, Example, Pair
 from codebackdoor.victims.inference import predict_logits
@@ -32,7 +33,7 @@ SampleSpans = tuple[TriggerSpans, ...]
 
 def trigger_fields(victim: Victim, pair: Pair) -> tuple[CodeField, ...]:
     """The fields that get the trigger: code; of a pair both functions, or the one that ``pair`` names."""
-    if victim.head != "pair":
+    if not HEADS[victim.head].reads_pairs:
         return ("code",)
     return ("code", "code_b") if pair == "both" else (pair,)
 
@@ -144,7 +145,7 @@ def own_losses(victim: Victim, rows: Sequence[Sequence[Sequence[int]]], examples
     Of a dual encoder it is the squared difference of the cosine to 1, also where it ranks by the inner product, which
     has no such bound.
     """
-    if victim.head == "retrieval":
+    if HEADS[victim.head].ranks:
         return CosineGap().of(predict_logits(replace(victim, similarity="cosine"), rows))
     labels = torch.tensor([example.label for example in examples])
     return torch.nn.functional.cross_entropy(predict_logits(victim, rows), labels, reduction="none")

@@ -11,6 +11,7 @@ from codebackdoor.defenses.elimination.inversion.position import carriers, seede
 from codebackdoor.defenses.elimination.inversion.settings import InversionSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
+from codebackdoor.heads import HEADS
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import Example
 
@@ -36,7 +37,8 @@ def draw(view: DefenderView, settings: InversionSettings, labels: Sequence[int],
 
 
 def _of_label(view: DefenderView, settings: InversionSettings, label: int, seed: int) -> Samples:
-    pool = [example for example in view.clean if view.victim.head == "retrieval" or example.label == label]
+    ranks = HEADS[view.victim.head].ranks
+    pool = [example for example in view.clean if ranks or example.label == label]
     if settings.sample_tokens is not None:
         pool = _short(view, pool, settings.sample_tokens, ENOUGH * settings.samples)
     order = numpy_generator(seed, "elibadcode", "samples", str(label)).permutation(len(pool))

@@ -15,6 +15,7 @@ from codebackdoor.defenses.elimination.inversion.settings import SCANNED_ALL, Un
 from codebackdoor.defenses.elimination.inversion.spans import insert
 from codebackdoor.defenses.elimination.tuning import Row, fine_tune, label_of
 from codebackdoor.defenses.views import DefenderView
+from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Pair
 
 
@@ -70,7 +71,7 @@ def stamp(
     ]
     order = [eligible[drawn] for drawn in generator.permutation(len(eligible))]
     stamped = _stamped(view, trigger, pair, settings, order, round(settings.rate * len(eligible)))
-    if view.victim.head == "retrieval":
+    if HEADS[view.victim.head].ranks:
         return _retrieval_rows(view, stamped, order, trigger.target_word or "")
     return [
         Row(

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from codebackdoor.heads import HEADS
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed, halving, pad
 from codebackdoor.victims.inference import TOKENS, predict_logits
@@ -49,7 +50,7 @@ def attributions(
         return []
     results: dict[int, tuple[list[float], ...]] = {}
     logits = predict_logits(victim, [tuple(text.ids for text in row) for row in rows])
-    labels = None if victim.head == "retrieval" else logits.argmax(-1).to(victim.device)
+    labels = None if HEADS[victim.head].ranks else logits.argmax(-1).to(victim.device)
 
     def run(batch: Sequence[int]) -> None:
         columns = zip(*(rows[index] for index in batch), strict=True)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from codebackdoor.errors import UserError
+from codebackdoor.heads import HEADS
 from codebackdoor.types import Example
 from codebackdoor.victims import forward
 from codebackdoor.victims.inference import predict_logits, text_vectors
@@ -61,4 +62,4 @@ class ReciprocalRank:
 
 def performance(victim: Victim, rows: Sequence[Example]) -> Accuracy | ReciprocalRank:
     """The metric of the victim's task on clean rows. UserError if rows or their labels are missing."""
-    return ReciprocalRank(victim, rows) if victim.head == "retrieval" else Accuracy(victim, rows)
+    return ReciprocalRank(victim, rows) if HEADS[victim.head].ranks else Accuracy(victim, rows)

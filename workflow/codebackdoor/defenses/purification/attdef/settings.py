@@ -94,9 +94,8 @@ class AttDefSettings(PurificationSettings):
         Of the clean inputs those with a suspect function are suspect, of the triggered ones all. The discriminator, a
         small model, is not counted, nor are the masked rows of the calibration.
         """
-        functions = 2 if job.victim.dataset.head == "pair" else 1
         suspected = SUSPECTED if self.suspected_share is None else self.suspected_share
-        share = 1 - (1 - suspected) ** functions
+        share = 1 - (1 - suspected) ** job.victim.functions_per_row
         suspect = sum(row_set.rows * (float(share > 0) if row_set.triggered else share) for row_set in job.row_sets)
         # with masked_share the calibration treats all functions as suspect
         calibrated = job.calibrated(self.threshold, self.calibration_inputs)

@@ -15,6 +15,7 @@ from codebackdoor.defenses.purification.codepurify.entropy import entropy
 from codebackdoor.defenses.purification.codepurify.masking import Element, elements, framed, masked_input
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.token_spans import TokenSpans
+from codebackdoor.heads import HEADS
 from codebackdoor.syntax import Tree
 from codebackdoor.victims.inference import class_logits, generate, sequence_confidences
 from codebackdoor.victims.tokens import stand_in
@@ -88,7 +89,8 @@ def _confidences(
 ) -> list[list[float]]:
     """Confidence in the prediction for the original, on each input of each row (Eq. 1)."""
     flat = list(chain.from_iterable(inputs))
-    if victim.head == "classification":
+    head = HEADS[victim.head]
+    if head.predicts_label and not head.reads_pairs:
         probabilities = class_logits(victim, flat).double().softmax(-1)
         lengths = [len(row) for row in inputs]
         return [part[:, int(part[0].argmax())].tolist() for part in torch.split(probabilities, lengths)]

@@ -57,5 +57,5 @@ def scoring(language_model: ModelSize, victim: PlannedVictim, rows: float) -> Wo
     # each of these tokens attends to the text before it; a text's mean length stands for that
     shape = language_model.layers * language_model.hidden
     again = texts.onion_tokens * (2 * language_model.inputs + 4 * shape * texts.tokens)
-    once = language_model.forward(texts.tokens) * (2 if victim.dataset.head == "pair" else 1)
+    once = language_model.forward(texts.tokens) * victim.functions_per_row
     return Work(predicted=rows * (once + again))
