@@ -128,7 +128,7 @@ def test_a_full_disk_and_one_that_cannot_be_written_are_one_sentence(
     remount(small_disk, "ro")
     found = tree.snakemake("--cores", "1", *target)
     assert found.returncode != 0
-    assert f"out: {tree.root}/runs/smoke cannot be written" in found.stdout + found.stderr
+    assert f"out: {tree.root}/runs/smoke is not writable" in found.stdout + found.stderr
     assert "Traceback" not in found.stderr
 
     remount(small_disk, "rw,size=200m")

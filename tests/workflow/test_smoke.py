@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -114,7 +115,7 @@ def test_a_parameter_of_one_defense_reruns_its_jobs_and_those_after(finished: Tr
 
 
 def test_the_code_of_one_defense_reruns_its_jobs_and_those_after(finished: Tree) -> None:
-    module = finished.root / "workflow/codebackdoor/defenses/purification/onion.py"
+    module = finished.root / "workflow/codebackdoor/defenses/purification/onion/method.py"
     source = module.read_text()
     try:
         module.write_text(source + "\n# a comment\n\n")
@@ -131,7 +132,7 @@ def test_the_code_of_one_defense_reruns_its_jobs_and_those_after(finished: Tree)
 
 
 def test_the_code_of_an_attack_reruns_its_victims_but_trains_no_benign_one(finished: Tree) -> None:
-    module = finished.root / "workflow/codebackdoor/attacks/codepoisoner_identifier.py"
+    module = finished.root / "workflow/codebackdoor/attacks/codepoisoner_identifier/method.py"
     source = module.read_text()
     try:
         module.write_text(source + "\nADDED = 1\n")
@@ -145,21 +146,25 @@ def test_the_code_of_an_attack_reruns_its_victims_but_trains_no_benign_one(finis
 
 def test_adding_a_method_reruns_nothing(finished: Tree) -> None:
     package = finished.root / "workflow/codebackdoor"
-    settings, config = package / "config/attacks.py", finished.root / "config.yaml"
-    added = package / "attacks/extra.py"
-    before = settings.read_text(), config.read_text()
-    assert "AnyAttack = Annotated[" in before[0]
+    unions, config = package / "config/methods.py", finished.root / "config.yaml"
+    folder = package / "attacks/extra"
+    before = unions.read_text(), config.read_text()
+    assert before[0].count("AnyAttack = Annotated[") == 1
     try:
-        added.write_text((package / "attacks/codepoisoner_identifier.py").read_text())
-        own = 'class Extra(AttackSettings):\n    """An attack."""\n\n    method: Literal["extra"]\n\n\n'
-        text = before[0].replace("AnyAttack = Annotated[", own + "AnyAttack = Annotated[Extra | ")
-        settings.write_text(text)
+        shutil.copytree(package / "attacks/codepoisoner_identifier", folder)
+        settings = folder / "settings.py"
+        text = settings.read_text().replace("codepoisoner_identifier", "extra")
+        settings.write_text(text.replace("CodePoisonerIdentifierSettings", "ExtraSettings"))
+        entry = (
+            "from codebackdoor.attacks.extra.settings import ExtraSettings\n\nAnyAttack = Annotated[ExtraSettings | "
+        )
+        unions.write_text(before[0].replace("AnyAttack = Annotated[", entry))
         config.write_text(before[1].replace("\nattacks:\n", "\nattacks:\n  extra: {method: extra}\n"))
         assert finished.pending() == set()
     finally:
-        settings.write_text(before[0])
+        unions.write_text(before[0])
         config.write_text(before[1])
-        added.unlink()
+        shutil.rmtree(folder)
 
 
 def test_a_change_is_really_run_and_nothing_else_is(finished: Tree) -> None:

@@ -91,7 +91,7 @@ def test_a_parameter_changes_there_what_it_changes_here(versions: Versions) -> N
 def test_code_changes_there_what_it_changes_here(versions: Versions) -> None:
     found = []
     for tree in (versions.here, versions.there):
-        module = tree.root / "workflow/codebackdoor/attacks/codepoisoner_identifier.py"
+        module = tree.root / "workflow/codebackdoor/attacks/codepoisoner_identifier/method.py"
         source = module.read_text()
         try:
             module.write_text(source + "\nADDED = 1\n")
