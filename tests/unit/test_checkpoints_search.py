@@ -74,8 +74,8 @@ def test_the_written_calibration_says_clean_of_a_benign_encoder(place: Path) -> 
     assert found.exit_code == 0, found.output
     assert found.stdout.startswith("no identifier backdoor found in 1 search (at the function's name, seed 1)\n")
     assert "\n  most suspicious: trigger " in found.stdout
-    assert "called by '" in found.stdout
-    assert "with an MRR of " in found.stdout
+    assert "target word '" in found.stdout
+    assert "reaches an MRR of " in found.stdout
 
 
 def test_clean_writes_an_encoder_that_the_words_no_longer_call(place: Path, tmp_path: Path) -> None:

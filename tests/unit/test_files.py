@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from codebackdoor import files
 from codebackdoor.cli import main
-from codebackdoor.errors import SHOWN, UserError, disk_trouble, shown
+from codebackdoor.errors import MAX_QUOTED, UserError, disk_trouble, quoted
 from codebackdoor.files import atomic, read_examples, read_json, read_object, read_rows, read_text, sha256, write_json
 
 DYING = """
@@ -234,10 +234,10 @@ def test_a_row_of_a_wrong_shape_is_one_short_line(tmp_path: Path, row: dict[str,
     assert "\n" not in str(error.value)
 
 
-def test_a_shown_value_is_short_and_one_line() -> None:
-    assert shown("a\n\x1b") == r"'a\n\x1b'"
+def test_a_quoted_value_is_short_and_one_line() -> None:
+    assert quoted("a\n\x1b") == r"'a\n\x1b'"
     for value in ("x" * 10**6, ["x" * 10**6] * 10**4, {"x" * 10**6: [["y" * 999] * 9] * 9}, b"z" * 10**6):
-        assert len(shown(value)) <= SHOWN + 3
+        assert len(quoted(value)) <= MAX_QUOTED + 3
 
 
 def test_a_poisoned_row_of_a_wrong_shape_names_its_line(tmp_path: Path) -> None:

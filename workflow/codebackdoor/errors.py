@@ -21,15 +21,15 @@ class UserError(Exception):
 
 
 #: Longest value that a message repeats, in characters.
-SHOWN = 80
+MAX_QUOTED = 80
 _REPR = reprlib.Repr()
-_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 2, SHOWN, SHOWN
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 2, MAX_QUOTED, MAX_QUOTED
 
 
-def shown(value: object) -> str:
+def quoted(value: object) -> str:
     """``repr`` of a value that came from outside, cut where it is long: one line, without control characters."""
     text = _REPR.repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}..."
 
 
 #: What went wrong with a file of whatever kind, by the system's number of the error.
@@ -62,8 +62,8 @@ def disk_trouble(error: BaseException) -> str | None:
     number = getattr(error, "errno", None)
     if number is None:
         # as the libraries that are written in Rust say it, which have no numbers
-        found = re.search(r"\(os error (\d+)\)", str(error))
-        number = int(found[1]) if found else None
+        match = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(match[1]) if match else None
     if number not in _DISK:
         return None
     name = getattr(error, "filename", None)
@@ -140,10 +140,10 @@ def crashed(kind: type[BaseException], error: BaseException, trace: TracebackTyp
         raise SystemExit(FAILED)
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the closest known word, or the list of known words."""
-    names = sorted(known)
-    close = difflib.get_close_matches(word[:SHOWN], names, n=1)
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest valid word, or the list of all valid words."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(word[:MAX_QUOTED], names, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(names)}" if names else ""

@@ -20,7 +20,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, TypeVar, get_args
 
-from codebackdoor.errors import UserError, nearest, shown
+from codebackdoor.errors import UserError, nearest, quoted
 from codebackdoor.parsing import parse_json
 from codebackdoor.types import Example, Language, Poisoned, Span, Status
 
@@ -44,7 +44,7 @@ _FIELDS: dict[str, type] = {
 
 @contextmanager
 def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file beside ``path`` and rename it into place when the block ends without an error.
+    """Open a temporary file next to ``path`` and rename it into place when the block ends without an error.
 
     What a killed writer of the same file has left is removed; one that still lives then fails instead of mixing in.
     UserError where ``path`` is no regular file: a device or a link is not replaced.
@@ -71,7 +71,7 @@ def refuse_special(path: Path) -> None:
 
 
 def remove_parts(path: Path) -> None:
-    """Remove the temporary files and folders that killed writers of ``path`` have left beside it."""
+    """Remove the temporary files and folders that killed writers of ``path`` have left next to it."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
@@ -104,7 +104,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """The same for a file that holds one object, such as a model's config.json."""
     value = read_json(path)
     if not isinstance(value, dict):
-        raise UserError(f"{path}: expected an object in braces, not {shown(value)}")
+        raise UserError(f"{path}: expected an object in braces, not {quoted(value)}")
     return value
 
 
@@ -194,7 +194,7 @@ def number_of(row: Mapping[str, Any], line: int, where: str) -> str:
     """The number of one of CodeXGLUE's rows (``idx``), as it stands in an identifier; that of its line without one."""
     number = row.get("idx", line)
     if isinstance(number, bool) or not isinstance(number, int | str):
-        raise UserError(f"{where}: field 'idx' must be a number or a text, not {shown(number)}")
+        raise UserError(f"{where}: field 'idx' must be a number or a text, not {quoted(number)}")
     check_length(str(number), "idx", where, ID_LENGTH)
     return str(number)
 
@@ -202,11 +202,11 @@ def number_of(row: Mapping[str, Any], line: int, where: str) -> str:
 def checked(row: dict[str, Any], where: str) -> Example:
     for key, value in row.items():
         if key not in _FIELDS:
-            raise UserError(f"{where}: unknown field {shown(key)}{nearest(key, _FIELDS)}")
+            raise UserError(f"{where}: unknown field {quoted(key)}{nearest(key, _FIELDS)}")
         expected = _FIELDS[key]
         if value is not None and (not isinstance(value, expected) or isinstance(value, bool)):
             raise UserError(
-                f"{where}: field {key!r} must be {expected.__name__}, not {type(value).__name__}: {shown(value)}"
+                f"{where}: field {key!r} must be {expected.__name__}, not {type(value).__name__}: {quoted(value)}"
             )
     for key in ("id", "language", "code"):
         if row.get(key) is None:
@@ -216,10 +216,10 @@ def checked(row: dict[str, Any], where: str) -> Example:
     for key in ("code", "code_b", "query", "target"):
         check_length(row.get(key) or "", key, where)
     if abs(row.get("label") or 0) > LABEL:
-        raise UserError(f"{where}: field 'label' is {shown(row['label'])}; labels count from 0, to {LABEL} at most")
+        raise UserError(f"{where}: field 'label' is {quoted(row['label'])}; labels count from 0, to {LABEL} at most")
     if row["language"] not in get_args(Language):
         raise UserError(
-            f"{where}: unknown language {shown(row['language'])}{nearest(row['language'], get_args(Language))}"
+            f"{where}: unknown language {quoted(row['language'])}{nearest(row['language'], get_args(Language))}"
         )
     return Example(**row)
 
@@ -252,7 +252,7 @@ def write_examples(path: Path, examples: Iterable[Example]) -> None:
 
 
 def poisoned_row(row: Poisoned) -> dict[str, object]:
-    """Provenance stands beside the example's own fields, under names of its own."""
+    """Provenance stands next to the example's fields, under other names."""
     return example_row(row.example) | {
         "source_id": row.source_id,
         "attack": row.attack,
@@ -264,13 +264,13 @@ def poisoned_row(row: Poisoned) -> dict[str, object]:
 
 
 def _poisoned(row: dict[str, Any], where: str) -> Poisoned:
-    own = {key: value for key, value in row.items() if key in _FIELDS}
+    fields = {key: value for key, value in row.items() if key in _FIELDS}
     try:
         spans = tuple(Span(int(start), int(end), name) for name, start, end in row["spans"])
         if row["status"] not in get_args(Status):
-            raise ValueError(f"unknown status {shown(row['status'])}")
+            raise ValueError(f"unknown status {quoted(row['status'])}")
         return Poisoned(
-            example=checked(own, where),
+            example=checked(fields, where),
             source_id=str(row["source_id"]),
             attack=str(row["attack"]),
             status=row["status"],

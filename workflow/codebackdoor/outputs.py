@@ -17,7 +17,7 @@ from codebackdoor.files import refuse_special, remove_parts
 
 
 def check_file(path: Path) -> None:
-    """Raise UserError where no file can be written at ``path``, by writing one beside it; its folder is made."""
+    """Raise UserError where no file can be written at ``path``, by writing one next to it; its folder is made."""
     _check_name(path)
     refuse_special(path)
     with _writing(path):
@@ -60,7 +60,7 @@ class NewFolder:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[NewFolder]:
-    """A folder beside ``path`` to be filled; it is removed where the block ends without ``finish``.
+    """A folder next to ``path`` to be filled; it is removed where the block ends without ``finish``.
 
     Raises UserError where ``path`` exists, cannot be made, or is being made by another process. What killed writers
     have left is removed.

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
-from codebackdoor.errors import UserError, shown
+from codebackdoor.errors import UserError, quoted
 
 #: Levels of nesting, and digits of a number (``model_max_length`` of many tokenizers has 31).
 DEPTH, DIGITS = 100, 40
@@ -57,7 +57,7 @@ def _integer(text: str) -> int:
 def _float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"the number {shown(text)} is too large")
+        raise ValueError(f"the number {quoted(text)} is too large")
     return value
 
 
@@ -69,7 +69,7 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {shown(twice)} stands twice in one object; keep one of them")
+        raise ValueError(f"the key {quoted(twice)} stands twice in one object; keep one of them")
     return value
 
 
@@ -86,7 +86,7 @@ def check_values(value: object) -> None:
         elif isinstance(node, list | tuple):
             waiting += [(name, child) for child in node]
         elif isinstance(node, float) and not math.isfinite(node):
-            raise ValueError(f"{shown(name)} is {node}; write a finite number")
+            raise ValueError(f"{quoted(name)} is {node}; write a finite number")
         else:
             _check_text(node, name)
 
@@ -112,7 +112,7 @@ def _check_text(value: object, name: str) -> None:
             value.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"{f'field {shown(name)}' if name else 'a key'} holds {ascii(error.object[error.start])[1:-1]}, a lone "
+            f"{f'field {quoted(name)}' if name else 'a key'} holds {ascii(error.object[error.start])[1:-1]}, a lone "
             "surrogate, which is no character: the text was not UTF-8 when it was read; decode it by its encoding, or "
             "replace what cannot be decoded"
         ) from None

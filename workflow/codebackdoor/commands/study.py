@@ -11,7 +11,7 @@ import click
 @click.command(short_help="Check configuration files and the files that they name.")
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 def check(configs: tuple[Path, ...]) -> None:
-    """Check configuration files and that the files which they name exist; each one overrides those before it."""
+    """Check configuration files and the files that they name; each configuration file overrides those before it."""
     from codebackdoor.config.loading import load
     from codebackdoor.dag import Dag
 
@@ -28,7 +28,7 @@ def check(configs: tuple[Path, ...]) -> None:
 def describe(path: str | None) -> None:
     """Explain settings: every key with its meaning, unit, the paper's value and the default.
 
-    PATH is a section (purifications) or a method (codepurify); without it everything is printed.
+    PATH is a section (purifications) or a method (codepurify). Without PATH, everything is printed.
     """
     from codebackdoor.config import describing
 

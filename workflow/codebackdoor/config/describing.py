@@ -21,14 +21,14 @@ WIDTH = 110
 
 def schema() -> str:
     """The JSON schema of the whole configuration, for editors that complete and check YAML."""
-    found = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
-    return json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def defaults() -> str:
     """Every section with every method and field: description, and the default as it could stand in config.yaml."""
     head = "# Every key of a configuration with its default, made by `make schema`.\n"
-    return "\n".join((head, *("\n".join(_field(*one)) + "\n" for one in Config.model_fields.items())))
+    return "\n".join((head, *("\n".join(_field(*item)) + "\n" for item in Config.model_fields.items())))
 
 
 def describe(path: str) -> str:
@@ -38,22 +38,22 @@ def describe(path: str) -> str:
     """
     section, _, method = path.partition(".")
     if section not in Config.model_fields and not method:
-        found = [name for name, field in Config.model_fields.items() if path in _methods(field)]
-        if not found:
+        sections = [name for name, field in Config.model_fields.items() if path in _methods(field)]
+        if not sections:
             methods = (tag for field in Config.model_fields.values() for tag in _methods(field))
             raise UserError(f"no section or method {path!r}{nearest(path, (*Config.model_fields, *methods))}")
-        if len(found) > 1:
-            return "\n\n".join(f"# {name}.{path}\n{describe(f'{name}.{path}')}" for name in found)
-        section, method = found[0], path
+        if len(sections) > 1:
+            return "\n\n".join(f"# {name}.{path}\n{describe(f'{name}.{path}')}" for name in sections)
+        section, method = sections[0], path
     if section not in Config.model_fields:
         raise UserError(f"no section {section!r}{nearest(section, Config.model_fields)}")
     field = Config.model_fields[section]
     if not method:
         return "\n".join(_field(section, field))
-    known = _methods(field)
-    if method not in known:
-        raise UserError(f"no method {method!r} in {section}{nearest(method, known)}")
-    return "\n".join(_model(known[method], "<name>:"))
+    models = _methods(field)
+    if method not in models:
+        raise UserError(f"no method {method!r} in {section}{nearest(method, models)}")
+    return "\n".join(_model(models[method], "<name>:"))
 
 
 def _methods(field: FieldInfo) -> dict[str, type[BaseModel]]:

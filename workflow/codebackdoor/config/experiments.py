@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, fie
 
 from codebackdoor.config.base import LARGEST, Settings, worded
 from codebackdoor.config.scenario import NAME, NAME_LENGTH, NONE, Scenario, rate_text
-from codebackdoor.errors import nearest, shown
+from codebackdoor.errors import nearest, quoted
 from codebackdoor.report.papers import tables
 from codebackdoor.report.products import FIGURES, LISTINGS, PRODUCTS
 from codebackdoor.types import CLEAN
@@ -38,7 +38,7 @@ Seed = Annotated[int, Field(ge=0, le=LARGEST), BeforeValidator(worded)]
 
 def _known(kind: str, names: Collection[str], name: str) -> str:
     if name not in names:
-        raise ValueError(f"unknown {kind} {shown(name)}{nearest(name, names)}")
+        raise ValueError(f"unknown {kind} {quoted(name)}{nearest(name, names)}")
     return name
 
 
@@ -129,17 +129,17 @@ class Selection(Settings):
     purification: Variant | None = Field(None, description="a variant of `purifications`")
 
     @property
-    def given(self) -> dict[str, str]:
+    def variants(self) -> dict[str, str]:
         """The variants that are named, by their kinds."""
         variants: dict[str, str] = self.model_dump(exclude_none=True, exclude=set(self._NOT_SELECTING))
         return variants
 
     def covers(self, scenario: Scenario) -> bool:
-        return all(scenario.wildcards[kind] == value for kind, value in self.given.items())
+        return all(scenario.wildcards[kind] == value for kind, value in self.variants.items())
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if not self.given:
+        if not self.variants:
             raise ValueError("an empty selection would mean every scenario; name a data set, a defense, or both")
         return self
 

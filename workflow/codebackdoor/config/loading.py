@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from codebackdoor.config.mistakes import WHOLE, explain
 from codebackdoor.config.study import Config
-from codebackdoor.errors import UserError, shown
+from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import read_text
 from codebackdoor.parsing import DEPTH, DIGITS, check_values, parse_json
 
@@ -62,7 +62,7 @@ class _Loader(yaml.SafeLoader):
             line = key.start_mark.line + 1
             if key.value in lines:
                 instead = "write both as <<: [*one, *other]" if key.value == "<<" else "keep one of them"
-                name = key.value if key.value.isprintable() and len(key.value) <= DIGITS else shown(key.value)
+                name = key.value if key.value.isprintable() and len(key.value) <= DIGITS else quoted(key.value)
                 raise _Refused(problem=f"line {line}: {name} is there already, in line {lines[key.value]}; {instead}")
             lines[key.value] = line
         return node
@@ -74,7 +74,7 @@ class _Loader(yaml.SafeLoader):
             raise
         # what the library raises at a date without such a day, at `!!int x` and its like
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            text = shown(node.value) if isinstance(node, yaml.ScalarNode) else "this"
+            text = quoted(node.value) if isinstance(node, yaml.ScalarNode) else "this"
             raise _Refused(problem=f"line {node.start_mark.line + 1}: {text} cannot be read ({error})") from None
 
     def construct_number(self, node: Any) -> Any:
@@ -96,7 +96,7 @@ def _children(node: yaml.Node) -> list[yaml.Node]:
 
 
 def load(paths: Sequence[Path]) -> Config:
-    """Read YAML files, each laid over the ones before it, and check the result; UserError says what is wrong."""
+    """Read YAML files, each overriding those before it, and check the result; UserError lists the mistakes."""
     merged: dict[str, Any] = {}
     for path in paths:
         merged = merge(merged, read_yaml(path))
@@ -122,7 +122,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay ``over`` on ``base``: mappings are merged key by key, everything else is replaced."""
+    """Merge ``over`` into ``base``: mappings are merged key by key, everything else is replaced."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
@@ -133,7 +133,9 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def validate(raw: Mapping[str, Any]) -> Config:
     """Check a merged configuration; an entry of a section that is null (``name: null``) is taken out."""
     kept = {
-        key: {name: one for name, one in section.items() if one is not None} if isinstance(section, dict) else section
+        key: {name: value for name, value in section.items() if value is not None}
+        if isinstance(section, dict)
+        else section
         for key, section in raw.items()
     }
     try:
@@ -142,9 +144,9 @@ def validate(raw: Mapping[str, Any]) -> Config:
         raise UserError(explain(error, Config)) from None
 
 
-def parse(kind: Any, text: str, what: str) -> Any:
+def parse(kind: Any, text: str, origin: str) -> Any:
     """Read settings of ``kind`` (a model or a union of models) from JSON, as the rules pass them on."""
     try:
-        return TypeAdapter(kind).validate_python(parse_json(text, what))
+        return TypeAdapter(kind).validate_python(parse_json(text, origin))
     except ValidationError as error:
-        raise UserError(f"{what}: {explain(error, kind).removeprefix(f'{WHOLE}: ')}") from None
+        raise UserError(f"{origin}: {explain(error, kind).removeprefix(f'{WHOLE}: ')}") from None

@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator
 
 from codebackdoor.config.hub import hub_id
-from codebackdoor.errors import shown
+from codebackdoor.errors import quoted
 
 #: Bytes of the longest name that file systems have, and of a path below which a run finds room for its own.
 NAME_BYTES, PATH_BYTES = 255, 2000
@@ -33,7 +33,7 @@ def expanded(text: str) -> str:
         try:
             home = f"{Path(user).expanduser()}{slash}"
         except RuntimeError:
-            raise ValueError(f"{shown(user)}: there is no such home folder; write the path itself") from None
+            raise ValueError(f"{quoted(user)}: there is no such home folder; write the path itself") from None
     return home + _VARIABLE.sub(_value, rest)
 
 
@@ -62,32 +62,32 @@ def normalized(text: str, placeholders: Collection[str] = ()) -> str:
         plain = os.path.realpath(path)
     if plain.startswith("/"):
         plain = f"/{plain.lstrip('/')}"
-        here = Path.cwd()
-        plain = os.path.relpath(plain, here) if Path(plain).is_relative_to(here) else plain
+        working_directory = Path.cwd()
+        plain = os.path.relpath(plain, working_directory) if Path(plain).is_relative_to(working_directory) else plain
     if plain.startswith(("-", "~")):
-        raise ValueError(f"{shown(plain)}: a name that begins with {plain[0]} means something else; choose another")
+        raise ValueError(f"{quoted(plain)}: a name that begins with {plain[0]} means something else; choose another")
     return plain
 
 
 def _check(path: str, placeholders: Collection[str]) -> None:
     bare = re.sub(rf"\{{({'|'.join(placeholders)})\}}", "", path) if placeholders else path
     if "{" in bare or "}" in bare:
-        others = f" but for {', '.join(f'{{{name}}}' for name in placeholders)}" if placeholders else ""
-        raise ValueError(f"{shown(path)}: braces stand for wildcards of the workflow; write none{others}")
+        exceptions = f" but for {', '.join(f'{{{name}}}' for name in placeholders)}" if placeholders else ""
+        raise ValueError(f"{quoted(path)}: braces stand for wildcards of the workflow; write none{exceptions}")
     if "$" in path or "://" in path or not path.isprintable() or path != path.strip():
         raise ValueError(
-            f"{shown(path)}: not a path that the workflow can use; write one without $, ://, control characters, and "
+            f"{quoted(path)}: not a path that the workflow can use; write one without $, ://, control characters, and "
             "spaces at its ends"
         )
     if len(os.fsencode(path)) > PATH_BYTES or any(len(os.fsencode(name)) > NAME_BYTES for name in path.split("/")):
-        raise ValueError(f"{shown(path)}: longer than file systems allow; write a shorter path")
+        raise ValueError(f"{quoted(path)}: longer than file systems allow; write a shorter path")
 
 
 def run_folder(text: str) -> str:
     """The folder of a run, which is neither the working directory nor above it."""
     path = normalized(text)
     if Path.cwd().is_relative_to(Path(path).resolve()):
-        raise ValueError(f"{shown(text)} is the working directory or above it; write a folder of its own: runs/local")
+        raise ValueError(f"{quoted(text)} is the working directory or above it; write a folder of its own: runs/local")
     return path
 
 

@@ -98,12 +98,12 @@ class CleanResult:
     cost: Cost | None
     out: Path | None
     left_out: tuple[str, ...]
-    said: tuple[str, ...]
+    lines: tuple[str, ...]
 
     def __str__(self) -> str:
         """The answer as `codebackdoor clean` prints it."""
-        last = "nothing is unlearned, and nothing written" if self.out is None else f"written to {self.out}"
-        return "\n".join((*self.said, f"  {last}"))
+        last = "nothing was unlearned or written" if self.out is None else f"written to {self.out}"
+        return "\n".join((*self.lines, f"  {last}"))
 
     def to_json(self) -> dict[str, object]:
         """The object that `codebackdoor clean --json` prints."""
@@ -158,14 +158,14 @@ def clean(
         copy = copy_unedited(model, folder.part)
         judged, edited, cost = cleaning.clean(view, settings, _complete(options)["seed"], force, copy.dtype)
         judged = _named(judged, options)
-        said = wording.lines(checkpoint, judged)
+        lines = wording.lines(checkpoint, judged)
         if cost is not None:
-            said += [*wording.cost_lines(judged, cost), *wording.copy_lines(copy)]
+            lines += [*wording.cost_lines(judged, cost), *wording.copy_lines(copy)]
             title = type(edited.model).__name__
-            copy.finish(edited, settings.model_dump(mode="json"), wording.readme(title, said))
+            copy.finish(edited, settings.model_dump(mode="json"), wording.readme(title, lines))
             folder.finish()
     result = ScanResult(checkpoint, judged, time.monotonic() - start)
-    return CleanResult(result, cost, None if cost is None else out, tuple(copy.left_out), tuple(said))
+    return CleanResult(result, cost, None if cost is None else out, tuple(copy.left_out), tuple(lines))
 
 
 def _complete(options: ScanOptions) -> ScanOptions:
@@ -187,17 +187,17 @@ def _prepared(
 
     A calibration made from benign models lives as long as the context, unless a file is named for it.
     """
-    chosen = _complete(options)
-    head = scannable_tasks()[chosen["task"]]
-    benign = [Path(folder) for folder in chosen["benign"]]
-    kept = None if chosen["write_calibration"] is None else Path(chosen["write_calibration"])
-    if chosen["calibration"] and benign:
+    options = _complete(options)
+    head = scannable_tasks()[options["task"]]
+    benign = [Path(folder) for folder in options["benign"]]
+    kept = None if options["write_calibration"] is None else Path(options["write_calibration"])
+    if options["calibration"] and benign:
         raise UserError("--calibration and --benign: name one of them")
     if kept is not None and not benign:
         raise UserError("--write-calibration goes with --benign")
-    if (chosen["pooling"] or chosen["similarity"]) and head != "retrieval":
+    if (options["pooling"] or options["similarity"]) and head != "retrieval":
         raise UserError("--pooling and --similarity go with --task code_search")
-    requested = _search_settings(chosen["settings"])
+    requested = _search_settings(options["settings"])
     from codebackdoor.defenses import verdict
     from codebackdoor.defenses.elimination.elibadcode.calibration import check_replaceable
     from codebackdoor.defenses.samples import read_samples
@@ -209,18 +209,18 @@ def _prepared(
         check_replaceable(kept)
 
     def load(folder: Path) -> Victim:
-        reading: tuple[Any, ...] = tuple(chosen[key] for key in ("text_form", "max_length", "pooling", "similarity"))
+        reading: tuple[Any, ...] = tuple(options[key] for key in ("text_form", "max_length", "pooling", "similarity"))
         return load_checkpoint(folder, head, *reading)
 
     victim = load(model)
-    language: Any = chosen["language"]
+    language: Any = options["language"]
     rows = read_samples(samples, language, victim.text_form, victim.head, int(victim.model.config.num_labels))
-    too_long = check_lengths(model, victim, rows, chosen=chosen["max_length"] is not None)
-    task = chosen["task"]
+    too_long = check_lengths(model, victim, rows, is_explicit=options["max_length"] is not None)
+    task = options["task"]
     view = DefenderView(task, rows[0].language, victim.text_form, rows, victim=standardized(victim, rows))
-    checkpoint = _checkpoint(model, view, too_long, chosen["seed"])
+    checkpoint = _checkpoint(model, view, too_long, options["seed"])
     if not benign:
-        yield view, verdict.settings_for(view, chosen["calibration"], requested), checkpoint
+        yield view, verdict.settings_for(view, options["calibration"], requested), checkpoint
         return
     with tempfile.TemporaryDirectory() as folder:
         file = kept or Path(folder) / "calibration.json"
@@ -238,8 +238,8 @@ def _checkpoint(model: Path, view: DefenderView, too_long: int, seed: int) -> Sc
     card = read_object(model / "config.json").get(KEY)
     claim = None
     if isinstance(card, dict) and True in (card.get("backdoored"), card.get("backdoored_before")):
-        before = "" if "elimination" not in card else " before an elimination edited it"
-        claim = f"the model's own card says that it is backdoored{before}"
+        before = "" if "elimination" not in card else ", before an elimination edited it"
+        claim = f"the model card in config.json says that the model is backdoored{before}"
     return ScannedCheckpoint(
         version=__version__,
         model=str(model),
