@@ -23,9 +23,9 @@ Variant = Annotated[str, Field(pattern=rf"^{NAME}$", max_length=NAME_LENGTH)]
 
 
 def _large_enough(rate: float) -> float:
-    """Refuse a share that is less than a row of any data set, and whose decimals would fill a file's name."""
+    """Refuse a share that is less than one row of any data set, whose decimals would fill a file name."""
     if rate < LEAST_RATE:
-        raise ValueError(f"{rate} of no training set is a row; write a larger share")
+        raise ValueError(f"{rate} is less than one row of any training set; write a larger share")
     return rate
 
 
@@ -57,7 +57,7 @@ def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     """Refuse a list with a repeated value, which is probably a typo for a different one."""
     repeated = [value for value, count in Counter(values).items() if count > 1]
     if repeated:
-        raise ValueError(f"{repeated[0]} stands there twice; write it once")
+        raise ValueError(f"{repeated[0]} occurs twice; write it once")
     return values
 
 
@@ -117,7 +117,7 @@ class Grid(Settings):
 
 
 class Selection(Settings):
-    """The scenarios that agree with every variant named here."""
+    """The scenarios that match all variants named here."""
 
     #: Fields of subclasses that do not select.
     _NOT_SELECTING: ClassVar[frozenset[str]] = frozenset({"reason", "of", "against"})
@@ -145,7 +145,7 @@ class Selection(Settings):
 
 
 class Dash(Selection):
-    """Scenarios that the paper leaves out, too: they are not run, and their cells show a dash.
+    """Scenarios that the paper also leaves out: they are not run, and their cells show a dash.
 
     They are those that agree with every variant named here.
     """
