@@ -193,7 +193,7 @@ def test_what_is_no_calibration_is_named_with_the_nearest(models: Path) -> None:
     said = run("scan", models / "backdoored", *options(models), "--calibration", "defect").stderr
     assert said == "error: calibration 'defect' is neither shipped nor a file; did you mean 'defects'?\n"
     said = run("scan", models / "backdoored", *options(models), "--calibration", models).stderr
-    assert said == f"error: {models}: a folder, where a file is read\n"
+    assert said == f"error: {models}: is a folder, not a file\n"
     said = run("scan", models / "backdoored", *options(models), "--settings", '{"iteration": 3}').stderr
     assert said == "error: --settings: unknown key iteration; did you mean iterations?\n"
 
@@ -297,8 +297,8 @@ def test_a_checkpoint_that_cannot_be_asked_is_one_line_and_status_2(
 def test_options_that_contradict_are_refused(models: Path) -> None:
     asked = ["scan", models / "benign11", *judged(models)]
     for more, said in (
-        (["--benign", models / "benign12"], "name one of them"),
-        (["--write-calibration", models / "x"], "goes with --benign"),
+        (["--benign", models / "benign12"], "exclude each other"),
+        (["--write-calibration", models / "x"], "needs --benign"),
         (["--max-length", "4000"], "at most 64 sub-tokens"),
         (["--settings", json.dumps({**json.loads(SETTINGS), "samples": 7})], "made with samples: 6"),
     ):

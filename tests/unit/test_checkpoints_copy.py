@@ -293,5 +293,5 @@ def test_weights_in_parts_become_one_file(model: Path) -> None:
 
 def test_a_config_that_is_damaged_after_loading_is_one_message(model: Path) -> None:
     (model / "tokenizer_config.json").write_text("[1]")
-    with pytest.raises(UserError, match=r"tokenizer_config.json: expected an object"):
+    with pytest.raises(UserError, match=r"tokenizer_config.json: expected a JSON object"):
         copy_unedited(model, model.parent)

@@ -201,7 +201,7 @@ GOOD = {"id": "1", "language": "python", "code": "def f ( ) : <indent> pass <ded
         ([{**GOOD, "code_b": "x"}], (), "has a second function"),
         ([], (), "id, language, code, query"),
         ([GOOD], (), "two clean samples at least"),
-        ([GOOD], ("--task", "defect_detection"), "go with --task code_search"),
+        ([GOOD], ("--task", "defect_detection"), "need --task code_search"),
     ],
 )
 def test_what_cannot_be_asked_is_one_line_and_status_2(

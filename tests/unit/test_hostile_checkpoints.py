@@ -149,7 +149,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "padding": (config(pad_token_id=-5), "pad_token_id: -5, of 294 pieces"),
     "padding beyond": (config(pad_token_id=10**6), "pad_token_id: 1000000, of 294 pieces"),
     "no place": (config(pad_token_id=31), "no place for a text"),
-    "configuration": (lambda folder: (folder / "config.json").write_text("[1]"), "expected an object"),
+    "configuration": (lambda folder: (folder / "config.json").write_text("[1]"), "expected a JSON object"),
     "type": (config(model_type=["roberta"]), "supported: Roberta"),
     "escapes": (
         config(architectures=["\x1b]0;pwned\x07\x1b[2J\nclean\n  margin -0.10"]),
@@ -174,7 +174,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda folder: (folder / "model.safetensors").rename(folder / "weights.safetensors"),
         "model.safetensors is missing",
     ),
-    "index of a list": (index([1]), "expected an object"),
+    "index of a list": (index([1]), "expected a JSON object"),
     "index of lists": (index({"weight_map": [1]}), "not an index of weights"),
     "index of numbers": (index({"weight_map": {"a": 1}}), "not an index of weights"),
     "index elsewhere": (index({"weight_map": {"a": "../other/model.safetensors"}}), "is no file of this folder"),

@@ -30,7 +30,7 @@ from codebackdoor.errors import UserError
 @click.argument("name", required=False)
 @out_file_option("File to write the archive to.", required=False)
 @mirror_option("Folder to read the archive from, instead of the package index.")
-@click.option("--list", "listed", is_flag=True, help="List the pinned archives instead.")
+@click.option("--list", "listed", is_flag=True, help="List the pinned archives and exit.")
 def fetch(name: str | None, out: Path | None, mirror: Path | None, listed: bool) -> None:
     """Download the pinned archive NAME (package-version) and verify its checksum."""
     from codebackdoor.corpora import stage

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.command()
 @path_option("--corpus", help="Mined functions; the training split is used.")
 @click.option("--size", type=int, required=True, help="Number of entries, including special tokens and layout marks.")
-@out_file_option("tokenizer.json")
+@out_file_option("File of the tokenizer (tokenizer.json).")
 def tokenizer(corpus: Path, size: int, out: Path) -> None:
     """Train the byte-level BPE tokenizer of the base models."""
     from codebackdoor.basemodels import stage
@@ -202,7 +202,7 @@ def eliminate(
 @GPUS
 @CODE
 def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path, out: Path) -> None:
-    """Run EliBadCode's label scan on benign victims, to calibrate when it calls another victim clean."""
+    """Run EliBadCode's label scan on benign victims, as a reference to call other victims clean or backdoored."""
     method = read_settings("methods", "EliBadCodeSettings", settings, "--settings")
     from codebackdoor.defenses.elimination.elibadcode.calibrate import calibrate as measure
 

@@ -129,7 +129,7 @@ def write_report(configs: tuple[Path, ...]) -> None:
 @click.argument("tables", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("pages", nargs=-1, required=True, type=click.Path(path_type=Path))
 def paste(tables: Path, pages: tuple[Path, ...]) -> None:
-    """Replace the tables in Markdown PAGES by the tables of a run (its folder results/tables).
+    """Replace the tables in Markdown PAGES with the tables of a run (its folder results/tables).
 
     In a page, NAME.md goes between the lines `<!-- table NAME -->` and `<!-- end of table -->`.
     """
