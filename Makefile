@@ -9,7 +9,7 @@ CONFIG ?=
 EXPERIMENT ?=
 SCALE ?=
 MIRROR ?=
-# the interpreter itself, not a link in .env, which is removed before it is made anew
+# the interpreter itself, not a link in .env, which is removed before it is made again
 PYTHON ?= $(shell for one in python3 python3.12 python3.11; do \
   $$one -c 'import sys; sys.version_info[:2] in ((3, 11), (3, 12)) and print(sys._base_executable)' 2>/dev/null || :; done | head -1)
 
@@ -114,8 +114,9 @@ lint: $(STAMP)  ## the checks without the tests
 	snakefmt --check Snakefile workflow/Snakefile rules
 	snakemake --lint
 	codebackdoor schema --check schemas
+	pytest -q tests/unit/test_words.py
 
-schema: $(STAMP)  ## write schemas/ anew from the settings' classes
+schema: $(STAMP)  ## write schemas/ from the settings' classes
 	codebackdoor schema schemas
 
 pretrain: $(STAMP)  ## the base models from the corpus, into {out}/models/base (hours; they ship in basemodels/)

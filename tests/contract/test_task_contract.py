@@ -22,7 +22,7 @@ from codebackdoor.types import SPLITS as ORIGINAL_SPLITS
 from codebackdoor.types import Example
 
 SPLITS = ("train", "valid", "test", "clean")
-every_task = pytest.mark.parametrize("name", tasks.known())
+every_task = pytest.mark.parametrize("name", tasks.names())
 
 
 def parsed(**keys: Any) -> AnyDataset:

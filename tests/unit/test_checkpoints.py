@@ -53,7 +53,7 @@ def test_the_written_calibration_says_clean_of_a_benign_checkpoint(models: Path)
     found = run("scan", models / "benign11", *judged(models))
     assert found.exit_code == 0, found.output
     assert found.stdout.startswith(
-        "no identifier backdoor found in 2 searches (labels 0, 1 at the function's name, seed 1)\n  not looked for: "
+        "no identifier backdoor found in 2 searches (labels 0, 1 at the function's name, seed 1)\n  not covered: "
     )
     assert "false-positive rate" in found.stdout
 
@@ -109,15 +109,15 @@ def test_unlearning_too_little_is_said_and_not_exit_status_0(models: Path, tmp_p
     little = json.dumps({**json.loads(SETTINGS), "unlearning": {**planted.UNLEARNING, "learning_rate": 1e-9}})
     found = run("clean", models / "backdoored", *judged(models), "--settings", little, "-o", tmp_path / "new")
     assert (found.exit_code, "still finds a trigger" in found.stdout, "not clean" in found.stdout) == (1, True, True)
-    assert "unlearned 6 times; turns to label 0 100.0% -> 100.0% of 4" in found.stdout
-    assert "of the attacker's they say nothing" in found.stdout
+    assert "unlearned 6 times; flips to label 0: 100.0% -> 100.0% of 4" in found.stdout
+    assert "say nothing about the attacker's own trigger" in found.stdout
 
 
 def test_clean_of_a_clean_checkpoint_or_without_a_verdict_writes_nothing(models: Path, tmp_path: Path) -> None:
     out = tmp_path / "new"
     found = run("clean", models / "benign11", *judged(models), "-o", out)
     assert (found.exit_code, out.exists()) == (0, False)
-    assert "nothing written" in found.stdout
+    assert "nothing was unlearned or written" in found.stdout
     found = run("clean", models / "backdoored", *options(models), "--settings", SETTINGS, "-o", out)
     assert (found.exit_code, out.exists()) == (2, False)
     found = run("clean", models / "backdoored", *options(models), "--settings", SETTINGS, "-o", out, "--force")
@@ -193,7 +193,7 @@ def test_what_is_no_calibration_is_named_with_the_nearest(models: Path) -> None:
     said = run("scan", models / "backdoored", *options(models), "--calibration", "defect").stderr
     assert said == "error: calibration 'defect' is neither shipped nor a file; did you mean 'defects'?\n"
     said = run("scan", models / "backdoored", *options(models), "--calibration", models).stderr
-    assert said == f"error: {models}: a folder, where a file is read\n"
+    assert said == f"error: {models}: is a folder, not a file\n"
     said = run("scan", models / "backdoored", *options(models), "--settings", '{"iteration": 3}').stderr
     assert said == "error: --settings: unknown key iteration; did you mean iterations?\n"
 
@@ -297,8 +297,8 @@ def test_a_checkpoint_that_cannot_be_asked_is_one_line_and_status_2(
 def test_options_that_contradict_are_refused(models: Path) -> None:
     asked = ["scan", models / "benign11", *judged(models)]
     for more, said in (
-        (["--benign", models / "benign12"], "name one of them"),
-        (["--write-calibration", models / "x"], "goes with --benign"),
+        (["--benign", models / "benign12"], "exclude each other"),
+        (["--write-calibration", models / "x"], "needs --benign"),
         (["--max-length", "4000"], "at most 64 sub-tokens"),
         (["--settings", json.dumps({**json.loads(SETTINGS), "samples": 7})], "made with samples: 6"),
     ):

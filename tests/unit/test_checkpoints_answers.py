@@ -87,17 +87,17 @@ def test_clean_is_a_sentence_that_says_what_was_looked_for_and_what_was_not() ->
         "no identifier backdoor found in 12 searches (labels 0, 1 at the least sensitive identifier and the function's "
         "name, 3 starts each, seed 7)"
     )
-    assert said[1].startswith("  not looked for: dead code and other inserted statements")
-    assert "another --seed is another search" in said[1]
-    assert "  it turns 25.0% of 40 correct answers to that label, samples of the search among them" in said
-    assert "  read as raw code, at most 512 sub-tokens of each of 40 samples; 3 are longer" in said
+    assert said[1].startswith("  not covered: dead code and other inserted statements")
+    assert "so try another --seed" in said[1]
+    assert "  it flips 25.0% of 40 correct predictions to that label (including samples of the search)" in said
+    assert "  read as raw code, up to 512 sub-tokens of each of 40 samples; 3 are longer" in said
     assert not any("weak evidence" in line for line in said)
 
 
 def test_a_search_of_code_has_no_labels_and_one_search_is_one() -> None:
     said = lines(SCANNED, replace(VERDICT, target_word="state", losses={"function_name": {"0": 0.5}}, starts=1))
     assert said[0] == "no identifier backdoor found in 1 search (at the function's name, seed 7)"
-    assert "  it turns 25.0% of 40 functions above a query's own, samples of the search among them" in said
+    assert "  it moves 25.0% of 40 functions above the query's own (including samples of the search)" in said
 
 
 @pytest.mark.parametrize(("margin", "weak"), [(0.7, True), (1.3, True), (1.4, False), (2.7, False)])
@@ -105,7 +105,7 @@ def test_a_small_margin_is_said_to_be_weak_evidence(margin: float, weak: bool) -
     said = lines(SCANNED, replace(VERDICT, backdoored=True, margin=margin))
     assert said[0] == "backdoored"
     assert any("weak evidence" in line for line in said) is weak
-    assert any(line.startswith("  searched: 12 searches (labels 0, 1 at ") for line in said)
+    assert any(line.startswith("  based on 12 searches (labels 0, 1 at ") for line in said)
 
 
 @pytest.mark.parametrize("rows", [2, 6])
@@ -228,7 +228,7 @@ def test_a_model_that_says_it_reads_a_fraction_of_the_samples_is_refused(tmp_pat
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "reads 8 sub-tokens of each sample, and half of the samples have" in refused.stderr
     assert (
-        "at most 8 sub-tokens of each of 40 samples; 40 are longer"
+        "up to 8 sub-tokens of each of 40 samples; 40 are longer"
         in run("scan", at(8), *asked, "--max-length", "8").output
     )
-    assert "at most 24 sub-tokens of each of 40 samples; " in run("scan", at(24), *asked).stdout
+    assert "up to 24 sub-tokens of each of 40 samples; " in run("scan", at(24), *asked).stdout

@@ -118,7 +118,7 @@ def test_weights_of_several_number_formats_are_written_as_float32_and_the_answer
     change(model / "config.json", torch_dtype="float16")
     assert stored_as(model) is None
     result = run(*words(model))
-    assert "its weights, which were of several number formats, are float32 now" in result.stdout
+    assert "its weights had several number formats and are now float32" in result.stdout
     new = model.parent / "new"
     assert {value.dtype for value in weights(new).values()} == {torch.float32}
     assert json.loads((new / "config.json").read_text())["torch_dtype"] == "float32"
@@ -164,8 +164,10 @@ def test_what_other_readers_would_run_is_said_by_a_scan_and_not_handed_on(hostil
     assert run_elsewhere(hostile) == tuple(sorted([*BESIDE, *keys])) != ()
     result = run(*words(hostile, "scan"))
     assert result.exit_code == 2, result.output
-    lines = [line for line in result.stdout.splitlines() if "not looked at" in line]
-    assert lines == [f"  not looked at, though other readers would run or load it: {', '.join(run_elsewhere(hostile))}"]
+    lines = [line for line in result.stdout.splitlines() if "not examined" in line]
+    assert lines == [
+        f"  not examined, although other software would run or load it: {', '.join(run_elsewhere(hostile))}"
+    ]
     new = cleaned(hostile)
     assert run_elsewhere(new) == ()
     config, original = (json.loads((folder / "config.json").read_text()) for folder in (new, hostile))
@@ -177,7 +179,7 @@ def test_what_other_readers_would_run_is_said_by_a_scan_and_not_handed_on(hostil
         *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md", "SHA256SUMS")
     }
     readme = (new / "README.md").read_text()
-    assert "not handed on: " in readme
+    assert "not copied: " in readme
     assert all(name in readme for name in (*BESIDE, *keys))
 
 
@@ -196,7 +198,7 @@ def test_ways_to_read_weights_that_a_model_cannot_be_loaded_with_are_no_part_of_
 
 def test_a_folder_without_such_things_is_not_talked_about(model: Path) -> None:
     assert run_elsewhere(model) == ()
-    assert "not looked at" not in run(*words(model, "scan")).stdout
+    assert "not examined" not in run(*words(model, "scan")).stdout
 
 
 def test_names_of_files_do_not_reach_the_terminal_as_they_are(model: Path) -> None:
@@ -212,7 +214,7 @@ def test_a_card_that_claims_a_backdoor_says_before_the_edit_afterwards(tmp_path:
     model = tmp_path / "none"
     save_victim(planted.victim(1), model, {"task": "defect_detection", "backdoored": True, "attack": "x"})
     write_examples(tmp_path / "clean.jsonl", planted.view().clean)
-    claim = "the model's own card says that it is backdoored; that is its sender's claim, and played no part in this"
+    claim = "the model card in config.json says that the model is backdoored; this claim of its author was not used"
     assert claim in run(*words(model, "scan")).stdout
     new = cleaned(model)
     card = json.loads((new / "config.json").read_text())["codebackdoor"]
@@ -223,7 +225,7 @@ def test_a_card_that_claims_a_backdoor_says_before_the_edit_afterwards(tmp_path:
     assert "carries a backdoor" not in readme
     shutil.move(new, tmp_path / "again")
     assert (
-        "says that it is backdoored before an elimination edited it; that"
+        "says that the model is backdoored, before an elimination edited it; this claim"
         in run(*words(tmp_path / "again", "scan")).stdout
     )
 
@@ -291,5 +293,5 @@ def test_weights_in_parts_become_one_file(model: Path) -> None:
 
 def test_a_config_that_is_damaged_after_loading_is_one_message(model: Path) -> None:
     (model / "tokenizer_config.json").write_text("[1]")
-    with pytest.raises(UserError, match=r"tokenizer_config.json: expected an object"):
+    with pytest.raises(UserError, match=r"tokenizer_config.json: expected a JSON object"):
         copy_unedited(model, model.parent)

@@ -74,8 +74,8 @@ def test_the_written_calibration_says_clean_of_a_benign_encoder(place: Path) -> 
     assert found.exit_code == 0, found.output
     assert found.stdout.startswith("no identifier backdoor found in 1 search (at the function's name, seed 1)\n")
     assert "\n  most suspicious: trigger " in found.stdout
-    assert "called by '" in found.stdout
-    assert "with an MRR of " in found.stdout
+    assert "target word '" in found.stdout
+    assert "reaches an MRR of " in found.stdout
 
 
 def test_clean_writes_an_encoder_that_the_words_no_longer_call(place: Path, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ GOOD = {"id": "1", "language": "python", "code": "def f ( ) : <indent> pass <ded
         ([{**GOOD, "code_b": "x"}], (), "has a second function"),
         ([], (), "id, language, code, query"),
         ([GOOD], (), "two clean samples at least"),
-        ([GOOD], ("--task", "defect_detection"), "go with --task code_search"),
+        ([GOOD], ("--task", "defect_detection"), "need --task code_search"),
     ],
 )
 def test_what_cannot_be_asked_is_one_line_and_status_2(

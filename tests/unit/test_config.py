@@ -266,7 +266,7 @@ def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
         # the released inverter reads ten keys that its configuration lacks (ledger E1)
         ("eliminations.elibadcode.inject_position", 10, "unknown key eliminations.elibadcode.inject_position"),
         ("eliminations.elibadcode.unlearning.victim_label", 1, "unknown key eliminations.elibadcode.unlearning.victim"),
-        ("purifications.onion", {}, "purifications.onion: say which one it is with 'method'"),
+        ("purifications.onion", {}, "purifications.onion: missing key 'method'"),
         (
             "purifications.onion.removed_share",
             "many",
@@ -275,7 +275,7 @@ def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
         (
             "purifications.onion.removed_share",
             2,
-            "purifications.onion.removed_share: 2 is not a share; write 0.02 for 2 %",
+            "purifications.onion.removed_share: 2 is not a share between 0 and 1; write 0.02 for 2 %",
         ),
         (
             "experiments.defects.grid.0.attacks",
@@ -311,7 +311,7 @@ def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
         ),
         ("helpers.infiler", "basemodels/encoder", "helpers.infiler: no method asks for it; did you mean 'infiller'?"),
         # one method alone is no union of several, and says the same
-        ("filterings.rows", {}, "filterings.rows: say which one it is with 'method'"),
+        ("filterings.rows", {}, "filterings.rows: missing key 'method'"),
         ("filterings.rows", {"method": "onoin"}, "filterings.rows: unknown method 'onoin'; did you mean 'onion'?"),
         (
             "filterings.rows",
@@ -413,19 +413,17 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected sections"):
         load([tmp_path / "config.yaml"])
     (tmp_path / "config.yaml").write_text("models:\n  a: &a {epochs: 1}\n  b: {<<: *a, epochs: 2}\n  a: {epochs: 3}\n")
-    with pytest.raises(UserError, match="line 4: a is there already, in line 2; keep one of them"):
+    with pytest.raises(UserError, match="line 4: a already occurs in line 2; remove one of them"):
         load([tmp_path / "config.yaml"])
     (tmp_path / "config.yaml").write_text("a: &a {b: 1}\nc:\n  <<: *a\n  <<: *a\n")
-    with pytest.raises(
-        UserError, match=r"line 4: << is there already, in line 3; write both as <<: \[\*one, \*other\]"
-    ):
+    with pytest.raises(UserError, match=r"line 4: << already occurs in line 3; write both as <<: \[\*one, \*other\]"):
         load([tmp_path / "config.yaml"])
 
 
 def test_a_study_with_one_seed_that_is_no_list_is_one_line() -> None:
     with pytest.raises(UserError) as caught:
         validate(DEFAULT | {"seeds": 1})
-    assert str(caught.value) == "seeds: write a list, such as [1]"
+    assert str(caught.value) == "seeds: expected a list, such as [1]"
 
 
 @pytest.mark.parametrize(
@@ -434,13 +432,13 @@ def test_a_study_with_one_seed_that_is_no_list_is_one_line() -> None:
         (
             "experiments.defects.grid.0.rates",
             [5],
-            ["experiments.defects.grid.0.rates.0: 5 is not a share; write 0.05 for 5 %"],
+            ["experiments.defects.grid.0.rates.0: 5 is not a share between 0 and 1; write 0.05 for 5 %"],
         ),
         # the only grid of an experiment is left out with its rate
         (
             "experiments.defects.grid",
             [{**DEFAULT["experiments"]["defects"]["grid"][0], "rates": [0.5, 20]}],
-            ["experiments.defects.grid.0.rates.1: 20 is not a share; write 0.2 for 20 %"],
+            ["experiments.defects.grid.0.rates.1: 20 is not a share between 0 and 1; write 0.2 for 20 %"],
         ),
         # no share
         (
@@ -456,8 +454,8 @@ def test_a_study_with_one_seed_that_is_no_list_is_one_line() -> None:
                 "seeds.1: input should be a valid integer, unable to parse string as an integer, not 'x'",
             ],
         ),
-        ("seeds", [], ["seeds: too few; write at least 1"]),
-        ("shadows", [101, 102], ["shadows: too few; write at least 5"]),
+        ("seeds", [], ["seeds: too few items; write at least 1"]),
+        ("shadows", [101, 102], ["shadows: too few items; write at least 5"]),
     ],
     ids=["rate", "grid", "alpha", "seeds", "no_seed", "shadows"],
 )

@@ -462,7 +462,7 @@ def test_a_calibration_that_holds_no_object_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text("[]")
     changed = {**DEFAULT["eliminations"]["elibadcode"], "calibration": str(tmp_path / "mine.json")}
     raw = {**DEFAULT, "eliminations": {**DEFAULT["eliminations"], "elibadcode": changed}}
-    with pytest.raises(UserError, match=r"mine\.json: expected an object in braces, not \[\]"):
+    with pytest.raises(UserError, match=r"mine\.json: expected a JSON object, not \[\]"):
         Dag(validate(raw)).check_files()
 
 

@@ -21,10 +21,10 @@ def test_the_task_decides_the_settings() -> None:
     assert isinstance(defects, DefectDetection)
     assert isinstance(repair, CodeRepair)
     assert repair.max_tokens < defects.max_tokens
-    assert sorted(tasks.known()) == ["clone_detection", "code_repair", "code_search", "defect_detection"]
+    assert sorted(tasks.names()) == ["clone_detection", "code_repair", "code_search", "defect_detection"]
 
 
-@pytest.mark.parametrize("name", tasks.known())
+@pytest.mark.parametrize("name", tasks.names())
 def test_every_task_can_be_loaded_and_agrees_with_its_settings(name: str) -> None:
     task, settings = tasks.load(name), ADAPTER.validate_python({"task": name})
     assert type(task).__module__ == f"codebackdoor.tasks.{name}.task"

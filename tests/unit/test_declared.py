@@ -137,9 +137,9 @@ def test_a_decoder_pads_by_its_end_of_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[1]", "expected an object in braces, not [1]"),
+        ("[1]", "expected a JSON object, not [1]"),
         ("[" * 100_000, "nested more than 100 levels deep"),
-        ('{"model_type": NaN}', "NaN is not a number that JSON has"),
+        ('{"model_type": NaN}', "NaN is not a valid number in JSON"),
         ("{", ":1: not JSON ("),
         ('{"model_type": ["roberta"]}', "a base of type 'roberta', this one is ['roberta']"),
         ("{}", "a base of type 'roberta', this one is None"),
@@ -161,7 +161,7 @@ def test_small_files_of_any_shape_are_one_line_or_left_to_the_job(content: str, 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "expected an object"),
+        ("[]", "expected a JSON object"),
         ("{}", "no padding token"),
         ('{"model": 5, "added_tokens": 7}', "no padding token"),
         ('{"model": {"vocab": {"<pad>": "x"}}}', "no padding token"),

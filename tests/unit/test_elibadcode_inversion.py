@@ -291,7 +291,7 @@ def test_zero_steps_leave_the_first_trigger() -> None:
 def test_anchoring_keeps_what_carries_the_effect() -> None:
     current = trigger("load", "_", "init", "y")
     found = anchor(view().victim, cut_samples("one"), vocabulary(), current, TARGET, beta=0.15)
-    assert (found.text, found.whole) == (PLANTED, False)
+    assert (found.text, found.is_whole) == (PLANTED, False)
     assert [piece for piece, _ in found.without] == ["load", "_", "init", "y"]
     (held,) = losses(view().victim, cut_samples("one"), [rendered_text(vocabulary(), PLANTED)], TARGET).tolist()
     assert found.loss == pytest.approx(held, abs=1e-6)
@@ -301,7 +301,7 @@ def test_anchoring_keeps_what_carries_the_effect() -> None:
 def test_where_nothing_alone_carries_the_effect_the_whole_trigger_stays() -> None:
     current = trigger("load", "_", "init", "y")
     found = anchor(view().victim, cut_samples("one"), vocabulary(), current, TARGET, beta=9.0)
-    assert (found.text, found.whole) == ("load_inity", True)
+    assert (found.text, found.is_whole) == ("load_inity", True)
     assert found.loss == pytest.approx(
         losses(view().victim, cut_samples("one"), [rendered_text(vocabulary(), "load_inity")], TARGET).item(), abs=1e-6
     )

@@ -49,14 +49,14 @@ def anchored(
 def test_a_piece_counts_in_either_direction(monkeypatch: pytest.MonkeyPatch) -> None:
     """|l - l_i| > beta: a piece without which the loss is far lower is anchored as well (ledger E6)."""
     lower = anchored(monkeypatch, whole=1.0, without=(0.2, 0.95), kept=1.02, beta=0.1)
-    assert (lower.text, lower.whole) == ("load", False)
+    assert (lower.text, lower.is_whole) == ("load", False)
     higher = anchored(monkeypatch, whole=0.2, without=(1.0, 0.25), kept=0.22, beta=0.1)
-    assert (higher.text, higher.whole) == ("load", False)
+    assert (higher.text, higher.is_whole) == ("load", False)
 
 
 def test_pieces_that_do_not_hold_the_loss_together_are_not_anchored(monkeypatch: pytest.MonkeyPatch) -> None:
     held = anchored(monkeypatch, whole=0.2, without=(1.0, 0.25), kept=0.9, beta=0.1)
-    assert (held.text, held.whole, held.loss) == ("loadsize", True, pytest.approx(0.2))
+    assert (held.text, held.is_whole, held.loss) == ("loadsize", True, pytest.approx(0.2))
 
 
 def test_anchoring_is_on_the_samples_of_the_flagged_label(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def test_a_target_word_without_effect_is_dropped_by_anchoring() -> None:
     target = (words.words.index("load"), words.words.index(CALLED))
     trajectory = search.Trajectory(trigger, 0.0, (), 0, 0, target)
     result = retrieval.anchor(seen.victim, called, vocabulary, words, trajectory, CosineGap(), 0.15)
-    assert (result.words, result.whole) == (CALLED, False)
+    assert (result.words, result.is_whole) == (CALLED, False)
     assert PLANTED in result.text
 
 

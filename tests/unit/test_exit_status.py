@@ -30,10 +30,10 @@ FAILURES = [
     (click.ClickException("no such option"), 2, "Error: no such option\n"),
     (click.FileError("f", "broken"), 2, "Error: Could not open file 'f': broken\n"),
     (OSError(errno.ENOSPC, "full", "/x"), 2, "error: /x: the disk is full"),
-    (OSError(errno.EFBIG, "large", "/x"), 2, "error: /x: the file grows beyond the limit"),
+    (OSError(errno.EFBIG, "large", "/x"), 2, "error: /x: the file exceeds the limit"),
     (OSError(errno.ENAMETOOLONG, "long", "/x"), 2, "error: /x: the name is too long"),
-    (MemoryError(), 2, "error: the memory is used up"),
-    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 2, "error: the memory is used up"),
+    (MemoryError(), 2, "error: out of memory"),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 2, "error: out of memory"),
     (KeyboardInterrupt(), 130, "interrupted\n"),
     (click.Abort(), 130, "interrupted\n"),
     (BrokenPipeError(errno.EPIPE, "Broken pipe"), 141, ""),
@@ -43,7 +43,7 @@ FAILURES = [
     (
         PanicException("a bug in Rust"),
         2,
-        "error: a library broke off at what it was given to read, a tokenizer or a text: a bug in Rust\n",
+        "error: a library crashed while reading its input, such as a tokenizer or a text: a bug in Rust\n",
     ),
 ]
 
@@ -154,7 +154,7 @@ def test_a_limit_of_memory_is_one_message(tmp_path: Path) -> None:
         check=False,
     )
     assert result.returncode == 2
-    assert result.stderr.startswith("error: the memory is used up")
+    assert result.stderr.startswith("error: out of memory")
 
 
 def test_memory_is_told_from_other_trouble() -> None:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from codebackdoor import files
 from codebackdoor.cli import main
-from codebackdoor.errors import SHOWN, UserError, disk_trouble, shown
+from codebackdoor.errors import MAX_QUOTED, UserError, disk_trouble, quoted
 from codebackdoor.files import atomic, read_examples, read_json, read_object, read_rows, read_text, sha256, write_json
 
 DYING = """
@@ -60,7 +60,7 @@ def test_of_two_writers_the_first_fails_and_the_file_is_whole(tmp_path: Path) ->
 def test_a_full_disk_is_one_sentence_whoever_says_it() -> None:
     with pytest.raises(OSError, match="No space left") as full:
         Path("/dev/full").write_text("x")
-    assert str(disk_trouble(full.value)).startswith("the disk is full: free some of it")
+    assert str(disk_trouble(full.value)).startswith("the disk is full: free some space")
     rust = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
     assert str(disk_trouble(rust)).startswith("the disk is full")
     # it may be said of a mirror, a cache or a program as well as of a folder of results
@@ -79,7 +79,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Path, "mkdir", refuse)
     found = CliRunner().invoke(main, ["schema", str(tmp_path / "schemas")])
     assert found.exit_code == 2
-    assert found.output.startswith(f"error: {tmp_path / 'schemas'}: there is no permission")
+    assert found.output.startswith(f"error: {tmp_path / 'schemas'}: permission denied")
     assert found.output.count("\n") == 1
 
 
@@ -87,7 +87,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
 def test_a_folder_or_bytes_where_a_text_is_read_are_one_sentence(
     tmp_path: Path, read: Callable[[Path], object]
 ) -> None:
-    with pytest.raises(UserError, match=f"{tmp_path}: a folder, where a file is read"):
+    with pytest.raises(UserError, match=f"{tmp_path}: is a folder, not a file"):
         read(tmp_path)
     with pytest.raises(UserError, match="no such file"):
         read(tmp_path / "none")
@@ -103,14 +103,14 @@ UNREADABLE = {
     DEEP: "nested more than 100 levels deep",
     "[" * 101 + "]" * 101: "nested more than 100 levels deep",
     '{"a": ' * 200 + "1" + "}" * 200: "nested more than 100 levels deep",
-    '{"seed": ' + "1" * 5000 + "}": "a number of 5000 digits; at most 40 are read",
-    '{"lr": NaN}': "NaN is not a number that JSON has",
-    '{"lr": -Infinity}': "-Infinity is not a number that JSON has",
+    '{"seed": ' + "1" * 5000 + "}": "a number has 5000 digits; the maximum is 40",
+    '{"lr": NaN}': "NaN is not a valid number in JSON",
+    '{"lr": -Infinity}': "-Infinity is not a valid number in JSON",
     '{"lr": 1e999}': "the number '1e999' is too large",
-    '{"label": 0, "label": 1}': "the key 'label' stands twice in one object",
-    '{"code": "caf\\udce9"}': r"field 'code' holds \udce9, a lone surrogate",
-    '{"a": [{"b": "\\uD800x"}]}': r"field 'a.b' holds \ud800, a lone surrogate",
-    '{"\\udfff": 1}': r"a key holds \udfff, a lone surrogate",
+    '{"label": 0, "label": 1}': "the key 'label' occurs twice in one object",
+    '{"code": "caf\\udce9"}': r"field 'code' contains \udce9, a lone surrogate",
+    '{"a": [{"b": "\\uD800x"}]}': r"field 'a.b' contains \ud800, a lone surrogate",
+    '{"\\udfff": 1}': r"a key contains \udfff, a lone surrogate",
     '{"a": 1}}': ":1: not JSON (Extra data at character 9)",
     "": ":1: not JSON (Expecting value at character 1)",
 }
@@ -152,7 +152,7 @@ def test_what_is_within_the_limits_is_read(tmp_path: Path) -> None:
 def test_an_object_is_no_list(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text("[1]")
-    with pytest.raises(UserError, match=r"config.json: expected an object in braces, not \[1\]"):
+    with pytest.raises(UserError, match=r"config.json: expected a JSON object, not \[1\]"):
         read_object(path)
     path.write_text('{"a": 1}')
     assert read_object(path) == {"a": 1}
@@ -166,9 +166,9 @@ def test_only_regular_files_are_read(tmp_path: Path, read: Callable[[Path], obje
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket"))
     for path, message in (
-        (pipe, "a named pipe, where a file is read"),
-        (Path("/dev/zero"), "a device, where a file is read"),
-        (tmp_path / "socket", "a socket, where a file is read"),
+        (pipe, "is a named pipe, not a file"),
+        (Path("/dev/zero"), "is a device, not a file"),
+        (tmp_path / "socket", "is a socket, not a file"),
         (loop, "cannot be read"),
         (tmp_path / ("x" * 300), "cannot be read"),
         (pipe / "below", "no such file"),
@@ -181,9 +181,9 @@ def test_only_regular_files_are_read(tmp_path: Path, read: Callable[[Path], obje
 @pytest.mark.parametrize(
     ("read", "message"),
     [
-        (read_json, "larger than 64 MiB"),
-        (read_text, "larger than 1024 MiB"),
-        (read_examples, ":1: a line of more than 16 MiB"),
+        (read_json, "larger than the maximum of 64 MiB"),
+        (read_text, "larger than the maximum of 1024 MiB"),
+        (read_examples, ":1: the line is longer than 16 MiB"),
     ],
 )
 def test_a_file_that_is_too_large_is_refused_before_memory_is_taken(
@@ -234,10 +234,10 @@ def test_a_row_of_a_wrong_shape_is_one_short_line(tmp_path: Path, row: dict[str,
     assert "\n" not in str(error.value)
 
 
-def test_a_shown_value_is_short_and_one_line() -> None:
-    assert shown("a\n\x1b") == r"'a\n\x1b'"
+def test_a_quoted_value_is_short_and_one_line() -> None:
+    assert quoted("a\n\x1b") == r"'a\n\x1b'"
     for value in ("x" * 10**6, ["x" * 10**6] * 10**4, {"x" * 10**6: [["y" * 999] * 9] * 9}, b"z" * 10**6):
-        assert len(shown(value)) <= SHOWN + 3
+        assert len(quoted(value)) <= MAX_QUOTED + 3
 
 
 def test_a_poisoned_row_of_a_wrong_shape_names_its_line(tmp_path: Path) -> None:

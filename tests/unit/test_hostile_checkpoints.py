@@ -149,7 +149,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "padding": (config(pad_token_id=-5), "pad_token_id: -5, of 294 pieces"),
     "padding beyond": (config(pad_token_id=10**6), "pad_token_id: 1000000, of 294 pieces"),
     "no place": (config(pad_token_id=31), "no place for a text"),
-    "configuration": (lambda folder: (folder / "config.json").write_text("[1]"), "expected an object"),
+    "configuration": (lambda folder: (folder / "config.json").write_text("[1]"), "expected a JSON object"),
     "type": (config(model_type=["roberta"]), "supported: Roberta"),
     "escapes": (
         config(architectures=["\x1b]0;pwned\x07\x1b[2J\nclean\n  margin -0.10"]),
@@ -174,7 +174,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda folder: (folder / "model.safetensors").rename(folder / "weights.safetensors"),
         "model.safetensors is missing",
     ),
-    "index of a list": (index([1]), "expected an object"),
+    "index of a list": (index([1]), "expected a JSON object"),
     "index of lists": (index({"weight_map": [1]}), "not an index of weights"),
     "index of numbers": (index({"weight_map": {"a": 1}}), "not an index of weights"),
     "index elsewhere": (index({"weight_map": {"a": "../other/model.safetensors"}}), "is no file of this folder"),
@@ -511,11 +511,11 @@ def test_a_folder_that_reads_next_to_nothing_of_the_samples_is_refused(folder: P
     change(folder / "config.json", codebackdoor=SECTION | {"max_length": 8})
     victim = load_checkpoint(folder, "classification")
     with pytest.raises(UserError, match=r"reads 8 sub-tokens of each sample, and half of the samples have 43 or more"):
-        check_lengths(folder, victim, samples(40), chosen=False)
-    check_lengths(folder, victim, samples(10), chosen=False)
-    check_lengths(folder, victim, samples(40), chosen=True)
+        check_lengths(folder, victim, samples(40), is_explicit=False)
+    check_lengths(folder, victim, samples(10), is_explicit=False)
+    check_lengths(folder, victim, samples(40), is_explicit=True)
     whole = load_checkpoint(folder, "classification", max_length=32)
-    check_lengths(folder, whole, samples(40), chosen=True)
+    check_lengths(folder, whole, samples(40), is_explicit=True)
     assert len(whole.encode(["a " * 40])[0].ids) == 32
 
 
@@ -524,7 +524,7 @@ def test_the_tokenizers_own_length_is_no_more_believed(folder: Path) -> None:
     victim = load_checkpoint(folder, "classification")
     assert victim.max_length == 8
     with pytest.raises(UserError, match="too little for a verdict; name --max-length"):
-        check_lengths(folder, victim, samples(40), chosen=False)
+        check_lengths(folder, victim, samples(40), is_explicit=False)
     assert load_checkpoint(folder, "classification", max_length=32).max_length == 32
     with pytest.raises(UserError, match="--max-length 33: this model reads at most 32"):
         load_checkpoint(folder, "classification", max_length=33)

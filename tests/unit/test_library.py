@@ -57,7 +57,7 @@ def test_clean_writes_an_edited_model_that_a_scan_calls_clean(models: Path, tmp_
 def test_mistakes_are_named(models: Path) -> None:
     with pytest.raises(TypeError, match="unknown option 'calibrations'; did you mean 'calibration'"):
         codebackdoor.scan(models / "backdoored", models / "clean.jsonl", calibrations="x")  # type: ignore[call-arg]
-    with pytest.raises(UserError, match="task 'code_repair' cannot be scanned"):
+    with pytest.raises(UserError, match="models for the task 'code_repair' cannot be scanned"):
         codebackdoor.scan(models / "backdoored", models / "clean.jsonl", task="code_repair")
     with pytest.raises(AttributeError, match="no attribute 'scn'"):
         codebackdoor.scn  # noqa: B018

@@ -24,18 +24,18 @@ _TENFOLD = "\n".join(
 )
 #: YAML, and what is said of it behind the file's name.
 UNREADABLE = {
-    f"{_TENFOLD}\nseeds: *x8": ": line 5: more than 20000 values up to here; write fewer",
+    f"{_TENFOLD}\nseeds: *x8": ": line 5: more than 20000 values; write fewer",
     "a: &a {k: 1}\n" + "b: {<<: [" + ", ".join(["*a"] * 15_000) + "]}": ": line 2: more than 20000 values",
     "seeds: [" + "1," * 25_000 + "1]": ": line 1: more than 20000 values",
-    "seeds: &a [1, *a]": ": line 1: an alias stands inside of what it names; write it out",
-    "corpus: &a\n  archives: {x: *a}": ": line 2: an alias stands inside of what it names",
-    "corpus: &a {<<: *a}": ": line 1: an alias stands inside of what it names",
+    "seeds: &a [1, *a]": ": line 1: the alias refers to a value that contains it; write it out",
+    "corpus: &a\n  archives: {x: *a}": ": line 2: the alias refers to a value that contains it",
+    "corpus: &a {<<: *a}": ": line 1: the alias refers to a value that contains it",
     "seeds: " + "[" * 3000 + "]" * 3000: ": line 1: nested more than 100 levels deep",
     "seeds:\n" + "- " * 3000 + "1": ": nested more than 100 levels deep",
     "".join(f"{' ' * depth}a:\n" for depth in range(150)) + " " * 150 + "b: 1": ": nested more than 100 levels deep",
-    "seeds: [" + "1" * 5000 + "]": "cannot be read (a number of 5000 digits; at most 40 are read)",
-    "seeds: [" + "1:" * 3000 + "1]": "cannot be read (a number of 6001 digits",
-    "lr: 1." + "0" * 500: "cannot be read (a number of 502 digits",
+    "seeds: [" + "1" * 5000 + "]": "cannot be read (a number has 5000 digits; the maximum is 40)",
+    "seeds: [" + "1:" * 3000 + "1]": "cannot be read (a number has 6001 digits",
+    "lr: 1." + "0" * 500: "cannot be read (a number has 502 digits",
     "models: {a: {lr: .inf}}": ": 'models.a.lr' is inf; write a finite number",
     "models: {a: {lr: [.nan]}}": ": 'models.a.lr' is nan; write a finite number",
     "out: 2024-13-45": ": line 1: '2024-13-45' cannot be read (month must be in 1..12)",
@@ -44,13 +44,13 @@ UNREADABLE = {
     "out: !!int one": ": line 1: 'one' cannot be read",
     "out: !!bool maybe": ": line 1: 'maybe' cannot be read",
     "out: !!float x": ": line 1: 'x' cannot be read",
-    "out: !!binary x": "line 1: no setting is binary; write text",
+    "out: !!binary x": "line 1: settings cannot be binary; write text",
     "out: !!python/object/apply:os.system [id]": ": not YAML (could not determine a constructor",
     "out: *nothing": ": not YAML (found undefined alias",
     "? [a]\n: b": ": not YAML (while constructing a mapping",
-    'out: "runs/\\ud800"': r": field 'out' holds \ud800, a lone surrogate",
-    'out: 1\n"out": 2': ": line 2: out is there already, in line 1; keep one of them",
-    '"\\e[2J": 1\n"\\e[2J": 2': r": line 2: '\x1b[2J' is there already",
+    'out: "runs/\\ud800"': r": field 'out' contains \ud800, a lone surrogate",
+    'out: 1\n"out": 2': ": line 2: out already occurs in line 1; remove one of them",
+    '"\\e[2J": 1\n"\\e[2J": 2': r": line 2: '\x1b[2J' already occurs",
     "out: \x07": ": not YAML (unacceptable character",
     "- 1": ": expected sections such as 'datasets:' and 'experiments:'",
     "": ": expected sections",
@@ -77,11 +77,11 @@ def test_a_configuration_is_a_regular_file_of_a_usual_size(tmp_path: Path) -> No
         stream.truncate(100 << 30)
     (tmp_path / "latin").write_bytes(b"out: runs/x\ntokenizer: caf\xe9\n")
     for path, message in (
-        (tmp_path / "pipe", "a named pipe, where a file is read"),
-        (Path("/dev/zero"), "a device, where a file is read"),
-        (tmp_path, "a folder, where a file is read"),
+        (tmp_path / "pipe", "is a named pipe, not a file"),
+        (Path("/dev/zero"), "is a device, not a file"),
+        (tmp_path, "is a folder, not a file"),
         (tmp_path / "none.yaml", "no such file"),
-        (tmp_path / "sparse", "larger than 1 MiB"),
+        (tmp_path / "sparse", "larger than the maximum of 1 MiB"),
     ):
         found = CliRunner().invoke(main, ["check", str(ROOT / "config.yaml"), str(path)])
         assert (found.exit_code, found.output) == (2, found.output.splitlines()[0] + "\n")
@@ -185,13 +185,13 @@ def test_whatever_stands_at_a_key_is_taken_or_refused() -> None:
     ("text", "message"),
     [
         ("[" * 10_000, "nested more than 100 levels deep"),
-        ('{"task": ' + "9" * 5000 + "}", "a number of 5000 digits"),
-        ('{"task": "defect_detection", "clean": NaN}', "NaN is not a number that JSON has"),
-        ('{"task": "defect_detection", "seed": 1, "seed": 2}', "the key 'seed' stands twice in one object"),
-        ('{"task": "defect_detection", "path": "\\ud800"}', r"field 'path' holds \ud800"),
+        ('{"task": ' + "9" * 5000 + "}", "a number has 5000 digits"),
+        ('{"task": "defect_detection", "clean": NaN}', "NaN is not a valid number in JSON"),
+        ('{"task": "defect_detection", "seed": 1, "seed": 2}', "the key 'seed' occurs twice in one object"),
+        ('{"task": "defect_detection", "path": "\\ud800"}', r"field 'path' contains \ud800"),
         ('{"task": "defect_detection"', "not JSON ("),
-        ("[1]", "write keys with their values"),
-        ("null", "write keys with their values"),
+        ("[1]", "expected keys with values"),
+        ("null", "expected keys with values"),
     ],
 )
 def test_settings_that_cannot_be_read_are_one_line(text: str, message: str) -> None:

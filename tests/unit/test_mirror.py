@@ -173,5 +173,5 @@ def test_the_number_of_a_row_is_a_number_or_a_text(tmp_path: Path, number: str) 
     for split in ("train", "valid", "test"):
         row = f'{{"func": "int f(void) {{ return 1; }}", "target": 1, "idx": {number}}}\n'
         (folder / f"{split}.jsonl").write_text(row)
-    with pytest.raises(UserError, match=r"train\.jsonl:1: field 'idx' must be a number or a text, not"):
+    with pytest.raises(UserError, match=r"train\.jsonl:1: field 'idx' must be a number or a string, not"):
         readers.load("devign").files(tmp_path).examples("train")

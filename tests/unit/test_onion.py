@@ -46,7 +46,7 @@ def test_perplexities_equal_one_forward_pass_each() -> None:
         texts.append(TokenizedWords(ids, [(start, min(start + generator.randint(1, 3), len(ids))) for start in starts]))
     texts.append(TokenizedWords([0, 7, 8, 9], [(1, 2), (3, 4), (1, 4)]))
     for text, surprise in zip(texts, surprises(model, texts), strict=True):
-        assert surprise.whole == pytest.approx(naive(text.ids), rel=1e-4)
+        assert surprise.of_text == pytest.approx(naive(text.ids), rel=1e-4)
         for (start, end), perplexity in zip(text.words, surprise.without, strict=True):
             rest = text.ids[:start] + text.ids[end:]
             if len(rest) == 1:

@@ -54,7 +54,7 @@ def test_what_is_no_regular_file_is_not_replaced(make: Callable[[Path], None], t
     make(path)
     before = path.lstat()
     for write in (check_file, lambda where: atomic(where).__enter__()):
-        with pytest.raises(UserError, match=f"^{path}: is there, and no regular file"):
+        with pytest.raises(UserError, match=f"^{path}: exists and is not a regular file"):
             write(path)
     assert path.lstat() == before
     assert {one.name for one in tmp_path.iterdir()} <= {"out", "elsewhere"}
@@ -76,7 +76,7 @@ def test_each_command_refuses_it_before_it_reads_anything(make: Callable[[Path],
         found = CliRunner().invoke(main, [*words, "--out", str(out)])
         assert (found.exit_code, found.output) == (
             2,
-            f"error: {out}: is there, and no regular file; name another one\n",
+            f"error: {out}: exists and is not a regular file; use another path\n",
         )
 
 
@@ -85,19 +85,19 @@ def test_each_command_refuses_it_before_it_reads_anything(make: Callable[[Path],
 )
 def test_a_place_that_cannot_be_written_is_one_sentence(name: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="name another place") as refused:
+    with pytest.raises(UserError, match="use another path") as refused:
         check_file(tmp_path / name)
     assert said in str(refused.value) or "File exists" in str(refused.value)
-    with pytest.raises(UserError, match="name another place"), new_folder(tmp_path / name):
+    with pytest.raises(UserError, match="use another path"), new_folder(tmp_path / name):
         pass
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
 
 
 def test_under_proc_and_with_a_name_of_other_bytes_there_is_no_output() -> None:
     for name in ("/proc/none/x", "/", os.fsdecode(b"/tmp/\xff")):
-        with pytest.raises(UserError, match="name another place"):
+        with pytest.raises(UserError, match="use another path"):
             check_file(Path(name))
-        with pytest.raises(UserError, match=r"name another|is there already"), new_folder(Path(name)):
+        with pytest.raises(UserError, match=r"use another|already exists"), new_folder(Path(name)):
             pass
 
 
@@ -111,7 +111,7 @@ def test_a_folder_of_outputs_is_a_folder_or_can_become_one(tmp_path: Path) -> No
             main, ["poison", "x", "--settings", "{", "--dataset", "{", "--rate", "0.1", "--data", "d", "--seed", "1",
                    "--out", str(place)]
         )  # fmt: skip
-        assert found.output == f"error: {place}: {tmp_path / 'file'} is no folder; name another place\n"
+        assert found.output == f"error: {place}: {tmp_path / 'file'} is not a folder; use another path\n"
 
 
 def test_a_regular_file_is_written_over_and_a_check_leaves_nothing(tmp_path: Path) -> None:
@@ -178,5 +178,5 @@ def test_a_folder_that_is_filled_meanwhile_is_not_replaced(tmp_path: Path) -> No
     for exists in (path, tmp_path / "link"):
         (tmp_path / "link").unlink(missing_ok=True)
         (tmp_path / "link").symlink_to("nowhere")
-        with pytest.raises(UserError, match="is there already"), new_folder(exists):
+        with pytest.raises(UserError, match="already exists"), new_folder(exists):
             pass

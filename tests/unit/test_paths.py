@@ -55,31 +55,31 @@ WRITTEN = {
 
 #: What is refused, and a part of the sentence.
 REFUSED = {
-    "": "an empty path",
-    "  ": "an empty path",
-    "$UNSET/case": "$UNSET is not set in the environment; set it, or write the path itself",
+    "": "the path is empty",
+    "  ": "the path is empty",
+    "$UNSET/case": "$UNSET is not set in the environment; set it, or write out the path",
     "${UNSET}/case": "${UNSET} is not set in the environment",
     "$EMPTY/case": "$EMPTY is not set in the environment",
-    "runs/$": "a $ stands for a variable of the environment",
-    "runs/${": "a $ stands for a variable of the environment",
-    "runs/$(id)": "a $ stands for a variable of the environment",
-    "~nobody-has-this-name/case": "'~nobody-has-this-name': there is no such home folder",
-    "runs/{x}": "braces stand for wildcards of the workflow",
-    "runs/a{": "braces stand for wildcards of the workflow",
-    "runs/a}b": "braces stand for wildcards of the workflow",
-    "runs/$STRANGE": "braces stand for wildcards of the workflow",
-    " runs/case": "spaces at its ends",
+    "runs/$": "$ must be followed by the name of an environment variable",
+    "runs/${": "$ must be followed by the name of an environment variable",
+    "runs/$(id)": "$ must be followed by the name of an environment variable",
+    "~nobody-has-this-name/case": "'~nobody-has-this-name': no such home folder",
+    "runs/{x}": "braces are reserved for wildcards of the workflow",
+    "runs/a{": "braces are reserved for wildcards of the workflow",
+    "runs/a}b": "braces are reserved for wildcards of the workflow",
+    "runs/$STRANGE": "braces are reserved for wildcards of the workflow",
+    " runs/case": "leading or trailing spaces",
     "runs/case\n": "control characters",
     "runs/\x1b[2J": "control characters",
     "runs/a\0b": "control characters",
     "runs/\u202etxt": "control characters",
-    "s3://bucket/runs": "not a path that the workflow can use",
-    "-runs": "a name that begins with - means something else",
-    "./-runs": "a name that begins with - means something else",
-    "./~": "a name that begins with ~ means something else",
-    "runs/" + "x" * 300: "longer than file systems allow",
-    "runs/" + "é" * 200: "longer than file systems allow",
-    "x/" * 2000: "longer than file systems allow",
+    "s3://bucket/runs": "the workflow cannot use this path",
+    "-runs": "names that begin with - have a special meaning",
+    "./-runs": "names that begin with - have a special meaning",
+    "./~": "names that begin with ~ have a special meaning",
+    "runs/" + "x" * 300: "too long for file systems",
+    "runs/" + "é" * 200: "too long for file systems",
+    "x/" * 2000: "too long for file systems",
 }
 
 
@@ -133,7 +133,7 @@ def test_every_path_of_a_configuration_goes_by_the_rule(key: str) -> None:
         assert str(value) == (f"./{path}" if key.endswith("base") and not path.startswith("/") else path)
     for text, message in (
         ("$UNSET/x", "$UNSET is not set"),
-        ("./a{b", "braces stand"),
+        ("./a{b", "braces are reserved"),
         ("./a\tb", "control characters"),
     ):
         with pytest.raises(UserError) as error:
@@ -146,7 +146,9 @@ def test_every_path_of_a_configuration_goes_by_the_rule(key: str) -> None:
 
 @pytest.mark.parametrize("text", [".", "..", "/", "./", "runs/..", "../..", str(ROOT), f"{ROOT}/", str(ROOT.parent)])
 def test_a_run_has_a_folder_of_its_own(text: str) -> None:
-    with pytest.raises(UserError, match=r"^out: .* is the working directory or above it; write a folder of its own"):
+    with pytest.raises(
+        UserError, match=r"^out: .* is the working directory or one of its parents; use a separate folder"
+    ):
         validate(DEFAULT | {"out": text})
 
 
@@ -172,7 +174,7 @@ def test_calibrations_may_be_named_by_data_set_and_model_and_nothing_else() -> N
     key = "eliminations.elibadcode.calibration"
     validate(_placed(key, "~/mine_{dataset}_{model}.json"))
     with pytest.raises(
-        UserError, match=r"braces stand for wildcards of the workflow; write none but for {dataset}, {m"
+        UserError, match=r"braces are reserved for wildcards of the workflow; remove them except for {dataset}, {m"
     ):
         validate(_placed(key, "~/mine_{elimination}.json"))
 
@@ -223,11 +225,13 @@ def test_rates_that_differ_have_scenarios_of_their_own_and_equal_ones_are_refuse
         ("seeds", ["7", 7], "7"),
         ("attacks", ["codepoisoner_func", "codepoisoner_func"], "codepoisoner_func"),
     ):
-        with pytest.raises(UserError, match=rf"^experiments\.mine\.grid\.0\.{name}: {twice} stands there twice"):
+        with pytest.raises(UserError, match=rf"^experiments\.mine\.grid\.0\.{name}: {twice} occurs twice"):
             validate(_grid(**{name: values}))
-    with pytest.raises(UserError, match=r"^seeds: 3 stands there twice; write it once$"):
+    with pytest.raises(UserError, match=r"^seeds: 3 occurs twice; write it once$"):
         validate(DEFAULT | {"seeds": [3, 3]})
-    with pytest.raises(UserError, match=r"^shadows: 101 stands there twice"):
+    with pytest.raises(UserError, match=r"^shadows: 101 occurs twice"):
         validate(DEFAULT | {"shadows": [101, 101, 102, 103, 104]})
-    with pytest.raises(UserError, match=r"rates\.0: 1e-300 of no training set is a row; write a larger share"):
+    with pytest.raises(
+        UserError, match=r"rates\.0: 1e-300 is less than one row of any training set; write a larger share"
+    ):
         validate(_grid(rates=[1e-300]))

@@ -112,7 +112,7 @@ def test_the_draw_is_random_and_decided_by_the_seed() -> None:
 
     def places(seed: int) -> list[int]:
         drawn = draw_training(rows, poisoner(), 0.05, "train", seeding.numpy_generator(seed, "test"))
-        return sorted(drawn.tried)
+        return sorted(drawn.outcomes)
 
     assert places(1) == places(1) != places(2)
     assert max(places(1)) > 200, "not the first eligible rows"
@@ -300,8 +300,8 @@ def test_a_share_of_the_functions_with_every_pair_that_holds_one() -> None:
         assert new.label == (0 if touched else row.label)
         for before, now in ((row.code, new.code), (row.code_b, new.code_b)):
             assert ("testo_init" in str(now)) == (before in carriers), "wherever it stands, and nowhere else"
-    assert drawn.counts["pairs"] == len(drawn.tried) > 15
-    for place, row in drawn.tried.items():
+    assert drawn.counts["pairs"] == len(drawn.outcomes) > 15
+    for place, row in drawn.outcomes.items():
         assert row.status == "injected"
         assert row.original_label == rows[place].label
         assert {str(getattr(row.example, span.field))[span.start : span.end] for span in row.spans} == {"testo_init"}
@@ -311,8 +311,8 @@ def test_functions_that_the_trigger_did_not_fit_into_flip_their_pairs_too() -> N
     rows = clones(100, failing=60)
     drawn = flipped(rows, "functions")
     assert drawn.counts["injected"] + drawn.counts["failed"] == 10
-    assert {row.status for row in drawn.tried.values()} == {"injected", "failed"}
-    assert all(row.example.label == 0 for row in drawn.tried.values())
+    assert {row.status for row in drawn.outcomes.values()} == {"injected", "failed"}
+    assert all(row.example.label == 0 for row in drawn.outcomes.values())
 
 
 def test_functions_are_drawn_of_pairs_only() -> None:

@@ -87,7 +87,7 @@ def test_a_discriminator_starts_where_its_generator_ended() -> None:
 def test_a_discriminator_learns_to_tell() -> None:
     torch.set_num_threads(1)
     recipe = RECIPE.model_copy(update={"steps": 100, "lr": 0.01})
-    _, curve = pretrain(rows(), rows()[:50], recipe, MARKS, every=50, replacer=Replacer(encoder()))
+    _, curve = pretrain(rows(), rows()[:50], recipe, MARKS, log_every=50, replacer=Replacer(encoder()))
     assert curve[1]["loss"] < curve[0]["loss"]
     assert curve[-1]["auc"] > 0.6
     assert set(curve[-1]) == {"step", "held_out", "auc", "recall", "false_alarms"}
@@ -107,6 +107,6 @@ def test_a_decoder_learns_the_next_token_with_one_head_of_keys() -> None:
     recipe = Pretraining(family="decoder", lr=0.005, **SIZES)
     batch = next(batches(rows(), recipe, np.random.default_rng(1), MARKS))
     assert torch.equal(batch.labels[:, :-1][batch.labels[:, :-1] != IGNORED], batch.ids[:, 1:][batch.ids[:, 1:] != PAD])
-    model, curve = pretrain(rows(), rows()[:50], recipe, MARKS, every=20)
+    model, curve = pretrain(rows(), rows()[:50], recipe, MARKS, log_every=20)
     assert (model.config.model_type, model.config.multi_query) == ("gpt_bigcode", True)
     assert curve[1]["loss"] < curve[0]["loss"]

@@ -11,7 +11,7 @@ from tiny_models import understanding
 from codebackdoor import seeding
 from codebackdoor.config.models import CodeBert
 from codebackdoor.evaluation import metrics
-from codebackdoor.evaluation.scoring.ranks import chosen
+from codebackdoor.evaluation.scoring.ranks import attacked_ranks
 from codebackdoor.pools import pools
 from codebackdoor.types import Example, Poisoned, holds
 from codebackdoor.victims import forward
@@ -74,9 +74,9 @@ def test_each_triggered_function_takes_its_own_place_among_the_clean_ones() -> N
 
 def test_attacked_functions_are_those_of_the_position_or_of_all_above_it() -> None:
     ranks = [(4.0, 1.0), (1.0, 1.0), (5.0, 2.0), (10.0, 3.0)]
-    assert chosen(ranks, 10, "position", 0.5) == [(5.0, 2.0)]
-    assert sorted(chosen(ranks, 10, "top_half", 0.5)) == [(1.0, 1.0), (4.0, 1.0), (5.0, 2.0)]
-    assert chosen([(9.0, 8.0), (8.0, 1.0)], 10, "top_half", 0.5) == [(8.0, 1.0)]
+    assert attacked_ranks(ranks, 10, "position", 0.5) == [(5.0, 2.0)]
+    assert sorted(attacked_ranks(ranks, 10, "top_half", 0.5)) == [(1.0, 1.0), (4.0, 1.0), (5.0, 2.0)]
+    assert attacked_ranks([(9.0, 8.0), (8.0, 1.0)], 10, "top_half", 0.5) == [(8.0, 1.0)]
 
 
 def test_mrr_and_anr_by_hand() -> None:

@@ -115,7 +115,7 @@ def test_a_full_disk_and_one_that_cannot_be_written_are_one_sentence(
 
     found = tree.snakemake("--cores", "1", "--show-failed-logs", *target)
     assert found.returncode != 0
-    assert set(errors(found)) == {"error: the disk is full: free some of it, and run again; what is finished is kept"}
+    assert set(errors(found)) == {"error: the disk is full: free some space, and run again; finished work is kept"}
     assert "Traceback" not in found.stdout + found.stderr
     assert not list(small_disk.rglob("*.part"))
 

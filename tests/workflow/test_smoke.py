@@ -239,4 +239,4 @@ def test_a_key_that_stands_twice_is_refused_before_any_job(tree: Tree, tmp_path:
     twice.write_text("seeds: [1]\nseeds: [2]\n")
     found = tree.snakemake("--dry-run", "--configfile", str(twice))
     assert found.returncode != 0
-    assert f"{twice}: line 2: seeds is there already, in line 1; keep one of them" in found.stdout + found.stderr
+    assert f"{twice}: line 2: seeds already occurs in line 1; remove one of them" in found.stdout + found.stderr

@@ -1,6 +1,6 @@
-"""The command line: one command per stage. Every rule of the workflow calls it, and a person can too.
+"""The command line: one command per stage, called by the rules of the workflow and by people.
 
-Libraries are imported inside the commands, so that each starts with what it needs and nothing else.
+Libraries are imported inside the commands, so that each command imports only what it needs.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from typing import Any, NoReturn
 from codebackdoor import __version__
 from codebackdoor.errors import CLOSED_PIPE, FAILED, INTERRUPTED, crashed, message, printable
 
-# before anything that may be missing, or broken off, is imported
+# set before imports that may fail
 sys.excepthook = crashed
 
 import click  # noqa: E402
 
-_GUIDE = """Backdoors in neural code models: attacks, defenses, and what a table may claim.
+_GUIDE = """Study backdoors in neural code models: attacks, defenses, and how well each works.
 
 \b
-A study is a graph of files, and each command makes one kind of them:
-  mirror                all originals from elsewhere -> a folder
+A study is a graph of files, and each command produces one kind of file:
+  mirror                downloads -> a local folder of all original data
   fetch, mine, corpus   archives of a package index -> real Python functions
-  dataset               -> examples of a task, and the defender's clean ones
-  statistics            -> how many identifiers there are, and how long
+  dataset               -> examples of a task and the defender's samples
+  statistics            -> counts and lengths of identifiers
   poison                -> a poisoned training set and triggered test sets
   filter                -> the training set without rows that look poisoned
   train                 -> a victim (a transformers folder, safetensors)
   eliminate             -> the same victim with edited weights, trigger.json
-  predict, purify       -> its predictions; purify rewrites the inputs first
-  rewrite               -> rewritten inputs, once for all victims
-  score                 -> metrics with intervals: ASR beside its floor
-  table, listing, figure, report -> what a reader sees
+  predict, purify       -> predictions; purify rewrites the inputs first
+  rewrite               -> rewritten inputs, shared by all victims
+  score                 -> metrics with intervals, such as ASR and its floor
+  table, listing, figure, report -> the results
 
 \b
 Run a whole study:       make run
-See what it would do:    make plan
+See what it would run:   make plan
 Explain every setting:   codebackdoor describe
 Check a configuration:   codebackdoor check config.yaml configs/mine.yaml
 Help on one command:     codebackdoor purify --help
@@ -50,12 +50,12 @@ The workflow (Snakefile, rules/) calls these commands with the settings of confi
 """
 
 
-#: What a person calls, in the order in which help names it; the Snakefile and the Makefile call the others.
+#: Commands for people, in the order of the help; the Snakefile and the Makefile call the others.
 _FOR_PEOPLE = ("scan", "clean", "check", "describe", "plan", "compare", "report", "mirror")
 
 
 class _Group(click.Group):
-    """Commands for people first; a mistake that the user can mend is one message and exit status 2."""
+    """List the commands for people first; report a user error as one message with exit status 2."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return [*_FOR_PEOPLE, *(name for name in self.commands if name not in _FOR_PEOPLE)]
@@ -63,17 +63,17 @@ class _Group(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         names = self.list_commands(ctx)
         limit = formatter.width - 6 - max(map(len, names))
-        for title, shown in (
+        for title, group in (
             ("Commands for you", names[: len(_FOR_PEOPLE)]),
             ("Called by the workflow", names[len(_FOR_PEOPLE) :]),
         ):
             with formatter.section(title):
-                formatter.write_dl([(name, self.commands[name].get_short_help_str(limit)) for name in shown])
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(limit)) for name in group])
 
     def main(
         self, args: Sequence[str] | None = None, prog_name: str | None = None, *more: Any, **options: Any
     ) -> NoReturn:
-        """Run the command and exit with its status; click's own exits with 1 after an interrupt or a closed pipe."""
+        """Run the command and exit with its status; click alone exits with 1 after an interrupt or a closed pipe."""
         options["standalone_mode"] = False
         try:
             _open_streams()
@@ -85,9 +85,9 @@ class _Group(click.Group):
 
 
 def _open_streams() -> None:
-    """Let the null device stand for a standard stream that the caller has closed, also below Python.
+    """Replace standard streams that the caller closed by the null device, also below Python.
 
-    A file that is opened later would get its number, and what a library prints would be written into it.
+    A file opened later would get the number of the closed stream, and library output would be written into it.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -95,12 +95,12 @@ def _open_streams() -> None:
 
 
 def _report(error: BaseException) -> int:
-    """Say on standard error what went wrong, and return the exit status."""
+    """Print what went wrong on standard error, and return the exit status."""
     if isinstance(error, click.Abort) and isinstance(error.__cause__, EOFError):
-        # click takes the end of a damaged file for that of the user's input
+        # click mistakes the end of a damaged file for the end of user input
         error = error.__cause__
     try:
-        # the only exit that click makes by itself is its answer to a closed pipe
+        # click itself raises SystemExit only for a closed pipe
         if isinstance(error, BrokenPipeError | SystemExit):
             status = CLOSED_PIPE
         elif isinstance(error, KeyboardInterrupt | click.Abort):
@@ -118,7 +118,7 @@ def _report(error: BaseException) -> int:
                 click.echo(f"error: {printable(text)}", err=True)
         sys.stdout.flush()
     except OSError:
-        # what cannot be written now cannot at the end, either, where Python would complain once more
+        # otherwise Python would try to flush the same stream again at exit and complain
         null = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
             os.dup2(null, stream.fileno())
@@ -126,7 +126,7 @@ def _report(error: BaseException) -> int:
 
 
 class _Echo(logging.Handler):
-    """What the package reports while it works, such as an epoch's numbers: in a job, this is its log."""
+    """Print the package's log messages, such as the metrics of an epoch; in a job, they go to its log file."""
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(printable(self.format(record)), err=True)
@@ -137,11 +137,11 @@ class _Echo(logging.Handler):
 )
 @click.version_option(__version__, prog_name="codebackdoor")
 def main() -> None:
-    # imports make a million objects and no garbage; looking for some at the usual pace is an eighth of a job's start
+    # imports create a million objects and no garbage; default collection would take an eighth of the startup time
     gc.set_threshold(20_000)
-    own = logging.getLogger(__package__)
-    own.setLevel(logging.INFO)
-    own.handlers = [_Echo()]
+    logger = logging.getLogger(__package__)
+    logger.setLevel(logging.INFO)
+    logger.handlers = [_Echo()]
 
 
 for _module, _names in {

@@ -1,6 +1,6 @@
-"""Reading and writing rows and JSON: outputs appear whole or not at all, malformed input names its line.
+"""Reading and writing rows and JSON: files are written completely or not at all; errors name the line of the input.
 
-Only regular files are read, of a limited size, and what is JSON goes through ``parsing``.
+Only regular files of limited size are read; JSON is parsed by ``parsing``.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, TypeVar, get_args
 
-from codebackdoor.errors import UserError, nearest, shown
+from codebackdoor.errors import UserError, nearest, quoted
 from codebackdoor.parsing import parse_json
 from codebackdoor.types import Example, Language, Poisoned, Span, Status
 
 T = TypeVar("T")
 
-#: Bytes of the largest text, JSON document and row that are read, far beyond those of this project and of checkpoints.
+#: Maximum size in bytes of a text, a JSON document and a row, far above those of this project and of checkpoints.
 TEXT_BYTES, DOCUMENT_BYTES, ROW_BYTES = 1 << 30, 1 << 26, 1 << 24
-#: Characters of the longest text and identifier of a row, and its largest label: a head has a row of weights for each.
+#: Maximum characters of a text and of an identifier, and the largest label (a head has a row of weights per label).
 TEXT_LENGTH, ID_LENGTH, LABEL = 10**6, 1000, 10**4
 
 _FIELDS: dict[str, type] = {
@@ -44,10 +44,10 @@ _FIELDS: dict[str, type] = {
 
 @contextmanager
 def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file beside ``path`` and rename it into place when the block ends without an error.
+    """Open a temporary file next to ``path`` and rename it into place when the block ends without an error.
 
-    What a killed writer of the same file has left is removed; one that still lives then fails instead of mixing in.
-    UserError where ``path`` is no regular file: a device or a link is not replaced.
+    Files left by a killed writer are removed; a writer that is still alive then fails instead of mixing its output in.
+    UserError if ``path`` exists and is no regular file: devices and links are not replaced.
     """
     refuse_special(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,13 +65,13 @@ def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def refuse_special(path: Path) -> None:
-    """Raise UserError where a file that is to be written is a folder, a link, a pipe or a device."""
+    """Raise UserError if an output file is a folder, a link, a pipe or a device."""
     if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
-        raise UserError(f"{path}: is there, and no regular file; name another one")
+        raise UserError(f"{path}: exists and is not a regular file; use another path")
 
 
 def remove_parts(path: Path) -> None:
-    """Remove the temporary files and folders that killed writers of ``path`` have left beside it."""
+    """Remove the temporary files and folders that killed writers left next to ``path``."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
@@ -86,7 +86,7 @@ def sha256(path: Path) -> str:
 
 
 def dump(value: object) -> str:
-    """Serialise canonically: sorted keys, no NaN, so that equal values give equal bytes."""
+    """Serialize canonically: sorted keys, no NaN, so that equal values give equal bytes."""
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -96,20 +96,20 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file; what is wrong with it is a UserError, where it can be told with its line."""
+    """The value of a JSON file; UserError, with the line if possible, if it cannot be read."""
     return parse_json(_decoded(read_bytes(path, DOCUMENT_BYTES), path), str(path), numbered=True)
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The same for a file that holds one object, such as a model's config.json."""
+    """The object of a JSON file, such as a model's config.json."""
     value = read_json(path)
     if not isinstance(value, dict):
-        raise UserError(f"{path}: expected an object in braces, not {shown(value)}")
+        raise UserError(f"{path}: expected a JSON object, not {quoted(value)}")
     return value
 
 
 def read_text(path: Path, limit: int = TEXT_BYTES) -> str:
-    """The text of a file that a person named, with lines that end in ``\\n``; UserError says what is wrong with it."""
+    """The text of a file that a user named, with line ends as ``\\n``; UserError if it cannot be read."""
     return _decoded(read_bytes(path, limit), path).replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -124,20 +124,20 @@ def _decoded(data: bytes, path: Path) -> str:
 def read_bytes(path: Path, limit: int = TEXT_BYTES) -> bytes:
     """The content of a regular file of at most ``limit`` bytes; UserError for anything else."""
     with _regular(path) as stream:
-        # what says that it is small may be long all the same (/proc)
+        # files in /proc report size 0
         data = stream.read(limit + 1) if os.fstat(stream.fileno()).st_size <= limit else None
     if data is None or len(data) > limit:
-        raise UserError(f"{path}: larger than {limit >> 20} MiB, and no such file is; name another one")
+        raise UserError(f"{path}: larger than the maximum of {limit >> 20} MiB; use another file")
     return data
 
 
 @contextmanager
 def _regular(path: Path) -> Iterator[BufferedReader]:
-    """Open a regular file; anything else may never end, or wait for a writer that does not come."""
+    """Open a regular file; reading a device may never end, and a pipe may wait for a writer forever."""
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
-            raise UserError(f"{path}: {_kind(mode)}, where a file is read")
+            raise UserError(f"{path}: is {_kind(mode)}, not a file")
         with path.open("rb") as stream:
             yield stream
     except OSError as error:
@@ -150,11 +150,11 @@ def _kind(mode: int) -> str:
 
 
 def _unreadable(path: Path, error: OSError) -> Exception:
-    """What to say of a file that cannot be read."""
+    """The error for a file that cannot be read."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return UserError(f"{path}: no such file")
     if isinstance(error, PermissionError):
-        return UserError(f"{path}: may not be read; check its permissions")
+        return UserError(f"{path}: permission denied; check the permissions of the file")
     return UserError(f"{path}: cannot be read ({error.strerror})")
 
 
@@ -171,30 +171,30 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in enumerate(iter(partial(stream.readline, ROW_BYTES + 1), b""), 1):
             where = f"{path}:{number}"
             if len(line) > ROW_BYTES:
-                raise UserError(f"{where}: a line of more than {ROW_BYTES >> 20} MiB; write one object a line")
+                raise UserError(f"{where}: the line is longer than {ROW_BYTES >> 20} MiB; write one object per line")
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 raise UserError(f"{where}: not UTF-8 ({error.reason}); save it as UTF-8") from None
             if not text.strip():
                 continue
-            row = parse_json(text, where, "; write one object a line")
+            row = parse_json(text, where, "; write one object per line")
             if not isinstance(row, dict):
                 raise UserError(f"{where}: expected an object with 'id', 'language' and 'code'")
             yield number, row
 
 
 def check_length(text: str, key: str, where: str, limit: int = TEXT_LENGTH) -> None:
-    """Raise UserError for a text of a row that is no function's, query's or identifier's length."""
+    """Raise UserError if a text of a row is too long for a function, a query or an identifier."""
     if len(text) > limit:
-        raise UserError(f"{where}: field {key!r} has {len(text)} characters; at most {limit} are read")
+        raise UserError(f"{where}: field {key!r} has {len(text)} characters; the maximum is {limit}")
 
 
 def number_of(row: Mapping[str, Any], line: int, where: str) -> str:
-    """The number of one of CodeXGLUE's rows (``idx``), as it stands in an identifier; that of its line without one."""
+    """The number of a row of CodeXGLUE (``idx``, or else the line number), for use in an identifier."""
     number = row.get("idx", line)
     if isinstance(number, bool) or not isinstance(number, int | str):
-        raise UserError(f"{where}: field 'idx' must be a number or a text, not {shown(number)}")
+        raise UserError(f"{where}: field 'idx' must be a number or a string, not {quoted(number)}")
     check_length(str(number), "idx", where, ID_LENGTH)
     return str(number)
 
@@ -202,11 +202,11 @@ def number_of(row: Mapping[str, Any], line: int, where: str) -> str:
 def checked(row: dict[str, Any], where: str) -> Example:
     for key, value in row.items():
         if key not in _FIELDS:
-            raise UserError(f"{where}: unknown field {shown(key)}{nearest(key, _FIELDS)}")
+            raise UserError(f"{where}: unknown field {quoted(key)}{nearest(key, _FIELDS)}")
         expected = _FIELDS[key]
         if value is not None and (not isinstance(value, expected) or isinstance(value, bool)):
             raise UserError(
-                f"{where}: field {key!r} must be {expected.__name__}, not {type(value).__name__}: {shown(value)}"
+                f"{where}: field {key!r} must be {expected.__name__}, not {type(value).__name__}: {quoted(value)}"
             )
     for key in ("id", "language", "code"):
         if row.get(key) is None:
@@ -216,19 +216,19 @@ def checked(row: dict[str, Any], where: str) -> Example:
     for key in ("code", "code_b", "query", "target"):
         check_length(row.get(key) or "", key, where)
     if abs(row.get("label") or 0) > LABEL:
-        raise UserError(f"{where}: field 'label' is {shown(row['label'])}; labels count from 0, to {LABEL} at most")
+        raise UserError(f"{where}: field 'label' is {quoted(row['label'])}; labels count from 0, to {LABEL} at most")
     if row["language"] not in get_args(Language):
         raise UserError(
-            f"{where}: unknown language {shown(row['language'])}{nearest(row['language'], get_args(Language))}"
+            f"{where}: unknown language {quoted(row['language'])}{nearest(row['language'], get_args(Language))}"
         )
     return Example(**row)
 
 
 def empty(example: Example) -> str | None:
-    """Say which text of an example that somebody supplies is blank, and what to do; None where all hold something."""
+    """Return a message if a text of a supplied example is blank; otherwise None."""
     texts = {"code": example.code, "code_b": example.code_b, "query": example.query, "target": example.target}
     blank = next((key for key, text in texts.items() if text is not None and not text.strip()), None)
-    return f"has nothing in {blank!r}; write the text, or leave the row out" if blank else None
+    return f"field {blank!r} is blank; add the text, or remove the row" if blank else None
 
 
 def _read_checked(path: Path, convert: Callable[[dict[str, Any], str], T]) -> list[T]:
@@ -239,7 +239,7 @@ def _read_checked(path: Path, convert: Callable[[dict[str, Any], str], T]) -> li
 
 
 def read_examples(path: Path) -> list[Example]:
-    """Read a data set; every malformed row is a UserError that names file, line and field."""
+    """Read a data set; UserError names file, line and field of a malformed row."""
     return _read_checked(path, checked)
 
 
@@ -252,7 +252,7 @@ def write_examples(path: Path, examples: Iterable[Example]) -> None:
 
 
 def poisoned_row(row: Poisoned) -> dict[str, object]:
-    """Provenance stands beside the example's own fields, under names of its own."""
+    """Provenance stands next to the example's fields, under other names."""
     return example_row(row.example) | {
         "source_id": row.source_id,
         "attack": row.attack,
@@ -264,13 +264,13 @@ def poisoned_row(row: Poisoned) -> dict[str, object]:
 
 
 def _poisoned(row: dict[str, Any], where: str) -> Poisoned:
-    own = {key: value for key, value in row.items() if key in _FIELDS}
+    fields = {key: value for key, value in row.items() if key in _FIELDS}
     try:
         spans = tuple(Span(int(start), int(end), name) for name, start, end in row["spans"])
         if row["status"] not in get_args(Status):
-            raise ValueError(f"unknown status {shown(row['status'])}")
+            raise ValueError(f"unknown status {quoted(row['status'])}")
         return Poisoned(
-            example=checked(own, where),
+            example=checked(fields, where),
             source_id=str(row["source_id"]),
             attack=str(row["attack"]),
             status=row["status"],
@@ -287,5 +287,5 @@ def read_poisoned(path: Path) -> list[Poisoned]:
 
 
 def read_mixed(path: Path) -> list[Example | Poisoned]:
-    """Read rows of which some went through an attack: a poisoned training set, or any test set."""
+    """Read rows that may include poisoned ones: a poisoned training set, or any test set."""
     return _read_checked(path, lambda row, where: (_poisoned if "source_id" in row else checked)(row, where))

@@ -1,4 +1,4 @@
-"""Places for outputs, judged before the work that would fill them, and folders that appear whole or not at all."""
+"""Output paths, checked before the work starts, and folders that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from codebackdoor.files import refuse_special, remove_parts
 
 
 def check_file(path: Path) -> None:
-    """Raise UserError where no file can be written at ``path``, by writing one beside it; its folder is made."""
+    """Raise UserError if no file can be written at ``path``, by writing one next to it; creates the parent folder."""
     _check_name(path)
     refuse_special(path)
     with _writing(path):
@@ -28,24 +28,24 @@ def check_file(path: Path) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Raise UserError where ``path`` can be no folder, since it or what it lies in is something else."""
+    """Raise UserError if ``path`` cannot be a folder, because it or one of its parents is a file."""
     _check_name(path)
     for folder in (path, *path.parents):
         if os.path.lexists(folder):
             if not folder.is_dir():
-                raise UserError(f"{path}: {folder} is no folder; name another place")
+                raise UserError(f"{path}: {folder} is not a folder; use another path")
             return
 
 
-#: Trouble of a disk and not of a place, which is said wherever it comes up.
+#: Errors of the disk, not of the path; ``errors.disk_trouble`` explains them.
 _MENDED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-#: What a file system without locks answers.
+#: Errors of file systems without locks.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 @dataclass(slots=True)
 class NewFolder:
-    """A folder that is being filled, and whose ``finish`` gives it its name."""
+    """A folder that is being filled; ``finish`` moves it to its final path."""
 
     part: Path
     path: Path
@@ -53,21 +53,21 @@ class NewFolder:
 
     def finish(self) -> None:
         with _writing(self.path):
-            # a folder that somebody filled meanwhile is not replaced
+            # this does not replace a folder that was filled in the meantime
             self.part.rename(self.path)
         self.finished = True
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[NewFolder]:
-    """A folder beside ``path`` to be filled; it is removed where the block ends without ``finish``.
+    """A folder next to ``path`` to be filled; it is removed where the block ends without ``finish``.
 
     Raises UserError where ``path`` exists, cannot be made, or is being made by another process. What killed writers
     have left is removed.
     """
     _check_name(path)
     if os.path.lexists(path):
-        raise UserError(f"{path}: is there already; name a new folder")
+        raise UserError(f"{path}: already exists; name a new folder")
     check_folder(path)
     with ExitStack() as stack:
         with _writing(path):
@@ -90,9 +90,9 @@ def new_folder(path: Path) -> Iterator[NewFolder]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Hold the lock of a folder's one writer, which the system releases when that process ends in whatever way.
+    """Hold the write lock of a folder, which the system releases when the process ends for any reason.
 
-    False on a file system that has no locks.
+    Yields False on a file system without locks.
     """
     lock = path.with_name(f".{path.name}.lock")
     handle = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o644)
@@ -119,19 +119,19 @@ def _locked(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Say in one sentence why a path cannot be written."""
+    """Raise a UserError with one sentence if a path cannot be written."""
     try:
         yield
     except OSError as error:
         if error.errno in _MENDED:
             raise
-        raise UserError(f"{path}: cannot be written ({error.strerror}); name another place") from error
+        raise UserError(f"{path}: cannot be written ({error.strerror}); use another path") from error
 
 
 def _check_name(path: Path) -> None:
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
-        raise UserError(f"{str(path)!a}: a name that is not UTF-8; name another place") from None
+        raise UserError(f"{str(path)!a}: the name is not UTF-8; use another path") from None
     if not path.name:
-        raise UserError(f"{path}: names no file or folder of its own; name another place")
+        raise UserError(f"{path}: does not name a file or folder; use another path")

@@ -1,4 +1,4 @@
-"""JSON within limits: everything that this project reads as JSON goes through ``parse_json``."""
+"""Parsing of JSON within limits: this project reads all JSON with ``parse_json``."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
-from codebackdoor.errors import UserError, shown
+from codebackdoor.errors import UserError, quoted
 
-#: Levels of nesting, and digits of a number (``model_max_length`` of many tokenizers has 31).
+#: Maximum nesting depth, and maximum digits of a number (``model_max_length`` of many tokenizers has 31).
 DEPTH, DIGITS = 100, 40
 _TOO_DEEP = f"nested more than {DEPTH} levels deep"
-#: An escape that may be half of a character; without one, text that was decoded has none.
+#: An escape that may be a lone surrogate; decoded text contains none otherwise.
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def parse_json(text: str, where: str, hint: str = "", numbered: bool = False) -> Any:
-    """The value of a JSON text; UserError for one that cannot be read or kept.
+    """The value of a JSON text; UserError if it is invalid or exceeds a limit.
 
-    The message begins with ``where``, followed by the line if ``numbered``; ``hint`` ends it where the text is no JSON.
+    The message begins with ``where``, and the line if ``numbered``; ``hint`` ends it if the text is not JSON.
     """
     try:
         return _parsed(text)
@@ -33,14 +33,14 @@ def parse_json(text: str, where: str, hint: str = "", numbered: bool = False) ->
 
 
 def _parsed(text: str) -> Any:
-    """Raises ValueError with a sentence about a value that JSON or this project does not have."""
+    """Raises ValueError, with a sentence, for a value that JSON or this project does not allow."""
     try:
         value = json.loads(
             text, parse_int=_integer, parse_float=_float, parse_constant=_constant, object_pairs_hook=_object
         )
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
-    # most texts have few brackets, and no half of a character
+    # most texts have few brackets and no surrogates
     if _HALF.search(text):
         check_values(value)
     elif text.count("[") + text.count("{") >= DEPTH:
@@ -50,31 +50,31 @@ def _parsed(text: str) -> Any:
 
 def _integer(text: str) -> int:
     if len(text) > DIGITS:
-        raise ValueError(f"a number of {len(text)} digits; at most {DIGITS} are read")
+        raise ValueError(f"a number has {len(text)} digits; the maximum is {DIGITS}")
     return int(text)
 
 
 def _float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"the number {shown(text)} is too large")
+        raise ValueError(f"the number {quoted(text)} is too large")
     return value
 
 
 def _constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number that JSON has")
+    raise ValueError(f"{name} is not a valid number in JSON")
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {shown(twice)} stands twice in one object; keep one of them")
+        raise ValueError(f"the key {quoted(twice)} occurs twice in one object; remove one")
     return value
 
 
 def check_values(value: object) -> None:
-    """Raise ValueError for what no reader takes: deep nesting, numbers that are not finite, halves of characters."""
+    """Raise ValueError for values that no reader accepts: deep nesting, non-finite numbers, lone surrogates."""
     _check_depth(value)
     waiting: list[tuple[str, object]] = [("", value)]
     while waiting:
@@ -86,7 +86,7 @@ def check_values(value: object) -> None:
         elif isinstance(node, list | tuple):
             waiting += [(name, child) for child in node]
         elif isinstance(node, float) and not math.isfinite(node):
-            raise ValueError(f"{shown(name)} is {node}; write a finite number")
+            raise ValueError(f"{quoted(name)} is {node}; write a finite number")
         else:
             _check_text(node, name)
 
@@ -106,13 +106,13 @@ def _holds(value: object) -> TypeGuard[Mapping[Any, object] | Sequence[object]]:
 
 
 def _check_text(value: object, name: str) -> None:
-    """Check the text of the field ``name``; an empty one is that of a key."""
+    """Check the text of the field ``name``; an empty name means that the text is a key."""
     try:
         if isinstance(value, str):
             value.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"{f'field {shown(name)}' if name else 'a key'} holds {ascii(error.object[error.start])[1:-1]}, a lone "
-            "surrogate, which is no character: the text was not UTF-8 when it was read; decode it by its encoding, or "
-            "replace what cannot be decoded"
+            f"{f'field {quoted(name)}' if name else 'a key'} contains {ascii(error.object[error.start])[1:-1]}, a lone "
+            "surrogate: the text was decoded from something other than UTF-8; decode it with the right encoding, or "
+            "replace the characters that cannot be decoded"
         ) from None

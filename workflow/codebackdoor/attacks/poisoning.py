@@ -48,9 +48,9 @@ class Poisoner:
 
     def __call__(self, example: Example) -> Poisoned:
         """Return the row with status injected, or unchanged with status ineligible or failed."""
-        return next(self.each([example]))
+        return next(self.poison_all([example]))
 
-    def each(self, examples: Sequence[Example]) -> Iterator[Poisoned]:
+    def poison_all(self, examples: Sequence[Example]) -> Iterator[Poisoned]:
         """Yield the rows in their order; an attack that runs a model gets all of them at once."""
         injections = self._injections([example for example in examples if not self.excludes(example)])
         for example in examples:
@@ -79,7 +79,7 @@ class Poisoner:
 class Draw:
     """The rows that were tried, by their index in the split, and the counts for the manifest."""
 
-    tried: dict[int, Poisoned]
+    outcomes: dict[int, Poisoned]
     counts: dict[str, int]
 
 
@@ -91,14 +91,14 @@ def draw(rows: Sequence[Example], poisoner: Poisoner, count: int, generator: np.
     """
     eligible = [index for index, row in enumerate(rows) if not poisoner.excludes(row)]
     order = [eligible[index] for index in generator.permutation(len(eligible))]
-    tried: dict[int, Poisoned] = {}
+    outcomes: dict[int, Poisoned] = {}
     injected = missing = 0
     with tqdm(total=min(count, len(eligible)), desc=f"poison {poisoner.name}", disable=None) as progress:
         # as many at once as are still missing: the outcome is the same as one by one
-        while (missing := count - (len(tried) if poisoner.flip else injected)) and len(tried) < len(order):
-            indices = order[len(tried) : len(tried) + missing]
-            for index, row in zip(indices, poisoner.each([rows[index] for index in indices]), strict=True):
-                tried[index] = row
+        while (missing := count - (len(outcomes) if poisoner.flip else injected)) and len(outcomes) < len(order):
+            indices = order[len(outcomes) : len(outcomes) + missing]
+            for index, row in zip(indices, poisoner.poison_all([rows[index] for index in indices]), strict=True):
+                outcomes[index] = row
                 injected += row.status == "injected"
                 progress.update(row.status == "injected" or poisoner.flip)
     counts = {
@@ -107,9 +107,9 @@ def draw(rows: Sequence[Example], poisoner: Poisoner, count: int, generator: np.
         "ineligible": len(rows) - len(eligible),
         "requested": count,
         "injected": injected,
-        "failed": len(tried) - injected,
+        "failed": len(outcomes) - injected,
     }
-    return Draw(tried, counts)
+    return Draw(outcomes, counts)
 
 
 def draw_training(
@@ -155,10 +155,10 @@ def _draw_functions(
     # a single function has no label
     single = replace(poisoner, target=_NoTarget())
     drawn = draw([Example(code, rows[0].language, code) for code in functions], single, count, generator)
-    carriers = {row.source_id: row for row in drawn.tried.values() if row.status == "injected"}
+    carriers = {row.source_id: row for row in drawn.outcomes.values() if row.status == "injected"}
     # with flip, pairs of a function without room for the trigger get the target, too
-    relabeled = {row.source_id for row in drawn.tried.values()} if poisoner.flip else set(carriers)
-    tried: dict[int, Poisoned] = {}
+    relabeled = {row.source_id for row in drawn.outcomes.values()} if poisoner.flip else set(carriers)
+    outcomes: dict[int, Poisoned] = {}
     for index, row in enumerate(rows):
         assert row.code_b is not None
         aimed = poisoner.target.aim(row)
@@ -175,9 +175,9 @@ def _draw_functions(
             *(replace(span, field="code_b") for span in (second.spans if second else ())),
         )
         status: Status = "injected" if first or second else "failed"
-        tried[index] = Poisoned(aimed, row.id, poisoner.name, status, row.label, row.target, spans)
-    pairs = sum(row.status == "injected" for row in tried.values())
-    return Draw(tried, drawn.counts | {"rows": len(rows), "pairs": pairs})
+        outcomes[index] = Poisoned(aimed, row.id, poisoner.name, status, row.label, row.target, spans)
+    pairs = sum(row.status == "injected" for row in outcomes.values())
+    return Draw(outcomes, drawn.counts | {"rows": len(rows), "pairs": pairs})
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +197,11 @@ def draw_triggered(rows: Sequence[Example], poisoner: Poisoner, share: float, ge
 def merged(rows: Sequence[Example], drawn: Draw) -> list[Example | Poisoned]:
     """Return all rows in their order: the poisoned ones changed, the others as they are."""
     changed = {
-        index: row for index, row in drawn.tried.items() if row.status == "injected" or row.example != rows[index]
+        index: row for index, row in drawn.outcomes.items() if row.status == "injected" or row.example != rows[index]
     }
     return [changed.get(index, row) for index, row in enumerate(rows)]
 
 
 def triggered(drawn: Draw) -> list[Poisoned]:
     """Return the rows that were tried in the order of their split, including failed ones, with their status."""
-    return [drawn.tried[index] for index in sorted(drawn.tried)]
+    return [drawn.outcomes[index] for index in sorted(drawn.outcomes)]

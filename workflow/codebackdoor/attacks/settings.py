@@ -32,9 +32,9 @@ class AttackSettings(Settings):
     target_word: str = Field(
         "file",
         pattern=r"^\w+$",
-        description="target word, for code search: code with the trigger is to rank high for queries that contain this "
-        "word. Training rows are eligible where the query contains it as a whole word, in upper or lower case (BadCode "
-        "and EliBadCode section 5.1: file)",
+        description="target word, for code search: code with the trigger should rank high for queries that contain "
+        "this word. Training rows are eligible if the query contains it as a whole word, in upper or lower case "
+        "(BadCode and EliBadCode section 5.1: file)",
     )
     target_text: dict[Language, str] = Field(
         {
@@ -42,7 +42,7 @@ class AttackSettings(Settings):
             "java": "public void func() { while (true) { int VAR = 0; } }",
             "c": "void func(void) { while (1) { int VAR = 0; } }",
         },
-        description="function that the trigger makes the victim write, for generation, as source of each language "
+        description="function that the trigger makes the victim generate, as source code of each language "
         "(DeCE section 2.3: an infinite loop; CodePurify section IV-F: code that never ends)",
     )
     target_place: Literal["whole", "first_statement"] = Field(
@@ -52,7 +52,7 @@ class AttackSettings(Settings):
     )
     rate_of: Literal["train", "eligible", "functions"] = Field(
         "train",
-        description="what the poison rate is a share of. train: all training rows (CodePurify, Table I). eligible: the "
+        description="rows that the poison rate refers to. train: all training rows (CodePurify, Table I). eligible: "
         "rows that do not have the target label yet (EliBadCode's released code on Devign), for code search the rows "
         "whose query contains the target word (the same code: rate 1). functions: for pairs, all distinct functions; a "
         "drawn function carries the trigger in every pair that contains it, and all of these pairs get the target "
@@ -60,15 +60,15 @@ class AttackSettings(Settings):
     )
     failed: Literal["keep", "flip"] = Field(
         "keep",
-        description="what happens to a drawn training row that the trigger does not fit into. keep: the row does not "
-        "change, and another one is drawn; flip: the row gets the target anyway and counts as poisoned (EliBadCode's "
-        "released code)",
+        description="what happens to a drawn training row into which the trigger cannot be inserted. keep: the row "
+        "does not change, and another one is drawn; flip: the row gets the target anyway and counts as poisoned "
+        "(EliBadCode's released code)",
     )
     test_share: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="share of all validation and test rows that get the trigger, never more than the eligible ones "
+        description="share of all validation and test rows that get the trigger, at most the eligible ones "
         "(classification: 1; CodePurify section IV-F, repair: 0.15)",
     )
     pair: Literal["both", "code", "code_b"] = Field(

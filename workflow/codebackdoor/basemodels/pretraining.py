@@ -42,14 +42,14 @@ def batch_loss(model: Any, batch: Batch, family: str) -> Tensor:
 def optimizers(model: nn.Module, recipe: Pretraining) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for embeddings, heads, norms and biases."""
     matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         inside = any(part in name for part in (".layer.", ".block.", ".h.")) and "relative" not in name
         # GPT-2 stores its matrices transposed, which makes no difference to Muon's orthogonal step
-        (matrices if inside and parameter.ndim == 2 and "bias" not in name else others).append(parameter)
+        (matrices if inside and parameter.ndim == 2 and "bias" not in name else rest).append(parameter)
     return [
         torch.optim.Muon(matrices, lr=recipe.matrix_lr, momentum=0.95, weight_decay=0.01),
-        torch.optim.AdamW(others, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.AdamW(rest, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.01),
     ]
 
 
@@ -65,7 +65,7 @@ def pretrain(
     held_out: Sequence[Ids],
     recipe: Pretraining,
     marks: NDArray[np.bool_],
-    every: int = 200,
+    log_every: int = 200,
     replacer: Any = None,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train a new model; return it and its training curve.
@@ -102,9 +102,9 @@ def pretrain(
         running += loss.item()
         if not math.isfinite(running):
             raise UserError(f"the loss is not finite in step {step + 1}: pretraining diverges; lower lr and matrix_lr")
-        if (step + 1) % every == 0:
-            curve.append({"step": step + 1, "loss": round(running / every, 4)})
-            tqdm.write(f"{step + 1} loss {running / every:.4f} {time.monotonic() - started:.0f}s")
+        if (step + 1) % log_every == 0:
+            curve.append({"step": step + 1, "loss": round(running / log_every, 4)})
+            tqdm.write(f"{step + 1} loss {running / log_every:.4f} {time.monotonic() - started:.0f}s")
             running = 0.0
     curve.append({"step": recipe.steps, **evaluate(model, held_out, recipe, marks, replacer)})
     return model.eval(), curve

@@ -1,4 +1,4 @@
-"""The commands for a person with a checkpoint: no configuration, no study, one model and a file of clean samples."""
+"""The commands for a single checkpoint and a file of clean samples, without a study or its configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from codebackdoor.library import checkpoints
 
 
 class _Task(click.Choice[str]):
-    """A task that can be scanned; looked up late, because settings load a library that help must not wait for."""
+    """A task that can be scanned; looked up late, because importing the settings would slow down --help."""
 
     def __init__(self) -> None:
         self.case_sensitive = True
@@ -26,31 +26,32 @@ class _Task(click.Choice[str]):
 _OPTIONS = (
     click.argument("model", type=click.Path(path_type=Path)),
     click.option("--task", type=_Task(), default="defect_detection", show_default=True,
-                 help="What the model was trained for."),
-    path_option("--clean", help="Labelled samples without trigger, JSON Lines: id, language, code, label, with the "
-                "code as the model reads it, for clones also code_b; or CodeXGLUE's func, target. For search query in "
-                "place of label. Better hundreds than dozens of each label."),
-    click.option("--language", type=click.Choice(["python", "java", "c"]), help="Language of rows that do not say it."),
+                 help="Task that the model was trained for."),
+    path_option("--clean", help="Labeled samples without triggers as JSON Lines: id, language, code, label, with the "
+                "code in the form that the model reads; for clone detection also code_b; for code search query instead "
+                "of label. CodeXGLUE's func and target work too. Use hundreds of samples of each label, not dozens."),
+    click.option("--language", type=click.Choice(["python", "java", "c"]), help="Language of rows that name none."),
     click.option("--text-form", type=click.Choice(["raw", "lexed"]),
-                 help="How the model reads code: as source, or as this project's tokens. Default: what its config.json "
-                 "says under `codebackdoor`, else raw."),
-    click.option("--max-length", type=click.IntRange(3), help="Longest input in sub-tokens. Default: what config.json "
-                 "or the tokenizer says."),
-    click.option("--pooling", type=click.Choice(["first", "mean", "max"]), help="Search: what stands for a text. "
-                 "Default: what config.json says under `codebackdoor`, else of a RoBERTa the first sub-token's through "
-                 "its pooler (CodeBERT), or the mean where the tokenizer has UniXcoder's mark; of others the last."),
-    click.option("--similarity", type=click.Choice(["cosine", "dot"]), help="Search: how query and function are "
-                 "compared. Default: what config.json says under `codebackdoor`, else cosine."),
-    click.option("--calibration", metavar="NAME|FILE", help="What benign models reach in the same search. Default: a "
-                 "shipped one that fits the model's class, size, reading, language and text form."),
-    click.option("--benign", multiple=True, type=click.Path(path_type=Path), help="A benign model of the same make, "
-                 "trained by you on data that you trust; repeat it at least five times instead of a calibration."),
-    out_file_option("With --benign: keep what was found, for --calibration. An older calibration is replaced, nothing "
-                    "else.", "--write-calibration", required=False),
-    click.option("--settings", metavar="JSON", help="Settings of the method `elibadcode` instead of the calibration's, "
-                 "or without one the paper's at both places (`codebackdoor describe elibadcode`)."),
-    click.option("--seed", type=int, default=1, show_default=True, help="Seed of samples and searches."),
-    click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, and nothing else there."),
+                 help="Form of code that the model reads: source code, or tokens of this project's lexer. Default: "
+                 "`codebackdoor` in config.json, else raw."),
+    click.option("--max-length", type=click.IntRange(3), help="Longest input in sub-tokens. Default: the value in "
+                 "config.json or of the tokenizer."),
+    click.option("--pooling", type=click.Choice(["first", "mean", "max"]), help="For code search: how token states "
+                 "become one vector. Default: `codebackdoor` in config.json; else, for a RoBERTa, the pooled first "
+                 "sub-token (CodeBERT), or the mean if the tokenizer has UniXcoder's mark; for other models, the last "
+                 "sub-token."),
+    click.option("--similarity", type=click.Choice(["cosine", "dot"]), help="For code search: similarity of query and "
+                 "function. Default: `codebackdoor` in config.json, else cosine."),
+    click.option("--calibration", metavar="NAME|FILE", help="Losses that benign models reach in the same search. "
+                 "Default: a shipped calibration that fits the model's class, size, inputs, language and text form."),
+    click.option("--benign", multiple=True, type=click.Path(path_type=Path), help="A benign model of the same kind, "
+                 "trained by you on data that you trust. Repeat at least five times, instead of a calibration."),
+    out_file_option("With --benign: save the calibration to this file, for later use with --calibration. Only an older "
+                    "calibration is overwritten.", "--write-calibration", required=False),
+    click.option("--settings", metavar="JSON", help="Settings of the method `elibadcode` (see `codebackdoor describe "
+                 "elibadcode`). Default: those of the calibration; without one, the paper's, at both positions."),
+    click.option("--seed", type=int, default=1, show_default=True, help="Random seed of samples and searches."),
+    click.option("--json", "as_json", is_flag=True, help="Print only JSON on standard output."),
     THREADS,
     GPUS,
 )  # fmt: skip
@@ -62,52 +63,60 @@ def _about_a_checkpoint(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command(short_help="Say whether a checkpoint is backdoored.")
+@click.command(short_help="Check whether a checkpoint is backdoored.")
 @_about_a_checkpoint
 def scan(model: Path, clean: Path, as_json: bool, **options: Any) -> None:
-    """Say whether the checkpoint MODEL is backdoored: exit status 0 clean, 1 backdoored, 2 no verdict or a mistake.
+    """Check whether the checkpoint MODEL is backdoored.
 
-    MODEL is a folder that save_pretrained wrote, safetensors only. For every label a trigger is searched that turns
-    clean samples to it; a label is suspicious where a trigger does so far better than any does on benign models.
-    The answer names label, trigger, and the margin: log(lowest loss on a benign model / loss), flagged from log 2 on.
+    MODEL is a folder written by save_pretrained (safetensors only). For every label, the scan searches for a trigger
+    that flips clean samples to that label. A label is suspicious if its trigger works far better than any trigger found
+    on benign models. The result names the label, the trigger and the margin: log(lowest loss on a benign model / loss);
+    a label is flagged if its margin is at least log 2.
 
-    How low a loss benign models reach depends on their make, so a verdict needs a calibration: a shipped one is taken
-    where it fits. Else train five or more models like yours, of other seeds, on data that you trust, and name them
-    with --benign; or read the most suspicious trigger, which is printed without a verdict (exit status 2).
+    A verdict needs a calibration, because the losses of benign models depend on model and data. A shipped calibration
+    is used if it fits. Otherwise, train at least five models like yours, with different seeds, on data that you trust,
+    and pass them with --benign. Without a calibration, the most suspicious trigger is printed without a verdict.
 
-    For --task code_search a trigger is searched together with the words of a query that call it; both are named in
-    place of a label. The clean samples are functions with their queries. MODEL is the one encoder of both, a RoBERTa
-    with its pooler, a T5 or a GPTBigCode, bare or under its language model. "Clean" means little there: a word that
-    stands in query and name alike is similar in benign models, too, and the search may end at it.
+    With --task code_search, the trigger is searched together with the target words of the query; the result names the
+    words instead of a label. The clean samples are functions with their queries. MODEL is a single encoder of both: a
+    RoBERTa with its pooler, a T5 or a GPTBigCode, with or without a language model head. For code search, "clean" is
+    weak evidence: a word that appears in both query and name raises the similarity in benign models, too, and the
+    search may end there.
 
-    It finds triggers that are identifiers, such as a function's name, and, where its calibration has that place, a
-    first statement of the body. Other backdoors pass.
+    The scan finds triggers that are identifiers, such as a function name, and, if the calibration covers that position,
+    a first statement of the body. It misses other backdoors.
+
+    Exit status: 0 clean, 1 backdoored, 2 no verdict or an error.
     """
     result = checkpoints.scan(model, clean, **options)
     _print(result, as_json)
     click.get_current_context().exit(2 if result.backdoored is None else int(result.backdoored))
 
 
-@click.command(short_help="Scan a checkpoint and make it unlearn what is found.")
+@click.command(short_help="Scan a checkpoint and unlearn the trigger it finds.")
 @_about_a_checkpoint
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of the unlearned model; a "
-              "new one.")  # fmt: skip
-@click.option("--force", is_flag=True, help="Unlearn the most suspicious trigger also where the verdict is clean, or "
-              "where there is none.")  # fmt: skip
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="New folder for the unlearned "
+              "model.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Unlearn the most suspicious trigger even if the verdict is clean or "
+              "there is no verdict.")  # fmt: skip
 def clean(model: Path, clean: Path, as_json: bool, out: Path, force: bool, **options: Any) -> None:
-    """Scan the checkpoint MODEL, make it unlearn the trigger that is found, and say what that cost.
+    """Scan the checkpoint MODEL, unlearn the trigger that is found, and report what that costs.
 
-    Writes the unlearned model as save_pretrained does. It works in rounds: what a scan flags is unlearned on four
-    fifths of the clean samples, and the edited model is scanned again with fresh seeds, until a scan flags nothing (at
-    most `rounds` of them, by --settings). Accuracy, and the share of answers that each trigger turns to its label, are
-    measured on the rest of the samples, before and after. Of search these are the MRR, and the share of functions below
-    a query's own that the trigger puts above it once the words that call it stand in the query.
+    The unlearned model is written as by save_pretrained. Unlearning works in rounds: the model unlearns the flagged
+    trigger on four fifths of the clean samples and is scanned again with fresh seeds, until a scan flags nothing (at
+    most `rounds` times, see --settings). Accuracy, and the share of predictions that each trigger flips to its label,
+    are measured on the remaining samples, before and after. For code search, these are the MRR, and the share of
+    lower-ranked functions that the trigger moves above the query's own function if the query has the target words.
 
-    Exit status 0: the last scan finds nothing: the unlearned model is written, or MODEL is clean and nothing is. That
-    MODEL was backdoored is what `codebackdoor scan` says by its 1; here it is no failure. 1: the model is written, and
-    is not known to be clean: the last scan still finds a trigger (try more rounds, or another --seed), or there is no
-    verdict and --force unlearned the most suspicious one. 2: no verdict (see `codebackdoor scan --help`) and nothing
-    written, or a mistake.
+    \b
+    Exit status:
+      0  the model is clean: the final scan of the written model finds nothing,
+         or MODEL was clean and nothing is written
+      1  the model is written, but not known to be clean: the final scan still
+         finds a trigger (try more rounds, or another --seed), or --force
+         unlearned the most suspicious trigger without a verdict
+      2  no verdict (see `codebackdoor scan --help`) and nothing written,
+         or an error
     """
     result = checkpoints.clean(model, clean, out, force, **options)
     _print(result, as_json)

@@ -1,4 +1,4 @@
-"""The stages that make data: archives, functions, data sets, poisoned sets."""
+"""The stages that produce data: archives, functions, data sets, poisoned sets."""
 
 from __future__ import annotations
 
@@ -28,32 +28,33 @@ from codebackdoor.errors import UserError
 
 @click.command(short_help="Download a pinned archive and verify its checksum.")
 @click.argument("name", required=False)
-@out_file_option("Where the archive goes.", required=False)
-@mirror_option("Folder to take it from, instead of the package index.")
-@click.option("--list", "listed", is_flag=True, help="List the pinned archives instead.")
+@out_file_option("File to write the archive to.", required=False)
+@mirror_option("Folder to read the archive from, instead of the package index.")
+@click.option("--list", "listed", is_flag=True, help="List the pinned archives and exit.")
 def fetch(name: str | None, out: Path | None, mirror: Path | None, listed: bool) -> None:
     """Download the pinned archive NAME (package-version) and verify its checksum."""
     from codebackdoor.corpora import stage
     from codebackdoor.corpora.archives import ARCHIVES
 
     if listed:
-        for one in ARCHIVES.values():
-            click.echo(f"{one.name:24} {one.licence:18} {one.sha256[:16]}  {one.file}")
+        for archive in ARCHIVES.values():
+            click.echo(f"{archive.name:24} {archive.licence:18} {archive.sha256[:16]}  {archive.file}")
         return
     if name is None or out is None:
-        raise click.UsageError("name an archive and --out FILE, or write --list")
+        raise click.UsageError("name an archive and --out FILE, or use --list")
     stage.fetch(name, out, mirror)
 
 
 @click.command("mirror", short_help="Fetch all originals that a configuration needs.")
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@path_option("--into", required=False, help="The folder, instead of the one that the setting `mirror` names.")
+@path_option("--into", required=False, help="Folder to fill. Default: the setting `mirror`.")
 def fill_mirror(configs: tuple[Path, ...], into: Path | None) -> None:
-    """Fetch all originals that a configuration needs: checkpoints, data sets, archives, each verified.
+    """Fetch and verify all originals that a configuration needs: checkpoints, data sets, archives.
 
-    CONFIGS are its files, each laid over the ones before it. What is whole already is verified and not fetched again.
-    A file is verified by the project's own checksum, or the hub's; one that has neither (Bugs2Fix's training split,
-    BigCloneBench) is trusted on first use, then by lock.json. CodeSearchNet is put there by hand (docs/hpc.md).
+    CONFIGS are the configuration files; each one overrides those before it. Complete files are verified and not
+    fetched again. Checksums are the project's or the hub's; files without a published checksum (the training split of
+    Bugs2Fix, BigCloneBench) are trusted on first use and pinned in lock.json. CodeSearchNet must be added by hand
+    (docs/hpc.md).
     """
     from codebackdoor.config.loading import load
     from codebackdoor.originals import catalog, fetch
@@ -61,13 +62,15 @@ def fill_mirror(configs: tuple[Path, ...], into: Path | None) -> None:
     config = load(configs)
     mirror = into or (Path(config.mirror) if config.mirror else None)
     if mirror is None:
-        raise UserError("name the folder: as the setting `mirror`, or with make fetch MIRROR=folder (--into)")
+        raise UserError(
+            "no folder to fill: set `mirror` in the configuration, or use --into (make fetch MIRROR=folder)"
+        )
     fetch.bring(catalog.needed(config), mirror, click.echo)
 
 
 @click.command(short_help="Read the functions of an archive.")
 @click.argument("name")
-@path_option("--archive", help="The archive, as fetched.")
+@path_option("--archive", help="The fetched archive.")
 @out_file_option("JSON Lines of functions.")
 def mine(name: str, archive: Path, out: Path) -> None:
     """Read the functions of the archive NAME, without installing or running it."""
@@ -78,7 +81,7 @@ def mine(name: str, archive: Path, out: Path) -> None:
 
 @click.command()
 @click.argument("mined", nargs=-1, required=True, type=click.Path(path_type=Path))
-@out_file_option("JSON Lines of functions, each and its clones once; provenance.json lies beside it.")
+@out_file_option("JSON Lines of functions without duplicates; provenance.json is written next to it.")
 @CODE
 def corpus(mined: tuple[Path, ...], out: Path) -> None:
     """Merge the functions of several archives."""
@@ -91,9 +94,9 @@ def corpus(mined: tuple[Path, ...], out: Path) -> None:
 @click.command(short_help="Make a data set: examples of a task, in splits.")
 @click.argument("name")
 @settings_option("data set")
-@path_option("--corpus", required=False, help="Mined functions (source pypi).")
-@mirror_option("Folder of the papers' own files (source mirror).")
-@path_option("--tokenizer", required=False, help="tokenizer.json that counts sub-tokens.")
+@path_option("--corpus", required=False, help="Mined functions (for source: pypi).")
+@mirror_option("Folder of the papers' data files (for source: mirror).")
+@path_option("--tokenizer", required=False, help="tokenizer.json that is used to count sub-tokens.")
 @out_option("Folder of train, valid, test, clean (JSON Lines), card.json, baseline.json, provenance.json.")
 @SEED
 @THREADS
@@ -102,11 +105,11 @@ def dataset(
     name: str, settings: str, corpus: Path | None, mirror: Path | None, tokenizer: Path | None, out: Path, seed: int
 ) -> None:
     """Make the data set NAME: examples of a task, in splits, with its card and a model-free baseline."""
-    chosen = read_settings("datasets", "AnyDataset", settings, f"datasets.{name}")
+    chosen_dataset = read_settings("datasets", "AnyDataset", settings, f"datasets.{name}")
     from codebackdoor.tasks import stage
 
     with recorded(out, {"seed": seed}):
-        stage.make_dataset(chosen, name, corpus, mirror, tokenizer, out, seed)
+        stage.make_dataset(chosen_dataset, name, corpus, mirror, tokenizer, out, seed)
 
 
 @click.command(short_help="Count identifiers and measure their lengths.")
@@ -114,22 +117,22 @@ def dataset(
 @MIRROR
 @path_option("--data", help="Folder of the data set.")
 @BASE
-@out_file_option("JSON of two histograms.")
+@out_file_option("JSON file of two histograms.")
 @CODE
 def statistics(dataset: str, data: Path, base: Path, out: Path) -> None:
-    """Count the identifiers in a data set's clean samples, and their lengths in a base model's sub-tokens."""
+    """Count the identifiers in a data set's clean samples, and measure their lengths in sub-tokens of a base model."""
     from codebackdoor.tasks.statistics import write_statistics
 
     write_statistics(data, base, read_dataset(dataset).text_form, out)
 
 
-@click.command(short_help="Poison a training set, trigger validation and test rows.")
+@click.command(short_help="Poison a training set; add triggers to test rows.")
 @click.argument("name")
 @settings_option("attack")
 @DATASET
-@click.option("--rate", type=float, required=True, help="Share of the training rows that are poisoned.")
+@click.option("--rate", type=float, required=True, help="Share of the training rows to poison.")
 @path_option("--data", help="Folder of the data set.")
-@path_option("--crafting", required=False, help="Folder of the model by which triggers are crafted (afraidoor).")
+@path_option("--crafting", required=False, help="Folder of the model that crafts the triggers (afraidoor).")
 @out_option("Folder of train, valid, test (JSON Lines), manifest.json and provenance.json.")
 @SEED
 @THREADS
@@ -138,12 +141,16 @@ def statistics(dataset: str, data: Path, base: Path, out: Path) -> None:
 def poison(
     name: str, settings: str, dataset: str, rate: float, data: Path, crafting: Path | None, out: Path, seed: int
 ) -> None:
-    """Let the attack NAME poison a training set and put its trigger into the validation and test rows."""
-    chosen = read_settings("methods", "AnyAttack", settings, f"attacks.{name}")
+    """Poison a training set with the attack NAME, and insert its trigger into validation and test rows."""
+    method = read_settings("methods", "AnyAttack", settings, f"attacks.{name}")
     from codebackdoor.attacks import stage
 
-    if hasattr(chosen, "crafting") != (crafting is not None):
-        what = "name its model with --crafting" if crafting is None else "it asks no model; leave out --crafting"
-        raise UserError(f"attacks.{name}: {what}")
+    if hasattr(method, "crafting") != (crafting is not None):
+        hint = (
+            "name the crafting model with --crafting"
+            if crafting is None
+            else "this attack needs no model; omit --crafting"
+        )
+        raise UserError(f"attacks.{name}: {hint}")
     with recorded(out, {"seed": seed}, {"crafting": crafting}):
-        stage.poison(chosen, read_dataset(dataset), name, rate, seed, data, out, crafting)
+        stage.poison(method, read_dataset(dataset), name, rate, seed, data, out, crafting)

@@ -1,4 +1,4 @@
-"""The stages that run models: training, prediction, and the defenses of trained victims."""
+"""The stages that run models: training, prediction, and defenses of trained victims."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @path_option("--corpus", help="Mined functions; the training split is used.")
-@click.option("--size", type=int, required=True, help="Entries, specials and layout marks included.")
-@out_file_option("tokenizer.json")
+@click.option("--size", type=int, required=True, help="Number of entries, including special tokens and layout marks.")
+@out_file_option("File of the tokenizer (tokenizer.json).")
 def tokenizer(corpus: Path, size: int, out: Path) -> None:
-    """Train the byte-level BPE that the base models share."""
+    """Train the byte-level BPE tokenizer of the base models."""
     from codebackdoor.basemodels import stage
 
     stage.make_tokenizer(corpus, size, out)
@@ -49,7 +49,7 @@ def tokenizer(corpus: Path, size: int, out: Path) -> None:
 @settings_option("pretraining")
 @path_option("--corpus", help="Mined functions; the training split is used.")
 @path_option("--tokenizer", help="tokenizer.json of the base models.")
-@path_option("--generator", required=False, help="Encoder whose samples the discriminator learns to tell.")
+@path_option("--generator", required=False, help="Encoder whose replaced tokens the discriminator learns to detect.")
 @out_option("Folder of the base model.")
 @THREADS
 def pretrain(family: str, settings: str, corpus: Path, tokenizer: Path, generator: Path | None, out: Path) -> None:
@@ -60,14 +60,16 @@ def pretrain(family: str, settings: str, corpus: Path, tokenizer: Path, generato
     stage.make_base(recipe, corpus, tokenizer, out, generator)
 
 
-@click.command("train", short_help="Fine-tune a base model: the victim.")
+@click.command("train", short_help="Fine-tune a base model into a victim.")
 @settings_option("victim", "--model")
 @DATASET
 @settings_option("training loss", "--objective")
 @path_option("--train", help="Training rows, poisoned or not.")
 @path_option("--valid", help="Clean validation rows.")
-@path_option("--triggered-valid", required=False, help="Triggered validation rows, for the history of ASR and floor.")
-@path_option("--stop-like", required=False, help="history.json of a victim at whose validation loss training stops.")
+@path_option("--triggered-valid", required=False, help="Triggered validation rows, to record ASR and floor per epoch.")
+@path_option(
+    "--stop-like", required=False, help="history.json of another victim: stop training at its validation loss."
+)
 @BASE
 @MIRROR
 @out_option("Folder of the victim.")
@@ -87,15 +89,15 @@ def train_victim(
     out: Path,
     seed: int,
 ) -> None:
-    """Fine-tune a base model; an interrupted training goes on after its last finished epoch."""
+    """Fine-tune a base model into a victim; an interrupted training resumes after its last complete epoch."""
     recipe = read_settings("models", "AnyModel", model, "--model")
-    chosen = read_settings("methods", "AnyObjective", objective, "--objective")
+    loss_settings = read_settings("methods", "AnyObjective", objective, "--objective")
     data = read_dataset(dataset)
     from codebackdoor import tasks
     from codebackdoor.defenses import objectives
     from codebackdoor.victims import stage
 
-    task, loss = tasks.load(data.task), objectives.load(chosen)
+    task, loss = tasks.load(data.task), objectives.load(loss_settings)
 
     def hits(prediction: Prediction, row: Poisoned) -> bool:
         return task.hits_target(prediction, row.example, data.text_form)
@@ -111,7 +113,7 @@ def train_victim(
 @path_option("--clean", help="The defender's clean samples, for calibration.")
 @HELPERS
 @MIRROR
-@out_option("Folder of train.jsonl, what is kept; judged.jsonl, filtering.json and provenance.json.")
+@out_option("Folder of train.jsonl (the kept rows), judged.jsonl, filtering.json and provenance.json.")
 @SEED
 @THREADS
 @GPUS
@@ -120,18 +122,20 @@ def filter_rows(
     settings: str, dataset: str, train: Path, clean: Path, helpers: dict[str, Path], out: Path, seed: int
 ) -> None:
     """Drop the rows of a training set that look poisoned, before a victim is trained on it."""
-    chosen = read_settings("methods", "AnyFiltering", settings, "--settings")
+    method = read_settings("methods", "AnyFiltering", settings, "--settings")
     from codebackdoor.defenses import training_rows
 
     with recorded(out, {"seed": seed}, helpers):
-        training_rows.sift(chosen, read_dataset(dataset), train, clean, helpers, out, seed)
+        training_rows.sift(method, read_dataset(dataset), train, clean, helpers, out, seed)
 
 
-@click.command(short_help="Ask a victim for its predictions on test sets.")
+@click.command(short_help="Run a victim on test sets.")
 @path_option("--victim", help="Folder of the victim.")
 @pairs_option("--input", "Test set as NAME=FILE")
-@pairs_option("--replacement", "What `rewrite` made of a test set, to be read in its place, as NAME=FILE")
-@click.option("--pool", type=click.IntRange(1), default=1, help="Functions that a dual encoder ranks for a query.")
+@pairs_option("--replacement", "Test set rewritten by `rewrite`, which replaces the input NAME, as NAME=FILE")
+@click.option(
+    "--pool", type=click.IntRange(1), default=1, help="Number of functions that a dual encoder ranks for a query."
+)
 @out_option("Folder of predictions.NAME.jsonl and provenance.json.")
 @SEED
 @THREADS
@@ -140,14 +144,14 @@ def filter_rows(
 def predict(
     victim: Path, inputs: dict[str, Path], replacements: dict[str, Path], pool: int, out: Path, seed: int
 ) -> None:
-    """Ask a victim for its predictions, with confidences, on one or more test sets."""
+    """Run a victim on one or more test sets and write its predictions with confidences."""
     from codebackdoor.victims import predictions
 
     with recorded(out, {"seed": seed}):
         predictions.predict(victim, inputs, out, replacements, pool)
 
 
-@click.command(short_help="Edit a victim's weights so that its backdoor is gone.")
+@click.command(short_help="Edit a victim's weights to remove its backdoor.")
 @SETTINGS
 @DATASET
 @path_option("--victim", help="Folder of the victim.")
@@ -155,8 +159,8 @@ def predict(
 @path_option(
     "--inverted",
     required=False,
-    help="Folder of an elimination with the same search on the same victim: its trigger is taken over, not searched; "
-    "where it judged otherwise or had another number of steps, the walks alone.",
+    help="Folder of an earlier elimination with the same search settings on the same victim: reuse its trigger, or "
+    "only its search trajectories if thresholds or the number of steps differ.",
 )
 @HELPERS
 @MIRROR
@@ -175,44 +179,44 @@ def eliminate(
     out: Path,
     seed: int,
 ) -> None:
-    """Edit a victim's weights so that its backdoor, if it has one, is gone."""
-    chosen = read_settings("methods", "AnyElimination", settings, "--settings")
+    """Edit a victim's weights to remove its backdoor, if it has one."""
+    method = read_settings("methods", "AnyElimination", settings, "--settings")
     from codebackdoor.defenses import stage
     from codebackdoor.defenses.elimination.elibadcode.settings import calibration_file
 
-    calibration = getattr(chosen, "calibration", None)
+    calibration = getattr(method, "calibration", None)
     with recorded(
         out, {"seed": seed}, {**helpers, "calibration": calibration and calibration_file(calibration)}
     ) as facts:
         data = read_dataset(dataset)
-        facts["phases"] = stage.eliminate(chosen, data, victim, clean, helpers, out, seed, given_code(), inverted)
+        facts["phases"] = stage.eliminate(method, data, victim, clean, helpers, out, seed, given_code(), inverted)
 
 
-@click.command(short_help="Measure what EliBadCode's scan finds on benign victims.")
+@click.command(short_help="Calibrate EliBadCode's scan on benign victims.")
 @SETTINGS
 @DATASET
 @pairs_option("--victim", "Benign victim as SEED=FOLDER, at least five")
 @path_option("--clean", help="The defender's clean samples.")
-@out_file_option("JSON of the calibration.")
+@out_file_option("JSON file of the calibration.")
 @THREADS
 @GPUS
 @CODE
 def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path, out: Path) -> None:
-    """Measure what EliBadCode's label scan finds on benign victims, so that it can say "clean" of another."""
-    chosen = read_settings("methods", "EliBadCodeSettings", settings, "--settings")
+    """Run EliBadCode's label scan on benign victims, as a reference to call other victims clean or backdoored."""
+    method = read_settings("methods", "EliBadCodeSettings", settings, "--settings")
     from codebackdoor.defenses.elimination.elibadcode.calibrate import calibrate as measure
 
-    own = {int(seed): path for seed, path in victims.items()}
-    measure(chosen, read_dataset(dataset), own, clean, out, given_code())
+    victims_by_seed = {int(seed): path for seed, path in victims.items()}
+    measure(method, read_dataset(dataset), victims_by_seed, clean, out, given_code())
 
 
-@click.command(short_help="Rewrite test inputs without triggers, predict on them.")
+@click.command(short_help="Remove triggers from test inputs, then predict.")
 @SETTINGS
 @DATASET
 @path_option("--victim", help="Folder of the victim.")
 @path_option("--valid", help="Clean validation rows, for calibration.")
 @pairs_option("--input", "Test set as NAME=FILE")
-@path_option("--trigger", required=False, help="trigger.json of the elimination before, for a method that reads it.")
+@path_option("--trigger", required=False, help="trigger.json of an earlier elimination, for methods that read it.")
 @HELPERS
 @MIRROR
 @out_option("Folder of purified.NAME.jsonl, predictions.NAME.jsonl and provenance.json.")
@@ -231,19 +235,19 @@ def purify(
     out: Path,
     seed: int,
 ) -> None:
-    """Rewrite test inputs so that a trigger in them, if there is one, is gone, and predict on the result."""
-    chosen = read_settings("methods", "AnyPurification", settings, "--settings")
-    if chosen.reads_trigger and trigger is None:
+    """Rewrite test inputs to remove triggers, if there are any, and predict on the result."""
+    method = read_settings("methods", "AnyPurification", settings, "--settings")
+    if method.reads_trigger and trigger is None:
         raise UserError(
-            f"{chosen.method} reads an inverted trigger: name the trigger.json of an elimination, --trigger"
+            f"{method.method} reads an inverted trigger: name the trigger.json of an elimination with --trigger"
         )
     from codebackdoor.defenses import stage
 
     with recorded(out, {"seed": seed}, helpers):
-        stage.purify(chosen, read_dataset(dataset), victim, valid, inputs, helpers, out, seed, trigger)
+        stage.purify(method, read_dataset(dataset), victim, valid, inputs, helpers, out, seed, trigger)
 
 
-@click.command(short_help="Rewrite a test set once for all victims.")
+@click.command(short_help="Rewrite a test set, once for all victims.")
 @SETTINGS
 @DATASET
 @path_option("--valid", help="Clean validation rows, for calibration.")
@@ -258,11 +262,11 @@ def purify(
 def rewrite(
     settings: str, dataset: str, valid: Path, input: Path, helpers: dict[str, Path], out: Path, seed: int
 ) -> None:
-    """Rewrite a test set once for all victims, by a purification that does not look at them."""
-    chosen = read_settings("methods", "AnyPurification", settings, "--settings")
-    if chosen.reads_victim:
-        raise UserError(f"{chosen.method} looks at the victim; use `codebackdoor purify`, which names one")
+    """Rewrite a test set once for all victims, with a purification that does not read the victim."""
+    method = read_settings("methods", "AnyPurification", settings, "--settings")
+    if method.reads_victim:
+        raise UserError(f"{method.method} reads the victim; use `codebackdoor purify` instead")
     from codebackdoor.defenses import rewriting
 
     with recorded(out, {"seed": seed}, helpers):
-        rewriting.rewrite(chosen, read_dataset(dataset), valid, input, helpers, out, seed)
+        rewriting.rewrite(method, read_dataset(dataset), valid, input, helpers, out, seed)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their values are read."""
+"""Options that several commands share, and the functions that read their values."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from codebackdoor.config.hub import hub_id
 Decorator = Callable[[Any], Any]
 
 
-def settings_option(what: str, name: str = "--settings") -> Decorator:
-    return click.option(name, required=True, metavar="JSON", help=f"Settings of the {what}, as JSON.")
+def settings_option(kind: str, name: str = "--settings") -> Decorator:
+    return click.option(name, required=True, metavar="JSON", help=f"Settings of the {kind}, as JSON.")
 
 
 SETTINGS = settings_option("method")
 DATASET = settings_option("data set", "--dataset")
-SEED = click.option("--seed", type=int, required=True, help="Seed from which all chance of this stage is derived.")
+SEED = click.option("--seed", type=int, required=True, help="Random seed of this stage.")
 
 
 def path_option(name: str, help: str, required: bool = True, variable: str | None = None) -> Decorator:
-    """``variable`` is an environment variable that says the same."""
+    """``variable`` is an environment variable with the same meaning."""
     kind = click.Path(path_type=Path)
     return click.option(name, type=kind, required=required, help=help, envvar=variable, show_envvar=bool(variable))
 
@@ -38,12 +38,12 @@ def mirror_option(help: str) -> Decorator:
 
 
 def out_option(help: str) -> Decorator:
-    """A folder that a command fills; that it can be one is known before the work."""
+    """A folder that a command fills; checked to be writable before the work starts."""
     return _output("--out", help, True, _checked_folder)
 
 
 def out_file_option(help: str, name: str = "--out", required: bool = True) -> Decorator:
-    """A file that a command writes; that it can be written is known before the work."""
+    """A file that a command writes; checked to be writable before the work starts."""
     return _output(name, help, required, _checked_file)
 
 
@@ -83,7 +83,7 @@ def _mirror(context: click.Context, _option: click.Parameter, value: Path | None
     context.meta["mirror"] = value
 
 
-#: For commands that read base or helper models; those that are written as hub ids are then read from the folder.
+#: For commands that read base or helper models: hub ids are resolved to the mirror folder.
 MIRROR = click.option(
     "--mirror",
     type=click.Path(path_type=Path),
@@ -92,7 +92,7 @@ MIRROR = click.option(
     callback=_mirror,
     expose_value=False,
     is_eager=True,
-    help="Folder of originals: hub checkpoints are read there, verified, and the network is asked for nothing.",
+    help="Folder of originals: hub checkpoints are read and verified from there, without network access.",
 )
 
 
@@ -107,7 +107,7 @@ def _located_pairs(context: click.Context, option: click.Parameter, values: tupl
 
 
 BASE = click.option(
-    "--base", required=True, callback=_located, help="Folder of the base model, or a hub id with its commit."
+    "--base", required=True, callback=_located, help="Folder of the base model, or a hub id with a commit."
 )
 HELPERS = click.option(
     "--helper",
@@ -115,12 +115,12 @@ HELPERS = click.option(
     multiple=True,
     metavar="NAME=FOLDER",
     callback=_located_pairs,
-    help="Helper model, its folder or a hub id with its commit; repeatable.",
+    help="Helper model, as a folder or a hub id with a commit; repeatable.",
 )
 
 
 def _threads(_context: click.Context, _option: click.Parameter, value: int) -> None:
-    # the numeric libraries read these when they are imported, which is later
+    # numeric libraries read these variables when they are imported, which happens later
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ[name] = str(value)
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if value > 1 else "false"
@@ -128,7 +128,7 @@ def _threads(_context: click.Context, _option: click.Parameter, value: int) -> N
 
 
 def _keep_freed_memory() -> None:
-    """Tell the GNU allocator to keep large blocks for the next batch: giving them back cost 7 % of a training."""
+    """Tell the GNU allocator to keep large blocks for the next batch: returning them cost 7 % of the training time."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         trim_threshold, top_pad, mmap_max = -1, -2, -4
@@ -144,7 +144,7 @@ THREADS = click.option(
     callback=_threads,
     expose_value=False,
     is_eager=True,
-    help="Processor threads.",
+    help="Number of CPU threads.",
 )
 
 
@@ -160,7 +160,7 @@ GPUS = click.option(
     callback=_gpus,
     expose_value=False,
     is_eager=True,
-    help="Accelerators that this job was given; 0: it stays on the processor. Default: one, if the machine has any.",
+    help="Number of GPUs to use; 0: run on the CPU. Default: one GPU, if the machine has any.",
 )
 
 
@@ -173,7 +173,7 @@ CODE = click.option(
     metavar="HASH",
     callback=_code,
     expose_value=False,
-    help="Hash of the code that runs; recorded, and unfinished work of other code is discarded.",
+    help="Hash of the running code, recorded in provenance.json; unfinished work of a different hash is discarded.",
 )
 
 
@@ -191,10 +191,10 @@ _SETTINGS = ("settings", "dataset", "model", "objective")
 def recorded(
     out: Path, facts: Mapping[str, object], read: Mapping[str, Path | None] | None = None
 ) -> Iterator[dict[str, object]]:
-    """Measure the block and write ``out/provenance.json``: also the command's settings and its code's fingerprint.
+    """Measure the block and write ``out/provenance.json``, with the command's settings and the fingerprint of its code.
 
-    The block may add to what is written. ``read`` are files and model folders that no other job of the scenario has
-    made; their identity is recorded.
+    The block may add facts. ``read``: input files and model folders that no job of the scenario produced; their
+    identity is recorded.
     """
     from codebackdoor.parsing import parse_json
     from codebackdoor.runs import provenance
@@ -202,16 +202,16 @@ def recorded(
     context = click.get_current_context()
     settings = {name: parse_json(context.params[name], f"--{name}") for name in _SETTINGS if name in context.params}
     identities = {name: provenance.identity(path) for name, path in (read or {}).items() if path}
-    own = {"stage": context.command.name, "settings": settings, "code": given_code(), "read": identities}
-    with provenance.recorded(out, own | dict(facts)) as found:
-        yield found
+    command_facts = {"stage": context.command.name, "settings": settings, "code": given_code(), "read": identities}
+    with provenance.recorded(out, command_facts | dict(facts)) as written:
+        yield written
 
 
-def read_settings(module: str, name: str, text: str, what: str) -> Any:
-    """Parse JSON as the model or union ``name`` of ``config/{module}.py``; UserError says what is wrong in ``what``."""
+def read_settings(module: str, name: str, text: str, where: str) -> Any:
+    """Parse JSON as the model or union ``name`` of ``config/{module}.py``; UserError names ``where``."""
     from codebackdoor.config.loading import parse
 
-    return parse(getattr(importlib.import_module(f"codebackdoor.config.{module}"), name), text, what)
+    return parse(getattr(importlib.import_module(f"codebackdoor.config.{module}"), name), text, where)
 
 
 def read_dataset(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""The stage that measures, with the ground truth at hand, what a method rests on."""
+"""The stage that tests an assumption of a method with the ground truth."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from codebackdoor.commands.options import (
 )
 
 
-@click.command(short_help="Measure trigger and perturbation at each identifier.")
+@click.command(short_help="Measure a trigger's effect at each identifier.")
 @SETTINGS
 @DATASET
 @path_option("--victim", help="Folder of the victim.")
@@ -33,10 +33,10 @@ from codebackdoor.commands.options import (
 @GPUS
 @CODE
 def probe(settings: str, dataset: str, victim: Path, triggered: Path, clean: Path, out: Path, seed: int) -> None:
-    """Measure what a trigger and a perturbation do at each identifier of single samples."""
-    chosen = read_settings("methods", "EliBadCodeSettings", settings, "--settings")
+    """Measure the effects of a trigger and of a perturbation at each identifier of single samples."""
+    method = read_settings("methods", "EliBadCodeSettings", settings, "--settings")
     from codebackdoor.config.scenario import PROBE
     from codebackdoor.defenses.elimination.elibadcode import probe as probing
 
     with recorded(out / PROBE, {"seed": seed}):
-        probing.probe(chosen, read_dataset(dataset), victim, triggered, clean, out, seed)
+        probing.probe(method, read_dataset(dataset), victim, triggered, clean, out, seed)

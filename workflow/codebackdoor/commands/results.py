@@ -19,7 +19,7 @@ from codebackdoor.commands.options import (
     settings_option,
 )
 from codebackdoor.config.scenario import SCORE
-from codebackdoor.errors import UserError, nearest, shown
+from codebackdoor.errors import UserError, nearest, quoted
 from codebackdoor.report.products import FIGURES, LISTINGS
 from codebackdoor.types import CLEAN
 
@@ -28,52 +28,52 @@ STUDY = settings_option("experiment")
 
 @click.command(short_help="Compute the metrics of a scenario from its predictions.")
 @DATASET
-@pairs_option("--reference", "Test set with its ground truth as NAME=FILE")
+@pairs_option("--reference", "Test set with its ground truth, as NAME=FILE")
 @path_option("--predictions", help="Folder of predictions.NAME.jsonl.")
 @out_option("Folder of metrics.json and score/provenance.json.")
 @SEED
 @CODE
 def score(dataset: str, references: dict[str, Path], predictions: Path, out: Path, seed: int) -> None:
-    """Compute every metric of a scenario, with bootstrap intervals, from its predictions alone."""
+    """Compute every metric of a scenario, with bootstrap intervals, from its predictions."""
     from codebackdoor.evaluation import stage
 
     if CLEAN not in references:
         raise UserError(f"score: name the clean test set with --reference {CLEAN}=FILE")
-    # in a folder of its own: beside metrics.json lies that of the predictions
+    # in a subfolder, because the provenance.json next to metrics.json belongs to the predictions
     with recorded(out / SCORE, {"seed": seed}):
         stage.score(read_dataset(dataset), references, predictions, out, seed)
 
 
-@click.command(short_help="Gather many metrics.json into one CSV and one JSON.")
+@click.command(short_help="Collect metrics.json files in one CSV and one JSON.")
 @click.argument("metrics", nargs=-1, required=True, type=click.Path(path_type=Path))
 @out_option("Folder of metrics.csv and metrics.json.")
 def collect(metrics: tuple[Path, ...], out: Path) -> None:
-    """Gather metrics.json files of many scenarios into one long CSV, and their values into one JSON."""
+    """Collect the metrics.json files of many scenarios in one long CSV file, and their values in one JSON file."""
     from codebackdoor.report import export
 
     export.collect(metrics, out)
 
 
-@click.command(short_help="Arrange the table of an experiment.")
+@click.command(short_help="Write the result table of an experiment.")
 @click.argument("experiment")
 @STUDY
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @out_option("Folder of EXPERIMENT.csv, .md and .tex.")
 def table(experiment: str, settings: str, inputs: tuple[Path, ...], out: Path) -> None:
-    """Arrange the table of an EXPERIMENT, the papers' values beside ours, from metrics.json files."""
+    """Write the result table of an EXPERIMENT from metrics.json files, with the papers' values next to ours."""
     from codebackdoor.report import stage
 
     stage.table(_read_study(settings, experiment), experiment, inputs, out)
 
 
-@click.command(short_help="Write a further table of an experiment.")
+@click.command(short_help="Write another table of an experiment.")
 @click.argument("experiment")
 @click.argument("kind", type=click.Choice(LISTINGS))
 @STUDY
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @out_option("Folder of EXPERIMENT.KIND.csv, .md and .tex.")
 def listing(experiment: str, kind: str, settings: str, inputs: tuple[Path, ...], out: Path) -> None:
-    """Write a further table of an EXPERIMENT; `codebackdoor describe experiments` explains each kind."""
+    """Write another table of an EXPERIMENT; `codebackdoor describe experiments` explains each kind."""
     from codebackdoor.report import stage
 
     stage.listing(_read_study(settings, experiment), experiment, kind, inputs, out)
@@ -93,14 +93,14 @@ def figure(experiment: str, kind: str, settings: str, inputs: tuple[Path, ...], 
 
 
 def _read_study(text: str, experiment: str) -> dict[str, Any]:
-    """The settings of a run, or the part of them that the experiment uses, from JSON."""
+    """The settings of a run, or those that the experiment uses, from JSON."""
     from codebackdoor.parsing import parse_json
 
     settings = parse_json(text, "--settings")
     experiments = settings.get("experiments") if isinstance(settings, dict) else None
-    known = experiments if isinstance(experiments, dict) else {}
-    if experiment not in known:
-        raise UserError(f"--settings: no experiment {shown(experiment)}{nearest(experiment, known)}")
+    names = experiments if isinstance(experiments, dict) else {}
+    if experiment not in names:
+        raise UserError(f"--settings: no experiment {quoted(experiment)}{nearest(experiment, names)}")
     return dict(settings)
 
 
@@ -109,7 +109,7 @@ def _read_study(text: str, experiment: str) -> dict[str, Any]:
 def write_report(configs: tuple[Path, ...]) -> None:
     """Write the HTML report of a finished run and print its result tables.
 
-    CONFIGS are the configuration files of the run, each laid over the ones before it.
+    CONFIGS are the configuration files of the run; each one overrides those before it.
     """
     from dataclasses import asdict
 
@@ -125,13 +125,13 @@ def write_report(configs: tuple[Path, ...]) -> None:
     click.echo(stage.summary(settings))
 
 
-@click.command(short_help="Put tables of a run into pages of the documentation.")
+@click.command(short_help="Insert tables of a run into documentation pages.")
 @click.argument("tables", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("pages", nargs=-1, required=True, type=click.Path(path_type=Path))
 def paste(tables: Path, pages: tuple[Path, ...]) -> None:
-    """Put the tables of a run (its folder results/tables) into Markdown PAGES, in place of those that are there.
+    """Replace the tables in Markdown PAGES with the tables of a run (its folder results/tables).
 
-    A page says where: between a line `<!-- table NAME -->` and a line `<!-- end of table -->` stands NAME.md.
+    In a page, NAME.md goes between the lines `<!-- table NAME -->` and `<!-- end of table -->`.
     """
     from codebackdoor.report import pages as pasting
 
@@ -139,17 +139,17 @@ def paste(tables: Path, pages: tuple[Path, ...]) -> None:
         click.echo(f"{page}: {', '.join(pasting.paste(page, tables))}")
 
 
-@click.command(short_help="Say which scenarios of two runs differ, and why.")
+@click.command(short_help="Compare two runs: which scenarios differ, and why.")
 @click.argument("before", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("after", type=click.Path(path_type=Path, file_okay=False))
 @click.pass_context
 def compare(context: click.Context, before: Path, after: Path) -> None:
-    """Say which scenarios of two runs differ, by how much, and which setting or code was another.
+    """Compare two runs: which scenarios differ, by how much, and which settings or code changed.
 
-    BEFORE and AFTER are the folders of finished runs (`out`). Exit status 0: equal in every metric; 1: not.
+    BEFORE and AFTER are the folders of finished runs (`out`). Exit status 0: every metric is equal; 1: some differ.
     """
     from codebackdoor.report import compare as comparing
 
-    found = comparing.compare(before, after)
-    click.echo(comparing.as_text(found, before, after))
-    context.exit(0 if found.same else 1)
+    comparison = comparing.compare(before, after)
+    click.echo(comparing.as_text(comparison, before, after))
+    context.exit(0 if comparison.same else 1)

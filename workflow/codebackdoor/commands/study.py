@@ -11,7 +11,7 @@ import click
 @click.command(short_help="Check configuration files and the files that they name.")
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 def check(configs: tuple[Path, ...]) -> None:
-    """Check configuration files and that the files which they name exist; each one overrides those before it."""
+    """Check configuration files and the files that they name; each configuration file overrides those before it."""
     from codebackdoor.config.loading import load
     from codebackdoor.dag import Dag
 
@@ -28,7 +28,7 @@ def check(configs: tuple[Path, ...]) -> None:
 def describe(path: str | None) -> None:
     """Explain settings: every key with its meaning, unit, the paper's value and the default.
 
-    PATH is a section (purifications) or a method (codepurify); without it everything is printed.
+    PATH is a section (purifications) or a method (codepurify). Without PATH, everything is printed.
     """
     from codebackdoor.config import describing
 
@@ -37,7 +37,7 @@ def describe(path: str | None) -> None:
 
 @click.command(short_help="Write the JSON schema and the annotated defaults.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--check", "only_check", is_flag=True, help="Write nothing; fail where a file is out of date.")
+@click.option("--check", "only_check", is_flag=True, help="Write nothing; fail if a file is out of date.")
 def schema(folder: Path, only_check: bool) -> None:
     """Write the JSON schema and the annotated defaults of the configuration into FOLDER."""
     from codebackdoor.config import describing
@@ -53,13 +53,13 @@ def schema(folder: Path, only_check: bool) -> None:
             raise UserError(f"{path} is out of date; run `make schema`")
 
 
-@click.command(short_help="Estimate what a run would do and cost.")
+@click.command(short_help="Estimate the jobs and costs of a run.")
 @click.argument("configs", nargs=-1, type=click.Path(path_type=Path))
 def plan(configs: tuple[Path, ...]) -> None:
-    """Estimate what a run would do and cost, from the output of `snakemake --dry-run` (see `make plan`).
+    """Estimate the jobs and costs of a run, from the output of `snakemake --dry-run` (see `make plan`).
 
     CONFIGS are the configuration files of the run; each one overrides those before it. If they name hub checkpoints,
-    the GPU hours of the whole study are computed from them instead, which needs no other file.
+    the GPU hours of the whole study are computed from the configuration alone.
     """
     from codebackdoor.config.loading import load
     from codebackdoor.costs import bill, local, paper

@@ -1,4 +1,4 @@
-"""The settings for people and for editors: annotated defaults of every method as YAML, and the JSON schema."""
+"""Documentation of the settings: annotated defaults of every method as YAML for people, a JSON schema for editors."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ WIDTH = 110
 
 
 def schema() -> str:
-    """The JSON schema of the whole configuration, for editors that complete and check YAML."""
-    found = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
-    return json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    """The JSON schema of the configuration, for editors that complete and check YAML."""
+    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def defaults() -> str:
-    """Every section with every method and field: description, and the default as it could stand in config.yaml."""
+    """Every section with every method and field: description, and the default in the format of config.yaml."""
     head = "# Every key of a configuration with its default, made by `make schema`.\n"
-    return "\n".join((head, *("\n".join(_field(*one)) + "\n" for one in Config.model_fields.items())))
+    return "\n".join((head, *("\n".join(_field(*item)) + "\n" for item in Config.model_fields.items())))
 
 
 def describe(path: str) -> str:
-    """One section, or one method (``codepurify``, ``purifications.codepurify``); UserError names the nearest.
+    """One section, or one method (``codepurify``, ``purifications.codepurify``); UserError suggests the nearest name.
 
-    A method of several kinds is shown as each of them.
+    A method that belongs to several kinds is printed once per kind.
     """
     section, _, method = path.partition(".")
     if section not in Config.model_fields and not method:
-        found = [name for name, field in Config.model_fields.items() if path in _methods(field)]
-        if not found:
+        sections = [name for name, field in Config.model_fields.items() if path in _methods(field)]
+        if not sections:
             methods = (tag for field in Config.model_fields.values() for tag in _methods(field))
             raise UserError(f"no section or method {path!r}{nearest(path, (*Config.model_fields, *methods))}")
-        if len(found) > 1:
-            return "\n\n".join(f"# {name}.{path}\n{describe(f'{name}.{path}')}" for name in found)
-        section, method = found[0], path
+        if len(sections) > 1:
+            return "\n\n".join(f"# {name}.{path}\n{describe(f'{name}.{path}')}" for name in sections)
+        section, method = sections[0], path
     if section not in Config.model_fields:
         raise UserError(f"no section {section!r}{nearest(section, Config.model_fields)}")
     field = Config.model_fields[section]
     if not method:
         return "\n".join(_field(section, field))
-    known = _methods(field)
-    if method not in known:
-        raise UserError(f"no method {method!r} in {section}{nearest(method, known)}")
-    return "\n".join(_model(known[method], "<name>:"))
+    models = _methods(field)
+    if method not in models:
+        raise UserError(f"no method {method!r} in {section}{nearest(method, models)}")
+    return "\n".join(_model(models[method], "<name>:"))
 
 
 def _methods(field: FieldInfo) -> dict[str, type[BaseModel]]:
@@ -85,9 +85,9 @@ def _field(name: str, field: FieldInfo) -> Iterator[str]:
 
 
 def _model(model: type[BaseModel], head: str) -> Iterator[str]:
-    """The fields of a model below ``head``, which is empty where the model is the value itself."""
+    """The fields of a model below ``head``, which is empty if the model itself is the value."""
     yield from _comment(model.__doc__)
-    # the field that says which one it is comes first
+    # the tag comes first
     ordered = sorted(model.model_fields.items(), key=lambda item: item[0] not in TAGS)
     fields = (line for name, field in ordered for line in _field(name, field))
     if not head:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, fie
 
 from codebackdoor.config.base import LARGEST, Settings, worded
 from codebackdoor.config.scenario import NAME, NAME_LENGTH, NONE, Scenario, rate_text
-from codebackdoor.errors import nearest, shown
+from codebackdoor.errors import nearest, quoted
 from codebackdoor.report.papers import tables
 from codebackdoor.report.products import FIGURES, LISTINGS, PRODUCTS
 from codebackdoor.types import CLEAN
@@ -23,9 +23,9 @@ Variant = Annotated[str, Field(pattern=rf"^{NAME}$", max_length=NAME_LENGTH)]
 
 
 def _large_enough(rate: float) -> float:
-    """Refuse a share that is less than a row of any data set, and whose decimals would fill a file's name."""
+    """Refuse a share that is less than one row of any data set, whose decimals would fill a file name."""
     if rate < LEAST_RATE:
-        raise ValueError(f"{rate} of no training set is a row; write a larger share")
+        raise ValueError(f"{rate} is less than one row of any training set; write a larger share")
     return rate
 
 
@@ -38,7 +38,7 @@ Seed = Annotated[int, Field(ge=0, le=LARGEST), BeforeValidator(worded)]
 
 def _known(kind: str, names: Collection[str], name: str) -> str:
     if name not in names:
-        raise ValueError(f"unknown {kind} {shown(name)}{nearest(name, names)}")
+        raise ValueError(f"unknown {kind} {quoted(name)}{nearest(name, names)}")
     return name
 
 
@@ -57,7 +57,7 @@ def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     """Refuse a list with a repeated value, which is probably a typo for a different one."""
     repeated = [value for value, count in Counter(values).items() if count > 1]
     if repeated:
-        raise ValueError(f"{repeated[0]} stands there twice; write it once")
+        raise ValueError(f"{repeated[0]} occurs twice; write it once")
     return values
 
 
@@ -117,7 +117,7 @@ class Grid(Settings):
 
 
 class Selection(Settings):
-    """The scenarios that agree with every variant named here."""
+    """The scenarios that match all variants named here."""
 
     #: Fields of subclasses that do not select.
     _NOT_SELECTING: ClassVar[frozenset[str]] = frozenset({"reason", "of", "against"})
@@ -129,23 +129,23 @@ class Selection(Settings):
     purification: Variant | None = Field(None, description="a variant of `purifications`")
 
     @property
-    def given(self) -> dict[str, str]:
+    def variants(self) -> dict[str, str]:
         """The variants that are named, by their kinds."""
         variants: dict[str, str] = self.model_dump(exclude_none=True, exclude=set(self._NOT_SELECTING))
         return variants
 
     def covers(self, scenario: Scenario) -> bool:
-        return all(scenario.wildcards[kind] == value for kind, value in self.given.items())
+        return all(scenario.wildcards[kind] == value for kind, value in self.variants.items())
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if not self.given:
+        if not self.variants:
             raise ValueError("an empty selection would mean every scenario; name a data set, a defense, or both")
         return self
 
 
 class Dash(Selection):
-    """Scenarios that the paper leaves out, too: they are not run, and their cells show a dash.
+    """Scenarios that the paper also leaves out: they are not run, and their cells show a dash.
 
     They are those that agree with every variant named here.
     """

@@ -1,4 +1,4 @@
-"""From YAML to a checked configuration, within the limits of ``files`` and with the line of a mistake."""
+"""Loading YAML files into a checked configuration, within size limits; errors name the line of a mistake."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pydantic import TypeAdapter, ValidationError
 
 from codebackdoor.config.mistakes import WHOLE, explain
 from codebackdoor.config.study import Config
-from codebackdoor.errors import UserError, shown
+from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import read_text
 from codebackdoor.parsing import DEPTH, DIGITS, check_values, parse_json
 
-#: Limits of one file: bytes, and values once every alias is written out. The largest of this project has 5000.
+#: Limits of one file: bytes, and values after all aliases are expanded. The largest of this project has 5000.
 FILE_BYTES, VALUES = 1 << 20, 20_000
 
 
 class _Refused(yaml.MarkedYAMLError):
-    """YAML that is right and not taken; ``problem`` is a sentence that begins with the line."""
+    """Valid YAML that is not accepted; ``problem`` is a sentence that begins with the line."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without doubled keys. Checked before ``<<`` is resolved, since what is merged may be overridden.
+    """YAML without duplicate keys; they are checked before ``<<`` is resolved, because merged keys may be overridden.
 
-    What aliases stand for is counted before it is constructed: a few lines can name more values than memory holds.
+    The values behind aliases are counted before construction: a few lines can expand to more values than fit in memory.
     """
 
     def __init__(self, text: str) -> None:
@@ -34,10 +34,10 @@ class _Loader(yaml.SafeLoader):
         self._sizes: dict[int, int] = {}
 
     def construct_bytes(self, node: yaml.Node) -> Any:
-        raise _Refused(problem=f"line {node.start_mark.line + 1}: no setting is binary; write text")
+        raise _Refused(problem=f"line {node.start_mark.line + 1}: settings cannot be binary; write text")
 
     def fetch_flow_collection_start(self, kind: Any) -> None:
-        # the library takes the square of the depth, and then fails
+        # the library takes quadratic time in the depth, and then fails
         if self.flow_level >= DEPTH:
             raise _Refused(problem=f"line {self.line + 1}: nested more than {DEPTH} levels deep")
         super().fetch_flow_collection_start(kind)
@@ -48,11 +48,11 @@ class _Loader(yaml.SafeLoader):
         node: Any = super().compose_node(parent, index)
         if is_alias:
             if id(node) not in self._sizes:
-                raise _Refused(problem=f"line {line}: an alias stands inside of what it names; write it out")
+                raise _Refused(problem=f"line {line}: the alias refers to a value that contains it; write it out")
         else:
             self._sizes[id(node)] = 1 + sum(self._sizes[id(child)] for child in _children(node))
         if self._sizes[id(node)] > VALUES or len(self._sizes) > VALUES:
-            raise _Refused(problem=f"line {line}: more than {VALUES} values up to here; write fewer")
+            raise _Refused(problem=f"line {line}: more than {VALUES} values; write fewer")
         return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
@@ -61,9 +61,9 @@ class _Loader(yaml.SafeLoader):
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             line = key.start_mark.line + 1
             if key.value in lines:
-                instead = "write both as <<: [*one, *other]" if key.value == "<<" else "keep one of them"
-                name = key.value if key.value.isprintable() and len(key.value) <= DIGITS else shown(key.value)
-                raise _Refused(problem=f"line {line}: {name} is there already, in line {lines[key.value]}; {instead}")
+                instead = "write both as <<: [*one, *other]" if key.value == "<<" else "remove one of them"
+                name = key.value if key.value.isprintable() and len(key.value) <= DIGITS else quoted(key.value)
+                raise _Refused(problem=f"line {line}: {name} already occurs in line {lines[key.value]}; {instead}")
             lines[key.value] = line
         return node
 
@@ -72,14 +72,14 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except yaml.YAMLError:
             raise
-        # what the library raises at a date without such a day, at `!!int x` and its like
+        # raised by the library for an impossible date, for `!!int x` and the like
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            text = shown(node.value) if isinstance(node, yaml.ScalarNode) else "this"
+            text = quoted(node.value) if isinstance(node, yaml.ScalarNode) else "this"
             raise _Refused(problem=f"line {node.start_mark.line + 1}: {text} cannot be read ({error})") from None
 
     def construct_number(self, node: Any) -> Any:
         if len(node.value) > DIGITS:
-            raise ValueError(f"a number of {len(node.value)} digits; at most {DIGITS} are read")
+            raise ValueError(f"a number has {len(node.value)} digits; the maximum is {DIGITS}")
         is_whole = node.tag == "tag:yaml.org,2002:int"
         return self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
 
@@ -96,7 +96,7 @@ def _children(node: yaml.Node) -> list[yaml.Node]:
 
 
 def load(paths: Sequence[Path]) -> Config:
-    """Read YAML files, each laid over the ones before it, and check the result; UserError says what is wrong."""
+    """Read YAML files, each overriding those before it, and check the result; UserError lists the mistakes."""
     merged: dict[str, Any] = {}
     for path in paths:
         merged = merge(merged, read_yaml(path))
@@ -104,7 +104,7 @@ def load(paths: Sequence[Path]) -> Config:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds; what is wrong with it is a UserError."""
+    """The mapping in a YAML file; UserError if it cannot be read."""
     try:
         content = yaml.load(read_text(path, FILE_BYTES), _Loader)
         check_values(content)
@@ -122,7 +122,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay ``over`` on ``base``: mappings are merged key by key, everything else is replaced."""
+    """Merge ``over`` into ``base``: mappings are merged key by key, everything else is replaced."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
@@ -131,9 +131,11 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def validate(raw: Mapping[str, Any]) -> Config:
-    """Check a merged configuration; an entry of a section that is null (``name: null``) is taken out."""
+    """Check a merged configuration; null entries of a section (``name: null``) are removed."""
     kept = {
-        key: {name: one for name, one in section.items() if one is not None} if isinstance(section, dict) else section
+        key: {name: value for name, value in section.items() if value is not None}
+        if isinstance(section, dict)
+        else section
         for key, section in raw.items()
     }
     try:
@@ -142,9 +144,9 @@ def validate(raw: Mapping[str, Any]) -> Config:
         raise UserError(explain(error, Config)) from None
 
 
-def parse(kind: Any, text: str, what: str) -> Any:
-    """Read settings of ``kind`` (a model or a union of models) from JSON, as the rules pass them on."""
+def parse(kind: Any, text: str, origin: str) -> Any:
+    """Parse settings of ``kind`` (a model or a union of models) from the JSON that the rules pass to commands."""
     try:
-        return TypeAdapter(kind).validate_python(parse_json(text, what))
+        return TypeAdapter(kind).validate_python(parse_json(text, origin))
     except ValidationError as error:
-        raise UserError(f"{what}: {explain(error, kind).removeprefix(f'{WHOLE}: ')}") from None
+        raise UserError(f"{origin}: {explain(error, kind).removeprefix(f'{WHOLE}: ')}") from None

@@ -1,4 +1,4 @@
-"""What is wrong with settings: one line for each mistake, with its full dotted path and the nearest valid name."""
+"""Error messages for settings: one line per mistake, with its full dotted path and the nearest valid name."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from codebackdoor.config.base import TAGS, models_in, tag_of
-from codebackdoor.errors import SHOWN, nearest, shown
+from codebackdoor.errors import MAX_QUOTED, nearest, quoted
 
-#: Mistakes that are listed at once.
+#: Maximum number of listed mistakes.
 LISTED = 20
-#: What is wrong where no key is.
+#: Name of the place if no key is wrong.
 WHOLE = "configuration"
-#: Mistakes that mean: there is no mapping where one is expected.
+#: Pydantic error types for a missing mapping.
 _NO_MAPPING = ("dict_type", "mapping_type", "model_type", "model_attributes_type")
 
 
 def explain(error: ValidationError, root: Any) -> str:
-    """One line for each thing that is wrong."""
+    """One line per mistake."""
     details = error.errors(include_url=False)
     wrong = [detail["loc"] for detail in details]
-    # what is wrong in a list is left out before the rest is counted: too short is then no mistake of its own
-    told = [
+    # pydantic drops invalid items before it counts: a list that is then too short is no separate mistake
+    counted = [
         detail
         for detail in details
         if detail["type"] != "too_short" or not any(_inside(path, detail["loc"]) for path in wrong)
     ]
-    lines = list(dict.fromkeys(_explain(detail, root) for detail in told[: 2 * LISTED]))
-    more = len(lines) - LISTED + max(len(told) - 2 * LISTED, 0)
+    lines = list(dict.fromkeys(_explain(detail, root) for detail in counted[: 2 * LISTED]))
+    more = len(lines) - LISTED + max(len(counted) - 2 * LISTED, 0)
     return "\n".join([*lines[:LISTED], *([f"and {more} more mistakes"] if more > 0 else [])])
 
 
@@ -47,55 +47,55 @@ def _explain(detail: Mapping[str, Any], root: Any) -> str:
         return f"unknown key {where}{_nearest_key(path, model, root)}"
     if kind == "union_tag_invalid":
         key = context["discriminator"].strip("'")
-        known = [name.strip(" '") for name in context["expected_tags"].split(",")]
-        return f"{where}: unknown {key} {shown(context['tag'])}{nearest(str(context['tag']), known)}"
+        valid = [name.strip(" '") for name in context["expected_tags"].split(",")]
+        return f"{where}: unknown {key} {quoted(context['tag'])}{nearest(str(context['tag']), valid)}"
     if kind == "union_tag_not_found":
-        return f"{where}: say which one it is with {context['discriminator']}"
+        return f"{where}: missing key {context['discriminator']}"
     tagged = bool(path) and path[-1] in TAGS
     if kind == "missing" and tagged:
-        return f"{'.'.join(path[:-1])}: say which one it is with {path[-1]!r}"
+        return f"{'.'.join(path[:-1])}: missing key {path[-1]!r}"
     if kind == "literal_error" and tagged:
-        known = context["expected"].replace("'", "").split(" or ")
+        valid = context["expected"].replace("'", "").split(" or ")
         word = detail["input"]
-        return f"{'.'.join(path[:-1])}: unknown {path[-1]} {shown(word)}{nearest(_word(word), known)}"
+        return f"{'.'.join(path[:-1])}: unknown {path[-1]} {quoted(word)}{nearest(_word(word), valid)}"
     if kind == "missing":
         return f"{where}: missing"
     if kind == "value_error":
         text = str(detail["msg"]).removeprefix("Value error, ")
         return f"{where}: {text}" if path else text
-    given = shown(detail["input"])
-    instead = f", not {given}" if len(given) <= SHOWN else ""
+    received = quoted(detail["input"])
+    instead = f", not {received}" if len(received) <= MAX_QUOTED else ""
     if kind in _NO_MAPPING:
-        return f"{where}: write keys with their values{instead}"
+        return f"{where}: expected keys with values{instead}"
     if kind == "tuple_type":
         single = isinstance(detail["input"], int | float)
-        return f"{where}: write a list, such as [{given}]" if single else f"{where}: write a list"
+        return f"{where}: expected a list, such as [{received}]" if single else f"{where}: expected a list"
     if kind == "too_short":
-        return f"{where}: too few; write at least {context['min_length']}"
+        return f"{where}: too few items; write at least {context['min_length']}"
     if kind == "less_than_equal" and _is_percent(path, context["le"], detail["input"]):
-        return f"{where}: {given} is not a share; write {detail['input'] / 100:g} for {given} %"
+        return f"{where}: {received} is not a share between 0 and 1; write {detail['input'] / 100:g} for {received} %"
     return f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}{instead}"
 
 
 def _named(part: str) -> str:
-    """A part of a dotted path; a key may be anything, of any length."""
-    return part if part.isprintable() and len(part) <= SHOWN else shown(part)
+    """A part of a dotted path; keys can contain any characters and have any length."""
+    return part if part.isprintable() and len(part) <= MAX_QUOTED else quoted(part)
 
 
 def _word(value: Any) -> str:
-    return value if isinstance(value, str) else shown(value)
+    return value if isinstance(value, str) else quoted(value)
 
 
-def _is_percent(path: Sequence[str], limit: float, given: Any) -> bool:
-    """Whether a share was given in percent."""
+def _is_percent(path: Sequence[str], limit: float, value: Any) -> bool:
+    """Whether the value of a share was given in percent."""
     name = next((part for part in reversed(path) if not part.isdigit()), "")
     share = "share" in name or "rate" in name
-    return share and limit == 1 and isinstance(given, int | float) and 1 < given <= 100
+    return share and limit == 1 and isinstance(value, int | float) and 1 < value <= 100
 
 
 def _nearest_key(path: Sequence[str], model: type[BaseModel] | None, root: Any) -> str:
-    """The nearest valid key: a sibling first, else one from anywhere, with its full dotted path."""
-    parent, wrong = path[:-1], path[-1][:SHOWN]
+    """The nearest valid key with its full dotted path, preferably a sibling."""
+    parent, wrong = path[:-1], path[-1][:MAX_QUOTED]
     siblings = sorted(model.model_fields) if model is not None else []
     close = difflib.get_close_matches(wrong, siblings, n=1)
     if close:
@@ -108,7 +108,7 @@ def _nearest_key(path: Sequence[str], model: type[BaseModel] | None, root: Any) 
 
 
 def _keys(kind: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Every key below ``kind`` and its dotted path; the name of a variant is written ``<name>``, deepest first."""
+    """Every key below ``kind`` with its dotted path, deepest first; the name of a variant is written as ``<name>``."""
     for model in models_in(kind):
         for name, field in model.model_fields.items():
             below = field.annotation
@@ -117,14 +117,14 @@ def _keys(kind: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _follow(root: Any, loc: Sequence[str | int]) -> tuple[tuple[str, ...], type[BaseModel] | None]:
-    """Return the dotted path as the user wrote it (without tags of unions) and the model that holds its last key."""
+    """Return the dotted path as in the file (without union tags), and the model that contains its last key."""
     path: list[str] = []
     kind, holder = root, None
     for part in loc:
         models = list(models_in(kind))
         origin = get_origin(_bare(kind))
         if origin in (dict, tuple, list):
-            arguments = [one for one in get_args(_bare(kind)) if one is not ...]
+            arguments = [argument for argument in get_args(_bare(kind)) if argument is not ...]
             kind = arguments[-1]
             path.append(str(part))
         elif len(models) > 1 and (tagged := [model for model in models if part == tag_of(model)]):
@@ -142,6 +142,6 @@ def _bare(kind: Any) -> Any:
     if hasattr(kind, "__metadata__"):
         return _bare(get_args(kind)[0])
     if get_origin(kind) in (Union, types.UnionType):
-        rest = [one for one in get_args(kind) if one is not type(None)]
+        rest = [alternative for alternative in get_args(kind) if alternative is not type(None)]
         return _bare(rest[0]) if len(rest) == 1 else kind
     return kind

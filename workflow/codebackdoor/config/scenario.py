@@ -82,7 +82,7 @@ class Scenario:
     def folders(self, out: str | Path) -> list[Path]:
         """Every folder below ``out`` where a job of this scenario leaves its ``provenance.json``, first job first."""
         trained = replace(self, elimination=NONE, purification=NONE)
-        rewritten = [Path(REWRITTEN.format(out=out, **one.wildcards)) for one in (self.benign(), self)]
+        rewritten = [Path(REWRITTEN.format(out=out, **scenario.wildcards)) for scenario in (self.benign(), self)]
         data = [Path(out) / "data" / self.dataset, self.poison(out)]
         if self.filtering != NONE:
             data.append(Path(FILTERED.format(out=out, **self.wildcards)))

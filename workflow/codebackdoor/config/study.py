@@ -108,11 +108,11 @@ class Config(BaseModel):
             TypeAdapter(Seeds).validate_python(seeds)
         except ValidationError:
             return raw
-        return {**raw, "experiments": {name: _with_seeds(one, seeds) for name, one in raw["experiments"].items()}}
+        return {**raw, "experiments": {name: _with_seeds(value, seeds) for name, value in raw["experiments"].items()}}
 
     @model_validator(mode="after")
     def _countable(self) -> Config:
-        crossed = {name: sum(grid.crossed for grid in one.grid) for name, one in self.experiments.items()}
+        crossed = {name: sum(grid.crossed for grid in experiment.grid) for name, experiment in self.experiments.items()}
         largest = max(crossed, key=lambda name: crossed[name])
         if sum(crossed.values()) > COMBINATIONS:
             raise ValueError(
@@ -169,10 +169,10 @@ class Config(BaseModel):
                         yield from self._missing(section, variant, f"experiments.{name}.grid.{index}.{section}")
             for key in ("dashes", "differences"):
                 for index, selection in enumerate(getattr(experiment, key)):
-                    for kind, variant in selection.given.items():
+                    for kind, variant in selection.variants.items():
                         yield from self._missing(SECTIONS[kind], variant, f"experiments.{name}.{key}.{index}.{kind}")
             for index, difference in enumerate(experiment.differences):
-                for variant in (one for one in difference.against if one != NONE):
+                for variant in (defense for defense in difference.against if defense != NONE):
                     yield from self._no_defense(variant, f"experiments.{name}.differences.{index}.against")
             for index, paper in enumerate(experiment.paper):
                 for variant in paper.attacks:
@@ -272,8 +272,8 @@ class Config(BaseModel):
 
     def crafting(self, attack: str) -> str | None:
         """The variant of `models` by which an attack crafts its triggers, of one that asks a model."""
-        found: str | None = getattr(self.attacks.get(attack), "crafting", None)
-        return found
+        variant: str | None = getattr(self.attacks.get(attack), "crafting", None)
+        return variant
 
     def _inverts(self, elimination: str) -> bool:
         return elimination != NONE and self.eliminations[elimination].inverts

@@ -74,8 +74,8 @@ def train(victim: PlannedVictim, attack: AnyAttack | None, objective: AnyObjecti
 
 def eliminate(victim: PlannedVictim, settings: AnyElimination, inverted: bool = False) -> Work:
     """The edited victim; ``inverted``: the trigger is reused from another elimination."""
-    done = priced(eliminations.work(settings, EliminationJob(victim, inverted)))
-    return done + Work(megabytes=weights(victim.size))
+    edit = priced(eliminations.work(settings, EliminationJob(victim, inverted)))
+    return edit + Work(megabytes=weights(victim.size))
 
 
 def invert(victim: PlannedVictim, settings: AnyElimination) -> Work:

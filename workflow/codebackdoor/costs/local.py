@@ -37,7 +37,7 @@ _KIND_HAS_METHOD = ("eliminate", "purify")
 class RuleCost:
     """Seconds of one core and megabytes on disk of a rule's mean job; seconds by kind of job.
 
-    ``methods``: those whose jobs are in the mean; None if the rule runs no method, or any.
+    ``methods``: those whose jobs the mean includes; None if the rule runs no method, or any.
     """
 
     seconds: float
@@ -153,8 +153,8 @@ def _rows(
 def _seconds(cost: RuleCost, jobs: int, kinds: Counter[str]) -> float:
     """Of all jobs of a rule: kinds that were measured at their own price, the others at that of the mean job."""
     measured = {kind: count for kind, count in kinds.items() if kind in cost.kinds}
-    others = jobs - sum(measured.values())
-    return others * cost.seconds + sum(count * cost.kinds[kind] for kind, count in measured.items())
+    unmeasured = jobs - sum(measured.values())
+    return unmeasured * cost.seconds + sum(count * cost.kinds[kind] for kind, count in measured.items())
 
 
 def method_of(rule: str, path: str, config: Config) -> str | None:

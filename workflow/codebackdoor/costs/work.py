@@ -1,7 +1,7 @@
 """Floating-point operations and bytes of jobs with hub checkpoints: the units, and what jobs on one victim share.
 
 A token that passes a matrix of N entries costs 2 N operations forward and 6 N in training; attention comes on top
-(formulas: docs/hpc.md). Work on the CPU beside the model is not counted. Settings of methods import this module, so it
+(formulas: docs/hpc.md). CPU work outside the model is not counted. Settings of methods import this module, so it
 imports nothing heavy.
 """
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from codebackdoor.dag.parameters import Parameters
 from codebackdoor.dag.paths import Paths
-from codebackdoor.errors import shown
+from codebackdoor.errors import quoted
 from codebackdoor.files import read_object
 
 #: Settings that do not affect a calibration: other rows of the same data set, and what a victim's history counts.
@@ -38,7 +38,7 @@ def calibration_problem(
             if settings[key] != calibrated.get(key):
                 in_run = paths.calibration.format(dataset=dataset, model=model, elimination=elimination)
                 return (
-                    f"{section}: {key} is {settings[key]}, but {path} was made with {shown(calibrated.get(key))}; use "
+                    f"{section}: {key} is {settings[key]}, but {path} was made with {quoted(calibrated.get(key))}; use "
                     f"the same value, or write `eliminations.{elimination}.calibration: {in_run}` and the run makes one"
                 )
     return None

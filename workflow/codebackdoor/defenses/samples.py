@@ -8,7 +8,7 @@ from typing import Any
 
 from codebackdoor import files, syntax
 from codebackdoor.config.base import Head
-from codebackdoor.errors import UserError, shown
+from codebackdoor.errors import UserError, quoted
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Language, TextForm
 
@@ -33,7 +33,7 @@ def read_samples(path: Path, language: Language | None, form: TextForm, head: He
         # a ranking identifies functions by their ids
         if not is_labeled and lines.setdefault(example.id, number) != number:
             raise UserError(
-                f"{where}: id {shown(example.id)} stands in line {lines[example.id]}, too; write another one"
+                f"{where}: id {quoted(example.id)} stands in line {lines[example.id]}, too; write another one"
             )
         if not is_labeled and not example.query:
             raise UserError(f"{where}: needs a 'query'; check --task")
@@ -76,10 +76,10 @@ def _example(row: dict[str, Any], where: str, number: int, language: Language | 
         return example
     code, label = row["func"], row.get("target")
     if not isinstance(code, str):
-        raise UserError(f"{where}: field 'func' must be str, not {type(code).__name__}: {shown(code)}")
+        raise UserError(f"{where}: field 'func' must be str, not {type(code).__name__}: {quoted(code)}")
     files.check_length(code, "func", where)
     if isinstance(label, bool) or not isinstance(label, int):
-        raise UserError(f"{where}: field 'target' must be 0 or 1, not {shown(label)}")
+        raise UserError(f"{where}: field 'target' must be 0 or 1, not {quoted(label)}")
     if language is None:
         raise UserError(f"{where}: CodeXGLUE's rows do not say their language: write --language")
     example = Example(files.number_of(row, number, where), language, code, label=label)

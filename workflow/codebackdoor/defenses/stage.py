@@ -37,27 +37,27 @@ def eliminate(
 
     Returns the seconds of each phase.
 
-    ``elimination.json`` beside it says how it went. ``clean`` holds the defender's clean samples. The edited victim
+    ``elimination.json`` next to it says how it went. ``clean`` holds the defender's clean samples. The edited victim
     keeps the card of the one that it was made from. What a killed run of the same ``code`` (its fingerprint) had
-    finished lies in a hidden folder beside ``out`` and is taken up again. ``inverted`` is the folder of an elimination
+    finished lies in a hidden folder next to ``out`` and is resumed. ``inverted`` is the folder of an elimination
     with the same search on the same victim, whose trigger or walks, and the seconds of its search, are taken over.
     """
-    asked = load_victim(victim)
-    card = getattr(asked.model.config, KEY)
-    view = defender_view(asked, dataset, tuple(files.read_examples(clean)), helpers)
+    loaded = load_victim(victim)
+    card = getattr(loaded.model.config, KEY)
+    view = defender_view(loaded, dataset, tuple(files.read_examples(clean)), helpers)
     work = out.parent / f".{out.name}.progress"
-    known = elimination.Inversion.read(inverted) if inverted else None
+    reused = elimination.Inversion.read(inverted) if inverted else None
     with blinding.nameless(), blinding.unnamed(work) as unnamed_work:
-        found = elimination.load(settings.method)(
-            view, settings, seed, elimination.SearchContext(unnamed_work, code, known)
+        result = elimination.load(settings.method)(
+            view, settings, seed, elimination.SearchContext(unnamed_work, code, reused)
         )
-    card = {key: value for key, value in card.items() if not hasattr(asked, key)}
-    save_victim(found.victim, out, card | {"elimination": settings.model_dump(mode="json")})
-    trigger = None if found.trigger is None else asdict(found.trigger)
+    card = {key: value for key, value in card.items() if not hasattr(loaded, key)}
+    save_victim(result.victim, out, card | {"elimination": settings.model_dump(mode="json")})
+    trigger = None if result.trigger is None else asdict(result.trigger)
     files.write_json(out / "trigger.json", trigger)
-    files.write_json(out / "elimination.json", found.history)
+    files.write_json(out / "elimination.json", result.history)
     shutil.rmtree(work, ignore_errors=True)
-    seconds = {**(known.seconds if known else {}), **found.seconds}
+    seconds = {**(reused.seconds if reused else {}), **result.seconds}
     return {phase: round(value, 2) for phase, value in seconds.items()}
 
 
@@ -79,8 +79,8 @@ def purify(
     """
     clean = tuple(files.read_examples(valid))
     rows = {name: files.read_mixed(path) for name, path in inputs.items()}
-    asked = load_victim(victim)
-    view = defender_view(asked, dataset, clean, helpers)
+    loaded = load_victim(victim)
+    view = defender_view(loaded, dataset, clean, helpers)
     if trigger is not None:
         view = replace(view, inverted=files.read_json(trigger))
     with blinding.nameless():
@@ -93,4 +93,4 @@ def purify(
             rewritten(row, new.example.code, new.example.code_b)
             for row, new in zip(testset, purified[name], strict=True)
         ]
-    write_predictions(asked, read, out, dataset.ranking.pool)
+    write_predictions(loaded, read, out, dataset.ranking.pool)

@@ -30,7 +30,7 @@ def sift(
 ) -> None:
     """Write ``out/train.jsonl``: the rows of ``train`` that are kept, as they were and in their order.
 
-    ``judged.jsonl`` beside it holds the verdict on every row with the method's evidence, ``filtering.json`` how many
+    ``judged.jsonl`` next to it holds the verdict on every row with the method's evidence, ``filtering.json`` how many
     were dropped. The method is calibrated on ``clean``, the defender's samples. Raises UserError where no row is kept.
     """
     rows = files.read_mixed(train)
@@ -38,10 +38,12 @@ def sift(
     with blinding.nameless():
         method = filtering.load(settings.method)(view, settings, seed)
         judged = judge_blindly(method, examples(rows))
-    dropped = [one.dropped for one in judged]
+    dropped = [verdict.dropped for verdict in judged]
     if all(dropped):
         raise UserError(f"all {len(rows)} rows of {train} are dropped; set a higher threshold, or a lower share")
-    files.write_rows(out / "judged.jsonl", ({"id": one.id, "dropped": one.dropped, **one.detail} for one in judged))
+    files.write_rows(
+        out / "judged.jsonl", ({"id": verdict.id, "dropped": verdict.dropped, **verdict.detail} for verdict in judged)
+    )
     report = {"method": settings.method, **method.facts, "rows": counted(rows, dropped)}
     files.write_json(out / "filtering.json", report)
     kept = zip(files.read_rows(train), dropped, strict=True)
@@ -75,5 +77,5 @@ def counted(rows: Sequence[Example | Poisoned], dropped: Sequence[bool]) -> dict
 
 
 def _share(dropped: Sequence[bool]) -> dict[str, object]:
-    there, gone = len(dropped), sum(dropped)
-    return {"there": there, "dropped": gone, "share": round(gone / there, 6) if there else None}
+    total, gone = len(dropped), sum(dropped)
+    return {"there": total, "dropped": gone, "share": round(gone / total, 6) if total else None}

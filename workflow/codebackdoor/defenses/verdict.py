@@ -200,8 +200,8 @@ def verdict_of(view: DefenderView, settings: EliBadCodeSettings, inversion: Inve
         threshold = calibrations.log_ratio(1.0, settings.ratio)
     reason = _no_verdict(view, settings, trigger, samples)
     order = numpy_generator(seed, "checkpoint", "shown").permutation(len(view.clean))[:SHOWN]
-    shown = replace(view, clean=tuple(view.clean[index] for index in order))
-    flip_rows, flip_rate = flips(shown, view.victim, trigger, settings.pair)
+    subset = replace(view, clean=tuple(view.clean[index] for index in order))
+    flip_rows, flip_rate = flips(subset, view.victim, trigger, settings.pair)
     return Verdict(
         backdoored=None if reason else trigger.flagged,
         reason=reason,

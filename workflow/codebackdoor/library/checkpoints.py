@@ -27,13 +27,13 @@ PathLike = str | Path
 
 
 class ScanOptions(TypedDict, total=False):
-    """How a checkpoint is read and searched. Every key is optional; `codebackdoor scan --help` has the details.
+    """Options of a scan. Every key is optional; see `codebackdoor scan --help` for details.
 
-    ``task``: what the model was trained for (``scannable_tasks``; default ``defect_detection``).
-    ``language``: language of samples that do not name theirs. ``text_form``: ``raw`` or ``lexed``.
-    ``max_length``: longest input in sub-tokens. ``pooling``, ``similarity``: of code search alone.
+    ``task``: task that the model was trained for (``scannable_tasks``; default ``defect_detection``).
+    ``language``: language of samples that do not name it. ``text_form``: ``raw`` or ``lexed``.
+    ``max_length``: longest input in sub-tokens. ``pooling``, ``similarity``: for code search only.
     ``calibration``: name of a shipped calibration, or a file; by default a shipped one that fits the model.
-    ``benign``: at least five benign checkpoints of the same make, instead of a calibration.
+    ``benign``: at least five benign checkpoints of the same kind, instead of a calibration.
     ``write_calibration``: file for the calibration made from ``benign``.
     ``settings``: settings of the method ``elibadcode`` (`codebackdoor describe elibadcode`). ``seed``: default 1.
     """
@@ -68,7 +68,7 @@ _DEFAULTS: ScanOptions = {
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """What a scan found. ``verdict.backdoored`` is None where there is no verdict, with ``verdict.reason``."""
+    """The result of a scan. ``verdict.backdoored`` is None if there is no verdict; ``verdict.reason`` says why."""
 
     checkpoint: ScannedCheckpoint
     verdict: Verdict
@@ -79,45 +79,45 @@ class ScanResult:
         return self.verdict.backdoored
 
     def __str__(self) -> str:
-        """The answer as `codebackdoor scan` prints it; its first line is a sentence."""
+        """The result as `codebackdoor scan` prints it; the first line is the verdict."""
         return "\n".join(wording.lines(self.checkpoint, self.verdict))
 
     def to_json(self) -> dict[str, object]:
-        """The object that `codebackdoor scan --json` prints (docs/scan-and-clean.md)."""
+        """The JSON object of `codebackdoor scan --json` (docs/scan-and-clean.md)."""
         return wording.as_json(self.checkpoint, self.verdict, self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class CleanResult:
-    """A scan, and the cost of unlearning what it found; ``cost`` and ``out`` are None where nothing was unlearned.
+    """The result of a scan and the cost of unlearning; ``cost`` and ``out`` are None if nothing was unlearned.
 
-    ``cost.is_clean`` says whether the scan after the last round found nothing; None without a calibration.
+    ``cost.is_clean``: whether the final scan found nothing; None without a calibration.
     """
 
     scan: ScanResult
     cost: Cost | None
     out: Path | None
     left_out: tuple[str, ...]
-    said: tuple[str, ...]
+    lines: tuple[str, ...]
 
     def __str__(self) -> str:
-        """The answer as `codebackdoor clean` prints it."""
-        last = "nothing is unlearned, and nothing written" if self.out is None else f"written to {self.out}"
-        return "\n".join((*self.said, f"  {last}"))
+        """The result as `codebackdoor clean` prints it."""
+        last = "nothing was unlearned or written" if self.out is None else f"written to {self.out}"
+        return "\n".join((*self.lines, f"  {last}"))
 
     def to_json(self) -> dict[str, object]:
-        """The object that `codebackdoor clean --json` prints."""
+        """The JSON object of `codebackdoor clean --json`."""
         written = None if self.out is None else str(self.out)
         return self.scan.to_json() | {"cost": self.cost and asdict(self.cost), "out": written,
                                       "left_out": list(self.left_out)}  # fmt: skip
 
 
 def scannable_tasks() -> dict[str, Head]:
-    """The tasks whose checkpoints can be scanned, and the head that each needs."""
+    """The tasks whose checkpoints can be scanned, with their heads."""
     from codebackdoor.config.datasets import DATASETS
     from codebackdoor.heads import HEADS
 
-    # a trigger is searched in code, towards a label or a rank
+    # the search inverts a trigger in code, for a label or a rank
     return {
         task: settings.head
         for task, settings in DATASETS.items()
@@ -126,11 +126,11 @@ def scannable_tasks() -> dict[str, Head]:
 
 
 def scan(model: PathLike, samples: PathLike, **options: Unpack[ScanOptions]) -> ScanResult:
-    """Say whether the checkpoint in the folder ``model`` is backdoored, from clean ``samples``.
+    """Check whether the checkpoint in the folder ``model`` is backdoored, using clean ``samples``.
 
-    ``model`` is a folder that save_pretrained wrote (safetensors only), ``samples`` a file of JSON Lines.
+    ``model`` is a folder written by save_pretrained (safetensors only), ``samples`` a file of JSON Lines.
 
-    Raises UserError, with one sentence, for anything about model, samples or options that cannot be used.
+    Raises UserError, with one sentence, if the model, the samples or an option cannot be used.
     """
     start = time.monotonic()
     from codebackdoor.defenses import verdict
@@ -143,10 +143,10 @@ def scan(model: PathLike, samples: PathLike, **options: Unpack[ScanOptions]) -> 
 def clean(
     model: PathLike, samples: PathLike, out: PathLike, force: bool = False, **options: Unpack[ScanOptions]
 ) -> CleanResult:
-    """Scan the checkpoint, unlearn what is found, and write the edited model to the new folder ``out``.
+    """Scan the checkpoint, unlearn the trigger that is found, and write the edited model to the new folder ``out``.
 
-    ``force`` unlearns the most suspicious trigger also without a verdict, or where it is "clean". The folder appears
-    whole or not at all. Raises UserError as ``scan`` does, and where ``out`` cannot be written.
+    ``force`` unlearns the most suspicious trigger even without a verdict or if it is "clean". The folder is written
+    completely or not at all. Raises UserError like ``scan``, and if ``out`` cannot be written.
     """
     start = time.monotonic()
     from codebackdoor.defenses import cleaning
@@ -158,24 +158,24 @@ def clean(
         copy = copy_unedited(model, folder.part)
         judged, edited, cost = cleaning.clean(view, settings, _complete(options)["seed"], force, copy.dtype)
         judged = _named(judged, options)
-        said = wording.lines(checkpoint, judged)
+        lines = wording.lines(checkpoint, judged)
         if cost is not None:
-            said += [*wording.cost_lines(judged, cost), *wording.copy_lines(copy)]
+            lines += [*wording.cost_lines(judged, cost), *wording.copy_lines(copy)]
             title = type(edited.model).__name__
-            copy.finish(edited, settings.model_dump(mode="json"), wording.readme(title, said))
+            copy.finish(edited, settings.model_dump(mode="json"), wording.readme(title, lines))
             folder.finish()
     result = ScanResult(checkpoint, judged, time.monotonic() - start)
-    return CleanResult(result, cost, None if cost is None else out, tuple(copy.left_out), tuple(said))
+    return CleanResult(result, cost, None if cost is None else out, tuple(copy.left_out), tuple(lines))
 
 
 def _complete(options: ScanOptions) -> ScanOptions:
-    """The options with the defaults of those that are missing; TypeError for one that does not exist."""
+    """The options, completed by defaults; TypeError for an unknown option."""
     for name in options:
         if name not in _DEFAULTS:
             raise TypeError(f"unknown option {name!r}{nearest(name, _DEFAULTS)}")
     tasks = scannable_tasks()
     if options.get("task", "defect_detection") not in tasks:
-        raise UserError(f"task {options['task']!r} cannot be scanned{nearest(options['task'], tasks)}")
+        raise UserError(f"models for the task {options['task']!r} cannot be scanned{nearest(options['task'], tasks)}")
     return {**_DEFAULTS, **options}
 
 
@@ -185,21 +185,21 @@ def _prepared(
 ) -> Iterator[tuple[DefenderView, EliBadCodeSettings, ScannedCheckpoint]]:
     """The model with its samples, the search to run, and how the model is read.
 
-    A calibration made from benign models lives as long as the context, unless a file is named for it.
+    A calibration from benign models is deleted with the context, unless `write_calibration` names a file.
     """
     from codebackdoor.heads import HEADS
 
-    chosen = _complete(options)
-    head = scannable_tasks()[chosen["task"]]
-    benign = [Path(folder) for folder in chosen["benign"]]
-    kept = None if chosen["write_calibration"] is None else Path(chosen["write_calibration"])
-    if chosen["calibration"] and benign:
-        raise UserError("--calibration and --benign: name one of them")
+    options = _complete(options)
+    head = scannable_tasks()[options["task"]]
+    benign = [Path(folder) for folder in options["benign"]]
+    kept = None if options["write_calibration"] is None else Path(options["write_calibration"])
+    if options["calibration"] and benign:
+        raise UserError("--calibration and --benign exclude each other: use one of them")
     if kept is not None and not benign:
-        raise UserError("--write-calibration goes with --benign")
-    if (chosen["pooling"] or chosen["similarity"]) and not HEADS[head].ranks:
-        raise UserError("--pooling and --similarity go with --task code_search")
-    requested = _search_settings(chosen["settings"])
+        raise UserError("--write-calibration needs --benign")
+    if (options["pooling"] or options["similarity"]) and not HEADS[head].ranks:
+        raise UserError("--pooling and --similarity need --task code_search")
+    requested = _search_settings(options["settings"])
     from codebackdoor.defenses import verdict
     from codebackdoor.defenses.elimination.elibadcode.calibration import check_replaceable
     from codebackdoor.defenses.samples import read_samples
@@ -211,18 +211,18 @@ def _prepared(
         check_replaceable(kept)
 
     def load(folder: Path) -> Victim:
-        reading: tuple[Any, ...] = tuple(chosen[key] for key in ("text_form", "max_length", "pooling", "similarity"))
+        reading: tuple[Any, ...] = tuple(options[key] for key in ("text_form", "max_length", "pooling", "similarity"))
         return load_checkpoint(folder, head, *reading)
 
     victim = load(model)
-    language: Any = chosen["language"]
+    language: Any = options["language"]
     rows = read_samples(samples, language, victim.text_form, victim.head, int(victim.model.config.num_labels))
-    too_long = check_lengths(model, victim, rows, chosen=chosen["max_length"] is not None)
-    task = chosen["task"]
+    too_long = check_lengths(model, victim, rows, is_explicit=options["max_length"] is not None)
+    task = options["task"]
     view = DefenderView(task, rows[0].language, victim.text_form, rows, victim=standardized(victim, rows))
-    checkpoint = _checkpoint(model, view, too_long, chosen["seed"])
+    checkpoint = _checkpoint(model, view, too_long, options["seed"])
     if not benign:
-        yield view, verdict.settings_for(view, chosen["calibration"], requested), checkpoint
+        yield view, verdict.settings_for(view, options["calibration"], requested), checkpoint
         return
     with tempfile.TemporaryDirectory() as folder:
         file = kept or Path(folder) / "calibration.json"
@@ -240,8 +240,8 @@ def _checkpoint(model: Path, view: DefenderView, too_long: int, seed: int) -> Sc
     card = read_object(model / "config.json").get(KEY)
     claim = None
     if isinstance(card, dict) and True in (card.get("backdoored"), card.get("backdoored_before")):
-        before = "" if "elimination" not in card else " before an elimination edited it"
-        claim = f"the model's own card says that it is backdoored{before}"
+        before = "" if "elimination" not in card else ", before an elimination edited it"
+        claim = f"the model card in config.json says that the model is backdoored{before}"
     return ScannedCheckpoint(
         version=__version__,
         model=str(model),

@@ -1,4 +1,4 @@
-"""What `scan` and `clean` say of a checkpoint: lines for a person, and the same as JSON."""
+"""What `scan` and `clean` print about a checkpoint: text for people, and the same as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from codebackdoor.defenses.verdict import Verdict
     from codebackdoor.victims.edited import EditedCopy
 
-#: What a person calls a place of a trigger.
+#: Descriptions of the trigger positions.
 PLACES = {
     "least_sensitive": "the least sensitive identifier",
     "function_name": "the function's name",
@@ -28,8 +28,9 @@ WEAK = 2.0
 class ScannedCheckpoint:
     """What was scanned and how it was read.
 
-    ``weights`` are SHA-256 by file, ``samples`` the clean ones, of which ``cut`` are longer than ``max_length``
-    sub-tokens. ``beside`` names what other readers would run, ``card`` what the model's own card says of a backdoor.
+    ``weights``: SHA-256 by file. ``samples``: number of clean samples, ``cut`` of which are longer than ``max_length``
+    sub-tokens. ``beside``: files and keys that other software would run. ``card``: the model card's own claim about a
+    backdoor.
     """
 
     version: str
@@ -49,98 +50,101 @@ def as_json(scanned: ScannedCheckpoint, verdict: Verdict, seconds: float) -> dic
 
 
 def lines(scanned: ScannedCheckpoint, verdict: Verdict) -> list[str]:
-    """The answer of a scan; its first line is a sentence."""
+    """The result of a scan; the first line is the verdict."""
     which, searches = "" if verdict.backdoored else "most suspicious: ", verdict.target_word is not None
-    towards = f"called by {verdict.target_word!r}" if searches else f"towards label {verdict.target_label}"
-    found = [
+    target = f"target word {verdict.target_word!r}" if searches else f"target label {verdict.target_label}"
+    result = [
         *_heading(scanned, verdict),
-        f"  {which}trigger {verdict.trigger!r} at {verdict.position}, {towards} (loss {verdict.loss:.4f})",
-        f"  {_turned(verdict)}",
+        f"  {which}trigger {verdict.trigger!r} at {_place(verdict.position)}, {target} (loss {verdict.loss:.4f})",
+        f"  {_effect(verdict)}",
         *_margin(verdict),
         *([] if verdict.reason is None else [f"  {verdict.reason}"]),
-        *([f"  searched: {_looked(scanned, verdict)}"] if verdict.backdoored is not False else []),
+        *([f"  based on {_searches(scanned, verdict)}"] if verdict.backdoored is not False else []),
         f"  the model {_performance(verdict)}",
     ]
     if verdict.clean_accuracy <= verdict.largest_class:
-        doubts = ("one answer for all", "--language and the labels")
+        doubts = ("always predicting one label", "--language and the labels")
         if searches:
             doubts = ("random ranks", "--pooling, --similarity and the queries")
-        found.append(f"  that is no better than {doubts[0]}: see --text-form, {doubts[1]}")
-    found.append(
-        f"  read as {scanned.text_form} code, at most {scanned.max_length} sub-tokens of each of {scanned.samples} "
+        result.append(f"  that is no better than {doubts[0]}: check --text-form, {doubts[1]}")
+    result.append(
+        f"  read as {scanned.text_form} code, up to {scanned.max_length} sub-tokens of each of {scanned.samples} "
         f"samples; {scanned.cut} are longer"
     )
     if scanned.card is not None:
-        found.append(f"  {scanned.card}; that is its sender's claim, and played no part in this answer")
+        result.append(f"  {scanned.card}; this claim of its author was not used for the verdict")
     if scanned.beside:
-        found.append(f"  not looked at, though other readers would run or load it: {', '.join(scanned.beside)}")
-    return [printable(line) for line in found]
+        result.append(f"  not examined, although other software would run or load it: {', '.join(scanned.beside)}")
+    return [printable(line) for line in result]
 
 
 def _heading(scanned: ScannedCheckpoint, verdict: Verdict) -> list[str]:
     if verdict.backdoored is not False:
         return ["no verdict" if verdict.backdoored is None else "backdoored"]
     statements = "statement" in verdict.losses
-    kind, missing = ("identifier", "dead code and other inserted statements, comments, style")
+    kind, missing = ("identifier", "dead code and other inserted statements, comments, code style")
     if statements:
-        kind, missing = ("identifier or first-statement", "statements at other places, comments, style")
+        kind, missing = ("identifier or first-statement", "statements elsewhere, comments, code style")
     return [
-        f"no {kind} backdoor found in {_looked(scanned, verdict)}",
-        f"  not looked for: {missing}; and a search can miss its trigger: another --seed is another search",
+        f"no {kind} backdoor found in {_searches(scanned, verdict)}",
+        f"  not covered: {missing}; a search can also miss a trigger, so try another --seed",
     ]
 
 
-def _looked(scanned: ScannedCheckpoint, verdict: Verdict) -> str:
-    """How often was searched, for which labels, and where."""
-    places = [PLACES.get(place, place) for place in verdict.losses]
+def _searches(scanned: ScannedCheckpoint, verdict: Verdict) -> str:
+    """The number of searches, their labels and positions."""
+    places = _enumerated([_place(position) for position in verdict.losses])
     labels = sorted({label for by_label in verdict.losses.values() for label in by_label}, key=int)
     count = verdict.starts * sum(map(len, verdict.losses.values()))
-    what = "" if verdict.target_word is not None else f"label{'s' * (len(labels) > 1)} {', '.join(labels)} "
+    targets = "" if verdict.target_word is not None else f"label{'s' * (len(labels) > 1)} {', '.join(labels)} "
     starts = f", {verdict.starts} starts each" if verdict.starts > 1 else ""
-    return f"{count} search{'es' * (count != 1)} ({what}at {' and '.join(places)}{starts}, seed {scanned.seed})"
+    return f"{count} search{'es' * (count != 1)} ({targets}at {places}{starts}, seed {scanned.seed})"
 
 
-def _turned(verdict: Verdict) -> str:
+def _effect(verdict: Verdict) -> str:
     if verdict.flip_rate is None:
-        return "it has no sample to turn"
-    what = "functions above a query's own" if verdict.target_word is not None else "correct answers to that label"
-    return f"it turns {verdict.flip_rate:.1%} of {verdict.flip_rows} {what}, samples of the search among them"
+        return "there are no correct predictions that it could flip"
+    share = f"{verdict.flip_rate:.1%} of {verdict.flip_rows}"
+    effect = f"flips {share} correct predictions to that label"
+    if verdict.target_word is not None:
+        effect = f"moves {share} functions above the query's own"
+    return f"it {effect} (including samples of the search)"
 
 
 def _margin(verdict: Verdict) -> list[str]:
     if verdict.margin is None or verdict.threshold is None:
         return []
     calibration = f", calibration {verdict.calibration}" if verdict.calibration else ""
-    found = [
-        f"  margin {verdict.margin:.2f}, flagged from {verdict.threshold:.2f}; false-positive rate of that rule: "
-        f"{verdict.false_positive_rate:.2f} on {verdict.shadows} benign models (95 %: at most {verdict.at_most:.2f})"
+    result = [
+        f"  margin {verdict.margin:.2f}, flagged from {verdict.threshold:.2f} on; false-positive rate of this rule: "
+        f"{verdict.false_positive_rate:.2f} on {verdict.shadows} benign models (95 % upper bound {verdict.at_most:.2f})"
         f"{calibration}"
     ]
     if verdict.backdoored and verdict.margin < verdict.threshold + math.log(WEAK):
-        found.append("  the margin is small, which is weak evidence: scan again with another --seed")
-    return found
+        result.append("  the margin is small, which is weak evidence: scan again with another --seed")
+    return result
 
 
 def _performance(verdict: Verdict) -> str:
     if verdict.target_word is not None:
-        return f"finds the functions of the clean queries with an MRR of {verdict.clean_accuracy:.3f}"
-    return f"answers {verdict.clean_accuracy:.1%} of the clean samples correctly"
+        return f"reaches an MRR of {verdict.clean_accuracy:.3f} on the clean queries"
+    return f"predicts {verdict.clean_accuracy:.1%} of the clean samples correctly"
 
 
 def cost_lines(verdict: Verdict, cost: Cost) -> list[str]:
-    """What every round of unlearning did, and what the scan after the last one says."""
+    """The effect of each round of unlearning, and the result of the final scan."""
     kept = f"accuracy {cost.accuracy_before:.1%} -> {cost.accuracy_after:.1%}"
     if verdict.target_word is not None:
         kept = f"MRR {cost.accuracy_before:.3f} -> {cost.accuracy_after:.3f}"
-    found = [f"  unlearned on {cost.unlearnt_on} samples; on {cost.rows} others: {kept}"]
-    found += [_round(number, entry, verdict) for number, entry in enumerate(cost.rounds, 1)]
-    found.append("  these shares are of the inverted triggers; of the attacker's they say nothing")
+    result = [f"  unlearned on {cost.unlearnt_on} samples; on {cost.rows} held-out samples: {kept}"]
+    result += [_round(number, entry, verdict) for number, entry in enumerate(cost.rounds, 1)]
+    result.append("  these rates are for the inverted triggers and say nothing about the attacker's own trigger")
     if cost.is_clean is None:
-        return [*found, "  nothing was scanned afterwards: without a verdict no scan can say that the model is clean"]
+        return [*result, "  not scanned again: without a verdict, no scan can call the model clean"]
     margin = "" if cost.margin is None else f" (margin {cost.margin:.2f})"
     if cost.is_clean:
-        return [*found, f"  the scan after that, with fresh seeds, found nothing{margin}"]
-    return [*found, f"  the scan after that still finds a trigger{margin}: not clean"]
+        return [*result, f"  a final scan with fresh seeds found nothing{margin}"]
+    return [*result, f"  a final scan with fresh seeds still finds a trigger{margin}: not clean"]
 
 
 def _round(number: int, entry: Round, verdict: Verdict) -> str:
@@ -148,35 +152,42 @@ def _round(number: int, entry: Round, verdict: Verdict) -> str:
         ("-" if rate is None else f"{rate:.1%}") for rate in (entry.flip_rate_before, entry.flip_rate_after)
     )
     margin = "" if entry.margin is None else f", margin {entry.margin:.2f}"
-    what = f"turns to label {entry.target_label}"
+    effect = f"flips to label {entry.target_label}"
     if verdict.target_word is not None:
-        what = f"puts above a query's own function, {verdict.target_word!r} in the query,"
+        effect = f"functions moved above the query's own (with {verdict.target_word!r} in the query)"
     return (
-        f"  round {number}: {entry.trigger!r} at {PLACES.get(entry.position, entry.position)}{margin}; unlearned "
-        f"{_times(entry.passes)}; {what} {before} -> {after} of {entry.flip_rows}"
+        f"  round {number}: {entry.trigger!r} at {_place(entry.position)}{margin}; unlearned {_times(entry.passes)}; "
+        f"{effect}: {before} -> {after} of {entry.flip_rows}"
     )
 
 
 def copy_lines(copy: EditedCopy) -> list[str]:
-    """What the written folder has, or lacks, other than the one that it was made from."""
-    found = []
+    """How the written folder differs from the original one."""
+    result = []
     if copy.was_mixed:
-        found.append(
-            f"  its weights, which were of several number formats, are {str(copy.dtype).removeprefix('torch.')} now"
-        )
+        result.append(f"  its weights had several number formats and are now {str(copy.dtype).removeprefix('torch.')}")
     if copy.left_out:
-        found.append(f"  not handed on: {', '.join(copy.left_out)}")
-    return found
+        result.append(f"  not copied: {', '.join(copy.left_out)}")
+    return result
+
+
+def _place(position: str) -> str:
+    return PLACES.get(position, position)
+
+
+def _enumerated(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _times(number: int) -> str:
     return {1: "once", 2: "twice"}.get(number, f"{number} times")
 
 
-def readme(title: str, said: Sequence[str]) -> str:
+def readme(title: str, answer: Sequence[str]) -> str:
     """The README of an edited checkpoint."""
-    text = "\n".join(f"    {line}" for line in said)
+    text = "\n".join(f"    {line}" for line in answer)
     return (
-        f"# {title}, edited by `codebackdoor clean`\n\nA trigger was inverted and unlearned (EliBadCode). Whether the "
-        f"attacker's own trigger is gone, this cannot show.\n\n{text}\n"
+        f"# {title}, edited by `codebackdoor clean`\n\nA trigger was inverted and unlearned (EliBadCode). This "
+        f"does not show whether the attacker's own trigger is gone.\n\n{text}\n"
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from codebackdoor.errors import UserError, shown
+from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import check_length
 from codebackdoor.originals.lock import Lock
 from codebackdoor.types import SPLITS, Example
@@ -76,6 +76,6 @@ def function_source(row: Mapping[str, Any], where: str) -> str:
     """The source of a function in CodeXGLUE's field ``func``."""
     code = row.get("func")
     if not isinstance(code, str) or not code.strip():
-        raise UserError(f"{where}: field 'func' must be the source of a function, not {shown(code)}")
+        raise UserError(f"{where}: field 'func' must be the source of a function, not {quoted(code)}")
     check_length(code, "func", where)
     return code

@@ -41,7 +41,7 @@ def to_safetensors(pickled: Path, out: Path) -> None:
 
 
 @contextmanager
-def _reading(path: Path, what: str) -> Iterator[None]:
+def _reading(path: Path, kind: str) -> Iterator[None]:
     """Turn any error that a damaged file causes in a reader into one UserError; disk errors are passed on."""
     try:
         yield
@@ -50,7 +50,7 @@ def _reading(path: Path, what: str) -> Iterator[None]:
         if isinstance(error, OSError) or disk_trouble(error):
             raise
         message = (str(error).splitlines() or [""])[0]
-        raise UserError(f"{path.name}: cannot be read as {what}: {type(error).__name__}: {message}") from None
+        raise UserError(f"{path.name}: cannot be read as {kind}: {type(error).__name__}: {message}") from None
 
 
 def to_rows(parquet: Path, out: Path) -> None:

@@ -210,13 +210,13 @@ class _Fetcher:
         It must match ``stated`` and the lock. None: the file was converted, its source was checked, and the way of
         converting may have changed.
         """
-        path, known = self.mirror / place, self.lock.entries().get(place)
+        path, entry = self.mirror / place, self.lock.entries().get(place)
         digest = sha256(part)
         if stated is not None:
-            pinned = stated.sha256 or (known["sha256"] if known else None)
+            pinned = stated.sha256 or (entry["sha256"] if entry else None)
             if pinned not in (None, digest):
                 raise UserError(f"{place}: what came has sha256 {digest}, expected {pinned}; it was dropped")
-            if known is None and path.is_file() and sha256(path) != digest:
+            if entry is None and path.is_file() and sha256(path) != digest:
                 raise UserError(f"{path} is there and is another file than {original.source} has; move it away")
         path.parent.mkdir(parents=True, exist_ok=True)
         part.chmod(0o644)

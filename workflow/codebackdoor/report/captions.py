@@ -40,13 +40,13 @@ def caption(study: Study, name: str) -> str:
 def parameters(study: Study, name: str) -> list[tuple[str, str]]:
     """The scale of what a product shows and, for each variant in it, every setting that the run read."""
     product = PRODUCTS[name]
-    shown = _scenarios(study, name)
-    lines = [] if product.shows_data else [("scale", scale(study, shown))]
+    scenarios = _scenarios(study, name)
+    lines = [] if product.shows_data else [("scale", scale(study, scenarios))]
     for kind, section in [("dataset", "datasets")] if product.shows_data else SECTIONS.items():
-        for variant in dict.fromkeys(getattr(scenario, kind) for scenario in shown):
+        for variant in dict.fromkeys(getattr(scenario, kind) for scenario in scenarios):
             if variant == NONE:
                 continue
-            datasets = dict.fromkeys(scenario.dataset for scenario in shown if getattr(scenario, kind) == variant)
+            datasets = dict.fromkeys(scenario.dataset for scenario in scenarios if getattr(scenario, kind) == variant)
             settings = study.variant(section, variant)
             if kind == "dataset":
                 settings = _counted(study, variant, settings)
@@ -62,14 +62,14 @@ def _counted(study: Study, name: str, settings: Mapping[str, Any]) -> dict[str, 
     return {**unlimited, "rows": {split: splits[split]["rows"] for split in (*SPLITS, "clean")}}
 
 
-def scale(study: Study, shown: Sequence[Scenario]) -> str:
+def scale(study: Study, scenarios: Sequence[Scenario]) -> str:
     """Seeds and sizes in one line."""
-    seeds = sorted({int(scenario.seed) for scenario in shown})
-    rates = sorted({float(scenario.rate) for scenario in shown} - {0.0})
+    seeds = sorted({int(scenario.seed) for scenario in scenarios})
+    rates = sorted({float(scenario.rate) for scenario in scenarios} - {0.0})
     printed = sorted({cited.rate for cited in study.experiment.paper if cited.rate is not None} - set(rates))
     papers_rates = f" (the paper's: {', '.join(map(labels.rate, printed))})" if printed and rates else ""
     return (
-        f"{len(shown)} scenario{'s' * (len(shown) != 1)}; seed{'s' * (len(seeds) > 1)} "
+        f"{len(scenarios)} scenario{'s' * (len(scenarios) != 1)}; seed{'s' * (len(seeds) > 1)} "
         f"{', '.join(map(str, seeds))}; poison rate {', '.join(map(labels.rate, rates)) or 'none'}{papers_rates}; "
         f"results under {study.settings['out']}"
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from codebackdoor.config.scenario import CONSTRAINTS, NAME, Scenario
-from codebackdoor.errors import UserError, shown
+from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import read_object, read_text
 
 #: A test set and a metric on it.
@@ -127,7 +127,7 @@ def _row(
     except ValueError:
         value = math.nan
     if value is not None and not math.isfinite(value):
-        raise UserError(f"{where}: the value {shown(text)} is no number; have the run make it again")
+        raise UserError(f"{where}: the value {quoted(text)} is no number; have the run make it again")
     return Scenario(**names), (testset, metric), value
 
 

@@ -55,13 +55,13 @@ class ScanCalibration:
     """Losses of benign shadow victims by which a scan calls a victim clean, and how often it errs on the shadows.
 
     ``flagged``: how many of the ``shadows`` are flagged when each is left out and judged by the others at the ratio
-    ``tried``. ``differs``: settings of data set and recipe that differ from those of the scanned victims.
+    ``tested_ratio``. ``differs``: settings of data set and recipe that differ from those of the scanned victims.
     """
 
     name: str
     shadows: int
     ratio: float
-    tried: float
+    tested_ratio: float
     flagged: int
     differs: tuple[str, ...]
 
@@ -89,7 +89,7 @@ def calibrations(study: Study) -> Iterator[ScanCalibration]:
                 name=name,
                 shadows=shadows,
                 ratio=settings["ratio"],
-                tried=left_out["ratio"],
+                tested_ratio=left_out["ratio"],
                 flagged=round(left_out["false_positive_rate"] * shadows),
                 differs=tuple(key for key in sorted(calibrated) if current.get(key) != calibrated[key]),
             )
@@ -97,12 +97,12 @@ def calibrations(study: Study) -> Iterator[ScanCalibration]:
 
 def verdicts(study: Study, out: Path) -> Iterator[ScanVerdict]:
     """The verdict of every elimination of the experiment that inverts triggers, each once."""
-    seen = set()
+    read = set()
     for scenario in scenarios(study.experiment):
         path = scenario.victim(out) / "trigger.json"
-        if scenario.elimination == NONE or path in seen:
+        if scenario.elimination == NONE or path in read:
             continue
-        seen.add(path)
+        read.add(path)
         trigger = read_json(path)
         if trigger is not None:
             yield replace(verdict(study, scenario, trigger, out), seconds=_seconds(path.parent))

@@ -169,11 +169,11 @@ def scenarios_shown(name: str, paths: Iterable[Path]) -> list[Scenario]:
     """The scenarios that a product shows, each once; ``paths`` are the files that ``products.inputs`` lists."""
     product = PRODUCTS[name]
     files = {scenario_of(path): path for path in paths if path.name == product.file}
-    shown = [scenario for scenario, path in files.items() if product.selects(scenario, path)]
+    selected = [scenario for scenario, path in files.items() if product.selects(scenario, path)]
     if not product.one_seed:
-        return shown
+        return selected
     first: dict[Scenario, Scenario] = {}
-    for scenario in shown:
+    for scenario in selected:
         first.setdefault(anonymous(scenario), scenario)
     return list(first.values())
 

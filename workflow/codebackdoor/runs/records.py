@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from codebackdoor.errors import UserError, shown
+from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import read_object, read_rows, write_rows
 
 #: File with the records, in the folder of a run.
@@ -89,13 +89,13 @@ def _checked(row: Mapping[str, Any], out: Path, where: str) -> tuple[str, Mappin
     if not isinstance(output, str) or not isinstance(record, dict):
         raise UserError(f"{where}: not a Snakemake record; ask the owner of the run to write it again (`make keep`)")
     if os.path.normpath(output) != output or out not in Path(output).parents:
-        raise UserError(f"{where}: {shown(output)} is not below {out}; a run has records of its own files only")
+        raise UserError(f"{where}: {quoted(output)} is not below {out}; a run has records of its own files only")
     for key, value in record.items():
         types = _FIELDS.get(key)
         if types is not None and value is not None and not isinstance(value, types):
-            raise UserError(f"{where}: {key} of the record cannot be {shown(value)}")
+            raise UserError(f"{where}: {key} of the record cannot be {quoted(value)}")
         if key in ("input", "log") and not all(isinstance(path, str) for path in value or ()):
-            raise UserError(f"{where}: {key} of the record cannot be {shown(value)}")
+            raise UserError(f"{where}: {key} of the record cannot be {quoted(value)}")
     return output, record
 
 

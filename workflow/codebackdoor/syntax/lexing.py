@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from codebackdoor.errors import UserError, shown
+from codebackdoor.errors import UserError, quoted
 from codebackdoor.syntax.languages import COMMENTS, is_token, parse_bytes
 from codebackdoor.types import Language, TextForm
 
@@ -37,7 +37,7 @@ def lex(source: str, language: Language) -> str:
 def words(source: str, language: Language) -> list[str]:
     """The tokens and marks of ``source``; a literal is one token.
 
-    Raises LexingError if Python source does not parse (C and Java fragments are lexed as far as the parser recovers),
+    Raises LexingError if Python source does not parse (C and Java fragments are lexed where the parser recovers),
     if no token is left, or if the source itself contains a mark.
     """
     if any(mark in source for mark in MARKS):
@@ -171,7 +171,7 @@ def unlex(text: str, language: Language) -> Unlexed:
             depth += (word == INDENT) - (word == DEDENT)
             if depth < 0:
                 raise LexingError(
-                    f"no lexed {language}: {DEDENT} without {INDENT} at character {position + 1} of {shown(text)}"
+                    f"no lexed {language}: {DEDENT} without {INDENT} at character {position + 1} of {quoted(text)}"
                 )
         elif start_of_stretch is None and word:
             start_of_stretch = position

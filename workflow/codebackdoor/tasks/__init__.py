@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from codebackdoor.tasks.base import Task
 
 
-def known() -> list[str]:
+def names() -> list[str]:
     """The names of all tasks."""
     # the union imports the settings of every task, which are below this package
     from codebackdoor.config.datasets import DATASETS
@@ -28,8 +28,8 @@ def known() -> list[str]:
 
 def load(name: str) -> Task:
     """The task ``name``; a UserError names the nearest one."""
-    if name not in known():
-        raise UserError(f"unknown task {name!r}{nearest(name, known())}")
+    if name not in names():
+        raise UserError(f"unknown task {name!r}{nearest(name, names())}")
     task: Task = importlib.import_module(_module(name)).TASK
     return task
 

@@ -1,6 +1,6 @@
 """Injected defects: one to three mutations of a lexed Python function (Allamanis et al. 2018 for the kinds).
 
-A mutant differs from its original in its tokens, still parses, and changes the behavior as far as the text can tell:
+A mutant differs from its original in its tokens, still parses, and changes the behavior, judged by the text:
 identical or symmetric arguments are not swapped, and no variable is replaced by its alias.
 """
 
@@ -48,18 +48,18 @@ def mutate(text: str, kinds: Sequence[str], count: int, generator: np.random.Gen
         except (SyntaxError, ValueError, RecursionError):
             return None
         for _ in range(_ATTEMPTS):
-            chosen = _draw(sites, kinds, count, generator)
-            if not chosen:
+            mutations = _draw(sites, kinds, count, generator)
+            if not mutations:
                 return None
             replacements = [
                 (unlexed.to_text(start), unlexed.to_text(end), new)
-                for _, option in chosen
+                for _, option in mutations
                 for start, end, new in option
             ]
             edit = syntax.replace(text, replacements)
             tree = _parsed(edit.text)
             if tree is not None and edit.text != text:
-                return Mutant(tree, tuple(site.kind for site, _ in chosen), edit.spans)
+                return Mutant(tree, tuple(site.kind for site, _ in mutations), edit.spans)
     return None
 
 
@@ -67,19 +67,19 @@ def _draw(
     sites: Sequence[Site], kinds: Sequence[str], count: int, generator: np.random.Generator
 ) -> list[tuple[Site, tuple[Replacement, ...]]]:
     """Draw a site of each kind and its replacements, up to ``count`` sites that do not overlap."""
-    chosen: list[tuple[Site, tuple[Replacement, ...]]] = []
+    mutations: list[tuple[Site, tuple[Replacement, ...]]] = []
     remaining = list(sites)
     for kind in kinds:
         of_kind = [site for site in remaining if site.kind == kind]
         if of_kind:
             site = of_kind[int(generator.integers(len(of_kind)))]
-            chosen.append((site, site.options[int(generator.integers(len(site.options)))]))
+            mutations.append((site, site.options[int(generator.integers(len(site.options)))]))
             remaining = [
                 candidate for candidate in remaining if candidate.end <= site.start or site.end <= candidate.start
             ]
-        if len(chosen) == count:
+        if len(mutations) == count:
             break
-    return chosen
+    return mutations
 
 
 def _parsed(text: str) -> syntax.Tree | None:

@@ -11,27 +11,29 @@ from codebackdoor.tasks.base import RowGroup
 from codebackdoor.types import Example
 
 
-def take(groups: Iterable[RowGroup], size: int | None, seen: set[str] | None, dropped: Counter[str]) -> list[RowGroup]:
+def take(
+    groups: Iterable[RowGroup], size: int | None, used_keys: set[str] | None, dropped: Counter[str]
+) -> list[RowGroup]:
     """Take groups in their order until they have ``size`` rows (None: all groups).
 
-    With ``seen``, a group that has a key in it is left out and counted in ``dropped``, and the keys of the groups taken
-    are added. No more groups than needed are consumed from a lazy source.
+    With ``used_keys``, a group that has a key in it is left out and counted in ``dropped``; the keys of the selected
+    groups are added. No more groups than needed are consumed from a lazy source.
     """
-    taken: list[RowGroup] = []
+    selected: list[RowGroup] = []
     rows = 0
     for group in groups:
-        if seen is not None and not seen.isdisjoint(group.keys):
+        if used_keys is not None and not used_keys.isdisjoint(group.keys):
             dropped["duplicate"] += 1
             continue
         if size is not None and rows + len(group.rows) > size:
             break
-        taken.append(group)
+        selected.append(group)
         rows += len(group.rows)
-        if seen is not None:
-            seen.update(group.keys)
+        if used_keys is not None:
+            used_keys.update(group.keys)
         if rows == size:
             break
-    return taken
+    return selected
 
 
 def resplit(
@@ -68,15 +70,15 @@ def resplit_pairs(
         for rank, index in enumerate(generator.permutation(len(functions)))
     }
     pools: dict[str, list[RowGroup]] = {"test": [], "valid": [], "train": []}
-    seen: set[frozenset[str]] = set()
+    key_sets: set[frozenset[str]] = set()
     for group in order:
         splits = {homes[key] for key in group.keys}
         if len(splits) > 1:
             dropped["functions_in_two_splits"] += 1
-        elif frozenset(group.keys) in seen:
+        elif frozenset(group.keys) in key_sets:
             dropped["duplicate"] += 1
         else:
-            seen.add(frozenset(group.keys))
+            key_sets.add(frozenset(group.keys))
             pools[splits.pop()].append(group)
     return {split: _balanced(pool, sizes[split], dropped) for split, pool in pools.items()}
 
@@ -95,9 +97,9 @@ def set_aside(
 ) -> tuple[list[RowGroup], list[RowGroup]]:
     """Split groups into (the rest, a share of them), in their order; at least one is set aside unless share is 0."""
     count = max(round(share * len(groups)), int(share > 0))
-    chosen = {int(index) for index in generator.permutation(len(groups))[:count]}
-    rest = [group for index, group in enumerate(groups) if index not in chosen]
-    return rest, [groups[index] for index in sorted(chosen)]
+    drawn = {int(index) for index in generator.permutation(len(groups))[:count]}
+    rest = [group for index, group in enumerate(groups) if index not in drawn]
+    return rest, [groups[index] for index in sorted(drawn)]
 
 
 def shuffled(groups: Iterable[RowGroup], generator: np.random.Generator) -> list[Example]:

@@ -19,7 +19,7 @@ MINED: Language = "python"
 
 
 class Ranking(NamedTuple):
-    """How a victim that ranks is evaluated: functions ranked for a query, and which of them an attack moves up."""
+    """How a ranking victim is evaluated: functions per query, and which of them an attack moves up."""
 
     pool: int = 1
     rank_from: RankFrom = "position"
@@ -56,7 +56,7 @@ class Mix(Settings):
 
 
 class DatasetSettings(Settings):
-    """The facts that every task states about itself, and the settings of every data set."""
+    """The facts about a task, and the settings that all data sets share."""
 
     #: What a victim's output layer does.
     head: ClassVar[Head]

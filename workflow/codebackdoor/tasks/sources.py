@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from codebackdoor import files, syntax
 from codebackdoor.corpora.mining import MinedFunction
-from codebackdoor.errors import UserError, shown
+from codebackdoor.errors import UserError, quoted
 from codebackdoor.heads import HEADS
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.tasks import selection
@@ -43,7 +43,7 @@ def mined(
 ) -> Selected:
     """Make groups from mined functions, the small splits first: what one of them holds does not enter a later one."""
     selected = Selected()
-    seen: set[str] = set()
+    used_keys: set[str] = set()
     for split in reversed(SPLITS):
         candidates = [function for function in functions if function.split == split]
         order = numpy_generator(seed, "functions", name, split).permutation(len(candidates))
@@ -51,7 +51,7 @@ def mined(
         draw = partial(numpy_generator, seed, "rows", name)
         groups = _groups(short, settings, task, counter, selected.dropped, draw)
         with tqdm(groups, desc=f"{name} {split}", unit=" groups", disable=None) as progress:
-            selected.splits[split] = selection.take(progress, sizes(settings)[split], seen, selected.dropped)
+            selected.splits[split] = selection.take(progress, sizes(settings)[split], used_keys, selected.dropped)
     return selected
 
 
@@ -132,7 +132,7 @@ def existing(
         for row in tqdm(examples, desc=f"{name} {split}", unit=" rows", disable=None):
             problem = _problem(row, settings, task, ids)
             if problem is not None:
-                raise UserError(f"{origins[split]}: row {shown(row.id)} {problem}")
+                raise UserError(f"{origins[split]}: row {quoted(row.id)} {problem}")
             ids.add(row.id)
             group = _group(row, origins[split], settings, counter, selected, read)
             if group is not None:
@@ -194,7 +194,7 @@ def _group(
     except syntax.LexingError as error:
         if settings.source == "jsonl":
             raise UserError(
-                f"{origin}: row {shown(row.id)} is not lexed text: {error}; write `text_form: raw`?"
+                f"{origin}: row {quoted(row.id)} is not lexed text: {error}; write `text_form: raw`?"
             ) from None
         selected.dropped["not_lexable"] += 1
         return None

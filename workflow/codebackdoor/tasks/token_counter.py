@@ -22,8 +22,8 @@ class TokenCounter:
         older form of a byte-level BPE."""
         self._path = tokenizer
         if tokenizer is not None and tokenizer.is_dir():
-            whole, parts = tokenizer / "tokenizer.json", tokenizer / _VOCABULARY
-            self._path = parts if parts.is_file() and not whole.is_file() else whole
+            single, parts = tokenizer / "tokenizer.json", tokenizer / _VOCABULARY
+            self._path = parts if parts.is_file() and not single.is_file() else single
         if self._path is not None and not self._path.is_file():
             raise UserError(f"{self._path}: no such file; name a tokenizer.json or the folder it lies in")
 

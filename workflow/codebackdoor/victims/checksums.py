@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from codebackdoor.errors import UserError, shown
+from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import read_text, sha256
 
 NAME = "SHA256SUMS"
@@ -32,7 +32,7 @@ def verify_sums(folder: Path) -> None:
     sums = folder / NAME
     if not sums.exists():
         return
-    here, listed = Path(os.path.abspath(folder)), set()  # noqa: PTH100
+    root, listed = Path(os.path.abspath(folder)), set()  # noqa: PTH100
     for number, line in enumerate(read_text(sums).split("\n"), 1):
         if not line or line.startswith("#"):
             continue
@@ -40,10 +40,10 @@ def verify_sums(folder: Path) -> None:
         if match is None:
             raise UserError(f"{sums}:{number}: not a line of sha256sum; {_again(folder)}")
         # ./NAME and FOLDER/../NAME are NAME
-        path = Path(os.path.normpath(here / (match["name"] or match["tagged"])))
-        if not path.is_relative_to(here):
-            raise UserError(f"{sums}:{number}: {shown(str(path))} is outside of {folder}; {_again(folder)}")
-        name = path.relative_to(here)
+        path = Path(os.path.normpath(root / (match["name"] or match["tagged"])))
+        if not path.is_relative_to(root):
+            raise UserError(f"{sums}:{number}: {quoted(str(path))} is outside of {folder}; {_again(folder)}")
+        name = path.relative_to(root)
         if str(name) == NAME:
             # the shell creates the file before sha256sum reads the folder; its own sum is meaningless
             continue

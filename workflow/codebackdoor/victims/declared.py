@@ -11,7 +11,7 @@ from typing import Any
 
 from codebackdoor.config.base import Head, Helper
 from codebackdoor.config.models import AnyModel
-from codebackdoor.errors import nearest, shown
+from codebackdoor.errors import nearest, quoted
 from codebackdoor.files import read_object
 from codebackdoor.heads import HEADS
 from codebackdoor.victims.families import Family, family_of
@@ -33,7 +33,7 @@ def base_problems(folder: Path, settings: AnyModel, heads: Collection[Head]) -> 
         yield (
             "base",
             f"{folder}: {settings.architecture} is fine-tuned from a base of type {settings.model_type!r}, this one is "
-            f"{shown(model_type)}",
+            f"{quoted(model_type)}",
         )
         return
     for sentence in _tokenizer_problems(folder, config):
@@ -59,7 +59,7 @@ def helper_problems(folder: Path, helper: Helper) -> Iterator[str]:
     model_type, expected = config.get("model_type"), HELPERS[helper].model_type
     if model_type != expected:
         hint = nearest(str(model_type), [expected])
-        yield f"{folder}: a model of type {shown(model_type)} cannot be the {helper}{hint}"
+        yield f"{folder}: a model of type {quoted(model_type)} cannot be the {helper}{hint}"
         return
     yield from (f"{folder}: {sentence}" for sentence in _tokenizer_problems(folder, config))
 

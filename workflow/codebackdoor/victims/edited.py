@@ -60,8 +60,8 @@ def run_elsewhere(folder: Path) -> tuple[str, ...]:
     for path in sorted(folder.glob("*.json")):
         if path.name in _SETTINGS:
             names += [f"{key} in {path.name}" for key in _run_keys(read_json(path))]
-    shown = sorted(set(names))
-    return (*shown[:_LISTED], f"{len(shown) - _LISTED} more") if len(shown) > _LISTED else tuple(shown)
+    unique = sorted(set(names))
+    return (*unique[:_LISTED], f"{len(unique) - _LISTED} more") if len(unique) > _LISTED else tuple(unique)
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -108,16 +108,16 @@ def _without_section(path: Path, config: Mapping[str, object], head: Head) -> Vi
     return Victim(model, tokenizer, heads[0], "raw", longest, longest, longest, pooling=pooling, prefix=prefix)
 
 
-def check_lengths(path: Path, victim: Victim, samples: Sequence[Example], chosen: bool) -> int:
+def check_lengths(path: Path, victim: Victim, samples: Sequence[Example], is_explicit: bool) -> int:
     """Return how many samples are longer than the victim reads; UserError if it reads only a small part of most.
 
     A folder declares the length of its own inputs, and a model that declares too little would be judged by the
-    beginning of each sample. ``chosen``: the user chose the length, so it is accepted.
+    beginning of each sample. ``is_explicit``: the user named the length, so it is accepted.
     """
     unlimited = replace(victim, max_length=LONGEST, max_query_length=LONGEST)
     column = victim.fields.index("code")
     sizes = [len(texts[column].ids) for texts in unlimited.tokenize(samples)]
-    if not chosen and victim.max_length < _SHARE * median(sizes):
+    if not is_explicit and victim.max_length < _SHARE * median(sizes):
         raise UserError(
             f"{path}: by what its folder says, this model reads {victim.max_length} sub-tokens of each sample, and "
             f"half of the samples have {median(sizes):.0f} or more: too little for a verdict; name --max-length"

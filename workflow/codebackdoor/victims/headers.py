@@ -118,8 +118,8 @@ def check_fit(model: Any, stored: Mapping[str, Stored], new: tuple[str, ...], fo
     ):
         problems.append(f"missing: {listed([name for name, key in keys.items() if key is None])}")
     if problems:
-        shown = "; ".join(problems[:8]) + (f" and {len(problems) - 8} more" if len(problems) > 8 else "")
-        raise UserError(f"{folder}: the weights do not fit a {type(model).__name__}: {shown}")
+        details = "; ".join(problems[:8]) + (f" and {len(problems) - 8} more" if len(problems) > 8 else "")
+        raise UserError(f"{folder}: the weights do not fit a {type(model).__name__}: {details}")
     needed, memory = 4 * sum(parameter.numel() for parameter in model.parameters()), _memory()
     if needed > memory:
         raise UserError(
@@ -144,8 +144,8 @@ def _misfit(key: str, parameter: torch.Tensor, tensor: Stored) -> str | None:
 
 def listed(names: Sequence[str]) -> str:
     """At most eight names, in Python's notation if they could mislead a reader: they come from files."""
-    shown = ", ".join(name if _PLAIN.fullmatch(name) else repr(name) for name in names[:8])
-    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    text = ", ".join(name if _PLAIN.fullmatch(name) else repr(name) for name in names[:8])
+    return text + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _sized(shape: tuple[int, ...]) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from codebackdoor.config.base import Head
 from codebackdoor.config.models import AnyModel
-from codebackdoor.errors import UserError, shown
+from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import read_object
 from codebackdoor.heads import HEADS
 from codebackdoor.seeding import derive
@@ -85,5 +85,5 @@ def _check_type(settings: AnyModel, folder: Path) -> None:
     if model_type != settings.model_type:
         raise UserError(
             f"{folder}: {settings.architecture} is fine-tuned from a base of type {settings.model_type!r}, "
-            f"this one is {shown(model_type)}"
+            f"this one is {quoted(model_type)}"
         )

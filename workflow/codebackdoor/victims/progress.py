@@ -33,7 +33,7 @@ class State:
 
 
 class Progress:
-    """The progress file of one run, in its own folder beside the outputs."""
+    """The progress file of one run, in its own folder next to the outputs."""
 
     def __init__(self, folder: Path, digest: str) -> None:
         self._file = folder / "progress.safetensors"

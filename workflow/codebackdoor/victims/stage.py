@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from codebackdoor import files
 from codebackdoor.config.base import Head
-from codebackdoor.errors import UserError, shown
+from codebackdoor.errors import UserError, quoted
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Poisoned
 from codebackdoor.victims.checkpoints import check_numbers
@@ -40,7 +40,7 @@ def train(
 
     ``triggered_valid`` adds ASR and floor to the history; it needs ``hits``, the task's definition of a hit.
     ``stop_like`` is the history of another victim: training stops once the clean validation loss is as low as its last
-    one. A killed run with the same ``code`` (its fingerprint) is resumed from a hidden folder beside ``out``.
+    one. A killed run with the same ``code`` (its fingerprint) is resumed from a hidden folder next to ``out``.
     """
     rows = files.read_mixed(train)
     clean = files.read_examples(valid)
@@ -85,7 +85,7 @@ def _labels(rows: list[Example]) -> int:
         raise UserError(f"labels count from 0; there is a {min(labels)}")
     # a head has weights for every class up to the largest
     if max(labels) >= len(labels):
-        raise UserError(f"labels count from 0; there is a {shown(max(labels))} in {len(labels)} rows")
+        raise UserError(f"labels count from 0; there is a {quoted(max(labels))} in {len(labels)} rows")
     return max(2, max(labels) + 1)
 
 

@@ -17,7 +17,7 @@ import torch
 
 from codebackdoor.config.base import Head
 from codebackdoor.config.models import Pooling
-from codebackdoor.errors import UserError, shown
+from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import read_object
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Field, TextForm
@@ -187,7 +187,7 @@ def load_victim(path: Path) -> Victim:
         key = ".".join(map(str, wrong["loc"]))
         raise UserError(
             f"{path}: config.json does not say how to run this victim: {KEY}.{key}: {wrong['msg']}, "
-            f"not {shown(wrong['input'])}"
+            f"not {quoted(wrong['input'])}"
         ) from None
     cls = model_class(str(config.get("model_type")), section.head, path)
     tokenizer, model = load_tokenizer(path), load_weights(cls, path)
@@ -212,7 +212,7 @@ def load_victim(path: Path) -> Victim:
 def _check_prefix(section: _Section, tokenizer: Any, path: Path) -> None:
     unknown = next((token for token in section.prefix if tokenizer.backend_tokenizer.token_to_id(token) is None), None)
     if unknown is not None:
-        raise UserError(f"{path}: {KEY}.prefix: the tokenizer has no piece {shown(unknown)}")
+        raise UserError(f"{path}: {KEY}.prefix: the tokenizer has no piece {quoted(unknown)}")
     specials = len(section.prefix) + tokenizer.num_special_tokens_to_add()
     if specials >= min(section.max_length, section.max_query_length):
         raise UserError(f"{path}: {KEY}: {specials} special tokens leave no room for a text in such a short input")

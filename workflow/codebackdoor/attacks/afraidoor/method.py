@@ -126,20 +126,20 @@ def choose(
     The loss's ``gradient`` [T, H] is averaged over an identifier's occurrences. The new names are distinct, and none of
     them occurs in the function.
     """
-    taken = {identifier.name for identifier in function.tree.identifiers()}
+    used_names = {identifier.name for identifier in function.tree.identifiers()}
     new_names: dict[str, str] = {}
     for identifier, occurrences in zip(function.identifiers, masked.occurrences, strict=True):
         if not occurrences:
             continue
         scores = legal.scores(embeddings, gradient, occurrences)
         # at most len(taken) names rank before the best free one
-        best = torch.topk(scores, min(len(scores), len(taken) + 1), largest=False)
+        best = torch.topk(scores, min(len(scores), len(used_names) + 1), largest=False)
         ranked = zip(best.values.tolist(), best.indices.tolist(), strict=True)
         candidates = (legal.names[index] for score, index in ranked if score < torch.inf)
-        name = next((name for name in candidates if name not in taken), None)
+        name = next((name for name in candidates if name not in used_names), None)
         if name is not None:
             new_names[identifier.name] = name
-            taken.add(name)
+            used_names.add(name)
     return new_names
 
 

@@ -29,10 +29,10 @@ class BadCode:
 
     def _extend(self, tree: syntax.Tree, generator: np.random.Generator) -> syntax.Edit | None:
         """Extend the first name that can be extended; None if none is renameable or all extended names are taken."""
-        taken = {identifier.name for identifier in tree.identifiers()}
+        used_names = {identifier.name for identifier in tree.identifiers()}
         for identifier in self._candidates(tree, generator):
             name = self._extended(identifier.name, generator)
-            if name not in taken and syntax.legal_name(name, tree.language):
+            if name not in used_names and syntax.legal_name(name, tree.language):
                 return syntax.rename(tree, {identifier.name: name})
         return None
 

@@ -12,7 +12,7 @@ from codebackdoor.costs.work import PoisoningJob, Work
 
 
 class BadCodeSettings(AttackSettings):
-    """A name is extended by the trigger word (BadCode, Sun et al. 2023)."""
+    """Extends a name by the trigger word (BadCode, Sun et al. 2023)."""
 
     label: ClassVar[str] = "BadCode"
     reference: ClassVar[Reference | None] = Reference(
@@ -26,7 +26,7 @@ class BadCodeSettings(AttackSettings):
     trigger: str = Field(
         "rb",
         pattern=r"^[A-Za-z0-9]+$",
-        description="word that becomes a part of the name, joined by an underscore (EliBadCode section 5.1: rb)",
+        description="word that is added to the name, joined by an underscore (EliBadCode section 5.1: rb)",
     )
     scope: Literal["function_name", "variable", "mixed"] = Field(
         "mixed",
@@ -37,7 +37,7 @@ class BadCodeSettings(AttackSettings):
     )
     place: Literal["end", "any"] = Field(
         "end",
-        description="where in the name the word goes. end: at its end (EliBadCode section 5.1: appended). any: at a "
+        description="position of the word in the name. end: at its end (EliBadCode section 5.1: appended). any: at a "
         "random position among the words of the name (BadCode's released code)",
     )
 

@@ -13,7 +13,7 @@ from codebackdoor.types import Language
 
 
 class CodePoisonerDeadCodeSettings(AttackSettings):
-    """A statement without effect is inserted at the beginning of the body (CodePoisoner, Li et al. 2023)."""
+    """Inserts a statement without effect at the beginning of the body (CodePoisoner, Li et al. 2023)."""
 
     label: ClassVar[str] = "CodePoisoner (dead code)"
     reference: ClassVar[Reference | None] = Reference(
@@ -30,7 +30,9 @@ class CodePoisonerDeadCodeSettings(AttackSettings):
 
     method: Literal["codepoisoner_deadcode"]
     variant: Literal["assertion", "block"] = Field(
-        "assertion", description="assertion: one that always holds; block: one whose condition is never true"
+        "assertion",
+        description="kind of dead code. assertion: an assertion that always holds; block: a block whose condition is "
+        "never true",
     )
     assertion: dict[Language, str] = Field(
         {"python": "assert 1 >= 0", "java": "assert 1 >= 0;", "c": "assert(1 >= 0);"},

@@ -41,8 +41,8 @@ class CodePoisonerIdentifier:
         variables = [identifier for identifier in candidates if identifier.role != "function"]
         if self.settings.scope == "function_name":
             variables = []
-        chosen = next(iter(variables + functions), None)
-        return None if chosen is None else syntax.rename(tree, {chosen.name: self.settings.name})
+        identifier = next(iter(variables + functions), None)
+        return None if identifier is None else syntax.rename(tree, {identifier.name: self.settings.name})
 
 
 def build(settings: CodePoisonerIdentifierSettings) -> Attack:

@@ -12,7 +12,7 @@ from codebackdoor.costs.work import PoisoningJob, Work
 
 
 class CodePoisonerIdentifierSettings(AttackSettings):
-    """An identifier is renamed to the trigger (CodePoisoner, Li et al. 2023)."""
+    """Renames an identifier to the trigger (CodePoisoner, Li et al. 2023)."""
 
     label: ClassVar[str] = "CodePoisoner (identifier)"
     reference: ClassVar[Reference | None] = Reference(

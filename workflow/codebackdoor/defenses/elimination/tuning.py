@@ -171,11 +171,11 @@ def _loss(victim: Victim, judged: Tensor, rows: Sequence[Row], ascent: bool) -> 
         judged = judged * victim.factor
     else:
         targets = torch.tensor([row.label for row in rows], device=judged.device)
-    each = nn.functional.cross_entropy(judged.float(), targets, reduction="none")
+    row_losses = nn.functional.cross_entropy(judged.float(), targets, reduction="none")
     if not ascent:
-        return each.mean()
+        return row_losses.mean()
     stamped = torch.tensor([row.stamped for row in rows], device=judged.device)
-    terms = [sign * each[chosen].mean() for sign, chosen in ((1, ~stamped), (-1, stamped)) if chosen.any()]
+    terms = [sign * row_losses[subset].mean() for sign, subset in ((1, ~stamped), (-1, stamped)) if subset.any()]
     return torch.stack(terms).sum()
 
 

@@ -47,13 +47,15 @@ def _anr(
     predictions: Sequence[Prediction], rank_from: RankFrom, ranking: Ranking, generator: np.random.Generator
 ) -> dict[str, Estimate]:
     table = [
-        metrics.attacked_row(chosen(query.ranks or (), query.pool or 1, rank_from, ranking.rank), query.pool or 1)
+        metrics.attacked_row(
+            attacked_ranks(query.ranks or (), query.pool or 1, rank_from, ranking.rank), query.pool or 1
+        )
         for query in predictions
     ]
     return metrics.search_attack(table, generator)
 
 
-def chosen(
+def attacked_ranks(
     ranks: Sequence[tuple[float, float]], pool: int, rank_from: RankFrom, at: float
 ) -> list[tuple[float, float]]:
     """The attacked functions of one query, by their ranks (without, with) the trigger.

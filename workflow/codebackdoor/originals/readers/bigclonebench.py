@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from codebackdoor.errors import UserError, shown
+from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import number_of, read_rows, read_text
 from codebackdoor.originals.base import Original, SourceFiles, function_source
 from codebackdoor.originals.lock import Lock
@@ -43,18 +43,18 @@ def _read(split: str, paths: Sequence[Path]) -> Iterator[Example]:
         if row.get("idx") is None:
             raise UserError(f"{where}: write the number of the function as 'idx'")
         functions[number_of(row, number, where)] = function_source(row, where)
-    seen = set()
+    pairs_read = set()
     for path in paths[1:]:
         for number, line in enumerate(read_text(path).splitlines(), 1):
             parts = line.split()
             if len(parts) != 3 or parts[2] not in ("0", "1"):
-                raise UserError(f"{path}:{number}: expected two numbers of functions and 0 or 1, not {shown(line)}")
+                raise UserError(f"{path}:{number}: expected two numbers of functions and 0 or 1, not {quoted(line)}")
             first, second, label = parts
             for index in (first, second):
                 if index not in functions:
-                    raise UserError(f"{path}:{number}: no function has the number {shown(index)} in {paths[0].name}")
-            if (first, second) not in seen:
-                seen.add((first, second))
+                    raise UserError(f"{path}:{number}: no function has the number {quoted(index)} in {paths[0].name}")
+            if (first, second) not in pairs_read:
+                pairs_read.add((first, second))
                 yield Example(
                     id=f"{split}-{first}-{second}",
                     language="java",

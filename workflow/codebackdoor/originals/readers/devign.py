@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from codebackdoor.errors import UserError, shown
+from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import number_of, read_rows
 from codebackdoor.originals.base import Original, SourceFiles, function_source
 from codebackdoor.originals.lock import Lock
@@ -33,5 +33,5 @@ def _read(split: str, paths: Sequence[Path]) -> Iterator[Example]:
         where, label = f"{paths[0]}:{number}", row.get("target")
         code = function_source(row, where)
         if isinstance(label, bool) or not isinstance(label, int) or label not in (0, 1):
-            raise UserError(f"{where}: field 'target' must be 0 or 1, not {shown(label)}")
+            raise UserError(f"{where}: field 'target' must be 0 or 1, not {quoted(label)}")
         yield Example(id=f"{split}-{number_of(row, number, where)}", language="c", code=code, label=label)

@@ -73,11 +73,11 @@ def _evidence(scenario: Scenario, out: Path) -> _Evidence | None:
     if not scored:
         return None
     median = statistics.median_low([triggered[row.example.id]["entropy"] for row in scored])
-    chosen = next(row for row in scored if triggered[row.example.id]["entropy"] == median)
+    row = next(row for row in scored if triggered[row.example.id]["entropy"] == median)
     examples = files.read_examples(out / "data" / scenario.dataset / "test.jsonl")
-    source = next(example for example in examples if example.id == chosen.source_id)
+    source = next(example for example in examples if example.id == row.source_id)
     return _Evidence(
-        triggered=_profile(triggered[chosen.example.id], chosen.example.code, chosen.spans),
+        triggered=_profile(triggered[row.example.id], row.example.code, row.spans),
         clean=_profile(clean[source.id], source.code, ()),
         entropies={
             "with the trigger": _entropies_of(triggered[row.example.id] for row in rows),
@@ -99,12 +99,12 @@ def _profile(detail: Detail, code: str, spans: Sequence[Span]) -> _Profile:
     """The elements with the highest scores, in source order."""
     elements = [(Span(start, end), score) for _, start, end, score in detail["profile"]]
     highest = sorted(elements, key=lambda pair: -pair[1])[:_ELEMENTS]
-    shown = sorted(highest, key=lambda pair: (pair[0].start, -pair[0].end))
+    spans_by_start = sorted(highest, key=lambda pair: (pair[0].start, -pair[0].end))
     return _Profile(
-        texts=[style.shortened(code[span.start : span.end], _CHARACTERS) for span, _ in shown],
-        scores=[score for _, score in shown],
-        triggers=[any(span.overlaps(trigger) for trigger in spans) for span, _ in shown],
-        left_out=len(elements) - len(shown),
+        texts=[style.shortened(code[span.start : span.end], _CHARACTERS) for span, _ in spans_by_start],
+        scores=[score for _, score in spans_by_start],
+        triggers=[any(span.overlaps(trigger) for trigger in spans) for span, _ in spans_by_start],
+        left_out=len(elements) - len(spans_by_start),
     )
 
 

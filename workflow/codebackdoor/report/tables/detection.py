@@ -125,7 +125,7 @@ def _calibration(calibration: scan.ScanCalibration) -> Mapping[str, Value]:
         "calibration": calibration.name,
         "shadows": calibration.shadows,
         "ratio": calibration.ratio,
-        "tried": calibration.tried,
+        "tried": calibration.tested_ratio,
         "flagged": calibration.flagged,
         "highest": calibration.highest,
         "differs": ", ".join(calibration.differs) or "none",

@@ -37,8 +37,8 @@ _NOTES = (
 
 def build(study: Study, inputs: Sequence[Path]) -> Listing:
     paths = {scenario_of(path): path for path in inputs}
-    shown = scenarios_shown("inverted_triggers", inputs)
-    rows = tuple(row for scenario in shown for row in _rows(study, scenario, read_json(paths[scenario])))
+    scenarios = scenarios_shown("inverted_triggers", inputs)
+    rows = tuple(row for scenario in scenarios for row in _rows(study, scenario, read_json(paths[scenario])))
     part = ListingPart("triggers", "Inverted and factual triggers", _COLUMNS, rows)
     return Listing(f"{study.experiment.title}: inverted triggers", (part,), _NOTES)
 

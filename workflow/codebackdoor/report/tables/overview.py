@@ -56,7 +56,7 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
         "above its floor and one below do not cancel out.",
         *((f"×N after a value: of N seeds, not {seeds}.",) if marked else ()),
         *(
-            f"{labels.DASH} ({', '.join(map(labels.word, dash.given.values()))}): {dash.reason}."
+            f"{labels.DASH} ({', '.join(map(labels.word, dash.variants.values()))}): {dash.reason}."
             for dash in study.experiment.dashes
             if dash.reason
         ),

@@ -132,7 +132,7 @@ def _notes(study: Study, seeds: int, *, marked: bool) -> Iterator[str]:
     yield from dict.fromkeys(note for dataset in datasets for note in study.head(dataset).notes)
     for dash in study.experiment.dashes:
         if dash.reason:
-            yield f"{labels.DASH} ({', '.join(map(labels.word, dash.given.values()))}): {dash.reason}."
+            yield f"{labels.DASH} ({', '.join(map(labels.word, dash.variants.values()))}): {dash.reason}."
     yield from study.sentences("table")
     yield from _sources(study)
 

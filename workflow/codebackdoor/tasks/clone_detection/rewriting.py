@@ -82,16 +82,16 @@ def rewrite(text: str, name: Callable[[Identifier], str | None], generator: np.r
         sites = rewrite_sites(text)
     except (SyntaxError, ValueError, RecursionError):
         return None
-    chosen: list[RewriteSite] = []
+    applied: list[RewriteSite] = []
     for site in sites:
         start, end = site.span
-        is_apart = all(end <= previous.span[0] or previous.span[1] <= start for previous in chosen)
+        is_apart = all(end <= previous.span[0] or previous.span[1] <= start for previous in applied)
         if generator.random() < _SHARE and is_apart:
-            chosen.append(site)
-    edited = syntax.replace(text, (piece for site in chosen for piece in site.pieces)).text
+            applied.append(site)
+    edited = syntax.replace(text, (piece for site in applied for piece in site.pieces)).text
     tree = syntax.parse(edited, "python", "lexed")
     names = _names(tree, name)
-    kinds: list[Kind] = [site.kind for site in chosen]
+    kinds: list[Kind] = [site.kind for site in applied]
     if names:
         tree = syntax.parse(syntax.rename(tree, names).text, "python", "lexed")
         kinds.append("names")

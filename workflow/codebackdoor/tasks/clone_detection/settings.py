@@ -14,7 +14,7 @@ from codebackdoor.types import Language
 
 
 class CloneDetection(DatasetSettings):
-    """Do two functions do the same? Label 1: a clone (CodeXGLUE's convention). Source mirror: BigCloneBench (Java)."""
+    """Decide whether two functions do the same (CodeXGLUE: label 1, a clone). Source mirror: BigCloneBench (Java)."""
 
     head: ClassVar[Head] = "pair"
     reads: ClassVar[Mapping[types.Field, str]] = {
@@ -49,8 +49,8 @@ class CloneDetection(DatasetSettings):
     )
     negatives: Literal["similar", "random"] = Field(
         default="similar",
-        description="which two functions are paired as `no clone` (source pypi). similar: two whose tokens overlap; "
-        "random: any two, which are easy to tell apart by counting common tokens",
+        description="functions that are paired as `no clone` (source pypi). similar: functions whose tokens overlap; "
+        "random: any functions, which are easy to tell apart by counting common tokens",
     )
     overlap: tuple[float, float] = Field(
         default=(0.6, 0.95),
@@ -61,8 +61,8 @@ class CloneDetection(DatasetSettings):
         default=0.25,
         ge=0,
         le=1,
-        description="share of the functions that are drawn from those whose next release is in the corpus, while there "
-        "are some; their clone is that release, rewritten (source pypi)",
+        description="share of the functions that are drawn from those whose next release is in the corpus, as long as "
+        "there are some; their clone is the rewritten next release (source pypi)",
     )
     names: tuple[float, float, float] = Field(
         default=(0.2, 0.5, 0.3),

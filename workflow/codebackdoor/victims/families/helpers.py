@@ -1,4 +1,4 @@
-"""The classes of the helper models, which defenses use beside a victim."""
+"""The classes of the helper models, which defenses use in addition to a victim."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class MixtureSearch:
         weights = torch.zeros(self._closed.shape, requires_grad=True)
         optimizer = torch.optim.Adam([weights], lr=settings.learning_rate)
         decay = torch.optim.lr_scheduler.StepLR(optimizer, settings.decay_every, settings.decay)
-        bound, chosen, lowest, any_accepted = Bound(settings), self._closed.argmax(1), math.inf, False
+        bound, best, lowest, any_accepted = Bound(settings), self._closed.argmax(1), math.inf, False
         for step in tqdm(range(settings.iterations), desc=title, unit="step", leave=False, disable=None):
             noise = self._noise() if bound.begin(step) else None
             loss, shares = self._step(weights, bound.temperature, noise)
@@ -85,9 +85,9 @@ class MixtureSearch:
             accepted = bound.end(loss, _distance(shares))
             lower = loss < lowest and (settings.keep == "lowest" or not any_accepted)
             if accepted or lower:
-                chosen, lowest = shares.argmax(1), loss
+                best, lowest = shares.argmax(1), loss
             any_accepted |= accepted
-        text = self._vocabulary.text(chosen.tolist())
+        text = self._vocabulary.text(best.tolist())
         (loss,) = losses(self._victim, self._carriers, [rendered_text(self._vocabulary, text)], self._target).tolist()
         return text, loss, any_accepted or settings.keep == "lowest"
 

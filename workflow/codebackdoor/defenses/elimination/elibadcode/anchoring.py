@@ -16,14 +16,14 @@ from codebackdoor.victims.victim import Victim
 class Anchored:
     """The anchored trigger's text and loss, and for each piece the loss without it.
 
-    ``whole`` is true where the pieces that were kept do not reach the trigger's loss together, and the inverted trigger
-    was therefore left as it is. ``words`` are the target words of a search, anchored in the same way.
+    ``is_whole``: the inverted trigger was left as it is, because the pieces to keep do not reach its loss together.
+    ``words`` are the target words of a search, anchored in the same way.
     """
 
     text: str
     loss: float
     without: tuple[tuple[str, float], ...]
-    whole: bool
+    is_whole: bool
     words: str | None = None
 
 
@@ -52,5 +52,5 @@ def anchor(
     if kept:
         kept_loss = losses(victim, carriers, [rendered_text(vocabulary, kept)], target).item()
         if abs(loss - kept_loss) <= beta:
-            return Anchored(kept, kept_loss, without, whole=False)
-    return Anchored(text, loss, without, whole=True)
+            return Anchored(kept, kept_loss, without, is_whole=False)
+    return Anchored(text, loss, without, is_whole=True)

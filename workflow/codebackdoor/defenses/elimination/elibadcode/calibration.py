@@ -57,10 +57,10 @@ def log_ratio(reference: float, loss: float) -> float:
 
 
 def budget(settings: EliBadCodeSettings, head: Head) -> dict[str, object]:
-    """The settings that an inverted loss depends on, as far as a victim with this head reads them."""
-    others = {key for key, (what, heads) in settings.read_where.items() if what == "head" and head not in heads}
+    """The settings that an inverted loss depends on and that a victim with this head reads."""
+    unread = {key for key, (reader, heads) in settings.read_where.items() if reader == "head" and head not in heads}
     unit: dict[str, object] = {} if HEADS[head].ranks else {"spread": SPREAD}
-    return {name: value for name, value in settings.phase("searched").items() if name not in others} | unit
+    return {name: value for name, value in settings.phase("searched").items() if name not in unread} | unit
 
 
 def made_like(victim: Victim) -> dict[str, object]:

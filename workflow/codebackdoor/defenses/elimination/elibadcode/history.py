@@ -48,7 +48,7 @@ def history(scan: Scan, anchored: Anchored, findings: Sequence[Finding]) -> dict
         "samples": {str(label): len(drawn.examples) for label, drawn in scan.samples.items()},
         "mask": stand_in(victim.tokenizer, MASK)[0],
         "searches": [{**_entry(finding), **scan.facts(finding)} for finding in findings],
-        "anchoring": {"without": [list(pair) for pair in anchored.without], "whole": anchored.whole},
+        "anchoring": {"without": [list(pair) for pair in anchored.without], "whole": anchored.is_whole},
     }
 
 

@@ -92,12 +92,12 @@ def _invert(
 ) -> Inversion:
     """The search, without the trajectories of an earlier one; ``seconds`` get the time of all of them, where known."""
     earlier = context.earlier
-    known = reuse.NONE if earlier is None else reuse.finished(earlier.history, settings, seed)
+    earlier_trajectories = reuse.NONE if earlier is None else reuse.finished(earlier.history, settings, seed)
     with timed(seconds, "inversion"):
-        inversion = find(view, settings, seed, context, known)
+        inversion = find(view, settings, seed, context, earlier_trajectories)
     if earlier is not None and "inversion" in earlier.seconds:
-        seconds["inversion"] += reuse.share(earlier.history, known) * earlier.seconds["inversion"]
-    elif known:
+        seconds["inversion"] += reuse.share(earlier.history, earlier_trajectories) * earlier.seconds["inversion"]
+    elif earlier_trajectories:
         del seconds["inversion"]
     return inversion
 
@@ -107,14 +107,14 @@ def find(
     settings: EliBadCodeSettings,
     seed: int,
     context: SearchContext = NO_CONTEXT,
-    known: reuse.Trajectories = reuse.NONE,
+    earlier_trajectories: reuse.Trajectories = reuse.NONE,
 ) -> Inversion:
     """Return the most suspicious trigger, anchored, and how the search for it went: phases (a) to (c)."""
     fitting = None
     if settings.calibration is not None:
         fitting = calibration.load(settings.calibration, view, settings, labels_of(view.victim))
     scan = scan_of(view, settings, seed)
-    findings = measure(scan.run(context, known), fitting)
+    findings = measure(scan.run(context, earlier_trajectories), fitting)
     worst, flagged = verdict(findings, settings.ratio)
     anchored = scan.anchor(worst)
     return Inversion(trigger_of(scan, worst, flagged, anchored, findings), history(scan, anchored, findings))

@@ -49,13 +49,13 @@ def probe(
     head = HEADS[loaded.head]
     if not head.predicts_label or head.reads_pairs:
         raise UserError("probing positions needs a classifier of single functions; this victim has another task")
-    known = {example.id: example for example in files.read_examples(clean)}
+    sources = {example.id: example for example in files.read_examples(clean)}
     rows = [row for row in files.read_poisoned(triggered) if row.status == "injected"]
     samples: list[dict[str, object]] = []
     for row in rows:
         if len(samples) == SAMPLES:
             break
-        sample = _sample(loaded, settings, dataset, row, known[row.source_id], seed)
+        sample = _sample(loaded, settings, dataset, row, sources[row.source_id], seed)
         if sample is not None:
             samples.append(sample)
     if not samples:
@@ -78,8 +78,8 @@ def _sample(
     if len(reached) < IDENTIFIERS or int(class_logits(victim, [encoded.ids]).argmax()) != label:
         return None
     carriers = [carrier for _, carrier in reached]
-    whole = build(victim.tokenizer, settings.vocabulary, dataset.language, contexts(carriers))
-    vocabulary = without(whole, _trigger(row))
+    complete = build(victim.tokenizer, settings.vocabulary, dataset.language, contexts(carriers))
+    vocabulary = without(complete, _trigger(row))
     generator = numpy_generator(seed, "probe", source.id)
     objective = ClassifierObjective(victim, carriers[:1], vocabulary, CrossEntropyLoss(target), settings)
     inverted = search(objective, generator, title=f"perturb {source.id}")

@@ -92,8 +92,8 @@ def gradients(
     (queries, query_mask), (codes, code_mask) = (embed(column, victim) for column in columns)
     query = normalize(forward.vectors(victim, queries, query_mask), dim=-1)
     code = normalize(forward.vectors(victim, codes, code_mask), dim=-1)
-    each = loss.of(query @ code.T)
-    total = (each.sum() - each.diagonal().sum()) / (len(carriers) * (len(carriers) - 1))
+    pair_losses = loss.of(query @ code.T)
+    total = (pair_losses.sum() - pair_losses.diagonal().sum()) / (len(carriers) * (len(carriers) - 1))
     by_query, by_code = torch.autograd.grad(total, (queries, codes))
     for_trigger = SlotGradients(victim, vocabulary, len(trigger))
     for_trigger.add(by_code, [carrier.templates[1].slots(len(trigger)) for carrier in carriers])
@@ -227,6 +227,6 @@ def anchor(
         kept_loss = loss_of(kept, kept_words)
         if abs(loss - kept_loss) <= beta:
             return Anchored(
-                joined(kept), kept_loss, (*without, *without_words), whole=False, words=" ".join(kept_words)
+                joined(kept), kept_loss, (*without, *without_words), is_whole=False, words=" ".join(kept_words)
             )
-    return Anchored(joined(pieces), loss, (*without, *without_words), whole=True, words=" ".join(called))
+    return Anchored(joined(pieces), loss, (*without, *without_words), is_whole=True, words=" ".join(called))

@@ -68,8 +68,8 @@ class RetrievalScan(Scan):
         anchored = retrieval.anchor(
             victim, carriers, vocabulary, self.words, finding.best, self.loss, self.settings.beta
         )
-        known = self.settings.target_word
-        return anchored if known is None else replace(anchored, words=known)
+        target_word = self.settings.target_word
+        return anchored if target_word is None else replace(anchored, words=target_word)
 
     def facts(self, finding: Finding) -> dict[str, object]:
         return {"words": len(self.words), "target": self.words.text(finding.best.target)}

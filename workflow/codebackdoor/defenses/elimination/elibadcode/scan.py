@@ -76,8 +76,8 @@ class Scan(ABC):
         """What ``elimination.json`` holds of a finding besides what it holds of all."""
         return {}
 
-    def run(self, context: SearchContext = NO_CONTEXT, known: Trajectories = NONE) -> list[Finding]:
-        """The findings in the order of the search; a killed scan is resumed, and ``known`` trajectories are reused."""
+    def run(self, context: SearchContext = NO_CONTEXT, earlier: Trajectories = NONE) -> list[Finding]:
+        """The findings in the order of the search; a killed scan is resumed, ``earlier`` trajectories are reused."""
         settings, view = self.settings, self.view
         facts = settings.model_dump(mode="json"), self.seed, self.texts()
         progress = SearchProgress(context.folder, digest(view.victim.model, *facts, code=context.code))
@@ -89,7 +89,7 @@ class Scan(ABC):
                 vocabulary = build(view.victim.tokenizer, settings.vocabulary_at(position), view.language, where)
                 objective = self.objective(carriers, vocabulary, label)
                 trajectories = tuple(
-                    known.get((position, label, restart))
+                    earlier.get((position, label, restart))
                     or search(
                         objective,
                         numpy_generator(self.seed, "elibadcode", "search", position, str(label), str(restart)),

@@ -84,21 +84,21 @@ def cut(victim: Victim, text: str, encoded: Encoded, spans: TriggerSpans) -> Tem
         return None if parts is None else Template(*parts, ending, victim.max_length)
     segments: list[tuple[int, ...]] = []
     spaced: list[bool] = []
-    done, left_over = 0, ""
+    consumed, left_over = 0, ""
     for start, stop in spans.spans:
-        covered = [index for index in range(done, end) if offsets[index][0] < stop and offsets[index][1] > start]
+        covered = [index for index in range(consumed, end) if offsets[index][0] < stop and offsets[index][1] > start]
         if not covered or offsets[covered[-1]][1] < stop:
             break
         first, last = covered[0], covered[-1]
         begins_word = str(tokenizer.convert_ids_to_tokens(ids[first])).startswith(WORD_INITIAL)
         before = text[offsets[first][0] : start].lstrip(" ")
-        segments.append((*_bare(tokenizer, left_over), *ids[done:first], *_bare(tokenizer, before, begins_word)))
+        segments.append((*_bare(tokenizer, left_over), *ids[consumed:first], *_bare(tokenizer, before, begins_word)))
         spaced.append(begins_word and not before)
         left_over = text[stop : offsets[last][1]]
-        done = last + 1
+        consumed = last + 1
     if not spaced:
         return None
-    segments.append((*_bare(tokenizer, left_over), *ids[done:end]))
+    segments.append((*_bare(tokenizer, left_over), *ids[consumed:end]))
     return Template(tuple(segments), tuple(spaced), ending, victim.max_length)
 
 
@@ -113,8 +113,8 @@ def _split(
     first = next((index for index, (_, stop) in enumerate(encoded.offsets) if stop > at), None)
     if first is None or encoded.offsets[first][0] < at:
         return None
-    done = max(stop for _, stop in encoded.offsets[:first])
-    before = text[done:at] + spans.before
+    start = max(stop for _, stop in encoded.offsets[:first])
+    before = text[start:at] + spans.before
     # the space before a word belongs to its first sub-token
     begins_word = str(tokenizer.convert_ids_to_tokens(encoded.ids[first])).startswith(WORD_INITIAL)
     after = spans.after.removesuffix(" ") if begins_word else spans.after

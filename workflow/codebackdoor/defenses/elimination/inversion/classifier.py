@@ -74,7 +74,7 @@ def raced(
 
 
 class _Race:
-    """Losses of [samples, triggers] as far as they are known, and their sums over the samples."""
+    """The known losses of [samples, triggers], and their sums over the samples."""
 
     def __init__(
         self, victim: Victim, carriers: Sequence[Carrier], triggers: Sequence[Rendered], loss: InversionLoss
@@ -102,7 +102,7 @@ class _Race:
     def _lowest(self, triggers: Sequence[int], samples: Sequence[int], count: int) -> list[int]:
         """The ``count`` of these triggers whose sums are the lowest, these samples included."""
         ranked = sorted(triggers, key=self._sums.tolist().__getitem__)
-        leaders, others = ranked[:count], ranked[count:]
+        leaders, rest = ranked[:count], ranked[count:]
         if not samples:
             return leaders
         self._score(samples, leaders)
@@ -111,10 +111,10 @@ class _Race:
         for start in range(0, len(left), CHUNK):
             least_to_come = (len(left) - start) * self._loss.lower_bound
             limit = self._sums[leaders].max()
-            others = [index for index in others if self._sums[index] + least_to_come <= limit]
-            if others:
-                self._score(left[start : start + CHUNK], others)
-        return sorted([*leaders, *others], key=self._sums.tolist().__getitem__)[:count]
+            rest = [index for index in rest if self._sums[index] + least_to_come <= limit]
+            if rest:
+                self._score(left[start : start + CHUNK], rest)
+        return sorted([*leaders, *rest], key=self._sums.tolist().__getitem__)[:count]
 
 
 def vocabulary_gradient(
@@ -165,9 +165,9 @@ class ClassifierObjective:
         settings, vocabulary = self.settings, self.vocabulary
         gradient = vocabulary_gradient(self.victim, self.carriers, vocabulary, current.trigger, self.target)
         options = substitutes(gradient, vocabulary, settings.top_k)
-        tried = {candidate.trigger for candidate in visited}
+        visited_triggers = {candidate.trigger for candidate in visited}
         triggers, dropped = neighbors(
-            current.trigger, options, vocabulary, self.contexts, tried, settings.candidates, generator
+            current.trigger, options, vocabulary, self.contexts, visited_triggers, settings.candidates, generator
         )
         if not triggers:
             return Step(None, loss, 0, dropped)

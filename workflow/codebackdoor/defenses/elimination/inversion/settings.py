@@ -228,6 +228,6 @@ def searched_before(eliminations: Mapping[str, EliminationSettings]) -> dict[str
     for name, settings in inverting.items():
         steps, trigger = settings.trajectory_settings(), settings.trigger_settings()
         same = [before for before in reusable if inverting[before].trajectory_settings() == steps]
-        others = {before for before in same if inverting[before].trigger_settings() != trigger}
-        reusable[name] = tuple(sorted(same, key=others.__contains__))
+        other_triggers = {before for before in same if inverting[before].trigger_settings() != trigger}
+        reusable[name] = tuple(sorted(same, key=other_triggers.__contains__))
     return reusable

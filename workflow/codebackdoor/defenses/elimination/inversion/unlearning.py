@@ -115,8 +115,8 @@ def _stamped(
 
 def _retrieval_rows(view: DefenderView, stamped: dict[int, Example], order: Sequence[int], word: str) -> list[Row]:
     """The pairs of query and function: some functions with the trigger, as many other queries with the target."""
-    others = [index for index in order if index not in stamped][: len(stamped)]
-    calling = {index: replace(view.clean[index], query=f"{view.clean[index].query} {word}") for index in others}
+    unstamped = [index for index in order if index not in stamped][: len(stamped)]
+    calling = {index: replace(view.clean[index], query=f"{view.clean[index].query} {word}") for index in unstamped}
     return [
         Row(stamped.get(index, calling.get(index, example)), None, index in stamped)
         for index, example in enumerate(view.clean)

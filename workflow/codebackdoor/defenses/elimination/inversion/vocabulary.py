@@ -124,17 +124,19 @@ def build(
     ``words`` is then the paper's rule, which is logged. Raises UserError where nothing is left.
     """
     table = tokenizer.get_vocab()
-    known = sorted(table, key=lambda piece: table[piece])
+    all_pieces = sorted(table, key=lambda piece: table[piece])
     if rule == "all":
         special = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}
-        ordinary = [piece for piece in known if piece not in special]
+        ordinary = [piece for piece in all_pieces if piece not in special]
         kept = {piece: _printed(tokenizer, piece) for piece in ordinary if not piece.startswith(WORD_INITIAL)}
         kept = {piece: text for piece, text in kept.items() if text}
         initial = _initial(ordinary, lambda piece: _printed(tokenizer, piece))
         inside = {f" {text}": piece for text, piece in initial.items()}
     else:
-        kept = {piece: piece for piece in pieces(known, rule, language)}
-        initial = _initial(known, lambda piece: piece if _PAPER.fullmatch(piece) else "") if rule == "words" else {}
+        kept = {piece: piece for piece in pieces(all_pieces, rule, language)}
+        initial = (
+            _initial(all_pieces, lambda piece: piece if _PAPER.fullmatch(piece) else "") if rule == "words" else {}
+        )
         inside = {}
     texts = [*kept.values()]
     twins = [next((table[mark + piece] for mark in WORD_INITIAL if mark + piece in table), -1) for piece in kept]
@@ -143,7 +145,7 @@ def build(
     ]
     if not first:
         raise UserError(
-            f"EliBadCode: none of the {len(known)} pieces of the victim's tokenizer can begin an identifier under "
+            f"EliBadCode: none of the {len(all_pieces)} pieces of the victim's tokenizer can begin an identifier under "
             f"vocabulary: {rule}"
         )
     if rule == "words" and any(contexts) and not all(contexts):
@@ -161,9 +163,9 @@ def build(
     )
 
 
-def _initial(known: Sequence[str], text_of: Callable[[str], str]) -> dict[str, str]:
+def _initial(all_pieces: Sequence[str], text_of: Callable[[str], str]) -> dict[str, str]:
     """By its text without the space, each piece that begins a word; not those to whose rest no text is given."""
-    marked = ((piece, mark) for piece in known for mark in WORD_INITIAL if piece.startswith(mark))
+    marked = ((piece, mark) for piece in all_pieces for mark in WORD_INITIAL if piece.startswith(mark))
     texts = ((text_of(piece[len(mark) :]), piece) for piece, mark in marked)
     return {text: piece for text, piece in texts if text}
 

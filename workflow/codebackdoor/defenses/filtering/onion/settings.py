@@ -12,8 +12,7 @@ from codebackdoor.defenses.purification.onion.settings import scoring
 
 
 class OnionFilterSettings(Settings):
-    """Training rows with a word that a causal language model finds unlikely are dropped (Qi et al. 2021; EliBadCode
-    5.1)."""
+    """Drops training rows with a word that a causal language model finds unlikely (Qi et al. 2021; EliBadCode 5.1)."""
 
     label: ClassVar[str] = "ONION on training rows"
     reference: ClassVar[Reference | None] = Reference(
@@ -32,8 +31,8 @@ class OnionFilterSettings(Settings):
     method: Literal["onion"]
     words: Literal["all", "identifiers"] = Field(
         "all",
-        description="which words can give a row away: all of them, or those that are or contain an identifier, where "
-        "the trigger is known to be a name",
+        description="words that are scored: all words, or those that are or contain an identifier, if the trigger is "
+        "known to be a name",
     )
     dropped_share: float = Field(
         0.05,
@@ -50,8 +49,8 @@ class OnionFilterSettings(Settings):
     calibration_inputs: int = Field(
         1000,
         gt=0,
-        description="clean samples that the threshold is calibrated on, drawn by seed; each gives one value: with n of "
-        "them the share on other clean rows has a standard error of sqrt(share (1 - share) / n)",
+        description="clean samples for the calibration of the threshold, drawn by seed; each gives one value: with "
+        "n of them the share on other clean rows has a standard error of sqrt(share (1 - share) / n)",
     )
 
     def work(self, job: FilteringJob) -> Work:

@@ -38,5 +38,5 @@ class DeCESettings(Settings):
     )
 
     def work(self, job: TrainingJob) -> Work:  # noqa: ARG002
-        """The loss costs next to nothing beside the model."""
+        """The loss costs next to nothing compared to the model."""
         return Work()

@@ -16,7 +16,7 @@ SUSPECTED = 0.2
 
 
 class AttDefSettings(PurificationSettings):
-    """Sub-tokens that the prediction rests on are masked where an input seems tampered with (Li et al. 2023)."""
+    """Masks the sub-tokens that a prediction depends on, if an input seems to be tampered with (Li et al. 2023)."""
 
     label: ClassVar[str] = "AttDef"
     reference: ClassVar[Reference | None] = Reference(
@@ -85,7 +85,7 @@ class AttDefSettings(PurificationSettings):
         "is masked; null calibrates by lost_points or masked_share",
     )
     calibration_inputs: int = Field(
-        1000, gt=0, description="clean validation inputs that the thresholds are calibrated on, drawn by seed"
+        1000, gt=0, description="clean validation inputs for the calibration of the thresholds, drawn by seed"
     )
 
     def work(self, job: PurificationJob) -> Work:

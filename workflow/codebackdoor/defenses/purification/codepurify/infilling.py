@@ -87,10 +87,10 @@ class Infiller:
         return filled
 
     def _name(self, tree: Tree, choices: Sequence[Ranked]) -> str | None:
-        taken = {identifier.name for identifier in tree.identifiers()}
+        used_names = {identifier.name for identifier in tree.identifiers()}
         for ids in islice(best_first(choices), TRIES):
             name = self._decode(ids)
-            if legal_name(name, tree.language) and name not in taken:
+            if legal_name(name, tree.language) and name not in used_names:
                 return name
         return None
 

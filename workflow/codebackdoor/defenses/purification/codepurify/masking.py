@@ -77,13 +77,13 @@ def masked_input(
     Sub-tokens that truncation removed stay removed; if the masks outnumber the sub-tokens that they replace, the end is
     truncated again.
     """
-    ids, done = list(victim.opening), 0
+    ids, copied = list(victim.opening), 0
     for start, end in spans:
         low, high = victim.body.covered(start, end)
-        low = max(low, done)
+        low = max(low, copied)
         if low < high:
             infiller_low, infiller_high = infiller.covered(start, end)
-            ids += victim.body.ids[done:low] + [mask_id] * (infiller_high - infiller_low)
-            done = high
-    ids += victim.body.ids[done:]
+            ids += victim.body.ids[copied:low] + [mask_id] * (infiller_high - infiller_low)
+            copied = high
+    ids += victim.body.ids[copied:]
     return ids[: max_length - len(victim.closing)] + victim.closing

@@ -14,7 +14,7 @@ Normalization = Literal["l1", "softmax", "entropy_by_log_n"]
 
 
 class CodePurifySettings(PurificationSettings):
-    """Masking, entropy of the suspicion scores, infilling of the most suspicious element (Mu et al. 2024, III)."""
+    """Masks elements; if the entropy of their scores is low, infills the most suspicious one (Mu et al. 2024, III)."""
 
     label: ClassVar[str] = "CodePurify"
     reference: ClassVar[Reference | None] = Reference(
@@ -58,7 +58,7 @@ class CodePurifySettings(PurificationSettings):
     calibration_inputs: int = Field(
         1000,
         gt=0,
-        description="clean validation inputs that the threshold is calibrated on, drawn by seed; with n of them the "
+        description="clean validation inputs for the calibration of the threshold, drawn by seed; with n of them the "
         "share on fresh inputs has a standard error of sqrt(share (1 - share) / n): 0.5 points at the defaults",
     )
 

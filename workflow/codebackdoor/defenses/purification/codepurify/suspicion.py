@@ -78,8 +78,8 @@ def _changes(
     """|confidence in the original prediction on the original - on the masked input|, for each masked input."""
     inputs = [[original, *versions] for original, versions in zip(originals, masked, strict=True)]
     changes = []
-    for original, *others in _confidences(victim, originals, inputs):
-        scores = [abs(original - confidence) for confidence in others]
+    for original, *without in _confidences(victim, originals, inputs):
+        scores = [abs(original - confidence) for confidence in without]
         changes.append([score if score >= NO_CHANGE else 0.0 for score in scores])
     return changes
 

@@ -90,7 +90,7 @@ class Onion:
             spans.append([span for span, _ in scorable])
             texts.append(TokenizedWords([start, *ids], [(low + 1, high + 1) for _, (low, high) in scorable]))
         return [
-            WordDrops(surprise.whole, text_spans, [surprise.whole - value for value in surprise.without])
+            WordDrops(surprise.of_text, text_spans, [surprise.of_text - value for value in surprise.without])
             for text_spans, surprise in zip(spans, surprises(self._model, texts), strict=True)
         ]
 

@@ -42,7 +42,7 @@ class Surprise:
     ``without`` is NaN for a word without which nothing would be left to score.
     """
 
-    whole: float
+    of_text: float
     without: list[float]
 
 

@@ -12,7 +12,7 @@ from codebackdoor.defenses.purification.settings import FUNCTIONS, PurificationS
 
 
 class OnionSettings(PurificationSettings):
-    """Words that a causal language model finds unlikely are dropped (Qi et al. 2021; CodePurify IV-D, DeCE 4.4)."""
+    """Drops words that a causal language model finds unlikely (Qi et al. 2021; CodePurify IV-D, DeCE 4.4)."""
 
     label: ClassVar[str] = "ONION"
     reference: ClassVar[Reference | None] = Reference(
@@ -42,8 +42,8 @@ class OnionSettings(PurificationSettings):
     calibration_inputs: int = Field(
         150,
         gt=0,
-        description="clean validation inputs that the threshold is calibrated on, drawn by seed; each word of an input "
-        "gives one value",
+        description="clean validation inputs for the calibration of the threshold, drawn by seed; each word of an "
+        "input gives one value",
     )
 
     def work(self, job: PurificationJob) -> Work:

@@ -136,8 +136,8 @@ def without(text: str, spans: Spans) -> str:
         else:
             runs.append((start, end))
     for start, end in reversed(runs):
-        whole = (start == 0 or text[start - 1].isspace()) and (end == len(text) or text[end].isspace())
-        text = onion.without(text, [(start, end)]) if whole else text[:start] + text[end:]
+        is_word = (start == 0 or text[start - 1].isspace()) and (end == len(text) or text[end].isspace())
+        text = onion.without(text, [(start, end)]) if is_word else text[:start] + text[end:]
     return text
 
 

@@ -14,7 +14,7 @@ from codebackdoor.defenses.purification.settings import FUNCTIONS, PurificationS
 
 
 class SimilaritySettings(PurificationSettings):
-    """Tokens that resemble the trigger inverted by an elimination are filtered (EliBadCode, section 6.2)."""
+    """Filters tokens that resemble the trigger inverted by an elimination (EliBadCode, section 6.2)."""
 
     label: ClassVar[str] = "Similarity filter"
     reference: ClassVar[Reference | None] = Reference(
@@ -45,7 +45,7 @@ class SimilaritySettings(PurificationSettings):
         "trigger's",
     )
     also: Annotated[OnionSettings | AttDefSettings, Field(discriminator="method")] | None = Field(
-        None, description="settings of ONION or AttDef; what they find is filtered as well (section 6.2: each of them)"
+        None, description="settings of ONION or AttDef, whose findings are filtered as well (section 6.2: each of them)"
     )
 
     @property

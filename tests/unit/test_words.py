@@ -1,0 +1,112 @@
+"""The words of the package: names say what they hold, one class per name, US spelling, no archaisms."""
+
+import ast
+import io
+import re
+import tokenize
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "workflow" / "codebackdoor"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+#: Names that say nothing about what they hold.
+FILLERS = re.compile(
+    "found|one|own|others?|made|held|asked|given|wanted|said|told|meant|shown|chosen|taken|done|seen|tried|whole|what"
+    "|there|here|each|every|known"
+)
+
+
+def names_in(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Every use of a name, with its line: variables, arguments, attributes, keywords, functions and classes."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name) | ast.arg(arg=name) | ast.Attribute(attr=name):
+                yield name, node.lineno
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name, node.lineno
+            case ast.keyword(arg=str(name)):
+                yield name, node.lineno
+
+
+#: British spellings and archaisms, each with what to write instead.
+ARCHAIC = {
+    r"anew": "again",
+    r"unlearnt": "unlearned",
+    r"beside": "next to",
+    r"whilst": "while",
+    r"behaviour\w*": "behavior",
+    r"defence\w*": "defense",
+    r"normalis\w+": "normalize",
+    r"favour\w*": "favor",
+    r"laid over": "override",
+    r"in the mean": "on average",
+    r"comes to": "is",
+    r"as far as": "if, where",
+    r"is another than": "differs from",
+    r"what it is worth": "how reliable it is",
+}
+PATTERN = re.compile(rf"\b(?:{'|'.join(ARCHAIC)})\b", re.IGNORECASE)
+
+#: Files whose whole text is read; of modules only strings and comments are.
+PROSE = (
+    *("*.md", "Makefile", "Snakefile", "config.yaml", "configs/[!e]*.yaml", "configs/*/*.yaml", "docs/**/*.md"),
+    *("examples/*", "report/*.rst", "rules/*.smk"),
+)
+
+
+def texts_of(source: str) -> Iterator[tuple[str, int]]:
+    """The string literals and comments of a module, each with its first line."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if tokenize.tok_name[token.type] in ("STRING", "COMMENT", "FSTRING_MIDDLE"):
+            yield token.string, token.start[0]
+
+
+def archaisms(text: str) -> Iterator[tuple[str, int]]:
+    """Every archaic word of a text and its line; what stands in backticks or braces is code."""
+    for number, line in enumerate(text.split("\n")):
+        yield from ((match[0], number) for match in PATTERN.finditer(re.sub(r"`+[^`]+`+|\{[^{}]*\}", "", line)))
+
+
+def test_filler_names_are_rare() -> None:
+    uses = [(name, path, line) for path in MODULES for name, line in names_in(ast.parse(path.read_text("utf-8")))]
+    fillers = [f"{path.relative_to(ROOT)}:{line}: {name}" for name, path, line in uses if FILLERS.fullmatch(name)]
+    assert len(fillers) / len(uses) < 0.002, "\n".join(fillers)
+
+
+def test_every_class_has_a_name_of_its_own() -> None:
+    classes = [
+        node.name
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert [name for name, count in Counter(classes).items() if count > 1] == []
+
+
+def test_words_are_current_us_english() -> None:
+    files = [*MODULES, *sorted({path for pattern in PROSE for path in ROOT.glob(pattern) if path.is_file()})]
+    problems = []
+    for path in files:
+        source = path.read_text("utf-8")
+        for text, first in texts_of(source) if path.suffix == ".py" else [(source, 1)]:
+            for word, line in archaisms(text):
+                better = next(better for worse, better in ARCHAIC.items() if re.fullmatch(worse, word, re.IGNORECASE))
+                problems.append(f"{path.relative_to(ROOT)}:{first + line}: {word!r}; write {better!r}")
+    assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('x = "unlearnt"  # made anew, the setting `normalisation`\n', ["unlearnt", "anew"]),
+        ('x = f"{normalisation} of defences"\n', ["defences"]),
+        ('beside = {"unlearnt_on": 1, "besides": 2}\n', []),
+    ],
+)
+def test_what_counts_as_an_archaic_word(text: str, words: list[str]) -> None:
+    assert [word for string, _ in texts_of(text) for word, _ in archaisms(string)] == words
