@@ -40,7 +40,7 @@ class Reference:
 class Settings(BaseModel):
     """Immutable settings that refuse unknown keys; each field states its meaning, its unit and the paper's value."""
 
-    #: The method's name as tables and figures write it.
+    #: The method's name in tables and figures.
     label: ClassVar[str] = ""
     #: The paper that the method comes from.
     reference: ClassVar[Reference | None] = None
@@ -70,7 +70,7 @@ class Settings(BaseModel):
     def _of_a_size(cls, value: Any) -> Any:
         numbers = value if isinstance(value, tuple) else (value,)
         if any(isinstance(number, int) and abs(number) > LARGEST for number in numbers):
-            raise ValueError(f"a number beyond {LARGEST}; write a smaller one")
+            raise ValueError(f"a number beyond the limit of {LARGEST}; write a smaller one")
         return value
 
     def works_on(self) -> tuple[Head, ...]:
