@@ -40,7 +40,7 @@ class Reference:
 class Settings(BaseModel):
     """Immutable settings that refuse unknown keys; each field states its meaning, its unit and the paper's value."""
 
-    #: The method's name in tables and figures.
+    #: The method's name as tables and figures write it.
     label: ClassVar[str] = ""
     #: The paper that the method comes from.
     reference: ClassVar[Reference | None] = None
