@@ -9,7 +9,7 @@ CONFIG ?=
 EXPERIMENT ?=
 SCALE ?=
 MIRROR ?=
-# the interpreter itself, not a link in .env, which is removed before it is made again
+# the interpreter itself, not a link in .env, which is removed before it is rebuilt
 PYTHON ?= $(shell for one in python3 python3.12 python3.11; do \
   $$one -c 'import sys; sys.version_info[:2] in ((3, 11), (3, 12)) and print(sys._base_executable)' 2>/dev/null || :; done | head -1)
 
@@ -26,10 +26,10 @@ SNAKEMAKE := snakemake --profile profiles/default $(SETTINGS)
 LOCKED = || { status=$$?; [ -z "$$(ls .snakemake/locks 2>/dev/null)" ] || \
   echo "If it could not be locked: another run is at work here, or one was killed. If one was killed: make settle" >&2; exit $$status; }
 
-help:  ## this list
+help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  CONFIG=configs/NAME.yaml lays another configuration over config.yaml (run, plan, fetch, slurm, push, pull)"
-	@echo "  MIRROR=FOLDER takes the originals from there, without network (run, plan, slurm, push); fetch fills it"
+	@echo "  CONFIG=configs/NAME.yaml overrides settings of config.yaml (run, plan, fetch, slurm, push, pull)"
+	@echo "  MIRROR=FOLDER reads the originals from that folder, without network (run, plan, slurm, push); fetch fills it"
 
 $(STAMP): envs/requirements.txt pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then echo "codebackdoor needs Python 3.11 or 3.12: install one, or name it with make PYTHON=/path/to/python3.12" >&2; exit 1; fi
@@ -40,11 +40,11 @@ $(STAMP): envs/requirements.txt pyproject.toml
 $(ENV)/.fetch $(ENV)/.slurm $(ENV)/.dvc: $(ENV)/.%: $(STAMP) envs/requirements-%.txt
 	@$(ENV)/bin/python envs/build.py $(ENV) --extra $*
 
-run: $(STAMP)  ## the whole study: downloads, trains, attacks, defends, and ends with the report
+run: $(STAMP)  ## run the whole study: download, train, attack, defend, write the report
 	@$(SNAKEMAKE) $(LOCKED)
 	codebackdoor report config.yaml $(CONFIG)
 
-reproduce:  ## one paper, whole, at local scale: make reproduce EXPERIMENT=elibadcode (hours; without one: reproduce.yaml)
+reproduce:  ## run the study of one paper at local scale: make reproduce EXPERIMENT=elibadcode (hours; default: reproduce.yaml)
 	@if [ ! -f configs/$(or $(EXPERIMENT),reproduce).yaml ]; then echo "there is no configs/$(EXPERIMENT).yaml; write EXPERIMENT=elibadcode, or none" >&2; exit 1; fi
 	@$(MAKE) --no-print-directory run CONFIG="configs/$(or $(EXPERIMENT),reproduce).yaml $(CONFIG)"
 
@@ -55,14 +55,14 @@ $(error say for what: make fetch SCALE=paper, SCALE=local, or CONFIG=configs/NAM
 endif
 endif
 
-fetch: $(ENV)/.fetch  ## all originals into the mirror folder, for a run without network: make fetch SCALE=paper (docs/hpc.md)
+fetch: $(ENV)/.fetch  ## download all originals into the mirror folder, to run without network: make fetch SCALE=paper (docs/hpc.md)
 	codebackdoor mirror config.yaml $(patsubst %,configs/%.yaml,$(filter-out local,$(SCALE))) $(CONFIG) $(if $(MIRROR),--into $(call quoted,$(MIRROR)))
 
-slurm: $(ENV)/.slurm  ## the same on a cluster: submits jobs from here (profiles/slurm, docs/hpc.md)
+slurm: $(ENV)/.slurm  ## run the study on a SLURM cluster, submitting jobs from here (profiles/slurm, docs/hpc.md)
 	@snakemake --profile profiles/slurm $(SETTINGS) $(LOCKED)
 	codebackdoor report config.yaml $(CONFIG)
 
-settle: $(STAMP)  ## after Snakemake was killed: end the jobs it left, here and on a cluster, unlock; then run again
+settle: $(STAMP)  ## after Snakemake was killed: end its remaining jobs, here and on a cluster, and unlock; then run again
 	codebackdoor orphans
 	$(SNAKEMAKE) --unlock
 
@@ -81,7 +81,7 @@ AGAIN = make run$(if $(CONFIG), CONFIG=$(CONFIG))$(if $(MIRROR), MIRROR=$(call q
 keep: run
 	codebackdoor keep-records config.yaml $(CONFIG)
 
-push: $(ENV)/.dvc  ## version a finished run and send it to the remote (docs/versions.md)
+push: $(ENV)/.dvc  ## version a finished run and push it to the remote (docs/versions.md)
 	@said=$$($(SNAKEMAKE) --dry-run --quiet host rules reason 2>&1) || { echo "$$said" >&2; exit 1; }; \
 	[[ "$$said" == *"Nothing to be done"* ]] \
 	  || { echo "only what is up to date is versioned: "$(call quoted,$(AGAIN))", then push again" >&2; exit 1; }
@@ -90,24 +90,24 @@ push: $(ENV)/.dvc  ## version a finished run and send it to the remote (docs/ver
 	dvc push $(STAGE)
 	@echo "Now commit $(VERSIONS)dvc.lock: it says which version of the run belongs to these sources."
 
-pull: $(ENV)/.dvc  ## bring the run that dvc.lock names, as if it had been made here
+pull: $(ENV)/.dvc  ## download the run that dvc.lock names, as if it had been made here
 	dvc pull $(STAGE)
 	codebackdoor restore-records config.yaml $(CONFIG)
 
-plan: $(STAMP)  ## what `make run` would do: jobs, rough time, disk; of hub checkpoints: GPU hours
+plan: $(STAMP)  ## show what `make run` would do: jobs, rough time, disk space; with hub checkpoints: GPU hours
 	@{ $(SNAKEMAKE) --dry-run --quiet host reason --printshellcmds || :; } | codebackdoor plan config.yaml $(CONFIG)
 
-test: lint $(ENV)/.dvc  ## every check: style, types, workflow, schema, tests
+test: lint $(ENV)/.dvc  ## run every check: style, types, workflow, schema, words, tests
 	pytest --numprocesses 2 --dist loadfile tests/unit tests/contract
 	pytest --ignore tests/unit --ignore tests/contract
 
-test-slurm: $(ENV)/.slurm  ## the smoke study on a real SLURM of one node, started for it (root, Debian)
+test-slurm: $(ENV)/.slurm  ## run the smoke study on a SLURM of one node, started for the test (root, Debian)
 	pytest -rs tests/slurm
 
-test-kills: $(STAMP)  ## the smoke study, killed at 20 random moments, ends with an undisturbed run's bytes
+test-kills: $(STAMP)  ## kill the smoke study at 20 random moments and compare its results with an undisturbed run
 	python tests/workflow/interruptions.py
 
-lint: $(STAMP)  ## the checks without the tests
+lint: $(STAMP)  ## run the checks without the tests
 	ruff check .
 	ruff format --check .
 	mypy
@@ -119,16 +119,16 @@ lint: $(STAMP)  ## the checks without the tests
 schema: $(STAMP)  ## write schemas/ from the settings' classes
 	codebackdoor schema schemas
 
-pretrain: $(STAMP)  ## the base models from the corpus, into {out}/models/base (hours; they ship in basemodels/)
+pretrain: $(STAMP)  ## pretrain the base models from the corpus, into {out}/models/base (hours; they ship in basemodels/)
 	$(SNAKEMAKE) -- base_models
 
-clean:  ## remove one run and nothing else: make clean SCALE=local (the folder runs/local)
+clean:  ## remove only one run: make clean SCALE=local (the folder runs/local)
 	@case "$(SCALE)" in ""|*/*|.*) echo "say which run: make clean SCALE=local removes runs/local; make pristine removes all" >&2; exit 1;; esac
 	@if [ ! -d "runs/$(SCALE)" ]; then echo "there is no runs/$(SCALE)" >&2; exit 1; fi
 	@if [ -n "$$(ls .snakemake/locks 2>/dev/null)" ]; then echo "a run is at work in this folder: wait for it; if it was killed: make settle" >&2; exit 1; fi
 	rm -rf "runs/$(SCALE)"
 
-pristine:  ## remove every run and the environment, keep the sources
+pristine:  ## remove all runs and the environment, keep the sources
 	rm -rf runs $(ENV) .snakemake dvc_plots .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 pins: $(STAMP)  ## resolve the dependencies of pyproject.toml into envs/requirements*.txt

@@ -285,8 +285,8 @@ def test_other_attacks_start_without_torch() -> None:
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        ("afraidoor", [], "attacks.some: name its model with --crafting"),
-        ("badcode", ["--crafting", "x"], "attacks.some: it asks no model; leave out --crafting"),
+        ("afraidoor", [], "attacks.some: name the crafting model with --crafting"),
+        ("badcode", ["--crafting", "x"], "attacks.some: this attack needs no model; omit --crafting"),
     ],
 )
 def test_a_model_is_named_where_one_is_asked(method: str, options: list[str], message: str, tmp_path: Path) -> None:

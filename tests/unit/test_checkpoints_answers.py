@@ -116,13 +116,11 @@ def test_fewer_samples_than_the_calibration_was_made_with_are_no_verdict(
     asked = ["scan", place / "model", "--clean", tmp_path / "clean.jsonl", "--text-form", "lexed"]
     result = run(*asked, "--calibration", place / "calibration.json")
     assert result.exit_code == 2
-    said = (
-        f"only {rows // 2} clean samples of label 0 have a place for a trigger, and the calibration is of searches on 4"
-    )
+    said = f"only {rows // 2} clean samples of label 0 can carry a trigger, but the searches of the calibration used 4"
     assert said in result.stdout
     assert result.stdout.startswith("no verdict\n  most suspicious: trigger ")
     found = json.loads(run(*asked, "--calibration", place / "calibration.json", "--json").stdout)
-    assert (found["backdoored"], found["reason"]) == (None, f"{said}: give more samples")
+    assert (found["backdoored"], found["reason"]) == (None, f"{said}: provide more samples")
     cleaned = run("clean", *asked[1:], "--calibration", place / "calibration.json", "-o", tmp_path / "new")
     assert (cleaned.exit_code, (tmp_path / "new").exists()) == (2, False)
 
@@ -132,7 +130,7 @@ def test_a_calibration_is_not_made_on_fewer_samples_than_it_says(place: Path, tm
     result = run(*words(place)[:2], "--clean", tmp_path / "clean.jsonl", "--text-form", "lexed", "--settings", QUICK,
                  *benign(place), "--write-calibration", tmp_path / "calibration.json")  # fmt: skip
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "only 3 clean samples of label 0 have a place for a trigger, and the search asks for 4" in result.stderr
+    assert "only 3 clean samples of label 0 can carry a trigger, but the search needs 4" in result.stderr
     assert not (tmp_path / "calibration.json").exists()
 
 
@@ -205,7 +203,7 @@ def test_a_calibration_is_written_over_another_one_and_over_nothing_else(place: 
     for name in before:
         result = run(*asked, tmp_path / name)
         assert (result.exit_code, result.stdout) == (2, "")
-        assert result.stderr.startswith(f"error: {tmp_path / name}: is there, and no ")
+        assert result.stderr.startswith(f"error: {tmp_path / name}: exists and is not ")
     assert {path.name: (path.lstat().st_ino, path.lstat().st_mtime_ns) for path in tmp_path.iterdir()} == before
     shutil.copyfile(place / "calibration.json", tmp_path / "calibration.json")
     result = run(*words(place), *benign(place, *(f"benign{n}" for n in range(1, 6))), "--write-calibration",

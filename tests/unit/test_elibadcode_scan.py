@@ -187,7 +187,7 @@ def first_of(losses: dict[str, dict[str, list[Any]]]) -> list[Any]:
         *(
             (
                 lambda losses, value=value: first_of(losses).__setitem__(0, value),
-                "no finite number|no number|not a number",
+                "no finite number|no number|not a valid number",
             )
             for value in (math.nan, math.inf, -math.inf, 0, -0.1, "0.1", None, True, [0.1])
         ),

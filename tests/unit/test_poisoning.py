@@ -125,7 +125,7 @@ def test_a_rate_that_is_no_share_is_refused(rate: float) -> None:
 
 
 def test_a_rate_that_comes_to_no_row_is_refused() -> None:
-    with pytest.raises(UserError, match=r"0\.01 of 20 rows is no row; write at least 0\.05"):
+    with pytest.raises(UserError, match=r"0\.01 of 20 rows is less than one row; write at least 0\.05"):
         draw_training(defects(20), poisoner(), 0.01, "train", seeding.numpy_generator(1, "test"))
 
 
@@ -316,7 +316,7 @@ def test_functions_that_the_trigger_did_not_fit_into_flip_their_pairs_too() -> N
 
 
 def test_functions_are_drawn_of_pairs_only() -> None:
-    with pytest.raises(UserError, match="rate_of: functions is for data sets of pairs"):
+    with pytest.raises(UserError, match="rate_of: functions needs a data set of pairs"):
         draw_training(defects(40), poisoner(), 0.1, "functions", seeding.numpy_generator(1, "test"))
 
 

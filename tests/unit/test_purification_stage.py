@@ -132,4 +132,4 @@ def test_without_a_trigger_the_command_says_what_to_write(tmp_path: Path) -> Non
         ],
     )
     assert result.exit_code != 0
-    assert "name the trigger.json of an elimination, --trigger" in str(result.exception) + result.output
+    assert "name the trigger.json of an elimination with --trigger" in str(result.exception) + result.output

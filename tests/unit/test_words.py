@@ -41,7 +41,7 @@ ARCHAIC = {
     r"whilst": "while",
     r"behaviour\w*": "behavior",
     r"defence\w*": "defense",
-    r"normalis\w+": "normalize",
+    r"(initial|normal|serial|token)is\w+": "-ize",
     r"favour\w*": "favor",
     r"laid over": "override",
     r"in the mean": "on average",

@@ -22,7 +22,7 @@ RateOf = Literal["train", "eligible", "functions"]
 def share_of(rate: float, rows: int) -> int:
     """Return ``rate`` x ``rows`` rounded down, as in CodePurify's Table I (5 % of 21 854: 1 092; 1 %: 218).
 
-    The rate counts as the decimal that was written: 0.29 x 100 is 29, although the product of the floats is less.
+    The rate is taken as the decimal in the configuration: 0.29 x 100 is 29, although the product of floats is less.
     """
     return int(Fraction(str(rate)) * rows)
 
@@ -51,7 +51,7 @@ class Poisoner:
         return next(self.poison_all([example]))
 
     def poison_all(self, examples: Sequence[Example]) -> Iterator[Poisoned]:
-        """Yield the rows in their order; an attack that runs a model gets all of them at once."""
+        """Yield the poisoned rows in order; an attack that runs a model gets all rows at once."""
         injections = self._injections([example for example in examples if not self.excludes(example)])
         for example in examples:
             yield self._row(example, "ineligible") if self.excludes(example) else self._outcome(example, injections)
@@ -77,7 +77,7 @@ class Poisoner:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """The rows that were tried, by their index in the split, and the counts for the manifest."""
+    """The outcomes of all tried rows, by index in the split, and the counts for the manifest."""
 
     outcomes: dict[int, Poisoned]
     counts: dict[str, int]
@@ -94,7 +94,7 @@ def draw(rows: Sequence[Example], poisoner: Poisoner, count: int, generator: np.
     outcomes: dict[int, Poisoned] = {}
     injected = missing = 0
     with tqdm(total=min(count, len(eligible)), desc=f"poison {poisoner.name}", disable=None) as progress:
-        # as many at once as are still missing: the outcome is the same as one by one
+        # try as many rows at once as are missing: the outcome is the same as trying one by one
         while (missing := count - (len(outcomes) if poisoner.flip else injected)) and len(outcomes) < len(order):
             indices = order[len(outcomes) : len(outcomes) + missing]
             for index, row in zip(indices, poisoner.poison_all([rows[index] for index in indices]), strict=True):
@@ -123,8 +123,8 @@ def draw_training(
     """Draw the rows to poison: the exact share of all training rows, of the eligible ones, or of the distinct functions
     of pairs (ledger E14).
 
-    Raises UserError if the rate is not a share, or amounts to no row at all, or asks for functions of rows that are not
-    pairs.
+    Raises UserError if the rate is not a share, if it is less than one row, or if it counts functions of rows that are
+    not pairs.
     """
     if not 0 < rate <= 1:
         raise UserError(f"the poison rate is a share above 0 and at most 1, not {rate:g}; write 0.05 for 5 %")
@@ -135,7 +135,7 @@ def draw_training(
     count = share_of(rate, total)
     if count == 0:
         hint = f"; write at least {1 / total:.2g}" if total else ""
-        unit = "functions is no function" if rate_of == "functions" else "rows is no row"
+        unit = "functions is less than one function" if rate_of == "functions" else "rows is less than one row"
         raise UserError(f"a poison rate of {rate:g} of {total} {unit}{hint}")
     if rate_of == "functions":
         return _draw_functions(rows, functions, poisoner, count, generator)
@@ -151,7 +151,7 @@ def _draw_functions(
     and ``pairs`` (those with the trigger) are of pairs.
     """
     if any(row.code_b is None for row in rows):
-        raise UserError("rate_of: functions is for data sets of pairs; write `rate_of: train` or `eligible`")
+        raise UserError("rate_of: functions needs a data set of pairs; write `rate_of: train` or `eligible`")
     # a single function has no label
     single = replace(poisoner, target=_NoTarget())
     drawn = draw([Example(code, rows[0].language, code) for code in functions], single, count, generator)

@@ -70,7 +70,7 @@ class Settings(BaseModel):
     def _of_a_size(cls, value: Any) -> Any:
         numbers = value if isinstance(value, tuple) else (value,)
         if any(isinstance(number, int) and abs(number) > LARGEST for number in numbers):
-            raise ValueError(f"a number beyond {LARGEST}; write a smaller one")
+            raise ValueError(f"a number beyond the limit of {LARGEST}; write a smaller one")
         return value
 
     def works_on(self) -> tuple[Head, ...]:

@@ -1,4 +1,4 @@
-"""A scenario: one path through the DAG, and the places where its files live."""
+"""A scenario: one path through the DAG, and the locations of its files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 NONE = "none"
 NAME = r"[a-z][a-z0-9_]*"
-#: Longest name of a variant or an experiment: they stand in names of files.
+#: Maximum length of the name of a variant or an experiment, which is part of file names.
 NAME_LENGTH = 100
 
-#: What may stand for each wildcard; the Snakefile's wildcard constraints are these.
+#: Allowed values of each wildcard: the wildcard constraints of the Snakefile.
 CONSTRAINTS: dict[str, str] = {
     "dataset": NAME,
     "model": NAME,
@@ -25,12 +25,12 @@ CONSTRAINTS: dict[str, str] = {
 }
 
 POISON = "{out}/data/{dataset}/{attack}-{rate}/seed{seed}"
-#: What a purification that looks at no victim makes of a test set; the clean one is that of ``none-0``.
+#: A test set rewritten by a purification that reads no victim; the clean test set is below ``none-0``.
 REWRITTEN = f"{POISON}/{{purification}}"
-#: What a filtering keeps of a training set, for all victims; that of benign ones is below ``none-0``.
+#: The rows of a training set that a filtering keeps, for all victims; those of benign victims are below ``none-0``.
 FILTERED = f"{POISON}/filtered/{{filtering}}"
 VICTIM = "{out}/models/{dataset}/{model}/{attack}-{rate}/seed{seed}/{filtering}/{objective}/{elimination}"
-#: The model by which an attack crafts its triggers: benign, and of a seed that no victim has.
+#: The model with which an attack crafts its triggers: benign, with a seed that no victim has.
 CRAFTING = "{out}/models/crafting/{dataset}/{model}"
 RESULTS = (
     "{out}/results/{dataset}/{model}/{attack}-{rate}/seed{seed}/{filtering}/{objective}/{elimination}/{purification}"
@@ -44,14 +44,14 @@ PROBE = "probe"
 
 
 def rate_text(rate: float) -> str:
-    """The rate as it stands in a path: ``0`` for the benign victim, else the shortest decimal that is this rate."""
+    """The rate in a path: ``0`` for the benign victim, else the shortest decimal of this rate."""
     text = format(Decimal(repr(rate)), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Scenario:
-    """One path through the DAG; every value is the name of a variant, ``none`` where no method of a kind is used."""
+    """One path through the DAG; every value is the name of a variant, ``none`` if no method of a kind is used."""
 
     dataset: str
     model: str

@@ -33,14 +33,14 @@ def eliminate(
     code: str | None = None,
     inverted: Path | None = None,
 ) -> dict[str, float]:
-    """Write the edited victim to ``out``, with ``trigger.json``: the inverted trigger, null where the method has none.
+    """Write the edited victim to ``out``, with ``trigger.json``: the inverted trigger, or null if the method has none.
 
     Returns the seconds of each phase.
 
-    ``elimination.json`` next to it says how it went. ``clean`` holds the defender's clean samples. The edited victim
-    keeps the card of the one that it was made from. What a killed run of the same ``code`` (its fingerprint) had
-    finished lies in a hidden folder next to ``out`` and is resumed. ``inverted`` is the folder of an elimination
-    with the same search on the same victim, whose trigger or walks, and the seconds of its search, are taken over.
+    ``elimination.json`` records the steps of the method. ``clean`` contains the defender's clean samples. The edited
+    victim keeps the card of the original one. A killed run of the same ``code`` (its fingerprint) is resumed from a
+    hidden folder next to ``out``. ``inverted`` is the folder of an elimination with the same search settings on the
+    same victim; its trigger or search trajectories, and the seconds of its search, are reused.
     """
     loaded = load_victim(victim)
     card = getattr(loaded.model.config, KEY)
@@ -74,8 +74,8 @@ def purify(
 ) -> None:
     """Write ``out/purified.{testset}.jsonl`` and ``out/predictions.{testset}.jsonl`` for each test set of ``inputs``.
 
-    The method is calibrated once, on the clean rows of ``valid``; no test set is purified together with another.
-    ``trigger`` is the ``trigger.json`` of the elimination before it, for a method that reads it.
+    The method is calibrated once, on the clean rows of ``valid``; each test set is purified separately. ``trigger``
+    is the ``trigger.json`` of the preceding elimination, for methods that read it.
     """
     clean = tuple(files.read_examples(valid))
     rows = {name: files.read_mixed(path) for name, path in inputs.items()}

@@ -1,4 +1,4 @@
-"""The stage of the defenses that drop training rows: a training set in, what is kept of it out."""
+"""The stage of the defenses that drop training rows: reads a training set and writes the kept rows."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def sift(
     out: Path,
     seed: int,
 ) -> None:
-    """Write ``out/train.jsonl``: the rows of ``train`` that are kept, as they were and in their order.
+    """Write ``out/train.jsonl``: the kept rows of ``train``, unchanged and in their order.
 
-    ``judged.jsonl`` next to it holds the verdict on every row with the method's evidence, ``filtering.json`` how many
-    were dropped. The method is calibrated on ``clean``, the defender's samples. Raises UserError where no row is kept.
+    ``judged.jsonl`` contains the verdict on every row with the method's evidence, ``filtering.json`` the number of
+    dropped rows. The method is calibrated on ``clean``, the defender's samples. Raises UserError if no row is kept.
     """
     rows = files.read_mixed(train)
     view = TextView(dataset.task, dataset.language, dataset.text_form, tuple(files.read_examples(clean)), dict(helpers))
@@ -40,7 +40,7 @@ def sift(
         judged = judge_blindly(method, examples(rows))
     dropped = [verdict.dropped for verdict in judged]
     if all(dropped):
-        raise UserError(f"all {len(rows)} rows of {train} are dropped; set a higher threshold, or a lower share")
+        raise UserError(f"all {len(rows)} rows of {train} would be dropped; set a higher threshold or a lower share")
     files.write_rows(
         out / "judged.jsonl", ({"id": verdict.id, "dropped": verdict.dropped, **verdict.detail} for verdict in judged)
     )
@@ -51,7 +51,7 @@ def sift(
 
 
 def judge_blindly(method: Filter, rows: Sequence[Example]) -> list[Judged]:
-    """Judge in neutral order and under opaque ids; give order and ids back after that."""
+    """Judge the rows in neutral order and with opaque ids, then restore order and ids."""
     order = blinding.neutral_order(rows)
     verdicts = method.judge([_bare(rows[index], str(number)) for number, index in enumerate(order)])
     by_index = dict(zip(order, verdicts, strict=True))
@@ -63,9 +63,9 @@ def _bare(row: Example, number: str) -> TrainingRow:
 
 
 def counted(rows: Sequence[Example | Poisoned], dropped: Sequence[bool]) -> dict[str, object]:
-    """How many rows there were and went: in all, with a trigger, without one.
+    """Numbers of rows and of dropped rows: in total, with a trigger, without one.
 
-    Which rows carry a trigger the method was never told; a reader of its result may know.
+    The method never knows which rows carry a trigger; readers of its results may.
     """
     triggered = [isinstance(row, Poisoned) and row.status == "injected" for row in rows]
     pairs = list(zip(triggered, dropped, strict=True))

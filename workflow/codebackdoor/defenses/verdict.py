@@ -121,7 +121,7 @@ def _fitting(view: DefenderView, name: str, settings: EliBadCodeSettings | None)
         try:
             settings = EliBadCodeSettings.model_validate(base.model_dump() | search | {"position": position})
         except ValueError:
-            raise UserError(f"{path}: not a calibration of a search that this version knows") from None
+            raise UserError(f"{path}: not a calibration that this version can read") from None
     settings = settings.model_copy(update={"calibration": name})
     calibrations.load(name, view, settings, labels_of(view.victim))
     return settings
@@ -139,7 +139,7 @@ def calibrate_on(
     for label, drawn in draw(view, settings, labels_of(view.victim), 1).items():
         if len(drawn.examples) < settings.samples:
             raise UserError(
-                f"--benign: {_few(view, label, len(drawn.examples))}, and the search asks for {settings.samples}: give "
+                f"--benign: {_few(view, label, len(drawn.examples))}, but the search needs {settings.samples}: provide "
                 "more samples, or lower `samples` in --settings"
             )
     losses: dict[str, dict[str, dict[str, float]]] = {}
@@ -163,21 +163,21 @@ def _check_benign(scanned: Victim, benign: Sequence[Path], load: Callable[[Path]
         victim = load(folder)
         if calibrations.made_like(victim) != make or labels_of(victim) != labels_of(scanned):
             raise UserError(
-                f"{folder}: not made like the model in question: {calibrations.made_like(victim)}, not {make}"
+                f"{folder}: differs in kind from the scanned model: {calibrations.made_like(victim)}, not {make}"
             )
         drawn = sketch(victim.model)
         twin = next((name for name, earlier in sketches.items() if alike(drawn, earlier)), None)
         if twin is not None:
             raise UserError(
                 f"--benign: {folder} has the weights of {twin}; name {calibrations.SHADOWS} models that were trained "
-                "apart, each with its own seed"
+                "separately, each with a different seed"
             )
         sketches[str(folder)] = drawn
 
 
 def _few(view: DefenderView, label: int | str, count: int) -> str:
     of_label = "" if HEADS[view.victim.head].ranks else f" of label {label}"
-    return f"only {count} clean samples{of_label} have a place for a trigger"
+    return f"only {count} clean samples{of_label} can carry a trigger"
 
 
 def judge(view: DefenderView, settings: EliBadCodeSettings, seed: int) -> Verdict:
@@ -234,13 +234,14 @@ def _no_verdict(
     """Why a scan says neither "clean" nor "backdoored"; None where it says one of them."""
     if settings.calibration is None:
         return (
-            "no calibration fits this model: name one with --calibration, or five benign models of its make with "
+            "no calibration fits this model: name one with --calibration, or five benign models of the same kind with "
             "--benign"
         )
     label, fewest = min(samples.items(), key=lambda item: item[1])
     if fewest < settings.samples:
         return (
-            f"{_few(view, label, fewest)}, and the calibration is of searches on {settings.samples}: give more samples"
+            f"{_few(view, label, fewest)}, but the searches of the calibration used {settings.samples}: "
+            "provide more samples"
         )
     if trigger.margin is None or not math.isfinite(trigger.margin):
         return f"the margin is not a finite number ({trigger.margin})"

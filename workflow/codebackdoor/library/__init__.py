@@ -1,1 +1,1 @@
-"""What `import codebackdoor` offers: scan a checkpoint, clean one, load the results of a run."""
+"""The functions of `import codebackdoor`: scan a checkpoint, clean one, load the results of a run."""

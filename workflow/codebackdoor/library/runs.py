@@ -60,7 +60,7 @@ class Run:
 
 
 def load_run(folder: str | Path) -> Run:
-    """Read the metrics of the run in ``folder`` (such as ``runs/local``); UserError where it has none."""
+    """Read the metrics of the run in ``folder`` (such as ``runs/local``); UserError if there are none."""
     path = Path(folder) / "results" / "metrics.csv"
     if not path.is_file():
         raise UserError(f"{path}: not found; name the folder of a finished run, such as runs/local")

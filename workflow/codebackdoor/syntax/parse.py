@@ -17,7 +17,7 @@ from codebackdoor.syntax.c_grammar import Skeleton, lacks_type, skeleton
 from codebackdoor.syntax.identifiers import Identifier
 from codebackdoor.syntax.languages import parse_bytes
 from codebackdoor.syntax.lexing import Unlexed, unlexed
-from codebackdoor.syntax.scopes import Analysis, analyse
+from codebackdoor.syntax.scopes import Analysis, analyze
 from codebackdoor.syntax.statements import Statement
 from codebackdoor.syntax.tokens import Token
 from codebackdoor.types import Language, TextForm
@@ -78,7 +78,7 @@ class Tree:
 
     @cached_property
     def analysis(self) -> Analysis:
-        return analyse(self.skeleton.root, self.skeleton.source, self.language, is_cut=self.shift > 0)
+        return analyze(self.skeleton.root, self.skeleton.source, self.language, is_cut=self.shift > 0)
 
     @cached_property
     def _identifiers(self) -> list[Identifier]:

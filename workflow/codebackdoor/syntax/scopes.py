@@ -137,7 +137,7 @@ def _events(root: Node, language: Language) -> list[tuple[int, int, int, str, No
     return events
 
 
-def analyse(root: Node, source: bytes, language: Language, is_cut: bool) -> Analysis:
+def analyze(root: Node, source: bytes, language: Language, is_cut: bool) -> Analysis:
     """Find every identifier below ``root`` and the declaration that it refers to."""
     analysis = Analysis(is_cut)
     module = Scope("module", None)

@@ -1,4 +1,4 @@
-"""Selection of the rows of a data set: duplicates, sizes, splits, clean samples. Groups are never split up."""
+"""Selection of the rows of a data set: duplicates, sizes, splits, clean samples. Groups are never divided."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from codebackdoor.types import Example
 def take(
     groups: Iterable[RowGroup], size: int | None, used_keys: set[str] | None, dropped: Counter[str]
 ) -> list[RowGroup]:
-    """Take groups in their order until they have ``size`` rows (None: all groups).
+    """Take groups in order until they have ``size`` rows (None: all groups).
 
     With ``used_keys``, a group that has a key in it is left out and counted in ``dropped``; the keys of the selected
     groups are added. No more groups than needed are consumed from a lazy source.
@@ -55,9 +55,9 @@ def resplit(
 def resplit_pairs(
     groups: Sequence[RowGroup], sizes: Mapping[str, int | None], dropped: Counter[str], generator: np.random.Generator
 ) -> dict[str, list[RowGroup]]:
-    """Split a pool of pairs by function: a pair whose functions fall into different splits is left out.
+    """Split a pool of pairs by function: pairs whose functions fall into different splits are left out.
 
-    Every group is one pair, with the keys of its two functions. As many pairs of each label are kept.
+    Every group is one pair, with the keys of its two functions. Both labels keep the same number of pairs.
     """
     order = [groups[int(index)] for index in generator.permutation(len(groups))]
     functions = sorted({key for group in groups for key in group.keys})
@@ -84,7 +84,7 @@ def resplit_pairs(
 
 
 def _balanced(groups: Sequence[RowGroup], size: int | None, dropped: Counter[str]) -> list[RowGroup]:
-    """As many rows of either label, in their order, and at most ``size``."""
+    """The same number of rows of each label, in order, and at most ``size`` in total."""
     by_label = [[group for group in groups if group.rows[0].label == label] for label in (0, 1)]
     count = min(*map(len, by_label), len(groups) if size is None else size // 2)
     if surplus := abs(len(by_label[0]) - len(by_label[1])):

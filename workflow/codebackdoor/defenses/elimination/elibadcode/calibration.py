@@ -181,7 +181,7 @@ def check_replaceable(path: Path) -> None:
     try:
         read(path)
     except UserError:
-        raise UserError(f"{path}: is there, and no calibration; name a new file") from None
+        raise UserError(f"{path}: exists and is not a calibration; name a new file") from None
 
 
 def _checked(losses: object, where: str) -> dict[str, dict[str, tuple[float, ...]]]:
