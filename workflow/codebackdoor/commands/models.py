@@ -88,9 +88,9 @@ def train_victim(
     seed: int,
 ) -> None:
     """Fine-tune a base model; an interrupted training goes on after its last finished epoch."""
-    recipe = read_settings("models", "AnyModel", model, "--model")
-    chosen = read_settings("methods", "AnyObjective", objective, "--objective")
     data = read_dataset(dataset)
+    recipe = read_settings("models", "AnyModel", model, "--model").for_head(data.head)
+    chosen = read_settings("methods", "AnyObjective", objective, "--objective")
     from codebackdoor import tasks
     from codebackdoor.defenses import objectives
     from codebackdoor.victims import stage

@@ -45,6 +45,12 @@ class Study:
         variant: Mapping[str, Any] = self.settings[section][name]
         return variant
 
+    def victim(self, model: str, dataset: str) -> Mapping[str, Any]:
+        """Settings of a model's victims on a data set."""
+        settings = dict(self.variant("models", model))
+        overrides = settings.pop("on", {})
+        return {**settings, **overrides.get(self._dataset_class(dataset).head, {})}
+
     def settings_class(self, section: str, name: str) -> type[Settings]:
         """The class of a variant's settings, for what all variants of its method share."""
         return class_of(Config.model_fields[section].annotation, self.variant(section, name))
@@ -54,10 +60,13 @@ class Study:
 
     def head(self, dataset: str) -> HeadMetrics:
         """What is measured of the data set's victims."""
+        return head_metrics(self._dataset_class(dataset))
+
+    def _dataset_class(self, dataset: str) -> type[DatasetSettings]:
         settings = self.settings_class("datasets", dataset)
         if not issubclass(settings, DatasetSettings):
             raise TypeError(f"datasets.{dataset} names no task")
-        return head_metrics(settings)
+        return settings
 
     def statements(self, product: str, victim: Scenario | None = None) -> list[papers.PaperStatement]:
         """What the papers state about a product of this experiment, or about what it shows of one victim."""
@@ -181,4 +190,16 @@ def subset(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     for kind, section in SECTIONS.items():
         variants = sorted({getattr(scenario, kind) for scenario in used} - {NONE})
         sections[section] = {variant: settings[section][variant] for variant in variants}
+    sections["models"] = {
+        model: _on_heads(variant, sections["datasets"].values()) for model, variant in sections["models"].items()
+    }
     return {"out": settings["out"], **sections, "experiments": {name: settings["experiments"][name]}}
+
+
+def _on_heads(model: Mapping[str, Any], datasets: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """A model's settings with only the overrides that victims of these data sets have."""
+    section = Config.model_fields["datasets"].annotation
+    heads = {getattr(class_of(section, dataset), "head", None) for dataset in datasets}
+    on = {head: overrides for head, overrides in model.get("on", {}).items() if head in heads}
+    shared = {key: value for key, value in model.items() if key != "on"}
+    return {**shared, "on": on} if on else shared
