@@ -230,7 +230,7 @@ def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
     config = overlaid(PAPER_SCALE[1])
     assert {"codebert", "codet5", "unixcoder", "starcoder"} == set(config.models)
     for name, dataset in product(config.models, ("defects", "clones", "search")):
-        model = config.victim(name, dataset)
+        model = config.victim_settings(name, dataset)
         lengths = (model.max_length, model.max_query_length)
         assert lengths == (256, 128) if dataset == "search" else lengths[0] == 400
         assert (model.epochs, model.lr) == ((5, 2e-5) if dataset == "defects" else (2, 5e-5))

@@ -37,7 +37,7 @@ def study(on: Any, raw: dict[str, Any] = STUDY) -> Config:
 
 def test_a_victim_has_the_settings_of_its_head() -> None:
     config = study({"retrieval": {"epochs": 9, "lr": "2e-5"}, "pair": {"pooling": None}})
-    searching, pairs, defects = (config.victim("codebert", name) for name in ("search", "clones", "defects"))
+    searching, pairs, defects = (config.victim_settings("codebert", name) for name in ("search", "clones", "defects"))
     assert (searching.epochs, searching.lr, searching.pooling) == (9, 2e-5, "max")
     assert (pairs.epochs, pairs.pooling) == (3, None)
     assert defects == config.models["codebert"].model_copy(update={"on": {}})

@@ -201,13 +201,12 @@ class ModelSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _without_empty_overrides(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out ``on`` if it is empty, as it is for every job: the field changes no parameters of older studies.
+        """Leave out ``on`` if it is empty, as it is for every job, so that the field reruns no finished study.
 
-        Overrides are written as they are read, whatever the YAML file wrote (5e-5 is text there).
+        Overrides are written as they were understood: YAML reads 5e-5 as text.
         """
         fields: dict[str, Any] = serialize(self)
-        fields.pop("on", None)
-        if self.on:
+        if fields.pop("on", None):
             resolved = {head: self.for_head(head) for head in self.on}
             fields["on"] = {
                 head: {name: getattr(resolved[head], name) for name in overrides} for head, overrides in self.on.items()

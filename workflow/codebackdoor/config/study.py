@@ -270,7 +270,7 @@ class Config(BaseModel):
                 if helper not in self.helpers:
                     yield f"{kind} {variant!r} needs helpers.{helper}: write the folder of a model there"
 
-    def victim(self, model: str, dataset: str) -> AnyModel:
+    def victim_settings(self, model: str, dataset: str) -> AnyModel:
         """Settings of a model's victims on a data set."""
         return self.models[model].for_head(self.datasets[dataset].head)
 

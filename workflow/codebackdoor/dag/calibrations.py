@@ -35,7 +35,7 @@ def calibration_problem(
         ),
         (
             f"models.{model}",
-            _read_settings(parameters, parameters.victim(model, dataset), dataset),
+            _read_settings(parameters, parameters.declared_victim(model, dataset), dataset),
             _section(provenance, "recipe"),
         ),
     ):

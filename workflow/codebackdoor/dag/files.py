@@ -41,7 +41,7 @@ class Files:
 
     def base(self, model: str, dataset: str) -> str:
         """The base model of a model's victims on a data set: a folder, or a checkpoint of the hub."""
-        return str(self.parameters.victim(model, dataset).base_path(self.paths.out))
+        return str(self.parameters.declared_victim(model, dataset).base_path(self.paths.out))
 
     def helpers(self, kind: str, variant: str) -> list[str]:
         """The files of a method's helper models."""

@@ -62,7 +62,7 @@ class Parameters:
             self._settings[kind, variant] = as_json(self.declared(kind, variant))
         return self._settings[kind, variant]
 
-    def victim(self, model: str, dataset: str) -> AnyModel:
+    def declared_victim(self, model: str, dataset: str) -> AnyModel:
         """Settings of a model's victims on a data set; UserError if the configuration does not declare both."""
         if (model, dataset) not in self._victims:
             head = self.declared("dataset", dataset).head
@@ -70,8 +70,8 @@ class Parameters:
         return self._victims[model, dataset]
 
     def victim_settings(self, model: str, dataset: str) -> str:
-        """The same as JSON."""
-        return as_json(self.victim(model, dataset))
+        """Settings of a model's victims on a data set as JSON, defaults included."""
+        return as_json(self.declared_victim(model, dataset))
 
     def code(self, stage: str, **variants: str) -> str:
         """Fingerprint of a job's code: its stage and the modules of its variants (``elimination="dbs"``) or product."""

@@ -124,7 +124,7 @@ class Preflight:
             yield from self._helper(helper)
 
     def _base(self, name: str, dataset: str) -> Iterator[str]:
-        model, folder = self.parameters.victim(name, dataset), self.files.base(name, dataset)
+        model, folder = self.parameters.declared_victim(name, dataset), self.files.base(name, dataset)
         head = self.parameters.declared("dataset", dataset).head
         overrides = self.parameters.declared("model", name).on.get(head, {})
 

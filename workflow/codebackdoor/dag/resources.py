@@ -61,7 +61,7 @@ class Resources:
         return _growing(request)
 
     def _of_model(self, model: str, dataset: str) -> Request:
-        return LARGE_MODEL if self._parameters.victim(model, dataset).is_hub else SMALL_MODEL
+        return LARGE_MODEL if self._parameters.declared_victim(model, dataset).is_hub else SMALL_MODEL
 
 
 def _growing(request: Callable[[Any], Request]) -> Mapping[str, Callable[..., int]]:

@@ -65,7 +65,7 @@ def _described(settings: Mapping[str, Any], variant: str, read: Iterable[tuple[s
 
 def _by_dataset(study: Study, model: str, datasets: Sequence[str]) -> Iterator[tuple[str, str]]:
     """The settings that a model's victims of all data sets share, and for each data set those that differ."""
-    read = {name: dict(_read(study, "models", study.victim(model, name), [name])) for name in datasets}
+    read = {name: dict(_read(study, "models", study.victim_settings(model, name), [name])) for name in datasets}
     first = read[datasets[0]]
     shared = {key: value for key, value in first.items() if all(other.get(key) == value for other in read.values())}
     yield model, _described(study.variant("models", model), model, shared.items())

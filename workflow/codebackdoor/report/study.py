@@ -45,7 +45,7 @@ class Study:
         variant: Mapping[str, Any] = self.settings[section][name]
         return variant
 
-    def victim(self, model: str, dataset: str) -> Mapping[str, Any]:
+    def victim_settings(self, model: str, dataset: str) -> Mapping[str, Any]:
         """Settings of a model's victims on a data set."""
         settings = dict(self.variant("models", model))
         overrides = settings.pop("on", {})
