@@ -88,9 +88,9 @@ def train_victim(
     seed: int,
 ) -> None:
     """Fine-tune a base model; an interrupted training goes on after its last finished epoch."""
-    data = read_dataset(dataset)
-    recipe = read_settings("models", "AnyModel", model, "--model").for_head(data.head)
+    recipe = read_settings("models", "AnyModel", model, "--model")
     chosen = read_settings("methods", "AnyObjective", objective, "--objective")
+    data = read_dataset(dataset)
     from codebackdoor import tasks
     from codebackdoor.defenses import objectives
     from codebackdoor.victims import stage
@@ -100,6 +100,7 @@ def train_victim(
     def hits(prediction: Prediction, row: Poisoned) -> bool:
         return task.hits_target(prediction, row.example, data.text_form)
 
+    recipe = recipe.for_head(data.head)
     with recorded(out, {"seed": seed}, {"base": base, "stop_like": stop_like}):
         stage.train(recipe, data, loss, train, valid, triggered_valid, base, out, seed, hits, stop_like, given_code())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from codebackdoor.config.base import TAGS, Settings, models_in, tag_of
+from codebackdoor.config.base import TAGS, Head, Settings, models_in, tag_of
 from codebackdoor.config.experiments import Experiment, PaperTable, defenses, scenarios
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import DEFENSES, SECTIONS, Config
@@ -49,7 +49,7 @@ class Study:
         """Settings of a model's victims on a data set."""
         settings = dict(self.variant("models", model))
         overrides = settings.pop("on", {})
-        return {**settings, **overrides.get(self._dataset_class(dataset).head, {})}
+        return {**settings, **overrides.get(_head(self.variant("datasets", dataset)), {})}
 
     def settings_class(self, section: str, name: str) -> type[Settings]:
         """The class of a variant's settings, for what all variants of its method share."""
@@ -60,13 +60,10 @@ class Study:
 
     def head(self, dataset: str) -> HeadMetrics:
         """What is measured of the data set's victims."""
-        return head_metrics(self._dataset_class(dataset))
-
-    def _dataset_class(self, dataset: str) -> type[DatasetSettings]:
         settings = self.settings_class("datasets", dataset)
         if not issubclass(settings, DatasetSettings):
             raise TypeError(f"datasets.{dataset} names no task")
-        return settings
+        return head_metrics(settings)
 
     def statements(self, product: str, victim: Scenario | None = None) -> list[papers.PaperStatement]:
         """What the papers state about a product of this experiment, or about what it shows of one victim."""
@@ -198,8 +195,13 @@ def subset(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _on_heads(model: Mapping[str, Any], datasets: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """A model's settings with only the overrides that victims of these data sets have."""
-    section = Config.model_fields["datasets"].annotation
-    heads = {getattr(class_of(section, dataset), "head", None) for dataset in datasets}
+    heads = set(map(_head, datasets))
     on = {head: overrides for head, overrides in model.get("on", {}).items() if head in heads}
     shared = {key: value for key, value in model.items() if key != "on"}
     return {**shared, "on": on} if on else shared
+
+
+def _head(dataset: Mapping[str, Any]) -> Head | None:
+    """The head of a data set's victims; None if its settings name no task."""
+    head: Head | None = getattr(class_of(Config.model_fields["datasets"].annotation, dataset), "head", None)
+    return head
