@@ -161,7 +161,7 @@ def made_with(first_rows: int | None) -> str:
     study = load(CONFIGS)
     methods = {name: study.eliminations[name] for name in METHODS}
     digest = sha256(fingerprint(*MODULES).encode())
-    settings = [study.datasets["defects"], study.models["codebert"], *methods.values()]
+    settings = [study.datasets["defects"], study.victim_settings("codebert", "defects"), *methods.values()]
     digest.update(json.dumps([one.model_dump(mode="json") for one in settings], sort_keys=True).encode())
     for one in methods.values():
         calibration = getattr(one, "calibration", None)
@@ -191,7 +191,7 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
         attack: Any = TypeAdapter(AnyAttack).validate_python(plan.attack())
         poisoning.poison(attack, dataset, "trigger", plan.rate or 0.01, plan.seed, data, folder / "data")
     if not (folder / "model/history.json").is_file():
-        model = study.models["codebert"].model_copy(update={"epochs": plan.passes})
+        model = study.victim_settings("codebert", "defects").model_copy(update={"epochs": plan.passes})
         source = (folder / "data" if plan.trigger else data) / "train.jsonl"
         if rows is not None:
             source = _first_rows(source, rows, folder / "first.jsonl")

@@ -80,7 +80,7 @@ rule train:
     resources:
         **dag.resources.victim,
     params:
-        model=lambda w: dag.parameters.settings("model", w.model),
+        model=lambda w: dag.parameters.victim_settings(w.model, w.dataset),
         dataset=lambda w: dag.parameters.settings("dataset", w.dataset),
         objective=lambda w: dag.parameters.settings("objective", w.objective),
         inputs=dag.train.train.options,

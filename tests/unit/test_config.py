@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,7 @@ def test_the_points_of_a_sweep_differ_in_what_is_swept_and_none_of_them_may_say_
 
 def test_unlearning_that_goes_by_labels_is_not_of_a_victim_that_searches() -> None:
     raw = merge(DEFAULT, read_yaml(ROOT / "configs/elibadcode.yaml"))
-    raw["experiments"]["elibadcode_table4"]["grid"][2]["eliminations"] = [
+    raw["experiments"]["elibadcode_table4"]["grid"][0]["eliminations"] = [
         "elibadcode_ascent",
         "elibadcode_victim_classes",
     ]
@@ -226,11 +227,13 @@ def test_unlearning_that_goes_by_labels_is_not_of_a_victim_that_searches() -> No
 
 def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
     """EliBadCode's released code: 400 sub-tokens of functions and pairs; 256 and 128 in search."""
-    for name, model in overlaid(PAPER_SCALE[1]).models.items():
+    config = overlaid(PAPER_SCALE[1])
+    assert {"codebert", "codet5", "unixcoder", "starcoder"} == set(config.models)
+    for name, dataset in product(config.models, ("defects", "clones", "search")):
+        model = config.victim_settings(name, dataset)
         lengths = (model.max_length, model.max_query_length)
-        assert lengths == (256, 128) if name.endswith("_search") else lengths[0] == 400
-        trained = (model.epochs, model.lr)
-        assert trained == ((2, 5e-5) if name.endswith(("_search", "_pairs")) else (5, 2e-5))
+        assert lengths == (256, 128) if dataset == "search" else lengths[0] == 400
+        assert (model.epochs, model.lr) == ((5, 2e-5) if dataset == "defects" else (2, 5e-5))
 
 
 @pytest.mark.parametrize(

@@ -413,10 +413,10 @@ def test_crafting_names_is_work_for_an_accelerator_when_a_set_is_poisoned() -> N
     lines = {line.name: line for line in bill.lines(load(GRID))}
     assert {name for name in lines if " by " in name} == {
         "poison defects by afraidoor",
-        "poison clones by afraidoor_pairs",
-        "poison search by afraidoor_search",
+        "poison clones by afraidoor",
+        "poison search by afraidoor",
     }
-    assert lines["poison clones by afraidoor_pairs"].hours > 0.1
+    assert lines["poison clones by afraidoor"].hours > 0.1
     assert lines["poison clones"].hours == 0
 
 
@@ -438,7 +438,7 @@ def test_jobs_beyond_the_schedulers_limit_are_named_before_they_are_submitted() 
     assert [line.partition(": up to ")[0].strip() for line in rows] == [
         line.name for line in sorted(long, key=lambda line: -line.longest)
     ]
-    assert rows[0].startswith("  purify attdef, starcoder_pairs: up to ")
+    assert rows[0].startswith("  purify attdef, starcoder: up to ")
 
 
 def test_a_plan_without_such_jobs_says_so() -> None:

@@ -184,12 +184,12 @@ def test_rules_know_hub_ids_and_no_folder_of_the_mirror(tmp_path: Path, monkeypa
     monkeypatch.setenv(MIRROR, "elsewhere")
     dag.export_mirror()
     assert os.environ[MIRROR] == str(tmp_path)
-    assert dag.files.base(wildcards.model) == str(CODEBERT)
+    assert dag.files.base(wildcards.model, wildcards.dataset) == str(CODEBERT)
     assert "base" not in dag.train.train.inputs(wildcards)
     assert dag.parameters.helpers("purification", "onion") == helper
     raw = {**merge(read_yaml(LOCAL), read_yaml(PAPER)), "mirror": None}
     dag = Dag(validate({**raw, "datasets": read_yaml(LOCAL)["datasets"], "corpus": read_yaml(LOCAL)["corpus"]}))
-    assert dag.files.base(wildcards.model) == str(CODEBERT)
+    assert dag.files.base(wildcards.model, wildcards.dataset) == str(CODEBERT)
     assert "base" not in dag.train.train.inputs(wildcards)
     assert dag.parameters.helpers("purification", "onion") == helper
     dag.check_files()

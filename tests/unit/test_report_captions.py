@@ -135,6 +135,24 @@ def test_what_only_generation_reads_is_left_out_for_a_classifier(run: dict[str, 
     assert "max_length" in keys(printed(classifier, "defects", "table")["codebert"])
 
 
+def test_a_model_with_overrides_prints_what_its_data_sets_share_and_what_differs(tmp_path: Path) -> None:
+    run = made_up_grid.settings(tmp_path)
+    made_up_grid.make(run)
+    model = CodeBert(architecture="codebert", epochs=3, on={"retrieval": {"epochs": 9}, "pair": {"pooling": "max"}})
+    shown = printed(changed(run, "models", "codebert", model), "all", "defenses")
+    assert shown["codebert"].startswith("CodeBERT: base shipped, ")
+    assert {"lr", "batch_tokens"} <= keys(shown["codebert"])
+    assert not keys(shown["codebert"]) & {"epochs", "pooling", "on", "similarity", "pair_features"}
+    assert shown["codebert on defects"] == "epochs 3"
+    assert shown["codebert on clones"] == "epochs 3, pooling max, pair_features interaction"
+    assert shown["codebert on search"] == "max_query_length 64, epochs 9, similarity cosine, scale 20.0"
+    # the others, and a victim of one task, have one line
+    assert not any(name.startswith("codet5 on") for name in shown)
+    line = printed(changed(run, "models", "codebert", model), "ablation", "table")["codebert"]
+    assert {"epochs", "lr"} <= keys(line)
+    assert not any(" on " in name for name in printed(changed(run, "models", "codebert", model), "ablation", "table"))
+
+
 def test_a_data_set_prints_what_its_source_reads(run: dict[str, Any]) -> None:
     mined = DefectDetection(task="defect_detection")
     assert {"mix.operator", "mutants"} <= keys(

@@ -55,7 +55,7 @@ def test_the_shipped_base_models_have_the_size_that_their_weights_have(base: str
 def test_the_papers_scale_is_called_what_it_is(run: dict[str, Any]) -> None:
     run["models"]["codebert"]["base"] = "microsoft/codebert-base"
     config = {"model_type": "roberta", "num_hidden_layers": 12, "hidden_size": 768}
-    write_victim(victims(Study(run, "defects").experiment, run["out"])["codebert"], config, 124_647_170)
+    write_victim(victims(Study(run, "defects").experiment, run["out"])["codebert", "defects"], config, 124_647_170)
     assert sizes.sentence(Study(run, "defects")) == (
         "Victims: CodeBERT-class (microsoft/codebert-base), 12 layers × 768, 125 M parameters."
     )
@@ -63,7 +63,9 @@ def test_the_papers_scale_is_called_what_it_is(run: dict[str, Any]) -> None:
 
 def test_the_size_is_that_of_a_trained_victim_of_each_variant(run: dict[str, Any]) -> None:
     study = Study(run, "defects")
-    assert victims(study.experiment, run["out"]) == {"codebert": Scenario("defects", "codebert").victim(run["out"])}
+    assert victims(study.experiment, run["out"]) == {
+        ("codebert", "defects"): Scenario("defects", "codebert").victim(run["out"])
+    }
     assert sizes.sentence(study) == SMALL
     # variants of one class and size are said once
     run["models"]["other"] = run["models"]["codebert"]
@@ -98,6 +100,6 @@ def test_every_figure_of_victims_says_it_in_its_caption_and_in_itself(
 
 def test_a_victim_that_is_not_there_is_named(run: dict[str, Any]) -> None:
     study = Study(run, "defects")
-    (victims(study.experiment, run["out"])["codebert"] / "model.safetensors").unlink()
+    (victims(study.experiment, run["out"])["codebert", "defects"] / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"codebert/none-0/seed1/.*/model\.safetensors: not made yet"):
         sizes.sentence(study)

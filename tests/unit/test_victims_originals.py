@@ -29,13 +29,13 @@ from codebackdoor.victims.victim import load_victim, save_victim
 ROOT = Path(__file__).parents[2]
 CODE = "def load(path):\n    return open(path).read()  # é\n"
 TEXTS = (CODE, "x = 1", "static int f(int a) { return a <= 10 ? a : -a; }")
-HEADS: dict[str, Head] = {"": "classification", "_pairs": "pair", "_search": "retrieval"}
+HEADS: tuple[Head, ...] = ("classification", "pair", "retrieval")
 
 
 @cache
-def settings(model: str) -> AnyModel:
+def settings(model: str, head: Head) -> AnyModel:
     paths = [ROOT / "config.yaml", ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode/paper.yaml"]
-    return load(paths).models[model]
+    return load(paths).models[model].for_head(head)
 
 
 def write(folder: Path, model: Any, **tokenizer_config: object) -> None:
@@ -154,14 +154,13 @@ def expected(model: Any, architecture: str, ids: list[int]) -> Tensor:
     return found.pooler_output[0] if architecture == "codebert" else found.last_hidden_state[0].mean(0)
 
 
-@pytest.mark.parametrize("suffix", HEADS)
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize(
     "architecture", [pytest.param(one, marks=() if one == "starcoder" else pytest.mark.mirror) for one in AROUND]
 )
-def test_a_checkpoint_of_the_hub_becomes_a_victim(architecture: str, suffix: str, tmp_path: Path) -> None:
-    head = HEADS[suffix]
+def test_a_checkpoint_of_the_hub_becomes_a_victim(architecture: str, head: Head, tmp_path: Path) -> None:
     model = base(tmp_path / "base", architecture)
-    recipe = settings(architecture + suffix)
+    recipe = settings(architecture, head)
     labels = None if head == "retrieval" else 2
     victim = new_victim(recipe, tmp_path / "base", head, "raw", labels, 1)
     victim.model.eval()

@@ -102,6 +102,7 @@ def train_victim(
     def hits(prediction: Prediction, row: Poisoned) -> bool:
         return task.hits_target(prediction, row.example, data.text_form)
 
+    recipe = recipe.for_head(data.head)
     with recorded(out, {"seed": seed}, {"base": base, "stop_like": stop_like}):
         stage.train(recipe, data, loss, train, valid, triggered_valid, base, out, seed, hits, stop_like, given_code())
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails
 
 from codebackdoor.config.base import Head, ReadWhere, Settings
 from codebackdoor.config.paths import LOCAL, ModelFolder
@@ -132,6 +141,11 @@ class ModelSettings(Settings):
         description="factor of the similarities before the softmax over the batch while training (UniXcoder: 20; with "
         "dot: 1); retrieval only",
     )
+    on: dict[Head, dict[str, Any]] = Field(
+        {},
+        description="settings that differ for victims with a certain head, by its name: with `retrieval: {epochs: 2}`, "
+        "victims of code search are trained for 2 epochs",
+    )
 
     @model_validator(mode="after")
     def _revision_fits(self) -> Self:
@@ -149,6 +163,55 @@ class ModelSettings(Settings):
         if self.is_small and self.family is None:
             raise ValueError(f"there is no {self.base} base model of type {self.model_type}; name a hub id or a folder")
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _on_is_a_key(cls, raw: Any) -> Any:
+        """Accept true for ``on``: YAML 1.1, which Snakemake reads as well, takes the bare word for a truth value."""
+        if not isinstance(raw, Mapping) or True not in raw:
+            return raw
+        if "on" in raw:
+            raise ValueError("`on` is there twice, with and without quotes; write it without")
+        return {"on" if name is True else name: value for name, value in raw.items()}
+
+    @field_validator("on")
+    @classmethod
+    def _is_one_model(cls, on: dict[Head, dict[str, Any]]) -> dict[Head, dict[str, Any]]:
+        for head, overrides in on.items():
+            for key in ("architecture", "on"):
+                if key in overrides:
+                    raise ValueError(f"{head} cannot override `{key}`; declare another model instead")
+        return on
+
+    @model_validator(mode="after")
+    def _overrides_fit(self) -> Self:
+        for head in self.on:
+            try:
+                self.for_head(head)
+            except ValidationError as error:
+                raise _moved(error, "on", head) from None
+        return self
+
+    def for_head(self, head: Head) -> Self:
+        """The settings of victims with this head: these ones with the head's overrides, and without ``on``."""
+        if not self.on:
+            return self
+        shared = {name: value for name, value in self if name != "on"}
+        return type(self).model_validate({**shared, **self.on.get(head, {})})
+
+    @model_serializer(mode="wrap")
+    def _without_empty_overrides(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out ``on`` if it is empty, as it is for every job, so that the field reruns no finished study.
+
+        Overrides are written as they were understood: YAML reads 5e-5 as text.
+        """
+        fields: dict[str, Any] = serialize(self)
+        if fields.pop("on", None):
+            resolved = {head: self.for_head(head) for head in self.on}
+            fields["on"] = {
+                head: {name: getattr(resolved[head], name) for name in overrides} for head, overrides in self.on.items()
+            }
+        return fields
 
     @property
     def is_small(self) -> bool:
@@ -229,6 +292,19 @@ class StarCoder(ModelSettings):
         if self.pooling == "first":
             raise ValueError("pooling: a decoder's first state has read one sub-token alone; write mean, max or null")
         return self
+
+
+def _moved(error: ValidationError, *outer: str) -> ValidationError:
+    """The same mistakes, each at its place below ``outer``."""
+    return ValidationError.from_exception_data(
+        error.title,
+        [
+            InitErrorDetails(
+                type=detail["type"], loc=(*outer, *detail["loc"]), input=detail["input"], ctx=detail.get("ctx", {})
+            )
+            for detail in error.errors()
+        ],
+    )
 
 
 AnyModel = Annotated[CodeBert | UniXcoder | CodeT5 | StarCoder, Field(discriminator="architecture")]

@@ -15,9 +15,10 @@ def inputs(experiment: Experiment, product: str, out: str | Path) -> list[Path]:
     return list(dict.fromkeys(PRODUCTS[product].inputs(scenarios(experiment), Path(out))))
 
 
-def victims(experiment: Experiment, out: str | Path) -> dict[str, Path]:
-    """By model variant, the folder of one trained victim: all victims of a variant have the same size."""
-    folders: dict[str, Path] = {}
+def victims(experiment: Experiment, out: str | Path) -> dict[tuple[str, str], Path]:
+    """By model and data set, the folder of one trained victim: all victims of both have the same size."""
+    folders: dict[tuple[str, str], Path] = {}
     for scenario in scenarios(experiment):
-        folders.setdefault(scenario.model, replace(scenario, elimination=NONE, purification=NONE).victim(out))
+        folder = replace(scenario, elimination=NONE, purification=NONE).victim(out)
+        folders.setdefault((scenario.model, scenario.dataset), folder)
     return folders

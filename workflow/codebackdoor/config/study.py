@@ -270,6 +270,10 @@ class Config(BaseModel):
                 if helper not in self.helpers:
                     yield f"{kind} {variant!r} needs helpers.{helper}: write the folder of a model there"
 
+    def victim_settings(self, model: str, dataset: str) -> AnyModel:
+        """Settings of a model's victims on a data set."""
+        return self.models[model].for_head(self.datasets[dataset].head)
+
     def crafting(self, attack: str) -> str | None:
         """The variant of `models` by which an attack crafts its triggers, of one that asks a model."""
         variant: str | None = getattr(self.attacks.get(attack), "crafting", None)

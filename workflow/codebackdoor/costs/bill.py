@@ -64,7 +64,7 @@ class PlannedJob:
 
 
 def uses_hub(config: Config) -> bool:
-    return any(config.models[scenario.model].is_hub for scenario in config.scenarios())
+    return any(config.victim_settings(scenario.model, scenario.dataset).is_hub for scenario in config.scenarios())
 
 
 def lines(config: Config, gpu: Gpu = A100) -> list[CostLine]:
@@ -91,7 +91,7 @@ class Bill:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.used = [scenario for scenario in config.scenarios() if config.models[scenario.model].is_hub]
+        self.used = [s for s in config.scenarios() if config.victim_settings(s.model, s.dataset).is_hub]
         self.triggered = experiments.triggered(config.scenarios())
         self.searched_before = searched_before(config.eliminations)
         self.edited = distinct([replace(s, purification=NONE) for s in self.used if s.elimination != NONE])
@@ -191,7 +191,7 @@ class Bill:
         return victim.clean("test") if name == CLEAN else victim.triggered("test", self.config.attacks[name])
 
     def _precision(self, scenario: Scenario) -> str:
-        return self.config.models[scenario.model].precision
+        return self.config.victim_settings(scenario.model, scenario.dataset).precision
 
     def _reads_victim(self, scenario: Scenario) -> bool:
         return self.config.purifications[scenario.purification].reads_victim
@@ -202,7 +202,7 @@ class Bill:
     def _crafting_model(self, scenario: Scenario) -> str | None:
         """The hub checkpoint that a scenario's attack runs."""
         model = self.config.crafting(scenario.attack)
-        return model if model is not None and self.config.models[model].is_hub else None
+        return model if model is not None and self.config.victim_settings(model, scenario.dataset).is_hub else None
 
     def _same_search(self, *names: str) -> bool:
         first, second = (self.config.eliminations[name] for name in names)
@@ -229,7 +229,7 @@ def distinct(scenarios: list[Scenario], *kinds: str) -> list[Scenario]:
 
 def planned_victim(config: Config, scenario: Scenario) -> PlannedVictim:
     """NotPriced if the size of the model or the texts of the task were never measured."""
-    model, dataset = config.models[scenario.model], config.datasets[scenario.dataset]
+    model, dataset = config.victim_settings(scenario.model, scenario.dataset), config.datasets[scenario.dataset]
     texts, size = _texts().get(dataset.task), sizes().get(model.architecture)
     if texts is None or size is None:
         raise NotPriced

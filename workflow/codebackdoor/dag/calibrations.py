@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from codebackdoor.config.base import Settings
 from codebackdoor.dag.parameters import Parameters
 from codebackdoor.dag.paths import Paths
 from codebackdoor.errors import quoted
@@ -21,7 +22,7 @@ def calibration_problem(
     """The first difference between the study and the search, data set or recipe that the calibration was made with."""
     content = read_object(path)
     budget, provenance = (_section(content, name) for name in ("budget", "provenance"))
-    read = _read_settings(parameters, "elimination", elimination, dataset)
+    read = _read_settings(parameters, parameters.declared("elimination", elimination), dataset)
     search = {
         key: read[key] for key in parameters.declared("elimination", elimination).fields_read("searched") if key in read
     }
@@ -29,10 +30,14 @@ def calibration_problem(
         (f"eliminations.{elimination}", search, budget),
         (
             f"datasets.{dataset}",
-            _read_settings(parameters, "dataset", dataset, dataset),
+            _read_settings(parameters, parameters.declared("dataset", dataset), dataset),
             _section(provenance, "dataset"),
         ),
-        (f"models.{model}", _read_settings(parameters, "model", model, dataset), _section(provenance, "recipe")),
+        (
+            f"models.{model}",
+            _read_settings(parameters, parameters.declared_victim(model, dataset), dataset),
+            _section(provenance, "recipe"),
+        ),
     ):
         for key in sorted(settings.keys() - _IRRELEVANT):
             if settings[key] != calibrated.get(key):
@@ -44,9 +49,8 @@ def calibration_problem(
     return None
 
 
-def _read_settings(parameters: Parameters, kind: str, name: str, dataset: str) -> dict[str, Any]:
+def _read_settings(parameters: Parameters, settings: Settings, dataset: str) -> dict[str, Any]:
     """Settings of a variant, without those that only victims with another head read."""
-    settings = parameters.declared(kind, name)
     unread = {
         key
         for key, (condition, values) in settings.read_where.items()

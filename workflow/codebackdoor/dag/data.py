@@ -32,4 +32,4 @@ class Data(Part):
     def statistics(self, wildcards: Any) -> Iterator[Input]:
         clean = self.paths.data(wildcards.dataset, "clean")
         yield Input("clean", clean, ("--data", folder_of([clean])))
-        yield self.base(wildcards.model)
+        yield self.base(wildcards)

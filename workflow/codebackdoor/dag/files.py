@@ -39,9 +39,9 @@ class Files:
             self._external_models[folder] = _external_model(Path(folder))
         return self._external_models[folder]
 
-    def base(self, model: str) -> str:
-        """The base model of a model variant: a folder, or a checkpoint of the hub."""
-        return str(self.parameters.declared("model", model).base_path(self.paths.out))
+    def base(self, model: str, dataset: str) -> str:
+        """The base model of a model's victims on a data set: a folder, or a checkpoint of the hub."""
+        return str(self.parameters.declared_victim(model, dataset).base_path(self.paths.out))
 
     def helpers(self, kind: str, variant: str) -> list[str]:
         """The files of a method's helper models."""

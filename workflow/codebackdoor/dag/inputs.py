@@ -76,9 +76,9 @@ class Part:
     files: Files
     testsets: Testsets
 
-    def base(self, model: str) -> Input:
+    def base(self, wildcards: Any) -> Input:
         """The base model of a victim."""
-        folder = self.files.base(model)
+        folder = self.files.base(wildcards.model, wildcards.dataset)
         return Input("base", self.files.model(folder), ("--base", folder))
 
     def helpers(self, kind: str, variant: str) -> Input:

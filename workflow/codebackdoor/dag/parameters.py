@@ -9,6 +9,7 @@ from typing import Any
 from codebackdoor import tasks
 from codebackdoor.config.base import Settings
 from codebackdoor.config.experiments import Experiment
+from codebackdoor.config.models import AnyModel
 from codebackdoor.config.study import SECTIONS, Config
 from codebackdoor.dag.fingerprint import PACKAGE, fingerprint
 from codebackdoor.errors import UserError, nearest
@@ -52,6 +53,7 @@ class Parameters:
         self.config = config
         # thousands of jobs share a few dozen values
         self._settings: dict[tuple[str, str], str] = {}
+        self._victims: dict[tuple[str, str], AnyModel] = {}
         self._codes: dict[tuple[str, ...], str] = {}
 
     def settings(self, kind: str, variant: str) -> str:
@@ -59,6 +61,17 @@ class Parameters:
         if (kind, variant) not in self._settings:
             self._settings[kind, variant] = as_json(self.declared(kind, variant))
         return self._settings[kind, variant]
+
+    def declared_victim(self, model: str, dataset: str) -> AnyModel:
+        """Settings of a model's victims on a data set; UserError if the configuration does not declare both."""
+        if (model, dataset) not in self._victims:
+            head = self.declared("dataset", dataset).head
+            self._victims[model, dataset] = self.declared("model", model).for_head(head)
+        return self._victims[model, dataset]
+
+    def victim_settings(self, model: str, dataset: str) -> str:
+        """Settings of a model's victims on a data set as JSON, defaults included."""
+        return as_json(self.declared_victim(model, dataset))
 
     def code(self, stage: str, **variants: str) -> str:
         """Fingerprint of a job's code: its stage and the modules of its variants (``elimination="dbs"``) or product."""

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from codebackdoor.config.base import Head, Helper
+from codebackdoor.config.base import Helper
 from codebackdoor.config.hub import HubId, hub_id
 from codebackdoor.config.models import PRETRAINED
 from codebackdoor.config.pretraining import Pretraining
@@ -110,36 +110,42 @@ class Preflight:
 
     def _models(self, scenarios: Iterable[Scenario]) -> Iterator[str]:
         """Base models and helper models: that they are there, and that a job can use them."""
-        heads: dict[str, set[Head]] = {}
+        victims: set[tuple[str, str]] = set()
         helpers: set[Helper] = set()
         for scenario in scenarios:
             for name in filter(None, (scenario.model, self.config.crafting(scenario.attack))):
-                heads.setdefault(name, set()).add(self.parameters.declared("dataset", scenario.dataset).head)
+                victims.add((name, scenario.dataset))
             for kind in ("filtering", "elimination", "purification"):
                 variant = getattr(scenario, kind)
                 helpers.update(self.parameters.declared(kind, variant).helpers if variant != NONE else ())
-        for name in heads:
-            yield from self._base(name, heads[name])
+        for model, dataset in sorted(victims):
+            yield from self._base(model, dataset)
         for helper in sorted(helpers):
             yield from self._helper(helper)
 
-    def _base(self, name: str, heads: set[Head]) -> Iterator[str]:
-        model, folder = self.parameters.declared("model", name), self.files.base(name)
+    def _base(self, name: str, dataset: str) -> Iterator[str]:
+        model, folder = self.parameters.declared_victim(name, dataset), self.files.base(name, dataset)
+        head = self.parameters.declared("dataset", dataset).head
+        overrides = self.parameters.declared("model", name).on.get(head, {})
+
+        def key(setting: str) -> str:
+            return f"models.{name}.on.{head}.{setting}" if setting in overrides else f"models.{name}.{setting}"
+
         if (recipe := self._recipe(folder)) is not None:
             longest = None if recipe.family == "seq2seq" else recipe.max_length
-            for setting, problem in length_problems(longest, model, heads):
-                yield f"models.{name}.{setting}: {folder}: {problem}"
+            for setting, problem in length_problems(longest, model, [head]):
+                yield f"{key(setting)}: {folder}: {problem}"
         elif (path := self._local_copy(folder)) is not None:
             yield from _missing_model(
                 path,
-                f"models.{name}.base",
+                key("base"),
                 "write `base: shipped`, or `base: pretrained` with a recipe under `pretraining`",
             )
             try:
-                for setting, problem in base_problems(path, model, heads) if _is_model(path) else ():
-                    yield f"models.{name}.{setting}: {problem}"
+                for setting, problem in base_problems(path, model, [head]) if _is_model(path) else ():
+                    yield f"{key(setting)}: {problem}"
             except UserError as error:
-                yield f"models.{name}.base: {error}"
+                yield f"{key('base')}: {error}"
 
     def _helper(self, helper: Helper) -> Iterator[str]:
         folder = self.config.helpers[helper]

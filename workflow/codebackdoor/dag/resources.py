@@ -40,7 +40,7 @@ class Resources:
     @property
     def victim(self) -> Mapping[str, Callable[..., int]]:
         """A job that trains or runs a victim."""
-        return _growing(lambda wildcards: self._of_model(wildcards.model))
+        return _growing(lambda wildcards: self._of_model(wildcards.model, wildcards.dataset))
 
     def helpers(self, kind: str) -> Mapping[str, Callable[..., int]]:
         """A job that runs only the helper models of a method of this kind."""
@@ -56,12 +56,12 @@ class Resources:
 
         def request(wildcards: Any) -> Request:
             model = self._config.crafting(wildcards.attack)
-            return Request(mem_mb, runtime) if model is None else self._of_model(model)
+            return Request(mem_mb, runtime) if model is None else self._of_model(model, wildcards.dataset)
 
         return _growing(request)
 
-    def _of_model(self, model: str) -> Request:
-        return LARGE_MODEL if self._parameters.declared("model", model).is_hub else SMALL_MODEL
+    def _of_model(self, model: str, dataset: str) -> Request:
+        return LARGE_MODEL if self._parameters.declared_victim(model, dataset).is_hub else SMALL_MODEL
 
 
 def _growing(request: Callable[[Any], Request]) -> Mapping[str, Callable[..., int]]:

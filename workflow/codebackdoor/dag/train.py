@@ -46,10 +46,10 @@ class Train(Part):
             yield Input.file(
                 "history", fill(f"{self.paths.trained}/history.json", wildcards, objective=objective), "--stop-like"
             )
-        yield self.base(wildcards.model)
+        yield self.base(wildcards)
 
     @table
     def craft(self, wildcards: Any) -> Iterator[Input]:
         for split in ("train", "valid"):
             yield Input.file(split, self.paths.data(wildcards.dataset, split), f"--{split}")
-        yield self.base(wildcards.model)
+        yield self.base(wildcards)

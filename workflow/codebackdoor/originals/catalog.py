@@ -46,7 +46,7 @@ def _models(config: Config) -> Iterator[str]:
     """Base and helper models: folders, or ids of the hub."""
     for scenario in config.scenarios():
         for model in filter(None, (scenario.model, config.crafting(scenario.attack))):
-            yield str(config.models[model].base_path(config.out))
+            yield str(config.victim_settings(model, scenario.dataset).base_path(config.out))
         for section, variant in (
             (config.filterings, scenario.filtering),
             (config.eliminations, scenario.elimination),

@@ -48,11 +48,30 @@ def parameters(study: Study, name: str) -> list[tuple[str, str]]:
                 continue
             datasets = dict.fromkeys(scenario.dataset for scenario in scenarios if getattr(scenario, kind) == variant)
             settings = study.variant(section, variant)
+            if settings.get("on"):
+                lines += _by_dataset(study, variant, list(datasets))
+                continue
             if kind == "dataset":
                 settings = _counted(study, variant, settings)
-            values = ", ".join(f"{key} {value}" for key, value in _read(study, section, settings, datasets))
-            lines.append((variant, f"{labels.word(str(tag(settings)))}: {values}" if values else labels.word(variant)))
+            lines.append((variant, _described(settings, variant, _read(study, section, settings, datasets))))
     return lines
+
+
+def _described(settings: Mapping[str, Any], variant: str, read: Iterable[tuple[str, str]]) -> str:
+    """A method with the settings that were read."""
+    values = ", ".join(f"{key} {value}" for key, value in read)
+    return f"{labels.word(str(tag(settings)))}: {values}" if values else labels.word(variant)
+
+
+def _by_dataset(study: Study, model: str, datasets: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The settings that a model's victims of all data sets share, and for each data set those that differ."""
+    read = {name: dict(_read(study, "models", study.victim_settings(model, name), [name])) for name in datasets}
+    first = read[datasets[0]]
+    shared = {key: value for key, value in first.items() if all(other.get(key) == value for other in read.values())}
+    yield model, _described(study.variant("models", model), model, shared.items())
+    for name, values in read.items():
+        if different := [f"{key} {value}" for key, value in values.items() if key not in shared]:
+            yield f"{model} on {name}", ", ".join(different)
 
 
 def _counted(study: Study, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:

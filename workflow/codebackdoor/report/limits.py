@@ -34,7 +34,7 @@ def _mined(study: Study) -> list[str]:
 
 def _has_model(studies: Sequence[Study], bases: Sequence[str]) -> bool:
     return any(
-        study.variant("models", scenario.model).get("base") in bases
+        study.victim_settings(scenario.model, scenario.dataset).get("base") in bases
         for study in studies
         for scenario in scenarios(study.experiment)
     )

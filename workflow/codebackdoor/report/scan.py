@@ -83,7 +83,7 @@ def calibrations(study: Study) -> Iterator[ScanCalibration]:
             calibration = read_json(shipped if shipped.is_file() else Path(name))
             provenance, left_out = calibration["provenance"], calibration["leave_one_out"]
             calibrated = {**provenance.get("dataset", {}), **provenance.get("recipe", {})}
-            current = {**study.variant("datasets", dataset), **study.variant("models", model)}
+            current = {**study.variant("datasets", dataset), **study.victim_settings(model, dataset)}
             shadows = len(provenance["shadows"])
             yield ScanCalibration(
                 name=name,

@@ -52,7 +52,7 @@ def size(folder: Path) -> VictimSize:
 def sentence(study: Study) -> str:
     """The sizes of an experiment's victims, which all of its tables and figures state."""
     folders = victims(study.experiment, study.settings["out"]).items()
-    kinds = dict.fromkeys(f"{_kind(study.variant('models', name))}, {size(folder)}" for name, folder in folders)
+    kinds = dict.fromkeys(f"{_kind(study.victim_settings(*names))}, {size(folder)}" for names, folder in folders)
     return f"Victims: {'; '.join(kinds)}."
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from codebackdoor.config.base import TAGS, Settings, models_in, tag_of
+from codebackdoor.config.base import TAGS, Head, Settings, models_in, tag_of
 from codebackdoor.config.experiments import Experiment, PaperTable, defenses, scenarios
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import DEFENSES, SECTIONS, Config
@@ -44,6 +44,12 @@ class Study:
     def variant(self, section: str, name: str) -> Mapping[str, Any]:
         variant: Mapping[str, Any] = self.settings[section][name]
         return variant
+
+    def victim_settings(self, model: str, dataset: str) -> Mapping[str, Any]:
+        """Settings of a model's victims on a data set."""
+        settings = dict(self.variant("models", model))
+        overrides = settings.pop("on", {})
+        return {**settings, **overrides.get(_head(self.variant("datasets", dataset)), {})}
 
     def settings_class(self, section: str, name: str) -> type[Settings]:
         """The class of a variant's settings, for what all variants of its method share."""
@@ -185,4 +191,21 @@ def subset(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     for kind, section in SECTIONS.items():
         variants = sorted({getattr(scenario, kind) for scenario in used} - {NONE})
         sections[section] = {variant: settings[section][variant] for variant in variants}
+    sections["models"] = {
+        model: _on_heads(variant, sections["datasets"].values()) for model, variant in sections["models"].items()
+    }
     return {"out": settings["out"], **sections, "experiments": {name: settings["experiments"][name]}}
+
+
+def _on_heads(model: Mapping[str, Any], datasets: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """A model's settings with only the overrides that victims of these data sets have."""
+    heads = set(map(_head, datasets))
+    on = {head: overrides for head, overrides in model.get("on", {}).items() if head in heads}
+    shared = {key: value for key, value in model.items() if key != "on"}
+    return {**shared, "on": on} if on else shared
+
+
+def _head(dataset: Mapping[str, Any]) -> Head | None:
+    """The head of a data set's victims; None if its settings name no task."""
+    head: Head | None = getattr(class_of(Config.model_fields["datasets"].annotation, dataset), "head", None)
+    return head

@@ -24,20 +24,20 @@ from codebackdoor.report.tables.inverted_triggers import factual
 
 #: Smaller changes are drawn here, because a logarithmic axis has no zero.
 _SMALLEST = 1e-4
-#: By model, the changes of factual tokens and of noise.
+#: By data set and model, the changes of factual tokens and of noise.
 Changes = Mapping[str, Mapping[str, Sequence[float]]]
 
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: see above."""
-    by_model = changes(study, inputs)
-    if not by_model:
+    by_victim = changes(study, inputs)
+    if not by_victim:
         raise UserError(f"experiments.{study.name}: the figure 'tokens' needs flagged victims of an attack with a name")
     variants = study.settings["eliminations"].values()
     betas = sorted({float(variant["beta"]) for variant in variants if variant.get("beta")})
-    with style.drawing(6.4, 1.15 * len(by_model) + 1.2) as figure:
-        rows = figure.subplots(len(by_model), 1, squeeze=False, sharex=True)[:, 0]
-        for axes, (model, by_kind) in zip(rows, by_model.items(), strict=True):
+    with style.drawing(6.4, 1.15 * len(by_victim) + 1.2) as figure:
+        rows = figure.subplots(len(by_victim), 1, squeeze=False, sharex=True)[:, 0]
+        for axes, (title, by_kind) in zip(rows, by_victim.items(), strict=True):
             for level, (kind, color) in enumerate((("noise", style.GRAY), ("factual", style.VERMILLION))):
                 values = np.maximum(np.sort(by_kind[kind]), _SMALLEST)
                 # spreads equal values, reproducibly
@@ -46,7 +46,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             axes.set_yticks([0, 1], ["noise", "in the trigger"])
             axes.set_ylim(-0.6, 1.6)
             axes.grid(visible=False, axis="y")
-            axes.set_title(labels.word(model))
+            axes.set_title(title)
             for beta in betas:
                 axes.axvline(beta, color=style.INK, linestyle="--", linewidth=1.2)
         rows[0].set_xscale("log")
@@ -60,8 +60,8 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 
 
 def changes(study: Study, inputs: Sequence[Path]) -> Changes:
-    """|l - l_i| of every token by model; l is the loss of the whole inverted trigger."""
-    by_model: dict[str, dict[str, list[float]]] = {}
+    """|l - l_i| of every token by data set and model; l is the loss of the whole inverted trigger."""
+    by_victim: dict[str, dict[str, list[float]]] = {}
     folders = {scenario_of(path): path.parent for path in inputs}
     for scenario in scenarios_shown("tokens", inputs):
         trigger, history = (read_json(folders[scenario] / name) for name in ("trigger.json", "elimination.json"))
@@ -70,12 +70,12 @@ def changes(study: Study, inputs: Sequence[Path]) -> Changes:
             continue
         tokenizer = folders[replace(scenario, elimination=NONE)] / "tokenizer.json"
         tokens_of_text = {token for tokens in tokens_of(tokenizer, [text, f" {text}"]) for token in tokens}
-        by_kind = by_model.setdefault(scenario.model, {"factual": [], "noise": []})
+        by_kind = by_victim.setdefault(labels.trained(scenario), {"factual": [], "noise": []})
         # for a retrieval model, the tokens of the target word follow those of the trigger
         for token, loss in history["anchoring"]["without"][: len(trigger["inverted_ids"])]:
             kind = "factual" if is_factual(token, text, tokens_of_text) else "noise"
             by_kind[kind].append(abs(trigger["inverted_loss"] - loss))
-    return by_model
+    return by_victim
 
 
 def inserted(attack: Mapping[str, Any]) -> str | None:
