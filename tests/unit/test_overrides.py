@@ -93,7 +93,7 @@ def test_yaml_reads_the_bare_key_as_true(tmp_path: Path) -> None:
         ({"pair": {"architecture": "codet5"}}, "models.codebert.on: pair cannot override `architecture`; declare"),
         ({"pair": {"on": {}}}, "models.codebert.on: pair cannot override `on`; declare another model instead"),
         ({"search": {"lr": 1}}, "input should be 'classification', 'pair', 'retrieval' or 'generation', not 'search'"),
-        ({"pair": 3}, "models.codebert.on.pair: write keys with their values, not 3"),
+        ({"pair": 3}, "models.codebert.on.pair: expected keys with values, not 3"),
     ],
 )
 def test_a_wrong_override_is_one_mistake(on: dict[str, Any], message: str) -> None:

@@ -54,7 +54,7 @@ PATTERN = re.compile(rf"\b(?:{'|'.join(ARCHAIC)})\b", re.IGNORECASE)
 
 #: Files whose whole text is read; of modules only strings and comments are.
 PROSE = (
-    *("*.md", "Makefile", "Snakefile", "config.yaml", "configs/[!e]*.yaml", "configs/*/*.yaml", "docs/**/*.md"),
+    *("*.md", "Makefile", "Snakefile", "config.yaml", "configs/*.yaml", "configs/*/*.yaml", "docs/**/*.md"),
     *("examples/*", "report/*.rst", "rules/*.smk"),
 )
 
