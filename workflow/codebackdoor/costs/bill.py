@@ -156,6 +156,7 @@ class Bill:
 
     def _calibrate(self, scenario: Scenario) -> Work:
         settings = self.config.eliminations[scenario.elimination]
+        assert isinstance(settings, InversionSettings)  # the others have no calibration
         return reduce(add, [jobs.invert(self._victim(scenario), settings) for _ in self.config.shadows])
 
     def _eliminate(self, scenario: Scenario) -> Work:

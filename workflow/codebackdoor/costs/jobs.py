@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from codebackdoor.costs import eliminations
 from codebackdoor.costs.work import (
     EliminationJob,
     FilteringJob,
@@ -27,6 +26,7 @@ from codebackdoor.heads import HEADS
 
 if TYPE_CHECKING:
     from codebackdoor.config.methods import AnyAttack, AnyElimination, AnyFiltering, AnyObjective, AnyPurification
+    from codebackdoor.defenses.elimination.inversion.settings import InversionSettings
 
 
 def data(victim: PlannedVictim) -> Work:
@@ -74,13 +74,13 @@ def train(victim: PlannedVictim, attack: AnyAttack | None, objective: AnyObjecti
 
 def eliminate(victim: PlannedVictim, settings: AnyElimination, inverted: bool = False) -> Work:
     """The edited victim; ``inverted``: the trigger is reused from another elimination."""
-    edit = priced(eliminations.work(settings, EliminationJob(victim, inverted)))
+    edit = priced(settings.work(EliminationJob(victim, inverted)))
     return edit + Work(megabytes=weights(victim.size))
 
 
-def invert(victim: PlannedVictim, settings: AnyElimination) -> Work:
+def invert(victim: PlannedVictim, settings: InversionSettings) -> Work:
     """The search alone of a method that inverts triggers."""
-    return priced(eliminations.search(settings, EliminationJob(victim)))
+    return priced(settings.search_work(victim))
 
 
 def predict(victim: PlannedVictim, row_sets: Sequence[RowSet]) -> Work:

@@ -7,6 +7,8 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field
 
 from codebackdoor.config.base import Head, ReadWhere, Settings
+from codebackdoor.costs.eliminations import fine_tuning
+from codebackdoor.costs.work import PlannedVictim, Work
 from codebackdoor.heads import HEADS
 
 Heads = tuple[Head, ...]
@@ -75,3 +77,12 @@ class TuningSettings(Settings):
         if not HEADS[head].ranks or self.searching is None:
             return self
         return self.model_copy(update=self.searching.model_dump(exclude_none=True))
+
+    @property
+    def learns(self) -> bool:
+        return self.epochs > 0 and self.learning_rate > 0
+
+    def tuning_work(self, victim: PlannedVictim) -> Work:
+        """The work of the fine-tuning on a victim, with its settings for the victim's head."""
+        chosen = self.on(victim.dataset.head)
+        return fine_tuning(victim, chosen.epochs if chosen.learns else 0, chosen.layers == "all", chosen.dropout)

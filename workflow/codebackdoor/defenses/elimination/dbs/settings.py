@@ -7,6 +7,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from codebackdoor.config.base import Head, Reference
+from codebackdoor.costs.eliminations import search
+from codebackdoor.costs.work import EliminationJob, PlannedVictim, Work
 from codebackdoor.defenses.elimination.inversion.settings import (
     Afterwards,
     InversionSettings,
@@ -106,3 +108,11 @@ class DbsSettings(InversionSettings):
 
     def unlearns(self, flagged: bool, head: Head) -> bool:  # noqa: ARG002
         return flagged or self.unlearn_when_clean
+
+    def search_work(self, victim: PlannedVictim, inverted: bool = False) -> Work:
+        steps = 0 if inverted else victim.labels * len(self.positions) * self.iterations
+        samples = self._samples_of_other_labels(victim)
+        return search(victim, steps, samples, self.sample_tokens) + self._positioning(victim, inverted)
+
+    def work(self, job: EliminationJob) -> Work:
+        return self.search_work(job.victim, job.inverted) + self._unlearning_work(job.victim, self.unlearning)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from codebackdoor.config.base import Head, ReadWhere, Reference
 from codebackdoor.config.paths import CalibrationPath
+from codebackdoor.costs.work import EliminationJob, Work
 from codebackdoor.defenses.elimination.inversion.settings import (
     Afterwards,
     GreedySearchSettings,
@@ -106,3 +107,10 @@ class EliBadCodeSettings(GreedySearchSettings):
 
     def unlearns(self, flagged: bool, head: Head) -> bool:
         return flagged or self.unlearn_when_clean is True or self.unlearn_when_clean == head
+
+    def work(self, job: EliminationJob) -> Work:
+        return self.search_work(job.victim, job.inverted) + self._unlearning_work(job.victim, self.unlearning)
+
+    def scans(self, inverted: bool) -> int:
+        # the scan after an unlearning; seldom is more than one trigger unlearned
+        return super().scans(inverted) + (self.rounds > 1)

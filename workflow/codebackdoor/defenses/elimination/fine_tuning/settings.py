@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from codebackdoor.config.base import Reference
+from codebackdoor.costs.work import EliminationJob, Work
 from codebackdoor.defenses.elimination.settings import EliminationSettings, TuningSettings
 
 
@@ -20,3 +21,6 @@ class FineTuningSettings(TuningSettings, EliminationSettings):
     )
 
     method: Literal["fine_tuning"]
+
+    def work(self, job: EliminationJob) -> Work:
+        return self.tuning_work(job.victim)

@@ -6,6 +6,7 @@ which finished search another elimination can reuse.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -13,6 +14,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import Field
 
 from codebackdoor.config.base import ReadWhere
+from codebackdoor.costs.eliminations import positioning, search
+from codebackdoor.costs.work import PlannedVictim, Work
 from codebackdoor.defenses.elimination.settings import (
     JUDGING,
     Budget,
@@ -149,6 +152,26 @@ class InversionSettings(EliminationSettings):
         """The rule for the pieces of a trigger at this position: a statement is no identifier."""
         return "all" if position == "statement" else self.vocabulary
 
+    def search_work(self, victim: PlannedVictim, inverted: bool = False) -> Work | None:  # noqa: ARG002
+        """The work of the search for every label at every position with its whole budget; None: it is not priced.
+
+        ``inverted``: the trigger of an earlier elimination is reused.
+        """
+        return None
+
+    def _samples_of_other_labels(self, victim: PlannedVictim) -> int:
+        return self.samples * max(1, victim.labels - 1)
+
+    def _positioning(self, victim: PlannedVictim, inverted: bool) -> Work:
+        drawn = 0 if inverted else victim.labels * self.samples
+        return positioning(victim, self.positions, drawn)
+
+    def _unlearning_work(self, victim: PlannedVictim, unlearning: UnlearningSettings) -> Work:
+        """The fine-tuning, and the positions in the samples that get the trigger."""
+        chosen = unlearning.on(victim.dataset.head)
+        stamped = chosen.rate * victim.rows("clean") if chosen.learns else 0
+        return unlearning.tuning_work(victim) + positioning(victim, self.positions, stamped)
+
     @classmethod
     def fields_read(cls, *phases: Phase) -> tuple[str, ...]:
         """The fields that these phases read, in the order in which they are declared."""
@@ -204,6 +227,19 @@ class GreedySearchSettings(InversionSettings):
         gt=0,
         description="end a search after so many steps without a loss that is lower by 0.001 (null, the paper: never)",
     )
+
+    def search_work(self, victim: PlannedVictim, inverted: bool = False) -> Work:
+        samples = self._samples_of_other_labels(victim)
+        scored = self.candidates * samples
+        if self.race is not None and self.race < samples:
+            best = math.ceil(self.candidates / 8)
+            scored = self.candidates * self.race + best * (samples - self.race)
+        steps = self.scans(inverted) * victim.labels * len(self.positions) * self.restarts * self.iterations
+        return search(victim, steps, samples, self.sample_tokens, scored) + self._positioning(victim, inverted)
+
+    def scans(self, inverted: bool) -> int:
+        """How often all labels and positions are searched."""
+        return 0 if inverted else 1
 
     def trajectory_settings(self) -> dict[str, Any]:
         """With ``patience`` without the limit on the number of steps: most searches end before they reach it.
