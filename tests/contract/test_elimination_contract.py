@@ -1,4 +1,4 @@
-"""What every elimination must hold to; a method that is added to ``config/eliminations.py`` is tested by that alone."""
+"""What every elimination must hold to; a method that is added to ``config/methods.py`` is tested by that alone."""
 
 from __future__ import annotations
 

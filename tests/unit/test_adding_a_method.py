@@ -67,7 +67,31 @@ METHODS = (
         "view, settings, seed",
     ),
     Method("objectives", "defenses/objectives/focal", "codebackdoor.config.base.Settings", "AnyObjective", "settings"),
+    Method(
+        "eliminations",
+        "defenses/elimination/damping",
+        "codebackdoor.defenses.elimination.settings.EliminationSettings",
+        "AnyElimination",
+        "view, settings, seed, context=None",
+    ),
 )
+#: In place of a ``build`` that is never called: an elimination that shrinks every weight, to be run.
+DAMPING = """
+from copy import deepcopy
+from dataclasses import replace
+
+import torch
+
+from codebackdoor.defenses.elimination import Elimination
+
+
+@torch.no_grad()
+def eliminate(view, settings, seed, context=None):
+    model = deepcopy(view.victim.model)
+    for parameter in model.parameters():
+        parameter *= 0.5
+    return Elimination(replace(view.victim, model=model), None)
+"""
 STUDY = {
     **{method.section: {f"new_{method.name}": {"method": method.name}} for method in METHODS},
     "experiments": {
@@ -81,6 +105,7 @@ STUDY = {
                     "purifications": ["none", "new_shuffle"],
                     "filterings": ["none", "new_lottery"],
                     "objectives": ["cross_entropy", "new_focal"],
+                    "eliminations": ["none", "new_damping"],
                 }
             ],
         }
@@ -94,7 +119,8 @@ def add(method: Method, root: Path) -> None:
     folder.mkdir()
     (folder / "__init__.py").touch()
     (folder / "settings.py").write_text(method.settings)
-    (folder / "method.py").write_text(f"def build({method.build}):\n    raise NotImplementedError\n")
+    implementation = f"def build({method.build}):\n    raise NotImplementedError\n"
+    (folder / "method.py").write_text(DAMPING if method.name == "damping" else implementation)
     text = (root / REGISTRY).read_text()
     first = text.index("from codebackdoor.")
     text = text[:first] + method.entry + text[first:]
@@ -160,10 +186,24 @@ def test_a_study_with_new_methods_is_valid_and_its_jobs_have_parameters(tree: Pa
         "from pathlib import Path; from codebackdoor.config.loading import load; from codebackdoor.dag import Dag\n"
         "dag = Dag(load([Path('config.yaml'), Path('mine.yaml')]))\n"
         "for stage, kind, name in (('poison', 'attack', 'new_suffix'), ('purify', 'purification', 'new_shuffle'),\n"
-        "                          ('filter', 'filtering', 'new_lottery'), ('train', 'objective', 'new_focal')):\n"
+        "                          ('filter', 'filtering', 'new_lottery'), ('train', 'objective', 'new_focal'),\n"
+        "                          ('eliminate', 'elimination', 'new_damping')):\n"
         "    print(dag.parameters.settings(kind, name), dag.parameters.code(stage, **{kind: name}))"
     )
     assert len(run(tree, "-c", code).splitlines()) == len(METHODS)
+
+
+def test_a_new_elimination_is_found_and_edits_a_victim(tree: Path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'tests/unit')!r})\n"
+        "import planted, torch; from codebackdoor.defenses import elimination\n"
+        "from codebackdoor.defenses.elimination.damping.settings import DampingSettings\n"
+        "view = planted.view(); settings = DampingSettings(method='damping')\n"
+        "edited = elimination.load('damping')(view, settings, 1).victim.model\n"
+        "pairs = zip(edited.parameters(), view.victim.model.parameters(), strict=True)\n"
+        "print(all(torch.equal(new, old / 2) for new, old in pairs))"
+    )
+    assert run(tree, "-c", code) == "True\n"
 
 
 def test_a_plan_shows_methods_without_a_price_as_a_question_mark(tree: Path) -> None:
@@ -176,6 +216,7 @@ def test_a_plan_shows_methods_without_a_price_as_a_question_mark(tree: Path) -> 
         "filter new_lottery, defects",
         "train codebert, defects",
         "purify new_shuffle, codebert",
+        "eliminate new_damping",
     }
     (total,) = (row for row in rows if row[0] == "total")
     assert float(total[2]) > 0
@@ -186,8 +227,9 @@ def test_a_plan_shows_methods_without_a_price_as_a_question_mark(tree: Path) -> 
         f"train/{victim}/none/new_focal/none",
         f"train/{victim}/none/cross_entropy/none",
         f"purify/{victim}/none/cross_entropy/none/new_shuffle",
+        f"eliminate/{victim}/none/cross_entropy/new_damping",
     )
-    dry_run = "poison 1\nfilter 1\ntrain 2\npurify 1\ntotal 5\n"
+    dry_run = "poison 1\nfilter 1\ntrain 2\npurify 1\neliminate 1\ntotal 6\n"
     dry_run += "".join(f"codebackdoor do > runs/local/logs/{log}.log 2>&1\n" for log in logs)
     plan = run(tree, "-c", COMMAND, "plan", "config.yaml", "mine.yaml", stdin=dry_run)
     assert "?: never timed, and not in the total: poison suffix, filter lottery, train focal, purify shuffle." in plan
