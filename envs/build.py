@@ -1,10 +1,11 @@
 """Build the environment: a virtual environment of the calling Python with every pinned package, and the project itself.
 
     python envs/build.py FOLDER                 # what `make` does before anything else
-    python envs/build.py FOLDER --extra NAME    # beside these, the pins of requirements-NAME.txt
+    python envs/build.py FOLDER --extra NAME    # adds the pins of requirements-NAME.txt
 
-What is there already is left as it is. Two at once wait for each other. An environment of other pins, or one that was
-not finished, is removed first, but not under the jobs of a run.
+Packages are installed by uv, with pip's indexes, and by pip where uv cannot be had. An environment that is complete is
+left as it is. Two builds wait for each other. An environment with other pins, or an unfinished one, is removed first,
+but not while a run uses it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,14 +25,18 @@ PINS, SETTINGS = HERE / "requirements.txt", PROJECT / "pyproject.toml"
 #: Files in the environment that are written last: by the packages, and by the project.
 PACKAGES, COMPLETE = ".packages", ".complete"
 BUSY = """\
-the environment is to be built anew, but a run is at work in this folder, and its jobs need the one that is there: \
-wait for it. If it was killed: {folder}/bin/codebackdoor orphans && {folder}/bin/snakemake --unlock"""
-#: As measured with an index of CPU wheels (workflow/codebackdoor/costs/local.json).
+the environment must be rebuilt, but a run in this folder still uses it: wait until the run has ended. \
+If it was killed: {folder}/bin/codebackdoor orphans && {folder}/bin/snakemake --unlock"""
+#: As measured with pip and an index of CPU wheels (workflow/codebackdoor/costs/local.json); uv takes less.
 COST = "about 1.5 GB and 2 minutes; without CPU wheels of torch several GB more"
+#: Installs packages several times as fast as pip; any version will do, because it installs pins.
+UV = "uv>=0.5"
+#: Settings of pip (its files and environment variables) that uv must be told.
+PIP_SETTINGS = re.compile(r"\.(index-url|extra-index-url|find-links|constraint)='(.*)'$", re.MULTILINE)
 
 
 def build(folder: Path) -> None:
-    """Install packages and project, each where its stamp is missing or older than what it was made from."""
+    """Install packages and project, each if its stamp is missing or older than its sources."""
     fresh = _is_newer(folder / PACKAGES, PINS)
     if fresh and _is_newer(folder / COMPLETE, SETTINGS, folder / PACKAGES):
         return
@@ -41,6 +47,9 @@ def build(folder: Path) -> None:
         _say(f"building the environment in {folder} ({COST})")
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        # without uv in the index, pip installs everything
+        pip = [str(folder / "bin/pip"), "install", "--quiet", "--no-compile", UV]
+        subprocess.run(pip, check=False, stderr=subprocess.DEVNULL)
         _install(folder, "--requirement", str(PINS))
         (folder / PACKAGES).touch()
     _say("installing the project itself")
@@ -62,8 +71,30 @@ def _is_newer(stamp: Path, *sources: Path) -> bool:
 
 
 def _install(folder: Path, *what: str) -> None:
+    uv = folder / "bin/uv"
+    if uv.is_file():
+        command = [str(uv), "pip", "install", "--quiet", "--python", str(folder / "bin/python"), *_indexes(folder)]
+        if subprocess.run([*command, *what], check=False, env=_uv_environment()).returncode == 0:
+            return
+        _say("uv could not install this: trying pip")
     # the first job that imports a module compiles it for all others: pip would compile thousands that none imports
     subprocess.run([str(folder / "bin/pip"), "install", "--quiet", "--no-compile", *what], check=True)
+
+
+def _indexes(folder: Path) -> list[str]:
+    """Options for uv: the indexes, folders of wheels and constraints that pip is configured to use."""
+    command = [str(folder / "bin/pip"), "config", "list"]
+    settings = subprocess.run(command, check=False, capture_output=True, text=True).stdout
+    pairs = ((name, value) for name, values in PIP_SETTINGS.findall(settings) for value in values.split())
+    options = [part for name, value in dict.fromkeys(pairs) for part in (f"--{name}", value)]
+    # as pip does: the best version of all indexes, since the pins name one
+    return [*options, "--index-strategy", "unsafe-best-match"]
+
+
+def _uv_environment() -> dict[str, str]:
+    """The environment with the certificates that pip is told to trust."""
+    certificates = os.environ.get("PIP_CERT")
+    return os.environ | ({"SSL_CERT_FILE": certificates} if certificates else {})
 
 
 def _say(text: str) -> None:
@@ -85,9 +116,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--extra", metavar="NAME")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     _wait_for_others()
     try:
-        add(given.folder, given.extra) if given.extra else build(given.folder)
+        add(arguments.folder, arguments.extra) if arguments.extra else build(arguments.folder)
     except subprocess.CalledProcessError as error:
         sys.exit(f"the environment could not be built: `{' '.join(map(str, error.cmd[:4]))} ...` failed; see above")

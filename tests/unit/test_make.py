@@ -65,6 +65,29 @@ def test_what_is_installed_is_not_installed_again(project: Path) -> None:
     assert len(told(project)) == 4
 
 
+def test_uv_installs_with_the_indexes_of_pip_and_pip_where_uv_fails(project: Path) -> None:
+    (project / ".env/bin/pip").write_text(PIP.replace("sleep", '[ "$1" = config ] && cat pip.conf\nsleep'))
+    settings = "global.extra-index-url='https://a.example/x https://b.example'\n:env:.find-links='/wheels'\n"
+    (project / "pip.conf").write_text(f"global.timeout='9'\n{settings}")
+    uv = project / ".env/bin/uv"
+    uv.write_text('#!/bin/sh\necho "$*" >> uv.log\nexit "${UV_STATUS:-0}"\n')
+    uv.chmod(0o755)
+    assert call(project, *BUILD).returncode == 0
+    (command,) = (project / "uv.log").read_text().splitlines()
+    indexes = "--extra-index-url https://a.example/x --extra-index-url https://b.example --find-links /wheels"
+    assert f" {indexes} --index-strategy unsafe-best-match " in command
+    assert command.endswith(f"--editable {project}")
+    # nothing but its configuration was asked of pip
+    assert told(project) == ["list"]
+    os.utime(project / "pyproject.toml")
+    failed = subprocess.run(
+        BUILD, cwd=project, env=os.environ | {"UV_STATUS": "1"}, capture_output=True, text=True, check=False
+    )
+    assert failed.returncode == 0
+    assert failed.stderr.splitlines()[-1] == "uv could not install this: trying pip"
+    assert told(project)[-1] == str(project)
+
+
 def test_every_installation_is_announced(project: Path) -> None:
     assert call(project, *BUILD).stderr == "installing the project itself\n"
     assert call(project, *BUILD).stderr == ""
@@ -123,7 +146,7 @@ def test_no_environment_is_taken_from_a_run_that_is_at_work(project: Path, chang
     (project / changed).touch()
     found = call(project, *BUILD)
     assert found.returncode == 1
-    assert found.stderr.startswith("the environment is to be built anew, but a run is at work in this folder")
+    assert found.stderr.startswith("the environment must be rebuilt, but a run in this folder still uses it")
     assert len(found.stderr.splitlines()) == 1
     assert (project / ".env/bin/pip").is_file()
     assert told(project) == [str(project)]
