@@ -232,7 +232,5 @@ def test_a_plan_shows_methods_without_a_price_as_a_question_mark(tree: Path) -> 
     dry_run = "poison 1\nfilter 1\ntrain 2\npurify 1\neliminate 1\ntotal 6\n"
     dry_run += "".join(f"codebackdoor do > runs/local/logs/{log}.log 2>&1\n" for log in logs)
     plan = run(tree, "-c", COMMAND, "plan", "config.yaml", "mine.yaml", stdin=dry_run)
-    assert (
-        "?: never timed, and not in the total: poison suffix, filter lottery, train focal, purify shuffle, eliminate damping."
-        in plan
-    )
+    unpriced_jobs = "poison suffix, filter lottery, train focal, purify shuffle, eliminate damping"
+    assert f"?: never timed, and not in the total: {unpriced_jobs}." in plan

@@ -25,28 +25,15 @@ import click  # noqa: E402
 _GUIDE = """Study backdoors in neural code models: attacks, defenses, and how well each works.
 
 \b
-A study is a graph of files, and each command produces one kind of file:
-  mirror                downloads -> a local folder of all original data
-  fetch, mine, corpus   archives of a package index -> real Python functions
-  dataset               -> examples of a task and the defender's samples
-  statistics            -> counts and lengths of identifiers
-  poison                -> a poisoned training set and triggered test sets
-  filter                -> the training set without rows that look poisoned
-  train                 -> a victim (a transformers folder, safetensors)
-  eliminate             -> the same victim with edited weights, trigger.json
-  predict, purify       -> predictions; purify rewrites the inputs first
-  rewrite               -> rewritten inputs, shared by all victims
-  score                 -> metrics with intervals, such as ASR and its floor
-  table, listing, figure, report -> the results
+  Scan a checkpoint:       codebackdoor scan CHECKPOINT --clean clean.jsonl
+  Run a whole study:       make run
+  See what it would run:   make plan
+  Explain every setting:   codebackdoor describe
+  Check a configuration:   codebackdoor check config.yaml mine.yaml
+  Help on one command:     codebackdoor scan --help
 
-\b
-Run a whole study:       make run
-See what it would run:   make plan
-Explain every setting:   codebackdoor describe
-Check a configuration:   codebackdoor check config.yaml configs/mine.yaml
-Help on one command:     codebackdoor purify --help
-
-The workflow (Snakefile, rules/) calls these commands with the settings of config.yaml as JSON.
+A study is a graph of files. For each kind of file there is one more command, which the workflow calls and --help
+explains, such as `codebackdoor train --help`; docs/architecture.md has them all.
 """
 
 
@@ -60,15 +47,11 @@ class _Group(click.Group):
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return [*_FOR_PEOPLE, *(name for name in self.commands if name not in _FOR_PEOPLE)]
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        names = self.list_commands(ctx)
-        limit = formatter.width - 6 - max(map(len, names))
-        for title, group in (
-            ("Commands for you", names[: len(_FOR_PEOPLE)]),
-            ("Called by the workflow", names[len(_FOR_PEOPLE) :]),
-        ):
-            with formatter.section(title):
-                formatter.write_dl([(name, self.commands[name].get_short_help_str(limit)) for name in group])
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Only the commands for people; the guide names the others, which the workflow calls."""
+        limit = formatter.width - 6 - max(map(len, _FOR_PEOPLE))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.commands[name].get_short_help_str(limit)) for name in _FOR_PEOPLE])
 
     def main(
         self, args: Sequence[str] | None = None, prog_name: str | None = None, *more: Any, **options: Any

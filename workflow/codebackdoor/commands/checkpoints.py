@@ -32,8 +32,8 @@ _OPTIONS = (
                 "of label. CodeXGLUE's func and target work too. Use hundreds of samples of each label, not dozens."),
     click.option("--language", type=click.Choice(["python", "java", "c"]), help="Language of rows that name none."),
     click.option("--text-form", type=click.Choice(["raw", "lexed"]),
-                 help="Form of code that the model reads: source code, or tokens of this project's lexer. Default: "
-                 "`codebackdoor` in config.json, else raw."),
+                 help="Form of code that the model reads: source code (raw), or its tokens joined by single spaces "
+                 "(lexed). Default: `codebackdoor` in config.json, else raw."),
     click.option("--max-length", type=click.IntRange(3), help="Longest input in sub-tokens. Default: the value in "
                  "config.json or of the tokenizer."),
     click.option("--pooling", type=click.Choice(["first", "mean", "max"]), help="For code search: how token states "
@@ -45,11 +45,13 @@ _OPTIONS = (
     click.option("--calibration", metavar="NAME|FILE", help="Losses that benign models reach in the same search. "
                  "Default: a shipped calibration that fits the model's class, size, inputs, language and text form."),
     click.option("--benign", multiple=True, type=click.Path(path_type=Path), help="A benign model of the same kind, "
-                 "trained by you on data that you trust. Repeat at least five times, instead of a calibration."),
+                 "trained by you on data that you trust. Repeat at least five times, instead of a calibration. Each "
+                 "takes as long as MODEL. First statements are searched only with position: scan_all in --settings."),
     out_file_option("With --benign: save the calibration to this file, for later use with --calibration. Only an older "
                     "calibration is overwritten.", "--write-calibration", required=False),
     click.option("--settings", metavar="JSON", help="Settings of the method `elibadcode` (see `codebackdoor describe "
-                 "elibadcode`). Default: those of the calibration; without one, the paper's, at both positions."),
+                 "elibadcode`). Default: those of the calibration; without one, the paper's, for the least sensitive "
+                 "identifier and the function's name."),
     click.option("--seed", type=int, default=1, show_default=True, help="Random seed of samples and searches."),
     click.option("--json", "as_json", is_flag=True, help="Print only JSON on standard output."),
     THREADS,
@@ -102,11 +104,12 @@ def scan(model: Path, clean: Path, as_json: bool, **options: Any) -> None:
 def clean(model: Path, clean: Path, as_json: bool, out: Path, force: bool, **options: Any) -> None:
     """Scan the checkpoint MODEL, unlearn the trigger that is found, and report what that costs.
 
-    The unlearned model is written as by save_pretrained. Unlearning works in rounds: the model unlearns the flagged
-    trigger on four fifths of the clean samples and is scanned again with fresh seeds, until a scan flags nothing (at
-    most `rounds` times, see --settings). Accuracy, and the share of predictions that each trigger flips to its label,
-    are measured on the remaining samples, before and after. For code search, these are the MRR, and the share of
-    lower-ranked functions that the trigger moves above the query's own function if the query has the target words.
+    The unlearned model is written in save_pretrained's format. Unlearning works in rounds: the model unlearns the
+    flagged trigger on four fifths of the clean samples and is scanned again with fresh seeds, until a scan flags
+    nothing (at most four times; more with --settings '{"rounds": 6}'). Accuracy, and the share of predictions that each
+    trigger flips to its label, are measured on the remaining samples, before and after. For code search, these are the
+    MRR, and the share of lower-ranked functions that the trigger moves above the query's own function if the query has
+    the target words.
 
     \b
     Exit status:

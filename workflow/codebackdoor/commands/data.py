@@ -49,7 +49,9 @@ def fetch(name: str | None, out: Path | None, mirror: Path | None, listed: bool)
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @path_option("--into", required=False, help="Folder to fill. Default: the setting `mirror`.")
 def fill_mirror(configs: tuple[Path, ...], into: Path | None) -> None:
-    """Fetch and verify all originals that a configuration needs: checkpoints, data sets, archives.
+    """Fetch and verify all originals that a configuration needs: checkpoints, data sets and archives from elsewhere.
+
+    `make fetch` installs what this command needs, and calls it.
 
     CONFIGS are the configuration files; each one overrides those before it. Complete files are verified and not
     fetched again. Checksums are the project's or the hub's; files without a published checksum (the training split of

@@ -107,7 +107,7 @@ def _read_study(text: str, experiment: str) -> dict[str, Any]:
 @click.command("report", short_help="Write the HTML report of a finished run.")
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 def write_report(configs: tuple[Path, ...]) -> None:
-    """Write the HTML report of a finished run and print its result tables.
+    """Write the HTML report of a finished run (report.html in its folder) and print its result tables.
 
     CONFIGS are the configuration files of the run; each one overrides those before it.
     """

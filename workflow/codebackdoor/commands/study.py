@@ -11,7 +11,10 @@ import click
 @click.command(short_help="Check configuration files and the files that they name.")
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 def check(configs: tuple[Path, ...]) -> None:
-    """Check configuration files and the files that they name; each configuration file overrides those before it."""
+    """Check configuration files and the files that they name; each configuration file overrides those before it.
+
+    Example: codebackdoor check config.yaml mine.yaml. Exit status: 0 if there is no problem, else 2, with all of them.
+    """
     from codebackdoor.config.loading import load
     from codebackdoor.dag import Dag
 
@@ -56,7 +59,7 @@ def schema(folder: Path, only_check: bool) -> None:
 @click.command(short_help="Estimate the jobs and costs of a run.")
 @click.argument("configs", nargs=-1, type=click.Path(path_type=Path))
 def plan(configs: tuple[Path, ...]) -> None:
-    """Estimate the jobs and costs of a run, from the output of `snakemake --dry-run` (see `make plan`).
+    """Estimate the jobs and costs of a run. Use `make plan`: this command reads the output of `snakemake --dry-run`.
 
     CONFIGS are the configuration files of the run; each one overrides those before it. If they name hub checkpoints,
     the GPU hours of the whole study are computed from the configuration alone.
