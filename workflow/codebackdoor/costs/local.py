@@ -176,7 +176,7 @@ def _kind(rule: str, path: str, config: Config) -> str | None:
     """The kind of a job, as "TASK ARCHITECTURE [METHOD [in rounds]]".
 
     None if no victim is involved, or one that is not declared. ``path`` is that of its log below the rule's folder:
-    data set, model and so on (``dag.victim_path``).
+    data set, model and so on (``dag.paths``).
     """
     dataset, _, rest = path.partition("/")
     model, _, rest = rest.partition("/")
