@@ -5,7 +5,7 @@ python benchmarks/plan.py   (minutes; needs no run)
 Each study is the default one with more attacks, rates and seeds, planned in a copy of the sources where nothing has
 been made. *own* is what passes inside this package, called from Snakemake: its imports, the check of the configuration,
 and every input and parameter function (outermost calls, timed by wrappers); the rest is Snakemake. Seconds are
-processor time (user and system) of the fastest of some plans, wall-clock time beside it.
+processor time (user and system) of the fastest of some plans, with wall-clock time.
 """
 
 from __future__ import annotations

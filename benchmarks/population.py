@@ -108,7 +108,7 @@ class Plan:
     target: int | None = None
 
     def attack(self) -> dict[str, object]:
-        """Settings of the attack; a benign victim is asked about one as well, to have a test set with a trigger."""
+        """Settings of the attack; a benign victim has one as well, for a test set with a trigger."""
         target, trigger = self.target or 0, self.trigger or NAMES[0]
         if trigger in NAMES:
             settings: dict[str, object] = {
@@ -157,7 +157,7 @@ def backdoored_plans(strongly: bool) -> Iterator[Plan]:
 
 
 def made_with(first_rows: int | None) -> str:
-    """A hash of all that a row depends on beside its plan: code, settings, the calibration, a limit on the rows."""
+    """A hash of everything that a row depends on besides its plan: code, settings, the calibration, a limit on the rows."""
     study = load(CONFIGS)
     methods = {name: study.eliminations[name] for name in METHODS}
     digest = sha256(fingerprint(*MODULES).encode())
@@ -395,7 +395,12 @@ def known(results: Path, made: str) -> dict[Plan, dict[str, Any]]:
 )
 @click.option("--jobs", default=2, show_default=True, type=click.IntRange(1), help="Victims at a time, a core each.")
 @click.option("--out", default=ROOT / "runs/population", type=click.Path(path_type=Path), help="Folder of the victims.")
-@click.option("--results", default=RESULTS, type=click.Path(path_type=Path), help="JSON; beside it a page in Markdown.")
+@click.option(
+    "--results",
+    default=RESULTS,
+    type=click.Path(path_type=Path),
+    help="JSON file; a Markdown page is written next to it.",
+)
 def main(benign: int, backdoored: int, data: Path, first_rows: int | None, jobs: int, out: Path, results: Path) -> None:
     made = made_with(first_rows)
     out, data = out.resolve() / made, data.resolve()

@@ -1,7 +1,7 @@
 """Speed of victims of the papers' size on this device: python benchmarks/throughput.py [--threads 1] (minutes, 6 GB)
 
 CodeBERT-base and CodeT5-base with random weights at configs/paper.yaml's lengths: tokens a second of training (forward,
-backward, AdamW), of prediction, and of a step of greedy decoding; beside them the rate of one large matrix product. The
+backward, AdamW), of prediction, and of a step of greedy decoding; and the rate of one large matrix product. The
 floating-point operations are those of costs/work.py, and of PyTorch's own counter. Written for this device to
 workflow/codebackdoor/costs/throughput.json, from which `make plan` takes the models' sizes and how far the count holds.
 """

@@ -49,13 +49,17 @@ ARCHAIC = {
     r"as far as": "if, where",
     r"is another than": "differs from",
     r"what it is worth": "how reliable it is",
+    r"is asked": "is run",
+    r"labelled": "labeled",
+    r"cancelled": "canceled",
 }
 PATTERN = re.compile(rf"\b(?:{'|'.join(ARCHAIC)})\b", re.IGNORECASE)
 
 #: Files whose whole text is read; of modules only strings and comments are.
 PROSE = (
     *("*.md", "Makefile", "Snakefile", "config.yaml", "configs/*.yaml", "configs/*/*.yaml", "docs/**/*.md"),
-    *("examples/*", "report/*.rst", "rules/*.smk"),
+    *("examples/*", "report/*.rst", "rules/*.smk", "workflow/**/*.j2", "profiles/**/*.yaml"),
+    *("envs/*.py", "benchmarks/*.py", "benchmarks/*.yaml"),
 )
 
 

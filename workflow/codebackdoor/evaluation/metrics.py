@@ -51,14 +51,14 @@ def share(name: str, of: str = "rows") -> Callable[[Sums], float | None]:
 
 def f1(sums: Sums) -> float | None:
     """F1 of label 1; undefined if no row has that label and none is predicted to."""
-    return ratio(2 * sums["true_positive"], sums["labelled"] + sums["predicted"])
+    return ratio(2 * sums["true_positive"], sums["labeled"] + sums["predicted"])
 
 
 def classification_row(label: int, predicted: int) -> dict[str, int]:
     return {
         "rows": 1,
         "correct": int(label == predicted),
-        "labelled": int(label == 1),
+        "labeled": int(label == 1),
         "predicted": int(predicted == 1),
         "true_positive": int(label == predicted == 1),
     }
