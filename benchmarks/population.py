@@ -157,7 +157,7 @@ def backdoored_plans(strongly: bool) -> Iterator[Plan]:
 
 
 def made_with(first_rows: int | None) -> str:
-    """A hash of everything that a row depends on besides its plan: code, settings, the calibration, a limit on the rows."""
+    """A hash of what a row depends on besides its plan: code, settings, the calibration, a limit on the rows."""
     study = load(CONFIGS)
     methods = {name: study.eliminations[name] for name in METHODS}
     digest = sha256(fingerprint(*MODULES).encode())
