@@ -48,7 +48,7 @@ from codebackdoor.defenses.elimination.inversion.carriers import Carrier
 from codebackdoor.defenses.elimination.inversion.classifier import ClassifierObjective
 from codebackdoor.defenses.elimination.inversion.loss import CrossEntropyLoss
 from codebackdoor.defenses.elimination.inversion.resume import SearchProgress, State
-from codebackdoor.defenses.elimination.inversion.samples import draw, of_other_labels
+from codebackdoor.defenses.elimination.inversion.samples import carriers_of_other_labels, draw
 from codebackdoor.defenses.elimination.inversion.search import search
 from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary, build, rendered
 from codebackdoor.defenses.views import DefenderView
@@ -401,7 +401,7 @@ def main(
     )
     labels = range(victim.model.config.num_labels)
     drawn = draw(view, settings, labels, seed)
-    carriers = of_other_labels(drawn, PLACE, label)
+    carriers = carriers_of_other_labels(drawn, PLACE, label)
     vocabulary = build(victim.tokenizer, settings.vocabulary, view.language, contexts(carriers))
     setting = Setting(victim, carriers, vocabulary, label, settings, seed)
     start = first_trigger(vocabulary, settings.length, contexts(carriers), setting.generator())

@@ -140,7 +140,10 @@ def calibration(ratio_below: float, folder: Path) -> str:
 
     scan = {"function_name": {"0": ratio_below, "1": ratio_below}}
     victim = view().victim
-    provenance = {"dataset": {"language": "python", "text_form": "lexed"}, "victim": calibrations.made_like(victim)}
+    provenance = {
+        "dataset": {"language": "python", "text_form": "lexed"},
+        "victim": calibrations.model_signature(victim),
+    }
     made = calibrations.make(
         "defect_detection", settings("elibadcode"), "classification", dict.fromkeys("abcde", scan), provenance
     )

@@ -77,7 +77,7 @@ def calibrated(folder: Path, settings: EliBadCodeSettings, *lowest: float) -> El
     losses = {f"s{number}": {"function_name": {"0": loss, "1": 0.5}} for number, loss in enumerate(lowest)}
     provenance = {
         "dataset": {"language": "python", "text_form": "lexed"},
-        "victim": calibrations.made_like(planted.view(1).victim),
+        "victim": calibrations.model_signature(planted.view(1).victim),
     }
     calibration = calibrations.make("defect_detection", settings, "classification", losses, provenance)
     write_json(folder / "calibration.json", calibrations.as_json(calibration, settings.ratio))
@@ -145,7 +145,7 @@ def test_the_bound_of_false_positives_holds_with_95_percent(
     scans = {f"s{number}": {"function_name": {"0": loss, "1": 0.9}} for number, loss in enumerate(lowest)}
     provenance = {
         "dataset": {"language": "python", "text_form": "lexed"},
-        "victim": calibrations.made_like(view.victim),
+        "victim": calibrations.model_signature(view.victim),
     }
     made = calibrations.make("defect_detection", QUICK, "classification", scans, provenance)
     path = tmp_path_factory.mktemp("calibration") / "calibration.json"

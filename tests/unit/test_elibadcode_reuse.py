@@ -73,7 +73,7 @@ def test_walks_are_judged_by_the_settings_that_take_them_over(tmp_path: Path) ->
     lost = {"function_name": {str(finding.label): finding.best.loss for finding in found}}
     made_of = {
         "dataset": {"language": seen.language, "text_form": seen.text_form},
-        "victim": calibration.made_like(seen.victim),
+        "victim": calibration.model_signature(seen.victim),
     }
     made = calibration.make("defect_detection", settings, "classification", dict.fromkeys("abcde", lost), made_of)
     files.write_json(tmp_path / "calibration.json", calibration.as_json(made, 0.5))

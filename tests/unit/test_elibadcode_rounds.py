@@ -83,7 +83,7 @@ def calibration() -> dict[str, Any]:
             losses.setdefault(finding.position, {})[str(finding.label)] = finding.best.loss
     provenance = {
         "dataset": {"language": "python", "text_form": "lexed"},
-        "victim": calibrations.made_like(view().victim),
+        "victim": calibrations.model_signature(view().victim),
     }
     return calibrations.as_json(
         calibrations.make("defect_detection", SETTINGS, "classification", scans, provenance), 0.5

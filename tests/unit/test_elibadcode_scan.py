@@ -31,7 +31,10 @@ ROOT = Path(__file__).parents[2]
 
 
 #: What a calibration must say of the data set and the victims that it was made on.
-PROVENANCE = {"dataset": {"language": "python", "text_form": "lexed"}, "victim": calibrations.made_like(view().victim)}
+PROVENANCE = {
+    "dataset": {"language": "python", "text_form": "lexed"},
+    "victim": calibrations.model_signature(view().victim),
+}
 
 
 @cache
@@ -161,11 +164,11 @@ def test_a_calibration_that_does_not_fit_is_a_user_error(tmp_path: Path) -> None
     write_json(path, calibrations.as_json(elsewhere, 0.5))
     with pytest.raises(UserError, match="of language: java, not python"):
         calibrations.load(str(path), view(), SETTINGS, [0, 1])
-    larger = {**calibrations.made_like(view().victim), "hidden_size": 768}
+    larger = {**calibrations.model_signature(view().victim), "hidden_size": 768}
     write_json(path, calibrations.as_json(replace(calibration(), provenance={**PROVENANCE, "victim": larger}), 0.5))
     with pytest.raises(UserError, match="'hidden_size': 768"):
         calibrations.load(str(path), view(), SETTINGS, [0, 1])
-    otherwise = {**calibrations.made_like(view().victim), "pooling": "max"}
+    otherwise = {**calibrations.model_signature(view().victim), "pooling": "max"}
     write_json(path, calibrations.as_json(replace(calibration(), provenance={**PROVENANCE, "victim": otherwise}), 0.5))
     with pytest.raises(UserError, match="'pooling': 'max'"):
         calibrations.load(str(path), view(), SETTINGS, [0, 1])

@@ -149,7 +149,7 @@ def test_a_calibration_is_made_from_benign_victims_and_read_again(tmp_path: Path
     assert (found.task, found.budget) == ("defect_detection", calibrations.budget(SEARCH, "classification"))
     assert found.provenance["dataset"] == DATASET.model_dump(mode="json")
     assert found.provenance["recipe"] == {"epochs": 3}
-    assert found.provenance["victim"] == calibrations.made_like(victim(11, False))
+    assert found.provenance["victim"] == calibrations.model_signature(victim(11, False))
     assert [len(losses) for losses in found.losses["function_name"].values()] == [5, 5]
     save_victim(victim(1, False), tmp_path / "benign", CARD)
     read = SEARCH.model_copy(update={"calibration": str(out)})

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from codebackdoor.config.datasets import DATASETS
-from codebackdoor.config.hub import MIRROR, HubId, hub_id, kept_as
+from codebackdoor.config.hub import MIRROR, HubId, hub_id, mirrored_hub_id
 from codebackdoor.config.loading import load, merge, read_yaml, validate
 from codebackdoor.costs import bill
 from codebackdoor.dag import Dag
@@ -217,7 +217,7 @@ def test_a_data_set_of_a_mirror_is_made_anew_for_its_bytes_and_not_for_its_place
 
 def test_a_hub_id_has_a_whole_commit() -> None:
     assert hub_id(str(CODEBERT)) == CODEBERT
-    assert kept_as(f"/any/where/{CODEBERT.place}") == kept_as(CODEBERT.place) == CODEBERT
+    assert mirrored_hub_id(f"/any/where/{CODEBERT.place}") == mirrored_hub_id(CODEBERT.place) == CODEBERT
     for other in (CODEBERT.repository, f"{CODEBERT.repository}@main", f"../up@{COMMIT}", f"a/b/c@{COMMIT}"):
         assert hub_id(other) is None
     raw = read_yaml(LOCAL)

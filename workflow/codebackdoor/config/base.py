@@ -58,7 +58,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _true_is_no_number(cls, raw: Any) -> Any:
+    def _reject_booleans_as_numbers(cls, raw: Any) -> Any:
         """Turn true, where a number is declared, into a text that pydantic refuses; it would accept true as 1."""
         if not isinstance(raw, Mapping):
             return raw
@@ -67,7 +67,7 @@ class Settings(BaseModel):
 
     @field_validator("*")
     @classmethod
-    def _of_a_size(cls, value: Any) -> Any:
+    def _limit_size(cls, value: Any) -> Any:
         numbers = value if isinstance(value, tuple) else (value,)
         if any(isinstance(number, int) and abs(number) > LARGEST for number in numbers):
             raise ValueError(f"a number beyond the limit of {LARGEST}; write a smaller one")

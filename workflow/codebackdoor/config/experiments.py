@@ -86,7 +86,7 @@ class Grid(Settings):
 
     @field_validator("*")
     @classmethod
-    def _each_once(cls, value: Any) -> Any:
+    def _reject_duplicates(cls, value: Any) -> Any:
         return distinct(value) if isinstance(value, tuple) else value
 
     @property
@@ -138,7 +138,7 @@ class Selection(Settings):
         return all(scenario.wildcards[kind] == value for kind, value in self.variants.items())
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _reject_empty(self) -> Self:
         if not self.variants:
             raise ValueError("an empty selection would mean every scenario; name a data set, a defense, or both")
         return self

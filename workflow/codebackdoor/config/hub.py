@@ -35,7 +35,7 @@ def hub_id(text: str) -> HubId | None:
     return HubId(*match.groups()) if match else None
 
 
-def kept_as(folder: str) -> HubId | None:
+def mirrored_hub_id(folder: str) -> HubId | None:
     """The checkpoint that a mirror keeps in ``folder``; None for any other folder."""
     match = _KEPT.fullmatch(folder)
     return HubId(*match.groups()) if match else None

@@ -149,7 +149,7 @@ def calibrate_on(
         for finding in findings_of(benign_view, settings, number):
             by_position.setdefault(finding.position, {})[str(finding.label)] = round(finding.best.loss, 6)
     data = {"language": view.language, "text_form": view.text_form}
-    make = calibrations.made_like(view.victim)
+    make = calibrations.model_signature(view.victim)
     calibration = calibrations.make(view.task, settings, view.victim.head, losses, {"dataset": data, "victim": make})
     files.write_json(out, calibrations.as_json(calibration, settings.ratio))
 
@@ -157,13 +157,13 @@ def calibrate_on(
 def _check_benign(scanned: Victim, benign: Sequence[Path], load: Callable[[Path], Victim]) -> None:
     if len(benign) < calibrations.SHADOWS:
         raise UserError(f"--benign: {len(benign)} models; a calibration needs at least {calibrations.SHADOWS}")
-    make = calibrations.made_like(scanned)
+    make = calibrations.model_signature(scanned)
     sketches = {"the model in question": sketch(scanned.model)}
     for folder in benign:
         victim = load(folder)
-        if calibrations.made_like(victim) != make or labels_of(victim) != labels_of(scanned):
+        if calibrations.model_signature(victim) != make or labels_of(victim) != labels_of(scanned):
             raise UserError(
-                f"{folder}: differs in kind from the scanned model: {calibrations.made_like(victim)}, not {make}"
+                f"{folder}: differs in kind from the scanned model: {calibrations.model_signature(victim)}, not {make}"
             )
         drawn = sketch(victim.model)
         twin = next((name for name, earlier in sketches.items() if alike(drawn, earlier)), None)

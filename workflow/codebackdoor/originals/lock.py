@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from codebackdoor.config.hub import HubId, kept_as
+from codebackdoor.config.hub import HubId, mirrored_hub_id
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json, sha256, write_json
 
@@ -87,7 +87,7 @@ class Lock:
 
 def check_checkpoint(folder: Path) -> None:
     """Raise a UserError if ``folder`` belongs to a mirror and a file in it was changed since it was fetched."""
-    hub = kept_as(folder.as_posix())
+    hub = mirrored_hub_id(folder.as_posix())
     if hub is None:
         return
     mirror = folder.parents[hub.place.count("/")]

@@ -73,14 +73,14 @@ class T5(Family):
         body = victim.model.base_model
         if body.training and body.config.dropout_rate:
             return super().vectors(victim, embedded, mask)
-        states = read_twice(body, embedded, mask, victim.pooling)
+        states = encoder_decoder_states(body, embedded, mask, victim.pooling)
         return states[:, 0] if victim.pooling in ("first", "last") else pooled(states, mask, victim.pooling)
 
     def last_block(self, victim: Victim) -> Any:
         return victim.model.base_model.decoder.block[-1]
 
 
-def read_twice(body: Any, embedded: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+def encoder_decoder_states(body: Any, embedded: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     """Return the states [B, Q, H] that ``pooling`` needs: at the first position, at the last real one, or at all.
 
     ``body`` is a transformers ``T5Model``, ``embedded`` the token embeddings [B, T, H], ``mask`` [B, T] is int64,

@@ -15,7 +15,7 @@ from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
 from codebackdoor.defenses.elimination.inversion.candidates import contexts
 from codebackdoor.defenses.elimination.inversion.loss import CrossEntropyLoss
 from codebackdoor.defenses.elimination.inversion.position import seeded
-from codebackdoor.defenses.elimination.inversion.samples import draw, of_other_labels
+from codebackdoor.defenses.elimination.inversion.samples import carriers_of_other_labels, draw
 from codebackdoor.defenses.elimination.inversion.unlearning import unlearn
 from codebackdoor.defenses.elimination.inversion.vocabulary import build, encode
 from codebackdoor.defenses.views import DefenderView
@@ -80,7 +80,7 @@ def _scan(view: DefenderView, settings: DbsSettings, seed: int) -> list[RoundedT
     triggers = []
     for position in settings.positions:
         for label in labels:
-            carriers = of_other_labels(samples, position, label)
+            carriers = carriers_of_other_labels(samples, position, label)
             rule = settings.vocabulary_at(position)
             vocabulary = build(view.victim.tokenizer, rule, view.language, contexts(carriers))
             search_seed = derive(seed, "dbs", position, str(label))

@@ -43,7 +43,7 @@ def calibrate(
     work = out.parent / f".{out.stem}.progress"
     for seed, path in tqdm(victims.items(), desc="shadow victims", disable=None):
         view = defender_view(load_victim(path), dataset, samples, {})
-        make = calibration.made_like(view.victim)
+        make = calibration.model_signature(view.victim)
         by_position = losses.setdefault(f"seed{seed}", {})
         for finding in findings_of(view, settings, seed, SearchContext(work / str(seed), code)):
             by_position.setdefault(finding.position, {})[str(finding.label)] = round(finding.best.loss, 6)

@@ -63,7 +63,7 @@ def budget(settings: EliBadCodeSettings, head: Head) -> dict[str, object]:
     return {name: value for name, value in settings.phase("searched").items() if name not in unread} | unit
 
 
-def made_like(victim: Victim) -> dict[str, object]:
+def model_signature(victim: Victim) -> dict[str, object]:
     """Class and size of a victim, and its pooling: through the maximum over all states a trigger reaches the prediction
     by another way than through the first state."""
     return {name: getattr(victim.model.config, name) for name in MAKE} | {"pooling": victim.pooling}
@@ -149,7 +149,7 @@ def load(name: str, view: DefenderView, settings: EliBadCodeSettings, labels: Se
     for key, value in (("language", view.language), ("text_form", view.text_form)):
         if dataset.get(key) != value:
             raise UserError(f"{path}: made on a data set of {key}: {dataset.get(key)}, not {value}; {REMEDY}")
-    make = made_like(view.victim)
+    make = model_signature(view.victim)
     if dict(victim) != make:
         raise UserError(f"{path}: made on victims with {dict(victim)}, and this one has {make}; {REMEDY}")
     for key, required in budget(settings, view.victim.head).items():

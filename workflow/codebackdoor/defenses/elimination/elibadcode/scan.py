@@ -16,7 +16,7 @@ from codebackdoor.defenses.elimination.inversion.classifier import ClassifierObj
 from codebackdoor.defenses.elimination.inversion.loss import CrossEntropyLoss, InversionLoss
 from codebackdoor.defenses.elimination.inversion.resume import SearchProgress
 from codebackdoor.defenses.elimination.inversion.reuse import NONE, Trajectories
-from codebackdoor.defenses.elimination.inversion.samples import Samples, draw, of_other_labels
+from codebackdoor.defenses.elimination.inversion.samples import Samples, carriers_of_other_labels, draw
 from codebackdoor.defenses.elimination.inversion.search import SearchObjective, Trajectory, search
 from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary, build
 from codebackdoor.defenses.views import DefenderView
@@ -124,7 +124,7 @@ class LabelScan(Scan):
         }
 
     def carriers(self, position: str, label: int) -> tuple[Carrier, ...]:
-        return of_other_labels(self.samples, position, label)
+        return carriers_of_other_labels(self.samples, position, label)
 
     def objective(self, carriers: Sequence[Carrier], vocabulary: TriggerVocabulary, label: int) -> SearchObjective:
         return ClassifierObjective(self.view.victim, carriers, vocabulary, self.loss(label), self.settings)

@@ -76,7 +76,7 @@ def _short(view: DefenderView, examples: Sequence[Example], limit: int, count: i
     return [example for example, tokens in zip(examples, longest, strict=True) if tokens <= limit]
 
 
-def of_other_labels(samples: Mapping[int, Samples], position: str, label: int) -> tuple[Carrier, ...]:
+def carriers_of_other_labels(samples: Mapping[int, Samples], position: str, label: int) -> tuple[Carrier, ...]:
     """The samples of the other labels, which take turns, so that the first ones are as mixed as all of them."""
     columns = (drawn.carriers[position] for drawn_label, drawn in samples.items() if drawn_label != label)
     return tuple(carrier for row in zip_longest(*columns) for carrier in row if carrier is not None)
