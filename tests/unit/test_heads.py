@@ -32,7 +32,7 @@ def comparisons(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_only_the_configuration_compares_heads_by_name(path: Path) -> None:
-    """All other code asks ``HEADS``, so that a further head needs no branch anywhere."""
+    """All other code asks ``HEADS`` what a head does; its questions are not counted here."""
     if path.relative_to(ROOT).parts[0] not in ("config", "heads.py"):
         assert not comparisons(path)
 
