@@ -46,7 +46,7 @@ class ScannedCheckpoint:
 
 
 def as_json(scanned: ScannedCheckpoint, verdict: Verdict, seconds: float) -> dict[str, object]:
-    return asdict(scanned) | asdict(verdict) | {"seconds": round(seconds, 1)}
+    return asdict(scanned) | asdict(verdict) | {"seconds": round(seconds, 3)}
 
 
 def lines(scanned: ScannedCheckpoint, verdict: Verdict) -> list[str]:
