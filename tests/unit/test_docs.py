@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from codebackdoor.config.describing import methods_table
+from codebackdoor.costs.methods import gpu_minutes
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -43,7 +44,13 @@ def test_an_index_lists_every_page_beside_it(index: str) -> None:
 
 
 def test_the_table_of_methods_is_up_to_date() -> None:
-    assert methods_table() in (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+    assert methods_table(gpu_minutes) in (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_methods_marks_what_has_no_price() -> None:
+    table = methods_table(lambda kind, _: {"attack": 0.0, "filtering": None, "objective": 3.64}.get(kind, 46.4))
+    costs = {row.split(" | ")[2]: row.split(" | ")[5] for row in table.splitlines()[2:]}
+    assert costs == {"attack": "–", "filtering": "?", "objective": "3.6", "elimination": "46", "purification": "46"}
 
 
 def test_the_page_on_families_shows_the_family_that_a_test_registers() -> None:
