@@ -82,7 +82,7 @@ class HubClient:
             )
         if not listing[name].fits(path):
             path.unlink()
-            raise UserError(f"{name}: what came is not what the hub states (size or checksum); it was dropped")
+            raise UserError(f"{name}: the download does not have the size or checksum that the hub states; it was discarded")
         return path
 
 
