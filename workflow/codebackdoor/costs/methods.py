@@ -7,7 +7,7 @@ from typing import Any
 
 from codebackdoor.config.models import CodeBert
 from codebackdoor.costs import jobs
-from codebackdoor.costs.bill import A100, sizes, texts
+from codebackdoor.costs.bill import A100, sizes, texts_by_task
 from codebackdoor.costs.work import NotPriced, PlannedVictim, Work
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
 
@@ -41,8 +41,8 @@ def _work(kind: str, settings: Any) -> Work:
 
 @cache
 def _victim() -> PlannedVictim:
-    model = CodeBert(architecture="codebert", base="microsoft/codebert-base", revision="0" * 40, max_length=400, epochs=5)
-    dataset = DefectDetection(
-        task="defect_detection", source="mirror", language="c", train=None, valid=None, test=None
+    model = CodeBert(
+        architecture="codebert", base="microsoft/codebert-base", revision="0" * 40, max_length=400, epochs=5
     )
-    return PlannedVictim(sizes()["codebert"], texts()["defect_detection"], model, dataset)
+    dataset = DefectDetection(task="defect_detection", source="mirror", language="c", train=None, valid=None, test=None)
+    return PlannedVictim(sizes()["codebert"], texts_by_task()["defect_detection"], model, dataset)

@@ -32,9 +32,7 @@ def read_samples(path: Path, language: Language | None, form: TextForm, head: He
             raise UserError(f"{where}: the row is in {example.language}, --language says {language}")
         # a ranking identifies functions by their ids
         if not is_labeled and lines.setdefault(example.id, number) != number:
-            raise UserError(
-                f"{where}: id {quoted(example.id)} is also on line {lines[example.id]}; ids must be unique"
-            )
+            raise UserError(f"{where}: id {quoted(example.id)} is also on line {lines[example.id]}; ids must be unique")
         if not is_labeled and not example.query:
             raise UserError(f"{where}: needs a 'query'; check --task")
         if is_labeled and (example.label is None or not 0 <= example.label < labels):

@@ -82,7 +82,7 @@ class HubClient:
             )
         if not listing[name].fits(path):
             path.unlink()
-            raise UserError(f"{name}: the download does not have the size or checksum that the hub states; it was discarded")
+            raise UserError(f"{name}: the download differs in size or checksum from the hub's; it was discarded")
         return path
 
 
