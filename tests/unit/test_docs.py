@@ -83,8 +83,8 @@ def test_the_page_on_defenses_shows_a_purification_that_works(monkeypatch: pytes
         purifier = method["build"](view, settings["NeutralNameSettings"](method="neutral_name", **options), 1)
         rows = purifier.purify(inputs)
         return [
-            (row.example.code, [given.code[span.start : span.end] for span in row.touched])
-            for given, row in zip(inputs, rows, strict=True)
+            (row.example.code, [source.code[span.start : span.end] for span in row.touched])
+            for source, row in zip(inputs, rows, strict=True)
         ]
 
     renamed = "def function(x):\n    return function(x - 1)\n"
