@@ -16,7 +16,7 @@ _RATE = 0.02
 
 
 def gpu_minutes(kind: str, settings: Any) -> float | None:
-    """A100 minutes of one job with these settings on CodeBERT in defect detection; None if the method has no price.
+    """A100 minutes of one job with these settings on CodeBERT in defect detection; None if the method is not priced.
 
     The victim is EliBadCode's: CodeBERT-base, fine-tuned for five epochs on Devign.
     """
@@ -41,8 +41,6 @@ def _work(kind: str, settings: Any) -> Work:
 
 @cache
 def _victim() -> PlannedVictim:
-    model = CodeBert(
-        architecture="codebert", base="microsoft/codebert-base", revision="0" * 40, max_length=400, epochs=5
-    )
+    model = CodeBert.model_validate({"architecture": "codebert", "max_length": 400, "epochs": 5})
     dataset = DefectDetection(task="defect_detection", source="mirror", language="c", train=None, valid=None, test=None)
     return PlannedVictim(sizes()["codebert"], texts_by_task()["defect_detection"], model, dataset)
