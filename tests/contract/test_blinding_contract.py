@@ -119,7 +119,7 @@ def test_a_purification_that_compares_inputs_fails_the_job(
     cheats.RememberingInTheClass.seen.clear()
     assert unprotected(build, victim, together) == [1.0, 0.0]
     cheats.RememberingInTheClass.seen.clear()
-    with pytest.raises(UserError, match=r"of 32 inputs, \d+ come out differently alone and in company"):
+    with pytest.raises(UserError, match=r"\d+ of 32 inputs are rewritten differently alone than together"):
         shares(build, victim, inputs, monkeypatch)
     assert not list((victim.parent / "out").glob("*"))
 
@@ -127,7 +127,7 @@ def test_a_purification_that_compares_inputs_fails_the_job(
 @pytest.mark.parametrize("build", [cheats.Twins, cheats.Remembering, cheats.Company])
 def test_twins_in_one_test_set_are_of_no_use_either(build: Build, victim: Path) -> None:
     purifier = build(view(load_victim(victim), VALID), SEED)
-    with pytest.raises(UserError, match="come out differently alone and in company"):
+    with pytest.raises(UserError, match="are rewritten differently alone than together"):
         rewriting.blindly(purifier, {"mixed": [*CLEAN[:30], *TWINS]})
 
 
@@ -188,7 +188,7 @@ def test_what_cannot_be_copied_is_said_to_be_so() -> None:
         def __init__(self) -> None:
             self.inputs = (row for row in CLEAN)
 
-    with pytest.raises(UserError, match=r"Locked holds what cannot be copied: cannot pickle 'generator'"):
+    with pytest.raises(UserError, match=r"Locked contains something that cannot be copied: cannot pickle 'generator'"):
         rewriting.blindly(Locked(), {"clean": CLEAN})
 
 

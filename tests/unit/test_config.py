@@ -345,7 +345,7 @@ def test_a_target_label_is_one_that_the_task_has(source: dict[str, object]) -> N
     raw["datasets"]["defects"] |= source
     with pytest.raises(UserError) as caught:
         validate(raw)
-    assert str(caught.value) == "attacks.codepoisoner_deadcode.target_label: 7 is no label of defects; write 0 or 1"
+    assert str(caught.value) == "attacks.codepoisoner_deadcode.target_label: 7 is not a label of defects; write 0 or 1"
     # of a task without labels it is not read
     del raw["experiments"]["defects"]
     assert validate(raw).scenarios()

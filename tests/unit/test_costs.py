@@ -494,7 +494,7 @@ def test_an_elimination_without_a_price_is_a_question_mark(monkeypatch: pytest.M
     assert "eliminate elibadcode" in {line.name for line in lines if line.priced}
 
 
-@pytest.mark.parametrize("unknown", ["_texts", "sizes"])
+@pytest.mark.parametrize("unknown", ["texts_by_task", "sizes"])
 def test_a_task_or_a_model_that_was_never_measured_has_no_price(unknown: str, monkeypatch: pytest.MonkeyPatch) -> None:
     known = getattr(bill, unknown)()
     fewer = {name: value for name, value in known.items() if name not in ("code_repair", "codet5")}

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 from codebackdoor.config.describing import methods_table
+from codebackdoor.costs.methods import gpu_minutes
+from codebackdoor.defenses.views import TextView
+from codebackdoor.types import Example
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -43,7 +49,13 @@ def test_an_index_lists_every_page_beside_it(index: str) -> None:
 
 
 def test_the_table_of_methods_is_up_to_date() -> None:
-    assert methods_table() in (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+    assert methods_table(gpu_minutes) in (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_methods_marks_what_has_no_price() -> None:
+    table = methods_table(lambda kind, _: {"attack": 0.0, "filtering": None, "objective": 3.64}.get(kind, 46.4))
+    costs = {row.split(" | ")[2]: row.split(" | ")[5] for row in table.splitlines()[2:]}
+    assert costs == {"attack": "–", "filtering": "?", "objective": "3.6", "elimination": "46", "purification": "46"}
 
 
 def test_the_page_on_families_shows_the_family_that_a_test_registers() -> None:
@@ -51,3 +63,30 @@ def test_the_page_on_families_shows_the_family_that_a_test_registers() -> None:
     source = (ROOT / "tests/unit/test_families.py").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```python\n(.*?)^```$", shown, re.MULTILINE | re.DOTALL)
     assert block in source
+
+
+def test_the_page_on_defenses_shows_a_purification_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs/extending/defense.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    modules: list[dict[str, Any]] = []
+    for name, block in zip(("settings", "method"), blocks, strict=True):
+        module = ModuleType(f"codebackdoor.defenses.purification.neutral_name.{name}")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(compile(block, name, "exec"), module.__dict__)  # noqa: S102
+        modules.append(module.__dict__)
+    settings, method = modules
+    view = TextView("defect_detection", "python", "raw", ())
+    code = "def testo_init(x):\n    return testo_init(x - 1)\n"
+    inputs = [Example("1", "python", code), Example("2", "python", "x = 1\n")]
+
+    def purified(**options: int) -> list[tuple[str, list[str]]]:
+        purifier = method["build"](view, settings["NeutralNameSettings"](method="neutral_name", **options), 1)
+        rows = purifier.purify(inputs)
+        return [
+            (row.example.code, [source.code[span.start : span.end] for span in row.touched])
+            for source, row in zip(inputs, rows, strict=True)
+        ]
+
+    renamed = "def function(x):\n    return function(x - 1)\n"
+    assert purified() == [(renamed, ["testo_init", "testo_init"]), ("x = 1\n", [])]
+    assert purified(short=10) == [(code, []), ("x = 1\n", [])]

@@ -224,7 +224,7 @@ def test_a_pinned_checksum_that_the_hub_does_not_state_is_refused(
 def test_what_does_not_match_its_checksum_gets_no_name(hub: Hub, tmp_path: Path, name: str) -> None:
     data = hub.repositories["tiny/encoder"][name]
     hub.sent_instead[name] = data[:-1] + b"?"
-    with pytest.raises(UserError, match=rf"{name}: what came is not what the hub states"):
+    with pytest.raises(UserError, match=rf"{name}: the download differs in size or checksum"):
         bring(hub, tmp_path, catalog.checkpoint(ENCODER))
     assert not list(tmp_path.rglob(f"hub/**/{name}"))
     assert Lock(tmp_path).faults(ENCODER) == ["never fetched whole"]
@@ -285,7 +285,7 @@ def test_a_checkpoint_that_changed_behind_the_lock_is_not_loaded_and_is_fetched_
     data = weights.read_bytes()
     weights.write_bytes(damage(data))
     with pytest.raises(
-        UserError, match=r"model\.safetensors (has \d+ bytes|was changed).*`make fetch` brings it again"
+        UserError, match=r"model\.safetensors (has \d+ bytes|was changed).*`make fetch` downloads it again"
     ):
         new_victim(BERT, tmp_path / ENCODER.place, "classification", "raw", 2, 1)
     assert bring(hub, tmp_path, catalog.checkpoint(ENCODER)) == [f"{ENCODER}: fetched 1 file"]
@@ -332,7 +332,7 @@ def test_files_of_github_come_as_they_are_and_are_verified_when_read(hub: Hub, t
 def test_a_file_of_github_with_another_checksum_is_dropped(hub: Hub, tmp_path: Path) -> None:
     wanted = small(hub, LINES)
     pinned = dict.fromkeys(wanted.pins, "0" * 64)
-    with pytest.raises(UserError, match=r"what came has sha256 \w+, expected 0{64}; it was dropped"):
+    with pytest.raises(UserError, match=r"the download has sha256 \w+, expected 0{64}; it was discarded"):
         bring(hub, tmp_path, replace(wanted, pins=pinned))
     assert "bugs2fix_small/train.buggy-fixed.fixed" in Lock(tmp_path).entries()
     assert not (tmp_path / "bugs2fix_small/valid.buggy-fixed.buggy").exists()
@@ -393,7 +393,7 @@ def test_an_archive_is_taken_from_the_index_and_from_then_on_from_the_mirror_alo
     archives.download(wanted, tmp_path / "out.whl", mirror)
     assert (tmp_path / "out.whl").read_bytes() == data
     (mirror / wanted.file).unlink()
-    with pytest.raises(UserError, match=r"networkx-3\.0 is missing; `make fetch` brings it"):
+    with pytest.raises(UserError, match=r"networkx-3\.0 is missing; `make fetch` downloads it"):
         archives.download(wanted, tmp_path / "again.whl", mirror)
 
 

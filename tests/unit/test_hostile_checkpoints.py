@@ -177,7 +177,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "index of a list": (index([1]), "expected a JSON object"),
     "index of lists": (index({"weight_map": [1]}), "not an index of weights"),
     "index of numbers": (index({"weight_map": {"a": 1}}), "not an index of weights"),
-    "index elsewhere": (index({"weight_map": {"a": "../other/model.safetensors"}}), "is no file of this folder"),
+    "index elsewhere": (index({"weight_map": {"a": "../other/model.safetensors"}}), "is not a file in this folder"),
     "index of nothing": (index({"weight_map": {"a": "model-2.safetensors"}}), "model-2.safetensors: this part"),
     # what is no file
     **{
@@ -461,7 +461,7 @@ def test_a_saved_victim_may_be_read_by_whom_the_umask_allows(umask: int, mode: i
 
 def test_weights_that_may_not_be_read_are_said_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints.os, "access", lambda path, mode: path.suffix != ".safetensors")
-    with pytest.raises(UserError, match=r"model\.safetensors: may not be read; ask its owner"):
+    with pytest.raises(UserError, match=r"model\.safetensors: not readable; ask its owner"):
         load_checkpoint(folder, "classification")
 
 

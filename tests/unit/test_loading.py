@@ -120,7 +120,7 @@ def _changed(path: str, value: object) -> dict[str, Any]:
         ("models.codebert.lr", float("nan"), "input should be a finite number"),
         ("datasets.defects.seed", 10**30, "a number beyond the limit of 1000000000"),
         ("datasets.defects.seed", -(10**12), "a number beyond the limit of 1000000000"),
-        ("attacks.codepoisoner_func.target_label", 10**9, "1000000000 is no label of defects; write 0 or 1"),
+        ("attacks.codepoisoner_func.target_label", 10**9, "1000000000 is not a label of defects; write 0 or 1"),
         ("seeds", [10**12], "less than or equal to 1000000000"),
         ("seeds", list(range(1000, 30_000)), "combinations in its grids; a study has at most 20000, so cross fewer"),
         ("seeds", ["x" * 10**6], "not 'xxx"),

@@ -157,7 +157,7 @@ def test_a_label_beyond_the_number_of_rows_is_refused_before_a_head_is_made(data
     large = json.dumps(files.example_row(replace(CLEAN[3], id="large", label=9000)))
     with (data / "train.jsonl").open("a") as stream:
         stream.write(large + "\n")
-    with pytest.raises(UserError, match="labels count from 0; there is a 9000"):
+    with pytest.raises(UserError, match="labels count from 0, but one is 9000"):
         trained(data, tmp_path / "victim")
 
 

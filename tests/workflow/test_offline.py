@@ -135,4 +135,4 @@ def test_a_base_that_changed_behind_the_lock_is_not_trained(offline: Tree) -> No
     [log] = (offline.out / "logs/train").glob("*/*/none-0/seed7/**/*.log")
     assert log.read_text().count("\n") == 1
     assert "model.safetensors was changed since it was fetched" in log.read_text()
-    assert "`make fetch` brings it again" in log.read_text()
+    assert "`make fetch` downloads it again" in log.read_text()

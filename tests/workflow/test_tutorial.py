@@ -13,8 +13,6 @@ import pytest
 import yaml
 from smoke_tree import CONFIGS, Tree
 
-from codebackdoor.syntax.lexing import unlex
-
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
@@ -28,10 +26,10 @@ def blocks(language: str) -> list[str]:
 
 
 def functions(tree: Tree) -> list[str]:
-    """Short functions of the mined corpus, which is kept lexed, as source."""
+    """Short functions of the mined corpus, which is lexed."""
     with (tree.out / "corpus/corpus.jsonl").open() as stream:
         codes = [json.loads(line)["code"] for line in stream]
-    return [unlex(code, "python").source for code in codes if code.startswith("def ") and len(code) < 400]
+    return [code for code in codes if code.startswith("def ") and len(code) < 400]
 
 
 def follow(tree: Tree) -> str:
@@ -39,16 +37,17 @@ def follow(tree: Tree) -> str:
     (sample,) = map(json.loads, blocks("json"))
     settings, attack, entry = blocks("python")
     overlay = "".join(blocks("yaml"))
-    (tree.root / "mine.yaml").write_text(overlay)
+    (tree.root / "suffix.yaml").write_text(overlay)
     own = yaml.safe_load(overlay)
 
-    folder = tree.root / own["datasets"]["mine"]["path"]
+    folder = tree.root / own["datasets"]["my_rows"]["path"]
     folder.mkdir(parents=True)
     codes = iter(functions(tree))
     for split, count in ROWS.items():
         rows = (sample | {"id": f"{split}{n}", "code": next(codes), "label": n % 2} for n in range(count))
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    shutil.copytree(tree.out / "models/base/encoder", tree.root / own["models"]["mine"]["base"])
+    assert own["models"]["my_model"]["base"] == "shipped"
+    shutil.copytree(tree.out / "models/base/encoder", tree.root / "basemodels/encoder")
 
     package = tree.root / "workflow/codebackdoor"
     method = package / "attacks/suffix"
@@ -60,7 +59,7 @@ def follow(tree: Tree) -> str:
     text = registry.read_text()
     text = text.replace("\n\nAnyAttack = Annotated[", f"\n{entry}\nAnyAttack = Annotated[SuffixSettings | ", 1)
     registry.write_text(text)
-    return "mine.yaml"
+    return "suffix.yaml"
 
 
 def test_the_tutorial_works_word_for_word(finished: Tree, tmp_path: Path) -> None:
@@ -71,15 +70,16 @@ def test_the_tutorial_works_word_for_word(finished: Tree, tmp_path: Path) -> Non
 
     checked = tree.run("codebackdoor", "check", *CONFIGS, config)
     assert checked.returncode == 0, checked.stderr
-    table = "runs/smoke/results/tables/mine.csv"
-    run = tree.run("snakemake", "--cores", "2", "--configfile", CONFIGS[1], config, "--", table)
+    run = tree.run("snakemake", "--cores", "2", "--configfile", CONFIGS[1], config)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-6000:]
     assert not [line for line in run.stderr.splitlines() if line.startswith("Job") and "defects" in line]
-    with (root / table).open() as stream:
+    out = root / "runs/suffix"
+    with (out / "results/tables/suffix.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    assert {row["attack"] for row in rows} >= {"none", "mine"}
-    triggered = [json.loads(line) for line in (tree.out / "data/mine/mine-0.05/seed1/test.jsonl").open()]
+    assert {row["attack"] for row in rows} >= {"none", "suffix_rb"}
+    triggered = [json.loads(line) for line in (out / "data/my_rows/suffix_rb-0.05/seed1/test.jsonl").open()]
     assert any("_rb" in row["code"] for row in triggered if row["status"] == "injected")
+    assert [path.name for path in (out / "results/tables").glob("*.md")] == ["suffix.md"]
 
     shutil.copy2(ROOT / "pyproject.toml", root)
     shutil.copytree(ROOT / "tests", root / "tests", ignore=shutil.ignore_patterns("__pycache__"))

@@ -116,7 +116,9 @@ def target_of(settings: AttackSettings, rows: Sequence[Example], form: TextForm)
     if all(row.label is not None for row in rows):
         labels = sorted({row.label for row in rows if row.label is not None})
         if settings.target_label not in labels:
-            raise UserError(f"target_label: {settings.target_label} is no label of the data set; write one of {labels}")
+            raise UserError(
+                f"target_label: {settings.target_label} is not a label of the data set; write one of {labels}"
+            )
         return LabelTarget(settings.target_label)
     if all(row.target is not None for row in rows):
         if settings.target_place == "whole":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, get_args, get_origin
 
 import yaml
@@ -106,9 +106,12 @@ def _comment(text: Any) -> Iterator[str]:
         yield f"# {line}"
 
 
-def methods_table() -> str:
-    """Every method as a Markdown table: its kind, the heads of victims it works on, what it needs, and its paper."""
-    columns = ("method", "`method:`", "kind", "works on", "needs", "from")
+def methods_table(minutes: Callable[[str, Settings], float | None]) -> str:
+    """Every method as a Markdown table: its kind, the heads of victims it works on, what it needs and costs, its paper.
+
+    ``minutes`` gives the GPU minutes of one job by kind and settings, None if that is not known.
+    """
+    columns = ("method", "`method:`", "kind", "works on", "needs", "GPU minutes", "from")
     lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     for kind in ("attack", *DEFENSES):
         for tag, settings in _methods(Config.model_fields[SECTIONS[kind]]).items():
@@ -121,8 +124,16 @@ def methods_table() -> str:
             heads = "all" if set(settings.fits) == set(get_args(Head)) else ", ".join(settings.fits)
             paper = settings.reference
             source = "" if paper is None else f"[{_first_author(paper.authors)}, {paper.year}]({paper.url})"
-            lines.append(f"| {settings.label} | `{tag}` | {kind} | {heads} | {', '.join(needs) or '–'} | {source} |")
+            cost = _minutes(minutes(kind, settings.model_validate({"method": tag})))
+            cells = (settings.label, f"`{tag}`", kind, heads, ", ".join(needs) or "–", cost, source)
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _minutes(minutes: float | None) -> str:
+    if minutes is None:
+        return "?"
+    return "–" if minutes == 0 else f"{minutes:.{0 if minutes >= 10 else 1}f}"
 
 
 def _first_author(authors: str) -> str:

@@ -221,7 +221,7 @@ class Config(BaseModel):
             target = self.attacks[scenario.attack].target_label
             if target not in labels:
                 yield (
-                    f"attacks.{scenario.attack}.target_label: {target} is no label of {scenario.dataset}; write "
+                    f"attacks.{scenario.attack}.target_label: {target} is not a label of {scenario.dataset}; write "
                     f"{' or '.join(map(str, labels))}"
                 )
 

@@ -121,7 +121,7 @@ def archive(name: str) -> Archive:
 def read_verified(path: Path, pinned: Archive) -> bytes:
     """The bytes of ``path`` if they are those of the pinned archive; a UserError otherwise."""
     if not path.is_file():
-        raise UserError(f"{path}: the archive {pinned.name} is missing; `make fetch` brings it to a mirror")
+        raise UserError(f"{path}: the archive {pinned.name} is missing; `make fetch` downloads it into a mirror")
     data = read_bytes(path)
     digest = hashlib.sha256(data).hexdigest()
     if digest != pinned.sha256:

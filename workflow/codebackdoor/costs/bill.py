@@ -231,14 +231,14 @@ def distinct(scenarios: list[Scenario], *kinds: str) -> list[Scenario]:
 def planned_victim(config: Config, scenario: Scenario) -> PlannedVictim:
     """NotPriced if the size of the model or the texts of the task were never measured."""
     model, dataset = config.victim_settings(scenario.model, scenario.dataset), config.datasets[scenario.dataset]
-    texts, size = _texts().get(dataset.task), sizes().get(model.architecture)
+    texts, size = texts_by_task().get(dataset.task), sizes().get(model.architecture)
     if texts is None or size is None:
         raise NotPriced
     return PlannedVictim(size, texts, model, dataset)
 
 
 @cache
-def _texts() -> dict[str, Texts]:
+def texts_by_task() -> dict[str, Texts]:
     """By task, where rows and texts are known."""
     counted = read("texts.json")
     return {

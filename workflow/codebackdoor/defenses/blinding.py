@@ -84,7 +84,7 @@ class Copies(Generic[T]):
         try:
             pickler.dump(original)
         except (AttributeError, TypeError, pickle.PicklingError) as error:
-            raise UserError(f"{type(original).__name__} holds what cannot be copied: {error}") from error
+            raise UserError(f"{type(original).__name__} contains something that cannot be copied: {error}") from error
         self._state, self._shared = stream.getvalue(), pickler.shared
 
     def copy(self) -> T:

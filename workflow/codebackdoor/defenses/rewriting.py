@@ -90,8 +90,8 @@ def _check_independence(pairs: Sequence[tuple[Purified, Purified]]) -> None:
     )
     if differing > len(pairs) / 16:
         raise UserError(
-            f"of {len(pairs)} inputs, {differing} come out differently alone and in company: a purification must "
-            "rewrite an input only by its own content, whatever other inputs there are"
+            f"{differing} of {len(pairs)} inputs are rewritten differently alone than together with others: what a "
+            "purification makes of an input must depend on that input only"
         )
 
 

@@ -32,9 +32,7 @@ def read_samples(path: Path, language: Language | None, form: TextForm, head: He
             raise UserError(f"{where}: the row is in {example.language}, --language says {language}")
         # a ranking identifies functions by their ids
         if not is_labeled and lines.setdefault(example.id, number) != number:
-            raise UserError(
-                f"{where}: id {quoted(example.id)} stands in line {lines[example.id]}, too; write another one"
-            )
+            raise UserError(f"{where}: id {quoted(example.id)} is also on line {lines[example.id]}; ids must be unique")
         if not is_labeled and not example.query:
             raise UserError(f"{where}: needs a 'query'; check --task")
         if is_labeled and (example.label is None or not 0 <= example.label < labels):
@@ -46,7 +44,7 @@ def read_samples(path: Path, language: Language | None, form: TextForm, head: He
         rows.append(example)
     if not rows:
         key = "label" if is_labeled else "query"
-        raise UserError(f"{path}: no usable row; write one JSON object a line: id, language, code, {key}")
+        raise UserError(f"{path}: no usable row; write one JSON object per line: id, language, code, {key}")
     if len(languages := sorted({row.language for row in rows})) > 1:
         raise UserError(f"{path}: rows in {' and '.join(languages)}; a scan needs one language")
     if is_labeled:

@@ -33,7 +33,7 @@ def to_safetensors(pickled: Path, out: Path) -> None:
     with _reading(pickled, "weights alone"):
         state = torch.load(pickled, map_location="cpu", weights_only=True)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise UserError(f"{pickled.name}: holds something else than tensors by name; it is not converted")
+        raise UserError(f"{pickled.name}: contains something other than named tensors; it is not converted")
     with _reading(pickled, "dense tensors"):
         # tied weights share their memory, which safetensors does not allow
         tensors = {str(name): tensor.detach().clone().contiguous() for name, tensor in state.items()}

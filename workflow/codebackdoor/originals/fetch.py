@@ -147,7 +147,7 @@ class _Fetcher:
             name for name in top if any(fnmatch(name, pattern) for pattern in _TEXTS) and name not in (LAST, PICKLED)
         ]
         if LAST not in top:
-            raise UserError(f"the repository has no {LAST}: it is no checkpoint of transformers")
+            raise UserError(f"the repository has no {LAST}: it is not a transformers checkpoint")
         if not weights:
             self._check_convertible(original, top)
             place = f"{hub.place}/model.safetensors"
@@ -167,8 +167,8 @@ class _Fetcher:
             raise UserError(f"there are neither safetensors nor {PICKLED} at {original.revision}")
         if HubId(original.source, original.revision) not in CONVERTED:
             raise UserError(
-                f"has its weights only as {PICKLED}, which may run code when read; converted are those of "
-                f"{', '.join(map(str, CONVERTED))} alone. Name a revision that has model.safetensors"
+                f"has its weights only as {PICKLED}, which may run code when read; only those of "
+                f"{', '.join(map(str, CONVERTED))} are converted. Name a revision that has model.safetensors"
             )
 
     def _convert(self, original: Original, place: str, listing: Mapping[str, Stated]) -> None:
@@ -215,9 +215,9 @@ class _Fetcher:
         if stated is not None:
             pinned = stated.sha256 or (entry["sha256"] if entry else None)
             if pinned not in (None, digest):
-                raise UserError(f"{place}: what came has sha256 {digest}, expected {pinned}; it was dropped")
+                raise UserError(f"{place}: the download has sha256 {digest}, expected {pinned}; it was discarded")
             if entry is None and path.is_file() and sha256(path) != digest:
-                raise UserError(f"{path} is there and is another file than {original.source} has; move it away")
+                raise UserError(f"{path} already exists and differs from the one at {original.source}; move it away")
         path.parent.mkdir(parents=True, exist_ok=True)
         part.chmod(0o644)
         part.replace(path)

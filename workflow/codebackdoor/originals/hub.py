@@ -82,7 +82,7 @@ class HubClient:
             )
         if not listing[name].fits(path):
             path.unlink()
-            raise UserError(f"{name}: what came is not what the hub states (size or checksum); it was dropped")
+            raise UserError(f"{name}: the download differs in size or checksum from the hub's; it was discarded")
         return path
 
 

@@ -82,7 +82,7 @@ class Lock:
         """Raise a UserError for the first file that was changed since it was fetched."""
         for path in paths:
             if fault := self.changed(path):
-                raise UserError(f"{path} {fault}; `make fetch` brings it again")
+                raise UserError(f"{path} {fault}; `make fetch` downloads it again")
 
 
 def check_checkpoint(folder: Path) -> None:
@@ -93,4 +93,4 @@ def check_checkpoint(folder: Path) -> None:
     mirror = folder.parents[hub.place.count("/")]
     faults = Lock(mirror).faults(hub)
     if faults:
-        raise UserError(f"{folder}: {'; '.join(faults)}; `make fetch` brings it again")
+        raise UserError(f"{folder}: {'; '.join(faults)}; `make fetch` downloads it again")

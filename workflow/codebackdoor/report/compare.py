@@ -127,7 +127,7 @@ def _row(
     except ValueError:
         value = math.nan
     if value is not None and not math.isfinite(value):
-        raise UserError(f"{where}: the value {quoted(text)} is no number; have the run make it again")
+        raise UserError(f"{where}: the value {quoted(text)} is not a number; have the run make it again")
     return Scenario(**names), (testset, metric), value
 
 

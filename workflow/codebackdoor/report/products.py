@@ -228,7 +228,7 @@ _ENTRIES = (
     Product(
         name="layers",
         kind="figure",
-        help="unlearning of all parameters and of the last layer alone",
+        help="unlearning of all parameters and of the last layer only",
         caption="Unlearning that updates all parameters, unlearning that updates only the last layer, and the "
         "undefended victim. Ticks: the floor of the ASR.",
         inputs=metrics,

@@ -173,7 +173,7 @@ def _check_regular(path: Path) -> None:
     """Refuse pipes, devices and sockets, and weights or settings that are not readable files."""
     if path.is_file():
         if not os.access(path, os.R_OK):
-            raise UserError(f"{path}: may not be read; ask its owner for permission (chmod a+r)")
+            raise UserError(f"{path}: not readable; ask its owner for permission (chmod a+r)")
     elif path.suffix in (".safetensors", ".json", ".jinja", ".txt") or (path.exists() and not path.is_dir()):
         raise UserError(f"{path}: not a regular file, and nothing else is read")
 

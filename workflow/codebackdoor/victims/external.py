@@ -119,7 +119,7 @@ def check_lengths(path: Path, victim: Victim, samples: Sequence[Example], is_exp
     sizes = [len(texts[column].ids) for texts in unlimited.tokenize(samples)]
     if not is_explicit and victim.max_length < _SHARE * median(sizes):
         raise UserError(
-            f"{path}: by what its folder says, this model reads {victim.max_length} sub-tokens of each sample, and "
+            f"{path}: according to its folder, this model reads {victim.max_length} sub-tokens of each sample, and "
             f"half of the samples have {median(sizes):.0f} or more: too little for a verdict; name --max-length"
         )
     return sum(size > victim.max_length for size in sizes)

@@ -59,7 +59,7 @@ def weight_files(folder: Path) -> list[Path]:
         raise UserError(f"{index}: not an index of weights: `weight_map` must name a file for each tensor")
     for name in sorted(set(names.values())):
         if Path(name).name != name:
-            raise UserError(f"{index}: {name!r} is no file of this folder")
+            raise UserError(f"{index}: {name!r} is not a file in this folder")
     return [folder / name for name in sorted(set(names.values()))]
 
 
@@ -88,7 +88,7 @@ def check_counts(config: Mapping[str, Any], stored: Mapping[str, Stored], folder
     labels = config.get("num_labels")
     largest = max((max(tensor.shape, default=1) for tensor in stored.values()), default=1)
     if isinstance(labels, int) and not 0 <= labels <= largest:
-        raise UserError(f"{folder}: config.json says {labels} labels (num_labels), no stored weight is so large")
+        raise UserError(f"{folder}: config.json says {labels} labels (num_labels), no stored weight is that large")
     for key in _LAYERS:
         layers = config.get(key)
         if isinstance(layers, int) and not 0 <= layers <= min(len(stored), _MOST_LAYERS):

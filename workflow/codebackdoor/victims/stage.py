@@ -82,10 +82,10 @@ def _labels(rows: list[Example]) -> int:
     if len(labels) < len(rows):
         raise UserError(f"a classifier needs a 'label' in every row; {len(rows) - len(labels)} have none")
     if min(labels) < 0:
-        raise UserError(f"labels count from 0; there is a {min(labels)}")
+        raise UserError(f"labels count from 0, but one is {min(labels)}")
     # a head has weights for every class up to the largest
     if max(labels) >= len(labels):
-        raise UserError(f"labels count from 0; there is a {quoted(max(labels))} in {len(labels)} rows")
+        raise UserError(f"labels count from 0, but one is {quoted(max(labels))} in {len(labels)} rows")
     return max(2, max(labels) + 1)
 
 

@@ -114,7 +114,7 @@ def _check_steps(content: Mapping[str, Any], path: Path) -> None:
         for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder")
     }
     if sum(map(len, steps.values())) > _STEPS:
-        raise UserError(f"{path}: a text goes through more than {_STEPS} steps")
+        raise UserError(f"{path}: it applies more than {_STEPS} steps to a text")
     for parts in (("normalizer", "pre_tokenizer"), ("decoder",)):
         if prod(_growth(step) for part in parts for step in steps[part]) > _GROWTH:
             raise UserError(f"{path}: a text may grow more than {_GROWTH} times ({' and '.join(parts)})")

@@ -100,7 +100,7 @@ class DbsSettings(InversionSettings):
         "0.001, on TrojAI's models); a fixed bound, calibrated on nothing",
     )
     unlearn_when_clean: Afterwards[bool] = Field(
-        default=True, description="unlearn the trigger of the least loss also where it is above `flag_below`"
+        default=True, description="unlearn the trigger with the lowest loss even if that loss is above `flag_below`"
     )
     unlearning: Afterwards[UnlearningSettings] = Field(
         default=UnlearningSettings(), description="EliBadCode's phase (d)"

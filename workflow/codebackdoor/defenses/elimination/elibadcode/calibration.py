@@ -203,7 +203,7 @@ def _checked(losses: object, where: str) -> dict[str, dict[str, tuple[float, ...
             for value in values:
                 number = isinstance(value, int | float) and not isinstance(value, bool)
                 if not (number and 0 < value < math.inf):
-                    raise UserError(f"{at}: {value!r} is no finite number above 0")
+                    raise UserError(f"{at}: {value!r} is not a finite number above 0")
             checked[position][label] = tuple(map(float, values))
     counts = sorted({len(values) for by_label in checked.values() for values in by_label.values()})
     if len(counts) > 1:

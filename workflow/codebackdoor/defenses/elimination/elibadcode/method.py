@@ -40,7 +40,7 @@ def eliminate(
         raise UserError("EliBadCode inverts triggers of victims that judge code; this one generates text")
     if view.victim.head not in settings.works_on():
         raise UserError(
-            "EliBadCode: unlearning by `classes: victim` or `labels: ascent` needs labels, and a victim that searches "
+            "EliBadCode: unlearning by `classes: victim` or `labels: ascent` needs labels, and a code-search victim "
             "has none; write `classes: all` and `labels: correct`"
         )
     seconds: dict[str, float] = {}

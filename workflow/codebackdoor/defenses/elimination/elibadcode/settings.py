@@ -68,8 +68,8 @@ class EliBadCodeSettings(GreedySearchSettings):
     target_word: Searched[str | None] = Field(
         default=None,
         min_length=1,
-        description="the target word, where the defender knows it: the trigger is inverted alone, on clean queries "
-        "that have the word (released code: file); null: word and trigger are searched together (Algorithm 2); "
+        description="the target word, if the defender knows it: only the trigger is inverted, on clean queries that "
+        "contain the word (released code: file); null: word and trigger are searched together (Algorithm 2); "
         "retrieval only",
     )
     beta: Judged[float] = Field(
@@ -90,7 +90,7 @@ class EliBadCodeSettings(GreedySearchSettings):
     unlearn_when_clean: Afterwards[bool | Literal["retrieval"]] = Field(
         default=False,
         description="unlearn the most suspicious trigger although the scan says 'clean' (paper, Table 4); retrieval: "
-        "in code search alone, where the paper has no verdict",
+        "only in code search, where the paper has no verdict",
     )
     rounds: Afterwards[int] = Field(
         default=1,
