@@ -98,6 +98,7 @@ plan: $(STAMP)  ## show what `make run` would do: jobs, rough time, disk space; 
 	@{ $(SNAKEMAKE) --dry-run --quiet host reason --printshellcmds || :; } | codebackdoor plan config.yaml $(CONFIG)
 
 test: lint $(ENV)/.dvc  ## run every check: style, types, workflow, schema, words, tests
+	@echo "Unit and contract tests; after them, the whole study at smoke scale, several times ..."
 	pytest --numprocesses 2 --dist loadfile tests/unit tests/contract
 	pytest --ignore tests/unit --ignore tests/contract
 

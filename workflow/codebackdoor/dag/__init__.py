@@ -50,6 +50,12 @@ class Dag:
         """Raise one UserError that lists every missing file and the command that brings it."""
         Preflight(self.config, self.paths, self.parameters, self.files).check(configs)
 
+    def check_rows(self) -> list[str]:
+        """A sentence for each mistake in the files of the user's own data sets, which this reads whole."""
+        from codebackdoor.dag import rows
+
+        return list(rows.problems(self.config, self.files))
+
     def announcement(self, jobs: Iterable[Any], cores: int | None) -> tuple[str, dict[str, Any]]:
         """What a run will do, in words, and for ``runs.terminal`` its jobs with their prices."""
         # reads the costs of jobs, which a job of a cluster need not
