@@ -19,7 +19,7 @@ _VARIANTS = ("dataset", "model", "filtering", "objective", "elimination", "purif
 
 
 def announcement(config: Config, paths: Paths, jobs: Iterable[Any], cores: int | None) -> tuple[str, dict[str, Any]]:
-    """A text, and the jobs of a run as ``runs.terminal.Run`` takes them.
+    """A text, and the jobs of a run as ``runs.terminal.RunProgress`` takes them.
 
     ``jobs`` are Snakemake's. ``cores`` is None on a cluster, where no time can be estimated.
     """

@@ -27,7 +27,7 @@ _QUIET_EVENTS = ("run_info", "resources_info", "workflow_started", "progress", "
 
 
 @dataclass
-class Run:
+class RunProgress:
     """The jobs of a run by Snakemake's numbers: what each does, and its price in core seconds if it was ever timed."""
 
     titles: Mapping[int, str] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Terminal:
 
     def __init__(self, show_failed_logs: bool = True) -> None:
         self.show_failed_logs = show_failed_logs
-        self.run: Run | None = None
+        self.run: RunProgress | None = None
         self.failed: dict[int, Sequence[str]] = {}
         self.now = 0.0
         self.last_message = ""
@@ -99,7 +99,7 @@ class Terminal:
         text = str(record.msg or "")
         plan: Mapping[str, Any] | None = getattr(record, "run", None)
         if plan is not None:
-            self.run = Run(**plan, started=record.created)
+            self.run = RunProgress(**plan, started=record.created)
         if text.startswith("Building DAG of jobs"):
             return "Checking which results exist and are up to date ..."
         if text.startswith("Terminating processes on user request"):
