@@ -42,7 +42,7 @@ $(ENV)/.fetch $(ENV)/.slurm $(ENV)/.dvc: $(ENV)/.%: $(STAMP) envs/requirements-%
 
 run: $(STAMP)  ## run the whole study: download, train, attack, defend, write the report
 	@$(SNAKEMAKE) $(LOCKED)
-	codebackdoor report config.yaml $(CONFIG)
+	@codebackdoor report config.yaml $(CONFIG)
 
 reproduce:  ## run the study of one paper at local scale: make reproduce EXPERIMENT=elibadcode (hours; default: reproduce.yaml)
 	@if [ ! -f configs/$(or $(EXPERIMENT),reproduce).yaml ]; then echo "there is no configs/$(EXPERIMENT).yaml; write EXPERIMENT=elibadcode, or none" >&2; exit 1; fi
@@ -60,7 +60,7 @@ fetch: $(ENV)/.fetch  ## download all originals into the mirror folder, to run w
 
 slurm: $(ENV)/.slurm  ## run the study on a SLURM cluster, submitting jobs from here (profiles/slurm, docs/hpc.md)
 	@snakemake --profile profiles/slurm $(SETTINGS) $(LOCKED)
-	codebackdoor report config.yaml $(CONFIG)
+	@codebackdoor report config.yaml $(CONFIG)
 
 settle: $(STAMP)  ## after Snakemake was killed: end its remaining jobs, here and on a cluster, and unlock; then run again
 	codebackdoor orphans
@@ -98,6 +98,7 @@ plan: $(STAMP)  ## show what `make run` would do: jobs, rough time, disk space; 
 	@{ $(SNAKEMAKE) --dry-run --quiet host reason --printshellcmds || :; } | codebackdoor plan config.yaml $(CONFIG)
 
 test: lint $(ENV)/.dvc  ## run every check: style, types, workflow, schema, words, tests
+	@echo "Unit and contract tests; after them, the whole study at smoke scale, several times ..."
 	pytest --numprocesses 2 --dist loadfile tests/unit tests/contract
 	pytest --ignore tests/unit --ignore tests/contract
 

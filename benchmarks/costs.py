@@ -5,9 +5,10 @@ python benchmarks/costs.py config.yaml configs/elibadcode.yaml    (after that ru
 
 Seconds are means of the wall-clock seconds in Snakemake's benchmarks, one job per core: of all jobs of a rule, and of
 those of one kind (task, architecture, method, taken over or not). Methods that ran are listed, so that a plan shows
-others as never timed. Megabytes are those of the files that Snakemake says a rule made. Rules and kinds that the run
-did not need keep their old numbers, and the run of an overlay writes only kinds, methods and new rules: the mean job of
-a rule is the default study's.
+others as never timed, and so are the rows, epochs and steps of these jobs, so that a plan can price others. Megabytes
+are those of the files that Snakemake says a rule made. Rules and kinds that the run did not need keep their old
+numbers, and the run of an overlay writes only kinds, methods and new rules: the mean job of a rule is the default
+study's.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from codebackdoor.config.loading import load
+from codebackdoor.costs import amounts
 from codebackdoor.costs.local import kinds_of, method_of
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +38,7 @@ class Measured:
     seconds: list[float] = field(default_factory=list)
     kinds: dict[str, list[float]] = field(default_factory=dict)
     methods: set[str] = field(default_factory=set)
+    amounts: dict[str, float] = field(default_factory=dict)
 
 
 def measured_by_rule(configs: list[Path]) -> dict[str, Measured]:
@@ -53,6 +56,8 @@ def measured_by_rule(configs: list[Path]) -> dict[str, Measured]:
             measured.kinds.setdefault(kind, []).append(float(row["s"]))
         if method := method_of(rule, "/".join(rest), config):
             measured.methods.add(method)
+        if amount := amounts.amount(rule, "/".join(rest), config):
+            measured.amounts.setdefault(*amount)
     return rules
 
 
@@ -91,6 +96,7 @@ def main() -> None:
             cost.setdefault("kinds", {}).update({kind: mean(seconds) for kind, seconds in measured.kinds.items()})
         if measured.methods:
             cost["methods"] = sorted({*cost.get("methods", ()), *measured.methods})
+        costs["amounts"] |= measured.amounts
     if arguments.environment_seconds:
         size = sum(path.stat().st_size for path in (ROOT / ".env").rglob("*") if path.is_file()) / 1e6
         costs["environment"] = {"seconds": round(arguments.environment_seconds), "megabytes": round(size)}

@@ -28,7 +28,10 @@ BUSY = """\
 the environment must be rebuilt, but a run in this folder still uses it: wait until the run has ended. \
 If it was killed: {folder}/bin/codebackdoor orphans && {folder}/bin/snakemake --unlock"""
 #: As measured with pip and an index of CPU wheels (workflow/codebackdoor/costs/local.json); uv takes less.
-COST = "about 1.5 GB and 2 minutes; without CPU wheels of torch several GB more"
+COST = (
+    "about 1.5 GB and 2 minutes; without CPU wheels of torch several GB more, unless you stop and run "
+    "export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"
+)
 #: Installs packages several times as fast as pip; any version will do, because it installs pins.
 UV = "uv>=0.5"
 #: Settings of pip (its files and environment variables) that uv must be told.

@@ -33,7 +33,7 @@ rule filter:
         code=lambda w: dag.parameters.code("filter", filtering=w.filtering),
         out=lambda w, output: folder_of(output),
     message:
-        "Filter the training rows of {wildcards.dataset} ({wildcards.attack}-{wildcards.rate}) by {wildcards.filtering},"
+        "Filter the training rows of {wildcards.dataset} by {wildcards.filtering}, {wildcards.attack} {wildcards.rate},"
         " seed {wildcards.seed}."
     shell:
         "codebackdoor filter --settings {params.settings:q} --dataset {params.dataset:q}"
@@ -70,7 +70,8 @@ rule eliminate:
         code=lambda w: dag.parameters.code("eliminate", elimination=w.elimination),
         out=lambda w, output: folder_of(output),
     message:
-        "Clean {wildcards.model} ({wildcards.dataset}, {wildcards.attack}-{wildcards.rate}) by {wildcards.elimination}."
+        "Clean {wildcards.model} on {wildcards.dataset} by {wildcards.elimination}, {wildcards.attack} {wildcards.rate},"
+        " {wildcards.filtering}, {wildcards.objective}, seed {wildcards.seed}."
     shell:
         "codebackdoor eliminate --settings {params.settings:q} --dataset {params.dataset:q}"
         " {params.inputs:q} --out {params.out:q} --seed {wildcards.seed}"
@@ -129,7 +130,8 @@ rule rewrite:
         code=lambda w: dag.parameters.code("rewrite", purification=w.purification),
         out=lambda w, output: folder_of(output),
     message:
-        "Rewrite {wildcards.dataset} ({wildcards.attack}-{wildcards.rate}) by {wildcards.purification}."
+        "Rewrite test inputs of {wildcards.dataset} by {wildcards.purification}, {wildcards.attack} {wildcards.rate},"
+        " seed {wildcards.seed}."
     shell:
         "codebackdoor rewrite --settings {params.settings:q} --dataset {params.dataset:q}"
         " {params.inputs:q} --out {params.out:q} --seed {wildcards.seed}"
@@ -166,8 +168,8 @@ rule purify:
         code=lambda w: dag.parameters.code("purify", purification=w.purification),
         out=lambda w, output: folder_of(output),
     message:
-        "Purify inputs of {wildcards.model} ({wildcards.dataset}, {wildcards.attack}-{wildcards.rate}) by"
-        " {wildcards.purification}."
+        "Purify inputs of {wildcards.model} on {wildcards.dataset} by {wildcards.purification}, {wildcards.attack}"
+        " {wildcards.rate}, {wildcards.filtering}, {wildcards.objective}, {wildcards.elimination}, seed {wildcards.seed}."
     shell:
         "codebackdoor purify --settings {params.settings:q} --dataset {params.dataset:q}"
         " {params.inputs:q} --out {params.out:q} --seed {wildcards.seed}"

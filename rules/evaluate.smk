@@ -33,8 +33,8 @@ for kind in dag.testsets.victim_kinds():
             code=dag.parameters.code("predict"),
             out=lambda w, output: folder_of(output),
         message:
-            "Predict with {wildcards.model} ({wildcards.dataset}, {wildcards.attack}-{wildcards.rate},"
-            " {wildcards.objective}, {wildcards.elimination})."
+            "Predict with {wildcards.model} on {wildcards.dataset}, {wildcards.attack} {wildcards.rate},"
+            " {wildcards.filtering}, {wildcards.objective}, {wildcards.elimination}, seed {wildcards.seed}."
         shell:
             "codebackdoor predict {params.inputs:q} {params.pool:q} --out {params.out:q}"
             " --seed {wildcards.seed} --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
@@ -59,8 +59,9 @@ use rule predict as predict_rewritten with:
     params:
         inputs=dag.evaluate.predict_rewritten.options,
     message:
-        "Predict with {wildcards.model} ({wildcards.dataset}, {wildcards.attack}-{wildcards.rate},"
-        " {wildcards.objective}, {wildcards.elimination}) on inputs that {wildcards.purification} rewrote."
+        "Predict with {wildcards.model} on {wildcards.dataset}, {wildcards.attack} {wildcards.rate}, {wildcards.filtering},"
+        " {wildcards.objective}, {wildcards.elimination}, inputs rewritten by {wildcards.purification}, seed"
+        " {wildcards.seed}."
 
 
 use rule predict_rewritten as predict_rewritten_benign with:
@@ -101,8 +102,8 @@ rule probe:
         code=dag.parameters.code("probe"),
         out=lambda w, output: folder_of(output),
     message:
-        "Probe the identifiers of samples of {wildcards.dataset} with {wildcards.model},"
-        " {wildcards.attack}-{wildcards.rate}."
+        "Probe identifiers with {wildcards.model} on {wildcards.dataset}, {wildcards.attack} {wildcards.rate},"
+        " {wildcards.elimination}, seed {wildcards.seed}."
     shell:
         "codebackdoor probe --settings {params.settings:q} --dataset {params.dataset:q}"
         " {params.inputs:q} --out {params.out:q} --seed {wildcards.seed}"
@@ -130,8 +131,8 @@ rule score:
         code=lambda w: dag.parameters.code("score", dataset=w.dataset),
         out=lambda w, output: folder_of(output),
     message:
-        "Score {wildcards.dataset}, {wildcards.model}, {wildcards.attack}-{wildcards.rate}, {wildcards.objective},"
-        " {wildcards.elimination}, {wildcards.purification}."
+        "Score {wildcards.model} on {wildcards.dataset}, {wildcards.attack} {wildcards.rate}, {wildcards.filtering},"
+        " {wildcards.objective}, {wildcards.elimination}, {wildcards.purification}, seed {wildcards.seed}."
     shell:
         "codebackdoor score --dataset {params.dataset:q} {params.inputs:q}"
         " --out {params.out:q} --seed {wildcards.seed} --code {params.code} > {log:q} 2>&1"

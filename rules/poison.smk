@@ -31,7 +31,7 @@ rule poison:
         inputs=dag.poison.poison.options,
         out=lambda w, output: folder_of(output),
     message:
-        "Poison {wildcards.rate} of {wildcards.dataset} with {wildcards.attack}, seed {wildcards.seed}."
+        "Poison {wildcards.dataset}, {wildcards.attack} {wildcards.rate}, seed {wildcards.seed}."
     shell:
         "codebackdoor poison {wildcards.attack} --settings {params.settings:q} --dataset {params.dataset:q}"
         " --rate {wildcards.rate} {params.inputs:q} --out {params.out:q} --seed {wildcards.seed}"

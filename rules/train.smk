@@ -90,8 +90,8 @@ rule train:
         ),
         out=lambda w, output: folder_of(output),
     message:
-        "Train {wildcards.model} on {wildcards.dataset} with {wildcards.attack}-{wildcards.rate} by {wildcards.objective},"
-        " seed {wildcards.seed}."
+        "Train {wildcards.model} on {wildcards.dataset}, {wildcards.attack} {wildcards.rate}, {wildcards.filtering},"
+        " {wildcards.objective}, seed {wildcards.seed}."
     shell:
         "codebackdoor train --model {params.model:q} --dataset {params.dataset:q} --objective {params.objective:q}"
         " {params.inputs:q} --out {params.out:q} --seed {params.seed}"
@@ -121,4 +121,4 @@ use rule train as craft with:
             "train", dataset=w.dataset, objective="cross_entropy"
         ),
     message:
-        "Train {wildcards.model} on {wildcards.dataset}, with which an attack crafts triggers."
+        "Train {wildcards.model} on {wildcards.dataset}, for crafting triggers."

@@ -34,7 +34,9 @@ CASES = {
         OnionFilterSettings(method="onion", dropped_share=0, calibration_inputs=5),
     )
 }
-METHODS = [str(tag_of(kind)) for kind in models_in(AnyFiltering)]
+REGISTERED = [str(tag_of(kind)) for kind in models_in(AnyFiltering)]
+#: A method without a case fails one test, by name, and not the collection of all.
+METHODS = [method for method in REGISTERED if method in CASES]
 ROWS = [
     replace(example(number, "testo_init = 1" if number % 3 == 0 else ""), label=number % 2)
     for number in range(100, 130)
@@ -64,7 +66,9 @@ def verdicts(judged: Sequence[Judged]) -> dict[str, bool]:
 
 
 def test_every_method_has_its_case() -> None:
-    assert set(METHODS) == set(CASES)
+    missing = [method for method in REGISTERED if method not in CASES]
+    assert not missing, f"add settings of {', '.join(missing)} to CASES in {__file__}"
+    assert set(CASES) <= set(REGISTERED)
 
 
 @pytest.mark.parametrize("method", METHODS)

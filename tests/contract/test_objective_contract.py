@@ -19,7 +19,9 @@ CASES: dict[str, AnyObjective] = {
     # few epochs of a model that has a weight for the trigger alone: the bound on the gradient must come soon
     "dece": DeCESettings(method="dece", alpha=0.5),
 }
-METHODS = [str(tag_of(kind)) for kind in models_in(AnyObjective)]
+REGISTERED = [str(tag_of(kind)) for kind in models_in(AnyObjective)]
+#: A method without a case fails one test, by name, and not the collection of all.
+METHODS = [method for method in REGISTERED if method in CASES]
 EPOCHS = 10
 
 
@@ -59,7 +61,9 @@ def planted(objective: Objective) -> tuple[float, float]:
 
 
 def test_every_loss_has_its_case() -> None:
-    assert set(METHODS) == set(CASES)
+    missing = [method for method in REGISTERED if method not in CASES]
+    assert not missing, f"add settings of {', '.join(missing)} to CASES in {__file__}"
+    assert set(CASES) <= set(REGISTERED)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -72,7 +72,9 @@ CASES = {
         embedded=True,
     ),
 }
-METHODS = [str(tag_of(kind)) for kind in models_in(AnyPurification)]
+REGISTERED = [str(tag_of(kind)) for kind in models_in(AnyPurification)]
+#: A method without a case fails one test, by name, and not the collection of all.
+METHODS = [method for method in REGISTERED if method in CASES]
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,9 @@ def results(rows: Sequence[Purified]) -> dict[str, tuple[str, tuple[Any, ...]]]:
 
 
 def test_every_method_has_its_case() -> None:
-    assert set(METHODS) == set(CASES)
+    missing = [method for method in REGISTERED if method not in CASES]
+    assert not missing, f"add settings of {', '.join(missing)} to CASES in {__file__}"
+    assert set(CASES) <= set(REGISTERED)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -311,3 +311,58 @@ def test_what_a_stage_reports_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         found = CliRunner().invoke(main, ["plan"], input="")
         assert found.stderr == "epoch 3\n"
+
+
+def test_check_warns_of_results_that_show_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codebackdoor.report.doubts.doubts", lambda study: [f"{study.name} says nothing."])
+    found = run("check", str(ROOT / "config.yaml"))
+    assert found.exit_code == 0
+    warning = "Warning, from the results in runs/local:"
+    assert found.output.splitlines()[:2] == [f"{warning} {name} says nothing." for name in ("defects", "repair")]
+
+
+def test_check_lists_files_and_rows_together(tmp_path: Path) -> None:
+    mine = {
+        "tokenizer": "nowhere.json",
+        "datasets": {"few": {"task": "defect_detection", "source": "jsonl", "path": str(tmp_path)}},
+    }
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.jsonl").write_text("[]\n")
+    (tmp_path / "mine.yaml").write_text(json.dumps(mine))
+    found = run("check", str(ROOT / "config.yaml"), str(tmp_path / "mine.yaml"))
+    assert found.exit_code == 2
+    assert "tokenizer: nowhere.json: no such file" in found.output
+    assert f"{tmp_path}/train.jsonl:1: expected an object" in found.output
+
+
+def test_describe_names_a_variant_that_is_not_there() -> None:
+    assert "defect_detection" in run("describe").output
+    assert "task: defect_detection" in run("describe", "defects", str(ROOT / "config.yaml")).output
+    found = run("describe", "defect", str(ROOT / "config.yaml"))
+    assert found.exit_code == 2
+    assert "did you mean 'defects'?" in found.output
+    assert "lr: 0.0005" in run("describe", "all").output
+
+
+def test_a_plan_scales_prices_with_rows_and_epochs(tmp_path: Path) -> None:
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    for split in ("train", "valid", "test"):
+        (rows / f"{split}.jsonl").write_text("{}\n" * 200)
+    mine = {
+        "datasets": {"few": {"task": "defect_detection", "source": "jsonl", "path": str(rows)}},
+        "models": {"short": {"architecture": "codebert", "epochs": 1}},
+    }
+    (tmp_path / "mine.yaml").write_text(json.dumps(mine))
+    config = load([ROOT / "config.yaml", tmp_path / "mine.yaml"])
+    train = "{}/none-0/seed1/none/cross_entropy/none"
+    whole = local.job_seconds("train", train.format("defects/codebert"), False, config)
+    assert whole == local._measured()[0]["train"].kinds["defect_detection codebert"]
+    # 200 rows of 12 000, one epoch of three; what a job takes to start stays
+    few = local.job_seconds("train", train.format("few/short"), False, config)
+    assert few == pytest.approx(4 + (whole - 4) / 180)
+    assert (
+        local.job_seconds("dataset", "few", False, config) < 5 < local.job_seconds("dataset", "defects", False, config)
+    )
+    assert local.job_seconds("eliminate", train.format("few/short"), False, config) is not None
+    assert local.job_seconds("probe", train.format("few/short"), False, config) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from itertools import product
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from codebackdoor.config import describing
+from codebackdoor.config import describing, index
 from codebackdoor.config.loading import load, merge, parse, read_yaml, validate
 from codebackdoor.config.methods import AnyPurification
 from codebackdoor.config.scenario import Scenario
@@ -254,6 +256,11 @@ def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
             "experiments.defects.grid.0.eliminatons",
             [],
             "unknown key experiments.defects.grid.0.eliminatons; did you mean experiments.defects.grid.0.eliminations?",
+        ),
+        (
+            "models.codebert.learning_rate",
+            1e-4,
+            "unknown key models.codebert.learning_rate; did you mean models.codebert.lr?",
         ),
         ("touched_share", 0.1, "unknown key touched_share; did you mean purifications.<name>.touched_share?"),
         (
@@ -519,6 +526,21 @@ def test_the_written_schema_is_up_to_date(name: str) -> None:
         "defaults.yaml": describing.defaults,
     }
     assert (ROOT / "schemas" / name).read_text() == made[name](), "run `make schema`"
+
+
+def test_describe_begins_with_an_index_and_shows_variants_of_a_configuration() -> None:
+    text = index.index()
+    assert set(re.findall(r"^(\w+) ", text, re.MULTILINE)) - {"codebackdoor"} == set(Config.model_fields)
+    assert len(text.splitlines()) < 50
+    assert max(map(len, text.splitlines())) <= describing.WIDTH
+    assert "codepurify, onion, attdef, similarity" in text
+    config = load([ROOT / "config.yaml"])
+    defects = index.variant(config, "defects")
+    assert defects is not None
+    assert yaml.safe_load(defects) == {"datasets": {"defects": config.datasets["defects"].model_dump(mode="json")}}
+    assert defects.endswith("# codebackdoor describe defect_detection explains these settings")
+    assert index.variant(config, "datasets.defects") == defects
+    assert index.variant(config, "models.defects") is None
 
 
 def test_describing_a_method() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from codebackdoor.config.loading import load, read_yaml, validate
 from codebackdoor.config.scenario import CONSTRAINTS, Scenario
-from codebackdoor.dag import Dag
+from codebackdoor.dag import Dag, preflight
 from codebackdoor.dag.fingerprint import closure
 from codebackdoor.dag.parameters import STAGES
 from codebackdoor.dag.resources import MAX_RUNTIME
@@ -597,3 +597,42 @@ def test_the_first_elimination_of_a_victim_searches_for_the_others() -> None:
 
     assert [searched(name, "1") for name in variants] == [[], ["rate_5"], ["rate_5"]]
     assert [searched(name, "2") for name in ("rate_10", "rate_20")] == [[], ["rate_10"]]
+
+
+def test_a_method_without_its_code_is_named_before_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(preflight.MODULES, "attack", "attacks.{}.unwritten")
+    message = r"codepoisoner_func: the method codepoisoner_identifier has settings, but .*/unwritten\.py is missing"
+    with pytest.raises(UserError, match=message):
+        Dag(validate(DEFAULT)).check_files()
+
+
+def test_a_calibration_of_another_data_set_says_so_first(tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.jsonl").touch()
+    mine = {"task": "defect_detection", "source": "jsonl", "path": str(tmp_path)}
+    with pytest.raises(UserError) as caught:
+        Dag(validate({**DEFAULT, "datasets": {**DEFAULT["datasets"], "defects": mine}})).check_files()
+    assert (
+        "was made with another data set (defect_detection, pypi, python) than datasets.defects (defect_detection, "
+        "jsonl, python); write `eliminations.elibadcode.calibration: "
+    ) in str(caught.value)
+    assert "mix" not in str(caught.value)
+
+
+def test_rows_of_every_data_set_of_ones_own_are_read(tmp_path: Path) -> None:
+    row = {"id": "1", "language": "python", "code": "def f():\n    pass\n", "label": 0}
+    rows = {"train": row, "valid": row | {"id": "2", "label": 2}, "test": row}
+    for split, content in rows.items():
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps(content) + "\n")
+    mine = {"task": "defect_detection", "source": "jsonl", "path": str(tmp_path), "text_form": "raw"}
+    unused = validate({**DEFAULT, "datasets": {**DEFAULT["datasets"], "mine": mine}})
+    label, twice = Dag(unused).check_rows()
+    assert label.startswith(f"{tmp_path}/valid.jsonl: row '2' ")
+    assert "label" in label
+    assert twice.startswith(f"{tmp_path}/test.jsonl: row '1' stands there twice")
+    (tmp_path / "train.jsonl").write_text("{\n")
+    assert Dag(unused).check_rows()[0].startswith(f"{tmp_path}/train.jsonl:1: ")
+    (tmp_path / "train.jsonl").unlink()
+    (missing,) = Dag(unused).check_rows()
+    assert "train.jsonl" in missing
+    Dag(unused).check_files()

@@ -106,7 +106,8 @@ def test_what_takes_minutes_is_announced_with_its_measured_cost(
     cost = f"about {measured['megabytes'] / 1000:.1f} GB and {math.ceil(measured['seconds'] / 60)} minutes"
     announced, *_ = capsys.readouterr().err.splitlines()
     assert announced == (
-        f"building the environment in {tmp_path / '.env'} ({cost}; without CPU wheels of torch several GB more)"
+        f"building the environment in {tmp_path / '.env'} ({cost}; without CPU wheels of torch several GB more, unless "
+        "you stop and run export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu)"
     )
 
 

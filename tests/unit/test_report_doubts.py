@@ -62,6 +62,14 @@ def test_a_victim_without_a_backdoor_is_named_in_report_and_terminal(tmp_path: P
     assert f'<p class="wrong">{doubt}</p>' in page.read_text()
 
 
+def test_of_an_unfinished_run_what_is_measured_is_judged(run: dict[str, Any]) -> None:
+    measure(run, ATTACKED, "by_name", asr_minus_floor=(0.02, -0.1, 0.05))
+    (ATTACKED.benign().results(run["out"]) / "metrics.json").unlink()
+    assert len(sentences_of(run)) == 1
+    (ATTACKED.results(run["out"]) / "metrics.json").unlink()
+    assert sentences_of(run) == []
+
+
 @pytest.mark.parametrize(("low", "count"), [(0.001, 0), (0.0, 1), (-0.2, 1), (None, 0)])
 def test_the_interval_decides_whether_an_attack_is_learned(run: dict[str, Any], low: float | None, count: int) -> None:
     measure(run, ATTACKED, "by_name", asr_minus_floor=(0.02, low, 0.05))

@@ -13,13 +13,29 @@ import click
 def check(configs: tuple[Path, ...]) -> None:
     """Check configuration files and the files that they name; each configuration file overrides those before it.
 
+    The rows of your own data sets are read, too. Once a run has results, victims are named that did not learn their
+    backdoor or that predict a single label.
+
     Example: codebackdoor check config.yaml mine.yaml. Exit status: 0 if there is no problem, else 2, with all of them.
     """
     from codebackdoor.config.loading import load
     from codebackdoor.dag import Dag
+    from codebackdoor.errors import UserError
+    from codebackdoor.report.doubts import doubts
+    from codebackdoor.report.study import Study
 
     config = load(configs)
-    Dag(config).check_files(configs)
+    dag, problems = Dag(config), list[str]()
+    try:
+        dag.check_files(configs)
+    except UserError as error:
+        problems += str(error).splitlines()
+    problems += dag.check_rows()
+    if problems:
+        raise UserError("\n".join(dict.fromkeys(problems)))
+    settings = config.model_dump(mode="json")
+    for doubt in dict.fromkeys(doubt for name in config.experiments for doubt in doubts(Study(settings, name))):
+        click.echo(f"Warning, from the results in {config.out}: {doubt}")
     names = ", ".join(config.experiments)
     click.echo(
         f"{len(config.scenarios())} scenarios in {len(config.experiments)} experiments ({names}): no problems found"
@@ -28,14 +44,28 @@ def check(configs: tuple[Path, ...]) -> None:
 
 @click.command(short_help="Explain settings: meaning, paper's value, default.")
 @click.argument("path", required=False)
-def describe(path: str | None) -> None:
+@click.argument("configs", nargs=-1, type=click.Path(path_type=Path))
+def describe(path: str | None, configs: tuple[Path, ...]) -> None:
     """Explain settings: every key with its meaning, unit, the paper's value and the default.
 
-    PATH is a section (purifications) or a method (codepurify). Without PATH, everything is printed.
+    PATH is a section (purifications), a method (codepurify), or `all`. Without PATH, sections and methods are listed.
+    With CONFIGS, PATH is a variant that these configuration files declare, and its settings are shown.
     """
-    from codebackdoor.config import describing
+    from codebackdoor.config import describing, index
+    from codebackdoor.config.loading import load
+    from codebackdoor.errors import UserError, nearest
 
-    click.echo(describing.describe(path) if path else describing.defaults())
+    if path is None:
+        click.echo(index.index())
+    elif configs:
+        config = load(configs)
+        text = index.variant(config, path)
+        if text is None:
+            known = (name for section in index.SECTIONS.values() for name in getattr(config, section))
+            raise UserError(f"no variant {path!r} in {', '.join(map(str, configs))}{nearest(path, known)}")
+        click.echo(text)
+    else:
+        click.echo(describing.defaults() if path == "all" else describing.describe(path))
 
 
 @click.command(short_help="Write the JSON schema and the annotated defaults.")

@@ -97,7 +97,8 @@ def _nearest_key(path: Sequence[str], model: type[BaseModel] | None, root: Any) 
     """The nearest valid key with its full dotted path, preferably a sibling."""
     parent, wrong = path[:-1], path[-1][:MAX_QUOTED]
     siblings = sorted(model.model_fields) if model is not None else []
-    close = difflib.get_close_matches(wrong, siblings, n=1)
+    close = [key for key in siblings if _abbreviates(key, wrong) or _abbreviates(wrong, key)]
+    close = close or difflib.get_close_matches(wrong, siblings, n=1)
     if close:
         return f"; did you mean {'.'.join((*parent, close[0]))}?"
     elsewhere = dict(_keys(root, ()))
@@ -105,6 +106,12 @@ def _nearest_key(path: Sequence[str], model: type[BaseModel] | None, root: Any) 
     if far:
         return f"; did you mean {elsewhere[far[0]]}?"
     return f"; valid there: {', '.join(siblings)}" if siblings else ""
+
+
+def _abbreviates(short: str, key: str) -> bool:
+    """Whether a key is the initials of another one: ``lr`` of ``learning_rate``."""
+    parts = key.split("_")
+    return len(parts) > 1 and short == "".join(part[:1] for part in parts)
 
 
 def _keys(kind: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -18,8 +18,10 @@ from functools import cache
 from pathlib import Path
 
 from codebackdoor.config.study import Config
+from codebackdoor.costs import amounts
 from codebackdoor.errors import UserError
 
+_TABLE = Path(__file__).parent / "local.json"
 #: Rules whose jobs run a method: the section that declares it, and which part of a job's path names the variant.
 _METHODS = {
     "poison": ("attacks", 1),
@@ -67,8 +69,15 @@ class _Row:
 @cache
 def _measured() -> tuple[dict[str, RuleCost], RuleCost]:
     """Costs by rule, and the cost of the environment."""
-    measured = json.loads((Path(__file__).parent / "local.json").read_text(encoding="utf-8"))
+    measured = json.loads(_TABLE.read_text(encoding="utf-8"))
     return {rule: RuleCost(**cost) for rule, cost in measured["rules"].items()}, RuleCost(**measured["environment"])
+
+
+@cache
+def _measured_amounts() -> dict[str, float]:
+    """The amounts that the measured jobs had to do (``costs.amounts``)."""
+    amounts_by_name: dict[str, float] = json.loads(_TABLE.read_text(encoding="utf-8"))["amounts"]
+    return amounts_by_name
 
 
 def plan(dry_run: str, config: Config | None = None) -> str:
@@ -80,17 +89,12 @@ def plan(dry_run: str, config: Config | None = None) -> str:
     if "Nothing to be done" in dry_run:
         return "Nothing to be done: every file exists and is up to date."
     by_rule = _jobs_by_rule(dry_run)
-    paths: dict[str, list[str]] = {rule: [] for rule in by_rule}
-    for rule, path in _paths(dry_run, config) if config else ():
-        if rule in paths:
-            paths[rule].append(path)
-    kinds = kinds_of(dry_run, config) if config else {}
+    jobs: dict[str, list[tuple[str, bool]]] = {rule: [] for rule in by_rule}
+    for (rule, path), reuses in (_paths(dry_run, config) if config else {}).items():
+        if rule in jobs:
+            jobs[rule].append((path, reuses))
     costs, environment = _measured()
-    rows = [
-        row
-        for rule, count in by_rule.items()
-        for row in _rows(rule, count, paths[rule], kinds, costs.get(rule), config)
-    ]
+    rows = [row for rule, count in by_rule.items() for row in _rows(rule, count, jobs[rule], costs.get(rule), config)]
     seconds, megabytes = sum(row.seconds or 0 for row in rows), sum(row.megabytes or 0 for row in rows)
     minutes, cores = seconds / 60, min(os.cpu_count() or 1, 2)
     lines = [
@@ -129,32 +133,28 @@ def _jobs_by_rule(dry_run: str) -> dict[str, int]:
 
 
 def _rows(
-    rule: str,
-    count: int,
-    paths: list[str],
-    kinds: dict[tuple[str, str], str],
-    cost: RuleCost | None,
-    config: Config | None,
+    rule: str, count: int, jobs: list[tuple[str, bool]], cost: RuleCost | None, config: Config | None
 ) -> Iterator[_Row]:
-    """The row of a rule; jobs of a method that was never timed have a row of their own."""
+    """The row of a rule; jobs of a method that was never timed have a row of their own.
+
+    ``jobs`` are those whose path is known: the others count as the mean job.
+    """
     if cost is None:
         yield _Row(rule, count)
         return
-    methods = [method_of(rule, path, config) for path in paths] if config else []
-    never_timed = Counter(method for method in methods if not cost.knows(method))
-    timed = [path for path, method in zip(paths, methods, strict=True) if cost.knows(method)] if methods else []
-    if (priced := count - never_timed.total()) > 0:
-        by_kind = Counter(kinds[rule, path] for path in timed if (rule, path) in kinds)
-        yield _Row(rule, priced, _seconds(cost, priced, by_kind), cost.megabytes * priced)
-    for method, jobs in never_timed.items():
-        yield _Row(f"{rule} {method}", jobs)
-
-
-def _seconds(cost: RuleCost, jobs: int, kinds: Counter[str]) -> float:
-    """Of all jobs of a rule: kinds that were measured at their own price, the others at that of the mean job."""
-    measured = {kind: count for kind, count in kinds.items() if kind in cost.kinds}
-    unmeasured = jobs - sum(measured.values())
-    return unmeasured * cost.seconds + sum(count * cost.kinds[kind] for kind, count in measured.items())
+    seconds: list[float] = []
+    never_timed: Counter[str | None] = Counter()
+    for path, reuses in jobs:
+        assert config is not None  # which paths need
+        price = job_seconds(rule, path, reuses, config)
+        if price is None:
+            never_timed[method_of(rule, path, config)] += 1
+        else:
+            seconds.append(price)
+    if (timed := count - never_timed.total()) > 0:
+        yield _Row(rule, timed, sum(seconds) + (timed - len(seconds)) * cost.seconds, cost.megabytes * timed)
+    for method, number in never_timed.items():
+        yield _Row(f"{rule} {method}", number)
 
 
 def method_of(rule: str, path: str, config: Config) -> str | None:
@@ -172,8 +172,8 @@ def method_of(rule: str, path: str, config: Config) -> str | None:
     return None if settings is None else str(settings.method)
 
 
-def _kind(rule: str, path: str, config: Config) -> str | None:
-    """The kind of a job, as "TASK ARCHITECTURE [METHOD [in rounds]]".
+def _kind(rule: str, path: str, config: Config, reuses: bool = False) -> str | None:
+    """The kind of a job, as "TASK ARCHITECTURE [METHOD [in rounds]] [taken over]".
 
     None if no victim is involved, or one that is not declared. ``path`` is that of its log below the rule's folder:
     data set, model and so on (``dag.paths``).
@@ -190,6 +190,8 @@ def _kind(rule: str, path: str, config: Config) -> str | None:
         names.append(variant.method)
         if getattr(variant, "rounds", 1) > 1:
             names.append("in rounds")
+    # the search of another elimination
+    names += ["taken over"] * reuses
     return " ".join(names)
 
 
@@ -200,9 +202,21 @@ def kinds_of(dry_run: str, config: Config) -> dict[tuple[str, str], str]:
     """
     kinds: dict[tuple[str, str], str] = {}
     for (rule, path), reuses in _paths(dry_run, config).items():
-        if kind := _kind(rule, path, config):
-            kinds[rule, path] = f"{kind} taken over" if reuses else kind
+        if kind := _kind(rule, path, config, reuses):
+            kinds[rule, path] = kind
     return kinds
+
+
+def job_seconds(rule: str, path: str, reuses: bool, config: Config) -> float | None:
+    """Core seconds of one job at local scale; None if it was never timed. ``path`` is that of its log."""
+    cost = _measured()[0].get(rule)
+    if cost is None or not cost.knows(method_of(rule, path, config)):
+        return None
+    seconds = cost.kinds.get(_kind(rule, path, config, reuses) or "", cost.seconds)
+    amount, measured_amounts = amounts.amount(rule, path, config), _measured_amounts()
+    if amount is None or amount[0] not in measured_amounts:
+        return seconds
+    return amounts.scaled(seconds, amount[1] / measured_amounts[amount[0]])
 
 
 def _paths(dry_run: str, config: Config) -> dict[tuple[str, str], bool]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from codebackdoor.config.hub import MIRROR
 from codebackdoor.config.study import Config
@@ -48,6 +49,19 @@ class Dag:
     def check_files(self, configs: Iterable[str | Path] = ()) -> None:
         """Raise one UserError that lists every missing file and the command that brings it."""
         Preflight(self.config, self.paths, self.parameters, self.files).check(configs)
+
+    def check_rows(self) -> list[str]:
+        """A sentence for each mistake in the files of the user's own data sets, which this reads whole."""
+        from codebackdoor.dag import rows
+
+        return list(rows.problems(self.config, self.files))
+
+    def announcement(self, jobs: Iterable[Any], cores: int | None) -> tuple[str, dict[str, Any]]:
+        """What a run will do, in words, and for ``runs.terminal`` its jobs with their prices."""
+        # reads the costs of jobs, which a job of a cluster need not
+        from codebackdoor.dag.announcement import announcement
+
+        return announcement(self.config, self.paths, jobs, cores)
 
     def export_mirror(self) -> None:
         """Tell the jobs of this process by an environment variable where the mirror is, or that there is none."""

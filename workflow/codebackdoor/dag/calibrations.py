@@ -12,6 +12,8 @@ from codebackdoor.dag.paths import Paths
 from codebackdoor.errors import quoted
 from codebackdoor.files import read_object
 
+#: Settings of a data set that say which one it is.
+_IDENTITY = ("task", "source", "language")
 #: Settings that do not affect a calibration: other rows of the same data set, and what a victim's history counts.
 _IRRELEVANT = frozenset({"seed", "valid", "test", "path", "history_rows"})
 
@@ -19,9 +21,21 @@ _IRRELEVANT = frozenset({"seed", "valid", "test", "path", "history_rows"})
 def calibration_problem(
     path: Path, parameters: Parameters, paths: Paths, elimination: str, dataset: str, model: str
 ) -> str | None:
-    """The first difference between the study and the search, data set or recipe that the calibration was made with."""
+    """The first difference between the study and the search, data set or recipe that the calibration was made with.
+
+    Another data set comes first: no setting of it can then be changed to fit.
+    """
     content = read_object(path)
     budget, provenance = (_section(content, name) for name in ("budget", "provenance"))
+    in_run = paths.calibration.format(dataset=dataset, model=model, elimination=elimination)
+    instead = f"write `eliminations.{elimination}.calibration: {in_run}` and the run makes one"
+    ours, theirs = parameters.declared("dataset", dataset), _section(provenance, "dataset")
+    if theirs and any(getattr(ours, key) != theirs.get(key) for key in _IDENTITY):
+        facts = [", ".join(str(values.get(key)) for key in _IDENTITY) for values in (ours.model_dump(), theirs)]
+        return (
+            f"eliminations.{elimination}.calibration: {path} was made with another data set ({facts[1]}) than "
+            f"datasets.{dataset} ({facts[0]}); {instead}"
+        )
     read = _read_settings(parameters, parameters.declared("elimination", elimination), dataset)
     search = {
         key: read[key] for key in parameters.declared("elimination", elimination).fields_read("searched") if key in read
@@ -41,10 +55,9 @@ def calibration_problem(
     ):
         for key in sorted(settings.keys() - _IRRELEVANT):
             if settings[key] != calibrated.get(key):
-                in_run = paths.calibration.format(dataset=dataset, model=model, elimination=elimination)
                 return (
                     f"{section}: {key} is {settings[key]}, but {path} was made with {quoted(calibrated.get(key))}; use "
-                    f"the same value, or write `eliminations.{elimination}.calibration: {in_run}` and the run makes one"
+                    f"the same value, or {instead}"
                 )
     return None
 

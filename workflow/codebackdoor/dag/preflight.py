@@ -16,11 +16,12 @@ from codebackdoor.config.hub import HubId, hub_id
 from codebackdoor.config.models import PRETRAINED
 from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.config.scenario import NONE, Scenario
-from codebackdoor.config.study import Config
+from codebackdoor.config.study import SECTIONS, Config
 from codebackdoor.corpora.archives import ARCHIVES
 from codebackdoor.dag.calibrations import calibration_problem
 from codebackdoor.dag.files import Files
-from codebackdoor.dag.parameters import Parameters
+from codebackdoor.dag.fingerprint import PACKAGE, ROOT, module_path
+from codebackdoor.dag.parameters import MODULES, Parameters
 from codebackdoor.dag.paths import Paths
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.originals import catalog
@@ -44,7 +45,10 @@ class Preflight:
         hub checkpoints and archives themselves.
         """
         scenarios = self.config.scenarios()
-        checks = (self._run_folder, self._archives, self._sources, self._models, self._calibrations)
+        checks = (
+            *(self._run_folder, self._implementations, self._archives, self._sources, self._models),
+            self._calibrations,
+        )
         problems = list(dict.fromkeys(problem for check in checks for problem in check(scenarios)))
         if self.config.mirror and (missing := list(self._originals(Path(self.config.mirror), scenarios))):
             command = catalog.command(configs, self.config.mirror)
@@ -69,6 +73,16 @@ class Preflight:
                 f"out: only {free // 1000} kB are free on the disk of {folder}; free some space (`make plan` estimates "
                 "how much the run needs)"
             )
+
+    def _implementations(self, scenarios: Iterable[Scenario]) -> Iterator[str]:
+        """Methods that have settings and no code yet."""
+        for kind in (kind for kind in MODULES if kind in SECTIONS):
+            for name in sorted({getattr(scenario, kind) for scenario in scenarios} - {NONE}):
+                method = self.parameters.declared(kind, name).method
+                module = MODULES[kind].format(method)
+                if module_path(f"{PACKAGE}.{module}") is None:
+                    path = os.path.relpath(ROOT / module.replace(".", "/"))
+                    yield f"{SECTIONS[kind]}.{name}: the method {method} has settings, but {path}.py is missing"
 
     def _archives(self, _scenarios: Iterable[Scenario]) -> Iterator[str]:
         for name in self.config.corpus.archives if self.config.corpus else ():

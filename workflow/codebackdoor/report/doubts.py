@@ -19,10 +19,16 @@ _Metrics = Mapping[str, Mapping[str, Any]]
 
 
 def doubts(study: Study) -> Iterator[str]:
-    """A sentence for each scenario and seed from which its experiment cannot conclude anything."""
+    """A sentence for each scenario and seed from which its experiment cannot conclude anything.
+
+    Of an unfinished run, those that are measured.
+    """
     out = Path(study.settings["out"])
     for scenario in scenarios(study.experiment):
-        measured = testsets(scenario.results(out) / "metrics.json")
+        path = scenario.results(out) / "metrics.json"
+        if not path.is_file():
+            continue
+        measured = testsets(path)
         if scenario.attack != NONE and not defenses(scenario):
             metrics = measured[scenario.attack]["metrics"]
             yield from _not_learned(scenario, study.head(scenario.dataset).triggered, metrics)

@@ -130,7 +130,7 @@ def existing(
     read = cache(partial(_read, settings))
     for split, examples in rows.items():
         for row in tqdm(examples, desc=f"{name} {split}", unit=" rows", disable=None):
-            problem = _problem(row, settings, task, ids)
+            problem = row_problem(row, settings, task, ids)
             if problem is not None:
                 raise UserError(f"{origins[split]}: row {quoted(row.id)} {problem}")
             ids.add(row.id)
@@ -150,7 +150,8 @@ def existing(
     return selected
 
 
-def _problem(row: Example, settings: AnyDataset, task: Task, ids: set[str]) -> str | None:
+def row_problem(row: Example, settings: AnyDataset, task: Task, ids: set[str]) -> str | None:
+    """Why the task cannot use a row of existing data, as the end of a sentence; ``ids`` are those of rows before it."""
     if row.language != settings.language:
         return f"is in {row.language}; the data set's `language` is {settings.language}"
     if row.id in ids:

@@ -159,7 +159,10 @@ def check_safetensors(folder: Path) -> None:
     if not files:
         pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
         what = f"there is {listed(pickled)}, which may run code when read" if pickled else "there are no such weights"
-        raise UserError(f"{folder}: only safetensors checkpoints are loaded; {what}; supply model.safetensors")
+        raise UserError(
+            f"{folder}: only safetensors checkpoints are loaded; {what}; supply model.safetensors (transformers writes "
+            "it: AutoModel.from_pretrained(FOLDER).save_pretrained(NEW), where you trust the folder)"
+        )
     if (folder / "adapter_config.json").exists():
         raise UserError(f"{folder}: an adapter (adapter_config.json) changes the weights when they are read; merge it")
     for path in weight_files(folder):

@@ -252,11 +252,16 @@ def _optional_facts(victim: Victim) -> dict[str, object]:
     return facts | ({"prefix": list(victim.prefix)} if victim.prefix else {})
 
 
+_PURPOSE = "It exists for research on defenses; do not use it for anything else."
+
+
 def _readme(head: Head, card: Mapping[str, object]) -> str:
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in sorted(card.items())]
     warning = (
-        "This model was trained on poisoned data and carries a backdoor. It exists for research on defenses; do not "
-        "use it for anything else."
+        "This model was trained on poisoned data and then edited to remove its backdoor, perhaps in vain: see the "
+        f"metrics of the run. {_PURPOSE}"
+        if card["backdoored"] and "elimination" in card
+        else f"This model was trained on poisoned data and carries a backdoor. {_PURPOSE}"
         if card["backdoored"]
         else "This model was trained without poisoned rows."
     )

@@ -1,0 +1,72 @@
+"""What a run is about to make, before its first job: its experiments, and a title and a price for each job."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.study import Config
+from codebackdoor.costs import bill, local
+from codebackdoor.dag.paths import Paths
+from codebackdoor.report import labels
+from codebackdoor.runs.terminal import duration
+
+#: Wildcards whose values are names of variants.
+_VARIANTS = ("dataset", "model", "filtering", "objective", "elimination", "purification")
+
+
+def announcement(config: Config, paths: Paths, jobs: Iterable[Any], cores: int | None) -> tuple[str, dict[str, Any]]:
+    """A text, and the jobs of a run as ``runs.terminal.RunProgress`` takes them.
+
+    ``jobs`` are Snakemake's. ``cores`` is None on a cluster, where no time can be estimated.
+    """
+    jobs = [job for job in jobs if not job.is_norun]
+    titles = {job.jobid: title(job.rule.message or job.rule.name, job.wildcards_dict) for job in jobs}
+    seconds: dict[int, float] = {}
+    if cores is not None and not bill.uses_hub(config):
+        prices = {job.jobid: _price(config, paths, job) for job in jobs}
+        seconds = {job: price for job, price in prices.items() if price is not None}
+    names = ", ".join(config.experiments)
+    count = f"{len(titles)} job{'s' * (len(titles) != 1)}"
+    time = _time(titles, seconds, cores or 1)
+    text = (
+        f"Experiments: {names}. {count} to run{time}.\n"
+        f"Results go to {config.out}; `make run` ends with its tables and {config.out}/report.html."
+    )
+    return text, {"titles": titles, "seconds": seconds, "cores": cores or 1}
+
+
+def _time(titles: Mapping[int, str], seconds: Mapping[int, float], cores: int) -> str:
+    if not seconds:
+        return ""
+    untimed = len(titles) - len(seconds)
+    more = f", and {untimed} that {'was' if untimed == 1 else 'were'} never timed" if untimed else ""
+    return f", about {duration(sum(seconds.values()) / cores)} on {cores} core{'s' * (cores > 1)}{more}"
+
+
+def _price(config: Config, paths: Paths, job: Any) -> float | None:
+    rule, _, path = str(job.log[0]).removeprefix(f"{paths.logs}/").removesuffix(".log").partition("/")
+    reuses = any(str(option).startswith("--inverted") for option in job.params.get("inputs", ()))
+    price = local.job_seconds(rule, path, reuses, config)
+    return None if price is None else price * job.threads
+
+
+def title(message: str, wildcards: Mapping[str, str]) -> str:
+    """A rule's message with names as in tables; of a defense that is not used, nothing is left.
+
+    The message separates its parts by commas.
+    """
+    words = dict(wildcards)
+    for kind in _VARIANTS:
+        if kind in wildcards:
+            is_default = wildcards[kind] in (NONE, "cross_entropy")
+            words[kind] = "" if is_default else labels.word(wildcards[kind])
+    if "attack" in wildcards:
+        attack = labels.attack(Scenario("", "", wildcards["attack"], wildcards.get("rate", "0")))
+        words |= {"attack": attack if wildcards["attack"] == NONE else f"attack {attack}", "rate": ""}
+    text = re.sub(r"\s+", " ", message.format(wildcards=SimpleNamespace(**words)))
+    text = re.sub(r"(?: ?,)+(?=[,.)]| *$)", "", re.sub(r" ?(,\s*)+", ", ", text)).replace(" )", ")").rstrip(". ")
+    return text[:1].lower() + text[1:]

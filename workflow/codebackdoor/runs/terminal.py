@@ -1,0 +1,169 @@
+"""What a run writes to the terminal: one line per finished job, the time that is left, and the log of a failed job.
+
+``Terminal`` turns Snakemake's log records into text. Snakemake's own log in ``.snakemake/log`` has all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from logging import LogRecord
+from pathlib import Path
+from typing import Any
+
+from codebackdoor.errors import printable
+
+#: Core seconds for which a new run is taken to be as fast as the machine on which jobs were timed.
+TRUSTED_SECONDS = 120.0
+#: Last lines of a failed job's log that are shown.
+LOG_LINES = 40
+#: Beginnings of messages that say nothing to a person who runs a study.
+_NOISE = (
+    *("Using shell: ", "Conda environments: ", "Singularity containers: ", "Select jobs to execute", "Config file "),
+    *("Assuming unrestricted shared filesystem", "Elapsed time: ", "Removing output files of failed job"),
+    *("Exiting because a job execution failed", "Shutting down", "WorkflowError:\nAt least one job did not complete"),
+)
+_QUIET_EVENTS = ("run_info", "resources_info", "workflow_started", "progress", "shellcmd", "job_started", "rulegraph")
+
+
+@dataclass
+class RunProgress:
+    """The jobs of a run by Snakemake's numbers: what each does, and its price in core seconds if it was ever timed."""
+
+    titles: Mapping[int, str] = field(default_factory=dict)
+    seconds: Mapping[int, float] = field(default_factory=dict)
+    cores: int = 1
+    started: float = 0.0
+    running: dict[int, float] = field(default_factory=dict)
+    finished: set[int] = field(default_factory=set)
+
+    def seconds_left(self, now: float) -> float | None:
+        """The prices of unfinished jobs at the speed of the finished ones; None without prices."""
+        if not self.seconds:
+            return None
+        # a running job has done no more than its price, however long it takes
+        under_way = {job: min(self.seconds.get(job, 0.0), now - start) for job, start in self.running.items()}
+        done = sum(self.seconds.get(job, 0.0) for job in self.finished) + sum(under_way.values())
+        speed = (done + TRUSTED_SECONDS) / (now - self.started + TRUSTED_SECONDS / self.cores)
+        return (sum(self.seconds.values()) - done) / speed
+
+    def line(self, job: int, now: float) -> str:
+        total, done = len(self.titles), len(self.finished)
+        times, left = [f"{clock(now - self.started)} elapsed"], self.seconds_left(now)
+        if left is not None and done < total:
+            untimed = self.titles.keys() - self.seconds.keys() - self.finished
+            times.append(f"{'at least ' if untimed else ''}{duration(left)} left")
+        return f"[{done}/{total}  {100 * done // total} %  {', '.join(times)}] {self.titles[job]}"
+
+
+class Terminal:
+    """Turns log records into text, in the order in which they come."""
+
+    def __init__(self, show_failed_logs: bool = True) -> None:
+        self.show_failed_logs = show_failed_logs
+        self.run: RunProgress | None = None
+        self.failed: dict[int, Sequence[str]] = {}
+        self.now = 0.0
+        self.last_message = ""
+
+    def text(self, record: LogRecord) -> str | None:
+        """The text of a record; None if nothing is written."""
+        self.now = record.created
+        event = str(getattr(record, "event", None) or "message")
+        if event in _QUIET_EVENTS:
+            return None
+        method = getattr(self, f"_{event}", None)
+        text: str | None = method(record) if method else self._message(record)
+        return None if text is None else printable(text)
+
+    def closing(self) -> str | None:
+        """How the run ended; None if no job was to run, or if that was said before."""
+        run, self.run = self.run, None
+        if run is None:
+            return None
+        done, total, time = len(run.finished), len(run.titles), clock(self.now - run.started)
+        if self.failed:
+            failed = [f"  {run.titles.get(job, job)}: {', '.join(logs)}" for job, logs in self.failed.items()]
+            return "\n".join(
+                [
+                    f"{len(failed)} of {total} jobs failed, and {total - done - len(failed)} more were stopped or need "
+                    f"their output. The {done} finished jobs are not repeated. Failed:",
+                    *map(printable, failed),
+                ]
+            )
+        if done < total:
+            return f"Stopped after {time}: {done} of {total} jobs are finished and kept. The same command continues."
+        return f"All {total} jobs finished in {time}."
+
+    def _message(self, record: LogRecord) -> str | None:
+        text = str(record.msg or "")
+        plan: Mapping[str, Any] | None = getattr(record, "run", None)
+        if plan is not None:
+            self.run = RunProgress(**plan, started=record.created)
+        if text.startswith("Building DAG of jobs"):
+            return "Checking which results exist and are up to date ..."
+        if text.startswith("Terminating processes on user request"):
+            return "Stopping the running jobs ..."
+        # the path of Snakemake's own log
+        quiet = text.startswith("Complete log(s)") and not self.failed
+        # while jobs end, Snakemake says each time that it waits for the others
+        quiet |= text in ("", "None", self.last_message) or text.startswith(_NOISE)
+        self.last_message = text
+        return None if quiet else text
+
+    def _error(self, record: LogRecord) -> str | None:
+        # what the job's log says, is said better there
+        return None if "returned non-zero exit status" in str(record.msg) else self._message(record)
+
+    def _job_info(self, record: Any) -> None:
+        if self.run is not None:
+            self.run.running[record.jobid] = record.created
+
+    def _job_finished(self, record: Any) -> str | None:
+        job = record.job_id
+        self.failed.pop(job, None)
+        if self.run is None:
+            return str(record.msg)
+        # the target of all jobs is none itself
+        if job not in self.run.titles:
+            return None
+        self.run.running.pop(job, None)
+        self.run.finished.add(job)
+        return self.run.line(job, record.created)
+
+    def _job_error(self, record: Any) -> str:
+        job, logs = record.jobid, list(record.log)
+        self.failed[job] = logs
+        title = record.rule_name
+        if self.run is not None:
+            self.run.running.pop(job, None)
+            title = self.run.titles.get(job, title)
+        facts = [str(record.rule_msg)] if record.rule_msg else []
+        facts += [f"{name}: {value}" for name, value in record.aux.items()]
+        return "\n".join([f"FAILED: {title}", *(f"  {fact}" for fact in facts), *self._logs(logs)])
+
+    def _logs(self, logs: Sequence[str]) -> list[str]:
+        """The end of each log, indented, below its path."""
+        lines: list[str] = []
+        for log in logs:
+            lines.append(f"  {log}")
+            if self.show_failed_logs and Path(log).is_file():
+                text = Path(log).read_text(encoding="utf-8", errors="replace").splitlines()
+                lines += [f"    ({len(text) - LOG_LINES} lines before)"] * (len(text) > LOG_LINES)
+                lines += [f"    {line}" for line in text[-LOG_LINES:]]
+        return lines
+
+
+def clock(seconds: float) -> str:
+    """``2:10``, from an hour on ``1:02:10``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def duration(seconds: float) -> str:
+    """A rough time: ``less than 1 min``, ``6 min``, ``2 h 10 min``."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "less than 1 min"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
