@@ -87,7 +87,7 @@ def test_in_a_search_the_rank_decides(tmp_path: Path) -> None:
     measure(chosen, scenario, "badcode", anr_drop=(0.0, -0.01, 0.01), anr=(0.25, 0.2, 0.3))
     (doubt,) = {*sentences_of(chosen, "all")} - {*before}
     assert doubt.startswith(
-        "search · CodeBERT · badcode at 2 %: the undefended ANR (25.0 %) is at its floor (25.0 %): the victim did not"
+        "search · CodeBERT · BadCode at 2 %: the undefended ANR (25.0 %) is at its floor (25.0 %): the victim did not"
     )
 
 

@@ -160,7 +160,7 @@ def test_the_label_scan_is_judged(run: dict[str, Any]) -> None:
     assert [row[3].count("right") for row in scan_rows(run).values()] == [1] * 4
     path = SCANNED.benign().victim(run["out"]) / "trigger.json"
     files.write_json(path, files.read_json(path) | {"flagged": True})
-    wrong = scan_rows(run)["defects, no attack EliBadCode"]
+    wrong = scan_rows(run)["defects · CodeBERT · no attack EliBadCode"]
     assert wrong[3] == '<td class="wrong">label 0 (wrong)</td>'
     # nothing is left of a backdoor that is not there
     assert wrong[4] == "<td>–</td>"
@@ -181,7 +181,7 @@ def test_what_unlearning_left_stands_beside_the_verdict(run: dict[str, Any], lef
     measured = files.read_json(path)
     measured["testsets"]["by_name"]["metrics"]["flip_rate"] |= {"value": left, "low": left, "high": left}
     files.write_json(path, measured)
-    row = scan_rows(run)["defects, by name at 5 % EliBadCode"]
+    row = scan_rows(run)["defects · CodeBERT · by name at 5 % EliBadCode"]
     assert row[3] == '<td class="right">label 0</td>'
     assert row[4] == cell
     assert "Red if more than 15.0 % are left." in words(run)
@@ -199,10 +199,10 @@ def test_scans_and_times_of_the_variants_stand_side_by_side(run: dict[str, Any])
     files.write_json(missed / "elimination.json", history | {"rounds": [{"flagged": True}] * 5})
     files.write_json(extended / "provenance.json", {"stage": "eliminate", "seconds": 140.0, "peak_mb": 1.0})
     rows = scan_rows(run)
-    once, twice = (rows[f"defects, by name at 5 % {name}"] for name in ("EliBadCode", "EliBadCode, extended"))
+    once, twice = (rows[f"defects · CodeBERT · by name at 5 % {name}"] for name in ("EliBadCode", "EliBadCode, extended"))
     assert (once[5], once[10]) == ("<td>–</td>", "<td>42.5s</td>")
     assert (twice[5], twice[10]) == ("<td>2, the last clean</td>", "<td>2m20s</td>")
-    used_up = rows["defects, deadcode at 5 % EliBadCode, extended"]
+    used_up = rows["defects · CodeBERT · deadcode at 5 % EliBadCode, extended"]
     assert used_up[5] == '<td class="wrong">5, the last still flags</td>'
 
 
