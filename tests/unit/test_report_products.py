@@ -168,7 +168,7 @@ def test_a_new_figure_is_one_module_and_one_entry(package: Path, tmp_path: Path)
     add_figure(package)
     drawn = run_in(package, *command, *metrics)
     assert drawn.returncode == 0, drawn.stderr
-    assert sorted(path.name for path in out.iterdir()) == ["repair_bar.pdf", "repair_bar.png"]
+    assert sorted(path.name for path in out.iterdir()) == ["repair_bar.pdf", "repair_bar.png", "repair_bar.svg"]
     assert changed(package) == {"report/products.py", "report/figures/bar.py"}
 
     # the report explains it
