@@ -56,7 +56,9 @@ use rule table as figure with:
             caption="../report/product.rst",
             category="{experiment}",
         ),
-        others=multiext(f"{dag.paths.figures}/{{experiment}}_{{figure}}", ".png", ".pdf"),
+        others=multiext(
+            f"{dag.paths.figures}/{{experiment}}_{{figure}}", ".png", ".pdf"
+        ),
     log:
         f"{dag.paths.logs}/figure/{{experiment}}_{{figure}}.log",
     benchmark:
