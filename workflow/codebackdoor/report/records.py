@@ -12,7 +12,7 @@ from codebackdoor.files import read_json
 from codebackdoor.report.study import Study
 
 Job = Mapping[str, Any]
-#: A fact that only some records state is left out of those that do not.
+#: The distinct values of a fact in the records that state it.
 _Facts = tuple[str, ...]
 
 
