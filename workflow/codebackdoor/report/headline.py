@@ -75,7 +75,7 @@ def _rows(
     cells = {name: {metric: _cell(group, name, metric) for metric in metrics} for name in names}
     defended = [name for name in names if name not in _UNDEFENDED]
     best = {metric: _best([cells[name][metric] for name in defended], sign) for metric, sign in signs.items()}
-    rows = []
+    rows: list[HeadlineRow] = []
     for name, by_metric in cells.items():
         marked = tuple(
             HeadlineCell(
