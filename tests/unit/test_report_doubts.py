@@ -59,7 +59,7 @@ def test_a_victim_without_a_backdoor_is_named_in_report_and_terminal(tmp_path: P
     assert " ".join(stage.summary(run).split()).count(f"Warning: {doubt}") == 1
     page = Path(run["out"]) / "report.html"
     stage.html(run, [], None, page)
-    assert f'<p class="wrong">{doubt}</p>' in page.read_text()
+    assert f'<p class="wrong">Warning: {doubt}</p>' in page.read_text()
 
 
 def test_of_an_unfinished_run_what_is_measured_is_judged(run: dict[str, Any]) -> None:

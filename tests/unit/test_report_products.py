@@ -36,7 +36,7 @@ GRID = {
     "seeds": [1],
 }
 #: Modules beside those of the products, shared by several of them.
-SHARED = {"figures": {"style", "data"}, "tables": {"results", "listing"}}
+SHARED = {"figures": {"style", "data", "description"}, "tables": {"results", "listing"}}
 COMMAND = "from codebackdoor.cli import main; main()"
 PAGES = REPOSITORY / "docs/extending"
 
@@ -226,7 +226,8 @@ def test_a_new_paper_is_one_file(package: Path, tmp_path: Path) -> None:
     assert "The paper on MyPaper (section 9): my statement." in table
     report = page.read_text()
     assert "My caveat." in report
-    assert "MyPaper: A. Author (2026). <cite>My title</cite>. My venue. https://example.org/paper" in report
+    cited = '<cite><a href="https://example.org/paper">My title</a></cite>. My venue.</li>'
+    assert f"MyPaper: A. Author (2026). {cited}" in report
     assert changed(package) == {"report/papers/mypaper.json"}
 
 
