@@ -226,8 +226,8 @@ def test_a_new_paper_is_one_file(package: Path, tmp_path: Path) -> None:
     assert "The paper on MyPaper (section 9): my statement." in table
     report = page.read_text()
     assert "My caveat." in report
-    cited = '<cite><a href="https://example.org/paper">My title</a></cite>. My venue.</li>'
-    assert f"MyPaper: A. Author (2026). {cited}" in report
+    reference = '<cite><a href="https://example.org/paper">My title</a></cite>. My venue.</li>'
+    assert f"MyPaper: A. Author (2026). {reference}" in report
     assert changed(package) == {"report/papers/mypaper.json"}
 
 
