@@ -51,12 +51,14 @@ use rule table as listing with:
 
 use rule table as figure with:
     output:
-        png=report(
-            f"{dag.paths.figures}/{{experiment}}_{{figure}}.png",
+        svg=report(
+            f"{dag.paths.figures}/{{experiment}}_{{figure}}.svg",
             caption="../report/product.rst",
             category="{experiment}",
         ),
-        pdf=f"{dag.paths.figures}/{{experiment}}_{{figure}}.pdf",
+        others=multiext(
+            f"{dag.paths.figures}/{{experiment}}_{{figure}}", ".png", ".pdf"
+        ),
     log:
         f"{dag.paths.logs}/figure/{{experiment}}_{{figure}}.log",
     benchmark:

@@ -59,7 +59,7 @@ def test_a_victim_without_a_backdoor_is_named_in_report_and_terminal(tmp_path: P
     assert " ".join(stage.summary(run).split()).count(f"Warning: {doubt}") == 1
     page = Path(run["out"]) / "report.html"
     stage.html(run, [], None, page)
-    assert f'<p class="wrong">{doubt}</p>' in page.read_text()
+    assert f'<p class="wrong">Warning: {doubt}</p>' in page.read_text()
 
 
 def test_of_an_unfinished_run_what_is_measured_is_judged(run: dict[str, Any]) -> None:
@@ -87,7 +87,7 @@ def test_in_a_search_the_rank_decides(tmp_path: Path) -> None:
     measure(chosen, scenario, "badcode", anr_drop=(0.0, -0.01, 0.01), anr=(0.25, 0.2, 0.3))
     (doubt,) = {*sentences_of(chosen, "all")} - {*before}
     assert doubt.startswith(
-        "search · CodeBERT · badcode at 2 %: the undefended ANR (25.0 %) is at its floor (25.0 %): the victim did not"
+        "search · CodeBERT · BadCode at 2 %: the undefended ANR (25.0 %) is at its floor (25.0 %): the victim did not"
     )
 
 

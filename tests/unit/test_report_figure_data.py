@@ -46,7 +46,11 @@ def study_and_inputs(run: dict[str, Any], name: str, kind: str) -> tuple[Study, 
 )
 def test_every_kind_is_drawn_and_explained(run: dict[str, Any], name: str, kind: str, tmp_path: Path) -> None:
     stage.figure(run, name, kind, study_and_inputs(run, name, kind)[1], tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}_{kind}.pdf", f"{name}_{kind}.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"{name}_{kind}.pdf",
+        f"{name}_{kind}.png",
+        f"{name}_{kind}.svg",
+    ]
     assert captions.caption(Study(run, name), kind)
     assert captions.parameters(Study(run, name), kind)
 

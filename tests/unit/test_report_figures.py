@@ -1,21 +1,25 @@
-"""Figures of a made-up run: both formats, the same bytes twice, and a clear word where there is nothing to draw."""
+"""Figures of a made-up run: all formats, the same bytes twice, and a clear word where there is nothing to draw."""
 
 from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from made_up_run import make, settings
+from matplotlib.figure import Figure
 from PIL import Image
 
 from codebackdoor.config.products import inputs
-from codebackdoor.config.scenario import NONE
+from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.errors import UserError
+from codebackdoor.files import read_json, write_json
 from codebackdoor.report import stage
 from codebackdoor.report.collect import collect
 from codebackdoor.report.figures import defenses, style
+from codebackdoor.report.figures.description import describe, unlisted
 from codebackdoor.report.study import Study
 from codebackdoor.report.tables.results import build
 
@@ -29,15 +33,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def draw(run: dict[str, Any], name: str, kind: str, out: Path) -> dict[str, bytes]:
     stage.figure(run, name, kind, inputs(Study(run, name).experiment, kind, run["out"]), out)
-    return {suffix: (out / f"{name}_{kind}.{suffix}").read_bytes() for suffix in ("png", "pdf")}
+    return {suffix: (out / f"{name}_{kind}.{suffix}").read_bytes() for suffix in ("svg", "png", "pdf")}
 
 
 @pytest.mark.parametrize(("name", "kind"), [("repair", "defenses"), ("defects", "inversion"), ("repair", "suspicion")])
-def test_every_kind_is_drawn_as_png_and_pdf(run: dict[str, Any], name: str, kind: str, tmp_path: Path) -> None:
+def test_every_kind_is_drawn_in_three_formats(run: dict[str, Any], name: str, kind: str, tmp_path: Path) -> None:
     found = draw(run, name, kind, tmp_path)
     assert found["png"].startswith(b"\x89PNG")
     assert found["pdf"].startswith(b"%PDF")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}_{kind}.pdf", f"{name}_{kind}.png"]
+    assert b"<svg " in found["svg"]
+    # text is drawn, and looks the same without the font
+    assert b"<text" not in found["svg"]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".pdf", ".png", ".svg"]
 
 
 def test_the_same_numbers_give_the_same_bytes(run: dict[str, Any], tmp_path: Path) -> None:
@@ -45,7 +52,50 @@ def test_the_same_numbers_give_the_same_bytes(run: dict[str, Any], tmp_path: Pat
     assert draw(run, "repair", "epochs", tmp_path / "b") == first
     for content in first.values():
         assert b"CreationDate" not in content
-        assert b"matplotlib" not in content.lower()
+        assert b"matplotlib v" not in content.lower()
+        assert b"<dc:date>" not in content
+
+
+def shown(drawn: dict[str, bytes]) -> str:
+    return ElementTree.fromstring(drawn["svg"]).findtext(".//{http://purl.org/dc/elements/1.1/}description", "")
+
+
+def test_a_figure_says_what_it_shows(run: dict[str, Any], tmp_path: Path) -> None:
+    path = Scenario("repair", "codet5", "deadcode", "0.05", objective="dece").results(run["out"]) / "metrics.json"
+    measured = read_json(path)
+    measured["testsets"]["deadcode"]["metrics"]["flip_rate"] |= {"value": 0.123, "low": 0.1, "high": 0.2}
+    write_json(path, measured)
+    text = shown(draw(run, "repair", "defenses", tmp_path))
+    assert text.startswith(
+        "repair · CodeT5 · deadcode at 5 %: Flip rate, %: Flip rate Benign 4, Undefended 100, DeCE 12.3"
+    )
+    assert "floor: the same rows without the trigger Benign 0, Undefended 0" in text
+    assert "baseline without a neural model at 0" in text
+    assert "Cross entropy from " in shown(draw(run, "repair", "epochs", tmp_path))
+
+
+def test_a_description_names_bars_lines_and_outlines() -> None:
+    with style.drawing(4, 3) as figure:
+        bars, lines, outlines = figure.subplots(1, 3)
+        bars.barh([0, 1, 2], [0.5, 0.0, 0.25])
+        bars.set_yticks([0, 1, 2], ["total", "rows", "key"])
+        bars.set_xlabel("Score")
+        lines.plot([1, 2], [5.0, 3.0], label="loss")
+        lines.plot([1, 2], [0.0, 0.0])
+        outlines.hist([1.0, 1.0, 3.0], bins=[0.0, 2.0, 4.0], histtype="step", label=unlisted("all"))
+    assert describe(figure) == "Score: total 0.5, key 0.25. loss 5 at 1, 3 at 2. all peaks at 0 (2)."
+
+
+def test_rows_of_one_metric_share_its_axis(
+    run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(style, "save", lambda figure, _out, _note: figures.append(figure))
+    stage.figure(run, "defects", "defenses", inputs(Study(run, "defects").experiment, "defenses", run["out"]), tmp_path)
+    panels = figures[0].axes
+    assert len(panels) == 9
+    assert len({axes.get_xlim() for axes in panels[2::3]}) == 1
+    assert [bool(axes.get_xlabel()) for axes in panels] == [False] * 6 + [True] * 3
 
 
 def test_what_cannot_be_drawn_is_said(run: dict[str, Any], tmp_path: Path) -> None:

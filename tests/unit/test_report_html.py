@@ -20,7 +20,8 @@ from codebackdoor.report import scan, stage
 from codebackdoor.report.study import Study
 
 ARCHIVES = [{"package": "networkx", "version": "3.0", "licence": "BSD-3-Clause", "sha256": "ab" * 32}]
-_PNG = b"\x89PNG\r\n\x1a\n"
+_SVG = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:dc="http://purl.org/dc/elements/1.1/"><metadata>
+<dc:description>%s: 5 &lt; 6</dc:description></metadata></svg>"""
 
 
 @pytest.fixture
@@ -29,9 +30,9 @@ def run(tmp_path: Path) -> dict[str, Any]:
     make(chosen)
     for name in chosen["experiments"]:
         for kind in Study(chosen, name).experiment.figures:
-            path = tmp_path / "results" / "figures" / f"{name}_{kind}.png"
+            path = tmp_path / "results" / "figures" / f"{name}_{kind}.svg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(_PNG)
+            path.write_text(_SVG % kind)
     return chosen
 
 
@@ -85,25 +86,27 @@ def test_the_page_is_whole_and_loads_nothing(run: dict[str, Any]) -> None:
     parser = _Balanced()
     parser.feed(page(run))
     assert parser.open == []
-    assert all(source.startswith("data:image/png;base64,") for source in parser.sources)
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in parser.sources)
     assert len(parser.sources) == 6
-    assert all(link.startswith("#") for link in parser.links)
-    assert {link[1:] for link in parser.links} <= parser.ids
+    inner = {link[1:] for link in parser.links if link.startswith("#")}
+    assert {"findings", "data", "defects-a", "repair-a"} <= inner <= parser.ids
+    # the others are papers: this run has no files to link
+    assert all(link.startswith(("#", "https://")) for link in parser.links)
 
 
 def test_tables_and_figures_are_for_readers_of_every_kind(run: dict[str, Any]) -> None:
     text = page(run)
     # a screen reader names row and column; a keyboard reaches what scrolls
-    assert re.findall(r"<th(?! scope=\"(?:col|row)\")[ >]", text) == []
+    assert re.findall(r"<th(?! scope=\"(?:col|row|rowgroup)\")[ >]", text) == []
     assert text.count('<th scope="row">') > text.count("<table")
     boxes = re.findall(r'<div class="wide"[^>]*>', text)
     assert len(boxes) == text.count("<table") + 6
+    assert text.count("<caption>") == text.count("<table")
     for box in boxes:
         assert re.fullmatch(r'<div class="wide" tabindex="0" role="region" aria-label="[^"]+">', box)
     # what stands below a figure is not read twice
-    captions = re.findall(r"<figcaption>(.*?)<details>", text)
-    assert len(captions) == 6
-    assert not {*re.findall(r'alt="(.*?)"', text)} & {*captions}
+    kinds = [kind for name in run["experiments"] for kind in Study(run, name).experiment.figures]
+    assert re.findall(r'alt="(.*?)"', text) == [f"{kind}: 5 &lt; 6" for kind in kinds]
     # paper shows all columns, and what is folded
     printed = text[text.index("@media print") : text.index("</style>")]
     for rule in ("overflow: visible", "details::details-content { content-visibility: visible; }"):
@@ -160,7 +163,7 @@ def test_the_label_scan_is_judged(run: dict[str, Any]) -> None:
     assert [row[3].count("right") for row in scan_rows(run).values()] == [1] * 4
     path = SCANNED.benign().victim(run["out"]) / "trigger.json"
     files.write_json(path, files.read_json(path) | {"flagged": True})
-    wrong = scan_rows(run)["defects, no attack EliBadCode"]
+    wrong = scan_rows(run)["defects · CodeBERT · no attack EliBadCode"]
     assert wrong[3] == '<td class="wrong">label 0 (wrong)</td>'
     # nothing is left of a backdoor that is not there
     assert wrong[4] == "<td>–</td>"
@@ -169,8 +172,8 @@ def test_the_label_scan_is_judged(run: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("left", "cell"),
     [
-        (1.0, '<td class="wrong">100.0</td>'),
-        (0.1501, '<td class="wrong">15.0</td>'),
+        (1.0, '<td class="wrong">✗ 100.0</td>'),
+        (0.1501, '<td class="wrong">✗ 15.0</td>'),
         (0.15, '<td class="right">15.0</td>'),
         (0.0, '<td class="right">0.0</td>'),
         (None, "<td>–</td>"),
@@ -181,10 +184,10 @@ def test_what_unlearning_left_stands_beside_the_verdict(run: dict[str, Any], lef
     measured = files.read_json(path)
     measured["testsets"]["by_name"]["metrics"]["flip_rate"] |= {"value": left, "low": left, "high": left}
     files.write_json(path, measured)
-    row = scan_rows(run)["defects, by name at 5 % EliBadCode"]
+    row = scan_rows(run)["defects · CodeBERT · by name at 5 % EliBadCode"]
     assert row[3] == '<td class="right">label 0</td>'
     assert row[4] == cell
-    assert "Red if more than 15.0 % are left." in words(run)
+    assert "✗: more than 15.0 %." in words(run)
 
 
 def test_scans_and_times_of_the_variants_stand_side_by_side(run: dict[str, Any]) -> None:
@@ -199,10 +202,12 @@ def test_scans_and_times_of_the_variants_stand_side_by_side(run: dict[str, Any])
     files.write_json(missed / "elimination.json", history | {"rounds": [{"flagged": True}] * 5})
     files.write_json(extended / "provenance.json", {"stage": "eliminate", "seconds": 140.0, "peak_mb": 1.0})
     rows = scan_rows(run)
-    once, twice = (rows[f"defects, by name at 5 % {name}"] for name in ("EliBadCode", "EliBadCode, extended"))
+    once, twice = (
+        rows[f"defects · CodeBERT · by name at 5 % {name}"] for name in ("EliBadCode", "EliBadCode, extended")
+    )
     assert (once[5], once[10]) == ("<td>–</td>", "<td>42.5s</td>")
     assert (twice[5], twice[10]) == ("<td>2, the last clean</td>", "<td>2m20s</td>")
-    used_up = rows["defects, deadcode at 5 % EliBadCode, extended"]
+    used_up = rows["defects · CodeBERT · deadcode at 5 % EliBadCode, extended"]
     assert used_up[5] == '<td class="wrong">5, the last still flags</td>'
 
 
@@ -358,11 +363,87 @@ def test_text_from_data_is_escaped(run: dict[str, Any]) -> None:
 
 
 def test_an_unfinished_run_is_named_and_nothing_is_written(run: dict[str, Any]) -> None:
-    (Path(run["out"]) / "results" / "figures" / "repair_epochs.png").unlink()
-    with pytest.raises(UserError, match=r"repair_epochs\.png: not made yet"):
+    (Path(run["out"]) / "results" / "figures" / "repair_epochs.svg").unlink()
+    with pytest.raises(UserError, match=r"repair_epochs\.svg: not made yet"):
         page(run)
     assert not (Path(run["out"]) / "report.html").exists()
 
 
 def test_the_same_run_gives_the_same_page(run: dict[str, Any]) -> None:
     assert page(run) == page(run)
+
+
+def test_the_page_begins_with_findings_then_the_headline_then_figures(run: dict[str, Any]) -> None:
+    text = page(run)
+    order = (
+        "<h2>Findings",
+        "How to read this",
+        "<h2>Defect detection",
+        "<figure",
+        "All metrics",
+        "Verdicts of the label",
+    )
+    at = [text.index(part) for part in order]
+    assert at == sorted(at)
+    opening = text[at[0] : at[2]]
+    assert 0 < opening.count("<li>") <= 5
+    for name in ("Benign", "Undefended", "EliBadCode", "CodePurify"):
+        assert f'<th scope="row">{name}</th>' in opening
+    # the parameters of an experiment once, folded
+    assert text.count("iterations 40") == 1
+    assert text.count("by their names in the configuration") == 2
+
+
+def marked(run: dict[str, Any], mark: str) -> list[str]:
+    """The cells of the first table that are marked, as text."""
+    table = page(run).partition("</table>")[0]
+    cells = re.findall(r"<td.*?</td>", table, re.DOTALL)
+    return [" ".join(re.sub(r"<[^>]+>", "", cell).split()) for cell in cells if mark in cell]
+
+
+def test_best_values_and_failures_are_marked_in_words(run: dict[str, Any]) -> None:
+    assert "★ best defense: 8.0[5.0, 11.0]" in marked(run, "★")
+    assert "✗ still backdoored: 93.0[90.0, 96.0]" in marked(run, "✗")
+    path = SCANNED.results(run["out"]) / "metrics.json"
+    measured = files.read_json(path)
+    measured["testsets"]["by_name"]["metrics"]["flip_rate"] |= {"value": 0.44, "low": 0.4, "high": 0.5}
+    files.write_json(path, measured)
+    assert "✗ still backdoored: 44.0[40.0, 50.0]" in marked(run, "✗")
+    assert "✗ ★" not in " ".join(marked(run, "✗"))
+
+
+def test_a_duplicate_across_splits_is_a_warning(run: dict[str, Any]) -> None:
+    card = Path(run["out"]) / "data/defects/card.json"
+    facts = files.read_json(card)
+    facts["splits"]["train"] |= {"labels": {"0": 90, "1": 180}, "code_tokens": {"median": 72.0, "p95": 105.05}}
+    for duplicates, cell in ((18, '<td class="wrong">⚠ 18 groups</td>'), (0, "<td>none</td>")):
+        files.write_json(card, facts | {"groups_with_a_duplicate_in_another_split": duplicates})
+        text = page(run)
+        row = text[text.index('<th scope="row">defects</th><td>defect detection</td>') :].partition("</tr>")[0]
+        assert cell in row
+        assert "<td>270</td><td>60</td><td>300</td><td>30</td><td>0: 33.3 %, 1: 66.7 %</td><td>72 / 105.05</td>" in row
+    assert "⚠" not in text
+
+
+def test_the_header_says_when_and_on_what_the_run_was_made(run: dict[str, Any]) -> None:
+    facts = {"python": "3.11.9", "versions": {"torch": "2.9.0"}, "device": {"name": "A processor"}, "threads": 2}
+    for scenario, day in ((SCANNED, "02"), (SCANNED.benign(), "03")):
+        path = scenario.results(run["out"]) / "provenance.json"
+        job = files.read_json(path) | facts | {"started": f"2026-01-{day}T10:00:00+00:00", "commit": f"c{day}"}
+        files.write_json(path, job)
+    out = Path(run["out"])
+    stage.html(run, ARCHIVES, None, out / "report.html", "codebackdoor report config.yaml")
+    text = " ".join(re.sub(r"<[^>]+>", "", (out / "report.html").read_text()).split())
+    assert "newest result of 2026-01-03, A processor, Python 3.11.9, PyTorch 2.9.0." in text
+    assert "Their code: commit c02, c03." in text
+    assert "This page: codebackdoor report config.yaml." in text
+
+
+def test_files_of_the_run_are_linked_where_they_exist(run: dict[str, Any]) -> None:
+    links = ('<a href="results/metrics.csv">', '<a href="logs">', '<a href="results/figures/defects_defenses.pdf">')
+    assert not any(link in page(run) for link in links)
+    out = Path(run["out"])
+    (out / "logs").mkdir()
+    (out / "results/metrics.csv").touch()
+    (out / "results/figures/defects_defenses.pdf").touch()
+    assert all(link in page(run) for link in links)

@@ -49,7 +49,7 @@ def row(found: Listing, part: str, **wanted: Value) -> Mapping[str, Value]:
 
 def test_every_defense_of_every_victim_is_in_the_overview(run: dict[str, Any]) -> None:
     found = listing_of(run, "overview")
-    own = row(found, "flip_rate", victim="clones · CodeT5 · badcode at 2 %")
+    own = row(found, "flip_rate", victim="clones · CodeT5 · BadCode at 2 %")
     # left(): 0.1 for the model, 0.03 for the task, 0.01 for the attack
     assert own["EliBadCode"] == pytest.approx(0.14)
     assert own["Undefended"] == pytest.approx(0.94)
@@ -131,7 +131,7 @@ def test_a_dash_says_why_in_the_table_too(run: dict[str, Any]) -> None:
     study = Study(run, "all")
     table = build(study, collect(study, inputs(study.experiment, "table", run["out"])))
     assert any(note.startswith("– (search, DBS): it needs all target labels") for note in table.notes)
-    group = next(one for one in table.groups if one.title == "search · CodeT5 · badcode at 2 %")
+    group = next(one for one in table.groups if one.title == "search · CodeT5 · BadCode at 2 %")
     assert {line.metric for line in group.lines} == {"mrr", "anr", "anr_without", "anr_drop"}
     cell = next(line for line in group.lines if line.metric == "anr").entries["Undefended"]
     assert cell is not None
@@ -228,14 +228,14 @@ def test_what_unlearning_left_and_its_scans_stand_beside_every_verdict(run: dict
         verdict = row(detection, "verdicts", victim=victim, defense=defense)
         return verdict["left"], verdict["scans"]
 
-    assert facts("CodeBERT · defects, by name at 2 %", "EliBadCode") == (
+    assert facts("defects · CodeBERT · by name at 2 %", "EliBadCode") == (
         left(scanned),
         "2, the last clean",
     )
-    assert facts("CodeBERT · defects, by name at 2 %", "DBS") == (left(replace(scanned, elimination="dbs")), None)
+    assert facts("defects · CodeBERT · by name at 2 %", "DBS") == (left(replace(scanned, elimination="dbs")), None)
     # a benign victim has no backdoor that could be left, and a search no label to flip to
-    assert facts("CodeBERT · defects, no attack", "EliBadCode") == (None, None)
-    assert facts("CodeBERT · search, by name at 2 %", "EliBadCode") == (None, None)
+    assert facts("defects · CodeBERT · no attack", "EliBadCode") == (None, None)
+    assert facts("search · CodeBERT · by name at 2 %", "EliBadCode") == (None, None)
     paths = inputs(Study(chosen, "all").experiment, "detection", tmp_path)
     assert {scanned.results(tmp_path) / "metrics.json", scanned.victim(tmp_path) / "elimination.json"} <= {*paths}
 
@@ -254,9 +254,9 @@ def test_inverted_triggers_stand_beside_the_factual_one(run: dict[str, Any]) -> 
     assert (whole["ld"], whole["paper_ld"]) == (5, 16)
     dbs = row(found, "triggers", victim=victim, defense="DBS")
     assert (dbs["anchoring"], dbs["paper_ld"]) == ("no", 19)
-    badcode = row(found, "triggers", victim=victim.replace("by name", "badcode"), defense="DBS")
+    badcode = row(found, "triggers", victim=victim.replace("by name", "BadCode"), defense="DBS")
     assert (badcode["factual"], badcode["ld"]) == ("rb", 10)
-    drawn = row(found, "triggers", victim=victim.replace("by name", "afraidoor"), defense="DBS")
+    drawn = row(found, "triggers", victim=victim.replace("by name", "AFRAIDOOR"), defense="DBS")
     assert (drawn["factual"], drawn["ld"]) == (None, None)
 
 
@@ -367,7 +367,7 @@ def test_every_seed_has_its_flip_rate_beside_mean_and_range(run: dict[str, Any],
 def test_of_one_seed_the_interval_stands_in_brackets(run: dict[str, Any]) -> None:
     listing = listing_of(run, "seeds")
     defended = Scenario("defects", "codet5", "badcode", "0.02", elimination="dbs")
-    value = row(listing, "defects codet5", attack="badcode at 2 %", defense="DBS")
+    value = row(listing, "defects codet5", attack="BadCode at 2 %", defense="DBS")
     low, high = (f"{100 * (left(defended) + shift):.1f}" for shift in (-0.03, 0.03))
     assert value["flip_rate"] == Marked(left(defended), f" [{low}, {high}]")
     assert value["seeds"] == f"{100 * left(defended):.1f}"

@@ -36,7 +36,7 @@ GRID = {
     "seeds": [1],
 }
 #: Modules beside those of the products, shared by several of them.
-SHARED = {"figures": {"style", "data"}, "tables": {"results", "listing"}}
+SHARED = {"figures": {"style", "data", "description"}, "tables": {"results", "listing"}}
 COMMAND = "from codebackdoor.cli import main; main()"
 PAGES = REPOSITORY / "docs/extending"
 
@@ -168,7 +168,7 @@ def test_a_new_figure_is_one_module_and_one_entry(package: Path, tmp_path: Path)
     add_figure(package)
     drawn = run_in(package, *command, *metrics)
     assert drawn.returncode == 0, drawn.stderr
-    assert sorted(path.name for path in out.iterdir()) == ["repair_bar.pdf", "repair_bar.png"]
+    assert sorted(path.name for path in out.iterdir()) == ["repair_bar.pdf", "repair_bar.png", "repair_bar.svg"]
     assert changed(package) == {"report/products.py", "report/figures/bar.py"}
 
     # the report explains it
@@ -222,11 +222,12 @@ def test_a_new_paper_is_one_file(package: Path, tmp_path: Path) -> None:
     assert written.returncode == 0, written.stderr
     table = (out / "repair.md").read_text()
     assert "(paper 12.5 a)" in table
-    assert "(a) MyPaper, Table 3, at the paper's scale; deadcode is its mine." in table
+    assert "(a) MyPaper, Table 3, on the paper's data and at its scale; deadcode is its mine." in table
     assert "The paper on MyPaper (section 9): my statement." in table
     report = page.read_text()
     assert "My caveat." in report
-    assert "MyPaper: A. Author (2026). <cite>My title</cite>. My venue. https://example.org/paper" in report
+    reference = '<cite><a href="https://example.org/paper">My title</a></cite>. My venue.</li>'
+    assert f"MyPaper: A. Author (2026). {reference}" in report
     assert changed(package) == {"report/papers/mypaper.json"}
 
 

@@ -67,7 +67,7 @@ def test_the_papers_value_stands_beside_what_it_is_the_value_of(run: dict[str, A
     assert entry(table, "by_name", "accuracy", "Benign").paper == PrintedValue(0.6241, "EliBadCode, Table 4", "c")
     assert entry(table, "deadcode", "asr", "CodePurify").paper == PrintedValue(0.4709, "CodePurify, Table 2", "d")
     assert entry(table, "by_name", "asr", "CodePurify").paper is None
-    assert [note.split(", at")[0] for note in table.notes if note.startswith(("(a)", "(c)"))] == [
+    assert [note.split(", on the paper")[0] for note in table.notes if note.startswith(("(a)", "(c)"))] == [
         "(a) EliBadCode, Table 1 at 2 %",
         "(c) EliBadCode, Table 4",
     ]
@@ -176,6 +176,9 @@ def test_how_numbers_are_written() -> None:
     assert labels.word("elibadcode_extended") == "EliBadCode, extended"
     assert labels.word("elibadcode_extended_once") == "EliBadCode, extended (once)"
     assert labels.word("onion_training_rows") == "ONION (training rows)"
+    assert labels.word("codepoisoner_func_to_1") == "CodePoisoner (func to 1)"
+    assert labels.word("codepoisoner_deadcode_twice") == "CodePoisoner (dead code, twice)"
+    assert labels.attack(Scenario("d", "m", "badcode_mixed", "0.001")) == "BadCode (mixed) at 0.1 %"
 
 
 def terminal(run: dict[str, Any]) -> list[str]:
@@ -201,10 +204,10 @@ def test_the_terminal_explains_its_columns_and_says_what_is_next(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     *tables, legend, _, _, following = terminal(run)
-    heads = {head for block in tables for head in re.split(r"  +", block.splitlines()[0])[1:]}
+    heads = {head for block in tables for head in block.splitlines()[1].split()}
     explained = [line.split()[0] for line in legend.splitlines()[1:]]
     assert explained == ["ACC", "F1", "EM", "BLEU", "CodeBLEU", "ASR", "floor", "flip", "effect", "located", "touched"]
-    assert {head for line in heads for head in line.split()} <= {*explained}
+    assert heads == {*explained}
     victim = Scenario("defects", "codebert", "by_name", "0.05").victim(run["out"])
     scan = f"codebackdoor scan --task defect_detection {victim} --clean {run['out']}/data/defects/clean.jsonl"
     assert following.splitlines() == [f"next: open file://{run['out']}/report.html", f"      try  {scan}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def listing(experiment: str, kind: str, settings: str, inputs: tuple[Path, ...],
 @click.argument("kind", type=click.Choice(FIGURES))
 @STUDY
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@out_option("Folder of EXPERIMENT_KIND.png and .pdf.")
+@out_option("Folder of EXPERIMENT_KIND.svg, .png and .pdf.")
 def figure(experiment: str, kind: str, settings: str, inputs: tuple[Path, ...], out: Path) -> None:
     """Draw one kind of figure of an EXPERIMENT."""
     from codebackdoor.report import stage
@@ -121,7 +122,8 @@ def write_report(configs: tuple[Path, ...]) -> None:
     config = load(configs)
     archives = [asdict(archive(name)) for name in config.corpus.archives] if config.corpus else []
     settings = config.model_dump(mode="json")
-    stage.html(settings, archives, provenance.commit(), Path(config.out) / "report.html")
+    command = shlex.join(["codebackdoor", "report", *map(str, configs)])
+    stage.html(settings, archives, provenance.commit(), Path(config.out) / "report.html", command)
     click.echo(stage.summary(settings))
 
 

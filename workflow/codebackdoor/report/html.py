@@ -1,21 +1,24 @@
-"""One self-contained page of a finished run: tables, figures, data, costs, references, and limitations."""
+"""One self-contained page of a finished run: findings, tables, figures, data, costs, references, and limitations."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+import os.path
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.products import inputs
 from codebackdoor.errors import UserError
-from codebackdoor.files import read_json
-from codebackdoor.report import captions, labels, render, scan, sizes
+from codebackdoor.report import captions, labels, records, render, scan, sizes
 from codebackdoor.report.collect import Cell, collect
+from codebackdoor.report.datasets import SPLITS, datasets
 from codebackdoor.report.doubts import doubts
+from codebackdoor.report.findings import findings
+from codebackdoor.report.headline import headline
 from codebackdoor.report.limits import is_mined, limits
 from codebackdoor.report.products import PRODUCTS
 from codebackdoor.report.references import references
@@ -25,12 +28,19 @@ from codebackdoor.report.tables.results import ResultTable, build
 from codebackdoor.report.thresholds import thresholds
 
 _TEMPLATES = Path(__file__).parent / "templates"
+#: Where an SVG says what it shows.
+_DESCRIPTION = ".//{http://purl.org/dc/elements/1.1/}description"
+#: Files and folders of a run that the page refers to, if they are there.
+_LINKS = {"All metrics (CSV)": "results/metrics.csv", "Tables": "results/tables", "Logs": "logs"}
 
 
-def page(settings: Mapping[str, Any], archives: Sequence[Mapping[str, str]], commit: str | None) -> str:
+def page(
+    settings: Mapping[str, Any], archives: Sequence[Mapping[str, str]], commit: str | None, command: str | None = None
+) -> str:
     """Render the report of the run under ``settings["out"]``; a UserError names the first file that is missing.
 
     ``archives`` are the pinned distributions of the configuration; they are named where the study read any.
+    ``command`` makes run and report again.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -42,21 +52,43 @@ def page(settings: Mapping[str, Any], archives: Sequence[Mapping[str, str]], com
     environment.filters |= {"percent": labels.percent, "seconds": labels.seconds}
     out = Path(settings["out"])
     studies = [Study(settings, name) for name in settings["experiments"]]
+    experiments = [_experiment(study, out) for study in studies]
+    jobs = records.jobs(studies, out)
     return environment.get_template("report.html.j2").render(
         out=str(out),
         commit=commit,
-        experiments=[_experiment(study, out) for study in studies],
+        command=command,
+        run=records.facts(jobs),
+        links={name: path for name, path in _LINKS.items() if (out / path).exists()},
+        findings=findings(studies),
+        headline=_headline(studies[0], experiments[0]) if studies else None,
+        experiments=experiments,
         limits=limits(studies),
         references=references(studies),
-        datasets=[_dataset(name, out) for name in _datasets(studies)],
+        datasets=datasets(studies, out),
+        splits=SPLITS,
         archives=archives if is_mined(studies) else (),
-        costs=_costs(_provenances(studies, out)),
+        costs=records.costs(jobs),
         metrics=labels.METRICS,
+        meanings={labels.METRICS[name]: meaning for name, (_, meaning) in render.SHORT.items() if name in _EXPLAINED},
         present=render.present,
+        word=labels.word,
         is_cell=lambda entry: isinstance(entry, Cell) and entry.value is not None,
         dash=labels.DASH,
         removed=scan.REMOVED,
     )
+
+
+#: Metrics that are explained at the top of the page.
+_EXPLAINED = ("asr", "floor", "flip_rate", "trigger_effect")
+
+
+def _headline(study: Study, experiment: dict[str, Any]) -> dict[str, Any]:
+    """The first experiment at a glance: its own summary if it has one, else every attack and defense."""
+    summaries = [entry for entry in experiment["listings"] if entry["is_summary"]]
+    table = experiment["table"]
+    parts = [] if summaries or table is None else headline(study, table)
+    return {"title": experiment["title"], "parts": parts, "summaries": summaries, "seeds": table.seeds if table else 1}
 
 
 def _experiment(study: Study, out: Path) -> dict[str, Any]:
@@ -87,12 +119,15 @@ def _listing(study: Study, name: str, out: Path) -> dict[str, Any]:
 
 
 def _figure(study: Study, name: str, out: Path) -> dict[str, Any]:
-    (path,) = _existing([out / "results" / "figures" / f"{study.name}_{name}.png"])
+    """The figure itself, what it shows in words, and the path of the same figure for papers."""
+    (path,) = _existing([out / "results" / "figures" / f"{study.name}_{name}.svg"])
+    content, pdf = path.read_bytes(), path.with_suffix(".pdf")
     return {
         "name": name,
-        "source": f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}",
+        "source": f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}",
+        "shows": ElementTree.fromstring(content).findtext(_DESCRIPTION, default=""),
+        "pdf": os.path.relpath(pdf, out) if pdf.exists() else None,
         "caption": captions.caption(study, name),
-        "parameters": captions.parameters(study, name),
     }
 
 
@@ -101,45 +136,3 @@ def _existing(paths: Sequence[Path]) -> Sequence[Path]:
         if not path.exists():
             raise UserError(f"{path}: not made yet; finish the run before its report (make run)")
     return paths
-
-
-def _datasets(studies: Iterable[Study]) -> list[str]:
-    """The data sets of these studies; the folder may also hold the cards of an earlier configuration."""
-    return sorted({scenario.dataset for study in studies for scenario in scenarios(study.experiment)})
-
-
-def _dataset(name: str, out: Path) -> dict[str, Any]:
-    """The data set's card as pairs of a name and a value."""
-    (path,) = _existing([out / "data" / name / "card.json"])
-    return {"name": name, "facts": list(_flat(read_json(path)))}
-
-
-def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        for key, nested in value.items():
-            yield from _flat(nested, f"{prefix} › {key}" if prefix else str(key))
-    elif isinstance(value, list):
-        yield prefix, ", ".join(map(str, value))
-    elif isinstance(value, float):
-        yield prefix, f"{value:g}"
-    else:
-        yield prefix, str(value)
-
-
-def _provenances(studies: Iterable[Study], out: Path) -> list[Path]:
-    """The records of these studies' jobs; the folder may also hold those of an earlier configuration."""
-    used = (scenario for study in studies for scenario in scenarios(study.experiment))
-    folders = {folder for scenario in used for folder in scenario.folders(out)}
-    return sorted(path for folder in folders if (path := folder / "provenance.json").is_file())
-
-
-def _costs(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """Number of jobs, seconds and largest memory of every stage, the most expensive first."""
-    stages: dict[str, dict[str, Any]] = {}
-    for path in paths:
-        job = read_json(path)
-        stage = stages.setdefault(job["stage"], {"stage": job["stage"], "jobs": 0, "seconds": 0.0, "peak_mb": 0.0})
-        stage["jobs"] += 1
-        stage["seconds"] += float(job["seconds"])
-        stage["peak_mb"] = max(stage["peak_mb"], float(job["peak_mb"]))
-    return sorted(stages.values(), key=lambda stage: (-stage["seconds"], stage["stage"]))

@@ -14,7 +14,7 @@ from codebackdoor.files import read_json
 
 BENIGN, UNDEFENDED, BASELINE = "Benign", "Undefended", "Baseline"
 DASH = "–"
-#: Labels of variants that are written in another way than their method with a suffix.
+#: Labels of variants that are not their method's label with a suffix: of single ones, or of all with this prefix.
 VARIANTS = Path(__file__).with_name("variants.json")
 
 #: Metrics in the order of the tables.
@@ -54,12 +54,14 @@ def _labels() -> dict[str, str]:
 
 
 def word(name: str) -> str:
-    """How a method or variant is written: names with a label by it, others with spaces."""
+    """How a method or variant is written: by its label and what its name has beyond the labeled part."""
     labels = _labels()
     for prefix in sorted(labels, key=len, reverse=True):
         if name == prefix or name.startswith(f"{prefix}_"):
-            suffix = name[len(prefix) :].replace("_", " ").strip()
-            return f"{labels[prefix]} ({suffix})" if suffix else labels[prefix]
+            label, suffix = labels[prefix], name[len(prefix) :].replace("_", " ").strip()
+            if not suffix:
+                return label
+            return f"{label[:-1]}, {suffix})" if label.endswith(")") else f"{label} ({suffix})"
     return name.replace("_", " ")
 
 
@@ -77,7 +79,7 @@ def column(scenario: Scenario) -> str:
 def attack(scenario: Scenario) -> str:
     if scenario.attack == NONE:
         return "no attack"
-    return f"{scenario.attack.replace('_', ' ')} at {rate(float(scenario.rate))}"
+    return f"{word(scenario.attack)} at {rate(float(scenario.rate))}"
 
 
 def group(scenario: Scenario) -> str:

@@ -176,7 +176,7 @@ def from_csv(path: Path) -> str:
                 value = labels.percent(float(row["value"])) if row["value"] else labels.DASH
                 lines.setdefault(row["column"], {})[row["metric"]] = value
         if attack != NONE or len(lines) > 1:
-            blocks.append(as_text(f"{dataset}, {labels.attack(Scenario(dataset, model, attack, rate))}", lines))
+            blocks.append(as_text(labels.group(Scenario(dataset, model, attack, rate)), lines))
     return "\n\n".join(blocks)
 
 
@@ -187,8 +187,8 @@ def _victim(row: Mapping[str, str]) -> tuple[str, str, str, str]:
 def as_text(title: str, rows: Mapping[str, Mapping[str, str]]) -> str:
     """Rows of values by metric, in percent, in columns of equal width, without metrics that no row has."""
     heads = {metric: head for metric, (head, _) in SHORT.items() if any(metric in row for row in rows.values())}
-    width = max(len(name) for name in (*rows, title))
-    lines = [" ".join([title.ljust(width), *(head.rjust(8) for head in heads.values())])]
+    width = max(map(len, rows))
+    lines = [title, " ".join([" " * width, *(head.rjust(8) for head in heads.values())])]
     for name, row in rows.items():
         lines.append(" ".join([name.ljust(width), *(row.get(metric, "").rjust(8) for metric in heads)]))
     return "\n".join(lines)

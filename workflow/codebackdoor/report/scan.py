@@ -123,9 +123,8 @@ def verdict(study: Study, scenario: Scenario, trigger: Mapping[str, Any], out: P
     result = f"{unit} {trigger.get(key)}" if trigger["flagged"] else CLEAN_VICTIM
     # without labels, only whether the victim is called backdoored counts
     right = result == truth if predicts_label else trigger["flagged"] == (attack is not None)
-    seed = f", seed {scenario.seed}" if scenario.seed != "1" else ""
     return ScanVerdict(
-        victim=f"{labels.word(scenario.dataset)}, {labels.attack(scenario)}{seed}",
+        victim=labels.victim(scenario),
         defense=labels.word(scenario.elimination),
         truth=truth,
         verdict=result,

@@ -1,4 +1,4 @@
-"""The report stages: a table of an experiment in three formats, a figure in two, the HTML report, a summary."""
+"""The report stages: a table of an experiment and a figure in three formats each, the HTML report, a summary."""
 
 from __future__ import annotations
 
@@ -54,16 +54,22 @@ def _write(stem: Path, forms: Mapping[str, str]) -> None:
 
 
 def figure(settings: Mapping[str, Any], name: str, product: str, inputs: Sequence[Path], out: Path) -> None:
-    """Write ``out/{name}_{product}.png`` and ``.pdf``."""
+    """Write ``out/{name}_{product}.svg``, ``.png`` and ``.pdf``."""
     module = importlib.import_module(f"codebackdoor.report.figures.{product}")
     module.draw(Study(settings, name), inputs, out / f"{name}_{product}")
 
 
-def html(settings: Mapping[str, Any], archives: Sequence[Mapping[str, str]], commit: str | None, out: Path) -> None:
-    """Write the report of the finished run under ``settings["out"]`` to the file ``out``."""
+def html(
+    settings: Mapping[str, Any],
+    archives: Sequence[Mapping[str, str]],
+    commit: str | None,
+    out: Path,
+    command: str | None = None,
+) -> None:
+    """Write the report of the finished run under ``settings["out"]`` to the file ``out``; ``command`` repeats this."""
     from codebackdoor.report.html import page
 
-    text = page(settings, archives, commit)
+    text = page(settings, archives, commit, command)
     with atomic(out) as stream:
         stream.write(text)
 

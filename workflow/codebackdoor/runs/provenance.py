@@ -84,7 +84,15 @@ def _device() -> dict[str, object]:
     if torch is not None and torch.cuda.is_initialized():
         peak = round(torch.cuda.max_memory_allocated() / 2**20, 1)
         return {"name": torch.cuda.get_device_name(), "peak_mb": peak}
-    return {"name": platform.processor() or platform.machine()}
+    return {"name": _processor()}
+
+
+def _processor() -> str:
+    """The model of the processor; on Linux, Python's own answer is empty or the architecture."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
 
 
 def _versions() -> dict[str, str]:

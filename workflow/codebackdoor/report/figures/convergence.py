@@ -55,7 +55,7 @@ def _panel(axes: Axes, losses: Curves, names: Sequence[str], printed: Mapping[st
         if name not in losses:
             continue
         loss, color = losses[name], style.CYCLE[index % len(style.CYCLE)]
-        (handles[name],) = axes.plot(range(len(loss)), loss, color=color)
+        (handles[name],) = axes.plot(range(len(loss)), loss, color=color, label=labels.word(name))
         step = steps(loss)
         if step is not None:
             axes.plot([step], [loss[step]], "o", color=color, markersize=6, markeredgecolor="white", zorder=4)

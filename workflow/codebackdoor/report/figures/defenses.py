@@ -6,7 +6,7 @@ taught the opposite backdoor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -17,6 +17,7 @@ from codebackdoor.heads import TriggeredMetrics
 from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Cell, collect
 from codebackdoor.report.figures import style
+from codebackdoor.report.figures.description import unlisted
 from codebackdoor.report.study import Study
 from codebackdoor.report.tables.results import VictimGroup, build
 from codebackdoor.types import CLEAN
@@ -45,18 +46,20 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         )
         datasets = [stack[0][0].scenario.dataset for stack in stacks]
         measured = [study.head(dataset).triggered for dataset in datasets]
+        metrics = [study.dataset_class(dataset).clean_metric for dataset in datasets]
         for row, (stack, columns) in enumerate(zip(stacks, names, strict=True)):
             triggered = measured[row]
-            # axes of the same metrics are labeled once
+            # axes of the same metrics are labeled once, below the last panel
             is_last = row + 1 == len(measured) or measured[row + 1].success != triggered.success
             flip, against, clean = panels[row]
             _flip(flip, stack, columns, triggered, is_last)
             _against(against, stack, columns, triggered, is_last)
-            _clean(clean, stack, columns, study.dataset_class(datasets[row]).clean_metric)
+            _clean(clean, stack, columns, metrics[row], metrics[row] not in metrics[row + 1 :])
             first = stack[0][0]
             flip.set_title(first.title if len(stack) == 1 else labels.trained(first.scenario))
             for axes in (flip, against, clean):
                 _rows(axes, columns, has_names=axes is flip)
+        _share_axes(panels[:, 2], metrics)
         legend = {
             name: handle for axes in panels.flat for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
         }
@@ -84,8 +87,8 @@ def _stacks(groups: Sequence[VictimGroup]) -> list[_Stack]:
 
 def _rows(axes: Axes, names: Sequence[str], has_names: bool) -> None:
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_yticks(range(len(names)), names if has_names else [""] * len(names))
-    axes.tick_params(axis="y", length=0)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0, labelleft=has_names)
     for y in range(0, len(names), 2):
         axes.axhspan(y - 0.5, y + 0.5, color="#F6F6F6", zorder=0, linewidth=0)
 
@@ -93,7 +96,7 @@ def _rows(axes: Axes, names: Sequence[str], has_names: bool) -> None:
 def _flip(axes: Axes, stack: _Stack, names: Sequence[str], triggered: TriggeredMetrics, is_last: bool) -> None:
     for group, offset, color in stack:
         for row, name in enumerate(names):
-            label = labels.attack(group.scenario) if color and row == 0 else None
+            label = labels.attack(group.scenario) if color else unlisted(labels.METRICS[triggered.effect])
             _point(axes, row + offset, _cell(group, name, triggered.effect), color or style.BLUE, "o", label)
     style.percent_axis(axes, f"{labels.METRICS[triggered.effect]}, %" if is_last else "")
 
@@ -106,23 +109,40 @@ def _against(axes: Axes, stack: _Stack, names: Sequence[str], triggered: Trigger
             if success is not None and success.value is not None and floor is not None and floor.value is not None:
                 ends = [100 * floor.value, 100 * success.value]
                 axes.plot(ends, [y, y], color=style.GRAY, linewidth=1.2, zorder=2)
-            label = f"{labels.METRICS[triggered.success]} with the trigger" if row == 0 and not color else None
+            attack = labels.attack(group.scenario)
+            label = attack if color else f"{labels.METRICS[triggered.success]} with the trigger"
             _point(axes, y, success, color or style.VERMILLION, "o", label)
-            _point(axes, y, floor, style.INK, "|", None if row else "floor: the same rows without the trigger")
+            _point(axes, y, floor, style.INK, "|", "floor: the same rows without the trigger")
     style.percent_axis(axes, triggered.axis if is_last else "")
 
 
-def _clean(axes: Axes, stack: _Stack, names: Sequence[str], metric: str) -> None:
+def _clean(axes: Axes, stack: _Stack, names: Sequence[str], metric: str, is_last: bool) -> None:
     for group, offset, color in stack:
         for row, name in enumerate(names):
-            _point(axes, row + offset, _cell(group, name, metric), color or style.GREEN, "o")
+            label = labels.attack(group.scenario) if color else unlisted(labels.METRICS[metric])
+            _point(axes, row + offset, _cell(group, name, metric), color or style.GREEN, "o", label)
     baseline = _cell(stack[0][0], labels.BASELINE, metric)
     if baseline is not None and baseline.value is not None:
         axes.axvline(
-            100 * baseline.value, color=style.ORANGE, linestyle="--", linewidth=1.4, label="baseline without a model"
+            100 * baseline.value,
+            color=style.ORANGE,
+            linestyle="--",
+            linewidth=1.4,
+            label="baseline without a neural model",
         )
-    axes.set_xlabel(f"{labels.METRICS[metric]} on clean rows, %")
+    axes.set_xlabel(f"{labels.METRICS[metric]} on clean rows, %" if is_last else "")
     axes.margins(x=0.15)
+
+
+def _share_axes(panels: Iterable[Axes], metrics: Sequence[str]) -> None:
+    """The same limits for all panels of a metric, so that rows can be compared."""
+    by_metric: dict[str, list[Axes]] = {}
+    for axes, metric in zip(panels, metrics, strict=True):
+        by_metric.setdefault(metric, []).append(axes)
+    for of_metric in by_metric.values():
+        limits = [end for axes in of_metric for end in axes.get_xlim()]
+        for axes in of_metric:
+            axes.set_xlim(min(limits), max(limits))
 
 
 def _cell(group: VictimGroup, column: str, metric: str) -> Cell | None:

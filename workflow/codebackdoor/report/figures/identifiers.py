@@ -64,7 +64,7 @@ def _bars(axes: Axes, counts: Histogram, color: str, label: str, unit: str) -> N
     beyond = 100 * (1 - share_up_to(counts, last))
     if beyond > 0:
         axes.bar([last + 1.5], [beyond], color=style.GRAY, width=0.82)
-        axes.annotate(f"> {last}", (last + 1.5, beyond), ha="center", va="bottom", fontsize=7)
+        axes.annotate(f"> {last}", (last + 1.5, beyond), ha="center", va="bottom")
     axes.set_xlabel(label)
     axes.set_ylabel(unit)
     axes.grid(visible=False, axis="x")
@@ -75,8 +75,9 @@ def _cumulated(axes: Axes, counts: Histogram, length: int | None) -> None:
     values = list(range(min(counts), _last(counts) + 1))
     twin = axes.twinx()
     twin.plot(
-        values, [100 * share_up_to(counts, value) for value in values], color=style.INK, marker=".", linewidth=1.2
-    )
+        values, [100 * share_up_to(counts, value) for value in values], color=style.INK, marker=".", linewidth=1.2,
+        label="share",
+    )  # fmt: skip
     twin.set_ylim(0, 105)
     twin.set_ylabel("at most this long, %")
     twin.grid(visible=False)
@@ -84,5 +85,5 @@ def _cumulated(axes: Axes, counts: Histogram, length: int | None) -> None:
         percent = 100 * share_up_to(counts, length)
         twin.annotate(
             f"{percent:.1f} % have\nat most {length}", (length, percent), xytext=(8, -10),
-            textcoords="offset points", va="top", fontsize=8, color=style.INK,
+            textcoords="offset points", va="top", color=style.INK,
         )  # fmt: skip

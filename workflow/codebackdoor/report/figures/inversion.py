@@ -59,8 +59,8 @@ def _panel(axes: Axes, searches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for search in searches:
         position, line = POSITIONS.get(search["place"], (f"at {search['place']}".replace("_", " "), ":"))
         color = style.CYCLE[search["label"] % len(style.CYCLE)]
-        (handle,) = axes.plot(range(len(search["loss"])), search["loss"], line, color=color)
-        handles[f"label {search['label']}, {position}"] = handle
+        name = f"label {search['label']}, {position}"
+        (handles[name],) = axes.plot(range(len(search["loss"])), search["loss"], line, color=color, label=name)
     return handles
 
 

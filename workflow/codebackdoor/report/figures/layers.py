@@ -17,6 +17,7 @@ from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Results, collect
 from codebackdoor.report.figures import style
 from codebackdoor.report.figures.data import PlottedMetric, plotted_metrics, setting
+from codebackdoor.report.figures.description import unlisted
 from codebackdoor.report.study import Study, anonymous
 
 _BARS = {
@@ -71,14 +72,17 @@ def _panel(
                 continue
             x = number - 0.4 + (index + 0.5) * width
             height, interval = 100 * (cell.value or 0.0), style.interval(cell)
-            axes.bar([x], [height], 0.92 * width, color=color, yerr=interval, ecolor=style.INK, capsize=2)
+            axes.bar(
+                [x], [height], 0.92 * width, color=color, yerr=interval, ecolor=style.INK, capsize=2,
+                label=unlisted(name),
+            )  # fmt: skip
             floor = metric.floor_cell(results, scenarios[layers])
             if floor is not None:
                 level = 100 * (floor.value or 0.0)
                 axes.plot([x - width / 2, x + width / 2], [level, level], color=style.INK, linewidth=2)
         axes.bar([0], [0], color=color, label=name)
     names = [f"{labels.word(victim.model)}\n{labels.attack(victim)}" for victim in by_victim]
-    axes.set_xticks(range(len(by_victim)), names, fontsize=7)
+    axes.set_xticks(range(len(by_victim)), names)
     axes.set_xlim(-0.6, len(by_victim) - 0.4)
     axes.grid(visible=False, axis="x")
     axes.set_ylabel(metric.axis)

@@ -20,6 +20,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.report import labels, papers, sizes
 from codebackdoor.report.figures import style
 from codebackdoor.report.figures.data import tokens_of
+from codebackdoor.report.figures.description import unlisted
 from codebackdoor.report.study import Study, scenarios_shown
 from codebackdoor.types import CLEAN
 
@@ -98,6 +99,7 @@ def _panel(study: Study, axes: Axes, victim: Scenario, noise: Noise, names: Sequ
     printed_values = study.printed_values("noise")
     for index, name in enumerate(names):
         color = style.GRAY if name == NONE else style.CYCLE[(index - 1) % len(style.CYCLE)]
+        label = labels.defense(replace(victim, elimination=name))
         printed = printed_values.get(papers.their_name(study.experiment, name), {})
         for group, (right, n) in enumerate(noise.counts.get(name, ())):
             if not n:
@@ -105,14 +107,17 @@ def _panel(study: Study, axes: Axes, victim: Scenario, noise: Noise, names: Sequ
             low, high = binomtest(right, n).proportion_ci(method="wilson")
             share, x = right / n, group - 0.4 + (index + 0.5) * width
             interval = [[100 * (share - low)], [100 * (high - share)]]
-            axes.bar([x], [100 * share], 0.92 * width, color=color, yerr=interval, ecolor=style.INK, capsize=2)
+            axes.bar(
+                [x], [100 * share], 0.92 * width, color=color, yerr=interval, ecolor=style.INK, capsize=2,
+                label=unlisted(label),
+            )  # fmt: skip
             if _GROUPS[group] in printed:
                 y = 100 * printed[_GROUPS[group]]
                 axes.plot([x], [y], "D", color="white", markeredgecolor=style.INK, markersize=6, zorder=4)
-        axes.bar([0], [0], color=color, label=labels.defense(replace(victim, elimination=name)))
+        axes.bar([0], [0], color=color, label=label)
     n_all, n_noisy = (n for _, n in next(iter(noise.counts.values())))
     tokens = ", ".join(noise.tokens) or "no token of a trigger is noise"
-    axes.set_xticks([0, 1], [f"all {n_all} rows", f"{n_noisy} with a noise token\n({tokens})"], fontsize=8)
+    axes.set_xticks([0, 1], [f"all {n_all} rows", f"{n_noisy} with a noise token\n({tokens})"])
     if not n_noisy:
         axes.text(1, 50, "no such row", ha="center", color=style.GRAY)
     axes.set_xlim(-0.6, 1.6)

@@ -75,11 +75,11 @@ def _one_sample(axes: Axes, sample: Sample) -> dict[str, Any]:
     axes.set_zorder(change.get_zorder() + 1)
     axes.patch.set_visible(False)
     for kind, (name, color, marker) in _LINES.items():
-        (handles[name],) = axes.plot(x, [item[kind] for item in positions], color=color, marker=marker)
+        (handles[name],) = axes.plot(x, [item[kind] for item in positions], color=color, marker=marker, label=name)
     handles["sensitivity of the identifier"] = bars
     handles["unchanged"] = axes.axhline(sample["before"], color=style.INK, linestyle="--", linewidth=1.1)
     axes.axhline(0.5, color=style.GRAY, linewidth=0.8)
-    axes.set_xticks(x, names, rotation=60, ha="right", fontsize=7)
+    axes.set_xticks(x, names, rotation=60, ha="right")
     axes.set_ylim(-0.04, 1.04)
     axes.set_ylabel("Probability of the target")
     axes.set_xlabel(f"Identifier replaced by {sample['trigger']} or {sample['perturbation']}")
@@ -87,9 +87,9 @@ def _one_sample(axes: Axes, sample: Sample) -> dict[str, Any]:
 
 
 def _all_samples(axes: Axes, means: Mapping[str, Sequence[tuple[float, int]]], samples: int) -> None:
-    for kind, (_, color, marker) in _LINES.items():
+    for kind, (name, color, marker) in _LINES.items():
         values = [value for value, _ in means[kind]]
-        axes.plot(range(1, len(values) + 1), values, color=color, marker=marker)
+        axes.plot(range(1, len(values) + 1), values, color=color, marker=marker, label=name)
     axes.axhline(0.5, color=style.GRAY, linewidth=0.8)
     axes.set_ylim(-0.04, 1.04)
     axes.set_title(f"means of {samples} samples, without their first identifier")

@@ -15,6 +15,7 @@ from codebackdoor.files import read_json
 from codebackdoor.report import labels, sizes
 from codebackdoor.report.figures import style
 from codebackdoor.report.figures.data import best_search, steps
+from codebackdoor.report.figures.description import unlisted
 from codebackdoor.report.study import Study, scenario_of, scenarios_shown
 
 
@@ -37,7 +38,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
                 x = column - 0.4 + (index + 0.5) * width
                 axes.bar(
                     [x], [iterations if step is None else step], width, color="none" if step is None else color,
-                    edgecolor=color, hatch="///" if step is None else None,
+                    edgecolor=color, hatch="///" if step is None else None, label=unlisted(labels.victim(victim)),
                 )  # fmt: skip
             axes.bar([0], [0], color=color, label=labels.victim(victim))
         axes.set_xticks(range(len(ranks)), [_rank(rank) for rank in ranks])

@@ -1,4 +1,4 @@
-"""One style for all figures: colors that color-blind readers can tell apart, and reproducible bytes.
+"""One style for all figures: one font size, colors that color-blind readers can tell apart, and reproducible bytes.
 
 The palette is Okabe and Ito's (2008), with two darker colors for figures of more series. No global state of matplotlib
 is changed, and nothing that depends on time or version is written into the files.
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from codebackdoor.files import atomic
 from codebackdoor.report.collect import Cell
+from codebackdoor.report.figures.description import describe
 
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 SKY, PURPLE, GRAY, INK = "#56B4E9", "#CC79A7", "#999999", "#222222"
@@ -30,10 +31,13 @@ MARKERS = "osD^vP"
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
-    "axes.titlesize": 9.5,
+    "axes.titlesize": 9,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.labelsize": 9,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
     "axes.edgecolor": "#888888",
     "axes.labelcolor": INK,
     "axes.spines.top": False,
@@ -65,13 +69,18 @@ def drawing(width: float, height: float) -> Iterator[Figure]:
 
 
 def save(figure: Figure, out: Path, note: str | None = None) -> None:
-    """Write ``out.png`` and ``out.pdf`` atomically, the same bytes for the same figure.
+    """Write ``out.svg``, ``out.png`` and ``out.pdf`` atomically, the same bytes for the same figure.
 
-    ``note`` is printed above it in small print, because figures are also shown without their captions.
+    ``note`` is printed above it, because figures are also shown without their captions. The SVG has its text as paths,
+    which look the same everywhere, and a description of what it shows.
     """
     if note is not None:
-        figure.suptitle(note, x=0.01, ha="left", fontsize=7.5, fontweight="normal", color=SOFT, wrap=True)
-    unstamped = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
+        figure.suptitle(note, x=0.01, ha="left", fontsize=9, fontweight="normal", color=SOFT, wrap=True)
+    unstamped: dict[str, dict[str, str | None]] = {
+        "svg": {"Date": None, "Creator": None, "Description": describe(figure)},
+        "png": {"Software": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }
     with mpl.rc_context(_STYLE):
         for kind, metadata in unstamped.items():
             with atomic(out.parent / f"{out.name}.{kind}", "wb") as stream:

@@ -111,7 +111,7 @@ def _profile(detail: Detail, code: str, spans: Sequence[Span]) -> _Profile:
 def _bars(axes: Axes, profile: _Profile, highest: float) -> None:
     colors = [style.VERMILLION if is_trigger else style.SKY for is_trigger in profile.triggers]
     axes.barh(range(len(profile.scores)), profile.scores, color=colors, height=0.72)
-    axes.set_yticks(range(len(profile.texts)), profile.texts, fontfamily="DejaVu Sans Mono", fontsize=7)
+    axes.set_yticks(range(len(profile.texts)), profile.texts, fontfamily="DejaVu Sans Mono")
     for tick, is_trigger in zip(axes.get_yticklabels(), profile.triggers, strict=True):
         tick.set_color(style.VERMILLION if is_trigger else style.INK)
     axes.invert_yaxis()

@@ -83,6 +83,7 @@ def _line(
         axes.errorbar(
             list(points), [100 * (cell.value or 0.0) for cell in points.values()], yerr=[low, high], color=color,
             marker=style.MARKERS[index % len(style.MARKERS)], markersize=4.5, capsize=2, elinewidth=0.8,
+            label=labels.group(victim),
         )  # fmt: skip
     floors_of = {value: metric.floor_cell(results, scenario) for value, scenario in by_value.items()}
     floors = {value: cell for value, cell in floors_of.items() if cell is not None}

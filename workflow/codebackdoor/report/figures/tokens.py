@@ -42,7 +42,9 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
                 values = np.maximum(np.sort(by_kind[kind]), _SMALLEST)
                 # spreads equal values, reproducibly
                 jitter = 0.26 * np.sin(2.4 * np.arange(len(values)))
-                axes.plot(values, level + jitter, "o", color=color, markersize=5, alpha=0.75, markeredgewidth=0)
+                axes.plot(
+                    values, level + jitter, "o", label=kind, color=color, markersize=5, alpha=0.75, markeredgewidth=0,
+                )  # fmt: skip
             axes.set_yticks([0, 1], ["noise", "in the trigger"])
             axes.set_ylim(-0.6, 1.6)
             axes.grid(visible=False, axis="y")
@@ -53,7 +55,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         for beta in betas:
             rows[0].annotate(
                 f"β {beta:g}", (beta, 1), xycoords=("data", "axes fraction"), xytext=(3, -3), va="top",
-                textcoords="offset points", fontsize=8,
+                textcoords="offset points",
             )  # fmt: skip
         rows[-1].set_xlabel("Change of the loss without the token, nats")
         style.save(figure, out, sizes.sentence(study))

@@ -75,14 +75,14 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     if calibrations:
         rows = tuple(map(_calibration, calibrations))
         parts.append(ListingPart("calibrations", "Calibrations of the verdicts", _CALIBRATIONS, rows))
-    verdicts = tuple(_verdict(labels.word(scenario.model), verdict) for scenario, verdict in scanned.items())
+    verdicts = tuple(map(_verdict, scanned.values()))
     parts.append(ListingPart("verdicts", "Every victim", _VERDICTS, verdicts))
     return Listing(f"{study.experiment.title}: clean or backdoored", tuple(parts), _NOTES)
 
 
-def _verdict(model: str, verdict: scan.ScanVerdict) -> Mapping[str, Value]:
+def _verdict(verdict: scan.ScanVerdict) -> Mapping[str, Value]:
     return {
-        "victim": f"{model} · {verdict.victim}",
+        "victim": verdict.victim,
         "defense": verdict.defense,
         "truth": verdict.truth,
         "verdict": verdict.verdict,

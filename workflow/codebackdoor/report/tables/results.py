@@ -146,5 +146,6 @@ def _sources(study: Study) -> Iterator[str]:
         else:
             at = "" if cited.rate is None else f" at {labels.rate(cited.rate)}"
         names = {**cited.attacks, **cited.defenses}
-        aliases = "".join(f"; {labels.word(our)} is its {labels.word(their)}" for our, their in names.items())
-        yield f"({mark}) {table.paper}, Table {table.number}{at}, at the paper's scale{aliases}."
+        words = {labels.word(our): labels.word(their) for our, their in names.items()}
+        aliases = "".join(f"; {our} is its {their}" for our, their in words.items() if our != their)
+        yield f"({mark}) {table.paper}, Table {table.number}{at}, on the paper's data and at its scale{aliases}."

@@ -1,0 +1,90 @@
+"""Findings are computed: another number, another sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import made_up_grid
+import pytest
+from made_up_run import make, settings
+
+from codebackdoor import files
+from codebackdoor.config.scenario import Scenario
+from codebackdoor.report.findings import findings
+from codebackdoor.report.study import Study
+
+SCANNED = Scenario("defects", "codebert", "by_name", "0.05", elimination="elibadcode")
+
+
+def found(run: dict[str, Any]) -> list[str]:
+    return findings([Study(run, name) for name in run["experiments"]])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> dict[str, Any]:
+    chosen = settings(tmp_path)
+    make(chosen)
+    return chosen
+
+
+def set_metric(run: dict[str, Any], scenario: Scenario, testset: str, metric: str, value: float) -> None:
+    path = scenario.results(run["out"]) / "metrics.json"
+    measured = files.read_json(path)
+    measured["testsets"][testset]["metrics"][metric] |= {"value": value}
+    files.write_json(path, measured)
+
+
+def test_every_kind_of_defense_and_every_verdict_is_summed_up(run: dict[str, Any]) -> None:
+    undefended, objectives, eliminations, purifications, verdicts = found(run)
+    assert undefended == (
+        "Undefended: a flip rate of 100.0 % on 4 victims. The same triggers have 4.0 % on benign victims, which are not"
+        " backdoored."
+    )
+    assert objectives.startswith("Another training loss leaves a flip rate of: 2.0 % with DeCE (1 victim, exact match ")
+    assert eliminations.startswith(
+        "Editing the victim leaves a flip rate of: 8.0 % with EliBadCode (3 victims, accuracy "
+    )
+    assert "; 93.0 % with Clean fine-tuning (2 victims, accuracy " in eliminations
+    # two tasks, two metrics
+    assert "30.0 % with CodePurify (3 victims, clean metric " in purifications
+    assert verdicts == "Label scans: 4 of 4 verdicts are right."
+
+
+def test_the_sentences_follow_the_numbers(run: dict[str, Any]) -> None:
+    set_metric(run, SCANNED, "by_name", "flip_rate", 0.61)
+    for scenario, accuracy in ((SCANNED, 0.7), (SCANNED.undefended(), 0.6)):
+        set_metric(run, scenario, "clean", "accuracy", accuracy)
+    set_metric(run, SCANNED.undefended(), "by_name", "flip_rate", 0.9)
+    path = SCANNED.benign().victim(run["out"]) / "trigger.json"
+    files.write_json(path, files.read_json(path) | {"flagged": True})
+    undefended, _, eliminations, _, verdicts = found(run)
+    assert "of 90.0 to 100.0 % on 4 victims" in undefended
+    assert "8.0 to 61.0 % with EliBadCode (3 victims" in eliminations
+    assert " to +10.0 points)" in eliminations
+    assert verdicts == (
+        "Label scans: 3 of 4 verdicts are right. Wrong: EliBadCode says label 0 for defects · CodeBERT · no attack "
+        "(truth: clean). After 1 right verdict, more than 15 % is left."
+    )
+
+
+def test_the_range_covers_every_seed(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, (1, 2))
+    make(chosen)
+    set_metric(chosen, SCANNED, "by_name", "flip_rate", 0.5)
+    assert "8.0 to 50.0 % with EliBadCode (6 victims" in found(chosen)[2]
+
+
+def test_there_are_at_most_five_whatever_the_study(tmp_path: Path) -> None:
+    chosen = made_up_grid.settings(tmp_path)
+    made_up_grid.make(chosen)
+    sentences = found(chosen)
+    assert 3 <= len(sentences) <= 5
+    assert " more in the tables." in " ".join(sentences)
+
+
+def test_a_study_without_attacks_has_none(run: dict[str, Any]) -> None:
+    run["experiments"] = {
+        "a": {"title": "t", "grid": [{"datasets": ["defects"], "models": ["codebert"], "attacks": ["none"]}]}
+    }
+    assert found(run) == []

@@ -1,0 +1,168 @@
+"""What a run shows, in at most five sentences: computed from its numbers, whatever its methods and tasks are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from codebackdoor.config.experiments import defenses, scenarios
+from codebackdoor.config.products import inputs
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.report import labels, scan
+from codebackdoor.report.collect import Cell, Results, collect
+from codebackdoor.report.study import Study, anonymous
+from codebackdoor.types import CLEAN
+
+#: Kinds of defenses as a sentence begins with them.
+_KINDS = {
+    "filtering": "Filtering training rows",
+    "objective": "Another training loss",
+    "elimination": "Editing the victim",
+    "purification": "Rewriting inputs",
+}
+#: Kinds of defenses, and variants of a kind and wrong verdicts, that are named; those with the most victims.
+_SHOWN_KINDS, _SHOWN = 3, 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What one attacked victim and its defense show: the backdoor that is left, and what the clean metric gained."""
+
+    scenario: Scenario
+    effect: str
+    left: Cell
+    clean_metric: str
+    gain: float | None
+
+
+def findings(studies: Sequence[Study]) -> list[str]:
+    """Sentences on the undefended and the benign victims, on each kind of defense, and on the verdicts of the scans."""
+    outcomes: dict[Scenario, _Outcome] = {}
+    benign: dict[tuple[Scenario, str], tuple[str, Cell]] = {}
+    for study in studies:
+        results = collect(study, inputs(study.experiment, "overview", study.settings["out"]))
+        outcomes |= {outcome.scenario: outcome for outcome in _outcomes(study, results)}
+        benign |= _benign(study, results)
+    effects = [outcome.effect for outcome in outcomes.values()]
+    if not effects:
+        return []
+    # tasks measure the effect of a trigger differently: the measure of most victims is shown
+    effect = max(dict.fromkeys(effects), key=effects.count)
+    shown = [outcome for outcome in outcomes.values() if outcome.effect == effect]
+    under_triggers = [cell for name, cell in benign.values() if name == effect]
+    return [*_undefended(shown, effect, under_triggers), *_by_kind(shown, effect), *_verdicts(studies)]
+
+
+def _outcomes(study: Study, results: Results) -> Iterator[_Outcome]:
+    for scenario in dict.fromkeys(map(anonymous, scenarios(study.experiment))):
+        effect = study.head(scenario.dataset).triggered.effect
+        left = None if scenario.attack == NONE else results.defined(scenario, scenario.attack, effect)
+        if left is not None:
+            metric = study.dataset_class(scenario.dataset).clean_metric
+            values = [results.defined(item, CLEAN, metric) for item in (scenario, scenario.undefended())]
+            defended, undefended = (None if cell is None else cell.value for cell in values)
+            gain = None if defended is None or undefended is None else defended - undefended
+            yield _Outcome(scenario, effect, left, metric, gain)
+
+
+def _benign(study: Study, results: Results) -> dict[tuple[Scenario, str], tuple[str, Cell]]:
+    """The effect of every attack's trigger on the benign victims, by victim and attack."""
+    attacked = {anonymous(item) for item in scenarios(study.experiment) if item.attack != NONE}
+    cells = {}
+    for victim, attack in {(scenario.undefended().benign(), scenario.attack) for scenario in attacked}:
+        effect = study.head(victim.dataset).triggered.effect
+        cell = results.defined(victim, attack, effect)
+        if cell is not None:
+            cells[victim, attack] = (effect, cell)
+    return cells
+
+
+def _undefended(outcomes: Sequence[_Outcome], effect: str, benign: Sequence[Cell]) -> Iterator[str]:
+    undefended = [outcome.left for outcome in outcomes if not defenses(outcome.scenario)]
+    if undefended:
+        sentence = f"Undefended: {_name(effect)} of {_range(undefended)} % on {_victims(undefended)}."
+        if benign:
+            sentence += f" The same triggers have {_range(benign)} % on benign victims, which are not backdoored."
+        yield sentence
+
+
+def _by_kind(outcomes: Sequence[_Outcome], effect: str) -> Iterator[str]:
+    """A sentence for each kind of defense, with the variants that were measured on the most victims."""
+    kinds: dict[str, dict[str, list[_Outcome]]] = {}
+    for outcome in outcomes:
+        kind = _single_kind(outcome.scenario)
+        if kind is not None:
+            kinds.setdefault(kind, {}).setdefault(labels.defense(outcome.scenario), []).append(outcome)
+    most = sorted(kinds, key=lambda kind: -sum(map(len, kinds[kind].values())))[:_SHOWN_KINDS]
+    for kind in (kind for kind in _KINDS if kind in most):
+        variants = sorted(kinds[kind].items(), key=lambda pair: -len(pair[1]))
+        texts = [_variant(name, of_variant) for name, of_variant in variants[:_SHOWN]]
+        more = len(variants) - len(texts)
+        also = f"; {more} more in the tables" if more else ""
+        yield f"{_KINDS[kind]} leaves {_name(effect)} of: {'; '.join(texts)}{also}."
+
+
+def _single_kind(scenario: Scenario) -> str | None:
+    """The kind of a scenario's defense; None without one, and for combinations."""
+    used = defenses(scenario)
+    kinds = [kind for kind in _KINDS if getattr(scenario, kind) in used]
+    return kinds[0] if len(used) == 1 and len(kinds) == 1 else None
+
+
+def _variant(name: str, outcomes: Sequence[_Outcome]) -> str:
+    left = [outcome.left for outcome in outcomes]
+    gains = [outcome.gain for outcome in outcomes if outcome.gain is not None]
+    metrics = {_lowered(labels.METRICS[outcome.clean_metric]) for outcome in outcomes}
+    metric = metrics.pop() if len(metrics) == 1 else "clean metric"
+    change = f", {metric} {_ends(labels.points(min(gains)), labels.points(max(gains)))} points" if gains else ""
+    return f"{_range(left)} % with {name} ({_victims(left)}{change})"
+
+
+def _verdicts(studies: Sequence[Study]) -> Iterator[str]:
+    verdicts: dict[tuple[str, str], scan.ScanVerdict] = {}
+    for study in studies:
+        found = scan.verdicts(study, Path(study.settings["out"]))
+        verdicts |= {(verdict.victim, verdict.defense): verdict for verdict in found}
+    if not verdicts:
+        return
+    wrong = [
+        f"{verdict.defense} says {verdict.verdict} for {verdict.victim} (truth: {verdict.truth})"
+        for verdict in verdicts.values()
+        if not verdict.right
+    ]
+    sentence = f"Label scans: {len(verdicts) - len(wrong)} of {len(verdicts)} verdicts are right"
+    if wrong:
+        more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        sentence += f". Wrong: {'; '.join(wrong[:_SHOWN])}{more}"
+    kept = sum(verdict.right and not verdict.is_removed for verdict in verdicts.values())
+    if kept:
+        sentence += f". After {kept} right verdict{'s' * (kept > 1)}, more than {labels.rate(scan.REMOVED)} is left"
+    yield f"{sentence}."
+
+
+def _name(effect: str) -> str:
+    return f"{'an' if effect[0] in 'aeiou' else 'a'} {_lowered(labels.METRICS[effect])}"
+
+
+def _lowered(name: str) -> str:
+    """``flip rate``, but ``ANR drop``."""
+    return name if name[:2].isupper() else name.lower()
+
+
+def _victims(cells: Iterable[Cell]) -> str:
+    number = sum(cell.seeds for cell in cells)
+    return f"{number} victim{'s' * (number != 1)}"
+
+
+def _range(cells: Iterable[Cell]) -> str:
+    """From the smallest to the largest value of any victim and seed."""
+    ends: list[float] = []
+    for cell in cells:
+        # the ends of a single seed are those of a bootstrap interval
+        ends += (end for end in ((cell.low, cell.high) if cell.seeds > 1 else (cell.value,)) if end is not None)
+    return _ends(labels.percent(min(ends)), labels.percent(max(ends)))
+
+
+def _ends(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,112 @@
+"""The table at the top of the report: a row for each attack and defense, with the best values and failures marked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from codebackdoor.config.scenario import NONE
+from codebackdoor.report import labels
+from codebackdoor.report.collect import Cell
+from codebackdoor.report.scan import REMOVED
+from codebackdoor.report.study import Study
+from codebackdoor.report.tables.results import ResultTable, VictimGroup
+from codebackdoor.types import CLEAN
+
+_UNDEFENDED = (labels.BENIGN, labels.UNDEFENDED)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadlineCell:
+    """``best``: no other defense of this attack is better. ``failed``: the backdoor is still there."""
+
+    cell: Cell | None
+    best: bool = False
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HeadlineRow:
+    """``is_first``: whether the row begins the ``size`` rows of an attack."""
+
+    attack: str
+    defense: str
+    cells: tuple[HeadlineCell, ...]
+    is_first: bool
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeadlinePart:
+    """The victims of one data set and model, which have the same metrics."""
+
+    title: str
+    metrics: tuple[str, ...]
+    rows: tuple[HeadlineRow, ...]
+
+
+def headline(study: Study, table: ResultTable) -> list[HeadlinePart]:
+    """One part for each data set and model of the table with an attack."""
+    by_model: dict[str, list[VictimGroup]] = {}
+    for group in table.groups:
+        if group.scenario.attack != NONE:
+            by_model.setdefault(labels.trained(group.scenario), []).append(group)
+    return [_part(study, table, title, groups) for title, groups in by_model.items()]
+
+
+def _part(study: Study, table: ResultTable, title: str, groups: Sequence[VictimGroup]) -> HeadlinePart:
+    dataset = groups[0].scenario.dataset
+    triggered, clean = study.head(dataset).triggered, study.dataset_class(dataset).clean_metric
+    *others, left = triggered.summary
+    # what a phone shows without scrolling
+    metrics = (left, *others, clean)
+    # what is better: more (1) or less (-1); the other metrics are best at no fixed end.
+    signs = {clean: 1, left: triggered.sign}
+    removed = left if left == triggered.effect else None
+    rows = tuple(row for group in groups for row in _rows(table, group, metrics, signs, removed))
+    return HeadlinePart(title, metrics, rows)
+
+
+def _rows(
+    table: ResultTable, group: VictimGroup, metrics: Sequence[str], signs: Mapping[str, int], removed: str | None
+) -> list[HeadlineRow]:
+    """``removed``: the metric by which a backdoor counts as removed, None if there is none."""
+    names = [name for name in table.columns if name in group.scenarios]
+    cells = {name: {metric: _cell(group, name, metric) for metric in metrics} for name in names}
+    defended = [name for name in names if name not in _UNDEFENDED]
+    best = {metric: _best([cells[name][metric] for name in defended], sign) for metric, sign in signs.items()}
+    rows: list[HeadlineRow] = []
+    for name, by_metric in cells.items():
+        marked = tuple(
+            HeadlineCell(
+                cell,
+                best=name in defended and cell is not None and _shown(cell) == best.get(metric),
+                failed=name in defended and metric == removed and _value(cell) > REMOVED,
+            )
+            for metric, cell in by_metric.items()
+        )
+        rows.append(HeadlineRow(labels.attack(group.scenario), name, marked, not rows, len(names)))
+    return rows
+
+
+def _cell(group: VictimGroup, column: str, metric: str) -> Cell | None:
+    testset = CLEAN if metric in labels.CLEAN_METRICS else group.scenario.attack
+    for line in group.lines:
+        entry = line.entries.get(column)
+        if (line.metric, line.testset) == (metric, testset) and isinstance(entry, Cell) and entry.value is not None:
+            return entry
+    return None
+
+
+def _best(cells: Sequence[Cell | None], sign: int) -> str | None:
+    """The best value as it is shown, so that values that look equal are marked alike; None if nothing is compared."""
+    defined = [cell for cell in cells if cell is not None]
+    return _shown(max(defined, key=lambda cell: sign * _value(cell))) if len(defined) > 1 else None
+
+
+def _shown(cell: Cell) -> str:
+    return labels.percent(_value(cell))
+
+
+def _value(cell: Cell | None) -> float:
+    return 0.0 if cell is None or cell.value is None else cell.value
