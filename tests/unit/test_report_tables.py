@@ -192,8 +192,11 @@ def terminal(run: dict[str, Any]) -> list[str]:
 
 def test_the_terminal_gets_every_victim_and_defense(run: dict[str, Any]) -> None:
     blocks = terminal(run)
-    # a block for each attacked victim and each defended benign one, the legend, the two sizes, and what is next
-    assert len(blocks) == 6 + 1 + 2 + 1
+    # a block for each attacked victim and each defended benign one, legend, findings, the two sizes, what is next
+    assert len(blocks) == 6 + 1 + 1 + 2 + 1
+    header, *sentences = blocks[7].splitlines()
+    assert header == "What this shows:"
+    assert sentences[0].startswith("  Undefended: a flip rate of ")
     undefended = next(line for line in blocks[1].splitlines() if line.startswith("Undefended"))
     assert undefended.split()[3] == "100.0"
     assert max(len(line) for block in blocks[:-1] for line in block.splitlines()) <= 110
@@ -203,7 +206,7 @@ def test_the_terminal_explains_its_columns_and_says_what_is_next(
     run: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    *tables, legend, _, _, following = terminal(run)
+    *tables, legend, _, _, _, following = terminal(run)
     heads = {head for block in tables for head in block.splitlines()[1].split()}
     explained = [line.split()[0] for line in legend.splitlines()[1:]]
     assert explained == ["ACC", "F1", "EM", "BLEU", "CodeBLEU", "ASR", "floor", "flip", "effect", "located", "touched"]

@@ -53,6 +53,7 @@ def describe(path: str | None, configs: tuple[Path, ...]) -> None:
     """
     from codebackdoor.config import describing, index
     from codebackdoor.config.loading import load
+    from codebackdoor.config.study import SECTIONS
     from codebackdoor.errors import UserError, nearest
 
     if path is None:
@@ -61,7 +62,7 @@ def describe(path: str | None, configs: tuple[Path, ...]) -> None:
         config = load(configs)
         text = index.variant(config, path)
         if text is None:
-            known = (name for section in index.SECTIONS.values() for name in getattr(config, section))
+            known = (name for section in SECTIONS.values() for name in getattr(config, section))
             raise UserError(f"no variant {path!r} in {', '.join(map(str, configs))}{nearest(path, known)}")
         click.echo(text)
     else:

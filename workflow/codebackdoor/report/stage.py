@@ -15,6 +15,7 @@ from codebackdoor.files import atomic
 from codebackdoor.report import render, sizes
 from codebackdoor.report.collect import collect
 from codebackdoor.report.doubts import doubts
+from codebackdoor.report.findings import findings
 from codebackdoor.report.study import Study
 from codebackdoor.report.tables import listing as listings
 from codebackdoor.report.tables import results as result_table
@@ -75,13 +76,16 @@ def html(
 
 
 def summary(settings: Mapping[str, Any]) -> str:
-    """A finished run as text for a terminal: its tables in percent, warnings, and what to do next."""
+    """A finished run as text for a terminal: tables in percent, findings, warnings, and what to do next."""
     out = Path(settings["out"])
     studies = [Study(settings, name) for name in settings["experiments"]]
     tables = [path for study in studies if (path := out / "results/tables" / f"{study.name}.csv").is_file()]
     blocks = [render.from_csv(path) for path in tables]
     if tables:
         blocks.append(render.legend(tables))
+    shown = [fill(finding, _WIDTH, initial_indent="  ", subsequent_indent="    ") for finding in findings(studies)]
+    if shown:
+        blocks.append("\n".join(["What this shows:", *shown]))
     blocks += dict.fromkeys(sizes.sentence(study) for study in studies)
     warnings = dict.fromkeys(f"Warning: {doubt}" for study in studies for doubt in doubts(study))
     blocks += (fill(warning, width=_WIDTH, subsequent_indent="  ") for warning in warnings)
