@@ -9,6 +9,7 @@ from typing import Any
 from codebackdoor import tasks
 from codebackdoor.config.base import Settings
 from codebackdoor.config.experiments import Experiment
+from codebackdoor.config.methods import AnyElimination
 from codebackdoor.config.models import AnyModel
 from codebackdoor.config.study import SECTIONS, Config
 from codebackdoor.dag.fingerprint import PACKAGE, fingerprint
@@ -68,6 +69,11 @@ class Parameters:
             head = self.declared("dataset", dataset).head
             self._victims[model, dataset] = self.declared("model", model).for_head(head)
         return self._victims[model, dataset]
+
+    def elimination(self, variant: str, dataset: str, model: str) -> AnyElimination:
+        """Settings of an elimination for the victims of one data set and model."""
+        settings: AnyElimination = self.declared("elimination", variant)
+        return settings.for_scenario(dataset, model)
 
     def victim_settings(self, model: str, dataset: str) -> str:
         """Settings of a model's victims on a data set as JSON, defaults included."""
