@@ -195,7 +195,7 @@ def first_of(losses: dict[str, dict[str, list[Any]]]) -> list[Any]:
         *(
             (
                 lambda losses, value=value: first_of(losses).__setitem__(0, value),
-                "no finite number|no number|not a valid number",
+                "not a finite number|no number|not a valid number",
             )
             for value in (math.nan, math.inf, -math.inf, 0, -0.1, "0.1", None, True, [0.1])
         ),
@@ -203,7 +203,7 @@ def first_of(losses: dict[str, dict[str, list[Any]]]) -> list[Any]:
         (lambda losses: first_of(losses).extend([0.1, 0.2]), "losses of 5, 7 models"),
         (lambda losses: losses["least_sensitive"].update({"0": [], "1": []}), "at least 5 numbers"),
         (lambda losses: losses["least_sensitive"].update({"0": 0.1}), "at least 5 numbers"),
-        (lambda losses: losses["least_sensitive"].update({"0": "12345"}), "no finite number"),
+        (lambda losses: losses["least_sensitive"].update({"0": "12345"}), "not a finite number"),
         (lambda losses: losses.update({"least_sensitive": {}}), "no losses by label at position 'least_sensitive'"),
         (lambda losses: losses.update({"least_sensitive": [1]}), "no losses by label at position 'least_sensitive'"),
         (lambda losses: losses.clear(), "no losses by position"),
@@ -234,7 +234,7 @@ def test_what_is_shaped_otherwise_is_no_calibration(change: dict[str, object], t
 def test_losses_that_are_none_calibrate_nothing() -> None:
     scans = {f"s{index}": {"least_sensitive": {"0": 0.5}} for index in range(5)}
     for loss in (math.nan, math.inf, 0.0):
-        with pytest.raises(UserError, match="no finite number above 0"):
+        with pytest.raises(UserError, match="not a finite number above 0"):
             calibrations.make(
                 TASK, SETTINGS, "classification", scans | {"s4": {"least_sensitive": {"0": loss}}}, PROVENANCE
             )
