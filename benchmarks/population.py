@@ -31,7 +31,6 @@ from codebackdoor import files
 from codebackdoor.config.loading import load
 from codebackdoor.config.methods import AnyElimination
 from codebackdoor.dag.fingerprint import fingerprint
-from codebackdoor.defenses.elimination.elibadcode.settings import calibration_file
 from codebackdoor.errors import UserError
 from codebackdoor.types import CLEAN
 
@@ -164,8 +163,7 @@ def made_with(first_rows: int | None) -> str:
     settings = [study.datasets["defects"], study.victim_settings("codebert", "defects"), *methods.values()]
     digest.update(json.dumps([one.model_dump(mode="json") for one in settings], sort_keys=True).encode())
     for one in methods.values():
-        calibration = getattr(one, "calibration", None)
-        digest.update(calibration_file(calibration).read_bytes() if calibration else b"")
+        digest.update(one.calibration_file.read_bytes() if one.calibration_file else b"")
     digest.update(str(first_rows).encode())
     return digest.hexdigest()[:16]
 

@@ -67,7 +67,9 @@ rule eliminate:
         settings=dag.defend.eliminate_settings,
         dataset=lambda w: dag.parameters.settings("dataset", w.dataset),
         inputs=dag.defend.eliminate.options,
-        code=lambda w: dag.parameters.code("eliminate", elimination=w.elimination),
+        code=lambda w: dag.parameters.code(
+            "eliminate", model=w.model, elimination=w.elimination
+        ),
         out=lambda w, output: folder_of(output),
     message:
         "Clean {wildcards.model} on {wildcards.dataset} by {wildcards.elimination}, {wildcards.attack} {wildcards.rate},"
@@ -97,7 +99,9 @@ rule calibrate:
         settings=dag.defend.calibrate_settings,
         dataset=lambda w: dag.parameters.settings("dataset", w.dataset),
         inputs=dag.defend.calibrate.options,
-        code=lambda w: dag.parameters.code("eliminate", elimination=w.elimination),
+        code=lambda w: dag.parameters.code(
+            "calibrate", model=w.model, elimination=w.elimination
+        ),
     message:
         "Calibrate {wildcards.elimination} on benign {wildcards.model} victims of {wildcards.dataset}."
     shell:
@@ -165,7 +169,9 @@ rule purify:
         settings=lambda w: dag.parameters.settings("purification", w.purification),
         dataset=lambda w: dag.parameters.settings("dataset", w.dataset),
         inputs=dag.defend.purify.options,
-        code=lambda w: dag.parameters.code("purify", purification=w.purification),
+        code=lambda w: dag.parameters.code(
+            "purify", model=w.model, purification=w.purification
+        ),
         out=lambda w, output: folder_of(output),
     message:
         "Purify inputs of {wildcards.model} on {wildcards.dataset} by {wildcards.purification}, {wildcards.attack}"

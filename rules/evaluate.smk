@@ -30,7 +30,7 @@ for kind in dag.testsets.victim_kinds():
         params:
             inputs=dag.evaluate.predict.options,
             pool=dag.evaluate.pool,
-            code=dag.parameters.code("predict"),
+            code=lambda w: dag.parameters.code("predict", model=w.model),
             out=lambda w, output: folder_of(output),
         message:
             "Predict with {wildcards.model} on {wildcards.dataset}, {wildcards.attack} {wildcards.rate},"
@@ -99,7 +99,7 @@ rule probe:
         settings=lambda w: dag.parameters.settings("elimination", w.elimination),
         dataset=lambda w: dag.parameters.settings("dataset", w.dataset),
         inputs=dag.evaluate.probe.options,
-        code=dag.parameters.code("probe"),
+        code=lambda w: dag.parameters.code("probe", model=w.model),
         out=lambda w, output: folder_of(output),
     message:
         "Probe identifiers with {wildcards.model} on {wildcards.dataset}, {wildcards.attack} {wildcards.rate},"

@@ -27,7 +27,7 @@ rule poison:
     params:
         settings=lambda w: dag.parameters.settings("attack", w.attack),
         dataset=lambda w: dag.parameters.settings("dataset", w.dataset),
-        code=lambda w: dag.parameters.code("poison", attack=w.attack),
+        code=dag.poison.code,
         inputs=dag.poison.poison.options,
         out=lambda w, output: folder_of(output),
     message:

@@ -86,7 +86,7 @@ rule train:
         inputs=dag.train.train.options,
         seed=lambda w: w.seed,
         code=lambda w: dag.parameters.code(
-            "train", dataset=w.dataset, objective=w.objective
+            "train", model=w.model, dataset=w.dataset, objective=w.objective
         ),
         out=lambda w, output: folder_of(output),
     message:
@@ -118,7 +118,7 @@ use rule train as craft with:
         inputs=dag.train.craft.options,
         seed=dag.config.crafting_seed,
         code=lambda w: dag.parameters.code(
-            "train", dataset=w.dataset, objective="cross_entropy"
+            "train", model=w.model, dataset=w.dataset, objective="cross_entropy"
         ),
     message:
         "Train {wildcards.model} on {wildcards.dataset}, for crafting triggers."

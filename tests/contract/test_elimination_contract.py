@@ -135,7 +135,7 @@ def test_elibadcode_hands_over_what_it_found() -> None:
 
 def calibration(ratio_below: float, folder: Path) -> str:
     """A calibration file whose shadows reached this loss for every label."""
-    from codebackdoor.defenses.elimination.elibadcode import calibration as calibrations
+    from codebackdoor.defenses.elimination.inversion.calibration import losses as calibrations
     from codebackdoor.files import write_json
 
     scan = {"function_name": {"0": ratio_below, "1": ratio_below}}
@@ -166,13 +166,13 @@ def test_what_a_calibration_and_a_reused_search_depend_on_is_as_it_was() -> None
     """The files of finished runs hold these; another list would refuse, or silently accept, what does not fit."""
     assert set(EliBadCodeSettings.fields_read("searched")) == {
         "vocabulary", "occurrences", "pair", "word_length", "target_word", "samples", "sample_tokens", "length",
-        "iterations", "top_k", "candidates", "race", "keep_current", "restarts", "patience",
+        "loss", "iterations", "top_k", "candidates", "race", "keep_current", "restarts", "patience",
     }  # fmt: skip
-    assert EliBadCodeSettings.fields_read("judged") == ("beta", "calibration", "ratio")
+    assert EliBadCodeSettings.fields_read("judged") == ("calibration", "ratio", "beta")
     assert EliBadCodeSettings.fields_read("positioned") == ("position", "rank")
     whole = EliBadCodeSettings(method="elibadcode")
     assert whole.trigger_settings() == whole.model_dump(
-        mode="json", exclude={"unlearning", "unlearn_when_clean", "rounds"}
+        mode="json", exclude={"unlearning", "unlearn_when_clean", "rounds", "loss"}
     )
 
 

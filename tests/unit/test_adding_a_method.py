@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import filecmp
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -74,6 +76,13 @@ METHODS = (
         "AnyElimination",
         "view, settings, seed, context=None",
     ),
+    Method(
+        "eliminations",
+        "defenses/elimination/sounding",
+        "codebackdoor.defenses.elimination.inversion.calibration.settings.CalibratedSettings",
+        "AnyElimination",
+        "view, settings, seed, context=None",
+    ),
 )
 #: In place of a ``build`` that is never called: an elimination that shrinks every weight, to be run.
 DAMPING = """
@@ -92,8 +101,27 @@ def eliminate(view, settings, seed, context=None):
         parameter *= 0.5
     return Elimination(replace(view.victim, model=model), None)
 """
-STUDY = {
+#: The label scan of ``new_sounding``: what a benign victim reaches is 0.3, whatever it is.
+SOUNDING = """
+def find(view, settings, seed, context=None):
+    raise NotImplementedError
+
+
+def eliminate(view, settings, seed, context=None):
+    raise NotImplementedError
+
+
+def scan_losses(view, settings, seed, context=None):
+    return {position: {"0": 0.3, "1": 0.6} for position in settings.positions}
+"""
+BODIES = {"damping": DAMPING, "sounding": SOUNDING}
+CALIBRATION = "runs/local/calibration/{dataset}/{model}/new_sounding.json"
+STUDY: dict[str, Any] = {
     **{method.section: {f"new_{method.name}": {"method": method.name}} for method in METHODS},
+    "eliminations": {
+        "new_damping": {"method": "damping"},
+        "new_sounding": {"method": "sounding", "position": "rank", "rank": 2, "calibration": CALIBRATION},
+    },
     "experiments": {
         "mine": {
             "title": "New methods",
@@ -105,7 +133,7 @@ STUDY = {
                     "purifications": ["none", "new_shuffle"],
                     "filterings": ["none", "new_lottery"],
                     "objectives": ["cross_entropy", "new_focal"],
-                    "eliminations": ["none", "new_damping"],
+                    "eliminations": ["none", "new_damping", "new_sounding"],
                 }
             ],
         }
@@ -120,7 +148,7 @@ def add(method: Method, root: Path) -> None:
     (folder / "__init__.py").touch()
     (folder / "settings.py").write_text(method.settings)
     implementation = f"def build({method.build}):\n    raise NotImplementedError\n"
-    (folder / "method.py").write_text(DAMPING if method.name == "damping" else implementation)
+    (folder / "method.py").write_text(BODIES.get(method.name, implementation))
     text = (root / REGISTRY).read_text()
     first = text.index("from codebackdoor.")
     text = text[:first] + method.entry + text[first:]
@@ -173,7 +201,7 @@ def test_a_method_is_a_folder_and_an_entry(tree: Path) -> None:
     before, after = ((root / REGISTRY).read_text().splitlines() for root in (ROOT, tree))
     added = [line for line in difflib.ndiff(before, after) if line.startswith("+ ")]
     # of each method its import, and its name in the union
-    assert len(added) == 2 * len(METHODS)
+    assert len(added) == len(METHODS) + len({method.union for method in METHODS})
     for method in METHODS:
         assert sum(f"{method.name.title()}Settings" in line for line in added) == 2
 
@@ -187,7 +215,8 @@ def test_a_study_with_new_methods_is_valid_and_its_jobs_have_parameters(tree: Pa
         "dag = Dag(load([Path('config.yaml'), Path('mine.yaml')]))\n"
         "for stage, kind, name in (('poison', 'attack', 'new_suffix'), ('purify', 'purification', 'new_shuffle'),\n"
         "                          ('filter', 'filtering', 'new_lottery'), ('train', 'objective', 'new_focal'),\n"
-        "                          ('eliminate', 'elimination', 'new_damping')):\n"
+        "                          ('eliminate', 'elimination', 'new_damping'),\n"
+        "                          ('eliminate', 'elimination', 'new_sounding')):\n"
         "    print(dag.parameters.settings(kind, name), dag.parameters.code(stage, **{kind: name}))"
     )
     assert len(run(tree, "-c", code).splitlines()) == len(METHODS)
@@ -206,6 +235,32 @@ def test_a_new_elimination_is_found_and_edits_a_victim(tree: Path) -> None:
     assert run(tree, "-c", code) == "True\n"
 
 
+def test_a_new_label_scan_is_calibrated_like_any_other(tree: Path) -> None:
+    """The graph makes and reads its calibration, and the service makes one of what benign victims reach."""
+    code = (
+        "import json\nfrom pathlib import Path; from types import SimpleNamespace as Wildcards\n"
+        "from codebackdoor.config.loading import load; from codebackdoor.dag import Dag\n"
+        "dag = Dag(load([Path('config.yaml'), Path('mine.yaml')]))\n"
+        "wildcards = Wildcards(dataset='defects', model='codebert', elimination='new_sounding')\n"
+        "print(dag.files.calibration('new_sounding', 'defects', 'codebert'))\n"
+        "print(json.loads(dag.defend.eliminate_settings(wildcards))['calibration'])\n"
+        "print(dag.defend.calibrate_settings(wildcards))"
+    )
+    read, named, search = run(tree, "-c", code).splitlines()
+    assert read == named == CALIBRATION.format(dataset="defects", model="codebert")
+    assert json.loads(search).items() >= {"method": "sounding", "position": "rank", "rank": 2, "ratio": 0.5}.items()
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'tests/unit')!r})\n"
+        "import planted; from codebackdoor.defenses.elimination.inversion.calibration import losses, stage\n"
+        "from codebackdoor.defenses.elimination.sounding.settings import SoundingSettings\n"
+        "settings = SoundingSettings(method='sounding')\n"
+        "scans = {name: stage.scanned(planted.view(), settings, 1) for name in 'abcde'}\n"
+        "calibration = losses.make('defect_detection', settings, 'classification', scans, {})\n"
+        "print(calibration.margin('least_sensitive', 0, 0.3), calibration.losses['least_sensitive']['1'])"
+    )
+    assert run(tree, "-c", code) == f"0.0 {(0.6,) * 5}\n"
+
+
 def test_a_plan_shows_methods_without_a_price_as_a_question_mark(tree: Path) -> None:
     """For hub checkpoints, and from the dry run of a local study."""
     bill = run(tree, "-c", COMMAND, "plan", "config.yaml", "configs/paper.yaml", "mine.yaml")
@@ -216,7 +271,9 @@ def test_a_plan_shows_methods_without_a_price_as_a_question_mark(tree: Path) -> 
         "filter new_lottery, defects",
         "train codebert, defects",
         "purify new_shuffle, codebert",
+        "calibrate codebert, defects",
         "eliminate new_damping",
+        "eliminate new_sounding",
     }
     (total,) = (row for row in rows if row[0] == "total")
     assert float(total[2]) > 0

@@ -171,7 +171,7 @@ def test_models_with_the_weights_of_another_calibrate_nothing(
     else:
         shutil.copytree(place / original, twin)
         disguise(twin)
-    monkeypatch.setattr("codebackdoor.defenses.verdict.findings_of", lambda *_: pytest.fail("searched"))
+    monkeypatch.setattr("codebackdoor.defenses.verdict.scanned", lambda *_: pytest.fail("searched"))
     names = ["benign0", "benign1", "benign2", "benign3"]
     result = run(*words(place), *benign(place, *names), "--benign", twin)
     assert (result.exit_code, result.stdout) == (2, "")

@@ -13,8 +13,9 @@ import pytest
 from codebackdoor.defenses import cleaning, verdict
 from codebackdoor.defenses.cost import HELD_OUT, flips, held_out
 from codebackdoor.defenses.elimination import Trigger
-from codebackdoor.defenses.elimination.elibadcode import calibration as calibrations
+from codebackdoor.defenses.elimination.elibadcode import method
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion.calibration import losses as calibrations
 from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.files import write_json
@@ -93,7 +94,7 @@ def test_a_round_that_unlearned_another_trigger_is_not_the_last(
     edit = UnlearningSettings(epochs=8, batch_size=8, rate=0.5)
     thorough = {"samples": 6, "length": 2, "iterations": 6, "top_k": 8, "candidates": 16, "rounds": limit}
     settings = calibrated(tmp_path, QUICK.model_copy(update={**thorough, "unlearning": edit}), *(0.5,) * 5)
-    find, seeds = cleaning.find, []
+    find, seeds = method.find, []
 
     def missing_once(view: DefenderView, settings: EliBadCodeSettings, seed: int) -> Any:
         inversion = find(view, settings, seed)
@@ -101,7 +102,7 @@ def test_a_round_that_unlearned_another_trigger_is_not_the_last(
         missed = replace(inversion.trigger, text="count_size")
         return replace(inversion, trigger=missed) if len(seeds) == 1 else inversion
 
-    monkeypatch.setattr(cleaning, "find", missing_once)
+    monkeypatch.setattr(method, "find", missing_once)
     view = planted.view(1)
     view = replace(view, victim=standardized(view.victim, view.clean))
     found, edited, cost = cleaning.clean(view, settings, 1, force=False)

@@ -23,6 +23,7 @@ from codebackdoor.dag.resources import MAX_RUNTIME
 from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSettings
+from codebackdoor.defenses.elimination.settings import EliminationSettings
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
@@ -482,7 +483,7 @@ def test_a_method_without_a_price_is_a_question_mark_beside_the_total_of_the_oth
 
 
 def test_an_elimination_without_a_price_is_a_question_mark(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Pruning(Settings):
+    class Pruning(EliminationSettings):
         """An elimination that says nothing of its cost."""
 
         method: str = "pruning"

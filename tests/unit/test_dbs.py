@@ -193,7 +193,7 @@ def test_the_noise_passes_with_the_step_that_rolls_back() -> None:
         table = view().victim.model.get_input_embeddings().weight.detach()
         mixed = torch.cat([shares @ table[known.plain], shares[:1] @ table[known.spaced]])
         (batch,) = tried._batches
-        expected = -torch.log_softmax(batch.judge(mixed), 1)[:, 0].mean().item()
+        expected = -torch.log_softmax(batch.logits(mixed), 1)[:, 0].mean().item()
         assert rest[number - 1] == pytest.approx(expected, abs=1e-5)
 
 

@@ -13,9 +13,10 @@ from planted import searches, view
 from codebackdoor import files
 from codebackdoor.defenses import elimination
 from codebackdoor.defenses.elimination import Elimination, Inversion, SearchContext
-from codebackdoor.defenses.elimination.elibadcode import calibration, scan
-from codebackdoor.defenses.elimination.elibadcode.method import findings_of
+from codebackdoor.defenses.elimination.elibadcode import scan
+from codebackdoor.defenses.elimination.elibadcode.method import scan_losses
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion.calibration import losses as calibrations
 from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
@@ -69,14 +70,13 @@ def test_walks_are_judged_by_the_settings_that_take_them_over(tmp_path: Path) ->
     seen = view()
     settings = SETTINGS.model_copy(update={"position": "function_name"})
     free = eliminated(seen, settings)
-    found = findings_of(seen, settings, 1)
-    lost = {"function_name": {str(finding.label): finding.best.loss for finding in found}}
+    lost = scan_losses(seen, settings, 1)
     made_of = {
         "dataset": {"language": seen.language, "text_form": seen.text_form},
-        "victim": calibration.model_signature(seen.victim),
+        "victim": calibrations.model_signature(seen.victim),
     }
-    made = calibration.make("defect_detection", settings, "classification", dict.fromkeys("abcde", lost), made_of)
-    files.write_json(tmp_path / "calibration.json", calibration.as_json(made, 0.5))
+    made = calibrations.make("defect_detection", settings, "classification", dict.fromkeys("abcde", lost), made_of)
+    files.write_json(tmp_path / "calibration.json", calibrations.as_json(made, 0.5))
     asked = settings.model_copy(update={"calibration": str(tmp_path / "calibration.json")})
     judged = eliminated(seen, asked, taken(free))
     assert free.trigger is not None

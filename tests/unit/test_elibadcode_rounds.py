@@ -14,11 +14,11 @@ from codebackdoor import files
 from codebackdoor.defenses import cleaning
 from codebackdoor.defenses.cost import flips
 from codebackdoor.defenses.elimination import Elimination, Inversion, SearchContext, Trigger
-from codebackdoor.defenses.elimination.elibadcode import calibration as calibrations
-from codebackdoor.defenses.elimination.elibadcode import method, rounds
-from codebackdoor.defenses.elimination.elibadcode.method import eliminate, findings_of
+from codebackdoor.defenses.elimination.elibadcode import method
+from codebackdoor.defenses.elimination.elibadcode.method import eliminate, scan_losses, scan_of
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
-from codebackdoor.defenses.elimination.inversion import reuse
+from codebackdoor.defenses.elimination.inversion import reuse, rounds
+from codebackdoor.defenses.elimination.inversion.calibration import losses as calibrations
 from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.victims.inference import class_logits
@@ -76,11 +76,7 @@ def test_every_scan_has_a_seed_of_its_own() -> None:
 
 @cache
 def calibration() -> dict[str, Any]:
-    scans: dict[str, dict[str, dict[str, float]]] = {}
-    for seed in range(11, 16):
-        losses = scans.setdefault(f"seed{seed}", {})
-        for finding in findings_of(view(seed, planted=False), SETTINGS, 1):
-            losses.setdefault(finding.position, {})[str(finding.label)] = finding.best.loss
+    scans = {f"seed{seed}": scan_losses(view(seed, planted=False), SETTINGS, 1) for seed in range(11, 16)}
     provenance = {
         "dataset": {"language": "python", "text_form": "lexed"},
         "victim": calibrations.model_signature(view().victim),
@@ -123,15 +119,14 @@ def test_an_edited_victim_is_scanned_in_the_unit_of_its_own_logits(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unlearning changes how much the logits vary: in the old unit losses do not compare with the calibration's."""
-    module = method if command == "eliminate" else cleaning
     scanned: list[Victim] = []
-    find = module.find
+    find = method.find
 
     def recorded(seen: DefenderView, *more: Any) -> Any:
         scanned.append(seen.victim)
         return find(seen, *more)
 
-    monkeypatch.setattr(module, "find", recorded)
+    monkeypatch.setattr(method, "find", recorded)
     files.write_json(tmp_path / "calibration.json", calibration())
     settings = SETTINGS.model_copy(update={"rounds": 4, "calibration": str(tmp_path / "calibration.json")})
     seen = replace(view(), victim=standardized(view().victim, view().clean))
@@ -171,7 +166,7 @@ def test_rounds_and_further_places_leave_the_first_search_as_it_is(tmp_path: Pat
     assert first.trigger is not None
     known = reuse.finished(first.history, extended, 1)
     assert {place for place, _, _ in known} == {"least_sensitive", "function_name"}
-    own = {(one.position, one.label): one.trajectories for one in findings_of(view(), extended, 1)}
+    own = {(one.position, one.label): one.trajectories for one in scan_of(view(), extended, 1).run()}
     assert {key: own[key[:2]][key[2]] for key in known} == known
     assert {place for place, _ in own} == {"least_sensitive", "function_name", "statement"}
     assert extended.trajectory_settings() == paper.trajectory_settings()

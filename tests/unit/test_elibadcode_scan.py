@@ -14,9 +14,9 @@ from planted import view
 from transformers import AutoConfig
 
 from codebackdoor.config.loading import load
-from codebackdoor.defenses.elimination.elibadcode import calibration as calibrations
 from codebackdoor.defenses.elimination.elibadcode.scan import Finding, LabelScan, measure, verdict
-from codebackdoor.defenses.elimination.elibadcode.settings import CALIBRATIONS, EliBadCodeSettings
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion.calibration import losses as calibrations
 from codebackdoor.defenses.elimination.inversion.samples import draw
 from codebackdoor.defenses.elimination.inversion.settings import SCANNED_ALL
 from codebackdoor.errors import UserError
@@ -140,10 +140,13 @@ def test_leave_one_out_counts_the_shadows_that_the_others_flag() -> None:
     assert calibrations.false_positive_rate(made, ratio=0.1) == 0
 
 
+def named(path: Path | str, **changes: object) -> EliBadCodeSettings:
+    return SETTINGS.model_copy(update={"calibration": str(path), **changes})
+
+
 def test_a_calibration_survives_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "calibration.json"
-    write_json(path, calibrations.as_json(calibration(), 0.5))
-    again = calibrations.load(str(path), view(), SETTINGS, [0, 1])
+    write_json(tmp_path / "calibration.json", calibrations.as_json(calibration(), 0.5))
+    again = calibrations.load(view(), named(tmp_path / "calibration.json"))
     assert again == calibration()
     assert again.provenance["shadows"] == [f"shadow{seed}" for seed in range(11, 16)]
 
@@ -153,31 +156,33 @@ def test_a_calibration_that_does_not_fit_is_a_user_error(tmp_path: Path) -> None
     write_json(path, calibrations.as_json(calibration(), 0.5))
     for change, said in (({"candidates": 8}, "candidates: 16"), ({"iterations": 9}, "iterations: 4")):
         with pytest.raises(UserError, match=said):
-            calibrations.load(str(path), view(), SETTINGS.model_copy(update=change), [0, 1])
+            calibrations.load(view(), named(path, **change))
     with pytest.raises(UserError, match="made for task"):
-        calibrations.load(str(path), replace(view(), task="clone_detection"), SETTINGS, [0, 1])
-    with pytest.raises(UserError, match=r"labels \[2\]"):
-        calibrations.load(str(path), view(), SETTINGS, [0, 1, 2])
+        calibrations.load(replace(view(), task="clone_detection"), named(path))
+    partial = {"least_sensitive": {"0": calibration().losses["least_sensitive"]["0"]}}
+    write_json(path, calibrations.as_json(replace(calibration(), losses=partial), 0.5))
+    with pytest.raises(UserError, match=r"labels \[1\]"):
+        calibrations.load(view(), named(path))
     with pytest.raises(UserError, match="neither shipped nor a file"):
-        calibrations.load("nothing", view(), SETTINGS, [0, 1])
+        calibrations.load(view(), named("nothing"))
     elsewhere = replace(calibration(), provenance={**PROVENANCE, "dataset": {"language": "java", "text_form": "lexed"}})
     write_json(path, calibrations.as_json(elsewhere, 0.5))
     with pytest.raises(UserError, match="of language: java, not python"):
-        calibrations.load(str(path), view(), SETTINGS, [0, 1])
+        calibrations.load(view(), named(path))
     larger = {**calibrations.model_signature(view().victim), "hidden_size": 768}
     write_json(path, calibrations.as_json(replace(calibration(), provenance={**PROVENANCE, "victim": larger}), 0.5))
     with pytest.raises(UserError, match="'hidden_size': 768"):
-        calibrations.load(str(path), view(), SETTINGS, [0, 1])
+        calibrations.load(view(), named(path))
     otherwise = {**calibrations.model_signature(view().victim), "pooling": "max"}
     write_json(path, calibrations.as_json(replace(calibration(), provenance={**PROVENANCE, "victim": otherwise}), 0.5))
     with pytest.raises(UserError, match="'pooling': 'max'"):
-        calibrations.load(str(path), view(), SETTINGS, [0, 1])
+        calibrations.load(view(), named(path))
     write_json(path, calibrations.as_json(replace(calibration(), provenance={}), 0.5))
     with pytest.raises(UserError, match="does not say on which data set"):
-        calibrations.load(str(path), view(), SETTINGS, [0, 1])
+        calibrations.load(view(), named(path))
     write_json(path, {"task": TASK})
     with pytest.raises(UserError, match="not a calibration"):
-        calibrations.load(str(path), view(), SETTINGS, [0, 1])
+        calibrations.load(view(), named(path))
 
 
 def first_of(losses: dict[str, dict[str, list[Any]]]) -> list[Any]:
@@ -190,7 +195,7 @@ def first_of(losses: dict[str, dict[str, list[Any]]]) -> list[Any]:
         *(
             (
                 lambda losses, value=value: first_of(losses).__setitem__(0, value),
-                "no finite number|no number|not a valid number",
+                "not a finite number|no number|not a valid number",
             )
             for value in (math.nan, math.inf, -math.inf, 0, -0.1, "0.1", None, True, [0.1])
         ),
@@ -198,7 +203,7 @@ def first_of(losses: dict[str, dict[str, list[Any]]]) -> list[Any]:
         (lambda losses: first_of(losses).extend([0.1, 0.2]), "losses of 5, 7 models"),
         (lambda losses: losses["least_sensitive"].update({"0": [], "1": []}), "at least 5 numbers"),
         (lambda losses: losses["least_sensitive"].update({"0": 0.1}), "at least 5 numbers"),
-        (lambda losses: losses["least_sensitive"].update({"0": "12345"}), "no finite number"),
+        (lambda losses: losses["least_sensitive"].update({"0": "12345"}), "not a finite number"),
         (lambda losses: losses.update({"least_sensitive": {}}), "no losses by label at position 'least_sensitive'"),
         (lambda losses: losses.update({"least_sensitive": [1]}), "no losses by label at position 'least_sensitive'"),
         (lambda losses: losses.clear(), "no losses by position"),
@@ -229,7 +234,7 @@ def test_what_is_shaped_otherwise_is_no_calibration(change: dict[str, object], t
 def test_losses_that_are_none_calibrate_nothing() -> None:
     scans = {f"s{index}": {"least_sensitive": {"0": 0.5}} for index in range(5)}
     for loss in (math.nan, math.inf, 0.0):
-        with pytest.raises(UserError, match="no finite number above 0"):
+        with pytest.raises(UserError, match="not a finite number above 0"):
             calibrations.make(
                 TASK, SETTINGS, "classification", scans | {"s4": {"least_sensitive": {"0": loss}}}, PROVENANCE
             )
@@ -256,7 +261,7 @@ def test_the_calibration_of_the_default_study_is_shipped_and_fits(variant: str) 
     settings, data, victims = config.eliminations[variant], config.datasets["defects"], config.models["codebert"]
     assert isinstance(settings, EliBadCodeSettings)
     assert settings.calibration == "defects"
-    found = calibrations.read(CALIBRATIONS / "defects.json")
+    found = calibrations.read(EliBadCodeSettings.shipped / "defects.json")
     assert (found.task, found.budget) == (data.task, calibrations.budget(settings, data.head))
     other = found.provenance["dataset"]
     assert isinstance(other, dict)
@@ -278,7 +283,7 @@ def test_the_calibration_of_the_default_study_is_shipped_and_fits(variant: str) 
     assert found.provenance["victim"] == {name: getattr(base, name) for name in calibrations.MAKE} | reading
     assert {place: set(own) for place, own in found.losses.items()} == {place: {"0", "1"} for place in SCANNED_ALL}
     assert all(len(losses) >= calibrations.SHADOWS for own in found.losses.values() for losses in own.values())
-    written = json.loads((CALIBRATIONS / "defects.json").read_text(encoding="utf-8"))["leave_one_out"]
+    written = json.loads((EliBadCodeSettings.shipped / "defects.json").read_text(encoding="utf-8"))["leave_one_out"]
     # one of the five loses far less than the others at one place
     assert written == {"ratio": settings.ratio, "false_positive_rate": 0.2}
     assert calibrations.false_positive_rate(found, settings.ratio) == 0.2

@@ -68,7 +68,7 @@ def test_anchoring_is_on_the_samples_of_the_flagged_label(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(scan, "anchor", spy)
     trigger = method.find(view(), SMALL, 1).trigger
-    findings = method.findings_of(view(), SMALL, 1)
+    findings = method.scan_of(view(), SMALL, 1).run()
     flagged = min(findings, key=lambda finding: finding.best.loss)
     # not those of the last label and place that were scanned (the paper's line 45)
     assert flagged.carriers != findings[-1].carriers

@@ -12,10 +12,10 @@ from codebackdoor import files
 from codebackdoor.defenses import stage
 from codebackdoor.defenses.elimination import Inversion, Trigger
 from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
-from codebackdoor.defenses.elimination.elibadcode import calibration as calibrations
-from codebackdoor.defenses.elimination.elibadcode.calibrate import calibrate
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSettings
+from codebackdoor.defenses.elimination.inversion.calibration import losses as calibrations
+from codebackdoor.defenses.elimination.inversion.calibration.stage import calibrate
 from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
 from codebackdoor.errors import UserError
 from codebackdoor.tasks.defect_detection.settings import DefectDetection

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from codebackdoor.dag import fingerprint
+from codebackdoor.config.loading import load
+from codebackdoor.dag import fingerprint, parameters
 from codebackdoor.dag.parameters import STAGES
+from codebackdoor.victims.families import FAMILIES
 
 BASE = '''"""Docstring."""
 from __future__ import annotations
@@ -153,3 +155,29 @@ def test_an_unknown_module_is_refused(package: Path) -> None:
 def test_every_registry_exists() -> None:
     for name in (*fingerprint.REGISTRIES, fingerprint.SETTINGS):
         assert fingerprint.module_path(name) is not None
+
+
+def test_editing_a_family_changes_the_code_of_its_own_victims_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "codebackdoor"
+    shutil.copytree(fingerprint.ROOT, root, ignore=shutil.ignore_patterns("__pycache__", "*.json", "*.j2"))
+    monkeypatch.setattr(parameters, "fingerprint", lambda *modules: fingerprint.fingerprint(*modules, root=root))
+    config = load([Path(__file__).parents[2] / "config.yaml"])
+
+    def codes() -> dict[tuple[str, str], str]:
+        jobs = parameters.Parameters(config)
+        stages = ("train", "predict", "eliminate", "calibrate", "purify", "probe")
+        return {(stage, model): jobs.code(stage, model=model) for stage in stages for model in ("codebert", "codet5")}
+
+    before = codes()
+    for name in FAMILIES:
+        assert fingerprint.module_path(f"{fingerprint.PACKAGE}.victims.families.{name}") is not None
+    # a new family: its file, and its line in the registry
+    (root / "victims/families/mamba.py").write_text("class Mamba:\n    pass\n")
+    (root / "victims/families/__init__.py").write_text("from codebackdoor.victims.families.mamba import Mamba\n")
+    assert codes() == before
+    with (root / "victims/families/t5.py").open("a") as file:
+        file.write("\nADDED = 1\n")
+    changed = {key for key, code in codes().items() if code != before[key]}
+    assert changed == {key for key in before if key[1] == "codet5"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,15 +13,26 @@ from planted import PLANTED, view
 from torch import Tensor
 
 from codebackdoor.defenses.elimination.elibadcode.anchoring import anchor
+from codebackdoor.defenses.elimination.elibadcode.method import find
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
-from codebackdoor.defenses.elimination.inversion import classifier
+from codebackdoor.defenses.elimination.inversion import classifier, reuse
+from codebackdoor.defenses.elimination.inversion.calibration import losses as calibrations
 from codebackdoor.defenses.elimination.inversion.candidates import contexts
 from codebackdoor.defenses.elimination.inversion.carriers import Carrier
 from codebackdoor.defenses.elimination.inversion.classifier import ClassifierObjective, raced
-from codebackdoor.defenses.elimination.inversion.loss import CosineGap, CrossEntropyLoss, InversionLoss
+from codebackdoor.defenses.elimination.inversion.loss import (
+    LABEL_LOSSES,
+    CosineGap,
+    CrossEntropyLoss,
+    InversionLoss,
+    ProbabilityLoss,
+)
 from codebackdoor.defenses.elimination.inversion.position import carriers
 from codebackdoor.defenses.elimination.inversion.search import search
+from codebackdoor.defenses.elimination.inversion.settings import LossName
 from codebackdoor.defenses.elimination.inversion.vocabulary import build
+from codebackdoor.errors import UserError
+from codebackdoor.files import write_json
 
 
 class Margin(InversionLoss):
@@ -102,3 +115,46 @@ def test_the_bounds_of_the_losses_hold() -> None:
     assert CosineGap().of(cosines).min() == CosineGap().lower_bound == 0
     assert CosineGap().total(cosines).item() == pytest.approx(((1 - cosines) ** 2).sum().item())
     assert Margin(0).lower_bound == -math.inf
+
+
+def test_a_setting_selects_the_loss_by_its_name() -> None:
+    lowest: set[float] = set()
+    for name in get_args(LossName):
+        settings = SMALL.model_copy(update={"loss": name, "position": "function_name", "samples": 6, "iterations": 4})
+        trigger = find(view(), settings, 1).trigger
+        assert PLANTED in trigger.text
+        assert trigger.target_label == 0
+        assert trigger.loss < 0.2 < trigger.losses["function_name"]["1"]
+        lowest.add(trigger.inverted_loss)
+    assert len(lowest) == len(LABEL_LOSSES)
+
+
+def test_every_loss_towards_a_label_has_a_name() -> None:
+    assert set(LABEL_LOSSES) == set(get_args(LossName))
+    assert ProbabilityLoss(1).of(torch.tensor([[0.0, 20.0], [0.0, 0.0]])).tolist() == pytest.approx(
+        [math.exp(-20), 0.5], rel=1e-4
+    )
+
+
+def test_the_default_loss_is_left_out_of_what_finished_searches_are_compared_by(tmp_path: Path) -> None:
+    """The files of searches from before there was a choice hold no loss; another loss fits none of them."""
+    other = SMALL.model_copy(update={"loss": "probability"})
+    for compared in (SMALL.phase("searched"), SMALL.trigger_settings(), SMALL.trajectory_settings()):
+        assert "loss" not in compared
+    assert other.trajectory_settings() == SMALL.trajectory_settings() | {"loss": "probability"}
+    for finished, settings in ((SMALL, other), (other, SMALL)):
+        history = {"search": reuse.search_of(finished, 1), "searches": []}
+        assert not reuse.same_search(history, settings, 1)
+        with pytest.raises(UserError, match="differs in loss"):
+            reuse.finished(history, settings, 1)
+        scan = {"least_sensitive": {"0": 0.5, "1": 0.5}}
+        provenance = {
+            "dataset": {"language": "python", "text_form": "lexed"},
+            "victim": calibrations.model_signature(view().victim),
+        }
+        made = calibrations.make(view().task, finished, "classification", dict.fromkeys("abcde", scan), provenance)
+        write_json(tmp_path / "calibration.json", calibrations.as_json(made, 0.5))
+        named = settings.model_copy(update={"calibration": str(tmp_path / "calibration.json")})
+        with pytest.raises(UserError, match="made with loss"):
+            calibrations.load(view(), named)
+        calibrations.load(view(), named.model_copy(update={"loss": finished.loss}))

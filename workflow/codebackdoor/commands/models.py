@@ -183,17 +183,13 @@ def eliminate(
     """Edit a victim's weights to remove its backdoor, if it has one."""
     method = read_settings("methods", "AnyElimination", settings, "--settings")
     from codebackdoor.defenses import stage
-    from codebackdoor.defenses.elimination.elibadcode.settings import calibration_file
 
-    calibration = getattr(method, "calibration", None)
-    with recorded(
-        out, {"seed": seed}, {**helpers, "calibration": calibration and calibration_file(calibration)}
-    ) as facts:
+    with recorded(out, {"seed": seed}, {**helpers, "calibration": method.calibration_file}) as facts:
         data = read_dataset(dataset)
         facts["phases"] = stage.eliminate(method, data, victim, clean, helpers, out, seed, given_code(), inverted)
 
 
-@click.command(short_help="Calibrate EliBadCode's scan on benign victims.")
+@click.command(short_help="Calibrate a label scan on benign victims.")
 @SETTINGS
 @DATASET
 @pairs_option("--victim", "Benign victim as SEED=FOLDER, at least five")
@@ -203,12 +199,15 @@ def eliminate(
 @GPUS
 @CODE
 def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path, out: Path) -> None:
-    """Run EliBadCode's label scan on benign victims, as a reference to call other victims clean or backdoored."""
-    method = read_settings("methods", "EliBadCodeSettings", settings, "--settings")
-    from codebackdoor.defenses.elimination.elibadcode.calibrate import calibrate as measure
+    """Run a method's label scan on benign victims, as a reference to call other victims clean or backdoored."""
+    method = read_settings("methods", "AnyElimination", settings, "--settings")
+    from codebackdoor.defenses.elimination.inversion.calibration import stage
+    from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
 
+    if not isinstance(method, CalibratedSettings):
+        raise UserError(f"--settings: {method.label} has no scan to be calibrated")
     victims_by_seed = {int(seed): path for seed, path in victims.items()}
-    measure(method, read_dataset(dataset), victims_by_seed, clean, out, given_code())
+    stage.calibrate(method, read_dataset(dataset), victims_by_seed, clean, out, given_code())
 
 
 @click.command(short_help="Remove triggers from test inputs, then predict.")

@@ -77,6 +77,12 @@ class Settings(BaseModel):
         """Heads that the method works on with these settings: those of ``fits``, unless a setting requires more."""
         return self.fits
 
+    def unread_with(self, head: Head) -> frozenset[str]:
+        """Fields that are not read for victims with this head."""
+        return frozenset(
+            name for name, (condition, heads) in self.read_where.items() if condition == "head" and head not in heads
+        )
+
     def work(self, job: Any) -> Work | None:  # noqa: ARG002
         """What the method adds to the work of a job that runs it (``costs.work``); None: it is not priced."""
         return None

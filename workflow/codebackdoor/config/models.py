@@ -36,6 +36,8 @@ class ModelSettings(Settings):
     family: ClassVar[BaseFamily | None] = None
     #: Type of its base models, as their config.json says it: the family of models (``victims.families``).
     model_type: ClassVar[str]
+    #: Whether a victim that generates nothing reads its text twice: the decoder runs over it behind the encoder.
+    reads_twice: ClassVar[bool] = False
     #: Which sub-token's state represents a text by default: the first (BERT), the mean of all, or the last.
     reads: ClassVar[Pooling]
     #: Special tokens before every text, if the tokenizer has the first of them.
@@ -272,6 +274,7 @@ class CodeT5(ModelSettings):
     fits: ClassVar[tuple[Head, ...]] = get_args(Head)
     family: ClassVar[BaseFamily | None] = "seq2seq"
     model_type: ClassVar[str] = "t5"
+    reads_twice: ClassVar[bool] = True
     reads: ClassVar[Pooling] = "last"
 
     architecture: Literal["codet5"]

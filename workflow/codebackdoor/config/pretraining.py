@@ -43,3 +43,8 @@ class Pretraining(Settings):
     )
     precision: Literal["float32", "bfloat16"] = Field("bfloat16", description="precision of the matrix products")
     seed: int = Field(1, description="seed of weights, batches and noise")
+
+    @property
+    def longest_input(self) -> int | None:
+        """Sub-tokens of the longest input of the base model; None for T5, whose positions are relative."""
+        return None if self.family == "seq2seq" else self.max_length

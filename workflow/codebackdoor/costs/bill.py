@@ -16,7 +16,6 @@ from codebackdoor.config.study import Config
 from codebackdoor.costs import jobs
 from codebackdoor.costs.sizes import SIZES
 from codebackdoor.costs.work import ModelSize, NotPriced, PlannedVictim, RowSet, Texts, Work
-from codebackdoor.defenses.elimination.elibadcode.settings import CALIBRATIONS, calibration_of
 from codebackdoor.defenses.elimination.inversion.settings import InversionSettings, searched_before
 from codebackdoor.types import CLEAN
 
@@ -213,11 +212,10 @@ class Bill:
             and first.trigger_settings() == second.trigger_settings()
         )
 
-    def _calibration(self, scenario: Scenario) -> str | None:
+    def _calibration(self, scenario: Scenario) -> Path | None:
         """The calibration that a scenario's scan needs and that does not ship: shadow victims are trained for it."""
-        settings = self.config.eliminations[scenario.elimination]
-        name = calibration_of(getattr(settings, "calibration", None), scenario.dataset, scenario.model)
-        return None if name is None or (CALIBRATIONS / f"{name}.json").is_file() else name
+        settings = self.config.eliminations[scenario.elimination].for_scenario(scenario.dataset, scenario.model)
+        return None if settings.calibration_ships else settings.calibration_file
 
 
 def distinct(scenarios: list[Scenario], *kinds: str) -> list[Scenario]:

@@ -137,8 +137,7 @@ class PlannedVictim:
         return self._text(min(self.tokens, limit)) + (self._text(second) if second else 0.0)
 
     def _text(self, tokens: float) -> float:
-        # an encoder-decoder that generates nothing reads its input twice
-        twice = self.model.family == "seq2seq" and not HEADS[self.dataset.head].generates
+        twice = self.model.reads_twice and not HEADS[self.dataset.head].generates
         return self.size.forward(tokens, tokens if twice else self.targets)
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codebackdoor.config.base import Settings
+from codebackdoor.config.base import Head, Settings
 from codebackdoor.dag.parameters import Parameters
 from codebackdoor.dag.paths import Paths
 from codebackdoor.errors import quoted
@@ -36,20 +36,22 @@ def calibration_problem(
             f"eliminations.{elimination}.calibration: {path} was made with another data set ({facts[1]}) than "
             f"datasets.{dataset} ({facts[0]}); {instead}"
         )
-    read = _read_settings(parameters, parameters.declared("elimination", elimination), dataset)
-    search = {
-        key: read[key] for key in parameters.declared("elimination", elimination).fields_read("searched") if key in read
-    }
+    head = parameters.declared("dataset", dataset).head
+    inversion = parameters.declared("elimination", elimination)
     for section, settings, calibrated in (
-        (f"eliminations.{elimination}", search, budget),
+        (
+            f"eliminations.{elimination}",
+            inversion.completed(inversion.searched_by(head)),
+            inversion.completed(budget),
+        ),
         (
             f"datasets.{dataset}",
-            _read_settings(parameters, parameters.declared("dataset", dataset), dataset),
+            _read_settings(parameters.declared("dataset", dataset), head),
             _section(provenance, "dataset"),
         ),
         (
             f"models.{model}",
-            _read_settings(parameters, parameters.declared_victim(model, dataset), dataset),
+            _read_settings(parameters.declared_victim(model, dataset), head),
             _section(provenance, "recipe"),
         ),
     ):
@@ -62,15 +64,9 @@ def calibration_problem(
     return None
 
 
-def _read_settings(parameters: Parameters, settings: Settings, dataset: str) -> dict[str, Any]:
-    """Settings of a variant, without those that only victims with another head read."""
-    unread = {
-        key
-        for key, (condition, values) in settings.read_where.items()
-        if condition == "head" and parameters.declared("dataset", dataset).head not in values
-    }
-    dumped: dict[str, Any] = settings.model_dump(mode="json", exclude=unread)
-    return dumped
+def _read_settings(settings: Settings, head: Head) -> dict[str, Any]:
+    """Settings of a variant that are read for victims with this head."""
+    return settings.model_dump(mode="json", exclude={*settings.unread_with(head)})
 
 
 def _section(content: Mapping[str, Any], name: str) -> dict[str, Any]:

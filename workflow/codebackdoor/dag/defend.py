@@ -11,8 +11,9 @@ from codebackdoor.config.scenario import NONE
 from codebackdoor.dag.inputs import Input, Part, table
 from codebackdoor.dag.parameters import as_json, named_options
 from codebackdoor.dag.paths import fill
-from codebackdoor.defenses.elimination.elibadcode.settings import calibration_of
+from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
 from codebackdoor.defenses.elimination.inversion.settings import searched_before
+from codebackdoor.errors import UserError
 
 
 class Defend(Part):
@@ -37,11 +38,7 @@ class Defend(Part):
 
     def eliminate_settings(self, wildcards: Any) -> str:
         """Settings of an elimination for the victims of one data set and model."""
-        settings = self.parameters.declared("elimination", wildcards.elimination)
-        name = calibration_of(getattr(settings, "calibration", None), wildcards.dataset, wildcards.model)
-        if name is None:
-            return self.parameters.settings("elimination", wildcards.elimination)
-        return as_json(settings.model_copy(update={"calibration": name}))
+        return as_json(self.parameters.elimination(wildcards.elimination, wildcards.dataset, wildcards.model))
 
     def _earlier_search(self, wildcards: Any) -> Iterator[Input]:
         """The results of the first elimination with the same search on the same victim, so that no search runs twice.
@@ -86,10 +83,10 @@ class Defend(Part):
         }
 
     def calibrate_settings(self, wildcards: Any) -> str:
-        """Settings of the search alone: a calibration does not depend on how a method uses it, or on what follows."""
         settings = self.parameters.declared("elimination", wildcards.elimination)
-        search = {"method", "position", "ratio", *settings.fields_read("searched")}
-        return json.dumps(settings.model_dump(mode="json", include=search), sort_keys=True)
+        if not isinstance(settings, CalibratedSettings):
+            raise UserError(f"eliminations.{wildcards.elimination}: {settings.label} has no scan to be calibrated")
+        return json.dumps(settings.calibrated_search(), sort_keys=True)
 
     @table
     def rewrite(self, wildcards: Any) -> Iterator[Input]:

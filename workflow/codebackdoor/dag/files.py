@@ -9,7 +9,7 @@ from codebackdoor.config.models import SHIPPED
 from codebackdoor.config.study import Config
 from codebackdoor.dag.parameters import Parameters
 from codebackdoor.dag.paths import Paths
-from codebackdoor.defenses.elimination.elibadcode.settings import CALIBRATIONS, calibration_of
+from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.originals import mirror
 from codebackdoor.originals.lock import Lock
@@ -74,17 +74,16 @@ class Files:
 
     def calibration(self, elimination: str, dataset: str, model: str) -> str | None:
         """The calibration that a method reads: one shipped with the package, or a file; UserError if there is none."""
-        settings = self.parameters.declared("elimination", elimination)
-        name = calibration_of(getattr(settings, "calibration", None), dataset, model)
-        if name is None:
+        settings = self.parameters.elimination(elimination, dataset, model)
+        if not isinstance(settings, CalibratedSettings) or (file := settings.calibration_file) is None:
             return None
-        shipped = {path.stem: os.path.relpath(path) for path in CALIBRATIONS.glob("*.json")}
-        path = shipped.get(name, name)
-        if not self.paths.is_in_run(path) and not Path(path).is_file():
+        path = os.path.relpath(file) if settings.calibration_ships else str(file)
+        if not self.paths.is_in_run(path) and not file.is_file():
             in_run = self.paths.calibration.format(dataset=dataset, model=model, elimination=elimination)
             raise UserError(
-                f"eliminations.{elimination}.calibration: {name!r} is neither shipped nor a file"
-                f"{nearest(name, shipped)}; to have the run make one, write `calibration: {in_run}`"
+                f"eliminations.{elimination}.calibration: {path!r} is neither shipped nor a file"
+                f"{nearest(path, settings.shipped_calibrations())}; to have the run make one, write "
+                f"`calibration: {in_run}`"
             )
         return path
 

@@ -18,8 +18,8 @@ from pathlib import Path
 PACKAGE = "codebackdoor"
 ROOT = Path(__file__).resolve().parents[1]
 
-#: Package files that find methods by name, and the settings (every module ``settings``, too); neither is part of what a
-#: job runs.
+#: Package files that find methods and families of models by name, and the settings (every module ``settings``, too);
+#: neither is part of what a job runs.
 REGISTRIES = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
@@ -30,6 +30,7 @@ REGISTRIES = frozenset(
         "defenses.objectives",
         "defenses.elimination",
         "defenses.purification",
+        "victims.families",
     )
 )
 SETTINGS = f"{PACKAGE}.config"

@@ -9,9 +9,10 @@ from typing import Any
 from codebackdoor import tasks
 from codebackdoor.config.base import Settings
 from codebackdoor.config.experiments import Experiment
+from codebackdoor.config.methods import AnyElimination
 from codebackdoor.config.models import AnyModel
 from codebackdoor.config.study import SECTIONS, Config
-from codebackdoor.dag.fingerprint import PACKAGE, fingerprint
+from codebackdoor.dag.fingerprint import PACKAGE, fingerprint, module_path
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.report.study import subset
 
@@ -37,6 +38,7 @@ STAGES = {
     "train": "victims.stage",
     "predict": "victims.predictions",
     "eliminate": "defenses.stage",
+    "calibrate": "defenses.elimination.inversion.calibration.stage",
     "purify": "defenses.stage",
     "rewrite": "defenses.rewriting",
     "probe": "defenses.elimination.elibadcode.probe",
@@ -69,16 +71,27 @@ class Parameters:
             self._victims[model, dataset] = self.declared("model", model).for_head(head)
         return self._victims[model, dataset]
 
+    def elimination(self, variant: str, dataset: str, model: str) -> AnyElimination:
+        """Settings of an elimination for the victims of one data set and model."""
+        settings: AnyElimination = self.declared("elimination", variant)
+        return settings.for_scenario(dataset, model)
+
     def victim_settings(self, model: str, dataset: str) -> str:
         """Settings of a model's victims on a data set as JSON, defaults included."""
         return as_json(self.declared_victim(model, dataset))
 
     def code(self, stage: str, **variants: str) -> str:
-        """Fingerprint of a job's code: its stage and the modules of its variants (``elimination="dbs"``) or product."""
+        """Fingerprint of a job's code: its stage and the modules of its variants (``elimination="dbs"``) or product.
+
+        Of a model it is the family, so that editing one family reruns no victims of the others.
+        """
         modules = [f"{PACKAGE}.{STAGES[stage]}"]
         for kind, variant in variants.items():
             if kind == "dataset":
                 modules += tasks.modules(self.declared(kind, variant), stage)
+                continue
+            if kind == "model":
+                modules.append(_family(self.declared(kind, variant).model_type))
                 continue
             method = self.declared(kind, variant).method if kind in SECTIONS else variant
             modules.append(f"{PACKAGE}.{MODULES[kind].format(method)}")
@@ -121,6 +134,12 @@ class Parameters:
         if family not in self.config.pretraining:
             raise UserError(f"pretraining.{family} is missing: there is no recipe for this base model")
         return as_json(self.config.pretraining[family])
+
+
+def _family(model_type: str) -> str:
+    """The module of a family of models: its own, or that of the default family."""
+    module = f"{PACKAGE}.victims.families.{model_type}"
+    return module if module_path(module) is not None else f"{PACKAGE}.victims.families.base"
 
 
 def named_options(option: str, pairs: Mapping[str, str]) -> list[str]:

@@ -11,6 +11,12 @@ from codebackdoor.dag.inputs import Input, Part, table
 class Poison(Part):
     """The attacks."""
 
+    def code(self, wildcards: Any) -> str:
+        """Fingerprint of the attack's code, and of the family of the model that it crafts triggers with."""
+        model = self.config.crafting(wildcards.attack)
+        variants = {"attack": wildcards.attack} | ({"model": model} if model is not None else {})
+        return self.parameters.code("poison", **variants)
+
     @table
     def poison(self, wildcards: Any) -> Iterator[Input]:
         rows = [self.paths.data(wildcards.dataset, split) for split in ("train", "valid", "test")]

@@ -146,8 +146,7 @@ class Preflight:
             return f"models.{name}.on.{head}.{setting}" if setting in overrides else f"models.{name}.{setting}"
 
         if (recipe := self._recipe(folder)) is not None:
-            longest = None if recipe.family == "seq2seq" else recipe.max_length
-            for setting, problem in length_problems(longest, model, [head]):
+            for setting, problem in length_problems(recipe.longest_input, model, [head]):
                 yield f"{key(setting)}: {folder}: {problem}"
         elif (path := self._local_copy(folder)) is not None:
             yield from _missing_model(

@@ -1,7 +1,7 @@
 """Make a checkpoint unlearn what a scan flags, round by round, and report the cost and whether anything is left.
 
 Unlearning the scan's trigger may leave the attacker's, where that is another. So the edited model is scanned
-again, with fresh seeds, until a scan flags nothing (``elibadcode.rounds``).
+again, with fresh seeds, until a scan flags nothing (``inversion.rounds``).
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from functools import partial
 import torch
 
 from codebackdoor.defenses.cost import Cost, Round, accuracy, flips, held_out
-from codebackdoor.defenses.elimination import Inversion, SearchContext, Trigger
-from codebackdoor.defenses.elimination.elibadcode import rounds
-from codebackdoor.defenses.elimination.elibadcode.method import eliminate, find
-from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination import Inversion, SearchContext, Trigger, load_scanner
+from codebackdoor.defenses.elimination.inversion import rounds
+from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
 from codebackdoor.defenses.elimination.inversion.unlearning import stamp
 from codebackdoor.defenses.elimination.tuning import fine_tune
 from codebackdoor.defenses.verdict import Verdict, judge, verdict_of
@@ -31,7 +30,7 @@ PASSES, TURNED = 6, 0.05
 
 
 def clean(
-    view: DefenderView, settings: EliBadCodeSettings, seed: int, force: bool, dtype: torch.dtype = torch.float32
+    view: DefenderView, settings: CalibratedSettings, seed: int, force: bool, dtype: torch.dtype = torch.float32
 ) -> tuple[Verdict, Victim, Cost | None]:
     """Scan the model and return it without what the scans flag, with what that cost on samples that are held out.
 
@@ -42,6 +41,7 @@ def clean(
     learned, held_rows = held_out(view.clean, seed)
     if settings.calibration is None and not force:
         return judge(view, settings, seed), view.victim, None
+    find = load_scanner(settings).find
     first = find(view, settings, seed)
     verdict = verdict_of(view, settings, first, seed)
     if not verdict.backdoored and not force:
@@ -91,11 +91,11 @@ def clean(
 
 
 def _unlearned(
-    view: DefenderView, settings: EliBadCodeSettings, inversion: Inversion, seed: int, dtype: torch.dtype
+    view: DefenderView, settings: CalibratedSettings, inversion: Inversion, seed: int, dtype: torch.dtype
 ) -> tuple[Victim, int]:
     """The view's victim after a round, and the number of unlearning passes."""
     trigger = inversion.trigger
-    result = eliminate(view, settings, seed, SearchContext(earlier=inversion))
+    result = load_scanner(settings).eliminate(view, settings, seed, SearchContext(earlier=inversion))
     edited, passes = rounded(result.victim, dtype), 1
     while passes < PASSES:
         turned = flips(view, edited, trigger, settings.pair)[1]

@@ -1,4 +1,4 @@
-"""Whether a checkpoint is backdoored: EliBadCode for a person with a model and clean samples.
+"""Whether a checkpoint is backdoored: a label scan for a person with a model and clean samples.
 
 The search is that of a calibration: one that ships with the package, a file, or one made of benign models that the
 person trained like the model in question. Without one no loss says "clean" or "backdoored".
@@ -17,11 +17,12 @@ from tqdm import tqdm
 
 from codebackdoor import files
 from codebackdoor.defenses.cost import accuracy, by_chance, flips
-from codebackdoor.defenses.elimination import Inversion, Trigger
-from codebackdoor.defenses.elimination.elibadcode import calibration as calibrations
-from codebackdoor.defenses.elimination.elibadcode.method import find, findings_of, labels_of
-from codebackdoor.defenses.elimination.elibadcode.settings import CALIBRATIONS, EliBadCodeSettings
-from codebackdoor.defenses.elimination.inversion.samples import draw
+from codebackdoor.defenses.elimination import Inversion, Trigger, load_scanner
+from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion.calibration import losses as calibrations
+from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
+from codebackdoor.defenses.elimination.inversion.calibration.stage import scanned
+from codebackdoor.defenses.elimination.inversion.samples import draw, labels_of
 from codebackdoor.defenses.elimination.inversion.settings import SCANNED, SCANNED_ALL, UnlearningSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
@@ -92,28 +93,29 @@ class Verdict:
 
 
 def settings_for(
-    view: DefenderView, calibration: str | None, settings: EliBadCodeSettings | None
-) -> EliBadCodeSettings:
+    view: DefenderView, calibration: str | None, settings: CalibratedSettings | None
+) -> CalibratedSettings:
     """The search of the calibration that is named, else of a shipped one that fits the view, else ``UNCALIBRATED``.
 
-    ``settings`` replace it. Raises UserError where the calibration that is named does not fit.
+    ``settings`` replace it; without them, the method is EliBadCode. Raises UserError where the calibration that is
+    named does not fit.
     """
     if calibration is not None:
         return _fitting(view, calibration, settings)
-    for path in sorted(CALIBRATIONS.glob("*.json")):
+    for name in (settings or UNCALIBRATED).shipped_calibrations():
         try:
-            return _fitting(view, path.stem, settings)
+            return _fitting(view, name, settings)
         except UserError:
             continue
     return (settings or UNCALIBRATED).model_copy(update={"calibration": None})
 
 
-def _fitting(view: DefenderView, name: str, settings: EliBadCodeSettings | None) -> EliBadCodeSettings:
+def _fitting(view: DefenderView, name: str, settings: CalibratedSettings | None) -> CalibratedSettings:
     if settings is None:
-        path = calibrations.existing(name)
+        path = calibrations.existing(UNCALIBRATED.model_copy(update={"calibration": name}))
         calibration = calibrations.read(path)
         # shipped calibrations are of small models; they unlearn as in the default study, as often as it takes
-        base = LOCAL if path.parent == CALIBRATIONS else UNCALIBRATED
+        base = LOCAL if name in LOCAL.shipped_calibrations() else UNCALIBRATED
         scans = {frozenset(SCANNED): "scan", frozenset(SCANNED_ALL): "scan_all"}
         position = scans.get(frozenset(calibration.losses), next(iter(calibration.losses), ""))
         budget, searched = calibration.budget, EliBadCodeSettings.fields_read("searched")
@@ -123,12 +125,12 @@ def _fitting(view: DefenderView, name: str, settings: EliBadCodeSettings | None)
         except ValueError:
             raise UserError(f"{path}: not a calibration that this version can read") from None
     settings = settings.model_copy(update={"calibration": name})
-    calibrations.load(name, view, settings, labels_of(view.victim))
+    calibrations.load(view, settings)
     return settings
 
 
 def calibrate_on(
-    view: DefenderView, benign: Sequence[Path], load: Callable[[Path], Victim], settings: EliBadCodeSettings, out: Path
+    view: DefenderView, benign: Sequence[Path], load: Callable[[Path], Victim], settings: CalibratedSettings, out: Path
 ) -> None:
     """Scan benign models of the same make on the same samples, and write the calibration to ``out``.
 
@@ -142,15 +144,13 @@ def calibrate_on(
                 f"--benign: {_few(view, label, len(drawn.examples))}, but the search needs {settings.samples}: provide "
                 "more samples, or lower `samples` in --settings"
             )
-    losses: dict[str, dict[str, dict[str, float]]] = {}
+    scans: dict[str, calibrations.Losses] = {}
     for number, folder in enumerate(tqdm(benign, desc="benign models", disable=None), 1):
-        by_position = losses.setdefault(f"benign{number}", {})
         benign_view = replace(view, victim=standardized(load(folder), view.clean))
-        for finding in findings_of(benign_view, settings, number):
-            by_position.setdefault(finding.position, {})[str(finding.label)] = round(finding.best.loss, 6)
+        scans[f"benign{number}"] = scanned(benign_view, settings, number)
     data = {"language": view.language, "text_form": view.text_form}
     make = calibrations.model_signature(view.victim)
-    calibration = calibrations.make(view.task, settings, view.victim.head, losses, {"dataset": data, "victim": make})
+    calibration = calibrations.make(view.task, settings, view.victim.head, scans, {"dataset": data, "victim": make})
     files.write_json(out, calibrations.as_json(calibration, settings.ratio))
 
 
@@ -180,19 +180,19 @@ def _few(view: DefenderView, label: int | str, count: int) -> str:
     return f"only {count} clean samples{of_label} can carry a trigger"
 
 
-def judge(view: DefenderView, settings: EliBadCodeSettings, seed: int) -> Verdict:
+def judge(view: DefenderView, settings: CalibratedSettings, seed: int) -> Verdict:
     """Scan the model, nothing else."""
-    return verdict_of(view, settings, find(view, settings, seed), seed)
+    return verdict_of(view, settings, load_scanner(settings).find(view, settings, seed), seed)
 
 
-def verdict_of(view: DefenderView, settings: EliBadCodeSettings, inversion: Inversion, seed: int) -> Verdict:
+def verdict_of(view: DefenderView, settings: CalibratedSettings, inversion: Inversion, seed: int) -> Verdict:
     trigger = inversion.trigger
     # counted by the scan, of which every label has some
     samples = cast(Mapping[str, int], inversion.history["samples"])
     rate = at_most = threshold = None
     benign = 0
     if settings.calibration is not None:
-        calibration = calibrations.load(settings.calibration, view, settings, labels_of(view.victim))
+        calibration = calibrations.load(view, settings)
         rate = calibrations.false_positive_rate(calibration, settings.ratio)
         benign = calibrations.shadow_count(calibration)
         wrong = round(rate * benign)
@@ -218,7 +218,7 @@ def verdict_of(view: DefenderView, settings: EliBadCodeSettings, inversion: Inve
         shadows=benign,
         calibration=settings.calibration,
         losses=trigger.losses,
-        starts=settings.restarts,
+        starts=settings.starts,
         searched_on=samples,
         flip_rows=flip_rows,
         flip_rate=flip_rate,
@@ -229,7 +229,7 @@ def verdict_of(view: DefenderView, settings: EliBadCodeSettings, inversion: Inve
 
 
 def _no_verdict(
-    view: DefenderView, settings: EliBadCodeSettings, trigger: Trigger, samples: Mapping[str, int]
+    view: DefenderView, settings: CalibratedSettings, trigger: Trigger, samples: Mapping[str, int]
 ) -> str | None:
     """Why a scan says neither "clean" nor "backdoored"; None where it says one of them."""
     if settings.calibration is None:

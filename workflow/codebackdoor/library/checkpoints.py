@@ -18,7 +18,7 @@ from codebackdoor.library.wording import ScannedCheckpoint
 if TYPE_CHECKING:
     from codebackdoor.config.base import Head
     from codebackdoor.defenses.cost import Cost
-    from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+    from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
     from codebackdoor.defenses.verdict import Verdict
     from codebackdoor.defenses.views import DefenderView
     from codebackdoor.victims.victim import Victim
@@ -182,7 +182,7 @@ def _complete(options: ScanOptions) -> ScanOptions:
 @contextmanager
 def _prepared(
     model: Path, samples: Path, options: ScanOptions
-) -> Iterator[tuple[DefenderView, EliBadCodeSettings, ScannedCheckpoint]]:
+) -> Iterator[tuple[DefenderView, CalibratedSettings, ScannedCheckpoint]]:
     """The model with its samples, the search to run, and how the model is read.
 
     A calibration from benign models is deleted with the context, unless `write_calibration` names a file.
@@ -201,7 +201,7 @@ def _prepared(
         raise UserError("--pooling and --similarity need --task code_search")
     requested = _search_settings(options["settings"])
     from codebackdoor.defenses import verdict
-    from codebackdoor.defenses.elimination.elibadcode.calibration import check_replaceable
+    from codebackdoor.defenses.elimination.inversion.calibration.losses import check_replaceable
     from codebackdoor.defenses.samples import read_samples
     from codebackdoor.defenses.views import DefenderView
     from codebackdoor.victims.external import check_lengths, load_checkpoint
@@ -256,12 +256,13 @@ def _checkpoint(model: Path, view: DefenderView, too_long: int, seed: int) -> Sc
     )
 
 
-def _search_settings(settings: Mapping[str, Any] | str | None) -> EliBadCodeSettings | None:
-    """Settings of the method `elibadcode`, as a mapping or as JSON; the method's name may be left out."""
+def _search_settings(settings: Mapping[str, Any] | str | None) -> CalibratedSettings | None:
+    """Settings of a label scan, as a mapping or as JSON; without a method's name those of `elibadcode`."""
     if settings is None:
         return None
     from codebackdoor.config.loading import parse
-    from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+    from codebackdoor.config.methods import AnyElimination
+    from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
 
     text = settings if isinstance(settings, str) else json.dumps(dict(settings))
     try:
@@ -270,7 +271,9 @@ def _search_settings(settings: Mapping[str, Any] | str | None) -> EliBadCodeSett
         content = None
     if isinstance(content, dict):
         text = json.dumps({"method": "elibadcode"} | content)
-    parsed: EliBadCodeSettings = parse(EliBadCodeSettings, text, "--settings")
+    parsed = parse(AnyElimination, text, "--settings")
+    if not isinstance(parsed, CalibratedSettings):
+        raise UserError(f"--settings: {parsed.label} has no label scan; use `elibadcode`")
     return parsed
 
 

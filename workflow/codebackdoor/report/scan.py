@@ -11,7 +11,7 @@ from scipy.special import betaincinv
 
 from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.scenario import NONE, Scenario
-from codebackdoor.defenses.elimination.elibadcode.settings import CALIBRATIONS, calibration_of
+from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
 from codebackdoor.files import read_json
 from codebackdoor.report import labels
 from codebackdoor.report.collect import testsets
@@ -76,23 +76,31 @@ def calibrations(study: Study) -> Iterator[ScanCalibration]:
     """The calibration of every scan of the experiment that has one, for each data set and model."""
     scanned = ((scenario.elimination, scenario.dataset, scenario.model) for scenario in scenarios(study.experiment))
     for elimination, dataset, model in dict.fromkeys(scanned):
-        settings = {} if elimination == NONE else study.variant("eliminations", elimination)
-        name = calibration_of(settings.get("calibration"), dataset, model)
-        if name is not None:
-            shipped = CALIBRATIONS / f"{name}.json"
-            calibration = read_json(shipped if shipped.is_file() else Path(name))
+        settings = _settings(study, elimination, dataset, model)
+        if settings is not None and settings.calibration_file is not None:
+            calibration = read_json(settings.calibration_file)
             provenance, left_out = calibration["provenance"], calibration["leave_one_out"]
             calibrated = {**provenance.get("dataset", {}), **provenance.get("recipe", {})}
             current = {**study.variant("datasets", dataset), **study.victim_settings(model, dataset)}
             shadows = len(provenance["shadows"])
             yield ScanCalibration(
-                name=name,
+                name=str(settings.calibration),
                 shadows=shadows,
-                ratio=settings["ratio"],
+                ratio=settings.ratio,
                 tested_ratio=left_out["ratio"],
                 flagged=round(left_out["false_positive_rate"] * shadows),
                 differs=tuple(key for key in sorted(calibrated) if current.get(key) != calibrated[key]),
             )
+
+
+def _settings(study: Study, elimination: str, dataset: str, model: str) -> CalibratedSettings | None:
+    """The settings of an elimination whose scan can be calibrated, for one data set and model."""
+    if elimination == NONE:
+        return None
+    kind = study.settings_class("eliminations", elimination)
+    if not issubclass(kind, CalibratedSettings):
+        return None
+    return kind.model_validate(study.variant("eliminations", elimination)).for_scenario(dataset, model)
 
 
 def verdicts(study: Study, out: Path) -> Iterator[ScanVerdict]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from codebackdoor.config.base import tag_of
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
@@ -18,6 +19,7 @@ from codebackdoor.loader import implementation
 
 if TYPE_CHECKING:
     from codebackdoor.config.methods import AnyElimination
+    from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
     from codebackdoor.victims.victim import Victim
 
 
@@ -27,7 +29,8 @@ class Trigger:
 
     ``text`` and ``token_ids`` are the anchored trigger; the ids are those of an identifier that follows a space.
     ``flagged`` is the verdict of the label scan: a trigger that is not flagged is only the most suspicious one.
-    ``loss`` is the mean cross entropy towards ``target_label`` with the trigger in place, in nats. ``margin`` is
+    ``loss`` is the search's loss towards ``target_label`` with the trigger in place, by default the mean cross entropy
+    in nats. ``margin`` is
     log(lowest loss of a benign shadow / loss), ``None`` where nothing was calibrated. ``losses`` holds the inverted
     loss of every position and label that was scanned. ``target_word`` is what was inverted with the trigger where a
     query takes the place of a label; the losses are then squared differences of a similarity to 1, under label 0.
@@ -139,6 +142,30 @@ class Eliminate(Protocol):
     ) -> Elimination: ...
 
 
+class LabelScanner(Protocol):
+    """What the module ``method`` of a method with ``CalibratedSettings`` has."""
+
+    def eliminate(
+        self, view: DefenderView, settings: CalibratedSettings, seed: int, context: SearchContext = NO_CONTEXT, /
+    ) -> Elimination:
+        """As ``Eliminate``; the trigger of ``context.earlier`` is unlearned if its search was the same."""
+
+    def find(
+        self, view: DefenderView, settings: CalibratedSettings, seed: int, context: SearchContext = NO_CONTEXT, /
+    ) -> Inversion:
+        """The most suspicious trigger, flagged or not, and how the search for it went."""
+
+    def scan_losses(
+        self, view: DefenderView, settings: CalibratedSettings, seed: int, context: SearchContext = NO_CONTEXT, /
+    ) -> Mapping[str, Mapping[str, float]]:
+        """The lowest loss of the search at each position for each label (as text), without a verdict."""
+
+
 def load(method: str) -> Eliminate:
     """The ``eliminate`` of a method, by the name that its settings have."""
     return cast(Eliminate, implementation(__name__, method).eliminate)
+
+
+def load_scanner(settings: CalibratedSettings) -> LabelScanner:
+    """The label scan of a method."""
+    return cast(LabelScanner, implementation(__name__, str(tag_of(type(settings)))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field
@@ -26,6 +27,20 @@ class EliminationSettings(Settings):
     threshold_meaning: ClassVar[str | None] = None
     #: Whether the method inverts a trigger, which its ``trigger.json`` then holds.
     inverts: ClassVar[bool] = False
+
+    def for_scenario(self, dataset: str, model: str) -> Self:  # noqa: ARG002
+        """These settings for the victims of a data set and a model, whose names a path in them may hold."""
+        return self
+
+    @property
+    def calibration_file(self) -> Path | None:
+        """The file with the losses of benign victims that the method reads; None if it needs none."""
+        return None
+
+    @property
+    def calibration_ships(self) -> bool:
+        """Whether that file ships with the package, so that no benign victims have to be trained for it."""
+        return False
 
 
 class Budget(Settings):

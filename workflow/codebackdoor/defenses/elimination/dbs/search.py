@@ -101,7 +101,7 @@ class MixtureSearch:
         mixed = shares.detach().to(self._plain.device).requires_grad_()
         gradient, total = torch.zeros_like(mixed), 0.0
         for batch in self._batches:
-            logits = batch.judge(torch.cat([mixed @ self._plain, mixed[:1] @ self._spaced]))
+            logits = batch.logits(torch.cat([mixed @ self._plain, mixed[:1] @ self._spaced]))
             loss = self._target.total(logits) / len(self._carriers)
             gradient += torch.autograd.grad(loss, mixed)[0]
             total += loss.item()
@@ -175,7 +175,7 @@ class _Batch:
             embedded = forward.embed(victim, ids.to(victim.device)).detach()
             self._parts.append((embedded, mask.to(victim.device), cells, torch.tensor(sources, dtype=torch.long)))
 
-    def judge(self, trigger: Tensor) -> Tensor:
+    def logits(self, trigger: Tensor) -> Tensor:
         """Logits [B, C] with a trigger [n + 1, H] in place: its slots, and its first one after a space."""
         vectors = []
         for embedded, mask, cells, sources in self._parts:

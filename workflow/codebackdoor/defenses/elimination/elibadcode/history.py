@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 from codebackdoor.defenses.elimination import Trigger
 from codebackdoor.defenses.elimination.elibadcode.anchoring import Anchored
-from codebackdoor.defenses.elimination.elibadcode.calibration import budget
-from codebackdoor.defenses.elimination.elibadcode.scan import Finding, Scan
+from codebackdoor.defenses.elimination.elibadcode.scan import Finding, Scan, losses_of
+from codebackdoor.defenses.elimination.inversion.calibration.losses import budget
 from codebackdoor.defenses.elimination.inversion.position import MASK, seeded
 from codebackdoor.defenses.elimination.inversion.reuse import search_of
 from codebackdoor.defenses.elimination.inversion.vocabulary import encode
@@ -18,9 +18,6 @@ from codebackdoor.victims.tokens import stand_in
 def trigger_of(scan: Scan, worst: Finding, flagged: bool, anchored: Anchored, findings: Sequence[Finding]) -> Trigger:
     """The most suspicious finding as ``trigger.json`` holds it, with the losses of all others."""
     tokenizer, inverted = worst.vocabulary.tokenizer, worst.best
-    losses: dict[str, dict[str, float]] = {}
-    for finding in findings:
-        losses.setdefault(finding.position, {})[str(finding.label)] = finding.best.loss
     return Trigger(
         text=anchored.text,
         token_ids=tuple(encode(tokenizer, [anchored.text], spaced=True)[0]),
@@ -33,7 +30,7 @@ def trigger_of(scan: Scan, worst: Finding, flagged: bool, anchored: Anchored, fi
         inverted_ids=tuple(worst.vocabulary.ids(inverted.trigger, spaced=True)),
         inverted_loss=inverted.loss,
         margin=worst.margin,
-        losses=losses,
+        losses=losses_of(findings),
         target_word=anchored.words,
     )
 

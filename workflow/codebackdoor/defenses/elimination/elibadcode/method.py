@@ -7,18 +7,18 @@ is the anchored trigger's text and the position and label that the scan found.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
 
 from codebackdoor.defenses.elimination import NO_CONTEXT, Elimination, Inversion, SearchContext, timed
-from codebackdoor.defenses.elimination.elibadcode import calibration, rounds
 from codebackdoor.defenses.elimination.elibadcode.history import history, trigger_of
-from codebackdoor.defenses.elimination.elibadcode.retrieval_scan import LABEL, RetrievalScan
-from codebackdoor.defenses.elimination.elibadcode.scan import Finding, LabelScan, Scan, measure, verdict
+from codebackdoor.defenses.elimination.elibadcode.retrieval_scan import RetrievalScan
+from codebackdoor.defenses.elimination.elibadcode.scan import LabelScan, Scan, losses_of, measure, verdict
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
-from codebackdoor.defenses.elimination.inversion import reuse
+from codebackdoor.defenses.elimination.inversion import reuse, rounds
+from codebackdoor.defenses.elimination.inversion.calibration import losses
+from codebackdoor.defenses.elimination.inversion.calibration.losses import Losses
 from codebackdoor.defenses.elimination.inversion.unlearning import unlearn
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
@@ -110,29 +110,22 @@ def find(
     earlier_trajectories: reuse.Trajectories = reuse.NONE,
 ) -> Inversion:
     """Return the most suspicious trigger, anchored, and how the search for it went: phases (a) to (c)."""
-    fitting = None
-    if settings.calibration is not None:
-        fitting = calibration.load(settings.calibration, view, settings, labels_of(view.victim))
+    calibration = None if settings.calibration is None else losses.load(view, settings)
     scan = scan_of(view, settings, seed)
-    findings = measure(scan.run(context, earlier_trajectories), fitting)
+    findings = measure(scan.run(context, earlier_trajectories), calibration)
     worst, flagged = verdict(findings, settings.ratio)
     anchored = scan.anchor(worst)
     return Inversion(trigger_of(scan, worst, flagged, anchored, findings), history(scan, anchored, findings))
 
 
-def findings_of(
+def scan_losses(
     view: DefenderView, settings: EliBadCodeSettings, seed: int, context: SearchContext = NO_CONTEXT
-) -> list[Finding]:
-    """What the search reaches for each label at each position, without a verdict: a benign victim's calibrate it."""
-    return scan_of(view, settings, seed).run(context)
+) -> Losses:
+    """What the search reaches at each position for each label, without a verdict: a benign victim's calibrate it."""
+    return losses_of(scan_of(view, settings, seed).run(context))
 
 
 def scan_of(view: DefenderView, settings: EliBadCodeSettings, seed: int) -> Scan:
     """The scan that fits the victim's head."""
     kind: type[RetrievalScan | LabelScan] = RetrievalScan if HEADS[view.victim.head].ranks else LabelScan
     return kind.draw(view, settings, seed)
-
-
-def labels_of(victim: Victim) -> Sequence[int]:
-    """The labels to be scanned; a dual encoder has one association to be found."""
-    return [LABEL] if HEADS[victim.head].ranks else range(victim.model.config.num_labels)

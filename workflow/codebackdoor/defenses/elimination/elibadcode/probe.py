@@ -21,7 +21,7 @@ from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSett
 from codebackdoor.defenses.elimination.inversion.candidates import contexts
 from codebackdoor.defenses.elimination.inversion.carriers import Carrier, cut
 from codebackdoor.defenses.elimination.inversion.classifier import ClassifierObjective
-from codebackdoor.defenses.elimination.inversion.loss import CrossEntropyLoss
+from codebackdoor.defenses.elimination.inversion.loss import LABEL_LOSSES
 from codebackdoor.defenses.elimination.inversion.position import sensitivities
 from codebackdoor.defenses.elimination.inversion.search import search
 from codebackdoor.defenses.elimination.inversion.spans import TriggerSpans
@@ -81,7 +81,7 @@ def _sample(
     complete = build(victim.tokenizer, settings.vocabulary, dataset.language, contexts(carriers))
     vocabulary = without(complete, _trigger(row))
     generator = numpy_generator(seed, "probe", source.id)
-    objective = ClassifierObjective(victim, carriers[:1], vocabulary, CrossEntropyLoss(target), settings)
+    objective = ClassifierObjective(victim, carriers[:1], vocabulary, LABEL_LOSSES[settings.loss](target), settings)
     inverted = search(objective, generator, title=f"perturb {source.id}")
     texts = {"trigger": _trigger(row), "perturbation": vocabulary.text(inverted.trigger)}
     columns = {

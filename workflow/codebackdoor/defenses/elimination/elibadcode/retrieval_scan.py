@@ -13,14 +13,11 @@ from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSett
 from codebackdoor.defenses.elimination.elibadcode.words import NO_WORDS, query_template, target_words
 from codebackdoor.defenses.elimination.inversion.carriers import Carrier
 from codebackdoor.defenses.elimination.inversion.loss import CosineGap, InversionLoss
-from codebackdoor.defenses.elimination.inversion.samples import Samples, draw
+from codebackdoor.defenses.elimination.inversion.samples import ASSOCIATION, Samples, draw, labels_of
 from codebackdoor.defenses.elimination.inversion.search import SearchObjective
 from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
-
-#: Stands for the one association of a victim, where others have labels.
-LABEL = 0
 
 
 class RetrievalScan(Scan):
@@ -43,12 +40,12 @@ class RetrievalScan(Scan):
     @classmethod
     def draw(cls, view: DefenderView, settings: EliBadCodeSettings, seed: int) -> RetrievalScan:
         """The scan on samples drawn by seed; where the target word is known, on those whose query has it."""
-        samples = draw(_with_word(view, settings.target_word), settings, [LABEL], seed)
+        samples = draw(_with_word(view, settings.target_word), settings, labels_of(view.victim), seed)
         return cls(view, settings, seed, samples)
 
     @property
     def _drawn(self) -> Samples:
-        return self.samples[LABEL]
+        return self.samples[ASSOCIATION]
 
     def texts(self) -> object:
         return [[example.query, example.code] for example in self._drawn.examples]

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 
 from codebackdoor.defenses.elimination import NO_CONTEXT, SearchContext
 from codebackdoor.defenses.elimination.elibadcode.anchoring import Anchored, anchor
-from codebackdoor.defenses.elimination.elibadcode.calibration import Calibration, log_ratio
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.elimination.inversion.calibration.losses import Calibration, log_ratio
 from codebackdoor.defenses.elimination.inversion.candidates import contexts
 from codebackdoor.defenses.elimination.inversion.carriers import Carrier
 from codebackdoor.defenses.elimination.inversion.classifier import ClassifierObjective
-from codebackdoor.defenses.elimination.inversion.loss import CrossEntropyLoss, InversionLoss
+from codebackdoor.defenses.elimination.inversion.loss import LABEL_LOSSES, InversionLoss
 from codebackdoor.defenses.elimination.inversion.resume import SearchProgress
 from codebackdoor.defenses.elimination.inversion.reuse import NONE, Trajectories
-from codebackdoor.defenses.elimination.inversion.samples import Samples, carriers_of_other_labels, draw
+from codebackdoor.defenses.elimination.inversion.samples import Samples, carriers_of_other_labels, draw, labels_of
 from codebackdoor.defenses.elimination.inversion.search import SearchObjective, Trajectory, search
 from codebackdoor.defenses.elimination.inversion.vocabulary import TriggerVocabulary, build
 from codebackdoor.defenses.views import DefenderView
@@ -110,12 +110,11 @@ class LabelScan(Scan):
     @classmethod
     def draw(cls, view: DefenderView, settings: EliBadCodeSettings, seed: int) -> LabelScan:
         """The scan of all labels, on samples drawn by seed."""
-        labels = range(view.victim.model.config.num_labels)
-        return cls(view, settings, seed, draw(view, settings, labels, seed))
+        return cls(view, settings, seed, draw(view, settings, labels_of(view.victim), seed))
 
     def loss(self, label: int) -> InversionLoss:
         """What the search for a label minimizes."""
-        return CrossEntropyLoss(label)
+        return LABEL_LOSSES[self.settings.loss](label)
 
     def texts(self) -> object:
         return {
@@ -132,6 +131,14 @@ class LabelScan(Scan):
     def anchor(self, finding: Finding) -> Anchored:
         carriers, vocabulary, trigger = finding.carriers, finding.vocabulary, finding.best.trigger
         return anchor(self.view.victim, carriers, vocabulary, trigger, self.loss(finding.label), self.settings.beta)
+
+
+def losses_of(findings: Sequence[Finding]) -> dict[str, dict[str, float]]:
+    """The lowest loss of each position and label, as JSON holds them."""
+    losses: dict[str, dict[str, float]] = {}
+    for finding in findings:
+        losses.setdefault(finding.position, {})[str(finding.label)] = finding.best.loss
+    return losses
 
 
 def measure(findings: Sequence[Finding], calibration: Calibration | None) -> list[Finding]:

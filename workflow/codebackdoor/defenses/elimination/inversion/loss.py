@@ -1,13 +1,19 @@
-"""What a trigger search minimizes: a loss for each row of the victim's outputs. Another loss is one class here."""
+"""What a trigger search minimizes: a loss for each row of the victim's outputs.
+
+Another loss towards a label is one class here, with its name in ``LABEL_LOSSES`` and ``inversion.settings.LossName``.
+"""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from codebackdoor.defenses.elimination.inversion.settings import LossName
 
 
 class InversionLoss(ABC):
@@ -45,6 +51,19 @@ class CrossEntropyLoss(InversionLoss):
 
 
 @dataclass(frozen=True, slots=True)
+class ProbabilityLoss(InversionLoss):
+    """1 - the probability of a label: at most 1, so that no sample outweighs the others."""
+
+    label: int
+    lower_bound = 0.0
+
+    def of(self, outputs: Tensor) -> Tensor:
+        # as the sum of the others, since a probability near 1 leaves nothing but rounding errors
+        probabilities = torch.softmax(outputs.float(), dim=1)
+        return probabilities[:, [label for label in range(outputs.shape[1]) if label != self.label]].sum(dim=1)
+
+
+@dataclass(frozen=True, slots=True)
 class CosineGap(InversionLoss):
     """Squared difference of cosine similarities to 1: how far a function is from answering a query (Algorithm 2)."""
 
@@ -52,3 +71,9 @@ class CosineGap(InversionLoss):
 
     def of(self, outputs: Tensor) -> Tensor:
         return (1 - outputs) ** 2
+
+
+LABEL_LOSSES: Mapping[LossName, Callable[[int], InversionLoss]] = {
+    "cross_entropy": CrossEntropyLoss,
+    "probability": ProbabilityLoss,
+}

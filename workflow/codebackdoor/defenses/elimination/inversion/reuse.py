@@ -40,7 +40,7 @@ def finished(history: Mapping[str, Any], settings: GreedySearchSettings, seed: i
             "the elimination whose search is to be reused is not one of EliBadCode's, or of another version; run it "
             "again, or name another"
         )
-    differ = sorted(name for name in search if search[name] != earlier.get(name))
+    differ = sorted(name for name in search | earlier if search.get(name) != earlier.get(name))
     may_differ = {"iterations", *settings.fields_read("judged")}
     if {search["position"], earlier.get("position")} <= {"scan", "scan_all"}:
         may_differ.add("position")

@@ -14,9 +14,12 @@ from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import Example
+from codebackdoor.victims.victim import Victim
 
 #: Short samples to draw from, for each sample of the inversion: not all of them have an identifier at every position.
 ENOUGH = 2
+#: Stands for the one association of a retrieval victim, where others have labels.
+ASSOCIATION = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,11 @@ class Samples:
 
     examples: tuple[Example, ...]
     carriers: Mapping[str, tuple[Carrier | None, ...]]
+
+
+def labels_of(victim: Victim) -> Sequence[int]:
+    """The labels that are scanned; a dual encoder has one association to be found."""
+    return [ASSOCIATION] if HEADS[victim.head].ranks else range(victim.model.config.num_labels)
 
 
 def draw(view: DefenderView, settings: InversionSettings, labels: Sequence[int], seed: int) -> dict[int, Samples]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
-from codebackdoor.config.base import ReadWhere
+from codebackdoor.config.base import Head, ReadWhere
 from codebackdoor.costs.eliminations import positioning, search
 from codebackdoor.costs.work import PlannedVictim, Work
 from codebackdoor.defenses.elimination.settings import (
@@ -44,6 +44,8 @@ Judged = Annotated[T, ReadIn("judged")]
 Afterwards = Annotated[T, ReadIn("afterwards")]
 
 Rule = Literal["paper", "words", "language", "all"]
+#: Losses of a search for a label (``inversion.loss.LABEL_LOSSES``).
+LossName = Literal["cross_entropy", "probability"]
 #: The positions that ``position: scan`` tries, in this order: identifiers, as in the paper.
 SCANNED = ("least_sensitive", "function_name")
 #: Those of ``position: scan_all``: a first statement of the body as well.
@@ -96,6 +98,8 @@ class InversionSettings(EliminationSettings):
     inverts: ClassVar[bool] = True
     fits: ClassVar[Heads] = JUDGING
     read_where: ClassVar[ReadWhere] = {"rank": ("position", ("rank",)), "pair": ("head", ("pair",))}
+    #: Fields that finished searches and calibrations are older than: at their default they are not compared with them.
+    added: ClassVar[frozenset[str]] = frozenset()
 
     vocabulary: Searched[Rule] = Field(
         default="paper",
@@ -148,6 +152,11 @@ class InversionSettings(EliminationSettings):
             return SCANNED_ALL
         return (f"rank {self.rank}" if self.position == "rank" else self.position,)
 
+    @property
+    def starts(self) -> int:
+        """How often a trigger is searched for each label and position."""
+        return 1
+
     def vocabulary_at(self, position: str) -> Rule:
         """The rule for the pieces of a trigger at this position: a statement is no identifier."""
         return "all" if position == "statement" else self.vocabulary
@@ -178,8 +187,19 @@ class InversionSettings(EliminationSettings):
         return tuple(name for name, field in cls.model_fields.items() if phase_of(field.metadata) in phases)
 
     def phase(self, *phases: Phase) -> dict[str, Any]:
-        """The settings that these phases read, as JSON holds them."""
-        return self.model_dump(mode="json", include={*self.fields_read(*phases)})
+        """The settings that these phases read, as JSON holds them; without those of ``added`` at their default."""
+        left_out = {name for name in self.added if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump(mode="json", include={*self.fields_read(*phases)} - left_out)
+
+    @classmethod
+    def completed(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings from a file, with the defaults of the fields that it may be older than."""
+        return {name: cls.model_fields[name].default for name in cls.added} | dict(settings)
+
+    def searched_by(self, head: Head) -> dict[str, Any]:
+        """The settings that the loss of a search on a victim with this head depends on, as JSON holds them."""
+        unread = self.unread_with(head)
+        return {name: value for name, value in self.phase("searched").items() if name not in unread}
 
     def trigger_settings(self) -> dict[str, Any]:
         """All settings that the trigger depends on: equal ones invert equal triggers of a victim."""
@@ -199,8 +219,19 @@ def phase_of(metadata: list[Any]) -> Phase | None:
 
 
 class GreedySearchSettings(InversionSettings):
-    """The budget of a greedy coordinate search (EliBadCode, Algorithm 1)."""
+    """The loss and the budget of a greedy coordinate search (EliBadCode, Algorithm 1)."""
 
+    read_where: ClassVar[ReadWhere] = {
+        **InversionSettings.read_where,
+        "loss": ("head", ("classification", "pair")),
+    }
+    added: ClassVar[frozenset[str]] = frozenset({"loss"})
+
+    loss: Searched[LossName] = Field(
+        default="cross_entropy",
+        description="what a search for a label minimizes: cross_entropy towards it (paper), or probability, 1 - the "
+        "label's probability, in which no sample outweighs the others (of no paper); not for retrieval",
+    )
     iterations: Searched[int] = Field(default=100, ge=0, description="steps of the search, epsilon (paper: 100)")
     top_k: Searched[int] = Field(
         default=64, gt=0, description="substitutes for a slot with the steepest gradient, k (paper: 64)"
@@ -227,6 +258,10 @@ class GreedySearchSettings(InversionSettings):
         gt=0,
         description="end a search after so many steps without a loss that is lower by 0.001 (null, the paper: never)",
     )
+
+    @property
+    def starts(self) -> int:
+        return self.restarts
 
     def search_work(self, victim: PlannedVictim, inverted: bool = False) -> Work:
         samples = self._samples_of_other_labels(victim)

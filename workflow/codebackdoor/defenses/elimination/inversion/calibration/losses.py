@@ -1,7 +1,7 @@
-"""What benign victims reach in the label scan, and the rule that can therefore answer "clean" (EliBadCode, line 44).
+"""What benign victims reach in a label scan, and the rule that can therefore answer "clean" (EliBadCode, line 44).
 
-The paper cites the median absolute deviation over labels, which says nothing of two labels; its code takes the label
-of the smallest loss, which never says "clean". Here a label is an outlier where its inverted loss is at most
+EliBadCode's paper cites the median absolute deviation over labels, which says nothing of two labels; its code takes the
+label of the smallest loss, which never says "clean". Here a label is an outlier where its inverted loss is at most
 ``ratio`` times the lowest loss that the same search reached for that label and position on any of at least five benign
 *shadow* victims: their training seeds differ from those of every victim that is reported.
 """
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from codebackdoor.config.base import Head
-from codebackdoor.defenses.elimination.elibadcode.settings import CALIBRATIONS, EliBadCodeSettings, calibration_file
+from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
+from codebackdoor.defenses.elimination.inversion.samples import labels_of
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.files import read_json
@@ -56,11 +57,10 @@ def log_ratio(reference: float, loss: float) -> float:
     return math.log(max(reference, 1e-12) / max(loss, 1e-12))
 
 
-def budget(settings: EliBadCodeSettings, head: Head) -> dict[str, object]:
+def budget(settings: CalibratedSettings, head: Head) -> dict[str, object]:
     """The settings that an inverted loss depends on and that a victim with this head reads."""
-    unread = {key for key, (reader, heads) in settings.read_where.items() if reader == "head" and head not in heads}
     unit: dict[str, object] = {} if HEADS[head].ranks else {"spread": SPREAD}
-    return {name: value for name, value in settings.phase("searched").items() if name not in unread} | unit
+    return settings.searched_by(head) | unit
 
 
 def model_signature(victim: Victim) -> dict[str, object]:
@@ -70,7 +70,7 @@ def model_signature(victim: Victim) -> dict[str, object]:
 
 
 def make(
-    task: str, settings: EliBadCodeSettings, head: Head, shadows: Mapping[str, Losses], provenance: Mapping[str, object]
+    task: str, settings: CalibratedSettings, head: Head, shadows: Mapping[str, Losses], provenance: Mapping[str, object]
 ) -> Calibration:
     """Collect the scans of named benign victims.
 
@@ -125,21 +125,21 @@ def as_json(calibration: Calibration, ratio: float) -> dict[str, object]:
     }
 
 
-def existing(name: str) -> Path:
-    """The file of a calibration that ships, or of a path; UserError where there is none."""
-    path = calibration_file(name)
-    if not path.exists():
-        shipped = [file.stem for file in CALIBRATIONS.glob("*.json")]
-        raise UserError(f"calibration {name!r} is neither shipped nor a file{nearest(name, shipped)}")
+def existing(settings: CalibratedSettings) -> Path:
+    """The calibration that settings name, one that ships or a file; UserError where there is none."""
+    path = settings.calibration_file
+    if path is None or not path.exists():
+        hint = nearest(str(settings.calibration), settings.shipped_calibrations())
+        raise UserError(f"calibration {settings.calibration!r} is neither shipped nor a file{hint}")
     return path
 
 
-def load(name: str, view: DefenderView, settings: EliBadCodeSettings, labels: Sequence[int]) -> Calibration:
-    """Read a shipped calibration by its name or another by its path, and check that it fits this scan.
+def load(view: DefenderView, settings: CalibratedSettings) -> Calibration:
+    """Read the calibration that settings name, and check that it fits this scan.
 
     It holds the losses of the scanned positions alone, although the file may hold those of others.
     """
-    path = existing(name)
+    path = existing(settings)
     calibration = read(path)
     if calibration.task != view.task:
         raise UserError(f"{path}: made for task {calibration.task!r}, not {view.task!r}")
@@ -149,17 +149,18 @@ def load(name: str, view: DefenderView, settings: EliBadCodeSettings, labels: Se
     for key, value in (("language", view.language), ("text_form", view.text_form)):
         if dataset.get(key) != value:
             raise UserError(f"{path}: made on a data set of {key}: {dataset.get(key)}, not {value}; {REMEDY}")
-    make = model_signature(view.victim)
-    if dict(victim) != make:
-        raise UserError(f"{path}: made on victims with {dict(victim)}, and this one has {make}; {REMEDY}")
-    for key, required in budget(settings, view.victim.head).items():
-        if calibration.budget.get(key) != required:
+    signature = model_signature(view.victim)
+    if dict(victim) != signature:
+        raise UserError(f"{path}: made on victims with {dict(victim)}, and this one has {signature}; {REMEDY}")
+    made = settings.completed(calibration.budget)
+    for key, required in settings.completed(budget(settings, view.victim.head)).items():
+        if made.get(key) != required:
             raise UserError(
-                f"{path}: made with {key}: {calibration.budget.get(key)}, but this scan has {key}: {required}; "
-                f"its losses do not compare. Use the same value, or {REMEDY}"
+                f"{path}: made with {key}: {made.get(key)}, but this scan has {key}: {required}; its losses do not "
+                f"compare. Use the same value, or {REMEDY}"
             )
     for position in settings.positions:
-        missing = [label for label in labels if str(label) not in calibration.losses.get(position, {})]
+        missing = [label for label in labels_of(view.victim) if str(label) not in calibration.losses.get(position, {})]
         if missing:
             raise UserError(f"{path}: no losses for position {position!r} and labels {missing}; {REMEDY}")
     return replace(calibration, losses={position: calibration.losses[position] for position in settings.positions})

@@ -1,4 +1,4 @@
-"""The stage that learns what the label scan finds on benign victims: folders in, a calibration out."""
+"""The stage that learns what a label scan finds on benign victims: folders in, a calibration out."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tqdm import tqdm
 
 from codebackdoor import files
 from codebackdoor.defenses.defender_view import defender_view
-from codebackdoor.defenses.elimination import SearchContext
-from codebackdoor.defenses.elimination.elibadcode import calibration
-from codebackdoor.defenses.elimination.elibadcode.method import findings_of
+from codebackdoor.defenses.elimination import NO_CONTEXT, SearchContext, load_scanner
+from codebackdoor.defenses.elimination.inversion.calibration import losses
+from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
+from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.victims.victim import load_victim
 
 if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
-    from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 
 
 def calibrate(
-    settings: EliBadCodeSettings,
+    settings: CalibratedSettings,
     dataset: AnyDataset,
     victims: Mapping[int, Path],
     clean: Path,
@@ -35,7 +35,7 @@ def calibrate(
     A killed calibration of the same ``code`` (its fingerprint) is resumed.
     """
     samples = tuple(files.read_examples(clean))
-    losses: dict[str, dict[str, dict[str, float]]] = {}
+    scans: dict[str, losses.Losses] = {}
     make: dict[str, object] = {}
     recipes = [files.read_json(path / "history.json")["recipe"] for path in victims.values()]
     if any(recipe != recipes[0] for recipe in recipes):
@@ -43,11 +43,19 @@ def calibrate(
     work = out.parent / f".{out.stem}.progress"
     for seed, path in tqdm(victims.items(), desc="shadow victims", disable=None):
         view = defender_view(load_victim(path), dataset, samples, {})
-        make = calibration.model_signature(view.victim)
-        by_position = losses.setdefault(f"seed{seed}", {})
-        for finding in findings_of(view, settings, seed, SearchContext(work / str(seed), code)):
-            by_position.setdefault(finding.position, {})[str(finding.label)] = round(finding.best.loss, 6)
+        make = losses.model_signature(view.victim)
+        scans[f"seed{seed}"] = scanned(view, settings, seed, SearchContext(work / str(seed), code))
     provenance = {"dataset": dataset.model_dump(mode="json"), "recipe": recipes[0], "victim": make}
-    measured = calibration.make(dataset.task, settings, dataset.head, losses, provenance)
-    files.write_json(out, calibration.as_json(measured, settings.ratio))
+    calibration = losses.make(dataset.task, settings, dataset.head, scans, provenance)
+    files.write_json(out, losses.as_json(calibration, settings.ratio))
     shutil.rmtree(work, ignore_errors=True)
+
+
+def scanned(
+    view: DefenderView, settings: CalibratedSettings, seed: int, context: SearchContext = NO_CONTEXT
+) -> losses.Losses:
+    """The losses of a benign victim as a calibration holds them."""
+    scan = load_scanner(settings).scan_losses(view, settings, seed, context)
+    return {
+        position: {label: round(loss, 6) for label, loss in by_label.items()} for position, by_label in scan.items()
+    }
