@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
@@ -252,7 +253,7 @@ def summary(
     """The figures of one method over the population.
 
     ``clean_cost`` is the mean loss of accuracy, ``worst_benign_cost`` the largest of a benign victim, both in points;
-    ``seconds`` are a mean, too.
+    ``seconds`` are a median, which a pause of the benchmark does not move.
     """
     truth = [0] * len(benign) + [1] * len(backdoored)
     outcomes = [row["methods"][method] for row in (*benign, *backdoored)]
@@ -268,7 +269,7 @@ def summary(
         "removed_share": sum(removed(outcome) for _, outcome in pairs) / len(pairs),
         "clean_cost": 100 * sum(costs) / len(costs),
         "worst_benign_cost": 100 * max(costs[: len(benign)]),
-        "seconds": sum(outcome["seconds"] for outcome in outcomes) / len(outcomes),
+        "seconds": statistics.median(outcome["seconds"] for outcome in outcomes),
     }
 
 
@@ -289,7 +290,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     page = PAGE.format(benign=benign, backdoored=backdoored, missed=missed)
     note = "" if min(benign, backdoored) >= WANTED else UNFINISHED.format(wanted=WANTED)
     head = ["method", "AUROC", "log-loss", "false positives", "false negatives", "right labels", "flip rate ≤ 15 %",
-            "clean cost", "worst of a benign victim", "seconds of a core"]  # fmt: skip
+            "clean cost", "worst of a benign victim", "seconds, median"]  # fmt: skip
     lines = [page + note, _cells(head), _cells(["---"] * len(head))]
     for method, entry in result["methods"].items():
         clean = round(entry["removed_share"] * backdoored)

@@ -62,6 +62,8 @@ def victim(flagged: bool, label: int, score: float, flip_rate: float, target: in
 def test_figures_of_four_victims(population: ModuleType) -> None:
     benign = [victim(False, 0, -1.0, 0.0, None), victim(True, 1, 0.5, 0.0, None)]
     backdoored = [victim(True, 0, 2.0, 0.15, 0), victim(True, 1, 0.2, 0.16, 0), victim(False, 0, -2.0, 1.0, 0)]
+    # during this one, the machine slept
+    benign[0]["methods"]["dbs"]["seconds"] = 800.0
     figures = population.summary(benign, backdoored, "dbs")
     # of the six pairs of a benign and a backdoored victim three are in order
     assert figures["auroc"] == pytest.approx(3 / 6)
