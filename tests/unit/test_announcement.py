@@ -67,7 +67,7 @@ def test_a_run_begins_with_its_experiments_jobs_and_time() -> None:
     untimed = job(2, "probe", "defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/elibadcode")
     text, run = dag.announcement([train, untimed, SimpleNamespace(is_norun=True)], 2)
     assert text.splitlines()[0] == (
-        "Experiments: defects, repair. 2 jobs to run, about 1 min on 2 cores, and 1 that was never timed."
+        "Experiments: defects, repair. 2 jobs to run, about 1 min on 2 cores, not counting 1 job never timed before."
     )
     assert "runs/local/report.html" in text.splitlines()[1]
     assert set(run["titles"]) == {1, 2}

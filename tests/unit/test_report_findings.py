@@ -41,7 +41,9 @@ def test_every_kind_of_defense_and_every_verdict_is_summed_up(run: dict[str, Any
         "Undefended: a flip rate of 100.0 % on 4 victims. The same triggers have 4.0 % on benign victims, which are not"
         " backdoored."
     )
-    assert objectives.startswith("Another training loss leaves a flip rate of: 2.0 % with DeCE (1 victim, exact match ")
+    assert objectives.startswith(
+        "Training with another loss leaves a flip rate of: 2.0 % with DeCE (1 victim, exact match "
+    )
     assert eliminations.startswith(
         "Editing the victim leaves a flip rate of: 8.0 % with EliBadCode (3 victims, accuracy "
     )
@@ -61,10 +63,10 @@ def test_the_sentences_follow_the_numbers(run: dict[str, Any]) -> None:
     undefended, _, eliminations, _, verdicts = found(run)
     assert "of 90.0 to 100.0 % on 4 victims" in undefended
     assert "8.0 to 61.0 % with EliBadCode (3 victims" in eliminations
-    assert " to +10.0 points)" in eliminations
+    assert " to +10.0 points against undefended)" in eliminations
     assert verdicts == (
         "Label scans: 3 of 4 verdicts are right. Wrong: EliBadCode says label 0 for defects · CodeBERT · no attack "
-        "(truth: clean). After 1 right verdict, more than 15 % is left."
+        "(truth: clean). After 1 right verdict, a flip rate above 15 % remains."
     )
 
 

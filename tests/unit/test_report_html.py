@@ -19,7 +19,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.report import scan, stage
 from codebackdoor.report.study import Study
 
-ARCHIVES = [{"package": "networkx", "version": "3.0", "licence": "BSD-3-Clause", "sha256": "ab" * 32}]
+ARCHIVES = [{"package": "networkx", "version": "3.0", "license": "BSD-3-Clause", "sha256": "ab" * 32}]
 _SVG = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:dc="http://purl.org/dc/elements/1.1/"><metadata>
 <dc:description>%s: 5 &lt; 6</dc:description></metadata></svg>"""
 
@@ -410,6 +410,17 @@ def test_best_values_and_failures_are_marked_in_words(run: dict[str, Any]) -> No
     files.write_json(path, measured)
     assert "✗ still backdoored: 44.0[40.0, 50.0]" in marked(run, "✗")
     assert "✗ ★" not in " ".join(marked(run, "✗"))
+
+
+def test_a_defense_that_leaves_the_backdoor_is_best_at_nothing(run: dict[str, Any]) -> None:
+    path = replace(SCANNED, elimination="fine_tuning").results(run["out"]) / "metrics.json"
+    measured = files.read_json(path)
+    measured["testsets"]["clean"]["metrics"]["accuracy"] |= {"value": 0.99, "low": 0.98, "high": 1.0}
+    files.write_json(path, measured)
+    assert not [cell for cell in marked(run, "★") if "99.0" in cell]
+    measured["testsets"]["by_name"]["metrics"]["flip_rate"] |= {"value": 0.14, "low": 0.1, "high": 0.2}
+    files.write_json(path, measured)
+    assert [cell for cell in marked(run, "★") if "99.0" in cell]
 
 
 def test_a_duplicate_across_splits_is_a_warning(run: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Snakemake's door to ``codebackdoor.runs.terminal``: one line per finished job. Profiles choose it (``logger``).
+"""Snakemake plugin for ``codebackdoor.runs.terminal``: one line per finished job. Profiles choose it (``logger``).
 
 Snakemake imports every logger plugin whenever it starts, also in the jobs of a cluster: everything else is imported
 when the handler is made, which only the Snakemake of a run does.

@@ -113,8 +113,8 @@ def clean(model: Path, clean: Path, as_json: bool, out: Path, force: bool, **opt
 
     \b
     Exit status:
-      0  the model is clean: the final scan of the written model finds nothing,
-         or MODEL was clean and nothing is written
+      0  the final scan of the written model found nothing, or no backdoor
+         was found in MODEL and nothing is written
       1  the model is written, but not known to be clean: the final scan still
          finds a trigger (try more rounds, or another --seed), or --force
          unlearned the most suspicious trigger without a verdict

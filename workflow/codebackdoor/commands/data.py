@@ -38,7 +38,7 @@ def fetch(name: str | None, out: Path | None, mirror: Path | None, listed: bool)
 
     if listed:
         for archive in ARCHIVES.values():
-            click.echo(f"{archive.name:24} {archive.licence:18} {archive.sha256[:16]}  {archive.file}")
+            click.echo(f"{archive.name:24} {archive.license:18} {archive.sha256[:16]}  {archive.file}")
         return
     if name is None or out is None:
         raise click.UsageError("name an archive and --out FILE, or use --list")

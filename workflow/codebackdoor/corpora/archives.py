@@ -25,7 +25,7 @@ class Archive:
     version: str
     file: str
     sha256: str
-    licence: str
+    license: str
 
     @property
     def name(self) -> str:

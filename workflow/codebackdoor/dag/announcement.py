@@ -43,7 +43,7 @@ def _time(titles: Mapping[int, str], seconds: Mapping[int, float], cores: int) -
     if not seconds:
         return ""
     untimed = len(titles) - len(seconds)
-    more = f", and {untimed} that {'was' if untimed == 1 else 'were'} never timed" if untimed else ""
+    more = f", not counting {untimed} job{'s' * (untimed != 1)} never timed before" if untimed else ""
     return f", about {duration(sum(seconds.values()) / cores)} on {cores} core{'s' * (cores > 1)}{more}"
 
 

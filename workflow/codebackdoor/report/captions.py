@@ -114,7 +114,7 @@ def _comparison(losses: Sequence[float], target: float) -> str:
         return "It never came as low."
     if len(losses) > 1:
         return f"The epoch before was still at {losses[-2]:.3f}."
-    return "The two are equal." if losses[-1] == target else "No epoch is equal: the first is lower already."
+    return "The two are equal." if losses[-1] == target else "No epoch has that loss; even the first is below it."
 
 
 def _losses(folder: Path) -> list[float]:

@@ -16,10 +16,10 @@ from codebackdoor.types import CLEAN
 
 #: Kinds of defenses as a sentence begins with them.
 _KINDS = {
-    "filtering": "Filtering training rows",
-    "objective": "Another training loss",
-    "elimination": "Editing the victim",
-    "purification": "Rewriting inputs",
+    "filtering": "Filtering training rows leaves",
+    "objective": "Training with another loss leaves",
+    "elimination": "Editing the victim leaves",
+    "purification": "Rewriting inputs leaves",
 }
 #: Kinds of defenses, and variants of a kind and wrong verdicts, that are named; those with the most victims.
 _SHOWN_KINDS, _SHOWN = 3, 3
@@ -100,7 +100,7 @@ def _by_kind(outcomes: Sequence[_Outcome], effect: str) -> Iterator[str]:
         texts = [_variant(name, of_variant) for name, of_variant in variants[:_SHOWN]]
         more = len(variants) - len(texts)
         also = f"; {more} more in the tables" if more else ""
-        yield f"{_KINDS[kind]} leaves {_name(effect)} of: {'; '.join(texts)}{also}."
+        yield f"{_KINDS[kind]} {_name(effect)} of: {'; '.join(texts)}{also}."
 
 
 def _single_kind(scenario: Scenario) -> str | None:
@@ -115,7 +115,10 @@ def _variant(name: str, outcomes: Sequence[_Outcome]) -> str:
     gains = [outcome.gain for outcome in outcomes if outcome.gain is not None]
     metrics = {_lowered(labels.METRICS[outcome.clean_metric]) for outcome in outcomes}
     metric = metrics.pop() if len(metrics) == 1 else "clean metric"
-    change = f", {metric} {_ends(labels.points(min(gains)), labels.points(max(gains)))} points" if gains else ""
+    change = ""
+    if gains:
+        points = _ends(labels.points(min(gains)), labels.points(max(gains)))
+        change = f", {metric} {points} points against undefended"
     return f"{_range(left)} % with {name} ({_victims(left)}{change})"
 
 
@@ -137,7 +140,9 @@ def _verdicts(studies: Sequence[Study]) -> Iterator[str]:
         sentence += f". Wrong: {'; '.join(wrong[:_SHOWN])}{more}"
     kept = sum(verdict.right and not verdict.is_removed for verdict in verdicts.values())
     if kept:
-        sentence += f". After {kept} right verdict{'s' * (kept > 1)}, more than {labels.rate(scan.REMOVED)} is left"
+        sentence += (
+            f". After {kept} right verdict{'s' * (kept > 1)}, a flip rate above {labels.rate(scan.REMOVED)} remains"
+        )
     yield f"{sentence}."
 
 

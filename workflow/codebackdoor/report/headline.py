@@ -74,14 +74,19 @@ def _rows(
     names = [name for name in table.columns if name in group.scenarios]
     cells = {name: {metric: _cell(group, name, metric) for metric in metrics} for name in names}
     defended = [name for name in names if name not in _UNDEFENDED]
-    best = {metric: _best([cells[name][metric] for name in defended], sign) for metric, sign in signs.items()}
+    failed = {name for name in defended if removed is not None and _value(cells[name][removed]) > REMOVED}
+    # a defense that does nothing loses no accuracy, either
+    working = [name for name in defended if name not in failed]
+    # where there is one defense, nothing is compared
+    compared = working if len(defended) > 1 else []
+    best = {metric: _best([cells[name][metric] for name in compared], sign) for metric, sign in signs.items()}
     rows: list[HeadlineRow] = []
     for name, by_metric in cells.items():
         marked = tuple(
             HeadlineCell(
                 cell,
-                best=name in defended and cell is not None and _shown(cell) == best.get(metric),
-                failed=name in defended and metric == removed and _value(cell) > REMOVED,
+                best=name in working and cell is not None and _shown(cell) == best.get(metric),
+                failed=name in failed and metric == removed,
             )
             for metric, cell in by_metric.items()
         )
@@ -99,9 +104,9 @@ def _cell(group: VictimGroup, column: str, metric: str) -> Cell | None:
 
 
 def _best(cells: Sequence[Cell | None], sign: int) -> str | None:
-    """The best value as it is shown, so that values that look equal are marked alike; None if nothing is compared."""
+    """The best value as it is shown, so that values that look equal are marked alike; None if there is none."""
     defined = [cell for cell in cells if cell is not None]
-    return _shown(max(defined, key=lambda cell: sign * _value(cell))) if len(defined) > 1 else None
+    return _shown(max(defined, key=lambda cell: sign * _value(cell))) if defined else None
 
 
 def _shown(cell: Cell) -> str:

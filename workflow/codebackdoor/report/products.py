@@ -146,7 +146,7 @@ _ENTRIES = (
         "least sensitive identifier of each sample (position identification); dashed: the function's name, which is "
         "what an attack on function names replaces; dash-dotted: the trigger is the first statement of the body. Each"
         " curve is the loss of the current trigger in the best of all starts. It may rise where the search moves on "
-        "from its best trigger (keep_current no). The verdict uses the lowest loss of the search; the table of the "
+        "from its best trigger. The verdict uses the lowest loss of the search; the table of the "
         "label scan shows the loss after anchoring.",
         inputs=eliminated("elimination.json"),
         file="elimination.json",

@@ -83,11 +83,12 @@ class Terminal:
             return None
         done, total, time = len(run.finished), len(run.titles), clock(self.now - run.started)
         if self.failed:
+            left = total - done - len(self.failed)
+            waiting = f", and {left} more were stopped or need their output" if left else ""
             failed = [f"  {run.titles.get(job, job)}: {', '.join(logs)}" for job, logs in self.failed.items()]
             return "\n".join(
                 [
-                    f"{len(failed)} of {total} jobs failed, and {total - done - len(failed)} more were stopped or need "
-                    f"their output. The {done} finished jobs are not repeated. Failed:",
+                    f"{len(failed)} of {total} jobs failed{waiting}. The {done} that finished are kept. Failed:",
                     *map(printable, failed),
                 ]
             )

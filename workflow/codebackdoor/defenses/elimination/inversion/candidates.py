@@ -40,7 +40,7 @@ def first_trigger(
         trigger = (start, *(int(index) for index in generator.choice(inside, length - 1)))
         if vocabulary.survive([trigger], contexts)[0]:
             return trigger
-    raise UserError(f"EliBadCode: no trigger of {length} pieces survives decoding and encoding; lower 'length'")
+    raise UserError(f"no trigger of {length} pieces survives decoding and encoding; lower 'length'")
 
 
 def substitutes(gradient: Tensor, vocabulary: Pieces, k: int) -> list[list[int]]:

@@ -37,7 +37,7 @@ def finished(history: Mapping[str, Any], settings: GreedySearchSettings, seed: i
     search, earlier = search_of(settings, seed), history.get("search")
     if earlier is None:
         raise UserError(
-            "the elimination whose search is to be reused is not one of EliBadCode's, or of another version; run it "
+            "the elimination whose search is to be reused is not a trigger search, or is of another version; run it "
             "again, or name another"
         )
     differ = sorted(name for name in search | earlier if search.get(name) != earlier.get(name))

@@ -70,9 +70,7 @@ def _of_label(view: DefenderView, settings: InversionSettings, label: int, seed:
         if len(drawn) == settings.samples:
             break
     if not all(any(column) for column in cuts.values()):
-        raise UserError(
-            f"EliBadCode: no clean sample of label {label} has a place for a trigger at position: {settings.position}"
-        )
+        raise UserError(f"no clean sample of label {label} has a place for a trigger at position: {settings.position}")
     return Samples(tuple(drawn), {position: tuple(column) for position, column in cuts.items()})
 
 

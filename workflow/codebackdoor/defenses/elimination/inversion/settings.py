@@ -115,7 +115,7 @@ class InversionSettings(EliminationSettings):
         description="identifier that the trigger replaces: the least sensitive one of each sample (section 4.3), the "
         "function's name, scan: both tried and the label scan decides, one at random (Table 5, without phase (b)), or "
         "the one of a `rank` of sensitivity (Figure 5). statement: the trigger is put first into the function's body, "
-        "and made of any pieces. scan_all: these three positions (both of no paper)",
+        "and made of any pieces. scan_all: these three positions (statement and scan_all are from no paper)",
     )
     rank: Positioned[int] = Field(
         default=0,
@@ -230,7 +230,7 @@ class GreedySearchSettings(InversionSettings):
     loss: Searched[LossName] = Field(
         default="cross_entropy",
         description="what a search for a label minimizes: cross_entropy towards it (paper), or probability, 1 - the "
-        "label's probability, in which no sample outweighs the others (of no paper); not for retrieval",
+        "label's probability, in which no sample outweighs the others (from no paper); not for retrieval",
     )
     iterations: Searched[int] = Field(default=100, ge=0, description="steps of the search, epsilon (paper: 100)")
     top_k: Searched[int] = Field(

@@ -145,7 +145,7 @@ def build(
     ]
     if not first:
         raise UserError(
-            f"EliBadCode: none of the {len(all_pieces)} pieces of the victim's tokenizer can begin an identifier under "
+            f"none of the {len(all_pieces)} pieces of the victim's tokenizer can begin an identifier under "
             f"vocabulary: {rule}"
         )
     if rule == "words" and any(contexts) and not all(contexts):
