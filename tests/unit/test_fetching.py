@@ -344,7 +344,7 @@ def test_a_file_that_was_there_is_taken_if_its_checksum_is_known_and_never_repla
     folder.mkdir()
     (folder / "test.buggy-fixed.fixed").write_bytes(LINES["test.buggy-fixed.fixed"])
     (folder / "train.buggy-fixed.buggy").write_text("mine\n")
-    with pytest.raises(UserError, match=r"train\.buggy-fixed\.buggy is there and is another file .* move it away"):
+    with pytest.raises(UserError, match=r"train\.buggy-fixed\.buggy already exists and differs .* move it away"):
         bring(hub, tmp_path, wanted)
     assert (folder / "train.buggy-fixed.buggy").read_text() == "mine\n"
     (folder / "train.buggy-fixed.buggy").unlink()

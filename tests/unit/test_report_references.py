@@ -44,10 +44,11 @@ def test_the_page_prints_titles_and_links(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(FineTuningSettings, "reference", TUNING)
     stage.html(chosen, [], None, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    entry = "Clean fine-tuning: A. Author and B. Author (2021). <cite>Tuning</cite>. https://example.org/tuning"
-    assert f"<li>{entry}</li>" in page
+    link = f'<cite><a href="{TUNING.url}">Tuning</a></cite>'
+    assert f"<li>Clean fine-tuning: A. Author and B. Author (2021). {link}.</li>" in page
     for paper in papers.papers().values():
-        assert f"<cite>{paper.reference.title}</cite>. {paper.venue}. {paper.reference.url}" in page
+        link = f'<cite><a href="{paper.reference.url}">{paper.reference.title}</a></cite>'
+        assert f"{link}. {paper.venue}." in page
 
 
 def test_every_paper_has_a_whole_reference() -> None:
