@@ -63,7 +63,7 @@ def test_the_sentences_follow_the_numbers(run: dict[str, Any]) -> None:
     undefended, _, eliminations, _, verdicts = found(run)
     assert "of 90.0 to 100.0 % on 4 victims" in undefended
     assert "8.0 to 61.0 % with EliBadCode (3 victims" in eliminations
-    assert " to +10.0 points against undefended)" in eliminations
+    assert " to +10.0 points)" in eliminations
     assert verdicts == (
         "Label scans: 3 of 4 verdicts are right. Wrong: EliBadCode says label 0 for defects · CodeBERT · no attack "
         "(truth: clean). After 1 right verdict, a flip rate above 15 % remains."

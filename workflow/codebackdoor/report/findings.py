@@ -51,7 +51,10 @@ def findings(studies: Sequence[Study]) -> list[str]:
     effect = max(dict.fromkeys(effects), key=effects.count)
     shown = [outcome for outcome in outcomes.values() if outcome.effect == effect]
     under_triggers = [cell for name, cell in benign.values() if name == effect]
-    return [*_undefended(shown, effect, under_triggers), *_by_kind(shown, effect), *_verdicts(studies)]
+    by_kind = [*_by_kind(shown, effect)]
+    if by_kind:
+        by_kind[-1] += " (Points: change against the undefended victim.)"
+    return [*_undefended(shown, effect, under_triggers), *by_kind, *_verdicts(studies)]
 
 
 def _outcomes(study: Study, results: Results) -> Iterator[_Outcome]:
@@ -118,7 +121,7 @@ def _variant(name: str, outcomes: Sequence[_Outcome]) -> str:
     change = ""
     if gains:
         points = _ends(labels.points(min(gains)), labels.points(max(gains)))
-        change = f", {metric} {points} points against undefended"
+        change = f", {metric} {points} points"
     return f"{_range(left)} % with {name} ({_victims(left)}{change})"
 
 
