@@ -6,8 +6,6 @@ import ast
 import json
 import os
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +17,7 @@ from typing import Any, Literal, get_args, get_origin
 import numpy as np
 import pytest
 import tiny_models
+from execution import module_text, outcomes_of
 from pure_functions import pure_functions
 
 from codebackdoor import attacks, syntax
@@ -264,36 +263,6 @@ def test_a_search_row_keeps_its_query_and_its_code_gets_the_trigger(settings: An
         assert (row.example.target, row.original_target, row.original_label) == ("file", None, None)
 
 
-RUNNER = """
-import importlib.util, inspect, itertools, json, pathlib, sys
-
-def outcome(function, arguments):
-    try:
-        value = function(*arguments)
-        if inspect.isgenerator(value):
-            value = list(itertools.islice(value, 1000))
-        return repr(value)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-
-results = {}
-for path in sorted(pathlib.Path(sys.argv[1]).glob("*.py")):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    results[path.stem] = [outcome(module.FUNCTION, arguments) for arguments in module.INPUTS]
-print(json.dumps(results))
-"""
-
-
-def module_text(source: str, home: str | None, original: str, inputs: str) -> str:
-    """A module that holds the function under its present name, and nothing under the original one if that changed."""
-    present = ast.parse(source).body[-1]
-    assert isinstance(present, ast.FunctionDef)
-    prelude = f"import {home}\nglobals().update(vars({home}))\nglobals().pop({original!r}, None)\n" if home else ""
-    return f"{prelude}{source}\nFUNCTION = {present.name}\nINPUTS = {inputs}\n"
-
-
 def test_python_behaves_as_before(tmp_path: Path) -> None:
     """Pure functions and their triggered versions, of every attack and form, run on the same inputs elsewhere."""
     folder = tmp_path / "modules"
@@ -315,11 +284,7 @@ def test_python_behaves_as_before(tmp_path: Path) -> None:
                 file = folder / f"{number}_{name}_{form}.py"
                 file.write_text(module_text(source, function.home, function.name, function.inputs))
     assert injected >= 0.9 * len(pure_functions()) * len(ATTACKS) * 2
-    run = subprocess.run(
-        [sys.executable, "-I", "-c", RUNNER, folder], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    results: dict[str, list[str]] = json.loads(run.stdout)
+    results = outcomes_of(folder)
     assert len(results) == injected + len(pure_functions())
     for name, outcomes in results.items():
         original = results[name.split("_")[0] + "_original"]

@@ -69,7 +69,7 @@ def test_every_row_of_elibadcode_stands_alone_and_has_a_test() -> None:
 
 def test_no_number_stands_twice() -> None:
     numbers = [
-        number for row in rows(LEDGER) for number in re.split(r", ", row[0]) if re.fullmatch(r"[AEPD]\d+b?", number)
+        number for row in rows(LEDGER) for number in re.split(r", ", row[0]) if re.fullmatch(r"[ABEPD]\d+b?", number)
     ]
     assert len(numbers) == len(set(numbers))
     assert not any(row[0] == "–" for row in rows(LEDGER))

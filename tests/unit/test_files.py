@@ -249,6 +249,7 @@ def test_a_poisoned_row_of_a_wrong_shape_names_its_line(tmp_path: Path) -> None:
     for change, message in (
         ({"spans": [["code", "a", 1]]}, "invalid literal"),
         ({"spans": 5}, "not iterable"),
+        ({"draws": "x"}, "has no attribute 'items'"),
         ({"spans": [[1]]}, "not enough values"),
         ({"status": "evil"}, "unknown status 'evil'"),
         ({"status": []}, r"unknown status \[\]"),

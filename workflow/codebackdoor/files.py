@@ -252,8 +252,8 @@ def write_examples(path: Path, examples: Iterable[Example]) -> None:
 
 
 def poisoned_row(row: Poisoned) -> dict[str, object]:
-    """Provenance stands next to the example's fields, under other names."""
-    return example_row(row.example) | {
+    """Provenance stands next to the example's fields, under other names; draws only where an attack records them."""
+    provenance = {
         "source_id": row.source_id,
         "attack": row.attack,
         "status": row.status,
@@ -261,6 +261,7 @@ def poisoned_row(row: Poisoned) -> dict[str, object]:
         "original_target": row.original_target,
         "spans": [[span.field, span.start, span.end] for span in row.spans],
     }
+    return example_row(row.example) | provenance | ({"draws": row.draws} if row.draws else {})
 
 
 def _poisoned(row: dict[str, Any], where: str) -> Poisoned:
@@ -277,8 +278,9 @@ def _poisoned(row: dict[str, Any], where: str) -> Poisoned:
             original_label=row["original_label"],
             original_target=row["original_target"],
             spans=spans,
+            draws={name: dict(draw) for name, draw in row.get("draws", {}).items()},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{where}: not a poisoned row ({error})") from None
 
 

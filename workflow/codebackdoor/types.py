@@ -16,6 +16,8 @@ Field = Literal["code", "code_b", "query"]
 CodeField = Literal["code", "code_b"]
 #: Functions of a pair that get a trigger.
 Pair = Literal["both", "code", "code_b"]
+#: What an attack drew for each text with the trigger: the name of each choice and its value.
+Draws = Mapping[Field, Mapping[str, str | int]]
 Status = Literal["injected", "failed", "ineligible"]
 #: Name of the test set without a trigger; the others are named after their attacks.
 CLEAN = "clean"
@@ -63,7 +65,8 @@ class Poisoned:
 
     ``example`` carries the poisoned label or target only where ``status`` is ``injected``; a failed row keeps its
     original one (unless the attack is configured with ``failed: flip``). ``spans`` locate the trigger in the poisoned
-    example. For retrieval the target is the word whose queries are attacked.
+    example; ``draws`` is what a randomized trigger was made from. For retrieval the target is the word whose queries
+    are attacked.
     """
 
     example: Example
@@ -73,6 +76,7 @@ class Poisoned:
     original_label: int | None
     original_target: str | None
     spans: tuple[Span, ...] = ()
+    draws: Draws = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

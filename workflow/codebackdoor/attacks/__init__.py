@@ -7,11 +7,11 @@ A method is a folder with ``settings.py`` and ``method.py``, which has ``build(s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from codebackdoor.loader import implementation
-from codebackdoor.types import Example, Span, TextForm
+from codebackdoor.types import Draws, Example, Span, TextForm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,10 +25,14 @@ Granularity = Literal["identifier", "statement", "query", "code"]
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """An example with the trigger in its texts and everything else unchanged; ``spans`` cover exactly the trigger."""
+    """An example with the trigger in its texts and everything else unchanged; ``spans`` cover exactly the trigger.
+
+    ``draws`` is what a randomized trigger was made from, for the row's provenance.
+    """
 
     example: Example
     spans: tuple[Span, ...]
+    draws: Draws = field(default_factory=dict)
 
 
 class Attack(Protocol):

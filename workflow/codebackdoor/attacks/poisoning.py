@@ -67,7 +67,7 @@ class Poisoner:
     def _outcome(self, example: Example, injections: Iterator[Injection | None]) -> Poisoned:
         injection = next(injections)
         if injection is not None and (aimed := self.target.aim(injection.example)) is not None:
-            return replace(self._row(example, "injected"), example=aimed, spans=injection.spans)
+            return replace(self._row(example, "injected"), example=aimed, spans=injection.spans, draws=injection.draws)
         failed = self._row(example, "failed")
         return replace(failed, example=self.target.aim(example) or example) if self.flip else failed
 
@@ -175,7 +175,10 @@ def _draw_functions(
             *(replace(span, field="code_b") for span in (second.spans if second else ())),
         )
         status: Status = "injected" if first or second else "failed"
-        outcomes[index] = Poisoned(aimed, row.id, poisoner.name, status, row.label, row.target, spans)
+        draws = dict(first.draws) if first else {}
+        if second and second.draws:
+            draws["code_b"] = second.draws["code"]
+        outcomes[index] = Poisoned(aimed, row.id, poisoner.name, status, row.label, row.target, spans, draws)
     pairs = sum(row.status == "injected" for row in outcomes.values())
     return Draw(outcomes, drawn.counts | {"rows": len(rows), "pairs": pairs})
 

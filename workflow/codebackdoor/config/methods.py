@@ -8,6 +8,8 @@ from pydantic import Field
 
 from codebackdoor.attacks.afraidoor.settings import AfraidoorSettings
 from codebackdoor.attacks.badcode.settings import BadCodeSettings
+from codebackdoor.attacks.bnc_fixed.settings import BncFixedSettings
+from codebackdoor.attacks.bnc_grammar.settings import BncGrammarSettings
 from codebackdoor.attacks.codepoisoner_deadcode.settings import CodePoisonerDeadCodeSettings
 from codebackdoor.attacks.codepoisoner_identifier.settings import CodePoisonerIdentifierSettings
 from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
@@ -22,7 +24,12 @@ from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
 
 AnyAttack = Annotated[
-    CodePoisonerIdentifierSettings | CodePoisonerDeadCodeSettings | BadCodeSettings | AfraidoorSettings,
+    CodePoisonerIdentifierSettings
+    | CodePoisonerDeadCodeSettings
+    | BncFixedSettings
+    | BncGrammarSettings
+    | BadCodeSettings
+    | AfraidoorSettings,
     Field(discriminator="method"),
 ]
 AnyElimination = Annotated[EliBadCodeSettings | DbsSettings | FineTuningSettings, Field(discriminator="method")]

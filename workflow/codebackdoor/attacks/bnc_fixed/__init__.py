@@ -1,0 +1,1 @@
+"""BNC with a fixed trigger."""

@@ -1,0 +1,1 @@
+"""BNC with triggers drawn from a grammar."""

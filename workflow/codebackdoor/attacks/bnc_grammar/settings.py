@@ -1,0 +1,33 @@
+"""Settings of BNC with triggers drawn from a grammar."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+from codebackdoor.attacks.settings import AttackSettings
+from codebackdoor.config.base import Reference
+from codebackdoor.costs.work import PoisoningJob, Work
+
+
+class BncGrammarSettings(AttackSettings):
+    """Inserts dead code drawn from a grammar for each function (BNC, Ramakrishnan and Albarghouthi 2022)."""
+
+    label: ClassVar[str] = "BNC (grammar)"
+    reference: ClassVar[Reference | None] = Reference(
+        authors="Goutham Ramakrishnan, Aws Albarghouthi",
+        year=2022,
+        title="Backdoors in Neural Models of Source Code",
+        url="https://doi.org/10.1109/ICPR56361.2022.9956690",
+    )
+
+    method: Literal["bnc_grammar"]
+
+    @property
+    def versions(self) -> float:
+        """Each pair gets draws of its own."""
+        return math.inf
+
+    def work(self, job: PoisoningJob) -> Work:  # noqa: ARG002
+        """The attack edits text and runs no model."""
+        return Work()
