@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-#: Of a user who has accepted every licence.
+#: Of a user who has accepted every license.
 TOKEN = "hf_accepted"
 
 
@@ -26,7 +26,7 @@ class Hub:
         self.large = (".safetensors", ".bin", ".parquet")
         #: What is sent in place of a file, though the hub states the file's own checksum.
         self.sent_instead: dict[str, bytes] = {}
-        #: Repositories behind a licence: the status with which their files are refused, unless TOKEN comes along; and
+        #: Repositories behind a license: the status with which their files are refused, unless TOKEN comes along; and
         #: whether their listing, which the hub shows to everybody, is refused as well.
         self.gated: dict[str, int] = {}
         self.hides_listing = False

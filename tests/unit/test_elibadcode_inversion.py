@@ -206,7 +206,7 @@ def test_substitutes_are_the_steepest_of_each_slot_and_the_first_slot_is_restric
     assert substitutes(gradient, known, 3) == [[2], [1, 3, 0]]
 
 
-def test_neighbours_differ_in_one_slot_never_repeat_and_always_end() -> None:
+def test_neighbors_differ_in_one_slot_never_repeat_and_always_end() -> None:
     known, current = vocabulary(), trigger("load", "init", "y")
     options = [known.first.tolist()[:6], list(range(60, 90)), [6, 7]]
     visited = {current}

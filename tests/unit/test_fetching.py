@@ -145,7 +145,7 @@ def test_pickled_weights_of_others_are_refused_before_they_are_fetched(
 
 @pytest.mark.parametrize("hides_listing", [False, True])
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_licence_to_be_accepted_is_one_sentence_and_the_rest_is_fetched(
+def test_a_license_to_be_accepted_is_one_sentence_and_the_rest_is_fetched(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, hides_listing: bool
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_other")
@@ -165,7 +165,7 @@ def test_a_licence_to_be_accepted_is_one_sentence_and_the_rest_is_fetched(
     assert Lock(tmp_path).faults(ENCODER) == []
 
 
-def test_a_data_set_behind_a_licence_is_named_by_its_own_address(hub: Hub, tmp_path: Path) -> None:
+def test_a_data_set_behind_a_license_is_named_by_its_own_address(hub: Hub, tmp_path: Path) -> None:
     known = replace(devign.ORIGINAL, revision=COMMIT)
     hub.repositories[f"datasets/{known.source}"] = dict.fromkeys(known.files.values(), b"a table")
     hub.gated[f"datasets/{known.source}"] = 401
@@ -173,7 +173,7 @@ def test_a_data_set_behind_a_licence_is_named_by_its_own_address(hub: Hub, tmp_p
         bring(hub, tmp_path, known)
 
 
-def test_any_other_refusal_of_the_hub_is_no_question_of_a_licence(hub: Hub, tmp_path: Path) -> None:
+def test_any_other_refusal_of_the_hub_is_no_question_of_a_license(hub: Hub, tmp_path: Path) -> None:
     del hub.repositories[ENCODER.repository]
     with pytest.raises(UserError) as error:
         bring(hub, tmp_path, catalog.checkpoint(ENCODER))
@@ -181,7 +181,7 @@ def test_any_other_refusal_of_the_hub_is_no_question_of_a_licence(hub: Hub, tmp_
 
 
 @pytest.mark.parametrize("hides_listing", [False, True])
-def test_a_checkpoint_behind_a_licence_is_the_same_sentence_where_there_is_no_mirror(
+def test_a_checkpoint_behind_a_license_is_the_same_sentence_where_there_is_no_mirror(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hides_listing: bool
 ) -> None:
     from huggingface_hub import constants

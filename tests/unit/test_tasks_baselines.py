@@ -36,7 +36,7 @@ def test_ranks_are_within_the_pool_and_ties_count_against() -> None:
     assert found["chance"] == 0.75
 
 
-def test_neighbours_share_rare_tokens() -> None:
+def test_neighbors_share_rare_tokens() -> None:
     bags = [bag(text) for text in ("a b <nl> c", "a b d", "a e f", "a e f f", "a g", "a h")]
     assert overlap(bags[0], bags[1]) == 0.5
     assert overlap(bags[2], bags[3]) == 0.75

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "workflow" / "codebackdoor"
-MODULES = sorted(PACKAGE.rglob("*.py"))
+#: The package, and Snakemake's plugin next to it.
+MODULES = sorted((ROOT / "workflow").rglob("*.py"))
 
 #: Names that say nothing about what they hold.
 FILLERS = re.compile(
@@ -43,6 +43,9 @@ ARCHAIC = {
     r"defence\w*": "defense",
     r"(initial|normal|serial|token)is\w+": "-ize",
     r"favour\w*": "favor",
+    # the name of a file may be LICENCE
+    r"(?-i:licence)\w*": "license",
+    r"neighbour\w*": "neighbor",
     r"laid over": "override",
     r"in the mean": "on average",
     r"comes to": "is",
