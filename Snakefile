@@ -56,10 +56,10 @@ include: "rules/report.smk"
 # `make settle` must not end the jobs of a run that is still alive, here or on another host
 onstart:
     local_jobs.mark_started()
-    said, run = dag.announcement(
+    text, jobs = dag.announcement(
         workflow.dag.needrun_jobs(), workflow.cores if workflow.local_exec else None
     )
-    logger.info(said, extra={"run": run})
+    logger.info(text, extra={"run": jobs})
     # Once a second, Snakemake looks at every finished job to limit the rate of new ones (its pull request 3744), which
     # takes a fifth of a core after a hundred jobs. Local jobs need no limit; for a cluster it stays.
     if workflow.local_exec:

@@ -162,9 +162,9 @@ def made_with(first_rows: int | None) -> str:
     methods = {name: study.eliminations[name] for name in METHODS}
     digest = sha256(fingerprint(*MODULES).encode())
     settings = [study.datasets["defects"], study.victim_settings("codebert", "defects"), *methods.values()]
-    digest.update(json.dumps([one.model_dump(mode="json") for one in settings], sort_keys=True).encode())
-    for one in methods.values():
-        digest.update(one.calibration_file.read_bytes() if one.calibration_file else b"")
+    digest.update(json.dumps([variant.model_dump(mode="json") for variant in settings], sort_keys=True).encode())
+    for method in methods.values():
+        digest.update(method.calibration_file.read_bytes() if method.calibration_file else b"")
     digest.update(str(first_rows).encode())
     return digest.hexdigest()[:16]
 
