@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -62,8 +61,3 @@ def copy_of_sources(root: Path) -> Tree:
         else:
             shutil.copy2(source, root / name)
     return Tree(root)
-
-
-def cpu_seconds_of_children() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
