@@ -1,4 +1,4 @@
-"""Objectives: DeCE against cross entropy, label smoothing and a dense formula, and its bounded gradient."""
+"""Objectives against torch's losses and against their formulas written out, and the gradients of the robust ones."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from codebackdoor.defenses import objectives
 from codebackdoor.defenses.objectives import IGNORED, Objective
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.defenses.objectives.dece.settings import DeCESettings
+from codebackdoor.defenses.objectives.gce.settings import GceSettings
+from codebackdoor.defenses.objectives.in_trust.settings import InTrustSettings
 
 
 def dece(alpha: float = 0.99, epsilon: float = 0.1) -> Objective:
@@ -23,6 +25,14 @@ def dece(alpha: float = 0.99, epsilon: float = 0.1) -> Objective:
 
 def cross_entropy() -> Objective:
     return objectives.load(CrossEntropySettings(method="cross_entropy"))
+
+
+def gce(q: float = 0.7) -> Objective:
+    return objectives.load(GceSettings(method="gce", q=q))
+
+
+def in_trust(alpha: float = 1.0, beta: float = 0.8, delta: float = 0.5) -> Objective:
+    return objectives.load(InTrustSettings(method="in_trust", alpha=alpha, beta=beta, delta=delta))
 
 
 def dense(logits: Tensor, targets: Tensor, alpha: float, epsilon: float, epoch: int) -> Tensor:
@@ -131,13 +141,13 @@ def test_gradient_stays_finite_where_the_label_is_impossible() -> None:
 def test_mean_is_over_real_tokens_only() -> None:
     logits, targets = batch(3)
     padded = torch.cat([logits, torch.full((36, 7), 5.0)]), torch.cat([targets, torch.full((36,), IGNORED)])
-    for loss in (cross_entropy(), dece(), dece(1, 0.1), dece(0.99, 0)):
+    for loss in (cross_entropy(), dece(), dece(1, 0.1), dece(0.99, 0), gce(), in_trust()):
         torch.testing.assert_close(loss(logits, targets, 2), loss(*padded, 2))
 
 
 def test_half_precision_logits_are_scored_in_single_precision() -> None:
     logits, targets = batch(4)
-    for loss in (cross_entropy(), dece()):
+    for loss in (cross_entropy(), dece(), gce(), in_trust()):
         value = loss(logits.bfloat16(), targets, 1)
         assert value.dtype == torch.float32
         torch.testing.assert_close(value, loss(logits.bfloat16().float(), targets, 1))
@@ -157,3 +167,62 @@ def test_epochs_count_from_one() -> None:
     with pytest.raises(ValueError, match="from 1"):
         dece()(torch.zeros(1, 2), torch.tensor([0]), 0)
     assert math.isfinite(dece()(torch.zeros(1, 2), torch.tensor([0]), 1).item())
+
+
+def dense_gce(logits: Tensor, targets: Tensor, q: float) -> Tensor:
+    """Equation 6 of Zhang and Sabuncu, in double precision."""
+    p = logits.double().softmax(-1)[torch.arange(len(targets)), targets]
+    return ((1 - p**q) / q).mean()
+
+
+def dense_in_trust(logits: Tensor, targets: Tensor, alpha: float, beta: float, delta: float) -> Tensor:
+    """Both terms with a dense one-hot label, in double precision."""
+    p = logits.double().softmax(-1)
+    label = functional.one_hot(targets, logits.shape[1]).double()
+    distrust = -(p * (delta * p + (1 - delta) * label).log()).sum(-1)
+    return (alpha * functional.cross_entropy(logits.double(), targets, reduction="none") + beta * distrust).mean()
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 1000), q=st.floats(0.05, 1), alpha=st.floats(0.1, 2), beta=st.floats(0, 2),
+    delta=st.floats(0.05, 0.95), scale=st.floats(0.1, 8),
+)  # fmt: skip
+def test_losses_for_noisy_labels_and_their_gradients_equal_the_dense_formulas(
+    seed: int, q: float, alpha: float, beta: float, delta: float, scale: float
+) -> None:
+    logits, targets = batch(seed, scale=scale)
+    scored = targets != IGNORED
+    for ours, formula in (
+        (gce(q), lambda rows: dense_gce(rows, targets[scored], q)),
+        (in_trust(alpha, beta, delta), lambda rows: dense_in_trust(rows, targets[scored], alpha, beta, delta)),
+    ):
+        left, right = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+        loss, expected = ours(left, targets, 1), formula(right[scored])
+        loss.backward()  # type: ignore[no-untyped-call]
+        expected.backward()
+        torch.testing.assert_close(loss.double(), expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(left.grad, right.grad, atol=1e-5, rtol=1e-3)
+
+
+def test_generalized_cross_entropy_lies_between_cross_entropy_and_the_mean_absolute_error() -> None:
+    logits, targets = batch(2)
+    torch.testing.assert_close(gce(1e-6)(logits, targets, 1), cross_entropy()(logits, targets, 1), atol=1e-4, rtol=0)
+    scored = targets != IGNORED
+    p = logits.softmax(-1)[scored, targets[scored]]
+    torch.testing.assert_close(gce(1.0)(logits, targets, 1), (1 - p).mean())
+
+
+def test_without_distrust_in_trust_is_cross_entropy() -> None:
+    logits, targets = batch(2)
+    torch.testing.assert_close(in_trust(beta=0.0)(logits, targets, 1), cross_entropy()(logits, targets, 1))
+
+
+@pytest.mark.parametrize(("loss", "most"), [(gce(0.7), 1 / 0.7), (in_trust(1e-9, 1.0, 0.5), 2 * math.log(2))])
+def test_an_impossible_label_costs_a_bounded_amount(loss: Objective, most: float) -> None:
+    logits = torch.tensor([[-1e4, 0.0, 50.0]], requires_grad=True)
+    value = loss(logits, torch.tensor([0]), 1)
+    value.backward()  # type: ignore[no-untyped-call]
+    assert 0 < value.item() <= most * (1 + 1e-6)
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()

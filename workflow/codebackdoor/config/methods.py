@@ -18,6 +18,8 @@ from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSet
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.defenses.objectives.dece.settings import DeCESettings
+from codebackdoor.defenses.objectives.gce.settings import GceSettings
+from codebackdoor.defenses.objectives.in_trust.settings import InTrustSettings
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
@@ -36,6 +38,8 @@ AnyElimination = Annotated[EliBadCodeSettings | DbsSettings | FineTuningSettings
 AnyPurification = Annotated[
     CodePurifySettings | OnionSettings | AttDefSettings | SimilaritySettings, Field(discriminator="method")
 ]
-AnyObjective = Annotated[CrossEntropySettings | DeCESettings, Field(discriminator="method")]
+AnyObjective = Annotated[
+    CrossEntropySettings | DeCESettings | GceSettings | InTrustSettings, Field(discriminator="method")
+]
 # pydantic takes no discriminator for a single class; with a second one this becomes a union like the others
 AnyFiltering = OnionFilterSettings
