@@ -25,7 +25,8 @@ _TABLE = Path(__file__).parent / "local.json"
 #: Rules whose jobs run a method: the section that declares it, and which part of a job's path names the variant.
 _METHODS = {
     "poison": ("attacks", 1),
-    "filter": ("filterings", -1),
+    # below the filtering, there may be a model
+    **dict.fromkeys(("filter", "filter_by_model", "filter_by_victim"), ("filterings", 4)),
     "train": ("objectives", -2),
     "eliminate": ("eliminations", -1),
     "rewrite": ("purifications", -1),
