@@ -284,8 +284,8 @@ class Config(BaseModel):
         if model not in (None, scenario.model) and head not in (heads := sorted(self.models[model].works_on())):
             yield (
                 f"filterings.{filtering}.model: {model!r} works on {_listed(heads)} data sets, and "
-                f"{scenario.dataset!r} is a {head} data set; write null to look at each victim's own model, or name one "
-                "that can be trained on it"
+                f"{scenario.dataset!r} is a {head} data set; write null to look at each victim's own model, or name "
+                "one that can be trained on it"
             )
 
     def victim_settings(self, model: str, dataset: str) -> AnyModel:

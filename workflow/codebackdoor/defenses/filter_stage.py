@@ -53,7 +53,7 @@ def sift_by_victim(
 
 def _check_kept(rows: Sequence[Example], dropped: Sequence[bool], train: Path) -> None:
     kept = {row.label for row, gone in zip(rows, dropped, strict=True) if not gone}
-    for label in dict.fromkeys(row.label for row in rows):
+    for label in sorted({row.label for row in rows}, key=str):
         if label not in kept:
             named = "" if label is None else f" with label {label}"
             count = sum(row.label == label for row in rows)
