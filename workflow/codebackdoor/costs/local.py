@@ -2,8 +2,8 @@
 
 The numbers are those of the local studies (2 cores, one job per core), written by ``benchmarks/costs.py``: the mean job
 of each rule and, for rules that involve a victim, the mean of each kind of job (task, architecture, method). Hub
-checkpoints have a bill of their own (``paper``). Rules that no study runs (tokenizer, pretrain, calibrate, and filter
-on a part of the rows) were timed separately and entered by hand.
+checkpoints have a bill of their own (``paper``). Rules that no study runs (tokenizer, pretrain, calibrate, and the
+filters, ONION on a part of the rows) were timed separately and entered by hand.
 """
 
 from __future__ import annotations
