@@ -1,7 +1,7 @@
 # Defenses: training rows are dropped, weights of a trained victim edited, test inputs rewritten.
 
 
-# A filtering does not look at the victim, so that all victims share the rows that it keeps.
+# A filtering that looks at no victim: all victims share the rows that it keeps.
 rule filter:
     input:
         unpack(dag.defend.filter.inputs),
@@ -18,7 +18,7 @@ rule filter:
     benchmark:
         dag.paths.benchmark("filter", dag.paths.filtered)
     wildcard_constraints:
-        filtering=SOME,
+        filtering=dag.testsets.filterings(reads_victim=False),
     # victims wait for it
     priority: 40
     conda:
@@ -39,6 +39,45 @@ rule filter:
         "codebackdoor filter --settings {params.settings:q} --dataset {params.dataset:q}"
         " {params.inputs:q} --out {params.out:q} --seed {wildcards.seed}"
         " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
+
+
+# Train, filter, train: a filtering that looks at the unfiltered victim of a model that it names. All victims share the
+# rows that it keeps.
+use rule filter as filter_by_model with:
+    input:
+        unpack(dag.defend.filter_by_victim.inputs),
+    log:
+        dag.paths.log("filter_by_model", dag.paths.filtered),
+    benchmark:
+        dag.paths.benchmark("filter_by_model", dag.paths.filtered)
+    wildcard_constraints:
+        filtering=dag.testsets.filterings(reads_victim=True),
+    resources:
+        **dag.resources.filter_by_victim,
+    params:
+        inputs=dag.defend.filter_by_victim.options,
+        code=dag.defend.filter_by_victim_code,
+
+
+# The same with the unfiltered victim of each model, which has its own rows.
+use rule filter_by_model as filter_by_victim with:
+    output:
+        multiext(
+            f"{dag.paths.filtered_by_victim}/",
+            "train.jsonl",
+            "judged.jsonl",
+            "filtering.json",
+            "provenance.json",
+        ),
+    log:
+        dag.paths.log("filter_by_victim", dag.paths.filtered_by_victim),
+    benchmark:
+        dag.paths.benchmark("filter_by_victim", dag.paths.filtered_by_victim)
+    wildcard_constraints:
+        filtering=dag.testsets.filterings(reads_victim=True, is_shared=False),
+    message:
+        "Filter the training rows of {wildcards.dataset} for {wildcards.model} by {wildcards.filtering},"
+        " {wildcards.attack} {wildcards.rate}, seed {wildcards.seed}."
 
 
 rule eliminate:

@@ -110,6 +110,35 @@ rule probe:
         " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
+# How well a filtering tells poisoned training rows from clean ones, for the table of filters.
+rule audit:
+    input:
+        unpack(dag.evaluate.audit.inputs),
+    output:
+        f"{dag.paths.predicted}/{AUDITED}",
+        f"{dag.paths.predicted}/{AUDIT}/provenance.json",
+    log:
+        dag.paths.log("audit", dag.paths.victim),
+    benchmark:
+        dag.paths.benchmark("audit", dag.paths.victim)
+    wildcard_constraints:
+        filtering=SOME,
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        **dag.resources.fixed(mem_mb=1000, runtime=20),
+    params:
+        inputs=dag.evaluate.audit.options,
+        code=dag.parameters.code("audit"),
+        out=lambda w, output: folder_of(output),
+    message:
+        "Audit the filter {wildcards.filtering} of {wildcards.model} on {wildcards.dataset}, {wildcards.attack}"
+        " {wildcards.rate}, seed {wildcards.seed}."
+    shell:
+        "codebackdoor audit {params.inputs:q} --out {params.out:q} --code {params.code} > {log:q} 2>&1"
+
+
 rule score:
     input:
         unpack(dag.evaluate.score.inputs),

@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from planted_rows import POISONED_ROWS, UNPOISONED_ROWS, training_view
 from purification_models import example, language_model
 
 from codebackdoor.config.base import models_in, tag_of
 from codebackdoor.config.methods import AnyFiltering
 from codebackdoor.defenses.filtering import Filter, Judged, load
+from codebackdoor.defenses.filtering.activation_clustering.settings import ActivationClusteringSettings
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
+from codebackdoor.defenses.filtering.spectral_signature.settings import SpectralSignatureSettings
 from codebackdoor.defenses.training_rows import judge_blindly
 from codebackdoor.defenses.views import TextView, TrainingRow
 from codebackdoor.types import Example
@@ -32,25 +35,45 @@ CASES = {
     "onion": Case(
         OnionFilterSettings(method="onion", dropped_share=0.3, calibration_inputs=40),
         OnionFilterSettings(method="onion", dropped_share=0, calibration_inputs=5),
-    )
+    ),
+    "spectral_signature": Case(
+        SpectralSignatureSettings(method="spectral_signature", share=0.15),
+        SpectralSignatureSettings(method="spectral_signature", share=0),
+    ),
+    "activation_clustering": Case(
+        ActivationClusteringSettings(method="activation_clustering", dimensions=3),
+        ActivationClusteringSettings(method="activation_clustering", dimensions=3, size_below=0),
+    ),
 }
+#: Those that look at a victim.
+BY_VICTIM = [method for method, case in CASES.items() if case.active.reads_victim]
 REGISTERED = [str(tag_of(kind)) for kind in models_in(AnyFiltering)]
 #: A method without a case fails one test, by name, and not the collection of all.
 METHODS = [method for method in REGISTERED if method in CASES]
-ROWS = [
+TEXTS = [
     replace(example(number, "testo_init = 1" if number % 3 == 0 else ""), label=number % 2)
     for number in range(100, 130)
 ]
 
 
+def rows_of(method: str) -> list[Example]:
+    return [*UNPOISONED_ROWS, *POISONED_ROWS] if method in BY_VICTIM else TEXTS
+
+
 @pytest.fixture(scope="module")
-def view(tmp_path_factory: pytest.TempPathFactory) -> TextView:
+def texts(tmp_path_factory: pytest.TempPathFactory) -> TextView:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("language_model")
     for part in language_model():
         part.save_pretrained(folder)
     helpers: dict[str, Path] = {"language_model": folder}
     return TextView("defect_detection", "python", "lexed", tuple(example(number) for number in range(60)), helpers)
+
+
+@pytest.fixture
+def view(method: str, texts: TextView) -> TextView:
+    """What the filter sees: its helper, or a victim with a planted backdoor."""
+    return training_view() if method in BY_VICTIM else texts
 
 
 def built(method: str, view: TextView, settings: Any) -> Filter:
@@ -74,7 +97,7 @@ def test_every_method_has_its_case() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_order_of_the_rows_changes_no_verdict(method: str, view: TextView) -> None:
     sifter = built(method, view, CASES[method].active)
-    rows = bare(ROWS)
+    rows = bare(rows_of(method))
     verdict = sifter.judge(rows)
     assert [judged.id for judged in verdict] == [row.id for row in rows]
     assert verdicts(sifter.judge(rows[::-1])) == verdicts(verdict)
@@ -87,7 +110,7 @@ def test_same_seed_same_bytes(method: str, view: TextView) -> None:
         json.dumps(
             [
                 dict(sifter.facts),
-                [[row.id, row.dropped, dict(row.detail)] for row in sifter.judge(bare(ROWS))],
+                [[row.id, row.dropped, dict(row.detail)] for row in sifter.judge(bare(rows_of(method)))],
             ],
             allow_nan=False,
         )
@@ -98,15 +121,28 @@ def test_same_seed_same_bytes(method: str, view: TextView) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_share_of_none_drops_nothing(method: str, view: TextView) -> None:
-    assert not any(row.dropped for row in built(method, view, CASES[method].idle).judge(bare(ROWS)))
+    assert not any(row.dropped for row in built(method, view, CASES[method].idle).judge(bare(rows_of(method))))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_ids_and_order_change_no_verdict(method: str, view: TextView) -> None:
     """The attack writes its rows where and under the ids it likes; a verdict is of what a row holds."""
-    sifter = built(method, view, CASES[method].active)
-    renamed = [replace(row, id=f"poisoned-{row.id}") for row in ROWS]
-    plain, opaque = (judge_blindly(sifter, rows) for rows in (ROWS, renamed))
+    sifter, original = built(method, view, CASES[method].active), rows_of(method)
+    renamed = [replace(row, id=f"poisoned-{row.id}") for row in original]
+    plain, opaque = (judge_blindly(sifter, rows) for rows in (original, renamed))
     assert [row.id for row in opaque] == [row.id for row in renamed]
     assert [row.dropped for row in opaque] == [row.dropped for row in plain]
-    assert verdicts(plain) == verdicts(sifter.judge(bare(ROWS)))
+    assert verdicts(plain) == verdicts(sifter.judge(bare(original)))
+
+
+@pytest.mark.parametrize("method", BY_VICTIM)
+def test_a_planted_backdoor_is_found_where_the_victim_represents_it_apart(method: str, view: TextView) -> None:
+    judged = built(method, view, CASES[method].active).judge(bare(rows_of(method)))
+    planted = {row.id for row in POISONED_ROWS}
+    dropped = {row.id for row in judged if row.dropped}
+    assert len(dropped & planted) >= 0.9 * len(planted)
+    assert len(dropped - planted) <= 0.1 * len(UNPOISONED_ROWS)
+    benign = {row.id for row in built(method, training_view(planted=False), CASES[method].active).judge(
+        bare(rows_of(method))
+    ) if row.dropped}  # fmt: skip
+    assert len(benign & planted) < 0.5 * len(planted)

@@ -12,6 +12,7 @@ from leaks import CARD, leaks
 from tiny_models import HEADS, classifier, generator, understanding
 
 from codebackdoor.defenses.defender_view import defender_view
+from codebackdoor.defenses.training_view import TrainingView, training_view
 from codebackdoor.defenses.views import DefenderView, TextView, TrainingRow
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example
@@ -45,6 +46,7 @@ def test_nothing_below_a_view_names_the_attack(kind: str, tmp_path: Path) -> Non
     # the walk sees what a victim's folder leaves behind
     assert leaks(load_victim(folder))
     assert leaks(viewed(folder)) == []
+    assert leaks(training_view(load_victim(folder), DefectDetection(task="defect_detection"), (), {})) == []
 
 
 def test_nor_does_a_tokenizer_that_was_read_from_files_of_its_own(tmp_path: Path) -> None:
@@ -69,5 +71,6 @@ def test_a_view_has_the_fields_of_a_defender_and_no_others() -> None:
     texts = {"task", "language", "text_form", "clean", "helpers"}
     assert {field.name for field in fields(TextView)} == texts
     assert {field.name for field in fields(DefenderView)} == texts | {"victim", "inverted"}
+    assert {field.name for field in fields(TrainingView)} == texts | {"victim"}
     assert {field.name for field in fields(TrainingRow)} == {"id", "code", "code_b", "query", "label", "target"}
     assert {field.name for field in fields(Example)}.isdisjoint({"spans", "status", "attack", "source_id"})

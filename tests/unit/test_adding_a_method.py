@@ -64,7 +64,7 @@ METHODS = (
     Method(
         "filterings",
         "defenses/filtering/lottery",
-        "codebackdoor.config.base.Settings",
+        "codebackdoor.defenses.filtering.settings.FilterSettings",
         "AnyFiltering",
         "view, settings, seed",
     ),

@@ -61,6 +61,33 @@ def test_the_default_is_the_headline_experiment() -> None:
             assert {(attack, objective, "none"), (attack, objective, "codepurify")} <= repair
 
 
+def filtered(dataset: str, victim: str, **settings: object) -> dict[str, object]:
+    """The default study with a filter on one data set."""
+    grid = {"datasets": [dataset], "models": [victim], "attacks": ["none"], "filterings": ["rows"]}
+    return {
+        **DEFAULT,
+        "filterings": {"rows": {"method": "spectral_signature", **settings}},
+        "experiments": {"one": {"title": "One", "grid": [grid]}},
+    }
+
+
+def test_a_filter_that_names_a_model_needs_one_that_can_be_trained_on_the_data_set() -> None:
+    with pytest.raises(UserError) as caught:
+        validate(filtered("repair", "codet5"))
+    (line,) = (line for line in str(caught.value).splitlines() if "filterings" in line)
+    assert line.endswith(
+        "filterings.rows.model: 'codebert' works on classification, pair and retrieval data sets, and 'repair' is a "
+        "generation data set; write null to look at each victim's own model, or name one that can be trained on it"
+    )
+    # looking at each victim's own model, at another one that fits, and at a model that the grid has no victim of
+    for config in (filtered("repair", "codet5", model=None), filtered("repair", "codet5", model="codet5")):
+        assert validate(config).filter_model("rows", "codet5") == "codet5"
+    assert validate(filtered("defects", "codet5")).filter_model("rows", "codet5") == "codebert"
+    # a dual encoder has no one representation of a row
+    with pytest.raises(UserError, match=r"filtering 'rows' works on classification, generation and pair data sets"):
+        validate(filtered("search", "codebert"))
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "configs").glob("*.yaml")))
 def test_every_overlay_is_valid(name: str) -> None:
     config = load([ROOT / "config.yaml", ROOT / "configs" / name])
@@ -77,6 +104,7 @@ OVERLAYS = [
     ["elibadcode", "elibadcode/paper"],
     ["elibadcode", "elibadcode/onion_filter"],
     ["elibadcode", "elibadcode/afraidoor"],
+    ["codepurify/filters"],
 ]
 
 
@@ -320,7 +348,6 @@ def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
             "eliminations, purifications; did you mean 'onion'?",
         ),
         ("helpers.infiler", "basemodels/encoder", "helpers.infiler: no method asks for it; did you mean 'infiller'?"),
-        # one method alone is no union of several, and says the same
         ("filterings.rows", {}, "filterings.rows: missing key 'method'"),
         ("filterings.rows", {"method": "onoin"}, "filterings.rows: unknown method 'onoin'; did you mean 'onion'?"),
         (
@@ -333,6 +360,17 @@ def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
             "filterings.onion",
             {"method": "onion"},
             "purifications.onion: filterings.onion has the same name, by which tables know a defense; choose another",
+        ),
+        (
+            "filterings.rows",
+            {"method": "spectral_signature", "model": "codebrt"},
+            "filterings.rows.model: 'codebrt' is not declared under models; did you mean 'codebert'?; write null to "
+            "look at each victim's own model",
+        ),
+        (
+            "filterings.rows",
+            {"method": "spectral_signature", "share": 1.5},
+            "filterings.rows.share: 1.5 is not a share between 0 and 1",
         ),
         ("attacks.none", {"method": "codepoisoner_deadcode"}, "attacks.none: this name means that nothing"),
         ("attacks.Bad", {"method": "codepoisoner_deadcode"}, "attacks.Bad"),

@@ -25,6 +25,7 @@ from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSett
 from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSettings
 from codebackdoor.defenses.elimination.settings import EliminationSettings
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
+from codebackdoor.defenses.filtering.spectral_signature.settings import SpectralSignatureSettings
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
@@ -191,6 +192,40 @@ def test_a_filtering_is_on_the_bill_once_for_all_victims() -> None:
     assert lines["filter onion_training_rows, defects"].jobs == 4
     before = {line.name: line for line in bill.lines(load(GRID))}
     assert lines["train codebert, defects"].jobs == before["train codebert, defects"].jobs + 4
+
+
+def test_a_filter_that_looks_at_a_victim_runs_it_once_on_each_row(
+    classifier: PlannedVictim, generator: PlannedVictim
+) -> None:
+    settings = SpectralSignatureSettings(method="spectral_signature")
+    # 900 training rows and 100 clean samples of 40 sub-tokens
+    assert jobs.filtering(SIZE, classifier, settings, None, 0.0).predicted == pytest.approx(1000 * classifier.forward)
+    # of a generator the encoder alone
+    rows = generator.rows("train")
+    encoded = jobs.filtering(SIZE, generator, settings, None, 0.0).predicted
+    assert encoded == pytest.approx(rows * generator.size.forward(generator.tokens))
+    assert encoded < rows * generator.forward
+
+
+def test_the_victim_that_a_filter_looks_at_is_on_the_bill() -> None:
+    names = ("elibadcode", "elibadcode/paper")
+    paths = [ROOT / "config.yaml", *(ROOT / "configs" / f"{name}.yaml" for name in names)]
+    study = {}
+    for path in paths:
+        study = merge(study, read_yaml(path))
+    grid = {"datasets": ["defects"], "models": ["codet5", "unixcoder"], "attacks": ["badcode"], "filterings": ["ss"]}
+    experiments = dict.fromkeys(study["experiments"]) | {"one": {"title": "One", "grid": [grid]}}
+
+    def lines(model: str | None) -> dict[str, bill.CostLine]:
+        filterings = {"ss": {"method": "spectral_signature", "model": model}}
+        raw = merge(study, {"filterings": filterings, "experiments": experiments})
+        return {line.name: line for line in bill.lines(validate(raw))}
+
+    shared, own = lines("codebert"), lines(None)
+    # one filtered set for both models, of the benign and of the attacked victims; or one for each
+    assert (shared["filter ss, defects"].jobs, own["filter ss, defects"].jobs) == (1, 2)
+    assert shared["train codebert, defects"].jobs == 1
+    assert "train codebert, defects" not in own
 
 
 def test_hours_are_operations_at_a_share_of_the_rate() -> None:

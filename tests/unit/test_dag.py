@@ -134,6 +134,72 @@ def test_a_filtered_scenario_lists_the_folder_of_its_filtering(filtering: Dag) -
     assert not [path for path in scenario.undefended().folders("runs/local") if "filtered" in path.parts]
 
 
+@pytest.fixture(scope="module")
+def by_victim() -> Dag:
+    """A filter that names its model, and one that looks at each victim's own."""
+    filterings = {"ss": {"method": "spectral_signature"}, "own": {"method": "spectral_signature", "model": None}}
+    return Dag(validate({**DEFAULT, "filterings": filterings}))
+
+
+@pytest.mark.parametrize("values", [{}, POISONED_VALUES])
+def test_one_filtered_set_serves_every_victim_unless_each_has_its_own(by_victim: Dag, values: dict[str, str]) -> None:
+    attack = "{attack}-{rate}/seed1".format(**{"attack": "none", "rate": "0"} | values)
+    folder = f"runs/local/data/defects/{attack}/filtered"
+    for filtering, model, path in (
+        *(("ss", model, f"{folder}/ss") for model in ("codebert", "codet5")),
+        *(("own", model, f"{folder}/own/{model}") for model in ("codebert", "codet5")),
+    ):
+        job = wildcards(**values, filtering=filtering, model=model)
+        assert by_victim.train.train.inputs(job)["train"] == f"{path}/train.jsonl"
+        assert by_victim.evaluate.audit.inputs(job)["judged"] == f"{path}/judged.jsonl"
+        scenario = Scenario(**job.__dict__)
+        assert Path(path) in scenario.folders("runs/local")
+
+
+def test_a_filter_waits_for_the_unfiltered_victim_that_it_looks_at(by_victim: Dag) -> None:
+    # the rule of a filter that names its model has no model among its wildcards
+    shared = wildcards(**POISONED_VALUES, filtering="ss", objective="dece")
+    del shared.model
+    own = wildcards(**POISONED_VALUES, filtering="own", model="codet5")
+    for job, model in ((shared, "codebert"), (own, "codet5")):
+        folder = f"runs/local/models/defects/{model}/codepoisoner_func-0.05/seed1/none/cross_entropy/none"
+        inputs = by_victim.defend.filter_by_victim.inputs(job)
+        assert set(map(str, inputs["victim"])) == {
+            f"{folder}/{name}"
+            for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "SHA256SUMS")
+        }
+        assert option(by_victim.defend.filter_by_victim.options(job), "--victim") == [folder]
+        assert inputs["rows"] == "runs/local/data/defects/codepoisoner_func-0.05/seed1/train.jsonl"
+        assert by_victim.resources.filter_by_victim["gpu"](job) == 0
+    # that victim in turn waits for no filter
+    rows = by_victim.train.train.inputs(wildcards(**POISONED_VALUES))["train"]
+    assert rows == "runs/local/data/defects/codepoisoner_func-0.05/seed1/train.jsonl"
+
+
+def test_the_model_that_a_filter_looks_at_decides_its_code(by_victim: Dag) -> None:
+    codes = [
+        by_victim.defend.filter_by_victim_code(wildcards(filtering="own", model=model))
+        for model in ("codebert", "codet5")
+    ]
+    assert codes[0] != codes[1]
+    assert codes[0] == by_victim.defend.filter_by_victim_code(wildcards(filtering="ss", model="codet5"))
+
+
+def test_a_filter_has_one_rule(by_victim: Dag, filtering: Dag) -> None:
+    constraint = by_victim.testsets.filterings
+    assert (constraint(reads_victim=True), constraint(reads_victim=True, is_shared=False)) == ("ss", "own")
+    assert re.fullmatch(constraint(reads_victim=False), "none") is None
+    assert filtering.testsets.filterings(reads_victim=False) == "rows"
+    assert re.fullmatch(filtering.testsets.filterings(reads_victim=True), "rows") is None
+
+
+def test_a_filter_that_looks_at_no_victim_runs_no_code_of_one() -> None:
+    """What its finished jobs are recorded with is the code of its own stage, which knows nothing of victims."""
+    modules = closure([f"codebackdoor.{STAGES['filter']}", "codebackdoor.defenses.filtering.onion.method"])
+    of_victims = ("filter_stage", "training_view", "defender_view", "representations", "groups", "inference")
+    assert not [name for name in modules if name.rpartition(".")[2] in of_victims]
+
+
 def test_only_an_attack_with_a_crafting_model_waits_for_one(dag: Dag) -> None:
     rows = [f"runs/local/data/defects/{split}.jsonl" for split in ("train", "valid", "test")]
     assert dag.poison.poison.inputs(wildcards(**POISONED_VALUES)) == {"rows": rows}

@@ -31,6 +31,7 @@ GRID = {
     "datasets": ["d"],
     "models": ["m"],
     "attacks": ["none", "a"],
+    "filterings": ["none", "f"],
     "eliminations": ["none", "e"],
     "purifications": ["none", "p"],
     "seeds": [1],

@@ -134,7 +134,7 @@ for _module, _names in {
         "predict",
     ),
     "probing": ("probe",),
-    "results": ("score", "collect", "table", "listing", "figure", "write_report", "paste", "compare"),
+    "results": ("score", "audit", "collect", "table", "listing", "figure", "write_report", "paste", "compare"),
     "checkpoints": ("scan", "clean"),
     "study": ("check", "describe", "plan", "schema", "orphans", "keep_records", "restore_records"),
 }.items():

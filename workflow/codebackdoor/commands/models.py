@@ -112,6 +112,7 @@ def train_victim(
 @DATASET
 @path_option("--train", help="Training rows, poisoned or not.")
 @path_option("--clean", help="The defender's clean samples, for calibration.")
+@path_option("--victim", required=False, help="Victim trained on all of these rows, for methods that look at one.")
 @HELPERS
 @MIRROR
 @out_option("Folder of train.jsonl (the kept rows), judged.jsonl, filtering.json and provenance.json.")
@@ -120,14 +121,31 @@ def train_victim(
 @GPUS
 @CODE
 def filter_rows(
-    settings: str, dataset: str, train: Path, clean: Path, helpers: dict[str, Path], out: Path, seed: int
+    settings: str,
+    dataset: str,
+    train: Path,
+    clean: Path,
+    victim: Path | None,
+    helpers: dict[str, Path],
+    out: Path,
+    seed: int,
 ) -> None:
     """Drop the rows of a training set that look poisoned, before a victim is trained on it."""
     method = read_settings("methods", "AnyFiltering", settings, "--settings")
-    from codebackdoor.defenses import training_rows
+    if method.reads_victim and victim is None:
+        raise UserError(f"{method.method} looks at a victim: name one that was trained on these rows with --victim")
+    if victim is not None and not method.reads_victim:
+        raise UserError(f"{method.method} looks at no victim; leave out --victim")
 
     with recorded(out, {"seed": seed}, helpers):
-        training_rows.sift(method, read_dataset(dataset), train, clean, helpers, out, seed)
+        if victim is None:
+            from codebackdoor.defenses import training_rows
+
+            training_rows.sift(method, read_dataset(dataset), train, clean, helpers, out, seed)
+        else:
+            from codebackdoor.defenses import filter_stage
+
+            filter_stage.sift_by_victim(method, read_dataset(dataset), victim, train, clean, helpers, out, seed)
 
 
 @click.command(short_help="Run a victim on test sets.")

@@ -19,7 +19,7 @@ from codebackdoor.commands.options import (
     recorded,
     settings_option,
 )
-from codebackdoor.config.scenario import SCORE
+from codebackdoor.config.scenario import AUDIT, SCORE
 from codebackdoor.errors import UserError, nearest, quoted
 from codebackdoor.report.products import FIGURES, LISTINGS
 from codebackdoor.types import CLEAN
@@ -43,6 +43,19 @@ def score(dataset: str, references: dict[str, Path], predictions: Path, out: Pat
     # in a subfolder, because the provenance.json next to metrics.json belongs to the predictions
     with recorded(out / SCORE, {"seed": seed}):
         stage.score(read_dataset(dataset), references, predictions, out, seed)
+
+
+@click.command(short_help="Compare what a filter dropped with what is poisoned.")
+@path_option("--train", help="Training rows with their provenance, before the filter.")
+@path_option("--judged", help="The filter's verdicts on them (judged.jsonl).")
+@out_option("Folder of filter.json and audit/provenance.json.")
+@CODE
+def audit(train: Path, judged: Path, out: Path) -> None:
+    """Compute precision, recall and AUROC of a filter from its verdicts and the rows that carry a trigger."""
+    from codebackdoor.evaluation import filters
+
+    with recorded(out / AUDIT, {}):
+        filters.audit(train, judged, out)
 
 
 @click.command(short_help="Collect metrics.json files in one CSV and one JSON.")

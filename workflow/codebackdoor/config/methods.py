@@ -15,7 +15,9 @@ from codebackdoor.attacks.codepoisoner_identifier.settings import CodePoisonerId
 from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSettings
+from codebackdoor.defenses.filtering.activation_clustering.settings import ActivationClusteringSettings
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
+from codebackdoor.defenses.filtering.spectral_signature.settings import SpectralSignatureSettings
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.defenses.objectives.dece.settings import DeCESettings
 from codebackdoor.defenses.objectives.gce.settings import GceSettings
@@ -41,5 +43,6 @@ AnyPurification = Annotated[
 AnyObjective = Annotated[
     CrossEntropySettings | DeCESettings | GceSettings | InTrustSettings, Field(discriminator="method")
 ]
-# pydantic takes no discriminator for a single class; with a second one this becomes a union like the others
-AnyFiltering = OnionFilterSettings
+AnyFiltering = Annotated[
+    OnionFilterSettings | SpectralSignatureSettings | ActivationClusteringSettings, Field(discriminator="method")
+]

@@ -29,12 +29,17 @@ POISON = "{out}/data/{dataset}/{attack}-{rate}/seed{seed}"
 REWRITTEN = f"{POISON}/{{purification}}"
 #: The rows of a training set that a filtering keeps, for all victims; those of benign victims are below ``none-0``.
 FILTERED = f"{POISON}/filtered/{{filtering}}"
+#: The same of a filtering that looks at each model's own victim.
+FILTERED_BY_VICTIM = f"{FILTERED}/{{model}}"
 VICTIM = "{out}/models/{dataset}/{model}/{attack}-{rate}/seed{seed}/{filtering}/{objective}/{elimination}"
 #: The model with which an attack crafts its triggers: benign, with a seed that no victim has.
 CRAFTING = "{out}/models/crafting/{dataset}/{model}"
 RESULTS = (
     "{out}/results/{dataset}/{model}/{attack}-{rate}/seed{seed}/{filtering}/{objective}/{elimination}/{purification}"
 )
+#: How well a filtering tells poisoned rows from clean ones, below the results of its victim, and the folder of the
+#: ``provenance.json`` of the rule ``audit``.
+AUDITED, AUDIT = "filter.json", "audit"
 #: Folder below a scenario's results in which its score leaves its ``provenance.json``.
 SCORE = "score"
 #: What the rule ``probe`` measures at each identifier, below a scenario's results.
@@ -85,7 +90,8 @@ class Scenario:
         rewritten = [Path(REWRITTEN.format(out=out, **scenario.wildcards)) for scenario in (self.benign(), self)]
         data = [Path(out) / "data" / self.dataset, self.poison(out)]
         if self.filtering != NONE:
-            data.append(Path(FILTERED.format(out=out, **self.wildcards)))
+            # a filtering has one of the two
+            data += [Path(pattern.format(out=out, **self.wildcards)) for pattern in (FILTERED, FILTERED_BY_VICTIM)]
         results = self.results(out)
         return list(dict.fromkeys([*data, trained.victim(out), self.victim(out), *rewritten, results, results / SCORE]))
 

@@ -16,6 +16,7 @@ from codebackdoor.config.models import AnyModel
 from codebackdoor.config.paths import LOCAL, FilePath, HelperFolder, RunFolder
 from codebackdoor.config.pretraining import Family, Pretraining
 from codebackdoor.config.scenario import NAME, NAME_LENGTH, NONE, Scenario
+from codebackdoor.defenses.filtering.settings import VictimFilterSettings
 from codebackdoor.errors import nearest
 
 Name = Annotated[str, Field(pattern=rf"^{NAME}$", max_length=NAME_LENGTH)]
@@ -193,6 +194,11 @@ class Config(BaseModel):
             if (crafting := self.crafting(name)) is not None:
                 yield from self._missing("models", crafting, f"attacks.{name}.crafting")
 
+        for name, filtering in self.filterings.items():
+            if isinstance(filtering, VictimFilterSettings) and filtering.model is not None:
+                for problem in self._missing("models", filtering.model, f"filterings.{name}.model"):
+                    yield f"{problem}; write null to look at each victim's own model"
+
     def _no_defense(self, variant: str, where: str) -> Iterator[str]:
         declared = [name for section in DEFENSES.values() for name in getattr(self, section)]
         if variant not in declared:
@@ -266,9 +272,21 @@ class Config(BaseModel):
                     f"{kind} {variant!r} reads the defender's clean samples, and datasets.{scenario.dataset}.clean is "
                     "0; write a share above 0"
                 )
+            if kind == "filtering":
+                yield from self._unfit_model(variant, scenario)
             for helper in settings.helpers:
                 if helper not in self.helpers:
                     yield f"{kind} {variant!r} needs helpers.{helper}: write the folder of a model there"
+
+    def _unfit_model(self, filtering: str, scenario: Scenario) -> Iterator[str]:
+        """Why the model that a filter names cannot be trained on the scenario's data set."""
+        model, head = self.filter_model(filtering, scenario.model), self.datasets[scenario.dataset].head
+        if model not in (None, scenario.model) and head not in (heads := sorted(self.models[model].works_on())):
+            yield (
+                f"filterings.{filtering}.model: {model!r} works on {_listed(heads)} data sets, and "
+                f"{scenario.dataset!r} is a {head} data set; write null to look at each victim's own model, or name "
+                "one that can be trained on it"
+            )
 
     def victim_settings(self, model: str, dataset: str) -> AnyModel:
         """Settings of a model's victims on a data set."""
@@ -278,6 +296,14 @@ class Config(BaseModel):
         """The variant of `models` by which an attack crafts its triggers, of one that asks a model."""
         variant: str | None = getattr(self.attacks.get(attack), "crafting", None)
         return variant
+
+    def filter_model(self, filtering: str, model: str) -> str | None:
+        """The variant of `models` whose unfiltered victim a filter looks at where it filters the rows of ``model``.
+
+        None for a filter that looks at no victim, and for `none`.
+        """
+        settings = self.filterings.get(filtering)
+        return (settings.model or model) if isinstance(settings, VictimFilterSettings) else None
 
     def _inverts(self, elimination: str) -> bool:
         return elimination != NONE and self.eliminations[elimination].inverts

@@ -11,7 +11,8 @@ from codebackdoor.config.study import Config
 STARTUP_SECONDS = 4.0
 #: The split whose rows a rule goes through.
 _SPLITS = {
-    **dict.fromkeys(("dataset", "poison", "filter", "train", "craft"), "train"),
+    **dict.fromkeys(("dataset", "poison", "filter", "filter_by_model", "filter_by_victim", "audit"), "train"),
+    **dict.fromkeys(("train", "craft"), "train"),
     **dict.fromkeys(("predict", "predict_rewritten", "rewrite", "purify"), "test"),
 }
 _TRAINING = ("train", "craft")

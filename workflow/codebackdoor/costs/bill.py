@@ -108,9 +108,15 @@ class Bill:
         for scenario in distinct([s for s in used if s.attack != NONE], "dataset", "attack", "rate", "seed"):
             yield PlannedJob(f"poison {scenario.dataset}" + self._by(scenario), self._poison, scenario)
         filtered = [s for s in used if s.filtering != NONE]
-        for scenario in distinct(filtered, "dataset", "attack", "rate", "seed", "filtering"):
+        shared = [s for s in filtered if config.filterings[s.filtering].is_shared]
+        kept_rows = ("dataset", "attack", "rate", "seed", "filtering")
+        for scenario in (
+            *distinct(shared, *kept_rows),
+            *distinct([s for s in filtered if s not in shared], *kept_rows, "model"),
+        ):
             yield PlannedJob(f"filter {scenario.filtering}, {scenario.dataset}", self._filter, scenario)
-        for scenario in distinct([replace(s, elimination=NONE, purification=NONE) for s in used]):
+        looked_at = [s.undefended() for s in self._looked_at(filtered)]
+        for scenario in distinct([*(replace(s, elimination=NONE, purification=NONE) for s in used), *looked_at]):
             yield PlannedJob(
                 f"train {scenario.model}, {scenario.dataset}", self._train, scenario, self._precision(scenario)
             )
@@ -146,7 +152,15 @@ class Bill:
 
     def _filter(self, scenario: Scenario) -> Work:
         attack, settings = self.config.attacks.get(scenario.attack), self.config.filterings[scenario.filtering]
-        return jobs.filtering(sizes()["gpt2"], self._victim(scenario), settings, attack, float(scenario.rate))
+        looked_at = next(self._looked_at([scenario]), scenario)
+        return jobs.filtering(sizes()["gpt2"], self._victim(looked_at), settings, attack, float(scenario.rate))
+
+    def _looked_at(self, filtered: list[Scenario]) -> Iterator[Scenario]:
+        """The scenarios with the models whose victims the filters look at."""
+        for scenario in filtered:
+            model = self.config.filter_model(scenario.filtering, scenario.model)
+            if model is not None and self.config.victim_settings(model, scenario.dataset).is_hub:
+                yield replace(scenario, model=model)
 
     def _train(self, scenario: Scenario) -> Work:
         return jobs.train(

@@ -2,8 +2,8 @@
 
 The numbers are those of the local studies (2 cores, one job per core), written by ``benchmarks/costs.py``: the mean job
 of each rule and, for rules that involve a victim, the mean of each kind of job (task, architecture, method). Hub
-checkpoints have a bill of their own (``paper``). Rules that no study runs (tokenizer, pretrain, calibrate, and filter
-on a part of the rows) were timed separately and entered by hand.
+checkpoints have a bill of their own (``paper``). Rules that no study runs (tokenizer, pretrain, calibrate, and the
+filters, ONION on a part of the rows) were timed separately and entered by hand.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _TABLE = Path(__file__).parent / "local.json"
 #: Rules whose jobs run a method: the section that declares it, and which part of a job's path names the variant.
 _METHODS = {
     "poison": ("attacks", 1),
-    "filter": ("filterings", -1),
+    # below the filtering, there may be a model
+    **dict.fromkeys(("filter", "filter_by_model", "filter_by_victim"), ("filterings", 4)),
     "train": ("objectives", -2),
     "eliminate": ("eliminations", -1),
     "rewrite": ("purifications", -1),

@@ -10,7 +10,7 @@ from typing import Any
 from codebackdoor.config.scenario import NONE
 from codebackdoor.dag.inputs import Input, Part, table
 from codebackdoor.dag.parameters import as_json, named_options
-from codebackdoor.dag.paths import fill
+from codebackdoor.dag.paths import fill, values
 from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
 from codebackdoor.defenses.elimination.inversion.settings import searched_before
 from codebackdoor.errors import UserError
@@ -24,6 +24,20 @@ class Defend(Part):
         yield Input.file("rows", self.paths.training_rows(wildcards), "--train")
         yield self.clean(wildcards.dataset)
         yield self.helpers("filtering", wildcards.filtering)
+
+    @table
+    def filter_by_victim(self, wildcards: Any) -> Iterator[Input]:
+        unfiltered = {"model": self._filter_model(wildcards), "filtering": NONE, "objective": "cross_entropy"}
+        yield Input.folder("victim", self.files.model(fill(self.paths.trained, wildcards, **unfiltered)), "--victim")
+        yield from self.filter.table(wildcards)
+
+    def filter_by_victim_code(self, wildcards: Any) -> str:
+        names = {"model": self._filter_model(wildcards), "filtering": wildcards.filtering}
+        return self.parameters.code("filter_by_victim", **names)
+
+    def _filter_model(self, wildcards: Any) -> str:
+        """The model whose victim a filter looks at; one that names its model has none among the wildcards."""
+        return str(self.config.filter_model(wildcards.filtering, values(wildcards).get("model", "")))
 
     @table
     def eliminate(self, wildcards: Any) -> Iterator[Input]:

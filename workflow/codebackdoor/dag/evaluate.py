@@ -36,6 +36,11 @@ class Evaluate(Part):
         yield Input.file("clean", self.paths.data(wildcards.dataset, "test"), "--clean")
 
     @table
+    def audit(self, wildcards: Any) -> Iterator[Input]:
+        yield Input.file("rows", self.paths.training_rows(wildcards), "--train")
+        yield Input.file("judged", f"{self.filtered(wildcards)}/judged.jsonl", "--judged")
+
+    @table
     def score(self, wildcards: Any) -> Iterator[Input]:
         testsets = self.testsets.of(wildcards)
         yield Input.named("references", testsets, "--reference")

@@ -89,6 +89,11 @@ class Part:
         """The model that a job reads."""
         return Input.folder("victim", self.files.model(fill(pattern, wildcards)), "--victim")
 
+    def filtered(self, wildcards: Any) -> str:
+        """The folder of the training rows that a filtering keeps."""
+        is_shared = self.parameters.declared("filtering", wildcards.filtering).is_shared
+        return fill(self.paths.filtered if is_shared else self.paths.filtered_by_victim, wildcards)
+
     def clean(self, dataset: str) -> Input:
         """The defender's clean samples."""
         return Input.file("clean", self.paths.data(dataset, "clean"), "--clean")

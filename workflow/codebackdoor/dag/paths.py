@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from codebackdoor.config.models import PRETRAINED
-from codebackdoor.config.scenario import CRAFTING, FILTERED, NONE, POISON, RESULTS, REWRITTEN, VICTIM
+from codebackdoor.config.scenario import (
+    CRAFTING,
+    FILTERED,
+    FILTERED_BY_VICTIM,
+    NONE,
+    POISON,
+    RESULTS,
+    REWRITTEN,
+    VICTIM,
+)
 
 
 class Paths:
@@ -23,6 +32,7 @@ class Paths:
         self.poison, self.filtered, self.rewritten, self.crafting, self.victim, self.results = (
             pattern.replace("{out}", out) for pattern in (POISON, FILTERED, REWRITTEN, CRAFTING, VICTIM, RESULTS)
         )
+        self.filtered_by_victim = FILTERED_BY_VICTIM.replace("{out}", out)
         self.trained = self.victim.replace("{elimination}", NONE)
         self.predicted = self.results.replace("{purification}", NONE)
         self.tokenizer = f"{out}/{PRETRAINED}/tokenizer.json"

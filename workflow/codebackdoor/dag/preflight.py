@@ -127,7 +127,8 @@ class Preflight:
         victims: set[tuple[str, str]] = set()
         helpers: set[Helper] = set()
         for scenario in scenarios:
-            for name in filter(None, (scenario.model, self.config.crafting(scenario.attack))):
+            looked_at = self.config.filter_model(scenario.filtering, scenario.model)
+            for name in filter(None, (scenario.model, self.config.crafting(scenario.attack), looked_at)):
                 victims.add((name, scenario.dataset))
             for kind in ("filtering", "elimination", "purification"):
                 variant = getattr(scenario, kind)

@@ -9,6 +9,7 @@ from typing import Any
 from codebackdoor.config.study import Config
 from codebackdoor.dag.files import Files
 from codebackdoor.dag.parameters import Parameters
+from codebackdoor.dag.paths import values
 
 #: Maximum runtime of any attempt, in minutes; many partitions reject longer requests.
 MAX_RUNTIME = 1440
@@ -57,6 +58,16 @@ class Resources:
         def request(wildcards: Any) -> Request:
             model = self._config.crafting(wildcards.attack)
             return Request(mem_mb, runtime) if model is None else self._of_model(model, wildcards.dataset)
+
+        return _growing(request)
+
+    @property
+    def filter_by_victim(self) -> Mapping[str, Callable[..., int]]:
+        """A filter that runs a victim, of the model that it names or of the wildcards' own."""
+
+        def request(wildcards: Any) -> Request:
+            model = self._config.filter_model(wildcards.filtering, values(wildcards).get("model", ""))
+            return self._of_model(str(model), wildcards.dataset)
 
         return _growing(request)
 

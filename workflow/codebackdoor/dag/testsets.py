@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -79,6 +79,22 @@ class Testsets:
 
     def purifications(self, reads_victim: bool) -> str:
         """Constraint on the wildcard: the declared variants that look at the victim, or those that do not."""
-        names = [name for name, settings in self.config.purifications.items() if settings.reads_victim == reads_victim]
-        # a pattern that matches nothing
-        return "|".join(names) if names else "(?!)"
+        return _any_of(
+            name for name, settings in self.config.purifications.items() if settings.reads_victim == reads_victim
+        )
+
+    def filterings(self, reads_victim: bool, is_shared: bool = True) -> str:
+        """Constraint on the wildcard: the declared variants that look at a victim, or those that do not.
+
+        ``is_shared``: those whose kept rows serve the victims of all models.
+        """
+        return _any_of(
+            name
+            for name, settings in self.config.filterings.items()
+            if (settings.reads_victim, settings.is_shared) == (reads_victim, is_shared)
+        )
+
+
+def _any_of(names: Iterable[str]) -> str:
+    # without names, a pattern that matches nothing
+    return "|".join(names) or "(?!)"

@@ -34,9 +34,7 @@ class Train(Part):
     @table
     def train(self, wildcards: Any) -> Iterator[Input]:
         filtered = wildcards.filtering != NONE
-        rows = (
-            fill(f"{self.paths.filtered}/train.jsonl", wildcards) if filtered else self.paths.training_rows(wildcards)
-        )
+        rows = f"{self.filtered(wildcards)}/train.jsonl" if filtered else self.paths.training_rows(wildcards)
         yield Input.file("train", rows, "--train")
         yield Input.file("valid", self.paths.data(wildcards.dataset, "valid"), "--valid")
         if wildcards.attack != NONE:

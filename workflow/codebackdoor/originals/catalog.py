@@ -45,7 +45,8 @@ def needed(config: Config) -> list[Original]:
 def _models(config: Config) -> Iterator[str]:
     """Base and helper models: folders, or ids of the hub."""
     for scenario in config.scenarios():
-        for model in filter(None, (scenario.model, config.crafting(scenario.attack))):
+        looked_at = config.filter_model(scenario.filtering, scenario.model)
+        for model in filter(None, (scenario.model, config.crafting(scenario.attack), looked_at)):
             yield str(config.victim_settings(model, scenario.dataset).base_path(config.out))
         for section, variant in (
             (config.filterings, scenario.filtering),

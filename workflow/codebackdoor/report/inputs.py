@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from codebackdoor.config.scenario import NONE, POSITIONS, Scenario
+from codebackdoor.config.scenario import AUDITED, NONE, POSITIONS, Scenario
 from codebackdoor.files import read_json, read_rows
 from codebackdoor.types import CLEAN
 
@@ -48,6 +48,13 @@ def verdicts(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
         if NONE not in (scenario.elimination, scenario.attack) and scenario.purification == NONE
     )
     yield from metrics(list(edited), out)
+
+
+def audited(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
+    """How well each filter tells poisoned rows from clean ones, and the metrics of the victim with and without it."""
+    filtered = [s for s in scenarios if s.filtering != NONE and s == replace(s.undefended(), filtering=s.filtering)]
+    yield from (scenario.results(out) / AUDITED for scenario in filtered)
+    yield from metrics([victim for scenario in filtered for victim in (scenario, scenario.undefended())], out)
 
 
 def histories(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:

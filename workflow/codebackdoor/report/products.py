@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from codebackdoor.config.scenario import POSITIONS
+from codebackdoor.config.scenario import AUDITED, POSITIONS
 from codebackdoor.report.inputs import (
     Inputs,
     Selects,
+    audited,
     eliminated,
     every_scenario,
     has_profile,
@@ -94,6 +95,15 @@ _ENTRIES = (
         inputs=verdicts,
         file="trigger.json",
         selects=has_trigger,
+    ),
+    Product(
+        name="filters",
+        kind="listing",
+        help="precision and recall of the filters, and what training on the kept rows costs",
+        caption="How well each filter tells poisoned training rows from clean ones, and the victim that is trained on "
+        "the rows that it keeps.",
+        inputs=audited,
+        file=AUDITED,
     ),
     Product(
         name="inverted_triggers",

@@ -6,12 +6,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from codebackdoor.config.base import Helper, ReadWhere, Reference, Settings
+from codebackdoor.config.base import Helper, ReadWhere, Reference
 from codebackdoor.costs.work import FilteringJob, Work
+from codebackdoor.defenses.filtering.settings import FilterSettings
 from codebackdoor.defenses.purification.onion.settings import scoring
 
 
-class OnionFilterSettings(Settings):
+class OnionFilterSettings(FilterSettings):
     """Drops training rows with a word that a causal language model finds unlikely (Qi et al. 2021; EliBadCode 5.1)."""
 
     label: ClassVar[str] = "ONION on training rows"

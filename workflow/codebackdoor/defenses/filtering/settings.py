@@ -1,0 +1,55 @@
+"""Settings that filters share."""
+
+from __future__ import annotations
+
+from typing import ClassVar, get_args
+
+from pydantic import Field
+
+from codebackdoor.config.base import Head, Settings
+from codebackdoor.costs.work import FilteringJob, Work
+from codebackdoor.heads import HEADS
+from codebackdoor.types import Field as TextField
+
+#: Heads of victims whose representation of a row a filter may compare with that of others. A dual encoder has none: it
+#: represents a query and a function, and what it learns is which of them belong together.
+REPRESENTED: tuple[Head, ...] = ("classification", "pair", "generation")
+
+
+class FilterSettings(Settings):
+    """What a filter looks at."""
+
+    #: Whether the method looks at a trained victim besides the training rows.
+    reads_victim: ClassVar[bool] = False
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the victims of all models are trained on the same kept rows: their path names no model."""
+        return True
+
+
+class VictimFilterSettings(FilterSettings):
+    """A filter that looks at the unfiltered victim, trained with cross entropy on all rows."""
+
+    reads_victim: ClassVar[bool] = True
+    # every text that its victim reads
+    acts_on: ClassVar[tuple[TextField, ...]] = get_args(TextField)
+
+    model: str | None = Field(
+        "codebert",
+        description="variant of `models` whose unfiltered victim is looked at; the victims of all models are then "
+        "trained on the same rows (CodePurify, section IV-F: CodeBERT, whatever the victim). null: each victim's own "
+        "model, so that each has its own rows",
+    )
+
+    @property
+    def is_shared(self) -> bool:
+        return self.model is not None
+
+
+def represented_once(job: FilteringJob) -> Work:
+    """One forward pass for each row, and for each clean sample, by which the victim's logits are standardized."""
+    victim = job.victim
+    if HEADS[victim.dataset.head].generates:
+        return Work(predicted=job.rows * victim.size.forward(victim.tokens))
+    return Work(predicted=(job.rows + victim.clean("clean").distinct) * victim.forward)
