@@ -39,7 +39,7 @@ class _Edge:
 
 
 class _UnreadableError(Exception):
-    """A node lacks a part that the extractor needs."""
+    """The extractor takes a part of a string for a token, or a node lacks a part because of a syntax error."""
 
 
 def supports(language: Language) -> bool:
@@ -109,9 +109,15 @@ class _Flow:
             links += more
         return links, states
 
+    def place(self, token: Node) -> int:
+        place = self.places.get(token.id)
+        if place is None:
+            raise _UnreadableError
+        return place
+
     def variables(self, node: Node) -> list[tuple[str, int]]:
         """Names and literals below a node, each with its place."""
-        return [(_text(token), self.places[token.id]) for token in _tokens(node) if token.type != _text(token)]
+        return [(_text(token), self.place(token)) for token in _tokens(node) if token.type != _text(token)]
 
     def define(self, left: Node, right: Node, relation: str, states: _States) -> list[_Edge]:
         """Edges from each name on the right to each on the left, which it defines."""
@@ -123,7 +129,7 @@ class _Flow:
         return links
 
     def _read(self, node: Node, states: _States) -> tuple[list[_Edge], _States]:
-        name, place = _text(node), self.places[node.id]
+        name, place = _text(node), self.place(node)
         if node.type == name:
             return [], states
         if name in states:
