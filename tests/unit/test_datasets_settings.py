@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,3 +88,19 @@ def test_an_original_is_in_the_settings_only_if_it_is_named() -> None:
     # finished studies keep their parameters
     assert "original" not in default.model_dump(mode="json")
     assert ADAPTER.validate_python(named.model_dump(mode="json")) == named
+
+
+def test_the_documented_table_of_published_data_is_the_settings() -> None:
+    page = (Path(__file__).parents[2] / "docs/configuration.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    rows = rows[rows.index(next(row for row in rows if row[0] == "`original`")) + 1 :]
+    documented = [
+        (name.strip("`"), task.replace(" ", "_"), language, license_)
+        for name, task, _, language, license_, _ in (row for row in rows if len(row) == 6)
+    ]
+    names = {"c": "C", "java": "Java", "python": "Python"}
+    assert sorted(documented) == sorted(
+        (name, task, names[facts.language], facts.license)
+        for task, settings in DATASETS.items()
+        for name, facts in settings.published.items()
+    )

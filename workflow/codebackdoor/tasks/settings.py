@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from codebackdoor import types
 from codebackdoor.config.base import Head, ReadWhere, Settings
@@ -69,8 +69,15 @@ class Mix(Settings):
         return {kind: weight / sum(weights.values()) for kind, weight in weights.items()}
 
 
+def _list_originals(schema: dict[str, Any], settings: type[DatasetSettings]) -> None:
+    """Complete a task's JSON schema by the names that `original` may have."""
+    schema["properties"]["original"]["anyOf"][0]["enum"] = [*settings.published]
+
+
 class DatasetSettings(Settings):
     """The facts about a task, and the settings that all data sets share."""
+
+    model_config = ConfigDict(json_schema_extra=_list_originals)
 
     #: What a victim's output layer does.
     head: ClassVar[Head]
