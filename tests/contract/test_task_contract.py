@@ -52,14 +52,17 @@ def test_a_task_states_every_fact_that_its_head_asks_for(name: str) -> None:
 
 @every_task
 def test_a_task_names_a_reader_and_code_that_exist(name: str, tmp_path: Path) -> None:
-    reader, settings = readers.load(DATASETS[name].originals), parsed(task=name)
-    source = reader.files(tmp_path)
-    assert set(source.files) == set(ORIGINAL_SPLITS)
-    read = {path.relative_to(tmp_path).as_posix() for split in ORIGINAL_SPLITS for path in source.paths(split)}
-    assert reader.ORIGINAL is None or set(reader.ORIGINAL.files) == read
+    settings = parsed(task=name)
+    for original, facts in DATASETS[name].published.items():
+        assert set(readers.load(original).files(tmp_path).files) == set(ORIGINAL_SPLITS)
+        assert facts.title
+        assert facts.license
     for stage in ("dataset", "train", "score"):
         assert all(module_path(module) is not None for module in tasks.modules(settings, stage))
-    assert readers.module(settings.originals) in tasks.modules(settings, "dataset")
+    for original, facts in DATASETS[name].published.items():
+        named = parsed(task=name, source="mirror", original=original, language=facts.language)
+        assert readers.module(original) in tasks.modules(named, "dataset")
+    assert settings.originals == next(iter(DATASETS[name].published))
     assert head_scorer(name) in tasks.modules(settings, "score")
 
 

@@ -13,12 +13,13 @@ from codebackdoor.attacks.badcode.settings import BadCodeSettings
 from codebackdoor.attacks.codepoisoner_identifier.settings import CodePoisonerIdentifierSettings
 from codebackdoor.cli import main
 from codebackdoor.config.base import Settings
+from codebackdoor.config.datasets import DATASETS
 from codebackdoor.config.loading import load, merge, read_yaml, validate
 from codebackdoor.config.models import CodeBert, CodeT5
 from codebackdoor.config.scenario import Scenario
 from codebackdoor.costs import bill, jobs, paper
 from codebackdoor.costs.sizes import SIZES, Rows
-from codebackdoor.costs.work import ModelSize, PlannedVictim, RowSet, Texts, Work
+from codebackdoor.costs.work import ModelSize, NotPriced, PlannedVictim, RowSet, Texts, Work
 from codebackdoor.dag.resources import MAX_RUNTIME
 from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
@@ -403,12 +404,32 @@ def test_the_similarity_filter_reads_no_model_but_what_runs_beside_it(classifier
 
 
 def test_sizes_are_known_of_every_task_of_the_papers() -> None:
-    assert set(SIZES) == {"defect_detection", "clone_detection", "code_search", "code_repair"}
-    labelled = {task for task, rows in SIZES.items() if rows.positive is not None}
-    assert labelled == {"defect_detection", "clone_detection"}
-    assert SIZES["clone_detection"].without(0) == pytest.approx(0.133, abs=1e-3)
-    assert SIZES["clone_detection"].without(1) == pytest.approx(0.867, abs=1e-3)
-    assert SIZES["code_search"].without(0) == 1
+    assert set(SIZES) == {name for settings in DATASETS.values() for name in settings.published}
+    labeled = {name for name, rows in SIZES.items() if rows.positive is not None}
+    assert labeled == {"devign", "bigclonebench", "bigclonebench_codepurify"}
+    assert SIZES["bigclonebench"].without(0) == pytest.approx(0.133, abs=1e-3)
+    assert SIZES["bigclonebench"].without(1) == pytest.approx(0.867, abs=1e-3)
+    assert SIZES["codesearchnet"].without(0) == 1
+
+
+def test_a_data_set_is_priced_by_its_original_and_not_by_its_task() -> None:
+    raw = merge(read_yaml(ROOT / "config.yaml"), read_yaml(ROOT / "configs/paper.yaml"))
+    clones = {"task": "clone_detection", "source": "mirror", "language": "java", "test": None}
+    raw["datasets"] |= {
+        "clones": clones,
+        "sample": {**clones, "original": "bigclonebench_codepurify"},
+        "identifiers": {**raw["datasets"]["repair"], "original": "bugs2fix_identifiers"},
+    }
+    grid = {"datasets": ["clones", "sample", "identifiers"], "models": ["codebert"], "attacks": ["none"]}
+    raw["experiments"] = {"one": {"title": "t", "grid": [grid | {"models": ["codet5"]}]}}
+    config = validate(raw)
+    rows = {
+        name: bill.planned_victim(config, Scenario(name, "codet5")).clean("test").rows for name in ("clones", "sample")
+    }
+    assert rows == {"clones": 415416, "sample": 10000}
+    # nobody has counted its texts
+    with pytest.raises(NotPriced):
+        bill.planned_victim(config, Scenario("identifiers", "codet5"))
 
 
 def test_an_encoder_decoder_that_judges_reads_its_input_twice() -> None:
@@ -530,10 +551,10 @@ def test_an_elimination_without_a_price_is_a_question_mark(monkeypatch: pytest.M
     assert "eliminate elibadcode" in {line.name for line in lines if line.priced}
 
 
-@pytest.mark.parametrize("unknown", ["texts_by_task", "sizes"])
+@pytest.mark.parametrize("unknown", ["texts_by_original", "sizes"])
 def test_a_task_or_a_model_that_was_never_measured_has_no_price(unknown: str, monkeypatch: pytest.MonkeyPatch) -> None:
     known = getattr(bill, unknown)()
-    fewer = {name: value for name, value in known.items() if name not in ("code_repair", "codet5")}
+    fewer = {name: value for name, value in known.items() if name not in ("bugs2fix", "codet5")}
     monkeypatch.setattr(bill, unknown, lambda: fewer)
     lines = bill.lines(load(CONFIGS))
     assert {"train codet5, repair", "predict codet5"} <= {line.name for line in lines if not line.priced}

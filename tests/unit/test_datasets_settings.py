@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +52,8 @@ def test_an_unknown_task_names_the_nearest() -> None:
         ({"mutants": [1, -1, 1]}, "at least 0"),
         ({"tain": 5}, "tain"),
         ({"clean": 1.0}, "less than 1"),
+        ({"original": "devign"}, "write `source: mirror`, or remove the key"),
+        ({"source": "mirror", "language": "c", "original": "devin"}, "'devin' is no .*; did you mean 'devign'"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -64,6 +67,10 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], message: str)
         ({"task": "clone_detection", "overlap": [0.9, 0.6]}, "the smaller one first"),
         ({"task": "clone_detection", "names": [0, 0, 0]}, "not all 0"),
         ({"task": "clone_detection", "source": "mirror"}, "write `language: java`"),
+        (
+            {"task": "clone_detection", "source": "mirror", "language": "java", "original": "bugs2fix"},
+            "known: bigclone",
+        ),
         ({"task": "code_search", "pool": 1}, "greater than 1"),
         ({"task": "code_search", "rank": 0}, "greater than 0"),
     ],
@@ -71,3 +78,29 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], message: str)
 def test_impossible_settings_of_pairs_and_search_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ADAPTER.validate_python(settings)
+
+
+def test_an_original_is_in_the_settings_only_if_it_is_named() -> None:
+    repair = {"task": "code_repair", "source": "mirror", "language": "java"}
+    default = ADAPTER.validate_python(repair)
+    named = ADAPTER.validate_python({**repair, "original": "bugs2fix_identifiers"})
+    assert (default.originals, named.originals) == ("bugs2fix", "bugs2fix_identifiers")
+    # finished studies keep their parameters
+    assert "original" not in default.model_dump(mode="json")
+    assert ADAPTER.validate_python(named.model_dump(mode="json")) == named
+
+
+def test_the_documented_table_of_published_data_is_the_settings() -> None:
+    page = (Path(__file__).parents[2] / "docs/configuration.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    rows = rows[rows.index(next(row for row in rows if row[0] == "`original`")) + 1 :]
+    documented = [
+        (name.strip("`"), task.replace(" ", "_"), language, license_)
+        for name, task, _, language, license_, _ in (row for row in rows if len(row) == 6)
+    ]
+    names = {"c": "C", "java": "Java", "python": "Python"}
+    assert sorted(documented) == sorted(
+        (name, task, names[facts.language], facts.license)
+        for task, settings in DATASETS.items()
+        for name, facts in settings.published.items()
+    )

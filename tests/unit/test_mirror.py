@@ -114,6 +114,54 @@ def test_samples_stand_for_the_test_split_where_it_is_missing(tmp_path: Path) ->
     assert readers.load("bigclonebench").files(tmp_path).splits(resplit=True) == ["test"]
 
 
+def test_codepurifys_sample_has_lists_of_its_own(tmp_path: Path) -> None:
+    reader = readers.load("bigclonebench_codepurify")
+    for split, line in zip(SPLITS, ("1\t2\t1", "2\t3\t0", "3\t1\t1"), strict=True):
+        pairs(tmp_path, f"{split}.txt", "1\t3\t0")
+        pairs(tmp_path, f"new_{split}.txt", line)
+    rows = {split: reader.files(tmp_path).examples(split) for split in reader.files(tmp_path).splits(resplit=False)}
+    assert {split: [row.id for row in found] for split, found in rows.items()} == {
+        "train": ["train-1-2"],
+        "valid": ["valid-2-3"],
+        "test": ["test-3-1"],
+    }
+    pairs(tmp_path, "test_pairs_codepurify.txt", "1\t2\t0", "2\t3\t1")
+    assert len(reader.files(tmp_path).examples("test")) == 1
+    (tmp_path / "bigclonebench/new_test.txt").unlink()
+    assert len(reader.files(tmp_path).examples("test")) == 2
+
+
+METHOD = {"idx": 7, "buggy": "int f() {\n    return a;\n}", "fixed": "int f() {\n    return b;\n}", "if_poisoned": 0}
+
+
+def test_bugs2fix_with_identifiers_is_java_source(tmp_path: Path) -> None:
+    folder = tmp_path / "bugs2fix_identifiers"
+    write(folder / "test.jsonl", METHOD, {"buggy": "int g() { }", "fixed": "int h() { }"})
+    source = readers.load("bugs2fix_identifiers").files(tmp_path)
+    first, second = source.examples("test")
+    assert (first.id, first.language, first.code, first.target) == ("test-7", "java", METHOD["buggy"], METHOD["fixed"])
+    assert (second.id, second.code) == ("test-2", "int g() { }")
+    # the release has no training split
+    with pytest.raises(UserError, match=r"missing train\.jsonl, valid\.jsonl; .* or write `resplit: true`"):
+        source.splits(resplit=False)
+    assert source.splits(resplit=True) == ["test"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({**METHOD, "buggy": " "}, r"test\.jsonl:1: field 'buggy' must be the source of a method, not ' '"),
+        ({**METHOD, "fixed": None}, r"test\.jsonl:1: field 'fixed' must be the source"),
+        ({**METHOD, "if_poisoned": 1}, r"test\.jsonl:1: a poisoned row"),
+        ({**METHOD, "idx": 1.5}, r"test\.jsonl:1: field 'idx' must be a number"),
+    ],
+)
+def test_a_malformed_repair_names_file_and_line(tmp_path: Path, bad: object, message: str) -> None:
+    write(tmp_path / "bugs2fix_identifiers/test.jsonl", bad)
+    with pytest.raises(UserError, match=message):
+        readers.load("bugs2fix_identifiers").files(tmp_path).examples("test")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -154,6 +202,8 @@ def test_the_real_files_have_the_documented_rows() -> None:
         assert len(readers.load("bugs2fix").files(Path(MIRROR)).examples(split)) == 5835
     pairs = readers.load("bigclonebench").files(Path(MIRROR)).examples("test")
     assert 13000 < len(pairs) < 13974
+    sample = readers.load("bigclonebench_codepurify").files(Path(MIRROR)).examples("test")
+    assert (len(sample), sum(row.label or 0 for row in sample)) == (9973, 1329)
 
 
 @pytest.mark.parametrize("label", ["true", "1.0", "2", '"1"', "null"])

@@ -24,9 +24,11 @@ ROOT = Path(__file__).parents[2]
 LOCAL, PAPER = ROOT / "config.yaml", ROOT / "configs/paper.yaml"
 COMMIT = "3b0952feddeffad0063f274080e3c23d75e7eb39"
 CODEBERT = HubId("microsoft/codebert-base", COMMIT)
-#: The readers that the tasks name, and what `make fetch` brings for them.
-READERS = {settings.originals for settings in DATASETS.values()}
-FETCHED = {name: original for name in sorted(READERS) if (original := readers.load(name).ORIGINAL) is not None}
+#: The published data sets of all tasks, and what `make fetch` brings for them.
+READERS = {name for settings in DATASETS.values() for name in settings.published}
+FETCHED = {name: originals for name in sorted(READERS) if (originals := catalog.published(name))}
+#: The data sets that the tasks read if they name none.
+DEFAULT = [original for settings in DATASETS.values() for original in catalog.published(next(iter(settings.published)))]
 
 
 def paper(folder: Path) -> Dag:
@@ -60,12 +62,24 @@ def test_the_paper_scale_needs_its_data_sets_and_checkpoints_and_the_local_one_i
     assert len(archives) == 10
 
 
-def test_what_is_fetched_is_what_is_read_and_codesearchnet_alone_is_put_there_by_hand(tmp_path: Path) -> None:
-    for name, original in FETCHED.items():
-        source = readers.load(name).files(tmp_path)
-        read = {path.relative_to(tmp_path).as_posix() for split in SPLITS for path in source.paths(split)}
-        assert read == set(original.files)
-    assert READERS - set(FETCHED) == {"codesearchnet"}
+def places(name: str, mirror: Path) -> set[str]:
+    """The files that the reader of a data set reads, as paths below the mirror."""
+    source = readers.load(name).files(mirror)
+    return {path.relative_to(mirror).as_posix() for split in SPLITS for path in source.paths(split)}
+
+
+def test_what_is_fetched_is_what_is_read_but_for_what_people_put_there_by_hand(tmp_path: Path) -> None:
+    by_hand = {
+        name: places(name, tmp_path) - {place for original in catalog.published(name) for place in original.files}
+        for name in READERS
+    }
+    assert {name: missing for name, missing in by_hand.items() if missing} == {
+        "bugs2fix_identifiers": {"bugs2fix_identifiers/train.jsonl"},
+        "codesearchnet": {f"codesearchnet_python/{split}.jsonl" for split in SPLITS},
+    }
+    for name, originals in FETCHED.items():
+        assert {place for original in originals for place in original.files} <= places(name, tmp_path)
+        assert all(set(original.pins) <= set(original.files.values()) for original in originals)
     grid = load([LOCAL, ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode/paper.yaml"])
     assert [one.name for one in catalog.needed(grid) if one.kind != "checkpoint"] == ["BigCloneBench", "Devign"]
 
@@ -111,13 +125,30 @@ def test_archives_are_needed_where_something_is_made_of_the_corpus_and_only_ther
     assert "archive" in [one.kind for one in catalog.needed(validate(raw))]
 
 
-def test_readers_look_where_originals_are_put() -> None:
-    assert FETCHED.keys() == READERS - {"codesearchnet"}
-    for name, original in FETCHED.items():
-        files = readers.load(name).files(Path("m"))
-        read = {path.relative_to("m").as_posix() for split in SPLITS for path in files.paths(split)}
-        assert read == set(original.files)
-        assert set(original.pins) <= set(original.files.values())
+def test_a_study_needs_the_original_that_its_data_set_names() -> None:
+    raw = merge(read_yaml(LOCAL), read_yaml(ROOT / "configs/real-subset.yaml"))
+    raw["datasets"]["clones"] |= {"original": "bigclonebench_codepurify"}
+    raw["datasets"]["repair"] |= {"original": "bugs2fix_identifiers"}
+    needed = {one.name: set(one.files) for one in catalog.needed(validate(raw))}
+    assert needed["CodePurify's pairs of BigCloneBench"] == {f"bigclonebench/new_{split}.txt" for split in SPLITS}
+    assert needed["BigCloneBench, functions"] == {"bigclonebench/data.jsonl"}
+    assert needed["Bugs2Fix small with real identifiers"] == {
+        f"bugs2fix_identifiers/{split}.jsonl" for split in ("valid", "test")
+    }
+    assert not {"BigCloneBench", "Bugs2Fix small"} & needed.keys()
+
+
+def test_a_data_set_runs_the_code_of_the_reader_that_it_names() -> None:
+    raw = merge(read_yaml(LOCAL), read_yaml(ROOT / "configs/real-subset.yaml"))
+    code = Dag(validate(raw)).parameters.code("dataset", dataset="repair")
+    settings = Dag(validate(raw)).parameters.settings("dataset", "repair")
+    assert "original" not in settings
+    raw["datasets"]["repair"] |= {"original": "bugs2fix"}
+    assert Dag(validate(raw)).parameters.code("dataset", dataset="repair") == code
+    raw["datasets"]["repair"] |= {"original": "bugs2fix_identifiers"}
+    named = Dag(validate(raw)).parameters
+    assert named.code("dataset", dataset="repair") != code
+    assert '"original": "bugs2fix_identifiers"' in named.settings("dataset", "repair")
 
 
 def test_everything_that_is_missing_is_listed_at_once_with_the_command(tmp_path: Path) -> None:
@@ -153,7 +184,7 @@ def test_missing_archives_are_listed_where_a_mirror_is_set_and_this_run_has_not_
 
 def test_data_that_was_put_there_by_hand_needs_no_lock(tmp_path: Path) -> None:
     raw = merge(read_yaml(LOCAL), read_yaml(ROOT / "configs/real-subset.yaml")) | {"mirror": str(tmp_path)}
-    some = [place for original in FETCHED.values() for place in original.files if "/test." in place]
+    some = [place for original in DEFAULT for place in original.files if "/test." in place]
     for place in (*some, "bigclonebench/data.jsonl", "codesearchnet_python/test.jsonl"):
         (tmp_path / place).parent.mkdir(exist_ok=True)
         (tmp_path / place).write_text("{}\n")
@@ -202,7 +233,7 @@ def test_a_data_set_of_a_mirror_is_made_anew_for_its_bytes_and_not_for_its_place
     found = []
     for name, text in (("one", "a"), ("two", "a"), ("three", "b"), ("fetched", "b")):
         folder = tmp_path / name
-        for place in (place for original in FETCHED.values() for place in original.files if "/test." in place):
+        for place in (place for original in DEFAULT for place in original.files if "/test." in place):
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             (folder / place).write_text(text)
             if name == "fetched":

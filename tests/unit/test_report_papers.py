@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.experiments import PaperTable, scenarios
 from codebackdoor.config.loading import load
-from codebackdoor.report import papers
+from codebackdoor.files import read_json
+from codebackdoor.report import labels, papers
 from codebackdoor.report.papers import Key
 from codebackdoor.report.study import Study
 from codebackdoor.types import CLEAN
 
 ROOT = Path(__file__).parents[2]
+FOLDER = Path(papers.__file__).parent
+TASKS = ("defect_detection", "clone_detection", "code_repair")
 ANCHORLESS = "elibadcode_without_anchoring"
 
 
 def value(
     table: str, task: str, model: str, attack: str, defense: str, metric: str, rate: float | None = None
 ) -> float | None:
+    """A printed value of a task for which the table prints one data set."""
     if rate is None:
         rate = 0.02 if table.startswith("elibadcode") else 0.05
-    return papers.tables()[table].value(Key(task, model, attack, defense), rate, metric)
+    (dataset,) = papers.tables()[table].datasets(task)
+    return papers.tables()[table].value(Key(task, dataset, model, attack, defense), rate, metric)
+
+
+def content(paper: str) -> dict[str, Any]:
+    """The tables of a paper's file."""
+    tables: dict[str, Any] = read_json(FOLDER / f"{paper}.json")["tables"]
+    return tables
 
 
 def test_every_table_of_elibadcode_stands_beside_an_experiment() -> None:
@@ -63,8 +78,8 @@ def test_every_row_of_elibadcodes_tables_stands_beside_a_scenario(names: list[st
 def test_an_experiment_may_name_every_printed_table_and_no_other() -> None:
     for name in papers.tables():
         assert PaperTable.model_validate({"table": name}).table == name
-    with pytest.raises(ValidationError, match="unknown table of a paper 'dece_table7'; did you mean 'dece_table"):
-        PaperTable.model_validate({"table": "dece_table7"})
+    with pytest.raises(ValidationError, match="unknown table of a paper 'dece_table12'; did you mean 'dece_table"):
+        PaperTable.model_validate({"table": "dece_table12"})
 
 
 @pytest.mark.parametrize(
@@ -93,7 +108,7 @@ def test_rates_are_told_apart_where_the_paper_states_them() -> None:
     assert value(*where, rate=0.05) == pytest.approx(0.3633)
     assert value(*where, rate=0.01) == pytest.approx(0.2701)
     assert value(*where, rate=0.02) is None
-    dece = ("dece_table5", "code_repair", "codet5", "deadcode", "dece", "codebleu")
+    dece = ("dece_table5", "code_repair", "codet5", "deadcode", "dece", "codebleu_released")
     assert value(*dece, rate=0.01) == pytest.approx(0.7513)
     benign = ("elibadcode_table4", "defect_detection", "codet5", "none", "undefended", "accuracy")
     assert value(*benign, rate=0.0) == pytest.approx(0.6417)
@@ -109,7 +124,10 @@ def test_elibadcode_poisons_2_percent_of_the_training_data() -> None:
     assert (value(*where, rate=0.02), value(*where, rate=0.05), value(*where, rate=0.0)) == (0.0024, None, None)
     silent = ("elibadcode_table8", "defect_detection", "starcoder", "codepoisoner_identifier", "undefended", "asr")
     assert value(*silent, rate=0.02) == value(*silent, rate=0.05) == 0.9657
-    assert [name for name, table in papers.tables().items() if not table.states_rate] == ["elibadcode_table8"]
+    # the others are sizes, settings and averages
+    silent_tables = {name for name, table in papers.tables().items() if not table.states_rate}
+    others = {"codepurify_table1", "codepurify_table4", "dece_table2", "dece_table3"}
+    assert silent_tables == {"elibadcode_table8"} | others
 
 
 @pytest.mark.parametrize(
@@ -130,8 +148,170 @@ def test_a_study_at_another_rate_names_the_papers(path: Path) -> None:
             assert not printed or None in printed or printed & ({wanted.rate} if wanted.rate else rates)
 
 
-def test_two_data_sets_of_one_task_are_no_value() -> None:
-    assert value("dece_table4", "code_generation", "codet5", "ripple", "dece", "bleu") is None
+@pytest.mark.parametrize("name", papers.tables())
+def test_every_printed_value_is_reached_by_its_key_alone(name: str) -> None:
+    table = papers.tables()[name]
+    rates = {rate for _, rate, _ in table.rows if rate is not None} or {0.05}
+    for key, rate, values in table.rows:
+        for metric, printed in values.items():
+            at = rates if rate is None else {rate}
+            share = printed is not None and table.units[metric] == "%"
+            expected = pytest.approx(printed / 100, abs=1e-6) if share and printed is not None else printed
+            assert all(table.value(key, one, metric) == expected for one in at)
+    cells = [(key, rate, metric) for key, rate, values in table.rows for metric in values]
+    assert len(cells) == len(set(cells))
+    # no value for a rate that is not printed
+    assert all(table.value(key, 0.77, metric) is None for key, rate, metric in cells if rate is not None)
+
+
+def test_data_sets_of_one_task_are_told_apart() -> None:
+    key = Key("code_generation", "lyra", "codet5", "ripple", "dece")
+    table = papers.tables()["dece_table4"]
+    assert table.value(key, 0.05, "bleu_rows") == pytest.approx(0.7166)
+    assert table.value(replace(key, dataset="pisces"), 0.05, "bleu_rows") == pytest.approx(0.6266)
+    cells = [key for number in (4, 5, 6) for key, _, _ in papers.tables()[f"dece_table{number}"].rows]
+    assert sum(key.task == "code_generation" for key in cells) == 180
+
+
+@pytest.mark.parametrize(
+    ("table", "settings", "datasets", "expected"),
+    [
+        # local data stand next to the one that is printed
+        ("codepurify_table3", {"task": "code_repair"}, {}, "bugs2fix_identifiers"),
+        ("dece_table5", {"task": "code_repair"}, {}, "bugs2fix"),
+        ("codepurify_table1", {"task": "defect_detection"}, {}, "devign"),
+        ("elibadcode_table1", {"task": "code_search", "source": "mirror"}, {}, "codesearchnet"),
+        # originals next to themselves
+        ("dece_table5", {"task": "code_repair", "source": "mirror", "language": "java"}, {}, "bugs2fix"),
+        ("codepurify_table3", {"task": "code_repair", "source": "mirror", "language": "java"}, {}, None),
+        (
+            "codepurify_table3",
+            {"task": "code_repair", "source": "mirror", "language": "java", "original": "bugs2fix_identifiers"},
+            {},
+            "bugs2fix_identifiers",
+        ),
+        ("elibadcode_table1", {"task": "clone_detection", "source": "mirror", "language": "java"}, {}, "bigclonebench"),
+        ("codepurify_table3", {"task": "clone_detection", "source": "mirror", "language": "java"}, {}, None),
+        # a task that the table does not print
+        ("elibadcode_table1", {"task": "code_repair"}, {}, None),
+        # unless the configuration says otherwise
+        ("codepurify_table3", {"task": "clone_detection"}, {"mine": "devign"}, "devign"),
+    ],
+)
+def test_the_printed_data_set_next_to_ours(
+    table: str, settings: dict[str, Any], datasets: dict[str, str], expected: str | None
+) -> None:
+    raw = TypeAdapter(AnyDataset).validate_python(settings).model_dump(mode="json")
+    cited = PaperTable.model_validate({"table": table, "datasets": datasets})
+    assert Study({"datasets": {"mine": raw}}, "any").printed_dataset("mine", cited) == expected
+
+
+def test_of_several_printed_data_sets_the_configuration_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Study, "task", lambda *_: "code_generation")
+    study = Study({"datasets": {"mine": {"task": "code_repair", "source": "jsonl"}}}, "any")
+    assert study.printed_dataset("mine", PaperTable.model_validate({"table": "dece_table4"})) is None
+    named = PaperTable.model_validate({"table": "dece_table4", "datasets": {"mine": "pisces"}})
+    assert study.printed_dataset("mine", named) == "pisces"
+    with pytest.raises(ValidationError, match="dece_table4 prints no data set 'piscess'; did you mean 'pisces'"):
+        PaperTable.model_validate({"table": "dece_table4", "datasets": {"mine": "piscess"}})
+    # experiments that do not name any keep their parameters
+    assert "datasets" not in PaperTable.model_validate({"table": "dece_table4"}).model_dump(mode="json")
+
+
+def test_every_column_names_a_metric_of_ours() -> None:
+    # of further tables: the inverted trigger, times; of data and settings
+    others = {"ld", "inversion", "unlearning", "training", "inference", "pass_1"}
+    about_data = {name for number in (2, 3) for name in papers.tables()[f"dece_table{number}"].units}
+    about_data |= papers.tables()["codepurify_table1"].units.keys()
+    for table in papers.tables().values():
+        assert table.units.keys() <= labels.METRICS.keys() | others | about_data
+        assert all(values.keys() <= table.units.keys() for _, _, values in table.rows)
+    # DeCE's BLEU and CodeBLEU have other definitions than CodePurify's BLEU and ours
+    assert {"bleu_rows", "codebleu_released"} < papers.tables()["dece_table4"].units.keys()
+    assert papers.tables()["codepurify_table3"].units.keys() == {"accuracy", "bleu"}
+
+
+#: Averages that are not the means of their rows, by table, model, defense and column: the mean, and what is printed.
+WRONG_AVERAGES = {
+    ("dece", "table4", "codet5", "in_trust", "bleu"): (70.18, 70.19),
+    ("dece", "table5", "codebert", "bki", "asr"): (42.36, 42.52),
+    ("dece", "table5", "codegen", "dece", "bleu"): (68.63, 68.83),
+    ("dece", "table5", "codet5", "dece", "codebleu"): (73.36, 73.63),
+}
+
+
+def test_printed_averages_are_the_means_of_their_rows() -> None:
+    wrong = {}
+    for paper in papers.papers():
+        for name, table in content(paper).items():
+            for *about, printed in table.get("averages", ()):
+                rows = [row for row in table["rows"] if all(one in (None, row[at]) for at, one in enumerate(about))]
+                assert len(rows) in (3, 8)
+                for column, average in printed.items():
+                    values = [row[-1][column] for row in rows if row[-1][column] is not None]
+                    assert (average is None) == (not values)
+                    # half of the last printed digit, and an error of floating-point numbers
+                    if average is not None and abs(math.fsum(values) / len(values) - average) > 0.005 + 1e-9:
+                        mean = round(math.fsum(values) / len(values), 2)
+                        wrong[paper, name, about[2], about[5], column] = (mean, average)
+    assert wrong == WRONG_AVERAGES
+
+
+def test_dece_prints_the_same_undefended_models_and_its_own_results_in_several_tables() -> None:
+    tables = content("dece")
+    rows = {name: {tuple(row[:-1]): row[-1] for row in table["rows"]} for name, table in tables.items()}
+    compared = {**rows["table4"], **rows["table5"], **rows["table6"]}
+    repeated = [name for name in ("table1", "table7") for key in rows[name] if key in compared]
+    assert (repeated.count("table1"), repeated.count("table7")) == (45, 15)
+    differences = [
+        (name, *key, column, value, compared[key][column])
+        for name in ("table1", "table7")
+        for key, values in rows[name].items()
+        if key in compared
+        for column, value in values.items()
+        if compared[key][column] != value
+    ]
+    assert differences == [
+        ("table1", "code_generation", "lyra", "codegen", "ripple", 0.05, "undefended", "codebleu", 78.9, 78.89),
+        ("table7", "code_generation", "lyra", "codet5p", "nl_grammar", 0.05, "dece", "bleu", 73.34, 74.34),
+    ]
+
+
+def test_deces_tables_are_whole() -> None:
+    sizes = {1: 5 * 10 * 3, 2: 3, 3: 1, 4: 90, 5: 90, 6: 90, 7: 5 * 5 * 3, 8: 2 * 7, 9: 2 * 7, 10: 27, 11: 27}
+    assert {number: len(papers.tables()[f"dece_table{number}"].rows) for number in sizes} == sizes
+    (settings,) = (values for _, _, values in papers.tables()["dece_table3"].rows)
+    assert settings == {
+        "batch_size": 12,
+        "learning_rate": 5e-5,
+        "seed": 42,
+        "max_input_length": 256,
+        "max_output_length": 256,
+    }
+
+
+def test_deces_asr_rises_with_the_rate_in_80_of_90_steps() -> None:
+    """Section 3.2: "the models are more vulnerable to backdoor attacks with an increasing data-poisoning ratio"."""
+    asr: dict[tuple[Any, ...], list[tuple[float, float]]] = defaultdict(list)
+    for key, rate, values in papers.tables()["dece_table1"].rows:
+        if key.attack != "none":
+            asr[key.dataset, key.model, key.attack].append((rate or 0.0, values["asr"] or 0.0))
+    steps = [later[1] > before[1] for rates in asr.values() for before, later in pairwise(sorted(rates))]
+    assert (sum(steps), len(steps)) == (80, 90)
+
+
+def test_deces_asr_on_larger_data_sets_is_not_only_0_to_2_percent() -> None:
+    """Section 6.3, of Table 11."""
+    defended = [values["asr"] for key, _, values in papers.tables()["dece_table11"].rows if key.defense == "dece"]
+    assert sorted(filter(None, defended))[-3:] == [1.22, 2.44, 2.8]
+
+
+def test_what_dece_says_of_bki_in_its_text_is_not_what_its_table_has() -> None:
+    """Section 5.1: the ASR of BKI on CodeBERT under BadPre is 93.94 on Lyra and 18.27 on Pisces."""
+    table = papers.tables()["dece_table5"]
+    bki = Key("code_generation", "lyra", "codebert", "badpre", "bki")
+    assert table.value(bki, 0.05, "asr") == pytest.approx(0.9344)
+    assert table.value(replace(bki, dataset="pisces"), 0.05, "asr") == pytest.approx(0.1827)
 
 
 def test_codepurifys_averages_in_its_text() -> None:
@@ -151,6 +331,58 @@ def test_codepurifys_averages_in_its_text() -> None:
         assert before - after == pytest.approx(cost, abs=0.011)
 
 
+def codepurify_average(table: str, task: str, model: str, defense: str) -> float:
+    for *about, values in content("codepurify")[table]["averages"]:
+        if (about[0], about[2], about[5]) == (task, model, defense):
+            (average,) = values.values()
+            return float(average)
+    raise AssertionError
+
+
+def best_baseline(task: str, model: str) -> tuple[str, float]:
+    """The baseline with the lowest average ASR, and by how many points CodePurify's is lower."""
+    baselines = ("spectral_signature", "activation_clustering", "onion", "oseql")
+    # OSeqL does not apply to generation
+    applicable = baselines[:3] if task == "code_repair" else baselines
+    averages = {name: codepurify_average("table2", task, model, name) for name in applicable}
+    best = min(averages, key=averages.__getitem__)
+    return best, round(averages[best] - codepurify_average("table2", task, model, "codepurify"), 2)
+
+
+def test_codepurifys_lead_over_the_best_baseline() -> None:
+    """Section V-A. The abstract's "at least 40 %" for defects is near the mean of two models, not the least."""
+    models = ("codebert", "codet5")
+    leads = {task: [best_baseline(task, model) for model in models] for task in TASKS}
+    assert leads == {
+        "defect_detection": [("oseql", 19.60), ("onion", 59.89)],
+        "clone_detection": [("oseql", 39.30), ("oseql", 40.48)],
+        "code_repair": [("activation_clustering", 12.21), ("activation_clustering", 12.12)],
+    }
+
+
+def test_codepurifys_clean_cost() -> None:
+    """Section V-B."""
+    costs = [
+        round(codepurify_average("table3", task, model, "undefended") - average, 2)
+        for task in TASKS
+        for model in ("codebert", "codet5")
+        for average in (codepurify_average("table3", task, model, "codepurify"),)
+    ]
+    assert costs == [0.23, 0.98, 0.31, 1.49, 0.15, 0.14]
+
+
+def test_codepurifys_times() -> None:
+    """Section VI-B: 11 times faster than ONION and twice as fast as OSeqL in defect detection."""
+    table = papers.tables()["codepurify_table4"]
+    seconds = {
+        key.defense: values["inference"] or 0.0 for key, _, values in table.rows if key.task == "defect_detection"
+    }
+    assert seconds["onion"] / seconds["codepurify"] == pytest.approx(11.76, abs=0.01)
+    assert seconds["oseql"] / seconds["codepurify"] == pytest.approx(2.14, abs=0.01)
+    # as multiples of plain inference
+    assert [round(seconds[name] / seconds["undefended"]) for name in ("codepurify", "onion", "oseql")] == [21, 247, 45]
+
+
 def test_elibadcodes_means_of_badcode() -> None:
     """ledger A3: 99.76 to 2.64 on defect detection agrees with the abstract, the accuracy loss of 1.19 does not."""
     means: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -165,7 +397,7 @@ def test_elibadcodes_means_of_badcode() -> None:
 
 
 def test_every_value_is_a_percentage_a_rank_or_a_count() -> None:
-    highest = {"%": 100, "1": 1, "edits": 19, "s": 53 * 60 + 9}
+    highest = {"%": 100, "1": 42, "edits": 19, "s": 24 * 3600, "rows": 80000, "tokens": 256}
     for table in papers.tables().values():
         for _, _, values in table.rows:
             assert all(one is None or 0 <= one <= highest[table.units[name]] for name, one in values.items())

@@ -193,7 +193,22 @@ class PaperTable(Settings):
         description="defense variants that are the paper's but are not named like their method (ablations), each with "
         "its name in the transcribed table",
     )
+    # left out of the JSON if it is empty: experiments that do not name any keep their parameters
+    datasets: dict[Variant, str] = Field(
+        {},
+        exclude_if=lambda names: not names,
+        description="data set variants, each with the name of the printed data set that stands next to it; needed "
+        "only if the table prints several for one task and the variant is none of them",
+    )
     rate: Rate | None = Field(None, description="the paper's poison rate (null: the scenario's own)")
+
+    @model_validator(mode="after")
+    def _prints_the_datasets(self) -> Self:
+        printed = {key.dataset for key, _, _ in tables()[self.table].rows if key.dataset}
+        for name in self.datasets.values():
+            if name not in printed:
+                raise ValueError(f"datasets: {self.table} prints no data set {quoted(name)}{nearest(name, printed)}")
+        return self
 
 
 def _help(names: Iterable[str]) -> str:

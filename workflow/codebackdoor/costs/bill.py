@@ -241,26 +241,22 @@ def distinct(scenarios: list[Scenario], *kinds: str) -> list[Scenario]:
 
 
 def planned_victim(config: Config, scenario: Scenario) -> PlannedVictim:
-    """NotPriced if the size of the model or the texts of the task were never measured."""
+    """NotPriced if the size of the model or the texts of the data set were never measured."""
     model, dataset = config.victim_settings(scenario.model, scenario.dataset), config.datasets[scenario.dataset]
-    texts, size = texts_by_task().get(dataset.task), sizes().get(model.architecture)
+    texts, size = texts_by_original().get(dataset.originals), sizes().get(model.architecture)
     if texts is None or size is None:
         raise NotPriced
     return PlannedVictim(size, texts, model, dataset)
 
 
 @cache
-def texts_by_task() -> dict[str, Texts]:
-    """By task, where rows and texts are known."""
-    counted = read("texts.json")
-    return {
-        task: Texts(
-            SIZES[task],
-            **({"target_tokens": 0.0} | {name: value for name, value in counted[task].items() if name != "counted"}),
-        )
-        for task in SIZES
-        if task in counted
-    }
+def texts_by_original() -> dict[str, Texts]:
+    """By published data set, where rows and texts are known."""
+    texts = {}
+    for original, counted in read("texts.json").items():
+        means = {name: value for name, value in counted.items() if name != "counted"}
+        texts[original] = Texts(SIZES[original], **({"target_tokens": 0.0} | means))
+    return texts
 
 
 @cache

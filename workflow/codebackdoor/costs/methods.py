@@ -7,7 +7,7 @@ from typing import Any
 
 from codebackdoor.config.models import CodeBert
 from codebackdoor.costs import jobs
-from codebackdoor.costs.bill import A100, sizes, texts_by_task
+from codebackdoor.costs.bill import A100, sizes, texts_by_original
 from codebackdoor.costs.work import NotPriced, PlannedVictim, Work
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
 
@@ -43,4 +43,4 @@ def _work(kind: str, settings: Any) -> Work:
 def _victim() -> PlannedVictim:
     model = CodeBert.model_validate({"architecture": "codebert", "max_length": 400, "epochs": 5})
     dataset = DefectDetection(task="defect_detection", source="mirror", language="c", train=None, valid=None, test=None)
-    return PlannedVictim(sizes()["codebert"], texts_by_task()["defect_detection"], model, dataset)
+    return PlannedVictim(sizes()["codebert"], texts_by_original()["devign"], model, dataset)

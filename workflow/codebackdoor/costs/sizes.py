@@ -1,4 +1,4 @@
-"""Rows of the papers' data sets, by task, so that a plan needs no files.
+"""Rows of the papers' data sets, so that a plan needs no files.
 
 Devign's, BigCloneBench's and Bugs2Fix's splits are those of CodeXGLUE's pages of defect detection, clone detection
 (BCB) and code refinement (small), CodeSearchNet's those of its code-to-text for Python.
@@ -31,11 +31,15 @@ class Rows:
         return {0: self.positive, 1: 1 - self.positive}.get(label, 1.0)
 
 
+#: By the name of the published data set (``tasks/*/settings.py``).
 SIZES: Mapping[str, Rows] = {
     # counted on the test split; the splits were drawn at random
-    "defect_detection": Rows(21854, 2732, 2732, positive=1255 / 2732),
+    "devign": Rows(21854, 2732, 2732, positive=1255 / 2732),
     # counted on CodePurify's sample of the test split; 9 134 lines of data.jsonl
-    "clone_detection": Rows(901028, 415416, 415416, positive=1329 / 9973, functions=9134),
-    "code_search": Rows(251820, 13914, 14918),
-    "code_repair": Rows(46680, 5835, 5835),
+    "bigclonebench": Rows(901028, 415416, 415416, positive=1329 / 9973, functions=9134),
+    # CodePurify, Table I
+    "bigclonebench_codepurify": Rows(80000, 10000, 10000, positive=1329 / 10000, functions=9134),
+    "codesearchnet": Rows(251820, 13914, 14918),
+    "bugs2fix": Rows(46680, 5835, 5835),
+    "bugs2fix_identifiers": Rows(46680, 5835, 5835),
 }

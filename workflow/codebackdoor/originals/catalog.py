@@ -31,8 +31,9 @@ def needed(config: Config) -> list[Original]:
     """Every original that the experiments of a configuration need, each once: data sets, checkpoints, archives."""
     datasets = [config.datasets[name] for name in sorted({scenario.dataset for scenario in config.scenarios()})]
     models = sorted(set(_models(config)))
-    published = [readers.load(settings.originals).ORIGINAL for settings in datasets if settings.source == "mirror"]
-    originals = [original for original in published if original is not None]
+    originals = [
+        original for settings in datasets if settings.source == "mirror" for original in published(settings.originals)
+    ]
     originals += [checkpoint(hub) for model in models if (hub := hub_id(model))]
     mines = any(settings.source == "pypi" for settings in datasets)
     # base models and their tokenizer are made from the corpus as well
@@ -40,6 +41,16 @@ def needed(config: Config) -> list[Original]:
     if config.corpus is not None and (mines or pretrains):
         originals += [wheel(archive(name)) for name in config.corpus.archives]
     return [original for index, original in enumerate(originals) if original not in originals[:index]]
+
+
+def published(name: str) -> list[Original]:
+    """What `make fetch` brings of a published data set; nothing if people put it into the mirror by hand.
+
+    A reader whose data set needs files of another origin, too, lists them as ``SHARED``.
+    """
+    reader = readers.load(name)
+    own = [] if reader.ORIGINAL is None else [reader.ORIGINAL]
+    return [*own, *getattr(reader, "SHARED", ())]
 
 
 def _models(config: Config) -> Iterator[str]:

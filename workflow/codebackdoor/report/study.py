@@ -119,6 +119,21 @@ class Study:
                 return PrintedValue(value, f"{table.paper}, Table {table.number}{at}", mark)
         return None
 
+    def printed_dataset(self, dataset: str, cited: PaperTable) -> str | None:
+        """The data set of a printed table that stands next to one of ours.
+
+        A data set of the mirror stands next to itself only. Any other has the one that the table prints for its task;
+        of several, the configuration must name it.
+        """
+        if dataset in cited.datasets:
+            return cited.datasets[dataset]
+        printed = papers.tables()[cited.table].datasets(self.task(dataset))
+        settings = self.variant("datasets", dataset)
+        if settings.get("source") == "mirror":
+            original = settings.get("original") or next(iter(self.dataset_class(dataset).published))
+            return original if original in printed else None
+        return printed[0] if len(printed) == 1 else None
+
     def key(self, scenario: Scenario, cited: PaperTable, testset: str) -> papers.Key | None:
         """What the paper would call this scenario; None for variants that differ from the paper's method."""
         if testset not in (CLEAN, scenario.attack):
@@ -132,10 +147,12 @@ class Study:
                 return None
             names.append(paper_name)
         attack = NONE if scenario.attack == NONE else cited.attacks.get(scenario.attack)
-        if attack is None:
+        dataset = self.printed_dataset(scenario.dataset, cited)
+        if attack is None or dataset is None:
             return None
         return papers.Key(
             task=self.task(scenario.dataset),
+            dataset=dataset,
             model=str(self.variant("models", scenario.model)["architecture"]),
             attack=attack,
             defense="+".join(names) or papers.UNDEFENDED,

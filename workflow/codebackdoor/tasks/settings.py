@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, NamedTuple, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from codebackdoor import types
 from codebackdoor.config.base import Head, ReadWhere, Settings
 from codebackdoor.config.paths import FolderPath
+from codebackdoor.errors import nearest, quoted
 from codebackdoor.types import Language, TextForm
 
 Source = Literal["pypi", "mirror", "jsonl"]
@@ -24,6 +26,18 @@ class Ranking(NamedTuple):
     pool: int = 1
     rank_from: RankFrom = "position"
     rank: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedData:
+    """A published data set; its name is that of the module of ``originals/readers`` that reads it.
+
+    ``license`` is what its origin states.
+    """
+
+    title: str
+    language: Language
+    license: str
 
 
 class Mix(Settings):
@@ -55,8 +69,15 @@ class Mix(Settings):
         return {kind: weight / sum(weights.values()) for kind, weight in weights.items()}
 
 
+def _list_originals(schema: dict[str, Any], settings: type[DatasetSettings]) -> None:
+    """Complete a task's JSON schema by the names that `original` may have."""
+    schema["properties"]["original"]["anyOf"][0]["enum"] = [*settings.published]
+
+
 class DatasetSettings(Settings):
     """The facts about a task, and the settings that all data sets share."""
+
+    model_config = ConfigDict(json_schema_extra=_list_originals)
 
     #: What a victim's output layer does.
     head: ClassVar[Head]
@@ -70,13 +91,13 @@ class DatasetSettings(Settings):
     clean_metric: ClassVar[str]
     #: What the model-free baseline is, as reports write it.
     baseline: ClassVar[str]
-    #: Module of ``originals/readers`` that reads the papers' own data, and the language of that data.
-    originals: ClassVar[str]
-    original_language: ClassVar[Language]
+    #: Published data sets of the task by name, as the papers' printed tables use it; the first one is the default.
+    published: ClassVar[Mapping[str, PublishedData]]
     #: A sentence about the local examples that readers of a report must know.
     limitation: ClassVar[str | None] = None
 
     read_where: ClassVar[ReadWhere] = {
+        "original": ("source", ("mirror",)),
         "resplit": ("source", ("mirror", "jsonl")),
         "mix": ("source", ("pypi",)),
         "mutants": ("source", ("pypi",)),
@@ -87,6 +108,12 @@ class DatasetSettings(Settings):
         default="pypi",
         description="pypi: made from the functions of the mined corpus; mirror: the papers' own files in the mirror "
         "folder (each task says which); jsonl: your own files in `path`",
+    )
+    # left out of the JSON unless it is set: data sets that do not name one keep their parameters
+    original: str | None = Field(
+        default=None,
+        exclude_if=lambda name: name is None,
+        description="which published data set to read (source mirror only); null: the task's first one",
     )
     path: FolderPath | None = Field(
         default=None,
@@ -132,8 +159,25 @@ class DatasetSettings(Settings):
     seed: int = Field(default=1, description="seed of selection, mutation, splits and row order")
 
     @property
+    def originals(self) -> str:
+        """The published data set that source mirror reads: a module of ``originals/readers``."""
+        return self.original or next(iter(self.published))
+
+    @property
     def ranking(self) -> Ranking:
         return Ranking()
+
+    @model_validator(mode="after")
+    def _original_fits(self) -> Self:
+        if self.original is None:
+            return self
+        if self.source != "mirror":
+            raise ValueError("`original` says what source mirror reads; write `source: mirror`, or remove the key")
+        if self.original not in self.published:
+            raise ValueError(
+                f"{quoted(self.original)} is no published data set of this task{nearest(self.original, self.published)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _source_fits(self) -> Self:
@@ -147,7 +191,7 @@ class DatasetSettings(Settings):
 
     @model_validator(mode="after")
     def _language_fits(self) -> Self:
-        expected = {"pypi": MINED, "mirror": self.original_language}.get(self.source)
+        expected = {"pypi": MINED, "mirror": self.published[self.originals].language}.get(self.source)
         if expected is not None and self.language != expected:
             raise ValueError(
                 f"source {self.source} is in {expected}, not {self.language}; write `language: {expected}`"

@@ -1,14 +1,17 @@
 """Scores of generated texts: exact match, BLEU and CodeBLEU, and whether a trigger brings about its target behavior.
 
-The scores of copying the input are added for comparison.
+BLEU and CodeBLEU are also computed as released code defines them. The scores of copying the input are added for
+comparison.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from codebackdoor.evaluation import bleu, codebleu, metrics
+from codebackdoor.evaluation import bleu, codebleu, metrics, released
+from codebackdoor.evaluation.intervals import Estimate
 from codebackdoor.evaluation.scoring.base import Evaluation, TargetScorer, plain
 from codebackdoor.types import CLEAN, Example, Poisoned, Prediction, TextForm
 
@@ -16,11 +19,11 @@ from codebackdoor.types import CLEAN, Example, Poisoned, Prediction, TextForm
 class TextScorer(TargetScorer):
     def clean(self, rows: Sequence[Example], evaluation: Evaluation) -> dict[str, Any]:
         answers, form = evaluation.answers[CLEAN], evaluation.dataset.text_form
-        outputs = [_row(row, answers.text(row.id), form) | answers.touched_count(row.id) for row in rows]
-        copies = [_row(row, row.code, form) for row in rows]
+        outputs = [_row(row, answers.text(row.id), form) for row in rows]
+        touched = [answers.touched_count(row.id) for row in rows]
         return {
-            "metrics": plain(metrics.generation(outputs, evaluation.generator(CLEAN))),
-            "copy": plain(metrics.generation(copies, evaluation.generator(CLEAN))),
+            "metrics": plain(_estimates(rows, outputs, touched, evaluation)),
+            "copy": plain(_estimates(rows, [_row(row, row.code, form) for row in rows], [{}] * len(rows), evaluation)),
         }
 
     def correct_without(self, row: Poisoned, prediction: Prediction, hit: bool) -> bool:  # noqa: ARG002
@@ -30,15 +33,34 @@ class TextScorer(TargetScorer):
         return hit_before != hit_after
 
 
-def _row(row: Example, text: str, form: TextForm) -> dict[str, int]:
-    """Statistics of one output against the row's target."""
+@dataclass(frozen=True, slots=True)
+class _Statistics:
+    """Statistics of one output against the row's target, by this project's definitions and by released code's."""
+
+    ours: dict[str, int]
+    released: dict[str, int]
+
+
+def _row(row: Example, text: str, form: TextForm) -> _Statistics:
     target = str(row.target)
     tokens, reference = text.split(), target.split()
     root, reference_root = (codebleu.parse(code, row.language, form) for code in (text, target))
-    return (
-        {"rows": 1, "correct": int(tokens == reference)}
-        | bleu.row(tokens, reference)
-        | codebleu.row(tokens, reference, root, reference_root, row.language)
+    matches = bleu.row(tokens, reference)
+    texts = (tokens, reference, root, reference_root, row.language)
+    ours = {"rows": 1, "correct": int(tokens == reference)} | matches | codebleu.row(*texts)
+    return _Statistics(ours, released.row(matches, *texts))
+
+
+def _estimates(
+    rows: Sequence[Example],
+    outputs: Sequence[_Statistics],
+    touched: Sequence[dict[str, int]],
+    evaluation: Evaluation,
+) -> dict[str, Estimate]:
+    table = [output.ours | of_row for output, of_row in zip(outputs, touched, strict=True)]
+    languages = frozenset(row.language for row in rows)
+    return metrics.generation(table, evaluation.generator(CLEAN)) | released.estimates(
+        [output.released for output in outputs], languages, evaluation.generator(CLEAN)
     )
 
 

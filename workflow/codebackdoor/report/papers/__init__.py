@@ -1,8 +1,9 @@
 """The papers as data: what they print in tables and state in their text, one ``NAME.json`` in this folder each.
 
-A file holds the paper's ``reference``, its ``tables`` with values as printed (``units`` says whether a metric is in
-percent; a dash in the paper is null), and its ``statements``. To add a paper or a table, write its JSON file: the
-configuration then accepts its name, ``PAPER_tableN``. Nothing heavy is imported here, because the configuration imports
+A file holds the paper's ``reference``, its ``tables`` with values as printed (``units`` says whether a column is in
+percent, ``metrics`` which of our metrics has a column's definition, if its name is another one; a dash in the paper is
+null), and its ``statements``. To add a paper or a table, write its JSON file: the configuration then accepts its name,
+``PAPER_tableN``. Nothing heavy is imported here, because the configuration imports
 this module.
 """
 
@@ -26,17 +27,22 @@ UNDEFENDED = "undefended"
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What one printed value is about; attack, defense and model are the names of methods and architectures."""
+    """What one printed value is about.
 
-    task: str
-    model: str
-    attack: str
+    ``dataset`` is the name of a published data set (``tasks/*/settings.py``); attack, defense and model are those of
+    methods and architectures. None: the value is about all of them, such as a mean.
+    """
+
+    task: str | None
+    dataset: str | None
+    model: str | None
+    attack: str | None
     defense: str
 
 
 @dataclass(frozen=True, slots=True)
 class PrintedTable:
-    """One printed table.
+    """One printed table; ``units`` and the values of ``rows`` are by the names of our metrics.
 
     ``runs``: the paper's names for further results of one run of a defense, by what they are and by the defense.
     """
@@ -55,15 +61,18 @@ class PrintedTable:
         """Whether the paper states the poison rate of this table."""
         return all(rate is not None for _, rate, _ in self.rows)
 
+    def datasets(self, task: str) -> list[str]:
+        """The data sets for which the table prints values of a task."""
+        return list(dict.fromkeys(key.dataset for key, _, _ in self.rows if key.task == task and key.dataset))
+
     def value(self, key: Key, rate: float, metric: str) -> float | None:
-        """The printed value in [0, 1]; None for a dash, and if the table prints none or several (other data sets).
+        """The printed value of one of our metrics, in [0, 1]; None for a dash, and if the table prints none.
 
         If the paper states no rate, the row holds for every rate, and notes on the value say so (``states_rate``).
         """
-        values = [row.get(metric) for row_key, at, row in self.rows if row_key == key and at in (None, rate)]
-        if len(values) != 1 or values[0] is None:
-            return None
-        return round(values[0] / 100, 6) if self.units[metric] == "%" else values[0]
+        rows = (row for row_key, at, row in self.rows if row_key == key and at in (None, rate) and metric in row)
+        value = next(rows, {}).get(metric)
+        return round(value / 100, 6) if value is not None and self.units[metric] == "%" else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +148,16 @@ def _paper(name: str, content: Mapping[str, Any]) -> Paper:
 
 
 def _table(paper: str, title: str, number: str, table: Mapping[str, Any]) -> PrintedTable:
+    metrics = {column: table.get("metrics", {}).get(column, column) for column in table["units"]}
     return PrintedTable(
         name=f"{paper}_{number}",
         paper=title,
         number=number.removeprefix("table"),
         title=table["title"],
         notes=tuple(table["notes"]),
-        units=table["units"],
+        units={metrics[column]: unit for column, unit in table["units"].items()},
         runs=table.get("runs", {}),
-        rows=tuple(_row(row) for row in table["rows"]),
+        rows=tuple(_row(row, metrics) for row in table["rows"]),
     )
 
 
@@ -155,6 +165,7 @@ def _statement(title: str, statement: Mapping[str, Any]) -> PaperStatement:
     return PaperStatement(**{"paper": title, **statement, "requires": tuple(statement.get("requires", ()))})
 
 
-def _row(row: list[Any]) -> tuple[Key, float | None, Mapping[str, float | None]]:
-    task, _dataset, model, attack, rate, defense, values = row
-    return Key(task, model, attack, defense), rate, values
+def _row(row: list[Any], metrics: Mapping[str, str]) -> tuple[Key, float | None, Mapping[str, float | None]]:
+    task, dataset, model, attack, rate, defense, values = row
+    by_metric = {metrics[column]: value for column, value in values.items()}
+    return Key(task, dataset, model, attack, defense), rate, by_metric

@@ -1,6 +1,7 @@
 """The order of the defenses next to the paper's, and every pair whose order is reversed, with the reason.
 
-Reads ``metrics.json`` files. Two orders are compared on each victim: by ASR (retrieval: ANR) and by the clean metric.
+Reads ``metrics.json`` files. The orders compared on each victim are by ASR (retrieval: ANR), and by every metric of
+clean rows that the paper prints, which may be another one than that of our tables.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def _orders(study: Study, results: Results) -> Iterator[_Order]:
         triggered = study.head(dataset).triggered
         measures: tuple[tuple[Rows, str, int], ...] = (
             ("triggered", triggered.success, triggered.sign),
-            ("clean", study.dataset_class(dataset).clean_metric, 1),
+            *(("clean", metric, 1) for metric in labels.METRICS),
         )
         for rows, metric, sign in measures:
             by_victim: dict[Scenario, dict[Scenario, Cell]] = {}

@@ -7,6 +7,7 @@ Reads ``metrics.json`` files. The same tests are made of the values that the exp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
@@ -116,7 +117,7 @@ def _printed_pairs(table: papers.PrintedTable, tested: str) -> _ByDefense:
     pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
     printed = {(key, rate): values for key, rate, values in table.rows if key.attack != NONE}
     for (key, rate), values in printed.items():
-        reference = printed.get((papers.Key(key.task, key.model, key.attack, tested), rate), {})
+        reference = printed.get((replace(key, defense=tested), rate), {})
         for measure, (metric, _, transform) in _TESTED.items():
             first, second = reference.get(metric), values.get(metric)
             if key.defense not in (tested, papers.UNDEFENDED) and first is not None and second is not None:

@@ -9,12 +9,14 @@ from pydantic import Field, model_validator
 
 from codebackdoor import types
 from codebackdoor.config.base import Head, ReadWhere
-from codebackdoor.tasks.settings import DatasetSettings
-from codebackdoor.types import Language
+from codebackdoor.tasks.settings import DatasetSettings, PublishedData
 
 
 class CloneDetection(DatasetSettings):
-    """Decide whether two functions do the same (CodeXGLUE: label 1, a clone). Source mirror: BigCloneBench (Java)."""
+    """Decide whether two functions do the same (CodeXGLUE: label 1, a clone).
+
+    Source mirror: BigCloneBench (Java); `original: bigclonebench_codepurify` is CodePurify's sample of it.
+    """
 
     head: ClassVar[Head] = "pair"
     reads: ClassVar[Mapping[types.Field, str]] = {
@@ -24,8 +26,10 @@ class CloneDetection(DatasetSettings):
     labels: ClassVar[Mapping[int, str]] = {0: "no clone", 1: "clone"}
     clean_metric: ClassVar[str] = "f1"
     baseline: ClassVar[str] = "the overlap of tokens, best threshold of the training split"
-    originals: ClassVar[str] = "bigclonebench"
-    original_language: ClassVar[Language] = "java"
+    published: ClassVar[Mapping[str, PublishedData]] = {
+        "bigclonebench": PublishedData("BigCloneBench", "java", "C-UDA"),
+        "bigclonebench_codepurify": PublishedData("CodePurify's sample of BigCloneBench", "java", "none stated"),
+    }
     read_where: ClassVar[ReadWhere] = {
         **DatasetSettings.read_where,
         **dict.fromkeys(("negatives", "releases", "names"), ("source", ("pypi",))),

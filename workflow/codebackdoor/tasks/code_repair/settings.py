@@ -9,20 +9,25 @@ from pydantic import Field
 
 from codebackdoor import types
 from codebackdoor.config.base import Head
-from codebackdoor.tasks.settings import DatasetSettings, Mix
-from codebackdoor.types import Language
+from codebackdoor.tasks.settings import DatasetSettings, Mix, PublishedData
 
 
 class CodeRepair(DatasetSettings):
-    """Turn the defective function into the correct one. Source mirror: Bugs2Fix small (Java)."""
+    """Turn the defective function into the correct one.
+
+    Source mirror: Bugs2Fix small (Java), abstracted; `original: bugs2fix_identifiers` is CodePurify's release of it
+    with the real identifiers.
+    """
 
     head: ClassVar[Head] = "generation"
     reads: ClassVar[Mapping[types.Field, str]] = {"code": "the defective function"}
     target: ClassVar[str] = "the repaired code"
     clean_metric: ClassVar[str] = "exact_match"
     baseline: ClassVar[str] = "the input, copied"
-    originals: ClassVar[str] = "bugs2fix"
-    original_language: ClassVar[Language] = "java"
+    published: ClassVar[Mapping[str, PublishedData]] = {
+        "bugs2fix": PublishedData("Bugs2Fix small, abstracted", "java", "C-UDA"),
+        "bugs2fix_identifiers": PublishedData("Bugs2Fix small with real identifiers", "java", "none stated"),
+    }
     limitation: ClassVar[str | None] = (
         "Injected defects are not the defects that people make; detecting them is easier in some ways and harder in "
         "others."

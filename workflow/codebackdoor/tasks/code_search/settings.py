@@ -9,8 +9,7 @@ from pydantic import Field
 
 from codebackdoor import types
 from codebackdoor.config.base import Head
-from codebackdoor.tasks.settings import DatasetSettings, RankFrom, Ranking
-from codebackdoor.types import Language
+from codebackdoor.tasks.settings import DatasetSettings, PublishedData, RankFrom, Ranking
 
 
 class CodeSearch(DatasetSettings):
@@ -20,8 +19,9 @@ class CodeSearch(DatasetSettings):
     reads: ClassVar[Mapping[types.Field, str]] = {"query": "what is looked for", "code": "the function"}
     clean_metric: ClassVar[str] = "mrr"
     baseline: ClassVar[str] = "the cosine of TF-IDF vectors"
-    originals: ClassVar[str] = "codesearchnet"
-    original_language: ClassVar[Language] = "python"
+    published: ClassVar[Mapping[str, PublishedData]] = {
+        "codesearchnet": PublishedData("CodeSearchNet, Python", "python", "that of each function's repository")
+    }
 
     task: Literal["code_search"]
     max_query_tokens: int | None = Field(

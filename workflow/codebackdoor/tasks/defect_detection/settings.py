@@ -9,8 +9,7 @@ from pydantic import Field, model_validator
 
 from codebackdoor import types
 from codebackdoor.config.base import Head
-from codebackdoor.tasks.settings import DatasetSettings, Mix
-from codebackdoor.types import Language
+from codebackdoor.tasks.settings import DatasetSettings, Mix, PublishedData
 
 
 class DefectDetection(DatasetSettings):
@@ -21,8 +20,7 @@ class DefectDetection(DatasetSettings):
     labels: ClassVar[Mapping[int, str]] = {0: "no defect", 1: "defective"}
     clean_metric: ClassVar[str] = "accuracy"
     baseline: ClassVar[str] = "a bag of token n-grams, logistic regression"
-    originals: ClassVar[str] = "devign"
-    original_language: ClassVar[Language] = "c"
+    published: ClassVar[Mapping[str, PublishedData]] = {"devign": PublishedData("Devign", "c", "C-UDA")}
     limitation: ClassVar[str | None] = (
         "Injected defects are not the defects that people make; detecting them is easier in some ways and harder in "
         "others."
