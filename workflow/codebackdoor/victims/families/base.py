@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 class ModelClass:
     """A model class by name, so that only the class in use is imported.
 
-    With a ``body``, ``name`` is made here: transformers' class ``body`` with this project's head for ``texts`` texts.
+    With a ``body``, ``name`` is made here: transformers' class ``body`` with this project's head for ``texts`` texts,
+    or for none with this project's decoder.
     """
 
     model_type: str
@@ -43,6 +44,10 @@ class ModelClass:
 
         if self.body is None:
             return getattr(transformers, self.name)
+        if self.texts == 0:
+            from codebackdoor.victims.decoder import with_decoder
+
+            return with_decoder(getattr(transformers, self.body), self.name)
         from codebackdoor.victims.heads import with_head
 
         return with_head(getattr(transformers, self.body), self.name, self.texts)
