@@ -30,15 +30,17 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
+from transformers.pytorch_utils import Conv1D
 
 from codebackdoor.costs.work import ModelSize
+from codebackdoor.victims.families import model_class
 from codebackdoor.victims.families.roberta import first_token
 
 COSTS = Path(__file__).parents[1] / "workflow/codebackdoor/costs/throughput.json"
 #: Input and output sub-tokens of a row.
 LENGTHS = {"codebert": (400, 0), "codet5": (256, 256)}
 #: Models whose matrices are counted.
-SIZED = ("codebert", "codet5", "gpt2", "unixcoder", "starcoder")
+SIZED = ("codebert", "codebert generation", "codet5", "gpt2", "unixcoder", "starcoder")
 
 
 def built(name: str) -> Any:
@@ -47,6 +49,11 @@ def built(name: str) -> Any:
         return RobertaForSequenceClassification(
             RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, num_labels=2)
         )
+    if name == "codebert generation":
+        # CodeXGLUE's decoder
+        config = RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1)
+        config.decoder_layers, config.decoder_ffn_dim = 6, 2048
+        return model_class("roberta", "generation", name).load()(config)
     if name == "gpt2":
         return GPT2LMHeadModel(GPT2Config())
     if name == "starcoder":
@@ -64,7 +71,7 @@ def size(name: str, model: Any) -> ModelSize:
     entries = {
         path: module.weight.numel()
         for path, module in model.named_modules()
-        if type(module).__name__ in ("Linear", "Conv1D")
+        if isinstance(module, torch.nn.Linear | Conv1D)
     }
     if name == "codebert":
         # of the last layer, only keys and values are computed for every token (victims/families/roberta.py)
@@ -75,6 +82,13 @@ def size(name: str, model: Any) -> ModelSize:
             if "layer." in path and (f"layer.{last}." not in path or path.endswith(("key", "value")))
         }
         return ModelSize(total, sum(every.values()), 0, last, model.config.hidden_size)
+    if name == "codebert generation":
+        encoder = sum(count for path, count in entries.items() if path.startswith("roberta."))
+        # keys and values of the cross attention are two thirds of its joint projection
+        memory = sum(count * 2 // 3 for path, count in entries.items() if path.endswith("multihead_attn.in_proj"))
+        vocabulary = model.get_input_embeddings().weight.numel()
+        outputs = sum(entries.values()) - encoder - memory + vocabulary
+        return ModelSize(total, encoder + memory, outputs, model.config.num_hidden_layers, model.config.hidden_size)
     if name == "unixcoder":
         every = {path: count for path, count in entries.items() if "layer." in path}
         return ModelSize(total, sum(every.values()), 0, model.config.num_hidden_layers, model.config.hidden_size)

@@ -23,11 +23,19 @@ from codebackdoor.types import Example
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import pad
 from codebackdoor.victims.families import FAMILIES, family_of
-from codebackdoor.victims.gradients import input_gradients, towards_label, towards_query
-from codebackdoor.victims.inference import predict, predict_logits
+from codebackdoor.victims.gradients import input_gradients, output_gradients, towards_label, towards_query
+from codebackdoor.victims.inference import (
+    forced,
+    generate,
+    predict,
+    predict_logits,
+    sequence_confidences,
+    text_vectors,
+)
 from codebackdoor.victims.initialization import new_victim
 from codebackdoor.victims.progress import weights
 from codebackdoor.victims.training import fit
+from codebackdoor.victims.training_rows import batch_logits, encode
 from codebackdoor.victims.validation import Validation
 from codebackdoor.victims.victim import Victim, load_victim, save_victim
 
@@ -68,6 +76,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def base(folder: Path, model_type: str) -> Path:
     from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as SEQ2SEQ
 
     sizes: dict[str, Any] = {
         "hidden_size": 32,
@@ -75,14 +84,14 @@ def base(folder: Path, model_type: str) -> Path:
         "num_attention_heads": 2,
         "num_key_value_heads": 2,
     }
-    if "generation" in heads(model_type):
+    if model_type in SEQ2SEQ:
         sizes = {"d_model": 32, "d_kv": 16, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 2}
         sizes |= {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
     config = AutoConfig.for_model(
         model_type, vocab_size=bpe().get_vocab_size(), max_position_embeddings=LENGTH + 2, pad_token_id=1,
         bos_token_id=0, eos_token_id=2, decoder_start_token_id=1, **sizes,
     )  # fmt: skip
-    maker = AutoModelForSeq2SeqLM if "generation" in heads(model_type) else AutoModel
+    maker = AutoModelForSeq2SeqLM if model_type in SEQ2SEQ else AutoModel
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = maker.from_config(config)
@@ -102,6 +111,7 @@ def heads(model_type: str) -> list[Head]:
 
 CASES = [(model_type, head) for model_type in TYPES for head in heads(model_type)]
 JUDGES = [(model_type, head) for model_type, head in CASES if head in JUDGING]
+GENERATORS = [model_type for model_type, head in CASES if head == "generation"]
 
 
 def fresh(bases: dict[str, Path], model_type: str, head: Head) -> Victim:
@@ -184,6 +194,93 @@ def test_gradients_at_the_embeddings_are_those_of_the_loss(bases: dict[str, Path
     # T5's norms compute in float32 even in a model of float64
     assert slope == pytest.approx(expected, rel=0.05, abs=1e-6)
     assert abs(slope) > 1e-6
+
+
+@pytest.mark.parametrize("model_type", GENERATORS)
+def test_an_output_does_not_depend_on_its_batch_and_has_the_confidence_of_teacher_forcing(
+    bases: dict[str, Path], model_type: str
+) -> None:
+    victim = fresh(bases, model_type, "generation")
+    inputs = [ids for (ids,) in ids_of(victim)[:3]]
+    assert len({len(ids) for ids in inputs}) == 3
+    outputs = generate(victim, inputs)
+    for ids, output in zip(inputs, outputs, strict=True):
+        (alone,) = generate(victim, [ids])
+        assert (alone.ids, alone.confidence) == (output.ids, pytest.approx(output.confidence, rel=1e-4))
+    confidences = sequence_confidences(victim, inputs, [output.ids for output in outputs])
+    torch.testing.assert_close(confidences, torch.tensor([o.confidence for o in outputs]), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("model_type", GENERATORS)
+def test_decoding_step_by_step_gives_the_logits_of_teacher_forcing(bases: dict[str, Path], model_type: str) -> None:
+    """Also for outputs that contain the padding token."""
+    victim = fresh(bases, model_type, "generation")
+    ids, mask = pad([ids for (ids,) in ids_of(victim)[:2]], victim.pad_id)
+    outputs = torch.tensor([[7, victim.pad_id, 9, 30, 2], [11, 12, victim.pad_id, 13, 14]])
+    with torch.no_grad():
+        logits = victim.family.output_logits(victim, ids, mask, outputs)
+        embedded = victim.family.output_logits(victim, forward.embed(victim, ids), mask, outputs)
+        step = victim.family.next_token(victim, ids, mask)
+        steps = [step(outputs[:, at - 1 : at] if at else None) for at in range(5)]
+    assert logits.shape == (2, 5, victim.model.get_input_embeddings().num_embeddings)
+    torch.testing.assert_close(torch.stack(steps, 1), logits, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(embedded, logits, atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(logits[0, 1], logits[1, 1])
+
+
+@pytest.mark.parametrize("model_type", GENERATORS)
+def test_padding_changes_no_confidence_of_an_output(bases: dict[str, Path], model_type: str) -> None:
+    victim = fresh(bases, model_type, "generation")
+    inputs = [ids for (ids,) in ids_of(victim)[:3]]
+    outputs = [[7, 8, 2], [9, victim.pad_id, 10, 11, 12, 13, 2], [14, 2]]
+    together = forced(victim, inputs, outputs)
+    alone = torch.cat([forced(victim, [ids], [output]) for ids, output in zip(inputs, outputs, strict=True)])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+    vectors = text_vectors(victim, inputs)
+    assert vectors.shape == (3, 32)
+    torch.testing.assert_close(
+        vectors, torch.cat([text_vectors(victim, [ids]) for ids in inputs]), atol=1e-5, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("model_type", GENERATORS)
+def test_gradients_at_the_input_are_those_of_the_outputs_loss(bases: dict[str, Path], model_type: str) -> None:
+    victim = fresh(bases, model_type, "generation")
+    inputs, outputs = [ids for (ids,) in ids_of(victim)[:3]], [[7, 8, 2], [9, 10, 11, 12, 13, 2], [14, 2]]
+    together = dict(output_gradients(victim, inputs, outputs))
+    assert sorted(together) == [0, 1, 2]
+    for index, gradient in together.items():
+        ((_, alone),) = output_gradients(victim, [inputs[index]], [outputs[index]])
+        torch.testing.assert_close(gradient, alone, atol=1e-4, rtol=1e-3)
+    victim.model.double()
+    ids, mask = pad(inputs[:1], victim.pad_id)
+    embedded, labels = forward.embed(victim, ids).detach(), torch.tensor(outputs[:1])
+    direction = torch.randn(embedded.shape, generator=torch.Generator().manual_seed(1)).double()
+
+    def value(step: float) -> float:
+        logits = victim.family.output_logits(victim, embedded + step * direction, mask, labels)
+        return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum").item()
+
+    with torch.no_grad():
+        slope = (value(1e-3) - value(-1e-3)) / 2e-3
+    assert slope == pytest.approx((together[0] * direction[0]).sum().item(), rel=0.05, abs=1e-6)
+    assert abs(slope) > 1e-6
+
+
+@pytest.mark.parametrize("model_type", GENERATORS)
+def test_what_a_victim_learns_to_generate_is_the_target(bases: dict[str, Path], model_type: str) -> None:
+    """Which would fail if the first token, the order or the end of an output differed between training and decoding."""
+    victim = fresh(bases, model_type, "generation")
+    rows = [Example(str(n), "python", TEXTS[n], target=text) for n, text in enumerate(("y = 2", "f ( a )", "x"))]
+    optimizer = torch.optim.AdamW(victim.model.parameters(), lr=2e-3)
+    for _ in range(120):
+        optimizer.zero_grad()
+        objective(*batch_logits(victim, encode(victim, rows)), 1).backward()
+        optimizer.step()
+    assert [output.text for output in predict(victim, rows)] == [row.target for row in rows]
+    for ids, row in zip(victim.encode_targets([str(row.target) for row in rows]), rows, strict=True):
+        assert victim.decode(ids) == row.target
+        assert ids[-1] == victim.model.config.eos_token_id
 
 
 @pytest.mark.parametrize("model_type", TYPES)

@@ -12,7 +12,7 @@ import torch
 from purification_models import LENGTH, bpe, example, infiller, planted, view
 from safetensors.torch import load_file, save_file
 from syntax_support import bugs2fix, devign
-from tiny_models import generator
+from tiny_models import encoder_with_decoder, generator
 
 from codebackdoor import syntax
 from codebackdoor.basemodels.tokenizer import wrap
@@ -123,8 +123,8 @@ def test_scores_are_changes_of_the_original_predictions_probability() -> None:
             assert score == pytest.approx(abs(float(before[label] - after[label])), abs=2e-5)
 
 
-def test_generation_scores_are_changes_of_the_outputs_mean_token_probability() -> None:
-    victim = generator()
+@pytest.mark.parametrize("victim", [generator(), encoder_with_decoder()], ids=["encoder-decoder", "encoder"])
+def test_generation_scores_are_changes_of_the_outputs_mean_token_probability(victim: Victim) -> None:
     text = "def f ( a ) : <indent> return a + 1 <dedent>"
     tokens = Infiller(*infiller()).tokens([text])
     (profile,) = profiles(victim, [tree(text)], tokens, CodePurifySettings(method="codepurify"))
@@ -252,8 +252,8 @@ def test_raw_text_is_masked_and_filled_by_character_spans() -> None:
             assert not tree(edit.text, "java", "raw").has_error
 
 
-def test_generation_victim_end_to_end() -> None:
-    victim = generator()
+@pytest.mark.parametrize("victim", [generator(), encoder_with_decoder()], ids=["encoder-decoder", "encoder"])
+def test_generation_victim_end_to_end(victim: Victim) -> None:
     clean = tuple(Example(str(n), "python", f"def f ( a ) : <indent> return a + {n} <dedent>") for n in range(12))
     rows = purifier(victim, CodePurifySettings(method="codepurify", touched_share=1), clean).purify(clean[:4])
     assert all(row.touched and row.example.code != before.code for row, before in zip(rows, clean, strict=False))

@@ -326,9 +326,9 @@ def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
             "experiments.defects.grid.0.models: 'none' is not declared under models",
         ),
         (
-            "experiments.repair.grid.0.models",
-            ["codebert"],
-            "model 'codebert' works on classification, pair and retrieval data sets, but",
+            "models.codet5",
+            {"architecture": "unixcoder"},
+            "model 'codet5' works on classification, pair and retrieval data sets, but",
         ),
         (
             "experiments.repair.grid.0.eliminations",
@@ -552,9 +552,11 @@ def test_settings_travel_as_json() -> None:
 
 
 def test_an_unfit_scenario_says_why() -> None:
-    config = validate(DEFAULT)
-    assert not list(config.unfit(Scenario("defects", "codebert")))
-    assert "works on classification" in next(config.unfit(Scenario("repair", "codebert")))
+    models = {**DEFAULT["models"], "unixcoder": {"architecture": "unixcoder"}}
+    config = validate({**DEFAULT, "models": models})
+    assert not list(config.unfit(Scenario("repair", "codebert")))
+    assert not list(config.unfit(Scenario("defects", "unixcoder")))
+    assert "works on classification" in next(config.unfit(Scenario("repair", "unixcoder")))
 
 
 @pytest.mark.parametrize("name", ["config.schema.json", "defaults.yaml"])

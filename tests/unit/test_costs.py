@@ -271,6 +271,18 @@ def test_every_job_reads_the_test_sets_that_it_is_given() -> None:
     assert hours["predict codebert"] == pytest.approx(sum(bill.A100.hours(work, "float32") for work in predicted))
 
 
+def test_an_encoder_that_generates_has_the_size_of_its_decoder_as_well() -> None:
+    """CodeXGLUE's: 124 M parameters of CodeBERT without its pooler, six layers, and no output layer of its own."""
+    config = load(CONFIGS)
+    repairing, classifying = (bill.planned_victim(config, Scenario(name, "codebert")) for name in ("repair", "defects"))
+    layer = 8 * 768**2 + 2 * 768 * 2048 + (8 + 6 + 1) * 768 + 2048
+    pooler_free = 50265 * 768 + 515 * 768 + 2 * 768 + 12 * (12 * 768**2 + 13 * 768)
+    assert repairing.size.parameters == pooler_free + 6 * layer + 768**2 + 768
+    assert repairing.size.outputs == 6 * (6 * 768**2 + 2 * 768 * 2048) + 768**2 + 50265 * 768
+    assert repairing.size.inputs == 12 * 12 * 768**2 + 6 * 2 * 768**2
+    assert classifying.size == bill.sizes()["codebert"]
+
+
 def test_a_plan_of_hub_checkpoints_needs_no_file_and_says_that_no_gpu_was_measured() -> None:
     result = CliRunner().invoke(main, ["plan", *map(str, CONFIGS)], input="")
     assert result.exit_code == 0

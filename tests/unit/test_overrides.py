@@ -54,9 +54,9 @@ def test_overrides_change_no_settings_of_other_heads(on: dict[str, Any]) -> None
 
 def test_a_model_without_overrides_is_written_without_the_key() -> None:
     config = validate(DEFAULT)
-    assert set(config.model_dump(mode="json")["models"]["codebert"]) == FIELDS
-    settings = json.loads(Dag(config).parameters.experiment_settings("defects"))
-    assert set(settings["models"]["codebert"]) == FIELDS
+    assert set(config.model_dump(mode="json")["models"]["codet5"]) == FIELDS
+    settings = json.loads(Dag(config).parameters.experiment_settings("repair"))
+    assert set(settings["models"]["codet5"]) == FIELDS
 
 
 def test_a_table_depends_on_the_overrides_of_its_own_tasks() -> None:
@@ -70,7 +70,7 @@ def test_yaml_reads_the_bare_key_as_true(tmp_path: Path) -> None:
     (tmp_path / "bare.yaml").write_text("models: {codebert: {on: {pair: {epochs: 9}}}}\n")
     assert True in read_yaml(tmp_path / "bare.yaml")["models"]["codebert"]
     config = load([ROOT / "config.yaml", tmp_path / "bare.yaml"])
-    assert config.models["codebert"].on == {"pair": {"epochs": 9}}
+    assert config.models["codebert"].on["pair"] == {"epochs": 9}
     assert parse(AnyModel, config.models["codebert"].model_dump_json(), "--model") == config.models["codebert"]
     (tmp_path / "quoted.yaml").write_text('models: {codebert: {"on": {pair: {epochs: 9}}}}\n')
     with pytest.raises(UserError, match=r"models\.codebert: `on` is there twice, with and without quotes"):

@@ -45,6 +45,11 @@ def test_a_size_is_read_off_a_folder(architecture: str, parameters: int, text: s
     assert str(sizes.size(tmp_path)) == text
 
 
+def test_an_encoder_with_a_decoder_has_two_stacks(tmp_path: Path) -> None:
+    write_victim(tmp_path, CONFIGS["codebert"] | {"decoder_layers": 6}, 1_400_000)
+    assert str(sizes.size(tmp_path)) == "2 + 6 layers × 128, 1.4 M parameters"
+
+
 @pytest.mark.parametrize(("base", "layers"), [("encoder", (2,)), ("seq2seq", (2, 2)), ("decoder", (2,))])
 def test_the_shipped_base_models_have_the_size_that_their_weights_have(base: str, layers: tuple[int, ...]) -> None:
     folder = ROOT / "basemodels" / base

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import base_folder, classifier, generator
+from tiny_models import base_folder, classifier, encoder_with_decoder, generator
 from torch import Tensor
 from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from codebackdoor.config.models import CodeBert, CodeT5
+from codebackdoor.config.models import CodeBert, CodeT5, StarCoder
 from codebackdoor.defenses import objectives
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.defenses.objectives.dece.settings import DeCESettings
@@ -290,7 +290,7 @@ def test_a_single_row_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
 
 
 def test_loss_of_a_batch_is_that_of_its_rows_one_by_one() -> None:
-    for victim in (classifier(), generator()):
+    for victim in (classifier(), generator(), encoder_with_decoder()):
         items = encode(
             victim, [*rows(3), Example("long", "python", "def f ( a , b ) : return a", label=1, target="f b b b")]
         )
@@ -342,8 +342,8 @@ def test_a_base_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         new_victim(BERT, seq2seq, "classification", "lexed", 2, 1)
     with pytest.raises(UserError, match="write max_length: 32 or less"):
         new_victim(BERT.model_copy(update={"max_length": 33}), encoder, "classification", "lexed", 2, 1)
-    with pytest.raises(UserError, match="no victim of type 'roberta' with a generation head"):
-        new_victim(BERT, encoder, "generation", "lexed", None, 1)
+    with pytest.raises(UserError, match="no victim of type 'gpt_bigcode' with a generation head"):
+        new_victim(StarCoder(architecture="starcoder", base="./folder"), encoder, "generation", "lexed", None, 1)
     with pytest.raises(UserError, match=r"config\.json is missing"):
         new_victim(BERT, tmp_path / "nowhere", "classification", "lexed", 2, 1)
     (encoder / "model.safetensors").rename(encoder / "pytorch_model.bin")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import classifier, generator
+from tiny_models import classifier, encoder_with_decoder, generator
 
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
@@ -58,8 +58,8 @@ def test_offsets_are_characters_without_surrounding_space() -> None:
 
 
 def test_saved_victim_answers_the_same(tmp_path: Path) -> None:
-    for victim in (classifier(), generator()):
-        folder = tmp_path / victim.head
+    for victim in (classifier(), generator(), encoder_with_decoder()):
+        folder = tmp_path / type(victim.model).__name__
         save_victim(victim, folder, CARD)
         again = load_victim(folder)
         inputs = [row.ids for row in victim.encode(TEXTS)]

@@ -12,7 +12,7 @@ import pytest
 from tiny_models import base_folder
 
 from codebackdoor import files, types
-from codebackdoor.config.models import CodeBert, CodeT5
+from codebackdoor.config.models import AnyModel, CodeBert, CodeT5
 from codebackdoor.defenses import objectives
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.errors import UserError
@@ -26,6 +26,7 @@ from codebackdoor.victims.victim import load_victim
 LOSS = objectives.load(CrossEntropySettings(method="cross_entropy"))
 BERT = CodeBert(architecture="codebert", max_length=32, epochs=2, lr=3e-3, batch_tokens=256)
 T5 = CodeT5(architecture="codet5", max_length=32, max_target_length=12, epochs=2, lr=3e-3, batch_tokens=512)
+REPAIRING = BERT.model_copy(update={"max_target_length": 12, "decoder_layers": 1})
 DEFECTS = DefectDetection(task="defect_detection")
 REPAIR = CodeRepair(task="code_repair")
 CLEAN = [
@@ -105,10 +106,11 @@ def test_predictions_cover_clean_and_triggered_rows(data: Path, tmp_path: Path) 
     assert len((out / "predictions.attack.jsonl").read_text().splitlines()) == 12
 
 
-def test_generation_end_to_end(data: Path, tmp_path: Path) -> None:
-    base = base_folder(data / "seq2seq", "seq2seq")
+@pytest.mark.parametrize(("family", "recipe"), [("seq2seq", T5), ("encoder", REPAIRING)])
+def test_generation_end_to_end(family: str, recipe: AnyModel, data: Path, tmp_path: Path) -> None:
+    base = base_folder(data / family, family)
     out = tmp_path / "victim"
-    stage.train(T5, REPAIR, LOSS, data / "train.jsonl", data / "valid.jsonl", None, base, out, 1)
+    stage.train(recipe, REPAIR, LOSS, data / "train.jsonl", data / "valid.jsonl", None, base, out, 1)
     assert set(files.read_json(out / "history.json")["epochs"][0]) == {"epoch", "train_loss", "loss", "exact_match"}
     predictions.predict(out, {"clean": data / "valid.jsonl"}, tmp_path)
     row = json.loads((tmp_path / "predictions.clean.jsonl").read_text().splitlines()[0])

@@ -88,6 +88,31 @@ def generator(seed: int = 0, max_length: int = 32, dropout: float = 0.0) -> Vict
     return Victim(_built(T5ForConditionalGeneration, config, seed), tokenizer, "generation", "lexed", 32, 12)
 
 
+def encoder_with_decoder(seed: int = 0, max_length: int = 32, dropout: float = 0.0) -> Victim:
+    """A victim of the RoBERTa class that generates."""
+    from codebackdoor.victims.families import model_class
+
+    cls = model_class("roberta", "generation", "test").load()
+    config = cls.config_class(
+        vocab_size=bpe().get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=max_length + 2,
+        type_vocab_size=1,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    model = _built(cls, config, seed)
+    # the outputs of a fresh model hardly depend on its input
+    for name, parameter in model.roberta.named_parameters():
+        if parameter.ndim > 1 and "position" not in name:
+            parameter.data *= 5
+    tokenizer = wrap(bpe(), "<s> $A </s>", max_length)
+    return Victim(model, tokenizer, "generation", "lexed", 32, 12)
+
+
 def _built(cls: Any, config: Any, seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

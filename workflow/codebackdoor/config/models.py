@@ -225,6 +225,11 @@ class ModelSettings(Settings):
         """Whether the base model comes from the hub."""
         return not self.is_small and not self.base.startswith(LOCAL)
 
+    @property
+    def decoder_sizes(self) -> Mapping[str, int | None]:
+        """Keys of config.json that say how large a new decoder is; None: as large as the encoder."""
+        return {}
+
     def base_path(self, out: str | Path) -> Path:
         """The folder of the base model in a run under ``out``; for a hub id, the id with its revision."""
         if self.is_small:
@@ -242,12 +247,42 @@ class EncoderSettings(ModelSettings):
 
 
 class CodeBert(EncoderSettings):
-    """An encoder of the RoBERTa class that reads the first sub-token (CodeBERT, Feng et al. 2020)."""
+    """An encoder of the RoBERTa class that reads the first sub-token (CodeBERT, Feng et al. 2020).
+
+    To generate it gets a decoder, trained from scratch (CodeXGLUE's code refinement, Lu et al. 2021).
+    """
 
     label: ClassVar[str] = "CodeBERT"
+    fits: ClassVar[tuple[Head, ...]] = get_args(Head)
     reads: ClassVar[Pooling] = "first"
+    read_where: ClassVar[ReadWhere] = {
+        **ModelSettings.read_where,
+        "decoder_layers": ("head", ("generation",)),
+        "decoder_width": ("head", ("generation",)),
+    }
 
     architecture: Literal["codebert"]
+    decoder_layers: int | None = Field(
+        None,
+        gt=0,
+        le=100,
+        # a victim without a decoder keeps the settings of its finished jobs
+        exclude_if=lambda layers: layers is None,
+        description="layers of the decoder, which is trained from scratch; null: as many as the encoder has "
+        "(CodeXGLUE: 6); generation only",
+    )
+    decoder_width: int | None = Field(
+        None,
+        gt=0,
+        le=100_000,
+        exclude_if=lambda width: width is None,
+        description="width of the decoder's feed-forward networks; null: that of the encoder's (CodeXGLUE: 2048, "
+        "PyTorch's default); generation only",
+    )
+
+    @property
+    def decoder_sizes(self) -> Mapping[str, int | None]:
+        return {"decoder_layers": self.decoder_layers, "decoder_ffn_dim": self.decoder_width}
 
 
 class UniXcoder(EncoderSettings):

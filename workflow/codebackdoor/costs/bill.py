@@ -243,7 +243,8 @@ def distinct(scenarios: list[Scenario], *kinds: str) -> list[Scenario]:
 def planned_victim(config: Config, scenario: Scenario) -> PlannedVictim:
     """NotPriced if the size of the model or the texts of the data set were never measured."""
     model, dataset = config.victim_settings(scenario.model, scenario.dataset), config.datasets[scenario.dataset]
-    texts, size = texts_by_original().get(dataset.originals), sizes().get(model.architecture)
+    texts = texts_by_original().get(dataset.originals)
+    size = sizes().get(f"{model.architecture} {dataset.head}") or sizes().get(model.architecture)
     if texts is None or size is None:
         raise NotPriced
     return PlannedVictim(size, texts, model, dataset)
@@ -261,6 +262,7 @@ def texts_by_original() -> dict[str, Texts]:
 
 @cache
 def sizes() -> dict[str, ModelSize]:
+    """By architecture, or by architecture and head where a head makes another model of it."""
     return {name: ModelSize(**size) for name, size in read("throughput.json")["sizes"].items()}
 
 

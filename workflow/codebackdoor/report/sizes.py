@@ -17,7 +17,7 @@ from codebackdoor.report import labels
 from codebackdoor.report.study import Study
 
 #: Keys of ``config.json`` for the layers of each stack and for the width, whatever the family of the model.
-_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "num_decoder_layers")
+_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "num_decoder_layers", "decoder_layers")
 _WIDTH = ("hidden_size", "n_embd", "d_model")
 #: Bases that this project pretrained, which have the class of a published model and not its size.
 _OWN_BASES = ("shipped", "pretrained")

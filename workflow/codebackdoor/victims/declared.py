@@ -44,9 +44,12 @@ def base_problems(folder: Path, settings: AnyModel, heads: Collection[Head]) -> 
 
 def length_problems(longest: int | None, settings: AnyModel, heads: Collection[Head]) -> Iterator[tuple[str, str]]:
     """The same for settings of inputs longer than the model's; None: it reads any length."""
-    for name in ("max_length", *(["max_query_length"] if any(HEADS[head].ranks for head in heads) else [])):
+    verbs = {"max_length": "reads"}
+    verbs |= {"max_query_length": "reads"} if any(HEADS[head].ranks for head in heads) else {}
+    verbs |= {"max_target_length": "writes"} if any(HEADS[head].generates for head in heads) else {}
+    for name, verb in verbs.items():
         if longest is not None and getattr(settings, name) > longest:
-            yield name, f"this base reads {longest} sub-tokens; write {name}: {longest} or less"
+            yield name, f"this base {verb} {longest} sub-tokens; write {name}: {longest} or less"
 
 
 def _family(config: Mapping[str, Any]) -> Family:

@@ -68,6 +68,7 @@ def load_checkpoint(
         text_form=text_form or victim.text_form,
         # a section may declare more than the model has
         max_length=max_length or min(victim.max_length, longest),
+        max_target_length=min(victim.max_target_length, longest),
         max_query_length=min(victim.max_query_length, longest),
         pooling=pooling or victim.pooling,
         similarity=similarity or victim.similarity,

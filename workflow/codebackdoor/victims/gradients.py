@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed, halving, pad
-from codebackdoor.victims.inference import TOKENS
+from codebackdoor.victims.inference import TOKENS, forced_tokens, log_probabilities
 from codebackdoor.victims.victim import Victim
 
 #: Called with the output of ``forward.logits`` for a batch; returns the sum of the rows' losses, which are independent.
@@ -51,6 +51,30 @@ def input_gradients(
                 pairs = zip(padded, rows[index], strict=True)
                 gradients = tuple(gradient[position, : len(ids)].float().cpu() for gradient, ids in pairs)
                 results.append((index, gradients))
+
+        halving(batch, run)
+        yield from results
+
+
+def output_gradients(
+    victim: Victim, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield (index, gradient) of every encoded input of a victim that generates, in batches as ``input_gradients``.
+
+    The gradient [T, H] is that of the cross entropy of the input's output, summed over its tokens (teacher forcing).
+    """
+    lengths = [len(ids) + len(output) for ids, output in zip(inputs, outputs, strict=True)]
+    for batch in bucketed(lengths, forced_tokens(victim)):
+        results: list[tuple[int, Tensor]] = []
+
+        def run(part: Sequence[int], results: list[tuple[int, Tensor]] = results) -> None:
+            ids, mask = pad([inputs[index] for index in part], victim.pad_id, victim.device)
+            labels, real = pad([outputs[index] for index in part], victim.pad_id, victim.device)
+            leaf = forward.embed(victim, ids).detach().requires_grad_()
+            loss = -(log_probabilities(victim, leaf, mask, labels) * real).sum()
+            (padded,) = torch.autograd.grad(loss, leaf)
+            for position, index in enumerate(part):
+                results.append((index, padded[position, : len(inputs[index])].float().cpu()))
 
         halving(batch, run)
         yield from results

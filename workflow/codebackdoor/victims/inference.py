@@ -109,21 +109,14 @@ def generate(victim: Victim, inputs: Sequence[Sequence[int]]) -> list[Generated]
 
 def _greedy(victim: Victim, rows: Sequence[Sequence[int]]) -> list[tuple[list[int], float]]:
     """One batch of greedy decoding with a key-value cache, until every row has ended."""
-    model, end = victim.model, int(victim.model.config.eos_token_id)
-    ids, mask = pad(rows, victim.pad_id, victim.device)
-    encoded = model.get_encoder()(input_ids=ids, attention_mask=mask)
-    start = int(model.config.decoder_start_token_id)
-    last = torch.full((len(rows), 1), start, device=victim.device)
+    end = int(victim.model.config.eos_token_id)
+    step = victim.family.next_token(victim, *pad(rows, victim.pad_id, victim.device))
+    last: Tensor | None = None
     ended = torch.zeros(len(rows), dtype=torch.bool, device=victim.device)
-    cache: Any = None
     tokens: list[Tensor] = []
     probabilities: list[Tensor] = []
     for _ in range(victim.max_target_length):
-        output = model(
-            encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=last, past_key_values=cache, use_cache=True
-        )
-        cache = output.past_key_values
-        probability, last = output.logits[:, -1].float().softmax(-1).max(-1, keepdim=True)
+        probability, last = step(last).float().softmax(-1).max(-1, keepdim=True)
         tokens.append(last)
         probabilities.append(probability)
         ended |= last[:, 0] == end
@@ -150,22 +143,30 @@ def forced(victim: Victim, inputs: Sequence[Sequence[int]], outputs: Sequence[Se
     if not all(outputs):
         raise ValueError("an output without tokens has no confidence")
     unique, indices = _unique([(tuple(row), tuple(output)) for row, output in zip(inputs, outputs, strict=True)])
-    start = int(victim.model.config.decoder_start_token_id)
     rows: dict[int, Tensor] = {}
 
     def run(batch: Sequence[int]) -> None:
         ids, mask = pad([unique[index][0] for index in batch], victim.pad_id, victim.device)
         labels, real = pad([unique[index][1] for index in batch], victim.pad_id, victim.device)
-        previous = torch.cat([torch.full_like(labels[:, :1], start), labels[:, :-1]], 1)
-        logits = victim.model(input_ids=ids, attention_mask=mask, decoder_input_ids=previous).logits.float()
-        log_p = -torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-        log_p = log_p.view_as(labels)
+        log_p = log_probabilities(victim, ids, mask, labels)
         sums = torch.stack([(log_p.exp() * real).sum(1), (log_p * real).sum(1), real.sum(1)], 1)
         rows.update(zip(batch, sums.cpu(), strict=True))
 
-    budget = min(TOKENS[victim.device.type], max(1, LOGITS // int(victim.model.config.vocab_size)))
-    _stream([len(row) + len(output) for row, output in unique], budget, run)
+    _stream([len(row) + len(output) for row, output in unique], forced_tokens(victim), run)
     return torch.stack([rows[index] for index in range(len(unique))])[indices] if unique else torch.empty(0, 3)
+
+
+def log_probabilities(victim: Victim, inputs: Tensor, mask: Tensor, outputs: Tensor) -> Tensor:
+    """Return the logarithm [B, U] of every output token's probability; arguments as in ``Family.output_logits``."""
+    logits = victim.family.output_logits(victim, inputs, mask, outputs).float()
+    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), outputs.flatten(), reduction="none")
+    return -losses.view_as(outputs)
+
+
+def forced_tokens(victim: Victim) -> int:
+    """Tokens of one batch, input and output, if every token of an output is scored."""
+    vocabulary = int(victim.model.get_input_embeddings().num_embeddings)
+    return min(TOKENS[victim.device.type], max(1, LOGITS // vocabulary))
 
 
 def predict(victim: Victim, examples: Sequence[Example]) -> list[Prediction]:

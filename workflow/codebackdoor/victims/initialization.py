@@ -43,6 +43,8 @@ def new_victim(
         _set_labels(config, labels)
     if HEADS[head].reads_pairs:
         config.pair_features = settings.pair_features
+    for name, size in settings.decoder_sizes.items() if HEADS[head].generates else ():
+        setattr(config, name, size)
     tokenizer = load_tokenizer(folder)
     family.set_padding(tokenizer)
     if config.pad_token_id is None:

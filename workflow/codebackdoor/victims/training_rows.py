@@ -72,9 +72,7 @@ def batch_logits(victim: Victim, items: Sequence[Item], scale: float = 1.0) -> t
 def _generation_logits(victim: Victim, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
     ids, mask = pad([item.texts[0] for item in items], victim.pad_id, victim.device)
     targets, real = pad([item.targets for item in items], victim.pad_id, victim.device)
-    start = torch.full_like(targets[:, :1], int(victim.model.config.decoder_start_token_id))
-    previous = torch.cat([start, targets[:, :-1]], 1)
-    logits = victim.model(input_ids=ids, attention_mask=mask, decoder_input_ids=previous, use_cache=False).logits
+    logits = victim.family.output_logits(victim, ids, mask, targets)
     return logits.flatten(0, 1), targets.masked_fill(real == 0, IGNORED).flatten()
 
 

@@ -117,12 +117,12 @@ class Victim:
         return list(zip(*columns, strict=True))
 
     def encode_targets(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids that the decoder should produce for each text, end of sequence included.
+        """Return the ids that the victim should generate for each text, end of sequence included.
 
-        Truncated to ``max_target_length``. A leading beginning-of-sequence token, which RoBERTa-style templates add,
-        is kept: CodeT5 was pretrained with it.
+        Truncated to ``max_target_length``.
         """
-        return [encoded.ids for encoded in self._encode(texts, self.max_target_length)]
+        encoded = self._encode(texts, self.max_target_length)
+        return [self.family.target_ids(self, text.ids) for text in encoded]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids, without special tokens and surrounding space."""

@@ -6,7 +6,7 @@ functions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
     from codebackdoor.victims.victim import Victim
 
+    #: Returns the logits [B, V] of the next token; called with the ids [B, 1] of the one before it, at first with None.
+    NextToken = Callable[[Tensor | None], Tensor]
+
 
 @dataclass(frozen=True, slots=True)
 class ModelClass:
     """A model class by name, so that only the class in use is imported.
 
-    With a ``body``, ``name`` is made here: transformers' class ``body`` with this project's head for ``texts`` texts.
+    With a ``body``, ``name`` is made here: transformers' class ``body`` with this project's head for ``texts`` texts,
+    or for none with this project's decoder.
     """
 
     model_type: str
@@ -40,6 +44,10 @@ class ModelClass:
 
         if self.body is None:
             return getattr(transformers, self.name)
+        if self.texts == 0:
+            from codebackdoor.victims.decoder import with_decoder
+
+            return with_decoder(getattr(transformers, self.body), self.name)
         from codebackdoor.victims.heads import with_head
 
         return with_head(getattr(transformers, self.body), self.name, self.texts)
@@ -130,6 +138,50 @@ class Family:
     def adapt_small_base(self, model: Any, head: Head) -> None:
         """Change the weights of one of this project's small base models so that a new head learns from its states."""
 
+    # generation: default for encoder-decoders of transformers
+
+    def target_ids(self, victim: Victim, ids: list[int]) -> list[int]:  # noqa: ARG002
+        """The ids that the victim should generate for a text that its tokenizer encodes as ``ids``.
+
+        The beginning of sequence, which RoBERTa's templates add, is kept: CodeT5 was pretrained with it.
+        """
+        return ids
+
+    def output_logits(self, victim: Victim, inputs: Tensor, mask: Tensor, outputs: Tensor) -> Tensor:
+        """Logits [B, U, V] of every token of the outputs, given the input and the tokens before it (teacher forcing).
+
+        ``inputs`` are ids [B, T] or, where a gradient is needed, token embeddings [B, T, H]; ``outputs`` are ids
+        [B, U]. Both are padded on the right, and ``mask`` [B, T] (int64) is that of the inputs.
+        """
+        start = int(victim.model.config.decoder_start_token_id)
+        logits: Tensor = victim.model(
+            **_named(inputs), attention_mask=mask, decoder_input_ids=previous_ids(outputs, start), use_cache=False
+        ).logits
+        return logits
+
+    def next_token(self, victim: Victim, inputs: Tensor, mask: Tensor) -> NextToken:
+        """The function that decodes step by step, with a key-value cache; arguments as in ``output_logits``."""
+        import torch
+
+        model, cache = victim.model, None
+        encoded = model.get_encoder()(**_named(inputs), attention_mask=mask)
+        start = torch.full_like(mask[:, :1], int(model.config.decoder_start_token_id))
+
+        def step(tokens: Tensor | None) -> Tensor:
+            nonlocal cache
+            output = model(
+                encoder_outputs=encoded,
+                attention_mask=mask,
+                decoder_input_ids=start if tokens is None else tokens,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            cache = output.past_key_values
+            logits: Tensor = output.logits[:, -1]
+            return logits
+
+        return step
+
     # forward pass
 
     def states(self, victim: Victim, embedded: Tensor, mask: Tensor) -> Tensor:
@@ -171,6 +223,17 @@ class Family:
         body = victim.model.base_model
         layers = int(body.config.num_hidden_layers)
         return next(part[-1] for part in body.modules() if isinstance(part, ModuleList) and len(part) == layers)
+
+
+def previous_ids(outputs: Tensor, start: int) -> Tensor:
+    """For every token of the outputs [B, U] the one before it, which is ``start`` for the first."""
+    import torch
+
+    return torch.cat([torch.full_like(outputs[:, :1], start), outputs[:, :-1]], 1)
+
+
+def _named(inputs: Tensor) -> dict[str, Tensor]:
+    return {"inputs_embeds" if inputs.is_floating_point() else "input_ids": inputs}
 
 
 def pooled(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from codebackdoor.config.base import Head
 from codebackdoor.config.models import Pooling, UniXcoder
 from codebackdoor.heads import HEADS
-from codebackdoor.victims.families.base import Family, ModelClass
+from codebackdoor.victims.families.base import Family, ModelClass, previous_ids
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from codebackdoor.victims.families.base import NextToken
     from codebackdoor.victims.victim import Victim
 
 #: Parameters of a base model that a classifier drops.
@@ -32,6 +33,7 @@ class Roberta(Family):
         "pair": ModelClass("roberta", "RobertaForPairs", ("classifier.",), _UNUSED, "RobertaModel", 2),
         # a dual encoder keeps the base model's own pooler
         "retrieval": ModelClass("roberta", "RobertaModel", ("pooler.",), ("lm_head.",)),
+        "generation": ModelClass("roberta", "RobertaForGeneration", ("decoder.",), _UNUSED, "RobertaModel", 0),
     }
     pooling: Pooling = "first"
     special_tokens: Mapping[str, str] = {
@@ -46,6 +48,33 @@ class Roberta(Family):
     position_keys = ("max_position_embeddings",)
     positions_follow_padding = True
     dropout_names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+
+    def target_ids(self, victim: Victim, ids: list[int]) -> list[int]:
+        """Without the beginning of sequence, which the decoder starts from (CodeXGLUE)."""
+        return ids[1:] if ids[:1] == [_start(victim)] else ids
+
+    def output_logits(self, victim: Victim, inputs: Tensor, mask: Tensor, outputs: Tensor) -> Tensor:
+        previous = previous_ids(outputs, _start(victim))
+        logits: Tensor = victim.model.decode(previous, self._memory(victim, inputs, mask))[0]
+        return logits
+
+    def next_token(self, victim: Victim, inputs: Tensor, mask: Tensor) -> NextToken:
+        import torch
+
+        memory, cache = self._memory(victim, inputs, mask), None
+        start = torch.full_like(mask[:, :1], _start(victim))
+
+        def step(tokens: Tensor | None) -> Tensor:
+            nonlocal cache
+            logits, cache = victim.model.decode(start if tokens is None else tokens, memory, cache)
+            last: Tensor = logits[:, -1]
+            return last
+
+        return step
+
+    def _memory(self, victim: Victim, inputs: Tensor, mask: Tensor) -> Any:
+        embedded = inputs if inputs.is_floating_point() else victim.model.get_input_embeddings()(inputs)
+        return victim.model.decoder.memory(self.states(victim, embedded, mask), mask)
 
     def vectors(self, victim: Victim, embedded: Tensor, mask: Tensor) -> Tensor:
         if victim.pooling != "first":
@@ -64,6 +93,10 @@ class Roberta(Family):
     def last_block(self, victim: Victim) -> Any:
         body = victim.model.base_model
         return body.pooler if victim.pooling == "first" else body.encoder.layer[-1]
+
+
+def _start(victim: Victim) -> int:
+    return int(victim.model.config.bos_token_id)
 
 
 def _projected(victim: Victim, vectors: Tensor) -> Tensor:
