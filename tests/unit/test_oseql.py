@@ -227,6 +227,8 @@ def test_a_share_of_clean_inputs_bounds_what_is_touched() -> None:
     assert touched(None) == touched(1) > 5
     assert 0 < touched(0.05) < touched(None)
     assert touched(0) == 0
+    fixed = build(doubtful, OSeqLSettings(method="oseql", threshold=1), 1)
+    assert not any(row.touched for row in fixed.purify(fresh))
 
 
 def test_parts_of_many_inputs_are_one_result(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,11 +55,11 @@ class Evidence:
 
 
 class OSeqL:
-    """A purifier of functions and pairs; ``threshold`` is a score, and minus infinity unless it is calibrated."""
+    """A purifier of functions and pairs; ``threshold`` is a score."""
 
     def __init__(self, view: DefenderView, settings: OSeqLSettings, seed: int) -> None:
         self._view, self._settings = view, settings
-        self.threshold = -math.inf
+        self.threshold = settings.threshold
         if settings.touched_share is not None:
             clean = calibration.drawn(view.clean, settings.calibration_inputs, seed)
             assessed = [evidence for part in _parts(clean, "calibrate") for evidence in self.assess(part)]
@@ -70,9 +70,9 @@ class OSeqL:
     def purify(self, inputs: Sequence[Example]) -> list[Purified]:
         """Remove the line that the detectors agree on from every input whose score is above the threshold.
 
-        ``detail`` of a result holds the score, the verdict, the line that each detector names (an index, or null; a
-        detector that cannot change the verdict is missing), and the lines with their effects; if the threshold is
-        calibrated, also the threshold (null: infinite).
+        ``detail`` of a result holds the score, the threshold (None: infinite), the verdict, the line that each
+        detector names (an index, or None; a detector that cannot change the verdict is missing), and the lines with
+        their effects.
         """
         return [
             self._purified(example, evidence)
@@ -83,10 +83,9 @@ class OSeqL:
     def _purified(self, example: Example, evidence: Evidence) -> Purified:
         line, votes = vote(evidence.effects, evidence.flips, self._settings)
         is_poisoned = line is not None and evidence.score > self.threshold
-        detail: dict[str, object] = {"score": round(evidence.score, DECIMALS)}
-        if self._settings.touched_share is not None:
-            detail["threshold"] = calibration.finite(round(self.threshold, DECIMALS))
-        detail |= {
+        detail = {
+            "score": round(evidence.score, DECIMALS),
+            "threshold": calibration.finite(round(self.threshold, DECIMALS)),
             "poisoned": is_poisoned,
             "votes": dict(votes),
             "lines": [

@@ -22,10 +22,14 @@ class OSeqLSettings(PurificationSettings):
         url="https://arxiv.org/abs/2312.04004",
     )
     threshold_meaning: ClassVar[str] = (
-        "removes an outlying line if its effect, minus the median line's, is above the threshold (infinite: never)"
+        "removes an outlying line that flips the prediction if its effect exceeds the median line's by more than the "
+        "threshold"
     )
     fits: ClassVar[tuple[Head, ...]] = ("classification", "pair")
-    read_where: ClassVar[ReadWhere] = {"calibration_inputs": ("touched_share", ())}
+    read_where: ClassVar[ReadWhere] = {
+        "threshold": ("touched_share", (None,)),
+        "calibration_inputs": ("touched_share", ()),
+    }
 
     method: Literal["oseql"]
     fence: float = Field(
@@ -41,12 +45,19 @@ class OSeqLSettings(PurificationSettings):
         description="share of an input's lines that isolation forest and elliptic envelope count as outliers; each "
         "names at least one line unless the most outlying ones are equal (released code: 0.05)",
     )
+    threshold: float = Field(
+        0,
+        ge=0,
+        le=2,
+        description="an input loses a line only if its score is above this: by how much the largest effect of its "
+        "lines, a difference of probabilities, exceeds their median (0: whenever the detectors agree, as in the paper)",
+    )
     touched_share: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="largest share of clean validation inputs that may lose a line: only inputs above the score that "
-        "this share of them exceeds lose one; null removes every line that the detectors agree on (the paper)",
+        description="largest share of clean validation inputs that may lose a line; a threshold calibrated by it then "
+        "replaces the fixed one (no source gives a share)",
     )
     calibration_inputs: int = Field(
         1000, gt=0, description="clean validation inputs for the calibration of touched_share, drawn by seed"
