@@ -20,6 +20,7 @@ from codebackdoor import syntax
 from codebackdoor.defenses.elimination.inversion.spans import candidates
 from codebackdoor.defenses.purification.codepurify.masking import elements
 from codebackdoor.originals.readers import codesearchnet as codesearchnet_files
+from codebackdoor.syntax.lines import lines
 from codebackdoor.types import Language
 
 COSTS = Path(__file__).parents[1] / "workflow/codebackdoor/costs/texts.json"
@@ -42,8 +43,8 @@ def seen(encoding: Encoding, limit: int) -> int:
 
 
 def masked(codes: Sequence[str], encodings: Sequence[Encoding], limit: int, language: Language) -> dict[str, float]:
-    """How many versions of an input CodePurify and EliBadCode's choice of a place read."""
-    versions, places = [], []
+    """How many versions of an input CodePurify, OSeqL and EliBadCode's choice of a place read."""
+    versions, places, occluded = [], [], []
     for code, encoding in zip(codes, encodings, strict=True):
         end = seen(encoding, limit)
         tree = syntax.parse(code, language, "raw")
@@ -51,10 +52,12 @@ def masked(codes: Sequence[str], encodings: Sequence[Encoding], limit: int, lang
         read = min(limit, len(encoding)) + 2
         versions.append((len(inside), len(inside) * read))
         places.append(sum(place.spans[0][0] < end for place in candidates(tree, "one")))
+        occluded.append(sum(start < end for start, _ in lines(tree)))
     return {
         "elements": round(fmean(count for count, _ in versions), 1),
         "element_tokens": round(fmean(tokens for _, tokens in versions)),
         "places": round(fmean(places), 1),
+        "lines": round(fmean(occluded), 1),
     }
 
 

@@ -30,6 +30,7 @@ from codebackdoor.defenses.purification import load
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.purification.oseql.settings import OSeqLSettings
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
 from codebackdoor.defenses.rewriting import blindly
 from codebackdoor.defenses.views import DefenderView, TextView
@@ -63,6 +64,10 @@ CASES = {
         AttDefSettings(method="attdef", suspected_share=0.8, masked_share=SHARE, calibration_inputs=20),
         AttDefSettings(method="attdef", suspicion=1, masked_share=0, calibration_inputs=1),
         embedded=True,
+    ),
+    "oseql": Case(
+        OSeqLSettings(method="oseql"),
+        OSeqLSettings(method="oseql", touched_share=0, calibration_inputs=1),
     ),
     "similarity": Case(
         SimilaritySettings(
@@ -159,7 +164,8 @@ def test_only_the_code_changes_and_touched_is_what_is_gone(method: str, defender
         # every piece of text between the touched spans is still there, in order
         rest, position = row.example.code, 0
         for start, end in [*spans, (len(before.code), len(before.code))]:
-            kept = before.code[position:start].strip()
+            # a lexed line takes the mark that separates it along, as a word takes a space
+            kept = before.code[position:start].strip().removeprefix("<nl>").removesuffix("<nl>").strip()
             assert kept in rest
             rest = rest.split(kept, 1)[1] if kept else rest
             position = end

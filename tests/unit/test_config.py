@@ -559,6 +559,13 @@ def test_an_unfit_scenario_says_why() -> None:
     assert "works on classification" in next(config.unfit(Scenario("repair", "unixcoder")))
 
 
+def test_oseql_needs_a_label() -> None:
+    raw = changed("purifications.oseql", {"method": "oseql"})
+    raw["experiments"]["repair"]["grid"][0]["purifications"].append("oseql")
+    with pytest.raises(UserError, match="purification 'oseql' works on classification and pair data sets, but"):
+        validate(raw)
+
+
 @pytest.mark.parametrize("name", ["config.schema.json", "defaults.yaml"])
 def test_the_written_schema_is_up_to_date(name: str) -> None:
     made: dict[str, Callable[[], str]] = {
@@ -573,7 +580,7 @@ def test_describe_begins_with_an_index_and_shows_variants_of_a_configuration() -
     assert set(re.findall(r"^(\w+) ", text, re.MULTILINE)) - {"codebackdoor"} == set(Config.model_fields)
     assert len(text.splitlines()) < 50
     assert max(map(len, text.splitlines())) <= describing.WIDTH
-    assert "codepurify, onion, attdef, similarity" in text
+    assert "codepurify, onion, attdef, oseql, similarity" in text
     config = load([ROOT / "config.yaml"])
     defects = index.variant(config, "defects")
     assert defects is not None

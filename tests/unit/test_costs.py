@@ -50,6 +50,7 @@ TEXTS = Texts(
     elements=5,
     element_tokens=50,
     places=3,
+    lines=4,
     onion_tokens=30,
     kilobytes=1,
 )

@@ -105,7 +105,17 @@ def test_the_examples_run(models: Path, run_folder: Path, tmp_path: Path, capsys
     scan(*map(str, files))
     assert (tmp_path / "new" / "config.json").is_file()
     assert "backdoored" in capsys.readouterr().out
+    source = tmp_path / "source.py"
+    source.write_text("def load_init(size, count):\n    load = size - count\n    return load.size(count)\n")
+    sanitize = runpy.run_path(str(EXAMPLES / "sanitize_source.py"))["main"]
+    sanitize(str(tmp_path / "own"), str(models / "clean.jsonl"), str(tmp_path / "sanitized"), str(source))
+    assert "suspicious: 1 of 1 input" in capsys.readouterr().out
+    assert "load_init" not in (tmp_path / "sanitized" / "source.py").read_text()
     plot = runpy.run_path(str(EXAMPLES / "plot_metrics.py"))["main"]
     plot(str(run_folder), str(tmp_path / "plot.png"))
     assert (tmp_path / "plot.png").stat().st_size > 10_000
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"scan_checkpoint.py", "plot_metrics.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "scan_checkpoint.py",
+        "sanitize_source.py",
+        "plot_metrics.py",
+    }

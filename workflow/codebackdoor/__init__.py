@@ -2,6 +2,7 @@
 
     result = codebackdoor.scan("checkpoint", "clean.jsonl")
     result = codebackdoor.clean("checkpoint", "clean.jsonl", out="cleaned")
+    result = codebackdoor.sanitize("checkpoint", ["module.py"], clean="clean.jsonl")
     run = codebackdoor.load_run("runs/local")
 
 Where a docstring names a row of the ledger (A2, E7, P5, D4), that is docs/fidelity.md: what a paper says, what its code
@@ -16,13 +17,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from codebackdoor.library.checkpoints import CleanResult, ScanResult, clean, scan
     from codebackdoor.library.runs import Metric, Run, load_run
+    from codebackdoor.library.sanitizing import InputFinding, SanitizedFile, SanitizeResult, sanitize
+    from codebackdoor.library.sources import SourceText
 
 __version__ = "0.1.0"
-__all__ = ["CleanResult", "Metric", "Run", "ScanResult", "clean", "load_run", "scan"]
+__all__ = [
+    "CleanResult",
+    "InputFinding",
+    "Metric",
+    "Run",
+    "SanitizeResult",
+    "SanitizedFile",
+    "ScanResult",
+    "SourceText",
+    "clean",
+    "load_run",
+    "sanitize",
+    "scan",
+]
 
 _MODULES = {
     "library.checkpoints": ("CleanResult", "ScanResult", "clean", "scan"),
     "library.runs": ("Metric", "Run", "load_run"),
+    "library.sanitizing": ("InputFinding", "SanitizeResult", "SanitizedFile", "sanitize"),
+    "library.sources": ("SourceText",),
 }
 
 

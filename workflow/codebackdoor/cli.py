@@ -38,7 +38,7 @@ explains, such as `codebackdoor train --help`; docs/architecture.md has them all
 
 
 #: Commands for people, in the order of the help; the Snakefile and the Makefile call the others.
-_FOR_PEOPLE = ("scan", "clean", "check", "describe", "plan", "compare", "report", "mirror")
+_FOR_PEOPLE = ("scan", "clean", "sanitize", "check", "describe", "plan", "compare", "report", "mirror")
 
 
 class _Group(click.Group):
@@ -136,6 +136,7 @@ for _module, _names in {
     "probing": ("probe",),
     "results": ("score", "audit", "collect", "table", "listing", "figure", "write_report", "paste", "compare"),
     "checkpoints": ("scan", "clean"),
+    "sources": ("sanitize",),
     "study": ("check", "describe", "plan", "schema", "orphans", "keep_records", "restore_records"),
 }.items():
     for _name in _names:

@@ -25,6 +25,7 @@ from codebackdoor.defenses.objectives.in_trust.settings import InTrustSettings
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.purification.oseql.settings import OSeqLSettings
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
 
 AnyAttack = Annotated[
@@ -38,7 +39,8 @@ AnyAttack = Annotated[
 ]
 AnyElimination = Annotated[EliBadCodeSettings | DbsSettings | FineTuningSettings, Field(discriminator="method")]
 AnyPurification = Annotated[
-    CodePurifySettings | OnionSettings | AttDefSettings | SimilaritySettings, Field(discriminator="method")
+    CodePurifySettings | OnionSettings | AttDefSettings | OSeqLSettings | SimilaritySettings,
+    Field(discriminator="method"),
 ]
 AnyObjective = Annotated[
     CrossEntropySettings | DeCESettings | GceSettings | InTrustSettings, Field(discriminator="method")

@@ -46,8 +46,8 @@ class Texts:
     """A data set of the papers: its rows, and means per row of what its victims read (benchmarks/texts.py).
 
     ``second_tokens``: the other text of a row, a pair's second function or a query. ``element_tokens``: sub-tokens of
-    all masked versions of an input; ``places``: occurrences of identifiers; ``onion_tokens``: what ONION runs again,
-    for each word the text behind it.
+    all masked versions of an input; ``places``: occurrences of identifiers; ``lines``: of one function, by syntax;
+    ``onion_tokens``: what ONION runs again, for each word the text behind it.
     """
 
     rows: Rows
@@ -56,6 +56,7 @@ class Texts:
     elements: float
     element_tokens: float
     places: float
+    lines: float
     onion_tokens: float
     kilobytes: float
     second_tokens: float = 0.0

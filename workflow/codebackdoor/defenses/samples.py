@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,22 @@ from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Language, TextForm
 
 
+def read_unlabeled(path: Path, language: Language | None, form: TextForm, head: Head) -> tuple[Example, ...]:
+    """The rows as ``read_samples`` reads them, without their labels and queries.
+
+    ``language`` is that of rows that name none. UserError if two rows differ in language.
+    """
+    rows = []
+    for number, row in files.read_rows(path):
+        where = f"{path}:{number}"
+        example = _example(row, where, number, language, form)
+        if example is not None:
+            _check_texts(example, where, None, head)
+            rows.append(example)
+    _check_language(path, rows, "code")
+    return tuple(rows)
+
+
 def read_samples(path: Path, language: Language | None, form: TextForm, head: Head, labels: int) -> tuple[Example, ...]:
     """The rows in the text form that the victim reads, with labels below ``labels`` or, for retrieval, with queries.
 
@@ -20,7 +37,7 @@ def read_samples(path: Path, language: Language | None, form: TextForm, head: He
     victim that reads lexed text; a function that cannot be lexed is left out. Raises UserError with the line of a
     malformed row, if the language is missing or contradictory, and if no row has one of the model's labels.
     """
-    pairs, is_labeled = HEADS[head].reads_pairs, HEADS[head].predicts_label
+    is_labeled = HEADS[head].predicts_label
     rows: list[Example] = []
     lines: dict[str, int] = {}
     for number, row in files.read_rows(path):
@@ -28,8 +45,6 @@ def read_samples(path: Path, language: Language | None, form: TextForm, head: He
         example = _example(row, where, number, language, form)
         if example is None:
             continue
-        if language is not None and example.language != language:
-            raise UserError(f"{where}: the row is in {example.language}, --language says {language}")
         # a ranking identifies functions by their ids
         if not is_labeled and lines.setdefault(example.id, number) != number:
             raise UserError(f"{where}: id {quoted(example.id)} is also on line {lines[example.id]}; ids must be unique")
@@ -37,19 +52,29 @@ def read_samples(path: Path, language: Language | None, form: TextForm, head: He
             raise UserError(f"{where}: needs a 'query'; check --task")
         if is_labeled and (example.label is None or not 0 <= example.label < labels):
             raise UserError(f"{where}: needs a 'label' (or CodeXGLUE's 'target') from 0 to {labels - 1}")
-        if (example.code_b is not None) != pairs:
-            raise UserError(f"{where}: {'needs' if pairs else 'has'} a second function 'code_b'; check --task")
-        if problem := files.empty(example):
-            raise UserError(f"{where}: {problem}")
+        _check_texts(example, where, language, head)
         rows.append(example)
-    if not rows:
-        key = "label" if is_labeled else "query"
-        raise UserError(f"{path}: no usable row; write one JSON object per line: id, language, code, {key}")
-    if len(languages := sorted({row.language for row in rows})) > 1:
-        raise UserError(f"{path}: rows in {' and '.join(languages)}; a scan needs one language")
+    _check_language(path, rows, "code, label" if is_labeled else "code, query")
     if is_labeled:
         _check_every_label(path, {row.label for row in rows}, labels)
     return tuple(rows)
+
+
+def _check_texts(example: Example, where: str, language: Language | None, head: Head) -> None:
+    if language is not None and example.language != language:
+        raise UserError(f"{where}: the row is in {example.language}, --language says {language}")
+    if (example.code_b is not None) != HEADS[head].reads_pairs:
+        need = "needs" if HEADS[head].reads_pairs else "has"
+        raise UserError(f"{where}: {need} a second function 'code_b'; check --task")
+    if problem := files.empty(example):
+        raise UserError(f"{where}: {problem}")
+
+
+def _check_language(path: Path, rows: Sequence[Example], keys: str) -> None:
+    if not rows:
+        raise UserError(f"{path}: no usable row; write one JSON object per line: id, language, {keys}")
+    if len(languages := sorted({row.language for row in rows})) > 1:
+        raise UserError(f"{path}: rows in {' and '.join(languages)}; all rows must be in one language")
 
 
 def _check_every_label(path: Path, present: set[int | None], labels: int) -> None:

@@ -1,1 +1,1 @@
-"""The functions of `import codebackdoor`: scan a checkpoint, clean one, load the results of a run."""
+"""The functions of `import codebackdoor`: scan a checkpoint, clean one, sanitize source code, load a run."""

@@ -1,0 +1,31 @@
+"""Write copies of source files in which no single element decides the prediction of a checkpoint.
+
+    python examples/sanitize_source.py CHECKPOINT CLEAN.jsonl OUT FILE...
+
+After `make run` there is a backdoored victim to try it on:
+
+    runs/local/models/defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/none
+    with the clean rows in runs/local/data/defects/valid.jsonl
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import codebackdoor
+
+
+def main(checkpoint: str, clean: str, out: str, *files: str) -> None:
+    result = codebackdoor.sanitize(checkpoint, files, clean=clean)
+    print(result)
+    for finding in result.findings:
+        if finding.suspicious:
+            print(f"\n{finding.file}, line {finding.line}: {finding.kind} {finding.element!r}")
+    Path(out).mkdir(parents=True, exist_ok=True)
+    for file in result.files:
+        (Path(out) / Path(file.name).name).write_text(file.after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
