@@ -6,7 +6,7 @@ an entry in ``config/methods.py``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from codebackdoor.loader import implementation
@@ -25,6 +25,21 @@ class Purifier(Protocol):
     """
 
     def purify(self, inputs: Sequence[Example]) -> list[Purified]: ...
+
+
+class EvidenceSource(Protocol):
+    """What a purification measures by asking the victim, or reads from the files of an earlier job.
+
+    The evidence on an input is JSON-serializable and depends on that input only; floats in it are rounded.
+    """
+
+    def evidence(self, inputs: Sequence[Example]) -> Sequence[Mapping[str, Any]]: ...
+
+
+class EvidencePurifier(Purifier, Protocol):
+    """A purifier that decides by the evidence of ``source`` and asks no victim itself."""
+
+    source: EvidenceSource
 
 
 class BuildPurifier(Protocol):
