@@ -12,7 +12,7 @@ STARTUP_SECONDS = 4.0
 #: The split whose rows a rule goes through.
 _SPLITS = {
     **dict.fromkeys(("dataset", "poison", "filter", "train", "craft"), "train"),
-    **dict.fromkeys(("predict", "predict_rewritten", "rewrite", "purify"), "test"),
+    **dict.fromkeys(("predict", "predict_rewritten", "rewrite", "suspect", "purify"), "test"),
 }
 _TRAINING = ("train", "craft")
 

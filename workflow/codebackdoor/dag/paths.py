@@ -24,6 +24,7 @@ class Paths:
             pattern.replace("{out}", out) for pattern in (POISON, FILTERED, REWRITTEN, CRAFTING, VICTIM, RESULTS)
         )
         self.trained = self.victim.replace("{elimination}", NONE)
+        self.evidence = f"{self.results}/evidence"
         self.predicted = self.results.replace("{purification}", NONE)
         self.tokenizer = f"{out}/{PRETRAINED}/tokenizer.json"
         self.pretrained = f"{out}/{PRETRAINED}/{{family}}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ from codebackdoor.config import experiments
 from codebackdoor.config.scenario import CONSTRAINTS, NONE
 from codebackdoor.config.study import Config
 from codebackdoor.dag.paths import Paths, fill, values
+from codebackdoor.defenses.purification.settings import measured_first
 from codebackdoor.types import CLEAN
 
 #: Constraint on a wildcard: a variant of a method, not ``none``.
@@ -79,6 +80,20 @@ class Testsets:
 
     def purifications(self, reads_victim: bool) -> str:
         """Constraint on the wildcard: the declared variants that look at the victim, or those that do not."""
-        names = [name for name, settings in self.config.purifications.items() if settings.reads_victim == reads_victim]
-        # a pattern that matches nothing
-        return "|".join(names) if names else "(?!)"
+        purifications = self.config.purifications.items()
+        return _one_of(name for name, settings in purifications if settings.reads_victim == reads_victim)
+
+    @cached_property
+    def measured_first(self) -> Mapping[str, str]:
+        """For each purification that keeps evidence, the one under whose name it is kept."""
+        return measured_first(self.config.purifications)
+
+    @property
+    def measuring(self) -> str:
+        """Constraint on the wildcard: the purifications under whose names evidence is kept."""
+        return _one_of(dict.fromkeys(self.measured_first.values()))
+
+
+def _one_of(names: Iterable[str]) -> str:
+    """A pattern that matches the names; without any, it matches nothing."""
+    return "|".join(names) or "(?!)"

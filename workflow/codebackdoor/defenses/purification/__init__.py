@@ -1,7 +1,8 @@
 """Defenses that rewrite a test input before the victim reads it.
 
 A method is a folder with ``settings.py`` and ``method.py``, which has ``build(view, settings, seed) -> Purifier``, and
-an entry in ``config/methods.py``.
+an entry in ``config/methods.py``. A method that keeps its evidence (``settings.EvidenceSettings``) also has
+``source(view, settings) -> EvidenceSource``, and its ``build`` takes evidence that an earlier job kept.
 """
 
 from __future__ import annotations
@@ -51,6 +52,28 @@ class BuildPurifier(Protocol):
     def __call__(self, view: Any, settings: AnyPurification, seed: int) -> Purifier: ...
 
 
+class BuildSource(Protocol):
+    """``source`` of a method that keeps its evidence."""
+
+    def __call__(self, view: Any, settings: Any) -> EvidenceSource: ...
+
+
+class BuildDecider(Protocol):
+    """``build`` of a method that keeps its evidence: ``view`` is a TextView if the evidence is ``kept``."""
+
+    def __call__(self, view: Any, settings: Any, seed: int, kept: EvidenceSource) -> EvidencePurifier: ...
+
+
 def load(method: str) -> BuildPurifier:
     build: BuildPurifier = implementation(__name__, method).build
+    return build
+
+
+def load_source(method: str) -> BuildSource:
+    source: BuildSource = implementation(__name__, method).source
+    return source
+
+
+def load_decider(method: str) -> BuildDecider:
+    build: BuildDecider = implementation(__name__, method).build
     return build

@@ -8,14 +8,14 @@ from pydantic import Field, model_validator
 
 from codebackdoor.config.base import Head, Helper, ReadWhere, Reference
 from codebackdoor.costs.work import PurificationJob, RowSet, Work
-from codebackdoor.defenses.purification.settings import PurificationSettings
+from codebackdoor.defenses.purification.settings import EvidenceSettings
 
 Normalization = Literal["l1", "softmax", "entropy_by_log_n"]
 Names = Literal["declared", "all"]
 Pairs = Literal["single", "joint"]
 
 
-class CodePurifySettings(PurificationSettings):
+class CodePurifySettings(EvidenceSettings):
     """Masks elements; if the entropy of their scores is low, infills the most suspicious one (Mu et al. 2024, III)."""
 
     label: ClassVar[str] = "CodePurify"
@@ -28,8 +28,11 @@ class CodePurifySettings(PurificationSettings):
     threshold_meaning: ClassVar[str] = "rewrites an input if the entropy of its suspicion scores is below the threshold"
     fits: ClassVar[tuple[Head, ...]] = ("classification", "pair", "generation")
     helpers: ClassVar[tuple[Helper, ...]] = ("infiller",)
+    decided: ClassVar[frozenset[str]] = frozenset(
+        {"identifiers", "statements", "overlap", "normalisation", "touched_share", "threshold"}
+    )
     read_where: ClassVar[ReadWhere] = {
-        **PurificationSettings.read_where,
+        **EvidenceSettings.read_where,
         "pairs": ("head", ("pair",)),
         "first_tokens": ("head", ("generation",)),
     }
@@ -101,12 +104,6 @@ class CodePurifySettings(PurificationSettings):
         description="fixed entropy threshold in nats instead of the calibrated one (section III-A3: 0.1); null "
         "calibrates by touched_share",
     )
-    calibration_inputs: int = Field(
-        1000,
-        gt=0,
-        description="clean validation inputs for the calibration of the threshold, drawn by seed; with n of them the "
-        "share on fresh inputs has a standard error of sqrt(share (1 - share) / n): 0.5 points at the defaults",
-    )
 
     @model_validator(mode="after")
     def _something_to_mask(self) -> CodePurifySettings:
@@ -115,7 +112,7 @@ class CodePurifySettings(PurificationSettings):
         return self
 
     def work(self, job: PurificationJob) -> Work:
-        """Predictions for every input and every masked version of it."""
+        """Predictions for every input and every masked version of it, which give the evidence."""
         victim = job.victim
         rows = job.rows + job.calibrated(self.threshold, self.calibration_inputs)
         versions = victim.texts.element_tokens / victim.texts.tokens
