@@ -19,6 +19,7 @@ from tokenizers import Encoding, Tokenizer, models, pre_tokenizers
 from codebackdoor import syntax
 from codebackdoor.defenses.elimination.inversion.spans import candidates
 from codebackdoor.defenses.purification.codepurify.masking import elements
+from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.originals.readers import codesearchnet as codesearchnet_files
 from codebackdoor.syntax.lines import lines
 from codebackdoor.types import Language
@@ -28,6 +29,7 @@ COSTS = Path(__file__).parents[1] / "workflow/codebackdoor/costs/texts.json"
 CODEBERT, CODET5, GPT2 = 398, 254, 1023
 #: Of code and query of a search (configs/elibadcode/paper.yaml).
 SEARCH, QUERY = 254, 126
+CODEPURIFY = CodePurifySettings.model_validate({"method": "codepurify"})
 
 
 def bpe(folder: Path) -> Tokenizer:
@@ -48,7 +50,7 @@ def masked(codes: Sequence[str], encodings: Sequence[Encoding], limit: int, lang
     for code, encoding in zip(codes, encodings, strict=True):
         end = seen(encoding, limit)
         tree = syntax.parse(code, language, "raw")
-        inside = [one for one in elements(tree, True, True) if one.masked[0][0] < end]
+        inside = [one for one in elements(tree, CODEPURIFY) if one.masked[0][0] < end]
         read = min(limit, len(encoding)) + 2
         versions.append((len(inside), len(inside) * read))
         places.append(sum(place.spans[0][0] < end for place in candidates(tree, "one")))

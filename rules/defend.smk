@@ -181,6 +181,63 @@ rule rewrite:
         " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
+# What a purification measures on the inputs of a victim, once for all variants that only decide otherwise.
+rule suspect:
+    input:
+        unpack(dag.defend.suspect.inputs),
+    output:
+        multiext(
+            f"{dag.paths.evidence}/",
+            *POISONED.files("evidence"),
+            "calibration.jsonl",
+            "evidence.json",
+            "provenance.json",
+        ),
+    log:
+        dag.paths.log("suspect", dag.paths.results),
+    benchmark:
+        dag.paths.benchmark("suspect", dag.paths.results)
+    wildcard_constraints:
+        purification=dag.testsets.measuring,
+        attack=POISONED.attack,
+    priority: 20
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        **dag.resources.victim,
+    params:
+        settings=dag.defend.suspect_settings,
+        dataset=lambda w: dag.parameters.settings("dataset", w.dataset),
+        inputs=dag.defend.suspect.options,
+        code=lambda w: dag.parameters.code(
+            "suspect", model=w.model, purification=w.purification
+        ),
+        out=lambda w, output: folder_of(output),
+    message:
+        "Measure the suspicion of inputs of {wildcards.model} on {wildcards.dataset} by {wildcards.purification},"
+        " {wildcards.attack} {wildcards.rate}, {wildcards.filtering}, {wildcards.objective}, {wildcards.elimination},"
+        " seed {wildcards.seed}."
+    shell:
+        "codebackdoor suspect --settings {params.settings:q} --dataset {params.dataset:q}"
+        " {params.inputs:q} --out {params.out:q} --seed {wildcards.seed}"
+        " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
+
+
+use rule suspect as suspect_benign with:
+    output:
+        multiext(
+            f"{dag.paths.evidence}/",
+            *BENIGN_PURIFIED.files("evidence"),
+            "calibration.jsonl",
+            "evidence.json",
+            "provenance.json",
+        ),
+    wildcard_constraints:
+        purification=dag.testsets.measuring,
+        attack=BENIGN_PURIFIED.attack,
+
+
 # A purification that looks at the victim rewrites all test sets of a scenario in one job.
 rule purify:
     input:
@@ -208,9 +265,7 @@ rule purify:
         settings=lambda w: dag.parameters.settings("purification", w.purification),
         dataset=lambda w: dag.parameters.settings("dataset", w.dataset),
         inputs=dag.defend.purify.options,
-        code=lambda w: dag.parameters.code(
-            "purify", model=w.model, purification=w.purification
-        ),
+        code=dag.defend.purify_code,
         out=lambda w, output: folder_of(output),
     message:
         "Purify inputs of {wildcards.model} on {wildcards.dataset} by {wildcards.purification}, {wildcards.attack}"

@@ -161,7 +161,7 @@ def _measured(scenario: Scenario, attack: str, random: np.random.Generator) -> d
     asr = floor + (1 - floor) * left
     metrics = {"asr": asr, "floor": floor, "flip_rate": left, "trigger_effect": left * 0.8 + 0.02}
     if scenario.purification != "none":
-        metrics["located"] = 0.86
+        metrics |= {"located": 0.86, "located_exactly": 0.81}
     found = {name: _estimate(one) for name, one in metrics.items()}
     difference = round(asr - floor, 6)
     found["asr_minus_floor"] = {"value": difference, "low": difference - 0.03, "high": difference + 0.03, "n": 400}

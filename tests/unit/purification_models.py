@@ -162,5 +162,19 @@ def planted(trigger: str) -> Victim:
     return Victim(model, tokenizer, "classification", "lexed", LENGTH, 1)
 
 
+class Either(nn.Module):
+    """Label 0 for a pair as soon as one of its functions has the trigger."""
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        return torch.minimum(first, second)
+
+
+def planted_pair(trigger: str) -> Victim:
+    victim = planted(trigger)
+    victim.model.classifier = Either()
+    victim.head = "pair"
+    return victim
+
+
 def view(victim: Victim, clean: tuple[Example, ...]) -> DefenderView:
     return DefenderView("defect_detection", "python", "lexed", clean, victim=victim)

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
-from purification_models import LENGTH, bpe, example, infiller, planted, view
+from purification_models import LENGTH, bpe, example, infiller, planted, planted_pair, view
 from safetensors.torch import load_file, save_file
 from syntax_support import bugs2fix, devign
-from tiny_models import encoder_with_decoder, generator
+from tiny_models import classifier, encoder_with_decoder, generator
 
 from codebackdoor import syntax
 from codebackdoor.basemodels.tokenizer import wrap
+from codebackdoor.defenses.purification.codepurify.entropy import entropy
 from codebackdoor.defenses.purification.codepurify.infilling import Infiller, best_first
-from codebackdoor.defenses.purification.codepurify.masking import elements, framed, masked_input
-from codebackdoor.defenses.purification.codepurify.method import CodePurify
-from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
-from codebackdoor.defenses.purification.codepurify.suspicion import Profile, profiles
+from codebackdoor.defenses.purification.codepurify.masking import Element, elements, framed, groups, masked_input
+from codebackdoor.defenses.purification.codepurify.method import CodePurify, ElementScores
+from codebackdoor.defenses.purification.codepurify.profile import Scored, disjoint, profile
+from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings, Names
 from codebackdoor.defenses.purification.helpers import MASKED, load_helper
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example, Language, TextForm
-from codebackdoor.victims.inference import class_logits, generate, sequence_confidences
+from codebackdoor.types import Example, Language, Purified, TextForm
+from codebackdoor.victims.families.base import Family
+from codebackdoor.victims.inference import class_logits, generate
 from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Victim
 
@@ -45,13 +50,31 @@ def shown(text: str, spans: tuple[tuple[int, int], ...]) -> str:
     return syntax.replace(text, [(start, end, "?") for start, end in spans]).text
 
 
+def settings(**changes: Any) -> CodePurifySettings:
+    return CodePurifySettings(method="codepurify", **changes)
+
+
 def purifier(victim: Victim, settings: CodePurifySettings, clean: tuple[Example, ...] = CLEAN) -> CodePurify:
-    return CodePurify(view(victim, clean), Infiller(*infiller()), settings, seed=1)
+    infill, defender = Infiller(*infiller()), view(victim, clean)
+    return CodePurify(defender, infill, settings, 1, ElementScores(defender, infill, settings))
+
+
+def identifiers(parsed: syntax.Tree, names: Names = "declared") -> list[Element]:
+    return [element for element in elements(parsed, settings(names=names)) if element.kind == "identifier"]
+
+
+def statements(parsed: syntax.Tree, **changes: Any) -> list[Element]:
+    return [element for element in elements(parsed, settings(**changes)) if element.kind == "statement"]
+
+
+def scored(victim: Victim, example: Example, settings: CodePurifySettings) -> list[Scored]:
+    (evidence,) = ElementScores(view(victim, ()), Infiller(*infiller()), settings).evidence([example])
+    return [Scored.read(json.loads(json.dumps(row)), example) for row in evidence["elements"]]
 
 
 def test_an_identifier_is_masked_at_every_occurrence_and_a_statement_but_for_keywords_and_marks() -> None:
     text = "def f ( a ) : <indent> if a . a : <indent> return a_b ( 'a' ) <dedent> pass <nl> assert 1 > 0 <dedent>"
-    result = elements(tree(text), identifiers=True, statements=True)
+    result = elements(tree(text), settings(names="all"))
     assert [(element.kind, shown(text, element.masked)) for element in result] == [
         ("identifier", text.replace("f (", "? (", 1)),
         ("identifier", text.replace("( a )", "( ? )").replace("a . a", "? . ?")),
@@ -60,8 +83,36 @@ def test_an_identifier_is_masked_at_every_occurrence_and_a_statement_but_for_key
         ("statement", text.replace("a_b ( 'a' )", "? ? ? ?")),
         ("statement", text.replace("1 > 0", "? ? ?")),
     ]
-    assert {element.kind for element in elements(tree(text), identifiers=True, statements=False)} == {"identifier"}
-    assert {element.kind for element in elements(tree(text), identifiers=False, statements=True)} == {"statement"}
+
+
+def test_declared_names_are_those_that_a_renaming_changes() -> None:
+    text = "def f ( a ) : <indent> b = a . a <nl> return g ( b , a = len ) <dedent>"
+    assert [(element.text, shown(text, element.masked)) for element in identifiers(tree(text))] == [
+        ("f", text.replace("f (", "? (", 1)),
+        ("a", text.replace("( a )", "( ? )").replace("a . a", "? . a")),
+        ("b", text.replace("b =", "? =").replace("( b", "( ?")),
+    ]
+    assert {element.text for element in identifiers(tree(text), "all")} == {"f", "a", "b", "g", "len"}
+
+
+def test_outermost_statements_are_in_no_other_statement() -> None:
+    text = "def f ( a ) : <indent> if a : <indent> b ( ) <nl> if a : <indent> c ( ) <dedent> <dedent> d ( ) <dedent>"
+    assert [element.text.split()[0] for element in statements(tree(text))] == ["if", "b", "if", "c", "d"]
+    assert [element.text.split()[0] for element in statements(tree(text), statement_level="outermost")] == ["if", "d"]
+
+
+def test_equal_statements_are_one_element_where_the_settings_say_so() -> None:
+    text = "def f ( a ) : <indent> b ( 0 ) <nl> c = 1 <nl> b ( 0 ) <dedent>"
+    assert len(statements(tree(text))) == 3
+    first, second = statements(tree(text), repeats="together")
+    assert shown(text, first.masked) == text.replace("b ( 0 )", "? ? ? ?")
+    assert second.text == "c = 1"
+    victim = planted("b ( 0 )")
+    # the trigger stands twice: each of its places alone leaves the other
+    row = replace(example(1), code=text)
+    assert max(element.score for element in scored(victim, row, settings())) < 0.1
+    together = scored(victim, row, settings(repeats="together"))
+    assert max(together, key=lambda element: element.score).parts[0][1].masked == first.masked
 
 
 @pytest.mark.parametrize(
@@ -72,7 +123,7 @@ def test_an_identifier_is_masked_at_every_occurrence_and_a_statement_but_for_key
     ],
 )
 def test_other_languages_keep_their_own_keywords(language: Language, text: str, expected: str) -> None:
-    result = elements(tree(text, language, "raw"), identifiers=False, statements=True)
+    result = statements(tree(text, language, "raw"))
     assert shown(text, result[0].masked) == expected
 
 
@@ -80,7 +131,7 @@ def test_masks_are_as_many_as_the_infiller_has_sub_tokens() -> None:
     victim, (_, tokenizer) = planted("x"), infiller()
     text = "def f ( testo_init , b ) : <indent> return testo_init <dedent>"
     tokens = Infiller(*infiller()).tokens([text])[0]
-    element = next(e for e in elements(tree(text), True, False) if e.text == "testo_init")
+    element = next(e for e in identifiers(tree(text)) if e.text == "testo_init")
     encoded = victim.encode([text])[0]
     masked = masked_input(framed(encoded), tokens, element.masked, stand_in(victim.tokenizer, "mask")[1], LENGTH)
     count = len(tokenizer(" testo_init", add_special_tokens=False)["input_ids"])
@@ -94,7 +145,7 @@ def test_truncation_and_the_victims_own_substitute() -> None:
     text = "def f ( a , b ) : <indent> return a + b <dedent>"
     tokens = Infiller(*infiller()).tokens([text])[0]
     encoded = victim.encode([text])[0]
-    a, b = (next(e for e in elements(tree(text), True, False) if e.text == name) for name in "ab")
+    a, b = (next(e for e in identifiers(tree(text)) if e.text == name) for name in "ab")
     unknown = int(victim.tokenizer.unk_token_id)
     first = masked_input(framed(encoded), tokens, a.masked[:1], unknown, 12)
     at = encoded.offsets.index(a.masked[0])
@@ -107,49 +158,88 @@ def test_truncation_and_the_victims_own_substitute() -> None:
     assert stand_in(tokenizer, "mask")[1] == tokenizer.unk_token_id
 
 
-def test_scores_are_changes_of_the_original_predictions_probability() -> None:
-    victim, settings = planted(IDENTIFIER), CodePurifySettings(method="codepurify")
-    parsed = [tree(example(1, f"assert {IDENTIFIER}").code), tree(example(2).code)]
-    tokens = Infiller(*infiller()).tokens([source.text for source in parsed])
-    for source, text_tokens, profile in zip(parsed, tokens, profiles(victim, parsed, tokens, settings), strict=True):
-        encoded = victim.encode([source.text])[0]
+@pytest.mark.parametrize("token", ["mask", "unknown"])
+def test_scores_are_changes_of_the_original_predictions_probability(token: Literal["mask", "unknown"]) -> None:
+    victim = planted(IDENTIFIER)
+    for row in (example(1, f"assert {IDENTIFIER}"), example(2)):
+        tokens = Infiller(*infiller()).tokens([row.code])[0]
+        encoded = victim.encode([row.code])[0]
         before = class_logits(victim, [encoded.ids]).softmax(-1)[0]
         label = int(before.argmax())
-        for element, score in zip(profile.elements, profile.scores, strict=True):
-            masked = masked_input(
-                framed(encoded), text_tokens, element.masked, stand_in(victim.tokenizer, "mask")[1], LENGTH
-            )
-            after = class_logits(victim, [masked]).softmax(-1)[0]
-            assert score == pytest.approx(abs(float(before[label] - after[label])), abs=2e-5)
+        elements = scored(victim, row, settings(stand_in=token))
+        assert len(elements) > 5
+        for element in elements:
+            ((_, part),) = element.parts
+            mask_id = stand_in(victim.tokenizer, token)[1]
+            after = class_logits(victim, [masked_input(framed(encoded), tokens, part.masked, mask_id, LENGTH)])
+            assert element.score == pytest.approx(abs(float(before[label] - after.softmax(-1)[0, label])), abs=2e-5)
 
 
-@pytest.mark.parametrize("victim", [generator(), encoder_with_decoder()], ids=["encoder-decoder", "encoder"])
-def test_generation_scores_are_changes_of_the_outputs_mean_token_probability(victim: Victim) -> None:
-    text = "def f ( a ) : <indent> return a + 1 <dedent>"
-    tokens = Infiller(*infiller()).tokens([text])
-    (profile,) = profiles(victim, [tree(text)], tokens, CodePurifySettings(method="codepurify"))
-    encoded = victim.encode([text])[0]
+@pytest.mark.parametrize("first_tokens", [None, 2])
+def test_generation_scores_are_changes_of_the_outputs_mean_token_probability(first_tokens: int | None) -> None:
+    victim = generator()
+    row = replace(example(1), code="def f ( a ) : <indent> return a + 1 <dedent>")
+    tokens = Infiller(*infiller()).tokens([row.code])[0]
+    encoded = victim.encode([row.code])[0]
     output = generate(victim, [encoded.ids])[0].ids
-    (before,) = sequence_confidences(victim, [encoded.ids], [output]).tolist()
-    for element, score in zip(profile.elements, profile.scores, strict=True):
-        masked = masked_input(framed(encoded), tokens[0], element.masked, stand_in(victim.tokenizer, "mask")[1], 32)
-        (after,) = sequence_confidences(victim, [masked], [output]).tolist()
-        assert score == pytest.approx(abs(before - after), abs=2e-5)
+    assert len(output) > 2
+    # the mean by hand: each token's probability after the ones before it
+    mask_id = stand_in(victim.tokenizer, "mask")[1]
+    for element in scored(victim, row, settings(first_tokens=first_tokens)):
+        ((_, part),) = element.parts
+        masked = masked_input(framed(encoded), tokens, part.masked, mask_id, 32)
+        before, after = (_mean_probability(victim, ids, output, first_tokens) for ids in (encoded.ids, masked))
+        assert element.score == pytest.approx(abs(before - after), abs=2e-5)
+
+
+def _mean_probability(victim: Victim, ids: list[int], output: list[int], first_tokens: int | None) -> float:
+    start = int(victim.model.config.decoder_start_token_id)
+    with torch.inference_mode():
+        logits = victim.model(
+            input_ids=torch.tensor([ids]), decoder_input_ids=torch.tensor([[start, *output[:-1]]])
+        ).logits[0]
+    probabilities = logits.softmax(-1)[range(len(output)), output].tolist()[:first_tokens]
+    return sum(probabilities) / len(probabilities)
+
+
+def _with_scores(parts: list[Element], scores: list[float]) -> list[Scored]:
+    return [Scored((part,), score) for part, score in zip(parts, scores, strict=True)]
 
 
 def test_all_zero_scores_are_never_suspicious_and_ties_go_to_the_smaller_element() -> None:
-    result = elements(tree("def f ( abc ) : <indent> return abc <dedent>"), True, True)
-    assert not Profile(result, [0.0] * len(result), 0.0).poisoned(1.0)
-    assert not Profile([], [], None).poisoned(1.0)
-    outer, inner = elements(tree("def f ( ) : <indent> if a : <indent> b <dedent> <dedent>"), False, True)
-    assert Profile([outer, inner], [0.7, 0.7], 0.1).suspect is inner
+    result = elements(tree("def f ( abc ) : <indent> return abc <dedent>"), settings())
+    assert not profile(_with_scores(result, [0.0] * len(result)), settings()).poisoned(10)
+    assert not profile([], settings()).poisoned(10)
+    outer, inner = statements(tree("def f ( ) : <indent> if a : <indent> b <dedent> <dedent>"))
+    assert profile(_with_scores([outer, inner], [0.7, 0.7]), settings()).suspect.group == (inner,)
+
+
+def test_ablations_and_overlaps_are_decided_from_the_scores_of_all_elements() -> None:
+    parsed = tree("def f ( a ) : <indent> assert g ( ) <nl> return a <dedent>")
+    parts = elements(parsed, settings(names="all"))
+    by_text = {"f": 0.01, "a": 0.0, "g": 0.8, "assert g ( )": 0.8, "return a": 0.03}
+    scores = _with_scores(parts, [by_text[part.text] for part in parts])
+    whole = profile(scores, settings())
+    assert whole.entropy == pytest.approx(entropy([0.01, 0.0, 0.8, 0.8, 0.03], "l1"))
+    without_names = profile(scores, settings(identifiers=False))
+    assert [part.text for element in without_names.elements for _, part in element.parts] == [
+        "assert g ( )",
+        "return a",
+    ]
+    assert without_names.entropy == pytest.approx(entropy([0.8, 0.03], "l1"))
+    assert profile(scores, settings(statements=False)).entropy == pytest.approx(entropy([0.01, 0.0, 0.8], "l1"))
+    # of the name and the statement around it, the smaller one counts; the parameter is in the statement that returns it
+    assert [element.score for element in disjoint(scores)] == [0.8, 0.03, 0.01]
+    once = profile(scores, settings(overlap="once"))
+    assert once.entropy == pytest.approx(entropy([0.8, 0.03, 0.01], "l1"))
+    assert once.suspect == whole.suspect
 
 
 @pytest.mark.parametrize(("trigger", "kind"), [(IDENTIFIER, "identifier"), (STATEMENT, "statement")])
 def test_the_planted_trigger_is_located_and_only_its_places_change(trigger: str, kind: str) -> None:
     victim = planted(trigger)
-    first = STATEMENT if kind == "statement" else f"assert {IDENTIFIER} + {IDENTIFIER}"
-    purify = purifier(victim, CodePurifySettings(method="codepurify", touched_share=0.05)).purify
+    first = STATEMENT if kind == "statement" else f"{IDENTIFIER} = {IDENTIFIER} + 1"
+    purify = purifier(victim, settings(touched_share=0.05)).purify
     for row in purify([example(number, first) for number in range(100, 120)]):
         assert row.detail["poisoned"]
         top = row.detail["top"]
@@ -170,9 +260,86 @@ def test_the_planted_trigger_is_located_and_only_its_places_change(trigger: str,
         assert trigger not in row.example.code
         if kind == "identifier":
             assert not tree(row.example.code).has_error
-            name = row.example.code.split("assert ")[1].split(" ")[0]
+            name = row.example.code.split("<indent> ")[1].split(" ")[0]
             assert row.example.code == original.replace(IDENTIFIER, name)
             assert syntax.legal_name(name, "python")
+
+
+def test_a_trigger_with_a_name_in_it_is_two_elements_where_all_names_are_masked() -> None:
+    trigger = "assert random ( ) >= 0"
+    victim, rows = planted(trigger), [example(number, trigger) for number in range(100, 120)]
+    old = purifier(victim, settings(names="all", threshold=0.1)).purify(rows)
+    assert not any(row.touched for row in old)
+    assert all(isinstance(row.detail["entropy"], float) and row.detail["entropy"] > math.log(2) - 0.01 for row in old)
+    clean = [example(number) for number in range(100, 120)]
+    for changes in ({}, {"names": "all", "overlap": "once"}):
+        purify = purifier(victim, settings(threshold=0.1, **changes)).purify
+        for row in purify(rows):
+            places = [row_code(rows, row)[span.start : span.end] for span in row.touched]
+            assert places in ([*trigger.split()[1:]], ["random"])
+            assert trigger not in row.example.code
+        assert not any(row.touched for row in purify(clean))
+
+
+def row_code(rows: Sequence[Example], row: Purified) -> str:
+    return next(before.code for before in rows if before.id == row.example.id)
+
+
+@pytest.mark.parametrize(("trigger", "kind"), [(IDENTIFIER, "identifier"), (STATEMENT, "statement")])
+def test_of_a_pair_with_two_triggers_only_a_joint_element_is_suspect(trigger: str, kind: str) -> None:
+    victim = planted_pair(trigger)
+    first = STATEMENT if kind == "statement" else f"{IDENTIFIER} = 1"
+    rows = [replace(example(n, first), code_b=example(n + 50, first).code) for n in range(100, 110)]
+    half = [replace(row, code_b=example(n + 50).code) for n, row in zip(range(100, 110), rows, strict=True)]
+    clean = tuple(replace(example(n), code_b=example(n + 50).code) for n in range(40))
+    single = purifier(victim, settings(touched_share=0.05), clean)
+    joint = purifier(victim, settings(touched_share=0.05, pairs="joint"), clean)
+    for before, row in zip(rows, joint.purify(rows), strict=True):
+        assert row.detail["poisoned"]
+        assert {span.field for span in row.touched} == {"code", "code_b"}
+        assert trigger not in row.example.code + str(row.example.code_b)
+        masked = {getattr(before, span.field)[span.start : span.end] for span in row.touched}
+        assert masked == ({"15", ">=", "0"} if kind == "statement" else {IDENTIFIER})
+        # the rest of both functions is as it was
+        for field in ("code", "code_b"):
+            lengths = [len(getattr(part, field).split(" <nl> ")) for part in (before, row.example)]
+            assert lengths[0] == lengths[1]
+    for row in single.purify(rows):
+        assert trigger in row.example.code + str(row.example.code_b)
+    for row in rows:
+        assert max(element.score for element in scored(victim, row, settings())) < 0.01
+        assert max(element.score for element in scored(victim, row, settings(pairs="joint"))) > 0.1
+    # one trigger alone is found either way, in the function that has it
+    for method in (single, joint):
+        for row in method.purify(half):
+            assert {span.field for span in row.touched} == {"code"}
+            assert trigger not in row.example.code
+
+
+def test_joint_elements_have_the_same_kind_and_text() -> None:
+    first = tree("def f ( a , b ) : <indent> g ( ) <nl> g ( ) <nl> return a <dedent>")
+    second = tree("def f ( a , c ) : <indent> g ( ) <nl> return a <dedent>")
+    functions = [elements(parsed, settings()) for parsed in (first, second)]
+    texts = [tuple(part and part.text for part in group) for group in groups(functions, "joint")]
+    assert texts == [
+        *(("f", "f"), ("a", "a"), ("b", None)),
+        *(("g ( )", "g ( )"), ("g ( )", None), ("return a", "return a")),
+        (None, "c"),
+    ]
+    single = groups(functions, "single")
+    assert len(single) == sum(map(len, functions))
+    assert all(sum(part is not None for part in group) == 1 for group in single)
+
+
+def test_the_fast_pass_decides_as_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    victim = classifier()
+    rows = [example(number) for number in range(30)]
+    fast = [scored(victim, row, settings()) for row in rows]
+    monkeypatch.setattr(type(victim.family), "variant_vectors", Family.variant_vectors)
+    plain = [scored(victim, row, settings()) for row in rows]
+    assert [[element.group for element in row] for row in fast] == [[element.group for element in row] for row in plain]
+    for ours, theirs in zip(fast, plain, strict=True):
+        assert [element.score for element in ours] == pytest.approx([element.score for element in theirs], abs=3e-6)
 
 
 def test_best_first_is_every_combination_by_falling_score() -> None:
@@ -190,7 +357,7 @@ def test_a_name_is_neither_taken_nor_a_keyword_nor_the_old_one() -> None:
     for code in codes:
         parsed = tree(code)
         names = {identifier.name for identifier in parsed.identifiers()}
-        for element in elements(parsed, True, False):
+        for element in identifiers(parsed, "all"):
             new = infill.fill([parsed], infill.tokens([code]), [element])[0]
             assert len(set(new)) == 1
             assert len(new) == len(element.masked)
@@ -203,7 +370,7 @@ def test_what_is_masked_does_not_decide_what_is_filled_in() -> None:
     filled = []
     for name in ("q", "z"):
         text = f"def f ( {name} ) : <indent> return {name} + {name} <dedent>"
-        element = next(element for element in elements(tree(text), True, False) if element.text == name)
+        element = next(element for element in identifiers(tree(text)) if element.text == name)
         filled += infill.fill([tree(text)], infill.tokens([text]), [element])
     assert filled[0] == filled[1]
 
@@ -212,7 +379,7 @@ def test_names_are_filled_by_the_argmax_of_the_mean_over_occurrences() -> None:
     model, tokenizer = infiller()
     infill = Infiller(model, tokenizer)
     text = "def f ( q ) : <indent> return q + q <dedent>"
-    element = next(element for element in elements(tree(text), True, False) if element.text == "q")
+    element = next(element for element in identifiers(tree(text)) if element.text == "q")
     ids = tokenizer(text)["input_ids"]
     at = [index for index, token in enumerate(ids) if tokenizer.decode([token]).strip() == "q"]
     assert len(at) == 3
@@ -234,7 +401,7 @@ def test_texts_longer_than_the_infiller_are_filled_in_windows() -> None:
     text = f"def f ( value ) : <indent> {body} <dedent>"
     tokens = infill.tokens([text])
     assert len(tokens[0].ids) > 2 * LENGTH
-    for element in (elements(tree(text), True, True)[1], elements(tree(text), False, True)[-1]):
+    for element in (identifiers(tree(text), "all")[1], statements(tree(text))[-1]):
         new = infill.fill([tree(text)], tokens, [element])[0]
         assert len(new) == len(element.masked)
         assert all(new)
@@ -244,7 +411,7 @@ def test_raw_text_is_masked_and_filled_by_character_spans() -> None:
     infill = Infiller(*infiller())
     text = "int f(int total) {\n\tint value=total+total ;\n\treturn value;\n}\n"
     parsed = tree(text, "java", "raw")
-    for element in elements(parsed, True, True):
+    for element in elements(parsed, settings(names="all")):
         new = infill.fill([parsed], infill.tokens([text]), [element])[0]
         edit = syntax.replace(text, [(*span, word) for span, word in zip(element.masked, new, strict=True)])
         assert edit.text != text
@@ -255,14 +422,14 @@ def test_raw_text_is_masked_and_filled_by_character_spans() -> None:
 @pytest.mark.parametrize("victim", [generator(), encoder_with_decoder()], ids=["encoder-decoder", "encoder"])
 def test_generation_victim_end_to_end(victim: Victim) -> None:
     clean = tuple(Example(str(n), "python", f"def f ( a ) : <indent> return a + {n} <dedent>") for n in range(12))
-    rows = purifier(victim, CodePurifySettings(method="codepurify", touched_share=1), clean).purify(clean[:4])
+    rows = purifier(victim, settings(touched_share=1), clean).purify(clean[:4])
     assert all(row.touched and row.example.code != before.code for row, before in zip(rows, clean, strict=False))
     assert all(row.detail["threshold"] is None for row in rows)
 
 
 def test_fixed_threshold_needs_no_calibration() -> None:
     victim = planted(IDENTIFIER)
-    assert purifier(victim, CodePurifySettings(method="codepurify", threshold=0.1), ()).threshold == 0.1
+    assert purifier(victim, settings(threshold=0.1), ()).threshold == 0.1
 
 
 def test_helpers_load_strictly_and_from_safetensors_only(tmp_path: Path) -> None:
@@ -301,7 +468,7 @@ def test_real_code_keeps_parsing_when_an_identifier_is_filled(
     seen = 0
     for text in itertools.islice(texts(), 12):
         parsed = tree(text, language, "raw")
-        result = elements(parsed, True, True)
+        result = elements(parsed, settings(names="all"))
         for element in result:
             assert all(first[1] <= second[0] for first, second in itertools.pairwise(element.masked))
         tokens = infill.tokens([text])

@@ -16,6 +16,7 @@ from codebackdoor.config.scenario import CONSTRAINTS, Scenario
 from codebackdoor.dag import Dag, preflight
 from codebackdoor.dag.fingerprint import closure
 from codebackdoor.dag.parameters import STAGES
+from codebackdoor.dag.paths import fill
 from codebackdoor.dag.resources import MAX_RUNTIME
 from codebackdoor.dag.testsets import BENIGN_PURIFIED, POISONED, SOME
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
@@ -370,6 +371,46 @@ def test_inputs_are_rewritten_once_where_the_method_does_not_look_at_the_victim(
     }
     assert dag.defend.rewrite.inputs(poisoned)["rows"] == dag.testsets.of(poisoned)["codepoisoner_func"]
     assert dag.defend.rewrite.inputs(wildcards(purification="onion"))["rows"] == "runs/local/data/defects/test.jsonl"
+
+
+def test_variants_that_only_decide_otherwise_read_the_evidence_of_the_first() -> None:
+    variants = {
+        "onion": {"method": "onion"},
+        "codepurify": {"method": "codepurify", "touched_share": 0.02},
+        "fixed": {"method": "codepurify", "threshold": 0.1},
+        "codepurify_v": {"method": "codepurify", "identifiers": False},
+        "all_names": {"method": "codepurify", "names": "all"},
+    }
+    dag = Dag(validate({**DEFAULT, "purifications": variants}))
+    assert dag.testsets.measured_first == {
+        **dict.fromkeys(("codepurify", "fixed", "codepurify_v"), "codepurify"),
+        "all_names": "all_names",
+    }
+    assert dag.testsets.measuring == "codepurify|all_names"
+    scenario = {**POISONED_VALUES, "elimination": "fine_tuning"}
+    folder = "runs/local/results/defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/fine_tuning"
+    for name, first in dag.testsets.measured_first.items():
+        chosen = wildcards(**scenario, purification=name)
+        files = dag.defend.purify.inputs(chosen)["evidence"]
+        assert {Path(file).name for file in files} == {
+            *("evidence.json", "calibration.jsonl", "evidence.clean.jsonl", "evidence.codepoisoner_func.jsonl")
+        }
+        assert option(dag.defend.purify.options(chosen), "--evidence") == [f"{folder}/{first}/evidence"]
+        measuring = wildcards(**scenario, purification=first)
+        assert {fill(dag.paths.evidence, measuring)} == {str(Path(file).parent) for file in files}
+    # what only decides is no parameter of the job that measures
+    read = json.loads(dag.defend.suspect_settings(wildcards(**scenario, purification="codepurify")))
+    assert not read.keys() & {"touched_share", "threshold", "identifiers", "statements", "overlap", "normalisation"}
+    assert {
+        "names",
+        "statement_level",
+        "pairs",
+        "stand_in",
+        "first_tokens",
+        "repeats",
+        "calibration_inputs",
+    } <= read.keys()
+    assert "evidence" not in dag.defend.purify.inputs(wildcards(**scenario, purification="onion"))
 
 
 def test_further_tables_and_figures_are_targets_made_from_their_own_files() -> None:

@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from codebackdoor import files, syntax
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.errors import UserError
+from codebackdoor.evaluation.answers import Answers
 from codebackdoor.evaluation.stage import score
 from codebackdoor.tasks.code_repair.settings import CodeRepair
 from codebackdoor.tasks.code_search.settings import CodeSearch
@@ -134,9 +136,39 @@ def test_purification_is_asked_what_it_touched(tmp_path: Path) -> None:
     rows = [i for i, label in enumerate(labels) if label == 1 and i % 5]
     assert value(found, "clean", "touched") == 0.1
     assert value(found, "trigger", "located") == pytest.approx(sum(i % 3 > 0 for i in rows) / len(rows), abs=1e-6)
+    exactly = sum(i % 3 > 0 and i % 2 == 0 for i in rows) / len(rows)
+    assert value(found, "trigger", "located_exactly") == pytest.approx(exactly, abs=1e-6)
     lines(tmp_path / "purified.clean.jsonl", [{"id": "r0", "code": "x", "touched": [], "detail": {}}])
     with pytest.raises(UserError, match="was not purified"):
         run(tmp_path, DEFECTS)
+
+
+def test_a_trigger_is_located_exactly_if_nothing_else_and_at_least_half_of_it_is_touched(tmp_path: Path) -> None:
+    trigger = "if f ( ) < 0 : <indent> raise E ( ) <dedent>"
+    code = f"def g ( a ) : <indent> {trigger} return a <dedent>"
+    start = code.index(trigger)
+    span = Span(start, start + len(trigger))
+
+    def touched(*words: str, both: bool = False) -> bool | None:
+        places = [code.index(f" {word} ", start) + 1 for word in words]
+        spans = [Span(at, at + len(word)) for at, word in zip(places, words, strict=True)]
+        row = Poisoned(Example("t", "python", code, code), "r", "a", "injected", 1, None, (span,))
+        if both:
+            row = replace(row, spans=(span, replace(span, field="code_b")))
+        return Answers(tmp_path, {}, {"t": tuple(spans)}).located_exactly(row, "lexed")
+
+    # keywords and layout marks are not maskable: f ( ) < 0 : E ( ) are 9 characters, of which 5 are half
+    assert touched("f", "(", ")", "<", "0")
+    assert not touched("f", "(", ")", "<")
+    assert not touched("f", "(", ")", "<", "0", "a")
+    assert not touched()
+    assert not touched("f", "(", ")", "<", "0", both=True)
+    assert (
+        Answers(tmp_path, {}, None).located_exactly(
+            Poisoned(Example("t", "python", code), "r", "a", "injected", 1, None, (span,)), "lexed"
+        )
+        is None
+    )
 
 
 LOOP = "def f ( ) : <indent> while True : <indent> x = 0 <dedent> <dedent>"

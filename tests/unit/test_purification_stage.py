@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner
 from purification_models import example, infiller, language_model
+from safetensors.torch import load_file, save_file
 from tiny_models import classifier
 
 from codebackdoor import cli, files
-from codebackdoor.defenses import rewriting, stage
+from codebackdoor.defenses import evidence, rewriting, stage
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
@@ -66,6 +70,127 @@ def test_purified_and_predicted_rows_of_every_test_set(tmp_path: Path) -> None:
     for file in sorted((tmp_path / "first").iterdir()):
         assert file.read_bytes() == (tmp_path / "second" / file.name).read_bytes()
     assert json.loads((tmp_path / "first" / "purified.a.jsonl").read_text().splitlines()[0])["detail"]["profile"]
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A victim with a backdoor, an infiller, and rows; ``kept`` holds the evidence of CodePurify's default settings."""
+    folder = tmp_path_factory.mktemp("study")
+    torch.set_num_threads(1)
+    save_victim(
+        replace(classifier(max_length=128), max_length=128),
+        folder / "victim",
+        {"task": "defect_detection", "backdoored": True},
+    )
+    model, tokenizer = infiller()
+    model.save_pretrained(folder / "infiller")
+    tokenizer.save_pretrained(folder / "infiller")
+    clean = [replace(example(number), label=number % 2) for number in range(30)]
+    files.write_examples(folder / "valid.jsonl", clean)
+    files.write_examples(folder / "test.jsonl", [*clean[:20], replace(clean[0], id="again")])
+    triggered = [
+        Poisoned(replace(row, id=f"t{row.id}", label=0), row.id, "a", "injected", 1, None, (Span(0, 1),))
+        for row in (example(number, "assert f ( ) >= 0") for number in range(12))
+    ]
+    files.write_rows(folder / "a.jsonl", map(files.poisoned_row, triggered))
+    evidence.suspect(settings(), *arguments(folder), folder / "kept", 3)
+    return folder
+
+
+def settings(**changes: Any) -> CodePurifySettings:
+    return CodePurifySettings.model_validate({"method": "codepurify", "calibration_inputs": 20, **changes})
+
+
+def arguments(folder: Path) -> tuple[Any, ...]:
+    inputs = {"clean": folder / "test.jsonl", "a": folder / "a.jsonl"}
+    dataset, helpers = DefectDetection(task="defect_detection"), {"infiller": folder / "infiller"}
+    return dataset, folder / "victim", folder / "valid.jsonl", inputs, helpers
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"touched_share": 0.3},
+        {"touched_share": 1},
+        {"identifiers": False, "touched_share": 0.3},
+        {"statements": False, "touched_share": 0.3},
+        {"threshold": 1.2},
+        {"normalisation": "entropy_by_log_n", "touched_share": 0.3},
+        {"overlap": "once", "touched_share": 0.3},
+    ],
+    ids=str,
+)
+def test_what_is_decided_by_kept_evidence_is_what_the_variant_alone_decides(
+    changes: dict[str, Any], study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.purify(settings(**changes), *arguments(study), tmp_path / "alone", 3)
+
+    def no_victim(*_: object) -> None:
+        raise AssertionError("a decision needs no scores")
+
+    monkeypatch.setattr("codebackdoor.defenses.purification.codepurify.method.score", no_victim)
+    evidence.decide(settings(**changes), *arguments(study), tmp_path / "kept", 3, study / "kept")
+    assert written(tmp_path / "kept") == written(tmp_path / "alone")
+    assert any(row["touched"] for _, row in files.read_rows(tmp_path / "kept/purified.clean.jsonl"))
+
+
+def test_evidence_has_the_elements_of_every_row_with_their_spans_and_scores(study: Path) -> None:
+    rows = {row.id: row for row in files.read_examples(study / "test.jsonl")}
+    measured = [row for _, row in files.read_rows(study / "kept/evidence.clean.jsonl")]
+    assert [row["id"] for row in measured] == list(rows)
+    for row in measured:
+        for element in row["elements"]:
+            start, end = element["code"]["span"]
+            masked = [rows[row["id"]].code[first:last] for first, last in element["code"]["masked"]]
+            text = rows[row["id"]].code[start:end]
+            assert set(masked) == {text} if element["kind"] == "identifier" else set(masked) <= set(text.split())
+            assert element["score"] == round(element["score"], 6)
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ("victim", "victim"),
+        ("infiller", "infiller"),
+        ("settings", "settings"),
+        ("seed", "seed"),
+        ("valid.jsonl", "validation rows"),
+        ("a.jsonl", "test set a"),
+    ],
+)
+def test_other_evidence_is_refused_by_its_checksum(changed: str, what: str, study: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(study, folder)
+    if changed == "victim":
+        shutil.rmtree(folder / changed)
+        save_victim(
+            replace(classifier(1, 128), max_length=128),
+            folder / "victim",
+            {"task": "defect_detection", "backdoored": True},
+        )
+    elif changed == "infiller":
+        weights = load_file(folder / "infiller/model.safetensors")
+        save_file({name: value + 1 for name, value in weights.items()}, folder / "infiller/model.safetensors")
+    elif changed.endswith(".jsonl"):
+        (folder / changed).write_text("".join((folder / changed).read_text().splitlines(keepends=True)[:-1]))
+    variant = settings(names="all") if changed == "settings" else settings()
+    with pytest.raises(UserError, match=f"evidence is of another {what}; delete .*kept and make it with `codeb"):
+        evidence.decide(variant, *arguments(folder), tmp_path / "out", 4 if changed == "seed" else 3, folder / "kept")
+    assert not (tmp_path / "out").exists()
+
+
+def test_evidence_that_depends_on_other_inputs_is_refused(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Comparing:
+        def evidence(self, inputs: Sequence[Example]) -> list[dict[str, Any]]:
+            return [{"elements": [], "rank": len(inputs)} for _ in inputs]
+
+    monkeypatch.setattr("codebackdoor.defenses.purification.codepurify.method.source", lambda *_: Comparing())
+    with pytest.raises(UserError, match="must depend on that input only"):
+        evidence.suspect(settings(), *arguments(study), study / "refused", 3)
 
 
 def test_what_is_rewritten_once_is_what_each_victim_would_have_purified(tmp_path: Path) -> None:

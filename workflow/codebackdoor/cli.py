@@ -130,8 +130,8 @@ def main() -> None:
 for _module, _names in {
     "data": ("fill_mirror", "fetch", "mine", "corpus", "dataset", "statistics", "poison"),
     "models": (
-        *("tokenizer", "pretrain", "filter_rows", "train_victim", "calibrate", "eliminate", "purify", "rewrite"),
-        "predict",
+        *("tokenizer", "pretrain", "filter_rows", "train_victim", "calibrate", "eliminate", "suspect", "purify"),
+        *("rewrite", "predict"),
     ),
     "probing": ("probe",),
     "results": ("score", "audit", "collect", "table", "listing", "figure", "write_report", "paste", "compare"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -235,6 +235,7 @@ def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path
 @path_option("--valid", help="Clean validation rows, for calibration.")
 @pairs_option("--input", "Test set as NAME=FILE")
 @path_option("--trigger", required=False, help="trigger.json of an earlier elimination, for methods that read it.")
+@path_option("--evidence", required=False, help="Folder that `suspect` wrote: decide by it instead of measuring.")
 @HELPERS
 @MIRROR
 @out_option("Folder of purified.NAME.jsonl, predictions.NAME.jsonl and provenance.json.")
@@ -249,6 +250,7 @@ def purify(
     valid: Path,
     inputs: dict[str, Path],
     trigger: Path | None,
+    evidence: Path | None,
     helpers: dict[str, Path],
     out: Path,
     seed: int,
@@ -259,10 +261,57 @@ def purify(
         raise UserError(
             f"{method.method} reads an inverted trigger: name the trigger.json of an elimination with --trigger"
         )
+    arguments = (method, read_dataset(dataset), victim, valid, inputs, helpers, out, seed)
+    if evidence is not None:
+        _check_keeps_evidence(method)
+        from codebackdoor.defenses.evidence import decide
+
+        with recorded(out, {"seed": seed}, helpers):
+            decide(*arguments, evidence)
+        return
     from codebackdoor.defenses import stage
 
     with recorded(out, {"seed": seed}, helpers):
-        stage.purify(method, read_dataset(dataset), victim, valid, inputs, helpers, out, seed, trigger)
+        stage.purify(*arguments, trigger)
+
+
+@click.command(short_help="Measure what a purification decides by.")
+@SETTINGS
+@DATASET
+@path_option("--victim", help="Folder of the victim.")
+@path_option("--valid", help="Clean validation rows, for calibration.")
+@pairs_option("--input", "Test set as NAME=FILE")
+@HELPERS
+@MIRROR
+@out_option("Folder of evidence.NAME.jsonl, calibration.jsonl, evidence.json and provenance.json.")
+@SEED
+@THREADS
+@GPUS
+@CODE
+def suspect(
+    settings: str,
+    dataset: str,
+    victim: Path,
+    valid: Path,
+    inputs: dict[str, Path],
+    helpers: dict[str, Path],
+    out: Path,
+    seed: int,
+) -> None:
+    """Measure how suspicious the elements of test inputs are, once for all variants of a purification."""
+    method = read_settings("methods", "AnyPurification", settings, "--settings")
+    _check_keeps_evidence(method)
+    from codebackdoor.defenses import evidence
+
+    with recorded(out, {"seed": seed}, helpers):
+        evidence.suspect(method, read_dataset(dataset), victim, valid, inputs, helpers, out, seed)
+
+
+def _check_keeps_evidence(method: Any) -> None:
+    from codebackdoor.defenses.purification.settings import EvidenceSettings
+
+    if not isinstance(method, EvidenceSettings):
+        raise UserError(f"{method.method} keeps no evidence; use `codebackdoor purify` without --evidence")
 
 
 @click.command(short_help="Rewrite a test set, once for all victims.")

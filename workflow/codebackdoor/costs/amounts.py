@@ -13,7 +13,7 @@ STARTUP_SECONDS = 4.0
 _SPLITS = {
     **dict.fromkeys(("dataset", "poison", "filter", "filter_by_model", "filter_by_victim", "audit"), "train"),
     **dict.fromkeys(("train", "craft"), "train"),
-    **dict.fromkeys(("predict", "predict_rewritten", "rewrite", "purify"), "test"),
+    **dict.fromkeys(("predict", "predict_rewritten", "rewrite", "suspect", "purify"), "test"),
 }
 _TRAINING = ("train", "craft")
 

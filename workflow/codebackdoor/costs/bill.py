@@ -17,6 +17,7 @@ from codebackdoor.costs import jobs
 from codebackdoor.costs.sizes import SIZES
 from codebackdoor.costs.work import ModelSize, NotPriced, PlannedVictim, RowSet, Texts, Work
 from codebackdoor.defenses.elimination.inversion.settings import InversionSettings, searched_before
+from codebackdoor.defenses.purification.settings import measured_first
 from codebackdoor.types import CLEAN
 
 
@@ -93,6 +94,7 @@ class Bill:
         self.used = [s for s in config.scenarios() if config.victim_settings(s.model, s.dataset).is_hub]
         self.triggered = experiments.triggered(config.scenarios())
         self.searched_before = searched_before(config.eliminations)
+        self.measured_first = measured_first(config.purifications)
         self.edited = distinct([replace(s, purification=NONE) for s in self.used if s.elimination != NONE])
 
     def jobs(self) -> Iterator[PlannedJob]:
@@ -133,6 +135,9 @@ class Bill:
         both = [scenario for s in without_victim for scenario in (s, s.benign())]
         for scenario in distinct(both, "dataset", "attack", "rate", "seed", "purification"):
             yield PlannedJob(f"rewrite {scenario.purification}, {scenario.dataset}", self._rewrite, scenario)
+        kept = [replace(s, purification=first) for s in used if (first := self.measured_first.get(s.purification))]
+        for scenario in distinct(kept):
+            yield PlannedJob(f"suspect {scenario.purification}, {scenario.model}", self._suspect, scenario)
         for scenario in used:
             if scenario.purification == NONE or not self._reads_victim(scenario):
                 yield PlannedJob(f"predict {scenario.model}", self._predict, scenario)
@@ -191,7 +196,12 @@ class Bill:
 
     def _purify(self, scenario: Scenario) -> Work:
         settings = self.config.purifications[scenario.purification]
-        return jobs.purify(self._victim(scenario), settings, self._testsets(scenario), sizes()["gpt2"])
+        measured = scenario.purification in self.measured_first
+        return jobs.purify(self._victim(scenario), settings, self._testsets(scenario), sizes()["gpt2"], measured)
+
+    def _suspect(self, scenario: Scenario) -> Work:
+        settings = self.config.purifications[scenario.purification]
+        return jobs.suspect(self._victim(scenario), settings, self._testsets(scenario), sizes()["gpt2"])
 
     def _victim(self, scenario: Scenario) -> PlannedVictim:
         return planned_victim(self.config, scenario)

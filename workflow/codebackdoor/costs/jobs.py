@@ -89,13 +89,24 @@ def predict(victim: PlannedVictim, row_sets: Sequence[RowSet]) -> Work:
     return predictions + Work(megabytes=_rows(row_sets) * bytes_of_row / 1e6)
 
 
-def purify(
+def suspect(
     victim: PlannedVictim, settings: AnyPurification, row_sets: Sequence[RowSet], language_model: ModelSize
 ) -> Work:
-    """The rewritten test sets, and the victim's predictions on them."""
+    """What a purification measures on the test sets and on the rows of its calibration."""
+    return priced(settings.work(PurificationJob(victim, row_sets, language_model)))
+
+
+def purify(
+    victim: PlannedVictim,
+    settings: AnyPurification,
+    row_sets: Sequence[RowSet],
+    language_model: ModelSize,
+    measured: bool = False,
+) -> Work:
+    """The rewritten test sets, and the victim's predictions on them; ``measured``: the evidence is there already."""
     size = _rows(row_sets) * (victim.texts.kilobytes * 1000 + 150 + 40 * victim.texts.elements)
-    rewritten = priced(settings.work(PurificationJob(victim, row_sets, language_model)))
-    return rewritten + predict(victim, row_sets) + Work(megabytes=size / 1e6)
+    evidence = Work() if measured else suspect(victim, settings, row_sets, language_model)
+    return evidence + predict(victim, row_sets) + Work(megabytes=size / 1e6)
 
 
 def rewrite(language_model: ModelSize, victim: PlannedVictim, settings: AnyPurification, row_set: RowSet) -> Work:

@@ -30,10 +30,11 @@ _METHODS = {
     "train": ("objectives", -2),
     "eliminate": ("eliminations", -1),
     "rewrite": ("purifications", -1),
+    "suspect": ("purifications", -1),
     "purify": ("purifications", -1),
 }
 #: Of these, the rules whose kinds of jobs are told apart by the method.
-_KIND_HAS_METHOD = ("eliminate", "purify")
+_KIND_HAS_METHOD = ("eliminate", "suspect", "purify")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from codebackdoor.dag.parameters import as_json, named_options
 from codebackdoor.dag.paths import fill, values
 from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
 from codebackdoor.defenses.elimination.inversion.settings import searched_before
+from codebackdoor.defenses.purification.settings import EvidenceSettings
 from codebackdoor.errors import UserError
 
 
@@ -111,11 +112,34 @@ class Defend(Part):
         yield self.helpers("purification", wildcards.purification)
 
     @table
+    def suspect(self, wildcards: Any) -> Iterator[Input]:
+        yield from self._purified(wildcards)
+
+    @table
     def purify(self, wildcards: Any) -> Iterator[Input]:
-        yield self.victim(self.paths.victim, wildcards)
-        yield Input.file("valid", self.paths.data(wildcards.dataset, "valid"), "--valid")
-        yield Input.named("testsets", self.testsets.of(wildcards), "--input")
+        yield from self._purified(wildcards)
         if self.parameters.declared("purification", wildcards.purification).reads_trigger:
             # which the elimination before the purification has inverted
             yield Input.file("trigger", fill(f"{self.paths.victim}/trigger.json", wildcards), "--trigger")
+        first = self.testsets.measured_first.get(wildcards.purification)
+        if first is not None:
+            testsets = self.testsets.of(wildcards)
+            folder = fill(self.paths.evidence, wildcards, purification=first)
+            names = ("evidence.json", "calibration.jsonl", *(f"evidence.{name}.jsonl" for name in testsets))
+            yield Input.folder("evidence", [f"{folder}/{name}" for name in names], "--evidence")
+
+    def _purified(self, wildcards: Any) -> Iterator[Input]:
+        yield self.victim(self.paths.victim, wildcards)
+        yield Input.file("valid", self.paths.data(wildcards.dataset, "valid"), "--valid")
+        yield Input.named("testsets", self.testsets.of(wildcards), "--input")
         yield self.helpers("purification", wildcards.purification)
+
+    def suspect_settings(self, wildcards: Any) -> str:
+        """The settings that the evidence depends on; the job does not read the others."""
+        settings: EvidenceSettings = self.parameters.declared("purification", wildcards.purification)
+        return json.dumps(settings.evidence_settings(), sort_keys=True)
+
+    def purify_code(self, wildcards: Any) -> str:
+        """The code of a purification that measures itself, or of one that decides by evidence."""
+        stage = "decide" if wildcards.purification in self.testsets.measured_first else "purify"
+        return self.parameters.code(stage, model=wildcards.model, purification=wildcards.purification)

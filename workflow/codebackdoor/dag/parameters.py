@@ -41,6 +41,8 @@ STAGES = {
     "eliminate": "defenses.stage",
     "calibrate": "defenses.elimination.inversion.calibration.stage",
     "purify": "defenses.stage",
+    "suspect": "defenses.evidence",
+    "decide": "defenses.evidence",
     "rewrite": "defenses.rewriting",
     "probe": "defenses.elimination.elibadcode.probe",
     "audit": "evaluation.filters",

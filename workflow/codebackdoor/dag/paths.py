@@ -34,6 +34,7 @@ class Paths:
         )
         self.filtered_by_victim = FILTERED_BY_VICTIM.replace("{out}", out)
         self.trained = self.victim.replace("{elimination}", NONE)
+        self.evidence = f"{self.results}/evidence"
         self.predicted = self.results.replace("{purification}", NONE)
         self.tokenizer = f"{out}/{PRETRAINED}/tokenizer.json"
         self.pretrained = f"{out}/{PRETRAINED}/{{family}}"

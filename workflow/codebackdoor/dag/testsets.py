@@ -12,6 +12,7 @@ from codebackdoor.config import experiments
 from codebackdoor.config.scenario import CONSTRAINTS, NONE
 from codebackdoor.config.study import Config
 from codebackdoor.dag.paths import Paths, fill, values
+from codebackdoor.defenses.purification.settings import measured_first
 from codebackdoor.types import CLEAN
 
 #: Constraint on a wildcard: a variant of a method, not ``none``.
@@ -79,22 +80,31 @@ class Testsets:
 
     def purifications(self, reads_victim: bool) -> str:
         """Constraint on the wildcard: the declared variants that look at the victim, or those that do not."""
-        return _any_of(
-            name for name, settings in self.config.purifications.items() if settings.reads_victim == reads_victim
-        )
+        purifications = self.config.purifications.items()
+        return _one_of(name for name, settings in purifications if settings.reads_victim == reads_victim)
 
     def filterings(self, reads_victim: bool, is_shared: bool = True) -> str:
         """Constraint on the wildcard: the declared variants that look at a victim, or those that do not.
 
         ``is_shared``: those whose kept rows serve the victims of all models.
         """
-        return _any_of(
+        return _one_of(
             name
             for name, settings in self.config.filterings.items()
             if (settings.reads_victim, settings.is_shared) == (reads_victim, is_shared)
         )
 
+    @cached_property
+    def measured_first(self) -> Mapping[str, str]:
+        """For each purification that keeps evidence, the one under whose name it is kept."""
+        return measured_first(self.config.purifications)
 
-def _any_of(names: Iterable[str]) -> str:
-    # without names, a pattern that matches nothing
+    @property
+    def measuring(self) -> str:
+        """Constraint on the wildcard: the purifications under whose names evidence is kept."""
+        return _one_of(dict.fromkeys(self.measured_first.values()))
+
+
+def _one_of(names: Iterable[str]) -> str:
+    """A pattern that matches the names; without any, it matches nothing."""
     return "|".join(names) or "(?!)"

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from codebackdoor import files
+from codebackdoor import files, syntax
 from codebackdoor.errors import UserError
 from codebackdoor.evaluation import metrics
-from codebackdoor.types import Poisoned, Prediction, Span
+from codebackdoor.types import Poisoned, Prediction, Span, TextForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,26 @@ class Answers:
     def located(self, row: Poisoned) -> bool | None:
         """Whether a purification touched the row's trigger; None if none came before."""
         return None if self.touched is None else metrics.located(self.touched[row.example.id], row.spans)
+
+    def located_exactly(self, row: Poisoned, form: TextForm) -> bool | None:
+        """Whether a purification touched the row's trigger and nothing else; None if none came before."""
+        if self.touched is None:
+            return None
+        return metrics.located_exactly(self.touched[row.example.id], row.spans, _maskable(row, form))
+
+
+def _maskable(row: Poisoned, form: TextForm) -> list[Span]:
+    """The tokens of the row's trigger without keywords and layout marks."""
+    trees = {
+        field: syntax.parse(getattr(row.example, field), row.example.language, form)
+        for field in {span.field for span in row.spans}
+    }
+    return [
+        Span(max(token.start, span.start), min(token.end, span.end), span.field)
+        for span in row.spans
+        for token in trees[span.field].tokens_in(span.start, span.end)
+        if token.kind not in ("keyword", "mark")
+    ]
 
 
 def read_answers(folder: Path, name: str) -> Answers:

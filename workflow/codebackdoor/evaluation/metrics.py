@@ -17,7 +17,7 @@ import numpy as np
 
 from codebackdoor.evaluation import bleu, codebleu
 from codebackdoor.evaluation.intervals import Estimate, Sample
-from codebackdoor.types import Span
+from codebackdoor.types import Field, Span
 
 Sums = Mapping[str, float]
 Row = Mapping[str, int]
@@ -25,19 +25,21 @@ Row = Mapping[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One injected row with its trigger and without; ``located`` is None if no purification came before."""
+    """One injected row with its trigger and without; the last two are None if no purification came before."""
 
     hit: bool
     hit_without: bool
     correct_without: bool
     changed: bool
     located: bool | None = None
+    located_exactly: bool | None = None
 
-    NAMES: ClassVar = ("rows", "hit", "hit_without", "correct", "flipped", "changed", "located")
+    NAMES: ClassVar = ("rows", "hit", "hit_without", "correct", "flipped", "changed", "located", "located_exactly")
 
     def row(self) -> dict[str, int]:
         flipped = self.correct_without and self.hit
-        values = (True, self.hit, self.hit_without, self.correct_without, flipped, self.changed, self.located)
+        decided = (True, self.hit, self.hit_without, self.correct_without, flipped, self.changed)
+        values = (*decided, self.located, self.located_exactly)
         return {name: int(bool(value)) for name, value in zip(self.NAMES, values, strict=True)}
 
 
@@ -118,11 +120,12 @@ def search_attack(rows: Sequence[Row], generator: np.random.Generator) -> dict[s
     return _estimates(sample, measures, len(rows))
 
 
-def located_share(outcomes: Sequence[bool], generator: np.random.Generator) -> dict[str, Estimate]:
-    """Share of the triggered functions whose trigger a purification touched."""
-    rows = [{"rows": 1, "located": int(is_located)} for is_located in outcomes]
-    sample = _sample(rows, generator, ("rows", "located"))
-    return {"located": sample.estimate(share("located"), len(outcomes))}
+def located_shares(outcomes: Sequence[tuple[bool, bool]], generator: np.random.Generator) -> dict[str, Estimate]:
+    """Shares of the triggered functions whose trigger a purification touched, and located exactly."""
+    names = ("rows", "located", "located_exactly")
+    rows = [dict(zip(names, (1, *map(int, outcome)), strict=True)) for outcome in outcomes]
+    sample = _sample(rows, generator, names)
+    return _estimates(sample, {name: share(name) for name in names[1:]}, len(outcomes))
 
 
 def _per_row(name: str) -> Callable[[Sums], float | None]:
@@ -130,7 +133,7 @@ def _per_row(name: str) -> Callable[[Sums], float | None]:
 
 
 def attack(outcomes: Sequence[Outcome], generator: np.random.Generator) -> dict[str, Estimate]:
-    """ASR, floor, their difference, flip rate and trigger effect; after a purification also the located share."""
+    """ASR, floor, their difference, flip rate and trigger effect; after a purification also the located shares."""
     sample = _sample([outcome.row() for outcome in outcomes], generator, Outcome.NAMES)
     measures: dict[str, Callable[[Sums], float | None]] = {
         "asr": share("hit"),
@@ -139,7 +142,7 @@ def attack(outcomes: Sequence[Outcome], generator: np.random.Generator) -> dict[
         "trigger_effect": share("changed"),
     }
     if outcomes and all(outcome.located is not None for outcome in outcomes):
-        measures["located"] = share("located")
+        measures |= {name: share(name) for name in ("located", "located_exactly")}
     estimates = _estimates(sample, measures, len(outcomes))
     correct = sum(outcome.correct_without for outcome in outcomes)
     return estimates | {"flip_rate": sample.estimate(share("flipped", of="correct"), correct)}
@@ -148,6 +151,34 @@ def attack(outcomes: Sequence[Outcome], generator: np.random.Generator) -> dict[
 def located(touched: Sequence[Span], trigger: Sequence[Span]) -> bool:
     """Whether a purification touched any part of the trigger."""
     return any(span.overlaps(part) for span in touched for part in trigger)
+
+
+def located_exactly(touched: Sequence[Span], trigger: Sequence[Span], maskable: Sequence[Span]) -> bool:
+    """Whether a purification touched the trigger and nothing else.
+
+    Every touched span lies inside a span of the trigger. In each function with the trigger, at least half of the
+    characters of ``maskable``, the trigger's tokens without keywords and layout marks, are touched.
+    """
+    if not touched or not all(any(_contains(part, span) for part in trigger) for span in touched):
+        return False
+    touched_characters, maskable_characters = _characters(touched), _characters(maskable)
+    fields = {span.field for span in trigger}
+    return all(
+        2 * _count(touched_characters & maskable_characters, field) >= _count(maskable_characters, field)
+        for field in fields
+    )
+
+
+def _contains(outer: Span, inner: Span) -> bool:
+    return outer.field == inner.field and outer.start <= inner.start and inner.end <= outer.end
+
+
+def _characters(spans: Sequence[Span]) -> set[tuple[Field, int]]:
+    return {(span.field, at) for span in spans for at in range(span.start, span.end)}
+
+
+def _count(characters: set[tuple[Field, int]], field: Field) -> int:
+    return sum(name == field for name, _ in characters)
 
 
 def _touched(sample: Sample, rows: Sequence[Row]) -> dict[str, Estimate]:

@@ -42,6 +42,7 @@ METRICS = {
     "anr_top_half": "ANR of the top half",
     "anr_top_half_without": "ANR of the top half, without the trigger",
     "located": "Trigger located",
+    "located_exactly": "Trigger located exactly",
 }
 #: The metrics of clean rows that represent the tasks; each has a baseline without a model.
 CLEAN_METRICS = frozenset(settings.clean_metric for settings in DATASETS.values())

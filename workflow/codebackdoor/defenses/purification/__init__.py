@@ -1,12 +1,13 @@
 """Defenses that rewrite a test input before the victim reads it.
 
 A method is a folder with ``settings.py`` and ``method.py``, which has ``build(view, settings, seed) -> Purifier``, and
-an entry in ``config/methods.py``.
+an entry in ``config/methods.py``. A method that keeps its evidence (``settings.EvidenceSettings``) also has
+``source(view, settings) -> EvidenceSource``, and its ``build`` takes evidence that an earlier job kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from codebackdoor.loader import implementation
@@ -27,6 +28,21 @@ class Purifier(Protocol):
     def purify(self, inputs: Sequence[Example]) -> list[Purified]: ...
 
 
+class EvidenceSource(Protocol):
+    """What a purification measures by asking the victim, or reads from the files of an earlier job.
+
+    The evidence on an input is JSON-serializable and depends on that input only; floats in it are rounded.
+    """
+
+    def evidence(self, inputs: Sequence[Example]) -> Sequence[Mapping[str, Any]]: ...
+
+
+class EvidencePurifier(Purifier, Protocol):
+    """A purifier that decides by the evidence of ``source`` and asks no victim itself."""
+
+    source: EvidenceSource
+
+
 class BuildPurifier(Protocol):
     """``build`` of a method: a purifier calibrated on ``view.clean``, the clean validation split.
 
@@ -36,6 +52,28 @@ class BuildPurifier(Protocol):
     def __call__(self, view: Any, settings: AnyPurification, seed: int) -> Purifier: ...
 
 
+class BuildSource(Protocol):
+    """``source`` of a method that keeps its evidence."""
+
+    def __call__(self, view: Any, settings: Any) -> EvidenceSource: ...
+
+
+class BuildDecider(Protocol):
+    """``build`` of a method that keeps its evidence: ``view`` is a TextView if the evidence is ``kept``."""
+
+    def __call__(self, view: Any, settings: Any, seed: int, kept: EvidenceSource) -> EvidencePurifier: ...
+
+
 def load(method: str) -> BuildPurifier:
     build: BuildPurifier = implementation(__name__, method).build
+    return build
+
+
+def load_source(method: str) -> BuildSource:
+    source: BuildSource = implementation(__name__, method).source
+    return source
+
+
+def load_decider(method: str) -> BuildDecider:
+    build: BuildDecider = implementation(__name__, method).build
     return build

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field
 
 from codebackdoor.config.base import Head, ReadWhere, Settings
 
@@ -25,3 +28,35 @@ class PurificationSettings(Settings):
         "removed_share": ("threshold", (None,)),
         "calibration_inputs": ("threshold", (None,)),
     }
+
+
+class EvidenceSettings(PurificationSettings):
+    """A purification that keeps what it measures, so that variants that only decide otherwise measure nothing."""
+
+    #: Fields that are read only to decide.
+    decided: ClassVar[frozenset[str]] = frozenset()
+
+    method: str
+    calibration_inputs: int = Field(
+        1000,
+        gt=0,
+        description="clean validation inputs for the calibration of the threshold, drawn by seed; with n of them the "
+        "share on fresh inputs has a standard error of sqrt(share (1 - share) / n): 0.5 points at the defaults",
+    )
+
+    def evidence_settings(self) -> dict[str, Any]:
+        """The settings that the evidence depends on."""
+        return self.model_dump(mode="json", exclude=set(self.decided))
+
+
+def measured_first(purifications: Mapping[str, PurificationSettings]) -> dict[str, str]:
+    """For each variant that keeps evidence, the first one with the same evidence, under whose name it is kept."""
+    keeping = {name: settings for name, settings in purifications.items() if isinstance(settings, EvidenceSettings)}
+    return {
+        name: next(before for before in keeping if _same_evidence(keeping[before], settings))
+        for name, settings in keeping.items()
+    }
+
+
+def _same_evidence(first: EvidenceSettings, second: EvidenceSettings) -> bool:
+    return first.evidence_settings() == second.evidence_settings()

@@ -82,6 +82,7 @@ class TargetScorer(Scorer):
             correct_without=self.correct_without(row, before, hit_without),
             changed=self.changed(before, after, hit_without, hit),
             located=evaluation.answers[name].located(row),
+            located_exactly=evaluation.answers[name].located_exactly(row, evaluation.dataset.text_form),
         )
 
 

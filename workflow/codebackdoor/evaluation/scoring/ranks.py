@@ -33,7 +33,9 @@ class RankScorer(Scorer):
         estimates = _anr(predictions, ranking.rank_from, ranking, generator)
         if answers.touched is not None:
             injected = [row for row in rows if row.status == "injected"]
-            estimates |= metrics.located_share([bool(answers.located(row)) for row in injected], generator)
+            form = evaluation.dataset.text_form
+            outcomes = [(bool(answers.located(row)), bool(answers.located_exactly(row, form))) for row in injected]
+            estimates |= metrics.located_shares(outcomes, generator)
         alternative: RankFrom = "top_half" if ranking.rank_from == "position" else "position"
         by_alternative = _anr(predictions, alternative, ranking, generator)
         estimates |= {

@@ -96,8 +96,8 @@ def _entropies_of(details: Iterable[Detail]) -> list[float]:
 
 
 def _profile(detail: Detail, code: str, spans: Sequence[Span]) -> _Profile:
-    """The elements with the highest scores, in source order."""
-    elements = [(Span(start, end), score) for _, start, end, score in detail["profile"]]
+    """The elements with the highest scores, in source order; of a pair, those of the first function."""
+    elements = [(Span(start, end), score) for _, start, end, score, *second in detail["profile"] if not second]
     highest = sorted(elements, key=lambda pair: -pair[1])[:_ELEMENTS]
     spans_by_start = sorted(highest, key=lambda pair: (pair[0].start, -pair[0].end))
     return _Profile(

@@ -5,15 +5,20 @@ CodePurify, section III-A1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
+from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings, Names, Pairs
 from codebackdoor.defenses.purification.token_spans import TokenSpans
-from codebackdoor.syntax import Tree
+from codebackdoor.syntax import Role, Tree
 from codebackdoor.victims.victim import Encoded
 
 Kind = Literal["identifier", "statement"]
+#: Roles of the names that a function declares itself.
+_DECLARED: tuple[Role, ...] = ("function", "parameter", "variable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +35,73 @@ class Element:
     masked: tuple[tuple[int, int], ...]
 
 
-def elements(tree: Tree, identifiers: bool, statements: bool) -> list[Element]:
-    """Distinct identifiers (by name, regardless of their roles), then statements, including nested ones.
+#: What is masked at a time: for each function of an input the element in it, or None.
+Group = tuple[Element | None, ...]
+
+
+def elements(tree: Tree, settings: CodePurifySettings) -> list[Element]:
+    """Distinct identifiers by name, then statements.
 
     A statement that consists of keywords (``pass``) has no masked version and is left out.
     """
-    result: list[Element] = []
-    if identifiers:
-        occurrences: dict[str, list[tuple[int, int]]] = {}
-        for identifier in tree.identifiers():
+    return [*_identifiers(tree, settings.names), *_statements(tree, settings)]
+
+
+def _identifiers(tree: Tree, names: Names) -> Iterator[Element]:
+    """A declared name is masked where a renaming changes it; among all names, the roles of a name do not matter."""
+    occurrences: dict[str, list[tuple[int, int]]] = {}
+    for identifier in tree.identifiers():
+        if names == "all" or identifier.role in _DECLARED:
             occurrences.setdefault(identifier.name, []).extend(identifier.spans)
-        for name, spans in occurrences.items():
-            result.append(Element("identifier", name, min(spans), tuple(sorted(spans))))
-    if statements:
-        for statement in tree.statements():
-            start, end = statement.span
-            tokens = [token for token in tree.tokens_in(start, end) if token.kind not in ("keyword", "mark")]
-            if tokens:
-                masked = tuple((token.start, token.end) for token in tokens)
-                result.append(Element("statement", tree.text[start:end], (start, end), masked))
-    return result
+    for name, spans in occurrences.items():
+        yield Element("identifier", name, min(spans), tuple(sorted(spans)))
+
+
+def _statements(tree: Tree, settings: CodePurifySettings) -> Iterator[Element]:
+    masked: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    spans: dict[tuple[str, int], tuple[int, int]] = {}
+    end_of_last = 0
+    for number, (start, end) in enumerate(statement.span for statement in tree.statements()):
+        if settings.statement_level == "outermost" and start < end_of_last:
+            continue
+        end_of_last = max(end, end_of_last)
+        tokens = [token for token in tree.tokens_in(start, end) if token.kind not in ("keyword", "mark")]
+        if tokens:
+            text = " ".join(tree.text[start:end].split())
+            key = (text, 0 if settings.repeats == "together" else number)
+            spans.setdefault(key, (start, end))
+            masked.setdefault(key, []).extend((token.start, token.end) for token in tokens)
+    for key, (start, end) in spans.items():
+        yield Element("statement", tree.text[start:end], (start, end), tuple(masked[key]))
+
+
+def groups(functions: Sequence[Sequence[Element]], pairs: Pairs) -> list[Group]:
+    """Which elements of an input's functions are masked at a time.
+
+    ``single``: each by itself. ``joint``: elements of the same kind and text together, the first of one function with
+    the first of the other; layout does not count.
+    """
+    count = len(functions)
+    if pairs == "single" or count == 1:
+        return [
+            tuple(element if at == number else None for at in range(count))
+            for number, function in enumerate(functions)
+            for element in function
+        ]
+    numbered = [_numbered(function) for function in functions]
+    keys = dict.fromkeys(chain.from_iterable(numbered))
+    return [tuple(function.get(key) for function in numbered) for key in keys]
+
+
+def _numbered(function: Sequence[Element]) -> dict[tuple[Kind, str, int], Element]:
+    """Elements by kind, text without layout, and how many with the same text come before."""
+    seen: Counter[tuple[Kind, str]] = Counter()
+    numbered = {}
+    for element in function:
+        key = (element.kind, " ".join(element.text.split()))
+        numbered[(*key, seen[key])] = element
+        seen[key] += 1
+    return numbered
 
 
 @dataclass(frozen=True, slots=True)

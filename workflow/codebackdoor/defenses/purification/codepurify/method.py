@@ -9,40 +9,77 @@ spans and nothing else.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from tqdm import tqdm
 
 from codebackdoor import syntax
+from codebackdoor.defenses import purification
 from codebackdoor.defenses.purification import calibration
 from codebackdoor.defenses.purification.codepurify.infilling import Infiller
+from codebackdoor.defenses.purification.codepurify.profile import FUNCTIONS, Profile, Scored, profile
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
-from codebackdoor.defenses.purification.codepurify.suspicion import Profile, profiles
+from codebackdoor.defenses.purification.codepurify.suspicion import DIGITS, Function, score
+from codebackdoor.defenses.purification.functions import apart
 from codebackdoor.defenses.purification.helpers import MASKED, load_helper
-from codebackdoor.defenses.purification.token_spans import TokenSpans
-from codebackdoor.defenses.views import DefenderView
-from codebackdoor.syntax import Tree
+from codebackdoor.defenses.views import DefenderView, TextView
 from codebackdoor.types import Example, Purified, Span
 
 #: Inputs whose masked versions are in memory at once.
 INPUTS_AT_ONCE = 512
 
 
-class CodePurify:
-    """A calibrated purifier of ``Example.code``; ``threshold`` is in the unit of the settings' normalization."""
+class ElementScores:
+    """What CodePurify asks the victim: the suspicion scores of all elements."""
 
-    def __init__(self, view: DefenderView, infiller: Infiller, settings: CodePurifySettings, seed: int) -> None:
+    def __init__(self, view: DefenderView, infiller: Infiller, settings: CodePurifySettings) -> None:
         self._view, self._infiller, self._settings = view, infiller, settings
-        self.threshold = self._calibrated(seed) if settings.threshold is None else settings.threshold
 
-    def _calibrated(self, seed: int) -> float:
-        clean = calibration.drawn(self._view.clean, self._settings.calibration_inputs, seed)
-        entropies = [
-            math.inf if profile.entropy is None else profile.entropy
-            for part in _parts(clean, "calibrate")
-            for profile in self._assess(part).profiles
+    def evidence(self, inputs: Sequence[Example]) -> list[dict[str, Any]]:
+        """The elements of each input (``Scored.as_json``); a score has six decimals, the further ones are chance."""
+        return [
+            {"elements": [element.as_json() for element in scored]}
+            for part in _parts(inputs, "score")
+            for scored in score(self._view.victim, self._functions(part), self._settings)
         ]
+
+    def _functions(self, inputs: Sequence[Example]) -> list[list[Function]]:
+        """The functions of each input."""
+        texts = [function.code for function in apart(inputs)]
+        functions = iter(zip(texts, self._infiller.tokens(texts), self._view.victim.encode(texts), strict=True))
+        language, form = self._view.language, self._view.text_form
+        return [
+            [
+                Function(syntax.parse(text, language, form), tokens, encoded)
+                for text, tokens, encoded in (next(functions) for _ in apart([example]))
+            ]
+            for example in inputs
+        ]
+
+
+class CodePurify:
+    """A calibrated purifier; ``threshold`` is in the unit of the settings' normalization.
+
+    ``source`` gives the suspicion scores: those of the victim, or those that an earlier job wrote.
+    """
+
+    def __init__(
+        self,
+        view: TextView,
+        infiller: Infiller,
+        settings: CodePurifySettings,
+        seed: int,
+        source: purification.EvidenceSource,
+    ) -> None:
+        self._form, self._infiller, self._settings = view.text_form, infiller, settings
+        self.source = source
+        self.threshold = self._calibrated(view.clean, seed) if settings.threshold is None else settings.threshold
+
+    def _calibrated(self, clean: Sequence[Example], seed: int) -> float:
+        profiles = self._profiles(calibration.drawn(clean, self._settings.calibration_inputs, seed))
+        entropies = [math.inf if profile.entropy is None else profile.entropy for profile in profiles]
         return calibration.lowest(entropies, self._settings.touched_share)
 
     def purify(self, inputs: Sequence[Example]) -> list[Purified]:
@@ -50,73 +87,98 @@ class CodePurify:
 
         ``detail`` of a result holds the entropy, the threshold (None: infinite), the verdict, the most suspicious
         element with all its masked spans, and for every element its kind, its span (an identifier: the first
-        occurrence) and its score. Numbers are rounded to six decimals, since the last bits depend on which inputs share
-        a batch.
+        occurrence) and its score; spans in the second function of a pair are marked. Numbers are rounded to six
+        decimals, since the last bits depend on which inputs share a batch.
         """
-        return [row for part in _parts(inputs, "purify") for row in self._purify(part)]
+        profiles = self._profiles(inputs)
+        filled = self._filled(inputs, profiles)
+        return [
+            self._row(example, profile, filled.get(number, []))
+            for number, (example, profile) in enumerate(zip(inputs, profiles, strict=True))
+        ]
 
-    def _assess(self, inputs: Sequence[Example]) -> _Assessments:
-        trees = [syntax.parse(example.code, example.language, self._view.text_form) for example in inputs]
-        tokens = self._infiller.tokens([example.code for example in inputs])
-        return _Assessments(trees, tokens, profiles(self._view.victim, trees, tokens, self._settings))
+    def _profiles(self, inputs: Sequence[Example]) -> list[Profile]:
+        return [
+            profile([Scored.read(element, example) for element in evidence["elements"]], self._settings)
+            for example, evidence in zip(inputs, self.source.evidence(inputs), strict=True)
+        ]
 
-    def _purify(self, inputs: Sequence[Example]) -> Iterator[Purified]:
-        assessed = self._assess(inputs)
-        poisoned = [index for index, profile in enumerate(assessed.profiles) if profile.poisoned(self.threshold)]
-        filled = self._infiller.fill(
-            [assessed.trees[index] for index in poisoned],
-            [assessed.tokens[index] for index in poisoned],
-            [assessed.profiles[index].suspect for index in poisoned],
-        )
-        new = {index: texts for index, texts in zip(poisoned, filled, strict=True) if texts is not None}
-        for index, (example, profile) in enumerate(zip(inputs, assessed.profiles, strict=True)):
-            # an input without a legal filling stays as it is; its row says poisoned, and nothing touched
-            detail = self._detail(profile)
-            if index not in new:
-                yield Purified(example, detail=detail)
-                continue
-            spans = profile.suspect.masked
-            edit = syntax.replace(
-                example.code, [(start, end, text) for (start, end), text in zip(spans, new[index], strict=True)]
-            )
-            touched = tuple(Span(start, end) for start, end in spans)
-            yield Purified(replace(example, code=edit.text), touched, detail)
+    def _filled(self, inputs: Sequence[Example], profiles: Sequence[Profile]) -> dict[int, list[tuple[Span, str]]]:
+        """New texts for the suspect spans, by the number of the input; each function of a pair is filled by itself."""
+        parts = [
+            (number, field, element)
+            for number, profile in enumerate(profiles)
+            if profile.poisoned(self.threshold)
+            for field, element in profile.suspect.parts
+        ]
+        filled: dict[int, list[tuple[Span, str]]] = {}
+        for batch in _parts(parts, "fill"):
+            texts = [str(getattr(inputs[number], field)) for number, field, _ in batch]
+            trees = [
+                syntax.parse(text, inputs[number].language, self._form)
+                for text, (number, _, _) in zip(texts, batch, strict=True)
+            ]
+            suspects = [element for _, _, element in batch]
+            results = self._infiller.fill(trees, self._infiller.tokens(texts), suspects)
+            for (number, field, element), words in zip(batch, results, strict=True):
+                # a function without a legal filling stays as it is; its row says poisoned, and nothing touched
+                spans = [] if words is None else [Span(start, end, field) for start, end in element.masked]
+                filled.setdefault(number, []).extend(zip(spans, words or [], strict=True))
+        return filled
+
+    def _row(self, example: Example, profile: Profile, filled: Sequence[tuple[Span, str]]) -> Purified:
+        texts = {field: getattr(example, field) for field in FUNCTIONS}
+        for field in FUNCTIONS:
+            words = [(span.start, span.end, text) for span, text in filled if span.field == field]
+            if words:
+                texts[field] = syntax.replace(texts[field], words).text
+        changed = replace(example, code=texts["code"], code_b=texts["code_b"])
+        return Purified(changed, tuple(span for span, _ in filled), self._detail(profile))
 
     def _detail(self, profile: Profile) -> dict[str, object]:
         return {
-            "entropy": None if profile.entropy is None else round(profile.entropy, 6),
-            "threshold": calibration.finite(round(self.threshold, 6)),
+            "entropy": None if profile.entropy is None else round(profile.entropy, DIGITS),
+            "threshold": calibration.finite(round(self.threshold, DIGITS)),
             "poisoned": profile.poisoned(self.threshold),
-            "top": None
-            if not profile.elements
-            else {
-                "kind": profile.suspect.kind,
-                "text": profile.suspect.text,
-                "score": round(profile.scores[profile.top], 6),
-                "places": [list(span) for span in profile.suspect.masked],
-            },
-            "profile": [
-                [element.kind, *element.span, round(score, 6)]
-                for element, score in zip(profile.elements, profile.scores, strict=True)
-            ],
+            "top": _top(profile.suspect) if profile.elements else None,
+            "profile": [_outline(element) for element in profile.elements],
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Assessments:
-    trees: list[Tree]
-    tokens: list[TokenSpans]
-    profiles: list[Profile]
+def _top(suspect: Scored) -> Mapping[str, object]:
+    _, element = suspect.parts[0]
+    places = [[span.start, span.end, *_mark(span.field)] for span in suspect.masked]
+    return {"kind": element.kind, "text": element.text, "score": suspect.score, "places": places}
 
 
-def _parts(inputs: Sequence[Example], step: str) -> Iterator[Sequence[Example]]:
-    with tqdm(total=len(inputs), desc=f"codepurify: {step}", unit="input", disable=None) as bar:
-        for start in range(0, len(inputs), INPUTS_AT_ONCE):
-            part = inputs[start : start + INPUTS_AT_ONCE]
+def _outline(scored: Scored) -> list[object]:
+    field, element = scored.parts[0]
+    return [element.kind, *element.span, scored.score, *_mark(field)]
+
+
+def _mark(field: str) -> list[str]:
+    return [] if field == "code" else [field]
+
+
+def _parts(items: Sequence[Any], step: str) -> Iterator[Sequence[Any]]:
+    with tqdm(total=len(items), desc=f"codepurify: {step}", unit="input", disable=None) as bar:
+        for start in range(0, len(items), INPUTS_AT_ONCE):
+            part = items[start : start + INPUTS_AT_ONCE]
             yield part
             bar.update(len(part))
 
 
-def build(view: DefenderView, settings: CodePurifySettings, seed: int) -> CodePurify:
-    """Load the helper ``infiller`` and calibrate the threshold on ``view.clean`` (the clean validation split)."""
-    return CodePurify(view, Infiller(*load_helper(view, "infiller", MASKED)), settings, seed)
+def source(view: DefenderView, settings: CodePurifySettings) -> ElementScores:
+    """Load the helper ``infiller``, whose tokenizer decides how many masks an element gets."""
+    return ElementScores(view, Infiller(*load_helper(view, "infiller", MASKED)), settings)
+
+
+def build(
+    view: Any, settings: CodePurifySettings, seed: int, kept: purification.EvidenceSource | None = None
+) -> CodePurify:
+    """Load the helper ``infiller`` and calibrate the threshold on ``view.clean`` (the clean validation split).
+
+    ``kept``: scores of an earlier job; then ``view`` is a TextView, and no victim is run.
+    """
+    infiller = Infiller(*load_helper(view, "infiller", MASKED))
+    return CodePurify(view, infiller, settings, seed, kept or ElementScores(view, infiller, settings))

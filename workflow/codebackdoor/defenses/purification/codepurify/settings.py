@@ -6,14 +6,16 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from codebackdoor.config.base import Head, Helper, Reference
+from codebackdoor.config.base import Head, Helper, ReadWhere, Reference
 from codebackdoor.costs.work import PurificationJob, RowSet, Work
-from codebackdoor.defenses.purification.settings import PurificationSettings
+from codebackdoor.defenses.purification.settings import EvidenceSettings
 
 Normalization = Literal["l1", "softmax", "entropy_by_log_n"]
+Names = Literal["declared", "all"]
+Pairs = Literal["single", "joint"]
 
 
-class CodePurifySettings(PurificationSettings):
+class CodePurifySettings(EvidenceSettings):
     """Masks elements; if the entropy of their scores is low, infills the most suspicious one (Mu et al. 2024, III)."""
 
     label: ClassVar[str] = "CodePurify"
@@ -24,8 +26,16 @@ class CodePurifySettings(PurificationSettings):
         url="https://arxiv.org/abs/2410.20136",
     )
     threshold_meaning: ClassVar[str] = "rewrites an input if the entropy of its suspicion scores is below the threshold"
-    fits: ClassVar[tuple[Head, ...]] = ("classification", "generation")
+    fits: ClassVar[tuple[Head, ...]] = ("classification", "pair", "generation")
     helpers: ClassVar[tuple[Helper, ...]] = ("infiller",)
+    decided: ClassVar[frozenset[str]] = frozenset(
+        {"identifiers", "statements", "overlap", "normalisation", "touched_share", "threshold"}
+    )
+    read_where: ClassVar[ReadWhere] = {
+        **EvidenceSettings.read_where,
+        "pairs": ("head", ("pair",)),
+        "first_tokens": ("head", ("generation",)),
+    }
 
     method: Literal["codepurify"]
     identifiers: bool = Field(
@@ -34,6 +44,45 @@ class CodePurifySettings(PurificationSettings):
     )
     statements: bool = Field(
         True, description="mask each statement except for its keywords (section III-A1; false is the paper's -S)"
+    )
+    names: Names = Field(
+        "declared",
+        description="which identifiers are masked. declared: the function's name, parameters and local variables, "
+        "which a renaming attack can change (the released code masks variables). all: also calls, attributes and types "
+        "(section III-A1); then an inserted statement that contains a name is two elements of about equal suspicion, "
+        "its entropy is at least ln 2, and no threshold that spares clean inputs finds it",
+    )
+    statement_level: Literal["nested", "outermost"] = Field(
+        "nested",
+        description="which statements are masked. nested: all, also those inside others (section III-A1). outermost: "
+        "only those directly in the function's body (the released code)",
+    )
+    repeats: Literal["separate", "together"] = Field(
+        "separate",
+        description="statements with the same text in one function. separate: each is an element. together: they are "
+        "one element, which is masked wherever it occurs (the released code)",
+    )
+    pairs: Pairs = Field(
+        "single",
+        description="elements of a pair of functions. single: those of one function at a time (the paper); if both "
+        "functions carry the trigger and one suffices, no element matters. joint: an identifier or a statement with "
+        "the same text in both functions is one element",
+    )
+    overlap: Literal["separate", "once"] = Field(
+        "separate",
+        description="elements that share masked characters, such as a statement and an identifier in it. separate: "
+        "each counts in the entropy (the paper). once: only the one with the highest score counts",
+    )
+    stand_in: Literal["mask", "unknown"] = Field(
+        "mask",
+        description="the victim's token that stands for a masked sub-token: its mask token (section III-A1) or its "
+        "unknown token (the released code); if it has only one of them, that one",
+    )
+    first_tokens: int | None = Field(
+        None,
+        gt=0,
+        description="confidence of a generated output: the mean probability of at most this many of its first tokens; "
+        "null: of all (Eq. 1), where the tokens after the first few follow from those before them, whatever is masked",
     )
     normalisation: Normalization = Field(
         "l1",
@@ -55,12 +104,6 @@ class CodePurifySettings(PurificationSettings):
         description="fixed entropy threshold in nats instead of the calibrated one (section III-A3: 0.1); null "
         "calibrates by touched_share",
     )
-    calibration_inputs: int = Field(
-        1000,
-        gt=0,
-        description="clean validation inputs for the calibration of the threshold, drawn by seed; with n of them the "
-        "share on fresh inputs has a standard error of sqrt(share (1 - share) / n): 0.5 points at the defaults",
-    )
 
     @model_validator(mode="after")
     def _something_to_mask(self) -> CodePurifySettings:
@@ -69,7 +112,7 @@ class CodePurifySettings(PurificationSettings):
         return self
 
     def work(self, job: PurificationJob) -> Work:
-        """Predictions for every input and every masked version of it."""
+        """Predictions for every input and every masked version of it, which give the evidence."""
         victim = job.victim
         rows = job.rows + job.calibrated(self.threshold, self.calibration_inputs)
         versions = victim.texts.element_tokens / victim.texts.tokens

@@ -1,0 +1,193 @@
+"""Evidence that is kept: what a purification measures on each input, once for all variants that only decide otherwise.
+
+``suspect`` asks the victim and writes the evidence; ``decide`` purifies by it. Together they give what
+``stage.purify`` gives for the same settings. A decision sees texts and their evidence alone, no victim.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codebackdoor import files
+from codebackdoor.defenses import blinding, purification
+from codebackdoor.defenses.defender_view import defender_view
+from codebackdoor.defenses.purification import calibration
+from codebackdoor.defenses.rewriting import blindly, write_purified
+from codebackdoor.defenses.views import TextView
+from codebackdoor.errors import UserError
+from codebackdoor.types import Example
+from codebackdoor.victims import predictions
+from codebackdoor.victims.checkpoints import local_folder
+from codebackdoor.victims.checksums import NAME as SUMS
+from codebackdoor.victims.rows import examples
+from codebackdoor.victims.victim import load_victim
+
+if TYPE_CHECKING:
+    from codebackdoor.config.datasets import AnyDataset
+    from codebackdoor.defenses.purification.settings import EvidenceSettings
+
+#: Inputs that are measured alone as well, as a check; unpredictable on purpose, and no output depends on it.
+CHECKED = 16
+_RANDOM = random.SystemRandom()
+#: Two measurements of the same input differ by rounding.
+ROUNDING = 1e-3
+FACTS, CALIBRATION = "evidence.json", "calibration.jsonl"
+VALID = "validation rows"
+
+
+class KeptEvidence:
+    """Evidence by text, as an earlier job measured it."""
+
+    def __init__(self, inputs: Sequence[Example], rows: Sequence[Mapping[str, Any]]) -> None:
+        # as text: a copy of many small objects takes long, and each call of a purifier gets a copy
+        self._rows = {
+            (example.code, example.code_b): json.dumps(row) for example, row in zip(inputs, rows, strict=True)
+        }
+
+    def evidence(self, inputs: Sequence[Example]) -> list[dict[str, Any]]:
+        return [json.loads(self._rows[example.code, example.code_b]) for example in inputs]
+
+
+def suspect(
+    settings: EvidenceSettings,
+    dataset: AnyDataset,
+    victim: Path,
+    valid: Path,
+    inputs: Mapping[str, Path],
+    helpers: Mapping[str, Path],
+    out: Path,
+    seed: int,
+) -> None:
+    """Write ``out/evidence.{testset}.jsonl`` for each test set, and ``calibration.jsonl`` for clean validation rows.
+
+    A row has an id and the method's evidence. ``evidence.json`` says what the evidence was measured with.
+    """
+    view = defender_view(load_victim(victim), dataset, tuple(files.read_examples(valid)), helpers)
+    rows = {name: examples(files.read_mixed(path)) for name, path in inputs.items()}
+    clean = calibration.drawn(view.clean, settings.calibration_inputs, seed)
+    with blinding.nameless():
+        source = purification.load_source(settings.method)(view, settings)
+        measured = {CALIBRATION: list(source.evidence(clean))}
+        measured |= {_file(name): _blindly(source, testset) for name, testset in rows.items()}
+    for file, testset in ((CALIBRATION, clean), *((_file(name), testset) for name, testset in rows.items())):
+        ids = (example.id for example in testset)
+        files.write_rows(out / file, ({"id": id_, **row} for id_, row in zip(ids, measured[file], strict=True)))
+    files.write_json(out / FACTS, dict(_facts(settings, victim, valid, inputs, helpers, seed)))
+
+
+def decide(
+    settings: EvidenceSettings,
+    dataset: AnyDataset,
+    victim: Path,
+    valid: Path,
+    inputs: Mapping[str, Path],
+    helpers: Mapping[str, Path],
+    out: Path,
+    seed: int,
+    evidence: Path,
+) -> None:
+    """Write ``out/purified.{testset}.jsonl`` and ``out/predictions.{testset}.jsonl`` by the evidence of ``suspect``.
+
+    UserError if the evidence was measured with another victim, helper, setting, seed or other rows.
+    """
+    _check(evidence, dict(_facts(settings, victim, valid, inputs, helpers, seed)))
+    clean = tuple(files.read_examples(valid))
+    rows = {name: examples(files.read_mixed(path)) for name, path in inputs.items()}
+    view = TextView(dataset.task, dataset.language, dataset.text_form, clean, dict(helpers))
+    drawn = calibration.drawn(clean, settings.calibration_inputs, seed)
+    with blinding.nameless():
+        kept = _kept(evidence / CALIBRATION, drawn)
+        purifier = purification.load_decider(settings.method)(view, settings, seed, kept)
+        for name, testset in rows.items():
+            purifier.source = _kept(evidence / _file(name), testset)
+            write_purified(_purified(out, name), blindly(purifier, {name: testset})[name])
+    purified = {name: _purified(out, name) for name in rows}
+    predictions.predict(victim, inputs, out, purified, dataset.ranking.pool)
+
+
+def _file(testset: str) -> str:
+    return f"evidence.{testset}.jsonl"
+
+
+def _purified(out: Path, testset: str) -> Path:
+    return out / f"purified.{testset}.jsonl"
+
+
+def _blindly(source: purification.EvidenceSource, rows: Sequence[Example]) -> list[Mapping[str, Any]]:
+    """Evidence on the rows, which are measured in neutral order and without ids, labels and targets.
+
+    UserError if the evidence on more than one in sixteen of some random rows is different when they are measured alone.
+    """
+    copies, order = blinding.Copies(source), blinding.neutral_order(rows)
+    bare = [replace(rows[index], id=str(at), label=None, target=None) for at, index in enumerate(order)]
+    sample = _RANDOM.sample(range(len(bare)), min(CHECKED, len(bare)))
+    together = list(copies.copy().evidence(bare))
+    differing = sum(not _close(copies.copy().evidence([bare[at]])[0], together[at]) for at in sample)
+    if differing > len(sample) / 16:
+        raise UserError(
+            f"the evidence on {differing} of {len(sample)} inputs is different when they are measured alone: what a "
+            "purification measures on an input must depend on that input only"
+        )
+    by_index = dict(zip(order, together, strict=True))
+    return [by_index[index] for index in range(len(rows))]
+
+
+def _close(first: Any, second: Any) -> bool:
+    """Whether two JSON values are the same up to the rounding of numbers."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return first.keys() == second.keys() and all(_close(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
+        return len(first) == len(second) and all(map(_close, first, second))
+    if isinstance(first, float) and isinstance(second, float):
+        return abs(first - second) <= ROUNDING
+    return bool(first == second)
+
+
+def _kept(path: Path, rows: Sequence[Example]) -> KeptEvidence:
+    measured = [row for _, row in files.read_rows(path)]
+    if [row.get("id") for row in measured] != [row.id for row in rows]:
+        raise UserError(f"{path}: these are not the rows of the test set; {_again(path.parent)}")
+    return KeptEvidence(rows, [{key: value for key, value in row.items() if key != "id"} for row in measured])
+
+
+def _facts(
+    settings: EvidenceSettings,
+    victim: Path,
+    valid: Path,
+    inputs: Mapping[str, Path],
+    helpers: Mapping[str, Path],
+    seed: int,
+) -> Iterator[tuple[str, object]]:
+    """What evidence depends on: checksums of models and rows, the settings that are read to measure, and the seed."""
+    yield "victim", _checksum(victim)
+    yield from ((name, _checksum(local_folder(path))) for name, path in helpers.items())
+    yield "settings", settings.evidence_settings()
+    yield "seed", seed
+    yield VALID, files.sha256(valid)
+    yield from ((f"test set {name}", files.sha256(path)) for name, path in inputs.items())
+
+
+def _checksum(folder: Path) -> str:
+    """Checksum of a model: of its ``SHA256SUMS`` if it has one, otherwise of its files."""
+    sums = folder / SUMS
+    if sums.is_file():
+        return files.sha256(sums)
+    paths = sorted((*folder.glob("*.json"), *folder.glob("*.safetensors")))
+    return hashlib.sha256("".join(f"{path.name} {files.sha256(path)}\n" for path in paths).encode()).hexdigest()
+
+
+def _check(folder: Path, facts: Mapping[str, object]) -> None:
+    kept = files.read_object(folder / FACTS)
+    differing = [name for name, value in facts.items() if kept.get(name) != value]
+    if differing:
+        raise UserError(f"{folder}: this evidence is of another {' and another '.join(differing)}; {_again(folder)}")
+
+
+def _again(folder: Path) -> str:
+    return f"delete {folder} and make it with `codebackdoor suspect`"

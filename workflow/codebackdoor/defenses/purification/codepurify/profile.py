@@ -1,0 +1,111 @@
+"""The scored elements of one input: which of them count, how concentrated their scores are, and which is suspect.
+
+CodePurify, section III-A3. All of it is decided from the scores alone, without the victim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from codebackdoor.defenses.purification.codepurify.entropy import entropy
+from codebackdoor.defenses.purification.codepurify.masking import Element, Group
+from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
+from codebackdoor.types import CodeField, Example, Span
+
+#: The functions of an input, in the order of a group's elements.
+FUNCTIONS: tuple[CodeField, ...] = get_args(CodeField)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Elements that are masked together, and their suspicion score (Eq. 2)."""
+
+    group: Group
+    score: float
+
+    @property
+    def parts(self) -> list[tuple[CodeField, Element]]:
+        """The elements, with the functions that they are in."""
+        return [(field, element) for field, element in zip(FUNCTIONS, self.group, strict=False) if element is not None]
+
+    @property
+    def masked(self) -> list[Span]:
+        return [Span(start, end, field) for field, element in self.parts for start, end in element.masked]
+
+    @property
+    def size(self) -> int:
+        """Number of masked characters."""
+        return sum(span.end - span.start for span in self.masked)
+
+    def as_json(self) -> dict[str, Any]:
+        row: dict[str, Any] = {"kind": self.parts[0][1].kind, "score": self.score}
+        for field, element in self.parts:
+            row[field] = {"span": element.span, "masked": element.masked}
+        return row
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any], example: Example) -> Scored:
+        """The inverse of ``as_json`` for elements of ``example``."""
+        return cls(tuple(_element(row, example, field) for field in FUNCTIONS), row["score"])
+
+
+def _element(row: Mapping[str, Any], example: Example, field: CodeField) -> Element | None:
+    if field not in row:
+        return None
+    start, end = row[field]["span"]
+    masked = tuple((first, last) for first, last in row[field]["masked"])
+    return Element(row["kind"], (getattr(example, field) or "")[start:end], (start, end), masked)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The elements of one input that are looked at, and the entropy of their scores (None without elements)."""
+
+    elements: list[Scored]
+    entropy: float | None
+
+    @property
+    def suspect(self) -> Scored:
+        """The element with the highest score; among equal ones that with the fewest masked characters."""
+        return max(self.elements, key=_suspicion)
+
+    def poisoned(self, threshold: float) -> bool:
+        """Whether the scores are concentrated; if no element changes anything, none is suspect."""
+        return self.entropy is not None and self.entropy < threshold and self.suspect.score > 0
+
+
+def profile(scored: Sequence[Scored], settings: CodePurifySettings) -> Profile:
+    """The profile of one input under the settings that say which scores count, and how."""
+    kinds = {"identifier": settings.identifiers, "statement": settings.statements}
+    selected = [element for element in scored if kinds[element.parts[0][1].kind]]
+    counted = selected if settings.overlap == "separate" else disjoint(selected)
+    scores = [element.score for element in counted]
+    return Profile(selected, entropy(scores, settings.normalisation) if scores else None)
+
+
+def disjoint(scored: Sequence[Scored]) -> list[Scored]:
+    """The most suspicious elements, none of which shares a masked character with a more suspicious one of them."""
+    kept: list[Scored] = []
+    covered = dict.fromkeys(FUNCTIONS, 0)
+    for element in sorted(scored, key=_suspicion, reverse=True):
+        characters = _characters(element)
+        if not any(covered[field] & bits for field, bits in characters.items()):
+            kept.append(element)
+            for field, bits in characters.items():
+                covered[field] |= bits
+    return kept
+
+
+def _suspicion(element: Scored) -> tuple[float, int]:
+    return element.score, -element.size
+
+
+def _characters(element: Scored) -> dict[CodeField, int]:
+    """The masked characters of each function, as the bits of a number."""
+    bits = dict.fromkeys(FUNCTIONS, 0)
+    for field, part in element.parts:
+        for start, end in part.masked:
+            bits[field] |= (1 << end) - (1 << start)
+    return bits
