@@ -17,8 +17,10 @@ from codebackdoor.config.experiments import PaperTable, scenarios
 from codebackdoor.config.loading import load
 from codebackdoor.files import read_json
 from codebackdoor.report import labels, papers
+from codebackdoor.report.collect import Cell, Results
 from codebackdoor.report.papers import Key
-from codebackdoor.report.study import Study
+from codebackdoor.report.study import Study, anonymous
+from codebackdoor.report.tables import ordering
 from codebackdoor.types import CLEAN
 
 ROOT = Path(__file__).parents[2]
@@ -415,3 +417,23 @@ def test_elibadcodes_tables_are_whole() -> None:
         values["inversion"] for key, _, values in papers.tables()["elibadcode_table9"].rows if key.defense == own[3]
     ]
     assert (min(filter(None, inversion)), max(filter(None, inversion))) == (22 * 60 + 40, 53 * 60 + 9)
+
+
+def test_the_order_is_by_what_the_paper_prints_and_not_by_the_tasks_own_metric() -> None:
+    """Clones are F1 in our tables and accuracy in CodePurify's Table III; repair is BLEU there, exact match here."""
+    grid = {"models": ["codebert"], "attacks": ["deadcode"], "rates": [0.05], "purifications": ["none", "onion"]}
+    cited = {"table": "codepurify_table3", "attacks": {"deadcode": "codepoisoner_deadcode"}}
+    settings = {
+        "datasets": {"clones": {"task": "clone_detection"}, "repair": {"task": "code_repair"}},
+        "models": {"codebert": {"architecture": "codebert"}},
+        "purifications": {"onion": {"method": "onion"}},
+        "experiments": {"one": {"title": "t", "grid": [grid | {"datasets": ["clones", "repair"]}], "paper": [cited]}},
+    }
+    study = Study(settings, "one")
+    cells = {}
+    for scenario in scenarios(study.experiment):
+        for metric in ("accuracy", "f1", "exact_match", "bleu", "bleu_rows"):
+            printed = study.printed(scenario, CLEAN, metric)
+            cells[anonymous(scenario), CLEAN, metric] = Cell(0.5, 0.4, 0.6, 10, 1, printed)
+    orders = [(order.dataset, order.metric) for order in ordering._orders(study, Results(cells, {}))]
+    assert orders == [("clones", "accuracy"), ("repair", "bleu")]
