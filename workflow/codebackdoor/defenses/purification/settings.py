@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import Field
 
 from codebackdoor.config.base import Head, ReadWhere, Settings
 
+T = TypeVar("T")
+#: Mark of a field that is read only to decide on what was measured.
+DECIDED = "decided"
+Decided = Annotated[T, DECIDED]
 #: Methods that rewrite each function by itself work on every task that reads functions.
 FUNCTIONS: tuple[Head, ...] = ("classification", "pair", "retrieval")
 
@@ -31,10 +35,10 @@ class PurificationSettings(Settings):
 
 
 class EvidenceSettings(PurificationSettings):
-    """A purification that keeps what it measures, so that variants that only decide otherwise measure nothing."""
+    """A purification that keeps what it measures, so that variants that only decide otherwise measure nothing.
 
-    #: Fields that are read only to decide.
-    decided: ClassVar[frozenset[str]] = frozenset()
+    A field that is read only to decide says so by its type: ``threshold: Decided[float]``.
+    """
 
     method: str
     calibration_inputs: int = Field(
@@ -46,7 +50,8 @@ class EvidenceSettings(PurificationSettings):
 
     def evidence_settings(self) -> dict[str, Any]:
         """The settings that the evidence depends on."""
-        return self.model_dump(mode="json", exclude=set(self.decided))
+        decided = {name for name, field in type(self).model_fields.items() if DECIDED in field.metadata}
+        return self.model_dump(mode="json", exclude=decided)
 
 
 def measured_first(purifications: Mapping[str, PurificationSettings]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from codebackdoor.config.base import Head, Helper, ReadWhere, Reference
 from codebackdoor.costs.work import PurificationJob, RowSet, Work
-from codebackdoor.defenses.purification.settings import EvidenceSettings
+from codebackdoor.defenses.purification.settings import Decided, EvidenceSettings
 
 Normalization = Literal["l1", "softmax", "entropy_by_log_n"]
 Names = Literal["declared", "all"]
@@ -28,9 +28,6 @@ class CodePurifySettings(EvidenceSettings):
     threshold_meaning: ClassVar[str] = "rewrites an input if the entropy of its suspicion scores is below the threshold"
     fits: ClassVar[tuple[Head, ...]] = ("classification", "pair", "generation")
     helpers: ClassVar[tuple[Helper, ...]] = ("infiller",)
-    decided: ClassVar[frozenset[str]] = frozenset(
-        {"identifiers", "statements", "overlap", "normalisation", "touched_share", "threshold"}
-    )
     read_where: ClassVar[ReadWhere] = {
         **EvidenceSettings.read_where,
         "pairs": ("head", ("pair",)),
@@ -38,11 +35,11 @@ class CodePurifySettings(EvidenceSettings):
     }
 
     method: Literal["codepurify"]
-    identifiers: bool = Field(
+    identifiers: Decided[bool] = Field(
         True,
         description="mask each distinct identifier, at all its occurrences (section III-A1; false is the paper's -V)",
     )
-    statements: bool = Field(
+    statements: Decided[bool] = Field(
         True, description="mask each statement except for its keywords (section III-A1; false is the paper's -S)"
     )
     names: Names = Field(
@@ -68,7 +65,7 @@ class CodePurifySettings(EvidenceSettings):
         "functions carry the trigger and one suffices, no element matters. joint: an identifier or a statement with "
         "the same text in both functions is one element",
     )
-    overlap: Literal["separate", "once"] = Field(
+    overlap: Decided[Literal["separate", "once"]] = Field(
         "separate",
         description="elements that share masked characters, such as a statement and an identifier in it. separate: "
         "each counts in the entropy (the paper). once: only the one with the highest score counts",
@@ -84,13 +81,13 @@ class CodePurifySettings(EvidenceSettings):
         description="confidence of a generated output: the mean probability of at most this many of its first tokens; "
         "null: of all (Eq. 1), where the tokens after the first few follow from those before them, whatever is masked",
     )
-    normalisation: Normalization = Field(
+    normalisation: Decided[Normalization] = Field(
         "l1",
         description="how suspicion scores become a distribution. l1: divided by their sum (the released code, and the "
         "only reading under which the paper's threshold 0.1 makes sense); softmax (Eq. 3); entropy_by_log_n: divided "
         "by their sum, and the entropy divided by the logarithm of the number of elements",
     )
-    touched_share: float = Field(
+    touched_share: Decided[float] = Field(
         0.03,
         ge=0,
         le=1,
@@ -98,7 +95,7 @@ class CodePurifySettings(EvidenceSettings):
         "number; an element that is rewritten is often the evidence for a correct prediction, so rewriting a clean "
         "input often costs its correct prediction); 0 rewrites nothing, 1 rewrites everything (the paper's -E)",
     )
-    threshold: float | None = Field(
+    threshold: Decided[float | None] = Field(
         None,
         ge=0,
         description="fixed entropy threshold in nats instead of the calibrated one (section III-A3: 0.1); null "
