@@ -214,6 +214,16 @@ def test_all_zero_scores_are_never_suspicious_and_ties_go_to_the_smaller_element
     assert profile(_with_scores([outer, inner], [0.7, 0.7]), settings()).suspect.group == (inner,)
 
 
+def test_an_element_alone_does_not_stand_out_and_is_touched_only_where_all_are() -> None:
+    parts = elements(tree("def f ( a ) : <indent> return a <dedent>"), settings())
+    scores = _with_scores(parts, [0.9] * len(parts))
+    alone = profile(scores, settings(identifiers=False))
+    assert len(alone.elements) == 1
+    assert alone.entropy is None
+    assert not alone.poisoned(0.1)
+    assert alone.poisoned(math.inf)
+
+
 def test_ablations_and_overlaps_are_decided_from_the_scores_of_all_elements() -> None:
     parsed = tree("def f ( a ) : <indent> assert g ( ) <nl> return a <dedent>")
     parts = elements(parsed, settings(names="all"))

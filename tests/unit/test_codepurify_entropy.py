@@ -22,13 +22,6 @@ def test_equal_scores_have_the_largest_entropy(normalization: Normalization, sco
     assert entropy([score] * 7, normalization) == pytest.approx(expected)
 
 
-def test_one_element_alone_cannot_stand_out() -> None:
-    for score in (0.0, 0.8):
-        assert entropy([score], "l1") == 0
-        assert entropy([score], "softmax") == 0
-        assert entropy([score], "entropy_by_log_n") == 1
-
-
 def test_one_score_among_zeros() -> None:
     scores = [1.0] + [0.0] * 9
     assert entropy(scores, "l1") == 0
@@ -47,15 +40,16 @@ def test_by_hand() -> None:
     assert entropy(scores, "softmax") == pytest.approx(soft)
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.sampled_from(ALL))
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=30), st.sampled_from(ALL))
 def test_bounds(scores: list[float], normalization: Normalization) -> None:
     largest = 1.0 if normalization == "entropy_by_log_n" else math.log(len(scores))
     assert 0 <= entropy(scores, normalization) <= largest + 1e-9
 
 
-def test_no_element_has_no_entropy() -> None:
-    with pytest.raises(ValueError, match="no element"):
-        entropy([], "l1")
+def test_no_element_and_one_alone_have_no_entropy() -> None:
+    for scores in ([], [0.8]):
+        with pytest.raises(ValueError, match="fewer than two"):
+            entropy(scores, "l1")
 
 
 def test_thresholds_let_the_stated_share_pass() -> None:

@@ -72,11 +72,12 @@ def filtered(dataset: str, victim: str, **settings: object) -> dict[str, object]
 
 
 def test_a_filter_that_names_a_model_needs_one_that_can_be_trained_on_the_data_set() -> None:
+    encoder = {"unixcoder": {"architecture": "unixcoder"}}
     with pytest.raises(UserError) as caught:
-        validate(filtered("repair", "codet5"))
+        validate(filtered("repair", "codet5", model="unixcoder") | {"models": {**DEFAULT["models"], **encoder}})
     (line,) = (line for line in str(caught.value).splitlines() if "filterings" in line)
     assert line.endswith(
-        "filterings.rows.model: 'codebert' works on classification, pair and retrieval data sets, and 'repair' is a "
+        "filterings.rows.model: 'unixcoder' works on classification, pair and retrieval data sets, and 'repair' is a "
         "generation data set; write null to look at each victim's own model, or name one that can be trained on it"
     )
     # looking at each victim's own model, at another one that fits, and at a model that the grid has no victim of

@@ -12,10 +12,10 @@ def entropy(scores: Sequence[float], normalization: Normalization) -> float:
     """Entropy of the normalized scores, in nats (``entropy_by_log_n``: as a share of the largest possible entropy).
 
     Scores are not negative. If all of them are zero, no element matters more than another, and the entropy is that of
-    equal scores. A single element has entropy 0, but nothing to stand out from: its share is 1.
+    equal scores. Raises ValueError for fewer than two scores, of which none stands out.
     """
-    if not scores:
-        raise ValueError("no elements, no entropy")
+    if len(scores) < 2:
+        raise ValueError("the entropy of fewer than two scores says nothing")
     total = sum(scores)
     if normalization == "softmax":
         top = max(scores)
@@ -27,4 +27,4 @@ def entropy(scores: Sequence[float], normalization: Normalization) -> float:
     plain = max(-sum(share * math.log(share) for share in shares if share > 0), 0.0)
     if normalization != "entropy_by_log_n":
         return plain
-    return plain / math.log(len(scores)) if len(scores) > 1 else 1.0
+    return plain / math.log(len(scores))

@@ -5,6 +5,7 @@ CodePurify, section III-A3. All of it is decided from the scores alone, without 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -61,7 +62,11 @@ def _element(row: Mapping[str, Any], example: Example, field: CodeField) -> Elem
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The elements of one input that are looked at, and the entropy of their scores (None without elements)."""
+    """The elements of one input that are looked at, and the entropy of their scores.
+
+    None if fewer than two count: there is nothing that one of them could stand out from. A single score would have the
+    entropy 0, and where statements or identifiers alone are masked, more clean inputs have one than may be touched.
+    """
 
     elements: list[Scored]
     entropy: float | None
@@ -72,8 +77,13 @@ class Profile:
         return max(self.elements, key=_suspicion)
 
     def poisoned(self, threshold: float) -> bool:
-        """Whether the scores are concentrated; if no element changes anything, none is suspect."""
-        return self.entropy is not None and self.entropy < threshold and self.suspect.score > 0
+        """Whether the scores are concentrated, or every input is to be purified (an infinite threshold).
+
+        If no element changes anything, none is suspect.
+        """
+        if not self.elements or self.suspect.score == 0:
+            return False
+        return threshold == math.inf or (self.entropy is not None and self.entropy < threshold)
 
 
 def profile(scored: Sequence[Scored], settings: CodePurifySettings) -> Profile:
@@ -82,7 +92,7 @@ def profile(scored: Sequence[Scored], settings: CodePurifySettings) -> Profile:
     selected = [element for element in scored if kinds[element.parts[0][1].kind]]
     counted = selected if settings.overlap == "separate" else disjoint(selected)
     scores = [element.score for element in counted]
-    return Profile(selected, entropy(scores, settings.normalisation) if scores else None)
+    return Profile(selected, entropy(scores, settings.normalisation) if len(scores) > 1 else None)
 
 
 def disjoint(scored: Sequence[Scored]) -> list[Scored]:
