@@ -105,6 +105,8 @@ OVERLAYS = [
     ["elibadcode", "elibadcode/paper"],
     ["elibadcode", "elibadcode/onion_filter"],
     ["elibadcode", "elibadcode/afraidoor"],
+    ["codepurify"],
+    ["codepurify", "codepurify/paper"],
     ["codepurify/filters"],
 ]
 
