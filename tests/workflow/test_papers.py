@@ -1,4 +1,4 @@
-"""Every kind of task, victim, attack, defense, table and figure of EliBadCode's paper in one small real run."""
+"""Every kind of task, victim, attack, defense, table and figure of two papers in one small real run."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ OVERLAY = {
         # forty test queries of one package know this word
         "badcode": {"method": "badcode", "target_word": "graph"},
         "afraidoor": {"method": "afraidoor", "crafting": "codebert"},
+        "bnc_grammar": {"method": "bnc_grammar"},
+    },
+    "filterings": {
+        "signature": {"method": "spectral_signature"},
+        # with codet5's own victim
+        "clustering": {"method": "activation_clustering", "model": None, "dimensions": 2},
     },
     "eliminations": {
         # pairs hold few functions as short as the default's
@@ -39,6 +45,10 @@ OVERLAY = {
     },
     "purifications": {
         "attdef": {"calibration_inputs": 10, "steps": 2},
+        "oseql": {"method": "oseql"},
+        # decided from what codepurify measures
+        "codepurify_v": {"method": "codepurify", "calibration_inputs": 10, "names": "all", "identifiers": False},
+        "joint": {"method": "codepurify", "calibration_inputs": 10, "pairs": "joint"},
         "similarity": {"method": "similarity", "also": {"method": "attdef", "calibration_inputs": 10, "steps": 2}},
     },
     "experiments": {
@@ -95,6 +105,38 @@ OVERLAY = {
                     "combine": "all",
                 }
             ],
+        },
+        "codepurify": {
+            "title": "CodePurify",
+            "grid": [
+                {
+                    "datasets": ["defects"],
+                    "models": ["codet5"],
+                    "attacks": ["bnc_grammar"],
+                    "rates": [0.05],
+                    "filterings": ["none", "signature", "clustering"],
+                    "purifications": ["none", "oseql", "codepurify", "codepurify_v"],
+                },
+                {
+                    "datasets": ["clones"],
+                    "models": ["codet5"],
+                    "attacks": ["afraidoor"],
+                    "rates": [0.05],
+                    "purifications": ["none", "oseql", "joint"],
+                },
+                # an encoder that gets a decoder
+                {
+                    "datasets": ["repair"],
+                    "models": ["codebert"],
+                    "attacks": ["codepoisoner_deadcode"],
+                    "rates": [0.05],
+                    "filterings": ["none", "signature"],
+                    "purifications": ["none", "codepurify"],
+                },
+            ],
+            "paper": [{"table": "codepurify_table2", "attacks": {"bnc_grammar": "bnc_grammar"}}],
+            "tables": ["filters"],
+            "figures": ["suspicion"],
         },
         "settings": {
             "title": "Settings of the search",
@@ -168,3 +210,41 @@ def test_both_functions_of_a_pair_are_attacked_and_rewritten(paper: Tree) -> Non
 def test_a_second_run_has_nothing_to_do(paper: Tree) -> None:
     found = paper.run("snakemake", "--configfile", CONFIGS[1], NAME)
     assert "Nothing to be done" in found.stdout + found.stderr
+
+
+def test_a_filter_looks_at_a_victim_that_no_grid_names_or_at_the_scenarios_own(paper: Tree) -> None:
+    data, models = (paper.out / folder / "defects" for folder in ("data", "models"))
+    for filtering, kept in (("signature", "signature"), ("clustering", "clustering/codet5")):
+        folder = data / "bnc_grammar-0.05/seed1/filtered" / kept
+        report = files.read_json(folder / "filtering.json")["rows"]["all"]
+        card = files.read_json(models / f"codet5/bnc_grammar-0.05/seed1/{filtering}/cross_entropy/none/config.json")[
+            "codebackdoor"
+        ]
+        assert 0 < report["dropped"] == report["there"] - card["training_rows"]
+    # codet5 alone is in the grid; the signature is that of codebert's victim
+    assert (models / "codebert/bnc_grammar-0.05/seed1/none/cross_entropy/none/config.json").is_file()
+    audit = files.read_json(
+        paper.out / "results/defects/codet5/bnc_grammar-0.05/seed1/signature/cross_entropy/none/none/filter.json"
+    )
+    assert audit["metrics"].keys() == {"dropped", "precision", "recall", "fpr", "npv", "auroc"}
+
+
+def test_variants_that_decide_otherwise_share_what_is_measured(paper: Tree) -> None:
+    folder = paper.out / "results/defects/codet5/bnc_grammar-0.05/seed1/none/cross_entropy/none"
+    assert (folder / "codepurify/evidence").is_dir()
+    assert not (folder / "codepurify_v/evidence").exists()
+    kinds = {
+        name: {
+            element["kind"]
+            for _, row in files.read_rows(folder / name / "purified.clean.jsonl")
+            for element in row["detail"]["profile"]
+        }
+        for name in ("codepurify", "codepurify_v")
+    }
+    assert kinds == {"codepurify": {"identifier", "statement"}, "codepurify_v": {"statement"}}
+
+
+def test_an_encoder_with_a_decoder_of_its_own_repairs(paper: Tree) -> None:
+    folder = paper.out / "results/repair/codebert/codepoisoner_deadcode-0.05/seed1/none/cross_entropy/none/none"
+    metrics = files.read_json(folder / "metrics.json")["testsets"]["clean"]["metrics"]
+    assert {"exact_match", "bleu", "bleu_rows", "codebleu"} <= metrics.keys()
