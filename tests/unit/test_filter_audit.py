@@ -148,4 +148,4 @@ def test_over_seeds_the_table_has_means_and_ranges(tmp_path: Path) -> None:
     listing = listings.load("filters")(chosen, inputs(chosen.experiment, "filters", tmp_path))
     _, attacked = listing.parts[0].rows
     assert attacked["recall"] == Marked(pytest.approx(0.6), " [40.0, 90.0]")
-    assert "Means of 3 seeds" in listing.notes[0]
+    assert attacked["seeds"] == 3

@@ -31,23 +31,44 @@ def sift(
     """Write ``out/train.jsonl``: the kept rows of ``train``, unchanged and in their order.
 
     ``judged.jsonl`` contains the verdict on every row with the method's evidence, ``filtering.json`` the number of
-    dropped rows. The method is calibrated on ``clean``, the defender's samples. Raises UserError if no row is kept.
+    dropped rows. The method is calibrated on ``clean``, the defender's samples. Raises UserError if no row of some
+    label is kept.
     """
     rows = files.read_mixed(train)
     view = TextView(dataset.task, dataset.language, dataset.text_form, tuple(files.read_examples(clean)), dict(helpers))
     with blinding.nameless():
         method = filtering.load(settings.method)(view, settings, seed)
         judged = judge_blindly(method, examples(rows))
+    write_kept(rows, judged, {"method": settings.method, **method.facts}, train, out)
+
+
+def write_kept(
+    rows: Sequence[Example | Poisoned], judged: Sequence[Judged], facts: Mapping[str, object], train: Path, out: Path
+) -> None:
+    """Write the files of a filter from its verdicts on the rows of ``train``.
+
+    Raises UserError if no row of some label is kept, from which no victim could learn the label.
+    """
     dropped = [verdict.dropped for verdict in judged]
-    if all(dropped):
-        raise UserError(f"all {len(rows)} rows of {train} would be dropped; set a higher threshold or a lower share")
+    _check_kept(examples(rows), dropped, train)
     files.write_rows(
         out / "judged.jsonl", ({"id": verdict.id, "dropped": verdict.dropped, **verdict.detail} for verdict in judged)
     )
-    report = {"method": settings.method, **method.facts, "rows": counted(rows, dropped)}
-    files.write_json(out / "filtering.json", report)
+    files.write_json(out / "filtering.json", {**facts, "rows": counted(rows, dropped)})
     kept = zip(files.read_rows(train), dropped, strict=True)
-    files.write_rows(out / "train.jsonl", (row for (_, row), gone in kept if not gone))
+    files.write_rows(out / "train.jsonl", (row for (_, row), is_dropped in kept if not is_dropped))
+
+
+def _check_kept(rows: Sequence[Example], dropped: Sequence[bool], train: Path) -> None:
+    kept = {row.label for row, is_dropped in zip(rows, dropped, strict=True) if not is_dropped}
+    for label in sorted({row.label for row in rows}, key=str):
+        if label not in kept:
+            named = "" if label is None else f" with label {label}"
+            count = sum(row.label == label for row in rows)
+            raise UserError(
+                f"all {count} rows of {train}{named} would be dropped; set a lower share, a higher threshold or "
+                "another rule"
+            )
 
 
 def judge_blindly(method: Filter, rows: Sequence[Example]) -> list[Judged]:

@@ -32,9 +32,19 @@ _VICTIMS = (
     Column("clean_undefended", "Undefended, %", "percent"),
     Column("clean_filtered", "Filtered, %", "percent"),
     Column("clean_change", "Change, points", "points"),
-    Column("effect", "Left of the backdoor"),
+    Column("effect", "Remaining effect"),
     Column("effect_undefended", "Undefended, %", "percent"),
     Column("effect_filtered", "Filtered, %", "percent"),
+)
+
+_NOTES = (
+    "Precision: share of the dropped rows that are poisoned. Recall: share of the poisoned rows that are dropped. "
+    "FPR: share of the clean rows that are dropped. NPV: share of the kept rows that are clean. AUROC: how often a "
+    "poisoned row is more suspicious than a clean one with the same label. In brackets: of one seed, the 95 % interval "
+    "(shares: Clopper-Pearson; AUROC: DeLong); of several, whose mean is shown, the smallest and the largest value.",
+    f"{labels.DASH}: undefined; no row is poisoned, or none is dropped.",
+    "The filter does not know these numbers. The undefended victim is trained on all rows, the filtered one on those "
+    "that the filter keeps.",
 )
 
 
@@ -44,10 +54,10 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     for path in inputs:
         if path.name == AUDITED:
             audits.setdefault(anonymous(scenario_of(path)), []).append(read_json(path)["metrics"])
-    seeds = max(map(len, audits.values()), default=1)
     columns = (
         Column("victim", "Victim"),
         Column("defense", "Filter"),
+        Column("seeds", "Seeds", "number"),
         *(Column(name, head, "percent") for name, head in _SCORES.items()),
     )
     scores = tuple(_scores(scenario, of_seeds) for scenario, of_seeds in audits.items())
@@ -56,16 +66,19 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
         ListingPart("rows", "Which rows are dropped", columns, scores),
         ListingPart("victims", "The victim that is trained on the others", _VICTIMS, victims),
     )
-    return Listing(f"{study.experiment.title}: filters", parts, tuple(_notes(seeds)))
+    return Listing(f"{study.experiment.title}: filters", parts, _NOTES)
 
 
 def _scores(scenario: Scenario, of_seeds: Sequence[Mapping[str, Any]]) -> Mapping[str, Value]:
     measured = {name: _value([metrics[name] for metrics in of_seeds]) for name in _SCORES}
-    return {"victim": labels.group(scenario), "defense": labels.defense(scenario), **measured}
+    return {"victim": labels.group(scenario), "defense": labels.defense(scenario), "seeds": len(of_seeds), **measured}
 
 
 def _value(estimates: Sequence[Mapping[str, Any]]) -> Value:
-    """One seed: the value with its interval; several: their mean with the smallest and the largest."""
+    """One seed: the value with its interval; several: their mean with the smallest and the largest.
+
+    Seeds for which it is undefined do not count.
+    """
     values = [float(estimate["value"]) for estimate in estimates if estimate["value"] is not None]
     if not values:
         return None
@@ -97,19 +110,3 @@ def _victim(study: Study, results: Results, scenario: Scenario) -> Mapping[str, 
 
 def _of(cell: Cell | None) -> float | None:
     return None if cell is None else cell.value
-
-
-def _notes(seeds: int) -> Sequence[str]:
-    brackets = (
-        "In brackets the 95 % interval (shares: Clopper-Pearson; AUROC: DeLong)."
-        if seeds == 1
-        else f"Means of {seeds} seeds; in brackets the smallest and the largest."
-    )
-    return (
-        "Precision: share of the dropped rows that are poisoned. Recall: share of the poisoned rows that are dropped. "
-        "FPR: share of the clean rows that are dropped. NPV: share of the kept rows that are clean. AUROC: how often "
-        f"a poisoned row is more suspicious than a clean one with the same label. {brackets}",
-        f"{labels.DASH}: undefined; no row is poisoned, or none is dropped.",
-        "The filter does not know these numbers. The undefended victim is trained on all rows, the filtered one on "
-        "those that the filter keeps.",
-    )

@@ -124,16 +124,18 @@ class ActivationClustering:
         return distances[:, 1 - small] - distances[:, small], is_small
 
     def _decide(self, reduced: Floats, smaller: Bools) -> Clustered:
+        """Whether the smaller cluster is dropped; of two clusters of equal size neither is."""
+        if not smaller.any():
+            return Clustered(len(reduced), 0.5, None, dropped=False)
         settings, share, silhouette = self._settings, float(smaller.mean()), None
         if settings.rule == "smaller":
-            poisoned = True
+            dropped = True
         elif settings.rule == "size":
-            poisoned = share < settings.size_below
+            dropped = share < settings.size_below
         else:
-            silhouette = float(silhouette_score(reduced, smaller)) if smaller.any() else -1.0
-            poisoned = silhouette > settings.silhouette_above
-        rounded = None if silhouette is None else round(silhouette, 6)
-        return Clustered(len(reduced), round(share, 6), rounded, bool(poisoned and smaller.any()))
+            silhouette = round(float(silhouette_score(reduced, smaller)), 6)
+            dropped = silhouette > settings.silhouette_above
+        return Clustered(len(reduced), round(share, 6), silhouette, dropped)
 
 
 def build(view: TrainingView, settings: ActivationClusteringSettings, seed: int) -> ActivationClustering:
