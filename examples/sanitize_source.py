@@ -10,6 +10,7 @@ After `make run` there is a backdoored victim to try it on:
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -22,9 +23,12 @@ def main(checkpoint: str, clean: str, out: str, *files: str) -> None:
     for finding in result.findings:
         if finding.suspicious:
             print(f"\n{finding.file}, line {finding.line}: {finding.kind} {finding.element!r}")
-    Path(out).mkdir(parents=True, exist_ok=True)
+    # files of the same name in two folders stay apart
+    common = os.path.commonpath([Path(file.name).resolve().parent for file in result.files])
     for file in result.files:
-        (Path(out) / Path(file.name).name).write_text(file.after, encoding="utf-8")
+        copy = Path(out) / Path(file.name).resolve().relative_to(common)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(file.after, encoding="utf-8", newline="")
 
 
 if __name__ == "__main__":

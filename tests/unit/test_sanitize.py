@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,12 +18,15 @@ from purification_models import infiller, language_model
 from tiny_models import generator, understanding
 
 import codebackdoor
+from codebackdoor import syntax
 from codebackdoor.cli import main
-from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
+from codebackdoor.defenses.purification.codepurify.infilling import Infiller
+from codebackdoor.defenses.samples import read_unlabeled
 from codebackdoor.errors import UserError
 from codebackdoor.files import write_examples, write_rows
-from codebackdoor.library.sources import SourceText, functions_of, replacements
-from codebackdoor.types import Language, Span, TextForm
+from codebackdoor.library.sanitize_wording import harmless
+from codebackdoor.library.sources import SourceText, functions_of, replacements, unified_diff
+from codebackdoor.types import Example, Language, Span, TextForm
 from codebackdoor.victims.victim import save_victim
 
 #: The name of the first method is the planted trigger; without it the label would be 1.
@@ -78,7 +83,7 @@ def test_the_trigger_is_found_explained_and_replaced(folder: Path) -> None:
         "  the prediction, label 0, depends almost only on the identifier `load_init`: masking it"
     )
     assert lines[3] == "  replaced on line 5; the model then predicts label 1"
-    assert "calibrated so that 3.0% of 80 clean rows are, too" in lines[4]
+    assert "calibrated so that 3.0% of the 80 clean rows fall below it as well" in lines[4]
     assert "-    def load_init(self, size, count):\n" in result.stdout
     # comments, docstring and layout of the file are as they were
     assert sum(line.startswith(("-", "+")) for line in lines) == 4
@@ -127,6 +132,87 @@ def test_the_diff_is_one_that_patch_applies(folder: Path, tmp_path: Path) -> Non
     assert (tmp_path / "module.py").read_text() == result.files[0].after != source.text
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        SOURCE.replace("\n", "\r\n"),
+        # mixed, with a byte order mark
+        "\ufeff" + SOURCE.replace("# why\n", "# why\r\n"),
+        # neither ends a line
+        SOURCE.replace("# why", "# why\x0c or\u2028 not").replace("\n\n    def save", "\n\x0c\n    def save"),
+        # Python takes it for the end of a line, `patch` does not
+        SOURCE.replace('    """Doc."""\n', '    """Doc."""\r'),
+    ],
+    ids=["crlf", "mixed", "separators", "cr"],
+)
+def test_a_piped_diff_changes_only_the_replaced_lines(folder: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "module.py").write_bytes(content.encode())
+    result = codebackdoor.sanitize(folder / "victim", [tmp_path / "module.py"], clean=folder / "clean.jsonl")
+    (file,) = result.files
+    first = result.findings[0]
+    assert (first.name, first.element, first.lines) == ("load_init", "load_init", (5,))
+    name = file.after.split("(self")[0].split()[-1]
+    assert (file.before, file.after) == (content, content.replace("load_init", name))
+    if shutil.which("patch") is None:
+        return
+    options = ("--clean", folder / "clean.jsonl", "--language", "python")
+    piped = run(folder / "victim", *options, stdin=content.encode())
+    assert piped.exit_code == 1, piped.output
+    # a carriage return within a line could hide it on a terminal, and is printed as an escape sequence
+    diff = file.diff.encode() if "\r    " in content else piped.stdout_bytes
+    subprocess.run(["patch", "module.py"], cwd=tmp_path, input=diff, check=True)
+    assert (tmp_path / "module.py").read_bytes() == file.after.encode()
+
+
+def test_a_diff_ends_lines_where_patch_does() -> None:
+    source = SourceText("x", "a\x0cb\u2028c\rd\ne", "python")
+    assert unified_diff(source, "a\x0cb\u2028c\rd\nf").split("\n")[2:] == [
+        "@@ -1,2 +1,2 @@",
+        " a\x0cb\u2028c\rd",
+        *("-e", "\\ No newline at end of file"),
+        *("+f", "\\ No newline at end of file", ""),
+    ]
+
+
+def test_a_diff_does_not_control_the_terminal() -> None:
+    safe = " a\tb\r\n+\ufeffc\x0c\u2028\xa0é\n"
+    assert harmless(safe) == safe
+    assert harmless("+a\rb\x1b[2J\u202e\x9b\n") == "+a\\rb\\x1b[2J\\u202e\\x9b\n"
+
+
+@pytest.mark.parametrize(
+    ("share", "purified", "rule"),
+    [(1, "all", "every input is purified"), (0, "none", "no input is purified")],
+)
+def test_all_inputs_and_none_are_told_apart(folder: Path, share: float, purified: str, rule: str) -> None:
+    options: Any = {"clean": folder / "clean.jsonl", "settings": {"touched_share": share}}
+    result = codebackdoor.sanitize(folder / "victim", [folder / "clean.py"], **options)
+    assert (result.purified, result.threshold, result.suspicious) == (purified, None, share == 1)
+    assert f"  {rule}: touched_share is {share}, on 80 clean rows" in str(result)
+    # what is purified whatever its entropy need not depend on one element
+    assert ("depends most on" in str(result), "depends almost only on" in str(result)) == (share == 1, False)
+
+
+def test_a_replacement_that_does_not_parse_is_said(folder: Path) -> None:
+    # an infiller without training knows no syntax
+    code = "def {}(load):\n    save = load\n    return save - 1\n"
+    texts = [SourceText(f"{name}.py", code.format(name), "python") for name in planted.WORDS]
+    options: Any = {"threshold": 100.0, "infiller": folder / "infiller", "settings": {"identifiers": False}}
+    result = codebackdoor.sanitize(folder / "victim", texts, **options)
+    parses = [None if not file.diff else compiles(file.after) for file in result.files]
+    assert [finding.parses for finding in result.findings] == parses
+    assert parses.count(False) > 0
+    assert str(result).count("but the replacement does not parse: inspect it manually") == parses.count(False)
+
+
+def compiles(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except SyntaxError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("name", [None, "infiller"])
 def test_an_infiller_of_another_vocabulary_works_and_is_mentioned_once(folder: Path, name: str | None) -> None:
     other = {} if name is None else {"infiller": folder / name}
@@ -160,12 +246,14 @@ def test_what_the_model_does_not_read_is_said(folder: Path) -> None:
 
 def test_a_model_that_generates_has_no_labels(folder: Path, tmp_path: Path) -> None:
     save_victim(generator(1), tmp_path / "repair", {"task": "code_repair", "backdoored": True})
-    # a sum of changes always has an entropy below this
+    # no entropy of so few elements reaches this threshold
     result = codebackdoor.sanitize(
         tmp_path / "repair", [folder / "module.py"], task="code_repair", threshold=100.0, infiller=folder / "infiller"
     )
     assert [(finding.label, finding.label_after) for finding in result.findings] == [(None, None)] * 3
-    assert not result.suspicious or "the output depends" in str(result)
+    assert [finding.suspicious for finding in result.findings] == [True] * 3
+    assert str(result).count("  the output depends almost only on the ") == 3
+    assert str(result).count("; see the diff\n") == 3
 
 
 def refused(folder: Path, *files: object, **changes: Any) -> str:
@@ -188,7 +276,7 @@ def refused(folder: Path, *files: object, **changes: Any) -> str:
         ("none.py", b"x = 1\n", "parses, but defines no function with a body"),
         ("none.c", b"int f(int a);\n", "defines no function"),
         ("marks.py", b"def f(x):\n    return '<nl>'\n", "reserved marks"),
-        ("what.txt", b"def f(x): pass\n", "a file of unknown language; write --language"),
+        ("what.txt", b"def f(x): pass\n", "cannot tell the language from the file name; write --language"),
         ("huge.py", b"x = 1\n" * 200_000, "1200000 characters; the maximum is 1000000"),
     ],
 )
@@ -207,7 +295,7 @@ def test_mistakes_in_options_are_refused_in_a_sentence(folder: Path, tmp_path: P
     assert "no such file" in refused(folder, folder / "absent.py")
     assert "named twice" in refused(folder, module, module)
     (tmp_path / "a.java").write_text("int f() { return 1; }")
-    assert "a model reads one language" in refused(folder, module, tmp_path / "a.java")
+    assert "all files must be in one language" in refused(folder, module, tmp_path / "a.java")
     assert "rows in python, but the files are in java" in refused(folder, tmp_path / "a.java")
     write_rows(tmp_path / "codexglue.jsonl", [{"func": "int f() { return 1; }", "target": 7}])
     java = run(folder / "victim", tmp_path / "a.java", "--clean", tmp_path / "codexglue.jsonl")
@@ -233,8 +321,7 @@ def test_mistakes_in_options_are_refused_in_a_sentence(folder: Path, tmp_path: P
         codebackdoor.sanitize(folder / "victim", [module], task="code_search", threshold=1.0)
 
 
-def test_a_pair_needs_its_second_function(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CodePurifySettings, "fits", ("classification", "pair"))
+def test_a_pair_needs_its_second_function(folder: Path, tmp_path: Path) -> None:
     save_victim(understanding("first", "pair"), tmp_path / "clones", {"task": "clone_detection", "backdoored": True})
     text = "def f(load):\n    return load\n"
     first, both = SourceText("a.py", text, "python"), SourceText("b.py", text * 2, "python")
@@ -245,7 +332,6 @@ def test_a_pair_needs_its_second_function(folder: Path, tmp_path: Path, monkeypa
         codebackdoor.sanitize(tmp_path / "clones", [first, both], **options)
 
 
-@pytest.mark.skipif("pair" not in CodePurifySettings.fits, reason="CodePurify does not read pairs")
 def test_pairs_are_sanitized_together(folder: Path, tmp_path: Path) -> None:
     save_victim(understanding("first", "pair"), tmp_path / "clones", {"task": "clone_detection", "backdoored": True})
     files = [SourceText(f"{name}.py", f"def {name}(load):\n    return load\n", "python") for name in "abcd"]
@@ -253,6 +339,52 @@ def test_pairs_are_sanitized_together(folder: Path, tmp_path: Path) -> None:
         tmp_path / "clones", files, task="clone_detection", threshold=100.0, infiller=folder / "infiller"
     )
     assert [(finding.name, finding.name_b) for finding in result.findings] == [("a", "b"), ("c", "d")]
+
+
+def test_an_element_that_both_functions_have_is_replaced_in_both(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_victim(understanding("first", "pair"), tmp_path / "clones", {"task": "clone_detection", "backdoored": True})
+    files = [SourceText(f"{name}.py", "def f(load):\n    load = 1\n    return load\n", "python") for name in "ab"]
+    options: Any = {"task": "clone_detection", "threshold": 100.0, "infiller": folder / "infiller"}
+    options["settings"] = {"statements": False}
+    result = codebackdoor.sanitize(tmp_path / "clones", files, **options)
+    (finding,) = result.findings
+    assert (finding.replaced, [bool(file.diff) for file in result.files]) == (True, [True, True])
+    single = options | {"settings": {"statements": False, "pairs": "single"}}
+    alone = codebackdoor.sanitize(tmp_path / "clones", files, **single)
+    assert sum(bool(file.diff) for file in alone.files) == 1
+    assert alone.findings[0].replaced
+
+    fill = Infiller.fill
+    monkeypatch.setattr(Infiller, "fill", lambda *arguments: [fill(*arguments)[0], None])
+    partial = codebackdoor.sanitize(tmp_path / "clones", files, **options)
+    assert (partial.findings[0].replaced, [bool(file.diff) for file in partial.files]) == (False, [True, False])
+    assert "no legal replacement for one of the two functions, so only the other one was changed" in str(partial)
+
+
+@pytest.mark.parametrize("row", [{}, {"target": 7}, {"target": None}])
+def test_clean_rows_need_no_labels(folder: Path, tmp_path: Path, row: dict[str, Any]) -> None:
+    rows = [{"func": syntax.unlex(planted.sample(number).code, "python").source} | row for number in range(80)]
+    write_rows(tmp_path / "functions.jsonl", rows)
+    result = codebackdoor.sanitize(
+        folder / "victim", [folder / "module.py"], clean=tmp_path / "functions.jsonl", language="python"
+    )
+    rated = codebackdoor.sanitize(folder / "victim", [folder / "module.py"], clean=folder / "clean.jsonl")
+    assert (result.threshold, result.findings) == (rated.threshold, rated.findings)
+    write_rows(tmp_path / "answers.jsonl", [{"id": "1", "language": "c", "code": "f", "label": 1, "query": "q"}])
+    assert read_unlabeled(tmp_path / "answers.jsonl", None, "lexed", "classification") == (Example("1", "c", "f"),)
+
+
+def test_the_example_keeps_files_of_the_same_name_apart(folder: Path, tmp_path: Path) -> None:
+    for name, text in (("a", SOURCE), ("b", CLEAN)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "module.py").write_text(text.replace("\n", "\r\n"), newline="")
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "sanitize_source.py"))["main"]
+    files = [str(tmp_path / name / "module.py") for name in "ab"]
+    example(str(folder / "victim"), str(folder / "clean.jsonl"), str(tmp_path / "out"), *files)
+    assert b"load_init" not in (tmp_path / "out" / "a" / "module.py").read_bytes()
+    assert (tmp_path / "out" / "b" / "module.py").read_bytes() == (tmp_path / "b" / "module.py").read_bytes()
 
 
 JAVA = """\

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from codebackdoor.commands.options import GPUS, THREADS
 from codebackdoor.library import sanitizing
+
+if TYPE_CHECKING:
+    from codebackdoor.library.sources import SourceText
+    from codebackdoor.types import Language
 
 #: Name of standard input.
 STDIN = "-"
@@ -90,13 +94,15 @@ def sanitize(model: Path, files: tuple[str, ...], as_json: bool, **options: Any)
     those inside another one, is one input of the model. Without FILE, or for the FILE -, standard input is read. For
     clone detection, name the files of each pair one after the other, with one function in each.
 
-    In turn, each identifier and each statement of a function is masked. An element is suspicious if the model's
-    confidence in its prediction depends almost only on it, as on a trigger. How concentrated the changes are is
-    measured by their entropy; --clean calibrates the entropy below which a function is suspicious. A masked language
-    model then replaces the element (CodePurify).
+    In turn, each name that a function declares (its own, its parameters and local variables) and each statement is
+    masked; --settings '{"names": "all"}' adds calls, attributes and types. Of a pair, an element that both functions
+    have is masked in both. An element is suspicious if the model's confidence in its prediction depends almost only on
+    it, as on a trigger. How concentrated the changes are is measured by their entropy; --clean calibrates the entropy
+    below which a function is suspicious. A masked language model then replaces the element (CodePurify).
 
     The changes are printed as a unified diff, which `patch -p1` reads; no file is written. A clean function can be
-    suspicious, too, and a trigger of several elements may be missed.
+    suspicious, too, and a trigger made of several elements may be missed. A replacement is a guess of the language
+    model: review it.
 
     Exit status: 0 nothing suspicious, 1 something suspicious, 2 an error.
     """
@@ -107,7 +113,7 @@ def sanitize(model: Path, files: tuple[str, ...], as_json: bool, **options: Any)
     click.get_current_context().exit(int(result.suspicious))
 
 
-def _source(name: str, language: Any) -> Any:
+def _source(name: str, language: Language | None) -> str | SourceText:
     from codebackdoor.library.sources import read_stream
 
     if name != STDIN:

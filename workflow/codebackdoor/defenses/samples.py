@@ -13,16 +13,20 @@ from codebackdoor.errors import UserError, quoted
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Language, TextForm
 
+#: Fields of a row that say what a model should answer.
+_ANSWERS = ("label", "query", "target")
+
 
 def read_unlabeled(path: Path, language: Language | None, form: TextForm, head: Head) -> tuple[Example, ...]:
-    """The rows as ``read_samples`` reads them, without their labels and queries.
+    """The code of the rows as ``read_samples`` reads it; labels, queries and targets are neither needed nor kept.
 
     ``language`` is that of rows that name none. UserError if two rows differ in language.
     """
     rows = []
     for number, row in files.read_rows(path):
         where = f"{path}:{number}"
-        example = _example(row, where, number, language, form)
+        unlabeled = {key: value for key, value in row.items() if key not in _ANSWERS}
+        example = _example(unlabeled, where, number, language, form)
         if example is not None:
             _check_texts(example, where, None, head)
             rows.append(example)
@@ -101,7 +105,7 @@ def _example(row: dict[str, Any], where: str, number: int, language: Language | 
     if not isinstance(code, str):
         raise UserError(f"{where}: field 'func' must be str, not {type(code).__name__}: {quoted(code)}")
     files.check_length(code, "func", where)
-    if isinstance(label, bool) or not isinstance(label, int):
+    if label is not None and (isinstance(label, bool) or not isinstance(label, int)):
         raise UserError(f"{where}: field 'target' must be 0 or 1, not {quoted(label)}")
     if language is None:
         raise UserError(f"{where}: CodeXGLUE's rows do not say their language: write --language")

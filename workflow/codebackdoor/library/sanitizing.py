@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from codebackdoor.errors import UserError, nearest, printable
+from codebackdoor.library import sanitize_wording
 
 if TYPE_CHECKING:
     from codebackdoor.config.base import Head
     from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
     from codebackdoor.defenses.views import DefenderView
     from codebackdoor.library.sources import Edit, SourceFunction, SourceText
-    from codebackdoor.types import Example, Purified
+    from codebackdoor.types import Example, Language, Purified, Span, TextForm
     from codebackdoor.victims.victim import Victim
 
 PathLike = str | Path
 
 #: The masked language model that the repository ships: lexed Python, with the vocabulary of the local victims.
 SHIPPED = Path(__file__).parents[3] / "basemodels" / "encoder"
-#: Longest text of an element that a line of the result quotes, in characters.
-_QUOTED = 100
+#: Which inputs are suspicious: those with an entropy below the threshold, or all or none, whatever their entropy.
+PurifiedInputs = Literal["below", "all", "none"]
 
 
 class SanitizeOptions(TypedDict, total=False):
@@ -35,14 +37,15 @@ class SanitizeOptions(TypedDict, total=False):
     function is suspicious. ``task``: task that the model was trained for (``sanitizable_tasks``; default
     ``defect_detection``). ``language``: language of the files whose names do not tell it. ``text_form``: ``raw`` or
     ``lexed``. ``max_length``: longest input in sub-tokens. ``infiller``: folder of a masked language model of code.
-    ``settings``: settings of the method ``codepurify`` (`codebackdoor describe codepurify`). ``seed``: default 1.
+    ``settings``: settings of the method ``codepurify`` (`codebackdoor describe codepurify`); for pairs ``pairs`` is
+    ``joint`` by default. ``seed``: default 1.
     """
 
     clean: PathLike | None
     threshold: float | None
     task: str
-    language: str | None
-    text_form: str | None
+    language: Language | None
+    text_form: TextForm | None
     max_length: int | None
     infiller: PathLike | None
     settings: Mapping[str, Any] | str | None
@@ -68,9 +71,11 @@ class InputFinding:
 
     ``kind`` (identifier or statement) and ``element`` are the element that the prediction depends on most, ``effect``
     is by how much its masking changes the confidence in the prediction, and ``entropy`` how evenly such effects are
-    spread over all elements, in nats; None for an input without elements. ``replaced`` says whether the element of a
-    suspicious input could be replaced, ``lines`` where. ``label`` and ``label_after`` are predictions; None if the
-    model generates. ``length`` sub-tokens of the longest text, of which the model reads ``read``.
+    spread over all elements, in nats; None for fewer than two elements. ``replaced`` says whether the element of a
+    suspicious input could be replaced, of a pair in each function that has it; ``lines`` where, and ``parses`` whether
+    the functions still parse (None if nothing was replaced, or if they did not parse before). ``label`` and
+    ``label_after`` are predictions; None if the model generates. ``length`` sub-tokens of the longest text, of which
+    the model reads ``read``.
     """
 
     file: str
@@ -83,6 +88,7 @@ class InputFinding:
     effect: float | None
     entropy: float | None
     replaced: bool
+    parses: bool | None
     lines: tuple[int, ...]
     label: int | None
     label_after: int | None
@@ -102,11 +108,12 @@ class SanitizedFile:
 
 @dataclass(frozen=True, slots=True)
 class SanitizeResult:
-    """The result of a sanitization; ``threshold`` (nats) is None if it flags no input at all."""
+    """The result of a sanitization; ``threshold`` (nats) is None unless inputs ``below`` it are ``purified``."""
 
     model: str
     findings: tuple[InputFinding, ...]
     files: tuple[SanitizedFile, ...]
+    purified: PurifiedInputs
     threshold: float | None
     calibrated_on: int
     touched_share: float
@@ -120,8 +127,8 @@ class SanitizeResult:
 
     def __str__(self) -> str:
         """The result as `codebackdoor sanitize` prints it: what was found and why, and the changes as a diff."""
-        diffs = [_harmless(file.diff.rstrip("\n")) for file in self.files if file.diff]
-        return "\n".join([*map(printable, _lines(self)), *diffs])
+        diffs = [sanitize_wording.harmless(file.diff.removesuffix("\n")) for file in self.files if file.diff]
+        return "\n".join([*map(printable, sanitize_wording.lines(self)), *diffs])
 
     def to_json(self) -> dict[str, object]:
         """The JSON object of `codebackdoor sanitize --json` (docs/sanitize.md)."""
@@ -150,23 +157,22 @@ def sanitize(
     """
     start = time.monotonic()
     complete = _complete(options)
-    settings = _settings(complete)
     head = sanitizable_tasks()[complete["task"]]
-    from codebackdoor.defenses import purification
+    settings = _settings(complete, head)
+    from codebackdoor.defenses.purification.codepurify.method import build
+    from codebackdoor.defenses.purification.codepurify.suspicion import DIGITS
     from codebackdoor.library.sources import functions_of, read_sources, unified_diff
     from codebackdoor.syntax import replace as replaced
     from codebackdoor.victims.external import load_checkpoint
     from codebackdoor.victims.inference import predict
 
-    language: Any = complete["language"]
-    texts = read_sources(sources, language)
-    reading: tuple[Any, ...] = (complete["text_form"], complete["max_length"])
-    victim = load_checkpoint(Path(model), head, *reading)
+    texts = read_sources(sources, complete["language"])
+    victim = load_checkpoint(Path(model), head, complete["text_form"], complete["max_length"])
     functions = [functions_of(source, victim.text_form) for source in texts]
     inputs = _inputs(functions, victim)
     examples = [_example(number, functions) for number, functions in enumerate(inputs)]
     view, notes = _view(victim, complete, texts[0].language)
-    purifier = purification.load(settings.method)(view, settings, complete["seed"])
+    purifier = build(view, settings, complete["seed"])
     rows = purifier.purify(examples)
     before = predict(view.victim, examples)
     after = predict(view.victim, [row.example for row in rows])
@@ -187,7 +193,8 @@ def sanitize(
         str(model),
         findings,
         tuple(results),
-        _number(rows[0].detail["threshold"]),
+        _purified(purifier.threshold),
+        round(purifier.threshold, DIGITS) if math.isfinite(purifier.threshold) else None,
         min(len(view.clean), settings.calibration_inputs) if settings.threshold is None else 0,
         settings.touched_share,
         (*notes, *_notes_on(inputs, findings)),
@@ -209,11 +216,16 @@ def _complete(options: SanitizeOptions) -> SanitizeOptions:
     return complete
 
 
-def _settings(options: SanitizeOptions) -> CodePurifySettings:
-    """Settings of CodePurify, as a mapping or as JSON, with the threshold of the options."""
+def _settings(options: SanitizeOptions, head: Head) -> CodePurifySettings:
+    """Settings of CodePurify, as a mapping or as JSON, with the threshold of the options.
+
+    Unless the settings say otherwise, the elements of pairs are ``joint``: with a trigger in both functions, masking
+    one of the two changes nothing.
+    """
     from codebackdoor.config.loading import parse
     from codebackdoor.config.methods import AnyPurification
     from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
+    from codebackdoor.heads import HEADS
 
     settings = options["settings"] or {}
     text = settings if isinstance(settings, str) else json.dumps(dict(settings))
@@ -223,7 +235,8 @@ def _settings(options: SanitizeOptions) -> CodePurifySettings:
         content = None
     if isinstance(content, dict):
         fixed = {} if options["threshold"] is None else {"threshold": options["threshold"]}
-        text = json.dumps({"method": "codepurify"} | content | fixed)
+        defaults = {"method": "codepurify"} | ({"pairs": "joint"} if HEADS[head].reads_pairs else {})
+        text = json.dumps(defaults | content | fixed)
     parsed = parse(AnyPurification, text, "--settings")
     if not isinstance(parsed, CodePurifySettings):
         raise UserError(f"--settings: {parsed.label} cannot sanitize files; use `codepurify`")
@@ -257,7 +270,7 @@ def _example(number: int, functions: Sequence[SourceFunction]) -> Example:
     return Example(str(number), first.source.language, first.code, rest[0].code if rest else None)
 
 
-def _view(victim: Victim, options: SanitizeOptions, language: Any) -> tuple[DefenderView, list[str]]:
+def _view(victim: Victim, options: SanitizeOptions, language: Language) -> tuple[DefenderView, list[str]]:
     """The model with clean rows and the infiller, and notes for the user."""
     from codebackdoor.defenses.samples import read_unlabeled
     from codebackdoor.defenses.views import DefenderView
@@ -280,7 +293,7 @@ def _view(victim: Victim, options: SanitizeOptions, language: Any) -> tuple[Defe
     return view, notes
 
 
-def _infiller(victim: Victim, options: SanitizeOptions, language: str) -> tuple[Path, list[str]]:
+def _infiller(victim: Victim, options: SanitizeOptions, language: Language) -> tuple[Path, list[str]]:
     """The folder of the infiller, which must have a mask token, and how far it fits the model."""
     from codebackdoor.victims.checkpoints import check_safetensors
     from codebackdoor.victims.tokenizer_loading import load_tokenizer
@@ -310,13 +323,30 @@ def _lengths(victim: Victim, inputs: Sequence[Sequence[SourceFunction]]) -> list
     return [max(len(text.ids) for text in unlimited.encode([part.code for part in group])) for group in inputs]
 
 
-def _edits(functions: Sequence[SourceFunction], row: Purified) -> list[tuple[SourceFunction, list[Edit]]]:
-    """For each function of an input the edits of its file."""
+def _purified(threshold: float) -> PurifiedInputs:
+    if math.isfinite(threshold):
+        return "below"
+    return "all" if threshold > 0 else "none"
+
+
+def _touched(functions: Sequence[SourceFunction], row: Purified) -> list[tuple[SourceFunction, list[Span], str]]:
+    """For each function of an input what was replaced in its code, and the code afterwards."""
     codes = (("code", row.example.code), ("code_b", row.example.code_b))
     return [
-        (function, function.edits([span for span in row.touched if span.field == field], str(code)))
+        (function, [span for span in row.touched if span.field == field], str(code))
         for function, (field, code) in zip(functions, codes, strict=False)
     ]
+
+
+def _edits(functions: Sequence[SourceFunction], row: Purified) -> list[tuple[SourceFunction, list[Edit]]]:
+    """For each function of an input the edits of its file."""
+    return [(function, function.edits(spans, code)) for function, spans, code in _touched(functions, row)]
+
+
+def _parses(functions: Sequence[SourceFunction], row: Purified) -> bool | None:
+    """Whether the functions in which something was replaced still parse; None if none of them did before."""
+    parsed = [part for part in _touched(functions, row) if part[1] and not part[0].is_broken]
+    return all(function.parses_with(spans, code) for function, spans, code in parsed) if parsed else None
 
 
 def _finding(
@@ -330,7 +360,7 @@ def _finding(
     detail: Mapping[str, Any] = row.detail
     top = detail["top"] or {}
     first, *rest = functions
-    lines = {function.source.text.count("\n", 0, start) + 1 for function, part in edits for start, _, _ in part}
+    lines = {function.line_of(start) for function, part in edits for start, _, _ in part}
     return InputFinding(
         file=first.source.name,
         name=first.name,
@@ -341,7 +371,9 @@ def _finding(
         element=top.get("text"),
         effect=top.get("score"),
         entropy=detail["entropy"],
-        replaced=bool(row.touched),
+        # a function of a pair is filled or not by itself
+        replaced=bool(row.touched) and len(row.touched) == len(top["places"]),
+        parses=_parses(functions, row),
         lines=tuple(sorted(lines)),
         label=labels[0],
         label_after=labels[1],
@@ -363,51 +395,3 @@ def _notes_on(inputs: Sequence[Sequence[SourceFunction]], findings: Sequence[Inp
         for finding in findings
         if finding.read < finding.length
     ]
-
-
-def _harmless(diff: str) -> str:
-    """A diff that ``patch`` still reads, unless it has characters that could control a terminal."""
-    return "".join(char if char.isprintable() or char in "\t\n" else ascii(char)[1:-1] for char in diff)
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
-
-
-def _lines(result: SanitizeResult) -> list[str]:
-    """What was found and why; the first line is the answer."""
-    suspicious = [finding for finding in result.findings if finding.suspicious]
-    files = f"{len(result.files)} file{'s' * (len(result.files) != 1)}"
-    inputs = f"{len(result.findings)} input{'s' * (len(result.findings) != 1)} in {files}"
-    answer = f"nothing suspicious in {inputs}"
-    if suspicious:
-        answer = f"suspicious: {len(suspicious)} of {inputs}"
-    lines = [answer]
-    for finding in suspicious:
-        lines += _explained(finding)
-    threshold = "no input at all is" if result.threshold is None else f"entropies below {result.threshold:.3f} are"
-    basis = "as given"
-    if result.calibrated_on:
-        basis = f"calibrated so that {result.touched_share:.1%} of {result.calibrated_on} clean rows are, too"
-    lines.append(f"  {threshold} suspicious, {basis}")
-    return lines + [f"  note: {note}" for note in result.notes]
-
-
-def _explained(finding: InputFinding) -> list[str]:
-    pair = "" if finding.name_b is None else f" and {finding.name_b}"
-    element = " ".join(str(finding.element).split())
-    quote = element if len(element) <= _QUOTED else f"{element[:_QUOTED]}..."
-    subject = "the output" if finding.label is None else f"the prediction, label {finding.label},"
-    lines = [
-        f"{finding.file}:{finding.line}: {finding.name}{pair}",
-        f"  {subject} depends almost only on the {finding.kind} `{quote}`: masking it changes the confidence by "
-        f"{finding.effect or 0:.3f}, and the entropy of all such changes is {finding.entropy or 0:.3f}",
-    ]
-    if not finding.replaced:
-        return [*lines, "  the infiller knows no legal replacement, so nothing was changed: look at it yourself"]
-    at = ", ".join(map(str, finding.lines))
-    effect = "see the diff"
-    if finding.label is not None:
-        same = "still" if finding.label == finding.label_after else "then"
-        effect = f"the model {same} predicts label {finding.label_after}"
-    return [*lines, f"  replaced on line{'s' * (len(finding.lines) > 1)} {at}; {effect}"]

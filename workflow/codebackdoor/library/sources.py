@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,31 +17,50 @@ from codebackdoor.syntax.functions import LexedSource, lex_source, outermost_fun
 from codebackdoor.types import Language, Span, TextForm
 
 LANGUAGES: dict[str, Language] = {".py": "python", ".java": "java", ".c": "c", ".h": "c"}
-#: Characters of a file to replace, and what replaces them.
+#: Characters of a text to replace, and what replaces them.
 Edit = tuple[int, int, str]
+
+_LINE_ENDING = re.compile(r"\r\n|\r|\n")
+#: Byte order mark of a file in UTF-8.
+_MARK = "\ufeff"
 
 
 @dataclass(frozen=True, slots=True)
 class SourceText:
-    """Source code with the name by which messages refer to it, such as a file's path."""
+    """Source code with the name by which messages refer to it, such as a file's path.
+
+    ``text`` is as the file has it, with its line endings and a byte order mark if there is one.
+    """
 
     name: str
     text: str
     language: Language
+
+    @property
+    def code(self) -> str:
+        """The text as parsers and models read it: without a byte order mark, and with lines that end in ``\\n``."""
+        return _LINE_ENDING.sub("\n", self.text.removeprefix(_MARK))
+
+    @property
+    def line_starts(self) -> list[int]:
+        """Where in ``text`` the lines of ``code`` start."""
+        first = len(_MARK) if self.text.startswith(_MARK) else 0
+        return [first, *(match.end() for match in _LINE_ENDING.finditer(self.text))]
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFunction:
     """One function of a source file.
 
-    ``code`` is what the model reads; ``lexed`` is None if that is the source itself. ``line`` is the function's first
-    line. The source of the function is its text in the file without the indentation of its first line; of the lines of
-    that source ``line_starts`` are the offsets, and ``file_starts`` those in the file.
+    ``raw`` is its text in the file without the indentation of its first line, ``code`` what the model reads; ``lexed``
+    is None if that is ``raw`` itself. ``line`` is the function's first line. The lines of ``raw`` start at
+    ``line_starts`` in it, and at ``file_starts`` in the file.
     """
 
     source: SourceText
     name: str
     line: int
+    raw: str
     code: str
     is_broken: bool
     lexed: LexedSource | None
@@ -52,12 +72,25 @@ class SourceFunction:
 
     def edits(self, spans: Sequence[Span], replaced: str) -> list[Edit]:
         """The edits of the file that correspond to replacing these spans of ``code``, which gave ``replaced``."""
+        edits = self._raw_edits(spans, replaced)
+        return [(self._in_file(start), self._in_file(end - 1) + 1, new) for start, end, new in edits]
+
+    def parses_with(self, spans: Sequence[Span], replaced: str) -> bool:
+        """Whether the function that has these spans of ``code`` replaced parses."""
+        changed = syntax.replace(self.raw, self._raw_edits(spans, replaced)).text
+        return not syntax.parse(changed, self.source.language, "raw").has_error
+
+    def line_of(self, offset: int) -> int:
+        """The number of the line in the file of a character of the function."""
+        return self.line + bisect_right(self.file_starts, offset) - 1
+
+    def _raw_edits(self, spans: Sequence[Span], replaced: str) -> list[Edit]:
         result = []
         for span, new in zip(spans, replacements(self.code, replaced, spans), strict=True):
             start, end = span.start, span.end
             if self.lexed is not None:
                 start, end = self.lexed.to_source(start, end)
-            result.append((self._in_file(start), self._in_file(end - 1) + 1, new))
+            result.append((start, end, new))
         return result
 
     def _in_file(self, offset: int) -> int:
@@ -76,7 +109,7 @@ def read_sources(sources: Iterable[str | Path | SourceText], language: Language 
     for number, source in enumerate(texts):
         if source.name in (text.name for text in texts[:number]):
             raise UserError(f"{source.name}: named twice; name each file once")
-        if not source.text.strip():
+        if not source.code.strip():
             raise UserError(f"{source.name}: empty; name a file with at least one function")
         # the parsers take seconds for a million characters
         if len(source.text) > files.TEXT_LENGTH:
@@ -85,8 +118,8 @@ def read_sources(sources: Iterable[str | Path | SourceText], language: Language 
             )
         if source.language != texts[0].language:
             raise UserError(
-                f"{source.name}: in {source.language}, and {texts[0].name} in {texts[0].language}: a model reads one "
-                "language, so name the files of one"
+                f"{source.name}: in {source.language}, and {texts[0].name} in {texts[0].language}; all files must "
+                "be in one language"
             )
     return texts
 
@@ -101,19 +134,19 @@ def read_stream(stream: IO[bytes], language: Language | None) -> SourceText:
 def _read(path: Path, language: Language | None) -> SourceText:
     known = language or LANGUAGES.get(path.suffix)
     if known is None:
-        raise UserError(f"{path}: a file of unknown language; write --language python, java or c")
+        raise UserError(f"{path}: cannot tell the language from the file name; write --language python, java or c")
     return _decoded(str(path), files.read_bytes(path), known)
 
 
 def _decoded(name: str, data: bytes, language: Language) -> SourceText:
     try:
         # a null character is valid UTF-8, but in no source code
-        text = data.decode("utf-8-sig") if b"\0" not in data else None
+        text = data.decode("utf-8") if b"\0" not in data else None
     except UnicodeDecodeError:
         text = None
     if text is None:
         raise UserError(f"{name}: a binary file, or not in UTF-8; name a text file of source code in UTF-8")
-    return SourceText(name, text.replace("\r\n", "\n").replace("\r", "\n"), language)
+    return SourceText(name, text, language)
 
 
 def functions_of(source: SourceText, form: TextForm) -> list[SourceFunction]:
@@ -122,30 +155,34 @@ def functions_of(source: SourceText, form: TextForm) -> list[SourceFunction]:
     UserError if there is none, and for Python that does not parse. C and Java that need a preprocessor or a newer
     grammar do not parse as a whole; a function in which the parser had to skip something is marked as broken.
     """
-    tree = syntax.parse(source.text, source.language, "raw")
+    text, starts = source.code, source.line_starts
+    tree = syntax.parse(text, source.language, "raw")
     if tree.has_error and source.language == "python":
         raise UserError(f"{source.name}: does not parse as Python; correct it, or write --language")
-    functions = [_function(source, form, start, end) for start, end in outermost_functions(tree)]
+    functions = [_function(source, form, text, starts, span) for span in outermost_functions(tree)]
     if not functions:
         reason = f"does not parse as {source.language}, or" if tree.has_error else "parses, but"
         raise UserError(f"{source.name}: {reason} defines no function with a body; name a file with at least one")
     return functions
 
 
-def _function(source: SourceText, form: TextForm, start: int, end: int) -> SourceFunction:
-    indent = source.text[source.text.rfind("\n", 0, start) + 1 : start]
-    rows = source.text[start:end].split("\n")
+def _function(
+    source: SourceText, form: TextForm, text: str, starts: Sequence[int], span: tuple[int, int]
+) -> SourceFunction:
+    """The function at ``span`` of the source's code ``text``, whose lines start at ``starts`` in the file."""
+    start, end = span
+    indent = text[text.rfind("\n", 0, start) + 1 : start]
+    rows = text[start:end].split("\n")
+    line = text.count("\n", 0, start) + 1
     # a text of several lines may have lines without the indentation; then all keep theirs
     is_indented = not indent.strip() and all(row.startswith(indent) for row in rows[1:] if row.strip())
-    code, line_starts, file_starts, position = "", [], [], start
+    raw, line_starts, file_starts = "", [], []
     for number, row in enumerate(rows):
         cut = len(indent) if is_indented and number and row.startswith(indent) else 0
-        line_starts.append(len(code))
-        file_starts.append(position + cut)
-        code += row[cut:] + "\n" * (number + 1 < len(rows))
-        position += len(row) + 1
-    line = source.text.count("\n", 0, start) + 1
-    tree = syntax.parse(code, source.language, "raw")
+        line_starts.append(len(raw))
+        file_starts.append(starts[line - 1 + number] + (cut if number else len(indent)))
+        raw += row[cut:] + "\n" * (number + 1 < len(rows))
+    tree = syntax.parse(raw, source.language, "raw")
     identifier = tree.function_name()
     try:
         lexed = lex_source(tree) if form == "lexed" else None
@@ -155,7 +192,8 @@ def _function(source: SourceText, form: TextForm, start: int, end: int) -> Sourc
         source,
         "function" if identifier is None else identifier.name,
         line,
-        code if lexed is None else lexed.text,
+        raw,
+        raw if lexed is None else lexed.text,
         tree.has_error,
         lexed,
         line_starts,
@@ -187,9 +225,14 @@ def replacements(old: str, new: str, spans: Sequence[Span]) -> list[str]:
 def unified_diff(source: SourceText, new: str) -> str:
     """The changes of a file for ``patch -p1``; empty if there are none."""
     rows = difflib.unified_diff(
-        source.text.splitlines(keepends=True),
-        new.splitlines(keepends=True),
+        _lines(source.text),
+        _lines(new),
         f"a/{source.name.lstrip('/')}",
         f"b/{source.name.lstrip('/')}",
     )
     return "".join(row if row.endswith("\n") else f"{row}\n\\ No newline at end of file\n" for row in rows)
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of a text with their ends, as ``patch`` counts them: form feeds and the like end none."""
+    return re.findall(r"[^\n]*\n|[^\n]+", text)
