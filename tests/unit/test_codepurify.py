@@ -208,8 +208,8 @@ def _with_scores(parts: list[Element], scores: list[float]) -> list[Scored]:
 
 def test_all_zero_scores_are_never_suspicious_and_ties_go_to_the_smaller_element() -> None:
     result = elements(tree("def f ( abc ) : <indent> return abc <dedent>"), settings())
-    assert not profile(_with_scores(result, [0.0] * len(result)), settings()).poisoned(10)
-    assert not profile([], settings()).poisoned(10)
+    assert not profile(_with_scores(result, [0.0] * len(result)), settings()).poisoned(10, settings())
+    assert not profile([], settings()).poisoned(10, settings())
     outer, inner = statements(tree("def f ( ) : <indent> if a : <indent> b <dedent> <dedent>"))
     assert profile(_with_scores([outer, inner], [0.7, 0.7]), settings()).suspect.group == (inner,)
 
@@ -220,8 +220,22 @@ def test_an_element_alone_does_not_stand_out_and_is_touched_only_where_all_are()
     alone = profile(scores, settings(identifiers=False))
     assert len(alone.elements) == 1
     assert alone.entropy is None
-    assert not alone.poisoned(0.1)
-    assert alone.poisoned(math.inf)
+    assert not alone.poisoned(math.inf, settings())
+    assert alone.poisoned(math.inf, settings(touched_share=1))
+    # a fixed threshold leaves the share unread
+    assert not alone.poisoned(0.1, settings(touched_share=1, threshold=0.1))
+
+
+def test_a_calibration_among_inputs_without_an_entropy_touches_none_of_them() -> None:
+    clean = tuple(Example(str(n), "python", f"def f_{n} ( a ) : <indent> return a <dedent>") for n in range(20))
+    changes = {"identifiers": False}
+    row = example(100, STATEMENT)
+    calibrated = purifier(planted(STATEMENT), settings(**changes), clean)
+    assert calibrated.threshold == math.inf
+    assert not any(result.touched for result in calibrated.purify(clean))
+    assert calibrated.purify([row])[0].touched
+    everything = purifier(planted(STATEMENT), settings(**changes, touched_share=1), clean)
+    assert all(result.detail["poisoned"] for result in everything.purify([*clean, row]))
 
 
 def test_ablations_and_overlaps_are_decided_from_the_scores_of_all_elements() -> None:

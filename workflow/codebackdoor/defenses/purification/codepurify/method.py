@@ -78,6 +78,7 @@ class CodePurify:
         self.threshold = self._calibrated(view.clean, seed) if settings.threshold is None else settings.threshold
 
     def _calibrated(self, clean: Sequence[Example], seed: int) -> float:
+        """Infinite if a smaller share of the clean inputs than may be touched has an entropy: then every entropy is low."""
         profiles = self._profiles(calibration.drawn(clean, self._settings.calibration_inputs, seed))
         entropies = [math.inf if profile.entropy is None else profile.entropy for profile in profiles]
         return calibration.lowest(entropies, self._settings.touched_share)
@@ -108,7 +109,7 @@ class CodePurify:
         parts = [
             (number, field, element)
             for number, profile in enumerate(profiles)
-            if profile.poisoned(self.threshold)
+            if profile.poisoned(self.threshold, self._settings)
             for field, element in profile.suspect.parts
         ]
         filled: dict[int, list[tuple[Span, str]]] = {}
@@ -139,7 +140,7 @@ class CodePurify:
         return {
             "entropy": None if profile.entropy is None else round(profile.entropy, DIGITS),
             "threshold": calibration.finite(round(self.threshold, DIGITS)),
-            "poisoned": profile.poisoned(self.threshold),
+            "poisoned": profile.poisoned(self.threshold, self._settings),
             "top": _top(profile.suspect) if profile.elements else None,
             "profile": [_outline(element) for element in profile.elements],
         }

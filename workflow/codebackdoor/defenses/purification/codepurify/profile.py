@@ -5,7 +5,6 @@ CodePurify, section III-A3. All of it is decided from the scores alone, without 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -76,14 +75,14 @@ class Profile:
         """The element with the highest score; among equal ones that with the fewest masked characters."""
         return max(self.elements, key=_suspicion)
 
-    def poisoned(self, threshold: float) -> bool:
-        """Whether the scores are concentrated, or every input is to be purified (an infinite threshold).
+    def poisoned(self, threshold: float, settings: CodePurifySettings) -> bool:
+        """Whether the scores are concentrated, or the settings purify every input (-E).
 
         If no element changes anything, none is suspect.
         """
         if not self.elements or self.suspect.score == 0:
             return False
-        return threshold == math.inf or (self.entropy is not None and self.entropy < threshold)
+        return settings.purifies_all or (self.entropy is not None and self.entropy < threshold)
 
 
 def profile(scored: Sequence[Scored], settings: CodePurifySettings) -> Profile:

@@ -108,6 +108,11 @@ class CodePurifySettings(EvidenceSettings):
             raise ValueError("set 'identifiers' or 'statements' (or both) to true; with neither nothing is masked")
         return self
 
+    @property
+    def purifies_all(self) -> bool:
+        """Whether every input is rewritten, also one without an entropy (the paper's -E)."""
+        return self.threshold is None and self.touched_share == 1
+
     def work(self, job: PurificationJob) -> Work:
         """Predictions for every input and every masked version of it, which give the evidence."""
         victim = job.victim
