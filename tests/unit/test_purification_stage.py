@@ -65,6 +65,7 @@ def test_purified_and_predicted_rows_of_every_test_set(tmp_path: Path) -> None:
         assert all(set(row) == {"id", "label", "confidence"} for row in predictions)
         for row, old in zip(rows, texts[name], strict=True):
             assert bool(row["touched"]) == (row["code"] != old) == row["detail"]["poisoned"]
+            assert row["detail"]["suspicion"] == -row["detail"]["entropy"]
         again = predict(victim, [Example(row["id"], "python", row["code"]) for row in rows])
         assert [row["label"] for row in predictions] == [prediction.label for prediction in again]
     for file in sorted((tmp_path / "first").iterdir()):

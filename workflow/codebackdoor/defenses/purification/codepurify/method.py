@@ -78,7 +78,7 @@ class CodePurify:
         self.threshold = self._calibrated(view.clean, seed) if settings.threshold is None else settings.threshold
 
     def _calibrated(self, clean: Sequence[Example], seed: int) -> float:
-        """Infinite if a smaller share of the clean inputs than may be touched has an entropy: then every entropy is low."""
+        """Infinite if fewer clean inputs have an entropy than may be touched: then every entropy is low."""
         profiles = self._profiles(calibration.drawn(clean, self._settings.calibration_inputs, seed))
         entropies = [math.inf if profile.entropy is None else profile.entropy for profile in profiles]
         return calibration.lowest(entropies, self._settings.touched_share)
@@ -86,10 +86,10 @@ class CodePurify:
     def purify(self, inputs: Sequence[Example]) -> list[Purified]:
         """Replace the most suspicious element of every input whose entropy is below the threshold.
 
-        ``detail`` of a result holds the entropy, the threshold (None: infinite), the verdict, the most suspicious
-        element with all its masked spans, and for every element its kind, its span (an identifier: the first
-        occurrence) and its score; spans in the second function of a pair are marked. Numbers are rounded to six
-        decimals, since the last bits depend on which inputs share a batch.
+        ``detail`` of a result holds the entropy, minus it as ``suspicion``, the threshold (None: infinite), the verdict,
+        the most suspicious element with all its masked spans, and for every element its kind, its span (an
+        identifier: the first occurrence) and its score; spans in the second function of a pair are marked. Numbers are
+        rounded to six decimals, since the last bits depend on which inputs share a batch.
         """
         profiles = self._profiles(inputs)
         filled = self._filled(inputs, profiles)
@@ -139,6 +139,7 @@ class CodePurify:
     def _detail(self, profile: Profile) -> dict[str, object]:
         return {
             "entropy": None if profile.entropy is None else round(profile.entropy, DIGITS),
+            "suspicion": None if profile.entropy is None else round(-profile.entropy, DIGITS),
             "threshold": calibration.finite(round(self.threshold, DIGITS)),
             "poisoned": profile.poisoned(self.threshold, self._settings),
             "top": _top(profile.suspect) if profile.elements else None,
