@@ -210,7 +210,9 @@ def test_a_trigger_is_located_exactly_if_nothing_else_and_at_least_half_of_it_is
     assert not touched("f", "(", ")", "<")
     assert not touched("f", "(", ")", "<", "0", "a")
     assert not touched()
-    assert not touched("f", "(", ")", "<", "0", both=True)
+    # half of the characters of a pair's two triggers are those of one of them
+    assert touched("f", "(", ")", "<", "0", ":", "E", "( ) <dedent>", both=True)
+    assert not touched("f", "(", ")", "<", "0", ":", "E", both=True)
     assert (
         Answers(tmp_path, {}, None).located_exactly(
             Poisoned(Example("t", "python", code), "r", "a", "injected", 1, None, (span,)), "lexed"

@@ -86,7 +86,7 @@ class CodePurify:
     def purify(self, inputs: Sequence[Example]) -> list[Purified]:
         """Replace the most suspicious element of every input whose entropy is below the threshold.
 
-        ``detail`` of a result holds the entropy, minus it as ``suspicion``, the threshold (None: infinite), the verdict,
+        ``detail`` holds the entropy, minus it as ``suspicion``, the threshold (None: infinite), the verdict,
         the most suspicious element with all its masked spans, and for every element its kind, its span (an
         identifier: the first occurrence) and its score; spans in the second function of a pair are marked. Numbers are
         rounded to six decimals, since the last bits depend on which inputs share a batch.
