@@ -116,7 +116,8 @@ class CodePurifySettings(EvidenceSettings):
     def work(self, job: PurificationJob) -> Work:
         """Predictions for every input and every masked version of it, which give the evidence."""
         victim = job.victim
-        rows = job.rows + job.calibrated(self.threshold, self.calibration_inputs)
+        # calibration rows are scored also for a fixed threshold, since variants share the evidence
+        rows = job.rows + job.calibrated(None, self.calibration_inputs)
         versions = victim.texts.element_tokens / victim.texts.tokens
         outputs = victim.predictions(RowSet(rows)) if victim.targets else Work()
         return outputs + Work(predicted=rows * (1 + versions) * victim.forward)
