@@ -23,7 +23,7 @@ from codebackdoor.defenses.purification.codepurify.entropy import entropy
 from codebackdoor.defenses.purification.codepurify.infilling import Infiller, best_first
 from codebackdoor.defenses.purification.codepurify.masking import Element, elements, framed, groups, masked_input
 from codebackdoor.defenses.purification.codepurify.method import CodePurify, ElementScores
-from codebackdoor.defenses.purification.codepurify.profile import Scored, disjoint, profile
+from codebackdoor.defenses.purification.codepurify.profile import Scored, disjoint, profile_of
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings, Names
 from codebackdoor.defenses.purification.helpers import MASKED, load_helper
 from codebackdoor.errors import UserError
@@ -69,7 +69,7 @@ def statements(parsed: syntax.Tree, **changes: Any) -> list[Element]:
 
 def scored(victim: Victim, example: Example, settings: CodePurifySettings) -> list[Scored]:
     (evidence,) = ElementScores(view(victim, ()), Infiller(*infiller()), settings).evidence([example])
-    return [Scored.read(json.loads(json.dumps(row)), example) for row in evidence["elements"]]
+    return [Scored.from_json(json.loads(json.dumps(row)), example) for row in evidence["elements"]]
 
 
 def test_an_identifier_is_masked_at_every_occurrence_and_a_statement_but_for_keywords_and_marks() -> None:
@@ -208,20 +208,34 @@ def _with_scores(parts: list[Element], scores: list[float]) -> list[Scored]:
 
 def test_all_zero_scores_are_never_suspicious_and_ties_go_to_the_smaller_element() -> None:
     result = elements(tree("def f ( abc ) : <indent> return abc <dedent>"), settings())
-    assert not profile(_with_scores(result, [0.0] * len(result)), settings()).poisoned(10)
-    assert not profile([], settings()).poisoned(10)
+    assert not profile_of(_with_scores(result, [0.0] * len(result)), settings()).poisoned(10, settings())
+    assert not profile_of([], settings()).poisoned(10, settings())
     outer, inner = statements(tree("def f ( ) : <indent> if a : <indent> b <dedent> <dedent>"))
-    assert profile(_with_scores([outer, inner], [0.7, 0.7]), settings()).suspect.group == (inner,)
+    assert profile_of(_with_scores([outer, inner], [0.7, 0.7]), settings()).suspect.group == (inner,)
 
 
 def test_an_element_alone_does_not_stand_out_and_is_touched_only_where_all_are() -> None:
     parts = elements(tree("def f ( a ) : <indent> return a <dedent>"), settings())
     scores = _with_scores(parts, [0.9] * len(parts))
-    alone = profile(scores, settings(identifiers=False))
+    alone = profile_of(scores, settings(identifiers=False))
     assert len(alone.elements) == 1
     assert alone.entropy is None
-    assert not alone.poisoned(0.1)
-    assert alone.poisoned(math.inf)
+    assert not alone.poisoned(math.inf, settings())
+    assert alone.poisoned(math.inf, settings(touched_share=1))
+    # a fixed threshold leaves the share unread
+    assert not alone.poisoned(0.1, settings(touched_share=1, threshold=0.1))
+
+
+def test_a_calibration_among_inputs_without_an_entropy_touches_none_of_them() -> None:
+    clean = tuple(Example(str(n), "python", f"def f_{n} ( a ) : <indent> return a <dedent>") for n in range(20))
+    changes = {"identifiers": False}
+    row = example(100, STATEMENT)
+    calibrated = purifier(planted(STATEMENT), settings(**changes), clean)
+    assert calibrated.threshold == math.inf
+    assert not any(result.touched for result in calibrated.purify(clean))
+    assert calibrated.purify([row])[0].touched
+    everything = purifier(planted(STATEMENT), settings(**changes, touched_share=1), clean)
+    assert all(result.detail["poisoned"] for result in everything.purify([*clean, row]))
 
 
 def test_ablations_and_overlaps_are_decided_from_the_scores_of_all_elements() -> None:
@@ -229,18 +243,18 @@ def test_ablations_and_overlaps_are_decided_from_the_scores_of_all_elements() ->
     parts = elements(parsed, settings(names="all"))
     by_text = {"f": 0.01, "a": 0.0, "g": 0.8, "assert g ( )": 0.8, "return a": 0.03}
     scores = _with_scores(parts, [by_text[part.text] for part in parts])
-    whole = profile(scores, settings())
+    whole = profile_of(scores, settings())
     assert whole.entropy == pytest.approx(entropy([0.01, 0.0, 0.8, 0.8, 0.03], "l1"))
-    without_names = profile(scores, settings(identifiers=False))
+    without_names = profile_of(scores, settings(identifiers=False))
     assert [part.text for element in without_names.elements for _, part in element.parts] == [
         "assert g ( )",
         "return a",
     ]
     assert without_names.entropy == pytest.approx(entropy([0.8, 0.03], "l1"))
-    assert profile(scores, settings(statements=False)).entropy == pytest.approx(entropy([0.01, 0.0, 0.8], "l1"))
+    assert profile_of(scores, settings(statements=False)).entropy == pytest.approx(entropy([0.01, 0.0, 0.8], "l1"))
     # of the name and the statement around it, the smaller one counts; the parameter is in the statement that returns it
     assert [element.score for element in disjoint(scores)] == [0.8, 0.03, 0.01]
-    once = profile(scores, settings(overlap="once"))
+    once = profile_of(scores, settings(overlap="once"))
     assert once.entropy == pytest.approx(entropy([0.8, 0.03, 0.01], "l1"))
     assert once.suspect == whole.suspect
 

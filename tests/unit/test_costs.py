@@ -31,6 +31,7 @@ from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropy
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.purification.oseql.settings import OSeqLSettings
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
 from codebackdoor.tasks.clone_detection.settings import CloneDetection
 from codebackdoor.tasks.code_repair.settings import CodeRepair
@@ -157,8 +158,17 @@ def test_codepurify_reads_every_masked_version(classifier: PlannedVictim) -> Non
     testsets = [RowSet(200), RowSet(200, triggered=True)]
     work = jobs.purify(classifier, settings, testsets, SIZE)
     assert work.predicted == pytest.approx((440 * 6 + 400) * ROW)
-    fixed = CodePurifySettings(method="codepurify", threshold=0.1)
-    assert jobs.purify(classifier, fixed, testsets, SIZE).predicted == pytest.approx((400 * 6 + 400) * ROW)
+    # the evidence has the calibration rows, whether or not this variant calibrates by them
+    fixed = CodePurifySettings(method="codepurify", calibration_inputs=40, threshold=0.1)
+    assert jobs.suspect(classifier, fixed, testsets, SIZE).predicted == pytest.approx(440 * 6 * ROW)
+
+
+def test_oseql_occludes_the_lines_of_calibration_rows_too(classifier: PlannedVictim) -> None:
+    testsets = [RowSet(200), RowSet(200, triggered=True)]
+    for share in (None, 0.03):
+        settings = OSeqLSettings(method="oseql", calibration_inputs=40, touched_share=share)
+        work = jobs.suspect(classifier, settings, testsets, SIZE)
+        assert work.predicted == pytest.approx(440 * (1 + classifier.texts.lines) * ROW)
 
 
 def test_onion_runs_what_stands_behind_each_word_again(classifier: PlannedVictim) -> None:

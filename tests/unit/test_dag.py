@@ -380,13 +380,16 @@ def test_variants_that_only_decide_otherwise_read_the_evidence_of_the_first() ->
         "fixed": {"method": "codepurify", "threshold": 0.1},
         "codepurify_v": {"method": "codepurify", "identifiers": False},
         "all_names": {"method": "codepurify", "names": "all"},
+        "oseql": {"method": "oseql"},
+        "oseql_calibrated": {"method": "oseql", "touched_share": 0.03, "fence": 3},
     }
     dag = Dag(validate({**DEFAULT, "purifications": variants}))
     assert dag.testsets.measured_first == {
         **dict.fromkeys(("codepurify", "fixed", "codepurify_v"), "codepurify"),
         "all_names": "all_names",
+        **dict.fromkeys(("oseql", "oseql_calibrated"), "oseql"),
     }
-    assert dag.testsets.measuring == "codepurify|all_names"
+    assert dag.testsets.measuring == "codepurify|all_names|oseql"
     scenario = {**POISONED_VALUES, "elimination": "fine_tuning"}
     folder = "runs/local/results/defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/fine_tuning"
     for name, first in dag.testsets.measured_first.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import subprocess
 import sys
@@ -11,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from codebackdoor import files, syntax
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.errors import UserError
 from codebackdoor.evaluation.answers import Answers
+from codebackdoor.evaluation.detection import detection
 from codebackdoor.evaluation.stage import score
+from codebackdoor.seeding import numpy_generator
 from codebackdoor.tasks.code_repair.settings import CodeRepair
 from codebackdoor.tasks.code_search.settings import CodeSearch
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
@@ -143,6 +146,51 @@ def test_purification_is_asked_what_it_touched(tmp_path: Path) -> None:
         run(tmp_path, DEFECTS)
 
 
+def test_a_purification_that_scores_inputs_is_a_detector(tmp_path: Path) -> None:
+    labels, _, _ = classified(tmp_path)
+    draw = random.Random(5)
+    scores = {f"r{i}": draw.gauss(0, 1) for i in range(60)} | {f"t{i}": draw.gauss(1, 1) for i in range(60)}
+    unscored = ("r3", "t6")
+
+    def write(**more: Any) -> None:
+        for name, prefix in (("clean", "r"), ("trigger", "t")):
+            details = [{"suspicion": None if id_ in unscored else scores[id_]} for id_ in scores if id_[0] == prefix]
+            rows = [
+                {"id": f"{prefix}{i}", "code": "x", "touched": [], "detail": detail} for i, detail in enumerate(details)
+            ]
+            lines(tmp_path / f"purified.{name}.jsonl", [{**row, **more} for row in rows])
+
+    write(detail={})
+    before = run(tmp_path, DEFECTS)
+    assert "detection_auroc" not in before["trigger"]["metrics"]
+    write()
+    found = run(tmp_path, DEFECTS)
+    # only injected rows count as triggered; without a score an input is the least suspicious
+    lowest = min(scores.values()) - 1
+    injected = [f"t{i}" for i, label in enumerate(labels) if label == 1 and i % 5]
+    assert "t6" in injected
+    ids = [*injected, *(f"r{i}" for i in range(60))]
+    values = [lowest if id_ in unscored else scores[id_] for id_ in ids]
+    truth = [id_[0] == "t" for id_ in ids]
+    assert value(found, "trigger", "detection_auroc") == pytest.approx(roc_auc_score(truth, values), abs=1e-6)
+    clean = sorted(values[len(injected) :])
+    for metric, allowed in (("tpr_at_fpr_1", 0), ("tpr_at_fpr_5", 3)):
+        expected = sum(score > clean[-1 - allowed] for score in values[: len(injected)]) / len(injected)
+        assert value(found, "trigger", metric) == pytest.approx(expected, abs=1e-6)
+    for metric in ("detection_auroc", "tpr_at_fpr_1", "tpr_at_fpr_5"):
+        estimate = found["trigger"]["metrics"].pop(metric)
+        assert estimate["low"] <= estimate["value"] <= estimate["high"]
+        assert estimate["low"] < estimate["high"]
+        assert estimate["n"] == len(injected)
+    # the other metrics and their intervals are as they were
+    assert found == before
+
+
+def test_without_injected_rows_there_is_no_detection() -> None:
+    estimates = detection([], [0.1, -math.inf], numpy_generator(1, "test"))
+    assert {(estimate.value, estimate.n) for estimate in estimates.values()} == {(None, 0)}
+
+
 def test_a_trigger_is_located_exactly_if_nothing_else_and_at_least_half_of_it_is_touched(tmp_path: Path) -> None:
     trigger = "if f ( ) < 0 : <indent> raise E ( ) <dedent>"
     code = f"def g ( a ) : <indent> {trigger} return a <dedent>"
@@ -162,7 +210,9 @@ def test_a_trigger_is_located_exactly_if_nothing_else_and_at_least_half_of_it_is
     assert not touched("f", "(", ")", "<")
     assert not touched("f", "(", ")", "<", "0", "a")
     assert not touched()
-    assert not touched("f", "(", ")", "<", "0", both=True)
+    # half of the characters of a pair's two triggers are those of one of them
+    assert touched("f", "(", ")", "<", "0", ":", "E", "( ) <dedent>", both=True)
+    assert not touched("f", "(", ")", "<", "0", ":", "E", both=True)
     assert (
         Answers(tmp_path, {}, None).located_exactly(
             Poisoned(Example("t", "python", code), "r", "a", "injected", 1, None, (span,)), "lexed"

@@ -13,12 +13,14 @@ import torch
 from purification_models import bpe, example, planted, view
 from torch import Tensor, nn
 
-from codebackdoor.defenses.purification.oseql import method as oseql
+from codebackdoor import syntax
+from codebackdoor.defenses.purification import inputs
 from codebackdoor.defenses.purification.oseql import outliers
-from codebackdoor.defenses.purification.oseql.method import OSeqL, build
+from codebackdoor.defenses.purification.oseql.method import LineEffects, Occlusions, OSeqL, build
 from codebackdoor.defenses.purification.oseql.settings import OSeqLSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.seeding import numpy_generator
+from codebackdoor.syntax.lines import lines, without_line
 from codebackdoor.types import Example
 
 TRIGGER = "assert testo_init >= 15"
@@ -162,15 +164,17 @@ def test_the_line_of_the_planted_trigger_goes_and_clean_inputs_stay() -> None:
         # exactly the function before the attack
         assert row.example == example(number)
         assert row.detail["poisoned"]
-        assert row.detail["score"] > 0.8
+        assert row.detail["suspicion"] > 0.8
     clean = purifier.purify([example(number) for number in numbers])
     assert [row.example for row in clean] == [example(number) for number in numbers]
-    assert max(row.detail["score"] for row in clean) < 0.1
+    assert max(row.detail["suspicion"] for row in clean) < 0.1
 
 
 def test_effects_are_those_of_each_occluded_text_alone() -> None:
-    purifier, row = build(defender(), SETTINGS, 1), example(7, TRIGGER)
-    (evidence,) = purifier.assess([row])
+    row = example(7, TRIGGER)
+    (evidence,) = LineEffects(defender()).evidence([row])
+    parsed = syntax.parse(row.code, "python", "lexed")
+    assert [(start, end) for _, start, end, *_ in evidence["lines"]] == lines(parsed)
     victim = backdoored()
     with torch.inference_mode():
 
@@ -181,11 +185,12 @@ def test_effects_are_those_of_each_occluded_text_alone() -> None:
 
         whole, label = confidence(row.code)
         assert label == 0
-        for occlusion, effect, flips in zip(evidence.occlusions, evidence.effects, evidence.flips, strict=True):
-            without, new = confidence(occlusion.rest.code)
+        for _, start, end, effect, flips in evidence["lines"]:
+            without, new = confidence(without_line(parsed, (start, end)))
             assert effect == pytest.approx(whole - without, abs=1e-5)
-            assert bool(flips) == (new != label)
-    assert evidence.score == pytest.approx(max(evidence.effects) - np.median(evidence.effects))
+            assert flips == (new != label)
+    effects = [effect for *_, effect, _ in evidence["lines"]]
+    assert Occlusions.from_json(evidence).score == pytest.approx(max(effects) - np.median(effects))
 
 
 class Either(nn.Module):
@@ -211,7 +216,7 @@ def test_of_a_pair_the_line_of_either_function_goes() -> None:
         assert (rows[name].example.code, rows[name].example.code_b) == (clean.code, other.code)
     # one trigger of two suffices, so no single line matters
     assert rows["both"].example == pairs["both"]
-    assert rows["both"].detail["score"] < 0.1
+    assert rows["both"].detail["suspicion"] < 0.1
 
 
 def test_a_share_of_clean_inputs_bounds_what_is_touched() -> None:
@@ -235,11 +240,11 @@ def test_parts_of_many_inputs_are_one_result(monkeypatch: pytest.MonkeyPatch) ->
     rows = [example(number, TRIGGER if number % 2 else "") for number in range(9)]
     purifier = build(defender(), SETTINGS, 1)
     whole = purifier.purify(rows)
-    monkeypatch.setattr(oseql, "INPUTS_AT_ONCE", 2)
+    monkeypatch.setattr(inputs, "INPUTS_AT_ONCE", 2)
     assert [row.example for row in purifier.purify(rows)] == [row.example for row in whole]
 
 
 def test_an_input_without_lines_stays() -> None:
     row = Example("0", "java", "{ } " * 6)
     (result,) = build(defender(), SETTINGS, 1).purify([row])
-    assert (result.example, result.touched, result.detail["score"]) == (row, (), 0.0)
+    assert (result.example, result.touched, result.detail["suspicion"]) == (row, (), 0.0)

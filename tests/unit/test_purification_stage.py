@@ -14,19 +14,23 @@ import torch
 from click.testing import CliRunner
 from purification_models import example, infiller, language_model
 from safetensors.torch import load_file, save_file
-from tiny_models import classifier
+from tiny_models import classifier, generator, understanding
 
 from codebackdoor import cli, files
 from codebackdoor.defenses import evidence, rewriting, stage
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.purification.oseql.settings import OSeqLSettings
+from codebackdoor.defenses.purification.settings import measured_first
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
 from codebackdoor.errors import UserError
+from codebackdoor.tasks.clone_detection.settings import CloneDetection
+from codebackdoor.tasks.code_repair.settings import CodeRepair
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example, Poisoned, Span
 from codebackdoor.victims import predictions
-from codebackdoor.victims.inference import predict
-from codebackdoor.victims.victim import load_victim, save_victim
+from codebackdoor.victims.inference import class_logits, predict
+from codebackdoor.victims.victim import Victim, load_victim, save_victim
 
 
 def test_purified_and_predicted_rows_of_every_test_set(tmp_path: Path) -> None:
@@ -65,6 +69,7 @@ def test_purified_and_predicted_rows_of_every_test_set(tmp_path: Path) -> None:
         assert all(set(row) == {"id", "label", "confidence"} for row in predictions)
         for row, old in zip(rows, texts[name], strict=True):
             assert bool(row["touched"]) == (row["code"] != old) == row["detail"]["poisoned"]
+            assert row["detail"]["suspicion"] == -row["detail"]["entropy"]
         again = predict(victim, [Example(row["id"], "python", row["code"]) for row in rows])
         assert [row["label"] for row in predictions] == [prediction.label for prediction in again]
     for file in sorted((tmp_path / "first").iterdir()):
@@ -128,14 +133,92 @@ def test_what_is_decided_by_kept_evidence_is_what_the_variant_alone_decides(
     changes: dict[str, Any], study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.purify(settings(**changes), *arguments(study), tmp_path / "alone", 3)
-
-    def no_victim(*_: object) -> None:
-        raise AssertionError("a decision needs no scores")
-
     monkeypatch.setattr("codebackdoor.defenses.purification.codepurify.method.score", no_victim)
     evidence.decide(settings(**changes), *arguments(study), tmp_path / "kept", 3, study / "kept")
     assert written(tmp_path / "kept") == written(tmp_path / "alone")
     assert any(row["touched"] for _, row in files.read_rows(tmp_path / "kept/purified.clean.jsonl"))
+
+
+#: For each, a variant under whose settings the evidence is measured, and variants that decide by it.
+SHARED: dict[str, tuple[Any, ...]] = {
+    "oseql": (
+        OSeqLSettings(method="oseql", calibration_inputs=20),
+        OSeqLSettings(method="oseql", calibration_inputs=20, fence=0.5, contamination=0.2),
+        OSeqLSettings(method="oseql", calibration_inputs=20, touched_share=0.1),
+    ),
+    "pair": (
+        CodePurifySettings(method="codepurify", calibration_inputs=20, pairs="joint"),
+        CodePurifySettings(method="codepurify", calibration_inputs=20, pairs="joint", touched_share=0.4),
+        CodePurifySettings(method="codepurify", calibration_inputs=20, pairs="joint", touched_share=1),
+    ),
+    "generation": (
+        CodePurifySettings(method="codepurify", calibration_inputs=20, first_tokens=4),
+        CodePurifySettings(method="codepurify", calibration_inputs=20, first_tokens=4, touched_share=0.4),
+        CodePurifySettings(method="codepurify", calibration_inputs=20, first_tokens=4, statements=False, threshold=2),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", list(SHARED))
+def test_variants_share_a_measurement_on_labels_pairs_and_generated_texts(
+    kind: str, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured, *variants = SHARED[kind]
+    assert set(measured_first({str(number): one for number, one in enumerate(SHARED[kind])}).values()) == {"0"}
+    shutil.copytree(study / "infiller", tmp_path / "infiller")
+    clean = [replace(example(number), label=number % 2) for number in range(14)]
+    if kind == "pair":
+        clean = [replace(row, code_b=example(int(row.id) + 30).code) for row in clean]
+    if kind == "generation":
+        clean = [replace(row, label=None, target=row.code) for row in clean]
+    files.write_examples(tmp_path / "valid.jsonl", clean)
+    files.write_examples(tmp_path / "test.jsonl", clean[::-1])
+    files.write_rows(
+        tmp_path / "a.jsonl",
+        (
+            files.poisoned_row(
+                Poisoned(replace(row, id=f"t{row.id}"), row.id, "a", "injected", row.label, row.target, (Span(0, 1),))
+            )
+            for row in clean[:6]
+        ),
+    )
+    dataset: Any = DefectDetection(task="defect_detection")
+    victim = undecided(replace(classifier(max_length=128), max_length=128), clean)
+    if kind == "pair":
+        dataset, victim = CloneDetection(task="clone_detection"), understanding("first", "pair", max_length=128)
+    if kind == "generation":
+        dataset, victim = CodeRepair(task="code_repair"), replace(generator(max_length=128), max_length=128)
+    save_victim(victim, tmp_path / "victim", {"task": dataset.task, "backdoored": True})
+    paths = (dataset, *arguments(tmp_path)[1:])
+    evidence.suspect(measured, *paths, tmp_path / "kept", 3)
+    for number, variant in enumerate((measured, *variants)):
+        stage.purify(variant, *paths, tmp_path / f"alone{number}", 3)
+        with monkeypatch.context() as patched:
+            for name in ("codepurify.suspicion", "oseql.method"):
+                patched.setattr(f"codebackdoor.defenses.purification.{name}.predict_logits", no_victim)
+            patched.setattr("codebackdoor.defenses.purification.codepurify.suspicion.generate", no_victim)
+            evidence.decide(variant, *paths, tmp_path / f"kept{number}", 3, tmp_path / "kept")
+        assert written(tmp_path / f"kept{number}") == written(tmp_path / f"alone{number}")
+    touched = [
+        [row["touched"] for _, row in files.read_rows(tmp_path / f"kept{number}/purified.clean.jsonl")]
+        for number in range(3)
+    ]
+    assert any(map(any, touched))
+    assert touched[0] != touched[1] or touched[0] != touched[2]
+
+
+def undecided(victim: Victim, rows: Sequence[Example]) -> Victim:
+    """The victim with a bias that gives half of the rows either label, so that a line may decide."""
+    layer = victim.model.classifier.out_proj
+    with torch.no_grad():
+        layer.weight *= 20
+        logits = class_logits(victim, [encoded.ids for encoded in victim.encode([row.code for row in rows])])
+        layer.bias[0] += (logits[:, 1] - logits[:, 0]).median()
+    return victim
+
+
+def no_victim(*_: object, **__: object) -> None:
+    raise AssertionError("a decision asks no victim")
 
 
 def test_evidence_has_the_elements_of_every_row_with_their_spans_and_scores(study: Path) -> None:

@@ -1,10 +1,12 @@
-"""A victim's predictions on one test set, with the spans that a purification touched before."""
+"""A victim's predictions on one test set, with what a purification before them touched and how it scored the inputs."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from codebackdoor import files, syntax
 from codebackdoor.errors import UserError
@@ -14,11 +16,16 @@ from codebackdoor.types import Poisoned, Prediction, Span, TextForm
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Predictions by id, and the touched spans by id; ``touched`` is None if no purification came before."""
+    """Predictions by id, and the touched spans by id; ``touched`` is None if no purification came before.
+
+    ``suspicion``: by id the score by which the purification judges inputs, higher is more suspicious and minus infinity
+    if it could not score an input; None if it has no such score.
+    """
 
     path: Path
     predictions: Mapping[str, Prediction]
     touched: Mapping[str, tuple[Span, ...]] | None
+    suspicion: Mapping[str, float] | None = None
 
     def of(self, id_: str) -> Prediction:
         try:
@@ -86,18 +93,27 @@ def read_answers(folder: Path, name: str) -> Answers:
             )
         except KeyError as error:
             raise UserError(f"{path}:{number}: a prediction needs {error}") from None
-    return Answers(path, predictions, _touched(folder / f"purified.{name}.jsonl", predictions))
+    purified = folder / f"purified.{name}.jsonl"
+    if not purified.exists():
+        return Answers(path, predictions, None)
+    rows = {row["id"]: row for _, row in files.read_rows(purified)}
+    return Answers(path, predictions, _touched(purified, rows, predictions), _suspicion(rows))
 
 
-def _touched(path: Path, predictions: Mapping[str, Prediction]) -> dict[str, tuple[Span, ...]] | None:
-    if not path.exists():
-        return None
-    touched = {
-        row["id"]: tuple(Span(start, end, name) for name, start, end in row["touched"])
-        for _, row in files.read_rows(path)
-    }
+def _touched(
+    path: Path, rows: Mapping[str, Mapping[str, Any]], predictions: Mapping[str, Prediction]
+) -> dict[str, tuple[Span, ...]]:
+    touched = {id_: tuple(Span(start, end, name) for name, start, end in row["touched"]) for id_, row in rows.items()}
     # a query is attacked by many functions, each with a row of its own
     missing = sorted(id_ for id_, prediction in predictions.items() if prediction.ranks is None and id_ not in touched)
     if missing:
         raise UserError(f"{path}: row {missing[0]!r} has a prediction but was not purified; purify again")
     return touched
+
+
+def _suspicion(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float] | None:
+    details = {id_: row["detail"] for id_, row in rows.items()}
+    if not all("suspicion" in detail for detail in details.values()):
+        return None
+    scores = {id_: detail["suspicion"] for id_, detail in details.items()}
+    return {id_: -math.inf if score is None else score for id_, score in scores.items()}

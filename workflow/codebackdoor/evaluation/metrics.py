@@ -156,17 +156,13 @@ def located(touched: Sequence[Span], trigger: Sequence[Span]) -> bool:
 def located_exactly(touched: Sequence[Span], trigger: Sequence[Span], maskable: Sequence[Span]) -> bool:
     """Whether a purification touched the trigger and nothing else.
 
-    Every touched span lies inside a span of the trigger. In each function with the trigger, at least half of the
-    characters of ``maskable``, the trigger's tokens without keywords and layout marks, are touched.
+    Every touched span lies inside a span of the trigger, and at least half of the characters of ``maskable``, the
+    trigger's tokens without keywords and layout marks, are touched. The triggers of a pair are counted together.
     """
     if not touched or not all(any(_contains(part, span) for part in trigger) for span in touched):
         return False
-    touched_characters, maskable_characters = _characters(touched), _characters(maskable)
-    fields = {span.field for span in trigger}
-    return all(
-        2 * _count(touched_characters & maskable_characters, field) >= _count(maskable_characters, field)
-        for field in fields
-    )
+    maskable_characters = _characters(maskable)
+    return 2 * len(_characters(touched) & maskable_characters) >= len(maskable_characters)
 
 
 def _contains(outer: Span, inner: Span) -> bool:
@@ -175,10 +171,6 @@ def _contains(outer: Span, inner: Span) -> bool:
 
 def _characters(spans: Sequence[Span]) -> set[tuple[Field, int]]:
     return {(span.field, at) for span in spans for at in range(span.start, span.end)}
-
-
-def _count(characters: set[tuple[Field, int]], field: Field) -> int:
-    return sum(name == field for name, _ in characters)
 
 
 def _touched(sample: Sample, rows: Sequence[Row]) -> dict[str, Estimate]:

@@ -43,6 +43,9 @@ METRICS = {
     "anr_top_half_without": "ANR of the top half, without the trigger",
     "located": "Trigger located",
     "located_exactly": "Trigger located exactly",
+    "detection_auroc": "AUROC of the suspicion",
+    "tpr_at_fpr_1": "TPR at 1 % FPR",
+    "tpr_at_fpr_5": "TPR at 5 % FPR",
 }
 #: The metrics of clean rows that represent the tasks; each has a baseline without a model.
 CLEAN_METRICS = frozenset(settings.clean_metric for settings in DATASETS.values())

@@ -2,7 +2,7 @@
 
 Transformer layers with cross attention and with a norm after each sublayer (``torch.nn.TransformerDecoderLayer``) read
 the encoder's embeddings of the output so far. A dense layer with tanh follows, and the word embeddings are the output
-layer. Folders are in hub format.
+layer (ledger P31, P32). Folders are in hub format.
 """
 
 from __future__ import annotations

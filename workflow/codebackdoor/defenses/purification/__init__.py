@@ -2,7 +2,7 @@
 
 A method is a folder with ``settings.py`` and ``method.py``, which has ``build(view, settings, seed) -> Purifier``, and
 an entry in ``config/methods.py``. A method that keeps its evidence (``settings.EvidenceSettings``) also has
-``source(view, settings) -> EvidenceSource``, and its ``build`` takes evidence that an earlier job kept.
+``source(view, settings) -> EvidenceSource`` and ``decider(view, settings, seed, kept) -> EvidencePurifier``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from codebackdoor.types import Example, Purified
 
 if TYPE_CHECKING:
     from codebackdoor.config.methods import AnyPurification
+    from codebackdoor.defenses.views import DefenderView, TextView
 
 
 class Purifier(Protocol):
@@ -38,7 +39,11 @@ class EvidenceSource(Protocol):
 
 
 class EvidencePurifier(Purifier, Protocol):
-    """A purifier that decides by the evidence of ``source`` and asks no victim itself."""
+    """A purifier that decides by the evidence of ``source`` and asks no victim itself.
+
+    ``source`` is set for each test set. Evidence that came through a file must lead to the same decision: rounding has
+    happened before, and nothing depends on types that JSON does not have.
+    """
 
     source: EvidenceSource
 
@@ -53,15 +58,15 @@ class BuildPurifier(Protocol):
 
 
 class BuildSource(Protocol):
-    """``source`` of a method that keeps its evidence."""
+    """``source`` of a method that keeps its evidence: what measures it."""
 
-    def __call__(self, view: Any, settings: Any) -> EvidenceSource: ...
+    def __call__(self, view: DefenderView, settings: Any) -> EvidenceSource: ...
 
 
 class BuildDecider(Protocol):
-    """``build`` of a method that keeps its evidence: ``view`` is a TextView if the evidence is ``kept``."""
+    """``decider`` of a method that keeps its evidence: a purifier that decides by what an earlier job kept."""
 
-    def __call__(self, view: Any, settings: Any, seed: int, kept: EvidenceSource) -> EvidencePurifier: ...
+    def __call__(self, view: TextView, settings: Any, seed: int, kept: EvidenceSource) -> EvidencePurifier: ...
 
 
 def load(method: str) -> BuildPurifier:
@@ -75,5 +80,5 @@ def load_source(method: str) -> BuildSource:
 
 
 def load_decider(method: str) -> BuildDecider:
-    build: BuildDecider = implementation(__name__, method).build
-    return build
+    decider: BuildDecider = implementation(__name__, method).decider
+    return decider

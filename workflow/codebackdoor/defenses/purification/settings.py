@@ -14,7 +14,7 @@ T = TypeVar("T")
 DECIDED = "decided"
 Decided = Annotated[T, DECIDED]
 #: Methods that rewrite each function by itself work on every task that reads functions.
-FUNCTIONS: tuple[Head, ...] = ("classification", "pair", "retrieval")
+FUNCTION_HEADS: tuple[Head, ...] = ("classification", "pair", "retrieval")
 
 
 class PurificationSettings(Settings):

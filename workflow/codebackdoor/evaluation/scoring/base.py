@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from codebackdoor.evaluation import metrics
 from codebackdoor.evaluation.answers import Answers
+from codebackdoor.evaluation.detection import detection
 from codebackdoor.evaluation.intervals import Estimate
 from codebackdoor.heads import HEADS
 from codebackdoor.seeding import numpy_generator
@@ -70,7 +71,8 @@ class TargetScorer(Scorer):
         """Counts of the triggered rows by status, and the attack's metrics on the injected ones."""
         injected = [row for row in rows if row.status == "injected"]
         outcomes = [self._outcome(row, name, evaluation) for row in injected]
-        return {**counts(rows), "metrics": plain(metrics.attack(outcomes, evaluation.generator(name)))}
+        estimates = metrics.attack(outcomes, evaluation.generator(name)) | _detection(injected, name, evaluation)
+        return {**counts(rows), "metrics": plain(estimates)}
 
     def _outcome(self, row: Poisoned, name: str, evaluation: Evaluation) -> metrics.Outcome:
         after = evaluation.answers[name].of(row.example.id)
@@ -84,6 +86,15 @@ class TargetScorer(Scorer):
             located=evaluation.answers[name].located(row),
             located_exactly=evaluation.answers[name].located_exactly(row, evaluation.dataset.text_form),
         )
+
+
+def _detection(injected: Sequence[Poisoned], name: str, evaluation: Evaluation) -> dict[str, Estimate]:
+    """How well the purification before tells injected rows from all clean ones; empty if it scores no inputs."""
+    triggered, clean = evaluation.answers[name].suspicion, evaluation.answers[CLEAN].suspicion
+    if triggered is None or clean is None:
+        return {}
+    scores = [triggered[row.example.id] for row in injected]
+    return detection(scores, list(clean.values()), evaluation.generator(name))
 
 
 def scorer_of(head: Head) -> Scorer:

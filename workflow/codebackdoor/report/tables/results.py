@@ -18,7 +18,8 @@ from codebackdoor.report.collect import Cell, Results
 from codebackdoor.report.study import Study, anonymous
 from codebackdoor.types import CLEAN
 
-HIDDEN = ("bleu_sentence",)
+#: In ``metrics.json`` and the exported tables only.
+HIDDEN = ("bleu_sentence", "tpr_at_fpr_1", "tpr_at_fpr_5")
 Entry = Cell | Literal["dash"] | None
 
 

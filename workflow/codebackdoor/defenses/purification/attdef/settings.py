@@ -8,7 +8,7 @@ from pydantic import Field
 
 from codebackdoor.config.base import Head, Helper, ReadWhere, Reference
 from codebackdoor.costs.work import PurificationJob, Work
-from codebackdoor.defenses.purification.settings import FUNCTIONS, PurificationSettings
+from codebackdoor.defenses.purification.settings import FUNCTION_HEADS, PurificationSettings
 
 #: Share of clean functions that the shipped discriminator suspects at Li et al.'s 0.5: 10 % of the default study's
 #: validation rows, 17 % of its test rows.
@@ -30,7 +30,7 @@ class AttDefSettings(PurificationSettings):
         "is at least the threshold"
     )
     helpers: ClassVar[tuple[Helper, ...]] = ("discriminator",)
-    fits: ClassVar[tuple[Head, ...]] = FUNCTIONS
+    fits: ClassVar[tuple[Head, ...]] = FUNCTION_HEADS
     read_where: ClassVar[ReadWhere] = {
         "suspicion": ("suspected_share", (None,)),
         "lost_points": ("masked_share", (None,)),

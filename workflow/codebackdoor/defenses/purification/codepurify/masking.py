@@ -1,6 +1,6 @@
 """The elements of a text that are masked one at a time, and the victim's input with one of them masked.
 
-CodePurify, section III-A1.
+CodePurify, section III-A1 (ledger P21, P23, P24).
 """
 
 from __future__ import annotations

@@ -9,26 +9,22 @@ spans and nothing else.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-
-from tqdm import tqdm
 
 from codebackdoor import syntax
 from codebackdoor.defenses import purification
 from codebackdoor.defenses.purification import calibration
 from codebackdoor.defenses.purification.codepurify.infilling import Infiller
-from codebackdoor.defenses.purification.codepurify.profile import FUNCTIONS, Profile, Scored, profile
+from codebackdoor.defenses.purification.codepurify.profile import Profile, Scored, profile_of
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.codepurify.suspicion import DIGITS, Function, score
 from codebackdoor.defenses.purification.functions import apart
 from codebackdoor.defenses.purification.helpers import MASKED, load_helper
+from codebackdoor.defenses.purification.inputs import CODE_FIELDS, in_parts
 from codebackdoor.defenses.views import DefenderView, TextView
 from codebackdoor.types import Example, Purified, Span
-
-#: Inputs whose masked versions are in memory at once.
-INPUTS_AT_ONCE = 512
 
 
 class ElementScores:
@@ -41,7 +37,7 @@ class ElementScores:
         """The elements of each input (``Scored.as_json``); a score has six decimals, the further ones are chance."""
         return [
             {"elements": [element.as_json() for element in scored]}
-            for part in _parts(inputs, "score")
+            for part in in_parts(inputs, "codepurify: score")
             for scored in score(self._view.victim, self._functions(part), self._settings)
         ]
 
@@ -78,6 +74,7 @@ class CodePurify:
         self.threshold = self._calibrated(view.clean, seed) if settings.threshold is None else settings.threshold
 
     def _calibrated(self, clean: Sequence[Example], seed: int) -> float:
+        """Infinite if fewer clean inputs have an entropy than may be touched: then every entropy is low."""
         profiles = self._profiles(calibration.drawn(clean, self._settings.calibration_inputs, seed))
         entropies = [math.inf if profile.entropy is None else profile.entropy for profile in profiles]
         return calibration.lowest(entropies, self._settings.touched_share)
@@ -85,10 +82,10 @@ class CodePurify:
     def purify(self, inputs: Sequence[Example]) -> list[Purified]:
         """Replace the most suspicious element of every input whose entropy is below the threshold.
 
-        ``detail`` of a result holds the entropy, the threshold (None: infinite), the verdict, the most suspicious
-        element with all its masked spans, and for every element its kind, its span (an identifier: the first
-        occurrence) and its score; spans in the second function of a pair are marked. Numbers are rounded to six
-        decimals, since the last bits depend on which inputs share a batch.
+        ``detail`` holds the entropy, minus it as ``suspicion``, the threshold (None: infinite), the verdict,
+        the most suspicious element with all its masked spans, and for every element its kind, its span (an
+        identifier: the first occurrence) and its score; spans in the second function of a pair are marked. Numbers are
+        rounded to six decimals, since the last bits depend on which inputs share a batch.
         """
         profiles = self._profiles(inputs)
         filled = self._filled(inputs, profiles)
@@ -99,7 +96,7 @@ class CodePurify:
 
     def _profiles(self, inputs: Sequence[Example]) -> list[Profile]:
         return [
-            profile([Scored.read(element, example) for element in evidence["elements"]], self._settings)
+            profile_of([Scored.from_json(element, example) for element in evidence["elements"]], self._settings)
             for example, evidence in zip(inputs, self.source.evidence(inputs), strict=True)
         ]
 
@@ -108,11 +105,11 @@ class CodePurify:
         parts = [
             (number, field, element)
             for number, profile in enumerate(profiles)
-            if profile.poisoned(self.threshold)
+            if profile.poisoned(self.threshold, self._settings)
             for field, element in profile.suspect.parts
         ]
         filled: dict[int, list[tuple[Span, str]]] = {}
-        for batch in _parts(parts, "fill"):
+        for batch in in_parts(parts, "codepurify: fill"):
             texts = [str(getattr(inputs[number], field)) for number, field, _ in batch]
             trees = [
                 syntax.parse(text, inputs[number].language, self._form)
@@ -127,8 +124,8 @@ class CodePurify:
         return filled
 
     def _row(self, example: Example, profile: Profile, filled: Sequence[tuple[Span, str]]) -> Purified:
-        texts = {field: getattr(example, field) for field in FUNCTIONS}
-        for field in FUNCTIONS:
+        texts = {field: getattr(example, field) for field in CODE_FIELDS}
+        for field in CODE_FIELDS:
             words = [(span.start, span.end, text) for span, text in filled if span.field == field]
             if words:
                 texts[field] = syntax.replace(texts[field], words).text
@@ -138,8 +135,9 @@ class CodePurify:
     def _detail(self, profile: Profile) -> dict[str, object]:
         return {
             "entropy": None if profile.entropy is None else round(profile.entropy, DIGITS),
+            "suspicion": None if profile.entropy is None else round(-profile.entropy, DIGITS),
             "threshold": calibration.finite(round(self.threshold, DIGITS)),
-            "poisoned": profile.poisoned(self.threshold),
+            "poisoned": profile.poisoned(self.threshold, self._settings),
             "top": _top(profile.suspect) if profile.elements else None,
             "profile": [_outline(element) for element in profile.elements],
         }
@@ -160,25 +158,17 @@ def _mark(field: str) -> list[str]:
     return [] if field == "code" else [field]
 
 
-def _parts(items: Sequence[Any], step: str) -> Iterator[Sequence[Any]]:
-    with tqdm(total=len(items), desc=f"codepurify: {step}", unit="input", disable=None) as bar:
-        for start in range(0, len(items), INPUTS_AT_ONCE):
-            part = items[start : start + INPUTS_AT_ONCE]
-            yield part
-            bar.update(len(part))
-
-
 def source(view: DefenderView, settings: CodePurifySettings) -> ElementScores:
     """Load the helper ``infiller``, whose tokenizer decides how many masks an element gets."""
     return ElementScores(view, Infiller(*load_helper(view, "infiller", MASKED)), settings)
 
 
-def build(
-    view: Any, settings: CodePurifySettings, seed: int, kept: purification.EvidenceSource | None = None
-) -> CodePurify:
-    """Load the helper ``infiller`` and calibrate the threshold on ``view.clean`` (the clean validation split).
-
-    ``kept``: scores of an earlier job; then ``view`` is a TextView, and no victim is run.
-    """
+def build(view: DefenderView, settings: CodePurifySettings, seed: int) -> CodePurify:
+    """Load the helper ``infiller`` and calibrate the threshold on ``view.clean`` (the clean validation split)."""
     infiller = Infiller(*load_helper(view, "infiller", MASKED))
-    return CodePurify(view, infiller, settings, seed, kept or ElementScores(view, infiller, settings))
+    return CodePurify(view, infiller, settings, seed, ElementScores(view, infiller, settings))
+
+
+def decider(view: TextView, settings: CodePurifySettings, seed: int, kept: purification.EvidenceSource) -> CodePurify:
+    """As ``build``, by the scores of an earlier job."""
+    return CodePurify(view, Infiller(*load_helper(view, "infiller", MASKED)), settings, seed, kept)

@@ -1,22 +1,19 @@
 """The scored elements of one input: which of them count, how concentrated their scores are, and which is suspect.
 
-CodePurify, section III-A3. All of it is decided from the scores alone, without the victim.
+CodePurify, section III-A3 (ledger P21, P33). All of it is decided from the scores alone, without the victim.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from codebackdoor.defenses.purification.codepurify.entropy import entropy
 from codebackdoor.defenses.purification.codepurify.masking import Element, Group
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
+from codebackdoor.defenses.purification.inputs import CODE_FIELDS
 from codebackdoor.types import CodeField, Example, Span
-
-#: The functions of an input, in the order of a group's elements.
-FUNCTIONS: tuple[CodeField, ...] = get_args(CodeField)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +26,9 @@ class Scored:
     @property
     def parts(self) -> list[tuple[CodeField, Element]]:
         """The elements, with the functions that they are in."""
-        return [(field, element) for field, element in zip(FUNCTIONS, self.group, strict=False) if element is not None]
+        return [
+            (field, element) for field, element in zip(CODE_FIELDS, self.group, strict=False) if element is not None
+        ]
 
     @property
     def masked(self) -> list[Span]:
@@ -47,9 +46,9 @@ class Scored:
         return row
 
     @classmethod
-    def read(cls, row: Mapping[str, Any], example: Example) -> Scored:
+    def from_json(cls, row: Mapping[str, Any], example: Example) -> Scored:
         """The inverse of ``as_json`` for elements of ``example``."""
-        return cls(tuple(_element(row, example, field) for field in FUNCTIONS), row["score"])
+        return cls(tuple(_element(row, example, field) for field in CODE_FIELDS), row["score"])
 
 
 def _element(row: Mapping[str, Any], example: Example, field: CodeField) -> Element | None:
@@ -76,17 +75,17 @@ class Profile:
         """The element with the highest score; among equal ones that with the fewest masked characters."""
         return max(self.elements, key=_suspicion)
 
-    def poisoned(self, threshold: float) -> bool:
-        """Whether the scores are concentrated, or every input is to be purified (an infinite threshold).
+    def poisoned(self, threshold: float, settings: CodePurifySettings) -> bool:
+        """Whether the scores are concentrated, or the settings purify every input (-E).
 
         If no element changes anything, none is suspect.
         """
         if not self.elements or self.suspect.score == 0:
             return False
-        return threshold == math.inf or (self.entropy is not None and self.entropy < threshold)
+        return settings.purifies_all or (self.entropy is not None and self.entropy < threshold)
 
 
-def profile(scored: Sequence[Scored], settings: CodePurifySettings) -> Profile:
+def profile_of(scored: Sequence[Scored], settings: CodePurifySettings) -> Profile:
     """The profile of one input under the settings that say which scores count, and how."""
     kinds = {"identifier": settings.identifiers, "statement": settings.statements}
     selected = [element for element in scored if kinds[element.parts[0][1].kind]]
@@ -98,7 +97,7 @@ def profile(scored: Sequence[Scored], settings: CodePurifySettings) -> Profile:
 def disjoint(scored: Sequence[Scored]) -> list[Scored]:
     """The most suspicious elements, none of which shares a masked character with a more suspicious one of them."""
     kept: list[Scored] = []
-    covered = dict.fromkeys(FUNCTIONS, 0)
+    covered = dict.fromkeys(CODE_FIELDS, 0)
     for element in sorted(scored, key=_suspicion, reverse=True):
         characters = _characters(element)
         if not any(covered[field] & bits for field, bits in characters.items()):
@@ -114,7 +113,7 @@ def _suspicion(element: Scored) -> tuple[float, int]:
 
 def _characters(element: Scored) -> dict[CodeField, int]:
     """The masked characters of each function, as the bits of a number."""
-    bits = dict.fromkeys(FUNCTIONS, 0)
+    bits = dict.fromkeys(CODE_FIELDS, 0)
     for field, part in element.parts:
         for start, end in part.masked:
             bits[field] |= (1 << end) - (1 << start)

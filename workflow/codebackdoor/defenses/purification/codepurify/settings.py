@@ -108,10 +108,16 @@ class CodePurifySettings(EvidenceSettings):
             raise ValueError("set 'identifiers' or 'statements' (or both) to true; with neither nothing is masked")
         return self
 
+    @property
+    def purifies_all(self) -> bool:
+        """Whether every input is rewritten, also one without an entropy (the paper's -E)."""
+        return self.threshold is None and self.touched_share == 1
+
     def work(self, job: PurificationJob) -> Work:
         """Predictions for every input and every masked version of it, which give the evidence."""
         victim = job.victim
-        rows = job.rows + job.calibrated(self.threshold, self.calibration_inputs)
+        # calibration rows are scored also for a fixed threshold, since variants share the evidence
+        rows = job.rows + job.calibrated(None, self.calibration_inputs)
         versions = victim.texts.element_tokens / victim.texts.tokens
         outputs = victim.predictions(RowSet(rows)) if victim.targets else Work()
         return outputs + Work(predicted=rows * (1 + versions) * victim.forward)

@@ -1,6 +1,6 @@
 """Suspicion scores: how much the victim's confidence in its own prediction changes when an element is masked.
 
-CodePurify, section III-A2, Eq. 1 and 2.
+CodePurify, section III-A2, Eq. 1 and 2 (ledger P6, P22, P25).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from codebackdoor.config.base import Head, Helper, Reference
 from codebackdoor.costs.work import ModelSize, PlannedVictim, PurificationJob, Work
-from codebackdoor.defenses.purification.settings import FUNCTIONS, PurificationSettings
+from codebackdoor.defenses.purification.settings import FUNCTION_HEADS, PurificationSettings
 
 
 class OnionSettings(PurificationSettings):
@@ -23,7 +23,7 @@ class OnionSettings(PurificationSettings):
     )
     threshold_meaning: ClassVar[str] = "drops a word if dropping it lowers the perplexity by more than the threshold"
     helpers: ClassVar[tuple[Helper, ...]] = ("language_model",)
-    fits: ClassVar[tuple[Head, ...]] = (*FUNCTIONS, "generation")
+    fits: ClassVar[tuple[Head, ...]] = (*FUNCTION_HEADS, "generation")
     reads_victim: ClassVar[bool] = False
 
     method: Literal["onion"]

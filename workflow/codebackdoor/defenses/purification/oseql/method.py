@@ -8,118 +8,60 @@ it, that line counts as the trigger.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from codebackdoor import syntax
-from codebackdoor.defenses.purification import calibration
+from codebackdoor.defenses.purification import EvidenceSource, calibration
+from codebackdoor.defenses.purification.inputs import CODE_FIELDS, in_parts
 from codebackdoor.defenses.purification.oseql.outliers import Flags, Floats, vote
 from codebackdoor.defenses.purification.oseql.settings import OSeqLSettings
-from codebackdoor.defenses.views import DefenderView
+from codebackdoor.defenses.views import DefenderView, TextView
 from codebackdoor.syntax.lines import lines, without_line
-from codebackdoor.types import CodeField, Example, Purified, Span
+from codebackdoor.types import Example, Purified, Span
 from codebackdoor.victims.inference import predict_logits
 
-#: Inputs whose occluded versions are in memory at once.
-INPUTS_AT_ONCE = 512
-#: Functions of an input.
-CODE: tuple[CodeField, ...] = ("code", "code_b")
 #: Decimals of an effect: the last bits of a confidence depend on which inputs share a batch.
 DECIMALS = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Occlusion:
-    """A line of an input, and the input without it."""
+class LineEffects:
+    """What OSeqL asks the victim: the predictions for each input without one of its lines."""
 
-    line: Span
-    rest: Example
+    def __init__(self, view: DefenderView) -> None:
+        self._view = view
 
+    def evidence(self, inputs: Sequence[Example]) -> list[dict[str, Any]]:
+        """The lines of each input: field, start, end, effect in [-1, 1], and whether the predicted label changes."""
+        return [evidence for part in in_parts(inputs, "oseql: occlude") for evidence in self._measured(part)]
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Occluded versions of an input, and for each its effect in [-1, 1] and whether the predicted label changes."""
-
-    occlusions: list[Occlusion]
-    effects: Floats
-    flips: Flags
-
-    @property
-    def score(self) -> float:
-        """How far the largest effect stands out: by how much it exceeds the median one."""
-        return float(self.effects.max() - np.median(self.effects)) if len(self.effects) else 0.0
-
-
-class OSeqL:
-    """A purifier of functions and pairs; ``threshold`` is a score."""
-
-    def __init__(self, view: DefenderView, settings: OSeqLSettings, seed: int) -> None:
-        self._view, self._settings = view, settings
-        self.threshold = settings.threshold
-        if settings.touched_share is not None:
-            clean = calibration.drawn(view.clean, settings.calibration_inputs, seed)
-            assessed = [evidence for part in _parts(clean, "calibrate") for evidence in self.assess(part)]
-            scores = [item.score if vote(item.effects, item.flips, settings)[0] is not None else -math.inf
-                      for item in assessed]  # fmt: skip
-            self.threshold = calibration.highest(scores, settings.touched_share)
-
-    def purify(self, inputs: Sequence[Example]) -> list[Purified]:
-        """Remove the line that the detectors agree on from every input whose score is above the threshold.
-
-        ``detail`` of a result holds the score, the threshold (None: infinite), the verdict, the line that each
-        detector names (an index, or None; a detector that cannot change the verdict is missing), and the lines with
-        their effects.
-        """
-        return [
-            self._purified(example, evidence)
-            for part in _parts(inputs, "purify")
-            for example, evidence in zip(part, self.assess(part), strict=True)
-        ]
-
-    def _purified(self, example: Example, evidence: Evidence) -> Purified:
-        line, votes = vote(evidence.effects, evidence.flips, self._settings)
-        is_poisoned = line is not None and evidence.score > self.threshold
-        detail = {
-            "score": round(evidence.score, DECIMALS),
-            "threshold": calibration.finite(round(self.threshold, DECIMALS)),
-            "poisoned": is_poisoned,
-            "votes": dict(votes),
-            "lines": [
-                [occlusion.line.field, occlusion.line.start, occlusion.line.end, effect]
-                for occlusion, effect in zip(evidence.occlusions, evidence.effects.tolist(), strict=True)
-            ],
-        }
-        if line is None or not is_poisoned:
-            return Purified(example, detail=detail)
-        occlusion = evidence.occlusions[line]
-        return Purified(occlusion.rest, (occlusion.line,), detail)
-
-    def assess(self, inputs: Sequence[Example]) -> list[Evidence]:
-        """The effect of every line of every input; all occluded versions go through the victim in one stream."""
+    def _measured(self, inputs: Sequence[Example]) -> list[dict[str, Any]]:
+        """All occluded versions go through the victim in one stream."""
         occlusions = [self._occlusions(example) for example in inputs]
-        versions = [
-            [example, *(occlusion.rest for occlusion in row)] for example, row in zip(inputs, occlusions, strict=True)
-        ]
+        versions = [[example, *(rest for _, rest in row)] for example, row in zip(inputs, occlusions, strict=True)]
         logits = self._logits([version for row in versions for version in row])
-        return [
-            Evidence(row, *_effects(part))
-            for row, part in zip(occlusions, torch.split(logits, [len(row) for row in versions]), strict=True)
-        ]
-
-    def _occlusions(self, example: Example) -> list[Occlusion]:
         result = []
-        for field in CODE:
+        for row, part in zip(occlusions, torch.split(logits, [len(row) for row in versions]), strict=True):
+            effects, flips = _effects(part)
+            measured = zip(row, effects.tolist(), flips.tolist(), strict=True)
+            result.append({"lines": [[*_outline(line), effect, flip] for (line, _), effect, flip in measured]})
+        return result
+
+    def _occlusions(self, example: Example) -> list[tuple[Span, Example]]:
+        """The lines of an input, each with the input without it."""
+        result = []
+        for field in CODE_FIELDS:
             text = getattr(example, field)
             if text is not None:
                 tree = syntax.parse(text, example.language, self._view.text_form)
-                for line in lines(tree):
-                    rest = without_line(tree, line)
-                    changed = replace(example, code=rest) if field == "code" else replace(example, code_b=rest)
-                    result.append(Occlusion(Span(*line, field), changed))
+                result += [
+                    (Span(*line, field), _with_function(example, field, without_line(tree, line)))
+                    for line in lines(tree)
+                ]
         return result
 
     def _logits(self, examples: Sequence[Example]) -> torch.Tensor:
@@ -130,6 +72,81 @@ class OSeqL:
         return predict_logits(victim, [[ids[text] for text in row] for row in texts], variants=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Occlusions:
+    """The lines of an input, and for each its effect and whether the prediction changes without it."""
+
+    lines: list[Span]
+    effects: Floats
+    flips: Flags
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Occlusions:
+        return cls(
+            [Span(start, end, field) for field, start, end, _, _ in row["lines"]],
+            np.array([effect for *_, effect, _ in row["lines"]], dtype=np.float64),
+            np.array([flip for *_, flip in row["lines"]], dtype=np.bool_),
+        )
+
+    @property
+    def score(self) -> float:
+        """How far the largest effect stands out: by how much it exceeds the median one."""
+        return float(self.effects.max() - np.median(self.effects)) if len(self.effects) else 0.0
+
+
+class OSeqL:
+    """A purifier of functions and pairs; ``threshold`` is a score.
+
+    ``source`` gives the effects: those on the victim, or those that an earlier job wrote.
+    """
+
+    def __init__(self, view: TextView, settings: OSeqLSettings, seed: int, source: EvidenceSource) -> None:
+        self._form, self._settings, self.source = view.text_form, settings, source
+        self.threshold = settings.threshold
+        if settings.touched_share is not None:
+            occlusions = self._occlusions(calibration.drawn(view.clean, settings.calibration_inputs, seed))
+            scores = [
+                item.score if vote(item.effects, item.flips, settings)[0] is not None else -math.inf
+                for item in occlusions
+            ]
+            self.threshold = calibration.highest(scores, settings.touched_share)
+
+    def purify(self, inputs: Sequence[Example]) -> list[Purified]:
+        """Remove the line that the detectors agree on from every input whose score is above the threshold.
+
+        ``detail`` of a result holds the score as ``suspicion``, the threshold (None: infinite), the verdict, the line
+        that each detector names (an index, or None; a detector that cannot change the verdict is missing), and the
+        lines with their effects.
+        """
+        return [
+            self._purified(example, occlusions)
+            for example, occlusions in zip(inputs, self._occlusions(inputs), strict=True)
+        ]
+
+    def _occlusions(self, inputs: Sequence[Example]) -> list[Occlusions]:
+        return [Occlusions.from_json(row) for row in self.source.evidence(inputs)]
+
+    def _purified(self, example: Example, occlusions: Occlusions) -> Purified:
+        number, votes = vote(occlusions.effects, occlusions.flips, self._settings)
+        is_poisoned = number is not None and occlusions.score > self.threshold
+        detail = {
+            "suspicion": round(occlusions.score, DECIMALS),
+            "threshold": calibration.finite(round(self.threshold, DECIMALS)),
+            "poisoned": is_poisoned,
+            "votes": dict(votes),
+            "lines": [
+                [*_outline(line), effect]
+                for line, effect in zip(occlusions.lines, occlusions.effects.tolist(), strict=True)
+            ],
+        }
+        if number is None or not is_poisoned:
+            return Purified(example, detail=detail)
+        line = occlusions.lines[number]
+        tree = syntax.parse(getattr(example, line.field), example.language, self._form)
+        rest = without_line(tree, (line.start, line.end))
+        return Purified(_with_function(example, line.field, rest), (line,), detail)
+
+
 def _effects(logits: torch.Tensor) -> tuple[Floats, Flags]:
     """Effects and flips of the occluded versions, given the logits of the input [0] and of each version [1:]."""
     labels = logits.argmax(-1)
@@ -137,14 +154,24 @@ def _effects(logits: torch.Tensor) -> tuple[Floats, Flags]:
     return (confidences[0] - confidences[1:]).round(DECIMALS), (labels[1:] != labels[0]).numpy()
 
 
-def _parts(inputs: Sequence[Example], step: str) -> Iterator[Sequence[Example]]:
-    with tqdm(total=len(inputs), desc=f"oseql: {step}", unit="input", disable=None) as bar:
-        for start in range(0, len(inputs), INPUTS_AT_ONCE):
-            part = inputs[start : start + INPUTS_AT_ONCE]
-            yield part
-            bar.update(len(part))
+def _outline(line: Span) -> list[object]:
+    return [line.field, line.start, line.end]
+
+
+def _with_function(example: Example, field: str, text: str) -> Example:
+    return replace(example, code=text) if field == "code" else replace(example, code_b=text)
+
+
+def source(view: DefenderView, settings: OSeqLSettings) -> LineEffects:  # noqa: ARG001
+    """No setting changes the effects."""
+    return LineEffects(view)
 
 
 def build(view: DefenderView, settings: OSeqLSettings, seed: int) -> OSeqL:
     """Without ``touched_share`` nothing is calibrated and nothing is random."""
-    return OSeqL(view, settings, seed)
+    return OSeqL(view, settings, seed, LineEffects(view))
+
+
+def decider(view: TextView, settings: OSeqLSettings, seed: int, kept: EvidenceSource) -> OSeqL:
+    """``kept``: effects of an earlier job."""
+    return OSeqL(view, settings, seed, kept)

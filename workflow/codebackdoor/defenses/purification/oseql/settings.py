@@ -8,10 +8,10 @@ from pydantic import Field
 
 from codebackdoor.config.base import Head, ReadWhere, Reference
 from codebackdoor.costs.work import PurificationJob, Work
-from codebackdoor.defenses.purification.settings import PurificationSettings
+from codebackdoor.defenses.purification.settings import Decided, EvidenceSettings
 
 
-class OSeqLSettings(PurificationSettings):
+class OSeqLSettings(EvidenceSettings):
     """Removes the line whose occlusion changes the prediction, if it is an outlier (Hussain et al. 2023)."""
 
     label: ClassVar[str] = "OSeqL"
@@ -32,27 +32,27 @@ class OSeqLSettings(PurificationSettings):
     }
 
     method: Literal["oseql"]
-    fence: float = Field(
+    fence: Decided[float] = Field(
         1.5,
         ge=0,
         description="a line's effect is an outlier of the IQR rule if it is more than this many interquartile ranges "
         "away from the quartiles (released code: 1.5)",
     )
-    contamination: float = Field(
+    contamination: Decided[float] = Field(
         0.05,
         gt=0,
         le=0.5,
         description="share of an input's lines that isolation forest and elliptic envelope count as outliers; each "
         "names at least one line unless the most outlying ones are equal (released code: 0.05)",
     )
-    threshold: float = Field(
+    threshold: Decided[float] = Field(
         0,
         ge=0,
         le=2,
         description="an input loses a line only if its score is above this: by how much the largest effect of its "
         "lines, a difference of probabilities, exceeds their median (0: whenever the detectors agree, as in the paper)",
     )
-    touched_share: float | None = Field(
+    touched_share: Decided[float | None] = Field(
         None,
         ge=0,
         le=1,
@@ -64,8 +64,8 @@ class OSeqLSettings(PurificationSettings):
     )
 
     def work(self, job: PurificationJob) -> Work:
-        """Predictions for every input and for every input without one of its lines."""
+        """Predictions for every input and for every input without one of its lines, which give the evidence."""
         victim = job.victim
-        rows = job.rows + (0 if self.touched_share is None else job.calibrated(None, self.calibration_inputs))
+        rows = job.rows + job.calibrated(None, self.calibration_inputs)
         # of a pair only the function without the line is computed again
         return Work(predicted=rows * (1 + victim.texts.lines) * victim.forward)

@@ -10,7 +10,7 @@ from codebackdoor.config.base import Head, Helper, ReadWhere, Reference
 from codebackdoor.costs.work import PurificationJob, Work
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
-from codebackdoor.defenses.purification.settings import FUNCTIONS, PurificationSettings
+from codebackdoor.defenses.purification.settings import FUNCTION_HEADS, PurificationSettings
 
 
 class SimilaritySettings(PurificationSettings):
@@ -28,7 +28,7 @@ class SimilaritySettings(PurificationSettings):
         "filters a token if the cosine similarity of its embedding to the inverted trigger's is above the threshold"
     )
     reads_trigger: ClassVar[bool] = True
-    fits: ClassVar[tuple[Head, ...]] = FUNCTIONS
+    fits: ClassVar[tuple[Head, ...]] = FUNCTION_HEADS
     read_where: ClassVar[ReadWhere] = {}
 
     method: Literal["similarity"]
