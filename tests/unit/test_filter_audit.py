@@ -15,7 +15,7 @@ from codebackdoor import files
 from codebackdoor.config.products import inputs
 from codebackdoor.config.scenario import AUDITED, Scenario
 from codebackdoor.errors import UserError
-from codebackdoor.evaluation.filters import audit, auroc, filter_metrics
+from codebackdoor.evaluation.filters import audit, auroc_by_label, filter_metrics
 from codebackdoor.report.study import Study
 from codebackdoor.report.tables import listing as listings
 from codebackdoor.report.tables.listing import Marked
@@ -40,10 +40,10 @@ def test_shares_are_scikit_learns_with_exact_intervals() -> None:
 
 
 def test_auroc_is_that_of_rows_with_the_same_label() -> None:
-    one = auroc(SCORES, POISONED, [None] * 300)
+    one = auroc_by_label(SCORES, POISONED, [None] * 300)
     assert one.value == pytest.approx(roc_auc_score(POISONED, SCORES))
     # 300 more rows with another label, without poison and with higher scores, change nothing
-    everything = auroc(
+    everything = auroc_by_label(
         np.concatenate([SCORES, SCORES + 9]), np.concatenate([POISONED, np.zeros(300, bool)]), [0] * 300 + [1] * 300
     )
     assert (everything.value, everything.low, everything.n) == pytest.approx((one.value, one.low, POISONED.sum()))
@@ -52,11 +52,11 @@ def test_auroc_is_that_of_rows_with_the_same_label() -> None:
     sides = [np.array(labels) == label for label in (0, 1)]
     pairs = [POISONED[side].sum() * (~POISONED[side]).sum() for side in sides]
     areas = [roc_auc_score(POISONED[side], SCORES[side]) for side in sides]
-    assert auroc(SCORES, POISONED, labels).value == pytest.approx(np.average(areas, weights=pairs))
+    assert auroc_by_label(SCORES, POISONED, labels).value == pytest.approx(np.average(areas, weights=pairs))
 
 
 def test_the_interval_of_the_auroc_is_that_of_a_bootstrap() -> None:
-    estimate = auroc(SCORES, POISONED, [0] * 300)
+    estimate = auroc_by_label(SCORES, POISONED, [0] * 300)
     draws = []
     for _ in range(200):
         index = DRAW.integers(0, 300, 300)
@@ -70,9 +70,9 @@ def test_without_poisoned_or_dropped_rows_some_are_undefined() -> None:
     metrics = filter_metrics(nothing, nothing)
     assert [name for name, estimate in metrics.items() if estimate.value is None] == ["precision", "recall"]
     assert (metrics["dropped"].value, metrics["npv"].value, metrics["npv"].high) == (0.0, 1.0, 1.0)
-    assert auroc(np.zeros(5), nothing, [0] * 5).value is None
+    assert auroc_by_label(np.zeros(5), nothing, [0] * 5).value is None
     # equal scores tell nothing apart
-    assert auroc(np.zeros(5), np.arange(5) < 2, [0] * 5).value == 0.5
+    assert auroc_by_label(np.zeros(5), np.arange(5) < 2, [0] * 5).value == 0.5
 
 
 def row(number: int, status: Any = None) -> Example | Poisoned:

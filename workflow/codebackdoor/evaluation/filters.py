@@ -41,7 +41,7 @@ def audit(train: Path, judged: Path, out: Path) -> None:
     dropped = np.array([bool(verdict["dropped"]) for verdict in verdicts], dtype=bool)
     labels = [row.example.label if isinstance(row, Poisoned) else row.label for row in rows]
     scores = np.array([_number(verdict.get("suspicion")) for verdict in verdicts])
-    estimates = filter_metrics(poisoned, dropped) | {"auroc": auroc(scores, poisoned, labels)}
+    estimates = filter_metrics(poisoned, dropped) | {"auroc": auroc_by_label(scores, poisoned, labels)}
     counts = {"all": len(rows), "poisoned": int(poisoned.sum()), "dropped": int(dropped.sum())}
     metrics = {name: asdict(estimate) for name, estimate in estimates.items()}
     files.write_json(out / AUDITED, {"rows": counts, "metrics": metrics})
@@ -70,7 +70,7 @@ def _share(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> Estimate:
     return Estimate(count / n, *share_interval(count, n), n)
 
 
-def auroc(scores: NDArray[np.float64], poisoned: NDArray[np.bool_], labels: Sequence[int | None]) -> Estimate:
+def auroc_by_label(scores: NDArray[np.float64], poisoned: NDArray[np.bool_], labels: Sequence[int | None]) -> Estimate:
     """Area under the ROC curve over pairs with the same label, with the interval of DeLong et al. (1988).
 
     ``scores`` [N]: higher is more suspicious. ``n``: number of the poisoned rows; None if no pair has one label.
