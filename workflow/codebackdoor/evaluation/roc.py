@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+
+Scores = Sequence[float] | NDArray[np.float64]
 
 
-def auroc(triggered: Sequence[float], clean: Sequence[float]) -> float | None:
+def auroc(triggered: Scores, clean: Scores) -> float | None:
     """Share of the pairs (triggered, clean) in which the triggered input has the higher score; a tie counts half.
 
     Higher scores are more suspicious. None without triggered or without clean inputs.
@@ -19,7 +22,7 @@ def auroc(triggered: Sequence[float], clean: Sequence[float]) -> float | None:
     return float(below.sum() / (2 * len(triggered) * len(clean)))
 
 
-def tpr_at_fpr(triggered: Sequence[float], clean: Sequence[float], fpr: float) -> float | None:
+def tpr_at_fpr(triggered: Scores, clean: Scores, fpr: float) -> float | None:
     """Largest share of triggered inputs above a threshold above which at most the share ``fpr`` of clean ones lies.
 
     Nothing is interpolated: the threshold is a score. None without triggered or without clean inputs.
