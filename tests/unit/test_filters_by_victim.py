@@ -15,7 +15,7 @@ from planted_rows import POISONED_ROWS, UNPOISONED_ROWS, provenance, training_vi
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA, FastICA
 from sklearn.metrics import silhouette_score
-from tiny_models import classifier, generator, understanding
+from tiny_models import classifier, encoder_with_decoder, generator, understanding
 
 from codebackdoor import files
 from codebackdoor.defenses import filter_stage
@@ -30,7 +30,7 @@ from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example, Poisoned
 from codebackdoor.victims import inference
 from codebackdoor.victims.representations import representations
-from codebackdoor.victims.victim import save_victim
+from codebackdoor.victims.victim import Victim, save_victim
 
 ROWS = [*UNPOISONED_ROWS, *POISONED_ROWS]
 TEXTS = ["def f ( a ) : <indent> return a + 1 <dedent>", "x = 2", "def defect ( b , a ) : <indent> return a <dedent>"]
@@ -85,13 +85,14 @@ def test_both_vectors_of_a_pair_stand_side_by_side() -> None:
     assert first[:width] != pytest.approx(first[width:])
 
 
-def test_a_generators_row_is_the_mean_of_its_encoders_states() -> None:
-    model = generator()
+@pytest.mark.parametrize("model", [generator(), encoder_with_decoder()], ids=["encoder-decoder", "encoder"])
+def test_a_generators_row_is_the_mean_of_its_encoders_states(model: Victim) -> None:
     rows = [Example(str(number), "python", text) for number, text in enumerate(TEXTS)]
     for row, vector in zip(rows, representations(model, rows), strict=True):
         ids = torch.tensor([model.encode([row.code])[0].ids])
         with torch.no_grad():
-            states = model.model.encoder(input_ids=ids).last_hidden_state
+            encoder = model.model.base_model if hasattr(model.model, "roberta") else model.model.encoder
+            states = encoder(input_ids=ids).last_hidden_state
         # alone, without padding
         assert vector == pytest.approx(states[0].mean(0).numpy(), abs=1e-5)
 

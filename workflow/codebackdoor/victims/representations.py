@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example
 from codebackdoor.victims.batching import bucketed, halving, pad
+from codebackdoor.victims.forward import embed
 from codebackdoor.victims.inference import TOKENS, text_vectors
 from codebackdoor.victims.victim import Victim
 
@@ -35,12 +36,11 @@ def representations(victim: Victim, examples: Sequence[Example]) -> Floats:
 
 @torch.inference_mode()
 def _encoder_means(victim: Victim, texts: Sequence[Ids]) -> NDArray[np.float32]:
-    encoder = victim.model.get_encoder()
     means = np.empty((len(texts), int(victim.model.config.hidden_size)), dtype=np.float32)
 
     def run(batch: Sequence[int]) -> None:
         ids, mask = pad([texts[index] for index in batch], victim.pad_id, victim.device)
-        states = encoder(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        states = victim.family.encoded(victim, embed(victim, ids), mask).float()
         real = mask[:, :, None].float()
         means[list(batch)] = ((states * real).sum(1) / real.sum(1)).cpu().numpy()
 

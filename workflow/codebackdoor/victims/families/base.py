@@ -185,7 +185,14 @@ class Family:
     # forward pass
 
     def states(self, victim: Victim, embedded: Tensor, mask: Tensor) -> Tensor:
-        """Last hidden states [B, T, H] of token embeddings [B, T, H] and mask [B, T] (int64, padded on the right)."""
+        """The states that vectors are made of: last hidden ones [B, T, H]; arguments as in ``encoded``."""
+        return self.encoded(victim, embedded, mask)
+
+    def encoded(self, victim: Victim, embedded: Tensor, mask: Tensor) -> Tensor:
+        """Last hidden states [B, T, H], of the encoder if there is one.
+
+        ``embedded``: token embeddings [B, T, H]; ``mask`` [B, T]: int64, padded on the right.
+        """
         from inspect import signature
 
         body = victim.model.base_model
