@@ -89,6 +89,8 @@ def test_without_prices_no_time_is_promised_and_with_some_it_is_a_bound() -> Non
     assert finish(terminal, 1, 10) == "[1/2  50 %  0:10 elapsed] train"
     terminal.text(record(0, msg="To do.", run={"titles": {1: "a", 2: "b", 3: "c"}, "seconds": {1: 60.0, 2: 60.0}}))
     assert finish(terminal, 1, 60) == "[1/3  33 %  1:00 elapsed, at least 1 min left] a"
+    # a job without a price is left: nobody knows that it takes less
+    assert finish(terminal, 2, 100) == "[2/3  66 %  1:40 elapsed, at least 1 min left] b"
 
 
 def test_what_snakemake_says_to_itself_is_left_out(terminal: Terminal) -> None:

@@ -52,7 +52,7 @@ class RunProgress:
         times, left = [f"{clock(now - self.started)} elapsed"], self.seconds_left(now)
         if left is not None and done < total:
             untimed = self.titles.keys() - self.seconds.keys() - self.finished
-            times.append(f"{'at least ' if untimed else ''}{duration(left)} left")
+            times.append(f"at least {duration(max(left, 60))} left" if untimed else f"{duration(left)} left")
         return f"[{done}/{total}  {100 * done // total} %  {', '.join(times)}] {self.titles[job]}"
 
 
