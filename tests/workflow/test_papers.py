@@ -235,7 +235,7 @@ def test_variants_that_decide_otherwise_share_what_is_measured(paper: Tree) -> N
     assert not (folder / "codepurify_v/evidence").exists()
     kinds = {
         name: {
-            element["kind"]
+            element[0]
             for _, row in files.read_rows(folder / name / "purified.clean.jsonl")
             for element in row["detail"]["profile"]
         }
