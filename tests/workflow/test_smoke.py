@@ -224,9 +224,9 @@ def test_a_job_that_fails_shows_its_log_and_leaves_nothing(finished: Tree) -> No
     [
         ("atacks={}", "unknown key atacks; did you mean attacks?"),
         (
-            'experiments={"defects": {"grid": [{"datasets": ["repair"], "models": ["codebert"], "attacks": '
-            '["none"]}]}}',
-            "model 'codebert' works on classification, pair and retrieval data sets, but 'repair' is a "
+            'experiments={"defects": {"grid": [{"datasets": ["repair"], "models": ["codet5"], "attacks": '
+            '["none"], "eliminations": ["elibadcode"]}]}}',
+            "elimination 'elibadcode' works on classification, pair and retrieval data sets, but 'repair' is a "
             "generation data set",
         ),
         ('corpus={"archives": ["networkx-3.1"]}', "corpus.archives: unknown archive 'networkx-3.1'"),
