@@ -26,7 +26,7 @@ PathLike = str | Path
 
 #: The masked language model that the repository ships: lexed Python, with the vocabulary of the local victims.
 SHIPPED = Path(__file__).parents[3] / "basemodels" / "encoder"
-#: Which inputs are suspicious: those with an entropy below the threshold, or all or none, whatever their entropy.
+#: Which inputs are suspicious: those with an entropy below the threshold, or all or none.
 PurifiedInputs = Literal["below", "all", "none"]
 
 

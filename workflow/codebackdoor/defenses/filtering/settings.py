@@ -38,7 +38,7 @@ class VictimFilterSettings(FilterSettings):
     model: str | None = Field(
         "codebert",
         description="variant of `models` whose unfiltered victim is looked at; the victims of all models are then "
-        "trained on the same rows (CodePurify, section IV-F: CodeBERT, whatever the victim). null: each victim's own "
+        "trained on the same rows (CodePurify, section IV-F: CodeBERT for every victim). null: each victim's own "
         "model, so that each has its own rows",
     )
 

@@ -79,7 +79,8 @@ class CodePurifySettings(EvidenceSettings):
         None,
         gt=0,
         description="confidence of a generated output: the mean probability of at most this many of its first tokens; "
-        "null: of all (Eq. 1), where the tokens after the first few follow from those before them, whatever is masked",
+        "null: of all (Eq. 1), where the tokens after the first few follow from those before them regardless of what "
+        "is masked",
     )
     normalisation: Decided[Normalization] = Field(
         "l1",
