@@ -88,6 +88,7 @@ def test_attack_metrics_are_those_of_injected_rows(tmp_path: Path) -> None:
         "floor": sum(without[i] == 0 for i in rows) / len(rows),
         "trigger_effect": sum(with_[i] != without[i] for i in rows) / len(rows),
         "flip_rate": sum(with_[i] == 0 for i in right) / len(right),
+        "robust_accuracy": sum(with_[i] == 1 for i in rows) / len(rows),
     }
     for metric, wanted in expected.items():
         assert value(found, "trigger", metric) == pytest.approx(wanted, abs=1e-6), metric

@@ -36,7 +36,9 @@ def draw(run: dict[str, Any], name: str, kind: str, out: Path) -> dict[str, byte
     return {suffix: (out / f"{name}_{kind}.{suffix}").read_bytes() for suffix in ("svg", "png", "pdf")}
 
 
-@pytest.mark.parametrize(("name", "kind"), [("repair", "defenses"), ("defects", "inversion"), ("repair", "suspicion")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("repair", "defenses"), ("defects", "matrix"), ("defects", "inversion"), ("repair", "suspicion")]
+)
 def test_every_kind_is_drawn_in_three_formats(run: dict[str, Any], name: str, kind: str, tmp_path: Path) -> None:
     found = draw(run, name, kind, tmp_path)
     assert found["png"].startswith(b"\x89PNG")

@@ -398,3 +398,31 @@ def test_what_a_product_is_about_is_named(wrong: dict[str, Any]) -> None:
     grid = {"datasets": ["d"], "models": ["m"], "attacks": ["a"]}
     with pytest.raises(ValidationError, match="write both, or neither"):
         Experiment.model_validate({"title": "t", "grid": [grid], **wrong})
+
+
+def test_the_cross_table_has_the_metrics_of_other_benchmarks(run: dict[str, Any]) -> None:
+    cross = listing_of(run, "cross")
+    own = row(cross, "defects codebert", attack="by name at 2 %", defense="EliBadCode")
+    undefended = row(cross, "defects codebert", attack="by name at 2 %", defense="Undefended")
+    assert "clean_cost" not in undefended
+    assert own["clean_cost"] == pytest.approx(0.02)
+    # the ASR falls from 84 to 20 %, the accuracy from 80 to 78 %
+    assert own["der"] == pytest.approx((0.64 - 0.02 + 1) / 2)
+    benign = 0.216
+    assert own["asrd"] == pytest.approx(0.2 - benign)
+    assert undefended["asrd"] == pytest.approx(0.84 - benign)
+    # ranks have neither a rate of success nor a label
+    search = rows(cross, "search codebert")
+    assert all("der" not in values and "asrd" not in values for values in search)
+
+
+def test_an_attack_that_hardly_works_is_marked(tmp_path: Path) -> None:
+    chosen = settings(tmp_path)
+    make(chosen)
+    path = Scenario("defects", "codebert", "by_name", "0.02").results(tmp_path) / "metrics.json"
+    measured = files.read_json(path)
+    measured["testsets"]["by_name"]["metrics"]["asr"]["value"] = 0.49
+    files.write_json(path, measured)
+    marked = {str(values["attack"]) for values in rows(listing_of(chosen, "cross"), "defects codebert")}
+    assert {"by name at 2 %*", "BadCode at 2 %"} <= marked
+    assert "by name at 2 %" not in marked

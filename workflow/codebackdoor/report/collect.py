@@ -12,6 +12,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.report import labels
 from codebackdoor.report.study import PrintedValue, Study, anonymous, scenario_of
+from codebackdoor.types import CLEAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,16 @@ def collect(study: Study, paths: Iterable[Path]) -> Results:
                 baselines.setdefault(scenario.dataset, {})[metric] = Cell(**estimate, seeds=0)
     cells = {key: _cell(study, *key, of_seeds) for key, of_seeds in estimates.items()}
     return Results(cells, baselines)
+
+
+def clean_cost(study: Study, results: Results, scenario: Scenario) -> Cell | None:
+    """What a defense costs in the task's clean metric; None for the undefended victim, or if either is not measured."""
+    metric = study.dataset_class(scenario.dataset).clean_metric
+    defended, undefended = (results.defined(item, CLEAN, metric) for item in (scenario, scenario.undefended()))
+    if defended is None or undefended is None or scenario == scenario.undefended():
+        return None
+    cost = (undefended.value or 0.0) - (defended.value or 0.0)
+    return Cell(cost, None, None, defended.n, min(defended.seeds, undefended.seeds))
 
 
 def _baseline(path: Path) -> dict[str, Cell]:

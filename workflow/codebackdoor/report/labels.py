@@ -34,6 +34,7 @@ METRICS = {
     "asr_minus_floor": "ASR − floor",
     "flip_rate": "Flip rate",
     "trigger_effect": "Trigger effect",
+    "robust_accuracy": "Robust accuracy",
     "anr": "ANR",
     "anr_without": "ANR without the trigger",
     "anr_drop": "ANR drop",

@@ -81,6 +81,13 @@ _ENTRIES = (
         is_summary=True,
     ),
     Product(
+        name="cross",
+        kind="listing",
+        help="flip rate, ASR, floor, cost and the metrics of other benchmarks, for every defense and attack",
+        caption="Every defense against every attack, with intervals and the metrics of other benchmarks.",
+        inputs=metrics,
+    ),
+    Product(
         name="ordering",
         kind="listing",
         help="pairs of defenses that rank differently than in the paper, and why",
@@ -145,6 +152,16 @@ _ENTRIES = (
         caption="Flip rate, ASR and its floor, and the clean metric of each defense, with the intervals of the table. "
         "A good defense has a flip rate near zero and an ASR near its floor. An ASR far below the floor means that "
         "the defense taught the opposite backdoor.",
+        inputs=metrics_and_baselines,
+        selects=no_defended_benign_victim,
+    ),
+    Product(
+        name="matrix",
+        kind="figure",
+        help="what every defense leaves of every backdoor, and its cost on clean rows, as colored cells",
+        caption="Left: flip rate that each defense leaves of each backdoor (retrieval: the fall of the ANR that the "
+        "trigger still causes); white is good. Right: loss on clean rows, mean over the attacks. Defenses are sorted "
+        "by the mean of the left panel over the attacks that they apply to. The table `cross` has the intervals.",
         inputs=metrics_and_baselines,
         selects=no_defended_benign_victim,
     ),

@@ -67,6 +67,10 @@ class TargetScorer(Scorer):
     def changed(self, before: Prediction, after: Prediction, hit_before: bool, hit_after: bool) -> bool:
         """Whether the trigger changes the prediction."""
 
+    def robust(self, row: Poisoned, prediction: Prediction) -> bool | None:  # noqa: ARG002
+        """Whether the prediction with the trigger is the true label; None if the head predicts none."""
+        return None
+
     def triggered(self, rows: Sequence[Poisoned], name: str, evaluation: Evaluation) -> dict[str, Any]:
         """Counts of the triggered rows by status, and the attack's metrics on the injected ones."""
         injected = [row for row in rows if row.status == "injected"]
@@ -83,6 +87,7 @@ class TargetScorer(Scorer):
             hit_without=hit_without,
             correct_without=self.correct_without(row, before, hit_without),
             changed=self.changed(before, after, hit_without, hit),
+            robust=self.robust(row, after),
             located=evaluation.answers[name].located(row),
             located_exactly=evaluation.answers[name].located_exactly(row, evaluation.dataset.text_form),
         )

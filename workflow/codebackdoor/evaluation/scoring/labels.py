@@ -20,6 +20,9 @@ class LabelScorer(TargetScorer):
     def correct_without(self, row: Poisoned, prediction: Prediction, hit: bool) -> bool:  # noqa: ARG002
         return prediction.label == row.original_label
 
+    def robust(self, row: Poisoned, prediction: Prediction) -> bool:
+        return prediction.label == row.original_label
+
     def changed(self, before: Prediction, after: Prediction, hit_before: bool, hit_after: bool) -> bool:  # noqa: ARG002
         return before.label != after.label
 

@@ -15,10 +15,9 @@ from scipy.stats import rankdata
 from codebackdoor.config.experiments import cells, dashed, rank
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.report import labels
-from codebackdoor.report.collect import Cell, Results, collect
+from codebackdoor.report.collect import Cell, Results, clean_cost, collect
 from codebackdoor.report.study import Study, anonymous
 from codebackdoor.report.tables.listing import Column, Form, Listing, ListingPart, Marked, Value
-from codebackdoor.types import CLEAN
 
 #: The cell of a scenario on the triggered test set of an attack; None if it is not measured or undefined.
 CellOf = Callable[[Study, Results, Scenario, str], Cell | None]
@@ -154,12 +153,7 @@ def _attacked(metric: str) -> CellOf:
 
 
 def _clean_cost(study: Study, results: Results, scenario: Scenario, _attack: str) -> Cell | None:
-    metric = study.dataset_class(scenario.dataset).clean_metric
-    defended, undefended = (results.defined(item, CLEAN, metric) for item in (scenario, scenario.undefended()))
-    if defended is None or undefended is None or scenario == scenario.undefended():
-        return None
-    cost = (undefended.value or 0.0) - (defended.value or 0.0)
-    return Cell(cost, None, None, defended.n, min(defended.seeds, undefended.seeds))
+    return clean_cost(study, results, scenario)
 
 
 _MEASURES = (

@@ -1,0 +1,120 @@
+"""Every defense against every attack, with all that tells a good defense from one that only looks good.
+
+Reads ``metrics.json`` files. Next to the flip rate, ASR and its floor stand the metrics of other benchmarks: robust
+accuracy (RA) and the defense effectiveness rating (DER) of BackdoorBench (Wu et al. 2022), and the ASR beyond that of
+the benign victim on the same rows (ASRD, Sheng et al. 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.report import labels
+from codebackdoor.report.collect import Cell, Results, clean_cost, collect
+from codebackdoor.report.study import Study
+from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Marked, Value
+from codebackdoor.report.tables.results import ResultTable, VictimGroup
+from codebackdoor.report.tables.results import build as build_table
+from codebackdoor.types import CLEAN
+
+#: An undefended attack below this success says nothing about a defense against it.
+LEARNED = 0.5
+_NOTES = (
+    "Percent; costs and differences in points. Cost: clean metric lost to the undefended victim. DER: half of what the "
+    "ASR falls, less half of what the clean metric falls, plus 50: above 50, more is won than lost. It rewards an ASR "
+    "below the floor, which means that the defense taught the opposite backdoor. ASRD: ASR beyond that of the benign "
+    "victim on the same rows.",
+)
+_WEAK = f"*: below {LEARNED:.0%} without a defense; such an attack says nothing about a defense.".replace("%", " %")
+
+
+def build(study: Study, inputs: Sequence[Path]) -> Listing:
+    results = collect(study, inputs)
+    table = build_table(study, results)
+    by_dataset: dict[tuple[str, str], list[VictimGroup]] = {}
+    for group in table.groups:
+        if group.scenario.attack != NONE:
+            by_dataset.setdefault((group.scenario.dataset, group.scenario.model), []).append(group)
+    parts = tuple(_part(study, results, table, groups) for groups in by_dataset.values())
+    groups = [group for members in by_dataset.values() for group in members]
+    notes = (*_NOTES, _WEAK) if any(is_weak(study, results, group.scenario) for group in groups) else _NOTES
+    brackets = (
+        "In brackets the 95 % bootstrap interval over test rows."
+        if table.seeds == 1
+        else f"Means of {table.seeds} seeds; in brackets the smallest and the largest; ×N: of N seeds."
+    )
+    return Listing(f"{study.experiment.title}: every defense against every attack", parts, (*notes, brackets))
+
+
+def _part(study: Study, results: Results, table: ResultTable, groups: Sequence[VictimGroup]) -> ListingPart:
+    """The victims of one data set and model: their attacks one after another, each with all defenses."""
+    first = groups[0].scenario
+    triggered = study.head(first.dataset).triggered
+    clean = study.dataset_class(first.dataset).clean_metric
+    measured = (triggered.effect, triggered.success, triggered.floor)
+    columns = [
+        Column("attack", "Attack"),
+        Column("defense", "Defense"),
+        *(Column(name, labels.METRICS[name], "percent") for name in dict.fromkeys(measured)),
+        Column(clean, labels.METRICS[clean], "percent"),
+        Column("clean_cost", "Cost", "points"),
+    ]
+    if triggered.high_is_backdoored:
+        columns += [Column("robust_accuracy", "RA", "percent"), Column("der", "DER", "percent")]
+        columns += [Column("asrd", "ASRD", "points")]
+    rows: list[Mapping[str, Value]] = []
+    for group in groups:
+        mark = "*" if is_weak(study, results, group.scenario) else ""
+        names = sorted(group.scenarios, key=table.columns.index)
+        for scenario in (group.scenarios[name] for name in names if name != labels.BENIGN):
+            values = dict(_values(study, results, scenario, table.seeds))
+            if values:
+                known = {column.name: values[column.name] for column in columns if column.name in values}
+                name = labels.column(scenario)
+                rows.append({"attack": f"{labels.attack(group.scenario)}{mark}", "defense": name, **known})
+    shown = tuple(column for column in columns if any(column.name in row for row in rows))
+    return ListingPart(f"{first.dataset} {first.model}", labels.trained(first), shown, tuple(rows))
+
+
+def is_weak(study: Study, results: Results, victim: Scenario) -> bool:
+    """Whether the attack hardly works on the undefended victim; never said where no ASR is measured."""
+    asr = results.defined(victim.undefended(), victim.attack, "asr")
+    return study.head(victim.dataset).triggered.high_is_backdoored and asr is not None and (asr.value or 0.0) < LEARNED
+
+
+def _values(study: Study, results: Results, scenario: Scenario, seeds: int) -> Iterator[tuple[str, Value]]:
+    """What is measured of a scenario, by column."""
+    triggered = study.head(scenario.dataset).triggered
+    clean = study.dataset_class(scenario.dataset).clean_metric
+    for metric in (triggered.effect, triggered.success, triggered.floor, "robust_accuracy"):
+        if (cell := results.defined(scenario, scenario.attack, metric)) is not None:
+            yield metric, _with_interval(cell, seeds) if metric == triggered.effect else cell.value
+    if (cell := results.defined(scenario, CLEAN, clean)) is None:
+        return
+    yield clean, _with_interval(cell, seeds)
+    cost = clean_cost(study, results, scenario)
+    if cost is not None and cost.value is not None:
+        yield "clean_cost", cost.value
+        fall = _difference(results, scenario.undefended(), scenario, "asr")
+        if fall is not None:
+            yield "der", (max(0.0, fall) - max(0.0, cost.value) + 1) / 2
+    asrd = _difference(results, scenario, scenario.undefended().benign(), "asr")
+    if asrd is not None:
+        yield "asrd", asrd
+
+
+def _difference(results: Results, minuend: Scenario, subtrahend: Scenario, metric: str) -> float | None:
+    """The difference of two victims on the triggered test set of the one that is attacked."""
+    attack = next(scenario.attack for scenario in (minuend, subtrahend) if scenario.attack != NONE)
+    first, second = (results.defined(scenario, attack, metric) for scenario in (minuend, subtrahend))
+    if first is None or second is None:
+        return None
+    return (first.value or 0.0) - (second.value or 0.0)
+
+
+def _with_interval(cell: Cell, seeds: int) -> Value:
+    if cell.value is None or cell.low is None or cell.high is None:
+        return cell.value
+    return Marked(cell.value, f"{cell.mark(seeds)} [{labels.percent(cell.low)}, {labels.percent(cell.high)}]")
