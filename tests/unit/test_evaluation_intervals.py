@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from codebackdoor.evaluation import intervals
 from codebackdoor.evaluation.intervals import Sample, percentiles, resample
@@ -77,3 +78,13 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 
 def test_percentiles() -> None:
     assert percentiles([value / 1000 for value in range(1001)]) == pytest.approx((0.025, 0.975))
+
+
+def test_the_interval_of_a_mean_is_scipys() -> None:
+    values = [0.1, 0.4, 0.35, 0.8, 0.2]
+    low, high = intervals.interval_of_mean(values, np.random.default_rng(1))
+    expected = stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=20000, random_state=2
+    ).confidence_interval
+    assert low == pytest.approx(expected.low, abs=0.02)
+    assert high == pytest.approx(expected.high, abs=0.02)

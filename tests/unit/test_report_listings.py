@@ -426,3 +426,45 @@ def test_an_attack_that_hardly_works_is_marked(tmp_path: Path) -> None:
     marked = {str(values["attack"]) for values in rows(listing_of(chosen, "cross"), "defects codebert")}
     assert {"by name at 2 %*", "BadCode at 2 %"} <= marked
     assert "by name at 2 %" not in marked
+
+
+def test_a_claim_holds_where_the_whole_interval_is_on_its_side(run: dict[str, Any]) -> None:
+    claims = listing_of(run, "claims")
+    against_dbs = row(claims, "claims", against="DBS", task="defect detection")
+    # left(): DBS leaves 40 points more of the flip rate and 32 of the ASR, on each of six victims
+    assert against_dbs["victims"] == 6
+    assert isinstance(difference := against_dbs["difference"], Marked)
+    assert difference.value == pytest.approx(-0.32)
+    assert isinstance(left := against_dbs["left"], Marked)
+    assert left.value == pytest.approx(-0.4)
+    assert (against_dbs["verdict"], against_dbs["left_verdict"]) == ("holds", "holds")
+    # of the ANR more is better
+    search = row(claims, "claims", against="ONION", task="code search")
+    assert isinstance(search["difference"], Marked)
+    assert search["difference"].value < 0
+    assert search["verdict"] == "holds"
+    # exactly the two points that the paper's bound allows
+    cost = row(
+        claims, "claims", claim="EliBadCode costs at most 2 points on clean inputs (Table 1)", task="code search"
+    )
+    assert (cost["verdict"], "left" in cost) == ("holds", False)
+    # CodePurify and DeCE are in no grid here
+    assert {values["paper"] for values in rows(claims, "claims")} == {"EliBadCode"}
+
+
+def test_a_claim_that_some_victims_contradict_is_undecided_or_does_not_hold(tmp_path: Path) -> None:
+    chosen = settings(tmp_path)
+    make(chosen)
+
+    def set_asr(attacks: tuple[str, ...], value: float) -> Value:
+        for attack in attacks:
+            for model in ("codebert", "codet5"):
+                scenario = Scenario("defects", model, attack, "0.02", elimination="elibadcode")
+                path = scenario.results(tmp_path) / "metrics.json"
+                measured = files.read_json(path)
+                measured["testsets"][attack]["metrics"]["asr"] |= {"value": value, "low": value, "high": value}
+                files.write_json(path, measured)
+        return row(listing_of(chosen, "claims"), "claims", against="DBS", task="defect detection")["verdict"]
+
+    assert set_asr(("by_name",), 1.0) == "undecided"
+    assert set_asr(("by_name", *(name for name in ATTACKS if name != "none")), 1.0) == "does not hold"

@@ -75,6 +75,12 @@ def resample(rows: NDArray[np.int64], generator: np.random.Generator, draws: int
     return sums
 
 
+def interval_of_mean(values: Sequence[float], generator: np.random.Generator) -> tuple[float, float]:
+    """The percentile bootstrap interval of the mean of a few values, such as one for each victim."""
+    drawn = generator.choice(np.asarray(values, dtype=np.float64), size=(DRAWS, len(values)))
+    return percentiles(drawn.mean(axis=1).tolist())
+
+
 def percentiles(values: Sequence[float]) -> tuple[float, float]:
     """The interval that contains the middle 95 % of ``values``."""
     low, high = np.quantile(np.asarray(values), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

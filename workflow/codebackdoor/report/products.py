@@ -88,6 +88,14 @@ _ENTRIES = (
         inputs=metrics,
     ),
     Product(
+        name="claims",
+        kind="listing",
+        help="what the papers claim of their methods, and whether this run bears it out",
+        caption="What the papers claim of their methods, and whether it holds here: by the paper's metric, and by what "
+        "is left of the backdoor.",
+        inputs=metrics,
+    ),
+    Product(
         name="ordering",
         kind="listing",
         help="pairs of defenses that rank differently than in the paper, and why",

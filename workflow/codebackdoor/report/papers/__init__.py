@@ -2,9 +2,8 @@
 
 A file holds the paper's ``reference``, its ``tables`` with values as printed (``units`` says whether a column is in
 percent, ``metrics`` which of our metrics has a column's definition, if its name is another one; a dash in the paper is
-null), and its ``statements``. To add a paper or a table, write its JSON file: the configuration then accepts its name,
-``PAPER_tableN``. Nothing heavy is imported here, because the configuration imports
-this module.
+null), its ``statements``, and its ``claims``. To add a paper or a table, write its JSON file: the configuration then
+accepts its name, ``PAPER_tableN``. Nothing heavy is imported here, because the configuration imports this module.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from codebackdoor.config.base import Reference
 from codebackdoor.files import read_json
@@ -97,6 +96,29 @@ class PaperStatement:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """What a paper claims of its method in a way that a run can check.
+
+    By ``metric`` (success: that of the attack, ASR or ANR; clean_cost: loss of the clean metric) the ``defense`` is
+    better than each of ``than``, or than no defense; with a ``bound``, the difference or cost is at most that, as a
+    share. ``tasks``: those that the claim is about; empty for all.
+    """
+
+    paper: str
+    section: str
+    text: str
+    defense: str
+    metric: Literal["success", "clean_cost"]
+    than: tuple[str, ...] = ()
+    bound: float | None = None
+    tasks: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.text} ({self.section})"
+
+
+@dataclass(frozen=True, slots=True)
 class Paper:
     """``title`` is what the report calls the paper; ``caveats`` are limits of what it prints."""
 
@@ -105,6 +127,7 @@ class Paper:
     venue: str
     tables: tuple[PrintedTable, ...]
     statements: tuple[PaperStatement, ...]
+    claims: tuple[Claim, ...]
     caveats: tuple[str, ...]
 
 
@@ -129,6 +152,10 @@ def statements() -> list[PaperStatement]:
     return [statement for paper in papers().values() for statement in paper.statements]
 
 
+def claims() -> list[Claim]:
+    return [claim for paper in papers().values() for claim in paper.claims]
+
+
 def their_name(experiment: Experiment, defense: str) -> str:
     """What the paper calls one of our variants if the experiment says so; else the variant's own name."""
     names = {our: their for cited in experiment.paper for our, their in cited.defenses.items()}
@@ -143,6 +170,7 @@ def _paper(name: str, content: Mapping[str, Any]) -> Paper:
         venue=content["venue"],
         tables=tuple(_table(name, title, number, table) for number, table in content["tables"].items()),
         statements=tuple(_statement(title, statement) for statement in content.get("statements", ())),
+        claims=tuple(_claim(title, claim) for claim in content.get("claims", ())),
         caveats=tuple(content.get("caveats", ())),
     )
 
@@ -163,6 +191,11 @@ def _table(paper: str, title: str, number: str, table: Mapping[str, Any]) -> Pri
 
 def _statement(title: str, statement: Mapping[str, Any]) -> PaperStatement:
     return PaperStatement(**{"paper": title, **statement, "requires": tuple(statement.get("requires", ()))})
+
+
+def _claim(title: str, claim: Mapping[str, Any]) -> Claim:
+    lists = {name: tuple(claim.get(name, ())) for name in ("than", "tasks")}
+    return Claim(**{"paper": title, **claim, **lists})
 
 
 def _row(row: list[Any], metrics: Mapping[str, str]) -> tuple[Key, float | None, Mapping[str, float | None]]:

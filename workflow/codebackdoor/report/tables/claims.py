@@ -1,0 +1,155 @@
+"""What the papers claim of their methods, and whether this run bears it out.
+
+Reads ``metrics.json`` files. A claim compares a method with others, or with the undefended victim, by the paper's own
+metric; next to it stands the same comparison by what is left of the backdoor (flip rate), since an ASR also falls
+where a defense teaches the opposite backdoor. Each victim (model, attack and rate; seeds averaged) counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Literal
+
+from codebackdoor.config.experiments import cells, defenses
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.evaluation.intervals import interval_of_mean
+from codebackdoor.evaluation.scoring.base import DIGITS
+from codebackdoor.report import labels, papers
+from codebackdoor.report.collect import Cell, Results, clean_cost, collect
+from codebackdoor.report.study import Study, anonymous
+from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Marked, Value
+from codebackdoor.seeding import numpy_generator
+
+Verdict = Literal["holds", "does not hold", "undecided"]
+_COLUMNS = (
+    Column("paper", "Paper"),
+    Column("claim", "Claim"),
+    Column("task", "Task"),
+    Column("against", "Against"),
+    Column("victims", "Victims", "number"),
+    Column("difference", "By the paper's metric, points", "points"),
+    Column("verdict", "Verdict"),
+    Column("left", "By what is left, points", "points"),
+    Column("left_verdict", "Verdict"),
+)
+_NOTES = (
+    "Difference: the method's mean over the victims minus that of what it is compared with, in points; below 0 the "
+    "method is better (of the ANR, of which more is better, the sign is turned). Of a cost, the cost itself. In "
+    "brackets the 95 % bootstrap interval over victims; with one victim, over its test rows.",
+    "Holds: the whole interval is below 0, or below the bound that the claim names. Does not hold: it is above. "
+    "Undecided: it contains the bound.",
+    "What is left: the flip rate (retrieval: the fall of the ANR), which a victim without a backdoor has near 0.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """The method's value minus that of what it is compared with, on one victim; the ends are those of the test rows."""
+
+    value: float
+    low: float
+    high: float
+
+
+def build(study: Study, inputs: Sequence[Path]) -> Listing:
+    results = collect(study, inputs)
+    rows = tuple(row for claim in papers.claims() for row in _rows(study, results, claim))
+    return Listing(
+        f"{study.experiment.title}: what the papers claim", (ListingPart("claims", "Claims", _COLUMNS, rows),), _NOTES
+    )
+
+
+def _rows(study: Study, results: Results, claim: papers.Claim) -> Iterator[Mapping[str, Value]]:
+    """One row for each task and each method that the claim compares with, where this experiment has both."""
+    by_task: dict[str, dict[Scenario, dict[str, Scenario]]] = {}
+    for scenario in dict.fromkeys(map(anonymous, cells(study.experiment))):
+        name = _paper_name(study, scenario)
+        task = study.task(scenario.dataset)
+        if scenario.attack != NONE and name is not None and (not claim.tasks or task in claim.tasks):
+            by_task.setdefault(task, {}).setdefault(scenario.undefended(), {})[name] = scenario
+    for task, victims in by_task.items():
+        for compared in claim.than or (papers.UNDEFENDED,):
+            pairs = [
+                (named[claim.defense], named[compared])
+                for named in victims.values()
+                if claim.defense in named and compared in named
+            ]
+            row = _row(study, results, claim, pairs)
+            if row is not None:
+                against = labels.UNDEFENDED if compared == papers.UNDEFENDED else labels.word(compared)
+                yield {
+                    "paper": claim.paper,
+                    "claim": claim.sentence,
+                    "task": labels.word(task),
+                    "against": against,
+                } | row
+
+
+def _paper_name(study: Study, scenario: Scenario) -> str | None:
+    """The papers' name for a single defense; None for combinations."""
+    used = defenses(scenario)
+    if not used:
+        return papers.UNDEFENDED
+    return papers.their_name(study.experiment, used[0]) if len(used) == 1 else None
+
+
+def _row(
+    study: Study, results: Results, claim: papers.Claim, pairs: Sequence[tuple[Scenario, Scenario]]
+) -> dict[str, Value] | None:
+    """The differences by the paper's metric and by what is left; None where nothing is measured."""
+    if claim.metric == "clean_cost":
+        costs = [clean_cost(study, results, scenario) for scenario, _ in pairs]
+        stated = [_Difference(cost.value, cost.value, cost.value) for cost in costs if cost and cost.value is not None]
+        return _judged(stated, claim.bound, "difference", "verdict") if stated else None
+    stated = [difference for pair in pairs if (difference := _success(study, results, *pair)) is not None]
+    left = [difference for pair in pairs if (difference := _left(study, results, *pair)) is not None]
+    if not stated:
+        return None
+    row = _judged(stated, claim.bound, "difference", "verdict")
+    return row | _judged(left, None, "left", "left_verdict") if left else row
+
+
+def _success(study: Study, results: Results, scenario: Scenario, compared: Scenario) -> _Difference | None:
+    """The difference of the ASR; that of the ANR, of which more is better, with the opposite sign."""
+    triggered = study.head(scenario.dataset).triggered
+    pair = (scenario, compared) if triggered.high_is_backdoored else (compared, scenario)
+    return _difference(results, triggered.success, scenario.attack, *pair)
+
+
+def _left(study: Study, results: Results, scenario: Scenario, compared: Scenario) -> _Difference | None:
+    effect = study.head(scenario.dataset).triggered.effect
+    return _difference(results, effect, scenario.attack, scenario, compared)
+
+
+def _difference(
+    results: Results, metric: str, attack: str, minuend: Scenario, subtrahend: Scenario
+) -> _Difference | None:
+    first, second = (results.defined(scenario, attack, metric) for scenario in (minuend, subtrahend))
+    if first is None or second is None or first.value is None or second.value is None:
+        return None
+    (low, high), (second_low, second_high) = _ends(first), _ends(second)
+    return _Difference(first.value - second.value, low - second_high, high - second_low)
+
+
+def _ends(cell: Cell) -> tuple[float, float]:
+    value = cell.value or 0.0
+    return value if cell.low is None else cell.low, value if cell.high is None else cell.high
+
+
+def _judged(differences: Sequence[_Difference], bound: float | None, name: str, verdict_name: str) -> dict[str, Value]:
+    """The mean difference with its interval, and whether the claim that it is below the bound holds."""
+    values = [difference.value for difference in differences]
+    ends = (differences[0].low, differences[0].high)
+    if len(values) > 1:
+        ends = interval_of_mean(values, numpy_generator(0, "claims"))
+    # as exact as the metrics are written
+    low, high = (round(end, DIGITS) for end in ends)
+    limit = bound or 0.0
+    # a bound that is just reached is not exceeded; no difference is none
+    holds = high < limit or (bound is not None and high == limit)
+    verdict: Verdict = "holds" if holds else "does not hold" if low > limit else "undecided"
+    shown = Marked(mean(values), f" [{labels.points(low)}, {labels.points(high)}]")
+    return {"victims": len(values), name: shown, verdict_name: verdict}
