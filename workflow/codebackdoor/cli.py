@@ -134,7 +134,7 @@ for _module, _names in {
         *("rewrite", "predict"),
     ),
     "probing": ("probe",),
-    "results": ("score", "audit", "collect", "table", "listing", "figure", "write_report", "paste", "compare"),
+    "results": ("score", "audit", "collect", "table", "listing", "figure", "write_report", "join", "paste", "compare"),
     "checkpoints": ("scan", "clean"),
     "sources": ("sanitize",),
     "study": ("check", "describe", "plan", "schema", "orphans", "keep_records", "restore_records"),

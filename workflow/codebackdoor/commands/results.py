@@ -140,6 +140,27 @@ def write_report(configs: tuple[Path, ...]) -> None:
     click.echo(stage.summary(settings))
 
 
+@click.command(short_help="Write one page of several finished runs.")
+@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("overlays", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The page, such as runs/report.html."
+)
+def join(base: Path, overlays: tuple[Path, ...], out: Path) -> None:
+    """Write one page of several finished runs: findings, every defense against every attack, and what held up.
+
+    Each of OVERLAYS on top of the configuration BASE is one run; its own report must be there (make run).
+    """
+    from codebackdoor.config.loading import load
+    from codebackdoor.report import stage
+    from codebackdoor.runs import provenance
+
+    settings = [load((base, overlay)).model_dump(mode="json") for overlay in overlays]
+    command = shlex.join(["codebackdoor", "join", str(base), *map(str, overlays), "--out", str(out)])
+    stage.joint(settings, provenance.commit(), out, command)
+    click.echo(f"open {out.resolve().as_uri()}")
+
+
 @click.command(short_help="Insert tables of a run into documentation pages.")
 @click.argument("tables", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("pages", nargs=-1, required=True, type=click.Path(path_type=Path))

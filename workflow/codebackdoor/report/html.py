@@ -34,6 +34,19 @@ _DESCRIPTION = ".//{http://purl.org/dc/elements/1.1/}description"
 _LINKS = {"All metrics (CSV)": "results/metrics.csv", "Tables": "results/tables", "Logs": "logs"}
 
 
+def environment() -> Environment:
+    """The templates' environment: all text is escaped, and an undefined name is an error."""
+    templates = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {"percent": labels.percent, "seconds": labels.seconds}
+    return templates
+
+
 def page(
     settings: Mapping[str, Any], archives: Sequence[Mapping[str, str]], commit: str | None, command: str | None = None
 ) -> str:
@@ -42,40 +55,38 @@ def page(
     ``archives`` are the pinned distributions of the configuration; they are named where the study read any.
     ``command`` makes run and report again.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": labels.percent, "seconds": labels.seconds}
     out = Path(settings["out"])
     studies = [Study(settings, name) for name in settings["experiments"]]
     experiments = [_experiment(study, out) for study in studies]
     jobs = records.jobs(studies, out)
-    return environment.get_template("report.html.j2").render(
-        out=str(out),
-        commit=commit,
-        command=command,
-        run=records.facts(jobs),
-        links={name: path for name, path in _LINKS.items() if (out / path).exists()},
-        findings=findings(studies),
-        headline=_headline(studies[0], experiments[0]) if studies else None,
-        experiments=experiments,
-        limits=limits(studies),
-        references=references(studies),
-        datasets=datasets(studies, out),
-        splits=SPLITS,
-        archives=archives if is_mined(studies) else (),
-        costs=records.costs(jobs),
-        metrics=labels.METRICS,
-        meanings={labels.METRICS[name]: meaning for name, (_, meaning) in render.SHORT.items() if name in _EXPLAINED},
-        present=render.present,
-        word=labels.word,
-        is_cell=lambda entry: isinstance(entry, Cell) and entry.value is not None,
-        dash=labels.DASH,
-        removed=scan.REMOVED,
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            out=str(out),
+            commit=commit,
+            command=command,
+            run=records.facts(jobs),
+            links={name: path for name, path in _LINKS.items() if (out / path).exists()},
+            findings=findings(studies),
+            headline=_headline(studies[0], experiments[0]) if studies else None,
+            experiments=experiments,
+            limits=limits(studies),
+            references=references(studies),
+            datasets=datasets(studies, out),
+            splits=SPLITS,
+            archives=archives if is_mined(studies) else (),
+            costs=records.costs(jobs),
+            metrics=labels.METRICS,
+            meanings={
+                labels.METRICS[name]: meaning for name, (_, meaning) in render.SHORT.items() if name in _EXPLAINED
+            },
+            present=render.present,
+            word=labels.word,
+            is_cell=lambda entry: isinstance(entry, Cell) and entry.value is not None,
+            dash=labels.DASH,
+            removed=scan.REMOVED,
+        )
     )
 
 
@@ -95,7 +106,7 @@ def _experiment(study: Study, out: Path) -> dict[str, Any]:
     experiment = study.experiment
     table: ResultTable | None = None
     if experiment.table:
-        table = build(study, collect(study, _existing(inputs(experiment, "table", out))))
+        table = build(study, collect(study, existing(inputs(experiment, "table", out))))
     return {
         "name": study.name,
         "title": experiment.title,
@@ -107,20 +118,21 @@ def _experiment(study: Study, out: Path) -> dict[str, Any]:
         "parameters": captions.parameters(study, "table"),
         "verdicts": list(scan.verdicts(study, out)),
         "thresholds": thresholds(study, out),
-        "listings": [_listing(study, name, out) for name in experiment.tables],
-        "figures": [_figure(study, name, out) for name in experiment.figures],
+        "listings": [listing(study, name, out) for name in experiment.tables],
+        "figures": [figure(study, name, out) for name in experiment.figures],
     }
 
 
-def _listing(study: Study, name: str, out: Path) -> dict[str, Any]:
-    listing = listings.build(study, name, _existing(inputs(study.experiment, name, out)))
+def listing(study: Study, name: str, out: Path) -> dict[str, Any]:
+    """A further table of an experiment of the run under ``out``, as the templates show it."""
+    built = listings.build(study, name, existing(inputs(study.experiment, name, out)))
     is_summary = PRODUCTS[name].is_summary
-    return {"name": name, "listing": listing, "caption": captions.caption(study, name), "is_summary": is_summary}
+    return {"name": name, "listing": built, "caption": captions.caption(study, name), "is_summary": is_summary}
 
 
-def _figure(study: Study, name: str, out: Path) -> dict[str, Any]:
+def figure(study: Study, name: str, out: Path) -> dict[str, Any]:
     """The figure itself, what it shows in words, and the path of the same figure for papers."""
-    (path,) = _existing([out / "results" / "figures" / f"{study.name}_{name}.svg"])
+    (path,) = existing([out / "results" / "figures" / f"{study.name}_{name}.svg"])
     content, pdf = path.read_bytes(), path.with_suffix(".pdf")
     return {
         "name": name,
@@ -131,7 +143,8 @@ def _figure(study: Study, name: str, out: Path) -> dict[str, Any]:
     }
 
 
-def _existing(paths: Sequence[Path]) -> Sequence[Path]:
+def existing(paths: Sequence[Path]) -> Sequence[Path]:
+    """The same paths; a UserError names the first one that is not there."""
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: not made yet; finish the run before its report (make run)")

@@ -75,6 +75,15 @@ def html(
         stream.write(text)
 
 
+def joint(settings: Sequence[Mapping[str, Any]], commit: str | None, out: Path, command: str) -> None:
+    """Write one page of several finished runs to the file ``out``; ``command`` repeats this."""
+    from codebackdoor.report.joint import page
+
+    text = page(settings, out.parent, commit, command)
+    with atomic(out) as stream:
+        stream.write(text)
+
+
 def summary(settings: Mapping[str, Any]) -> str:
     """A finished run as text for a terminal: tables in percent, findings, warnings, and what to do next."""
     out = Path(settings["out"])

@@ -49,7 +49,9 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     weak = [number for number, group in enumerate(groups) if is_weak(study, results, group.scenario)]
     width = 2.4 + 0.5 * (len(victims) + 1.3 * len(trained))
     with style.drawing(max(width, 6.5), 2.1 + 0.27 * len(defenses)) as figure:
-        panels = figure.subplots(1, 2, gridspec_kw={"width_ratios": [len(victims), 1.3 * max(len(trained), 1)]})
+        panels = figure.subplots(
+            1, 2, gridspec_kw={"width_ratios": [len(victims), 1.3 * max(len(trained), 1)], "wspace": 0.02}
+        )
         _cells(panels[0], left, defenses, victims, (_LEFT, Normalize(0, 1)))
         _cells(panels[1], cost, defenses, trained, (_COST, Normalize(0, _LARGEST_COST)))
         _name_columns(panels[0], [labels.attack(group.scenario) for group in groups])

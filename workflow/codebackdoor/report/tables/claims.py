@@ -24,7 +24,7 @@ from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Mar
 from codebackdoor.seeding import numpy_generator
 
 Verdict = Literal["holds", "does not hold", "undecided"]
-_COLUMNS = (
+COLUMNS = (
     Column("paper", "Paper"),
     Column("claim", "Claim"),
     Column("task", "Task"),
@@ -35,7 +35,7 @@ _COLUMNS = (
     Column("left", "By what is left, points", "points"),
     Column("left_verdict", "Verdict"),
 )
-_NOTES = (
+NOTES = (
     "Difference: the method's mean over the victims minus that of what it is compared with, in points; below 0 the "
     "method is better (of the ANR, of which more is better, the sign is turned). Of a cost, the cost itself. In "
     "brackets the 95 % bootstrap interval over victims; with one victim, over its test rows.",
@@ -58,7 +58,7 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     results = collect(study, inputs)
     rows = tuple(row for claim in papers.claims() for row in _rows(study, results, claim))
     return Listing(
-        f"{study.experiment.title}: what the papers claim", (ListingPart("claims", "Claims", _COLUMNS, rows),), _NOTES
+        f"{study.experiment.title}: what the papers claim", (ListingPart("claims", "Claims", COLUMNS, rows),), NOTES
     )
 
 
