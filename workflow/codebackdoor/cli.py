@@ -38,7 +38,7 @@ explains, such as `codebackdoor train --help`; docs/architecture.md has them all
 
 
 #: Commands for people, in the order of the help; the Snakefile and the Makefile call the others.
-_FOR_PEOPLE = ("scan", "clean", "sanitize", "check", "describe", "plan", "compare", "report", "mirror")
+_FOR_PEOPLE = ("scan", "clean", "sanitize", "check", "describe", "plan", "compare", "report", "join", "mirror")
 
 
 class _Group(click.Group):
