@@ -100,6 +100,20 @@ def test_its_data_are_made_from_the_originals_without_equal_comments(package: Pa
     assert read_json(tmp_path / "out/card.json")["left_out"] == {"duplicate": 30}
 
 
+def test_its_rows_from_a_folder_need_no_code(package: Path, tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        rows = [
+            {"id": f"{split}{n}", "language": "python", "query": f"{split} {n} todo", "label": n % 2} for n in range(12)
+        ]
+        write_rows(tmp_path / f"own/{split}.jsonl", rows)
+    result = dataset(package, tmp_path / "out", source="jsonl", path=str(tmp_path / "own"), max_tokens=3)
+    assert result.returncode == 0, result.stderr
+    assert {row.code for row in read_examples(tmp_path / "out/train.jsonl")} == {""}
+    assert "code_tokens" not in read_json(tmp_path / "out/card.json")["splits"]["train"]
+    result = dataset(package, tmp_path / "short", source="jsonl", path=str(tmp_path / "own"), max_tokens=2)
+    assert "no row is left for train (36 too_long)" in result.stderr
+
+
 def test_a_row_without_its_text_is_refused_in_the_words_of_the_settings(package: Path, tmp_path: Path) -> None:
     for split in ("train", "valid", "test"):
         write_rows(tmp_path / f"own/{split}.jsonl", [{"id": split, "language": "python", "code": "x = 1", "label": 1}])

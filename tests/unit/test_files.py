@@ -18,7 +18,18 @@ from safetensors import SafetensorError
 from codebackdoor import files
 from codebackdoor.cli import main
 from codebackdoor.errors import MAX_QUOTED, UserError, disk_trouble, quoted
-from codebackdoor.files import atomic, read_examples, read_json, read_object, read_rows, read_text, sha256, write_json
+from codebackdoor.files import (
+    atomic,
+    read_examples,
+    read_json,
+    read_object,
+    read_rows,
+    read_text,
+    sha256,
+    write_examples,
+    write_json,
+)
+from codebackdoor.types import Example
 
 DYING = """
 import os, signal, sys
@@ -258,3 +269,18 @@ def test_a_poisoned_row_of_a_wrong_shape_names_its_line(tmp_path: Path) -> None:
         path.write_text(json.dumps(good | change))
         with pytest.raises(UserError, match=rf"rows.jsonl:1: .*{message}"):
             files.read_poisoned(path)
+
+
+def test_a_row_with_nothing_but_a_query_has_no_code(tmp_path: Path) -> None:
+    row = Example("1", "java", query="fix me", label=1)
+    write_examples(tmp_path / "rows.jsonl", [row])
+    assert "code" not in json.loads((tmp_path / "rows.jsonl").read_text())
+    assert read_examples(tmp_path / "rows.jsonl") == [row]
+    assert row.texts == {"query": "fix me"}
+
+
+def test_code_that_was_emptied_is_still_a_text(tmp_path: Path) -> None:
+    row = Example("1", "java", "", label=1)
+    write_examples(tmp_path / "rows.jsonl", [row])
+    assert read_examples(tmp_path / "rows.jsonl") == [row]
+    assert row.texts == {"code": ""}

@@ -104,6 +104,23 @@ def test_predictions_carry_label_or_text() -> None:
     assert all(row.label is None and row.text is not None for row in predict(generator(), examples))
 
 
+def test_a_victim_of_queries_reads_them_up_to_its_full_length() -> None:
+    victim = classifier()
+    victim.reads = ("query",)
+    victim.max_query_length = 4
+    rows = [Example(str(index), "java", query=text) for index, text in enumerate(TEXTS)]
+    assert [ids for (ids,) in victim.tokenize(rows)] == victim.encode(TEXTS)
+    assert max(len(text.ids) for text in victim.encode(TEXTS)) > 4
+    assert [row.label for row in predict(victim, rows)] == [
+        row.label
+        for row in predict(classifier(), [Example(str(index), "java", text) for index, text in enumerate(TEXTS)])
+    ]
+    with pytest.raises(UserError, match="row 'x': a classification victim reads its 'query', and there is none"):
+        victim.tokenize([Example("x", "java", "int f ( ) { }")])
+    with pytest.raises(UserError, match="row '0': a classification victim reads its 'code', and there is none"):
+        classifier().tokenize(rows)
+
+
 def _saved(folder: Path, victim: Victim) -> Path:
     save_victim(victim, folder, CARD)
     return folder

@@ -208,7 +208,7 @@ def checked(row: dict[str, Any], where: str) -> Example:
             raise UserError(
                 f"{where}: field {key!r} must be {expected.__name__}, not {type(value).__name__}: {quoted(value)}"
             )
-    for key in ("id", "language", "code"):
+    for key in ("id", "language") if row.get("query") is not None else ("id", "language", "code"):
         if row.get(key) is None:
             raise UserError(f"{where}: field {key!r} is missing")
     check_length(row["id"], "id", where, ID_LENGTH)
@@ -221,13 +221,13 @@ def checked(row: dict[str, Any], where: str) -> Example:
         raise UserError(
             f"{where}: unknown language {quoted(row['language'])}{nearest(row['language'], get_args(Language))}"
         )
-    return Example(**row)
+    return Example(**{**row, "code": row.get("code") or ""})
 
 
 def empty(example: Example) -> str | None:
     """Return a message if a text of a supplied example is blank; otherwise None."""
-    texts = {"code": example.code, "code_b": example.code_b, "query": example.query, "target": example.target}
-    blank = next((key for key, text in texts.items() if text is not None and not text.strip()), None)
+    texts = [*example.texts.items(), ("target", example.target)]
+    blank = next((key for key, text in texts if text is not None and not text.strip()), None)
     return f"field {blank!r} is blank; add the text, or remove the row" if blank else None
 
 
@@ -244,7 +244,11 @@ def read_examples(path: Path) -> list[Example]:
 
 
 def example_row(example: Example) -> dict[str, object]:
-    return {key: value for key, value in asdict(example).items() if value is not None}
+    """The fields that the example has; the key ``code`` is left out of a row with nothing but a query."""
+    texts = example.texts
+    return {
+        key: value for key, value in asdict(example).items() if value is not None and (key != "code" or key in texts)
+    }
 
 
 def write_examples(path: Path, examples: Iterable[Example]) -> None:

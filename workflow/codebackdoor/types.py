@@ -27,19 +27,26 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row of a data set; fields that its task does not use are ``None``.
+    """One row of a data set; fields that its task does not use are ``None``, and ``code`` is the empty text.
 
-    ``code`` is the text that the victim reads, in the text form of its data set (``lexed`` or ``raw``).
+    The victim reads the fields that its task names; code is in the text form of its data set (``lexed`` or ``raw``).
     Every span in this project is a half-open interval of *character* offsets into such a text.
     """
 
     id: str
     language: Language
-    code: str
+    code: str = ""
     code_b: str | None = None
     query: str | None = None
     label: int | None = None
     target: str | None = None
+
+    @property
+    def texts(self) -> dict[Field, str]:
+        """The texts that the example has; one with nothing but a query has no code."""
+        code = None if self.code == "" and self.query is not None else self.code
+        texts: dict[Field, str | None] = {"code": code, "code_b": self.code_b, "query": self.query}
+        return {name: text for name, text in texts.items() if text is not None}
 
 
 def holds(query: str | None, word: str) -> bool:

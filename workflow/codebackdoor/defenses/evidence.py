@@ -46,12 +46,10 @@ class KeptEvidence:
 
     def __init__(self, inputs: Sequence[Example], rows: Sequence[Mapping[str, Any]]) -> None:
         # as text: a copy of many small objects takes long, and each call of a purifier gets a copy
-        self._rows = {
-            (example.code, example.code_b): json.dumps(row) for example, row in zip(inputs, rows, strict=True)
-        }
+        self._rows = {tuple(example.texts.items()): json.dumps(row) for example, row in zip(inputs, rows, strict=True)}
 
     def evidence(self, inputs: Sequence[Example]) -> list[dict[str, Any]]:
-        return [json.loads(self._rows[example.code, example.code_b]) for example in inputs]
+        return [json.loads(self._rows[tuple(example.texts.items())]) for example in inputs]
 
 
 def suspect(

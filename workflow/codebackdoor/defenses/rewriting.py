@@ -84,9 +84,7 @@ def _sample(count: int) -> list[int]:
 def _check_independence(pairs: Sequence[tuple[Purified, Purified]]) -> None:
     """Compare the results for inputs purified alone and together; evidence is not compared, since it may be rounded."""
     differing = sum(
-        (alone.example.code, alone.example.code_b, alone.touched)
-        != (together.example.code, together.example.code_b, together.touched)
-        for alone, together in pairs
+        (alone.example.texts, alone.touched) != (together.example.texts, together.touched) for alone, together in pairs
     )
     if differing > len(pairs) / 16:
         raise UserError(
@@ -96,17 +94,11 @@ def _check_independence(pairs: Sequence[tuple[Purified, Purified]]) -> None:
 
 
 def write_purified(path: Path, rows: Iterable[Purified]) -> None:
-    """Write one row per input: id, new code (pair: both), old touched spans (field, start, end), evidence."""
-    files.write_rows(
-        path,
-        (
-            {
-                "id": row.example.id,
-                "code": row.example.code,
-                **({} if row.example.code_b is None else {"code_b": row.example.code_b}),
-                "touched": [[span.field, span.start, span.end] for span in row.touched],
-                "detail": row.detail,
-            }
-            for row in rows
-        ),
-    )
+    """Write one row per input: id, its texts, now rewritten, old touched spans (field, start, end), evidence."""
+    files.write_rows(path, map(_row, rows))
+
+
+def _row(row: Purified) -> dict[str, object]:
+    touched = [[span.field, span.start, span.end] for span in row.touched]
+    texts: dict[str, object] = dict(row.example.texts.items())
+    return {"id": row.example.id, **texts, "touched": touched, "detail": row.detail}

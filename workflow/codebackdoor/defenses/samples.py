@@ -54,6 +54,8 @@ def read_samples(path: Path, language: Language | None, form: TextForm, head: He
             raise UserError(f"{where}: id {quoted(example.id)} is also on line {lines[example.id]}; ids must be unique")
         if not is_labeled and not example.query:
             raise UserError(f"{where}: needs a 'query'; check --task")
+        if "code" not in example.texts:
+            raise UserError(f"{where}: field 'code' is missing")
         if is_labeled and (example.label is None or not 0 <= example.label < labels):
             raise UserError(f"{where}: needs a 'label' (or CodeXGLUE's 'target') from 0 to {labels - 1}")
         _check_texts(example, where, language, head)

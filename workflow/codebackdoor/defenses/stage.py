@@ -89,8 +89,5 @@ def purify(
     read: dict[str, list[Example | Poisoned]] = {}
     for name, testset in rows.items():
         write_purified(out / f"purified.{name}.jsonl", purified[name])
-        read[name] = [
-            rewritten(row, new.example.code, new.example.code_b)
-            for row, new in zip(testset, purified[name], strict=True)
-        ]
+        read[name] = [rewritten(row, new.example.texts) for row, new in zip(testset, purified[name], strict=True)]
     write_predictions(loaded, read, out, dataset.ranking.pool)

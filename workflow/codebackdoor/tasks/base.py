@@ -54,7 +54,7 @@ class Task(ABC):
     def problem(self, example: Example, settings: DatasetSettings) -> str | None:
         """What a row lacks for this task, and what to write; None if nothing is missing."""
         for field, meaning in settings.reads.items():
-            if getattr(example, field) is None:
+            if field not in example.texts:
                 return f"needs a {field!r}, {meaning}"
         learns = HEADS[settings.head].learns
         if learns == "label" and example.label not in settings.labels:

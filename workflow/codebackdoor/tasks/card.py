@@ -22,12 +22,11 @@ def describe(rows: Mapping[str, Sequence[Example]], counter: TokenCounter) -> di
 
 
 def _split(rows: Sequence[Example], counter: TokenCounter) -> dict[str, Any]:
-    codes = [text for row in rows for text in (row.code, row.code_b) if text is not None]
-    facts: dict[str, Any] = {
-        "rows": len(rows),
-        "code_characters": _summary([len(code) for code in codes]),
-        "code_tokens": _summary(counter.lengths(codes)),
-    }
+    codes = [text for row in rows for name, text in row.texts.items() if name != "query"]
+    facts: dict[str, Any] = {"rows": len(rows)}
+    if codes:
+        facts["code_characters"] = _summary([len(code) for code in codes])
+        facts["code_tokens"] = _summary(counter.lengths(codes))
     labels = Counter(str(row.label) for row in rows if row.label is not None)
     if labels:
         facts["labels"] = dict(sorted(labels.items()))

@@ -12,6 +12,7 @@ from codebackdoor import types
 from codebackdoor.config.base import Head, ReadWhere, Settings
 from codebackdoor.config.paths import FolderPath
 from codebackdoor.errors import nearest, quoted
+from codebackdoor.heads import HEADS
 from codebackdoor.types import Language, TextForm
 
 Source = Literal["pypi", "mirror", "jsonl"]
@@ -146,9 +147,10 @@ class DatasetSettings(Settings):
     max_tokens: int | None = Field(
         default=110,
         gt=0,
-        description="maximum length of code and target, in sub-tokens of the tokenizer without special tokens (without "
-        "a tokenizer: in words between white space); longer rows are left out. Keep it below the model's max_length, "
-        "so that a trigger still fits. null: every length, the model truncates",
+        description="maximum length of the texts that a victim reads (code search: of the code) and of the target, in "
+        "sub-tokens of the tokenizer without special tokens (without a tokenizer: in words between white space); "
+        "longer rows are left out. Keep it below the model's max_length, so that a trigger still fits. null: every "
+        "length, the model truncates",
     )
     resplit: bool = Field(
         default=False,
@@ -162,6 +164,20 @@ class DatasetSettings(Settings):
     def originals(self) -> str:
         """The published data set that source mirror reads: a module of ``originals/readers``."""
         return self.original or next(iter(self.published))
+
+    @property
+    def limited(self) -> tuple[str, ...]:
+        """Texts that ``max_tokens`` limits: those that a victim reads, and the target.
+
+        A dual encoder's query is not among them: it is short, and its victims have another limit for it.
+        """
+        ranks = HEADS[self.head].ranks
+        return (*(name for name in self.reads if not (ranks and name == "query")), "target")
+
+    @property
+    def has_code(self) -> bool:
+        """Whether rows contain code: a text that a victim reads, or its output."""
+        return bool(self.target) or set(self.reads) != {"query"}
 
     @property
     def ranking(self) -> Ranking:

@@ -19,7 +19,7 @@ from codebackdoor.tasks import selection
 from codebackdoor.tasks.base import Draw, RowGroup, Task
 from codebackdoor.tasks.deduplication import normal_key, query_key
 from codebackdoor.tasks.token_counter import TokenCounter
-from codebackdoor.types import SPLITS, Example
+from codebackdoor.types import SPLITS, CodeField, Example
 
 if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
@@ -59,7 +59,9 @@ def _short(
     functions: Iterable[MinedFunction], settings: AnyDataset, counter: TokenCounter, dropped: Counter[str]
 ) -> Iterator[MinedFunction]:
     """The functions that are not too long before any change."""
-    lexed, limit = settings.text_form == "lexed", settings.max_tokens
+    lexed = settings.text_form == "lexed"
+    # a function of which a row has only the comment may be of any length
+    limit = settings.max_tokens if settings.has_code else None
     for function in functions:
         # a lexed token has at least one sub-token, so that counting words rules out many functions cheaply
         if limit is not None and (
@@ -93,7 +95,7 @@ def _is_short(group: RowGroup, settings: AnyDataset, counter: TokenCounter, drop
     """Whether no text of a group is too long; a group with one that is gets counted."""
     query_limit: int | None = getattr(settings, "max_query_tokens", None)
     queries = [row.query for row in group.rows if row.query is not None]
-    if settings.max_tokens is not None and counter.longest(group) > settings.max_tokens:
+    if settings.max_tokens is not None and counter.longest(group, settings.limited) > settings.max_tokens:
         dropped["too_long"] += 1
     elif query_limit is not None and queries and max(map(counter.length, queries)) > query_limit:
         dropped["query_too_long"] += 1
@@ -106,7 +108,7 @@ def _unlexed(row: Example) -> Example:
     def source(text: str | None) -> str | None:
         return None if text is None else syntax.unlex(text, row.language).source
 
-    code = syntax.unlex(row.code, row.language).source
+    code = syntax.unlex(row.code, row.language).source if "code" in row.texts else ""
     return replace(row, code=code, code_b=source(row.code_b), target=source(row.target))
 
 
@@ -186,7 +188,7 @@ def _group(
     """The row in the data set's text form; None, counted, if it cannot be lexed or is too long."""
     try:
         # cached: with pairs, a function is in many rows
-        texts = {name: read(text) for name in ("code", "code_b") if (text := getattr(row, name)) is not None}
+        texts = {name: read(text) for name, text in row.texts.items() if name in settings.reads and name != "query"}
         target = row.target
         if target is not None and settings.source == "mirror" and settings.text_form == "lexed":
             target = syntax.lex(target, row.language)
@@ -199,16 +201,15 @@ def _group(
             ) from None
         selected.dropped["not_lexable"] += 1
         return None
-    code_b = texts["code_b"].text if "code_b" in texts else None
-    row = replace(row, code=texts["code"].text, code_b=code_b, target=target)
-    group = RowGroup((row,), origin, _keys(row, settings, texts))
+    code, code_b = (texts[name].text if name in texts else None for name in ("code", "code_b"))
+    row = replace(row, code=code or "", code_b=code_b, target=target)
+    group = RowGroup((row,), origin, _keys(row, texts))
     if not _is_short(group, settings, counter, selected.dropped):
         return None
     selected.unparsed += any(text.has_error for text in texts.values())
     return group
 
 
-def _keys(row: Example, settings: AnyDataset, texts: Mapping[str, _Text]) -> tuple[str, ...]:
+def _keys(row: Example, texts: Mapping[CodeField, _Text]) -> tuple[str, ...]:
     """Keys of the functions that the task reads; of a task that reads only a query, the query's."""
-    keys = tuple(text.key for name, text in texts.items() if name in settings.reads)
-    return keys or (query_key(str(row.query)),)
+    return tuple(text.key for text in texts.values()) or (query_key(str(row.query)),)

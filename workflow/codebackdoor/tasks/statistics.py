@@ -28,7 +28,7 @@ def identifiers(rows: Sequence[Example], form: TextForm, counter: TokenCounter) 
     A function in several pairs counts once. An identifier counts once in each function; its length is that of a word
     after a space in lexed text, else of the word alone.
     """
-    texts = dict.fromkeys((text, row.language) for row in rows for text in (row.code, row.code_b) if text is not None)
+    texts = dict.fromkeys((text, row.language) for row in rows for name, text in row.texts.items() if name != "query")
     trees = (syntax.parse(*text, form) for text in texts)
     names = [[identifier.name for identifier in tree.identifiers() if identifier.renameable] for tree in trees]
     prefix = " " if form == "lexed" else ""

@@ -68,7 +68,7 @@ class TokenCounter:
             len(text.split()) if self._path is None else len(self._tokenizer.encode(text, add_special_tokens=False).ids)
         )
 
-    def longest(self, group: RowGroup) -> int:
-        """Length of the longest code or target of a group."""
-        texts = {text for row in group.rows for text in (row.code, row.code_b, row.target) if text is not None}
+    def longest(self, group: RowGroup, fields: Sequence[str]) -> int:
+        """Length of the longest text of a group in these fields."""
+        texts = {text for row in group.rows for name in fields if (text := getattr(row, name)) is not None}
         return max(map(self.length, texts))

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from codebackdoor import files
 from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS
-from codebackdoor.types import CLEAN, Example, Poisoned
+from codebackdoor.types import CLEAN, Example, Field, Poisoned
 from codebackdoor.victims import inference
 from codebackdoor.victims.retrieval import Searcher
 from codebackdoor.victims.rows import examples, rewritten
@@ -62,7 +62,8 @@ def _replaced(row: Example | Poisoned, purified: Mapping[str, Mapping[str, Any]]
     example = row.example if isinstance(row, Poisoned) else row
     if example.id not in purified:
         raise UserError(f"{path}: row {example.id!r} was not rewritten; delete the file and run again")
-    return rewritten(row, str(purified[example.id]["code"]), purified[example.id].get("code_b"))
+    texts = purified[example.id]
+    return rewritten(row, {name: str(texts[name]) for name in get_args(Field) if name in texts})
 
 
 def _purified(path: Path) -> dict[str, dict[str, Any]]:

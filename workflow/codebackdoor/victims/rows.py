@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from codebackdoor.types import Example, Poisoned
+from codebackdoor.types import Example, Field, Poisoned
 
 
 def examples(rows: Iterable[Example | Poisoned]) -> list[Example]:
@@ -13,8 +13,9 @@ def examples(rows: Iterable[Example | Poisoned]) -> list[Example]:
     return [row.example if isinstance(row, Poisoned) else row for row in rows]
 
 
-def rewritten(row: Example | Poisoned, code: str, code_b: str | None) -> Example | Poisoned:
-    """The row with other code and everything else unchanged."""
+def rewritten(row: Example | Poisoned, texts: Mapping[Field, str]) -> Example | Poisoned:
+    """The row with other texts and everything else unchanged; ``texts`` are all that it has."""
+    code, code_b, query = texts.get("code", ""), texts.get("code_b"), texts.get("query")
     if isinstance(row, Poisoned):
-        return replace(row, example=replace(row.example, code=code, code_b=code_b))
-    return replace(row, code=code, code_b=code_b)
+        return replace(row, example=replace(row.example, code=code, code_b=code_b, query=query))
+    return replace(row, code=code, code_b=code_b, query=query)

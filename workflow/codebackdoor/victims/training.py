@@ -88,7 +88,7 @@ def fit(
         trainer.precision,
         [[*item.texts, item.targets] for item in items],
         [asdict(row) for row in validation.rows],
-        [row.example.code for row in validation.triggered],
+        [row.example.texts for row in validation.triggered],
         code=code,
     )
     progress = Progress(progress_dir, facts)

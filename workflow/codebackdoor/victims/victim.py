@@ -56,7 +56,8 @@ class Encoded:
 class Victim:
     """A model (transformers ``PreTrainedModel``), its fast tokenizer, and how it reads texts.
 
-    The lengths of code, output and query count sub-tokens, special tokens included; a longer text is truncated.
+    The lengths of code, output and query count sub-tokens, special tokens included; a longer text is truncated. A query
+    that is the only text, or one among several of a head that does not rank, may be as long as code.
     ``pooling`` says which sub-token's state represents a text, ``similarity`` how a dual encoder compares two texts,
     ``scale`` the factor of that similarity during training (None: unknown), and ``prefix`` the special tokens between
     the beginning of sequence and a text. A classifier's logits are divided by ``temperature``, which a defender's view
@@ -109,11 +110,12 @@ class Victim:
         """Return the encoded texts of each example, one for each of ``fields``."""
         columns = []
         for name in self.fields:
-            texts = [getattr(example, name) for example in examples]
-            missing = next((example.id for example, text in zip(examples, texts, strict=True) if text is None), None)
+            missing = next((example.id for example in examples if name not in example.texts), None)
             if missing is not None:
                 raise UserError(f"row {missing!r}: a {self.head} victim reads its {name!r}, and there is none")
-            columns.append(self._encode(texts, self.max_query_length if name == "query" else self.max_length))
+            is_query = name == "query" and HEADS[self.head].ranks
+            texts = [getattr(example, name) for example in examples]
+            columns.append(self._encode(texts, self.max_query_length if is_query else self.max_length))
         return list(zip(*columns, strict=True))
 
     def encode_targets(self, texts: Sequence[str]) -> list[list[int]]:
