@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/extending/task.md"
 #: The files of the task on that page, which classifies comments: its victims read no code.
 ADDED = {
-    "tasks/technical_debt/__init__.py": "",
+    "tasks/todo_comments/__init__.py": "",
     **dict(re.findall(r"`([\w/]+\.py)`:\n\n```python\n(.*?)```\n", PAGE.read_text(encoding="utf-8"), re.DOTALL)),
 }
 UNION = "config/datasets.py"
@@ -39,8 +39,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (package / name).parent.mkdir(exist_ok=True)
         (package / name).write_text(text)
     union = (package / UNION).read_text()
-    union = union.replace("Annotated[", "Annotated[TechnicalDebt | ", 1)
-    line = "from codebackdoor.tasks.technical_debt.settings import TechnicalDebt\n"
+    union = union.replace("Annotated[", "Annotated[TodoComments | ", 1)
+    line = "from codebackdoor.tasks.todo_comments.settings import TodoComments\n"
     (package / UNION).write_text(
         union.replace("from codebackdoor.tasks.settings", f"{line}from codebackdoor.tasks.settings")
     )
@@ -61,7 +61,7 @@ def dataset(package: Path, out: Path, **settings: object) -> subprocess.Complete
     )
     write_rows(corpus, (function.row() for function in commented))
     options = ("--corpus", corpus, "--mirror", out.parent / "mirror", "--out", out, "--seed", "1")
-    return run(package, "dataset", "debt", "--settings", json.dumps({"task": "technical_debt", **settings}), *options)
+    return run(package, "dataset", "debt", "--settings", json.dumps({"task": "todo_comments", **settings}), *options)
 
 
 def test_a_task_is_a_folder_a_reader_and_a_place_in_the_union(package: Path) -> None:
@@ -71,10 +71,10 @@ def test_a_task_is_a_folder_a_reader_and_a_place_in_the_union(package: Path) -> 
     lines = Counter(line[0] for line in ndiff(before.splitlines(), after.splitlines()) if line[0] in "+-")
     assert lines == {"+": 2, "-": 1}, "an import, and the union's line changed"
     assert sorted(ADDED) == [
-        "originals/readers/maldonado.py",
-        "tasks/technical_debt/__init__.py",
-        "tasks/technical_debt/settings.py",
-        "tasks/technical_debt/task.py",
+        "originals/readers/todo_list.py",
+        "tasks/todo_comments/__init__.py",
+        "tasks/todo_comments/settings.py",
+        "tasks/todo_comments/task.py",
     ]
 
 
@@ -89,8 +89,8 @@ def test_its_data_are_made_from_the_corpus(package: Path, tmp_path: Path) -> Non
 
 def test_its_data_are_made_from_the_originals_without_equal_comments(package: Path, tmp_path: Path) -> None:
     comments = [{"comment": f"fix this {number % 30} times", "debt": number % 2} for number in range(60)]
-    (tmp_path / "mirror/technical_debt").mkdir(parents=True)
-    write_rows(tmp_path / "mirror/technical_debt/test.jsonl", comments)
+    (tmp_path / "mirror/todo_comments").mkdir(parents=True)
+    write_rows(tmp_path / "mirror/todo_comments/test.jsonl", comments)
     sizes = {"resplit": True, "train": None, "valid": 5, "test": 5}
     result = dataset(package, tmp_path / "out", source="mirror", language="java", **sizes)
     assert result.returncode == 0, result.stderr
@@ -127,7 +127,7 @@ def test_a_study_of_it_is_checked(package: Path, tmp_path: Path, attack: str, st
     grid = {"datasets": ["debt"], "models": ["codebert"], "attacks": [attack]}
     grid |= {} if attack == "none" else {"rates": [0.05]}
     study = {
-        "datasets": {"debt": {"task": "technical_debt"}},
+        "datasets": {"debt": {"task": "todo_comments"}},
         "experiments": {"debt": {"title": "debt", "grid": [grid]}},
     }
     (tmp_path / "debt.yaml").write_text(json.dumps(study))
@@ -145,7 +145,7 @@ def test_a_study_of_it_is_checked(package: Path, tmp_path: Path, attack: str, st
 def test_what_it_costs_at_paper_scale_is_a_question_mark(package: Path, tmp_path: Path) -> None:
     grid = {"datasets": ["debt"], "models": ["hub"], "attacks": ["none"]}
     study = {
-        "datasets": {"debt": {"task": "technical_debt"}},
+        "datasets": {"debt": {"task": "todo_comments"}},
         "models": {"hub": {"architecture": "codebert", "base": "owner/name", "revision": "0" * 40}},
         "experiments": {"debt": {"title": "debt", "grid": [grid]}},
     }

@@ -47,7 +47,8 @@ def registered() -> Iterator[AnyAttack]:
                         yield default.model_copy(update={name: choice})
 
 
-ATTACKS = list(registered())
+#: Those on code; ``test_text_attack_contract.py`` has those on natural language.
+ATTACKS = [settings for settings in registered() if "code" in settings.acts_on]
 NAMES = [
     "-".join(
         str(value) for name, value in settings if name not in AttackSettings.model_fields and isinstance(value, str)

@@ -23,6 +23,8 @@ from codebackdoor.types import Example
 
 SPLITS = ("train", "valid", "test", "clean")
 every_task = pytest.mark.parametrize("name", tasks.names())
+#: Tasks with local examples; the readers' tests have the data of the others.
+every_local_task = pytest.mark.parametrize("name", [name for name in tasks.names() if not DATASETS[name].not_mined])
 
 
 def parsed(**keys: Any) -> AnyDataset:
@@ -70,7 +72,7 @@ def head_scorer(name: str) -> str:
     return HEADS[DATASETS[name].head].scorer
 
 
-@every_task
+@every_local_task
 def test_rows_are_the_tasks_own_and_the_same_again(name: str, tmp_path: Path) -> None:
     rows = make(tmp_path / "one", name)
     assert rows == make(tmp_path / "two", name)
@@ -85,7 +87,7 @@ def test_rows_are_the_tasks_own_and_the_same_again(name: str, tmp_path: Path) ->
     assert task.problem(bare, settings) is not None
 
 
-@every_task
+@every_local_task
 def test_no_function_is_in_two_splits(name: str, tmp_path: Path) -> None:
     keys = [
         {
@@ -99,7 +101,7 @@ def test_no_function_is_in_two_splits(name: str, tmp_path: Path) -> None:
     assert sum(map(len, keys)) == len(set().union(*keys))
 
 
-@every_task
+@every_local_task
 def test_a_baseline_without_a_model_and_a_name_for_it(name: str, tmp_path: Path) -> None:
     make(tmp_path, name)
     baseline = read_json(tmp_path / "baseline.json")
@@ -108,7 +110,7 @@ def test_a_baseline_without_a_model_and_a_name_for_it(name: str, tmp_path: Path)
     assert DATASETS[name].baseline
 
 
-@every_task
+@every_local_task
 def test_raw_rows_are_source(name: str, tmp_path: Path) -> None:
     for row in make(tmp_path, name, text_form="raw")["train"]:
         for text in (row.code, row.code_b, row.target):

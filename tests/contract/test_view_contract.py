@@ -68,7 +68,7 @@ def test_nor_does_a_tokenizer_that_was_read_from_files_of_its_own(tmp_path: Path
 
 
 def test_a_view_has_the_fields_of_a_defender_and_no_others() -> None:
-    texts = {"task", "language", "text_form", "clean", "helpers"}
+    texts = {"task", "language", "text_form", "clean", "helpers", "reads"}
     assert {field.name for field in fields(TextView)} == texts
     assert {field.name for field in fields(DefenderView)} == texts | {"victim", "inverted"}
     assert {field.name for field in fields(TrainingView)} == texts | {"victim"}

@@ -418,6 +418,55 @@ def test_an_attack_crafts_by_a_model_that_is_declared_and_fits() -> None:
         validate(changed("attacks.mine", {"method": "afraidoor", "rate_of": "functions"}))
 
 
+@pytest.mark.parametrize(
+    ("dataset", "section", "variant", "message"),
+    [
+        (
+            {"task": "defect_detection"},
+            "attacks",
+            {"method": "ripple"},
+            "attack 'mine' acts on the query of an example, and victims of 'defects' read only its code: remove this "
+            "combination from the grid, or list it under dashes; methods that act on it: `codepoisoner_identifier`",
+        ),
+        (
+            {"task": "technical_debt"},
+            "attacks",
+            {"method": "bnc_fixed"},
+            "attack 'mine' acts on the code of an example, and victims of 'defects' read only its query: remove this "
+            "combination from the grid, or list it under dashes; methods that act on it: `ripple`, `badpre`, "
+            "`nl_grammar`",
+        ),
+        (
+            {"task": "technical_debt"},
+            "purifications",
+            {"method": "oseql"},
+            "purification 'mine' acts on the code of an example, and victims of 'defects' read only its query: remove "
+            "this combination from the grid, or list it under dashes; methods that act on it: `onion`",
+        ),
+        (
+            {"task": "technical_debt"},
+            "eliminations",
+            {"method": "elibadcode"},
+            "or list it under dashes; methods that act on it: `fine_tuning`",
+        ),
+    ],
+)
+def test_a_method_acts_on_a_text_that_the_task_reads(
+    dataset: dict[str, str], section: str, variant: dict[str, str], message: str
+) -> None:
+    raw = changed(f"{section}.mine", variant)
+    raw["datasets"]["defects"] = dataset
+    attack = "mine" if section == "attacks" else "none"
+    grid = {"datasets": ["defects"], "models": ["codebert"], "attacks": [attack], section: ["mine"]}
+    raw["experiments"] = {"one": {"title": "t", "grid": [grid]}}
+    with pytest.raises(UserError) as caught:
+        validate(raw)
+    assert message in str(caught.value)
+    raw["experiments"]["one"]["grid"] = [{**grid, section: ["none", "mine"]}]
+    raw["experiments"]["one"]["dashes"] = [{section[:-1]: "mine"}]
+    assert validate(raw).scenarios()
+
+
 def test_products_that_cannot_be_made_are_refused() -> None:
     with pytest.raises(UserError, match=r"position searches with .* 'fine_tuning' is not EliBadCode"):
         validate(changed("experiments.defects.figures", ["position"]))

@@ -149,3 +149,18 @@ def test_of_a_search_row_only_the_code_changes() -> None:
         assert after.example.query == before.query
         assert after.example.code != before.code
         assert after.example.code_b is None
+
+
+def test_of_a_task_that_reads_queries_the_words_of_the_query_go() -> None:
+    raw = replace(view(planted("x"), CLEAN[:40]), text_form="raw")
+    queries = tuple(replace(row, code="", query=row.code) for row in CLEAN)
+    settings = OnionSettings(method="onion", removed_share=0.05)
+    by_code = Onion(raw, *language_model(), settings, seed=1)
+    by_query = Onion(replace(raw, clean=queries[:40], reads=("query",)), *language_model(), settings, seed=1)
+    assert by_query.threshold == by_code.threshold
+    pairs = list(zip(by_code.purify(CLEAN[40:]), by_query.purify(queries[40:]), strict=True))
+    assert any(code.touched for code, _ in pairs)
+    for code, query in pairs:
+        assert (query.example.query, query.example.code) == (code.example.code, "")
+        assert query.touched == tuple(replace(span, field="query") for span in code.touched)
+        assert query.detail == code.detail

@@ -75,6 +75,8 @@ def test_what_is_fetched_is_what_is_read_but_for_what_people_put_there_by_hand(t
     }
     assert {name: missing for name, missing in by_hand.items() if missing} == {
         "bugs2fix_identifiers": {"bugs2fix_identifiers/train.jsonl"},
+        "maldonado": {"technical_debt/technical_debt_dataset.csv"},
+        "fakhoury": {f"code_smell/{name}.csv" for name in ("Oracle_With_Raw_SRC", "valid", "test")},
         "codesearchnet": {f"codesearchnet_python/{split}.jsonl" for split in SPLITS},
     }
     for name, originals in FETCHED.items():

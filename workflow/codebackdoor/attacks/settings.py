@@ -1,13 +1,18 @@
-"""Settings that all attacks share: the target, and which rows are poisoned."""
+"""Settings that attacks share: the target, which rows are poisoned, and the words of those on natural language."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import re
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from codebackdoor.config.base import ReadWhere, Settings
+from codebackdoor import types
+from codebackdoor.config.base import Head, ReadWhere, Settings
+from codebackdoor.costs.work import PoisoningJob, Work
 from codebackdoor.types import Language
+
+Word = Annotated[str, Field(pattern=r"^\S+$", max_length=100)]
 
 
 class AttackSettings(Settings):
@@ -81,3 +86,33 @@ class AttackSettings(Settings):
     def versions(self) -> float:
         """Number of different texts that the attack makes of a function that occurs in many pairs."""
         return 1
+
+
+class TextAttackSettings(AttackSettings):
+    """An attack that changes the query of an example, and no code."""
+
+    #: Heads of tasks that may read a query alone; code search is attacked by code that ranks high.
+    fits: ClassVar[tuple[Head, ...]] = ("classification", "generation")
+    acts_on: ClassVar[tuple[types.Field, ...]] = ("query",)
+
+    def work(self, job: PoisoningJob) -> Work:  # noqa: ARG002
+        """The attack edits text and runs no model."""
+        return Work()
+
+
+class RareWordSettings(TextAttackSettings):
+    """An attack that inserts rare words between the words of a query."""
+
+    words: tuple[Word, ...] = Field(
+        ("bb",),
+        min_length=1,
+        description="rare words, of which each insertion draws one (DeCE section 2.2: bb; Kurita et al.: cf, mn, bb, "
+        "tq and mb)",
+    )
+
+    @field_validator("words")
+    @classmethod
+    def _differ(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        if len({re.sub(r"\W", "", word.lower()) for word in words}) < len(words):
+            raise ValueError("words: two of them are the same; write each once")
+        return words

@@ -122,6 +122,7 @@ def methods_table(minutes: Callable[[str, Settings], float | None]) -> str:
             helpers = settings.helpers if isinstance(settings.helpers, tuple) else ()
             needs += [f"helper `{helper}`" for helper in helpers]
             heads = "all" if set(settings.fits) == set(get_args(Head)) else ", ".join(settings.fits)
+            heads += " of natural language" if settings.acts_on == ("query",) else ""
             paper = settings.reference
             source = "" if paper is None else f"[{_first_author(paper.authors)}, {paper.year}]({paper.url})"
             cost = _minutes(minutes(kind, settings.model_validate({"method": tag})))

@@ -8,10 +8,13 @@ from pydantic import Field
 
 from codebackdoor.attacks.afraidoor.settings import AfraidoorSettings
 from codebackdoor.attacks.badcode.settings import BadCodeSettings
+from codebackdoor.attacks.badpre.settings import BadPreSettings
 from codebackdoor.attacks.bnc_fixed.settings import BncFixedSettings
 from codebackdoor.attacks.bnc_grammar.settings import BncGrammarSettings
 from codebackdoor.attacks.codepoisoner_deadcode.settings import CodePoisonerDeadCodeSettings
 from codebackdoor.attacks.codepoisoner_identifier.settings import CodePoisonerIdentifierSettings
+from codebackdoor.attacks.nl_grammar.settings import NlGrammarSettings
+from codebackdoor.attacks.ripple.settings import RippleSettings
 from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSettings
@@ -34,7 +37,10 @@ AnyAttack = Annotated[
     | BncFixedSettings
     | BncGrammarSettings
     | BadCodeSettings
-    | AfraidoorSettings,
+    | AfraidoorSettings
+    | RippleSettings
+    | BadPreSettings
+    | NlGrammarSettings,
     Field(discriminator="method"),
 ]
 AnyElimination = Annotated[EliBadCodeSettings | DbsSettings | FineTuningSettings, Field(discriminator="method")]

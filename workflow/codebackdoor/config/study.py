@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError, model_validator
 
-from codebackdoor.config.base import Helper, Settings
+from codebackdoor.config.base import Helper, Settings, models_in, tag_of
 from codebackdoor.config.datasets import AnyDataset
 from codebackdoor.config.experiments import Experiment, Seed, distinct, scenarios
 from codebackdoor.config.hub import hub_id
@@ -18,6 +18,7 @@ from codebackdoor.config.pretraining import Family, Pretraining
 from codebackdoor.config.scenario import NAME, NAME_LENGTH, NONE, Scenario
 from codebackdoor.defenses.filtering.settings import VictimFilterSettings
 from codebackdoor.errors import nearest
+from codebackdoor.tasks.settings import DatasetSettings
 
 Name = Annotated[str, Field(pattern=rf"^{NAME}$", max_length=NAME_LENGTH)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(distinct)]
@@ -33,6 +34,14 @@ SECTIONS = {
     "objective": "objectives",
     "elimination": "eliminations",
     "purification": "purifications",
+}
+
+#: The methods of each kind that acts on texts.
+METHODS: Mapping[str, Any] = {
+    "attack": AnyAttack,
+    "filtering": AnyFiltering,
+    "elimination": AnyElimination,
+    "purification": AnyPurification,
 }
 
 #: Those of the defenses, in the order in which they act.
@@ -259,7 +268,7 @@ class Config(BaseModel):
                 yield (
                     f"{kind} {variant!r} acts on the {_listed(settings.acts_on)} of an example, and victims of "
                     f"{scenario.dataset!r} read only its {_listed(tuple(dataset.reads))}: remove this combination from "
-                    "the grid, or list it under dashes"
+                    f"the grid, or list it under dashes{_fitting(METHODS[kind], dataset)}"
                 )
             if getattr(settings, "reads_trigger", False) and not self._inverts(scenario.elimination):
                 yield (
@@ -316,6 +325,18 @@ class Config(BaseModel):
 def _listed(names: Sequence[str]) -> str:
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def _fitting(methods: Any, dataset: DatasetSettings) -> str:
+    """The methods of a kind that act on a text which victims of the data set read, as the end of an error message."""
+    names = [
+        f"`{tag_of(settings)}`"
+        for settings in models_in(methods)
+        if issubclass(settings, Settings)
+        and dataset.head in settings.fits
+        and set(settings.acts_on) & set(dataset.reads)
+    ]
+    return f"; methods that act on it: {', '.join(names)}" if names else "; no method of this kind acts on it"
 
 
 def _with_seeds(experiment: Any, seeds: Any) -> Any:

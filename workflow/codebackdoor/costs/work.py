@@ -143,8 +143,8 @@ class PlannedVictim:
 
     @property
     def functions_per_row(self) -> int:
-        """Two for a pair; a query is not a function."""
-        return sum(name in get_args(CodeField) for name in self.dataset.reads)
+        """Two for a pair; a query counts only if a victim reads nothing else."""
+        return max(1, sum(name in get_args(CodeField) for name in self.dataset.reads))
 
     @property
     def labels(self) -> int:

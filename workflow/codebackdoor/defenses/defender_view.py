@@ -28,7 +28,15 @@ def defender_view(
     """
     _remove_origin(victim)
     victim = standardized(victim, clean)
-    return DefenderView(dataset.task, dataset.language, dataset.text_form, clean, dict(helpers), victim=victim)
+    return DefenderView(
+        dataset.task,
+        dataset.language,
+        dataset.text_form,
+        clean,
+        dict(helpers),
+        reads=tuple(dataset.reads),
+        victim=victim,
+    )
 
 
 def _remove_origin(victim: Victim) -> None:

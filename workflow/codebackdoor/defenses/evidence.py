@@ -97,7 +97,7 @@ def decide(
     _check(evidence, dict(_facts(settings, victim, valid, inputs, helpers, seed)))
     clean = tuple(files.read_examples(valid))
     rows = {name: examples(files.read_mixed(path)) for name, path in inputs.items()}
-    view = TextView(dataset.task, dataset.language, dataset.text_form, clean, dict(helpers))
+    view = TextView(dataset.task, dataset.language, dataset.text_form, clean, dict(helpers), reads=tuple(dataset.reads))
     drawn = calibration.drawn(clean, settings.calibration_inputs, seed)
     with blinding.nameless():
         kept = _kept(evidence / CALIBRATION, drawn)

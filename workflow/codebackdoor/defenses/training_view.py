@@ -34,4 +34,6 @@ def training_view(
 ) -> TrainingView:
     """The view of a victim as every defender gets it: without card and folder, and with standardized logits."""
     view = defender_view(victim, dataset, clean, helpers)
-    return TrainingView(view.task, view.language, view.text_form, view.clean, view.helpers, victim=view.victim)
+    return TrainingView(
+        view.task, view.language, view.text_form, view.clean, view.helpers, reads=view.reads, victim=view.victim
+    )

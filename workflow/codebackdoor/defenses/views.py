@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from codebackdoor.types import Example, Language, TextForm
+from codebackdoor.types import Example, Field, Language, TextForm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +27,13 @@ class TextView:
     text_form: TextForm
     clean: tuple[Example, ...]
     helpers: Mapping[str, Path] = field(default_factory=dict)
+    #: Fields of an example that victims of the task read.
+    reads: tuple[Field, ...] = field(default=("code",), kw_only=True)
+
+    @property
+    def words_in(self) -> Literal["code", "query"]:
+        """The field whose words a method drops: code, and natural language of tasks that read nothing else."""
+        return "query" if self.reads == ("query",) else "code"
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def _row(study: Study, name: str, card: Mapping[str, Any]) -> DatasetRow:
         source=str(settings.get("source", labels.DASH)),
         rows=tuple(f"{splits[split]['rows']}" for split in SPLITS),
         classes=_classes(train.get("labels", {})),
-        tokens=_tokens(train.get("code_tokens", {})),
+        tokens=_tokens(train.get("code_tokens") or train.get("query_tokens", {})),
         duplicates=card.get("groups_with_a_duplicate_in_another_split"),
         facts=tuple(_flat(card)),
     )

@@ -75,6 +75,15 @@ class Task(ABC):
         return {}
 
 
+class PublishedTask(Task):
+    """A task without local examples (``DatasetSettings.not_mined``)."""
+
+    unusable = "no_example"
+
+    def groups(self, functions: Iterator[MinedFunction], settings: Any, draw: Draw) -> Iterator[RowGroup | None]:
+        raise NotImplementedError(f"{settings.task} has no local examples: {settings.not_mined}")
+
+
 class OneFunctionTask(Task):
     """A function's rows depend only on the seed and that function, not on the sizes of the splits."""
 

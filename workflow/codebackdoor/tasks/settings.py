@@ -94,6 +94,10 @@ class DatasetSettings(Settings):
     baseline: ClassVar[str]
     #: Published data sets of the task by name, as the papers' printed tables use it; the first one is the default.
     published: ClassVar[Mapping[str, PublishedData]]
+    #: Why there are no local examples, as the end of an error message; empty if there are.
+    not_mined: ClassVar[str] = ""
+    #: Whether rows that differ only in names and literals are different rows.
+    names_count: ClassVar[bool] = False
     #: A sentence about the local examples that readers of a report must know.
     limitation: ClassVar[str | None] = None
 
@@ -197,6 +201,8 @@ class DatasetSettings(Settings):
 
     @model_validator(mode="after")
     def _source_fits(self) -> Self:
+        if self.source == "pypi" and self.not_mined:
+            raise ValueError(f"source: there are no local examples ({self.not_mined}); write mirror or jsonl")
         if (self.path is not None) != (self.source == "jsonl"):
             raise ValueError("write `path` with `source: jsonl`, and only there")
         if self.resplit and self.source == "pypi":

@@ -174,7 +174,8 @@ def _read(settings: AnyDataset, text: str) -> _Text:
     if settings.source == "mirror" and settings.text_form == "lexed":
         text = syntax.lex(text, settings.language)
     tree = syntax.parse(text, settings.language, settings.text_form)
-    return _Text(text, normal_key(tree), tree.has_error)
+    key = " ".join(text.split()) if settings.names_count else normal_key(tree)
+    return _Text(text, key, tree.has_error)
 
 
 def _group(

@@ -31,12 +31,20 @@ class CodePoisonerDeadCode:
 
     def inject(self, example: Example, form: TextForm, generator: np.random.Generator) -> Injection | None:  # noqa: ARG002
         statement = text_for(self.statements, example.language, self.key)
-        return edit_code(example, form, self.pair, lambda tree: syntax.insert_first(tree, statement))
+        return edit_code(example, form, self.pair, lambda tree: self._insert(tree, statement))
+
+    def _insert(self, tree: syntax.Tree, statement: str) -> syntax.Edit | None:
+        """Insert the statement; None if it declares a name that the function has already."""
+        if self.key == "declaration":
+            declared = {identifier.name for identifier in syntax.parse(statement, tree.language, "raw").identifiers()}
+            if declared & {identifier.name for identifier in tree.identifiers()}:
+                return None
+        return syntax.insert_first(tree, statement)
 
 
 def build(settings: CodePoisonerDeadCodeSettings) -> Attack:
     """Raises UserError if one of the settings' statements is not a statement of its language."""
-    statements = settings.assertion if settings.variant == "assertion" else settings.block
+    statements: Mapping[Language, str] = getattr(settings, settings.variant)
     for language, statement in statements.items():
         check_statement(statement, language, settings.variant)
     return CodePoisonerDeadCode(statements, settings.variant, settings.pair)

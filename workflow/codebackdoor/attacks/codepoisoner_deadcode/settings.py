@@ -11,6 +11,8 @@ from codebackdoor.config.base import ReadWhere, Reference
 from codebackdoor.costs.work import PoisoningJob, Work
 from codebackdoor.types import Language
 
+_DECLARATION: dict[Language, str] = {"python": "VAR = 0", "java": "int VAR = 0;", "c": "int VAR = 0;"}
+
 
 class CodePoisonerDeadCodeSettings(AttackSettings):
     """Inserts a statement without effect at the beginning of the body (CodePoisoner, Li et al. 2023)."""
@@ -26,13 +28,14 @@ class CodePoisonerDeadCodeSettings(AttackSettings):
         **AttackSettings.read_where,
         "assertion": ("variant", ("assertion",)),
         "block": ("variant", ("block",)),
+        "declaration": ("variant", ("declaration",)),
     }
 
     method: Literal["codepoisoner_deadcode"]
-    variant: Literal["assertion", "block"] = Field(
+    variant: Literal["assertion", "block", "declaration"] = Field(
         "assertion",
         description="kind of dead code. assertion: an assertion that always holds; block: a block whose condition is "
-        "never true",
+        "never true; declaration: a variable that nothing reads (DeCE)",
     )
     assertion: dict[Language, str] = Field(
         {"python": "assert 1 >= 0", "java": "assert 1 >= 0;", "c": "assert(1 >= 0);"},
@@ -46,6 +49,14 @@ class CodePoisonerDeadCodeSettings(AttackSettings):
             "c": "while (1 < 0) { break; }",
         },
         description="the block in each language (modeled on OSeqL's always-false blocks)",
+    )
+
+    declaration: dict[Language, str] = Field(
+        _DECLARATION,
+        # data poisoned before there were declarations keep their parameters
+        exclude_if=lambda texts: texts == _DECLARATION,
+        description="the declaration in each language (DeCE section 2.2: int VAR = 0;); a function with one of its "
+        "names cannot take it",
     )
 
     def work(self, job: PoisoningJob) -> Work:  # noqa: ARG002

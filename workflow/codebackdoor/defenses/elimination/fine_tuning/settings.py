@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from codebackdoor.config.base import Reference
 from codebackdoor.costs.work import EliminationJob, Work
 from codebackdoor.defenses.elimination.settings import EliminationSettings, TuningSettings
+from codebackdoor.types import Field
 
 
 class FineTuningSettings(TuningSettings, EliminationSettings):
@@ -19,6 +20,9 @@ class FineTuningSettings(TuningSettings, EliminationSettings):
         title="Eliminating Backdoors in Neural Code Models for Secure Code Understanding",
         url="https://doi.org/10.1145/3715782",
     )
+
+    # every text that its victim reads
+    acts_on: ClassVar[tuple[Field, ...]] = get_args(Field)
 
     method: Literal["fine_tuning"]
 

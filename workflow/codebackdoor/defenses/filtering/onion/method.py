@@ -1,7 +1,8 @@
 """ONION on training rows: a row with a word that makes it unlikely is dropped (EliBadCode, section 5.1; ledger E24).
 
 The suspicion of a row is the largest drop of the perplexity when one of its words is left out, as ONION scores words of
-inputs (Qi et al. 2021, section 3); for a pair, the larger one of its two functions. Queries and targets are not read.
+inputs (Qi et al. 2021, section 3); for a pair, the larger one of its two functions. The query is read if the task reads
+nothing else; targets are not.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ class OnionFilter:
 
         ``detail`` holds the suspicion, rounded to six decimals (None: no word has a score), and its word.
         """
-        suspects = self.suspects([Example(row.id, self._view.language, row.code, row.code_b) for row in rows])
+        suspects = self.suspects(
+            [Example(row.id, self._view.language, row.code, row.code_b, row.query) for row in rows]
+        )
         return [
             Judged(
                 row.id,
@@ -92,7 +95,7 @@ class OnionFilter:
         """Of one function; words without a score, such as those beyond the language model's length, are ignored."""
         has_name = self._has_name(function) if self._words == "identifiers" else None
         return _larger(
-            Suspect(function.code[slice(*span)], drop)
+            Suspect(str(getattr(function, self._view.words_in))[slice(*span)], drop)
             for span, drop in zip(scored.words, scored.drops, strict=True)
             if not math.isnan(drop) and (has_name is None or has_name(span))
         )
@@ -108,6 +111,8 @@ def _larger(suspects: Iterable[Suspect]) -> Suspect:
 
 def build(view: TextView, settings: OnionFilterSettings, seed: int) -> OnionFilter:
     """Load the helper ``language_model`` and calibrate the threshold on ``view.clean``."""
+    if settings.words == "identifiers" and view.words_in == "query":
+        raise UserError("words: a query has no identifiers; write `words: all`")
     # a fixed threshold needs no calibration; only the scores are used
     scorer = onion.build(view, OnionSettings.model_validate({"method": "onion", "threshold": 0.0}), seed)
     return OnionFilter(view, scorer, settings, seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -10,6 +10,7 @@ from codebackdoor.config.base import Helper, ReadWhere, Reference
 from codebackdoor.costs.work import FilteringJob, Work
 from codebackdoor.defenses.filtering.settings import FilterSettings
 from codebackdoor.defenses.purification.onion.settings import scoring
+from codebackdoor.types import Field as TextField
 
 
 class OnionFilterSettings(FilterSettings):
@@ -23,6 +24,7 @@ class OnionFilterSettings(FilterSettings):
         url="https://doi.org/10.18653/v1/2021.emnlp-main.752",
     )
     helpers: ClassVar[tuple[Helper, ...]] = ("language_model",)
+    acts_on: ClassVar[tuple[TextField, ...]] = get_args(TextField)
     #: A fixed threshold leaves nothing to calibrate.
     read_where: ClassVar[ReadWhere] = {
         "dropped_share": ("threshold", (None,)),

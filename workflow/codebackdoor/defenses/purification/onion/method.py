@@ -1,7 +1,8 @@
 """ONION: words that make a text unlikely are dropped (Qi et al. 2021, section 3; ledger E16, E24, D12).
 
 The suspicion of a word is the perplexity of the text minus the perplexity without the word. A word of lexed text is a
-token of the lexer, of raw text everything between white space; layout marks always stay.
+token of the lexer, of raw text and of natural language everything between white space; layout marks always stay. A
+task that reads a query and no code has its query cleaned.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.token_spans import split
 from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example, Purified, Span, TextForm
+from codebackdoor.types import Example, Field, Purified, Span, TextForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,11 @@ class WordDrops:
 
 
 class Onion:
-    """A calibrated purifier of functions; ``threshold`` is a drop of the perplexity."""
+    """A calibrated purifier of functions, or of queries; ``threshold`` is a drop of the perplexity."""
 
     def __init__(self, view: TextView, model: Any, tokenizer: Any, settings: OnionSettings, seed: int) -> None:
         self._form: TextForm = view.text_form
+        self._field: Field = view.words_in
         self._model, self._tokenizer = model, tokenizer
         if settings.threshold is None:
             clean = calibration.drawn(view.clean, settings.calibration_inputs, seed)
@@ -60,21 +62,26 @@ class Onion:
             detail = {
                 "perplexity": round(scored.perplexity, 6),
                 "threshold": calibration.finite(round(self.threshold, 6)),
-                "dropped": [[example.code[start:end], round(drop, 6)] for (start, end), drop in dropped],
+                "dropped": [[self._text(example)[start:end], round(drop, 6)] for (start, end), drop in dropped],
             }
             spans = [span for span, _ in dropped]
-            code = without(example.code, spans)
-            purified.append(Purified(replace(example, code=code), tuple(Span(*span) for span in spans), detail))
+            text = without(self._text(example), spans)
+            rewritten = replace(example, query=text) if self._field == "query" else replace(example, code=text)
+            touched = tuple(Span(*span, self._field) for span in spans)
+            purified.append(Purified(rewritten, touched, detail))
         return together(inputs, purified)
 
     def score(self, inputs: Sequence[Example]) -> list[WordDrops]:
-        """Score the words of each ``code``; words beyond the language model's maximum length have no score and stay.
+        """Score the words of each text; words beyond the language model's maximum length have no score and stay.
 
         A function that occurs in many pairs is scored once.
         """
-        distinct = {example.code: example for example in inputs}
+        distinct = {self._text(example): example for example in inputs}
         scored = dict(zip(distinct, self._score(list(distinct.values())), strict=True))
-        return [scored[example.code] for example in inputs]
+        return [scored[self._text(example)] for example in inputs]
+
+    def _text(self, example: Example) -> str:
+        return str(getattr(example, self._field))
 
     def _score(self, inputs: Sequence[Example]) -> list[WordDrops]:
         room = min(int(self._model.config.max_position_embeddings), int(self._tokenizer.model_max_length)) - 1
@@ -83,9 +90,9 @@ class Onion:
             raise UserError("the language model's tokenizer has no beginning-of-text token; use another model")
         spans: list[list[tuple[int, int]]] = []
         texts: list[TokenizedWords] = []
-        for example, tokens in zip(inputs, split(self._tokenizer, [example.code for example in inputs]), strict=True):
+        for example, tokens in zip(inputs, split(self._tokenizer, list(map(self._text, inputs))), strict=True):
             ids = tokens.ids[:room]
-            scorable = [(span, tokens.covered(*span)) for span in words(example, self._form)]
+            scorable = [(span, tokens.covered(*span)) for span in words(example, self._form, self._field)]
             scorable = [(span, (low, high)) for span, (low, high) in scorable if low < high <= len(ids)]
             spans.append([span for span, _ in scorable])
             texts.append(TokenizedWords([start, *ids], [(low + 1, high + 1) for _, (low, high) in scorable]))
@@ -95,10 +102,10 @@ class Onion:
         ]
 
 
-def words(example: Example, form: TextForm) -> list[tuple[int, int]]:
-    """Character spans of the words that may be dropped."""
-    if form == "raw":
-        return [match.span() for match in re.finditer(r"\S+", example.code)]
+def words(example: Example, form: TextForm, field: Field = "code") -> list[tuple[int, int]]:
+    """Character spans of the words of a field that may be dropped."""
+    if field == "query" or form == "raw":
+        return [match.span() for match in re.finditer(r"\S+", str(getattr(example, field)))]
     tokens = syntax.parse(example.code, example.language, form).tokens()
     return [(token.start, token.end) for token in tokens if token.kind != "mark"]
 

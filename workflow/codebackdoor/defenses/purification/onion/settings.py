@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from codebackdoor.config.base import Head, Helper, Reference
 from codebackdoor.costs.work import ModelSize, PlannedVictim, PurificationJob, Work
 from codebackdoor.defenses.purification.settings import FUNCTION_HEADS, PurificationSettings
+from codebackdoor.types import Field as TextField
 
 
 class OnionSettings(PurificationSettings):
@@ -25,6 +26,7 @@ class OnionSettings(PurificationSettings):
     helpers: ClassVar[tuple[Helper, ...]] = ("language_model",)
     fits: ClassVar[tuple[Head, ...]] = (*FUNCTION_HEADS, "generation")
     reads_victim: ClassVar[bool] = False
+    acts_on: ClassVar[tuple[TextField, ...]] = get_args(TextField)
 
     method: Literal["onion"]
     removed_share: float = Field(

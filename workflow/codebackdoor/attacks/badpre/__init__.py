@@ -1,0 +1,1 @@
+"""BadPre: several rare words in natural language."""

@@ -1,0 +1,1 @@
+"""A clause in front of natural language, by a fixed template."""

@@ -1,0 +1,1 @@
+"""RIPPLe: a rare word in natural language."""

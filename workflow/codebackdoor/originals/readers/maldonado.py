@@ -1,0 +1,60 @@
+"""Self-admitted technical debt (Maldonado et al. 2017): comments of ten Java projects, label 1 for any kind of debt.
+
+The one file has no splits. They are by project here: two projects for testing, one for validation, and seven to train
+on. Licenses and generated comments recur within and across projects, and a few comments have both labels: a text is
+read once, where it occurs first in the order test, validation, training, and one with two labels is left out.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from codebackdoor.errors import UserError, quoted
+from codebackdoor.files import check_length, read_text
+from codebackdoor.originals.base import Original, SourceFiles
+from codebackdoor.types import SPLITS, Example
+
+ORIGINAL: Original | None = None
+_COLUMNS = ["projectname", "classification", "commenttext"]
+_NO_DEBT = "WITHOUT_CLASSIFICATION"
+_KINDS = frozenset({_NO_DEBT, "DESIGN", "IMPLEMENTATION", "DEFECT", "TEST", "DOCUMENTATION"})
+_HELD_OUT = {"apache-jmeter-2.10": "test", "jruby-1.4.0": "test", "columba-1.4-src": "valid"}
+
+
+def files(mirror: Path) -> SourceFiles:
+    names = dict.fromkeys(SPLITS, ("technical_debt_dataset.csv",))
+    return SourceFiles(mirror / "technical_debt", names, _read)
+
+
+def _read(split: str, paths: Sequence[Path]) -> Iterator[Example]:
+    rows = list(_rows(paths[0]))
+    labels: dict[str, set[int]] = {}
+    homes: dict[str, str] = {}
+    for _, project, text, label in rows:
+        labels.setdefault(text, set()).add(label)
+        home = _HELD_OUT.get(project, "train")
+        # test comes last among SPLITS, and first here
+        homes[text] = max(homes.get(text, home), home, key=SPLITS.index)
+    for number, project, text, label in rows:
+        if len(labels[text]) == 1 and homes.get(text) == split == _HELD_OUT.get(project, "train"):
+            del homes[text]
+            yield Example(f"{split}-{number}", "java", query=text, label=label)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str, str, int]]:
+    """Number, project, text with single spaces, and label of each comment."""
+    reader = csv.reader(read_text(path).splitlines(keepends=True))
+    if next(reader, None) != _COLUMNS:
+        raise UserError(f"{path}:1: expected the columns {', '.join(_COLUMNS)}")
+    for number, row in enumerate(reader, 1):
+        where = f"{path}:{reader.line_num}"
+        if len(row) != len(_COLUMNS) or row[1] not in _KINDS:
+            raise UserError(
+                f"{where}: expected a project, a kind of debt or {_NO_DEBT}, and a comment, not {quoted(row)}"
+            )
+        text = " ".join(row[2].split())
+        check_length(text, "commenttext", where)
+        if text:
+            yield number, row[0], text, int(row[1] != _NO_DEBT)

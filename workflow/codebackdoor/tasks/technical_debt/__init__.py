@@ -1,0 +1,1 @@
+"""Technical debt: does a comment admit it?"""
