@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from codebackdoor import bleu
 from codebackdoor.pools import pools
 from codebackdoor.types import Example, Field
 
@@ -161,9 +162,15 @@ def _parts(text: str) -> list[str]:
 
 
 def copied(test: Sequence[Example]) -> dict[str, Any]:
-    """Exact matches of the unchanged inputs; their BLEU is computed with every victim's (``evaluation.scoring``)."""
-    exact = _share([str(example.target).split() for example in test], [example.code.split() for example in test])
-    return {"method": "copy of the input", "test": len(test), "exact_match": exact}
+    """BLEU and exact matches of the unchanged inputs."""
+    return {"method": "copy of the input", "test": len(test), **outputs([example.code for example in test], test)}
+
+
+def outputs(texts: Sequence[str], rows: Sequence[Example]) -> dict[str, float]:
+    """Corpus BLEU and exact match of one output for each row."""
+    targets = [str(row.target) for row in rows]
+    exact = _share([target.split() for target in targets], [text.split() for text in texts])
+    return {"bleu": round(bleu.corpus(texts, targets), 6), "exact_match": exact}
 
 
 def _share(expected: Sequence[object], predicted: Sequence[object]) -> float:
