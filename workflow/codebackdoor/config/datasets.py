@@ -9,12 +9,15 @@ from pydantic import Field
 
 from codebackdoor.config.base import models_in, tag_of
 from codebackdoor.tasks.clone_detection.settings import CloneDetection
+from codebackdoor.tasks.code_generation.settings import CodeGeneration
 from codebackdoor.tasks.code_repair.settings import CodeRepair
 from codebackdoor.tasks.code_search.settings import CodeSearch
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.tasks.settings import DatasetSettings
 
-AnyDataset = Annotated[DefectDetection | CloneDetection | CodeSearch | CodeRepair, Field(discriminator="task")]
+AnyDataset = Annotated[
+    DefectDetection | CloneDetection | CodeSearch | CodeRepair | CodeGeneration, Field(discriminator="task")
+]
 
 #: The settings class of each task: whoever has only a task's name finds its facts here.
 DATASETS: Mapping[str, type[DatasetSettings]] = {

@@ -19,6 +19,9 @@ from codebackdoor.types import Example, Field
 _TOKEN = r"\w+|[^\w\s]"
 _WORDS = re.compile(_TOKEN)
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_PROMPT_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\x00-\x7f]")
+#: Test rows whose similarities to all training rows are in memory at once.
+_ROWS_AT_ONCE = 256
 _NGRAMS, _INVERSE_PENALTY = (1, 3), 4.0
 
 
@@ -164,6 +167,27 @@ def _parts(text: str) -> list[str]:
 def copied(test: Sequence[Example]) -> dict[str, Any]:
     """BLEU and exact matches of the unchanged inputs."""
     return {"method": "copy of the input", "test": len(test), **outputs([example.code for example in test], test)}
+
+
+def nearest_targets(train: Sequence[Example], test: Sequence[Example]) -> list[str]:
+    """For each test row the target of the training row with the nearest prompt, by the cosine of TF-IDF vectors."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    prompts = [str(row.query) for row in train]
+    if not any(map(_words_of_prompt, prompts)):
+        return [str(train[0].target)] * len(test)
+    vectors = TfidfVectorizer(token_pattern=None, tokenizer=_words_of_prompt, lowercase=False, sublinear_tf=True)
+    known = vectors.fit_transform(prompts)
+    targets = []
+    for start in range(0, len(test), _ROWS_AT_ONCE):
+        queries = vectors.transform(str(row.query) for row in test[start : start + _ROWS_AT_ONCE])
+        targets += [str(train[int(index)].target) for index in (queries @ known.T).toarray().argmax(axis=1)]
+    return targets
+
+
+def _words_of_prompt(text: str) -> list[str]:
+    """Words in lower case, names split; a character beyond ASCII, as of Chinese, is a word."""
+    return [word.lower() for word in _PROMPT_WORDS.findall(text)]
 
 
 def outputs(texts: Sequence[str], rows: Sequence[Example]) -> dict[str, float]:
