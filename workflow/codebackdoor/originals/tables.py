@@ -25,7 +25,7 @@ def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[s
             where = f"{path}: row {number}"
             yield where, {column: _value(row.get(column), column, where) for column in columns}
     except csv.Error as error:
-        raise UserError(f"{path}: line {reader.line_num} is not comma-separated values ({error})") from None
+        raise UserError(f"{path}: after line {reader.line_num}: not comma-separated values ({error})") from None
 
 
 def _value(value: str | None, column: str, where: str) -> str:
