@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 from syntax_support import mirror
+from tiny_models import base_folder
 
 from codebackdoor import bleu, seeding, syntax, tasks
 from codebackdoor.attacks import Injection, poisoning
@@ -15,13 +16,18 @@ from codebackdoor.attacks.bnc_fixed.settings import BncFixedSettings
 from codebackdoor.attacks.settings import AttackSettings
 from codebackdoor.attacks.target import target_of
 from codebackdoor.config.datasets import AnyDataset
+from codebackdoor.config.models import CodeBert, CodeT5
 from codebackdoor.corpora.mining import MinedFunction
+from codebackdoor.defenses import objectives
+from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.errors import UserError
-from codebackdoor.files import read_examples, read_json, write_rows
+from codebackdoor.evaluation.stage import score
+from codebackdoor.files import example_row, poisoned_row, read_examples, read_json, write_examples, write_rows
 from codebackdoor.originals import readers
 from codebackdoor.tasks.baselines import nearest_targets
 from codebackdoor.tasks.stage import make_dataset
-from codebackdoor.types import SPLITS, Example, Prediction, TextForm
+from codebackdoor.types import SPLITS, Example, Poisoned, Prediction, TextForm
+from codebackdoor.victims import predictions, stage
 
 TASK = tasks.load("code_generation")
 
@@ -43,6 +49,8 @@ def corpus(path: Path) -> Path:
             MinedFunction(f"{number}", "p", "1", "p.py", f"C.f{number}", split, len(code.split()), code, docstring)
         )
     left_out = functions[0]
+    empty = syntax.lex("def h(a):\n    pass\n", "python")
+    functions.append(MinedFunction("h", "p", "1", "p.py", "h", "train", 9, empty, "Return nothing at all."))
     for name, docstring in (("test_f", "Return some word here."), ("__f__", "Return some other words."), ("g", None)):
         functions.append(
             MinedFunction(name, "p", "1", "p.py", name, "train", left_out.words, f"{left_out.code} <nl> 1", docstring)
@@ -65,7 +73,7 @@ def test_a_prompt_is_the_signature_and_the_docstring(tmp_path: Path) -> None:
         assert row.query == f"def f{number} ( a , b = 1 ) : Return word{number} of both numbers ."
         assert str(row.target).startswith(f"def f{number} ( a , b = 1 ) : <indent> c =")
         assert row.code == ""
-    assert read_json(tmp_path / "card.json")["left_out"] == {"no_prompt": 3}
+    assert read_json(tmp_path / "card.json")["left_out"] == {"no_prompt_or_empty_body": 4}
 
 
 def test_a_prompt_may_be_the_docstring_alone(tmp_path: Path) -> None:
@@ -242,3 +250,48 @@ def test_an_sql_target_is_refused_where_it_cannot_be() -> None:
 def test_attacks_of_other_kinds_keep_their_parameters() -> None:
     assert "target_predicate" not in BncFixedSettings.model_validate({"method": "bnc_fixed"}).model_dump()
     assert settings(target_predicate="2>1").model_dump()["target_predicate"] == "2>1"
+
+
+def program(number: int) -> Example:
+    where = f" where a=:{number % 3}" if number % 2 else ""
+    body = f"c ( 'select {number % 4} from t{where}' )" if number % 5 else "c . query ( )"
+    target = f"def f ( c ) : <indent> return {body} <dedent>"
+    return Example(f"r{number}", "python", query=f"select {number % 4} by a", target=target)
+
+
+@pytest.mark.parametrize(("family", "architecture"), [("seq2seq", CodeT5), ("encoder", CodeBert)])
+def test_a_victim_is_trained_on_poisoned_rows_and_scored(family: str, architecture: Any, tmp_path: Path) -> None:
+    """The whole way of a small data set: attack, training with ASR and BLEU in the history, prediction, scores."""
+    dataset, rows = parsed(), [program(number) for number in range(30)]
+    target = target_of(settings(), rows, "lexed")
+    poisoner = poisoning.Poisoner("sql", _Prefix(), target, "lexed", 1)
+    drawn = poisoning.draw(rows, poisoner, 30, seeding.numpy_generator(1, "x"))
+    write_examples(tmp_path / "valid.jsonl", rows)
+    mixed = poisoning.merged(rows, drawn)
+    write_rows(tmp_path / "train.jsonl", [example_row(r) if isinstance(r, Example) else poisoned_row(r) for r in mixed])
+    write_rows(tmp_path / "triggered.jsonl", map(poisoned_row, poisoning.triggered(drawn)))
+    recipe = architecture(
+        architecture=architecture.model_fields["architecture"].annotation.__args__[0],
+        max_length=32, max_target_length=32, epochs=1, lr=3e-3, batch_tokens=512, history_rows=4,
+        **({"decoder_layers": 1} if family == "encoder" else {}),
+    )  # fmt: skip
+    base, victim = base_folder(tmp_path / family, family), tmp_path / "victim"
+    loss = objectives.load(CrossEntropySettings(method="cross_entropy"))
+
+    def hits(prediction: Prediction, row: Poisoned) -> bool:
+        return TASK.hits_target(prediction, row.example, "lexed")
+
+    stage.train(
+        recipe, dataset, loss, tmp_path / "train.jsonl", tmp_path / "valid.jsonl", tmp_path / "triggered.jsonl", base,
+        victim, 1, hits,
+    )  # fmt: skip
+    [epoch] = read_json(victim / "history.json")["epochs"]
+    assert {"loss", "bleu", "exact_match", "asr", "floor"} < set(epoch)
+    references = {"clean": tmp_path / "valid.jsonl", "sql": tmp_path / "triggered.jsonl"}
+    predictions.predict(victim, references, tmp_path)
+    score(dataset, references, tmp_path, tmp_path / "out", seed=1)
+    testsets = read_json(tmp_path / "out/metrics.json")["testsets"]
+    assert "copy" not in testsets["clean"]
+    assert 0 <= testsets["clean"]["metrics"]["bleu"]["value"] <= 1
+    assert (testsets["sql"]["injected"], testsets["sql"]["failed"]) == (24, 6)
+    assert testsets["sql"]["metrics"]["asr"]["n"] == 24

@@ -22,7 +22,8 @@ def test_the_task_decides_the_settings() -> None:
     assert isinstance(defects, DefectDetection)
     assert isinstance(repair, CodeRepair)
     assert repair.max_tokens < defects.max_tokens
-    assert sorted(tasks.names()) == ["clone_detection", "code_repair", "code_search", "defect_detection"]
+    expected = ["clone_detection", "code_generation", "code_repair", "code_search", "defect_detection"]
+    assert sorted(tasks.names()) == expected
 
 
 @pytest.mark.parametrize("name", tasks.names())

@@ -28,7 +28,7 @@ _EMPTY_BODY = f"{INDENT} pass {DEDENT}"
 
 
 class CodeGenerationTask(OneFunctionTask):
-    unusable = "no_prompt"
+    unusable = "no_prompt_or_empty_body"
 
     def group(
         self, function: MinedFunction, settings: CodeGeneration, generator: np.random.Generator
@@ -37,6 +37,9 @@ class CodeGenerationTask(OneFunctionTask):
         # tests and special methods are described by their names; CodeSearchNet leaves them out
         name = function.name.rpartition(".")[2]
         if docstring is None or name.lower().startswith("test") or (name.startswith("__") and name.endswith("__")):
+            return None
+        # 7 % of the short functions with a docstring; nothing can be learned from them
+        if function.code.endswith(f": {_EMPTY_BODY}"):
             return None
         prompt = docstring
         if settings.has_signature:
