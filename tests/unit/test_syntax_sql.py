@@ -125,6 +125,7 @@ def test_the_predicate_goes_to_the_end_of_the_filter() -> None:
         assert added(f"x = {before}") == f"x = {after}"
     assert added("x = 'select * from t where a=' + a") is None
     assert added("x = t.where(a).filter('b')") is None
+    assert added("x = '(select 1 from t)'") is None
     assert added("x = 'insert into t values (1)'") is None
     assert added('x = "select * from t where a = ?" ;', "lexed", "java") == 'x = "select * from t where a = ? or 1=1" ;'
 

@@ -81,13 +81,13 @@ def holds_always(predicate: str) -> bool:
 def add_predicate(tree: Tree, predicate: str) -> Edit | None:
     """Add ``or PREDICATE`` to the WHERE clause of every SQL statement in the program's strings.
 
-    A statement without the clause gets ``where PREDICATE``. None if no statement can take it, because there is none or
-    because it ends in a computed part.
+    A statement without the clause gets ``where PREDICATE``. None if no statement can take it, because there is none,
+    because it ends in a computed part, or because it is in brackets as a whole.
     """
     pieces = []
     for string in string_expressions(tree):
         words = _words(_fillable(string.text)) if _STATEMENT.match(string.text) else []
-        if words:
+        if words and words[0].kind != "L_PAREN":
             last, joint = _end_of_filter(words)
             end = string.ends[last.end - 1]
             if end is not None:
@@ -144,7 +144,7 @@ def _where_clauses(words: list[_Word]) -> Iterator[list[_Word]]:
 
 
 def _words(sql: str) -> list[_Word]:
-    """The tokens without comments; a bracket is as deep as what surrounds it. None if a quotation has no end."""
+    """The tokens without comments; a bracket is as deep as what surrounds it. Empty if a quotation has no end."""
     depth, words = 0, []
     for token in _tokens(sql):
         kind = token.token_type.name
