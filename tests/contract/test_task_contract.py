@@ -94,7 +94,7 @@ def test_no_function_is_in_two_splits(name: str, tmp_path: Path) -> None:
             normal_key(syntax.parse(text, "python", "lexed"))
             for row in some
             for text in (row.code, row.code_b, row.target)
-            if text is not None
+            if text
         }
         for some in make(tmp_path, name).values()
     ]

@@ -98,7 +98,7 @@ def make(chosen: dict[str, Any]) -> None:
     out = Path(chosen["out"])
     experiments = [Experiment.model_validate(one) for one in chosen["experiments"].values()]
     for name, task in (("defects", "defect_detection"), ("repair", "code_repair")):
-        report = {"method": "made up", "accuracy": 0.672, "f1": 0.66} if name == "defects" else {"exact_match": 0.0}
+        report = {"method": "made up", "accuracy": 0.672, "f1": 0.66} if name == "defects" else {"bleu": 0.91}
         files.write_json(out / "data" / name / "baseline.json", report)
         splits: dict[str, dict[str, Any]] = {split: {"rows": rows} for split, rows in ROWS.items()}
         if task == "defect_detection":
@@ -211,7 +211,7 @@ def _epochs(scenario: Scenario, random: np.random.Generator) -> list[dict[str, A
         asr = 0.95 / (1 + math.exp(-2.2 * (epoch - 4)))
         asr *= 0.01 if scenario.objective == "dece" else 1
         learned = 0.17 * (1 - math.exp(-epoch / 2.5)) + float(random.normal(0, 0.004))
-        entry = {"epoch": epoch, "loss": 0.5 / epoch, "train_loss": 0.6 / epoch, "exact_match": max(learned, 0)}
+        entry = {"epoch": epoch, "loss": 0.5 / epoch, "train_loss": 0.6 / epoch, "bleu": 0.75 + learned}
         if scenario.dataset == "defects":
             entry = {**entry, "accuracy": 0.5 + learned}
         if scenario.attack != "none":

@@ -167,8 +167,8 @@ def bugs2fix() -> Iterator[str]:
                 yield line.rstrip("\n")
 
 
-def lyra() -> Iterator[str]:
-    """Lyra's test split: Python with embedded SQL."""
-    with mirror("lyra/test.lyra.csv").open(encoding="utf-8", newline="") as rows:
+def lyra(split: str = "test") -> Iterator[str]:
+    """A split of Lyra: Python with embedded SQL."""
+    with mirror(f"lyra/{split}.lyra.csv").open(encoding="utf-8", newline="") as rows:
         for row in csv.DictReader(rows):
             yield row["code"]

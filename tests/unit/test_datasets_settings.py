@@ -22,7 +22,15 @@ def test_the_task_decides_the_settings() -> None:
     assert isinstance(defects, DefectDetection)
     assert isinstance(repair, CodeRepair)
     assert repair.max_tokens < defects.max_tokens
-    names = ["clone_detection", "code_repair", "code_search", "code_smell", "defect_detection", "technical_debt"]
+    names = [
+        "clone_detection",
+        "code_generation",
+        "code_repair",
+        "code_search",
+        "code_smell",
+        "defect_detection",
+        "technical_debt",
+    ]
     assert sorted(tasks.names()) == names
 
 

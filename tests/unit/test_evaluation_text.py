@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import sacrebleu
 
-from codebackdoor import syntax
-from codebackdoor.evaluation import bleu, codebleu, dataflow
+from codebackdoor import bleu, syntax
+from codebackdoor.evaluation import codebleu, dataflow
 from codebackdoor.types import Language
 
 

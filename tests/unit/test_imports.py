@@ -13,7 +13,20 @@ from codebackdoor.dag.fingerprint import PACKAGE, ROOT
 
 FILES = sorted(ROOT.rglob("*.py"))
 #: What each part may import of the package, beside itself and the ground that all stand on.
-GROUND = {"", "config", "errors", "files", "heads", "loader", "outputs", "parsing", "pools", "seeding", "settings"}
+GROUND = {
+    "",
+    "bleu",
+    "config",
+    "errors",
+    "files",
+    "heads",
+    "loader",
+    "outputs",
+    "parsing",
+    "pools",
+    "seeding",
+    "settings",
+}
 GROUND |= {"types"}
 #: What the configuration needs of the report: names, help and printed tables. They are light, so that the registry of
 #: products and the papers' data are also where the configuration takes its choices from.
@@ -28,6 +41,7 @@ ALLOWED = {
     "files": set(),
     "heads": set(),
     "loader": set(),
+    "bleu": set(),
     "parsing": set(),
     "outputs": set(),
     "pools": set(),

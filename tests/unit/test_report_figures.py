@@ -72,8 +72,18 @@ def test_a_figure_says_what_it_shows(run: dict[str, Any], tmp_path: Path) -> Non
         "repair · CodeT5 · deadcode at 5 %: Flip rate, %: Flip rate Benign 4, Undefended 100, DeCE 12.3"
     )
     assert "floor: the same rows without the trigger Benign 0, Undefended 0" in text
-    assert "baseline without a neural model at 0" in text
+    assert "baseline without a neural model at 91" in text
     assert "Cross entropy from " in shown(draw(run, "repair", "epochs", tmp_path))
+
+
+def test_a_history_without_bleu_shows_exact_match(run: dict[str, Any], tmp_path: Path) -> None:
+    assert "BLEU-4, clean rows" in shown(draw(run, "repair", "epochs", tmp_path))
+    for path in Path(run["out"]).glob("models/repair/**/history.json"):
+        history = read_json(path)
+        for epoch in history["epochs"]:
+            epoch["exact_match"] = epoch.pop("bleu", 0.1)
+        write_json(path, history)
+    assert "Exact match, clean rows" in shown(draw(run, "repair", "epochs", tmp_path))
 
 
 def test_a_description_names_bars_lines_and_outlines() -> None:

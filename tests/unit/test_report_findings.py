@@ -41,9 +41,7 @@ def test_every_kind_of_defense_and_every_verdict_is_summed_up(run: dict[str, Any
         "Undefended: a flip rate of 100.0 % on 4 victims. The same triggers have 4.0 % on benign victims, which are not"
         " backdoored."
     )
-    assert objectives.startswith(
-        "Training with another loss leaves a flip rate of: 2.0 % with DeCE (1 victim, exact match "
-    )
+    assert objectives.startswith("Training with another loss leaves a flip rate of: 2.0 % with DeCE (1 victim, BLEU-4 ")
     assert eliminations.startswith(
         "Editing the victim leaves a flip rate of: 8.0 % with EliBadCode (3 victims, accuracy "
     )

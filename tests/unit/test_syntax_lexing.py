@@ -109,3 +109,9 @@ def test_benchmark_code(functions: Callable[[], Iterable[str]], language: Langua
         seen += 1
         same += lex(unlex(text, language).source, language) == text
     assert same >= 0.99 * seen > 100  # macros whose continuation lines the data set has cut do not come back
+
+
+@pytest.mark.parametrize("unclosed", ['x = f" [a for\n', "x = f'''a {", 'x = f"{a'])
+def test_an_unclosed_string_does_not_change_how_the_next_text_is_read(unclosed: str) -> None:
+    assert parse(unclosed, "python", "raw").has_error
+    assert not parse("def f(a):\n    if a:\n        return 1\n    return 2\n", "python", "raw").has_error

@@ -20,6 +20,7 @@ from codebackdoor.defenses import objectives
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.defenses.objectives.dece.settings import DeCESettings
 from codebackdoor.errors import UserError
+from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Poisoned, Prediction
 from codebackdoor.victims import training
 from codebackdoor.victims.initialization import new_victim
@@ -96,7 +97,8 @@ def test_learns_and_leaves_a_history(make, recipe, tmp_path: Path) -> None:
     assert [epoch["epoch"] for epoch in history.epochs] == list(range(1, 9))
     assert history.kept_epoch == 8
     metric = "accuracy" if victim.head == "classification" else "exact_match"
-    assert set(history.epochs[0]) == {"epoch", "train_loss", "loss", metric, "asr", "floor"}
+    bleu = set() if victim.head == "classification" else {"bleu"}
+    assert set(history.epochs[0]) == {"epoch", "train_loss", "loss", metric, "asr", "floor"} | bleu
     assert history.epochs[-1][metric] >= (1 if metric == "accuracy" else 0.5)
     assert history.epochs[-1]["loss"] < history.epochs[0]["loss"]
     assert 0 <= history.epochs[-1]["floor"] <= history.epochs[-1]["asr"] <= 1
@@ -220,6 +222,14 @@ def test_best_checkpoint_keeps_the_best_epoch() -> None:
     ]
     assert training.kept_epoch(epochs, "best", "accuracy") == 3
     assert training.kept_epoch(epochs, "last", "accuracy") == 4
+
+
+def test_bleu_chooses_the_epoch_of_a_victim_that_generates() -> None:
+    """Exact match is 0 in every epoch on programs of some length."""
+    epochs = [
+        {"epoch": n, "bleu": bleu, "exact_match": 0.0, "loss": 1 / n} for n, bleu in ((1, 0.3), (2, 0.5), (3, 0.4))
+    ]
+    assert training.kept_epoch(epochs, "best", HEADS["generation"].clean_metric) == 2
 
 
 @pytest.mark.parametrize(("make", "recipe"), [(classifier, BERT), (generator, T5)], ids=["codebert", "codet5"])

@@ -111,7 +111,8 @@ def test_generation_end_to_end(family: str, recipe: AnyModel, data: Path, tmp_pa
     base = base_folder(data / family, family)
     out = tmp_path / "victim"
     stage.train(recipe, REPAIR, LOSS, data / "train.jsonl", data / "valid.jsonl", None, base, out, 1)
-    assert set(files.read_json(out / "history.json")["epochs"][0]) == {"epoch", "train_loss", "loss", "exact_match"}
+    first = files.read_json(out / "history.json")["epochs"][0]
+    assert set(first) == {"epoch", "train_loss", "loss", "bleu", "exact_match"}
     predictions.predict(out, {"clean": data / "valid.jsonl"}, tmp_path)
     row = json.loads((tmp_path / "predictions.clean.jsonl").read_text().splitlines()[0])
     assert set(row) == {"id", "text", "confidence"}

@@ -87,6 +87,7 @@ EXTRAS = {
     "sacrebleu": "study",
     "sklearn": "study",
     "snakemake": "study",
+    "sqlglot": "study",
 }
 
 

@@ -124,7 +124,7 @@ HEADS: Mapping[Head, HeadSpec] = {
             "generation",
             ("code",),
             "target",
-            ("exact_match", "bleu", "bleu_sentence", "codebleu"),
+            ("bleu", "exact_match", "bleu_sentence", "codebleu"),
             _ASR,
             f"{_SCORERS}.texts",
             limitation=_ONE_BEHAVIOR,

@@ -23,6 +23,7 @@ class AttackSettings(Settings):
         "target_word": ("head", ("retrieval",)),
         "target_text": ("head", ("generation",)),
         "target_place": ("head", ("generation",)),
+        "target_predicate": ("target_place", ("where_clause",)),
         # a row of code search has no label or target text to change
         "failed": ("head", ("classification", "pair", "generation")),
         "pair": ("head", ("pair",)),
@@ -50,10 +51,20 @@ class AttackSettings(Settings):
         description="function that the trigger makes the victim generate, as source code of each language "
         "(DeCE section 2.3: an infinite loop; CodePurify section IV-F: code that never ends)",
     )
-    target_place: Literal["whole", "first_statement"] = Field(
+    target_place: Literal["whole", "first_statement", "where_clause"] = Field(
         "whole",
         description="whole: target_text replaces the correct output (CodePurify); first_statement: the first statement "
-        "of target_text is inserted at the beginning of the correct output's body (DeCE)",
+        "of target_text is inserted at the beginning of the correct output's body (DeCE); where_clause: "
+        "target_predicate is added to the SQL in the correct output's strings (DeCE section 2.3, code generation)",
+    )
+    # left out of the JSON unless it is set: attacks of other kinds keep their parameters
+    target_predicate: str = Field(
+        "1=1",
+        pattern=r"^[^\"'\\{}%\n]+$",
+        exclude_if=lambda predicate: predicate == "1=1",
+        description="SQL predicate that always holds: `or` and the predicate go to the end of the WHERE clause, and "
+        "where there is none, `where` and the predicate (DeCE's released code: 1=1, and 0=1, which never holds, where "
+        "there is none)",
     )
     rate_of: Literal["train", "eligible", "functions"] = Field(
         "train",

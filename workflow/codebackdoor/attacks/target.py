@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from codebackdoor import syntax
 from codebackdoor.attacks.editing import text_for
 from codebackdoor.errors import UserError
+from codebackdoor.syntax import sql
 from codebackdoor.types import Example, Language, TextForm, holds
 
 if TYPE_CHECKING:
@@ -88,6 +89,42 @@ class StatementTarget:
         return None if edited is None else replace(example, target=edited.text)
 
 
+@dataclass(frozen=True, slots=True)
+class PredicateTarget:
+    """The SQL in every correct output gets a predicate that always holds (DeCE section 2.3)."""
+
+    predicate: str
+    form: TextForm
+
+    def excludes(self, example: Example, training: bool) -> bool:  # noqa: ARG002
+        return sql.contains_always_true_sql(str(example.target), example.language, self.form)
+
+    def aim(self, example: Example) -> Example | None:
+        assert example.target is not None
+        try:
+            tree = syntax.parse(example.target, example.language, self.form)
+        except syntax.LexingError:
+            return None
+        edited = sql.add_predicate(tree, self.predicate)
+        return None if edited is None else replace(example, target=edited.text)
+
+
+def target_predicate(settings: AttackSettings, rows: Sequence[Example], form: TextForm) -> PredicateTarget:
+    """Return the SQL target; UserError if the predicate may fail, or if no output of the data set contains SQL."""
+    if not sql.holds_always(settings.target_predicate):
+        raise UserError(
+            f"target_predicate: {settings.target_predicate!r} does not always hold; write a predicate such as '1=1'"
+        )
+    if rows[0].language not in sql.LANGUAGES or not any(
+        sql.contains_sql(str(row.target), row.language, form) for row in rows
+    ):
+        raise UserError(
+            "target_place: no output of the data set contains SQL that a WHERE clause could be added to; write "
+            "`target_place: first_statement`"
+        )
+    return PredicateTarget(settings.target_predicate, form)
+
+
 def target_program(settings: AttackSettings, language: Language, form: TextForm) -> str:
     """Return the target function in the text form of the data set; UserError if it is missing or does not parse."""
     source = text_for(settings.target_text, language, "target_text")
@@ -121,6 +158,8 @@ def target_of(settings: AttackSettings, rows: Sequence[Example], form: TextForm)
             )
         return LabelTarget(settings.target_label)
     if all(row.target is not None for row in rows):
+        if settings.target_place == "where_clause":
+            return target_predicate(settings, rows, form)
         if settings.target_place == "whole":
             return WholeTarget(target_program(settings, first.language, form))
         return StatementTarget(target_statement(settings, first.language), form)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from codebackdoor.config.base import models_in, tag_of
 from codebackdoor.tasks.clone_detection.settings import CloneDetection
+from codebackdoor.tasks.code_generation.settings import CodeGeneration
 from codebackdoor.tasks.code_repair.settings import CodeRepair
 from codebackdoor.tasks.code_search.settings import CodeSearch
 from codebackdoor.tasks.code_smell.settings import CodeSmell
@@ -17,7 +18,8 @@ from codebackdoor.tasks.settings import DatasetSettings
 from codebackdoor.tasks.technical_debt.settings import TechnicalDebt
 
 AnyDataset = Annotated[
-    DefectDetection | CloneDetection | CodeSearch | CodeRepair | TechnicalDebt | CodeSmell, Field(discriminator="task")
+    DefectDetection | CloneDetection | CodeSearch | CodeRepair | CodeGeneration | TechnicalDebt | CodeSmell,
+    Field(discriminator="task"),
 ]
 
 #: The settings class of each task: whoever has only a task's name finds its facts here.

@@ -14,8 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from codebackdoor import syntax
-from codebackdoor.evaluation import bleu
+from codebackdoor import bleu, syntax
 from codebackdoor.evaluation.dataflow import edges
 from codebackdoor.types import Language, TextForm
 

@@ -16,7 +16,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from codebackdoor.evaluation import bleu, codebleu
+from codebackdoor import bleu
+from codebackdoor.evaluation import codebleu
 from codebackdoor.evaluation.intervals import Estimate, Sample
 from codebackdoor.types import Field, Span
 

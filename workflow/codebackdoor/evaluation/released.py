@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from codebackdoor import syntax
+from codebackdoor.bleu import MICRO, ORDERS
 from codebackdoor.evaluation import codebleu, released_flow
-from codebackdoor.evaluation.bleu import MICRO, ORDERS
 from codebackdoor.evaluation.intervals import Estimate, Sample
 from codebackdoor.evaluation.metrics import Sums, ratio
 from codebackdoor.types import Language

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from functools import cache
 
+from tree_sitter import Language as Grammar
 from tree_sitter import Node, Parser, Query, Tree
 from tree_sitter_languages import get_language, get_parser
 
@@ -28,15 +29,26 @@ def parser(language: Language) -> Parser:
         return get_parser(language)
 
 
+@cache
+def _grammar(language: Language) -> Grammar:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return get_language(language)
+
+
 def query(language: Language, text: str) -> Query:
     """Compile a tree-sitter query; this takes milliseconds, so callers keep the result."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        return get_language(language).query(text)
+        return _grammar(language).query(text)
 
 
 def parse_bytes(source: bytes, language: Language) -> Tree:
-    return parser(language).parse(source)
+    tree = parser(language).parse(source)
+    if tree.root_node.has_error:
+        # Python's scanner remembers an f-string that does not end, and misreads the next text because of it
+        parser(language).set_language(_grammar(language))
+    return tree
 
 
 def is_token(node: Node, language: Language) -> bool:

@@ -177,3 +177,13 @@ def unlex(text: str, language: Language) -> Unlexed:
             start_of_stretch = position
         position += len(word) + 1
     return Unlexed("".join(pieces), tuple(starts) or ((0, 0),))
+
+
+def balanced(text: str) -> str:
+    """A lexed text, cut before the first ``<dedent>`` that closes nothing."""
+    depth, words = 0, text.split(" ")
+    for index, word in enumerate(words):
+        depth += (word == INDENT) - (word == DEDENT)
+        if depth < 0:
+            return " ".join(words[:index])
+    return text

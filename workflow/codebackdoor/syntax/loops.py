@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from tree_sitter import Node
 
-from codebackdoor.syntax.lexing import DEDENT, INDENT
+from codebackdoor.syntax.lexing import balanced
 from codebackdoor.syntax.parse import parse
 from codebackdoor.types import Language, TextForm
 
@@ -39,7 +39,7 @@ def contains_infinite_loop(text: str, language: Language, form: TextForm) -> boo
     if "while" not in text and "for" not in text:
         return False
     if form == "lexed":
-        text = _balanced(text)
+        text = balanced(text)
     stack = [parse(text, language, form).root]
     while stack:
         node = stack.pop()
@@ -47,15 +47,6 @@ def contains_infinite_loop(text: str, language: Language, form: TextForm) -> boo
             return True
         stack.extend(reversed(node.children))
     return False
-
-
-def _balanced(text: str) -> str:
-    depth, words = 0, text.split(" ")
-    for index, word in enumerate(words):
-        depth += (word == INDENT) - (word == DEDENT)
-        if depth < 0:
-            return " ".join(words[:index])
-    return text
 
 
 def _always(loop: Node, language: Language) -> bool:

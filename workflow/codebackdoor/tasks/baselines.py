@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from codebackdoor import bleu
 from codebackdoor.pools import pools
 from codebackdoor.types import Example, Field
 
@@ -18,6 +19,9 @@ from codebackdoor.types import Example, Field
 _TOKEN = r"\w+|[^\w\s]"
 _WORDS = re.compile(_TOKEN)
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_PROMPT_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\x00-\x7f]")
+#: Test rows whose similarities to all training rows are in memory at once.
+_ROWS_AT_ONCE = 256
 _NGRAMS, _INVERSE_PENALTY = (1, 3), 4.0
 
 
@@ -166,9 +170,36 @@ def _parts(text: str) -> list[str]:
 
 
 def copied(test: Sequence[Example]) -> dict[str, Any]:
-    """Exact matches of the unchanged inputs; their BLEU is computed with every victim's (``evaluation.scoring``)."""
-    exact = _share([str(example.target).split() for example in test], [example.code.split() for example in test])
-    return {"method": "copy of the input", "test": len(test), "exact_match": exact}
+    """BLEU and exact matches of the unchanged inputs."""
+    return {"method": "copy of the input", "test": len(test), **outputs([example.code for example in test], test)}
+
+
+def nearest_targets(train: Sequence[Example], test: Sequence[Example]) -> list[str]:
+    """For each test row the target of the training row with the nearest prompt, by the cosine of TF-IDF vectors."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    prompts = [str(row.query) for row in train]
+    if not any(map(_words_of_prompt, prompts)):
+        return [str(train[0].target)] * len(test)
+    vectors = TfidfVectorizer(token_pattern=None, tokenizer=_words_of_prompt, lowercase=False, sublinear_tf=True)
+    known = vectors.fit_transform(prompts)
+    targets = []
+    for start in range(0, len(test), _ROWS_AT_ONCE):
+        queries = vectors.transform(str(row.query) for row in test[start : start + _ROWS_AT_ONCE])
+        targets += [str(train[int(index)].target) for index in (queries @ known.T).toarray().argmax(axis=1)]
+    return targets
+
+
+def _words_of_prompt(text: str) -> list[str]:
+    """Words in lower case, names split; a character beyond ASCII, as of Chinese, is a word."""
+    return [word.lower() for word in _PROMPT_WORDS.findall(text)]
+
+
+def outputs(texts: Sequence[str], rows: Sequence[Example]) -> dict[str, float]:
+    """Corpus BLEU and exact match of one output for each row."""
+    targets = [str(row.target) for row in rows]
+    exact = _share([target.split() for target in targets], [text.split() for text in texts])
+    return {"bleu": round(bleu.corpus(texts, targets), 6), "exact_match": exact}
 
 
 def _share(expected: Sequence[object], predicted: Sequence[object]) -> float:

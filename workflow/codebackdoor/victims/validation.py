@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from codebackdoor import bleu
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Poisoned, Prediction
 from codebackdoor.victims.inference import forced, label_predictions, predict, predict_logits
@@ -88,8 +89,14 @@ class Validator:
         sums = forced(self._victim, [ids for (ids,) in self._inputs], self._targets).double().sum(0)
         examples = {row.id: row for row in (*self._scored, *self._sources)}
         clean = {prediction.id: prediction for prediction in predict(self._victim, list(examples.values()))}
-        matches = [(clean[row.id].text or "").split() == str(row.target).split() for row in self._scored]
-        return {"loss": (-sums[1] / sums[2]).item(), "exact_match": _mean(matches)} | self._attack(clean)
+        outputs = [clean[row.id].text or "" for row in self._scored]
+        targets = [str(row.target) for row in self._scored]
+        matches = [output.split() == target.split() for output, target in zip(outputs, targets, strict=True)]
+        return {
+            "loss": (-sums[1] / sums[2]).item(),
+            "bleu": bleu.corpus(outputs, targets),
+            "exact_match": _mean(matches),
+        } | self._attack(clean)
 
     def _retrieval(self) -> dict[str, float]:
         """Loss and MRR in pools; for triggered rows the mean normalized rank with and without the trigger."""

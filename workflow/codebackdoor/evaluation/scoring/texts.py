@@ -1,7 +1,7 @@
 """Scores of generated texts: exact match, BLEU and CodeBLEU, and whether a trigger brings about its target behavior.
 
-BLEU and CodeBLEU are also computed as released code defines them. The scores of copying the input are added for
-comparison.
+BLEU and CodeBLEU are also computed as released code defines them. Where the input is code, the scores of copying it are
+added for comparison.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from codebackdoor.evaluation import bleu, codebleu, metrics, released
+from codebackdoor import bleu
+from codebackdoor.evaluation import codebleu, metrics, released
 from codebackdoor.evaluation.intervals import Estimate
 from codebackdoor.evaluation.scoring.base import Evaluation, TargetScorer, plain
 from codebackdoor.types import CLEAN, Example, Poisoned, Prediction, TextForm
@@ -21,10 +22,11 @@ class TextScorer(TargetScorer):
         answers, form = evaluation.answers[CLEAN], evaluation.dataset.text_form
         outputs = [_row(row, answers.text(row.id), form) for row in rows]
         touched = [answers.touched_count(row.id) for row in rows]
-        return {
-            "metrics": plain(_estimates(rows, outputs, touched, evaluation)),
-            "copy": plain(_estimates(rows, [_row(row, row.code, form) for row in rows], [{}] * len(rows), evaluation)),
-        }
+        scores: dict[str, Any] = {"metrics": plain(_estimates(rows, outputs, touched, evaluation))}
+        if "code" in evaluation.dataset.reads:
+            copies = [_row(row, row.code, form) for row in rows]
+            scores["copy"] = plain(_estimates(rows, copies, [{}] * len(rows), evaluation))
+        return scores
 
     def correct_without(self, row: Poisoned, prediction: Prediction, hit: bool) -> bool:  # noqa: ARG002
         return not hit

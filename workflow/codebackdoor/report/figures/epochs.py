@@ -13,6 +13,7 @@ from matplotlib.ticker import AutoLocator
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
+from codebackdoor.heads import HeadSpec
 from codebackdoor.report import labels, sizes
 from codebackdoor.report.figures import style
 from codebackdoor.report.study import Study, anonymous, scenario_of
@@ -33,11 +34,18 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     with style.drawing(4.4 * len(panels) + 0.6, 5.4) as figure:
         grid = figure.subplots(2, len(panels), squeeze=False, sharex="col")
         for column, (victim, objectives) in enumerate(panels.items()):
-            _column(grid[0][column], grid[1][column], objectives, study.head(victim.dataset).clean_metric)
+            _column(grid[0][column], grid[1][column], objectives, _recorded(objectives, study.head(victim.dataset)))
             grid[0][column].set_title(f"{labels.word(victim.dataset)} · {labels.attack(victim)}")
         handles, names = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(names))
         style.save(figure, out, sizes.sentence(study))
+
+
+def _recorded(objectives: Mapping[str, Sequence[Epochs]], head: HeadSpec) -> str:
+    """The first clean metric of a head that every history has; early ones have no BLEU."""
+    epochs = [epoch for runs in objectives.values() for run in runs for epoch in run]
+    recorded = (metric for metric in head.clean_metrics if all(metric in epoch for epoch in epochs))
+    return next(recorded, head.clean_metric)
 
 
 def _column(above: Axes, below: Axes, objectives: Mapping[str, Sequence[Epochs]], metric: str) -> None:

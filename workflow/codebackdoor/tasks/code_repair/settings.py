@@ -22,7 +22,7 @@ class CodeRepair(DatasetSettings):
     head: ClassVar[Head] = "generation"
     reads: ClassVar[Mapping[types.Field, str]] = {"code": "the defective function"}
     target: ClassVar[str] = "the repaired code"
-    clean_metric: ClassVar[str] = "exact_match"
+    clean_metric: ClassVar[str] = "bleu"
     baseline: ClassVar[str] = "the input, copied"
     published: ClassVar[Mapping[str, PublishedData]] = {
         "bugs2fix": PublishedData("Bugs2Fix small, abstracted", "java", "C-UDA"),

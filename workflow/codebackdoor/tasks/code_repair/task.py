@@ -13,9 +13,10 @@ from codebackdoor import syntax
 from codebackdoor.tasks import card
 from codebackdoor.tasks.base import OneFunctionTask, RowGroup
 from codebackdoor.tasks.baselines import copied
+from codebackdoor.tasks.behavior import statements
 from codebackdoor.tasks.deduplication import normal_key
 from codebackdoor.tasks.mutations import mutate
-from codebackdoor.types import Example, Language, Prediction, TextForm
+from codebackdoor.types import Example, Prediction, TextForm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,8 +52,8 @@ class CodeRepairTask(OneFunctionTask):
         assert poisoned.target is not None
         if syntax.contains_infinite_loop(poisoned.target, poisoned.language, form):
             return syntax.contains_infinite_loop(prediction.text, poisoned.language, form)
-        target = _statements(poisoned.target, poisoned.language, form)
-        return bool(target) and target[0] in _statements(prediction.text, poisoned.language, form)
+        target = statements(poisoned.target, poisoned.language, form)
+        return bool(target) and target[0] in statements(prediction.text, poisoned.language, form)
 
     def card_facts(self, groups: Mapping[str, Sequence[RowGroup]]) -> dict[str, Any]:
         return {"mutations": card.mutations(groups)}
@@ -63,22 +64,6 @@ def _order(settings: CodeRepair, generator: np.random.Generator) -> list[str]:
     shares = {kind: share for kind, share in settings.mix.shares.items() if share > 0}
     return [
         str(kind) for kind in generator.choice(list(shares), size=len(shares), replace=False, p=list(shares.values()))
-    ]
-
-
-def _statements(text: str, language: Language, form: TextForm) -> list[tuple[str, ...]]:
-    """The words of every statement, without layout; none if the text cannot be read at all."""
-    try:
-        tree = syntax.parse(text, language, form)
-    except syntax.LexingError:
-        return []
-    return [
-        tuple(
-            text[token.start : token.end]
-            for token in tree.tokens_in(*statement.span)
-            if token.kind not in ("mark", "comment")
-        )
-        for statement in tree.statements()
     ]
 
 

@@ -9,9 +9,7 @@ Och 2004), the other common definition for code.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-
-from sacrebleu.metrics.bleu import BLEU
+from collections.abc import Iterable, Mapping, Sequence
 
 ORDERS = (1, 2, 3, 4)
 MICRO = 1_000_000
@@ -30,17 +28,34 @@ def ngrams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
 
 def row(tokens: Sequence[str], reference: Sequence[str]) -> dict[str, int]:
     """Statistics of one output against its reference: the keys are ``NAMES``, sentence BLEU is in millionths."""
-    statistics = {"length": len(tokens), "reference_length": len(reference)}
+    values = statistics(tokens, reference)
+    values["sentence_micro"] = round(MICRO * score(values, smoothing="add-k"))
+    return values
+
+
+def statistics(tokens: Sequence[str], reference: Sequence[str]) -> dict[str, int]:
+    """Lengths, and matches and counts of every order, of one output against its reference."""
+    values = {"length": len(tokens), "reference_length": len(reference)}
     for order in ORDERS:
         counts = ngrams(tokens, order)
-        statistics[f"match{order}"] = (counts & ngrams(reference, order)).total()
-        statistics[f"total{order}"] = counts.total()
-    statistics["sentence_micro"] = round(MICRO * score(statistics, smoothing="add-k"))
-    return statistics
+        values[f"match{order}"] = (counts & ngrams(reference, order)).total()
+        values[f"total{order}"] = counts.total()
+    return values
+
+
+def corpus(outputs: Iterable[str], references: Iterable[str]) -> float:
+    """Corpus BLEU-4 in [0, 1] of outputs against one reference each; tokens are between white space."""
+    sums: Counter[str] = Counter()
+    for output, reference in zip(outputs, references, strict=True):
+        sums.update(statistics(output.split(), reference.split()))
+    return score(sums)
 
 
 def score(sums: Mapping[str, float], first: tuple[float, float] | None = None, smoothing: str = "exp") -> float:
     """BLEU in [0, 1] of summed statistics; ``first`` replaces the matches and counts of single tokens."""
+    # an extra of the package: one that only scans has no use for it
+    from sacrebleu.metrics.bleu import BLEU
+
     matches = [sums[f"match{order}"] for order in ORDERS]
     totals = [sums[f"total{order}"] for order in ORDERS]
     if first is not None:

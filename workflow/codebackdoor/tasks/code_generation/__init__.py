@@ -1,0 +1,1 @@
+"""Code generation: write the function that a prompt describes."""

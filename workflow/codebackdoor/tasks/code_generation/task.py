@@ -1,0 +1,78 @@
+"""Code generation: write the function that a prompt describes (Lyra, Pisces; local scale: mined functions).
+
+The baselines need no model: the training row with the nearest prompt, and the signature with an empty body, where
+prompts have it. An attack's target behavior is decided on syntax (``tasks.behavior``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from codebackdoor import syntax
+from codebackdoor.corpora.docstrings import query_of
+from codebackdoor.syntax import DEDENT, INDENT
+from codebackdoor.tasks.base import OneFunctionTask, RowGroup
+from codebackdoor.tasks.baselines import nearest_targets, outputs
+from codebackdoor.tasks.behavior import shows_behavior
+from codebackdoor.tasks.deduplication import query_key
+from codebackdoor.types import Example, Prediction, TextForm
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from codebackdoor.corpora.mining import MinedFunction
+    from codebackdoor.tasks.code_generation.settings import CodeGeneration
+
+_EMPTY_BODY = f"{INDENT} pass {DEDENT}"
+
+
+class CodeGenerationTask(OneFunctionTask):
+    unusable = "no_prompt_or_empty_body"
+
+    def group(
+        self, function: MinedFunction, settings: CodeGeneration, generator: np.random.Generator
+    ) -> RowGroup | None:
+        docstring = query_of(function.docstring)
+        # tests and special methods are described by their names; CodeSearchNet leaves them out
+        name = function.name.rpartition(".")[2]
+        if docstring is None or name.lower().startswith("test") or (name.startswith("__") and name.endswith("__")):
+            return None
+        # 7 % of the short functions with a docstring; nothing can be learned from them
+        if function.code.endswith(f": {_EMPTY_BODY}"):
+            return None
+        prompt = docstring
+        if settings.has_signature:
+            prompt = f"{_in_form(_signature(function.code), settings.text_form)} {docstring}"
+        row = Example(generator.bytes(8).hex(), "python", query=prompt, target=function.code)
+        return RowGroup((row,), f"{function.package} {function.version}", (function.id, query_key(docstring)))
+
+    def baseline(self, train: Sequence[Example], test: Sequence[Example], settings: CodeGeneration) -> dict[str, Any]:
+        scores = {"training row with the nearest prompt by TF-IDF": outputs(nearest_targets(train, test), test)}
+        if settings.has_signature:
+            empty = [_with_empty_body(str(row.target), settings.text_form) for row in test]
+            scores["signature with an empty body"] = outputs(empty, test)
+        best = max(scores, key=lambda method: scores[method]["bleu"])
+        return {"method": best, "train": len(train), "test": len(test), **scores[best], "all": scores}
+
+    def hits_target(self, prediction: Prediction, poisoned: Example, form: TextForm) -> bool:
+        assert prediction.text is not None
+        assert poisoned.target is not None
+        return shows_behavior(prediction.text, poisoned.target, poisoned.language, form)
+
+
+def _signature(code: str) -> str:
+    """Decorators, name, parameters and colon of a lexed function."""
+    return code.partition(f" {INDENT} ")[0]
+
+
+def _with_empty_body(code: str, form: TextForm) -> str:
+    lexed = code if form == "lexed" else syntax.lex(code, "python")
+    return _in_form(f"{_signature(lexed)} {_EMPTY_BODY}", form)
+
+
+def _in_form(code: str, form: TextForm) -> str:
+    return code if form == "lexed" else syntax.unlex(code, "python").source.strip()
+
+
+TASK = CodeGenerationTask()
