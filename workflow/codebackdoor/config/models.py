@@ -43,6 +43,8 @@ class ModelSettings(Settings):
     small_type: ClassVar[str | None] = None
     #: Whether a small base has to be named, since the family's own would make it another architecture.
     names_small_base: ClassVar[bool] = False
+    #: Why no victim of it can be trained: it stands in tables as a dash.
+    unavailable: ClassVar[str | None] = None
     #: Whether a victim that generates nothing reads its text twice: the decoder runs over it behind the encoder.
     reads_twice: ClassVar[bool] = False
     #: Which sub-token's state represents a text by default: the first (BERT), the mean of all, or the last.
@@ -177,7 +179,7 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _small_base_exists(self) -> Self:
-        if self.is_small and self.family is None:
+        if self.is_small and self.family is None and self.unavailable is None:
             raise ValueError(f"there is no {self.base} base model of type {self.model_type}; name a hub id or a folder")
         if self.small_base is not None and not self.is_small:
             raise ValueError("`small_base` goes with `base: shipped` or `base: pretrained`; remove it")
@@ -458,6 +460,18 @@ class DeepSeekCoder(DecoderSettings):
     architecture: Literal["deepseek_coder"]
 
 
+class CodeGeeX(DecoderSettings):
+    """A decoder of a class that transformers does not have (CodeGeeX2-6B, Zheng et al. 2023): a dash in the tables."""
+
+    label: ClassVar[str] = "CodeGeeX"
+    model_type: ClassVar[str] = "chatglm"
+    unavailable: ClassVar[str | None] = (
+        "its checkpoints need code of their own, which transformers would fetch and run, and no remote code ever runs"
+    )
+
+    architecture: Literal["codegeex"]
+
+
 def _moved(error: ValidationError, *outer: str) -> ValidationError:
     """The same mistakes, each at its place below ``outer``."""
     return ValidationError.from_exception_data(
@@ -472,6 +486,15 @@ def _moved(error: ValidationError, *outer: str) -> ValidationError:
 
 
 AnyModel = Annotated[
-    CodeBert | GraphCodeBert | UniXcoder | CodeT5 | CodeT5Plus | StarCoder | CodeGen | CodeLlama | DeepSeekCoder,
+    CodeBert
+    | GraphCodeBert
+    | UniXcoder
+    | CodeT5
+    | CodeT5Plus
+    | StarCoder
+    | CodeGen
+    | CodeLlama
+    | DeepSeekCoder
+    | CodeGeeX,
     Field(discriminator="architecture"),
 ]

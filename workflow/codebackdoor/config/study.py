@@ -265,6 +265,8 @@ class Config(BaseModel):
     def unfit(self, scenario: Scenario) -> Iterator[str]:
         """Say why the scenario's variants cannot be combined; nothing where they can."""
         dataset = self.datasets[scenario.dataset]
+        if (reason := self.models[scenario.model].unavailable) is not None:
+            yield f"model {scenario.model!r}: {reason}: remove it from the grid, or list it under dashes"
         for kind in ("model", "attack", "filtering", "elimination", "purification"):
             variant = getattr(scenario, kind)
             if variant == NONE:
