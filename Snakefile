@@ -1,10 +1,8 @@
 from pathlib import Path
-from typing import get_args
 
 from snakemake.utils import min_version
 
 from codebackdoor.config.loading import read_yaml, validate
-from codebackdoor.config.pretraining import Family
 from codebackdoor.config.scenario import AUDIT, AUDITED, CONSTRAINTS, POSITIONS, PROBE
 from codebackdoor.corpora.archives import archive
 from codebackdoor.dag import Dag
@@ -41,7 +39,7 @@ wildcard_constraints:
     figure="|".join(FIGURES),
     listing="|".join(LISTINGS),
     archive=r"[a-z0-9_.-]+",
-    family="|".join(get_args(Family)),
+    base_model=CONSTRAINTS["model"],
 
 
 include: "rules/data.smk"

@@ -21,10 +21,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
+    CodeGenConfig,
     GPT2Config,
     GPT2LMHeadModel,
     GPTBigCodeConfig,
-    GPTBigCodeForSequenceClassification,
+    LlamaConfig,
     RobertaConfig,
     RobertaForSequenceClassification,
     T5Config,
@@ -39,29 +40,43 @@ from codebackdoor.victims.families.roberta import first_token
 COSTS = Path(__file__).parents[1] / "workflow/codebackdoor/costs/throughput.json"
 #: Input and output sub-tokens of a row.
 LENGTHS = {"codebert": (400, 0), "codet5": (256, 256)}
+#: Decoders alone, as their config.json says; what is left out is the class's default.
+DECODERS: dict[str, Callable[[], Any]] = {
+    "starcoder": lambda: GPTBigCodeConfig(
+        vocab_size=49152, n_positions=8192, n_embd=2048, n_layer=24, n_head=16, n_inner=8192
+    ),
+    "codegen": lambda: CodeGenConfig(vocab_size=51200, n_embd=1024, n_layer=20, n_head=16, rotary_dim=32),
+    "codellama": lambda: LlamaConfig(vocab_size=32016, max_position_embeddings=16384),
+    "deepseek_coder": lambda: LlamaConfig(vocab_size=32256, max_position_embeddings=16384),
+}
 #: Models whose matrices are counted.
-SIZED = ("codebert", "codebert generation", "codet5", "gpt2", "unixcoder", "starcoder")
+SIZED = (
+    *("codebert", "codebert generation", "graphcodebert", "graphcodebert generation", "codet5", "codet5p"),
+    *("gpt2", "unixcoder"),
+    *(f"{name}{head}" for name in DECODERS for head in ("", " generation")),
+)
 
 
 def built(name: str) -> Any:
     """A model of the size of its name, with random weights."""
-    if name in ("codebert", "unixcoder"):
+    if name in ("codebert", "graphcodebert", "unixcoder"):
         return RobertaForSequenceClassification(
             RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, num_labels=2)
         )
-    if name == "codebert generation":
+    if name in ("codebert generation", "graphcodebert generation"):
         # CodeXGLUE's decoder
         config = RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1)
         config.decoder_layers, config.decoder_ffn_dim = 6, 2048
         return model_class("roberta", "generation", name).load()(config)
     if name == "gpt2":
         return GPT2LMHeadModel(GPT2Config())
-    if name == "starcoder":
-        return GPTBigCodeForSequenceClassification(
-            GPTBigCodeConfig(vocab_size=49152, n_positions=8192, n_embd=2048, n_layer=24, n_head=16, n_inner=8192)
-        )
+    decoder, _, head = name.partition(" ")
+    if decoder in DECODERS:
+        config = DECODERS[decoder]()
+        return model_class(config.model_type, "generation" if head else "classification", name).load()(config)
+    vocabulary = {"codet5": 32100, "codet5p": 32103}[name]
     return T5ForConditionalGeneration(
-        T5Config(vocab_size=32100, d_model=768, d_ff=3072, num_layers=12, num_heads=12, decoder_start_token_id=0)
+        T5Config(vocab_size=vocabulary, d_model=768, d_ff=3072, num_layers=12, num_heads=12, decoder_start_token_id=0)
     )
 
 
@@ -73,7 +88,7 @@ def size(name: str, model: Any) -> ModelSize:
         for path, module in model.named_modules()
         if isinstance(module, torch.nn.Linear | Conv1D)
     }
-    if name == "codebert":
+    if name in ("codebert", "graphcodebert"):
         # of the last layer, only keys and values are computed for every token (victims/families/roberta.py)
         last = model.config.num_hidden_layers - 1
         every = {
@@ -82,7 +97,7 @@ def size(name: str, model: Any) -> ModelSize:
             if "layer." in path and (f"layer.{last}." not in path or path.endswith(("key", "value")))
         }
         return ModelSize(total, sum(every.values()), 0, last, model.config.hidden_size)
-    if name == "codebert generation":
+    if name in ("codebert generation", "graphcodebert generation"):
         encoder = sum(count for path, count in entries.items() if path.startswith("roberta."))
         # keys and values of the cross attention are two thirds of its joint projection
         memory = sum(count * 2 // 3 for path, count in entries.items() if path.endswith("multihead_attn.in_proj"))
@@ -92,8 +107,13 @@ def size(name: str, model: Any) -> ModelSize:
     if name == "unixcoder":
         every = {path: count for path, count in entries.items() if "layer." in path}
         return ModelSize(total, sum(every.values()), 0, model.config.num_hidden_layers, model.config.hidden_size)
-    if name in ("gpt2", "starcoder"):
-        return ModelSize(total, sum(entries.values()), 0, model.config.n_layer, model.config.n_embd)
+    config, decoder = model.config, name.partition(" ")[0]
+    if name == "gpt2" or name in DECODERS:
+        return ModelSize(total, sum(entries.values()), 0, config.num_hidden_layers, config.hidden_size)
+    if decoder in DECODERS:
+        # the output layer reads the states of the output alone
+        inputs = sum(count for path, count in entries.items() if path != "lm_head")
+        return ModelSize(total, inputs, sum(entries.values()), config.num_hidden_layers, config.hidden_size)
     inputs = {
         path: count
         for path, count in entries.items()

@@ -33,23 +33,23 @@ rule pretrain:
             *model_files("README.md", "recipe.json", "curve.json"),
         ),
     log:
-        f"{dag.paths.logs}/pretrain/{{family}}.log",
+        f"{dag.paths.logs}/pretrain/{{base_model}}.log",
     benchmark:
-        f"{dag.paths.benchmarks}/pretrain/{{family}}.tsv"
+        f"{dag.paths.benchmarks}/pretrain/{{base_model}}.tsv"
     conda:
         "../envs/environment.yaml"
     threads: 2
     resources:
         **dag.resources.fixed(mem_mb=4000, runtime=360),
     params:
-        settings=lambda w: dag.parameters.pretraining(w.family),
+        settings=lambda w: dag.parameters.pretraining(w.base_model),
         inputs=dag.train.pretrain.options,
         code=dag.parameters.code("pretrain"),
         out=lambda w, output: folder_of(output),
     message:
-        "Pretrain the {wildcards.family} base model."
+        "Pretrain the {wildcards.base_model} base model."
     shell:
-        "codebackdoor pretrain {wildcards.family} --settings {params.settings:q} {params.inputs:q}"
+        "codebackdoor pretrain {wildcards.base_model} --settings {params.settings:q} {params.inputs:q}"
         " --out {params.out:q} --threads {threads} > {log:q} 2>&1"
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from codebackdoor.basemodels.tokenizer import wrap
 from codebackdoor.config.base import Head
-from codebackdoor.config.models import BaseFamily, ModelSettings, Pooling
+from codebackdoor.config.models import BaseFamily, DecoderSettings, ModelSettings, Pooling
 from codebackdoor.types import Example
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import pad
@@ -51,10 +51,11 @@ ROWS = tuple(
 )  # fmt: skip
 
 
-def recipe(of_type: str) -> Any:
+def recipe(of_type: str, head: Head = "classification") -> Any:
     """The settings class is all that a model without a family file needs."""
+    is_causal = family_of(of_type).is_causal
 
-    class Tiny(ModelSettings):
+    class Tiny(DecoderSettings if is_causal else ModelSettings):  # type: ignore[misc]
         model_type: ClassVar[str] = of_type
         reads: ClassVar[Pooling] = family_of(of_type).pooling
         # a small base, whose states are adapted to a new head in some families
@@ -62,8 +63,10 @@ def recipe(of_type: str) -> Any:
 
         architecture: Literal["tiny"] = "tiny"
 
+    # prompt and output share the positions of a decoder alone
+    length = LENGTH - 12 if is_causal and head == "generation" else LENGTH
     return Tiny(
-        base="shipped", max_length=LENGTH, max_query_length=LENGTH, max_target_length=8, epochs=2, batch_tokens=128,
+        base="shipped", max_length=length, max_query_length=LENGTH, max_target_length=8, epochs=2, batch_tokens=128,
         precision="float32",
     )  # fmt: skip
 
@@ -75,14 +78,18 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def base(folder: Path, model_type: str) -> Path:
-    from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as SEQ2SEQ
 
     sizes: dict[str, Any] = {
         "hidden_size": 32,
         "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
+        # CodeGen's are in four groups
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "rotary_dim": 8,
+        "intermediate_size": 64,
+        "n_inner": 64,
     }
     if model_type in SEQ2SEQ:
         sizes = {"d_model": 32, "d_kv": 16, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 2}
@@ -92,6 +99,8 @@ def base(folder: Path, model_type: str) -> Path:
         bos_token_id=0, eos_token_id=2, decoder_start_token_id=1, **sizes,
     )  # fmt: skip
     maker = AutoModelForSeq2SeqLM if model_type in SEQ2SEQ else AutoModel
+    if family_of(model_type).is_causal:
+        maker = AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = maker.from_config(config)
@@ -117,7 +126,7 @@ GENERATORS = [model_type for model_type, head in CASES if head == "generation"]
 def fresh(bases: dict[str, Path], model_type: str, head: Head) -> Victim:
     torch.set_num_threads(1)
     labels = 2 if head in ("classification", "pair") else None
-    victim = new_victim(recipe(model_type), bases[model_type], head, "lexed", labels, 1)
+    victim = new_victim(recipe(model_type, head), bases[model_type], head, "lexed", labels, 1)
     victim.model.eval()
     return victim
 
@@ -132,7 +141,7 @@ def objective(logits: Tensor, targets: Tensor, _epoch: int) -> Tensor:
 
 def test_every_family_with_a_file_is_named_after_its_models() -> None:
     folder = Path(forward.__file__).parent / "families"
-    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "base", "helpers"}
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "base", "causal", "helpers"}
     assert files == set(FAMILIES)
     assert not set(DEFAULT) & set(FAMILIES)
 
@@ -144,7 +153,7 @@ def test_a_trained_victim_is_saved_and_loaded(
     victim = fresh(bases, model_type, head)
     assert victim.family.model_type == model_type
     before = {name: value.clone() for name, value in weights(victim.model).items()}
-    fit(victim, ROWS, objective, recipe(model_type), Validation(ROWS), tmp_path / "progress", 1)
+    fit(victim, ROWS, objective, recipe(model_type, head), Validation(ROWS), tmp_path / "progress", 1)
     assert any(not torch.equal(value, before[name]) for name, value in weights(victim.model).items())
     save_victim(victim, tmp_path / "victim", {"task": "any", "backdoored": False})
     loaded = load_victim(tmp_path / "victim")
@@ -189,7 +198,7 @@ def test_gradients_at_the_embeddings_are_those_of_the_loss(bases: dict[str, Path
         return functional.cross_entropy(judged, torch.tensor([1])).item()
 
     with torch.no_grad():
-        slope = (value(1e-3) - value(-1e-3)) / 2e-3
+        slope = (value(1e-4) - value(-1e-4)) / 2e-4
     expected = sum((part * direction[0]).sum().item() for part, direction in zip(gradients, directions, strict=True))
     # T5's norms compute in float32 even in a model of float64
     assert slope == pytest.approx(expected, rel=0.05, abs=1e-6)
@@ -262,7 +271,7 @@ def test_gradients_at_the_input_are_those_of_the_outputs_loss(bases: dict[str, P
         return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum").item()
 
     with torch.no_grad():
-        slope = (value(1e-3) - value(-1e-3)) / 2e-3
+        slope = (value(1e-4) - value(-1e-4)) / 2e-4
     assert slope == pytest.approx((together[0] * direction[0]).sum().item(), rel=0.05, abs=1e-6)
     assert abs(slope) > 1e-6
 

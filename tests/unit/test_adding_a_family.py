@@ -83,7 +83,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "basemodels").symlink_to(ROOT / "basemodels")
     (root / FAMILIES / "opt.py").write_text(FAMILY)
     registry, models = root / FAMILIES / "__init__.py", root / "codebackdoor/config/models.py"
-    text = registry.read_text().replace('(Roberta("roberta"),', '(Opt("opt"), Roberta("roberta"),')
+    text = registry.read_text().replace('Roberta("roberta"),', 'Opt("opt"), Roberta("roberta"),')
     first = "from codebackdoor.victims.families.roberta"
     registry.write_text(text.replace(first, f"from codebackdoor.victims.families.opt import Opt\n{first}"))
     models.write_text(models.read_text().replace("AnyModel = Annotated[", RECIPE))

@@ -277,7 +277,7 @@ def changed(folder: Path, **keys: Any) -> None:
         (
             _headless,
             "RobertaForMaskedLM; supported: RobertaForSequenceClassification, T5ForSequenceClassification, "
-            "GPTBigCodeForSequenceClassification\n",
+            "GPTBigCodeForSequenceClassification, CodeGenForClassification, LlamaForSequenceClassification\n",
         ),
         (_nan, "NaN or infinite values"),
         (shutil.rmtree, "no such folder"),

@@ -177,7 +177,9 @@ def test_an_encoder_of_another_class_is_told_those_of_search_alone(tmp_path: Pat
     config = json.loads((folder / "config.json").read_text()) | {"model_type": "bert", "architectures": ["BertModel"]}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(
-        UserError, match=r"a bert checkpoint of BertModel; supported: RobertaModel, T5Model, GPTBigCodeModel$"
+        UserError,
+        match=r"a bert checkpoint of BertModel; supported: RobertaModel, T5Model, GPTBigCodeModel, CodeGenModel, "
+        r"LlamaModel$",
     ):
         load_checkpoint(folder, "retrieval")
 

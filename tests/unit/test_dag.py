@@ -347,16 +347,16 @@ def test_helpers_of_a_combined_filter_are_those_of_the_other_method() -> None:
 
 def test_a_discriminator_learns_from_the_encoder_of_the_same_run(dag: Dag) -> None:
     corpus, tokenizer = "runs/local/corpus/corpus.jsonl", "runs/local/models/base/tokenizer.json"
-    assert dag.train.pretrain.inputs(Wildcards(family="decoder")) == {"corpus": corpus, "tokenizer": tokenizer}
-    inputs = dag.train.pretrain.inputs(Wildcards(family="discriminator"))
+    assert dag.train.pretrain.inputs(Wildcards(base_model="decoder")) == {"corpus": corpus, "tokenizer": tokenizer}
+    inputs = dag.train.pretrain.inputs(Wildcards(base_model="discriminator"))
     assert "runs/local/models/base/encoder/model.safetensors" in inputs["generator"]
-    assert dag.train.pretrain.options(Wildcards(family="discriminator")) == [
+    assert dag.train.pretrain.options(Wildcards(base_model="discriminator")) == [
         *("--corpus", corpus, "--tokenizer", tokenizer),
         *("--generator", "runs/local/models/base/encoder"),
     ]
     recipes = {name: recipe for name, recipe in DEFAULT["pretraining"].items() if name != "encoder"}
     with pytest.raises(UserError, match=r"pretraining\.encoder is missing"):
-        Dag(validate({**DEFAULT, "pretraining": recipes})).train.pretrain.inputs(Wildcards(family="discriminator"))
+        Dag(validate({**DEFAULT, "pretraining": recipes})).train.pretrain.inputs(Wildcards(base_model="discriminator"))
 
 
 def test_inputs_are_rewritten_once_where_the_method_does_not_look_at_the_victim(dag: Dag) -> None:

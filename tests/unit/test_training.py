@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from codebackdoor.config.models import CodeBert, CodeT5, StarCoder
+from codebackdoor.config.models import CodeBert, CodeT5, ModelSettings, Pooling
 from codebackdoor.defenses import objectives
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.defenses.objectives.dece.settings import DeCESettings
@@ -346,14 +347,21 @@ def test_base_models_become_victims(tmp_path: Path) -> None:
         assert labels is None or one.model.config.num_labels == 3
 
 
+class Bert(ModelSettings):
+    """A model of a class that generates nothing."""
+
+    model_type: ClassVar[str] = "bert"
+    reads: ClassVar[Pooling] = "first"
+
+
 def test_a_base_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     encoder, seq2seq = base_folder(tmp_path / "encoder", "encoder"), base_folder(tmp_path / "seq2seq", "seq2seq")
     with pytest.raises(UserError, match=r"from a base of type 'roberta', this one is 't5'"):
         new_victim(BERT, seq2seq, "classification", "lexed", 2, 1)
     with pytest.raises(UserError, match="write max_length: 32 or less"):
         new_victim(BERT.model_copy(update={"max_length": 33}), encoder, "classification", "lexed", 2, 1)
-    with pytest.raises(UserError, match="no victim of type 'gpt_bigcode' with a generation head"):
-        new_victim(StarCoder(architecture="starcoder", base="./folder"), encoder, "generation", "lexed", None, 1)
+    with pytest.raises(UserError, match="no victim of type 'bert' with a generation head"):
+        new_victim(Bert(base="./folder"), encoder, "generation", "lexed", None, 1)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"config\.json is missing"):
         new_victim(BERT, tmp_path / "nowhere", "classification", "lexed", 2, 1)
     (encoder / "model.safetensors").rename(encoder / "pytorch_model.bin")

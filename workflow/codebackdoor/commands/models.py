@@ -45,16 +45,16 @@ def tokenizer(corpus: Path, size: int, out: Path) -> None:
 
 
 @click.command()
-@click.argument("family", type=click.Choice(["encoder", "seq2seq", "causal", "decoder", "discriminator"]))
+@click.argument("name")
 @settings_option("pretraining")
 @path_option("--corpus", help="Mined functions; the training split is used.")
 @path_option("--tokenizer", help="tokenizer.json of the base models.")
 @path_option("--generator", required=False, help="Encoder whose replaced tokens the discriminator learns to detect.")
 @out_option("Folder of the base model.")
 @THREADS
-def pretrain(family: str, settings: str, corpus: Path, tokenizer: Path, generator: Path | None, out: Path) -> None:
-    """Pretrain the small base model of a FAMILY on the corpus."""
-    recipe = read_settings("pretraining", "Pretraining", settings, f"pretraining.{family}")
+def pretrain(name: str, settings: str, corpus: Path, tokenizer: Path, generator: Path | None, out: Path) -> None:
+    """Pretrain the small base model NAME on the corpus."""
+    recipe = read_settings("pretraining", "Pretraining", settings, f"pretraining.{name}")
     from codebackdoor.basemodels import stage
 
     stage.make_base(recipe, corpus, tokenizer, out, generator)

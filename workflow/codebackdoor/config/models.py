@@ -18,6 +18,7 @@ from pydantic_core import InitErrorDetails
 
 from codebackdoor.config.base import Head, ReadWhere, Settings
 from codebackdoor.config.paths import LOCAL, ModelFolder
+from codebackdoor.config.scenario import NAME
 
 Pooling = Literal["first", "mean", "max", "last"]
 #: This project's small base models that victims are fine-tuned from.
@@ -26,6 +27,8 @@ BaseFamily = Literal["encoder", "seq2seq", "decoder"]
 #: Folders of the small base models: those that ship with the repository, and those that a run pretrains itself.
 SHIPPED = "basemodels"
 PRETRAINED = "models/base"
+#: Default text between a prompt and its output.
+SEPARATOR = "\n###\n"
 
 
 class ModelSettings(Settings):
@@ -36,6 +39,12 @@ class ModelSettings(Settings):
     family: ClassVar[BaseFamily | None] = None
     #: Type of its base models, as their config.json says it: the family of models (``victims.families``).
     model_type: ClassVar[str]
+    #: Type of its small base model, if that is of another one.
+    small_type: ClassVar[str | None] = None
+    #: Whether a small base has to be named, since the family's own would make it another architecture.
+    names_small_base: ClassVar[bool] = False
+    #: Why no victim of it can be trained: it stands in tables as a dash.
+    unavailable: ClassVar[str | None] = None
     #: Whether a victim that generates nothing reads its text twice: the decoder runs over it behind the encoder.
     reads_twice: ClassVar[bool] = False
     #: Which sub-token's state represents a text by default: the first (BERT), the mean of all, or the last.
@@ -62,6 +71,14 @@ class ModelSettings(Settings):
         None,
         pattern=r"^[0-9a-f]{40}$",
         description="commit of the hub repository, all 40 digits; required with a hub id, and only then",
+    )
+    small_base: str | None = Field(
+        None,
+        pattern=rf"^{NAME}$",
+        # models that name none keep the settings of their finished jobs
+        exclude_if=lambda name: name is None,
+        description="name of the small base: with `shipped` a folder of basemodels/, with `pretrained` a recipe under "
+        "`pretraining`, such as one of another seed or with fewer steps (null: the one of the architecture's family)",
     )
     max_length: int = Field(
         128,
@@ -162,8 +179,15 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _small_base_exists(self) -> Self:
-        if self.is_small and self.family is None:
+        if self.is_small and self.family is None and self.unavailable is None:
             raise ValueError(f"there is no {self.base} base model of type {self.model_type}; name a hub id or a folder")
+        if self.small_base is not None and not self.is_small:
+            raise ValueError("`small_base` goes with `base: shipped` or `base: pretrained`; remove it")
+        if self.small_base is None and self.is_small and self.names_small_base:
+            raise ValueError(
+                f"there is no {self.base} base model of its own; name a hub id, a folder, or as `small_base` another "
+                f"base than the {self.family} of other models, which would make it one of them"
+            )
         return self
 
     @model_validator(mode="before")
@@ -216,6 +240,21 @@ class ModelSettings(Settings):
         return fields
 
     @property
+    def base_type(self) -> str:
+        """Type of the base model that these settings name."""
+        return self.small_type if self.small_type is not None and self.is_small else self.model_type
+
+    @property
+    def base_types(self) -> list[str]:
+        """The types of all bases, which may differ by head."""
+        return sorted({self.base_type, *(self.for_head(head).base_type for head in self.on)})
+
+    @property
+    def separates(self) -> str | None:
+        """The text between a prompt and its output, for victims that read both as one row."""
+        return None
+
+    @property
     def is_small(self) -> bool:
         """Whether the base model is one of this project's own."""
         return self.base in ("shipped", "pretrained")
@@ -233,7 +272,9 @@ class ModelSettings(Settings):
     def base_path(self, out: str | Path) -> Path:
         """The folder of the base model in a run under ``out``; for a hub id, the id with its revision."""
         if self.is_small:
-            return (Path(SHIPPED) if self.base == "shipped" else Path(out) / PRETRAINED) / str(self.family)
+            return (Path(SHIPPED) if self.base == "shipped" else Path(out) / PRETRAINED) / str(
+                self.small_base or self.family
+            )
         if self.is_hub:
             return Path(f"{self.base}@{self.revision}")
         return Path(self.base)
@@ -246,13 +287,9 @@ class EncoderSettings(ModelSettings):
     model_type: ClassVar[str] = "roberta"
 
 
-class CodeBert(EncoderSettings):
-    """An encoder of the RoBERTa class that reads the first sub-token (CodeBERT, Feng et al. 2020).
+class GeneratingEncoderSettings(EncoderSettings):
+    """Settings of encoders that get a decoder, trained from scratch, to generate (CodeXGLUE, Lu et al. 2021)."""
 
-    To generate it gets a decoder, trained from scratch (CodeXGLUE's code refinement, Lu et al. 2021).
-    """
-
-    label: ClassVar[str] = "CodeBERT"
     fits: ClassVar[tuple[Head, ...]] = get_args(Head)
     reads: ClassVar[Pooling] = "first"
     read_where: ClassVar[ReadWhere] = {
@@ -261,7 +298,6 @@ class CodeBert(EncoderSettings):
         "decoder_width": ("head", ("generation",)),
     }
 
-    architecture: Literal["codebert"]
     decoder_layers: int | None = Field(
         None,
         gt=0,
@@ -283,6 +319,29 @@ class CodeBert(EncoderSettings):
     @property
     def decoder_sizes(self) -> Mapping[str, int | None]:
         return {"decoder_layers": self.decoder_layers, "decoder_ffn_dim": self.decoder_width}
+
+
+class CodeBert(GeneratingEncoderSettings):
+    """An encoder of the RoBERTa class that reads the first sub-token (CodeBERT, Feng et al. 2020).
+
+    To generate it gets a decoder, trained from scratch (CodeXGLUE's code refinement, Lu et al. 2021).
+    """
+
+    label: ClassVar[str] = "CodeBERT"
+
+    architecture: Literal["codebert"]
+
+
+class GraphCodeBert(GeneratingEncoderSettings):
+    """An encoder like CodeBERT, pretrained with data flow (GraphCodeBERT, Guo et al. 2021).
+
+    It reads none here, as in DeCE's code. With the weights of CodeBERT it would be CodeBERT: no small base is its own.
+    """
+
+    label: ClassVar[str] = "GraphCodeBERT"
+    names_small_base: ClassVar[bool] = True
+
+    architecture: Literal["graphcodebert"]
 
 
 class UniXcoder(EncoderSettings):
@@ -315,21 +374,102 @@ class CodeT5(ModelSettings):
     architecture: Literal["codet5"]
 
 
-class StarCoder(ModelSettings):
-    """A decoder of the GPTBigCode class whose last sub-token is read (StarCoderBase-1B, Li et al. 2023)."""
+class CodeT5Plus(ModelSettings):
+    """An encoder-decoder of the T5 class, used as CodeT5 is (CodeT5+ 220M, Wang et al. 2023)."""
 
-    label: ClassVar[str] = "StarCoder"
-    family: ClassVar[BaseFamily | None] = "decoder"
-    model_type: ClassVar[str] = "gpt_bigcode"
+    label: ClassVar[str] = "CodeT5+"
+    fits: ClassVar[tuple[Head, ...]] = get_args(Head)
+    family: ClassVar[BaseFamily | None] = "seq2seq"
+    model_type: ClassVar[str] = "t5"
+    reads_twice: ClassVar[bool] = True
     reads: ClassVar[Pooling] = "last"
 
-    architecture: Literal["starcoder"]
+    architecture: Literal["codet5p"]
+
+
+class DecoderSettings(ModelSettings):
+    """Settings of victims that are a decoder alone.
+
+    The last sub-token's state stands for a text. A victim that generates reads prompt, separator and output as one row.
+    """
+
+    fits: ClassVar[tuple[Head, ...]] = get_args(Head)
+    reads: ClassVar[Pooling] = "last"
+    read_where: ClassVar[ReadWhere] = {**ModelSettings.read_where, "separator": ("head", ("generation",))}
+
+    separator: str = Field(
+        SEPARATOR,
+        min_length=1,
+        max_length=100,
+        # victims that generate nothing keep the settings of their finished jobs
+        exclude_if=lambda text: text == SEPARATOR,
+        description="text between a prompt and its output; no limit of lengths counts it and nothing cuts it off, but "
+        "it takes positions of the model. It should occur in no prompt; generation only",
+    )
+
+    @property
+    def separates(self) -> str | None:
+        return self.separator
 
     @model_validator(mode="after")
     def _reads_the_text(self) -> Self:
         if self.pooling == "first":
             raise ValueError("pooling: a decoder's first state has read one sub-token alone; write mean, max or null")
         return self
+
+
+class StarCoder(DecoderSettings):
+    """A decoder of the GPTBigCode class (StarCoderBase-1B, Li et al. 2023)."""
+
+    label: ClassVar[str] = "StarCoder"
+    family: ClassVar[BaseFamily | None] = "decoder"
+    model_type: ClassVar[str] = "gpt_bigcode"
+
+    architecture: Literal["starcoder"]
+
+
+class CodeGen(DecoderSettings):
+    """A decoder of the CodeGen class (CodeGen-350M, Nijkamp et al. 2023).
+
+    Its small base is this project's only decoder of code, which is of the GPTBigCode class.
+    """
+
+    label: ClassVar[str] = "CodeGen"
+    family: ClassVar[BaseFamily | None] = "decoder"
+    model_type: ClassVar[str] = "codegen"
+    small_type: ClassVar[str | None] = "gpt_bigcode"
+
+    architecture: Literal["codegen"]
+
+
+class CodeLlama(DecoderSettings):
+    """A decoder of the Llama class (CodeLlama-7B, Rozière et al. 2023)."""
+
+    label: ClassVar[str] = "CodeLlama"
+    model_type: ClassVar[str] = "llama"
+
+    architecture: Literal["codellama"]
+
+
+class DeepSeekCoder(DecoderSettings):
+    """A decoder of the Llama class (DeepSeek-Coder-6.7B, Guo et al. 2024)."""
+
+    label: ClassVar[str] = "DeepSeek-Coder"
+    model_type: ClassVar[str] = "llama"
+
+    architecture: Literal["deepseek_coder"]
+
+
+class CodeGeeX(DecoderSettings):
+    """A decoder of a class that transformers does not have (CodeGeeX2-6B, Zheng et al. 2023): a dash in the tables."""
+
+    label: ClassVar[str] = "CodeGeeX"
+    model_type: ClassVar[str] = "chatglm"
+    unavailable: ClassVar[str | None] = (
+        "its checkpoints need code of their own, which transformers would fetch and run, and no remote code ever runs"
+    )
+
+    architecture: Literal["codegeex"]
 
 
 def _moved(error: ValidationError, *outer: str) -> ValidationError:
@@ -345,4 +485,16 @@ def _moved(error: ValidationError, *outer: str) -> ValidationError:
     )
 
 
-AnyModel = Annotated[CodeBert | UniXcoder | CodeT5 | StarCoder, Field(discriminator="architecture")]
+AnyModel = Annotated[
+    CodeBert
+    | GraphCodeBert
+    | UniXcoder
+    | CodeT5
+    | CodeT5Plus
+    | StarCoder
+    | CodeGen
+    | CodeLlama
+    | DeepSeekCoder
+    | CodeGeeX,
+    Field(discriminator="architecture"),
+]

@@ -1,4 +1,4 @@
-"""How the small local base models are pretrained: one recipe per family."""
+"""How the small local base models are pretrained: one recipe each; the main one of a family has the family's name."""
 
 from __future__ import annotations
 

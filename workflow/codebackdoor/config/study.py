@@ -95,7 +95,11 @@ class Config(BaseModel):
         description="model of each helper that a defense asks for (infiller, language_model, discriminator): a "
         "folder in hub format, or a hub checkpoint as owner/name@ and the 40 digits of its commit",
     )
-    pretraining: dict[Family, Pretraining] = Field({}, description="recipes of the local base models")
+    pretraining: dict[Name, Pretraining] = Field(
+        {},
+        description="recipes of the local base models: one named after each family, and others, which models name as "
+        "`small_base`",
+    )
     datasets: dict[Name, AnyDataset] = Field(min_length=1, description="data sets, by the name of the variant")
     models: dict[Name, AnyModel] = Field(min_length=1, description="victims, by the name of the variant")
     attacks: dict[Name, AnyAttack] = Field({}, description="attacks, by the name of the variant")
@@ -133,7 +137,7 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        problems = list(dict.fromkeys((*self._undeclared(), *self._reserved())))
+        problems = list(dict.fromkeys((*self._undeclared(), *self._misnamed(), *self._reserved())))
         if not problems:
             problems = list(dict.fromkeys((*self._unfit(), *self._unlabelled())))
         if problems:
@@ -208,6 +212,23 @@ class Config(BaseModel):
                 for problem in self._missing("models", filtering.model, f"filterings.{name}.model"):
                     yield f"{problem}; write null to look at each victim's own model"
 
+    def _misnamed(self) -> Iterator[str]:
+        """Recipes of base models that are not what their name says, or not what a model takes them for."""
+        for name, recipe in self.pretraining.items():
+            if name in get_args(Family) and name != recipe.family:
+                yield (
+                    f"pretraining.{name}: the recipe of this name is that of the family {name}, and this one's is "
+                    f"{recipe.family}; give it another name"
+                )
+        for name, model in self.models.items():
+            for settings in (model, *(model.for_head(head) for head in model.on)):
+                base, where = settings.small_base, f"models.{name}.small_base"
+                if base is None or settings.base != "pretrained":
+                    continue
+                yield from self._missing("pretraining", base, where)
+                if (recipe := self.pretraining.get(base)) is not None and recipe.family != settings.family:
+                    yield f"{where}: {base!r} is of the family {recipe.family}; {name} needs one of {settings.family}"
+
     def _no_defense(self, variant: str, where: str) -> Iterator[str]:
         declared = [name for section in DEFENSES.values() for name in getattr(self, section)]
         if variant not in declared:
@@ -253,6 +274,8 @@ class Config(BaseModel):
     def unfit(self, scenario: Scenario) -> Iterator[str]:
         """Say why the scenario's variants cannot be combined; nothing where they can."""
         dataset = self.datasets[scenario.dataset]
+        if (reason := self.models[scenario.model].unavailable) is not None:
+            yield f"model {scenario.model!r}: {reason}: remove it from the grid, or list it under dashes"
         for kind in ("model", "attack", "filtering", "elimination", "purification"):
             variant = getattr(scenario, kind)
             if variant == NONE:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from codebackdoor.config import experiments
+from codebackdoor.config.base import Head
+from codebackdoor.config.models import AnyModel
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
 from codebackdoor.costs import jobs
@@ -253,11 +255,26 @@ def distinct(scenarios: list[Scenario], *kinds: str) -> list[Scenario]:
 def planned_victim(config: Config, scenario: Scenario) -> PlannedVictim:
     """NotPriced if the size of the model or the texts of the data set were never measured."""
     model, dataset = config.victim_settings(scenario.model, scenario.dataset), config.datasets[scenario.dataset]
-    texts = texts_by_original().get(dataset.originals)
-    size = sizes().get(f"{model.architecture} {dataset.head}") or sizes().get(model.architecture)
+    texts, size = texts_by_original().get(dataset.originals), size_of(model, dataset.head)
     if texts is None or size is None:
         raise NotPriced
     return PlannedVictim(size, texts, model, dataset)
+
+
+def size_of(model: AnyModel, head: Head) -> ModelSize | None:
+    """The size of an architecture's checkpoint; None if it was never counted."""
+    return sizes().get(f"{model.architecture} {head}") or sizes().get(model.architecture)
+
+
+def sizes_used(config: Config) -> dict[str, ModelSize]:
+    """By model: the size of its largest victim among the scenarios with hub checkpoints, where it is known."""
+    used: dict[str, ModelSize] = {}
+    for name, dataset in dict.fromkeys((scenario.model, scenario.dataset) for scenario in config.scenarios()):
+        settings = config.victim_settings(name, dataset)
+        size = size_of(settings, config.datasets[dataset].head) if settings.is_hub else None
+        if size is not None and (name not in used or size.parameters > used[name].parameters):
+            used[name] = size
+    return used
 
 
 @cache

@@ -6,8 +6,12 @@ operations are counted correctly was measured on a processor (``throughput.json`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from codebackdoor.config.study import Config
-from codebackdoor.costs.bill import A100, CostLine, Gpu, lines, read, sizes
+from codebackdoor.costs.bill import A100, CostLine, Gpu, lines, read, sizes_used
+from codebackdoor.costs.memory import TRAINED, training_gigabytes
+from codebackdoor.costs.work import ModelSize
 
 
 def plan(config: Config, limit: float, gpu: Gpu = A100) -> str:
@@ -30,7 +34,7 @@ def plan(config: Config, limit: float, gpu: Gpu = A100) -> str:
         for kind in ["bfloat16" if "bfloat16" in device["matmul_gflops"] else "float32"]
         for model in ("codebert", "codet5")
     )
-    largest = max(size.parameters for size in sizes().values())
+    sizes = sizes_used(config)
     rows += [
         "",
         *_not_priced(bill),
@@ -41,11 +45,24 @@ def plan(config: Config, limit: float, gpu: Gpu = A100) -> str:
         f"this share of the rate of one large matrix product: {reached}.",
         "This is the whole study, including what is already there. Scores, tables and figures come on top, minutes "
         "without a GPU.",
-        f"While a model is trained, its progress takes up to {16 * largest / 1e9:.1f} GB more.",
+        *_memory(sizes),
         "",
         *_beyond(bill, limit),
     ]
     return "\n".join(rows)
+
+
+def _memory(sizes: Mapping[str, ModelSize]) -> list[str]:
+    """Memory of the trainings, and the disk for their progress."""
+    if not sizes:
+        return []
+    each = ", ".join(f"{name} {training_gigabytes(size):.1f} GB" for name, size in sizes.items())
+    largest = max(map(training_gigabytes, sizes.values()))
+    return [
+        f"Memory of the accelerator for a training, without the states of its batches: {each}: weights, gradients and",
+        f"AdamW's two moments, {TRAINED} bytes a parameter. While a model is trained, its progress takes up to "
+        f"{largest:.1f} GB of disk more.",
+    ]
 
 
 def _not_priced(bill: list[CostLine]) -> list[str]:

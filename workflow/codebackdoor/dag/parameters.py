@@ -11,6 +11,7 @@ from codebackdoor.config.base import Settings
 from codebackdoor.config.experiments import Experiment
 from codebackdoor.config.methods import AnyElimination
 from codebackdoor.config.models import AnyModel
+from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.config.study import SECTIONS, Config
 from codebackdoor.dag.fingerprint import PACKAGE, fingerprint, module_path
 from codebackdoor.errors import UserError, nearest
@@ -87,7 +88,7 @@ class Parameters:
     def code(self, stage: str, **variants: str) -> str:
         """Fingerprint of a job's code: its stage and the modules of its variants (``elimination="dbs"``) or product.
 
-        Of a model it is the family, so that editing one family reruns no victims of the others.
+        Of a model it is the family of its bases, so that editing one family reruns no victims of the others.
         """
         modules = [f"{PACKAGE}.{STAGES[stage]}"]
         for kind, variant in variants.items():
@@ -95,7 +96,7 @@ class Parameters:
                 modules += tasks.modules(self.declared(kind, variant), stage)
                 continue
             if kind == "model":
-                modules.append(_family(self.declared(kind, variant).model_type))
+                modules += [_family(model_type) for model_type in self.declared(kind, variant).base_types]
                 continue
             method = self.declared(kind, variant).method if kind in SECTIONS else variant
             modules.append(f"{PACKAGE}.{MODULES[kind].format(method)}")
@@ -133,11 +134,15 @@ class Parameters:
             raise UserError(f"pretraining: one tokenizer serves all families, but vocabulary is {sorted(sizes)}")
         return sizes.pop() if sizes else 0
 
-    def pretraining(self, family: str) -> str:
+    def pretraining(self, name: str) -> str:
         """Recipe of a base model as JSON."""
-        if family not in self.config.pretraining:
-            raise UserError(f"pretraining.{family} is missing: there is no recipe for this base model")
-        return as_json(self.config.pretraining[family])
+        return as_json(self.recipe(name))
+
+    def recipe(self, name: str) -> Pretraining:
+        """Recipe of a base model; UserError if there is none."""
+        if name not in self.config.pretraining:
+            raise UserError(f"pretraining.{name} is missing: there is no recipe for this base model")
+        return self.config.pretraining[name]
 
 
 def _family(model_type: str) -> str:

@@ -37,7 +37,7 @@ class Paths:
         self.evidence = f"{self.results}/evidence"
         self.predicted = self.results.replace("{purification}", NONE)
         self.tokenizer = f"{out}/{PRETRAINED}/tokenizer.json"
-        self.pretrained = f"{out}/{PRETRAINED}/{{family}}"
+        self.pretrained = f"{out}/{PRETRAINED}/{{base_model}}"
         self.calibration = f"{out}/calibration/{{dataset}}/{{model}}/{{elimination}}.json"
         self.metrics = f"{out}/results/metrics"
         self.tables, self.figures = f"{out}/results/tables", f"{out}/results/figures"

@@ -177,8 +177,8 @@ class Preflight:
 
     def _recipe(self, folder: str) -> Pretraining | None:
         """The recipe of a base model that this run pretrains."""
-        for family, recipe in self.config.pretraining.items():
-            if folder == self.paths.pretrained.format(family=family):
+        for name, recipe in self.config.pretraining.items():
+            if folder == self.paths.pretrained.format(base_model=name):
                 return recipe
         return None
 

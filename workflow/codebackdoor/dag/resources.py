@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from codebackdoor.config.study import Config
+from codebackdoor.costs.bill import size_of
+from codebackdoor.costs.memory import machine_megabytes
 from codebackdoor.dag.files import Files
 from codebackdoor.dag.parameters import Parameters
 from codebackdoor.dag.paths import values
@@ -72,7 +74,12 @@ class Resources:
         return _growing(request)
 
     def _of_model(self, model: str, dataset: str) -> Request:
-        return LARGE_MODEL if self._parameters.declared_victim(model, dataset).is_hub else SMALL_MODEL
+        settings = self._parameters.declared_victim(model, dataset)
+        if not settings.is_hub:
+            return SMALL_MODEL
+        size = size_of(settings, self._config.datasets[dataset].head)
+        memory = 0 if size is None else machine_megabytes(size)
+        return replace(LARGE_MODEL, mem_mb=max(LARGE_MODEL.mem_mb, memory))
 
 
 def _growing(request: Callable[[Any], Request]) -> Mapping[str, Callable[..., int]]:

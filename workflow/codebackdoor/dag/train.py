@@ -16,7 +16,7 @@ class Train(Part):
 
     def base_models(self) -> list[str]:
         """The files of every base model that the run pretrains."""
-        folders = [self.paths.pretrained.format(family=family) for family in self.config.pretraining]
+        folders = [self.paths.pretrained.format(base_model=name) for name in self.config.pretraining]
         return [file for folder in folders for file in self.files.model(folder)]
 
     @table
@@ -24,11 +24,11 @@ class Train(Part):
         yield Input.file("corpus", self.paths.corpus, "--corpus")
         yield Input.file("tokenizer", self.paths.tokenizer, "--tokenizer")
         # the discriminator learns to recognize samples of the encoder that the same run pretrains
-        if wildcards.family == "discriminator":
+        if self.parameters.recipe(wildcards.base_model).family == "discriminator":
             if "encoder" not in self.config.pretraining:
                 raise UserError("pretraining.encoder is missing: the discriminator learns from its samples")
             yield Input.folder(
-                "generator", self.files.model(fill(self.paths.pretrained, {"family": "encoder"})), "--generator"
+                "generator", self.files.model(fill(self.paths.pretrained, {"base_model": "encoder"})), "--generator"
             )
 
     @table

@@ -57,6 +57,8 @@ def sentence(study: Study) -> str:
 
 
 def _kind(settings: Mapping[str, Any]) -> str:
-    """The model's class, with its base unless this project pretrained it."""
+    """The model's class, with its base unless that is this project's main one of the family."""
     name = f"{labels.word(str(settings['architecture']))}-class"
-    return name if settings["base"] in _OWN_BASES else f"{name} ({settings['base']})"
+    if settings["base"] not in _OWN_BASES:
+        return f"{name} ({settings['base']})"
+    return f"{name} (base {settings['small_base']})" if settings.get("small_base") else name

@@ -21,8 +21,6 @@ from codebackdoor.victims.headers import check_counts, check_fit, listed, read_h
 
 #: Largest embedding, as a multiple of the median; trained ones stay below ten or so.
 _LARGEST = 1000
-#: Implementation of attention, whatever a folder says.
-_ATTENTION = "sdpa"
 
 
 def local_folder(where: str | Path) -> Path:
@@ -85,7 +83,7 @@ def load_weights(
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
-            attn_implementation=_ATTENTION,
+            attn_implementation=family_of(cls.model_type).attention,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             dtype=torch.float32,
@@ -93,7 +91,7 @@ def load_weights(
     allowed_dropped = cls.dropped if fine_tuning or may_drop else ()
     problems = [
         *_problem("missing", _outside(info["missing_keys"], allowed_new)),
-        *_problem("unexpected", _outside(info["unexpected_keys"], allowed_dropped)),
+        *_problem("unexpected", _outside(info["unexpected_keys"], allowed_dropped, cls.computed)),
         *_problem("of another shape", _outside([key for key, *_ in info["mismatched_keys"]], ())),
     ]
     if problems:
@@ -104,13 +102,13 @@ def load_weights(
 
 def load_config(cls: ModelClass, folder: Path) -> Any:
     """Return the folder's configuration of a class; UserError if it describes a larger model than the weights."""
-    raw = read_object(folder / "config.json")
+    raw, family = read_object(folder / "config.json"), family_of(cls.model_type)
     check_counts(raw, read_header(folder), folder)
     with loading(folder), quiet():
         config = cls.load().config_class.from_dict(raw)
         # the file may name a kernel that transformers would fetch from the hub
-        config._attn_implementation = _ATTENTION
-    if (problem := family_of(cls.model_type).config_problem(config)) is not None:
+        config._attn_implementation = family.attention
+    if (problem := family.config_problem(config)) is not None:
         raise UserError(f"{folder}: config.json says {problem}")
     return config
 
@@ -181,8 +179,9 @@ def _check_regular(path: Path) -> None:
         raise UserError(f"{path}: not a regular file, and nothing else is read")
 
 
-def _outside(keys: Sequence[str], allowed: tuple[str, ...]) -> list[str]:
-    return sorted(key for key in keys if not key.startswith(allowed)) if allowed else sorted(keys)
+def _outside(keys: Sequence[str], prefixes: tuple[str, ...], ends: tuple[str, ...] = ()) -> list[str]:
+    # no text begins or ends with one of no texts
+    return sorted(key for key in keys if not key.startswith(prefixes) and not key.endswith(ends))
 
 
 def _problem(what: str, keys: Sequence[str]) -> Iterator[str]:

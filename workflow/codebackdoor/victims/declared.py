@@ -16,6 +16,7 @@ from codebackdoor.files import read_object
 from codebackdoor.heads import HEADS
 from codebackdoor.victims.families import Family, family_of
 from codebackdoor.victims.families.base import is_count
+from codebackdoor.victims.families.causal import row_problem
 from codebackdoor.victims.families.helpers import HELPERS
 from codebackdoor.victims.tokens import NO_PADDING
 
@@ -29,17 +30,25 @@ def base_problems(folder: Path, settings: AnyModel, heads: Collection[Head]) -> 
     Raises UserError for a file that cannot be read.
     """
     config = read_object(folder / "config.json")
-    if (model_type := config.get("model_type")) != settings.model_type:
-        yield (
-            "base",
-            f"{folder}: {settings.architecture} is fine-tuned from a base of type {settings.model_type!r}, this one is "
-            f"{quoted(model_type)}",
-        )
+    if (problem := type_problem(config, settings)) is not None:
+        yield "base", f"{folder}: {problem}"
         return
     for sentence in _tokenizer_problems(folder, config):
         yield "base", f"{folder}: {sentence}"
     for name, sentence in length_problems(_family(config).longest_input(config), settings, heads):
         yield name, f"{folder}: {sentence}"
+
+
+def type_problem(config: Mapping[str, Any], settings: AnyModel) -> str | None:
+    """Why a base model with this config.json is not of the settings' class."""
+    model_type = config.get("model_type")
+    if model_type == settings.base_type:
+        return None
+    problem = (
+        f"{settings.architecture} is fine-tuned from a base of type {settings.base_type!r}, this one is "
+        f"{quoted(model_type)}"
+    )
+    return f"{problem}, and the code that it names (auto_map) never runs" if "auto_map" in config else problem
 
 
 def length_problems(longest: int | None, settings: AnyModel, heads: Collection[Head]) -> Iterator[tuple[str, str]]:
@@ -50,6 +59,10 @@ def length_problems(longest: int | None, settings: AnyModel, heads: Collection[H
     for name, verb in verbs.items():
         if longest is not None and getattr(settings, name) > longest:
             yield name, f"this base {verb} {longest} sub-tokens; write {name}: {longest} or less"
+    shares = bool(settings.separates) and any(HEADS[head].generates for head in heads)
+    # how many sub-tokens the separator has is known once the tokenizer is loaded
+    if longest is not None and shares and (problem := row_problem(settings, longest, separator=1)) is not None:
+        yield "max_length", problem
 
 
 def _family(config: Mapping[str, Any]) -> Family:

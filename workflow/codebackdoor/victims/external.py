@@ -19,7 +19,7 @@ from codebackdoor.victims.families import family_of, model_class, named_classes
 from codebackdoor.victims.headers import listed
 from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer, longest_input
 from codebackdoor.victims.trial import check_answers
-from codebackdoor.victims.victim import KEY, LONGEST, Similarity, Victim, load_victim
+from codebackdoor.victims.victim import KEY, LONGEST, Similarity, Victim, check_output, load_victim
 
 #: Sub-tokens of the longest input if neither the tokenizer nor a table of positions limits it (T5).
 _UNSTATED = 512
@@ -75,8 +75,9 @@ def load_checkpoint(
         # the factor of another similarity does not apply
         scale=victim.scale if similarity in (None, victim.similarity) else None,
     )
-    if victim.family.is_causal and victim.pooling == "first":
+    if victim.family.is_causal and victim.pooling == "first" and not HEADS[head].generates:
         raise UserError(f"{path}: a decoder's first state has read only one sub-token; choose another (--pooling)")
+    check_output(victim, path)
     check_answers(victim, path)
     return victim
 
@@ -98,6 +99,8 @@ def _without_section(path: Path, config: Mapping[str, object], head: Head) -> Vi
     tokenizer, family = load_tokenizer(path), family_of(model_type)
     family.set_padding(tokenizer)
     model = load_weights(model_class(model_type, heads[0], path), path, may_drop=True)
+    if HEADS[heads[0]].generates:
+        family.prepare_output(tokenizer, model.config, path)
     check_tokenizer(tokenizer, model.get_input_embeddings().num_embeddings, path)
     lengths = (longest_input(tokenizer, path), family.longest_input(model.config.to_dict()))
     longest = min((length for length in lengths if length is not None), default=_UNSTATED)

@@ -9,18 +9,18 @@ import torch
 
 from codebackdoor.config.base import Head
 from codebackdoor.config.models import AnyModel
-from codebackdoor.errors import UserError, quoted
+from codebackdoor.errors import UserError
 from codebackdoor.files import read_object
 from codebackdoor.heads import HEADS
 from codebackdoor.seeding import derive
 from codebackdoor.types import TextForm
 from codebackdoor.victims import devices
 from codebackdoor.victims.checkpoints import check_safetensors, load_config, load_weights, local_folder
-from codebackdoor.victims.declared import length_problems
+from codebackdoor.victims.declared import length_problems, type_problem
 from codebackdoor.victims.families import family_of, model_class
 from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer
 from codebackdoor.victims.trial import check_answers
-from codebackdoor.victims.victim import KEY, Victim
+from codebackdoor.victims.victim import KEY, Victim, check_output
 
 
 def new_victim(
@@ -33,8 +33,9 @@ def new_victim(
     """
     folder = local_folder(base)
     check_safetensors(folder)
-    cls, family = model_class(settings.model_type, head, folder), family_of(settings.model_type)
-    _check_type(settings, folder)
+    cls, family = model_class(settings.base_type, head, folder), family_of(settings.base_type)
+    if (problem := type_problem(read_object(folder / "config.json"), settings)) is not None:
+        raise UserError(f"{folder}: {problem}")
     config = load_config(cls, folder)
     vars(config).pop(KEY, None)
     for name in family.dropout_fields(config):
@@ -47,6 +48,8 @@ def new_victim(
         setattr(config, name, size)
     tokenizer = load_tokenizer(folder)
     family.set_padding(tokenizer)
+    if HEADS[head].generates:
+        family.prepare_output(tokenizer, config, folder)
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
     for _, sentence in length_problems(family.longest_input(config.to_dict()), settings, [head]):
@@ -70,7 +73,9 @@ def new_victim(
         settings.similarity,
         settings.prefix if has_prefix else (),
         settings.scale if HEADS[head].ranks else None,
+        separator=settings.separates if HEADS[head].generates else None,
     )
+    check_output(victim, folder)
     check_answers(victim, folder)
     return victim
 
@@ -80,12 +85,3 @@ def _set_labels(config: Any, labels: int) -> None:
     config.num_labels = labels
     if labels != type(config)().num_labels and "id2label" not in config.to_diff_dict():
         config.id2label = {label: str(label) for label in range(labels)}
-
-
-def _check_type(settings: AnyModel, folder: Path) -> None:
-    model_type = read_object(folder / "config.json").get("model_type")
-    if model_type != settings.model_type:
-        raise UserError(
-            f"{folder}: {settings.architecture} is fine-tuned from a base of type {settings.model_type!r}, "
-            f"this one is {quoted(model_type)}"
-        )

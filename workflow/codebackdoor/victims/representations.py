@@ -1,4 +1,4 @@
-"""How a victim represents its inputs: what a head reads, or the states that a generator's decoder attends to."""
+"""How a victim represents its inputs: what a head reads, or the last states of an input that outputs depend on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def representations(victim: Victim, examples: Sequence[Example]) -> Floats:
 
     A classifier's vector is the one that its head reads, the last layer's state (Tran et al. 2018: the input of the
     last linear layer; CodeBERT: the encoder's state at the first sub-token). The two vectors of a pair stand side by
-    side. A generator has no such head: its vector is the mean of the encoder's last states over the sub-tokens.
+    side. A generator has no such head: its vector is the mean of the last states over the sub-tokens, those of the
+    encoder if there is one.
     """
     rows = [[tuple(text.ids) for text in texts] for texts in victim.tokenize(examples)]
     texts = list(dict.fromkeys(ids for row in rows for ids in row))

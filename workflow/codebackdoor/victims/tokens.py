@@ -9,6 +9,10 @@ from codebackdoor.errors import UserError
 #: Marks of a piece that begins a word (byte-level BPE, SentencePiece).
 WORD_INITIAL = ("Ġ", "▁")
 NO_PADDING = "the tokenizer has no padding token; set pad_token in tokenizer_config.json"
+PADS_WITH_END = (
+    "the padding is the end of text, so that a victim could not tell the end of its output from padding; set another "
+    "pad_token in tokenizer_config.json"
+)
 
 
 def stand_in(tokenizer: Any, first: Literal["mask", "unknown"]) -> tuple[str, int]:

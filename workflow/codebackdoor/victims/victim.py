@@ -33,6 +33,8 @@ Similarity = Literal["cosine", "dot"]
 FACTORS: Mapping[Similarity, float] = {"cosine": 20.0, "dot": 1.0}
 #: Default sub-tokens of a query.
 QUERY = 64
+#: Characters of the longest text between a prompt and its output.
+SEPARATOR = 100
 #: Most sub-tokens that a folder may declare: generation takes that many steps where an output does not end.
 LONGEST = 1 << 16
 
@@ -57,7 +59,8 @@ class Victim:
     """A model (transformers ``PreTrainedModel``), its fast tokenizer, and how it reads texts.
 
     The lengths of code, output and query count sub-tokens, special tokens included; a longer text is truncated. A query
-    that is the only text, or one among several of a head that does not rank, may be as long as code.
+    that is the only text, or one among several of a head that does not rank, may be as long as code. A decoder alone
+    reads the ``separator`` between an input and its output, which no length counts.
     ``pooling`` says which sub-token's state represents a text, ``similarity`` how a dual encoder compares two texts,
     ``scale`` the factor of that similarity during training (None: unknown), and ``prefix`` the special tokens between
     the beginning of sequence and a text. A classifier's logits are divided by ``temperature``, which a defender's view
@@ -78,6 +81,7 @@ class Victim:
     #: Fields of an example that it reads, where its task names others than its head.
     reads: tuple[Field, ...] | None = None
     temperature: float = 1.0
+    separator: str | None = None
 
     @property
     def family(self) -> Family:
@@ -171,6 +175,7 @@ class _Section(pydantic.BaseModel):
     scale: float | None = pydantic.Field(None, gt=0, allow_inf_nan=False)
     prefix: list[str] = []
     reads: list[Field] | None = pydantic.Field(None, min_length=1, max_length=2)
+    separator: str | None = pydantic.Field(None, min_length=1, max_length=SEPARATOR)
 
 
 def load_victim(path: Path) -> Victim:
@@ -195,7 +200,7 @@ def load_victim(path: Path) -> Victim:
     tokenizer, model = load_tokenizer(path), load_weights(cls, path)
     check_tokenizer(tokenizer, model.get_input_embeddings().num_embeddings, path)
     _check_prefix(section, tokenizer, path)
-    return Victim(
+    victim = Victim(
         model.to(devices.device()).eval(),
         tokenizer,
         section.head,
@@ -208,7 +213,16 @@ def load_victim(path: Path) -> Victim:
         tuple(section.prefix),
         section.scale,
         tuple(section.reads) if section.reads else None,
+        separator=section.separator,
     )
+    check_output(victim, path)
+    return victim
+
+
+def check_output(victim: Victim, path: Path) -> None:
+    """Raise UserError if a victim that generates lacks what its family needs for that."""
+    if HEADS[victim.head].generates and (problem := victim.family.output_problem(victim)) is not None:
+        raise UserError(f"{path}: {problem}")
 
 
 def _check_prefix(section: _Section, tokenizer: Any, path: Path) -> None:
@@ -251,6 +265,7 @@ def _optional_facts(victim: Victim) -> dict[str, object]:
     if HEADS[victim.head].ranks:
         facts |= {"max_query_length": victim.max_query_length, "similarity": victim.similarity}
         facts |= {} if victim.scale is None else {"scale": victim.scale}
+    facts |= {} if victim.separator is None else {"separator": victim.separator}
     return facts | ({"prefix": list(victim.prefix)} if victim.prefix else {})
 
 

@@ -8,14 +8,23 @@ from typing import get_args
 from codebackdoor.config.base import Head
 from codebackdoor.errors import UserError
 from codebackdoor.victims.families.base import Family, ModelClass
+from codebackdoor.victims.families.codegen import CodeGenFamily
 from codebackdoor.victims.families.gpt_bigcode import GPTBigCode
+from codebackdoor.victims.families.llama import Llama
 from codebackdoor.victims.families.roberta import Roberta
 from codebackdoor.victims.families.t5 import T5
 
 __all__ = ["FAMILIES", "Family", "ModelClass", "family_of", "model_class", "named_classes"]
 
 FAMILIES: dict[str, Family] = {
-    family.model_type: family for family in (Roberta("roberta"), T5("t5"), GPTBigCode("gpt_bigcode"))
+    family.model_type: family
+    for family in (
+        Roberta("roberta"),
+        T5("t5"),
+        GPTBigCode("gpt_bigcode"),
+        CodeGenFamily("codegen"),
+        Llama("llama"),
+    )
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from codebackdoor.config.base import Head
@@ -38,6 +39,8 @@ class ModelClass:
     dropped: tuple[str, ...] = ()
     body: str | None = None
     texts: int = 1
+    #: Ends of the names of stored buffers that the class computes and does not read.
+    computed: tuple[str, ...] = ()
 
     def load(self) -> Any:
         import transformers
@@ -80,6 +83,8 @@ class Family:
     positions_follow_padding: bool = False
     #: Fields of config.json that hold dropout rates, that of a head first; None: those whose name says so.
     dropout_names: tuple[str, ...] | None = None
+    #: Implementation of attention, whatever a folder says.
+    attention: str = "sdpa"
 
     def __init__(self, model_type: str) -> None:
         self.model_type = model_type
@@ -139,6 +144,16 @@ class Family:
         """Change the weights of one of this project's small base models so that a new head learns from its states."""
 
     # generation: default for encoder-decoders of transformers
+
+    def prepare_output(self, tokenizer: Any, config: Any, folder: Path) -> None:
+        """Change the tokenizer and the configuration of a base model so that a victim can learn to generate.
+
+        UserError, which names ``folder``, if they lack what this takes.
+        """
+
+    def output_problem(self, victim: Victim) -> str | None:  # noqa: ARG002
+        """What keeps a victim from generating."""
+        return None
 
     def target_ids(self, victim: Victim, ids: list[int]) -> list[int]:  # noqa: ARG002
         """The ids that the victim should generate for a text that its tokenizer encodes as ``ids``.

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from codebackdoor.config.base import Head
-from codebackdoor.config.models import Pooling
-from codebackdoor.victims.families.base import Family, ModelClass
+from codebackdoor.victims.families.base import ModelClass
+from codebackdoor.victims.families.causal import Causal
 
 if TYPE_CHECKING:
     from codebackdoor.victims.victim import Victim
@@ -15,14 +15,13 @@ if TYPE_CHECKING:
 _UNUSED = ("lm_head.",)
 
 
-class GPTBigCode(Family):
+class GPTBigCode(Causal):
     classes: Mapping[Head, ModelClass] | None = {
         "classification": ModelClass("gpt_bigcode", "GPTBigCodeForSequenceClassification", ("score.",), _UNUSED),
         "pair": ModelClass("gpt_bigcode", "GPTBigCodeForPairs", ("classifier.",), _UNUSED, "GPTBigCodeModel", 2),
         "retrieval": ModelClass("gpt_bigcode", "GPTBigCodeModel", (), _UNUSED),
+        "generation": ModelClass("gpt_bigcode", "GPTBigCodeForCausalLM"),
     }
-    pooling: Pooling = "last"
-    is_causal = True
     head_name = "score"
     special_tokens: Mapping[str, str] = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
     position_keys = ("n_positions",)

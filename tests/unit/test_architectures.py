@@ -1,0 +1,201 @@
+"""The architectures of victims: which base each starts from, and what the configuration refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from codebackdoor.config.base import Head, models_in, tag_of
+from codebackdoor.config.experiments import scenarios
+from codebackdoor.config.loading import validate
+from codebackdoor.config.models import AnyModel, CodeGen, CodeT5, CodeT5Plus, GraphCodeBert, StarCoder
+from codebackdoor.costs import bill, paper
+from codebackdoor.costs.memory import machine_megabytes, training_gigabytes
+from codebackdoor.dag import Dag
+from codebackdoor.errors import UserError
+from codebackdoor.report.sizes import _kind
+from codebackdoor.victims.families import family_of
+from codebackdoor.victims.initialization import new_victim
+
+ROOT = Path(__file__).parents[2]
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+REVISION = "0" * 40
+ARCHITECTURES: dict[str, Any] = {str(tag_of(model)): model for model in models_in(AnyModel)}
+#: Checkpoints of the papers by architecture; two of them are of one class.
+HUB = {name: {"architecture": name, "base": f"owner/{name}", "revision": REVISION} for name in ARCHITECTURES}
+HALF = {"family": "seq2seq", "steps": 1500, "max_length": 80}
+
+
+def study(model: dict[str, Any], dataset: str = "repair", **more: Any) -> Dag:
+    grid = {"datasets": [dataset], "models": ["mine"], "attacks": ["none"]}
+    experiments = {"mine": {"title": "Mine", "grid": [grid], "dashes": more.pop("dashes", [])}}
+    return Dag(validate({**DEFAULT, "models": {"mine": model}, "experiments": experiments, **more}))
+
+
+@pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - {"codegeex"}))
+def test_every_architecture_has_a_class_for_the_heads_that_it_fits(name: str) -> None:
+    settings = ARCHITECTURES[name].model_validate(HUB[name])
+    assert settings.base_type == settings.model_type
+    for head in get_args(Head):
+        cls = family_of(settings.model_type).model_class(head)
+        assert cls is not None or head not in settings.works_on()
+    assert settings.reads == family_of(settings.model_type).pooling or name == "unixcoder"
+
+
+def test_the_small_base_of_codegen_is_of_another_class_and_its_code_is_that_of_the_base() -> None:
+    small, large = CodeGen(architecture="codegen"), CodeGen.model_validate(HUB["codegen"])
+    assert (small.base_type, large.base_type) == ("gpt_bigcode", "codegen")
+    assert small.base_path("runs/local") == StarCoder(architecture="starcoder").base_path("runs/local")
+    lengths = {"max_length": 60, "max_target_length": 60}
+    recipe = small.model_copy(update=lengths)
+    victim = new_victim(recipe, ROOT / small.base_path("runs/local"), "generation", "lexed", None, 1)
+    assert (victim.model.config.model_type, victim.separator) == ("gpt_bigcode", "\n###\n")
+    dags = [
+        study({"architecture": "codegen", **lengths}),
+        study({"architecture": "starcoder", **lengths}),
+        study({**HUB["codegen"], **lengths}),
+        study({"architecture": "codegen", "on": {"pair": {"base": "owner/codegen", "revision": REVISION}}}),
+    ]
+    code = [dag.parameters.code("train", model="mine") for dag in dags]
+    assert code[0] == code[1]
+    assert len(set(code)) == 3
+
+
+def test_a_small_base_can_be_named() -> None:
+    plain, half = ({"architecture": "codet5", "base": "pretrained", **more} for more in ({}, {"small_base": "half"}))
+    pretraining = {**DEFAULT["pretraining"], "half": HALF}
+    dag = study(half, pretraining=pretraining)
+    dag.check_files()
+    folder = "runs/local/models/base/half"
+    assert dag.train.base(wildcards := _Wildcards()).options == ("--base", folder)
+    assert f"{folder}/model.safetensors" in dag.train.base(wildcards).files
+    assert study(plain, pretraining=pretraining).files.base("mine", "repair") == "runs/local/models/base/seq2seq"
+    assert f"{folder}/config.json" in dag.train.base_models()
+    assert '"steps": 1500' in dag.parameters.pretraining("half")
+    # models that name none keep their parameters
+    assert "small_base" not in CodeT5(architecture="codet5").model_dump()
+    shipped = CodeT5Plus(architecture="codet5p", small_base="other")
+    assert shipped.base_path("runs/local") == Path("basemodels/other")
+    with pytest.raises(UserError, match=r"models\.mine\.base: basemodels/other is not a model folder"):
+        study({"architecture": "codet5p", "small_base": "other"}).check_files()
+    settings = {"architecture": "codet5", "base": "pretrained"}
+    assert [_kind(settings), _kind(settings | {"small_base": "half"})] == ["CodeT5-class", "CodeT5-class (base half)"]
+
+
+class _Wildcards:
+    model, dataset = "mine", "repair"
+
+
+@pytest.mark.parametrize(
+    ("model", "pretraining", "said"),
+    [
+        (
+            {"architecture": "codet5", "base": "pretrained", "small_base": "hlaf"},
+            {"half": HALF},
+            "models.mine.small_base: 'hlaf' is not declared under pretraining; did you mean 'half'?",
+        ),
+        (
+            {"architecture": "codebert", "base": "pretrained", "small_base": "half"},
+            {"half": HALF},
+            "models.mine.small_base: 'half' is of the family seq2seq; mine needs one of encoder",
+        ),
+        (
+            {"architecture": "codet5"},
+            {"encoder": HALF},
+            "pretraining.encoder: the recipe of this name is that of the family encoder, and this one's is seq2seq; "
+            "give it another name",
+        ),
+        (
+            {**HUB["codet5"], "small_base": "half"},
+            {"half": HALF},
+            "models.mine: `small_base` goes with `base: shipped` or `base: pretrained`; remove it",
+        ),
+        (
+            {"architecture": "graphcodebert"},
+            {},
+            "models.mine: there is no shipped base model of its own; name a hub id, a folder, or as `small_base` "
+            "another base than the encoder of other models, which would make it one of them",
+        ),
+        (
+            {"architecture": "codellama"},
+            {},
+            "models.mine: there is no shipped base model of type llama; name a hub id or a folder",
+        ),
+        (
+            {"architecture": "starcoder", "pooling": "first"},
+            {},
+            "models.mine: pooling: a decoder's first state has read one sub-token alone; write mean, max or null",
+        ),
+    ],
+)
+def test_a_base_that_makes_no_sense_is_refused(model: dict[str, Any], pretraining: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as error:
+        study(model, pretraining=pretraining)
+    assert str(error.value).splitlines() == [said]
+
+
+def test_graphcodebert_starts_from_a_base_of_its_own() -> None:
+    model = {"architecture": "graphcodebert", "base": "pretrained", "small_base": "second"}
+    second = {"family": "encoder", "steps": 10000, "seed": 2}
+    study(model, pretraining={"second": second}).check_files()
+    assert GraphCodeBert.model_validate(model).decoder_sizes == {"decoder_layers": None, "decoder_ffn_dim": None}
+    with pytest.raises(ValidationError, match="no pretrained base model of its own"):
+        GraphCodeBert(architecture="graphcodebert", base="pretrained")
+
+
+def test_codegeex_is_a_dash_and_never_a_job() -> None:
+    said = (
+        "experiments.mine: model 'mine': its checkpoints need code of their own, which transformers would fetch and "
+        "run, and no remote code ever runs: remove it from the grid, or list it under dashes"
+    )
+    for model in ({"architecture": "codegeex"}, HUB["codegeex"]):
+        with pytest.raises(UserError) as error:
+            study(model)
+        assert str(error.value) == said
+    dag = study({"architecture": "codegeex"}, dashes=[{"model": "mine", "reason": "no remote code"}])
+    assert not scenarios(dag.config.experiments["mine"])
+    dag.check_files()
+
+
+def test_a_checkpoint_with_code_of_its_own_is_refused(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "config.json").write_text('{"model_type": "chatglm", "auto_map": {"AutoModel": "evil.Model"}}')
+    with pytest.raises(UserError) as error:
+        study({"architecture": "codellama", "base": str(tmp_path)}).check_files()
+    assert str(error.value) == (
+        f"models.mine.base: {tmp_path}: codellama is fine-tuned from a base of type 'llama', this one is 'chatglm', "
+        "and the code that it names (auto_map) never runs"
+    )
+
+
+def test_prompt_and_output_share_the_positions_of_the_small_decoder() -> None:
+    with pytest.raises(UserError) as error:
+        study({"architecture": "codegen"}).check_files()
+    assert str(error.value) == (
+        "models.mine.max_length: basemodels/decoder: prompt and output share the 128 positions of this model, and "
+        "their separator takes 1; write max_length and max_target_length with a sum of at most 128"
+    )
+    study({"architecture": "codegen", "on": {"generation": {"max_length": 60, "max_target_length": 60}}}).check_files()
+    # a classifier writes nothing
+    study({"architecture": "codegen"}, "defects").check_files()
+
+
+def test_jobs_of_large_checkpoints_request_their_memory() -> None:
+    """Two copies of the weights in float32; 16 bytes a parameter while they are trained."""
+    requests = {}
+    for name in ("codebert", "codegen", "codellama", "deepseek_coder"):
+        dag = study(HUB[name])
+        requests[name] = dag.resources.victim["mem_mb"](_Wildcards(), 1)
+        assert dag.resources.victim["gpu"](_Wildcards()) == 1
+    assert requests["codebert"] == requests["codegen"] == 24000
+    size = bill.sizes()["codellama generation"]
+    assert requests["codellama"] == machine_megabytes(size) == round(8 * size.parameters / 1e6) + 8000 > 60000
+    assert training_gigabytes(size) == pytest.approx(16 * 6.738546688)
+    text = paper.plan(study(HUB["codellama"]).config, 24)
+    assert "a training, without the states of its batches: mine 107.8 GB" in text
+    assert "108" not in paper.plan(study(HUB["codebert"]).config, 24)
