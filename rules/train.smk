@@ -105,8 +105,9 @@ use rule train as train_keeping with:
     output:
         multiext(
             f"{dag.paths.trained}/",
-            *model_files("README.md", "history.json", "provenance.json", KEPT),
+            *model_files("README.md", "history.json", "provenance.json"),
         ),
+        f"{dag.paths.trained}/{KEPT}",
     wildcard_constraints:
         objective=dag.testsets.trained(keeps=True),
 

@@ -37,7 +37,7 @@ def amount(rule: str, path: str, config: Config) -> tuple[str, float] | None:
     if model not in config.models:
         return None
     recipe = config.victim_settings(model, first)
-    objective = config.objectives.get(rest.split("/")[-2]) if rule == "train" else None
+    objective = config.objectives.get(rest.rpartition("/")[0].rpartition("/")[2]) if rule == "train" else None
     epochs = (recipe if objective is None else objective.recipe.applied(recipe)).epochs
     return f"{name} {config.models[model].architecture}", rows * epochs
 
