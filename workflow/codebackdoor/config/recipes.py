@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
@@ -88,7 +87,7 @@ class Recipe:
             changes |= {"adapters": self.adapters, "optimizer": "adamw"}
         return model.model_copy(update=changes) if changes else model
 
-    def differences(self, model: ModelSettings) -> dict[str, Mapping[str, Any]]:
+    def differences(self, model: ModelSettings) -> dict[str, dict[str, Any]]:
         """For each setting that this recipe changes, the model's own value and that of the training."""
         applied = self.applied(model)
         both = {

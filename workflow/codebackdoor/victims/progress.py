@@ -146,5 +146,5 @@ def digest(model: nn.Module, *facts: object, code: str | None) -> str:
     digest = hashlib.sha256(json.dumps([facts, software], sort_keys=True).encode())
     for name, value in weights(model).items():
         digest.update(name.encode())
-        digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -83,7 +83,7 @@ def train(
         # every loss was finite; resuming would end here again
         shutil.rmtree(progress, ignore_errors=True)
         raise UserError(f"{error}: the training diverges; lower lr or raise warmup") from None
-    save_victim(victim, out, card | changed)
+    save_victim(victim, out, {**card, **changed})
     facts = {"objective": repr(objective), "recipe": model.model_dump()}
     training = {"training": differences} if differences else {}
     files.write_json(out / "history.json", facts | training | history.to_json())

@@ -144,10 +144,10 @@ def fit(
     return History(kept, counts, trainer.precision, state.epochs)
 
 
-def _check_finite(name: str, loss: float, epoch: int) -> None:
+def _check_finite(name: str, loss: float, epoch: float) -> None:
     if not math.isfinite(loss):
         raise DivergedError(
-            f"the {name} is not finite in epoch {epoch} ({loss}): the training diverges; lower lr or raise warmup"
+            f"the {name} is not finite in epoch {int(epoch)} ({loss}): the training diverges; lower lr or raise warmup"
         )
 
 
