@@ -21,6 +21,7 @@ from codebackdoor.config.scenario import KEPT
 from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS
 from codebackdoor.victims.edited import stored_as
+from codebackdoor.victims.folders import set_permissions
 from codebackdoor.victims.progress import set_weights, write_tensors
 from codebackdoor.victims.victim import KEY, load_victim, save_victim
 
@@ -83,6 +84,7 @@ def collect_epochs(folder: Path, epochs: int, out: Path) -> None:
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     write_tensors(out, tensors, {})
+    set_permissions(out.parent)
 
 
 def _weights(path: Path, epoch: int, parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
