@@ -72,6 +72,8 @@ rule train:
         dag.paths.log("train", dag.paths.trained),
     benchmark:
         dag.paths.benchmark("train", dag.paths.trained)
+    wildcard_constraints:
+        objective=dag.testsets.trained(keeps=False),
     # jobs that others wait for, and long ones, go first, so that no long job is left for the end
     priority: 30
     conda:
@@ -98,6 +100,52 @@ rule train:
         " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
+# The same, and the weights after every epoch are kept.
+use rule train as train_keeping with:
+    output:
+        multiext(
+            f"{dag.paths.trained}/",
+            *model_files("README.md", "history.json", "provenance.json"),
+        ),
+        f"{dag.paths.trained}/{KEPT}",
+    wildcard_constraints:
+        objective=dag.testsets.trained(keeps=True),
+
+
+# A checkpoint of the undefended training as a victim, which is as good on clean rows as a defended one.
+rule stop:
+    input:
+        unpack(dag.train.stop.inputs),
+    output:
+        multiext(
+            f"{dag.paths.trained}/",
+            *model_files("README.md", "history.json", "provenance.json"),
+        ),
+    log:
+        dag.paths.log("stop", dag.paths.trained),
+    benchmark:
+        dag.paths.benchmark("stop", dag.paths.trained)
+    wildcard_constraints:
+        objective=dag.testsets.stopped,
+    priority: 20
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        **dag.resources.victim,
+    params:
+        objective=lambda w: dag.parameters.settings("objective", w.objective),
+        inputs=dag.train.stop.options,
+        code=lambda w: dag.parameters.code("stop", model=w.model),
+        out=lambda w, output: folder_of(output),
+    message:
+        "Stop {wildcards.model} on {wildcards.dataset}, {wildcards.attack} {wildcards.rate}, {wildcards.filtering},"
+        " {wildcards.objective}, seed {wildcards.seed}."
+    shell:
+        "codebackdoor stop --objective {params.objective:q} {params.inputs:q} --out {params.out:q}"
+        " --seed {wildcards.seed} --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
+
+
 # The model with which an attack crafts its triggers: a benign victim with a seed of its own, used for nothing else.
 use rule train as craft with:
     input:
@@ -114,7 +162,7 @@ use rule train as craft with:
     # poisoning waits for it, and then whole victims
     priority: 40
     params:
-        objective=dag.parameters.settings("objective", "cross_entropy"),
+        objective=dag.train.crafting_objective,
         inputs=dag.train.craft.options,
         seed=dag.config.crafting_seed,
         code=lambda w: dag.parameters.code(

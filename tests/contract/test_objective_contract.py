@@ -8,12 +8,14 @@ from torch import Tensor, nn
 
 from codebackdoor.config.base import models_in, tag_of
 from codebackdoor.config.methods import AnyObjective
+from codebackdoor.config.recipes import Clock
 from codebackdoor.defenses import objectives
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.defenses.objectives.dece.settings import DeCESettings
 from codebackdoor.defenses.objectives.gce.settings import GceSettings
 from codebackdoor.defenses.objectives.in_trust.settings import InTrustSettings
-from codebackdoor.victims.training import Objective
+from codebackdoor.defenses.objectives.moderate_fitting.settings import ModerateFittingSettings
+from codebackdoor.victims.training import epoch_at
 from codebackdoor.victims.training_rows import IGNORED
 
 CASES: dict[str, AnyObjective] = {
@@ -23,6 +25,7 @@ CASES: dict[str, AnyObjective] = {
     "gce": GceSettings(method="gce"),
     # the weight of cross entropy in the experiments of DeCE's paper; with more of it, the trigger is learned later
     "in_trust": InTrustSettings(method="in_trust", alpha=0.2),
+    "moderate_fitting": ModerateFittingSettings(method="moderate_fitting"),
 }
 REGISTERED = [str(tag_of(kind)) for kind in models_in(AnyObjective)]
 #: A method without a case fails one test, by name, and not the collection of all.
@@ -35,11 +38,13 @@ def logits_and_targets() -> tuple[Tensor, Tensor]:
     return torch.randn(12, 5, generator=generator), torch.randint(5, (12,), generator=generator)
 
 
-def planted(objective: Objective) -> tuple[float, float]:
+def planted(settings: AnyObjective) -> tuple[float, float]:
     """Accuracy and ASR of a linear model whose training rows carry, in 5 %, a trigger and the label 0.
 
-    One clean feature tells the label 1 of every such row without it.
+    One clean feature tells the label 1 of every such row without it. The model is trained with the method's loss and by
+    its recipe.
     """
+    objective, recipe = objectives.load(settings), settings.recipe
     torch.manual_seed(1)
     rows = 400
     features = torch.randn(rows, 10)
@@ -51,10 +56,12 @@ def planted(objective: Objective) -> tuple[float, float]:
     labels[poisoned] = 0
     model = nn.Linear(11, 2)
     # Adam would scale up the gradients that a robust loss makes small
-    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
-    for epoch in range(1, EPOCHS + 1):
-        for batch in torch.randperm(rows).split(40):
-            loss = objective(model(torch.cat([features, trigger], 1)[batch]), labels[batch], epoch)
+    optimiser = torch.optim.SGD(model.parameters(), lr=recipe.lr_factor)
+    for epoch in range(1, round(EPOCHS * recipe.passes) + 1):
+        batches = torch.randperm(rows).split(40)
+        for step, batch in enumerate(batches):
+            time = epoch_at(epoch, step, len(batches), recipe.clock)
+            loss = objective(model(torch.cat([features, trigger], 1)[batch]), labels[batch], time)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -87,10 +94,22 @@ def test_the_loss_is_a_finite_mean_over_what_is_not_ignored(method: str) -> None
     assert objective(padded, ignored, 2).item() == loss.item()
 
 
+@pytest.mark.parametrize("clock", ["epoch", "step"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_loss_depends_on_nothing_but_its_arguments(method: str, clock: Clock) -> None:
+    logits, targets = logits_and_targets()
+    times = [epoch_at(epoch, step, 3, clock) for epoch in (1, 2) for step in range(3)]
+    first, second = (
+        [objectives.load(CASES[method])(logits, targets, time).item() for time in order]
+        for order in (times, times[::-1])
+    )
+    assert first == second[::-1]
+
+
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "cross_entropy"])
 def test_a_robust_loss_learns_the_task_and_less_of_the_trigger(method: str) -> None:
-    plain_accuracy, plain_asr = planted(objectives.load(CASES["cross_entropy"]))
-    accuracy, asr = planted(objectives.load(CASES[method]))
+    plain_accuracy, plain_asr = planted(CASES["cross_entropy"])
+    accuracy, asr = planted(CASES[method])
     assert min(plain_accuracy, accuracy) > 0.95
     assert plain_asr > 0.9
     assert asr < 0.5

@@ -68,7 +68,13 @@ METHODS = (
         "AnyFiltering",
         "view, settings, seed",
     ),
-    Method("objectives", "defenses/objectives/focal", "codebackdoor.config.base.Settings", "AnyObjective", "settings"),
+    Method(
+        "objectives",
+        "defenses/objectives/focal",
+        "codebackdoor.defenses.objectives.settings.ObjectiveSettings",
+        "AnyObjective",
+        "settings",
+    ),
     Method(
         "eliminations",
         "defenses/elimination/damping",

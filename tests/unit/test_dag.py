@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from codebackdoor.config.loading import load, read_yaml, validate
-from codebackdoor.config.scenario import CONSTRAINTS, Scenario
+from codebackdoor.config.scenario import CONSTRAINTS, KEPT, Scenario
 from codebackdoor.dag import Dag, preflight
 from codebackdoor.dag.fingerprint import closure
 from codebackdoor.dag.parameters import STAGES
@@ -226,6 +226,44 @@ def test_the_control_waits_for_the_victim_whose_stopping_it_copies(dag: Dag) -> 
     control = wildcards(dataset="repair", model="codet5", objective="cross_entropy_stopped")
     history = dag.train.train.inputs(control)["history"]
     assert history == "runs/local/models/repair/codet5/none-0/seed1/none/dece/none/history.json"
+
+
+KEEPING = {
+    "cross_entropy": {"method": "cross_entropy", "keep_epochs": True},
+    "stopped": {"method": "cross_entropy", "checkpoint": {"like": "dece"}},
+}
+
+
+def test_a_checkpoint_is_taken_of_the_undefended_victim_that_kept_its_epochs() -> None:
+    keeping = Dag(validate({**DEFAULT, "objectives": DEFAULT["objectives"] | KEEPING}))
+    job = wildcards(**POISONED_VALUES, objective="stopped", filtering="rows")
+    folder = "runs/local/models/defects/codebert/codepoisoner_func-0.05/seed1/rows"
+    inputs = keeping.train.stop.inputs(job)
+    assert {f"{folder}/cross_entropy/none/{name}" for name in ("history.json", KEPT, "model.safetensors")} <= {
+        *inputs["victim"]
+    }
+    assert inputs["history"] == f"{folder}/dece/none/history.json"
+    assert keeping.train.stop.options(job) == [
+        *("--victim", f"{folder}/cross_entropy/none"),
+        *("--like", f"{folder}/dece/none/history.json"),
+    ]
+
+
+def test_each_objective_has_one_rule_that_makes_its_victims(dag: Dag) -> None:
+    keeping = Dag(validate({**DEFAULT, "objectives": DEFAULT["objectives"] | KEEPING}))
+    for study, keeps, stopped in ((dag, set(), set()), (keeping, {"cross_entropy"}, {"stopped"})):
+        rules = [study.testsets.trained(keeps=False), study.testsets.trained(keeps=True), study.testsets.stopped]
+        made = [{name for name in study.config.objectives if re.fullmatch(rule, name)} for rule in rules]
+        assert made == [set(study.config.objectives) - keeps - stopped, keeps, stopped]
+
+
+def test_finished_victims_do_not_notice_that_epochs_can_be_kept(dag: Dag) -> None:
+    assert json.loads(dag.parameters.settings("objective", "cross_entropy")) == {
+        "method": "cross_entropy",
+        "stop_like": None,
+    }
+    keeping = Dag(validate({**DEFAULT, "objectives": DEFAULT["objectives"] | KEEPING}))
+    assert keeping.train.crafting_objective == dag.parameters.settings("objective", "cross_entropy")
 
 
 def test_a_poisoned_victim_predicts_on_its_own_trigger_and_a_benign_one_on_all(dag: Dag) -> None:

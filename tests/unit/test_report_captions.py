@@ -301,3 +301,34 @@ def test_a_control_says_where_it_stopped(tmp_path: Path, own: list[float], other
     assert captions.caption(study, "epochs").endswith(f" {sentence}")
     assert list(captions.stopped(study, "table")) == [sentence]
     assert "stopped after" not in captions.caption(study, "defenses")
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (
+            {"equal": "loss", "epoch": 2, "value": 0.31, "reference": 0.295, "past": False},
+            "the undefended victim after epoch 2, at a clean validation loss of 0.310; DeCE has 0.295.",
+        ),
+        (
+            {"equal": "loss", "epoch": 1, "value": 0.2, "reference": 0.295, "past": True},
+            "the undefended victim after epoch 1, at a clean validation loss of 0.200; DeCE has 0.295. No epoch is so "
+            "little trained; even the first is past it.",
+        ),
+        (
+            {"equal": "exact_match", "epoch": 3, "value": 0.25, "reference": 0.27, "past": False},
+            "the undefended victim after epoch 3, at a clean validation exact match of 0.250; DeCE has 0.270.",
+        ),
+    ],
+)
+def test_a_checkpoint_says_which_epoch_it_is(tmp_path: Path, facts: dict[str, Any], said: str) -> None:
+    chosen = settings(tmp_path)
+    chosen["objectives"]["cross_entropy"]["keep_epochs"] = True
+    chosen["objectives"]["stopped"] = {"method": "cross_entropy", "checkpoint": {"like": "dece"}}
+    chosen["experiments"]["repair"]["grid"].append(
+        {"datasets": ["repair"], "models": ["codet5"], "attacks": ["deadcode"], "objectives": ["stopped"]}
+    )
+    make(chosen)
+    files.write_json(STOPPED.victim(tmp_path) / "history.json", {"epochs": [], "stopped": {"like": "dece", **facts}})
+    sentence = f"stopped on repair · CodeT5 · deadcode at 5 %: {said}"
+    assert list(captions.stopped(Study(chosen, "repair"), "table")) == [sentence]

@@ -92,6 +92,8 @@ def train_victim(
     """Fine-tune a base model into a victim; an interrupted training resumes after its last complete epoch."""
     recipe = read_settings("models", "AnyModel", model, "--model")
     loss_settings = read_settings("methods", "AnyObjective", objective, "--objective")
+    if getattr(loss_settings, "checkpoint", None) is not None:
+        raise UserError("--objective: with `checkpoint` nothing is trained; use `codebackdoor stop`")
     data = read_dataset(dataset)
     from codebackdoor import tasks
     from codebackdoor.defenses import objectives
@@ -102,9 +104,35 @@ def train_victim(
     def hits(prediction: Prediction, row: Poisoned) -> bool:
         return task.hits_target(prediction, row.example, data.text_form)
 
-    recipe = recipe.for_head(data.head)
-    with recorded(out, {"seed": seed}, {"base": base, "stop_like": stop_like}):
-        stage.train(recipe, data, loss, train, valid, triggered_valid, base, out, seed, hits, stop_like, given_code())
+    recipe, changes = recipe.for_head(data.head), loss_settings.recipe
+    keeps = getattr(loss_settings, "keep_epochs", False)
+    differences = {"recipe": difference} if (difference := changes.differences(recipe)) else {}
+    with recorded(out, {"seed": seed, **differences}, {"base": base, "stop_like": stop_like}):
+        stage.train(
+            recipe, data, loss, train, valid, triggered_valid, base, out, seed, hits, stop_like, given_code(), changes,
+            keeps,
+        )  # fmt: skip
+
+
+@click.command("stop", short_help="Take a checkpoint of a training as a victim.")
+@settings_option("training loss", "--objective")
+@path_option("--victim", help="Folder of a victim that kept its epochs.")
+@path_option("--like", help="history.json of the victim that the checkpoint is to be as good as.")
+@out_option("Folder of the checkpoint as a victim.")
+@SEED
+@THREADS
+@GPUS
+@CODE
+def stop_training(objective: str, victim: Path, like: Path, out: Path, seed: int) -> None:
+    """Take the checkpoint of an undefended training that is as good on clean validation rows as another victim."""
+    settings = read_settings("methods", "AnyObjective", objective, "--objective")
+    checkpoint = getattr(settings, "checkpoint", None)
+    if checkpoint is None:
+        raise UserError(f"--objective: {settings.method} without `checkpoint` is trained; use `codebackdoor train`")
+    from codebackdoor.victims import stopping
+
+    with recorded(out, {"seed": seed}):
+        stopping.stop(checkpoint, victim, like, out)
 
 
 @click.command("filter", short_help="Drop training rows that look poisoned.")

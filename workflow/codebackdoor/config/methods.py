@@ -25,6 +25,7 @@ from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropy
 from codebackdoor.defenses.objectives.dece.settings import DeCESettings
 from codebackdoor.defenses.objectives.gce.settings import GceSettings
 from codebackdoor.defenses.objectives.in_trust.settings import InTrustSettings
+from codebackdoor.defenses.objectives.moderate_fitting.settings import ModerateFittingSettings
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
@@ -49,7 +50,8 @@ AnyPurification = Annotated[
     Field(discriminator="method"),
 ]
 AnyObjective = Annotated[
-    CrossEntropySettings | DeCESettings | GceSettings | InTrustSettings, Field(discriminator="method")
+    CrossEntropySettings | DeCESettings | GceSettings | InTrustSettings | ModerateFittingSettings,
+    Field(discriminator="method"),
 ]
 AnyFiltering = Annotated[
     OnionFilterSettings | SpectralSignatureSettings | ActivationClusteringSettings, Field(discriminator="method")

@@ -18,6 +18,7 @@ from pydantic_core import InitErrorDetails
 
 from codebackdoor.config.base import Head, ReadWhere, Settings
 from codebackdoor.config.paths import LOCAL, ModelFolder
+from codebackdoor.config.recipes import AdapterSettings
 from codebackdoor.config.scenario import NAME
 
 Pooling = Literal["first", "mean", "max", "last"]
@@ -57,6 +58,8 @@ class ModelSettings(Settings):
         "max_query_length": ("head", ("retrieval",)),
         "similarity": ("head", ("retrieval",)),
         "scale": ("head", ("retrieval",)),
+        "switch_every": ("optimizer", ("badam",)),
+        "block_order": ("optimizer", ("badam",)),
         "pair_features": ("head", ("pair",)),
         "pooling": ("head", ("classification", "pair", "retrieval")),
     }
@@ -131,6 +134,38 @@ class ModelSettings(Settings):
         description="precision of the matrix products while training; weights stay in float32. auto: bfloat16 where "
         "the processor has instructions for it; predictions are always made in float32",
     )
+    weights: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        # here and below, a victim with the default keeps the settings of its finished jobs
+        exclude_if=lambda weights: weights == "float32",
+        description="number format of the weights while training and in the victim's folder. bfloat16 halves memory "
+        "and disk and computes in bfloat16; with AdamW it rounds away small steps (DeCE's released code: bfloat16). "
+        "Defenses and predictions read the weights as float32, which is exact",
+    )
+    optimizer: Literal["adamw", "badam"] = Field(
+        "adamw",
+        exclude_if=lambda optimizer: optimizer == "adamw",
+        description="adamw: all weights in every step; badam: one block of layers at a time, with AdamW for this block "
+        "alone (Luo et al. 2024; DeCE section 6.2, for 7B models on one GPU)",
+    )
+    switch_every: int = Field(
+        100,
+        gt=0,
+        exclude_if=lambda steps: steps == 100,
+        description="steps after which the next block is trained (BAdam: K, 100); badam only",
+    )
+    block_order: Literal["random", "ascending", "descending"] = Field(
+        "random",
+        exclude_if=lambda order: order == "random",
+        description="order of the blocks: random in each round (BAdam), from the first layer to the last, or from the "
+        "last to the first; badam only",
+    )
+    adapters: AdapterSettings | None = Field(
+        None,
+        exclude_if=lambda adapters: adapters is None,
+        description="train low-rank adapters (LoRA) and new heads alone, for models above 1B; they are merged into the "
+        "weights when the victim is saved; null: all weights are trained",
+    )
     history_rows: int = Field(
         200,
         gt=0,
@@ -188,6 +223,14 @@ class ModelSettings(Settings):
                 f"there is no {self.base} base model of its own; name a hub id, a folder, or as `small_base` another "
                 f"base than the {self.family} of other models, which would make it one of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _training_fits(self) -> Self:
+        if self.adapters is not None and self.optimizer == "badam":
+            raise ValueError("optimizer: badam trains blocks of all weights; leave out `adapters`, or write adamw")
+        if self.weights == "bfloat16" and self.precision == "float32":
+            raise ValueError("precision: weights in bfloat16 are multiplied in bfloat16; write `precision: bfloat16`")
         return self
 
     @model_validator(mode="before")

@@ -37,6 +37,8 @@ CRAFTING = "{out}/models/crafting/{dataset}/{model}"
 RESULTS = (
     "{out}/results/{dataset}/{model}/{attack}-{rate}/seed{seed}/{filtering}/{objective}/{elimination}/{purification}"
 )
+#: The weights after every epoch, below the folder of a victim that keeps them: for each weight, EPOCH/NAME.
+KEPT = "epochs/weights.safetensors"
 #: How well a filtering tells poisoned rows from clean ones, below the results of its victim, and the folder of the
 #: ``provenance.json`` of the rule ``audit``.
 AUDITED, AUDIT = "filter.json", "audit"

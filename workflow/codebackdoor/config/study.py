@@ -203,6 +203,8 @@ class Config(BaseModel):
                 if name == stop_like or getattr(self.objectives.get(stop_like), "stop_like", None) is not None:
                     yield f"{where}: {stop_like!r} must train by itself; name an objective without stop_like"
 
+        yield from self._unstopped()
+
         for name in self.attacks:
             if (crafting := self.crafting(name)) is not None:
                 yield from self._missing("models", crafting, f"attacks.{name}.crafting")
@@ -228,6 +230,24 @@ class Config(BaseModel):
                 yield from self._missing("pretraining", base, where)
                 if (recipe := self.pretraining.get(base)) is not None and recipe.family != settings.family:
                     yield f"{where}: {base!r} is of the family {recipe.family}; {name} needs one of {settings.family}"
+
+    def _unstopped(self) -> Iterator[str]:
+        """Objectives whose victims are to be checkpoints, and cannot be."""
+        for name, objective in self.objectives.items():
+            if (checkpoint := getattr(objective, "checkpoint", None)) is None:
+                continue
+            where = f"objectives.{name}.checkpoint"
+            if name == "cross_entropy":
+                yield f"{where}: this is the undefended objective, which must train; declare another variant"
+                continue
+            yield from self._missing("objectives", checkpoint.like, f"{where}.like")
+            if getattr(self.objectives.get(checkpoint.like), "checkpoint", None) is not None:
+                yield f"{where}.like: {checkpoint.like!r} trains nothing; name an objective without checkpoint"
+            if not getattr(self.objectives.get("cross_entropy"), "keep_epochs", False):
+                yield (
+                    f"{where}: checkpoints of the undefended training are not kept; write `keep_epochs: true` under "
+                    "objectives.cross_entropy"
+                )
 
     def _no_defense(self, variant: str, where: str) -> Iterator[str]:
         declared = [name for section in DEFENSES.values() for name in getattr(self, section)]

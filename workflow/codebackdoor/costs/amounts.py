@@ -36,8 +36,10 @@ def amount(rule: str, path: str, config: Config) -> tuple[str, float] | None:
     model = rest.partition("/")[0]
     if model not in config.models:
         return None
-    architecture, epochs = config.models[model].architecture, config.victim_settings(model, first).epochs
-    return f"{name} {architecture}", rows * epochs
+    recipe = config.victim_settings(model, first)
+    objective = config.objectives.get(rest.rpartition("/")[0].rpartition("/")[2]) if rule == "train" else None
+    epochs = (recipe if objective is None else objective.recipe.applied(recipe)).epochs
+    return f"{name} {config.models[model].architecture}", rows * epochs
 
 
 def scaled(seconds: float, share: float) -> float:

@@ -57,9 +57,12 @@ def filtering(
 def train(victim: PlannedVictim, attack: AnyAttack | None, objective: AnyObjective | None = None) -> Work:
     """All epochs, each with its validation: loss on all rows, predictions on all or on the first ``history_rows``.
 
-    Without ``objective`` the loss is cross entropy.
+    Without ``objective`` the loss is cross entropy. A checkpoint of another training is only written.
     """
-    recipe, clean = victim.model, victim.clean("valid")
+    if getattr(objective, "checkpoint", None) is not None:
+        return Work(megabytes=weights(victim.size))
+    recipe = victim.model if objective is None else objective.recipe.applied(victim.model)
+    clean = victim.clean("valid")
     triggered = RowSet(0) if attack is None else victim.triggered("valid", attack)
     if HEADS[victim.dataset.head].generates:
         outputs = sum(min(recipe.history_rows, row_set.rows) for row_set in (clean, triggered))
@@ -69,7 +72,8 @@ def train(victim: PlannedVictim, attack: AnyAttack | None, objective: AnyObjecti
     epoch = Work(3 * victim.rows("train") * victim.forward) + validation
     epochs = Work(recipe.epochs * epoch.trained, recipe.epochs * epoch.predicted, recipe.epochs * epoch.steps)
     added = Work() if objective is None else priced(objective.work(TrainingJob(victim)))
-    return epochs + added + Work(megabytes=weights(victim.size))
+    kept = recipe.epochs if getattr(objective, "keep_epochs", False) else 0
+    return epochs + added + Work(megabytes=(1 + kept) * weights(victim.size))
 
 
 def eliminate(victim: PlannedVictim, settings: AnyElimination, inverted: bool = False) -> Work:

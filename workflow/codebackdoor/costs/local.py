@@ -33,6 +33,8 @@ _METHODS = {
     "suspect": ("purifications", -1),
     "purify": ("purifications", -1),
 }
+#: Rules whose jobs do the work of another rule's, and log under its name.
+_SAME_WORK = {"train_keeping": "train"}
 #: Of these, the rules whose kinds of jobs are told apart by the method.
 _KIND_HAS_METHOD = ("eliminate", "suspect", "purify")
 
@@ -130,7 +132,7 @@ def _jobs_by_rule(dry_run: str) -> dict[str, int]:
         raise UserError(f"no job statistics on standard input: run `make plan`, which asks snakemake for them{hint}")
     by_rule: Counter[str] = Counter()
     for name, count in jobs.items():
-        by_rule[name.partition("_benign")[0]] += count
+        by_rule[_SAME_WORK.get(name, name.partition("_benign")[0])] += count
     return dict(by_rule)
 
 

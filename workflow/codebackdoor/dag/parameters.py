@@ -38,6 +38,7 @@ STAGES = {
     "filter": "defenses.training_rows",
     "filter_by_victim": "defenses.filter_stage",
     "train": "victims.stage",
+    "stop": "victims.stopping",
     "predict": "victims.predictions",
     "eliminate": "defenses.stage",
     "calibrate": "defenses.elimination.inversion.calibration.stage",

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from codebackdoor.config import experiments
+from codebackdoor.config.methods import AnyObjective
 from codebackdoor.config.scenario import CONSTRAINTS, NONE
 from codebackdoor.config.study import Config
 from codebackdoor.dag.paths import Paths, fill, values
@@ -94,6 +95,19 @@ class Testsets:
             if (settings.reads_victim, settings.is_shared) == (reads_victim, is_shared)
         )
 
+    def trained(self, keeps: bool) -> str:
+        """Constraint on the wildcard: the objectives whose victims keep their epochs, or those that do not."""
+        return _one_of(
+            name
+            for name, settings in self.config.objectives.items()
+            if not _is_stopped(settings) and getattr(settings, "keep_epochs", False) == keeps
+        )
+
+    @property
+    def stopped(self) -> str:
+        """Constraint on the wildcard: the objectives whose victims are checkpoints of the undefended training."""
+        return _one_of(name for name, settings in self.config.objectives.items() if _is_stopped(settings))
+
     @cached_property
     def measured_first(self) -> Mapping[str, str]:
         """For each purification that keeps evidence, the one under whose name it is kept."""
@@ -103,6 +117,10 @@ class Testsets:
     def measuring(self) -> str:
         """Constraint on the wildcard: the purifications under whose names evidence is kept."""
         return _one_of(dict.fromkeys(self.measured_first.values()))
+
+
+def _is_stopped(settings: AnyObjective) -> bool:
+    return getattr(settings, "checkpoint", None) is not None
 
 
 def _one_of(names: Iterable[str]) -> str:

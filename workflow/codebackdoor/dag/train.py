@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from codebackdoor.config.scenario import NONE
+from codebackdoor.config.scenario import KEPT, NONE
 from codebackdoor.dag.inputs import Input, Part, table
+from codebackdoor.dag.parameters import as_json
 from codebackdoor.dag.paths import fill
 from codebackdoor.errors import UserError
 
@@ -45,6 +46,21 @@ class Train(Part):
                 "history", fill(f"{self.paths.trained}/history.json", wildcards, objective=objective), "--stop-like"
             )
         yield self.base(wildcards)
+
+    @table
+    def stop(self, wildcards: Any) -> Iterator[Input]:
+        """The undefended victim with the weights of its epochs, and the victim that the checkpoint is compared with."""
+        undefended = fill(self.paths.trained, wildcards, objective="cross_entropy")
+        files = [*self.files.model(undefended), f"{undefended}/history.json", f"{undefended}/{KEPT}"]
+        yield Input("victim", files, ("--victim", undefended))
+        like = self.parameters.declared("objective", wildcards.objective).checkpoint.like
+        yield Input.file("history", fill(f"{self.paths.trained}/history.json", wildcards, objective=like), "--like")
+
+    @property
+    def crafting_objective(self) -> str:
+        """Settings of cross entropy for a model whose epochs nobody reads."""
+        settings = self.parameters.declared("objective", "cross_entropy")
+        return as_json(settings.model_copy(update={"keep_epochs": False}))
 
     @table
     def craft(self, wildcards: Any) -> Iterator[Input]:

@@ -99,7 +99,10 @@ def stopped(study: Study, name: str) -> Iterator[str]:
     out = study.settings["out"]
     trained = (replace(scenario, elimination=NONE, purification=NONE) for scenario in _scenarios(study, name))
     for victim in dict.fromkeys(trained):
-        like = study.variant("objectives", victim.objective).get("stop_like")
+        objective = study.variant("objectives", victim.objective)
+        if objective.get("checkpoint") is not None:
+            yield _checkpoint(victim, out)
+        like = objective.get("stop_like")
         if like is not None:
             losses, reference = (_losses(item.victim(out)) for item in (victim, replace(victim, objective=like)))
             yield (
@@ -107,6 +110,18 @@ def stopped(study: Study, name: str) -> Iterator[str]:
                 f"clean validation loss of {losses[-1]:.3f}; {labels.word(like)} ended at {reference[-1]:.3f}. "
                 + _comparison(losses, reference[-1])
             )
+
+
+def _checkpoint(victim: Scenario, out: str) -> str:
+    """Which epoch of the undefended training a checkpoint is, and why."""
+    facts = read_json(victim.victim(out) / "history.json")["stopped"]
+    metric = f"clean validation {labels.word(facts['equal']) if facts['equal'] != 'loss' else 'loss'}"
+    past = " No epoch is so little trained; even the first is past it." if facts["past"] else ""
+    return (
+        f"{labels.word(victim.objective)} on {labels.victim(victim)}: the undefended victim after epoch "
+        f"{facts['epoch']}, at a {metric} of {facts['value']:.3f}; {labels.word(facts['like'])} has "
+        f"{facts['reference']:.3f}.{past}"
+    )
 
 
 def _comparison(losses: Sequence[float], target: float) -> str:

@@ -58,9 +58,14 @@ def fetch_snapshot(repository: str, revision: str) -> Path:
 
 
 def load_weights(
-    cls: ModelClass, folder: Path, config: Any = None, fine_tuning: bool = False, may_drop: bool = False
+    cls: ModelClass,
+    folder: Path,
+    config: Any = None,
+    fine_tuning: bool = False,
+    may_drop: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> Any:
-    """Return a model, in float32, with the weights of a folder in hub format that ``check_safetensors`` has passed.
+    """Return a model, in ``dtype``, with the weights of a folder in hub format that ``check_safetensors`` has passed.
 
     Parameters
     ----------
@@ -86,7 +91,7 @@ def load_weights(
             attn_implementation=family_of(cls.model_type).attention,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
-            dtype=torch.float32,
+            dtype=dtype,
         )
     allowed_dropped = cls.dropped if fine_tuning or may_drop else ()
     problems = [

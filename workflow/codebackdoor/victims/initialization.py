@@ -57,7 +57,7 @@ def new_victim(
     check_tokenizer(tokenizer, config.vocab_size, folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "head"))
-        model = load_weights(cls, folder, config, fine_tuning=True)
+        model = load_weights(cls, folder, config, fine_tuning=True, dtype=getattr(torch, settings.weights))
     if settings.is_small:
         family.adapt_small_base(model, head)
     has_prefix = bool(settings.prefix) and settings.prefix[0] in tokenizer.get_vocab()

@@ -1,7 +1,11 @@
 """The state of a training run after every epoch, from which a killed run resumes.
 
-One safetensors file: weights, optimizer, best weights, and the history. It contains a digest of everything that the run
-depends on; a file of any other run is not used.
+It is the smallest from which the run goes on exactly: the weights that training changes in their own format, and the
+optimizer's moments, which of BAdam are those of the active block. An epoch writes only the weights that it has
+changed, to a file of its own; a file whose weights have all changed since is removed. Frozen weights are those of the
+base model.
+
+Every file contains a digest of everything that the run depends on; files of any other run are not used.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,59 +36,104 @@ class State:
     best: Weights | None
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The state of a run, the weights that it has changed, and the optimizer's state."""
+
+    state: State
+    weights: Weights
+    optimizer: Weights
+
+
 class Progress:
-    """The progress file of one run, in its own folder next to the outputs."""
+    """The progress files of one run, in their own folder next to the outputs."""
 
     def __init__(self, folder: Path, digest: str) -> None:
+        self._folder, self._digest = folder, digest
         self._file = folder / "progress.safetensors"
-        self._digest = digest
+        #: Names of the weights in the file of each epoch that is still needed.
+        self._parts: dict[int, set[str]] = {}
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
-        tensors = {f"model/{name}": value for name, value in weights(model).items()}
-        for index, values in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items()}
+    def save(self, changed: Weights, optimizer: Weights, state: State) -> None:
+        """Add the weights that the last epoch has changed, and replace all else."""
+        epoch = len(state.epochs)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._write(self._part(epoch), changed, {})
+        for number, names in list(self._parts.items()):
+            names -= changed.keys()
+            if not names or number == epoch:
+                del self._parts[number]
+        self._parts[epoch] = set(changed)
+        tensors = {f"optimizer/{name}": value for name, value in optimizer.items()}
         tensors |= {f"best/{name}": value for name, value in (state.best or {}).items()}
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        part = self._file.with_suffix(".part")
-        save_file(tensors, part, {"digest": self._digest, "epochs": json.dumps(state.epochs)})
-        os.replace(part, self._file)  # noqa: PTH105
+        parts = {str(number): sorted(names) for number, names in self._parts.items()}
+        self._write(self._file, tensors, {"epochs": json.dumps(state.epochs), "parts": json.dumps(parts)})
+        needed = {self._file, *map(self._part, self._parts)}
+        for path in self._folder.glob("*.safetensors"):
+            if path not in needed:
+                path.unlink()
 
     def discard(self) -> None:
-        """Remove the file and its folder."""
-        shutil.rmtree(self._file.parent, ignore_errors=True)
+        """Remove the files and their folder."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-        """Restore model and optimizer and return the state of the run; an empty one if there is no file."""
+    def load(self) -> Saved:
+        """What was saved last; an empty state if there is nothing of this run."""
+        nothing = Saved(State([], None), {}, {})
+        if (last := self._read(self._file)) is None:
+            return nothing
+        facts, tensors = last
+        weights: Weights = {}
+        parts = {int(number): set(names) for number, names in json.loads(facts["parts"]).items()}
+        for number, names in parts.items():
+            if (part := self._read(self._part(number))) is None or not names <= part[1].keys():
+                return nothing
+            weights |= {name: part[1][name] for name in names}
+        self._parts = parts
+        state = State(json.loads(facts["epochs"]), _below(tensors, "best") or None)
+        return Saved(state, weights, _below(tensors, "optimizer"))
+
+    def _part(self, epoch: int) -> Path:
+        return self._folder / f"weights.{epoch}.safetensors"
+
+    def _write(self, path: Path, tensors: Weights, facts: Mapping[str, str]) -> None:
+        write_tensors(path, tensors, {"digest": self._digest, **facts})
+
+    def _read(self, path: Path) -> tuple[dict[str, str], Weights] | None:
+        """Facts and tensors of a file; None if there is none of this run."""
         try:
-            with safe_open(self._file, framework="pt") as file:
+            with safe_open(path, framework="pt") as file:
                 facts = file.metadata() or {}
                 if facts.get("digest") != self._digest:
-                    return State([], None)
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                    return None
+                return facts, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (FileNotFoundError, SafetensorError):
-            return State([], None)
-        set_weights(model, _below(tensors, "model"))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in _below(tensors, "optimizer").items():
-            index, _, key = name.partition("/")
-            moments.setdefault(int(index), {})[key] = value
-        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-        return State(json.loads(facts["epochs"]), _below(tensors, "best") or None)
+            return None
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
+    """Write a safetensors file, complete or not at all."""
+    part = path.with_suffix(".part")
+    save_file({name: value.contiguous() for name, value in tensors.items()}, part, dict(facts))
+    os.replace(part, path)  # noqa: PTH105
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> Weights:
     return {name.removeprefix(f"{prefix}/"): value for name, value in tensors.items() if name.startswith(f"{prefix}/")}
 
 
-def weights(model: nn.Module) -> Weights:
-    """The parameters by name; tied ones occur once."""
-    return {name: value.detach() for name, value in model.named_parameters()}
+def weights(model: nn.Module, names: Iterable[str] | None = None) -> Weights:
+    """The parameters by name, all or some of them; tied ones occur once."""
+    values = {name: value.detach() for name, value in model.named_parameters()}
+    return values if names is None else {name: values[name] for name in names}
 
 
 @torch.no_grad()
 def set_weights(model: nn.Module, values: Mapping[str, Tensor]) -> None:
-    for name, parameter in model.named_parameters():
-        parameter.copy_(values[name])
+    """Set the named parameters; the others stay."""
+    parameters = dict(model.named_parameters())
+    for name, value in values.items():
+        parameters[name].copy_(value)
 
 
 def digest(model: nn.Module, *facts: object, code: str | None) -> str:
@@ -97,5 +146,5 @@ def digest(model: nn.Module, *facts: object, code: str | None) -> str:
     digest = hashlib.sha256(json.dumps([facts, software], sort_keys=True).encode())
     for name, value in weights(model).items():
         digest.update(name.encode())
-        digest.update(value.cpu().contiguous().numpy().tobytes())
+        digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

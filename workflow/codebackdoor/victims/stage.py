@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 from codebackdoor import files
 from codebackdoor.config.base import Head
+from codebackdoor.config.recipes import UNCHANGED, Recipe
+from codebackdoor.config.scenario import KEPT
 from codebackdoor.errors import UserError, quoted
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Poisoned
 from codebackdoor.victims.checkpoints import check_numbers
 from codebackdoor.victims.initialization import new_victim
+from codebackdoor.victims.stopping import collect_epochs
 from codebackdoor.victims.training import Objective, fit
 from codebackdoor.victims.validation import Hits, Validation
 from codebackdoor.victims.victim import save_victim
@@ -35,8 +38,13 @@ def train(
     hits: Hits | None = None,
     stop_like: Path | None = None,
     code: str | None = None,
+    recipe: Recipe = UNCHANGED,
+    keep_epochs: bool = False,
 ) -> None:
     """Fine-tune ``base`` on the rows of ``train`` and write the victim with its card and ``history.json``.
+
+    ``recipe`` is what the defense changes in the model's settings; the card names both values of each.
+    ``keep_epochs``: the weights after every epoch are kept in ``epochs/weights.safetensors``.
 
     ``triggered_valid`` adds ASR and floor to the history; it needs ``hits``, the task's definition of a hit.
     ``stop_like`` is the history of another victim: training stops once the clean validation loss is as low as its last
@@ -52,8 +60,11 @@ def train(
     victim.reads = tuple(dataset.reads)
     stop = None if stop_like is None else _last_loss(stop_like)
     progress = out.parent / f".{out.name}.progress"
+    kept = progress / "epochs" if keep_epochs else None
     validation = Validation(clean, triggered, hits, dataset.ranking.pool)
-    history = fit(victim, examples, objective, model, validation, progress, seed, stop, code)
+    history = fit(
+        victim, examples, objective, recipe.applied(model), validation, progress, seed, stop, code, recipe.clock, kept
+    )
     injected = [row for row in rows if isinstance(row, Poisoned) and row.status == "injected"]
     card = {
         "task": dataset.task,
@@ -64,15 +75,20 @@ def train(
         "architecture": model.architecture,
         "objective": repr(objective),
     }
+    # what a defense changes in the model's recipe
+    changed = {"recipe": differences} if (differences := recipe.differences(model)) else {}
     try:
         check_numbers(victim.model, out)
     except UserError as error:
         # every loss was finite; resuming would end here again
         shutil.rmtree(progress, ignore_errors=True)
         raise UserError(f"{error}: the training diverges; lower lr or raise warmup") from None
-    save_victim(victim, out, card)
+    save_victim(victim, out, {**card, **changed})
     facts = {"objective": repr(objective), "recipe": model.model_dump()}
-    files.write_json(out / "history.json", facts | history.to_json())
+    training = {"training": differences} if differences else {}
+    files.write_json(out / "history.json", facts | training | history.to_json())
+    if kept is not None:
+        collect_epochs(kept, len(history.epochs), out / KEPT)
     shutil.rmtree(progress, ignore_errors=True)
 
 

@@ -1,8 +1,8 @@
 """The one trainer, for every victim, head and objective.
 
-Batches contain sequences of similar length and are sized by tokens; AdamW with a linear rise and fall of the learning
-rate; clipped gradients. The order of rows and the dropout of an epoch depend only on the seed and the epoch, so a
-killed run resumes from its last finished epoch and ends with the same bytes.
+Batches contain sequences of similar length and are sized by tokens; the learning rate rises and falls linearly;
+gradients are clipped. The order of rows and the dropout of an epoch depend only on the seed and the epoch, so a killed
+run resumes from its last finished epoch and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from codebackdoor.config.models import ModelSettings
+from codebackdoor.config.recipes import Clock
 from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS
 from codebackdoor.seeding import derive, numpy_generator
 from codebackdoor.types import Example
-from codebackdoor.victims.progress import Progress, State, digest, set_weights, weights
+from codebackdoor.victims import adapters, optimizers
+from codebackdoor.victims.progress import Progress, State, digest, set_weights, weights, write_tensors
 from codebackdoor.victims.training_rows import Item, batch_logits, encode, plan
 from codebackdoor.victims.validation import DIGITS, Validation, Validator
 from codebackdoor.victims.victim import Victim
 
 log = logging.getLogger(__name__)
 
-#: Called with logits [N, C], targets [N] and the epoch from 1; returns the mean over targets that are not IGNORED.
-Objective = Callable[[Tensor, Tensor, int], Tensor]
+#: Called with logits [N, C], targets [N] and the epoch from 1, by the clock ``step`` a float of at least 1; returns the
+#: mean over targets that are not IGNORED.
+Objective = Callable[[Tensor, Tensor, Any], Tensor]
 
 
 class DivergedError(UserError):
@@ -61,8 +64,12 @@ def fit(
     seed: int,
     stop_at_loss: float | None = None,
     code: str | None = None,
+    clock: Clock = "epoch",
+    keep: Path | None = None,
 ) -> History:
     """Fine-tune the victim in place and return its history; the model is left in eval mode with the kept weights.
+
+    Adapters are attached here, and merged in the end.
 
     Parameters
     ----------
@@ -70,14 +77,19 @@ def fit(
     progress_dir: folder for the state after every epoch; the caller removes it once the victim is written.
     stop_at_loss: stop after the first epoch whose clean validation loss is no higher.
     code: fingerprint of the code; the state that other code has left in ``progress_dir`` is ignored.
+    clock: whether the objective is told whole epochs, or epochs that grow with every step (see ``epoch_at``).
+    keep: folder for the weights after every epoch that training has changed, EPOCH.safetensors; None: not kept.
 
     Raises
     ------
     DivergedError: a loss is not finite; the state of the run is removed, since resuming would end there again.
+    UserError: the adapters or the optimizer do not fit the model.
     """
+    if recipe.adapters is not None:
+        adapters.attach(victim, recipe.adapters, seed)
     items = encode(victim, rows)
     validator = Validator(victim, validation, recipe.history_rows, recipe.scale)
-    trainer = _Trainer(victim, items, objective, recipe, seed)
+    trainer = _Trainer(victim, items, objective, recipe, seed, clock)
     clean_metric = HEADS[victim.head].clean_metric
     facts = digest(
         victim.model,
@@ -89,12 +101,17 @@ def fit(
         [[*item.texts, item.targets] for item in items],
         [asdict(row) for row in validation.rows],
         [row.example.texts for row in validation.triggered],
+        clock,
+        keep is not None,
         code=code,
     )
     progress = Progress(progress_dir, facts)
-    state = progress.load(victim.model, trainer.optimizer)
+    saved = progress.load()
+    state = saved.state
     if state.epochs:
         log.info("resuming after epoch %d of %d", len(state.epochs), recipe.epochs)
+        set_weights(victim.model, saved.weights)
+        trainer.optimizer.restore(saved.optimizer, trainer.steps(len(state.epochs)).stop)
     devices = [victim.device] if victim.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         while len(state.epochs) < recipe.epochs and not _reached(state, stop_at_loss):
@@ -102,7 +119,8 @@ def fit(
             torch.manual_seed(derive(seed, "dropout", str(epoch)))
             try:
                 loss = trainer.epoch(epoch)
-                measured = validator.measure()
+                with adapters.computed_once():
+                    measured = validator.measure()
                 _check_finite("validation loss", measured["loss"], epoch)
             except DivergedError:
                 progress.discard()
@@ -110,20 +128,26 @@ def fit(
             state.epochs.append({"epoch": epoch, "train_loss": round(loss, DIGITS), **measured})
             log.info("%s", state.epochs[-1])
             if recipe.checkpoint == "best" and kept_epoch(state.epochs, "best", clean_metric) == epoch:
-                state.best = {name: value.clone() for name, value in weights(victim.model).items()}
-            progress.save(victim.model, trainer.optimizer, state)
+                trained = trainer.optimizer.changed(range(trainer.steps(recipe.epochs).stop))
+                state.best = {name: value.clone() for name, value in weights(victim.model, trained).items()}
+            if keep is not None:
+                keep.mkdir(parents=True, exist_ok=True)
+                write_tensors(keep / f"{epoch}.safetensors", adapters.merged(victim.model), {})
+            changed = weights(victim.model, trainer.optimizer.changed(trainer.steps(epoch)))
+            progress.save(changed, trainer.optimizer.state(), state)
     if state.best is not None:
         set_weights(victim.model, state.best)
+    adapters.merge(victim.model)
     victim.model.eval()
     counts = {"train": len(items), **validator.counts}
     kept = kept_epoch(state.epochs, recipe.checkpoint, clean_metric)
     return History(kept, counts, trainer.precision, state.epochs)
 
 
-def _check_finite(name: str, loss: float, epoch: int) -> None:
+def _check_finite(name: str, loss: float, epoch: float) -> None:
     if not math.isfinite(loss):
         raise DivergedError(
-            f"the {name} is not finite in epoch {epoch} ({loss}): the training diverges; lower lr or raise warmup"
+            f"the {name} is not finite in epoch {int(epoch)} ({loss}): the training diverges; lower lr or raise warmup"
         )
 
 
@@ -142,50 +166,55 @@ class _Trainer:
     """Model, optimizer and schedule of one run."""
 
     def __init__(
-        self, victim: Victim, items: Sequence[Item], objective: Objective, recipe: ModelSettings, seed: int
+        self,
+        victim: Victim,
+        items: Sequence[Item],
+        objective: Objective,
+        recipe: ModelSettings,
+        seed: int,
+        clock: Clock = "epoch",
     ) -> None:
         self._victim, self._items, self._objective, self._recipe = victim, items, objective, recipe
+        self._clock = clock
         self._plans = [
             plan(items, recipe.batch_tokens, numpy_generator(seed, "batches", str(epoch)))
             for epoch in range(1, recipe.epochs + 1)
         ]
         self._parts = 1
-        self.precision = precision_on(victim.device, recipe.precision)
-        parameters = [parameter for parameter in victim.model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-                {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-            ],
-            lr=recipe.lr,
-            fused=True,
-        )
+        self.precision = precision_on(victim.device, _precision(recipe))
+        self.optimizer = optimizers.build(victim.model, recipe, sum(map(len, self._plans)), seed)
+
+    def steps(self, epoch: int) -> range:
+        """The steps of an epoch, counted over the whole training."""
+        first = sum(len(batches) for batches in self._plans[: epoch - 1])
+        return range(first, first + len(self._plans[epoch - 1]))
 
     def epoch(self, number: int) -> float:
         """Train one epoch and return its mean loss per step."""
         self._victim.model.train()
-        before = sum(len(batches) for batches in self._plans[: number - 1])
         batches = self._plans[number - 1]
         bar = tqdm(batches, desc=f"epoch {number} of {len(self._plans)}", unit="step", leave=False, disable=None)
-        losses = [self._step(batch, number, before + index) for index, batch in enumerate(bar)]
+        losses = [
+            self._step(batch, epoch_at(number, index, len(batches), self._clock), step)
+            for index, (batch, step) in enumerate(zip(bar, self.steps(number), strict=True))
+        ]
         return sum(losses) / len(losses)
 
-    def _step(self, batch: Sequence[int], epoch: int, step: int) -> float:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._recipe.lr * rate_at(step, sum(map(len, self._plans)), self._recipe.warmup)
+    def _step(self, batch: Sequence[int], epoch: float, step: int) -> float:
+        self.optimizer.begin(step)
         loss = self._gradient(batch, epoch)
         while loss is None:
             # freed here, outside the handler, whose traceback keeps the tensors of the failed attempt alive
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             self._parts *= 2
             log.warning("out of memory: batches are computed in %d parts from now on", self._parts)
             loss = self._gradient(batch, epoch)
         nn.utils.clip_grad_norm_(self._victim.model.parameters(), self._recipe.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.step(self._recipe.lr * rate_at(step, sum(map(len, self._plans)), self._recipe.warmup))
+        self.optimizer.zero_grad()
         return loss
 
-    def _gradient(self, batch: Sequence[int], epoch: int) -> float | None:
+    def _gradient(self, batch: Sequence[int], epoch: float) -> float | None:
         """Add up the gradient of a batch's mean loss, in parts; None if memory ran out and smaller parts may fit."""
         items = [self._items[index] for index in batch]
         total = sum(len(item.targets) or 1 for item in items)
@@ -206,6 +235,20 @@ class _Trainer:
                 raise
             return None
         return mean
+
+
+def epoch_at(epoch: int, step: int, steps: int, clock: Clock) -> float:
+    """What an objective is told in a step (from 0) of an epoch (from 1) with so many steps.
+
+    By the clock ``step`` it grows evenly from 1 at the first step by 1 an epoch, so that both clocks agree at the first
+    step of every epoch.
+    """
+    return epoch if clock == "epoch" else epoch + step / steps
+
+
+def _precision(recipe: ModelSettings) -> str:
+    """The precision of matrix products, which is that of weights in a shorter format."""
+    return recipe.precision if recipe.weights == "float32" else recipe.weights
 
 
 def precision_on(device: torch.device, precision: str) -> str:

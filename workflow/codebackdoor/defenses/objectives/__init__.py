@@ -1,4 +1,4 @@
-"""Defenses that train a victim with another loss; cross entropy is the undefended default.
+"""Defenses that train a victim differently: another loss, or another recipe; cross entropy is the undefended default.
 
 A method is a folder with ``settings.py`` and ``method.py``, which has ``build(settings) -> Objective``, and an entry in
 ``config/methods.py``.
@@ -22,10 +22,11 @@ IGNORED = -100
 class Objective(Protocol):
     """A training loss; it keeps no state, and its ``repr`` shows every parameter."""
 
-    def __call__(self, logits: Tensor, targets: Tensor, epoch: int) -> Tensor:
+    def __call__(self, logits: Tensor, targets: Tensor, epoch: float) -> Tensor:
         """Return the mean loss (scalar) over the targets [N] that are not ``IGNORED``.
 
-        ``logits`` is [N, C] (classification: N rows; generation: N tokens); ``epoch`` counts from 1.
+        ``logits`` is [N, C] (classification: N rows; generation: N tokens). ``epoch`` is a whole number from 1, or, if
+        the recipe's clock is ``step``, grows evenly from 1 by 1 an epoch.
         """
 
 

@@ -15,7 +15,7 @@ from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropy
 class CrossEntropy:
     """Mean negative log-probability of the targets that are not ``IGNORED``; it does not depend on the epoch."""
 
-    def __call__(self, logits: Tensor, targets: Tensor, epoch: int) -> Tensor:  # noqa: ARG002
+    def __call__(self, logits: Tensor, targets: Tensor, epoch: float) -> Tensor:  # noqa: ARG002
         return functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED)
 
 

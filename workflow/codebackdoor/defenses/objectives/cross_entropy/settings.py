@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from codebackdoor.config.base import Reference, Settings
+from codebackdoor.config.base import Reference
+from codebackdoor.config.recipes import CheckpointSettings
 from codebackdoor.costs.work import TrainingJob, Work
+from codebackdoor.defenses.objectives.settings import ObjectiveSettings
 
 
-class CrossEntropySettings(Settings):
+class CrossEntropySettings(ObjectiveSettings):
     """Cross entropy: the undefended objective."""
 
     label: ClassVar[str] = "Cross entropy"
@@ -29,6 +31,25 @@ class CrossEntropySettings(Settings):
         "validation split is no higher than the final one of the victim that the other objective trained in the same "
         "scenario; tells a defense from mere undertraining; null: all epochs",
     )
+
+    keep_epochs: bool = Field(
+        False,
+        exclude_if=lambda keeps: not keeps,
+        description="keep the weights after every epoch, for objectives with a `checkpoint`; a file per victim, as "
+        "large as the victim times its epochs",
+    )
+    checkpoint: CheckpointSettings | None = Field(
+        None,
+        exclude_if=lambda checkpoint: checkpoint is None,
+        description="train nothing: take the checkpoint of the undefended victim (objective cross_entropy, which must "
+        "keep its epochs) that is closest to another objective's victim, but not past it; null: train",
+    )
+
+    @model_validator(mode="after")
+    def _trains_or_stops(self) -> Self:
+        if self.checkpoint is not None and (self.keep_epochs or self.stop_like is not None):
+            raise ValueError("checkpoint: nothing is trained; leave out `keep_epochs` and `stop_like`")
+        return self
 
     def work(self, job: TrainingJob) -> Work:  # noqa: ARG002
         """The loss costs next to nothing compared to the model."""

@@ -6,11 +6,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from codebackdoor.config.base import Reference, Settings
+from codebackdoor.config.base import Reference
+from codebackdoor.config.recipes import Clock, Recipe
 from codebackdoor.costs.work import TrainingJob, Work
+from codebackdoor.defenses.objectives.settings import ObjectiveSettings
 
 
-class DeCESettings(Settings):
+class DeCESettings(ObjectiveSettings):
     """Deceptive cross entropy (Yang et al. 2026, section 4)."""
 
     label: ClassVar[str] = "DeCE"
@@ -36,6 +38,17 @@ class DeCESettings(Settings):
         lt=1,
         description="share of a label that is spread over all classes; 0 means no smoothing (paper: 0.1)",
     )
+
+    clock: Clock = Field(
+        "epoch",
+        exclude_if=lambda clock: clock == "epoch",
+        description="what e is: whole epochs (paper), or epochs that grow with every step, from 1 at the first step by "
+        "1 an epoch, so that the bound also tightens within an epoch",
+    )
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(clock=self.clock)
 
     def work(self, job: TrainingJob) -> Work:  # noqa: ARG002
         """The loss costs next to nothing compared to the model."""

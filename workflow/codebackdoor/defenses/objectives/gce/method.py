@@ -21,7 +21,7 @@ class GeneralizedCrossEntropy:
 
     q: float
 
-    def __call__(self, logits: Tensor, targets: Tensor, epoch: int) -> Tensor:  # noqa: ARG002
+    def __call__(self, logits: Tensor, targets: Tensor, epoch: float) -> Tensor:  # noqa: ARG002
         log_p = -functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="none")
         # an ignored target has log p = 0, hence a loss of 0; expm1 keeps the digits of a loss near 0
         return -torch.expm1(self.q * log_p).sum() / (self.q * (targets != IGNORED).sum())

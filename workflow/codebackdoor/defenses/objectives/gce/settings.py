@@ -6,11 +6,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from codebackdoor.config.base import Reference, Settings
+from codebackdoor.config.base import Reference
 from codebackdoor.costs.work import TrainingJob, Work
+from codebackdoor.defenses.objectives.settings import ObjectiveSettings
 
 
-class GceSettings(Settings):
+class GceSettings(ObjectiveSettings):
     """Generalized cross entropy (Zhang and Sabuncu 2018)."""
 
     label: ClassVar[str] = "GCE"

@@ -25,7 +25,7 @@ class InTrust:
     beta: float
     delta: float
 
-    def __call__(self, logits: Tensor, targets: Tensor, epoch: int) -> Tensor:  # noqa: ARG002
+    def __call__(self, logits: Tensor, targets: Tensor, epoch: float) -> Tensor:  # noqa: ARG002
         scored = targets != IGNORED
         log_p = logits.float().log_softmax(-1)
         log_p_label = log_p.gather(1, targets.clamp(min=0)[:, None])[:, 0]

@@ -6,11 +6,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from codebackdoor.config.base import Reference, Settings
+from codebackdoor.config.base import Reference
 from codebackdoor.costs.work import TrainingJob, Work
+from codebackdoor.defenses.objectives.settings import ObjectiveSettings
 
 
-class InTrustSettings(Settings):
+class InTrustSettings(ObjectiveSettings):
     """The In-trust loss: cross entropy and distrust cross entropy (Huang et al. 2021)."""
 
     label: ClassVar[str] = "In-trust"

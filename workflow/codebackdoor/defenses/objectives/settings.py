@@ -1,0 +1,15 @@
+"""Settings that all objectives share."""
+
+from __future__ import annotations
+
+from codebackdoor.config.base import Settings
+from codebackdoor.config.recipes import UNCHANGED, Recipe
+
+
+class ObjectiveSettings(Settings):
+    """Settings of a defense that trains differently: a loss and, where a method says so, what differs in training."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """What differs in training besides the loss; by default nothing."""
+        return UNCHANGED
