@@ -12,7 +12,7 @@ from codebackdoor.dag.files import model_files
 from codebackdoor.dag.paths import folder_of
 from codebackdoor.dag.testsets import BENIGN_PURIFIED, POISONED, SOME
 from codebackdoor.errors import UserError
-from codebackdoor.report.products import FIGURES, LISTINGS
+from codebackdoor.report.products import FIGURES, LISTINGS, WEBPAGES
 from codebackdoor.runs import local_jobs
 
 min_version("9.6")
@@ -40,6 +40,7 @@ wildcard_constraints:
     experiment=CONSTRAINTS["dataset"],
     figure="|".join(FIGURES),
     listing="|".join(LISTINGS),
+    webpage="|".join(WEBPAGES),
     archive=r"[a-z0-9_.-]+",
     family="|".join(get_args(Family)),
 
@@ -85,6 +86,7 @@ localrules:
     table,
     listing,
     figure,
+    webpage,
 
 
 rule all:
