@@ -21,6 +21,7 @@ from codebackdoor.report.webpages.layout import pieces
 from codebackdoor.report.webpages.purified_inputs import _differences
 from codebackdoor.types import Example, Poisoned, Span
 
+JAVA = "int f ( ) {\n    a ( ) ;\n    if ( b ) {\n        c ;\n    }\n}\n"
 HOSTILE = "<script>alert(1)</script>"
 TRIGGER = f'assert "{HOSTILE}" != "</pre><img src=x onerror=alert(2)>"'
 CLEAN = "def f ( a ) : <indent> return a + 1 <dedent>"
@@ -164,7 +165,7 @@ def test_code_does_not_become_html_and_nothing_is_loaded(tmp_path: Path) -> None
             "lexed",
             "def f ( a ) :\n    if a :\n        return 1\n    b = 2\n    return b\n",
         ),
-        ("int f ( ) { a ( ) ; if ( b ) { c ; } }", "java", "lexed", "int f ( ) {\n    a ( ) ;\n    if ( b ) {\n        c ;\n    }\n}\n"),
+        ("int f ( ) { a ( ) ; if ( b ) { c ; } }", "java", "lexed", JAVA),
         ("x <indent>\n y", "c", "raw", "x <indent>\n y"),
     ],
 )  # fmt: skip
