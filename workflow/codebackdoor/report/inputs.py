@@ -86,6 +86,17 @@ def before_and_after(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]
         yield from (folder / name for name in names for folder in folders)
 
 
+def jobs_of_defenses(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
+    """Provenance of the jobs of each purification and of each training behind a filter, and of predictions without."""
+    for scenario in scenarios:
+        bare = scenario.undefended()
+        if scenario in (bare, replace(bare, purification=scenario.purification)):
+            yield scenario.results(out) / "provenance.json"
+        elif scenario == replace(bare, filtering=scenario.filtering):
+            yield scenario.victim(out) / "provenance.json"
+            yield scenario.results(out) / "provenance.json"
+
+
 def positions(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
     probed = (
         scenario

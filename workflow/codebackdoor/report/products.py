@@ -24,6 +24,7 @@ from codebackdoor.report.inputs import (
     has_searches,
     has_trigger,
     histories,
+    jobs_of_defenses,
     metrics,
     metrics_and_baselines,
     no_defended_benign_victim,
@@ -137,6 +138,15 @@ _ENTRIES = (
         help="seconds of trigger inversion and unlearning",
         caption="Where the time of a defense goes. This is the only table that differs from run to run.",
         inputs=eliminated("provenance.json"),
+        file="provenance.json",
+    ),
+    Product(
+        name="defense_times",
+        kind="listing",
+        help="seconds per input of each purification, and of filtering and training again",
+        caption="What each defense costs: seconds for a test input, and seconds for filtering and training again. Like "
+        "the other table of times, it differs from run to run.",
+        inputs=jobs_of_defenses,
         file="provenance.json",
     ),
     Product(
