@@ -10,7 +10,7 @@ from codebackdoor.dag.files import model_files
 from codebackdoor.dag.paths import folder_of
 from codebackdoor.dag.testsets import BENIGN_PURIFIED, POISONED, SOME
 from codebackdoor.errors import UserError
-from codebackdoor.report.products import FIGURES, LISTINGS
+from codebackdoor.report.products import FIGURES, LISTINGS, WEBPAGES
 from codebackdoor.runs import local_jobs
 
 min_version("9.6")
@@ -38,6 +38,7 @@ wildcard_constraints:
     experiment=CONSTRAINTS["dataset"],
     figure="|".join(FIGURES),
     listing="|".join(LISTINGS),
+    webpage="|".join(WEBPAGES),
     archive=r"[a-z0-9_.-]+",
     base_model=CONSTRAINTS["model"],
 
@@ -83,6 +84,7 @@ localrules:
     table,
     listing,
     figure,
+    webpage,
 
 
 rule all:

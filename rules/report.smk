@@ -67,3 +67,18 @@ use rule table as figure with:
         **dag.resources.fixed(mem_mb=1000, runtime=10),
     message:
         "Draw the figure {wildcards.figure} of {wildcards.experiment}."
+
+
+use rule table as webpage with:
+    output:
+        report(
+            f"{dag.paths.webpages}/{{experiment}}.{{webpage}}.html",
+            caption="../report/product.rst",
+            category="{experiment}",
+        ),
+    log:
+        f"{dag.paths.logs}/webpage/{{experiment}}.{{webpage}}.log",
+    benchmark:
+        f"{dag.paths.benchmarks}/webpage/{{experiment}}.{{webpage}}.tsv"
+    message:
+        "Write the page {wildcards.webpage} of {wildcards.experiment}."

@@ -44,6 +44,7 @@ def test_every_message_becomes_a_title(message: str) -> None:
         "family": "encoder",
         "experiment": "defects",
         "listing": "scan",
+        "webpage": "inputs",
         "figure": "epochs",
     }
     for wildcards in (BENIGN, ATTACKED, dict.fromkeys(CONSTRAINTS, "onion") | {"rate": "0.01"}):

@@ -163,6 +163,14 @@ def test_codepurify_reads_every_masked_version(classifier: PlannedVictim) -> Non
     assert jobs.suspect(classifier, fixed, testsets, SIZE).predicted == pytest.approx(440 * 6 * ROW)
 
 
+def test_a_screen_costs_a_gradient_and_the_versions_that_pass(classifier: PlannedVictim) -> None:
+    # of five versions three pass; the gradient is two passes, and one of them is that of the input itself
+    for changes, passes in (({}, 2 + 3), ({"screened_elements": 9}, 2 + 5)):
+        settings = CodePurifySettings(method="codepurify", calibration_inputs=40, screen="gradient", **changes)
+        work = jobs.suspect(classifier, settings, [RowSet(200)], SIZE)
+        assert work.predicted == pytest.approx(240 * passes * ROW)
+
+
 def test_oseql_occludes_the_lines_of_calibration_rows_too(classifier: PlannedVictim) -> None:
     testsets = [RowSet(200), RowSet(200, triggered=True)]
     for share in (None, 0.03):

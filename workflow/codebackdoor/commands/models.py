@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,7 +195,7 @@ def predict(
     """Run a victim on one or more test sets and write its predictions with confidences."""
     from codebackdoor.victims import predictions
 
-    with recorded(out, {"seed": seed}):
+    with recorded(out, {"seed": seed, "inputs": _lines(inputs.values())}):
         predictions.predict(victim, inputs, out, replacements, pool)
 
 
@@ -294,13 +295,30 @@ def purify(
         _check_keeps_evidence(method)
         from codebackdoor.defenses.evidence import decide
 
-        with recorded(out, {"seed": seed}, helpers):
+        with recorded(out, {"seed": seed, "inputs": _lines(inputs.values())}, helpers) as facts:
             decide(*arguments, evidence)
+            facts["measured"] = _measured(evidence)
         return
     from codebackdoor.defenses import stage
 
-    with recorded(out, {"seed": seed}, helpers):
+    with recorded(out, {"seed": seed, "inputs": _lines(inputs.values())}, helpers):
         stage.purify(*arguments, trigger)
+
+
+def _lines(paths: Iterable[Path]) -> int:
+    """Number of rows in JSON Lines files."""
+    return sum(path.read_bytes().count(b"\n") for path in paths)
+
+
+def _measured(evidence: Path) -> dict[str, object] | None:
+    """Seconds and inputs of the job that measured the evidence; None if its folder does not say."""
+    path = evidence / "provenance.json"
+    if not path.is_file():
+        return None
+    from codebackdoor.files import read_object
+
+    job = read_object(path)
+    return {"seconds": job.get("seconds"), "inputs": job.get("inputs")}
 
 
 @click.command(short_help="Measure what a purification decides by.")
@@ -331,8 +349,9 @@ def suspect(
     _check_keeps_evidence(method)
     from codebackdoor.defenses import evidence
 
-    with recorded(out, {"seed": seed}, helpers):
+    with recorded(out, {"seed": seed}, helpers) as facts:
         evidence.suspect(method, read_dataset(dataset), victim, valid, inputs, helpers, out, seed)
+        facts["inputs"] = _lines([*inputs.values(), out / evidence.CALIBRATION])
 
 
 def _check_keeps_evidence(method: Any) -> None:
@@ -363,5 +382,5 @@ def rewrite(
         raise UserError(f"{method.method} reads the victim; use `codebackdoor purify` instead")
     from codebackdoor.defenses import rewriting
 
-    with recorded(out, {"seed": seed}, helpers):
+    with recorded(out, {"seed": seed, "inputs": _lines([input])}, helpers):
         rewriting.rewrite(method, read_dataset(dataset), valid, input, helpers, out, seed)

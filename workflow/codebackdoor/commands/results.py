@@ -21,7 +21,7 @@ from codebackdoor.commands.options import (
 )
 from codebackdoor.config.scenario import AUDIT, SCORE
 from codebackdoor.errors import UserError, nearest, quoted
-from codebackdoor.report.products import FIGURES, LISTINGS
+from codebackdoor.report.products import FIGURES, LISTINGS, WEBPAGES
 from codebackdoor.types import CLEAN
 
 STUDY = settings_option("experiment")
@@ -104,6 +104,19 @@ def figure(experiment: str, kind: str, settings: str, inputs: tuple[Path, ...], 
     from codebackdoor.report import stage
 
     stage.figure(_read_study(settings, experiment), experiment, kind, inputs, out)
+
+
+@click.command(short_help="Write a page of an experiment.")
+@click.argument("experiment")
+@click.argument("kind", type=click.Choice(WEBPAGES))
+@STUDY
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@out_option("Folder of EXPERIMENT.KIND.html.")
+def webpage(experiment: str, kind: str, settings: str, inputs: tuple[Path, ...], out: Path) -> None:
+    """Write one kind of page of an EXPERIMENT: HTML that needs no other file."""
+    from codebackdoor.report import stage
+
+    stage.webpage(_read_study(settings, experiment), experiment, kind, inputs, out)
 
 
 def _read_study(text: str, experiment: str) -> dict[str, Any]:

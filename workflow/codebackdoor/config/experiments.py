@@ -16,7 +16,7 @@ from codebackdoor.config.base import LARGEST, Settings, worded
 from codebackdoor.config.scenario import NAME, NAME_LENGTH, NONE, Scenario, rate_text
 from codebackdoor.errors import nearest, quoted
 from codebackdoor.report.papers import tables
-from codebackdoor.report.products import FIGURES, LISTINGS, PRODUCTS
+from codebackdoor.report.products import FIGURES, LISTINGS, PRODUCTS, WEBPAGES
 from codebackdoor.types import CLEAN
 
 Variant = Annotated[str, Field(pattern=rf"^{NAME}$", max_length=NAME_LENGTH)]
@@ -49,6 +49,7 @@ def _choice(kind: str, names: Collection[str]) -> tuple[AfterValidator, WithJson
 
 #: Names of products (``report/products.py``) and of the papers' tables (``report/papers/``).
 FigureName = Annotated[str, *_choice("figure", FIGURES)]
+WebpageName = Annotated[str, *_choice("page", WEBPAGES)]
 ListingName = Annotated[str, *_choice("table", LISTINGS)]
 PrintedTableName = Annotated[str, *_choice("table of a paper", tables())]
 
@@ -224,6 +225,10 @@ class Experiment(Settings):
     table: bool = Field(True, description="whether to make the result table")
     tables: tuple[ListingName, ...] = Field((), description=f"further tables. {_help(LISTINGS)}")
     figures: tuple[FigureName, ...] = Field((), description=_help(FIGURES))
+    # left out of the JSON if it is empty: experiments without pages keep their parameters
+    pages: tuple[WebpageName, ...] = Field(
+        (), exclude_if=lambda names: not names, description=f"pages of their own. {_help(WEBPAGES)}"
+    )
     swept: str | None = Field(
         None,
         description="numeric setting of the defenses on the x axis of the figure `sweep`, such as unlearning.rate",

@@ -26,6 +26,7 @@ MODULES = {
     "purification": "defenses.purification.{}.method",
     "figure": "report.figures.{}",
     "listing": "report.tables.{}",
+    "webpage": "report.webpages.{}",
 }
 #: Module with the stage function of each rule.
 STAGES = {

@@ -41,6 +41,7 @@ class Paths:
         self.calibration = f"{out}/calibration/{{dataset}}/{{model}}/{{elimination}}.json"
         self.metrics = f"{out}/results/metrics"
         self.tables, self.figures = f"{out}/results/tables", f"{out}/results/figures"
+        self.webpages = f"{out}/results/pages"
         self.logs, self.benchmarks = f"{out}/logs", f"{out}/benchmarks"
 
     def log(self, rule: str, folder: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import cache
 from typing import Any
 
 from codebackdoor.config import products
 from codebackdoor.dag.inputs import Part
 from codebackdoor.dag.paths import values
-from codebackdoor.report.products import PRODUCTS
+from codebackdoor.report.products import PRODUCTS, TEMPLATES
 
 
 class Report(Part):
@@ -21,6 +23,7 @@ class Report(Part):
             targets += [f"{tables}/{name}.csv"] if experiment.table else []
             targets += [f"{tables}/{name}.{listing}.csv" for listing in experiment.tables]
             targets += [f"{figures}/{name}_{figure}.png" for figure in experiment.figures]
+            targets += [f"{self.paths.webpages}/{name}.{page}.html" for page in experiment.pages]
         return targets
 
     def product(self, wildcards: Any) -> list[str]:
@@ -43,9 +46,19 @@ class Report(Part):
         }
 
     def code(self, wildcards: Any) -> str:
-        return self.parameters.code("report", **_further(wildcards))
+        further = _further(wildcards)
+        code = self.parameters.code("report", **further)
+        # no module imports the templates of pages
+        return f"{code}-{_templates()}" if "webpage" in further else code
+
+
+@cache
+def _templates() -> str:
+    """A hash of the templates of pages."""
+    contents = (path.read_bytes() for path in sorted(TEMPLATES.glob("*.j2")))
+    return hashlib.sha256(b"".join(contents)).hexdigest()[:16]
 
 
 def _further(wildcards: Any) -> dict[str, str]:
     """The further table or figure that a job makes, by its wildcard; empty for the table of an experiment."""
-    return {name: value for name, value in values(wildcards).items() if name in ("listing", "figure")}
+    return {name: value for name, value in values(wildcards).items() if name in ("listing", "figure", "webpage")}

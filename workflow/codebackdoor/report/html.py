@@ -20,14 +20,13 @@ from codebackdoor.report.doubts import doubts
 from codebackdoor.report.findings import findings
 from codebackdoor.report.headline import headline
 from codebackdoor.report.limits import is_mined, limits
-from codebackdoor.report.products import PRODUCTS
+from codebackdoor.report.products import PRODUCTS, TEMPLATES
 from codebackdoor.report.references import references
 from codebackdoor.report.study import Study
 from codebackdoor.report.tables import listing as listings
 from codebackdoor.report.tables.results import ResultTable, build
 from codebackdoor.report.thresholds import thresholds
 
-_TEMPLATES = Path(__file__).parent / "templates"
 #: Where an SVG says what it shows.
 _DESCRIPTION = ".//{http://purl.org/dc/elements/1.1/}description"
 #: Files and folders of a run that the page refers to, if they are there.
@@ -37,7 +36,7 @@ _LINKS = {"All metrics (CSV)": "results/metrics.csv", "Tables": "results/tables"
 def environment() -> Environment:
     """The templates' environment: all text is escaped, and an undefined name is an error."""
     templates = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -120,6 +119,7 @@ def _experiment(study: Study, out: Path) -> dict[str, Any]:
         "thresholds": thresholds(study, out),
         "listings": [listing(study, name, out) for name in experiment.tables],
         "figures": [figure(study, name, out) for name in experiment.figures],
+        "webpages": [webpage(study, name, out) for name in experiment.pages],
     }
 
 
@@ -141,6 +141,12 @@ def figure(study: Study, name: str, out: Path) -> dict[str, Any]:
         "pdf": os.path.relpath(pdf, out) if pdf.exists() else None,
         "caption": captions.caption(study, name),
     }
+
+
+def webpage(study: Study, name: str, out: Path) -> dict[str, Any]:
+    """The path of a page of its own, and what it shows."""
+    (path,) = existing([out / "results" / "pages" / f"{study.name}.{name}.html"])
+    return {"path": os.path.relpath(path, out), "caption": captions.caption(study, name)}
 
 
 def existing(paths: Sequence[Path]) -> Sequence[Path]:

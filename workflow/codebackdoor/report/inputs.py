@@ -72,6 +72,31 @@ def purified(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
         yield from (folder / "test.jsonl" for folder in (_data(scenario, out), scenario.poison(out)))
 
 
+def before_and_after(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
+    """Of each data set and attack, the first victim and purification: test sets, purified ones, and predictions."""
+    first: dict[tuple[str, str], Scenario] = {}
+    for scenario in scenarios:
+        is_alone = replace(scenario.undefended(), purification=scenario.purification) == scenario
+        if is_alone and NONE not in (scenario.purification, scenario.attack):
+            first.setdefault((scenario.dataset, scenario.attack), scenario)
+    yield from purified(list(first.values()), out)
+    for scenario in first.values():
+        folders = [victim.results(out) for victim in (scenario, scenario.undefended())]
+        names = (f"predictions.{testset}.jsonl" for testset in (CLEAN, scenario.attack))
+        yield from (folder / name for name in names for folder in folders)
+
+
+def jobs_of_defenses(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
+    """Provenance of the jobs of each purification and of each training behind a filter, and of predictions without."""
+    for scenario in scenarios:
+        bare = scenario.undefended()
+        if scenario in (bare, replace(bare, purification=scenario.purification)):
+            yield scenario.results(out) / "provenance.json"
+        elif scenario == replace(bare, filtering=scenario.filtering):
+            yield scenario.victim(out) / "provenance.json"
+            yield scenario.results(out) / "provenance.json"
+
+
 def positions(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
     probed = (
         scenario

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from codebackdoor.config.scenario import AUDITED, POSITIONS
@@ -16,12 +17,14 @@ from codebackdoor.report.inputs import (
     Inputs,
     Selects,
     audited,
+    before_and_after,
     eliminated,
     every_scenario,
     has_profile,
     has_searches,
     has_trigger,
     histories,
+    jobs_of_defenses,
     metrics,
     metrics_and_baselines,
     no_defended_benign_victim,
@@ -34,8 +37,8 @@ from codebackdoor.report.inputs import (
 )
 from codebackdoor.types import CLEAN
 
-#: table: the result table of an experiment; listing: a further table; figure: an image.
-Kind = Literal["table", "listing", "figure"]
+#: table: the result table of an experiment; listing: a further table; figure: an image; webpage: a page of its own.
+Kind = Literal["table", "listing", "figure", "webpage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,15 @@ _ENTRIES = (
         help="seconds of trigger inversion and unlearning",
         caption="Where the time of a defense goes. This is the only table that differs from run to run.",
         inputs=eliminated("provenance.json"),
+        file="provenance.json",
+    ),
+    Product(
+        name="defense_times",
+        kind="listing",
+        help="seconds per input of each purification, and of filtering and training again",
+        caption="What each defense costs: seconds for a test input, and seconds for filtering and training again. Like "
+        "the other table of times, it differs from run to run.",
+        inputs=jobs_of_defenses,
         file="provenance.json",
     ),
     Product(
@@ -289,8 +301,21 @@ _ENTRIES = (
         inputs=noise,
         file=f"predictions.{CLEAN}.jsonl",
     ),
+    Product(
+        name="purified_inputs",
+        kind="webpage",
+        help="a few inputs before and after purification, side by side",
+        caption="A few inputs before and after purification: the trigger, what the defense touched and concluded, and "
+        "the predictions. Of each data set and attack, the first victim and the first purification are shown.",
+        inputs=before_and_after,
+        file=f"purified.{CLEAN}.jsonl",
+        one_seed=True,
+    ),
 )
 
+#: Templates of the report's pages.
+TEMPLATES = Path(__file__).parent / "templates"
 PRODUCTS: Mapping[str, Product] = {product.name: product for product in _ENTRIES}
 FIGURES = tuple(product.name for product in _ENTRIES if product.kind == "figure")
+WEBPAGES = tuple(product.name for product in _ENTRIES if product.kind == "webpage")
 LISTINGS = tuple(product.name for product in _ENTRIES if product.kind == "listing")

@@ -60,6 +60,12 @@ def figure(settings: Mapping[str, Any], name: str, product: str, inputs: Sequenc
     module.draw(Study(settings, name), inputs, out / f"{name}_{product}")
 
 
+def webpage(settings: Mapping[str, Any], name: str, product: str, inputs: Sequence[Path], out: Path) -> None:
+    """Write ``out/{name}.{product}.html``, a page that needs no other file."""
+    module = importlib.import_module(f"codebackdoor.report.webpages.{product}")
+    _write(out / f"{name}.{product}", {"html": module.render(Study(settings, name), inputs)})
+
+
 def html(
     settings: Mapping[str, Any],
     archives: Sequence[Mapping[str, str]],

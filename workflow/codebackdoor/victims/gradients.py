@@ -24,6 +24,17 @@ def towards_label(label: int) -> Loss:
     )
 
 
+def log_odds(logits: Tensor) -> Tensor:
+    """Log odds of each row's predicted label.
+
+    Their gradient is that of the label's log-probability times a factor, and does not vanish for a certain label.
+    """
+    logits = logits.float()
+    top = logits.argmax(-1, keepdim=True)
+    rest = logits.scatter(-1, top, -torch.inf).logsumexp(-1)
+    return (logits.gather(-1, top)[..., 0] - rest).sum()
+
+
 def towards_query(similarities: Tensor) -> Tensor:
     """Loss of a dual encoder that should find the code by the query: the negative similarity."""
     return -similarities.float().sum()
@@ -37,20 +48,29 @@ def input_gradients(
     A row holds the ids of each text that the victim reads (``Victim.fields``). The gradient of a text, [T, H] in
     float32 on the CPU, is that of the row's loss with respect to the embeddings of its sub-tokens.
     """
-    for batch in bucketed([sum(map(len, row)) for row in rows], TOKENS[victim.device.type]):
-        results: list[tuple[int, tuple[Tensor, ...]]] = []
+    for index, _, gradients in outputs_and_gradients(victim, rows, loss):
+        yield index, gradients
 
-        def run(part: Sequence[int], results: list[tuple[int, tuple[Tensor, ...]]] = results) -> None:
+
+def outputs_and_gradients(
+    victim: Victim, rows: Sequence[Sequence[Sequence[int]]], loss: Loss
+) -> Iterator[tuple[int, Tensor, tuple[Tensor, ...]]]:
+    """``input_gradients``, and before the gradients the row's output (``forward.logits``; float32, CPU)."""
+    for batch in bucketed([sum(map(len, row)) for row in rows], TOKENS[victim.device.type]):
+        results: list[tuple[int, Tensor, tuple[Tensor, ...]]] = []
+
+        def run(part: Sequence[int], results: list[tuple[int, Tensor, tuple[Tensor, ...]]] = results) -> None:
             leaves, vectors = [], []
             for texts in zip(*(rows[index] for index in part), strict=True):
                 ids, mask = pad(texts, victim.pad_id, victim.device)
                 leaves.append(forward.embed(victim, ids).detach().requires_grad_())
                 vectors.append(forward.vectors(victim, leaves[-1], mask))
-            padded = torch.autograd.grad(loss(forward.logits(victim, *vectors)), leaves)
-            for position, index in enumerate(part):
+            output = forward.logits(victim, *vectors)
+            padded = torch.autograd.grad(loss(output), leaves)
+            for position, (index, row_output) in enumerate(zip(part, output.detach().float().cpu(), strict=True)):
                 pairs = zip(padded, rows[index], strict=True)
                 gradients = tuple(gradient[position, : len(ids)].float().cpu() for gradient, ids in pairs)
-                results.append((index, gradients))
+                results.append((index, row_output, gradients))
 
         halving(batch, run)
         yield from results

@@ -39,6 +39,15 @@ class Element:
 Group = tuple[Element | None, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One function of an input: its tree, and its sub-tokens under the infiller's tokenizer and the victim's."""
+
+    tree: Tree
+    infiller: TokenSpans
+    victim: Encoded
+
+
 def elements(tree: Tree, settings: CodePurifySettings) -> list[Element]:
     """Distinct identifiers by name, then statements.
 

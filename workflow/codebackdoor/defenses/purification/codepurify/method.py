@@ -17,9 +17,10 @@ from codebackdoor import syntax
 from codebackdoor.defenses import purification
 from codebackdoor.defenses.purification import calibration
 from codebackdoor.defenses.purification.codepurify.infilling import Infiller
+from codebackdoor.defenses.purification.codepurify.masking import Function
 from codebackdoor.defenses.purification.codepurify.profile import Profile, Scored, profile_of
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
-from codebackdoor.defenses.purification.codepurify.suspicion import DIGITS, Function, score
+from codebackdoor.defenses.purification.codepurify.suspicion import DIGITS, score
 from codebackdoor.defenses.purification.functions import apart
 from codebackdoor.defenses.purification.helpers import MASKED, load_helper
 from codebackdoor.defenses.purification.inputs import CODE_FIELDS, in_parts

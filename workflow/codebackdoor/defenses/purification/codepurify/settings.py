@@ -32,6 +32,7 @@ class CodePurifySettings(EvidenceSettings):
         **EvidenceSettings.read_where,
         "pairs": ("head", ("pair",)),
         "first_tokens": ("head", ("generation",)),
+        "screened_elements": ("screen", ("gradient",)),
     }
 
     method: Literal["codepurify"]
@@ -82,6 +83,20 @@ class CodePurifySettings(EvidenceSettings):
         "null: of all (Eq. 1), where the tokens after the first few follow from those before them regardless of what "
         "is masked",
     )
+    screen: Literal["none", "gradient"] = Field(
+        "none",
+        exclude_if=lambda screen: screen == "none",
+        description="which elements are scored. none: all (the paper). gradient: only those on which the prediction "
+        "depends most to first order, by the gradient times the embedding of their sub-tokens; the others count "
+        "neither in the entropy nor in the calibration",
+    )
+    screened_elements: int = Field(
+        3,
+        ge=2,
+        exclude_if=lambda count: count == 3,
+        description="elements of each input that a screen lets through; the victim reads the input with each of them "
+        "masked",
+    )
     normalisation: Decided[Normalization] = Field(
         "l1",
         description="how suspicion scores become a distribution. l1: divided by their sum (the released code, and the "
@@ -120,5 +135,9 @@ class CodePurifySettings(EvidenceSettings):
         # calibration rows are scored also for a fixed threshold, since variants share the evidence
         rows = job.rows + job.calibrated(None, self.calibration_inputs)
         versions = victim.texts.element_tokens / victim.texts.tokens
+        passes = 1 + versions
+        if self.screen == "gradient":
+            # a gradient at the input costs about two forward passes, and includes the input's own
+            passes = 2 + min(versions, self.screened_elements)
         outputs = victim.predictions(RowSet(rows)) if victim.targets else Work()
-        return outputs + Work(predicted=rows * (1 + versions) * victim.forward)
+        return outputs + Work(predicted=rows * passes * victim.forward)

@@ -5,13 +5,14 @@ CodePurify, section III-A2, Eq. 1 and 2 (ledger P6, P22, P25).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import torch
+from torch import Tensor
 
 from codebackdoor.defenses.purification.codepurify.masking import (
+    Function,
     Group,
     elements,
     framed,
@@ -19,13 +20,12 @@ from codebackdoor.defenses.purification.codepurify.masking import (
     masked_input,
 )
 from codebackdoor.defenses.purification.codepurify.profile import Scored
+from codebackdoor.defenses.purification.codepurify.screening import Screen, screened
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
-from codebackdoor.defenses.purification.token_spans import TokenSpans
 from codebackdoor.heads import HEADS
-from codebackdoor.syntax import Tree
 from codebackdoor.victims.inference import generate, predict_logits, sequence_confidences
 from codebackdoor.victims.tokens import stand_in
-from codebackdoor.victims.victim import Encoded, Victim
+from codebackdoor.victims.victim import Victim
 
 #: The same input in another batch changes a confidence by about 1e-6; a smaller change than this one counts as none.
 NO_CHANGE = 1e-5
@@ -36,32 +36,37 @@ DIGITS = 6
 Row = tuple[list[int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
-    """One function of an input: its tree, and its sub-tokens under the infiller's tokenizer and the victim's."""
-
-    tree: Tree
-    infiller: TokenSpans
-    victim: Encoded
-
-
 def score(victim: Victim, inputs: Sequence[Sequence[Function]], settings: CodePurifySettings) -> list[list[Scored]]:
-    """Score every element of every input: all masked versions go through the victim in one stream.
+    """Score every element of every input, or those that pass the screen: their masked versions form one stream.
 
     The infiller's sub-tokens determine how many masks an element gets.
     """
     _, mask_id = stand_in(victim.tokenizer, settings.stand_in)
-    input_groups = [groups([elements(part.tree, settings) for part in row], settings.pairs) for row in inputs]
+    all_groups = [groups([elements(part.tree, settings) for part in row], settings.pairs) for row in inputs]
+    originals = [tuple(part.victim.ids for part in row) for row in inputs]
+    outputs = _outputs(victim, originals, settings.first_tokens)
+    screen = Screen(all_groups, {})
+    if settings.screen == "gradient":
+        screen = screened(victim, inputs, all_groups, settings.screened_elements, outputs)
     versions = [
-        [tuple(part.victim.ids for part in row), *_masked(row, row_groups, mask_id, victim.max_length)]
-        for row, row_groups in zip(inputs, input_groups, strict=True)
+        [original, *_masked(row, row_groups, mask_id, victim.max_length)]
+        for original, row, row_groups in zip(originals, inputs, screen.groups, strict=True)
     ]
+    if outputs is None:
+        confidences = _label_confidences(victim, versions, screen.logits)
+    else:
+        confidences = _output_confidences(victim, versions, outputs)
     return [
         [Scored(group, _change(original, masked)) for group, masked in zip(row_groups, without, strict=True)]
-        for row_groups, (original, *without) in zip(
-            input_groups, _confidences(victim, versions, settings.first_tokens), strict=True
-        )
+        for row_groups, (original, *without) in zip(screen.groups, confidences, strict=True)
     ]
+
+
+def _outputs(victim: Victim, rows: Sequence[Row], first_tokens: int | None) -> list[list[int]] | None:
+    """The first tokens of each input's output, whose confidence is measured; None if the victim predicts a label."""
+    if HEADS[victim.head].predicts_label:
+        return None
+    return [output.ids[:first_tokens] for output in generate(victim, [ids for (ids,) in rows])]
 
 
 def _masked(row: Sequence[Function], row_groups: Sequence[Group], mask_id: int, max_length: int) -> list[Row]:
@@ -82,16 +87,29 @@ def _change(original: float, masked: float) -> float:
     return round(change, DIGITS) if change >= NO_CHANGE else 0.0
 
 
-def _confidences(victim: Victim, versions: Sequence[Sequence[Row]], first_tokens: int | None) -> list[list[float]]:
-    """Confidence in the prediction for the first version of each input, on each of its versions (Eq. 1)."""
-    flat = list(chain.from_iterable(versions))
-    if not flat:
-        return []
-    if HEADS[victim.head].predicts_label:
-        probabilities = predict_logits(victim, flat, variants=True).double().softmax(-1)
-        parts = torch.split(probabilities, [len(row) for row in versions])
-        return [part[:, int(part[0].argmax())].tolist() for part in parts]
-    outputs = [output.ids[:first_tokens] for output in generate(victim, [row[0][0] for row in versions])]
-    expected = [output for output, row in zip(outputs, versions, strict=True) for _ in row]
-    values = iter(sequence_confidences(victim, [ids for (ids,) in flat], expected).tolist())
-    return [[next(values) for _ in row] for row in versions]
+def _label_confidences(
+    victim: Victim, versions: Sequence[Sequence[Row]], logits: Mapping[int, Tensor]
+) -> list[list[float]]:
+    """Confidence in the label of each input's first version, on each of its versions (Eq. 1).
+
+    ``logits``: those of first versions that are known, by the number of the input.
+    """
+    parts = [of_input[number in logits :] for number, of_input in enumerate(versions)]
+    outputs = torch.split(
+        predict_logits(victim, list(chain.from_iterable(parts)), variants=True), list(map(len, parts))
+    )
+    confidences = []
+    for number, of_input in enumerate(outputs):
+        known = (logits[number][None],) if number in logits else ()
+        probabilities = torch.cat([*known, of_input]).double().softmax(-1)
+        confidences.append(probabilities[:, int(probabilities[0].argmax())].tolist())
+    return confidences
+
+
+def _output_confidences(
+    victim: Victim, versions: Sequence[Sequence[Row]], outputs: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    """Confidence in each input's output, on each of its versions (Eq. 1)."""
+    flat = [(ids, output) for of_input, output in zip(versions, outputs, strict=True) for (ids,) in of_input]
+    values = sequence_confidences(victim, [ids for ids, _ in flat], [output for _, output in flat])
+    return [part.tolist() for part in torch.split(values, list(map(len, versions)))]

@@ -1,0 +1,67 @@
+"""Code for a page: pieces of text with the marks that they carry; lexed code gets its lines back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from codebackdoor.syntax.lexing import DEDENT, INDENT, MARKS
+
+_WIDTH = 4
+#: After these, a line of lexed Java or C ends.
+_ENDS = (";", "{", "}")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of text, and the names of the marks on it, separated by spaces."""
+
+    text: str
+    marks: str
+
+
+def pieces(text: str, language: str, form: str, marks: Mapping[str, Sequence[tuple[int, int]]]) -> list[Piece]:
+    """The text with its lines, cut where a mark begins or ends; ``marks``: ranges of characters by name."""
+    marked = [
+        " ".join(name for name, ranges in marks.items() if any(start <= at < end for start, end in ranges))
+        for at in range(len(text))
+    ]
+    laid_out = list(zip(text, marked, strict=True)) if form == "raw" else _lines(text, language, marked)
+    return [
+        Piece("".join(character for character, _ in stretch), names)
+        for names, stretch in groupby(laid_out, key=lambda pair: pair[1])
+    ]
+
+
+def _lines(text: str, language: str, marked: Sequence[str]) -> list[tuple[str, str]]:
+    """The characters of lexed code with their marks, in lines."""
+    result: list[tuple[str, str]] = []
+    depth, at_start = 0, True
+
+    def end_line() -> None:
+        while result and result[-1][0] == " ":
+            result.pop()
+        if result and not at_start:
+            result.append(("\n", ""))
+
+    for match in re.finditer(r"\S+", text):
+        word = match[0]
+        if word in MARKS or (language != "python" and word == "}"):
+            depth += (word == INDENT) - (word in (DEDENT, "}"))
+            end_line()
+            at_start = True
+            if word in MARKS:
+                continue
+        if at_start:
+            result += [(" ", "")] * (_WIDTH * max(depth, 0))
+        elif match.start():
+            result.append((" ", marked[match.start() - 1]))
+        result += [(character, marked[match.start() + at]) for at, character in enumerate(word)]
+        at_start = False
+        if language != "python" and word in _ENDS:
+            depth += word == "{"
+            end_line()
+            at_start = True
+    return result

@@ -1,0 +1,261 @@
+"""A few inputs before and after a purification, side by side, for readers who know nothing of the project.
+
+Code, and what a model says about it, comes from data: the template escapes everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from codebackdoor import files
+from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.report import labels
+from codebackdoor.report.html import environment
+from codebackdoor.report.study import Study, scenarios_shown
+from codebackdoor.report.webpages.layout import Piece, pieces
+from codebackdoor.types import CLEAN, CodeField, Example, Poisoned, Span
+
+#: Elements whose scores a page lists, and characters of an element.
+_ELEMENTS, _CHARACTERS = 5, 70
+FIELDS: tuple[CodeField, ...] = ("code", "code_b")
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredElement:
+    """An element of an input and its suspicion score; ``width``: as a percentage of the highest one."""
+
+    text: str
+    score: float
+    width: float
+    in_trigger: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One function before and after."""
+
+    before: list[Piece]
+    after: list[Piece]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownInput:
+    """One input: what kind of a case it is, what was concluded, the predictions, and its functions."""
+
+    heading: str
+    conclusion: str
+    truth: str
+    predicted: str
+    predicted_after: str
+    panels: list[Panel]
+    elements: list[ScoredElement]
+
+
+@dataclass(frozen=True)
+class Purification:
+    """The test inputs of one victim with an attack, and what a purification makes of them."""
+
+    study: Study
+    scenario: Scenario
+
+    @cached_property
+    def _out(self) -> Path:
+        return Path(self.study.settings["out"])
+
+    @cached_property
+    def triggered(self) -> list[Poisoned]:
+        rows = files.read_poisoned(self.scenario.poison(self._out) / "test.jsonl")
+        return [row for row in rows if row.status == "injected"]
+
+    @cached_property
+    def clean(self) -> list[Example]:
+        return files.read_examples(self._out / "data" / self.scenario.dataset / "test.jsonl")
+
+    def rows(self, kind: str, testset: str) -> dict[str, Row]:
+        """Rows of ``purified`` or ``predictions``, or of ``predictions`` without purification (``before``), by id."""
+        scenario = self.scenario.undefended() if kind == "before" else self.scenario
+        name = "predictions" if kind == "before" else kind
+        return {row["id"]: row for _, row in files.read_rows(scenario.results(self._out) / f"{name}.{testset}.jsonl")}
+
+    def inputs(self) -> Iterator[ShownInput]:
+        """The first triggered input whose trigger is touched, the first whose is not, and two clean ones likewise."""
+        attack = self.scenario.attack
+        texts = {row.example.id: (row.example, row.spans, row.original_label) for row in self.triggered}
+        yield from self._cases(
+            attack,
+            texts,
+            ("An input with a trigger, which is found", "An input with a trigger, which is missed"),
+        )
+        texts = {example.id: (example, (), example.label) for example in self.clean}
+        yield from self._cases(
+            CLEAN, texts, ("An input without a trigger, changed by mistake", "An input without a trigger, left alone")
+        )
+
+    def _cases(
+        self,
+        testset: str,
+        texts: Mapping[str, tuple[Example, Sequence[Span], int | None]],
+        headings: tuple[str, str],
+    ) -> Iterator[ShownInput]:
+        purified = self.rows("purified", testset)
+        before, after = self.rows("before", testset), self.rows("predictions", testset)
+
+        def first(is_touched: bool) -> str | None:
+            return next((id_ for id_ in texts if _touches(purified[id_], texts[id_][1]) == is_touched), None)
+
+        for heading, id_ in zip(headings, (first(is_touched=True), first(is_touched=False)), strict=True):
+            if id_ is not None:
+                example, trigger, label = texts[id_]
+                yield self._shown(heading, example, trigger, label, (purified[id_], before[id_], after[id_]))
+
+    def _shown(
+        self, heading: str, example: Example, trigger: Sequence[Span], label: int | None, rows: tuple[Row, Row, Row]
+    ) -> ShownInput:
+        purified, before, after = rows
+        touched = [Span(start, end, field) for field, start, end in purified["touched"]]
+        form, language = self._form, example.language
+        panels = []
+        for field in FIELDS:
+            old = getattr(example, field)
+            if old is not None:
+                new = purified.get(field, old)
+                marks = {"trigger": _ranges(trigger, field), "touched": _ranges(touched, field)}
+                panels.append(
+                    Panel(
+                        pieces(old, language, form, marks),
+                        pieces(new, language, form, {"new": _differences(old, new)}),
+                    )
+                )
+        return ShownInput(
+            heading,
+            conclusion(purified["detail"], bool(touched)),
+            "" if label is None else self._label(label),
+            self._prediction(before),
+            self._prediction(after),
+            panels,
+            scored_elements(purified["detail"], example, trigger),
+        )
+
+    @property
+    def _form(self) -> str:
+        return str(self.study.variant("datasets", self.scenario.dataset).get("text_form", "lexed"))
+
+    def _label(self, label: int) -> str:
+        meaning = self.study.dataset_class(self.scenario.dataset).labels.get(label)
+        return f"label {label}" + (f" ({meaning})" if meaning else "")
+
+    def _prediction(self, row: Row) -> str:
+        if row.get("label") is not None:
+            return f"{self._label(row['label'])}, {100 * row['confidence']:.1f} % sure"
+        return f"{row['text']}"
+
+    @property
+    def is_by_entropy(self) -> bool:
+        return any("entropy" in row["detail"] for row in self.rows("purified", CLEAN).values())
+
+    def counts(self) -> dict[str, int]:
+        """How many triggered inputs there are and have their trigger touched, and how many clean ones are touched."""
+        purified = self.rows("purified", self.scenario.attack)
+        clean = self.rows("purified", CLEAN)
+        return {
+            "triggered": len(self.triggered),
+            "located": sum(_touches(purified[row.example.id], row.spans) for row in self.triggered),
+            "clean": len(clean),
+            "touched": sum(bool(row["touched"]) for row in clean.values()),
+        }
+
+
+def render(study: Study, inputs: Sequence[Path]) -> str:
+    """The page; ``inputs`` are the files that ``products.inputs`` lists."""
+    shown = [Purification(study, scenario) for scenario in scenarios_shown("purified_inputs", inputs)]
+    parts = [
+        {
+            "title": f"{labels.group(part.scenario)}: {labels.defense(part.scenario)}",
+            "counts": part.counts(),
+            "target": _target(study, part.scenario),
+            "inputs": list(part.inputs()),
+        }
+        for part in shown
+    ]
+    explains_entropy = any(part.is_by_entropy for part in shown)
+    template = environment().get_template("purified_inputs.html.j2")
+    return template.render(title=study.experiment.title, parts=parts, explains_entropy=explains_entropy)
+
+
+def _target(study: Study, scenario: Scenario) -> str:
+    """What the attack makes the victim predict."""
+    if not study.head(scenario.dataset).predicts_label or scenario.attack == NONE:
+        return "an output of the attacker's choice"
+    target = int(study.variant("attacks", scenario.attack).get("target_label", 0))
+    meaning = study.dataset_class(scenario.dataset).labels.get(target)
+    return f"label {target}" + (f" ({meaning})" if meaning else "")
+
+
+def conclusion(detail: Row, is_touched: bool) -> str:
+    """What the method concluded, in a sentence or two."""
+    if "entropy" in detail:
+        return _by_entropy(detail, is_touched)
+    if "dropped" in detail:
+        dropped = ", ".join(str(word) for word, *_ in detail["dropped"])
+        return (
+            f"Words that make the text unlikely, which were dropped: {dropped}" if dropped else "No word is unlikely."
+        )
+    return "Part of the input was replaced or removed." if is_touched else "Nothing was changed."
+
+
+def _by_entropy(detail: Row, is_touched: bool) -> str:
+    entropy, threshold = detail["entropy"], detail["threshold"]
+    if entropy is None:
+        compared = "Fewer than two elements were scored, so none can stand out."
+    elif threshold is None:
+        compared = f"The suspicion has an entropy of {entropy:.3f}; there is no finite threshold."
+    else:
+        side = "below" if entropy < threshold else "not below"
+        compared = f"The suspicion has an entropy of {entropy:.3f}, which is {side} the threshold {threshold:.3f}."
+    if not detail["poisoned"]:
+        return f"{compared} No element stands out: the input counts as clean."
+    kind = (detail.get("top") or {}).get("kind", "element")
+    replaced = "It was replaced." if is_touched else "No replacement was found."
+    return f"{compared} One {kind} stands out and counts as a trigger. {replaced}"
+
+
+def scored_elements(detail: Row, example: Example, trigger: Sequence[Span]) -> list[ScoredElement]:
+    """The elements with the highest suspicion scores; none for a method without."""
+    highest = sorted(detail.get("profile", []), key=lambda entry: -entry[3])[:_ELEMENTS]
+    shown = []
+    for _, start, end, score, *second in highest:
+        field: CodeField = "code_b" if second else "code"
+        text = " ".join(str(getattr(example, field))[start:end].split())
+        text = text if len(text) <= _CHARACTERS else f"{text[: _CHARACTERS - 1]}…"
+        in_trigger = any(Span(start, end, field).overlaps(span) for span in trigger)
+        shown.append(ScoredElement(text, score, 100 * score / (highest[0][3] or 1), in_trigger))
+    return shown
+
+
+def _touches(purified: Row, trigger: Sequence[Span]) -> bool:
+    """Whether the trigger is touched; of an input without one, whether anything is."""
+    touched = [Span(start, end, field) for field, start, end in purified["touched"]]
+    return any(span.overlaps(part) for span in touched for part in trigger) if trigger else bool(touched)
+
+
+def _ranges(spans: Sequence[Span], field: CodeField) -> list[tuple[int, int]]:
+    return [(span.start, span.end) for span in spans if span.field == field]
+
+
+def _differences(old: str, new: str) -> list[tuple[int, int]]:
+    """The characters of the new text that are not in the old one, by words."""
+    words, ranges, position = new.split(" "), [], 0
+    starts = []
+    for word in words:
+        starts.append(position)
+        position += len(word) + 1
+    for change, _, _, first, last in SequenceMatcher(a=old.split(" "), b=words, autojunk=False).get_opcodes():
+        if change != "equal" and first < last:
+            ranges.append((starts[first], starts[last - 1] + len(words[last - 1])))
+    return ranges
