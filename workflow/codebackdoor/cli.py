@@ -130,7 +130,17 @@ def main() -> None:
 for _module, _names in {
     "data": ("fill_mirror", "fetch", "mine", "corpus", "dataset", "statistics", "poison"),
     "models": (
-        *("tokenizer", "pretrain", "filter_rows", "train_victim", "calibrate", "eliminate", "suspect", "purify"),
+        *(
+            "tokenizer",
+            "pretrain",
+            "filter_rows",
+            "train_victim",
+            "gradients",
+            "calibrate",
+            "eliminate",
+            "suspect",
+            "purify",
+        ),
         *("rewrite", "predict"),
     ),
     "probing": ("probe",),

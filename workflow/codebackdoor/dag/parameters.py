@@ -37,6 +37,7 @@ STAGES = {
     "filter": "defenses.training_rows",
     "filter_by_victim": "defenses.filter_stage",
     "train": "victims.stage",
+    "gradients": "defenses.objectives.gradients",
     "predict": "victims.predictions",
     "eliminate": "defenses.stage",
     "calibrate": "defenses.elimination.inversion.calibration.stage",

@@ -22,6 +22,7 @@ from codebackdoor.report.inputs import (
     has_searches,
     has_trigger,
     histories,
+    losses,
     metrics,
     metrics_and_baselines,
     no_defended_benign_victim,
@@ -54,7 +55,7 @@ class Product:
     selects: Selects = every_scenario
     #: Whether only the first seed of a scenario is shown.
     one_seed: bool = False
-    #: Whether it shows data sets and no victim.
+    #: Whether it shows data sets or objectives, and no victim.
     shows_data: bool = False
     #: Field of the experiment that says what it is about; both are written, or neither.
     about: str | None = None
@@ -195,6 +196,17 @@ _ENTRIES = (
         inputs=histories,
         file="history.json",
         shows_training=True,
+    ),
+    Product(
+        name="gradients",
+        kind="figure",
+        help="how much a training row weighs for each objective, by the probability of its label",
+        caption="Gradient of each training loss against the probability p that the model gives to a row's label, with "
+        "the rest shared equally among 32 099 other classes. Left: norm of the gradient by the logits. Right: "
+        "derivative by p. A poisoned row is at the left end of both panels until it is learned. Cross entropy has no "
+        "bound on the derivative; DeCE has one, which falls from epoch to epoch.",
+        inputs=losses,
+        shows_data=True,
     ),
     Product(
         name="suspicion",

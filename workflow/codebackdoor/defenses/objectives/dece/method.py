@@ -27,7 +27,7 @@ class DeCE:
     alpha: float
     epsilon: float
 
-    def __call__(self, logits: Tensor, targets: Tensor, epoch: int) -> Tensor:
+    def __call__(self, logits: Tensor, targets: Tensor, epoch: float) -> Tensor:
         """Return the loss (scalar) of logits [N, V] and targets [N]; ValueError for an epoch below 1."""
         if epoch < 1:
             raise ValueError(f"epochs count from 1, not {epoch}")
