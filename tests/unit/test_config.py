@@ -108,6 +108,7 @@ OVERLAYS = [
     ["codepurify"],
     ["codepurify", "codepurify/paper"],
     ["codepurify/filters"],
+    ["dece/objectives"],
 ]
 
 

@@ -55,8 +55,8 @@ class Product:
     selects: Selects = every_scenario
     #: Whether only the first seed of a scenario is shown.
     one_seed: bool = False
-    #: Whether it shows data sets or objectives, and no victim.
-    shows_data: bool = False
+    #: What it shows: victims with their size, or data sets or training losses, whatever the victims.
+    subject: Literal["victims", "datasets", "objectives"] = "victims"
     #: Field of the experiment that says what it is about; both are written, or neither.
     about: str | None = None
     #: Whether its caption says where trainings stopped that were to stop like another one.
@@ -206,7 +206,7 @@ _ENTRIES = (
         "derivative by p. A poisoned row is at the left end of both panels until it is learned. Cross entropy has no "
         "bound on the derivative; DeCE has one, which falls from epoch to epoch.",
         inputs=losses,
-        shows_data=True,
+        subject="objectives",
     ),
     Product(
         name="suspicion",
@@ -238,7 +238,7 @@ _ENTRIES = (
         caption="Left: number of identifiers in a sample, that is, of possible positions of a trigger. Right: number "
         "of sub-tokens in an identifier; the line is the share of identifiers that are at most this long.",
         inputs=statistics,
-        shows_data=True,
+        subject="datasets",
     ),
     Product(
         name="sensitivity",

@@ -1,4 +1,4 @@
-"""How much a row weighs in training, by the probability p of its label: DeCE's argument of section 4, for any objective.
+"""Weight of a row in training by the probability p of its label: DeCE's argument of section 4, for any objective.
 
 The logits are those of a model that gives the label the probability p and shares the rest equally among the other
 classes. Both curves come from automatic differentiation of the loss as it is trained with: the norm of the gradient by
