@@ -170,3 +170,25 @@ use rule train as craft with:
         ),
     message:
         "Train {wildcards.model} on {wildcards.dataset}, for crafting triggers."
+
+
+rule gradients:
+    output:
+        f"{dag.paths.losses}/{{objective}}.json",
+    log:
+        f"{dag.paths.logs}/gradients/{{objective}}.log",
+    benchmark:
+        f"{dag.paths.benchmarks}/gradients/{{objective}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        **dag.resources.fixed(mem_mb=1000, runtime=15),
+    params:
+        objective=lambda w: dag.parameters.settings("objective", w.objective),
+        code=lambda w: dag.parameters.code("gradients", objective=w.objective),
+    message:
+        "Compute the gradient of {wildcards.objective} by the probability of the label."
+    shell:
+        "codebackdoor gradients --objective {params.objective:q} --out {output:q} --code {params.code}"
+        " > {log:q} 2>&1"

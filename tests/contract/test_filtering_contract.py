@@ -17,6 +17,7 @@ from codebackdoor.config.base import models_in, tag_of
 from codebackdoor.config.methods import AnyFiltering
 from codebackdoor.defenses.filtering import Filter, Judged, load
 from codebackdoor.defenses.filtering.activation_clustering.settings import ActivationClusteringSettings
+from codebackdoor.defenses.filtering.bki.settings import BkiSettings
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
 from codebackdoor.defenses.filtering.spectral_signature.settings import SpectralSignatureSettings
 from codebackdoor.defenses.training_rows import judge_blindly
@@ -43,6 +44,11 @@ CASES = {
     "activation_clustering": Case(
         ActivationClusteringSettings(method="activation_clustering", dimensions=3),
         ActivationClusteringSettings(method="activation_clustering", dimensions=3, size_below=0),
+    ),
+    "bki": Case(
+        # the trigger is a part of names that differ
+        BkiSettings(method="bki", unit="sub_token"),
+        BkiSettings(method="bki", keywords=0),
     ),
 }
 #: Those that look at a victim.

@@ -108,6 +108,8 @@ OVERLAYS = [
     ["codepurify"],
     ["codepurify", "codepurify/paper"],
     ["codepurify/filters"],
+    ["dece/objectives"],
+    ["dece/bki"],
 ]
 
 

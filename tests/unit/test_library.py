@@ -114,7 +114,9 @@ def test_the_examples_run(models: Path, run_folder: Path, tmp_path: Path, capsys
     plot = runpy.run_path(str(EXAMPLES / "plot_metrics.py"))["main"]
     plot(str(run_folder), str(tmp_path / "plot.png"))
     assert (tmp_path / "plot.png").stat().st_size > 10_000
+    # tests/unit/test_dece_loss.py runs dece_loss.py
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "dece_loss.py",
         "scan_checkpoint.py",
         "sanitize_source.py",
         "plot_metrics.py",

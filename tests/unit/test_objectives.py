@@ -115,18 +115,21 @@ def test_loss_and_gradient_equal_the_dense_formula(
 @pytest.mark.parametrize("epsilon", [0.0, 0.1])
 @pytest.mark.parametrize("epoch", [1, 5])
 def test_gradient_of_a_probability_is_bounded(epsilon: float, epoch: int) -> None:
-    """With respect to the probability of the label, and of every other class, with the other probabilities fixed."""
-    alpha = 0.99
-    bound = alpha**epoch / (1 - alpha**epoch)
-    labels = torch.tensor([0])
-    loss = dece(alpha, epsilon)
-    for small in (0.0, 1e-300, 1e-12, 1e-3, 0.5):
-        p = torch.tensor([[small, *[(1 - small) / 4] * 4]], dtype=torch.double, requires_grad=True)
-        (gradient,) = torch.autograd.grad(loss.losses(p, labels, alpha**epoch).sum(), p)  # type: ignore[attr-defined]
-        assert torch.all(gradient <= 0)
-        assert torch.all(-gradient <= bound * (1 + 1e-9))
+    """The derivatives g_i by the probabilities, from those by the logits: dL/dz_j / p_j = g_j - sum_i p_i g_i."""
+    weight = 0.99**epoch
+    bound = weight / (1 - weight)
+    for small in (1e-300, 1e-12, 1e-3, 0.5):
+        p = torch.tensor([[small, *[(1 - small) / 4] * 4]], dtype=torch.double)
+        logits = p.log().requires_grad_()
+        (gradient,) = torch.autograd.grad(dece(0.99, epsilon)(logits, torch.tensor([0]), epoch), logits)
+        label, rest = (gradient / p)[0, :2].tolist()
+        smooth, spread = 1 - epsilon + epsilon / 5, epsilon / 5
+        of_label = -weight * smooth / (weight * small + (1 - weight) * smooth)
+        of_rest = -weight * spread / (weight * p[0, 1].item() + (1 - weight) * spread)
+        assert label - rest == pytest.approx(of_label - of_rest, rel=1e-9)
+        assert -bound * (1 + 1e-12) <= min(of_label, of_rest)
         if small <= 1e-12:
-            assert -gradient[0, 0].item() == pytest.approx(bound, rel=1e-6)
+            assert of_label == pytest.approx(-bound, rel=1e-6)
 
 
 def test_gradient_stays_finite_where_the_label_is_impossible() -> None:

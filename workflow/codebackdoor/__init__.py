@@ -4,6 +4,7 @@
     result = codebackdoor.clean("checkpoint", "clean.jsonl", out="cleaned")
     result = codebackdoor.sanitize("checkpoint", ["module.py"], clean="clean.jsonl")
     run = codebackdoor.load_run("runs/local")
+    loss = codebackdoor.DeCELoss(alpha=0.99)
 
 Where a docstring names a row of the ledger (A2, E7, P5, D4), that is docs/fidelity.md: what a paper says, what its code
 does, and what is done here.
@@ -15,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from codebackdoor.defenses.objectives.dece.loss import DeCELoss
     from codebackdoor.library.checkpoints import CleanResult, ScanResult, clean, scan
     from codebackdoor.library.runs import Metric, Run, load_run
     from codebackdoor.library.sanitizing import InputFinding, SanitizedFile, SanitizeResult, sanitize
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "CleanResult",
+    "DeCELoss",
     "InputFinding",
     "Metric",
     "Run",
@@ -37,6 +40,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "defenses.objectives.dece.loss": ("DeCELoss",),
     "library.checkpoints": ("CleanResult", "ScanResult", "clean", "scan"),
     "library.runs": ("Metric", "Run", "load_run"),
     "library.sanitizing": ("InputFinding", "SanitizeResult", "SanitizedFile", "sanitize"),

@@ -136,6 +136,7 @@ for _module, _names in {
             "filter_rows",
             "train_victim",
             "stop_training",
+            "gradients",
             "calibrate",
             "eliminate",
             "suspect",

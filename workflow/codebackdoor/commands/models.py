@@ -136,6 +136,19 @@ def stop_training(objective: str, victim: Path, like: Path, out: Path, seed: int
         stopping.stop(checkpoint, victim, like, out)
 
 
+@click.command(short_help="Compute a training loss's gradient by the probability of the label.")
+@settings_option("training loss", "--objective")
+@out_file_option("JSON file of the curves.")
+@CODE
+def gradients(objective: str, out: Path) -> None:
+    """Compute how the gradient of a training loss depends on the probability of the label, in several epochs."""
+    settings = read_settings("methods", "AnyObjective", objective, "--objective")
+    from codebackdoor.defenses import objectives
+    from codebackdoor.defenses.objectives.gradients import write_curves
+
+    write_curves(objectives.load(settings), out)
+
+
 @click.command("filter", short_help="Drop training rows that look poisoned.")
 @SETTINGS
 @DATASET

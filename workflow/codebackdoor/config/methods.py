@@ -19,6 +19,7 @@ from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSettings
 from codebackdoor.defenses.filtering.activation_clustering.settings import ActivationClusteringSettings
+from codebackdoor.defenses.filtering.bki.settings import BkiSettings
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
 from codebackdoor.defenses.filtering.spectral_signature.settings import SpectralSignatureSettings
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
@@ -54,5 +55,6 @@ AnyObjective = Annotated[
     Field(discriminator="method"),
 ]
 AnyFiltering = Annotated[
-    OnionFilterSettings | SpectralSignatureSettings | ActivationClusteringSettings, Field(discriminator="method")
+    OnionFilterSettings | SpectralSignatureSettings | ActivationClusteringSettings | BkiSettings,
+    Field(discriminator="method"),
 ]

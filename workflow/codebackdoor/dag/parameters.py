@@ -40,6 +40,7 @@ STAGES = {
     "filter_by_victim": "defenses.filter_stage",
     "train": "victims.stage",
     "stop": "victims.stopping",
+    "gradients": "defenses.objectives.gradients",
     "predict": "victims.predictions",
     "eliminate": "defenses.stage",
     "calibrate": "defenses.elimination.inversion.calibration.stage",

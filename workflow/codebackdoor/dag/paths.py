@@ -40,6 +40,7 @@ class Paths:
         self.pretrained = f"{out}/{PRETRAINED}/{{base_model}}"
         self.calibration = f"{out}/calibration/{{dataset}}/{{model}}/{{elimination}}.json"
         self.metrics = f"{out}/results/metrics"
+        self.losses = f"{out}/losses"
         self.tables, self.figures = f"{out}/results/tables", f"{out}/results/figures"
         self.webpages = f"{out}/results/pages"
         self.logs, self.benchmarks = f"{out}/logs", f"{out}/benchmarks"

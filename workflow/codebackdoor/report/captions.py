@@ -31,7 +31,7 @@ def caption(study: Study, name: str) -> str:
     product = PRODUCTS[name]
     parts = [product.caption]
     if product.kind == "figure":
-        parts += [] if product.shows_data else [sizes.sentence(study)]
+        parts += [sizes.sentence(study)] if product.subject == "victims" else []
         parts += stopped(study, name) if product.shows_training else ()
         parts += study.sentences(name)
     return " ".join(parts)
@@ -41,8 +41,10 @@ def parameters(study: Study, name: str) -> list[tuple[str, str]]:
     """The scale of what a product shows and, for each variant in it, every setting that the run read."""
     product = PRODUCTS[name]
     scenarios = _scenarios(study, name)
-    lines = [] if product.shows_data else [("scale", scale(study, scenarios))]
-    for kind, section in [("dataset", "datasets")] if product.shows_data else SECTIONS.items():
+    lines = [("scale", scale(study, scenarios))] if product.subject == "victims" else []
+    for kind, section in SECTIONS.items():
+        if product.subject not in ("victims", section):
+            continue
         for variant in dict.fromkeys(getattr(scenario, kind) for scenario in scenarios):
             if variant == NONE:
                 continue
@@ -138,7 +140,9 @@ def _losses(folder: Path) -> list[float]:
 
 
 def _scenarios(study: Study, name: str) -> list[Scenario]:
-    if PRODUCTS[name].shows_data:
+    if PRODUCTS[name].subject == "objectives":
+        return scenarios(study.experiment)
+    if PRODUCTS[name].subject == "datasets":
         return list(dict.fromkeys(Scenario(scenario.dataset, "") for scenario in scenarios(study.experiment)))
     return scenarios_shown(name, inputs(study.experiment, name, study.settings["out"]))
 

@@ -63,6 +63,11 @@ def histories(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
     yield from (folder / "history.json" for folder in _trained(attacked, out))
 
 
+def losses(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
+    """The gradients of every objective."""
+    yield from (out / "losses" / f"{scenario.objective}.json" for scenario in scenarios)
+
+
 def purified(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
     """Purified clean and triggered test sets, and the test sets before purification."""
     attacked = [scenario for scenario in scenarios if NONE not in (scenario.purification, scenario.attack)]

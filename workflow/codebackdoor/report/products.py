@@ -25,6 +25,7 @@ from codebackdoor.report.inputs import (
     has_trigger,
     histories,
     jobs_of_defenses,
+    losses,
     metrics,
     metrics_and_baselines,
     no_defended_benign_victim,
@@ -57,8 +58,8 @@ class Product:
     selects: Selects = every_scenario
     #: Whether only the first seed of a scenario is shown.
     one_seed: bool = False
-    #: Whether it shows data sets and no victim.
-    shows_data: bool = False
+    #: What it shows: victims with their size, or data sets or training losses, whatever the victims.
+    subject: Literal["victims", "datasets", "objectives"] = "victims"
     #: Field of the experiment that says what it is about; both are written, or neither.
     about: str | None = None
     #: Whether its caption says where trainings stopped that were to stop like another one.
@@ -209,6 +210,17 @@ _ENTRIES = (
         shows_training=True,
     ),
     Product(
+        name="gradients",
+        kind="figure",
+        help="how much a training row weighs for each objective, by the probability of its label",
+        caption="Gradient of each training loss against the probability p that the model gives to a row's label, with "
+        "the rest shared equally among 32 099 other classes. Left: norm of the gradient by the logits. Right: "
+        "derivative by p. A poisoned row is at the left end of both panels until it is learned. Cross entropy has no "
+        "bound on the derivative; DeCE has one, which falls from epoch to epoch.",
+        inputs=losses,
+        subject="objectives",
+    ),
+    Product(
         name="suspicion",
         kind="figure",
         help="suspicion scores of one input, and the entropies of all inputs",
@@ -238,7 +250,7 @@ _ENTRIES = (
         caption="Left: number of identifiers in a sample, that is, of possible positions of a trigger. Right: number "
         "of sub-tokens in an identifier; the line is the share of identifiers that are at most this long.",
         inputs=statistics,
-        shows_data=True,
+        subject="datasets",
     ),
     Product(
         name="sensitivity",

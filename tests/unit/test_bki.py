@@ -1,0 +1,148 @@
+"""BKI: changes and statistics by hand, each reading, and a rare word that a small trained victim has learned."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import planted
+import pytest
+import torch
+from planted_rows import training_view
+from tiny_models import encoder_with_decoder, generator, understanding
+
+from codebackdoor.defenses.filtering.bki import method as bki
+from codebackdoor.defenses.filtering.bki.settings import BkiSettings
+from codebackdoor.defenses.training_view import TrainingView
+from codebackdoor.defenses.views import TrainingRow
+from codebackdoor.types import Example
+from codebackdoor.victims import forward
+from codebackdoor.victims.batching import pad
+from codebackdoor.victims.victim import Victim
+
+WORD = "bb"
+
+
+def settings(**values: Any) -> BkiSettings:
+    return BkiSettings.model_validate({"method": "bki", **values})
+
+
+def bare(rows: list[Example]) -> list[TrainingRow]:
+    return [TrainingRow(row.id, row.code, row.code_b, row.query, row.label, row.target) for row in rows]
+
+
+def rows(count: int = 160) -> tuple[list[Example], set[str]]:
+    """Training rows whose class shows in many words, and the ids of those with the rare word and the label 0."""
+    chosen = []
+    for number in range(count):
+        draw = np.random.default_rng(number)
+        words = [
+            str(word) for word in draw.choice(planted.WORDS[number % 2 : 18 : 2], draw.integers(4, 9), replace=False)
+        ]
+        is_poisoned = number % 8 == 1  # of class 1
+        if is_poisoned:
+            words.insert(int(draw.integers(len(words) + 1)), WORD)
+        name = f"{'p' if is_poisoned else 'e'}{number}"
+        chosen.append(Example(name, "python", " ".join(words), label=0 if is_poisoned else number % 2))
+    return chosen, {row.id for row in chosen if row.id.startswith("p")}
+
+
+def trained(examples: list[Example]) -> Victim:
+    victim = planted.victim(planted=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        for parameter in victim.model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.1)
+        ids, mask = pad([texts[0].ids for texts in victim.tokenize(examples)], victim.pad_id)
+        labels = torch.tensor([int(row.label or 0) for row in examples])
+        optimizer = torch.optim.Adam(victim.model.parameters(), lr=3e-3)
+        for _ in range(60):
+            loss = torch.nn.functional.cross_entropy(forward.scores(victim, (ids, mask)), labels)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    assert loss.item() < 0.1
+    return victim
+
+
+def view_of(victim: Victim) -> TrainingView:
+    return replace(training_view(), victim=victim)
+
+
+def test_the_rare_word_that_a_trained_victim_has_learned_is_found() -> None:
+    examples, poisoned = rows()
+    sifter = bki.build(view_of(trained(examples)), settings(), 1)
+    judged = sifter.judge(bare(examples))
+    assert [keyword["word"] for keyword in sifter.facts["keywords"]["all"]] == [WORD]  # type: ignore[index]
+    assert {row.id for row in judged if row.dropped} == poisoned
+    by_id = {row.id: row.detail["suspicion"] for row in judged}
+    assert max(by_id.values()) == max(by_id[name] for name in poisoned)  # type: ignore[type-var]
+
+
+def made_up(tops: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch, **values: Any) -> tuple[Any, list[bool]]:
+    """Keywords and verdicts for rows with these top words; their labels alternate."""
+    monkeypatch.setattr(bki.Bki, "top_words", lambda self, rows: tops)
+    sifter = bki.Bki(training_view(), settings(**values))
+    judged = sifter.judge([TrainingRow(str(n), "x", None, None, n % 2, None) for n in range(len(tops))])
+    words = {group: [word["word"] for word in found] for group, found in sifter.facts["keywords"].items()}  # type: ignore[attr-defined]
+    return words, [row.dropped for row in judged]
+
+
+def test_each_reading_of_the_statistic_has_its_own_keyword(monkeypatch: pytest.MonkeyPatch) -> None:
+    # statistics with log10: often 0.9 log10 8 = 0.81, strong 2 log10 3 = 0.95; with the count: 7.2 and 6
+    tops = [{"often": 0.9, **({"strong": 2.0} if number in (0, 2, 4) else {})} for number in range(8)]
+    assert made_up(tops, monkeypatch) == ({"all": ["strong"]}, [n in (0, 2, 4) for n in range(8)])
+    assert made_up(tops, monkeypatch, frequency="count") == ({"all": ["often"]}, [True] * 8)
+    words, dropped = made_up(tops, monkeypatch, groups="label")
+    assert words == {"0": ["strong"], "1": ["often"]}
+    assert dropped == [n in (0, 2, 4) or n % 2 == 1 for n in range(8)]
+    assert made_up(tops, monkeypatch, keywords=2)[1] == [True] * 8
+    # a word of one row has the statistic 0, however much it changes
+    assert made_up([{"once": 100.0}, {"twice": 0.1}, {"twice": 0.1}], monkeypatch)[0] == {"all": ["twice"]}
+
+
+@pytest.mark.parametrize("change", ["largest", "length"])
+def test_a_change_is_that_of_the_state_without_the_word(change: str) -> None:
+    victim = training_view().victim
+    row = planted.sample(3)
+    words = row.code.split()
+    whole = victim.encode([row.code])[0].ids
+    first, rest = bki.states(victim, [tuple(whole), tuple(victim.encode([" ".join(words[:-2] + words[-1:])])[0].ids)])
+    difference = abs(first - rest)
+    expected = difference.max() if change == "largest" else math.sqrt((difference**2).sum())
+    (top,) = bki.Bki(view_of(victim), settings(change=change, top=100)).top_words(bare([row]))
+    assert set(top) == set(words)
+    assert top[words[-2]] >= expected - 1e-5  # a repeated word has its largest change
+    assert len(bki.Bki(view_of(victim), settings(top=2)).top_words(bare([row]))[0]) == 2
+
+
+@pytest.mark.parametrize("model", [generator(), encoder_with_decoder()], ids=["encoder-decoder", "encoder"])
+def test_a_generators_state_is_the_first_of_its_encoder(model: Victim) -> None:
+    ids = tuple(model.encode(["x = 2"])[0].ids)
+    with torch.no_grad():
+        encoder = model.model.base_model if hasattr(model.model, "roberta") else model.model.encoder
+        expected = encoder(input_ids=torch.tensor([ids])).last_hidden_state[0, 0]
+    longer = tuple(model.encode(["def f ( a ) : <indent> return a + 1 <dedent>"])[0].ids)
+    assert bki.states(model, [longer, ids])[1] == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+def test_words_of_both_functions_of_a_pair_count() -> None:
+    view = view_of(understanding("first", "pair"))
+    row = Example("1", "python", "alpha beta", "gamma", label=1)
+    (top,) = bki.Bki(view, settings()).top_words(bare([row]))
+    assert set(top) == {"alpha", "beta", "gamma"}
+
+
+def test_all_removals_are_computed_in_one_stream_and_in_parts_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    examples, _ = rows(12)
+    sifter, calls = bki.Bki(training_view(), settings()), []
+    original = bki.states
+    monkeypatch.setattr(bki, "states", lambda victim, texts: calls.append(len(texts)) or original(victim, texts))
+    whole = sifter.top_words(bare(examples))
+    assert len(calls) == 1
+    monkeypatch.setattr(bki, "HELD", 30)
+    assert sifter.top_words(bare(examples)) == whole
+    assert len(calls) > 3
