@@ -14,7 +14,7 @@ from codebackdoor.dag.fingerprint import PACKAGE, ROOT
 FILES = sorted(ROOT.rglob("*.py"))
 #: What each part may import of the package, beside itself and the ground that all stand on.
 GROUND = {"", "config", "errors", "files", "heads", "loader", "outputs", "parsing", "pools", "seeding", "settings"}
-GROUND |= {"types"}
+GROUND |= {"trials", "types"}
 #: What the configuration needs of the report: names, help and printed tables. They are light, so that the registry of
 #: products and the papers' data are also where the configuration takes its choices from.
 LIGHT_REPORT = ("report.products", "report.inputs", "report.papers")
@@ -24,6 +24,7 @@ ALLOWED = {
     "settings": {"costs"},
     "": set(),
     "errors": set(),
+    "trials": set(),
     "types": set(),
     "files": set(),
     "heads": set(),

@@ -41,7 +41,7 @@ def main() -> Never:
         namespaces.give_up_rights(library, user, group)
         _run(library, limits, files, is_alone)
     except Exception as error:
-        _report(files["verdict"], {"refused": str(error)})
+        _report(files["verdict"], {"refused": getattr(error, "strerror", None) or str(error)})
     os._exit(1)
 
 
@@ -88,9 +88,7 @@ def _run(library: ctypes.CDLL, limits: Limits, files: dict[str, int], is_alone: 
     _be_tester(library, child, files, of_tests, limits, is_alone)
 
 
-def _be_program(
-    library: ctypes.CDLL, source: int, own: channel.Channel, limits: Limits, is_alone: bool
-) -> Never:
+def _be_program(library: ctypes.CDLL, source: int, own: channel.Channel, limits: Limits, is_alone: bool) -> Never:
     """The child, which has neither the tests nor the pipe of the verdict."""
     _die_with(library)
     texts = _read(source)

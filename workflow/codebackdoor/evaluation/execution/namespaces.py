@@ -1,7 +1,7 @@
 """A file system, a network and processes of its own for a generated program, by Linux namespaces.
 
-As root, the namespaces are made directly and the program becomes a user that owns nothing. An ordinary user needs a user
-namespace, which some distributions switch off.
+As root, the namespaces are made directly and the program becomes a user that owns nothing. An ordinary user needs a
+user namespace, which some distributions switch off.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ def furnish(library: ctypes.CDLL, root: str, folder: int, user: int, group: int)
     _mount(library, "tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,nr_inodes=1k,mode=755")
     for path in _outermost(_libraries()):
         target = f"{root}{path}"
-        os.makedirs(target, exist_ok=True)
+        Path(target).mkdir(parents=True, exist_ok=True)
         _mount(library, path, target, None, _MS_BIND | _MS_REC)
     for path in sys.path:
         for name in _OTHER_PACKAGES:
-            if os.path.isdir(f"{root}{path}/{name}"):
+            if Path(f"{root}{path}/{name}").is_dir():
                 _mount(library, "tmpfs", f"{root}{path}/{name}", "tmpfs", _MS_RDONLY, "size=4k,mode=755")
     _read_only(library, root)
-    os.makedirs(f"{root}{WORK}", exist_ok=True)
+    Path(f"{root}{WORK}").mkdir()
     size = f"size={folder}m,nr_inodes=1k,mode=700,uid={user},gid={group}"
     _mount(library, "tmpfs", f"{root}{WORK}", "tmpfs", _MS_NOSUID | _MS_NODEV, size)
 
@@ -93,10 +93,10 @@ def give_up_rights(library: ctypes.CDLL, user: int, group: int) -> None:
 
 def _libraries() -> Iterable[str]:
     """Folders of Python's library and of the shared libraries that it may load."""
-    yield from (path for path in (*sys.path, f"{sys.base_prefix}/lib", *_SYSTEM) if os.path.isdir(path))
-    with open("/proc/self/maps") as lines:
-        mapped = {line.split(maxsplit=5)[5].strip() for line in lines if line.count(" /") == 1}
-    yield from sorted({os.path.dirname(path) for path in mapped if os.path.isfile(path) and ".so" in path})
+    yield from (path for path in (*sys.path, f"{sys.base_prefix}/lib", *_SYSTEM) if Path(path).is_dir())
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    mapped = {Path(line.split(maxsplit=5)[5]) for line in lines if " /" in line}
+    yield from sorted({str(path.parent) for path in mapped if ".so" in path.name and path.is_file()})
 
 
 def _outermost(paths: Iterable[str]) -> list[str]:
@@ -107,9 +107,8 @@ def _outermost(paths: Iterable[str]) -> list[str]:
 
 def _read_only(library: ctypes.CDLL, root: str) -> None:
     """Deny writing to every file system below ``root``, each with the flags that it has already."""
-    with open("/proc/self/mountinfo") as lines:
-        places = [line.split()[4].encode().decode("unicode_escape") for line in lines]
-    for place in places:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    for place in (line.split()[4].encode().decode("unicode_escape") for line in lines):
         if place.startswith(f"{root}/"):
             flags = os.statvfs(place).f_flag & (_MS_NOSUID | _MS_NODEV | os.ST_NOEXEC)
             flags |= os.statvfs(place).f_flag & (os.ST_NOATIME | os.ST_NODIRATIME | os.ST_RELATIME)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from codebackdoor.evaluation.execution.limits import Isolation
 
-SOURCE = '''
+SOURCE = """
 import ctypes, os, socket
 
 def _attempts(path):
@@ -30,7 +30,7 @@ def reached(path):
             continue
         names.append(name)
     return names
-'''
+"""
 
 
 def tests(isolation: Isolation, path: str) -> tuple[str, ...]:

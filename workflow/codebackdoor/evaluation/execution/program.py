@@ -9,6 +9,7 @@ import itertools
 import os
 import sys
 import types
+from collections.abc import Callable
 from typing import Any, Never
 
 from codebackdoor.evaluation.execution.channel import Channel, ClosedError
@@ -79,7 +80,7 @@ def _call(function: Any, arguments: list[Any], named: dict[str, Any], objects: _
     return ["value", result, changed]
 
 
-_ACTIONS = {
+_ACTIONS: dict[str, Callable[..., Any]] = {
     "get": getattr,
     "set": setattr,
     "item": lambda value, key: value[key],

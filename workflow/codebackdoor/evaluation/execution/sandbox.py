@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,6 +21,7 @@ import codebackdoor
 from codebackdoor.errors import UserError, first_line, quoted
 from codebackdoor.evaluation.execution import probe, seccomp
 from codebackdoor.evaluation.execution.limits import Isolation, Limits
+from codebackdoor.trials import Trial
 
 #: How a program ended. ``passed``: all its tests did. ``failed``: an assertion did not hold. ``error``: an error in the
 #: program or a test. ``undefined``: there is no function of the expected name. ``syntax``: it is no Python.
@@ -44,22 +45,6 @@ class IsolationError(UserError):
     """This machine cannot isolate a program as configured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """A program, and the tests that decide about it.
-
-    ``entry`` is the function under test; ``names`` are other names of the program that the tests use. ``prelude`` runs
-    before the program and before the tests, each with its own copy; ``setup`` runs before the tests.
-    """
-
-    source: str
-    entry: str
-    tests: tuple[str, ...]
-    names: tuple[str, ...] = ()
-    prelude: str = ""
-    setup: str = ""
-
-
 class Sandbox:
     """Runs programs under the same limits."""
 
@@ -73,23 +58,28 @@ class Sandbox:
                 f"generated code runs on 64-bit Linux on x86-64 or AArch64 alone, not on {os.uname().sysname} "
                 f"{os.uname().machine}; execute the predictions on another machine"
             )
-        trial = Trial(probe.SOURCE, "reached", probe.tests(self.isolation, str(_PACKAGES / "codebackdoor")))
-        outcome = self.run(trial)
+        trial = Trial("probe", "reached", probe.tests(self.isolation, str(_PACKAGES / "codebackdoor")))
+        outcome = self.run(probe.SOURCE, trial)
+        if outcome == "failed":
+            raise IsolationError(f"a program in isolation can do more than it may; {_advice(self.isolation)}")
         if outcome != "passed":
-            raise IsolationError(f"a program in isolation does more than it may ({outcome}); {_advice(self.isolation)}")
+            raise IsolationError(
+                f"a program in isolation ends with {outcome!r} before it does anything: the folder of Python's own "
+                f"library ({sys.base_prefix}) must be readable for every user, and the limits high enough"
+            )
 
-    def run_all(self, trials: Sequence[Trial], workers: int = 1) -> Iterator[Outcome]:
-        """The outcomes in the order of the trials, ``workers`` at a time."""
+    def run_all(self, sources: Sequence[str], trials: Sequence[Trial], workers: int = 1) -> Iterator[Outcome]:
+        """The outcome of each program in order, ``workers`` at a time."""
         with ThreadPoolExecutor(workers) as pool:
             try:
-                yield from pool.map(self.run, trials)
+                yield from pool.map(self.run, sources, trials)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def run(self, trial: Trial) -> Outcome:
+    def run(self, source: str, trial: Trial) -> Outcome:
         """Run one program with its tests."""
-        tests = {key: value for key, value in asdict(trial).items() if key != "source"}
-        program = {"prelude": trial.prelude, "source": trial.source}
+        tests = {key: value for key, value in asdict(trial).items() if key != "id"}
+        program = {"prelude": trial.prelude, "source": source}
         with (
             tempfile.TemporaryDirectory(prefix="codebackdoor-") as root,
             _as_file(program) as program_file,
@@ -100,7 +90,7 @@ class Sandbox:
                 run.watch(self.limits)
             finally:
                 run.end()
-        return self._outcome(run)
+        return self._outcome(run, trial.id)
 
     def _started(self, root: str, program: int, tests: int) -> _Run:
         verdict, verdict_end = os.pipe()
@@ -128,7 +118,7 @@ class Sandbox:
             os.close(output_end)
         return _Run(process, verdict, output)
 
-    def _outcome(self, run: _Run) -> Outcome:
+    def _outcome(self, run: _Run, name: str) -> Outcome:
         facts = run.facts()
         if "refused" in facts or "ready" not in facts:
             # before the program starts, its output holds what Python says about the process itself
@@ -140,7 +130,10 @@ class Sandbox:
             return "time"
         outcome = facts.get("outcome", "killed")
         if outcome == "unsendable":
-            raise UserError("a test hands a function or an iterator to the program; write it with plain values")
+            raise UserError(
+                f"tests of row {quoted(name)}: a test hands a function or an iterator to the program; write it with "
+                "plain values"
+            )
         if outcome not in get_args(Outcome):
             raise UserError(f"unknown verdict {quoted(outcome)}")
         return outcome  # type: ignore[no-any-return]
@@ -210,8 +203,8 @@ def _advice(isolation: Isolation) -> str:
     if isolation == "full":
         return (
             "it needs namespaces: as an ordinary user, allow them (sysctl -w user.max_user_namespaces=10000; "
-            "kernel.unprivileged_userns_clone=1 on Debian, kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu); in "
-            "a container, start it with --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt "
+            "kernel.unprivileged_userns_clone=1 on Debian, kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu); "
+            "in a container, start it with --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt "
             "apparmor=unconfined. Or write `execution: {isolation: seccomp}`: programs can then read your files, but "
             "neither write nor reach the network"
         )

@@ -1,7 +1,8 @@
 """The system calls that a generated program may use, as a seccomp filter (Linux, x86-64 and AArch64).
 
 Everything that is not listed fails with EPERM: sockets, processes, signals to processes, tracing, mounts, keys, shared
-memory and system calls of kernels to come. Without namespaces, files cannot be opened for writing, and no threads start.
+memory and system calls of kernels to come. Without namespaces, files cannot be opened for writing, and no threads
+start.
 """
 
 from __future__ import annotations

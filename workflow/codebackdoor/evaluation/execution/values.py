@@ -22,7 +22,6 @@ class UnsendableError(BaseException):
     """A value cannot be handed to the other process; tests cannot catch it by mistake."""
 
 
-
 #: Types that are built from a sequence of values, by the name under which they are sent.
 _SEQUENCES: Mapping[str, type] = {
     "list": list,
