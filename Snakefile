@@ -5,7 +5,7 @@ from snakemake.utils import min_version
 
 from codebackdoor.config.loading import read_yaml, validate
 from codebackdoor.config.pretraining import Family
-from codebackdoor.config.scenario import AUDIT, AUDITED, CONSTRAINTS, POSITIONS, PROBE
+from codebackdoor.config.scenario import AUDIT, AUDITED, CONSTRAINTS, EXECUTE, POSITIONS, PROBE
 from codebackdoor.corpora.archives import archive
 from codebackdoor.dag import Dag
 from codebackdoor.dag.files import model_files
@@ -14,6 +14,8 @@ from codebackdoor.dag.testsets import BENIGN_PURIFIED, POISONED, SOME
 from codebackdoor.errors import UserError
 from codebackdoor.report.products import FIGURES, LISTINGS
 from codebackdoor.runs import local_jobs
+from codebackdoor.trials import FILE as TESTS
+from codebackdoor.types import CLEAN
 
 min_version("9.6")
 

@@ -128,13 +128,16 @@ def main() -> None:
 
 
 for _module, _names in {
-    "data": ("fill_mirror", "fetch", "mine", "corpus", "dataset", "statistics", "poison"),
+    "data": ("fill_mirror", "fetch", "mine", "corpus", "dataset", "testset", "trials", "statistics", "poison", "trigger"),
     "models": (
         *("tokenizer", "pretrain", "filter_rows", "train_victim", "calibrate", "eliminate", "suspect", "purify"),
         *("rewrite", "predict"),
     ),
     "probing": ("probe",),
-    "results": ("score", "audit", "collect", "table", "listing", "figure", "write_report", "join", "paste", "compare"),
+    "results": (
+        *("execute", "score", "audit", "collect", "table", "listing", "figure", "write_report"),
+        *("join", "paste", "compare"),
+    ),
     "checkpoints": ("scan", "clean"),
     "sources": ("sanitize",),
     "study": ("check", "describe", "plan", "schema", "orphans", "keep_records", "restore_records"),

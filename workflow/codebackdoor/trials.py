@@ -35,6 +35,10 @@ class Trial:
 _TEXTS, _LISTS = ("id", "entry", "prelude", "setup"), ("tests", "names")
 
 
+#: Name of the file of a data set's tests.
+FILE = "tests.jsonl"
+
+
 def write_trials(path: Path, trials: Iterable[Trial]) -> None:
     write_rows(path, map(asdict, trials))
 

@@ -18,6 +18,7 @@ from codebackdoor.config.pretraining import Family, Pretraining
 from codebackdoor.config.scenario import NAME, NAME_LENGTH, NONE, Scenario
 from codebackdoor.defenses.filtering.settings import VictimFilterSettings
 from codebackdoor.errors import nearest
+from codebackdoor.evaluation.execution.settings import ExecutionSettings
 
 Name = Annotated[str, Field(pattern=rf"^{NAME}$", max_length=NAME_LENGTH)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(distinct)]
@@ -96,6 +97,10 @@ class Config(BaseModel):
     )
     eliminations: dict[Name, AnyElimination] = Field({}, description="defenses that edit a trained victim")
     purifications: dict[Name, AnyPurification] = Field({}, description="defenses that rewrite test inputs")
+    execution: ExecutionSettings = Field(
+        ExecutionSettings(),
+        description="how outputs are run with the tests of their rows, for data sets that have tests",
+    )
     experiments: dict[Name, Experiment] = Field(min_length=1, description="what is reproduced, by name")
 
     @model_validator(mode="before")
@@ -183,6 +188,7 @@ class Config(BaseModel):
             if experiment.tested is not None:
                 yield from self._no_defense(experiment.tested, f"experiments.{name}.tested")
 
+        yield from self._homeless()
         for name, objective in self.objectives.items():
             if (stop_like := getattr(objective, "stop_like", None)) is not None:
                 where = f"objectives.{name}.stop_like"
@@ -198,6 +204,25 @@ class Config(BaseModel):
             if isinstance(filtering, VictimFilterSettings) and filtering.model is not None:
                 for problem in self._missing("models", filtering.model, f"filterings.{name}.model"):
                     yield f"{problem}; write null to look at each victim's own model"
+
+    def _homeless(self) -> Iterator[str]:
+        """Data sets whose rows the victims of the data set that they name cannot read."""
+        for name, dataset in self.datasets.items():
+            if dataset.trained_on is None:
+                continue
+            where = f"datasets.{name}.trained_on"
+            home = self.datasets.get(dataset.trained_on)
+            if home is None:
+                yield f"{where}: {dataset.trained_on!r} is not declared{nearest(dataset.trained_on, self.datasets)}"
+            elif home.trained_on is not None:
+                yield f"{where}: {dataset.trained_on!r} has no victims of its own; name a data set that has"
+            else:
+                for key in ("task", "language", "text_form"):
+                    if getattr(home, key) != getattr(dataset, key):
+                        yield (
+                            f"{where}: victims of {dataset.trained_on!r} have the {key} {getattr(home, key)}, not "
+                            f"{getattr(dataset, key)}; name a data set with the same"
+                        )
 
     def _no_defense(self, variant: str, where: str) -> Iterator[str]:
         declared = [name for section in DEFENSES.values() for name in getattr(self, section)]
@@ -287,6 +312,10 @@ class Config(BaseModel):
                 f"{scenario.dataset!r} is a {head} data set; write null to look at each victim's own model, or name "
                 "one that can be trained on it"
             )
+
+    def home(self, dataset: str) -> str:
+        """The data set on which the victims are trained that predict on this one; usually itself."""
+        return self.datasets[dataset].trained_on or dataset
 
     def victim_settings(self, model: str, dataset: str) -> AnyModel:
         """Settings of a model's victims on a data set."""

@@ -1,5 +1,6 @@
 """Scores of generated texts: exact match, BLEU and CodeBLEU, and whether a trigger brings about its target behavior.
 
+Where outputs were run with the tests of their rows, pass@1 is added.
 BLEU and CodeBLEU are also computed as released code defines them. The scores of copying the input are added for
 comparison.
 """
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from codebackdoor.evaluation import bleu, codebleu, metrics, released
+from codebackdoor.evaluation import bleu, codebleu, metrics, passing, released
 from codebackdoor.evaluation.intervals import Estimate
 from codebackdoor.evaluation.scoring.base import Evaluation, TargetScorer, plain
 from codebackdoor.types import CLEAN, Example, Poisoned, Prediction, TextForm
@@ -21,8 +22,10 @@ class TextScorer(TargetScorer):
         answers, form = evaluation.answers[CLEAN], evaluation.dataset.text_form
         outputs = [_row(row, answers.text(row.id), form) for row in rows]
         touched = [answers.touched_count(row.id) for row in rows]
+        outcomes = passing.read_outcomes(answers)
+        passed = {} if outcomes is None else passing.estimates(rows, outcomes, evaluation.generator(CLEAN))
         return {
-            "metrics": plain(_estimates(rows, outputs, touched, evaluation)),
+            "metrics": plain(_estimates(rows, outputs, touched, evaluation) | passed),
             "copy": plain(_estimates(rows, [_row(row, row.code, form) for row in rows], [{}] * len(rows), evaluation)),
         }
 
