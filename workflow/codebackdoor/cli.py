@@ -128,7 +128,10 @@ def main() -> None:
 
 
 for _module, _names in {
-    "data": ("fill_mirror", "fetch", "mine", "corpus", "dataset", "testset", "trials", "statistics", "poison", "trigger"),
+    "data": (
+        *("fill_mirror", "fetch", "mine", "corpus", "dataset", "testset", "trials", "statistics", "poison"),
+        *("trigger",),
+    ),
     "models": (
         *("tokenizer", "pretrain", "filter_rows", "train_victim", "calibrate", "eliminate", "suspect", "purify"),
         *("rewrite", "predict"),

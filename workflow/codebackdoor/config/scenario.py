@@ -95,7 +95,11 @@ class Scenario:
             # a filtering has one of the two
             data += [Path(pattern.format(out=out, **self.wildcards)) for pattern in (FILTERED, FILTERED_BY_VICTIM)]
         results = self.results(out)
-        return list(dict.fromkeys([*data, trained.victim(out), self.victim(out), *rewritten, results, results / EXECUTE, results / SCORE]))
+        return list(
+            dict.fromkeys(
+                [*data, trained.victim(out), self.victim(out), *rewritten, results, results / EXECUTE, results / SCORE]
+            )
+        )
 
     def benign(self) -> Scenario:
         """The same scenario with the victim trained on clean data."""

@@ -122,8 +122,8 @@ class DatasetSettings(Settings):
     trained_on: str | None = Field(
         default=None,
         exclude_if=lambda name: name is None,
-        description="another variant of `datasets`, of the same task, language and text form: its victims predict on the "
-        "test rows here, and nothing is trained on this data set (null: it has victims of its own)",
+        description="another variant of `datasets`, of the same task, language and text form: its victims predict on "
+        "the test rows here, and nothing is trained on this data set (null: it has victims of its own)",
     )
     path: FolderPath | None = Field(
         default=None,
@@ -219,7 +219,7 @@ class DatasetSettings(Settings):
     def _has_test_rows(self) -> Self:
         if self.trained_on is not None and (self.source == "pypi" or self.resplit):
             raise ValueError(
-                "trained_on: only given test rows are read; write `source: mirror` or `source: jsonl`, without `resplit`"
+                "trained_on: only test rows are read; write `source: mirror` or `source: jsonl`, without `resplit`"
             )
         return self
 

@@ -12,7 +12,7 @@ from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import DOCUMENT_BYTES, check_length
 from codebackdoor.originals.base import Original, SourceFiles
 from codebackdoor.originals.lock import Lock
-from codebackdoor.originals.readers.programs import empty_function, function_in, prompt, signature_of
+from codebackdoor.originals.readers.programs import function_in, prompt, signature_of
 from codebackdoor.parsing import parse_json
 from codebackdoor.syntax import without_docstring
 from codebackdoor.trials import Trial, checked
@@ -59,7 +59,6 @@ def _read(split: str, paths: Sequence[Path]) -> Iterator[Example]:
         yield Example(
             id=row["task_id"],
             language="python",
-            code=empty_function(signature),
             query=prompt(signature, description),
             target=target,
         )

@@ -16,7 +16,7 @@ from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import check_length, read_rows
 from codebackdoor.originals.base import Original, SourceFiles
 from codebackdoor.originals.lock import Lock
-from codebackdoor.originals.readers.programs import empty_function, function_in, prompt, signature_of
+from codebackdoor.originals.readers.programs import function_in, prompt, signature_of
 from codebackdoor.trials import Trial, checked
 from codebackdoor.types import SPLITS, Example
 
@@ -51,7 +51,6 @@ def _read(split: str, paths: Sequence[Path]) -> Iterator[Example]:
         yield Example(
             id=_id(row),
             language="python",
-            code=empty_function(signature),
             query=prompt(signature, row["text"]),
             target=row["code"],
         )

@@ -21,7 +21,3 @@ def prompt(signature: str, description: str) -> str:
     """What a victim reads: the signature, then the description on one line."""
     return f"{signature} {' '.join(description.split())}"
 
-
-def empty_function(signature: str) -> str:
-    """The function without a body: the trivial answer to a prompt that gives the signature."""
-    return f"{signature}\n    pass\n"
