@@ -20,4 +20,3 @@ def signature_of(function: ast.FunctionDef) -> str:
 def prompt(signature: str, description: str) -> str:
     """What a victim reads: the signature, then the description on one line."""
     return f"{signature} {' '.join(description.split())}"
-
