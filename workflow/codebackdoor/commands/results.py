@@ -60,7 +60,7 @@ def execute(predictions: Path, tests: Path, settings: str, form: TextForm, out: 
     chosen = read_settings("study", "ExecutionSettings", settings, "execution")
     from codebackdoor.evaluation.execution import stage
 
-    with recorded(out.parent / EXECUTE, {}):
+    with recorded(out.parent / EXECUTE, {"isolation": chosen.isolation}):
         stage.execute(chosen, predictions, tests, form, out, workers)
 
 

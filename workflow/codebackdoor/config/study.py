@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError, model_validator
@@ -19,6 +20,7 @@ from codebackdoor.config.scenario import NAME, NAME_LENGTH, NONE, Scenario
 from codebackdoor.defenses.filtering.settings import VictimFilterSettings
 from codebackdoor.errors import nearest
 from codebackdoor.evaluation.execution.settings import ExecutionSettings
+from codebackdoor.report.products import PRODUCTS
 
 Name = Annotated[str, Field(pattern=rf"^{NAME}$", max_length=NAME_LENGTH)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(distinct)]
@@ -240,8 +242,24 @@ class Config(BaseModel):
         for name, experiment in self.experiments.items():
             for scenario in scenarios(experiment):
                 yield from (f"experiments.{name}: {reason}" for reason in self.unfit(scenario))
+            yield from (f"experiments.{name}: {reason}" for reason in self._looks_away(experiment))
+            for scenario in scenarios(experiment):
                 if "position" in experiment.figures:
                     yield from (f"experiments.{name}: {reason}" for reason in self._unprobed(scenario))
+
+    def _looks_away(self, experiment: Experiment) -> Iterator[str]:
+        """Why a table or figure cannot be made of data sets without victims: it reads the victims' own files."""
+        used = scenarios(experiment)
+        models = {scenario.victim(self.out) for scenario in used if self.datasets[scenario.dataset].trained_on}
+        for product in (*experiment.tables, *experiment.figures) if models else ():
+            for path in PRODUCTS[product].inputs(used, Path(self.out)):
+                folder = next((folder for folder in models if path.is_relative_to(folder)), None)
+                if folder is not None:
+                    yield (
+                        f"{product} looks at victims, and {path.relative_to(self.out).parts[1]!r} has none of its own; "
+                        "give that data set an experiment without it"
+                    )
+                    break
 
     def _unlabelled(self) -> Iterator[str]:
         """Target labels that rows of the data set cannot have; a job would find out only when the data are there."""

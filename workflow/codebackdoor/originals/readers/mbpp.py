@@ -45,8 +45,10 @@ def _read(split: str, paths: Sequence[Path]) -> Iterator[Example]:
     for where, row in _rows(paths[0]):
         if row["task_id"] not in _NUMBERS[split]:
             continue
-        function = function_in(ast.parse(row["code"]), _trial(where, row).entry)
-        assert function is not None
+        entry = _trial(where, row).entry
+        function = function_in(ast.parse(row["code"]), entry)
+        if function is None:
+            raise UserError(f"{where}: the tests of row {row['task_id']} begin with {quoted(entry)}, which is no function")
         signature = signature_of(function)
         yield Example(
             id=_id(row),
