@@ -7,7 +7,9 @@ user namespace, which some distributions switch off.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,6 +30,8 @@ _FIRST_USER, _USERS = 61184, 4336
 #: The program's working folder, the only one that it can write to.
 WORK = "/sandbox"
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
+#: How the system writes a space, a tabulator, a line end or a backslash in the path of a mount.
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 _OTHER_PACKAGES = ("site-packages", "dist-packages")
 
 
@@ -46,7 +50,8 @@ def enter(library: ctypes.CDLL) -> None:
 def furnish(library: ctypes.CDLL, root: str, folder: int, user: int, group: int) -> None:
     """Make a file system at ``root``: Python's own library to read, and a working folder of ``folder`` MiB."""
     _mount(library, "tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,nr_inodes=1k,mode=755")
-    for path in _outermost(_libraries()):
+    folders = _outermost(_libraries())
+    for path in folders:
         target = f"{root}{path}"
         Path(target).mkdir(parents=True, exist_ok=True)
         _mount(library, path, target, None, _MS_BIND | _MS_REC)
@@ -55,6 +60,9 @@ def furnish(library: ctypes.CDLL, root: str, folder: int, user: int, group: int)
             if Path(f"{root}{path}/{name}").is_dir():
                 _mount(library, "tmpfs", f"{root}{path}/{name}", "tmpfs", _MS_RDONLY, "size=4k,mode=755")
     _read_only(library, root)
+    for path in folders:
+        if not os.statvfs(f"{root}{path}").f_flag & os.ST_RDONLY:
+            raise OSError(errno.EPERM, f"{path} cannot be mounted read-only")
     Path(f"{root}{WORK}").mkdir()
     size = f"size={folder}m,nr_inodes=1k,mode=700,uid={user},gid={group}"
     _mount(library, "tmpfs", f"{root}{WORK}", "tmpfs", _MS_NOSUID | _MS_NODEV, size)
@@ -108,7 +116,7 @@ def _outermost(paths: Iterable[str]) -> list[str]:
 def _read_only(library: ctypes.CDLL, root: str) -> None:
     """Deny writing to every file system below ``root``, each with the flags that it has already."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    for place in (line.split()[4].encode().decode("unicode_escape") for line in lines):
+    for place in (_ESCAPED.sub(lambda match: chr(int(match[1], 8)), line.split()[4]) for line in lines):
         if place.startswith(f"{root}/"):
             flags = os.statvfs(place).f_flag & (_MS_NOSUID | _MS_NODEV | os.ST_NOEXEC)
             flags |= os.statvfs(place).f_flag & (os.ST_NOATIME | os.ST_NODIRATIME | os.ST_RELATIME)

@@ -92,7 +92,7 @@ class Sandbox:
                 run.end()
         return self._outcome(run, trial.id)
 
-    def _started(self, root: str, program: int, tests: int) -> _Run:
+    def _started(self, root: str, program: int, tests: int) -> _Running:
         verdict, verdict_end = os.pipe()
         output, output_end = os.pipe()
         job = {
@@ -116,9 +116,9 @@ class Sandbox:
         finally:
             os.close(verdict_end)
             os.close(output_end)
-        return _Run(process, verdict, output)
+        return _Running(process, verdict, output)
 
-    def _outcome(self, run: _Run, name: str) -> Outcome:
+    def _outcome(self, run: _Running, name: str) -> Outcome:
         facts = run.facts()
         if "refused" in facts or "ready" not in facts:
             # before the program starts, its output holds what Python says about the process itself
@@ -139,7 +139,7 @@ class Sandbox:
         return outcome  # type: ignore[no-any-return]
 
 
-class _Run:
+class _Running:
     """One running process, and what came of it."""
 
     def __init__(self, process: subprocess.Popen[bytes], verdict: int, output: int) -> None:
@@ -186,8 +186,11 @@ class _Run:
 
     def facts(self) -> dict[str, Any]:
         """What the process of the tests reported."""
-        lines = self._said.decode().splitlines()
-        return {key: value for line in lines for key, value in json.loads(line).items()}
+        try:
+            messages = [json.loads(line) for line in self._said.decode().splitlines()]
+            return {key: value for message in messages for key, value in message.items()}
+        except (ValueError, AttributeError):
+            raise UserError("tests write into the files of the process that runs them; they may only assert") from None
 
 
 @contextlib.contextmanager

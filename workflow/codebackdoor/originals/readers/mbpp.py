@@ -48,7 +48,9 @@ def _read(split: str, paths: Sequence[Path]) -> Iterator[Example]:
         entry = _trial(where, row).entry
         function = function_in(ast.parse(row["code"]), entry)
         if function is None:
-            raise UserError(f"{where}: the tests of row {row['task_id']} begin with {quoted(entry)}, which is no function")
+            raise UserError(
+                f"{where}: the tests of row {row['task_id']} begin with {quoted(entry)}, which is no function"
+            )
         signature = signature_of(function)
         yield Example(
             id=_id(row),
