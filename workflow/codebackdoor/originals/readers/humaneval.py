@@ -50,7 +50,8 @@ def trials(paths: Sequence[Path]) -> Iterator[Trial]:
 def _read(split: str, paths: Sequence[Path]) -> Iterator[Example]:
     if split != "test":
         raise UserError(
-            f"{paths[0]}: HumanEval has test rows alone; write `trained_on` with the data set whose victims predict on them"
+            f"{paths[0]}: HumanEval has test rows alone; write `trained_on` with the data set whose victims predict on "
+            "them"
         )
     for where, row in _rows(paths[0]):
         function = _function(row["prompt"] + row["canonical_solution"], row["entry_point"], where)
