@@ -54,7 +54,7 @@ class Machine:
         (canary / "sub").mkdir(parents=True)
         for name in ("file", "sub/file"):
             (canary / name).write_text("unchanged")
-        # writable for all: it is not the permissions that protect it
+        # writable for all, for the same reason
         for path in (canary, canary / "sub", canary / "file", canary / "sub/file"):
             path.chmod(0o777)
         self._before = self._state()
@@ -96,8 +96,10 @@ def running(text: str) -> list[str]:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    # so that it is not the permissions of the folders above that protect the canary
     for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
+        if path.stat().st_uid == os.getuid():
+            path.chmod(0o755)
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         machine = Machine(tmp_path / "canary", server)

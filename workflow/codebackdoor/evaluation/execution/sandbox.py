@@ -37,6 +37,8 @@ _ENTRY = (
 _PYTHON = (sys.executable, "-P", "-s", "-S", "-B", "-c", _ENTRY)
 #: Sets of texts have the same order in every run.
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
+#: What an interpreter may need to find its own library; the program does not get it.
+_INHERITED = ("LD_LIBRARY_PATH",)
 #: Longest verdict in bytes, and seconds until a killed process must have ended.
 _VERDICT, _END = 2**16, 20
 
@@ -108,7 +110,7 @@ class Sandbox:
                 stdin=subprocess.DEVNULL,
                 stdout=output_end,
                 stderr=subprocess.STDOUT,
-                env=_ENVIRONMENT,
+                env={**{name: os.environ[name] for name in _INHERITED if name in os.environ}, **_ENVIRONMENT},
                 cwd="/",
                 pass_fds=(program, tests, verdict_end),
                 start_new_session=True,
