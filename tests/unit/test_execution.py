@@ -267,6 +267,8 @@ def test_every_limit_acts(sandbox: Sandbox) -> None:
     assert Sandbox(replace(LIMITS, memory=128), sandbox.isolation).run(eager, trial()) == "error"
     busy = "for _ in range(4 * 10**7): pass\n" + hostile_programs.BENIGN
     assert Sandbox(replace(LIMITS, cpu=30, wall=60), sandbox.isolation).run(busy, trial()) == "passed"
+    # from its first line on, before the tests could be ready
+    assert sandbox.run("import os\nwhile True: os.write(1, bytes(2**16))", trial()) == "output"
     talkative = "print('x' * 2**15)\n" + hostile_programs.BENIGN
     assert sandbox.run(talkative, trial()) == "passed"
     assert Sandbox(replace(LIMITS, output=16), sandbox.isolation).run(talkative, trial()) == "output"

@@ -10,6 +10,7 @@ import os
 import sys
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Never
 
 from codebackdoor.evaluation.execution.channel import Channel, ClosedError
@@ -39,10 +40,12 @@ class _Objects:
 
 
 def serve(channel: Channel, prelude: str, source: str) -> Never:
-    """Run ``prelude`` and the program, then do what the tests ask for until they end."""
+    """Run ``prelude`` and the program when the tests are ready, then do what they ask for until they end."""
     module = types.ModuleType(NAME)
     sys.modules[NAME] = module
     objects = _Objects()
+    with suppress(ClosedError):
+        channel.receive()
     try:
         for text in (prelude, source):
             exec(compile(text, NAME, "exec", dont_inherit=True), module.__dict__)  # noqa: S102

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import codebackdoor
-from codebackdoor.errors import UserError, first_line, quoted
+from codebackdoor.errors import UserError, quoted
 from codebackdoor.evaluation.execution import probe, seccomp
 from codebackdoor.evaluation.execution.limits import Isolation, Limits
 from codebackdoor.trials import Trial
@@ -39,8 +39,8 @@ _PYTHON = (sys.executable, "-P", "-s", "-S", "-B", "-c", _ENTRY)
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
 #: What an interpreter may need to find its own library; the program does not get it.
 _INHERITED = ("LD_LIBRARY_PATH",)
-#: Longest verdict in bytes, and seconds until a killed process must have ended.
-_VERDICT, _END = 2**16, 20
+#: Longest verdict in bytes, and seconds until a process must be ready, and until a killed one must have ended.
+_VERDICT, _START, _END = 2**16, 120, 20
 
 
 class IsolationError(UserError):
@@ -124,8 +124,8 @@ class Sandbox:
         facts = run.facts()
         if "refused" in facts or "ready" not in facts:
             # before the program starts, its output holds what Python says about the process itself
-            reason = facts.get("refused") or first_line(Exception(run.printed.decode(errors="replace"))) or "no answer"
-            raise IsolationError(f"cannot isolate generated code ({reason}); {_advice(self.isolation)}")
+            reason = facts.get("refused") or run.printed.decode(errors="replace").strip() or "it does not start"
+            raise IsolationError(f"cannot isolate generated code ({_last_line(reason)}); {_advice(self.isolation)}")
         if len(run.printed) > self.limits.output * 1024:
             return "output"
         if run.is_late:
@@ -151,7 +151,8 @@ class _Running:
 
     def watch(self, limits: Limits) -> None:
         """Read verdict and output until every process has closed them, a time is over, or there is too much of them."""
-        deadline, is_killed = time.monotonic() + limits.wall, False
+        # the time of the program begins when everything is ready for it
+        deadline, is_ready, is_killed = time.monotonic() + _START, False, False
         with selectors.DefaultSelector() as selector:
             selector.register(self._verdict, selectors.EVENT_READ)
             selector.register(self._output, selectors.EVENT_READ)
@@ -159,6 +160,8 @@ class _Running:
                 ready = selector.select(max(deadline - time.monotonic(), 0))
                 for key, _ in ready:
                     self._read(key.fd, selector, limits)
+                if self._said and not is_ready:
+                    deadline, is_ready = time.monotonic() + limits.wall, True
                 is_too_much = len(self.printed) > limits.output * 1024
                 if is_killed and not ready:
                     raise UserError("a program in isolation did not end when it was killed; restart the machine")
@@ -193,6 +196,10 @@ class _Running:
             return {key: value for message in messages for key, value in message.items()}
         except (ValueError, AttributeError):
             raise UserError("tests write into the files of the process that runs them; they may only assert") from None
+
+
+def _last_line(text: str) -> str:
+    return text.splitlines()[-1][:200]
 
 
 @contextlib.contextmanager

@@ -89,9 +89,9 @@ class Program:
         return self._decoded(result)
 
     def start(self) -> str | None:
-        """Wait until the program ran; the name of the error that it ended with, if any."""
+        """Let the program run, and wait until it did; the name of the error that it ended with, if any."""
         try:
-            self._reply(None)
+            self._reply(["run"])
         except LostError:
             raise
         except BaseException as error:
@@ -101,8 +101,7 @@ class Program:
     def _reply(self, request: Any) -> Any:
         """The parts of the answer; raises the program's error, or LostError if there is none."""
         try:
-            if request is not None:
-                self._channel.send(request)
+            self._channel.send(request)
             kind, *parts = self._channel.receive()
         except (ClosedError, TypeError, ValueError):
             raise self._lost() from None
