@@ -3,7 +3,7 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from codebackdoor.config.loading import read_yaml, validate
-from codebackdoor.config.scenario import AUDIT, AUDITED, CONSTRAINTS, KEPT, POSITIONS, PROBE
+from codebackdoor.config.scenario import AUDIT, AUDITED, CONSTRAINTS, EXECUTE, KEPT, POSITIONS, PROBE
 from codebackdoor.corpora.archives import archive
 from codebackdoor.dag import Dag
 from codebackdoor.dag.files import model_files
@@ -12,6 +12,8 @@ from codebackdoor.dag.testsets import BENIGN_PURIFIED, POISONED, SOME
 from codebackdoor.errors import UserError
 from codebackdoor.report.products import FIGURES, LISTINGS, WEBPAGES
 from codebackdoor.runs import local_jobs
+from codebackdoor.trials import FILE as TESTS
+from codebackdoor.types import CLEAN
 
 min_version("9.6")
 

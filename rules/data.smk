@@ -85,6 +85,8 @@ rule dataset:
         f"{dag.paths.logs}/dataset/{{dataset}}.log",
     benchmark:
         f"{dag.paths.benchmarks}/dataset/{{dataset}}.tsv"
+    wildcard_constraints:
+        dataset=dag.testsets.datasets(has_victims=True),
     conda:
         "../envs/environment.yaml"
     threads: 1
@@ -102,6 +104,70 @@ rule dataset:
     shell:
         "codebackdoor dataset {wildcards.dataset} --settings {params.settings:q} {params.inputs:q}"
         " --out {params.out:q} --seed {params.seed} --threads {threads} --code {params.code} > {log:q} 2>&1"
+
+
+# Test rows alone, on which the victims of another data set predict.
+rule testset:
+    input:
+        unpack(dag.data.testset.inputs),
+    output:
+        multiext(
+            f"{dag.paths.dataset}/",
+            "test.jsonl",
+            "card.json",
+            "baseline.json",
+            "provenance.json",
+        ),
+    log:
+        f"{dag.paths.logs}/testset/{{dataset}}.log",
+    benchmark:
+        f"{dag.paths.benchmarks}/testset/{{dataset}}.tsv"
+    wildcard_constraints:
+        dataset=dag.testsets.datasets(has_victims=False),
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        **dag.resources.fixed(mem_mb=2000, runtime=30),
+    params:
+        settings=lambda w: dag.parameters.settings("dataset", w.dataset),
+        inputs=dag.data.testset.options,
+        originals=lambda w: dag.files.checksums(w.dataset),
+        seed=lambda w: dag.config.datasets[w.dataset].seed,
+        code=lambda w: dag.parameters.code("testset", dataset=w.dataset),
+        out=lambda w, output: folder_of(output),
+    message:
+        "Make the test rows of {wildcards.dataset}."
+    shell:
+        "codebackdoor testset {wildcards.dataset} --settings {params.settings:q} {params.inputs:q}"
+        " --out {params.out:q} --seed {params.seed} --threads {threads} --code {params.code} > {log:q} 2>&1"
+
+
+# Tests of the test rows, in a file of their own that no victim and no defense reads.
+rule trials:
+    input:
+        unpack(dag.data.trials.inputs),
+    output:
+        f"{dag.paths.dataset}/{TESTS}",
+    log:
+        f"{dag.paths.logs}/trials/{{dataset}}.log",
+    benchmark:
+        f"{dag.paths.benchmarks}/trials/{{dataset}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        **dag.resources.fixed(mem_mb=1000, runtime=15),
+    params:
+        settings=lambda w: dag.parameters.settings("dataset", w.dataset),
+        inputs=dag.data.trials.options,
+        originals=lambda w: dag.files.checksums(w.dataset),
+        code=lambda w: dag.parameters.code("trials", dataset=w.dataset),
+    message:
+        "Write the tests of {wildcards.dataset}."
+    shell:
+        "codebackdoor trials {wildcards.dataset} --settings {params.settings:q} {params.inputs:q} --out {output:q}"
+        " --code {params.code} > {log:q} 2>&1"
 
 
 rule statistics:

@@ -139,6 +139,35 @@ rule audit:
         "codebackdoor audit {params.inputs:q} --out {params.out:q} --code {params.code} > {log:q} 2>&1"
 
 
+# Outputs run with the tests of their rows, for data sets that have tests.
+rule execute:
+    input:
+        unpack(dag.evaluate.execute.inputs),
+    output:
+        f"{dag.paths.results}/executed.{CLEAN}.jsonl",
+        f"{dag.paths.results}/{EXECUTE}/provenance.json",
+    log:
+        dag.paths.log("execute", dag.paths.results),
+    benchmark:
+        dag.paths.benchmark("execute", dag.paths.results)
+    conda:
+        "../envs/environment.yaml"
+    threads: 2
+    resources:
+        **dag.resources.fixed(mem_mb=2500, runtime=120),
+    params:
+        inputs=dag.evaluate.execute.options,
+        execution=dag.evaluate.execution,
+        code=dag.parameters.code("execute"),
+    message:
+        "Execute the outputs of {wildcards.model} on {wildcards.dataset}, {wildcards.attack} {wildcards.rate},"
+        " {wildcards.filtering}, {wildcards.objective}, {wildcards.elimination}, {wildcards.purification}, seed"
+        " {wildcards.seed}."
+    shell:
+        "codebackdoor execute {input.predictions:q} {params.inputs:q} {params.execution:q} --out {output[0]:q}"
+        " --workers {threads} --code {params.code} > {log:q} 2>&1"
+
+
 rule score:
     input:
         unpack(dag.evaluate.score.inputs),

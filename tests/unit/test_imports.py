@@ -27,7 +27,7 @@ GROUND = {
     "seeding",
     "settings",
 }
-GROUND |= {"types"}
+GROUND |= {"trials", "types"}
 #: What the configuration needs of the report: names, help and printed tables. They are light, so that the registry of
 #: products and the papers' data are also where the configuration takes its choices from.
 LIGHT_REPORT = ("report.products", "report.inputs", "report.papers")
@@ -37,6 +37,7 @@ ALLOWED = {
     "settings": {"costs"},
     "": set(),
     "errors": set(),
+    "trials": set(),
     "types": set(),
     "files": set(),
     "heads": set(),
@@ -150,12 +151,18 @@ def test_the_ground_imports_nothing_heavy() -> None:
             assert not found, f"{path} imports {sorted(found)}"
 
 
+#: Where generated programs and their tests run, in a process that can do no harm (tests/unit/test_execution.py).
+ISOLATED = "evaluation/execution/"
+
+
 def test_nothing_dangerous_is_called() -> None:
     """No eval, no exec, no sys.path, no remote code, no global seeds."""
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
+                if called == "exec" and path.relative_to(ROOT).as_posix().startswith(ISOLATED):
+                    continue
                 assert called not in {"eval", "exec", "np.random.seed", "random.seed", "pickle.load"}, path
                 # once, of known originals, and then weights alone
                 if called == "torch.load":
@@ -165,6 +172,7 @@ def test_nothing_dangerous_is_called() -> None:
                 if called.endswith(".from_pretrained"):
                     assert "trust_remote_code=False" in [ast.unparse(word) for word in node.keywords], path
             if isinstance(node, ast.Attribute):
-                assert ast.unparse(node) != "sys.path", path
+                isolated = path.relative_to(ROOT).as_posix().startswith(ISOLATED)
+                assert ast.unparse(node) != "sys.path" or isolated, path
             if isinstance(node, ast.keyword):
                 assert node.arg != "trust_remote_code" or ast.unparse(node.value) == "False", path

@@ -128,7 +128,10 @@ def main() -> None:
 
 
 for _module, _names in {
-    "data": ("fill_mirror", "fetch", "mine", "corpus", "dataset", "statistics", "poison"),
+    "data": (
+        *("fill_mirror", "fetch", "mine", "corpus", "dataset", "testset", "trials", "statistics", "poison"),
+        *("trigger",),
+    ),
     "models": (
         *(
             "tokenizer",
@@ -146,17 +149,8 @@ for _module, _names in {
     ),
     "probing": ("probe",),
     "results": (
-        "score",
-        "audit",
-        "collect",
-        "table",
-        "listing",
-        "figure",
-        "webpage",
-        "write_report",
-        "join",
-        "paste",
-        "compare",
+        *("execute", "score", "audit", "collect", "table", "listing", "figure", "webpage", "write_report"),
+        *("join", "paste", "compare"),
     ),
     "checkpoints": ("scan", "clean"),
     "sources": ("sanitize",),

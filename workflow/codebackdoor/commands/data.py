@@ -114,6 +114,42 @@ def dataset(
         stage.make_dataset(chosen_dataset, name, corpus, mirror, tokenizer, out, seed)
 
 
+@click.command(short_help="Make a data set of test rows alone.")
+@click.argument("name")
+@settings_option("data set")
+@path_option("--train", help="Training rows of the data set whose victims predict on this one.")
+@mirror_option("Folder of the papers' data files (for source: mirror).")
+@path_option("--tokenizer", required=False, help="tokenizer.json that is used to count sub-tokens.")
+@out_option("Folder of test (JSON Lines), card.json, baseline.json, provenance.json.")
+@SEED
+@THREADS
+@CODE
+def testset(
+    name: str, settings: str, train: Path, mirror: Path | None, tokenizer: Path | None, out: Path, seed: int
+) -> None:
+    """Make the data set NAME, on whose test rows the victims of another data set predict."""
+    chosen_dataset = read_settings("datasets", "AnyDataset", settings, f"datasets.{name}")
+    from codebackdoor.tasks import testset as stage
+
+    with recorded(out, {"seed": seed}):
+        stage.make_testset(chosen_dataset, name, train, mirror, tokenizer, out, seed)
+
+
+@click.command(short_help="Write the tests of a data set's test rows.")
+@click.argument("name")
+@settings_option("data set")
+@path_option("--rows", help="The test rows (test.jsonl).")
+@mirror_option("Folder of the papers' data files (for source: mirror).")
+@out_file_option("JSON Lines of the tests by which generated programs are judged.")
+@CODE
+def trials(name: str, settings: str, rows: Path, mirror: Path | None, out: Path) -> None:
+    """Write the tests by which outputs for the test rows of the data set NAME are judged, from where it comes from."""
+    chosen_dataset = read_settings("datasets", "AnyDataset", settings, f"datasets.{name}")
+    from codebackdoor.tasks import testset as stage
+
+    stage.make_trials(chosen_dataset, name, rows, mirror, out)
+
+
 @click.command(short_help="Count identifiers and measure their lengths.")
 @DATASET
 @MIRROR
@@ -156,3 +192,26 @@ def poison(
         raise UserError(f"attacks.{name}: {hint}")
     with recorded(out, {"seed": seed}, {"crafting": crafting}):
         stage.poison(method, read_dataset(dataset), name, rate, seed, data, out, crafting)
+
+
+@click.command(short_help="Add triggers to a data set of test rows alone.")
+@click.argument("name")
+@settings_option("attack")
+@DATASET
+@path_option("--train", help="Training rows of the victims that predict on these rows: they decide the target.")
+@path_option("--rows", help="The test rows (test.jsonl).")
+@path_option("--crafting", required=False, help="Folder of the model that crafts the triggers (afraidoor).")
+@out_option("Folder of test (JSON Lines), manifest.json and provenance.json.")
+@SEED
+@THREADS
+@GPUS
+@CODE
+def trigger(
+    name: str, settings: str, dataset: str, train: Path, rows: Path, crafting: Path | None, out: Path, seed: int
+) -> None:
+    """Insert the trigger of the attack NAME into test rows on which the victims of another data set predict."""
+    method = read_settings("methods", "AnyAttack", settings, f"attacks.{name}")
+    from codebackdoor.attacks import testset as stage
+
+    with recorded(out, {"seed": seed}, {"crafting": crafting}):
+        stage.trigger(method, read_dataset(dataset), name, seed, train, rows, out, crafting)

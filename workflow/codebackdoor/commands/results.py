@@ -12,17 +12,19 @@ from codebackdoor.commands.options import (
     CODE,
     DATASET,
     SEED,
+    out_file_option,
     out_option,
     pairs_option,
     path_option,
     read_dataset,
+    read_settings,
     recorded,
     settings_option,
 )
-from codebackdoor.config.scenario import AUDIT, SCORE
+from codebackdoor.config.scenario import AUDIT, EXECUTE, SCORE
 from codebackdoor.errors import UserError, nearest, quoted
 from codebackdoor.report.products import FIGURES, LISTINGS, WEBPAGES
-from codebackdoor.types import CLEAN
+from codebackdoor.types import CLEAN, TextForm
 
 STUDY = settings_option("experiment")
 
@@ -43,6 +45,23 @@ def score(dataset: str, references: dict[str, Path], predictions: Path, out: Pat
     # in a subfolder, because the provenance.json next to metrics.json belongs to the predictions
     with recorded(out / SCORE, {"seed": seed}):
         stage.score(read_dataset(dataset), references, predictions, out, seed)
+
+
+@click.command(short_help="Run generated programs with the tests of their rows.")
+@click.argument("predictions", type=click.Path(path_type=Path))
+@path_option("--tests", help="Tests of the rows (tests.jsonl of a data set).")
+@settings_option("execution")
+@click.option("--form", type=click.Choice(["lexed", "raw"]), required=True, help="Text form of the data set.")
+@out_file_option("JSON Lines of outcomes; execute/provenance.json is written next to it.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Programs that run at once.")
+@CODE
+def execute(predictions: Path, tests: Path, settings: str, form: TextForm, out: Path, workers: int) -> None:
+    """Run every output in PREDICTIONS (predictions.NAME.jsonl), isolated, with the tests of its row: does it pass?"""
+    chosen = read_settings("study", "ExecutionSettings", settings, "execution")
+    from codebackdoor.evaluation.execution import stage
+
+    with recorded(out.parent / EXECUTE, {"isolation": chosen.isolation}):
+        stage.execute(chosen, predictions, tests, form, out, workers)
 
 
 @click.command(short_help="Compare what a filter dropped with what is poisoned.")

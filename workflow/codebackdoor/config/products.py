@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +16,14 @@ def inputs(experiment: Experiment, product: str, out: str | Path) -> list[Path]:
     return list(dict.fromkeys(PRODUCTS[product].inputs(scenarios(experiment), Path(out))))
 
 
-def victims(experiment: Experiment, out: str | Path) -> dict[tuple[str, str], Path]:
-    """By model and data set, the folder of one trained victim: all victims of both have the same size."""
+def victims(experiment: Experiment, out: str | Path, homes: Mapping[str, str]) -> dict[tuple[str, str], Path]:
+    """By model and data set, the folder of one trained victim: all victims of both have the same size.
+
+    ``homes``: of data sets with test rows alone, the one on which their victims are trained.
+    """
     folders: dict[tuple[str, str], Path] = {}
     for scenario in scenarios(experiment):
-        folder = replace(scenario, elimination=NONE, purification=NONE).victim(out)
-        folders.setdefault((scenario.model, scenario.dataset), folder)
+        dataset = homes.get(scenario.dataset, scenario.dataset)
+        folder = replace(scenario, dataset=dataset, elimination=NONE, purification=NONE).victim(out)
+        folders.setdefault((scenario.model, dataset), folder)
     return folders

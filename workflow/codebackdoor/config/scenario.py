@@ -44,6 +44,8 @@ KEPT = "epochs/weights.safetensors"
 AUDITED, AUDIT = "filter.json", "audit"
 #: Folder below a scenario's results in which its score leaves its ``provenance.json``.
 SCORE = "score"
+#: Folder below a scenario's results in which the execution of its outputs leaves its ``provenance.json``.
+EXECUTE = "execute"
 #: What the rule ``probe`` measures at each identifier, below a scenario's results.
 POSITIONS = "positions.json"
 #: Folder below a scenario's results in which that rule leaves its ``provenance.json``.
@@ -95,7 +97,11 @@ class Scenario:
             # a filtering has one of the two
             data += [Path(pattern.format(out=out, **self.wildcards)) for pattern in (FILTERED, FILTERED_BY_VICTIM)]
         results = self.results(out)
-        return list(dict.fromkeys([*data, trained.victim(out), self.victim(out), *rewritten, results, results / SCORE]))
+        return list(
+            dict.fromkeys(
+                [*data, trained.victim(out), self.victim(out), *rewritten, results, results / EXECUTE, results / SCORE]
+            )
+        )
 
     def benign(self) -> Scenario:
         """The same scenario with the victim trained on clean data."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError, model_validator
@@ -18,6 +19,8 @@ from codebackdoor.config.pretraining import Family, Pretraining
 from codebackdoor.config.scenario import NAME, NAME_LENGTH, NONE, Scenario
 from codebackdoor.defenses.filtering.settings import VictimFilterSettings
 from codebackdoor.errors import nearest
+from codebackdoor.evaluation.execution.settings import ExecutionSettings
+from codebackdoor.report.products import PRODUCTS
 from codebackdoor.tasks.settings import DatasetSettings
 
 Name = Annotated[str, Field(pattern=rf"^{NAME}$", max_length=NAME_LENGTH)]
@@ -109,6 +112,10 @@ class Config(BaseModel):
     )
     eliminations: dict[Name, AnyElimination] = Field({}, description="defenses that edit a trained victim")
     purifications: dict[Name, AnyPurification] = Field({}, description="defenses that rewrite test inputs")
+    execution: ExecutionSettings = Field(
+        ExecutionSettings(),
+        description="how outputs are run with the tests of their rows, for data sets that have tests",
+    )
     experiments: dict[Name, Experiment] = Field(min_length=1, description="what is reproduced, by name")
 
     @model_validator(mode="before")
@@ -196,6 +203,7 @@ class Config(BaseModel):
             if experiment.tested is not None:
                 yield from self._no_defense(experiment.tested, f"experiments.{name}.tested")
 
+        yield from self._homeless()
         for name, objective in self.objectives.items():
             if (stop_like := getattr(objective, "stop_like", None)) is not None:
                 where = f"objectives.{name}.stop_like"
@@ -249,6 +257,25 @@ class Config(BaseModel):
                     "objectives.cross_entropy"
                 )
 
+    def _homeless(self) -> Iterator[str]:
+        """Data sets whose rows the victims of the data set that they name cannot read."""
+        for name, dataset in self.datasets.items():
+            if dataset.trained_on is None:
+                continue
+            where = f"datasets.{name}.trained_on"
+            home = self.datasets.get(dataset.trained_on)
+            if home is None:
+                yield f"{where}: {dataset.trained_on!r} is not declared{nearest(dataset.trained_on, self.datasets)}"
+            elif home.trained_on is not None:
+                yield f"{where}: {dataset.trained_on!r} has no victims of its own; name a data set that has"
+            else:
+                for key in ("task", "language", "text_form"):
+                    if getattr(home, key) != getattr(dataset, key):
+                        yield (
+                            f"{where}: victims of {dataset.trained_on!r} have the {key} {getattr(home, key)}, not "
+                            f"{getattr(dataset, key)}; name a data set with the same"
+                        )
+
     def _no_defense(self, variant: str, where: str) -> Iterator[str]:
         declared = [name for section in DEFENSES.values() for name in getattr(self, section)]
         if variant not in declared:
@@ -265,8 +292,24 @@ class Config(BaseModel):
         for name, experiment in self.experiments.items():
             for scenario in scenarios(experiment):
                 yield from (f"experiments.{name}: {reason}" for reason in self.unfit(scenario))
+            yield from (f"experiments.{name}: {reason}" for reason in self._looks_away(experiment))
+            for scenario in scenarios(experiment):
                 if "position" in experiment.figures:
                     yield from (f"experiments.{name}: {reason}" for reason in self._unprobed(scenario))
+
+    def _looks_away(self, experiment: Experiment) -> Iterator[str]:
+        """Why a table or figure cannot be made of data sets without victims: it reads the victims' own files."""
+        used = scenarios(experiment)
+        models = {scenario.victim(self.out) for scenario in used if self.datasets[scenario.dataset].trained_on}
+        for product in (*experiment.tables, *experiment.figures) if models else ():
+            for path in PRODUCTS[product].inputs(used, Path(self.out)):
+                folder = next((folder for folder in models if path.is_relative_to(folder)), None)
+                if folder is not None:
+                    yield (
+                        f"{product} looks at victims, and {path.relative_to(self.out).parts[1]!r} has none of its own; "
+                        "give that data set an experiment without it"
+                    )
+                    break
 
     def _unlabelled(self) -> Iterator[str]:
         """Target labels that rows of the data set cannot have; a job would find out only when the data are there."""
@@ -339,6 +382,10 @@ class Config(BaseModel):
                 f"{scenario.dataset!r} is a {head} data set; write null to look at each victim's own model, or name "
                 "one that can be trained on it"
             )
+
+    def home(self, dataset: str) -> str:
+        """The data set on which the victims are trained that predict on this one; usually itself."""
+        return self.datasets[dataset].trained_on or dataset
 
     def victim_settings(self, model: str, dataset: str) -> AnyModel:
         """Settings of a model's victims on a data set."""

@@ -97,21 +97,23 @@ class Bill:
         self.triggered = experiments.triggered(config.scenarios())
         self.searched_before = searched_before(config.eliminations)
         self.measured_first = measured_first(config.purifications)
-        self.edited = distinct([replace(s, purification=NONE) for s in self.used if s.elimination != NONE])
+        #: The same scenarios with the data sets that their victims are trained on.
+        self.at_home = distinct([replace(s, dataset=config.home(s.dataset)) for s in self.used])
+        self.edited = distinct([replace(s, purification=NONE) for s in self.at_home if s.elimination != NONE])
 
     def jobs(self) -> Iterator[PlannedJob]:
         """Every job that holds a model or data."""
-        config, used = self.config, self.used
+        config, used, at_home = self.config, self.used, self.at_home
         for scenario in distinct(used, "dataset"):
             yield PlannedJob(f"dataset {scenario.dataset}", self._dataset, scenario)
-        crafting = [replace(s, model=model) for s in used if (model := self._crafting_model(s))]
+        crafting = [replace(s, model=model) for s in at_home if (model := self._crafting_model(s))]
         for scenario in distinct(crafting, "dataset", "model"):
             yield PlannedJob(
                 f"craft {scenario.model}, {scenario.dataset}", self._train_benign, scenario, self._precision(scenario)
             )
         for scenario in distinct([s for s in used if s.attack != NONE], "dataset", "attack", "rate", "seed"):
             yield PlannedJob(f"poison {scenario.dataset}" + self._by(scenario), self._poison, scenario)
-        filtered = [s for s in used if s.filtering != NONE]
+        filtered = [s for s in at_home if s.filtering != NONE]
         shared = [s for s in filtered if config.filterings[s.filtering].is_shared]
         kept_rows = ("dataset", "attack", "rate", "seed", "filtering")
         for scenario in (
@@ -120,7 +122,7 @@ class Bill:
         ):
             yield PlannedJob(f"filter {scenario.filtering}, {scenario.dataset}", self._filter, scenario)
         looked_at = [s.undefended() for s in self._looked_at(filtered)]
-        for scenario in distinct([*(replace(s, elimination=NONE, purification=NONE) for s in used), *looked_at]):
+        for scenario in distinct([*(replace(s, elimination=NONE, purification=NONE) for s in at_home), *looked_at]):
             yield PlannedJob(
                 f"train {scenario.model}, {scenario.dataset}", self._train, scenario, self._precision(scenario)
             )

@@ -7,6 +7,7 @@ from typing import Any
 
 from codebackdoor.dag.inputs import Input, Part, table
 from codebackdoor.dag.paths import folder_of
+from codebackdoor.trials import FILE
 
 
 class Data(Part):
@@ -27,6 +28,18 @@ class Data(Part):
         # jobs find the mirror by themselves, and its files are compared by their checksums (a parameter)
         if settings.source == "jsonl":
             yield Input("rows", self.files.sources(wildcards.dataset))
+
+    @table
+    def testset(self, wildcards: Any) -> Iterator[Input]:
+        yield Input.file("train", self.paths.data(self.config.home(wildcards.dataset), "train"), "--train")
+        yield from self.dataset.table(wildcards)
+
+    @table
+    def trials(self, wildcards: Any) -> Iterator[Input]:
+        yield Input.file("rows", self.paths.data(wildcards.dataset, "test"), "--rows")
+        settings = self.parameters.declared("dataset", wildcards.dataset)
+        if settings.path is not None:
+            yield Input("tests", str(settings.path / FILE))
 
     @table
     def statistics(self, wildcards: Any) -> Iterator[Input]:

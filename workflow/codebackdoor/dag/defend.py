@@ -108,7 +108,7 @@ class Defend(Part):
         clean = wildcards.attack == NONE
         rows = self.paths.data(wildcards.dataset, "test") if clean else self.paths.poisoned(wildcards, "test")
         yield Input.file("rows", rows, "--input")
-        yield Input.file("valid", self.paths.data(wildcards.dataset, "valid"), "--valid")
+        yield Input.file("valid", self.paths.data(self.config.home(wildcards.dataset), "valid"), "--valid")
         yield self.helpers("purification", wildcards.purification)
 
     @table
@@ -120,7 +120,7 @@ class Defend(Part):
         yield from self._purified(wildcards)
         if self.parameters.declared("purification", wildcards.purification).reads_trigger:
             # which the elimination before the purification has inverted
-            yield Input.file("trigger", fill(f"{self.paths.victim}/trigger.json", wildcards), "--trigger")
+            yield Input.file("trigger", self.at_home(f"{self.paths.victim}/trigger.json", wildcards), "--trigger")
         first = self.testsets.measured_first.get(wildcards.purification)
         if first is not None:
             testsets = self.testsets.of(wildcards)
@@ -130,7 +130,7 @@ class Defend(Part):
 
     def _purified(self, wildcards: Any) -> Iterator[Input]:
         yield self.victim(self.paths.victim, wildcards)
-        yield Input.file("valid", self.paths.data(wildcards.dataset, "valid"), "--valid")
+        yield Input.file("valid", self.paths.data(self.config.home(wildcards.dataset), "valid"), "--valid")
         yield Input.named("testsets", self.testsets.of(wildcards), "--input")
         yield self.helpers("purification", wildcards.purification)
 

@@ -7,8 +7,11 @@ from typing import Any
 
 from codebackdoor.config.scenario import NONE
 from codebackdoor.dag.inputs import Input, Part, table
+from codebackdoor.dag.parameters import as_json
 from codebackdoor.dag.paths import fill
 from codebackdoor.heads import HEADS
+from codebackdoor.trials import FILE
+from codebackdoor.types import CLEAN
 
 
 class Evaluate(Part):
@@ -47,4 +50,16 @@ class Evaluate(Part):
         folder = fill(self.paths.results, wildcards)
         stems = ["predictions"] if wildcards.purification == NONE else ["predictions", "purified"]
         files = [f"{folder}/{stem}.{testset}.jsonl" for stem in stems for testset in testsets]
+        if self.testsets.has_tests(wildcards.dataset):
+            files.append(f"{folder}/executed.{CLEAN}.jsonl")
         yield Input.folder("predictions", files, "--predictions")
+
+    @table
+    def execute(self, wildcards: Any) -> Iterator[Input]:
+        yield Input("predictions", fill(f"{self.paths.results}/predictions.{CLEAN}.jsonl", wildcards))
+        yield Input.file("tests", f"{self.paths.out}/data/{wildcards.dataset}/{FILE}", "--tests")
+
+    def execution(self, wildcards: Any) -> list[str]:
+        """How programs are run, and the text form of the outputs."""
+        form = self.parameters.declared("dataset", wildcards.dataset).text_form
+        return ["--settings", as_json(self.config.execution), "--form", form]

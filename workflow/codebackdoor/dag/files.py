@@ -60,6 +60,11 @@ class Files:
         source = mirror.source_files(settings, dataset, self.config.mirror)
         if source is None:
             return []
+        if settings.trained_on is not None:
+            paths = source.paths("test")
+            if not source.present("test"):
+                raise UserError(f"{source.folder}: missing {', '.join(path.name for path in paths)}; put it there")
+            return [str(path) for path in paths]
         return [str(path) for split in source.splits(settings.resplit) for path in source.paths(split)]
 
     def is_mirrored(self, dataset: str) -> bool:

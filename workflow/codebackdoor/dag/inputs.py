@@ -87,7 +87,11 @@ class Part:
 
     def victim(self, pattern: str, wildcards: Any) -> Input:
         """The model that a job reads."""
-        return Input.folder("victim", self.files.model(fill(pattern, wildcards)), "--victim")
+        return Input.folder("victim", self.files.model(self.at_home(pattern, wildcards)), "--victim")
+
+    def at_home(self, pattern: str, wildcards: Any) -> str:
+        """The path of a job, below the data set that its victim is trained on."""
+        return fill(pattern, wildcards, dataset=self.config.home(wildcards.dataset))
 
     def filtered(self, wildcards: Any) -> str:
         """The folder of the training rows that a filtering keeps."""

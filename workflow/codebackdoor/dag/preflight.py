@@ -192,7 +192,7 @@ class Preflight:
 
     def _calibrations(self, scenarios: Iterable[Scenario]) -> Iterator[str]:
         """Calibrations that are missing, or were made with other settings of the search, the data set or the model."""
-        used = {(scenario.elimination, scenario.dataset, scenario.model) for scenario in scenarios}
+        used = {(scenario.elimination, self.config.home(scenario.dataset), scenario.model) for scenario in scenarios}
         for elimination, dataset, model in sorted(used):
             if elimination == NONE:
                 continue

@@ -39,7 +39,8 @@ class Report(Part):
         """The files that a table or figure is made from, and those that say how large the victims are."""
         experiment, out = self.parameters.experiment(wildcards.experiment), self.paths.out
         product: Any = next(iter(_further(wildcards).values()), "table")
-        folders = () if PRODUCTS[product].subject == "objectives" else products.victims(experiment, out).values()
+        homes = {name: self.config.home(name) for name in self.config.datasets}
+        folders = () if PRODUCTS[product].subject == "objectives" else products.victims(experiment, out, homes).values()
         return {
             "files": [str(path) for path in products.inputs(experiment, product, out)],
             "sizes": [str(folder / file) for folder in folders for file in ("config.json", "model.safetensors")],

@@ -14,6 +14,8 @@ from codebackdoor.config.scenario import CONSTRAINTS, NONE
 from codebackdoor.config.study import Config
 from codebackdoor.dag.paths import Paths, fill, values
 from codebackdoor.defenses.purification.settings import measured_first
+from codebackdoor.heads import HEADS
+from codebackdoor.trials import FILE
 from codebackdoor.types import CLEAN
 
 #: Constraint on a wildcard: a variant of a method, not ``none``.
@@ -78,6 +80,20 @@ class Testsets:
         for dataset in self.config.datasets:
             testsets = experiments.testsets(dataset, NONE, NONE, self.triggered)
             yield VictimKind(f"_benign_{dataset}", re.escape(dataset), NONE, testsets)
+
+    def datasets(self, has_victims: bool) -> str:
+        """Constraint on the wildcard: data sets with victims of their own, or those with test rows alone."""
+        names = [name for name in self.config.datasets if (self.config.home(name) == name) == has_victims]
+        return _one_of(map(re.escape, names))
+
+    def has_tests(self, dataset: str) -> bool:
+        """Whether outputs for the test rows of a data set are run with tests."""
+        settings = self.config.datasets[dataset]
+        if not HEADS[settings.head].generates:
+            return False
+        if settings.path is not None:
+            return (settings.path / FILE).is_file()
+        return settings.source == "mirror" and settings.published[settings.originals].has_tests
 
     def purifications(self, reads_victim: bool) -> str:
         """Constraint on the wildcard: the declared variants that look at the victim, or those that do not."""

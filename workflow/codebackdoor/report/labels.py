@@ -23,6 +23,7 @@ METRICS = {
     "f1": "F1",
     "mrr": "MRR",
     "exact_match": "Exact match",
+    "pass_1": "pass@1",
     "bleu": "BLEU-4",
     "bleu_rows": "BLEU-4, mean of rows",
     "bleu_sentence": "BLEU-4, sentences",

@@ -51,7 +51,10 @@ def size(folder: Path) -> VictimSize:
 
 def sentence(study: Study) -> str:
     """The sizes of an experiment's victims, which all of its tables and figures state."""
-    folders = victims(study.experiment, study.settings["out"]).items()
+    homes = {
+        name: home for name, settings in study.settings["datasets"].items() if (home := settings.get("trained_on"))
+    }
+    folders = victims(study.experiment, study.settings["out"], homes).items()
     kinds = dict.fromkeys(f"{_kind(study.victim_settings(*names))}, {size(folder)}" for names, folder in folders)
     return f"Victims: {'; '.join(kinds)}."
 

@@ -37,7 +37,7 @@ def load(name: str) -> Task:
 def modules(settings: AnyDataset, stage: str) -> list[str]:
     """The modules that a stage loads by the settings of a data set: they are part of its code's fingerprint."""
     names = [_module(settings.task)]
-    if stage == "dataset":
+    if stage in ("dataset", "testset", "trials"):
         names.append(readers.module(settings.originals))
     if stage == "score":
         names.append(HEADS[settings.head].scorer)

@@ -33,12 +33,14 @@ class Ranking(NamedTuple):
 class PublishedData:
     """A published data set; its name is that of the module of ``originals/readers`` that reads it.
 
-    ``license`` is what its origin states.
+    ``license`` is what its origin states. ``has_tests``: whether outputs for its test rows can be run with tests, which
+    the reader's ``trials`` gives.
     """
 
     title: str
     language: Language
     license: str
+    has_tests: bool = False
 
 
 class Mix(Settings):
@@ -120,9 +122,17 @@ class DatasetSettings(Settings):
         exclude_if=lambda name: name is None,
         description="which published data set to read (source mirror only); null: the task's first one",
     )
+    # left out in the same way
+    trained_on: str | None = Field(
+        default=None,
+        exclude_if=lambda name: name is None,
+        description="another variant of `datasets`, of the same task, language and text form: its victims predict on "
+        "the test rows here, and nothing is trained on this data set (null: it has victims of its own)",
+    )
     path: FolderPath | None = Field(
         default=None,
-        description="folder of train.jsonl, valid.jsonl and test.jsonl (source jsonl only), one example a line",
+        description="folder of train.jsonl, valid.jsonl and test.jsonl (source jsonl only), one example a line; in "
+        "tests.jsonl, there may be the tests by which generated programs are judged (docs/configuration.md)",
     )
     language: Language = Field(
         default="python",
@@ -209,6 +219,14 @@ class DatasetSettings(Settings):
             raise ValueError("resplit: functions of the corpus have their split already; remove the key")
         if self.resplit and (self.valid is None or self.test is None):
             raise ValueError("resplit: true needs a number of rows for `valid` and for `test`")
+        return self
+
+    @model_validator(mode="after")
+    def _has_test_rows(self) -> Self:
+        if self.trained_on is not None and (self.source == "pypi" or self.resplit):
+            raise ValueError(
+                "trained_on: only test rows are read; write `source: mirror` or `source: jsonl`, without `resplit`"
+            )
         return self
 
     @model_validator(mode="after")

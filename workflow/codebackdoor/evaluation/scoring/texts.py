@@ -1,7 +1,7 @@
 """Scores of generated texts: exact match, BLEU and CodeBLEU, and whether a trigger brings about its target behavior.
 
 BLEU and CodeBLEU are also computed as released code defines them. Where the input is code, the scores of copying it are
-added for comparison.
+added for comparison. Where outputs were run with the tests of their rows, pass@1 is added.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codebackdoor import bleu
-from codebackdoor.evaluation import codebleu, metrics, released
+from codebackdoor.evaluation import codebleu, metrics, passing, released
 from codebackdoor.evaluation.intervals import Estimate
 from codebackdoor.evaluation.scoring.base import Evaluation, TargetScorer, plain
 from codebackdoor.types import CLEAN, Example, Poisoned, Prediction, TextForm
@@ -22,7 +22,9 @@ class TextScorer(TargetScorer):
         answers, form = evaluation.answers[CLEAN], evaluation.dataset.text_form
         outputs = [_row(row, answers.text(row.id), form) for row in rows]
         touched = [answers.touched_count(row.id) for row in rows]
-        scores: dict[str, Any] = {"metrics": plain(_estimates(rows, outputs, touched, evaluation))}
+        outcomes = passing.read_outcomes(answers)
+        passed = {} if outcomes is None else passing.estimates(rows, outcomes, evaluation.generator(CLEAN))
+        scores: dict[str, Any] = {"metrics": plain(_estimates(rows, outputs, touched, evaluation) | passed)}
         if "code" in evaluation.dataset.reads:
             copies = [_row(row, row.code, form) for row in rows]
             scores["copy"] = plain(_estimates(rows, copies, [{}] * len(rows), evaluation))

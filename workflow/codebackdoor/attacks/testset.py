@@ -1,0 +1,48 @@
+"""The stage that adds triggers to a data set of test rows alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codebackdoor import attacks, files, seeding
+from codebackdoor.attacks import poisoning
+from codebackdoor.attacks.target import target_of
+from codebackdoor.errors import UserError
+
+if TYPE_CHECKING:
+    from codebackdoor.config.datasets import AnyDataset
+    from codebackdoor.config.methods import AnyAttack
+
+
+def trigger(
+    settings: AnyAttack,
+    dataset: AnyDataset,
+    name: str,
+    seed: int,
+    train: Path,
+    rows: Path,
+    out: Path,
+    crafting: Path | None = None,
+) -> None:
+    """Write ``out/test.jsonl``, the rows with the trigger, and ``out/manifest.json``.
+
+    The target is that of ``train``, the training rows of the victims that predict here. ``crafting`` is the model
+    folder of an attack that runs a model. Raises UserError for malformed rows and if no row takes the trigger.
+    """
+    examples = files.read_examples(rows)
+    target = target_of(settings, files.read_examples(train), dataset.text_form)
+    poisoner = poisoning.Poisoner(name, attacks.load(settings, crafting), target, dataset.text_form, seed)
+    generator = seeding.numpy_generator(seed, "poison", name, "test")
+    drawn = poisoning.draw_triggered(examples, poisoner, settings.test_share, generator)
+    if drawn.counts["injected"] == 0:
+        raise UserError(f"{rows}: the trigger of {name} fits into none of the {len(examples)} rows")
+    files.write_rows(out / "test.jsonl", map(files.poisoned_row, poisoning.triggered(drawn)))
+    manifest = {
+        "attack": name,
+        "granularity": poisoner.attack.granularity,
+        "settings": settings.model_dump(),
+        "seed": seed,
+        "counts": {"test": drawn.counts},
+    }
+    files.write_json(out / "manifest.json", manifest)
