@@ -128,7 +128,7 @@ def main() -> None:
 
 
 for _module, _names in {
-    "data": ("fill_mirror", "fetch", "mine", "corpus", "dataset", "statistics", "poison"),
+    "data": ("fill_mirror", "fetch", "mine", "corpus", "prose", "dataset", "statistics", "poison"),
     "models": (
         *("tokenizer", "pretrain", "filter_rows", "train_victim", "calibrate", "eliminate", "suspect", "purify"),
         *("rewrite", "predict"),

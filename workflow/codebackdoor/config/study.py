@@ -83,8 +83,9 @@ class Config(BaseModel):
     )
     helpers: dict[Name, HelperFolder] = Field(
         {},
-        description="model of each helper that a defense asks for (infiller, language_model, discriminator): a "
-        "folder in hub format, or a hub checkpoint as owner/name@ and the 40 digits of its commit",
+        description="model of each helper that a defense asks for (infiller, language_model, english_model, "
+        "discriminator, paraphraser): a folder in hub format, or a hub checkpoint as owner/name@ and the 40 digits of "
+        "its commit",
     )
     pretraining: dict[Family, Pretraining] = Field({}, description="recipes of the local base models")
     datasets: dict[Name, AnyDataset] = Field(min_length=1, description="data sets, by the name of the variant")
@@ -145,6 +146,9 @@ class Config(BaseModel):
                         f"{section}.{name}: {sections[name]}.{name} has the same name, by which tables know a defense; "
                         "choose another"
                     )
+        for name, purification in self.purifications.items():
+            if (problem := purification.name_problem(name)) is not None:
+                yield f"purifications.{name}: {problem}"
         for name, model in self.helpers.items():
             if name not in get_args(Helper):
                 yield f"helpers.{name}: no method asks for it{nearest(name, get_args(Helper))}"

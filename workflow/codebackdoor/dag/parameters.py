@@ -29,6 +29,7 @@ MODULES = {
 #: Module with the stage function of each rule.
 STAGES = {
     "mine": "corpora.stage",
+    "prose": "corpora.prose",
     "dataset": "tasks.stage",
     "statistics": "tasks.statistics",
     "poison": "attacks.stage",
@@ -126,11 +127,14 @@ class Parameters:
             raise UserError(f"no experiment {name!r}{nearest(name, self.config.experiments)}")
         return self.config.experiments[name]
 
-    def vocabulary(self) -> int:
-        """Vocabulary size of the shared tokenizer, which every recipe must state."""
-        sizes = {recipe.vocabulary for recipe in self.config.pretraining.values()}
+    def vocabulary(self, prose: bool = False) -> int:
+        """Vocabulary size of the tokenizer of code or of prose, which every recipe that shares it must state."""
+        recipes = self.config.pretraining.values()
+        sizes = {recipe.vocabulary for recipe in recipes if recipe.reads_prose == prose}
         if len(sizes) > 1:
-            raise UserError(f"pretraining: one tokenizer serves all families, but vocabulary is {sorted(sizes)}")
+            raise UserError(
+                f"pretraining: one tokenizer serves all families that read code, but vocabulary is {sorted(sizes)}"
+            )
         return sizes.pop() if sizes else 0
 
     def pretraining(self, family: str) -> str:

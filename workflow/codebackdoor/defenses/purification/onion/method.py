@@ -18,10 +18,14 @@ from codebackdoor.defenses.purification.functions import apart, together
 from codebackdoor.defenses.purification.helpers import CAUSAL, load_helper
 from codebackdoor.defenses.purification.onion.perplexity import TokenizedWords, surprises
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.purification.performance import performance
 from codebackdoor.defenses.purification.token_spans import split
-from codebackdoor.defenses.views import TextView
+from codebackdoor.defenses.views import DefenderView, TextView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Purified, Span, TextForm
+
+#: Shares of removed words that ``lost_points`` tries, from few to many.
+SHARES = tuple(step / 200 for step in range(1, 101))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,34 @@ class Onion:
         self._model, self._tokenizer = model, tokenizer
         if settings.threshold is None:
             clean = calibration.drawn(view.clean, settings.calibration_inputs, seed)
-            drops = [drop for scored in self.score(apart(clean)) for drop in scored.drops if not math.isnan(drop)]
-            self.threshold = calibration.highest(drops, settings.removed_share)
+            scored = self.score(apart(clean))
+            drops = [drop for function in scored for drop in function.drops if not math.isnan(drop)]
+            if settings.lost_points is None:
+                self.threshold = calibration.highest(drops, settings.removed_share)
+            else:
+                self.threshold = self._affordable(view, clean, scored, drops, settings.lost_points)
         else:
             self.threshold = settings.threshold
+
+    def _affordable(
+        self, view: TextView, clean: Sequence[Example], scored: Sequence[WordDrops], drops: Sequence[float], lost: float
+    ) -> float:
+        """The threshold of the last share of removed words before the first one that costs the victim more points."""
+        if not isinstance(view, DefenderView):
+            raise UserError("onion with lost_points looks at the victim; use removed_share where there is none")
+        measure = performance(view.victim, clean)
+        undefended, threshold = measure.points(clean), math.inf
+        for share in SHARES:
+            candidate = calibration.highest(drops, share)
+            functions = [
+                self._dropped(function, words_scored, candidate)
+                for function, words_scored in zip(apart(clean), scored, strict=True)
+            ]
+            rows = [row.example for row in together(clean, functions)]
+            if round(undefended - measure.points(rows), 6) > lost:
+                break
+            threshold = candidate
+        return threshold
 
     def purify(self, inputs: Sequence[Example]) -> list[Purified]:
         """Drop every word whose removal lowers the perplexity by more than the threshold.
@@ -52,20 +80,23 @@ class Onion:
         ``detail`` of a result holds the perplexity, the threshold (None: infinite) and the dropped words with their
         drops, rounded to six decimals. Each function of a pair is scored by itself.
         """
-        functions, purified = apart(inputs), []
-        for example, scored in zip(functions, self.score(functions), strict=True):
-            dropped = [
-                (span, drop) for span, drop in zip(scored.words, scored.drops, strict=True) if drop > self.threshold
-            ]
-            detail = {
-                "perplexity": round(scored.perplexity, 6),
-                "threshold": calibration.finite(round(self.threshold, 6)),
-                "dropped": [[example.code[start:end], round(drop, 6)] for (start, end), drop in dropped],
-            }
-            spans = [span for span, _ in dropped]
-            code = without(example.code, spans)
-            purified.append(Purified(replace(example, code=code), tuple(Span(*span) for span in spans), detail))
+        functions = apart(inputs)
+        scores = self.score(functions)
+        purified = [
+            self._dropped(function, scored, self.threshold) for function, scored in zip(functions, scores, strict=True)
+        ]
         return together(inputs, purified)
+
+    def _dropped(self, example: Example, scored: WordDrops, threshold: float) -> Purified:
+        dropped = [(span, drop) for span, drop in zip(scored.words, scored.drops, strict=True) if drop > threshold]
+        detail = {
+            "perplexity": round(scored.perplexity, 6),
+            "threshold": calibration.finite(round(threshold, 6)),
+            "dropped": [[example.code[start:end], round(drop, 6)] for (start, end), drop in dropped],
+        }
+        spans = [span for span, _ in dropped]
+        code = without(example.code, spans)
+        return Purified(replace(example, code=code), tuple(Span(*span) for span in spans), detail)
 
     def score(self, inputs: Sequence[Example]) -> list[WordDrops]:
         """Score the words of each ``code``; words beyond the language model's maximum length have no score and stay.
@@ -115,5 +146,6 @@ def without(text: str, spans: Sequence[tuple[int, int]]) -> str:
 
 
 def build(view: TextView, settings: OnionSettings, seed: int) -> Onion:
-    """Load the helper ``language_model`` and calibrate the threshold on ``view.clean`` (the clean validation split)."""
-    return Onion(view, *load_helper(view, "language_model", CAUSAL), settings, seed)
+    """Load the language model and calibrate the threshold on ``view.clean`` (the clean validation split)."""
+    [helper] = settings.helpers
+    return Onion(view, *load_helper(view, helper, CAUSAL), settings, seed)
