@@ -157,7 +157,9 @@ def test_of_a_search_row_only_the_code_changes() -> None:
 
 
 def test_as_many_words_are_removed_as_the_victim_can_afford() -> None:
-    victim, clean = planted("total_"), CLEAN[:12]
+    # what makes its label is gone once enough words are
+    victim, clean = planted("return"), CLEAN[:12]
+    victim.model.weights.data.abs_()
     rows = [replace(row, label=prediction.label) for row, prediction in zip(clean, predict(victim, clean), strict=True)]
     scored = onion(threshold=0).score(rows)
     drops = sorted((drop for row in scored for drop in row.drops if not math.isnan(drop)), reverse=True)
@@ -187,7 +189,7 @@ def test_as_many_words_are_removed_as_the_victim_can_afford() -> None:
                 break
             affordable = candidate
         assert calibrated(points).threshold == pytest.approx(affordable)
-    assert calibrated(100).threshold < calibrated(20).threshold < math.inf
+    assert calibrated(100).threshold < calibrated(0).threshold
     bare = TextView("defect_detection", "python", "lexed", tuple(rows))
     with pytest.raises(UserError, match="looks at the victim; use removed_share"):
         Onion(bare, *language_model(), OnionSettings(method="onion", lost_points=2), seed=1)

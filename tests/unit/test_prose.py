@@ -11,7 +11,6 @@ from test_corpora import wheel
 
 from codebackdoor.cli import main
 from codebackdoor.config.pretraining import Pretraining
-from codebackdoor.corpora import prose as module
 from codebackdoor.corpora.archives import ARCHIVES, Archive
 from codebackdoor.corpora.mining import split_of
 from codebackdoor.corpora.prose import paragraphs, prose, read_prose
@@ -91,8 +90,9 @@ def test_archives_without_prose_and_rows_of_another_kind_are_refused(
 ) -> None:
     arguments = registered(monkeypatch, tmp_path, {"a.py": "x = 1\n"})
     result = CliRunner().invoke(main, ["prose", *arguments, "--out", str(tmp_path / "out.jsonl")])
-    assert isinstance(result.exception, UserError)
-    assert "neither docstrings nor comments" in str(result.exception)
+    assert result.exit_code == 2
+    assert "neither docstrings nor comments" in result.output
+    assert not (tmp_path / "out.jsonl").exists()
     write_rows(tmp_path / "rows.jsonl", [{"text": "a"}])
     with pytest.raises(UserError, match=":1: not a paragraph"):
         read_prose(tmp_path / "rows.jsonl", "train")
@@ -107,9 +107,9 @@ def test_the_english_model_learns_from_prose(tmp_path: Path) -> None:
 
     texts = [f"return the {word} of all items in the list" for word in ("sum", "name", "size", "end", "first one")]
     write_rows(tmp_path / "p.jsonl", [{"split": split, "text": t} for t in texts * 8 for split in ("train", "valid")])
-    make_tokenizer(tmp_path / "p.jsonl", 320, tmp_path / "tokenizer.json", is_prose=True)
+    make_tokenizer(tmp_path / "p.jsonl", 302, tmp_path / "tokenizer.json", is_prose=True)
     recipe = Pretraining(
-        family="english", vocabulary=320, hidden=16, layers=1, heads=2, max_length=32, steps=60, batch_tokens=256,
+        family="english", vocabulary=302, hidden=16, layers=1, heads=2, max_length=32, steps=60, batch_tokens=256,
         lr=0.01, precision="float32",
     )  # fmt: skip
     make_base(recipe, tmp_path / "p.jsonl", tmp_path / "tokenizer.json", tmp_path / "english")
@@ -129,8 +129,19 @@ def test_the_english_model_learns_from_prose(tmp_path: Path) -> None:
 
 
 def test_the_shipped_english_model_prefers_english() -> None:
+    from codebackdoor.defenses.purification.helpers import CAUSAL, load_helper
+    from codebackdoor.defenses.purification.onion.perplexity import TokenizedWords, surprises
+    from codebackdoor.defenses.views import TextView
+
     folder = Path("basemodels/english")
-    facts = read_json(folder / "recipe.json")
-    assert facts["recipe"]["vocabulary"] == 4096
-    assert (facts["held_out_loss"], facts["paragraphs"]) == (facts["held_out_loss"], 99622)
-    assert module.__doc__
+    assert read_json(folder / "recipe.json")["recipe"]["vocabulary"] == 4096
+    view = TextView("code_generation", "python", "lexed", (), {"english_model": folder})
+    model, tokenizer = load_helper(view, "english_model", CAUSAL)
+
+    def perplexity(text: str) -> float:
+        [surprise] = surprises(model, [TokenizedWords(tokenizer(text)["input_ids"], [])])
+        return surprise.of_text
+
+    text = "Return the name of the file , or None if there is no such file ."
+    assert perplexity(text) < perplexity(" ".join(sorted(text.split())))
+    assert perplexity(text) < perplexity(text.replace("name", "name bb"))

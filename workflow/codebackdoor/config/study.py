@@ -278,6 +278,8 @@ class Config(BaseModel):
                 )
             if kind == "filtering":
                 yield from self._unfit_model(variant, scenario)
+            if kind == "attack" and (crafting := self.crafting(variant)) is not None:
+                yield from self._unfit_crafting(variant, crafting, scenario)
             for helper in settings.helpers:
                 if helper not in self.helpers:
                     yield f"{kind} {variant!r} needs helpers.{helper}: write the folder of a model there"
@@ -290,6 +292,15 @@ class Config(BaseModel):
                 f"filterings.{filtering}.model: {model!r} works on {_listed(heads)} data sets, and "
                 f"{scenario.dataset!r} is a {head} data set; write null to look at each victim's own model, or name "
                 "one that can be trained on it"
+            )
+
+    def _unfit_crafting(self, attack: str, model: str, scenario: Scenario) -> Iterator[str]:
+        """Why the model with which an attack crafts its triggers cannot be trained on the scenario's data set."""
+        head = self.datasets[scenario.dataset].head
+        if head not in (heads := sorted(self.models[model].works_on())):
+            yield (
+                f"attacks.{attack}.crafting: {model!r} works on {_listed(heads)} data sets, and {scenario.dataset!r} "
+                f"is a {head} data set; name a model that can be trained on it"
             )
 
     def victim_settings(self, model: str, dataset: str) -> AnyModel:
