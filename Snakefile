@@ -5,7 +5,16 @@ from snakemake.utils import min_version
 
 from codebackdoor.config.loading import read_yaml, validate
 from codebackdoor.config.pretraining import Family
-from codebackdoor.config.scenario import AUDIT, AUDITED, CONSTRAINTS, POSITIONS, PROBE
+from codebackdoor.config.scenario import (
+    AUDIT,
+    AUDITED,
+    CONSTRAINTS,
+    NONE,
+    POSITIONS,
+    PROBE,
+    STATES,
+    STATES_RECORD,
+)
 from codebackdoor.corpora.archives import archive
 from codebackdoor.dag import Dag
 from codebackdoor.dag.files import model_files

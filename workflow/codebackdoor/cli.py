@@ -133,7 +133,7 @@ for _module, _names in {
         *("tokenizer", "pretrain", "filter_rows", "train_victim", "calibrate", "eliminate", "suspect", "purify"),
         *("rewrite", "predict"),
     ),
-    "probing": ("probe",),
+    "probing": ("probe", "states"),
     "results": ("score", "audit", "collect", "table", "listing", "figure", "write_report", "join", "paste", "compare"),
     "checkpoints": ("scan", "clean"),
     "sources": ("sanitize",),

@@ -46,6 +46,7 @@ STAGES = {
     "decide": "defenses.evidence",
     "rewrite": "defenses.rewriting",
     "probe": "defenses.elimination.elibadcode.probe",
+    "states": "victims.states",
     "audit": "evaluation.filters",
     "score": "evaluation.stage",
     "collect": "report.export",
