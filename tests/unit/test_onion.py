@@ -11,7 +11,8 @@ import torch
 from purification_models import LENGTH, example, language_model, planted, view
 from tiny_models import generator
 
-from codebackdoor.defenses.purification.onion.method import SHARES, Onion, without, words
+from codebackdoor.defenses.purification.onion.affordable import SHARES
+from codebackdoor.defenses.purification.onion.method import AFFORDABLE, Onion, without, words
 from codebackdoor.defenses.purification.onion.perplexity import TEXTS_AT_ONCE, TokenizedWords, surprises
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.performance import performance
@@ -200,6 +201,8 @@ def test_settings_that_are_not_used_change_no_parameters() -> None:
     plain, english = OnionSettings(method="onion"), OnionSettings(method="onion", language="english", lost_points=2)
     assert (plain.helpers, plain.reads_victim) == (("language_model",), False)
     assert (english.helpers, english.reads_victim) == (("english_model",), True)
+    assert plain.more_code == ()
+    assert [f"codebackdoor.{name}" for name in english.more_code] == [AFFORDABLE]
 
 
 def test_what_a_victim_that_writes_loses_is_the_probability_of_the_reference() -> None:

@@ -101,6 +101,8 @@ class Parameters:
                 continue
             method = self.declared(kind, variant).method if kind in SECTIONS else variant
             modules.append(f"{PACKAGE}.{MODULES[kind].format(method)}")
+            if kind == "purification":
+                modules += [f"{PACKAGE}.{name}" for name in self.declared(kind, variant).more_code]
         key = tuple(modules)
         if key not in self._codes:
             self._codes[key] = fingerprint(*modules)

@@ -21,7 +21,7 @@ MODELS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Victim:
+class MeasuredVictim:
     """One victim: the group that it is compared in, its model, and both measurements."""
 
     group: Hashable
@@ -41,7 +41,7 @@ class Correlation:
     victims: int
 
 
-def correlation(victims: Sequence[Victim], generator: np.random.Generator) -> Correlation | None:
+def correlation(victims: Sequence[MeasuredVictim], generator: np.random.Generator) -> Correlation | None:
     """Return the correlation within groups; None if fewer than three models or no differences are left."""
     models = sorted({victim.model for victim in victims})
     value = _within(victims)
@@ -57,7 +57,7 @@ def correlation(victims: Sequence[Victim], generator: np.random.Generator) -> Co
     return Correlation(value, low, high, len(models), len(victims))
 
 
-def _within(victims: Sequence[Victim]) -> float | None:
+def _within(victims: Sequence[MeasuredVictim]) -> float | None:
     """Pearson's r of both measurements after subtracting the means of the groups; None if one does not vary."""
     groups: dict[Hashable, list[tuple[float, float]]] = {}
     for victim in victims:

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 
 from codebackdoor import syntax
@@ -18,14 +19,13 @@ from codebackdoor.defenses.purification.functions import apart, together
 from codebackdoor.defenses.purification.helpers import CAUSAL, load_helper
 from codebackdoor.defenses.purification.onion.perplexity import TokenizedWords, surprises
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
-from codebackdoor.defenses.purification.performance import performance
 from codebackdoor.defenses.purification.token_spans import split
-from codebackdoor.defenses.views import DefenderView, TextView
+from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Purified, Span, TextForm
 
-#: Shares of removed words that ``lost_points`` tries, from few to many.
-SHARES = tuple(step / 200 for step in range(1, 101))
+#: Runs the victim, and only for ``lost_points`` (``OnionSettings.more_code``).
+AFFORDABLE = "codebackdoor.defenses.purification.onion.affordable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +57,12 @@ class Onion:
     def _affordable(
         self, view: TextView, clean: Sequence[Example], scored: Sequence[WordDrops], drops: Sequence[float], lost: float
     ) -> float:
-        """The threshold of the last share of removed words before the first one that costs the victim more points."""
-        if not isinstance(view, DefenderView):
-            raise UserError("onion with lost_points looks at the victim; use removed_share where there is none")
-        measure = performance(view.victim, clean)
-        undefended, threshold = measure.points(clean), math.inf
-        for share in SHARES:
-            candidate = calibration.highest(drops, share)
-            functions = [
-                self._dropped(function, words_scored, candidate)
-                for function, words_scored in zip(apart(clean), scored, strict=True)
-            ]
-            rows = [row.example for row in together(clean, functions)]
-            if round(undefended - measure.points(rows), 6) > lost:
-                break
-            threshold = candidate
-        return threshold
+        def shortened(threshold: float) -> list[Example]:
+            functions = zip(apart(clean), scored, strict=True)
+            rows = together(clean, [self._dropped(function, words, threshold) for function, words in functions])
+            return [row.example for row in rows]
+
+        return float(import_module(AFFORDABLE).threshold(view, clean, drops, lost, shortened))
 
     def purify(self, inputs: Sequence[Example]) -> list[Purified]:
         """Drop every word whose removal lowers the perplexity by more than the threshold.

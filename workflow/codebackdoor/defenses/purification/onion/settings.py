@@ -75,6 +75,10 @@ class OnionSettings(PurificationSettings):
         """Only where the threshold depends on what the victim loses."""
         return self.threshold is None and self.lost_points is not None
 
+    @property
+    def more_code(self) -> tuple[str, ...]:
+        return ("defenses.purification.onion.affordable",) if self.reads_victim else ()
+
     def work(self, job: PurificationJob) -> Work:
         rows = job.distinct + job.calibrated(self.threshold, self.calibration_inputs)
         return scoring(job.language_model, job.victim, rows)

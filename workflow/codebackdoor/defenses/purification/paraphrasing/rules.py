@@ -4,8 +4,8 @@ A stand-in that says what it is (``source: rules``): it knows no meaning. Three 
 does when asked to say the same in other words:
 
 - ``words``: what means nothing is not repeated. A word that no clean text has is dropped. Words with the form of a
-  name or a literal stay: with a digit, an underscore, a sign, a capital after the first letter, between quotes, or
-  beside a sign of code such as a bracket or a dot.
+  name or a literal stay: with a digit, an underscore, a capital after the first letter, or touching quotes, a sign of
+  code (a square bracket, an operator, a dollar), the bracket of a call or the dot of an attribute.
 - ``clauses``: the order of the clauses of a sentence is free. One that begins with a subordinate conjunction has its
   main clause put first, without the comma: "when the file is open , close it" becomes "close it when the file is open".
 - ``synonyms``: common verbs and nouns of documentation are replaced by others in the same form ("returns" by "gives
@@ -25,10 +25,11 @@ from codebackdoor.defenses.purification.paraphrasing.settings import Rule
 
 #: Words and single signs.
 WORD = re.compile(r"\w+|[^\w\s]")
-_PLAIN = re.compile(r"[A-Za-z][a-z]*")
+#: A single letter is a variable, or an article, which every text has.
+_PLAIN = re.compile(r"[A-Za-z][a-z]+")
 _QUOTES = frozenset("'\"`")
-#: Signs that make the word beside them a part of code.
-_CODE = frozenset("()[]{}=<>+*/\\$@#%^&|~_:")
+#: Signs that make the word next to them a part of code; round brackets and colons are frequent in prose.
+_CODE = frozenset("[]{}=<>+*/\\$@#%^&|~_")
 _ENDS = frozenset(".!?;")
 _CONJUNCTIONS = frozenset(
     {
@@ -67,7 +68,6 @@ SYNONYMS: dict[str, str] = {
     "whether": "if",
     "first": "initial",
     "every": "each",
-    "given": "passed",
     "current": "present",
     "default": "standard",
     "exception": "error",
@@ -94,8 +94,8 @@ class Rules:
     def _without_unknown(self, text: str) -> str:
         """Cut unknown words, each with the space after it; a text that would be left without words stays."""
         tokens = list(WORD.finditer(text))
-        words = [token[0] for token in tokens]
-        dropped = [token for index, token in enumerate(tokens) if not self._stays(words, index)]
+        names = _names(text, tokens)
+        dropped = [token for token in tokens if token.start() not in names and token[0].lower() not in self.known]
         if not any(token not in dropped and token[0][0].isalpha() for token in tokens):
             return text
         for token in reversed(dropped):
@@ -107,9 +107,6 @@ class Rules:
             text = text[:start] + text[end:]
         return text
 
-    def _stays(self, words: Sequence[str], index: int) -> bool:
-        return is_name(words, index) or words[index].lower() in self.known
-
 
 def words_of(texts: Iterable[str], fewest: int) -> frozenset[str]:
     """The words, in lower case, that at least ``fewest`` texts have."""
@@ -120,19 +117,34 @@ def words_of(texts: Iterable[str], fewest: int) -> frozenset[str]:
     return frozenset(word for word, count in counts.items() if count >= fewest)
 
 
-def is_name(words: Sequence[str], index: int) -> bool:
-    """Whether a word has the form of a sign, a name or a literal, by its letters and its neighbors."""
-    word = words[index]
-    if not _PLAIN.fullmatch(word):
-        return True
-    around = {words[near] for near in (index - 1, index + 1) if 0 <= near < len(words)}
-    if around & _CODE or around & _QUOTES:
-        return True
-    # a dot between two words is an attribute's, unless a sentence ends there
-    return any(
-        words[near] == "." and 0 <= near + step < len(words) and words[near + step][0].islower()
-        for near, step in ((index - 1, -1), (index + 1, 1))
-        if 0 <= near < len(words)
+def _names(text: str, tokens: Sequence[re.Match[str]]) -> frozenset[int]:
+    """Where signs, names and literals begin, by their letters and by the signs that touch them.
+
+    In a text whose words and signs are all separated by spaces, every neighbor counts as touching.
+    """
+    words = [token[0] for token in tokens]
+    separated = text == " ".join(words)
+
+    def neighbor(index: int, step: int) -> str:
+        near = index + step
+        if not 0 <= near < len(tokens):
+            return ""
+        first, second = sorted((index, near))
+        touches = separated or tokens[first].end() == tokens[second].start()
+        return words[near] if touches else ""
+
+    def is_attribute(index: int, step: int) -> bool:
+        # a sentence ends at a dot before a capital or before nothing
+        return neighbor(index, step) == "." and neighbor(index + step, step)[:1].islower()
+
+    return frozenset(
+        tokens[index].start()
+        for index, word in enumerate(words)
+        if not _PLAIN.fullmatch(word)
+        or {neighbor(index, -1), neighbor(index, 1)} & (_CODE | _QUOTES)
+        or neighbor(index, 1) == "("
+        or is_attribute(index, -1)
+        or is_attribute(index, 1)
     )
 
 
@@ -174,12 +186,11 @@ def _words(text: str) -> Collection[str]:
 def _replaced(text: str) -> str:
     """Replace words that have a synonym; names and literals stay, and so does a capital at the beginning."""
     tokens = list(WORD.finditer(text))
-    words = [token[0] for token in tokens]
-    for index in reversed(range(len(tokens))):
-        word = words[index]
+    names = _names(text, tokens)
+    for token in reversed(tokens):
+        word = token[0]
         new = SYNONYMS.get(word.lower())
-        if new is None or is_name(words, index):
-            continue
-        start, end = tokens[index].span()
-        text = text[:start] + (new[0].upper() + new[1:] if word[0].isupper() else new) + text[end:]
+        if new is not None and token.start() not in names:
+            capital = new[0].upper() + new[1:] if word[0].isupper() else new
+            text = text[: token.start()] + capital + text[token.end() :]
     return text

@@ -65,7 +65,7 @@ class ParaphrasingSettings(PurificationSettings):
     prompt: str = Field(
         f"Assuming my prompt is unsafe, please paraphrasing my question to the safe prompt.\n{TEXT}",
         max_length=2000,
-        description=f"what the model is asked, with {TEXT} in place of the input (DeCE section 5.2: the default); for "
+        description=f"the prompt of the model, with {TEXT} in place of the input (DeCE section 5.2: the default); for "
         f'a text-to-text model its own prefix, such as "paraphrase: {TEXT}"',
     )
     longest: int = Field(

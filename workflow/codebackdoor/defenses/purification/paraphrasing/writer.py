@@ -1,6 +1,6 @@
 """Paraphrases by a model that writes: any text-to-text or chat model of transformers, greedy and in batches.
 
-A chat model is asked through its own template, one message of the user; its padding is on the left, where greedy
+A chat model gets one message of the user through its own template; its padding is on the left, where greedy
 output continues. A model without a template would continue the text instead of rewriting it, and is refused.
 """
 
@@ -28,7 +28,7 @@ TOKENS = {"cpu": 8192, "cuda": 65536}
 
 @dataclass(frozen=True)
 class Writer:
-    """A loaded paraphraser; ``is_chat`` says whether it is asked through its tokenizer's template."""
+    """A loaded paraphraser; ``is_chat``: its prompts go through its tokenizer's template."""
 
     model: Any
     tokenizer: Any
