@@ -411,9 +411,7 @@ def test_an_attack_crafts_by_a_model_that_is_declared_and_fits() -> None:
     raw = changed("attacks.mine", {"method": "afraidoor", "crafting": "starcoder"})
     raw["models"]["starcoder"] = {"architecture": "starcoder"}
     raw["experiments"]["repair"]["grid"][0]["attacks"].append("mine")
-    with pytest.raises(
-        UserError, match=r"mine\.crafting: 'starcoder' works on .* name a model that"
-    ):
+    with pytest.raises(UserError, match=r"mine\.crafting: 'starcoder' works on .* name a model that"):
         validate(raw)
     with pytest.raises(UserError, match=r"attacks\.mine: afraidoor chooses names for one pair"):
         validate(changed("attacks.mine", {"method": "afraidoor", "rate_of": "functions"}))

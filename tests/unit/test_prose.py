@@ -128,6 +128,7 @@ def test_the_english_model_learns_from_prose(tmp_path: Path) -> None:
     assert loss(texts[0]) < loss("list the in items all of sum the return")
 
 
+@pytest.mark.skipif(not Path("basemodels/english").is_dir(), reason="no base model of English ships")
 def test_the_shipped_english_model_prefers_english() -> None:
     from codebackdoor.defenses.purification.helpers import CAUSAL, load_helper
     from codebackdoor.defenses.purification.onion.perplexity import TokenizedWords, surprises

@@ -31,7 +31,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             for axes, (name, title) in zip(row, _MODELS.items(), strict=True):
                 handles |= _panel(axes, models[name])
                 axes.set_title(
-                    f"{labels.victim(scenario)}\n{title}, between: {labels.percent(models[name]['between'])}"
+                    f"{labels.victim(scenario)}\n{title}: {labels.percent(models[name]['between'])} % between"
                 )
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
         style.save(figure, out, sizes.sentence(study))
