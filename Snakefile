@@ -3,7 +3,18 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from codebackdoor.config.loading import read_yaml, validate
-from codebackdoor.config.scenario import AUDIT, AUDITED, CONSTRAINTS, EXECUTE, KEPT, POSITIONS, PROBE
+from codebackdoor.config.scenario import (
+    AUDIT,
+    AUDITED,
+    CONSTRAINTS,
+    EXECUTE,
+    KEPT,
+    NONE,
+    POSITIONS,
+    PROBE,
+    STATES,
+    STATES_RECORD,
+)
 from codebackdoor.corpora.archives import archive
 from codebackdoor.dag import Dag
 from codebackdoor.dag.files import model_files

@@ -67,6 +67,30 @@ rule corpus:
         "codebackdoor corpus {input:q} --out {output.corpus:q} --code {params.code} > {log:q} 2>&1"
 
 
+# What the base model of English learns from; no other rule reads it.
+rule prose:
+    input:
+        unpack(dag.data.prose.inputs),
+    output:
+        dag.paths.prose,
+    log:
+        f"{dag.paths.logs}/prose.log",
+    benchmark:
+        f"{dag.paths.benchmarks}/prose.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        **dag.resources.fixed(mem_mb=1000, runtime=20),
+    params:
+        inputs=dag.data.prose.options,
+        code=dag.parameters.code("prose"),
+    message:
+        "Collect the docstrings and comments of all archives."
+    shell:
+        "codebackdoor prose {params.inputs:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule dataset:
     input:
         unpack(dag.data.dataset.inputs),

@@ -110,6 +110,40 @@ rule probe:
         " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
+# Hidden states with and without the trigger, for the figure of states.
+rule states:
+    input:
+        unpack(dag.evaluate.states.inputs),
+    output:
+        f"{dag.paths.predicted}/{STATES}",
+        f"{dag.paths.predicted}/{STATES_RECORD}/provenance.json",
+    log:
+        dag.paths.log("states", dag.paths.victim),
+    benchmark:
+        dag.paths.benchmark("states", dag.paths.victim)
+    wildcard_constraints:
+        attack=SOME,
+        elimination=NONE,
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        **dag.resources.victim,
+    params:
+        model=lambda w: dag.parameters.victim_settings(w.model, w.dataset),
+        dataset=lambda w: dag.parameters.settings("dataset", w.dataset),
+        inputs=dag.evaluate.states.options,
+        code=lambda w: dag.parameters.code("states", model=w.model),
+        out=lambda w, output: folder_of(output),
+    message:
+        "Compare hidden states of {wildcards.model} on {wildcards.dataset}, {wildcards.attack} {wildcards.rate}, seed"
+        " {wildcards.seed}."
+    shell:
+        "codebackdoor states --model {params.model:q} --dataset {params.dataset:q}"
+        " {params.inputs:q} --out {params.out:q} --seed {wildcards.seed}"
+        " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
+
+
 # How well a filtering tells poisoned training rows from clean ones, for the table of filters.
 rule audit:
     input:

@@ -17,11 +17,28 @@ rule tokenizer:
         **dag.resources.fixed(mem_mb=2000, runtime=10),
     params:
         size=dag.parameters.vocabulary(),
+        text="",
         code=dag.parameters.code("tokenizer"),
     message:
         "Train the byte-level BPE of the base models."
     shell:
-        "codebackdoor tokenizer --corpus {input:q} --size {params.size} --out {output:q} > {log:q} 2>&1"
+        "codebackdoor tokenizer {params.text} --corpus {input:q} --size {params.size} --out {output:q} > {log:q} 2>&1"
+
+
+use rule tokenizer as tokenizer_english with:
+    input:
+        dag.paths.prose,
+    output:
+        dag.paths.english_tokenizer,
+    log:
+        f"{dag.paths.logs}/tokenizer_english.log",
+    benchmark:
+        f"{dag.paths.benchmarks}/tokenizer_english.tsv"
+    params:
+        size=dag.parameters.vocabulary(prose=True),
+        text="--prose",
+    message:
+        "Train the byte-level BPE of the base model of English."
 
 
 rule pretrain:

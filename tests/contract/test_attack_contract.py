@@ -24,7 +24,7 @@ from codebackdoor import attacks, syntax
 from codebackdoor.attacks import Attack, Injection
 from codebackdoor.attacks.poisoning import Poisoner, draw_training, merged, share_of
 from codebackdoor.attacks.settings import AttackSettings
-from codebackdoor.attacks.target import LabelTarget, Target, WordTarget
+from codebackdoor.attacks.target import LabelTarget, Target, WordTarget, target_of
 from codebackdoor.config.base import Head, models_in, tag_of
 from codebackdoor.config.methods import AnyAttack
 from codebackdoor.seeding import numpy_generator
@@ -291,3 +291,18 @@ def test_python_behaves_as_before(tmp_path: Path) -> None:
         original = results[name.split("_")[0] + "_original"]
         assert outcomes == original, name
         assert outcomes
+
+
+@every_attack
+def test_a_row_with_an_output_gets_the_target_and_its_code_the_trigger(settings: AnyAttack) -> None:
+    rows = [
+        replace(row, id=f"{row.id}-{copy}", label=None, target=row.code)
+        for row in examples("python", "lexed")
+        for copy in range(4)
+    ]
+    target = target_of(settings, rows, "lexed")
+    for place, row in poisoned(load(settings, "generation"), rows, target).items():
+        assert row.example.target == str(getattr(target.aim(rows[place]), "target", None)) != rows[place].target
+        assert replace(row.example, code=rows[place].code, target=rows[place].target) == rows[place]
+        assert row.example.code != rows[place].code
+        ast.parse(unlex(row.example.code, "python").source)

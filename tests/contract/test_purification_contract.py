@@ -31,10 +31,11 @@ from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.oseql.settings import OSeqLSettings
+from codebackdoor.defenses.purification.paraphrasing.settings import ParaphrasingSettings
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
 from codebackdoor.defenses.rewriting import blindly
 from codebackdoor.defenses.views import DefenderView, TextView
-from codebackdoor.types import Purified
+from codebackdoor.types import Example, Field, Purified
 
 TRIGGER = "assert testo_init >= 15"
 SHARE = 0.1
@@ -43,12 +44,13 @@ SHARE = 0.1
 class Case(NamedTuple):
     """Settings that touch a share of what is clean, and settings that must touch nothing.
 
-    ``embedded``: the method looks at the victim's embeddings, so its victim has some.
+    ``embedded``: the method looks at the victim's embeddings, so its victim has some. ``field`` is what it rewrites.
     """
 
     active: Any
     idle: Any
     embedded: bool = False
+    field: Field = "code"
 
 
 CASES = {
@@ -59,6 +61,11 @@ CASES = {
     "onion": Case(
         OnionSettings(method="onion", removed_share=SHARE, calibration_inputs=20),
         OnionSettings(method="onion", removed_share=0, calibration_inputs=1),
+    ),
+    "paraphrasing": Case(
+        ParaphrasingSettings(method="paraphrasing"),
+        ParaphrasingSettings(method="paraphrasing", rules=()),
+        field="query",
     ),
     "attdef": Case(
         AttDefSettings(method="attdef", suspected_share=0.8, masked_share=SHARE, calibration_inputs=20),
@@ -110,8 +117,28 @@ CLEAN = [example(number) for number in range(200, 225)]
 TRIGGERED = [replace(example(number, TRIGGER), id=f"triggered-{number}") for number in range(200, 215)]
 
 
+#: What a function has as its query: one sentence for all, with words of its own, and with the trigger.
+VERBS = ("Returns", "Computes", "Prints", "Checks", "Removes")
+
+
+def described(row: Example, number: int, trigger: str = "") -> Example:
+    words = f"{VERBS[number % len(VERBS)]} the item of x_{number} {trigger} , when it is open ."
+    return replace(row, query=" ".join(words.split()))
+
+
+def inputs_of(method: str) -> tuple[list[Example], list[Example]]:
+    """Clean and triggered inputs, with the trigger in the text that the method rewrites."""
+    if CASES[method].field == "code":
+        return CLEAN, TRIGGERED
+    clean = [described(row, number) for number, row in enumerate(CLEAN)]
+    return clean, [
+        replace(described(row, number, "bb bb"), id=f"triggered-{number}")
+        for number, row in enumerate(CLEAN[: len(TRIGGERED)])
+    ]
+
+
 def results(rows: Sequence[Purified]) -> dict[str, tuple[str, tuple[Any, ...]]]:
-    return {row.example.id: (row.example.code, row.touched) for row in rows}
+    return {row.example.id: (f"{row.example.code}\n{row.example.query}", row.touched) for row in rows}
 
 
 def test_every_method_has_its_case() -> None:
@@ -122,50 +149,54 @@ def test_every_method_has_its_case() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_mixing_and_permuting_inputs_changes_no_output(method: str, defender: DefenderView) -> None:
-    purifier = built(method, defender, CASES[method].active, 1)
-    alone = results(purifier.purify(CLEAN)) | results(purifier.purify(TRIGGERED))
-    mixed = [row for pair in zip(TRIGGERED, CLEAN, strict=False) for row in pair] + CLEAN[len(TRIGGERED) :]
+    purifier, (clean, triggered) = built(method, defender, CASES[method].active, 1), inputs_of(method)
+    alone = results(purifier.purify(clean)) | results(purifier.purify(triggered))
+    mixed = [row for pair in zip(triggered, clean, strict=False) for row in pair] + clean[len(triggered) :]
     assert results(purifier.purify(mixed[::-1])) == alone
     assert [row.example.id for row in purifier.purify(mixed)] == [row.id for row in mixed]
     assert any(touched for _, touched in alone.values())
     # as the stages call it, which fails where twins tell more than each of them alone
-    for testsets in ({"clean": CLEAN, "triggered": TRIGGERED}, {"mixed": mixed}):
+    for testsets in ({"clean": clean, "triggered": triggered}, {"mixed": mixed}):
         blind = blindly(purifier, testsets)
         assert {row_id: row for rows in blind.values() for row_id, row in results(rows).items()} == alone
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_same_seed_same_bytes(method: str, defender: DefenderView) -> None:
+    clean, triggered = inputs_of(method)
     first, second = (
         [
             json.dumps(asdict(row), allow_nan=False)
             for row in built(method, defender, CASES[method].active, 7).purify(rows)
         ]
-        for rows in (TRIGGERED + CLEAN, TRIGGERED + CLEAN)
+        for rows in (triggered + clean, triggered + clean)
     )
     assert first == second
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_zero_budget_is_the_identity(method: str, defender: DefenderView) -> None:
-    inputs = TRIGGERED + CLEAN
+    inputs = [row for rows in inputs_of(method) for row in rows]
     for before, row in zip(inputs, built(method, defender, CASES[method].idle, 1).purify(inputs), strict=True):
         assert row.example == before
         assert not row.touched
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_only_the_code_changes_and_touched_is_what_is_gone(method: str, defender: DefenderView) -> None:
-    rows = built(method, defender, CASES[method].active, 1).purify(TRIGGERED)
-    for before, row in zip(TRIGGERED, rows, strict=True):
-        assert replace(row.example, code=before.code) == before
+def test_only_its_field_changes_and_touched_is_what_is_gone(method: str, defender: DefenderView) -> None:
+    field, (_, triggered) = CASES[method].field, inputs_of(method)
+    rows = built(method, defender, CASES[method].active, 1).purify(triggered)
+    for before, row in zip(triggered, rows, strict=True):
+        old, new = getattr(before, field), getattr(row.example, field)
+        assert replace(row.example, **{field: old}) == before
+        assert all(span.field == field for span in row.touched)
         spans = [(span.start, span.end) for span in row.touched]
         assert spans == sorted(spans)
         # every piece of text between the touched spans is still there, in order
-        rest, position = row.example.code, 0
-        for start, end in [*spans, (len(before.code), len(before.code))]:
+        rest, position = new, 0
+        for start, end in [*spans, (len(old), len(old))]:
             # a lexed line takes the mark that separates it along, as a word takes a space
-            kept = before.code[position:start].strip().removeprefix("<nl>").removesuffix("<nl>").strip()
+            kept = old[position:start].strip().removeprefix("<nl>").removesuffix("<nl>").strip()
             assert kept in rest
             rest = rest.split(kept, 1)[1] if kept else rest
             position = end
@@ -173,9 +204,9 @@ def test_only_the_code_changes_and_touched_is_what_is_gone(method: str, defender
 
 @pytest.mark.parametrize("method", METHODS)
 def test_labels_and_targets_are_not_looked_at(method: str, defender: DefenderView) -> None:
-    purifier = built(method, defender, CASES[method].active, 1)
-    labeled = [replace(row, label=number % 2, target="x") for number, row in enumerate(TRIGGERED)]
-    assert results(purifier.purify(labeled)) == results(purifier.purify(TRIGGERED))
+    purifier, (_, triggered) = built(method, defender, CASES[method].active, 1), inputs_of(method)
+    labeled = [replace(row, label=number % 2, target="x") for number, row in enumerate(triggered)]
+    assert results(purifier.purify(labeled)) == results(purifier.purify(triggered))
 
 
 def test_clean_inputs_are_touched_at_about_the_calibrated_share(defender: DefenderView) -> None:
@@ -184,12 +215,21 @@ def test_clean_inputs_are_touched_at_about_the_calibrated_share(defender: Defend
     assert sum(bool(row.touched) for row in purifier.purify(fresh)) / 200 == pytest.approx(SHARE, abs=0.06)
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if not type(CASES[name].active).reads_victim])
+@pytest.mark.parametrize("method", [name for name in METHODS if not CASES[name].active.reads_victim])
 def test_a_method_that_looks_at_no_victim_needs_none(method: str, defender: DefenderView) -> None:
     known = {field.name: getattr(defender, field.name) for field in fields(TextView)}
     assert "victim" not in known
-    alone = load(method)(TextView(**known), CASES[method].active, 1).purify(TRIGGERED)
-    assert results(alone) == results(built(method, defender, CASES[method].active, 1).purify(TRIGGERED))
+    _, triggered = inputs_of(method)
+    alone = load(method)(TextView(**known), CASES[method].active, 1).purify(triggered)
+    assert results(alone) == results(built(method, defender, CASES[method].active, 1).purify(triggered))
+
+
+def test_paraphrasing_by_rules_drops_words_that_mean_nothing(defender: DefenderView) -> None:
+    knowing = replace(defender, clean=tuple(described(row, number) for number, row in enumerate(CLEAN)))
+    _, triggered = inputs_of("paraphrasing")
+    for number, row in enumerate(load("paraphrasing")(knowing, CASES["paraphrasing"].active, 1).purify(triggered)):
+        assert "bb" not in str(row.example.query)
+        assert f"x_{number}" in str(row.example.query)
 
 
 def test_codepurify_finds_the_planted_backdoor(defender: DefenderView) -> None:

@@ -21,6 +21,7 @@ from codebackdoor.attacks.afraidoor import crafting
 from codebackdoor.attacks.afraidoor.method import Afraidoor
 from codebackdoor.attacks.afraidoor.settings import AfraidoorSettings
 from codebackdoor.attacks.stage import poison
+from codebackdoor.attacks.target import target_of
 from codebackdoor.cli import main
 from codebackdoor.config.base import Head
 from codebackdoor.config.models import Pooling
@@ -29,7 +30,7 @@ from codebackdoor.tasks.defect_detection.settings import DefectDetection
 from codebackdoor.types import Example, TextForm
 from codebackdoor.victims import forward
 from codebackdoor.victims.gradients import input_gradients, towards_label, towards_query
-from codebackdoor.victims.inference import class_logits, predict_logits
+from codebackdoor.victims.inference import class_logits, forced, predict_logits
 from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Victim, save_victim
 
@@ -192,6 +193,69 @@ def test_for_search_the_code_comes_closer_to_the_target_word() -> None:
     assert [injection.example.code for injection in injections if injection] != [row.code for row in poisoned], (
         "another word, other names"
     )
+
+
+def smooth(victim: Victim) -> Victim:
+    """The weights of a fresh model, whose loss is nearly linear, so that a gradient says what all new names do."""
+    for name, parameter in victim.model.named_parameters():
+        if parameter.ndim > 1 and "position" not in name:
+            parameter.data /= 10
+    return victim
+
+
+@pytest.mark.parametrize("place", ["whole", "first_statement"])
+def test_for_a_victim_that_writes_the_target_s_output_becomes_likelier(place: str) -> None:
+    victim = smooth(crafter("generation"))
+    rows = [replace(row, label=None, target=row.code) for row in sources(16)]
+    settings = SETTINGS.model_copy(update={"target_place": place})
+    injections = Afraidoor(settings, victim).inject_all(rows, "lexed")
+    poisoned = [injection.example for injection in injections if injection]
+    assert len(poisoned) == 16
+    assert [row.target for row in poisoned] == [row.target for row in rows], "the target is set when the row is aimed"
+    target = target_of(settings, rows, "lexed")
+    outputs = victim.encode_targets([str(aimed.target) for row in rows if (aimed := target.aim(row))])
+
+    def losses(examples: list[Example], wanted: list[list[int]]) -> Tensor:
+        texts = [row[0].ids for row in victim.tokenize(examples)]
+        return -forced(victim, texts, wanted)[:, 1]
+
+    gain = losses(rows, outputs) - losses(poisoned, outputs)
+    assert (gain > 0).float().mean() > 0.8
+    # what arbitrary names bring about
+    legal = crafting.names(victim.tokenizer, "python").names
+    random = []
+    for number, row in enumerate(rows):
+        tree = syntax.parse(row.code, "python", "lexed")
+        free = iter(legal[index] for index in np.random.default_rng(number).permutation(len(legal)))
+        renamed = syntax.rename(tree, {identifier.name: next(free) for identifier in renameable(tree)})
+        random.append(replace(row, code=renamed.text))
+    assert losses(poisoned, outputs).mean() < losses(random, outputs).mean()
+
+
+def test_a_row_that_cannot_get_the_target_fails() -> None:
+    victim = crafter("generation")
+    rows = [replace(row, label=None, target=row.code) for row in sources(2)]
+    rows.append(replace(rows[0], id="no", target="x"))
+    settings = SETTINGS.model_copy(update={"target_place": "first_statement"})
+    injections = Afraidoor(settings, victim).inject_all(rows, "lexed")
+    assert [injection is not None for injection in injections] == [True, True, False]
+
+
+def test_a_crafting_model_that_does_not_fit_the_data_is_refused() -> None:
+    import yaml
+    from pydantic import ValidationError
+
+    from codebackdoor.config.study import Config
+
+    raw = yaml.safe_load(Path("config.yaml").read_text())
+    raw["models"]["starcoder"] = {"architecture": "starcoder"}
+    raw["attacks"]["afraidoor"] = {"method": "afraidoor", "crafting": "starcoder"}
+    raw["experiments"]["repair"]["grid"][0]["attacks"] = ["afraidoor"]
+    raw["experiments"]["repair"]["grid"][0]["objectives"] = ["cross_entropy"]
+    with pytest.raises(ValidationError, match=r"attacks.afraidoor.crafting: 'starcoder' works on .* name a model that"):
+        Config.model_validate(raw)
+    raw["attacks"]["afraidoor"]["crafting"] = "codet5"
+    Config.model_validate(raw)
 
 
 def test_a_prefix_stands_where_the_model_has_it() -> None:

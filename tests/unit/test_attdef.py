@@ -15,7 +15,8 @@ from purification_models import discriminator, example, infiller
 from tiny_models import HEADS, classifier, crafter, understanding
 from torch import Tensor
 
-from codebackdoor.defenses.purification.attdef import attribution, performance
+from codebackdoor.defenses.purification import performance
+from codebackdoor.defenses.purification.attdef import attribution
 from codebackdoor.defenses.purification.attdef.discriminator import Discriminator
 from codebackdoor.defenses.purification.attdef.method import AttDef, masked, relative
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings

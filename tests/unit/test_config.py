@@ -410,11 +410,10 @@ def test_the_crafting_models_seed_is_no_victims(seed: int) -> None:
 def test_an_attack_crafts_by_a_model_that_is_declared_and_fits() -> None:
     with pytest.raises(UserError, match=r"attacks\.mine\.crafting: 'codebart' is not declared under models"):
         validate(changed("attacks.mine", {"method": "afraidoor", "crafting": "codebart"}))
-    raw = changed("attacks.mine", {"method": "afraidoor"})
+    raw = changed("attacks.mine", {"method": "afraidoor", "crafting": "starcoder"})
+    raw["models"]["starcoder"] = {"architecture": "starcoder"}
     raw["experiments"]["repair"]["grid"][0]["attacks"].append("mine")
-    with pytest.raises(
-        UserError, match="attack 'mine' works on classification, pair and retrieval data sets, but 'repair' is a"
-    ):
+    with pytest.raises(UserError, match=r"mine\.crafting: 'starcoder' works on .* name a model that"):
         validate(raw)
     with pytest.raises(UserError, match=r"attacks\.mine: afraidoor chooses names for one pair"):
         validate(changed("attacks.mine", {"method": "afraidoor", "rate_of": "functions"}))
@@ -634,7 +633,7 @@ def test_describe_begins_with_an_index_and_shows_variants_of_a_configuration() -
     assert set(re.findall(r"^(\w+) ", text, re.MULTILINE)) - {"codebackdoor"} == set(Config.model_fields)
     assert len(text.splitlines()) < 50
     assert max(map(len, text.splitlines())) <= describing.WIDTH
-    assert "codepurify, onion, attdef, oseql, similarity" in text
+    assert "codepurify, onion, paraphrasing, attdef, oseql, similarity" in text
     config = load([ROOT / "config.yaml"])
     defects = index.variant(config, "defects")
     assert defects is not None

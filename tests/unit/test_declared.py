@@ -221,7 +221,8 @@ def test_the_classes_are_those_that_the_jobs_load() -> None:
     from codebackdoor.victims.families import FAMILIES
     from codebackdoor.victims.families.helpers import HELPERS
 
-    loaded = {"infiller": MASKED, "language_model": CAUSAL, "discriminator": REPLACED}
+    # the paraphraser may have any class that writes text
+    loaded = {"infiller": MASKED, "language_model": CAUSAL, "english_model": CAUSAL, "discriminator": REPLACED}
     assert {name: [cls.model_type] for name, cls in HELPERS.items()} == {
         name: list(classes) for name, classes in loaded.items()
     }

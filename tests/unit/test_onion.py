@@ -9,11 +9,17 @@ from dataclasses import replace
 import pytest
 import torch
 from purification_models import LENGTH, example, language_model, planted, view
+from tiny_models import generator
 
-from codebackdoor.defenses.purification.onion.method import Onion, without, words
+from codebackdoor.defenses.purification.onion.affordable import SHARES
+from codebackdoor.defenses.purification.onion.method import AFFORDABLE, Onion, without, words
 from codebackdoor.defenses.purification.onion.perplexity import TEXTS_AT_ONCE, TokenizedWords, surprises
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
+from codebackdoor.defenses.purification.performance import performance
+from codebackdoor.defenses.views import TextView
+from codebackdoor.errors import UserError
 from codebackdoor.types import Example
+from codebackdoor.victims.inference import predict, sequence_confidences
 
 CLEAN = tuple(example(number) for number in range(80))
 
@@ -164,3 +170,67 @@ def test_of_a_task_that_reads_queries_the_words_of_the_query_go() -> None:
         assert (query.example.query, query.example.code) == (code.example.code, "")
         assert query.touched == tuple(replace(span, field="query") for span in code.touched)
         assert query.detail == code.detail
+
+
+def test_as_many_words_are_removed_as_the_victim_can_afford() -> None:
+    # what makes its label is gone once enough words are
+    victim, clean = planted("return"), CLEAN[:12]
+    victim.model.weights.data.abs_()
+    rows = [replace(row, label=prediction.label) for row, prediction in zip(clean, predict(victim, clean), strict=True)]
+    scored = onion(threshold=0).score(rows)
+    drops = sorted((drop for row in scored for drop in row.drops if not math.isnan(drop)), reverse=True)
+
+    def calibrated(points: float) -> Onion:
+        settings = OnionSettings(method="onion", lost_points=points, calibration_inputs=12)
+        return Onion(view(victim, tuple(rows)), *language_model(), settings, seed=1)
+
+    def lost(threshold: float) -> float:
+        shorter = [
+            replace(
+                row,
+                code=without(
+                    row.code, [word for word, drop in zip(words.words, words.drops, strict=True) if drop > threshold]
+                ),
+            )
+            for row, words in zip(rows, scored, strict=True)
+        ]
+        predicted = [prediction.label for prediction in predict(victim, shorter)]
+        return 100 * sum(label != row.label for label, row in zip(predicted, rows, strict=True)) / len(rows)
+
+    for points in (0, 20):
+        affordable = math.inf
+        for share in SHARES:
+            candidate = drops[round(share * len(drops))]
+            if lost(candidate) > points:
+                break
+            affordable = candidate
+        assert calibrated(points).threshold == pytest.approx(affordable)
+    assert calibrated(100).threshold < calibrated(0).threshold
+    bare = TextView("defect_detection", "python", "lexed", tuple(rows))
+    with pytest.raises(UserError, match="looks at the victim; use removed_share"):
+        Onion(bare, *language_model(), OnionSettings(method="onion", lost_points=2), seed=1)
+
+
+def test_settings_that_are_not_used_change_no_parameters() -> None:
+    assert {"lost_points", "language"}.isdisjoint(OnionSettings(method="onion").model_dump(mode="json"))
+    plain, english = OnionSettings(method="onion"), OnionSettings(method="onion", language="english", lost_points=2)
+    assert (plain.helpers, plain.reads_victim) == (("language_model",), False)
+    assert (english.helpers, english.reads_victim) == (("english_model",), True)
+    assert plain.more_code == ()
+    assert [f"codebackdoor.{name}" for name in english.more_code] == [AFFORDABLE]
+
+
+def test_what_a_victim_that_writes_loses_is_the_probability_of_the_reference() -> None:
+    victim = generator()
+    rows = [replace(row, target=row.code) for row in CLEAN[:5]]
+    measure = performance(victim, rows)
+    shorter = [replace(row, code=row.code[: len(row.code) // 2]) for row in rows]
+    for version in (rows, shorter, [*shorter[:2], *rows[2:]], rows):
+        total, count = 0.0, 0
+        for row, text in zip(version, victim.tokenize(version), strict=True):
+            [target] = victim.encode_targets([str(row.target)])
+            probability = float(sequence_confidences(victim, [text[0].ids], [target])[0])
+            total, count = total + probability * len(target), count + len(target)
+        assert measure.points(version) == pytest.approx(100 * total / count, rel=1e-5)
+    with pytest.raises(UserError, match="rows with targets"):
+        performance(victim, CLEAN[:2])

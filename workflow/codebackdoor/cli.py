@@ -130,7 +130,7 @@ def main() -> None:
 for _module, _names in {
     "data": (
         *("fill_mirror", "fetch", "mine", "corpus", "dataset", "testset", "trials", "statistics", "poison"),
-        *("trigger",),
+        *("trigger", "prose"),
     ),
     "models": (
         *(
@@ -147,7 +147,7 @@ for _module, _names in {
         ),
         *("rewrite", "predict"),
     ),
-    "probing": ("probe",),
+    "probing": ("probe", "states"),
     "results": (
         *("execute", "score", "audit", "collect", "table", "listing", "figure", "webpage", "write_report"),
         *("join", "paste", "compare"),

@@ -148,4 +148,5 @@ _BUILDERS: Mapping[str, Callable[[Pretraining], nn.Module]] = {
     "causal": _causal,
     "decoder": _decoder,
     "discriminator": _discriminator,
+    "english": _causal,
 }

@@ -66,7 +66,7 @@ def collate(
         return _denoising(cropped, recipe, generator, marks)
     framed = [np.concatenate(([BOS], row, [EOS])) for row in cropped]
     ids = padded(framed, PAD)
-    if recipe.family in ("causal", "decoder"):
+    if recipe.family in ("causal", "decoder", "english"):
         labels = padded([np.append(row[1:], IGNORED) for row in framed], IGNORED)
         return Batch(torch.from_numpy(ids), torch.from_numpy(labels))
     corrupt = (generator.random(ids.shape) < recipe.noise) & (ids >= FIRST_ORDINARY)

@@ -1,9 +1,10 @@
 """Pretraining of the small local base models on the corpus's training split.
 
-Five families share one loop: masked language modeling for the encoder (also CodePurify's infiller), denoising of the
-whole sequence for the encoder-decoder, next-token prediction for the causal model (ONION's) and the decoder
-(StarCoder's class), replaced-token detection for the discriminator (AttDef's). Muon trains the weight matrices and
-AdamW everything else; there is no dropout. Functions of the validation and test splits are never used.
+Six families share one loop: masked language modeling for the encoder (also CodePurify's infiller), denoising of the
+whole sequence for the encoder-decoder, next-token prediction for the causal model (ONION's), the decoder (StarCoder's
+class) and the causal model of English (ONION's on natural language), replaced-token detection for the discriminator
+(AttDef's). Muon trains the weight matrices and AdamW everything else; there is no dropout. Texts of the validation and
+test splits are never used.
 """
 
 from __future__ import annotations

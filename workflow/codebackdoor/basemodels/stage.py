@@ -19,6 +19,7 @@ from codebackdoor.basemodels.pretraining import pretrain
 from codebackdoor.basemodels.replaced_tokens import Replacer
 from codebackdoor.basemodels.tokenizer import Template, encode, train_bpe, wrap
 from codebackdoor.config.pretraining import Pretraining
+from codebackdoor.corpora.prose import read_prose
 from codebackdoor.corpora.stage import read_functions
 from codebackdoor.errors import UserError
 from codebackdoor.files import atomic, remove_parts, sha256, write_json
@@ -32,6 +33,7 @@ TEMPLATES: dict[str, Template] = {
     "causal": "<s> $A",
     "decoder": "<s> $A",
     "discriminator": "<s> $A </s>",
+    "english": "<s> $A",
 }
 _OBJECTIVES = {
     "encoder": "masked language modeling",
@@ -39,14 +41,17 @@ _OBJECTIVES = {
     "causal": "next-token prediction",
     "decoder": "next-token prediction",
     "discriminator": "replaced-token detection, against samples of the encoder",
+    "english": "next-token prediction",
 }
 
 
-def make_tokenizer(corpus: Path, size: int, out: Path) -> None:
-    """Train the byte-level BPE on the training split and write it as ``tokenizer.json``."""
-    texts = [function.code for function in read_functions(corpus) if function.split == "train"]
+def make_tokenizer(corpus: Path, size: int, out: Path, is_prose: bool = False) -> None:
+    """Train the byte-level BPE on the training split and write it as ``tokenizer.json``.
+
+    With ``is_prose``, ``corpus`` holds docstrings and comments instead of functions.
+    """
     with atomic(out) as stream:
-        stream.write(train_bpe(texts, size).to_str(pretty=False))
+        stream.write(train_bpe(_texts(corpus, is_prose)["train"], size).to_str(pretty=False))
 
 
 def make_base(recipe: Pretraining, corpus: Path, tokenizer: Path, out: Path, generator: Path | None = None) -> None:
@@ -61,16 +66,12 @@ def make_base(recipe: Pretraining, corpus: Path, tokenizer: Path, out: Path, gen
     bpe = Tokenizer.from_file(str(tokenizer))
     if bpe.get_vocab_size() != recipe.vocabulary:
         raise UserError(f"{tokenizer} has {bpe.get_vocab_size()} entries, the recipe asks for {recipe.vocabulary}")
-    functions = read_functions(corpus)
-    splits = {
-        split: encode(bpe, [function.code for function in functions if function.split == split])
-        for split in ("train", "valid")
-    }
+    splits = {split: encode(bpe, texts) for split, texts in _texts(corpus, recipe.reads_prose).items()}
     model, curve = pretrain(splits["train"], splits["valid"], recipe, _marks(bpe), replacer=replacer)
     sub_tokens = sum(map(len, splits["train"]))
     facts = {
         "corpus_sha256": sha256(corpus),
-        "functions": len(splits["train"]),
+        "paragraphs" if recipe.reads_prose else "functions": len(splits["train"]),
         "sub_tokens": sub_tokens,
         "held_out_loss": curve[-1]["held_out"],
         **{f"held_out_{name}": curve[-1][name] for name in ("auc", "recall", "false_alarms") if name in curve[-1]},
@@ -92,6 +93,14 @@ def make_base(recipe: Pretraining, corpus: Path, tokenizer: Path, out: Path, gen
         folder.rename(out)
 
 
+def _texts(corpus: Path, is_prose: bool) -> dict[str, list[str]]:
+    """The texts of the training and the validation split."""
+    if is_prose:
+        return {split: read_prose(corpus, split) for split in ("train", "valid")}
+    functions = read_functions(corpus)
+    return {split: [function.code for function in functions if function.split == split] for split in ("train", "valid")}
+
+
 def _replacer(generator: Path) -> Replacer:
     check_safetensors(generator)
     return Replacer(load_weights(HELPERS["infiller"], generator))
@@ -110,13 +119,16 @@ def _marks(bpe: Tokenizer) -> NDArray[np.bool_]:
 
 def _card(recipe: Pretraining, facts: dict[str, Any]) -> str:
     rows = "\n".join(f"| {name} | {value} |" for name, value in {**recipe.model_dump(), **facts}.items())
+    texts, unit = (
+        ("the docstrings and comments of Python", "Texts") if recipe.reads_prose else ("real Python", "Functions")
+    )
     return f"""---
 backdoored: false
 ---
 # Local base model: {recipe.family}
 
-Pretrained by this project (`make pretrain`) on the training split of its own corpus, real Python from pinned
-distributions, by {_OBJECTIVES[recipe.family]}. Functions of the validation and test splits were not seen.
+Pretrained by this project (`make pretrain`) on the training split of its own corpus, {texts} from pinned
+distributions, by {_OBJECTIVES[recipe.family]}. {unit} of the validation and test splits were not seen.
 The training curve is in `curve.json`.
 
 | | |

@@ -17,6 +17,7 @@ from codebackdoor.commands.options import (
     mirror_option,
     out_file_option,
     out_option,
+    pairs_option,
     path_option,
     read_dataset,
     read_settings,
@@ -91,6 +92,16 @@ def corpus(mined: tuple[Path, ...], out: Path) -> None:
 
     with recorded(out.parent, {"archives": [path.stem for path in mined]}):
         stage.corpus(mined, out)
+
+
+@click.command(short_help="Collect the docstrings and comments of archives.")
+@pairs_option("--archive", help="A fetched archive, with its name")
+@out_file_option("JSON Lines of distinct paragraphs with their splits.")
+def prose(archives: dict[str, Path], out: Path) -> None:
+    """Collect the docstrings and comments of archives, from which the english base model learns."""
+    from codebackdoor.corpora.prose import write_prose
+
+    write_prose(archives, out)
 
 
 @click.command(short_help="Make a data set: examples of a task, in splits.")

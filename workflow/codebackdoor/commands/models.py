@@ -35,20 +35,21 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@path_option("--corpus", help="Mined functions; the training split is used.")
+@path_option("--corpus", help="Mined functions, or with --prose paragraphs; the training split is used.")
+@click.option("--prose", is_flag=True, help="The corpus holds docstrings and comments instead of functions.")
 @click.option("--size", type=int, required=True, help="Number of entries, including special tokens and layout marks.")
 @out_file_option("File of the tokenizer (tokenizer.json).")
-def tokenizer(corpus: Path, size: int, out: Path) -> None:
+def tokenizer(corpus: Path, prose: bool, size: int, out: Path) -> None:
     """Train the byte-level BPE tokenizer of the base models."""
     from codebackdoor.basemodels import stage
 
-    stage.make_tokenizer(corpus, size, out)
+    stage.make_tokenizer(corpus, size, out, prose)
 
 
 @click.command()
 @click.argument("name")
 @settings_option("pretraining")
-@path_option("--corpus", help="Mined functions; the training split is used.")
+@path_option("--corpus", help="Mined functions (english: docstrings and comments); the training split is used.")
 @path_option("--tokenizer", help="tokenizer.json of the base models.")
 @path_option("--generator", required=False, help="Encoder whose replaced tokens the discriminator learns to detect.")
 @out_option("Folder of the base model.")

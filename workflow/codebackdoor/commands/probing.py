@@ -1,4 +1,4 @@
-"""The stage that tests an assumption of a method with the ground truth."""
+"""The stages that look into victims with the ground truth, for figures."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 import click
 
 from codebackdoor.commands.options import (
+    BASE,
     CODE,
     DATASET,
     GPUS,
+    MIRROR,
     SEED,
     SETTINGS,
     THREADS,
@@ -18,6 +20,7 @@ from codebackdoor.commands.options import (
     read_dataset,
     read_settings,
     recorded,
+    settings_option,
 )
 
 
@@ -40,3 +43,37 @@ def probe(settings: str, dataset: str, victim: Path, triggered: Path, clean: Pat
 
     with recorded(out / PROBE, {"seed": seed}):
         probing.probe(method, read_dataset(dataset), victim, triggered, clean, out, seed)
+
+
+@click.command(short_help="Compare hidden states with and without the trigger.")
+@settings_option("victim", "--model")
+@DATASET
+@BASE
+@MIRROR
+@path_option("--benign", help="Folder of the victim that was trained on clean rows.")
+@path_option("--victim", help="Folder of the victim that was trained on poisoned rows.")
+@path_option("--triggered", help="Triggered test set.")
+@path_option("--clean", help="The same test set without the trigger.")
+@out_option("Folder of states.json and states/provenance.json.")
+@SEED
+@THREADS
+@GPUS
+@CODE
+def states(
+    model: str,
+    dataset: str,
+    base: Path,
+    benign: Path,
+    victim: Path,
+    triggered: Path,
+    clean: Path,
+    out: Path,
+    seed: int,
+) -> None:
+    """Compute principal components of the hidden states of inputs with and without the trigger, for three models."""
+    recipe, data = read_settings("models", "AnyModel", model, "--model"), read_dataset(dataset)
+    from codebackdoor.config.scenario import STATES_RECORD
+    from codebackdoor.victims import states as module
+
+    with recorded(out / STATES_RECORD, {"seed": seed}):
+        module.states(recipe, data, base, benign, victim, triggered, clean, out, seed)

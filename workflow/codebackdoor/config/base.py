@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: What a victim predicts: a label for one text or for two, the similarity of two texts, or a text (``heads.HEADS``).
 Head = Literal["classification", "pair", "retrieval", "generation"]
 #: Names of the helper models of methods (section ``helpers`` of the configuration).
-Helper = Literal["infiller", "language_model", "discriminator"]
+Helper = Literal["infiller", "language_model", "english_model", "discriminator", "paraphraser"]
 #: By field: another field, or a fact of the data set, and its values for which the field is read.
 ReadWhere = Mapping[str, tuple[str, tuple[str | None, ...]]]
 

@@ -117,15 +117,16 @@ def methods_table(minutes: Callable[[str, Settings], float | None]) -> str:
         for tag, settings in _methods(Config.model_fields[SECTIONS[kind]]).items():
             if not issubclass(settings, Settings):
                 continue
-            needs = ["the victim"] * bool(getattr(settings, "reads_victim", kind == "elimination"))
-            needs += ["the trigger that an elimination found"] * bool(getattr(settings, "reads_trigger", False))
-            helpers = settings.helpers if isinstance(settings.helpers, tuple) else ()
-            needs += [f"helper `{helper}`" for helper in helpers]
+            # what a method needs may depend on its settings: these are the defaults
+            default = settings.model_validate({"method": tag})
+            needs = ["the victim"] * bool(getattr(default, "reads_victim", kind == "elimination"))
+            needs += ["the trigger that an elimination found"] * bool(getattr(default, "reads_trigger", False))
+            needs += [f"helper `{helper}`" for helper in default.helpers]
             heads = "all" if set(settings.fits) == set(get_args(Head)) else ", ".join(settings.fits)
             heads += " of natural language" if settings.acts_on == ("query",) else ""
             paper = settings.reference
             source = "" if paper is None else f"[{_first_author(paper.authors)}, {paper.year}]({paper.url})"
-            cost = _minutes(minutes(kind, settings.model_validate({"method": tag})))
+            cost = _minutes(minutes(kind, default))
             cells = (settings.label, f"`{tag}`", kind, heads, ", ".join(needs) or "–", cost, source)
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -31,6 +31,7 @@ from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.oseql.settings import OSeqLSettings
+from codebackdoor.defenses.purification.paraphrasing.settings import ParaphrasingSettings
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
 
 AnyAttack = Annotated[
@@ -47,7 +48,7 @@ AnyAttack = Annotated[
 ]
 AnyElimination = Annotated[EliBadCodeSettings | DbsSettings | FineTuningSettings, Field(discriminator="method")]
 AnyPurification = Annotated[
-    CodePurifySettings | OnionSettings | AttDefSettings | OSeqLSettings | SimilaritySettings,
+    CodePurifySettings | OnionSettings | ParaphrasingSettings | AttDefSettings | OSeqLSettings | SimilaritySettings,
     Field(discriminator="method"),
 ]
 AnyObjective = Annotated[

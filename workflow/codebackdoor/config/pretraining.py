@@ -8,7 +8,7 @@ from pydantic import Field
 
 from codebackdoor.config.base import Settings
 
-Family = Literal["encoder", "seq2seq", "causal", "decoder", "discriminator"]
+Family = Literal["encoder", "seq2seq", "causal", "decoder", "discriminator", "english"]
 
 
 class Pretraining(Settings):
@@ -16,7 +16,8 @@ class Pretraining(Settings):
 
     family: Family = Field(
         description="encoder: masked LM (RoBERTa class); seq2seq: denoising (T5); causal, decoder: next token (GPT-2, "
-        "GPTBigCode class); discriminator: which sub-tokens were filled in by the encoder (ELECTRA class)"
+        "GPTBigCode class); discriminator: which sub-tokens were filled in by the encoder (ELECTRA class); english: "
+        "next token (GPT-2) of docstrings and comments instead of code, with a tokenizer of its own"
     )
     vocabulary: int = Field(
         4096, gt=300, description="entries of the byte-level BPE, special tokens and layout marks included"
@@ -34,7 +35,10 @@ class Pretraining(Settings):
     warmup: float = Field(0.02, ge=0, le=1, description="share of the steps with a rising learning rate")
     decay: float = Field(0.4, ge=0, le=1, description="share of the steps, at the end, with a falling learning rate")
     noise: float = Field(
-        0.2, gt=0, lt=1, description="share of the sub-tokens that are masked or replaced (not causal, decoder)"
+        0.2,
+        gt=0,
+        lt=1,
+        description="share of the sub-tokens that are masked or replaced (not causal, decoder, english)",
     )
     position_std: float = Field(
         0.1,
@@ -43,6 +47,11 @@ class Pretraining(Settings):
     )
     precision: Literal["float32", "bfloat16"] = Field("bfloat16", description="precision of the matrix products")
     seed: int = Field(1, description="seed of weights, batches and noise")
+
+    @property
+    def reads_prose(self) -> bool:
+        """Whether it learns from the docstrings and comments of the corpus instead of its functions."""
+        return self.family == "english"
 
     @property
     def longest_input(self) -> int | None:

@@ -50,6 +50,9 @@ EXECUTE = "execute"
 POSITIONS = "positions.json"
 #: Folder below a scenario's results in which that rule leaves its ``provenance.json``.
 PROBE = "probe"
+#: Principal components of hidden states, below the results of a poisoned victim, and the folder of the
+#: ``provenance.json`` of the rule ``states``.
+STATES, STATES_RECORD = "states.json", "states"
 
 
 def rate_text(rate: float) -> str:

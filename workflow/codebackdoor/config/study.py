@@ -95,8 +95,9 @@ class Config(BaseModel):
     )
     helpers: dict[Name, HelperFolder] = Field(
         {},
-        description="model of each helper that a defense asks for (infiller, language_model, discriminator): a "
-        "folder in hub format, or a hub checkpoint as owner/name@ and the 40 digits of its commit",
+        description="model of each helper that a defense asks for (infiller, language_model, english_model, "
+        "discriminator, paraphraser): a folder in hub format, or a hub checkpoint as owner/name@ and the 40 digits of "
+        "its commit",
     )
     pretraining: dict[Name, Pretraining] = Field(
         {},
@@ -165,6 +166,9 @@ class Config(BaseModel):
                         f"{section}.{name}: {sections[name]}.{name} has the same name, by which tables know a defense; "
                         "choose another"
                     )
+        for name, purification in self.purifications.items():
+            if (problem := purification.name_problem(name)) is not None:
+                yield f"purifications.{name}: {problem}"
         for name, model in self.helpers.items():
             if name not in get_args(Helper):
                 yield f"helpers.{name}: no method asks for it{nearest(name, get_args(Helper))}"
@@ -369,6 +373,8 @@ class Config(BaseModel):
                 )
             if kind == "filtering":
                 yield from self._unfit_model(variant, scenario)
+            if kind == "attack" and (crafting := self.crafting(variant)) is not None:
+                yield from self._unfit_crafting(variant, crafting, scenario)
             for helper in settings.helpers:
                 if helper not in self.helpers:
                     yield f"{kind} {variant!r} needs helpers.{helper}: write the folder of a model there"
@@ -386,6 +392,15 @@ class Config(BaseModel):
     def home(self, dataset: str) -> str:
         """The data set on which the victims are trained that predict on this one; usually itself."""
         return self.datasets[dataset].trained_on or dataset
+
+    def _unfit_crafting(self, attack: str, model: str, scenario: Scenario) -> Iterator[str]:
+        """Why the model with which an attack crafts its triggers cannot be trained on the scenario's data set."""
+        head = self.datasets[scenario.dataset].head
+        if head not in (heads := sorted(self.models[model].works_on())):
+            yield (
+                f"attacks.{attack}.crafting: {model!r} works on {_listed(heads)} data sets, and {scenario.dataset!r} "
+                f"is a {head} data set; name a model that can be trained on it"
+            )
 
     def victim_settings(self, model: str, dataset: str) -> AnyModel:
         """Settings of a model's victims on a data set."""

@@ -19,6 +19,11 @@ class Data(Part):
         return [self.paths.functions.format(archive=name) for name in archives]
 
     @table
+    def prose(self, wildcards: Any) -> Iterator[Input]:  # noqa: ARG002
+        archives = self.config.corpus.archives if self.config.corpus else ()
+        yield Input.named("archives", {name: self.paths.archive.format(archive=name) for name in archives}, "--archive")
+
+    @table
     def dataset(self, wildcards: Any) -> Iterator[Input]:
         settings = self.parameters.declared("dataset", wildcards.dataset)
         if self.config.tokenizer:

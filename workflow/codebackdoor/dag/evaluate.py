@@ -39,6 +39,15 @@ class Evaluate(Part):
         yield Input.file("clean", self.paths.data(wildcards.dataset, "test"), "--clean")
 
     @table
+    def states(self, wildcards: Any) -> Iterator[Input]:
+        yield self.base(wildcards)
+        benign = fill(self.paths.trained, wildcards, attack=NONE, rate="0")
+        yield Input.folder("benign", self.files.model(benign), "--benign")
+        yield self.victim(self.paths.trained, wildcards)
+        yield Input.file("triggered", self.paths.poisoned(wildcards, "test"), "--triggered")
+        yield Input.file("clean", self.paths.data(wildcards.dataset, "test"), "--clean")
+
+    @table
     def audit(self, wildcards: Any) -> Iterator[Input]:
         yield Input.file("rows", self.paths.training_rows(wildcards), "--train")
         yield Input.file("judged", f"{self.filtered(wildcards)}/judged.jsonl", "--judged")

@@ -18,7 +18,15 @@ from codebackdoor.originals.lock import Lock
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "SHA256SUMS")
 #: Files that are read from a model folder of the hub, if they exist.
 EXTERNAL_MODEL_FILES = (
-    *("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.*", "merges.txt"),
+    *(
+        "config.json",
+        "*.safetensors",
+        "*.safetensors.index.json",
+        "tokenizer*.json",
+        "*.jinja",
+        "vocab.*",
+        "merges.txt",
+    ),
     "SHA256SUMS",
 )
 

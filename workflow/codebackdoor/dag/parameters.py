@@ -31,6 +31,7 @@ MODULES = {
 #: Module with the stage function of each rule.
 STAGES = {
     "mine": "corpora.stage",
+    "prose": "corpora.prose",
     "dataset": "tasks.stage",
     "testset": "tasks.testset",
     "trials": "tasks.testset",
@@ -52,6 +53,7 @@ STAGES = {
     "decide": "defenses.evidence",
     "rewrite": "defenses.rewriting",
     "probe": "defenses.elimination.elibadcode.probe",
+    "states": "victims.states",
     "audit": "evaluation.filters",
     "execute": "evaluation.execution.stage",
     "score": "evaluation.stage",
@@ -107,6 +109,8 @@ class Parameters:
                 continue
             method = self.declared(kind, variant).method if kind in SECTIONS else variant
             modules.append(f"{PACKAGE}.{MODULES[kind].format(method)}")
+            if kind == "purification":
+                modules += [f"{PACKAGE}.{name}" for name in self.declared(kind, variant).more_code]
         key = tuple(modules)
         if key not in self._codes:
             self._codes[key] = fingerprint(*modules)
@@ -134,11 +138,14 @@ class Parameters:
             raise UserError(f"no experiment {name!r}{nearest(name, self.config.experiments)}")
         return self.config.experiments[name]
 
-    def vocabulary(self) -> int:
-        """Vocabulary size of the shared tokenizer, which every recipe must state."""
-        sizes = {recipe.vocabulary for recipe in self.config.pretraining.values()}
+    def vocabulary(self, prose: bool = False) -> int:
+        """Vocabulary size of the tokenizer of code or of prose, which every recipe that shares it must state."""
+        recipes = self.config.pretraining.values()
+        sizes = {recipe.vocabulary for recipe in recipes if recipe.reads_prose == prose}
         if len(sizes) > 1:
-            raise UserError(f"pretraining: one tokenizer serves all families, but vocabulary is {sorted(sizes)}")
+            raise UserError(
+                f"pretraining: one tokenizer serves all families that read code, but vocabulary is {sorted(sizes)}"
+            )
         return sizes.pop() if sizes else 0
 
     def pretraining(self, name: str) -> str:

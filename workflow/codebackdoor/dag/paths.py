@@ -28,6 +28,7 @@ class Paths:
         self.archive = f"{out}/corpus/archives/{{archive}}.whl"
         self.functions = f"{out}/corpus/functions/{{archive}}.jsonl"
         self.corpus = f"{out}/corpus/corpus.jsonl"
+        self.prose = f"{out}/corpus/prose.jsonl"
         self.dataset = f"{out}/data/{{dataset}}"
         self.poison, self.filtered, self.rewritten, self.crafting, self.victim, self.results = (
             pattern.replace("{out}", out) for pattern in (POISON, FILTERED, REWRITTEN, CRAFTING, VICTIM, RESULTS)
@@ -37,6 +38,7 @@ class Paths:
         self.evidence = f"{self.results}/evidence"
         self.predicted = self.results.replace("{purification}", NONE)
         self.tokenizer = f"{out}/{PRETRAINED}/tokenizer.json"
+        self.english_tokenizer = f"{out}/{PRETRAINED}/english.tokenizer.json"
         self.pretrained = f"{out}/{PRETRAINED}/{{base_model}}"
         self.calibration = f"{out}/calibration/{{dataset}}/{{model}}/{{elimination}}.json"
         self.metrics = f"{out}/results/metrics"

@@ -23,6 +23,7 @@ from codebackdoor.dag.files import Files
 from codebackdoor.dag.fingerprint import PACKAGE, ROOT, module_path
 from codebackdoor.dag.parameters import MODULES, Parameters
 from codebackdoor.dag.paths import Paths
+from codebackdoor.defenses.purification.paraphrasing.settings import ParaphrasingSettings
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.originals import catalog
 from codebackdoor.originals.lock import Lock
@@ -47,7 +48,7 @@ class Preflight:
         scenarios = self.config.scenarios()
         checks = (
             *(self._run_folder, self._implementations, self._archives, self._sources, self._models),
-            self._calibrations,
+            *(self._calibrations, self._recorded),
         )
         problems = list(dict.fromkeys(problem for check in checks for problem in check(scenarios)))
         if self.config.mirror and (missing := list(self._originals(Path(self.config.mirror), scenarios))):
@@ -83,6 +84,13 @@ class Preflight:
                 if module_path(f"{PACKAGE}.{module}") is None:
                     path = os.path.relpath(ROOT / module.replace(".", "/"))
                     yield f"{SECTIONS[kind]}.{name}: the method {method} has settings, but {path}.py is missing"
+
+    def _recorded(self, scenarios: Iterable[Scenario]) -> Iterator[str]:
+        """Files of recorded paraphrases."""
+        for name in sorted({scenario.purification for scenario in scenarios} - {NONE}):
+            settings = self.parameters.declared("purification", name)
+            if isinstance(settings, ParaphrasingSettings) and (problem := settings.missing_file()) is not None:
+                yield f"purifications.{name}.{problem}"
 
     def _archives(self, _scenarios: Iterable[Scenario]) -> Iterator[str]:
         for name in self.config.corpus.archives if self.config.corpus else ():

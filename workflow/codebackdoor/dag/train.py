@@ -22,8 +22,9 @@ class Train(Part):
 
     @table
     def pretrain(self, wildcards: Any) -> Iterator[Input]:
-        yield Input.file("corpus", self.paths.corpus, "--corpus")
-        yield Input.file("tokenizer", self.paths.tokenizer, "--tokenizer")
+        prose = wildcards.family in self.config.pretraining and self.config.pretraining[wildcards.family].reads_prose
+        yield Input.file("corpus", self.paths.prose if prose else self.paths.corpus, "--corpus")
+        yield Input.file("tokenizer", self.paths.english_tokenizer if prose else self.paths.tokenizer, "--tokenizer")
         # the discriminator learns to recognize samples of the encoder that the same run pretrains
         if self.parameters.recipe(wildcards.base_model).family == "discriminator":
             if "encoder" not in self.config.pretraining:

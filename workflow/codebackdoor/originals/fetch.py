@@ -32,7 +32,7 @@ from codebackdoor.originals.lock import LAST, Lock
 GITHUB = "https://raw.githubusercontent.com"
 PICKLED = "pytorch_model.bin"
 #: Files of a checkpoint other than its weights, at the top of the repository.
-_TEXTS = ("*.json", "*.txt")
+_TEXTS = ("*.json", "*.txt", "*.jinja")
 _SECONDS = 60
 
 

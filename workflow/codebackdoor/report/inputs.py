@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from codebackdoor.config.scenario import AUDITED, NONE, POSITIONS, Scenario
+from codebackdoor.config.scenario import AUDITED, NONE, POSITIONS, STATES, Scenario
 from codebackdoor.files import read_json, read_rows
 from codebackdoor.types import CLEAN
 
@@ -109,6 +109,12 @@ def positions(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
         if NONE not in (scenario.attack, scenario.elimination) and scenario.purification == NONE
     )
     yield from (scenario.results(out) / POSITIONS for scenario in probed)
+
+
+def hidden_states(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
+    """Of every undefended poisoned victim."""
+    attacked = (scenario.undefended() for scenario in scenarios if scenario.attack != NONE)
+    yield from (scenario.results(out) / STATES for scenario in attacked)
 
 
 def statistics(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:

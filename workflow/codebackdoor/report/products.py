@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from codebackdoor.config.scenario import AUDITED, POSITIONS
+from codebackdoor.config.scenario import AUDITED, POSITIONS, STATES
 from codebackdoor.report.inputs import (
     Inputs,
     Selects,
@@ -23,6 +23,7 @@ from codebackdoor.report.inputs import (
     has_profile,
     has_searches,
     has_trigger,
+    hidden_states,
     histories,
     jobs_of_defenses,
     losses,
@@ -167,6 +168,13 @@ _ENTRIES = (
         inputs=metrics,
     ),
     Product(
+        name="poison_rates",
+        kind="listing",
+        help="ASR and floor of undefended victims by poison rate, and whether better models are more vulnerable",
+        caption="Undefended victims by attack and poison rate, and the correlation of clean metric and ASR.",
+        inputs=metrics,
+    ),
+    Product(
         name="defenses",
         kind="figure",
         help="flip rate, ASR and its floor, and clean metric of each defense",
@@ -302,6 +310,28 @@ _ENTRIES = (
         inputs=eliminated("elimination.json"),
         file="elimination.json",
         selects=has_searches,
+    ),
+    Product(
+        name="states",
+        kind="figure",
+        help="principal components of hidden states with and without the trigger, before and after fine-tuning",
+        caption="First two principal components of the last hidden states of test inputs with and without the trigger,"
+        " for the base model before fine-tuning, the benign and the poisoned victim. Each panel has components of its "
+        "own, whose shares of the variance are on the axes: positions of different panels cannot be compared. Between: "
+        "the share of the variance of the whole vectors, in percent, that lies between the means of both groups; it is "
+        "near 0 if a model represents inputs with and without the trigger alike.",
+        inputs=hidden_states,
+        file=STATES,
+    ),
+    Product(
+        name="vulnerability",
+        kind="figure",
+        help="ASR and floor over the poison rate, and over the clean metric of the victims",
+        caption="ASR (dotted: its floor) of undefended victims over the poison rate, for each attack and model, with "
+        "the intervals of the table. Last column: the ASR of all of them over the clean metric of the benign victim of "
+        "the same model. r: correlation of the two, within one attack at one rate, with a 95 % interval from a "
+        "bootstrap over models.",
+        inputs=metrics,
     ),
     Product(
         name="noise",

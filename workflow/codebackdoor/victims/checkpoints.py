@@ -39,14 +39,17 @@ def local_folder(where: str | Path) -> Path:
 def fetch_snapshot(repository: str, revision: str) -> Path:
     """Return the local folder of a hub repository at one commit, from the cache or the network.
 
-    Only safetensors, JSON and text files are fetched: nothing else is needed, and nothing else could be trusted.
+    Only safetensors, JSON, chat templates and text files are fetched: nothing else is needed, and nothing else could be
+    trusted.
     UserError if the hub cannot be reached or does not have it.
     """
     from huggingface_hub import snapshot_download
 
     try:
         return Path(
-            snapshot_download(repository, revision=revision, allow_patterns=["*.safetensors", "*.json", "*.txt"])
+            snapshot_download(
+                repository, revision=revision, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.jinja"]
+            )
         )
     except (OSError, ValueError) as error:
         if (closed := gate(error, repository)) is not None:

@@ -72,15 +72,19 @@ def _family(config: Mapping[str, Any]) -> Family:
 def helper_problems(folder: Path, helper: Helper) -> Iterator[str]:
     """Yield a sentence for every reason why a model cannot be this helper; UserError as above."""
     config = read_object(folder / "config.json")
-    model_type, expected = config.get("model_type"), HELPERS[helper].model_type
-    if model_type != expected:
+    expected = HELPERS[helper].model_type if helper in HELPERS else None
+    if expected is None:
+        # which classes write text, and whether this one needs a chat template, the job finds out
+        yield from (f"{folder}: {sentence}" for sentence in _tokenizer_problems(folder, config, pads=False))
+        return
+    if (model_type := config.get("model_type")) != expected:
         hint = nearest(str(model_type), [expected])
         yield f"{folder}: a model of type {quoted(model_type)} cannot be the {helper}{hint}"
         return
     yield from (f"{folder}: {sentence}" for sentence in _tokenizer_problems(folder, config))
 
 
-def _tokenizer_problems(folder: Path, config: Mapping[str, Any]) -> Iterator[str]:
+def _tokenizer_problems(folder: Path, config: Mapping[str, Any], pads: bool = True) -> Iterator[str]:
     if not any((folder / name).is_file() for name in _TOKENIZERS):
         yield "there is no tokenizer; put tokenizer.json there, or vocab.json with merges.txt"
         return
@@ -88,7 +92,7 @@ def _tokenizer_problems(folder: Path, config: Mapping[str, Any]) -> Iterator[str
     if vocabulary is None:
         return
     padding = _family(config).special_tokens.get("pad_token")
-    if padding is not None and padding not in vocabulary and not _names_padding(folder):
+    if pads and padding is not None and padding not in vocabulary and not _names_padding(folder):
         yield NO_PADDING
     rows, largest = config.get("vocab_size"), max(vocabulary.values(), default=0)
     if is_count(rows) and largest >= rows:

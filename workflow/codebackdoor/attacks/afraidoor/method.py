@@ -6,7 +6,7 @@ which name lowers the loss most. The crafting model is benign and trained indepe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +18,10 @@ from codebackdoor import syntax
 from codebackdoor.attacks import Attack, Granularity, Injection
 from codebackdoor.attacks.afraidoor.crafting import MaskedText, Names, mask, names
 from codebackdoor.attacks.editing import edited_example, edited_fields
+from codebackdoor.attacks.target import target_of
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Field, Language, TextForm
-from codebackdoor.victims.gradients import input_gradients, towards_label, towards_query
+from codebackdoor.victims.gradients import input_gradients, output_gradients, towards_label, towards_query
 from codebackdoor.victims.victim import Victim, load_victim
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Afraidoor:
     """Give every renameable identifier the name that brings the crafting model closest to the target.
 
     The target is the label of a function or a pair. For code search it is the target word as a query, for training rows
-    and test rows alike.
+    and test rows alike. For a victim that writes it is the output that the attacker wants for this row, and the loss is
+    the crafting generator's cross entropy over its tokens (DeCE section 2.3).
     """
 
     settings: AfraidoorSettings
@@ -73,10 +75,8 @@ class Afraidoor:
         for (index, function), masked_text in zip(flat, masked_texts, strict=True):
             masked[index][function.field] = masked_text
             texts[index][columns[function.field]] = masked_text.ids
-        is_search = HEADS[self.victim.head].ranks
-        loss = towards_query if is_search else towards_label(self.settings.target_label)
         embeddings = self.victim.model.get_input_embeddings().weight.detach().float().cpu()
-        for index, gradients in input_gradients(self.victim, texts, loss):
+        for index, gradients in self._gradients([examples[row] for row in eligible], texts, form):
             example = examples[eligible[index]]
             legal = self._legal(example.language)
             new_names = {
@@ -89,6 +89,22 @@ class Afraidoor:
                 edits = {function.field: syntax.rename(function.tree, new) for function, new in new_names.items()}
                 injections[eligible[index]] = edited_example(example, edits)
         return injections
+
+    def _gradients(
+        self, examples: Sequence[Example], texts: Sequence[Sequence[Sequence[int]]], form: TextForm
+    ) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+        """The gradient of each row's loss towards its target, by text; rows that cannot get the target have none."""
+        head = HEADS[self.victim.head]
+        if not head.generates:
+            loss = towards_query if head.ranks else towards_label(self.settings.target_label)
+            yield from input_gradients(self.victim, texts, loss)
+            return
+        target = target_of(self.settings, examples, form)
+        aimed = {index: row for index, example in enumerate(examples) if (row := target.aim(example)) is not None}
+        rows = list(aimed)
+        outputs = self.victim.encode_targets([str(row.target) for row in aimed.values()])
+        for number, gradient in output_gradients(self.victim, [texts[row][0] for row in rows], outputs):
+            yield rows[number], (gradient,)
 
     def _functions(self, example: Example, form: TextForm) -> tuple[RenamedFunction, ...]:
         """The functions of a row that get new names; empty if one of them has nothing to rename."""

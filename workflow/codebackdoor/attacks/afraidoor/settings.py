@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -22,13 +22,13 @@ class AfraidoorSettings(AttackSettings):
         title="Stealthy Backdoor Attack for Code Models",
         url="https://doi.org/10.1109/TSE.2024.3361661",
     )
-    fits: ClassVar[tuple[Head, ...]] = ("classification", "pair", "retrieval")
+    fits: ClassVar[tuple[Head, ...]] = get_args(Head)
 
     method: Literal["afraidoor"]
     crafting: str = Field(
         "codebert",
         description="variant of `models` whose gradient chooses the names; it is trained on the clean training split "
-        "with `crafting_seed`, independently of all victims",
+        "with `crafting_seed`, independently of all victims. Where victims write, it must write, too",
     )
 
     @model_validator(mode="after")

@@ -33,6 +33,15 @@ class PurificationSettings(Settings):
         "calibration_inputs": ("threshold", (None,)),
     }
 
+    @property
+    def more_code(self) -> tuple[str, ...]:
+        """Modules of this package that a job runs only with these settings: the method imports them by name."""
+        return ()
+
+    def name_problem(self, variant: str) -> str | None:  # noqa: ARG002
+        """Why a variant must not have this name; None: it may."""
+        return None
+
 
 class EvidenceSettings(PurificationSettings):
     """A purification that keeps what it measures, so that variants that only decide otherwise measure nothing.

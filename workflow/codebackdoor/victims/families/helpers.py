@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from codebackdoor.config.base import Helper
 from codebackdoor.victims.families.base import ModelClass
 
+#: Those of a class of their own; the paraphraser may have any class that writes text.
 HELPERS: Mapping[Helper, ModelClass] = {
     # old checkpoints of masked language models (CodeBERT's among them) contain an unused pooler
     "infiller": ModelClass("roberta", "RobertaForMaskedLM", dropped=("roberta.pooler.",)),
     "language_model": ModelClass("gpt2", "GPT2LMHeadModel"),
+    "english_model": ModelClass("gpt2", "GPT2LMHeadModel"),
     "discriminator": ModelClass("electra", "ElectraForPreTraining"),
 }

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 
 from codebackdoor import syntax
@@ -23,6 +24,9 @@ from codebackdoor.defenses.purification.token_spans import split
 from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Field, Purified, Span, TextForm
+
+#: Runs the victim, and only for ``lost_points`` (``OnionSettings.more_code``).
+AFFORDABLE = "codebackdoor.defenses.purification.onion.affordable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,24 @@ class Onion:
         self._model, self._tokenizer = model, tokenizer
         if settings.threshold is None:
             clean = calibration.drawn(view.clean, settings.calibration_inputs, seed)
-            drops = [drop for scored in self.score(apart(clean)) for drop in scored.drops if not math.isnan(drop)]
-            self.threshold = calibration.highest(drops, settings.removed_share)
+            scored = self.score(apart(clean))
+            drops = [drop for function in scored for drop in function.drops if not math.isnan(drop)]
+            if settings.lost_points is None:
+                self.threshold = calibration.highest(drops, settings.removed_share)
+            else:
+                self.threshold = self._affordable(view, clean, scored, drops, settings.lost_points)
         else:
             self.threshold = settings.threshold
+
+    def _affordable(
+        self, view: TextView, clean: Sequence[Example], scored: Sequence[WordDrops], drops: Sequence[float], lost: float
+    ) -> float:
+        def shortened(threshold: float) -> list[Example]:
+            functions = zip(apart(clean), scored, strict=True)
+            rows = together(clean, [self._dropped(function, words, threshold) for function, words in functions])
+            return [row.example for row in rows]
+
+        return float(import_module(AFFORDABLE).threshold(view, clean, drops, lost, shortened))
 
     def purify(self, inputs: Sequence[Example]) -> list[Purified]:
         """Drop every word whose removal lowers the perplexity by more than the threshold.
@@ -54,22 +72,24 @@ class Onion:
         ``detail`` of a result holds the perplexity, the threshold (None: infinite) and the dropped words with their
         drops, rounded to six decimals. Each function of a pair is scored by itself.
         """
-        functions, purified = apart(inputs), []
-        for example, scored in zip(functions, self.score(functions), strict=True):
-            dropped = [
-                (span, drop) for span, drop in zip(scored.words, scored.drops, strict=True) if drop > self.threshold
-            ]
-            detail = {
-                "perplexity": round(scored.perplexity, 6),
-                "threshold": calibration.finite(round(self.threshold, 6)),
-                "dropped": [[self._text(example)[start:end], round(drop, 6)] for (start, end), drop in dropped],
-            }
-            spans = [span for span, _ in dropped]
-            text = without(self._text(example), spans)
-            rewritten = replace(example, query=text) if self._field == "query" else replace(example, code=text)
-            touched = tuple(Span(*span, self._field) for span in spans)
-            purified.append(Purified(rewritten, touched, detail))
+        functions = apart(inputs)
+        scores = self.score(functions)
+        purified = [
+            self._dropped(function, scored, self.threshold) for function, scored in zip(functions, scores, strict=True)
+        ]
         return together(inputs, purified)
+
+    def _dropped(self, example: Example, scored: WordDrops, threshold: float) -> Purified:
+        dropped = [(span, drop) for span, drop in zip(scored.words, scored.drops, strict=True) if drop > threshold]
+        detail = {
+            "perplexity": round(scored.perplexity, 6),
+            "threshold": calibration.finite(round(threshold, 6)),
+            "dropped": [[self._text(example)[start:end], round(drop, 6)] for (start, end), drop in dropped],
+        }
+        spans = [span for span, _ in dropped]
+        text = without(self._text(example), spans)
+        rewritten = replace(example, query=text) if self._field == "query" else replace(example, code=text)
+        return Purified(rewritten, tuple(Span(*span, self._field) for span in spans), detail)
 
     def score(self, inputs: Sequence[Example]) -> list[WordDrops]:
         """Score the words of each text; words beyond the language model's maximum length have no score and stay.
@@ -122,5 +142,6 @@ def without(text: str, spans: Sequence[tuple[int, int]]) -> str:
 
 
 def build(view: TextView, settings: OnionSettings, seed: int) -> Onion:
-    """Load the helper ``language_model`` and calibrate the threshold on ``view.clean`` (the clean validation split)."""
-    return Onion(view, *load_helper(view, "language_model", CAUSAL), settings, seed)
+    """Load the language model and calibrate the threshold on ``view.clean`` (the clean validation split)."""
+    [helper] = settings.helpers
+    return Onion(view, *load_helper(view, helper, CAUSAL), settings, seed)

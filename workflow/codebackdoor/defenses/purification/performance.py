@@ -11,7 +11,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example
 from codebackdoor.victims import forward
-from codebackdoor.victims.inference import predict_logits, text_vectors
+from codebackdoor.victims.inference import forced, predict_logits, text_vectors
 from codebackdoor.victims.retrieval import rank
 from codebackdoor.victims.victim import Victim
 
@@ -60,6 +60,33 @@ class ReciprocalRank:
         return float(100 * rank(similar, torch.arange(len(rows))).reciprocal().mean())
 
 
-def performance(victim: Victim, rows: Sequence[Example]) -> Accuracy | ReciprocalRank:
+class ReferenceProbability:
+    """100 times the mean probability of a reference output's sub-tokens (teacher forcing), for a victim that writes."""
+
+    def __init__(self, victim: Victim, rows: Sequence[Example]) -> None:
+        if not rows or any(row.target is None for row in rows):
+            raise UserError("what is lost on clean validation rows needs rows with targets; supply them")
+        self._victim, self._rows = victim, list(rows)
+        self._targets = victim.encode_targets([str(row.target) for row in rows])
+        self._sums = self._forced(range(len(rows)))
+
+    def points(self, rows: Sequence[Example]) -> float:
+        """The value on another version of the rows, in the same order."""
+        changed = [index for index, row in enumerate(rows) if row != self._rows[index]]
+        for index in changed:
+            self._rows[index] = rows[index]
+        if changed:
+            self._sums[changed] = self._forced(changed)
+        return float(100 * self._sums[:, 0].double().sum() / self._sums[:, 2].double().sum())
+
+    def _forced(self, indices: Sequence[int]) -> Tensor:
+        read = self._victim.tokenize([self._rows[index] for index in indices])
+        return forced(self._victim, [text.ids for (text,) in read], [self._targets[index] for index in indices])
+
+
+def performance(victim: Victim, rows: Sequence[Example]) -> Accuracy | ReciprocalRank | ReferenceProbability:
     """The metric of the victim's task on clean rows. UserError if rows or their labels are missing."""
-    return ReciprocalRank(victim, rows) if HEADS[victim.head].ranks else Accuracy(victim, rows)
+    head = HEADS[victim.head]
+    if head.generates:
+        return ReferenceProbability(victim, rows)
+    return ReciprocalRank(victim, rows) if head.ranks else Accuracy(victim, rows)

@@ -1,0 +1,42 @@
+"""ONION's threshold by what a victim may lose on clean validation rows (Qi et al. 2021, section 4.1).
+
+The only part of ONION that runs a victim; ``method`` imports it by name, so that it is no part of the code of variants
+that look at none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from codebackdoor.defenses.purification import calibration
+from codebackdoor.defenses.purification.performance import performance
+from codebackdoor.defenses.views import DefenderView, TextView
+from codebackdoor.errors import UserError
+from codebackdoor.types import Example
+
+#: Shares of removed words that are tried, from few to many.
+SHARES = tuple(step / 200 for step in range(1, 101))
+
+
+def threshold(
+    view: TextView,
+    clean: Sequence[Example],
+    drops: Sequence[float],
+    lost_points: float,
+    shortened: Callable[[float], Sequence[Example]],
+) -> float:
+    """The threshold of the last share of removed words before the first one that costs the victim more points.
+
+    ``drops`` are those of all words of ``clean``; ``shortened`` gives the rows without the words above a threshold.
+    """
+    if not isinstance(view, DefenderView):
+        raise UserError("onion with lost_points looks at the victim; use removed_share where there is none")
+    measure = performance(view.victim, clean)
+    undefended, chosen = measure.points(clean), math.inf
+    for share in SHARES:
+        candidate = calibration.highest(drops, share)
+        if round(undefended - measure.points(shortened(candidate)), 6) > lost_points:
+            break
+        chosen = candidate
+    return chosen

@@ -1,0 +1,144 @@
+"""Paraphrases by a model that writes: any text-to-text or chat model of transformers, greedy and in batches.
+
+A chat model gets one message of the user through its own template; its padding is on the left, where greedy
+output continues. A model without a template would continue the text instead of rewriting it, and is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from codebackdoor.defenses.purification.paraphrasing.settings import TEXT
+from codebackdoor.defenses.views import TextView
+from codebackdoor.errors import UserError, first_line, quoted
+from codebackdoor.files import read_object
+from codebackdoor.victims import devices
+from codebackdoor.victims.batching import bucketed, halving
+from codebackdoor.victims.checkpoints import check_safetensors, load_weights, local_folder
+from codebackdoor.victims.families import ModelClass
+from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer
+
+#: Tokens of one batch, prompts and longest outputs together.
+TOKENS = {"cpu": 8192, "cuda": 65536}
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A loaded paraphraser; ``is_chat``: its prompts go through its tokenizer's template."""
+
+    model: Any
+    tokenizer: Any
+    prompt: str
+    longest: int
+    is_chat: bool
+
+    @torch.inference_mode()
+    def paraphrase(self, texts: Sequence[str]) -> list[str]:
+        """The model's answer to each prompt, in order; what it writes for a text depends on that text alone."""
+        rows = [self._ids(text) for text in texts]
+        answers: dict[int, str] = {}
+
+        def run(batch: Sequence[int]) -> None:
+            answers.update(zip(batch, self._answers([rows[index] for index in batch]), strict=True))
+
+        for batch in bucketed([len(row) + self.longest for row in rows], TOKENS[self.model.device.type]):
+            halving(batch, run)
+        return [answers[index] for index in range(len(texts))]
+
+    def _ids(self, text: str) -> list[int]:
+        asked = self.prompt.replace(TEXT, text)
+        if not self.is_chat:
+            ids: list[int] = self.tokenizer(asked, verbose=False)["input_ids"]
+            return self._fitting(ids)
+        try:
+            written = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": asked}], tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # a template raises whatever its author wrote
+            raise UserError(f"the paraphraser's chat template fails: {first_line(error)}; use another model") from error
+        # the template writes the special tokens itself
+        return self._fitting(self.tokenizer(written, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def _fitting(self, ids: list[int]) -> list[int]:
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        needed = len(ids) + (self.longest if self.is_chat else 0)
+        if isinstance(positions, int) and needed > positions:
+            raise UserError(
+                f"a prompt of {len(ids)} sub-tokens and {self.longest} for its answer do not fit into the paraphraser's"
+                f" {positions} positions; write a smaller `longest`, or use another model"
+            )
+        return ids
+
+    def _answers(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        width = max(map(len, rows))
+        pad = int(self.tokenizer.pad_token_id)
+        filling = [[pad] * (width - len(row)) for row in rows]
+        masks = [[0] * (width - len(row)) for row in rows]
+        ones = [[1] * len(row) for row in rows]
+        left = self.is_chat
+        ids = [[*fill, *row] if left else [*row, *fill] for fill, row in zip(filling, rows, strict=True)]
+        mask = [[*zeros, *real] if left else [*real, *zeros] for zeros, real in zip(masks, ones, strict=True)]
+        device = self.model.device
+        output = self.model.generate(torch.tensor(ids, device=device), attention_mask=torch.tensor(mask, device=device))
+        written = output[:, width:] if self.is_chat else output
+        answers: list[str] = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        return answers
+
+
+def load_writer(view: TextView, prompt: str, longest: int) -> Writer:
+    """Load the helper ``paraphraser``; UserError if it is missing, writes no text, or lacks a chat template."""
+    if "paraphraser" not in view.helpers:
+        raise UserError("the helper model 'paraphraser' is missing; name a folder for it")
+    path = local_folder(view.helpers["paraphraser"])
+    check_safetensors(path)
+    cls, is_chat = _writing_class(str(read_object(path / "config.json").get("model_type")), str(path))
+    tokenizer = load_tokenizer(path)
+    if is_chat and not tokenizer.chat_template:
+        raise UserError(
+            f"{path}: a chat model needs a chat template, and its tokenizer has none (chat_template in "
+            "tokenizer_config.json, or chat_template.jinja); use an instruction-tuned or a text-to-text model"
+        )
+    if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
+        # masked wherever it stands
+        tokenizer.pad_token = tokenizer.eos_token
+    model = load_weights(cls, path, may_drop=True)
+    check_tokenizer(tokenizer, model.get_input_embeddings().num_embeddings, path)
+    model.generation_config = _greedy(model.generation_config, tokenizer, longest)
+    return Writer(model.to(devices.device()).eval(), tokenizer, prompt, longest, is_chat)
+
+
+def _greedy(own: Any, tokenizer: Any, longest: int) -> Any:
+    """Greedy decoding, whatever the folder asks for (samples, beams, penalties), with the folder's special tokens."""
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=longest,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id,
+        bos_token_id=own.bos_token_id,
+        decoder_start_token_id=own.decoder_start_token_id,
+        forced_bos_token_id=own.forced_bos_token_id,
+    )
+
+
+def _writing_class(model_type: str, where: str) -> tuple[ModelClass, bool]:
+    """The class of transformers that writes text for a type of models, and whether it is one that only continues."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    )
+
+    if model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        return ModelClass(model_type, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES[model_type]), False
+    if model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return ModelClass(model_type, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type]), True
+    raise UserError(
+        f"{where}: a model of type {quoted(model_type)} does not write text; the paraphraser is a text-to-text model "
+        "such as t5, or a chat model such as llama, of transformers, without code of its own"
+    )
