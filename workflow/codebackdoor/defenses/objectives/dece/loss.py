@@ -121,7 +121,7 @@ class DeCELoss(nn.Module):
         """The callback of ``trainer_arguments``: sets the clock from the Trainer's state, also after a restart."""
         from transformers import TrainerCallback
 
-        class _Clock(TrainerCallback):
+        class _Clock(TrainerCallback):  # type: ignore[misc]
             def on_epoch_begin(callback, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: N805, ARG002
                 if self.steps_per_epoch is None:
                     self.set_clock(1 + int(round(state.epoch or 0.0, 6)))
@@ -202,7 +202,7 @@ class _DeceptiveCrossEntropy(torch.autograd.Function):
         ctx.blend = _Blend(logits.shape[1], weight, epsilon)
         ctx.gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
         ctx.save_for_backward(logits, labels, factors)
-        losses = ctx.blend.losses(logits, labels, factors, ctx.gradient)
+        losses: Tensor = ctx.blend.losses(logits, labels, factors, ctx.gradient)
         return losses.sum() if summed else losses
 
     @staticmethod
