@@ -217,8 +217,9 @@ class Config(BaseModel):
                 if base is None or settings.base != "pretrained":
                     continue
                 yield from self._missing("pretraining", base, where)
-                if (recipe := self.pretraining.get(base)) is not None and recipe.family != settings.family:
-                    yield f"{where}: {base!r} is of the family {recipe.family}; {name} needs one of {settings.family}"
+                named = self.pretraining.get(base)
+                if named is not None and named.family != settings.family:
+                    yield f"{where}: {base!r} is of the family {named.family}; {name} needs one of {settings.family}"
 
     def _no_defense(self, variant: str, where: str) -> Iterator[str]:
         declared = [name for section in DEFENSES.values() for name in getattr(self, section)]
