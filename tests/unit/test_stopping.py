@@ -12,6 +12,7 @@ from test_victims_stage import BERT, DEFECTS, LOSS, data, hits
 from tiny_models import base_folder
 
 from codebackdoor import files
+from codebackdoor.cli import main
 from codebackdoor.config.loading import load, validate
 from codebackdoor.config.recipes import AdapterSettings, CheckpointSettings
 from codebackdoor.config.scenario import KEPT
@@ -182,3 +183,29 @@ def test_a_control_that_cannot_be_taken_is_refused(objectives: dict[str, Any], m
 def test_finished_victims_of_cross_entropy_keep_their_settings() -> None:
     dumped = load([ROOT / "config.yaml"]).objectives["cross_entropy"].model_dump()
     assert dumped == {"method": "cross_entropy", "stop_like": None}
+
+
+@pytest.mark.parametrize(
+    ("command", "objective", "message"),
+    [
+        ("stop", '{"method": "dece"}', "dece without `checkpoint` is trained; use `codebackdoor train`"),
+        (
+            "train",
+            '{"method": "cross_entropy", "checkpoint": {"like": "dece"}}',
+            "with `checkpoint` nothing is trained; use `codebackdoor stop`",
+        ),
+    ],
+)
+def test_each_command_names_the_other(
+    command: str, objective: str, message: str, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, model = str(data / "valid.jsonl"), BERT.model_dump_json()
+    inputs = {
+        "stop": ["--victim", str(data), "--like", rows],
+        "train": ["--model", model, "--dataset", DEFECTS.model_dump_json(), "--train", rows, "--valid", rows],
+    }[command]
+    inputs += ["--base", str(data)] if command == "train" else []
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--objective", objective, *inputs, "--out", str(data / "out"), "--seed", "1"])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
