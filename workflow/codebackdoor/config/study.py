@@ -243,7 +243,6 @@ class Config(BaseModel):
                 named = self.pretraining.get(base)
                 if named is not None and named.family != settings.family:
                     yield f"{where}: {base!r} is of the family {named.family}; {name} needs one of {settings.family}"
-<<<<<<< HEAD
 
     def _unstopped(self) -> Iterator[str]:
         """Objectives whose victims are to be checkpoints, and cannot be."""
@@ -281,8 +280,6 @@ class Config(BaseModel):
                             f"{where}: victims of {dataset.trained_on!r} have the {key} {getattr(home, key)}, not "
                             f"{getattr(dataset, key)}; name a data set with the same"
                         )
-=======
->>>>>>> causal
 
     def _no_defense(self, variant: str, where: str) -> Iterator[str]:
         declared = [name for section in DEFENSES.values() for name in getattr(self, section)]
