@@ -22,11 +22,14 @@ class Train(Part):
 
     @table
     def pretrain(self, wildcards: Any) -> Iterator[Input]:
-        prose = wildcards.family in self.config.pretraining and self.config.pretraining[wildcards.family].reads_prose
-        yield Input.file("corpus", self.paths.prose if prose else self.paths.corpus, "--corpus")
-        yield Input.file("tokenizer", self.paths.english_tokenizer if prose else self.paths.tokenizer, "--tokenizer")
+        recipe = self.parameters.recipe(wildcards.base_model)
+        corpus, tokenizer = self.paths.corpus, self.paths.tokenizer
+        if recipe.reads_prose:
+            corpus, tokenizer = self.paths.prose, self.paths.english_tokenizer
+        yield Input.file("corpus", corpus, "--corpus")
+        yield Input.file("tokenizer", tokenizer, "--tokenizer")
         # the discriminator learns to recognize samples of the encoder that the same run pretrains
-        if self.parameters.recipe(wildcards.base_model).family == "discriminator":
+        if recipe.family == "discriminator":
             if "encoder" not in self.config.pretraining:
                 raise UserError("pretraining.encoder is missing: the discriminator learns from its samples")
             yield Input.folder(
