@@ -21,7 +21,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 def write_victims(chosen: dict[str, Any]) -> None:
     """One of every model variant of every experiment."""
     for raw in chosen["experiments"].values():
-        for (model, _dataset), folder in victims(Experiment.model_validate(raw), chosen["out"]).items():
+        for (model, _dataset), folder in victims(Experiment.model_validate(raw), chosen["out"], {}).items():
             write_victim(folder, CONFIGS[chosen["models"][model]["architecture"]], 954_882)
 
 
