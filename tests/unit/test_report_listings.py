@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -468,3 +470,29 @@ def test_a_claim_that_some_victims_contradict_is_undecided_or_does_not_hold(tmp_
 
     assert set_asr(("by_name",), 1.0) == "undecided"
     assert set_asr(("by_name", *(name for name in ATTACKS if name != "none")), 1.0) == "does not hold"
+
+
+def test_a_cost_of_one_victim_has_the_interval_of_its_rows(tmp_path: Path) -> None:
+    import made_up_run
+
+    chosen = made_up_run.settings(tmp_path)
+    made_up_run.make(chosen)
+    claims = listing_of(chosen, "claims", "repair")
+    cost = row(claims, "claims", claim="DeCE preserves the performance on clean inputs, within 1 point (section 5.1)")
+    assert cost["victims"] == 1
+    # the rows of both victims are uncertain by three points
+    assert isinstance(difference := cost["difference"], Marked)
+    assert re.fullmatch(r" \[-\d\.\d, \+\d\.\d\]", difference.mark)
+    assert cost["verdict"] == "undecided"
+
+
+def test_a_variant_that_says_how_it_paraphrases_stands_for_paraphrasing(tmp_path: Path) -> None:
+    import made_up_run
+
+    chosen = made_up_run.settings(tmp_path)
+    text = json.dumps(chosen).replace('"onion"', '"paraphrasing_rules"')
+    chosen = json.loads(text)
+    chosen["purifications"]["paraphrasing_rules"] = {"method": "paraphrasing"}
+    chosen["experiments"]["defects"]["grid"][0]["objectives"] = ["cross_entropy", "dece"]
+    made_up_run.make(chosen)
+    assert row(listing_of(chosen, "claims", "defects"), "claims", paper="DeCE", against=labels.word("paraphrasing"))["victims"] == 2

@@ -18,12 +18,15 @@ from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.evaluation.intervals import interval_of_mean
 from codebackdoor.evaluation.scoring.base import DIGITS
 from codebackdoor.report import labels, papers
-from codebackdoor.report.collect import Cell, Results, clean_cost, collect
+from codebackdoor.report.collect import Cell, Results, collect
 from codebackdoor.report.study import Study, anonymous
 from codebackdoor.report.tables.listing import Column, Listing, ListingPart, Marked, Value
 from codebackdoor.seeding import numpy_generator
+from codebackdoor.types import CLEAN
 
 Verdict = Literal["holds", "does not hold", "undecided"]
+#: Methods of which every variant's name says more than the method's.
+_PRECISE = ("paraphrasing",)
 COLUMNS = (
     Column("paper", "Paper"),
     Column("claim", "Claim"),
@@ -89,11 +92,18 @@ def _rows(study: Study, results: Results, claim: papers.Claim) -> Iterator[Mappi
 
 
 def _paper_name(study: Study, scenario: Scenario) -> str | None:
-    """The papers' name for a single defense; None for combinations."""
+    """The papers' name for a single defense; None for combinations.
+
+    That of a variant which the experiment gives no name is its own. Where a method has to be called more precisely, as
+    paraphrasing by rules, the variant's name begins with the method's.
+    """
     used = defenses(scenario)
     if not used:
         return papers.UNDEFENDED
-    return papers.their_name(study.experiment, used[0]) if len(used) == 1 else None
+    if len(used) > 1:
+        return None
+    name = papers.their_name(study.experiment, used[0])
+    return next((method for method in _PRECISE if name.startswith(f"{method}_")), name)
 
 
 def _row(
@@ -101,15 +111,20 @@ def _row(
 ) -> dict[str, Value] | None:
     """The differences by the paper's metric and by what is left; None where nothing is measured."""
     if claim.metric == "clean_cost":
-        costs = [clean_cost(study, results, scenario) for scenario, _ in pairs]
-        stated = [_Difference(cost.value, cost.value, cost.value) for cost in costs if cost and cost.value is not None]
-        return _judged(stated, claim.bound, "difference", "verdict") if stated else None
+        costs = [cost for scenario, _ in pairs if (cost := _cost(study, results, scenario)) is not None]
+        return _judged(costs, claim.bound, "difference", "verdict") if costs else None
     stated = [difference for pair in pairs if (difference := _success(study, results, *pair)) is not None]
     left = [difference for pair in pairs if (difference := _left(study, results, *pair)) is not None]
     if not stated:
         return None
     row = _judged(stated, claim.bound, "difference", "verdict")
     return row | _judged(left, None, "left", "left_verdict") if left else row
+
+
+def _cost(study: Study, results: Results, scenario: Scenario) -> _Difference | None:
+    """What the defense costs on clean rows, in the task's metric."""
+    metric = study.dataset_class(scenario.dataset).clean_metric
+    return _difference(results, metric, CLEAN, scenario.undefended(), scenario)
 
 
 def _success(study: Study, results: Results, scenario: Scenario, compared: Scenario) -> _Difference | None:
@@ -125,9 +140,9 @@ def _left(study: Study, results: Results, scenario: Scenario, compared: Scenario
 
 
 def _difference(
-    results: Results, metric: str, attack: str, minuend: Scenario, subtrahend: Scenario
+    results: Results, metric: str, testset: str, minuend: Scenario, subtrahend: Scenario
 ) -> _Difference | None:
-    first, second = (results.defined(scenario, attack, metric) for scenario in (minuend, subtrahend))
+    first, second = (results.defined(scenario, testset, metric) for scenario in (minuend, subtrahend))
     if first is None or second is None or first.value is None or second.value is None:
         return None
     (low, high), (second_low, second_high) = _ends(first), _ends(second)
