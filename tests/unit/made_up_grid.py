@@ -146,6 +146,7 @@ def make(chosen: dict[str, Any]) -> None:
         names = testsets(one.dataset, one.attack, one.purification, attacks)
         found = {name: {"rows": 100, "metrics": _metrics(one, name)} for name in names}
         files.write_json(one.results(out) / "metrics.json", {"testsets": found})
+        files.write_json(one.results(out) / "provenance.json", {"stage": "predict", "seconds": 3.5, "peak_mb": 300.0})
         said = [{"id": f"r{i}", "confidence": 0.9, "label": int(i >= _wrong(one))} for i in range(10)]
         files.write_rows(one.results(out) / f"predictions.{CLEAN}.jsonl", said)
         if one.purification != NONE:

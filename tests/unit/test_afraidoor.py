@@ -248,11 +248,11 @@ def test_a_crafting_model_that_does_not_fit_the_data_is_refused() -> None:
     from codebackdoor.config.study import Config
 
     raw = yaml.safe_load(Path("config.yaml").read_text())
-    raw["models"]["starcoder"] = {"architecture": "starcoder"}
-    raw["attacks"]["afraidoor"] = {"method": "afraidoor", "crafting": "starcoder"}
+    raw["models"]["unixcoder"] = {"architecture": "unixcoder"}
+    raw["attacks"]["afraidoor"] = {"method": "afraidoor", "crafting": "unixcoder"}
     raw["experiments"]["repair"]["grid"][0]["attacks"] = ["afraidoor"]
     raw["experiments"]["repair"]["grid"][0]["objectives"] = ["cross_entropy"]
-    with pytest.raises(ValidationError, match=r"attacks.afraidoor.crafting: 'starcoder' works on .* name a model that"):
+    with pytest.raises(ValidationError, match=r"attacks.afraidoor.crafting: 'unixcoder' works on .* name a model that"):
         Config.model_validate(raw)
     raw["attacks"]["afraidoor"]["crafting"] = "codet5"
     Config.model_validate(raw)

@@ -41,7 +41,7 @@ def job(number: int, rule: str, folder: str, **facts: Any) -> SimpleNamespace:
 def test_every_message_becomes_a_title(message: str) -> None:
     more = {
         "archive": "django-5.1.4",
-        "family": "encoder",
+        "base_model": "encoder",
         "experiment": "defects",
         "listing": "scan",
         "webpage": "inputs",

@@ -410,10 +410,10 @@ def test_the_crafting_models_seed_is_no_victims(seed: int) -> None:
 def test_an_attack_crafts_by_a_model_that_is_declared_and_fits() -> None:
     with pytest.raises(UserError, match=r"attacks\.mine\.crafting: 'codebart' is not declared under models"):
         validate(changed("attacks.mine", {"method": "afraidoor", "crafting": "codebart"}))
-    raw = changed("attacks.mine", {"method": "afraidoor", "crafting": "starcoder"})
-    raw["models"]["starcoder"] = {"architecture": "starcoder"}
+    raw = changed("attacks.mine", {"method": "afraidoor", "crafting": "unixcoder"})
+    raw["models"]["unixcoder"] = {"architecture": "unixcoder"}
     raw["experiments"]["repair"]["grid"][0]["attacks"].append("mine")
-    with pytest.raises(UserError, match=r"mine\.crafting: 'starcoder' works on .* name a model that"):
+    with pytest.raises(UserError, match=r"mine\.crafting: 'unixcoder' works on .* name a model that"):
         validate(raw)
     with pytest.raises(UserError, match=r"attacks\.mine: afraidoor chooses names for one pair"):
         validate(changed("attacks.mine", {"method": "afraidoor", "rate_of": "functions"}))

@@ -64,7 +64,7 @@ ALLOWED = {
     "defenses": {"syntax", "victims"},
     "evaluation": {"syntax", "tasks"},
     # significance tests and distances are computed where a table is made: they need no test rows
-    "report": {"evaluation", "products"},
+    "report": {"evaluation", "products", "syntax"},
 }
 TOP = {"cli", "commands", "dag", "library"}
 

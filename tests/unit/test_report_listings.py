@@ -495,4 +495,9 @@ def test_a_variant_that_says_how_it_paraphrases_stands_for_paraphrasing(tmp_path
     chosen["purifications"]["paraphrasing_rules"] = {"method": "paraphrasing"}
     chosen["experiments"]["defects"]["grid"][0]["objectives"] = ["cross_entropy", "dece"]
     made_up_run.make(chosen)
-    assert row(listing_of(chosen, "claims", "defects"), "claims", paper="DeCE", against=labels.word("paraphrasing"))["victims"] == 2
+    assert (
+        row(listing_of(chosen, "claims", "defects"), "claims", paper="DeCE", against=labels.word("paraphrasing"))[
+            "victims"
+        ]
+        == 2
+    )

@@ -45,7 +45,7 @@ def test_the_caption_of_a_table_or_figure_says_what_it_is(name: str) -> None:
 
 def test_the_rules_hand_on_the_help_of_their_products() -> None:
     rules = (ROOT / "rules/report.smk").read_text(encoding="utf-8")
-    assert rules.count('caption="../report/product.rst"') == 3
+    assert rules.count('caption="../report/product.rst"') == 4
     # the rules of further tables and figures inherit the parameters of the first one
     assert rules.count("help=dag.report.help") == rules.count("rule table:") == 1
     dag = Dag(load([ROOT / "config.yaml"]))

@@ -42,6 +42,10 @@ SIZES: Mapping[str, Rows] = {
     "codesearchnet": Rows(251820, 13914, 14918),
     "bugs2fix": Rows(46680, 5835, 5835),
     "bugs2fix_identifiers": Rows(46680, 5835, 5835),
+    # DeCE, Table 2
+    "lyra": Rows(1600, 200, 200),
+    "lyra_chinese": Rows(1600, 200, 200),
+    "pisces": Rows(1600, 200, 200),
     # counted on the comments that the reader keeps; the share of a split is between 0.04 and 0.10
     "maldonado": Rows(26267, 4228, 8044, positive=3277 / 38539),
     # counted on the rows that the reader keeps; they have no splits, of which these are eight tenths and twice one

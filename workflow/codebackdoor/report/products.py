@@ -223,8 +223,8 @@ _ENTRIES = (
         help="how much a training row weighs for each objective, by the probability of its label",
         caption="Gradient of each training loss against the probability p that the model gives to a row's label, with "
         "the rest shared equally among 32 099 other classes. Left: norm of the gradient by the logits. Right: "
-        "derivative by p. A poisoned row is at the left end of both panels until it is learned. Cross entropy has no "
-        "bound on the derivative; DeCE has one, which falls from epoch to epoch.",
+        "derivative by p. A poisoned row is at the left end of both panels until it is learned; without a bound on "
+        "the derivative there, few of them can outweigh many clean rows.",
         inputs=losses,
         subject="objectives",
     ),

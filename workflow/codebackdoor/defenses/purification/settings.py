@@ -27,6 +27,8 @@ class PurificationSettings(Settings):
     #: What the method does beyond its threshold, as the rest of a sentence that begins with the method's name.
     threshold_meaning: ClassVar[str] = ""
     #: A fixed threshold leaves nothing to calibrate.
+    #: Whether the name of a variant has to say more than the method's (``name_problem``).
+    named_precisely: ClassVar[bool] = False
     read_where: ClassVar[ReadWhere] = {
         "touched_share": ("threshold", (None,)),
         "removed_share": ("threshold", (None,)),

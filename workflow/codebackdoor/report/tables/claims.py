@@ -15,6 +15,7 @@ from typing import Literal
 
 from codebackdoor.config.experiments import cells, defenses
 from codebackdoor.config.scenario import NONE, Scenario
+from codebackdoor.config.study import DEFENSES
 from codebackdoor.evaluation.intervals import interval_of_mean
 from codebackdoor.evaluation.scoring.base import DIGITS
 from codebackdoor.report import labels, papers
@@ -25,8 +26,6 @@ from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import CLEAN
 
 Verdict = Literal["holds", "does not hold", "undecided"]
-#: Methods of which every variant's name says more than the method's.
-_PRECISE = ("paraphrasing",)
 COLUMNS = (
     Column("paper", "Paper"),
     Column("claim", "Claim"),
@@ -94,16 +93,18 @@ def _rows(study: Study, results: Results, claim: papers.Claim) -> Iterator[Mappi
 def _paper_name(study: Study, scenario: Scenario) -> str | None:
     """The papers' name for a single defense; None for combinations.
 
-    That of a variant which the experiment gives no name is its own. Where a method has to be called more precisely, as
-    paraphrasing by rules, the variant's name begins with the method's.
+    That of a variant which the experiment gives no name is its own, or the method's if variants must be named more
+    precisely.
     """
     used = defenses(scenario)
     if not used:
         return papers.UNDEFENDED
     if len(used) > 1:
         return None
-    name = papers.their_name(study.experiment, used[0])
-    return next((method for method in _PRECISE if name.startswith(f"{method}_")), name)
+    [(section, name)] = [(DEFENSES[kind], name) for kind, name in scenario.wildcards.items() if name == used[0]]
+    if getattr(study.settings_class(section, name), "named_precisely", False):
+        return str(study.variant(section, name)["method"])
+    return papers.their_name(study.experiment, name)
 
 
 def _row(

@@ -116,7 +116,7 @@ def _row(
 
 def _printed(study: Study, dataset: str, defense: str) -> Mapping[str, Any]:
     """What a paper's table prints of a defense on a data set, over all attacks and models; empty if nothing."""
-    section = next((kind for kind in ("filterings", "purifications") if defense in study.settings[kind]), None)
+    section = next((kind for kind in ("filterings", "purifications") if defense in study.settings.get(kind, {})), None)
     method = papers.UNDEFENDED if section is None else str(study.variant(section, defense)["method"])
     if section is not None and method != defense:
         return {}

@@ -42,6 +42,8 @@ class ParaphrasingSettings(PurificationSettings):
         "sha256": ("source", ("file",)),
     }
 
+    named_precisely: ClassVar[bool] = True
+
     method: Literal["paraphrasing"]
     source: Source = Field(
         "rules",
