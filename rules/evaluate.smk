@@ -178,8 +178,8 @@ rule execute:
     input:
         unpack(dag.evaluate.execute.inputs),
     output:
-        f"{dag.paths.results}/executed.{CLEAN}.jsonl",
-        f"{dag.paths.results}/{EXECUTE}/provenance.json",
+        executed=f"{dag.paths.results}/executed.{CLEAN}.jsonl",
+        provenance=f"{dag.paths.results}/{EXECUTE}/provenance.json",
     log:
         dag.paths.log("execute", dag.paths.results),
     benchmark:
@@ -198,7 +198,7 @@ rule execute:
         " {wildcards.filtering}, {wildcards.objective}, {wildcards.elimination}, {wildcards.purification}, seed"
         " {wildcards.seed}."
     shell:
-        "codebackdoor execute {input.predictions:q} {params.inputs:q} {params.execution:q} --out {output[0]:q}"
+        "codebackdoor execute {input.predictions:q} {params.inputs:q} {params.execution:q} --out {output.executed:q}"
         " --workers {threads} --code {params.code} > {log:q} 2>&1"
 
 
