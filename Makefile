@@ -44,9 +44,15 @@ run: $(STAMP)  ## run the whole study: download, train, attack, defend, write th
 	@$(SNAKEMAKE) $(LOCKED)
 	@codebackdoor report config.yaml $(CONFIG)
 
-reproduce:  ## run the study of one paper at local scale: make reproduce EXPERIMENT=elibadcode (hours; default: reproduce.yaml)
-	@if [ ! -f configs/$(or $(EXPERIMENT),reproduce).yaml ]; then echo "there is no configs/$(EXPERIMENT).yaml; write EXPERIMENT=elibadcode, or none" >&2; exit 1; fi
-	@$(MAKE) --no-print-directory run CONFIG="configs/$(or $(EXPERIMENT),reproduce).yaml $(CONFIG)"
+# the papers' studies, and the comparison of all their defenses
+STUDIES := elibadcode codepurify dece cross
+
+reproduce:  ## run every paper's study at local scale, and one report of all (a day); of one: make reproduce EXPERIMENT=dece (hours)
+	@for study in $(or $(EXPERIMENT),$(STUDIES)); do \
+	  [ -f "configs/$$study.yaml" ] || { echo "there is no configs/$$study.yaml; write EXPERIMENT=$(firstword $(STUDIES)), or none" >&2; exit 1; }; done
+	@for study in $(or $(EXPERIMENT),$(STUDIES)); do \
+	  $(MAKE) --no-print-directory run CONFIG="configs/$$study.yaml $(CONFIG)"; done
+	@$(if $(EXPERIMENT),,codebackdoor join config.yaml $(STUDIES:%=configs/%.yaml) --out runs/report.html)
 
 # before anything is installed
 ifneq ($(filter fetch,$(MAKECMDGOALS)),)
