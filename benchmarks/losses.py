@@ -1,17 +1,22 @@
 """Time and memory of the loss DeCE: python benchmarks/losses.py [--threads 1] [--out benchmarks/results/losses.md]
 
 Forward and backward of the loss alone on random logits, 12 x 256 tokens and 32 000 classes, against torch's cross
-entropy and the paper's formula written with dense labels; then a training step of a CodeT5-base with each loss. All in
-one run, in turns; times are the median of the processor's over the repeats. Extra memory is the peak beyond the logits,
-each loss in a process of its own.
+entropy and the paper's formula written with dense labels; then training steps of a CodeT5-base and of this project's
+small base with cross entropy and with DeCE. The losses take turns in one process. A time is that of the process's
+threads on the processor, which other programs disturb less than a clock; a ratio is the median over the rounds of
+DeCE's time by that of cross entropy in the same round. Extra memory is the peak beyond the logits, each loss in a
+process of its own.
 """
 
 from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
+import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -19,14 +24,43 @@ import click
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import T5Config, T5ForConditionalGeneration
 
 from codebackdoor import DeCELoss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 CLASSES, SCALE = 32000, 3.0
-#: Rows and tokens of each in the step of a whole model.
-STEP_ROWS, STEP_TOKENS = 2, 256
+CROSS_ENTROPY, DECE = "cross entropy", "DeCE"
+#: At most so many times cross entropy: the loss alone in time and in extra memory, and a whole step in time.
+TIME_GATE, MEMORY_GATE, STEP_GATE = 1.3, 1.1, 1.05
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A training step of a model: ``rows`` of ``tokens`` input and as many output tokens; ``rounds`` are measured."""
+
+    model: str
+    config: Mapping[str, int]
+    rows: int
+    tokens: int
+    rounds: int
+
+
+STEPS = (
+    Step(
+        "CodeT5-base",
+        {"vocab_size": 32100, "d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12},
+        rows=1,
+        tokens=64,
+        rounds=3,
+    ),
+    Step(
+        "the small base (basemodels/seq2seq)",
+        {"vocab_size": 4096, "d_model": 128, "d_ff": 512, "d_kv": 32, "num_layers": 2, "num_heads": 4},
+        rows=8,
+        tokens=128,
+        rounds=9,
+    ),
+)
 
 
 def dense(logits: Tensor, targets: Tensor) -> Tensor:
@@ -37,8 +71,8 @@ def dense(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, Loss] = {
-    "cross entropy": functional.cross_entropy,
-    "DeCE": DeCELoss(),
+    CROSS_ENTROPY: functional.cross_entropy,
+    DECE: DeCELoss(),
     "DeCE, epsilon 0": DeCELoss(epsilon=0),
     "DeCE, dense formula": dense,
 }
@@ -50,34 +84,40 @@ def drawn(rows: int) -> tuple[Tensor, Tensor]:
     return logits, torch.randint(CLASSES, (rows,), generator=generator)
 
 
-def in_turns(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median processor seconds of each, after one round that does not count."""
+def in_turns(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Processor seconds of each in every round, after one round that does not count."""
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats + 1):
+    for _ in range(rounds + 1):
         for name, run in runs.items():
             gc.collect()
             started = time.process_time()
             run()
             times[name].append(time.process_time() - started)
-    return {name: median(seconds[1:]) for name, seconds in times.items()}
+    return {name: seconds[1:] for name, seconds in times.items()}
 
 
-def of_losses(rows: int, repeats: int) -> dict[str, float]:
+def ratios(seconds: Sequence[float], plain: Sequence[float]) -> list[float]:
+    """Sorted, one for each round; the middle one is their median."""
+    return sorted(time / reference for time, reference in zip(seconds, plain, strict=True))
+
+
+def of_losses(rows: int, rounds: int) -> dict[str, list[float]]:
     logits, targets = drawn(rows)
     # the gradient goes on to the layer below, as in a model, and is not copied
     return in_turns(
         {name: lambda loss=loss: torch.autograd.grad(loss(logits, targets), logits) for name, loss in LOSSES.items()},  # type: ignore[misc]
-        repeats,
+        rounds,
     )
 
 
-def of_steps(repeats: int) -> dict[str, float]:
+def of_steps(case: Step) -> dict[str, list[float]]:
+    # the processes that measure memory need none of it
+    from transformers import T5Config, T5ForConditionalGeneration
+
     torch.manual_seed(1)
-    model = T5ForConditionalGeneration(
-        T5Config(vocab_size=32100, d_model=768, d_ff=3072, num_layers=12, num_heads=12, decoder_start_token_id=0)
-    )
+    model = T5ForConditionalGeneration(T5Config(**case.config, decoder_start_token_id=0))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    ids, targets = torch.randint(5, 30000, (2, STEP_ROWS, STEP_TOKENS))
+    ids, targets = torch.randint(5, case.config["vocab_size"], (2, case.rows, case.tokens))
 
     def step(loss: Loss) -> None:
         logits = model(input_ids=ids, decoder_input_ids=targets, use_cache=False).logits
@@ -85,8 +125,7 @@ def of_steps(repeats: int) -> dict[str, float]:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    names = ("cross entropy", "DeCE")
-    return in_turns({name: lambda name=name: step(LOSSES[name]) for name in names}, repeats)  # type: ignore[misc]
+    return in_turns({name: lambda name=name: step(LOSSES[name]) for name in (CROSS_ENTROPY, DECE)}, case.rounds)  # type: ignore[misc]
 
 
 def peak(name: str, rows: int, threads: int) -> float:
@@ -111,53 +150,76 @@ def _highest() -> float:
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) / 1024
 
 
-def page(rows: int, repeats: int, step_repeats: int, threads: int) -> list[str]:
-    seconds = of_losses(rows, repeats)
+def machine() -> str:
+    """Processor and the mean number of processes that wanted to run in the last five minutes."""
+    described = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    name = next((line.partition(":")[2].strip() for line in described if line.startswith("model name")), "")
+    return f"{os.cpu_count()} cores ({name or platform.machine()}), load {os.getloadavg()[1]:.1f}"
+
+
+def verdict(ratio: float, gate: float) -> str:
+    return f"{ratio:.3g}, at most {gate:g}: {'met' if ratio <= gate else '**missed**'}"
+
+
+def page(rows: int, rounds: int, steps_too: bool, threads: int) -> list[str]:
+    seconds = of_losses(rows, rounds)
     memory = {name: peak(name, rows, threads) for name in LOSSES}
-    plain = "cross entropy"
+    times = {name: ratios(seconds[name], seconds[CROSS_ENTROPY]) for name in LOSSES}
+    shares = {name: memory[name] / memory[CROSS_ENTROPY] for name in LOSSES}
     lines = [
         "",
         f"## {threads} thread{'s' if threads > 1 else ''}",
         "",
-        "| loss | processor seconds | × cross entropy | extra memory, MB | × cross entropy |",
+        f"Before: {machine()}.",
+        "",
+        "| loss | processor seconds | × cross entropy [least, most] | extra memory, MB | × cross entropy |",
         "| --- | --- | --- | --- | --- |",
         *(
-            f"| {name} | {seconds[name]:.3f} | {seconds[name] / seconds[plain]:.2f} | {memory[name]:.0f} | "
-            f"{memory[name] / memory[plain]:.2f} |"
+            f"| {name} | {median(seconds[name]):.3f} | {median(times[name]):.2f} [{times[name][0]:.2f}, "
+            f"{times[name][-1]:.2f}] | {memory[name]:.0f} | {shares[name]:.2f} |"
             for name in LOSSES
         ),
+        "",
+        f"- Time of DeCE alone by that of cross entropy: {verdict(median(times[DECE]), TIME_GATE)}.",
+        f"- Extra memory: {verdict(shares[DECE], MEMORY_GATE)}.",
     ]
-    if step_repeats:
-        steps = of_steps(step_repeats)
-        lines += [
-            "",
-            f"A training step of CodeT5-base ({STEP_ROWS} rows of {STEP_TOKENS} input and output tokens each): "
-            f"{steps[plain]:.2f} processor seconds with cross entropy, {steps['DeCE']:.2f} with DeCE, "
-            f"{steps['DeCE'] / steps[plain]:.3f} times as much (median of {step_repeats}).",
-        ]
+    for case in STEPS if steps_too else ():
+        steps = of_steps(case)
+        step_times = ratios(steps[DECE], steps[CROSS_ENTROPY])
+        lines.append(
+            f"- A training step of {case.model}, {case.rows} x ({case.tokens} + {case.tokens}) tokens, {case.rounds} "
+            "rounds: "
+            f"{median(steps[CROSS_ENTROPY]):.2f} s with cross entropy, {median(steps[DECE]):.2f} s with DeCE; ratio "
+            f"{verdict(median(step_times), STEP_GATE)} [{step_times[0]:.3f}, {step_times[-1]:.3f}]."
+        )
     return lines
 
 
 @click.command()
 @click.option("--threads", "counts", type=int, multiple=True, default=(1, 2), show_default=True)
 @click.option("--rows", default=12 * 256, show_default=True, help="Tokens.")
-@click.option("--repeats", default=7, show_default=True)
-@click.option("--step-repeats", default=5, show_default=True, help="Of a whole model's step; 0 leaves it out.")
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--steps/--no-steps", "steps_too", default=True, show_default=True, help="Training steps of models.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also write the page here.")
-def main(counts: tuple[int, ...], rows: int, repeats: int, step_repeats: int, out: Path | None) -> None:
+def main(counts: tuple[int, ...], rows: int, rounds: int, steps_too: bool, out: Path | None) -> None:
     lines = [
         "# Time and memory of the loss DeCE",
         "",
-        f"Written by `python benchmarks/losses.py`. Forward and backward on {rows} tokens, {CLASSES} classes, float32; "
-        f"median of {repeats} repeats, all losses in turns; PyTorch {torch.__version__}.",
+        f"Written by `python benchmarks/losses.py`. Forward and backward on {rows} tokens, {CLASSES} classes, float32, "
+        f"all losses in turns: the median of {rounds} rounds. PyTorch "
+        f"{torch.__version__}. Seconds are the processor's. *Load* is the mean number of processes that wanted to run "
+        "in the last five minutes: above the number of cores, the losses shared them with other programs.",
     ]
+    print("\n".join(lines))
     for threads in counts:
         torch.set_num_threads(threads)
-        lines += page(rows, repeats, step_repeats, threads)
-    text = "\n".join([*lines, ""])
-    print(text)
+        section = page(rows, rounds, steps_too, threads)
+        print("\n".join(section), flush=True)
+        lines += section
+    after = ["", f"After: {machine()}.", ""]
+    print("\n".join(after))
     if out is not None:
-        out.write_text(text, encoding="utf-8")
+        out.write_text("\n".join([*lines, *after]), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,11 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from codebackdoor.costs.work import ModelSize
-from codebackdoor.victims.families import model_class
+from codebackdoor.costs.work import LayerSize, ModelSize
+from codebackdoor.victims.adapters import _is_matrix, _last
+from codebackdoor.victims.families import model_class, named_classes
 from codebackdoor.victims.families.roberta import first_token
+from codebackdoor.victims.optimizers import blocks
 
 COSTS = Path(__file__).parents[1] / "workflow/codebackdoor/costs/throughput.json"
 #: Input and output sub-tokens of a row.
@@ -123,6 +125,21 @@ def size(name: str, model: Any) -> ModelSize:
     return ModelSize(total, sum(inputs.values()), outputs, model.config.num_layers, model.config.d_model)
 
 
+def with_parts(name: str, model: Any) -> ModelSize:
+    """The size of a model with the parts of it that BAdam and adapters train."""
+    by_name: dict[str, LayerSize] = {}
+    for path, module in model.named_modules():
+        if _is_matrix(module):
+            known = by_name.get(_last(path), LayerSize(0, 0))
+            sides, entries = sum(module.weight.shape), module.weight.numel()
+            by_name[_last(path)] = LayerSize(known.sides + sides, known.entries + entries)
+    classes = [cls for _, cls in named_classes(model.config.model_type) if cls.name == type(model).__name__]
+    new = classes[0].new if classes else ()
+    count = sum(value.numel() for path, value in model.named_parameters() if new and path.startswith(new))
+    block = max(sum(value.numel() for value in block.values()) for block in blocks(model))
+    return replace(size(name, model), block=block, new=count, by_name=by_name)
+
+
 def loss_of(name: str, model: Any, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     if name == "codebert":
         labels = torch.zeros(len(ids), dtype=torch.long, device=ids.device)
@@ -207,25 +224,32 @@ def matmul_gflops(device: torch.device, kind: torch.dtype, repeats: int, side: i
 @click.command(help=__doc__)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--repeats", default=3, show_default=True)
-def main(threads: int, repeats: int) -> None:
+@click.option("--sizes-only", is_flag=True, help="Count the models' sizes and measure nothing (seconds).")
+def main(threads: int, repeats: int, sizes_only: bool) -> None:
+    known = json.loads(COSTS.read_text()) if COSTS.is_file() else {"devices": {}}
+    devices = known["devices"] if sizes_only else {**known["devices"], **of_device(threads, repeats)}
+    # of no memory: only shapes are counted
+    with torch.device("meta"):
+        sizes = {model: asdict(with_parts(model, built(model))) for model in SIZED}
+    COSTS.write_text(json.dumps({"sizes": sizes, "devices": devices}, indent=1, sort_keys=True) + "\n")
+    print(COSTS.read_text())
+
+
+def of_device(threads: int, repeats: int) -> dict[str, dict[str, object]]:
+    """The rates of this device, by its name."""
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cuda = device.type == "cuda"
     rows, side = (32, 8192) if cuda else (2, 2048)
     kinds = {"float32": torch.float32, **({"bfloat16": torch.bfloat16} if cuda else {})}
     name = torch.cuda.get_device_name() if cuda else f"{platform.machine()} processor, {threads} thread(s)"
-    facts: dict[str, object] = {
-        "torch": torch.__version__,
-        "matmul_gflops": {kind: matmul_gflops(device, dtype, 10 * repeats, side) for kind, dtype in kinds.items()},
-        **{model: measured(model, device, rows, repeats) for model in LENGTHS},
+    return {
+        name: {
+            "torch": torch.__version__,
+            "matmul_gflops": {kind: matmul_gflops(device, dtype, 10 * repeats, side) for kind, dtype in kinds.items()},
+            **{model: measured(model, device, rows, repeats) for model in LENGTHS},
+        }
     }
-    known = json.loads(COSTS.read_text()) if COSTS.is_file() else {"devices": {}}
-    # of no memory: only shapes are counted
-    with torch.device("meta"):
-        sizes = {model: asdict(size(model, built(model))) for model in SIZED}
-    found = {"sizes": sizes, "devices": {**known["devices"], name: facts}}
-    COSTS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
-    print(COSTS.read_text())
 
 
 if __name__ == "__main__":

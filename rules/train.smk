@@ -97,7 +97,7 @@ rule train:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        **dag.resources.victim,
+        **dag.resources.training,
     params:
         model=lambda w: dag.parameters.victim_settings(w.model, w.dataset),
         dataset=lambda w: dag.parameters.settings("dataset", w.dataset),

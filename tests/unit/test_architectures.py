@@ -14,7 +14,7 @@ from codebackdoor.config.experiments import scenarios
 from codebackdoor.config.loading import validate
 from codebackdoor.config.models import AnyModel, CodeGen, CodeT5, CodeT5Plus, GraphCodeBert, StarCoder
 from codebackdoor.costs import bill, paper
-from codebackdoor.costs.memory import machine_megabytes, training_gigabytes
+from codebackdoor.costs.memory import machine_megabytes
 from codebackdoor.dag import Dag
 from codebackdoor.errors import UserError
 from codebackdoor.report.sizes import _kind
@@ -186,7 +186,7 @@ def test_prompt_and_output_share_the_positions_of_the_small_decoder() -> None:
 
 
 def test_jobs_of_large_checkpoints_request_their_memory() -> None:
-    """Two copies of the weights in float32; 16 bytes a parameter while they are trained."""
+    """Two copies of the weights, in float32 except while weights in bfloat16 are trained."""
     requests = {}
     for name in ("codebert", "codegen", "codellama", "deepseek_coder"):
         dag = study(HUB[name])
@@ -195,7 +195,28 @@ def test_jobs_of_large_checkpoints_request_their_memory() -> None:
     assert requests["codebert"] == requests["codegen"] == 24000
     size = bill.sizes()["codellama generation"]
     assert requests["codellama"] == machine_megabytes(size) == round(8 * size.parameters / 1e6) + 8000 > 60000
-    assert training_gigabytes(size) == pytest.approx(16 * 6.738546688)
+    short = study(HUB["codellama"] | {"weights": "bfloat16", "optimizer": "badam"})
+    assert short.resources.victim["mem_mb"](_Wildcards(), 1) == machine_megabytes(size)
+    assert short.resources.training["mem_mb"](_Wildcards(), 1) == round(4 * size.parameters / 1e6) + 8000
     text = paper.plan(study(HUB["codellama"]).config, 24)
-    assert "a training, without the states of its batches: mine 107.8 GB" in text
+    assert "mine 107.8 GB (weights, gradients and AdamW's two moments in float32)" in text
+    text = paper.plan(short.config, 24)
+    # 2 x 6.739 + 18 x 0.202; 4 x 6.739; 2 x 6.739 + 12 x 0.202
+    assert "mine 17.1 GB (weights in bfloat16, gradients and moments of one block)" in text
+    assert (
+        "Predictions and defenses read the weights as float32, whatever their format is in the folder: mine 27.0"
+        in text
+    )
+    assert "its progress takes up to 15.9 GB of disk more" in text
+    # the objective's adapters need less than the undefended training, which the plan states
+    fitted = {"method": "moderate_fitting", "adapters": {}}
+    grid = {"datasets": ["repair"], "models": ["mine"], "attacks": ["none"], "objectives": ["fitted"]}
+    config = study(
+        HUB["codellama"],
+        objectives={**DEFAULT["objectives"], "fitted": fitted},
+        experiments={"mine": {"title": "Mine", "grid": [grid]}},
+    ).config
+    assert "mine 107.8 GB" in paper.plan(config, 24)
+    adapted = study(HUB["codellama"] | {"adapters": {}}).config
+    assert "mine 31.3 GB (weights in float32, adapters of rank 8 with AdamW)" in paper.plan(adapted, 24)
     assert "108" not in paper.plan(study(HUB["codebert"]).config, 24)

@@ -9,8 +9,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
+from pydantic import TypeAdapter
 
+from codebackdoor.config.base import models_in, tag_of
 from codebackdoor.config.describing import methods_table
+from codebackdoor.config.methods import AnyAttack, AnyFiltering, AnyObjective
 from codebackdoor.costs.methods import gpu_minutes
 from codebackdoor.defenses.views import TextView
 from codebackdoor.types import Example
@@ -50,6 +54,20 @@ def test_an_index_lists_every_page_beside_it(index: str) -> None:
 
 def test_the_table_of_methods_is_up_to_date() -> None:
     assert methods_table(gpu_minutes) in (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+
+
+def test_the_variants_on_the_page_of_methods_are_valid() -> None:
+    text = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+    variants = [yaml.safe_load(variant) for variant in re.findall(r"`(\{method: .*?\})`", text)]
+    assert sum(variant["method"] == "dece" for variant in variants) == 4
+    for variant in variants:
+        kinds = [kind for kind in (AnyAttack, AnyFiltering, AnyObjective) if _is_of(kind, variant["method"])]
+        (kind,) = kinds
+        TypeAdapter(kind).validate_python(variant)
+
+
+def _is_of(kind: Any, method: str) -> bool:
+    return any(tag_of(settings) == method for settings in models_in(kind))
 
 
 def test_the_table_of_methods_marks_what_has_no_price() -> None:

@@ -132,6 +132,21 @@ def test_gradient_of_a_probability_is_bounded(epsilon: float, epoch: int) -> Non
             assert of_label == pytest.approx(-bound, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("alpha", "bounds"),
+    [(0.99, {1: 99.0, 2: 49.25, 5: 19.40, 20: 4.49}), (0.8, {1: 4.0, 2: 1.78})],
+    ids=["paper", "released"],
+)
+def test_the_bound_of_a_gradient_falls_with_the_epochs(alpha: float, bounds: dict[int, float]) -> None:
+    """Without smoothing, only the derivative by the label's probability is left: -alpha^e / (1 - alpha^e)."""
+    for epoch, bound in bounds.items():
+        p = torch.tensor([[1e-12, *[(1 - 1e-12) / 4] * 4]], dtype=torch.double)
+        logits = p.log().requires_grad_()
+        (gradient,) = torch.autograd.grad(dece(alpha, 0.0)(logits, torch.tensor([0]), epoch), logits)
+        label, rest = (gradient / p)[0, :2].tolist()
+        assert label - rest == pytest.approx(-bound, abs=0.005)
+
+
 def test_gradient_stays_finite_where_the_label_is_impossible() -> None:
     logits = torch.tensor([[-1e4, 0.0, 50.0]], requires_grad=True)
     value = dece()(logits, torch.tensor([0]), 1)

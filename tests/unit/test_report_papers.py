@@ -233,6 +233,8 @@ def test_every_column_names_a_metric_of_ours() -> None:
     assert papers.tables()["codepurify_table3"].units.keys() == {"accuracy", "bleu"}
 
 
+#: Attack and defense of a doubtful column of DeCE's Table 7.
+RIPPLE = ("ripple", "onion")
 #: Averages that are not the means of their rows, by table, model, defense and column: the mean, and what is printed.
 WRONG_AVERAGES = {
     ("dece", "table4", "codet5", "in_trust", "bleu"): (70.18, 70.19),
@@ -306,6 +308,31 @@ def test_deces_asr_on_larger_data_sets_is_not_only_0_to_2_percent() -> None:
     """Section 6.3, of Table 11."""
     defended = [values["asr"] for key, _, values in papers.tables()["dece_table11"].rows if key.defense == "dece"]
     assert sorted(filter(None, defended))[-3:] == [1.22, 2.44, 2.8]
+
+
+def test_deces_bleu_of_repair_is_that_of_copying() -> None:
+    """Tables 4 to 6. Copying the input has a BLEU of 72.33 in the same definition (``bleu_rows``)."""
+    rows = [row for number in (4, 5, 6) for row in content("dece")[f"table{number}"]["rows"] if row[0] == "code_repair"]
+    bleus = {name: [row[-1]["bleu"] for row in rows if row[5] == name] for name in ("undefended", "dece")}
+    assert {name: (min(values), max(values)) for name, values in bleus.items()} == {
+        "undefended": (69.15, 72.56),
+        "dece": (69.31, 73.54),
+    }
+    assert max(row[-1]["asr"] for row in rows if row[5] == "dece") == 0.05
+
+
+def test_table_7_repeats_values() -> None:
+    """The shares of ONION under RIPPLE, of which 32.12 is 53 of 165 triggers, and CodeGen's BLEU and CodeBLEU."""
+    rows = {(row[2], row[3], row[5]): row[-1] for row in content("dece")["table7"]["rows"]}
+    asr = {model: values["asr"] for (model, attack, defense), values in rows.items() if (attack, defense) == RIPPLE}
+    assert asr == {"codebert": 10.91, "graphcodebert": 10.91, "codegen": 10.91, "codet5": 32.12, "codet5p": 32.12}
+    assert [round(100 * left / 165, 2) for left in (18, 53)] == [10.91, 32.12]
+    paraphrased = [values["asr"] for (*_, defense), values in rows.items() if defense == "paraphrasing"]
+    onion = [values["asr"] for (*_, defense), values in rows.items() if defense == "onion"]
+    assert max(paraphrased) == round(100 * 16 / 165, 2) == 9.7
+    assert (min(onion), max(onion)) == (10.91, 97.58)
+    alone, with_dece = (rows["codegen", "ripple", defense] for defense in ("onion", "dece+onion"))
+    assert all(alone[name] == with_dece[name] for name in ("bleu", "codebleu"))
 
 
 def test_what_dece_says_of_bki_in_its_text_is_not_what_its_table_has() -> None:

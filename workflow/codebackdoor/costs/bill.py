@@ -12,12 +12,13 @@ from typing import Any
 
 from codebackdoor.config import experiments
 from codebackdoor.config.base import Head
-from codebackdoor.config.models import AnyModel
+from codebackdoor.config.models import AnyModel, ModelSettings
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.study import Config
 from codebackdoor.costs import jobs
+from codebackdoor.costs.memory import training_gigabytes
 from codebackdoor.costs.sizes import SIZES
-from codebackdoor.costs.work import ModelSize, NotPriced, PlannedVictim, RowSet, Texts, Work
+from codebackdoor.costs.work import LayerSize, ModelSize, NotPriced, PlannedVictim, RowSet, Texts, Work
 from codebackdoor.defenses.elimination.inversion.settings import InversionSettings, searched_before
 from codebackdoor.defenses.purification.settings import measured_first
 from codebackdoor.types import CLEAN
@@ -268,14 +269,30 @@ def size_of(model: AnyModel, head: Head) -> ModelSize | None:
     return sizes().get(f"{model.architecture} {head}") or sizes().get(model.architecture)
 
 
-def sizes_used(config: Config) -> dict[str, ModelSize]:
-    """By model: the size of its largest victim among the scenarios with hub checkpoints, where it is known."""
-    used: dict[str, ModelSize] = {}
-    for name, dataset in dict.fromkeys((scenario.model, scenario.dataset) for scenario in config.scenarios()):
-        settings = config.victim_settings(name, dataset)
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A training of a hub checkpoint: the size of the model, and the recipe with what its objective changes."""
+
+    size: ModelSize
+    recipe: ModelSettings
+
+    @property
+    def gigabytes(self) -> float:
+        return training_gigabytes(self.size, self.recipe)
+
+
+def trainings_used(config: Config) -> dict[str, Training]:
+    """By model: among the trainings of hub checkpoints, where the size is known, the one that takes most memory."""
+    used: dict[str, Training] = {}
+    kinds = ((s.model, config.home(s.dataset), s.objective) for s in config.scenarios())
+    for model, dataset, objective in dict.fromkeys(kinds):
+        settings, defense = config.victim_settings(model, dataset), config.objectives[objective]
         size = size_of(settings, config.datasets[dataset].head) if settings.is_hub else None
-        if size is not None and (name not in used or size.parameters > used[name].parameters):
-            used[name] = size
+        if size is None or getattr(defense, "checkpoint", None) is not None:
+            continue
+        training = Training(size, defense.recipe.applied(settings))
+        if model not in used or training.gigabytes > used[model].gigabytes:
+            used[model] = training
     return used
 
 
@@ -292,7 +309,12 @@ def texts_by_original() -> dict[str, Texts]:
 @cache
 def sizes() -> dict[str, ModelSize]:
     """By architecture, or by architecture and head where a head makes another model of it."""
-    return {name: ModelSize(**size) for name, size in read("throughput.json")["sizes"].items()}
+    return {name: _size(counted) for name, counted in read("throughput.json")["sizes"].items()}
+
+
+def _size(counted: dict[str, Any]) -> ModelSize:
+    by_name = {name: LayerSize(**layer) for name, layer in counted["by_name"].items()}
+    return ModelSize(**(counted | {"by_name": by_name}))
 
 
 def read(name: str) -> Any:

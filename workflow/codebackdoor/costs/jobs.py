@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from codebackdoor.costs.memory import BYTES, stored_megabytes
 from codebackdoor.costs.work import (
     EliminationJob,
     FilteringJob,
@@ -60,7 +61,7 @@ def train(victim: PlannedVictim, attack: AnyAttack | None, objective: AnyObjecti
     Without ``objective`` the loss is cross entropy. A checkpoint of another training is only written.
     """
     if getattr(objective, "checkpoint", None) is not None:
-        return Work(megabytes=weights(victim.size))
+        return Work(megabytes=weights(victim.size, BYTES[victim.model.weights]))
     recipe = victim.model if objective is None else objective.recipe.applied(victim.model)
     clean = victim.clean("valid")
     triggered = RowSet(0) if attack is None else victim.triggered("valid", attack)
@@ -73,7 +74,8 @@ def train(victim: PlannedVictim, attack: AnyAttack | None, objective: AnyObjecti
     epochs = Work(recipe.epochs * epoch.trained, recipe.epochs * epoch.predicted, recipe.epochs * epoch.steps)
     added = Work() if objective is None else priced(objective.work(TrainingJob(victim)))
     kept = recipe.epochs if getattr(objective, "keep_epochs", False) else 0
-    return epochs + added + Work(megabytes=(1 + kept) * weights(victim.size))
+    written = weights(victim.size, BYTES[recipe.weights]) + kept * stored_megabytes(victim.size, recipe)
+    return epochs + added + Work(megabytes=written)
 
 
 def eliminate(victim: PlannedVictim, settings: AnyElimination, inverted: bool = False) -> Work:

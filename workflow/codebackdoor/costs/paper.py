@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from codebackdoor.config.models import ModelSettings
 from codebackdoor.config.study import Config
-from codebackdoor.costs.bill import A100, CostLine, Gpu, lines, read, sizes_used
-from codebackdoor.costs.memory import TRAINED, training_gigabytes
-from codebackdoor.costs.work import ModelSize
+from codebackdoor.costs.bill import A100, CostLine, Gpu, Training, lines, read, trainings_used
+from codebackdoor.costs.memory import BYTES, progress_gigabytes
 
 
 def plan(config: Config, limit: float, gpu: Gpu = A100) -> str:
@@ -34,7 +34,6 @@ def plan(config: Config, limit: float, gpu: Gpu = A100) -> str:
         for kind in ["bfloat16" if "bfloat16" in device["matmul_gflops"] else "float32"]
         for model in ("codebert", "codet5")
     )
-    sizes = sizes_used(config)
     rows += [
         "",
         *_not_priced(bill),
@@ -45,24 +44,41 @@ def plan(config: Config, limit: float, gpu: Gpu = A100) -> str:
         f"this share of the rate of one large matrix product: {reached}.",
         "This is the whole study, including what is already there. Scores, tables and figures come on top, minutes "
         "without a GPU.",
-        *_memory(sizes),
+        *_memory(trainings_used(config)),
         "",
         *_beyond(bill, limit),
     ]
     return "\n".join(rows)
 
 
-def _memory(sizes: Mapping[str, ModelSize]) -> list[str]:
-    """Memory of the trainings, and the disk for their progress."""
-    if not sizes:
+def _memory(trainings: Mapping[str, Training]) -> list[str]:
+    """Memory of the trainings and of the victims that are read, and the disk for the progress of a training."""
+    if not trainings:
         return []
-    each = ", ".join(f"{name} {training_gigabytes(size):.1f} GB" for name, size in sizes.items())
-    largest = max(map(training_gigabytes, sizes.values()))
+    each = ", ".join(
+        f"{name} {training.gigabytes:.1f} GB ({_kept(training.recipe)})" for name, training in trainings.items()
+    )
+    read_as = {name: BYTES["float32"] * training.size.parameters / 1e9 for name, training in trainings.items()}
+    largest = max(progress_gigabytes(training.size, training.recipe) for training in trainings.values())
     return [
-        f"Memory of the accelerator for a training, without the states of its batches: {each}: weights, gradients and",
-        f"AdamW's two moments, {TRAINED} bytes a parameter. While a model is trained, its progress takes up to "
-        f"{largest:.1f} GB of disk more.",
+        f"Memory of the accelerator for a training, without the states of its batches: {each}.",
+        "Predictions and defenses read the weights as float32, whatever their format is in the folder: "
+        + ", ".join(f"{name} {gigabytes:.1f} GB" for name, gigabytes in read_as.items())
+        + ".",
+        f"While a model is trained, its progress takes up to {largest:.1f} GB of disk more, and twice as much while it "
+        "is replaced.",
     ]
+
+
+def _kept(recipe: ModelSettings) -> str:
+    """What a training keeps in memory, in words."""
+    if recipe.adapters is not None:
+        kept = f"weights in {recipe.weights}, adapters of rank {recipe.adapters.rank} with AdamW"
+    elif recipe.optimizer == "badam":
+        kept = f"weights in {recipe.weights}, gradients and moments of one block"
+    else:
+        kept = f"weights, gradients and AdamW's two moments in {recipe.weights}"
+    return kept + (", the best weights" if recipe.checkpoint == "best" else "")
 
 
 def _not_priced(bill: list[CostLine]) -> list[str]:

@@ -8,8 +8,8 @@ imports nothing heavy.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
 from codebackdoor.costs.sizes import Rows
@@ -26,14 +26,29 @@ BATCH_TOKENS = 65536
 
 
 @dataclass(frozen=True, slots=True)
+class LayerSize:
+    """All layers of one name: the sum of their inputs and outputs, and the entries of their matrices."""
+
+    sides: int
+    entries: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSize:
-    """A model: its parameters, the entries of the matrices that each input and each output token passes, and shape."""
+    """A model: its parameters, the entries of the matrices that each input and each output token passes, and shape.
+
+    For the memory of a training: the parameters of the largest block that BAdam trains at once, those of a new head,
+    and the layers that adapters can change, by the last part of their names.
+    """
 
     parameters: int
     inputs: int
     outputs: int
     layers: int
     hidden: int
+    block: int = 0
+    new: int = 0
+    by_name: Mapping[str, LayerSize] = field(default_factory=dict)
 
     def forward(self, tokens: float, targets: float = 0) -> float:
         """Operations of one row with ``tokens`` of input and ``targets`` of output."""
@@ -242,6 +257,6 @@ class EliminationJob:
     inverted: bool = False
 
 
-def weights(size: ModelSize) -> float:
-    """Megabytes of a victim's folder: float32, and its tokenizer."""
-    return 4 * size.parameters / 1e6 + 4
+def weights(size: ModelSize, bytes_each: int = 4) -> float:
+    """Megabytes of a victim's folder: its weights, by default in float32, and its tokenizer."""
+    return bytes_each * size.parameters / 1e6 + 4

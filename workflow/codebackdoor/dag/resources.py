@@ -41,8 +41,13 @@ class Resources:
         return _growing(lambda _wildcards: Request(mem_mb, runtime))
 
     @property
+    def training(self) -> Mapping[str, Callable[..., int]]:
+        """A job that trains a victim, whose weights may be in a shorter format than they are read with afterwards."""
+        return _growing(lambda wildcards: self._of_model(wildcards.model, wildcards.dataset, trains=True))
+
+    @property
     def victim(self) -> Mapping[str, Callable[..., int]]:
-        """A job that trains or runs a victim."""
+        """A job that runs a victim, with its weights in float32."""
         return _growing(lambda wildcards: self._of_model(wildcards.model, wildcards.dataset))
 
     def helpers(self, kind: str) -> Mapping[str, Callable[..., int]]:
@@ -73,12 +78,13 @@ class Resources:
 
         return _growing(request)
 
-    def _of_model(self, model: str, dataset: str) -> Request:
+    def _of_model(self, model: str, dataset: str, trains: bool = False) -> Request:
         settings = self._parameters.declared_victim(model, dataset)
         if not settings.is_hub:
             return SMALL_MODEL
         size = size_of(settings, self._config.datasets[dataset].head)
-        memory = 0 if size is None else machine_megabytes(size)
+        weights = settings.weights if trains else "float32"
+        memory = 0 if size is None else machine_megabytes(size, weights)
         return replace(LARGE_MODEL, mem_mb=max(LARGE_MODEL.mem_mb, memory))
 
 
