@@ -24,6 +24,7 @@ from codebackdoor.defenses.purification.codepurify.screening import Screen, scre
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.heads import HEADS
 from codebackdoor.victims.inference import generate, predict_logits, sequence_confidences
+from codebackdoor.victims.labels import likeliest
 from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Victim
 
@@ -102,7 +103,7 @@ def _label_confidences(
     for number, of_input in enumerate(outputs):
         known = (logits[number][None],) if number in logits else ()
         probabilities = torch.cat([*known, of_input]).double().softmax(-1)
-        confidences.append(probabilities[:, int(probabilities[0].argmax())].tolist())
+        confidences.append(probabilities[:, int(likeliest(probabilities[:1]))].tolist())
     return confidences
 
 
