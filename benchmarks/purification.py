@@ -269,7 +269,8 @@ class Ways:
         return CodePurifySettings.model_validate({"method": "codepurify", **values})
 
     def onion(self) -> Onion:
-        settings = OnionSettings(method="onion", removed_share=REMOVED, calibration_inputs=len(self.data.valid))
+        values = {"removed_share": REMOVED, "calibration_inputs": len(self.data.valid)}
+        settings = OnionSettings.model_validate({"method": "onion", **values})
         return Onion(self.data.view, *load_helper(self.data.view, "language_model", CAUSAL), settings, 1)
 
     def oseql(self) -> OSeqL:
