@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 import statistics
 import time
@@ -33,7 +34,6 @@ from sklearn.metrics import roc_auc_score
 
 from codebackdoor import files, syntax
 from codebackdoor.defenses.purification.codepurify.infilling import Infiller
-from codebackdoor.defenses.purification.codepurify.masking import Element, elements
 from codebackdoor.defenses.purification.codepurify.method import CodePurify, ElementScores
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.helpers import CAUSAL, MASKED, load_helper
@@ -41,6 +41,7 @@ from codebackdoor.defenses.purification.onion.method import Onion, words
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.oseql.method import LineEffects, OSeqL
 from codebackdoor.defenses.purification.oseql.settings import OSeqLSettings
+from codebackdoor.defenses.suspicion.masking import Element, elements
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.evaluation.answers import Answers
 from codebackdoor.types import Example, Poisoned, Purified
@@ -258,20 +259,22 @@ class Ways:
 
     def codepurify(self, **changes: Any) -> CodePurify:
         settings = self.settings(**changes)
+        _, tokenizer = load_helper(self.data.view, "infiller", MASKED)
         return CodePurify(
-            self.data.view, self.infiller, settings, 1, ElementScores(self.data.view, self.infiller, settings)
+            self.data.view, self.infiller, settings, 1, ElementScores(self.data.view, tokenizer, settings)
         )
 
     def settings(self, **changes: Any) -> CodePurifySettings:
-        count = len(self.data.valid)
-        return CodePurifySettings(method="codepurify", touched_share=SHARE, calibration_inputs=count, **changes)
+        values = {"touched_share": SHARE, "calibration_inputs": len(self.data.valid), **changes}
+        return CodePurifySettings.model_validate({"method": "codepurify", **values})
 
     def onion(self) -> Onion:
-        settings = OnionSettings(method="onion", removed_share=REMOVED, calibration_inputs=len(self.data.valid))
+        values = {"removed_share": REMOVED, "calibration_inputs": len(self.data.valid)}
+        settings = OnionSettings.model_validate({"method": "onion", **values})
         return Onion(self.data.view, *load_helper(self.data.view, "language_model", CAUSAL), settings, 1)
 
     def oseql(self) -> OSeqL:
-        return OSeqL(self.data.view, OSeqLSettings(method="oseql"), 1, LineEffects(self.data.view))
+        return OSeqL(self.data.view, OSeqLSettings.model_validate({"method": "oseql"}), 1, LineEffects(self.data.view))
 
     def plain_codepurify(self) -> PlainCodePurify:
         tokenizer = load_helper(self.data.view, "infiller", MASKED)[1]
@@ -335,25 +338,38 @@ def overhead(ways: Ways, rows: Sequence[Example], repeats: int) -> dict[str, dic
     } | {"seconds per input, plain": {"alone": alone["plain"] / len(rows), "together": together["plain"] / len(rows)}}
 
 
+def suspicion(row: Purified) -> float:
+    """Minus the entropy; of an input without one, less than any."""
+    value = row.detail["suspicion"]
+    return value if isinstance(value, float) else -1e9
+
+
+def elements_of(row: Purified) -> int:
+    """Number of elements that were scored."""
+    profile = row.detail["profile"]
+    assert isinstance(profile, list)
+    return len(profile)
+
+
 def curve(ways: Ways, repeats: int) -> list[dict[str, Any]]:
     """What is found with a screen of each width, and without one (null)."""
     data = ways.data
     rows, form = examples(data.triggered), data.victim.text_form
-    methods = {count: ways.codepurify(screen="gradient", screened_elements=count) for count in SCREENS}
-    purifiers: dict[int | None, CodePurify] = {**methods, None: ways.codepurify()}
+    purifiers: dict[int | None, CodePurify] = {
+        count: ways.codepurify(screen="gradient", screened_elements=count) for count in SCREENS
+    }
+    purifiers[None] = ways.codepurify()
     timing = {str(count): way.source.evidence for count, way in purifiers.items()}
     seconds = timed({"plain": lambda rows: predict(data.victim, rows), **timing}, [rows], repeats)
     exact: list[Decision] = []
     points = []
     for count, purifier in sorted(purifiers.items(), key=lambda entry: -(entry[0] or math.inf)):
         triggered, clean = purifier.purify(rows), purifier.purify(data.clean)
-        suspicions = [
-            -math.inf if row.detail["suspicion"] is None else row.detail["suspicion"] for row in (*clean, *triggered)
-        ]
+        suspicions = [suspicion(row) for row in (*clean, *triggered)]
         labels = [0] * len(clean) + [1] * len(triggered)
         decisions = [decision(row) for row in (*triggered, *clean)]
         exact = exact or decisions
-        scored = statistics.mean(len(row.detail["profile"]) for row in triggered)  # type: ignore[arg-type]
+        scored = statistics.mean(elements_of(row) for row in triggered)
         points.append(
             {
                 "elements": count,
@@ -365,7 +381,7 @@ def curve(ways: Ways, repeats: int) -> list[dict[str, Any]]:
                     bool(Answers(Path(), {}, {row.example.id: after.touched}).located_exactly(row, form))
                     for row, after in zip(data.triggered, triggered, strict=True)
                 ),
-                "auroc": float(roc_auc_score(labels, [max(value, -1e9) for value in suspicions])),
+                "auroc": float(roc_auc_score(labels, suspicions)),
                 "touched": statistics.mean(bool(row.touched) for row in clean),
                 "same_decisions": statistics.mean(a == b for a, b in zip(decisions, exact, strict=True)),
             }
@@ -379,7 +395,9 @@ PAGE = """\
 Made by `python benchmarks/purification.py`. Victims: CodeBERT-class, 2 layers × 128, defect detection at local scale,
 {attacks}. {inputs} inputs of {tokens:.0f} sub-tokens on average, half of them with the trigger; {elements:.1f} elements
 each. Processor time of {threads} thread(s), {processor}, torch {torch}; on each part of the inputs, all ways ran by
-turns, and the fastest of {repeats} repeats counts (the references ran once). Other work was running.
+turns, and the fastest of {repeats} repeats counts (the references ran once). Other work was running: {load:.1f}
+processes on {cores} cores. Thresholds of the times are calibrated on {calibration[times]} clean validation rows, those
+of the curve on {calibration[curve]}; the curve has {curve_inputs} triggered and as many clean inputs.
 
 ## Against plain references
 
@@ -452,6 +470,7 @@ def cells(*values: object) -> str:
 @click.option("--referenced", default=60, show_default=True, help="Inputs that the references read, too.")
 @click.option("--curve-inputs", default=300, show_default=True, help="Triggered and clean inputs of the curve.")
 @click.option("--calibration", default=100, show_default=True, help="Clean rows that thresholds are calibrated on.")
+@click.option("--curve-calibration", default=500, show_default=True, help="The same for the curve; the study has 500.")
 @click.option("--repeats", default=3, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="JSON; the page is next to it.")
@@ -462,6 +481,7 @@ def main(
     referenced: int,
     curve_inputs: int,
     calibration: int,
+    curve_calibration: int,
     repeats: int,
     threads: int,
     results: Path,
@@ -483,6 +503,10 @@ def main(
         "inputs": len(rows),
         "tokens": statistics.mean(lengths),
         "elements": statistics.mean(counts),
+        "calibration": {"times": calibration, "curve": curve_calibration},
+        "curve_inputs": curve_inputs,
+        "load": os.getloadavg()[1],
+        "cores": os.cpu_count(),
         "threads": threads,
         "repeats": repeats,
         "processor": platform.processor() or platform.machine(),
@@ -490,8 +514,7 @@ def main(
         "overhead": overhead(ways, rows, repeats),
         "references": against_references(ways, rows[:referenced], repeats),
         "curves": {
-            # as many calibration rows as the configured study has
-            attack: curve(Ways(read(run, attack, curve_inputs, 500), infiller), repeats)
+            attack: curve(Ways(read(run, attack, curve_inputs, curve_calibration), infiller), repeats)
             for attack in attacks
         },
     }

@@ -18,8 +18,8 @@ from tokenizers import Encoding, Tokenizer, models, pre_tokenizers
 
 from codebackdoor import syntax
 from codebackdoor.defenses.elimination.inversion.spans import candidates
-from codebackdoor.defenses.purification.codepurify.masking import elements
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
+from codebackdoor.defenses.suspicion.masking import elements
 from codebackdoor.originals.readers import codesearchnet as codesearchnet_files
 from codebackdoor.syntax.lines import lines
 from codebackdoor.types import Language

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from planted_rows import POISONED_ROWS, UNPOISONED_ROWS, training_view
-from purification_models import example, language_model
+from purification_models import example, infiller, language_model
 
 from codebackdoor.config.base import models_in, tag_of
 from codebackdoor.config.methods import AnyFiltering
 from codebackdoor.defenses.filtering import Filter, Judged, load
 from codebackdoor.defenses.filtering.activation_clustering.settings import ActivationClusteringSettings
 from codebackdoor.defenses.filtering.bki.settings import BkiSettings
+from codebackdoor.defenses.filtering.codepurify.settings import CodePurifyFilterSettings
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
 from codebackdoor.defenses.filtering.spectral_signature.settings import SpectralSignatureSettings
 from codebackdoor.defenses.training_rows import judge_blindly
@@ -50,6 +51,10 @@ CASES = {
         BkiSettings(method="bki", unit="sub_token"),
         BkiSettings(method="bki", keywords=0),
     ),
+    "codepurify": Case(
+        CodePurifyFilterSettings(method="codepurify", dropped_share=0.05),
+        CodePurifyFilterSettings(method="codepurify", dropped_share=0),
+    ),
 }
 #: Those that look at a victim.
 BY_VICTIM = [method for method, case in CASES.items() if case.active.reads_victim]
@@ -67,19 +72,22 @@ def rows_of(method: str) -> list[Example]:
 
 
 @pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> TextView:
+def helpers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("language_model")
-    for part in language_model():
-        part.save_pretrained(folder)
-    helpers: dict[str, Path] = {"language_model": folder}
-    return TextView("defect_detection", "python", "lexed", tuple(example(number) for number in range(60)), helpers)
+    folders = {}
+    for name, parts in (("language_model", language_model()), ("infiller", infiller())):
+        folders[name] = tmp_path_factory.mktemp(name)
+        for part in parts:
+            part.save_pretrained(folders[name])
+    return folders
 
 
 @pytest.fixture
-def view(method: str, texts: TextView) -> TextView:
-    """What the filter sees: its helper, or a victim with a planted backdoor."""
-    return training_view() if method in BY_VICTIM else texts
+def view(method: str, helpers: dict[str, Path]) -> TextView:
+    """What the filter sees: its helpers, and a victim with a planted backdoor if it looks at one."""
+    if method in BY_VICTIM:
+        return replace(training_view(), helpers=helpers)
+    return TextView("defect_detection", "python", "lexed", tuple(example(number) for number in range(60)), helpers)
 
 
 def built(method: str, view: TextView, settings: Any) -> Filter:
@@ -148,7 +156,8 @@ def test_a_planted_backdoor_is_found_where_the_victim_represents_it_apart(method
     dropped = {row.id for row in judged if row.dropped}
     assert len(dropped & planted) >= 0.9 * len(planted)
     assert len(dropped - planted) <= 0.1 * len(UNPOISONED_ROWS)
-    benign = {row.id for row in built(method, training_view(planted=False), CASES[method].active).judge(
-        bare(rows_of(method))
-    ) if row.dropped}  # fmt: skip
+    benign_view = replace(training_view(planted=False), helpers=view.helpers)
+    benign = {
+        row.id for row in built(method, benign_view, CASES[method].active).judge(bare(rows_of(method))) if row.dropped
+    }
     assert len(benign & planted) < 0.5 * len(planted)

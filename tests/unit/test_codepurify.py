@@ -19,13 +19,15 @@ from tiny_models import classifier, encoder_with_decoder, generator
 
 from codebackdoor import syntax
 from codebackdoor.basemodels.tokenizer import wrap
-from codebackdoor.defenses.purification.codepurify.entropy import entropy
 from codebackdoor.defenses.purification.codepurify.infilling import Infiller, best_first
-from codebackdoor.defenses.purification.codepurify.masking import Element, elements, framed, groups, masked_input
-from codebackdoor.defenses.purification.codepurify.method import CodePurify, ElementScores
-from codebackdoor.defenses.purification.codepurify.profile import Scored, disjoint, profile_of
-from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings, Names
+from codebackdoor.defenses.purification.codepurify.method import CodePurify
+from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.helpers import MASKED, load_helper
+from codebackdoor.defenses.suspicion.entropy import entropy
+from codebackdoor.defenses.suspicion.masking import Element, elements, framed, groups, masked_input
+from codebackdoor.defenses.suspicion.profile import Scored, disjoint, profile_of
+from codebackdoor.defenses.suspicion.scoring import ElementScores
+from codebackdoor.defenses.suspicion.settings import Names
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Language, Purified, TextForm
 from codebackdoor.victims.families.base import Family
@@ -56,7 +58,7 @@ def settings(**changes: Any) -> CodePurifySettings:
 
 def purifier(victim: Victim, settings: CodePurifySettings, clean: tuple[Example, ...] = CLEAN) -> CodePurify:
     infill, defender = Infiller(*infiller()), view(victim, clean)
-    return CodePurify(defender, infill, settings, 1, ElementScores(defender, infill, settings))
+    return CodePurify(defender, infill, settings, 1, ElementScores(defender, infiller()[1], settings))
 
 
 def identifiers(parsed: syntax.Tree, names: Names = "declared") -> list[Element]:
@@ -68,7 +70,7 @@ def statements(parsed: syntax.Tree, **changes: Any) -> list[Element]:
 
 
 def scored(victim: Victim, example: Example, settings: CodePurifySettings) -> list[Scored]:
-    (evidence,) = ElementScores(view(victim, ()), Infiller(*infiller()), settings).evidence([example])
+    (evidence,) = ElementScores(view(victim, ()), infiller()[1], settings).evidence([example])
     return [Scored.from_json(json.loads(json.dumps(row)), example) for row in evidence["elements"]]
 
 
@@ -208,8 +210,8 @@ def _with_scores(parts: list[Element], scores: list[float]) -> list[Scored]:
 
 def test_all_zero_scores_are_never_suspicious_and_ties_go_to_the_smaller_element() -> None:
     result = elements(tree("def f ( abc ) : <indent> return abc <dedent>"), settings())
-    assert not profile_of(_with_scores(result, [0.0] * len(result)), settings()).poisoned(10, settings())
-    assert not profile_of([], settings()).poisoned(10, settings())
+    assert not profile_of(_with_scores(result, [0.0] * len(result)), settings()).is_concentrated(10)
+    assert not profile_of([], settings()).is_concentrated(10)
     outer, inner = statements(tree("def f ( ) : <indent> if a : <indent> b <dedent> <dedent>"))
     assert profile_of(_with_scores([outer, inner], [0.7, 0.7]), settings()).suspect.group == (inner,)
 
@@ -220,10 +222,11 @@ def test_an_element_alone_does_not_stand_out_and_is_touched_only_where_all_are()
     alone = profile_of(scores, settings(identifiers=False))
     assert len(alone.elements) == 1
     assert alone.entropy is None
-    assert not alone.poisoned(math.inf, settings())
-    assert alone.poisoned(math.inf, settings(touched_share=1))
+    assert not alone.is_concentrated(math.inf)
+    assert alone.has_suspect
+    assert settings(touched_share=1).purifies_all
     # a fixed threshold leaves the share unread
-    assert not alone.poisoned(0.1, settings(touched_share=1, threshold=0.1))
+    assert not settings(touched_share=1, threshold=0.1).purifies_all
 
 
 def test_a_calibration_among_inputs_without_an_entropy_touches_none_of_them() -> None:

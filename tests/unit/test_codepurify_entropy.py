@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codebackdoor.defenses.purification import calibration
-from codebackdoor.defenses.purification.codepurify.entropy import entropy
-from codebackdoor.defenses.purification.codepurify.settings import Normalization
+from codebackdoor.defenses.suspicion.entropy import entropy
+from codebackdoor.defenses.suspicion.settings import Normalization
 
 ALL: tuple[Normalization, ...] = ("l1", "softmax", "entropy_by_log_n")
 

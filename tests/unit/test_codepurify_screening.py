@@ -14,12 +14,11 @@ from purification_models import example, infiller, view
 from tiny_models import classifier, encoder_with_decoder, generator, understanding
 from torch import Tensor
 
-from codebackdoor.defenses.purification.codepurify import screening, suspicion
-from codebackdoor.defenses.purification.codepurify.infilling import Infiller
-from codebackdoor.defenses.purification.codepurify.masking import Group, framed
-from codebackdoor.defenses.purification.codepurify.method import ElementScores
-from codebackdoor.defenses.purification.codepurify.profile import Scored
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
+from codebackdoor.defenses.suspicion import scoring, screening
+from codebackdoor.defenses.suspicion.masking import Group, framed
+from codebackdoor.defenses.suspicion.profile import Scored
+from codebackdoor.defenses.suspicion.scoring import ElementScores
 from codebackdoor.types import Example
 from codebackdoor.victims import forward
 from codebackdoor.victims.gradients import log_odds
@@ -43,7 +42,7 @@ def settings(**changes: Any) -> CodePurifySettings:
 
 
 def scored(victim: Victim, example: Example, settings: CodePurifySettings) -> list[Scored]:
-    (evidence,) = ElementScores(view(victim, ()), Infiller(*infiller()), settings).evidence([example])
+    (evidence,) = ElementScores(view(victim, ()), infiller()[1], settings).evidence([example])
     return [Scored.from_json(json.loads(json.dumps(row)), example) for row in evidence["elements"]]
 
 
@@ -142,11 +141,11 @@ def test_an_input_with_few_elements_needs_no_gradient(monkeypatch: pytest.Monkey
     original = screening.outputs_and_gradients
     monkeypatch.setattr(screening, "outputs_and_gradients", counted)
     few = replace(example(2), code="def f ( ) : <indent> return 1 <dedent>")
-    source = ElementScores(view(classifier(), ()), Infiller(*infiller()), settings(screen="gradient"))
+    source = ElementScores(view(classifier(), ()), infiller()[1], settings(screen="gradient"))
     evidence = source.evidence([few, INPUT])
     assert calls == [1]
     assert [len(row["elements"]) for row in evidence] == [2, 3]
-    assert evidence[0] == ElementScores(view(classifier(), ()), Infiller(*infiller()), settings()).evidence([few])[0]
+    assert evidence[0] == ElementScores(view(classifier(), ()), infiller()[1], settings()).evidence([few])[0]
 
 
 def test_the_victim_runs_on_the_kept_elements_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,8 +155,8 @@ def test_the_victim_runs_on_the_kept_elements_only(monkeypatch: pytest.MonkeyPat
         counts.append(len(rows))
         return original(victim, rows, variants)
 
-    original = suspicion.predict_logits
-    monkeypatch.setattr(suspicion, "predict_logits", counted)
+    original = scoring.predict_logits
+    monkeypatch.setattr(scoring, "predict_logits", counted)
     scored(classifier(), INPUT, settings())
     scored(classifier(), INPUT, settings(screen="gradient", screened_elements=2))
     # without the screen all elements and the input itself, whose logits come with the gradient

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from codebackdoor import syntax
 from codebackdoor.defenses.purification import inputs
 from codebackdoor.defenses.purification.oseql import outliers
-from codebackdoor.defenses.purification.oseql.method import LineEffects, Occlusions, OSeqL, build
+from codebackdoor.defenses.purification.oseql.method import LineEffects, Occlusions, OSeqL, _effects, build
 from codebackdoor.defenses.purification.oseql.settings import OSeqLSettings
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.seeding import numpy_generator
 from codebackdoor.syntax.lines import lines, without_line
 from codebackdoor.types import Example
+from codebackdoor.victims.labels import likeliest
 
 TRIGGER = "assert testo_init >= 15"
 
@@ -234,6 +235,17 @@ def test_a_share_of_clean_inputs_bounds_what_is_touched() -> None:
     assert touched(0) == 0
     fixed = build(doubtful, OSeqLSettings(method="oseql", threshold=1), 1)
     assert not any(row.touched for row in fixed.purify(fresh))
+
+
+def test_the_batch_decides_no_tie_between_labels() -> None:
+    """Of an input whose labels tie, the last digits of the logits would decide the sign of every effect."""
+    versions = [[0.7, -0.7], [-0.4, 0.4]]
+    (first, first_flips), (second, second_flips) = (
+        _effects(torch.tensor([[difference, 0.0], *versions])) for difference in (1e-3, -1e-3)
+    )
+    assert first == pytest.approx(second, abs=1e-3)
+    assert first_flips.tolist() == second_flips.tolist() == [False, True]
+    assert likeliest(torch.tensor([[0.2, 0.4, 0.4], [0.498, 0.502, 0.0], [0.4996, 0.5004, 0.0]])).tolist() == [1, 1, 0]
 
 
 def test_parts_of_many_inputs_are_one_result(monkeypatch: pytest.MonkeyPatch) -> None:

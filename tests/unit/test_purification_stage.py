@@ -133,7 +133,7 @@ def test_what_is_decided_by_kept_evidence_is_what_the_variant_alone_decides(
     changes: dict[str, Any], study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.purify(settings(**changes), *arguments(study), tmp_path / "alone", 3)
-    monkeypatch.setattr("codebackdoor.defenses.purification.codepurify.method.score", no_victim)
+    monkeypatch.setattr("codebackdoor.defenses.suspicion.scoring.score", no_victim)
     evidence.decide(settings(**changes), *arguments(study), tmp_path / "kept", 3, study / "kept")
     assert written(tmp_path / "kept") == written(tmp_path / "alone")
     assert any(row["touched"] for _, row in files.read_rows(tmp_path / "kept/purified.clean.jsonl"))
@@ -194,9 +194,9 @@ def test_variants_share_a_measurement_on_labels_pairs_and_generated_texts(
     for number, variant in enumerate((measured, *variants)):
         stage.purify(variant, *paths, tmp_path / f"alone{number}", 3)
         with monkeypatch.context() as patched:
-            for name in ("codepurify.suspicion", "oseql.method"):
-                patched.setattr(f"codebackdoor.defenses.purification.{name}.predict_logits", no_victim)
-            patched.setattr("codebackdoor.defenses.purification.codepurify.suspicion.generate", no_victim)
+            for name in ("suspicion.scoring", "purification.oseql.method"):
+                patched.setattr(f"codebackdoor.defenses.{name}.predict_logits", no_victim)
+            patched.setattr("codebackdoor.defenses.suspicion.scoring.generate", no_victim)
             evidence.decide(variant, *paths, tmp_path / f"kept{number}", 3, tmp_path / "kept")
         assert written(tmp_path / f"kept{number}") == written(tmp_path / f"alone{number}")
     touched = [

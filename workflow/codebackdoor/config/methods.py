@@ -20,6 +20,7 @@ from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSett
 from codebackdoor.defenses.elimination.fine_tuning.settings import FineTuningSettings
 from codebackdoor.defenses.filtering.activation_clustering.settings import ActivationClusteringSettings
 from codebackdoor.defenses.filtering.bki.settings import BkiSettings
+from codebackdoor.defenses.filtering.codepurify.settings import CodePurifyFilterSettings
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
 from codebackdoor.defenses.filtering.spectral_signature.settings import SpectralSignatureSettings
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
@@ -56,6 +57,10 @@ AnyObjective = Annotated[
     Field(discriminator="method"),
 ]
 AnyFiltering = Annotated[
-    OnionFilterSettings | SpectralSignatureSettings | ActivationClusteringSettings | BkiSettings,
+    OnionFilterSettings
+    | SpectralSignatureSettings
+    | ActivationClusteringSettings
+    | BkiSettings
+    | CodePurifyFilterSettings,
     Field(discriminator="method"),
 ]

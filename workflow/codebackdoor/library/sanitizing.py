@@ -160,7 +160,7 @@ def sanitize(
     head = sanitizable_tasks()[complete["task"]]
     settings = _settings(complete, head)
     from codebackdoor.defenses.purification.codepurify.method import build
-    from codebackdoor.defenses.purification.codepurify.suspicion import DIGITS
+    from codebackdoor.defenses.suspicion.scoring import DIGITS
     from codebackdoor.library.sources import functions_of, read_sources, unified_diff
     from codebackdoor.syntax import replace as replaced
     from codebackdoor.victims.external import load_checkpoint

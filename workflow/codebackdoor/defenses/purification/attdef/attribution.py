@@ -16,6 +16,7 @@ from codebackdoor.heads import HEADS
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed, halving, pad
 from codebackdoor.victims.inference import TOKENS, predict_logits
+from codebackdoor.victims.labels import likeliest
 from codebackdoor.victims.victim import Encoded, Victim
 
 #: The texts of an input, as ``Victim.tokenize`` returns them.
@@ -50,7 +51,7 @@ def attributions(
         return []
     results: dict[int, tuple[list[float], ...]] = {}
     logits = predict_logits(victim, [tuple(text.ids for text in row) for row in rows])
-    labels = None if HEADS[victim.head].ranks else logits.argmax(-1).to(victim.device)
+    labels = None if HEADS[victim.head].ranks else likeliest(logits.double().softmax(-1)).to(victim.device)
 
     def run(batch: Sequence[int]) -> None:
         columns = zip(*(rows[index] for index in batch), strict=True)

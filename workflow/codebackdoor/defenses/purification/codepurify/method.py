@@ -11,49 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from codebackdoor import syntax
 from codebackdoor.defenses import purification
 from codebackdoor.defenses.purification import calibration
 from codebackdoor.defenses.purification.codepurify.infilling import Infiller
-from codebackdoor.defenses.purification.codepurify.masking import Function
-from codebackdoor.defenses.purification.codepurify.profile import Profile, Scored, profile_of
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
-from codebackdoor.defenses.purification.codepurify.suspicion import DIGITS, score
-from codebackdoor.defenses.purification.functions import apart
 from codebackdoor.defenses.purification.helpers import MASKED, load_helper
 from codebackdoor.defenses.purification.inputs import CODE_FIELDS, in_parts
+from codebackdoor.defenses.suspicion.profile import Profile, Scored, profiles_of
+from codebackdoor.defenses.suspicion.scoring import DIGITS, ElementScores
 from codebackdoor.defenses.views import DefenderView, TextView
 from codebackdoor.types import Example, Purified, Span
-
-
-class ElementScores:
-    """What CodePurify asks the victim: the suspicion scores of all elements."""
-
-    def __init__(self, view: DefenderView, infiller: Infiller, settings: CodePurifySettings) -> None:
-        self._view, self._infiller, self._settings = view, infiller, settings
-
-    def evidence(self, inputs: Sequence[Example]) -> list[dict[str, Any]]:
-        """The elements of each input (``Scored.as_json``); a score has six decimals, the further ones are chance."""
-        return [
-            {"elements": [element.as_json() for element in scored]}
-            for part in in_parts(inputs, "codepurify: score")
-            for scored in score(self._view.victim, self._functions(part), self._settings)
-        ]
-
-    def _functions(self, inputs: Sequence[Example]) -> list[list[Function]]:
-        """The functions of each input."""
-        texts = [function.code for function in apart(inputs)]
-        functions = iter(zip(texts, self._infiller.tokens(texts), self._view.victim.encode(texts), strict=True))
-        language, form = self._view.language, self._view.text_form
-        return [
-            [
-                Function(syntax.parse(text, language, form), tokens, encoded)
-                for text, tokens, encoded in (next(functions) for _ in apart([example]))
-            ]
-            for example in inputs
-        ]
 
 
 class CodePurify:
@@ -96,17 +65,18 @@ class CodePurify:
         ]
 
     def _profiles(self, inputs: Sequence[Example]) -> list[Profile]:
-        return [
-            profile_of([Scored.from_json(element, example) for element in evidence["elements"]], self._settings)
-            for example, evidence in zip(inputs, self.source.evidence(inputs), strict=True)
-        ]
+        return profiles_of(self.source.evidence(inputs), inputs, self._settings)
+
+    def _is_poisoned(self, profile: Profile) -> bool:
+        """Whether the scores are concentrated, or the settings purify every input (-E) of which an element matters."""
+        return profile.is_concentrated(self.threshold) or (self._settings.purifies_all and profile.has_suspect)
 
     def _filled(self, inputs: Sequence[Example], profiles: Sequence[Profile]) -> dict[int, list[tuple[Span, str]]]:
         """New texts for the suspect spans, by the number of the input; each function of a pair is filled by itself."""
         parts = [
             (number, field, element)
             for number, profile in enumerate(profiles)
-            if profile.poisoned(self.threshold, self._settings)
+            if self._is_poisoned(profile)
             for field, element in profile.suspect.parts
         ]
         filled: dict[int, list[tuple[Span, str]]] = {}
@@ -138,7 +108,7 @@ class CodePurify:
             "entropy": None if profile.entropy is None else round(profile.entropy, DIGITS),
             "suspicion": None if profile.entropy is None else round(-profile.entropy, DIGITS),
             "threshold": calibration.finite(round(self.threshold, DIGITS)),
-            "poisoned": profile.poisoned(self.threshold, self._settings),
+            "poisoned": self._is_poisoned(profile),
             "top": _top(profile.suspect) if profile.elements else None,
             "profile": [_outline(element) for element in profile.elements],
         }
@@ -161,13 +131,15 @@ def _mark(field: str) -> list[str]:
 
 def source(view: DefenderView, settings: CodePurifySettings) -> ElementScores:
     """Load the helper ``infiller``, whose tokenizer decides how many masks an element gets."""
-    return ElementScores(view, Infiller(*load_helper(view, "infiller", MASKED)), settings)
+    _, tokenizer = load_helper(view, "infiller", MASKED)
+    return ElementScores(view, tokenizer, settings)
 
 
 def build(view: DefenderView, settings: CodePurifySettings, seed: int) -> CodePurify:
     """Load the helper ``infiller`` and calibrate the threshold on ``view.clean`` (the clean validation split)."""
-    infiller = Infiller(*load_helper(view, "infiller", MASKED))
-    return CodePurify(view, infiller, settings, seed, ElementScores(view, infiller, settings))
+    model, tokenizer = load_helper(view, "infiller", MASKED)
+    infiller = Infiller(model, tokenizer)
+    return CodePurify(view, infiller, settings, seed, ElementScores(view, tokenizer, settings))
 
 
 def decider(view: TextView, settings: CodePurifySettings, seed: int, kept: purification.EvidenceSource) -> CodePurify:

@@ -24,6 +24,7 @@ from codebackdoor.defenses.views import DefenderView, TextView
 from codebackdoor.syntax.lines import lines, without_line
 from codebackdoor.types import Example, Purified, Span
 from codebackdoor.victims.inference import predict_logits
+from codebackdoor.victims.labels import likeliest
 
 #: Decimals of an effect: the last bits of a confidence depend on which inputs share a batch.
 DECIMALS = 6
@@ -149,8 +150,9 @@ class OSeqL:
 
 def _effects(logits: torch.Tensor) -> tuple[Floats, Flags]:
     """Effects and flips of the occluded versions, given the logits of the input [0] and of each version [1:]."""
-    labels = logits.argmax(-1)
-    confidences = logits.double().softmax(-1)[:, int(labels[0])].numpy()
+    probabilities = logits.double().softmax(-1)
+    labels = likeliest(probabilities)
+    confidences = probabilities[:, int(labels[0])].numpy()
     return (confidences[0] - confidences[1:]).round(DECIMALS), (labels[1:] != labels[0]).numpy()
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from codebackdoor.defenses.purification.codepurify.masking import Framed, Function, Group, framed
+from codebackdoor.defenses.suspicion.masking import Framed, Function, Group, framed
 from codebackdoor.victims.gradients import log_odds, output_gradients, outputs_and_gradients
 from codebackdoor.victims.victim import Victim
 

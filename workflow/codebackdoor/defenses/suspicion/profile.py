@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from codebackdoor.defenses.purification.codepurify.entropy import entropy
-from codebackdoor.defenses.purification.codepurify.masking import Element, Group
-from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.inputs import CODE_FIELDS
+from codebackdoor.defenses.suspicion.entropy import entropy
+from codebackdoor.defenses.suspicion.masking import Element, Group
+from codebackdoor.defenses.suspicion.settings import ElementSettings
 from codebackdoor.types import CodeField, Example, Span
 
 
@@ -75,23 +75,33 @@ class Profile:
         """The element with the highest score; among equal ones that with the fewest masked characters."""
         return max(self.elements, key=_suspicion)
 
-    def poisoned(self, threshold: float, settings: CodePurifySettings) -> bool:
-        """Whether the scores are concentrated, or the settings purify every input (-E).
+    @property
+    def has_suspect(self) -> bool:
+        """Whether some element changes the prediction at all."""
+        return bool(self.elements) and self.suspect.score > 0
 
-        If no element changes anything, none is suspect.
-        """
-        if not self.elements or self.suspect.score == 0:
-            return False
-        return settings.purifies_all or (self.entropy is not None and self.entropy < threshold)
+    def is_concentrated(self, threshold: float) -> bool:
+        """Whether an element changes the prediction, and the entropy of all scores is below the threshold."""
+        return self.has_suspect and self.entropy is not None and self.entropy < threshold
 
 
-def profile_of(scored: Sequence[Scored], settings: CodePurifySettings) -> Profile:
+def profile_of(scored: Sequence[Scored], settings: ElementSettings) -> Profile:
     """The profile of one input under the settings that say which scores count, and how."""
     kinds = {"identifier": settings.identifiers, "statement": settings.statements}
     selected = [element for element in scored if kinds[element.parts[0][1].kind]]
     counted = selected if settings.overlap == "separate" else disjoint(selected)
     scores = [element.score for element in counted]
     return Profile(selected, entropy(scores, settings.normalisation) if len(scores) > 1 else None)
+
+
+def profiles_of(
+    evidence: Sequence[Mapping[str, Any]], inputs: Sequence[Example], settings: ElementSettings
+) -> list[Profile]:
+    """The profile of each input, by the evidence on it."""
+    return [
+        profile_of([Scored.from_json(element, example) for element in row["elements"]], settings)
+        for row, example in zip(evidence, inputs, strict=True)
+    ]
 
 
 def disjoint(scored: Sequence[Scored]) -> list[Scored]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from codebackdoor.defenses.purification.codepurify.settings import Normalization
+from codebackdoor.defenses.suspicion.settings import Normalization
 
 
 def entropy(scores: Sequence[float], normalization: Normalization) -> float:

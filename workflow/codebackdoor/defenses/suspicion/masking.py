@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
 
-from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings, Names, Pairs
 from codebackdoor.defenses.purification.token_spans import TokenSpans
+from codebackdoor.defenses.suspicion.settings import ElementSettings, Names, Pairs
 from codebackdoor.syntax import Role, Tree
 from codebackdoor.victims.victim import Encoded
 
@@ -48,7 +48,7 @@ class Function:
     victim: Encoded
 
 
-def elements(tree: Tree, settings: CodePurifySettings) -> list[Element]:
+def elements(tree: Tree, settings: ElementSettings) -> list[Element]:
     """Distinct identifiers by name, then statements.
 
     A statement that consists of keywords (``pass``) has no masked version and is left out.
@@ -66,7 +66,7 @@ def _identifiers(tree: Tree, names: Names) -> Iterator[Element]:
         yield Element("identifier", name, min(spans), tuple(sorted(spans)))
 
 
-def _statements(tree: Tree, settings: CodePurifySettings) -> Iterator[Element]:
+def _statements(tree: Tree, settings: ElementSettings) -> Iterator[Element]:
     masked: dict[tuple[str, int], list[tuple[int, int]]] = {}
     spans: dict[tuple[str, int], tuple[int, int]] = {}
     end_of_last = 0

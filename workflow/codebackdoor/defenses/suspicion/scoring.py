@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from codebackdoor.defenses.purification.codepurify.masking import (
+from codebackdoor import syntax
+from codebackdoor.defenses.purification.functions import apart
+from codebackdoor.defenses.purification.inputs import in_parts
+from codebackdoor.defenses.purification.token_spans import split
+from codebackdoor.defenses.suspicion.masking import (
     Function,
     Group,
     elements,
@@ -19,13 +24,19 @@ from codebackdoor.defenses.purification.codepurify.masking import (
     groups,
     masked_input,
 )
-from codebackdoor.defenses.purification.codepurify.profile import Scored
-from codebackdoor.defenses.purification.codepurify.screening import Screen, screened
-from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
+from codebackdoor.defenses.suspicion.profile import Scored
+from codebackdoor.defenses.suspicion.screening import Screen, screened
+from codebackdoor.defenses.suspicion.settings import ElementSettings
 from codebackdoor.heads import HEADS
+from codebackdoor.types import Example
 from codebackdoor.victims.inference import generate, predict_logits, sequence_confidences
+from codebackdoor.victims.labels import likeliest
 from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Victim
+
+if TYPE_CHECKING:
+    from codebackdoor.defenses.training_view import TrainingView
+    from codebackdoor.defenses.views import DefenderView
 
 #: The same input in another batch changes a confidence by about 1e-6; a smaller change than this one counts as none.
 NO_CHANGE = 1e-5
@@ -36,7 +47,38 @@ DIGITS = 6
 Row = tuple[list[int], ...]
 
 
-def score(victim: Victim, inputs: Sequence[Sequence[Function]], settings: CodePurifySettings) -> list[list[Scored]]:
+class ElementScores:
+    """What CodePurify asks the victim: the suspicion scores of all elements.
+
+    ``tokenizer``: that of the infiller, whose sub-tokens determine how many masks an element gets.
+    """
+
+    def __init__(self, view: DefenderView | TrainingView, tokenizer: Any, settings: ElementSettings) -> None:
+        self._view, self._tokenizer, self._settings = view, tokenizer, settings
+
+    def evidence(self, inputs: Sequence[Example]) -> list[dict[str, Any]]:
+        """The elements of each input (``Scored.as_json``); a score has six decimals, the further ones are chance."""
+        return [
+            {"elements": [element.as_json() for element in scored]}
+            for part in in_parts(inputs, "codepurify: score")
+            for scored in score(self._view.victim, self._functions(part), self._settings)
+        ]
+
+    def _functions(self, inputs: Sequence[Example]) -> list[list[Function]]:
+        """The functions of each input."""
+        texts = [function.code for function in apart(inputs)]
+        functions = iter(zip(texts, split(self._tokenizer, texts), self._view.victim.encode(texts), strict=True))
+        language, form = self._view.language, self._view.text_form
+        return [
+            [
+                Function(syntax.parse(text, language, form), tokens, encoded)
+                for text, tokens, encoded in (next(functions) for _ in apart([example]))
+            ]
+            for example in inputs
+        ]
+
+
+def score(victim: Victim, inputs: Sequence[Sequence[Function]], settings: ElementSettings) -> list[list[Scored]]:
     """Score every element of every input, or those that pass the screen: their masked versions form one stream.
 
     The infiller's sub-tokens determine how many masks an element gets.
@@ -102,7 +144,7 @@ def _label_confidences(
     for number, of_input in enumerate(outputs):
         known = (logits[number][None],) if number in logits else ()
         probabilities = torch.cat([*known, of_input]).double().softmax(-1)
-        confidences.append(probabilities[:, int(probabilities[0].argmax())].tolist())
+        confidences.append(probabilities[:, int(likeliest(probabilities[:1]))].tolist())
     return confidences
 
 

@@ -1,0 +1,1 @@
+"""CodePurify on training rows."""
