@@ -147,6 +147,12 @@ def _module(path: Path, root: Path) -> str:
     return ".".join((fingerprint.PACKAGE, *(parts[:-1] if parts[-1] == "__init__" else parts)))
 
 
+def test_whatever_decides_how_a_program_ended_is_in_the_fingerprint_of_its_execution() -> None:
+    folder = fingerprint.ROOT / "evaluation" / "execution"
+    names = {_module(path, fingerprint.ROOT) for path in folder.glob("*.py") if path.stem != "settings"}
+    assert names - fingerprint.closure([f"{fingerprint.PACKAGE}.{STAGES['execute']}"]) == set()
+
+
 def test_an_unknown_module_is_refused(package: Path) -> None:
     with pytest.raises(ValueError, match=r"codebackdoor\.attacks\.four is not a module"):
         fingerprint.fingerprint("codebackdoor.attacks.four", root=package)

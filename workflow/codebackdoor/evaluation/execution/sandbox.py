@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 
 import codebackdoor
 from codebackdoor.errors import UserError, quoted
-from codebackdoor.evaluation.execution import probe, seccomp
+from codebackdoor.evaluation.execution import jail, probe, seccomp
 from codebackdoor.evaluation.execution.limits import Isolation, Limits
 from codebackdoor.trials import Trial
 
@@ -30,8 +30,8 @@ Outcome = Literal["passed", "failed", "error", "undefined", "syntax", "exited", 
 
 _PACKAGES = Path(codebackdoor.__file__).resolve().parents[1]
 _ENTRY = (
-    "import sys; sys.path.insert(0, sys.argv[2]); from codebackdoor.evaluation.execution import jail; "
-    "del sys.path[0]; jail.main()"
+    # named by the module, which the fingerprint of this code thereby contains
+    f"import sys; sys.path.insert(0, sys.argv[2]); import {jail.__name__} as jail; del sys.path[0]; jail.main()"
 )
 #: No site packages, no folder of the caller, no compiled files written.
 _PYTHON = (sys.executable, "-P", "-s", "-S", "-B", "-c", _ENTRY)
