@@ -12,7 +12,8 @@ import pytest
 
 from codebackdoor.errors import UserError
 from codebackdoor.evaluation.execution import seccomp
-from codebackdoor.evaluation.execution.sandbox import IsolationError, Sandbox
+from codebackdoor.evaluation.execution.sandbox import IsolationError, Sandbox, limits_of
+from codebackdoor.evaluation.execution.settings import ExecutionSettings
 from codebackdoor.originals import readers
 from codebackdoor.trials import read_trials, write_trials
 
@@ -179,7 +180,7 @@ def test_every_canonical_solution_passes(name: str, count: int) -> None:
     rows = source.examples("test")
     trials = {trial.id: trial for trial in reader.trials(source.paths("test"))}
     assert len(rows) == len(trials) == count
-    sandbox = Sandbox()
+    sandbox = Sandbox(limits_of(ExecutionSettings()))
     try:
         sandbox.check()
     except IsolationError as error:
@@ -198,8 +199,9 @@ def test_an_empty_function_passes_nothing(name: str) -> None:
     reader: Any = readers.load(name)
     source = reader.files(Path(str(MIRROR)))
     trials = list(reader.trials(source.paths("test")))[40:50]
+    sandbox = Sandbox(limits_of(ExecutionSettings()))
     try:
-        outcomes = list(Sandbox().run_all([f"def {trial.entry}(*a): pass" for trial in trials], trials, workers=2))
+        outcomes = list(sandbox.run_all([f"def {trial.entry}(*a): pass" for trial in trials], trials, workers=2))
     except IsolationError as error:
         pytest.skip(str(error))
     assert set(outcomes) <= {"failed", "error"}

@@ -15,13 +15,16 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import codebackdoor
 from codebackdoor.errors import UserError, quoted
 from codebackdoor.evaluation.execution import jail, probe, seccomp
-from codebackdoor.evaluation.execution.limits import Isolation, Limits
+from codebackdoor.evaluation.execution.limits import Limits
 from codebackdoor.trials import Trial
+
+if TYPE_CHECKING:
+    from codebackdoor.evaluation.execution.settings import ExecutionSettings, Isolation
 
 #: How a program ended. ``passed``: all its tests did. ``failed``: an assertion did not hold. ``error``: an error in the
 #: program or a test. ``undefined``: there is no function of the expected name. ``syntax``: it is no Python.
@@ -47,11 +50,15 @@ class IsolationError(UserError):
     """This machine cannot isolate a program as configured."""
 
 
+def limits_of(settings: ExecutionSettings) -> Limits:
+    return Limits(**settings.model_dump(exclude={"isolation"}))
+
+
 class Sandbox:
     """Runs programs under the same limits."""
 
-    def __init__(self, limits: Limits | None = None, isolation: Isolation = "full") -> None:
-        self.limits, self.isolation = limits or Limits(), isolation
+    def __init__(self, limits: Limits, isolation: Isolation = "full") -> None:
+        self.limits, self.isolation = limits, isolation
 
     def check(self) -> None:
         """Try what a program must not do, and raise IsolationError if any of it is possible here."""

@@ -8,11 +8,13 @@ from pydantic import Field
 
 from codebackdoor.config.base import Settings
 
+Isolation = Literal["full", "seccomp"]
+
 
 class ExecutionSettings(Settings):
     """What a generated program may use while its tests run, and how it is isolated."""
 
-    isolation: Literal["full", "seccomp"] = Field(
+    isolation: Isolation = Field(
         default="full",
         description="full: a program has a file system, a network and processes of its own (Linux namespaces) and few "
         "system calls (seccomp); a machine that cannot do this refuses. seccomp: the filter of system calls alone, "
