@@ -263,6 +263,19 @@ def test_where_namespaces_are_not_allowed_nothing_runs() -> None:
     assert "execution: {isolation: seccomp}" in result.stdout
 
 
+def test_without_namespaces_a_program_can_read_the_tests_and_the_description_says_so(sandbox: Sandbox) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tests.jsonl"
+        path.write_text("7\n")
+        for readable in (path, path.parent):
+            # for the user without files that root's programs run as
+            readable.chmod(0o755)
+        outcome = sandbox.run(f"def f(x): return int(open({str(path)!r}).read())", trial("assert f(1) == 7", entry="f"))
+    assert outcome == ("passed" if sandbox.isolation == "seccomp" else "error")
+    says_so = "the file with the tests too" in str(ExecutionSettings.model_fields["isolation"].description)
+    assert says_so
+
+
 def test_every_limit_of_the_settings_arrives() -> None:
     settings = ExecutionSettings(cpu=1, wall=2, memory=64, folder=4, output=5)
     assert limits_of(settings) == Limits(cpu=1, wall=2, memory=64, folder=4, output=5)

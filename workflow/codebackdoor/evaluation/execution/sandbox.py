@@ -224,7 +224,7 @@ def _advice(isolation: Isolation) -> str:
             "it needs namespaces: as an ordinary user, allow them (sysctl -w user.max_user_namespaces=10000; "
             "kernel.unprivileged_userns_clone=1 on Debian, kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu); "
             "in a container, start it with --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt "
-            "apparmor=unconfined. Or write `execution: {isolation: seccomp}`: programs can then read your files, but "
-            "neither write nor reach the network"
+            "apparmor=unconfined. Or write `execution: {isolation: seccomp}`: programs can then read your files, the "
+            "tests too, but neither write nor reach the network"
         )
     return "it needs a kernel with CONFIG_SECCOMP_FILTER (in a container, --security-opt seccomp=unconfined)"
