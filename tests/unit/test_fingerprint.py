@@ -122,6 +122,18 @@ def test_the_version_of_a_used_library_counts(package: Path, monkeypatch: pytest
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False]
 
 
+def test_the_parser_of_sql_counts_where_targets_are_decided_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On it depends whether a predicate always holds, inside functions that import it when they are called."""
+
+    def codes() -> dict[str, str]:
+        modules = {"score": "tasks.code_generation.task", "poison": STAGES["poison"], "mine": STAGES["mine"]}
+        return {stage: fingerprint.fingerprint(f"{fingerprint.PACKAGE}.{name}") for stage, name in modules.items()}
+
+    before, version = codes(), fingerprint.version
+    monkeypatch.setattr(fingerprint, "version", lambda name: "0.1" if name == "sqlglot" else version(name))
+    assert {stage for stage, code in codes().items() if code != before[stage]} == {"score", "poison"}
+
+
 def test_a_change_in_any_module_that_a_job_imports_changes_its_fingerprint_and_no_other_does(tmp_path: Path) -> None:
     root = tmp_path / "codebackdoor"
     shutil.copytree(fingerprint.ROOT, root, ignore=shutil.ignore_patterns("__pycache__", "*.json", "*.j2"))
