@@ -197,6 +197,11 @@ def test_the_callback_sets_the_clock_from_the_state_of_a_training() -> None:
         assert (epochs.clock, steps.clock) == (clock, 1 + step / 8)
 
 
+def test_a_trainer_counts_labels_by_the_usual_value_alone() -> None:
+    with pytest.raises(UserError, match="ignore_index is 0, but a Trainer counts the labels that are not -100; give"):
+        DeCELoss(ignore_index=0).trainer_arguments()
+
+
 def test_shifted_logits_are_for_the_next_label() -> None:
     logits, targets = batch(8)
     loss = DeCELoss()
