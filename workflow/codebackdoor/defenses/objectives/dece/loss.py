@@ -188,10 +188,9 @@ def deceptive_cross_entropy(
             logits, targets, ignore_index=ignore_index, reduction=how, label_smoothing=epsilon
         )
         return loss if divisor is None else loss / divisor
+    factors = scored.to(torch.promote_types(logits.dtype, torch.float32))
     if reduction == "mean":
-        factors = scored / (scored.sum() if divisor is None else divisor)
-    else:
-        factors = scored.to(torch.float32)
+        factors = factors / (scored.sum() if divisor is None else divisor)
     labels = targets.masked_fill(~scored, 0)
     losses: Tensor = _DeceptiveCrossEntropy.apply(  # type: ignore[no-untyped-call]
         logits, labels, factors, weight, epsilon, reduction != "none"
