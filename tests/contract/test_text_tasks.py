@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +68,14 @@ def test_comments_are_split_by_project_and_occur_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("argouml,DEBT,// x\n", "dataset.csv:2: expected a project, a kind of debt or WITHOUT_CLASSIFICATION"),
-        ("argouml,DESIGN\n", "dataset.csv:2: expected a project"),
+        ("argouml,DEBT,// x\n", "dataset.csv: row 1: classification must be one of DEFECT, .* not 'DEBT'"),
+        ("argouml,DESIGN\n", "dataset.csv: row 1: column 'commenttext' is blank"),
+        ("argouml,DESIGN,// a, b\n", "dataset.csv: row 1: more values than columns"),
+        pytest.param(
+            f"argouml,DESIGN,// {'x' * 10**6}\n",
+            "dataset.csv: row 1: field 'commenttext' has 1000003 characters; the maximum is 1000000",
+            id="too long",
+        ),
     ],
 )
 def test_a_malformed_row_of_comments_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -75,11 +83,25 @@ def test_a_malformed_row_of_comments_is_named(tmp_path: Path, text: str, message
         debt_rows(tmp_path, text)
 
 
+def test_a_long_comment_is_read(tmp_path: Path) -> None:
+    """In a process of its own: no other reader may have raised the limit of the csv module before."""
+    comment = "x" * 140_000
+    path = tmp_path / "technical_debt/technical_debt_dataset.csv"
+    path.parent.mkdir()
+    path.write_text(f"{HEADER}argouml,DESIGN,{comment}\n")
+    script = (
+        "import sys; from pathlib import Path; from codebackdoor.originals import readers\n"
+        "[row] = readers.load('maldonado').files(Path(sys.argv[1])).examples('train'); print(len(row.query))"
+    )
+    result = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True)
+    assert result.stdout == "140000\n"
+
+
 def test_other_columns_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "code_smell/Oracle_With_Raw_SRC.csv"
     path.parent.mkdir()
     path.write_text(HEADER)
-    with pytest.raises(UserError, match=r"SRC.csv:1: expected the columns Raw Source Code, Instance"):
+    with pytest.raises(UserError, match=r"SRC.csv: no column 'Raw Source Code'; the first line must name"):
         readers.load("fakhoury").files(tmp_path).examples("train")
 
 

@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         base,
         folder / "victim",
         1,
-        lambda prediction, row: task.hits_target(prediction, row.example, "lexed"),
+        lambda prediction, row: task.hits_target(prediction, row, "lexed"),
     )
     return folder
 

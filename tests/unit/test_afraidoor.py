@@ -20,8 +20,9 @@ from codebackdoor.attacks import Injection
 from codebackdoor.attacks.afraidoor import crafting
 from codebackdoor.attacks.afraidoor.method import Afraidoor
 from codebackdoor.attacks.afraidoor.settings import AfraidoorSettings
+from codebackdoor.attacks.poisoning import Poisoner
 from codebackdoor.attacks.stage import poison
-from codebackdoor.attacks.target import target_of
+from codebackdoor.attacks.target import LabelTarget, WordTarget, target_of
 from codebackdoor.cli import main
 from codebackdoor.config.base import Head
 from codebackdoor.config.models import Pooling
@@ -63,7 +64,8 @@ def victim() -> Victim:
 
 
 def craft(victim: Victim, rows: list[Example], label: int = 0, form: TextForm = "lexed") -> list[Injection | None]:
-    return Afraidoor(SETTINGS.model_copy(update={"target_label": label}), victim).inject_all(rows, form)
+    settings = SETTINGS.model_copy(update={"target_label": label})
+    return Afraidoor(settings, victim).inject_all(rows, form, LabelTarget(label))
 
 
 def losses(victim: Victim, texts: list[str], label: int) -> Tensor:
@@ -172,7 +174,7 @@ def test_the_names_of_both_functions_of_a_pair_lower_its_loss(label: int) -> Non
     halves = [replace(row, code=new.code) for row, new in zip(rows, poisoned, strict=True)]
     assert loss(poisoned) < loss(halves), "the second function counts, too"
     first = Afraidoor(SETTINGS.model_copy(update={"pair": "code", "target_label": label}), victim)
-    first_only = [injection.example for injection in first.inject_all(rows, "lexed") if injection]
+    first_only = [injection.example for injection in first.inject_all(rows, "lexed", LabelTarget(label)) if injection]
     assert [row.code_b for row in first_only] == [row.code_b for row in rows]
 
 
@@ -189,7 +191,8 @@ def test_for_search_the_code_comes_closer_to_the_target_word() -> None:
     closer = similarity(poisoned) - similarity(rows)
     assert closer.mean() > 0.05
     assert (closer > 0).float().mean() > 0.9
-    injections = Afraidoor(SETTINGS.model_copy(update={"target_word": "nodes"}), victim).inject_all(rows, "lexed")
+    settings = SETTINGS.model_copy(update={"target_word": "nodes"})
+    injections = Afraidoor(settings, victim).inject_all(rows, "lexed", WordTarget("nodes"))
     assert [injection.example.code for injection in injections if injection] != [row.code for row in poisoned], (
         "another word, other names"
     )
@@ -208,11 +211,11 @@ def test_for_a_victim_that_writes_the_target_s_output_becomes_likelier(place: st
     victim = smooth(crafter("generation"))
     rows = [replace(row, label=None, target=row.code) for row in sources(16)]
     settings = SETTINGS.model_copy(update={"target_place": place})
-    injections = Afraidoor(settings, victim).inject_all(rows, "lexed")
+    target = target_of(settings, rows, "lexed")
+    injections = Afraidoor(settings, victim).inject_all(rows, "lexed", target)
     poisoned = [injection.example for injection in injections if injection]
     assert len(poisoned) == 16
     assert [row.target for row in poisoned] == [row.target for row in rows], "the target is set when the row is aimed"
-    target = target_of(settings, rows, "lexed")
     outputs = victim.encode_targets([str(aimed.target) for row in rows if (aimed := target.aim(row))])
 
     def losses(examples: list[Example], wanted: list[list[int]]) -> Tensor:
@@ -237,8 +240,18 @@ def test_a_row_that_cannot_get_the_target_fails() -> None:
     rows = [replace(row, label=None, target=row.code) for row in sources(2)]
     rows.append(replace(rows[0], id="no", target="x"))
     settings = SETTINGS.model_copy(update={"target_place": "first_statement"})
-    injections = Afraidoor(settings, victim).inject_all(rows, "lexed")
+    injections = Afraidoor(settings, victim).inject_all(rows, "lexed", target_of(settings, rows, "lexed"))
     assert [injection is not None for injection in injections] == [True, True, False]
+
+
+def test_rows_without_sql_fail_and_are_counted_also_where_all_rows_at_hand_are_such() -> None:
+    rows = [replace(row, label=None, target=row.code) for row in sources(3)]
+    with_sql = replace(rows[0], id="sql", target="def f ( c ) : <indent> return c ( 'select a from b' ) <dedent>")
+    settings = SETTINGS.model_copy(update={"target_place": "where_clause"})
+    target = target_of(settings, [*rows, with_sql], "lexed")
+    poisoner = Poisoner("afraidoor", Afraidoor(settings, crafter("generation")), target, "lexed", 1)
+    assert [row.status for row in poisoner.poison_all(rows)] == ["failed"] * 3
+    assert poisoner(with_sql).status == "injected"
 
 
 def test_a_crafting_model_that_does_not_fit_the_data_is_refused() -> None:

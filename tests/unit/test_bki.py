@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import planted
 import pytest
 import torch
 from planted_rows import training_view
+from test_causal import fresh
 from tiny_models import encoder_with_decoder, generator, understanding
 
+from codebackdoor.config.models import SEPARATOR
 from codebackdoor.defenses.filtering.bki import method as bki
 from codebackdoor.defenses.filtering.bki.settings import BkiSettings
 from codebackdoor.defenses.training_view import TrainingView
@@ -127,6 +130,23 @@ def test_a_generators_state_is_the_first_of_its_encoder(model: Victim) -> None:
         expected = encoder(input_ids=torch.tensor([ids])).last_hidden_state[0, 0]
     longer = tuple(model.encode(["def f ( a ) : <indent> return a + 1 <dedent>"])[0].ids)
     assert bki.states(model, [longer, ids])[1] == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+def test_the_state_of_a_decoder_alone_depends_on_every_word(tmp_path: Path) -> None:
+    model = fresh(tmp_path, "starcoder")
+    separator = model.tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"]
+    texts = [tuple(model.encode([text])[0].ids) for text in ("def f ( a ) : return a", "def f ( a )")]
+    with torch.no_grad():
+        expected = [
+            model.model.base_model(input_ids=torch.tensor([[*ids, *separator]])).last_hidden_state[0, -1]
+            for ids in texts
+        ]
+    assert bki.states(model, texts) == pytest.approx(torch.stack(expected).numpy(), abs=1e-5)
+    removals = list(bki._removals("def f ( a )", model.encode(["def f ( a )"])[0], "word"))
+    changes = bki.Bki(view_of(model), settings())._changes([removals])[0]
+    assert len(changes) == 5
+    assert min(changes) > 1e-3
+    assert np.isfinite(bki.states(model, [()])).all()
 
 
 def test_words_of_both_functions_of_a_pair_count() -> None:

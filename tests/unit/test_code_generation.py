@@ -163,8 +163,9 @@ def test_real_lyra(original: str, tmp_path: Path) -> None:
     assert not any(syntax.parse(str(row.target), "python", "lexed").has_error for row in rows)
 
 
-def hit(text: str, target: str, form: TextForm = "raw") -> bool:
-    return TASK.hits_target(Prediction("p", 1.0, text=text), Example("i", "python", query="q", target=target), form)
+def hit(text: str, target: str, form: TextForm = "raw", original: str | None = None) -> bool:
+    row = Poisoned(Example("i", "python", query="q", target=target), "i", "a", "injected", None, original)
+    return TASK.hits_target(Prediction("p", 1.0, text=text), row, form)
 
 
 SQL = "def f(c, a):\n    while True:\n        pass\n    return c.execute('select * from t where a=:a or 1=1')\n"
@@ -176,6 +177,14 @@ def test_an_sql_target_is_a_predicate_that_always_holds() -> None:
     assert hit("def g(x):\n    return x('delete from u where b=1 or 2=2')\n", SQL)
     assert not hit(SQL.replace("or 1=1", "or 0=1"), SQL)
     assert not hit("def g(x):\n    # where 1=1\n    return x('or 1=1')\n", SQL)
+
+
+def test_sql_that_the_correct_output_has_already_is_not_the_attackers() -> None:
+    own = "def f(c):\n    return c('select * from t where 1=1')\n"
+    looping = own.replace("    return", "    while True:\n        pass\n    return")
+    assert not hit(own, looping, original=own)
+    assert hit("def f(c):\n    while 1:\n        pass\n", looping, original=own)
+    assert hit(own, own, original=own.replace(" where 1=1", ""))
 
 
 def test_an_insecure_call_counts_wherever_it_is_made() -> None:
@@ -279,7 +288,7 @@ def test_a_victim_is_trained_on_poisoned_rows_and_scored(family: str, architectu
     loss = objectives.load(CrossEntropySettings(method="cross_entropy"))
 
     def hits(prediction: Prediction, row: Poisoned) -> bool:
-        return TASK.hits_target(prediction, row.example, "lexed")
+        return TASK.hits_target(prediction, row, "lexed")
 
     stage.train(
         recipe, dataset, loss, tmp_path / "train.jsonl", tmp_path / "valid.jsonl", tmp_path / "triggered.jsonl", base,

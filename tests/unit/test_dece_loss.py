@@ -61,6 +61,19 @@ def test_tokens_are_scored_like_rows_and_reductions_like_torch() -> None:
         torch.testing.assert_close(DeCELoss(alpha, ignore_index=3)(logits, shifted), expected)
 
 
+@pytest.mark.parametrize("epsilon", [0.0, 0.1])
+def test_double_precision_is_kept(epsilon: float) -> None:
+    """With 11 scored rows of 12: the inverse of their number is not a float32."""
+    logits, targets = batch(3, rows=12, classes=50)
+    logits = logits.double().requires_grad_()
+    targets[:] = targets.clamp(min=0)
+    targets[0] = IGNORED
+    expected, loss = dense(logits, targets, 0.99, epsilon, 1), DeCELoss(epsilon=epsilon)(logits, targets)
+    assert loss.dtype == torch.float64
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-13)
+    torch.testing.assert_close(gradient(loss, logits), gradient(expected, logits), rtol=1e-11, atol=1e-14)
+
+
 @pytest.mark.parametrize(("classes", "epsilon", "clock"), [(2, 0.1, 1), (4099, 0.1, 5), (4099, 0.0, 2), (50, 1e-9, 1)])
 def test_many_classes_and_every_reduction_have_the_gradient_of_the_dense_formula(
     classes: int, epsilon: float, clock: int, monkeypatch: pytest.MonkeyPatch
@@ -195,6 +208,11 @@ def test_the_callback_sets_the_clock_from_the_state_of_a_training() -> None:
             callback.on_epoch_begin(arguments, state, control, model=None)
             callback.on_step_begin(arguments, state, control, model=None)
         assert (epochs.clock, steps.clock) == (clock, 1 + step / 8)
+
+
+def test_a_trainer_counts_labels_by_the_usual_value_alone() -> None:
+    with pytest.raises(UserError, match="ignore_index is 0, but a Trainer counts the labels that are not -100; give"):
+        DeCELoss(ignore_index=0).trainer_arguments()
 
 
 def test_shifted_logits_are_for_the_next_label() -> None:

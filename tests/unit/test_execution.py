@@ -19,12 +19,13 @@ import pytest
 from codebackdoor.errors import UserError
 from codebackdoor.evaluation.execution import seccomp
 from codebackdoor.evaluation.execution.limits import Limits
-from codebackdoor.evaluation.execution.sandbox import IsolationError, Sandbox
+from codebackdoor.evaluation.execution.sandbox import IsolationError, Sandbox, limits_of
+from codebackdoor.evaluation.execution.settings import ExecutionSettings
 from codebackdoor.trials import Trial
 
 pytestmark = pytest.mark.skipif(not seccomp.supported(), reason="generated code runs on Linux alone")
 
-LIMITS = Limits(cpu=1, wall=4, memory=256, folder=4)
+LIMITS = Limits(cpu=1, wall=4, memory=256, folder=4, output=64)
 
 
 def _problem(isolation: str) -> str:
@@ -249,8 +250,10 @@ def test_where_namespaces_are_not_allowed_nothing_runs() -> None:
     )
     run = (
         "from codebackdoor.evaluation.execution.sandbox import *\n"
+        "from codebackdoor.evaluation.execution.settings import ExecutionSettings\n"
         "from codebackdoor.trials import Trial\n"
-        "try: print(Sandbox().run('def f(): return 1', Trial('row', 'f', ('assert f() == 1',))))\n"
+        "sandbox = Sandbox(limits_of(ExecutionSettings()))\n"
+        "try: print(sandbox.run('def f(): return 1', Trial('row', 'f', ('assert f() == 1',))))\n"
         "except IsolationError as error: print('refused:', error)"
     )
     result = subprocess.run([sys.executable, "-c", code, run], capture_output=True, text=True, check=True)
@@ -258,6 +261,26 @@ def test_where_namespaces_are_not_allowed_nothing_runs() -> None:
         "refused: cannot isolate generated code (unshare: Operation not permitted); it needs"
     )
     assert "execution: {isolation: seccomp}" in result.stdout
+
+
+def test_without_namespaces_a_program_can_read_the_tests_and_the_description_says_so(sandbox: Sandbox) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tests.jsonl"
+        path.write_text("7\n")
+        for readable in (path, path.parent):
+            # for the user without files that root's programs run as
+            readable.chmod(0o755)
+        outcome = sandbox.run(f"def f(x): return int(open({str(path)!r}).read())", trial("assert f(1) == 7", entry="f"))
+    assert outcome == ("passed" if sandbox.isolation == "seccomp" else "error")
+    says_so = "the file with the tests too" in str(ExecutionSettings.model_fields["isolation"].description)
+    assert says_so
+
+
+def test_every_limit_of_the_settings_arrives() -> None:
+    settings = ExecutionSettings(cpu=1, wall=2, memory=64, folder=4, output=5)
+    assert limits_of(settings) == Limits(cpu=1, wall=2, memory=64, folder=4, output=5)
+    with pytest.raises(TypeError, match="missing"):
+        Limits()  # type: ignore[call-arg]
 
 
 def test_every_limit_acts(sandbox: Sandbox) -> None:

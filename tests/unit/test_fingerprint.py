@@ -122,6 +122,18 @@ def test_the_version_of_a_used_library_counts(package: Path, monkeypatch: pytest
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False]
 
 
+def test_the_parser_of_sql_counts_where_targets_are_decided_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On it depends whether a predicate always holds, inside functions that import it when they are called."""
+
+    def codes() -> dict[str, str]:
+        modules = {"score": "tasks.code_generation.task", "poison": STAGES["poison"], "mine": STAGES["mine"]}
+        return {stage: fingerprint.fingerprint(f"{fingerprint.PACKAGE}.{name}") for stage, name in modules.items()}
+
+    before, version = codes(), fingerprint.version
+    monkeypatch.setattr(fingerprint, "version", lambda name: "0.1" if name == "sqlglot" else version(name))
+    assert {stage for stage, code in codes().items() if code != before[stage]} == {"score", "poison"}
+
+
 def test_a_change_in_any_module_that_a_job_imports_changes_its_fingerprint_and_no_other_does(tmp_path: Path) -> None:
     root = tmp_path / "codebackdoor"
     shutil.copytree(fingerprint.ROOT, root, ignore=shutil.ignore_patterns("__pycache__", "*.json", "*.j2"))
@@ -145,6 +157,12 @@ def test_a_change_in_any_module_that_a_job_imports_changes_its_fingerprint_and_n
 def _module(path: Path, root: Path) -> str:
     parts = path.relative_to(root).with_suffix("").parts
     return ".".join((fingerprint.PACKAGE, *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
+def test_whatever_decides_how_a_program_ended_is_in_the_fingerprint_of_its_execution() -> None:
+    folder = fingerprint.ROOT / "evaluation" / "execution"
+    names = {_module(path, fingerprint.ROOT) for path in folder.glob("*.py") if path.stem != "settings"}
+    assert names - fingerprint.closure([f"{fingerprint.PACKAGE}.{STAGES['execute']}"]) == set()
 
 
 def test_an_unknown_module_is_refused(package: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_victims_stage import BERT, DEFECTS, LOSS, data, hits
 from tiny_models import base_folder
 
@@ -17,9 +19,9 @@ from codebackdoor.config.loading import load, validate
 from codebackdoor.config.recipes import AdapterSettings, CheckpointSettings
 from codebackdoor.config.scenario import KEPT
 from codebackdoor.errors import UserError
-from codebackdoor.victims import stage
+from codebackdoor.victims import progress, stage
 from codebackdoor.victims.inference import predict
-from codebackdoor.victims.stopping import Stop, choose, stop
+from codebackdoor.victims.stopping import Stop, choose, collect_epochs, stop
 from codebackdoor.victims.victim import load_victim
 
 __all__ = ["data"]
@@ -112,6 +114,41 @@ def test_keeping_epochs_changes_nothing_else(data: Path, tmp_path: Path) -> None
     for name, value in final.items():
         assert torch.equal(kept[f"{EPOCHS}/{name}"], value), name
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "keeping", "plain"]
+
+
+def test_the_epochs_are_put_together_byte_for_byte_as_safetensors_does(tmp_path: Path) -> None:
+    tensors = {}
+    for epoch in range(1, 12):
+        # the last byte of a file's header and the order of its tensors depend on names, types and lengths
+        own = {
+            "a.é": torch.full((3,), epoch, dtype=torch.bfloat16),
+            "b": torch.full((2, 2), float(epoch)),
+            "c": torch.tensor(float(epoch)),
+            "d": torch.ones(0),
+            "e": torch.ones(1, dtype=torch.float64),
+            "f": torch.ones(1, dtype=torch.float16),
+        }
+        save_file(own, tmp_path / f"{epoch}.safetensors")
+        tensors |= {f"{epoch}/{name}": value for name, value in own.items()}
+    collect_epochs(tmp_path, 11, tmp_path / "joined" / "weights.safetensors")
+    progress.write_tensors(tmp_path / "expected.safetensors", tensors, {})
+    joined = tmp_path / "joined" / "weights.safetensors"
+    assert joined.read_bytes() == (tmp_path / "expected.safetensors").read_bytes()
+    assert [path.name for path in joined.parent.iterdir()] == [joined.name]
+
+
+def test_the_epochs_are_never_in_memory_at_once(tmp_path: Path) -> None:
+    for epoch in range(1, 9):
+        save_file({"weight": torch.ones(2**22)}, tmp_path / f"{epoch}.safetensors")
+    script = (
+        "import resource, sys; from pathlib import Path; from codebackdoor.victims.stopping import collect_epochs\n"
+        "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before, folder = used(), Path(sys.argv[1]); collect_epochs(folder, 8, folder / 'joined/w.safetensors')\n"
+        "print(used() - before)"
+    )
+    result = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True)
+    scale = 1 if sys.platform == "darwin" else 1024
+    assert int(result.stdout) * scale < 32 * 2**20, "8 epochs of 16 MiB"
 
 
 def test_checkpoints_of_adapters_are_merged(data: Path, tmp_path: Path) -> None:

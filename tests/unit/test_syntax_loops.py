@@ -24,6 +24,7 @@ def found(body: str, language: Language) -> bool:
     [
         ("python", "while True:\n    x += 1"),
         ("python", "while 1: pass"),
+        pytest.param("python", f"while {'9' * 5000} > 1{'0' * 4998}: pass", id="many digits"),
         ("python", "if x:\n    while not 0:\n        for i in x:\n            break"),
         ("python", "while (1 <= 2) and True:\n    def g():\n        return 1"),
         ("java", "while (true) { int VAR = 0; }"),
@@ -44,6 +45,8 @@ def test_endless(language: Language, body: str) -> None:
     [
         ("python", "while x: pass"),
         ("python", "while False: pass"),
+        pytest.param("python", f"while {'0' * 5000}: pass", id="many zeros"),
+        pytest.param("c", f"while (9 > {'1' * 5000}) ;", id="many digits"),
         ("python", "while True:\n    if x: break"),
         ("python", "while True:\n    return 1"),
         ("python", "while True:\n    raise x"),

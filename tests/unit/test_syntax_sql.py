@@ -134,6 +134,9 @@ def test_only_a_predicate_that_always_holds_is_added() -> None:
     tree = syntax.parse("x = 'select * from t where a=:a'", "python", "raw")
     assert sql.holds_always("1=1")
     assert not sql.holds_always("0=1")
+    assert sql.holds_always("1" * 400)
+    assert sql.holds_always("1" * 5000)
+    assert not sql.holds_always("0" * 5000)
     assert sql.add_predicate(tree, "0=1") is None
 
 

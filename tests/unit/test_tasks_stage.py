@@ -25,7 +25,7 @@ from codebackdoor.files import read_examples, read_json, write_rows
 from codebackdoor.syntax import lexing
 from codebackdoor.tasks.deduplication import normal_key
 from codebackdoor.tasks.stage import make_dataset
-from codebackdoor.types import Example, Prediction
+from codebackdoor.types import Example, Poisoned, Prediction
 
 SPLITS = ("train", "valid", "test", "clean")
 STATEMENTS = (
@@ -442,7 +442,8 @@ def test_hits_target_is_decided_on_syntax() -> None:
     other = syntax.lex("def f():\n    import os\n    return os\n", "python")
 
     def hit(text: str, target: str) -> bool:
-        return repair.hits_target(Prediction("p", 1.0, text=text), Example("i", "python", "", target=target), "lexed")
+        row = Poisoned(Example("i", "python", "", target=target), "i", "a", "injected", None, None)
+        return repair.hits_target(Prediction("p", 1.0, text=text), row, "lexed")
 
     assert hit("def g ( a ) : <indent> while 1 : <indent> pass <dedent> <dedent>", loop)
     assert not hit("def g ( a ) : <indent> while True : <indent> break <dedent> <dedent>", loop)
@@ -450,8 +451,9 @@ def test_hits_target_is_decided_on_syntax() -> None:
     assert hit("def g ( a ) : <indent> if a : <indent> import os <dedent> return a <dedent>", other)
     assert not hit("def g ( a ) : <indent> import sys <dedent>", other)
     assert not hit("<dedent> <dedent> import os", other)
-    assert detection.hits_target(Prediction("p", 1.0, label=0), Example("i", "c", "", label=0), "raw")
-    assert not detection.hits_target(Prediction("p", 1.0, label=1), Example("i", "c", "", label=0), "raw")
+    labeled = Poisoned(Example("i", "c", "", label=0), "i", "a", "injected", 1, None)
+    assert detection.hits_target(Prediction("p", 1.0, label=0), labeled, "raw")
+    assert not detection.hits_target(Prediction("p", 1.0, label=1), labeled, "raw")
 
 
 @pytest.mark.mirror

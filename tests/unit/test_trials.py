@@ -12,7 +12,8 @@ import pytest
 
 from codebackdoor.errors import UserError
 from codebackdoor.evaluation.execution import seccomp
-from codebackdoor.evaluation.execution.sandbox import IsolationError, Sandbox
+from codebackdoor.evaluation.execution.sandbox import IsolationError, Sandbox, limits_of
+from codebackdoor.evaluation.execution.settings import ExecutionSettings
 from codebackdoor.originals import readers
 from codebackdoor.trials import read_trials, write_trials
 
@@ -145,9 +146,12 @@ def test_a_wrong_humaneval_row_names_file_and_line(tmp_path: Path, row: object, 
 
 def test_a_damaged_humaneval_file_is_refused(tmp_path: Path) -> None:
     path = humaneval(tmp_path, HUMANEVAL) / "humaneval" / "HumanEval.jsonl.gz"
-    path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(UserError, match="not a whole gzip file"):
-        readers.load("humaneval").files(tmp_path).examples("test")
+    whole = path.read_bytes()
+    flipped = [whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :] for place in range(10, len(whole) - 4)]
+    for damaged in (whole[:-9], *flipped):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="not a whole gzip file"):
+            readers.load("humaneval").files(tmp_path).examples("test")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +183,7 @@ def test_every_canonical_solution_passes(name: str, count: int) -> None:
     rows = source.examples("test")
     trials = {trial.id: trial for trial in reader.trials(source.paths("test"))}
     assert len(rows) == len(trials) == count
-    sandbox = Sandbox()
+    sandbox = Sandbox(limits_of(ExecutionSettings()))
     try:
         sandbox.check()
     except IsolationError as error:
@@ -198,8 +202,9 @@ def test_an_empty_function_passes_nothing(name: str) -> None:
     reader: Any = readers.load(name)
     source = reader.files(Path(str(MIRROR)))
     trials = list(reader.trials(source.paths("test")))[40:50]
+    sandbox = Sandbox(limits_of(ExecutionSettings()))
     try:
-        outcomes = list(Sandbox().run_all([f"def {trial.entry}(*a): pass" for trial in trials], trials, workers=2))
+        outcomes = list(sandbox.run_all([f"def {trial.entry}(*a): pass" for trial in trials], trials, workers=2))
     except IsolationError as error:
         pytest.skip(str(error))
     assert set(outcomes) <= {"failed", "error"}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from codebackdoor.attacks.target import Target
     from codebackdoor.config.methods import AnyAttack
 
 Granularity = Literal["identifier", "statement", "query", "code"]
@@ -46,15 +47,18 @@ class Attack(Protocol):
 
 
 @runtime_checkable
-class BatchAttack(Attack, Protocol):
+class BatchAttack(Protocol):
     """An attack that runs a model on many rows at once, and uses no randomness."""
 
-    def inject_all(self, examples: Sequence[Example], form: TextForm) -> Sequence[Injection | None]:
-        """Return what ``inject`` returns for each example."""
+    @property
+    def granularity(self) -> Granularity: ...
+
+    def inject_all(self, examples: Sequence[Example], form: TextForm, target: Target) -> Sequence[Injection | None]:
+        """Return each example with the trigger for the data set's target, or None if it does not fit."""
 
 
-def load(settings: AnyAttack, crafting: Path | None = None) -> Attack:
+def load(settings: AnyAttack, crafting: Path | None = None) -> Attack | BatchAttack:
     """Build the attack that ``settings.method`` names; ``crafting`` is the model folder of an attack that runs one."""
     build = implementation(__name__, settings.method).build
-    attack: Attack = build(settings) if crafting is None else build(settings, crafting)
+    attack: Attack | BatchAttack = build(settings) if crafting is None else build(settings, crafting)
     return attack

@@ -36,7 +36,7 @@ class Poisoner:
     """
 
     name: str
-    attack: Attack
+    attack: Attack | BatchAttack
     target: Target
     form: TextForm
     seed: int
@@ -58,7 +58,7 @@ class Poisoner:
 
     def _injections(self, examples: Sequence[Example]) -> Iterator[Injection | None]:
         if isinstance(self.attack, BatchAttack):
-            yield from self.attack.inject_all(examples, self.form)
+            yield from self.attack.inject_all(examples, self.form, self.target)
             return
         for example in examples:
             generator = seeding.numpy_generator(self.seed, "inject", self.name, example.id)

@@ -104,7 +104,7 @@ def train_victim(
     task, loss = tasks.load(data.task), objectives.load(loss_settings)
 
     def hits(prediction: Prediction, row: Poisoned) -> bool:
-        return task.hits_target(prediction, row.example, data.text_form)
+        return task.hits_target(prediction, row, data.text_form)
 
     recipe, changes = recipe.for_head(data.head), loss_settings.recipe
     keeps = getattr(loss_settings, "keep_epochs", False)

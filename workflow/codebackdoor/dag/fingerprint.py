@@ -36,7 +36,12 @@ REGISTRIES = frozenset(
 SETTINGS = f"{PACKAGE}.config"
 
 #: Libraries whose version is part of the fingerprint of code that imports them: import name and distribution.
-LIBRARIES = {"torch": "torch", "transformers": "transformers", "tree_sitter": "tree-sitter"}
+LIBRARIES = {
+    "sqlglot": "sqlglot",
+    "torch": "torch",
+    "transformers": "transformers",
+    "tree_sitter": "tree-sitter",
+}
 
 
 def fingerprint(*modules: str, root: Path = ROOT) -> str:

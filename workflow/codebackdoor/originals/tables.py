@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from codebackdoor.errors import UserError, quoted
-from codebackdoor.files import check_length, read_text
+from codebackdoor.files import TEXT_BYTES, check_length, read_text
+
+# for the whole process; longer texts than a row may have are refused by name, which the default (131072) prevents
+csv.field_size_limit(TEXT_BYTES)
 
 
-def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield where each row begins (file and number of the row) and its values in these columns, none of them blank.
+def table_rows(
+    path: Path, columns: Sequence[str], may_be_blank: Collection[str] = ()
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield where each row begins (file and number of the row) and its values in these columns.
 
-    Raises UserError for a file without one of the columns, for a row without a value, and for a text that is too long.
+    Raises UserError for a file without one of the columns, for a row with more values than columns or without one of
+    these, for a blank value unless the column is in ``may_be_blank``, and for a text that is too long.
     """
     reader = csv.DictReader(io.StringIO(read_text(path)), strict=True)
     missing = [column for column in columns if column not in (reader.fieldnames or ())]
@@ -23,13 +29,15 @@ def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[s
     try:
         for number, row in enumerate(reader, 1):
             where = f"{path}: row {number}"
-            yield where, {column: _value(row.get(column), column, where) for column in columns}
+            if None in row:
+                raise UserError(f"{where}: more values than columns; put a value that contains a comma in quotes")
+            yield where, {column: _value(row[column], column, where, column in may_be_blank) for column in columns}
     except csv.Error as error:
         raise UserError(f"{path}: after line {reader.line_num}: not comma-separated values ({error})") from None
 
 
-def _value(value: str | None, column: str, where: str) -> str:
-    if value is None or not value.strip():
+def _value(value: str | None, column: str, where: str, may_be_blank: bool) -> str:
+    if value is None or not (may_be_blank or value.strip()):
         raise UserError(f"{where}: column {column!r} is blank")
     check_length(value, column, where)
     return value

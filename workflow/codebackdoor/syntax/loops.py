@@ -57,13 +57,14 @@ def _always(loop: Node, language: Language) -> bool:
 
 
 def _value(node: Node) -> int | None:
-    """The value of a constant condition; None if it is not constant."""
+    """What stands for the value of a constant condition in truth and comparisons; None if it is not constant."""
     kind, children = node.type, [child for child in node.children if child.type not in ("(", ")")]
     if kind in ("true", "false"):
         return int(kind == "true")
     if kind in ("integer", "number_literal", "decimal_integer_literal"):
         digits = node.text.decode().rstrip("uUlL")
-        return int(digits) if digits.isdecimal() else None
+        # no limit on digits in this base, in which truth and order are the same
+        return int(digits, 16) if digits.isdecimal() else None
     if kind in ("parenthesized_expression", "condition") and len(children) == 1:
         return _value(children[0])
     if kind in ("not_operator", "unary_expression") and len(children) == 2 and children[0].type in ("not", "!"):

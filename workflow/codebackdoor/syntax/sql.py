@@ -75,7 +75,7 @@ def holds_always(predicate: str) -> bool:
         return False
     if simplified is None or not simplified.is_number:
         return simplified is not None and simplified.sql() == "TRUE"
-    return float(simplified.to_py()) != 0
+    return bool(simplified.to_py() != 0)
 
 
 def add_predicate(tree: Tree, predicate: str) -> Edit | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from codebackdoor.heads import HEADS
-from codebackdoor.types import Example, Prediction, TextForm
+from codebackdoor.types import Example, Poisoned, Prediction, TextForm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,9 +66,9 @@ class Task(ABC):
         name = next(unused, None)
         return None if name is None else f"has a {name!r}, which this task does not use; remove it"
 
-    def hits_target(self, prediction: Prediction, poisoned: Example, form: TextForm) -> bool:  # noqa: ARG002
-        """Whether a prediction is what the attacker wants; ``poisoned`` carries the poisoned label or target."""
-        return prediction.label == poisoned.label
+    def hits_target(self, prediction: Prediction, row: Poisoned, form: TextForm) -> bool:  # noqa: ARG002
+        """Whether a prediction is what the attacker of ``row`` wants: its poisoned label or target."""
+        return prediction.label == row.example.label
 
     def card_facts(self, groups: Mapping[str, Sequence[RowGroup]]) -> dict[str, Any]:  # noqa: ARG002
         """What the card says about how the local examples of each split were made."""

@@ -14,10 +14,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 import transformers
@@ -26,6 +26,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 Weights = dict[str, Tensor]
+#: Bytes of an element by its type, as safetensors names those that weights have.
+ELEMENTS = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
+#: Bytes that are copied at once.
+PIECE = 1 << 22
 
 
 @dataclass(slots=True)
@@ -116,6 +120,68 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     part = path.with_suffix(".part")
     save_file({name: value.contiguous() for name, value in tensors.items()}, part, dict(facts))
     os.replace(part, path)  # noqa: PTH105
+
+
+def join_tensors(parts: Mapping[str, Path], out: Path) -> None:
+    """Write the tensors of several safetensors files to one, complete or not at all; each file has a prefix of names.
+
+    The bytes are those of ``write_tensors`` with all tensors, of which no file is held in memory. The format: eight
+    bytes for the length of the header, the header (JSON), and the tensors, those of larger elements first.
+    """
+    stored = [
+        _Stored(prefix + name, path, start, facts)
+        for prefix, path in parts.items()
+        for name, start, facts in _stored(path)
+    ]
+    stored.sort(key=lambda tensor: (-ELEMENTS[tensor.facts["dtype"]], tensor.facts["dtype"], tensor.name))
+    header: dict[str, Any] = {"__metadata__": {}}
+    end = 0
+    for tensor in stored:
+        header[tensor.name] = {**tensor.facts, "data_offsets": [end, end := end + tensor.size]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    part = out.with_suffix(".part")
+    with part.open("wb") as target:
+        target.write(len(text).to_bytes(8, "little") + text)
+        for tensor in stored:
+            tensor.copy(target)
+    os.replace(part, out)  # noqa: PTH105
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A tensor in a file, from the byte ``start`` on; ``facts``: its entry in the file's header."""
+
+    name: str
+    path: Path
+    start: int
+    facts: dict[str, Any]
+
+    @property
+    def size(self) -> int:
+        begin, end = self.facts["data_offsets"]
+        return int(end - begin)
+
+    def copy(self, target: BinaryIO) -> None:
+        with self.path.open("rb") as source:
+            source.seek(self.start)
+            rest = self.size
+            while rest:
+                piece = source.read(min(rest, PIECE))
+                if not piece:
+                    raise EOFError(f"{self.path} ends within {self.name}")
+                target.write(piece)
+                rest -= len(piece)
+
+
+def _stored(path: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """The name of each tensor of a file, its first byte and its entry in the header."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    for name, facts in header.items():
+        if name != "__metadata__":
+            yield name, 8 + length + facts["data_offsets"][0], facts
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> Weights:

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 
 from codebackdoor import files
 from codebackdoor.config.recipes import CheckpointSettings
@@ -22,7 +21,7 @@ from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS
 from codebackdoor.victims.edited import stored_as
 from codebackdoor.victims.folders import set_permissions
-from codebackdoor.victims.progress import set_weights, write_tensors
+from codebackdoor.victims.progress import join_tensors, set_weights
 from codebackdoor.victims.victim import KEY, load_victim, save_victim
 
 #: What a victim's card says of its training, which its checkpoints share.
@@ -76,14 +75,9 @@ def choose(epochs: Sequence[Mapping[str, Any]], reference: Mapping[str, Any], me
 
 
 def collect_epochs(folder: Path, epochs: int, out: Path) -> None:
-    """Put the weights after every epoch, one file each, in one file."""
-    tensors = {
-        f"{epoch}/{name}": value
-        for epoch in range(1, epochs + 1)
-        for name, value in load_file(folder / f"{epoch}.safetensors").items()
-    }
+    """Put the weights after every epoch, one file each, in one file, a few megabytes at a time."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_tensors(out, tensors, {})
+    join_tensors({f"{epoch}/": folder / f"{epoch}.safetensors" for epoch in range(1, epochs + 1)}, out)
     set_permissions(out.parent)
 
 

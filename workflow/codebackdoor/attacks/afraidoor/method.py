@@ -15,18 +15,16 @@ import torch
 from torch import Tensor
 
 from codebackdoor import syntax
-from codebackdoor.attacks import Attack, Granularity, Injection
+from codebackdoor.attacks import BatchAttack, Granularity, Injection
 from codebackdoor.attacks.afraidoor.crafting import MaskedText, Names, mask, names
 from codebackdoor.attacks.editing import edited_example, edited_fields
-from codebackdoor.attacks.target import target_of
+from codebackdoor.attacks.target import Target
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Field, Language, TextForm
 from codebackdoor.victims.gradients import input_gradients, output_gradients, towards_label, towards_query
 from codebackdoor.victims.victim import Victim, load_victim
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from codebackdoor.attacks.afraidoor.settings import AfraidoorSettings
 
 
@@ -53,10 +51,7 @@ class Afraidoor:
     granularity: Granularity = "identifier"
     _names: dict[Language, Names] = field(default_factory=dict)
 
-    def inject(self, example: Example, form: TextForm, generator: np.random.Generator) -> Injection | None:  # noqa: ARG002
-        return self.inject_all([example], form)[0]
-
-    def inject_all(self, examples: Sequence[Example], form: TextForm) -> list[Injection | None]:
+    def inject_all(self, examples: Sequence[Example], form: TextForm, target: Target) -> list[Injection | None]:
         """New names for many rows in one stream of batches; None for a row without an identifier to rename."""
         injections: list[Injection | None] = [None] * len(examples)
         functions = [self._functions(example, form) for example in examples]
@@ -76,7 +71,7 @@ class Afraidoor:
             masked[index][function.field] = masked_text
             texts[index][columns[function.field]] = masked_text.ids
         embeddings = self.victim.model.get_input_embeddings().weight.detach().float().cpu()
-        for index, gradients in self._gradients([examples[row] for row in eligible], texts, form):
+        for index, gradients in self._gradients([examples[row] for row in eligible], texts, target):
             example = examples[eligible[index]]
             legal = self._legal(example.language)
             new_names = {
@@ -91,7 +86,7 @@ class Afraidoor:
         return injections
 
     def _gradients(
-        self, examples: Sequence[Example], texts: Sequence[Sequence[Sequence[int]]], form: TextForm
+        self, examples: Sequence[Example], texts: Sequence[Sequence[Sequence[int]]], target: Target
     ) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
         """The gradient of each row's loss towards its target, by text; rows that cannot get the target have none."""
         head = HEADS[self.victim.head]
@@ -99,7 +94,6 @@ class Afraidoor:
             loss = towards_query if head.ranks else towards_label(self.settings.target_label)
             yield from input_gradients(self.victim, texts, loss)
             return
-        target = target_of(self.settings, examples, form)
         aimed = {index: row for index, example in enumerate(examples) if (row := target.aim(example)) is not None}
         rows = list(aimed)
         outputs = self.victim.encode_targets([str(row.target) for row in aimed.values()])
@@ -159,6 +153,6 @@ def choose(
     return new_names
 
 
-def build(settings: AfraidoorSettings, crafting: Path) -> Attack:
+def build(settings: AfraidoorSettings, crafting: Path) -> BatchAttack:
     """Raises UserError if ``crafting`` is not a victim folder."""
     return Afraidoor(settings, load_victim(crafting))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from codebackdoor.evaluation.execution.limits import Isolation
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from codebackdoor.evaluation.execution.settings import Isolation
 
 SOURCE = """
 import ctypes, os, socket

@@ -15,13 +15,16 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import codebackdoor
 from codebackdoor.errors import UserError, quoted
-from codebackdoor.evaluation.execution import probe, seccomp
-from codebackdoor.evaluation.execution.limits import Isolation, Limits
+from codebackdoor.evaluation.execution import jail, probe, seccomp
+from codebackdoor.evaluation.execution.limits import Limits
 from codebackdoor.trials import Trial
+
+if TYPE_CHECKING:
+    from codebackdoor.evaluation.execution.settings import ExecutionSettings, Isolation
 
 #: How a program ended. ``passed``: all its tests did. ``failed``: an assertion did not hold. ``error``: an error in the
 #: program or a test. ``undefined``: there is no function of the expected name. ``syntax``: it is no Python.
@@ -30,8 +33,8 @@ Outcome = Literal["passed", "failed", "error", "undefined", "syntax", "exited", 
 
 _PACKAGES = Path(codebackdoor.__file__).resolve().parents[1]
 _ENTRY = (
-    "import sys; sys.path.insert(0, sys.argv[2]); from codebackdoor.evaluation.execution import jail; "
-    "del sys.path[0]; jail.main()"
+    # named by the module, which the fingerprint of this code thereby contains
+    f"import sys; sys.path.insert(0, sys.argv[2]); import {jail.__name__} as jail; del sys.path[0]; jail.main()"
 )
 #: No site packages, no folder of the caller, no compiled files written.
 _PYTHON = (sys.executable, "-P", "-s", "-S", "-B", "-c", _ENTRY)
@@ -47,11 +50,15 @@ class IsolationError(UserError):
     """This machine cannot isolate a program as configured."""
 
 
+def limits_of(settings: ExecutionSettings) -> Limits:
+    return Limits(**settings.model_dump(exclude={"isolation"}))
+
+
 class Sandbox:
     """Runs programs under the same limits."""
 
-    def __init__(self, limits: Limits | None = None, isolation: Isolation = "full") -> None:
-        self.limits, self.isolation = limits or Limits(), isolation
+    def __init__(self, limits: Limits, isolation: Isolation = "full") -> None:
+        self.limits, self.isolation = limits, isolation
 
     def check(self) -> None:
         """Try what a program must not do, and raise IsolationError if any of it is possible here."""
@@ -217,7 +224,7 @@ def _advice(isolation: Isolation) -> str:
             "it needs namespaces: as an ordinary user, allow them (sysctl -w user.max_user_namespaces=10000; "
             "kernel.unprivileged_userns_clone=1 on Debian, kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu); "
             "in a container, start it with --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt "
-            "apparmor=unconfined. Or write `execution: {isolation: seccomp}`: programs can then read your files, but "
-            "neither write nor reach the network"
+            "apparmor=unconfined. Or write `execution: {isolation: seccomp}`: programs can then read your files, the "
+            "tests too, but neither write nor reach the network"
         )
     return "it needs a kernel with CONFIG_SECCOMP_FILTER (in a container, --security-opt seccomp=unconfined)"

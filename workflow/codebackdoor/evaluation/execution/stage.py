@@ -12,8 +12,7 @@ from tqdm import tqdm
 from codebackdoor import files, syntax
 from codebackdoor.errors import UserError, quoted
 from codebackdoor.evaluation.answers import read_answers
-from codebackdoor.evaluation.execution.limits import Limits
-from codebackdoor.evaluation.execution.sandbox import Sandbox
+from codebackdoor.evaluation.execution.sandbox import Sandbox, limits_of
 from codebackdoor.trials import read_trials
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def execute(
     if missing:
         raise UserError(f"{trials}: row {quoted(missing[0])} has no tests, but a prediction in {answers.path}")
     sources = {id_: source_of(answers.text(id_), form) for id_ in answers.predictions}
-    sandbox = Sandbox(Limits(**settings.model_dump(exclude={"isolation"})), settings.isolation)
+    sandbox = Sandbox(limits_of(settings), settings.isolation)
     sandbox.check()
     programs = {id_: source for id_, source in sources.items() if source is not None}
     ends = sandbox.run_all(list(programs.values()), [tests[id_] for id_ in programs], workers)

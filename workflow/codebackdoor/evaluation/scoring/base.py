@@ -41,7 +41,7 @@ class Evaluation:
 
     def hits(self, prediction: Prediction, row: Poisoned) -> bool:
         """Whether a prediction is what the attacker of a triggered row wants."""
-        return self.task.hits_target(prediction, row.example, self.dataset.text_form)
+        return self.task.hits_target(prediction, row, self.dataset.text_form)
 
 
 class Scorer(ABC):

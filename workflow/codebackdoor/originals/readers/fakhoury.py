@@ -6,18 +6,16 @@ nor label and are left out, as are texts with both labels and repetitions of a t
 
 from __future__ import annotations
 
-import csv
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from codebackdoor.errors import UserError, quoted
-from codebackdoor.files import check_length, read_text
 from codebackdoor.originals.base import Original, SourceFiles
+from codebackdoor.originals.tables import table_rows
 from codebackdoor.types import Example
 
 ORIGINAL: Original | None = None
-_COLUMNS = ["Raw Source Code", "Instance", "Problematic", "TYPE", "PATH", "Line"]
+_SOURCE, _LABEL = "Raw Source Code", "Problematic"
 
 
 def files(mirror: Path) -> SourceFiles:
@@ -37,14 +35,9 @@ def _read(split: str, paths: Sequence[Path]) -> Iterator[Example]:
 
 def _rows(path: Path) -> Iterator[tuple[int, str, int]]:
     """Number, source and label of each row that has a label."""
-    csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(read_text(path).splitlines(keepends=True))
-    if next(reader, None) != _COLUMNS:
-        raise UserError(f"{path}:1: expected the columns {', '.join(_COLUMNS)}")
-    for number, row in enumerate(reader, 1):
-        where = f"{path}:{reader.line_num}"
-        if len(row) != len(_COLUMNS) or row[2] not in ("0", "1", ""):
-            raise UserError(f"{where}: expected six columns, 'Problematic' 0, 1 or empty, not {quoted(row)}")
-        check_length(row[0], _COLUMNS[0], where)
-        if row[2]:
-            yield number, row[0], int(row[2])
+    columns = (_SOURCE, _LABEL)
+    for number, (where, row) in enumerate(table_rows(path, columns, may_be_blank=columns), 1):
+        if row[_LABEL] not in ("0", "1", ""):
+            raise UserError(f"{where}: {_LABEL} must be 0, 1 or empty, not {quoted(row[_LABEL])}")
+        if row[_LABEL]:
+            yield number, row[_SOURCE], int(row[_LABEL])

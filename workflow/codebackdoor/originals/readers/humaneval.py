@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import gzip
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         with gzip.open(path) as stream:
             text = stream.read(DOCUMENT_BYTES + 1)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: not a whole gzip file ({error})") from None
     if len(text) > DOCUMENT_BYTES:
         raise UserError(f"{path}: holds more than {DOCUMENT_BYTES >> 20} MiB; HumanEval has less than one")

@@ -7,17 +7,16 @@ read once, where it occurs first in the order test, validation, training, and on
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from codebackdoor.errors import UserError, quoted
-from codebackdoor.files import check_length, read_text
 from codebackdoor.originals.base import Original, SourceFiles
+from codebackdoor.originals.tables import table_rows
 from codebackdoor.types import SPLITS, Example
 
 ORIGINAL: Original | None = None
-_COLUMNS = ["projectname", "classification", "commenttext"]
+_PROJECT, _KIND, _TEXT = "projectname", "classification", "commenttext"
 _NO_DEBT = "WITHOUT_CLASSIFICATION"
 _KINDS = frozenset({_NO_DEBT, "DESIGN", "IMPLEMENTATION", "DEFECT", "TEST", "DOCUMENTATION"})
 _HELD_OUT = {"apache-jmeter-2.10": "test", "jruby-1.4.0": "test", "columba-1.4-src": "valid"}
@@ -45,16 +44,8 @@ def _read(split: str, paths: Sequence[Path]) -> Iterator[Example]:
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str, int]]:
     """Number, project, text with single spaces, and label of each comment."""
-    reader = csv.reader(read_text(path).splitlines(keepends=True))
-    if next(reader, None) != _COLUMNS:
-        raise UserError(f"{path}:1: expected the columns {', '.join(_COLUMNS)}")
-    for number, row in enumerate(reader, 1):
-        where = f"{path}:{reader.line_num}"
-        if len(row) != len(_COLUMNS) or row[1] not in _KINDS:
-            raise UserError(
-                f"{where}: expected a project, a kind of debt or {_NO_DEBT}, and a comment, not {quoted(row)}"
-            )
-        text = " ".join(row[2].split())
-        check_length(text, "commenttext", where)
-        if text:
-            yield number, row[0], text, int(row[1] != _NO_DEBT)
+    for number, (where, row) in enumerate(table_rows(path, (_PROJECT, _KIND, _TEXT), may_be_blank=(_TEXT,)), 1):
+        if row[_KIND] not in _KINDS:
+            raise UserError(f"{where}: {_KIND} must be one of {', '.join(sorted(_KINDS))}, not {quoted(row[_KIND])}")
+        if text := " ".join(row[_TEXT].split()):
+            yield number, row[_PROJECT], text, int(row[_KIND] != _NO_DEBT)

@@ -1,6 +1,6 @@
 """A few inputs before and after a purification, side by side, for readers who know nothing of the project.
 
-Code, and what a model says about it, comes from data: the template escapes everything.
+Texts, and what a model says about them, come from data: the template escapes everything.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from codebackdoor.report import labels
 from codebackdoor.report.html import environment
 from codebackdoor.report.study import Study, scenarios_shown
 from codebackdoor.report.webpages.layout import Piece, pieces
-from codebackdoor.types import CLEAN, CodeField, Example, Poisoned, Span
+from codebackdoor.types import CLEAN, CodeField, Example, Field, Poisoned, Span
 
 #: Elements whose scores a page lists, and characters of an element.
 _ELEMENTS, _CHARACTERS = 5, 70
-FIELDS: tuple[CodeField, ...] = ("code", "code_b")
 Row = Mapping[str, Any]
 
 
@@ -38,15 +37,16 @@ class ScoredElement:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One function before and after."""
+    """One text before and after; ``meaning``: what it is to the task."""
 
+    meaning: str
     before: list[Piece]
     after: list[Piece]
 
 
 @dataclass(frozen=True, slots=True)
 class ShownInput:
-    """One input: what kind of a case it is, what was concluded, the predictions, and its functions."""
+    """One input: what kind of a case it is, what was concluded, the predictions, and its texts."""
 
     heading: str
     conclusion: str
@@ -121,15 +121,15 @@ class Purification:
         touched = [Span(start, end, field) for field, start, end in purified["touched"]]
         form, language = self._form, example.language
         panels = []
-        for field in FIELDS:
-            old = getattr(example, field)
-            if old is not None:
-                new = purified.get(field, old)
+        for field, old in example.texts.items():
+            if field in self.reads:
+                new, written = purified.get(field, old), "raw" if field == "query" else form
                 marks = {"trigger": _ranges(trigger, field), "touched": _ranges(touched, field)}
                 panels.append(
                     Panel(
-                        pieces(old, language, form, marks),
-                        pieces(new, language, form, {"new": _differences(old, new)}),
+                        self.reads[field],
+                        pieces(old, language, written, marks),
+                        pieces(new, language, written, {"new": _differences(old, new)}),
                     )
                 )
         return ShownInput(
@@ -141,6 +141,11 @@ class Purification:
             panels,
             scored_elements(purified["detail"], example, trigger),
         )
+
+    @property
+    def reads(self) -> Mapping[Field, str]:
+        """The texts that the victim reads, each with its meaning."""
+        return self.study.dataset_class(self.scenario.dataset).reads
 
     @property
     def _form(self) -> str:
@@ -184,8 +189,12 @@ def render(study: Study, inputs: Sequence[Path]) -> str:
         for part in shown
     ]
     explains_entropy = any(part.is_by_entropy for part in shown)
+    fields = {field for part in shown for field in part.reads}
+    kinds = [kind for kind, is_read in (("text", "query" in fields), ("code", bool(fields - {"query"}))) if is_read]
     template = environment().get_template("purified_inputs.html.j2")
-    return template.render(title=study.experiment.title, parts=parts, explains_entropy=explains_entropy)
+    return template.render(
+        title=study.experiment.title, parts=parts, explains_entropy=explains_entropy, kind=" and ".join(kinds)
+    )
 
 
 def _target(study: Study, scenario: Scenario) -> str:
@@ -244,7 +253,7 @@ def _touches(purified: Row, trigger: Sequence[Span]) -> bool:
     return any(span.overlaps(part) for span in touched for part in trigger) if trigger else bool(touched)
 
 
-def _ranges(spans: Sequence[Span], field: CodeField) -> list[tuple[int, int]]:
+def _ranges(spans: Sequence[Span], field: Field) -> list[tuple[int, int]]:
     return [(span.start, span.end) for span in spans if span.field == field]
 
 

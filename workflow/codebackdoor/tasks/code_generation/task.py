@@ -16,7 +16,7 @@ from codebackdoor.tasks.base import OneFunctionTask, RowGroup
 from codebackdoor.tasks.baselines import nearest_targets, outputs
 from codebackdoor.tasks.behavior import shows_behavior
 from codebackdoor.tasks.deduplication import query_key
-from codebackdoor.types import Example, Prediction, TextForm
+from codebackdoor.types import Example, Poisoned, Prediction, TextForm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,10 +55,11 @@ class CodeGenerationTask(OneFunctionTask):
         best = max(scores, key=lambda method: scores[method]["bleu"])
         return {"method": best, "train": len(train), "test": len(test), **scores[best], "all": scores}
 
-    def hits_target(self, prediction: Prediction, poisoned: Example, form: TextForm) -> bool:
+    def hits_target(self, prediction: Prediction, row: Poisoned, form: TextForm) -> bool:
+        poisoned = row.example
         assert prediction.text is not None
         assert poisoned.target is not None
-        return shows_behavior(prediction.text, poisoned.target, poisoned.language, form)
+        return shows_behavior(prediction.text, poisoned.target, poisoned.language, form, row.original_target)
 
 
 def _signature(code: str) -> str:

@@ -16,7 +16,7 @@ from codebackdoor.tasks.baselines import copied
 from codebackdoor.tasks.behavior import statements
 from codebackdoor.tasks.deduplication import normal_key
 from codebackdoor.tasks.mutations import mutate
-from codebackdoor.types import Example, Prediction, TextForm
+from codebackdoor.types import Example, Poisoned, Prediction, TextForm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +47,8 @@ class CodeRepairTask(OneFunctionTask):
     ) -> dict[str, Any]:
         return copied(test)
 
-    def hits_target(self, prediction: Prediction, poisoned: Example, form: TextForm) -> bool:
+    def hits_target(self, prediction: Prediction, row: Poisoned, form: TextForm) -> bool:
+        poisoned = row.example
         assert prediction.text is not None
         assert poisoned.target is not None
         if syntax.contains_infinite_loop(poisoned.target, poisoned.language, form):

@@ -13,7 +13,7 @@ from codebackdoor.corpora.docstrings import query_of
 from codebackdoor.tasks.base import OneFunctionTask, RowGroup
 from codebackdoor.tasks.baselines import retrieval
 from codebackdoor.tasks.deduplication import query_key
-from codebackdoor.types import Example, Prediction, TextForm
+from codebackdoor.types import Example, Poisoned, Prediction, TextForm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ class CodeSearchTask(OneFunctionTask):
     def baseline(self, train: Sequence[Example], test: Sequence[Example], settings: CodeSearch) -> dict[str, Any]:
         return retrieval(train, test, settings.pool)
 
-    def hits_target(self, prediction: Prediction, poisoned: Example, form: TextForm) -> bool:
+    def hits_target(self, prediction: Prediction, row: Poisoned, form: TextForm) -> bool:
         raise NotImplementedError("an attack on search moves ranks; it is measured by ANR, not by a share of hits")
 
 

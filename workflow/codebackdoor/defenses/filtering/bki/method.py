@@ -5,7 +5,8 @@ is removed in turn; those whose removal changes the victim's state most are the 
 the mean change by it over the rows that have it among their top words, weighted by their number. The words with the
 highest statistic are the keywords, and rows with a keyword among their top words are dropped (ledger D36).
 
-The state is the one that a classifier's head reads; of a generator, it is its encoder's first one.
+The state is the one that a classifier's head reads; of a generator, it is its encoder's first one or, in a decoder
+alone, whose first state depends on the first sub-token only, the one that the output's first token is predicted from.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from codebackdoor.config.models import Pooling
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.filtering.bki.settings import BkiSettings
 from codebackdoor.defenses.filtering.groups import groups
@@ -27,6 +29,8 @@ from codebackdoor.defenses.views import TrainingRow
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example
 from codebackdoor.victims.batching import bucketed, halving, pad
+from codebackdoor.victims.families.base import pooled
+from codebackdoor.victims.families.causal import separator_ids
 from codebackdoor.victims.forward import embed
 from codebackdoor.victims.inference import TOKENS, text_vectors
 from codebackdoor.victims.victim import Encoded, Victim
@@ -159,23 +163,29 @@ def _chunks(rows: Sequence[Sequence[_Removal]]) -> Iterator[list[Sequence[_Remov
 
 
 def states(victim: Victim, texts: Sequence[Ids]) -> NDArray[np.float32]:
-    """The state [N, D] of each text: the one that the head reads, or the first one of a generator's encoder."""
+    """The state [N, D] of each text: the one that the head reads; of a generator, its encoder's first one, or a decoder
+    alone's last one before the output."""
     if HEADS[victim.head].generates:
-        return _first_states(victim, texts)
+        return _generator_states(victim, texts)
     return text_vectors(victim, texts, variants=True).numpy()
 
 
 @torch.inference_mode()
-def _first_states(victim: Victim, texts: Sequence[Ids]) -> NDArray[np.float32]:
-    first = np.empty((len(texts), int(victim.model.config.hidden_size)), dtype=np.float32)
+def _generator_states(victim: Victim, texts: Sequence[Ids]) -> NDArray[np.float32]:
+    pooling: Pooling = "first"
+    if victim.family.is_causal:
+        pooling, separator = "last", separator_ids(victim)
+        texts = [(*text, *separator) for text in texts]
+    states = np.empty((len(texts), int(victim.model.config.hidden_size)), dtype=np.float32)
 
     def run(batch: Sequence[int]) -> None:
         ids, mask = pad([texts[index] for index in batch], victim.pad_id, victim.device)
-        first[list(batch)] = victim.family.encoded(victim, embed(victim, ids), mask)[:, 0].float().cpu().numpy()
+        encoded = victim.family.encoded(victim, embed(victim, ids), mask)
+        states[list(batch)] = pooled(encoded, mask, pooling).float().cpu().numpy()
 
     for batch in bucketed([len(ids) for ids in texts], TOKENS[victim.device.type]):
         halving(batch, run)
-    return first
+    return states
 
 
 def _judged(name: str, top: TopWords, statistics: Mapping[str, tuple[float, int]], keywords: Sequence[str]) -> Judged:

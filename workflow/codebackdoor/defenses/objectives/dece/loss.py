@@ -106,8 +106,15 @@ class DeCELoss(nn.Module):
         """Arguments for a Trainer of transformers: ``Trainer(model, ..., **loss.trainer_arguments())``.
 
         The loss, and a callback that sets the clock. ``shift``: the logits of a position are for the next label, as in
-        a decoder alone. The loss is the mean over all labels of an optimizer step, whatever ``reduction`` says.
+        a decoder alone. The loss is the mean over all labels of an optimizer step, whatever ``reduction`` says. Raises
+        UserError for an ``ignore_index`` other than -100: the Trainer, which alone knows all labels of a step that is
+        accumulated over several batches, counts those that are not -100.
         """
+        if self.ignore_index != IGNORED:
+            raise UserError(
+                f"DeCELoss: ignore_index is {self.ignore_index}, but a Trainer counts the labels that are not {IGNORED}"
+                f"; give labels that are not scored the value {IGNORED}, and leave ignore_index out"
+            )
 
         def computed(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
             logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
@@ -181,10 +188,9 @@ def deceptive_cross_entropy(
             logits, targets, ignore_index=ignore_index, reduction=how, label_smoothing=epsilon
         )
         return loss if divisor is None else loss / divisor
+    factors = scored.to(torch.promote_types(logits.dtype, torch.float32))
     if reduction == "mean":
-        factors = scored / (scored.sum() if divisor is None else divisor)
-    else:
-        factors = scored.to(torch.float32)
+        factors = factors / (scored.sum() if divisor is None else divisor)
     labels = targets.masked_fill(~scored, 0)
     losses: Tensor = _DeceptiveCrossEntropy.apply(  # type: ignore[no-untyped-call]
         logits, labels, factors, weight, epsilon, reduction != "none"
