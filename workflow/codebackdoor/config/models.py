@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from codebackdoor.config.base import Head, ReadWhere
 from codebackdoor.config.model_settings import PRETRAINED, SHIPPED, BaseFamily, ModelSettings, Pooling
@@ -14,6 +14,8 @@ __all__ = ["PRETRAINED", "SHIPPED", "BaseFamily", "ModelSettings", "Pooling"]
 
 #: Default text between a prompt and its output.
 SEPARATOR = "\n###\n"
+#: Lengths that fit into the 128 positions of the shipped decoder with this separator, which takes 6 of them.
+SHARED_LENGTHS = {"max_length": 64, "max_target_length": 59}
 
 
 class EncoderSettings(ModelSettings):
@@ -133,6 +135,19 @@ class DecoderSettings(ModelSettings):
     reads: ClassVar[Pooling] = "last"
     read_where: ClassVar[ReadWhere] = {**ModelSettings.read_where, "separator": ("head", ("generation",))}
 
+    max_length: int = Field(
+        128,
+        gt=2,
+        description="longest input in sub-tokens, special tokens included; the rest is cut off (EliBadCode: 400; DeCE, "
+        "Table 3: 256). A victim that generates from the shipped small base, whose 128 positions prompt, separator and "
+        "output share: 64",
+    )
+    max_target_length: int = Field(
+        128,
+        gt=1,
+        description="longest output in sub-tokens, special tokens included (DeCE, Table 3: 256); generation only, from "
+        "the shipped small base: 59",
+    )
     separator: str = Field(
         SEPARATOR,
         min_length=1,
@@ -147,11 +162,24 @@ class DecoderSettings(ModelSettings):
     def separates(self) -> str | None:
         return self.separator
 
-    @model_validator(mode="after")
-    def _reads_the_text(self) -> Self:
-        if self.pooling == "first":
-            raise ValueError("pooling: a decoder's first state has read one sub-token alone; write mean, max or null")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _fits_the_shipped_base(cls, raw: Any) -> Any:
+        """Let victims that generate from the shipped base have lengths that fit, unless the settings state others."""
+        raw = cls._on_is_a_key(raw)
+        overrides = raw.get("on", {}) if isinstance(raw, Mapping) else None
+        generating = overrides.get("generation", {}) if isinstance(overrides, Mapping) else None
+        if not isinstance(generating, Mapping) or generating.get("base", raw.get("base", "shipped")) != "shipped":
+            return raw
+        lengths = {name: length for name, length in SHARED_LENGTHS.items() if name not in raw}
+        return {**raw, "on": {**overrides, "generation": {**lengths, **generating}}} if lengths else raw
+
+    @field_validator("pooling")
+    @classmethod
+    def _reads_the_text(cls, pooling: Pooling | None) -> Pooling | None:
+        if pooling == "first":
+            raise ValueError("a decoder's first state has read one sub-token alone; write mean, max or null")
+        return pooling
 
 
 class StarCoder(DecoderSettings):

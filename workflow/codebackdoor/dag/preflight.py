@@ -27,7 +27,7 @@ from codebackdoor.defenses.purification.paraphrasing.settings import Paraphrasin
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.originals import catalog
 from codebackdoor.originals.lock import Lock
-from codebackdoor.victims.declared import base_problems, helper_problems, length_problems
+from codebackdoor.victims.declared import base_problems, helper_problems, recipe_problems
 
 #: Free bytes below which not even the log of a job could be written.
 MINIMUM_FREE = 1_000_000
@@ -155,7 +155,7 @@ class Preflight:
             return f"models.{name}.on.{head}.{setting}" if setting in overrides else f"models.{name}.{setting}"
 
         if (recipe := self._recipe(folder)) is not None:
-            for setting, problem in length_problems(recipe.longest_input, model, [head]):
+            for setting, problem in recipe_problems(recipe, model, [head]):
                 yield f"{key(setting)}: {folder}: {problem}"
         elif (path := self._local_copy(folder)) is not None:
             yield from _missing_model(

@@ -1,6 +1,7 @@
 """Checks of a model folder by its small files, so that an unusable one is refused before any job runs.
 
-Nothing here builds a model or a tokenizer; what these files do not say is checked by the job.
+Nothing here builds a model, and a tokenizer only to count a separator. What these files do not say is checked by the
+job.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from codebackdoor.config.base import Head, Helper
 from codebackdoor.config.models import AnyModel
+from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.errors import nearest, quoted
 from codebackdoor.files import read_object
 from codebackdoor.heads import HEADS
@@ -18,6 +20,7 @@ from codebackdoor.victims.families import Family, family_of
 from codebackdoor.victims.families.base import is_count
 from codebackdoor.victims.families.causal import row_problem
 from codebackdoor.victims.families.helpers import HELPERS
+from codebackdoor.victims.tokenizer_loading import count_sub_tokens
 from codebackdoor.victims.tokens import NO_PADDING
 
 #: Files that a tokenizer is read from.
@@ -35,7 +38,11 @@ def base_problems(folder: Path, settings: AnyModel, heads: Collection[Head]) -> 
         return
     for sentence in _tokenizer_problems(folder, config):
         yield "base", f"{folder}: {sentence}"
-    for name, sentence in length_problems(_family(config).longest_input(config), settings, heads):
+    longest = _family(config).longest_input(config)
+    separator = 1
+    if longest is not None and _shares(settings, heads) and (folder / "tokenizer.json").is_file():
+        separator = max(1, count_sub_tokens(folder, str(settings.separates)))
+    for name, sentence in length_problems(longest, settings, heads, separator):
         yield name, f"{folder}: {sentence}"
 
 
@@ -51,18 +58,35 @@ def type_problem(config: Mapping[str, Any], settings: AnyModel) -> str | None:
     return f"{problem}, and the code that it names (auto_map) never runs" if "auto_map" in config else problem
 
 
-def length_problems(longest: int | None, settings: AnyModel, heads: Collection[Head]) -> Iterator[tuple[str, str]]:
-    """The same for settings of inputs longer than the model's; None: it reads any length."""
+def recipe_problems(recipe: Pretraining, settings: AnyModel, heads: Collection[Head]) -> Iterator[tuple[str, str]]:
+    """The same for a base model that a run pretrains itself, whose tokenizer is not there yet."""
+    # its BPE is of bytes, and puts a space before a text: no text has more sub-tokens
+    most = len(f" {settings.separates or ''}".encode())
+    return length_problems(recipe.longest_input, settings, heads, separator=most)
+
+
+def length_problems(
+    longest: int | None, settings: AnyModel, heads: Collection[Head], separator: int | None = None
+) -> Iterator[tuple[str, str]]:
+    """The same for settings of inputs longer than the model's; ``longest`` None: it reads any length.
+
+    ``separator`` is the number of sub-tokens between a prompt and its output; None: the row of both is not checked.
+    """
     verbs = {"max_length": "reads"}
     verbs |= {"max_query_length": "reads"} if any(HEADS[head].ranks for head in heads) else {}
     verbs |= {"max_target_length": "writes"} if any(HEADS[head].generates for head in heads) else {}
     for name, verb in verbs.items():
         if longest is not None and getattr(settings, name) > longest:
             yield name, f"this base {verb} {longest} sub-tokens; write {name}: {longest} or less"
-    shares = bool(settings.separates) and any(HEADS[head].generates for head in heads)
-    # how many sub-tokens the separator has is known once the tokenizer is loaded
-    if longest is not None and shares and (problem := row_problem(settings, longest, separator=1)) is not None:
-        yield "max_length", problem
+    if longest is not None and separator is not None and _shares(settings, heads):
+        problem = row_problem(settings, longest, separator)
+        if problem is not None:
+            yield "max_length", problem
+
+
+def _shares(settings: AnyModel, heads: Collection[Head]) -> bool:
+    """Whether prompt, separator and output share the positions of a model."""
+    return bool(settings.separates) and any(HEADS[head].generates for head in heads)
 
 
 def _family(config: Mapping[str, Any]) -> Family:
