@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from codebackdoor.config.base import Helper, Settings, models_in, tag_of
 from codebackdoor.config.experiments import Experiment, scenarios
 from codebackdoor.config.hub import hub_id
+from codebackdoor.config.model_settings import PRETRAINED, SHIPPED
 from codebackdoor.config.paths import LOCAL
-from codebackdoor.config.pretraining import Family
+from codebackdoor.config.pretraining import HELPER_FAMILIES, Family
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.config.sections import DEFENSES, METHODS, SECTIONS
 from codebackdoor.defenses.filtering.settings import VictimFilterSettings
@@ -48,6 +49,9 @@ def undeclared(config: Config) -> Iterator[str]:
     for name, objective in config.objectives.items():
         if (stop_like := getattr(objective, "stop_like", None)) is not None:
             where = f"objectives.{name}.stop_like"
+            if name == "cross_entropy":
+                yield f"{where}: this is the undefended objective, which trains all epochs; declare another variant"
+                continue
             yield from _missing(config, "objectives", stop_like, where)
             if name == stop_like or getattr(config.objectives.get(stop_like), "stop_like", None) is not None:
                 yield f"{where}: {stop_like!r} must train by itself; name an objective without stop_like"
@@ -93,6 +97,11 @@ def _unstopped(config: Config) -> Iterator[str]:
             yield f"{where}: this is the undefended objective, which must train; declare another variant"
             continue
         yield from _missing(config, "objectives", checkpoint.like, f"{where}.like")
+        if config.objectives.get(checkpoint.like) == config.objectives.get("cross_entropy") is not None:
+            yield (
+                f"{where}.like: {checkpoint.like!r} is the undefended objective, so that this would be the undefended "
+                "victim itself; name the objective of a defense"
+            )
         if getattr(config.objectives.get(checkpoint.like), "checkpoint", None) is not None:
             yield f"{where}.like: {checkpoint.like!r} trains nothing; name an objective without checkpoint"
         if not getattr(config.objectives.get("cross_entropy"), "keep_epochs", False):
@@ -259,7 +268,7 @@ def unfit(config: Config, scenario: Scenario) -> Iterator[str]:
             yield from _unfit_crafting(config, variant, crafting, scenario)
         for helper in settings.helpers:
             if helper not in config.helpers:
-                yield f"{kind} {variant!r} needs helpers.{helper}: write the folder of a model there"
+                yield f"{kind} {variant!r} needs helpers.{helper}: write {_helper_folder(config, helper)}"
 
 
 def _unfit_model(config: Config, filtering: str, scenario: Scenario) -> Iterator[str]:
@@ -281,6 +290,16 @@ def _unfit_crafting(config: Config, attack: str, model: str, scenario: Scenario)
             f"attacks.{attack}.crafting: {model!r} works on {_listed(heads)} data sets, and {scenario.dataset!r} "
             f"is a {head} data set; name a model that can be trained on it"
         )
+
+
+def _helper_folder(config: Config, helper: Helper) -> str:
+    """Which folder to write for a helper: a shipped one, or the one that `make pretrain` fills."""
+    family = HELPER_FAMILIES.get(helper)
+    if family is None:
+        return "the folder of a text-to-text model, or of a chat model with a chat template"
+    shipped, recipe = Path(SHIPPED) / family, Path(config.out) / PRETRAINED / family
+    made = f"{recipe} after `make pretrain` (recipe pretraining.{family})"
+    return f"{shipped}, or {made}" if shipped.is_dir() else made
 
 
 def _listed(names: Sequence[str]) -> str:
