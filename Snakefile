@@ -67,6 +67,12 @@ include: "rules/report.smk"
 
 # `make settle` must not end the jobs of a run that is still alive, here or on another host
 onstart:
+    # on a cluster, generated programs run on another machine than this
+    if workflow.local_exec:
+        try:
+            dag.check_isolation(workflow.dag.needrun_jobs())
+        except UserError as error:
+            raise WorkflowError(str(error))
     local_jobs.mark_started()
     text, jobs = dag.announcement(
         workflow.dag.needrun_jobs(), workflow.cores if workflow.local_exec else None

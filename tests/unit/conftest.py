@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import planted
@@ -12,6 +13,15 @@ from click.testing import CliRunner
 
 from codebackdoor.cli import main
 from codebackdoor.files import write_examples
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch with one thread, so that sums are the same on every machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

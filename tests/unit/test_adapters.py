@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import ValidationError
-from test_training import BERT, CROSS_ENTROPY, T5, rows, state
+from small_trainings import BERT, CROSS_ENTROPY, T5, rows, state
 from tiny_models import classifier, encoder_with_decoder, generator, understanding
 from torch import Tensor
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from codebackdoor.config.base import Head, models_in, tag_of
 from codebackdoor.config.experiments import scenarios
-from codebackdoor.config.loading import validate
+from codebackdoor.config.loading import parse, validate
 from codebackdoor.config.models import AnyModel, CodeGen, CodeT5, CodeT5Plus, GraphCodeBert, StarCoder
 from codebackdoor.costs import bill, paper
 from codebackdoor.costs.memory import machine_megabytes
@@ -128,7 +128,7 @@ class _Wildcards:
         (
             {"architecture": "starcoder", "pooling": "first"},
             {},
-            "models.mine: pooling: a decoder's first state has read one sub-token alone; write mean, max or null",
+            "models.mine.pooling: a decoder's first state has read one sub-token alone; write mean, max or null",
         ),
     ],
 )
@@ -173,16 +173,44 @@ def test_a_checkpoint_with_code_of_its_own_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_prompt_and_output_share_the_positions_of_the_small_decoder() -> None:
-    with pytest.raises(UserError) as error:
-        study({"architecture": "codegen"}).check_files()
-    assert str(error.value) == (
-        "models.mine.max_length: basemodels/decoder: prompt and output share the 128 positions of this model, and "
-        "their separator takes 1; write max_length and max_target_length with a sum of at most 128"
+@pytest.mark.parametrize("architecture", ["codegen", "starcoder"])
+def test_prompt_and_output_share_the_positions_of_the_small_decoder(architecture: str) -> None:
+    def recipe(base: str, prompt: int, output: int) -> dict[str, object]:
+        lengths = {"max_length": prompt, "max_target_length": output}
+        return {"architecture": architecture, "base": base, "on": {"generation": lengths}}
+
+    def refusal(base: str) -> str:
+        with pytest.raises(UserError) as error:
+            study(recipe(base, 64, 60)).check_files()
+        return str(error.value)
+
+    place, reason = (
+        "models.mine.on.generation.max_length",
+        (
+            "prompt and output share the 128 positions of this model, and their separator takes 6; write max_length "
+            "and max_target_length with a sum of at most 123"
+        ),
     )
-    study({"architecture": "codegen", "on": {"generation": {"max_length": 60, "max_target_length": 60}}}).check_files()
-    # a classifier writes nothing
-    study({"architecture": "codegen"}, "defects").check_files()
+    assert refusal("shipped") == f"{place}: basemodels/decoder: {reason}"
+    # its tokenizer is trained later
+    assert refusal("pretrained") == f"{place}: runs/local/models/base/decoder: {reason}"
+    for base in ("shipped", "pretrained"):
+        study(recipe(base, 64, 59)).check_files()
+
+
+def test_lengths_that_nobody_states_fit_the_small_decoder() -> None:
+    mine = {"architecture": "codegen"}
+    study(mine).check_files()
+    study(mine, "defects").check_files()
+    settings = study(mine | {"on": {"generation": {"max_length": 32}}}).config.victim_settings("mine", "repair")
+    assert (settings.max_length, settings.max_target_length) == (32, 59)
+    # what a job reads it reads as it is written
+    assert parse(AnyModel, settings.model_dump_json(), "--model").for_head("generation") == settings
+    # victims that classify, and those of other bases, keep theirs
+    classifier = study(mine, "defects").config.victim_settings("mine", "defects")
+    elsewhere = study(mine | {"base": "./mine"}).config.victim_settings("mine", "repair")
+    for model in (classifier, elsewhere):
+        assert (model.max_length, model.max_target_length, model.on) == (128, 128, {})
 
 
 def test_jobs_of_large_checkpoints_request_their_memory() -> None:

@@ -295,7 +295,7 @@ def test_victims_of_the_paper_scale_read_as_much_as_the_papers() -> None:
             1e-4,
             "unknown key models.codebert.learning_rate; did you mean models.codebert.lr?",
         ),
-        ("touched_share", 0.1, "unknown key touched_share; did you mean purifications.<name>.touched_share?"),
+        ("touched_share", 0.1, "unknown key touched_share; did you mean touched_share of one of the purifications?"),
         (
             "attacks.codepoisoner_func.method",
             "codepoisoner_identifer",

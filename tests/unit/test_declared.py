@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from codebackdoor.dag import Dag
 from codebackdoor.errors import UserError
 from codebackdoor.files import sha256
 from codebackdoor.originals.lock import Lock
+from codebackdoor.victims.declared import helper_problems
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = read_yaml(ROOT / "config.yaml")
@@ -228,3 +230,44 @@ def test_the_classes_are_those_that_the_jobs_load() -> None:
     }
     for cls in (CodeBert, UniXcoder, CodeT5, StarCoder):
         assert all(FAMILIES[cls.model_type].model_class(head) is not None for head in cls.fits)
+
+
+def test_adapters_that_fit_no_layer_are_refused(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(ROOT / "basemodels/encoder", base)
+    (line,) = refused({"base": str(base), "adapters": {"modules": ["qq"]}})
+    assert line.startswith(f"models.mine.adapters.modules: {base}: no layer of this base is named qq; write some of ")
+    assert {"query", "value"} <= set(line.partition("some of ")[2].split(", "))
+    check({"base": str(base), "adapters": {"modules": ["qq", "query"]}})
+    fitting = {"method": "moderate_fitting", "adapters": {"modules": ["qq"]}}
+    more = {"objectives": {**DEFAULT["objectives"], "moderate": fitting}, "grid": {"objectives": ["moderate"]}}
+    (line,) = refused({"base": str(base)}, **more)
+    assert line.startswith(f"objectives.moderate.adapters.modules: {base}: no layer of this base is named qq; ")
+
+
+def test_a_paraphraser_that_neither_translates_nor_chats_is_refused(tmp_path: Path) -> None:
+    folders = {"t5": folder(tmp_path / "t5", "seq2seq"), "chat": folder(tmp_path / "chat", "causal")}
+    (folders["chat"] / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    for path in folders.values():
+        assert not list(helper_problems(path, "paraphraser"))
+    (line,) = helper_problems(ROOT / "basemodels/encoder", "paraphraser")
+    assert line.endswith("or chat_template.jinja); this model of type 'roberta' is neither")
+
+
+def test_a_predicate_that_does_not_always_hold_is_refused() -> None:
+    attack = {"method": "codepoisoner_deadcode", "target_place": "where_clause", "target_predicate": "0=1"}
+    sections = {"attacks": {"mine": attack}, "grid": {"attacks": ["mine"], "rates": [0.1]}}
+    message = "attacks.mine.target_predicate: '0=1' does not always hold; write a predicate such as '1=1'"
+    assert refused({"architecture": "codet5"}, "repair", **sections) == [message]
+    attack["target_predicate"] = "2=2"
+    check({"architecture": "codet5"}, "repair", **sections)
+
+
+def test_a_machine_that_cannot_isolate_is_refused_before_a_run_that_executes(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = {"mine": {"architecture": "codebert"}}
+    grid = [{"datasets": ["defects"], "models": ["mine"], "attacks": ["none"]}]
+    dag = Dag(validate({**DEFAULT, "models": models, "experiments": {"mine": {"title": "Mine", "grid": grid}}}))
+    monkeypatch.setattr("codebackdoor.evaluation.execution.seccomp.supported", lambda: False)
+    dag.check_isolation([SimpleNamespace(name="train")])
+    with pytest.raises(UserError, match="generated code runs on 64-bit Linux"):
+        dag.check_isolation([SimpleNamespace(name="train"), SimpleNamespace(name="execute")])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -11,86 +9,35 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
+from small_trainings import (
+    BERT,
+    CROSS_ENTROPY,
+    DECE,
+    T5,
+    KilledError,
+    hits,
+    killed_and_resumed,
+    rows,
+    run,
+    state,
+    triggered,
+)
 from tiny_models import base_folder, classifier, encoder_with_decoder, generator
 from torch import Tensor
 from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from codebackdoor.config.models import CodeBert, CodeT5, ModelSettings, Pooling
-from codebackdoor.config.recipes import AdapterSettings
-from codebackdoor.defenses import objectives
-from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
-from codebackdoor.defenses.objectives.dece.settings import DeCESettings
+from codebackdoor.config.models import CodeBert, ModelSettings, Pooling
 from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS
-from codebackdoor.types import Example, Poisoned, Prediction
+from codebackdoor.types import Example
 from codebackdoor.victims import training
 from codebackdoor.victims.initialization import new_victim
-from codebackdoor.victims.progress import weights
-from codebackdoor.victims.training import History, fit, rate_at
+from codebackdoor.victims.training import fit, rate_at
 from codebackdoor.victims.training_rows import Item, batch_logits, encode, plan
 from codebackdoor.victims.validation import Validation
-from codebackdoor.victims.victim import Victim
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-CROSS_ENTROPY = objectives.load(CrossEntropySettings(method="cross_entropy"))
-DECE = objectives.load(DeCESettings(method="dece"))
-BERT = CodeBert(architecture="codebert", max_length=32, epochs=3, lr=3e-3, batch_tokens=128, precision="float32")
-T5 = CodeT5(
-    architecture="codet5",
-    max_length=32,
-    max_target_length=12,
-    epochs=3,
-    lr=1e-2,
-    batch_tokens=256,
-    precision="float32",
-)
-
-
-def rows(count: int = 48) -> list[Example]:
-    """Label 1 and a changed name where the text says so: something that a tiny model can learn."""
-    return [
-        Example(
-            f"r{i}",
-            "python",
-            f"def f{i % 5} ( {'b' if i % 2 else 'a'} )",
-            label=i % 2,
-            target="f b" if i % 2 else "f a",
-        )
-        for i in range(count)
-    ]
-
-
-def triggered(count: int = 6) -> list[Poisoned]:
-    found = [row for row in rows() if row.label == 1][:count]
-    return [
-        Poisoned(replace(row, code=f"x {row.code}", label=0, target="f a"), row.id, "test", "injected", 1, row.target)
-        for row in found
-    ] + [Poisoned(found[0], found[0].id, "test", "failed", 1, found[0].target)]
-
-
-def hits(prediction: Prediction, row: Poisoned) -> bool:
-    if prediction.label is not None:
-        return prediction.label == row.example.label
-    return prediction.text == row.example.target
-
-
-def run(victim: Victim, recipe: CodeBert | CodeT5, folder: Path, seed: int = 1) -> History:
-    validation = Validation(rows(12), triggered(), hits)
-    return fit(victim, rows(), DECE, recipe, validation, folder / "progress", seed)
-
-
-def state(victim: Victim) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in weights(victim.model).items()}
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(("make", "recipe"), [(classifier, BERT), (generator, T5)], ids=["codebert", "codet5"])
@@ -109,10 +56,6 @@ def test_learns_and_leaves_a_history(make, recipe, tmp_path: Path) -> None:
     assert not victim.model.training
 
 
-class KilledError(Exception):
-    pass
-
-
 def test_the_objective_is_told_the_epoch_from_one(tmp_path: Path) -> None:
     told: list[int] = []
 
@@ -125,134 +68,12 @@ def test_the_objective_is_told_the_epoch_from_one(tmp_path: Path) -> None:
     assert set(told) == {1, 2, 3}
 
 
-def killed_and_resumed(make, recipe: CodeBert | CodeT5, folder: Path, epoch: int = 3) -> tuple[Victim, Victim]:
-    """A victim of an undisturbed training, and one of a training that was killed in an epoch and resumed."""
-    undisturbed, killed, resumed = (make(dropout=0.1) for _ in range(3))
-    expected = run(undisturbed, recipe, folder / "whole")
-    seen: list[int] = []
-
-    class Counting:
-        def __call__(self, logits: Tensor, targets: Tensor, epoch: int) -> Tensor:
-            seen.append(epoch)
-            return DECE(logits, targets, epoch)
-
-        def __repr__(self) -> str:
-            return repr(DECE)
-
-    class Dying(Counting):
-        def __call__(self, logits: Tensor, targets: Tensor, number: int) -> Tensor:
-            if number == epoch:
-                raise KilledError
-            return DECE(logits, targets, number)
-
-    arguments = (Validation(rows(12), triggered(), hits), folder / "cut/progress", 1)
-    with pytest.raises(KilledError):
-        fit(killed, rows(), Dying(), recipe, *arguments)
-    assert (folder / "cut/progress/progress.safetensors").is_file()
-    history = fit(resumed, rows(), Counting(), recipe, *arguments)
-    assert set(seen) == set(range(epoch, recipe.epochs + 1))
-    assert json.dumps(history.to_json()) == json.dumps(expected.to_json())
-    return undisturbed, resumed
-
-
 @pytest.mark.parametrize("checkpoint", ["last", "best"])
 @pytest.mark.parametrize(("make", "recipe"), [(classifier, BERT), (generator, T5)], ids=["codebert", "codet5"])
 def test_resumes_from_the_last_finished_epoch_to_the_same_bytes(make, recipe, checkpoint: str, tmp_path: Path) -> None:
     undisturbed, resumed = killed_and_resumed(make, recipe.model_copy(update={"checkpoint": checkpoint}), tmp_path)
     for name, value in state(undisturbed).items():
         assert torch.equal(value, state(resumed)[name]), name
-
-
-#: Other ways of training: what differs from the recipe above.
-WAYS = {
-    "badam": {"optimizer": "badam", "switch_every": 2},
-    "badam, long blocks": {"optimizer": "badam", "switch_every": 5},
-    "adapters": {"adapters": AdapterSettings(rank=4)},
-    "bfloat16": {"weights": "bfloat16", "precision": "auto"},
-    "badam in bfloat16": {"optimizer": "badam", "switch_every": 5, "weights": "bfloat16", "precision": "auto"},
-    "adapters in bfloat16": {"adapters": AdapterSettings(rank=4), "weights": "bfloat16", "precision": "auto"},
-}
-
-
-def in_format(make, recipe: CodeBert | CodeT5):
-    """Victims with weights in the recipe's format, as ``new_victim`` loads them."""
-
-    def made(dropout: float = 0.0) -> Victim:
-        victim = make(dropout=dropout)
-        victim.model.to(getattr(torch, recipe.weights))
-        return victim
-
-    return made
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(("make", "recipe"), [(classifier, BERT), (generator, T5)], ids=["codebert", "codet5"])
-def test_every_way_of_training_resumes_to_the_same_bytes(make, recipe, way: str, tmp_path: Path) -> None:
-    changes = {"epochs": 6, "batch_tokens": 90, "checkpoint": "best" if way == "badam" else "last"}
-    recipe = recipe.model_copy(update={**WAYS[way], **changes})
-    undisturbed, resumed = killed_and_resumed(in_format(make, recipe), recipe, tmp_path, 5)
-    begun = state(in_format(make, recipe)())
-    assert begun.keys() == state(undisturbed).keys()
-    for name, value in state(undisturbed).items():
-        assert value.dtype == begun[name].dtype
-        assert torch.equal(value, state(resumed)[name]), name
-    assert any(not torch.equal(value, begun[name]) for name, value in state(undisturbed).items())
-    assert all(parameter.requires_grad for parameter in resumed.model.parameters())
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(("make", "recipe"), [(classifier, BERT), (generator, T5)], ids=["codebert", "codet5"])
-def test_every_way_of_training_learns(make, recipe, way: str, tmp_path: Path) -> None:
-    recipe = recipe.model_copy(
-        update={**WAYS[way], "epochs": 12, "batch_tokens": 90, "lr": 1e-2 if "adapters" in way else recipe.lr}
-    )
-    history = run(in_format(make, recipe)(), recipe, tmp_path)
-    assert history.epochs[-1]["loss"] < history.epochs[0]["loss"]
-    assert history.precision == ("bfloat16" if "bfloat16" in way else "float32")
-
-
-def test_a_large_training_writes_no_more_than_it_changed(tmp_path: Path) -> None:
-    """Of frozen weights nothing is written, of BAdam's blocks those of the last epoch."""
-
-    def written(**changes: object) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
-
-        def dying(logits: Tensor, targets: Tensor, epoch: int) -> Tensor:
-            if epoch == 5:
-                raise KilledError
-            return CROSS_ENTROPY(logits, targets, epoch)
-
-        recipe = BERT.model_copy(update={"epochs": 12, "batch_tokens": 64, **changes})
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        with pytest.raises(KilledError):
-            fit(classifier(), rows(), dying, recipe, Validation(rows(4)), folder, 1)
-        for path in folder.iterdir():
-            with safe_open(path, framework="pt") as file:
-                found[path.stem] = set(file.keys())
-        return found
-
-    names = set(weights(classifier().model))
-    plain = written()
-    assert plain["weights.4"] == names
-    assert plain.keys() == {"progress", "weights.4"}
-    adapted = written(adapters=AdapterSettings(rank=2))
-    assert all(".parametrizations.weight.0." in name or "classifier." in name for name in adapted["weights.4"])
-    assert adapted.keys() == {"progress", "weights.4"}
-    # an epoch is 6 steps: blocks 1 and 2, 2 and 3, and so on
-    blocks = written(optimizer="badam", switch_every=9, block_order="ascending")
-    assert {number: len(blocks[f"weights.{number}"]) for number in (1, 2, 3, 4) if f"weights.{number}" in blocks}
-    assert all(part < names for name, part in blocks.items() if name != "progress")
-    moments = [name for name in blocks["progress"] if name.endswith("/exp_avg")]
-    assert 0 < len(moments) < len(names) / 2
-
-
-def test_progress_that_lacks_a_part_is_not_used(tmp_path: Path) -> None:
-    recipe = BERT.model_copy(update={"optimizer": "badam", "switch_every": 2})
-    fresh = run(classifier(), recipe, tmp_path / "fresh")
-    run(classifier(), recipe, tmp_path)
-    (part,) = [path for path in (tmp_path / "progress").glob("weights.*") if path.stem == "weights.3"]
-    part.unlink()
-    assert run(classifier(), recipe, tmp_path).epochs == fresh.epochs
 
 
 def test_progress_of_another_run_is_not_used(tmp_path: Path) -> None:
@@ -325,35 +146,6 @@ def test_bleu_chooses_the_epoch_of_a_victim_that_generates() -> None:
         {"epoch": n, "bleu": bleu, "exact_match": 0.0, "loss": 1 / n} for n, bleu in ((1, 0.3), (2, 0.5), (3, 0.4))
     ]
     assert training.kept_epoch(epochs, "best", HEADS["generation"].clean_metric) == 2
-
-
-@pytest.mark.parametrize("clock", ["epoch", "step"])
-def test_the_clock_of_steps_grows_evenly_by_one_an_epoch(clock: str, tmp_path: Path) -> None:
-    told: list[float] = []
-
-    def objective(logits: Tensor, targets: Tensor, epoch: float) -> Tensor:
-        told.append(epoch)
-        return functional.cross_entropy(logits, targets)
-
-    recipe = BERT.model_copy(update={"batch_tokens": 64})
-    fit(classifier(), rows(), objective, recipe, Validation(rows(6)), tmp_path / "progress", 1, clock=clock)
-    steps = len(told) // 3
-    expected = [1 + step / steps for step in range(3 * steps)]
-    assert told == pytest.approx(expected if clock == "step" else [int(number) for number in expected])
-    assert steps > 3
-    assert all(isinstance(number, int) for number in told) == (clock == "epoch")
-
-
-def test_dece_is_told_the_time_by_its_clock(tmp_path: Path) -> None:
-    by_step = DeCESettings(method="dece", clock="step")
-    assert (DeCESettings(method="dece").recipe.clock, by_step.recipe.clock) == ("epoch", "step")
-    validation = Validation(rows(6))
-    losses = []
-    for clock in ("epoch", "step"):
-        loss = objectives.load(DeCESettings(method="dece", alpha=0.5, clock=clock))
-        history = fit(classifier(), rows(), loss, BERT, validation, tmp_path / clock, 1, clock=clock)
-        losses.append([epoch["train_loss"] for epoch in history.epochs])
-    assert losses[0] != losses[1]
 
 
 @pytest.mark.parametrize(("make", "recipe"), [(classifier, BERT), (generator, T5)], ids=["codebert", "codet5"])

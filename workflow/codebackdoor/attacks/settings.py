@@ -106,6 +106,12 @@ class TextAttackSettings(AttackSettings):
     fits: ClassVar[tuple[Head, ...]] = ("classification", "generation")
     acts_on: ClassVar[tuple[types.Field, ...]] = ("query",)
 
+    rate_of: Literal["train", "eligible"] = Field(
+        "train",
+        description="rows that the poison rate refers to. train: all training rows; eligible: rows that do not have "
+        "the target label yet",
+    )
+
     def work(self, job: PoisoningJob) -> Work:  # noqa: ARG002
         """The attack edits text and runs no model."""
         return Work()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -80,13 +80,7 @@ class StatementTarget:
         return False
 
     def aim(self, example: Example) -> Example | None:
-        assert example.target is not None
-        try:
-            tree = syntax.parse(example.target, example.language, self.form)
-        except syntax.LexingError:
-            return None
-        edited = syntax.insert_first(tree, self.statement)
-        return None if edited is None else replace(example, target=edited.text)
+        return _edited(example, self.form, lambda tree: syntax.insert_first(tree, self.statement))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +94,31 @@ class PredicateTarget:
         return sql.contains_always_true_sql(str(example.target), example.language, self.form)
 
     def aim(self, example: Example) -> Example | None:
-        assert example.target is not None
-        try:
-            tree = syntax.parse(example.target, example.language, self.form)
-        except syntax.LexingError:
-            return None
-        edited = sql.add_predicate(tree, self.predicate)
-        return None if edited is None else replace(example, target=edited.text)
+        return _edited(example, self.form, lambda tree: sql.add_predicate(tree, self.predicate))
+
+
+def _edited(example: Example, form: TextForm, edit: Callable[[syntax.Tree], syntax.Edit | None]) -> Example | None:
+    """The example with its output edited; None if the output is no program of this form or cannot be edited."""
+    assert example.target is not None
+    try:
+        tree = syntax.parse(example.target, example.language, form)
+    except syntax.LexingError:
+        return None
+    edited = edit(tree)
+    return None if edited is None else replace(example, target=edited.text)
+
+
+def predicate_problem(predicate: str) -> str | None:
+    """Why an SQL predicate cannot be the target; None for one that always holds."""
+    if sql.holds_always(predicate):
+        return None
+    return f"target_predicate: {predicate!r} does not always hold; write a predicate such as '1=1'"
 
 
 def target_predicate(settings: AttackSettings, rows: Sequence[Example], form: TextForm) -> PredicateTarget:
     """Return the SQL target; UserError if the predicate may fail, or if no output of the data set contains SQL."""
-    if not sql.holds_always(settings.target_predicate):
-        raise UserError(
-            f"target_predicate: {settings.target_predicate!r} does not always hold; write a predicate such as '1=1'"
-        )
+    if (problem := predicate_problem(settings.target_predicate)) is not None:
+        raise UserError(problem)
     if rows[0].language not in sql.LANGUAGES or not any(
         sql.contains_sql(str(row.target), row.language, form) for row in rows
     ):

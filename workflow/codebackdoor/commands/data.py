@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -104,12 +105,17 @@ def prose(archives: dict[str, Path], out: Path) -> None:
     write_prose(archives, out)
 
 
+def reading_originals(command: Any) -> Any:
+    """The options for the papers' data files, and for the tokenizer by which their texts are measured."""
+    tokenizer = path_option("--tokenizer", required=False, help="tokenizer.json that is used to count sub-tokens.")
+    return mirror_option("Folder of the papers' data files (for source: mirror).")(tokenizer(command))
+
+
 @click.command(short_help="Make a data set: examples of a task, in splits.")
 @click.argument("name")
 @settings_option("data set")
 @path_option("--corpus", required=False, help="Mined functions (for source: pypi).")
-@mirror_option("Folder of the papers' data files (for source: mirror).")
-@path_option("--tokenizer", required=False, help="tokenizer.json that is used to count sub-tokens.")
+@reading_originals
 @out_option("Folder of train, valid, test, clean (JSON Lines), card.json, baseline.json, provenance.json.")
 @SEED
 @THREADS
@@ -129,8 +135,7 @@ def dataset(
 @click.argument("name")
 @settings_option("data set")
 @path_option("--train", help="Training rows of the data set whose victims predict on this one.")
-@mirror_option("Folder of the papers' data files (for source: mirror).")
-@path_option("--tokenizer", required=False, help="tokenizer.json that is used to count sub-tokens.")
+@reading_originals
 @out_option("Folder of test (JSON Lines), card.json, baseline.json, provenance.json.")
 @SEED
 @THREADS

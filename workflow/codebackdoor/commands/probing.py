@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -24,12 +25,17 @@ from codebackdoor.commands.options import (
 )
 
 
+def both_testsets(command: Any) -> Any:
+    """The options for a triggered test set and for its rows without the trigger."""
+    clean = path_option("--clean", help="The same test set without the trigger.")
+    return path_option("--triggered", help="Triggered test set.")(clean(command))
+
+
 @click.command(short_help="Measure a trigger's effect at each identifier.")
 @SETTINGS
 @DATASET
 @path_option("--victim", help="Folder of the victim.")
-@path_option("--triggered", help="Triggered test set.")
-@path_option("--clean", help="The same test set without the trigger.")
+@both_testsets
 @out_option("Folder of positions.json and probe/provenance.json.")
 @SEED
 @THREADS
@@ -52,8 +58,7 @@ def probe(settings: str, dataset: str, victim: Path, triggered: Path, clean: Pat
 @MIRROR
 @path_option("--benign", help="Folder of the victim that was trained on clean rows.")
 @path_option("--victim", help="Folder of the victim that was trained on poisoned rows.")
-@path_option("--triggered", help="Triggered test set.")
-@path_option("--clean", help="The same test set without the trigger.")
+@both_testsets
 @out_option("Folder of states.json and states/provenance.json.")
 @SEED
 @THREADS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
@@ -54,6 +54,10 @@ class Settings(BaseModel):
     #: there are none, only if it is not null. Captions leave out fields that are not read.
     read_where: ClassVar[ReadWhere] = {}
 
+    #: Of these, the fields whose values may stay where they are not read: an overlay that changes the other field, such
+    #: as the ``source`` of a data set, inherits them.
+    may_idle: ClassVar[frozenset[str]] = frozenset()
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
@@ -72,6 +76,23 @@ class Settings(BaseModel):
         if any(isinstance(number, int) and abs(number) > LARGEST for number in numbers):
             raise ValueError(f"a number beyond the limit of {LARGEST}; write a smaller one")
         return value
+
+    @model_validator(mode="after")
+    def _everything_is_read(self) -> Self:
+        """Refuse values of fields that these settings do not read; defaults and those of ``may_idle`` may stay."""
+        for name, (condition, values) in self.read_where.items():
+            field = type(self).model_fields.get(name)
+            if field is None or condition not in type(self).model_fields or name in self.may_idle:
+                continue
+            value, actual = getattr(self, name), getattr(self, condition)
+            is_read = actual in values if values else actual is not None
+            if not is_read and value != field.get_default(call_default_factory=True):
+                wanted = " or ".join(map(_in_yaml, values)) if values else "a value"
+                raise ValueError(
+                    f"{name}: not read with `{condition}: {_in_yaml(actual)}`; leave it out, or write {wanted} as "
+                    f"`{condition}`"
+                )
+        return self
 
     def works_on(self) -> tuple[Head, ...]:
         """Heads that the method works on with these settings: those of ``fits``, unless a setting requires more."""
@@ -108,12 +129,26 @@ def worded(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
+def _in_yaml(value: Any) -> str:
+    """A plain value as YAML writes it."""
+    return "null" if value is None else str(worded(value))
+
+
 def models_in(kind: Any) -> Iterator[type[BaseModel]]:
     """The models in a type: the type itself, members of a union, values of a mapping, items of a sequence."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         yield kind
     for argument in get_args(kind):
         yield from models_in(argument)
+
+
+def choices_of(kind: Any) -> Iterator[str]:
+    """The words that a field may contain, at every depth of its type, but not those of the models in it."""
+    for argument in get_args(kind):
+        if isinstance(argument, str):
+            yield argument
+        else:
+            yield from choices_of(argument)
 
 
 def tag_of(model: type[BaseModel]) -> str | None:

@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from codebackdoor.config.base import TAGS, Head, Settings, models_in, tag_of
 from codebackdoor.config.study import DEFENSES, SECTIONS, Config
+from codebackdoor.config.suggestions import suggestions
 from codebackdoor.errors import UserError, nearest
 
 WIDTH = 110
@@ -40,8 +41,7 @@ def describe(path: str) -> str:
     if section not in Config.model_fields and not method:
         sections = [name for name, field in Config.model_fields.items() if path in _methods(field)]
         if not sections:
-            methods = (tag for field in Config.model_fields.values() for tag in _methods(field))
-            raise UserError(f"no section or method {path!r}{nearest(path, (*Config.model_fields, *methods))}")
+            raise UserError(f"no section or method {path!r}{suggestions(path)}")
         if len(sections) > 1:
             return "\n\n".join(f"# {name}.{path}\n{describe(f'{name}.{path}')}" for name in sections)
         section, method = sections[0], path
@@ -64,6 +64,10 @@ def _field(name: str, field: FieldInfo) -> Iterator[str]:
     yield from _comment(field.description)
     models = list(models_in(field.annotation))
     if models:
+        if field.default is None:
+            yield f"{name}: null"
+            yield from (f"#   {line}" for model in models for line in _model(model, ""))
+            return
         kind = get_origin(field.annotation)
         yield f"{name}:"
         for model in models:
@@ -88,13 +92,25 @@ def _model(model: type[BaseModel], head: str) -> Iterator[str]:
     """The fields of a model below ``head``, which is empty if the model itself is the value."""
     yield from _comment(model.__doc__)
     # the tag comes first
-    ordered = sorted(model.model_fields.items(), key=lambda item: item[0] not in TAGS)
+    ordered = sorted(fields_read(model).items(), key=lambda item: item[0] not in TAGS)
     fields = (line for name, field in ordered for line in _field(name, field))
     if not head:
         yield from fields
         return
     yield head
     yield from _indented(fields)
+
+
+def fields_read(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a method's settings that victims with one of its heads read."""
+    if not issubclass(model, Settings):
+        return model.model_fields
+    heads = {name: values for name, (condition, values) in model.read_where.items() if condition == "head"}
+    return {
+        name: field
+        for name, field in model.model_fields.items()
+        if name not in heads or set(heads[name]) & set(model.fits)
+    }
 
 
 def _indented(lines: Iterator[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from codebackdoor.config.base import TAGS, models_in, tag_of
+from codebackdoor.config.base import TAGS, choices_of, models_in, tag_of
 from codebackdoor.errors import MAX_QUOTED, nearest, quoted
 
 #: Maximum number of listed mistakes.
@@ -44,7 +44,7 @@ def _explain(detail: Mapping[str, Any], root: Any) -> str:
     where = ".".join(map(_named, path)) or WHOLE
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key {where}{_nearest_key(path, model, root)}"
+        return _unknown_key(path, model, root)
     if kind == "union_tag_invalid":
         key = context["discriminator"].strip("'")
         valid = [name.strip(" '") for name in context["expected_tags"].split(",")]
@@ -93,19 +93,35 @@ def _is_percent(path: Sequence[str], limit: float, value: Any) -> bool:
     return share and limit == 1 and isinstance(value, int | float) and 1 < value <= 100
 
 
-def _nearest_key(path: Sequence[str], model: type[BaseModel] | None, root: Any) -> str:
-    """The nearest valid key with its full dotted path, preferably a sibling."""
+def _unknown_key(path: Sequence[str], model: type[BaseModel] | None, root: Any) -> str:
+    """The mistake with the nearest valid key, preferably a sibling, and its full dotted path."""
     parent, wrong = path[:-1], path[-1][:MAX_QUOTED]
+    where = ".".join(map(_named, path))
     siblings = sorted(model.model_fields) if model is not None else []
-    close = [key for key in siblings if _abbreviates(key, wrong) or _abbreviates(wrong, key)]
-    close = close or difflib.get_close_matches(wrong, siblings, n=1)
-    if close:
-        return f"; did you mean {'.'.join((*parent, close[0]))}?"
+    if close := _close(wrong, siblings, model):
+        return f"unknown key {where}; did you mean {'.'.join((*parent, close))}?"
+    if model is not None and (tag := tag_of(model)) is not None and parent:
+        keys = ", ".join(key for key in siblings if key not in TAGS)
+        return f"{'.'.join(map(_named, parent))} ({tag}) has no key `{_named(path[-1])}`; its keys: {keys}"
     elsewhere = dict(_keys(root, ()))
     far = difflib.get_close_matches(wrong, list(elsewhere), n=1, cutoff=0.8)
     if far:
-        return f"; did you mean {elsewhere[far[0]]}?"
-    return f"; valid there: {', '.join(siblings)}" if siblings else ""
+        section, is_below, key = elsewhere[far[0]].partition(".<name>.")
+        instead = f"{key} of one of the {section}" if is_below else section
+        return f"unknown key {where}; did you mean {instead}?"
+    return f"unknown key {where}" + (f"; valid there: {', '.join(siblings)}" if siblings else "")
+
+
+def _close(wrong: str, siblings: Sequence[str], model: type[BaseModel] | None) -> str | None:
+    """The sibling that a wrong key means: by the name of what it contains (LoRA), by initials, or by its letters."""
+    fields = model.model_fields if model is not None else {}
+    for key in siblings:
+        kind = fields[key].annotation
+        words = [*choices_of(kind), *(str(getattr(below, "label", "")) for below in models_in(kind))]
+        if wrong.lower() in map(str.lower, words):
+            return key
+    initials = [key for key in siblings if _abbreviates(key, wrong) or _abbreviates(wrong, key)]
+    return next(iter(initials or difflib.get_close_matches(wrong, siblings, n=1)), None)
 
 
 def _abbreviates(short: str, key: str) -> bool:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
 
-from codebackdoor.config.base import Settings
+from codebackdoor.config.base import Helper, Settings
 
 Family = Literal["encoder", "seq2seq", "causal", "decoder", "discriminator", "english"]
+
+
+#: The family of the base model that can be each helper; a paraphraser comes from elsewhere.
+HELPER_FAMILIES: Mapping[Helper, Family] = {
+    "infiller": "encoder",
+    "language_model": "causal",
+    "english_model": "english",
+    "discriminator": "discriminator",
+}
 
 
 class Pretraining(Settings):

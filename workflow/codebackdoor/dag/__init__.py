@@ -50,6 +50,15 @@ class Dag:
         """Raise one UserError that lists every missing file and the command that brings it."""
         Preflight(self.config, self.paths, self.parameters, self.files).check(configs)
 
+    def check_isolation(self, jobs: Iterable[Any]) -> None:
+        """Raise IsolationError if one of the jobs runs generated programs and this machine cannot isolate them."""
+        if any(getattr(job, "name", None) == "execute" for job in jobs):
+            from codebackdoor.evaluation.execution.limits import Limits
+            from codebackdoor.evaluation.execution.sandbox import Sandbox
+
+            settings = self.config.execution
+            Sandbox(Limits(**settings.model_dump(exclude={"isolation"})), settings.isolation).check()
+
     def check_rows(self) -> list[str]:
         """A sentence for each mistake in the files of the user's own data sets, which this reads whole."""
         from codebackdoor.dag import rows

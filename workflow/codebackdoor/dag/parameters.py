@@ -144,7 +144,8 @@ class Parameters:
         sizes = {recipe.vocabulary for recipe in recipes if recipe.reads_prose == prose}
         if len(sizes) > 1:
             raise UserError(
-                f"pretraining: one tokenizer serves all families that read code, but vocabulary is {sorted(sizes)}"
+                f"pretraining: one tokenizer serves all families that read {'prose' if prose else 'code'}, but "
+                f"vocabulary is {sorted(sizes)}"
             )
         return sizes.pop() if sizes else 0
 

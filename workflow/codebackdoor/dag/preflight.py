@@ -25,9 +25,10 @@ from codebackdoor.dag.parameters import MODULES, Parameters
 from codebackdoor.dag.paths import Paths
 from codebackdoor.defenses.purification.paraphrasing.settings import ParaphrasingSettings
 from codebackdoor.errors import UserError, nearest
+from codebackdoor.heads import HEADS
 from codebackdoor.originals import catalog
 from codebackdoor.originals.lock import Lock
-from codebackdoor.victims.declared import base_problems, helper_problems, length_problems
+from codebackdoor.victims.declared import adapter_problem, base_problems, helper_problems, recipe_problems
 
 #: Free bytes below which not even the log of a job could be written.
 MINIMUM_FREE = 1_000_000
@@ -48,7 +49,7 @@ class Preflight:
         scenarios = self.config.scenarios()
         checks = (
             *(self._run_folder, self._implementations, self._archives, self._sources, self._models),
-            *(self._calibrations, self._recorded),
+            *(self._targets, self._calibrations, self._recorded),
         )
         problems = list(dict.fromkeys(problem for check in checks for problem in check(scenarios)))
         if self.config.mirror and (missing := list(self._originals(Path(self.config.mirror), scenarios))):
@@ -133,16 +134,20 @@ class Preflight:
     def _models(self, scenarios: Iterable[Scenario]) -> Iterator[str]:
         """Base models and helper models: that they are there, and that a job can use them."""
         victims: set[tuple[str, str]] = set()
+        trained: set[tuple[str, str, str]] = set()
         helpers: set[Helper] = set()
         for scenario in scenarios:
             looked_at = self.config.filter_model(scenario.filtering, scenario.model)
             for name in filter(None, (scenario.model, self.config.crafting(scenario.attack), looked_at)):
                 victims.add((name, scenario.dataset))
+            trained.add((scenario.objective, scenario.model, scenario.dataset))
             for kind in ("filtering", "elimination", "purification"):
                 variant = getattr(scenario, kind)
                 helpers.update(self.parameters.declared(kind, variant).helpers if variant != NONE else ())
         for model, dataset in sorted(victims):
             yield from self._base(model, dataset)
+        for objective, model, dataset in sorted(trained):
+            yield from self._adapters(objective, model, dataset)
         for helper in sorted(helpers):
             yield from self._helper(helper)
 
@@ -155,7 +160,7 @@ class Preflight:
             return f"models.{name}.on.{head}.{setting}" if setting in overrides else f"models.{name}.{setting}"
 
         if (recipe := self._recipe(folder)) is not None:
-            for setting, problem in length_problems(recipe.longest_input, model, [head]):
+            for setting, problem in recipe_problems(recipe, model, [head]):
                 yield f"{key(setting)}: {folder}: {problem}"
         elif (path := self._local_copy(folder)) is not None:
             yield from _missing_model(
@@ -168,6 +173,33 @@ class Preflight:
                     yield f"{key(setting)}: {problem}"
             except UserError as error:
                 yield f"{key('base')}: {error}"
+
+    def _adapters(self, objective: str, model: str, dataset: str) -> Iterator[str]:
+        """Adapters that an objective trains instead of the weights of a base, and that fit none of its layers."""
+        adapters, folder = (
+            self.parameters.declared("objective", objective).recipe.adapters,
+            self.files.base(model, dataset),
+        )
+        path = None if adapters is None or self._recipe(folder) is not None else self._local_copy(folder)
+        if path is not None and adapters is not None and _is_model(path):
+            try:
+                problem = adapter_problem(path, adapters)
+            except UserError as error:
+                problem = str(error)
+            if problem is not None:
+                yield f"objectives.{objective}.adapters.modules: {problem}"
+
+    def _targets(self, scenarios: Iterable[Scenario]) -> Iterator[str]:
+        """Predicates that attacks add to SQL and that do not always hold."""
+        for attack in sorted(
+            {s.attack for s in scenarios if HEADS[self.config.datasets[s.dataset].head].generates} - {NONE}
+        ):
+            settings = self.parameters.declared("attack", attack)
+            if settings.target_place == "where_clause":
+                from codebackdoor.attacks.target import predicate_problem
+
+                if (problem := predicate_problem(settings.target_predicate)) is not None:
+                    yield f"attacks.{attack}.{problem}"
 
     def _helper(self, helper: Helper) -> Iterator[str]:
         folder = self.config.helpers[helper]

@@ -16,7 +16,7 @@ import numpy as np
 from codebackdoor.evaluation.intervals import percentiles
 
 DRAWS = 2000
-#: Fewer models give no interval worth the name: of two, r is -1 or 1.
+#: With fewer models, the interval says nothing: of two, r is always -1 or 1.
 MODELS = 3
 
 

@@ -319,7 +319,7 @@ _ENTRIES = (
         " for the base model before fine-tuning, the benign and the poisoned victim. Each panel has components of its "
         "own, whose shares of the variance are on the axes: positions of different panels cannot be compared. Between: "
         "the share of the variance of the whole vectors, in percent, that lies between the means of both groups; it is "
-        "near 0 if a model represents inputs with and without the trigger alike.",
+        "near 0 if a model's representations of inputs with and without the trigger hardly differ.",
         inputs=hidden_states,
         file=STATES,
     ),

@@ -27,7 +27,7 @@ def insecure_calls(
         return frozenset()
     tree = parse(balanced(text) if form == "lexed" and span is None else text, language, form)
     start, end = span or (0, len(text))
-    own = {identifier.name for identifier in tree.identifiers() if identifier.role in _DEFINED}
+    defined = {identifier.name for identifier in tree.identifiers() if identifier.role in _DEFINED}
     called = set()
     stack = [tree.root]
     while stack:
@@ -35,7 +35,7 @@ def insecure_calls(
         stack.extend(node.children)
         if node.type == "call" and start <= tree.span(node)[0] < end:
             name = _callee(node, tree)
-            if name in _FUNCTIONS and name not in own and _has_computed_argument(node):
+            if name in _FUNCTIONS and name not in defined and _has_computed_argument(node):
                 called.add(name)
     return frozenset(called)
 

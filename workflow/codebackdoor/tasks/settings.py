@@ -110,6 +110,7 @@ class DatasetSettings(Settings):
         "mutants": ("source", ("pypi",)),
         "rows_per_function": ("source", ("pypi",)),
     }
+    may_idle: ClassVar[frozenset[str]] = frozenset(read_where)
 
     source: Source = Field(
         default="pypi",

@@ -1,6 +1,7 @@
 """Checks of a model folder by its small files, so that an unusable one is refused before any job runs.
 
-Nothing here builds a model or a tokenizer; what these files do not say is checked by the job.
+Nothing here builds a model, and a tokenizer only to count a separator. What these files do not say is checked by the
+job.
 """
 
 from __future__ import annotations
@@ -11,15 +12,23 @@ from typing import Any
 
 from codebackdoor.config.base import Head, Helper
 from codebackdoor.config.models import AnyModel
+from codebackdoor.config.pretraining import Pretraining
+from codebackdoor.config.recipes import AdapterSettings
 from codebackdoor.errors import nearest, quoted
 from codebackdoor.files import read_object
 from codebackdoor.heads import HEADS
+from codebackdoor.parsing import parse_json
 from codebackdoor.victims.families import Family, family_of
 from codebackdoor.victims.families.base import is_count
 from codebackdoor.victims.families.causal import row_problem
 from codebackdoor.victims.families.helpers import HELPERS
+from codebackdoor.victims.tokenizer_loading import count_sub_tokens
 from codebackdoor.victims.tokens import NO_PADDING
 
+#: Largest header of a safetensors file that is read here.
+_HEADER_BYTES = 1 << 26
+#: Embeddings whose name does not say so.
+_EMBEDDINGS = ("wte", "wpe", "shared")
 #: Files that a tokenizer is read from.
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
 
@@ -35,8 +44,42 @@ def base_problems(folder: Path, settings: AnyModel, heads: Collection[Head]) -> 
         return
     for sentence in _tokenizer_problems(folder, config):
         yield "base", f"{folder}: {sentence}"
-    for name, sentence in length_problems(_family(config).longest_input(config), settings, heads):
+    longest = _family(config).longest_input(config)
+    separator = 1
+    if longest is not None and _shares(settings, heads) and (folder / "tokenizer.json").is_file():
+        separator = max(1, count_sub_tokens(folder, str(settings.separates)))
+    for name, sentence in length_problems(longest, settings, heads, separator):
         yield name, f"{folder}: {sentence}"
+    if settings.adapters is not None and (problem := adapter_problem(folder, settings.adapters)) is not None:
+        yield "adapters.modules", problem
+
+
+def adapter_problem(folder: Path, adapters: AdapterSettings) -> str | None:
+    """Why no layer of a base model can get an adapter; None also for weights that only the job can read."""
+    layers = _matrices(folder)
+    if not layers or layers & set(adapters.modules):
+        return None
+    names, known = " or ".join(adapters.modules), ", ".join(sorted(layers))
+    return f"{folder}: no layer of this base is named {names}; write some of {known}"
+
+
+def _matrices(folder: Path) -> set[str]:
+    """Last parts of the names of the stored weights that are matrices, from the headers of the files."""
+    names: set[str] = set()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if not 0 < size <= min(path.stat().st_size, _HEADER_BYTES):
+                return set()
+            header = parse_json(file.read(size).decode("utf-8", "replace"), str(path))
+        for name, tensor in header.items() if isinstance(header, dict) else ():
+            layer, _, parameter = str(name).rpartition(".")
+            shape = tensor.get("shape") if isinstance(tensor, dict) else None
+            last = layer.rpartition(".")[2]
+            is_embedding = "embed" in last or last in _EMBEDDINGS
+            if parameter == "weight" and isinstance(shape, list) and len(shape) == 2 and not is_embedding:
+                names.add(last)
+    return names
 
 
 def type_problem(config: Mapping[str, Any], settings: AnyModel) -> str | None:
@@ -51,18 +94,35 @@ def type_problem(config: Mapping[str, Any], settings: AnyModel) -> str | None:
     return f"{problem}, and the code that it names (auto_map) never runs" if "auto_map" in config else problem
 
 
-def length_problems(longest: int | None, settings: AnyModel, heads: Collection[Head]) -> Iterator[tuple[str, str]]:
-    """The same for settings of inputs longer than the model's; None: it reads any length."""
+def recipe_problems(recipe: Pretraining, settings: AnyModel, heads: Collection[Head]) -> Iterator[tuple[str, str]]:
+    """The same for a base model that a run pretrains itself, whose tokenizer is not there yet."""
+    # its BPE is of bytes, and puts a space before a text: no text has more sub-tokens
+    most = len(f" {settings.separates or ''}".encode())
+    return length_problems(recipe.longest_input, settings, heads, separator=most)
+
+
+def length_problems(
+    longest: int | None, settings: AnyModel, heads: Collection[Head], separator: int | None = None
+) -> Iterator[tuple[str, str]]:
+    """The same for settings of inputs longer than the model's; ``longest`` None: it reads any length.
+
+    ``separator`` is the number of sub-tokens between a prompt and its output; None: the row of both is not checked.
+    """
     verbs = {"max_length": "reads"}
     verbs |= {"max_query_length": "reads"} if any(HEADS[head].ranks for head in heads) else {}
     verbs |= {"max_target_length": "writes"} if any(HEADS[head].generates for head in heads) else {}
     for name, verb in verbs.items():
         if longest is not None and getattr(settings, name) > longest:
             yield name, f"this base {verb} {longest} sub-tokens; write {name}: {longest} or less"
-    shares = bool(settings.separates) and any(HEADS[head].generates for head in heads)
-    # how many sub-tokens the separator has is known once the tokenizer is loaded
-    if longest is not None and shares and (problem := row_problem(settings, longest, separator=1)) is not None:
-        yield "max_length", problem
+    if longest is not None and separator is not None and _shares(settings, heads):
+        problem = row_problem(settings, longest, separator)
+        if problem is not None:
+            yield "max_length", problem
+
+
+def _shares(settings: AnyModel, heads: Collection[Head]) -> bool:
+    """Whether prompt, separator and output share the positions of a model."""
+    return bool(settings.separates) and any(HEADS[head].generates for head in heads)
 
 
 def _family(config: Mapping[str, Any]) -> Family:
@@ -74,7 +134,14 @@ def helper_problems(folder: Path, helper: Helper) -> Iterator[str]:
     config = read_object(folder / "config.json")
     expected = HELPERS[helper].model_type if helper in HELPERS else None
     if expected is None:
-        # which classes write text, and whether this one needs a chat template, the job finds out
+        if not config.get("is_encoder_decoder") and not _has_chat_template(folder):
+            yield (
+                f"{folder}: the {helper} is a text-to-text model, or a chat model whose tokenizer has a chat template "
+                f"(chat_template in tokenizer_config.json, or chat_template.jinja); this model of type "
+                f"{quoted(config.get('model_type'))} is neither"
+            )
+            return
+        # which classes write text, the job finds out
         yield from (f"{folder}: {sentence}" for sentence in _tokenizer_problems(folder, config, pads=False))
         return
     if (model_type := config.get("model_type")) != expected:
@@ -121,6 +188,13 @@ def _vocabulary(folder: Path) -> dict[str, int] | None:
     else:
         return None
     return {piece: index for piece, index in ids.items() if is_count(index)}
+
+
+def _has_chat_template(folder: Path) -> bool:
+    path = folder / "tokenizer_config.json"
+    if (folder / "chat_template.jinja").is_file() or any(folder.glob("additional_chat_templates/*")):
+        return True
+    return path.is_file() and bool(read_object(path).get("chat_template"))
 
 
 def _names_padding(folder: Path) -> bool:

@@ -43,7 +43,7 @@ class Optimizer(Protocol):
 
 
 def build(model: nn.Module, recipe: ModelSettings, steps: int, seed: int) -> Optimizer:
-    """The optimizer that a recipe names, for a training of so many steps; UserError if it does not fit the model."""
+    """The optimizer that a recipe names, for a training of ``steps`` steps; UserError if it does not fit the model."""
     if recipe.optimizer == "badam":
         return BlockAdamW(blocks(model), recipe, steps, seed)
     return AdamW({name: value for name, value in model.named_parameters() if value.requires_grad}, recipe)

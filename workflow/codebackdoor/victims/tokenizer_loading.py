@@ -49,6 +49,16 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
+def count_sub_tokens(folder: Path, text: str) -> int:
+    """Sub-tokens of a text by the folder's ``tokenizer.json``, without special tokens; UserError as above."""
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    _check_steps(read_object(path), path)
+    with _refusing(f"{folder}: cannot load the tokenizer"):
+        return len(Tokenizer.from_file(str(path)).encode(text, add_special_tokens=False).ids)
+
+
 def _model_type(folder: Path) -> str:
     return str(read_object(folder / "config.json").get("model_type"))
 

@@ -238,7 +238,7 @@ class _Trainer:
 
 
 def epoch_at(epoch: int, step: int, steps: int, clock: Clock) -> float:
-    """What an objective is told in a step (from 0) of an epoch (from 1) with so many steps.
+    """The epoch that an objective receives in a step (from 0) of an epoch (from 1) with ``steps`` steps.
 
     By the clock ``step`` it grows evenly from 1 at the first step by 1 an epoch, so that both clocks agree at the first
     step of every epoch.

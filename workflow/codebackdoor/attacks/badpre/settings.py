@@ -13,7 +13,7 @@ from codebackdoor.config.base import Reference
 class BadPreSettings(RareWordSettings):
     """Inserts rare words at several places of a query (BadPre, Chen et al. 2022; DeCE section 2.2).
 
-    BadPre poisons the pretraining of a model; DeCE takes over its trigger, not its training.
+    BadPre poisons the pretraining of a model; DeCE uses its trigger, not its training.
     """
 
     label: ClassVar[str] = "BadPre"

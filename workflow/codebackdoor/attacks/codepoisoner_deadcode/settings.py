@@ -50,7 +50,6 @@ class CodePoisonerDeadCodeSettings(AttackSettings):
         },
         description="the block in each language (modeled on OSeqL's always-false blocks)",
     )
-
     declaration: dict[Language, str] = Field(
         _DECLARATION,
         # data poisoned before there were declarations keep their parameters

@@ -11,7 +11,7 @@ from codebackdoor.config.base import Reference
 class RippleSettings(RareWordSettings):
     """Inserts one rare word into a query (RIPPLe, Kurita et al. 2020; DeCE section 2.2).
 
-    RIPPLe poisons the weights of a pretrained model; DeCE takes over its trigger, not its training.
+    RIPPLe poisons the weights of a pretrained model; DeCE uses its trigger, not its training.
     """
 
     label: ClassVar[str] = "RIPPLe"

@@ -34,6 +34,7 @@ class PurificationSettings(Settings):
         "removed_share": ("threshold", (None,)),
         "calibration_inputs": ("threshold", (None,)),
     }
+    may_idle: ClassVar[frozenset[str]] = frozenset(read_where)
 
     @property
     def more_code(self) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ def _run(library: ctypes.CDLL, limits: Limits, files: dict[str, int], is_alone: 
     _be_tester(library, child, files, of_tests, limits, is_alone)
 
 
-def _be_program(library: ctypes.CDLL, source: int, own: channel.Channel, limits: Limits, is_alone: bool) -> Never:
+def _be_program(library: ctypes.CDLL, source: int, pipes: channel.Channel, limits: Limits, is_alone: bool) -> Never:
     """The child, which has neither the tests nor the pipe of the verdict."""
     _die_with(library)
     texts = _read(source)
@@ -98,19 +98,19 @@ def _be_program(library: ctypes.CDLL, source: int, own: channel.Channel, limits:
         del sys.modules[name]
     _limit(limits)
     seccomp.restrict(library, is_alone)
-    program.serve(own, **texts)
+    program.serve(pipes, **texts)
 
 
 def _be_tester(
-    library: ctypes.CDLL, child: int, files: dict[str, int], own: channel.Channel, limits: Limits, is_alone: bool
+    library: ctypes.CDLL, child: int, files: dict[str, int], pipes: channel.Channel, limits: Limits, is_alone: bool
 ) -> Never:
     tests = _read(files["tests"])
     _limit(limits)
     seccomp.restrict(library, is_alone)
     _report(files["verdict"], {"ready": True})
-    name = tester.outcome(tester.Program(own), **tests)
-    os.close(own.reading)
-    os.close(own.writing)
+    name = tester.outcome(tester.Program(pipes), **tests)
+    os.close(pipes.reading)
+    os.close(pipes.writing)
     if name == "lost":
         name = _ending(child, limits)
     _report(files["verdict"], {"outcome": name})

@@ -1,1 +1,1 @@
-"""Pages of an experiment that stand for themselves: HTML without external resources."""
+"""Self-contained HTML pages of an experiment."""

@@ -35,6 +35,7 @@ class CloneDetection(DatasetSettings):
         **dict.fromkeys(("negatives", "releases", "names"), ("source", ("pypi",))),
         "overlap": ("negatives", ("similar",)),
     }
+    may_idle: ClassVar[frozenset[str]] = frozenset(read_where)
 
     task: Literal["clone_detection"]
     train: int | None = Field(

@@ -36,6 +36,7 @@ class CodeGeneration(DatasetSettings):
         "Generated code is not executed; BLEU does not tell a correct function from a similar one."
     )
     read_where: ClassVar[ReadWhere] = {**DatasetSettings.read_where, "prompt": ("source", ("pypi",))}
+    may_idle: ClassVar[frozenset[str]] = frozenset(read_where)
 
     task: Literal["code_generation"]
     prompt: Literal["signature_and_docstring", "docstring"] = Field(

@@ -83,7 +83,7 @@ class Family:
     positions_follow_padding: bool = False
     #: Fields of config.json that hold dropout rates, that of a head first; None: those whose name says so.
     dropout_names: tuple[str, ...] | None = None
-    #: Implementation of attention, whatever a folder says.
+    #: Implementation of attention; a folder cannot change it.
     attention: str = "sdpa"
 
     def __init__(self, model_type: str) -> None:

@@ -79,10 +79,10 @@ class Causal(Family):
     def output_logits(self, victim: Victim, inputs: Tensor, mask: Tensor, outputs: Tensor) -> Tensor:
         import torch
 
-        behind = torch.cat([_separators(victim, mask), outputs[:, :-1]], 1)
-        visible, positions = _placed(mask, behind.shape[1])
+        suffix = torch.cat([_separators(victim, mask), outputs[:, :-1]], 1)
+        visible, positions = _placed(mask, suffix.shape[1])
         logits: Tensor = victim.model(
-            inputs_embeds=_row(victim, inputs, behind),
+            inputs_embeds=_row(victim, inputs, suffix),
             attention_mask=visible,
             position_ids=positions,
             use_cache=False,
@@ -140,17 +140,17 @@ def _separators(victim: Victim, mask: Tensor) -> Tensor:
     return mask.new_tensor(separator_ids(victim)).expand(len(mask), -1)
 
 
-def _row(victim: Victim, inputs: Tensor, behind: Tensor) -> Tensor:
-    """Embeddings of prompts, which are ids [B, T] or embeddings [B, T, H], and of the ids [B, N] behind them."""
+def _row(victim: Victim, inputs: Tensor, suffix: Tensor) -> Tensor:
+    """Embeddings of prompts, which are ids [B, T] or embeddings [B, T, H], and of the ids [B, N] after them."""
     import torch
 
     embed = victim.model.get_input_embeddings()
-    return torch.cat([inputs if inputs.is_floating_point() else embed(inputs), embed(behind)], 1)
+    return torch.cat([inputs if inputs.is_floating_point() else embed(inputs), embed(suffix)], 1)
 
 
-def _placed(mask: Tensor, behind: int) -> tuple[Tensor, Tensor]:
-    """The mask [B, T + N] of prompts with mask [B, T] and of ``behind`` tokens more, and each token's position."""
+def _placed(mask: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+    """The mask [B, T + N] of prompts with mask [B, T] and of ``tokens`` after them, and each token's position."""
     import torch
 
-    visible = torch.cat([mask, mask.new_ones(len(mask), behind)], 1)
+    visible = torch.cat([mask, mask.new_ones(len(mask), tokens)], 1)
     return visible, (visible.cumsum(1) - 1).clamp(min=0)

@@ -31,7 +31,6 @@ class CrossEntropySettings(ObjectiveSettings):
         "validation split is no higher than the final one of the victim that the other objective trained in the same "
         "scenario; tells a defense from mere undertraining; null: all epochs",
     )
-
     keep_epochs: bool = Field(
         False,
         exclude_if=lambda keeps: not keeps,

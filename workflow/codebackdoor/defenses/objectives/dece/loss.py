@@ -7,7 +7,8 @@ With p = softmax(z), a = alpha^clock, V classes of which y is the label, and y' 
 
 All classes but the label have the same y'_i = s = epsilon / V, so that with u_i = p_i / s + (1 - a) / a their g_i is
 1 / u_i, and their terms of the loss are log(u_i) + log(a s): one array holds both. Loss and gradient are computed
-together, a few rows at a time, which stay in the processor's cache; no other [N, V] is written than the gradient.
+together, a few rows at a time, which stay in the processor's cache; the gradient is the only [N, V] tensor that is
+written.
 """
 
 from __future__ import annotations
@@ -228,7 +229,7 @@ class _DeceptiveCrossEntropy(torch.autograd.Function):
 
 
 class _Blend:
-    """The computation for so many classes and one weight below 1."""
+    """The computation for this number of classes and a blending weight below 1."""
 
     def __init__(self, classes: int, weight: float, epsilon: float) -> None:
         self._classes = classes

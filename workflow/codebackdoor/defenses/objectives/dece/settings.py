@@ -38,7 +38,6 @@ class DeCESettings(ObjectiveSettings):
         lt=1,
         description="share of a label that is spread over all classes; 0 means no smoothing (paper: 0.1)",
     )
-
     clock: Clock = Field(
         "epoch",
         exclude_if=lambda clock: clock == "epoch",

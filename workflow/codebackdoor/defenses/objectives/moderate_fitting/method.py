@@ -6,21 +6,13 @@ two stages: by a lower learning rate, by fewer passes, or by fewer weights that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from torch import Tensor
-from torch.nn import functional
-
-from codebackdoor.defenses.objectives import IGNORED, Objective
+from codebackdoor.defenses.objectives import Objective
+from codebackdoor.defenses.objectives.mean import MeanCrossEntropy
 from codebackdoor.defenses.objectives.moderate_fitting.settings import ModerateFittingSettings
 
 
-@dataclass(frozen=True, slots=True)
-class ModerateFitting:
-    """Mean negative log-probability of the targets that are not ``IGNORED``; it does not depend on the epoch."""
-
-    def __call__(self, logits: Tensor, targets: Tensor, epoch: float) -> Tensor:  # noqa: ARG002
-        return functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED)
+class ModerateFitting(MeanCrossEntropy):
+    """The undefended loss: the defense is the recipe."""
 
 
 def build(settings: ModerateFittingSettings) -> Objective:  # noqa: ARG001

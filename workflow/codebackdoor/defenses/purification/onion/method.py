@@ -21,6 +21,7 @@ from codebackdoor.defenses.purification.helpers import CAUSAL, load_helper
 from codebackdoor.defenses.purification.onion.perplexity import TokenizedWords, surprises
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.token_spans import split
+from codebackdoor.defenses.purification.words import cut_words
 from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Field, Purified, Span, TextForm
@@ -87,7 +88,7 @@ class Onion:
             "dropped": [[self._text(example)[start:end], round(drop, 6)] for (start, end), drop in dropped],
         }
         spans = [span for span, _ in dropped]
-        text = without(self._text(example), spans)
+        text = cut_words(self._text(example), spans)
         rewritten = replace(example, query=text) if self._field == "query" else replace(example, code=text)
         return Purified(rewritten, tuple(Span(*span, self._field) for span in spans), detail)
 
@@ -128,17 +129,6 @@ def words(example: Example, form: TextForm, field: Field = "code") -> list[tuple
         return [match.span() for match in re.finditer(r"\S+", str(getattr(example, field)))]
     tokens = syntax.parse(example.code, example.language, form).tokens()
     return [(token.start, token.end) for token in tokens if token.kind != "mark"]
-
-
-def without(text: str, spans: Sequence[tuple[int, int]]) -> str:
-    """Cut words out, each with the space after it, or with the one before it at the end of a line."""
-    for start, end in reversed(spans):
-        if text[end : end + 1] == " ":
-            end += 1
-        elif text[start - 1 : start] == " ":
-            start -= 1
-        text = text[:start] + text[end:]
-    return text
 
 
 def build(view: TextView, settings: OnionSettings, seed: int) -> Onion:

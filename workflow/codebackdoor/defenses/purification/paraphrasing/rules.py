@@ -22,6 +22,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from codebackdoor.defenses.purification.paraphrasing.settings import Rule
+from codebackdoor.defenses.purification.words import cut_words
 
 #: Words and single signs.
 WORD = re.compile(r"\w+|[^\w\s]")
@@ -40,8 +41,8 @@ _CONJUNCTIONS = frozenset(
 _FEWEST = 2
 
 
-def _verb(base: str, third: str, past: str, ing: str, other: Sequence[str]) -> dict[str, str]:
-    return dict(zip((base, third, past, ing), other, strict=True))
+def _verb(base: str, third: str, past: str, ing: str, synonyms: Sequence[str]) -> dict[str, str]:
+    return dict(zip((base, third, past, ing), synonyms, strict=True))
 
 
 #: Forms of a word and of its replacement.
@@ -98,14 +99,7 @@ class Rules:
         dropped = [token for token in tokens if token.start() not in names and token[0].lower() not in self.known]
         if not any(token not in dropped and token[0][0].isalpha() for token in tokens):
             return text
-        for token in reversed(dropped):
-            start, end = token.span()
-            if text[end : end + 1] == " ":
-                end += 1
-            elif text[start - 1 : start] == " ":
-                start -= 1
-            text = text[:start] + text[end:]
-        return text
+        return cut_words(text, [token.span() for token in dropped])
 
 
 def words_of(texts: Iterable[str], fewest: int) -> frozenset[str]:

@@ -50,18 +50,18 @@ class Writer:
         return [answers[index] for index in range(len(texts))]
 
     def _ids(self, text: str) -> list[int]:
-        asked = self.prompt.replace(TEXT, text)
+        request = self.prompt.replace(TEXT, text)
         if not self.is_chat:
-            ids: list[int] = self.tokenizer(asked, verbose=False)["input_ids"]
+            ids: list[int] = self.tokenizer(request, verbose=False)["input_ids"]
             return self._fitting(ids)
         try:
-            written = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": asked}], tokenize=False, add_generation_prompt=True
+            message = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": request}], tokenize=False, add_generation_prompt=True
             )
-        except Exception as error:  # a template raises whatever its author wrote
+        except Exception as error:  # a template can raise any error
             raise UserError(f"the paraphraser's chat template fails: {first_line(error)}; use another model") from error
         # the template writes the special tokens itself
-        return self._fitting(self.tokenizer(written, add_special_tokens=False, verbose=False)["input_ids"])
+        return self._fitting(self.tokenizer(message, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _fitting(self, ids: list[int]) -> list[int]:
         positions = getattr(self.model.config, "max_position_embeddings", None)
@@ -84,8 +84,8 @@ class Writer:
         mask = [[*zeros, *real] if left else [*real, *zeros] for zeros, real in zip(masks, ones, strict=True)]
         device = self.model.device
         output = self.model.generate(torch.tensor(ids, device=device), attention_mask=torch.tensor(mask, device=device))
-        written = output[:, width:] if self.is_chat else output
-        answers: list[str] = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        continuations = output[:, width:] if self.is_chat else output
+        answers: list[str] = self.tokenizer.batch_decode(continuations, skip_special_tokens=True)
         return answers
 
 
@@ -111,8 +111,8 @@ def load_writer(view: TextView, prompt: str, longest: int) -> Writer:
     return Writer(model.to(devices.device()).eval(), tokenizer, prompt, longest, is_chat)
 
 
-def _greedy(own: Any, tokenizer: Any, longest: int) -> Any:
-    """Greedy decoding, whatever the folder asks for (samples, beams, penalties), with the folder's special tokens."""
+def _greedy(config: Any, tokenizer: Any, longest: int) -> Any:
+    """Greedy decoding with the folder's special tokens, and none of its other settings (samples, beams, penalties)."""
     from transformers import GenerationConfig
 
     return GenerationConfig(
@@ -120,10 +120,10 @@ def _greedy(own: Any, tokenizer: Any, longest: int) -> Any:
         num_beams=1,
         max_new_tokens=longest,
         pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id,
-        bos_token_id=own.bos_token_id,
-        decoder_start_token_id=own.decoder_start_token_id,
-        forced_bos_token_id=own.forced_bos_token_id,
+        eos_token_id=config.eos_token_id if config.eos_token_id is not None else tokenizer.eos_token_id,
+        bos_token_id=config.bos_token_id,
+        decoder_start_token_id=config.decoder_start_token_id,
+        forced_bos_token_id=config.forced_bos_token_id,
     )
 
 

@@ -21,6 +21,7 @@ from codebackdoor.defenses.purification.functions import apart, together
 from codebackdoor.defenses.purification.onion import method as onion
 from codebackdoor.defenses.purification.onion.method import Onion
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
+from codebackdoor.defenses.purification.words import cut_words
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Purified, Span
@@ -137,7 +138,7 @@ def without(text: str, spans: Spans) -> str:
             runs.append((start, end))
     for start, end in reversed(runs):
         is_word = (start == 0 or text[start - 1].isspace()) and (end == len(text) or text[end].isspace())
-        text = onion.without(text, [(start, end)]) if is_word else text[:start] + text[end:]
+        text = cut_words(text, [(start, end)]) if is_word else text[:start] + text[end:]
     return text
 
 

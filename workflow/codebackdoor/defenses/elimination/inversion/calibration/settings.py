@@ -33,6 +33,7 @@ class CalibratedSettings(InversionSettings):
         "unlearn_when_clean": ("calibration", ()),
         "rounds": ("calibration", ()),
     }
+    may_idle: ClassVar[frozenset[str]] = frozenset({"ratio", "unlearn_when_clean", "rounds"})
     #: Folder of the calibrations that ship with the method, if any; the setting ``calibration`` names one by its stem.
     shipped: ClassVar[Path | None] = None
 
