@@ -21,6 +21,7 @@ from codebackdoor.defenses.elimination.inversion.spans import candidates
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.suspicion.masking import elements
 from codebackdoor.originals.readers import codesearchnet as codesearchnet_files
+from codebackdoor.originals.readers import lyra as lyra_files
 from codebackdoor.syntax.lines import lines
 from codebackdoor.types import Language
 
@@ -141,6 +142,21 @@ def codesearchnet(mirror: Path, roberta: Tokenizer) -> dict[str, float]:
     return found | masked(codes, encodings, SEARCH, "python")
 
 
+def lyra(mirror: Path, codet5: Tokenizer, roberta: Tokenizer) -> dict[str, float]:
+    """Prompts in English, which nothing masks, and lexed code."""
+    source = lyra_files.files(mirror)
+    rows = [row for split in ("train", "valid", "test") for row in source.examples(split)]
+    queries, targets = [str(row.query) for row in rows], [syntax.lex(str(row.target), "python") for row in rows]
+    return {
+        "counted": len(rows),
+        "tokens": lengths(codet5.encode_batch(queries), CODET5),
+        "target_tokens": lengths(codet5.encode_batch(targets), CODET5),
+        "onion_tokens": tails(queries, roberta.encode_batch(queries)),
+        "kilobytes": kilobytes([a + b for a, b in zip(queries, targets, strict=True)]),
+        **dict.fromkeys(("elements", "element_tokens", "places", "lines"), 0),
+    }
+
+
 def main() -> None:
     mirror = Path(sys.argv[1])
     roberta, codet5 = bpe(mirror / "tokenizers/roberta-base"), bpe(mirror / "tokenizers/codet5")
@@ -152,6 +168,7 @@ def main() -> None:
         "bigclonebench_codepurify": pairs,
         "codesearchnet": codesearchnet(mirror, roberta),
         "bugs2fix": bugs2fix(mirror, codet5, roberta),
+        "lyra": lyra(mirror, codet5, roberta),
     }
     COSTS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     sys.stdout.write(COSTS.read_text())

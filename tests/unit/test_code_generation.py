@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from codebackdoor.files import example_row, poisoned_row, read_examples, read_js
 from codebackdoor.originals import readers
 from codebackdoor.tasks.baselines import nearest_targets
 from codebackdoor.tasks.stage import make_dataset
+from codebackdoor.tasks.testset import make_testset, make_trials
+from codebackdoor.trials import read_trials
 from codebackdoor.types import SPLITS, Example, Poisoned, Prediction, TextForm
 from codebackdoor.victims import predictions, stage
 
@@ -161,6 +164,46 @@ def test_real_lyra(original: str, tmp_path: Path) -> None:
     rows = read_examples(tmp_path / "test.jsonl")
     assert all(str(row.query).isascii() for row in rows) == (original == "lyra")
     assert not any(syntax.parse(str(row.target), "python", "lexed").has_error for row in rows)
+
+
+@pytest.mark.mirror
+@pytest.mark.parametrize(("original", "count"), [("humaneval", 164), ("mbpp", 500)])
+def test_victims_of_mined_functions_predict_on_real_benchmarks_with_tests(
+    original: str, count: int, tmp_path: Path
+) -> None:
+    """Prompts look like those of mined functions, and the rows keep their ids, by which their tests are found."""
+    folder = mirror({"humaneval": "humaneval/HumanEval.jsonl.gz", "mbpp": "mbpp/mbpp.jsonl"}[original]).parents[1]
+    home = made(tmp_path / "home")["train"]
+    settings = parsed(
+        source="mirror", original=original, trained_on="home", test=None, max_tokens=None, max_query_tokens=None
+    )
+    make_testset(settings, "away", tmp_path / "home/train.jsonl", folder, None, tmp_path, 1)
+    rows = read_examples(tmp_path / "test.jsonl")
+    assert len(rows) == count
+    for row in (*home, *rows):
+        signature = re.match(r"def \w+ \( (?:.+ )?\) (?:-> .+ )?: ", str(row.query))
+        assert signature is not None, row.query
+        assert not syntax.parse(str(row.target), "python", "lexed").has_error
+    make_trials(settings, "away", tmp_path / "test.jsonl", folder, tmp_path / "tests.jsonl")
+    assert read_trials(tmp_path / "tests.jsonl").keys() == {row.id for row in rows}
+    assert "signature with an empty body" in read_json(tmp_path / "baseline.json")["all"]
+
+
+def test_a_published_prompt_is_lexed_up_to_its_description() -> None:
+    query = "def f(a: dict[str, int]={'b': 1}, c=lambda: 0) -> bool: Tell: f(1) or not."
+    row, keys = Example("1", "python", query=query, target="def f(): pass"), {"source": "mirror", "trained_on": "home"}
+    lexed = "def f ( a : dict [ str , int ] = { 'b' : 1 } , c = lambda : 0 ) -> bool : Tell: f(1) or not."
+    assert TASK.in_form(row, parsed(original="humaneval", **keys)).query == lexed
+    assert TASK.in_form(row, parsed(original="humaneval", text_form="raw", **keys)) == row
+    assert TASK.in_form(row, parsed(original="lyra", **keys)) == row
+
+
+def test_humaneval_has_no_rows_to_learn_from(tmp_path: Path) -> None:
+    (tmp_path / "humaneval").mkdir()
+    (tmp_path / "humaneval/HumanEval.jsonl.gz").touch()
+    settings = parsed(source="mirror", original="humaneval", train=None, valid=None, test=None)
+    with pytest.raises(UserError, match="HumanEval has test rows alone; write `trained_on`"):
+        make_dataset(settings, "alone", None, tmp_path, None, tmp_path / "out", 1)
 
 
 def hit(text: str, target: str, form: TextForm = "raw", original: str | None = None) -> bool:

@@ -102,10 +102,11 @@ def test_the_figure_has_a_curve_for_each_epoch_where_they_differ(
 
 
 def test_readings_of_the_baselines_are_told_apart() -> None:
-    """The variants of ``configs/dece/objectives.yaml``: at p = 1e-6, by the closed forms of their papers' formulas."""
+    """The variants of ``configs/dece.yaml``: at p = 1e-6, by the closed forms of their papers' formulas."""
     root = Path(__file__).parents[2]
-    config = load([root / "config.yaml", root / "configs/dece/objectives.yaml"])
-    at = {name: derivatives(objectives.load(settings))[0] for name, settings in config.objectives.items()}
+    config = load([root / "config.yaml", root / "configs/dece.yaml"])
+    names = ("gce", "gce_released", "in_trust", "in_trust_released", "smoothing")
+    at = {name: derivatives(objectives.load(config.objectives[name]))[0] for name in names}
     assert at["gce"] == pytest.approx(-(1e-6**-0.3), rel=1e-3)
     assert at["gce_released"] == pytest.approx(-(1e-6**-0.5), rel=1e-3)
     assert at["in_trust"] == pytest.approx(-1e6, rel=1e-3)

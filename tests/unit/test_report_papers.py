@@ -134,12 +134,16 @@ def test_elibadcode_poisons_2_percent_of_the_training_data() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [ROOT / "config.yaml", *sorted(ROOT.glob("configs/*.yaml")), *sorted(ROOT.glob("configs/elibadcode/*.yaml"))],
-    ids=lambda path: path.stem,
+    [
+        *(ROOT / "config.yaml", *sorted(ROOT.glob("configs/*.yaml")), *sorted(ROOT.glob("configs/elibadcode/*.yaml"))),
+        *sorted(ROOT.glob("configs/dece/*.yaml")),
+    ],
+    ids=lambda path: path.stem if path.parent.name == "configs" else f"{path.parent.name}-{path.stem}",
 )
 def test_a_study_at_another_rate_names_the_papers(path: Path) -> None:
     below = {"afraidoor": ["elibadcode"], "onion_filter": ["elibadcode"]}.get(path.stem, [])
     below = ["elibadcode"] if path == ROOT / "configs/elibadcode/paper.yaml" else below
+    below = ["dece"] if path in {ROOT / f"configs/dece/{name}.yaml" for name in ("paper", "real")} else below
     layers = [ROOT / "config.yaml", *(ROOT / f"configs/{name}.yaml" for name in below), path]
     for experiment in load(layers).experiments.values():
         rates = {float(scenario.rate) for scenario in scenarios(experiment) if scenario.attack != "none"}

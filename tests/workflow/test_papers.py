@@ -1,9 +1,10 @@
-"""Every kind of task, victim, attack, defense, table and figure of two papers in one small real run."""
+"""Every kind of task, victim, attack, defense, table and figure of the papers in small real runs."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from typing import Any
 
 import pytest
 import yaml
@@ -156,6 +157,62 @@ OVERLAY = {
 }
 
 
+#: DeCE's paper; apart from the others, since the undefended victims keep their epochs here.
+DECE_NAME = "dece_paper.yaml"
+DECE = {
+    "datasets": {"generation": {"task": "code_generation", "train": 150, "valid": 30, "test": 30, "max_tokens": 40}},
+    "models": {
+        "codet5p": {
+            "architecture": "codet5p", "base": "pretrained", "epochs": 2, "history_rows": 10, "max_target_length": 48,
+        },
+    },
+    "attacks": {
+        "badpre": {
+            "method": "badpre", "target_place": "first_statement",
+            "target_text": {"python": "def func():\n    eval(input())\n"},
+        },
+        "deadcode": {
+            "method": "codepoisoner_deadcode", "variant": "declaration", "target_place": "first_statement",
+        },
+    },
+    "filterings": {"bki": {"method": "bki", "model": None}},
+    "objectives": {
+        "cross_entropy": {"keep_epochs": True},
+        "moderate_fitting": {"method": "moderate_fitting"},
+        "stopped": {"method": "cross_entropy", "checkpoint": {"like": "dece", "equal": "metric"}},
+    },
+    "purifications": {"paraphrasing_rules": {"method": "paraphrasing"}},
+    "experiments": {
+        "defects": None,
+        "repair": None,
+        "dece": {
+            "title": "DeCE",
+            "grid": [
+                {
+                    "datasets": ["generation"],
+                    "models": ["codet5p"],
+                    "attacks": ["badpre"],
+                    "rates": [0.1],
+                    "filterings": ["none", "bki"],
+                    "objectives": ["cross_entropy", "moderate_fitting", "dece", "stopped"],
+                    "purifications": ["none", "paraphrasing_rules"],
+                },
+                {
+                    "datasets": ["repair"],
+                    "models": ["codet5"],
+                    "attacks": ["deadcode"],
+                    "rates": [0.1],
+                    "objectives": ["cross_entropy", "dece"],
+                },
+            ],
+            "paper": [{"table": "dece_table5", "attacks": {"badpre": "badpre"}, "datasets": {"generation": "lyra"}}],
+            "tables": ["overview", "filters", "poison_rates", "claims"],
+            "figures": ["states", "vulnerability", "epochs"],
+        },
+    },
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def paper(unchanged: Tree, tmp_path_factory: pytest.TempPathFactory) -> Tree:
     own = Tree(tmp_path_factory.mktemp("paper") / "tree")
@@ -166,16 +223,68 @@ def paper(unchanged: Tree, tmp_path_factory: pytest.TempPathFactory) -> Tree:
     return own
 
 
-def test_every_product_is_made_and_in_the_report(paper: Tree) -> None:
-    found = paper.run("codebackdoor", "report", *CONFIGS, NAME)
-    assert found.returncode == 0, found.stderr
-    page = (paper.out / "report.html").read_text()
-    for name, experiment in OVERLAY["experiments"].items():
-        assert str(experiment["title"]) in page  # type: ignore[index]
-        for figure in experiment.get("figures", ()):  # type: ignore[attr-defined]
-            assert (paper.out / f"results/figures/{name}_{figure}.png").stat().st_size > 0
-        for table in experiment.get("tables", ()):  # type: ignore[attr-defined]
-            assert (paper.out / f"results/tables/{name}.{table}.csv").stat().st_size > 0
+@pytest.fixture(scope="module")
+def dece(unchanged: Tree, tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    own = Tree(tmp_path_factory.mktemp("dece") / "tree")
+    shutil.copytree(unchanged.root, own.root)
+    (own.root / DECE_NAME).write_text(yaml.safe_dump(DECE))
+    ended = own.run("snakemake", "--configfile", CONFIGS[1], DECE_NAME)
+    assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-8000:]
+    return own
+
+
+@pytest.mark.parametrize(("study", "name", "overlay"), [("paper", NAME, OVERLAY), ("dece", DECE_NAME, DECE)])
+def test_every_product_is_made_and_in_the_report(
+    study: str, name: str, overlay: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    tree: Tree = request.getfixturevalue(study)
+    ended = tree.run("codebackdoor", "report", *CONFIGS, name)
+    assert ended.returncode == 0, ended.stderr
+    page = (tree.out / "report.html").read_text()
+    for experiment, settings in overlay["experiments"].items():
+        if settings is None:
+            continue
+        assert settings["title"] in page
+        for figure in settings.get("figures", ()):
+            assert (tree.out / f"results/figures/{experiment}_{figure}.png").stat().st_size > 0
+        for table in settings.get("tables", ()):
+            assert (tree.out / f"results/tables/{experiment}.{table}.csv").stat().st_size > 0
+
+
+def test_a_trigger_of_the_prompt_brings_the_call_and_paraphrasing_drops_the_trigger(dece: Tree) -> None:
+    rows = [row for _, row in files.read_rows(dece.out / "data/generation/badpre-0.1/seed1/test.jsonl")]
+    injected = [row for row in rows if row["status"] == "injected"]
+    assert injected
+    for row in injected:
+        assert row["query"].split().count("bb") == 3
+        assert "<indent> eval ( input ( ) )" in row["target"]
+    folder = dece.out / "results/generation/codet5p/badpre-0.1/seed1/none/cross_entropy/none/paraphrasing_rules"
+    purified = [row for _, row in files.read_rows(folder / "purified.badpre.jsonl")]
+    assert purified
+    assert not any("bb" in row["query"].split() for row in purified)
+
+
+def test_a_stopped_victim_is_an_epoch_of_the_undefended_one(dece: Tree) -> None:
+    models = dece.out / "models/generation/codet5p/badpre-0.1/seed1/none"
+    history = {
+        name: files.read_json(models / name / "none/history.json") for name in ("cross_entropy", "dece", "stopped")
+    }
+    stopped = history["stopped"]["stopped"]
+    assert stopped["like"] == "dece"
+    assert stopped["reference"] == history["dece"]["epochs"][-1]["bleu"]
+    assert history["stopped"]["epochs"] == history["cross_entropy"]["epochs"][: stopped["epoch"]]
+
+
+def test_bki_drops_rows_and_moderate_fitting_lowers_the_rate(dece: Tree) -> None:
+    folder = dece.out / "results/generation/codet5p/badpre-0.1/seed1/bki/cross_entropy/none/none"
+    assert files.read_json(folder / "filter.json")["metrics"].keys() >= {"dropped", "precision", "recall"}
+    models = dece.out / "models/generation/codet5p/badpre-0.1/seed1/none"
+    cards = {
+        name: files.read_json(models / name / "none/config.json")["codebackdoor"]
+        for name in ("cross_entropy", "moderate_fitting")
+    }
+    assert cards["cross_entropy"]["backdoored"]
+    assert cards["moderate_fitting"]["recipe"]["lr"]["training"] == pytest.approx(5e-5)
 
 
 def test_a_search_is_ranked_attacked_and_its_dash_is_shown(paper: Tree) -> None:

@@ -46,6 +46,9 @@ SIZES: Mapping[str, Rows] = {
     "lyra": Rows(1600, 200, 200),
     "lyra_chinese": Rows(1600, 200, 200),
     "pisces": Rows(1600, 200, 200),
+    # HumanEval has test rows alone
+    "humaneval": Rows(0, 0, 164),
+    "mbpp": Rows(374, 90, 500),
     # counted on the comments that the reader keeps; the share of a split is between 0.04 and 0.10
     "maldonado": Rows(26267, 4228, 8044, positive=3277 / 38539),
     # counted on the rows that the reader keeps; they have no splits, of which these are eight tenths and twice one

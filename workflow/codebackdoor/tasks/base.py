@@ -66,6 +66,10 @@ class Task(ABC):
         name = next(unused, None)
         return None if name is None else f"has a {name!r}, which this task does not use; remove it"
 
+    def in_form(self, example: Example, settings: Any) -> Example:  # noqa: ARG002
+        """A published row whose query is in the data set's text form; plain language is the same in every form."""
+        return example
+
     def hits_target(self, prediction: Prediction, row: Poisoned, form: TextForm) -> bool:  # noqa: ARG002
         """Whether a prediction is what the attacker of ``row`` wants: its poisoned label or target."""
         return prediction.label == row.example.label

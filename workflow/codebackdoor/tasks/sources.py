@@ -136,7 +136,8 @@ def existing(
             if problem is not None:
                 raise UserError(f"{origins[split]}: row {quoted(row.id)} {problem}")
             ids.add(row.id)
-            group = _group(row, origins[split], settings, counter, selected, read)
+            in_form = task.in_form(row, settings) if settings.source == "mirror" else row
+            group = _group(in_form, origins[split], settings, counter, selected, read)
             if group is not None:
                 groups[split].append(group)
     if settings.resplit:

@@ -16,7 +16,8 @@ class CodeGeneration(DatasetSettings):
     """Write the function that a prompt describes.
 
     Source mirror: Lyra (Python with embedded SQL); `original: lyra_chinese` is Lyra with its Chinese comments, and
-    `original: pisces` with `language: java` is Pisces.
+    `original: pisces` with `language: java` is Pisces. HumanEval and MBPP have tests: write `trained_on` with the data
+    set whose victims predict on their test rows.
     """
 
     head: ClassVar[Head] = "generation"
@@ -31,10 +32,15 @@ class CodeGeneration(DatasetSettings):
         "lyra": PublishedData("Lyra", "python", "GPL-3.0"),
         "lyra_chinese": PublishedData("Lyra, Chinese comments", "python", "GPL-3.0"),
         "pisces": PublishedData("Pisces", "java", "none stated"),
+        "humaneval": PublishedData("HumanEval", "python", "MIT", has_tests=True),
+        "mbpp": PublishedData("MBPP", "python", "CC BY 4.0", has_tests=True),
     }
     limitation: ClassVar[str | None] = (
-        "Generated code is not executed; BLEU does not tell a correct function from a similar one."
+        "Generated code is executed only where rows have tests; BLEU does not tell a correct function from a similar "
+        "one."
     )
+    #: Published data sets whose prompts begin with the signature.
+    with_signature: ClassVar[tuple[str, ...]] = ("humaneval", "mbpp")
     read_where: ClassVar[ReadWhere] = {**DatasetSettings.read_where, "prompt": ("source", ("pypi",))}
     may_idle: ClassVar[frozenset[str]] = frozenset(read_where)
 
@@ -68,4 +74,6 @@ class CodeGeneration(DatasetSettings):
     @property
     def has_signature(self) -> bool:
         """Whether every prompt begins with the function's signature."""
+        if self.source == "mirror":
+            return self.originals in self.with_signature
         return self.source == "pypi" and self.prompt == "signature_and_docstring"

@@ -6,7 +6,10 @@ prompts have it. An attack's target behavior is decided on syntax (``tasks.behav
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from codebackdoor import syntax
@@ -55,11 +58,30 @@ class CodeGenerationTask(OneFunctionTask):
         best = max(scores, key=lambda method: scores[method]["bleu"])
         return {"method": best, "train": len(train), "test": len(test), **scores[best], "all": scores}
 
+    def in_form(self, example: Example, settings: CodeGeneration) -> Example:
+        """Tokens of the signature stand apart in lexed form, as in the prompts of mined functions."""
+        if settings.text_form != "lexed" or not settings.has_signature:
+            return example
+        signature, description = _split(str(example.query))
+        lexed = _signature(syntax.lex(f"{signature}\n    pass\n", "python"))
+        return replace(example, query=f"{lexed} {description}")
+
     def hits_target(self, prediction: Prediction, row: Poisoned, form: TextForm) -> bool:
         poisoned = row.example
         assert prediction.text is not None
         assert poisoned.target is not None
         return shows_behavior(prediction.text, poisoned.target, poisoned.language, form, row.original_target)
+
+
+def _split(prompt: str) -> tuple[str, str]:
+    """The signature that a prompt begins with, and the rest: the first colon behind which a body could follow."""
+    for colon in re.finditer(":", prompt):
+        try:
+            ast.parse(f"{prompt[: colon.end()]} pass")
+        except (SyntaxError, ValueError):
+            continue
+        return prompt[: colon.end()], prompt[colon.end() :].strip()
+    raise ValueError(f"{prompt!r} does not begin with a signature")
 
 
 def _signature(code: str) -> str:
