@@ -55,16 +55,7 @@ class Writer:
         if not self.is_chat:
             ids: list[int] = self.tokenizer(request, verbose=False)["input_ids"]
             return self._fitting(ids)
-<<<<<<< HEAD
-        try:
-            message = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": request}], tokenize=False, add_generation_prompt=True
-            )
-        except Exception as error:  # a template can raise any error
-            raise UserError(f"the paraphraser's chat template fails: {first_line(error)}; use another model") from error
-=======
-        written = rendered(self.tokenizer, asked)
->>>>>>> mend2
+        message = rendered(self.tokenizer, request)
         # the template writes the special tokens itself
         return self._fitting(self.tokenizer(message, add_special_tokens=False, verbose=False)["input_ids"])
 
@@ -95,7 +86,7 @@ class Writer:
 
 
 def load_writer(view: TextView, prompt: str, longest: int) -> Writer:
-    """Load the helper ``paraphraser``; UserError if it is missing, writes no text, or lacks a chat template that ends."""
+    """Load the helper ``paraphraser``; UserError if it is missing, writes no text, or has no usable chat template."""
     if "paraphraser" not in view.helpers:
         raise UserError("the helper model 'paraphraser' is missing; name a folder for it")
     path = local_folder(view.helpers["paraphraser"])
