@@ -82,12 +82,10 @@ class ParaphrasingSettings(PurificationSettings):
     @model_validator(mode="after")
     def _source_is_complete(self) -> Self:
         for name in ("file", "sha256"):
-            if (getattr(self, name) is None) == (self.source == "file"):
+            if self.source == "file" and getattr(self, name) is None:
                 raise ValueError(
-                    f"`source: file` needs `file`, JSON Lines of recorded paraphrases, and `sha256`, its checksum "
+                    "`source: file` needs `file`, JSON Lines of recorded paraphrases, and `sha256`, its checksum "
                     f"(sha256sum FILE); {name} is missing"
-                    if self.source == "file"
-                    else f"{name} belongs to `source: file`; write that, or leave it out"
                 )
         if self.prompt.count(TEXT) != 1:
             raise ValueError(f"prompt: write {TEXT} once, where the input belongs")
