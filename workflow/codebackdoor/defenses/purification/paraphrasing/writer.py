@@ -1,13 +1,17 @@
 """Paraphrases by a model that writes: any text-to-text or chat model of transformers, greedy and in batches.
 
+Control tokens that an input spells out, such as the end of the user's turn, are read as plain text.
+
 A chat model gets one message of the user through its own template; its padding is on the left, where greedy
 output continues. A model without a template would continue the text instead of rewriting it, and is refused.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,6 +27,8 @@ from codebackdoor.victims.checkpoints import check_safetensors, load_weights, lo
 from codebackdoor.victims.families import ModelClass
 from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer
 
+#: Times that control tokens are broken, each of which may join the parts of others.
+_ROUNDS = 8
 #: Tokens of one batch, prompts and longest outputs together.
 TOKENS = {"cpu": 8192, "cuda": 65536}
 
@@ -38,36 +44,74 @@ class Writer:
     is_chat: bool
 
     @torch.inference_mode()
-    def paraphrase(self, texts: Sequence[str]) -> list[str]:
-        """The model's answer to each prompt, in order; what it writes for a text depends on that text alone."""
-        rows = [self._ids(text) for text in texts]
+    def paraphrase(self, texts: Sequence[str]) -> list[str | None]:
+        """The model's answer to each prompt, in order; what it writes for a text depends on that text alone.
+
+        None for a text that is too long for the model or cannot be written without its control tokens.
+        """
+        plain = {index: plain for index, text in enumerate(texts) if (plain := self.plain(text)) is not None}
+        rows = {index: ids for index, text in plain.items() if self._fits(ids := self._ids(text))}
+        indices = list(rows)
         answers: dict[int, str] = {}
 
         def run(batch: Sequence[int]) -> None:
-            answers.update(zip(batch, self._answers([rows[index] for index in batch]), strict=True))
+            chosen = [indices[number] for number in batch]
+            answers.update(zip(chosen, self._answers([rows[index] for index in chosen]), strict=True))
 
-        for batch in bucketed([len(row) + self.longest for row in rows], TOKENS[self.model.device.type]):
+        for batch in bucketed([len(row) + self.longest for row in rows.values()], TOKENS[self.model.device.type]):
             halving(batch, run)
-        return [answers[index] for index in range(len(texts))]
+        return [answers.get(index) for index in range(len(texts))]
+
+    def check_prompt(self) -> None:
+        """Raise UserError if the prompt without a text and an answer do not fit into the model's positions."""
+        if not self._fits(ids := self._ids("")):
+            raise UserError(
+                f"prompt: its {len(ids)} sub-tokens and {self.longest} for the answer do not fit into the paraphraser's"
+                f" {self._positions} positions; write a smaller `longest` or a shorter prompt, or use another model"
+            )
 
     def _ids(self, text: str) -> list[int]:
         request = self.prompt.replace(TEXT, text)
-        if not self.is_chat:
-            ids: list[int] = self.tokenizer(request, verbose=False)["input_ids"]
-            return self._fitting(ids)
-        message = rendered(self.tokenizer, request)
-        # the template writes the special tokens itself
-        return self._fitting(self.tokenizer(message, add_special_tokens=False, verbose=False)["input_ids"])
-
-    def _fitting(self, ids: list[int]) -> list[int]:
-        positions = getattr(self.model.config, "max_position_embeddings", None)
-        needed = len(ids) + (self.longest if self.is_chat else 0)
-        if isinstance(positions, int) and needed > positions:
-            raise UserError(
-                f"a prompt of {len(ids)} sub-tokens and {self.longest} for its answer do not fit into the paraphraser's"
-                f" {positions} positions; write a smaller `longest`, or use another model"
-            )
+        # a template writes the special tokens itself
+        message = rendered(self.tokenizer, request) if self.is_chat else request
+        ids: list[int] = self.tokenizer(message, add_special_tokens=not self.is_chat, verbose=False)["input_ids"]
         return ids
+
+    def plain(self, text: str) -> str | None:
+        """The text with a space within each control token, which the tokenizer then reads as plain text.
+
+        None if it reads a control token all the same, by its own normalization.
+        """
+        controls, ids = self._controls
+        for _ in range(_ROUNDS):
+            text, count = controls.subn(lambda match: f"{match[0][:1]} {match[0][1:]}", text)
+            if not count:
+                break
+        encoded = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return text if ids.isdisjoint(encoded) else None
+
+    @cached_property
+    def _controls(self) -> tuple[re.Pattern[str], frozenset[int]]:
+        """What matches the added tokens that are no ordinary words or gaps, and their ids, without the unknown one."""
+        added = self.tokenizer.added_tokens_decoder.items()
+        controls = {
+            token.content: int(id_)
+            for id_, token in added
+            if token.content.strip() and (token.special or not token.content.strip().isalnum())
+        }
+        longest_first = sorted(controls, key=len, reverse=True)
+        pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        # text of unknown characters is plain as well
+        return pattern, frozenset(controls.values()) - {self.tokenizer.unk_token_id}
+
+    @property
+    def _positions(self) -> int | None:
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        return positions if isinstance(positions, int) else None
+
+    def _fits(self, ids: Sequence[int]) -> bool:
+        needed = len(ids) + (self.longest if self.is_chat else 0)
+        return self._positions is None or needed <= self._positions
 
     def _answers(self, rows: Sequence[Sequence[int]]) -> list[str]:
         width = max(map(len, rows))
@@ -106,7 +150,9 @@ def load_writer(view: TextView, prompt: str, longest: int) -> Writer:
     model = load_weights(cls, path, may_drop=True)
     check_tokenizer(tokenizer, model.get_input_embeddings().num_embeddings, path)
     model.generation_config = _greedy(model.generation_config, tokenizer, longest)
-    return Writer(model.to(devices.device()).eval(), tokenizer, prompt, longest, is_chat)
+    writer = Writer(model.to(devices.device()).eval(), tokenizer, prompt, longest, is_chat)
+    writer.check_prompt()
+    return writer
 
 
 def _greedy(config: Any, tokenizer: Any, longest: int) -> Any:
