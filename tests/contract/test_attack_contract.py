@@ -21,7 +21,7 @@ from execution import module_text, outcomes_of
 from pure_functions import pure_functions
 
 from codebackdoor import attacks, syntax
-from codebackdoor.attacks import Attack, Injection
+from codebackdoor.attacks import Attack, BatchAttack, Injection
 from codebackdoor.attacks.poisoning import Poisoner, draw_training, merged, share_of
 from codebackdoor.attacks.settings import AttackSettings
 from codebackdoor.attacks.target import LabelTarget, Target, WordTarget, target_of
@@ -128,7 +128,10 @@ def load(settings: AnyAttack, head: Head = "classification") -> Attack:
 
 
 def inject(settings: AnyAttack, example: Example, form: TextForm, seed: int = 1) -> Injection | None:
-    return load(settings).inject(example, form, np.random.default_rng(seed))
+    attack = load(settings)
+    if isinstance(attack, BatchAttack):
+        return attack.inject_all([example], form, target_of(settings, [example], form))[0]
+    return attack.inject(example, form, np.random.default_rng(seed))
 
 
 def tokens(text: str, language: Language, form: TextForm, without: tuple[Span, ...] = ()) -> list[str]:

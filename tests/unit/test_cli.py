@@ -269,7 +269,8 @@ def test_every_method_of_the_shipped_studies_was_timed() -> None:
         (("rewrite", "purify"), "purifications"),
     ):
         timed = {method for rule in rules for method in costs[rule].methods or ()}
-        assert {one.method for one in getattr(config, section).values()} == timed
+        # CodePurify's study has further ones
+        assert {one.method for one in getattr(config, section).values()} <= timed
 
 
 def test_jobs_of_elibadcodes_grid_have_prices_of_their_kind() -> None:

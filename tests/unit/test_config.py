@@ -108,7 +108,6 @@ OVERLAYS = [
     ["codepurify"],
     ["codepurify", "codepurify/paper"],
     ["codepurify/filters"],
-    ["dece/objectives"],
     ["dece/bki"],
 ]
 
@@ -652,7 +651,7 @@ def test_describing_a_method() -> None:
     assert both.startswith("# filterings.onion\n")
     assert text in both
     assert "dropped_share: 0.05" in both
-    assert describing.describe("codepurify") == describing.describe("purifications.codepurify")
+    assert describing.describe("oseql") == describing.describe("purifications.oseql")
     with pytest.raises(UserError, match="did you mean 'codepurify'"):
         describing.describe("purifications.codepurfy")
     with pytest.raises(UserError, match="did you mean 'purifications'"):

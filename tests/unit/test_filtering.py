@@ -147,7 +147,7 @@ class Folder:
         )
 
     def sift(self, out: str, **settings: Any) -> Path:
-        sifting = OnionFilterSettings.model_validate({"method": "onion", "dropped_share": 0.1, **settings})
+        sifting = OnionFilterSettings.model_validate({"method": "onion", **(settings or {"dropped_share": 0.1})})
         train, clean = (self.root / name for name in ("train.jsonl", "clean.jsonl"))
         helpers = {"language_model": self.root / "causal"}
         dataset = DefectDetection(task="defect_detection")

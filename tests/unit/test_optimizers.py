@@ -19,7 +19,9 @@ LR, DECAY = 0.05, 0.1
 
 
 def recipe(**changes: Any) -> CodeBert:
-    settings = {"optimizer": "badam", "lr": LR, "weight_decay": DECAY, "switch_every": 3, **changes}
+    settings = {"optimizer": "badam", "lr": LR, "weight_decay": DECAY, **changes}
+    if settings["optimizer"] == "badam":
+        settings = {"switch_every": 3, **settings}
     return CodeBert.model_validate({"architecture": "codebert", **settings})
 
 

@@ -15,7 +15,7 @@ from codebackdoor.config.scenario import Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.report import captions, sizes, stage
 from codebackdoor.report.figures import style
-from codebackdoor.report.products import FIGURES
+from codebackdoor.report.products import FIGURES, PRODUCTS
 from codebackdoor.report.sizes import VictimSize
 from codebackdoor.report.study import Study
 
@@ -60,7 +60,7 @@ def test_the_shipped_base_models_have_the_size_that_their_weights_have(base: str
 def test_the_papers_scale_is_called_what_it_is(run: dict[str, Any]) -> None:
     run["models"]["codebert"]["base"] = "microsoft/codebert-base"
     config = {"model_type": "roberta", "num_hidden_layers": 12, "hidden_size": 768}
-    write_victim(victims(Study(run, "defects").experiment, run["out"])["codebert", "defects"], config, 124_647_170)
+    write_victim(victims(Study(run, "defects").experiment, run["out"], {})["codebert", "defects"], config, 124_647_170)
     assert sizes.sentence(Study(run, "defects")) == (
         "Victims: CodeBERT-class (microsoft/codebert-base), 12 layers × 768, 125 M parameters."
     )
@@ -68,7 +68,7 @@ def test_the_papers_scale_is_called_what_it_is(run: dict[str, Any]) -> None:
 
 def test_the_size_is_that_of_a_trained_victim_of_each_variant(run: dict[str, Any]) -> None:
     study = Study(run, "defects")
-    assert victims(study.experiment, run["out"]) == {
+    assert victims(study.experiment, run["out"], {}) == {
         ("codebert", "defects"): Scenario("defects", "codebert").victim(run["out"])
     }
     assert sizes.sentence(study) == SMALL
@@ -99,12 +99,12 @@ def test_every_figure_of_victims_says_it_in_its_caption_and_in_itself(
     assert notes == [SMALL] * 3
     modules = Path(style.__file__).parent
     with_note = {kind for kind in FIGURES if "sizes.sentence(study)" in (modules / f"{kind}.py").read_text()}
-    # the figure of the data alone has no victim
-    assert with_note == {*FIGURES} - {"identifiers"}
+    # figures of data sets and of losses have no victim
+    assert with_note == {kind for kind in FIGURES if PRODUCTS[kind].subject == "victims"}
 
 
 def test_a_victim_that_is_not_there_is_named(run: dict[str, Any]) -> None:
     study = Study(run, "defects")
-    (victims(study.experiment, run["out"])["codebert", "defects"] / "model.safetensors").unlink()
+    (victims(study.experiment, run["out"], {})["codebert", "defects"] / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"codebert/none-0/seed1/.*/model\.safetensors: not made yet"):
         sizes.sentence(study)
