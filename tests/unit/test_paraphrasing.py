@@ -22,6 +22,7 @@ from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from codebackdoor.basemodels.tokenizer import train_bpe, wrap
 from codebackdoor.config.study import Config
 from codebackdoor.defenses.purification import load
+from codebackdoor.defenses.purification.paraphrasing import template
 from codebackdoor.defenses.purification.paraphrasing.rules import SYNONYMS, Rules, words_of
 from codebackdoor.defenses.purification.paraphrasing.settings import ParaphrasingSettings
 from codebackdoor.defenses.rewriting import blindly
@@ -235,9 +236,16 @@ def test_a_chat_model_without_a_template_is_refused(make: Make) -> None:
 
 def test_a_template_that_fails_is_one_error(make: Make) -> None:
     folder = make("llama", "{{ raise_exception('only experts may ask') }}")
-    purifier = load("paraphrasing")(view(paraphraser=folder), settings(source="model"), 1)
     with pytest.raises(UserError, match="chat template fails: only experts may ask"):
-        purifier.purify([row("return it")])
+        load("paraphrasing")(view(paraphraser=folder), settings(source="model"), 1)
+
+
+@pytest.mark.parametrize("over", ["range(99999)", "messages[0]['content'] * 20"])
+def test_a_template_that_does_not_end_is_refused(over: str, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template, "SECONDS", 1)
+    folder = make("llama", "".join(f"{{% for {name} in {over} %}}" for name in "abc") + "{% endfor %}" * 3 + CHAT)
+    with pytest.raises(UserError, match="chat template takes more than 1 seconds for one message; use another model"):
+        load("paraphrasing")(view(paraphraser=folder), settings(source="model"), 1)
 
 
 def test_a_model_that_writes_no_text_is_refused(make: Make) -> None:

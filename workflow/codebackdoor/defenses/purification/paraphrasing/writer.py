@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from codebackdoor.defenses.purification.paraphrasing.settings import TEXT
+from codebackdoor.defenses.purification.paraphrasing.template import check_template, rendered
 from codebackdoor.defenses.views import TextView
-from codebackdoor.errors import UserError, first_line, quoted
+from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import read_object
 from codebackdoor.victims import devices
 from codebackdoor.victims.batching import bucketed, halving
@@ -54,12 +55,7 @@ class Writer:
         if not self.is_chat:
             ids: list[int] = self.tokenizer(request, verbose=False)["input_ids"]
             return self._fitting(ids)
-        try:
-            message = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": request}], tokenize=False, add_generation_prompt=True
-            )
-        except Exception as error:  # a template can raise any error
-            raise UserError(f"the paraphraser's chat template fails: {first_line(error)}; use another model") from error
+        message = rendered(self.tokenizer, request)
         # the template writes the special tokens itself
         return self._fitting(self.tokenizer(message, add_special_tokens=False, verbose=False)["input_ids"])
 
@@ -90,7 +86,7 @@ class Writer:
 
 
 def load_writer(view: TextView, prompt: str, longest: int) -> Writer:
-    """Load the helper ``paraphraser``; UserError if it is missing, writes no text, or lacks a chat template."""
+    """Load the helper ``paraphraser``; UserError if it is missing, writes no text, or lacks a chat template that ends."""
     if "paraphraser" not in view.helpers:
         raise UserError("the helper model 'paraphraser' is missing; name a folder for it")
     path = local_folder(view.helpers["paraphraser"])
@@ -102,6 +98,8 @@ def load_writer(view: TextView, prompt: str, longest: int) -> Writer:
             f"{path}: a chat model needs a chat template, and its tokenizer has none (chat_template in "
             "tokenizer_config.json, or chat_template.jinja); use an instruction-tuned or a text-to-text model"
         )
+    if is_chat:
+        check_template(path)
     if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
         # masked wherever it stands
         tokenizer.pad_token = tokenizer.eos_token
