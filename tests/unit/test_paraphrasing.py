@@ -258,12 +258,17 @@ def test_a_model_that_writes_no_text_is_refused(make: Make) -> None:
         load("paraphrasing")(view(), settings(source="model"), 1)
 
 
-def test_a_prompt_that_does_not_fit_is_refused(make: Make) -> None:
-    purifier = load("paraphrasing")(
-        view(paraphraser=make("llama", positions=40)), settings(source="model", prompt="{text}", longest=30), 1
-    )
-    with pytest.raises(UserError, match="do not fit into the paraphraser's 40 positions"):
-        purifier.purify([row("return the sum of all items " * 5)])
+def test_an_input_that_does_not_fit_is_left_as_it_is_and_a_prompt_is_refused(make: Make) -> None:
+    folder = make("llama", positions=40)
+    purifier = load("paraphrasing")(view(paraphraser=folder), settings(source="model", prompt="{text}", longest=20), 1)
+    rows = [row("return the sum of all items " * 5), row(CLEAN[1], 1)]
+    long, short = purifier.purify(rows)
+    assert (long.example, long.touched) == (rows[0], ())
+    assert long.detail == {"source": "model", "empty": True, "too_long": True}
+    assert [short] == purifier.purify(rows[1:])
+    assert "too_long" not in short.detail
+    with pytest.raises(UserError, match="answer do not fit into the paraphraser's 40 positions; write a smaller"):
+        load("paraphrasing")(view(paraphraser=folder), settings(source="model", prompt="{text}", longest=39), 1)
 
 
 # --- files

@@ -20,8 +20,8 @@ from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import read_rows, sha256
 from codebackdoor.types import Example, Purified, Span
 
-#: Paraphrases of texts, in order.
-Paraphrase = Callable[[Sequence[str]], list[str]]
+#: Paraphrases of texts, in order; None for a text that is too long for the model.
+Paraphrase = Callable[[Sequence[str]], Sequence[str | None]]
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,15 @@ class Paraphrasing:
 
     def purify(self, inputs: Sequence[Example]) -> list[Purified]:
         texts = list(dict.fromkeys(text_of(example) for example in inputs))
-        written: dict[str, str] = {}
+        written: dict[str, str | None] = {}
         for part in in_parts(texts, "paraphrase"):
             written.update(zip(part, self._paraphrase(part), strict=True))
         return [self._purified(example, written[text_of(example)]) for example in inputs]
 
-    def _purified(self, example: Example, answer: str) -> Purified:
+    def _purified(self, example: Example, answer: str | None) -> Purified:
+        if answer is None:
+            # an attacker may write long texts: the victim reads the input as it is, and the evidence says so
+            return Purified(example, detail={"source": self._source, "empty": True, "too_long": True})
         text = text_of(example)
         # rules keep the spacing of what they do not change
         paraphrase = answer if self._source == "rules" else spaced_like(text, answer)

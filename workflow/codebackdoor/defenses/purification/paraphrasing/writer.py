@@ -38,36 +38,47 @@ class Writer:
     is_chat: bool
 
     @torch.inference_mode()
-    def paraphrase(self, texts: Sequence[str]) -> list[str]:
-        """The model's answer to each prompt, in order; what it writes for a text depends on that text alone."""
-        rows = [self._ids(text) for text in texts]
+    def paraphrase(self, texts: Sequence[str]) -> list[str | None]:
+        """The model's answer to each prompt, in order; what it writes for a text depends on that text alone.
+
+        None for a text that is too long for the model.
+        """
+        encoded = {index: self._ids(text) for index, text in enumerate(texts)}
+        rows = {index: ids for index, ids in encoded.items() if self._fits(ids)}
+        indices = list(rows)
         answers: dict[int, str] = {}
 
         def run(batch: Sequence[int]) -> None:
-            answers.update(zip(batch, self._answers([rows[index] for index in batch]), strict=True))
+            chosen = [indices[number] for number in batch]
+            answers.update(zip(chosen, self._answers([rows[index] for index in chosen]), strict=True))
 
-        for batch in bucketed([len(row) + self.longest for row in rows], TOKENS[self.model.device.type]):
+        for batch in bucketed([len(row) + self.longest for row in rows.values()], TOKENS[self.model.device.type]):
             halving(batch, run)
-        return [answers[index] for index in range(len(texts))]
+        return [answers.get(index) for index in range(len(texts))]
+
+    def check_prompt(self) -> None:
+        """Raise UserError if the prompt without a text and an answer do not fit into the model's positions."""
+        if not self._fits(ids := self._ids("")):
+            raise UserError(
+                f"prompt: its {len(ids)} sub-tokens and {self.longest} for the answer do not fit into the paraphraser's"
+                f" {self._positions} positions; write a smaller `longest` or a shorter prompt, or use another model"
+            )
 
     def _ids(self, text: str) -> list[int]:
         request = self.prompt.replace(TEXT, text)
-        if not self.is_chat:
-            ids: list[int] = self.tokenizer(request, verbose=False)["input_ids"]
-            return self._fitting(ids)
-        message = rendered(self.tokenizer, request)
-        # the template writes the special tokens itself
-        return self._fitting(self.tokenizer(message, add_special_tokens=False, verbose=False)["input_ids"])
-
-    def _fitting(self, ids: list[int]) -> list[int]:
-        positions = getattr(self.model.config, "max_position_embeddings", None)
-        needed = len(ids) + (self.longest if self.is_chat else 0)
-        if isinstance(positions, int) and needed > positions:
-            raise UserError(
-                f"a prompt of {len(ids)} sub-tokens and {self.longest} for its answer do not fit into the paraphraser's"
-                f" {positions} positions; write a smaller `longest`, or use another model"
-            )
+        # a template writes the special tokens itself
+        message = rendered(self.tokenizer, request) if self.is_chat else request
+        ids: list[int] = self.tokenizer(message, add_special_tokens=not self.is_chat, verbose=False)["input_ids"]
         return ids
+
+    @property
+    def _positions(self) -> int | None:
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        return positions if isinstance(positions, int) else None
+
+    def _fits(self, ids: Sequence[int]) -> bool:
+        needed = len(ids) + (self.longest if self.is_chat else 0)
+        return self._positions is None or needed <= self._positions
 
     def _answers(self, rows: Sequence[Sequence[int]]) -> list[str]:
         width = max(map(len, rows))
@@ -86,7 +97,7 @@ class Writer:
 
 
 def load_writer(view: TextView, prompt: str, longest: int) -> Writer:
-    """Load the helper ``paraphraser``; UserError if it is missing, writes no text, or lacks a chat template that ends."""
+    """Load the helper ``paraphraser``; UserError if it is missing, writes no text, or has no usable chat template."""
     if "paraphraser" not in view.helpers:
         raise UserError("the helper model 'paraphraser' is missing; name a folder for it")
     path = local_folder(view.helpers["paraphraser"])
@@ -106,7 +117,9 @@ def load_writer(view: TextView, prompt: str, longest: int) -> Writer:
     model = load_weights(cls, path, may_drop=True)
     check_tokenizer(tokenizer, model.get_input_embeddings().num_embeddings, path)
     model.generation_config = _greedy(model.generation_config, tokenizer, longest)
-    return Writer(model.to(devices.device()).eval(), tokenizer, prompt, longest, is_chat)
+    writer = Writer(model.to(devices.device()).eval(), tokenizer, prompt, longest, is_chat)
+    writer.check_prompt()
+    return writer
 
 
 def _greedy(config: Any, tokenizer: Any, longest: int) -> Any:
