@@ -20,7 +20,7 @@ from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import read_rows, sha256
 from codebackdoor.types import Example, Purified, Span
 
-#: Paraphrases of texts, in order; None for a text that is too long for the model.
+#: Paraphrases of texts, in order; None for a text that the model cannot read as plain text.
 Paraphrase = Callable[[Sequence[str]], Sequence[str | None]]
 
 
@@ -64,8 +64,8 @@ class Paraphrasing:
 
     def _purified(self, example: Example, answer: str | None) -> Purified:
         if answer is None:
-            # an attacker may write long texts: the victim reads the input as it is, and the evidence says so
-            return Purified(example, detail={"source": self._source, "empty": True, "too_long": True})
+            # too long, or with control tokens: the victim reads the input as it is, and the evidence says so
+            return Purified(example, detail={"source": self._source, "empty": True, "unreadable": True})
         text = text_of(example)
         # rules keep the spacing of what they do not change
         paraphrase = answer if self._source == "rules" else spaced_like(text, answer)

@@ -1,13 +1,17 @@
 """Paraphrases by a model that writes: any text-to-text or chat model of transformers, greedy and in batches.
 
+Control tokens that an input spells out, such as the end of the user's turn, are read as plain text.
+
 A chat model gets one message of the user through its own template; its padding is on the left, where greedy
 output continues. A model without a template would continue the text instead of rewriting it, and is refused.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,6 +27,8 @@ from codebackdoor.victims.checkpoints import check_safetensors, load_weights, lo
 from codebackdoor.victims.families import ModelClass
 from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer
 
+#: Times that control tokens are broken, each of which may join the parts of others.
+_ROUNDS = 8
 #: Tokens of one batch, prompts and longest outputs together.
 TOKENS = {"cpu": 8192, "cuda": 65536}
 
@@ -41,10 +47,10 @@ class Writer:
     def paraphrase(self, texts: Sequence[str]) -> list[str | None]:
         """The model's answer to each prompt, in order; what it writes for a text depends on that text alone.
 
-        None for a text that is too long for the model.
+        None for a text that is too long for the model or cannot be written without its control tokens.
         """
-        encoded = {index: self._ids(text) for index, text in enumerate(texts)}
-        rows = {index: ids for index, ids in encoded.items() if self._fits(ids)}
+        plain = {index: plain for index, text in enumerate(texts) if (plain := self.plain(text)) is not None}
+        rows = {index: ids for index, text in plain.items() if self._fits(ids := self._ids(text))}
         indices = list(rows)
         answers: dict[int, str] = {}
 
@@ -70,6 +76,33 @@ class Writer:
         message = rendered(self.tokenizer, request) if self.is_chat else request
         ids: list[int] = self.tokenizer(message, add_special_tokens=not self.is_chat, verbose=False)["input_ids"]
         return ids
+
+    def plain(self, text: str) -> str | None:
+        """The text with a space within each control token, which the tokenizer then reads as plain text.
+
+        None if it reads a control token all the same, by its own normalization.
+        """
+        controls, ids = self._controls
+        for _ in range(_ROUNDS):
+            text, count = controls.subn(lambda match: f"{match[0][:1]} {match[0][1:]}", text)
+            if not count:
+                break
+        encoded = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return text if ids.isdisjoint(encoded) else None
+
+    @cached_property
+    def _controls(self) -> tuple[re.Pattern[str], frozenset[int]]:
+        """What matches the added tokens that are no ordinary words or gaps, and their ids, without the unknown one."""
+        added = self.tokenizer.added_tokens_decoder.items()
+        controls = {
+            token.content: int(id_)
+            for id_, token in added
+            if token.content.strip() and (token.special or not token.content.strip().isalnum())
+        }
+        longest_first = sorted(controls, key=len, reverse=True)
+        pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        # text of unknown characters is plain as well
+        return pattern, frozenset(controls.values()) - {self.tokenizer.unk_token_id}
 
     @property
     def _positions(self) -> int | None:
