@@ -12,10 +12,11 @@ from purification_models import LENGTH, example, language_model, planted, view
 from tiny_models import generator
 
 from codebackdoor.defenses.purification.onion.affordable import SHARES
-from codebackdoor.defenses.purification.onion.method import AFFORDABLE, Onion, without, words
+from codebackdoor.defenses.purification.onion.method import AFFORDABLE, Onion, words
 from codebackdoor.defenses.purification.onion.perplexity import TEXTS_AT_ONCE, TokenizedWords, surprises
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.performance import performance
+from codebackdoor.defenses.purification.words import cut_words
 from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
@@ -66,7 +67,7 @@ def test_scores_belong_to_the_right_words() -> None:
     for row, scored in zip(CLEAN[:6], onion(threshold=0).score(CLEAN[:6]), strict=True):
         assert len(scored.words) > 15
         for span, drop in zip(scored.words, scored.drops, strict=True):
-            remaining = tokenizer(without(row.code, [span]))["input_ids"]
+            remaining = tokenizer(cut_words(row.code, [span]))["input_ids"]
             assert drop == pytest.approx(scored.perplexity - naive(remaining), rel=1e-3, abs=1e-2)
 
 
@@ -85,14 +86,14 @@ def test_words_of_raw_text_stand_between_white_space() -> None:
         ["int", "f(int", "a)", "{", "return", "a", ";", "}"]
     )
     spans = [span for span in words(row, "raw") if row.code[slice(*span)] in ("a)", "a", ";")]
-    assert without(row.code, spans) == "int  f(int\n{\n\treturn\n}\n"
+    assert cut_words(row.code, spans) == "int  f(int\n{\n\treturn\n}\n"
 
 
-def test_without_leaves_single_spaces() -> None:
-    assert without("a b c", []) == "a b c"
-    assert without("a b c", [(0, 1)]) == "b c"
-    assert without("a b c", [(2, 3)]) == "a c"
-    assert without("a b c", [(2, 3), (4, 5)]) == "a"
+def test_cutting_words_leaves_single_spaces() -> None:
+    assert cut_words("a b c", []) == "a b c"
+    assert cut_words("a b c", [(0, 1)]) == "b c"
+    assert cut_words("a b c", [(2, 3)]) == "a c"
+    assert cut_words("a b c", [(2, 3), (4, 5)]) == "a"
 
 
 def test_exactly_the_words_above_the_threshold_go_and_case_is_untouched() -> None:
@@ -188,7 +189,7 @@ def test_as_many_words_are_removed_as_the_victim_can_afford() -> None:
         shorter = [
             replace(
                 row,
-                code=without(
+                code=cut_words(
                     row.code, [word for word, drop in zip(words.words, words.drops, strict=True) if drop > threshold]
                 ),
             )

@@ -28,6 +28,9 @@ class Meaning(NamedTuple):
 def suggestions(word: str) -> str:
     """The end of an error message: what a word is, or the nearest names; at most five."""
     meanings = list(_meanings())
+    sections = {name for meaning in meanings for name in (meaning.section, meaning.method) if name is not None}
+    if misspelled := difflib.get_close_matches(word, sections, n=1, cutoff=0.9):
+        return f"; did you mean {misspelled[0]!r}?"
     methods: dict[tuple[str, str, str], list[str]] = {}
     for meaning in meanings:
         if meaning.word.lower() == word.lower():
@@ -35,7 +38,6 @@ def suggestions(word: str) -> str:
             names += [meaning.method] if meaning.method is not None else []
     if methods:
         return "".join(f"\n{_sentence(*key, names)}" for key, names in list(methods.items())[:MOST])
-    sections = {name for meaning in meanings for name in (meaning.section, meaning.method) if name is not None}
     for names in (sections, {meaning.word for meaning in meanings}):
         lower = {name.lower(): name for name in sorted(names)}
         if close := difflib.get_close_matches(word.lower(), lower, n=MOST, cutoff=0.75):
