@@ -234,12 +234,7 @@ class ModelSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _on_is_a_key(cls, raw: Any) -> Any:
-        """Accept true for ``on``: YAML 1.1, which Snakemake reads as well, takes the bare word for a truth value."""
-        if not isinstance(raw, Mapping) or True not in raw:
-            return raw
-        if "on" in raw:
-            raise ValueError("`on` is there twice, with and without quotes; write it without")
-        return {"on" if name is True else name: value for name, value in raw.items()}
+        return with_plain_keys(raw)
 
     @field_validator("on")
     @classmethod
@@ -319,6 +314,15 @@ class ModelSettings(Settings):
         if self.is_hub:
             return Path(f"{self.base}@{self.revision}")
         return Path(self.base)
+
+
+def with_plain_keys(raw: Any) -> Any:
+    """Accept true for ``on``: YAML 1.1, which Snakemake reads as well, takes the bare word for a truth value."""
+    if not isinstance(raw, Mapping) or True not in raw:
+        return raw
+    if "on" in raw:
+        raise ValueError("`on` is there twice, with and without quotes; write it without")
+    return {"on" if name is True else name: value for name, value in raw.items()}
 
 
 def _moved(error: ValidationError, *outer: str) -> ValidationError:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from codebackdoor.config.base import Head, ReadWhere
-from codebackdoor.config.model_settings import PRETRAINED, SHIPPED, BaseFamily, ModelSettings, Pooling
+from codebackdoor.config.model_settings import PRETRAINED, SHIPPED, BaseFamily, ModelSettings, Pooling, with_plain_keys
 
 __all__ = ["PRETRAINED", "SHIPPED", "BaseFamily", "ModelSettings", "Pooling"]
 
@@ -166,9 +166,10 @@ class DecoderSettings(ModelSettings):
     @classmethod
     def _fits_the_shipped_base(cls, raw: Any) -> Any:
         """Let victims that generate from the shipped base have lengths that fit, unless the settings state others."""
-        raw = cls._on_is_a_key(raw)
-        overrides = raw.get("on", {}) if isinstance(raw, Mapping) else None
-        generating = overrides.get("generation", {}) if isinstance(overrides, Mapping) else None
+        raw = with_plain_keys(raw)
+        if not isinstance(raw, Mapping) or not isinstance(overrides := raw.get("on", {}), Mapping):
+            return raw
+        generating = overrides.get("generation", {})
         if not isinstance(generating, Mapping) or generating.get("base", raw.get("base", "shipped")) != "shipped":
             return raw
         lengths = {name: length for name, length in SHARED_LENGTHS.items() if name not in raw}

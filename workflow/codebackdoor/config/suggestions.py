@@ -34,10 +34,10 @@ def suggestions(word: str) -> str:
     methods: dict[tuple[str, str, str], list[str]] = {}
     for meaning in meanings:
         if meaning.word.lower() == word.lower():
-            names = methods.setdefault((meaning.word, meaning.is_what, meaning.section), [])
-            names += [meaning.method] if meaning.method is not None else []
+            tags = methods.setdefault((meaning.word, meaning.is_what, meaning.section), [])
+            tags += [meaning.method] if meaning.method is not None else []
     if methods:
-        return "".join(f"\n{_sentence(*key, names)}" for key, names in list(methods.items())[:MOST])
+        return "".join(f"\n{_sentence(*key, tags)}" for key, tags in list(methods.items())[:MOST])
     for names in (sections, {meaning.word for meaning in meanings}):
         lower = {name.lower(): name for name in sorted(names)}
         if close := difflib.get_close_matches(word.lower(), lower, n=MOST, cutoff=0.75):

@@ -71,9 +71,9 @@ def _part(study: Study, results: Results, table: ResultTable, groups: Sequence[V
         for scenario in (group.scenarios[name] for name in names if name != labels.BENIGN):
             values = dict(_values(study, results, scenario, table.seeds))
             if values:
-                measured = {column.name: values[column.name] for column in columns if column.name in values}
+                cells = {column.name: values[column.name] for column in columns if column.name in values}
                 name = labels.column(scenario)
-                rows.append({"attack": f"{labels.attack(group.scenario)}{mark}", "defense": name, **measured})
+                rows.append({"attack": f"{labels.attack(group.scenario)}{mark}", "defense": name, **cells})
     shown = tuple(column for column in columns if any(column.name in row for row in rows))
     return ListingPart(f"{first.dataset} {first.model}", labels.trained(first), shown, tuple(rows))
 
