@@ -398,11 +398,12 @@ def test_a_place_by_any_rank_of_sensitivity_is_looked_for_like_the_first(
 
 
 def test_attdef_goes_its_way_to_suspect_inputs_alone(classifier: PlannedVictim, pairs: PlannedVictim) -> None:
-    fixed = {"method": "attdef", "steps": 4, "threshold": 0.5}
+    fixed = {"method": "attdef", "threshold": 0.5}
     clean, triggered = RowSet(200), RowSet(50, triggered=True)
 
     def rows_read(victim: PlannedVictim, *testsets: RowSet, **settings: object) -> float:
-        done = jobs.purify(victim, AttDefSettings(**{**fixed, **settings}), testsets, SIZE).predicted
+        steps = {} if "attribution" in settings else {"steps": 4}
+        done = jobs.purify(victim, AttDefSettings(**{**fixed, **steps, **settings}), testsets, SIZE).predicted
         return (done - jobs.predict(victim, testsets).predicted) / victim.forward
 
     # the answer, and four points forth and back; all inputs with a trigger are suspect
