@@ -130,7 +130,7 @@ def load(settings: AnyAttack, head: Head = "classification") -> Attack:
 def inject(settings: AnyAttack, example: Example, form: TextForm, seed: int = 1) -> Injection | None:
     attack = load(settings)
     if isinstance(attack, BatchAttack):
-        return attack.inject_all([example], form, target_of(settings, [example], form))[0]
+        return attack.inject_all([example], form, LabelTarget(settings.target_label))[0]
     return attack.inject(example, form, np.random.default_rng(seed))
 
 
