@@ -311,7 +311,7 @@ def test_a_changed_or_missing_file_is_refused(tmp_path: Path) -> None:
     [
         ({"source": "file", "sha256": "0" * 64}, "file is missing"),
         ({"source": "file", "file": "a"}, "sha256 is missing"),
-        ({"file": "a", "sha256": "0" * 64}, "belongs to `source: file`"),
+        ({"file": "a", "sha256": "0" * 64}, "file: not read with `source: rules`; leave it out, or write file"),
         ({"source": "model", "prompt": "say it again"}, "once, where the input belongs"),
     ],
 )
