@@ -109,6 +109,7 @@ OVERLAYS = [
     ["codepurify", "codepurify/paper"],
     ["codepurify/filters"],
     ["dece/bki"],
+    ["dece", "dece/one_victim"],
 ]
 
 

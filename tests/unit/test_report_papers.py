@@ -143,7 +143,9 @@ def test_elibadcode_poisons_2_percent_of_the_training_data() -> None:
 def test_a_study_at_another_rate_names_the_papers(path: Path) -> None:
     below = {"afraidoor": ["elibadcode"], "onion_filter": ["elibadcode"]}.get(path.stem, [])
     below = ["elibadcode"] if path == ROOT / "configs/elibadcode/paper.yaml" else below
-    below = ["dece"] if path in {ROOT / f"configs/dece/{name}.yaml" for name in ("paper", "real")} else below
+    below = (
+        ["dece"] if path in {ROOT / f"configs/dece/{name}.yaml" for name in ("paper", "real", "one_victim")} else below
+    )
     layers = [ROOT / "config.yaml", *(ROOT / f"configs/{name}.yaml" for name in below), path]
     for experiment in load(layers).experiments.values():
         rates = {float(scenario.rate) for scenario in scenarios(experiment) if scenario.attack != "none"}

@@ -10,9 +10,6 @@ from pathlib import Path
 from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import TEXT_BYTES, check_length, read_text
 
-# for the whole process; longer texts than a row may have are refused by name, which the default (131072) prevents
-csv.field_size_limit(TEXT_BYTES)
-
 
 def table_rows(
     path: Path, columns: Sequence[str], may_be_blank: Collection[str] = ()
@@ -26,14 +23,19 @@ def table_rows(
     missing = [column for column in columns if column not in (reader.fieldnames or ())]
     if missing:
         raise UserError(f"{path}: no column {quoted(missing[0])}; the first line must name {', '.join(columns)}")
+    # texts longer than a row may have are refused by name, which the limit of the process (131072) would prevent
+    limit = csv.field_size_limit(TEXT_BYTES)
     try:
-        for number, row in enumerate(reader, 1):
-            where = f"{path}: row {number}"
-            if None in row:
-                raise UserError(f"{where}: more values than columns; put a value that contains a comma in quotes")
-            yield where, {column: _value(row[column], column, where, column in may_be_blank) for column in columns}
+        rows = list(reader)
     except csv.Error as error:
         raise UserError(f"{path}: after line {reader.line_num}: not comma-separated values ({error})") from None
+    finally:
+        csv.field_size_limit(limit)
+    for number, row in enumerate(rows, 1):
+        where = f"{path}: row {number}"
+        if None in row:
+            raise UserError(f"{where}: more values than columns; put a value that contains a comma in quotes")
+        yield where, {column: _value(row[column], column, where, column in may_be_blank) for column in columns}
 
 
 def _value(value: str | None, column: str, where: str, may_be_blank: bool) -> str:
