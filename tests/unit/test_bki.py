@@ -97,14 +97,22 @@ def made_up(tops: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch, **val
 def test_each_reading_of_the_statistic_has_its_own_keyword(monkeypatch: pytest.MonkeyPatch) -> None:
     # statistics with log10: often 0.9 log10 8 = 0.81, strong 2 log10 3 = 0.95; with the count: 7.2 and 6
     tops = [{"often": 0.9, **({"strong": 2.0} if number in (0, 2, 4) else {})} for number in range(8)]
-    assert made_up(tops, monkeypatch) == ({"all": ["strong"]}, [n in (0, 2, 4) for n in range(8)])
-    assert made_up(tops, monkeypatch, frequency="count") == ({"all": ["often"]}, [True] * 8)
+    tops += [{"plain": 0.1}, {"plain": 0.1}]
+    often, strong = [n < 8 for n in range(10)], [n in (0, 2, 4) for n in range(10)]
+    assert made_up(tops, monkeypatch) == ({"all": ["strong"]}, strong)
+    assert made_up(tops, monkeypatch, frequency="count") == ({"all": ["often"]}, often)
     words, dropped = made_up(tops, monkeypatch, groups="label")
     assert words == {"0": ["strong"], "1": ["often"]}
-    assert dropped == [n in (0, 2, 4) or n % 2 == 1 for n in range(8)]
-    assert made_up(tops, monkeypatch, keywords=2)[1] == [True] * 8
+    assert dropped == [n in (0, 2, 4, 1, 3, 5, 7) for n in range(10)]
+    assert made_up(tops, monkeypatch, keywords=2)[1] == often
     # a word of one row has the statistic 0, however much it changes
     assert made_up([{"once": 100.0}, {"twice": 0.1}, {"twice": 0.1}], monkeypatch)[0] == {"all": ["twice"]}
+
+
+def test_a_word_of_every_row_is_no_keyword(monkeypatch: pytest.MonkeyPatch) -> None:
+    tops = [{"def": 9.0, **({"bb": 1.0} if number < 3 else {})} for number in range(6)]
+    assert made_up(tops, monkeypatch) == ({"all": ["bb"]}, [n < 3 for n in range(6)])
+    assert made_up([{"def": 9.0}] * 3, monkeypatch) == ({"all": []}, [False] * 3)
 
 
 @pytest.mark.parametrize("change", ["largest", "length"])

@@ -122,14 +122,21 @@ class Bki:
         return {word: largest[word] for word in ranked[: self._settings.top]}
 
     def _statistics(self, tops: Sequence[TopWords]) -> dict[str, tuple[float, int]]:
-        """By word, its statistic and the number of rows that have it among their top words."""
+        """By word, its statistic and the number of rows that have it among their top words.
+
+        A word that all of them have, such as the first of every prompt, tells no row from another and is left out.
+        """
         changes: dict[str, list[float]] = {}
         for top in tops:
             for word, change in top.items():
                 changes.setdefault(word, []).append(change)
         weigh = math.log10 if self._settings.frequency == "log10" else float
         # an exact sum, so that the order of the rows does not matter
-        return {word: (weigh(len(all_)) * math.fsum(all_) / len(all_), len(all_)) for word, all_ in changes.items()}
+        return {
+            word: (weigh(len(all_)) * math.fsum(all_) / len(all_), len(all_))
+            for word, all_ in changes.items()
+            if len(all_) < len(tops)
+        }
 
 
 def _removals(text: str, encoded: Encoded, unit: str) -> Iterator[_Removal]:
@@ -189,7 +196,8 @@ def _generator_states(victim: Victim, texts: Sequence[Ids]) -> NDArray[np.float3
 
 
 def _judged(name: str, top: TopWords, statistics: Mapping[str, tuple[float, int]], keywords: Sequence[str]) -> Judged:
-    worst = min(top, key=lambda word: (-statistics[word][0], word), default=None)
+    candidates = top.keys() & statistics.keys()
+    worst = min(candidates, key=lambda word: (-statistics[word][0], word), default=None)
     suspicion = 0.0 if worst is None else round(statistics[worst][0], DIGITS)
     return Judged(name, not top.keys().isdisjoint(keywords), {"suspicion": suspicion, "word": worst})
 
