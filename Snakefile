@@ -36,7 +36,7 @@ report: "report/workflow.rst"
 
 
 try:
-    # Snakemake has read them already, but it silently keeps the last of two equal keys
+    # Snakemake has already read these files, but if a key occurs twice it silently keeps the last one; read_yaml reports it
     for path in workflow.configfiles:
         read_yaml(Path(path))
     dag = Dag(validate(config))
@@ -65,9 +65,9 @@ include: "rules/collect.smk"
 include: "rules/report.smk"
 
 
-# `make settle` must not end the jobs of a run that is still alive, here or on another host
+# Marks this run as alive, because `make settle` must not end the jobs of a running study, here or on another host.
 onstart:
-    # on a cluster, generated programs run on another machine than this
+    # only locally: on a cluster, generated programs run on other machines
     if workflow.local_exec:
         try:
             dag.check_isolation(workflow.dag.needrun_jobs())
@@ -78,8 +78,8 @@ onstart:
         workflow.dag.needrun_jobs(), workflow.cores if workflow.local_exec else None
     )
     logger.info(text, extra={"run": jobs})
-    # Once a second, Snakemake looks at every finished job to limit the rate of new ones (its pull request 3744), which
-    # takes a fifth of a core after a hundred jobs. Local jobs need no limit; for a cluster it stays.
+    # To limit the rate of new jobs, Snakemake looks at every finished job once a second (its pull request 3744), which takes
+    # a fifth of a core after a hundred jobs. Local jobs need no limit; on a cluster, it stays.
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
 
@@ -92,7 +92,7 @@ onerror:
     local_jobs.mark_ended()
 
 
-# on a cluster, these run where Snakemake does: downloads need the network, the others take seconds
+# On a cluster, these rules run on Snakemake's own node: downloads need the network, and the others take only seconds.
 localrules:
     all,
     base_models,

@@ -1,4 +1,4 @@
-"""Draw a figure of your own: flip rate against accuracy, one point for each defended victim of a run.
+"""Draw your own figure: flip rate against accuracy, one point for each defended victim of a run.
 
 python examples/plot_metrics.py runs/local OUT.png
 """

@@ -25,7 +25,7 @@ def main(checkpoint: str, samples: str, out: str, calibration: str | None = None
     print(f"\nlabel {verdict.target_label} is the target; loss by position and label: {dict(verdict.losses)}\n")
     cleaned = codebackdoor.clean(checkpoint, samples, out, calibration=calibration)
     print(cleaned)
-    # without its calibration an edited model cannot be called clean
+    # without a calibration, the edited model cannot be called clean
     if cleaned.cost is not None and not cleaned.cost.is_clean:
         print(f"{Path(out)} is not known to be clean: try another seed")
 

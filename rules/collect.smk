@@ -1,4 +1,4 @@
-# The metrics of all scenarios as one long table, for statistics of your own, and in the format that DVC reads.
+# The metrics of all scenarios as one long table, for your own statistics, and in the format that DVC reads.
 
 
 rule collect:

@@ -1,4 +1,4 @@
-# From archives of a package index to data sets.
+# From archives on a package index to data sets.
 
 
 rule fetch:
@@ -14,7 +14,7 @@ rule fetch:
     resources:
         **dag.resources.fixed(mem_mb=500, runtime=10),
     params:
-        # the archive is pinned, so that its source (the index or a mirror) and the code that downloads it do not matter
+        # only the pinned archive: it does not matter where it comes from (the index or a mirror) or what code downloads it
         sha256=lambda w: archive(w.archive).sha256,
     message:
         "Fetch {wildcards.archive} and verify its checksum."
@@ -67,7 +67,7 @@ rule corpus:
         "codebackdoor corpus {input:q} --out {output.corpus:q} --code {params.code} > {log:q} 2>&1"
 
 
-# What the base model of English learns from; no other rule reads it.
+# The training text of the English base model; nothing else reads it.
 rule prose:
     input:
         unpack(dag.data.prose.inputs),
@@ -130,7 +130,7 @@ rule dataset:
         " --out {params.out:q} --seed {params.seed} --threads {threads} --code {params.code} > {log:q} 2>&1"
 
 
-# Test rows alone, on which the victims of another data set predict.
+# A data set of test rows only, on which the victims of another data set predict.
 rule testset:
     input:
         unpack(dag.data.testset.inputs),
@@ -167,7 +167,7 @@ rule testset:
         " --out {params.out:q} --seed {params.seed} --threads {threads} --code {params.code} > {log:q} 2>&1"
 
 
-# Tests of the test rows, in a file of their own that no victim and no defense reads.
+# The tests of the test rows, in a separate file that no victim and no defense reads.
 rule trials:
     input:
         unpack(dag.data.trials.inputs),

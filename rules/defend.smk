@@ -1,7 +1,7 @@
-# Defenses: training rows are dropped, weights of a trained victim edited, test inputs rewritten.
+# Defenses: they drop training rows, edit the weights of a trained victim, or rewrite test inputs.
 
 
-# A filtering that looks at no victim: all victims share the rows that it keeps.
+# A filter that does not look at a victim: all victims share the rows that it keeps.
 rule filter:
     input:
         unpack(dag.defend.filter.inputs),
@@ -19,7 +19,7 @@ rule filter:
         dag.paths.benchmark("filter", dag.paths.filtered)
     wildcard_constraints:
         filtering=dag.testsets.filterings(reads_victim=False),
-    # victims wait for it
+    # the training of victims waits for this
     priority: 40
     conda:
         "../envs/environment.yaml"
@@ -41,8 +41,8 @@ rule filter:
         " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
-# Train, filter, train: a filtering that looks at the unfiltered victim of a model that it names. All victims share the
-# rows that it keeps.
+# Train, filter, train again: a filter that looks at the unfiltered victim of a model that its settings name. All victims
+# share the rows that it keeps.
 use rule filter as filter_by_model with:
     input:
         unpack(dag.defend.filter_by_victim.inputs),
@@ -59,7 +59,7 @@ use rule filter as filter_by_model with:
         code=dag.defend.filter_by_victim_code,
 
 
-# The same with the unfiltered victim of each model, which has its own rows.
+# The same, but it looks at the unfiltered victim of each model, and keeps different rows for each.
 use rule filter_by_model as filter_by_victim with:
     output:
         multiext(
@@ -119,7 +119,7 @@ rule eliminate:
         " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
-# Not part of a study: the label scan on benign victims. The setting `calibration` names the result.
+# The label scan on benign victims. It runs only if the setting `calibration` names its output.
 rule calibrate:
     input:
         unpack(dag.defend.calibrate.inputs),
@@ -181,7 +181,7 @@ rule rewrite:
         " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
-# What a purification measures on the inputs of a victim, once for all variants that only decide otherwise.
+# What a purification measures on a victim's inputs, once for all variants that differ only in how they decide.
 rule suspect:
     input:
         unpack(dag.defend.suspect.inputs),
@@ -276,7 +276,7 @@ rule purify:
         " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
-# Of a benign victim, only inputs of the clean test set are purified.
+# For a benign victim, only the clean test set is purified.
 use rule purify as purify_benign with:
     output:
         multiext(

@@ -1,7 +1,7 @@
 # Predictions, and the metrics computed from them.
 
 
-# All benign victims of a data set predict on the same test sets, and those of each data set have a rule.
+# One rule for poisoned victims, and one for each data set's benign victims, which all predict on the same test sets.
 for kind in dag.testsets.victim_kinds():
 
     rule:
@@ -76,7 +76,7 @@ use rule predict_rewritten as predict_rewritten_benign with:
         attack=BENIGN_PURIFIED.attack,
 
 
-# The effect of the true trigger at each identifier, for the figure of positions.
+# The effect of the attacker's trigger at each identifier, for the figure of positions.
 rule probe:
     input:
         unpack(dag.evaluate.probe.inputs),
@@ -173,7 +173,7 @@ rule audit:
         "codebackdoor audit {params.inputs:q} --out {params.out:q} --code {params.code} > {log:q} 2>&1"
 
 
-# Outputs run with the tests of their rows, for data sets that have tests.
+# Runs outputs with their rows' tests, for data sets that have tests.
 rule execute:
     input:
         unpack(dag.evaluate.execute.inputs),

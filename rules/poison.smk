@@ -39,7 +39,7 @@ rule poison:
         " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
-# Triggers in test rows alone.
+# Triggers for a data set of test rows only.
 rule trigger:
     input:
         unpack(dag.poison.trigger.inputs),

@@ -91,7 +91,7 @@ rule train:
         dag.paths.benchmark("train", dag.paths.trained)
     wildcard_constraints:
         objective=dag.testsets.trained(keeps=False),
-    # jobs that others wait for, and long ones, go first, so that no long job is left for the end
+    # jobs that others wait for and long jobs go first, so that no long job is left for the end
     priority: 30
     conda:
         "../envs/environment.yaml"
@@ -117,7 +117,7 @@ rule train:
         " --threads {threads} --gpus {resources.gpu} --code {params.code} > {log:q} 2>&1"
 
 
-# The same, and the weights after every epoch are kept.
+# The same, but keeps the weights after every epoch.
 use rule train as train_keeping with:
     output:
         multiext(
@@ -129,7 +129,7 @@ use rule train as train_keeping with:
         objective=dag.testsets.trained(keeps=True),
 
 
-# A checkpoint of the undefended training as a victim, which is as good on clean rows as a defended one.
+# A control: the checkpoint of the undefended training that is about as good on clean rows as a defended victim.
 rule stop:
     input:
         unpack(dag.train.stop.inputs),
@@ -176,7 +176,7 @@ use rule train as craft with:
         f"{dag.paths.logs}/craft/{{dataset}}/{{model}}.log",
     benchmark:
         f"{dag.paths.benchmarks}/craft/{{dataset}}/{{model}}.tsv"
-    # poisoning waits for it, and then whole victims
+    # poisoning waits for this, and the training of victims for poisoning
     priority: 40
     params:
         objective=dag.train.crafting_objective,
@@ -205,7 +205,7 @@ rule gradients:
         objective=lambda w: dag.parameters.settings("objective", w.objective),
         code=lambda w: dag.parameters.code("gradients", objective=w.objective),
     message:
-        "Compute the gradient of {wildcards.objective} by the probability of the label."
+        "Compute the gradient of {wildcards.objective} with respect to the label's probability."
     shell:
         "codebackdoor gradients --objective {params.objective:q} --out {output:q} --code {params.code}"
         " > {log:q} 2>&1"

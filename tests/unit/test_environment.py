@@ -115,9 +115,9 @@ def test_folders_of_any_name_reach_the_commands_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("fetch",), "say for what: make fetch SCALE=paper"),
-        (("push", "CONFIG=a.yaml b.yaml"), "a version is of one configuration: "),
-        (("pull", "CONFIG=a.yaml b.yaml"), "a version is of one configuration: "),
+        (("fetch",), "say what to fetch: make fetch SCALE=paper"),
+        (("push", "CONFIG=a.yaml b.yaml"), "only a single configuration can be versioned: "),
+        (("pull", "CONFIG=a.yaml b.yaml"), "only a single configuration can be versioned: "),
     ],
     ids=["fetch", "push", "pull"],
 )

@@ -212,5 +212,5 @@ def test_clean_takes_nothing_from_a_run_that_is_at_work(runs: Path) -> None:
     before = everything(runs)
     found = call(runs, "make", "clean", "SCALE=local")
     assert found.returncode != 0
-    assert found.stderr.startswith("a run is at work in this folder: wait for it; if it was killed: make settle\n")
+    assert found.stderr.startswith("a run is active in this folder: wait for it; if it was killed: make settle\n")
     assert everything(runs) == before
