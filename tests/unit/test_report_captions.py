@@ -208,7 +208,7 @@ def test_what_is_unread_inside_of_a_setting_is_left_out_as_well(run: dict[str, A
         dataset = CodeSearch(task="code_search", source="jsonl", path=Path("own"))
         settings = changed(settings, "datasets", "search", dataset)
         study = Study(settings, "defects")
-        searched = dict(captions._read(study, "eliminations", settings["eliminations"][name], ["search"]))
+        searched = dict(captions._used_settings(study, "eliminations", settings["eliminations"][name], ["search"]))
         assert unread | kept <= set(searched)
 
 
