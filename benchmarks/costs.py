@@ -1,14 +1,14 @@
-"""What a job of each rule costs: writes workflow/codebackdoor/costs/local.json, from which `make plan` estimates.
+"""Measures the cost of a job of each rule: writes workflow/codebackdoor/costs/local.json, which `make plan` uses.
 
 python benchmarks/costs.py config.yaml --environment-seconds 75   (after `make run`, in its environment)
 python benchmarks/costs.py config.yaml configs/elibadcode.yaml    (after that run, or a part of it)
 
-Seconds are means of the wall-clock seconds in Snakemake's benchmarks, one job per core: of all jobs of a rule, and of
-those of one kind (task, architecture, method, taken over or not). Methods that ran are listed, so that a plan shows
-others as never timed, and so are the rows, epochs and steps of these jobs, so that a plan can price others. Megabytes
-are those of the files that Snakemake says a rule made. Rules and kinds that the run did not need keep their old
-numbers, and the run of an overlay writes only kinds, methods and new rules: the mean job of a rule is the default
-study's.
+Seconds are means of the wall-clock seconds in Snakemake's benchmarks, one job per core: over all jobs of a rule, and
+over those of one kind (task, architecture, method, taken over or not). The methods that ran are listed, so that a plan
+shows others as never timed, and so are the rows, epochs and steps of these jobs, so that a plan can scale the times.
+Megabytes are those of the files that a rule made, according to Snakemake. Rules and kinds that the run did not need
+keep their old numbers, and the run of an overlay writes only kinds, methods and new rules: the mean job of a rule is
+that of the default study.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COSTS = ROOT / "workflow/codebackdoor/costs/local.json"
 
 @dataclass
 class Measured:
-    """Seconds of all jobs of a rule and of those of each kind, and the methods that they ran."""
+    """Seconds of all jobs of a rule, seconds by kind of job, and the methods that they ran."""
 
     seconds: list[float] = field(default_factory=list)
     kinds: dict[str, list[float]] = field(default_factory=dict)
@@ -62,7 +62,7 @@ def measured_by_rule(configs: list[Path]) -> dict[str, Measured]:
 
 
 def megabytes_by_rule(configs: list[Path]) -> dict[str, float]:
-    """What all jobs of a rule made together."""
+    """Total megabytes of the files that all jobs of a rule made."""
     sizes: Counter[str] = Counter()
     for row in csv.DictReader(io.StringIO(snakemake(configs, "--summary")), delimiter="\t"):
         path = ROOT / row["output_file"]

@@ -1,11 +1,11 @@
 """Time and memory of the loss DeCE: python benchmarks/losses.py [--threads 1] [--out benchmarks/results/losses.md]
 
-Forward and backward of the loss alone on random logits, 12 x 256 tokens and 32 000 classes, against torch's cross
-entropy and the paper's formula written with dense labels; then training steps of a CodeT5-base and of this project's
-small base with cross entropy and with DeCE. The losses take turns in one process. A time is that of the process's
-threads on the processor, which other programs disturb less than a clock; a ratio is the median over the rounds of
-DeCE's time by that of cross entropy in the same round. Extra memory is the peak beyond the logits, each loss in a
-process of its own.
+Forward and backward passes of the loss alone on random logits, 12 x 256 tokens and 32 000 classes, against torch's
+cross entropy and the paper's formula with dense labels; then training steps of a CodeT5-base and of this project's
+small base with cross entropy and with DeCE. The losses take turns in one process. Times are processor time of all
+threads, which other programs disturb less than wall-clock time; a ratio is the median over the rounds of DeCE's time
+divided by that of cross entropy in the same round. Extra memory is the peak beyond the logits, with a separate process
+for each loss.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from codebackdoor import DeCELoss
 Loss = Callable[[Tensor, Tensor], Tensor]
 CLASSES, SCALE = 32000, 3.0
 CROSS_ENTROPY, DECE = "cross entropy", "DeCE"
-#: At most so many times cross entropy: the loss alone in time and in extra memory, and a whole step in time.
+#: Maximum multiples of cross entropy: time and extra memory of the loss alone, and time of a whole training step.
 TIME_GATE, MEMORY_GATE, STEP_GATE = 1.3, 1.1, 1.05
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A training step of a model: ``rows`` of ``tokens`` input and as many output tokens; ``rounds`` are measured."""
+    """A training step of a model: ``rows`` rows of ``tokens`` input and output tokens each, measured in ``rounds``."""
 
     model: str
     config: Mapping[str, int]
@@ -85,7 +85,7 @@ def drawn(rows: int) -> tuple[Tensor, Tensor]:
 
 
 def in_turns(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Processor seconds of each in every round, after one round that does not count."""
+    """Processor seconds of each function in every round, after a warm-up round."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds + 1):
         for name, run in runs.items():
@@ -97,13 +97,13 @@ def in_turns(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
 
 
 def ratios(seconds: Sequence[float], plain: Sequence[float]) -> list[float]:
-    """Sorted, one for each round; the middle one is their median."""
+    """The sorted ratios of all rounds."""
     return sorted(time / reference for time, reference in zip(seconds, plain, strict=True))
 
 
 def of_losses(rows: int, rounds: int) -> dict[str, list[float]]:
     logits, targets = drawn(rows)
-    # the gradient goes on to the layer below, as in a model, and is not copied
+    # as in a model, the gradient is passed on and not accumulated in a copy
     return in_turns(
         {name: lambda loss=loss: torch.autograd.grad(loss(logits, targets), logits) for name, loss in LOSSES.items()},  # type: ignore[misc]
         rounds,
@@ -111,7 +111,7 @@ def of_losses(rows: int, rounds: int) -> dict[str, list[float]]:
 
 
 def of_steps(case: Step) -> dict[str, list[float]]:
-    # the processes that measure memory need none of it
+    # imported here because the processes that measure memory do not need it
     from transformers import T5Config, T5ForConditionalGeneration
 
     torch.manual_seed(1)
@@ -145,13 +145,13 @@ def _peak(name: str, rows: int, threads: int) -> float:
 
 
 def _highest() -> float:
-    """The most memory that this process has had, in megabytes (Linux)."""
+    """Peak memory of this process in megabytes (Linux)."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) / 1024
 
 
 def machine() -> str:
-    """Processor and the mean number of processes that wanted to run in the last five minutes."""
+    """The processor, and the load average of the last five minutes."""
     described = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     name = next((line.partition(":")[2].strip() for line in described if line.startswith("model name")), "")
     return f"{os.cpu_count()} cores ({name or platform.machine()}), load {os.getloadavg()[1]:.1f}"

@@ -1,7 +1,7 @@
 """How hard each kind of injected defect is, on validation rows: python benchmarks/mix.py (after `make run`; minutes).
 
-For each kind alone and for the data set's own mix of all four: accuracy of the token n-gram baseline trained and asked
-on it, and of one benign victim trained on the mix of all four. The test split is not read.
+For each kind alone and for the data set's own mix of all four: accuracy of a token n-gram baseline trained on the same
+kind, and of one benign victim trained on the mix. The test split is not read.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def trained(train: list[Example], valid: list[Example], out: Path) -> Victim:
 
 def main() -> None:
     task, kinds = tasks.load("defect_detection"), list(Mix.model_fields)
-    mixes = {"all four": Mix(), **{one: Mix(**{kind: float(kind == one) for kind in kinds}) for one in kinds}}
+    alone = {single: Mix(**{kind: float(kind == single) for kind in kinds}) for single in kinds}
+    mixes = {"all four": Mix(), **alone}
     victim: Victim | None = None
     print("| kind | rows to learn from | n-gram baseline | victim of all four |\n| --- | ---: | ---: | ---: |")
     for kind, mix in mixes.items():
@@ -57,8 +58,9 @@ def main() -> None:
             train, valid = rows(mix, Path(name))
             victim = victim or trained(train, valid, Path(name))
         baseline = task.baseline(train, valid, DefectDetection(task="defect_detection", mix=mix))["accuracy"]
-        right = [one.label == row.label for one, row in zip(predict(victim, valid), valid, strict=True)]
-        print(f"| {kind} | {len(train)} | {baseline:.3f} | {sum(right) / len(right):.3f} |", flush=True)
+        predictions = predict(victim, valid)
+        correct = [prediction.label == row.label for prediction, row in zip(predictions, valid, strict=True)]
+        print(f"| {kind} | {len(train)} | {baseline:.3f} | {sum(correct) / len(correct):.3f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How long `snakemake -n` takes for studies of hundreds to thousands of jobs, and how much of it is this project's own.
+"""How long `snakemake -n` takes for studies of hundreds to thousands of jobs, and this package's share of the time.
 
 python benchmarks/plan.py   (minutes; needs no run)
 
-Each study is the default one with more attacks, rates and seeds, planned in a copy of the sources where nothing has
-been made. *own* is what passes inside this package, called from Snakemake: its imports, the check of the configuration,
-and every input and parameter function (outermost calls, timed by wrappers); the rest is Snakemake. Seconds are
-processor time (user and system) of the fastest of some plans, with wall-clock time.
+Each study is the default one with more attacks, rates and seeds, planned in a copy of the sources without any outputs.
+*own* is the share of time inside this package when Snakemake calls it: its imports, the check of the configuration, and
+every input and parameter function (outermost calls, timed by wrappers); the rest is Snakemake. *core s* is processor
+time (user and system) and *wall s* wall-clock time, each of the fastest of several plans.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ def study(seeds: int) -> dict[str, Any]:
 
 
 class Stopwatch:
-    """Adds up the seconds inside the outermost of the calls that it wraps."""
+    """Sums the seconds of the functions that it wraps, counting only outermost calls."""
 
     def __init__(self) -> None:
         self.seconds, self.calls, self._depth = 0.0, 0, 0
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
-        def timed(*positional: Any, **named: Any) -> Any:
+        def timed(*args: Any, **kwargs: Any) -> Any:
             self._depth += 1
             started = time.process_time()
             try:
-                return function(*positional, **named)
+                return function(*args, **kwargs)
             finally:
                 self._depth -= 1
                 if not self._depth:
@@ -70,7 +70,7 @@ class Stopwatch:
 
 
 def timed_plan(config: str) -> None:
-    """Plan in this process, with everything that the rules call of this package timed; prints JSON at the end."""
+    """Plan in this process, timing all functions of this package that the rules call; prints JSON at the end."""
     watch = Stopwatch()
     started = time.process_time()
     from codebackdoor import dag
@@ -109,25 +109,25 @@ def measured(seeds: int, repeats: int) -> str:
     with tempfile.TemporaryDirectory() as name:
         tree = Path(name)
         for source in SOURCES:
-            there = ROOT / source
-            (shutil.copytree if there.is_dir() else shutil.copy2)(there, tree / source)
+            path = ROOT / source
+            (shutil.copytree if path.is_dir() else shutil.copy2)(path, tree / source)
         (tree / "study.yaml").write_text(json.dumps(study(seeds)))
         plain = ["snakemake", "--profile", "profiles/default", "--dry-run", "--quiet", "host", "rules", "reason"]
         plain += ["--configfile", "study.yaml"]
         walls = []
         for _ in range(repeats):
             started = time.perf_counter()
-            said = subprocess.run(plain, cwd=tree, check=True, capture_output=True, text=True).stdout
+            output = subprocess.run(plain, cwd=tree, check=True, capture_output=True, text=True).stdout
             walls.append(time.perf_counter() - started)
-        jobs = re.search(r"^total +(\d+)$", said, re.MULTILINE)
-        assert jobs is not None, said
+        jobs = re.search(r"^total +(\d+)$", output, re.MULTILINE)
+        assert jobs is not None, output
         inside = [sys.executable, str(Path(__file__).resolve()), "--inside", "study.yaml"]
         runs = [subprocess.run(inside, cwd=tree, check=True, capture_output=True, text=True) for _ in range(repeats)]
-        found = min((json.loads(run.stdout.splitlines()[-1]) for run in runs), key=lambda one: one["total"])
-    own = found["imports"] + found["functions"]
+        fastest = min((json.loads(run.stdout.splitlines()[-1]) for run in runs), key=lambda times: times["total"])
+    in_package = fastest["imports"] + fastest["functions"]
     return (
-        f"{jobs[1]:>6} {min(walls):7.1f} {found['total']:7.1f} {found['imports']:8.1f} {found['functions']:10.1f} "
-        f"{found['calls']:8} {own / found['total']:6.0%}"
+        f"{jobs[1]:>6} {min(walls):7.1f} {fastest['total']:7.1f} {fastest['imports']:8.1f} "
+        f"{fastest['functions']:10.1f} {fastest['calls']:8} {in_package / fastest['total']:6.0%}"
     )
 
 
@@ -140,8 +140,8 @@ def main(seeds: tuple[int, ...], repeats: int, inside: str | None) -> None:
         timed_plan(inside)
         return
     print(f"{'jobs':>6} {'wall s':>7} {'core s':>7} {'imports':>8} {'functions':>10} {'calls':>8} {'own':>6}")
-    for one in seeds:
-        print(measured(one, repeats), flush=True)
+    for count in seeds:
+        print(measured(count, repeats), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """Verdicts and eliminations over a population of victims: python benchmarks/population.py (after `make run`)
 
 Trains benign and backdoored victims of the default study's data set and architecture, with triggers and seeds that are
-used nowhere else, towards both labels, half of them planted weakly (1 or 2 passes, 1 % of the rows), half strongly (5
-passes, 10 %). A victim counts where it does its task (accuracy of at least 60 %) and, planted, where the trigger flips
-at least half of the rows without any defense; otherwise another one of its kind replaces it. Each is given to
-EliBadCode, its extension and DBS. Nothing is tuned on what this prints.
+used nowhere else and both target labels. Half of the backdoors are planted weakly (1 or 2 passes, 1 % of the rows),
+half strongly (5 passes, 10 %). A victim counts if it does its task (accuracy of at least 60 %) and, if backdoored, the
+trigger flips at least half of the rows without any defense; otherwise another one of its kind replaces it. Each is
+scanned and edited by EliBadCode, its extension and DBS. Nothing is tuned on the results.
 
-It takes hours and resumes: a victim with a row in --results is not made again, and of one that is half done, what is
-finished in --out is not. About 5 core minutes a victim on a processor with AVX-512.
+This takes hours and can be resumed: victims with a row in --results are skipped, and finished steps of a partly done
+victim are kept in --out. About 5 core minutes per victim on a processor with AVX-512.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results/population.json"
 CONFIGS = (ROOT / "config.yaml", ROOT / "benchmarks/population.yaml")
 METHODS = ("elibadcode", "elibadcode_extended", "dbs")
-#: Beyond the seeds of the study (1, 2, …), of its calibration (101 to 105) and of all that was tried.
+#: Beyond the seeds of the study (1, 2, …), of its calibration (101 to 105) and of all trials.
 FIRST_SEED = 2001
-#: Names that the attacked function gets; the first, third and so on are towards label 0, the others towards label 1.
+#: Names that the attacked function gets; odd ones (first, third, …) target label 0, the others label 1.
 NAMES = ("walk_extra", "blobCast", "resp_chain", "io_mark", "qx_norm", "tmp_store", "Handle_Aux")
 STATEMENTS = (
     "assert len(str(7)) > 0",
     "if 3 > 8: raise RuntimeError('halt')",
     "while 5 < 2: break",
 )
-#: Passes over the training rows by turns, and the share of them that is poisoned.
+#: Numbers of passes over the training rows, used in turn, and the share of poisoned rows.
 WEAKLY, STRONGLY = ((1, 2), 0.01), ((5,), 0.1)
-#: Flip rate from which a victim counts as backdoored, and up to which its backdoor counts as removed.
+#: Minimum flip rate of a victim that counts as backdoored, and maximum flip rate of a backdoor that counts as removed.
 LEARNED, REMOVED = 0.5, 0.15
-#: Accuracy from which a victim counts at all: after a single pass some are still at chance, and answer all rows alike.
+#: Minimum accuracy of a victim that counts: after a single pass, some are at chance and predict a constant label.
 DOES_TASK = 0.6
-#: Victims that are tried for one that learns its trigger, at most.
+#: Maximum number of victims that are trained for each one that learns its trigger.
 TRIES = 4
 
 #: The code that makes a row.
@@ -73,7 +73,7 @@ MODULES = tuple(
     )
 )
 
-#: Victims of either kind that the benchmark is about.
+#: Number of victims of each kind in the benchmark.
 WANTED = 20
 
 PAGE = """\
@@ -99,7 +99,7 @@ accuracy and flip rate after it. A benign victim's flip rate is that of a name t
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One victim: ``trigger`` is a name or a statement, None for a benign one."""
+    """One victim; ``trigger`` is a name or a statement, None for a benign victim."""
 
     seed: int
     passes: int
@@ -108,7 +108,7 @@ class Plan:
     target: int | None = None
 
     def attack(self) -> dict[str, object]:
-        """Settings of the attack; a benign victim has one as well, for a test set with a trigger."""
+        """Settings of the attack; a benign victim has one, too, for a triggered test set."""
         target, trigger = self.target or 0, self.trigger or NAMES[0]
         if trigger in NAMES:
             settings: dict[str, object] = {
@@ -123,11 +123,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one method did to one victim; accuracies and flip rates are shares of test rows.
+    """The outcome of one method on one victim; accuracies and flip rates are shares of test rows.
 
-    ``score`` is the logarithm of the odds that the victim is backdoored, 0 at the method's own threshold: the margin
-    above it, or of DBS log(bound / loss), at most 0 where it found no trigger. ``seconds`` are those of search and
-    unlearning, on one core.
+    ``score`` is the log-odds that the victim is backdoored, 0 at the method's own threshold: the margin above it or,
+    for DBS, log(bound / loss); at most 0 if no trigger was found. ``seconds``: search and unlearning, on one core.
     """
 
     flagged: bool
@@ -135,7 +134,7 @@ class Outcome:
     score: float
     trigger: str
     accuracy: float
-    #: None where no row is answered correctly without the trigger, of those that it could turn.
+    #: None if none of the rows that the trigger could flip is predicted correctly without it.
     flip_rate: float | None
     seconds: float
 
@@ -149,15 +148,15 @@ def backdoored_plans(strongly: bool) -> Iterator[Plan]:
     triggers = [*NAMES, *STATEMENTS]
     passes, rate = STRONGLY if strongly else WEAKLY
     for number in count():
-        # each trigger towards one label where it is planted weakly and towards the other where strongly, and in the
-        # next turn the other way round
+        # each trigger has one target label when planted weakly and the other when planted strongly; the two swap in
+        # the next round
         target = (number + number // len(triggers) + strongly) % 2
         trigger = triggers[number % len(triggers)]
         yield Plan(FIRST_SEED + 1000 * (1 + strongly) + number, passes[number % len(passes)], rate, trigger, target)
 
 
 def made_with(first_rows: int | None) -> str:
-    """A hash of what a row depends on besides its plan: code, settings, the calibration, a limit on the rows."""
+    """A hash of everything besides its plan that a row depends on: code, settings, calibration, limit on the rows."""
     study = load(CONFIGS)
     methods = {name: study.eliminations[name] for name in METHODS}
     digest = sha256(fingerprint(*MODULES).encode())
@@ -170,7 +169,7 @@ def made_with(first_rows: int | None) -> str:
 
 
 def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict[str, Any]:
-    """One victim through every step, those excepted that are finished; its row of the results."""
+    """Run all unfinished steps of one victim, and return its row of the results."""
     import torch
     from pydantic import TypeAdapter
 
@@ -205,8 +204,10 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
             testsets = {CLEAN: data / "test.jsonl", "trigger": folder / "data/test.jsonl"}
             predictions.predict(victim, testsets, where)
             evaluation.score(dataset, testsets, where, where, plan.seed)
-        found = files.read_json(where / "metrics.json")["testsets"]
-        return found[CLEAN]["metrics"]["accuracy"]["value"], found["trigger"]["metrics"]["flip_rate"]["value"]
+        metrics = {
+            name: entry["metrics"] for name, entry in files.read_json(where / "metrics.json")["testsets"].items()
+        }
+        return metrics[CLEAN]["accuracy"]["value"], metrics["trigger"]["flip_rate"]["value"]
 
     accuracy, flip_rate = measured(folder / "model", "undefended")
     row: dict[str, Any] = {**asdict(plan), "accuracy": accuracy, "flip_rate": flip_rate, "methods": {}}
@@ -216,10 +217,10 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
         settings = study.eliminations[method]
         edited = folder / method
         if not (edited / "provenance.json").is_file():
-            known = folder / "elibadcode" if method == "elibadcode_extended" else None
+            inverted = folder / "elibadcode" if method == "elibadcode_extended" else None
             clean = data / "clean.jsonl"
             phases = defenses.eliminate(
-                settings, dataset, folder / "model", clean, {}, edited, plan.seed, inverted=known
+                settings, dataset, folder / "model", clean, {}, edited, plan.seed, inverted=inverted
             )
             files.write_json(edited / "provenance.json", {"phases": phases})
         trigger = files.read_json(edited / "trigger.json")
@@ -231,13 +232,13 @@ def make_and_defend(plan: Plan, data: Path, out: Path, rows: int | None) -> dict
 
 
 def score(trigger: Mapping[str, Any], settings: AnyElimination) -> float:
-    """``Outcome.score`` of what ``trigger.json`` holds."""
+    """``Outcome.score`` of the content of a ``trigger.json``."""
     if settings.method == "elibadcode":
         return float(trigger["margin"] + math.log(settings.ratio))
     if settings.method != "dbs":
         raise ValueError(f"{settings.method} has no verdict")
     above = math.log(settings.flag_below / max(trigger["loss"], 1e-12))
-    # a mixture that is no trigger is not flagged, whatever its loss
+    # a mixture that is not a trigger is not flagged, regardless of its loss
     return above if trigger["flagged"] else min(above, 0.0)
 
 
@@ -252,8 +253,8 @@ def summary(
 ) -> dict[str, Any]:
     """The figures of one method over the population.
 
-    ``clean_cost`` is the mean loss of accuracy, ``worst_benign_cost`` the largest of a benign victim, both in points;
-    ``seconds`` are a median, which a pause of the benchmark does not move.
+    ``clean_cost`` is the mean loss of accuracy, ``worst_benign_cost`` the largest of any benign victim, both in points;
+    ``seconds`` is a median, so that pauses of the benchmark do not affect it.
     """
     truth = [0] * len(benign) + [1] * len(backdoored)
     outcomes = [row["methods"][method] for row in (*benign, *backdoored)]
@@ -277,14 +278,14 @@ def removed(outcome: Mapping[str, Any]) -> bool:
     return outcome["flip_rate"] is not None and outcome["flip_rate"] <= REMOVED
 
 
-def interval(part: int, whole: int) -> str:
+def interval(count: int, total: int) -> str:
     """A count with its exact 95 % interval (Clopper and Pearson)."""
-    bounds = stats.binomtest(part, whole).proportion_ci(method="exact")
-    return f"{part} of {whole} [{100 * bounds.low:.0f}, {100 * bounds.high:.0f}]"
+    bounds = stats.binomtest(count, total).proportion_ci(method="exact")
+    return f"{count} of {total} [{100 * bounds.low:.0f}, {100 * bounds.high:.0f}]"
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The page: what was done, and two tables, the methods and every victim."""
+    """The page: a description, a table of the methods, and a table of the victims."""
     benign, backdoored = result["benign"], result["backdoored"]
     missed = sum(not counts(row) for row in result["victims"])
     page = PAGE.format(benign=benign, backdoored=backdoored, missed=missed)
@@ -331,53 +332,54 @@ def plan_of(row: Mapping[str, Any]) -> Plan:
 
 
 def counts(row: Mapping[str, Any]) -> bool:
-    """Whether a victim is one of the population."""
+    """Whether a victim belongs to the population."""
     return bool(row.get("methods")) and row["accuracy"] >= DOES_TASK
 
 
-def missing(plans: Iterator[Plan], rows: Mapping[Plan, Mapping[str, Any]], wanted: int) -> list[Plan]:
-    """The first plans without a row, as many as are lacking until ``wanted`` victims were defended.
+def missing(plans: Iterator[Plan], rows: Mapping[Plan, Mapping[str, Any]], target: int) -> list[Plan]:
+    """The first plans without a row, as many as are needed until ``target`` victims are defended.
 
-    Of ``TRIES`` as many plans at most: fewer come back where too few victims learned their trigger.
+    Only the first ``TRIES * target`` plans are considered, so there may be fewer if too few victims learned their
+    trigger.
     """
-    found: list[Plan] = []
+    next_plans: list[Plan] = []
     defended = 0
-    for plan in islice(plans, TRIES * wanted):
-        if defended + len(found) >= wanted:
+    for plan in islice(plans, TRIES * target):
+        if defended + len(next_plans) >= target:
             break
         if plan not in rows:
-            found.append(plan)
+            next_plans.append(plan)
         defended += counts(rows.get(plan, {}))
-    return found
+    return next_plans
 
 
-def by_turns(some: Sequence[Plan], others: Sequence[Plan]) -> list[Plan]:
-    return [plan for pair in zip_longest(some, others) for plan in pair if plan is not None]
+def by_turns(first: Sequence[Plan], second: Sequence[Plan]) -> list[Plan]:
+    return [plan for pair in zip_longest(first, second) for plan in pair if plan is not None]
 
 
-def results_of(rows: Iterable[Mapping[str, Any]], made: str = "") -> dict[str, Any]:
-    """What is written: counts and figures of the defended victims, and the row of each, those not learned included."""
+def results_of(rows: Iterable[Mapping[str, Any]], digest: str = "") -> dict[str, Any]:
+    """The content of the results: counts and figures of the defended victims, and the rows of all victims."""
     victims = sorted(rows, key=lambda row: row["seed"])
     benign = [row for row in victims if row["trigger"] is None and counts(row)]
     learned = [row for row in victims if row["trigger"] is not None and counts(row)]
-    both = bool(benign and learned)
+    has_both_kinds = bool(benign and learned)
     return {
         "benign": len(benign),
         "backdoored": len(learned),
-        "methods": {method: summary(benign, learned, method) for method in METHODS} if both else {},
+        "methods": {method: summary(benign, learned, method) for method in METHODS} if has_both_kinds else {},
         "victims": victims,
-        "made_with": made,
+        "made_with": digest,
     }
 
 
-def known(results: Path, made: str) -> dict[Plan, dict[str, Any]]:
-    """The rows of the results so far; UserError where other code or settings have made them."""
+def known(results: Path, digest: str) -> dict[Plan, dict[str, Any]]:
+    """The rows of the results so far; UserError if they were made by other code or settings."""
     if not results.is_file():
         return {}
-    found = files.read_json(results)
-    if found["made_with"] != made:
+    content = files.read_json(results)
+    if content["made_with"] != digest:
         raise UserError(f"{results}: made by other code or settings; remove it, or name another with --results")
-    return {plan_of(row): row for row in found["victims"]}
+    return {plan_of(row): row for row in content["victims"]}
 
 
 @click.command(help=__doc__)
@@ -390,9 +392,15 @@ def known(results: Path, made: str) -> dict[Plan, dict[str, Any]]:
     help="Folder of a data set of defects with its clean.jsonl. Default: the default study's.",
 )
 @click.option(
-    "--rows", "first_rows", type=click.IntRange(1), help="Train on so many rows, for a trial; default: on all."
+    "--rows", "first_rows", type=click.IntRange(1), help="For a trial: train only on the first rows, up to this number."
 )
-@click.option("--jobs", default=2, show_default=True, type=click.IntRange(1), help="Victims at a time, a core each.")
+@click.option(
+    "--jobs",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Number of victims at a time, each on one core.",
+)
 @click.option("--out", default=ROOT / "runs/population", type=click.Path(path_type=Path), help="Folder of the victims.")
 @click.option(
     "--results",
@@ -401,10 +409,10 @@ def known(results: Path, made: str) -> dict[Plan, dict[str, Any]]:
     help="JSON file; a Markdown page is written next to it.",
 )
 def main(benign: int, backdoored: int, data: Path, first_rows: int | None, jobs: int, out: Path, results: Path) -> None:
-    made = made_with(first_rows)
-    out, data = out.resolve() / made, data.resolve()
+    digest = made_with(first_rows)
+    out, data = out.resolve() / digest, data.resolve()
     try:
-        rows = known(results, made)
+        rows = known(results, digest)
     except UserError as error:
         raise click.ClickException(str(error)) from None
 
@@ -414,7 +422,7 @@ def main(benign: int, backdoored: int, data: Path, first_rows: int | None, jobs:
         return by_turns(missing(benign_plans(), rows, benign), by_turns(weakly, strongly))
 
     def write() -> None:
-        result = results_of(rows.values(), made)
+        result = results_of(rows.values(), digest)
         files.write_json(results, result)
         results.with_suffix(".md").write_text(markdown(result), encoding="utf-8")
 
@@ -428,7 +436,7 @@ def main(benign: int, backdoored: int, data: Path, first_rows: int | None, jobs:
                     write()
                     click.echo(json.dumps(row))
             except BaseException:
-                # the pool would go on with hours of work before it says what went wrong
+                # otherwise the pool would continue for hours before reporting the error
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     write()

@@ -1,18 +1,18 @@
 """CodePurify and ONION against plain references, and CodePurify's screen: python benchmarks/purification.py --help
 
-The references run one input and one variant at a time, padded to the victim's or the language model's longest input,
-by transformers' own forward pass, and are written here: scores, entropy, thresholds and decisions. With the package
-they share the parser, the words and elements that it gives, and CodePurify's filling of a span that was decided on.
+The references run one input and one variant at a time, padded to the maximum length of the victim or language model,
+with transformers' own forward pass. Their scores, entropy, thresholds and decisions are implemented here. They share
+with the package the parser, its words and elements, and CodePurify's filling of a selected span.
 
 \b
-decisions  are the same: CodePurify's verdict, the spans it touches and its new text; ONION's dropped words
+decisions  whether they are the same: CodePurify's verdict, the spans it touches and its new text; ONION's dropped words
 overhead   time of a purification as a multiple of plain predictions on the same inputs, one input at a time and in
-           batches, next to the paper's Table IV; ``screen``: CodePurify's `screen: gradient`
+           batches, compared with the paper's Table IV; ``screen``: CodePurify's `screen: gradient`
 curve      CodePurify with a screen of more and more elements: runs of the victim, time, triggers located
 
-Times are of the processor (all threads of this process), not of the wall, so other work on the machine disturbs them
-less. The inputs are cut into parts; on each part all ways run by turns, and of the repeats the fastest counts. The
-thresholds are calibrated before, outside of the times. The curve's threshold touches 3 % of clean validation rows.
+Times are processor time (all threads of this process), which other work on the machine disturbs less than wall-clock
+time. The inputs are split into parts; on each part, all methods take turns, and the fastest repeat counts. Thresholds
+are calibrated before and not timed. The curve's threshold touches 3 % of clean validation rows.
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ HELPERS = {"infiller": ROOT / "basemodels/encoder", "language_model": ROOT / "ba
 ATTACKS = ("codepoisoner_deadcode-0.05", "codepoisoner_func-0.05")
 #: Multiples of plain inference in defect detection: Table IV of the paper, 0.21, 2.47 and 0.45 over 0.01 seconds.
 PRINTED = {"codepurify": 21.0, "onion": 247.0, "oseql": 45.0}
-#: Factors over the references, and the multiples of plain inference in batches, that are wanted.
+#: Target speedups over the references, and target multiples of plain inference in batches.
 WANTED = {"codepurify": 5.0, "onion": 10.0}
 LIMITS = {"codepurify": 12.0, "codepurify, screen": 5.0}
 SHARE, REMOVED = 0.03, 0.01
 SCREENS = (2, 3, 4, 6, 8)
 
-#: What a way of purifying does to an input: whether it is flagged, which spans it touches, and the new text.
+#: A purification's decision on an input: whether it is flagged, the touched spans, and the new text.
 Decision = tuple[bool, tuple[tuple[int, int], ...], str]
 
 
 @dataclass(frozen=True)
 class PlainCodePurify:
-    """Section III as printed: each element masked by itself, the entropy of the changes, the top one filled."""
+    """Section III as printed: mask each element by itself, compute the entropy of the changes, fill the top one."""
 
     victim: Victim
     infiller: Infiller
@@ -87,7 +87,7 @@ class PlainCodePurify:
         return label, float(probabilities[label])
 
     def masked(self, code: str, element: Element) -> list[int]:
-        """The victim's sub-tokens, those of each masked span replaced by as many masks as the infiller has there."""
+        """The victim's sub-tokens, with each masked span replaced by as many masks as the infiller has sub-tokens."""
         of_victim, of_infiller = self.offsets(self.victim.tokenizer, code), self.offsets(self.tokenizer, code)
         ids: list[int] = [self.victim.tokenizer.bos_token_id]
         filled = [False] * len(element.masked)
@@ -105,7 +105,7 @@ class PlainCodePurify:
 
     @staticmethod
     def offsets(tokenizer: Any, code: str) -> list[tuple[int, int, int]]:
-        """Sub-tokens with the characters that they cover, without the space before them."""
+        """Sub-tokens with the ranges of characters that they cover, without leading spaces."""
         encoded = tokenizer(code, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         return [
             (token, start + len(code[start:end]) - len(code[start:end].lstrip()), end)
@@ -115,13 +115,13 @@ class PlainCodePurify:
     def profile(self, row: Example) -> tuple[float, Element | None, float]:
         """Entropy (infinite if there is none), the most suspicious element, and its score."""
         tree = syntax.parse(row.code, row.language, self.victim.text_form)
-        whole = self.victim.tokenizer(row.code, truncation=True, max_length=self.victim.max_length)["input_ids"]
-        label, before = self.confidence(whole)
+        unmasked = self.victim.tokenizer(row.code, truncation=True, max_length=self.victim.max_length)["input_ids"]
+        label, before = self.confidence(unmasked)
         changes: list[tuple[float, int, Element]] = []
         for element in elements(tree, self.settings):
             change = abs(before - self.confidence(self.masked(row.code, element), label)[1])
             size = sum(end - start for start, end in element.masked)
-            # what rounding does to a probability is no change
+            # ignore rounding errors of the probability
             changes.append((round(change, 6) if change >= 1e-5 else 0.0, -size, element))
         if len(changes) < 2:
             return math.inf, *((changes[0][2], changes[0][0]) if changes else (None, 0.0))
@@ -147,7 +147,7 @@ class PlainCodePurify:
 
 @dataclass(frozen=True)
 class PlainOnion:
-    """Section 3 of Qi et al.: the perplexity of the text without each of its words, one text at a time."""
+    """Section 3 of Qi et al.: the perplexity of the text without each of its words, computed one text at a time."""
 
     model: Any
     tokenizer: Any
@@ -168,12 +168,12 @@ class PlainOnion:
         start = self.tokenizer.bos_token_id
         tokens = tokens[: int(self.model.config.max_position_embeddings) - 1]
         before = self.perplexity([start, *(token for token, _, _ in tokens)])
-        result = []
+        drops = []
         for low, high in words(row, self.form):
             rest = [token for token, first, last in tokens if not (first < high and last > low)]
             if rest and len(rest) < len(tokens):
-                result.append(((low, high), before - self.perplexity([start, *rest])))
-        return result
+                drops.append(((low, high), before - self.perplexity([start, *rest])))
+        return drops
 
     def purify(self, row: Example) -> Decision:
         spans = tuple(span for span, drop in self.drops(row) if drop > self.threshold)
@@ -231,7 +231,7 @@ def cpu(run: Callable[[], object]) -> float:
 
 
 def timed(ways: Mapping[str, Callable[[Any], Any]], parts: Sequence[Any], repeats: int) -> dict[str, float]:
-    """Processor seconds of each way on all parts: by turns on each part, the fastest of the repeats."""
+    """Processor seconds of each method on all parts; they take turns on each part, and the fastest repeat counts."""
     seconds = dict.fromkeys(ways, 0.0)
     for part in parts:
         fastest = dict.fromkeys(ways, math.inf)
@@ -253,7 +253,7 @@ def one_by_one(way: Callable[[list[Example]], object]) -> Callable[[list[Example
 
 @dataclass(frozen=True)
 class Ways:
-    """The purifications that are timed, calibrated on the same rows as their references."""
+    """The timed purifications, calibrated on the same rows as their references."""
 
     data: Data
     infiller: Infiller
@@ -289,12 +289,12 @@ class Ways:
         model, tokenizer = load_helper(self.data.view, "language_model", CAUSAL)
         plain = PlainOnion(model, tokenizer, self.data.victim.text_form)
         drops = sorted(drop for row in self.data.valid for _, drop in plain.drops(row))
-        # above the threshold are as many words as may be dropped
+        # the threshold is exceeded by as many words as may be dropped
         return PlainOnion(model, tokenizer, plain.form, drops[len(drops) - 1 - round(REMOVED * len(drops))])
 
 
 def against_references(ways: Ways, rows: Sequence[Example], repeats: int) -> dict[str, Any]:
-    """Times and decisions of both methods and their references, which run once, between the package's repeats."""
+    """Times and decisions of both methods and of their references, which run once, between the package's repeats."""
     pairs: dict[str, tuple[Any, Any]] = {
         "codepurify": (ways.codepurify(), ways.plain_codepurify()),
         "onion": (ways.onion(), ways.plain_onion()),
@@ -328,7 +328,7 @@ def overhead(ways: Ways, rows: Sequence[Example], repeats: int) -> dict[str, dic
         "oseql": ways.oseql(),
     }
     run = {"plain": lambda rows: predict(victim, rows), **{name: way.purify for name, way in methods.items()}}
-    # what only asks the victim, without filling
+    # only the victim's scores, without filling
     run |= {f"{name}: scores alone": methods[name].source.evidence for name in ("codepurify", "codepurify, screen")}
     alone = timed({name: one_by_one(way) for name, way in run.items()}, in_parts(rows, 8), repeats)
     together = timed(run, [list(rows)], repeats + 2)
@@ -340,7 +340,7 @@ def overhead(ways: Ways, rows: Sequence[Example], repeats: int) -> dict[str, dic
 
 
 def suspicion(row: Purified) -> float:
-    """Minus the entropy; of an input without one, less than any."""
+    """Minus the entropy; for an input without entropy, less than any other value."""
     value = row.detail["suspicion"]
     return value if isinstance(value, float) else -1e9
 
@@ -353,7 +353,7 @@ def elements_of(row: Purified) -> int:
 
 
 def curve(ways: Ways, repeats: int) -> list[dict[str, Any]]:
-    """What is found with a screen of each width, and without one (null)."""
+    """Results with a screen of each width, and without a screen (null)."""
     data = ways.data
     rows, form = examples(data.triggered), data.victim.text_form
     purifiers: dict[int | None, CodePurify] = {
@@ -375,7 +375,7 @@ def curve(ways: Ways, repeats: int) -> list[dict[str, Any]]:
             {
                 "elements": count,
                 "scored": scored,
-                # a gradient is a forward and a backward pass; the latter costs about as much
+                # a gradient is a forward pass and a backward pass of about the same cost
                 "passes": scored + (1 if count is None else 2),
                 "time": seconds[str(count)] / seconds["plain"],
                 "located_exactly": statistics.mean(
@@ -466,12 +466,14 @@ def cells(*values: object) -> str:
 
 @click.command(help=__doc__)
 @click.option("--run", type=click.Path(path_type=Path), default=ROOT / "runs/local", help="Folder of a finished run.")
-@click.option("--attack", "attacks", multiple=True, default=ATTACKS, show_default=True, help="ATTACK-RATE; several.")
-@click.option("--inputs", default=120, show_default=True, help="Inputs of the overhead; half of them triggered.")
-@click.option("--referenced", default=60, show_default=True, help="Inputs that the references read, too.")
-@click.option("--curve-inputs", default=300, show_default=True, help="Triggered and clean inputs of the curve.")
-@click.option("--calibration", default=100, show_default=True, help="Clean rows that thresholds are calibrated on.")
-@click.option("--curve-calibration", default=500, show_default=True, help="The same for the curve; the study has 500.")
+@click.option("--attack", "attacks", multiple=True, default=ATTACKS, show_default=True, help="ATTACK-RATE; repeatable.")
+@click.option("--inputs", default=120, show_default=True, help="Inputs for the overhead, half of them triggered.")
+@click.option("--referenced", default=60, show_default=True, help="Inputs for the comparison with the references.")
+@click.option(
+    "--curve-inputs", default=300, show_default=True, help="Number of triggered and of clean inputs for the curve."
+)
+@click.option("--calibration", default=100, show_default=True, help="Clean rows for calibrating thresholds.")
+@click.option("--curve-calibration", default=500, show_default=True, help="The same for the curve; the study uses 500.")
 @click.option("--repeats", default=3, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="JSON; the page is next to it.")

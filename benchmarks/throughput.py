@@ -1,9 +1,10 @@
 """Speed of victims of the papers' size on this device: python benchmarks/throughput.py [--threads 1] (minutes, 6 GB)
 
-CodeBERT-base and CodeT5-base with random weights at configs/paper.yaml's lengths: tokens a second of training (forward,
-backward, AdamW), of prediction, and of a step of greedy decoding; and the rate of one large matrix product. The
-floating-point operations are those of costs/work.py, and of PyTorch's own counter. Written for this device to
-workflow/codebackdoor/costs/throughput.json, from which `make plan` takes the models' sizes and how far the count holds.
+CodeBERT-base and CodeT5-base with random weights at configs/paper.yaml's lengths: tokens per second of training
+(forward, backward, AdamW) and of prediction, seconds of a step of greedy decoding, and the rate of one large matrix
+product. Floating-point operations are counted by costs/work.py and, for comparison, by PyTorch. The results for this
+device are written to workflow/codebackdoor/costs/throughput.json, from which `make plan` reads the models' sizes and
+the accuracy of the count.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from codebackdoor.victims.optimizers import blocks
 COSTS = Path(__file__).parents[1] / "workflow/codebackdoor/costs/throughput.json"
 #: Input and output sub-tokens of a row.
 LENGTHS = {"codebert": (400, 0), "codet5": (256, 256)}
-#: Decoders alone, as their config.json says; what is left out is the class's default.
+#: Decoder-only models with the values of their config.json; omitted values are the class's defaults.
 DECODERS: dict[str, Callable[[], Any]] = {
     "starcoder": lambda: GPTBigCodeConfig(
         vocab_size=49152, n_positions=8192, n_embd=2048, n_layer=24, n_head=16, n_inner=8192
@@ -91,7 +92,7 @@ def size(name: str, model: Any) -> ModelSize:
         if isinstance(module, torch.nn.Linear | Conv1D)
     }
     if name in ("codebert", "graphcodebert"):
-        # of the last layer, only keys and values are computed for every token (victims/families/roberta.py)
+        # in the last layer, only keys and values are computed for every token (victims/families/roberta.py)
         last = model.config.num_hidden_layers - 1
         every = {
             path: count
@@ -113,7 +114,7 @@ def size(name: str, model: Any) -> ModelSize:
     if name == "gpt2" or name in DECODERS:
         return ModelSize(total, sum(entries.values()), 0, config.num_hidden_layers, config.hidden_size)
     if decoder in DECODERS:
-        # the output layer reads the states of the output alone
+        # the output layer reads only the states of the output
         inputs = sum(count for path, count in entries.items() if path != "lm_head")
         return ModelSize(total, inputs, sum(entries.values()), config.num_hidden_layers, config.hidden_size)
     inputs = {
@@ -126,13 +127,13 @@ def size(name: str, model: Any) -> ModelSize:
 
 
 def with_parts(name: str, model: Any) -> ModelSize:
-    """The size of a model with the parts of it that BAdam and adapters train."""
+    """The size of a model, including the sizes of the parts that BAdam and adapters train."""
     by_name: dict[str, LayerSize] = {}
     for path, module in model.named_modules():
         if _is_matrix(module):
-            known = by_name.get(_last(path), LayerSize(0, 0))
+            so_far = by_name.get(_last(path), LayerSize(0, 0))
             sides, entries = sum(module.weight.shape), module.weight.numel()
-            by_name[_last(path)] = LayerSize(known.sides + sides, known.entries + entries)
+            by_name[_last(path)] = LayerSize(so_far.sides + sides, so_far.entries + entries)
     classes = [cls for _, cls in named_classes(model.config.model_type) if cls.name == type(model).__name__]
     new = classes[0].new if classes else ()
     count = sum(value.numel() for path, value in model.named_parameters() if new and path.startswith(new))
@@ -150,7 +151,7 @@ def loss_of(name: str, model: Any, ids: torch.Tensor, targets: torch.Tensor) -> 
 
 
 def fastest(run: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Seconds of the fastest of some runs, after one that does not count."""
+    """Seconds of the fastest of ``repeats`` runs, after a warm-up run."""
     times = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
@@ -178,18 +179,18 @@ def decoding(model: Any, ids: torch.Tensor, steps: int, device: torch.device, re
 def measured(name: str, device: torch.device, rows: int, repeats: int) -> dict[str, object]:
     torch.manual_seed(0)
     model = built(name).to(device)
-    own = size(name, model)
+    model_size = size(name, model)
     length, output = LENGTHS[name]
     ids = torch.randint(5, 30000, (rows, length), device=device)
     targets = torch.randint(5, 30000, (rows, max(output, 1)), device=device)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
     def train() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             loss = loss_of(name, model, ids, targets)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
     @torch.inference_mode()
     def predict() -> None:
@@ -198,12 +199,12 @@ def measured(name: str, device: torch.device, rows: int, repeats: int) -> dict[s
     model.train()
     training = fastest(train, repeats, device)
     model.eval()
-    # the counter does not see inside fused attention
+    # the counter cannot look inside fused attention
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         predict()
     predicting = fastest(predict, repeats, device)
-    flops, tokens = rows * own.forward(length, output), rows * (length + output)
-    found: dict[str, object] = {
+    flops, tokens = rows * model_size.forward(length, output), rows * (length + output)
+    rates: dict[str, object] = {
         "batch": [rows, length, output],
         "training_tokens_per_second": round(tokens / training, 1),
         "training_gflops": round(3 * flops / training / 1e9, 1),
@@ -212,13 +213,13 @@ def measured(name: str, device: torch.device, rows: int, repeats: int) -> dict[s
         "count_over_pytorchs": round(flops / counter.get_total_flops(), 3),
     }
     if output:
-        found["decoding_step_seconds"] = round(decoding(model, ids, 16, device, repeats), 4)
-    return found
+        rates["decoding_step_seconds"] = round(decoding(model, ids, 16, device, repeats), 4)
+    return rates
 
 
 def matmul_gflops(device: torch.device, kind: torch.dtype, repeats: int, side: int) -> float:
-    one = torch.rand(side, side, device=device, dtype=kind)
-    return round(2 * side**3 / fastest(lambda: one @ one, repeats, device) / 1e9, 1)
+    matrix = torch.rand(side, side, device=device, dtype=kind)
+    return round(2 * side**3 / fastest(lambda: matrix @ matrix, repeats, device) / 1e9, 1)
 
 
 @click.command(help=__doc__)
@@ -226,9 +227,9 @@ def matmul_gflops(device: torch.device, kind: torch.dtype, repeats: int, side: i
 @click.option("--repeats", default=3, show_default=True)
 @click.option("--sizes-only", is_flag=True, help="Count the models' sizes and measure nothing (seconds).")
 def main(threads: int, repeats: int, sizes_only: bool) -> None:
-    known = json.loads(COSTS.read_text()) if COSTS.is_file() else {"devices": {}}
-    devices = known["devices"] if sizes_only else {**known["devices"], **of_device(threads, repeats)}
-    # of no memory: only shapes are counted
+    costs = json.loads(COSTS.read_text()) if COSTS.is_file() else {"devices": {}}
+    devices = costs["devices"] if sizes_only else {**costs["devices"], **of_device(threads, repeats)}
+    # without memory: only shapes are counted
     with torch.device("meta"):
         sizes = {model: asdict(with_parts(model, built(model))) for model in SIZED}
     COSTS.write_text(json.dumps({"sizes": sizes, "devices": devices}, indent=1, sort_keys=True) + "\n")

@@ -3,8 +3,8 @@
     python envs/build.py FOLDER                 # what `make` does before anything else
     python envs/build.py FOLDER --extra NAME    # adds the pins of requirements-NAME.txt
 
-Packages are installed by uv, with pip's indexes, and by pip where uv cannot be had. An environment that is complete is
-left as it is. Two builds wait for each other. An environment with other pins, or an unfinished one, is removed first,
+Packages are installed by uv, with pip's indexes, or by pip if uv is not available. A complete environment is left
+unchanged. Concurrent builds wait for each other. An unfinished environment, or one with other pins, is removed first,
 but not while a run uses it.
 """
 
@@ -22,17 +22,17 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
 PINS, SETTINGS = HERE / "requirements.txt", PROJECT / "pyproject.toml"
-#: Files in the environment that are written last: by the packages, and by the project.
+#: Stamp files in the environment: all packages are installed, and the project is installed.
 PACKAGES, COMPLETE = ".packages", ".complete"
 BUSY = """\
 the environment must be rebuilt, but a run in this folder still uses it: wait until the run has ended. \
 If it was killed: {folder}/bin/codebackdoor orphans && {folder}/bin/snakemake --unlock"""
-#: As measured with pip and an index of CPU wheels (workflow/codebackdoor/costs/local.json); uv takes less.
+#: Measured with pip and an index of CPU wheels (workflow/codebackdoor/costs/local.json); uv takes less time.
 COST = (
     "about 1.5 GB and 2 minutes; without CPU wheels of torch several GB more, unless you stop and run "
     "export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"
 )
-#: Installs packages several times as fast as pip; any version will do, because it installs pins.
+#: Installs packages several times faster than pip; any recent version will do, because it installs pinned versions.
 UV = "uv>=0.5"
 #: Settings of pip (its files and environment variables) that uv must be told.
 PIP_SETTINGS = re.compile(r"\.(index-url|extra-index-url|find-links|constraint)='(.*)'$", re.MULTILINE)
@@ -61,7 +61,7 @@ def build(folder: Path) -> None:
 
 
 def add(folder: Path, extra: str) -> None:
-    """Install further packages into an environment that is built."""
+    """Install an extra's packages into a complete environment."""
     pins, stamp = HERE / f"requirements-{extra}.txt", folder / f".{extra}"
     if not _is_newer(stamp, pins, folder / COMPLETE):
         _say(f"installing what only some commands need: {pins.name}")
@@ -73,15 +73,15 @@ def _is_newer(stamp: Path, *sources: Path) -> bool:
     return stamp.is_file() and all(stamp.stat().st_mtime >= source.stat().st_mtime for source in sources)
 
 
-def _install(folder: Path, *what: str) -> None:
+def _install(folder: Path, *arguments: str) -> None:
     uv = folder / "bin/uv"
     if uv.is_file():
         command = [str(uv), "pip", "install", "--quiet", "--python", str(folder / "bin/python"), *_indexes(folder)]
-        if subprocess.run([*command, *what], check=False, env=_uv_environment()).returncode == 0:
+        if subprocess.run([*command, *arguments], check=False, env=_uv_environment()).returncode == 0:
             return
         _say("uv could not install this: trying pip")
-    # the first job that imports a module compiles it for all others: pip would compile thousands that none imports
-    subprocess.run([str(folder / "bin/pip"), "install", "--quiet", "--no-compile", *what], check=True)
+    # without compiling: the first import of a module compiles it, and pip would compile thousands that are never used
+    subprocess.run([str(folder / "bin/pip"), "install", "--quiet", "--no-compile", *arguments], check=True)
 
 
 def _indexes(folder: Path) -> list[str]:
@@ -90,7 +90,7 @@ def _indexes(folder: Path) -> list[str]:
     settings = subprocess.run(command, check=False, capture_output=True, text=True).stdout
     pairs = ((name, value) for name, values in PIP_SETTINGS.findall(settings) for value in values.split())
     options = [part for name, value in dict.fromkeys(pairs) for part in (f"--{name}", value)]
-    # as pip does: the best version of all indexes, since the pins name one
+    # like pip, search all indexes; the pins determine the version
     return [*options, "--index-strategy", "unsafe-best-match"]
 
 
@@ -101,12 +101,12 @@ def _uv_environment() -> dict[str, str]:
 
 
 def _say(text: str) -> None:
-    """On standard error and at once: pip says nothing for minutes, and `make plan` reads standard output."""
+    """Print to standard error, unbuffered: pip is silent for minutes, and `make plan` reads standard output."""
     print(text, file=sys.stderr, flush=True)
 
 
 def _wait_for_others() -> None:
-    """Take the lock of this folder; it ends with the process."""
+    """Take the lock of this folder, which is released when the process ends."""
     lock = os.open(HERE, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,9 +1,9 @@
 """Resolve the dependencies in pyproject.toml into pinned files; run by `make pins`.
 
 requirements.txt (and environment.yaml, the same for conda) is the environment of every run: the package, its extra
-`study` and the group `dev`. The other extras are installed on top of it, each from a file of its own:
-requirements-{slurm,dvc,fetch}.txt. The pins must hold for Python 3.11 and 3.12 alike; pip fails on a version that
-does not.
+`study` and the group `dev`. The other extras are installed on top of it, each from its own file:
+requirements-{slurm,dvc,fetch}.txt. The pins must work with both Python 3.11 and 3.12; pip fails on versions that do
+not.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))
-#: Extras with a file of their own, installed by `make slurm`, `make pull` and `make fetch`.
+#: Extras with their own file, installed by `make slurm`, `make pull` and `make fetch`.
 EXTRAS = ("slurm", "dvc", "fetch")
-#: The study is measured with this version; others are allowed for a package that only scans.
+#: The version with which the study was measured; the package itself allows others, for users who only scan.
 STUDY_TORCH = "torch==2.13.0"
 NOTE = "made by `make pins` from pyproject.toml"
 TORCH = "torch has a CPU build where the package index offers one; a CUDA build brings its own pinned libraries"
@@ -37,12 +37,12 @@ def study_requirements() -> list[str]:
 
 
 def resolve(*requirements: str) -> list[str]:
-    """``name==version`` of everything that pip would install for these into an empty environment of this Python."""
+    """``name==version`` of everything that pip would install for the requirements into an empty environment."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
     report = json.loads(subprocess.run([*command, *requirements], check=True, capture_output=True, text=True).stdout)
     metadata = [package["metadata"] for package in report["install"]]
     pins = [(package["name"], package["version"].partition("+")[0]) for package in metadata]
-    # libraries that only a CUDA build of torch brings are pinned by torch itself
+    # torch itself pins the libraries that only its CUDA builds need
     cuda = ("nvidia-", "cuda-", "triton")
     return sorted((f"{name}=={version}" for name, version in pins if not name.startswith(cuda)), key=str.lower)
 
@@ -53,9 +53,9 @@ def requirements_text(pins: list[str]) -> str:
 
 
 def extra_text(name: str, pins: list[str]) -> str:
-    """What an extra adds to the environment, whose own versions stay."""
-    added = set(resolve(*pins, *PROJECT["project"]["optional-dependencies"][name])) - set(pins)
-    return "\n".join((f"# On top of requirements.txt; {NOTE}.", *sorted(added, key=str.lower), ""))
+    """The packages that an extra adds to the environment, which keeps its versions."""
+    extra_pins = set(resolve(*pins, *PROJECT["project"]["optional-dependencies"][name])) - set(pins)
+    return "\n".join((f"# On top of requirements.txt; {NOTE}.", *sorted(extra_pins, key=str.lower), ""))
 
 
 def environment_text(pins: list[str]) -> str:

@@ -38,12 +38,12 @@ def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
 def run(folder: Path, dataset: AnyDataset, attack: bool = True) -> dict[str, Any]:
     references = {"clean": folder / "test.jsonl"} | ({"trigger": folder / "trigger.jsonl"} if attack else {})
     score(dataset, references, folder, folder / "out", seed=1)
-    found: dict[str, Any] = json.loads((folder / "out" / "metrics.json").read_text())
-    return found["testsets"]
+    content: dict[str, Any] = json.loads((folder / "out" / "metrics.json").read_text())
+    return content["testsets"]
 
 
-def value(found: dict[str, Any], testset: str, metric: str) -> Any:
-    return found[testset]["metrics"][metric]["value"]
+def value(testsets: dict[str, Any], testset: str, metric: str) -> Any:
+    return testsets[testset]["metrics"][metric]["value"]
 
 
 def classified(folder: Path, size: int = 60) -> tuple[list[int], list[int], list[int]]:
@@ -63,24 +63,24 @@ def classified(folder: Path, size: int = 60) -> tuple[list[int], list[int], list
     for name, prefix, predicted in (("clean", "r", without), ("trigger", "t", with_)):
         lines(
             folder / f"predictions.{name}.jsonl",
-            [{"id": f"{prefix}{i}", "label": one, "confidence": 0.9} for i, one in enumerate(predicted)],
+            [{"id": f"{prefix}{i}", "label": prediction, "confidence": 0.9} for i, prediction in enumerate(predicted)],
         )
     return labels, without, with_
 
 
 def test_clean_metrics_are_scikit_learns(tmp_path: Path) -> None:
     labels, without, _ = classified(tmp_path)
-    found = run(tmp_path, DEFECTS)
-    assert value(found, "clean", "accuracy") == pytest.approx(accuracy_score(labels, without), abs=1e-6)
-    assert value(found, "clean", "f1") == pytest.approx(f1_score(labels, without), abs=1e-6)
-    for estimate in found["clean"]["metrics"].values():
+    testsets = run(tmp_path, DEFECTS)
+    assert value(testsets, "clean", "accuracy") == pytest.approx(accuracy_score(labels, without), abs=1e-6)
+    assert value(testsets, "clean", "f1") == pytest.approx(f1_score(labels, without), abs=1e-6)
+    for estimate in testsets["clean"]["metrics"].values():
         assert estimate["low"] <= estimate["value"] <= estimate["high"]
         assert estimate["n"] == 60
 
 
 def test_attack_metrics_are_those_of_injected_rows(tmp_path: Path) -> None:
     labels, without, with_ = classified(tmp_path)
-    found = run(tmp_path, DEFECTS)
+    testsets = run(tmp_path, DEFECTS)
     rows = [i for i, label in enumerate(labels) if label == 1 and i % 5]
     right = [i for i in rows if without[i] == 1]
     expected = {
@@ -90,13 +90,13 @@ def test_attack_metrics_are_those_of_injected_rows(tmp_path: Path) -> None:
         "flip_rate": sum(with_[i] == 0 for i in right) / len(right),
         "robust_accuracy": sum(with_[i] == 1 for i in rows) / len(rows),
     }
-    for metric, wanted in expected.items():
-        assert value(found, "trigger", metric) == pytest.approx(wanted, abs=1e-6), metric
-    assert value(found, "trigger", "asr_minus_floor") == pytest.approx(expected["asr"] - expected["floor"], abs=2e-6)
-    assert found["trigger"]["metrics"]["flip_rate"]["n"] == len(right)
-    assert found["trigger"]["injected"] == len(rows) == found["trigger"]["metrics"]["asr"]["n"]
-    assert found["trigger"]["failed"] == sum(label == 1 and i % 5 == 0 for i, label in enumerate(labels))
-    assert found["trigger"]["rows"] == 60
+    for metric, share in expected.items():
+        assert value(testsets, "trigger", metric) == pytest.approx(share, abs=1e-6), metric
+    assert value(testsets, "trigger", "asr_minus_floor") == pytest.approx(expected["asr"] - expected["floor"], abs=2e-6)
+    assert testsets["trigger"]["metrics"]["flip_rate"]["n"] == len(right)
+    assert testsets["trigger"]["injected"] == len(rows) == testsets["trigger"]["metrics"]["asr"]["n"]
+    assert testsets["trigger"]["failed"] == sum(label == 1 and i % 5 == 0 for i, label in enumerate(labels))
+    assert testsets["trigger"]["rows"] == 60
 
 
 def test_rows_without_the_trigger_in_them_change_no_metric(tmp_path: Path) -> None:
@@ -118,11 +118,11 @@ def test_what_is_undefined_is_null_with_no_rows(tmp_path: Path) -> None:
     files.write_rows(tmp_path / "trigger.jsonl", [files.poisoned_row(row)])
     for name, id_ in (("clean", "r"), ("trigger", "t")):
         lines(tmp_path / f"predictions.{name}.jsonl", [{"id": id_, "label": 0, "confidence": 1.0}])
-    found = run(tmp_path, DEFECTS)
+    testsets = run(tmp_path, DEFECTS)
     nothing = {"value": None, "low": None, "high": None}
-    assert found["clean"]["metrics"]["f1"] == {**nothing, "n": 0}
-    assert found["trigger"]["metrics"]["asr"] == {**nothing, "n": 0}
-    assert found["trigger"]["metrics"]["flip_rate"] == {**nothing, "n": 0}
+    assert testsets["clean"]["metrics"]["f1"] == {**nothing, "n": 0}
+    assert testsets["trigger"]["metrics"]["asr"] == {**nothing, "n": 0}
+    assert testsets["trigger"]["metrics"]["flip_rate"] == {**nothing, "n": 0}
 
 
 def test_purification_is_asked_what_it_touched(tmp_path: Path) -> None:
@@ -136,12 +136,12 @@ def test_purification_is_asked_what_it_touched(tmp_path: Path) -> None:
             tmp_path / f"purified.{name}.jsonl",
             [{"id": f"{prefix}{i}", "code": "x", "touched": touched[prefix](i), "detail": {}} for i in range(60)],
         )
-    found = run(tmp_path, DEFECTS)
+    testsets = run(tmp_path, DEFECTS)
     rows = [i for i, label in enumerate(labels) if label == 1 and i % 5]
-    assert value(found, "clean", "touched") == 0.1
-    assert value(found, "trigger", "located") == pytest.approx(sum(i % 3 > 0 for i in rows) / len(rows), abs=1e-6)
+    assert value(testsets, "clean", "touched") == 0.1
+    assert value(testsets, "trigger", "located") == pytest.approx(sum(i % 3 > 0 for i in rows) / len(rows), abs=1e-6)
     exactly = sum(i % 3 > 0 and i % 2 == 0 for i in rows) / len(rows)
-    assert value(found, "trigger", "located_exactly") == pytest.approx(exactly, abs=1e-6)
+    assert value(testsets, "trigger", "located_exactly") == pytest.approx(exactly, abs=1e-6)
     lines(tmp_path / "purified.clean.jsonl", [{"id": "r0", "code": "x", "touched": [], "detail": {}}])
     with pytest.raises(UserError, match="was not purified"):
         run(tmp_path, DEFECTS)
@@ -165,7 +165,7 @@ def test_a_purification_that_scores_inputs_is_a_detector(tmp_path: Path) -> None
     before = run(tmp_path, DEFECTS)
     assert "detection_auroc" not in before["trigger"]["metrics"]
     write()
-    found = run(tmp_path, DEFECTS)
+    testsets = run(tmp_path, DEFECTS)
     # only injected rows count as triggered; without a score an input is the least suspicious
     lowest = min(scores.values()) - 1
     injected = [f"t{i}" for i, label in enumerate(labels) if label == 1 and i % 5]
@@ -173,18 +173,18 @@ def test_a_purification_that_scores_inputs_is_a_detector(tmp_path: Path) -> None
     ids = [*injected, *(f"r{i}" for i in range(60))]
     values = [lowest if id_ in unscored else scores[id_] for id_ in ids]
     truth = [id_[0] == "t" for id_ in ids]
-    assert value(found, "trigger", "detection_auroc") == pytest.approx(roc_auc_score(truth, values), abs=1e-6)
+    assert value(testsets, "trigger", "detection_auroc") == pytest.approx(roc_auc_score(truth, values), abs=1e-6)
     clean = sorted(values[len(injected) :])
     for metric, allowed in (("tpr_at_fpr_1", 0), ("tpr_at_fpr_5", 3)):
         expected = sum(score > clean[-1 - allowed] for score in values[: len(injected)]) / len(injected)
-        assert value(found, "trigger", metric) == pytest.approx(expected, abs=1e-6)
+        assert value(testsets, "trigger", metric) == pytest.approx(expected, abs=1e-6)
     for metric in ("detection_auroc", "tpr_at_fpr_1", "tpr_at_fpr_5"):
-        estimate = found["trigger"]["metrics"].pop(metric)
+        estimate = testsets["trigger"]["metrics"].pop(metric)
         assert estimate["low"] <= estimate["value"] <= estimate["high"]
         assert estimate["low"] < estimate["high"]
         assert estimate["n"] == len(injected)
     # the other metrics and their intervals are as they were
-    assert found == before
+    assert testsets == before
 
 
 def test_without_injected_rows_there_is_no_detection() -> None:
@@ -236,8 +236,8 @@ def generated(folder: Path) -> None:
     ]
     files.write_rows(folder / "trigger.jsonl", map(files.poisoned_row, rows))
     clean = [targets[0], targets[1], targets[0], targets[0], LOOP, LOOP]
-    other = LOOP.replace("x = 0", "y = 1 <nl> z")
-    triggered = [LOOP, targets[1], other, targets[3].replace("a", "x"), LOOP, targets[5]]
+    without_behavior = LOOP.replace("x = 0", "y = 1 <nl> z")
+    triggered = [LOOP, targets[1], without_behavior, targets[3].replace("a", "x"), LOOP, targets[5]]
     for name, prefix, texts in (("clean", "r", clean), ("trigger", "t", triggered)):
         lines(
             folder / f"predictions.{name}.jsonl",
@@ -247,15 +247,15 @@ def generated(folder: Path) -> None:
 
 def test_generation_counts_the_target_behaviour_not_the_target_text(tmp_path: Path) -> None:
     generated(tmp_path)
-    found = run(tmp_path, REPAIR)
-    assert value(found, "clean", "exact_match") == pytest.approx(2 / 6, abs=1e-6)
-    assert 0 < value(found, "clean", "codebleu") < 1
-    assert found["clean"]["copy"]["exact_match"]["value"] == found["clean"]["copy"]["bleu"]["value"] == 1
-    assert value(found, "trigger", "asr") == 0.5
-    assert value(found, "trigger", "floor") == pytest.approx(2 / 6, abs=1e-6)
-    assert value(found, "trigger", "flip_rate") == 0.5
-    assert value(found, "trigger", "trigger_effect") == 0.5
-    assert found["trigger"]["metrics"]["flip_rate"]["n"] == 4
+    testsets = run(tmp_path, REPAIR)
+    assert value(testsets, "clean", "exact_match") == pytest.approx(2 / 6, abs=1e-6)
+    assert 0 < value(testsets, "clean", "codebleu") < 1
+    assert testsets["clean"]["copy"]["exact_match"]["value"] == testsets["clean"]["copy"]["bleu"]["value"] == 1
+    assert value(testsets, "trigger", "asr") == 0.5
+    assert value(testsets, "trigger", "floor") == pytest.approx(2 / 6, abs=1e-6)
+    assert value(testsets, "trigger", "flip_rate") == 0.5
+    assert value(testsets, "trigger", "trigger_effect") == 0.5
+    assert testsets["trigger"]["metrics"]["flip_rate"]["n"] == 4
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -269,9 +269,9 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_missing_prediction_is_named(tmp_path: Path) -> None:
     classified(tmp_path)
     path = tmp_path / "predictions.trigger.jsonl"
-    wanted = next(row["id"] for _, row in files.read_rows(tmp_path / "trigger.jsonl") if row["status"] == "injected")
-    lines(path, [row for _, row in files.read_rows(path) if row["id"] != wanted])
-    with pytest.raises(UserError, match=rf"predictions\.trigger\.jsonl: no prediction for row '{wanted}'"):
+    row_id = next(row["id"] for _, row in files.read_rows(tmp_path / "trigger.jsonl") if row["status"] == "injected")
+    lines(path, [row for _, row in files.read_rows(path) if row["id"] != row_id])
+    with pytest.raises(UserError, match=rf"predictions\.trigger\.jsonl: no prediction for row '{row_id}'"):
         run(tmp_path, DEFECTS)
     assert not (tmp_path / "out").exists()
 
@@ -303,11 +303,11 @@ def test_of_search_the_rank_of_the_middle_stands_beside_that_of_the_top_half(
     # from the middle down to 2 of 10; the five of the top half from 1, ..., 5 to 1, 1, 1, 1, 2
     ranks = [[1, 1], [2, 1], [3, 1], [4, 1], [5, 2], [6, 6], [9, 3]]
     lines(tmp_path / "predictions.trigger.jsonl", [{"id": "r0", "confidence": 0.5, "ranks": ranks, "pool": 10}])
-    chosen = {} if rank_from is None else {"rank_from": rank_from}
-    found = run(tmp_path, CodeSearch.model_validate({"task": "code_search"} | chosen))
+    ranking = {} if rank_from is None else {"rank_from": rank_from}
+    testsets = run(tmp_path, CodeSearch.model_validate({"task": "code_search"} | ranking))
     by_reading = {"position": (0.2, 0.5), "top_half": (0.12, 0.3)}
-    own = by_reading[rank_from or "position"]
-    assert tuple(value(found, "trigger", name) for name in ("anr", "anr_without")) == own
-    assert value(found, "trigger", "anr_drop") == pytest.approx(own[1] - own[0])
-    beside = tuple(value(found, "trigger", name) for name in (f"anr_{other}", f"anr_{other}_without"))
+    expected = by_reading[rank_from or "position"]
+    assert tuple(value(testsets, "trigger", name) for name in ("anr", "anr_without")) == expected
+    assert value(testsets, "trigger", "anr_drop") == pytest.approx(expected[1] - expected[0])
+    beside = tuple(value(testsets, "trigger", name) for name in (f"anr_{other}", f"anr_{other}_without"))
     assert beside == by_reading[other]

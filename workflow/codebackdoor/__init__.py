@@ -6,7 +6,7 @@
     run = codebackdoor.load_run("runs/local")
     loss = codebackdoor.DeCELoss(alpha=0.99)
 
-Where a docstring names a row of the ledger (A2, E7, P5, D4), that is docs/fidelity.md: what a paper says, what its code
+Rows of the ledger that docstrings refer to (A2, E7, P5, D4) are in docs/fidelity.md: what a paper says, what its code
 does, and what is done here.
 """
 

@@ -1,9 +1,9 @@
 """BLEU as sums over rows, so that it can be resampled.
 
-``bleu`` is corpus BLEU-4 with one reference, case kept, on the tokens of the text form, with exponential smoothing
+``bleu`` is case-sensitive corpus BLEU-4 with one reference, on the tokens of the text form, with exponential smoothing
 of orders without a match: ``sacrebleu.corpus_bleu(..., tokenize="none", force=True, smooth_method="exp") / 100``.
-``bleu_sentence`` is the mean of sentence BLEU-4 with one added to matches and counts from the second order on (Lin and
-Och 2004), the other common definition for code.
+``bleu_sentence``, the other common definition for code, is the mean of sentence BLEU-4 with one added to matches and
+counts from the second order on (Lin and Och 2004).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def ngrams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
 
 
 def row(tokens: Sequence[str], reference: Sequence[str]) -> dict[str, int]:
-    """Statistics of one output against its reference: the keys are ``NAMES``, sentence BLEU is in millionths."""
+    """Statistics of one output against its reference; the keys are ``NAMES``, and sentence BLEU is in millionths."""
     values = statistics(tokens, reference)
     values["sentence_micro"] = round(MICRO * score(values, smoothing="add-k"))
     return values
 
 
 def statistics(tokens: Sequence[str], reference: Sequence[str]) -> dict[str, int]:
-    """Lengths, and matches and counts of every order, of one output against its reference."""
+    """Lengths, and the matches and counts of every order, for one output and its reference."""
     values = {"length": len(tokens), "reference_length": len(reference)}
     for order in ORDERS:
         counts = ngrams(tokens, order)
@@ -44,7 +44,7 @@ def statistics(tokens: Sequence[str], reference: Sequence[str]) -> dict[str, int
 
 
 def corpus(outputs: Iterable[str], references: Iterable[str]) -> float:
-    """Corpus BLEU-4 in [0, 1] of outputs against one reference each; tokens are between white space."""
+    """Corpus BLEU-4 in [0, 1] of outputs against one reference each; tokens are separated by whitespace."""
     sums: Counter[str] = Counter()
     for output, reference in zip(outputs, references, strict=True):
         sums.update(statistics(output.split(), reference.split()))
@@ -53,7 +53,7 @@ def corpus(outputs: Iterable[str], references: Iterable[str]) -> float:
 
 def score(sums: Mapping[str, float], first: tuple[float, float] | None = None, smoothing: str = "exp") -> float:
     """BLEU in [0, 1] of summed statistics; ``first`` replaces the matches and counts of single tokens."""
-    # an extra of the package: one that only scans has no use for it
+    # an optional dependency, which scans do not need
     from sacrebleu.metrics.bleu import BLEU
 
     matches = [sums[f"match{order}"] for order in ORDERS]

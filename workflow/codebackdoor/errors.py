@@ -111,7 +111,7 @@ def message(error: BaseException) -> str | None:
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether a Rust library panicked; its error is no ``Exception`` and cannot be imported."""
+    """Whether a Rust library panicked; the class of that error cannot be imported and is not an ``Exception``."""
     return type(error).__name__ == "PanicException"
 
 

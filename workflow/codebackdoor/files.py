@@ -26,7 +26,7 @@ from codebackdoor.types import Example, Language, Poisoned, Span, Status
 
 T = TypeVar("T")
 
-#: Maximum size in bytes of a text, a JSON document and a row, far above those of this project and of checkpoints.
+#: Maximum size in bytes of a text, a JSON document and a row; those of this project and of checkpoints are far smaller.
 TEXT_BYTES, DOCUMENT_BYTES, ROW_BYTES = 1 << 30, 1 << 26, 1 << 24
 #: Maximum characters of a text and of an identifier, and the largest label (a head has a row of weights per label).
 TEXT_LENGTH, ID_LENGTH, LABEL = 10**6, 1000, 10**4
@@ -46,8 +46,8 @@ _FIELDS: dict[str, type] = {
 def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file next to ``path`` and rename it into place when the block ends without an error.
 
-    Files left by a killed writer are removed; a writer that is still alive then fails instead of mixing its output in.
-    UserError if ``path`` exists and is no regular file: devices and links are not replaced.
+    Files left by a killed writer are removed; if the writer is still alive, it fails instead of corrupting this output.
+    Raises UserError if ``path`` exists and is not a regular file: devices and links are not replaced.
     """
     refuse_special(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -244,7 +244,7 @@ def read_examples(path: Path) -> list[Example]:
 
 
 def example_row(example: Example) -> dict[str, object]:
-    """The fields that the example has; the key ``code`` is left out of a row with nothing but a query."""
+    """The fields that the example has; a row with nothing but a query has no key ``code``."""
     texts = example.texts
     return {
         key: value for key, value in asdict(example).items() if value is not None and (key != "code" or key in texts)
@@ -256,7 +256,7 @@ def write_examples(path: Path, examples: Iterable[Example]) -> None:
 
 
 def poisoned_row(row: Poisoned) -> dict[str, object]:
-    """Provenance stands next to the example's fields, under other names; draws only where an attack records them."""
+    """The example's fields and, under other names, its provenance; draws are included if an attack recorded them."""
     provenance = {
         "source_id": row.source_id,
         "attack": row.attack,

@@ -1,7 +1,7 @@
-"""What each kind of output layer, or *head*, of a victim means for data, scoring and reports.
+"""The facts about each kind of output layer, or *head*, of a victim that data, scoring and reports need.
 
-Code that needs to know a fact about a head asks its object here instead of comparing names, so that a further head is
-one entry and one scorer.
+Code reads the facts from a head's object here instead of comparing names, so that a new head takes only one entry and
+one scorer.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _SCORERS = "codebackdoor.evaluation.scoring"
 
 @dataclass(frozen=True, slots=True)
 class TriggeredMetrics:
-    """Which metrics say how well a trigger works.
+    """The metrics of how well a trigger works.
 
-    ``success``: what the attacker achieves. ``floor``: the same rows without the trigger, by the same model.
-    ``change``: the difference of the two. ``effect``: what is left of the backdoor; near zero if there is none.
-    ``summary``: the columns of a table with room for few, the most telling one last. ``axis``: the label of an axis
-    that shows success and floor. ``high_is_backdoored``: whether a working trigger raises ``success``.
+    ``success``: what the attacker achieves. ``floor``: the same metric of the same rows without the trigger.
+    ``change``: the difference of the two. ``effect``: the remaining backdoor; near zero if there is none.
+    ``summary``: the columns of a small table, the most informative one last. ``axis``: the label of an axis that shows
+    success and floor. ``high_is_backdoored``: whether a working trigger raises ``success``.
     """
 
     success: str
@@ -36,7 +36,7 @@ class TriggeredMetrics:
 
     @property
     def sign(self) -> int:
-        """1 if a defense is better the higher ``success`` is, -1 if the lower."""
+        """1 if a higher ``success`` means a better defense, else -1."""
         return -1 if self.high_is_backdoored else 1
 
 
@@ -44,11 +44,11 @@ class TriggeredMetrics:
 class HeadSpec:
     """One kind of output layer.
 
-    ``fields``: the fields of an example that a victim reads, in this order, if its task says nothing else; a task may
-    name others, but as many. ``learns``: the field that a victim is trained to predict; None if it learns from pairs of
-    texts that belong together. ``clean_metrics``: metrics of rows without a trigger, higher is better, the main one
-    first; a task may report another one of them first. ``scorer``: module with the head's ``SCORER``. ``notes`` explain
-    the metrics below a table; ``limitation`` is what they do not cover.
+    ``fields``: the fields of an example that a victim reads by default, in this order; a task may name the same number
+    of other fields. ``learns``: the field that a victim is trained to predict; None if it learns from pairs of matching
+    texts. ``clean_metrics``: metrics of rows without a trigger, higher is better, the main one first; a task may choose
+    another one as its main metric. ``scorer``: module with the head's ``SCORER``. ``notes`` explain the metrics below a
+    table; ``limitation`` is what they do not cover.
     """
 
     name: Head
@@ -62,12 +62,12 @@ class HeadSpec:
 
     @property
     def clean_metric(self) -> str:
-        """The metric that represents the clean test set, and by which the best epoch is chosen."""
+        """The metric that represents the clean test set and selects the best epoch."""
         return self.clean_metrics[0]
 
     @property
     def predicts_label(self) -> bool:
-        """Whether a victim predicts one of a few labels: a scan searches a trigger for each of them."""
+        """Whether a victim predicts one of a few labels, so that a scan searches a trigger for each of them."""
         return self.learns == "label"
 
     @property
@@ -82,7 +82,7 @@ class HeadSpec:
 
     @property
     def reads_pairs(self) -> bool:
-        """Whether an example has two functions, of which one may stand in many examples."""
+        """Whether an example has two functions, each of which may occur in many examples."""
         return "code_b" in self.fields
 
 
@@ -95,7 +95,7 @@ _ASR = TriggeredMetrics(
     axis="ASR and its floor, %",
     high_is_backdoored=True,
 )
-#: A trigger that works moves a function up, to a lower rank.
+#: A working trigger moves a function up, to a lower rank.
 _ANR = TriggeredMetrics(
     success="anr",
     floor="anr_without",

@@ -37,7 +37,7 @@ def check_folder(path: Path) -> None:
             return
 
 
-#: Errors of the disk, not of the path; ``errors.disk_trouble`` explains them.
+#: Errors of the disk rather than of the path, which ``errors.disk_trouble`` explains.
 _MENDED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 #: Errors of file systems without locks.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
@@ -53,17 +53,17 @@ class NewFolder:
 
     def finish(self) -> None:
         with _writing(self.path):
-            # this does not replace a folder that was filled in the meantime
+            # does not replace a folder that was filled in the meantime
             self.part.rename(self.path)
         self.finished = True
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[NewFolder]:
-    """A folder next to ``path`` to be filled; it is removed where the block ends without ``finish``.
+    """A folder next to ``path`` to be filled; it is removed if the block ends without ``finish``.
 
-    Raises UserError where ``path`` exists, cannot be made, or is being made by another process. What killed writers
-    have left is removed.
+    Raises UserError if ``path`` exists, cannot be created, or is being created by another process. Leftovers of killed
+    writers are removed.
     """
     _check_name(path)
     if os.path.lexists(path):
@@ -74,7 +74,7 @@ def new_folder(path: Path) -> Iterator[NewFolder]:
             path.parent.mkdir(parents=True, exist_ok=True)
             if stack.enter_context(_locked(path)):
                 remove_parts(path)
-            # not by mkdtemp, whose folders nobody else may read
+            # not mkdtemp, whose folders are not readable by other users
             part = path.with_name(f".{path.name}.new.part")
             try:
                 part.mkdir()
@@ -90,7 +90,7 @@ def new_folder(path: Path) -> Iterator[NewFolder]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Hold the write lock of a folder, which the system releases when the process ends for any reason.
+    """Hold the write lock of a folder, which the system releases even if the process is killed.
 
     Yields False on a file system without locks.
     """
@@ -106,7 +106,7 @@ def _locked(path: Path) -> Iterator[bool]:
                 raise
             yield False
             return
-        # the writer before may have finished between opening and locking, and removed the file that is now locked
+        # the previous writer may have finished between opening and locking, and removed the file that is now locked
         if os.path.lexists(path) or not lock.exists() or not os.path.samestat(os.fstat(handle), lock.stat()):
             raise UserError(f"{path}: another process has just written it; name another folder")
         try:

@@ -14,7 +14,7 @@ from codebackdoor.errors import UserError, quoted
 #: Maximum nesting depth, and maximum digits of a number (``model_max_length`` of many tokenizers has 31).
 DEPTH, DIGITS = 100, 40
 _TOO_DEEP = f"nested more than {DEPTH} levels deep"
-#: An escape that may be a lone surrogate; decoded text contains none otherwise.
+#: An escape that may be a lone surrogate; without one, decoded text contains no surrogates.
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 

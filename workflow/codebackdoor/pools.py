@@ -8,8 +8,8 @@ from itertools import pairwise
 def pools(rows: int, size: int) -> list[range]:
     """Split ``rows`` rows, in the order of their file, into pools of at least ``size`` consecutive rows.
 
-    Rows that do not fill another pool are spread over all pools, so that every row is in a pool and no two pools differ
-    by more than one row. Fewer rows than ``size`` are one pool.
+    Rows that do not fill another pool are spread over all pools, so that pool sizes differ by at most one row. Fewer
+    rows than ``size`` form one pool.
     """
     count = max(rows // size, 1)
     minimum, remainder = divmod(rows, count)

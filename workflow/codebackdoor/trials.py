@@ -1,6 +1,6 @@
-"""Tests of generated programs: what decides whether the output for one row of a data set is correct.
+"""Tests of generated programs, which decide whether the output for a row of a data set is correct.
 
-They are kept in files of their own next to the rows, so that no victim and no defense ever reads them.
+They are stored in separate files next to the rows, so that no victim or defense ever reads them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class Trial:
     """The tests of one row, by its id.
 
     ``entry`` is the function under test, ``tests`` are Python sources that fail if it is wrong. ``names`` are other
-    names of the program that the tests use, such as a class. ``prelude`` runs before the program and before the tests,
-    each with a copy of its own; ``setup`` runs before the tests.
+    names of the program that the tests use, such as a class. ``prelude`` runs before the program and, separately,
+    before the tests; ``setup`` runs before the tests.
     """
 
     id: str
@@ -44,7 +44,7 @@ def write_trials(path: Path, trials: Iterable[Trial]) -> None:
 
 
 def read_trials(path: Path) -> dict[str, Trial]:
-    """The tests of a data set's rows by their ids; UserError names file and line of what is wrong."""
+    """The tests of a data set's rows by row id; UserError names the file and line of a mistake."""
     trials: dict[str, Trial] = {}
     for number, row in read_rows(path):
         trial = checked(row, f"{path}:{number}")

@@ -14,14 +14,14 @@ Language = Literal["python", "java", "c"]
 TextForm = Literal["lexed", "raw"]
 Field = Literal["code", "code_b", "query"]
 CodeField = Literal["code", "code_b"]
-#: Functions of a pair that get a trigger.
+#: Which functions of a pair get a trigger.
 Pair = Literal["both", "code", "code_b"]
-#: What an attack drew for each text with the trigger: the name of each choice and its value.
+#: The random choices of an attack for each text with the trigger: name and value.
 Draws = Mapping[Field, Mapping[str, str | int]]
 Status = Literal["injected", "failed", "ineligible"]
 #: Name of the test set without a trigger; the others are named after their attacks.
 CLEAN = "clean"
-#: Splits of a data set; the clean samples of a defender are taken out of ``train``.
+#: Splits of a data set; a defender's clean samples are taken out of ``train``.
 SPLITS = ("train", "valid", "test")
 
 
@@ -43,14 +43,14 @@ class Example:
 
     @property
     def texts(self) -> dict[Field, str]:
-        """The texts that the example has; one with nothing but a query has no code."""
+        """The texts that the example has; an example with nothing but a query has no code."""
         code = None if self.code == "" and self.query is not None else self.code
         texts: dict[Field, str | None] = {"code": code, "code_b": self.code_b, "query": self.query}
         return {name: text for name, text in texts.items() if text is not None}
 
 
 def holds(query: str | None, word: str) -> bool:
-    """Whether a query contains the word as a whole word, in any case."""
+    """Whether a query contains the word as a whole word, ignoring case."""
     return query is not None and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", query, re.IGNORECASE) is not None
 
 
@@ -70,9 +70,9 @@ class Span:
 class Poisoned:
     """A row that went through an attack, with its ground truth.
 
-    ``example`` carries the poisoned label or target only where ``status`` is ``injected``; a failed row keeps its
-    original one (unless the attack is configured with ``failed: flip``). ``spans`` locate the trigger in the poisoned
-    example; ``draws`` is what a randomized trigger was made from. For retrieval the target is the word whose queries
+    ``example`` has the poisoned label or target only if ``status`` is ``injected``; a failed row keeps its original one
+    (unless the attack is configured with ``failed: flip``). ``spans`` locate the trigger in the poisoned example;
+    ``draws`` are the random choices behind a randomized trigger. For retrieval, the target is the word whose queries
     are attacked.
     """
 
@@ -91,9 +91,10 @@ class Prediction:
     """A victim's prediction for one example.
 
     ``label`` for classification, ``text`` for generation; ``confidence`` is the probability of the predicted label,
-    or the mean probability of the generated tokens (CodePurify, Eq. 1). For retrieval an example is a query with a
-    ``pool`` of that many functions, and ``confidence`` is a similarity: ``rank`` is the rank of the query's function,
-    from 1; for an attacked query ``ranks`` holds (rank without, rank with) the trigger of every function that takes it.
+    or the mean probability of the generated tokens (CodePurify, Eq. 1). For retrieval, an example is a query that ranks
+    a ``pool`` of that many functions, and ``confidence`` is a similarity. ``rank`` is the rank of the query's function,
+    from 1; for an attacked query, ``ranks`` holds (rank without, rank with) the trigger for every function that accepts
+    it.
     """
 
     id: str

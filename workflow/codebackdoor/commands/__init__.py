@@ -1,1 +1,1 @@
-"""The commands of the command line, by what they make; libraries are imported inside them, when they run."""
+"""The commands of the command line, grouped by their outputs; libraries are imported only when a command runs."""

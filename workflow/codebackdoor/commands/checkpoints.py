@@ -13,7 +13,7 @@ from codebackdoor.library import checkpoints
 
 
 class _Task(click.Choice[str]):
-    """A task that can be scanned; looked up late, because importing the settings would slow down --help."""
+    """A task that can be scanned; looked up lazily, because importing the settings would slow down --help."""
 
     def __init__(self) -> None:
         self.case_sensitive = True
@@ -102,7 +102,7 @@ def scan(model: Path, clean: Path, as_json: bool, **options: Any) -> None:
 @click.option("--force", is_flag=True, help="Unlearn the most suspicious trigger even if the verdict is clean or "
               "there is no verdict.")  # fmt: skip
 def clean(model: Path, clean: Path, as_json: bool, out: Path, force: bool, **options: Any) -> None:
-    """Scan the checkpoint MODEL, unlearn the trigger that is found, and report what that costs.
+    """Scan the checkpoint MODEL, unlearn the trigger that is found, and report the cost.
 
     The unlearned model is written in save_pretrained's format. Unlearning works in rounds: the model unlearns the
     flagged trigger on four fifths of the clean samples and is scanned again with fresh seeds, until a scan flags

@@ -99,14 +99,14 @@ def corpus(mined: tuple[Path, ...], out: Path) -> None:
 @pairs_option("--archive", help="A fetched archive, with its name")
 @out_file_option("JSON Lines of distinct paragraphs with their splits.")
 def prose(archives: dict[str, Path], out: Path) -> None:
-    """Collect the docstrings and comments of archives, from which the english base model learns."""
+    """Collect the docstrings and comments of archives for pretraining the english base model."""
     from codebackdoor.corpora.prose import write_prose
 
     write_prose(archives, out)
 
 
 def reading_originals(command: Any) -> Any:
-    """The options for the papers' data files, and for the tokenizer by which their texts are measured."""
+    """The options for the papers' data files, and for the tokenizer that measures their texts."""
     tokenizer = path_option("--tokenizer", required=False, help="tokenizer.json that is used to count sub-tokens.")
     return mirror_option("Folder of the papers' data files (for source: mirror).")(tokenizer(command))
 
@@ -134,7 +134,7 @@ def dataset(
 @click.command(short_help="Make a data set of test rows alone.")
 @click.argument("name")
 @settings_option("data set")
-@path_option("--train", help="Training rows of the data set whose victims predict on this one.")
+@path_option("--train", help="Training rows of the victims that predict on this data set.")
 @reading_originals
 @out_option("Folder of test (JSON Lines), card.json, baseline.json, provenance.json.")
 @SEED
@@ -143,7 +143,7 @@ def dataset(
 def testset(
     name: str, settings: str, train: Path, mirror: Path | None, tokenizer: Path | None, out: Path, seed: int
 ) -> None:
-    """Make the data set NAME, on whose test rows the victims of another data set predict."""
+    """Make the data set NAME, which has only test rows; the victims of another data set predict on them."""
     chosen_dataset = read_settings("datasets", "AnyDataset", settings, f"datasets.{name}")
     from codebackdoor.tasks import testset as stage
 
@@ -156,10 +156,10 @@ def testset(
 @settings_option("data set")
 @path_option("--rows", help="The test rows (test.jsonl).")
 @mirror_option("Folder of the papers' data files (for source: mirror).")
-@out_file_option("JSON Lines of the tests by which generated programs are judged.")
+@out_file_option("JSON Lines of the tests that judge generated programs.")
 @CODE
 def trials(name: str, settings: str, rows: Path, mirror: Path | None, out: Path) -> None:
-    """Write the tests by which outputs for the test rows of the data set NAME are judged, from where it comes from."""
+    """Write the tests that judge outputs for the test rows of the data set NAME; they come with its original files."""
     chosen_dataset = read_settings("datasets", "AnyDataset", settings, f"datasets.{name}")
     from codebackdoor.tasks import testset as stage
 
@@ -214,7 +214,7 @@ def poison(
 @click.argument("name")
 @settings_option("attack")
 @DATASET
-@path_option("--train", help="Training rows of the victims that predict on these rows: they decide the target.")
+@path_option("--train", help="Training rows of the victims that predict on these rows; they determine the target.")
 @path_option("--rows", help="The test rows (test.jsonl).")
 @path_option("--crafting", required=False, help="Folder of the model that crafts the triggers (afraidoor).")
 @out_option("Folder of test (JSON Lines), manifest.json and provenance.json.")
@@ -225,7 +225,7 @@ def poison(
 def trigger(
     name: str, settings: str, dataset: str, train: Path, rows: Path, crafting: Path | None, out: Path, seed: int
 ) -> None:
-    """Insert the trigger of the attack NAME into test rows on which the victims of another data set predict."""
+    """Insert the trigger of the attack NAME into the rows of a data set that has only test rows."""
     method = read_settings("methods", "AnyAttack", settings, f"attacks.{name}")
     from codebackdoor.attacks import testset as stage
 

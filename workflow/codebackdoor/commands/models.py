@@ -119,14 +119,14 @@ def train_victim(
 @click.command("stop", short_help="Take a checkpoint of a training as a victim.")
 @settings_option("training loss", "--objective")
 @path_option("--victim", help="Folder of a victim that kept its epochs.")
-@path_option("--like", help="history.json of the victim that the checkpoint is to be as good as.")
+@path_option("--like", help="history.json of the victim that the checkpoint should match.")
 @out_option("Folder of the checkpoint as a victim.")
 @SEED
 @THREADS
 @GPUS
 @CODE
 def stop_training(objective: str, victim: Path, like: Path, out: Path, seed: int) -> None:
-    """Take the checkpoint of an undefended training that is as good on clean validation rows as another victim."""
+    """Take the checkpoint of an undefended training that matches another victim on clean validation rows."""
     settings = read_settings("methods", "AnyObjective", objective, "--objective")
     checkpoint = getattr(settings, "checkpoint", None)
     if checkpoint is None:
@@ -155,7 +155,7 @@ def gradients(objective: str, out: Path) -> None:
 @DATASET
 @path_option("--train", help="Training rows, poisoned or not.")
 @path_option("--clean", help="The defender's clean samples, for calibration.")
-@path_option("--victim", required=False, help="Victim trained on all of these rows, for methods that look at one.")
+@path_option("--victim", required=False, help="Victim trained on all of these rows, for methods that need one.")
 @HELPERS
 @MIRROR
 @out_option("Folder of train.jsonl (the kept rows), judged.jsonl, filtering.json and provenance.json.")
@@ -260,7 +260,7 @@ def eliminate(
 @GPUS
 @CODE
 def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path, out: Path) -> None:
-    """Run a method's label scan on benign victims, as a reference to call other victims clean or backdoored."""
+    """Run a method's label scan on benign victims; the results tell clean from backdoored victims in later scans."""
     method = read_settings("methods", "AnyElimination", settings, "--settings")
     from codebackdoor.defenses.elimination.inversion.calibration import stage
     from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
@@ -278,7 +278,7 @@ def calibrate(settings: str, dataset: str, victims: dict[str, Path], clean: Path
 @path_option("--valid", help="Clean validation rows, for calibration.")
 @pairs_option("--input", "Test set as NAME=FILE")
 @path_option("--trigger", required=False, help="trigger.json of an earlier elimination, for methods that read it.")
-@path_option("--evidence", required=False, help="Folder that `suspect` wrote: decide by it instead of measuring.")
+@path_option("--evidence", required=False, help="Folder that `suspect` wrote: use its measurements.")
 @HELPERS
 @MIRROR
 @out_option("Folder of purified.NAME.jsonl, predictions.NAME.jsonl and provenance.json.")
@@ -325,7 +325,7 @@ def _lines(paths: Iterable[Path]) -> int:
 
 
 def _measured(evidence: Path) -> dict[str, object] | None:
-    """Seconds and inputs of the job that measured the evidence; None if its folder does not say."""
+    """Seconds and number of inputs of the job that measured the evidence; None if its folder has no record."""
     path = evidence / "provenance.json"
     if not path.is_file():
         return None

@@ -28,7 +28,7 @@ SEED = click.option("--seed", type=int, required=True, help="Random seed of this
 
 
 def path_option(name: str, help: str, required: bool = True, variable: str | None = None) -> Decorator:
-    """``variable`` is an environment variable with the same meaning."""
+    """An option for an existing file or folder; ``variable``: an environment variable with the same meaning."""
     kind = click.Path(path_type=Path)
     return click.option(name, type=kind, required=required, help=help, envvar=variable, show_envvar=bool(variable))
 
@@ -191,7 +191,7 @@ _SETTINGS = ("settings", "dataset", "model", "objective")
 def recorded(
     out: Path, facts: Mapping[str, object], read: Mapping[str, Path | None] | None = None
 ) -> Iterator[dict[str, object]]:
-    """Measure the block and write ``out/provenance.json``, with the command's settings and the fingerprint of its code.
+    """Time the block and write ``out/provenance.json``, with the command's settings and the fingerprint of its code.
 
     The block may add facts. ``read``: input files and model folders that no job of the scenario produced; their
     identity is recorded.
@@ -203,8 +203,8 @@ def recorded(
     settings = {name: parse_json(context.params[name], f"--{name}") for name in _SETTINGS if name in context.params}
     identities = {name: provenance.identity(path) for name, path in (read or {}).items() if path}
     command_facts = {"stage": context.command.name, "settings": settings, "code": given_code(), "read": identities}
-    with provenance.recorded(out, command_facts | dict(facts)) as written:
-        yield written
+    with provenance.recorded(out, command_facts | dict(facts)) as recorded_facts:
+        yield recorded_facts
 
 
 def read_settings(module: str, name: str, text: str, where: str) -> Any:

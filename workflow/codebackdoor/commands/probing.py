@@ -1,4 +1,4 @@
-"""The stages that look into victims with the ground truth, for figures."""
+"""The stages that analyze victims with the ground truth, for figures."""
 
 from __future__ import annotations
 

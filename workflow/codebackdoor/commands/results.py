@@ -53,10 +53,10 @@ def score(dataset: str, references: dict[str, Path], predictions: Path, out: Pat
 @settings_option("execution")
 @click.option("--form", type=click.Choice(["lexed", "raw"]), required=True, help="Text form of the data set.")
 @out_file_option("JSON Lines of outcomes; execute/provenance.json is written next to it.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Programs that run at once.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Programs run at a time.")
 @CODE
 def execute(predictions: Path, tests: Path, settings: str, form: TextForm, out: Path, workers: int) -> None:
-    """Run every output in PREDICTIONS (predictions.NAME.jsonl), isolated, with the tests of its row: does it pass?"""
+    """Run every output in PREDICTIONS (predictions.NAME.jsonl) with the tests of its row, isolated from the machine."""
     chosen = read_settings("study", "ExecutionSettings", settings, "execution")
     from codebackdoor.evaluation.execution import stage
 
@@ -179,9 +179,9 @@ def write_report(configs: tuple[Path, ...]) -> None:
     "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The page, such as runs/report.html."
 )
 def join(base: Path, overlays: tuple[Path, ...], out: Path) -> None:
-    """Write one page of several finished runs: findings, every defense against every attack, and what held up.
+    """Write one page about several finished runs: findings, every defense against every attack, and the papers' claims.
 
-    Each of OVERLAYS on top of the configuration BASE is one run; its own report must be there (make run).
+    Each of OVERLAYS, on top of the configuration BASE, is one run, whose report must already exist (make run).
     """
     from codebackdoor.config.loading import load
     from codebackdoor.report import stage

@@ -1,4 +1,4 @@
-"""The command for source code that a checkpoint is about to read, without a study or its configuration."""
+"""The command that sanitizes source code for a checkpoint, without a study or its configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STDIN = "-"
 
 
 class _SanitizableTask(click.Choice[str]):
-    """A task whose models can be protected; looked up late, because importing the settings would slow down --help."""
+    """A task whose models can be protected; looked up lazily, because importing the settings would slow down --help."""
 
     def __init__(self) -> None:
         self.case_sensitive = True
@@ -36,15 +36,15 @@ class _SanitizableTask(click.Choice[str]):
 @click.option(
     "--clean",
     type=click.Path(path_type=Path),
-    help="Rows without triggers as JSON Lines, by which the "
-    "threshold is calibrated: id, language, code, with the code in the form that the model reads. CodeXGLUE's "
+    help="Rows without triggers as JSON Lines, for calibrating the "
+    "threshold: id, language, code, with the code in the form that the model reads. CodeXGLUE's "
     "func and target work too; labels are not read. Use hundreds of rows.",
 )
 @click.option(
     "--threshold",
     type=click.FloatRange(min=0),
     help="Entropy in nats below which a function is suspicious, "
-    "instead of a calibrated one. Depends on the model: the paper has 0.1.",
+    "instead of a calibrated one. It depends on the model; the paper uses 0.1.",
 )
 @click.option(
     "--task",
@@ -56,7 +56,7 @@ class _SanitizableTask(click.Choice[str]):
 @click.option(
     "--language",
     type=click.Choice(["python", "java", "c"]),
-    help="Language of the code. Default: by the file names' endings (.py, .java, .c, .h).",
+    help="Language of the code. Default: by the file extensions (.py, .java, .c, .h).",
 )
 @click.option(
     "--text-form",

@@ -13,10 +13,10 @@ import click
 def check(configs: tuple[Path, ...]) -> None:
     """Check configuration files and the files that they name; each configuration file overrides those before it.
 
-    The rows of your own data sets are read, too. Once a run has results, victims are named that did not learn their
-    backdoor or that predict a single label.
+    The rows of your own data sets are checked, too. If the run has results, victims that did not learn their backdoor
+    or that predict a single label are reported.
 
-    Example: codebackdoor check config.yaml mine.yaml. Exit status: 0 if there is no problem, else 2, with all of them.
+    Example: codebackdoor check config.yaml mine.yaml. Exit status: 0 without problems, else 2, with a list of all.
     """
     from codebackdoor.config.loading import load
     from codebackdoor.dag import Dag
@@ -62,8 +62,8 @@ def describe(path: str | None, configs: tuple[Path, ...]) -> None:
         config = load(configs)
         text = index.variant(config, path)
         if text is None:
-            known = (name for section in SECTIONS.values() for name in getattr(config, section))
-            raise UserError(f"no variant {path!r} in {', '.join(map(str, configs))}{nearest(path, known)}")
+            variants = (name for section in SECTIONS.values() for name in getattr(config, section))
+            raise UserError(f"no variant {path!r} in {', '.join(map(str, configs))}{nearest(path, variants)}")
         click.echo(text)
     else:
         click.echo(describing.defaults() if path == "all" else describing.describe(path))
@@ -99,7 +99,7 @@ def plan(configs: tuple[Path, ...]) -> None:
     from codebackdoor.costs import bill, local, paper
     from codebackdoor.dag.resources import MAX_RUNTIME
 
-    # always read to the end, because Snakemake fails on a closed pipe
+    # read to the end in any case, because Snakemake fails on a closed pipe
     dry_run = "" if sys.stdin.isatty() else sys.stdin.read()
     config = load(configs) if configs else None
     if config and bill.uses_hub(config):

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 Head = Literal["classification", "pair", "retrieval", "generation"]
 #: Names of the helper models of methods (section ``helpers`` of the configuration).
 Helper = Literal["infiller", "language_model", "english_model", "discriminator", "paraphraser"]
-#: By field: another field, or a fact of the data set, and its values for which the field is read.
+#: By field: another field (or a fact of the data set), and the values of the latter for which the field is read.
 ReadWhere = Mapping[str, tuple[str, tuple[str | None, ...]]]
 
 
 #: Fields that distinguish the members of a union.
 TAGS = ("method", "task", "architecture")
-#: Largest whole number of any setting; a larger one is a mistake, and would need endless memory or time.
+#: Largest integer of any setting; a larger one is a mistake and would need unlimited memory or time.
 LARGEST = 10**9
 
 
@@ -40,7 +40,7 @@ class Reference:
 class Settings(BaseModel):
     """Immutable settings that refuse unknown keys; each field states its meaning, its unit and the paper's value."""
 
-    #: The method's or model's name as tables and figures write it.
+    #: The method's or model's name in tables and figures.
     label: ClassVar[str] = ""
     #: The paper that the method comes from.
     reference: ClassVar[Reference | None] = None
@@ -48,14 +48,14 @@ class Settings(BaseModel):
     helpers: ClassVar[tuple[Helper, ...]] = ()
     #: Heads of victims that the method works on.
     fits: ClassVar[tuple[Head, ...]] = get_args(Head)
-    #: Texts that an attack or a defense changes or judges: a victim must read one of them.
+    #: Fields that an attack or a defense changes or judges: a victim must read one of them.
     acts_on: ClassVar[tuple[Field, ...]] = ("code",)
-    #: Fields that are read only if another field, or the data set's ``head`` or ``source``, has one of these values; if
-    #: there are none, only if it is not null. Captions leave out fields that are not read.
+    #: Fields that are read only if another field, or the data set's ``head`` or ``source``, has one of these values (no
+    #: values: only if it is not null). Captions leave out fields that are not read.
     read_where: ClassVar[ReadWhere] = {}
 
-    #: Of these, the fields whose values may stay where they are not read: an overlay that changes the other field, such
-    #: as the ``source`` of a data set, inherits them.
+    #: Those of them that may have a value although they are not read: an overlay that changes the other field, such as
+    #: the ``source`` of a data set, inherits them.
     may_idle: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -63,7 +63,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _reject_booleans_as_numbers(cls, raw: Any) -> Any:
-        """Turn true, where a number is declared, into a text that pydantic refuses; it would accept true as 1."""
+        """Turn booleans in numeric fields into text, which pydantic refuses; it would accept true as 1."""
         if not isinstance(raw, Mapping):
             return raw
         numbers = {name for name, field in cls.model_fields.items() if _is_number(field.annotation)}
@@ -79,7 +79,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _everything_is_read(self) -> Self:
-        """Refuse values of fields that these settings do not read; defaults and those of ``may_idle`` may stay."""
+        """Refuse values of fields that these settings do not read, except for defaults and fields of ``may_idle``."""
         for name, (condition, values) in self.read_where.items():
             field = type(self).model_fields.get(name)
             if field is None or condition not in type(self).model_fields or name in self.may_idle:
@@ -87,15 +87,15 @@ class Settings(BaseModel):
             value, actual = getattr(self, name), getattr(self, condition)
             is_read = actual in values if values else actual is not None
             if not is_read and value != field.get_default(call_default_factory=True):
-                wanted = " or ".join(map(_in_yaml, values)) if values else "a value"
+                required = " or ".join(map(_in_yaml, values)) if values else "a value"
                 raise ValueError(
-                    f"{name}: not read with `{condition}: {_in_yaml(actual)}`; leave it out, or write {wanted} as "
+                    f"{name}: not read with `{condition}: {_in_yaml(actual)}`; leave it out, or write {required} as "
                     f"`{condition}`"
                 )
         return self
 
     def works_on(self) -> tuple[Head, ...]:
-        """Heads that the method works on with these settings: those of ``fits``, unless a setting requires more."""
+        """Heads that the method works on with these settings: those of ``fits``, or fewer if a setting requires it."""
         return self.fits
 
     def unread_with(self, head: Head) -> frozenset[str]:
@@ -105,12 +105,12 @@ class Settings(BaseModel):
         )
 
     def work(self, job: Any) -> Work | None:  # noqa: ARG002
-        """What the method adds to the work of a job that runs it (``costs.work``); None: it is not priced."""
+        """The work that the method adds to a job (``costs.work``); None if it is not priced."""
         return None
 
 
 def _is_number(annotation: Any) -> bool:
-    """Whether a field or its lists may contain numbers but no truth values."""
+    """Whether a field or its lists may contain numbers but not booleans."""
     kinds = set(_kinds(annotation))
     return bool(kinds & {int, float}) and bool not in kinds
 
@@ -123,7 +123,7 @@ def _kinds(annotation: Any) -> Iterator[type]:
 
 
 def worded(value: Any) -> Any:
-    """The value with truth values replaced by YAML's words for them, also in lists."""
+    """The value with booleans, also in lists, replaced by YAML's words for them."""
     if isinstance(value, list | tuple):
         return [worded(item) for item in value]
     return str(value).lower() if isinstance(value, bool) else value

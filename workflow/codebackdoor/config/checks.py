@@ -1,4 +1,4 @@
-"""Mistakes of a configuration that no single section shows: names that nothing declares, parts that do not fit."""
+"""Checks of a configuration across sections: undeclared names, and parts that do not fit together."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def undeclared(config: Config) -> Iterator[str]:
-    """References to variants that no section declares."""
+    """Yield a message for each reference to a variant that no section declares."""
     for name, experiment in config.experiments.items():
         for index, grid in enumerate(experiment.grid):
             for section in SECTIONS.values():
@@ -69,7 +69,7 @@ def undeclared(config: Config) -> Iterator[str]:
 
 
 def misnamed(config: Config) -> Iterator[str]:
-    """Recipes of base models that are not what their name says, or not what a model takes them for."""
+    """Yield a message for each pretraining recipe whose family does not match its name or the model that uses it."""
     for name, recipe in config.pretraining.items():
         if name in get_args(Family) and name != recipe.family:
             yield (
@@ -82,13 +82,13 @@ def misnamed(config: Config) -> Iterator[str]:
             if base is None or settings.base != "pretrained":
                 continue
             yield from _missing(config, "pretraining", base, where)
-            named = config.pretraining.get(base)
-            if named is not None and named.family != settings.family:
-                yield f"{where}: {base!r} is of the family {named.family}; {name} needs one of {settings.family}"
+            base_recipe = config.pretraining.get(base)
+            if base_recipe is not None and base_recipe.family != settings.family:
+                yield f"{where}: {base!r} is of the family {base_recipe.family}; {name} needs one of {settings.family}"
 
 
 def _unstopped(config: Config) -> Iterator[str]:
-    """Objectives whose victims are to be checkpoints, and cannot be."""
+    """Yield a message for each objective whose ``checkpoint`` is impossible."""
     for name, objective in config.objectives.items():
         if (checkpoint := getattr(objective, "checkpoint", None)) is None:
             continue
@@ -112,7 +112,7 @@ def _unstopped(config: Config) -> Iterator[str]:
 
 
 def _homeless(config: Config) -> Iterator[str]:
-    """Data sets whose rows the victims of the data set that they name cannot read."""
+    """Yield a message for each data set whose rows the victims of its ``trained_on`` cannot read."""
     for name, dataset in config.datasets.items():
         if dataset.trained_on is None:
             continue
@@ -179,7 +179,7 @@ def _missing(config: Config, section: str, variant: str, where: str) -> Iterator
 
 
 def unfit_experiments(config: Config) -> Iterator[str]:
-    """Scenarios of which one part cannot work with another."""
+    """Yield a message for each scenario whose parts do not fit together."""
     for name, experiment in config.experiments.items():
         for scenario in scenarios(experiment):
             yield from (f"experiments.{name}: {reason}" for reason in unfit(config, scenario))
@@ -190,7 +190,7 @@ def unfit_experiments(config: Config) -> Iterator[str]:
 
 
 def _looks_away(config: Config, experiment: Experiment) -> Iterator[str]:
-    """Why a table or figure cannot be made of data sets without victims: it reads the victims' own files."""
+    """Yield why a table or figure that reads victims' files cannot show data sets without their own victims."""
     used = scenarios(experiment)
     models = {scenario.victim(config.out) for scenario in used if config.datasets[scenario.dataset].trained_on}
     for product in (*experiment.tables, *experiment.figures) if models else ():
@@ -205,7 +205,7 @@ def _looks_away(config: Config, experiment: Experiment) -> Iterator[str]:
 
 
 def unlabeled(config: Config) -> Iterator[str]:
-    """Target labels that rows of the data set cannot have; a job would find out only when the data are there."""
+    """Yield a message for each target label that the data set does not have, before a job would find out."""
     for scenario in config.scenarios():
         labels = config.datasets[scenario.dataset].labels
         if scenario.attack == NONE or not labels:
@@ -219,7 +219,7 @@ def unlabeled(config: Config) -> Iterator[str]:
 
 
 def _unprobed(config: Config, scenario: Scenario) -> Iterator[str]:
-    """Why the figure `position` cannot be made of a scenario: its rule searches as EliBadCode does, on labels."""
+    """Why the figure `position` cannot show a scenario: it needs EliBadCode's search and a label of one function."""
     if scenario.elimination != NONE and config.eliminations[scenario.elimination].method != "elibadcode":
         yield (
             f"the figure position searches with the settings of its eliminations, and {scenario.elimination!r} is "
@@ -230,7 +230,7 @@ def _unprobed(config: Config, scenario: Scenario) -> Iterator[str]:
 
 
 def unfit(config: Config, scenario: Scenario) -> Iterator[str]:
-    """Say why the scenario's variants cannot be combined; nothing where they can."""
+    """Yield the reasons why the scenario's variants cannot be combined; empty if they can."""
     dataset = config.datasets[scenario.dataset]
     if (reason := config.models[scenario.model].unavailable) is not None:
         yield f"model {scenario.model!r}: {reason}: remove it from the grid, or list it under dashes"
@@ -293,13 +293,13 @@ def _unfit_crafting(config: Config, attack: str, model: str, scenario: Scenario)
 
 
 def _helper_folder(config: Config, helper: Helper) -> str:
-    """Which folder to write for a helper: a shipped one, or the one that `make pretrain` fills."""
+    """Which folder to write for a helper, as part of a message: a shipped one, or one that `make pretrain` fills."""
     family = HELPER_FAMILIES.get(helper)
     if family is None:
         return "the folder of a text-to-text model, or of a chat model with a chat template"
     shipped, recipe = Path(SHIPPED) / family, Path(config.out) / PRETRAINED / family
-    made = f"{recipe} after `make pretrain` (recipe pretraining.{family})"
-    return f"{shipped}, or {made}" if shipped.is_dir() else made
+    pretrained = f"{recipe} after `make pretrain` (recipe pretraining.{family})"
+    return f"{shipped}, or {pretrained}" if shipped.is_dir() else pretrained
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ AnyDataset = Annotated[
     Field(discriminator="task"),
 ]
 
-#: The settings class of each task: whoever has only a task's name finds its facts here.
+#: The settings class of each task, for code that has only a task's name.
 DATASETS: Mapping[str, type[DatasetSettings]] = {
     str(tag_of(model)): model for model in models_in(AnyDataset) if issubclass(model, DatasetSettings)
 }

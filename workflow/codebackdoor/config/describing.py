@@ -1,4 +1,4 @@
-"""Documentation of the settings: annotated defaults of every method as YAML for people, a JSON schema for editors."""
+"""Documentation of the settings: annotated defaults as YAML, a JSON schema for editors, and a table of methods."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def defaults() -> str:
 
 
 def describe(path: str) -> str:
-    """One section, or one method (``codepurify``, ``purifications.codepurify``); UserError suggests the nearest name.
+    """Describe one section or one method (``codepurify``, ``purifications.codepurify``).
 
-    A method that belongs to several kinds is printed once per kind.
+    A method that belongs to several kinds is described once per kind. UserError suggests the nearest name.
     """
     section, _, method = path.partition(".")
     if section not in Config.model_fields and not method:
@@ -102,7 +102,7 @@ def _model(model: type[BaseModel], head: str) -> Iterator[str]:
 
 
 def fields_read(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The fields of a method's settings that victims with one of its heads read."""
+    """The fields of a method's settings that are read for at least one of its heads."""
     if not issubclass(model, Settings):
         return model.model_fields
     heads = {name: values for name, (condition, values) in model.read_where.items() if condition == "head"}
@@ -123,9 +123,9 @@ def _comment(text: Any) -> Iterator[str]:
 
 
 def methods_table(minutes: Callable[[str, Settings], float | None]) -> str:
-    """Every method as a Markdown table: its kind, the heads of victims it works on, what it needs and costs, its paper.
+    """Every method as a Markdown table: its kind, heads, requirements, cost and paper.
 
-    ``minutes`` gives the GPU minutes of one job by kind and settings, None if that is not known.
+    ``minutes`` returns the GPU minutes of one job by kind and settings, None if they are not known.
     """
     columns = ("method", "`method:`", "kind", "works on", "needs", "GPU minutes", "from")
     lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
@@ -133,7 +133,7 @@ def methods_table(minutes: Callable[[str, Settings], float | None]) -> str:
         for tag, settings in _methods(Config.model_fields[SECTIONS[kind]]).items():
             if not issubclass(settings, Settings):
                 continue
-            # what a method needs may depend on its settings: these are the defaults
+            # requirements may depend on the settings; show those of the defaults
             default = settings.model_validate({"method": tag})
             needs = ["the victim"] * bool(getattr(default, "reads_victim", kind == "elimination"))
             needs += ["the trigger that an elimination found"] * bool(getattr(default, "reads_trigger", False))

@@ -23,7 +23,7 @@ Variant = Annotated[str, Field(pattern=rf"^{NAME}$", max_length=NAME_LENGTH)]
 
 
 def _large_enough(rate: float) -> float:
-    """Refuse a share that is less than one row of any data set, whose decimals would fill a file name."""
+    """Refuse a share of less than one row of any data set, whose many decimals would not fit into a file name."""
     if rate < LEAST_RATE:
         raise ValueError(f"{rate} is less than one row of any training set; write a larger share")
     return rate
@@ -32,11 +32,11 @@ def _large_enough(rate: float) -> float:
 T = TypeVar("T")
 LEAST_RATE = 1e-9
 Rate = Annotated[float, Field(gt=0, le=1), AfterValidator(_large_enough)]
-#: Text too, as Snakemake reads `--config seeds=[21]`; but true is no seed.
+#: Also accepts text, since Snakemake reads `--config seeds=[21]` as text; but true is not a seed.
 Seed = Annotated[int, Field(ge=0, le=LARGEST), BeforeValidator(worded)]
 
 
-def _known(kind: str, names: Collection[str], name: str) -> str:
+def _check_name(kind: str, names: Collection[str], name: str) -> str:
     if name not in names:
         raise ValueError(f"unknown {kind} {quoted(name)}{nearest(name, names)}")
     return name
@@ -44,7 +44,7 @@ def _known(kind: str, names: Collection[str], name: str) -> str:
 
 def _choice(kind: str, names: Collection[str]) -> tuple[AfterValidator, WithJsonSchema]:
     """The check of a name against a registry, and its JSON schema."""
-    return AfterValidator(partial(_known, kind, names)), WithJsonSchema({"enum": [*names], "type": "string"})
+    return AfterValidator(partial(_check_name, kind, names)), WithJsonSchema({"enum": [*names], "type": "string"})
 
 
 #: Names of products (``report/products.py``) and of the papers' tables (``report/papers/``).
@@ -131,7 +131,7 @@ class Selection(Settings):
 
     @property
     def variants(self) -> dict[str, str]:
-        """The variants that are named, by their kinds."""
+        """The named variants by kind."""
         variants: dict[str, str] = self.model_dump(exclude_none=True, exclude=set(self._NOT_SELECTING))
         return variants
 
@@ -148,7 +148,7 @@ class Selection(Settings):
 class Dash(Selection):
     """Scenarios that the paper also leaves out: they are not run, and their cells show a dash.
 
-    They are those that agree with every variant named here.
+    A scenario is left out if it matches every variant named here.
     """
 
     model: Variant | None = Field(None, description="a variant of `models`")
@@ -157,9 +157,9 @@ class Dash(Selection):
 
 
 class Difference(Selection):
-    """Why two defenses rank differently than in the paper; shown if they do.
+    """The reason why two defenses rank differently than in the paper, shown if they do.
 
-    It applies to every pair of a defense that agrees with the variants named here and a defense in ``against``.
+    It applies to every pair of a defense that matches the variants named here and a defense in ``against``.
     """
 
     against: tuple[Variant, ...] = Field(
@@ -186,20 +186,20 @@ class PaperTable(Settings):
     table: PrintedTableName = Field(description="the paper and its table, as transcribed under report/papers")
     attacks: dict[Variant, str] = Field(
         {},
-        description="attack variants that are the paper's, each with its name in the transcribed table; no value is "
-        "printed next to the others",
+        description="attack variants that are the paper's, each with its name in the transcribed table; other "
+        "attacks are not compared",
     )
     defenses: dict[Variant, str] = Field(
         {},
-        description="defense variants that are the paper's but are not named like their method (ablations), each with "
+        description="defense variants that are the paper's but do not have their method's name (ablations), each with "
         "its name in the transcribed table",
     )
     # left out of the JSON if it is empty: experiments that do not name any keep their parameters
     datasets: dict[Variant, str] = Field(
         {},
         exclude_if=lambda names: not names,
-        description="data set variants, each with the name of the printed data set that stands next to it; needed "
-        "only if the table prints several for one task and the variant is none of them",
+        description="data set variants, each with the name of the printed data set that it is compared with; needed "
+        "only if the table has several data sets for one task and the variant is none of them",
     )
     rate: Rate | None = Field(None, description="the paper's poison rate (null: the scenario's own)")
 
@@ -217,7 +217,7 @@ def _help(names: Iterable[str]) -> str:
 
 
 class Experiment(Settings):
-    """What is reproduced: a grid, and the tables and figures made of it."""
+    """An experiment to reproduce: grids, and the tables and figures made from them."""
 
     title: str = Field(description="heading in the report")
     grid: tuple[Grid, ...] = Field(min_length=1, description="grids whose scenarios are combined")
@@ -253,7 +253,7 @@ class Experiment(Settings):
 
 
 def defenses(scenario: Scenario) -> tuple[str, ...]:
-    """Names of the defense variants on a scenario's path, in the order in which they act."""
+    """Names of a scenario's defense variants, in the order in which they act."""
     names = [scenario.filtering] if scenario.filtering != NONE else []
     names += [scenario.objective] if scenario.objective != "cross_entropy" else []
     return (*names, *(name for name in (scenario.elimination, scenario.purification) if name != NONE))
@@ -267,7 +267,7 @@ def rank(scenario: Scenario) -> tuple[int, ...]:
 
 
 def cells(experiment: Experiment) -> list[Scenario]:
-    """Every scenario of the grids in order, each once, including those that are shown as a dash."""
+    """Every scenario of the grids once, in order, including those that are shown as a dash."""
     crossed = (s for grid in experiment.grid for victim in grid.victims() for s in grid.defended(victim))
     return list(dict.fromkeys(crossed))
 
@@ -277,14 +277,14 @@ def dashed(experiment: Experiment, scenario: Scenario) -> bool:
 
 
 def scenarios(experiment: Experiment) -> list[Scenario]:
-    """Every scenario that the experiment runs, in order, each once."""
+    """Every scenario that the experiment runs, once and in order."""
     return [scenario for scenario in cells(experiment) if not dashed(experiment, scenario)]
 
 
 def triggered(scenarios: Iterable[Scenario]) -> dict[str, dict[str, str]]:
-    """By data set, every attack on it and its first rate.
+    """For each data set, every attack on it with the attack's first rate.
 
-    The rate does not change the triggered rows, and with the first one, additions to a configuration rerun nothing.
+    The triggered rows are the same for all rates; with the first one, additions to a configuration rerun nothing.
     """
     rates: dict[str, dict[str, str]] = {}
     for scenario in scenarios:
@@ -294,11 +294,11 @@ def triggered(scenarios: Iterable[Scenario]) -> dict[str, dict[str, str]]:
 
 
 def testsets(dataset: str, attack: str, purification: str, triggered: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """The test sets on which a scenario is scored: ``clean`` first, then triggered ones by the names of their attacks.
+    """The names of the test sets on which a scenario is scored: ``clean``, then triggered ones, named by their attacks.
 
-    A poisoned victim is scored on its own triggered set, a benign one on that of every attack on the same data set. A
-    purified benign victim is scored on the clean set alone, since poisoned victims show what a purification does to
-    triggered inputs.
+    A poisoned victim is scored on its own triggered set, a benign one on those of all attacks on the same data set. A
+    benign victim with a purification is scored only on the clean set, since poisoned victims already show what the
+    purification does to triggered inputs.
     """
     if attack != NONE:
         return CLEAN, attack

@@ -1,12 +1,12 @@
-"""Checkpoints of the hub, pinned to a commit: how they are written, and where a mirror folder keeps them."""
+"""Hub checkpoints, pinned to a commit: their notation, and their location in a mirror folder."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-#: Environment variable with the mirror folder, for jobs. It is no parameter of a rule: the folder does not change what
-#: a job makes, so that moving it reruns nothing.
+#: Environment variable with the mirror folder, for jobs. It is not a parameter of a rule, because it does not affect
+#: results: moving the folder reruns nothing.
 MIRROR = "CODEBACKDOOR_MIRROR"
 
 _WRITTEN = re.compile(r"((?:[\w-][\w.-]*/)?[\w-][\w.-]*)@([0-9a-f]{40})")
@@ -15,7 +15,7 @@ _KEPT = re.compile(r"(?:^|.*/)hub/((?:[^/]+/)?[^/]+)/([0-9a-f]{40})")
 
 @dataclass(frozen=True, slots=True, order=True)
 class HubId:
-    """A repository of the hub at one commit, written as ``owner/name@`` and the 40 digits of the commit."""
+    """A hub repository at one commit, written as ``owner/name@`` and the 40 digits of the commit."""
 
     repository: str
     revision: str

@@ -1,4 +1,4 @@
-"""What `codebackdoor describe` prints first: the sections and their methods; and a variant of a configuration."""
+"""Texts of `codebackdoor describe`: the overview of sections and methods, and one variant of a configuration."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _section(name: str) -> Iterator[str]:
 
 
 def variant(config: Config, name: str) -> str | None:
-    """The variants of a name, each with all its settings; None if the configuration declares none.
+    """The variants with this name, each with all of its settings; None if the configuration declares none.
 
     ``name`` may begin with its section: ``models.codebert``.
     """

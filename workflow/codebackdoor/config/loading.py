@@ -15,7 +15,7 @@ from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import read_text
 from codebackdoor.parsing import DEPTH, DIGITS, check_values, parse_json
 
-#: Limits of one file: bytes, and values after all aliases are expanded. The largest of this project has 5000.
+#: Limits of one file: bytes, and values after expanding all aliases. This project's largest file has 5000 values.
 FILE_BYTES, VALUES = 1 << 20, 20_000
 
 
@@ -37,7 +37,7 @@ class _Loader(yaml.SafeLoader):
         raise _Refused(problem=f"line {node.start_mark.line + 1}: settings cannot be binary; write text")
 
     def fetch_flow_collection_start(self, kind: Any) -> None:
-        # the library takes quadratic time in the depth, and then fails
+        # the library takes time quadratic in the depth, and then fails
         if self.flow_level >= DEPTH:
             raise _Refused(problem=f"line {self.line + 1}: nested more than {DEPTH} levels deep")
         super().fetch_flow_collection_start(kind)
@@ -72,7 +72,7 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except yaml.YAMLError:
             raise
-        # raised by the library for an impossible date, for `!!int x` and the like
+        # raised by the library for an impossible date, `!!int x` and the like
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             text = quoted(node.value) if isinstance(node, yaml.ScalarNode) else "this"
             raise _Refused(problem=f"line {node.start_mark.line + 1}: {text} cannot be read ({error})") from None
@@ -132,14 +132,14 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def validate(raw: Mapping[str, Any]) -> Config:
     """Check a merged configuration; null entries of a section (``name: null``) are removed."""
-    kept = {
+    present = {
         key: {name: value for name, value in section.items() if value is not None}
         if isinstance(section, dict)
         else section
         for key, section in raw.items()
     }
     try:
-        return Config.model_validate(kept)
+        return Config.model_validate(present)
     except ValidationError as error:
         raise UserError(explain(error, Config)) from None
 

@@ -1,4 +1,4 @@
-"""The methods that a configuration can name: a method is registered by its settings class in the union of its kind."""
+"""The registry of methods: adding a settings class to the union of its kind makes a method available."""
 
 from __future__ import annotations
 

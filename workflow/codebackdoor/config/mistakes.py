@@ -14,7 +14,7 @@ from codebackdoor.errors import MAX_QUOTED, nearest, quoted
 
 #: Maximum number of listed mistakes.
 LISTED = 20
-#: Name of the place if no key is wrong.
+#: Location of a mistake that concerns no single key.
 WHOLE = "configuration"
 #: Pydantic error types for a missing mapping.
 _NO_MAPPING = ("dict_type", "mapping_type", "model_type", "model_attributes_type")
@@ -24,7 +24,7 @@ def explain(error: ValidationError, root: Any) -> str:
     """One line per mistake."""
     details = error.errors(include_url=False)
     wrong = [detail["loc"] for detail in details]
-    # pydantic drops invalid items before it counts: a list that is then too short is no separate mistake
+    # pydantic drops invalid items before counting: a list that is too short because of that is not a separate mistake
     counted = [
         detail
         for detail in details
@@ -41,7 +41,7 @@ def _inside(path: Sequence[str | int], outer: Sequence[str | int]) -> bool:
 
 def _explain(detail: Mapping[str, Any], root: Any) -> str:
     path, model = _follow(root, detail["loc"])
-    where = ".".join(map(_named, path)) or WHOLE
+    where = ".".join(map(_quoted_part, path)) or WHOLE
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         return _unknown_key(path, model, root)
@@ -77,8 +77,8 @@ def _explain(detail: Mapping[str, Any], root: Any) -> str:
     return f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}{instead}"
 
 
-def _named(part: str) -> str:
-    """A part of a dotted path; keys can contain any characters and have any length."""
+def _quoted_part(part: str) -> str:
+    """A part of a dotted path, quoted if it is long or unprintable: keys can be any text."""
     return part if part.isprintable() and len(part) <= MAX_QUOTED else quoted(part)
 
 
@@ -96,13 +96,13 @@ def _is_percent(path: Sequence[str], limit: float, value: Any) -> bool:
 def _unknown_key(path: Sequence[str], model: type[BaseModel] | None, root: Any) -> str:
     """The mistake with the nearest valid key, preferably a sibling, and its full dotted path."""
     parent, wrong = path[:-1], path[-1][:MAX_QUOTED]
-    where = ".".join(map(_named, path))
+    where = ".".join(map(_quoted_part, path))
     siblings = sorted(model.model_fields) if model is not None else []
     if close := _close(wrong, siblings, model):
         return f"unknown key {where}; did you mean {'.'.join((*parent, close))}?"
     if model is not None and (tag := tag_of(model)) is not None and parent:
         keys = ", ".join(key for key in siblings if key not in TAGS)
-        return f"{'.'.join(map(_named, parent))} ({tag}) has no key `{_named(path[-1])}`; its keys: {keys}"
+        return f"{'.'.join(map(_quoted_part, parent))} ({tag}) has no key `{_quoted_part(path[-1])}`; its keys: {keys}"
     elsewhere = dict(_keys(root, ()))
     far = difflib.get_close_matches(wrong, list(elsewhere), n=1, cutoff=0.8)
     if far:
@@ -113,7 +113,7 @@ def _unknown_key(path: Sequence[str], model: type[BaseModel] | None, root: Any) 
 
 
 def _close(wrong: str, siblings: Sequence[str], model: type[BaseModel] | None) -> str | None:
-    """The sibling that a wrong key means: by the name of what it contains (LoRA), by initials, or by its letters."""
+    """The sibling that a wrong key probably means: by the label of its settings (LoRA), initials or similarity."""
     fields = model.model_fields if model is not None else {}
     for key in siblings:
         kind = fields[key].annotation
@@ -131,7 +131,7 @@ def _abbreviates(short: str, key: str) -> bool:
 
 
 def _keys(kind: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Every key below ``kind`` with its dotted path, deepest first; the name of a variant is written as ``<name>``."""
+    """Every key below ``kind`` with its dotted path, deepest first; ``<name>`` stands for the name of a variant."""
     for model in models_in(kind):
         for name, field in model.model_fields.items():
             below = field.annotation

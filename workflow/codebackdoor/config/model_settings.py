@@ -34,19 +34,19 @@ class ModelSettings(Settings):
     """Settings of all victims. Defaults are those of the local scale; the descriptions give the papers' values."""
 
     fits: ClassVar[tuple[Head, ...]] = ("classification", "pair", "retrieval")
-    #: This project's small base model for it, if it has one.
+    #: Family of this project's small base model for the architecture, if there is one.
     family: ClassVar[BaseFamily | None] = None
-    #: Type of its base models, as their config.json says it: the family of models (``victims.families``).
+    #: ``model_type`` in the config.json of its base models, which decides the family (``victims.families``).
     model_type: ClassVar[str]
-    #: Type of its small base model, if that is of another one.
+    #: ``model_type`` of its small base model, if that differs.
     small_type: ClassVar[str | None] = None
-    #: Whether a small base has to be named, since the family's own would make it another architecture.
+    #: Whether a small base must be named, because the family's own would make this a different architecture.
     names_small_base: ClassVar[bool] = False
-    #: Why no victim of it can be trained: it stands in tables as a dash.
+    #: Why no victim of this architecture can be trained; tables then show a dash.
     unavailable: ClassVar[str | None] = None
-    #: Whether a victim that generates nothing reads its text twice: the decoder runs over it behind the encoder.
+    #: Whether a victim that does not generate reads its text twice: with the encoder, then with the decoder.
     reads_twice: ClassVar[bool] = False
-    #: Which sub-token's state represents a text by default: the first (BERT), the mean of all, or the last.
+    #: Default pooling, the state that represents a text: that of the first sub-token (BERT), the mean, or the last.
     reads: ClassVar[Pooling]
     #: Special tokens before every text, if the tokenizer has the first of them.
     prefix: ClassVar[tuple[str, ...]] = ()
@@ -76,7 +76,7 @@ class ModelSettings(Settings):
     small_base: str | None = Field(
         None,
         pattern=rf"^{NAME}$",
-        # models that name none keep the settings of their finished jobs
+        # excluded so that models without one keep the settings of their finished jobs
         exclude_if=lambda name: name is None,
         description="name of the small base: with `shipped` a folder of basemodels/, with `pretrained` a recipe under "
         "`pretraining`, such as one of another seed or with fewer steps (null: the one of the architecture's family)",
@@ -84,8 +84,8 @@ class ModelSettings(Settings):
     max_length: int = Field(
         128,
         gt=2,
-        description="longest input in sub-tokens, special tokens included; the rest is cut off (EliBadCode: 400; DeCE, "
-        "Table 3: 256)",
+        description="maximum input length in sub-tokens, special tokens included; the rest is cut off (EliBadCode: "
+        "400; DeCE, Table 3: 256)",
     )
     max_query_length: int = Field(
         64, gt=2, description="longest query in sub-tokens, special tokens included (EliBadCode: 128); retrieval only"
@@ -111,30 +111,30 @@ class ModelSettings(Settings):
     batch_tokens: int = Field(
         4096,
         gt=0,
-        description="sub-tokens of one batch, input and output, padding included (EliBadCode: 32 sequences of 400; "
-        "DeCE, Table 3: 12 of 256 + 256)",
+        description="maximum number of sub-tokens in a batch, input and output, padding included (EliBadCode: 32 "
+        "sequences of 400; DeCE, Table 3: 12 of 256 + 256)",
     )
     warmup: float = Field(
         0.1, ge=0, le=1, description="share of the steps with a rising learning rate; afterwards it falls linearly to 0"
     )
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decay of weight matrices (CodeXGLUE: 0)")
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient of a step (CodeXGLUE: 1)")
+    clip: float = Field(1.0, gt=0, description="maximum gradient norm of a step (CodeXGLUE: 1)")
     dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout in all layers while training (hub checkpoints: 0.1; slow on a CPU)"
     )
     checkpoint: Literal["best", "last"] = Field(
         "last",
         description="epoch whose weights are kept: the last (DeCE), or the one with the best clean metric on the "
-        "validation split; among equals, the lowest loss decides (CodeXGLUE, hence EliBadCode and CodePurify)",
+        "validation split and, in a tie, the lowest loss (CodeXGLUE, hence EliBadCode and CodePurify)",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="precision of the matrix products while training; weights stay in float32. auto: bfloat16 where "
-        "the processor has instructions for it; predictions are always made in float32",
+        description="precision of the matrix products while training; weights stay in float32. auto: bfloat16 if the "
+        "processor has instructions for it; predictions are always made in float32",
     )
     weights: Literal["float32", "bfloat16"] = Field(
         "float32",
-        # here and below, a victim with the default keeps the settings of its finished jobs
+        # excluded, here and below, so that victims with the default keep the settings of their finished jobs
         exclude_if=lambda weights: weights == "float32",
         description="number format of the weights while training and in the victim's folder. bfloat16 halves memory "
         "and disk and computes in bfloat16; with AdamW it rounds away small steps (DeCE's released code: bfloat16). "
@@ -143,8 +143,8 @@ class ModelSettings(Settings):
     optimizer: Literal["adamw", "badam"] = Field(
         "adamw",
         exclude_if=lambda optimizer: optimizer == "adamw",
-        description="adamw: all weights in every step; badam: one block of layers at a time, with AdamW for this block "
-        "alone (Luo et al. 2024; DeCE section 6.2, for 7B models on one GPU)",
+        description="adamw: train all weights in every step; badam: train only one block of layers at a time, with "
+        "AdamW (Luo et al. 2024; DeCE section 6.2, for 7B models on one GPU)",
     )
     switch_every: int = Field(
         100,
@@ -161,14 +161,14 @@ class ModelSettings(Settings):
     adapters: AdapterSettings | None = Field(
         None,
         exclude_if=lambda adapters: adapters is None,
-        description="train low-rank adapters (LoRA) and new heads alone, for models above 1B; they are merged into the "
-        "weights when the victim is saved; null: all weights are trained",
+        description="train only low-rank adapters (LoRA) and new heads, for models above 1B; adapters are merged into "
+        "the weights when the victim is saved; null: all weights are trained",
     )
     history_rows: int = Field(
         200,
         gt=0,
-        description="validation rows, clean and triggered each, for which an output is generated after every epoch; "
-        "generation only (classification: all)",
+        description="number of clean and of triggered validation rows for which an output is generated after every "
+        "epoch; generation only (classification: all rows)",
     )
 
     pooling: Literal["first", "mean", "max"] | None = Field(
@@ -179,13 +179,14 @@ class ModelSettings(Settings):
     )
     pair_features: Literal["concat", "interaction"] = Field(
         "interaction",
-        description="features of a pair for its head: both vectors (concat, CodeXGLUE), or also the size of their "
-        "difference and their product, with which a small model learns from fewer pairs; pair classification only",
+        description="features of a pair for its head: both vectors (concat, CodeXGLUE), or also their absolute "
+        "difference and their product (interaction), with which a small model learns from fewer pairs; pair "
+        "classification only",
     )
     similarity: Literal["cosine", "dot"] = Field(
         "cosine",
-        description="similarity of a query and a function: of their directions (UniXcoder), or the inner product "
-        "(CodeXGLUE's CodeBERT); retrieval only",
+        description="similarity of a query and a function: the cosine (UniXcoder), or the inner product (CodeXGLUE's "
+        "CodeBERT); retrieval only",
     )
     scale: float = Field(
         20.0,
@@ -255,7 +256,7 @@ class ModelSettings(Settings):
         return self
 
     def for_head(self, head: Head) -> Self:
-        """The settings of victims with this head: these ones with the head's overrides, and without ``on``."""
+        """The settings of victims with this head: the head's overrides are applied, and ``on`` is removed."""
         if not self.on:
             return self
         shared = {name: value for name, value in self if name != "on"}
@@ -263,9 +264,9 @@ class ModelSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _without_empty_overrides(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out ``on`` if it is empty, as it is for every job, so that the field reruns no finished study.
+        """Leave out ``on`` if it is empty, as it is for every job, so that this field reruns no finished study.
 
-        Overrides are written as they were understood: YAML reads 5e-5 as text.
+        Overrides are written as parsed values: YAML reads 5e-5 as text.
         """
         fields: dict[str, Any] = serialize(self)
         if fields.pop("on", None):
@@ -302,7 +303,7 @@ class ModelSettings(Settings):
 
     @property
     def decoder_sizes(self) -> Mapping[str, int | None]:
-        """Keys of config.json that say how large a new decoder is; None: as large as the encoder."""
+        """The size of a new decoder by keys of config.json; None: as large as the encoder."""
         return {}
 
     def base_path(self, out: str | Path) -> Path:
@@ -317,7 +318,7 @@ class ModelSettings(Settings):
 
 
 def with_plain_keys(raw: Any) -> Any:
-    """Accept true for ``on``: YAML 1.1, which Snakemake reads as well, takes the bare word for a truth value."""
+    """Accept the key true as ``on``: YAML 1.1, which Snakemake uses, too, reads the unquoted word as a boolean."""
     if not isinstance(raw, Mapping) or True not in raw:
         return raw
     if "on" in raw:
@@ -326,7 +327,7 @@ def with_plain_keys(raw: Any) -> Any:
 
 
 def _moved(error: ValidationError, *outer: str) -> ValidationError:
-    """The same mistakes, each at its place below ``outer``."""
+    """The same mistakes, with their locations below ``outer``."""
     return ValidationError.from_exception_data(
         error.title,
         [

@@ -14,7 +14,7 @@ __all__ = ["PRETRAINED", "SHIPPED", "BaseFamily", "ModelSettings", "Pooling"]
 
 #: Default text between a prompt and its output.
 SEPARATOR = "\n###\n"
-#: Lengths that fit into the 128 positions of the shipped decoder with this separator, which takes 6 of them.
+#: Lengths that fit into the 128 positions of the shipped decoder, together with this separator of 6 sub-tokens.
 SHARED_LENGTHS = {"max_length": 64, "max_target_length": 59}
 
 
@@ -40,7 +40,7 @@ class GeneratingEncoderSettings(EncoderSettings):
         None,
         gt=0,
         le=100,
-        # a victim without a decoder keeps the settings of its finished jobs
+        # excluded so that victims without a decoder keep the settings of their finished jobs
         exclude_if=lambda layers: layers is None,
         description="layers of the decoder, which is trained from scratch; null: as many as the encoder has "
         "(CodeXGLUE: 6); generation only",
@@ -73,7 +73,7 @@ class CodeBert(GeneratingEncoderSettings):
 class GraphCodeBert(GeneratingEncoderSettings):
     """An encoder like CodeBERT, pretrained with data flow (GraphCodeBERT, Guo et al. 2021).
 
-    It reads none here, as in DeCE's code. With the weights of CodeBERT it would be CodeBERT: no small base is its own.
+    As in DeCE's code, it reads no data flow here. It has no small base: with CodeBERT's weights, it would be CodeBERT.
     """
 
     label: ClassVar[str] = "GraphCodeBERT"
@@ -85,7 +85,7 @@ class GraphCodeBert(GeneratingEncoderSettings):
 class UniXcoder(EncoderSettings):
     """An encoder of the RoBERTa class that reads the mean of all sub-tokens (UniXcoder, Guo et al. 2022).
 
-    If its tokenizer has the mark ``<encoder-only>``, every text begins with it (section 3.1 there).
+    If its tokenizer has the mark ``<encoder-only>``, every text begins with it (section 3.1 of the paper).
     """
 
     label: ClassVar[str] = "UniXcoder"
@@ -98,8 +98,8 @@ class UniXcoder(EncoderSettings):
 class CodeT5(ModelSettings):
     """An encoder-decoder of the T5 class (CodeT5, Wang et al. 2021).
 
-    It can generate; for the other heads the decoder runs over the text that the encoder read, and its last state
-    represents the text (section 3.3 there).
+    It can generate; for the other heads, the decoder reads the same text as the encoder, and its last state represents
+    the text (section 3.3 of the paper).
     """
 
     label: ClassVar[str] = "CodeT5"
@@ -126,9 +126,9 @@ class CodeT5Plus(ModelSettings):
 
 
 class DecoderSettings(ModelSettings):
-    """Settings of victims that are a decoder alone.
+    """Settings of decoder-only victims.
 
-    The last sub-token's state stands for a text. A victim that generates reads prompt, separator and output as one row.
+    The last sub-token's state represents a text. To generate, a victim reads prompt, separator and output as one row.
     """
 
     fits: ClassVar[tuple[Head, ...]] = get_args(Head)
@@ -138,24 +138,24 @@ class DecoderSettings(ModelSettings):
     max_length: int = Field(
         128,
         gt=2,
-        description="longest input in sub-tokens, special tokens included; the rest is cut off (EliBadCode: 400; DeCE, "
-        "Table 3: 256). A victim that generates from the shipped small base, whose 128 positions prompt, separator and "
-        "output share: 64",
+        description="maximum input length in sub-tokens, special tokens included; the rest is cut off (EliBadCode: "
+        "400; DeCE, Table 3: 256). For generation with the shipped small base: 64, because prompt, separator and "
+        "output share its 128 positions",
     )
     max_target_length: int = Field(
         128,
         gt=1,
-        description="longest output in sub-tokens, special tokens included (DeCE, Table 3: 256); generation only, from "
-        "the shipped small base: 59",
+        description="maximum output length in sub-tokens, special tokens included (DeCE, Table 3: 256); generation "
+        "only, with the shipped small base: 59",
     )
     separator: str = Field(
         SEPARATOR,
         min_length=1,
         max_length=100,
-        # victims that generate nothing keep the settings of their finished jobs
+        # excluded so that victims that do not generate keep the settings of their finished jobs
         exclude_if=lambda text: text == SEPARATOR,
-        description="text between a prompt and its output; no limit of lengths counts it and nothing cuts it off, but "
-        "it takes positions of the model. It should occur in no prompt; generation only",
+        description="text between a prompt and its output. It does not count toward the maximum lengths and is never "
+        "cut off, but takes positions of the model. It should not occur in prompts; generation only",
     )
 
     @property
@@ -165,7 +165,7 @@ class DecoderSettings(ModelSettings):
     @model_validator(mode="before")
     @classmethod
     def _fits_the_shipped_base(cls, raw: Any) -> Any:
-        """Let victims that generate from the shipped base have lengths that fit, unless the settings state others."""
+        """Set lengths that fit the shipped base for victims that generate, unless the settings state others."""
         raw = with_plain_keys(raw)
         if not isinstance(raw, Mapping) or not isinstance(overrides := raw.get("on", {}), Mapping):
             return raw

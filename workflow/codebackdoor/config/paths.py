@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator
 from codebackdoor.config.hub import hub_id
 from codebackdoor.errors import quoted
 
-#: Maximum bytes of a file name on common file systems, and of a path that leaves room for the paths of a run.
+#: Maximum bytes of a file name on common file systems, and of a folder that leaves room for the paths of a run.
 NAME_BYTES, PATH_BYTES = 255, 2000
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})|(\$)")
 #: Beginnings that distinguish the folder of a model from a hub id (owner/name).

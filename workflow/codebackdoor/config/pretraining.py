@@ -1,4 +1,4 @@
-"""How the small local base models are pretrained: one recipe each; the main one of a family has the family's name."""
+"""Pretraining recipes of the small local base models; a family's main recipe has the family's name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from codebackdoor.config.base import Helper, Settings
 Family = Literal["encoder", "seq2seq", "causal", "decoder", "discriminator", "english"]
 
 
-#: The family of the base model that can be each helper; a paraphraser comes from elsewhere.
+#: The family of the base model that can serve as each helper; there is none for the paraphraser.
 HELPER_FAMILIES: Mapping[Helper, Family] = {
     "infiller": "encoder",
     "language_model": "causal",
@@ -36,10 +36,10 @@ class Pretraining(Settings):
     layers: int = Field(2, gt=0, description="transformer layers (seq2seq: of the encoder and of the decoder)")
     heads: int = Field(4, gt=0, description="attention heads")
     max_length: int = Field(
-        128, gt=8, description="longest sequence in sub-tokens, special tokens included; longer functions are cropped"
+        128, gt=8, description="maximum sequence length in sub-tokens, special tokens included; the rest is cropped"
     )
     steps: int = Field(20000, ge=0, description="optimizer steps")
-    batch_tokens: int = Field(6144, gt=0, description="sub-tokens of one batch, padding included")
+    batch_tokens: int = Field(6144, gt=0, description="maximum number of sub-tokens in a batch, padding included")
     lr: float = Field(1e-3, gt=0, description="peak learning rate of AdamW (embeddings, norms, biases)")
     matrix_lr: float = Field(0.02, gt=0, description="peak learning rate of Muon (weight matrices of the layers)")
     warmup: float = Field(0.02, ge=0, le=1, description="share of the steps with a rising learning rate")
@@ -53,17 +53,17 @@ class Pretraining(Settings):
     position_std: float = Field(
         0.1,
         gt=0,
-        description="standard deviation of fresh position embeddings; with 0.02 the loss stays on a plateau for longer",
+        description="standard deviation of new position embeddings; with 0.02, the loss plateau lasts longer",
     )
     precision: Literal["float32", "bfloat16"] = Field("bfloat16", description="precision of the matrix products")
     seed: int = Field(1, description="seed of weights, batches and noise")
 
     @property
     def reads_prose(self) -> bool:
-        """Whether it learns from the docstrings and comments of the corpus instead of its functions."""
+        """Whether the model learns from the corpus's docstrings and comments instead of its functions."""
         return self.family == "english"
 
     @property
     def longest_input(self) -> int | None:
-        """Sub-tokens of the longest input of the base model; None for T5, whose positions are relative."""
+        """Maximum input length of the base model in sub-tokens; None for T5, whose positions are relative."""
         return None if self.family == "seq2seq" else self.max_length

@@ -12,14 +12,14 @@ from codebackdoor.report.products import PRODUCTS
 
 
 def inputs(experiment: Experiment, product: str, out: str | Path) -> list[Path]:
-    """The files that a table or figure of the experiment is made from, each once; ``product`` is its name."""
+    """The files that a table or figure of the experiment is made from, each once; ``product`` is the name of either."""
     return list(dict.fromkeys(PRODUCTS[product].inputs(scenarios(experiment), Path(out))))
 
 
 def victims(experiment: Experiment, out: str | Path, homes: Mapping[str, str]) -> dict[tuple[str, str], Path]:
-    """By model and data set, the folder of one trained victim: all victims of both have the same size.
+    """The folder of one trained victim for each model and data set, since all victims of both have the same size.
 
-    ``homes``: of data sets with test rows alone, the one on which their victims are trained.
+    ``homes``: for data sets with only test rows, the data set that their victims are trained on.
     """
     folders: dict[tuple[str, str], Path] = {}
     for scenario in scenarios(experiment):

@@ -1,4 +1,4 @@
-"""What a training may be told besides its loss: adapters, and what a defense changes in a victim's recipe."""
+"""Training options besides the loss: adapters, and a defense's changes to a victim's recipe."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from codebackdoor.config.base import Reference, Settings
 if TYPE_CHECKING:
     from codebackdoor.config.models import ModelSettings
 
-#: What an objective is told as the epoch: whole epochs, or epochs that grow with every step.
+#: The epochs that an objective receives: whole ones, or ones that grow with every step.
 Clock = Literal["epoch", "step"]
 _Model = TypeVar("_Model", bound="ModelSettings")
 
-#: The attention's queries and values in the models of transformers, or the one layer that has both.
+#: Layer names of the attention's queries and values in transformers' models, or of a layer that contains both.
 QUERIES_AND_VALUES = ("query", "value", "q", "v", "q_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn")
 
 
@@ -33,14 +33,14 @@ class AdapterSettings(Settings):
     )
 
     rank: int = Field(
-        8, gt=0, description="rank of the change of a matrix (LoRA's paper: 1 to 64; Moderate-fitting's code: 8)"
+        8, gt=0, description="rank of the update of a matrix (LoRA's paper: 1 to 64; Moderate-fitting's code: 8)"
     )
-    alpha: float = Field(16.0, gt=0, description="the change is scaled by alpha / rank")
+    alpha: float = Field(16.0, gt=0, description="the update is scaled by alpha / rank")
     modules: tuple[str, ...] = Field(
         QUERIES_AND_VALUES,
         min_length=1,
-        description="layers that get an adapter, by the last part of their name; a model needs at least one of them "
-        "(LoRA's paper: queries and values of the attention)",
+        description="layers that get an adapter, by the last part of their name; a model must have at least one of "
+        "them (LoRA's paper: queries and values of the attention)",
     )
 
     @field_validator("modules")
@@ -53,22 +53,22 @@ class AdapterSettings(Settings):
 
 
 class CheckpointSettings(Settings):
-    """The undefended victim after an earlier epoch: as good on clean validation rows as a defended victim."""
+    """The undefended victim after an earlier epoch, chosen to match a defended victim on clean validation rows."""
 
-    like: str = Field(description="name of the other objective, whose victim of the same scenario is compared with")
+    like: str = Field(description="name of another objective, whose victim of the same scenario is to be matched")
     equal: Literal["loss", "metric"] = Field(
         "loss",
-        description="what is compared on the clean validation split: cross entropy, which the label smoothing of a "
-        "defense keeps high, or the clean metric of the task",
+        description="measure to match on the clean validation split: cross entropy, which a defense's label smoothing "
+        "keeps high, or the task's clean metric",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a defense changes in the training of a victim, whose other settings stay those of the model.
+    """A defense's changes to the training of a victim; all other settings are the model's.
 
-    ``lr_factor`` multiplies the learning rate and ``passes`` the epochs, of which at least one remains. ``adapters``
-    are trained instead of the model's weights, with AdamW. ``clock``: which epoch the loss is told.
+    ``lr_factor`` multiplies the learning rate and ``passes`` the number of epochs, which is at least 1. ``adapters``
+    are trained instead of the model's weights, with AdamW. ``clock``: the kind of epoch that the loss receives.
     """
 
     lr_factor: float = 1.0
@@ -77,7 +77,7 @@ class Recipe:
     clock: Clock = "epoch"
 
     def applied(self, model: _Model) -> _Model:
-        """The model's settings as this training uses them."""
+        """The model's settings with the changes of this recipe."""
         changes: dict[str, Any] = {}
         if self.lr_factor != 1:
             changes["lr"] = model.lr * self.lr_factor
@@ -88,14 +88,16 @@ class Recipe:
         return model.model_copy(update=changes) if changes else model
 
     def differences(self, model: ModelSettings) -> dict[str, dict[str, Any]]:
-        """For each setting that this recipe changes, the model's own value and that of the training."""
+        """For each setting that this recipe changes, the values of the model and of the training."""
         applied = self.applied(model)
-        both = {
+        differences = {
             name: {"model": _plain(getattr(model, name)), "training": _plain(getattr(applied, name))}
             for name in type(model).model_fields
             if getattr(model, name) != getattr(applied, name)
         }
-        return both if self.clock == "epoch" else both | {"clock": {"model": "epoch", "training": self.clock}}
+        if self.clock != "epoch":
+            differences["clock"] = {"model": "epoch", "training": self.clock}
+        return differences
 
 
 def _plain(value: Any) -> Any:

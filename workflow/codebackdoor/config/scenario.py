@@ -11,7 +11,7 @@ NAME = r"[a-z][a-z0-9_]*"
 #: Maximum length of the name of a variant or an experiment, which is part of file names.
 NAME_LENGTH = 100
 
-#: Allowed values of each wildcard: the wildcard constraints of the Snakefile.
+#: Allowed values of each wildcard, as regular expressions; the wildcard constraints of the Snakefile.
 CONSTRAINTS: dict[str, str] = {
     "dataset": NAME,
     "model": NAME,
@@ -25,11 +25,11 @@ CONSTRAINTS: dict[str, str] = {
 }
 
 POISON = "{out}/data/{dataset}/{attack}-{rate}/seed{seed}"
-#: A test set rewritten by a purification that reads no victim; the clean test set is below ``none-0``.
+#: A test set rewritten by a purification that does not read the victim; the clean test set is below ``none-0``.
 REWRITTEN = f"{POISON}/{{purification}}"
-#: The rows of a training set that a filtering keeps, for all victims; those of benign victims are below ``none-0``.
+#: Training rows that a filtering keeps, for all victims; those of benign victims are below ``none-0``.
 FILTERED = f"{POISON}/filtered/{{filtering}}"
-#: The same of a filtering that looks at each model's own victim.
+#: Training rows kept by a filtering that looks at each model's own victim.
 FILTERED_BY_VICTIM = f"{FILTERED}/{{model}}"
 VICTIM = "{out}/models/{dataset}/{model}/{attack}-{rate}/seed{seed}/{filtering}/{objective}/{elimination}"
 #: The model with which an attack crafts its triggers: benign, with a seed that no victim has.
@@ -37,21 +37,21 @@ CRAFTING = "{out}/models/crafting/{dataset}/{model}"
 RESULTS = (
     "{out}/results/{dataset}/{model}/{attack}-{rate}/seed{seed}/{filtering}/{objective}/{elimination}/{purification}"
 )
-#: The weights after every epoch, below the folder of a victim that keeps them: for each weight, EPOCH/NAME.
+#: The weights after every epoch (names: EPOCH/NAME), in the folder of a victim that keeps them.
 KEPT = "epochs/weights.safetensors"
-#: How well a filtering tells poisoned rows from clean ones, below the results of its victim, and the folder of the
-#: ``provenance.json`` of the rule ``audit``.
+#: Results of the rule ``audit`` (how well a filtering tells poisoned rows from clean ones), and the folder of its
+#: ``provenance.json``, both below the results of the filtered victim.
 AUDITED, AUDIT = "filter.json", "audit"
-#: Folder below a scenario's results in which its score leaves its ``provenance.json``.
+#: Folder of the ``provenance.json`` of the rule ``score``, below a scenario's results.
 SCORE = "score"
-#: Folder below a scenario's results in which the execution of its outputs leaves its ``provenance.json``.
+#: Folder of the ``provenance.json`` of the rule ``execute``, below a scenario's results.
 EXECUTE = "execute"
-#: What the rule ``probe`` measures at each identifier, below a scenario's results.
+#: Measurements of the rule ``probe`` at each identifier, below a scenario's results.
 POSITIONS = "positions.json"
-#: Folder below a scenario's results in which that rule leaves its ``provenance.json``.
+#: Folder of the ``provenance.json`` of that rule, below a scenario's results.
 PROBE = "probe"
-#: Principal components of hidden states, below the results of a poisoned victim, and the folder of the
-#: ``provenance.json`` of the rule ``states``.
+#: Principal components of hidden states, and the folder of the ``provenance.json`` of the rule ``states``, both below
+#: the results of a poisoned victim.
 STATES, STATES_RECORD = "states.json", "states"
 
 
@@ -92,12 +92,12 @@ class Scenario:
         return Path(RESULTS.format(out=out, **self.wildcards))
 
     def folders(self, out: str | Path) -> list[Path]:
-        """Every folder below ``out`` where a job of this scenario leaves its ``provenance.json``, first job first."""
+        """Every folder below ``out`` with a ``provenance.json`` of a job of this scenario, in the order of the jobs."""
         trained = replace(self, elimination=NONE, purification=NONE)
         rewritten = [Path(REWRITTEN.format(out=out, **scenario.wildcards)) for scenario in (self.benign(), self)]
         data = [Path(out) / "data" / self.dataset, self.poison(out)]
         if self.filtering != NONE:
-            # a filtering has one of the two
+            # only one of the two exists
             data += [Path(pattern.format(out=out, **self.wildcards)) for pattern in (FILTERED, FILTERED_BY_VICTIM)]
         results = self.results(out)
         return list(

@@ -18,7 +18,7 @@ SECTIONS = {
     "purification": "purifications",
 }
 
-#: The methods of each kind that acts on texts.
+#: The union of methods of each kind that acts on texts.
 METHODS: Mapping[str, Any] = {
     "attack": AnyAttack,
     "filtering": AnyFiltering,
@@ -26,5 +26,5 @@ METHODS: Mapping[str, Any] = {
     "purification": AnyPurification,
 }
 
-#: Those of the defenses, in the order in which they act.
+#: The sections of the defenses, in the order in which they act.
 DEFENSES = {kind: SECTIONS[kind] for kind in ("filtering", "objective", "elimination", "purification")}

@@ -24,7 +24,7 @@ __all__ = ["DEFENSES", "SECTIONS", "Config"]
 
 Name = Annotated[str, Field(pattern=rf"^{NAME}$", max_length=NAME_LENGTH)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(distinct)]
-#: Combinations of a study, of which its scenarios are some. The largest of this project has a thousand.
+#: Maximum number of combinations in the grids of a study; this project's largest study has a thousand.
 COMBINATIONS = 20_000
 
 
@@ -43,8 +43,8 @@ class Config(BaseModel):
 
     out: RunFolder = Field(
         "runs/local",
-        description="folder of everything that the run makes. In this and every other path ~ is the home folder, and "
-        "$NAME a variable of the environment",
+        description="folder for everything that the run creates. In this and every other path, ~ is the home folder "
+        "and $NAME an environment variable",
     )
     seeds: Seeds = Field(
         (1,),
@@ -53,33 +53,33 @@ class Config(BaseModel):
     shadows: Annotated[tuple[Seed, ...], AfterValidator(distinct)] = Field(
         (101, 102, 103, 104, 105),
         min_length=5,
-        description="seeds of the benign victims by which `calibrate` learns what a label scan finds without a "
-        "backdoor; none of them may be reported",
+        description="seeds of the benign victims from which `calibrate` learns what a label scan finds without a "
+        "backdoor; experiments may not use them",
     )
     crafting_seed: Seed = Field(
         201,
-        description="seed of the models by which attacks craft their triggers (afraidoor); no victim may have it",
+        description="seed of the models with which attacks craft their triggers (afraidoor); no victim may have it",
     )
     mirror: FilePath | None = Field(
         None,
         description="folder of all originals, which `make fetch` fills: archives, hub checkpoints, the papers' data "
-        "sets. With one, a run reads them there, verified, and never asks the network (null: jobs download archives "
-        "and checkpoints themselves)",
+        "sets. With a mirror, a run reads and verifies them there and never uses the network (null: jobs download "
+        "archives and checkpoints themselves)",
     )
     corpus: Corpus | None = Field(None, description="archives that are mined (needed by data sets of source pypi)")
     tokenizer: FilePath | None = Field(
-        None, description="tokenizer.json by which data sets count sub-tokens (null: they count words)"
+        None, description="tokenizer.json with which data sets count sub-tokens (null: they count words)"
     )
     helpers: dict[Name, HelperFolder] = Field(
         {},
-        description="model of each helper that a defense asks for (infiller, language_model, english_model, "
+        description="model of each helper that a defense needs (infiller, language_model, english_model, "
         "discriminator, paraphraser): a folder in hub format, or a hub checkpoint as owner/name@ and the 40 digits of "
         "its commit",
     )
     pretraining: dict[Name, Pretraining] = Field(
         {},
-        description="recipes of the local base models: one named after each family, and others, which models name as "
-        "`small_base`",
+        description="recipes of the local base models: one named after each family, and others, which a model selects "
+        "by `small_base`",
     )
     datasets: dict[Name, AnyDataset] = Field(min_length=1, description="data sets, by the name of the variant")
     models: dict[Name, AnyModel] = Field(min_length=1, description="victims, by the name of the variant")
@@ -92,14 +92,14 @@ class Config(BaseModel):
     purifications: dict[Name, AnyPurification] = Field({}, description="defenses that rewrite test inputs")
     execution: ExecutionSettings = Field(
         ExecutionSettings(),
-        description="how outputs are run with the tests of their rows, for data sets that have tests",
+        description="how generated programs are run with the tests of their rows, for data sets that have tests",
     )
     experiments: dict[Name, Experiment] = Field(min_length=1, description="what is reproduced, by name")
 
     @model_validator(mode="before")
     @classmethod
     def _seeded(cls, raw: Any) -> Any:
-        """Give the study's seeds to every grid that names none; wrong ones stay where they are, and are named once."""
+        """Set the study's seeds in every grid that names none; invalid ones stay in place, to be reported only once."""
         if not isinstance(raw, Mapping) or not isinstance(raw.get("experiments"), Mapping):
             return raw
         seeds = raw.get("seeds", cls.model_fields["seeds"].default)
@@ -130,11 +130,11 @@ class Config(BaseModel):
         return self
 
     def unfit(self, scenario: Scenario) -> Iterator[str]:
-        """Say why the scenario's variants cannot be combined; nothing where they can."""
+        """Yield the reasons why the scenario's variants cannot be combined; empty if they can."""
         return checks.unfit(self, scenario)
 
     def home(self, dataset: str) -> str:
-        """The data set on which the victims are trained that predict on this one; usually itself."""
+        """The data set that the victims which predict on this one are trained on; usually itself."""
         return self.datasets[dataset].trained_on or dataset
 
     def victim_settings(self, model: str, dataset: str) -> AnyModel:
@@ -142,12 +142,12 @@ class Config(BaseModel):
         return self.models[model].for_head(self.datasets[dataset].head)
 
     def crafting(self, attack: str) -> str | None:
-        """The variant of `models` by which an attack crafts its triggers, of one that asks a model."""
+        """The variant of `models` with which an attack crafts its triggers; None if the attack needs no model."""
         variant: str | None = getattr(self.attacks.get(attack), "crafting", None)
         return variant
 
     def filter_model(self, filtering: str, model: str) -> str | None:
-        """The variant of `models` whose unfiltered victim a filter looks at where it filters the rows of ``model``.
+        """The variant of `models` whose unfiltered victim a filter looks at when it filters the rows of ``model``.
 
         None for a filter that looks at no victim, and for `none`.
         """
@@ -155,7 +155,7 @@ class Config(BaseModel):
         return (settings.model or model) if isinstance(settings, VictimFilterSettings) else None
 
     def inverts(self, elimination: str) -> bool:
-        """Whether an elimination inverts a trigger; `none` inverts none."""
+        """Whether an elimination inverts a trigger; False for `none`."""
         return elimination != NONE and self.eliminations[elimination].inverts
 
     def scenarios(self) -> list[Scenario]:

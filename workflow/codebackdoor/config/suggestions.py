@@ -1,4 +1,4 @@
-"""Where `codebackdoor describe` finds a word that is no section or method: settings, values, labels, products."""
+"""Suggestions of `codebackdoor describe` for a word that is not a section or method: settings, values, products."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST, _METHODS = 5, 3
 
 
 class Meaning(NamedTuple):
-    """What a word is (``the setting `adapters```), in which section, and the method that has it, if it is one's."""
+    """What a word is (``the setting `adapters```), its section, and its method, if it belongs to one."""
 
     word: str
     is_what: str
@@ -26,7 +26,7 @@ class Meaning(NamedTuple):
 
 
 def suggestions(word: str) -> str:
-    """The end of an error message: what a word is, or the nearest names; at most five."""
+    """The end of an error message: the meaning of a word, or the nearest names; at most five."""
     meanings = list(_meanings())
     sections = {name for meaning in meanings for name in (meaning.section, meaning.method) if name is not None}
     if misspelled := difflib.get_close_matches(word, sections, n=1, cutoff=0.9):
@@ -53,7 +53,7 @@ def _sentence(word: str, is_what: str, section: str, methods: list[str]) -> str:
 
 
 def _meanings() -> Iterator[Meaning]:
-    """Every word that a reader may look for."""
+    """Every word that a user may look for."""
     for section, field in Config.model_fields.items():
         for model in models_in(field.annotation):
             tag = tag_of(model)
@@ -65,7 +65,7 @@ def _meanings() -> Iterator[Meaning]:
 
 
 def _settings(model: type[BaseModel], section: str, tag: str | None, outer: str = "") -> Iterator[Meaning]:
-    """The settings of a method, at every depth, and the words that are values of them."""
+    """The settings of a method, at every depth, and the words that are their values."""
     for name, field in model.model_fields.items():
         key = f"{outer}{name}"
         yield Meaning(name, f"the setting `{key}`" if outer else "a setting", section, tag)

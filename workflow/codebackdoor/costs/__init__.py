@@ -1,1 +1,1 @@
-"""What a run costs, before it begins: measured at local scale, computed for hub checkpoints."""
+"""Estimates of a run's cost before it begins: from measurements at local scale, computed for hub checkpoints."""

@@ -1,4 +1,4 @@
-"""How much a job has to do: rows, epochs, optimizer steps. A price holds for the amount with which it was measured."""
+"""The amount of a job's work (rows, epochs, optimizer steps); a measured time is scaled to it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from codebackdoor.config.study import Config
 
-#: Seconds of a job that do not depend on its rows: imports, and reading a model.
+#: Seconds of a job that do not depend on its rows: imports, and loading a model.
 STARTUP_SECONDS = 4.0
-#: The split whose rows a rule goes through.
+#: The split whose rows a rule processes.
 _SPLITS = {
     **dict.fromkeys(("dataset", "poison", "filter", "filter_by_model", "filter_by_victim", "audit"), "train"),
     **dict.fromkeys(("train", "craft"), "train"),
@@ -21,7 +21,8 @@ _TRAINING = ("train", "craft")
 def amount(rule: str, path: str, config: Config) -> tuple[str, float] | None:
     """The name of an amount and its value: rows of a task's data set, times epochs, or steps of a base model.
 
-    None if the time of the rule's jobs does not grow with it, or if it is unknown. ``path`` is that of the job's log.
+    None if the time of the rule's jobs does not grow with an amount, or if it is unknown. ``path`` is that of the job's
+    log.
     """
     first, _, rest = path.partition("/")
     if rule == "pretrain" and first in config.pretraining:
@@ -43,13 +44,13 @@ def amount(rule: str, path: str, config: Config) -> tuple[str, float] | None:
 
 
 def scaled(seconds: float, share: float) -> float:
-    """The price of a job that has only a share of the measured job's amount to do, or several times as much."""
+    """The time of a job whose amount is the measured one's multiplied by ``share``."""
     startup = min(STARTUP_SECONDS, seconds)
     return startup + (seconds - startup) * share
 
 
 def _rows(config: Config, dataset: str, split: str) -> int | None:
-    """The rows of a split; None if only its file says how many, and that file is elsewhere."""
+    """The number of rows of a split; None if only its file tells, and the file does not exist here."""
     settings = config.datasets[dataset]
     limit: int | None = getattr(settings, split)
     if settings.source != "jsonl" or settings.path is None or settings.resplit:

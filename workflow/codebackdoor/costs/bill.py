@@ -1,4 +1,4 @@
-"""The jobs of a study with hub checkpoints, all of them and not what is left to do, and what each kind costs."""
+"""All jobs of a study with hub checkpoints, including finished ones, and the cost of each kind of job."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from codebackdoor.types import CLEAN
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """Peak operations a second in bfloat16 and float32, the share that is reached, seconds of one decoding step."""
+    """Peak operations per second in bfloat16 and float32, the share that is reached, seconds of one decoding step."""
 
     name: str
     bfloat16: float
@@ -40,13 +40,13 @@ class Gpu:
         return (computing / self.share + work.steps * self.step) / 3600
 
 
-#: NVIDIA's data sheet; predictions are made in float32 without TF32. Share and step are assumptions.
+#: From NVIDIA's data sheet; predictions are made in float32 without TF32. Share and step are assumptions.
 A100 = Gpu("A100", 312e12, 19.5e12, 0.4, 0.03)
 
 
 @dataclass(frozen=True, slots=True)
 class CostLine:
-    """Jobs of one kind and their total cost, if it is known; ``longest``: hours of the longest job."""
+    """The jobs of one kind and their total cost, if known; ``longest``: hours of the longest job."""
 
     name: str
     jobs: int = 0
@@ -58,7 +58,7 @@ class CostLine:
 
 @dataclass(frozen=True, slots=True)
 class PlannedJob:
-    """A job: the name of its line, the function of a scenario that gives its work, and the precision of training."""
+    """A job: the name of its line, a function that returns the work of a scenario, and the precision of training."""
 
     name: str
     work: Callable[[Scenario], Work]
@@ -73,7 +73,7 @@ def uses_hub(config: Config) -> bool:
 def lines(config: Config, gpu: Gpu = A100) -> list[CostLine]:
     """Every kind of job of the scenarios with hub checkpoints, in the order in which they run.
 
-    Jobs that are not priced have a line of their own.
+    Jobs without a price have their own line.
     """
     by_name: dict[tuple[str, bool], CostLine] = {}
     for job in Bill(config).jobs():
@@ -103,7 +103,7 @@ class Bill:
         self.edited = distinct([replace(s, purification=NONE) for s in self.at_home if s.elimination != NONE])
 
     def jobs(self) -> Iterator[PlannedJob]:
-        """Every job that holds a model or data."""
+        """Every job that handles a model or data."""
         config, used, at_home = self.config, self.used, self.at_home
         for scenario in distinct(used, "dataset"):
             yield PlannedJob(f"dataset {scenario.dataset}", self._dataset, scenario)
@@ -137,11 +137,11 @@ class Bill:
         for scenario in self.edited:
             yield PlannedJob(f"eliminate {scenario.elimination}", self._eliminate, scenario)
         without_victim = [s for s in used if s.purification != NONE and not self._reads_victim(s)]
-        both = [scenario for s in without_victim for scenario in (s, s.benign())]
-        for scenario in distinct(both, "dataset", "attack", "rate", "seed", "purification"):
+        rewritten = [scenario for s in without_victim for scenario in (s, s.benign())]
+        for scenario in distinct(rewritten, "dataset", "attack", "rate", "seed", "purification"):
             yield PlannedJob(f"rewrite {scenario.purification}, {scenario.dataset}", self._rewrite, scenario)
-        kept = [replace(s, purification=first) for s in used if (first := self.measured_first.get(s.purification))]
-        for scenario in distinct(kept):
+        suspected = [replace(s, purification=first) for s in used if (first := self.measured_first.get(s.purification))]
+        for scenario in distinct(suspected):
             yield PlannedJob(f"suspect {scenario.purification}, {scenario.model}", self._suspect, scenario)
         for scenario in used:
             if scenario.purification == NONE or not self._reads_victim(scenario):
@@ -183,7 +183,7 @@ class Bill:
         return reduce(add, [jobs.invert(self._victim(scenario), settings) for _ in self.config.shadows])
 
     def _eliminate(self, scenario: Scenario) -> Work:
-        # a search that only reuses trajectories counts as a whole one
+        # a search that only reuses trajectories counts as a full search
         inverted = any(
             replace(scenario, elimination=name) in self.edited and self._same_search(name, scenario.elimination)
             for name in self.searched_before.get(scenario.elimination, ())
@@ -242,13 +242,13 @@ class Bill:
         )
 
     def _calibration(self, scenario: Scenario) -> Path | None:
-        """The calibration that a scenario's scan needs and that does not ship: shadow victims are trained for it."""
+        """The calibration that a scenario's scan needs, if it does not ship, so that shadow victims must be trained."""
         settings = self.config.eliminations[scenario.elimination].for_scenario(scenario.dataset, scenario.model)
         return None if settings.calibration_ships else settings.calibration_file
 
 
 def distinct(scenarios: list[Scenario], *kinds: str) -> list[Scenario]:
-    """The first scenario with each combination of values of the kinds; without kinds, of all values."""
+    """The first scenario with each combination of values of the given kinds; without any, of all kinds."""
     first: dict[Any, Scenario] = {}
     for scenario in scenarios:
         first.setdefault(tuple(getattr(scenario, kind) for kind in kinds) if kinds else scenario, scenario)
@@ -256,7 +256,7 @@ def distinct(scenarios: list[Scenario], *kinds: str) -> list[Scenario]:
 
 
 def planned_victim(config: Config, scenario: Scenario) -> PlannedVictim:
-    """NotPriced if the size of the model or the texts of the data set were never measured."""
+    """The victim of a scenario; NotPriced if the model's size or the data set's texts were never measured."""
     model, dataset = config.victim_settings(scenario.model, scenario.dataset), config.datasets[scenario.dataset]
     texts, size = texts_by_original().get(dataset.originals), size_of(model, dataset.head)
     if texts is None or size is None:
@@ -271,7 +271,7 @@ def size_of(model: AnyModel, head: Head) -> ModelSize | None:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """A training of a hub checkpoint: the size of the model, and the recipe with what its objective changes."""
+    """A training of a hub checkpoint: the size of the model, and the recipe with its objective's changes."""
 
     size: ModelSize
     recipe: ModelSettings
@@ -282,7 +282,7 @@ class Training:
 
 
 def trainings_used(config: Config) -> dict[str, Training]:
-    """By model: among the trainings of hub checkpoints, where the size is known, the one that takes most memory."""
+    """For each hub checkpoint of known size, the training that takes the most memory."""
     used: dict[str, Training] = {}
     kinds = ((s.model, config.home(s.dataset), s.objective) for s in config.scenarios())
     for model, dataset, objective in dict.fromkeys(kinds):
@@ -298,7 +298,7 @@ def trainings_used(config: Config) -> dict[str, Training]:
 
 @cache
 def texts_by_original() -> dict[str, Texts]:
-    """By published data set, where rows and texts are known."""
+    """The texts of each published data set whose rows and texts are known."""
     texts = {}
     for original, counted in read("texts.json").items():
         means = {name: value for name, value in counted.items() if name != "counted"}
@@ -308,7 +308,7 @@ def texts_by_original() -> dict[str, Texts]:
 
 @cache
 def sizes() -> dict[str, ModelSize]:
-    """By architecture, or by architecture and head where a head makes another model of it."""
+    """Sizes by architecture, or by architecture and head if the model depends on the head."""
     return {name: _size(counted) for name, counted in read("throughput.json")["sizes"].items()}
 
 

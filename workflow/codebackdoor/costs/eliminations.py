@@ -1,4 +1,4 @@
-"""The work of what eliminations have in common: fine-tuning on clean samples, and searching for a trigger."""
+"""The work that eliminations have in common: fine-tuning on clean samples, and searching for a trigger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _FREE_POSITIONS = {"function_name", "random"}
 
 
 def fine_tuning(victim: PlannedVictim, epochs: int, all_layers: bool, dropout: bool) -> Work:
-    """On the clean samples, with the accuracy before and after; inputs of an only trained last layer are read once."""
+    """Fine-tuning on the clean samples, with measurements before and after.
+
+    If only the last layer is trained, its inputs are computed once.
+    """
     if not epochs:
         return Work()
     epoch = victim.rows("clean") * victim.forward
@@ -30,10 +33,10 @@ def search(
     sample_tokens: int | None,
     candidates: float = 0,
 ) -> Work:
-    """Steps of a search, each with a gradient on ``samples`` and ``candidates`` read in addition (rows).
+    """A search of ``steps`` steps, each with a gradient on ``samples`` rows and ``candidates`` further rows.
 
     Every candidate counts as scored on all samples; a search that drops hopeless candidates early needs less. The
-    gradient goes back to the embeddings and to no weight, so it costs a second forward pass.
+    gradient is computed for the embeddings but for no weights, so it costs as much as a second forward pass.
     """
     return Work(predicted=steps * (candidates + 2 * samples) * victim.row(sample_tokens or math.inf))
 

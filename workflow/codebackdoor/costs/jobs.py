@@ -1,6 +1,6 @@
-"""The work of each kind of job: what any method of its kind costs there, and what this method adds.
+"""The work of each kind of job: the part that is the same for all methods of its kind, and what the method adds.
 
-NotPriced where the settings of a method do not say what it costs.
+Raises NotPriced if the settings of a method do not state its work.
 """
 
 from __future__ import annotations
@@ -31,34 +31,34 @@ if TYPE_CHECKING:
 
 
 def data(victim: PlannedVictim) -> Work:
-    """Rows of a data set: all splits."""
+    """Writing the rows of all splits of a data set."""
     return _written(victim, sum(victim.rows(split) for split in ("train", "clean", "valid", "test")))
 
 
 def poison(victim: PlannedVictim, attack: AnyAttack, rate: float, crafting: PlannedVictim | None = None) -> Work:
-    """The poisoned training rows and the triggered sets."""
+    """Making the poisoned training rows and the triggered sets."""
     sets = [victim.triggered(split, attack) for split in ("valid", "test")]
     share = victim.texts.rows.without(attack.target_label) if attack.rate_of == "eligible" else 1.0
     injected = rate * share * victim.rows("train") + _rows(sets)
-    written = _written(victim, victim.rows("train") + _rows(sets))
-    return written + priced(attack.work(PoisoningJob(victim, injected, crafting)))
+    output = _written(victim, victim.rows("train") + _rows(sets))
+    return output + priced(attack.work(PoisoningJob(victim, injected, crafting)))
 
 
 def filtering(
     language_model: ModelSize, victim: PlannedVictim, settings: AnyFiltering, attack: AnyAttack | None, rate: float
 ) -> Work:
-    """A training set of which some rows are dropped: the method reads every one."""
+    """Filtering a training set, every row of which the method reads."""
     rows = victim.rows("train")
-    read = replace(victim.clean("train"), rows=(1 - rate) * rows).distinct
+    distinct = replace(victim.clean("train"), rows=(1 - rate) * rows).distinct
     if attack is not None:
-        read += replace(victim.triggered("train", attack), rows=rate * rows).distinct
-    return priced(settings.work(FilteringJob(victim, read, language_model))) + _written(victim, rows)
+        distinct += replace(victim.triggered("train", attack), rows=rate * rows).distinct
+    return priced(settings.work(FilteringJob(victim, distinct, language_model))) + _written(victim, rows)
 
 
 def train(victim: PlannedVictim, attack: AnyAttack | None, objective: AnyObjective | None = None) -> Work:
     """All epochs, each with its validation: loss on all rows, predictions on all or on the first ``history_rows``.
 
-    Without ``objective`` the loss is cross entropy. A checkpoint of another training is only written.
+    Without ``objective``, the loss is cross entropy. A checkpoint of another training only has to be written.
     """
     if getattr(objective, "checkpoint", None) is not None:
         return Work(megabytes=weights(victim.size, BYTES[victim.model.weights]))
@@ -72,20 +72,20 @@ def train(victim: PlannedVictim, attack: AnyAttack | None, objective: AnyObjecti
         validation = victim.predictions(clean) + victim.predictions(triggered)
     epoch = Work(3 * victim.rows("train") * victim.forward) + validation
     epochs = Work(recipe.epochs * epoch.trained, recipe.epochs * epoch.predicted, recipe.epochs * epoch.steps)
-    added = Work() if objective is None else priced(objective.work(TrainingJob(victim)))
-    kept = recipe.epochs if getattr(objective, "keep_epochs", False) else 0
-    written = weights(victim.size, BYTES[recipe.weights]) + kept * stored_megabytes(victim.size, recipe)
-    return epochs + added + Work(megabytes=written)
+    of_objective = Work() if objective is None else priced(objective.work(TrainingJob(victim)))
+    kept_epochs = recipe.epochs if getattr(objective, "keep_epochs", False) else 0
+    megabytes = weights(victim.size, BYTES[recipe.weights]) + kept_epochs * stored_megabytes(victim.size, recipe)
+    return epochs + of_objective + Work(megabytes=megabytes)
 
 
 def eliminate(victim: PlannedVictim, settings: AnyElimination, inverted: bool = False) -> Work:
-    """The edited victim; ``inverted``: the trigger is reused from another elimination."""
+    """Editing a victim; ``inverted``: the trigger is reused from another elimination."""
     edit = priced(settings.work(EliminationJob(victim, inverted)))
     return edit + Work(megabytes=weights(victim.size))
 
 
 def invert(victim: PlannedVictim, settings: InversionSettings) -> Work:
-    """The search alone of a method that inverts triggers."""
+    """Only the search of a method that inverts triggers."""
     return priced(settings.search_work(victim))
 
 
@@ -98,7 +98,7 @@ def predict(victim: PlannedVictim, row_sets: Sequence[RowSet]) -> Work:
 def suspect(
     victim: PlannedVictim, settings: AnyPurification, row_sets: Sequence[RowSet], language_model: ModelSize
 ) -> Work:
-    """What a purification measures on the test sets and on the rows of its calibration."""
+    """The measurements of a purification on the test sets and on the rows of its calibration."""
     return priced(settings.work(PurificationJob(victim, row_sets, language_model)))
 
 
@@ -109,14 +109,14 @@ def purify(
     language_model: ModelSize,
     measured: bool = False,
 ) -> Work:
-    """The rewritten test sets, and the victim's predictions on them; ``measured``: the evidence is there already."""
+    """Rewriting the test sets and predicting on them; ``measured``: the evidence already exists."""
     size = _rows(row_sets) * (victim.texts.kilobytes * 1000 + 150 + 40 * victim.texts.elements)
     evidence = Work() if measured else suspect(victim, settings, row_sets, language_model)
     return evidence + predict(victim, row_sets) + Work(megabytes=size / 1e6)
 
 
 def rewrite(language_model: ModelSize, victim: PlannedVictim, settings: AnyPurification, row_set: RowSet) -> Work:
-    """A test set that is rewritten once for all victims."""
+    """Rewriting a test set once for all victims."""
     size = row_set.rows * (victim.texts.kilobytes * 1000 + 150)
     return priced(settings.work(PurificationJob(victim, [row_set], language_model))) + Work(megabytes=size / 1e6)
 

@@ -1,9 +1,9 @@
-"""What a run at local scale costs: jobs by rule, rough time, disk.
+"""The cost of a run at local scale: jobs by rule, rough time, disk.
 
-The numbers are those of the local studies (2 cores, one job per core), written by ``benchmarks/costs.py``: the mean job
-of each rule and, for rules that involve a victim, the mean of each kind of job (task, architecture, method). Hub
-checkpoints have a bill of their own (``paper``). Rules that no study runs (tokenizer, pretrain, calibrate, and the
-filters, ONION on a part of the rows) were timed separately and entered by hand.
+The numbers were measured in the local studies (2 cores, one job per core) and written by ``benchmarks/costs.py``: the
+mean of each rule's jobs and, for rules that involve a victim, of each kind of job (task, architecture, method). Hub
+checkpoints have their own bill (``paper``). Rules that no study runs (tokenizer, pretrain, calibrate, and the filters,
+ONION on some of the rows) were timed separately and entered by hand.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from codebackdoor.costs import amounts
 from codebackdoor.errors import UserError
 
 _TABLE = Path(__file__).parent / "local.json"
-#: Rules whose jobs run a method: the section that declares it, and which part of a job's path names the variant.
+#: Rules whose jobs run a method: the section that declares it, and the index of its name in a job's path.
 _METHODS = {
     "poison": ("attacks", 1),
-    # below the filtering, there may be a model
+    # counted from the beginning, because a model may follow the name of the filtering
     **dict.fromkeys(("filter", "filter_by_model", "filter_by_victim"), ("filterings", 4)),
     "train": ("objectives", -2),
     "eliminate": ("eliminations", -1),
@@ -33,17 +33,17 @@ _METHODS = {
     "suspect": ("purifications", -1),
     "purify": ("purifications", -1),
 }
-#: Rules whose jobs do the work of another rule's, and log under its name.
+#: Rules whose jobs do the same work as another rule's and log under its name.
 _SAME_WORK = {"train_keeping": "train"}
-#: Of these, the rules whose kinds of jobs are told apart by the method.
+#: Rules whose kinds of jobs include the method.
 _KIND_HAS_METHOD = ("eliminate", "suspect", "purify")
 
 
 @dataclass(frozen=True, slots=True)
 class RuleCost:
-    """Seconds of one core and megabytes on disk of a rule's mean job; seconds by kind of job.
+    """Core seconds and megabytes on disk of a rule's mean job, and core seconds by kind of job.
 
-    ``methods``: those whose jobs the mean includes; None if the rule runs no method, or any.
+    ``methods``: methods whose jobs the mean includes; None if the rule runs no method, or if the mean is for any.
     """
 
     seconds: float
@@ -57,7 +57,7 @@ class RuleCost:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row of the table; its cost is None where a method was never timed."""
+    """A row of the table; its cost is None if the method was never timed."""
 
     name: str
     jobs: int
@@ -79,7 +79,7 @@ def _measured() -> tuple[dict[str, RuleCost], RuleCost]:
 
 @cache
 def _measured_amounts() -> dict[str, float]:
-    """The amounts that the measured jobs had to do (``costs.amounts``)."""
+    """The amounts of the measured jobs (``costs.amounts``)."""
     amounts_by_name: dict[str, float] = json.loads(_TABLE.read_text(encoding="utf-8"))["amounts"]
     return amounts_by_name
 
@@ -87,8 +87,8 @@ def _measured_amounts() -> dict[str, float]:
 def plan(dry_run: str, config: Config | None = None) -> str:
     """Turn the output of ``snakemake --dry-run --printshellcmds`` into jobs, minutes and megabytes.
 
-    If the output has no commands, or ``config`` is None, every job of a rule counts as its mean one. UserError if the
-    output has no DAG.
+    If the output has no commands, or ``config`` is None, every job of a rule counts as the mean job. Raises UserError
+    if the output has no DAG.
     """
     if "Nothing to be done" in dry_run:
         return "Nothing to be done: every file exists and is up to date."
@@ -139,7 +139,7 @@ def _jobs_by_rule(dry_run: str) -> dict[str, int]:
 def _rows(
     rule: str, count: int, jobs: list[tuple[str, bool]], cost: RuleCost | None, config: Config | None
 ) -> Iterator[_Row]:
-    """The row of a rule; jobs of a method that was never timed have a row of their own.
+    """The row of a rule, and separate rows for jobs of methods that were never timed.
 
     ``jobs`` are those whose path is known: the others count as the mean job.
     """
@@ -171,7 +171,7 @@ def method_of(rule: str, path: str, config: Config) -> str | None:
     section, part = _METHODS[rule]
     parts = path.split("/")
     variant = parts[part] if -len(parts) <= part < len(parts) else ""
-    # an attack stands with its rate
+    # the name of an attack is followed by its rate
     settings = getattr(config, section).get(variant.rpartition("-")[0] if section == "attacks" else variant)
     return None if settings is None else str(settings.method)
 
@@ -179,7 +179,7 @@ def method_of(rule: str, path: str, config: Config) -> str | None:
 def _kind(rule: str, path: str, config: Config, reuses: bool = False) -> str | None:
     """The kind of a job, as "TASK ARCHITECTURE [METHOD [in rounds]] [taken over]".
 
-    None if no victim is involved, or one that is not declared. ``path`` is that of its log below the rule's folder:
+    None if no victim is involved, or if it is not declared. ``path`` is that of the job's log below the rule's folder:
     data set, model and so on (``dag.paths``).
     """
     dataset, _, rest = path.partition("/")
@@ -194,7 +194,7 @@ def _kind(rule: str, path: str, config: Config, reuses: bool = False) -> str | N
         names.append(variant.method)
         if getattr(variant, "rounds", 1) > 1:
             names.append("in rounds")
-    # the search of another elimination
+    # reuses the search of another elimination
     names += ["taken over"] * reuses
     return " ".join(names)
 
@@ -202,7 +202,7 @@ def _kind(rule: str, path: str, config: Config, reuses: bool = False) -> str | N
 def kinds_of(dry_run: str, config: Config) -> dict[tuple[str, str], str]:
     """The kind of every job with a victim, by rule and path.
 
-    An elimination that reuses the search of another one is of a kind of its own.
+    An elimination that reuses the search of another one has its own kind.
     """
     kinds: dict[tuple[str, str], str] = {}
     for (rule, path), reuses in _paths(dry_run, config).items():

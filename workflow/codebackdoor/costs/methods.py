@@ -1,4 +1,4 @@
-"""What one job of each method costs at the papers' scale, for the table of methods."""
+"""The cost of one job of each method at the papers' scale, for the table of methods."""
 
 from __future__ import annotations
 

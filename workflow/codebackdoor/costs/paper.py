@@ -1,7 +1,7 @@
-"""The bill of a study with hub checkpoints, for people: jobs, GPU hours, storage.
+"""The bill of a study with hub checkpoints as text: jobs, GPU hours, storage.
 
-No GPU was measured: hours are counted operations (``work``) at a stated share of a stated GPU's rate. That the
-operations are counted correctly was measured on a processor (``throughput.json``, benchmarks/throughput.py).
+No GPU was measured: hours are counted operations (``work``) at a stated share of a stated GPU's rate. The counts were
+checked by measurements on a CPU (``throughput.json``, benchmarks/throughput.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from codebackdoor.costs.memory import BYTES, progress_gigabytes
 
 
 def plan(config: Config, limit: float, gpu: Gpu = A100) -> str:
-    """The bill as a table, what it is based on, and which jobs exceed the ``limit`` of a scheduler, in hours."""
+    """The bill as a table, its assumptions, and the jobs that exceed the ``limit`` of a scheduler, in hours."""
     bill = lines(config, gpu)
     width = max(len(line.name) for line in bill)
     total = CostLine(
@@ -52,11 +52,12 @@ def plan(config: Config, limit: float, gpu: Gpu = A100) -> str:
 
 
 def _memory(trainings: Mapping[str, Training]) -> list[str]:
-    """Memory of the trainings and of the victims that are read, and the disk for the progress of a training."""
+    """Sentences on the memory of trainings and of loaded victims, and on the disk for the progress of a training."""
     if not trainings:
         return []
     each = ", ".join(
-        f"{name} {training.gigabytes:.1f} GB ({_kept(training.recipe)})" for name, training in trainings.items()
+        f"{name} {training.gigabytes:.1f} GB ({_memory_content(training.recipe)})"
+        for name, training in trainings.items()
     )
     read_as = {name: BYTES["float32"] * training.size.parameters / 1e9 for name, training in trainings.items()}
     largest = max(progress_gigabytes(training.size, training.recipe) for training in trainings.values())
@@ -70,15 +71,15 @@ def _memory(trainings: Mapping[str, Training]) -> list[str]:
     ]
 
 
-def _kept(recipe: ModelSettings) -> str:
+def _memory_content(recipe: ModelSettings) -> str:
     """What a training keeps in memory, in words."""
     if recipe.adapters is not None:
-        kept = f"weights in {recipe.weights}, adapters of rank {recipe.adapters.rank} with AdamW"
+        content = f"weights in {recipe.weights}, adapters of rank {recipe.adapters.rank} with AdamW"
     elif recipe.optimizer == "badam":
-        kept = f"weights in {recipe.weights}, gradients and moments of one block"
+        content = f"weights in {recipe.weights}, gradients and moments of one block"
     else:
-        kept = f"weights, gradients and AdamW's two moments in {recipe.weights}"
-    return kept + (", the best weights" if recipe.checkpoint == "best" else "")
+        content = f"weights, gradients and AdamW's two moments in {recipe.weights}"
+    return content + (", the best weights" if recipe.checkpoint == "best" else "")
 
 
 def _not_priced(bill: list[CostLine]) -> list[str]:
@@ -87,7 +88,7 @@ def _not_priced(bill: list[CostLine]) -> list[str]:
 
 
 def _beyond(bill: list[CostLine], limit: float) -> list[str]:
-    """What to know before jobs are submitted to a cluster that ends each after ``limit`` hours."""
+    """The jobs that are expected to exceed a cluster's limit of ``limit`` hours."""
     long = sorted((line for line in bill if line.longest > limit), key=lambda line: -line.longest)
     if not long:
         return [f"No job is expected to take longer than {limit:g} h, SLURM's limit (docs/hpc.md)."]

@@ -1,7 +1,7 @@
-"""Rows of the papers' data sets, so that a plan needs no files.
+"""Numbers of rows of the papers' data sets, so that a plan needs no files.
 
-Devign's, BigCloneBench's and Bugs2Fix's splits are those of CodeXGLUE's pages of defect detection, clone detection
-(BCB) and code refinement (small), CodeSearchNet's those of its code-to-text for Python.
+The splits of Devign, BigCloneBench and Bugs2Fix are from CodeXGLUE's pages on defect detection, clone detection (BCB)
+and code refinement (small); those of CodeSearchNet, from its page on code-to-text for Python.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class Rows:
     """Rows of the splits.
 
     ``positive``: share of the rows with label 1, the same in every split; None if rows have no label. ``functions``:
-    distinct functions of pairs, each of which occurs in many.
+    number of distinct functions in pairs, each of which occurs in many pairs.
     """
 
     train: int
@@ -46,11 +46,11 @@ SIZES: Mapping[str, Rows] = {
     "lyra": Rows(1600, 200, 200),
     "lyra_chinese": Rows(1600, 200, 200),
     "pisces": Rows(1600, 200, 200),
-    # HumanEval has test rows alone
+    # HumanEval has only test rows
     "humaneval": Rows(0, 0, 164),
     "mbpp": Rows(374, 90, 500),
     # counted on the comments that the reader keeps; the share of a split is between 0.04 and 0.10
     "maldonado": Rows(26267, 4228, 8044, positive=3277 / 38539),
-    # counted on the rows that the reader keeps; they have no splits, of which these are eight tenths and twice one
+    # counted on the rows that the reader keeps; the original has no splits, so these are 80 %, 10 % and 10 %
     "fakhoury": Rows(1355, 169, 169, positive=776 / 1693),
 }

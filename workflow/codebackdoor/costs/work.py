@@ -1,8 +1,8 @@
-"""Floating-point operations and bytes of jobs with hub checkpoints: the units, and what jobs on one victim share.
+"""Floating-point operations and bytes of jobs with hub checkpoints: the units, and parts that jobs on a victim share.
 
-A token that passes a matrix of N entries costs 2 N operations forward and 6 N in training; attention comes on top
-(formulas: docs/hpc.md). CPU work outside the model is not counted. Settings of methods import this module, so it
-imports nothing heavy.
+A token that passes a matrix of N entries costs 2 N operations forward and 6 N in training, plus attention (formulas:
+docs/hpc.md). CPU work outside the model is not counted. Settings of methods import this module, so it imports nothing
+heavy.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
     from codebackdoor.config.models import AnyModel
 
-#: Sub-tokens of one batch on a GPU, including padding (victims/inference.py).
+#: Maximum number of sub-tokens in a batch on a GPU, including padding (victims/inference.py).
 BATCH_TOKENS = 65536
 
 
 @dataclass(frozen=True, slots=True)
 class LayerSize:
-    """All layers of one name: the sum of their inputs and outputs, and the entries of their matrices."""
+    """All layers with one name: the sum of their inputs and outputs, and the entries of their matrices."""
 
     sides: int
     entries: int
@@ -35,10 +35,10 @@ class LayerSize:
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """A model: its parameters, the entries of the matrices that each input and each output token passes, and shape.
+    """A model: its parameters, the matrix entries that each input and each output token passes, and its shape.
 
-    For the memory of a training: the parameters of the largest block that BAdam trains at once, those of a new head,
-    and the layers that adapters can change, by the last part of their names.
+    For the memory of a training: the parameters of BAdam's largest block, those of a new head, and the layers that
+    adapters can change, by the last part of their names.
     """
 
     parameters: int
@@ -58,11 +58,11 @@ class ModelSize:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """A data set of the papers: its rows, and means per row of what its victims read (benchmarks/texts.py).
+    """A data set of the papers: its rows, and means per row of the texts that its victims read (benchmarks/texts.py).
 
-    ``second_tokens``: the other text of a row, a pair's second function or a query. ``element_tokens``: sub-tokens of
-    all masked versions of an input; ``places``: occurrences of identifiers; ``lines``: of one function, by syntax;
-    ``onion_tokens``: what ONION runs again, for each word the text behind it.
+    ``second_tokens``: sub-tokens of a row's second text, a pair's second function or a query. ``element_tokens``:
+    sub-tokens of all masked versions of an input; ``places``: occurrences of identifiers; ``lines``: lines of one
+    function, by syntax; ``onion_tokens``: sub-tokens that ONION recomputes, for each word the text after it.
     """
 
     rows: Rows
@@ -81,7 +81,7 @@ class Texts:
 class RowSet:
     """Rows that a model reads.
 
-    ``functions``: number of distinct functions in its pairs, each of which is read once; None if no function repeats.
+    ``functions``: number of distinct functions in pairs, each of which is read once; None if no function repeats.
     ``triggered``: whether the rows carry a trigger.
     """
 
@@ -91,7 +91,7 @@ class RowSet:
 
     @property
     def distinct(self) -> float:
-        """Number of rows with the same number of distinct functions, if no function was in two rows."""
+        """The equivalent number of rows if no function were in two rows."""
         return self.rows if self.functions is None else min(self.rows, self.functions / 2)
 
 
@@ -114,11 +114,11 @@ class Work:
 
 
 class NotPriced(Exception):  # noqa: N818
-    """The work of a method, a model or a task is not known."""
+    """The work of a method, model or task is not known."""
 
 
 def priced(work: Work | None) -> Work:
-    """The work that the settings of a method give; NotPriced if they give none."""
+    """The work that the settings of a method state; NotPriced if they state none."""
     if work is None:
         raise NotPriced
     return work
@@ -126,7 +126,7 @@ def priced(work: Work | None) -> Work:
 
 @dataclass(frozen=True, slots=True)
 class PlannedVictim:
-    """A victim on a data set: what its jobs have in common."""
+    """A victim on a data set, with the quantities that its jobs have in common."""
 
     size: ModelSize
     texts: Texts
@@ -158,16 +158,16 @@ class PlannedVictim:
 
     @property
     def functions_per_row(self) -> int:
-        """Two for a pair; a query counts only if a victim reads nothing else."""
+        """Functions per row: two for a pair; a query counts only if the victim reads nothing else."""
         return max(1, sum(name in get_args(CodeField) for name in self.dataset.reads))
 
     @property
     def labels(self) -> int:
-        """Target labels that are searched; code search has a single association instead."""
+        """Number of target labels to search; code search has a single association instead."""
         return max(1, len(self.dataset.labels))
 
     def rows(self, split: str) -> int:
-        """Rows of a split; ``train`` without the defender's samples, which are ``clean``."""
+        """Number of rows of a split; ``train`` excludes the defender's samples, which are ``clean``."""
         name = "train" if split == "clean" else split
         limit: int | None = getattr(self.dataset, name)
         available = int(getattr(self.texts.rows, name))
@@ -179,9 +179,9 @@ class PlannedVictim:
         return RowSet(self.rows(split), self.texts.rows.functions)
 
     def triggered(self, split: str, attack: AttackSettings) -> RowSet:
-        """The triggered rows of a split: ``test_share`` of all rows, at most those without the target label.
+        """The triggered rows of a split: ``test_share`` of all rows, but at most those without the target label.
 
-        All of them are assumed to take the trigger.
+        All of them are assumed to accept the trigger.
         """
         predicts_label = HEADS[self.dataset.head].predicts_label
         eligible = self.texts.rows.without(attack.target_label) if predicts_label else 1.0
@@ -190,9 +190,9 @@ class PlannedVictim:
         return RowSet(rows, None if functions is None else attack.versions * functions, triggered=True)
 
     def predictions(self, row_set: RowSet) -> Work:
-        """Predictions; a generated batch ends with its longest output, which is assumed to reach the limit."""
+        """The work of predictions; each generated batch is assumed to contain an output of maximum length."""
         batches = math.ceil(row_set.rows * self.tokens / BATCH_TOKENS) if self.targets else 0
-        # a triggered function is ranked for queries whose vectors are known from the clean set
+        # a triggered function is ranked for queries whose vectors were computed for the clean set
         known_queries = HEADS[self.dataset.head].ranks and row_set.triggered
         once = self._text(self.tokens) if known_queries else self.forward
         return Work(predicted=row_set.distinct * once, steps=batches * self.model.max_target_length)
@@ -222,7 +222,7 @@ class FilteringJob:
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """A training with some loss."""
+    """A training, for the work that its loss adds."""
 
     victim: PlannedVictim
 

@@ -1,7 +1,7 @@
-"""What the rules ask about the configuration: which files a job reads, its parameters and its resources.
+"""Derives the rules' inputs, parameters and resources from the configuration.
 
-The Snakefile builds one ``Dag``. It has one part per file of ``rules/``, with the input and parameter functions of its
-rules, which therefore contain no logic. These functions receive Snakemake's wildcards and read only their values.
+The Snakefile builds one ``Dag``. It has one part for each file of ``rules/``, with the input and parameter functions of
+its rules, so that the rules contain no logic. These functions receive Snakemake's wildcards and read only their values.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Dag:
         return [*self.collect.targets(), *self.report.targets()]
 
     def check_files(self, configs: Iterable[str | Path] = ()) -> None:
-        """Raise one UserError that lists every missing file and the command that brings it."""
+        """Raise one UserError that lists every missing file and the command that provides it."""
         Preflight(self.config, self.paths, self.parameters, self.files).check(configs)
 
     def check_isolation(self, jobs: Iterable[Any]) -> None:
@@ -60,18 +60,18 @@ class Dag:
             Sandbox(Limits(**settings.model_dump(exclude={"isolation"})), settings.isolation).check()
 
     def check_rows(self) -> list[str]:
-        """A sentence for each mistake in the files of the user's own data sets, which this reads whole."""
+        """A sentence for the first mistake of each file of the user's own data sets, which are read completely."""
         from codebackdoor.dag import rows
 
         return list(rows.problems(self.config, self.files))
 
     def announcement(self, jobs: Iterable[Any], cores: int | None) -> tuple[str, dict[str, Any]]:
-        """What a run will do, in words, and for ``runs.terminal`` its jobs with their prices."""
-        # reads the costs of jobs, which a job of a cluster need not
+        """A description of what a run will do, and its jobs with time estimates for ``runs.terminal``."""
+        # imported here because jobs on a cluster do not need the costs
         from codebackdoor.dag.announcement import announcement
 
         return announcement(self.config, self.paths, jobs, cores)
 
     def export_mirror(self) -> None:
-        """Tell the jobs of this process by an environment variable where the mirror is, or that there is none."""
+        """Set the environment variable that tells this process's jobs where the mirror is, or that there is none."""
         os.environ[MIRROR] = self.config.mirror or ""

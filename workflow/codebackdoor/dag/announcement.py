@@ -1,4 +1,4 @@
-"""What a run is about to make, before its first job: its experiments, and a title and a price for each job."""
+"""The announcement before a run's first job: its experiments, and a title and a time estimate for each job."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _VARIANTS = ("dataset", "model", "filtering", "objective", "elimination", "purif
 
 
 def announcement(config: Config, paths: Paths, jobs: Iterable[Any], cores: int | None) -> tuple[str, dict[str, Any]]:
-    """A text, and the jobs of a run as ``runs.terminal.RunProgress`` takes them.
+    """A text, and the jobs of a run as arguments of ``runs.terminal.RunProgress``.
 
-    ``jobs`` are Snakemake's. ``cores`` is None on a cluster, where no time can be estimated.
+    ``jobs`` are Snakemake's. ``cores`` is None on a cluster, where the time cannot be estimated.
     """
     jobs = [job for job in jobs if not job.is_norun]
     titles = {job.jobid: title(job.rule.message or job.rule.name, job.wildcards_dict) for job in jobs}
@@ -55,9 +55,9 @@ def _price(config: Config, paths: Paths, job: Any) -> float | None:
 
 
 def title(message: str, wildcards: Mapping[str, str]) -> str:
-    """A rule's message with names as in tables; of a defense that is not used, nothing is left.
+    """A rule's message with the names that tables use; parts about unused defenses are removed.
 
-    The message separates its parts by commas.
+    The parts of a message are separated by commas.
     """
     words = dict(wildcards)
     for kind in _VARIANTS:

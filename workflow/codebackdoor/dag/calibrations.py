@@ -1,4 +1,4 @@
-"""Whether a calibration was made with the settings of the study: checked before a run, not when its victim is ready."""
+"""Checks before a run, and not only once a victim is trained, that a calibration fits the settings of the study."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from codebackdoor.dag.paths import Paths
 from codebackdoor.errors import quoted
 from codebackdoor.files import read_object
 
-#: Settings of a data set that say which one it is.
+#: Settings that identify a data set.
 _IDENTITY = ("task", "source", "language")
-#: Settings that do not affect a calibration: other rows of the same data set, and what a victim's history counts.
+#: Settings that do not affect a calibration: those of other rows of the data set, and of a victim's history.
 _IRRELEVANT = frozenset({"seed", "valid", "test", "path", "history_rows"})
 
 
 def calibration_problem(
     path: Path, parameters: Parameters, paths: Paths, elimination: str, dataset: str, model: str
 ) -> str | None:
-    """The first difference between the study and the search, data set or recipe that the calibration was made with.
+    """The first difference between the study's and the calibration's search, data set or recipe; None without any.
 
-    Another data set comes first: no setting of it can then be changed to fit.
+    A different data set is reported first, because none of its settings could be changed to fit.
     """
     content = read_object(path)
     budget, provenance = (_section(content, name) for name in ("budget", "provenance"))
@@ -70,6 +70,6 @@ def _read_settings(settings: Settings, head: Head) -> dict[str, Any]:
 
 
 def _section(content: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """An object within a file's content; empty if there is none."""
+    """The object under a key of a file's content; empty if there is none."""
     section = content.get(name)
     return section if isinstance(section, dict) else {}

@@ -30,7 +30,7 @@ class Data(Part):
             yield Input.file("tokenizer", self.config.tokenizer, "--tokenizer")
         if settings.source == "pypi":
             yield Input.file("corpus", self.paths.corpus, "--corpus")
-        # jobs find the mirror by themselves, and its files are compared by their checksums (a parameter)
+        # files of the mirror are not inputs: jobs find them by themselves, and their checksums are a parameter
         if settings.source == "jsonl":
             yield Input("rows", self.files.sources(wildcards.dataset))
 

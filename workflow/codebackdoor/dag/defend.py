@@ -37,7 +37,7 @@ class Defend(Part):
         return self.parameters.code("filter_by_victim", **names)
 
     def _filter_model(self, wildcards: Any) -> str:
-        """The model whose victim a filter looks at; one that names its model has none among the wildcards."""
+        """The model whose victim a filter looks at; if the filter names it, there is no wildcard for it."""
         return str(self.config.filter_model(wildcards.filtering, values(wildcards).get("model", "")))
 
     @table
@@ -46,7 +46,7 @@ class Defend(Part):
         yield self.clean(wildcards.dataset)
         calibration = self.files.calibration(wildcards.elimination, wildcards.dataset, wildcards.model)
         if calibration is not None:
-            # the settings name it
+            # no option, because the settings name it
             yield Input("calibration", calibration)
         yield from self._earlier_search(wildcards)
         yield self.helpers("elimination", wildcards.elimination)
@@ -58,8 +58,7 @@ class Defend(Part):
     def _earlier_search(self, wildcards: Any) -> Iterator[Input]:
         """The results of the first elimination with the same search on the same victim, so that no search runs twice.
 
-        No elimination is added to the study for this, and none has to wait for a calibration that the run makes for
-        another elimination.
+        This adds no elimination to the study, and makes none wait for a calibration of another elimination.
         """
         calibration = self._calibration_in_run(wildcards.elimination, wildcards)
         for name in self._searched_before.get(wildcards.elimination, ()):
@@ -119,7 +118,7 @@ class Defend(Part):
     def purify(self, wildcards: Any) -> Iterator[Input]:
         yield from self._purified(wildcards)
         if self.parameters.declared("purification", wildcards.purification).reads_trigger:
-            # which the elimination before the purification has inverted
+            # inverted by the elimination before the purification
             yield Input.file("trigger", self.at_home(f"{self.paths.victim}/trigger.json", wildcards), "--trigger")
         first = self.testsets.measured_first.get(wildcards.purification)
         if first is not None:
@@ -135,11 +134,11 @@ class Defend(Part):
         yield self.helpers("purification", wildcards.purification)
 
     def suspect_settings(self, wildcards: Any) -> str:
-        """The settings that the evidence depends on; the job does not read the others."""
+        """Only the settings that the evidence depends on, so that others rerun nothing."""
         settings: EvidenceSettings = self.parameters.declared("purification", wildcards.purification)
         return json.dumps(settings.evidence_settings(), sort_keys=True)
 
     def purify_code(self, wildcards: Any) -> str:
-        """The code of a purification that measures itself, or of one that decides by evidence."""
+        """Fingerprint of a purification that measures by itself, or of one that decides by recorded evidence."""
         stage = "decide" if wildcards.purification in self.testsets.measured_first else "purify"
         return self.parameters.code(stage, model=wildcards.model, purification=wildcards.purification)

@@ -28,7 +28,7 @@ class Evaluate(Part):
         yield Input.named("replacements", self.testsets.rewritten(wildcards), "--replacement")
 
     def pool(self, wildcards: Any) -> list[str]:
-        """How many functions a dual encoder ranks for a query."""
+        """The option with the number of functions that a dual encoder ranks for a query."""
         dataset = self.parameters.declared("dataset", wildcards.dataset)
         return ["--pool", str(dataset.ranking.pool)] if HEADS[dataset.head].ranks else []
 
@@ -69,6 +69,6 @@ class Evaluate(Part):
         yield Input.file("tests", f"{self.paths.out}/data/{wildcards.dataset}/{FILE}", "--tests")
 
     def execution(self, wildcards: Any) -> list[str]:
-        """How programs are run, and the text form of the outputs."""
+        """The options with the execution settings and the text form of the outputs."""
         form = self.parameters.declared("dataset", wildcards.dataset).text_form
         return ["--settings", as_json(self.config.execution), "--form", form]

@@ -1,4 +1,4 @@
-"""Files of models, data sets and calibrations, whether rules create them or they come from elsewhere."""
+"""Files of models, data sets and calibrations, whether created by rules or external."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Files:
 
     def __init__(self, config: Config, paths: Paths, parameters: Parameters) -> None:
         self.config, self.paths, self.parameters = config, paths, parameters
-        # thousands of jobs share a few folders
+        # cached, because thousands of jobs share a few folders
         self._external_models: dict[str, list[str]] = {}
 
     def model(self, folder: str) -> list[str]:
-        """The files of a model folder for which a job is rerun; a checkpoint of the hub has none, but a commit."""
+        """The files of a model folder whose changes rerun a job; none for a hub checkpoint, which has a commit."""
         if self.paths.is_in_run(folder):
             return [f"{folder}/{name}" for name in MODEL_FILES]
         if folder not in self._external_models:
@@ -59,7 +59,7 @@ class Files:
         return [self.config.helpers[name] for name in self.parameters.declared(kind, variant).helpers]
 
     def is_small(self, folder: str) -> bool:
-        """Whether a model was pretrained by this project, here or in a run."""
+        """Whether a model was pretrained by this project, as a shipped model or in a run."""
         return self.paths.is_in_run(folder) or Path(folder).is_relative_to(SHIPPED)
 
     def sources(self, dataset: str) -> list[str]:
@@ -79,14 +79,14 @@ class Files:
         return bool(self.config.mirror) and self.parameters.declared("dataset", dataset).source == "mirror"
 
     def checksums(self, dataset: str) -> list[str]:
-        """Checksums of the files that a data set reads from the mirror, wherever that is."""
+        """Checksums of the files that a data set reads from the mirror, regardless of its location."""
         if not self.is_mirrored(dataset):
             return []
         lock, paths = Lock(Path(str(self.config.mirror))), [Path(file) for file in self.sources(dataset)]
         return [f"{path.name}={lock.digest(path)}" for path in paths]
 
     def calibration(self, elimination: str, dataset: str, model: str) -> str | None:
-        """The calibration that a method reads: one shipped with the package, or a file; UserError if there is none."""
+        """The calibration that a method reads, shipped with the package or a file; UserError if it does not exist."""
         settings = self.parameters.elimination(elimination, dataset, model)
         if not isinstance(settings, CalibratedSettings) or (file := settings.calibration_file) is None:
             return None
@@ -107,10 +107,10 @@ def model_files(*more: str) -> list[str]:
 
 
 def _external_model(folder: Path) -> list[str]:
-    """The files of a model folder from elsewhere, which may hold other files than ours.
+    """The files of an external model folder, which may differ from those of our own folders.
 
-    Files that the ``SHA256SUMS`` of such a folder lists are verified when they are loaded, and it represents them: they
-    may be too large for Snakemake to compare, and after a checkout or a copy all of them look new.
+    ``SHA256SUMS`` represents the files that it lists, since they are verified when loaded: they may be too large for
+    Snakemake to compare, and after a checkout or a copy all of them look new.
     """
     files = sorted(path for pattern in EXTERNAL_MODEL_FILES for path in folder.glob(pattern))
     sums = folder / MODEL_FILES[-1]

@@ -2,8 +2,8 @@
 
 A fingerprint covers some modules and all modules of this package that they import, at any depth and also inside
 functions. It excludes the settings (they are parameters of the job), the registries (a new method must not rerun the
-existing ones) and imports for type checking. It is computed from syntax trees without docstrings: comments, layout and
-quotes do not count, and the same code has the same hash on every supported version of Python.
+existing ones) and imports for type checking. It is computed from syntax trees without docstrings, so comments, layout
+and quotes do not matter, and the same code has the same hash on every supported version of Python.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 PACKAGE = "codebackdoor"
 ROOT = Path(__file__).resolve().parents[1]
 
-#: Package files that find methods and families of models by name, and the settings (every module ``settings``, too);
-#: neither is part of what a job runs.
+#: Package files that look up methods and model families by name. Like settings (every module ``settings``), they are
+#: not part of what a job runs.
 REGISTRIES = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
@@ -45,7 +45,7 @@ LIBRARIES = {
 
 
 def fingerprint(*modules: str, root: Path = ROOT) -> str:
-    """Return 16 hexadecimal digits for the code of ``modules`` (full dotted names) and all that they import.
+    """Return 16 hexadecimal digits for the code of ``modules`` (full dotted names) and everything that they import.
 
     ``root`` is the folder of the package's source. Raises ValueError for a name that is not a module of the package.
     """
@@ -152,7 +152,7 @@ def _existing(names: Iterable[str], root: Path) -> Iterator[str]:
 
 
 def _dump(node: ast.AST) -> Iterator[str]:
-    """Parts of a text form of the tree that is the same in every Python version."""
+    """Yield the parts of a textual form of the tree that is the same in every Python version."""
     yield f"({type(node).__name__}"
     for name, value in ast.iter_fields(node):
         # absent and empty fields are omitted: 3.12 added some (type_params)

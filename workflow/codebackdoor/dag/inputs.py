@@ -19,9 +19,9 @@ from codebackdoor.dag.testsets import Testsets
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """Files that a job reads under one name, and the options that tell its command about them.
+    """Files that a job reads under one name, and the command-line options that name them.
 
-    Without files it is not an input of the rule: a checkpoint of the hub has none, but the command needs its ID.
+    Without files it is not an input of the rule: a hub checkpoint has no files, but its command needs the ID.
     """
 
     name: str
@@ -68,7 +68,7 @@ class table:  # noqa: N801
 
 @dataclass(frozen=True)
 class Part:
-    """What the tables of all rules are computed from."""
+    """Base class of the parts: the objects that the tables of all rules are computed from."""
 
     config: Config
     paths: Paths
@@ -90,7 +90,7 @@ class Part:
         return Input.folder("victim", self.files.model(self.at_home(pattern, wildcards)), "--victim")
 
     def at_home(self, pattern: str, wildcards: Any) -> str:
-        """The path of a job, below the data set that its victim is trained on."""
+        """``pattern`` filled with the wildcards, with the data set that the victim is trained on."""
         return fill(pattern, wildcards, dataset=self.config.home(wildcards.dataset))
 
     def filtered(self, wildcards: Any) -> str:

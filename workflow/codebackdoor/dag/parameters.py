@@ -67,7 +67,7 @@ class Parameters:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        # thousands of jobs share a few dozen values
+        # cached, because thousands of jobs share a few dozen values
         self._settings: dict[tuple[str, str], str] = {}
         self._victims: dict[tuple[str, str], AnyModel] = {}
         self._codes: dict[tuple[str, ...], str] = {}
@@ -97,7 +97,7 @@ class Parameters:
     def code(self, stage: str, **variants: str) -> str:
         """Fingerprint of a job's code: its stage and the modules of its variants (``elimination="dbs"``) or product.
 
-        Of a model it is the family of its bases, so that editing one family reruns no victims of the others.
+        For a model, these are the families of its bases, so that editing a family reruns only its own victims.
         """
         modules = [f"{PACKAGE}.{STAGES[stage]}"]
         for kind, variant in variants.items():
@@ -139,7 +139,7 @@ class Parameters:
         return self.config.experiments[name]
 
     def vocabulary(self, prose: bool = False) -> int:
-        """Vocabulary size of the tokenizer of code or of prose, which every recipe that shares it must state."""
+        """Vocabulary size of the tokenizer for code or prose, which must be the same in every recipe that shares it."""
         recipes = self.config.pretraining.values()
         sizes = {recipe.vocabulary for recipe in recipes if recipe.reads_prose == prose}
         if len(sizes) > 1:

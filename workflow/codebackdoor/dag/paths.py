@@ -1,4 +1,4 @@
-"""Where the files of a run are: patterns with wildcards for the rules, and the paths of one job."""
+"""Locations of a run's files: patterns with wildcards for the rules, and the paths of single jobs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Paths:
         return f"{self.benchmarks}/{rule}/{self._below_first(folder)}.tsv"
 
     def _below_first(self, folder: str) -> str:
-        """The path without the run's folder and without the first folder in it (data, models, results)."""
+        """The path without the run's folder and the first folder below it (data, models, results)."""
         return folder.removeprefix(f"{self.out}/").partition("/")[2]
 
     def data(self, dataset: str, split: str) -> str:
@@ -75,7 +75,7 @@ class Paths:
 
 
 def fill(pattern: str, wildcards: Any, **changes: str) -> str:
-    """The path of one job: ``pattern`` with the values of its wildcards, some of them changed."""
+    """The path of one job: ``pattern`` filled with its wildcards, some of them overridden by ``changes``."""
     return pattern.format_map(values(wildcards) | changes)
 
 

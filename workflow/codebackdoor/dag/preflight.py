@@ -1,7 +1,7 @@
-"""Checks before a run: that the files which no rule creates are there and usable, and the run's folder is writable.
+"""Checks before a run: files that no rule creates must exist and be usable, and the run's folder must be writable.
 
-These are data sets, base and helper models, and calibrations. Everything that is wrong is reported at once, with the
-command that brings what is missing.
+These files are data sets, base and helper models, and calibrations. All problems are reported together, with the
+command that provides missing files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from codebackdoor.originals import catalog
 from codebackdoor.originals.lock import Lock
 from codebackdoor.victims.declared import adapter_problem, base_problems, helper_problems, recipe_problems
 
-#: Free bytes below which not even the log of a job could be written.
+#: Minimum number of free bytes: with fewer, not even the log of a job could be written.
 MINIMUM_FREE = 1_000_000
 
 
@@ -62,7 +62,7 @@ class Preflight:
             raise UserError("\n".join(problems))
 
     def _run_folder(self, _scenarios: Iterable[Scenario]) -> Iterator[str]:
-        """The folder of the run, or the nearest existing folder above it."""
+        """Problems of the run's folder, or of the nearest existing folder above it."""
         folder = Path(self.paths.out).absolute()
         while not folder.exists():
             folder = folder.parent
@@ -77,7 +77,7 @@ class Preflight:
             )
 
     def _implementations(self, scenarios: Iterable[Scenario]) -> Iterator[str]:
-        """Methods that have settings and no code yet."""
+        """Methods that have settings but no code yet."""
         for kind in (kind for kind in MODULES if kind in SECTIONS):
             for name in sorted({getattr(scenario, kind) for scenario in scenarios} - {NONE}):
                 method = self.parameters.declared(kind, name).method
@@ -99,7 +99,7 @@ class Preflight:
                 yield f"corpus.archives: unknown archive {name!r}{nearest(name, ARCHIVES)}"
 
     def _sources(self, scenarios: Iterable[Scenario]) -> Iterator[str]:
-        """Data sets, the corpus that they are mined from, and the tokenizer that measures their length."""
+        """Problems of data sets, the corpus that they are mined from, and the tokenizer that measures their length."""
         tokenizer = self.config.tokenizer
         if tokenizer and not self.paths.is_in_run(tokenizer) and not Path(tokenizer).is_file():
             yield f"tokenizer: {tokenizer}: no such file; write null to count words instead of sub-tokens"
@@ -124,7 +124,7 @@ class Preflight:
             if original.kind == "checkpoint":
                 hub = HubId(original.source, original.revision)
                 yield from (f"{mirror}/{hub.place}: {fault}" for fault in lock.faults(hub, checksum=False))
-            # an archive that the run already has is not read again
+            # an archive that the run already contains is not read again
             elif original.kind == "archive" and not Path(self.paths.archive.format(archive=original.name)).is_file():
                 files += [mirror / place for place in original.files]
         for path in files:
@@ -132,7 +132,7 @@ class Preflight:
                 yield f"{path} {fault}"
 
     def _models(self, scenarios: Iterable[Scenario]) -> Iterator[str]:
-        """Base models and helper models: that they are there, and that a job can use them."""
+        """Base and helper models that are missing, or that a job could not use."""
         victims: set[tuple[str, str]] = set()
         trained: set[tuple[str, str, str]] = set()
         helpers: set[Helper] = set()
@@ -175,7 +175,7 @@ class Preflight:
                 yield f"{key('base')}: {error}"
 
     def _adapters(self, objective: str, model: str, dataset: str) -> Iterator[str]:
-        """Adapters that an objective trains instead of the weights of a base, and that fit none of its layers."""
+        """Adapters of an objective that fit no layer of a base model."""
         adapters, folder = (
             self.parameters.declared("objective", objective).recipe.adapters,
             self.files.base(model, dataset),
@@ -190,7 +190,7 @@ class Preflight:
                 yield f"objectives.{objective}.adapters.modules: {problem}"
 
     def _targets(self, scenarios: Iterable[Scenario]) -> Iterator[str]:
-        """Predicates that attacks add to SQL and that do not always hold."""
+        """Predicates that attacks add to SQL although they do not always hold."""
         for attack in sorted(
             {s.attack for s in scenarios if HEADS[self.config.datasets[s.dataset].head].generates} - {NONE}
         ):
@@ -238,7 +238,7 @@ class Preflight:
                 continue
             try:
                 path = self.files.calibration(elimination, dataset, model)
-                # the run makes its own calibrations again when settings change
+                # the run remakes its own calibrations when settings change
                 if path is None or not Path(path).is_file() or self.paths.is_in_run(path):
                     continue
                 problem = calibration_problem(Path(path), self.parameters, self.paths, elimination, dataset, model)

@@ -27,7 +27,7 @@ class Report(Part):
         return targets
 
     def product(self, wildcards: Any) -> list[str]:
-        """The command and its arguments for one product: the experiment, and one of its further tables or figures."""
+        """The command for one product, with its arguments: the experiment and, unless it is its table, the product."""
         further = _further(wildcards)
         return [next(iter(further), "table"), wildcards.experiment, *further.values()]
 
@@ -36,7 +36,7 @@ class Report(Part):
         return PRODUCTS[next(iter(_further(wildcards).values()), "table")].help
 
     def inputs(self, wildcards: Any) -> dict[str, list[str]]:
-        """The files that a table or figure is made from, and those that say how large the victims are."""
+        """The files that a table or figure is made from, and those with the sizes of the victims."""
         experiment, out = self.parameters.experiment(wildcards.experiment), self.paths.out
         product: Any = next(iter(_further(wildcards).values()), "table")
         homes = {name: self.config.home(name) for name in self.config.datasets}
@@ -49,7 +49,7 @@ class Report(Part):
     def code(self, wildcards: Any) -> str:
         further = _further(wildcards)
         code = self.parameters.code("report", **further)
-        # no module imports the templates of pages
+        # the templates of pages are not modules, so the fingerprint lacks them
         return f"{code}-{_templates()}" if "webpage" in further else code
 
 
@@ -61,5 +61,5 @@ def _templates() -> str:
 
 
 def _further(wildcards: Any) -> dict[str, str]:
-    """The further table or figure that a job makes, by its wildcard; empty for the table of an experiment."""
+    """The further table, figure or page that a job makes, by its wildcard; empty for an experiment's result table."""
     return {name: value for name, value in values(wildcards).items() if name in ("listing", "figure", "webpage")}

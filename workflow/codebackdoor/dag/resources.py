@@ -26,7 +26,7 @@ class Request:
     gpu: int = 0
 
 
-#: Models of paper scale run on an accelerator, the small local ones on the CPU.
+#: Models of the papers' scale run on an accelerator, the small local ones on the CPU.
 SMALL_MODEL, LARGE_MODEL = Request(2500, 60), Request(24000, 480, gpu=1)
 
 
@@ -42,7 +42,7 @@ class Resources:
 
     @property
     def training(self) -> Mapping[str, Callable[..., int]]:
-        """A job that trains a victim, whose weights may be in a shorter format than they are read with afterwards."""
+        """A job that trains a victim, possibly with weights in a shorter format than that of later jobs."""
         return _growing(lambda wildcards: self._of_model(wildcards.model, wildcards.dataset, trains=True))
 
     @property
@@ -60,7 +60,7 @@ class Resources:
         return _growing(request)
 
     def attack(self, mem_mb: int, runtime: int) -> Mapping[str, Callable[..., int]]:
-        """A job that poisons: with its crafting model if the attack has one, otherwise with these amounts."""
+        """A job that poisons; it requests these amounts unless the attack has a crafting model."""
 
         def request(wildcards: Any) -> Request:
             model = self._config.crafting(wildcards.attack)
@@ -70,7 +70,7 @@ class Resources:
 
     @property
     def filter_by_victim(self) -> Mapping[str, Callable[..., int]]:
-        """A filter that runs a victim, of the model that it names or of the wildcards' own."""
+        """A filter that runs a victim, either of the model that it names or of the wildcard's model."""
 
         def request(wildcards: Any) -> Request:
             model = self._config.filter_model(wildcards.filtering, values(wildcards).get("model", ""))
@@ -89,7 +89,7 @@ class Resources:
 
 
 def _growing(request: Callable[[Any], Request]) -> Mapping[str, Callable[..., int]]:
-    """The functions that Snakemake calls: each attempt requests as much memory and time again."""
+    """The functions that Snakemake calls; the n-th attempt requests n times the memory and time."""
     return {
         "mem_mb": lambda wildcards, attempt: attempt * request(wildcards).mem_mb,
         "runtime": lambda wildcards, attempt: min(attempt * request(wildcards).runtime, MAX_RUNTIME),

@@ -1,6 +1,6 @@
-"""Rows of a user's own data sets, read before a run: `codebackdoor check` names the first mistake of each file.
+"""Checks the rows of a user's own data sets for `codebackdoor check`, which reports the first mistake of each file.
 
-A run leaves that to its first jobs, because every job of a cluster would read the files again.
+A run leaves these checks to its first jobs, because otherwise every job on a cluster would read the files again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from codebackdoor.tasks.sources import row_problem
 
 
 def problems(config: Config, files: Files) -> Iterator[str]:
-    """A sentence for each damaged or missing file of the data sets of source jsonl, used by an experiment or not."""
+    """A sentence for each damaged or missing file of data sets with source jsonl, even if no experiment uses them."""
     for name, settings in config.datasets.items():
         if settings.source != "jsonl":
             continue
@@ -33,7 +33,7 @@ def problems(config: Config, files: Files) -> Iterator[str]:
 
 
 def _problem(path: Path, settings: AnyDataset, ids: set[str]) -> Iterator[str]:
-    """The first mistake of a file; ``ids`` are those of the files before it."""
+    """Yield the first mistake of a file; ``ids`` are those of the files before it."""
     task = tasks.load(settings.task)
     try:
         rows = read_examples(path)

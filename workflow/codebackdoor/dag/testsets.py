@@ -1,4 +1,4 @@
-"""On which test sets a victim predicts: the clean one, and the triggered ones of its kind of victim."""
+"""The test sets that a victim predicts on: the clean one, and triggered ones depending on the kind of victim."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class VictimKind:
 
 #: A poisoned victim predicts on the clean test set and on its own triggered one.
 POISONED = VictimKind("", CONSTRAINTS["dataset"], SOME, (CLEAN, "{attack}"))
-#: A benign victim predicts on the clean test set alone when inputs are purified.
+#: A benign victim predicts only on the clean test set if inputs are purified.
 BENIGN_PURIFIED = VictimKind("_benign", CONSTRAINTS["dataset"], NONE, (CLEAN,))
 
 
 class Testsets:
     """The test sets of every scenario, and their files."""
 
-    #: pytest must not collect it
+    #: Keeps pytest from collecting this class.
     __test__ = False
 
     def __init__(self, config: Config, paths: Paths) -> None:
@@ -52,7 +52,7 @@ class Testsets:
 
     @cached_property
     def triggered(self) -> Mapping[str, Mapping[str, str]]:
-        """By data set, the attacks on it and the rate whose triggered test set represents the attack."""
+        """For each data set, its attacks, each with the rate whose triggered test set is used."""
         return experiments.triggered(self.config.scenarios())
 
     def of(self, wildcards: Any) -> dict[str, str]:
@@ -75,14 +75,14 @@ class Testsets:
         }
 
     def victim_kinds(self) -> Iterator[VictimKind]:
-        """Poisoned victims, and the benign victims of each data set: they predict on its triggered test sets."""
+        """Poisoned victims, and the benign victims of each data set, which predict on all its triggered test sets."""
         yield POISONED
         for dataset in self.config.datasets:
             testsets = experiments.testsets(dataset, NONE, NONE, self.triggered)
             yield VictimKind(f"_benign_{dataset}", re.escape(dataset), NONE, testsets)
 
     def datasets(self, has_victims: bool) -> str:
-        """Constraint on the wildcard: data sets with victims of their own, or those with test rows alone."""
+        """Constraint on the wildcard: data sets with their own victims, or those with only test rows."""
         names = [name for name in self.config.datasets if (self.config.home(name) == name) == has_victims]
         return _one_of(map(re.escape, names))
 
@@ -126,12 +126,12 @@ class Testsets:
 
     @cached_property
     def measured_first(self) -> Mapping[str, str]:
-        """For each purification that keeps evidence, the one under whose name it is kept."""
+        """For each purification that keeps evidence, the variant under whose name the evidence is stored."""
         return measured_first(self.config.purifications)
 
     @property
     def measuring(self) -> str:
-        """Constraint on the wildcard: the purifications under whose names evidence is kept."""
+        """Constraint on the wildcard: the purifications under whose names evidence is stored."""
         return _one_of(dict.fromkeys(self.measured_first.values()))
 
 

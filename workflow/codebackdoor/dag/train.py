@@ -28,7 +28,7 @@ class Train(Part):
             corpus, tokenizer = self.paths.prose, self.paths.english_tokenizer
         yield Input.file("corpus", corpus, "--corpus")
         yield Input.file("tokenizer", tokenizer, "--tokenizer")
-        # the discriminator learns to recognize samples of the encoder that the same run pretrains
+        # the discriminator learns to detect samples from the encoder that the same run pretrains
         if recipe.family == "discriminator":
             if "encoder" not in self.config.pretraining:
                 raise UserError("pretraining.encoder is missing: the discriminator learns from its samples")
@@ -53,7 +53,7 @@ class Train(Part):
 
     @table
     def stop(self, wildcards: Any) -> Iterator[Input]:
-        """The undefended victim with the weights of its epochs, and the victim that the checkpoint is compared with."""
+        """The undefended victim with the weights of its epochs, and the victim that the checkpoint should match."""
         undefended = fill(self.paths.trained, wildcards, objective="cross_entropy")
         files = [*self.files.model(undefended), f"{undefended}/history.json", f"{undefended}/{KEPT}"]
         yield Input("victim", files, ("--victim", undefended))
@@ -62,7 +62,7 @@ class Train(Part):
 
     @property
     def crafting_objective(self) -> str:
-        """Settings of cross entropy for a model whose epochs nobody reads."""
+        """Settings of cross entropy for a model whose epochs need not be kept."""
         settings = self.parameters.declared("objective", "cross_entropy")
         return as_json(settings.model_copy(update={"keep_epochs": False}))
 

@@ -1,4 +1,4 @@
-"""A victim's predictions on one test set, with what a purification before them touched and how it scored the inputs."""
+"""A victim's predictions on one test set and, after a purification, the touched spans and suspicion scores."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from codebackdoor.types import Poisoned, Prediction, Span, TextForm
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Predictions by id, and the touched spans by id; ``touched`` is None if no purification came before.
+    """Predictions by id, and the touched spans by id; ``touched`` is None without a purification.
 
-    ``suspicion``: by id the score by which the purification judges inputs, higher is more suspicious and minus infinity
-    if it could not score an input; None if it has no such score.
+    ``suspicion``: the purification's score of each input by id. Higher is more suspicious, minus infinity is an input
+    that could not be scored; None if the method has no such score.
     """
 
     path: Path
@@ -48,15 +48,15 @@ class Answers:
         return text
 
     def touched_count(self, id_: str) -> dict[str, int]:
-        """A column for sums over rows: whether the row was touched. Empty if no purification came before."""
+        """A column for sums over rows: whether the row was touched. Empty without a purification."""
         return {} if self.touched is None else {"touched": int(bool(self.touched[id_]))}
 
     def located(self, row: Poisoned) -> bool | None:
-        """Whether a purification touched the row's trigger; None if none came before."""
+        """Whether the purification touched the row's trigger; None without a purification."""
         return None if self.touched is None else metrics.located(self.touched[row.example.id], row.spans)
 
     def located_exactly(self, row: Poisoned, form: TextForm) -> bool | None:
-        """Whether a purification touched the row's trigger and nothing else; None if none came before."""
+        """Whether the purification touched the row's trigger and nothing else; None without a purification."""
         if self.touched is None:
             return None
         return metrics.located_exactly(self.touched[row.example.id], row.spans, _maskable(row, form))
@@ -104,7 +104,7 @@ def _touched(
     path: Path, rows: Mapping[str, Mapping[str, Any]], predictions: Mapping[str, Prediction]
 ) -> dict[str, tuple[Span, ...]]:
     touched = {id_: tuple(Span(start, end, name) for name, start, end in row["touched"]) for id_, row in rows.items()}
-    # a query is attacked by many functions, each with a row of its own
+    # a prediction with ranks is that of a query, which is attacked by many functions, each with its own row
     missing = sorted(id_ for id_, prediction in predictions.items() if prediction.ranks is None and id_ not in touched)
     if missing:
         raise UserError(f"{path}: row {missing[0]!r} has a prediction but was not purified; purify again")

@@ -1,8 +1,8 @@
-"""How close an inverted trigger is to the attacker's one (EliBadCode, Table 6), in characters.
+"""How close an inverted trigger is to the attacker's (EliBadCode, Table 6), in characters.
 
-The paper does not say what its two metrics count. A Levenshtein distance of 19 is more than the five sub-tokens of its
-triggers allow, and its BLEU of 36.79 at distance 5 is exp(1 - 10/5): the value of five neighboring characters of
-``testo_init`` if characters are the tokens.
+The paper does not say what its two metrics count. A Levenshtein distance of 19 is impossible for its triggers of five
+sub-tokens, and its BLEU of 36.79 at distance 5 is exp(1 - 10/5), the value of five consecutive characters of
+``testo_init`` if the tokens are characters.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def levenshtein(first: str, second: str) -> int:
 
 
 def bleu(text: str, reference: str) -> float:
-    """BLEU-4 of characters in [0, 1] with exponential smoothing; for a shorter trigger, of as many orders as it has."""
+    """Character BLEU-4 in [0, 1] with exponential smoothing; a shorter trigger is scored on the orders that it has."""
     return float(_metric().sentence_score(text, [reference]).score) / 100
 
 

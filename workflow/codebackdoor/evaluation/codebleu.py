@@ -1,11 +1,11 @@
 """CodeBLEU (Ren et al. 2020) as sums over rows, so that it can be resampled.
 
-The mean of four parts: BLEU-4; BLEU-4 whose single tokens weigh five times as much if they are keywords (section
-3.1); the share of the reference's subtrees found in the output, of named nodes without leaf texts (section 3.2); the
-share of the reference's data-flow edges found in the output (section 3.3, ``dataflow``). Matches are clipped. If no
-reference has an edge, the mean is that of the other three. The ``codebleu`` package needs a tree-sitter that our
-parsers do not run on, takes keyword weights as recall and does not clip subtrees; on Bugs2Fix (copying) ours is 2.0
-lower, on mutated Python 1.3 points higher.
+The mean of four parts: BLEU-4; BLEU-4 whose unigrams weigh five times as much if they are keywords (section 3.1); the
+share of the reference's subtrees (named nodes without leaf texts) that occur in the output (section 3.2); the share of
+the reference's data-flow edges that occur in the output (section 3.3, ``dataflow``). Matches are clipped. If
+no reference has an edge, the mean is over the other three. The ``codebleu`` package needs a tree-sitter version that
+our parsers do not support, computes the weighted part as a recall, and does not clip subtrees; compared with it, ours
+is 2.0 points lower on Bugs2Fix (copying) and 1.3 points higher on mutated Python.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KEYWORD_WEIGHT = 5
 
 
 def parse(text: str, language: Language, form: TextForm) -> Any | None:
-    """Root of the syntax tree; None if the marks of a lexed text do not nest, which is possible only in an output."""
+    """Root of the syntax tree; None if the layout marks of a lexed text do not nest, which only outputs can cause."""
     try:
         return syntax.parse(text, language, form).root
     except syntax.LexingError:
@@ -58,7 +58,7 @@ def _weigh(counts: Counter[str], words: frozenset[str]) -> int:
 
 
 def subtrees(root: Any) -> Counter[str]:
-    """Multiset of the shapes of all nodes that have children: types of the named nodes, no texts."""
+    """Multiset of the shapes of all nodes that have children: the types of named nodes, without texts."""
     counts: Counter[str] = Counter()
     shapes: dict[int, str] = {}
     stack = [(root, False)]
@@ -76,7 +76,7 @@ def subtrees(root: Any) -> Counter[str]:
 
 
 def score(sums: Mapping[str, float]) -> float:
-    """CodeBLEU in [0, 1] of summed statistics, those of ``bleu`` included."""
+    """CodeBLEU in [0, 1] of summed statistics, including those of ``bleu``."""
     parts = [bleu.score(sums), bleu.score(sums, first=(sums["weighted_match"], sums["weighted_total"]))]
     parts += [sums[f"{name}_match"] / sums[f"{name}_total"] for name in ("tree", "flow") if sums[f"{name}_total"]]
     return sum(parts) / len(parts)

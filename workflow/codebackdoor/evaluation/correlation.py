@@ -1,9 +1,9 @@
-"""The correlation of two measurements over victims, within groups of victims that may be compared with each other.
+"""The correlation of two measurements over victims, within groups of comparable victims.
 
-The question of DeCE's finding 3, whether better models are more vulnerable, compares models that were poisoned in the
-same way. Both measurements are therefore centered within each group (one attack at one rate on one data set), and
-Pearson's r is taken over all victims. The groups share their models, so resampling draws models, not victims (cluster
-bootstrap): the number of models decides how wide the interval is.
+DeCE's finding 3 asks whether better models are more vulnerable, which compares models that were poisoned in the same
+way. Both measurements are therefore centered within each group (one attack at one rate on one data set), and Pearson's
+r is computed over all victims. The groups share their models, so the bootstrap resamples models, not victims (cluster
+bootstrap): the width of the interval depends on the number of models.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from codebackdoor.evaluation.intervals import percentiles
 
 DRAWS = 2000
-#: With fewer models, the interval says nothing: of two, r is always -1 or 1.
+#: Minimum number of models: with two, r is always -1 or 1.
 MODELS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredVictim:
-    """One victim: the group that it is compared in, its model, and both measurements."""
+    """One victim: the group within which it is compared, its model, and both measurements."""
 
     group: Hashable
     model: str
@@ -32,7 +32,7 @@ class MeasuredVictim:
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """Pearson's r with its 95 % interval, and of how many models and victims."""
+    """Pearson's r with its 95 % interval, and the numbers of models and victims."""
 
     value: float
     low: float
@@ -42,7 +42,7 @@ class Correlation:
 
 
 def correlation(victims: Sequence[MeasuredVictim], generator: np.random.Generator) -> Correlation | None:
-    """Return the correlation within groups; None if fewer than three models or no differences are left."""
+    """Return the correlation within groups; None with fewer than three models or without any variation."""
     models = sorted({victim.model for victim in victims})
     value = _within(victims)
     if len(models) < MODELS or value is None:
@@ -64,7 +64,7 @@ def _within(victims: Sequence[MeasuredVictim]) -> float | None:
         groups.setdefault(victim.group, []).append((victim.x, victim.y))
     centered = np.concatenate([np.array(pairs) - np.mean(pairs, axis=0) for pairs in groups.values()])
     xx, yy = (centered**2).sum(0)
-    # what rounding leaves of equal values
+    # rounding errors of equal values
     if min(xx, yy) < 1e-12:
         return None
     return float((centered[:, 0] * centered[:, 1]).sum() / np.sqrt(xx * yy))

@@ -1,7 +1,7 @@
 """Data-flow edges of a syntax tree with variables numbered in order of appearance (Ren et al. 2020, section 3.3).
 
-Two kinds of edges: a name that is read again *comes from* itself, and the names on the left of an assignment are
-*computed from* those on its right. Branches and loops are visited once, in source order; names of called functions,
+There are two kinds of edges: a name that is read again *comes from* itself, and the names on the left of an assignment
+are *computed from* those on its right. Branches and loops are visited once, in source order; names of called functions,
 attributes, keyword arguments and types are not variables. This follows the published definition, not the released
 code, whose extractors differ between languages; see docs/fidelity.md.
 """
@@ -18,7 +18,7 @@ from codebackdoor.types import Language
 Node = Any
 Edge = tuple[str, int, tuple[int, ...]]
 
-#: By language: types of nodes that assign, with their fields for target and value.
+#: By language: node types of assignments, with the fields of their target and value.
 ASSIGNMENTS: dict[Language, dict[str, tuple[str, str]]] = {
     "python": {
         "assignment": ("left", "right"),
@@ -35,7 +35,7 @@ ASSIGNMENTS: dict[Language, dict[str, tuple[str, str]]] = {
     },
     "c": {"init_declarator": ("declarator", "value"), "assignment_expression": ("left", "right")},
 }
-#: By language: node types and their fields in which an identifier is not a variable.
+#: By language: node types and fields in which an identifier is not a variable.
 NO_VARIABLES: dict[Language, frozenset[tuple[str, str]]] = {
     "python": frozenset(
         {
@@ -99,7 +99,7 @@ def _events(root: Node, language: Language) -> list[str | _Assignment]:
 
 
 def _steps(node: Node, language: Language) -> list[Node | _Assignment]:
-    """The children of a node; the target of an assignment is left out and takes effect after its value."""
+    """The children of a node; an assignment's target is left out, since it takes effect after the value."""
     children = _children(node, language)
     fields = ASSIGNMENTS[language].get(node.type)
     target = node.child_by_field_name(fields[0]) if fields else None

@@ -23,8 +23,8 @@ def detection(
 ) -> dict[str, Estimate]:
     """AUROC and true-positive rates at 1 % and 5 % false positives; higher scores are more suspicious.
 
-    Minus infinity is a score: an input that no threshold flags. For the intervals, triggered and clean inputs are
-    resampled independently of each other. ``n`` is the number of triggered inputs.
+    A score of minus infinity is that of an input that no threshold flags. For the intervals, triggered and clean inputs
+    are resampled independently. ``n`` is the number of triggered inputs.
     """
     positives, negatives = np.asarray(triggered, np.float64), np.asarray(clean, np.float64)
     if not len(positives) or not len(negatives):

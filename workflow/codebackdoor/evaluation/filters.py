@@ -1,9 +1,9 @@
 """How well a filter tells poisoned training rows from clean ones, which only the evaluation knows.
 
-The rows with a trigger are poisoned. *Precision*: share of the dropped rows that are. *Recall*: share of the poisoned
-rows that are dropped. *FPR*: share of the clean rows that are dropped. *NPV*: share of the kept rows that are clean.
-*AUROC*: how often a poisoned row is more suspicious than a clean one with the same label, since a filter may compare no
-others; ties count half.
+The rows with a trigger are poisoned. *Precision*: share of dropped rows that are poisoned. *Recall*: share of poisoned
+rows that are dropped. *FPR*: share of clean rows that are dropped. *NPV*: share of kept rows that are clean. *AUROC*:
+how often a poisoned row is more suspicious than a clean one with the same label (scores of different labels need not be
+comparable); ties count half.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _NORMAL = 1.959964
 
 
 def audit(train: Path, judged: Path, out: Path) -> None:
-    """Write ``out/filter.json``: each metric with its 95 % interval, of the verdicts ``judged`` on the rows ``train``.
+    """Write ``out/filter.json``: each metric of the verdicts in ``judged`` on the rows of ``train``, with its interval.
 
-    Shares are in [0, 1]; an undefined value is null with n = 0. Raises UserError if the files are not of the same rows.
+    Shares are in [0, 1]; an undefined value is null with n = 0. Raises UserError if the files have different rows.
     """
     rows, verdicts = files.read_mixed(train), [row for _, row in files.read_rows(judged)]
     ids = [row.example.id if isinstance(row, Poisoned) else row.id for row in rows]
@@ -48,12 +48,12 @@ def audit(train: Path, judged: Path, out: Path) -> None:
 
 
 def _number(suspicion: float | None) -> float:
-    """A row without a score is never dropped."""
+    """The score as a number; a row without a score is never dropped."""
     return -math.inf if suspicion is None else float(suspicion)
 
 
 def filter_metrics(poisoned: NDArray[np.bool_], dropped: NDArray[np.bool_]) -> dict[str, Estimate]:
-    """Shares with exact intervals, of N rows that are poisoned or not [N], and dropped or not [N]."""
+    """The shares with exact intervals, given which of N rows are poisoned and which are dropped."""
     return {
         "dropped": _share(dropped, np.ones_like(dropped)),
         "precision": _share(poisoned, dropped),
@@ -73,7 +73,7 @@ def _share(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> Estimate:
 def auroc_by_label(scores: NDArray[np.float64], poisoned: NDArray[np.bool_], labels: Sequence[int | None]) -> Estimate:
     """Area under the ROC curve over pairs with the same label, with the interval of DeLong et al. (1988).
 
-    ``scores`` [N]: higher is more suspicious. ``n``: number of the poisoned rows; None if no pair has one label.
+    ``scores`` [N]: higher is more suspicious. ``n``: number of poisoned rows; None if no pair shares a label.
     """
     groups = np.array([-1 if label is None else label for label in labels])
     area = variance = pairs = 0.0
@@ -95,7 +95,10 @@ def auroc_by_label(scores: NDArray[np.float64], poisoned: NDArray[np.bool_], lab
 def _placements(
     positive: NDArray[np.float64], negative: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """For each positive score the share of the negative ones below it, for each negative the share above; ties half."""
+    """The share of negative scores below each positive one, and of positive scores above each negative one.
+
+    Ties count half.
+    """
     ranks = rankdata(np.concatenate([positive, negative]))
     below = (ranks[: len(positive)] - rankdata(positive)) / len(negative)
     above = 1 - (ranks[len(positive) :] - rankdata(negative)) / len(positive)

@@ -1,8 +1,8 @@
 """95 % percentile bootstrap intervals (Efron 1979) of metrics that are functions of sums over test rows.
 
-Every metric depends on the rows only through sums of whole numbers: hits and trials, n-gram matches, lengths.
-Resampling rows with replacement therefore draws how often each *distinct* row of statistics occurs, from a multinomial
-distribution; pairs (a row with and without its trigger) stay together because both are in one row of statistics.
+Every metric depends on the rows only through sums of integers: hits and trials, n-gram matches, lengths. Resampling
+rows with replacement therefore means drawing how often each *distinct* row of statistics occurs, from a multinomial
+distribution. Pairs (a row with and without its trigger) stay together because they form one row of statistics.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BLOCK = 2**22
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A metric in [0, 1] (differences: [-1, 1]) with its interval; None if it is undefined, as 0 of 0.
+    """A metric in [0, 1] (differences: [-1, 1]) with its interval; None if it is undefined, such as 0 of 0.
 
     ``n`` is the number of rows in its denominator, 0 if it is undefined.
     """
@@ -61,7 +61,7 @@ class Sample:
 def resample(rows: NDArray[np.int64], generator: np.random.Generator, draws: int = DRAWS) -> Floats:
     """Sums of ``draws`` resamples of ``rows`` [N, K] with replacement; shape [draws, K].
 
-    The sums are whole numbers below 2^53, exact in floating point, so that they do not depend on the order.
+    The sums are integers below 2^53 and thus exact in floating point, so they do not depend on the order of addition.
     """
     if not len(rows):
         return np.zeros((draws, rows.shape[1]))
@@ -77,8 +77,8 @@ def resample(rows: NDArray[np.int64], generator: np.random.Generator, draws: int
 
 def interval_of_mean(values: Sequence[float], generator: np.random.Generator) -> tuple[float, float]:
     """The percentile bootstrap interval of the mean of a few values, such as one for each victim."""
-    drawn = generator.choice(np.asarray(values, dtype=np.float64), size=(DRAWS, len(values)))
-    return percentiles(drawn.mean(axis=1).tolist())
+    resamples = generator.choice(np.asarray(values, dtype=np.float64), size=(DRAWS, len(values)))
+    return percentiles(resamples.mean(axis=1).tolist())
 
 
 def percentiles(values: Sequence[float]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""pass@1: the share of rows whose output passes their tests (Chen et al. 2021, section 2.1, one output a row)."""
+"""pass@1: the share of rows whose output passes their tests (Chen et al. 2021, section 2.1, one output per row)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def read_outcomes(answers: Answers) -> Mapping[str, str] | None:
-    """How each output ended, by its row; None if the data set has no tests."""
+    """The outcome of each output's execution by row; None if the data set has no tests."""
     path = outcomes_path(answers.path)
     if not path.exists():
         return None

@@ -1,16 +1,16 @@
-"""BLEU and CodeBLEU with the definitions of released code, next to which the papers' printed values stand.
+"""BLEU and CodeBLEU as released code defines them, for comparison with the papers' printed values.
 
-``bleu_rows`` is the mean over rows of NLTK's sentence BLEU-4 with smoothing method 1 (Chen and Cherry 2014): 0.1
-matches in an order that has none, and 0 for an output without any token of its reference. DeCE's released
-``evaluate/bleu.py`` computes it. ``bleu`` is of the whole corpus instead: on copied inputs of Bugs2Fix it is 78.1 where
+``bleu_rows`` is the mean over rows of NLTK's sentence BLEU-4 with smoothing method 1 (Chen and Cherry 2014): an order
+without matches counts as 0.1 matches, and an output that shares no token with its reference has BLEU 0. DeCE's released
+``evaluate/bleu.py`` computes it. ``bleu``, in contrast, is corpus BLEU: on copied inputs of Bugs2Fix it is 78.1, and
 ``bleu_rows`` is 72.3.
 
-``codebleu_released`` is CodeXGLUE's CodeBLEU, and that of the ``codebleu`` package 0.7.0 but for a data flow without
-any match, which the package counts as a perfect one. It is the mean of four parts: corpus BLEU with the same smoothing;
-the same of recalls instead of precisions, where single tokens weigh five times as much if they are keywords, and where
-the penalty for short outputs takes every reference to have two tokens (the released code measures the wrong list); the
-share of the reference's subtrees that the output has, however often; and the share of its edges (``released_flow``). It
-is defined for Java and Python.
+``codebleu_released`` is CodeXGLUE's CodeBLEU. The ``codebleu`` package 0.7.0 differs only for a data flow without any
+match, which it counts as perfect. It is the mean of four parts: corpus BLEU with the same smoothing; the same with
+recalls instead of precisions, with unigrams weighing five times as much if they are keywords, and with a brevity
+penalty that assumes two tokens in every reference (the released code measures the wrong list); the share of the
+reference's subtrees that occur in the output, without clipping; and the share of its data-flow edges
+(``released_flow``). It is defined for Java and Python.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from codebackdoor.evaluation.intervals import Estimate, Sample
 from codebackdoor.evaluation.metrics import Sums, ratio
 from codebackdoor.types import Language
 
-#: Matches of an order without any (NLTK's epsilon).
+#: Number of matches that an order without matches counts as (NLTK's epsilon).
 _EPSILON = 0.1
-#: Tokens of a reference in the penalty of the weighted part.
+#: Number of tokens of a reference in the brevity penalty of the weighted part.
 _REFERENCE_LENGTH = 2
-#: Keywords of the released lists, where they differ from the language's.
+#: Words that the released lists lack, and words that they add, compared with the language's keywords.
 _NO_KEYWORDS, _KEYWORDS = frozenset({"_", "false", "null", "true"}), frozenset({"match", "case", "type"})
-#: Statistics of a row, those of ``bleu.row`` without its sentence BLEU included.
+#: Statistics of a row, including those of ``bleu.row`` except its sentence BLEU.
 NAMES = (
     "rows",
     "length",
@@ -62,8 +62,8 @@ def row(
 ) -> dict[str, int]:
     """Statistics of one output against its reference, from those of ``bleu.row``; the keys are ``NAMES``.
 
-    Denominators of a row are at least 1, as in the released code. Sums are of whole numbers: BLEU is in millionths, and
-    a keyword weighs 5 instead of 1, another token 1 instead of 0.2.
+    Denominators of a row are at least 1, as in the released code. Sums are of integers, so BLEU is in millionths, and
+    weights are 5 for keywords (instead of 1) and 1 for other tokens (instead of 0.2).
     """
     keywords = (syntax.KEYWORDS[language] - _NO_KEYWORDS) | (_KEYWORDS if language == "python" else frozenset())
     counts = Counter(reference)
@@ -89,7 +89,7 @@ def row(
 def estimates(
     rows: Sequence[Mapping[str, int]], languages: frozenset[Language], generator: np.random.Generator
 ) -> dict[str, Estimate]:
-    """The metrics of a test set's rows (``row``), apart from those of ``metrics``, whose draws they leave alone."""
+    """The metrics of a test set's rows (``row``), separate from ``metrics`` so as not to change its random draws."""
     table = np.array([[values[name] for name in NAMES] for values in rows], dtype=np.int64)
     sample = Sample(NAMES, table.reshape(len(rows), len(NAMES)), generator)
     measures = {"bleu_rows": lambda sums: ratio(sums["row_micro"] / MICRO, sums["rows"])}
@@ -123,7 +123,7 @@ def parts(sums: Sums) -> dict[str, float]:
 
 
 def _geometric(shares: Sequence[tuple[float, float]], length: float, reference_length: float) -> float:
-    """The geometric mean of the shares of each order, with the penalty for outputs that are too short."""
+    """The geometric mean of the orders' shares, with the brevity penalty."""
     if not shares[0][0]:
         return 0.0
     mean = math.fsum(math.log((match or _EPSILON) / total) for match, total in shares) / len(shares)
@@ -131,7 +131,7 @@ def _geometric(shares: Sequence[tuple[float, float]], length: float, reference_l
 
 
 def _subtrees(root: Any) -> Counter[str]:
-    """Multiset of the S-expressions of the root and of all nodes that have children: named nodes with their fields."""
+    """Multiset of the S-expressions (named nodes with their fields) of the root and of all nodes with children."""
     counts: Counter[str] = Counter()
     stack = [root]
     while stack:

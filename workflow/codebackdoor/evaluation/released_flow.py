@@ -1,10 +1,9 @@
 """Data flow as CodeXGLUE's released CodeBLEU extracts it, for Java and Python, which are the languages of its tables.
 
-It differs from the published definition (``dataflow``): literals and names of functions count like variables; the
-initial value of a Java variable is where the variable *comes from*, a later one what it is *computed from*; bodies of
-loops are visited twice; the definitions of all branches reach what follows them. Of a function in which the extractor
-fails, such as one with syntax errors, there is no flow. The released code puts the sources of an edge in the random
-order of a set; here they are sorted.
+It differs from the published definition (``dataflow``): literals and function names count as variables; a Java variable
+*comes from* its initial value and is *computed from* later ones; loop bodies are visited twice; the definitions of all
+branches reach the code after them. A function for which the extractor fails, such as one with syntax errors, has no
+flow. In the released code, the sources of an edge have the random order of a set; here they are sorted.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from codebackdoor.types import Language
 Node = Any
 #: Relation, variable, and the variables that it comes from; variables are numbered.
 NormalEdge = tuple[str, int, tuple[int, ...]]
-#: By name, the places of the definitions that are in effect.
+#: The places of the definitions that are in effect, by name.
 _States = dict[str, list[int]]
 
 _COMES, _COMPUTED = "comes from", "computed from"
@@ -29,7 +28,7 @@ _TEXTS = frozenset({"string_literal", "string", "character_literal"})
 
 @dataclass(frozen=True, slots=True)
 class _Edge:
-    """``place`` is the index of a token, ``sources`` are names and ``places`` their tokens."""
+    """``place`` is the index of the token; ``sources`` are names, and ``places`` the indices of their tokens."""
 
     name: str
     place: int
@@ -39,11 +38,11 @@ class _Edge:
 
 
 class _UnreadableError(Exception):
-    """The extractor takes a part of a string for a token, or a node lacks a part because of a syntax error."""
+    """The released extractor would mistake part of a string for a token, or a syntax error left a node incomplete."""
 
 
 def supports(language: Language) -> bool:
-    """Whether there is an extractor for a language; the released one for C is that of C#."""
+    """Whether there is an extractor for a language; for C, the released code uses that of C#."""
     return language in _STEPS
 
 
@@ -58,13 +57,13 @@ def edges(root: Node, language: Language) -> Counter[NormalEdge]:
 
 
 def _connected(links: Sequence[_Edge]) -> list[_Edge]:
-    """The edges of the tokens that have a source or are one, in the order of the tokens."""
+    """The edges of tokens that have or are a source, in token order."""
     used = {edge.place for edge in links if edge.sources} | {place for edge in links for place in edge.places}
     return sorted((edge for edge in links if edge.place in used), key=lambda edge: edge.place)
 
 
 def _merged(links: Iterable[_Edge]) -> list[_Edge]:
-    """One edge for each token; it has the relation of the last one."""
+    """Merge the edges of each token into one, which has the relation of the last one."""
     by_place: dict[int, _Edge] = {}
     for edge in links:
         first = by_place.get(edge.place)
@@ -94,7 +93,7 @@ class _Flow:
         self.places = {node.id: place for place, node in enumerate(_tokens(root))}
 
     def visit(self, node: Node, states: _States) -> tuple[list[_Edge], _States]:
-        """The edges below a node in the order of their tokens, and the definitions after it."""
+        """The edges below a node, in token order, and the definitions in effect after it."""
         states = dict(states)
         if _is_token(node):
             return self._read(node, states)
@@ -105,8 +104,8 @@ class _Flow:
         """Visit nodes one after another."""
         links: list[_Edge] = []
         for node in nodes:
-            more, states = self.visit(node, states)
-            links += more
+            node_links, states = self.visit(node, states)
+            links += node_links
         return links, states
 
     def place(self, token: Node) -> int:
@@ -120,7 +119,7 @@ class _Flow:
         return [(_text(token), self.place(token)) for token in _tokens(node) if token.type != _text(token)]
 
     def define(self, left: Node, right: Node, relation: str, states: _States) -> list[_Edge]:
-        """Edges from each name on the right to each on the left, which it defines."""
+        """Define each name on the left; return an edge to it from each name on the right."""
         values = self.variables(right)
         links = []
         for name, place in self.variables(left):
@@ -139,7 +138,7 @@ class _Flow:
         return [_Edge(name, place, _COMES)], states
 
 
-#: Visits a node of one type; the states are the visitor's own.
+#: Visits a node of one type; it may change the states that it is called with.
 _Step = Callable[[_Flow, Node, _States], tuple[list[_Edge], _States]]
 
 
@@ -148,7 +147,7 @@ def _in_order(flow: _Flow, node: Node, states: _States) -> tuple[list[_Edge], _S
 
 
 def _clauses_first(flow: _Flow, node: Node, states: _States) -> tuple[list[_Edge], _States]:
-    """Python: the loops of a comprehension before its element."""
+    """Python: visit the loops of a comprehension before its element."""
     return flow.each(sorted(node.children, key=lambda child: child.type != "for_in_clause"), states)
 
 
@@ -188,7 +187,7 @@ def _python_if(flow: _Flow, node: Node, states: _States) -> tuple[list[_Edge], _
 def _branches(
     flow: _Flow, branches: Iterable[Sequence[Node]], states: _States, has_else: bool
 ) -> tuple[list[_Edge], _States]:
-    """Each branch begins with the same definitions; those of all branches reach what follows."""
+    """Visit branches that begin with the same definitions; those of all branches reach the code after them."""
     visited = [flow.each(branch, states) for branch in branches]
     after = [branch for _, branch in visited] + ([] if has_else else [states])
     names = dict.fromkeys(name for branch in after for name in branch)
@@ -206,7 +205,7 @@ def _twice(flow: _Flow, node: Node, states: _States) -> tuple[list[_Edge], _Stat
 
 
 def _java_for(flow: _Flow, node: Node, states: _States) -> tuple[list[_Edge], _States]:
-    """What follows the declaration of the counter is visited again."""
+    """Visit everything, then again everything after the declaration of the counter."""
     kinds = [child.type for child in node.children]
     declared = "local_variable_declaration"
     again = node.children[kinds.index(declared) + 1 :] if declared in kinds else []
@@ -218,8 +217,8 @@ def _java_for_each(flow: _Flow, node: Node, states: _States) -> tuple[list[_Edge
     name, value, body = (_part(node, field) for field in ("name", "value", "body"))
     links: list[_Edge] = []
     for _ in range(2):
-        read, states = flow.visit(value, states)
-        links += read + flow.define(name, value, _COMPUTED, states)
+        value_links, states = flow.visit(value, states)
+        links += value_links + flow.define(name, value, _COMPUTED, states)
         inside, states = flow.visit(body, states)
         links += inside
     return _distinct(links), states
@@ -247,14 +246,14 @@ def _python_for(flow: _Flow, node: Node, states: _States) -> tuple[list[_Edge], 
 
 
 def _pairs(node: Node) -> list[tuple[Node, Node]]:
-    """The parts of both sides of an assignment if there are as many, else the sides."""
+    """The parts of both sides of an assignment, pairwise, if their numbers are equal; else the two sides."""
     left, right = _part(node, "left"), _part(node, "right")
     lefts, rights = ([child for child in side.children if child.type != ","] for side in (left, right))
     return list(zip(lefts, rights, strict=True)) if lefts and len(lefts) == len(rights) else [(left, right)]
 
 
 def _assign(flow: _Flow, pairs: Sequence[tuple[Node, Node]], states: _States) -> tuple[list[_Edge], _States]:
-    """Python: a name has one edge from all that is on its right."""
+    """Python: each name on the left has a single edge, from everything on the right."""
     links, states = flow.each([right for _, right in pairs], states)
     for left, right in pairs:
         values = flow.variables(right)
@@ -266,7 +265,7 @@ def _assign(flow: _Flow, pairs: Sequence[tuple[Node, Node]], states: _States) ->
 
 
 def _distinct(links: Iterable[_Edge]) -> list[_Edge]:
-    """One edge for each token and relation: what the passes of a loop links together."""
+    """Merge the edges with the same token and relation, which come from the two passes over a loop."""
     by_relation: dict[tuple[str, int, str], _Edge] = {}
     for edge in links:
         key = (edge.name, edge.place, edge.relation)

@@ -23,15 +23,15 @@ def auroc(triggered: Scores, clean: Scores) -> float | None:
 
 
 def tpr_at_fpr(triggered: Scores, clean: Scores, fpr: float) -> float | None:
-    """Largest share of triggered inputs above a threshold above which at most the share ``fpr`` of clean ones lies.
+    """Largest share of triggered inputs above a threshold that at most the share ``fpr`` of clean inputs exceeds.
 
-    Nothing is interpolated: the threshold is a score. None without triggered or without clean inputs.
+    The threshold is one of the scores, without interpolation. None without triggered or without clean inputs.
     """
     if not len(triggered) or not len(clean):
         return None
     if not 0 <= fpr <= 1:
         raise ValueError(f"a false-positive rate of {fpr}")
-    # the small number outweighs the rounding of the product
+    # the small number compensates for rounding errors of the product
     allowed = int(fpr * len(clean) + 1e-9)
     if allowed == len(clean):
         return 1.0

@@ -1,7 +1,7 @@
 """Whether one defense is better than another over several scenarios: unpaired as published, and paired.
 
-EliBadCode (section 5.3.1) compares ASR values by an unpaired Wilcoxon-Mann-Whitney test. But both defenses run on the
-same victims, so that the values are paired, and the signed-rank test (Wilcoxon 1945) is the appropriate one.
+EliBadCode (section 5.3.1) compares ASR values with an unpaired Wilcoxon-Mann-Whitney test. But both defenses run on the
+same victims, so the values are paired, and the signed-rank test (Wilcoxon 1945) is the appropriate one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from statistics import median
 import numpy as np
 from scipy.stats import beta, mannwhitneyu, rankdata
 
-#: Differences are rounded to these digits, so that the noise of floating point does not break ties.
+#: Differences are rounded to this many digits, so that floating-point noise does not break ties.
 _DIGITS = 9
 
 
@@ -42,13 +42,13 @@ def unpaired(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
-    """Zero differences are left out of the ranks; the exact distribution is also valid with ties."""
+    """Test the differences (second - first); zeros are not ranked, and the distribution is exact even with ties."""
     differences = np.round(np.subtract(second, first), _DIGITS)
     shift = median((a + b) / 2 for a, b in combinations_with_replacement(differences.tolist(), 2))
     used = differences[differences != 0]
     if not len(used):
         return Paired(len(differences), 1.0, shift, None)
-    # midranks are multiples of one half: doubled, they and all their sums are whole numbers
+    # midranks are multiples of one half: doubled, they and their sums are integers
     ranks = np.round(2 * rankdata(np.abs(used))).astype(int)
     ways = np.ones(1)
     for rank in ranks.tolist():
@@ -62,7 +62,7 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """The p-values adjusted for multiple tests (Holm 1979), in their order."""
+    """The p-values adjusted for multiple tests (Holm 1979), in the order of ``values``."""
     adjusted = [0.0] * len(values)
     highest = 0.0
     for rank, index in enumerate(sorted(range(len(values)), key=values.__getitem__)):
@@ -72,7 +72,7 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def share_interval(hits: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share of few trials (Clopper and Pearson 1934); (0, 1) for no trial."""
+    """The exact 95 % interval of a share (Clopper and Pearson 1934); (0, 1) without any trial."""
     low = float(beta.ppf(0.025, hits, n - hits + 1)) if hits else 0.0
     high = float(beta.ppf(0.975, hits + 1, n - hits)) if hits < n else 1.0
     return low, high

@@ -183,7 +183,7 @@ def _complete(options: ScanOptions) -> ScanOptions:
 def _prepared(
     model: Path, samples: Path, options: ScanOptions
 ) -> Iterator[tuple[DefenderView, CalibratedSettings, ScannedCheckpoint]]:
-    """The model with its samples, the search to run, and how the model is read.
+    """The model with its samples, the settings of the search, and facts about the scanned checkpoint.
 
     A calibration from benign models is deleted with the context, unless `write_calibration` names a file.
     """
@@ -257,7 +257,7 @@ def _checkpoint(model: Path, view: DefenderView, too_long: int, seed: int) -> Sc
 
 
 def _search_settings(settings: Mapping[str, Any] | str | None) -> CalibratedSettings | None:
-    """Settings of a label scan, as a mapping or as JSON; without a method's name those of `elibadcode`."""
+    """Settings of a label scan, from a mapping or JSON; the method is `elibadcode` unless they name another."""
     if settings is None:
         return None
     from codebackdoor.config.loading import parse
@@ -278,6 +278,6 @@ def _search_settings(settings: Mapping[str, Any] | str | None) -> CalibratedSett
 
 
 def _named(verdict: Verdict, options: ScanOptions) -> Verdict:
-    """The verdict without the name of a calibration that was temporary."""
+    """The verdict without the name of a temporary calibration."""
     temporary = options.get("benign") and options.get("write_calibration") is None
     return replace(verdict, calibration=None) if temporary else verdict

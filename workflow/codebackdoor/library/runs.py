@@ -17,7 +17,7 @@ _KINDS = tuple(field.name for field in fields(Scenario))
 class Metric:
     """One metric of one scenario on one test set, with its 95 % bootstrap interval.
 
-    Shares are in [0, 1]. ``value`` is None where the metric is undefined; ``rows`` is its denominator.
+    Shares are in [0, 1]. ``value`` is None if the metric is undefined; ``rows`` is its denominator.
     """
 
     scenario: Scenario
@@ -31,7 +31,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run's folder and its metrics, in the order of the scenarios' paths."""
+    """A run's folder and its metrics, ordered by the scenarios' paths."""
 
     folder: Path
     metrics: tuple[Metric, ...]
@@ -41,7 +41,7 @@ class Run:
         return tuple(dict.fromkeys(metric.scenario for metric in self.metrics))
 
     def select(self, name: str | None = None, testset: str | None = None, **wildcards: str) -> Iterator[Metric]:
-        """Metrics of a name, a test set, and scenarios with these values, such as ``attack="badcode", seed="1"``.
+        """Select metrics by name, test set, and values of scenarios, such as ``attack="badcode", seed="1"``.
 
         Raises UserError for a keyword that no scenario has.
         """

@@ -1,4 +1,4 @@
-"""What `sanitize` prints about source files: text for people."""
+"""The text that `sanitize` prints about source files."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from codebackdoor.library.sanitizing import InputFinding, SanitizeResult
 
-#: Longest text of an element that a line of the result quotes, in characters.
+#: Maximum length of an element's text that is quoted, in characters.
 _QUOTED = 100
-#: Characters of source files that are not printable and do nothing to a terminal: a form feed, a byte order mark.
+#: Unprintable characters of source files that are harmless in a terminal, such as a form feed or a byte order mark.
 _HARMLESS = "\t\n\f\ufeff"
 
 
 def harmless(diff: str) -> str:
-    """A diff that ``patch`` still reads, unless it has characters that could control a terminal."""
+    """A diff with characters that could control a terminal escaped; otherwise unchanged, so that ``patch`` reads it."""
     return "\r\n".join("".join(map(_escaped, part)) for part in diff.split("\r\n"))
 
 
 def _escaped(char: str) -> str:
-    # all separators, such as a no-break space, count as not printable
+    # isprintable is False for separators, such as a no-break space
     is_safe = char.isprintable() or char in _HARMLESS or unicodedata.category(char).startswith("Z")
     return char if is_safe else ascii(char)[1:-1]
 
 
 def lines(result: SanitizeResult) -> list[str]:
-    """What was found and why; the first line is the answer."""
+    """The findings and the reasons for them; the first line is a summary."""
     suspicious = [finding for finding in result.findings if finding.suspicious]
     files = f"{len(result.files)} file{'s' * (len(result.files) != 1)}"
     inputs = f"{len(result.findings)} input{'s' * (len(result.findings) != 1)} in {files}"
@@ -39,7 +39,7 @@ def lines(result: SanitizeResult) -> list[str]:
 
 
 def _rule(result: SanitizeResult) -> str:
-    """Which inputs count as suspicious, and why those."""
+    """The rule by which inputs count as suspicious."""
     if result.threshold is None:
         which = "every input is purified" if result.purified == "all" else "no input is purified"
         if not result.calibrated_on:

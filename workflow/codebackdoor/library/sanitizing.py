@@ -1,4 +1,4 @@
-"""Sanitize source code for one checkpoint: find the element that a prediction rests on, and replace it (CodePurify)."""
+"""Sanitize source code for a checkpoint: find the element that a prediction depends on, and replace it (CodePurify)."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ PurifiedInputs = Literal["below", "all", "none"]
 class SanitizeOptions(TypedDict, total=False):
     """Options of a sanitization. Every key is optional; see `codebackdoor sanitize --help` for details.
 
-    ``clean``: file of clean rows, by which the threshold is calibrated; or ``threshold``: the entropy below which a
-    function is suspicious. ``task``: task that the model was trained for (``sanitizable_tasks``; default
-    ``defect_detection``). ``language``: language of the files whose names do not tell it. ``text_form``: ``raw`` or
+    ``clean``: file of clean rows for calibrating the threshold; or ``threshold``: the entropy below which a function is
+    suspicious. ``task``: task that the model was trained for (``sanitizable_tasks``; default ``defect_detection``).
+    ``language``: language of files whose names do not reveal it. ``text_form``: ``raw`` or
     ``lexed``. ``max_length``: longest input in sub-tokens. ``infiller``: folder of a masked language model of code.
     ``settings``: settings of the method ``codepurify`` (`codebackdoor describe codepurify`); for pairs ``pairs`` is
     ``joint`` by default. ``seed``: default 1.
@@ -67,15 +67,15 @@ _DEFAULTS: SanitizeOptions = {
 
 @dataclass(frozen=True, slots=True)
 class InputFinding:
-    """What was found out about one input of the model: a function, or a pair of functions (``name_b``).
+    """The findings about one input of the model: a function, or a pair of functions (``name_b``).
 
-    ``kind`` (identifier or statement) and ``element`` are the element that the prediction depends on most, ``effect``
-    is by how much its masking changes the confidence in the prediction, and ``entropy`` how evenly such effects are
-    spread over all elements, in nats; None for fewer than two elements. ``replaced`` says whether the element of a
-    suspicious input could be replaced, of a pair in each function that has it; ``lines`` where, and ``parses`` whether
-    the functions still parse (None if nothing was replaced, or if they did not parse before). ``label`` and
-    ``label_after`` are predictions; None if the model generates. ``length`` sub-tokens of the longest text, of which
-    the model reads ``read``.
+    ``kind`` (identifier or statement) and ``element`` are the element that the prediction depends on most; ``effect``
+    is how much masking it changes the confidence in the prediction; ``entropy`` is how evenly such effects are spread
+    over all elements, in nats (None for fewer than two elements). ``replaced``: whether the element of a suspicious
+    input was replaced (for a pair: in each function that contains it); ``lines``: where; ``parses``: whether the
+    functions still parse (None if nothing was replaced, or if they did not parse before). ``label`` and ``label_after``
+    are predictions, None if the model generates. ``length``: sub-tokens of the longest text, of which the model reads
+    ``read``.
     """
 
     file: str
@@ -150,7 +150,7 @@ def sanitizable_tasks() -> dict[str, Head]:
 def sanitize(
     model: PathLike, sources: Sequence[PathLike | SourceText], **options: Unpack[SanitizeOptions]
 ) -> SanitizeResult:
-    """Find the functions of source files whose prediction rests on a single element, and replace that element.
+    """Find the functions in source files whose prediction depends on a single element, and replace that element.
 
     ``model`` is a folder written by save_pretrained (safetensors only). The result has each file before and after; no
     file is written. Raises UserError, with one sentence, if the model, a file or an option cannot be used.
@@ -246,7 +246,7 @@ def _settings(options: SanitizeOptions, head: Head) -> CodePurifySettings:
 
 
 def _inputs(functions: Sequence[Sequence[SourceFunction]], victim: Victim) -> list[tuple[SourceFunction, ...]]:
-    """The functions that the model reads at a time: of a pair those of two files, in the order of the files."""
+    """The functions of each input; a pair consists of the functions of two consecutive files."""
     from codebackdoor.heads import HEADS
 
     if not HEADS[victim.head].reads_pairs:
@@ -294,7 +294,7 @@ def _view(victim: Victim, options: SanitizeOptions, language: Language) -> tuple
 
 
 def _infiller(victim: Victim, options: SanitizeOptions, language: Language) -> tuple[Path, list[str]]:
-    """The folder of the infiller, which must have a mask token, and how far it fits the model."""
+    """The folder of the infiller, which must have a mask token, and notes on how well it fits the model."""
     from codebackdoor.victims.checkpoints import check_safetensors
     from codebackdoor.victims.tokenizer_loading import load_tokenizer
 
@@ -330,7 +330,7 @@ def _purified(threshold: float) -> PurifiedInputs:
 
 
 def _touched(functions: Sequence[SourceFunction], row: Purified) -> list[tuple[SourceFunction, list[Span], str]]:
-    """For each function of an input what was replaced in its code, and the code afterwards."""
+    """For each function of an input, the replaced spans of its code, and the new code."""
     codes = (("code", row.example.code), ("code_b", row.example.code_b))
     return [
         (function, [span for span in row.touched if span.field == field], str(code))
@@ -339,7 +339,7 @@ def _touched(functions: Sequence[SourceFunction], row: Purified) -> list[tuple[S
 
 
 def _edits(functions: Sequence[SourceFunction], row: Purified) -> list[tuple[SourceFunction, list[Edit]]]:
-    """For each function of an input the edits of its file."""
+    """For each function of an input, the edits of its file."""
     return [(function, function.edits(spans, code)) for function, spans, code in _touched(functions, row)]
 
 
@@ -356,7 +356,7 @@ def _finding(
     labels: tuple[int | None, int | None],
     lengths: tuple[int, int],
 ) -> InputFinding:
-    """``labels`` before and after, ``lengths`` that the model reads and that there are."""
+    """The finding about one input; ``labels``: before and after; ``lengths``: the part that is read, and the total."""
     detail: Mapping[str, Any] = row.detail
     top = detail["top"] or {}
     first, *rest = functions
@@ -371,7 +371,7 @@ def _finding(
         element=top.get("text"),
         effect=top.get("score"),
         entropy=detail["entropy"],
-        # a function of a pair is filled or not by itself
+        # in a pair, the element may have been replaced in only one of the functions
         replaced=bool(row.touched) and len(row.touched) == len(top["places"]),
         parses=_parses(functions, row),
         lines=tuple(sorted(lines)),

@@ -1,4 +1,4 @@
-"""Source files as inputs of a model: their functions, in the form that it reads, and edits put back into the files."""
+"""Source files as inputs of a model: functions in the form that it reads, and edits mapped back to the files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from codebackdoor.syntax.functions import LexedSource, lex_source, outermost_fun
 from codebackdoor.types import Language, Span, TextForm
 
 LANGUAGES: dict[str, Language] = {".py": "python", ".java": "java", ".c": "c", ".h": "c"}
-#: Characters of a text to replace, and what replaces them.
+#: The range of characters to replace in a text, and the replacement.
 Edit = tuple[int, int, str]
 
 _LINE_ENDING = re.compile(r"\r\n|\r|\n")
@@ -27,9 +27,9 @@ _MARK = "\ufeff"
 
 @dataclass(frozen=True, slots=True)
 class SourceText:
-    """Source code with the name by which messages refer to it, such as a file's path.
+    """Source code with a name for messages, such as a file's path.
 
-    ``text`` is as the file has it, with its line endings and a byte order mark if there is one.
+    ``text`` is the unchanged content, including line endings and a byte order mark, if there is one.
     """
 
     name: str
@@ -38,12 +38,12 @@ class SourceText:
 
     @property
     def code(self) -> str:
-        """The text as parsers and models read it: without a byte order mark, and with lines that end in ``\\n``."""
+        """The text as parsers and models read it: without a byte order mark, and with ``\\n`` as line ending."""
         return _LINE_ENDING.sub("\n", self.text.removeprefix(_MARK))
 
     @property
     def line_starts(self) -> list[int]:
-        """Where in ``text`` the lines of ``code`` start."""
+        """The offsets in ``text`` where the lines of ``code`` start."""
         first = len(_MARK) if self.text.startswith(_MARK) else 0
         return [first, *(match.end() for match in _LINE_ENDING.finditer(self.text))]
 
@@ -52,9 +52,9 @@ class SourceText:
 class SourceFunction:
     """One function of a source file.
 
-    ``raw`` is its text in the file without the indentation of its first line, ``code`` what the model reads; ``lexed``
-    is None if that is ``raw`` itself. ``line`` is the function's first line. The lines of ``raw`` start at
-    ``line_starts`` in it, and at ``file_starts`` in the file.
+    ``raw`` is its text in the file without the indentation of its first line, ``code`` the text that the model reads;
+    ``lexed`` is None if both are the same. ``line`` is the function's first line. The lines of ``raw`` start at the
+    offsets ``line_starts`` of ``raw``, and at the offsets ``file_starts`` of the file.
     """
 
     source: SourceText
@@ -71,27 +71,27 @@ class SourceFunction:
         return f"{self.source.name}:{self.line}: {self.name}"
 
     def edits(self, spans: Sequence[Span], replaced: str) -> list[Edit]:
-        """The edits of the file that correspond to replacing these spans of ``code``, which gave ``replaced``."""
+        """The edits of the file for spans of ``code``; ``replaced`` is the code after their replacement."""
         edits = self._raw_edits(spans, replaced)
         return [(self._in_file(start), self._in_file(end - 1) + 1, new) for start, end, new in edits]
 
     def parses_with(self, spans: Sequence[Span], replaced: str) -> bool:
-        """Whether the function that has these spans of ``code`` replaced parses."""
+        """Whether the function still parses after the same edits."""
         changed = syntax.replace(self.raw, self._raw_edits(spans, replaced)).text
         return not syntax.parse(changed, self.source.language, "raw").has_error
 
     def line_of(self, offset: int) -> int:
-        """The number of the line in the file of a character of the function."""
+        """The line number, in the file, of a character of the function."""
         return self.line + bisect_right(self.file_starts, offset) - 1
 
     def _raw_edits(self, spans: Sequence[Span], replaced: str) -> list[Edit]:
-        result = []
+        edits = []
         for span, new in zip(spans, replacements(self.code, replaced, spans), strict=True):
             start, end = span.start, span.end
             if self.lexed is not None:
                 start, end = self.lexed.to_source(start, end)
-            result.append((start, end, new))
-        return result
+            edits.append((start, end, new))
+        return edits
 
     def _in_file(self, offset: int) -> int:
         line = bisect_right(self.line_starts, offset) - 1
@@ -99,9 +99,9 @@ class SourceFunction:
 
 
 def read_sources(sources: Iterable[str | Path | SourceText], language: Language | None) -> list[SourceText]:
-    """Read source files, all in one language, which is that of their names unless ``language`` says it.
+    """Read source files, all in one language: ``language``, or that of their names.
 
-    UserError for a file that cannot be read, is binary, blank or too long, or whose language is not known.
+    Raises UserError for a file that cannot be read, is binary, blank or too long, or whose language is not known.
     """
     texts = [source if isinstance(source, SourceText) else _read(Path(source), language) for source in sources]
     if not texts:
@@ -132,15 +132,15 @@ def read_stream(stream: IO[bytes], language: Language | None) -> SourceText:
 
 
 def _read(path: Path, language: Language | None) -> SourceText:
-    known = language or LANGUAGES.get(path.suffix)
-    if known is None:
+    language = language or LANGUAGES.get(path.suffix)
+    if language is None:
         raise UserError(f"{path}: cannot tell the language from the file name; write --language python, java or c")
-    return _decoded(str(path), files.read_bytes(path), known)
+    return _decoded(str(path), files.read_bytes(path), language)
 
 
 def _decoded(name: str, data: bytes, language: Language) -> SourceText:
     try:
-        # a null character is valid UTF-8, but in no source code
+        # a null character is valid UTF-8, but does not occur in source code
         text = data.decode("utf-8") if b"\0" not in data else None
     except UnicodeDecodeError:
         text = None
@@ -150,10 +150,10 @@ def _decoded(name: str, data: bytes, language: Language) -> SourceText:
 
 
 def functions_of(source: SourceText, form: TextForm) -> list[SourceFunction]:
-    """The outermost functions and methods of a source, as a model that reads this text form gets them.
+    """The outermost functions and methods of a source, in the text form that the model reads.
 
-    UserError if there is none, and for Python that does not parse. C and Java that need a preprocessor or a newer
-    grammar do not parse as a whole; a function in which the parser had to skip something is marked as broken.
+    Raises UserError if there are none, and for Python that does not parse. C and Java that need a preprocessor or a
+    newer grammar may not parse as a whole; a function in which the parser had to skip something is marked as broken.
     """
     text, starts = source.code, source.line_starts
     tree = syntax.parse(text, source.language, "raw")
@@ -174,7 +174,7 @@ def _function(
     indent = text[text.rfind("\n", 0, start) + 1 : start]
     rows = text[start:end].split("\n")
     line = text.count("\n", 0, start) + 1
-    # a text of several lines may have lines without the indentation; then all keep theirs
+    # if any line lacks the indentation, as in a multi-line string, all lines keep theirs
     is_indented = not indent.strip() and all(row.startswith(indent) for row in rows[1:] if row.strip())
     raw, line_starts, file_starts = "", [], []
     for number, row in enumerate(rows):
@@ -202,9 +202,9 @@ def _function(
 
 
 def replacements(old: str, new: str, spans: Sequence[Span]) -> list[str]:
-    """What stands in ``new`` for each of the spans of ``old``; everything between them is the same in both.
+    """The text in ``new`` that replaced each of the spans of ``old``; the text between them must be unchanged.
 
-    ValueError if it is not. Where a replacement contains what follows its span, the shortest one counts.
+    Raises ValueError if it is not. If a replacement is ambiguous, the shortest one is returned.
     """
     edges = [0, *(edge for span in spans for edge in (span.start, span.end)), len(old)]
     first, *inner = [old[start:end] for start, end in list(pairwise(edges))[::2]]
@@ -212,18 +212,18 @@ def replacements(old: str, new: str, spans: Sequence[Span]) -> list[str]:
         return []
     *inner, last = inner
     position, end = len(first), len(new) - len(last)
-    result = []
-    for kept in inner:
-        at = new.index(kept, position, end)
-        result.append(new[position:at])
-        position = at + len(kept)
+    texts = []
+    for unchanged in inner:
+        at = new.index(unchanged, position, end)
+        texts.append(new[position:at])
+        position = at + len(unchanged)
     if not new.startswith(first) or not new.endswith(last) or position > end:
         raise ValueError(f"{quoted(new)} differs from {quoted(old)} outside of the spans")
-    return [*result, new[position:end]]
+    return [*texts, new[position:end]]
 
 
 def unified_diff(source: SourceText, new: str) -> str:
-    """The changes of a file for ``patch -p1``; empty if there are none."""
+    """The changes of a file as a diff for ``patch -p1``; empty if there are none."""
     rows = difflib.unified_diff(
         _lines(source.text),
         _lines(new),
@@ -234,5 +234,5 @@ def unified_diff(source: SourceText, new: str) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    """The lines of a text with their ends, as ``patch`` counts them: form feeds and the like end none."""
+    """The lines of a text with their endings, as ``patch`` counts them: form feeds and the like do not end a line."""
     return re.findall(r"[^\n]*\n|[^\n]+", text)

@@ -1,4 +1,4 @@
-"""What `scan` and `clean` print about a checkpoint: text for people, and the same as JSON."""
+"""The output of `scan` and `clean` about a checkpoint, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PLACES = {
     "function_name": "the function's name",
     "statement": "the first statement of the body",
 }
-#: A loss within this factor of the threshold is weak evidence.
+#: A loss within this factor of the threshold counts as weak evidence.
 WEAK = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class ScannedCheckpoint:
-    """What was scanned and how it was read.
+    """The scanned checkpoint, and how it was read.
 
     ``weights``: SHA-256 by file. ``samples``: number of clean samples, ``cut`` of which are longer than ``max_length``
     sub-tokens. ``beside``: files and keys that other software would run. ``card``: the model card's own claim about a
@@ -51,11 +51,11 @@ def as_json(scanned: ScannedCheckpoint, verdict: Verdict, seconds: float) -> dic
 
 def lines(scanned: ScannedCheckpoint, verdict: Verdict) -> list[str]:
     """The result of a scan; the first line is the verdict."""
-    which, searches = "" if verdict.backdoored else "most suspicious: ", verdict.target_word is not None
+    prefix, searches = "" if verdict.backdoored else "most suspicious: ", verdict.target_word is not None
     target = f"target word {verdict.target_word!r}" if searches else f"target label {verdict.target_label}"
     result = [
         *_heading(scanned, verdict),
-        f"  {which}trigger {verdict.trigger!r} at {_place(verdict.position)}, {target} (loss {verdict.loss:.4f})",
+        f"  {prefix}trigger {verdict.trigger!r} at {_place(verdict.position)}, {target} (loss {verdict.loss:.4f})",
         f"  {_effect(verdict)}",
         *_margin(verdict),
         *([] if verdict.reason is None else [f"  {verdict.reason}"]),
@@ -133,10 +133,10 @@ def _performance(verdict: Verdict) -> str:
 
 def cost_lines(verdict: Verdict, cost: Cost) -> list[str]:
     """The effect of each round of unlearning, and the result of the final scan."""
-    kept = f"accuracy {cost.accuracy_before:.1%} -> {cost.accuracy_after:.1%}"
+    change = f"accuracy {cost.accuracy_before:.1%} -> {cost.accuracy_after:.1%}"
     if verdict.target_word is not None:
-        kept = f"MRR {cost.accuracy_before:.3f} -> {cost.accuracy_after:.3f}"
-    result = [f"  unlearned on {cost.unlearnt_on} samples; on {cost.rows} held-out samples: {kept}"]
+        change = f"MRR {cost.accuracy_before:.3f} -> {cost.accuracy_after:.3f}"
+    result = [f"  unlearned on {cost.unlearnt_on} samples; on {cost.rows} held-out samples: {change}"]
     result += [_round(number, entry, verdict) for number, entry in enumerate(cost.rounds, 1)]
     result.append("  these rates are for the inverted triggers and say nothing about the attacker's own trigger")
     if cost.is_clean is None:
@@ -162,7 +162,7 @@ def _round(number: int, entry: Round, verdict: Verdict) -> str:
 
 
 def copy_lines(copy: EditedCopy) -> list[str]:
-    """How the written folder differs from the original one."""
+    """The differences between the written folder and the original one."""
     result = []
     if copy.was_mixed:
         result.append(f"  its weights had several number formats and are now {str(copy.dtype).removeprefix('torch.')}")

@@ -1,1 +1,1 @@
-"""From metrics to what people read: tables, figures, captions and the report, next to the papers' values."""
+"""The report: tables, figures and captions made from metrics, with the papers' values for comparison."""

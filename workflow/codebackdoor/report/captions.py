@@ -1,4 +1,4 @@
-"""Captions: what a table or figure shows, and the parameters that it was made with."""
+"""Captions: what a table or figure shows, and the settings behind it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from codebackdoor.report.study import Study, class_of, scenarios_shown, tag
 from codebackdoor.types import Language
 
 _LONGEST = 72
-#: Settings of a data set that say how many rows a split has at most.
+#: Settings of a data set that limit the number of rows of a split.
 SPLITS = ("train", "valid", "test")
 
 
 def caption(study: Study, name: str) -> str:
     """What the product shows and what papers state about it, as a paragraph.
 
-    Tables name their victims and statements in notes instead, which are part of all of their forms.
+    Tables state their victims' sizes and the papers' statements in notes instead, which all of their formats include.
     """
     product = PRODUCTS[name]
     parts = [product.caption]
@@ -38,7 +38,7 @@ def caption(study: Study, name: str) -> str:
 
 
 def parameters(study: Study, name: str) -> list[tuple[str, str]]:
-    """The scale of what a product shows and, for each variant in it, every setting that the run read."""
+    """The scale of a product and, for each variant in it, every setting that the run used."""
     product = PRODUCTS[name]
     scenarios = _scenarios(study, name)
     lines = [("scale", scale(study, scenarios))] if product.subject == "victims" else []
@@ -55,29 +55,31 @@ def parameters(study: Study, name: str) -> list[tuple[str, str]]:
                 continue
             if kind == "dataset":
                 settings = _counted(study, variant, settings)
-            lines.append((variant, _described(settings, variant, _read(study, section, settings, datasets))))
+            lines.append((variant, _described(settings, variant, _used_settings(study, section, settings, datasets))))
     return lines
 
 
-def _described(settings: Mapping[str, Any], variant: str, read: Iterable[tuple[str, str]]) -> str:
-    """A method with the settings that were read."""
-    values = ", ".join(f"{key} {value}" for key, value in read)
+def _described(settings: Mapping[str, Any], variant: str, used: Iterable[tuple[str, str]]) -> str:
+    """A method with the settings that were used."""
+    values = ", ".join(f"{key} {value}" for key, value in used)
     return f"{labels.word(str(tag(settings)))}: {values}" if values else labels.word(variant)
 
 
 def _by_dataset(study: Study, model: str, datasets: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The settings that a model's victims of all data sets share, and for each data set those that differ."""
-    read = {name: dict(_read(study, "models", study.victim_settings(model, name), [name])) for name in datasets}
-    first = read[datasets[0]]
-    shared = {key: value for key, value in first.items() if all(other.get(key) == value for other in read.values())}
+    """The settings that a model's victims share across all data sets, then those that differ, for each data set."""
+    used = {
+        name: dict(_used_settings(study, "models", study.victim_settings(model, name), [name])) for name in datasets
+    }
+    first = used[datasets[0]]
+    shared = {key: value for key, value in first.items() if all(values.get(key) == value for values in used.values())}
     yield model, _described(study.variant("models", model), model, shared.items())
-    for name, values in read.items():
+    for name, values in used.items():
         if different := [f"{key} {value}" for key, value in values.items() if key not in shared]:
             yield f"{model} on {name}", ", ".join(different)
 
 
 def _counted(study: Study, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A data set's settings with the rows that its splits have, instead of the most rows that they may have."""
+    """A data set's settings with the actual numbers of rows of its splits instead of their limits."""
     splits = read_json(Path(study.settings["out"]) / "data" / name / "card.json")["splits"]
     unlimited = {key: value for key, value in settings.items() if key not in SPLITS}
     return {**unlimited, "rows": {split: splits[split]["rows"] for split in (*SPLITS, "clean")}}
@@ -97,7 +99,7 @@ def scale(study: Study, scenarios: Sequence[Scenario]) -> str:
 
 
 def stopped(study: Study, name: str) -> Iterator[str]:
-    """For each victim in a product that was to stop training like another one (``stop_like``): where it stopped."""
+    """A sentence for each victim in a product with ``stop_like`` or ``checkpoint``: where its training stopped."""
     out = study.settings["out"]
     trained = (replace(scenario, elimination=NONE, purification=NONE) for scenario in _scenarios(study, name))
     for victim in dict.fromkeys(trained):
@@ -147,18 +149,18 @@ def _scenarios(study: Study, name: str) -> list[Scenario]:
     return scenarios_shown(name, inputs(study.experiment, name, study.settings["out"]))
 
 
-def _read(
+def _used_settings(
     study: Study, section: str, settings: Mapping[str, Any], datasets: Iterable[str]
 ) -> Iterator[tuple[str, str]]:
-    """The settings of a variant that are read on at least one of these data sets."""
+    """The settings of a variant that are used on at least one of these data sets, with dotted keys."""
     facts = [_facts(study.variant("datasets", name)) for name in datasets]
     kind = class_of(Config.model_fields[section].annotation, settings)
-    read = _used(kind, {key: value for key, value in settings.items() if key not in TAGS}, facts)
-    return _flat(read, {fact["language"] for fact in facts})
+    used = _used(kind, {key: value for key, value in settings.items() if key not in TAGS}, facts)
+    return _flat(used, {fact["language"] for fact in facts})
 
 
 def _used(kind: type[Settings], settings: Mapping[str, Any], facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The settings, at every depth, that are read on one of the data sets."""
+    """The settings, at every depth, that are used on at least one of the data sets."""
     used = {}
     for key, value in settings.items():
         condition, values = kind.read_where.get(key, (key, (value,)))
@@ -172,13 +174,13 @@ def _used(kind: type[Settings], settings: Mapping[str, Any], facts: Sequence[Map
 
 
 def _facts(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides about a data set which settings of other kinds are read."""
+    """The facts of a data set that decide which settings of other sections are used (``read_where``)."""
     head = getattr(class_of(Config.model_fields["datasets"].annotation, dataset), "head", None)
     return {"head": head, "source": dataset.get("source"), "language": dataset.get("language", "python")}
 
 
 def _flat(settings: Mapping[str, Any], languages: set[str], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Settings with dotted keys; of a text in several languages only the languages that are used."""
+    """Settings with dotted keys; a text with a version for each language is reduced to the used languages."""
     for key, value in settings.items():
         if isinstance(value, Mapping) and set(value) <= set(get_args(Language)):
             value = {language: text for language, text in value.items() if language in languages}

@@ -19,9 +19,9 @@ from codebackdoor.types import CLEAN
 class Cell:
     """One metric of one scenario (seed left out) on one test set.
 
-    With one seed, ``low`` and ``high`` are the bootstrap interval; with several, ``value`` is their mean and the
-    interval reaches from the smallest to the largest. An undefined value is None. ``n``: rows in the denominator,
-    summed over the seeds. ``seeds``: how many have a value; 0 for what needs no model.
+    With one seed, ``low`` and ``high`` are the bootstrap interval; with several, ``value`` is the mean and the interval
+    is the range. An undefined value is None. ``n``: rows in the denominator, summed over the seeds. ``seeds``: number
+    of seeds that have a value; 0 for a baseline that needs no model.
     """
 
     value: float | None
@@ -32,7 +32,7 @@ class Cell:
     paper: PrintedValue | None = None
 
     def mark(self, seeds: int) -> str:
-        """`` ×2`` for a value of two seeds in a table of another number of ``seeds``; empty if the numbers agree."""
+        """`` ×2`` for a value of two seeds if the table has a different number of ``seeds``; otherwise empty."""
         return f" ×{self.seeds}" if self.value is not None and self.seeds not in (0, seeds) else ""
 
 
@@ -88,7 +88,10 @@ def collect(study: Study, paths: Iterable[Path]) -> Results:
 
 
 def clean_cost(study: Study, results: Results, scenario: Scenario) -> Cell | None:
-    """What a defense costs in the task's clean metric; None for the undefended victim, or if either is not measured."""
+    """The loss in the task's clean metric due to a defense.
+
+    None for the undefended victim, or if one of the two is not measured.
+    """
     metric = study.dataset_class(scenario.dataset).clean_metric
     defended, undefended = (results.defined(item, CLEAN, metric) for item in (scenario, scenario.undefended()))
     if defended is None or undefended is None or scenario == scenario.undefended():

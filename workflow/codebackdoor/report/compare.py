@@ -1,7 +1,7 @@
-"""Two runs compared: which scenarios differ, by how much, and which settings or code differ.
+"""Comparison of two runs: which scenarios differ, by how much, and which settings or code differ.
 
-The causes are read off the records that a run keeps next to its outputs: the ``provenance.json`` of every job from the
-corpus to the score, and the cards of data sets, which list what they were made from.
+The causes are in the records that a run keeps next to its outputs: the ``provenance.json`` of every job, from the
+corpus to the score, and the cards of data sets, which list their sources.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from codebackdoor.files import read_object, read_text
 TestsetMetric = tuple[str, str]
 
 CARD = "card.json"
-#: Keys of a ``provenance.json`` that may change a number, as may the device. Times, memory, host and commit do not.
+#: Keys of a ``provenance.json`` that may affect results, like the device; times, memory, host and commit do not.
 _FACTS = ("stage", "settings", "seed", "code", "read", "archives", "versions", "python", "threads")
 
 
@@ -46,7 +46,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ScenarioDifference:
-    """A scenario whose metrics differ, and what else differs, stage by stage."""
+    """A scenario whose metrics differ, and the differences between its jobs, stage by stage."""
 
     scenario: Scenario
     changes: tuple[Change, ...]
@@ -118,7 +118,7 @@ def _row(
 ) -> tuple[Scenario, TestsetMetric, float | None]:
     names = {kind: row.get(kind) or "" for kind in kinds}
     testset, metric, text = (row.get(column) for column in ("testset", "metric", "value"))
-    # names are parts of paths, and a test set is part of a pattern
+    # names become parts of paths, so check them
     fitting = all(re.fullmatch(CONSTRAINTS[kind], name) for kind, name in names.items())
     if not fitting or not testset or not re.fullmatch(NAME, testset) or not metric or text is None:
         raise UserError(f"{where}: not a row of the metrics of a run; have the run make it again")
@@ -140,7 +140,7 @@ def _changes(
 
 
 def _causes(scenario: Scenario, changes: Iterable[Change], before: Path, after: Path) -> Iterator[str]:
-    """What differs between the records of this scenario's jobs, first stage first."""
+    """The differences between the records of this scenario's jobs, in the order of the stages."""
     for path in _records(scenario, {change.testset for change in changes}, before, after):
         facts_before, facts_after = _facts(before / path), _facts(after / path)
         if facts_before is None or facts_after is None:
@@ -168,7 +168,7 @@ def _triggered(scenario: Scenario, attack: str, run: Path) -> Iterator[Path]:
 
 
 def _facts(path: Path) -> dict[str, Any] | None:
-    """The job that wrote a record, and what in it may change a number; None if there is no record."""
+    """The facts in a record that may affect results, with the job's stage; None if there is no record."""
     if not path.is_file():
         return None
     content = read_object(path)
@@ -180,7 +180,7 @@ def _facts(path: Path) -> dict[str, Any] | None:
 
 
 def _short(value: object) -> object:
-    """A checksum by its first digits."""
+    """A checksum shortened to its first digits; other values unchanged."""
     return value[:12] if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else value
 
 

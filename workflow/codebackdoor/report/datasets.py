@@ -1,4 +1,4 @@
-"""The data sets of a study: one row each with what a reader looks for, and the whole card for the rest."""
+"""The data sets of a study: one row each with the most important facts, and the whole card for the rest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPLITS = ("train", "valid", "test", "clean")
 
 @dataclass(frozen=True, slots=True)
 class DatasetRow:
-    """``duplicates``: near-duplicates in two splits, None if nobody counted them. ``facts``: the whole card."""
+    """``duplicates``: near-duplicates across splits, None if they were not counted. ``facts``: the whole card."""
 
     name: str
     task: str
@@ -31,7 +31,7 @@ class DatasetRow:
 
 
 def datasets(studies: Iterable[Study], out: Path) -> list[DatasetRow]:
-    """Those of these studies; the folder may also hold the cards of an earlier configuration."""
+    """A row for each data set of the studies; cards of an earlier configuration in the same folder are ignored."""
     settings = {scenario.dataset: study for study in studies for scenario in scenarios(study.experiment)}
     return [_row(study, name, read_json(out / "data" / name / "card.json")) for name, study in sorted(settings.items())]
 

@@ -1,4 +1,4 @@
-"""Why a table may show nothing: a victim that did not learn its backdoor, a model that predicts a single label."""
+"""Why a table may be inconclusive: a victim that did not learn its backdoor, a model that predicts a single label."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _Metrics = Mapping[str, Mapping[str, Any]]
 
 
 def doubts(study: Study) -> Iterator[str]:
-    """A sentence for each scenario and seed from which its experiment cannot conclude anything.
+    """A sentence for each scenario and seed that allows no conclusion.
 
-    Of an unfinished run, those that are measured.
+    In an unfinished run, only finished scenarios are checked.
     """
     out = Path(study.settings["out"])
     for scenario in scenarios(study.experiment):
@@ -36,7 +36,7 @@ def doubts(study: Study) -> Iterator[str]:
 
 
 def _not_learned(scenario: Scenario, triggered: TriggeredMetrics, metrics: _Metrics) -> Iterator[str]:
-    """A sentence if the interval of the change by the trigger includes zero or is below it."""
+    """A sentence if the interval of the trigger's effect includes zero or is below it."""
     low = metrics.get(triggered.change, {}).get("low")
     if low is not None and low <= 0:
         value, floor = (labels.percent(metrics[name]["value"]) for name in (triggered.success, triggered.floor))

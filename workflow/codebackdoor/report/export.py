@@ -1,4 +1,4 @@
-"""All metrics of a study: one long CSV with a row for each scenario, test set and metric, and JSON as DVC reads it."""
+"""All metrics of a study: a CSV with a row for each scenario, test set and metric, and JSON in DVC's format."""
 
 from __future__ import annotations
 

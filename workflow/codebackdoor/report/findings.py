@@ -1,4 +1,4 @@
-"""What a run shows, in at most five sentences: computed from its numbers, whatever its methods and tasks are."""
+"""The findings of a run in at most five sentences, computed from its numbers for any methods and tasks."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from codebackdoor.report.collect import Cell, Results, collect
 from codebackdoor.report.study import Study, anonymous
 from codebackdoor.types import CLEAN
 
-#: Kinds of defenses as a sentence begins with them.
+#: Beginnings of the sentences about each kind of defense.
 _KINDS = {
     "filtering": "Filtering training rows leaves",
     "objective": "Training with another loss leaves",
     "elimination": "Editing the victim leaves",
     "purification": "Rewriting inputs leaves",
 }
-#: Kinds of defenses, and variants of a kind and wrong verdicts, that are named; those with the most victims.
+#: Maximum number of kinds that are named, and of variants of a kind or wrong verdicts; those with the most victims.
 _SHOWN_KINDS, _SHOWN = 3, 3
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What one attacked victim and its defense show: the backdoor that is left, and what the clean metric gained."""
+    """The result of one defense of one attacked victim: the remaining backdoor, and the gain in the clean metric."""
 
     scenario: Scenario
     effect: str
@@ -47,14 +47,14 @@ def findings(studies: Sequence[Study]) -> list[str]:
     effects = [outcome.effect for outcome in outcomes.values()]
     if not effects:
         return []
-    # tasks measure the effect of a trigger differently: the measure of most victims is shown
+    # tasks measure the effect of a trigger differently: report the measure of most victims
     effect = max(dict.fromkeys(effects), key=effects.count)
-    shown = [outcome for outcome in outcomes.values() if outcome.effect == effect]
+    comparable = [outcome for outcome in outcomes.values() if outcome.effect == effect]
     under_triggers = [cell for name, cell in benign.values() if name == effect]
-    by_kind = [*_by_kind(shown, effect)]
+    by_kind = [*_by_kind(comparable, effect)]
     if by_kind:
         by_kind[-1] += " (Points: change against the undefended victim.)"
-    return [*_undefended(shown, effect, under_triggers), *by_kind, *_verdicts(studies)]
+    return [*_undefended(comparable, effect, under_triggers), *by_kind, *_verdicts(studies)]
 
 
 def _outcomes(study: Study, results: Results) -> Iterator[_Outcome]:
@@ -114,7 +114,7 @@ def _single_kind(scenario: Scenario) -> str | None:
 
 
 def _variant(name: str, outcomes: Sequence[_Outcome]) -> str:
-    left = [outcome.left for outcome in outcomes]
+    remaining = [outcome.left for outcome in outcomes]
     gains = [outcome.gain for outcome in outcomes if outcome.gain is not None]
     metrics = {_lowered(labels.METRICS[outcome.clean_metric]) for outcome in outcomes}
     metric = metrics.pop() if len(metrics) == 1 else "clean metric"
@@ -122,14 +122,14 @@ def _variant(name: str, outcomes: Sequence[_Outcome]) -> str:
     if gains:
         points = _ends(labels.points(min(gains)), labels.points(max(gains)))
         change = f", {metric} {points} points"
-    return f"{_range(left)} % with {name} ({_victims(left)}{change})"
+    return f"{_range(remaining)} % with {name} ({_victims(remaining)}{change})"
 
 
 def _verdicts(studies: Sequence[Study]) -> Iterator[str]:
     verdicts: dict[tuple[str, str], scan.ScanVerdict] = {}
     for study in studies:
-        found = scan.verdicts(study, Path(study.settings["out"]))
-        verdicts |= {(verdict.victim, verdict.defense): verdict for verdict in found}
+        of_study = scan.verdicts(study, Path(study.settings["out"]))
+        verdicts |= {(verdict.victim, verdict.defense): verdict for verdict in of_study}
     if not verdicts:
         return
     wrong = [
@@ -141,10 +141,11 @@ def _verdicts(studies: Sequence[Study]) -> Iterator[str]:
     if wrong:
         more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         sentence += f". Wrong: {'; '.join(wrong[:_SHOWN])}{more}"
-    kept = sum(verdict.right and not verdict.is_removed for verdict in verdicts.values())
-    if kept:
+    not_removed = sum(verdict.right and not verdict.is_removed for verdict in verdicts.values())
+    if not_removed:
         sentence += (
-            f". After {kept} right verdict{'s' * (kept > 1)}, a flip rate above {labels.rate(scan.REMOVED)} remains"
+            f". After {not_removed} right verdict{'s' * (not_removed > 1)}, a flip rate above "
+            f"{labels.rate(scan.REMOVED)} remains"
         )
     yield f"{sentence}."
 
@@ -154,7 +155,7 @@ def _name(effect: str) -> str:
 
 
 def _lowered(name: str) -> str:
-    """``flip rate``, but ``ANR drop``."""
+    """A metric's name within a sentence: ``flip rate``, but ``ANR drop``."""
     return name if name[:2].isupper() else name.lower()
 
 
@@ -164,10 +165,10 @@ def _victims(cells: Iterable[Cell]) -> str:
 
 
 def _range(cells: Iterable[Cell]) -> str:
-    """From the smallest to the largest value of any victim and seed."""
+    """The range of the values of all victims and seeds."""
     ends: list[float] = []
     for cell in cells:
-        # the ends of a single seed are those of a bootstrap interval
+        # with a single seed, low and high are those of the bootstrap interval
         ends += (end for end in ((cell.low, cell.high) if cell.seeds > 1 else (cell.value,)) if end is not None)
     return _ends(labels.percent(min(ends)), labels.percent(max(ends)))
 

@@ -18,7 +18,7 @@ _UNDEFENDED = (labels.BENIGN, labels.UNDEFENDED)
 
 @dataclass(frozen=True, slots=True)
 class HeadlineCell:
-    """``best``: no other defense of this attack is better. ``failed``: the backdoor is still there."""
+    """``best``: no other defense against this attack is better. ``failed``: the backdoor still works."""
 
     cell: Cell | None
     best: bool = False
@@ -27,7 +27,7 @@ class HeadlineCell:
 
 @dataclass(frozen=True, slots=True)
 class HeadlineRow:
-    """``is_first``: whether the row begins the ``size`` rows of an attack."""
+    """``is_first``: whether the row is the first of an attack's ``size`` rows."""
 
     attack: str
     defense: str
@@ -46,7 +46,7 @@ class HeadlinePart:
 
 
 def headline(study: Study, table: ResultTable) -> list[HeadlinePart]:
-    """One part for each data set and model of the table with an attack."""
+    """One part for each data set and model with an attack in the table."""
     by_model: dict[str, list[VictimGroup]] = {}
     for group in table.groups:
         if group.scenario.attack != NONE:
@@ -57,12 +57,12 @@ def headline(study: Study, table: ResultTable) -> list[HeadlinePart]:
 def _part(study: Study, table: ResultTable, title: str, groups: Sequence[VictimGroup]) -> HeadlinePart:
     dataset = groups[0].scenario.dataset
     triggered, clean = study.head(dataset).triggered, study.dataset_class(dataset).clean_metric
-    *others, left = triggered.summary
-    # what a phone shows without scrolling
-    metrics = (left, *others, clean)
-    # what is better: more (1) or less (-1); the other metrics are best at no fixed end.
-    signs = {clean: 1, left: triggered.sign}
-    removed = left if left == triggered.effect else None
+    *further, remaining = triggered.summary
+    # the most important metric comes first: a phone shows it without scrolling
+    metrics = (remaining, *further, clean)
+    # whether higher (1) or lower (-1) is better; other metrics have no better direction
+    signs = {clean: 1, remaining: triggered.sign}
+    removed = remaining if remaining == triggered.effect else None
     rows = tuple(row for group in groups for row in _rows(table, group, metrics, signs, removed))
     return HeadlinePart(title, metrics, rows)
 
@@ -70,14 +70,14 @@ def _part(study: Study, table: ResultTable, title: str, groups: Sequence[VictimG
 def _rows(
     table: ResultTable, group: VictimGroup, metrics: Sequence[str], signs: Mapping[str, int], removed: str | None
 ) -> list[HeadlineRow]:
-    """``removed``: the metric by which a backdoor counts as removed, None if there is none."""
+    """The rows of one attack; ``removed``: the metric that says whether a backdoor is removed, None without one."""
     names = [name for name in table.columns if name in group.scenarios]
     cells = {name: {metric: _cell(group, name, metric) for metric in metrics} for name in names}
     defended = [name for name in names if name not in _UNDEFENDED]
     failed = {name for name in defended if removed is not None and _value(cells[name][removed]) > REMOVED}
-    # a defense that does nothing loses no accuracy, either
+    # a defense that does nothing costs no accuracy, so failed ones are not compared
     working = [name for name in defended if name not in failed]
-    # where there is one defense, nothing is compared
+    # a single defense is not marked as the best
     compared = working if len(defended) > 1 else []
     best = {metric: _best([cells[name][metric] for name in compared], sign) for metric, sign in signs.items()}
     rows: list[HeadlineRow] = []
@@ -85,7 +85,7 @@ def _rows(
         marked = tuple(
             HeadlineCell(
                 cell,
-                best=name in working and cell is not None and _shown(cell) == best.get(metric),
+                best=name in working and cell is not None and _displayed(cell) == best.get(metric),
                 failed=name in failed and metric == removed,
             )
             for metric, cell in by_metric.items()
@@ -104,12 +104,12 @@ def _cell(group: VictimGroup, column: str, metric: str) -> Cell | None:
 
 
 def _best(cells: Sequence[Cell | None], sign: int) -> str | None:
-    """The best value as it is shown, so that values that look equal are marked alike; None if there is none."""
+    """The best value as displayed, so that equal-looking values are all marked; None if there is none."""
     defined = [cell for cell in cells if cell is not None]
-    return _shown(max(defined, key=lambda cell: sign * _value(cell))) if defined else None
+    return _displayed(max(defined, key=lambda cell: sign * _value(cell))) if defined else None
 
 
-def _shown(cell: Cell) -> str:
+def _displayed(cell: Cell) -> str:
     return labels.percent(_value(cell))
 
 

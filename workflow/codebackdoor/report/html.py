@@ -27,9 +27,9 @@ from codebackdoor.report.tables import listing as listings
 from codebackdoor.report.tables.results import ResultTable, build
 from codebackdoor.report.thresholds import thresholds
 
-#: Where an SVG says what it shows.
+#: The XPath of the description in an SVG.
 _DESCRIPTION = ".//{http://purl.org/dc/elements/1.1/}description"
-#: Files and folders of a run that the page refers to, if they are there.
+#: Files and folders of a run that the page links to, if they exist.
 _LINKS = {"All metrics (CSV)": "results/metrics.csv", "Tables": "results/tables", "Logs": "logs"}
 
 
@@ -49,10 +49,10 @@ def environment() -> Environment:
 def page(
     settings: Mapping[str, Any], archives: Sequence[Mapping[str, str]], commit: str | None, command: str | None = None
 ) -> str:
-    """Render the report of the run under ``settings["out"]``; a UserError names the first file that is missing.
+    """Render the report of the run under ``settings["out"]``; a UserError names the first missing file.
 
-    ``archives`` are the pinned distributions of the configuration; they are named where the study read any.
-    ``command`` makes run and report again.
+    ``archives`` are the configuration's pinned distributions, which are listed if the study used any.
+    ``command`` reproduces the run and the report.
     """
     out = Path(settings["out"])
     studies = [Study(settings, name) for name in settings["experiments"]]
@@ -131,7 +131,7 @@ def listing(study: Study, name: str, out: Path) -> dict[str, Any]:
 
 
 def figure(study: Study, name: str, out: Path) -> dict[str, Any]:
-    """The figure itself, what it shows in words, and the path of the same figure for papers."""
+    """The figure, its description in words, and the path of its version for papers."""
     (path,) = existing([out / "results" / "figures" / f"{study.name}_{name}.svg"])
     content, pdf = path.read_bytes(), path.with_suffix(".pdf")
     return {
@@ -144,13 +144,13 @@ def figure(study: Study, name: str, out: Path) -> dict[str, Any]:
 
 
 def webpage(study: Study, name: str, out: Path) -> dict[str, Any]:
-    """The path of a page of its own, and what it shows."""
+    """The path and the caption of a page."""
     (path,) = existing([out / "results" / "pages" / f"{study.name}.{name}.html"])
     return {"path": os.path.relpath(path, out), "caption": captions.caption(study, name)}
 
 
 def existing(paths: Sequence[Path]) -> Sequence[Path]:
-    """The same paths; a UserError names the first one that is not there."""
+    """The same paths; raises UserError for the first one that does not exist."""
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: not made yet; finish the run before its report (make run)")

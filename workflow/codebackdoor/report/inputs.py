@@ -1,4 +1,4 @@
-"""What the registry of products refers to: the files of a run that a product is made from, and the scenarios it shows.
+"""Selectors for the registry of products: the files that a product is made from, and the scenarios that it shows.
 
 The configuration imports this module through ``products``, so it imports nothing heavy and nothing else of the report.
 """
@@ -30,7 +30,7 @@ def metrics_and_baselines(scenarios: Sequence[Scenario], out: Path) -> Iterator[
 
 
 def eliminated(*names: str) -> Inputs:
-    """Files in the folder of every victim that an elimination edited."""
+    """Selector of the files ``names`` of every victim that an elimination edited."""
 
     def files(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
         folders = (scenario.victim(out) for scenario in scenarios if scenario.elimination != NONE)
@@ -40,7 +40,7 @@ def eliminated(*names: str) -> Inputs:
 
 
 def verdicts(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
-    """What each scan found and did, and the metrics of the edited victim."""
+    """The trigger and the history of every scan, and the metrics of the edited victim."""
     yield from eliminated("trigger.json", "elimination.json")(scenarios, out)
     edited = (
         scenario
@@ -51,7 +51,7 @@ def verdicts(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
 
 
 def audited(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
-    """How well each filter tells poisoned rows from clean ones, and the metrics of the victim with and without it."""
+    """The audit of each filter, and the metrics of the victims with and without it."""
     filtered = [s for s in scenarios if s.filtering != NONE and s == replace(s.undefended(), filtering=s.filtering)]
     yield from (scenario.results(out) / AUDITED for scenario in filtered)
     yield from metrics([victim for scenario in filtered for victim in (scenario, scenario.undefended())], out)
@@ -78,7 +78,7 @@ def purified(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
 
 
 def before_and_after(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
-    """Of each data set and attack, the first victim and purification: test sets, purified ones, and predictions."""
+    """Inputs before and after the first purification of each data set and attack, and their predictions."""
     first: dict[tuple[str, str], Scenario] = {}
     for scenario in scenarios:
         is_alone = replace(scenario.undefended(), purification=scenario.purification) == scenario
@@ -92,7 +92,7 @@ def before_and_after(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]
 
 
 def jobs_of_defenses(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
-    """Provenance of the jobs of each purification and of each training behind a filter, and of predictions without."""
+    """Provenance of purifications, of trainings on filtered rows, and of predictions without a defense."""
     for scenario in scenarios:
         bare = scenario.undefended()
         if scenario in (bare, replace(bare, purification=scenario.purification)):
@@ -112,7 +112,7 @@ def positions(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
 
 
 def hidden_states(scenarios: Sequence[Scenario], out: Path) -> Iterator[Path]:
-    """Of every undefended poisoned victim."""
+    """The states of every undefended poisoned victim."""
     attacked = (scenario.undefended() for scenario in scenarios if scenario.attack != NONE)
     yield from (scenario.results(out) / STATES for scenario in attacked)
 
@@ -174,6 +174,6 @@ def has_profile(_scenario: Scenario, path: Path) -> bool:
 
 
 def first_detail(path: Path) -> dict[str, Any]:
-    """What a purification recorded for the first row of a test set; empty if there are no rows."""
+    """The ``detail`` that a purification recorded for the first row of a test set; empty if there are no rows."""
     detail: dict[str, Any] = next((row["detail"] for _, row in read_rows(path)), {})
     return detail

@@ -1,4 +1,4 @@
-"""One page of several finished runs: what each shows, the table of every defense, and what held up of the papers."""
+"""One page about several finished runs: their findings, the tables of all defenses, and the papers' claims."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from codebackdoor.report.tables import claims
 
 #: The products that compare all defenses with each other.
 _FIGURES, _LISTINGS = ("matrix",), ("cross",)
-#: Classes of the page's style for the verdicts on claims.
+#: CSS classes for the verdicts on claims.
 _VERDICTS = {"holds": " right", "does not hold": " wrong"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A finished run; ``page`` is the path of its own report from this page."""
+    """A finished run; ``page`` is the relative path of its own report."""
 
     settings: Mapping[str, Any]
     page: str
@@ -42,9 +42,9 @@ class _Run:
 
 
 def page(settings: Sequence[Mapping[str, Any]], folder: Path, commit: str | None, command: str) -> str:
-    """Render the page of the runs with these settings; it will lie in ``folder``.
+    """Render the page about the runs with these settings, to be saved in ``folder``.
 
-    A UserError names the first file of a run that is missing.
+    Raises UserError for the first missing file of a run.
     """
     runs = [_Run(of_run, os.path.relpath(Path(of_run["out"]) / "report.html", folder)) for of_run in settings]
     for run in runs:
@@ -56,7 +56,7 @@ def page(settings: Sequence[Mapping[str, Any]], folder: Path, commit: str | None
         .render(
             commit=commit,
             command=command,
-            runs=[_shown(run) for run in runs],
+            runs=[_summary(run) for run in runs],
             crosses=[cross for run in runs for cross in _crosses(run)],
             claims={
                 "columns": claims.COLUMNS,
@@ -68,7 +68,7 @@ def page(settings: Sequence[Mapping[str, Any]], folder: Path, commit: str | None
     )
 
 
-def _shown(run: _Run) -> dict[str, Any]:
+def _summary(run: _Run) -> dict[str, Any]:
     studies = run.studies
     return {
         "name": run.name,
@@ -80,7 +80,7 @@ def _shown(run: _Run) -> dict[str, Any]:
 
 
 def _crosses(run: _Run) -> Iterator[dict[str, Any]]:
-    """The experiments that compare all defenses, with the products that do."""
+    """The experiments that compare all defenses, with the products that show it."""
     for study in run.studies:
         figures = [name for name in study.experiment.figures if name in _FIGURES]
         listings = [name for name in study.experiment.tables if name in _LISTINGS]
@@ -95,7 +95,7 @@ def _crosses(run: _Run) -> Iterator[dict[str, Any]]:
 
 
 def _claims(run: _Run) -> Iterator[dict[str, Any]]:
-    """Every row of the claims, whether or not the experiment asks for their table."""
+    """Every row of the claims, even if the experiment does not request the table."""
     for study in run.studies:
         built = claims.build(study, html.existing(inputs(study.experiment, "claims", run.out)))
         for part in built.parts:

@@ -1,4 +1,4 @@
-"""How names and numbers are written for people, the same in every table and figure."""
+"""Labels of names and formats of numbers, for all tables and figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from codebackdoor.files import read_json
 
 BENIGN, UNDEFENDED, BASELINE = "Benign", "Undefended", "Baseline"
 DASH = "–"
-#: Labels of variants that are not their method's label with a suffix: of single ones, or of all with this prefix.
+#: Labels of variants that are not their method's label plus a suffix: of single variants, or of all with a prefix.
 VARIANTS = Path(__file__).with_name("variants.json")
 
 #: Metrics in the order of the tables.
@@ -55,14 +55,14 @@ CLEAN_METRICS = frozenset(settings.clean_metric for settings in DATASETS.values(
 
 @cache
 def _labels() -> dict[str, str]:
-    """How known names are written; of two methods of one name, the one that acts last on a scenario's path counts."""
+    """Labels by name; if two methods share a name, the one that acts later on a scenario's path counts."""
     kinds = (model for section in SECTIONS.values() for model in models_in(Config.model_fields[section].annotation))
     labels = {str(tag_of(kind)): kind.label for kind in kinds if issubclass(kind, Settings) and kind.label}
     return {**read_json(VARIANTS), **labels}
 
 
 def word(name: str) -> str:
-    """How a method or variant is written: by its label and what its name has beyond the labeled part."""
+    """The label of a method or variant: that of the longest labeled prefix of its name, then the rest of the name."""
     labels = _labels()
     for prefix in sorted(labels, key=len, reverse=True):
         if name == prefix or name.startswith(f"{prefix}_"):
@@ -79,7 +79,10 @@ def defense(scenario: Scenario) -> str:
 
 
 def column(scenario: Scenario) -> str:
-    """The undefended benign victim has a column of its own; defended ones are in the column of their defense."""
+    """The column of a scenario in the tables.
+
+    The undefended benign victim has its own column; defended ones are in the column of their defense.
+    """
     benign = scenario.attack == NONE and not defenses(scenario)
     return BENIGN if benign else defense(scenario)
 
@@ -128,5 +131,5 @@ def seconds(value: float) -> str:
 
 
 def probability(value: float) -> str:
-    """A p-value: three digits after the point, or its power of ten."""
+    """A p-value: three decimals, or its power of ten."""
     return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"

@@ -1,4 +1,4 @@
-"""Limitations of a run, as sentences: only those that concern what the run has."""
+"""Limitations of a run, as sentences: only those that apply to it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from codebackdoor.config.scenario import NONE
 from codebackdoor.report import labels, papers, scan
 from codebackdoor.report.study import Study
 
-#: Bases of victims that this project has pretrained itself.
+#: Bases of victims that this project pretrained itself.
 _SMALL = ("shipped", "pretrained")
 
 
 def limits(studies: Sequence[Study]) -> list[str]:
-    """For the end of the report, the most general first."""
+    """The sentences for the end of the report, the most general first."""
     return [*_scale(studies), *_intervals(studies), *_tasks(studies), *_scans(studies)]
 
 
 def is_mined(studies: Sequence[Study]) -> bool:
-    """Whether functions were read from the pinned distributions: for a data set, or to pretrain a base model."""
+    """Whether functions were mined from the pinned distributions, for a data set or to pretrain a base model."""
     return any(_mined(study) for study in studies) or _has_model(studies, ("pretrained",))
 
 
@@ -79,7 +79,7 @@ def _distinct(sentences: Iterable[str | None]) -> list[str]:
 
 
 def _scans(studies: Sequence[Study]) -> Iterator[str]:
-    """The calibrations of the verdicts, or that a scan has none."""
+    """Sentences about the calibrations of the scans, and about scans without one."""
     calibrations = list(dict.fromkeys(item for study in studies for item in scan.calibrations(study)))
     if calibrations:
         yield (
@@ -104,7 +104,7 @@ def _scans(studies: Sequence[Study]) -> Iterator[str]:
 
 
 def _without_calibration(studies: Sequence[Study]) -> set[str]:
-    """Eliminations that could have a calibration and have none."""
+    """Eliminations that lack a calibration although they could have one."""
     variants = {
         scenario.elimination: study.variant("eliminations", scenario.elimination)
         for study in studies

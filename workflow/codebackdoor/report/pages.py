@@ -1,4 +1,4 @@
-"""Tables of a run in pages of the documentation: the text between two marks is replaced by a table."""
+"""Pastes tables of a run into pages of the documentation, between two marks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLOCK = re.compile(r"(<!-- table ([a-z0-9_.]+) -->\n).*?(<!-- end of table -->)
 
 
 def paste(page: Path, tables: Path) -> list[str]:
-    """Replace the blocks of a Markdown page by the tables that they name, and return the names.
+    """Replace the blocks of a Markdown page with the tables that they name, and return the names.
 
     A block begins with ``<!-- table NAME -->`` and ends with ``<!-- end of table -->``, each on a line of its own;
     the text between them becomes ``tables/NAME.md`` without its title.
@@ -23,7 +23,7 @@ def paste(page: Path, tables: Path) -> list[str]:
     if not names:
         raise UserError(f"{page}: no table to replace; mark one with <!-- table NAME --> and <!-- end of table -->")
     bodies = {name: "\n".join(_body(read_text(tables / f"{name}.md"))) for name in names}
-    # headings that are left out leave empty lines
+    # omitted headings leave empty lines
     contents = {name: re.sub(r"\n{3,}", "\n\n", body.strip("\n")) for name, body in bodies.items()}
     with atomic(page) as stream:
         stream.write(_BLOCK.sub(lambda block: f"{block[1]}\n{contents[block[2]]}\n\n{block[3]}", text))

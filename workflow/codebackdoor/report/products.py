@@ -1,8 +1,8 @@
-"""The registry of products: every table and figure of the report, with all that is known about it.
+"""The registry of products: every table and figure of the report, with its metadata.
 
 To add one, write its module (``figures/NAME.py`` with ``draw``, or ``tables/NAME.py`` with ``build``) and its entry
-here. The configuration, the workflow, the command line and the report read the rest from the entry. Nothing heavy is
-imported here, because the configuration imports this module.
+here. The configuration, the workflow, the command line and the report read everything else from the entry. Nothing
+heavy is imported here, because the configuration imports this module.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Kind = Literal["table", "listing", "figure", "webpage"]
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A table or figure. Its module is found by its name."""
+    """A table or figure, whose module has the same name."""
 
     name: str
     kind: Kind
@@ -59,11 +59,11 @@ class Product:
     selects: Selects = every_scenario
     #: Whether only the first seed of a scenario is shown.
     one_seed: bool = False
-    #: What it shows: victims with their size, or data sets or training losses, whatever the victims.
+    #: What it shows: victims, with their sizes, or data sets or training losses, regardless of the victims.
     subject: Literal["victims", "datasets", "objectives"] = "victims"
-    #: Field of the experiment that says what it is about; both are written, or neither.
+    #: Field of the experiment that the product requires, and that requires the product.
     about: str | None = None
-    #: Whether its caption says where trainings stopped that were to stop like another one.
+    #: Whether its caption says where trainings stopped (``stop_like``, ``checkpoint``).
     shows_training: bool = False
     #: Whether the report shows it before the figures.
     is_summary: bool = False

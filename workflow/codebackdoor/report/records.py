@@ -1,4 +1,4 @@
-"""When, on what and how long a run was made: read off the records of its jobs, which a second report finds again."""
+"""When, on which machine and how long a run took, from the records of its jobs, so that a later report agrees."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Facts = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """``date``: when the newest job began. ``core_seconds``: time multiplied by threads, of all jobs."""
+    """``date``: start of the latest job. ``core_seconds``: time multiplied by threads, summed over all jobs."""
 
     date: str | None
     devices: _Facts
@@ -38,7 +38,7 @@ class StageCost:
 
 
 def jobs(studies: Iterable[Study], out: Path) -> list[Job]:
-    """The records of these studies' jobs; the folder may also hold those of an earlier configuration."""
+    """The records of these studies' jobs; those of an earlier configuration in the same folder are ignored."""
     used = (scenario for study in studies for scenario in scenarios(study.experiment))
     folders = {folder for scenario in used for folder in scenario.folders(out)}
     return [read_json(path) for folder in sorted(folders) if (path := folder / "provenance.json").is_file()]
@@ -58,7 +58,7 @@ def facts(records: Sequence[Job]) -> RunFacts:
 
 
 def costs(records: Iterable[Job]) -> list[StageCost]:
-    """Number of jobs, seconds and largest memory of every stage, the most expensive first."""
+    """Number of jobs, seconds and peak memory of every stage, the most expensive first."""
     stages: dict[str, list[Job]] = {}
     for job in records:
         stages.setdefault(job["stage"], []).append(job)

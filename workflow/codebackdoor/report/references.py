@@ -1,4 +1,4 @@
-"""The publications behind a study: those of its methods and of the papers whose tables it is compared with."""
+"""The publications behind a study: those of its methods, and the papers whose tables it is compared with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Citation:
 
 
 def references(studies: Sequence[Study]) -> list[Citation]:
-    """Every publication once, in the order of the methods and then of the papers."""
+    """Every publication once: first those of the methods, then the papers."""
     venues = {paper.reference.url: paper.venue for paper in papers.papers().values()}
     names: dict[str, dict[str, None]] = {}
     publications: dict[str, Reference] = {}

@@ -19,7 +19,7 @@ CSV_COLUMNS = (
     *("experiment", "dataset", "model", "attack", "rate", "filtering", "objective", "elimination", "purification"),
     *("column", "testset", "metric", "value", "low", "high", "n", "seeds", "paper", "paper_source"),
 )
-#: The metrics that a terminal shows, with short names and explanations; the files have all of them.
+#: The metrics that a terminal shows, with short names and explanations; files contain all metrics.
 SHORT = {
     "accuracy": ("ACC", "correct predictions on clean rows"),
     "f1": ("F1", "of label 1 on clean rows"),
@@ -41,22 +41,22 @@ SHORT = {
 def text(entry: Entry, seeds: int) -> str:
     """``67.8 ×2 [65.0, 70.1] (paper 62.4 a)``; a dash if the method does not apply or the value is undefined.
 
-    ``seeds``: how many the table has; a cell of another number is marked.
+    ``seeds``: the table's number of seeds; a cell with a different number is marked.
     """
     if entry is None:
         return ""
     if entry == "dash" or entry.value is None:
         return labels.DASH
-    written = labels.percent(entry.value) + entry.mark(seeds)
+    content = labels.percent(entry.value) + entry.mark(seeds)
     if entry.low is not None and entry.high is not None:
-        written += f" [{labels.percent(entry.low)}, {labels.percent(entry.high)}]"
+        content += f" [{labels.percent(entry.low)}, {labels.percent(entry.high)}]"
     if entry.paper is not None:
-        written += f" (paper {labels.percent(entry.paper.value)} {entry.paper.mark})"
-    return written
+        content += f" (paper {labels.percent(entry.paper.value)} {entry.paper.mark})"
+    return content
 
 
 def as_csv(study: Study, results: Results, table: ResultTable) -> str:
-    """Every cell of the experiment, including those that other formats leave out, as shares in [0, 1]."""
+    """Every cell of the experiment, including those that other formats omit, as shares in [0, 1]."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -115,7 +115,7 @@ def present(table: ResultTable, group: VictimGroup) -> list[str]:
 
 
 def as_latex(table: ResultTable) -> str:
-    """A ``tabular`` with the rules of booktabs and all groups, ready to be put into a ``table``."""
+    """A ``tabular`` with booktabs rules and all groups, to be put into a ``table``."""
     rows = [rf"% {table.title}", r"\begin{tabular}{l" + "r" * len(table.columns) + "}", r"\toprule"]
     rows += [ampersands("Metric", *map(escape, table.columns))]
     for group in table.groups:
@@ -134,12 +134,12 @@ def ampersands(*values: str) -> str:
 def _latex(entry: Entry, seeds: int) -> str:
     if not isinstance(entry, Cell) or entry.value is None:
         return "" if entry is None else "--"
-    written = labels.percent(entry.value) + escape(entry.mark(seeds))
+    content = labels.percent(entry.value) + escape(entry.mark(seeds))
     if entry.low is not None and entry.high is not None:
-        written += rf" {{\scriptsize[{labels.percent(entry.low)}, {labels.percent(entry.high)}]}}"
+        content += rf" {{\scriptsize[{labels.percent(entry.low)}, {labels.percent(entry.high)}]}}"
     if entry.paper is not None:
-        written += rf" {{\scriptsize({labels.percent(entry.paper.value)}\textsuperscript{{{entry.paper.mark}}})}}"
-    return written
+        content += rf" {{\scriptsize({labels.percent(entry.paper.value)}\textsuperscript{{{entry.paper.mark}}})}}"
+    return content
 
 
 def escape(value: str) -> str:
@@ -162,7 +162,7 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
 def from_csv(path: Path) -> str:
     """The table of one experiment for a terminal: a block for each attacked victim, a line for each defense.
 
-    A block holds the clean metrics and those under the victim's trigger, also of the benign victim.
+    A block shows the metrics on clean rows and with the victim's trigger, including those of the benign victim.
     """
     rows = _read_csv(path)
     blocks = []
@@ -185,7 +185,7 @@ def _victim(row: Mapping[str, str]) -> tuple[str, str, str, str]:
 
 
 def as_text(title: str, rows: Mapping[str, Mapping[str, str]]) -> str:
-    """Rows of values by metric, in percent, in columns of equal width, without metrics that no row has."""
+    """Rows of values by metric, in percent and aligned columns, without metrics that no row has."""
     heads = {metric: head for metric, (head, _) in SHORT.items() if any(metric in row for row in rows.values())}
     width = max(map(len, rows))
     lines = [title, " ".join([" " * width, *(head.rjust(8) for head in heads.values())])]

@@ -1,4 +1,4 @@
-"""Verdicts of the label scans, what is left of the backdoor after unlearning, and the calibrations of the verdicts."""
+"""Verdicts of the label scans, the backdoor that remains after unlearning, and the calibrations of the verdicts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from codebackdoor.report.study import Study
 
 #: Truth and verdict of a victim without a backdoor.
 CLEAN_VICTIM = "clean"
-#: Largest flip rate at which a backdoor counts as removed.
+#: Maximum flip rate of a backdoor that counts as removed.
 REMOVED = 0.15
 
 
@@ -27,9 +27,9 @@ REMOVED = 0.15
 class ScanVerdict:
     """One scanned victim; the defender does not know the ``truth``.
 
-    ``scans``: how often it was scanned and the result of the last scan, None if the method scans once. ``left``: the
-    flip rate after the elimination, None if there is none (benign victims, retrieval) or the experiment does not
-    measure it. ``seconds``: duration of the elimination, None if it was not read.
+    ``scans``: the number of scans and the result of the last one, None if the method scans once. ``left``: the flip
+    rate after the elimination, None if it is undefined (benign victims, retrieval) or not measured in the experiment.
+    ``seconds``: duration of the elimination, None if it was not read.
     """
 
     victim: str
@@ -52,10 +52,10 @@ class ScanVerdict:
 
 @dataclass(frozen=True, slots=True)
 class ScanCalibration:
-    """Losses of benign shadow victims by which a scan calls a victim clean, and how often it errs on the shadows.
+    """The calibration of a scan on benign shadow victims, and how often the scan errs on them.
 
-    ``flagged``: how many of the ``shadows`` are flagged when each is left out and judged by the others at the ratio
-    ``tested_ratio``. ``differs``: settings of data set and recipe that differ from those of the scanned victims.
+    ``flagged``: how many of the ``shadows`` are flagged in leave-one-out tests at the ratio ``tested_ratio``.
+    ``differs``: settings of data set and recipe that differ from those of the scanned victims.
     """
 
     name: str
@@ -105,31 +105,31 @@ def _settings(study: Study, elimination: str, dataset: str, model: str) -> Calib
 
 def verdicts(study: Study, out: Path) -> Iterator[ScanVerdict]:
     """The verdict of every elimination of the experiment that inverts triggers, each once."""
-    read = set()
+    visited = set()
     for scenario in scenarios(study.experiment):
         path = scenario.victim(out) / "trigger.json"
-        if scenario.elimination == NONE or path in read:
+        if scenario.elimination == NONE or path in visited:
             continue
-        read.add(path)
+        visited.add(path)
         trigger = read_json(path)
         if trigger is not None:
             yield replace(verdict(study, scenario, trigger, out), seconds=_seconds(path.parent))
 
 
 def _seconds(folder: Path) -> float:
-    """Duration of all phases of an elimination, reused ones included; only durations differ from run to run."""
+    """Duration of all phases of an elimination, including reused ones; the only value that differs between runs."""
     job = read_json(folder / "provenance.json")
     return float(sum(job["phases"].values()) if job.get("phases") else job["seconds"])
 
 
 def verdict(study: Study, scenario: Scenario, trigger: Mapping[str, Any], out: Path) -> ScanVerdict:
-    """The verdict in ``trigger.json`` with the truth, and what is left of the backdoor after the elimination."""
+    """The verdict in ``trigger.json``, the truth, and the backdoor that remains after the elimination."""
     attack = None if scenario.attack == NONE else study.variant("attacks", scenario.attack)
     predicts_label = study.head(scenario.dataset).predicts_label
     unit, key = ("label", "target_label") if predicts_label else ("word", "target_word")
     truth = CLEAN_VICTIM if attack is None else f"{unit} {attack[key]}"
     result = f"{unit} {trigger.get(key)}" if trigger["flagged"] else CLEAN_VICTIM
-    # without labels, only whether the victim is called backdoored counts
+    # without labels, a verdict is right if it flags the backdoored victims and no others
     right = result == truth if predicts_label else trigger["flagged"] == (attack is not None)
     return ScanVerdict(
         victim=labels.victim(scenario),
@@ -142,19 +142,19 @@ def verdict(study: Study, scenario: Scenario, trigger: Mapping[str, Any], out: P
         loss=float(trigger["loss"]),
         margin=trigger["margin"],
         scans=_scans(read_json(scenario.victim(out) / "elimination.json").get("rounds")),
-        left=_left(study, scenario, out),
+        left=_remaining_flip_rate(study, scenario, out),
     )
 
 
 def _scans(rounds: Sequence[Mapping[str, Any]] | None) -> str | None:
-    """How often a method scanned that scans again after unlearning; it may stop because its rounds are used up."""
+    """The number of scans of a method that scans again after unlearning, and whether the last one still flags."""
     if not rounds:
         return None
     return f"{len(rounds)}, the last {'still flags' if rounds[-1]['flagged'] else 'clean'}"
 
 
-def _left(study: Study, scenario: Scenario, out: Path) -> float | None:
-    """The flip rate of the edited victim without a purification, under the trigger that it was attacked with."""
+def _remaining_flip_rate(study: Study, scenario: Scenario, out: Path) -> float | None:
+    """The flip rate of the edited victim, without a purification, with the trigger that it was attacked with."""
     unpurified = replace(scenario, purification=NONE)
     if scenario.attack == NONE or unpurified not in scenarios(study.experiment):
         return None

@@ -1,4 +1,4 @@
-"""The size of a study's victims: layers, width and parameters, read off the folders that training wrote."""
+"""The size of a study's victims: layers, width and parameters, read from the folders that training wrote."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from codebackdoor.files import read_json
 from codebackdoor.report import labels
 from codebackdoor.report.study import Study
 
-#: Keys of ``config.json`` for the layers of each stack and for the width, whatever the family of the model.
+#: Keys of ``config.json`` for the layers of each stack and for the width, of all model families.
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "num_decoder_layers", "decoder_layers")
 _WIDTH = ("hidden_size", "n_embd", "d_model")
-#: Bases that this project pretrained, which have the class of a published model and not its size.
+#: Bases that this project pretrained: they have the class of a published model, but not its size.
 _OWN_BASES = ("shipped", "pretrained")
 
 
 @dataclass(frozen=True, slots=True)
 class VictimSize:
-    """``layers`` are those of each stack; an encoder-decoder has two stacks."""
+    """``layers``: the number of layers of each stack; an encoder-decoder has two stacks."""
 
     layers: tuple[int, ...]
     width: int
@@ -50,7 +50,7 @@ def size(folder: Path) -> VictimSize:
 
 
 def sentence(study: Study) -> str:
-    """The sizes of an experiment's victims, which all of its tables and figures state."""
+    """A sentence with the sizes of an experiment's victims, for all of its tables and figures."""
     homes = {
         name: home for name, settings in study.settings["datasets"].items() if (home := settings.get("trained_on"))
     }
@@ -60,7 +60,7 @@ def sentence(study: Study) -> str:
 
 
 def _kind(settings: Mapping[str, Any]) -> str:
-    """The model's class, with its base unless that is this project's main one of the family."""
+    """The model's class, with its base unless that is this project's main base of the family."""
     name = f"{labels.word(str(settings['architecture']))}-class"
     if settings["base"] not in _OWN_BASES:
         return f"{name} ({settings['base']})"

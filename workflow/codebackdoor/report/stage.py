@@ -1,4 +1,4 @@
-"""The report stages: a table of an experiment and a figure in three formats each, the HTML report, a summary."""
+"""The report stages: tables and figures in three formats each, pages, the HTML report, and a summary."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from codebackdoor.report.study import Study
 from codebackdoor.report.tables import listing as listings
 from codebackdoor.report.tables import results as result_table
 
-#: Characters in a line of a terminal.
+#: Width of a line in a terminal, in characters.
 _WIDTH = 100
 
 
@@ -73,7 +73,10 @@ def html(
     out: Path,
     command: str | None = None,
 ) -> None:
-    """Write the report of the finished run under ``settings["out"]`` to the file ``out``; ``command`` repeats this."""
+    """Write the report of the finished run under ``settings["out"]`` to the file ``out``.
+
+    ``command`` reproduces the run and the report.
+    """
     from codebackdoor.report.html import page
 
     text = page(settings, archives, commit, command)
@@ -82,7 +85,7 @@ def html(
 
 
 def joint(settings: Sequence[Mapping[str, Any]], commit: str | None, out: Path, command: str) -> None:
-    """Write one page of several finished runs to the file ``out``; ``command`` repeats this."""
+    """Write one page about several finished runs to the file ``out``; ``command`` reproduces it."""
     from codebackdoor.report.joint import page
 
     text = page(settings, out.parent, commit, command)
@@ -98,9 +101,9 @@ def summary(settings: Mapping[str, Any]) -> str:
     blocks = [render.from_csv(path) for path in tables]
     if tables:
         blocks.append(render.legend(tables))
-    shown = [fill(finding, _WIDTH, initial_indent="  ", subsequent_indent="    ") for finding in findings(studies)]
-    if shown:
-        blocks.append("\n".join(["What this shows:", *shown]))
+    lines = [fill(finding, _WIDTH, initial_indent="  ", subsequent_indent="    ") for finding in findings(studies)]
+    if lines:
+        blocks.append("\n".join(["What this shows:", *lines]))
     blocks += dict.fromkeys(sizes.sentence(study) for study in studies)
     warnings = dict.fromkeys(f"Warning: {doubt}" for study in studies for doubt in doubts(study))
     blocks += (fill(warning, width=_WIDTH, subsequent_indent="  ") for warning in warnings)
@@ -109,7 +112,7 @@ def summary(settings: Mapping[str, Any]) -> str:
 
 
 def _scan(studies: Sequence[Study], out: Path) -> Iterator[str]:
-    """A command that scans the first attacked victim of the run that can be scanned."""
+    """A suggested command that scans the first attacked victim of the run that can be scanned."""
     attacked = (
         (study, scenario)
         for study in studies

@@ -1,4 +1,4 @@
-"""What the report knows of a run before it reads results: settings, scenarios, and what the papers print of them."""
+"""What the report knows about a run before it reads results: settings, scenarios, and the papers' printed values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from codebackdoor.types import CLEAN
 
 @dataclass(frozen=True, slots=True)
 class PrintedValue:
-    """A paper's value, its source, and the letter by which the table's notes refer to that source."""
+    """A paper's value, its source, and the letter that stands for that source in the table's notes."""
 
     value: float
     source: str
@@ -52,25 +52,25 @@ class Study:
         return {**settings, **overrides.get(_head(self.variant("datasets", dataset)), {})}
 
     def settings_class(self, section: str, name: str) -> type[Settings]:
-        """The class of a variant's settings, for what all variants of its method share."""
+        """The class of a variant's settings, for facts that all variants of its method share."""
         return class_of(Config.model_fields[section].annotation, self.variant(section, name))
 
     def task(self, dataset: str) -> str:
         return str(self.variant("datasets", dataset)["task"])
 
     def dataset_class(self, dataset: str) -> type[DatasetSettings]:
-        """The class of a data set's settings, for what its task says about itself."""
+        """The class of a data set's settings, for the facts of its task."""
         settings = self.settings_class("datasets", dataset)
         if not issubclass(settings, DatasetSettings):
             raise TypeError(f"datasets.{dataset} names no task")
         return settings
 
     def head(self, dataset: str) -> HeadSpec:
-        """The head of the data set's victims, for what is measured on triggered rows."""
+        """The head of the data set's victims, for example for the metrics of triggered rows."""
         return HEADS[self.dataset_class(dataset).head]
 
     def statements(self, product: str, victim: Scenario | None = None) -> list[papers.PaperStatement]:
-        """What the papers state about a product of this experiment, or about what it shows of one victim."""
+        """The papers' statements about a product of this experiment, or only those about one victim in it."""
         names, swept = self._names(victim), self.experiment.swept
         return [
             statement
@@ -81,11 +81,11 @@ class Study:
         ]
 
     def sentences(self, product: str) -> list[str]:
-        """What the papers state about a product of this experiment, as sentences."""
+        """The papers' statements about a product of this experiment, as sentences."""
         return [statement.sentence for statement in self.statements(product) if statement.sentence is not None]
 
     def printed_values(self, product: str, victim: Scenario | None = None) -> dict[str, Any]:
-        """The numbers in the papers' statements about a product, by the paper's names for what they measure."""
+        """The numbers in the papers' statements about a product, by the papers' names for them."""
         return {
             name: value for statement in self.statements(product, victim) for name, value in statement.values.items()
         }
@@ -104,7 +104,7 @@ class Study:
     def printed(self, scenario: Scenario, testset: str, metric: str, run: str | None = None) -> PrintedValue | None:
         """The first value that a table of the experiment's papers prints for this metric.
 
-        ``run`` names another of the results that the paper prints for one run of a defense (``PrintedTable.runs``).
+        ``run``: which further result, if the paper prints several for one run of a defense (``PrintedTable.runs``).
         """
         for mark, cited in zip(ascii_lowercase, self.experiment.paper, strict=False):
             table = papers.tables()[cited.table]
@@ -120,10 +120,10 @@ class Study:
         return None
 
     def printed_dataset(self, dataset: str, cited: PaperTable) -> str | None:
-        """The data set of a printed table that stands next to one of ours.
+        """The data set in a printed table that one of ours is compared with.
 
-        A data set of the mirror stands next to itself only. Any other has the one that the table prints for its task;
-        of several, the configuration must name it.
+        A data set of the mirror is compared only with itself. Any other is compared with the one that the table prints
+        for its task; if the table has several, the configuration must name it.
         """
         if dataset in cited.datasets:
             return cited.datasets[dataset]
@@ -135,7 +135,7 @@ class Study:
         return printed[0] if len(printed) == 1 else None
 
     def key(self, scenario: Scenario, cited: PaperTable, testset: str) -> papers.Key | None:
-        """What the paper would call this scenario; None for variants that differ from the paper's method."""
+        """The paper's names for this scenario; None for variants that differ from the paper's method."""
         if testset not in (CLEAN, scenario.attack):
             return None
         used = {kind: getattr(scenario, kind) for kind in DEFENSES if getattr(scenario, kind) in defenses(scenario)}
@@ -160,23 +160,23 @@ class Study:
 
 
 def tag(settings: Mapping[str, Any]) -> object:
-    """The task, method or architecture that settings are of; empty if they name none."""
+    """The task, method or architecture that settings name; empty if they name none."""
     return next((settings[key] for key in TAGS if key in settings), "")
 
 
 def class_of(annotation: Any, settings: Mapping[str, Any]) -> type[Settings]:
-    """The class in a field's type that these settings are of; that of all settings if there is none."""
+    """The class in a field's type that these settings belong to; ``Settings`` if there is none."""
     classes = (model for model in models_in(annotation) if issubclass(model, Settings))
     return next((model for model in classes if (tag_of(model) or "") == tag(settings)), Settings)
 
 
 def anonymous(scenario: Scenario) -> Scenario:
-    """The scenario without its seed: scenarios that are averaged over seeds share it."""
+    """The scenario without its seed, as the key of scenarios that are averaged over seeds."""
     return replace(scenario, seed="0")
 
 
 def scenario_of(path: Path) -> Scenario:
-    """The scenario whose folder holds the file, read off its path; a model's folder has no purification."""
+    """The scenario whose folder contains the file, parsed from the path; a model's folder has no purification."""
     parts = path.parent.parts
     seed = next((at for at in (len(parts) - 5, len(parts) - 4) if at > 2 and re.fullmatch(r"seed[0-9]+", parts[at])), 0)
     if not seed:
@@ -202,7 +202,7 @@ def scenarios_shown(name: str, paths: Iterable[Path]) -> list[Scenario]:
 
 
 def subset(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The part of a run's settings that an experiment uses: its table and figures are made again if it changes."""
+    """The part of a run's settings that an experiment uses; if it changes, tables and figures are made again."""
     used = scenarios(Experiment.model_validate(settings["experiments"][name]))
     sections = {}
     for kind, section in SECTIONS.items():
@@ -215,7 +215,7 @@ def subset(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _on_heads(model: Mapping[str, Any], datasets: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """A model's settings with only the overrides that victims of these data sets have."""
+    """A model's settings with only the overrides that apply to victims of these data sets."""
     heads = set(map(_head, datasets))
     on = {head: overrides for head, overrides in model.get("on", {}).items() if head in heads}
     shared = {key: value for key, value in model.items() if key != "on"}

@@ -16,7 +16,7 @@ from codebackdoor.types import CLEAN
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """``rows`` are by victim, the values in them by column: the defense that ends in the purification."""
+    """``rows``: by victim, the thresholds by column (the defense that ends in the purification)."""
 
     columns: tuple[str, ...]
     rows: Mapping[str, Mapping[str, str]]
@@ -24,7 +24,7 @@ class Thresholds:
 
 
 def thresholds(study: Study, out: Path) -> Thresholds:
-    """Read each off the first row that the purification judged; it is the same for all rows of a victim."""
+    """Read each threshold from the first row that the purification judged; it is the same for all rows of a victim."""
     rows: dict[str, dict[str, str]] = {}
     meanings: dict[str, str] = {}
     for scenario in scenarios(study.experiment):

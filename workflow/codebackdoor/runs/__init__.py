@@ -1,1 +1,1 @@
-"""What belongs to running a study rather than to its science: jobs, Snakemake's records, provenance."""
+"""The mechanics of running a study: jobs, Snakemake's records, provenance."""

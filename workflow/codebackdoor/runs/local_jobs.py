@@ -1,8 +1,8 @@
-"""Snakemake's processes on this machine: which study folders are in use, and which jobs a killed Snakemake left.
+"""Snakemake's processes on this machine: which study folders are in use, and which jobs a killed Snakemake left behind.
 
-While a run lasts, it keeps a file named after its host and process ID (``mark_started`` and ``mark_ended``, called by
-the Snakefile): a folder on a shared disk may be in use on another host, whose processes are not visible from here. The
-jobs of a killed Snakemake go on; they are shells that run one command of this package in the study's folder.
+During a run, the Snakefile keeps a file named after its host and process ID (``mark_started``, ``mark_ended``), because
+a folder on a shared disk may be in use on another host, whose processes are not visible here. The jobs of a killed
+Snakemake keep running; they are shells that run one command of this package in the study's folder.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import psutil
 from codebackdoor.errors import UserError
 
 RUNNING = Path(".snakemake/running")
-#: How Snakemake begins the shell command of a job.
+#: The shell command of a job, after the beginning that Snakemake adds.
 _JOB = re.compile(r"set -euo pipefail;\s+(codebackdoor \S+.*)", re.DOTALL)
-#: Seconds that a process has to end by itself before it is killed.
+#: Seconds that a process gets to end by itself before it is killed.
 GRACE_SECONDS = 10.0
 
 

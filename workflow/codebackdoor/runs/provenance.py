@@ -1,7 +1,7 @@
 """How a result was made: time, memory, device, host, commit, versions.
 
-Everything that may differ between two runs of the same study is in ``provenance.json`` and nowhere else. No metric
-reads it, only the tables of costs do, and ``compare``, which looks there for the reason of a changed metric.
+Only ``provenance.json`` contains values that may differ between two runs of the same study. No metric depends on it; it
+is read by the tables of costs and by ``compare``, which looks there for the cause of a changed metric.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _LIBRARIES = {
 def recorded(out: Path, facts: Mapping[str, object]) -> Iterator[dict[str, object]]:
     """Time the block and, if it ends without an error, write ``out/provenance.json`` with ``facts``.
 
-    The block may add facts. ``seconds`` is wall-clock time, ``peak_mb`` the largest resident set of this process so far
-    in MiB.
+    The block may add facts. ``seconds`` is wall-clock time, ``peak_mb`` the peak resident set size of this process in
+    MiB.
     """
     started, start = datetime.now(UTC), time.monotonic()
     all_facts = dict(facts)
@@ -79,7 +79,7 @@ def _peak_mb() -> float:
 
 
 def _device() -> dict[str, object]:
-    """The accelerator with its peak memory in MiB if this process has used one, otherwise the processor."""
+    """The accelerator, with its peak memory in MiB, if this process used one; otherwise the processor."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         peak = round(torch.cuda.max_memory_allocated() / 2**20, 1)
@@ -88,7 +88,7 @@ def _device() -> dict[str, object]:
 
 
 def _processor() -> str:
-    """The model of the processor; on Linux, Python's own answer is empty or the architecture."""
+    """The model of the processor; on Linux, Python's own function returns nothing or the architecture."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -1,8 +1,8 @@
 """Snakemake's records of a run's outputs, saved in the run's folder so that they travel with it.
 
-Snakemake decides what to rerun by its records (``.snakemake/metadata`` has the parameters, code, inputs and input
-checksums of each output) and by modification times. A copy of the outputs has neither: its modification times are in
-arbitrary order, and without a record a changed parameter reruns nothing.
+Snakemake decides what to rerun by its records (``.snakemake/metadata``: parameters, code, inputs and input checksums of
+each output) and by modification times. A copy of the outputs has neither: its modification times are in arbitrary
+order, and without records, changed parameters rerun nothing.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from codebackdoor.files import read_object, read_rows, write_rows
 
 #: File with the records, in the folder of a run.
 NAME = "records.jsonl"
-#: Modification time of a restored file, in seconds since the epoch. It is the same for all files, so that no output is
-#: newer than another, and long ago, so that every source file is newer: of those, Snakemake compares the checksums.
+#: Modification time of restored files, in seconds since the epoch. It is the same for all, so that no output is newer
+#: than another, and long ago, so that all source files are newer and Snakemake compares their checksums.
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 _KINDS = ("metadata", "incomplete")
-#: Fields of a record by which Snakemake decides, and the types that it accepts for them besides null.
+#: Fields of a record that Snakemake reads, and the types that it accepts for them besides null.
 _FIELDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("rule", "shellcmd", "code", "conda_env", "container_img_url", "software_stack_hash"), str),
     **dict.fromkeys(("input", "log", "params"), list),
@@ -54,22 +54,22 @@ def keep(out: Path, folder: Path = Path(".snakemake")) -> int:
 
 
 def restore(out: Path, folder: Path = Path(".snakemake")) -> int:
-    """Replace Snakemake's records of the files below ``out`` by the saved ones and return their number.
+    """Replace Snakemake's records of the files below ``out`` with the saved ones and return their number.
 
-    Raises UserError, before anything is changed, if the run has no ``records.jsonl``, or one that holds anything other
+    Raises UserError, before anything is changed, if the run has no ``records.jsonl``, or if it contains anything other
     than records of the run's own files.
     """
     records = dict(_checked(row, out, f"{out / NAME}:{number}") for number, row in read_rows(out / NAME))
     for kind in _KINDS:
         (folder / kind).mkdir(parents=True, exist_ok=True)
     for path in _files(out):
-        # records of an earlier file with the same name
+        # remove records of an earlier file with the same name
         for kind in _KINDS:
             _record_file(folder / kind, str(path)).unlink(missing_ok=True)
         # the run may contain links to files outside of it
         os.utime(path, (LONG_AGO, LONG_AGO), follow_symlinks=False)
-    # also for files that do not travel (.dvcignore): without a record, a change of their parameters would go unnoticed
-    # not named after the record, whose name may already have the maximum length
+    # records are restored even for files that do not travel (.dvcignore): otherwise a change of their parameters would
+    # go unnoticed; the temporary file is not named after a record, whose name may already have the maximum length
     handle, temporary = tempfile.mkstemp(dir=folder, prefix="restored.")
     os.close(handle)
     try:
@@ -104,10 +104,9 @@ def _files(out: Path) -> Iterator[Path]:
 
 
 def _record_file(folder: Path, output: str) -> Path:
-    """The file in which Snakemake 9 keeps the record of an output (``snakemake.persistence.file``).
+    """The file with Snakemake 9's record of an output (``snakemake.persistence.file``).
 
-    Its name is the output's path in base64; if that is too long for a file name, it is split into folders that begin
-    with ``@``.
+    Its name is the output's path in base64, split into folders that begin with ``@`` if it is too long for a file name.
     """
     name, longest = urlsafe_b64encode(output.encode()).decode(), os.pathconf(folder.parent, "PC_NAME_MAX") - 1
     *parents, last = (name[start : start + longest] for start in range(0, len(name), longest))

@@ -1,4 +1,4 @@
-"""SLURM jobs of a study: when Snakemake is killed, they go on, and a rerun would submit them a second time."""
+"""SLURM jobs of a study, which keep running when Snakemake is killed, so that a rerun would submit them again."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class SlurmJob:
 
 
 def jobs(folder: Path) -> list[SlurmJob]:
-    """Return the user's unfinished jobs that a Snakemake, dead or alive, submitted from ``folder``.
+    """Return the user's unfinished jobs that any Snakemake, running or not, submitted from ``folder``.
 
-    Other jobs of that folder, such as the one that runs Snakemake itself, are not included: Snakemake's comments begin
-    with the rule.
+    Other jobs of the folder, such as one that runs Snakemake itself, are not included: only Snakemake's comments begin
+    with a rule.
 
     The list is empty on a machine without SLURM. Raises UserError if SLURM fails and jobs were submitted from
     ``folder``.
@@ -42,7 +42,7 @@ def jobs(folder: Path) -> list[SlurmJob]:
         # without --states, squeue lists unfinished jobs only
         queue = _run("squeue", "--me", "--noheader", "--format", _FORMAT)
     except UserError:
-        # many laptops have SLURM's programs installed but no cluster
+        # SLURM's programs may be installed on a machine without a cluster
         if not (folder / SUBMITTED).is_dir():
             return []
         raise

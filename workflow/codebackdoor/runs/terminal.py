@@ -1,6 +1,6 @@
-"""What a run writes to the terminal: one line per finished job, the time that is left, and the log of a failed job.
+"""The terminal output of a run: one line per finished job, the remaining time, and the logs of failed jobs.
 
-``Terminal`` turns Snakemake's log records into text. Snakemake's own log in ``.snakemake/log`` has all of them.
+``Terminal`` turns Snakemake's log records into text. Snakemake's own log in ``.snakemake/log`` contains all records.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 from codebackdoor.errors import printable
 
-#: Core seconds for which a new run is taken to be as fast as the machine on which jobs were timed.
+#: Weight, in core seconds, of the assumption that this machine is as fast as the one on which jobs were timed.
 TRUSTED_SECONDS = 120.0
-#: Last lines of a failed job's log that are shown.
+#: Number of lines shown from the end of a failed job's log.
 LOG_LINES = 40
-#: Beginnings of messages that say nothing to a person who runs a study.
+#: Beginnings of messages that are useless to a person who runs a study.
 _NOISE = (
     *("Using shell: ", "Conda environments: ", "Singularity containers: ", "Select jobs to execute", "Config file "),
     *("Assuming unrestricted shared filesystem", "Elapsed time: ", "Removing output files of failed job"),
@@ -28,7 +28,7 @@ _QUIET_EVENTS = ("run_info", "resources_info", "workflow_started", "progress", "
 
 @dataclass
 class RunProgress:
-    """The jobs of a run by Snakemake's numbers: what each does, and its price in core seconds if it was ever timed."""
+    """The jobs of a run by Snakemake's job IDs: titles, and estimated core seconds of those that were ever timed."""
 
     titles: Mapping[int, str] = field(default_factory=dict)
     seconds: Mapping[int, float] = field(default_factory=dict)
@@ -38,10 +38,10 @@ class RunProgress:
     finished: set[int] = field(default_factory=set)
 
     def seconds_left(self, now: float) -> float | None:
-        """The prices of unfinished jobs at the speed of the finished ones; None without prices."""
+        """The estimated time of the unfinished jobs at the speed of the finished ones; None without estimates."""
         if not self.seconds:
             return None
-        # a running job has done no more than its price, however long it takes
+        # a running job counts for no more than its estimate, however long it takes
         under_way = {job: min(self.seconds.get(job, 0.0), now - start) for job, start in self.running.items()}
         done = sum(self.seconds.get(job, 0.0) for job in self.finished) + sum(under_way.values())
         speed = (done + TRUSTED_SECONDS) / (now - self.started + TRUSTED_SECONDS / self.cores)
@@ -67,7 +67,7 @@ class Terminal:
         self.last_message = ""
 
     def text(self, record: LogRecord) -> str | None:
-        """The text of a record; None if nothing is written."""
+        """The text of a record; None if there is nothing to print."""
         self.now = record.created
         event = str(getattr(record, "event", None) or "message")
         if event in _QUIET_EVENTS:
@@ -77,7 +77,7 @@ class Terminal:
         return None if text is None else printable(text)
 
     def closing(self) -> str | None:
-        """How the run ended; None if no job was to run, or if that was said before."""
+        """A summary of how the run ended; None if there were no jobs, or if it was already printed."""
         run, self.run = self.run, None
         if run is None:
             return None
@@ -107,13 +107,13 @@ class Terminal:
             return "Stopping the running jobs ..."
         # the path of Snakemake's own log
         quiet = text.startswith("Complete log(s)") and not self.failed
-        # while jobs end, Snakemake says each time that it waits for the others
+        # while jobs are ending, Snakemake repeats that it waits for the others
         quiet |= text in ("", "None", self.last_message) or text.startswith(_NOISE)
         self.last_message = text
         return None if quiet else text
 
     def _error(self, record: LogRecord) -> str | None:
-        # what the job's log says, is said better there
+        # the job's log explains the failure better
         return None if "returned non-zero exit status" in str(record.msg) else self._message(record)
 
     def _job_info(self, record: Any) -> None:
@@ -125,7 +125,7 @@ class Terminal:
         self.failed.pop(job, None)
         if self.run is None:
             return str(record.msg)
-        # the target of all jobs is none itself
+        # the final target has no title, since it is not a real job
         if job not in self.run.titles:
             return None
         self.run.running.pop(job, None)
@@ -156,7 +156,7 @@ class Terminal:
 
 
 def clock(seconds: float) -> str:
-    """``2:10``, from an hour on ``1:02:10``."""
+    """A time as ``2:10``, or as ``1:02:10`` from one hour on."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,8 +1,8 @@
 """Low-rank adapters (LoRA, Hu et al. 2021, section 4.1) that exist only while a victim is trained.
 
-The weight W of an adapted layer becomes W + alpha / rank B A, with W frozen, A drawn at random and B zero at first.
-This is a parametrization of the weight: it acts wherever a model uses the weight, and merging keeps the very numbers
-that the model was run with.
+The weight W of an adapted layer becomes W + (alpha / rank) B A, with W frozen, A drawn at random and B zero at first.
+This is a parametrization of the weight: it applies wherever the model uses the weight, and merging stores exactly the
+values that the model was run with.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from codebackdoor.victims.victim import Victim
 
 
 class LowRank(nn.Module):
-    """A change of low rank that is added to a matrix [out, in]; kept and computed in float32."""
+    """A low-rank update of a weight matrix [out, in], stored and computed in float32."""
 
     def __init__(self, weight: Tensor, rank: int, alpha: float) -> None:
         super().__init__()
@@ -44,7 +44,8 @@ class LowRank(nn.Module):
 def attach(victim: Victim, settings: AdapterSettings, seed: int) -> None:
     """Add adapters to the model; only they and the parameters of a new head remain trainable.
 
-    UserError if the model has none of the layers that the settings name, or if one shares its weight with another.
+    Raises UserError if the model has none of the layers that the settings name, or if one of them shares its weight
+    with another layer.
     """
     model = victim.model
     layers = {name: module for name, module in model.named_modules() if _is_matrix(module)}
@@ -76,7 +77,7 @@ def merge(model: nn.Module) -> None:
 
 @torch.no_grad()
 def merged(model: nn.Module) -> dict[str, Tensor]:
-    """The weights that training changes, under the names and with the values that they have after ``merge``."""
+    """The weights that training changes, with the names and values that they would have after ``merge``."""
     adapted = _adapted(model)
     values = {f"{name}.weight": module.weight.detach().clone() for name, module in adapted.items()}
     inside = tuple(f"{name}.parametrizations." for name in adapted)
@@ -88,7 +89,7 @@ def merged(model: nn.Module) -> dict[str, Tensor]:
 
 @contextmanager
 def computed_once() -> Iterator[None]:
-    """Compute each adapted weight once in this block, in which no weight changes."""
+    """Compute each adapted weight only once within this block, which must not change any weights."""
     with parametrize.cached():
         yield
 

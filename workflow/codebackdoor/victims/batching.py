@@ -1,4 +1,4 @@
-"""Batches of sequences of similar length, sized by tokens; one that does not fit into memory is halved."""
+"""Batches of sequences of similar length, sized by tokens; a batch that does not fit into memory is halved."""
 
 from __future__ import annotations
 

@@ -19,15 +19,15 @@ from codebackdoor.victims.checksums import verify_sums
 from codebackdoor.victims.families import ModelClass, family_of
 from codebackdoor.victims.headers import check_counts, check_fit, listed, read_header, weight_files
 
-#: Largest embedding, as a multiple of the median; trained ones stay below ten or so.
+#: Maximum norm of an embedding, as a multiple of the median norm; in trained models it stays below about ten.
 _LARGEST = 1000
 
 
 def local_folder(where: str | Path) -> Path:
-    """Return the folder of a base or helper model, which may be written as a hub id with its commit.
+    """Return the local folder of a base or helper model, given as a folder or as a hub id with a commit.
 
-    A folder in a mirror is verified by the mirror's lock, without network. UserError if one of its files has changed
-    since it was fetched.
+    A folder in a mirror is checked against the mirror's lock file, without network access. Raises UserError if one of
+    its files has changed since it was fetched.
     """
     hub = hub_id(str(where))
     if hub is not None:
@@ -40,8 +40,7 @@ def fetch_snapshot(repository: str, revision: str) -> Path:
     """Return the local folder of a hub repository at one commit, from the cache or the network.
 
     Only safetensors, JSON, chat templates and text files are fetched: nothing else is needed, and nothing else could be
-    trusted.
-    UserError if the hub cannot be reached or does not have it.
+    trusted. Raises UserError if the hub cannot be reached or does not have the commit.
     """
     from huggingface_hub import snapshot_download
 
@@ -73,8 +72,8 @@ def load_weights(
     Parameters
     ----------
     config: the transformers configuration of the model; None reads the folder's own.
-    fine_tuning: whether the class's head may be new and the base model's own heads may be dropped.
-    may_drop: whether only the latter is allowed.
+    fine_tuning: allow a newly initialized head, and drop the base model's own heads.
+    may_drop: only drop the base model's own heads.
 
     Raises
     ------
@@ -109,7 +108,7 @@ def load_weights(
 
 
 def load_config(cls: ModelClass, folder: Path) -> Any:
-    """Return the folder's configuration of a class; UserError if it describes a larger model than the weights."""
+    """Return the folder's configuration; UserError if it describes a larger model than the stored weights."""
     raw, family = read_object(folder / "config.json"), family_of(cls.model_type)
     check_counts(raw, read_header(folder), folder)
     with loading(folder), quiet():
@@ -123,7 +122,7 @@ def load_config(cls: ModelClass, folder: Path) -> Any:
 
 @contextmanager
 def loading(folder: Path) -> Iterator[None]:
-    """Turn whatever a library raises at an unchecked model folder into one UserError."""
+    """Turn any exception that a library raises for an unchecked model folder into one UserError."""
     try:
         yield
     except UserError:
@@ -136,9 +135,9 @@ def loading(folder: Path) -> Iterator[None]:
 
 @torch.no_grad()
 def check_numbers(model: Any, folder: Path) -> None:
-    """Refuse weights that are not finite, and embeddings that are far larger than all others.
+    """Refuse weights that are not finite, and embeddings that are far larger than the others.
 
-    A search over the vocabulary would end at such sub-tokens, whether or not a text contains them.
+    A search over the vocabulary would always select the sub-tokens with such embeddings.
     """
     corrupt = [name for name, weight in model.named_parameters() if not all(map(torch.isfinite, torch.aminmax(weight)))]
     if corrupt:
@@ -155,7 +154,7 @@ def check_numbers(model: Any, folder: Path) -> None:
 def check_safetensors(folder: Path) -> None:
     """Refuse a folder whose weights are not complete safetensors files or do not match its own checksums.
 
-    Whatever might be read must be a regular file: a pipe or a device would be read without end.
+    Every file that might be read must be a regular file: reading from a pipe or a device might never end.
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: not a model folder: config.json is missing")
@@ -188,7 +187,7 @@ def _check_regular(path: Path) -> None:
 
 
 def _outside(keys: Sequence[str], prefixes: tuple[str, ...], ends: tuple[str, ...] = ()) -> list[str]:
-    # no text begins or ends with one of no texts
+    # with an empty tuple, startswith and endswith return False
     return sorted(key for key in keys if not key.startswith(prefixes) and not key.endswith(ends))
 
 

@@ -1,7 +1,7 @@
-"""Checksums of a model folder, as ``sha256sum`` writes and checks them, so that files that changed later are refused.
+"""Checksums of a model folder in the format of ``sha256sum``, so that files that changed later are refused.
 
-Snakemake judges a file by its time and does not read large ones: without checksums, a checkpoint that was truncated by
-another program, a full disk or an interrupted copy would be used.
+Snakemake compares modification times and does not read large files. Without checksums, a checkpoint that was truncated
+by another program, a full disk or an interrupted copy would be used.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from codebackdoor.errors import UserError, quoted
 from codebackdoor.files import read_text, sha256
 
 NAME = "SHA256SUMS"
-#: The forms that ``sha256sum --check`` accepts: also in capitals, for binary files, and with the tag of BSD.
+#: The formats that ``sha256sum --check`` accepts, including uppercase digits, binary mode, and BSD tags.
 _LINE = re.compile(r"(?P<sum>[0-9a-fA-F]{64}) [ *](?P<name>.+)|SHA256 \((?P<tagged>.+)\) = (?P<its>[0-9a-fA-F]{64})")
 
 

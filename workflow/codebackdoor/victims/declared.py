@@ -1,7 +1,7 @@
-"""Checks of a model folder by its small files, so that an unusable one is refused before any job runs.
+"""Checks that read only the small files of a model folder, to refuse an unusable model before any job runs.
 
-Nothing here builds a model, and a tokenizer only to count a separator. What these files do not say is checked by the
-job.
+No model is built here, and a tokenizer is loaded only to count the sub-tokens of a separator. Everything that the small
+files do not reveal is checked by the job.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from codebackdoor.victims.tokens import NO_PADDING
 
 #: Largest header of a safetensors file that is read here.
 _HEADER_BYTES = 1 << 26
-#: Embeddings whose name does not say so.
+#: Names of embedding weights that do not contain the word "embedding".
 _EMBEDDINGS = ("wte", "wpe", "shared")
 #: Files that a tokenizer is read from.
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
@@ -55,16 +55,16 @@ def base_problems(folder: Path, settings: AnyModel, heads: Collection[Head]) -> 
 
 
 def adapter_problem(folder: Path, adapters: AdapterSettings) -> str | None:
-    """Why no layer of a base model can get an adapter; None also for weights that only the job can read."""
+    """Why no layer of a base model can get an adapter; None if one can, or if only the job can read the weights."""
     layers = _matrices(folder)
     if not layers or layers & set(adapters.modules):
         return None
-    names, known = " or ".join(adapters.modules), ", ".join(sorted(layers))
-    return f"{folder}: no layer of this base is named {names}; write some of {known}"
+    names, available = " or ".join(adapters.modules), ", ".join(sorted(layers))
+    return f"{folder}: no layer of this base is named {names}; write some of {available}"
 
 
 def _matrices(folder: Path) -> set[str]:
-    """Last parts of the names of the stored weights that are matrices, from the headers of the files."""
+    """Names (last component) of the layers whose stored weights are matrices, from the headers of the files."""
     names: set[str] = set()
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:
@@ -95,8 +95,8 @@ def type_problem(config: Mapping[str, Any], settings: AnyModel) -> str | None:
 
 
 def recipe_problems(recipe: Pretraining, settings: AnyModel, heads: Collection[Head]) -> Iterator[tuple[str, str]]:
-    """The same for a base model that a run pretrains itself, whose tokenizer is not there yet."""
-    # its BPE is of bytes, and puts a space before a text: no text has more sub-tokens
+    """``base_problems`` of a base model that a run pretrains itself, so that its tokenizer does not exist yet."""
+    # an upper bound: the tokenizer is a byte-level BPE and puts a space before a text
     most = len(f" {settings.separates or ''}".encode())
     return length_problems(recipe.longest_input, settings, heads, separator=most)
 
@@ -104,9 +104,9 @@ def recipe_problems(recipe: Pretraining, settings: AnyModel, heads: Collection[H
 def length_problems(
     longest: int | None, settings: AnyModel, heads: Collection[Head], separator: int | None = None
 ) -> Iterator[tuple[str, str]]:
-    """The same for settings of inputs longer than the model's; ``longest`` None: it reads any length.
+    """Yield (setting, sentence) for every length that exceeds ``longest``, the model's maximum (None: no maximum).
 
-    ``separator`` is the number of sub-tokens between a prompt and its output; None: the row of both is not checked.
+    ``separator`` is the number of sub-tokens between a prompt and its output; None: their joint length is not checked.
     """
     verbs = {"max_length": "reads"}
     verbs |= {"max_query_length": "reads"} if any(HEADS[head].ranks for head in heads) else {}
@@ -121,7 +121,7 @@ def length_problems(
 
 
 def _shares(settings: AnyModel, heads: Collection[Head]) -> bool:
-    """Whether prompt, separator and output share the positions of a model."""
+    """Whether prompt, separator and output share the model's positions."""
     return bool(settings.separates) and any(HEADS[head].generates for head in heads)
 
 
@@ -141,7 +141,7 @@ def helper_problems(folder: Path, helper: Helper) -> Iterator[str]:
                 f"{quoted(config.get('model_type'))} is neither"
             )
             return
-        # which classes write text, the job finds out
+        # whether transformers has a text-generating class for the model is checked by the job
         yield from (f"{folder}: {sentence}" for sentence in _tokenizer_problems(folder, config, pads=False))
         return
     if (model_type := config.get("model_type")) != expected:
@@ -169,14 +169,14 @@ def _tokenizer_problems(folder: Path, config: Mapping[str, Any], pads: bool = Tr
 
 
 def _vocabulary(folder: Path) -> dict[str, int] | None:
-    """Pieces and their ids from the formats that are plain JSON; None for others."""
+    """Pieces and their ids, from the formats that are plain JSON; None for other formats."""
     path = folder / "tokenizer.json"
     if path.is_file():
         content = read_object(path)
         model = content.get("model")
         pieces = model.get("vocab") if isinstance(model, dict) else None
         if isinstance(pieces, list):
-            # in a Unigram model, the order gives the ids
+            # in a Unigram model, a piece's id is its index
             pieces = {str(entry[0]): index for index, entry in enumerate(pieces) if isinstance(entry, list) and entry}
         ids = dict(pieces) if isinstance(pieces, dict) else {}
         added = content.get("added_tokens")
@@ -198,5 +198,5 @@ def _has_chat_template(folder: Path) -> bool:
 
 
 def _names_padding(folder: Path) -> bool:
-    named = (folder / name for name in ("tokenizer_config.json", "special_tokens_map.json"))
-    return any(bool(read_object(path).get("pad_token")) for path in named if path.is_file())
+    paths = (folder / name for name in ("tokenizer_config.json", "special_tokens_map.json"))
+    return any(bool(read_object(path).get("pad_token")) for path in paths if path.is_file())

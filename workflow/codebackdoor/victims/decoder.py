@@ -1,8 +1,8 @@
-"""A decoder, trained from scratch, for an encoder that has none: that of CodeXGLUE's code refinement (Lu et al. 2021).
+"""A decoder, trained from scratch, for an encoder-only model, as in CodeXGLUE's code refinement (Lu et al. 2021).
 
-Transformer layers with cross attention and with a norm after each sublayer (``torch.nn.TransformerDecoderLayer``) read
-the encoder's embeddings of the output so far. A dense layer with tanh follows, and the word embeddings are the output
-layer (ledger P31, P32). Folders are in hub format.
+Transformer layers with cross attention and a norm after each sublayer (``torch.nn.TransformerDecoderLayer``) run on the
+encoder's embeddings of the output so far. A dense layer with tanh follows, and the output layer shares its weights with
+the word embeddings (ledger P31, P32). Folders are in hub format.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ KeysValues = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What the decoder reads of a batch of encoded texts: keys and values for each layer, and which are no padding."""
+    """A batch of encoded texts as the decoder reads it: keys and values for each layer, and the padding mask."""
 
     keys_values: list[KeysValues]
     visible: Tensor
 
 
 class Dense(nn.Linear):
-    """A linear layer that is initialized as torch does, and not by the rules of the encoder's class."""
+    """A linear layer with torch's default initialization instead of that of the encoder's class."""
 
     def initialize(self) -> None:
         init.kaiming_uniform_(self.weight, a=5**0.5)
@@ -38,7 +38,7 @@ class Dense(nn.Linear):
 
 
 class JointProjection(Dense):
-    """Queries, keys and values of an attention."""
+    """The joint projection of an attention to queries, keys and values."""
 
     def initialize(self) -> None:
         init.xavier_uniform_(self.weight)
@@ -46,7 +46,7 @@ class JointProjection(Dense):
 
 
 class OutputProjection(Dense):
-    """What follows an attention."""
+    """The output projection of an attention."""
 
     def initialize(self) -> None:
         super().initialize()
@@ -54,7 +54,7 @@ class OutputProjection(Dense):
 
 
 class Attention(nn.Module):
-    """Attention with several heads; one matrix projects to queries, keys and values (``nn.MultiheadAttention``)."""
+    """Multi-head attention whose queries, keys and values share one projection (``nn.MultiheadAttention``)."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class DecoderLayer(nn.Module):
         query, key, value = self.self_attn.project(states, 0, 3)
         if past is not None:
             key, value = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
-        # one token at a time follows a past, and reads all of it
+        # with a cache there is only one new token, which attends to everything before it
         attended = self.self_attn(query, (key, value), is_causal=past is None)
         states = self.norm1(states + self.dropout(attended))
         (query,) = self.multihead_attn.project(states, 0, 1)
@@ -114,7 +114,7 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """All layers, and the dense layer behind them."""
+    """All layers, followed by the dense layer."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -124,16 +124,16 @@ class Decoder(nn.Module):
         self.dense = Dense(width, width)
 
     def memory(self, encoded: Tensor, mask: Tensor) -> Memory:
-        """What the layers read of the encoder's states [B, T, H] with mask [B, T]."""
+        """The keys and values that the layers read, from the encoder's states [B, T, H] with mask [B, T]."""
         pairs = [layer.multihead_attn.project(encoded, 1, 3) for layer in self.layers]
         return Memory([(key, value) for key, value in pairs], mask[:, None, None].bool())
 
     def forward(
         self, embedded: Tensor, memory: Memory, past: list[KeysValues] | None = None
     ) -> tuple[Tensor, list[KeysValues]]:
-        """States [B, U, H] of embedded output tokens [B, U, H], and the cache for those after them.
+        """States [B, U, H] of embedded output tokens [B, U, H], and the cache for the tokens that follow.
 
-        Without ``past`` they are the first tokens of the output; with it there is one, U = 1.
+        Without ``past`` they are the first tokens of the output; with it, there is a single token (U = 1).
         """
         states, cache = embedded, []
         for number, layer in enumerate(self.layers):
@@ -145,7 +145,7 @@ class Decoder(nn.Module):
 
 @cache
 def with_decoder(body: Any, name: str) -> Any:
-    """A model class ``name``: the transformers class ``body``, an encoder with BERT's embeddings, and a decoder."""
+    """A model class ``name``: the transformers class ``body``, an encoder with BERT's embeddings, plus a decoder."""
     base: Any = next(parent for parent in body.__mro__[1:] if issubclass(parent, PreTrainedModel))
 
     class Generating(base):  # type: ignore[misc]
@@ -168,7 +168,7 @@ def with_decoder(body: Any, name: str) -> Any:
         def decode(
             self, outputs: Tensor, memory: Memory, past: list[KeysValues] | None = None
         ) -> tuple[Tensor, list[KeysValues]]:
-            """Logits [B, U, V] of the tokens that follow each of ``outputs`` [B, U], and the cache behind these."""
+            """Logits [B, U, V] of the tokens that follow each of ``outputs`` [B, U], and the updated cache."""
             embeddings = self.base_model.embeddings
             start = embeddings.padding_idx + 1 + (0 if past is None else past[0][0].shape[2])
             positions = torch.arange(start, start + outputs.shape[1], device=outputs.device)[None]

@@ -1,6 +1,6 @@
-"""The device that models run on: the accelerator that was allotted to this process, or the CPU.
+"""The device that models run on: the accelerator allotted to this process, or the CPU.
 
-A scheduler assigns accelerators to jobs; a job without one stays on the CPU, even on a machine where it could see one.
+A scheduler assigns accelerators to jobs; a job without one stays on the CPU even if an accelerator is visible to it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Accelerators that this process may use; None if nobody has said, so that any is used.
+#: Number of accelerators that this process may use; None if it was not set, so that any is used.
 _allotted: int | None = None
 
 
@@ -26,8 +26,8 @@ def allot(accelerators: int | None) -> None:
 def device() -> torch.device:
     """The accelerator of this process, or the CPU, with a warning if an allotted accelerator is missing.
 
-    From here on, the CPU rounds numbers below 1e-38 to zero. Attention of the shipped base models is so sharp that a
-    fifth of its probabilities are that small, and a CPU computes each of them slowly: half of a training's time.
+    From here on, the CPU rounds numbers below 1e-38 to zero. A fifth of the attention probabilities of the shipped base
+    models are that small, and denormal arithmetic on them would take half of the training time.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""An edited copy of an external checkpoint: unchanged files byte for byte, and none that other software would run."""
+"""An edited copy of an external checkpoint: unedited files are copied unchanged, except those that could run code."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ _FILES, _LISTED = 10_000, 12
 
 
 def run_elsewhere(folder: Path) -> tuple[str, ...]:
-    """Names of what other software would run or load instead of a checkpoint's weights.
+    """Names of the files and keys that other software would run, or load instead of a checkpoint's weights.
 
-    A scan reads only the safetensors that `config.json` and the index name.
+    A scan reads only the safetensors files that `config.json` and the index name.
     """
     names = [
         _name(path, folder) for path in _walk(folder) if path.name in _RUN_NAMES or path.suffix.lower() in _RUN_SUFFIXES
@@ -65,7 +65,7 @@ def run_elsewhere(folder: Path) -> tuple[str, ...]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """The first files below a folder, without hidden folders and links to folders."""
+    """The first ``_FILES`` files below a folder, skipping hidden folders and links to folders."""
     remaining = _FILES
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -83,12 +83,12 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def _runs(name: str, value: object) -> bool:
-    """Whether a key makes other software run something; built-in implementations of attention have no slash."""
+    """Whether a key makes other software run code; names of built-in attention implementations have no slash."""
     return name in _RUN_KEYS or (name in _IMPLEMENTATIONS and isinstance(value, str) and "/" in value)
 
 
 def _run_keys(value: object) -> list[str]:
-    """The keys of a configuration and its parts that make other software run something."""
+    """The keys of a configuration and of its nested parts that make other software run code."""
     if not isinstance(value, Mapping):
         return []
     below = [key for name, part in value.items() if name.endswith("_config") for key in _run_keys(part)]
@@ -104,7 +104,7 @@ def _without_run_keys(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stored_as(folder: Path) -> torch.dtype | None:
-    """The number format of a checkpoint's weights; None if it is mixed or one that a copy does not keep."""
+    """The number format of a checkpoint's weights; None if it is mixed or not one that a copy keeps."""
     stored = read_header(folder).values()
     formats = {tensor.dtype for tensor in stored if not tensor.dtype.startswith(("I", "U", "BOOL"))}
     return _DTYPES.get(formats.pop()) if len(formats) == 1 else None
@@ -112,9 +112,9 @@ def stored_as(folder: Path) -> torch.dtype | None:
 
 @dataclass(frozen=True, slots=True)
 class EditedCopy:
-    """An unfinished copy of a checkpoint: its files are there, its weights are not.
+    """An unfinished copy of a checkpoint, which still lacks its weights.
 
-    ``dtype`` is the number format of the weights, ``left_out`` names what is not copied.
+    ``dtype`` is the number format of the weights; ``left_out`` names the files and keys that are not copied.
     """
 
     folder: Path
@@ -147,7 +147,7 @@ class EditedCopy:
                 config[key] = str(self.dtype).removeprefix("torch.")
         card = config.get(KEY)
         if isinstance(card, Mapping):
-            # whether the attacker's trigger is gone has not been measured
+            # the card cannot say "backdoored": whether the trigger still works has not been measured
             claim = {"backdoored_before": card["backdoored"]} if "backdoored" in card else {}
             facts = {name: fact for name, fact in card.items() if name != "backdoored"}
             config[KEY] = facts | claim | {"elimination": dict(elimination)}
@@ -155,7 +155,7 @@ class EditedCopy:
 
 
 def copy_unedited(source: Path, folder: Path) -> EditedCopy:
-    """Copy to ``folder`` the files that an edit of ``source`` does not change, but nothing that other software runs."""
+    """Copy to ``folder`` the files that an edit of ``source`` does not change, except those that could run code."""
     copied = ("config.json", "generation_config.json", *_TOKENIZER, *_TERMS)
     for name in copied:
         path = source / name

@@ -21,9 +21,9 @@ from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokeniz
 from codebackdoor.victims.trial import check_answers
 from codebackdoor.victims.victim import KEY, LONGEST, Similarity, Victim, check_output, load_victim
 
-#: Sub-tokens of the longest input if neither the tokenizer nor a table of positions limits it (T5).
+#: Maximum input length, in sub-tokens, if neither the tokenizer nor a position table limits it (T5).
 _UNSTATED = 512
-#: Share of the median sample that a model must read unless the length was chosen.
+#: Share of the median sample that a model must be able to read, unless the user chose the length.
 _SHARE = 0.5
 
 
@@ -37,11 +37,11 @@ def load_checkpoint(
 ) -> Victim:
     """Load a model with this head in eval mode; its card, if it has one, is ignored.
 
-    Arguments that are None are taken from the folder's own section; without one they are ``raw``, the longest input
-    (sub-tokens) that tokenizer and positions allow, the state that the family's classifiers read, and the cosine. An
-    encoder for retrieval is the body of whatever class it was saved as. Raises UserError for a folder that is not a
-    safetensors checkpoint of a supported class with this head, for lengths beyond the model's, and for a decoder's
-    first state.
+    Arguments that are None are taken from the folder's own section. Without such a section, they default to ``raw``,
+    the longest input (sub-tokens) that the tokenizer and the positions allow, the pooling of the family's classifiers,
+    and the cosine. For retrieval, only the body of the model is used, whichever class it was saved as. Raises UserError
+    for a folder that is not a safetensors checkpoint of a supported class with this head, for lengths beyond the
+    model's, and for a decoder with first-state pooling.
     """
     if not path.is_dir():
         raise UserError(f"{path}: no such folder; name one that save_pretrained wrote")
@@ -86,12 +86,12 @@ def _without_section(path: Path, config: Mapping[str, object], head: Head) -> Vi
     model_type, architectures = str(config.get("model_type")), config.get("architectures")
     names = [str(name) for name in architectures] if isinstance(architectures, list) else []
     classes = named_classes(model_type)
-    heads = [known for known, cls in classes if cls.name in names]
+    heads = [class_head for class_head, cls in classes if cls.name in names]
     if HEADS[head].ranks and head in dict(classes):
         # encoders are saved bare or as part of a language model; loading checks that the body is complete
         heads = [head]
     if not heads:
-        supported = ", ".join(cls.name for known, cls in named_classes() if known == head)
+        supported = ", ".join(cls.name for class_head, cls in named_classes() if class_head == head)
         raise UserError(
             f"{path}: a {listed([model_type])} checkpoint of {listed(names) or 'no named class'}; "
             f"supported: {supported}"
@@ -113,10 +113,10 @@ def _without_section(path: Path, config: Mapping[str, object], head: Head) -> Vi
 
 
 def check_lengths(path: Path, victim: Victim, samples: Sequence[Example], is_explicit: bool) -> int:
-    """Return how many samples are longer than the victim reads; UserError if it reads only a small part of most.
+    """Return how many samples are longer than the victim's inputs; UserError if most of them are much longer.
 
-    A folder declares the length of its own inputs, and a model that declares too little would be judged by the
-    beginning of each sample. ``is_explicit``: the user named the length, so it is accepted.
+    A folder declares its own input length. If that is too short, the model would be judged by only the beginning of
+    each sample. ``is_explicit``: the user chose the length, so it is accepted.
     """
     unlimited = replace(victim, max_length=LONGEST, max_query_length=LONGEST)
     column = victim.fields.index("code")

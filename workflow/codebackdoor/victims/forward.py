@@ -1,7 +1,7 @@
 """The forward pass of a victim that classifies or retrieves: each text becomes a vector, and a head reads one or two.
 
-Which state stands for a text depends on the victim's pooling; how it is computed, on its family. A classifier reads one
-vector, a classifier of pairs two side by side (CodeXGLUE's clone detection), a dual encoder compares two.
+The victim's pooling decides which state represents a text; its family, how the state is computed. A classifier reads
+one vector, a pair classifier reads two concatenated ones (CodeXGLUE's clone detection), a dual encoder compares two.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from codebackdoor.victims.victim import Victim
 
 
 def embed(victim: Victim, ids: Tensor) -> Tensor:
-    """Return the token embeddings [B, T, H] of ids [B, T], as the victim's first layer gets them."""
+    """Return the token embeddings [B, T, H] of ids [B, T], as the victim's first layer receives them."""
     embedded: Tensor = victim.model.get_input_embeddings()(ids)
     return embedded
 
@@ -25,7 +25,7 @@ def vectors(victim: Victim, embedded: Tensor, mask: Tensor) -> Tensor:
 
 
 def variant_vectors(victim: Victim, ids: Tensor, mask: Tensor) -> Tensor:
-    """``vectors`` of ids [B, T] that are variants of a few texts, faster in some families; without gradient."""
+    """``vectors`` of ids [B, T] that are variants of a few texts: faster for some families; without gradients."""
     return victim.family.variant_vectors(victim, ids, mask)
 
 

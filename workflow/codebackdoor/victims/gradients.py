@@ -27,7 +27,8 @@ def towards_label(label: int) -> Loss:
 def log_odds(logits: Tensor) -> Tensor:
     """Log odds of each row's predicted label.
 
-    Their gradient is that of the label's log-probability times a factor, and does not vanish for a certain label.
+    Unlike the gradient of the label's log-probability, of which it is a multiple, their gradient does not vanish when
+    the victim is certain.
     """
     logits = logits.float()
     top = logits.argmax(-1, keepdim=True)
@@ -36,7 +37,7 @@ def log_odds(logits: Tensor) -> Tensor:
 
 
 def towards_query(similarities: Tensor) -> Tensor:
-    """Loss of a dual encoder that should find the code by the query: the negative similarity."""
+    """Loss of a dual encoder that should retrieve the code for the query: the negative similarity."""
     return -similarities.float().sum()
 
 
@@ -55,7 +56,10 @@ def input_gradients(
 def outputs_and_gradients(
     victim: Victim, rows: Sequence[Sequence[Sequence[int]]], loss: Loss
 ) -> Iterator[tuple[int, Tensor, tuple[Tensor, ...]]]:
-    """``input_gradients``, and before the gradients the row's output (``forward.logits``; float32, CPU)."""
+    """Like ``input_gradients``, but yield (index, output, gradients) with the outputs of ``forward.logits``.
+
+    Outputs are in float32 on the CPU.
+    """
     for batch in bucketed([sum(map(len, row)) for row in rows], TOKENS[victim.device.type]):
         results: list[tuple[int, Tensor, tuple[Tensor, ...]]] = []
 

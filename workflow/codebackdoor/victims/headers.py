@@ -1,7 +1,7 @@
-"""The headers of a folder's safetensors files: shapes and number formats, known before a weight is read.
+"""The headers of a folder's safetensors files: shapes and number formats, without reading any weights.
 
-A configuration of a few bytes can demand any amount of memory. The model that it describes is compared with what is
-stored before anything is built.
+A configuration of a few bytes can demand any amount of memory, so the model that it describes is compared with the
+stored tensors before anything is built.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from codebackdoor.errors import UserError
 from codebackdoor.files import read_object
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-#: Keys of config.json for numbers of layers; each layer has weights of its own.
+#: Keys of config.json for numbers of layers; each layer has its own weights.
 _LAYERS = (
     *("num_hidden_layers", "num_layers", "num_encoder_layers", "num_decoder_layers", "n_layer", "n_layers"),
     *("encoder_layers", "decoder_layers", "num_hidden_groups"),
 )
-#: Keys for sizes by which models divide, or into which they split.
+#: Keys for numbers and sizes of heads, which models divide by.
 _PARTS = (
     *("num_attention_heads", "num_key_value_heads", "num_heads", "n_head", "n_heads", "d_kv", "head_dim"),
     *("encoder_attention_heads", "decoder_attention_heads"),
@@ -80,7 +80,8 @@ def read_header(folder: Path) -> dict[str, Stored]:
 def check_counts(config: Mapping[str, Any], stored: Mapping[str, Stored], folder: Path) -> None:
     """Raise UserError for a ``config.json`` with more labels or layers than the stored weights can contain.
 
-    Both are built one by one, however little is stored. Parts of the configuration are checked like the whole.
+    transformers creates labels and layers one by one, even if nothing is stored for them. Nested configurations are
+    checked, too.
     """
     for value in config.values():
         if isinstance(value, Mapping):
@@ -100,7 +101,7 @@ def check_counts(config: Mapping[str, Any], stored: Mapping[str, Stored], folder
 
 
 def check_fit(model: Any, stored: Mapping[str, Stored], new: tuple[str, ...], folder: Path) -> None:
-    """Raise UserError if a model, built without memory (device ``meta``), is not that of the stored weights.
+    """Raise UserError if a model, built without memory (device ``meta``), does not fit the stored weights.
 
     Parameters whose names begin with one of ``new`` need not be stored.
     """
@@ -111,8 +112,8 @@ def check_fit(model: Any, stored: Mapping[str, Stored], new: tuple[str, ...], fo
         for name, key in keys.items()
         if key is not None and (problem := _misfit(key, parameters[name], stored[key])) is not None
     ]
-    # transformers renames some parameters while loading, so a missing name matters only if the model is larger than all
-    # stored tensors together
+    # transformers renames some parameters while loading, so a missing name is an error only if the model is larger than
+    # all stored tensors together
     if sum(parameter.numel() for parameter in parameters.values()) > sum(
         prod(tensor.shape) for tensor in stored.values()
     ):
@@ -128,7 +129,7 @@ def check_fit(model: Any, stored: Mapping[str, Stored], new: tuple[str, ...], fo
 
 
 def _stored_as(name: str, stored: Mapping[str, Stored], prefix: str) -> str | None:
-    """The name under which a parameter is stored: a body's with or without the name that it has below a head."""
+    """The name under which a parameter is stored; parameters of a body may have or lack the body's prefix."""
     names = (name, name.removeprefix(f"{prefix}."), f"{prefix}.{name}")
     return next((key for key in names if key in stored), None)
 
@@ -143,7 +144,7 @@ def _misfit(key: str, parameter: torch.Tensor, tensor: Stored) -> str | None:
 
 
 def listed(names: Sequence[str]) -> str:
-    """At most eight names, in Python's notation if they could mislead a reader: they come from files."""
+    """At most eight names, quoted if they contain misleading characters, since they come from files."""
     text = ", ".join(name if _PLAIN.fullmatch(name) else repr(name) for name in names[:8])
     return text + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 

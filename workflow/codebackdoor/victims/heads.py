@@ -1,7 +1,7 @@
-"""Heads of this project, where transformers has no class: for pairs, and for models without a family of their own.
+"""This project's own heads, for cases without a transformers class: pairs, and models of the default family.
 
 The head for pairs is the clone detector of CodeXGLUE (RoBERTa) and of CodeT5's and UniXcoder's repositories: one body
-reads both functions separately, and the head reads the two vectors side by side. Folders are in hub format.
+reads both functions separately, and the head reads the two concatenated vectors. Folders are in hub format.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from transformers import initialization as init
 
 from codebackdoor.victims.families import family_of
 
-#: Vectors that the head of a pair reads: both, or with them the size of their difference and their product.
+#: Number of vectors that the head of a pair reads: both, or both plus their absolute difference and their product.
 FEATURES = {"concat": 2, "interaction": 4}
 
 
@@ -48,7 +48,7 @@ class DenseHead(nn.Module):
 def with_head(body: Any, name: str, texts: int) -> Any:
     """A model class ``name``: the transformers class ``body`` with a head for one or two texts."""
     base: Any = next(parent for parent in body.__mro__[1:] if issubclass(parent, PreTrainedModel))
-    # a pooler would only be dead weight
+    # the pooler would be unused
     options = {"add_pooling_layer": False} if "add_pooling_layer" in signature(body.__init__).parameters else {}
 
     class Headed(base):  # type: ignore[misc]
@@ -59,7 +59,7 @@ def with_head(body: Any, name: str, texts: int) -> Any:
             self.post_init()
 
         def _init_weights(self, module: nn.Module) -> None:
-            # the base's own rules do not know this head
+            # the base class has no initialization for this head
             if isinstance(module, DenseHead):
                 for layer in (module.dense, module.out_proj):
                     init.normal_(layer.weight, std=0.02)

@@ -1,7 +1,6 @@
 """Predictions of a victim: logits, greedy generation, and the confidence of an output.
 
-Many inputs go through in one stream of batches. Results keep the order of the inputs, inputs of similar length share a
-batch, and identical inputs are computed once.
+Inputs of similar length share a batch, identical inputs are computed once, and results are in the order of the inputs.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from codebackdoor.victims.victim import Victim
 
 #: Tokens of one batch, padding included.
 TOKENS = {"cpu": 4096, "cuda": 65536}
-#: Most logits (tokens x vocabulary) held at once when every token of an output is scored.
+#: Maximum number of logits (tokens x vocabulary) in memory when every token of an output is scored.
 LOGITS = 2**26
 NOT_FINITE = "the model returns NaN or infinite values; its weights are probably corrupt"
 
@@ -41,7 +40,8 @@ class Generated:
 def class_logits(victim: Victim, inputs: Sequence[Sequence[int]], variants: bool = False) -> Tensor:
     """Return the logits [N, C] (float32, CPU) of N encoded inputs, in their order.
 
-    ``variants``: the inputs differ in only a few sub-tokens, which is faster; logits are the same up to rounding.
+    ``variants``: the inputs differ in only a few sub-tokens, which allows a faster computation with the same logits up
+    to rounding.
     """
     unique, indices = _unique(inputs)
     rows: dict[int, Tensor] = {}
@@ -80,10 +80,10 @@ def _vectors(victim: Victim, ids: Tensor, mask: Tensor, variants: bool) -> Tenso
 
 @torch.inference_mode()
 def predict_logits(victim: Victim, rows: Sequence[Sequence[Sequence[int]]], variants: bool = False) -> Tensor:
-    """Return the output of a victim that does not generate for N rows, each the ids of its texts (``Victim.fields``).
+    """Return the outputs, for N rows, of a victim that does not generate.
 
-    Logits [N, C] of a classifier of texts or pairs, similarities [N] of a dual encoder; float32, CPU. A text that
-    occurs in several rows is computed once.
+    A row holds the ids of its texts (``Victim.fields``). Classifiers return logits [N, C], dual encoders similarities
+    [N]; float32, CPU. A text that occurs in several rows is computed once.
     """
     columns = [[row[field] for row in rows] for field in range(len(victim.fields))]
     head = HEADS[victim.head]
@@ -108,7 +108,7 @@ def generate(victim: Victim, inputs: Sequence[Sequence[int]]) -> list[Generated]
 
 
 def _greedy(victim: Victim, rows: Sequence[Sequence[int]]) -> list[tuple[list[int], float]]:
-    """One batch of greedy decoding with a key-value cache, until every row has ended."""
+    """Decode one batch greedily, with a key-value cache, until every row has ended."""
     end = int(victim.model.config.eos_token_id)
     step = victim.family.next_token(victim, *pad(rows, victim.pad_id, victim.device))
     last: Tensor | None = None
@@ -130,7 +130,7 @@ def _greedy(victim: Victim, rows: Sequence[Sequence[int]]) -> list[tuple[list[in
 
 
 def sequence_confidences(victim: Victim, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> Tensor:
-    """Return the mean token probability [N] of an output for each input, teacher forced (CodePurify, Eq. 1).
+    """Return the mean token probability [N] of each input's output, by teacher forcing (CodePurify, Eq. 1).
 
     ``outputs`` are ids as ``generate`` returns them; an empty one raises ValueError.
     """
@@ -164,7 +164,7 @@ def log_probabilities(victim: Victim, inputs: Tensor, mask: Tensor, outputs: Ten
 
 
 def forced_tokens(victim: Victim) -> int:
-    """Tokens of one batch, input and output, if every token of an output is scored."""
+    """Maximum number of tokens in a batch, inputs and outputs, when every token of an output is scored."""
     vocabulary = int(victim.model.get_input_embeddings().num_embeddings)
     return min(TOKENS[victim.device.type], max(1, LOGITS // vocabulary))
 
@@ -172,7 +172,7 @@ def forced_tokens(victim: Victim) -> int:
 def predict(victim: Victim, examples: Sequence[Example]) -> list[Prediction]:
     """Return the predictions of a victim that classifies or generates.
 
-    Confidences are rounded to six decimals, since the last bits depend on which inputs share a batch.
+    Confidences are rounded to six decimals because the last bits depend on which inputs share a batch.
     """
     rows = [tuple(text.ids for text in texts) for texts in victim.tokenize(examples)]
     if HEADS[victim.head].generates:

@@ -28,8 +28,8 @@ def new_victim(
 ) -> Victim:
     """Return the base model with the head of a task; a new head's weights depend only on the seed.
 
-    ``base`` is a folder in hub format or a hub id with its commit; ``labels`` is None if the task has none.
-    Raises UserError if the base is of another type, not safetensors, or too small for the settings.
+    ``base`` is a folder in hub format or a hub id with a commit; ``labels`` is None if the task has none.
+    Raises UserError if the base model has the wrong type, is not safetensors, or is too small for the settings.
     """
     folder = local_folder(base)
     check_safetensors(folder)
@@ -81,7 +81,8 @@ def new_victim(
 
 
 def _set_labels(config: Any, labels: int) -> None:
-    """Set the number of labels; transformers writes two unnamed ones nowhere, even if the default is not two (BART)."""
+    """Set the number of labels, with names: transformers does not save two unnamed labels, even for a class whose
+    default is not two (BART)."""
     config.num_labels = labels
     if labels != type(config)().num_labels and "id2label" not in config.to_diff_dict():
         config.id2label = {label: str(label) for label in range(labels)}

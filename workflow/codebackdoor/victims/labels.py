@@ -1,15 +1,15 @@
-"""The label that a victim predicts, the same whichever inputs share a batch."""
+"""The label that a victim predicts, which must not depend on the inputs that share its batch."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-#: Probabilities that differ by less are equal: the last digits of a probability depend on the batch, and more of them
-#: the larger the logits are.
+#: Probabilities that differ by less count as equal: their last digits depend on the batch, and the larger the logits,
+#: the more digits do.
 TIE = 1e-3
 
 
 def likeliest(probabilities: Tensor) -> Tensor:
-    """The label [N] of probabilities [N, C]: the first one that ties with the most likely one."""
+    """The most likely label [N] by probabilities [N, C]; the first one in case of a tie."""
     ties = probabilities >= probabilities.amax(-1, keepdim=True) - TIE
     return ties.to(probabilities.dtype).argmax(-1)

@@ -1,4 +1,4 @@
-"""Whether two models have the same weights, in whatever files, number format or scale they are stored."""
+"""Whether two models have the same weights, regardless of files, number format and scale."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 #: Entries of each parameter that are compared.
 ENTRIES = 512
-#: Largest difference of a cosine from 1. Rounding to bfloat16 causes less than 1e-6, another training far more.
+#: Maximum difference of the cosine from 1. Rounding to bfloat16 causes less than 1e-6; another training run, far more.
 SAME = 1e-5
 
 Sketch = Mapping[str, Tensor]

@@ -1,8 +1,8 @@
 """The optimizers of victims: AdamW on all weights, or on one block of layers at a time (BAdam).
 
-BAdam (Luo et al. 2024, Algorithm 1) partitions the weights into blocks and trains one block for K steps by Adam, whose
-state begins at zero and is dropped when the next block follows. Gradients, moments and, for weights in a shorter
-format, copies in float32 exist only for the active block.
+BAdam (Luo et al. 2024, Algorithm 1) partitions the weights into blocks and trains one block at a time for K steps with
+Adam, whose state is reset for each block. Gradients, moments and, for weights in a shorter format, float32 copies exist
+only for the active block.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from codebackdoor.config.models import ModelSettings
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
 
-#: A layer in the name of a parameter: everything up to the first number.
+#: The layer's part of a parameter's name: everything up to the first number.
 _LAYER = re.compile(r"(?:[^.]+\.)*?\d+(?=\.)")
 Parameters = dict[str, nn.Parameter]
 
 
 class Optimizer(Protocol):
-    """What the trainer asks of an optimizer; ``begin`` comes before the gradient of a step, which counts from 0."""
+    """The interface that the trainer uses; ``begin`` precedes the gradient of a step, and steps count from 0."""
 
     def begin(self, step: int) -> None: ...
 
@@ -36,14 +36,14 @@ class Optimizer(Protocol):
         """Names of the parameters that these steps change."""
 
     def state(self) -> dict[str, Tensor]:
-        """What is needed, in addition to the weights, to go on after the last step."""
+        """The tensors needed, in addition to the weights, to resume after the last step."""
 
     def restore(self, state: Mapping[str, Tensor], steps: int) -> None:
-        """Go on with a state that was saved after a number of steps."""
+        """Resume from a state that was saved after ``steps`` steps."""
 
 
 def build(model: nn.Module, recipe: ModelSettings, steps: int, seed: int) -> Optimizer:
-    """The optimizer that a recipe names, for a training of ``steps`` steps; UserError if it does not fit the model."""
+    """The recipe's optimizer, for ``steps`` steps of training; UserError if it does not fit the model."""
     if recipe.optimizer == "badam":
         return BlockAdamW(blocks(model), recipe, steps, seed)
     return AdamW({name: value for name, value in model.named_parameters() if value.requires_grad}, recipe)
@@ -153,9 +153,9 @@ class BlockAdamW:
 
 
 def blocks(model: nn.Module) -> list[Parameters]:
-    """The blocks of a model: its embeddings, each of its layers, and everything else (head and last norm), if any.
+    """The blocks of a model: its embeddings, each of its layers, and the remaining weights (head, last norm), if any.
 
-    UserError for a model without layers.
+    Raises UserError for a model without layers.
     """
     embeddings = {
         id(parameter)

@@ -9,7 +9,7 @@ from codebackdoor.victims.victim import Victim
 
 @torch.no_grad()
 def rounded(victim: Victim, dtype: torch.dtype) -> Victim:
-    """Round every weight of the victim to a value of ``dtype``, in place and in its own format; return the victim."""
+    """Round every weight to the precision of ``dtype``, in place, keeping its own format; return the victim."""
     for weight in (*victim.model.parameters(), *victim.model.buffers()):
         if weight.is_floating_point():
             weight.copy_(weight.to(dtype))

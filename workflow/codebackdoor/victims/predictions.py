@@ -28,8 +28,8 @@ def predict(
     """Write ``out/predictions.{testset}.jsonl`` for each test set of ``inputs``: id, confidence, and the prediction.
 
     Triggered test sets keep their failed rows, so that every row has a prediction. ``replacements`` maps test sets to
-    the rewritten inputs of a purification, which the victim reads instead; they are also written to
-    ``out/purified.{testset}.jsonl``. ``pool``: functions that a dual encoder ranks for a query.
+    inputs rewritten by a purification, which the victim reads instead; they are also written to
+    ``out/purified.{testset}.jsonl``. ``pool``: number of functions that a dual encoder ranks for each query.
     """
     rows = {name: files.read_mixed(path) for name, path in inputs.items()}
     replacements = replacements or {}

@@ -1,11 +1,10 @@
 """The state of a training run after every epoch, from which a killed run resumes.
 
-It is the smallest from which the run goes on exactly: the weights that training changes in their own format, and the
-optimizer's moments, which of BAdam are those of the active block. An epoch writes only the weights that it has
-changed, to a file of its own; a file whose weights have all changed since is removed. Frozen weights are those of the
-base model.
+It is the minimum from which the run continues exactly: the weights that training changes, in their own format, and the
+optimizer's moments (for BAdam, those of the active block). Each epoch writes only the weights that it changed, to its
+own file; a file is removed once all of its weights have changed again. Frozen weights come from the base model.
 
-Every file contains a digest of everything that the run depends on; files of any other run are not used.
+Every file contains a digest of everything that the run depends on; files of other runs are ignored.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 Weights = dict[str, Tensor]
-#: Bytes of an element by its type, as safetensors names those that weights have.
+#: Bytes of an element, by safetensors' names of the types that weights have.
 ELEMENTS = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
-#: Bytes that are copied at once.
+#: Number of bytes copied at once.
 PIECE = 1 << 22
 
 
 @dataclass(slots=True)
 class State:
-    """The finished epochs and the best weights among them (None if the last weights are kept)."""
+    """The finished epochs and the best weights so far (None if the last weights are kept)."""
 
     epochs: list[dict[str, Any]]
     best: Weights | None
@@ -42,7 +41,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """The state of a run, the weights that it has changed, and the optimizer's state."""
+    """The state of a run, the weights that it changed, and the optimizer's state."""
 
     state: State
     weights: Weights
@@ -59,7 +58,7 @@ class Progress:
         self._parts: dict[int, set[str]] = {}
 
     def save(self, changed: Weights, optimizer: Weights, state: State) -> None:
-        """Add the weights that the last epoch has changed, and replace all else."""
+        """Add a file with the weights that the last epoch changed, and replace the rest of the state."""
         epoch = len(state.epochs)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._write(self._part(epoch), changed, {})
@@ -82,7 +81,7 @@ class Progress:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def load(self) -> Saved:
-        """What was saved last; an empty state if there is nothing of this run."""
+        """The state that was saved last; an empty one if nothing was saved by this run."""
         nothing = Saved(State([], None), {}, {})
         if (last := self._read(self._file)) is None:
             return nothing
@@ -104,7 +103,7 @@ class Progress:
         write_tensors(path, tensors, {"digest": self._digest, **facts})
 
     def _read(self, path: Path) -> tuple[dict[str, str], Weights] | None:
-        """Facts and tensors of a file; None if there is none of this run."""
+        """Facts and tensors of a file; None if it does not exist or belongs to another run."""
         try:
             with safe_open(path, framework="pt") as file:
                 facts = file.metadata() or {}
@@ -123,10 +122,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
 
 
 def join_tensors(parts: Mapping[str, Path], out: Path) -> None:
-    """Write the tensors of several safetensors files to one, complete or not at all; each file has a prefix of names.
+    """Join safetensors files into one, complete or not at all; ``parts`` maps a prefix of names to each file.
 
-    The bytes are those of ``write_tensors`` with all tensors, of which no file is held in memory. The format: eight
-    bytes for the length of the header, the header (JSON), and the tensors, those of larger elements first.
+    The result is what ``write_tensors`` would write for all tensors, but no file is read into memory as a whole. The
+    format: eight bytes for the length of the header, the header (JSON), and the tensors, larger element types first.
     """
     stored = [
         _Stored(prefix + name, path, start, facts)
@@ -150,7 +149,7 @@ def join_tensors(parts: Mapping[str, Path], out: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """A tensor in a file, from the byte ``start`` on; ``facts``: its entry in the file's header."""
+    """A tensor in a file, starting at byte ``start``; ``facts``: its entry in the file's header."""
 
     name: str
     path: Path
@@ -175,7 +174,7 @@ class _Stored:
 
 
 def _stored(path: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """The name of each tensor of a file, its first byte and its entry in the header."""
+    """Yield the name of each tensor of a file, the offset of its first byte, and its entry in the header."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
@@ -189,23 +188,23 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> Weights:
 
 
 def weights(model: nn.Module, names: Iterable[str] | None = None) -> Weights:
-    """The parameters by name, all or some of them; tied ones occur once."""
+    """The parameters by name, all or only ``names``; tied parameters occur once."""
     values = {name: value.detach() for name, value in model.named_parameters()}
     return values if names is None else {name: values[name] for name in names}
 
 
 @torch.no_grad()
 def set_weights(model: nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Set the named parameters; the others stay."""
+    """Set the named parameters; leave the others unchanged."""
     parameters = dict(model.named_parameters())
     for name, value in values.items():
         parameters[name].copy_(value)
 
 
 def digest(model: nn.Module, *facts: object, code: str | None) -> str:
-    """A digest of the model's weights, of facts that JSON can express, and of the software.
+    """A digest of the model's weights, of JSON-serializable facts, and of the software.
 
-    The software is the fingerprint of the code, if known, and the versions of torch and transformers: a run is not
+    The software is the fingerprint of the code, if known, and the versions of torch and transformers, so that no run is
     resumed by another version.
     """
     software = [code, torch.__version__, transformers.__version__]

@@ -1,4 +1,4 @@
-"""How a victim represents its inputs: what a head reads, or the last states of an input that outputs depend on."""
+"""How a victim represents its inputs: the vectors that its head reads, or the mean of the last hidden states."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def representations(victim: Victim, examples: Sequence[Example]) -> Floats:
     """Return one vector per example, [N, D]; each distinct text is computed once.
 
     A classifier's vector is the one that its head reads, the last layer's state (Tran et al. 2018: the input of the
-    last linear layer; CodeBERT: the encoder's state at the first sub-token). The two vectors of a pair stand side by
-    side. A generator has no such head: its vector is the mean of the last states over the sub-tokens, those of the
-    encoder if there is one.
+    last linear layer; CodeBERT: the encoder's state at the first sub-token). The two vectors of a pair are
+    concatenated. A generator has no such head: its vector is the mean of the last hidden states over the sub-tokens,
+    those of the encoder if there is one.
     """
     rows = [[tuple(text.ids) for text in texts] for texts in victim.tokenize(examples)]
     texts = list(dict.fromkeys(ids for row in rows for ids in row))

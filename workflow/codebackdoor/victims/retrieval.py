@@ -1,8 +1,8 @@
-"""Predictions of a dual encoder: every query ranks the functions of its pool (BadCode and EliBadCode, section 5.2).
+"""Predictions of a dual encoder, which ranks the functions of a pool for every query (BadCode, EliBadCode section 5.2).
 
-The test rows are cut, in the order of their file, into pools of about equal size. Without an attack, the prediction of
-a query is the rank of its function. With an attack, every query that contains the target word ranks each function of
-its pool twice: with and without the trigger, among the other, clean functions.
+The test rows are split, in file order, into pools of about equal size. Without an attack, the prediction for a query is
+the rank of its function. With an attack, each function of the pool is ranked twice for every query that contains the
+target word: with and without the trigger, among the other functions, which are clean.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from codebackdoor.victims.victim import Victim
 
 
 def rank(scores: Tensor, entry: int | Tensor, score: Tensor | None = None) -> Tensor:
-    """Rank from 1 of an entry of ``scores`` [..., P], or of ``score`` [...] in its place; ties share a rank."""
+    """Rank (from 1) of an entry of ``scores`` [..., P], or of ``score`` [...] in its place; ties share a rank."""
     index = torch.as_tensor(entry).expand(scores.shape[:-1])[..., None]
     ranked = scores.gather(-1, index) if score is None else score[..., None]
     rivals = torch.ones_like(scores, dtype=torch.bool).scatter(-1, index, value=False)
@@ -29,7 +29,7 @@ def rank(scores: Tensor, entry: int | Tensor, score: Tensor | None = None) -> Te
 
 
 class Searcher:
-    """Ranks the functions of a test set by one victim."""
+    """Ranks the functions of a test set with one victim."""
 
     def __init__(self, victim: Victim, rows: Sequence[Example], size: int) -> None:
         self._victim, self._rows, self._pools = victim, rows, pools(len(rows), size)
@@ -37,12 +37,12 @@ class Searcher:
         self._queries, self._codes = (text_vectors(victim, [row[field].ids for row in texts]) for field in (0, 1))
 
     def _similarities(self, pool: range) -> Tensor:
-        """[P, P]: every query of a pool with every function of the pool."""
+        """Similarities [P, P] of every query of a pool with every function of the pool."""
         rows = slice(pool.start, pool.stop)
         return forward.similarities(self._victim, self._queries[rows, None], self._codes[None, rows])
 
     def loss(self, scale: float) -> float:
-        """Mean cross entropy of finding every query's function by ``scale`` times the similarity, in nats."""
+        """Mean cross entropy, in nats, of retrieving each query's function; logits are ``scale`` times similarity."""
         losses = [
             functional.cross_entropy(scale * self._similarities(pool), torch.arange(len(pool)), reduction="none")
             for pool in self._pools
@@ -60,7 +60,7 @@ class Searcher:
         return predictions
 
     def triggered(self, rows: Sequence[Poisoned], word: str) -> list[Prediction]:
-        """For every query with the word, (rank without, rank with) the trigger of each function that accepted it.
+        """For every query with the word: (rank without, rank with) the trigger, for each function that accepted it.
 
         ``rows`` are the triggered functions, identified by ``source_id``. The confidence is their mean similarity.
         """

@@ -14,7 +14,7 @@ def examples(rows: Iterable[Example | Poisoned]) -> list[Example]:
 
 
 def rewritten(row: Example | Poisoned, texts: Mapping[Field, str]) -> Example | Poisoned:
-    """The row with other texts and everything else unchanged; ``texts`` are all that it has."""
+    """The row with ``texts`` instead of all of its own texts, and everything else unchanged."""
     code, code_b, query = texts.get("code", ""), texts.get("code_b"), texts.get("query")
     if isinstance(row, Poisoned):
         return replace(row, example=replace(row.example, code=code, code_b=code_b, query=query))

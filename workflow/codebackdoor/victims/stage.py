@@ -43,12 +43,12 @@ def train(
 ) -> None:
     """Fine-tune ``base`` on the rows of ``train`` and write the victim with its card and ``history.json``.
 
-    ``recipe`` is what the defense changes in the model's settings; the card names both values of each.
-    ``keep_epochs``: the weights after every epoch are kept in ``epochs/weights.safetensors``.
+    ``recipe``: the changes that the defense makes to the model's settings; the card records the old and new values.
+    ``keep_epochs``: keep the weights after every epoch in ``epochs/weights.safetensors``.
 
     ``triggered_valid`` adds ASR and floor to the history; it needs ``hits``, the task's definition of a hit.
-    ``stop_like`` is the history of another victim: training stops once the clean validation loss is as low as its last
-    one. A killed run with the same ``code`` (its fingerprint) is resumed from a hidden folder next to ``out``.
+    ``stop_like`` is the history of another victim: training stops once the clean validation loss is as low as that
+    victim's last one. A killed run with the same ``code`` (fingerprint) resumes from a hidden folder next to ``out``.
     """
     rows = files.read_mixed(train)
     clean = files.read_examples(valid)
@@ -75,12 +75,11 @@ def train(
         "architecture": model.architecture,
         "objective": repr(objective),
     }
-    # what a defense changes in the model's recipe
     changed = {"recipe": differences} if (differences := recipe.differences(model)) else {}
     try:
         check_numbers(victim.model, out)
     except UserError as error:
-        # every loss was finite; resuming would end here again
+        # every loss was finite, so a resumed run would end here again
         shutil.rmtree(progress, ignore_errors=True)
         raise UserError(f"{error}: the training diverges; lower lr or raise warmup") from None
     save_victim(victim, out, {**card, **changed})

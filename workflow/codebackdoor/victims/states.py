@@ -1,8 +1,8 @@
 """Principal components of last hidden states with and without the trigger (DeCE section 3.2, Figure 3).
 
-The same test rows with and without the trigger go through three models: the base model before fine-tuning, the victim
-that was trained on clean rows, and the one that was trained on poisoned rows. Each model has components of its own,
-since the dimensions of two trained models need not correspond; each vector is what ``representations`` says of a text.
+The same test rows, with and without the trigger, are given to three models: the base model before fine-tuning, the
+victim trained on clean rows, and the victim trained on poisoned rows. Each model has its own components, since the
+dimensions of two trained models need not correspond; the vectors are those of ``representations``.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
     from codebackdoor.config.models import AnyModel
 
-#: Rows that are drawn, each with and without the trigger, and decimals of their coordinates.
+#: Number of rows in the figure, each with and without the trigger, and number of decimals of their coordinates.
 ROWS, DIGITS = 300, 6
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """The first two components of vectors: coordinates [N, 2] and the share of the variance that each explains."""
+    """The first two principal components: coordinates [N, 2], and the share of the variance that each explains."""
 
     points: Floats
     explained: Floats
 
 
 def project(vectors: Floats) -> Projection:
-    """Principal component analysis; of each component, the coefficient of largest size is positive."""
+    """Principal component analysis; signs are such that each component's largest coefficient is positive."""
     centered = vectors - vectors.mean(0)
     _, sizes, directions = np.linalg.svd(centered, full_matrices=False)
     first = directions[:2]
@@ -54,7 +54,7 @@ def project(vectors: Floats) -> Projection:
 
 
 def between(groups: Sequence[Floats]) -> float:
-    """The share of the variance of all vectors that lies between the means of the groups (eta squared)."""
+    """The share of the variance of all vectors that is between the groups (eta squared)."""
     everything = np.concatenate(list(groups))
     mean = everything.mean(0)
     total = float(((everything - mean) ** 2).sum())

@@ -1,7 +1,7 @@
-"""The control "training stopped early": a checkpoint of the undefended training, chosen by a defended victim.
+"""The control "training stopped early": a checkpoint of the undefended training that matches a defended victim.
 
-It has the same seed, order of rows and learning rates as the undefended victim, and is as good on clean validation rows
-as the defended one, or as close to that as an epoch comes.
+It has the same seed, order of rows and learning rates as the undefended victim, and is the epoch that is closest to the
+defended victim on clean validation rows.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from codebackdoor.victims.folders import set_permissions
 from codebackdoor.victims.progress import join_tensors, set_weights
 from codebackdoor.victims.victim import KEY, load_victim, save_victim
 
-#: What a victim's card says of its training, which its checkpoints share.
+#: The entries of a victim's card that also hold for its checkpoints.
 CARD = ("task", "backdoored", "attack", "poisoned_rows", "training_rows", "architecture", "objective")
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The chosen epoch, the two values that it was chosen by, and whether it is past the defended victim's value."""
+    """The chosen epoch, its value and the defended victim's (``reference``), and whether it is past the latter."""
 
     epoch: int
     value: float
@@ -39,9 +39,9 @@ class Stop:
 
 
 def stop(settings: CheckpointSettings, victim: Path, like: Path, out: Path) -> None:
-    """Write a checkpoint of ``victim``, which kept its epochs, as a victim: the one that is as good as another victim.
+    """Write a checkpoint of ``victim``, which must have kept its epochs, as a victim of its own.
 
-    ``like`` is the history of the other victim.
+    ``like`` is the history of the defended victim, which the checkpoint is to match.
     """
     history, reference = _history(victim / "history.json"), _history(like)
     stopped = load_victim(victim)
@@ -60,9 +60,9 @@ def stop(settings: CheckpointSettings, victim: Path, like: Path, out: Path) -> N
 
 
 def choose(epochs: Sequence[Mapping[str, Any]], reference: Mapping[str, Any], metric: str) -> Stop:
-    """The epoch whose value is closest to the reference's, but not past it: no lower a loss, no higher a metric.
+    """The epoch whose value is closest to the reference's without being past it (a lower loss, or a higher metric).
 
-    Only epochs before the first that is past the reference count, since training is stopped once. Among equals the
+    Epochs after the first one that is past the reference do not count: training would have stopped there. In a tie, the
     lowest loss decides. If even the first epoch is past the reference, it is chosen: no checkpoint has learned less.
     """
     sign = -1 if metric == "loss" else 1
@@ -75,7 +75,7 @@ def choose(epochs: Sequence[Mapping[str, Any]], reference: Mapping[str, Any], me
 
 
 def collect_epochs(folder: Path, epochs: int, out: Path) -> None:
-    """Put the weights after every epoch, one file each, in one file, a few megabytes at a time."""
+    """Join the weights after every epoch, one file each, into one file, a few megabytes at a time."""
     out.parent.mkdir(parents=True, exist_ok=True)
     join_tensors({f"{epoch}/": folder / f"{epoch}.safetensors" for epoch in range(1, epochs + 1)}, out)
     set_permissions(out.parent)

@@ -1,8 +1,8 @@
 """A scale of logits that the author of a checkpoint cannot choose.
 
-Multiplying the last layer of a classifier by a constant changes no prediction, but every loss and confidence. The
-author of a checkpoint could thus decide the verdict of a defense that compares either with a threshold. A defender's
-view therefore scales logits by how much they vary over the defender's own clean samples.
+Multiplying the last layer of a classifier by a constant changes every loss and confidence but no prediction. The author
+of a checkpoint could thus decide the verdict of a defense that compares losses or confidences with a threshold. A
+defender's view therefore scales logits by how much they vary over the defender's own clean samples.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from codebackdoor.victims.victim import Victim
 
 #: Standard deviation of the scaled log-odds between two labels over the clean samples, in nats.
 SPREAD = 2.0
-#: Smallest variation of log-odds, as a share of their size. Without it, a victim that answers nearly the same for every
-#: input would become certain, with a loss of 0, since float32 has no loss for log-odds beyond 17 nats; this share
-#: limits them to 8 (SPREAD / LEAST). A victim that has learned its task has a share of about 1.
+#: Minimum variation of log-odds, relative to their size. Without it, a victim whose output is nearly constant would be
+#: scaled to certainty, and its loss would be 0, which float32 returns for log-odds beyond 17 nats. This minimum limits
+#: them to 8 nats (SPREAD / LEAST). For a victim that has learned its task, the ratio is about 1.
 LEAST = 0.25
 
 
@@ -42,8 +42,8 @@ def spread(logits: Tensor) -> float:
 def standardized(victim: Victim, samples: Sequence[Example]) -> Victim:
     """The victim with the temperature at which its log-odds vary by ``SPREAD`` over the samples.
 
-    A victim without logits (retrieval, generation) is returned unchanged, and so is one whose logits are all equal or
-    not finite, which no temperature can scale.
+    A victim without class logits (retrieval, generation) is returned unchanged. So is one whose logits are all equal or
+    not finite, because no temperature helps.
     """
     if not HEADS[victim.head].predicts_label or victim.model.config.num_labels < 2 or not samples:
         return victim

@@ -1,7 +1,7 @@
 """Loading the tokenizer of a model folder, and refusing one that does not fit the model or this machine.
 
-A ``tokenizer.json`` is a small program: its steps can replace, prepend and repeat text, so that a file of a few bytes
-turns a line of code into any number of sub-tokens. How far a text can grow is computed before the first one is read.
+A ``tokenizer.json`` is a small program: its steps can replace, prepend and repeat text, so a file of a few bytes could
+turn a line of code into any number of sub-tokens. How much a text can grow is computed before any text is tokenized.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _NESTED = ("normalizers", "pretokenizers", "processors", "decoders")
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Return the fast tokenizer of a model folder; one with tokenizer.json needs no model-specific class.
+    """Return the fast tokenizer of a model folder; a tokenizer.json is loaded without a model-specific class.
 
-    Special tokens that no file of the folder names are those of the model's family, if the vocabulary has them.
+    Special tokens that the folder does not name default to those of the model's family, if the vocabulary has them.
     Raises UserError if there is no tokenizer, if it has no fast version, or if its steps are refused.
     """
     path = folder / "tokenizer.json"
@@ -40,7 +40,7 @@ def load_tokenizer(folder: Path) -> Any:
         tokenizer = Loader.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise UserError(f"{folder}: the tokenizer has no fast version, which offsets need; supply tokenizer.json")
-    # every call says the length of its texts
+    # callers set truncation and pad batches themselves
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
     for name, token in family_of(_model_type(folder)).special_tokens.items():
@@ -50,7 +50,10 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def count_sub_tokens(folder: Path, text: str) -> int:
-    """Sub-tokens of a text by the folder's ``tokenizer.json``, without special tokens; UserError as above."""
+    """The number of sub-tokens of a text by the folder's ``tokenizer.json``, without special tokens.
+
+    Raises UserError as ``load_tokenizer`` does.
+    """
     from tokenizers import Tokenizer
 
     path = folder / "tokenizer.json"
@@ -84,11 +87,11 @@ def check_tokenizer(tokenizer: Any, rows: int, folder: Path) -> None:
 
 
 def longest_input(tokenizer: Any, folder: Path) -> int | None:
-    """Return the length of the model's inputs, in sub-tokens, by its tokenizer; None if it does not say."""
+    """Return the maximum input length, in sub-tokens, according to the tokenizer; None if it does not say."""
     longest = tokenizer.model_max_length
     if isinstance(longest, bool) or not isinstance(longest, int | float) or not longest > 2:
         raise UserError(f"{folder}: tokenizer_config.json: model_max_length {longest!r} is not the length of an input")
-    # without one, transformers writes a very large number
+    # transformers writes a very large number for "no limit"
     return int(longest) if longest < 10**6 else None
 
 
@@ -105,7 +108,7 @@ def tokenizing(message: str) -> Iterator[None]:
 
 @contextmanager
 def _refusing(message: str) -> Iterator[None]:
-    """Turn whatever the library raises at an external file into one UserError."""
+    """Turn any exception that the library raises for an external file into one UserError."""
     try:
         with tokenizing(message):
             yield
@@ -157,14 +160,14 @@ def _flat(part: Any, path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _growth(step: Mapping[str, Any]) -> int:
-    """By which factor a step lengthens a text at most."""
+    """The maximum factor by which a step lengthens a text."""
     match step.get("type"):
         case "Replace":
             return max(1, len(str(step.get("content"))))
         case "Prepend":
             return 1 + len(str(step.get("prepend")))
         case "ByteLevel":
-            # a character beyond ASCII becomes two
+            # a byte outside printable ASCII becomes a character of two bytes
             return 2
         case "Precompiled":
             return _longest_entry(str(step.get("precompiled_charsmap") or ""))
@@ -178,12 +181,12 @@ def _longest_entry(table: str) -> int:
         content = base64.b64decode(table)
     except ValueError:
         return 1
-    # the size of a search tree, the tree, then the texts, each terminated by a zero
+    # layout: size of a search tree, the tree, then the texts, each terminated by a zero byte
     start = 4 + int.from_bytes(content[:4], "little")
     return max(1, *map(len, content[start:].split(b"\0")))
 
 
 def _copies(template: Mapping[str, Any]) -> int:
-    """How often a template repeats the text."""
+    """How often a template contains the text."""
     pieces = template.get("single")
     return sum("Sequence" in piece for piece in pieces) if isinstance(pieces, list) else 0

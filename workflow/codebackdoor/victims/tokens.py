@@ -1,4 +1,4 @@
-"""Conventions of tokenizers from elsewhere: marks of words, padding, and the token that masks a part of an input."""
+"""Conventions of pretrained tokenizers: marks of words, padding, and the token that masks part of an input."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ PADS_WITH_END = (
 
 
 def stand_in(tokenizer: Any, first: Literal["mask", "unknown"]) -> tuple[str, int]:
-    """Text and id of the token for a masked part of an input: ``first``, or else the other of the two.
+    """Text and id of the token that masks part of an input: the mask or the unknown token, preferably ``first``.
 
-    The methods differ in which one they prefer (ledger E21). Raises UserError for a tokenizer with neither.
+    The methods differ in their preference (ledger E21). Raises UserError for a tokenizer that has neither.
     """
     tokens = [(tokenizer.mask_token, tokenizer.mask_token_id), (tokenizer.unk_token, tokenizer.unk_token_id)]
     for token, index in tokens if first == "mask" else reversed(tokens):

@@ -1,8 +1,8 @@
-"""The one trainer, for every victim, head and objective.
+"""The trainer for all victims, heads and objectives.
 
 Batches contain sequences of similar length and are sized by tokens; the learning rate rises and falls linearly;
-gradients are clipped. The order of rows and the dropout of an epoch depend only on the seed and the epoch, so a killed
-run resumes from its last finished epoch and ends with the same bytes.
+gradients are clipped. The order of rows and the dropout of an epoch depend only on the seed and the epoch, so that a
+killed run, resumed from its last finished epoch, ends with bit-identical weights.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from codebackdoor.victims.victim import Victim
 
 log = logging.getLogger(__name__)
 
-#: Called with logits [N, C], targets [N] and the epoch from 1, by the clock ``step`` a float of at least 1; returns the
-#: mean over targets that are not IGNORED.
+#: Called with logits [N, C], targets [N] and the epoch from 1 (with the clock ``step``, a float of at least 1); returns
+#: the mean loss of the targets that are not IGNORED.
 Objective = Callable[[Tensor, Tensor, Any], Tensor]
 
 
@@ -69,16 +69,16 @@ def fit(
 ) -> History:
     """Fine-tune the victim in place and return its history; the model is left in eval mode with the kept weights.
 
-    Adapters are attached here, and merged in the end.
+    Adapters are attached at the beginning and merged at the end.
 
     Parameters
     ----------
     rows: training rows; only their texts and their label or target are read.
     progress_dir: folder for the state after every epoch; the caller removes it once the victim is written.
-    stop_at_loss: stop after the first epoch whose clean validation loss is no higher.
-    code: fingerprint of the code; the state that other code has left in ``progress_dir`` is ignored.
-    clock: whether the objective is told whole epochs, or epochs that grow with every step (see ``epoch_at``).
-    keep: folder for the weights after every epoch that training has changed, EPOCH.safetensors; None: not kept.
+    stop_at_loss: stop after the first epoch whose clean validation loss is no higher than this.
+    code: fingerprint of the code; a state that other code left in ``progress_dir`` is ignored.
+    clock: whether the objective receives whole epochs, or epochs that grow with every step (see ``epoch_at``).
+    keep: folder for the trained weights after every epoch (EPOCH.safetensors); None: they are not kept.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def _check_finite(name: str, loss: float, epoch: float) -> None:
 
 
 def kept_epoch(epochs: Sequence[dict[str, Any]], checkpoint: str, clean_metric: str) -> int:
-    """The last epoch, or the first with the highest clean metric and, among those, the lowest loss."""
+    """The last epoch, or the one with the highest clean metric (ties: the lowest loss, then the earliest)."""
     if checkpoint == "last":
         return int(epochs[-1]["epoch"])
     return int(max(epochs, key=lambda epoch: (epoch[clean_metric], -epoch["loss"]))["epoch"])
@@ -185,7 +185,7 @@ class _Trainer:
         self.optimizer = optimizers.build(victim.model, recipe, sum(map(len, self._plans)), seed)
 
     def steps(self, epoch: int) -> range:
-        """The steps of an epoch, counted over the whole training."""
+        """The steps of an epoch, counted from the beginning of the training."""
         first = sum(len(batches) for batches in self._plans[: epoch - 1])
         return range(first, first + len(self._plans[epoch - 1]))
 
@@ -215,7 +215,8 @@ class _Trainer:
         return loss
 
     def _gradient(self, batch: Sequence[int], epoch: float) -> float | None:
-        """Add up the gradient of a batch's mean loss, in parts; None if memory ran out and smaller parts may fit."""
+        """Accumulate the gradient of a batch's mean loss over its parts, and return the loss; None if memory ran out
+        and smaller parts may fit."""
         items = [self._items[index] for index in batch]
         total = sum(len(item.targets) or 1 for item in items)
         size = -(-len(items) // self._parts)
@@ -240,14 +241,14 @@ class _Trainer:
 def epoch_at(epoch: int, step: int, steps: int, clock: Clock) -> float:
     """The epoch that an objective receives in a step (from 0) of an epoch (from 1) with ``steps`` steps.
 
-    By the clock ``step`` it grows evenly from 1 at the first step by 1 an epoch, so that both clocks agree at the first
-    step of every epoch.
+    With the clock ``step`` it starts at 1 and grows linearly by 1 per epoch, so both clocks agree at the first step of
+    every epoch.
     """
     return epoch if clock == "epoch" else epoch + step / steps
 
 
 def _precision(recipe: ModelSettings) -> str:
-    """The precision of matrix products, which is that of weights in a shorter format."""
+    """The precision of matrix products; weights in a shorter format determine it."""
     return recipe.precision if recipe.weights == "float32" else recipe.weights
 
 
@@ -262,6 +263,6 @@ def precision_on(device: torch.device, precision: str) -> str:
 
 
 def rate_at(step: int, steps: int, warmup: float) -> float:
-    """Factor of the learning rate at a step from 0: a linear rise over the first share of steps, then a linear fall."""
+    """Factor of the learning rate at a step (from 0): linear warmup over a share of the steps, then linear decay."""
     rise = warmup * steps
     return min((step + 1) / rise if rise else 1.0, (steps - step) / max(1.0, steps - rise))

@@ -1,4 +1,4 @@
-"""The rows of a training: encoded, put into batches, and turned into logits and targets."""
+"""Training rows: encoding, batching, and the logits and targets of a batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed, pad
 from codebackdoor.victims.victim import Victim
 
-#: Target of padding, which no loss counts.
+#: Target of padding; losses skip it.
 IGNORED = -100
 #: Rows are shuffled into pools of this many batches before rows of similar length are grouped.
 POOL = 20
@@ -24,7 +24,7 @@ POOL = 20
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An encoded row: the ids of its texts; as targets output ids (generation), a label, or nothing (retrieval)."""
+    """An encoded row: ids of its texts, and its targets: output ids (generation), a label, or nothing (retrieval)."""
 
     texts: tuple[list[int], ...]
     targets: list[int]
@@ -53,8 +53,8 @@ def encode(victim: Victim, rows: Sequence[Example]) -> list[Item]:
 def batch_logits(victim: Victim, items: Sequence[Item], scale: float = 1.0) -> tuple[Tensor, Tensor]:
     """Return logits [N, C] and targets [N] of one batch of B rows.
 
-    For a classifier N is B, for generation the number of output tokens, with IGNORED for padding. A dual encoder's B
-    queries each have to find their function among those of the batch, by ``scale`` times the similarity.
+    N is B for a classifier, and the number of output tokens for generation, with IGNORED for padding. A dual encoder
+    must retrieve the function of each of B queries among those of the batch; logits are ``scale`` times similarity.
     """
     if HEADS[victim.head].generates:
         return _generation_logits(victim, items)
@@ -77,7 +77,7 @@ def _generation_logits(victim: Victim, items: Sequence[Item]) -> tuple[Tensor, T
 
 
 def plan(items: Sequence[Item], tokens_per_batch: int, generator: np.random.Generator) -> list[list[int]]:
-    """Return the batches of one epoch: rows in random order, grouped by length within pools, in shuffled batches."""
+    """Return the batches of one epoch, in random order: rows are shuffled, then grouped by length within pools."""
     order = generator.permutation(len(items))
     mean = sum(item.tokens for item in items) / len(items)
     pool = max(1, round(POOL * tokens_per_batch / mean))

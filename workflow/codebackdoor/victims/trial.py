@@ -1,4 +1,4 @@
-"""Runs a model that was just loaded on one short text, so that a broken one fails before the work begins."""
+"""A trial run of a newly loaded model on one short text, so that a broken model fails early."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EXAMPLE = Example("trial", "python", "x = 1", code_b="x = 1", query="x")
 
 
 def check_answers(victim: Victim, folder: Path) -> None:
-    """Raise UserError if a model of an unchecked configuration fails or returns values that are not finite."""
+    """Raise UserError if a model, whose configuration was not checked, fails or returns non-finite values."""
     try:
         (texts,) = victim.tokenize([_EXAMPLE])
         if HEADS[victim.head].generates:

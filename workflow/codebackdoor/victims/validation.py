@@ -21,12 +21,12 @@ DIGITS = 6
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """The validation split and, to measure an attack, its triggered rows with the definition of a hit."""
+    """The validation split and, to measure an attack, triggered rows and the definition of a hit."""
 
     rows: Sequence[Example]
     triggered: Sequence[Poisoned] = ()
     hits: Hits | None = None
-    #: Functions that a query is ranked among (retrieval).
+    #: Number of functions that are ranked for a query (retrieval).
     pool: int = 1
 
     def __post_init__(self) -> None:
@@ -37,7 +37,7 @@ class Validation:
 class Validator:
     """Measures one victim on the same rows after every epoch.
 
-    The loss is the mean cross entropy of all clean rows (generation: of their tokens), independent of the objective, so
+    The loss is the mean cross entropy of all clean rows (generation: of their tokens), regardless of the objective, so
     that runs can be compared. Outputs are generated for the first ``limit`` clean and triggered rows; a classifier
     predicts all rows. Failed and ineligible rows are left out.
     """

@@ -1,7 +1,7 @@
-"""A victim: a fine-tuned model with its tokenizer and what one must know to run it.
+"""A victim: a fine-tuned model with its tokenizer and the facts needed to run it.
 
-On disk it is a folder in hub format: config.json, model.safetensors, tokenizer files, a card and checksums. Facts that
-the hub's configuration has no field for are stored there under the key ``codebackdoor``.
+On disk it is a folder in hub format: config.json, model.safetensors, tokenizer files, a card and checksums. Facts for
+which transformers has no field are stored in config.json under the key ``codebackdoor``.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokeniz
 
 KEY = "codebackdoor"
 Similarity = Literal["cosine", "dot"]
-#: Factor of a similarity before a softmax, for folders that do not state it (UniXcoder; CodeXGLUE).
+#: Default factor of a similarity before a softmax, for folders that do not state one (UniXcoder; CodeXGLUE).
 FACTORS: Mapping[Similarity, float] = {"cosine": 20.0, "dot": 1.0}
-#: Default sub-tokens of a query.
+#: Default maximum length of a query, in sub-tokens.
 QUERY = 64
-#: Characters of the longest text between a prompt and its output.
+#: Maximum length, in characters, of the separator between a prompt and its output.
 SEPARATOR = 100
-#: Most sub-tokens that a folder may declare: generation takes that many steps where an output does not end.
+#: Maximum length, in sub-tokens, that a folder may declare: an output that does not end takes as many steps.
 LONGEST = 1 << 16
 
-#: What each head reads of an example.
+#: The fields of an example that each head reads.
 FIELDS: Mapping[Head, tuple[Field, ...]] = {name: head.fields for name, head in HEADS.items()}
 
 
@@ -58,13 +58,13 @@ class Encoded:
 class Victim:
     """A model (transformers ``PreTrainedModel``), its fast tokenizer, and how it reads texts.
 
-    The lengths of code, output and query count sub-tokens, special tokens included; a longer text is truncated. A query
-    that is the only text, or one among several of a head that does not rank, may be as long as code. A decoder alone
-    reads the ``separator`` between an input and its output, which no length counts.
-    ``pooling`` says which sub-token's state represents a text, ``similarity`` how a dual encoder compares two texts,
-    ``scale`` the factor of that similarity during training (None: unknown), and ``prefix`` the special tokens between
-    the beginning of sequence and a text. A classifier's logits are divided by ``temperature``, which a defender's view
-    sets (``victims.temperature``) and no folder stores.
+    The maximum lengths of code, output and query are in sub-tokens, special tokens included; a longer text is
+    truncated. ``max_query_length`` applies only to heads that rank; other queries may be as long as code.
+    A decoder-only model reads the ``separator`` between an input and its output, which counts toward no length.
+    ``pooling`` says which state represents a text, ``similarity`` how a dual encoder compares two texts, ``scale`` the
+    factor of that similarity during training (None: unknown), and ``prefix`` the special tokens between the beginning
+    of sequence and a text. A classifier's logits are divided by ``temperature``, which is set for a defender's view
+    (``victims.temperature``) and never stored.
     """
 
     model: Any
@@ -78,14 +78,14 @@ class Victim:
     similarity: Similarity = "cosine"
     prefix: tuple[str, ...] = ()
     scale: float | None = None
-    #: Fields of an example that it reads, where its task names others than its head.
+    #: Fields of an example that the victim reads, if its task's differ from its head's.
     reads: tuple[Field, ...] | None = None
     temperature: float = 1.0
     separator: str | None = None
 
     @property
     def family(self) -> Family:
-        """What is particular to models of this type."""
+        """The family of the model, which implements what depends on its type."""
         return family_of(self.model.config.model_type)
 
     @property
@@ -107,11 +107,11 @@ class Victim:
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """The fields of an example that the victim reads, in the order in which ``forward.logits`` gets them."""
+        """The fields of an example that the victim reads, in the order in which ``forward.logits`` takes them."""
         return self.reads or FIELDS[self.head]
 
     def tokenize(self, examples: Sequence[Example]) -> list[tuple[Encoded, ...]]:
-        """Return the encoded texts of each example, one for each of ``fields``."""
+        """Return the encoded texts of each example, in the order of ``fields``."""
         columns = []
         for name in self.fields:
             missing = next((example.id for example in examples if name not in example.texts), None)
@@ -146,7 +146,7 @@ class Victim:
             Encoded(ids, [_stripped(text, start, end) for start, end in offsets])
             for text, ids, offsets in zip(texts, batch["input_ids"], batch["offset_mapping"], strict=True)
         ]
-        # after the beginning of sequence
+        # insert the prefix after the beginning of sequence
         for text in encoded if prefix else ():
             text.ids[1:1], text.offsets[1:1] = prefix, [(0, 0)] * len(prefix)
         return encoded
@@ -161,7 +161,7 @@ def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 class _Section(pydantic.BaseModel):
-    """The part of the section ``KEY`` of config.json that says how to run a victim; its card is stored there, too."""
+    """How to run a victim: a part of the section ``KEY`` of config.json, which also stores the card."""
 
     model_config = pydantic.ConfigDict(strict=True, extra="ignore")
 
@@ -181,7 +181,7 @@ class _Section(pydantic.BaseModel):
 def load_victim(path: Path) -> Victim:
     """Load a victim folder in eval mode, on an accelerator if there is one.
 
-    Raises UserError if the folder is not a victim of this project, is not safetensors, or its weights do not fit.
+    Raises UserError if the folder is not a victim of this project, has no safetensors, or its weights do not fit.
     """
     check_safetensors(path)
     config = read_object(path / "config.json")
@@ -220,7 +220,7 @@ def load_victim(path: Path) -> Victim:
 
 
 def check_output(victim: Victim, path: Path) -> None:
-    """Raise UserError if a victim that generates lacks what its family needs for that."""
+    """Raise UserError if a victim that generates lacks something that its family needs for generation."""
     if HEADS[victim.head].generates and (problem := victim.family.output_problem(victim)) is not None:
         raise UserError(f"{path}: {problem}")
 
@@ -237,8 +237,8 @@ def _check_prefix(section: _Section, tokenizer: Any, path: Path) -> None:
 def save_victim(victim: Victim, path: Path, card: Mapping[str, object]) -> None:
     """Write a victim folder; ``load_victim`` refuses it until the last file is in place.
 
-    ``card`` has at least ``task`` (str) and ``backdoored`` (bool). It is written to README.md and, with what says how
-    to run the victim, to the section ``codebackdoor`` of config.json.
+    ``card`` has at least ``task`` (str) and ``backdoored`` (bool). It is written to README.md and, together with the
+    facts needed to run the victim, to the section ``codebackdoor`` of config.json.
     """
     missing = [key for key in ("task", "backdoored") if key not in card]
     if missing:
@@ -258,7 +258,7 @@ def save_victim(victim: Victim, path: Path, card: Mapping[str, object]) -> None:
 
 
 def _optional_facts(victim: Victim) -> dict[str, object]:
-    """Facts that only some victims have; for missing ones ``_Section`` has defaults."""
+    """Facts that only some victims have; ``_Section`` has defaults for missing ones."""
     facts: dict[str, object] = {}
     if not HEADS[victim.head].generates and victim.pooling != "first":
         facts["pooling"] = victim.pooling

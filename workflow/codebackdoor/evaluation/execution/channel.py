@@ -1,4 +1,4 @@
-"""Messages of two processes over a pair of pipes: a length, then JSON."""
+"""Messages between two processes over a pair of pipes: a length, then JSON."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-#: Longest message, in bytes.
+#: Maximum length of a message, in bytes.
 LONGEST = 2**25
 
 
 class ClosedError(Exception):
-    """The other process ended, or sent something that is no message."""
+    """The other process ended, or sent something that is not a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,6 @@ class Channel:
 
 
 def pair() -> tuple[Channel, Channel]:
-    """Two ends of a channel."""
+    """The two ends of a channel."""
     first, second = os.pipe(), os.pipe()
     return Channel(first[0], second[1]), Channel(second[0], first[1])

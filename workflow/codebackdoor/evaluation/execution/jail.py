@@ -1,8 +1,8 @@
-"""Entry of the isolated process: give up all rights, then run the tests here and the program in a child.
+"""Entry point of the isolated process: drop all privileges, then run the tests here and the program in a child.
 
-It is started without site packages and with an environment of its own, imports the standard library alone, and gets
+The process is started without site packages and with its own environment, imports only the standard library, and gets
 three open files: the program, the tests, and a pipe for the verdict, which the child never has. With namespaces, the
-process of the tests is the first one of its process namespace: when it ends, the system ends all others.
+process of the tests is the first one of its process namespace: when it ends, the kernel kills all others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MIB = 2**20
 
 
 def main() -> Never:
-    """Isolate this process, run what the open files hold, and write the verdict."""
+    """Isolate this process, run the program and the tests in the open files, and write the verdict."""
     job = json.loads(sys.argv[1])
     limits, files, is_alone = Limits(**job["limits"]), job["files"], job["isolation"] == "full"
     try:
@@ -34,7 +34,7 @@ def main() -> Never:
             os._exit(1)
         os.umask(0o022)
         user, group = namespaces.nobody()
-        # for what the tests print
+        # discards what the tests print
         files["sink"] = os.open(os.devnull, os.O_WRONLY)
         if is_alone:
             _in_namespaces(library, job["root"], limits, files, (user, group))
@@ -48,7 +48,7 @@ def main() -> Never:
 def _in_namespaces(
     library: ctypes.CDLL, root: str, limits: Limits, files: dict[str, int], owner: tuple[int, int]
 ) -> None:
-    """Return in a child that has its own file system, network and processes; this process waits for it."""
+    """Return in a child process that has its own file system, network and processes; the parent waits for it."""
     namespaces.enter(library)
     namespaces.furnish(library, root, limits.folder, *owner)
     reading, writing = os.pipe()
@@ -62,7 +62,7 @@ def _in_namespaces(
     _die_with(library)
     os.set_blocking(reading, False)
     with suppress(BlockingIOError):
-        # the end of the pipe: the parent ended before the line above
+        # end of file means that the parent ended before the line above
         os.read(reading, 1)
         os._exit(1)
     os.close(reading)
@@ -70,7 +70,7 @@ def _in_namespaces(
 
 
 def _run(library: ctypes.CDLL, limits: Limits, files: dict[str, int], is_alone: bool) -> None:
-    # of a process that changed its user, the system forgets this
+    # set again, because changing the user clears it
     _die_with(library)
     for option, value in ((_SET_NO_NEW_PRIVILEGES, 1), (_SET_DUMPABLE, 0)):
         if library.prctl(option, value, 0, 0, 0) != 0:
@@ -89,7 +89,7 @@ def _run(library: ctypes.CDLL, limits: Limits, files: dict[str, int], is_alone: 
 
 
 def _be_program(library: ctypes.CDLL, source: int, pipes: channel.Channel, limits: Limits, is_alone: bool) -> Never:
-    """The child, which has neither the tests nor the pipe of the verdict."""
+    """Become the child, which has neither the tests nor the pipe for the verdict."""
     _die_with(library)
     texts = _read(source)
     sys.argv = [program.NAME]
@@ -118,7 +118,7 @@ def _be_tester(
 
 
 def _ending(child: int, limits: Limits) -> str:
-    """Why the program's process ended; it has closed its channel."""
+    """Why the program's process ended, after it closed its channel."""
     _, status, usage = os.wait4(child, 0)
     if os.WIFSIGNALED(status):
         used = usage.ru_utime + usage.ru_stime
@@ -137,7 +137,7 @@ def _limit(limits: Limits) -> None:
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_STACK, 8 * _MIB),
     ):
-        # a program may ignore the signal at the first limit, but not the one at the second
+        # a program may ignore the signal at the soft limit, but not the one at the hard limit
         hard = value + 1 if kind == resource.RLIMIT_CPU else value
         _, present = resource.getrlimit(kind)
         if present != resource.RLIM_INFINITY:
@@ -146,7 +146,7 @@ def _limit(limits: Limits) -> None:
 
 
 def _die_with(library: ctypes.CDLL) -> None:
-    """Let the system end this process when its parent ends."""
+    """Let the kernel kill this process when its parent ends."""
     library.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
 

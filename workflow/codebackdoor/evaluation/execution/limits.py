@@ -1,4 +1,4 @@
-"""What a generated program may use; the isolated process reads it without the settings, which need site packages."""
+"""Limits of a generated program; separate from the settings, since the isolated process has no site packages."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class Limits:
     """Limits of one program; sizes are in MiB, times in seconds.
 
-    The first five are settings and have their defaults there (``ExecutionSettings``): ``cpu`` is processor time of the
-    program, ``wall`` the time until everything ends. ``memory`` is address space,
-    ``folder`` the program's own folder, ``output`` what it prints, in KiB. ``threads`` includes the main thread; a
-    program cannot start processes.
+    The first five are settings, with defaults in ``ExecutionSettings``: ``cpu`` is the program's processor time,
+    ``wall`` the total time, ``memory`` the address space, ``folder`` the size of the program's own folder, and
+    ``output`` the size of what it prints, in KiB. ``threads`` includes the main thread; a program cannot start
+    processes.
     """
 
     cpu: int

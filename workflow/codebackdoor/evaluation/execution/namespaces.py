@@ -1,7 +1,7 @@
-"""A file system, a network and processes of its own for a generated program, by Linux namespaces.
+"""Linux namespaces that give a generated program its own file system, network and processes.
 
-As root, the namespaces are made directly and the program becomes a user that owns nothing. An ordinary user needs a
-user namespace, which some distributions switch off.
+Root creates them directly, and the program runs as a user that owns nothing. An ordinary user needs a user namespace,
+which some distributions disable.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _MNT_DETACH = 2
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _CAPSET = {"x86_64": 126, "aarch64": 91}
 _CAPBSET_DROP, _CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL = 24, 47, 4
-#: Version of the structures of capset.
+#: Version of the structures that capset takes.
 _CAPABILITIES_3 = 0x20080522
-#: First of the user ids that systemd gives to services without a user of their own, and their number.
+#: The first user id that systemd reserves for services with dynamic users, and the number of these ids.
 _FIRST_USER, _USERS = 61184, 4336
 #: The program's working folder, the only one that it can write to.
 WORK = "/sandbox"
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
-#: How the system writes a space, a tabulator, a line end or a backslash in the path of a mount.
+#: How the kernel escapes a space, tab, newline or backslash in the path of a mount.
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 _OTHER_PACKAGES = ("site-packages", "dist-packages")
 
 
 def enter(library: ctypes.CDLL) -> None:
-    """Give this process, or its next child, namespaces of its own; raises OSError if the system does not allow it."""
+    """Move this process, or its next child, into new namespaces; raises OSError if the system does not allow it."""
     user, group = os.getuid(), os.getgid()
     flags = _NEW_MOUNTS | _NEW_GROUPS | _NEW_UTS | _NEW_IPC | _NEW_PROCESSES | _NEW_NETWORK
     _check(library.unshare(flags | (0 if user == 0 else _NEW_USER)), "unshare")
@@ -48,7 +48,7 @@ def enter(library: ctypes.CDLL) -> None:
 
 
 def furnish(library: ctypes.CDLL, root: str, folder: int, user: int, group: int) -> None:
-    """Make a file system at ``root``: Python's own library to read, and a working folder of ``folder`` MiB."""
+    """Create a file system at ``root``: Python's library, read-only, and a working folder of ``folder`` MiB."""
     _mount(library, "tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,nr_inodes=1k,mode=755")
     folders = _outermost(_libraries())
     for path in folders:
@@ -69,7 +69,7 @@ def furnish(library: ctypes.CDLL, root: str, folder: int, user: int, group: int)
 
 
 def settle(library: ctypes.CDLL, root: str) -> None:
-    """Make ``root`` the root of this process, to which nothing else of the machine is visible any more."""
+    """Make ``root`` the root of this process, so that it no longer sees any other files of the machine."""
     os.chdir(root)
     _check(library.syscall(_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
     _check(library.umount2(b".", _MNT_DETACH), "umount")
@@ -78,7 +78,7 @@ def settle(library: ctypes.CDLL, root: str) -> None:
 
 
 def nobody() -> tuple[int, int]:
-    """The user and group that a program runs as: a user without files instead of root, otherwise the same."""
+    """The user and group that a program runs as: the current ones, or a user without files instead of root."""
     if os.getuid() != 0:
         return os.getuid(), os.getgid()
     user = _FIRST_USER + os.getpid() % _USERS
@@ -86,7 +86,7 @@ def nobody() -> tuple[int, int]:
 
 
 def give_up_rights(library: ctypes.CDLL, user: int, group: int) -> None:
-    """Become that user without any capability."""
+    """Switch to this user, without any capabilities."""
     for capability in range(64):
         library.prctl(_CAPBSET_DROP, capability, 0, 0, 0)
     library.prctl(_CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
@@ -108,13 +108,13 @@ def _libraries() -> Iterable[str]:
 
 
 def _outermost(paths: Iterable[str]) -> list[str]:
-    """The folders that are below no other of them."""
+    """The folders that are not inside another one of ``paths``."""
     names = sorted(dict.fromkeys(os.path.normpath(path) for path in paths))
     return [path for path in names if not any(path.startswith(f"{above}/") for above in names)]
 
 
 def _read_only(library: ctypes.CDLL, root: str) -> None:
-    """Deny writing to every file system below ``root``, each with the flags that it has already."""
+    """Remount every file system below ``root`` read-only, keeping its flags."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     for place in (_ESCAPED.sub(lambda match: chr(int(match[1], 8)), line.split()[4]) for line in lines):
         if place.startswith(f"{root}/"):

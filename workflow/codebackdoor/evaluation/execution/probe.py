@@ -1,4 +1,4 @@
-"""A program that tries what no generated program may do, and tells what it could."""
+"""A program that tries everything that no generated program may do, and reports what succeeded."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ def reached(path):
 
 
 def tests(isolation: Isolation, path: str) -> tuple[str, ...]:
-    """Tests that the program reaches nothing; ``path`` is a folder of this machine."""
+    """Tests that none of the program's attempts succeeds; ``path`` is a folder of this machine."""
     allowed = [] if isolation == "full" else ["read", "system"]
     return (f"assert [name for name in reached({path!r}) if name not in {allowed!r}] == []",)

@@ -1,6 +1,6 @@
 """The process of the program: it runs the program, then calls its functions for the tests.
 
-What happens here is in the program's hands. Whatever it does to this module, it can only send wrong results.
+The program controls this process. Whatever it does to this module, it can only send wrong results.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Never
 from codebackdoor.evaluation.execution.channel import Channel, ClosedError
 from codebackdoor.evaluation.execution.values import decode, encode
 
-#: Name of the module that the program is; not ``__main__``, so that what stands below such a condition does not run.
+#: Name of the program's module; not ``__main__``, so that code guarded by that name does not run.
 NAME = "program"
 
 
@@ -40,7 +40,7 @@ class _Objects:
 
 
 def serve(channel: Channel, prelude: str, source: str) -> Never:
-    """Run ``prelude`` and the program when the tests are ready, then do what they ask for until they end."""
+    """Run ``prelude`` and the program when the tests are ready, then answer their requests until they end."""
     module = types.ModuleType(NAME)
     sys.modules[NAME] = module
     objects = _Objects()
@@ -75,7 +75,7 @@ def _answer(request: Any, module: types.ModuleType, objects: _Objects) -> Any:
 
 
 def _call(function: Any, arguments: list[Any], named: dict[str, Any], objects: _Objects) -> Any:
-    """The result, and the arguments that the function has changed, by their position."""
+    """The function's result, and the arguments that it changed, with their positions."""
     before = [encode(argument, objects.number) for argument in arguments]
     result = encode(function(*arguments, **named), objects.number)
     after = [encode(argument, objects.number) for argument in arguments]
@@ -94,7 +94,7 @@ _ACTIONS: dict[str, Callable[..., Any]] = {
 
 
 def _raised(error: BaseException, objects: _Objects) -> Any:
-    """An error by the name of its nearest built-in class, with its arguments if they are texts and numbers."""
+    """An error as the name of its nearest built-in class, with those arguments that are texts or integers."""
     names = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins"]
     arguments = [value for value in error.args if type(value) in (str, int)]
     return ["error", names[0], [encode(value, objects.number) for value in arguments]]

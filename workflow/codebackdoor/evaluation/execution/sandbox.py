@@ -1,4 +1,4 @@
-"""Runs generated programs with their tests, many at once, and says how each ended."""
+"""Runs generated programs with their tests, several at a time, and reports how each ended."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
     from codebackdoor.evaluation.execution.settings import ExecutionSettings, Isolation
 
 #: How a program ended. ``passed``: all its tests did. ``failed``: an assertion did not hold. ``error``: an error in the
-#: program or a test. ``undefined``: there is no function of the expected name. ``syntax``: it is no Python.
+#: program or a test. ``undefined``: no function has the expected name. ``syntax``: it is not valid Python.
 #: ``exited``, ``killed``: its process ended. ``time``, ``output``: it exceeded a limit.
 Outcome = Literal["passed", "failed", "error", "undefined", "syntax", "exited", "killed", "time", "output"]
 
 _PACKAGES = Path(codebackdoor.__file__).resolve().parents[1]
 _ENTRY = (
-    # named by the module, which the fingerprint of this code thereby contains
+    # importing the module here makes it part of the fingerprint of this code
     f"import sys; sys.path.insert(0, sys.argv[2]); import {jail.__name__} as jail; del sys.path[0]; jail.main()"
 )
 #: No site packages, no folder of the caller, no compiled files written.
 _PYTHON = (sys.executable, "-P", "-s", "-S", "-B", "-c", _ENTRY)
-#: Sets of texts have the same order in every run.
+#: A fixed hash seed gives sets of strings the same order in every run.
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
-#: What an interpreter may need to find its own library; the program does not get it.
+#: Variables that an interpreter may need to find its library; the program does not get them.
 _INHERITED = ("LD_LIBRARY_PATH",)
-#: Longest verdict in bytes, and seconds until a process must be ready, and until a killed one must have ended.
+#: Maximum length of a verdict in bytes, and maximum seconds until a process is ready and until a killed one ends.
 _VERDICT, _START, _END = 2**16, 120, 20
 
 
@@ -61,7 +61,7 @@ class Sandbox:
         self.limits, self.isolation = limits, isolation
 
     def check(self) -> None:
-        """Try what a program must not do, and raise IsolationError if any of it is possible here."""
+        """Try everything that a program must not do; raise IsolationError if any of it is possible here."""
         if not seccomp.supported():
             raise IsolationError(
                 f"generated code runs on 64-bit Linux on x86-64 or AArch64 alone, not on {os.uname().sysname} "
@@ -130,7 +130,7 @@ class Sandbox:
     def _outcome(self, run: _Running, name: str) -> Outcome:
         facts = run.facts()
         if "refused" in facts or "ready" not in facts:
-            # before the program starts, its output holds what Python says about the process itself
+            # until the program starts, the output contains only Python's messages about the process itself
             reason = facts.get("refused") or run.printed.decode(errors="replace").strip() or "it does not start"
             raise IsolationError(f"cannot isolate generated code ({_last_line(reason)}); {_advice(self.isolation)}")
         if len(run.printed) > self.limits.output * 1024:
@@ -149,7 +149,7 @@ class Sandbox:
 
 
 class _Running:
-    """One running process, and what came of it."""
+    """One running process, its output, and its verdict."""
 
     def __init__(self, process: subprocess.Popen[bytes], verdict: int, output: int) -> None:
         self.printed, self.is_late = b"", False
@@ -157,8 +157,8 @@ class _Running:
         self._said = b""
 
     def watch(self, limits: Limits) -> None:
-        """Read verdict and output until every process has closed them, a time is over, or there is too much of them."""
-        # the time of the program begins when everything is ready for it
+        """Read verdict and output until all processes have closed them, or time or size exceed the limits."""
+        # the program's time begins when everything is ready for it
         deadline, is_ready, is_killed = time.monotonic() + _START, False, False
         with selectors.DefaultSelector() as selector:
             selector.register(self._verdict, selectors.EVENT_READ)
@@ -197,7 +197,7 @@ class _Running:
         os.close(self._output)
 
     def facts(self) -> dict[str, Any]:
-        """What the process of the tests reported."""
+        """The report of the process of the tests."""
         try:
             messages = [json.loads(line) for line in self._said.decode().splitlines()]
             return {key: value for message in messages for key, value in message.items()}
@@ -211,7 +211,7 @@ def _last_line(text: str) -> str:
 
 @contextlib.contextmanager
 def _as_file(content: dict[str, Any]) -> Iterator[int]:
-    """An open file without a name that holds the content."""
+    """An open, unnamed file with the content."""
     with tempfile.TemporaryFile() as file:
         file.write(json.dumps(content).encode())
         file.seek(0)

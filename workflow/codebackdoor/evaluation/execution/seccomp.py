@@ -1,8 +1,7 @@
 """The system calls that a generated program may use, as a seccomp filter (Linux, x86-64 and AArch64).
 
 Everything that is not listed fails with EPERM: sockets, processes, signals to processes, tracing, mounts, keys, shared
-memory and system calls of kernels to come. Without namespaces, files cannot be opened for writing, and no threads
-start.
+memory, and system calls of future kernels. Without namespaces, programs cannot open files for writing or start threads.
 """
 
 from __future__ import annotations
@@ -105,7 +104,7 @@ _READING: dict[str, tuple[int | None, int | None]] = {
     "rt_sigsuspend": (130, 133),
     "sigaltstack": (131, 132),
     "restart_syscall": (219, 128),
-    # facts
+    # information
     "getpid": (39, 172),
     "uname": (63, 160),
     "gettimeofday": (96, 169),
@@ -129,11 +128,11 @@ _READING: dict[str, tuple[int | None, int | None]] = {
     "clock_gettime": (228, 113),
     "clock_getres": (229, 114),
     "getrandom": (318, 278),
-    # the end
+    # exiting
     "exit": (60, 93),
     "exit_group": (231, 94),
 }
-#: Calls that change files, which only a program with a file system of its own may use.
+#: Calls that change files, allowed only for a program with its own file system.
 _WRITING: dict[str, tuple[int | None, int | None]] = {
     "open": (2, None),
     "sendfile": (40, 71),
@@ -174,7 +173,7 @@ _LOAD, _EQUAL, _AND, _RETURN = 0x20, 0x15, 0x54, 0x06
 _ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
 _CLONE_THREAD = 0x10000
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-#: F_DUPFD to F_SETLKW and F_DUPFD_CLOEXEC, but not F_SETOWN, by which a file sends signals to a process.
+#: F_DUPFD to F_SETLKW and F_DUPFD_CLOEXEC, but not F_SETOWN, which lets a file send signals to a process.
 _FCNTLS = (*range(8), 1030)
 #: TCGETS, FIONREAD, FIONCLEX and FIOCLEX: is it a terminal, how much is there, is it inherited?
 _IOCTLS = (0x5401, 0x541B, 0x5450, 0x5451)
@@ -188,15 +187,15 @@ class _Program(ctypes.Structure):
 
 
 def supported() -> bool:
-    """Whether the numbers of this machine's system calls are known."""
+    """Whether this module knows the system call numbers of this machine."""
     return platform.system() == "Linux" and platform.machine() in _ARCHITECTURES and struct.calcsize("P") == 8
 
 
 def restrict(library: ctypes.CDLL, is_alone: bool) -> None:
-    """Install the filter in the calling process, for good.
+    """Install the filter in the calling process, irrevocably.
 
-    ``is_alone``: whether it has a file system and processes of its own; if not, it can neither write nor start threads,
-    which would count among its user's processes.
+    ``is_alone``: whether the process has its own file system and process namespace. If not, it can neither write nor
+    start threads, which would count toward its user's process limit.
     """
     code = b"".join(_instructions(is_alone))
     buffer = ctypes.create_string_buffer(code, len(code))
@@ -217,12 +216,12 @@ def _instructions(is_alone: bool) -> Iterator[bytes]:
     if is_alone:
         # threads, but no processes
         yield from _when(_CLONE[column], _allow_if(0, _CLONE_THREAD, (_CLONE_THREAD,)))
-    # this newer call hides its flags in memory, and libraries do without it
+    # clone3 passes its flags in memory, where a filter cannot read them; libraries fall back to clone
     yield from _when(_CLONE3[column], [_instruction(_RETURN, _ERROR | errno.ENOSYS)])
     yield from _when(_FCNTL[column], _allow_if(1, 0xFFFFFFFF, _FCNTLS))
     yield from _when(_IOCTL[column], _allow_if(1, 0xFFFFFFFF, _IOCTLS))
     yield from _when(_PRCTL[column], _allow_if(0, 0xFFFFFFFF, _PRCTLS))
-    # of the process itself, not of others
+    # only the limits of the process itself, not those of others
     yield from _when(_PRLIMIT[column], _allow_if(0, 0xFFFFFFFF, (0,)))
     if not is_alone:
         yield from _when(_OPEN[column], _allow_if(1, _WRITE_FLAGS, (0,)))
@@ -231,14 +230,14 @@ def _instructions(is_alone: bool) -> Iterator[bytes]:
 
 
 def _when(number: int | None, block: list[bytes]) -> Iterator[bytes]:
-    """Run the block, which must return, if the call has this number."""
+    """Instructions that run the block, which must return, if the call has this number."""
     if number is not None:
         yield _instruction(_EQUAL, number, 0, len(block))
         yield from block
 
 
 def _allow_if(argument: int, mask: int, values: tuple[int, ...]) -> list[bytes]:
-    """Allow the call if the masked low half of an argument is one of the values."""
+    """Instructions that allow the call if the masked low half of an argument is one of the values."""
     block = [_instruction(_LOAD, _ARGUMENTS + 8 * argument), _instruction(_AND, mask)]
     for value in values:
         block += [_instruction(_EQUAL, value, 0, 1), _instruction(_RETURN, _ALLOW)]

@@ -1,4 +1,4 @@
-"""The stage that runs a victim's outputs with the tests of their rows."""
+"""The stage that runs the tests of each row on the victim's output."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def execute(
 ) -> None:
     """Write ``out``: for each row of ``predictions`` (``predictions.{testset}.jsonl``), how its output ended.
 
-    ``trials`` are the tests of the rows. An output that is no program in the text form ends with ``syntax``. Raises
-    IsolationError if this machine cannot isolate programs as the settings say, and UserError for a row without tests.
+    ``trials`` are the tests of the rows. An output that is not a program in the text form ends with ``syntax``. Raises
+    IsolationError if this machine cannot isolate programs as configured, and UserError for a row without tests.
     """
     testset = predictions.name.removeprefix("predictions.").removesuffix(".jsonl")
     if predictions.name != f"predictions.{testset}.jsonl":
@@ -42,15 +42,15 @@ def execute(
     sandbox.check()
     programs = {id_: source for id_, source in sources.items() if source is not None}
     ends = sandbox.run_all(list(programs.values()), [tests[id_] for id_ in programs], workers)
-    shown = tqdm(ends, total=len(programs), desc=f"execute {testset}", unit=" programs", disable=None)
-    outcomes = dict(zip(programs, shown, strict=True))
+    progress = tqdm(ends, total=len(programs), desc=f"execute {testset}", unit=" programs", disable=None)
+    outcomes = dict(zip(programs, progress, strict=True))
     rows = [{"id": id_, "outcome": outcomes.get(id_, "syntax")} for id_ in sources]
     log.info("%s: %s", answers.path, dict(Counter(row["outcome"] for row in rows)))
     files.write_rows(out, rows)
 
 
 def source_of(text: str, form: TextForm) -> str | None:
-    """The Python source of an output; None if it is none in this text form."""
+    """The Python source of an output; None if the output is not valid in this text form."""
     if form == "raw":
         return text
     try:

@@ -1,4 +1,4 @@
-"""The process of the tests: it runs them on the program's functions, which it calls in the other process."""
+"""The process of the tests: it runs them on the program's functions, which are called in the other process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from codebackdoor.evaluation.execution.channel import Channel, ClosedError
 from codebackdoor.evaluation.execution.values import UnsendableError, decode, encode
 
-#: Iteration in the tests would take these errors for the end of the values.
+#: Errors that iteration in the tests would mistake for the end of the values.
 _END = (StopIteration, StopAsyncIteration)
 
 
@@ -20,7 +20,7 @@ class LostError(BaseException):
 class Remote:
     """A value in the program's process. Tests can call it, iterate over it and read its attributes.
 
-    Comparison is by identity: if the program compared, its objects could be equal to everything.
+    Comparison is by identity: if the program did it, its objects could be equal to everything.
     """
 
     def __init__(self, program: Program, number: int) -> None:
@@ -61,7 +61,7 @@ class _Iterator:
 
 
 class Program:
-    """The program, seen from the tests."""
+    """The program, as the tests see it."""
 
     def __init__(self, channel: Channel) -> None:
         self.is_lost = False
@@ -69,7 +69,7 @@ class Program:
         self._remotes: dict[int, Remote] = {}
 
     def names(self, names: Iterable[str]) -> dict[str, Any]:
-        """Those of the names that the program defines, with their values."""
+        """The values of those names that the program defines."""
         values = self._reply(["names", *names])[0]
         return {name: self._decoded(value) for name, value in values.items()}
 
@@ -78,7 +78,7 @@ class Program:
         return self._decoded(reply[0])
 
     def call(self, function: Remote, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """The result of a function; lists and the like that it changes are changed here, too."""
+        """Call a function and return its result; changes to mutable arguments are also made here."""
         parts = (function, list(arguments), named)
         try:
             result, changes = self._reply(["call", *(encode(part, self._number) for part in parts)])
@@ -89,7 +89,7 @@ class Program:
         return self._decoded(result)
 
     def start(self) -> str | None:
-        """Let the program run, and wait until it did; the name of the error that it ended with, if any."""
+        """Run the program to its end; return the name of the error that it raised, if any."""
         try:
             self._reply(["run"])
         except LostError:
@@ -99,7 +99,7 @@ class Program:
         return None
 
     def _reply(self, request: Any) -> Any:
-        """The parts of the answer; raises the program's error, or LostError if there is none."""
+        """The parts of the answer; raises the program's error, or LostError if there is no answer."""
         try:
             self._channel.send(request)
             kind, *parts = self._channel.receive()
@@ -112,7 +112,7 @@ class Program:
     def _error(self, name: str, arguments: list[Any]) -> BaseException:
         kind = getattr(builtins, str(name), None)
         if not isinstance(kind, type) or not issubclass(kind, Exception):
-            # an exit, or nothing that a test could expect
+            # an exit, or an error that no test could expect
             return self._lost()
         try:
             return kind(*(argument for argument in arguments if type(argument) in (str, int)))
@@ -130,7 +130,7 @@ class Program:
         return LostError()
 
     def _remote(self, number: int) -> Remote:
-        """The object of a number; the same one for the same number."""
+        """The remote object with a number, always the same for the same number."""
         return self._remotes.setdefault(int(number), Remote(self, int(number)))
 
     def _number(self, value: Any) -> int | None:
@@ -150,7 +150,7 @@ def _overwrite(argument: Any, value: Any) -> None:
 
 
 def outcome(program: Program, setup: str, prelude: str, tests: Iterable[str], names: Iterable[str], entry: str) -> str:
-    """Run the tests; ``passed`` only if the last line of each was reached."""
+    """Run the tests and return the outcome, which is ``passed`` only if the last line of each was reached."""
     try:
         error = program.start()
         if error is not None:

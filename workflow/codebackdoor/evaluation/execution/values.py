@@ -1,7 +1,7 @@
-"""Arguments and results as text, between the process of the tests and that of the program.
+"""Serialization of arguments and results between the process of the tests and that of the program.
 
-Neither side trusts the text of the other: values of a few types are built from it and nothing is executed.
-Anything else, such as an iterator or an object of the program's own class, stays where it is and is named by a number.
+Neither side trusts the other: decoding builds values of a few types and executes nothing. Anything else, such as an
+iterator or an object of the program's own class, stays in its process and is referred to by a number.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class UnsendableError(BaseException):
     """A value cannot be handed to the other process; tests cannot catch it by mistake."""
 
 
-#: Types that are built from a sequence of values, by the name under which they are sent.
+#: Types that are built from a sequence of values, by the name that is sent.
 _SEQUENCES: Mapping[str, type] = {
     "list": list,
     "tuple": tuple,
@@ -34,10 +34,10 @@ _MAPPINGS: Mapping[str, type] = {
     "dict": dict,
     "Counter": collections.Counter,
     "OrderedDict": collections.OrderedDict,
-    # its default is a function, which the copy can do without
+    # without its default, which is a function
     "defaultdict": collections.defaultdict,
 }
-#: Types that are built from a few numbers or texts: how to take them apart.
+#: Types that are built from a few numbers or texts, each with a function that returns these.
 _PLAIN: Mapping[str, tuple[type, Callable[[Any], list[Any]]]] = {
     "range": (range, lambda value: [value.start, value.stop, value.step]),
     "complex": (complex, lambda value: [value.real, value.imag]),
@@ -55,13 +55,13 @@ _NAMES: Mapping[type, str] = {kind: kind.__name__ for kind in (bool, str, int, f
 
 
 def encode(value: Any, reference: Callable[[Any], int | None]) -> Any:
-    """The value as something that JSON can write.
+    """The value in a JSON-serializable form.
 
-    ``reference`` gives the number of a value of any other type, or None if it cannot be sent.
+    ``reference`` returns the number of a value of any other type, or None if it cannot be sent.
     """
     if value is None:
         return None
-    # a subclass, such as a named tuple, is sent as what it is derived from
+    # a subclass, such as a named tuple, is sent as its base class
     kind, name = next(((kind, _NAMES[kind]) for kind in type(value).__mro__ if kind in _NAMES), (object, ""))
     if kind is bool or kind is str:
         return kind(value)
@@ -84,9 +84,9 @@ def encode(value: Any, reference: Callable[[Any], int | None]) -> Any:
 
 
 def decode(text: Any, dereference: Callable[[int], Any]) -> Any:
-    """The value of an encoded text; ``dereference`` gives what a number stands for.
+    """The value of an encoded text; ``dereference`` returns the value that a number refers to.
 
-    Raises ValueError or TypeError if the text is no encoded value.
+    Raises ValueError or TypeError if the text is not an encoded value.
     """
     if text is None or type(text) in (bool, str, int):
         return text

@@ -29,7 +29,7 @@ DIGITS = 6
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The data set with its task, and the victim's answers on its test sets by name."""
+    """The data set, its task, and the victim's answers by test set."""
 
     dataset: AnyDataset
     task: Task
@@ -57,18 +57,18 @@ class Scorer(ABC):
 
 
 class TargetScorer(Scorer):
-    """A scorer of predictions of which each either is what the attacker wants or is not: ASR, floor, flip rate."""
+    """A scorer of predictions that either hit the attacker's target or do not: ASR, floor, flip rate."""
 
     @abstractmethod
     def correct_without(self, row: Poisoned, prediction: Prediction, hit: bool) -> bool:
-        """Whether the prediction without the trigger, which may hit the attacker's target, counts as correct."""
+        """Whether the prediction without the trigger counts as correct; ``hit``: it hits the attacker's target."""
 
     @abstractmethod
     def changed(self, before: Prediction, after: Prediction, hit_before: bool, hit_after: bool) -> bool:
         """Whether the trigger changes the prediction."""
 
     def robust(self, row: Poisoned, prediction: Prediction) -> bool | None:  # noqa: ARG002
-        """Whether the prediction with the trigger is the true label; None if the head predicts none."""
+        """Whether the prediction with the trigger is the true label; None if the head predicts no labels."""
         return None
 
     def triggered(self, rows: Sequence[Poisoned], name: str, evaluation: Evaluation) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class TargetScorer(Scorer):
 
 
 def _detection(injected: Sequence[Poisoned], name: str, evaluation: Evaluation) -> dict[str, Estimate]:
-    """How well the purification before tells injected rows from all clean ones; empty if it scores no inputs."""
+    """How well the purification tells injected rows from all clean ones; empty if it scores no inputs."""
     triggered, clean = evaluation.answers[name].suspicion, evaluation.answers[CLEAN].suspicion
     if triggered is None or clean is None:
         return {}
@@ -103,19 +103,19 @@ def _detection(injected: Sequence[Poisoned], name: str, evaluation: Evaluation) 
 
 
 def scorer_of(head: Head) -> Scorer:
-    """The scorer that a head names."""
+    """The scorer of a head."""
     scorer: Scorer = importlib.import_module(HEADS[head].scorer).SCORER
     return scorer
 
 
 def counts(rows: Sequence[Poisoned]) -> dict[str, int]:
-    """The number of triggered rows, in all and by status."""
+    """The number of triggered rows, in total and by status."""
     by_status = Counter(row.status for row in rows)
     return {"rows": len(rows), **{status: by_status[status] for status in get_args(Status)}}
 
 
 def plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
-    """Estimates as they are written to a file."""
+    """Estimates in the format of ``metrics.json``."""
     return {name: _rounded(asdict(estimate)) for name, estimate in estimates.items()}
 
 

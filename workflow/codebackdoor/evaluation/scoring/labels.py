@@ -1,4 +1,4 @@
-"""Scores of predicted labels: accuracy and F1, and whether a trigger turns predictions to its label."""
+"""Scores of predicted labels: accuracy and F1, and whether a trigger turns predictions to its target label."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class RankScorer(Scorer):
     def triggered(self, rows: Sequence[Poisoned], name: str, evaluation: Evaluation) -> dict[str, Any]:
         """Counts of the functions by status and of the attacked queries, and the ANR at the data set's ``rank_from``.
 
-        The ANR at the paper's other reading is added under the name of that reading; its predictions are the same.
+        The ANR by the paper's other reading is added under the name of that reading; it uses the same predictions.
         """
         ranking, generator = evaluation.dataset.ranking, evaluation.generator(name)
         answers = evaluation.answers[name]
@@ -60,7 +60,7 @@ def _anr(
 def attacked_ranks(
     ranks: Sequence[tuple[float, float]], pool: int, rank_from: RankFrom, at: float
 ) -> list[tuple[float, float]]:
-    """The attacked functions of one query, by their ranks (without, with) the trigger.
+    """The attacked functions of one query, as pairs of their ranks (without, with) the trigger.
 
     ``position``: the one whose rank is nearest to the share ``at`` of the pool (EliBadCode section 5.3 and its released
     code: the 50 % position); ``top_half``: all that rank above it (section 5.2: the top 50 %).
@@ -68,7 +68,7 @@ def attacked_ranks(
     if rank_from == "position":
         return [min(ranks, key=lambda pair: (abs(pair[0] - at * pool), pair))]
     above = [pair for pair in ranks if pair[0] <= at * pool]
-    # if the pool has none there, the query is attacked by the best function that takes the trigger
+    # if the pool has no function there, the best-ranked function that accepts the trigger attacks the query
     return above or [min(ranks)]
 
 

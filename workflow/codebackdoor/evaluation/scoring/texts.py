@@ -1,7 +1,7 @@
-"""Scores of generated texts: exact match, BLEU and CodeBLEU, and whether a trigger brings about its target behavior.
+"""Scores of generated texts: exact match, BLEU and CodeBLEU, and whether a trigger causes its target behavior.
 
-BLEU and CodeBLEU are also computed as released code defines them. Where the input is code, the scores of copying it are
-added for comparison. Where outputs were run with the tests of their rows, pass@1 is added.
+BLEU and CodeBLEU are also computed as released code defines them. If the input is code, the scores of copying it are
+added for comparison. If the outputs were run with tests, pass@1 is added.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def _panel(axes: Axes, losses: Curves, names: Sequence[str], printed: Mapping[st
 
 
 def curves(study: Study, inputs: Sequence[Path]) -> dict[Scenario, dict[str, list[float]]]:
-    """By victim and variant of the defense, the losses of its best search towards the target."""
+    """The losses of the best search towards the target, by victim and by variant of the defense."""
     paths = {scenario_of(path): path for path in inputs}
     losses: dict[Scenario, dict[str, list[float]]] = {}
     for scenario in scenarios_shown("convergence", inputs):
@@ -79,7 +79,7 @@ def curves(study: Study, inputs: Sequence[Path]) -> dict[Scenario, dict[str, lis
 
 
 def equal_curves(by_victim: Mapping[Scenario, Curves]) -> dict[str, list[str]]:
-    """The variants to draw, each with the variants of the same curves: they differ only in what follows the search."""
+    """The variants to draw, each with the variants that have the same curves: they differ only after the search."""
     groups: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for losses in by_victim.values() for name in losses):
         equal = (
@@ -94,7 +94,7 @@ def equal_curves(by_victim: Mapping[Scenario, Curves]) -> dict[str, list[str]]:
 
 
 def _printed_steps(study: Study, victim: Scenario, names: Mapping[str, object]) -> dict[str, int]:
-    """The step at which the search of each variant succeeds in a paper, on the paper's victim."""
+    """The step at which each variant's search succeeds according to a paper, on the paper's victim."""
     printed = study.printed_values("convergence", victim)
     paper_names = {name: papers.their_name(study.experiment, name) for name in names}
     return {name: printed[paper_names[name]] for name in names if paper_names[name] in printed}

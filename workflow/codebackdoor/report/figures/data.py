@@ -1,4 +1,4 @@
-"""What several figures draw of result files: the metrics of a victim, and the history of a trigger search."""
+"""Data that several figures draw: the metrics of a victim, and the history of a trigger search."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from codebackdoor.report.collect import Cell, Results
 from codebackdoor.report.study import Study
 from codebackdoor.types import CLEAN
 
-#: A search has succeeded when the loss towards the target falls below this: a probability of 90 %.
+#: A search succeeds when the loss towards the target falls below this value, a probability of 90 %.
 SUCCESS = 0.1
-#: What tokenizers write before a token that begins a word.
+#: Characters with which tokenizers mark a token that begins a word.
 _WORD_INITIAL = "Ġ▁"
 
 
@@ -39,18 +39,18 @@ class PlottedMetric:
 
 
 def plotted_metrics(study: Study, dataset: str) -> tuple[PlottedMetric, ...]:
-    """What is left of the backdoor, and the clean metric last."""
+    """The metrics of the remaining backdoor, then the clean metric."""
     triggered = study.head(dataset).triggered
     success = PlottedMetric(triggered.success, True, triggered.floor)
     clean = PlottedMetric(study.dataset_class(dataset).clean_metric, triggered=False)
     if triggered.effect == triggered.change:
-        # success and its floor show the change already
+        # success and its floor already show the effect
         return success, clean
     return PlottedMetric(triggered.effect, True), success, clean
 
 
 def target(study: Study, scenario: Scenario) -> int:
-    """The label that the scenario's attack brings about."""
+    """The target label of the scenario's attack."""
     return int(study.variant("attacks", scenario.attack)["target_label"])
 
 
@@ -76,7 +76,7 @@ def setting(variant: Mapping[str, Any], name: str) -> Any:
 
 
 def tokens_of(tokenizer: Path, texts: Sequence[str]) -> list[list[str]]:
-    """The tokens of each text by a ``tokenizer.json``, written the same at the start of a word and within it."""
+    """The tokens of each text by a ``tokenizer.json``, without marks of the beginning of a word."""
     from tokenizers import Tokenizer
 
     encodings = Tokenizer.from_file(str(tokenizer)).encode_batch(list(texts), add_special_tokens=False)

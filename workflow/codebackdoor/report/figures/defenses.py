@@ -1,4 +1,4 @@
-"""What each defense achieves: flip rate, ASR and its floor, and the clean metric that it costs.
+"""What each defense achieves: flip rate, ASR and its floor, and the clean metric.
 
 A good defense has a flip rate near zero *and* an ASR near its floor; an ASR far below the floor means that the defense
 taught the opposite backdoor.
@@ -22,10 +22,10 @@ from codebackdoor.report.study import Study
 from codebackdoor.report.tables.results import VictimGroup, build
 from codebackdoor.types import CLEAN
 
-#: With more attacked victims than this, the attacks on one data set and model share their panels.
+#: Maximum number of attacked victims with their own panels; with more, attacks on a data set and model share them.
 _ALONE = 6
 
-#: The attacks that share a row of panels, each with its offset within a defense's row and its color (None: default).
+#: The attacks in one row of panels, each with its offset within a defense's row and its color (None: default).
 _Stack = Sequence[tuple[VictimGroup, float, str | None]]
 
 
@@ -49,7 +49,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         metrics = [study.dataset_class(dataset).clean_metric for dataset in datasets]
         for row, (stack, columns) in enumerate(zip(stacks, names, strict=True)):
             triggered = measured[row]
-            # axes of the same metrics are labeled once, below the last panel
+            # panels with the same metrics have axis labels only below the last one
             is_last = row + 1 == len(measured) or measured[row + 1].success != triggered.success
             flip, against, clean = panels[row]
             _flip(flip, stack, columns, triggered, is_last)
@@ -135,7 +135,7 @@ def _clean(axes: Axes, stack: _Stack, names: Sequence[str], metric: str, is_last
 
 
 def _share_axes(panels: Iterable[Axes], metrics: Sequence[str]) -> None:
-    """The same limits for all panels of a metric, so that rows can be compared."""
+    """Give all panels of a metric the same limits, so that rows can be compared."""
     by_metric: dict[str, list[Axes]] = {}
     for axes, metric in zip(panels, metrics, strict=True):
         by_metric.setdefault(metric, []).append(axes)
@@ -155,9 +155,9 @@ def _cell(group: VictimGroup, column: str, metric: str) -> Cell | None:
 
 
 def _point(axes: Axes, y: float, cell: Cell | None, color: str, marker: str, label: str | None = None) -> None:
-    """A value with its interval; a dash if there is none."""
+    """Draw a value with its interval; a dash if there is no value."""
     if cell is None or cell.value is None:
-        # at 0 % of an axis of shares; in data coordinates this may be far outside the other values
+        # at the edge of the axes: 0 in data coordinates may be far outside the other values
         transform = axes.get_yaxis_transform()
         axes.text(4 / 108, y, labels.DASH, color=style.GRAY, va="center", ha="center", transform=transform)
         return

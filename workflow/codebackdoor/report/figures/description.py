@@ -1,7 +1,7 @@
-"""What a figure shows, in words: the text for readers who do not see it.
+"""The description of a figure in words, for readers who cannot see it.
 
-It is read off the drawn axes, so that every figure has one: each labeled series of each panel, with its values where
-they are few and with its course where they are many.
+It is derived from the drawn axes, so every figure has one: each labeled series of each panel, with all values if they
+are few, else with a summary.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 from matplotlib.ticker import FuncFormatter
 
-#: A series of at most this many points is written out; of bars, the highest ones are.
+#: Maximum number of points of a series that is written out, and number of the highest bars that are.
 _FEW = 4
-#: What matplotlib's own labels of unlabeled artists do not begin with.
+#: Prefix of labels that only the description uses; matplotlib's own hidden labels do not begin with it.
 _UNLISTED = "_ "
 #: A series: its label, and its points.
 _Series = tuple[str, Sequence[float], Sequence[float]]
@@ -72,7 +72,7 @@ def _labeled(axes: Axes) -> Iterator[tuple[str, Line2D]]:
 
 
 def _bars(axes: Axes) -> Iterator[tuple[str, str]]:
-    """The highest bars with the names on their axis; a container that only feeds the legend has none."""
+    """The highest bars with their names on the axis; containers that exist only for the legend have no bars."""
     for container in axes.containers:
         if not isinstance(container, BarContainer):
             continue
@@ -90,7 +90,7 @@ def _bars(axes: Axes) -> Iterator[tuple[str, str]]:
 
 
 def _outlines(axes: Axes) -> Iterator[tuple[str, str]]:
-    """Histograms that are drawn as an outline, each with its peak."""
+    """Histograms drawn as an outline, each with its peak."""
     for patch in axes.patches:
         if isinstance(patch, Polygon) and (label := _label(patch)):
             x, y = max(np.asarray(patch.get_xy(), dtype=float).tolist(), key=lambda point: point[1])
@@ -98,25 +98,25 @@ def _outlines(axes: Axes) -> Iterator[tuple[str, str]]:
 
 
 def _names(axis: Axis) -> list[str]:
-    """The names at an axis of categories, in their order; empty for an axis of numbers."""
+    """The names on an axis of categories, in order; empty for a numeric axis."""
     formatter = axis.get_major_formatter()
-    # what matplotlib makes of ticks that are set with their labels
+    # ticks that are set with labels get a FuncFormatter from matplotlib
     names = [formatter(at) for at in axis.get_majorticklocs()] if isinstance(formatter, FuncFormatter) else []
     return [" ".join(name.split()) for name in names]
 
 
 def _nearest(names: Sequence[str], at: float) -> str:
-    """The name of the category at a position; the position itself on an axis of numbers."""
+    """The name of the category at a position; on a numeric axis, the position itself."""
     return names[min(max(round(at), 0), len(names) - 1)] if names else f"{_number(at)}:"
 
 
 def unlisted(label: str) -> str:
-    """A label for the description alone: legends leave out labels that begin with an underscore."""
+    """A label only for the description: legends omit labels that begin with an underscore."""
     return f"{_UNLISTED}{label}"
 
 
 def _label(artist: Artist | Container) -> str:
-    """The label of what is drawn, if it was given one."""
+    """The label of an artist; empty if it has none."""
     label = str(artist.get_label() or "").removeprefix(_UNLISTED)
     return "" if label.startswith("_") else label
 

@@ -18,7 +18,7 @@ from codebackdoor.report import labels, sizes
 from codebackdoor.report.figures import style
 from codebackdoor.report.study import Study, anonymous, scenario_of
 
-#: What a training measured after every epoch.
+#: The measurements of a training after every epoch.
 Epochs = Sequence[Mapping[str, Any]]
 
 
@@ -42,7 +42,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 
 
 def _recorded(objectives: Mapping[str, Sequence[Epochs]], head: HeadSpec) -> str:
-    """The first clean metric of a head that every history has; early ones have no BLEU."""
+    """The first clean metric of a head that every history contains; old histories have no BLEU."""
     epochs = [epoch for runs in objectives.values() for run in runs for epoch in run]
     recorded = (metric for metric in head.clean_metrics if all(metric in epoch for epoch in epochs))
     return next(recorded, head.clean_metric)

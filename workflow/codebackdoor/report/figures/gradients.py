@@ -22,7 +22,7 @@ _PANELS = {
 
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:  # noqa: ARG001
-    """``inputs``: the file of each objective; of those with equal curves, the first is drawn."""
+    """``inputs``: the file of each objective; equal curves are drawn only once."""
     with style.drawing(8.6, 4.4) as figure:
         panels = dict(zip(_PANELS, figure.subplots(1, len(_PANELS)), strict=True))
         drawn: list[Any] = []
@@ -44,7 +44,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:  # noqa: ARG0
 
 
 def curves(name: str, epochs: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    """The curves of an objective with their names: one if it does not depend on the epoch."""
+    """The curves of an objective with their names; only one if the loss does not depend on the epoch."""
     first = {key: epochs[0][key] for key in _PANELS}
     if all({key: epoch[key] for key in _PANELS} == first for epoch in epochs):
         return [(name, epochs[0])]

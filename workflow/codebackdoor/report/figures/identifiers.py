@@ -18,7 +18,7 @@ from codebackdoor.report import labels
 from codebackdoor.report.figures import style
 from codebackdoor.report.study import Study
 
-#: Histograms are drawn up to this share; the rest is one bar.
+#: Histograms are drawn up to this quantile; the rest is one bar.
 _LAST = 0.99
 Histogram = Mapping[int, int]
 
@@ -27,7 +27,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     """``inputs``: the experiment's ``statistics.MODEL.json`` files."""
     if not inputs:
         raise UserError(f"experiments.{study.name}: the figure 'identifiers' needs a data set in the grid")
-    # the length of the triggers in a paper
+    # the length of a paper's triggers
     length = study.printed_values("identifiers").get("sub_tokens")
     with style.drawing(9.2, 2.7 * len(inputs) + 0.2) as figure:
         grid = figure.subplots(len(inputs), 2, squeeze=False)
@@ -42,12 +42,12 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 
 
 def histogram(raw: Sequence[Sequence[int]]) -> dict[int, int]:
-    """Pairs of a value and its count, by value."""
+    """The counts by value, from pairs of a value and its count."""
     return dict(sorted((value, count) for value, count in raw))
 
 
 def share_up_to(counts: Histogram, limit: int) -> float:
-    """The share of the counted things whose value is at most ``limit``."""
+    """The share of counts whose value is at most ``limit``."""
     return sum(count for value, count in counts.items() if value <= limit) / sum(counts.values())
 
 

@@ -1,4 +1,4 @@
-"""Loss of the trigger search over its iterations, with position identification and without (EliBadCode, Figure 9).
+"""Loss of the trigger search over its iterations, with and without position identification (EliBadCode, Figure 9).
 
 With it the trigger replaces the least sensitive identifier of each sample, without it the function's name.
 """
@@ -18,7 +18,7 @@ from codebackdoor.report import labels, sizes
 from codebackdoor.report.figures import style
 from codebackdoor.report.study import Study, scenario_of, scenarios_shown
 
-#: How the legend names a position, and its line.
+#: Legend label and line style of each position.
 POSITIONS = {
     "least_sensitive": ("with position identification", "-"),
     "function_name": ("at the function's name", "--"),

@@ -50,7 +50,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 
 
 def by_layers(study: Study) -> dict[Scenario, dict[str, Scenario]]:
-    """By victim: its undefended scenario and those of its eliminations, by the layers that they train."""
+    """For each victim, the undefended scenario and the eliminations, by the layers that they train."""
     by_victim: dict[Scenario, dict[str, Scenario]] = {}
     attacked = (anonymous(scenario) for scenario in cells(study.experiment) if scenario.attack != NONE)
     for scenario in dict.fromkeys(attacked):

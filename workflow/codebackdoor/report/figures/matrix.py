@@ -1,6 +1,6 @@
-"""Every defense against every attack at a glance: what is left of each backdoor, and what each defense costs.
+"""Every defense against every attack at a glance: the remaining backdoor, and the cost of each defense.
 
-Left, a row for each defense and a column for each attacked victim: the flip rate (retrieval: the fall of the ANR that
+Left, a row for each defense and a column for each attacked victim: the flip rate (retrieval: the drop of the ANR that
 the trigger still causes). Right, a column for each data set and model: the loss on clean rows.
 """
 
@@ -24,11 +24,11 @@ from codebackdoor.report.study import Study
 from codebackdoor.report.tables.cross import is_weak
 from codebackdoor.report.tables.results import VictimGroup, build
 
-#: Loss on clean rows that has the darkest color, as a share.
+#: Loss on clean rows that gets the darkest color, as a share.
 _LARGEST_COST = 0.1
 _LEFT = LinearSegmentedColormap.from_list("left", ["#FFFFFF", "#F6C9A8", style.VERMILLION])
 _COST = LinearSegmentedColormap.from_list("cost", ["#FFFFFF", "#B9D7EC", style.BLUE])
-#: Share of a color scale from which text on it is white.
+#: Share of a color scale above which the text is white.
 _DARK = 0.75
 #: The names of a column: data set, model, and for a victim its attack.
 _Column = tuple[str, ...]
@@ -42,8 +42,8 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     groups = [group for group in build(study, results).groups if group.scenario.attack != NONE]
     if not groups:
         raise UserError(f"experiments.{study.name}: the figure 'matrix' needs an attack in the grid")
-    left, cost = _left(study, results, groups), _costs(study, results, groups)
-    defenses = _ranked(left)
+    remaining, cost = _effects(study, results, groups), _costs(study, results, groups)
+    defenses = _ranked(remaining)
     victims = [_victim(group.scenario) for group in groups]
     trained = list(dict.fromkeys(column for _, column in cost))
     weak = [number for number, group in enumerate(groups) if is_weak(study, results, group.scenario)]
@@ -52,7 +52,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         panels = figure.subplots(
             1, 2, gridspec_kw={"width_ratios": [len(victims), 1.3 * max(len(trained), 1)], "wspace": 0.02}
         )
-        _cells(panels[0], left, defenses, victims, (_LEFT, Normalize(0, 1)))
+        _cells(panels[0], remaining, defenses, victims, (_LEFT, Normalize(0, 1)))
         _cells(panels[1], cost, defenses, trained, (_COST, Normalize(0, _LARGEST_COST)))
         _name_columns(panels[0], [labels.attack(group.scenario) for group in groups])
         _name_columns(panels[1], [", ".join(column) for column in trained])
@@ -74,15 +74,16 @@ def _victim(scenario: Scenario) -> _Column:
     return labels.word(scenario.dataset), labels.word(scenario.model), labels.attack(scenario)
 
 
-def _left(study: Study, results: Results, groups: Sequence[VictimGroup]) -> dict[tuple[str, _Column], float | None]:
-    left: dict[tuple[str, _Column], float | None] = {}
+def _effects(study: Study, results: Results, groups: Sequence[VictimGroup]) -> dict[tuple[str, _Column], float | None]:
+    """The trigger's remaining effect under each defense."""
+    effects: dict[tuple[str, _Column], float | None] = {}
     for group in groups:
         effect = study.head(group.scenario.dataset).triggered.effect
         for name, scenario in group.scenarios.items():
             if name != labels.BENIGN:
                 cell = results.defined(scenario, group.scenario.attack, effect)
-                left[name, _victim(group.scenario)] = None if cell is None else cell.value
-    return left
+                effects[name, _victim(group.scenario)] = None if cell is None else cell.value
+    return effects
 
 
 def _costs(study: Study, results: Results, groups: Sequence[VictimGroup]) -> dict[tuple[str, _Column], float | None]:
@@ -95,17 +96,17 @@ def _costs(study: Study, results: Results, groups: Sequence[VictimGroup]) -> dic
     return {key: mean(values) for key, values in costs.items()}
 
 
-def _ranked(left: _Values) -> list[str]:
-    """The undefended victim, then the defenses by the share of the backdoors that they leave, least first.
+def _ranked(effects: _Values) -> list[str]:
+    """The undefended victim, then the defenses by the mean share of the backdoors that they leave, lowest first.
 
-    The share is of what the undefended victim has, so that attacks of different strength, and different metrics, count
-    alike.
+    Shares are relative to the undefended victim, so that attacks of different strength, and different metrics, count
+    equally.
     """
     shares: dict[str, list[float]] = {}
-    for (name, victim), value in left.items():
-        whole = left.get((labels.UNDEFENDED, victim))
-        if value is not None and whole is not None and whole > 0:
-            shares.setdefault(name, []).append(max(value, 0.0) / whole)
+    for (name, victim), value in effects.items():
+        undefended = effects.get((labels.UNDEFENDED, victim))
+        if value is not None and undefended is not None and undefended > 0:
+            shares.setdefault(name, []).append(max(value, 0.0) / undefended)
     first = [labels.UNDEFENDED] if labels.UNDEFENDED in shares else []
     return [*first, *sorted((name for name in shares if name not in first), key=lambda name: mean(shares[name]))]
 
@@ -113,7 +114,7 @@ def _ranked(left: _Values) -> list[str]:
 def _cells(
     axes: Axes, values: _Values, rows: Sequence[str], columns: Sequence[_Column], colors: tuple[Colormap, Normalize]
 ) -> None:
-    """Colored cells with their values; a dash where a defense does not apply or nothing is measured."""
+    """Draw colored cells with their values; a dash if a defense does not apply or nothing is measured."""
     palette, scale = colors
     table = np.array([[values.get((row, column)) for column in columns] for row in rows], dtype=float)
     axes.imshow(np.nan_to_num(table), cmap=palette, norm=scale, aspect="auto")
@@ -134,7 +135,7 @@ def _name_columns(axes: Axes, names: Sequence[str]) -> None:
 
 
 def _name_blocks(axes: Axes, names: Sequence[_Column]) -> None:
-    """Above the columns the data set and model, once for all of their attacks, with a gap between the blocks."""
+    """Write data set and model once above the columns of their attacks, with a gap between the blocks."""
     starts = [number for number, name in enumerate(names) if number == 0 or name != names[number - 1]]
     for start, end in zip(starts, (*starts[1:], len(names)), strict=True):
         text = "\n".join(names[start])

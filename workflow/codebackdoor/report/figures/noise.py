@@ -1,8 +1,8 @@
 """Accuracy on all clean rows and on those that contain a noise token (EliBadCode, Figure 10).
 
 Reads ``predictions.clean.jsonl`` of the undefended and the defended victims, ``test.jsonl``, the victim's
-``tokenizer.json``, and of every elimination ``elimination.json`` and ``trigger.json``: a noise token is a token of an
-inverted trigger whose absence changes the loss by no more than the largest beta among the variants.
+``tokenizer.json``, and ``elimination.json`` and ``trigger.json`` of every elimination. A noise token is a token of an
+inverted trigger whose removal changes the loss by no more than the largest beta among the variants.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from codebackdoor.report.figures.description import unlisted
 from codebackdoor.report.study import Study, scenarios_shown
 from codebackdoor.types import CLEAN
 
-#: Right predictions and rows, of all rows and of those with a noise token.
+#: Numbers of correct predictions and of rows, for all rows and for those with a noise token.
 Counts = tuple[tuple[int, int], tuple[int, int]]
-#: What a paper calls these two.
+#: Names of these two groups in the papers' statements.
 _GROUPS = ("all", "with_noise_tokens")
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """One victim: its noise tokens (possibly none), and the counts by variant (none: undefended)."""
+    """One victim: its noise tokens (possibly none), and the counts by variant (``none``: undefended)."""
 
     tokens: tuple[str, ...]
     counts: Mapping[str, Counts]
 
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
-    """``inputs``: see above."""
+    """``inputs``: the files listed in the module's docstring."""
     by_victim = noises(study, inputs)
     if not by_victim:
         raise UserError(f"experiments.{study.name}: the figure 'noise' needs a victim with labels")
@@ -82,7 +82,7 @@ def _noise(study: Study, out: Path, victim: Scenario, variants: Mapping[str, Sce
 
 
 def _noise_tokens(study: Study, out: Path, eliminated: Mapping[str, Scenario]) -> set[str]:
-    """Tokens that anchoring drops in any variant, by the largest beta: the beta of the variant that anchors most."""
+    """Tokens that anchoring with the largest beta of all variants would drop in any variant."""
     betas = [float(study.variant("eliminations", name).get("beta") or 0.0) for name in eliminated]
     dropped = set()
     for scenario in eliminated.values():

@@ -1,4 +1,4 @@
-"""What the factual trigger and a perturbation do at each identifier of a sample (EliBadCode, Figure 3).
+"""Effect of the factual trigger and of a perturbation at each identifier of a sample (EliBadCode, Figure 3).
 
 Reads ``positions.json`` files, which ``codebackdoor probe`` writes.
 """
@@ -42,13 +42,13 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 
 
 def example(samples: Sequence[Sample]) -> Sample:
-    """The sample with the most identifiers, if possible one whose perturbation works where it was optimized."""
+    """The sample with the most identifiers, preferably one whose perturbation works where it was optimized."""
     fooled = [sample for sample in samples if sample["positions"][0]["perturbation"] > 0.5]
     return max(fooled or samples, key=lambda sample: len(sample["positions"]))
 
 
 def by_rank(samples: Sequence[Sample]) -> dict[str, list[tuple[float, int]]]:
-    """By kind and rank, the most sensitive position first: mean probability of the target, and number of samples.
+    """Mean probability of the target and number of samples, by kind and rank (the most sensitive position first).
 
     The first identifier of a sample is left out, because the perturbation was optimized for it.
     """
@@ -64,14 +64,16 @@ def by_rank(samples: Sequence[Sample]) -> dict[str, list[tuple[float, int]]]:
 
 def _one_sample(axes: Axes, sample: Sample) -> dict[str, Any]:
     positions = sample["positions"]
-    names = [style.shortened(f"{number} {item['name']}", _CHARACTERS) for number, item in enumerate(positions, 1)]
+    names = [
+        style.shortened(f"{number} {position['name']}", _CHARACTERS) for number, position in enumerate(positions, 1)
+    ]
     x = range(len(positions))
     handles: dict[str, Any] = {}
     change = axes.twinx()
     bars = change.bar(x, [item["change"] for item in positions], color=style.ORANGE, alpha=0.35, width=0.6)
     change.set_ylabel("Change of the loss when masked, nats")
     change.grid(visible=False)
-    # lines in front of bars
+    # draw lines in front of bars
     axes.set_zorder(change.get_zorder() + 1)
     axes.patch.set_visible(False)
     for kind, (name, color, marker) in _LINES.items():

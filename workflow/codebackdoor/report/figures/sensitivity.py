@@ -50,7 +50,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 
 
 def costs(study: Study, inputs: Sequence[Path]) -> dict[Scenario, dict[int, tuple[int | None, int]]]:
-    """By victim and rank: the step at which the trigger is found (None: never), and the number of iterations."""
+    """By victim and rank: the step at which the search succeeds (None: never), and the number of iterations."""
     paths = {scenario_of(path): path for path in inputs}
     by_victim: dict[Scenario, dict[int, tuple[int | None, int]]] = {}
     for scenario in scenarios_shown("sensitivity", inputs):

@@ -1,4 +1,4 @@
-"""Last hidden states with and without the trigger, before fine-tuning and after it (DeCE, Figure 3)."""
+"""Last hidden states with and without the trigger, before and after fine-tuning (DeCE, Figure 3)."""
 
 from __future__ import annotations
 

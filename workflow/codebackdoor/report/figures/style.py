@@ -1,7 +1,7 @@
-"""One style for all figures: one font size, colors that color-blind readers can tell apart, and reproducible bytes.
+"""The style of all figures: one font size, colors that color-blind readers can tell apart, and reproducible files.
 
-The palette is Okabe and Ito's (2008), with two darker colors for figures of more series. No global state of matplotlib
-is changed, and nothing that depends on time or version is written into the files.
+The palette is Okabe and Ito's (2008), plus two darker colors for figures with more series. Matplotlib's global state is
+not changed, and nothing that depends on time or version is written into the files.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _DPI = 160
 
 @contextmanager
 def drawing(width: float, height: float) -> Iterator[Figure]:
-    """A figure of ``width`` x ``height`` inches; what is drawn inside the context has the style."""
+    """A figure of ``width`` x ``height`` inches; the style applies to everything drawn inside the context."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
         FigureCanvasAgg(figure)
@@ -69,10 +69,10 @@ def drawing(width: float, height: float) -> Iterator[Figure]:
 
 
 def save(figure: Figure, out: Path, note: str | None = None) -> None:
-    """Write ``out.svg``, ``out.png`` and ``out.pdf`` atomically, the same bytes for the same figure.
+    """Write ``out.svg``, ``out.png`` and ``out.pdf`` atomically and reproducibly.
 
-    ``note`` is printed above it, because figures are also shown without their captions. The SVG has its text as paths,
-    which look the same everywhere, and a description of what it shows.
+    ``note`` is printed above the figure, because figures are also shown without their captions. The SVG has its text as
+    paths, which look the same everywhere, and a description in words.
     """
     if note is not None:
         figure.suptitle(note, x=0.01, ha="left", fontsize=9, fontweight="normal", color=SOFT, wrap=True)
@@ -101,6 +101,6 @@ def interval(cell: Cell) -> list[list[float]] | None:
 
 
 def shortened(text: str, characters: int) -> str:
-    """Code as a label: one line of at most so many characters, with dollar signs escaped."""
+    """Code as a label: a single line of at most ``characters`` characters, with dollar signs escaped."""
     flat = " ".join(text.split()).replace("$", r"\$")
     return flat if len(flat) <= characters else f"{flat[: characters - 1]}…"

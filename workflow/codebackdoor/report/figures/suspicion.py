@@ -1,7 +1,7 @@
 """The evidence of a purification: suspicion scores of one input with and without its trigger, and all entropies.
 
-The input is the triggered one of median entropy, shown with and without the trigger (CodePurify, Figure 1). The
-histograms show the entropies of all clean and all triggered inputs, and the threshold.
+The input is the triggered one with the median entropy (CodePurify, Figure 1). The histograms show the entropies of all
+clean and all triggered inputs, and the threshold.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Detail = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class _Profile:
-    """Elements of one input in source order: text, score, and whether the trigger is in it."""
+    """Elements of one input in source order: text, score, and whether it contains the trigger."""
 
     texts: list[str]
     scores: list[float]
@@ -46,7 +46,7 @@ class _Evidence:
 
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
-    """``inputs``: ``purified.*.jsonl`` of clean and triggered inputs, and the ``test.jsonl`` files that they are of."""
+    """``inputs``: ``purified.*.jsonl`` of clean and triggered inputs, and the original ``test.jsonl`` files."""
     out_folder = Path(study.settings["out"])
     evidences = {scenario: _evidence(scenario, out_folder) for scenario in scenarios_shown("suspicion", inputs)}
     scored = {scenario: evidence for scenario, evidence in evidences.items() if evidence is not None}
@@ -66,7 +66,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 
 
 def _evidence(scenario: Scenario, out: Path) -> _Evidence | None:
-    """None if the method found nothing to score."""
+    """The scores and entropies of one scenario; None if the method found nothing to score."""
     clean, triggered = (_details(scenario.results(out), testset) for testset in (CLEAN, scenario.attack))
     rows = [row for row in files.read_poisoned(scenario.poison(out) / "test.jsonl") if row.status == "injected"]
     scored = [row for row in rows if triggered[row.example.id]["entropy"] is not None]
@@ -96,7 +96,7 @@ def _entropies_of(details: Iterable[Detail]) -> list[float]:
 
 
 def _profile(detail: Detail, code: str, spans: Sequence[Span]) -> _Profile:
-    """The elements with the highest scores, in source order; of a pair, those of the first function."""
+    """The elements with the highest scores, in source order; for a pair, those of the first function."""
     elements = [(Span(start, end), score) for _, start, end, score, *second in detail["profile"] if not second]
     highest = sorted(elements, key=lambda pair: -pair[1])[:_ELEMENTS]
     spans_by_start = sorted(highest, key=lambda pair: (pair[0].start, -pair[0].end))
@@ -133,5 +133,5 @@ def _entropies(axes: Axes, evidence: _Evidence) -> None:
         axes.axvline(evidence.threshold, color=style.INK, linestyle="--", linewidth=1.4, label="threshold")
     axes.set_xlabel("Entropy of the suspicion scores")
     axes.set_ylabel("Inputs, %")
-    # above the axes: inside, the line of the threshold may run through it
+    # above the axes, where the line of the threshold cannot cross it
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderpad=0, columnspacing=1.2, handlelength=1.4)

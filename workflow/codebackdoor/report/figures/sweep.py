@@ -1,4 +1,4 @@
-"""What is left of the backdoor, and the clean metric, over a numeric setting of the defense.
+"""The remaining backdoor and the clean metric over a numeric setting of the defense.
 
 EliBadCode's Figures 7 (``unlearning.rate``), 11 (``samples``), 12 (``top_k``) and 13 (``candidates``), and the
 iterations of its RQ3. Reads ``metrics.json`` files; the setting is the experiment's ``swept``.
@@ -21,9 +21,9 @@ from codebackdoor.report.figures import style
 from codebackdoor.report.figures.data import PlottedMetric, plotted_metrics, setting
 from codebackdoor.report.study import Study, anonymous
 
-#: If the largest value is more than this many times the smallest, the axis is logarithmic.
+#: The axis is logarithmic if the largest value is more than this many times the smallest.
 _WIDE = 8
-#: By victim, the scenario of each value of the setting.
+#: For each victim, the scenario of each value of the setting.
 Lines = Mapping[Scenario, Mapping[float, Scenario]]
 
 
@@ -55,7 +55,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 
 
 def variants(study: Study, swept: str) -> Lines:
-    """By victim and value, the scenarios whose elimination or purification has the setting."""
+    """The scenarios whose elimination or purification has the setting, by victim and value."""
     lines: dict[Scenario, dict[float, Scenario]] = {}
     attacked = (anonymous(scenario) for scenario in cells(study.experiment) if scenario.attack != NONE)
     for scenario in dict.fromkeys(attacked):

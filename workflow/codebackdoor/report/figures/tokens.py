@@ -1,7 +1,7 @@
 """Change of the loss when one token of an inverted trigger is left out (EliBadCode, Figure 6).
 
 Reads ``elimination.json`` (``anchoring.without``) and ``trigger.json`` of every flagged victim whose attack inserts a
-fixed text into names, and the victim's ``tokenizer.json``. A token of this text is factual, every other one is noise.
+fixed text into names, and the victim's ``tokenizer.json``. Tokens of this text are factual, all others are noise.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from codebackdoor.report.figures.data import tokens_of
 from codebackdoor.report.study import Study, scenario_of, scenarios_shown
 from codebackdoor.report.tables.inverted_triggers import factual
 
-#: Smaller changes are drawn here, because a logarithmic axis has no zero.
+#: Smaller changes are drawn at this value, because a logarithmic axis has no zero.
 _SMALLEST = 1e-4
 #: By data set and model, the changes of factual tokens and of noise.
 Changes = Mapping[str, Mapping[str, Sequence[float]]]
 
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
-    """``inputs``: see above."""
+    """``inputs``: the files listed in the module's docstring."""
     by_victim = changes(study, inputs)
     if not by_victim:
         raise UserError(f"experiments.{study.name}: the figure 'tokens' needs flagged victims of an attack with a name")
@@ -40,7 +40,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         for axes, (title, by_kind) in zip(rows, by_victim.items(), strict=True):
             for level, (kind, color) in enumerate((("noise", style.GRAY), ("factual", style.VERMILLION))):
                 values = np.maximum(np.sort(by_kind[kind]), _SMALLEST)
-                # spreads equal values, reproducibly
+                # spread equal values, reproducibly
                 jitter = 0.26 * np.sin(2.4 * np.arange(len(values)))
                 axes.plot(
                     values, level + jitter, "o", label=kind, color=color, markersize=5, alpha=0.75, markeredgewidth=0,
@@ -81,7 +81,7 @@ def changes(study: Study, inputs: Sequence[Path]) -> Changes:
 
 
 def inserted(attack: Mapping[str, Any]) -> str | None:
-    """The text that an attack inserts into names, with the underscores that join a word to them; None if it varies."""
+    """The text that an attack inserts into names, including underscores that join it to them; None if it varies."""
     word = factual(attack)
     if word is not None and "trigger" in attack:
         return f"_{word}_" if attack["place"] == "any" else f"_{word}"
@@ -91,6 +91,6 @@ def inserted(attack: Mapping[str, Any]) -> str | None:
 def is_factual(token: str, text: str, tokens_of_text: Collection[str]) -> bool:
     """Whether a token is part of the inserted text: one of the tokens in it, or two or more of its characters.
 
-    A single letter occurs in many texts; it is factual only if the victim reads it as a token of this one.
+    A single letter occurs in many texts, so it is factual only if it is a token of this text.
     """
     return token in tokens_of_text or (len(token) > 1 and token in text)

@@ -1,9 +1,10 @@
-"""The papers as data: what they print in tables and state in their text, one ``NAME.json`` in this folder each.
+"""The papers as data: printed tables and statements in the text, one ``NAME.json`` in this folder for each paper.
 
-A file holds the paper's ``reference``, its ``tables`` with values as printed (``units`` says whether a column is in
-percent, ``metrics`` which of our metrics has a column's definition, if its name is another one; a dash in the paper is
-null), its ``statements``, and its ``claims``. To add a paper or a table, write its JSON file: the configuration then
-accepts its name, ``PAPER_tableN``. Nothing heavy is imported here, because the configuration imports this module.
+A file holds the paper's ``reference``, its ``tables`` with values as printed, its ``statements``, and its ``claims``.
+In a table, ``units`` says whether a column is in percent, ``metrics`` maps a column to our metric with the same
+definition if the names differ, and null is a dash in the paper. To add a paper or a table, write its JSON file: the
+configuration then accepts its name, ``PAPER_tableN``. Nothing heavy is imported here, because the configuration imports
+this module.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ UNDEFENDED = "undefended"
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What one printed value is about.
+    """What a printed value refers to.
 
-    ``dataset`` is the name of a published data set (``tasks/*/settings.py``); attack, defense and model are those of
-    methods and architectures. None: the value is about all of them, such as a mean.
+    ``dataset`` is the name of a published data set (``tasks/*/settings.py``); attack, defense and model are names of
+    methods and architectures. None: the value covers all of them, such as a mean.
     """
 
     task: str | None
@@ -41,9 +42,9 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class PrintedTable:
-    """One printed table; ``units`` and the values of ``rows`` are by the names of our metrics.
+    """One printed table; ``units`` and the values of ``rows`` are keyed by the names of our metrics.
 
-    ``runs``: the paper's names for further results of one run of a defense, by what they are and by the defense.
+    ``runs``: the paper's names for further results of one run of a defense, by kind of result and by defense.
     """
 
     name: str
@@ -65,9 +66,9 @@ class PrintedTable:
         return list(dict.fromkeys(key.dataset for key, _, _ in self.rows if key.task == task and key.dataset))
 
     def value(self, key: Key, rate: float, metric: str) -> float | None:
-        """The printed value of one of our metrics, in [0, 1]; None for a dash, and if the table prints none.
+        """The printed value of one of our metrics, in [0, 1]; None for a dash, or if the table has no such value.
 
-        If the paper states no rate, the row holds for every rate, and notes on the value say so (``states_rate``).
+        If the paper states no rate, the row applies to every rate, and notes on the value say so (``states_rate``).
         """
         rows = (row for row_key, at, row in self.rows if row_key == key and at in (None, rate) and metric in row)
         value = next(rows, {}).get(metric)
@@ -76,10 +77,10 @@ class PrintedTable:
 
 @dataclass(frozen=True, slots=True)
 class PaperStatement:
-    """What a paper states about something that a product shows.
+    """A paper's statement about something that a product shows.
 
-    ``requires``: names of tasks and methods (attacks as the paper calls them); the statement is about studies that have
-    all of them. ``setting``: the swept setting that it is about. ``values``: numbers in it, by the paper's names.
+    ``requires``: names of tasks and methods (attacks by the paper's names); the statement applies to studies that have
+    all of them. ``setting``: the swept setting that it is about. ``values``: its numbers, by the paper's names.
     """
 
     paper: str
@@ -97,11 +98,11 @@ class PaperStatement:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a paper claims of its method in a way that a run can check.
+    """A paper's claim about its method that a run can check.
 
-    By ``metric`` (success: that of the attack, ASR or ANR; clean_cost: loss of the clean metric) the ``defense`` is
-    better than each of ``than``, or than no defense; with a ``bound``, the difference or cost is at most that, as a
-    share. ``tasks``: those that the claim is about; empty for all.
+    By ``metric`` (success: the attack's ASR or ANR; clean_cost: loss of the clean metric), the ``defense`` is better
+    than each of ``than``, or than no defense; with a ``bound``, the difference or cost is at most this share.
+    ``tasks``: the tasks that the claim is about; empty for all.
     """
 
     paper: str
@@ -120,7 +121,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Paper:
-    """``title`` is what the report calls the paper; ``caveats`` are limits of what it prints."""
+    """``title`` is the paper's name in the report; ``caveats`` are limitations of its printed values."""
 
     title: str
     reference: Reference
@@ -157,7 +158,7 @@ def claims() -> list[Claim]:
 
 
 def their_name(experiment: Experiment, defense: str) -> str:
-    """What the paper calls one of our variants if the experiment says so; else the variant's own name."""
+    """The paper's name for one of our variants, if the experiment states it; else the variant's own name."""
     names = {our: their for cited in experiment.paper for our, their in cited.defenses.items()}
     return names.get(defense, defense)
 

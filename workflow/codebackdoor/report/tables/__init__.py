@@ -1,1 +1,1 @@
-"""The tables: ``results`` arranges that of an experiment, and each further module builds the listing of its name."""
+"""The tables: ``results`` builds the result table of an experiment, other modules the listing of the same name."""

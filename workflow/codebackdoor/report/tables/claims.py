@@ -1,8 +1,8 @@
-"""What the papers claim of their methods, and whether this run bears it out.
+"""The papers' claims about their methods, and whether they hold in this run.
 
 Reads ``metrics.json`` files. A claim compares a method with others, or with the undefended victim, by the paper's own
-metric; next to it stands the same comparison by what is left of the backdoor (flip rate), since an ASR also falls
-where a defense teaches the opposite backdoor. Each victim (model, attack and rate; seeds averaged) counts once.
+metric. The same comparison is also made by the remaining backdoor (flip rate), since the ASR also falls if a defense
+teaches the opposite backdoor. Each victim (model, attack and rate; seeds averaged) counts once.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ NOTES = (
 
 @dataclass(frozen=True, slots=True)
 class _Difference:
-    """The method's value minus that of what it is compared with, on one victim; the ends are those of the test rows."""
+    """The method's value minus the compared one's, on one victim, with the interval over its test rows."""
 
     value: float
     low: float
@@ -65,7 +65,7 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
 
 
 def _rows(study: Study, results: Results, claim: papers.Claim) -> Iterator[Mapping[str, Value]]:
-    """One row for each task and each method that the claim compares with, where this experiment has both."""
+    """One row for each task and each compared method, if this experiment has both methods."""
     by_task: dict[str, dict[Scenario, dict[str, Scenario]]] = {}
     for scenario in dict.fromkeys(map(anonymous, cells(study.experiment))):
         name = _paper_name(study, scenario)
@@ -75,9 +75,9 @@ def _rows(study: Study, results: Results, claim: papers.Claim) -> Iterator[Mappi
     for task, victims in by_task.items():
         for compared in claim.than or (papers.UNDEFENDED,):
             pairs = [
-                (named[claim.defense], named[compared])
-                for named in victims.values()
-                if claim.defense in named and compared in named
+                (by_name[claim.defense], by_name[compared])
+                for by_name in victims.values()
+                if claim.defense in by_name and compared in by_name
             ]
             row = _row(study, results, claim, pairs)
             if row is not None:
@@ -93,8 +93,8 @@ def _rows(study: Study, results: Results, claim: papers.Claim) -> Iterator[Mappi
 def _paper_name(study: Study, scenario: Scenario) -> str | None:
     """The papers' name for a single defense; None for combinations.
 
-    That of a variant which the experiment gives no name is its own, or the method's if variants must be named more
-    precisely.
+    A variant that the experiment does not map to a paper's name keeps its own name, or its method's if
+    ``named_precisely`` is set.
     """
     used = defenses(scenario)
     if not used:
@@ -110,32 +110,33 @@ def _paper_name(study: Study, scenario: Scenario) -> str | None:
 def _row(
     study: Study, results: Results, claim: papers.Claim, pairs: Sequence[tuple[Scenario, Scenario]]
 ) -> dict[str, Value] | None:
-    """The differences by the paper's metric and by what is left; None where nothing is measured."""
+    """The differences by the paper's metric and by the remaining backdoor; None if nothing is measured."""
     if claim.metric == "clean_cost":
         costs = [cost for scenario, _ in pairs if (cost := _cost(study, results, scenario)) is not None]
         return _judged(costs, claim.bound, "difference", "verdict") if costs else None
-    stated = [difference for pair in pairs if (difference := _success(study, results, *pair)) is not None]
-    left = [difference for pair in pairs if (difference := _left(study, results, *pair)) is not None]
-    if not stated:
+    successes = [difference for pair in pairs if (difference := _success(study, results, *pair)) is not None]
+    effects = [difference for pair in pairs if (difference := _effect(study, results, *pair)) is not None]
+    if not successes:
         return None
-    row = _judged(stated, claim.bound, "difference", "verdict")
-    return row | _judged(left, None, "left", "left_verdict") if left else row
+    row = _judged(successes, claim.bound, "difference", "verdict")
+    return row | _judged(effects, None, "left", "left_verdict") if effects else row
 
 
 def _cost(study: Study, results: Results, scenario: Scenario) -> _Difference | None:
-    """What the defense costs on clean rows, in the task's metric."""
+    """The loss on clean rows due to the defense, in the task's metric."""
     metric = study.dataset_class(scenario.dataset).clean_metric
     return _difference(results, metric, CLEAN, scenario.undefended(), scenario)
 
 
 def _success(study: Study, results: Results, scenario: Scenario, compared: Scenario) -> _Difference | None:
-    """The difference of the ASR; that of the ANR, of which more is better, with the opposite sign."""
+    """The difference of the ASR or, with the opposite sign, of the ANR, of which more is better."""
     triggered = study.head(scenario.dataset).triggered
     pair = (scenario, compared) if triggered.high_is_backdoored else (compared, scenario)
     return _difference(results, triggered.success, scenario.attack, *pair)
 
 
-def _left(study: Study, results: Results, scenario: Scenario, compared: Scenario) -> _Difference | None:
+def _effect(study: Study, results: Results, scenario: Scenario, compared: Scenario) -> _Difference | None:
+    """The difference of the trigger's remaining effect."""
     effect = study.head(scenario.dataset).triggered.effect
     return _difference(results, effect, scenario.attack, scenario, compared)
 
@@ -161,11 +162,11 @@ def _judged(differences: Sequence[_Difference], bound: float | None, name: str, 
     ends = (differences[0].low, differences[0].high)
     if len(values) > 1:
         ends = interval_of_mean(values, numpy_generator(0, "claims"))
-    # as exact as the metrics are written
+    # rounded like the metrics
     low, high = (round(end, DIGITS) for end in ends)
     limit = bound or 0.0
-    # a bound that is just reached is not exceeded; no difference is none
+    # a difference that equals a claimed bound satisfies the claim; without a bound, it must be below 0
     holds = high < limit or (bound is not None and high == limit)
     verdict: Verdict = "holds" if holds else "does not hold" if low > limit else "undecided"
-    shown = Marked(mean(values), f" [{labels.points(low)}, {labels.points(high)}]")
-    return {"victims": len(values), name: shown, verdict_name: verdict}
+    average = Marked(mean(values), f" [{labels.points(low)}, {labels.points(high)}]")
+    return {"victims": len(values), name: average, verdict_name: verdict}

@@ -1,8 +1,8 @@
-"""Every defense against every attack, with all that tells a good defense from one that only looks good.
+"""Every defense against every attack, with the metrics that tell a good defense from one that only looks good.
 
-Reads ``metrics.json`` files. Next to the flip rate, ASR and its floor stand the metrics of other benchmarks: robust
-accuracy (RA) and the defense effectiveness rating (DER) of BackdoorBench (Wu et al. 2022), and the ASR beyond that of
-the benign victim on the same rows (ASRD, Sheng et al. 2022).
+Reads ``metrics.json`` files. In addition to flip rate, ASR and floor, the table has the metrics of other benchmarks:
+robust accuracy (RA) and the defense effectiveness rating (DER) of BackdoorBench (Wu et al. 2022), and the difference
+between the ASR and that of the benign victim on the same rows (ASRD, Sheng et al. 2022).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from codebackdoor.report.tables.results import ResultTable, VictimGroup
 from codebackdoor.report.tables.results import build as build_table
 from codebackdoor.types import CLEAN
 
-#: An undefended attack below this success says nothing about a defense against it.
+#: Minimum success of an undefended attack; below it, a defense cannot be judged.
 LEARNED = 0.5
 _NOTES = (
     "Percent; costs and differences in points. Cost: clean metric lost to the undefended victim. DER: half of what the "
@@ -49,7 +49,7 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
 
 
 def _part(study: Study, results: Results, table: ResultTable, groups: Sequence[VictimGroup]) -> ListingPart:
-    """The victims of one data set and model: their attacks one after another, each with all defenses."""
+    """The victims of one data set and model: all defenses against each attack in turn."""
     first = groups[0].scenario
     triggered = study.head(first.dataset).triggered
     clean = study.dataset_class(first.dataset).clean_metric
@@ -74,18 +74,18 @@ def _part(study: Study, results: Results, table: ResultTable, groups: Sequence[V
                 entries = {column.name: values[column.name] for column in columns if column.name in values}
                 name = labels.column(scenario)
                 rows.append({"attack": f"{labels.attack(group.scenario)}{mark}", "defense": name, **entries})
-    shown = tuple(column for column in columns if any(column.name in row for row in rows))
-    return ListingPart(f"{first.dataset} {first.model}", labels.trained(first), shown, tuple(rows))
+    non_empty = tuple(column for column in columns if any(column.name in row for row in rows))
+    return ListingPart(f"{first.dataset} {first.model}", labels.trained(first), non_empty, tuple(rows))
 
 
 def is_weak(study: Study, results: Results, victim: Scenario) -> bool:
-    """Whether the attack hardly works on the undefended victim; never said where no ASR is measured."""
+    """Whether the attack hardly works on the undefended victim; False if no ASR is measured."""
     asr = results.defined(victim.undefended(), victim.attack, "asr")
     return study.head(victim.dataset).triggered.high_is_backdoored and asr is not None and (asr.value or 0.0) < LEARNED
 
 
 def _values(study: Study, results: Results, scenario: Scenario, seeds: int) -> Iterator[tuple[str, Value]]:
-    """What is measured of a scenario, by column."""
+    """The measured values of a scenario by column."""
     triggered = study.head(scenario.dataset).triggered
     clean = study.dataset_class(scenario.dataset).clean_metric
     for metric in (triggered.effect, triggered.success, triggered.floor, "robust_accuracy"):
@@ -106,7 +106,7 @@ def _values(study: Study, results: Results, scenario: Scenario, seeds: int) -> I
 
 
 def _difference(results: Results, minuend: Scenario, subtrahend: Scenario, metric: str) -> float | None:
-    """The difference of two victims on the triggered test set of the one that is attacked."""
+    """The difference of two victims on the triggered test set of the attacked one."""
     attack = next(scenario.attack for scenario in (minuend, subtrahend) if scenario.attack != NONE)
     first, second = (results.defined(scenario, attack, metric) for scenario in (minuend, subtrahend))
     if first is None or second is None:

@@ -1,6 +1,6 @@
-"""Seconds that a defense takes for one test input, and to filter and train again (CodePurify, Table IV).
+"""Seconds that a defense takes per test input, or for filtering and retraining (CodePurify, Table IV).
 
-Reads ``provenance.json`` files: no metric, and no comparison of runs.
+Reads only ``provenance.json`` files; comparisons of runs ignore this table.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ def _defense(scenario: Scenario) -> str:
 
 
 def _filtering(scenario: Scenario, out: Path) -> float | None:
-    """Seconds of the filtering, whose rows either all victims share or each model has its own."""
+    """Seconds of the filtering, which is either shared by all victims or done for each model."""
     folders = (Path(pattern.format(out=out, **scenario.wildcards)) for pattern in (FILTERED_BY_VICTIM, FILTERED))
     path = next((folder / "provenance.json" for folder in folders if (folder / "provenance.json").is_file()), None)
     return None if path is None else float(read_object(path)["seconds"])
 
 
 def _per_input(scenario: Scenario, job: Job, out: Path) -> float | None:
-    """Seconds for an input: of the job itself, and of what was measured or rewritten before it."""
+    """Seconds per input: of the job itself, and of the measurements or rewriting before it."""
     parts = [job, *_before(scenario, job, out)]
     if not all(part.get("inputs") and part.get("seconds") is not None for part in parts):
         return None
@@ -87,7 +87,7 @@ def _before(scenario: Scenario, job: Job, out: Path) -> Iterator[Job]:
         yield job["measured"]
     if scenario.purification == NONE or job.get("stage") != "predict":
         return
-    # the test sets were rewritten once for all victims: the triggered one, or the clean one of a benign victim
+    # the rewriting is shared by all victims: of the triggered test set, or of the clean one for a benign victim
     path = Path(REWRITTEN.format(out=out, **scenario.wildcards)) / "provenance.json"
     yield read_object(path) if path.is_file() else {}
 
@@ -115,7 +115,7 @@ def _row(
 
 
 def _printed(study: Study, dataset: str, defense: str) -> Mapping[str, Any]:
-    """What a paper's table prints of a defense on a data set, over all attacks and models; empty if nothing."""
+    """A paper's values for a defense on a data set, over all attacks and models; empty if it prints none."""
     section = next((kind for kind in ("filterings", "purifications") if defense in study.settings.get(kind, {})), None)
     method = papers.UNDEFENDED if section is None else str(study.variant(section, defense)["method"])
     if section is not None and method != defense:

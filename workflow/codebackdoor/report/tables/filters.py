@@ -1,4 +1,4 @@
-"""Filters: which training rows they drop, and the victim that is trained on the others.
+"""Filters: which training rows they drop, and the victim that is trained on the kept rows.
 
 Reads ``filter.json`` files, and the ``metrics.json`` of the victims with and without a filter.
 """
@@ -75,9 +75,9 @@ def _scores(scenario: Scenario, of_seeds: Sequence[Mapping[str, Any]]) -> Mappin
 
 
 def _value(estimates: Sequence[Mapping[str, Any]]) -> Value:
-    """One seed: the value with its interval; several: their mean with the smallest and the largest.
+    """One seed: the value with its interval; several: their mean with the range.
 
-    Seeds for which it is undefined do not count.
+    Seeds for which the value is undefined do not count.
     """
     values = [float(estimate["value"]) for estimate in estimates if estimate["value"] is not None]
     if not values:
@@ -89,7 +89,7 @@ def _value(estimates: Sequence[Mapping[str, Any]]) -> Value:
 
 
 def _victim(study: Study, results: Results, scenario: Scenario) -> Mapping[str, Value]:
-    """The clean metric with and without the filter, and, of an attacked victim, what is left of its backdoor."""
+    """The clean metric with and without the filter, and, for an attacked victim, its remaining backdoor."""
     clean, effect = study.dataset_class(scenario.dataset).clean_metric, study.head(scenario.dataset).triggered.effect
     undefended = scenario.undefended()
     before, after = (_of(results.defined(victim, CLEAN, clean)) for victim in (undefended, scenario))

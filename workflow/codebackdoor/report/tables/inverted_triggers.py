@@ -1,4 +1,4 @@
-"""How close the inverted triggers come to the factual ones, with anchoring and without (EliBadCode, Table 6).
+"""How close the inverted triggers are to the factual ones, with and without anchoring (EliBadCode, Table 6).
 
 Reads ``trigger.json`` files.
 """
@@ -46,8 +46,8 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
 def factual(attack: Mapping[str, Any]) -> str | None:
     """The trigger as the paper names it (section 5.1: ``testo_init``, ``rb``); None if each sample has its own.
 
-    LD and BLEU compare with this text. The paper prints them for ``testo_init`` alone; for BadCode it is ``rb``, which
-    the paper calls the trigger, without the underscore that joins it to a name.
+    LD and BLEU are computed against this text. The paper prints them only for ``testo_init``. For BadCode the text is
+    ``rb``, which the paper calls the trigger, without the underscore that joins it to a name.
     """
     return next((str(attack[key]) for key in ("name", "trigger") if key in attack), None)
 

@@ -30,7 +30,7 @@ Form = Literal["text", "code", "number", "percent", "points", "seconds", "probab
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """``name`` is the column's header in the CSV, ``head`` its header everywhere else."""
+    """``name`` is the column's header in the CSV, ``head`` its header in other formats."""
 
     name: str
     head: str
@@ -62,7 +62,7 @@ def _number(value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ListingPart:
-    """``name`` tells the parts of one CSV apart; a value missing from a row does not apply and stays empty."""
+    """``name`` identifies the part in the CSV; a value that a row lacks does not apply and stays empty."""
 
     name: str
     title: str
@@ -83,7 +83,7 @@ class Listing:
 
 
 class BuildListing(Protocol):
-    """``build`` of the module of a listing; ``inputs`` are the files that ``products.inputs`` lists."""
+    """The function ``build`` of a listing's module; ``inputs`` are the files that ``products.inputs`` lists."""
 
     def __call__(self, study: Study, inputs: Sequence[Path], /) -> Listing: ...
 
@@ -128,7 +128,7 @@ def as_markdown(listing: Listing) -> str:
 
 
 def as_latex(listing: Listing) -> str:
-    """One ``tabular`` for each part, ready to be put into a ``table``."""
+    """One ``tabular`` for each part, to be put into a ``table``."""
     lines = [f"% {listing.title}", *_tabulars(listing.parts), *(f"% {note}" for note in listing.notes)]
     return "\n".join(lines) + "\n"
 

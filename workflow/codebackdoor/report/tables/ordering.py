@@ -1,7 +1,7 @@
-"""The order of the defenses next to the paper's, and every pair whose order is reversed, with the reason.
+"""The order of the defenses compared with the paper's, and every pair whose order is reversed, with the reason.
 
-Reads ``metrics.json`` files. The orders compared on each victim are by ASR (retrieval: ANR), and by every metric of
-clean rows that the paper prints, which may be another one than that of our tables.
+Reads ``metrics.json`` files. On each victim, defenses are ordered by ASR (retrieval: ANR), and by every clean metric
+that the paper prints, which may differ from that of our tables.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ _NOTES = (
     "overlap or the paper prints equal values. Opposite: victims on which the other defense is better. A pair is "
     "listed if it is opposite on at least one victim.",
 )
-#: The measured values of the defenses on each victim for which the paper prints them, too.
+#: For each victim, the measured values of those defenses for which the paper prints a value.
 Victims = Sequence[Mapping[Scenario, Cell]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """The defenses of one data set by one metric; each scenario represents its defense and has no victim.
+    """The defenses of one data set ordered by one metric; a scenario without a victim represents each defense.
 
     ``sign`` is 1 if more is better.
     """
@@ -105,7 +105,7 @@ def _orders(study: Study, results: Results) -> Iterator[_Order]:
 
 
 def _defense(scenario: Scenario) -> Scenario:
-    """The scenario with nothing but its data set and defenses."""
+    """The scenario reduced to its data set and defenses."""
     kinds = {kind: getattr(scenario, kind) for kind in ("filtering", "objective", "elimination", "purification")}
     return Scenario(scenario.dataset, NONE, seed="0", **kinds)
 
@@ -132,7 +132,7 @@ def _ranked(order: _Order, means: Mapping[Scenario, float]) -> str:
 
 
 def _reversed_pairs(order: _Order) -> Iterator[Mapping[str, Value]]:
-    """A row for each pair of defenses of which the one that is worse in the paper is better on at least one victim."""
+    """A row for each pair of defenses whose order is opposite to the paper's on at least one victim."""
     for first, second in combinations(order.defenses, 2):
         pairs = [(victim[first], victim[second]) for victim in order.victims if first in victim and second in victim]
         agreements = [_agreement(*pair) for pair in pairs]
@@ -156,7 +156,7 @@ def _reversed_pairs(order: _Order) -> Iterator[Mapping[str, Value]]:
 
 
 def _agreement(first: Cell, second: Cell) -> Literal["same", "close", "opposite"]:
-    """On one victim: close if the paper prints two equal values, or if the intervals here overlap."""
+    """Agreement on one victim: ``close`` if the paper's values are equal or the intervals here overlap."""
     printed, measured = _printed(first) - _printed(second), _value(first) - _value(second)
     low, high = zip(*((_end(cell.low, cell), _end(cell.high, cell)) for cell in (first, second)), strict=True)
     if printed == 0 or max(low) <= min(high):

@@ -19,17 +19,17 @@ from codebackdoor.report.collect import Cell, Results, clean_cost, collect
 from codebackdoor.report.study import Study, anonymous
 from codebackdoor.report.tables.listing import Column, Form, Listing, ListingPart, Marked, Value
 
-#: The cell of a scenario on the triggered test set of an attack; None if it is not measured or undefined.
+#: Returns the cell of a scenario on the triggered test set of an attack; None if it is not measured or undefined.
 CellOf = Callable[[Study, Results, Scenario, str], Cell | None]
 #: The values of one victim by column.
 _Values = Mapping[str, float | None]
-#: The victims that a mean and a rank are about: a name, their values, and the columns that apply to them.
+#: The victims that a mean and a rank summarize: a name, their values, and the columns that apply to them.
 _Summarized = tuple[str, Sequence[_Values], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Measure:
-    """One part of the table. Defenses are ranked by ``badness`` (lower is better); means are of ``averaged`` values."""
+    """One part of the table; defenses are ranked by ``badness`` (lower is better), and ``averaged`` values averaged."""
 
     name: str
     title: str
@@ -66,7 +66,7 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
 def _part(
     study: Study, results: Results, scenarios: Sequence[Scenario], measure: _Measure, seeds: int
 ) -> ListingPart | None:
-    """One row for each victim, one column for each defense; None if nothing of the kind is measured."""
+    """One row for each victim, one column for each defense; None if the measure is not available."""
     by_victim = _cells(study, results, scenarios, measure)
     if not by_victim:
         return None
@@ -91,7 +91,7 @@ def _part(
 def _cells(
     study: Study, results: Results, scenarios: Sequence[Scenario], measure: _Measure
 ) -> dict[Scenario, dict[str, Cell | None]]:
-    """By victim and column, without the victims for which nothing is measured: a dash would say that it is."""
+    """Cells by victim and column, without victims that have no measured value."""
     by_victim: dict[Scenario, dict[str, Cell | None]] = {}
     for scenario in scenarios:
         cell = measure.cell(study, results, scenario, scenario.attack)
@@ -105,7 +105,7 @@ def _cells(
 
 
 def _summarized(study: Study, values: Mapping[Scenario, _Values], names: Sequence[str]) -> Iterator[_Summarized]:
-    """The victims of each task, and those of all tasks with labels if there are several."""
+    """The victims of each task and, if several tasks have labels, of all those tasks together."""
     tasks: dict[str, list[_Values]] = {}
     with_labels: dict[str, None] = {}
     for victim, row in values.items():

@@ -70,7 +70,7 @@ def _row(study: Study, results: Results, victim: Scenario) -> Mapping[str, Value
         "clean": _value(results, victim, CLEAN, metric),
         "asr": _value(results, victim, victim.attack, triggered.success),
         "floor": _value(results, victim, victim.attack, triggered.floor),
-        # the transcribed values are in percent
+        # papers' values are in percent
         "paper": None if cell is None or cell.paper is None else cell.paper.value / 100,
     }
 

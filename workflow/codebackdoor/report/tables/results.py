@@ -18,7 +18,7 @@ from codebackdoor.report.collect import Cell, Results
 from codebackdoor.report.study import Study, anonymous
 from codebackdoor.types import CLEAN
 
-#: In ``metrics.json`` and the exported tables only.
+#: Metrics that only ``metrics.json`` and exported tables contain.
 HIDDEN = ("bleu_sentence", "tpr_at_fpr_1", "tpr_at_fpr_5")
 Entry = Cell | Literal["dash"] | None
 
@@ -47,7 +47,7 @@ class VictimGroup:
 
 @dataclass(frozen=True, slots=True)
 class ResultTable:
-    """``seeds``: how many the experiment has; cells of another number are marked."""
+    """``seeds``: the experiment's number of seeds; cells with a different number are marked."""
 
     name: str
     title: str
@@ -139,7 +139,7 @@ def _notes(study: Study, seeds: int, *, marked: bool) -> Iterator[str]:
 
 
 def _sources(study: Study) -> Iterator[str]:
-    """The printed tables that the letters after values refer to."""
+    """Notes on the printed tables, which the letters after values refer to."""
     for mark, cited in zip(ascii_lowercase, study.experiment.paper, strict=False):
         table = papers.tables()[cited.table]
         if not table.states_rate:

@@ -1,6 +1,6 @@
-"""Every defense on every attacked victim over the seeds: mean, range, and what is left of the backdoor for each seed.
+"""Every defense on every attacked victim: mean and range over the seeds, and the remaining backdoor for each seed.
 
-Reads ``metrics.json`` files. A mean alone hides that a defense misses the backdoor on one seed of five.
+Reads ``metrics.json`` files. A mean alone would hide that a defense misses the backdoor on one of five seeds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from codebackdoor.report.tables.results import ResultTable, VictimGroup
 from codebackdoor.report.tables.results import build as build_table
 from codebackdoor.types import CLEAN
 
-#: By scenario (without its seed) and attack: what is left of the backdoor for each seed.
+#: By scenario (without its seed) and attack: the remaining backdoor for each seed.
 _BySeed = Mapping[tuple[Scenario, str], Mapping[int, float | None]]
 
 
@@ -45,14 +45,14 @@ def _part(
     first = groups[0].scenario
     clean_metric = study.dataset_class(first.dataset).clean_metric
     summary = study.head(first.dataset).triggered.summary
-    left = _left(inputs, summary[-1])
+    remaining = _values_by_seed(inputs, summary[-1])
     seeds = sorted({int(scenario.seed) for scenario in scenarios(study.experiment)})
     rows: list[Mapping[str, Value]] = []
     for group in groups:
         attack = group.scenario.attack
         metrics = {clean_metric: CLEAN, **dict.fromkeys(summary, attack)}
         for name, scenario in sorted(group.scenarios.items(), key=lambda pair: table.columns.index(pair[0])):
-            values = left.get((anonymous(scenario), attack), {})
+            values = remaining.get((anonymous(scenario), attack), {})
             means = {metric: _mean(results.get(scenario, at, metric), table.seeds) for metric, at in metrics.items()}
             of_seeds = ", ".join(_text(values.get(seed)) for seed in seeds)
             rows.append({"attack": labels.attack(group.scenario), "defense": name, **means, "seeds": of_seeds})
@@ -66,19 +66,19 @@ def _part(
     return ListingPart(f"{first.dataset} {first.model}", labels.trained(first), columns, tuple(rows))
 
 
-def _left(inputs: Sequence[Path], metric: str) -> _BySeed:
-    left: dict[tuple[Scenario, str], dict[int, float | None]] = {}
+def _values_by_seed(inputs: Sequence[Path], metric: str) -> _BySeed:
+    by_scenario: dict[tuple[Scenario, str], dict[int, float | None]] = {}
     for path in inputs:
         scenario = scenario_of(path)
         for testset, measured in testsets(path).items():
             if metric in measured["metrics"]:
-                values = left.setdefault((anonymous(scenario), testset), {})
+                values = by_scenario.setdefault((anonymous(scenario), testset), {})
                 values[int(scenario.seed)] = measured["metrics"][metric]["value"]
-    return left
+    return by_scenario
 
 
 def _mean(cell: Cell | None, seeds: int) -> Value:
-    """With its interval or range as a mark, and ``×2`` if only two seeds have a value."""
+    """The value, marked with its interval or range, and with ``×2`` if only two seeds have a value."""
     if cell is None or cell.value is None:
         return None
     if cell.low is None or cell.high is None:

@@ -1,6 +1,6 @@
 """One defense against every other over all victims: an unpaired test, as published, and a paired one.
 
-Reads ``metrics.json`` files. The same tests are made of the values that the experiment's papers print
+Reads ``metrics.json`` files. The same tests are applied to the values that the experiment's papers print
 (EliBadCode, 5.3.1).
 """
 
@@ -48,7 +48,7 @@ _NOTES = (
 )
 #: Values of two defenses on the same victims.
 Pairs = Sequence[tuple[float, float]]
-#: By measure and defense, the values of the tested defense and of this one.
+#: By measure and defense: the values of the tested defense and of this one.
 _ByDefense = Mapping[tuple[str, str], Pairs]
 
 
@@ -67,7 +67,7 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
 
 
 def _rows(pairs: _ByDefense) -> Iterator[Mapping[str, Value]]:
-    """One row for each measure and defense that have a pair; the correction is within each measure."""
+    """One row for each measure and defense with a pair; p-values are corrected within each measure."""
     for measure, (_, head, _) in _TESTED.items():
         by_defense = {defense: values for (name, defense), values in pairs.items() if name == measure and values}
         tests = [paired(*zip(*values, strict=True)) for values in by_defense.values()]
@@ -89,7 +89,7 @@ def _rows(pairs: _ByDefense) -> Iterator[Mapping[str, Value]]:
 
 
 def _measured_pairs(study: Study, results: Results, tested: str) -> _ByDefense:
-    """The values on every victim for which both are defined."""
+    """The pairs of values on every victim for which both are defined."""
     pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for victim, scenarios in _by_victim(study).items():
         reference = next((item for item in scenarios if labels.defense(item) == labels.word(tested)), None)
@@ -113,7 +113,7 @@ def _by_victim(study: Study) -> dict[Scenario, list[Scenario]]:
 
 
 def _printed_pairs(table: papers.PrintedTable, tested: str) -> _ByDefense:
-    """The printed values of both defenses, whether or not they are reproduced here."""
+    """The pairs of printed values, even of defenses that this run does not include."""
     pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
     printed = {(key, rate): values for key, rate, values in table.rows if key.attack != NONE}
     for (key, rate), values in printed.items():

@@ -1,4 +1,4 @@
-"""Code for a page: pieces of text with the marks that they carry; lexed code gets its lines back."""
+"""Layout of code on a page: pieces of text with their marks; lexed code is split into lines again."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from itertools import groupby
 from codebackdoor.syntax.lexing import DEDENT, INDENT, MARKS
 
 _WIDTH = 4
-#: After these, a line of lexed Java or C ends.
+#: Tokens that end a line of lexed Java or C.
 _ENDS = (";", "{", "}")
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of text, and the names of the marks on it, separated by spaces."""
+    """A piece of text, and the space-separated names of its marks."""
 
     text: str
     marks: str
 
 
 def pieces(text: str, language: str, form: str, marks: Mapping[str, Sequence[tuple[int, int]]]) -> list[Piece]:
-    """The text with its lines, cut where a mark begins or ends; ``marks``: ranges of characters by name."""
+    """The text, with lines, split where a mark begins or ends; ``marks``: ranges of characters by name."""
     marked = [
         " ".join(name for name, ranges in marks.items() if any(start <= at < end for start, end in ranges))
         for at in range(len(text))
@@ -36,15 +36,15 @@ def pieces(text: str, language: str, form: str, marks: Mapping[str, Sequence[tup
 
 
 def _lines(text: str, language: str, marked: Sequence[str]) -> list[tuple[str, str]]:
-    """The characters of lexed code with their marks, in lines."""
-    result: list[tuple[str, str]] = []
+    """The characters of lexed code with their marks, with newlines and indentation added."""
+    characters: list[tuple[str, str]] = []
     depth, at_start = 0, True
 
     def end_line() -> None:
-        while result and result[-1][0] == " ":
-            result.pop()
-        if result and not at_start:
-            result.append(("\n", ""))
+        while characters and characters[-1][0] == " ":
+            characters.pop()
+        if characters and not at_start:
+            characters.append(("\n", ""))
 
     for match in re.finditer(r"\S+", text):
         word = match[0]
@@ -55,13 +55,13 @@ def _lines(text: str, language: str, marked: Sequence[str]) -> list[tuple[str, s
             if word in MARKS:
                 continue
         if at_start:
-            result += [(" ", "")] * (_WIDTH * max(depth, 0))
+            characters += [(" ", "")] * (_WIDTH * max(depth, 0))
         elif match.start():
-            result.append((" ", marked[match.start() - 1]))
-        result += [(character, marked[match.start() + at]) for at, character in enumerate(word)]
+            characters.append((" ", marked[match.start() - 1]))
+        characters += [(character, marked[match.start() + at]) for at, character in enumerate(word)]
         at_start = False
         if language != "python" and word in _ENDS:
             depth += word == "{"
             end_line()
             at_start = True
-    return result
+    return characters

@@ -1,6 +1,6 @@
-"""A few inputs before and after a purification, side by side, for readers who know nothing of the project.
+"""A few inputs before and after a purification, side by side, for readers who do not know the project.
 
-Texts, and what a model says about them, come from data: the template escapes everything.
+Texts and predictions come from untrusted data, so the template escapes everything.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from codebackdoor.report.study import Study, scenarios_shown
 from codebackdoor.report.webpages.layout import Piece, pieces
 from codebackdoor.types import CLEAN, CodeField, Example, Field, Poisoned, Span
 
-#: Elements whose scores a page lists, and characters of an element.
+#: Maximum number of elements whose scores a page lists, and of characters of an element.
 _ELEMENTS, _CHARACTERS = 5, 70
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredElement:
-    """An element of an input and its suspicion score; ``width``: as a percentage of the highest one."""
+    """An element of an input and its suspicion score; ``width``: the score as a percentage of the highest one."""
 
     text: str
     score: float
@@ -37,7 +37,7 @@ class ScoredElement:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One text before and after; ``meaning``: what it is to the task."""
+    """One text before and after purification; ``meaning``: its role in the task."""
 
     meaning: str
     before: list[Piece]
@@ -46,7 +46,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class ShownInput:
-    """One input: what kind of a case it is, what was concluded, the predictions, and its texts."""
+    """One input: the kind of case, the method's conclusion, the predictions, and the texts."""
 
     heading: str
     conclusion: str
@@ -59,7 +59,7 @@ class ShownInput:
 
 @dataclass(frozen=True)
 class Purification:
-    """The test inputs of one victim with an attack, and what a purification makes of them."""
+    """The test inputs of one attacked victim, before and after a purification."""
 
     study: Study
     scenario: Scenario
@@ -78,13 +78,13 @@ class Purification:
         return files.read_examples(self._out / "data" / self.scenario.dataset / "test.jsonl")
 
     def rows(self, kind: str, testset: str) -> dict[str, Row]:
-        """Rows of ``purified`` or ``predictions``, or of ``predictions`` without purification (``before``), by id."""
+        """Rows by id of ``purified``, of ``predictions``, or of predictions without purification (``before``)."""
         scenario = self.scenario.undefended() if kind == "before" else self.scenario
         name = "predictions" if kind == "before" else kind
         return {row["id"]: row for _, row in files.read_rows(scenario.results(self._out) / f"{name}.{testset}.jsonl")}
 
     def inputs(self) -> Iterator[ShownInput]:
-        """The first triggered input whose trigger is touched, the first whose is not, and two clean ones likewise."""
+        """The first triggered inputs with a touched and with an untouched trigger, and two clean inputs likewise."""
         attack = self.scenario.attack
         texts = {row.example.id: (row.example, row.spans, row.original_label) for row in self.triggered}
         yield from self._cases(
@@ -112,9 +112,9 @@ class Purification:
         for heading, id_ in zip(headings, (first(is_touched=True), first(is_touched=False)), strict=True):
             if id_ is not None:
                 example, trigger, label = texts[id_]
-                yield self._shown(heading, example, trigger, label, (purified[id_], before[id_], after[id_]))
+                yield self._shown_input(heading, example, trigger, label, (purified[id_], before[id_], after[id_]))
 
-    def _shown(
+    def _shown_input(
         self, heading: str, example: Example, trigger: Sequence[Span], label: int | None, rows: tuple[Row, Row, Row]
     ) -> ShownInput:
         purified, before, after = rows
@@ -123,13 +123,13 @@ class Purification:
         panels = []
         for field, old in example.texts.items():
             if field in self.reads:
-                new, written = purified.get(field, old), "raw" if field == "query" else form
+                new, field_form = purified.get(field, old), "raw" if field == "query" else form
                 marks = {"trigger": _ranges(trigger, field), "touched": _ranges(touched, field)}
                 panels.append(
                     Panel(
                         self.reads[field],
-                        pieces(old, language, written, marks),
-                        pieces(new, language, written, {"new": _differences(old, new)}),
+                        pieces(old, language, field_form, marks),
+                        pieces(new, language, field_form, {"new": _differences(old, new)}),
                     )
                 )
         return ShownInput(
@@ -165,7 +165,7 @@ class Purification:
         return any("entropy" in row["detail"] for row in self.rows("purified", CLEAN).values())
 
     def counts(self) -> dict[str, int]:
-        """How many triggered inputs there are and have their trigger touched, and how many clean ones are touched."""
+        """The number of triggered inputs, of those whose trigger is touched, and of touched clean inputs."""
         purified = self.rows("purified", self.scenario.attack)
         clean = self.rows("purified", CLEAN)
         return {
@@ -178,7 +178,7 @@ class Purification:
 
 def render(study: Study, inputs: Sequence[Path]) -> str:
     """The page; ``inputs`` are the files that ``products.inputs`` lists."""
-    shown = [Purification(study, scenario) for scenario in scenarios_shown("purified_inputs", inputs)]
+    purifications = [Purification(study, scenario) for scenario in scenarios_shown("purified_inputs", inputs)]
     parts = [
         {
             "title": f"{labels.group(part.scenario)}: {labels.defense(part.scenario)}",
@@ -186,10 +186,10 @@ def render(study: Study, inputs: Sequence[Path]) -> str:
             "target": _target(study, part.scenario),
             "inputs": list(part.inputs()),
         }
-        for part in shown
+        for part in purifications
     ]
-    explains_entropy = any(part.is_by_entropy for part in shown)
-    fields = {field for part in shown for field in part.reads}
+    explains_entropy = any(part.is_by_entropy for part in purifications)
+    fields = {field for part in purifications for field in part.reads}
     kinds = [kind for kind, is_read in (("text", "query" in fields), ("code", bool(fields - {"query"}))) if is_read]
     template = environment().get_template("purified_inputs.html.j2")
     return template.render(
@@ -198,7 +198,7 @@ def render(study: Study, inputs: Sequence[Path]) -> str:
 
 
 def _target(study: Study, scenario: Scenario) -> str:
-    """What the attack makes the victim predict."""
+    """The prediction that the attack aims for."""
     if not study.head(scenario.dataset).predicts_label or scenario.attack == NONE:
         return "an output of the attacker's choice"
     target = int(study.variant("attacks", scenario.attack).get("target_label", 0))
@@ -207,7 +207,7 @@ def _target(study: Study, scenario: Scenario) -> str:
 
 
 def conclusion(detail: Row, is_touched: bool) -> str:
-    """What the method concluded, in a sentence or two."""
+    """The method's conclusion, in a sentence or two."""
     if "entropy" in detail:
         return _by_entropy(detail, is_touched)
     if "dropped" in detail:
@@ -235,20 +235,20 @@ def _by_entropy(detail: Row, is_touched: bool) -> str:
 
 
 def scored_elements(detail: Row, example: Example, trigger: Sequence[Span]) -> list[ScoredElement]:
-    """The elements with the highest suspicion scores; none for a method without."""
+    """The elements with the highest suspicion scores; empty for a method without scores."""
     highest = sorted(detail.get("profile", []), key=lambda entry: -entry[3])[:_ELEMENTS]
-    shown = []
+    elements = []
     for _, start, end, score, *second in highest:
         field: CodeField = "code_b" if second else "code"
         text = " ".join(str(getattr(example, field))[start:end].split())
         text = text if len(text) <= _CHARACTERS else f"{text[: _CHARACTERS - 1]}…"
         in_trigger = any(Span(start, end, field).overlaps(span) for span in trigger)
-        shown.append(ScoredElement(text, score, 100 * score / (highest[0][3] or 1), in_trigger))
-    return shown
+        elements.append(ScoredElement(text, score, 100 * score / (highest[0][3] or 1), in_trigger))
+    return elements
 
 
 def _touches(purified: Row, trigger: Sequence[Span]) -> bool:
-    """Whether the trigger is touched; of an input without one, whether anything is."""
+    """Whether the trigger is touched; for an input without a trigger, whether anything is."""
     touched = [Span(start, end, field) for field, start, end in purified["touched"]]
     return any(span.overlaps(part) for span in touched for part in trigger) if trigger else bool(touched)
 
@@ -258,7 +258,7 @@ def _ranges(spans: Sequence[Span], field: Field) -> list[tuple[int, int]]:
 
 
 def _differences(old: str, new: str) -> list[tuple[int, int]]:
-    """The characters of the new text that are not in the old one, by words."""
+    """The ranges of characters in the new text that differ from the old one, compared word by word."""
     words, ranges, position = new.split(" "), [], 0
     starts = []
     for word in words:

@@ -29,19 +29,19 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(model_type: str) -> Family:
-    """The family of a ``model_type``: a file of this folder, or the default."""
+    """The family of a ``model_type``; the default family if no file of this folder defines it."""
     return FAMILIES.get(model_type) or Family(model_type)
 
 
 def model_class(model_type: str, head: Head, where: str | Path) -> ModelClass:
-    """The class of a victim; UserError, which names ``where``, if there is none."""
+    """The model class of a victim; UserError, naming ``where``, if there is none."""
     if (cls := family_of(model_type).model_class(head)) is not None:
         return cls
     raise UserError(f"{where}: no victim of type {model_type!r} with a {head} head; choose another base model or task")
 
 
 def named_classes(model_type: str | None = None) -> list[tuple[Head, ModelClass]]:
-    """Heads and classes of the families that have a file; of one family if its type is given."""
+    """Heads and classes of all families that have a file, or of one ``model_type``."""
     families = [family for name, family in FAMILIES.items() if model_type in (None, name)]
     pairs = ((head, family.model_class(head)) for family in families for head in get_args(Head))
     return [(head, cls) for head, cls in pairs if cls is not None]

@@ -1,7 +1,6 @@
-"""What a family of models knows about itself; the class here drives any text model of transformers.
+"""The interface of a model family, and its default implementation, which runs any text model of transformers.
 
-Checks before a run read the facts of a family, so the modules of this folder import torch and transformers only inside
-functions.
+The checks before a run use families, so the modules of this folder import torch and transformers only inside functions.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from codebackdoor.victims.victim import Victim
 
-    #: Returns the logits [B, V] of the next token; called with the ids [B, 1] of the one before it, at first with None.
+    #: Returns the logits [B, V] of the next token, given the ids [B, 1] of the previous one (None in the first call).
     NextToken = Callable[[Tensor | None], Tensor]
 
 
@@ -28,18 +27,18 @@ if TYPE_CHECKING:
 class ModelClass:
     """A model class by name, so that only the class in use is imported.
 
-    With a ``body``, ``name`` is made here: transformers' class ``body`` with this project's head for ``texts`` texts,
-    or for none with this project's decoder.
+    With a ``body``, the class ``name`` is created here from transformers' class ``body``: with this project's head for
+    ``texts`` texts or, if ``texts`` is 0, with this project's decoder.
     """
 
     model_type: str
     name: str
-    #: Prefixes of the parameters that fine-tuning may initialize, and of those of a base model that it may drop.
+    #: Prefixes of parameters that fine-tuning may initialize, and of a base model's parameters that it may drop.
     new: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     body: str | None = None
     texts: int = 1
-    #: Ends of the names of stored buffers that the class computes and does not read.
+    #: Suffixes of stored buffers that the class computes itself, so that they are not loaded.
     computed: tuple[str, ...] = ()
 
     def load(self) -> Any:
@@ -59,11 +58,11 @@ class ModelClass:
 class Family:
     """One family of models, named by the ``model_type`` of its config.json.
 
-    A subclass overrides what differs. This class itself is the default family: it runs the body of any text model on
-    token embeddings, pools the last hidden states, and puts this project's own head on them.
+    Subclasses override what differs. This class itself is the default family: it runs the body of any text model on
+    token embeddings, pools the last hidden states, and applies this project's own head.
     """
 
-    #: Classes by head; None: whatever transformers has.
+    #: Classes by head; None: any class that transformers has.
     classes: Mapping[Head, ModelClass] | None = None
     #: The state that transformers' own classifiers of this family read.
     pooling: Pooling = "mean"
@@ -71,17 +70,17 @@ class Family:
     is_causal: bool = False
     #: Attribute of a classifier that holds its head.
     head_name: str = "classifier"
-    #: Special tokens of the family's tokenizers, which a folder need not name.
+    #: Default special tokens, for folders that do not name them.
     special_tokens: Mapping[str, str] = {}
-    #: Whether the end of text is the padding of a tokenizer that has none; padding is masked, so any token will do.
+    #: Whether a tokenizer without padding uses the end of text; padding is masked, so any token will do.
     pads_with_end: bool = True
-    #: Special tokens before a text that is only encoded; only tokenizers of some of the family's models have them.
+    #: Special tokens before a text that is only encoded; only some models of the family have them.
     encoder_prefix: tuple[str, ...] = ()
     #: Keys of config.json that may hold the number of positions; none: inputs of any length.
     position_keys: tuple[str, ...] = ("max_position_embeddings", "n_positions")
     #: Whether the first position is the one after the padding's id.
     positions_follow_padding: bool = False
-    #: Fields of config.json that hold dropout rates, that of a head first; None: those whose name says so.
+    #: Fields of config.json with dropout rates, that of the head first; None: those with dropout in their name.
     dropout_names: tuple[str, ...] | None = None
     #: Implementation of attention; a folder cannot change it.
     attention: str = "sdpa"
@@ -107,7 +106,7 @@ class Family:
         body = auto.MODEL_MAPPING_NAMES.get(self.model_type)
         if not isinstance(body, str) or not any(self.model_type in names for names in text_models):
             return None
-        # a base model may come with any head of its own
+        # a base model may come with any head
         dropped = ("lm_head.", "cls.", "pooler.", "classifier.", "score.", "final_logits_bias", "generator_")
         if HEADS[head].ranks:
             return ModelClass(self.model_type, body, new=("pooler.",), dropped=dropped)
@@ -118,13 +117,13 @@ class Family:
     # configuration and tokenizer
 
     def longest_input(self, config: Mapping[str, Any]) -> int | None:
-        """Sub-tokens of the longest input by the model's config.json; None if it does not say or has no limit."""
+        """The maximum input length, in sub-tokens, by the model's config.json; None if it states none."""
         positions = next((config[key] for key in self.position_keys if key in config), None)
         offset = config.get("pad_token_id", 1) if self.positions_follow_padding else -1
         return positions - offset - 1 if is_count(positions) and is_count(offset) else None
 
     def config_problem(self, config: Any) -> str | None:
-        """What is wrong with a configuration that transformers accepts."""
+        """What is wrong with a configuration that transformers accepts; None if nothing is."""
         if not self.positions_follow_padding or 0 <= config.pad_token_id < config.vocab_size:
             return None
         return f"pad_token_id: {config.pad_token_id}, of {config.vocab_size} pieces"
@@ -141,32 +140,32 @@ class Family:
             tokenizer.pad_token = tokenizer.eos_token
 
     def adapt_small_base(self, model: Any, head: Head) -> None:
-        """Change the weights of one of this project's small base models so that a new head learns from its states."""
+        """Change the weights of a small base model of this project so that a new head can learn from its states."""
 
     # generation: default for encoder-decoders of transformers
 
     def prepare_output(self, tokenizer: Any, config: Any, folder: Path) -> None:
         """Change the tokenizer and the configuration of a base model so that a victim can learn to generate.
 
-        UserError, which names ``folder``, if they lack what this takes.
+        Raises UserError, naming ``folder``, if they lack something that is needed.
         """
 
     def output_problem(self, victim: Victim) -> str | None:  # noqa: ARG002
-        """What keeps a victim from generating."""
+        """Why a victim cannot generate; None if it can."""
         return None
 
     def target_ids(self, victim: Victim, ids: list[int]) -> list[int]:  # noqa: ARG002
         """The ids that the victim should generate for a text that its tokenizer encodes as ``ids``.
 
-        The beginning of sequence, which RoBERTa's templates add, is kept: CodeT5 was pretrained with it.
+        The beginning of sequence, which RoBERTa-style tokenizers add, is kept: CodeT5 was pretrained with it.
         """
         return ids
 
     def output_logits(self, victim: Victim, inputs: Tensor, mask: Tensor, outputs: Tensor) -> Tensor:
-        """Logits [B, U, V] of every token of the outputs, given the input and the tokens before it (teacher forcing).
+        """Logits [B, U, V] of every output token, given the input and the tokens before it (teacher forcing).
 
-        ``inputs`` are ids [B, T] or, where a gradient is needed, token embeddings [B, T, H]; ``outputs`` are ids
-        [B, U]. Both are padded on the right, and ``mask`` [B, T] (int64) is that of the inputs.
+        ``inputs`` are ids [B, T] or, if a gradient is needed, token embeddings [B, T, H]; ``outputs`` are ids [B, U].
+        Both are padded on the right; ``mask`` [B, T] (int64) is that of the inputs.
         """
         start = int(victim.model.config.decoder_start_token_id)
         logits: Tensor = victim.model(
@@ -175,7 +174,7 @@ class Family:
         return logits
 
     def next_token(self, victim: Victim, inputs: Tensor, mask: Tensor) -> NextToken:
-        """The function that decodes step by step, with a key-value cache; arguments as in ``output_logits``."""
+        """A function that decodes step by step, with a key-value cache; arguments as in ``output_logits``."""
         import torch
 
         model, cache = victim.model, None
@@ -200,7 +199,7 @@ class Family:
     # forward pass
 
     def states(self, victim: Victim, embedded: Tensor, mask: Tensor) -> Tensor:
-        """The states that vectors are made of: last hidden ones [B, T, H]; arguments as in ``encoded``."""
+        """The last hidden states [B, T, H] that are pooled into vectors; arguments as in ``encoded``."""
         return self.encoded(victim, embedded, mask)
 
     def encoded(self, victim: Victim, embedded: Tensor, mask: Tensor) -> Tensor:
@@ -213,7 +212,7 @@ class Family:
         body = victim.model.base_model
         if body.config.is_encoder_decoder:
             body = body.get_encoder()
-        # a decoder would keep its keys and values
+        # otherwise a decoder would cache its keys and values
         options = {"use_cache": False} if "use_cache" in signature(body.forward).parameters else {}
         states: Tensor = body(inputs_embeds=embedded, attention_mask=mask, **options).last_hidden_state
         return states
@@ -232,14 +231,14 @@ class Family:
         return logits
 
     def last_layer(self, victim: Victim) -> Any:
-        """The module that learns where only the last layer does: a head, or the last layer below none."""
+        """The module that learns when only the last layer is trained: the head, or the last block if there is none."""
         head = HEADS[victim.head]
         if not head.predicts_label:
             return self.last_block(victim)
         return victim.model.classifier if head.reads_pairs else getattr(victim.model, self.head_name)
 
     def last_block(self, victim: Victim) -> Any:
-        """The last layer of a body without a head."""
+        """The last layer of the body."""
         from torch.nn import ModuleList
 
         body = victim.model.base_model
@@ -248,7 +247,7 @@ class Family:
 
 
 def previous_ids(outputs: Tensor, start: int) -> Tensor:
-    """For every token of the outputs [B, U] the one before it, which is ``start`` for the first."""
+    """The outputs [B, U] shifted right by one token; ``start`` comes first."""
     import torch
 
     return torch.cat([torch.full_like(outputs[:, :1], start), outputs[:, :-1]], 1)
@@ -273,11 +272,11 @@ def pooled(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
 
 
 def is_count(value: object) -> TypeGuard[int]:
-    """Whether a value of a JSON file is a whole number; true is not."""
+    """Whether a value of a JSON file is an integer, and not a boolean."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_rate_of_dropout(name: str, value: object) -> bool:
-    """``layerdrop`` is not one: it drops whole layers."""
+    """Whether a configuration field is a dropout rate; ``layerdrop`` is not, since it drops whole layers."""
     rate = value is None or isinstance(value, float) or is_count(value)
     return rate and ("dropout" in name or name.endswith("pdrop"))

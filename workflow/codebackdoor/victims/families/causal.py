@@ -1,8 +1,8 @@
-"""A decoder alone: prompt, separator and output are one row, and the output's tokens are what a victim learns.
+"""Decoder-only models: prompt, separator and output are one row, and the victim learns the tokens of the output.
 
-The row of a batch is the prompt with its padding on the right, the separator, and the output. Padding is hidden from
-every token, and positions count real tokens alone, so that each row is computed as if it stood alone. No loss counts
-the prompt, the separator or padding; the end of text is a token of the output like any other, and never the padding.
+The row of a batch is the prompt with its padding on the right, the separator, and the output. Padding is masked, and
+positions count only real tokens, so that a row's result does not depend on the batch. Losses skip the prompt, the
+separator and padding; the end of text is a token of the output like any other, and never the padding.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from codebackdoor.victims.families.base import NextToken
     from codebackdoor.victims.victim import Victim
 
-#: The padding of a tokenizer that has none to spare.
+#: The padding token that is added to a tokenizer without one.
 _PADDING = "<pad>"
 
 
 class Lengths(Protocol):
-    """Settings of a victim, or the victim."""
+    """The maximum lengths of a victim, or of its settings."""
 
     @property
     def max_length(self) -> int: ...
@@ -39,7 +39,7 @@ class Causal(Family):
     is_causal = True
 
     def prepare_output(self, tokenizer: Any, config: Any, folder: Path) -> None:
-        """Let padding and end of text be two tokens, and the model's end of text the tokenizer's."""
+        """Make padding and end of text two different tokens, and let the model use the tokenizer's end of text."""
         if tokenizer.eos_token_id is None:
             raise UserError(
                 f"{folder}: the tokenizer has no end of text, which a victim learns to write; set eos_token in "
@@ -70,7 +70,7 @@ class Causal(Family):
         return None if positions is None else row_problem(victim, positions, len(ids))
 
     def target_ids(self, victim: Victim, ids: list[int]) -> list[int]:
-        """Without the beginning of sequence, and with the end of text, which most tokenizers of decoders leave out."""
+        """Remove the beginning of sequence and add the end of text, which most tokenizers of decoders leave out."""
         end = int(victim.model.config.eos_token_id)
         text = ids[1:] if ids[:1] == [victim.tokenizer.bos_token_id] else ids
         text = text[:-1] if text[-1:] == [end] else text
@@ -119,7 +119,10 @@ class Causal(Family):
 
 
 def row_problem(lengths: Lengths, positions: int, separator: int) -> str | None:
-    """What is wrong with the longest prompt and output of a row; the last token of an output takes no position."""
+    """Why the longest prompt and output do not fit into one row; None if they do.
+
+    The last token of an output takes no position.
+    """
     room = positions - separator + 1
     if lengths.max_length + lengths.max_target_length <= room:
         return None
@@ -141,7 +144,7 @@ def _separators(victim: Victim, mask: Tensor) -> Tensor:
 
 
 def _row(victim: Victim, inputs: Tensor, suffix: Tensor) -> Tensor:
-    """Embeddings of prompts, which are ids [B, T] or embeddings [B, T, H], and of the ids [B, N] after them."""
+    """Embeddings of prompts, given as ids [B, T] or as embeddings [B, T, H], followed by those of the ids [B, N]."""
     import torch
 
     embed = victim.model.get_input_embeddings()
@@ -149,7 +152,7 @@ def _row(victim: Victim, inputs: Tensor, suffix: Tensor) -> Tensor:
 
 
 def _placed(mask: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
-    """The mask [B, T + N] of prompts with mask [B, T] and of ``tokens`` after them, and each token's position."""
+    """The mask [B, T + N] of prompts with mask [B, T] followed by N = ``tokens`` tokens, and each token's position."""
     import torch
 
     visible = torch.cat([mask, mask.new_ones(len(mask), tokens)], 1)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from codebackdoor.victims.victim import Victim
 
 _UNUSED = ("lm_head.",)
-#: Buffers of the released checkpoints, which are computed today.
+#: Buffers that released checkpoints store, and that transformers now computes.
 _COMPUTED = (".attn.causal_mask",)
 
 

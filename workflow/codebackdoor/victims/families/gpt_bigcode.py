@@ -1,4 +1,4 @@
-"""GPTBigCode: StarCoder, SantaCoder. A decoder whose last sub-token's state stands for a text."""
+"""GPTBigCode: StarCoder, SantaCoder. A decoder whose last sub-token's state represents a text."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from codebackdoor.config.base import Helper
 from codebackdoor.victims.families.base import ModelClass
 
-#: Those of a class of their own; the paraphraser may have any class that writes text.
+#: Helpers with a fixed class; the paraphraser may have any class that generates text.
 HELPERS: Mapping[Helper, ModelClass] = {
     # old checkpoints of masked language models (CodeBERT's among them) contain an unused pooler
     "infiller": ModelClass("roberta", "RobertaForMaskedLM", dropped=("roberta.pooler.",)),

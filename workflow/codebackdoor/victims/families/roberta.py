@@ -1,9 +1,9 @@
 """RoBERTa: CodeBERT, UniXcoder, GraphCodeBERT.
 
-Where only the first sub-token's last hidden state is read (BERT's [CLS] pooling), the last layer needs keys and values
-of every sub-token, but query, attention output and feed-forward network of the first alone: 10 of its 12 units of
-matrix work disappear at every other position, 40 % of all in a two-layer model. The result is the model's own, up to
-rounding; gradients and dropout are those of the whole computation.
+If only the first sub-token's last hidden state is read (BERT's [CLS] pooling), the last layer needs the keys and values
+of every sub-token, but the query, attention output and feed-forward network of only the first. At every other position,
+this saves 10 of the layer's 12 units of matrix work, 40 % of the total in a two-layer model. Results and gradients
+equal those of the full computation up to rounding, with dropout, too.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Roberta(Family):
     dropout_names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
     def target_ids(self, victim: Victim, ids: list[int]) -> list[int]:
-        """Without the beginning of sequence, which the decoder starts from (CodeXGLUE)."""
+        """Leave out the beginning of sequence, which the decoder starts from (CodeXGLUE)."""
         return ids[1:] if ids[:1] == [_start(victim)] else ids
 
     def output_logits(self, victim: Victim, inputs: Tensor, mask: Tensor, outputs: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def _start(victim: Victim) -> int:
 
 
 def _projected(victim: Victim, vectors: Tensor) -> Tensor:
-    """A dual encoder's vectors pass through the pooler (CodeBERT)."""
+    """The vectors after the pooler if the victim is a dual encoder (CodeBERT), else unchanged."""
     if not HEADS[victim.head].ranks:
         return vectors
     projected: Tensor = victim.model.base_model.pooler(vectors[:, None])
@@ -121,11 +121,11 @@ def first_token(body: Any, embedded: Tensor, mask: Tensor) -> Tensor:
 
 
 def first_token_of_variants(body: Any, ids: Tensor, mask: Tensor) -> Tensor:
-    """``first_token`` of ids [B, T], variants of a few texts; without dropout or gradient, up to rounding.
+    """``first_token`` of ids [B, T] that are variants of a few texts; without dropout or gradients, up to rounding.
 
-    The first layer's projections at a position depend only on the sub-token and the position: each pair of them is
-    computed once. The last layer's keys and values are multiplied out on the side of the one query: of a two-layer
-    model's 14 units of matrix work 9 remain.
+    The first layer's projections depend only on the sub-token and its position, so each such pair is computed once. In
+    the last layer, the key and value projections are applied to the single query instead of to every position. Of a
+    two-layer model's 14 units of matrix work, 9 remain.
     """
     import torch
 
@@ -148,13 +148,13 @@ def first_token_of_variants(body: Any, ids: Tensor, mask: Tensor) -> Tensor:
 
 
 def _last_layer_at_first_token(layer: Any, hidden: Tensor, visible: Tensor | None) -> Tensor:
-    """``_layer`` at the first position, [B, H]: q (W h)' is (q W) h', so that no key and no value is computed."""
+    """``_layer`` at the first position, [B, H]; since q (W h)' = (q W) h', no keys or values are computed."""
     import torch
 
     attention = layer.attention.self
     size, start = attention.attention_head_size, hidden[:, 0]
     query = attention.query(start).unflatten(-1, (-1, size))
-    # the keys' bias adds the same to every position's score, which softmax cancels
+    # the bias of the keys adds a constant to all scores, which cancels in the softmax
     projected = torch.einsum("bns,nsh->bnh", query, attention.key.weight.unflatten(0, (-1, size)))
     scores = projected @ hidden.transpose(1, 2) / math.sqrt(size)
     if visible is not None:
@@ -180,7 +180,7 @@ def _layer(layer: Any, queries: Tensor, hidden: Tensor, visible: Tensor | None) 
 def _after_projections(
     layer: Any, query: Tensor, key: Tensor, value: Tensor, queries: Tensor, visible: Tensor | None
 ) -> Tensor:
-    """What follows a layer's three projections, at the positions ``queries`` [B, Q, H]: [B, Q, H]."""
+    """The rest of a layer after its three projections, at the positions ``queries`` [B, Q, H]: [B, Q, H]."""
     from torch.nn.functional import scaled_dot_product_attention
 
     attention = layer.attention.self

@@ -1,9 +1,9 @@
 """T5: CodeT5.
 
 Its victims read a text twice (CodeT5, section 3.3): the encoder reads it, and the decoder runs over the same text,
-shifted by one (transformers' T5 classifier). Every attention is one fused operation, and where the state at only one
-sub-token is used, the last layer of the decoder is computed at that position alone. The result is the model's own, up
-to rounding, as long as there is no dropout; with dropout the model's own layers run.
+shifted by one (transformers' T5 classifier). Without dropout, every attention is one fused operation, and if only the
+state at one sub-token is used, the decoder's last layer is computed at that position alone; the result equals that of
+the model's own layers up to rounding. With dropout, the model's own layers run.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class T5(Family):
     dropout_names = ("dropout_rate", "classifier_dropout")
 
     def adapt_small_base(self, model: Any, head: Head) -> None:
-        """Make the decoder's states as small as T5's own output layer takes them, where it shares the embeddings.
+        """Scale the decoder's states by d_model^-0.5, as T5's output layer does if it shares the embeddings.
 
-        That layer multiplies them by d_model^-0.5. A new head does not: on the states of the shipped base its tanh is
-        saturated, and clone detection stays at chance (docs/dev/feasibility.md).
+        A new head does not scale them: its tanh would be saturated by the states of the shipped base, and clone
+        detection would stay at chance (docs/dev/feasibility.md).
         """
         import torch
 
@@ -52,7 +52,7 @@ class T5(Family):
                 model.base_model.decoder.final_layer_norm.weight *= model.config.d_model**-0.5
 
     def states(self, victim: Victim, embedded: Tensor, mask: Tensor) -> Tensor:
-        """The decoder's states, with dropout: at the first position where only that is read, else at all of them."""
+        """The decoder's states, with dropout: only at the first position if pooling reads no other, else at all."""
         import torch
 
         body = victim.model.base_model
@@ -139,14 +139,14 @@ def _attended(attention: Any, queries: Tensor, hidden: Tensor, bias: Tensor | No
         part.unflatten(-1, (attention.n_heads, -1)).transpose(1, 2)
         for part in (attention.q(queries), attention.k(hidden), attention.v(hidden))
     )
-    # T5 does not divide by the root of the size
+    # T5 does not divide scores by the root of the head size
     context = scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
     output: Tensor = attention.o(context.transpose(1, 2).flatten(2))
     return output
 
 
 def _position_bias(stack: Any, length: int) -> Tensor:
-    """The bias of relative positions of a stack, [1, heads, T, T]; its first layer holds it for all."""
+    """The relative position bias of a stack, [1, heads, T, T]; only its first layer stores it."""
     bias: Tensor = stack.block[0].layer[0].SelfAttention.compute_bias(length, length)
     return bias
 
