@@ -79,22 +79,22 @@ WANTED = 20
 PAGE = """\
 # Verdicts and eliminations over a population of victims
 
-Made by `python benchmarks/population.py`. {benign} benign and {backdoored} backdoored victims of the default study's
+Made by `python benchmarks/population.py`: {benign} benign and {backdoored} backdoored victims of the default study's
 data set and architecture (CodeBERT-class, 2 layers × 128, 1.0 M parameters), with triggers and seeds that are used
-nowhere else; {missed} more did not learn their trigger or their task (accuracy under 60 %) and are in no figure. They
-were trained for 1, 2 or 5 passes, those of the verdict's calibration for 3. Nothing was tuned on them.
+nowhere else. Another {missed} did not learn their trigger or their task (accuracy below 60 %) and are not counted. The
+victims were trained for 1, 2 or 5 epochs, those of the verdict's calibration for 3. No setting was tuned on them.
 
-*AUROC*, *log-loss*: of the verdict's score, the logarithm of the odds that a victim is backdoored, 0 at the method's
-own threshold. *False positives* are of the benign victims, all other counts of the backdoored ones, each with its exact
-95 % interval (Clopper and Pearson). *Right labels*: flagged, with the attacker's label. *Flip rate ≤ 15 %*: what is
-left of the trigger on test rows. *Clean cost*: accuracy that is lost on test rows, in points, mean of all victims.
+*AUROC*, *log-loss*: of the verdict's score, the log-odds that a victim is backdoored, which is 0 at the method's own
+threshold. *False positives* are counted among the benign victims, everything else among the backdoored ones; each count
+has its exact 95 % interval (Clopper and Pearson). *Right labels*: flagged, with the attacker's label. *Flip rate ≤ 15 %*:
+on test rows, after unlearning. *Clean cost*: points of test accuracy lost, averaged over all victims.
 """
 UNFINISHED = """
-**Unfinished**: at least {wanted} victims of either kind are wanted. Another run of the benchmark goes on from here.
+**Unfinished**: the benchmark wants at least {wanted} victims of each kind. Running it again resumes from here.
 """
 VICTIMS = """\
-Every victim, in percent of the test rows: accuracy and flip rate before, and by method the verdict, the trigger,
-accuracy and flip rate after it. A benign victim's flip rate is that of a name that it was not trained on."""
+Every victim: accuracy and flip rate in percent of the test rows, and for each method its verdict, its trigger, and
+accuracy and flip rate afterwards. A benign victim's flip rate is measured with a name that it was not trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +298,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         lines.append(_cells([
             method, f"{entry['auroc']:.3f}", f"{entry['log_loss']:.3f}", interval(entry["false_positives"], benign),
             interval(entry["false_negatives"], backdoored), interval(entry["right_labels"], backdoored),
-            interval(clean, backdoored), f"{entry['clean_cost']:.2f}", f"{entry['worst_benign_cost']:.1f}",
+            interval(clean, backdoored), f"{entry['clean_cost']:z.2f}", f"{entry['worst_benign_cost']:.1f}",
             f"{entry['seconds']:.0f}",
         ]))  # fmt: skip
     head = ["seed", "trigger", "target", "passes", "rate", "accuracy", "flip rate"]

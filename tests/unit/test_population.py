@@ -129,7 +129,7 @@ def test_the_page_says_what_is_still_missing(population: ModuleType, monkeypatch
     result = population.results_of([*begun["victims"], planted[0], unlearned])
     page = population.markdown(result)
     assert "1 benign and 1 backdoored" in page
-    assert "1 more did not learn" in page
+    assert "Another 1 did not learn" in page
     assert "| dbs | 1.000 |" in page
     assert r"`x\|y`" in page
     assert "not learned" in page
