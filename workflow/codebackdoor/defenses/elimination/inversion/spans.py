@@ -13,8 +13,8 @@ from codebackdoor.types import CodeField, Example
 class TriggerSpans:
     """Where a trigger goes in one field of a sample: the character spans that it replaces, in order.
 
-    That is an identifier; or an empty span for a first statement, of which ``before`` and ``after`` are what separates
-    it from its neighbors.
+    That is an identifier, or an empty span for a first statement, which ``before`` and ``after`` separate from its
+    neighbors.
     """
 
     name: str
