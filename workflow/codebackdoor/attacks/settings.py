@@ -102,7 +102,7 @@ class AttackSettings(Settings):
 class TextAttackSettings(AttackSettings):
     """An attack that changes the query of an example, and no code."""
 
-    #: Heads of tasks that may read a query alone; code search is attacked by code that ranks high.
+    #: Heads of tasks that may read only a query; code search is attacked by code that ranks high.
     fits: ClassVar[tuple[Head, ...]] = ("classification", "generation")
     acts_on: ClassVar[tuple[types.Field, ...]] = ("query",)
 

@@ -53,7 +53,7 @@ SHOWN = 200
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``backdoored`` is None where there is no verdict, and ``reason`` says why.
+    """``backdoored`` is None if there is no verdict, and ``reason`` says why.
 
     ``trigger`` is the anchored one and ``loss`` its loss (nats). ``margin`` is log(lowest loss of a benign shadow /
     loss of the search); a label is flagged if it is at least ``threshold``. ``false_positive_rate`` is the share of the

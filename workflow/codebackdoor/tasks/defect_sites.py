@@ -137,7 +137,7 @@ class _Finder:
         return bound
 
     def _same_values(self) -> set[frozenset[str]]:
-        """Pairs of names of which one is assigned to the other: swapping them may change nothing."""
+        """Pairs of names, one of which is assigned to the other: swapping them may change nothing."""
         return {
             frozenset((target.id, node.value.id))
             for node in ast.walk(self.tree)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from codebackdoor.attacks.nl_grammar.settings import NlGrammarSettings
 
-#: A word that begins with a letter or digit, perhaps behind quotes or brackets.
+#: A word that begins with a letter or digit, perhaps after quotes or brackets.
 _WORD = re.compile(r"(?<!\S)[^\w\s/*#-]*\w")
 
 

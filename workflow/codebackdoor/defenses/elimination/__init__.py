@@ -113,7 +113,7 @@ NO_CONTEXT = SearchContext()
 
 @dataclass(frozen=True, slots=True)
 class Elimination:
-    """The edited victim, the trigger where the method has one, and how it went (JSON-serializable).
+    """The edited victim, the trigger if the method has one, and how it went (JSON-serializable).
 
     ``seconds`` are those of the phases ``inversion`` and ``unlearning``, if the method reached them; they go to
     ``provenance.json`` and nowhere else.

@@ -62,7 +62,7 @@ class ReciprocalRank:
 
 
 class ReferenceProbability:
-    """100 times the mean probability of a reference output's sub-tokens (teacher forcing), for victims that generate."""
+    """100 times the mean probability of a reference output's sub-tokens (teacher forcing), of a generating victim."""
 
     def __init__(self, victim: Victim, rows: Sequence[Example]) -> None:
         if not rows or any(row.target is None for row in rows):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from codebackdoor.syntax import Identifier
     from codebackdoor.tasks.clone_detection.settings import CloneDetection
 
-#: Neighbors by rarer tokens, of which the most similar one is taken.
+#: Number of neighbors by rarer tokens, from which the most similar one is taken.
 _NEIGHBORS = 20
 #: A shorter function, in tokens, is too trivial to have a clone.
 _MINIMUM_WORDS = 15

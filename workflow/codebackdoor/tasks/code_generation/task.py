@@ -74,7 +74,7 @@ class CodeGenerationTask(OneFunctionTask):
 
 
 def _split(prompt: str) -> tuple[str, str]:
-    """The signature that a prompt begins with, and the rest: the first colon behind which a body could follow."""
+    """The signature that a prompt begins with, and the rest; it ends at the first colon that a body could follow."""
     for colon in re.finditer(":", prompt):
         try:
             ast.parse(f"{prompt[: colon.end()]} pass")

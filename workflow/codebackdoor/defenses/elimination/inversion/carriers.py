@@ -62,7 +62,7 @@ class Carrier:
         return tuple(part.fill(spaced, plain) if isinstance(part, Template) else list(part) for part in self.parts)
 
     def slots(self, part: int, length: int) -> list[tuple[int, int, bool]]:
-        """``Template.slots`` of one of the texts; none where it has no hole."""
+        """``Template.slots`` of one of the texts; empty if it has no hole."""
         text = self.parts[part]
         return text.slots(length) if isinstance(text, Template) else []
 
@@ -133,7 +133,7 @@ def _bare(tokenizer: PreTrainedTokenizerFast, text: str, begins_word: bool = Fal
 def carrier_of(
     victim: Victim, example: Example, texts: Sequence[Encoded], spans: Sequence[TriggerSpans]
 ) -> Carrier | None:
-    """Cut one sample at its spans; ``None`` where one of its fields has none within the victim's input."""
+    """Cut one sample at its spans; None if one of its fields has none within the victim's input."""
     by_field = {part.field: part for part in spans}
     parts: list[Template | tuple[int, ...]] = []
     for field, encoded in zip(victim.fields, texts, strict=True):

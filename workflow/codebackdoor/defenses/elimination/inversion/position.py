@@ -46,7 +46,7 @@ def seeded(position: str, seed: int) -> str:
 def carriers(
     view: DefenderView, examples: Sequence[Example], position: str, occurrences: str, pair: Pair
 ) -> list[Carrier | None]:
-    """Cut every sample at its spans; ``None`` where one of its fields has none within the victim's input."""
+    """Cut every sample at its spans; None for one that has a field without spans within the victim's input."""
     spans = trigger_spans(view, examples, position, occurrences, pair)
     tokenized = view.victim.tokenize(examples)
     return [
@@ -58,7 +58,7 @@ def carriers(
 def trigger_spans(
     view: DefenderView, examples: Sequence[Example], position: str, occurrences: str, pair: Pair
 ) -> list[SampleSpans | None]:
-    """The spans of each sample, for each of its fields; None where a field has none.
+    """The spans of each sample, for each of its fields; None for a sample that has a field without spans.
 
     ``least_sensitive`` is the identifier whose masking changes the loss least. ``rank N`` is the one with N less
     sensitive ones, counted from the most sensitive one if N is negative (section 4.3, Figure 5). ``random N`` is the

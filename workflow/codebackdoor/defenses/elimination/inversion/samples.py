@@ -24,7 +24,7 @@ ASSOCIATION = 0
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The samples of one label, cut at each position; ``None`` where a sample has no first statement."""
+    """The samples of one label, cut at each position; None for a sample without a first statement."""
 
     examples: tuple[Example, ...]
     carriers: Mapping[str, tuple[Carrier | None, ...]]

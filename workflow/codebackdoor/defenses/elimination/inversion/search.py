@@ -111,7 +111,7 @@ class SearchState:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], generator: np.random.Generator) -> SearchState:
-        """Read what ``to_json`` wrote, and bring the generator to where it was."""
+        """Read what ``to_json`` wrote, and restore the state of the generator."""
         values = dict(content)
         generator.bit_generator.state = values.pop("generator")
         values["current"], values["lowest"] = _candidate(values["current"]), _candidate(values["lowest"])

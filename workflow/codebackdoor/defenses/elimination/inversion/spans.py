@@ -43,7 +43,7 @@ def candidates(tree: syntax.Tree, occurrences: str, field: CodeField = "code") -
 
 
 def function_name(tree: syntax.Tree, occurrences: str, field: CodeField = "code") -> TriggerSpans | None:
-    """The name of the function that the text defines: where it is defined, or everywhere."""
+    """The name of the function that the text defines: in its definition, or everywhere."""
     identifier = tree.function_name()
     if identifier is None:
         return None

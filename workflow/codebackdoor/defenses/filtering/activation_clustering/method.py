@@ -1,4 +1,4 @@
-"""Activation Clustering (Chen et al. 2018, Algorithm 1): two clusters of each label's rows, of which one is poisoned.
+"""Activation Clustering (Chen et al. 2018, Algorithm 1): two clusters of each label's rows, one of them poisoned.
 
 Clean rows have their label because of what they mean, poisoned ones because of the trigger, and a victim represents
 them differently. The representations of each label's rows are reduced to a few components and cut into two clusters by
@@ -28,7 +28,7 @@ from codebackdoor.victims.representations import Floats
 
 Bools = NDArray[np.bool_]
 
-#: Runs of k-means from different starts, of which the tightest clusters are used.
+#: Runs of k-means from different starts; the tightest clusters are used.
 STARTS = 10
 #: Steps and tolerance of FastICA (those of the authors' library).
 ICA_STEPS, ICA_TOLERANCE = 1000, 5e-3

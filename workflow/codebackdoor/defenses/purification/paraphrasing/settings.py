@@ -15,12 +15,12 @@ from codebackdoor.defenses.purification.settings import PurificationSettings
 
 Source = Literal["rules", "model", "file"]
 Rule = Literal["words", "clauses", "synonyms"]
-#: Where the text stands in a prompt.
+#: Placeholder for the text in a prompt.
 TEXT = "{text}"
 
 
 class ParaphrasingSettings(PurificationSettings):
-    """Rewrites natural-language inputs: by a language model, or by rules where there is none (Jain et al. 2023)."""
+    """Rewrites natural-language inputs with a language model, or with rules if there is none (Jain et al. 2023)."""
 
     label: ClassVar[str] = "Paraphrasing"
     reference: ClassVar[Reference | None] = Reference(

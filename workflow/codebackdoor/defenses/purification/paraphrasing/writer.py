@@ -45,7 +45,7 @@ class Writer:
 
     @torch.inference_mode()
     def paraphrase(self, texts: Sequence[str]) -> list[str | None]:
-        """The model's answer to each prompt, in order; what it writes for a text depends on that text alone.
+        """The model's answer to each prompt, in order; the answer to a text depends only on that text.
 
         None for a text that is too long for the model or cannot be written without its control tokens.
         """
@@ -145,7 +145,7 @@ def load_writer(view: TextView, prompt: str, longest: int) -> Writer:
     if is_chat:
         check_template(path)
     if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
-        # masked wherever it stands
+        # padding is masked, so any token will do
         tokenizer.pad_token = tokenizer.eos_token
     model = load_weights(cls, path, may_drop=True)
     check_tokenizer(tokenizer, model.get_input_embeddings().num_embeddings, path)
