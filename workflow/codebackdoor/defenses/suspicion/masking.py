@@ -57,7 +57,7 @@ def elements(tree: Tree, settings: ElementSettings) -> list[Element]:
 
 
 def _identifiers(tree: Tree, names: Names) -> Iterator[Element]:
-    """Names that the functions declare (``declared``), at the occurrences that a renaming changes, or names in any role."""
+    """Names that the text declares (``declared``), where a renaming changes them, or names in any role (``all``)."""
     occurrences: dict[str, list[tuple[int, int]]] = {}
     for identifier in tree.identifiers():
         if names == "all" or identifier.role in _DECLARED:
