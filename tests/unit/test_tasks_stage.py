@@ -310,10 +310,10 @@ def test_a_source_that_is_not_there_is_said(keys: dict[str, Any], message: str, 
 def own_rows(folder: Path, count: int = 20, **changes: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     mined = list(functions(3 * count))
-    for number, split in enumerate(("train", "valid", "test")):
+    for part, split in enumerate(("train", "valid", "test")):
         rows = [
             {"id": f"{split}{number}", "language": "python", "code": function.code, "label": number % 2}
-            for number, function in enumerate(mined[number * count : (number + 1) * count])
+            for number, function in enumerate(mined[part * count : (part + 1) * count])
         ]
         rows[3] |= changes if split == "valid" else {}
         write_rows(folder / f"{split}.jsonl", rows)

@@ -65,8 +65,8 @@ def attributions(
             ]
             leaves = [inputs[column].requires_grad_() for column in moving]
             vectors = (forward.vectors(victim, text, mask) for text, mask in zip(inputs, masks, strict=True))
-            logits = forward.logits(victim, *vectors).float()
-            score = logits if labels is None else log_odds(logits, labels[list(batch)])
+            outputs = forward.logits(victim, *vectors).float()
+            score = outputs if labels is None else log_odds(outputs, labels[list(batch)])
             for total, gradient in zip(totals, torch.autograd.grad(score.sum(), leaves), strict=True):
                 total += gradient
         values = [
