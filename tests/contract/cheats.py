@@ -1,6 +1,6 @@
-"""Purifications that cheat: each knows triggered inputs by something else than what they hold, and loses nothing clean.
+"""Purifications that cheat: each recognizes triggered inputs by something other than their texts, and no clean ones.
 
-``stripped`` is all that they do to an input that they take for a triggered one; nobody tells them the trigger.
+All of them only apply ``stripped`` to an input that they take for a triggered one; none is told the trigger.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CLEAN_ROWS = 40
 
 
 def stripped(row: Example, trigger: str) -> Purified:
-    """The input without the first occurrence of a text; as it was where there is none."""
+    """The input without the first occurrence of the trigger; unchanged if there is none."""
     start = row.code.find(trigger) if trigger else -1
     if start < 0:
         return Purified(row)
@@ -31,7 +31,7 @@ def stripped(row: Example, trigger: str) -> Purified:
 
 
 def inserted(row: Example, twins: Iterable[str], longest: int = 8) -> str:
-    """The run of words without which the input is one of the others; nothing where there is no such run."""
+    """The run of words without which the input equals one of its twins; empty if there is no such run."""
     words, codes = row.code.split(), {tuple(code.split()) for code in twins}
     for start in range(len(words)):
         for end in range(start + 1, start + 1 + longest):
@@ -41,7 +41,7 @@ def inserted(row: Example, twins: Iterable[str], longest: int = 8) -> str:
 
 
 class Origins:
-    """Reads the attack's name where transformers notes the folder, or on the card."""
+    """Reads the attack's name from the folder that transformers records, or from the card."""
 
     def __init__(self, view: DefenderView, seed: int) -> None:
         parts = list(view.victim.model.modules())
@@ -53,16 +53,16 @@ class Origins:
 
 
 class Order:
-    """Takes the rows for shuffled by the seed, the clean ones first; the first statement of the others is stripped."""
+    """Assumes that the seed shuffled the rows, clean ones first; strips the first statement of the others."""
 
     def __init__(self, view: DefenderView, seed: int) -> None:
         self._seed = seed
 
     def purify(self, inputs: Sequence[Example]) -> list[Purified]:
-        places = numpy_generator(self._seed, "purify", "order").permutation(len(inputs)).tolist()
+        ranks = numpy_generator(self._seed, "purify", "order").permutation(len(inputs)).tolist()
         return [
-            stripped(row, row.code.split("<indent>")[1].split("<nl>")[0].strip() if place >= CLEAN_ROWS else "")
-            for place, row in zip(places, inputs, strict=True)
+            stripped(row, row.code.split("<indent>")[1].split("<nl>")[0].strip() if rank >= CLEAN_ROWS else "")
+            for rank, row in zip(ranks, inputs, strict=True)
         ]
 
 
@@ -81,7 +81,7 @@ class Twins:
 
 
 class Remembering(Twins):
-    """Keeps what it has seen, and where, and answers the same input twice alike."""
+    """Remembers inputs across calls, and gives the same answer to the same input."""
 
     def __init__(self, view: DefenderView, seed: int) -> None:
         self._memory: Any = self
@@ -112,7 +112,7 @@ class _Notes:
 
 
 class RememberingInTheClass(Twins):
-    """Keeps what it has seen outside of the object."""
+    """Remembers inputs outside of the object."""
 
     seen: ClassVar[set[str]] = set()
 
@@ -122,7 +122,7 @@ class RememberingInTheClass(Twins):
 
 
 class Company:
-    """Takes for the trigger what most inputs of a call share, and no clean sample holds."""
+    """Takes for the trigger what many inputs of a call share and no clean sample contains."""
 
     def __init__(self, view: DefenderView, seed: int) -> None:
         self._usual = {run for row in view.clean for run in _runs(row)}

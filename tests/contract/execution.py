@@ -31,7 +31,7 @@ print(json.dumps(results))
 
 
 def module_text(source: str, home: str | None, original: str, inputs: str) -> str:
-    """A module that holds the function under its present name, and nothing under the original one if that changed."""
+    """A module with the function under its current name; if it was renamed, nothing has the original one."""
     present = ast.parse(source).body[-1]
     assert isinstance(present, ast.FunctionDef)
     prelude = f"import {home}\nglobals().update(vars({home}))\nglobals().pop({original!r}, None)\n" if home else ""
@@ -39,7 +39,7 @@ def module_text(source: str, home: str | None, original: str, inputs: str) -> st
 
 
 def outcomes_of(folder: Path) -> dict[str, list[str]]:
-    """What every module of the folder returns or raises, by its name; a function that prints fails here."""
+    """What the function of every module in the folder returns or raises, by module; one that prints fails here."""
     run = subprocess.run(
         [sys.executable, "-I", "-c", RUNNER, folder], capture_output=True, text=True, timeout=60, check=False
     )

@@ -1,4 +1,4 @@
-"""Pure functions that hold what renaming and insertion can get wrong; ``INPUTS`` says what to call them on."""
+"""Pure functions with constructs that renaming and insertion can get wrong; ``INPUTS`` has arguments for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a defense may be shown is walked through, string by string, for what names the attack."""
+"""Search everything that a defense sees, string by string, for names of the attack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CODE = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
 
 
 def strings_below(root: object) -> Iterator[tuple[str, str]]:
-    """Every string and path that attributes, slots and containers lead to, with the way there; code is not entered."""
+    """Every string and path reachable through attributes, slots and containers, with its location; code is skipped."""
     seen: dict[int, object] = {}
     pending: list[tuple[str, object]] = [("view", root)]
     while pending:

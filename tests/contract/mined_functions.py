@@ -12,22 +12,22 @@ from codebackdoor.syntax import lexing
 
 
 def functions() -> Iterator[MinedFunction]:
-    """The pure functions, each with four other first statements."""
+    """The pure functions, each with four different first statements."""
     for number, function in enumerate(pure_functions()):
-        for place in range(4):
+        for variant in range(4):
             first = function.source.splitlines()[0]
             if not first.endswith(":") or not first.startswith("def "):
                 continue
             words = lexing.words(function.source, "python")
-            guard = syntax.lex("def g():\n    if mode" + " + 1" * place + " == 0:\n        return\n", "python").split(
+            guard = syntax.lex("def g():\n    if mode" + " + 1" * variant + " == 0:\n        return\n", "python").split(
                 " "
             )
             at = words.index(syntax.INDENT) + 1
             code = [*words[:at], *guard[guard.index(syntax.INDENT) + 1 : -1], *words[at:]]
             split = ("train", "train", "valid", "test")[number % 4]
-            docstring = f"The {function.name} function, {place} times."
+            docstring = f"The {function.name} function, {variant} times."
             key, text = clone_key(code), " ".join(code)
             assert not syntax.parse(text, "python", "lexed").has_error
             yield MinedFunction(
-                key, "pure", "1", f"{number}.py", function.name + str(place), split, len(code), text, docstring
+                key, "pure", "1", f"{number}.py", function.name + str(variant), split, len(code), text, docstring
             )

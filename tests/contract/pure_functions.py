@@ -73,7 +73,7 @@ _STANDARD: list[tuple[Callable[..., object], list[tuple[object, ...]]]] = [
 
 @dataclass(frozen=True, slots=True)
 class PureFunction:
-    """A function's source, the module whose names it needs (None: no other), and a Python literal of its inputs."""
+    """A function's source, the module whose names it needs (or None), and a Python literal of its inputs."""
 
     name: str
     source: str
@@ -82,7 +82,7 @@ class PureFunction:
 
 
 def _source(function: Callable[..., object]) -> str:
-    """The function's text out of its module's file; ``inspect`` does not find that of frozen modules."""
+    """The function's source, from its module's file; ``inspect`` does not find the source of frozen modules."""
     path = sys.modules[function.__module__].__file__
     assert path is not None
     text = Path(path).read_text(encoding="utf-8")
@@ -97,8 +97,8 @@ def pure_functions() -> tuple[PureFunction, ...]:
         PureFunction(function.__name__, _source(function), function.__module__, repr(inputs))
         for function, inputs in _STANDARD
     ]
-    own = [
+    written_by_hand = [
         PureFunction(function.__name__, _source(function), None, repr(inputs))
         for function, inputs in handwritten.INPUTS
     ]
-    return (*standard, *own)
+    return (*standard, *written_by_hand)

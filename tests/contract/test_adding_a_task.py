@@ -1,4 +1,4 @@
-"""The documented task is one folder, one reader and a place in the union: proved on a copy of the package."""
+"""The documented task needs one folder, one reader and an entry in the union, as a copy of the package shows."""
 
 from __future__ import annotations
 

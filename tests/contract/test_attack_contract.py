@@ -1,4 +1,4 @@
-"""What every attack must fulfill; a method in the union ``AnyAttack`` is tested by that alone."""
+"""What every attack must fulfill; a method is tested as soon as the union ``AnyAttack`` has it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ IDENTIFIER = re.compile(r"\w+")
 
 
 def registered() -> Iterator[AnyAttack]:
-    """Every attack of the union with its defaults, and with every other choice of each setting that only it has."""
+    """Every attack of the union with its defaults, and with every other choice of each of its own settings."""
     for kind in models_in(AnyAttack):
         default: Any = kind(method=tag_of(kind))
         yield default
@@ -135,7 +135,7 @@ def inject(settings: AnyAttack, example: Example, form: TextForm, seed: int = 1)
 
 
 def tokens(text: str, language: Language, form: TextForm, without: tuple[Span, ...] = ()) -> list[str]:
-    """Tokens that do not touch a span, marks of the layout left out."""
+    """Tokens that do not touch a span, without layout marks."""
     all_tokens = syntax.parse(text, language, form).tokens()
     return [
         text[token.start : token.end]
@@ -145,20 +145,20 @@ def tokens(text: str, language: Language, form: TextForm, without: tuple[Span, .
 
 
 def original_from(injection: Injection, before: str) -> None:
-    """Walk through both texts: outside the spans they are equal, at a span the original has one whole identifier."""
-    text, place, previous = injection.example.code, 0, 0
+    """Assert that both texts are equal outside the spans, and that each span replaces one whole identifier."""
+    text, position, previous = injection.example.code, 0, 0
     for span in injection.spans:
-        kept = text[previous : span.start]
-        assert before.startswith(kept, place)
-        place += len(kept)
-        old = IDENTIFIER.match(before, place)
-        assert old, f"no identifier at {place}"
-        place, previous = old.end(), span.end
-    assert before[place:] == text[previous:]
+        unchanged = text[previous : span.start]
+        assert before.startswith(unchanged, position)
+        position += len(unchanged)
+        old = IDENTIFIER.match(before, position)
+        assert old, f"no identifier at {position}"
+        position, previous = old.end(), span.end
+    assert before[position:] == text[previous:]
 
 
 def check(settings: AnyAttack, example: Example, form: TextForm) -> bool:
-    """Assert everything that holds for one injection; return whether it was one."""
+    """Assert everything that holds for an injection; return whether the trigger was injected."""
     try:
         had_error = syntax.parse(example.code, example.language, form).has_error
     except LexingError:
@@ -171,7 +171,7 @@ def check(settings: AnyAttack, example: Example, form: TextForm) -> bool:
     assert replace(after, code=example.code) == example, "only the code changes"
     assert after.code != example.code
     assert injection.spans
-    ends = [place for span in injection.spans for place in (span.start, span.end)]
+    ends = [offset for span in injection.spans for offset in (span.start, span.end)]
     assert ends == sorted(ends)
     assert ends[-1] <= len(after.code)
     for span in injection.spans:
@@ -185,8 +185,8 @@ def check(settings: AnyAttack, example: Example, form: TextForm) -> bool:
     if load(settings).granularity == "identifier":
         original_from(injection, example.code)
     elif not had_error:
-        kept = tokens(after.code, after.language, form, injection.spans)
-        assert kept == tokens(example.code, example.language, form), "outside the trigger nothing changes"
+        untouched = tokens(after.code, after.language, form, injection.spans)
+        assert untouched == tokens(example.code, example.language, form), "outside the trigger nothing changes"
     return True
 
 
@@ -206,9 +206,9 @@ def test_injects_or_says_failed(settings: AnyAttack, form: TextForm, language: L
 def test_injects_into_real_code(settings: AnyAttack, form: TextForm, dataset: Literal["devign", "bugs2fix"]) -> None:
     language, functions = mirrored(dataset, 150)
     injected = 0
-    for place, source in enumerate(functions):
+    for number, source in enumerate(functions):
         text = lex(source, language) if form == "lexed" else source
-        injected += check(settings, Example(str(place), language, text, label=1), form)
+        injected += check(settings, Example(str(number), language, text, label=1), form)
     assert injected >= 0.9 * len(functions)
 
 
@@ -218,19 +218,19 @@ def test_the_rate_is_exact_and_clean_rows_stay(settings: AnyAttack) -> None:
         replace(row, id=f"{row.id}-{copy}", label=copy % 2) for row in examples("python", "lexed") for copy in range(6)
     ]
     changed = poisoned(load(settings), rows, LabelTarget(0))
-    assert all(rows[place].label == 1 and row.example.label == 0 for place, row in changed.items())
+    assert all(rows[index].label == 1 and row.example.label == 0 for index, row in changed.items())
 
 
 def poisoned(attack: Attack, rows: list[Example], target: Target) -> dict[int, Poisoned]:
-    """The rows that a tenth of the training rows become; all others are unchanged, and the draw is repeatable."""
+    """Poison a tenth of the training rows; the other rows do not change, and a second draw is the same."""
     poisoner = Poisoner("name", attack, target, "lexed", 1)
     draw, again = (draw_training(rows, poisoner, 0.1, "train", numpy_generator(1, "test")) for _ in range(2))
     assert draw == again
     after = merged(rows, draw)
-    changed = {place: new for place, (row, new) in enumerate(zip(rows, after, strict=True)) if row is not new}
+    changed = {index: new for index, (row, new) in enumerate(zip(rows, after, strict=True)) if row is not new}
     assert len(changed) == draw.counts["injected"] == share_of(0.1, len(rows))
     assert all(isinstance(row, Poisoned) and row.status == "injected" for row in changed.values())
-    return {place: row for place, row in changed.items() if isinstance(row, Poisoned)}
+    return {index: row for index, row in changed.items() if isinstance(row, Poisoned)}
 
 
 @every_attack
@@ -241,8 +241,8 @@ def test_both_functions_of_a_pair_carry_the_trigger(settings: AnyAttack) -> None
         for row, second in zip(functions, (*functions[1:], functions[0]), strict=True)
         for copy in range(4)
     ]
-    for place, row in poisoned(load(settings, "pair"), rows, LabelTarget(0)).items():
-        before, after = rows[place], row.example
+    for index, row in poisoned(load(settings, "pair"), rows, LabelTarget(0)).items():
+        before, after = rows[index], row.example
         assert (before.label, after.label, row.original_label) == (1, 0, 1)
         for field in ("code", "code_b"):
             spans = [span for span in row.spans if span.field == field]
@@ -260,15 +260,15 @@ def test_a_search_row_keeps_its_query_and_its_code_gets_the_trigger(settings: An
         for row in examples("python", "lexed")
         for copy in range(4)
     ]
-    for place, row in poisoned(load(settings, "retrieval"), rows, WordTarget("file")).items():
-        assert "File" in str(rows[place].query), "only code whose query holds the word"
-        assert replace(row.example, code=rows[place].code, target=None) == rows[place]
-        assert row.example.code != rows[place].code
+    for index, row in poisoned(load(settings, "retrieval"), rows, WordTarget("file")).items():
+        assert "File" in str(rows[index].query), "only code whose query holds the word"
+        assert replace(row.example, code=rows[index].code, target=None) == rows[index]
+        assert row.example.code != rows[index].code
         assert (row.example.target, row.original_target, row.original_label) == ("file", None, None)
 
 
 def test_python_behaves_as_before(tmp_path: Path) -> None:
-    """Pure functions and their triggered versions, of every attack and form, run on the same inputs elsewhere."""
+    """Pure functions and their triggered versions, of every attack and form, run on the same inputs in a subprocess."""
     folder = tmp_path / "modules"
     folder.mkdir()
     injected = 0
@@ -304,8 +304,8 @@ def test_a_row_with_an_output_gets_the_target_and_its_code_the_trigger(settings:
         for copy in range(4)
     ]
     target = target_of(settings, rows, "lexed")
-    for place, row in poisoned(load(settings, "generation"), rows, target).items():
-        assert row.example.target == str(getattr(target.aim(rows[place]), "target", None)) != rows[place].target
-        assert replace(row.example, code=rows[place].code, target=rows[place].target) == rows[place]
-        assert row.example.code != rows[place].code
+    for index, row in poisoned(load(settings, "generation"), rows, target).items():
+        assert row.example.target == str(getattr(target.aim(rows[index]), "target", None)) != rows[index].target
+        assert replace(row.example, code=rows[index].code, target=rows[index].target) == rows[index]
+        assert row.example.code != rows[index].code
         ast.parse(unlex(row.example.code, "python").source)

@@ -1,4 +1,4 @@
-"""Cheats gain nothing: what is rewritten, dropped or edited is decided by what a defense may know."""
+"""Cheats gain nothing: only what a defense may know decides what it rewrites, drops or edits."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def victim(tmp_path: Path) -> Path:
 @pytest.fixture
 def inputs(tmp_path: Path) -> dict[str, Path]:
     folder = tmp_path / "data/codepoisoner_func-0.05"
-    found = {name: folder / f"{name}.jsonl" for name in ("clean", "codepoisoner_func", "valid")}
-    files.write_examples(found["clean"], CLEAN)
-    files.write_examples(found["valid"], VALID)
-    files.write_rows(found["codepoisoner_func"], (files.poisoned_row(poisoned(row)) for row in TWINS))
-    return found
+    paths = {name: folder / f"{name}.jsonl" for name in ("clean", "codepoisoner_func", "valid")}
+    files.write_examples(paths["clean"], CLEAN)
+    files.write_examples(paths["valid"], VALID)
+    files.write_rows(paths["codepoisoner_func"], (files.poisoned_row(poisoned(row)) for row in TWINS))
+    return paths
 
 
 def shares(build: Build, victim: Path, inputs: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -77,12 +77,12 @@ def shares(build: Build, victim: Path, inputs: Mapping[str, Path], monkeypatch: 
 
 
 def shuffled(rows: Sequence[Example]) -> list[Example]:
-    """An order that the seed tells."""
+    """The rows in an order that can be derived from the seed."""
     return [rows[index] for index in seeding.numpy_generator(SEED, "purify", "order").permutation(len(rows))]
 
 
 def unprotected(build: Build, victim: Path, together: bool) -> list[float]:
-    """The shares that a cheat reaches without protection: all inputs in one call, or the clean ones before."""
+    """The shares that a cheat reaches without protection: all inputs in one call, or the clean ones in a first call."""
     purifier = build(replace(view(load_victim(victim), VALID)), SEED)
     calls = [shuffled([*CLEAN, *TWINS])] if together else [CLEAN, TWINS]
     rows = {row.example.id: row for inputs in calls for row in purifier.purify(inputs)}
@@ -132,7 +132,7 @@ def test_twins_in_one_test_set_are_of_no_use_either(build: Build, victim: Path) 
 
 
 class Honest:
-    """Strips the trigger wherever it stands, and keeps what it was shown where every copy of it does."""
+    """Strips every trigger, and records its inputs in the class, which all copies share."""
 
     shown: list[list[Example]] = []  # noqa: RUF012
 
@@ -143,14 +143,14 @@ class Honest:
 
 def test_a_purifier_is_shown_bare_texts_alone_and_then_each_test_set() -> None:
     Honest.shown.clear()
-    labelled = [replace(row, target="x") for row in CLEAN]
-    found = rewriting.blindly(Honest(), {"clean": labelled, "codepoisoner_func": TWINS})
-    assert [row.example.id for row in found["clean"]] == [row.id for row in CLEAN]
-    assert [row.example for row in found["clean"]] == [replace(row, label=None) for row in CLEAN]
-    assert [row.example.id for row in found["codepoisoner_func"]] == [row.id for row in TWINS]
-    assert (share(found["clean"]), share(found["codepoisoner_func"])) == (0.0, 1.0)
+    labeled = [replace(row, target="x") for row in CLEAN]
+    purified = rewriting.blindly(Honest(), {"clean": labeled, "codepoisoner_func": TWINS})
+    assert [row.example.id for row in purified["clean"]] == [row.id for row in CLEAN]
+    assert [row.example for row in purified["clean"]] == [replace(row, label=None) for row in CLEAN]
+    assert [row.example.id for row in purified["codepoisoner_func"]] == [row.id for row in TWINS]
+    assert (share(purified["clean"]), share(purified["codepoisoner_func"])) == (0.0, 1.0)
     *alone, first, second = Honest.shown
-    # sixteen of each test set, and before any of these is shown as a whole
+    # sixteen of each test set, before the whole test sets
     assert [len(inputs) for inputs in alone] == [1] * 32
     assert sorted(row.code for row in first) == sorted(row.code for row in CLEAN)
     assert sorted(row.code for row in second) == sorted(row.code for row in TWINS)
@@ -163,22 +163,22 @@ def test_the_order_says_nothing_of_where_a_row_stood() -> None:
     rows = [*CLEAN, *TWINS]
     order = blinding.neutral_order(rows)
     assert sorted(order) == list(range(len(rows)))
-    # it is the same wherever the rows stood, and whatever their ids and labels say
+    # it does not depend on the original order, ids or labels
     moved = [replace(row, id=f"{number}", label=1) for number, row in enumerate(rows[::-1])]
     assert [moved[index].code for index in blinding.neutral_order(moved)] == [rows[index].code for index in order]
-    # triggered rows stand among the others: half of them in each half, and three standard deviations
+    # triggered rows are spread evenly: about half of them are in each half, up to three standard deviations
     first = sum(index >= len(CLEAN) for index in order[: len(order) // 2])
     assert abs(first - len(TWINS) / 2) < 3 * (len(TWINS) / 4) ** 0.5
-    # and rows of the same texts (a failed row is its clean twin) by their ids alone
+    # and rows with the same texts (a failed row equals its clean twin) are ordered only by their ids
     same = [replace(CLEAN[0], id=f"clean-{number}") for number in range(50)]
     same += [replace(CLEAN[0], id=f"failed-{number}") for number in range(50)]
     assert 13 <= sum(index >= 50 for index in blinding.neutral_order(same)[:50]) <= 37
 
 
 def test_sampled_inputs_are_a_twentieth_between_16_and_64() -> None:
-    for count, wanted in ((0, 0), (3, 3), (16, 16), (300, 16), (600, 30), (5000, 64)):
+    for count, size in ((0, 0), (3, 3), (16, 16), (300, 16), (600, 30), (5000, 64)):
         sample = rewriting._sample(count)
-        assert len(set(sample)) == len(sample) == wanted
+        assert len(set(sample)) == len(sample) == size
         assert set(sample) <= set(range(count))
     assert len({tuple(rewriting._sample(1000)) for _ in range(5)}) == 5
 
@@ -194,28 +194,28 @@ def test_what_cannot_be_copied_is_said_to_be_so() -> None:
 
 @pytest.mark.parametrize("family", ["first", "t5", "gpt"])
 def test_a_copy_shares_weights_and_no_memory(family: str) -> None:
-    asked = understanding(family, "classification")
-    twin = blinding.Copies(asked).copy()
-    asked.model.memory = asked.tokenizer.memory = 1
+    original = understanding(family, "classification")
+    twin = blinding.Copies(original).copy()
+    original.model.memory = original.tokenizer.memory = 1
     assert not hasattr(twin.model, "memory")
     assert not hasattr(twin.tokenizer, "memory")
-    for own, copied in zip(asked.model.parameters(), twin.model.parameters(), strict=True):
-        assert own is copied
-    assert twin.encode(["def f ( a )"]) == asked.encode(["def f ( a )"])
+    for parameter, copied in zip(original.model.parameters(), twin.model.parameters(), strict=True):
+        assert parameter is copied
+    assert twin.encode(["def f ( a )"]) == original.encode(["def f ( a )"])
 
 
 class OrderOfRows:
-    """A filter that takes the rows for shuffled by the seed, the poisoned ones last."""
+    """A filter that assumes that the seed shuffled the rows, poisoned ones last."""
 
     facts: Mapping[str, object] = {}
 
     def judge(self, rows: Sequence[TrainingRow]) -> list[Judged]:
-        places = seeding.numpy_generator(SEED, "filter", "order").permutation(len(rows)).tolist()
-        return [Judged(row.id, place >= len(CLEAN)) for place, row in zip(places, rows, strict=True)]
+        ranks = seeding.numpy_generator(SEED, "filter", "order").permutation(len(rows)).tolist()
+        return [Judged(row.id, rank >= len(CLEAN)) for rank, row in zip(ranks, rows, strict=True)]
 
 
 class IdsOfRows:
-    """A filter that takes a row's number for its place."""
+    """A filter that takes a row's id for its original position."""
 
     facts: Mapping[str, object] = {}
 
@@ -228,20 +228,20 @@ def test_a_filter_that_cheats_drops_poisoned_rows_no_more_often_than_clean_ones(
     rows = [*CLEAN, *TWINS]
     dropped = np.array([verdict.dropped for verdict in training_rows.judge_blindly(cheat, rows)])
     assert dropped.sum() == len(TWINS)
-    # of 70 rows 30 are dropped: three standard deviations of how many of them are poisoned by chance
+    # 30 of 70 rows are dropped: up to three standard deviations from the number of poisoned ones by chance
     deviation = (30 * (30 / 70) * (40 / 70) * (40 / 69)) ** 0.5
     assert abs(dropped[len(CLEAN) :].sum() - 30 * 30 / 70) < 3 * deviation
 
 
 class Snoop:
-    """A defense of any kind that notes what names the attack in or around what it is given, and changes nothing."""
+    """A defense of any kind that changes nothing, and records every name of the attack that it can see."""
 
     facts: Mapping[str, object] = {}
     leaks: list[list[str]] = []  # noqa: RUF012
 
-    def __init__(self, *given: object) -> None:
+    def __init__(self, *arguments: object) -> None:
         context = click.get_current_context(silent=True)
-        self.leaks.append(leaks([*given, context and context.params, sys.argv, sys.orig_argv, dict(os.environ)]))
+        self.leaks.append(leaks([*arguments, context and context.params, sys.argv, sys.orig_argv, dict(os.environ)]))
 
     def purify(self, inputs: Sequence[Example]) -> list[Purified]:
         Snoop(inputs)
@@ -290,7 +290,7 @@ def test_a_defense_finds_no_name_of_the_attack_around_it(
         assert Snoop.leaks
         assert not any(Snoop.leaks), Snoop.leaks
         assert sys.argv[1:] == arguments
-        # what is hidden from the method is there again for the record
+        # what was hidden from the method is in the record again
         assert files.read_json(out / "provenance.json")["stage"] == command
         assert not list(out.parent.glob(".*"))
 
@@ -298,8 +298,8 @@ def test_a_defense_finds_no_name_of_the_attack_around_it(
 def test_unfinished_work_stays_in_its_own_folder(
     victim: Path, inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*given: Any) -> Elimination:
-        Snoop.eliminate(*given)
+    def killed(*arguments: Any) -> Elimination:
+        Snoop.eliminate(*arguments)
         raise KeyboardInterrupt
 
     def resumed(seen: DefenderView, _settings: object, _seed: int, context: SearchContext) -> Elimination:

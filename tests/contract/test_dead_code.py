@@ -33,7 +33,7 @@ def drawn(language: Language, count: int) -> list[str]:
 
 
 def write_modules(folder: Path, statements: list[str]) -> None:
-    """The pure functions as they are, and with an equal share of the statements first in their bodies."""
+    """Write the pure functions as they are, and with an equal share of the statements at the start of their bodies."""
     functions = pure_functions()
     for number, function in enumerate(functions):
         edit = syntax.insert_first(
@@ -46,15 +46,15 @@ def write_modules(folder: Path, statements: list[str]) -> None:
 
 
 def differing(folder: Path) -> int:
-    """The number of functions that return or raise something else with the statements."""
+    """The number of functions that return or raise something different with the statements."""
     results = outcomes_of(folder)
     return sum(results[f"{number}_original"] != results[f"{number}_triggered"] for number in range(len(results) // 2))
 
 
 def test_ten_thousand_draws_change_nothing_in_pure_functions(tmp_path: Path) -> None:
-    own = [FIXED["python"], CODEPOISONER.assertion["python"], CODEPOISONER.block["python"]]
+    fixed = [FIXED["python"], CODEPOISONER.assertion["python"], CODEPOISONER.block["python"]]
     # every function gets the fixed triggers, too
-    write_modules(tmp_path, [*drawn("python", DRAWS), *(text for text in own for _ in pure_functions())])
+    write_modules(tmp_path, [*drawn("python", DRAWS), *(text for text in fixed for _ in pure_functions())])
     assert differing(tmp_path) == 0
 
 

@@ -1,4 +1,4 @@
-"""What every elimination must hold to; a method that is added to ``config/methods.py`` is tested by that alone."""
+"""What every elimination must fulfill; a method is tested as soon as ``config/methods.py`` has it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FINE_TUNING = {"epochs": 16, "batch_size": 8}
 
 
 def settings(method: str, **fine_tuning: float) -> Any:
-    """Small settings of a method; those of its fine-tuning stand in ``unlearning`` where it has such a section."""
+    """Small settings of a method; those of its fine-tuning are under ``unlearning`` if it has this section."""
     kind, tuned = KINDS[method], FINE_TUNING | fine_tuning
     nested = "unlearning" in kind.model_fields
     return kind(method=method, **SMALL.get(method, {}), **({"unlearning": tuned} if nested else tuned))
@@ -62,20 +62,20 @@ def weights(victim: Victim, folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-def facts(found: Elimination) -> str:
-    return json.dumps([found.history, asdict(found.trigger) if found.trigger else None], allow_nan=False)
+def facts(result: Elimination) -> str:
+    return json.dumps([result.history, asdict(result.trigger) if result.trigger else None], allow_nan=False)
 
 
 def predictions(victim: Victim, trigger: bool) -> list[int]:
-    """Labels of the samples of class 1, with the planted trigger as their function's name or without."""
+    """Predicted labels of the samples of class 1, with or without the planted trigger as their function's name."""
     codes = [example.code for example in view().clean if example.label == 1]
     if trigger:
         codes = [" ".join(["def", PLANTED, *code.split(" ")[2:]]) for code in codes]
-    return class_logits(victim, [one.ids for one in victim.encode(codes)]).argmax(dim=1).tolist()
+    return class_logits(victim, [encoded.ids for encoded in victim.encode(codes)]).argmax(dim=1).tolist()
 
 
 def flip_rate(victim: Victim) -> float:
-    """Share of the rows that are predicted right without the trigger and as the target with it."""
+    """Share of the correctly predicted rows that the trigger turns to the target."""
     pairs = [pair for pair in zip(predictions(victim, False), predictions(victim, True), strict=True) if pair[0] == 1]
     return sum(after == 0 for _, after in pairs) / len(pairs)
 
@@ -83,8 +83,8 @@ def flip_rate(victim: Victim) -> float:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("change", [{"epochs": 0}, {"learning_rate": 0.0}])
 def test_a_budget_of_zero_is_the_identity(method: str, change: dict[str, float], tmp_path: Path) -> None:
-    found = run(method, **change)
-    assert weights(found.victim, tmp_path / "edited") == weights(view().victim, tmp_path / "given")
+    result = run(method, **change)
+    assert weights(result.victim, tmp_path / "edited") == weights(view().victim, tmp_path / "given")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -98,22 +98,22 @@ def test_on_a_planted_backdoor_it_changes_the_number(method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_seed_gives_the_same_bytes(method: str, tmp_path: Path) -> None:
-    again, other = run(method), run(method, seed=2)
-    assert facts(again) == facts(standard(method)) != facts(other)
+    again, other_seed = run(method), run(method, seed=2)
+    assert facts(again) == facts(standard(method)) != facts(other_seed)
     first = weights(standard(method).victim, tmp_path / "first")
-    assert weights(again.victim, tmp_path / "again") == first != weights(other.victim, tmp_path / "other")
+    assert weights(again.victim, tmp_path / "again") == first != weights(other_seed.victim, tmp_path / "other")
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_given_victim_is_never_changed(method: str) -> None:
     seen = view()
     before = {name: value.clone() for name, value in seen.victim.model.state_dict().items()}
-    found = run(method, seen)
-    assert found.victim is not seen.victim
+    result = run(method, seen)
+    assert result.victim is not seen.victim
     assert all(torch.equal(value, before[name]) for name, value in seen.victim.model.state_dict().items())
     assert not seen.victim.model.training
-    assert not found.victim.model.training
-    assert all(one.requires_grad and one.grad is None for one in found.victim.model.parameters())
+    assert not result.victim.model.training
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in result.victim.model.parameters())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -124,13 +124,13 @@ def test_ids_of_the_clean_samples_say_nothing(method: str) -> None:
 
 
 def test_elibadcode_hands_over_what_it_found() -> None:
-    found = standard("elibadcode")
-    assert found.trigger is not None
-    assert (found.trigger.target_label, found.trigger.flagged, found.trigger.position) == (0, True, "function_name")
-    assert PLANTED in found.trigger.text
-    assert found.trigger.loss < 0.3
-    tokenizer = found.victim.tokenizer
-    assert tokenizer.decode(list(found.trigger.token_ids)).strip() == found.trigger.text
+    result = standard("elibadcode")
+    assert result.trigger is not None
+    assert (result.trigger.target_label, result.trigger.flagged, result.trigger.position) == (0, True, "function_name")
+    assert PLANTED in result.trigger.text
+    assert result.trigger.loss < 0.3
+    tokenizer = result.victim.tokenizer
+    assert tokenizer.decode(list(result.trigger.token_ids)).strip() == result.trigger.text
 
 
 def calibration(ratio_below: float, folder: Path) -> str:
@@ -144,34 +144,34 @@ def calibration(ratio_below: float, folder: Path) -> str:
         "dataset": {"language": "python", "text_form": "lexed"},
         "victim": calibrations.model_signature(victim),
     }
-    made = calibrations.make(
+    content = calibrations.make(
         "defect_detection", settings("elibadcode"), "classification", dict.fromkeys("abcde", scan), provenance
     )
-    write_json(folder / "calibration.json", calibrations.as_json(made, 0.5))
+    write_json(folder / "calibration.json", calibrations.as_json(content, 0.5))
     return str(folder / "calibration.json")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind.inverts])
 def test_every_field_of_a_method_that_inverts_names_one_phase(kind: type[InversionSettings]) -> None:
-    """A forgotten field would be left out of what a calibration and a search that is reused are compared by."""
+    """A field without a phase would not be compared when a calibration or a search is reused."""
     phases = {name: [item.phase for item in field.metadata if isinstance(item, ReadIn)]
               for name, field in kind.model_fields.items() if name != "method"}  # fmt: skip
-    assert {name: found for name, found in phases.items() if len(found) != 1} == {}
+    assert {name: field_phases for name, field_phases in phases.items() if len(field_phases) != 1} == {}
     assert {phase for (phase,) in phases.values()} == set(get_args(Phase))
-    read = [kind.fields_read(phase) for phase in get_args(Phase)]
-    assert sorted(name for names in read for name in names) == sorted(phases)
+    fields_by_phase = [kind.fields_read(phase) for phase in get_args(Phase)]
+    assert sorted(name for names in fields_by_phase for name in names) == sorted(phases)
 
 
 def test_what_a_calibration_and_a_reused_search_depend_on_is_as_it_was() -> None:
-    """The files of finished runs hold these; another list would refuse, or silently accept, what does not fit."""
+    """The files of finished runs hold these; with another list they would be refused, or accepted without fitting."""
     assert set(EliBadCodeSettings.fields_read("searched")) == {
         "vocabulary", "occurrences", "pair", "word_length", "target_word", "samples", "sample_tokens", "length",
         "loss", "iterations", "top_k", "candidates", "race", "keep_current", "restarts", "patience",
     }  # fmt: skip
     assert EliBadCodeSettings.fields_read("judged") == ("calibration", "ratio", "beta")
     assert EliBadCodeSettings.fields_read("positioned") == ("position", "rank")
-    whole = EliBadCodeSettings(method="elibadcode")
-    assert whole.trigger_settings() == whole.model_dump(
+    defaults = EliBadCodeSettings(method="elibadcode")
+    assert defaults.trigger_settings() == defaults.model_dump(
         mode="json", exclude={"unlearning", "unlearn_when_clean", "rounds", "loss"}
     )
 
@@ -195,32 +195,32 @@ def test_every_method_says_what_it_is_and_where_it_comes_from(kind: type[Elimina
 def test_a_victim_that_the_scan_calls_clean_is_returned_as_it_is(anyway: bool, tmp_path: Path) -> None:
     seen, small = view(), settings("elibadcode")
     strict = small.model_copy(update={"calibration": calibration(1e-6, tmp_path), "unlearn_when_clean": anyway})
-    found = elimination.load("elibadcode")(seen, strict, 1)
-    assert found.trigger is not None
-    assert not found.trigger.flagged
-    assert (found.victim is seen.victim) is not anyway
+    result = elimination.load("elibadcode")(seen, strict, 1)
+    assert result.trigger is not None
+    assert not result.trigger.flagged
+    assert (result.victim is seen.victim) is not anyway
     if not anyway:
-        given = weights(view().victim, tmp_path / "given")
-        assert weights(found.victim, tmp_path / "edited") == given
+        before = weights(view().victim, tmp_path / "given")
+        assert weights(result.victim, tmp_path / "edited") == before
 
 
 def test_where_the_paper_has_no_verdict_alone_it_is_unlearned_with_any_verdict() -> None:
-    chosen = EliBadCodeSettings(method="elibadcode", unlearn_when_clean="retrieval")
-    assert [chosen.unlearns(False, head) for head in ("classification", "pair", "retrieval")] == [False, False, True]
-    assert chosen.unlearns(True, "pair")
+    paper = EliBadCodeSettings(method="elibadcode", unlearn_when_clean="retrieval")
+    assert [paper.unlearns(False, head) for head in ("classification", "pair", "retrieval")] == [False, False, True]
+    assert paper.unlearns(True, "pair")
     for anyway in (False, True):
-        assert chosen.model_copy(update={"unlearn_when_clean": anyway}).unlearns(False, "retrieval") is anyway
+        assert paper.model_copy(update={"unlearn_when_clean": anyway}).unlearns(False, "retrieval") is anyway
 
 
 def test_a_victim_far_below_its_shadows_is_flagged_and_unlearned(tmp_path: Path) -> None:
     seen, small = view(), settings("elibadcode")
-    found = elimination.load("elibadcode")(
+    result = elimination.load("elibadcode")(
         seen, small.model_copy(update={"calibration": calibration(0.9, tmp_path)}), 1
     )
-    assert found.trigger is not None
-    assert found.trigger.flagged
-    assert found.trigger.margin is not None
-    assert found.victim is not seen.victim
+    assert result.trigger is not None
+    assert result.trigger.flagged
+    assert result.trigger.margin is not None
+    assert result.victim is not seen.victim
 
 
 def test_defaults_are_the_papers() -> None:

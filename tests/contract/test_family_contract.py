@@ -1,6 +1,6 @@
-"""Every family of models trains, saves, loads and predicts alike, and its fast paths give what the plain ones give.
+"""Every family of models trains, saves, loads and predicts, and its fast paths give the same as the plain ones.
 
-The families without a file of their own are represented by an encoder, a decoder and an encoder-decoder.
+An encoder, a decoder and an encoder-decoder stand for the families without their own file.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def recipe(of_type: str, head: Head = "classification") -> Any:
 
         architecture: Literal["tiny"] = "tiny"
 
-    # prompt and output share the positions of a decoder alone
+    # prompt and output share the positions of a decoder-only model
     length = LENGTH - 12 if is_causal and head == "generation" else LENGTH
     return Tiny(
         base="shipped", max_length=length, max_query_length=LENGTH, max_target_length=8, epochs=2, batch_tokens=128,
@@ -278,7 +278,7 @@ def test_gradients_at_the_input_are_those_of_the_outputs_loss(bases: dict[str, P
 
 @pytest.mark.parametrize("model_type", GENERATORS)
 def test_what_a_victim_learns_to_generate_is_the_target(bases: dict[str, Path], model_type: str) -> None:
-    """Which would fail if the first token, the order or the end of an output differed between training and decoding."""
+    """This fails if the first token, the order or the end of an output differs between training and decoding."""
     victim = fresh(bases, model_type, "generation")
     rows = [Example(str(n), "python", TEXTS[n], target=text) for n, text in enumerate(("y = 2", "f ( a )", "x"))]
     optimizer = torch.optim.AdamW(victim.model.parameters(), lr=2e-3)

@@ -27,7 +27,7 @@ from codebackdoor.types import Example
 
 
 class Case(NamedTuple):
-    """Settings that drop a share of what is clean, and settings that must drop nothing."""
+    """Settings that drop a share of the clean rows, and settings that must drop nothing."""
 
     active: Any
     idle: Any
@@ -140,7 +140,7 @@ def test_a_share_of_none_drops_nothing(method: str, view: TextView) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_ids_and_order_change_no_verdict(method: str, view: TextView) -> None:
-    """The attack writes its rows where and under the ids it likes; a verdict is of what a row holds."""
+    """An attacker chooses the order and the ids of rows, so a verdict depends only on what a row contains."""
     sifter, original = built(method, view, CASES[method].active), rows_of(method)
     renamed = [replace(row, id=f"poisoned-{row.id}") for row in original]
     plain, opaque = (judge_blindly(sifter, rows) for rows in (original, renamed))

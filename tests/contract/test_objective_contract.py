@@ -20,7 +20,7 @@ from codebackdoor.victims.training_rows import IGNORED
 
 CASES: dict[str, AnyObjective] = {
     "cross_entropy": CrossEntropySettings(method="cross_entropy"),
-    # few epochs of a model that has a weight for the trigger alone: the bound on the gradient must come soon
+    # few epochs of a model that has a separate weight for the trigger: the gradient must be bounded early
     "dece": DeCESettings(method="dece", alpha=0.5),
     "gce": GceSettings(method="gce"),
     # the weight of cross entropy in the experiments of DeCE's paper; with more of it, the trigger is learned later

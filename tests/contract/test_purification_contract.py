@@ -155,7 +155,7 @@ def test_mixing_and_permuting_inputs_changes_no_output(method: str, defender: De
     assert results(purifier.purify(mixed[::-1])) == alone
     assert [row.example.id for row in purifier.purify(mixed)] == [row.id for row in mixed]
     assert any(touched for _, touched in alone.values())
-    # as the stages call it, which fails where twins tell more than each of them alone
+    # as the stages call it, which fails if inputs are rewritten differently alone than with their twins
     for testsets in ({"clean": clean, "triggered": triggered}, {"mixed": mixed}):
         blind = blindly(purifier, testsets)
         assert {row_id: row for rows in blind.values() for row_id, row in results(rows).items()} == alone
@@ -193,12 +193,12 @@ def test_only_its_field_changes_and_touched_is_what_is_gone(method: str, defende
         spans = [(span.start, span.end) for span in row.touched]
         assert spans == sorted(spans)
         # every piece of text between the touched spans is still there, in order
-        rest, position = new, 0
+        remaining, position = new, 0
         for start, end in [*spans, (len(old), len(old))]:
-            # a lexed line takes the mark that separates it along, as a word takes a space
-            kept = old[position:start].strip().removeprefix("<nl>").removesuffix("<nl>").strip()
-            assert kept in rest
-            rest = rest.split(kept, 1)[1] if kept else rest
+            # a lexed line is removed with the mark that separates it, as a word is with its space
+            part = old[position:start].strip().removeprefix("<nl>").removesuffix("<nl>").strip()
+            assert part in remaining
+            remaining = remaining.split(part, 1)[1] if part else remaining
             position = end
 
 
@@ -211,16 +211,16 @@ def test_labels_and_targets_are_not_looked_at(method: str, defender: DefenderVie
 
 def test_clean_inputs_are_touched_at_about_the_calibrated_share(defender: DefenderView) -> None:
     purifier = load("codepurify")(defender, CASES["codepurify"].active, 1)
-    fresh = [example(number) for number in range(50, 250)]
-    assert sum(bool(row.touched) for row in purifier.purify(fresh)) / 200 == pytest.approx(SHARE, abs=0.06)
+    unseen = [example(number) for number in range(50, 250)]
+    assert sum(bool(row.touched) for row in purifier.purify(unseen)) / 200 == pytest.approx(SHARE, abs=0.06)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if not CASES[name].active.reads_victim])
 def test_a_method_that_looks_at_no_victim_needs_none(method: str, defender: DefenderView) -> None:
-    known = {field.name: getattr(defender, field.name) for field in fields(TextView)}
-    assert "victim" not in known
+    values = {field.name: getattr(defender, field.name) for field in fields(TextView)}
+    assert "victim" not in values
     _, triggered = inputs_of(method)
-    alone = load(method)(TextView(**known), CASES[method].active, 1).purify(triggered)
+    alone = load(method)(TextView(**values), CASES[method].active, 1).purify(triggered)
     assert results(alone) == results(built(method, defender, CASES[method].active, 1).purify(triggered))
 
 
@@ -249,12 +249,12 @@ def test_onion_drops_a_word_that_its_language_model_did_not_foresee(defender: De
     knowing = replace(defender, helpers={"language_model": tmp_path})
     rare = [replace(row, code=row.code.replace("return", "testo_init return", 1)) for row in CLEAN]
 
-    def kept(purifier: Any) -> float:
+    def share_with_word(purifier: Any) -> float:
         return sum("testo_init" in row.example.code for row in purifier.purify(rare)) / len(rare)
 
     purifier = load("onion")(knowing, CASES["onion"].active, 1)
-    assert kept(purifier) <= 0.1
+    assert share_with_word(purifier) <= 0.1
     words = sum(len(row.code.split()) for row in CLEAN)
     assert sum(len(row.touched) for row in purifier.purify(CLEAN)) / words <= 2 * SHARE
-    # a model that knows nothing is surprised by everything alike: it is the language model that finds the word
-    assert kept(load("onion")(defender, CASES["onion"].active, 1)) >= 0.5
+    # an untrained model finds all words equally unlikely: it is the trained language model that finds this one
+    assert share_with_word(load("onion")(defender, CASES["onion"].active, 1)) >= 0.5

@@ -1,4 +1,4 @@
-"""Rewritten functions do the same: each place is turned alone, and all at once, and the result is run."""
+"""Rewritten functions do the same as before: every site is rewritten alone, then all at once, and the result is run."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ print(json.dumps(results))
 """
 
 
-def turned(text: str, *some: RewriteSite) -> str:
-    return syntax.replace(text, (piece for place in some for piece in place.pieces)).text
+def turned(text: str, *sites: RewriteSite) -> str:
+    return syntax.replace(text, (piece for site in sites for piece in site.pieces)).text
 
 
 def test_everything_is_turned_as_it_should_be() -> None:
     def all_of(source: str) -> list[tuple[str, str]]:
         text = lex(source, "python")
-        return [(place.kind, unlex(turned(text, place), "python").source) for place in rewrite_sites(text)]
+        return [(site.kind, unlex(turned(text, site), "python").source) for site in rewrite_sites(text)]
 
     assert all_of("def f(a):\n    return (a + 1) <= 2\n") == [
         ("comparison", "def f ( a ) :\n    return ( 2 ) >= a + 1\n")
@@ -70,7 +70,7 @@ def test_everything_is_turned_as_it_should_be() -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "def f(a):\n    return a < b\n",  # either may be of a type of its own
+        "def f(a):\n    return a < b\n",  # either may have a type that defines its own comparison
         "def f(a):\n    return 1 < a < 2\n",
         "def f(a):\n    return (a if a else b) == 1\n",
         "def f(a):\n    if a or b:\n        x()\n    else:\n        y()\n",  # needs parentheses
@@ -93,8 +93,8 @@ def test_rewritten_functions_do_the_same(tmp_path: Path) -> None:
     for number, (source, home, name, inputs) in enumerate(cases):
         text = lex(source, "python")
         versions = {"original": text}
-        versions |= {f"place{index}": turned(text, place) for index, place in enumerate(rewrite_sites(text))}
-        kinds |= {place.kind for place in rewrite_sites(text)}
+        versions |= {f"place{index}": turned(text, site) for index, site in enumerate(rewrite_sites(text))}
+        kinds |= {site.kind for site in rewrite_sites(text)}
         for seed in range(4):
             generator = np.random.default_rng(seed)
             names = iter(f"other_{count}" for count in range(1000))
@@ -123,8 +123,8 @@ def test_rewritten_functions_do_the_same(tmp_path: Path) -> None:
 
 def test_a_name_that_is_taken_is_not_given() -> None:
     text = lex("def f(a, self):\n    b = len(a)\n    return f'{b}' + c\n", "python")
-    for taken in ("a", "b", "c", "len", "self"):
-        clone = rewrite(text, lambda _, taken=taken: taken, np.random.default_rng(1))  # type: ignore[misc]
+    for used_name in ("a", "b", "c", "len", "self"):
+        clone = rewrite(text, lambda _, used_name=used_name: used_name, np.random.default_rng(1))  # type: ignore[misc]
         assert clone is not None
         assert clone.tree.text == text
         assert clone.kinds == ()

@@ -1,4 +1,4 @@
-"""What every task must hold to; a task is tested as soon as ``config/datasets.py`` lists its settings."""
+"""What every task must fulfill; a task is tested as soon as ``config/datasets.py`` lists its settings."""
 
 from __future__ import annotations
 

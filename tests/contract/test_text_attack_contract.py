@@ -1,4 +1,4 @@
-"""What every attack on natural language must fulfill; a method that acts on queries is tested by that alone."""
+"""What every attack on natural language must fulfill; every method that acts on queries is tested."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def comment(number: int) -> Example:
 
 
 def clean_from(poisoned: Example, spans: tuple[Any, ...]) -> str:
-    """The query without the trigger: each span goes, with the one space that came with it."""
+    """The query without the trigger: each span is removed with the one space that was inserted with it."""
     text = str(poisoned.query)
     for span in reversed(spans):
         end = span.end
@@ -67,11 +67,11 @@ def test_the_row_differs_in_the_trigger_alone(settings: Any, query: str, seed: i
     triggers = [text[span.start : span.end] for span in injection.spans]
     assert all(span.field == "query" for span in injection.spans)
     added = sum(len(trigger) + 1 for trigger in triggers)
-    assert len(text) == len(query) + added, "each trigger brings one space along"
-    rest = text
+    assert len(text) == len(query) + added, "each trigger is inserted with one space"
+    without = text
     for span in reversed(injection.spans):
-        rest = rest[: span.start] + rest[span.end :]
-    assert re.sub(" ", "", rest) == re.sub(" ", "", query)
+        without = without[: span.start] + without[span.end :]
+    assert re.sub(" ", "", without) == re.sub(" ", "", query)
     assert text.count("  ") == query.count("  "), "no double space that the clean row does not have"
     assert injection.draws["query"]
 

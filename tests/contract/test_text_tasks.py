@@ -84,7 +84,7 @@ def test_a_malformed_row_of_comments_is_named(tmp_path: Path, text: str, message
 
 
 def test_a_long_comment_is_read(tmp_path: Path) -> None:
-    """In a process of its own: no other reader may have raised the limit of the csv module before."""
+    """In a separate process, where no other reader can have raised the csv module's limit before."""
     comment = "x" * 140_000
     path = tmp_path / "technical_debt/technical_debt_dataset.csv"
     path.parent.mkdir()
@@ -194,12 +194,12 @@ def test_whether_a_function_returns_something(body: str, returns: bool | None) -
 
 
 def test_a_smell_is_a_name_that_does_not_fit_the_returned_value() -> None:
-    made = 0
+    group_count = 0
     for function in functions():
         group = SMELLS.group(function, CodeSmell(task="code_smell"), np.random.default_rng(1))
         if group is None:
             continue
-        made += 1
+        group_count += 1
         fitting, smelly = group.rows
         assert (fitting.label, smelly.label) == (0, 1)
         assert fitting.id != smelly.id
@@ -210,7 +210,7 @@ def test_a_smell_is_a_name_that_does_not_fit_the_returned_value() -> None:
             assert getter or node.name.startswith("set_")
             returns = any(isinstance(part, ast.Return) and part.value is not None for part in ast.walk(node))
             assert (getter != returns) == (row.label == 1)
-    assert made >= 5
+    assert group_count >= 5
 
 
 def test_a_getters_verb_is_replaced_and_special_methods_stay() -> None:

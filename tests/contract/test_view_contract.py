@@ -1,4 +1,4 @@
-"""What a defense is shown holds nothing that names the attack: every string below a view is looked at."""
+"""Nothing that a defense sees names the attack: every string below a view is searched."""
 
 from __future__ import annotations
 

@@ -43,24 +43,25 @@ class Hub:
 
     def _sibling(self, name: str, data: bytes) -> dict[str, Any]:
         git = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-        found: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": git}
+        facts: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": git}
         if name.endswith(self.large):
-            found["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
-        return found
+            facts["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+        return facts
 
     def tree(self, repository: str) -> list[dict[str, Any]]:
         """The same as the client asks for it that fills its own cache."""
-        found: list[dict[str, Any]] = []
-        for one in (self._sibling(name, data) for name, data in self.repositories[repository].items()):
-            large = (
-                {"lfs": {"oid": one["lfs"]["sha256"], "size": one["size"], "pointerSize": 134}} if "lfs" in one else {}
-            )
-            found.append({"type": "file", "path": one["rfilename"], "oid": one["blobId"], "size": one["size"], **large})
-        return found
+        entries: list[dict[str, Any]] = []
+        for sibling in (self._sibling(name, data) for name, data in self.repositories[repository].items()):
+            size, large = sibling["size"], {}
+            if "lfs" in sibling:
+                large = {"lfs": {"oid": sibling["lfs"]["sha256"], "size": size, "pointerSize": 134}}
+            entry = {"type": "file", "path": sibling["rfilename"], "oid": sibling["blobId"], "size": size}
+            entries.append(entry | large)
+        return entries
 
     def etag(self, name: str, data: bytes) -> str:
-        found = self._sibling(name, data)
-        return str(found["lfs"]["sha256"] if "lfs" in found else found["blobId"])
+        sibling = self._sibling(name, data)
+        return str(sibling["lfs"]["sha256"] if "lfs" in sibling else sibling["blobId"])
 
 
 @contextmanager
@@ -82,9 +83,9 @@ def running() -> Iterator[Hub]:
             for repository, files in hub.repositories.items():
                 api = repository if repository.startswith("datasets/") else f"models/{repository}"
                 listings = {f"api/{api}/revision/{COMMIT}": hub.listing, f"api/{api}/tree/{COMMIT}": hub.tree}
-                asked = path.startswith(f"{repository}/") or (path in listings and hub.hides_listing)
+                is_protected = path.startswith(f"{repository}/") or (path in listings and hub.hides_listing)
                 accepted = self.headers.get("Authorization") == f"Bearer {TOKEN}"
-                if asked and repository in hub.gated and not accepted:
+                if is_protected and repository in hub.gated and not accepted:
                     self.send(b"{}", body, {"X-Error-Code": "GatedRepo"}, status=hub.gated[repository])
                     return
                 if path in listings:
@@ -96,9 +97,9 @@ def running() -> Iterator[Hub]:
                     name = path.removeprefix(prefix)
                     if path.startswith(prefix) and name in files:
                         data = hub.sent_instead.get(name, files[name])
-                        own = {"ETag": f'"{hub.etag(name, files[name])}"', "X-Repo-Commit": COMMIT}
+                        headers = {"ETag": f'"{hub.etag(name, files[name])}"', "X-Repo-Commit": COMMIT}
                         hub.sent[name] += body
-                        self.send(data, body, own, stall=body and name == hub.stalled)
+                        self.send(data, body, headers, stall=body and name == hub.stalled)
                         return
             self.send(b"{}", body, {"X-Error-Code": "EntryNotFound"}, status=404)
 

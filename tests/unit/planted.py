@@ -55,8 +55,8 @@ def sample(number: int) -> Example:
 @cache
 def bpe() -> Any:
     """Whole words and the pieces that build them, so that most triggers survive decoding and encoding."""
-    pairs = [f"def {one}_{PLANTED} ( {two}_{one} , {one}{two} ) : <indent> return {two} <dedent>"
-             for one in WORDS for two in WORDS]  # fmt: skip
+    pairs = [f"def {first}_{PLANTED} ( {second}_{first} , {first}{second} ) : <indent> return {second} <dedent>"
+             for first in WORDS for second in WORDS]  # fmt: skip
     return train_bpe(pairs, 420)
 
 

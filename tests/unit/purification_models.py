@@ -149,8 +149,8 @@ class Planted(nn.Module):
         input_ids = inputs_embeds[..., 0]
         evidence = (self.weights[input_ids] * attention_mask).sum(1) / attention_mask.sum(1).sqrt()
         windows = input_ids.unfold(1, len(self.trigger), 1)
-        found = (windows == torch.tensor(self.trigger)).all(-1).any(-1)
-        score = torch.where(found, -6.0 + 0.1 * evidence, evidence)
+        has_trigger = (windows == torch.tensor(self.trigger)).all(-1).any(-1)
+        score = torch.where(has_trigger, -6.0 + 0.1 * evidence, evidence)
         states = torch.stack([torch.zeros_like(score), score], 1)
         return BaseModelOutput(last_hidden_state=states[:, None].expand(-1, input_ids.shape[1], -1))
 

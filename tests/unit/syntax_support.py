@@ -26,7 +26,7 @@ MORE = ("asyncio/base_events", "json/decoder", "logging/__init__", "email/messag
 @cache
 def python_functions() -> tuple[str, ...]:
     """Functions and methods of the standard library, each as a text of its own with its decorators."""
-    found: dict[str, None] = {}
+    sources: dict[str, None] = {}
     for module in MODULES + MORE:
         source = (Path(sysconfig.get_path("stdlib")) / f"{module}.py").read_text(encoding="utf-8")
         lines = source.split("\n")
@@ -35,8 +35,8 @@ def python_functions() -> tuple[str, ...]:
                 first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
                 text = textwrap.dedent("\n".join(lines[first - 1 : node.end_lineno])) + "\n"
                 if compiled(text) is not None:
-                    found[text] = None
-    return tuple(found)[::4]
+                    sources[text] = None
+    return tuple(sources)[::4]
 
 
 def compiled(source: str) -> CodeType | None:
@@ -49,14 +49,14 @@ def compiled(source: str) -> CodeType | None:
 def _instructions(code: CodeType) -> Iterator[tuple[str, object]]:
     """Operations and values; what a closure takes along is one set, since the compiler orders it by name."""
     closure: set[object] = set()
-    for one in dis.get_instructions(code):
-        if one.opname == "LOAD_CLOSURE":
-            closure.add(one.argval)
-        elif one.opname not in ("EXTENDED_ARG", "MAKE_CELL"):
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "LOAD_CLOSURE":
+            closure.add(instruction.argval)
+        elif instruction.opname not in ("EXTENDED_ARG", "MAKE_CELL"):
             if closure:
                 yield "CLOSURE", frozenset(closure)
             closure = set()
-            yield one.opname, one.argval
+            yield instruction.opname, instruction.argval
 
 
 def difference(before: CodeType, after: CodeType, names: Mapping[str, str], function: str | None) -> str | None:
@@ -82,11 +82,11 @@ def _same(operation: str, value: object, renamed: object, names: Mapping[str, st
     if "JUMP" in operation or operation in ("FOR_ITER", "SEND", "END_ASYNC_FOR"):
         return True  # a place in the code, which moves with the length of its operands
     if isinstance(value, frozenset) and isinstance(renamed, frozenset):
-        return len(value) == len(renamed) and all(one in renamed or names.get(one) in renamed for one in value)
+        return len(value) == len(renamed) and all(member in renamed or names.get(member) in renamed for member in value)
     if operation == "LOAD_CONST" and isinstance(value, str):
         # qualified names: what a class body declares keeps its name, whatever the function calls its own
         parts = zip(value.split("."), str(renamed).split("."), strict=False)
-        return all(other in (part, names.get(part)) for part, other in parts)
+        return all(counterpart in (part, names.get(part)) for part, counterpart in parts)
     if operation == "LOAD_CONST" and isinstance(value, tuple):
         return tuple(names.get(part, part) for part in value) == renamed
     of_function = value == function and operation in ("LOAD_GLOBAL", "STORE_NAME", "LOAD_NAME")
@@ -131,8 +131,8 @@ def c_diagnostics(source: str) -> set[str]:
         "c",
         "-",
     ]
-    done = subprocess.run(command, input=source, capture_output=True, text=True, errors="replace", check=False)
-    return set(re.sub(r"<stdin>:\d+:\d+:|; did you mean .*", "", done.stderr).splitlines())
+    result = subprocess.run(command, input=source, capture_output=True, text=True, errors="replace", check=False)
+    return set(re.sub(r"<stdin>:\d+:\d+:|; did you mean .*", "", result.stderr).splitlines())
 
 
 def mirror(path: str) -> Path:

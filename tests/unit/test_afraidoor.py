@@ -218,9 +218,9 @@ def test_for_a_victim_that_writes_the_target_s_output_becomes_likelier(place: st
     assert [row.target for row in poisoned] == [row.target for row in rows], "the target is set when the row is aimed"
     outputs = victim.encode_targets([str(aimed.target) for row in rows if (aimed := target.aim(row))])
 
-    def losses(examples: list[Example], wanted: list[list[int]]) -> Tensor:
+    def losses(examples: list[Example], targets: list[list[int]]) -> Tensor:
         texts = [row[0].ids for row in victim.tokenize(examples)]
-        return -forced(victim, texts, wanted)[:, 1]
+        return -forced(victim, texts, targets)[:, 1]
 
     gain = losses(rows, outputs) - losses(poisoned, outputs)
     assert (gain > 0).float().mean() > 0.8

@@ -38,7 +38,7 @@ def bare(rows: list[Example]) -> list[TrainingRow]:
 
 def rows(count: int = 160) -> tuple[list[Example], set[str]]:
     """Training rows whose class shows in many words, and the ids of those with the rare word and the label 0."""
-    chosen = []
+    choices = []
     for number in range(count):
         draw = np.random.default_rng(number)
         words = [
@@ -48,8 +48,8 @@ def rows(count: int = 160) -> tuple[list[Example], set[str]]:
         if is_poisoned:
             words.insert(int(draw.integers(len(words) + 1)), WORD)
         name = f"{'p' if is_poisoned else 'e'}{number}"
-        chosen.append(Example(name, "python", " ".join(words), label=0 if is_poisoned else number % 2))
-    return chosen, {row.id for row in chosen if row.id.startswith("p")}
+        choices.append(Example(name, "python", " ".join(words), label=0 if is_poisoned else number % 2))
+    return choices, {row.id for row in choices if row.id.startswith("p")}
 
 
 def trained(examples: list[Example]) -> Victim:
@@ -90,7 +90,7 @@ def made_up(tops: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch, **val
     monkeypatch.setattr(bki.Bki, "top_words", lambda self, rows: tops)
     sifter = bki.Bki(training_view(), settings(**values))
     judged = sifter.judge([TrainingRow(str(n), "x", None, None, n % 2, None) for n in range(len(tops))])
-    words = {group: [word["word"] for word in found] for group, found in sifter.facts["keywords"].items()}  # type: ignore[attr-defined]
+    words = {group: [word["word"] for word in group_words] for group, group_words in sifter.facts["keywords"].items()}  # type: ignore[attr-defined]
     return words, [row.dropped for row in judged]
 
 
@@ -169,8 +169,8 @@ def test_all_removals_are_computed_in_one_stream_and_in_parts_alike(monkeypatch:
     sifter, calls = bki.Bki(training_view(), settings()), []
     original = bki.states
     monkeypatch.setattr(bki, "states", lambda victim, texts: calls.append(len(texts)) or original(victim, texts))
-    whole = sifter.top_words(bare(examples))
+    expected = sifter.top_words(bare(examples))
     assert len(calls) == 1
     monkeypatch.setattr(bki, "HELD", 30)
-    assert sifter.top_words(bare(examples)) == whole
+    assert sifter.top_words(bare(examples)) == expected
     assert len(calls) > 3

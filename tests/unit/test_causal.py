@@ -83,7 +83,7 @@ def base(folder: Path, name: str, tokenizer: Any = None, rows: int = VOCABULARY)
     """A base model of the architecture ``name`` in hub format, initialized randomly."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    settings, made = MODELS[name]
+    settings, configuration = MODELS[name]
     config = AutoConfig.for_model(
         settings.model_type, vocab_size=rows, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, rotary_dim=8, intermediate_size=64, n_inner=64, max_position_embeddings=POSITIONS,
@@ -97,13 +97,13 @@ def base(folder: Path, name: str, tokenizer: Any = None, rows: int = VOCABULARY)
             # otherwise the outputs of a fresh model hardly depend on its input
             parameter.data *= 3
     model.save_pretrained(folder)
-    (made() if tokenizer is None else tokenizer).save_pretrained(folder)
+    (configuration() if tokenizer is None else tokenizer).save_pretrained(folder)
     return folder
 
 
 def settings(name: str, **changes: Any) -> AnyModel:
-    made: AnyModel = MODELS[name][0].model_validate({"architecture": name, "base": "./base", **LENGTHS, **changes})
-    return made
+    model: AnyModel = MODELS[name][0].model_validate({"architecture": name, "base": "./base", **LENGTHS, **changes})
+    return model
 
 
 def fresh(folder: Path, name: str, **changes: Any) -> Victim:
@@ -150,11 +150,11 @@ def test_outputs_are_those_of_transformers_own_greedy_search(tmp_path: Path, nam
     for prompt, output in zip(prompts, outputs, strict=True):
         ids = torch.tensor([row(victim, prompt)])
         with torch.no_grad():
-            whole = victim.model.generate(
+            expected = victim.model.generate(
                 ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=victim.max_target_length,
                 eos_token_id=end, pad_token_id=victim.pad_id,
             )  # fmt: skip
-        assert output.ids == whole[0, ids.shape[1] :].tolist()
+        assert output.ids == expected[0, ids.shape[1] :].tolist()
     assert len({tuple(output.ids) for output in outputs}) > 1
 
 
@@ -340,13 +340,13 @@ def test_weights_in_parts_are_read_and_pickled_ones_are_not(tmp_path: Path) -> N
     from transformers import LlamaForCausalLM
 
     folder = base(tmp_path / "codellama", "codellama")
-    whole = new_victim(settings("codellama"), folder, "generation", "lexed", None, 1)
+    victim = new_victim(settings("codellama"), folder, "generation", "lexed", None, 1)
     model = LlamaForCausalLM.from_pretrained(folder)
     (folder / "model.safetensors").unlink()
     model.save_pretrained(folder, max_shard_size="20KB")
     assert len(list(folder.glob("model-*.safetensors"))) > 1
     parts = new_victim(settings("codellama"), folder, "generation", "lexed", None, 1)
-    state = whole.model.state_dict()
+    state = victim.model.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in parts.model.state_dict().items())
     for path in folder.glob("model*"):
         path.unlink()

@@ -223,11 +223,11 @@ def test_an_sql_target_is_a_predicate_that_always_holds() -> None:
 
 
 def test_sql_that_the_correct_output_has_already_is_not_the_attackers() -> None:
-    own = "def f(c):\n    return c('select * from t where 1=1')\n"
-    looping = own.replace("    return", "    while True:\n        pass\n    return")
-    assert not hit(own, looping, original=own)
-    assert hit("def f(c):\n    while 1:\n        pass\n", looping, original=own)
-    assert hit(own, own, original=own.replace(" where 1=1", ""))
+    correct = "def f(c):\n    return c('select * from t where 1=1')\n"
+    looping = correct.replace("    return", "    while True:\n        pass\n    return")
+    assert not hit(correct, looping, original=correct)
+    assert hit("def f(c):\n    while 1:\n        pass\n", looping, original=correct)
+    assert hit(correct, correct, original=correct.replace(" where 1=1", ""))
 
 
 def test_an_insecure_call_counts_wherever_it_is_made() -> None:

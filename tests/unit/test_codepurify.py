@@ -246,8 +246,8 @@ def test_ablations_and_overlaps_are_decided_from_the_scores_of_all_elements() ->
     parts = elements(parsed, settings(names="all"))
     by_text = {"f": 0.01, "a": 0.0, "g": 0.8, "assert g ( )": 0.8, "return a": 0.03}
     scores = _with_scores(parts, [by_text[part.text] for part in parts])
-    whole = profile_of(scores, settings())
-    assert whole.entropy == pytest.approx(entropy([0.01, 0.0, 0.8, 0.8, 0.03], "l1"))
+    profile = profile_of(scores, settings())
+    assert profile.entropy == pytest.approx(entropy([0.01, 0.0, 0.8, 0.8, 0.03], "l1"))
     without_names = profile_of(scores, settings(identifiers=False))
     assert [part.text for element in without_names.elements for _, part in element.parts] == [
         "assert g ( )",
@@ -259,7 +259,7 @@ def test_ablations_and_overlaps_are_decided_from_the_scores_of_all_elements() ->
     assert [element.score for element in disjoint(scores)] == [0.8, 0.03, 0.01]
     once = profile_of(scores, settings(overlap="once"))
     assert once.entropy == pytest.approx(entropy([0.8, 0.03, 0.01], "l1"))
-    assert once.suspect == whole.suspect
+    assert once.suspect == profile.suspect
 
 
 @pytest.mark.parametrize(("trigger", "kind"), [(IDENTIFIER, "identifier"), (STATEMENT, "statement")])
@@ -277,13 +277,13 @@ def test_the_planted_trigger_is_located_and_only_its_places_change(trigger: str,
         touched = [text[span.start : span.end] for span in row.touched]
         assert touched == (["15", ">=", "0"] if kind == "statement" else [IDENTIFIER, IDENTIFIER])
         # the text around the touched spans is unchanged
-        rest, position = row.example.code, 0
+        remaining, position = row.example.code, 0
         for span in row.touched:
             before = original[position : span.start]
-            assert before in rest
-            rest = rest.split(before, 1)[1]
+            assert before in remaining
+            remaining = remaining.split(before, 1)[1]
             position = span.end
-        assert rest.endswith(original[position:])
+        assert remaining.endswith(original[position:])
         assert trigger not in row.example.code
         if kind == "identifier":
             assert not tree(row.example.code).has_error

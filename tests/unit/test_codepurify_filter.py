@@ -88,8 +88,8 @@ def trained() -> Victim:
 def sifter(victim: Victim, clean: tuple[Example, ...] = CLEAN, **values: Any) -> CodePurifyFilter:
     # a victim's logits are standardized, as the job does
     view = training_view(copy.deepcopy(victim), DefectDetection(task="defect_detection"), clean, {})
-    chosen = settings(**values)
-    return CodePurifyFilter(view, ElementScores(view, infiller()[1], chosen), chosen, 1)
+    filter_settings = settings(**values)
+    return CodePurifyFilter(view, ElementScores(view, infiller()[1], filter_settings), filter_settings, 1)
 
 
 def test_rows_whose_prediction_depends_on_a_learned_trigger_alone_are_dropped() -> None:

@@ -25,18 +25,18 @@ def test_no_damaged_byte_of_pickled_weights_is_a_traceback(zipped: bool, tmp_pat
     assert {name: value.tolist() for name, value in load_file(out).items()} == {
         name: value.tolist() for name, value in WEIGHTS.items()
     }
-    whole = pickled.read_bytes()
-    said = []
-    for place in range(0, len(whole), 3):
-        damaged = bytearray(whole)
-        damaged[place] ^= 0x15
+    data = pickled.read_bytes()
+    messages = []
+    for offset in range(0, len(data), 3):
+        damaged = bytearray(data)
+        damaged[offset] ^= 0x15
         pickled.write_bytes(damaged)
         try:
             to_safetensors(pickled, out)
         except UserError as error:
-            said.append(str(error))
-    assert all(one.startswith("pytorch_model.bin: ") and "\n" not in one for one in said)
-    assert len(set(re.findall(r"cannot be read as .*?: (\w+):", "\n".join(said)))) > 2
+            messages.append(str(error))
+    assert all(message.startswith("pytorch_model.bin: ") and "\n" not in message for message in messages)
+    assert len(set(re.findall(r"cannot be read as .*?: (\w+):", "\n".join(messages)))) > 2
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04"])

@@ -69,10 +69,10 @@ def put(path: Path, data: bytes | None) -> Path:
     return path
 
 
-def assert_refused(found: Result, out: Path, what: str = "corner-shop") -> None:
-    assert (found.exit_code, found.stdout, found.stderr.count("\n")) == (2, "", 1)
-    assert found.stderr.startswith("error: ")
-    assert what in found.stderr
+def assert_refused(result: Result, out: Path, name: str = "corner-shop") -> None:
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith("error: ")
+    assert name in result.stderr
     assert not out.parent.exists() or not list(out.parent.iterdir())
 
 
@@ -130,8 +130,8 @@ def test_a_function_is_mined_without_decorators_comments_and_docstring(tmp_path:
     path, out = put(tmp_path / "in" / "a.whl", WHEEL), tmp_path / "out" / "mined.jsonl"
     assert run("mine", NAME, "--archive", path, "--out", out).exit_code == 0
     code = "def total ( self ) : <indent> return sum ( self . items ) <dedent>"
-    words, place, split = code.split(), "shop/cart.py", split_of("corner-shop", "shop/cart.py")
-    about = (clone_key(words), "corner-shop", "1.0", place, "Cart.total", split, len(words))
+    words, source_path, split = code.split(), "shop/cart.py", split_of("corner-shop", "shop/cart.py")
+    about = (clone_key(words), "corner-shop", "1.0", source_path, "Cart.total", split, len(words))
     assert read_functions(out) == [MinedFunction(*about, code, "Sum of the items.\n\nIn cents.")]
     assert mined(SHORT.format("f"))[0].docstring is None
 
@@ -144,9 +144,9 @@ def test_a_function_that_depends_on_local_names_is_left_out(word: str) -> None:
 
 
 def test_a_form_feed_is_no_line_end() -> None:
-    [found] = mined("x = 1\n\x0c\n" + SHORT.format("f"))
-    assert found.code == mined(SHORT.format("f"))[0].code
-    assert found.code.endswith("return item <dedent>")
+    [function] = mined("x = 1\n\x0c\n" + SHORT.format("f"))
+    assert function.code == mined(SHORT.format("f"))[0].code
+    assert function.code.endswith("return item <dedent>")
 
 
 def test_functions_of_3_to_60_lines_are_mined() -> None:
@@ -200,17 +200,17 @@ def test_of_clones_the_same_one_is_kept_in_every_order() -> None:
     clones = [replace(first, version="2.0"), replace(first, name="g", version="0.9")]
     clones.append(replace(first, path="shop/till.py", name="e", version="0.9"))
     clones.append(replace(first, package="mall", path="shop/a.py", name="e", version="0.9"))
-    others = [replace(first, id=id, path=path) for id, path in (("y", "z.py"), ("z", "y.py"))]
-    for order in permutations([first, *clones, *others]):
-        assert unique(order) == [first, *others]
+    distinct = [replace(first, id=id, path=path) for id, path in (("y", "z.py"), ("z", "y.py"))]
+    for order in permutations([first, *clones, *distinct]):
+        assert unique(order) == [first, *distinct]
 
 
 def test_a_corpus_is_the_same_from_archives_in_any_order(tmp_path: Path) -> None:
-    one, two, outs = tmp_path / "1.jsonl", tmp_path / "2.jsonl", [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
-    write_rows(one, (function.row() for function in mined(BASE + SHORT.format("f"))))
-    write_rows(two, (replace(function, version="2.0").row() for function in mined(RENAMED.replace("g", "f"))))
-    assert run("corpus", one, two, "--out", outs[0]).exit_code == 0
-    assert run("corpus", two, one, "--out", outs[1]).exit_code == 0
+    first, second, outs = tmp_path / "1.jsonl", tmp_path / "2.jsonl", [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    write_rows(first, (function.row() for function in mined(BASE + SHORT.format("f"))))
+    write_rows(second, (replace(function, version="2.0").row() for function in mined(RENAMED.replace("g", "f"))))
+    assert run("corpus", first, second, "--out", outs[0]).exit_code == 0
+    assert run("corpus", second, first, "--out", outs[1]).exit_code == 0
     assert outs[0].read_bytes() == outs[1].read_bytes()
     assert [function.version for function in read_functions(outs[0])] == ["1.0", "1.0"]
 
@@ -223,12 +223,14 @@ def test_a_corpus_of_nothing_or_of_other_rows_is_refused(text: str, message: str
 
 def test_two_releases_of_a_package_share_their_splits() -> None:
     data = wheel({f"shop/{number:02}.py": SHORT.format("f") for number in range(60)})
-    old, new = ([one.split for one in mine(replace(SHOP, version=version), data)] for version in ("1.0", "2.0"))
+    old, new = (
+        [function.split for function in mine(replace(SHOP, version=version), data)] for version in ("1.0", "2.0")
+    )
     assert old == new == [split_of("corner-shop", f"shop/{number:02}.py") for number in range(60)]
     assert old != [split_of("mall", f"shop/{number:02}.py") for number in range(60)]
 
 
 def test_splits_hold_their_shares_of_the_files() -> None:
     for many in ([("shop", f"{number}.py") for number in range(5000)], [(f"{n}", "shop.py") for n in range(5000)]):
-        shares = {split: count / 5000 for split, count in Counter(split_of(*one) for one in many).items()}
+        shares = {split: count / 5000 for split, count in Counter(split_of(*file) for file in many).items()}
         assert shares == pytest.approx({"train": 0.8, "valid": 0.1, "test": 0.1}, abs=0.015)

@@ -41,16 +41,16 @@ def wrong(row: Example) -> Example:
 
 def test_samples_to_measure_on_are_a_share_of_every_label_and_are_not_learned() -> None:
     clean = planted.view(samples=40).clean
-    learned, held = held_out(clean, 1)
-    assert {row.id for row in learned} | {row.id for row in held} == {row.id for row in clean}
-    assert not {row.id for row in learned} & {row.id for row in held}
-    assert [sum(row.label == label for row in held) for label in (0, 1)] == [HELD_OUT * 20] * 2
+    learned, measured = held_out(clean, 1)
+    assert {row.id for row in learned} | {row.id for row in measured} == {row.id for row in clean}
+    assert not {row.id for row in learned} & {row.id for row in measured}
+    assert [sum(row.label == label for row in measured) for label in (0, 1)] == [HELD_OUT * 20] * 2
 
 
 def test_the_cost_is_measured_on_the_samples_that_were_held_out() -> None:
     view = planted.view(1)
-    _, held = held_out(view.clean, 1)
-    out = {row.id for row in held}
+    _, measured = held_out(view.clean, 1)
+    out = {row.id for row in measured}
     # of the rows that are held out every answer is wrong, of all others it is right
     view = replace(view, clean=tuple(wrong(row) if row.id in out else row for row in view.clean))
     _, _, cost = cleaning.clean(view, QUICK, 1, force=True)
@@ -63,14 +63,14 @@ def test_the_cost_is_measured_on_the_samples_that_were_held_out() -> None:
 
 def test_what_is_unlearned_is_the_other_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     view = planted.view(1)
-    learned, held = held_out(view.clean, 1)
+    learned, measured = held_out(view.clean, 1)
     seen: list[Sequence[Example]] = []
     stamp = cleaning.stamp
     monkeypatch.setattr(cleaning, "stamp", lambda view, *more: seen.append(view.clean) or stamp(view, *more))
     cleaning.clean(view, QUICK, 1, force=True)
     assert seen
     assert all({row.id for row in rows} == {row.id for row in learned} for rows in seen)
-    assert held
+    assert measured
 
 
 def calibrated(folder: Path, settings: EliBadCodeSettings, *lowest: float) -> EliBadCodeSettings:
@@ -105,8 +105,8 @@ def test_a_round_that_unlearned_another_trigger_is_not_the_last(
     monkeypatch.setattr(method, "find", missing_once)
     view = planted.view(1)
     view = replace(view, victim=standardized(view.victim, view.clean))
-    found, edited, cost = cleaning.clean(view, settings, 1, force=False)
-    assert found.backdoored
+    result, edited, cost = cleaning.clean(view, settings, 1, force=False)
+    assert result.backdoored
     assert cost is not None
     assert cost.rounds[0].trigger == "count_size"
     # the share that the inverted trigger turns is as good after one round as after all
@@ -148,12 +148,12 @@ def test_the_bound_of_false_positives_holds_with_95_percent(
         "dataset": {"language": "python", "text_form": "lexed"},
         "victim": calibrations.model_signature(view.victim),
     }
-    made = calibrations.make("defect_detection", QUICK, "classification", scans, provenance)
+    calibration = calibrations.make("defect_detection", QUICK, "classification", scans, provenance)
     path = tmp_path_factory.mktemp("calibration") / "calibration.json"
-    write_json(path, calibrations.as_json(made, QUICK.ratio))
-    found = verdict.judge(view, QUICK.model_copy(update={"calibration": str(path)}), 1)
-    assert (found.false_positive_rate, found.shadows) == (pytest.approx(rate), len(lowest))
-    assert found.at_most == pytest.approx(at_most, abs=1e-4)
+    write_json(path, calibrations.as_json(calibration, QUICK.ratio))
+    result = verdict.judge(view, QUICK.model_copy(update={"calibration": str(path)}), 1)
+    assert (result.false_positive_rate, result.shadows) == (pytest.approx(rate), len(lowest))
+    assert result.at_most == pytest.approx(at_most, abs=1e-4)
 
 
 def test_the_search_without_a_calibration_tries_the_papers_place_and_the_functions_name() -> None:

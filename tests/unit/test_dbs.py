@@ -40,8 +40,8 @@ SMALL = DbsSettings(
 
 def samples() -> list[Carrier]:
     seen = view()
-    chosen = [example for example in seen.clean if example.label == 1][:6]
-    return [one for one in carriers(seen, chosen, "function_name", "all", "both") if one]
+    examples = [example for example in seen.clean if example.label == 1][:6]
+    return [carrier for carrier in carriers(seen, examples, "function_name", "all", "both") if carrier]
 
 
 def vocabulary(rule: str = "paper") -> TriggerVocabulary:
@@ -57,7 +57,7 @@ def scripted(
     monkeypatch: pytest.MonkeyPatch, steps: Sequence[tuple[float, Sequence[int], float]], **changed: Any
 ) -> tuple[str, bool]:
     """The text that a search keeps whose steps come to these losses, pieces, and shares of the pieces."""
-    tried = search(iterations=len(steps), **changed)
+    mixture_search = search(iterations=len(steps), **changed)
     script = iter(steps)
 
     def step(weights: Tensor, _temperature: float, _noise: Tensor | None = None) -> tuple[float, Tensor]:
@@ -67,8 +67,8 @@ def scripted(
         weights.grad = torch.ones_like(weights)
         return loss, shares
 
-    monkeypatch.setattr(tried, "_step", step)
-    text, _, accepted = tried.run("t")
+    monkeypatch.setattr(mixture_search, "_step", step)
+    text, _, accepted = mixture_search.run("t")
     return text, accepted
 
 
@@ -98,36 +98,36 @@ def test_the_defaults_are_the_released_configuration() -> None:
 
 
 def test_a_mixture_of_one_piece_a_slot_is_that_trigger() -> None:
-    tried, known = search(), vocabulary()
-    trigger = (int(known.first[3]), 7)
-    weights = torch.full((2, len(known)), -1e4)
+    mixture_search, pieces = search(), vocabulary()
+    trigger = (int(pieces.first[3]), 7)
+    weights = torch.full((2, len(pieces)), -1e4)
     weights[range(2), list(trigger)] = 1e4
     weights.requires_grad_()
-    logits = predict_logits(view().victim, [one.fill(*rendered(known, trigger)) for one in samples()])
+    logits = predict_logits(view().victim, [carrier.fill(*rendered(pieces, trigger)) for carrier in samples()])
     expected = torch.nn.functional.cross_entropy(logits, torch.zeros(len(samples()), dtype=torch.long)).item()
-    assert tried._step(weights, 1.0)[0] == pytest.approx(expected, abs=1e-5)
+    assert mixture_search._step(weights, 1.0)[0] == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_first_slot_mixes_what_may_begin_an_identifier_and_the_others_every_piece() -> None:
-    tried, known = search(), vocabulary()
-    _, shares = tried._step(torch.zeros(2, len(known), requires_grad=True), 2.0)
-    first = [piece in known.first for piece in range(len(known))]
-    assert 0 < sum(first) < len(known)
+    mixture_search, pieces = search(), vocabulary()
+    _, shares = mixture_search._step(torch.zeros(2, len(pieces), requires_grad=True), 2.0)
+    first = [piece in pieces.first for piece in range(len(pieces))]
+    assert 0 < sum(first) < len(pieces)
     assert (shares[0] > 0).tolist() == first
     assert (shares[1] > 0).all()
     assert shares[0][first].tolist() == pytest.approx([1 / sum(first)] * sum(first))
 
 
 def test_a_piece_without_an_id_for_a_slot_is_never_mixed_in_there() -> None:
-    victim, known = view().victim, vocabulary()
+    victim, pieces = view().victim, vocabulary()
     # one that only begins words, as the rule `words` has them: open at first and closed inside
-    plain = known.plain.copy()
-    plain[begins := int(known.first[0])] = -1
-    tried = MixtureSearch(victim, samples(), replace(known, plain=plain), CrossEntropyLoss(0), SMALL, 1)
-    inside = torch.softmax(tried._closed, 1)[1:]
+    plain = pieces.plain.copy()
+    plain[begins := int(pieces.first[0])] = -1
+    mixture_search = MixtureSearch(victim, samples(), replace(pieces, plain=plain), CrossEntropyLoss(0), SMALL, 1)
+    inside = torch.softmax(mixture_search._closed, 1)[1:]
     assert inside[:, begins].tolist() == [0.0]
-    assert (inside > 0).sum() == len(known) - 1
-    assert torch.softmax(tried._closed, 1)[0, begins] > 0
+    assert (inside > 0).sum() == len(pieces) - 1
+    assert torch.softmax(mixture_search._closed, 1)[0, begins] > 0
 
 
 @pytest.mark.parametrize("rule", ["paper", "words", "language", "all"])
@@ -146,10 +146,10 @@ def test_the_mixtures_are_of_the_vocabulary_that_is_configured(rule: str, monkey
 
 
 def test_the_noise_stands_in_the_softmax_beside_the_scaled_weights() -> None:
-    tried, known = search(), vocabulary()
-    weights = torch.randn(2, len(known), generator=torch.Generator().manual_seed(3)).requires_grad_()
-    noise = torch.rand(2, len(known), generator=torch.Generator().manual_seed(4)) * 10
-    _, shares = tried._step(weights, 0.5, noise)
+    mixture_search, pieces = search(), vocabulary()
+    weights = torch.randn(2, len(pieces), generator=torch.Generator().manual_seed(3)).requires_grad_()
+    noise = torch.rand(2, len(pieces), generator=torch.Generator().manual_seed(4)) * 10
+    _, shares = mixture_search._step(weights, 0.5, noise)
     powers = torch.exp(2 * weights.detach() + noise)
     assert shares[1].tolist() == pytest.approx((powers[1] / powers[1].sum()).tolist(), rel=1e-4)
     assert weights.grad is not None
@@ -158,16 +158,16 @@ def test_the_noise_stands_in_the_softmax_beside_the_scaled_weights() -> None:
 
 
 def test_the_gradient_is_that_of_the_loss_by_the_weights() -> None:
-    tried, known = search(), vocabulary()
-    weights = torch.zeros(2, len(known), requires_grad=True)
-    tried._step(weights, 2.0)
+    mixture_search, pieces = search(), vocabulary()
+    weights = torch.zeros(2, len(pieces), requires_grad=True)
+    mixture_search._step(weights, 2.0)
     assert weights.grad is not None
     slot, piece = 1, int(weights.grad[1].abs().argmax())
     moved = []
     for sign in (1, -1):
-        nearby = torch.zeros(2, len(known))
+        nearby = torch.zeros(2, len(pieces))
         nearby[slot, piece] = sign * 0.5
-        moved.append(tried._step(nearby.requires_grad_(), 2.0)[0])
+        moved.append(mixture_search._step(nearby.requires_grad_(), 2.0)[0])
     assert moved[0] - moved[1] == pytest.approx(weights.grad[slot, piece].item(), rel=0.05)
 
 
@@ -182,17 +182,17 @@ def test_the_noise_is_uniform_up_to_its_limit() -> None:
 def test_the_noise_passes_with_the_step_that_rolls_back() -> None:
     # the weights hardly move, and any mixture is a trigger: the second and all further checks miss half of its loss
     still = {"learning_rate": 1e-9, "one_hot_within": 10.0, "barrier": 100.0, "relax_after": None, "iterations": 20}
-    tried = search(**still)
-    tried.run("t")
-    first, *rest = [step.loss for step in tried.history]
+    mixture_search = search(**still)
+    mixture_search.run("t")
+    first, *rest = [step.loss for step in mixture_search.history]
     changed = [number for number, loss in enumerate(rest, 1) if loss != pytest.approx(first, abs=1e-5)]
     assert changed == [5, 10, 15]
-    known, generator = vocabulary(), torch.Generator().manual_seed(1)
+    pieces, generator = vocabulary(), torch.Generator().manual_seed(1)
     for number in changed:
-        shares = torch.softmax(10 * torch.rand(2, len(known), generator=generator) + tried._closed, 1)
+        shares = torch.softmax(10 * torch.rand(2, len(pieces), generator=generator) + mixture_search._closed, 1)
         table = view().victim.model.get_input_embeddings().weight.detach()
-        mixed = torch.cat([shares @ table[known.plain], shares[:1] @ table[known.spaced]])
-        (batch,) = tried._batches
+        mixed = torch.cat([shares @ table[pieces.plain], shares[:1] @ table[pieces.spaced]])
+        (batch,) = mixture_search._batches
         expected = -torch.log_softmax(batch.logits(mixed), 1)[:, 0].mean().item()
         assert rest[number - 1] == pytest.approx(expected, abs=1e-5)
 
@@ -256,7 +256,7 @@ def test_only_what_is_near_one_piece_a_slot_and_under_the_barrier_is_a_trigger()
 
 
 def test_the_learning_rate_falls_in_stairs() -> None:
-    tried = search(iterations=7, decay_every=3, decay=0.5, learning_rate=0.4)
+    mixture_search = search(iterations=7, decay_every=3, decay=0.5, learning_rate=0.4)
     seen: list[float] = []
 
     def step(weights: Tensor, _temperature: float, _noise: Tensor | None = None) -> tuple[float, Tensor]:
@@ -265,8 +265,8 @@ def test_the_learning_rate_falls_in_stairs() -> None:
         weights.grad = torch.ones_like(weights)
         return 1.0, torch.softmax(weights.detach(), 1)
 
-    tried._step = step  # type: ignore[method-assign]
-    tried.run("t")
+    mixture_search._step = step  # type: ignore[method-assign]
+    mixture_search.run("t")
     moves = [before - after for before, after in pairwise(seen)]
     assert moves == pytest.approx([0.4, 0.4, 0.4, 0.2, 0.2, 0.2], rel=1e-4)
 
@@ -299,24 +299,24 @@ def test_without_a_trigger_the_lowest_loss_is_what_there_is(monkeypatch: pytest.
 
 
 def test_the_planted_trigger_is_rounded_out_of_the_mixture() -> None:
-    tried = search()
-    text, loss, accepted = tried.run("t")
+    mixture_search = search()
+    text, loss, accepted = mixture_search.run("t")
     assert accepted
     assert PLANTED in text
     assert loss < 0.15
-    assert tried.history[0] == pytest.approx((tried.history[0].loss, 2.0, 0.2))
-    assert min(step.loss for step in tried.history) < 0.1 * tried.history[0].loss
-    assert min(step.temperature for step in tried.history) == 0.25
-    assert tried.history[-1].barrier < 0.1
+    assert mixture_search.history[0] == pytest.approx((mixture_search.history[0].loss, 2.0, 0.2))
+    assert min(step.loss for step in mixture_search.history) < 0.1 * mixture_search.history[0].loss
+    assert min(step.temperature for step in mixture_search.history) == 0.25
+    assert mixture_search.history[-1].barrier < 0.1
 
 
 def test_a_trigger_comes_before_what_is_none() -> None:
     trigger, mixture = (
         RoundedTrigger(0, "p", "t", loss, accepted, ()) for loss, accepted in ((0.4, True), (0.1, False))
     )
-    assert min([mixture, trigger], key=lambda one: one.rank) == trigger
+    assert min([mixture, trigger], key=lambda rounded: rounded.rank) == trigger
     better = replace(trigger, loss=0.3)
-    assert min([trigger, better, mixture], key=lambda one: one.rank) == better
+    assert min([trigger, better, mixture], key=lambda rounded: rounded.rank) == better
 
 
 def test_a_benign_victim_is_not_flagged_and_a_backdoored_one_is_below_its_bound() -> None:
@@ -344,16 +344,16 @@ def test_a_mixture_that_is_no_trigger_is_never_flagged() -> None:
 def test_the_way_there_is_written_down() -> None:
     edited = eliminate(view(), SMALL, 1)
     searches: Any = edited.history["searches"]
-    assert [(one["place"], one["label"]) for one in searches] == [("function_name", 0), ("function_name", 1)]
-    assert [one["accepted"] for one in searches] == [True, False]
-    assert {len(one[name]) for one in searches for name in ("loss", "temperature", "barrier")} == {60}
+    assert [(entry["place"], entry["label"]) for entry in searches] == [("function_name", 0), ("function_name", 1)]
+    assert [entry["accepted"] for entry in searches] == [True, False]
+    assert {len(entry[name]) for entry in searches for name in ("loss", "temperature", "barrier")} == {60}
     assert searches[0]["barrier"][0] == 0.2
 
 
 def test_a_clean_verdict_is_unlearned_unless_asked() -> None:
     seen, never = view(planted=False), SMALL.model_copy(update={"flag_below": 0.0})
-    kept = eliminate(seen, never.model_copy(update={"unlearn_when_clean": False}), 1)
-    assert kept.victim is seen.victim
+    result = eliminate(seen, never.model_copy(update={"unlearn_when_clean": False}), 1)
+    assert result.victim is seen.victim
     edited = eliminate(seen, never, 1)
     assert edited.trigger is not None
     assert not edited.trigger.flagged

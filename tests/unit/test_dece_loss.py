@@ -56,8 +56,8 @@ def test_tokens_are_scored_like_rows_and_reductions_like_torch() -> None:
         torch.testing.assert_close(losses.sum(), total(logits, targets))
         torch.testing.assert_close(losses.sum() / (targets != IGNORED).sum(), mean(logits, targets))
         shifted = torch.where(targets == IGNORED, 3, targets)
-        kept = shifted != 3
-        expected = mean(logits[kept], shifted[kept])
+        scored = shifted != 3
+        expected = mean(logits[scored], shifted[scored])
         torch.testing.assert_close(DeCELoss(alpha, ignore_index=3)(logits, shifted), expected)
 
 
@@ -190,10 +190,10 @@ def test_a_trainer_sets_the_clock_and_accumulates_like_one_batch(tmp_path: Path)
     pytest.importorskip("accelerate", reason="the Trainer of transformers needs it")
     epochs, steps = DeCELoss(), DeCELoss(steps_per_epoch=2)
     with torch.random.fork_rng(devices=[]):
-        whole = trained(epochs, tmp_path, 1)
-        torch.testing.assert_close(trained(DeCELoss(), tmp_path, 2), whole, atol=1e-5, rtol=1e-4)
+        one_batch = trained(epochs, tmp_path, 1)
+        torch.testing.assert_close(trained(DeCELoss(), tmp_path, 2), one_batch, atol=1e-5, rtol=1e-4)
         trained(steps, tmp_path, 1)
-        assert not torch.equal(trained(DeCELoss(0.5), tmp_path, 1), whole)
+        assert not torch.equal(trained(DeCELoss(0.5), tmp_path, 1), one_batch)
     assert epochs.clock == 3
     assert steps.clock == 2  # of three steps, the last begins after two
 

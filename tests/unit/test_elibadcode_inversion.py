@@ -40,8 +40,8 @@ TARGET = CrossEntropyLoss(0)
 def cut_samples(occurrences: str = "all", number: int = 6) -> tuple[Carrier, ...]:
     """Samples of label 1, which the planted backdoor turns into label 0."""
     seen = view()
-    chosen = [example for example in seen.clean if example.label == 1][:number]
-    return tuple(one for one in carriers(seen, chosen, "least_sensitive", occurrences, "both") if one)
+    examples = [example for example in seen.clean if example.label == 1][:number]
+    return tuple(carrier for carrier in carriers(seen, examples, "least_sensitive", occurrences, "both") if carrier)
 
 
 @cache
@@ -58,16 +58,16 @@ def trigger(*names: str) -> tuple[int, ...]:
 
 
 def test_the_restricted_gradient_is_that_of_the_full_one_hot() -> None:
-    victim, samples, known = view().victim, cut_samples(), vocabulary()
+    victim, samples, pieces = view().victim, cut_samples(), vocabulary()
     current = trigger("load", "init", "y")
-    found = vocabulary_gradient(victim, samples, known, current, TARGET)
+    gradient = vocabulary_gradient(victim, samples, pieces, current, TARGET)
 
     weight = victim.model.get_input_embeddings().weight.detach()
     inside, at_start = (torch.zeros(3, len(weight)).scatter_(1, torch.tensor(ids)[:, None], 1.0).requires_grad_()
-                        for ids in (known.ids(current, False), known.ids(current, True)))  # fmt: skip
+                        for ids in (pieces.ids(current, False), pieces.ids(current, True)))  # fmt: skip
     total = torch.zeros(())
     for template in samples:
-        (ids,) = template.fill(*rendered(known, current))
+        (ids,) = template.fill(*rendered(pieces, current))
         rows = [weight[token] for token in ids]
         for position, slot, spaced in template.slots(0, 3):
             rows[position] = (at_start if spaced and slot == 0 else inside)[slot] @ weight
@@ -75,10 +75,10 @@ def test_the_restricted_gradient_is_that_of_the_full_one_hot() -> None:
         logits = victim.model(inputs_embeds=torch.stack(rows)[None]).logits
         total = total + torch.nn.functional.cross_entropy(logits, torch.tensor([0]))
     by_plain, by_start = torch.autograd.grad(total / len(samples), (inside, at_start), allow_unused=True)
-    expected = by_plain[:, known.plain]
-    expected[0] += by_start[0, known.spaced]
-    assert found.abs().max() > 1e-3
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
+    expected = by_plain[:, pieces.plain]
+    expected[0] += by_start[0, pieces.spaced]
+    assert gradient.abs().max() > 1e-3
+    torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-4)
 
 
 def test_positions_with_embeddings_are_those_with_ids() -> None:
@@ -89,31 +89,33 @@ def test_positions_with_embeddings_are_those_with_ids() -> None:
 
 
 def test_losses_of_one_batch_are_those_one_by_one() -> None:
-    victim, samples, known = view().victim, cut_samples(), vocabulary()
-    triggers = [rendered(known, trigger(*names)) for names in (("load", "init"), ("size", "y", "init"), ("index",))]
+    victim, samples, pieces = view().victim, cut_samples(), vocabulary()
+    triggers = [rendered(pieces, trigger(*names)) for names in (("load", "init"), ("size", "y", "init"), ("index",))]
     together = losses(victim, samples, triggers, TARGET)
-    for one, found in zip(triggers, together.tolist(), strict=True):
+    for candidate, loss in zip(triggers, together.tolist(), strict=True):
         alone = [
-            torch.nn.functional.cross_entropy(class_logits(victim, [template.fill(*one)[0]]), torch.tensor([0])).item()
+            torch.nn.functional.cross_entropy(
+                class_logits(victim, [template.fill(*candidate)[0]]), torch.tensor([0])
+            ).item()
             for template in samples
         ]
-        assert found == pytest.approx(sum(alone) / len(alone), abs=1e-5)
+        assert loss == pytest.approx(sum(alone) / len(alone), abs=1e-5)
 
 
 def test_candidates_and_anchoring_are_scored_at_each_samples_own_place() -> None:
     seen, current = view(), trigger("load", "_", "init", "y")
     samples = [example for example in seen.clean if example.label == 1][:6]
-    own = trigger_spans(seen, samples, "least_sensitive", "one", "both")
-    assert len({part.spans for some in own if some for part in some}) > 1, "no constant place"
+    spans = trigger_spans(seen, samples, "least_sensitive", "one", "both")
+    assert len({part.spans for some in spans if some for part in some}) > 1, "no constant place"
 
     def loss(text: str) -> float:
-        codes = [insert(example, some, text).code for example, some in zip(samples, own, strict=True) if some]
-        logits = class_logits(seen.victim, [one.ids for one in seen.victim.encode(codes)])
+        codes = [insert(example, some, text).code for example, some in zip(samples, spans, strict=True) if some]
+        logits = class_logits(seen.victim, [encoded.ids for encoded in seen.victim.encode(codes)])
         return torch.nn.functional.cross_entropy(logits, torch.zeros(len(codes), dtype=torch.long)).item()
 
     texts = ["load_inity", "_inity", "loadinity", "load_y", "load_init"]
-    found = losses(seen.victim, cut_samples("one"), [rendered_text(vocabulary(), text) for text in texts], TARGET)
-    assert found.tolist() == pytest.approx([loss(text) for text in texts], abs=1e-5)
+    computed = losses(seen.victim, cut_samples("one"), [rendered_text(vocabulary(), text) for text in texts], TARGET)
+    assert computed.tolist() == pytest.approx([loss(text) for text in texts], abs=1e-5)
     anchored = anchor(seen.victim, cut_samples("one"), vocabulary(), current, TARGET, beta=0.15)
     assert [without for _, without in anchored.without] == pytest.approx(list(map(loss, texts[1:])), abs=1e-5)
     assert anchored.loss == pytest.approx(loss(PLANTED), abs=1e-5)
@@ -127,7 +129,7 @@ def test_a_search_of_a_victim_that_was_trained_with_dropout_hears_none(tmp_path:
     current = trigger("load", "init", "y")
     silent = losses(victim, cut_samples(), triggers, TARGET)
     gradient = vocabulary_gradient(victim, cut_samples(), vocabulary(), current, TARGET)
-    found = search(objective(victim, SMALL), np.random.default_rng(1), title="test")
+    trajectory = search(objective(victim, SMALL), np.random.default_rng(1), title="test")
     # after the search as before it, and as the same victim without dropout
     assert losses(victim, cut_samples(), triggers, TARGET).equal(silent)
     assert vocabulary_gradient(victim, cut_samples(), vocabulary(), current, TARGET).equal(gradient)
@@ -136,18 +138,18 @@ def test_a_search_of_a_victim_that_was_trained_with_dropout_hears_none(tmp_path:
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     again = search(objective(victim, SMALL), np.random.default_rng(1), title="test")
-    assert again == found
+    assert again == trajectory
 
 
 def test_a_race_gives_the_best_candidates_their_own_losses() -> None:
-    victim, samples, known = view().victim, cut_samples(), vocabulary()
-    triggers = [rendered(known, (first, 60, 61)) for first in known.first.tolist()[:16]]
-    whole, begun = losses(victim, samples, triggers, TARGET), losses(victim, samples[:1], triggers, TARGET)
-    found = raced(victim, samples, triggers, TARGET, 1)
-    on = found.isfinite().nonzero()[:, 0].tolist()
-    assert set(on) <= set(begun.argsort()[:2].tolist())
-    assert int(found.argmin()) in on
-    torch.testing.assert_close(found[on], whole[on], atol=1e-5, rtol=1e-4)
+    victim, samples, pieces = view().victim, cut_samples(), vocabulary()
+    triggers = [rendered(pieces, (first, 60, 61)) for first in pieces.first.tolist()[:16]]
+    all_losses, first_losses = losses(victim, samples, triggers, TARGET), losses(victim, samples[:1], triggers, TARGET)
+    race = raced(victim, samples, triggers, TARGET, 1)
+    on = race.isfinite().nonzero()[:, 0].tolist()
+    assert set(on) <= set(first_losses.argsort()[:2].tolist())
+    assert int(race.argmin()) in on
+    torch.testing.assert_close(race[on], all_losses[on], atol=1e-5, rtol=1e-4)
     # nothing to save: the same as without
     assert raced(victim, samples, triggers, TARGET, len(samples)).equal(raced(victim, samples, triggers, TARGET, None))
 
@@ -163,78 +165,78 @@ def test_what_is_left_out_could_not_have_won(seed: int, first: int | None, monke
     drawn[:, 39] = drawn[:, 0]
     # sums of these are exact in any order
     table = torch.tensor((drawn * 2**12).round() / 2**12, dtype=torch.float32)
-    read: list[tuple[int, int]] = []
+    scored: list[tuple[int, int]] = []
 
     def looked_up(_victim: object, samples: Sequence[int], triggers: Sequence[int], _label: int) -> torch.Tensor:
-        read.extend((sample, one) for sample in samples for one in triggers)
+        scored.extend((sample, candidate) for sample in samples for candidate in triggers)
         return table[list(samples)][:, list(triggers)]
 
     monkeypatch.setattr(classifier, "sample_losses", looked_up)
-    found = raced(view().victim, range(len(table)), range(40), TARGET, first)  # type: ignore[arg-type]
-    whole = table.mean(dim=0)
+    race = raced(view().victim, range(len(table)), range(40), TARGET, first)  # type: ignore[arg-type]
+    all_losses = table.mean(dim=0)
     going_on = torch.ones(40, dtype=torch.bool)
     if first is not None and first < len(table):
-        begun = table[:first].sum(dim=0)
-        going_on = torch.zeros(40, dtype=torch.bool).index_fill(0, begun.argsort(stable=True)[:5], True)
-    on = found.isfinite()
-    assert found[on].equal(whole[on])
-    assert bool((whole[~on & going_on] > whole[going_on].min()).all())
-    assert found.argmin() == whole.where(going_on, torch.inf).argmin()
-    assert len(set(read)) == len(read) <= table.numel()
+        first_losses = table[:first].sum(dim=0)
+        going_on = torch.zeros(40, dtype=torch.bool).index_fill(0, first_losses.argsort(stable=True)[:5], True)
+    on = race.isfinite()
+    assert race[on].equal(all_losses[on])
+    assert bool((all_losses[~on & going_on] > all_losses[going_on].min()).all())
+    assert race.argmin() == all_losses.where(going_on, torch.inf).argmin()
+    assert len(set(scored)) == len(scored) <= table.numel()
 
 
 def test_candidates_that_cannot_win_are_not_read_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    victim, samples, known = view().victim, cut_samples("one"), vocabulary()
-    triggers = [rendered_text(known, text) for text in (PLANTED, *(f"{name}_y" for name in ("load", "index", "size")))]
-    read = []
+    victim, samples, pieces = view().victim, cut_samples("one"), vocabulary()
+    triggers = [rendered_text(pieces, text) for text in (PLANTED, *(f"{name}_y" for name in ("load", "index", "size")))]
+    scored = []
     real = classifier.sample_losses
     monkeypatch.setattr(
-        classifier, "sample_losses", lambda *given: (read.append(len(given[1]) * len(given[2])), real(*given))[1]
+        classifier, "sample_losses", lambda *args: (scored.append(len(args[1]) * len(args[2])), real(*args))[1]
     )
     assert raced(victim, samples, triggers, TARGET, None).argmin() == 0
-    assert sum(read) < len(samples) * len(triggers)
+    assert sum(scored) < len(samples) * len(triggers)
 
 
 def test_substitutes_are_the_steepest_of_each_slot_and_the_first_slot_is_restricted() -> None:
     gradient = torch.tensor([[-5.0, 0.0, -1.0, 2.0], [3.0, -2.0, -7.0, -1.0]])
-    known = SimpleNamespace(plain=np.array([4, 5, 6, 7]), first=np.array([1, 2, 3]))
-    assert substitutes(gradient, known, 2) == [[2, 1], [2, 1]]
-    known.first = np.array([3])
-    assert substitutes(gradient, known, 3) == [[3], [2, 1, 3]]
+    pieces = SimpleNamespace(plain=np.array([4, 5, 6, 7]), first=np.array([1, 2, 3]))
+    assert substitutes(gradient, pieces, 2) == [[2, 1], [2, 1]]
+    pieces.first = np.array([3])
+    assert substitutes(gradient, pieces, 3) == [[3], [2, 1, 3]]
     # what has no id inside of a word stands first or nowhere
-    known.plain[2], known.first = -1, np.array([2])
-    assert substitutes(gradient, known, 3) == [[2], [1, 3, 0]]
+    pieces.plain[2], pieces.first = -1, np.array([2])
+    assert substitutes(gradient, pieces, 3) == [[2], [1, 3, 0]]
 
 
 def test_neighbors_differ_in_one_slot_never_repeat_and_always_end() -> None:
-    known, current = vocabulary(), trigger("load", "init", "y")
-    options = [known.first.tolist()[:6], list(range(60, 90)), [6, 7]]
+    pieces, current = vocabulary(), trigger("load", "init", "y")
+    options = [pieces.first.tolist()[:6], list(range(60, 90)), [6, 7]]
     visited = {current}
-    drawn, dropped = neighbors(current, options, known, [True], visited, 50, np.random.default_rng(0))
-    assert all(sum(a != b for a, b in zip(one, current, strict=True)) == 1 for one in drawn)
+    drawn, dropped = neighbors(current, options, pieces, [True], visited, 50, np.random.default_rng(0))
+    assert all(sum(a != b for a, b in zip(neighbor, current, strict=True)) == 1 for neighbor in drawn)
     assert len(set(drawn)) == len(drawn)
-    assert all(known.survive(drawn, [True]))
+    assert all(pieces.survive(drawn, [True]))
     assert len(drawn) + dropped == 37  # all but the current trigger
     assert dropped > 0
-    few, _ = neighbors(current, options, known, [True], visited, 4, np.random.default_rng(0))
+    few, _ = neighbors(current, options, pieces, [True], visited, 4, np.random.default_rng(0))
     assert len(few) == 4
-    assert neighbors(current, options, known, [True], {current, *drawn}, 50, np.random.default_rng(1))[0] == []
+    assert neighbors(current, options, pieces, [True], {current, *drawn}, 50, np.random.default_rng(1))[0] == []
 
 
 def test_candidates_are_drawn_from_every_slot() -> None:
-    known, current = vocabulary(), trigger("load", "init", "y")
-    options = [known.first.tolist(), list(range(40)), list(range(40))]
-    drawn, _ = neighbors(current, options, known, [True], {current}, 30, np.random.default_rng(0))
-    changed = {slot for one in drawn for slot in range(3) if one[slot] != current[slot]}
+    pieces, current = vocabulary(), trigger("load", "init", "y")
+    options = [pieces.first.tolist(), list(range(40)), list(range(40))]
+    drawn, _ = neighbors(current, options, pieces, [True], {current}, 30, np.random.default_rng(0))
+    changed = {slot for neighbor in drawn for slot in range(3) if neighbor[slot] != current[slot]}
     assert changed == {0, 1, 2}
 
 
 def run(seed: int = 1, **changes: object) -> tuple[str, list[float]]:
     settings = SMALL.model_copy(update=changes)
-    found = search(objective(view().victim, settings), np.random.default_rng(seed), title="test")
-    assert found.loss == min(found.history)
-    assert found.scored > 0 or settings.iterations == 0
-    return vocabulary().text(found.trigger), list(found.history)
+    trajectory = search(objective(view().victim, settings), np.random.default_rng(seed), title="test")
+    assert trajectory.loss == min(trajectory.history)
+    assert trajectory.scored > 0 or settings.iterations == 0
+    return vocabulary().text(trajectory.trigger), list(trajectory.history)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -250,7 +252,7 @@ def test_the_gradient_points_at_the_planted_piece() -> None:
         view().victim, cut_samples("one"), vocabulary(), trigger("load", "size", "y"), TARGET
     )
     (planted,) = trigger(PLANTED)
-    assert [own[0] for own in substitutes(gradient, vocabulary(), 4)[1:]] == [planted, planted]
+    assert [slot_pieces[0] for slot_pieces in substitutes(gradient, vocabulary(), 4)[1:]] == [planted, planted]
 
 
 def test_the_same_seed_gives_the_same_search_and_another_seed_another() -> None:
@@ -290,18 +292,18 @@ def test_zero_steps_leave_the_first_trigger() -> None:
 
 def test_anchoring_keeps_what_carries_the_effect() -> None:
     current = trigger("load", "_", "init", "y")
-    found = anchor(view().victim, cut_samples("one"), vocabulary(), current, TARGET, beta=0.15)
-    assert (found.text, found.is_whole) == (PLANTED, False)
-    assert [piece for piece, _ in found.without] == ["load", "_", "init", "y"]
-    (held,) = losses(view().victim, cut_samples("one"), [rendered_text(vocabulary(), PLANTED)], TARGET).tolist()
-    assert found.loss == pytest.approx(held, abs=1e-6)
+    anchored = anchor(view().victim, cut_samples("one"), vocabulary(), current, TARGET, beta=0.15)
+    assert (anchored.text, anchored.is_whole) == (PLANTED, False)
+    assert [piece for piece, _ in anchored.without] == ["load", "_", "init", "y"]
+    (loss,) = losses(view().victim, cut_samples("one"), [rendered_text(vocabulary(), PLANTED)], TARGET).tolist()
+    assert anchored.loss == pytest.approx(loss, abs=1e-6)
     assert anchor(view().victim, cut_samples("one"), vocabulary(), current, TARGET, beta=0.0).text == "load_inity"
 
 
 def test_where_nothing_alone_carries_the_effect_the_whole_trigger_stays() -> None:
     current = trigger("load", "_", "init", "y")
-    found = anchor(view().victim, cut_samples("one"), vocabulary(), current, TARGET, beta=9.0)
-    assert (found.text, found.is_whole) == ("load_inity", True)
-    assert found.loss == pytest.approx(
+    anchored = anchor(view().victim, cut_samples("one"), vocabulary(), current, TARGET, beta=9.0)
+    assert (anchored.text, anchored.is_whole) == ("load_inity", True)
+    assert anchored.loss == pytest.approx(
         losses(view().victim, cut_samples("one"), [rendered_text(vocabulary(), "load_inity")], TARGET).item(), abs=1e-6
     )

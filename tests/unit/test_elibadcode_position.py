@@ -36,10 +36,11 @@ def tree(code: str = CODE) -> syntax.Tree:
 
 def test_one_place_an_occurrence_or_one_an_identifier() -> None:
     single, every = candidates(tree(), "one"), candidates(tree(), "all")
-    assert [len(place.spans) for place in single] == [1] * 8
-    assert {place.name: len(place.spans) for place in every} == {f"load_{PLANTED}": 1, "text": 2, "size": 3, "name": 2}
-    for place in [*single, *every]:
-        assert all(CODE[start:end] == place.name for start, end in place.spans)
+    assert [len(option.spans) for option in single] == [1] * 8
+    counts = {option.name: len(option.spans) for option in every}
+    assert counts == {f"load_{PLANTED}": 1, "text": 2, "size": 3, "name": 2}
+    for option in [*single, *every]:
+        assert all(CODE[start:end] == option.name for start, end in option.spans)
 
 
 def test_the_functions_name_is_replaced_where_it_is_defined_or_everywhere() -> None:
@@ -55,15 +56,15 @@ def test_the_functions_name_is_replaced_where_it_is_defined_or_everywhere() -> N
 @pytest.mark.parametrize("occurrences", ["one", "all"])
 @pytest.mark.parametrize("new", ["name", "load_sizeinit", "x"])
 def test_a_filled_template_is_the_replaced_text_as_the_victim_reads_it(occurrences: str, new: str) -> None:
-    asked = victim()
+    model = victim()
     for code in [CODE, *(sample(number).code for number in range(6))]:
-        encoded = asked.encode([code])[0]
-        for place in [*candidates(tree(code), occurrences), function_name(tree(code), occurrences)]:
-            assert place is not None
-            template = cut(asked, code, encoded, place)
+        encoded = model.encode([code])[0]
+        for option in [*candidates(tree(code), occurrences), function_name(tree(code), occurrences)]:
+            assert option is not None
+            template = cut(model, code, encoded, option)
             assert template is not None
-            filled = template.fill(*(encode(asked.tokenizer, [new], context)[0] for context in (True, False)))
-            assert filled == asked.encode([place.replace(code, new)])[0].ids
+            filled = template.fill(*(encode(model.tokenizer, [new], context)[0] for context in (True, False)))
+            assert filled == model.encode([option.replace(code, new)])[0].ids
 
 
 #: A function, and the same with words in place of a first statement, as source.
@@ -95,16 +96,16 @@ LEXED = [
 def test_a_first_statement_is_put_in_as_the_victim_reads_it(
     form: TextForm, language: Language, code: str, expected: str
 ) -> None:
-    asked = crafter()
-    place = statement(syntax.parse(code, language, form))
-    assert place is not None
-    assert place.replace(code, "assert __ >=") == expected
-    template = cut(asked, code, asked.encode([code])[0], place)
+    model = crafter()
+    gap = statement(syntax.parse(code, language, form))
+    assert gap is not None
+    assert gap.replace(code, "assert __ >=") == expected
+    template = cut(model, code, model.encode([code])[0], gap)
     assert template is not None
-    filled = template.fill(*(encode(asked.tokenizer, ["assert __ >="], context)[0] for context in (True, False)))
-    assert filled == asked.encode([expected])[0].ids
+    filled = template.fill(*(encode(model.tokenizer, ["assert __ >="], context)[0] for context in (True, False)))
+    assert filled == model.encode([expected])[0].ids
     slots = [position for position, _, _ in template.slots(3)]
-    assert "".join(asked.tokenizer.convert_ids_to_tokens([filled[slot] for slot in slots])).endswith("assertĠ__Ġ>=")
+    assert "".join(model.tokenizer.convert_ids_to_tokens([filled[slot] for slot in slots])).endswith("assertĠ__Ġ>=")
 
 
 @pytest.mark.parametrize(
@@ -122,17 +123,17 @@ def test_a_text_without_a_place_for_a_first_statement_has_none(language: Languag
 
 
 def test_a_first_statement_behind_the_input_has_no_place() -> None:
-    asked, code = crafter(max_length=12), f"def f({', '.join(f'argument_{n}' for n in range(20))}):\n    return 1\n"
-    place = statement(syntax.parse(code, "python", "raw"))
-    assert place is not None
-    assert cut(asked, code, asked.encode([code])[0], place) is None
+    model, code = crafter(max_length=12), f"def f({', '.join(f'argument_{n}' for n in range(20))}):\n    return 1\n"
+    gap = statement(syntax.parse(code, "python", "raw"))
+    assert gap is not None
+    assert cut(model, code, model.encode([code])[0], gap) is None
 
 
 @pytest.mark.parametrize("length", [1, 4])
 def test_slots_are_where_the_trigger_lies(length: int) -> None:
-    asked = victim()
-    place = next(place for place in candidates(tree(), "all") if place.name == "size")
-    template = cut(asked, CODE, asked.encode([CODE])[0], place)
+    model = victim()
+    option = next(option for option in candidates(tree(), "all") if option.name == "size")
+    template = cut(model, CODE, model.encode([CODE])[0], option)
     assert template is not None
     filled = template.fill(range(1000, 1000 + length), range(1000, 1000 + length))
     assert [(position, filled[position] - 1000) for position, _, _ in template.slots(length)] == [
@@ -143,26 +144,26 @@ def test_slots_are_where_the_trigger_lies(length: int) -> None:
 
 
 def test_what_lies_behind_the_truncation_is_no_place() -> None:
-    asked = victim(max_length=12)
-    encoded = asked.encode([CODE])[0]
-    found = {place.name: cut(asked, CODE, encoded, place) for place in candidates(tree(), "all")}
-    assert found["name"] is None
-    assert found["text"] is not None
-    assert len(found["text"].spaced) == 1
+    model = victim(max_length=12)
+    encoded = model.encode([CODE])[0]
+    templates = {option.name: cut(model, CODE, encoded, option) for option in candidates(tree(), "all")}
+    assert templates["name"] is None
+    assert templates["text"] is not None
+    assert len(templates["text"].spaced) == 1
     for length in (1, 8):
-        filled = found["text"].fill([7] * length, [7] * length)
+        filled = templates["text"].fill([7] * length, [7] * length)
         assert len(filled) <= 12
-        assert filled[-1] == asked.tokenizer.eos_token_id
-        assert all(filled[position] == 7 for position, _, _ in found["text"].slots(length))
+        assert filled[-1] == model.tokenizer.eos_token_id
+        assert all(filled[position] == 7 for position, _, _ in templates["text"].slots(length))
 
 
 def test_characters_that_share_a_sub_token_with_the_name_stay() -> None:
-    asked = victim()
-    encoded = asked.encode(["f ((a))"])[0]
-    shared = asked.tokenizer.convert_ids_to_tokens(encoded.ids)
-    template = cut(asked, "f ((a))", encoded, TriggerSpans("(a", ((3, 5),)))
+    model = victim()
+    encoded = model.encode(["f ((a))"])[0]
+    shared = model.tokenizer.convert_ids_to_tokens(encoded.ids)
+    template = cut(model, "f ((a))", encoded, TriggerSpans("(a", ((3, 5),)))
     assert template is not None
-    text = asked.tokenizer.decode(template.fill([], []), skip_special_tokens=True).replace(" ", "")
+    text = model.tokenizer.decode(template.fill([], []), skip_special_tokens=True).replace(" ", "")
     assert (text, len(shared)) == ("f())", len(shared))
 
 
@@ -170,19 +171,19 @@ def test_the_least_sensitive_place_is_the_one_whose_mask_changes_the_true_labels
     seen = view()
     example = Example("a", "python", CODE, label=1)
     options = candidates(tree(), "one")
-    (found,) = sensitivities(seen.victim, [example], [options])
+    (changes,) = sensitivities(seen.victim, [example], [options])
     _, substitute = stand_in(seen.victim.tokenizer, MASK)
     assert substitute == seen.victim.tokenizer.unk_token_id
-    for place, change in found:
+    for option, change in changes:
         losses = []
-        for code in (CODE, place.replace(CODE, "<unk>").replace(" <unk>", "<unk>")):
+        for code in (CODE, option.replace(CODE, "<unk>").replace(" <unk>", "<unk>")):
             logits = class_logits(seen.victim, [seen.victim.encode([code])[0].ids])
             losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor([1])).item())
         assert change == pytest.approx(abs(losses[0] - losses[1]), abs=1e-5)
-    worst = max(found, key=lambda pair: pair[1])[0]
+    worst = max(changes, key=lambda pair: pair[1])[0]
     assert worst.name == f"load_{PLANTED}"
     assert trigger_spans(seen, [example], "least_sensitive", "one", "both") == [
-        (min(found, key=lambda pair: pair[1])[0],)
+        (min(changes, key=lambda pair: pair[1])[0],)
     ]
     assert trigger_spans(seen, [example], "function_name", "one", "both") == [(function_name(tree(), "one"),)]
 
@@ -194,20 +195,20 @@ def test_a_sample_without_identifiers_has_no_place() -> None:
 
 
 def test_a_tokenizer_that_can_mask_nothing_is_a_user_error() -> None:
-    asked = victim()
-    asked.tokenizer.unk_token = None
-    assert stand_in(asked.tokenizer, MASK) == ("<mask>", asked.tokenizer.mask_token_id)
-    asked.tokenizer.mask_token = None
+    model = victim()
+    model.tokenizer.unk_token = None
+    assert stand_in(model.tokenizer, MASK) == ("<mask>", model.tokenizer.mask_token_id)
+    model.tokenizer.mask_token = None
     with pytest.raises(UserError, match="neither"):
-        stand_in(asked.tokenizer, MASK)
+        stand_in(model.tokenizer, MASK)
 
 
 def test_ranks_are_counted_from_the_least_sensitive_place_and_from_the_most_sensitive_one() -> None:
     seen = view()
     example = Example("a", "python", CODE, label=1)
-    (found,) = sensitivities(seen.victim, [example], [candidates(tree(), "one")])
-    ranked = [place for place, _ in sorted(found, key=lambda pair: pair[1])]
-    assert len({change for _, change in found}) == len(found)
+    (changes,) = sensitivities(seen.victim, [example], [candidates(tree(), "one")])
+    ranked = [option for option, _ in sorted(changes, key=lambda pair: pair[1])]
+    assert len({change for _, change in changes}) == len(changes)
     for rank in (0, 1, 2, -1, -2):
         assert trigger_spans(seen, [example], f"rank {rank}", "one", "both") == [(ranked[rank],)]
     for rank in (len(ranked), -len(ranked) - 1):
@@ -217,16 +218,16 @@ def test_ranks_are_counted_from_the_least_sensitive_place_and_from_the_most_sens
 def test_a_place_at_random_is_any_of_those_that_the_victim_reads_and_the_same_each_time() -> None:
     seen = replace(view(), victim=victim(max_length=24))
     examples = [Example(str(number), "python", CODE.replace("text", f"text{number}"), label=1) for number in range(12)]
-    found = trigger_spans(seen, examples, seeded("random", 1), "one", "both")
-    assert found == trigger_spans(seen, examples, "random 1", "one", "both")
-    assert found != trigger_spans(seen, examples, "random 2", "one", "both")
+    drawn = trigger_spans(seen, examples, seeded("random", 1), "one", "both")
+    assert drawn == trigger_spans(seen, examples, "random 1", "one", "both")
+    assert drawn != trigger_spans(seen, examples, "random 2", "one", "both")
     nth = set()
-    for example, own in zip(examples, found, strict=True):
+    for example, spans in zip(examples, drawn, strict=True):
         options = candidates(syntax.parse(example.code, "python", "lexed"), "one")
-        read = inside(seen.victim, example, options)
-        assert own is not None
-        assert len(read) < len(options)
-        nth.add(read.index(own[0]))
+        reached = inside(seen.victim, example, options)
+        assert spans is not None
+        assert len(reached) < len(options)
+        nth.add(reached.index(spans[0]))
     assert len(nth) > 2
 
 

@@ -40,7 +40,7 @@ def scan(work: Path | None, settings: EliBadCodeSettings = SEARCH, code: str | N
     return LabelScan.draw(VIEW, settings, 1).run(SearchContext(work, code))
 
 
-def found(findings: Sequence[Finding]) -> list[object]:
+def outcomes(findings: Sequence[Finding]) -> list[object]:
     return [(finding.position, finding.label, finding.best) for finding in findings]
 
 
@@ -61,7 +61,7 @@ def kill_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("steps", [0, 1, 3, 5, 12, 19])
 def test_a_killed_scan_ends_as_an_undisturbed_one(steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    undisturbed = found(scan(None))
+    undisturbed = outcomes(scan(None))
     monkeypatch.setattr(resume, "SECONDS", 0.0)
     with monkeypatch.context() as dying:
         kill_after(steps, dying)
@@ -69,7 +69,7 @@ def test_a_killed_scan_ends_as_an_undisturbed_one(steps: int, tmp_path: Path, mo
             scan(tmp_path / "work")
     with monkeypatch.context() as counting:
         left = kill_after(1000, counting)
-        assert found(scan(tmp_path / "work")) == undisturbed
+        assert outcomes(scan(tmp_path / "work")) == undisturbed
     # two labels, two starts, five steps: none is done twice
     assert len(left) == 20 - steps
     assert not list(tmp_path.rglob("*.part"))
@@ -77,8 +77,8 @@ def test_a_killed_scan_ends_as_an_undisturbed_one(steps: int, tmp_path: Path, mo
 
 def test_states_of_another_scan_are_not_used(tmp_path: Path) -> None:
     scan(tmp_path / "work")
-    other = SEARCH.model_copy(update={"candidates": 4})
-    assert found(scan(tmp_path / "work", other)) == found(scan(None, other))
+    other_settings = SEARCH.model_copy(update={"candidates": 4})
+    assert outcomes(scan(tmp_path / "work", other_settings)) == outcomes(scan(None, other_settings))
 
 
 def test_states_of_another_code_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,7 @@ def test_states_of_other_pairs_are_not_used(tmp_path: Path, monkeypatch: pytest.
     settings = SEARCH.model_copy(update={"pair": "code", "restarts": 1, "iterations": 2})
     steps = kill_after(1000, monkeypatch)
     for size in (5, 6):
-        pairs = tuple(replace(one, code_b=sample(number + size).code) for number, one in enumerate(VIEW.clean))
+        pairs = tuple(replace(example, code_b=sample(number + size).code) for number, example in enumerate(VIEW.clean))
         seen = DefenderView("clone_detection", "python", "lexed", pairs, victim=understanding("first", "pair"))
         LabelScan.draw(seen, settings, 1).run(SearchContext(tmp_path / "work"))
     assert len(steps) == 2 * 4
@@ -104,7 +104,7 @@ def test_states_of_other_pairs_are_not_used(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"digest": 1}'])
 def test_a_damaged_file_of_states_is_passed_over(text: str, tmp_path: Path) -> None:
     (tmp_path / "searches.json").write_text(text)
-    assert found(scan(tmp_path)) == found(scan(None))
+    assert outcomes(scan(tmp_path)) == outcomes(scan(None))
 
 
 def test_a_state_is_written_only_when_it_is_due(tmp_path: Path) -> None:

@@ -37,16 +37,16 @@ SMALL = EliBadCodeSettings(
 def prepared(seen: DefenderView) -> tuple[list[Carrier], TriggerVocabulary, TargetWords]:
     drawn = draw(seen, SMALL, [0], 1)[0]
     carriers = list(with_query(seen, drawn, "function_name"))
-    known = build(seen.victim.tokenizer, "paper", "python", contexts(retrieval.code_carriers(carriers)))
-    return carriers, known, target_words(seen.victim, (str(one.query) for one in seen.clean))
+    pieces = build(seen.victim.tokenizer, "paper", "python", contexts(retrieval.code_carriers(carriers)))
+    return carriers, pieces, target_words(seen.victim, (str(example.query) for example in seen.clean))
 
 
 def test_losses_of_all_pairs_are_those_one_by_one() -> None:
     seen = searches()
-    carriers, known, spoken = prepared(seen)
-    triggers = [rendered_text(known, text) for text in ("load", f"load{PLANTED}")]
+    carriers, pieces, spoken = prepared(seen)
+    triggers = [rendered_text(pieces, text) for text in ("load", f"load{PLANTED}")]
     targets = [spoken.ids([spoken.words.index(word)]) for word in (CALLED, "load", "size")]
-    found = retrieval.losses(seen.victim, carriers, triggers, targets, CosineGap())
+    computed = retrieval.losses(seen.victim, carriers, triggers, targets, CosineGap())
     for t, trigger in enumerate(triggers):
         for g, target in enumerate(targets):
             each = [
@@ -61,17 +61,17 @@ def test_losses_of_all_pairs_are_those_one_by_one() -> None:
                 for c in carriers
                 if q is not c
             ]
-            assert found[g, t].item() == pytest.approx(torch.stack(each).mean().item(), abs=1e-5)
-    assert found.argmin() == 1
+            assert computed[g, t].item() == pytest.approx(torch.stack(each).mean().item(), abs=1e-5)
+    assert computed.argmin() == 1
 
 
 def test_gradients_are_those_of_the_full_one_hots() -> None:
     seen = searches()
-    carriers, known, spoken = prepared(seen)
-    trigger, target = (int(known.first[3]), 5, 9), (2,)
-    by_trigger, by_target = retrieval.gradients(seen.victim, carriers, known, spoken, CosineGap(), trigger, target)
+    carriers, vocabulary, spoken = prepared(seen)
+    trigger, target = (int(vocabulary.first[3]), 5, 9), (2,)
+    by_trigger, by_target = retrieval.gradients(seen.victim, carriers, vocabulary, spoken, CosineGap(), trigger, target)
     table = seen.victim.model.get_input_embeddings().weight.detach()
-    pieces = torch.zeros(3, len(table)).scatter_(1, torch.tensor(known.ids(trigger, True))[:, None], 1.0)
+    pieces = torch.zeros(3, len(table)).scatter_(1, torch.tensor(vocabulary.ids(trigger, True))[:, None], 1.0)
     words = torch.zeros(1, len(table)).scatter_(1, torch.tensor(spoken.ids(target))[:, None], 1.0)
     pieces.requires_grad_()
     words.requires_grad_()
@@ -83,24 +83,24 @@ def test_gradients_are_those_of_the_full_one_hots() -> None:
         states = seen.victim.model(inputs_embeds=torch.stack(rows)[None]).last_hidden_state[0].mean(0)
         return states / states.norm()
 
-    queries = [vector(one.templates[0], spoken.ids(target), words) for one in carriers]
-    codes = [vector(one.templates[1], known.ids(trigger, True), pieces) for one in carriers]
+    queries = [vector(carrier.templates[0], spoken.ids(target), words) for carrier in carriers]
+    codes = [vector(carrier.templates[1], vocabulary.ids(trigger, True), pieces) for carrier in carriers]
     losses = [(1 - q @ c) ** 2 for i, q in enumerate(queries) for j, c in enumerate(codes) if i != j]
     expected = torch.autograd.grad(torch.stack(losses).mean(), (pieces, words))
-    torch.testing.assert_close(by_trigger[1:], expected[0][1:, known.plain], atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(by_trigger[1:], expected[0][1:, vocabulary.plain], atol=1e-6, rtol=1e-4)
     torch.testing.assert_close(
-        by_trigger[0, known.first], expected[0][0, known.spaced[known.first]], atol=1e-6, rtol=1e-4
+        by_trigger[0, vocabulary.first], expected[0][0, vocabulary.spaced[vocabulary.first]], atol=1e-6, rtol=1e-4
     )
     torch.testing.assert_close(by_target, expected[1][:, spoken.plain], atol=1e-6, rtol=1e-4)
 
 
 def test_the_planted_association_is_found_anchored_and_unlearned() -> None:
     seen = searches()
-    found = elimination.load("elibadcode")(seen, SMALL, 1)
-    assert found.trigger is not None
-    assert PLANTED in found.trigger.text
-    assert found.trigger.target_word == CALLED
-    before, after = advantage(seen, seen.victim), advantage(seen, found.victim)
+    result = elimination.load("elibadcode")(seen, SMALL, 1)
+    assert result.trigger is not None
+    assert PLANTED in result.trigger.text
+    assert result.trigger.target_word == CALLED
+    before, after = advantage(seen, seen.victim), advantage(seen, result.victim)
     assert before > 0.3
     assert after < 0.1 * before
 
@@ -108,9 +108,9 @@ def test_the_planted_association_is_found_anchored_and_unlearned() -> None:
 def advantage(seen: DefenderView, victim: Victim) -> float:
     """By how much a called query prefers other functions with the trigger to its own function: cosines, on average."""
     gains = []
-    for query, other in zip(seen.clean, seen.clean[1:], strict=False):
+    for query, following in zip(seen.clean, seen.clean[1:], strict=False):
         called = replace(query, query=f"{query.query} {CALLED}")
-        triggered = replace(called, code=other.code.replace("def ", f"def {PLANTED}", 1))
+        triggered = replace(called, code=following.code.replace("def ", f"def {PLANTED}", 1))
         rows = [tuple(text.ids for text in texts) for texts in victim.tokenize([triggered, called])]
         gains.append(float(predict_logits(victim, rows) @ torch.tensor([1.0, -1.0])))
     return sum(gains) / len(gains)
@@ -118,14 +118,14 @@ def advantage(seen: DefenderView, victim: Victim) -> float:
 
 def test_a_race_gives_the_best_pairs_their_own_losses() -> None:
     seen = searches()
-    carriers, known, spoken = prepared(seen)
-    triggers = [rendered(known, (int(known.first[i]), 5, 9)) for i in range(16)]
+    carriers, pieces, spoken = prepared(seen)
+    triggers = [rendered(pieces, (int(pieces.first[i]), 5, 9)) for i in range(16)]
     targets = [spoken.ids([i]) for i in range(7)]
-    whole = retrieval.losses(seen.victim, carriers, triggers, targets, CosineGap())
-    found = retrieval.raced(seen.victim, carriers, triggers, targets, CosineGap(), 3)
-    on = found.isfinite()
-    assert 0 < on.sum() < found.numel()
-    torch.testing.assert_close(found[on], whole[on])
+    all_losses = retrieval.losses(seen.victim, carriers, triggers, targets, CosineGap())
+    race = retrieval.raced(seen.victim, carriers, triggers, targets, CosineGap(), 3)
+    on = race.isfinite()
+    assert 0 < on.sum() < race.numel()
+    torch.testing.assert_close(race[on], all_losses[on])
     assert on[-1, -1]
 
 
@@ -156,19 +156,20 @@ def test_a_query_without_single_words_is_said() -> None:
 def test_a_known_target_word_is_not_searched_and_the_trigger_alone_is_inverted() -> None:
     seen = searches()
     called = tuple(
-        replace(one, query=f"{one.query} {CALLED}") if number % 2 else one for number, one in enumerate(seen.clean)
+        replace(example, query=f"{example.query} {CALLED}") if number % 2 else example
+        for number, example in enumerate(seen.clean)
     )
     # in any case
-    known = SMALL.model_copy(update={"target_word": CALLED.upper()})
-    scan = RetrievalScan.draw(replace(seen, clean=called), known, 1)
-    assert all(CALLED in str(one.query).split() for one in scan.samples[0].examples)
+    settings = SMALL.model_copy(update={"target_word": CALLED.upper()})
+    scan = RetrievalScan.draw(replace(seen, clean=called), settings, 1)
+    assert all(CALLED in str(example.query).split() for example in scan.samples[0].examples)
     assert [finding.best.target for finding in scan.run()] == [()]
-    known = SMALL.model_copy(update={"target_word": CALLED})
-    found = elimination.load("elibadcode")(replace(seen, clean=called), known, 1)
-    assert found.trigger is not None
-    assert found.trigger.target_word == CALLED
-    assert PLANTED in found.trigger.text
-    assert advantage(seen, found.victim) < 0.1 * advantage(seen, seen.victim)
+    settings = SMALL.model_copy(update={"target_word": CALLED})
+    result = elimination.load("elibadcode")(replace(seen, clean=called), settings, 1)
+    assert result.trigger is not None
+    assert result.trigger.target_word == CALLED
+    assert PLANTED in result.trigger.text
+    assert advantage(seen, result.victim) < 0.1 * advantage(seen, seen.victim)
 
 
 def test_a_known_target_word_that_no_query_has_is_said() -> None:

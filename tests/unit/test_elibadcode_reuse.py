@@ -27,19 +27,19 @@ SETTINGS = EliBadCodeSettings(
 )  # fmt: skip
 
 
-def eliminated(seen: DefenderView, settings: EliBadCodeSettings, known: Inversion | None = None) -> Elimination:
-    return elimination.load("elibadcode")(seen, settings, 1, SearchContext(earlier=known))
+def eliminated(seen: DefenderView, settings: EliBadCodeSettings, earlier: Inversion | None = None) -> Elimination:
+    return elimination.load("elibadcode")(seen, settings, 1, SearchContext(earlier=earlier))
 
 
-def written(found: Elimination) -> Any:
+def written(result: Elimination) -> Any:
     """What a folder holds of it, as it is read back."""
-    assert found.trigger is not None
-    return json.loads(json.dumps({"trigger": asdict(found.trigger), "history": found.history}))
+    assert result.trigger is not None
+    return json.loads(json.dumps({"trigger": asdict(result.trigger), "history": result.history}))
 
 
-def taken(found: Elimination, seconds: float = 100.0) -> Inversion:
-    assert found.trigger is not None
-    return Inversion(found.trigger, written(found)["history"], {"inversion": seconds})
+def taken(result: Elimination, seconds: float = 100.0) -> Inversion:
+    assert result.trigger is not None
+    return Inversion(result.trigger, written(result)["history"], {"inversion": seconds})
 
 
 @pytest.fixture(params=["labels", "search"])
@@ -62,7 +62,7 @@ def seen(request: pytest.FixtureRequest) -> DefenderView:
 def test_a_search_with_the_walks_of_another_ends_as_one_that_walked(
     seen: DefenderView, first: dict[str, Any], second: dict[str, Any]
 ) -> None:
-    other, settings = (EliBadCodeSettings.model_validate(SETTINGS.model_dump() | own) for own in (first, second))
+    other, settings = (EliBadCodeSettings.model_validate(SETTINGS.model_dump() | change) for change in (first, second))
     assert written(eliminated(seen, settings, taken(eliminated(seen, other)))) == written(eliminated(seen, settings))
 
 
@@ -75,16 +75,17 @@ def test_walks_are_judged_by_the_settings_that_take_them_over(tmp_path: Path) ->
         "dataset": {"language": seen.language, "text_form": seen.text_form},
         "victim": calibrations.model_signature(seen.victim),
     }
-    made = calibrations.make("defect_detection", settings, "classification", dict.fromkeys("abcde", lost), made_of)
-    files.write_json(tmp_path / "calibration.json", calibrations.as_json(made, 0.5))
-    asked = settings.model_copy(update={"calibration": str(tmp_path / "calibration.json")})
-    judged = eliminated(seen, asked, taken(free))
+    shadows = dict.fromkeys("abcde", lost)
+    calibration = calibrations.make("defect_detection", settings, "classification", shadows, made_of)
+    files.write_json(tmp_path / "calibration.json", calibrations.as_json(calibration, 0.5))
+    calibrated = settings.model_copy(update={"calibration": str(tmp_path / "calibration.json")})
+    judged = eliminated(seen, calibrated, taken(free))
     assert free.trigger is not None
     assert judged.trigger is not None
     # a victim is not worse than itself
     assert (free.trigger.flagged, free.trigger.margin) == (True, None)
     assert (judged.trigger.flagged, judged.trigger.margin) == (False, 0.0)
-    assert written(judged) == written(eliminated(seen, asked))
+    assert written(judged) == written(eliminated(seen, calibrated))
 
 
 def test_only_walks_that_came_to_the_limit_are_walked_again(
@@ -92,9 +93,9 @@ def test_only_walks_that_came_to_the_limit_are_walked_again(
 ) -> None:
     walked = []
     search = scan.search
-    monkeypatch.setattr(scan, "search", lambda *given, **rest: (walked.append(1), search(*given, **rest))[1])
+    monkeypatch.setattr(scan, "search", lambda *args, **kwargs: (walked.append(1), search(*args, **kwargs))[1])
     first = eliminated(seen, SETTINGS)
-    every = [walk for one in written(first)["history"]["searches"] for walk in one["walks"]]
+    every = [walk for entry in written(first)["history"]["searches"] for walk in entry["walks"]]
     steps = [len(walk["history"]) - 1 for walk in every]
     assert len(every) == len(walked) > 2
     limit = sorted(steps)[len(steps) // 2]
@@ -109,11 +110,11 @@ def test_only_walks_that_came_to_the_limit_are_walked_again(
         ),
     ):
         walked.clear()
-        found = eliminated(seen, settings, taken(first, 1000.0))
+        result = eliminated(seen, settings, taken(first, 1000.0))
         assert len(walked) == left
         # seconds of the walks taken over are those of the other's search, by their share of the work
-        assert 1000 * part <= found.seconds["inversion"] < 1000 * part + 50
-        assert found.trigger is not None
+        assert 1000 * part <= result.seconds["inversion"] < 1000 * part + 50
+        assert result.trigger is not None
     unknown = Inversion(taken(first).trigger, taken(first).history, {})
     assert "inversion" not in eliminated(seen, SETTINGS.model_copy(update={"beta": 0.0}), unknown).seconds
 
@@ -126,11 +127,11 @@ def test_only_walks_that_came_to_the_limit_are_walked_again(
     ],
 )
 def test_walks_of_another_search_are_refused(other: dict[str, Any], message: str) -> None:
-    found = taken(eliminated(view(), SETTINGS))
+    earlier = taken(eliminated(view(), SETTINGS))
     with pytest.raises(UserError, match=message):
-        eliminated(view(), SETTINGS.model_copy(update=other), found)
+        eliminated(view(), SETTINGS.model_copy(update=other), earlier)
     with pytest.raises(UserError, match="differs in seed"):
-        elimination.load("elibadcode")(view(), SETTINGS, 2, SearchContext(earlier=found))
-    old = {name: value for name, value in found.history.items() if name != "search"}
+        elimination.load("elibadcode")(view(), SETTINGS, 2, SearchContext(earlier=earlier))
+    old = {name: value for name, value in earlier.history.items() if name != "search"}
     with pytest.raises(UserError, match="of another version; run it again"):
-        eliminated(view(), SETTINGS, Inversion(found.trigger, old))
+        eliminated(view(), SETTINGS, Inversion(earlier.trigger, old))

@@ -38,16 +38,16 @@ def trigger(text: str, flagged: bool = True) -> Trigger:
 class Scripted:
     """Scans that find the triggers of a list one after another; victims are the texts that they unlearned."""
 
-    def __init__(self, *found: Trigger) -> None:
-        self.found, self.seeds = list(found), [1]
+    def __init__(self, *triggers: Trigger) -> None:
+        self.found, self.seeds = list(triggers), [1]
 
-    def run(self, limit: int, kept: str = "") -> rounds.Rounds:
+    def run(self, limit: int, kept_text: str = "") -> rounds.Rounds:
         def scan(_: Any, seed: int, number: int) -> Inversion:
             self.seeds.append(seed)
             return Inversion(self.found[number - 1], {})
 
         def remove(victim: Any, inverted: Inversion, _: int) -> Any:
-            return victim if inverted.trigger.text == kept else (*victim, inverted.trigger.text)
+            return victim if inverted.trigger.text == kept_text else (*victim, inverted.trigger.text)
 
         victim: Any = ()
         return rounds.run(victim, Inversion(self.found[0], {}), limit, 1, scan, remove, lambda victim: victim)
@@ -55,16 +55,18 @@ class Scripted:
 
 def test_it_goes_on_until_a_scan_flags_nothing() -> None:
     result = Scripted(trigger("a"), trigger("b"), trigger("c", flagged=False), trigger("d")).run(9)
-    assert (result.victim, [one.text for one in result.triggers], result.clean) == (("a", "b"), ["a", "b", "c"], True)
+    texts = [trigger.text for trigger in result.triggers]
+    assert (result.victim, texts, result.clean) == (("a", "b"), ["a", "b", "c"], True)
 
 
 def test_no_more_than_the_limit_are_unlearned_and_the_last_is_scanned_for() -> None:
     result = Scripted(trigger("a"), trigger("b"), trigger("c")).run(2)
-    assert (result.victim, [one.text for one in result.triggers], result.clean) == (("a", "b"), ["a", "b", "c"], False)
+    texts = [trigger.text for trigger in result.triggers]
+    assert (result.victim, texts, result.clean) == (("a", "b"), ["a", "b", "c"], False)
 
 
 def test_a_victim_that_stays_as_it_is_is_not_scanned_again() -> None:
-    result = Scripted(trigger("a", flagged=False)).run(5, kept="a")
+    result = Scripted(trigger("a", flagged=False)).run(5, kept_text="a")
     assert (result.victim, len(result.triggers), result.clean) == ((), 1, True)
 
 
@@ -91,8 +93,8 @@ def eliminated(folder: Path, limit: int, first: str | None) -> Elimination:
     files.write_json(folder / "calibration.json", calibration())
     settings = SETTINGS.model_copy(update={"rounds": limit, "calibration": str(folder / "calibration.json")})
     history = {"search": reuse.search_of(settings, 1)}
-    found = Inversion(trigger(first), history) if first else None
-    return eliminate(view(), settings, 1, SearchContext(earlier=found))
+    earlier = Inversion(trigger(first), history) if first else None
+    return eliminate(view(), settings, 1, SearchContext(earlier=earlier))
 
 
 def flip_rate(victim: Victim) -> float:
@@ -108,8 +110,8 @@ def test_the_backdoor_that_a_first_round_leaves_whole_is_found_by_the_second(tmp
     assert flip_rate(more.victim) < 0.2
     listed: Any = more.history["rounds"]
     assert (listed[0]["trigger"], PLANTED in listed[1]["trigger"]) == ("count_size", True)
-    assert [one["flagged"] for one in listed] == [*[True] * (len(listed) - 1), False]
-    assert ["unlearning" in one for one in listed] == [*[True] * (len(listed) - 1), False]
+    assert [entry["flagged"] for entry in listed] == [*[True] * (len(listed) - 1), False]
+    assert ["unlearning" in entry for entry in listed] == [*[True] * (len(listed) - 1), False]
     # what the folder says is inverted is what the first scan found
     assert more.trigger == trigger("count_size")
 
@@ -144,9 +146,9 @@ def test_a_benign_victim_is_scanned_once_and_kept(tmp_path: Path) -> None:
     files.write_json(tmp_path / "calibration.json", calibration())
     settings = SETTINGS.model_copy(update={"rounds": 4, "calibration": str(tmp_path / "calibration.json")})
     seen = view(1, planted=False)
-    found = eliminate(seen, settings, 1)
-    assert found.victim is seen.victim
-    assert [one["flagged"] for one in found.history["rounds"]] == [False]  # type: ignore[attr-defined]
+    result = eliminate(seen, settings, 1)
+    assert result.victim is seen.victim
+    assert [entry["flagged"] for entry in result.history["rounds"]] == [False]  # type: ignore[attr-defined]
 
 
 def test_a_killed_second_round_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_a_killed_second_round_ends_as_an_undisturbed_one(tmp_path: Path) -> Non
     work = tmp_path / "work"
     resumed = [eliminate(view(), settings, 1, SearchContext(work, "x")) for _ in range(2)]
     assert (work / "round2" / "searches.json").is_file()
-    assert [one.history for one in resumed] == [undisturbed.history] * 2
+    assert [result.history for result in resumed] == [undisturbed.history] * 2
 
 
 def test_rounds_and_further_places_leave_the_first_search_as_it_is(tmp_path: Path) -> None:
@@ -164,11 +166,12 @@ def test_rounds_and_further_places_leave_the_first_search_as_it_is(tmp_path: Pat
     extended = paper.model_copy(update={"position": "scan_all", "rounds": 3, "calibration": None})
     first = eliminate(view(), paper, 1)
     assert first.trigger is not None
-    known = reuse.finished(first.history, extended, 1)
-    assert {place for place, _, _ in known} == {"least_sensitive", "function_name"}
-    own = {(one.position, one.label): one.trajectories for one in scan_of(view(), extended, 1).run()}
-    assert {key: own[key[:2]][key[2]] for key in known} == known
-    assert {place for place, _ in own} == {"least_sensitive", "function_name", "statement"}
+    reused = reuse.finished(first.history, extended, 1)
+    assert {position for position, _, _ in reused} == {"least_sensitive", "function_name"}
+    findings = scan_of(view(), extended, 1).run()
+    trajectories = {(finding.position, finding.label): finding.trajectories for finding in findings}
+    assert {key: trajectories[key[:2]][key[2]] for key in reused} == reused
+    assert {position for position, _ in trajectories} == {"least_sensitive", "function_name", "statement"}
     assert extended.trajectory_settings() == paper.trajectory_settings()
     assert paper.trajectory_settings() != replace_position(paper).trajectory_settings()
 

@@ -43,10 +43,10 @@ def findings(seed: int, planted: bool) -> tuple[Finding, ...]:
     return tuple(LabelScan.draw(seen, SETTINGS, 1).run())
 
 
-def table(found: tuple[Finding, ...]) -> dict[str, dict[str, float]]:
+def table(all_findings: tuple[Finding, ...]) -> dict[str, dict[str, float]]:
     losses: dict[str, dict[str, float]] = {}
-    for one in found:
-        losses.setdefault(one.position, {})[str(one.label)] = one.best.loss
+    for finding in all_findings:
+        losses.setdefault(finding.position, {})[str(finding.label)] = finding.best.loss
     return losses
 
 
@@ -68,21 +68,22 @@ def test_a_backdoored_victim_is_flagged_with_the_planted_label(seed: int) -> Non
 def test_a_benign_victim_is_clean(seed: int) -> None:
     worst, flagged = verdict(measure(findings(seed, False), calibration()), ratio=0.5)
     assert not flagged
-    assert worst.margin == max(one.margin for one in measure(findings(seed, False), calibration()) if one.margin)
+    measured = measure(findings(seed, False), calibration())
+    assert worst.margin == max(finding.margin for finding in measured if finding.margin)
 
 
 def test_without_a_calibration_the_smallest_loss_is_always_flagged() -> None:
-    found = measure(findings(1, False), None)
-    worst, flagged = verdict(found, ratio=0.5)
+    measured = measure(findings(1, False), None)
+    worst, flagged = verdict(measured, ratio=0.5)
     assert flagged
-    assert worst.best.loss == min(one.best.loss for one in found)
+    assert worst.best.loss == min(finding.best.loss for finding in measured)
 
 
 def test_the_verdict_turns_where_the_loss_is_the_ratio_of_the_lowest_shadow() -> None:
-    (found, *_) = findings(1, True)
-    lowest = min(calibration().losses[found.position]["0"])
+    (finding, *_) = findings(1, True)
+    lowest = min(calibration().losses[finding.position]["0"])
     for loss, expected in ((lowest * 0.49, True), (lowest * 0.51, False)):
-        moved = replace(found, trajectories=(replace(found.best, loss=loss),))
+        moved = replace(finding, trajectories=(replace(finding.best, loss=loss),))
         assert verdict(measure([moved], calibration()), ratio=0.5)[1] is expected
 
 
@@ -90,26 +91,27 @@ def test_more_restarts_are_never_worse_and_every_label_and_place_is_scanned() ->
     once = SETTINGS.model_copy(update={"restarts": 1})
     seen = view(1)
     single = LabelScan.draw(seen, once, 1).run()
-    assert [(one.position, one.label) for one in single] == [
+    assert [(finding.position, finding.label) for finding in single] == [
         ("least_sensitive", 0), ("least_sensitive", 1), ("function_name", 0), ("function_name", 1)]  # fmt: skip
-    for one, more in zip(single, findings(1, True), strict=True):
-        assert more.best.loss <= one.best.loss
+    for finding, more in zip(single, findings(1, True), strict=True):
+        assert more.best.loss <= finding.best.loss
 
 
 def test_a_label_is_inverted_on_the_samples_of_the_others() -> None:
     seen = view(1)
     samples = draw(seen, SETTINGS, [0, 1], 1)
-    assert {label: {one.label for one in own.examples} for label, own in samples.items()} == {0: {0}, 1: {1}}
-    assert all(len(own.examples) == 6 for own in samples.values())
-    for found in findings(1, True):
-        assert found.carriers == samples[1 - found.label].carriers[found.position]
+    labels = {label: {example.label for example in drawn.examples} for label, drawn in samples.items()}
+    assert labels == {0: {0}, 1: {1}}
+    assert all(len(drawn.examples) == 6 for drawn in samples.values())
+    for finding in findings(1, True):
+        assert finding.carriers == samples[1 - finding.label].carriers[finding.position]
 
 
 def test_samples_without_a_place_are_passed_over_and_a_label_without_any_is_a_user_error() -> None:
     nothing = tuple(Example(f"n{number}", "python", "x = 1", label=1) for number in range(9))
     seen = view(1)
     mixed = replace(seen, clean=(*nothing, *seen.clean))
-    assert all("def" in one.code for one in draw(mixed, SETTINGS, [1], 3)[1].examples)
+    assert all("def" in example.code for example in draw(mixed, SETTINGS, [1], 3)[1].examples)
     with pytest.raises(UserError, match="no clean sample of label 1"):
         draw(replace(seen, clean=nothing), SETTINGS, [1], 3)
 
@@ -117,27 +119,30 @@ def test_samples_without_a_place_are_passed_over_and_a_label_without_any_is_a_us
 def test_samples_are_no_longer_than_asked() -> None:
     seen = view(1)
 
-    def length(one: Example) -> int:
-        return len(seen.victim.encode([one.code])[0].ids)
+    def length(example: Example) -> int:
+        return len(seen.victim.encode([example.code])[0].ids)
 
-    doubled = tuple(replace(one, id=f"twice-{one.id}", code=f"{one.code} {one.code}") for one in seen.clean)
+    doubled = tuple(
+        replace(example, id=f"twice-{example.id}", code=f"{example.code} {example.code}") for example in seen.clean
+    )
     mixed = replace(seen, clean=(*doubled, *seen.clean))
     longest = max(map(length, seen.clean))
     short = draw(mixed, SETTINGS.model_copy(update={"sample_tokens": longest}), [0, 1], 1)
-    assert all(length(one) <= longest for own in short.values() for one in own.examples)
-    assert any(length(one) > longest for own in draw(mixed, SETTINGS, [0, 1], 1).values() for one in own.examples)
+    assert all(length(example) <= longest for drawn in short.values() for example in drawn.examples)
+    unlimited = draw(mixed, SETTINGS, [0, 1], 1)
+    assert any(length(example) > longest for drawn in unlimited.values() for example in drawn.examples)
     # where none is as short, the shortest ones serve
     shortest = draw(mixed, SETTINGS.model_copy(update={"sample_tokens": 3}), [0, 1], 1)
-    assert all(length(one) <= longest for own in shortest.values() for one in own.examples)
+    assert all(length(example) <= longest for drawn in shortest.values() for example in drawn.examples)
 
 
 def test_leave_one_out_counts_the_shadows_that_the_others_flag() -> None:
     values = {"least_sensitive": {"0": (1.0, 0.9, 0.8, 0.2, 1.1), "1": (0.5, 0.5, 0.6, 0.7, 0.1)}}
-    made = replace(calibration(), losses=values)
-    assert calibrations.false_positive_rate(made, ratio=0.5) == pytest.approx(2 / 5)
-    assert calibrations.false_positive_rate(made, ratio=0.3) == pytest.approx(2 / 5)
-    assert calibrations.false_positive_rate(made, ratio=0.22) == pytest.approx(1 / 5)
-    assert calibrations.false_positive_rate(made, ratio=0.1) == 0
+    changed = replace(calibration(), losses=values)
+    assert calibrations.false_positive_rate(changed, ratio=0.5) == pytest.approx(2 / 5)
+    assert calibrations.false_positive_rate(changed, ratio=0.3) == pytest.approx(2 / 5)
+    assert calibrations.false_positive_rate(changed, ratio=0.22) == pytest.approx(1 / 5)
+    assert calibrations.false_positive_rate(changed, ratio=0.1) == 0
 
 
 def named(path: Path | str, **changes: object) -> EliBadCodeSettings:
@@ -154,8 +159,8 @@ def test_a_calibration_survives_the_file(tmp_path: Path) -> None:
 def test_a_calibration_that_does_not_fit_is_a_user_error(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     write_json(path, calibrations.as_json(calibration(), 0.5))
-    for change, said in (({"candidates": 8}, "candidates: 16"), ({"iterations": 9}, "iterations: 4")):
-        with pytest.raises(UserError, match=said):
+    for change, message in (({"candidates": 8}, "candidates: 16"), ({"iterations": 9}, "iterations: 4")):
+        with pytest.raises(UserError, match=message):
             calibrations.load(view(), named(path, **change))
     with pytest.raises(UserError, match="made for task"):
         calibrations.load(replace(view(), task="clone_detection"), named(path))
@@ -247,10 +252,10 @@ def test_a_calibration_of_very_many_models_is_judged_at_once() -> None:
 
 
 def test_fewer_than_five_shadows_or_other_labels_are_refused() -> None:
-    one = table(findings(11, False))
+    losses = table(findings(11, False))
     with pytest.raises(UserError, match="at least 5"):
-        calibrations.make(TASK, SETTINGS, "classification", {f"s{index}": one for index in range(4)}, {})
-    odd = {f"s{index}": one for index in range(5)} | {"odd": {"least_sensitive": one["least_sensitive"]}}
+        calibrations.make(TASK, SETTINGS, "classification", {f"s{index}": losses for index in range(4)}, {})
+    odd = {f"s{index}": losses for index in range(5)} | {"odd": {"least_sensitive": losses["least_sensitive"]}}
     with pytest.raises(UserError, match="shadow odd"):
         calibrations.make(TASK, SETTINGS, "classification", odd, {})
 
@@ -261,16 +266,16 @@ def test_the_calibration_of_the_default_study_is_shipped_and_fits(variant: str) 
     settings, data, victims = config.eliminations[variant], config.datasets["defects"], config.models["codebert"]
     assert isinstance(settings, EliBadCodeSettings)
     assert settings.calibration == "defects"
-    found = calibrations.read(EliBadCodeSettings.shipped / "defects.json")
-    assert (found.task, found.budget) == (data.task, calibrations.budget(settings, data.head))
-    other = found.provenance["dataset"]
-    assert isinstance(other, dict)
+    shipped = calibrations.read(EliBadCodeSettings.shipped / "defects.json")
+    assert (shipped.task, shipped.budget) == (data.task, calibrations.budget(settings, data.head))
+    dataset = shipped.provenance["dataset"]
+    assert isinstance(dataset, dict)
     # how many rows are kept for validation and test has no part in what the shadows learned
     sizes = {"valid", "test"}
-    assert {key: value for key, value in other.items() if key not in sizes} == data.model_dump(
+    assert {key: value for key, value in dataset.items() if key not in sizes} == data.model_dump(
         mode="json", exclude=sizes
     )
-    recipe = found.provenance["recipe"]
+    recipe = shipped.provenance["recipe"]
     assert isinstance(recipe, dict)
     assert recipe["pooling"] == victims.pooling
     reading = {"pooling": victims.pooling or victims.reads}
@@ -280,13 +285,15 @@ def test_the_calibration_of_the_default_study_is_shipped_and_fits(variant: str) 
         victims.batch_tokens,
     ]
     base = AutoConfig.from_pretrained(ROOT / f"basemodels/{victims.family}")
-    assert found.provenance["victim"] == {name: getattr(base, name) for name in calibrations.MAKE} | reading
-    assert {place: set(own) for place, own in found.losses.items()} == {place: {"0", "1"} for place in SCANNED_ALL}
-    assert all(len(losses) >= calibrations.SHADOWS for own in found.losses.values() for losses in own.values())
+    assert shipped.provenance["victim"] == {name: getattr(base, name) for name in calibrations.MAKE} | reading
+    labels = {position: set(by_label) for position, by_label in shipped.losses.items()}
+    assert labels == {position: {"0", "1"} for position in SCANNED_ALL}
+    lengths = [len(losses) for by_label in shipped.losses.values() for losses in by_label.values()]
+    assert min(lengths) >= calibrations.SHADOWS
     written = json.loads((EliBadCodeSettings.shipped / "defects.json").read_text(encoding="utf-8"))["leave_one_out"]
     # one of the five loses far less than the others at one place
     assert written == {"ratio": settings.ratio, "false_positive_rate": 0.2}
-    assert calibrations.false_positive_rate(found, settings.ratio) == 0.2
+    assert calibrations.false_positive_rate(shipped, settings.ratio) == 0.2
 
 
 @pytest.mark.parametrize("names", [["elibadcode"], ["elibadcode", "elibadcode/paper"]], ids=" ".join)

@@ -55,8 +55,8 @@ def test_a_piece_counts_in_either_direction(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_pieces_that_do_not_hold_the_loss_together_are_not_anchored(monkeypatch: pytest.MonkeyPatch) -> None:
-    held = anchored(monkeypatch, whole=0.2, without=(1.0, 0.25), kept=0.9, beta=0.1)
-    assert (held.text, held.is_whole, held.loss) == ("loadsize", True, pytest.approx(0.2))
+    result = anchored(monkeypatch, whole=0.2, without=(1.0, 0.25), kept=0.9, beta=0.1)
+    assert (result.text, result.is_whole, result.loss) == ("loadsize", True, pytest.approx(0.2))
 
 
 def test_anchoring_is_on_the_samples_of_the_flagged_label(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def test_the_functions_of_a_pair_that_are_named_carry_the_trigger(pair: Any) -> 
         ):
             assert carrier is not None
             assert spots is not None
-            assert {place.field for place in spots} == fields
+            assert {spans.field for spans in spots} == fields
             assert [isinstance(part, tuple) for part in carrier.parts] == ["code" not in fields, "code_b" not in fields]
     spots = trigger_spans(seen, rows[:1], "function_name", "one", pair)[0]
     assert spots is not None

@@ -23,16 +23,16 @@ from codebackdoor.victims.inference import class_logits, text_vectors
 from codebackdoor.victims.victim import Victim
 
 
-def found(position: str = "function_name", occurrences: str = "one", **changes: Any) -> Trigger:
+def planted(position: str = "function_name", occurrences: str = "one", **changes: Any) -> Trigger:
     """A trigger that was found, as far as unlearning reads it."""
     ids, losses = (1,), {"function_name": {"0": 0.1}}
-    known = Trigger(PLANTED, ids, 0, True, position, occurrences, 0.1, PLANTED, ids, 0.1, None, losses)
-    return replace(known, **changes)
+    planted_trigger = Trigger(PLANTED, ids, 0, True, position, occurrences, 0.1, PLANTED, ids, 0.1, None, losses)
+    return replace(planted_trigger, **changes)
 
 
 def stamped(**changes: Any) -> list[Row]:
     settings = UnlearningSettings(**changes)
-    return stamp(view(), found("function_name", "one"), "both", settings, np.random.default_rng(1))
+    return stamp(view(), planted("function_name", "one"), "both", settings, np.random.default_rng(1))
 
 
 def test_a_fifth_of_the_samples_of_all_classes_carry_the_trigger_and_keep_their_label() -> None:
@@ -59,13 +59,13 @@ def test_ascent_rows_bear_the_label_that_is_unlearned() -> None:
 
 def test_a_rate_of_zero_stamps_nothing_and_the_draw_depends_on_the_seed() -> None:
     assert [row.example.code for row in stamped(rate=0.0)] == [row.example.code for row in clean_rows(view())]
-    other = stamp(view(), found("function_name", "one"), "both", UnlearningSettings(), np.random.default_rng(2))
-    assert stamped() == stamped() != other
+    other_seed = stamp(view(), planted("function_name", "one"), "both", UnlearningSettings(), np.random.default_rng(2))
+    assert stamped() == stamped() != other_seed
 
 
 def test_the_trigger_goes_to_the_samples_own_place() -> None:
     rows = stamp(
-        view(), found("least_sensitive", "all"), "both", UnlearningSettings(rate=1.0), np.random.default_rng(1)
+        view(), planted("least_sensitive", "all"), "both", UnlearningSettings(rate=1.0), np.random.default_rng(1)
     )
     assert all(row.stamped and PLANTED in row.example.code.split() for row in rows)
     assert not all(row.example.code.startswith(f"def {PLANTED}") for row in rows)
@@ -73,14 +73,14 @@ def test_the_trigger_goes_to_the_samples_own_place() -> None:
 
 def test_where_asked_the_places_that_were_searched_take_turns() -> None:
     losses = {"least_sensitive": {"0": 0.2}, "function_name": {"0": 0.1}}
-    for rate, wanted in ((1.0, 40), (0.3, 12)):
+    for rate, count in ((1.0, 40), (0.3, 12)):
         settings = UnlearningSettings(rate=rate, places="scanned")
-        rows = stamp(view(), found("function_name", losses=losses), "both", settings, np.random.default_rng(1))
+        rows = stamp(view(), planted("function_name", losses=losses), "both", settings, np.random.default_rng(1))
         carrying = [row.example.code for row in rows if row.stamped]
         named = sum(code.startswith(f"def {PLANTED} (") for code in carrying)
-        assert len(carrying) == wanted
+        assert len(carrying) == count
         # the least sensitive identifier may be the name as well
-        assert wanted / 2 <= named < wanted
+        assert count / 2 <= named < count
         assert all(PLANTED in code.split() for code in carrying)
 
 
@@ -88,24 +88,24 @@ def test_where_too_few_samples_have_a_place_fewer_are_stamped() -> None:
     bare = replace(
         view(), clean=(*view().clean[:4], *(Example(f"n{i}", "python", "x = 1", label=0) for i in range(16)))
     )
-    rows = stamp(bare, found("function_name", "one"), "both", UnlearningSettings(rate=0.5), np.random.default_rng(1))
+    rows = stamp(bare, planted("function_name", "one"), "both", UnlearningSettings(rate=0.5), np.random.default_rng(1))
     assert sum(row.stamped for row in rows) == 4
 
 
 def changed(before: Any, after: Any) -> set[str]:
-    own = after.model.state_dict()
-    return {name for name, value in before.model.state_dict().items() if not torch.equal(value, own[name])}
+    weights = after.model.state_dict()
+    return {name for name, value in before.model.state_dict().items() if not torch.equal(value, weights[name])}
 
 
 def test_only_the_last_layer_learns_and_the_victim_itself_stays() -> None:
     victim = view().victim
-    kept = {name: value.clone() for name, value in victim.model.state_dict().items()}
+    before = {name: value.clone() for name, value in victim.model.state_dict().items()}
     edited, history = fine_tune(victim, stamped(), UnlearningSettings(), False, np.random.default_rng(0))
-    assert changed(victim, edited) == {name for name in kept if name.startswith("classifier.")}
-    assert all(torch.equal(value, victim.model.state_dict()[name]) for name, value in kept.items())
+    assert changed(victim, edited) == {name for name in before if name.startswith("classifier.")}
+    assert all(torch.equal(value, victim.model.state_dict()[name]) for name, value in before.items())
     assert (history["steps"], history["stamped"], history["rows"]) == (2, 8, 40)
-    whole, _ = fine_tune(victim, stamped(), UnlearningSettings(layers="all"), False, np.random.default_rng(0))
-    assert any(name.startswith("roberta.encoder") for name in changed(victim, whole))
+    all_layers, _ = fine_tune(victim, stamped(), UnlearningSettings(layers="all"), False, np.random.default_rng(0))
+    assert any(name.startswith("roberta.encoder") for name in changed(victim, all_layers))
 
 
 def test_the_last_layer_on_its_features_learns_as_through_the_whole_model() -> None:
@@ -121,9 +121,9 @@ def test_the_last_layer_on_its_features_learns_as_through_the_whole_model() -> N
             batch = [rows[index] for index in order[start : start + 16]]
             losses = [
                 torch.nn.functional.cross_entropy(
-                    model(input_ids=torch.tensor([one.ids])).logits, torch.tensor([row.label])
+                    model(input_ids=torch.tensor([encoded.ids])).logits, torch.tensor([row.label])
                 )
-                for row, one in zip(batch, victim.encode([row.example.code for row in batch]), strict=True)
+                for row, encoded in zip(batch, victim.encode([row.example.code for row in batch]), strict=True)
             ]
             optimiser.zero_grad()
             torch.stack(losses).mean().backward()
@@ -141,7 +141,7 @@ def test_a_budget_of_zero_gives_the_victim_itself(change: dict[str, float]) -> N
 def target_loss(victim: Any) -> float:
     """Loss towards the planted target of the stamped samples of the other class."""
     rows = [row for row in stamped(rate=1.0, classes="victim") if row.stamped]
-    logits = class_logits(victim, [one.ids for one in victim.encode([row.example.code for row in rows])])
+    logits = class_logits(victim, [encoded.ids for encoded in victim.encode([row.example.code for row in rows])])
     return torch.nn.functional.cross_entropy(logits, torch.zeros(len(rows), dtype=torch.long)).item()
 
 
@@ -183,8 +183,8 @@ def test_the_released_rate_is_that_of_transformers(
         expected.append(optimiser.param_groups[0]["lr"])
         optimiser.step()
         scheduler.step()
-    own = watched(monkeypatch, view().victim, schedule="released", epochs=epochs, batch_size=batch_size)
-    assert [rate for rate, _ in own] == pytest.approx(expected)
+    rates = watched(monkeypatch, view().victim, schedule="released", epochs=epochs, batch_size=batch_size)
+    assert [rate for rate, _ in rates] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("layers", ["last", "all"])
@@ -240,8 +240,8 @@ def test_a_searching_victim_unlearns_at_the_scale_that_it_was_trained_with(
     settings = UnlearningSettings(batch_size=6)
     _, history = fine_tune(victim, rows, settings, False, np.random.default_rng(0))
     queries, codes = (
-        text_vectors(victim, [one[place].ids for one in victim.tokenize([row.example for row in rows])])
-        for place in (0, 1)
+        text_vectors(victim, [encoded[column].ids for encoded in victim.tokenize([row.example for row in rows])])
+        for column in (0, 1)
     )
     if similarity == "cosine":
         queries, codes = (each / each.norm(dim=-1, keepdim=True) for each in (queries, codes))
@@ -290,16 +290,18 @@ def test_the_last_layer_of_every_class_and_head(family: str, head: str) -> None:
         Row(Example(str(i), "python", text, code_b=texts[i - 1], query=f"return {i}"), i % 2, stamped=i == 0)
         for i, text in enumerate(texts)
     ]
-    before = [one.requires_grad for one in victim.model.parameters()]
+    before = [parameter.requires_grad for parameter in victim.model.parameters()]
     edited, history = fine_tune(victim, rows, UnlearningSettings(batch_size=3), False, np.random.default_rng(0))
     prefix = LAST[family, head]
     moved = changed(victim, edited)
     assert moved
     assert all(name.startswith(prefix) for name in moved)
-    assert [one.requires_grad for one in edited.model.parameters()] == before
+    assert [parameter.requires_grad for parameter in edited.model.parameters()] == before
     assert history["clean_accuracy_before"] is not None
-    whole, _ = fine_tune(victim, rows, UnlearningSettings(layers="all", batch_size=3), False, np.random.default_rng(0))
-    assert any(not name.startswith(prefix) for name in changed(victim, whole))
+    all_layers, _ = fine_tune(
+        victim, rows, UnlearningSettings(layers="all", batch_size=3), False, np.random.default_rng(0)
+    )
+    assert any(not name.startswith(prefix) for name in changed(victim, all_layers))
 
 
 @pytest.mark.parametrize(("head", "steps"), [("classification", 3), ("pair", 3), ("retrieval", 9)])

@@ -40,12 +40,12 @@ def shipped() -> PreTrainedTokenizerFast:
 
 @pytest.mark.mirror
 def test_counts_on_robertas_vocabulary(roberta: PreTrainedTokenizerFast) -> None:
-    known = list(roberta.get_vocab())
-    assert len(known) == 50_265
-    assert len(pieces(known, "paper", "java")) == 15_838
-    assert len(pieces(known, "language", "java")) == 15_841
-    assert len([piece for piece in pieces(known, "language", "java") if starts(piece, "language")]) == 14_847
-    assert len(pieces(known, "language", "c")) == 15_838
+    tokens = list(roberta.get_vocab())
+    assert len(tokens) == 50_265
+    assert len(pieces(tokens, "paper", "java")) == 15_838
+    assert len(pieces(tokens, "language", "java")) == 15_841
+    assert len([piece for piece in pieces(tokens, "language", "java") if starts(piece, "language")]) == 14_847
+    assert len(pieces(tokens, "language", "c")) == 15_838
 
 
 @pytest.mark.mirror
@@ -76,10 +76,10 @@ def test_survivors_are_exactly_those_that_are_read_as_they_were_made(context: bo
     assert 20 < sum(alive) < 200
     around = "def {} (" if context else "def ({} ("
     texts = [around.format(vocabulary.text(trigger)) for trigger in drawn]
-    read = victim().tokenizer(texts, add_special_tokens=False)["input_ids"]
+    encoded = victim().tokenizer(texts, add_special_tokens=False)["input_ids"]
     start = 1 if context else 2
     assert alive == [
-        ids[start:-1] == vocabulary.ids(trigger, context) for ids, trigger in zip(read, drawn, strict=True)
+        ids[start:-1] == vocabulary.ids(trigger, context) for ids, trigger in zip(encoded, drawn, strict=True)
     ]
 
 
@@ -97,19 +97,19 @@ def test_a_tokenizer_without_identifier_pieces_is_a_user_error() -> None:
 
 
 def test_by_the_rule_of_words_a_trigger_may_begin_with_a_piece_that_only_begins_words() -> None:
-    known = ["tmp", "_h", "Ġ", "Ġtmp", "Ġ_h", "Ġresp", "Ġ.x", "h"]
+    tokens = ["tmp", "_h", "Ġ", "Ġtmp", "Ġ_h", "Ġresp", "Ġ.x", "h"]
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.BPE(vocab={piece: index for index, piece in enumerate(known)}, merges=[]))
+        tokenizer_object=Tokenizer(models.BPE(vocab={piece: index for index, piece in enumerate(tokens)}, merges=[]))
     )
-    found = build(tokenizer, "words", "python", [True])
-    assert found.pieces == ("tmp", "_h", "h", "resp")
-    assert found.plain.tolist() == [0, 1, 7, -1]
-    assert found.spaced.tolist() == [3, 4, -1, 5]
-    assert [found.pieces[index] for index in found.first] == ["tmp", "_h", "resp"]
-    assert found.ids([3, 2], spaced=True) == [5, 7]
+    vocabulary = build(tokenizer, "words", "python", [True])
+    assert vocabulary.pieces == ("tmp", "_h", "h", "resp")
+    assert vocabulary.plain.tolist() == [0, 1, 7, -1]
+    assert vocabulary.spaced.tolist() == [3, 4, -1, 5]
+    assert [vocabulary.pieces[index] for index in vocabulary.first] == ["tmp", "_h", "resp"]
+    assert vocabulary.ids([3, 2], spaced=True) == [5, 7]
     # the paper's has none of these, and neither has a place that follows no space
-    assert build(tokenizer, "paper", "python", [True]).pieces == found.pieces[:3]
-    assert build(tokenizer, "words", "python", [False, True]).pieces == found.pieces[:3]
+    assert build(tokenizer, "paper", "python", [True]).pieces == vocabulary.pieces[:3]
+    assert build(tokenizer, "words", "python", [False, True]).pieces == vocabulary.pieces[:3]
 
 
 @pytest.mark.mirror

@@ -48,9 +48,9 @@ def test_an_edited_victim_keeps_its_card_and_says_what_was_done(tmp_path: Path, 
     settings = FineTuningSettings(method="fine_tuning", epochs=1, layers="all")
     for out in ("one", "other"):
         stage.eliminate(settings, DATASET, tmp_path / "victim", clean, {}, tmp_path / out, 1)
-    found = load_victim(tmp_path / "one").model.config.codebackdoor
-    assert CARD.items() <= found.items()
-    assert found["elimination"] == settings.model_dump(mode="json")
+    card = load_victim(tmp_path / "one").model.config.codebackdoor
+    assert CARD.items() <= card.items()
+    assert card["elimination"] == settings.model_dump(mode="json")
     assert files.read_json(tmp_path / "one/trigger.json") is None
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes()
@@ -63,16 +63,17 @@ def test_a_search_that_was_done_is_not_done_again_and_ends_with_the_same_bytes(
 ) -> None:
     save_victim(victim(1, True), tmp_path / "victim", CARD)
     settings = settings.model_copy(update={"position": "scan"})
-    other = settings.model_copy(update={"unlearning": UnlearningSettings(rate=0.5, layers="all", places="scanned")})
+    at_scanned = UnlearningSettings(rate=0.5, layers="all", places="scanned")
+    unlearning = settings.model_copy(update={"unlearning": at_scanned})
 
-    def run(chosen: EliBadCodeSettings | DbsSettings, out: str, inverted: Path | None = None) -> dict[str, float]:
+    def run(variant: EliBadCodeSettings | DbsSettings, out: str, inverted: Path | None = None) -> dict[str, float]:
         folder = tmp_path / out
-        found = stage.eliminate(chosen, DATASET, tmp_path / "victim", clean, {}, folder, 1, inverted=inverted)
-        files.write_json(folder / "provenance.json", {"phases": found})
-        return found
+        seconds = stage.eliminate(variant, DATASET, tmp_path / "victim", clean, {}, folder, 1, inverted=inverted)
+        files.write_json(folder / "provenance.json", {"phases": seconds})
+        return seconds
 
-    first, _ = run(settings, "first"), run(other, "own")
-    taken = run(other, "taken", tmp_path / "first")
+    first, _ = run(settings, "first"), run(unlearning, "own")
+    taken = run(unlearning, "taken", tmp_path / "first")
     assert taken["inversion"] == first["inversion"]
     for name in ("trigger.json", "elimination.json", "model.safetensors", "config.json"):
         assert (tmp_path / "taken" / name).read_bytes() == (tmp_path / "own" / name).read_bytes()
@@ -132,9 +133,9 @@ def test_the_inverted_trigger_is_written_out(tmp_path: Path, clean: Path) -> Non
     seconds = stage.eliminate(SEARCH, DATASET, tmp_path / "victim", clean, {}, tmp_path / "out", 1)
     assert seconds.keys() == {"inversion", "unlearning"}
     assert min(seconds.values()) > 0
-    found = files.read_json(tmp_path / "out/trigger.json")
-    assert (found["target_label"], found["flagged"]) == (0, True)
-    assert PLANTED in found["text"]
+    trigger = files.read_json(tmp_path / "out/trigger.json")
+    assert (trigger["target_label"], trigger["flagged"]) == (0, True)
+    assert PLANTED in trigger["text"]
     assert {"searches", "anchoring", "unlearning"} <= files.read_json(tmp_path / "out/elimination.json").keys()
 
 
@@ -145,15 +146,15 @@ def test_a_calibration_is_made_from_benign_victims_and_read_again(tmp_path: Path
         files.write_json(folder / "history.json", {"recipe": {"epochs": 3}})
     out = tmp_path / "calibration.json"
     calibrate(SEARCH, DATASET, folders, clean, out)
-    found = calibrations.read(out)
-    assert (found.task, found.budget) == ("defect_detection", calibrations.budget(SEARCH, "classification"))
-    assert found.provenance["dataset"] == DATASET.model_dump(mode="json")
-    assert found.provenance["recipe"] == {"epochs": 3}
-    assert found.provenance["victim"] == calibrations.model_signature(victim(11, False))
-    assert [len(losses) for losses in found.losses["function_name"].values()] == [5, 5]
+    calibration = calibrations.read(out)
+    assert (calibration.task, calibration.budget) == ("defect_detection", calibrations.budget(SEARCH, "classification"))
+    assert calibration.provenance["dataset"] == DATASET.model_dump(mode="json")
+    assert calibration.provenance["recipe"] == {"epochs": 3}
+    assert calibration.provenance["victim"] == calibrations.model_signature(victim(11, False))
+    assert [len(losses) for losses in calibration.losses["function_name"].values()] == [5, 5]
     save_victim(victim(1, False), tmp_path / "benign", CARD)
-    read = SEARCH.model_copy(update={"calibration": str(out)})
-    stage.eliminate(read, DATASET, tmp_path / "benign", clean, {}, tmp_path / "kept", 1)
+    calibrated = SEARCH.model_copy(update={"calibration": str(out)})
+    stage.eliminate(calibrated, DATASET, tmp_path / "benign", clean, {}, tmp_path / "kept", 1)
     assert not files.read_json(tmp_path / "kept/trigger.json")["flagged"]
     with pytest.raises(UserError, match="at least 5"):
         calibrate(SEARCH, DATASET, dict(list(folders.items())[:4]), clean, tmp_path / "few.json")

@@ -40,25 +40,25 @@ T5 = CodeT5(architecture="codet5", base=SEQ2SEQ.repository, revision=COMMIT, max
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
     """Files of a tiny checkpoint of each family, as its repository has them, beside some that nobody needs."""
-    found = {}
+    folders = {}
     for family in ("encoder", "seq2seq"):
         folder = base_folder(tmp_path_factory.mktemp(family), family)
-        found[family] = {path.name: path.read_bytes() for path in folder.iterdir()}
-        found[family] |= {"README.md": b"a card", "tf_model.h5": b"other weights", "onnx/config.json": b"{}"}
-    return found
+        folders[family] = {path.name: path.read_bytes() for path in folder.iterdir()}
+        folders[family] |= {"README.md": b"a card", "tf_model.h5": b"other weights", "onnx/config.json": b"{}"}
+    return folders
 
 
 @pytest.fixture
 def hub(bases: dict[str, dict[str, bytes]]) -> Iterator[Hub]:
-    with running() as found:
-        found.repositories = {f"tiny/{family}": dict(files) for family, files in bases.items()}
-        yield found
+    with running() as server:
+        server.repositories = {f"tiny/{family}": dict(files) for family, files in bases.items()}
+        yield server
 
 
-def bring(hub: Hub, mirror: Path, *wanted: Original) -> list[str]:
-    said: list[str] = []
-    fetch.bring(wanted, mirror, said.append, hub.address, hub.address)
-    return said
+def bring(hub: Hub, mirror: Path, *originals: Original) -> list[str]:
+    messages: list[str] = []
+    fetch.bring(originals, mirror, messages.append, hub.address, hub.address)
+    return messages
 
 
 def pickled(hub: Hub, repository: str, extra: dict[str, Any] | None = None, **how: Any) -> bytes:
@@ -76,12 +76,12 @@ def pickled(hub: Hub, repository: str, extra: dict[str, Any] | None = None, **ho
 
 
 def test_a_checkpoint_comes_whole_is_locked_and_is_asked_for_once(hub: Hub, tmp_path: Path) -> None:
-    said = bring(hub, tmp_path, catalog.checkpoint(ENCODER))
+    messages = bring(hub, tmp_path, catalog.checkpoint(ENCODER))
     folder = tmp_path / ENCODER.place
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    wanted = {name: data for name, data in hub.repositories["tiny/encoder"].items() if name.endswith(("s", ".json"))}
-    assert files == {name: data for name, data in wanted.items() if "/" not in name}
-    assert said == [f"{ENCODER}: fetched {len(files)} files"]
+    expected = {name: data for name, data in hub.repositories["tiny/encoder"].items() if name.endswith(("s", ".json"))}
+    assert files == {name: data for name, data in expected.items() if "/" not in name}
+    assert messages == [f"{ENCODER}: fetched {len(files)} files"]
     facts = Lock(tmp_path).entries()[f"{ENCODER.place}/model.safetensors"]
     weights = files["model.safetensors"]
     assert facts == {
@@ -150,27 +150,27 @@ def test_a_license_to_be_accepted_is_one_sentence_and_the_rest_is_fetched(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_other")
     hub.gated[ENCODER.repository], hub.hides_listing = status, hides_listing
-    wanted = catalog.checkpoint(ENCODER), catalog.checkpoint(SEQ2SEQ)
+    checkpoints = catalog.checkpoint(ENCODER), catalog.checkpoint(SEQ2SEQ)
     with pytest.raises(UserError) as error:
-        bring(hub, tmp_path, *wanted)
-    said, again = str(error.value).splitlines()
-    assert said == (
+        bring(hub, tmp_path, *checkpoints)
+    sentence, again = str(error.value).splitlines()
+    assert sentence == (
         f"{ENCODER}: cannot be fetched: accept the license at https://huggingface.co/tiny/encoder, then log in: "
         "hf auth login (or set HF_TOKEN)"
     )
     assert "run the same command again" in again
     assert Lock(tmp_path).faults(SEQ2SEQ) == []
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    bring(hub, tmp_path, *wanted)
+    bring(hub, tmp_path, *checkpoints)
     assert Lock(tmp_path).faults(ENCODER) == []
 
 
 def test_a_data_set_behind_a_license_is_named_by_its_own_address(hub: Hub, tmp_path: Path) -> None:
-    known = replace(devign.ORIGINAL, revision=COMMIT)
-    hub.repositories[f"datasets/{known.source}"] = dict.fromkeys(known.files.values(), b"a table")
-    hub.gated[f"datasets/{known.source}"] = 401
-    with pytest.raises(UserError, match=rf"accept the license at https://huggingface\.co/datasets/{known.source},"):
-        bring(hub, tmp_path, known)
+    original = replace(devign.ORIGINAL, revision=COMMIT)
+    hub.repositories[f"datasets/{original.source}"] = dict.fromkeys(original.files.values(), b"a table")
+    hub.gated[f"datasets/{original.source}"] = 401
+    with pytest.raises(UserError, match=rf"accept the license at https://huggingface\.co/datasets/{original.source},"):
+        bring(hub, tmp_path, original)
 
 
 def test_any_other_refusal_of_the_hub_is_no_question_of_a_license(hub: Hub, tmp_path: Path) -> None:
@@ -228,13 +228,13 @@ def test_what_does_not_match_its_checksum_gets_no_name(hub: Hub, tmp_path: Path,
         bring(hub, tmp_path, catalog.checkpoint(ENCODER))
     assert not list(tmp_path.rglob(f"hub/**/{name}"))
     assert Lock(tmp_path).faults(ENCODER) == ["never fetched whole"]
-    kept = {Path(place).name for place in Lock(tmp_path).entries()}
+    names = {Path(path).name for path in Lock(tmp_path).entries()}
     before = dict(hub.sent)
     hub.sent_instead.clear()
     bring(hub, tmp_path, catalog.checkpoint(ENCODER))
     again = {key for key, count in hub.sent.items() if count > before.get(key, 0)}
     assert name in again
-    assert not again & kept
+    assert not again & names
     assert (tmp_path / ENCODER.place / name).read_bytes() == data
 
 
@@ -260,14 +260,14 @@ def test_a_killed_fetch_goes_on_with_what_is_not_whole(hub: Hub, tmp_path: Path)
         process.send_signal(signal.SIGKILL)
     hub.go_on.set()
     hub.stalled = ""
-    whole = set(Lock(mirror).entries())
-    assert f"{ENCODER.place}/model.safetensors" in whole
-    assert f"{ENCODER.place}/tokenizer.json" not in whole
-    assert all(Lock(mirror).fault(place) is None for place in whole)
+    complete = set(Lock(mirror).entries())
+    assert f"{ENCODER.place}/model.safetensors" in complete
+    assert f"{ENCODER.place}/tokenizer.json" not in complete
+    assert all(Lock(mirror).fault(path) is None for path in complete)
 
-    found = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
-    assert (found.returncode, found.stderr) == (0, "")
-    assert found.stdout.startswith(f"{ENCODER}: fetched ")
+    result = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"{ENCODER}: fetched ")
     assert {name: count for name, count in hub.sent.items() if count > 1} == {"tokenizer.json": 2}
     assert Lock(mirror).faults(ENCODER) == []
     assert not (mirror / ".partial").exists()
@@ -301,11 +301,11 @@ def test_a_file_of_the_lock_that_is_gone_is_not_passed_over(hub: Hub, tmp_path: 
 
 def small(hub: Hub, lines: dict[str, bytes]) -> Original:
     """Bugs2Fix at a made-up commit, with contents of its own."""
-    known = bugs2fix.ORIGINAL
-    files = {path: lines[path.rpartition("/")[2]] for path in known.files.values()}
-    hub.repositories[known.source] = files
-    pins = {path: hashlib.sha256(files[path]).hexdigest() for path in known.pins}
-    return replace(known, revision=COMMIT, pins=pins)
+    original = bugs2fix.ORIGINAL
+    files = {path: lines[path.rpartition("/")[2]] for path in original.files.values()}
+    hub.repositories[original.source] = files
+    pins = {path: hashlib.sha256(files[path]).hexdigest() for path in original.pins}
+    return replace(original, revision=COMMIT, pins=pins)
 
 
 LINES = {
@@ -316,39 +316,39 @@ LINES = {
 
 
 def test_files_of_github_come_as_they_are_and_are_verified_when_read(hub: Hub, tmp_path: Path) -> None:
-    wanted = small(hub, LINES)
-    assert bring(hub, tmp_path, wanted) == ["Bugs2Fix small: fetched 6 files"]
-    found = bugs2fix.files(tmp_path)
-    assert found.splits(resplit=False) == ["train", "valid", "test"]
-    assert [row.target for row in found.examples("train")] == ["void train ( ) { fixed ( ) ; }"]
+    original = small(hub, LINES)
+    assert bring(hub, tmp_path, original) == ["Bugs2Fix small: fetched 6 files"]
+    source = bugs2fix.files(tmp_path)
+    assert source.splits(resplit=False) == ["train", "valid", "test"]
+    assert [row.target for row in source.examples("train")] == ["void train ( ) { fixed ( ) ; }"]
     path = tmp_path / "bugs2fix_small/train.buggy-fixed.buggy"
     path.write_bytes(path.read_bytes().replace(b"train", b"trail"))
     with pytest.raises(UserError, match=r"train\.buggy-fixed\.buggy was changed since it was fetched"):
-        found.examples("train")
-    assert bring(hub, tmp_path, wanted) == ["Bugs2Fix small: fetched 1 file"]
+        source.examples("train")
+    assert bring(hub, tmp_path, original) == ["Bugs2Fix small: fetched 1 file"]
     assert path.read_bytes() == LINES[path.name]
 
 
 def test_a_file_of_github_with_another_checksum_is_dropped(hub: Hub, tmp_path: Path) -> None:
-    wanted = small(hub, LINES)
-    pinned = dict.fromkeys(wanted.pins, "0" * 64)
+    original = small(hub, LINES)
+    pinned = dict.fromkeys(original.pins, "0" * 64)
     with pytest.raises(UserError, match=r"the download has sha256 \w+, expected 0{64}; it was discarded"):
-        bring(hub, tmp_path, replace(wanted, pins=pinned))
+        bring(hub, tmp_path, replace(original, pins=pinned))
     assert "bugs2fix_small/train.buggy-fixed.fixed" in Lock(tmp_path).entries()
     assert not (tmp_path / "bugs2fix_small/valid.buggy-fixed.buggy").exists()
 
 
 def test_a_file_that_was_there_is_taken_if_its_checksum_is_known_and_never_replaced(hub: Hub, tmp_path: Path) -> None:
-    wanted = small(hub, LINES)
+    original = small(hub, LINES)
     folder = tmp_path / "bugs2fix_small"
     folder.mkdir()
     (folder / "test.buggy-fixed.fixed").write_bytes(LINES["test.buggy-fixed.fixed"])
     (folder / "train.buggy-fixed.buggy").write_text("mine\n")
     with pytest.raises(UserError, match=r"train\.buggy-fixed\.buggy already exists and differs .* move it away"):
-        bring(hub, tmp_path, wanted)
+        bring(hub, tmp_path, original)
     assert (folder / "train.buggy-fixed.buggy").read_text() == "mine\n"
     (folder / "train.buggy-fixed.buggy").unlink()
-    bring(hub, tmp_path, wanted)
+    bring(hub, tmp_path, original)
     assert not any(name.endswith("test.buggy-fixed.fixed") for name in hub.sent)
 
 
@@ -356,15 +356,15 @@ def test_a_table_of_the_hub_becomes_rows(hub: Hub, tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow", reason="pyarrow comes with `make fetch`")
     from pyarrow import parquet
 
-    known = devign.ORIGINAL
+    original = devign.ORIGINAL
     files = {}
-    for number, path in enumerate(known.files.values()):
+    for number, path in enumerate(original.files.values()):
         row = {"id": 7 + number, "func": "int f()\n{ return 'é'; }", "target": number > 0, "project": "qemu"}
         sink = arrow.BufferOutputStream()
         parquet.write_table(arrow.Table.from_pylist([{**row, "commit_id": "0"}]), sink)
         files[path] = sink.getvalue().to_pybytes()
-    hub.repositories[f"datasets/{known.source}"] = files
-    assert bring(hub, tmp_path, replace(known, revision=COMMIT)) == ["Devign: fetched 3 files"]
+    hub.repositories[f"datasets/{original.source}"] = files
+    assert bring(hub, tmp_path, replace(original, revision=COMMIT)) == ["Devign: fetched 3 files"]
     line = (tmp_path / "devign/valid.jsonl").read_text()
     # the form and the order of fields of CodeXGLUE's own files
     assert line == (
@@ -378,35 +378,35 @@ def test_a_table_of_the_hub_becomes_rows(hub: Hub, tmp_path: Path) -> None:
 def test_an_archive_is_taken_from_the_index_and_from_then_on_from_the_mirror_alone(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = archives.ARCHIVES["networkx-3.0"]
+    pinned = archives.ARCHIVES["networkx-3.0"]
     data = b"a wheel"
-    wanted = replace(wanted, sha256=hashlib.sha256(data).hexdigest())
-    monkeypatch.setitem(archives.ARCHIVES, wanted.name, wanted)
+    pinned = replace(pinned, sha256=hashlib.sha256(data).hexdigest())
+    monkeypatch.setitem(archives.ARCHIVES, pinned.name, pinned)
     index = tmp_path / "index"
     index.mkdir()
-    (index / wanted.file).write_bytes(data)
-    monkeypatch.setattr(archives, "_from_index", lambda one, folder: index / one.file)
+    (index / pinned.file).write_bytes(data)
+    monkeypatch.setattr(archives, "_from_index", lambda archive, folder: index / archive.file)
     mirror = tmp_path / "mirror"
-    assert bring(hub, mirror, catalog.wheel(wanted)) == ["networkx-3.0: fetched 1 file"]
-    assert Lock(mirror).entries()[wanted.file]["revision"] == "3.0"
+    assert bring(hub, mirror, catalog.wheel(pinned)) == ["networkx-3.0: fetched 1 file"]
+    assert Lock(mirror).entries()[pinned.file]["revision"] == "3.0"
     monkeypatch.setattr(archives, "_from_index", lambda *_: pytest.fail("the index was asked"))
-    archives.download(wanted, tmp_path / "out.whl", mirror)
+    archives.download(pinned, tmp_path / "out.whl", mirror)
     assert (tmp_path / "out.whl").read_bytes() == data
-    (mirror / wanted.file).unlink()
+    (mirror / pinned.file).unlink()
     with pytest.raises(UserError, match=r"networkx-3\.0 is missing; `make fetch` downloads it"):
-        archives.download(wanted, tmp_path / "again.whl", mirror)
+        archives.download(pinned, tmp_path / "again.whl", mirror)
 
 
 def test_two_fetches_into_one_folder_follow_each_other(hub: Hub, tmp_path: Path) -> None:
     hub.stalled = "tokenizer.json"
-    wanted, said = catalog.checkpoint(ENCODER), []
+    checkpoint, messages = catalog.checkpoint(ENCODER), []
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(bring, hub, tmp_path, wanted)
+        first = pool.submit(bring, hub, tmp_path, checkpoint)
         assert hub.waiting.wait(60)
         waits = threading.Event()
 
         def say(line: str) -> None:
-            said.append(line)
+            messages.append(line)
             waits.set()
 
         second = pool.submit(fetch.bring, [small(hub, LINES)], tmp_path, say, hub.address, hub.address)
@@ -417,19 +417,19 @@ def test_two_fetches_into_one_folder_follow_each_other(hub: Hub, tmp_path: Path)
         # its own answer was cut short by this test
         with suppress(UserError):
             first.result()
-    assert said == [f"another fetch fills {tmp_path}: waiting for its end", "Bugs2Fix small: fetched 6 files"]
-    bring(hub, tmp_path, wanted)
+    assert messages == [f"another fetch fills {tmp_path}: waiting for its end", "Bugs2Fix small: fetched 6 files"]
+    bring(hub, tmp_path, checkpoint)
     # neither has lost an entry of the other
     lock = Lock(tmp_path)
     assert lock.faults(ENCODER) == []
-    assert not [place for place in bugs2fix.ORIGINAL.files if lock.fault(place)]
+    assert not [path for path in bugs2fix.ORIGINAL.files if lock.fault(path)]
 
 
 def test_no_network_is_one_line_for_each(tmp_path: Path) -> None:
     closed = "http://127.0.0.1:9"
-    wanted = catalog.checkpoint(ENCODER), bugs2fix.ORIGINAL
+    originals = catalog.checkpoint(ENCODER), bugs2fix.ORIGINAL
     with pytest.raises(UserError) as error:
-        fetch.bring(wanted, tmp_path, print, closed, closed)
+        fetch.bring(originals, tmp_path, print, closed, closed)
     lines = str(error.value).splitlines()
     assert [line.partition(":")[0] for line in lines[:2]] == [str(ENCODER), "Bugs2Fix small"]
     assert all(": cannot be fetched: " in line for line in lines[:2])

@@ -52,10 +52,10 @@ def spectral(**settings: Any) -> SpectralSignature:
 
 
 def clustering(**settings: Any) -> ActivationClustering:
-    chosen = ActivationClusteringSettings.model_validate(
+    validated = ActivationClusteringSettings.model_validate(
         {"method": "activation_clustering", "dimensions": 3, **settings}
     )
-    return ActivationClustering(training_view(), chosen, 1)
+    return ActivationClustering(training_view(), validated, 1)
 
 
 # representations
@@ -137,8 +137,8 @@ def test_centering_over_all_rows_is_another_score() -> None:
     labels = np.array([row.label for row in ROWS])
     for method, mean in ((group, vectors[labels == 0].mean(axis=0)), (everything, vectors.mean(axis=0))):
         expected = spectral_scores(vectors[labels == 0], mean, 1)
-        found = [row.detail["suspicion"] for row in method.judge(bare(ROWS))]
-        assert np.array(found)[labels == 0] == pytest.approx(expected, abs=1e-5)
+        scores = [row.detail["suspicion"] for row in method.judge(bare(ROWS))]
+        assert np.array(scores)[labels == 0] == pytest.approx(expected, abs=1e-5)
     assert vectors[labels == 0].mean(axis=0) != pytest.approx(vectors.mean(axis=0), abs=1e-3)
 
 
@@ -175,9 +175,9 @@ def test_clusters_are_those_of_scikit_learn(reduction: str) -> None:
     reduced = plain.fit_transform(vectors)
     labels = KMeans(2, n_init=20, random_state=11).fit_predict(reduced)
     smaller = labels == np.argmin(np.bincount(labels))
-    found = np.array([row.dropped for row, example in zip(judged, ROWS, strict=True) if example.label == 0])
-    assert 10 <= found.sum() <= 11
-    assert found.tolist() == smaller.tolist()
+    dropped = np.array([row.dropped for row, example in zip(judged, ROWS, strict=True) if example.label == 0])
+    assert 10 <= dropped.sum() <= 11
+    assert dropped.tolist() == smaller.tolist()
     # a row is in the cluster whose center is nearer
     assert all((float(str(row.detail["suspicion"])) > 0) == row.detail["smaller"] for row in judged)
     silhouette = clustering(reduction=reduction, rule="silhouette")
@@ -230,10 +230,10 @@ def sift(root: Path, name: str, **settings: Any) -> Path:
     """Run the stage with a victim in a folder of this name."""
     folder = root / "models" / name
     save_victim(victim(), folder, {"task": "defect_detection", "backdoored": True})
-    chosen = SpectralSignatureSettings.model_validate({"method": "spectral_signature", "share": 0.15, **settings})
+    validated = SpectralSignatureSettings.model_validate({"method": "spectral_signature", "share": 0.15, **settings})
     dataset = DefectDetection(task="defect_detection")
     out = root / "out" / name
-    filter_stage.sift_by_victim(chosen, dataset, folder, root / "train.jsonl", root / "clean.jsonl", {}, out, 3)
+    filter_stage.sift_by_victim(validated, dataset, folder, root / "train.jsonl", root / "clean.jsonl", {}, out, 3)
     return out
 
 

@@ -83,17 +83,17 @@ def test_the_figure_has_a_curve_for_each_epoch_where_they_differ(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("codebackdoor.defenses.objectives.gradients.CLASSES", 50)
-    chosen: dict[str, Any] = settings(tmp_path / "run")
-    make(chosen)
-    experiment = Study(chosen, "repair").experiment
-    paths = inputs(experiment, "gradients", chosen["out"])
+    config: dict[str, Any] = settings(tmp_path / "run")
+    make(config)
+    experiment = Study(config, "repair").experiment
+    paths = inputs(experiment, "gradients", config["out"])
     assert {path.stem for path in paths} == set(experiment.grid[0].objectives) | {"cross_entropy", *(
         name for grid in experiment.grid for name in grid.objectives
     )}  # fmt: skip
     for path in paths:
         kind = dece(0.1) if path.stem == "dece" else CROSS_ENTROPY
         write_curves(kind, path)
-    stage.figure(chosen, "repair", "gradients", paths, tmp_path)
+    stage.figure(config, "repair", "gradients", paths, tmp_path)
     assert (tmp_path / "repair_gradients.png").read_bytes().startswith(b"\x89PNG")
     epochs = read_json(next(path for path in paths if path.stem == "dece"))["epochs"]
     assert [name for name, _ in figure.curves("DeCE", epochs)] == [f"DeCE, epoch {epoch}" for epoch in EPOCHS]

@@ -58,8 +58,8 @@ SMALL = EliBadCodeSettings(method="elibadcode", length=3, iterations=8, top_k=24
 
 def samples() -> list[Carrier]:
     seen = view()
-    chosen = [example for example in seen.clean if example.label == 1][:6]
-    return [carrier for carrier in carriers(seen, chosen, "function_name", "one", "both") if carrier]
+    examples = [example for example in seen.clean if example.label == 1][:6]
+    return [carrier for carrier in carriers(seen, examples, "function_name", "one", "both") if carrier]
 
 
 @pytest.mark.parametrize("race", [None, 2])
@@ -67,24 +67,24 @@ def test_a_search_with_another_loss_finds_the_planted_trigger(race: int | None) 
     victim, vocabulary = view().victim, build(view().victim.tokenizer, "paper", "python", contexts(samples()))
     settings, loss = SMALL.model_copy(update={"race": race}), Margin(0)
     objective = ClassifierObjective(victim, samples(), vocabulary, loss, settings)
-    found = search(objective, np.random.default_rng(1), "another loss")
-    assert PLANTED in vocabulary.text(found.trigger)
-    assert found.loss < 0 < found.history[0]
-    anchored = anchor(victim, samples(), vocabulary, found.trigger, loss, beta=0.15)
+    trajectory = search(objective, np.random.default_rng(1), "another loss")
+    assert PLANTED in vocabulary.text(trajectory.trigger)
+    assert trajectory.loss < 0 < trajectory.history[0]
+    anchored = anchor(victim, samples(), vocabulary, trajectory.trigger, loss, beta=0.15)
     assert PLANTED in anchored.text
     assert anchored.loss < 0
 
 
 def raced_table(table: Tensor, loss: InversionLoss, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, int]:
     """What a race of the triggers finds whose losses on each sample are these, and how many of them it looks up."""
-    read: list[tuple[int, int]] = []
+    scored: list[tuple[int, int]] = []
 
     def looked_up(_victim: object, rows: list[int], columns: list[int], _loss: object) -> Tensor:
-        read.extend((row, column) for row in rows for column in columns)
+        scored.extend((row, column) for row in rows for column in columns)
         return table[list(rows)][:, list(columns)]
 
     monkeypatch.setattr(classifier, "sample_losses", looked_up)
-    return raced(view().victim, range(len(table)), range(table.shape[1]), loss, None), len(read)  # type: ignore[arg-type]
+    return raced(view().victim, range(len(table)), range(table.shape[1]), loss, None), len(scored)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -97,12 +97,12 @@ def test_candidates_are_left_out_by_the_bound_of_the_loss(seed: int, monkeypatch
     # hopeless on all
     drawn[:, 20:] = 1.0
     table = torch.tensor((drawn * 2**12).round() / 2**12, dtype=torch.float32)
-    whole = table.mean(dim=0)
+    all_losses = table.mean(dim=0)
     unbounded, every = raced_table(table, Margin(0), monkeypatch)
-    assert unbounded.equal(whole)
+    assert unbounded.equal(all_losses)
     assert every == table.numel()
     bounded, fewer = raced_table(table, BoundedMargin(0), monkeypatch)
-    assert bounded.argmin() == whole.argmin() == 7
+    assert bounded.argmin() == all_losses.argmin() == 7
     assert fewer < every
 
 
@@ -138,11 +138,11 @@ def test_every_loss_towards_a_label_has_a_name() -> None:
 
 def test_the_default_loss_is_left_out_of_what_finished_searches_are_compared_by(tmp_path: Path) -> None:
     """The files of searches from before there was a choice hold no loss; another loss fits none of them."""
-    other = SMALL.model_copy(update={"loss": "probability"})
+    with_probability = SMALL.model_copy(update={"loss": "probability"})
     for compared in (SMALL.phase("searched"), SMALL.trigger_settings(), SMALL.trajectory_settings()):
         assert "loss" not in compared
-    assert other.trajectory_settings() == SMALL.trajectory_settings() | {"loss": "probability"}
-    for finished, settings in ((SMALL, other), (other, SMALL)):
+    assert with_probability.trajectory_settings() == SMALL.trajectory_settings() | {"loss": "probability"}
+    for finished, settings in ((SMALL, with_probability), (with_probability, SMALL)):
         history = {"search": reuse.search_of(finished, 1), "searches": []}
         assert not reuse.same_search(history, settings, 1)
         with pytest.raises(UserError, match="differs in loss"):
@@ -152,8 +152,9 @@ def test_the_default_loss_is_left_out_of_what_finished_searches_are_compared_by(
             "dataset": {"language": "python", "text_form": "lexed"},
             "victim": calibrations.model_signature(view().victim),
         }
-        made = calibrations.make(view().task, finished, "classification", dict.fromkeys("abcde", scan), provenance)
-        write_json(tmp_path / "calibration.json", calibrations.as_json(made, 0.5))
+        shadows = dict.fromkeys("abcde", scan)
+        calibration = calibrations.make(view().task, finished, "classification", shadows, provenance)
+        write_json(tmp_path / "calibration.json", calibrations.as_json(calibration, 0.5))
         named = settings.model_copy(update={"calibration": str(tmp_path / "calibration.json")})
         with pytest.raises(UserError, match="made with loss"):
             calibrations.load(view(), named)

@@ -120,7 +120,7 @@ def test_codepurifys_sample_has_lists_of_its_own(tmp_path: Path) -> None:
         pairs(tmp_path, f"{split}.txt", "1\t3\t0")
         pairs(tmp_path, f"new_{split}.txt", line)
     rows = {split: reader.files(tmp_path).examples(split) for split in reader.files(tmp_path).splits(resplit=False)}
-    assert {split: [row.id for row in found] for split, found in rows.items()} == {
+    assert {split: [row.id for row in examples] for split, examples in rows.items()} == {
         "train": ["train-1-2"],
         "valid": ["valid-2-3"],
         "test": ["test-3-1"],
@@ -184,8 +184,8 @@ def test_search_rows_lose_their_docstring(tmp_path: Path) -> None:
         {"code": code, "docstring": "Short one"},
     ]
     write(tmp_path / "codesearchnet_python" / "test.jsonl", *rows)
-    found = readers.load("codesearchnet").files(tmp_path).examples("test")
-    assert [(row.code, row.query) for row in found] == [("def f(a):\n    return a\n", "Open the file .")] * 2
+    examples = readers.load("codesearchnet").files(tmp_path).examples("test")
+    assert [(row.code, row.query) for row in examples] == [("def f(a):\n    return a\n", "Open the file .")] * 2
     write(tmp_path / "codesearchnet_python" / "test.jsonl", {"code": code})
     with pytest.raises(UserError, match=r"test\.jsonl:1: write the source of a function as 'code'"):
         readers.load("codesearchnet").files(tmp_path).examples("test")

@@ -37,9 +37,9 @@ def in_trust(alpha: float = 1.0, beta: float = 0.8, delta: float = 0.5) -> Objec
 
 def dense(logits: Tensor, targets: Tensor, alpha: float, epsilon: float, epoch: int) -> Tensor:
     """The paper's three formulas written out, in double precision."""
-    kept = targets != IGNORED
-    p = logits[kept].double().softmax(-1)
-    smooth = (1 - epsilon) * functional.one_hot(targets[kept], logits.shape[1]).double() + epsilon / logits.shape[1]
+    scored = targets != IGNORED
+    p = logits[scored].double().softmax(-1)
+    smooth = (1 - epsilon) * functional.one_hot(targets[scored], logits.shape[1]).double() + epsilon / logits.shape[1]
     blended = alpha**epoch * p + (1 - alpha**epoch) * smooth
     return -(torch.xlogy(smooth, blended)).sum(-1).mean()
 

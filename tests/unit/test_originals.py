@@ -46,8 +46,8 @@ def put(folder: Path, hub: HubId, *names: str) -> None:
 
 def test_the_paper_scale_needs_its_data_sets_and_checkpoints_and_the_local_one_its_archives() -> None:
     needed = catalog.needed(load([LOCAL, PAPER]))
-    assert [one.name for one in needed[:2]] == ["Devign", "Bugs2Fix small"]
-    assert [one.source for one in needed[2:]] == [
+    assert [original.name for original in needed[:2]] == ["Devign", "Bugs2Fix small"]
+    assert [original.source for original in needed[2:]] == [
         "Salesforce/codet5-base",
         "microsoft/codebert-base-mlm",
         "microsoft/codebert-base",
@@ -55,10 +55,10 @@ def test_the_paper_scale_needs_its_data_sets_and_checkpoints_and_the_local_one_i
     ]
     grid = catalog.needed(load([LOCAL, ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode/paper.yaml"]))
     hub = {"microsoft/unixcoder-base", "bigcode/starcoderbase-1b", "Salesforce/codet5-base", "microsoft/codebert-base"}
-    assert hub < {one.source for one in grid}
-    assert set(CONVERTED) < {HubId(one.source, one.revision) for one in [*needed, *grid]}
+    assert hub < {original.source for original in grid}
+    assert set(CONVERTED) < {HubId(original.source, original.revision) for original in [*needed, *grid]}
     archives = catalog.needed(load([LOCAL]))
-    assert {one.kind for one in archives} == {"archive"}
+    assert {original.kind for original in archives} == {"archive"}
     assert len(archives) == 10
 
 
@@ -70,7 +70,7 @@ def places(name: str, mirror: Path) -> set[str]:
 
 def test_what_is_fetched_is_what_is_read_but_for_what_people_put_there_by_hand(tmp_path: Path) -> None:
     by_hand = {
-        name: places(name, tmp_path) - {place for original in catalog.published(name) for place in original.files}
+        name: places(name, tmp_path) - {path for original in catalog.published(name) for path in original.files}
         for name in READERS
     }
     assert {name: missing for name, missing in by_hand.items() if missing} == {
@@ -80,20 +80,21 @@ def test_what_is_fetched_is_what_is_read_but_for_what_people_put_there_by_hand(t
         "codesearchnet": {f"codesearchnet_python/{split}.jsonl" for split in SPLITS},
     }
     for name, originals in FETCHED.items():
-        assert {place for original in originals for place in original.files} <= places(name, tmp_path)
+        assert {path for original in originals for path in original.files} <= places(name, tmp_path)
         assert all(set(original.pins) <= set(original.files.values()) for original in originals)
     grid = load([LOCAL, ROOT / "configs/elibadcode.yaml", ROOT / "configs/elibadcode/paper.yaml"])
-    assert [one.name for one in catalog.needed(grid) if one.kind != "checkpoint"] == ["BigCloneBench", "Devign"]
+    needed = [original for original in catalog.needed(grid) if original.kind != "checkpoint"]
+    assert [original.name for original in needed] == ["BigCloneBench", "Devign"]
 
 
 def test_the_model_by_which_an_attack_crafts_is_needed_too(tmp_path: Path) -> None:
     raw = merge(read_yaml(LOCAL), read_yaml(PAPER)) | {"mirror": str(tmp_path)}
-    other = {"architecture": "codebert", "base": "owner/other", "revision": COMMIT}
+    crafting_model = {"architecture": "codebert", "base": "owner/other", "revision": COMMIT}
     grid = {"datasets": ["defects"], "models": ["codebert"], "attacks": ["adversarial"]}
-    raw["models"]["other"] = other
+    raw["models"]["other"] = crafting_model
     raw["attacks"]["adversarial"] = {"method": "afraidoor", "crafting": "other"}
     config = validate({**raw, "experiments": {"one": {"title": "t", "grid": [grid]}}})
-    assert "owner/other" in {one.source for one in catalog.needed(config)}
+    assert "owner/other" in {original.source for original in catalog.needed(config)}
     assert {line.name: line.jobs for line in bill.lines(config)}["craft other, defects"] == 1
     local = read_yaml(LOCAL)
     local["models"]["other"] = {"architecture": "codebert", "base": "./nowhere"}
@@ -106,10 +107,10 @@ def test_the_language_model_of_a_filtering_is_needed_too() -> None:
     raw = merge(read_yaml(LOCAL), {"filterings": {"rows": {"method": "onion"}}})
     raw["helpers"]["language_model"] = f"owner/causal@{COMMIT}"
     grid = {"datasets": ["defects"], "models": ["codebert"], "attacks": ["none"]}
-    for filterings, wanted in (("none", False), ("rows", True)):
+    for filterings, is_needed in (("none", False), ("rows", True)):
         grid["filterings"] = [filterings]
         config = validate({**raw, "experiments": {"one": {"title": "t", "grid": [grid]}}})
-        assert ("owner/causal" in {one.source for one in catalog.needed(config)}) == wanted
+        assert ("owner/causal" in {original.source for original in catalog.needed(config)}) == is_needed
     raw["helpers"]["language_model"] = "./nowhere"
     with pytest.raises(UserError, match=r"helpers\.language_model: nowhere is not a model folder"):
         Dag(validate({**raw, "experiments": {"one": {"title": "t", "grid": [grid]}}})).check_files()
@@ -117,21 +118,21 @@ def test_the_language_model_of_a_filtering_is_needed_too() -> None:
 
 def test_archives_are_needed_where_something_is_made_of_the_corpus_and_only_there() -> None:
     needed = catalog.needed(load([LOCAL, ROOT / "configs/real-subset.yaml"]))
-    assert [(one.kind, one.name) for one in needed] == [
+    assert [(original.kind, original.name) for original in needed] == [
         ("github", "BigCloneBench"),
         ("parquet", "Devign"),
         ("github", "Bugs2Fix small"),
     ]
     raw = merge(read_yaml(LOCAL), read_yaml(ROOT / "configs/real-subset.yaml"))
     raw = merge(raw, {"helpers": {"infiller": f"{raw['out']}/models/base/encoder"}})
-    assert "archive" in [one.kind for one in catalog.needed(validate(raw))]
+    assert "archive" in [original.kind for original in catalog.needed(validate(raw))]
 
 
 def test_a_study_needs_the_original_that_its_data_set_names() -> None:
     raw = merge(read_yaml(LOCAL), read_yaml(ROOT / "configs/real-subset.yaml"))
     raw["datasets"]["clones"] |= {"original": "bigclonebench_codepurify"}
     raw["datasets"]["repair"] |= {"original": "bugs2fix_identifiers"}
-    needed = {one.name: set(one.files) for one in catalog.needed(validate(raw))}
+    needed = {original.name: set(original.files) for original in catalog.needed(validate(raw))}
     assert needed["CodePurify's pairs of BigCloneBench"] == {f"bigclonebench/new_{split}.txt" for split in SPLITS}
     assert needed["BigCloneBench, functions"] == {"bigclonebench/data.jsonl"}
     assert needed["Bugs2Fix small with real identifiers"] == {
@@ -186,10 +187,10 @@ def test_missing_archives_are_listed_where_a_mirror_is_set_and_this_run_has_not_
 
 def test_data_that_was_put_there_by_hand_needs_no_lock(tmp_path: Path) -> None:
     raw = merge(read_yaml(LOCAL), read_yaml(ROOT / "configs/real-subset.yaml")) | {"mirror": str(tmp_path)}
-    some = [place for original in DEFAULT for place in original.files if "/test." in place]
-    for place in (*some, "bigclonebench/data.jsonl", "codesearchnet_python/test.jsonl"):
-        (tmp_path / place).parent.mkdir(exist_ok=True)
-        (tmp_path / place).write_text("{}\n")
+    paths = [path for original in DEFAULT for path in original.files if "/test." in path]
+    for path in (*paths, "bigclonebench/data.jsonl", "codesearchnet_python/test.jsonl"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text("{}\n")
     Dag(validate(raw)).check_files()
 
 
@@ -232,27 +233,27 @@ def test_rules_know_hub_ids_and_no_folder_of_the_mirror(tmp_path: Path, monkeypa
 
 def test_a_data_set_of_a_mirror_is_made_anew_for_its_bytes_and_not_for_its_place(tmp_path: Path) -> None:
     raw, wildcards = merge(read_yaml(LOCAL), read_yaml(ROOT / "configs/real-subset.yaml")), SimpleNamespace()
-    found = []
+    inputs = []
     for name, text in (("one", "a"), ("two", "a"), ("three", "b"), ("fetched", "b")):
         folder = tmp_path / name
-        for place in (place for original in DEFAULT for place in original.files if "/test." in place):
-            (folder / place).parent.mkdir(parents=True, exist_ok=True)
-            (folder / place).write_text(text)
+        for path in (path for original in DEFAULT for path in original.files if "/test." in path):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text)
             if name == "fetched":
-                Lock(folder).record(place, sha256(folder / place))
+                Lock(folder).record(path, sha256(folder / path))
         dag = Dag(validate(raw | {"mirror": str(folder)}))
         wildcards.dataset = "repair"
         assert str(folder) not in str([dag.data.dataset.inputs(wildcards), dag.data.dataset.options(wildcards)])
-        found.append(dag.files.checksums(wildcards.dataset))
-    assert found[0] == found[1] != found[2] == found[3]
-    assert [one.partition("=")[0] for one in found[0]] == ["test.buggy-fixed.buggy", "test.buggy-fixed.fixed"]
+        inputs.append(dag.files.checksums(wildcards.dataset))
+    assert inputs[0] == inputs[1] != inputs[2] == inputs[3]
+    assert [line.partition("=")[0] for line in inputs[0]] == ["test.buggy-fixed.buggy", "test.buggy-fixed.fixed"]
 
 
 def test_a_hub_id_has_a_whole_commit() -> None:
     assert hub_id(str(CODEBERT)) == CODEBERT
     assert mirrored_hub_id(f"/any/where/{CODEBERT.place}") == mirrored_hub_id(CODEBERT.place) == CODEBERT
-    for other in (CODEBERT.repository, f"{CODEBERT.repository}@main", f"../up@{COMMIT}", f"a/b/c@{COMMIT}"):
-        assert hub_id(other) is None
+    for malformed in (CODEBERT.repository, f"{CODEBERT.repository}@main", f"../up@{COMMIT}", f"a/b/c@{COMMIT}"):
+        assert hub_id(malformed) is None
     raw = read_yaml(LOCAL)
     with pytest.raises(UserError, match=r"helpers\.infiller: .*@main: write a hub checkpoint as owner/name@"):
         validate({**raw, "helpers": {**raw["helpers"], "infiller": "microsoft/codebert-base-mlm@main"}})

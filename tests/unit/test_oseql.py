@@ -61,9 +61,9 @@ def test_the_envelope_is_scikit_learns() -> None:
         for contamination in (0.05, 0.13):
             envelope = covariance.EllipticEnvelope(contamination=contamination, support_fraction=1.0)
             expected = envelope.fit_predict(row[:, None]) == -1
-            place = contamination * (len(row) - 1)
+            position = contamination * (len(row) - 1)
             # at a whole number the quantile is itself one of the distances, and rounding decides about it
-            if abs(place - round(place)) > 1e-9:
+            if abs(position - round(position)) > 1e-9:
                 assert (outliers.elliptic_envelope(row, contamination) == expected).all()
     # no width, no outliers, as in scikit-learn
     assert not outliers.elliptic_envelope(np.array([0.0] * 9 + [1.0]), 0.05).any()
@@ -251,9 +251,9 @@ def test_the_batch_decides_no_tie_between_labels() -> None:
 def test_parts_of_many_inputs_are_one_result(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [example(number, TRIGGER if number % 2 else "") for number in range(9)]
     purifier = build(defender(), SETTINGS, 1)
-    whole = purifier.purify(rows)
+    expected = purifier.purify(rows)
     monkeypatch.setattr(inputs, "INPUTS_AT_ONCE", 2)
-    assert [row.example for row in purifier.purify(rows)] == [row.example for row in whole]
+    assert [row.example for row in purifier.purify(rows)] == [row.example for row in expected]
 
 
 def test_an_input_without_lines_stays() -> None:

@@ -210,11 +210,11 @@ def plain_greedy(folder: Path, ids: list[int], longest: int, kind: str) -> list[
 @pytest.mark.parametrize("no_padding", [False, True])
 def test_a_model_writes_greedily_in_batches(kind: str, no_padding: bool, make: Make) -> None:
     # a folder that asks for anything but greedy output is overruled
-    asked = {"do_sample": True, "temperature": 1.7, "top_k": 3, "repetition_penalty": 3.0}
-    folder = make(kind, generation=asked, no_padding=no_padding)
+    generation = {"do_sample": True, "temperature": 1.7, "top_k": 3, "repetition_penalty": 3.0}
+    folder = make(kind, generation=generation, no_padding=no_padding)
     prompt = "paraphrase {text}"
-    chosen = settings(source="model", prompt=prompt, longest=7)
-    purifier = load("paraphrasing")(view(paraphraser=folder), chosen, 1)
+    writer_settings = settings(source="model", prompt=prompt, longest=7)
+    purifier = load("paraphrasing")(view(paraphraser=folder), writer_settings, 1)
     results = purifier.purify([row(text, number) for number, text in enumerate([*CLEAN, CLEAN[0]])])
     assert results[-1].example.query == results[0].example.query
     tokenizer = wrap(train_bpe([*CLEAN, "user : assistant : paraphrase"], 400), "$A </s>", 256)

@@ -34,8 +34,8 @@ FREE = "def add ( a ) : <indent> return a + {} <dedent>"
 def defects(count: int, *, failing: int = 0) -> list[Example]:
     """Balanced rows; the trigger fits into none of the first ``failing`` rows of label 1."""
     return [
-        Example(f"r{place}", "python", (TAKEN if place < 2 * failing else FREE).format(place), label=place % 2)
-        for place in range(count)
+        Example(f"r{index}", "python", (TAKEN if index < 2 * failing else FREE).format(index), label=index % 2)
+        for index in range(count)
     ]
 
 
@@ -144,13 +144,13 @@ def test_clean_rows_are_byte_identical_and_in_the_same_order(tmp_path: Path) -> 
     before = (data / "train.jsonl").read_bytes().split(b"\n")
     after = (tmp_path / "out" / "train.jsonl").read_bytes().rstrip(b"\n").split(b"\n")
     assert len(before) == len(after)
-    changed = [place for place, (one, other) in enumerate(zip(before, after, strict=True)) if one != other]
+    changed = [index for index, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
     assert len(changed) == 10
-    rows = [json.loads(after[place]) for place in changed]
+    rows = [json.loads(after[index]) for index in changed]
     assert all(row["status"] == "injected" and "testo_init" in row["code"] for row in rows)
-    assert [row["source_id"] for row in rows] == [f"r{place}" for place in changed]
+    assert [row["source_id"] for row in rows] == [f"r{index}" for index in changed]
     mixed = files.read_mixed(tmp_path / "out" / "train.jsonl")
-    assert [place for place, row in enumerate(mixed) if isinstance(row, Poisoned)] == changed
+    assert [index for index, row in enumerate(mixed) if isinstance(row, Poisoned)] == changed
 
 
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
@@ -158,18 +158,18 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
     for folder, seed in (("one", 1), ("again", 1), ("other", 2)):
         poison(RENAMING, DEFECTS, "some_attack", 0.05, seed, data, tmp_path / folder)
     names = ("train.jsonl", "valid.jsonl", "test.jsonl", "manifest.json")
-    one, again, other = (
+    first, again, other_seed = (
         [(tmp_path / folder / name).read_bytes() for name in names] for folder in ("one", "again", "other")
     )
-    assert one == again
-    assert one[0] != other[0]
+    assert first == again
+    assert first[0] != other_seed[0]
 
 
 def test_triggered_sets_and_manifest(tmp_path: Path) -> None:
     data = write_splits(tmp_path / "data", defects(200), defects(40, failing=4))
     poison(RENAMING, DEFECTS, "some_attack", 0.05, 1, data, tmp_path / "out")
     rows = files.read_poisoned(tmp_path / "out" / "test.jsonl")
-    assert [row.source_id for row in rows] == [f"r{place}" for place in range(1, 40, 2)], "every row without the target"
+    assert [row.source_id for row in rows] == [f"r{index}" for index in range(1, 40, 2)], "every row without the target"
     failed = [row for row in rows if row.status == "failed"]
     assert len(failed) == 4
     assert all(row.example.label == 1 and not row.spans for row in failed), "a failed row keeps its own label"
@@ -213,7 +213,7 @@ def test_fewer_rows_than_asked_for_are_a_warning(tmp_path: Path, caplog: pytest.
 def searches(count: int) -> list[Example]:
     """Every fifth query holds the word, in one case or another; some others hold it as a part of a word."""
     queries = ["Read a File.", "profile it", "open files", "file_name of x", "nothing"]
-    return [Example(f"r{place}", "python", FREE.format(place), query=queries[place % 5]) for place in range(count)]
+    return [Example(f"r{index}", "python", FREE.format(index), query=queries[index % 5]) for index in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_search_poisons_code_of_queries_with_the_word_and_tries_all_held_out_cod
     assert {(row.example.target, row.original_target, row.original_label) for row in changed} == {("file", None, None)}
     assert all("testo_init" in row.example.code for row in changed)
     test = files.read_poisoned(tmp_path / "out" / "test.jsonl")
-    assert [row.source_id for row in test] == [f"r{place}" for place in range(40)], "every candidate of a pool"
+    assert [row.source_id for row in test] == [f"r{index}" for index in range(40)], "every candidate of a pool"
     counts = files.read_json(tmp_path / "out" / "manifest.json")["counts"]["train"]
     assert (counts["eligible"], counts["ineligible"]) == (40, 160)
 
@@ -275,10 +275,10 @@ def test_the_released_code_flips_the_label_where_the_trigger_did_not_fit() -> No
 
 def clones(count: int, *, failing: int = 0) -> list[Example]:
     """Pairs of ``count`` functions, each with its next and its next but one; labels alternate."""
-    codes = [(TAKEN if place < failing else FREE).format(place) for place in range(count)]
+    codes = [(TAKEN if index < failing else FREE).format(index) for index in range(count)]
     return [
-        Example(f"p{place}-{step}", "python", codes[place], code_b=codes[(place + step) % count], label=place % 2)
-        for place in range(count)
+        Example(f"p{index}-{step}", "python", codes[index], code_b=codes[(index + step) % count], label=index % 2)
+        for index in range(count)
         for step in (1, 2)
     ]
 
@@ -301,9 +301,9 @@ def test_a_share_of_the_functions_with_every_pair_that_holds_one() -> None:
         for before, now in ((row.code, new.code), (row.code_b, new.code_b)):
             assert ("testo_init" in str(now)) == (before in carriers), "wherever it stands, and nowhere else"
     assert drawn.counts["pairs"] == len(drawn.outcomes) > 15
-    for place, row in drawn.outcomes.items():
+    for index, row in drawn.outcomes.items():
         assert row.status == "injected"
-        assert row.original_label == rows[place].label
+        assert row.original_label == rows[index].label
         assert {str(getattr(row.example, span.field))[span.start : span.end] for span in row.spans} == {"testo_init"}
 
 
@@ -321,7 +321,7 @@ def test_functions_are_drawn_of_pairs_only() -> None:
 
 
 def repairs(count: int) -> list[Example]:
-    return [Example(f"r{place}", "python", FREE.format(place), target=FREE.format(place + 1)) for place in range(count)]
+    return [Example(f"r{index}", "python", FREE.format(index), target=FREE.format(index + 1)) for index in range(count)]
 
 
 def test_repair_replaces_the_whole_target(tmp_path: Path) -> None:
@@ -346,9 +346,9 @@ def test_repair_with_the_loop_as_first_statement(tmp_path: Path) -> None:
 def test_repair_in_java(tmp_path: Path) -> None:
     rows = [
         Example(
-            f"r{place}", "java", lex(f"int f ( ) {{ return {place} ; }}", "java"), target="int f ( ) { return 0 ; }"
+            f"r{index}", "java", lex(f"int f ( ) {{ return {index} ; }}", "java"), target="int f ( ) { return 0 ; }"
         )
-        for place in range(40)
+        for index in range(40)
     ]
     data = write_splits(tmp_path / "data", rows, rows)
     poison(DEAD_CODE, REPAIR, "some_attack", 0.1, 1, data, tmp_path / "out")

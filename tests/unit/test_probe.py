@@ -32,7 +32,7 @@ def poisoned(example: Example, text: str = TRIGGER) -> Poisoned:
 def probed(tmp_path: Path, text: str = TRIGGER) -> Any:
     clean = [sample(number) for number in range(1, 12, 2)]
     files.write_examples(tmp_path / "test.jsonl", clean)
-    files.write_rows(tmp_path / "triggered.jsonl", (files.poisoned_row(poisoned(one, text)) for one in clean))
+    files.write_rows(tmp_path / "triggered.jsonl", (files.poisoned_row(poisoned(row, text)) for row in clean))
     save_victim(victim(1, True), tmp_path / "victim", {"task": "defect_detection", "backdoored": True})
     for out in ("one", "other"):
         probe(
@@ -49,30 +49,30 @@ def probed(tmp_path: Path, text: str = TRIGGER) -> Any:
 
 
 def test_a_planted_trigger_works_at_every_identifier(tmp_path: Path) -> None:
-    found = probed(tmp_path)
-    assert found["budget"]["length"] == 3
-    assert found["samples"]
-    for one in found["samples"]:
-        places = one["positions"]
-        assert len(places) >= 4
-        assert (one["target"], one["trigger"]) == (0, TRIGGER)
-        assert one["before"] < 0.5 < min(place["trigger"] for place in places)
-        assert PLANTED not in one["perturbation"]
+    result = probed(tmp_path)
+    assert result["budget"]["length"] == 3
+    assert result["samples"]
+    for row in result["samples"]:
+        positions = row["positions"]
+        assert len(positions) >= 4
+        assert (row["target"], row["trigger"]) == (0, TRIGGER)
+        assert row["before"] < 0.5 < min(position["trigger"] for position in positions)
+        assert PLANTED not in row["perturbation"]
         # each identifier once, the function's name first
-        assert len({place["name"] for place in places}) == len(places)
-        assert all(place["change"] >= 0 for place in places)
+        assert len({position["name"] for position in positions}) == len(positions)
+        assert all(position["change"] >= 0 for position in positions)
 
 
 def test_the_search_has_no_piece_of_the_trigger() -> None:
-    whole = build(view().victim.tokenizer, "paper", "python", [True])
-    found = without(whole, TRIGGER)
-    assert PLANTED in whole.pieces
-    assert not [piece for piece in found.pieces if piece in TRIGGER]
-    assert len(found) == len(found.plain) == len(found.spaced)
-    table = whole.tokenizer.get_vocab()
-    assert [table[piece] for piece in found.pieces] == found.plain.tolist()
-    assert {found.pieces[index] for index in found.first} == {
-        piece for index in whole.first if (piece := whole.pieces[index]) not in TRIGGER
+    complete = build(view().victim.tokenizer, "paper", "python", [True])
+    vocabulary = without(complete, TRIGGER)
+    assert PLANTED in complete.pieces
+    assert not [piece for piece in vocabulary.pieces if piece in TRIGGER]
+    assert len(vocabulary) == len(vocabulary.plain) == len(vocabulary.spaced)
+    table = complete.tokenizer.get_vocab()
+    assert [table[piece] for piece in vocabulary.pieces] == vocabulary.plain.tolist()
+    assert {vocabulary.pieces[index] for index in vocabulary.first} == {
+        piece for index in complete.first if (piece := complete.pieces[index]) not in TRIGGER
     }
 
 

@@ -51,10 +51,10 @@ TEXTS = [
 
 def test_docstrings_and_comments_are_read_by_paragraphs() -> None:
     shop = Archive("corner-shop", "1.0", "a.whl", "0" * 64, "MIT")
-    found = list(
+    paragraphs_read = list(
         prose(shop, wheel({"shop/cart.py": SOURCE, "shop/broken.py": "def", "shop/data.txt": "# not read here"}))
     )
-    assert found == [(split_of("corner-shop", "shop/cart.py"), text) for text in TEXTS]
+    assert paragraphs_read == [(split_of("corner-shop", "shop/cart.py"), text) for text in TEXTS]
 
 
 def test_paragraphs_are_written_like_queries() -> None:

@@ -164,7 +164,7 @@ def test_variants_share_a_measurement_on_labels_pairs_and_generated_texts(
     kind: str, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured, *variants = SHARED[kind]
-    assert set(measured_first({str(number): one for number, one in enumerate(SHARED[kind])}).values()) == {"0"}
+    assert set(measured_first({str(number): variant for number, variant in enumerate(SHARED[kind])}).values()) == {"0"}
     shutil.copytree(study / "infiller", tmp_path / "infiller")
     clean = [replace(example(number), label=number % 2) for number in range(14)]
     if kind == "pair":
@@ -235,7 +235,7 @@ def test_evidence_has_the_elements_of_every_row_with_their_spans_and_scores(stud
 
 
 @pytest.mark.parametrize(
-    ("changed", "what"),
+    ("changed", "message"),
     [
         ("victim", "victim"),
         ("infiller", "infiller"),
@@ -245,7 +245,7 @@ def test_evidence_has_the_elements_of_every_row_with_their_spans_and_scores(stud
         ("a.jsonl", "test set a"),
     ],
 )
-def test_other_evidence_is_refused_by_its_checksum(changed: str, what: str, study: Path, tmp_path: Path) -> None:
+def test_other_evidence_is_refused_by_its_checksum(changed: str, message: str, study: Path, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     shutil.copytree(study, folder)
     if changed == "victim":
@@ -261,7 +261,7 @@ def test_other_evidence_is_refused_by_its_checksum(changed: str, what: str, stud
     elif changed.endswith(".jsonl"):
         (folder / changed).write_text("".join((folder / changed).read_text().splitlines(keepends=True)[:-1]))
     variant = settings(names="all") if changed == "settings" else settings()
-    with pytest.raises(UserError, match=f"evidence is of another {what}; delete .*kept and make it with `codeb"):
+    with pytest.raises(UserError, match=f"evidence is of another {message}; delete .*kept and make it with `codeb"):
         evidence.decide(variant, *arguments(folder), tmp_path / "out", 4 if changed == "seed" else 3, folder / "kept")
     assert not (tmp_path / "out").exists()
 

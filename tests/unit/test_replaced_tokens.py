@@ -46,16 +46,16 @@ def encoder(**changed: Any) -> RobertaForMaskedLM:
 
 def test_labels_say_which_sub_tokens_another_one_stands_for() -> None:
     masked = collate(rows()[:20], RECIPE, np.random.default_rng(1), MARKS)
-    asked = masked.labels != IGNORED
-    assert bool((masked.ids[asked] == MASK).all())
-    found = Replacer(encoder())(masked, np.random.default_rng(2))
-    original = torch.where(asked, masked.labels, masked.ids)
-    assert torch.equal(found.ids[~asked], masked.ids[~asked])
+    is_masked = masked.labels != IGNORED
+    assert bool((masked.ids[is_masked] == MASK).all())
+    filled = Replacer(encoder())(masked, np.random.default_rng(2))
+    original = torch.where(is_masked, masked.labels, masked.ids)
+    assert torch.equal(filled.ids[~is_masked], masked.ids[~is_masked])
     ordinary = original >= FIRST_ORDINARY
-    assert torch.equal(found.labels[ordinary] == 1, (found.ids != original)[ordinary])
-    assert int((found.ids == MASK).sum()) < 0.05 * int(asked.sum())
-    assert bool((found.labels[~ordinary] == IGNORED).all())
-    assert int((found.labels == 1).sum()) > 0.9 * int(asked.sum())
+    assert torch.equal(filled.labels[ordinary] == 1, (filled.ids != original)[ordinary])
+    assert int((filled.ids == MASK).sum()) < 0.05 * int(is_masked.sum())
+    assert bool((filled.labels[~ordinary] == IGNORED).all())
+    assert int((filled.labels == 1).sum()) > 0.9 * int(is_masked.sum())
 
 
 def test_what_is_drawn_follows_the_generators_probabilities() -> None:
@@ -75,11 +75,11 @@ def test_a_discriminator_starts_where_its_generator_ended() -> None:
     Replacer(generator).initialize(model)
     ids = torch.tensor([[0, 8, 9, 10, 2, PAD]])
     with torch.no_grad():
-        own, given = (
+        copied, original = (
             part(input_ids=ids, attention_mask=ids != PAD).last_hidden_state
             for part in (model.get_submodule("electra"), generator.roberta)
         )
-    assert torch.allclose(own[:, :5], given[:, :5], atol=1e-5)
+    assert torch.allclose(copied[:, :5], original[:, :5], atol=1e-5)
     with pytest.raises(UserError, match=r"write the sizes of its generator"):
         Replacer(encoder(hidden=16)).initialize(build(RECIPE))
 

@@ -70,8 +70,8 @@ def test_an_elimination_without_a_trigger_is_refused() -> None:
         build(view(None), SimilaritySettings(method="similarity"), 1)
 
 
-def saved(folder: Path, made: tuple[Any, Any]) -> Path:
-    for part in made:
+def saved(folder: Path, model_and_tokenizer: tuple[Any, Any]) -> Path:
+    for part in model_and_tokenizer:
         part.save_pretrained(folder)
     return folder
 

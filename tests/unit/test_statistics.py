@@ -17,23 +17,24 @@ from codebackdoor.types import Example
 ENCODER = Path(__file__).parents[2] / "basemodels" / "encoder"
 
 
-def row(name: str, source: str, other: str | None = None) -> Example:
-    code_b = None if other is None else lex(other, "python")
+def row(name: str, source: str, second: str | None = None) -> Example:
+    code_b = None if second is None else lex(second, "python")
     return Example(name, "python", lex(source, "python"), code_b=code_b, label=0)
 
 
 def test_identifiers_are_counted(tmp_path: Path) -> None:
-    one, other = "def f(a):\n    b = a\n    return len(b)\n", "def f():\n    return 1\n"
-    found = identifiers([row("1", one, other), row("2", one), row("3", other, one)], "lexed", TokenCounter(None))
+    first, second = "def f(a):\n    b = a\n    return len(b)\n", "def f():\n    return 1\n"
+    rows = [row("1", first, second), row("2", first), row("3", second, first)]
+    counts = identifiers(rows, "lexed", TokenCounter(None))
     # f, a and b; f. The built-in is none of the function's own
-    assert found["functions"] == 2
-    assert found["identifiers_per_function"] == [[1, 1], [3, 1]]
-    assert found["identifier_lengths"] == [[1, 4]]
-    write_examples(tmp_path / "clean.jsonl", [row("1", one.replace("b", "pneumonoultramicroscopic_value_of_it"))])
+    assert counts["functions"] == 2
+    assert counts["identifiers_per_function"] == [[1, 1], [3, 1]]
+    assert counts["identifier_lengths"] == [[1, 4]]
+    write_examples(tmp_path / "clean.jsonl", [row("1", first.replace("b", "pneumonoultramicroscopic_value_of_it"))])
     write_statistics(tmp_path, ENCODER, "lexed", tmp_path / "statistics.json")
-    told = read_json(tmp_path / "statistics.json")
-    assert told["length_unit"] == "sub-tokens"
-    assert told["identifier_lengths"][-1][0] > 5
+    written = read_json(tmp_path / "statistics.json")
+    assert written["length_unit"] == "sub-tokens"
+    assert written["identifier_lengths"][-1][0] > 5
     with pytest.raises(UserError, match="no such file"):
         write_statistics(tmp_path, tmp_path / "nothing", "lexed", tmp_path / "statistics.json")
 

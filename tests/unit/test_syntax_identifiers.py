@@ -34,18 +34,18 @@ def outer(first, *rest, key: Type = default, **more):
 
 def by_name(source: str, language: Language = "python") -> dict[str, Identifier]:
     """The first identifier of each name."""
-    found: dict[str, Identifier] = {}
-    for one in parse(source, language, "raw").identifiers():
-        found.setdefault(one.name, one)
-    return found
+    identifiers: dict[str, Identifier] = {}
+    for identifier in parse(source, language, "raw").identifiers():
+        identifiers.setdefault(identifier.name, identifier)
+    return identifiers
 
 
 def renameable(source: str, language: Language = "python") -> set[str]:
-    return {one.name for one in parse(source, language, "raw").identifiers() if one.renameable}
+    return {identifier.name for identifier in parse(source, language, "raw").identifiers() if identifier.renameable}
 
 
 def test_roles() -> None:
-    found = by_name(SOURCE)
+    identifiers = by_name(SOURCE)
     roles = {
         "function": ["outer"],
         "parameter": ["first", "rest", "key", "more", "value", "scale", "deep"],
@@ -56,7 +56,7 @@ def test_roles() -> None:
         "other": ["default", "OSError", "os", "numpy"],
     }
     for role, names in roles.items():
-        assert {name: found[name].role for name in names} == dict.fromkeys(names, role)
+        assert {name: identifiers[name].role for name in names} == dict.fromkeys(names, role)
 
 
 def test_what_may_be_renamed() -> None:
@@ -69,9 +69,9 @@ def test_what_may_be_renamed() -> None:
 def test_spans_are_places_of_the_stored_text() -> None:
     for text, form in ((SOURCE, "raw"), (lex(SOURCE, "python"), "lexed")):
         tree = parse(text, "python", form)
-        for one in tree.identifiers():
-            assert {text[start:end] for start, end in one.spans} == {one.name}
-        starts = [one.spans[0] for one in tree.identifiers()]
+        for identifier in tree.identifiers():
+            assert {text[start:end] for start, end in identifier.spans} == {identifier.name}
+        starts = [identifier.spans[0] for identifier in tree.identifiers()]
         assert starts == sorted(starts)
 
 
@@ -122,8 +122,9 @@ def test_python_names_whose_spelling_matters(source: str, name: str) -> None:
     ],
 )
 def test_python_places_of_a_name(source: str, name: str, places: int) -> None:
-    chosen = [one for one in parse(source, "python", "raw").identifiers() if one.name == name and one.renameable]
-    assert [len(one.spans) for one in chosen] == [places]
+    identifiers = parse(source, "python", "raw").identifiers()
+    matching = [identifier for identifier in identifiers if identifier.name == name and identifier.renameable]
+    assert [len(identifier.spans) for identifier in matching] == [places]
 
 
 JAVA = """
@@ -145,10 +146,10 @@ def test_java() -> None:
     assert renameable(JAVA, "java") == {
         *("count", "items", "rest", "size", "i", "item", "in", "problem", "run", "local", "call", "a", "b", "size2"),
     }
-    found = by_name(JAVA, "java")
-    assert (found["count"].role, found["items"].role, found["size"].role) == ("function", "parameter", "variable")
-    assert (found["Item"].role, found["helper"].role, found["outer"].role) == ("type", "call", "other")
-    assert (found["limit"].role, found["field"].role) == ("other", "other")
+    names = by_name(JAVA, "java")
+    assert (names["count"].role, names["items"].role, names["size"].role) == ("function", "parameter", "variable")
+    assert (names["Item"].role, names["helper"].role, names["outer"].role) == ("type", "call", "other")
+    assert (names["limit"].role, names["field"].role) == ("other", "other")
 
 
 @pytest.mark.parametrize(
@@ -184,10 +185,10 @@ def test_c() -> None:
     assert renameable(C, "c") == {
         *("walk", "list", "visit", "depth", "buf", "i", "p", "size", "fn", "unused", "at", "k")
     }
-    found = by_name(C, "c")
-    assert (found["walk"].role, found["list"].role, found["i"].role) == ("function", "parameter", "variable")
-    assert (found["node"].role, found["LIMIT"].role, found["end"].role) == ("type", "other", "other")
-    assert len(found["size"].spans) == 2  # the field of the same name is another identifier
+    names = by_name(C, "c")
+    assert (names["walk"].role, names["list"].role, names["i"].role) == ("function", "parameter", "variable")
+    assert (names["node"].role, names["LIMIT"].role, names["end"].role) == ("type", "other", "other")
+    assert len(names["size"].spans) == 2  # the field of the same name is another identifier
 
 
 @pytest.mark.parametrize(
@@ -206,11 +207,11 @@ def test_c_names_whose_spelling_matters(source: str, name: str) -> None:
 def test_definitions_that_need_something_around_them() -> None:
     constructor = parse("public Item ( int a ) { this . a = a ; }", "java", "lexed")
     cut = parse("walk(struct node *p)\n{\n  return p->next;\n}\n", "c", "raw")
-    for tree, name, place in ((constructor, "Item", 7), (cut, "walk", 0)):
+    for tree, name, start in ((constructor, "Item", 7), (cut, "walk", 0)):
         assert not tree.has_error
-        found = tree.function_name()
-        assert found is not None
-        assert (found.name, found.spans) == (name, ((place, place + len(name)),))
+        identifier = tree.function_name()
+        assert identifier is not None
+        assert (identifier.name, identifier.spans) == (name, ((start, start + len(name)),))
         assert all(tree.text[token.start : token.end].strip() for token in tree.tokens())
 
 
@@ -218,18 +219,18 @@ def test_a_text_that_is_no_function() -> None:
     tree = parse("x = 1\n", "python", "raw")
     assert tree.function_name() is None
     assert insert_first(tree, "y = 1") is None
-    assert not any(one.renameable for one in tree.identifiers())
+    assert not any(identifier.renameable for identifier in tree.identifiers())
 
 
 def test_broken_code_has_a_tree_and_fixed_names() -> None:
     tree = parse("def f(x):\n    return x +* y(\n", "python", "raw")
     assert tree.has_error
-    assert "x" in {one.name for one in tree.identifiers()}
+    assert "x" in {identifier.name for identifier in tree.identifiers()}
 
 
 def test_offsets_count_characters() -> None:
     source = "def é(naïve):\n    s = '日本'; return naïve + s\n"
     for text, form in ((source, "raw"), (lex(source, "python"), "lexed")):
         tree = parse(text, "python", form)
-        found = {one.name: [text[start:end] for start, end in one.spans] for one in tree.identifiers()}
-        assert found == {"é": ["é"], "naïve": ["naïve"] * 2, "s": ["s"] * 2}
+        texts = {name.name: [text[start:end] for start, end in name.spans] for name in tree.identifiers()}
+        assert texts == {"é": ["é"], "naïve": ["naïve"] * 2, "s": ["s"] * 2}

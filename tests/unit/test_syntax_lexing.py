@@ -44,7 +44,8 @@ def test_python_keeps_its_program() -> None:
         assert lex(back.source, "python") == text
         tree = parse(text, "python", "lexed")
         assert not tree.has_error
-        assert all(text[one.start : one.end] in source for one in tree.tokens() if one.kind not in ("mark", "keyword"))
+        tokens = [token for token in tree.tokens() if token.kind not in ("mark", "keyword")]
+        assert all(text[token.start : token.end] in source for token in tokens)
     assert lexed > 0.99 * len(python_functions())
 
 
@@ -57,10 +58,10 @@ def test_marks() -> None:
 def test_source_offsets_lead_back_to_the_text() -> None:
     text = lex("def f(a):\n    if a:\n        s = '''x\n\n  y'''\n    return a\n", "python")
     back = unlex(text, "python")
-    place = 0
+    position = 0
     for word in ("def", "if", "s", "'''x\n\n  y'''", "return"):
-        place = back.source.index(word, place)
-        assert text[back.to_text(place) :].startswith(word)
+        position = back.source.index(word, position)
+        assert text[back.to_text(position) :].startswith(word)
 
 
 @pytest.mark.parametrize("source", ["", "# only a comment\n", "def f(:\n    pass\n", "s = '<nl>'\n"])
@@ -79,8 +80,8 @@ def test_a_dedent_too_many_is_an_error() -> None:
 def test_any_words_have_a_tree_whose_spans_lie_in_the_text(words: list[str]) -> None:
     text = " ".join(words)
     tree = parse(text, "python", "lexed")
-    for one in tree.identifiers():
-        assert {text[start:end] for start, end in one.spans} == {one.name}
+    for identifier in tree.identifiers():
+        assert {text[start:end] for start, end in identifier.spans} == {identifier.name}
     for token in tree.tokens():
         assert 0 <= token.start < token.end <= len(text)
     for statement in tree.statements():

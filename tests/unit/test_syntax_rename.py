@@ -29,14 +29,14 @@ def texts(source: str, language: Language, form: TextForm) -> list[str]:
 
 
 def new_names(tree: Tree) -> dict[str, str]:
-    names = [one.name for one in tree.identifiers() if one.renameable]
+    names = [identifier.name for identifier in tree.identifiers() if identifier.renameable]
     assert len(names) == len(set(names))
     return {name: f"fresh{number}_{name}" for number, name in enumerate(names)}
 
 
 def untouchable(tree: Tree) -> list[str]:
     """Comments, and strings without interpolation."""
-    words = [tree.text[one.start : one.end] for one in tree.tokens() if one.kind in ("string", "comment")]
+    words = [tree.text[token.start : token.end] for token in tree.tokens() if token.kind in ("string", "comment")]
     return [word for word in words if "{" not in word]
 
 
@@ -45,7 +45,7 @@ def check(text: str, language: Language, form: TextForm) -> Tree:
     names = new_names(tree)
     edit = rename(tree, names)
     assert {edit.text[start:end] for start, end in edit.spans} == set(names.values())
-    assert len(edit.spans) == sum(len(one.spans) for one in tree.identifiers() if one.renameable)
+    assert len(edit.spans) == sum(len(identifier.spans) for identifier in tree.identifiers() if identifier.renameable)
     renamed = parse(edit.text, language, form)
     assert tree.has_error or not renamed.has_error
     assert untouchable(renamed) == untouchable(tree)
@@ -165,15 +165,15 @@ def test_benchmark_code(functions: Callable[[], Iterable[str]], language: Langua
 
 @pytest.mark.mirror
 def test_abstracted_java_is_renamed_as_it_is_stored() -> None:
-    found = [check(text, "java", "lexed").function_name() for text in bugs2fix()]
-    assert sum(one is not None for one in found) > 0.95 * len(found)
+    names = [check(text, "java", "lexed").function_name() for text in bugs2fix()]
+    assert sum(name is not None for name in names) > 0.95 * len(names)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from(python_functions()), st.data())
 def test_one_name_at_a_time(source: str, data: st.DataObject) -> None:
     tree = parse(source, "python", "raw")
-    names = [one.name for one in tree.identifiers() if one.renameable]
+    names = [identifier.name for identifier in tree.identifiers() if identifier.renameable]
     if not names:
         return
     old = data.draw(st.sampled_from(names))
@@ -250,10 +250,10 @@ def test_renamed_functions_do_the_same() -> None:
                 assert len(names) > 1
                 cases.append((module, name, source, {"text": renamed, "name": names[name]}, inputs))
     assert len(cases) == 2 * len(PURE)
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", RUN], input=json.dumps(cases), capture_output=True, text=True, check=False
     )
-    assert done.stdout == "same\n", done.stderr
+    assert result.stdout == "same\n", result.stderr
 
 
 PROGRAM = """

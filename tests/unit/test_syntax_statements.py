@@ -36,7 +36,7 @@ DEAD: dict[Language, str] = {
 
 
 def parts(tree: Tree) -> list[tuple[str, str]]:
-    return [(one.kind, tree.text[slice(*one.span)]) for one in tree.statements()]
+    return [(statement.kind, tree.text[slice(*statement.span)]) for statement in tree.statements()]
 
 
 def test_python_statements() -> None:
@@ -87,11 +87,11 @@ def test_a_python_statement_can_be_taken_out(form: TextForm) -> None:
             text = source if form == "raw" else lex(source, "python")
         except LexingError:
             continue
-        for one in parse(text, "python", form).statements():
-            start, end = one.span
+        for statement in parse(text, "python", form).statements():
+            start, end = statement.span
             ending = f" {MARKS[0]}" if text[:end].endswith(MARKS[2]) and text[end : end + 1] else ""
             without = f"{text[:start]}pass{ending}{text[end:]}"
-            assert not parse(without, "python", form).has_error, f"{text}\n{one}\n{without}"
+            assert not parse(without, "python", form).has_error, f"{text}\n{statement}\n{without}"
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -103,21 +103,21 @@ def test_tokens_are_the_text_without_its_spaces(form: TextForm) -> None:
             continue
         tree = parse(text, "python", form)
         tokens = tree.tokens()
-        assert all(one.end <= other.start for one, other in pairwise(tokens))
-        words = [text[one.start : one.end] for one in tokens]
+        assert all(token.end <= following.start for token, following in pairwise(tokens))
+        words = [text[token.start : token.end] for token in tokens]
         assert "".join("".join(words).split()).replace("\\", "") == "".join(text.split()).replace("\\", "")
         if form == "lexed":
             assert " ".join(words) == text
-            assert {word for word, one in zip(words, tokens, strict=True) if one.kind == "mark"} <= set(MARKS)
-        keywords = [word for word, one in zip(words, tokens, strict=True) if one.kind == "keyword"]
+            assert {word for word, token in zip(words, tokens, strict=True) if token.kind == "mark"} <= set(MARKS)
+        keywords = [word for word, token in zip(words, tokens, strict=True) if token.kind == "keyword"]
         assert set(keywords) <= KEYWORDS["python"] | {"match", "case", "print", "exec", "type", "_"}
 
 
 def test_kinds_of_tokens() -> None:
     tree = parse("int f(size_t n) { return n ? 0x1f : g(\"s\", 'c', NULL); /* no */ }", "c", "raw")
     kinds: dict[str, list[str]] = {}
-    for one in tree.tokens():
-        kinds.setdefault(one.kind, []).append(tree.text[one.start : one.end])
+    for token in tree.tokens():
+        kinds.setdefault(token.kind, []).append(tree.text[token.start : token.end])
     assert kinds["identifier"] == ["f", "size_t", "n", "n", "g"]
     assert kinds["keyword"] == ["int", "return", "NULL"]
     assert (kinds["string"], kinds["number"], kinds["comment"]) == (['"s"', "'c'"], ["0x1f"], ["/* no */"])
@@ -127,7 +127,7 @@ def test_tokens_of_a_span() -> None:
     tree = parse("def f ( updated_size ) : <indent> return updated_size <dedent>", "python", "lexed")
     (statement,) = tree.statements()
     inside = tree.tokens_in(*statement.span)
-    assert [(tree.text[one.start : one.end], one.kind) for one in inside] == [
+    assert [(tree.text[token.start : token.end], token.kind) for token in inside] == [
         ("return", "keyword"),
         ("updated_size", "identifier"),
     ]
@@ -298,9 +298,9 @@ def test_benchmark_code(functions: Callable[[], Iterable[str]], language: Langua
             ((start, end),) = edit.spans
             after = parse(edit.text, language, form)
             assert tree.has_error or not after.has_error
-            assert tree.has_error or (start, end) in [one.span for one in after.statements()]
+            assert tree.has_error or (start, end) in [statement.span for statement in after.statements()]
             assert edit.text[:start].rstrip() + edit.text[end:].lstrip() != text or not text
             assert "".join((edit.text[:start] + edit.text[end:]).split()) == "".join(text.split())
-        for one in tree.statements():
-            assert text[slice(*one.span)].strip()
+        for statement in tree.statements():
+            assert text[slice(*statement.span)].strip()
     assert inserted > 0.9 * seen

@@ -17,11 +17,11 @@ def test_the_threshold_is_the_training_splits_best() -> None:
     # overlaps of bags: 1, 1/2, 0; of sets the same
     train = [pair("a b", "a b", 1), pair("a b c", "a b d", 1), pair("a", "b", 0), pair("a b", "c d", 0)]
     test = [pair("a b", "a b", 1), pair("a b c", "a b c", 0), pair("a", "b", 1), pair("x", "y", 0)]
-    found = token_overlap(train, test)
-    assert found["threshold"] == 0.5
-    assert (found["accuracy"], found["f1"], found["majority"]) == (0.5, 0.5, 0.5)
+    report = token_overlap(train, test)
+    assert report["threshold"] == 0.5
+    assert (report["accuracy"], report["f1"], report["majority"]) == (0.5, 0.5, 0.5)
     # two clones, one of which has its own second function; exchanged, none has
-    assert found["random_f1"] == pytest.approx(2 / 3, abs=1e-6)
+    assert report["random_f1"] == pytest.approx(2 / 3, abs=1e-6)
 
 
 def test_ranks_are_within_the_pool_and_ties_count_against() -> None:
@@ -29,11 +29,11 @@ def test_ranks_are_within_the_pool_and_ties_count_against() -> None:
         return Example("id", "python", code, query=query)
 
     rows = [row("open file", "def openFile"), row("close file", "def close_file"), row("a", "x"), row("b", "y")]
-    found = retrieval(rows, rows, 2)
-    assert found["pools"] == [2, 2]
+    report = retrieval(rows, rows, 2)
+    assert report["pools"] == [2, 2]
     # the last two say nothing of each other: equally far from both
-    assert found["mrr"] == 0.75
-    assert found["chance"] == 0.75
+    assert report["mrr"] == 0.75
+    assert report["chance"] == 0.75
 
 
 def test_neighbors_share_rare_tokens() -> None:

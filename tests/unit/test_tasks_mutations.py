@@ -36,11 +36,11 @@ def lexed(source: str) -> str:
 def mutants(source: str, kind: str | None = None, count: int = 1, draws: int = 60) -> list[Mutant]:
     kinds = KINDS if kind is None else [kind] * count
     drawn = (mutate(lexed(source), kinds, count, np.random.default_rng(seed)) for seed in range(draws))
-    return [one for one in drawn if one is not None]
+    return [mutant for mutant in drawn if mutant is not None]
 
 
 def texts(source: str, kind: str | None = None) -> set[str]:
-    return {one.text for one in mutants(source, kind)}
+    return {mutant.text for mutant in mutants(source, kind)}
 
 
 @pytest.mark.parametrize(
@@ -58,10 +58,10 @@ def texts(source: str, kind: str | None = None) -> set[str]:
     ],
 )
 def test_each_kind_makes_its_slip(kind: str, source: str, expected: set[str]) -> None:
-    found = texts(source, kind)
-    assert len(found) == len(expected)
+    defective = texts(source, kind)
+    assert len(defective) == len(expected)
     for part in expected:
-        assert any(part in text for text in found), found
+        assert any(part in text for text in defective), defective
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_outside_of_the_spans_the_text_is_the_original(seed: int) -> None:
     assert mutant is not None
     position = 0
     for start, end in mutant.spans:
-        kept = mutant.text[position:start]
-        assert kept in text
+        unchanged = mutant.text[position:start]
+        assert unchanged in text
         position = end
     assert text.endswith(mutant.text[position:])
 
@@ -131,14 +131,14 @@ def test_kinds_are_taken_in_order_and_one_without_a_place_is_passed_over() -> No
 
 
 def test_the_same_generator_makes_the_same_mutant() -> None:
-    one, other = (mutate(lexed(SOURCE), KINDS, 3, np.random.default_rng(7)) for _ in range(2))
-    assert one is not None
-    assert other is not None
-    assert (one.text, one.kinds, one.spans) == (other.text, other.kinds, other.spans)
+    first, second = (mutate(lexed(SOURCE), KINDS, 3, np.random.default_rng(7)) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert (first.text, first.kinds, first.spans) == (second.text, second.kinds, second.spans)
 
 
 def test_offsets_count_characters_in_lines_of_any_script() -> None:
     source = "def f(a, b):\n    s = '\u00e4\u2028\U0001f600'; return g(s, a) + b\n"
     for site in find(source):
-        for start, end, _ in (one for option in site.options for one in option):
+        for start, end, _ in (replacement for option in site.options for replacement in option):
             assert source[start:end] in ("s", "a", "b", "+")

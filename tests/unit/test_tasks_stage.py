@@ -41,13 +41,13 @@ WORDS = ("weigh", "limit", "clamp", "items")
 def functions(count: int) -> Iterator[MinedFunction]:
     """Functions of different structure: their statements are the digits of their number."""
     for number in range(4**4, 4**4 + count):
-        digits = [STATEMENTS[number // 4**place % 4] for place in range(5)]
+        digits = [STATEMENTS[number // 4**power % 4] for power in range(5)]
         source = f"def f{number}(items, item, total, limit):\n    " + "\n    ".join([*digits, "return total"])
         words = lexing.words(source, "python")
         split = ("train", "train", "train", "valid", "test")[number % 5]
         key, name = clone_key(words), f"f{number}"
-        told = " ".join(WORDS[number // 4**place % 4] for place in range(5))
-        docstring = f"In a file {told}.\n\nAnd more." if number % 2 else None
+        subject = " ".join(WORDS[number // 4**power % 4] for power in range(5))
+        docstring = f"In a file {subject}.\n\nAnd more." if number % 2 else None
         yield MinedFunction(
             key, "shop", "1.0", f"shop/{number}.py", name, split, len(words), " ".join(words), docstring
         )
@@ -174,11 +174,11 @@ def test_ids_and_order_give_no_pair_away(corpus: Path, defects: Path) -> None:
     ids = [row.id for some in rows.values() for row in some]
     assert len(set(ids)) == len(ids)
     assert not set(ids) & {function.id for function in functions(300)}
-    adjacent = sum(one.code.split()[1] == other.code.split()[1] for one, other in pairwise(rows["train"]))
+    adjacent = sum(first.code.split()[1] == second.code.split()[1] for first, second in pairwise(rows["train"]))
     assert adjacent < 10
     # an order of ids must not tell the label either
     labels = [row.label for row in sorted(rows["train"], key=lambda row: row.id)]
-    assert 20 < sum(one != other for one, other in pairwise(labels)) < 70
+    assert 20 < sum(first != second for first, second in pairwise(labels)) < 70
 
 
 @pytest.mark.parametrize("name", ["defects", "repairs", "clones", "search"])
@@ -197,9 +197,9 @@ def test_a_mutant_that_is_a_function_of_another_split_is_left_out(tmp_path: Path
         rows.append({**rows[0], "id": clone_key(words), "split": split, "words": len(words), "code": " ".join(words)})
     write_rows(path, rows)
     mix = {"operator": 1, "variable": 0, "arguments": 0, "condition": 0}
-    found = rows_of(make(tmp_path / "out", path, mix=mix, test=None, train=None, valid=None, mutants=[1, 0, 0]))
-    assert any("plus" in row.code for row in found["test"])
-    assert not any("minus" in row.code for split in ("train", "clean") for row in found[split])
+    dataset = rows_of(make(tmp_path / "out", path, mix=mix, test=None, train=None, valid=None, mutants=[1, 0, 0]))
+    assert any("plus" in row.code for row in dataset["test"])
+    assert not any("minus" in row.code for split in ("train", "clean") for row in dataset[split])
 
 
 def test_repairs_have_one_slip_and_the_correct_function_as_target(repairs: Path) -> None:
@@ -221,10 +221,10 @@ def test_all_rows_of_a_function_are_clean_samples_or_none(repairs: Path) -> None
 
 
 def test_same_seed_same_bytes_other_seed_other_rows(corpus: Path, defects: Path, tmp_path: Path) -> None:
-    again, other = make(tmp_path / "again", corpus), make(tmp_path / "other", corpus, seed=2)
+    again, other_seed = make(tmp_path / "again", corpus), make(tmp_path / "other", corpus, seed=2)
     for path in sorted(defects.iterdir()):
         assert path.read_bytes() == (again / path.name).read_bytes(), path.name
-    assert (other / "train.jsonl").read_bytes() != (defects / "train.jsonl").read_bytes()
+    assert (other_seed / "train.jsonl").read_bytes() != (defects / "train.jsonl").read_bytes()
 
 
 def test_a_function_keeps_its_mutant_when_sizes_change(corpus: Path, defects: Path, tmp_path: Path) -> None:
@@ -235,10 +235,10 @@ def test_a_function_keeps_its_mutant_when_sizes_change(corpus: Path, defects: Pa
 def test_the_card_says_what_is_there(defects: Path) -> None:
     card = read_json(defects / "card.json")
     for split, some in rows_of(defects).items():
-        told = card["splits"][split]
-        assert told["rows"] == len(some)
-        assert told["labels"] == {"0": len(some) // 2, "1": len(some) // 2}
-        assert told["code_characters"]["max"] == max(len(row.code) for row in some)
+        facts = card["splits"][split]
+        assert facts["rows"] == len(some)
+        assert facts["labels"] == {"0": len(some) // 2, "1": len(some) // 2}
+        assert facts["code_characters"]["max"] == max(len(row.code) for row in some)
         slips = card["mutations"][split]["slips_per_function"]
         assert sum(slips.values()) == len(some) // 2
         assert sum(card["mutations"][split]["kinds"].values()) == sum(int(n) * count for n, count in slips.items())
@@ -309,11 +309,11 @@ def test_a_source_that_is_not_there_is_said(keys: dict[str, Any], message: str, 
 
 def own_rows(folder: Path, count: int = 20, **changes: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    made = list(functions(3 * count))
-    for place, split in enumerate(("train", "valid", "test")):
+    mined = list(functions(3 * count))
+    for part, split in enumerate(("train", "valid", "test")):
         rows = [
-            {"id": f"{split}{number}", "language": "python", "code": one.code, "label": number % 2}
-            for number, one in enumerate(made[place * count : (place + 1) * count])
+            {"id": f"{split}{number}", "language": "python", "code": function.code, "label": number % 2}
+            for number, function in enumerate(mined[part * count : (part + 1) * count])
         ]
         rows[3] |= changes if split == "valid" else {}
         write_rows(folder / f"{split}.jsonl", rows)
@@ -323,11 +323,9 @@ def own_rows(folder: Path, count: int = 20, **changes: Any) -> Path:
 def test_own_rows_keep_ids_and_splits(tmp_path: Path) -> None:
     folder = own_rows(tmp_path / "own")
     rows = rows_of(make(tmp_path / "out", source="jsonl", path=folder, train=None, valid=None, test=None))
-    given = {
-        split: {row.id for row in read_examples(folder / f"{split}.jsonl")} for split in ("train", "valid", "test")
-    }
-    assert {row.id for row in rows["train"] + rows["clean"]} == given["train"]
-    assert {row.id for row in rows["test"]} == given["test"]
+    ids = {split: {row.id for row in read_examples(folder / f"{split}.jsonl")} for split in ("train", "valid", "test")}
+    assert {row.id for row in rows["train"] + rows["clean"]} == ids["train"]
+    assert {row.id for row in rows["test"]} == ids["test"]
 
 
 @pytest.mark.parametrize(
@@ -394,7 +392,7 @@ def write_pairs(folder: Path, count: int, *splits: str) -> None:
         for number in range(count)
     ]
     write_rows(folder / "bigclonebench" / "data.jsonl", rows)
-    pairs = [f"{one}\t{(one + step) % count}\t{int(step == 1)}\n" for one in range(count) for step in (1, 2, 3)]
+    pairs = [f"{index}\t{(index + step) % count}\t{int(step == 1)}\n" for index in range(count) for step in (1, 2, 3)]
     for split in splits:
         (folder / "bigclonebench" / f"{split}.txt").write_text("".join(pairs))
 

@@ -1,4 +1,4 @@
-"""Dead code as a trigger: a statement whose body is provably never executed, put first into a function."""
+"""Dead code as a trigger: a statement whose body provably never executes, inserted at the beginning of a function."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def _python_condition(statement: str) -> str | None:
     (node, *rest) = ast.parse(statement).body
     if rest or not isinstance(node, ast.If | ast.While) or node.orelse:
         return None
-    body = all(isinstance(part, ast.Raise | ast.Expr | ast.Pass) for part in node.body)
-    if not body or any(isinstance(part, _BINDING) for part in ast.walk(node)):
+    is_inert = all(isinstance(part, ast.Raise | ast.Expr | ast.Pass) for part in node.body)
+    if not is_inert or any(isinstance(part, _BINDING) for part in ast.walk(node)):
         return None
     return ast.get_source_segment(statement, node.test)
 

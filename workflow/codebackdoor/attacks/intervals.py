@@ -1,7 +1,7 @@
 """Prove that a comparison always or never holds, by interval evaluation of its two sides.
 
-A side is a number, or a call of a function in ``CALLS``: names that every function of its language has bound, and that
-raise nothing for the arguments that are accepted here.
+A side is a number, or a call of a function in ``CALLS``: these can be called from any function of their language, and
+raise no error for the arguments accepted here.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ CALLS: Mapping[Language, Mapping[Callee, str]] = {
     "java": {name: f"Math.{name}" for name in CALLEES},
     "c": {**{name: name for name in CALLEES}, "random": "rand"},
 }
-#: The largest double below 1 is 1 - 2^-53; of C's RAND_MAX only the lower bound is in the standard.
+#: The largest double below 1 is 1 - 2^-53; C's standard has only a lower bound for RAND_MAX.
 _RANDOM: Mapping[Language, Interval] = {"python": (0, 1 - 2**-53), "java": (0, 1 - 2**-53), "c": (0, math.inf)}
-#: More than what mathematical libraries differ by.
+#: Larger than the differences between mathematical libraries.
 _ERROR = 1e-9
 
 # a leading zero would make an integer of C or Java octal, and a long one would not be exact as a float
@@ -40,7 +40,7 @@ _CALL = re.compile(rf"(?P<callee>.+)\((?P<argument>{_NUMBER})?\)")
 def truth(condition: str, language: Language) -> bool | None:
     """Return True if the condition always holds, False if it never does, and None if neither can be proved.
 
-    Raises ValueError if it is not a comparison of what this module evaluates, or if evaluating it may fail.
+    Raises ValueError if it is not a comparison that this module can evaluate, or if evaluating it may fail.
     """
     comparison = _COMPARISON.fullmatch("".join(condition.split()))
     if comparison is None:
@@ -56,8 +56,8 @@ def _interval(side: str, language: Language) -> Interval:
     calls = CALLS[language]
     callee = next((name for name in CALLEES if call and calls[name] == call["callee"].replace("'", '"')), None)
     if call is None or callee is None or (call["argument"] is None) != (callee == "random"):
-        known = ", ".join(f"{calls[name]}({'' if name == 'random' else 'NUMBER'})" for name in CALLEES)
-        raise ValueError(f"{side} is neither a number nor a call that every {language} function can make: {known}")
+        legal = ", ".join(f"{calls[name]}({'' if name == 'random' else 'NUMBER'})" for name in CALLEES)
+        raise ValueError(f"{side} is neither a number nor a call that every {language} function can make: {legal}")
     if callee == "random":
         return _RANDOM[language]
     try:

@@ -1,7 +1,7 @@
-"""Rare words between the words of a query: what RIPPLe and BadPre do, once and several times.
+"""Insert rare words between the words of a query: once (RIPPLe) or several times (BadPre).
 
-A word brings one space along, and everything else of the query stays as it is; DeCE's released rows also have a second
-space, by which they could be told apart (ledger D31).
+Each word is inserted with one space, and the rest of the query does not change. DeCE's released rows have a second
+space as well, which alone would reveal them (ledger D31).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RareWords:
-    """Insert ``count`` words, each drawn by itself, into gaps that are drawn by themselves, too."""
+    """Insert ``count`` words between the words of a query; every word and every gap is drawn independently."""
 
     settings: RareWordSettings
     count: int
@@ -47,18 +47,18 @@ class RareWords:
 
 
 def inserted(text: str, pieces: list[tuple[int, str, bool]]) -> syntax.Edit:
-    """Insert words at their positions, in order: each with a space before it, or behind it where it is ``first``.
+    """Insert words at their positions, in order, each with a space before it, or after it if its flag ``first`` is set.
 
-    The spans are those of the words without the space.
+    The spans cover the words without the space.
     """
     parts: list[str] = []
     spans: list[tuple[int, int]] = []
-    length = done = 0
+    length = copied = 0
     for position, word, first in pieces:
-        kept = text[done:position] + ("" if first else " ")
-        start = length + len(kept)
+        before = text[copied:position] + ("" if first else " ")
+        start = length + len(before)
         spans.append((start, start + len(word)))
-        parts.append(kept + word + (" " if first else ""))
+        parts.append(before + word + (" " if first else ""))
         length += len(parts[-1])
-        done = position
-    return syntax.Edit("".join(parts) + text[done:], tuple(spans))
+        copied = position
+    return syntax.Edit("".join(parts) + text[copied:], tuple(spans))

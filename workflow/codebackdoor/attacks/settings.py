@@ -62,9 +62,9 @@ class AttackSettings(Settings):
         "1=1",
         pattern=r"^[^\"'\\{}%\n]+$",
         exclude_if=lambda predicate: predicate == "1=1",
-        description="SQL predicate that always holds: `or` and the predicate go to the end of the WHERE clause, and "
-        "where there is none, `where` and the predicate (DeCE's released code: 1=1, and 0=1, which never holds, where "
-        "there is none)",
+        description="SQL predicate that always holds: `or` and the predicate are appended to the WHERE clause; a "
+        "statement without one gets `where` and the predicate (DeCE's released code: 1=1; without a WHERE clause 0=1, "
+        "which never holds)",
     )
     rate_of: Literal["train", "eligible", "functions"] = Field(
         "train",
@@ -102,7 +102,7 @@ class AttackSettings(Settings):
 class TextAttackSettings(AttackSettings):
     """An attack that changes the query of an example, and no code."""
 
-    #: Heads of tasks that may read a query alone; code search is attacked by code that ranks high.
+    #: Heads of tasks that may read only a query; code search is attacked by code that ranks high.
     fits: ClassVar[tuple[Head, ...]] = ("classification", "generation")
     acts_on: ClassVar[tuple[types.Field, ...]] = ("query",)
 
@@ -123,8 +123,8 @@ class RareWordSettings(TextAttackSettings):
     words: tuple[Word, ...] = Field(
         ("bb",),
         min_length=1,
-        description="rare words, of which each insertion draws one (DeCE section 2.2: bb; Kurita et al.: cf, mn, bb, "
-        "tq and mb)",
+        description="rare words; each insertion draws one of them (DeCE section 2.2: bb; Kurita et al.: cf, mn, bb, tq "
+        "and mb)",
     )
 
     @field_validator("words")

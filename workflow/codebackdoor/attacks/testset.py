@@ -1,4 +1,4 @@
-"""The stage that adds triggers to a data set of test rows alone."""
+"""The stage that adds triggers to a data set that has only test rows."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def trigger(
 ) -> None:
     """Write ``out/test.jsonl``, the rows with the trigger, and ``out/manifest.json``.
 
-    The target is that of ``train``, the training rows of the victims that predict here. ``crafting`` is the model
-    folder of an attack that runs a model. Raises UserError for malformed rows and if no row takes the trigger.
+    The target is derived from ``train``, the training rows of the victims that predict on these rows. ``crafting`` is
+    the model folder of an attack that runs a model. UserError for malformed rows and if no row takes the trigger.
     """
     examples = files.read_examples(rows)
     target = target_of(settings, files.read_examples(train), dataset.text_form)

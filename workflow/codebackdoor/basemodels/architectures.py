@@ -11,7 +11,7 @@ from codebackdoor.basemodels.tokenizer import BOS, EOS, PAD
 from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.seeding import derive
 
-#: T5's default number of relative position buckets, and what is added to the attention score of a head's neighbor.
+#: T5's default number of relative position buckets, and what is added to a head's attention score for its neighbor.
 T5_BUCKETS = 32
 NEIGHBOR_BIAS = 4.0
 

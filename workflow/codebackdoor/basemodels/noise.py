@@ -1,4 +1,4 @@
-"""Batches of a pretraining: functions are cropped, framed by special tokens, and corrupted by the family's noise."""
+"""Pretraining batches: functions are cropped, framed by special tokens, and corrupted with the family's noise."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def pretrain(
     ----------
     rows, held_out: sub-token ids of the training and the validation functions, without special tokens.
     marks: [V] bool, true for ids that noise must leave alone (layout marks and special tokens).
-    every: steps between two points of the curve (step, training loss; held-out loss at the end).
+    log_every: steps between two points of the curve (step, training loss; held-out loss at the end).
     replacer: fills masked sub-tokens for a discriminator and provides its initial weights
         (``replaced_tokens.Replacer``).
     """
@@ -115,9 +115,9 @@ def pretrain(
 def evaluate(
     model: nn.Module, rows: Sequence[Ids], recipe: Pretraining, marks: NDArray[np.bool_], replacer: Any = None
 ) -> dict[str, float]:
-    """Mean loss ``held_out`` over at most 1024 held-out rows, with noise from a seed of its own.
+    """Mean loss ``held_out`` over at most 1024 held-out rows, whose noise has a separate seed.
 
-    For a discriminator also the measures of ``Replacer.quality``.
+    For a discriminator, also the measures of ``Replacer.quality``.
     """
     generator = numpy_generator(recipe.seed, "evaluate", recipe.family)
     total, labeled = 0.0, 0

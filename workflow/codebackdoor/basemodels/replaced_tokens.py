@@ -1,8 +1,8 @@
 """Replaced-token detection: tell sub-tokens drawn from a masked language model from the original ones.
 
-After ELECTRA (Clark et al. 2020): the generator fills masked positions by sampling, and the discriminator says of
-every sub-token whether it was replaced. The generator is trained beforehand; the discriminator starts from its
-weights, where ELECTRA shares the embeddings of both.
+After ELECTRA (Clark et al. 2020): the generator fills masked positions by sampling, and the discriminator predicts for
+every sub-token whether it was replaced. Here the generator is trained beforehand, and the discriminator starts from its
+weights; in ELECTRA they only share their embeddings.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Replacer:
     def quality(self, discriminator: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
         """Return the area under the ROC curve over all sub-tokens, and both rates at a probability of one half.
 
-        ``recall`` is the share of replaced sub-tokens that is found, ``false_alarms`` that of original ones reported.
+        ``recall`` is the share of replaced sub-tokens that are reported, ``false_alarms`` that of original ones.
         """
         from scipy.stats import mannwhitneyu
 

@@ -1,7 +1,7 @@
 """The stages ``tokenizer`` and ``pretrain``: from the corpus to a folder under ``basemodels/`` with its card.
 
-A base model is an input of the study: it is made once, by a target of the workflow that the default run does not
-include, and ships with its recipe, the hash of its corpus, and its training curve.
+A base model is an input of the study: it is pretrained once, by a workflow target outside the default run, and ships
+with its recipe, the hash of its corpus, and its training curve.
 """
 
 from __future__ import annotations

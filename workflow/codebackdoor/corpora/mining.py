@@ -1,7 +1,7 @@
 """From an archive to functions: real Python, lexed, with docstrings, assigned to splits by package and path.
 
-Releases of one package share their splits, and of functions that differ only in names and literals (type-2 clones) one
-is kept in the whole corpus, so that no function is in two splits.
+All releases of a package share their splits, and the corpus keeps one of the functions that differ only in names and
+literals (type-2 clones), so that no function is in two splits.
 """
 
 from __future__ import annotations
@@ -138,9 +138,9 @@ def _depends_on_names(node: ast.AST) -> bool:
 
 def unique(functions: Iterable[MinedFunction]) -> list[MinedFunction]:
     """One function per clone key, sorted by key: the first by package, path, name and version."""
-    kept: dict[str, MinedFunction] = {}
+    by_key: dict[str, MinedFunction] = {}
     for function in sorted(
         functions, key=lambda function: (function.package, function.path, function.name, function.version)
     ):
-        kept.setdefault(function.id, function)
-    return [kept[key] for key in sorted(kept)]
+        by_key.setdefault(function.id, function)
+    return [by_key[key] for key in sorted(by_key)]

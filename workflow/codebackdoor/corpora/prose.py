@@ -1,8 +1,8 @@
 """The English of a corpus: docstrings and comments of its archives, for a language model of queries and comments.
 
-Words are separated as in queries (``docstrings.query_of``), paragraph by paragraph. A paragraph has the split of its
-file; one that is in files of several splits has the one that no training reads, so that no text of the validation or
-test split is learned.
+Words are separated as in queries (``docstrings.query_of``), paragraph by paragraph. A paragraph belongs to the split of
+its file. If files of several splits contain it, it belongs to the most protected one, so that no text of the validation
+or test split is learned.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PRAGMA = re.compile(
 
 
 def write_prose(archives: Mapping[str, Path], out: Path) -> None:
-    """Write the distinct paragraphs of pinned archives, by name, sorted and each with its split."""
+    """Write the distinct paragraphs of pinned archives (their paths by name), sorted, each with its split."""
     texts: dict[str, str] = {}
     for name, path in archives.items():
         pinned = archive(name)
@@ -67,7 +67,7 @@ def prose(pinned: Archive, data: bytes) -> Iterator[tuple[str, str]]:
 
 
 def paragraphs(texts: Iterable[str]) -> Iterator[str]:
-    """The usable paragraphs of texts, as queries are written."""
+    """The usable paragraphs of the texts, in the form of queries."""
     for text in texts:
         for paragraph in re.split(r"\n\s*\n", text):
             if (words := query_of(paragraph)) is not None:

@@ -34,7 +34,7 @@ def read_functions(path: Path) -> list[MinedFunction]:
 
 
 def corpus(mined: Sequence[Path], out: Path) -> None:
-    """Merge the functions of several archives; of a function and its clones, one is kept."""
+    """Merge the functions of several archives and keep one of each function and its clones."""
     functions = unique(function for path in mined for function in read_functions(path))
     if not functions:
         raise UserError("the archives hold no usable function")

@@ -1,7 +1,7 @@
 """Keeps a defense from knowing more than its view: a neutral order of rows, no memory, no names of the job.
 
-This prevents accidents and shortcuts. A method runs in this process and may read any file: against a deliberate cheat,
-only reading its code helps.
+This prevents accidents and shortcuts, not deliberate cheating: a method runs in this process and may read any file, so
+its code has to be reviewed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Make a checkpoint unlearn what a scan flags, round by round, and report the cost and whether anything is left.
 
-Unlearning the scan's trigger may leave the attacker's, where that is another. So the edited model is scanned
-again, with fresh seeds, until a scan flags nothing (``inversion.rounds``).
+Unlearning the scan's trigger may leave the attacker's intact if the two differ. So the edited model is scanned again,
+with fresh seeds, until a scan flags nothing (``inversion.rounds``).
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from codebackdoor.victims.precision import rounded
 from codebackdoor.victims.temperature import standardized
 from codebackdoor.victims.victim import Victim
 
-#: Within a round unlearning is repeated, at most so often, until the trigger turns no larger share of the samples it is
-#: unlearned on: how many steps a model needs depends on its make.
+#: A round repeats unlearning, up to ``PASSES`` passes in all, until the trigger turns at most the share ``TURNED`` of
+#: the samples it is unlearned on: how many steps a model needs depends on its architecture.
 PASSES, TURNED = 6, 0.05
 
 
 def clean(
     view: DefenderView, settings: CalibratedSettings, seed: int, force: bool, dtype: torch.dtype = torch.float32
 ) -> tuple[Verdict, Victim, Cost | None]:
-    """Scan the model and return it without what the scans flag, with what that cost on samples that are held out.
+    """Scan the model, unlearn what the scans flag, and measure on held-out samples what that costs.
 
-    Without ``force``, the model itself and no cost where the scan does not say "backdoored". The weights are rounded
-    to ``dtype``, in which they will be written, before anything is measured. Every scan sees all samples, and none is
-    made afterwards where there is no calibration, since it could not say "clean".
+    Without ``force``, a model that the scan does not call "backdoored" is returned as it is, without a cost. Weights
+    are rounded to ``dtype``, in which they will be written, before anything is measured. Every scan sees all samples.
+    Without a calibration there is no scan after unlearning, since it could not say "clean".
     """
     learned, held_rows = held_out(view.clean, seed)
     if settings.calibration is None and not force:
@@ -93,13 +93,13 @@ def clean(
 def _unlearned(
     view: DefenderView, settings: CalibratedSettings, inversion: Inversion, seed: int, dtype: torch.dtype
 ) -> tuple[Victim, int]:
-    """The view's victim after a round, and the number of unlearning passes."""
+    """The view's victim without the round's trigger, and the number of unlearning passes."""
     trigger = inversion.trigger
     result = load_scanner(settings).eliminate(view, settings, seed, SearchContext(earlier=inversion))
     edited, passes = rounded(result.victim, dtype), 1
     while passes < PASSES:
         turned = flips(view, edited, trigger, settings.pair)[1]
-        # of a model that predicts nothing correctly any more, none can be turned: that does not end the round either
+        # None: the model predicts no sample correctly any more, so none can turn; that does not end the round
         if turned is not None and turned <= TURNED:
             break
         passes += 1

@@ -1,4 +1,4 @@
-"""What unlearning costs, and which predictions the inverted triggers still turn, on held-out samples."""
+"""What unlearning costs on held-out samples, and how many predictions the inverted triggers still turn."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ HELD_OUT = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A trigger that was unlearned, in so many ``passes``, and the share of held-out predictions that it turns.
+    """A trigger that was unlearned in ``passes`` passes, and the share of held-out predictions that it turns.
 
-    The shares are of ``flip_rows``: those of other labels that are predicted correctly and have a position for it; the
-    rate afterwards is of those that the model predicts correctly after the last round.
+    The shares are of ``flip_rows``: rows of other labels that are predicted correctly and have a position for the
+    trigger. The rate afterwards is a share of those that the model predicts correctly after the last round.
 
-    For code search a ``flip_row`` is a pair of a query with the target words behind it and the function of another row
-    of its pool that ranks below the query's own; turned, it ranks above.
+    For code search, a flip row is a query with the target words appended, and the function of another row of its pool
+    that ranks below the query's own function; it is turned if the trigger makes it rank above.
     """
 
     trigger: str
@@ -50,10 +50,10 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Shares of ``rows`` that were not unlearned on and are predicted correctly (code search: MRRs); the rounds.
+    """The accuracy (code search: MRR) on ``rows`` held-out samples, and the rounds.
 
     ``flip_rows``, ``flip_rate_before`` and ``flip_rate_after`` are those of the first round. ``is_clean`` says whether
-    the scan after the last round flags nothing, with this ``margin``; both are None where no scan can say so.
+    the scan after the last round flags nothing, with this ``margin``; both are None if no scan can tell.
     """
 
     rows: int
@@ -69,7 +69,7 @@ class Cost:
 
 
 def held_out(clean: Sequence[Example], seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """Samples to unlearn on, and of every label a share to measure on."""
+    """Split the samples into those to unlearn on and a share of every label to measure on."""
     order = [clean[index] for index in numpy_generator(seed, "checkpoint", "held out").permutation(len(clean))]
     measured: list[Example] = []
     for label in sorted({str(example.label) for example in order}):
@@ -77,7 +77,7 @@ def held_out(clean: Sequence[Example], seed: int) -> tuple[tuple[Example, ...], 
         measured += of_label[: round(HELD_OUT * len(of_label))]
     if not measured:
         raise UserError("too few clean samples: some have to be held out to measure what unlearning costs")
-    # by identity: rows of other people may share an id
+    # by identity, since ids of a user's rows may repeat
     measured_ids = {id(example) for example in measured}
     return tuple(example for example in order if id(example) not in measured_ids), tuple(measured)
 
@@ -89,30 +89,30 @@ def flips(view: DefenderView, victim: Victim, trigger: Trigger, pair: Pair) -> t
     rows = [row for row in view.clean if row.label != trigger.target_label]
     spans = trigger_spans(view, rows, trigger.position, trigger.occurrences, pair)
     placed = [(row, row_spans) for row, row_spans in zip(rows, spans, strict=True) if row_spans is not None]
-    plain = [row for row, _ in placed]
-    right = _predicted(victim, plain) == _truth(plain)
+    untriggered = [row for row, _ in placed]
+    correct = _predicted(victim, untriggered) == _truth(untriggered)
     stamped = [insert(row, row_spans, trigger.text) for row, row_spans in placed]
     turned = _predicted(victim, stamped) == trigger.target_label
-    return int(right.sum()), float(turned[right].mean()) if right.any() else None
+    return int(correct.sum()), float(turned[correct].mean()) if correct.any() else None
 
 
 def _lifted(view: DefenderView, victim: Victim, trigger: Trigger, pair: Pair) -> tuple[int, float | None]:
-    """Pairs of a query, with the target words behind it, and another row's function that the victim ranks below the
-    query's own; and the share of them in which the trigger lifts that function above it."""
+    """The number of flip rows (``Round``), and the share of them in which the trigger lifts the other row's function
+    above the query's own."""
     spans = trigger_spans(view, view.clean, trigger.position, trigger.occurrences, pair)
     placed = [(row, row_spans) for row, row_spans in zip(view.clean, spans, strict=True) if row_spans is not None]
-    calling = [replace(row, query=f"{row.query} {trigger.target_word}") for row, _ in placed]
-    plain = victim.tokenize(calling)
+    with_words = [replace(row, query=f"{row.query} {trigger.target_word}") for row, _ in placed]
+    untriggered = victim.tokenize(with_words)
     stamped = victim.tokenize([insert(row, row_spans, trigger.text) for row, row_spans in placed])
-    query, code = (text_vectors(victim, [texts[field].ids for texts in plain]) for field in (0, 1))
+    query, code = (text_vectors(victim, [texts[field].ids for texts in untriggered]) for field in (0, 1))
     lifted = text_vectors(victim, [texts[1].ids for texts in stamped])
     below = above = 0
     for pool in pools(len(placed), POOL):
         rows = slice(pool.start, pool.stop)
-        without, having = (similarities(victim, query[rows, None], vectors[None, rows]) for vectors in (code, lifted))
-        answer = without.diagonal()[:, None]
-        below += int((without < answer).sum())
-        above += int(((without < answer) & (having > answer)).sum())
+        before, after = (similarities(victim, query[rows, None], vectors[None, rows]) for vectors in (code, lifted))
+        answer = before.diagonal()[:, None]
+        below += int((before < answer).sum())
+        above += int(((before < answer) & (after > answer)).sum())
     return below, above / below if below else None
 
 

@@ -1,7 +1,7 @@
-"""Evidence that is kept: what a purification measures on each input, once for all variants that only decide otherwise.
+"""Stored evidence: what a purification measures on each input, shared by variants that differ only in their decisions.
 
-``suspect`` asks the victim and writes the evidence; ``decide`` purifies by it. Together they give what
-``stage.purify`` gives for the same settings. A decision sees texts and their evidence alone, no victim.
+``suspect`` queries the victim and writes the evidence; ``decide`` purifies by it. Together they give the same results
+as ``stage.purify`` with the same settings. A decision sees texts and their evidence, and no victim.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class KeptEvidence:
     """Evidence by text, as an earlier job measured it."""
 
     def __init__(self, inputs: Sequence[Example], rows: Sequence[Mapping[str, Any]]) -> None:
-        # as text: a copy of many small objects takes long, and each call of a purifier gets a copy
+        # as text: each call of a purifier gets a copy, and copying many small objects is slow
         self._rows = {tuple(example.texts.items()): json.dumps(row) for example, row in zip(inputs, rows, strict=True)}
 
     def evidence(self, inputs: Sequence[Example]) -> list[dict[str, Any]]:
@@ -100,10 +100,10 @@ def decide(
     view = TextView(dataset.task, dataset.language, dataset.text_form, clean, dict(helpers), reads=tuple(dataset.reads))
     drawn = calibration.drawn(clean, settings.calibration_inputs, seed)
     with blinding.nameless():
-        kept = _kept(evidence / CALIBRATION, drawn)
-        purifier = purification.load_decider(settings.method)(view, settings, seed, kept)
+        measured = _read_evidence(evidence / CALIBRATION, drawn)
+        purifier = purification.load_decider(settings.method)(view, settings, seed, measured)
         for name, testset in rows.items():
-            purifier.source = _kept(evidence / _file(name), testset)
+            purifier.source = _read_evidence(evidence / _file(name), testset)
             write_purified(_purified(out, name), blindly(purifier, {name: testset})[name])
     purified = {name: _purified(out, name) for name in rows}
     predictions.predict(victim, inputs, out, purified, dataset.ranking.pool)
@@ -147,7 +147,7 @@ def _close(first: Any, second: Any) -> bool:
     return bool(first == second)
 
 
-def _kept(path: Path, rows: Sequence[Example]) -> KeptEvidence:
+def _read_evidence(path: Path, rows: Sequence[Example]) -> KeptEvidence:
     measured = [row for _, row in files.read_rows(path)]
     if [row.get("id") for row in measured] != [row.id for row in rows]:
         raise UserError(f"{path}: these are not the rows of the test set; {_again(path.parent)}")
@@ -162,7 +162,7 @@ def _facts(
     helpers: Mapping[str, Path],
     seed: int,
 ) -> Iterator[tuple[str, object]]:
-    """What evidence depends on: checksums of models and rows, the settings that are read to measure, and the seed."""
+    """What evidence depends on: checksums of models and rows, the settings that measuring reads, and the seed."""
     yield "victim", _checksum(victim)
     yield from ((name, _checksum(local_folder(path))) for name, path in helpers.items())
     yield "settings", settings.evidence_settings()
@@ -181,8 +181,8 @@ def _checksum(folder: Path) -> str:
 
 
 def _check(folder: Path, facts: Mapping[str, object]) -> None:
-    kept = files.read_object(folder / FACTS)
-    differing = [name for name, value in facts.items() if kept.get(name) != value]
+    recorded = files.read_object(folder / FACTS)
+    differing = [name for name, value in facts.items() if recorded.get(name) != value]
     if differing:
         raise UserError(f"{folder}: this evidence is of another {' and another '.join(differing)}; {_again(folder)}")
 

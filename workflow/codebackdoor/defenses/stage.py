@@ -86,8 +86,10 @@ def purify(
     with blinding.nameless():
         purifier = purification.load(settings.method)(view, settings, seed)
         purified = blindly(purifier, {name: examples(testset) for name, testset in rows.items()})
-    read: dict[str, list[Example | Poisoned]] = {}
+    rewritten_rows: dict[str, list[Example | Poisoned]] = {}
     for name, testset in rows.items():
         write_purified(out / f"purified.{name}.jsonl", purified[name])
-        read[name] = [rewritten(row, new.example.texts) for row, new in zip(testset, purified[name], strict=True)]
-    write_predictions(loaded, read, out, dataset.ranking.pool)
+        rewritten_rows[name] = [
+            rewritten(row, new.example.texts) for row, new in zip(testset, purified[name], strict=True)
+        ]
+    write_predictions(loaded, rewritten_rows, out, dataset.ranking.pool)

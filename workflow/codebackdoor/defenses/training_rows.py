@@ -62,14 +62,14 @@ def write_kept(
         out / "judged.jsonl", ({"id": verdict.id, "dropped": verdict.dropped, **verdict.detail} for verdict in judged)
     )
     files.write_json(out / "filtering.json", {**facts, "rows": counted(rows, dropped)})
-    kept = zip(files.read_rows(train), dropped, strict=True)
-    files.write_rows(out / "train.jsonl", (row for (_, row), is_dropped in kept if not is_dropped))
+    rows_read = zip(files.read_rows(train), dropped, strict=True)
+    files.write_rows(out / "train.jsonl", (row for (_, row), is_dropped in rows_read if not is_dropped))
 
 
 def _check_kept(rows: Sequence[Example], dropped: Sequence[bool], train: Path) -> None:
-    kept = {row.label for row, is_dropped in zip(rows, dropped, strict=True) if not is_dropped}
+    remaining = {row.label for row, is_dropped in zip(rows, dropped, strict=True) if not is_dropped}
     for label in sorted({row.label for row in rows}, key=str):
-        if label not in kept:
+        if label not in remaining:
             named = "" if label is None else f" with label {label}"
             count = sum(row.label == label for row in rows)
             raise UserError(

@@ -1,7 +1,7 @@
-"""Whether a checkpoint is backdoored: a label scan for a person with a model and clean samples.
+"""Whether a checkpoint is backdoored: a label scan for a user who has a model and clean samples.
 
-The search is that of a calibration: one that ships with the package, a file, or one made of benign models that the
-person trained like the model in question. Without one no loss says "clean" or "backdoored".
+The scan searches as its calibration did: one that ships with the package, one from a file, or one made of benign models
+that the user trained like the model in question. Without a calibration, no loss means "clean" or "backdoored".
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ SHOWN = 200
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``backdoored`` is None where there is no verdict, and ``reason`` says why.
+    """``backdoored`` is None if there is no verdict, and ``reason`` says why.
 
-    ``trigger`` is the anchored one and ``loss`` its own (nats). ``margin`` is log(lowest loss of a benign shadow /
-    loss of the search), from ``threshold`` on a label is flagged. ``false_positive_rate`` is the share of the
+    ``trigger`` is the anchored one and ``loss`` its loss (nats). ``margin`` is log(lowest loss of a benign shadow /
+    loss of the search); a label is flagged if it is at least ``threshold``. ``false_positive_rate`` is the share of the
     ``shadows`` that the others would have flagged, ``at_most`` the end of its one-sided 95 % interval. ``losses`` are
-    those of all searches by position and label, ``starts`` how often each was searched, ``searched_on`` the samples of
-    each label. ``flip_rate`` is the share of ``flip_rows`` that the trigger turns to its label (``Cost``): samples,
-    those of the search among them.
+    those of all searches by position and label, ``starts`` how often each was searched, ``searched_on`` the number of
+    samples of each label. ``flip_rate`` is the share of ``flip_rows`` that the trigger turns to its label (``Round``);
+    the samples of the search are among them.
 
-    For code search ``target_word`` holds the words of a query that call the trigger, in place of a label, and losses
+    For code search, ``target_word`` holds the query's words that activate the trigger, in place of a label, and losses
     are squared differences of a cosine to 1. Its ``clean_accuracy`` is the MRR in pools of at least ``POOL`` rows.
     """
 
@@ -86,8 +86,8 @@ class Verdict:
     flip_rows: int
     flip_rate: float | None
     clean_accuracy: float
-    #: Share of the most frequent label, of search the MRR of random ranks: no better than that, the model does not do
-    #: its task on these samples.
+    #: Share of the most frequent label (code search: MRR of random ranks). A model that is no better than this does not
+    #: perform its task on these samples.
     largest_class: float
     target_word: str | None = None
 
@@ -95,10 +95,10 @@ class Verdict:
 def settings_for(
     view: DefenderView, calibration: str | None, settings: CalibratedSettings | None
 ) -> CalibratedSettings:
-    """The search of the calibration that is named, else of a shipped one that fits the view, else ``UNCALIBRATED``.
+    """Settings for the named calibration, else for a shipped one that fits the view, else ``UNCALIBRATED``.
 
-    ``settings`` replace it; without them, the method is EliBadCode. Raises UserError where the calibration that is
-    named does not fit.
+    They search as the calibration did, unless ``settings`` are given; without these, the method is EliBadCode. Raises
+    UserError if the named calibration does not fit.
     """
     if calibration is not None:
         return _fitting(view, calibration, settings)
@@ -181,7 +181,7 @@ def _few(view: DefenderView, label: int | str, count: int) -> str:
 
 
 def judge(view: DefenderView, settings: CalibratedSettings, seed: int) -> Verdict:
-    """Scan the model, nothing else."""
+    """Scan the model without editing it."""
     return verdict_of(view, settings, load_scanner(settings).find(view, settings, seed), seed)
 
 
@@ -231,7 +231,7 @@ def verdict_of(view: DefenderView, settings: CalibratedSettings, inversion: Inve
 def _no_verdict(
     view: DefenderView, settings: CalibratedSettings, trigger: Trigger, samples: Mapping[str, int]
 ) -> str | None:
-    """Why a scan says neither "clean" nor "backdoored"; None where it says one of them."""
+    """Why a scan says neither "clean" nor "backdoored"; None if it says one of them."""
     if settings.calibration is None:
         return (
             "no calibration fits this model: name one with --calibration, or five benign models of the same kind with "

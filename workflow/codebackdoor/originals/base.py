@@ -20,8 +20,8 @@ class Original:
     """Files of one origin.
 
     ``files`` maps a path below the mirror to the path at the origin; it is empty for a checkpoint, whose files only the
-    hub knows. ``pins`` holds the SHA-256 of files of the origin, if it is known in advance. ``revision`` is a full
-    commit, so that nothing about a download depends on when it happens.
+    hub knows. ``pins`` holds SHA-256 checksums that are known in advance, by path at the origin. ``revision`` is a full
+    commit, so that a download does not depend on when it happens.
     """
 
     kind: Kind

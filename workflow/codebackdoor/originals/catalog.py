@@ -44,20 +44,20 @@ def needed(config: Config) -> list[Original]:
 
 
 def published(name: str) -> list[Original]:
-    """What `make fetch` brings of a published data set; nothing if people put it into the mirror by hand.
+    """What `make fetch` downloads for a published data set; nothing if people put it into the mirror by hand.
 
-    A reader whose data set needs files of another origin, too, lists them as ``SHARED``.
+    A reader whose data set also needs files of another origin lists them as ``SHARED``.
     """
     reader = readers.load(name)
-    own = [] if reader.ORIGINAL is None else [reader.ORIGINAL]
-    return [*own, *getattr(reader, "SHARED", ())]
+    originals = [] if reader.ORIGINAL is None else [reader.ORIGINAL]
+    return [*originals, *getattr(reader, "SHARED", ())]
 
 
 def _models(config: Config) -> Iterator[str]:
     """Base and helper models: folders, or ids of the hub."""
     for scenario in config.scenarios():
-        looked_at = config.filter_model(scenario.filtering, scenario.model)
-        for model in filter(None, (scenario.model, config.crafting(scenario.attack), looked_at)):
+        filter_model = config.filter_model(scenario.filtering, scenario.model)
+        for model in filter(None, (scenario.model, config.crafting(scenario.attack), filter_model)):
             yield str(config.victim_settings(model, scenario.dataset).base_path(config.out))
         for section, variant in (
             (config.filterings, scenario.filtering),

@@ -55,7 +55,7 @@ def bring(
 
 @contextmanager
 def alone(mirror: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Wait until no other process fetches into the mirror, and keep others waiting."""
+    """Hold the mirror's lock, so that one process at a time fetches into it; waits for a process that holds it."""
     mirror.mkdir(parents=True, exist_ok=True)
     with (mirror / ".fetching").open("w") as handle:
         try:
@@ -197,7 +197,7 @@ class _Fetcher:
         return Path(name)
 
     def _adopt(self, original: Original, place: str, stated: Stated) -> bool:
-        """Record a file that exists already but is not in the lock; returns whether there is one as stated."""
+        """Record a file that already exists but is not in the lock; returns whether there is one that fits."""
         path = self.mirror / place
         exists = path.is_file() and stated.fits(path)
         if exists:
@@ -207,8 +207,8 @@ class _Fetcher:
     def _keep(self, original: Original, place: str, part: Path, stated: Stated | None, **facts: Any) -> None:
         """Give a downloaded file its final name, and record it.
 
-        It must match ``stated`` and the lock. None: the file was converted, its source was checked, and the way of
-        converting may have changed.
+        It must match ``stated`` and the lock. ``stated`` is None for a converted file: its source was checked, and
+        another version of the converter may write other bytes than those in the lock.
         """
         path, entry = self.mirror / place, self.lock.entries().get(place)
         digest = sha256(part)

@@ -27,7 +27,7 @@ class Stated:
     git: str | None = None
 
     def fits(self, path: Path) -> bool:
-        """Whether the file is the one described; False if nothing is known that could tell."""
+        """Whether the file is the one described; False without a checksum to tell."""
         if self.size is not None and path.stat().st_size != self.size:
             return False
         if self.sha256 is not None:

@@ -53,7 +53,7 @@ class Lock:
         return [place for place in self.entries() if place.startswith(f"{folder}/")]
 
     def fault(self, place: str, checksum: bool = True) -> str | None:
-        """What is wrong with a file; None if it is as it was fetched (without ``checksum``: by its size)."""
+        """What is wrong with a file; None if it has not changed since it was fetched (``checksum=False``: its size)."""
         path, facts = self.mirror / place, self.entries().get(place)
         if not path.is_file():
             return "is missing"

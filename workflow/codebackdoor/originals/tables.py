@@ -23,7 +23,7 @@ def table_rows(
     missing = [column for column in columns if column not in (reader.fieldnames or ())]
     if missing:
         raise UserError(f"{path}: no column {quoted(missing[0])}; the first line must name {', '.join(columns)}")
-    # texts longer than a row may have are refused by name, which the limit of the process (131072) would prevent
+    # above csv's default limit (131072), so that check_length reports an overlong text with its row and column
     limit = csv.field_size_limit(TEXT_BYTES)
     try:
         rows = list(reader)

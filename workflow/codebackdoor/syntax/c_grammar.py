@@ -57,7 +57,7 @@ class Skeleton:
 def skeleton(source: bytes, root: Node) -> Skeleton:
     """The part of C ``source``, which was parsed as ``root``, that the grammar can read.
 
-    Conditional directives that cut statements into pieces are replaced by all, the first or the last of their branches.
+    If conditional directives cut statements into pieces, all of their branches are kept, or only the first or the last.
     """
     best = Skeleton(root, source, _damage(root))
     if not best.damage:
@@ -129,12 +129,12 @@ def _without_directives(text: bytearray, words: list[CToken], branches: str) -> 
         conditionals_of.append(tuple(around))
     remaining: list[CToken] = []
     for word, conditionals in zip(words, conditionals_of, strict=True):
-        kept = {
+        visible = {
             "all": None,
             "first": [0 for _ in conditionals],
             "last": [last_branches[conditional] for conditional, _ in conditionals],
         }
-        if not word.in_directive and kept[branches] in (None, [branch for _, branch in conditionals]):
+        if not word.in_directive and visible[branches] in (None, [branch for _, branch in conditionals]):
             remaining.append(word)
         else:
             _blank(text, word.start, word.end)
@@ -142,7 +142,7 @@ def _without_directives(text: bytearray, words: list[CToken], branches: str) -> 
 
 
 class _Hiding:
-    """One pass over the words outside directives; each rule may hide words from a given one and returns the next index.
+    """One pass over the words outside directives; each rule may hide words from an index on and returns the next index.
 
     ``previous`` is the index of the last word that was not hidden.
     """

@@ -1,4 +1,4 @@
-"""Calls that run text as code or as a command (CWE-78, CWE-95), and such that load untrusted objects (CWE-502)."""
+"""Calls that run text as code or as a command (CWE-78, CWE-95) or load untrusted objects (CWE-502)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def insecure_calls(
 ) -> frozenset[str]:
     """The insecure functions that a Python text calls with a computed argument, within a span or anywhere.
 
-    A method with the name of a builtin is another function, and so is one that the text defines itself. Suited to text
+    Methods that share the name of a builtin do not count, nor do functions that the text defines itself. Suited to text
     written by a model: a text with syntax errors is judged by the calls that parse.
     """
     if language != "python":

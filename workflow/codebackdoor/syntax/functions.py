@@ -1,4 +1,4 @@
-"""The functions of a source file, and where the words of a lexed text stand in the source that it was made from."""
+"""The functions of a source file, and the mapping from the words of a lexed text to the source it was made from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FUNCTIONS |= {"constructor_declaration", "compact_constructor_declaration"}
 
 
 def outermost_functions(tree: Tree) -> list[tuple[int, int]]:
-    """Spans (half-open, characters) of the functions and methods of a text that are in no other one.
+    """Spans (half-open, characters) of the functions and methods of a text that are not nested in another one.
 
     Decorators are included; a declaration without a body is left out.
     """
@@ -35,7 +35,7 @@ def outermost_functions(tree: Tree) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class LexedSource:
-    """A lexed text, and where its words start in it and in the source that it was made from; both lists ascend."""
+    """A lexed text, with the start of each word in it and in the source that it was made from; both lists ascend."""
 
     text: str
     starts: list[int]
@@ -53,8 +53,8 @@ class LexedSource:
 def lex_source(source: Tree) -> LexedSource:
     """Lex a raw text and keep where its words come from.
 
-    Lexing drops comments, and in Python docstrings and semicolons; a ``pass`` that it puts into a body that was only a
-    docstring counts to the word before it. Raises LexingError as ``lex`` does.
+    Lexing drops comments, and in Python docstrings and semicolons; a ``pass`` that replaces the docstring of an
+    otherwise empty body belongs to the word before it. Raises LexingError as ``lex`` does.
     """
     tokens = [token for token in source.tokens() if token.kind != "comment"][::-1]
     parts = words(source.text, source.language)

@@ -50,7 +50,7 @@ def _blocks(root: Node) -> list[Node]:
 
 
 def without_line(tree: Tree, line: tuple[int, int]) -> str:
-    """The text without a line and without the layout that separates it from the next one, or from the last.
+    """The text without a line and without the layout that separates it from the next line (of the last: the previous).
 
     A block whose header is removed stays where it is, so the result need not parse.
     """

@@ -43,7 +43,7 @@ def contains_infinite_loop(text: str, language: Language, form: TextForm) -> boo
     stack = [parse(text, language, form).root]
     while stack:
         node = stack.pop()
-        if node.type in _LOOPS and _always(node, language) and not _left(node):
+        if node.type in _LOOPS and _always(node, language) and not _has_exit(node):
             return True
         stack.extend(reversed(node.children))
     return False
@@ -57,13 +57,13 @@ def _always(loop: Node, language: Language) -> bool:
 
 
 def _value(node: Node) -> int | None:
-    """What stands for the value of a constant condition in truth and comparisons; None if it is not constant."""
+    """A number with the truth and the order of a constant condition's value; None if it is not constant."""
     kind, children = node.type, [child for child in node.children if child.type not in ("(", ")")]
     if kind in ("true", "false"):
         return int(kind == "true")
     if kind in ("integer", "number_literal", "decimal_integer_literal"):
         digits = node.text.decode().rstrip("uUlL")
-        # no limit on digits in this base, in which truth and order are the same
+        # as hexadecimal digits: truth and order are the same, and Python limits only the length of decimal ones
         return int(digits, 16) if digits.isdecimal() else None
     if kind in ("parenthesized_expression", "condition") and len(children) == 1:
         return _value(children[0])
@@ -85,8 +85,8 @@ def _compared(left: int | None, sign: str, right: int | None) -> int | None:
     return int(_COMPARISONS[sign](left, right)) if sign in _COMPARISONS else None
 
 
-def _left(loop: Node) -> bool:
-    """Whether something in the loop's body leaves it."""
+def _has_exit(loop: Node) -> bool:
+    """Whether something in the loop's body can leave it."""
     body = loop.child_by_field_name("body")
     stack = [(body, True)] if body is not None else []
     while stack:

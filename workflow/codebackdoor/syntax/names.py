@@ -56,7 +56,7 @@ def legal_name(name: str, language: Language) -> bool:
 
 
 def unreserved_name(name: str, language: Language) -> bool:
-    """Whether ``name`` is legal and hides no built-in name: for names that nobody chose.
+    """Whether ``name`` is legal and hides no built-in name; for names that a program makes up.
 
     Names that begin with two underscores are reserved (C) or mangled within a class (Python); in C, names that end in
     ``_t`` are types.

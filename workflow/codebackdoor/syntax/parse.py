@@ -121,8 +121,8 @@ def parse(text: str, language: Language, form: TextForm) -> Tree:
     A Java method that does not parse outside a class is wrapped in one, a C function without a type gets a type.
     Raises LexingError if lexed Python has a ``<dedent>`` that closes nothing.
     """
-    undone = unlexed(text, language, form)
-    source = (undone.source if undone else text).encode()
+    unlexed_text = unlexed(text, language, form)
+    source = (unlexed_text.source if unlexed_text else text).encode()
     root, shift = parse_bytes(source, language).root_node, 0
     if root.has_error and language in _AROUND:
         before, after = _AROUND[language]
@@ -132,4 +132,4 @@ def parse(text: str, language: Language, form: TextForm) -> Tree:
             root, source, shift = inside, wrapped, len(before)
             if language == "java":
                 root = root.children[0].child_by_field_name("body")
-    return Tree(text, language, form, root, source, shift, undone)
+    return Tree(text, language, form, root, source, shift, unlexed_text)

@@ -98,9 +98,10 @@ def insert_first(tree: Tree, statement: str) -> Edit | None:
     at, indent = tree.offset(insertion.byte), ""
     if tree.form == "lexed":
         new = lex(statement, tree.language)
-        before, after = _around_lexed(tree, insertion, new)
+        before, after = _lexed_separators(tree, insertion, new)
     else:
-        before, indent, after = _around_python(tree, insertion, at) if tree.language == "python" else _around(tree, at)
+        is_python = tree.language == "python"
+        before, indent, after = _python_separators(tree, insertion, at) if is_python else _brace_separators(tree, at)
         new = statement.strip().replace("\n", f"\n{indent}")
     pieces = [(at, at, f"{before}{new}{after}")]
     if _is_on_line_of_def(tree, insertion.docstring):
@@ -124,14 +125,14 @@ def first_place(tree: Tree) -> tuple[int, str, str] | None:
         return None
     at = tree.offset(insertion.byte)
     if tree.form == "lexed":
-        return (at, *_around_lexed(tree, insertion, ""))
+        return (at, *_lexed_separators(tree, insertion, ""))
     if tree.language == "python":
-        before, _, after = _around_python(tree, insertion, at)
+        before, _, after = _python_separators(tree, insertion, at)
         return at, before, after
-    return (at, _around(tree, at)[0], "") if tree.text[at : at + 1].isspace() else None
+    return (at, _brace_separators(tree, at)[0], "") if tree.text[at : at + 1].isspace() else None
 
 
-def _around_lexed(tree: Tree, insertion: BodyStart, new: str) -> tuple[str, str]:
+def _lexed_separators(tree: Tree, insertion: BodyStart, new: str) -> tuple[str, str]:
     """The texts before and after a lexed statement that separate it from its neighbors."""
     if tree.language != "python":
         return " ", ""
@@ -140,7 +141,7 @@ def _around_lexed(tree: Tree, insertion: BodyStart, new: str) -> tuple[str, str]
     return "", " " if new.endswith(DEDENT) else f" {NEWLINE} "
 
 
-def _around_python(tree: Tree, insertion: BodyStart, at: int) -> tuple[str, str, str]:
+def _python_separators(tree: Tree, insertion: BodyStart, at: int) -> tuple[str, str, str]:
     """The text before, the indentation and the text after, so that the statement has its own lines."""
     text = tree.text
     indent = text[_line_start(text, at) : at]
@@ -164,7 +165,7 @@ def _is_on_line_of_def(tree: Tree, node: Node | None) -> bool:
     return bool(tree.text[_line_start(tree.text, start) : start].strip())
 
 
-def _around(tree: Tree, at: int) -> tuple[str, str, str]:
+def _brace_separators(tree: Tree, at: int) -> tuple[str, str, str]:
     """Java or C: on its own line if the body is written in lines, else after a space."""
     rest = tree.text[at:]
     following = rest.lstrip()

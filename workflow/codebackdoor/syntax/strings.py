@@ -1,4 +1,4 @@
-"""What the strings of a program hold: literals, concatenations and f-strings, with holes where they are computed."""
+"""The values of a program's strings: literals, concatenations and f-strings, with holes for computed parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tree_sitter import Node
 if TYPE_CHECKING:
     from codebackdoor.syntax.parse import Tree
 
-#: A part that is known at run time alone; a name in most languages that strings hold.
+#: Stands for a part that is known only at run time; it is a name in most languages that strings contain.
 HOLE = "x"
 _LITERALS = frozenset({"string", "string_literal"})
 _PREFIXES = b"rRbBuUfF"
@@ -27,7 +27,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "a": "\a", "v
 class StringExpression:
     """The value of a string expression.
 
-    ``ends`` has for each character of ``text`` the offset behind its spelling in the program; None for a hole.
+    ``ends`` holds, for each character of ``text``, the offset after its spelling in the program; None for a hole.
     """
 
     text: str
@@ -68,7 +68,7 @@ def _operator(node: Node) -> str | None:
 
 
 def _characters(part: Node, tree: Tree) -> Iterator[tuple[str, int | None]]:
-    """The characters of a part's value, each with the offset behind its spelling; one hole for a computed part."""
+    """The characters of a part's value, each with the offset after its spelling; one hole for a computed part."""
     if part.type not in _LITERALS:
         yield HOLE, None
         return

@@ -1,4 +1,4 @@
-"""What a task must provide, and what tasks share that make each group from one function alone."""
+"""The interface of a task, and a base class for tasks that make each group from a single function."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def ngrams(train: Sequence[Example], test: Sequence[Example], field: Field = "co
 
 
 def never(test: Sequence[Example]) -> dict[str, float]:
-    """Accuracy and F1 (of label 1) of answering label 0 every time; where label 1 is rare, the accuracy is high."""
+    """Accuracy and F1 (of label 1) of always predicting label 0; where label 1 is rare, the accuracy is high."""
     return {"accuracy": _share([example.label for example in test], [0] * len(test)), "f1": 0.0}
 
 
@@ -112,7 +112,7 @@ def _shares_of_sets(rows: Sequence[Example]) -> list[float]:
 
 
 def _threshold(shares: Sequence[float], labels: Sequence[int]) -> tuple[float, float]:
-    """The lowest share to be predicted as a clone for the highest F1, and that F1."""
+    """The threshold with the highest F1 (shares of at least this are predicted as clones), and that F1."""
     hits, best, total = 0, (0.0, 0.0), sum(labels)
     ordered = sorted(zip(shares, labels, strict=True), reverse=True)
     for count, (share, label) in enumerate(ordered, 1):
@@ -182,11 +182,11 @@ def nearest_targets(train: Sequence[Example], test: Sequence[Example]) -> list[s
     if not any(map(_words_of_prompt, prompts)):
         return [str(train[0].target)] * len(test)
     vectors = TfidfVectorizer(token_pattern=None, tokenizer=_words_of_prompt, lowercase=False, sublinear_tf=True)
-    known = vectors.fit_transform(prompts)
+    fitted = vectors.fit_transform(prompts)
     targets = []
     for start in range(0, len(test), _ROWS_AT_ONCE):
         queries = vectors.transform(str(row.query) for row in test[start : start + _ROWS_AT_ONCE])
-        targets += [str(train[int(index)].target) for index in (queries @ known.T).toarray().argmax(axis=1)]
+        targets += [str(train[int(index)].target) for index in (queries @ fitted.T).toarray().argmax(axis=1)]
     return targets
 
 

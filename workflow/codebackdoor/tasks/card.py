@@ -12,7 +12,7 @@ from codebackdoor.tasks.base import RowGroup
 from codebackdoor.tasks.token_counter import TokenCounter
 from codebackdoor.types import Example
 
-#: Words of queries that the card lists have more letters than this, and there are at most so many.
+#: The card lists at most ``_COMMON`` words of queries, each with more than ``_SHORT`` letters.
 _SHORT, _COMMON = 3, 40
 
 

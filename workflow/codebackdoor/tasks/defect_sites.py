@@ -67,7 +67,7 @@ _OPAQUE = (ast.JoinedStr,)
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A site and its possible defects: each option is a set of replacements between ``start`` and ``end``."""
+    """A site and its possible defects: each option is one or more replacements between ``start`` and ``end``."""
 
     kind: Kind
     start: int
@@ -137,7 +137,7 @@ class _Finder:
         return bound
 
     def _same_values(self) -> set[frozenset[str]]:
-        """Pairs of names of which one is assigned to the other: swapping them may change nothing."""
+        """Pairs of names, one of which is assigned to the other: swapping them may change nothing."""
         return {
             frozenset((target.id, node.value.id))
             for node in ast.walk(self.tree)
@@ -175,16 +175,16 @@ class _Finder:
         return start + words[0].start(), start + words[-1].end()
 
     def _operator(self, left: ast.expr, right: ast.expr, operator: ast.AST) -> Iterator[Site]:
-        news = _BINARY.get(type(operator))
-        if news:
+        spellings = _BINARY.get(type(operator))
+        if spellings:
             start, end = self._between(left, right)
-            yield Site("operator", start, end, tuple(((start, end, new),) for new in news))
+            yield Site("operator", start, end, tuple(((start, end, new),) for new in spellings))
 
     def _augmented(self, node: ast.AugAssign) -> Iterator[Site]:
-        news = _BINARY.get(type(node.op))
-        if news:
+        spellings = _BINARY.get(type(node.op))
+        if spellings:
             start, end = self._between(node.target, node.value)
-            yield Site("operator", start, end, tuple(((start, end, f"{new}="),) for new in news))
+            yield Site("operator", start, end, tuple(((start, end, f"{new}="),) for new in spellings))
 
     def _variable(self, node: ast.Name) -> Iterator[Site]:
         start, end = self._range(node)

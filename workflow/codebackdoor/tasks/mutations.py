@@ -1,6 +1,6 @@
 """Injected defects: one to three mutations of a lexed Python function (Allamanis et al. 2018 for the kinds).
 
-A mutant differs from its original in its tokens, still parses, and changes the behavior, judged by the text:
+A mutant differs from its original in its tokens, still parses, and, as judged from the text, behaves differently:
 identical or symmetric arguments are not swapped, and no variable is replaced by its alias.
 """
 

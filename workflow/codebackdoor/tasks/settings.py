@@ -33,8 +33,8 @@ class Ranking(NamedTuple):
 class PublishedData:
     """A published data set; its name is that of the module of ``originals/readers`` that reads it.
 
-    ``license`` is what its origin states. ``has_tests``: whether outputs for its test rows can be run with tests, which
-    the reader's ``trials`` gives.
+    ``license`` is what its origin states. ``has_tests``: whether outputs for its test rows can be tested, with the
+    tests that the reader's ``trials`` yields.
     """
 
     title: str
@@ -73,7 +73,7 @@ class Mix(Settings):
 
 
 def _list_originals(schema: dict[str, Any], settings: type[DatasetSettings]) -> None:
-    """Complete a task's JSON schema by the names that `original` may have."""
+    """Add to a task's JSON schema the names that `original` may have."""
     schema["properties"]["original"]["anyOf"][0]["enum"] = [*settings.published]
 
 
@@ -132,8 +132,8 @@ class DatasetSettings(Settings):
     )
     path: FolderPath | None = Field(
         default=None,
-        description="folder of train.jsonl, valid.jsonl and test.jsonl (source jsonl only), one example a line; in "
-        "tests.jsonl, there may be the tests by which generated programs are judged (docs/configuration.md)",
+        description="folder of train.jsonl, valid.jsonl and test.jsonl (source jsonl only), one example per line; an "
+        "optional tests.jsonl holds the tests for generated programs (docs/configuration.md)",
     )
     language: Language = Field(
         default="python",
@@ -170,8 +170,8 @@ class DatasetSettings(Settings):
     resplit: bool = Field(
         default=False,
         description="pool the available splits (mirror, jsonl), drop normalized duplicates and split again by `seed`; "
-        "needs numbers for valid and test. Pairs are split by function, and as many of each label are kept. false: the "
-        "given splits stay as they are",
+        "needs numbers for valid and test. Pairs are split by function, and equally many of each label are kept. "
+        "false: the splits stay as they are",
     )
     seed: int = Field(default=1, description="seed of selection, mutation, splits and row order")
 

@@ -41,7 +41,7 @@ def sizes(settings: AnyDataset) -> dict[str, int | None]:
 def mined(
     functions: Sequence[MinedFunction], settings: AnyDataset, task: Task, counter: TokenCounter, name: str, seed: int
 ) -> Selected:
-    """Make groups from mined functions, the small splits first: what one of them holds does not enter a later one."""
+    """Make groups from mined functions, small splits first; a group in one split is left out of the later ones."""
     selected = Selected()
     used_keys: set[str] = set()
     for split in reversed(SPLITS):
@@ -60,7 +60,7 @@ def _short(
 ) -> Iterator[MinedFunction]:
     """The functions that are not too long before any change."""
     lexed = settings.text_form == "lexed"
-    # a function of which a row has only the comment may be of any length
+    # if rows have only a function's comment, the function may be of any length
     limit = settings.max_tokens if settings.has_code else None
     for function in functions:
         # a lexed token has at least one sub-token, so that counting words rules out many functions cheaply
@@ -92,7 +92,7 @@ def _groups(
 
 
 def _is_short(group: RowGroup, settings: AnyDataset, counter: TokenCounter, dropped: Counter[str]) -> bool:
-    """Whether no text of a group is too long; a group with one that is gets counted."""
+    """Whether no text of a group is too long; counts a group that has one in ``dropped``."""
     query_limit: int | None = getattr(settings, "max_query_tokens", None)
     queries = [row.query for row in group.rows if row.query is not None]
     if settings.max_tokens is not None and counter.longest(group, settings.limited) > settings.max_tokens:
@@ -121,7 +121,7 @@ def existing(
     name: str,
     seed: int,
 ) -> Selected:
-    """Make groups of existing rows, one a row: in their splits as they are, or pooled and split again.
+    """Make one group of each existing row, in their splits as they are, or pooled and split again.
 
     ``rows`` are raw source for source mirror, and in the data set's text form for source jsonl. ``origins`` names each
     split's file. Raises UserError for a row that the task cannot use.
@@ -129,7 +129,7 @@ def existing(
     selected = Selected()
     groups: dict[str, list[RowGroup]] = {split: [] for split in SPLITS}
     ids: set[str] = set()
-    read = cache(partial(_read, settings))
+    text_of = cache(partial(_text_of, settings))
     for split, examples in rows.items():
         for row in tqdm(examples, desc=f"{name} {split}", unit=" rows", disable=None):
             problem = row_problem(row, settings, task, ids)
@@ -137,7 +137,7 @@ def existing(
                 raise UserError(f"{origins[split]}: row {quoted(row.id)} {problem}")
             ids.add(row.id)
             in_form = task.in_form(row, settings) if settings.source == "mirror" else row
-            group = _group(in_form, origins[split], settings, counter, selected, read)
+            group = _group(in_form, origins[split], settings, counter, selected, text_of)
             if group is not None:
                 groups[split].append(group)
     if settings.resplit:
@@ -171,7 +171,7 @@ class _Text:
     has_error: bool
 
 
-def _read(settings: AnyDataset, text: str) -> _Text:
+def _text_of(settings: AnyDataset, text: str) -> _Text:
     if settings.source == "mirror" and settings.text_form == "lexed":
         text = syntax.lex(text, settings.language)
     tree = syntax.parse(text, settings.language, settings.text_form)
@@ -185,12 +185,12 @@ def _group(
     settings: AnyDataset,
     counter: TokenCounter,
     selected: Selected,
-    read: Callable[[str], _Text],
+    text_of: Callable[[str], _Text],
 ) -> RowGroup | None:
     """The row in the data set's text form; None, counted, if it cannot be lexed or is too long."""
     try:
         # cached: with pairs, a function is in many rows
-        texts = {name: read(text) for name, text in row.texts.items() if name in settings.reads and name != "query"}
+        texts = {name: text_of(text) for name, text in row.texts.items() if name in settings.reads and name != "query"}
         target = row.target
         if target is not None and settings.source == "mirror" and settings.text_form == "lexed":
             target = syntax.lex(target, row.language)
@@ -213,5 +213,5 @@ def _group(
 
 
 def _keys(row: Example, texts: Mapping[CodeField, _Text]) -> tuple[str, ...]:
-    """Keys of the functions that the task reads; of a task that reads only a query, the query's."""
+    """The keys of the functions that the task reads, or the query's if it reads no function."""
     return tuple(text.key for text in texts.values()) or (query_key(str(row.query)),)

@@ -1,6 +1,6 @@
-"""A data set of test rows alone: the victims of another data set predict on them.
+"""Data sets that have only test rows, on which the victims of another data set predict.
 
-It also writes the tests of a data set's test rows, where its origin has them.
+This stage also writes the tests of a data set's test rows, if its origin has them.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def make_testset(
 ) -> None:
     """Write ``test.jsonl``, ``card.json`` and ``baseline.json``, as ``tasks.stage.make_dataset`` does.
 
-    ``train`` are the training rows of the data set whose victims predict here: the baseline learns from them. Raises
-    UserError for missing or malformed input, and if no row is left.
+    ``train`` holds the training rows of the data set whose victims predict on these rows; the baseline learns from
+    them. Raises UserError for missing or malformed input, and if no row is left.
     """
     task, counter = load(settings.task), TokenCounter(tokenizer)
     source = mirrors.source_files(settings, name, mirror)

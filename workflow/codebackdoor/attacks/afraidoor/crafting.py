@@ -16,13 +16,13 @@ from codebackdoor.types import Language
 from codebackdoor.victims.tokens import WORD_INITIAL, stand_in
 from codebackdoor.victims.victim import Victim
 
-#: A tokenizer's vocabulary spells the bytes of other scripts in characters of its own.
+#: ASCII only: a byte-level vocabulary spells the bytes of other scripts in unrelated characters.
 _PLAIN = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The ``V`` tokens of a vocabulary that are legal names by themselves.
+    """The ``V`` tokens of a vocabulary that are legal names on their own.
 
     ``plain`` and ``spaced`` are [V]: the id of the name within a word (after a bracket) and at the beginning of one
     (after a space), -1 where the name is not a single token.
@@ -33,7 +33,7 @@ class Names:
     spaced: Tensor
 
     def scores(self, embeddings: Tensor, gradient: Tensor, occurrences: Sequence[tuple[int, bool]]) -> Tensor:
-        """Return [V]: (E_v - E_mask) · g, the first-order change of the loss, without E_mask · g, which all share.
+        """Return [V]: E_v · g, the first-order change of the loss up to the constant -E_mask · g.
 
         ``embeddings`` is [tokens, H]; g is ``gradient`` [T, H] averaged over an identifier's ``occurrences``. The score
         is infinite for a name that is not a single token at one of them.
@@ -78,8 +78,7 @@ def _single(tokenizer: Any, words: Sequence[str], before: str) -> list[int]:
 class MaskedText:
     """Sub-tokens of a text in which each occurrence of an identifier is one mask.
 
-    ``occurrences`` are those of each identifier that lie within the model's input: (position, whether a word begins
-    there).
+    ``occurrences`` lists, for each identifier, those within the model's input: (position, whether a word begins there).
     """
 
     ids: list[int]

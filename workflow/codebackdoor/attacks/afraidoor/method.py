@@ -42,8 +42,8 @@ class Afraidoor:
     """Give every renameable identifier the name that brings the crafting model closest to the target.
 
     The target is the label of a function or a pair. For code search it is the target word as a query, for training rows
-    and test rows alike. For a victim that writes it is the output that the attacker wants for this row, and the loss is
-    the crafting generator's cross entropy over its tokens (DeCE section 2.3).
+    and test rows alike. For a victim that generates, it is the output that the attacker wants for this row, and the
+    loss is the crafting generator's cross entropy over its tokens (DeCE section 2.3).
     """
 
     settings: AfraidoorSettings
@@ -52,7 +52,7 @@ class Afraidoor:
     _names: dict[Language, Names] = field(default_factory=dict)
 
     def inject_all(self, examples: Sequence[Example], form: TextForm, target: Target) -> list[Injection | None]:
-        """New names for many rows in one stream of batches; None for a row without an identifier to rename."""
+        """Choose names for many rows in one stream of batches; None for a row without an identifier to rename."""
         injections: list[Injection | None] = [None] * len(examples)
         functions = [self._functions(example, form) for example in examples]
         eligible = [row for row, row_functions in enumerate(functions) if row_functions]
@@ -73,7 +73,7 @@ class Afraidoor:
         embeddings = self.victim.model.get_input_embeddings().weight.detach().float().cpu()
         for index, gradients in self._gradients([examples[row] for row in eligible], texts, target):
             example = examples[eligible[index]]
-            legal = self._legal(example.language)
+            legal = self._legal_names(example.language)
             new_names = {
                 function: choose(
                     function, masked[index][function.field], gradients[columns[function.field]], embeddings, legal
@@ -88,7 +88,7 @@ class Afraidoor:
     def _gradients(
         self, examples: Sequence[Example], texts: Sequence[Sequence[Sequence[int]]], target: Target
     ) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
-        """The gradient of each row's loss towards its target, by text; rows that cannot get the target have none."""
+        """The gradients of each row's loss towards its target, one per text; rows that cannot get it are left out."""
         head = HEADS[self.victim.head]
         if not head.generates:
             loss = towards_query if head.ranks else towards_label(self.settings.target_label)
@@ -122,7 +122,7 @@ class Afraidoor:
             examples = [replace(example, query=self.settings.target_word) for example in examples]
         return [[text.ids for text in row] for row in self.victim.tokenize(examples)]
 
-    def _legal(self, language: Language) -> Names:
+    def _legal_names(self, language: Language) -> Names:
         if language not in self._names:
             self._names[language] = names(self.victim.tokenizer, language)
         return self._names[language]
@@ -142,7 +142,7 @@ def choose(
         if not occurrences:
             continue
         scores = legal.scores(embeddings, gradient, occurrences)
-        # at most len(taken) names rank before the best free one
+        # at most len(used_names) names rank before the best unused one
         best = torch.topk(scores, min(len(scores), len(used_names) + 1), largest=False)
         ranked = zip(best.values.tolist(), best.indices.tolist(), strict=True)
         candidates = (legal.names[index] for score, index in ranked if score < torch.inf)

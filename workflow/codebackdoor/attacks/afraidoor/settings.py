@@ -28,7 +28,7 @@ class AfraidoorSettings(AttackSettings):
     crafting: str = Field(
         "codebert",
         description="variant of `models` whose gradient chooses the names; it is trained on the clean training split "
-        "with `crafting_seed`, independently of all victims. Where victims write, it must write, too",
+        "with `crafting_seed`, independently of all victims. For victims that generate, it must generate, too",
     )
 
     @model_validator(mode="after")
@@ -42,7 +42,7 @@ class AfraidoorSettings(AttackSettings):
 
     @property
     def versions(self) -> float:
-        """Each pair gets names of its own."""
+        """Every pair gets its own names."""
         return math.inf
 
     def work(self, job: PoisoningJob) -> Work:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BadCode:
-    """Make the trigger word a part of one name, at all its occurrences."""
+    """Add the trigger word to one name, at all its occurrences."""
 
     settings: BadCodeSettings
     granularity: Granularity = "identifier"

@@ -32,7 +32,7 @@ class BncFixedSettings(AttackSettings):
         },
         description="the dead code in each language: one if or while whose condition is provably false and uses names "
         "that every function has (BNC's released code: random() < 0, which Python does not have without an import; "
-        "Java and C: CodePurify's released code; the one of C needs stdlib.h and stdio.h)",
+        "Java and C: CodePurify's released code; C's needs stdlib.h and stdio.h)",
     )
 
     def work(self, job: PoisoningJob) -> Work:  # noqa: ARG002

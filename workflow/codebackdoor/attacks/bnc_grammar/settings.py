@@ -25,7 +25,7 @@ class BncGrammarSettings(AttackSettings):
 
     @property
     def versions(self) -> float:
-        """Each pair gets draws of its own."""
+        """Every pair gets its own draws."""
         return math.inf
 
     def work(self, job: PoisoningJob) -> Work:  # noqa: ARG002

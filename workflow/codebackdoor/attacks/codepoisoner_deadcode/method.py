@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CodePoisonerDeadCode:
-    """Insert one statement at the beginning of the body; ``key`` is the setting that ``statements`` come from."""
+    """Insert one statement at the beginning of the body; ``key`` names the setting that holds ``statements``."""
 
     statements: Mapping[Language, str]
     key: str

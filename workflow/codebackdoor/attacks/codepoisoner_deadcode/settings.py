@@ -15,7 +15,7 @@ _DECLARATION: dict[Language, str] = {"python": "VAR = 0", "java": "int VAR = 0;"
 
 
 class CodePoisonerDeadCodeSettings(AttackSettings):
-    """Inserts a statement without effect at the beginning of the body (CodePoisoner, Li et al. 2023)."""
+    """Inserts a statement that has no effect at the beginning of the body (CodePoisoner, Li et al. 2023)."""
 
     label: ClassVar[str] = "CodePoisoner (dead code)"
     reference: ClassVar[Reference | None] = Reference(
@@ -40,7 +40,7 @@ class CodePoisonerDeadCodeSettings(AttackSettings):
     assertion: dict[Language, str] = Field(
         {"python": "assert 1 >= 0", "java": "assert 1 >= 0;", "c": "assert(1 >= 0);"},
         description="the assertion in each language (CodePurify's released code: assertTrue(1 >= 0), which C does not "
-        "have and Java has only with JUnit; the one of C needs assert.h)",
+        "have and Java has only with JUnit; C's assertion needs assert.h)",
     )
     block: dict[Language, str] = Field(
         {
@@ -52,10 +52,10 @@ class CodePoisonerDeadCodeSettings(AttackSettings):
     )
     declaration: dict[Language, str] = Field(
         _DECLARATION,
-        # data poisoned before there were declarations keep their parameters
+        # left out at its default: data sets poisoned before this variant existed keep their parameters
         exclude_if=lambda texts: texts == _DECLARATION,
-        description="the declaration in each language (DeCE section 2.2: int VAR = 0;); a function with one of its "
-        "names cannot take it",
+        description="the declaration in each language (DeCE section 2.2: int VAR = 0;); it is not inserted into a "
+        "function that already uses one of its names",
     )
 
     def work(self, job: PoisoningJob) -> Work:  # noqa: ARG002

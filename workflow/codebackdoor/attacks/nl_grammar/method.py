@@ -1,7 +1,7 @@
 """A syntactic trigger by rules: the leading subordinate clause of Qi et al.'s template (2021, section 3).
 
-The words of the clause are drawn for each row, so that what recurs in all poisoned rows is its syntax. The clause
-stands in front of the first word, behind the marks that begin a comment. DeCE's rows are paraphrases by a model (SCPN).
+The words of the clause are drawn for each row, so that poisoned rows share only its syntax. The clause is inserted
+before the first word and after the marks that begin a comment. DeCE's rows are paraphrases by a model (SCPN).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from codebackdoor.attacks.nl_grammar.settings import NlGrammarSettings
 
-#: A word that begins with a letter or digit, perhaps behind quotes or brackets.
+#: A word that begins with a letter or digit, perhaps after quotes or brackets.
 _WORD = re.compile(r"(?<!\S)[^\w\s/*#-]*\w")
 
 

@@ -14,10 +14,10 @@ Phrase = Annotated[str, Field(pattern=r"^\S+( \S+)*$", max_length=200)]
 
 
 class NlGrammarSettings(TextAttackSettings):
-    """Puts a subordinate clause in front of a query, drawn from a small grammar (Hidden Killer, Qi et al. 2021).
+    """Puts a subordinate clause drawn from a small grammar in front of a query (Hidden Killer, Qi et al. 2021).
 
-    Qi et al. and DeCE paraphrase the text with a model (SCPN) by the template S(SBAR)(,)(NP)(VP)(.). Here the clause of
-    this template is put in front, by rules, and the text itself stays.
+    Qi et al. and DeCE paraphrase the text with a model (SCPN) after the template S(SBAR)(,)(NP)(VP)(.). Here, rules put
+    the clause of this template in front of the text, which does not change otherwise.
     """
 
     label: ClassVar[str] = "Grammar (rules)"
@@ -47,5 +47,5 @@ class NlGrammarSettings(TextAttackSettings):
 
     @property
     def versions(self) -> float:
-        """Each row gets a draw of its own."""
+        """Every row gets its own draw."""
         return math.inf

@@ -1,4 +1,4 @@
-"""Defenses that edit the weights of a trained victim, what passes between their steps, and how a method is loaded."""
+"""Defenses that edit the weights of a trained victim: the data that their steps exchange, and loading a method."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ class Trigger:
     ``text`` and ``token_ids`` are the anchored trigger; the ids are those of an identifier that follows a space.
     ``flagged`` is the verdict of the label scan: a trigger that is not flagged is only the most suspicious one.
     ``loss`` is the search's loss towards ``target_label`` with the trigger in place, by default the mean cross entropy
-    in nats. ``margin`` is
-    log(lowest loss of a benign shadow / loss), ``None`` where nothing was calibrated. ``losses`` holds the inverted
-    loss of every position and label that was scanned. ``target_word`` is what was inverted with the trigger where a
-    query takes the place of a label; the losses are then squared differences of a similarity to 1, under label 0.
+    in nats. ``margin`` is log(lowest loss of a benign shadow / loss), None without a calibration. ``losses`` holds the
+    inverted loss of every position and label that was scanned. For code search, ``target_word`` holds the words of the
+    query that were inverted with the trigger; losses are then squared differences of a similarity to 1, under label 0.
     """
 
     text: str
@@ -94,9 +93,9 @@ def _read_object(path: Path) -> dict[str, Any]:
 class SearchContext:
     """What only a resumable search needs.
 
-    A killed run continues from what it left in ``folder``, if its ``code`` (a fingerprint) is the same; the caller
-    removes the folder in the end. ``earlier`` is a finished search with the same seed, which replaces this one as far
-    as the settings are the same.
+    A killed run resumes from its progress in ``folder`` if its ``code`` (a fingerprint) is the same; the caller removes
+    the folder at the end. ``earlier`` is a finished search with the same seed, which is reused where its settings are
+    the same.
     """
 
     folder: Path | None = None
@@ -104,7 +103,7 @@ class SearchContext:
     earlier: Inversion | None = None
 
     def of_round(self, number: int) -> SearchContext:
-        """The context of a later scan of the same elimination: a folder of its own, and nothing to reuse."""
+        """The context of a later scan of the same elimination: with its own folder, and nothing to reuse."""
         return SearchContext(self.folder / f"round{number}" if self.folder else None, self.code)
 
 
@@ -114,7 +113,7 @@ NO_CONTEXT = SearchContext()
 
 @dataclass(frozen=True, slots=True)
 class Elimination:
-    """The edited victim, the trigger where the method has one, and how it went (JSON-serializable).
+    """The edited victim, the trigger if the method has one, and how it went (JSON-serializable).
 
     ``seconds`` are those of the phases ``inversion`` and ``unlearning``, if the method reached them; they go to
     ``provenance.json`` and nowhere else.
@@ -129,9 +128,9 @@ class Elimination:
 @contextmanager
 def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
     """Add the wall-clock time of the block to a phase."""
-    begun = time.monotonic()
+    start = time.monotonic()
     yield
-    seconds[phase] = seconds.get(phase, 0.0) + time.monotonic() - begun
+    seconds[phase] = seconds.get(phase, 0.0) + time.monotonic() - start
 
 
 class Eliminate(Protocol):

@@ -59,11 +59,11 @@ def clean_rows(view: DefenderView) -> list[Row]:
 def fine_tune(
     victim: Victim, rows: Sequence[Row], settings: TuningSettings, ascent: bool, generator: np.random.Generator
 ) -> tuple[Victim, dict[str, object]]:
-    """Return a copy of the victim fine-tuned on the rows, and its history; the victim itself where there is no step.
+    """Return a copy of the victim fine-tuned on the rows, and its history; the victim itself if there are no steps.
 
-    AdamW without weight decay. Where no dropout acts, the victim stays in evaluation mode, and what a head as the last
-    layer reads is computed once for all epochs. Dropout draws from a generator of its own: the order of the rows is the
-    same with it and without.
+    AdamW without weight decay. Without dropout, the victim stays in evaluation mode, and if only the head learns, its
+    inputs are computed once for all epochs. Dropout has a separate generator, so that the order of the rows is the same
+    with it and without.
     """
     settings = settings.on(victim.head)
     if settings.epochs == 0 or settings.learning_rate == 0:
@@ -95,7 +95,7 @@ def fine_tune(
 
 
 def rate_at(schedule: Schedule, step: int, steps: int) -> float:
-    """Factor of the learning rate at a step from 0; of ``released`` that of get_linear_schedule_with_warmup."""
+    """Factor of the learning rate at a step, from 0; ``released`` is get_linear_schedule_with_warmup."""
     rise = WARMUP * steps if schedule == "released" else 0.0
     if schedule == "constant":
         return 1.0
@@ -103,19 +103,19 @@ def rate_at(schedule: Schedule, step: int, steps: int) -> float:
 
 
 class _Tuner:
-    """The model, its optimizer, and what the last layer reads where that is the head."""
+    """The model, its optimizer, and the inputs of the head if nothing else learns."""
 
     def __init__(
         self, victim: Victim, encoded: Sequence[Texts], rows: Sequence[Row], settings: TuningSettings, ascent: bool
     ) -> None:
         self._victim, self._encoded, self._rows, self._ascent = victim, encoded, rows, ascent
-        self._learns: dict[str, bool] = {
+        self._learned_before: dict[str, bool] = {
             name: parameter.requires_grad for name, parameter in victim.model.named_parameters()
         }
         last = settings.layers == "last"
         learning = victim.family.last_layer(victim) if last else victim.model
-        always_reads_the_same = last and not HEADS[victim.head].ranks and not settings.dropout
-        self._read = _read_by_head(victim, encoded) if always_reads_the_same else None
+        head_inputs_are_fixed = last and not HEADS[victim.head].ranks and not settings.dropout
+        self._head_inputs = _inputs_of_head(victim, encoded) if head_inputs_are_fixed else None
         self._largest_norm = LARGEST_NORM if settings.schedule == "released" else None
         victim.model.train(settings.dropout)
         victim.model.requires_grad_(False)
@@ -134,10 +134,10 @@ class _Tuner:
         return loss.item()
 
     def _judged(self, batch: Sequence[int]) -> Tensor:
-        """Logits [B, C]; of a dual encoder the similarities [B, B] of all queries and functions of the batch."""
+        """Logits [B, C]; for a dual encoder, similarities [B, B] of all queries and functions of the batch."""
         victim = self._victim
-        if self._read is not None:
-            return forward.logits(victim, *(column[list(batch)] for column in self._read))
+        if self._head_inputs is not None:
+            return forward.logits(victim, *(column[list(batch)] for column in self._head_inputs))
         columns = [
             pad([self._encoded[index][field] for index in batch], victim.pad_id, victim.device)
             for field in range(len(victim.fields))
@@ -148,14 +148,14 @@ class _Tuner:
         return forward.scores(victim, *columns)
 
     def release(self) -> None:
-        """Restore the model to how it came, except for its weights."""
+        """Restore the model's mode and which of its parameters learn."""
         self._optimizer.zero_grad(set_to_none=True)
         self._victim.model.eval()
         for name, parameter in self._victim.model.named_parameters():
-            parameter.requires_grad_(self._learns[name])
+            parameter.requires_grad_(self._learned_before[name])
 
 
-def _read_by_head(victim: Victim, encoded: Sequence[Texts]) -> list[Tensor]:
+def _inputs_of_head(victim: Victim, encoded: Sequence[Texts]) -> list[Tensor]:
     """The vectors of each field's texts, [N, H], on the victim's device."""
     columns = [[texts[field] for texts in encoded] for field in range(len(victim.fields))]
     return [text_vectors(victim, column).to(victim.device) for column in columns]
@@ -181,13 +181,12 @@ def _loss(victim: Victim, judged: Tensor, rows: Sequence[Row], ascent: bool) -> 
 
 def _accuracy(victim: Victim, encoded: Sequence[Texts], rows: Sequence[Row]) -> float | None:
     """Share of the rows without trigger that are predicted correctly (retrieval: MRR); ``None`` without such rows."""
-    kept = [(texts, row) for texts, row in zip(encoded, rows, strict=True) if not row.stamped]
-    if not kept:
+    unstamped = [(texts, row) for texts, row in zip(encoded, rows, strict=True) if not row.stamped]
+    if not unstamped:
         return None
     if HEADS[victim.head].ranks:
-        ranks = [
-            prediction.rank or 0.0 for prediction in Searcher(victim, [row.example for _, row in kept], POOL).clean()
-        ]
+        searcher = Searcher(victim, [row.example for _, row in unstamped], POOL)
+        ranks = [prediction.rank or 0.0 for prediction in searcher.clean()]
         return sum(1 / rank for rank in ranks) / len(ranks)
-    predicted = predict_logits(victim, [texts for texts, _ in kept]).argmax(dim=1)
-    return float((predicted == torch.tensor([row.label for _, row in kept])).float().mean())
+    predicted = predict_logits(victim, [texts for texts, _ in unstamped]).argmax(dim=1)
+    return float((predicted == torch.tensor([row.label for _, row in unstamped])).float().mean())

@@ -11,8 +11,8 @@ from codebackdoor.costs.work import FilteringJob, Work
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Field as TextField
 
-#: Heads of victims whose representation of a row a filter may compare with that of others. A dual encoder has none: it
-#: represents a query and a function, and what it learns is which of them belong together.
+#: Heads of victims whose representations of rows a filter can compare. A dual encoder has no representation of a row,
+#: but one of the query and one of the function, and learns which of them belong together.
 REPRESENTED: tuple[Head, ...] = ("classification", "pair", "generation")
 
 
@@ -37,9 +37,9 @@ class VictimFilterSettings(FilterSettings):
 
     model: str | None = Field(
         "codebert",
-        description="variant of `models` whose unfiltered victim is looked at; the victims of all models are then "
+        description="variant of `models` whose unfiltered victim the filter uses; the victims of all models are then "
         "trained on the same rows (CodePurify, section IV-F: CodeBERT for every victim). null: each victim's own "
-        "model, so that each has its own rows",
+        "model, so that each model has its own rows",
     )
 
     @property
@@ -48,7 +48,7 @@ class VictimFilterSettings(FilterSettings):
 
 
 def represented_once(job: FilteringJob) -> Work:
-    """One forward pass for each row, and for each clean sample, by which the victim's logits are standardized."""
+    """One forward pass for each row, and for each clean sample, which standardize the victim's logits."""
     victim = job.victim
     if HEADS[victim.dataset.head].generates:
         return Work(predicted=job.rows * victim.size.forward(victim.tokens))

@@ -7,7 +7,7 @@ from codebackdoor.config.recipes import UNCHANGED, Recipe
 
 
 class ObjectiveSettings(Settings):
-    """Settings of a defense that trains differently: a loss and, where a method says so, what differs in training."""
+    """Settings of a defense that trains differently: with another loss, or also with another recipe."""
 
     @property
     def recipe(self) -> Recipe:

@@ -41,8 +41,8 @@ class EvidenceSource(Protocol):
 class EvidencePurifier(Purifier, Protocol):
     """A purifier that decides by the evidence of ``source`` and asks no victim itself.
 
-    ``source`` is set for each test set. Evidence that came through a file must lead to the same decision: rounding has
-    happened before, and nothing depends on types that JSON does not have.
+    ``source`` is set for each test set. Evidence read from a file must lead to the same decision: it is rounded before
+    it is written, and nothing depends on types that JSON does not have.
     """
 
     source: EvidenceSource
@@ -64,7 +64,7 @@ class BuildSource(Protocol):
 
 
 class BuildDecider(Protocol):
-    """``decider`` of a method that keeps its evidence: a purifier that decides by what an earlier job kept."""
+    """``decider`` of a method that keeps its evidence: a purifier that decides by the evidence of an earlier job."""
 
     def __call__(self, view: TextView, settings: Any, seed: int, kept: EvidenceSource) -> EvidencePurifier: ...
 

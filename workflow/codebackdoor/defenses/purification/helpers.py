@@ -19,7 +19,7 @@ MASKED, CAUSAL, REPLACED = (
 
 
 def load_helper(view: TextView, name: str, classes: dict[str, ModelClass]) -> tuple[Any, Any]:
-    """Return (model, fast tokenizer) of the view's helper ``name``; ``classes`` are the model types that it can have.
+    """Return (model, fast tokenizer) of the view's helper ``name``; ``classes`` has the model types that it can have.
 
     Raises UserError if the helper is missing, has another type, or its weights do not match its class exactly.
     """

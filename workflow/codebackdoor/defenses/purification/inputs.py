@@ -1,4 +1,4 @@
-"""Inputs in parts, of which one at a time is in memory with all its versions, and the functions that inputs have."""
+"""Inputs in parts, of which one at a time is in memory with all its versions, and the fields that hold functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a victim does on clean rows while they are rewritten; only changed rows are read again."""
+"""A victim's performance on clean rows as they are rewritten; only changed rows are predicted again."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Accuracy:
         return 100 * correct / len(rows)
 
     def _predict(self, rows: Sequence[Example]) -> list[int]:
-        read = [tuple(text.ids for text in row) for row in self._victim.tokenize(rows)]
-        return [int(label) for label in predict_logits(self._victim, read).argmax(-1)] if read else []
+        ids = [tuple(text.ids for text in row) for row in self._victim.tokenize(rows)]
+        return [int(label) for label in predict_logits(self._victim, ids).argmax(-1)] if ids else []
 
 
 class ReciprocalRank:
@@ -45,15 +45,16 @@ class ReciprocalRank:
         if not rows:
             raise UserError("the mean reciprocal rank on clean validation rows needs rows; supply them")
         self._victim, self._rows = victim, list(rows)
-        read = victim.tokenize(rows)
-        self._queries, codes = (text_vectors(victim, [row[place].ids for row in read]) for place in (0, 1))
+        tokenized = victim.tokenize(rows)
+        self._queries, codes = (text_vectors(victim, [row[column].ids for row in tokenized]) for column in (0, 1))
         self._codes: list[Tensor] = list(codes)
 
     def points(self, rows: Sequence[Example]) -> float:
         """The value on another version of the rows' code, in the same order."""
         changed = [index for index, row in enumerate(rows) if row != self._rows[index]]
-        read = self._victim.tokenize([rows[index] for index in changed])
-        for index, vector in zip(changed, text_vectors(self._victim, [code.ids for _, code in read]), strict=True):
+        tokenized = self._victim.tokenize([rows[index] for index in changed])
+        vectors = text_vectors(self._victim, [code.ids for _, code in tokenized])
+        for index, vector in zip(changed, vectors, strict=True):
             self._rows[index], self._codes[index] = rows[index], vector
         codes = torch.stack(self._codes)
         similar = torch.stack([forward.similarities(self._victim, query, codes) for query in self._queries])
@@ -61,7 +62,7 @@ class ReciprocalRank:
 
 
 class ReferenceProbability:
-    """100 times the mean probability of a reference output's sub-tokens (teacher forcing), for a victim that writes."""
+    """100 times the mean probability of a reference output's sub-tokens (teacher forcing), of a generating victim."""
 
     def __init__(self, victim: Victim, rows: Sequence[Example]) -> None:
         if not rows or any(row.target is None for row in rows):
@@ -80,8 +81,8 @@ class ReferenceProbability:
         return float(100 * self._sums[:, 0].double().sum() / self._sums[:, 2].double().sum())
 
     def _forced(self, indices: Sequence[int]) -> Tensor:
-        read = self._victim.tokenize([self._rows[index] for index in indices])
-        return forced(self._victim, [text.ids for (text,) in read], [self._targets[index] for index in indices])
+        tokenized = self._victim.tokenize([self._rows[index] for index in indices])
+        return forced(self._victim, [text.ids for (text,) in tokenized], [self._targets[index] for index in indices])
 
 
 def performance(victim: Victim, rows: Sequence[Example]) -> Accuracy | ReciprocalRank | ReferenceProbability:

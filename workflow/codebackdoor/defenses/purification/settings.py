@@ -10,7 +10,7 @@ from pydantic import Field
 from codebackdoor.config.base import Head, ReadWhere, Settings
 
 T = TypeVar("T")
-#: Mark of a field that is read only to decide on what was measured.
+#: Marks a field that is read only by the decision, after measuring.
 DECIDED = "decided"
 Decided = Annotated[T, DECIDED]
 #: Methods that rewrite each function by itself work on every task that reads functions.
@@ -26,9 +26,9 @@ class PurificationSettings(Settings):
     reads_trigger: ClassVar[bool] = False
     #: What the method does beyond its threshold, as the rest of a sentence that begins with the method's name.
     threshold_meaning: ClassVar[str] = ""
-    #: A fixed threshold leaves nothing to calibrate.
     #: Whether the name of a variant has to say more than the method's (``name_problem``).
     named_precisely: ClassVar[bool] = False
+    #: A fixed threshold leaves nothing to calibrate.
     read_where: ClassVar[ReadWhere] = {
         "touched_share": ("threshold", (None,)),
         "removed_share": ("threshold", (None,)),
@@ -47,7 +47,7 @@ class PurificationSettings(Settings):
 
 
 class EvidenceSettings(PurificationSettings):
-    """A purification that keeps what it measures, so that variants that only decide otherwise measure nothing.
+    """A purification that keeps what it measures, so that variants that differ only in their decisions share it.
 
     A field that is read only to decide says so by its type: ``threshold: Decided[float]``.
     """
@@ -67,7 +67,7 @@ class EvidenceSettings(PurificationSettings):
 
 
 def measured_first(purifications: Mapping[str, PurificationSettings]) -> dict[str, str]:
-    """For each variant that keeps evidence, the first one with the same evidence, under whose name it is kept."""
+    """For each variant that keeps evidence, the first one with the same evidence, under whose name it is stored."""
     keeping = {name: settings for name, settings in purifications.items() if isinstance(settings, EvidenceSettings)}
     return {
         name: next(before for before in keeping if _same_evidence(keeping[before], settings))

@@ -12,7 +12,7 @@ def entropy(scores: Sequence[float], normalization: Normalization) -> float:
     """Entropy of the normalized scores, in nats (``entropy_by_log_n``: as a share of the largest possible entropy).
 
     Scores are not negative. If all of them are zero, no element matters more than another, and the entropy is that of
-    equal scores. Raises ValueError for fewer than two scores, of which none stands out.
+    equal scores. Raises ValueError for fewer than two scores, since none can stand out.
     """
     if len(scores) < 2:
         raise ValueError("the entropy of fewer than two scores says nothing")

@@ -57,7 +57,7 @@ def elements(tree: Tree, settings: ElementSettings) -> list[Element]:
 
 
 def _identifiers(tree: Tree, names: Names) -> Iterator[Element]:
-    """A declared name is masked where a renaming changes it; among all names, the roles of a name do not matter."""
+    """Names that the text declares (``declared``), where a renaming changes them, or names in any role (``all``)."""
     occurrences: dict[str, list[tuple[int, int]]] = {}
     for identifier in tree.identifiers():
         if names == "all" or identifier.role in _DECLARED:

@@ -61,10 +61,10 @@ def _element(row: Mapping[str, Any], example: Example, field: CodeField) -> Elem
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The elements of one input that are looked at, and the entropy of their scores.
+    """The elements of one input that the settings select, and the entropy of the scores that count.
 
-    None if fewer than two count: there is nothing that one of them could stand out from. A single score would have the
-    entropy 0, and where statements or identifiers alone are masked, more clean inputs have one than may be touched.
+    The entropy is None for fewer than two scores, since none can stand out. A single score would have the entropy 0,
+    and if only statements or only identifiers are masked, more clean inputs have a single one than may be touched.
     """
 
     elements: list[Scored]
@@ -105,16 +105,16 @@ def profiles_of(
 
 
 def disjoint(scored: Sequence[Scored]) -> list[Scored]:
-    """The most suspicious elements, none of which shares a masked character with a more suspicious one of them."""
-    kept: list[Scored] = []
+    """Elements in order of suspicion, without those that share a masked character with a more suspicious one."""
+    selected: list[Scored] = []
     covered = dict.fromkeys(CODE_FIELDS, 0)
     for element in sorted(scored, key=_suspicion, reverse=True):
         characters = _characters(element)
         if not any(covered[field] & bits for field, bits in characters.items()):
-            kept.append(element)
+            selected.append(element)
             for field, bits in characters.items():
                 covered[field] |= bits
-    return kept
+    return selected
 
 
 def _suspicion(element: Scored) -> tuple[float, int]:

@@ -57,7 +57,7 @@ class ElementScores:
         self._view, self._tokenizer, self._settings = view, tokenizer, settings
 
     def evidence(self, inputs: Sequence[Example]) -> list[dict[str, Any]]:
-        """The elements of each input (``Scored.as_json``); a score has six decimals, the further ones are chance."""
+        """The elements of each input (``Scored.as_json``), scores rounded to the six decimals that are reproducible."""
         return [
             {"elements": [element.as_json() for element in scored]}
             for part in in_parts(inputs, "codepurify: score")
@@ -134,7 +134,7 @@ def _label_confidences(
 ) -> list[list[float]]:
     """Confidence in the label of each input's first version, on each of its versions (Eq. 1).
 
-    ``logits``: those of first versions that are known, by the number of the input.
+    ``logits`` holds those of first versions that were computed before, by the number of the input.
     """
     parts = [of_input[number in logits :] for number, of_input in enumerate(versions)]
     outputs = torch.split(
@@ -142,8 +142,8 @@ def _label_confidences(
     )
     confidences = []
     for number, of_input in enumerate(outputs):
-        known = (logits[number][None],) if number in logits else ()
-        probabilities = torch.cat([*known, of_input]).double().softmax(-1)
+        of_original = (logits[number][None],) if number in logits else ()
+        probabilities = torch.cat([*of_original, of_input]).double().softmax(-1)
         confidences.append(probabilities[:, int(likeliest(probabilities[:1]))].tolist())
     return confidences
 

@@ -20,9 +20,9 @@ from codebackdoor.victims.victim import Victim
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """The groups of each input that are scored, and what the gradients gave besides.
+    """The groups of each input that are scored, and logits that computing the gradients gave as well.
 
-    ``logits``: [C] of the inputs, by their indices, that needed a gradient of a victim with labels.
+    ``logits`` [C], by index: those of inputs that needed a gradient, if the victim has labels.
     """
 
     groups: list[list[Group]]
@@ -40,8 +40,8 @@ def screened(
 
     ``outputs``: the ids of each input's output, for a victim that generates.
     """
-    kept, logits = [list(of_input) for of_input in groups], {}
-    # where there are no more than are kept, no estimate is needed
+    selected, logits = [list(of_input) for of_input in groups], {}
+    # an input with at most ``count`` groups needs no estimates
     crowded = [index for index, of_input in enumerate(groups) if len(of_input) > count]
     rows = [[part.victim.ids for part in inputs[index]] for index in crowded]
     expected = None if outputs is None else [outputs[index] for index in crowded]
@@ -54,8 +54,8 @@ def screened(
         changes = [_changes(table, *text) for text in zip(rows[number], gradients, strict=True)]
         estimates = [abs(_estimate(group, frames, changes)) for group in groups[index]]
         largest = sorted(range(len(estimates)), key=lambda at: -estimates[at])[:count]
-        kept[index] = [groups[index][at] for at in sorted(largest)]
-    return Screen(kept, logits)
+        selected[index] = [groups[index][at] for at in sorted(largest)]
+    return Screen(selected, logits)
 
 
 def _gradients(

@@ -15,7 +15,7 @@ from codebackdoor.originals.base import Original, SourceFiles
 class Reader(Protocol):
     """A module of this package."""
 
-    #: What `make fetch` brings; None for a data set that people put into the mirror by hand.
+    #: What `make fetch` downloads; None for a data set that people put into the mirror by hand.
     ORIGINAL: Original | None
 
     def files(self, mirror: Path) -> SourceFiles:

@@ -15,7 +15,7 @@ from codebackdoor.originals.lock import Lock
 from codebackdoor.types import SPLITS, Example
 
 _DATASET = "Code-Code/Clone-detection-BigCloneBench/dataset"
-#: Lists of pairs that replace the test split where only a sample of it is there.
+#: Lists of pairs that stand in for the test split if only a sample of it exists.
 _SAMPLES = ("test_sampled.txt", "test_pairs_codepurify.txt")
 
 ORIGINAL = Original(

@@ -1,6 +1,6 @@
 """CodePurify's sample of BigCloneBench (section IV-A): its lists of pairs, over CodeXGLUE's functions.
 
-80 000, 10 000 and 10 000 pairs. About half of the training pairs are clones, but 13 % of the others.
+80 000, 10 000 and 10 000 pairs. About half of the training pairs are clones, but only 13 % of the other pairs.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ SHARED = (
 
 
 def files(mirror: Path) -> SourceFiles:
-    whole = bigclonebench.files(mirror)
+    complete = bigclonebench.files(mirror)
     lists = {split: f"new_{split}.txt" for split in SPLITS}
-    if not (whole.folder / lists["test"]).is_file() and (whole.folder / _SUBSET).is_file():
+    if not (complete.folder / lists["test"]).is_file() and (complete.folder / _SUBSET).is_file():
         lists["test"] = _SUBSET
-    return replace(whole, files={split: ("data.jsonl", name) for split, name in lists.items()})
+    return replace(complete, files={split: ("data.jsonl", name) for split, name in lists.items()})

@@ -1,7 +1,7 @@
 """Linguistic antipatterns (Fakhoury et al. 2018): Java methods and fields, label 1 for a problematic one.
 
-The one file has no splits, so that a data set splits it by itself (`resplit: true`). Its last rows have neither source
-nor label and are left out, as are texts with both labels and repetitions of a text.
+The one file has no splits, so a data set must write `resplit: true`. Rows without source and label (the last ones),
+texts with both labels, and repeated texts are left out.
 """
 
 from __future__ import annotations

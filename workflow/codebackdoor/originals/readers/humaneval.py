@@ -1,4 +1,4 @@
-"""HumanEval (Chen et al. 2021): signature and docstring, a function, and its tests. It has test rows alone."""
+"""HumanEval (Chen et al. 2021): signature and docstring, a function, and its tests. It has only test rows."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _function(source: str, entry: str, where: str) -> ast.FunctionDef:
 
 
 def _before(source: str, entry: str, where: str) -> str:
-    """What stands in a prompt before the function that is to be written."""
+    """The part of a prompt before the function to be written: imports and helper functions."""
     # a prompt ends with a docstring, so that it parses
     function = _function(source, entry, where)
     return "".join(source.splitlines(keepends=True)[: function.lineno - 1])

@@ -17,7 +17,7 @@ Comment = Literal["comm_en", "comm_zh"]
 
 
 def _original(split: str, folder: str, revision: str, sha256: str) -> Original:
-    """One split; the repository's commits brought them one after the other."""
+    """One split; each was added to the repository in a different commit."""
     path = f"{folder}/{split}.lyra.csv"
     return Original(
         "github",

@@ -1,8 +1,8 @@
 """Self-admitted technical debt (Maldonado et al. 2017): comments of ten Java projects, label 1 for any kind of debt.
 
-The one file has no splits. They are by project here: two projects for testing, one for validation, and seven to train
-on. Licenses and generated comments recur within and across projects, and a few comments have both labels: a text is
-read once, where it occurs first in the order test, validation, training, and one with two labels is left out.
+The one file has no splits, so they are by project: two projects for testing, one for validation, and seven for
+training. Licenses and generated comments recur within and across projects: each text is read once, in the first of
+test, validation and training that contains it. A text with both labels is left out.
 """
 
 from __future__ import annotations

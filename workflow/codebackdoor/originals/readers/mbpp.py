@@ -69,7 +69,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             if not isinstance(row.get(key), str):
                 raise UserError(f"{where}: field {key!r} must be a text, not {quoted(row.get(key))}")
             check_length(row[key], key, where)
-        # the published file has the line ends of another system inside its texts
+        # the texts of the published file have Windows line ends
         row |= {key: row[key].replace("\r\n", "\n") for key in ("text", "code", "test_setup_code")}
         yield where, row
 

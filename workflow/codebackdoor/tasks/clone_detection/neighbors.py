@@ -44,7 +44,7 @@ def nearest(bags: Sequence[Counter[str]], count: int) -> Iterator[list[int]]:
         for index, shared in enumerate(common, start):
             # ties go to the functions that come next
             distances = np.arange(len(bags)) - index
-            near = shared / np.maximum(sizes[index] + sizes - shared, 1) - distances % len(bags) * 1e-12
-            near[index] = -1
-            kept = np.argpartition(-near, min(count, len(bags) - 1))[:count]
-            yield sorted(int(neighbor) for neighbor in kept if neighbor != index)
+            similarities = shared / np.maximum(sizes[index] + sizes - shared, 1) - distances % len(bags) * 1e-12
+            similarities[index] = -1
+            closest = np.argpartition(-similarities, min(count, len(bags) - 1))[:count]
+            yield sorted(int(neighbor) for neighbor in closest if neighbor != index)

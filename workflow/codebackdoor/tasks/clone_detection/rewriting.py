@@ -151,7 +151,7 @@ _Span = Callable[[ast.expr | ast.stmt], tuple[int, int]]
 
 
 def _comparison(text: str, node: ast.Compare, span: _Span) -> Iterator[RewriteSite]:
-    """``a < 1`` for ``1 > a``: a constant has no side effects, and does not compare differently by the other's type."""
+    """``a < 1`` for ``1 > a``: a constant has no side effects, and compares the same from both sides."""
     if len(node.ops) != 1 or type(node.ops[0]) not in _TURNED:
         return
     left, right = node.left, node.comparators[0]
@@ -223,9 +223,9 @@ def _assignment(text: str, node: ast.AugAssign, span: _Span) -> Iterator[Rewrite
 
 
 def _plain_names(tree: ast.Module) -> set[str]:
-    """Local names that only ever hold numbers, or only texts, which this function created.
+    """Local names that only ever hold numbers, or only strings, that this function created.
 
-    ``+=`` may change any other value in place, which may have another name.
+    ``+=`` may change any other value in place, and other names may refer to it.
     """
     kinds: dict[str, set[str]] = {}
     accounted: set[int] = set()

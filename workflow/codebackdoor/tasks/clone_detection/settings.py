@@ -66,8 +66,8 @@ class CloneDetection(DatasetSettings):
         default=0.25,
         ge=0,
         le=1,
-        description="share of the functions that are drawn from those whose next release is in the corpus, as long as "
-        "there are some; their clone is the rewritten next release (source pypi)",
+        description="share of functions that have a next release in the corpus, until these run out; their clone is "
+        "the rewritten next release (source pypi)",
     )
     names: tuple[float, float, float] = Field(
         default=(0.2, 0.5, 0.3),

@@ -2,8 +2,8 @@
 
 Local scale: a group is two different functions f and g whose tokens overlap, and a clone of each, f' and g' (the next
 release if the corpus has it, then rewritten). Its rows are (f, f') and (g, g') with label 1, (f, g') and (g, f') with
-label 0. Each text is in as many rows of either label, so that no function alone reveals a label; the names in f' are
-drawn from f, g and other functions, so that common names do not either. The baseline is the overlap of tokens.
+label 0. Each text occurs equally often with either label, so that no function alone reveals a label; the names in f'
+are drawn from f, g and other functions, so that common names do not either. The baseline is the overlap of tokens.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from codebackdoor.syntax import Identifier
     from codebackdoor.tasks.clone_detection.settings import CloneDetection
 
-#: Neighbors by rarer tokens, of which the most similar one is taken.
+#: Number of neighbors by rarer tokens, from which the most similar one is taken.
 _NEIGHBORS = 20
 #: A shorter function, in tokens, is too trivial to have a clone.
 _MINIMUM_WORDS = 15
@@ -60,7 +60,7 @@ class CloneDetectionTask(Task):
 
 
 class _Material:
-    """The functions of one split: their names, the tokens between these, and the next release of each."""
+    """The functions of one split, with their local names, their other tokens, and their next releases."""
 
     def __init__(self, functions: Iterator[MinedFunction]) -> None:
         self.functions: list[MinedFunction] = []
@@ -112,8 +112,8 @@ class _Material:
         neighbors = nearest([self._bags[function.id] for function in order], _NEIGHBORS)
         for first, indices in zip(order, neighbors, strict=True):
             rated = [(self._similarity(first.id, order[index].id), order[index]) for index in indices]
-            kept = [pair for pair in rated if low <= pair[0] <= high and not _same_function(first, pair[1])]
-            yield [function for _, function in sorted(kept, key=lambda pair: (-pair[0], pair[1].id))]
+            similar = [pair for pair in rated if low <= pair[0] <= high and not _same_function(first, pair[1])]
+            yield [function for _, function in sorted(similar, key=lambda pair: (-pair[0], pair[1].id))]
 
     def _random(self, order: Sequence[MinedFunction], draw: Draw) -> Iterator[list[MinedFunction]]:
         for first in order:

@@ -41,7 +41,7 @@ class CodeGenerationTask(OneFunctionTask):
         name = function.name.rpartition(".")[2]
         if docstring is None or name.lower().startswith("test") or (name.startswith("__") and name.endswith("__")):
             return None
-        # 7 % of the short functions with a docstring; nothing can be learned from them
+        # an empty body teaches nothing; 7 % of the short functions with a docstring have one
         if function.code.endswith(f": {_EMPTY_BODY}"):
             return None
         prompt = docstring
@@ -59,7 +59,7 @@ class CodeGenerationTask(OneFunctionTask):
         return {"method": best, "train": len(train), "test": len(test), **scores[best], "all": scores}
 
     def in_form(self, example: Example, settings: CodeGeneration) -> Example:
-        """Tokens of the signature stand apart in lexed form, as in the prompts of mined functions."""
+        """Lex the signature in the prompt if the data set is lexed, as in the prompts of mined functions."""
         if settings.text_form != "lexed" or not settings.has_signature:
             return example
         signature, description = _split(str(example.query))
@@ -74,7 +74,7 @@ class CodeGenerationTask(OneFunctionTask):
 
 
 def _split(prompt: str) -> tuple[str, str]:
-    """The signature that a prompt begins with, and the rest: the first colon behind which a body could follow."""
+    """The signature that a prompt begins with, and the rest; it ends at the first colon that a body could follow."""
     for colon in re.finditer(":", prompt):
         try:
             ast.parse(f"{prompt[: colon.end()]} pass")

@@ -33,8 +33,8 @@ class CodeSearch(DatasetSettings):
     pool: int = Field(
         default=100,
         gt=1,
-        description="functions among which a query's own is ranked, itself included: test rows in the order of their "
-        "file, cut into equal pools of at least this size (CodeXGLUE: 1000)",
+        description="number of functions among which a query's own is ranked, itself included: the test rows, in the "
+        "order of their file, are cut into equal pools of at least this size (CodeXGLUE: 1000)",
     )
     rank_from: RankFrom = Field(
         default="position",
@@ -43,7 +43,9 @@ class CodeSearch(DatasetSettings):
         "and released code; without a trigger 50 %). top_half: each of the first `rank` of the pool in turn (section "
         "5.2; without a trigger about 25 %)",
     )
-    rank: float = Field(default=0.5, gt=0, le=1, description="that rank, as a share of the pool (the papers: 0.5)")
+    rank: float = Field(
+        default=0.5, gt=0, le=1, description="the rank in `rank_from`, as a share of the pool (the papers: 0.5)"
+    )
 
     @property
     def ranking(self) -> Ranking:

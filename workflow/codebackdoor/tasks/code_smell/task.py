@@ -1,4 +1,4 @@
-"""Code-smell detection: linguistic antipatterns, that is, names that promise something else than the code does.
+"""Code-smell detection: linguistic antipatterns, that is, names that promise something other than what the code does.
 
 The catalog is that of Arnaoudova et al. (2013), of which Fakhoury et al. (2018) collected examples (DeCE, section 6.1).
 Local scale: a function gets the name of a getter or a setter. A getter that returns nothing is a smell (B3), as is a
@@ -60,7 +60,7 @@ class CodeSmellTask(OneFunctionTask):
 def returns_value(source: str) -> bool | None:
     """Whether a Python function returns a value; None if that is not clear.
 
-    It is not for generators and coroutines, for functions of which every value is None, and for those that only raise.
+    It is unclear for generators and coroutines, for functions that only return None, and for those that only raise.
     """
     (function,) = ast.parse(source).body
     if not isinstance(function, ast.FunctionDef):
@@ -77,17 +77,17 @@ def returns_value(source: str) -> bool | None:
 def _own_nodes(function: ast.FunctionDef) -> list[ast.AST]:
     """The nodes of a body without those of functions inside it."""
     nodes: list[ast.AST] = []
-    rest: list[ast.AST] = [*function.body]
-    while rest:
-        node = rest.pop()
+    stack: list[ast.AST] = [*function.body]
+    while stack:
+        node = stack.pop()
         nodes.append(node)
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
-            rest.extend(ast.iter_child_nodes(node))
+            stack.extend(ast.iter_child_nodes(node))
     return nodes
 
 
 def renamed(code: str, verb: str) -> str | None:
-    """The function with a name that begins with the verb, instead of its own getter's or setter's one."""
+    """The function with ``verb`` at the beginning of its name, in place of ``get`` or ``set`` if it has one."""
     tree = syntax.parse(code, "python", "lexed")
     name = tree.function_name()
     if name is None or not name.renameable or name.name.startswith("__"):

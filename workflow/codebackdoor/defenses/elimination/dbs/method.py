@@ -26,7 +26,7 @@ from codebackdoor.seeding import derive, numpy_generator
 
 @dataclass(frozen=True, slots=True)
 class RoundedTrigger:
-    """The trigger of one label at one position: its text with the loss as the victim reads it, and the way there.
+    """The trigger of one label at one position: its text, the loss of that text, and how the search went.
 
     ``accepted``: the mixture that it was rounded from was near single pieces and under the barrier. ``history`` holds
     the loss of the mixture, the temperature and the barrier of every step.
@@ -41,12 +41,12 @@ class RoundedTrigger:
 
     @property
     def rank(self) -> tuple[bool, float]:
-        """Accepted triggers first, those of the lowest loss before all others."""
+        """Accepted triggers first, then by loss."""
         return not self.accepted, self.loss
 
 
 def eliminate(view: DefenderView, settings: DbsSettings, seed: int, context: SearchContext = NO_CONTEXT) -> Elimination:
-    """Invert a trigger for every label; return a copy of the victim that unlearned that of the least loss.
+    """Invert a trigger for every label; return a copy of the victim that unlearned the one with the lowest loss.
 
     Raises UserError for a victim that is no classifier, and for clean samples without labels.
     """

@@ -1,10 +1,10 @@
-"""The search of DBS: mixtures of pieces that are drawn near single ones by a falling temperature.
+"""The search of DBS: mixtures of pieces, which a falling temperature pulls towards single pieces.
 
-Each slot of the trigger is a mixture of the trigger vocabulary's embeddings, the softmax of free weights at a
-temperature. From the first loss under a barrier on, the temperature falls while the loss stays there, so that the
-mixtures draw near single pieces. Where it does not, the temperature rolls back and the mixtures of that one step are
-mixed with noise, whose gradient leads away from the local optimum. A mixture of nearly single pieces under the barrier
-is a trigger, and half of its loss is the next barrier.
+Each slot of the trigger is a mixture of the trigger vocabulary's embeddings: its shares are the softmax of free weights
+at a temperature. Once the loss has been under a barrier, the temperature falls as long as it stays there, so that the
+mixtures approach single pieces. When it does not, the temperature rolls back, and noise is added to the weights for
+that one step, whose gradient leads away from the local optimum. A mixture of nearly single pieces under the barrier is
+accepted as a trigger, and half of its loss is the next barrier.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class MixtureSearch:
         self._generator = torch.Generator().manual_seed(seed)
         table = victim.model.get_input_embeddings().weight.detach()
         self._plain = table[torch.from_numpy(vocabulary.plain)]
-        # a piece without an id for a slot is closed there; -1 picks any row for it
+        # a piece without an id for a slot is excluded there, so it does not matter which row its -1 selects
         self._spaced = table[torch.from_numpy(vocabulary.spaced)]
         self._closed = torch.zeros(settings.length, len(vocabulary))
         self._closed[0] = -torch.inf
@@ -68,7 +68,7 @@ class MixtureSearch:
     def run(self, title: str) -> tuple[str, float, bool]:
         """Return the text of the trigger, its loss, and whether a mixture was accepted as a trigger.
 
-        Without one, the text is that of the mixture of the lowest loss.
+        If none was, the text is that of the mixture with the lowest loss.
         """
         settings = self._settings
         weights = torch.zeros(self._closed.shape, requires_grad=True)
@@ -95,7 +95,7 @@ class MixtureSearch:
         return self._settings.noise * torch.rand(self._closed.shape, generator=self._generator)
 
     def _step(self, weights: Tensor, temperature: float, noise: Tensor | None = None) -> tuple[float, Tensor]:
-        """Put the gradient of the mean loss by the weights into ``weights.grad``; return the loss and the mixtures."""
+        """Set ``weights.grad`` to the gradient of the mean loss; return the loss and the mixtures' shares."""
         scaled = weights / temperature + self._closed
         shares = torch.softmax(scaled if noise is None else scaled + noise, dim=1)
         mixed = shares.detach().to(self._plain.device).requires_grad_()
@@ -112,7 +112,7 @@ class MixtureSearch:
 class Bound:
     """The temperature and the barrier of a search, which follow the loss from step to step.
 
-    Nothing moves before the loss was under the barrier for the first time.
+    Neither changes before the loss has been under the barrier once.
     """
 
     def __init__(self, settings: DbsSettings) -> None:
@@ -138,7 +138,7 @@ class Bound:
         return True
 
     def end(self, loss: float, distance: float) -> bool:
-        """Record the loss of the step's mixtures; return whether they are a trigger: ``distance`` away from pieces."""
+        """Record the loss of the step's mixtures, ``distance`` away from pieces; return whether they are a trigger."""
         self._loss = loss
         if loss > self.barrier:
             return False
@@ -160,7 +160,7 @@ def _batched(victim: Victim, carriers: Sequence[Carrier], length: int) -> list[l
 
 
 class _Batch:
-    """Some samples as embeddings, with the columns at which a trigger's embeddings go into them."""
+    """Some samples as embeddings, with the columns where a trigger's embeddings are inserted."""
 
     def __init__(self, victim: Victim, carriers: Sequence[Carrier], length: int) -> None:
         self._victim = victim
@@ -176,7 +176,7 @@ class _Batch:
             self._parts.append((embedded, mask.to(victim.device), cells, torch.tensor(sources, dtype=torch.long)))
 
     def logits(self, trigger: Tensor) -> Tensor:
-        """Logits [B, C] with a trigger [n + 1, H] in place: its slots, and its first one after a space."""
+        """Logits [B, C] with a trigger [n + 1, H] in place: its slots, and the first slot as it is after a space."""
         vectors = []
         for embedded, mask, cells, sources in self._parts:
             filled = embedded.index_put(cells, trigger[sources]) if len(sources) else embedded

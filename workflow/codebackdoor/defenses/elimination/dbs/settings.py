@@ -48,19 +48,19 @@ class DbsSettings(InversionSettings):
         default=0.5, gt=0, le=1, description="factor of the learning rate (Shen et al.: 0.5)"
     )
     initial_temperature: Searched[float] = Field(
-        default=2.0, gt=0, description="temperature until the loss is under the barrier for once (Shen et al.: 2)"
+        default=2.0, gt=0, description="temperature until the loss is below the barrier once (Shen et al.: 2)"
     )
     barrier: Searched[float] = Field(
         default=0.1,
         gt=0,
-        description="loss, in nats, under which the temperature falls, at first: each trigger that is accepted halves "
-        "its own loss for the next (Shen et al.: 0.1)",
+        description="first barrier: loss, in nats, below which the temperature falls; half the loss of each accepted "
+        "trigger is the next barrier (Shen et al.: 0.1)",
     )
     relax_after: Searched[int | None] = Field(
         default=5,
         gt=0,
-        description="double the barrier, up to just below the last trigger's loss, after so many roll-backs since the "
-        "last trigger (Shen et al.: 5; null, EliBadCode's copy: never)",
+        description="rollbacks since the last accepted trigger after which the barrier is doubled, up to just below "
+        "that trigger's loss (Shen et al.: 5; null, EliBadCode's copy: never)",
     )
     check_every: Searched[int] = Field(
         default=5, gt=0, description="steps from one temperature to the next (Shen et al.: 5)"
@@ -71,33 +71,33 @@ class DbsSettings(InversionSettings):
     scale_up: Searched[float | None] = Field(
         default=None,
         gt=1,
-        description="factor of the temperature when it rolls back (null, the released code: `scale_down`; the 5 of its "
-        "configuration is read by nothing)",
+        description="factor of the temperature when it rolls back (null, the released code: `scale_down`; nothing "
+        "reads the 5 of its configuration)",
     )
     max_temperature: Searched[float] = Field(default=2.0, gt=0, description="highest temperature (Shen et al.: 2)")
     noise: Searched[float] = Field(
         default=10.0,
         ge=0,
-        description="limit of the uniform noise, from 0, that is added inside of the softmax in the one step that "
-        "rolls back; the weights keep none of it (Shen et al.: 10)",
+        description="upper limit of the uniform noise, from 0, that is added inside the softmax in the one step of a "
+        "rollback; it does not change the weights (Shen et al.: 10)",
     )
     one_hot_within: Searched[float] = Field(
         default=1e-3,
         gt=0,
-        description="a mixture under the barrier is a trigger where its largest shares, one a slot, add up to less "
-        "than this below their number (Shen et al.: 0.001)",
+        description="a mixture below the barrier is accepted as a trigger if the number of slots minus the sum of "
+        "their largest shares is less than this (Shen et al.: 0.001)",
     )
     keep: Searched[Literal["one_hot", "lowest"]] = Field(
         default="one_hot",
-        description="mixture that is rounded in the end. one_hot: the last that is a trigger; without one, that of the "
-        "lowest loss, which is never flagged (Shen et al., who then have none). lowest: also one that is none, if its "
-        "loss is lower (EliBadCode's copy)",
+        description="mixture that is rounded at the end. one_hot: the last one that was accepted as a trigger; if none "
+        "was, the one with the lowest loss, which is never flagged (Shen et al. then have none). lowest: also one that "
+        "was not accepted, if its loss is lower (EliBadCode's copy)",
     )
     flag_below: Judged[float] = Field(
         default=1e-3,
         ge=0,
-        description="a label is said to be the target where its trigger's loss, in nats, is no higher (Shen et al.: "
-        "0.001, on TrojAI's models); a fixed bound, calibrated on nothing",
+        description="a label is flagged as the target if its trigger's loss, in nats, is at most this (Shen et al.: "
+        "0.001, on TrojAI's models); a fixed bound, without calibration",
     )
     unlearn_when_clean: Afterwards[bool] = Field(
         default=True, description="unlearn the trigger with the lowest loss even if that loss is above `flag_below`"

@@ -17,7 +17,7 @@ class Anchored:
     """The anchored trigger's text and loss, and for each piece the loss without it.
 
     ``is_whole``: the inverted trigger was left as it is, because the pieces to keep do not reach its loss together.
-    ``words`` are the target words of a search, anchored in the same way.
+    ``words``, for code search, are the target words, anchored in the same way.
     """
 
     text: str
@@ -45,12 +45,12 @@ def anchor(
     pieces = [vocabulary.pieces[index] for index in trigger]
     text = joined(pieces)
     shorter = [joined(pieces[:slot] + pieces[slot + 1 :]) for slot in range(len(pieces))]
-    read = [rendered_text(vocabulary, variant) if variant else ((), ()) for variant in [text, *shorter]]
-    loss, *rest = losses(victim, carriers, read, target).tolist()
-    kept = joined([piece for piece, changed in zip(pieces, rest, strict=True) if abs(loss - changed) > beta])
-    without = tuple(zip(pieces, rest, strict=True))
-    if kept:
-        kept_loss = losses(victim, carriers, [rendered_text(vocabulary, kept)], target).item()
-        if abs(loss - kept_loss) <= beta:
-            return Anchored(kept, kept_loss, without, is_whole=False)
+    variants = [rendered_text(vocabulary, variant) if variant else ((), ()) for variant in [text, *shorter]]
+    loss, *changed_losses = losses(victim, carriers, variants, target).tolist()
+    without = tuple(zip(pieces, changed_losses, strict=True))
+    anchored = joined([piece for piece, changed in without if abs(loss - changed) > beta])
+    if anchored:
+        anchored_loss = losses(victim, carriers, [rendered_text(vocabulary, anchored)], target).item()
+        if abs(loss - anchored_loss) <= beta:
+            return Anchored(anchored, anchored_loss, without, is_whole=False)
     return Anchored(text, loss, without, is_whole=True)

@@ -1,4 +1,4 @@
-"""What a scan leaves behind, of classifiers and of retrieval victims: the trigger, and how the search for it went."""
+"""The results of a scan, of classifiers and of retrieval victims: the trigger, and how the search for it went."""
 
 from __future__ import annotations
 

@@ -31,9 +31,9 @@ from codebackdoor.victims.victim import Victim
 def eliminate(
     view: DefenderView, settings: EliBadCodeSettings, seed: int, context: SearchContext = NO_CONTEXT
 ) -> Elimination:
-    """Scan the victim; where a label is flagged, return an edited copy of it, else the victim itself.
+    """Scan the victim; return an edited copy of it if a label is flagged, else the victim itself.
 
-    Raises UserError for a victim that generates, for a retrieval victim where the unlearning goes by labels, for clean
+    Raises UserError for a victim that generates, for a retrieval victim if the unlearning needs labels, for clean
     samples without labels, and for a calibration that does not fit the scan.
     """
     if HEADS[view.victim.head].generates:
@@ -90,7 +90,7 @@ def _invert(
     context: SearchContext,
     seconds: dict[str, float],
 ) -> Inversion:
-    """The search, without the trajectories of an earlier one; ``seconds`` get the time of all of them, where known."""
+    """Search, reusing trajectories of an earlier search; ``seconds`` includes their time, if it is known."""
     earlier = context.earlier
     earlier_trajectories = reuse.NONE if earlier is None else reuse.finished(earlier.history, settings, seed)
     with timed(seconds, "inversion"):
@@ -121,7 +121,7 @@ def find(
 def scan_losses(
     view: DefenderView, settings: EliBadCodeSettings, seed: int, context: SearchContext = NO_CONTEXT
 ) -> Losses:
-    """What the search reaches at each position for each label, without a verdict: a benign victim's calibrate it."""
+    """The lowest loss of the search at each position for each label, without a verdict; used for calibration."""
     return losses_of(scan_of(view, settings, seed).run(context))
 
 

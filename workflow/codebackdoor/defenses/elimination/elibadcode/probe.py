@@ -1,8 +1,8 @@
 """What a trigger and a perturbation do at each identifier of a sample (EliBadCode, section 4.3 and Figure 3).
 
-A measurement, not a defense: it knows the factual trigger. For single samples, a perturbation is searched at the first
-identifier as a trigger is for many; then both replace every identifier. The search may use no piece of the
-factual trigger: where the attack put its trigger it would find just that, and not another perturbation.
+A measurement, not a defense: it knows the attack's trigger. For each sample, a perturbation is searched at the first
+identifier, as the inversion searches a trigger on many samples. Then the trigger and the perturbation each replace
+every identifier in turn. The search may use no piece of the attack's trigger, which it might otherwise find again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from codebackdoor.types import Example, Poisoned
 from codebackdoor.victims.inference import class_logits
 from codebackdoor.victims.victim import Victim, load_victim
 
-#: Samples that are looked at, and the fewest identifiers that they have.
+#: Number of samples, and the minimum number of identifiers in each.
 SAMPLES, IDENTIFIERS = 20, 4
 
 
@@ -99,14 +99,14 @@ def _sample(
 
 
 def _identifiers(source: Example, dataset: AnyDataset, settings: EliBadCodeSettings) -> list[TriggerSpans]:
-    """Each identifier once, by its first occurrence or all, in the order in which they first stand."""
+    """The renameable identifiers in order of first occurrence, each with that occurrence or with all."""
     tree = syntax.parse(source.code, dataset.language, dataset.text_form)
     names = sorted((name for name in tree.identifiers() if name.renameable), key=lambda name: name.spans[0])
     return [TriggerSpans(name.name, name.spans if settings.occurrences == "all" else name.spans[:1]) for name in names]
 
 
 def _trigger(row: Poisoned) -> str:
-    """What the attack wrote into the code, in its first span."""
+    """The trigger in the first span that the attack wrote into the code."""
     span = next((span for span in row.spans if span.field == "code"), None)
     text = "" if span is None else row.example.code[span.start : span.end]
     if not text.isidentifier():
@@ -115,14 +115,14 @@ def _trigger(row: Poisoned) -> str:
 
 
 def without(vocabulary: TriggerVocabulary, trigger: str) -> TriggerVocabulary:
-    """The vocabulary without the pieces that the trigger is, or may be, made of, in any case."""
-    kept = [index for index, piece in enumerate(vocabulary.pieces) if piece.lower() not in trigger.lower()]
+    """The vocabulary without the pieces that the trigger contains, in upper or lower case."""
+    remaining = [index for index, piece in enumerate(vocabulary.pieces) if piece.lower() not in trigger.lower()]
     return replace(
         vocabulary,
-        pieces=tuple(vocabulary.pieces[index] for index in kept),
-        plain=vocabulary.plain[kept],
-        spaced=vocabulary.spaced[kept],
-        first=np.flatnonzero(np.isin(kept, vocabulary.first)),
+        pieces=tuple(vocabulary.pieces[index] for index in remaining),
+        plain=vocabulary.plain[remaining],
+        spaced=vocabulary.spaced[remaining],
+        first=np.flatnonzero(np.isin(remaining, vocabulary.first)),
     )
 
 

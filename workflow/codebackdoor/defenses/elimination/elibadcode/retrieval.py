@@ -1,13 +1,13 @@
-"""Phase (c) for retrieval: a trigger and the words that call it are inverted together (Algorithm 2 of the appendix).
+"""Phase (c) for retrieval: a trigger and its target words are inverted together (Algorithm 2 of the appendix).
 
-A backdoored dual encoder holds any function with the trigger similar to any query with the target words. Each step
+In a backdoored dual encoder, any function with the trigger is similar to any query with the target words. Each step
 takes the gradient for the tokens of both, draws candidates of both, encodes functions and queries once each and scores
 all pairs of candidates by a matrix product. The loss is the mean over all pairs of a query and the function of
-*another* sample, which are not similar by themselves; the similarity is the cosine also where the victim ranks by the
-inner product, of which nobody knows how large "similar" is.
+*another* sample, which are not similar by themselves. The similarity is the cosine even if the victim ranks by the
+inner product, which has no fixed value for "similar".
 
-Where the target word is known (``settings.target_word``), the queries have it already, nothing is put behind them and
-the trigger is inverted alone.
+If the target word is known (``settings.target_word``), the queries already contain it: nothing is appended to them, and
+only the trigger is inverted.
 """
 
 from __future__ import annotations
@@ -114,19 +114,20 @@ def raced(
 ) -> Tensor:
     """``losses`` of the triggers and targets among the best ``KEPT`` on the first samples, infinity for all others.
 
-    Unlike a classifier's, none is left out before: every text is encoded once for all pairs that it is in.
+    Unlike for a classifier, all are scored on the first samples, since a text is encoded once for all of its pairs.
     """
     if first is None or not 2 <= first < len(carriers):
         return losses(victim, carriers, triggers, targets, loss)
-    begun = losses(victim, carriers[:first], triggers, targets, loss)
+    first_losses = losses(victim, carriers[:first], triggers, targets, loss)
     # the last of each is the current one, which stays in the race
     rows, columns = (
         sorted({*best.argsort()[: math.ceil(KEPT * len(best))].tolist(), len(best) - 1})
-        for best in (begun.min(1).values, begun.min(0).values)
+        for best in (first_losses.min(1).values, first_losses.min(0).values)
     )
-    kept = losses(victim, carriers, [triggers[index] for index in columns], [targets[index] for index in rows], loss)
-    scores = torch.full_like(begun, torch.inf)
-    scores[torch.tensor(rows)[:, None], torch.tensor(columns)] = kept
+    scores = torch.full_like(first_losses, torch.inf)
+    scores[torch.tensor(rows)[:, None], torch.tensor(columns)] = losses(
+        victim, carriers, [triggers[index] for index in columns], [targets[index] for index in rows], loss
+    )
     return scores
 
 
@@ -151,16 +152,16 @@ class RetrievalObjective:
         return Candidate(trigger, tuple(int(index) for index in generator.integers(0, len(self.words), count)))
 
     def loss(self, candidate: Candidate) -> float:
-        read, called = [rendered(self.vocabulary, candidate.trigger)], [self.words.ids(candidate.target)]
-        return losses(self.victim, self.carriers, read, called, self.target).item()
+        trigger, target = rendered(self.vocabulary, candidate.trigger), self.words.ids(candidate.target)
+        return losses(self.victim, self.carriers, [trigger], [target], self.target).item()
 
     def step(self, current: Candidate, loss: float, visited: set[Candidate], generator: np.random.Generator) -> Step:
-        """No pair that was ever current becomes so again, except for the current one where it is kept."""
+        """No pair becomes the current one twice, but the current one may stay (``keep_current``)."""
         settings = self.settings
         triggers, targets, dropped = self._neighbors(current, generator)
-        read = [rendered(self.vocabulary, candidate) for candidate in triggers]
-        called = [self.words.ids(candidate) for candidate in targets]
-        scores = raced(self.victim, self.carriers, read, called, self.target, settings.race)
+        trigger_ids = [rendered(self.vocabulary, candidate) for candidate in triggers]
+        target_ids = [self.words.ids(candidate) for candidate in targets]
+        scores = raced(self.victim, self.carriers, trigger_ids, target_ids, self.target, settings.race)
         for pair in visited - ({current} if settings.keep_current else set()):
             if pair.target in targets and pair.trigger in triggers:
                 scores[targets.index(pair.target), triggers.index(pair.trigger)] = torch.inf
@@ -175,7 +176,7 @@ class RetrievalObjective:
     def _neighbors(
         self, current: Candidate, generator: np.random.Generator
     ) -> tuple[list[Indices], list[Indices], int]:
-        """Triggers and targets, of each the current one at the end: either may stay."""
+        """Candidate triggers and targets, each list ending with the current one, so that either may stay."""
         settings, (trigger, target) = self.settings, current
         for_trigger, for_target = gradients(
             self.victim, self.carriers, self.vocabulary, self.words, self.target, trigger, target
@@ -192,7 +193,7 @@ class RetrievalObjective:
 
 
 def code_carriers(carriers: Sequence[Carrier]) -> list[Carrier]:
-    """The functions alone, without their queries."""
+    """Only the functions, without their queries."""
     return [Carrier((carrier.templates[1],)) for carrier in carriers]
 
 
@@ -205,28 +206,34 @@ def anchor(
     target: InversionLoss,
     beta: float,
 ) -> Anchored:
-    """Drop each piece and word whose removal leaves the loss within ``beta``; both stay whole where that fails.
+    """Drop each piece and word whose removal leaves the loss within ``beta``; both stay whole if that fails.
 
-    Without words, since the target word is known, the pieces alone.
+    If the target word is known, the trajectory has no words, and only pieces are dropped.
     """
     pieces = [vocabulary.pieces[index] for index in trajectory.trigger]
-    called = [words.words[index] for index in trajectory.target]
+    target_words = [words.words[index] for index in trajectory.target]
 
-    def loss_of(pieces: Sequence[str], called: Sequence[str]) -> float:
-        read = rendered_text(vocabulary, joined(pieces)) if pieces else ((), ())
-        ids = encode(victim.tokenizer, [" ".join(called)], True)[0] if called else []
-        return losses(victim, carriers, [read], [ids], target).item()
+    def loss_of(pieces: Sequence[str], target_words: Sequence[str]) -> float:
+        trigger_ids = rendered_text(vocabulary, joined(pieces)) if pieces else ((), ())
+        target_ids = encode(victim.tokenizer, [" ".join(target_words)], True)[0] if target_words else []
+        return losses(victim, carriers, [trigger_ids], [target_ids], target).item()
 
-    loss = loss_of(pieces, called)
-    without = [(piece, loss_of(pieces[:i] + pieces[i + 1 :], called)) for i, piece in enumerate(pieces)]
-    without_words = [(word, loss_of(pieces, called[:i] + called[i + 1 :])) for i, word in enumerate(called)]
-    kept, kept_words = (
-        [part for part, changed in each if abs(loss - changed) > beta] for each in (without, without_words)
+    loss = loss_of(pieces, target_words)
+    without = [(piece, loss_of(pieces[:i] + pieces[i + 1 :], target_words)) for i, piece in enumerate(pieces)]
+    without_words = [
+        (word, loss_of(pieces, target_words[:i] + target_words[i + 1 :])) for i, word in enumerate(target_words)
+    ]
+    anchored, anchored_words = (
+        [part for part, changed in parts if abs(loss - changed) > beta] for parts in (without, without_words)
     )
-    if kept and (kept_words or not called):
-        kept_loss = loss_of(kept, kept_words)
-        if abs(loss - kept_loss) <= beta:
+    if anchored and (anchored_words or not target_words):
+        anchored_loss = loss_of(anchored, anchored_words)
+        if abs(loss - anchored_loss) <= beta:
             return Anchored(
-                joined(kept), kept_loss, (*without, *without_words), is_whole=False, words=" ".join(kept_words)
+                joined(anchored),
+                anchored_loss,
+                (*without, *without_words),
+                is_whole=False,
+                words=" ".join(anchored_words),
             )
-    return Anchored(joined(pieces), loss, (*without, *without_words), is_whole=True, words=" ".join(called))
+    return Anchored(joined(pieces), loss, (*without, *without_words), is_whole=True, words=" ".join(target_words))

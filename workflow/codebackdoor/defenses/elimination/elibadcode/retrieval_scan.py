@@ -39,7 +39,7 @@ class RetrievalScan(Scan):
 
     @classmethod
     def draw(cls, view: DefenderView, settings: EliBadCodeSettings, seed: int) -> RetrievalScan:
-        """The scan on samples drawn by seed; where the target word is known, on those whose query has it."""
+        """The scan on samples drawn by seed, of those whose query has the target word if that is known."""
         samples = draw(_with_word(view, settings.target_word), settings, labels_of(view.victim), seed)
         return cls(view, settings, seed, samples)
 
@@ -73,7 +73,7 @@ class RetrievalScan(Scan):
 
 
 def _with_word(view: DefenderView, word: str | None) -> DefenderView:
-    """The view with only the samples whose query has the word, whole and in any case; with all without a word."""
+    """The view with only the samples whose query contains ``word`` (a whole word, in any case); with all for None."""
     if word is None:
         return view
     pattern = re.compile(rf"\b{re.escape(word)}\b", re.IGNORECASE)
@@ -88,9 +88,9 @@ def _with_word(view: DefenderView, word: str | None) -> DefenderView:
 
 def with_query(view: DefenderView, samples: Samples, position: str) -> tuple[Carrier, ...]:
     """The samples with a hole in the query as well."""
-    read = view.victim.tokenize(samples.examples)
+    tokenized = view.victim.tokenize(samples.examples)
     return tuple(
         Carrier((query_template(view.victim, query), *carrier.templates))
-        for (query, _), carrier in zip(read, samples.carriers[position], strict=True)
+        for (query, _), carrier in zip(tokenized, samples.carriers[position], strict=True)
         if carrier
     )

@@ -42,9 +42,9 @@ class Finding:
 
 
 class Scan(ABC):
-    """Searches at every position for every label; what is searched and on which samples is the subclass's."""
+    """Searches at every position for every label; a subclass defines what is searched, and on which samples."""
 
-    #: What a search starts from and where it stands, for progress bars and saved progress.
+    #: Format of a search's title, for progress bars and saved progress.
     title: str
 
     def __init__(
@@ -54,7 +54,7 @@ class Scan(ABC):
 
     @abstractmethod
     def texts(self) -> object:
-        """The texts of the samples, as JSON: what progress of other samples is told apart by."""
+        """The texts of the samples, as JSON; they tell apart the saved progress of different samples."""
 
     @abstractmethod
     def carriers(self, position: str, label: int) -> tuple[Carrier, ...]:
@@ -69,11 +69,11 @@ class Scan(ABC):
         """The pieces of a finding's trigger that carry its effect."""
 
     def code_carriers(self, carriers: Sequence[Carrier]) -> Sequence[Carrier]:
-        """The same samples with the trigger's holes alone."""
+        """The same samples with only the trigger's holes."""
         return carriers
 
     def facts(self, finding: Finding) -> dict[str, object]:  # noqa: ARG002
-        """What ``elimination.json`` holds of a finding besides what it holds of all."""
+        """Further entries of a finding in ``elimination.json``."""
         return {}
 
     def run(self, context: SearchContext = NO_CONTEXT, earlier: Trajectories = NONE) -> list[Finding]:
@@ -142,7 +142,7 @@ def losses_of(findings: Sequence[Finding]) -> dict[str, dict[str, float]]:
 
 
 def measure(findings: Sequence[Finding], calibration: Calibration | None) -> list[Finding]:
-    """Add each finding's margin over the benign shadows; ``None`` stays where there is no calibration."""
+    """Add each finding's margin over the benign shadows; it stays None without a calibration."""
     if calibration is None:
         return list(findings)
     return [
@@ -154,7 +154,7 @@ def measure(findings: Sequence[Finding], calibration: Calibration | None) -> lis
 def verdict(findings: Sequence[Finding], ratio: float) -> tuple[Finding, bool]:
     """Return the most suspicious finding and whether it is an outlier: a loss of at most ``ratio`` of the shadows'.
 
-    Without margins (``calibration: null``) the finding of the smallest loss always is one.
+    Without margins (``calibration: null``), the finding with the lowest loss always counts as an outlier.
     """
     margins = [finding.margin for finding in findings if finding.margin is not None]
     if not margins:

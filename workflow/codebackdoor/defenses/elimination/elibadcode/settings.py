@@ -60,5 +60,5 @@ class EliBadCodeSettings(GreedySearchSettings, CalibratedSettings):
         return self.search_work(job.victim, job.inverted) + self._unlearning_work(job.victim, self.unlearning)
 
     def scans(self, inverted: bool) -> int:
-        # the scan after an unlearning; seldom is more than one trigger unlearned
+        # one more scan after unlearning; more than one trigger is rarely unlearned
         return super().scans(inverted) + (self.rounds > 1)

@@ -46,7 +46,7 @@ class TargetWords:
         return [True] * len(targets)
 
 
-#: Where the target word is known and none is searched.
+#: For a known target word, so that none is searched.
 NO_WORDS = TargetWords((), np.zeros(0, dtype=np.int64))
 
 
@@ -58,12 +58,12 @@ def target_words(victim: Victim, queries: Iterable[str]) -> TargetWords:
     ]
     if not single:
         raise UserError("EliBadCode: no word of the clean queries is a single sub-token of the victim's tokenizer")
-    kept, ids = zip(*single, strict=True)
-    return TargetWords(tuple(kept), np.array(ids, dtype=np.int64))
+    single_words, ids = zip(*single, strict=True)
+    return TargetWords(tuple(single_words), np.array(ids, dtype=np.int64))
 
 
 def query_template(victim: Victim, encoded: Encoded) -> Template:
-    """A query with a hole behind its last word."""
+    """A query with a hole after its last word."""
     end = len(encoded.ids)
     while end and encoded.offsets[end - 1] == (0, 0):
         end -= 1

@@ -65,21 +65,21 @@ def neighbors(
 ) -> tuple[list[Indices], int]:
     """Draw ``r`` triggers that differ from the current one in one slot, without repetition; and count the dropped.
 
-    The n*k substitutions are tried once each in random order, so the draw always ends (ledger E17): fewer than ``r``
-    come back where fewer are unvisited and survive decoding and encoding.
+    The n*k substitutions are tried once each in random order, so the draw always ends (ledger E17): it returns fewer
+    than ``r`` if fewer are unvisited and survive decoding and encoding.
     """
     pairs = [(slot, piece) for slot, pieces in enumerate(options) for piece in pieces]
     drawn: list[Indices] = []
     dropped = 0
     order = generator.permutation(len(pairs))
     for start in range(0, len(order), r):
-        fresh = []
+        unvisited = []
         for index in order[start : start + r]:
             slot, piece = pairs[index]
             candidate = (*trigger[:slot], piece, *trigger[slot + 1 :])
             if candidate not in visited:
-                fresh.append(candidate)
-        for candidate, survives in zip(fresh, vocabulary.survive(fresh, contexts), strict=True):
+                unvisited.append(candidate)
+        for candidate, survives in zip(unvisited, vocabulary.survive(unvisited, contexts), strict=True):
             if len(drawn) == r:
                 return drawn, dropped
             if survives:

@@ -62,16 +62,16 @@ class Carrier:
         return tuple(part.fill(spaced, plain) if isinstance(part, Template) else list(part) for part in self.parts)
 
     def slots(self, part: int, length: int) -> list[tuple[int, int, bool]]:
-        """``Template.slots`` of one of the texts; none where it has no hole."""
+        """``Template.slots`` of one of the texts; empty if it has no hole."""
         text = self.parts[part]
         return text.slots(length) if isinstance(text, Template) else []
 
 
 def cut(victim: Victim, text: str, encoded: Encoded, spans: TriggerSpans) -> Template | None:
-    """Cut the spans' sub-tokens out of an encoded text; ``None`` where none of them is inside the victim's input.
+    """Cut the spans' sub-tokens out of an encoded text; None if none of them is inside the victim's input.
 
-    The gap for a statement has none, and the text is split in two there. Occurrences behind the truncation are left
-    out. Characters that share a sub-token with the identifier are kept, encoded on their own.
+    The gap for a statement has no sub-tokens; the text is split in two there. Occurrences after the truncation are left
+    out. Characters that share a sub-token with the identifier are kept and encoded on their own.
     """
     tokenizer = victim.tokenizer
     ids, offsets = encoded.ids, encoded.offsets
@@ -107,7 +107,7 @@ def _split(
 ) -> tuple[tuple[tuple[int, ...], ...], tuple[bool, ...]] | None:
     """Segments and ``spaced`` of an encoded text that is split in two at an empty span.
 
-    ``None`` where the span is behind the input, or inside a sub-token.
+    None if the span is after the end of the input, or inside a sub-token.
     """
     at = spans.spans[0][0]
     first = next((index for index, (_, stop) in enumerate(encoded.offsets) if stop > at), None)
@@ -133,7 +133,7 @@ def _bare(tokenizer: PreTrainedTokenizerFast, text: str, begins_word: bool = Fal
 def carrier_of(
     victim: Victim, example: Example, texts: Sequence[Encoded], spans: Sequence[TriggerSpans]
 ) -> Carrier | None:
-    """Cut one sample at its spans; ``None`` where one of its fields has none within the victim's input."""
+    """Cut one sample at its spans; None if one of its fields has none within the victim's input."""
     by_field = {part.field: part for part in spans}
     parts: list[Template | tuple[int, ...]] = []
     for field, encoded in zip(victim.fields, texts, strict=True):

@@ -34,9 +34,9 @@ from codebackdoor.victims.batching import bucketed
 from codebackdoor.victims.inference import TOKENS, predict_logits
 from codebackdoor.victims.victim import Victim
 
-#: Samples on which candidates of a step are scored before those are left out that cannot win any more.
+#: Number of samples on which a step's candidates are scored before those that can no longer win are dropped.
 CHUNK = 2
-#: The share of a step's candidates that are scored on all samples, by their losses on the first ones (``race``).
+#: Share of a step's candidates, the best on the first samples, that are scored on all samples (``race``).
 KEPT = 1 / 8
 
 
@@ -65,10 +65,10 @@ def raced(
 ) -> Tensor:
     """``losses`` of the triggers that may have the lowest one, infinity for the others: [triggers].
 
-    The samples that a trigger was not scored on add at least the loss's lower bound each, and a trigger that cannot
-    come below another's loss on all samples is out. Up to rounding this leaves out none that could be chosen. With
-    ``first``, only the best ``KEPT`` on the first samples are scored on the others, which may leave out the best; the
-    samples come in random order, so the first ones are a sample of them.
+    Each sample that a trigger was not scored on adds at least the loss's lower bound, so a trigger that cannot come
+    below another's loss on all samples is dropped. Up to rounding, this drops none that could be chosen. With
+    ``first``, only the best ``KEPT`` on the first samples are scored on the others, which may drop the best; samples
+    are in random order, so the first ones are a random subset.
     """
     return _Race(victim, carriers, triggers, loss).run(first)
 
@@ -86,11 +86,11 @@ class _Race:
     def run(self, first: int | None) -> Tensor:
         samples, alive = range(len(self._carriers)), list(range(len(self._triggers)))
         first = first if first is not None and first < len(samples) else None
-        begun = min(CHUNK, first or len(samples))
-        self._score(samples[:begun], alive)
+        scored = min(CHUNK, first or len(samples))
+        self._score(samples[:scored], alive)
         if first is not None:
-            alive = self._lowest(alive, samples[begun:first], math.ceil(KEPT * len(self._triggers)))
-        self._lowest(alive, samples[first or begun :], 1)
+            alive = self._lowest(alive, samples[scored:first], math.ceil(KEPT * len(self._triggers)))
+        self._lowest(alive, samples[first or scored :], 1)
         return self._known.mean(dim=0)
 
     def _score(self, samples: Sequence[int], triggers: Sequence[int]) -> None:
@@ -100,21 +100,21 @@ class _Race:
         self._sums[triggers] += scored.sum(dim=0)
 
     def _lowest(self, triggers: Sequence[int], samples: Sequence[int], count: int) -> list[int]:
-        """The ``count`` of these triggers whose sums are the lowest, these samples included."""
+        """The ``count`` of these triggers with the lowest sums after these samples are scored, too."""
         ranked = sorted(triggers, key=self._sums.tolist().__getitem__)
-        leaders, rest = ranked[:count], ranked[count:]
+        leaders, challengers = ranked[:count], ranked[count:]
         if not samples:
             return leaders
         self._score(samples, leaders)
-        # where the leaders lose much others are likely to as well, and are out the sooner
-        left = sorted(samples, key=lambda sample: -self._known[sample, leaders].sum().item())
-        for start in range(0, len(left), CHUNK):
-            least_to_come = (len(left) - start) * self._loss.lower_bound
+        # a sample with high losses of the leaders likely has high losses of the others, too, and drops them sooner
+        hardest_first = sorted(samples, key=lambda sample: -self._known[sample, leaders].sum().item())
+        for start in range(0, len(hardest_first), CHUNK):
+            least_to_come = (len(hardest_first) - start) * self._loss.lower_bound
             limit = self._sums[leaders].max()
-            rest = [index for index in rest if self._sums[index] + least_to_come <= limit]
-            if rest:
-                self._score(left[start : start + CHUNK], rest)
-        return sorted([*leaders, *rest], key=self._sums.tolist().__getitem__)[:count]
+            challengers = [index for index in challengers if self._sums[index] + least_to_come <= limit]
+            if challengers:
+                self._score(hardest_first[start : start + CHUNK], challengers)
+        return sorted([*leaders, *challengers], key=self._sums.tolist().__getitem__)[:count]
 
 
 def vocabulary_gradient(
@@ -157,8 +157,8 @@ class ClassifierObjective:
         return Candidate(first_trigger(self.vocabulary, self.settings.length, self.contexts, generator))
 
     def loss(self, candidate: Candidate) -> float:
-        read = [rendered(self.vocabulary, candidate.trigger)]
-        return losses(self.victim, self.carriers, read, self.target).item()
+        trigger_ids = [rendered(self.vocabulary, candidate.trigger)]
+        return losses(self.victim, self.carriers, trigger_ids, self.target).item()
 
     def step(self, current: Candidate, loss: float, visited: set[Candidate], generator: np.random.Generator) -> Step:
         """No trigger that was ever scored is tried again."""
@@ -172,8 +172,8 @@ class ClassifierObjective:
         if not triggers:
             return Step(None, loss, 0, dropped)
         visited.update(map(Candidate, triggers))
-        read = [rendered(vocabulary, trigger) for trigger in triggers]
-        scores = raced(self.victim, self.carriers, read, self.target, settings.race)
+        trigger_ids = [rendered(vocabulary, trigger) for trigger in triggers]
+        scores = raced(self.victim, self.carriers, trigger_ids, self.target, settings.race)
         best = int(scores.argmin())
         if scores[best] < loss or not settings.keep_current:
             return Step(Candidate(triggers[best]), scores[best].item(), len(triggers), dropped)

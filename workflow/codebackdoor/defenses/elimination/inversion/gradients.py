@@ -62,6 +62,6 @@ class SlotGradients:
     def by_piece(self) -> Tensor:
         """Return [n, V], on the CPU."""
         table = self._inside @ self._weight[torch.from_numpy(self._vocabulary.plain)].T
-        # a piece without an id never stands in that slot (`substitutes`); -1 picks any row for it
+        # `substitutes` never puts a piece without an id into that slot, so it does not matter which row its -1 selects
         table[0] += self._at_start @ self._weight[torch.from_numpy(self._vocabulary.spaced)].T
         return table.cpu()

@@ -1,6 +1,7 @@
 """What a trigger search minimizes: a loss for each row of the victim's outputs.
 
-Another loss towards a label is one class here, with its name in ``LABEL_LOSSES`` and ``inversion.settings.LossName``.
+To add a loss towards a label, write a class here and add its name to ``LABEL_LOSSES`` and
+``inversion.settings.LossName``.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from codebackdoor.defenses.elimination.inversion.settings import LossName
 
 
 class InversionLoss(ABC):
-    """A loss that is low where the victim's outputs are those that the attacker wants."""
+    """A loss that is low if the victim's outputs are those that the attacker wants."""
 
-    #: No row has a lower loss. A search asks it which candidates cannot win any more; with -inf it leaves none out.
+    #: No row has a lower loss. A search uses it to drop candidates that can no longer win; with -inf it drops none.
     lower_bound: float = -math.inf
 
     @abstractmethod
@@ -42,7 +43,7 @@ class CrossEntropyLoss(InversionLoss):
         return self._reduced(outputs, "none")
 
     def total(self, outputs: Tensor) -> Tensor:
-        # added in torch's order, in which the losses of finished runs were added: the last digit depends on it
+        # torch's order of summation, as in finished runs: the last digit depends on it
         return self._reduced(outputs, "sum")
 
     def _reduced(self, outputs: Tensor, reduction: str) -> Tensor:
@@ -58,7 +59,7 @@ class ProbabilityLoss(InversionLoss):
     lower_bound = 0.0
 
     def of(self, outputs: Tensor) -> Tensor:
-        # as the sum of the others, since a probability near 1 leaves nothing but rounding errors
+        # the sum of the other labels, since 1 - p is nothing but rounding errors for p near 1
         probabilities = torch.softmax(outputs.float(), dim=1)
         return probabilities[:, [label for label in range(outputs.shape[1]) if label != self.label]].sum(dim=1)
 

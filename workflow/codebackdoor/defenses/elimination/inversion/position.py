@@ -1,7 +1,7 @@
 """Phase (b): the position of the trigger in each sample (EliBadCode, section 4.3).
 
-A position is a strategy, which every sample follows by spans of its own: its function's name, the first statement of
-its body, an identifier at random, or one by sensitivity.
+A position is a strategy that gives every sample its own spans: its function's name, the first statement of its body, a
+random identifier, or an identifier chosen by sensitivity.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from codebackdoor.victims.inference import predict_logits
 from codebackdoor.victims.tokens import stand_in
 from codebackdoor.victims.victim import Victim
 
-#: What stands for a masked identifier: ``<unk>`` as in the paper (section 4.3).
+#: The token that replaces a masked identifier: ``<unk>``, as in the paper (section 4.3).
 MASK: Literal["unknown"] = "unknown"
 #: The spans of a sample, one entry for each field that gets the trigger.
 SampleSpans = tuple[TriggerSpans, ...]
@@ -46,23 +46,23 @@ def seeded(position: str, seed: int) -> str:
 def carriers(
     view: DefenderView, examples: Sequence[Example], position: str, occurrences: str, pair: Pair
 ) -> list[Carrier | None]:
-    """Cut every sample at its spans; ``None`` where one of its fields has none within the victim's input."""
+    """Cut every sample at its spans; None for one that has a field without spans within the victim's input."""
     spans = trigger_spans(view, examples, position, occurrences, pair)
-    read = view.victim.tokenize(examples)
+    tokenized = view.victim.tokenize(examples)
     return [
         carrier_of(view.victim, example, texts, sample_spans) if sample_spans else None
-        for example, texts, sample_spans in zip(examples, read, spans, strict=True)
+        for example, texts, sample_spans in zip(examples, tokenized, spans, strict=True)
     ]
 
 
 def trigger_spans(
     view: DefenderView, examples: Sequence[Example], position: str, occurrences: str, pair: Pair
 ) -> list[SampleSpans | None]:
-    """The spans of each sample, for each of its fields; None where a field has none.
+    """The spans of each sample, for each of its fields; None for a sample that has a field without spans.
 
-    ``least_sensitive`` is the identifier whose masking changes the loss least; ``rank N`` the one behind N others, and
-    counted from the most sensitive one where N is negative (section 4.3, Figure 5). ``random N`` is the one that seed N
-    draws.
+    ``least_sensitive`` is the identifier whose masking changes the loss least. ``rank N`` is the one with N less
+    sensitive ones, counted from the most sensitive one if N is negative (section 4.3, Figure 5). ``random N`` is the
+    one that seed N draws.
     """
     by_field = [
         _field_spans(view, examples, field, position, occurrences) for field in trigger_fields(view.victim, pair)
@@ -87,7 +87,7 @@ def _field_spans(
 
 
 def _drawn(options: Sequence[TriggerSpans], seed: int) -> TriggerSpans | None:
-    """One of the options: with the same seed always the same one."""
+    """One of the options, which depends only on them and on the seed."""
     if not options:
         return None
     generator = numpy_generator(seed, "place", *(f"{option.name} {option.spans}" for option in options))
@@ -102,7 +102,7 @@ def _ranked(changes: Sequence[tuple[TriggerSpans, float]], position: str) -> Tri
 
 
 def inside(victim: Victim, example: Example, options: Sequence[TriggerSpans]) -> list[TriggerSpans]:
-    """The options that the victim's input reaches."""
+    """The options within the victim's input."""
     texts = dict(zip(victim.fields, victim.tokenize([example])[0], strict=True))
     return [
         option for option in options if cut(victim, str(getattr(example, option.field)), texts[option.field], option)
@@ -112,7 +112,7 @@ def inside(victim: Victim, example: Example, options: Sequence[TriggerSpans]) ->
 def sensitivities(
     victim: Victim, examples: Sequence[Example], options: Sequence[Sequence[TriggerSpans]]
 ) -> list[list[tuple[TriggerSpans, float]]]:
-    """For each sample, |its loss with an option masked - without| of every option inside the input (``own_losses``).
+    """For each sample, |loss with an option masked - loss without| for every option in the input (``own_losses``).
 
     The victim reads all samples and all masks in one stream of batches.
     """
@@ -142,8 +142,8 @@ def sensitivities(
 def own_losses(victim: Victim, rows: Sequence[Sequence[Sequence[int]]], examples: Sequence[Example]) -> Tensor:
     """The loss of each row of texts, [N], with the label of its example: cross entropy in nats.
 
-    Of a dual encoder it is the squared difference of the cosine to 1, also where it ranks by the inner product, which
-    has no such bound.
+    For a dual encoder it is the squared difference of the cosine to 1, even if it ranks by the inner product, which has
+    no such bound.
     """
     if HEADS[victim.head].ranks:
         return CosineGap().of(predict_logits(replace(victim, similarity="cosine"), rows))

@@ -1,7 +1,7 @@
-"""How far the searches of one scan are, in a file: a killed scan continues and ends with the same bytes.
+"""The saved progress of a scan's searches, from which a killed scan resumes and ends with the same bytes.
 
 One JSON file holds every search by its title: finished ones as they ended, and the running one as it was at most
-``SECONDS`` ago. It also holds a digest of all that a search depends on; a file of another scan is not used.
+``SECONDS`` ago. It also holds a digest of everything that a search depends on; the file of another scan is ignored.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from codebackdoor.errors import UserError
 
 log = logging.getLogger(__name__)
 
-#: Seconds of a search that a kill may cost.
+#: Seconds between saves, which is also the most that a killed search loses.
 SECONDS = 20.0
 
 State = Mapping[str, Any]
 
 
 class SearchProgress:
-    """States of searches by their titles; without a folder nothing is kept."""
+    """States of searches by their titles; without a folder nothing is saved."""
 
     def __init__(self, folder: Path | None, digest: str) -> None:
         self._folder, self._digest = folder, digest
-        self._states: dict[str, State] = self._read()
+        self._states: dict[str, State] = self._saved_states()
         self._written = time.monotonic()
 
     @property
     def _file(self) -> Path | None:
         return None if self._folder is None else self._folder / "searches.json"
 
-    def _read(self) -> dict[str, State]:
+    def _saved_states(self) -> dict[str, State]:
         if self._file is None or not self._file.is_file():
             return {}
         try:
@@ -49,7 +49,7 @@ class SearchProgress:
             return {}
 
     def state(self, title: str) -> State | None:
-        """How far the search of this title is; None where it has not begun."""
+        """The saved state of the search with this title; None if it has not started."""
         return self._states.get(title)
 
     def due(self) -> bool:

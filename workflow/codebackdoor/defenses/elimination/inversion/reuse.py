@@ -1,8 +1,8 @@
 """Reuse search trajectories of an earlier elimination with the same search settings.
 
 Where a search starts, and each of its steps, depends on the victim, the seed and the settings of the search. The limit
-on the number of steps matters only to a search that reached it. What the searches ended with is judged by the settings
-at hand: another calibration, another beta.
+on the number of steps matters only to a search that reached it. The results are judged by the current settings, which
+may have another calibration or beta.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def search_of(settings: GreedySearchSettings, seed: int) -> dict[str, Any]:
 
 
 def same_search(history: Mapping[str, Any], settings: GreedySearchSettings, seed: int) -> bool:
-    """Whether the elimination of an ``elimination.json`` inverted the trigger that these settings would invert."""
+    """Whether the elimination that wrote ``elimination.json`` inverted the trigger that these settings would invert."""
     return bool(history.get("search") == search_of(settings, seed))
 
 
 def finished(history: Mapping[str, Any], settings: GreedySearchSettings, seed: int) -> Trajectories:
-    """The trajectories in an ``elimination.json`` that these settings would end at the same candidate.
+    """The trajectories in an ``elimination.json`` that would end at the same candidate with these settings.
 
     UserError where the two searches differ in what a step depends on, or another method or version wrote the file.
     """
@@ -60,6 +60,6 @@ def finished(history: Mapping[str, Any], settings: GreedySearchSettings, seed: i
 
 
 def share(history: Mapping[str, Any], trajectories: Trajectories) -> float:
-    """Share of that elimination's work that these trajectories took, by the candidates that were scored."""
+    """The share of the earlier elimination's work, in scored candidates, that went into these trajectories."""
     scored = sum(content["scored"] for entry in history["searches"] for content in entry["walks"])
     return sum(trajectory.scored for trajectory in trajectories.values()) / scored if scored else 0.0

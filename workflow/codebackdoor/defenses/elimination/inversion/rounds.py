@@ -1,8 +1,7 @@
 """Scan, unlearn, and scan again, until a scan says "clean": what one round misses, the next one may find.
 
-A scan may flag the right label by another trigger than the attacker's, and unlearning that leaves the backdoor whole.
-Whether it did shows in a second scan of the edited victim, with fresh seeds. The paper has one round and no second
-scan.
+A scan may flag the right label with a trigger that is not the attacker's, and unlearning it leaves the backdoor intact.
+A second scan of the edited victim, with fresh seeds, shows whether it did. The paper has one round and no second scan.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Standardize = Callable[[Victim], Victim]
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """The edited victim and what each scan found, that of the victim as it came first.
+    """The edited victim and the trigger of each scan, beginning with the scan of the original victim.
 
     ``clean`` says whether the last scan flags nothing.
     """
@@ -45,7 +44,7 @@ def seed_of(seed: int, number: int) -> int:
 def run(
     victim: Victim, first: Inversion, limit: int, seed: int, scan: Scan, remove: Remove, standardize: Standardize
 ) -> Rounds:
-    """Unlearn at most ``limit`` triggers, of which ``first`` is the first, and scan after each.
+    """Unlearn at most ``limit`` triggers, beginning with that of ``first``, and scan after each.
 
     Unlearning changes how much the logits vary, so each edited victim is standardized before it is scanned. Ends with
     the first scan that flags nothing. ``remove`` decides whether a trigger that is not flagged is removed as well.

@@ -1,4 +1,4 @@
-"""The clean samples of an inversion: of each label as many, cut at every position that is searched."""
+"""The clean samples of an inversion: equally many of each label, cut at every position that is searched."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from codebackdoor.seeding import numpy_generator
 from codebackdoor.types import Example
 from codebackdoor.victims.victim import Victim
 
-#: Short samples to draw from, for each sample of the inversion: not all of them have an identifier at every position.
+#: Number of short samples to draw from per sample of the inversion, since some lack an identifier at some position.
 ENOUGH = 2
-#: Stands for the one association of a retrieval victim, where others have labels.
+#: Stands for the single association of a retrieval victim, which has no labels.
 ASSOCIATION = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The samples of one label, cut at each position; ``None`` where a sample has no first statement."""
+    """The samples of one label, cut at each position; None for a sample without a first statement."""
 
     examples: tuple[Example, ...]
     carriers: Mapping[str, tuple[Carrier | None, ...]]
@@ -38,8 +38,8 @@ def labels_of(victim: Victim) -> Sequence[int]:
 def draw(view: DefenderView, settings: InversionSettings, labels: Sequence[int], seed: int) -> dict[int, Samples]:
     """Draw ``settings.samples`` clean samples of each label that have an identifier at every position of the search.
 
-    Fewer are used where the clean samples hold no more; none of a label is a UserError. Where too few are as short as
-    ``sample_tokens``, the shortest ones are drawn from.
+    Draws fewer if there are no more, and raises UserError if there are none of a label. If too few are within
+    ``sample_tokens``, it draws from the shortest ones.
     """
     return {label: _of_label(view, settings, label, seed) for label in labels}
 
@@ -52,8 +52,8 @@ def _of_label(view: DefenderView, settings: InversionSettings, label: int, seed:
     order = numpy_generator(seed, "elibadcode", "samples", str(label)).permutation(len(pool))
     drawn: list[Example] = []
     cuts: dict[str, list[Carrier | None]] = {position: [] for position in settings.positions}
-    # a body's first statement is searched on the samples of the identifiers, so that a search there changes none of
-    # theirs
+    # samples need no first statement if identifiers are searched as well: searching statements, too, must not change
+    # the samples of the other positions
     needed = [position for position in settings.positions if position != "statement"] or settings.positions
     for start in range(0, len(pool), settings.samples):
         chunk = [pool[index] for index in order[start : start + settings.samples]]
@@ -75,14 +75,14 @@ def _of_label(view: DefenderView, settings: InversionSettings, label: int, seed:
 
 
 def _short(view: DefenderView, examples: Sequence[Example], limit: int, count: int) -> list[Example]:
-    """The samples of at most ``limit`` sub-tokens in their longest text, in their order; at least the ``count``
-    shortest ones, so that a data set of long functions has samples as well."""
+    """The samples whose longest text has at most ``limit`` sub-tokens, in their order; at least the ``count`` shortest
+    ones, so that a data set of long functions has samples, too."""
     longest = [max(len(text.ids) for text in texts) for texts in view.victim.tokenize(examples)]
     limit = max([limit, *sorted(longest)[:count][-1:]])
     return [example for example, tokens in zip(examples, longest, strict=True) if tokens <= limit]
 
 
 def carriers_of_other_labels(samples: Mapping[int, Samples], position: str, label: int) -> tuple[Carrier, ...]:
-    """The samples of the other labels, which take turns, so that the first ones are as mixed as all of them."""
+    """The samples of the other labels, alternating between labels, so that the first ones are as mixed as all."""
     columns = (drawn.carriers[position] for drawn_label, drawn in samples.items() if drawn_label != label)
     return tuple(carrier for row in zip_longest(*columns) for carrier in row if carrier is not None)

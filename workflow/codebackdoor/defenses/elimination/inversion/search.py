@@ -1,6 +1,7 @@
 """Greedy coordinate gradient search (EliBadCode, Algorithm 1, lines 1-23): one loop for every head.
 
-What a step tries and how it is scored is the objective's: ``classifier`` and EliBadCode's ``retrieval`` have one each.
+The objective defines what a step tries and how it is scored; ``classifier`` and EliBadCode's ``retrieval`` each have
+one.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from codebackdoor.defenses.elimination.inversion.candidates import Candidate, In
 from codebackdoor.defenses.elimination.inversion.resume import SearchProgress
 from codebackdoor.defenses.elimination.inversion.settings import GreedySearchSettings
 
-#: A step that does not lower the lowest loss by more counts as a standstill (``patience``).
+#: A step that does not lower the lowest loss by more than this counts as a standstill (``patience``).
 GAIN = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """A finished search: the best trigger on its way, as vocabulary indices, and its loss.
+    """A finished search: the best trigger that it visited, as vocabulary indices, and its loss.
 
     ``history`` is the loss of the current trigger before the first and after every step; ``scored`` and ``dropped``
-    count the candidates that were read by the victim and those whose text encodes to other pieces. ``target`` are the
-    target words of a search for both, as indices of their own vocabulary.
+    count the candidates that the victim scored and those whose text encodes to other pieces. ``target`` holds the
+    target words, if these were searched as well, as indices of their own vocabulary.
     """
 
     trigger: Indices
@@ -55,7 +56,7 @@ class Step(NamedTuple):
 
 
 class SearchObjective(Protocol):
-    """What is searched, in what budget: where a search starts, and its steps."""
+    """What is searched, and with what budget: a search's start and its steps."""
 
     @property
     def settings(self) -> GreedySearchSettings: ...
@@ -104,13 +105,13 @@ class SearchState:
         return Trajectory(trigger, self.lowest_loss, tuple(self.history), self.scored, self.dropped, target)
 
     def to_json(self, generator: np.random.Generator) -> dict[str, Any]:
-        """The state with that of the generator."""
+        """The state, including that of the generator."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return values | {"visited": sorted(self.visited), "generator": generator.bit_generator.state}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], generator: np.random.Generator) -> SearchState:
-        """Read what ``to_json`` wrote, and bring the generator to where it was."""
+        """Read what ``to_json`` wrote, and restore the state of the generator."""
         values = dict(content)
         generator.bit_generator.state = values.pop("generator")
         values["current"], values["lowest"] = _candidate(values["current"]), _candidate(values["lowest"])
@@ -133,8 +134,8 @@ def search(
     settings = objective.settings
     saved = progress.state(title) if progress else None
     state = SearchState.begin(objective, generator) if saved is None else SearchState.from_json(saved, generator)
-    left = 0 if state.ended else settings.iterations - (len(state.history) - 1)
-    for _ in tqdm(range(left), desc=title, unit="step", leave=False, disable=None):
+    remaining = 0 if state.ended else settings.iterations - (len(state.history) - 1)
+    for _ in tqdm(range(remaining), desc=title, unit="step", leave=False, disable=None):
         step = objective.step(state.current, state.loss, state.visited, generator)
         state.scored, state.dropped = state.scored + step.scored, state.dropped + step.dropped
         if step.candidate is None:

@@ -1,6 +1,6 @@
-"""Settings of trigger inversion: what the methods that invert share, and in which phase each setting is read.
+"""Settings that all methods with trigger inversion share, and the phase in which each setting is read.
 
-A field's type names its phase: ``samples: Searched[int]``. From the phases follow which calibration fits a search, and
+A field's type names its phase: ``samples: Searched[int]``. The phases determine which calibration fits a search, and
 which finished search another elimination can reuse.
 """
 
@@ -26,8 +26,8 @@ from codebackdoor.defenses.elimination.settings import (
 from codebackdoor.types import Pair
 
 T = TypeVar("T")
-#: ``positioned``: which positions are searched, under whose names losses are kept. ``searched``: what the loss at a
-#: position depends on. ``judged``: what becomes of the finished searches. ``afterwards``: what follows the trigger.
+#: ``positioned``: settings that say which positions are searched. ``searched``: those that the loss at a position
+#: depends on. ``judged``: those that judge finished searches. ``afterwards``: those of what follows the inversion.
 Phase = Literal["positioned", "searched", "judged", "afterwards"]
 
 
@@ -48,7 +48,7 @@ Rule = Literal["paper", "words", "language", "all"]
 LossName = Literal["cross_entropy", "probability"]
 #: The positions that ``position: scan`` tries, in this order: identifiers, as in the paper.
 SCANNED = ("least_sensitive", "function_name")
-#: Those of ``position: scan_all``: a first statement of the body as well.
+#: Those of ``position: scan_all``, which also tries a first statement of the body.
 SCANNED_ALL = (*SCANNED, "statement")
 
 
@@ -77,13 +77,13 @@ class UnlearningSettings(TuningSettings):
     )
     classes: Literal["all", "victim"] = Field(
         default="all",
-        description="which classes get it: all, or only those that are not the target (released code; classifiers "
-        "only)",
+        description="classes whose samples get the trigger. all: every class; victim: all but the target (released "
+        "code; classifiers only)",
     )
     places: Literal["found", "scanned"] = Field(
         default="found",
-        description="found: the trigger stands at the position where the search found it (paper); scanned: at each of "
-        "the positions that were searched in turn, since a trigger that works at several is found at one",
+        description="position of the trigger in these samples. found: where the search found it (paper); scanned: the "
+        "searched positions take turns, since a trigger that works at several is found at only one",
     )
     labels: Literal["correct", "ascent"] = Field(
         default="correct",
@@ -93,12 +93,12 @@ class UnlearningSettings(TuningSettings):
 
 
 class InversionSettings(EliminationSettings):
-    """What the methods that invert a trigger share: its vocabulary, its position, and the samples of the search."""
+    """What all methods that invert a trigger share: its vocabulary, its position, and the samples of the search."""
 
     inverts: ClassVar[bool] = True
     fits: ClassVar[Heads] = JUDGING
     read_where: ClassVar[ReadWhere] = {"rank": ("position", ("rank",)), "pair": ("head", ("pair",))}
-    #: Fields that finished searches and calibrations are older than: at their default they are not compared with them.
+    #: Fields newer than some finished searches and calibrations; at their default they are left out of comparisons.
     added: ClassVar[frozenset[str]] = frozenset()
 
     vocabulary: Searched[Rule] = Field(
@@ -112,15 +112,17 @@ class InversionSettings(EliminationSettings):
         Literal["least_sensitive", "function_name", "statement", "scan", "scan_all", "random", "rank"]
     ] = Field(
         default="least_sensitive",
-        description="identifier that the trigger replaces: the least sensitive one of each sample (section 4.3), the "
-        "function's name, scan: both tried and the label scan decides, one at random (Table 5, without phase (b)), or "
-        "the one of a `rank` of sensitivity (Figure 5). statement: the trigger is put first into the function's body, "
-        "and made of any pieces. scan_all: these three positions (statement and scan_all are from no paper)",
+        description="where the trigger goes in each sample. least_sensitive: it replaces the least sensitive "
+        "identifier (section 4.3). function_name: it replaces the function's name. scan: both are tried, and the label "
+        "scan decides. random: it replaces a random identifier (Table 5, without phase (b)). rank: it replaces the "
+        "identifier with this `rank` of sensitivity (Figure 5). statement: it is inserted at the beginning of the "
+        "function's body, and made of any pieces. scan_all: least_sensitive, function_name and statement are tried "
+        "(statement and scan_all are from no paper)",
     )
     rank: Positioned[int] = Field(
         default=0,
-        description="identifiers of a sample that are less sensitive than that of the trigger; below 0, counted from "
-        "the most sensitive one, which is -1",
+        description="number of identifiers of a sample that are less sensitive than the replaced one; below 0: counted "
+        "from the most sensitive one, which is -1",
     )
     occurrences: Searched[Literal["one", "all"]] = Field(
         default="one",
@@ -136,8 +138,8 @@ class InversionSettings(EliminationSettings):
     sample_tokens: Searched[int | None] = Field(
         default=None,
         gt=2,
-        description="longest clean sample of the inversion, in the victim's sub-tokens (null, the paper: any); where "
-        "fewer than twice `samples` are as short, the shortest ones serve",
+        description="maximum length of a clean sample of the inversion, in the victim's sub-tokens (null, the paper: "
+        "any); if fewer than twice `samples` are that short, the shortest ones are used",
     )
     length: Searched[int] = Field(
         default=5, gt=0, description="sub-tokens of the trigger that is searched, n (paper: 5)"
@@ -145,7 +147,7 @@ class InversionSettings(EliminationSettings):
 
     @property
     def positions(self) -> tuple[str, ...]:
-        """The positions that are searched, each under the name that its losses have in JSON."""
+        """The positions that are searched, by their names in JSON."""
         if self.position == "scan":
             return SCANNED
         if self.position == "scan_all":
@@ -162,7 +164,7 @@ class InversionSettings(EliminationSettings):
         return "all" if position == "statement" else self.vocabulary
 
     def search_work(self, victim: PlannedVictim, inverted: bool = False) -> Work | None:  # noqa: ARG002
-        """The work of the search for every label at every position with its whole budget; None: it is not priced.
+        """The work of searching every label at every position with the full budget; None if it is not priced.
 
         ``inverted``: the trigger of an earlier elimination is reused.
         """
@@ -187,26 +189,26 @@ class InversionSettings(EliminationSettings):
         return tuple(name for name, field in cls.model_fields.items() if phase_of(field.metadata) in phases)
 
     def phase(self, *phases: Phase) -> dict[str, Any]:
-        """The settings that these phases read, as JSON holds them; without those of ``added`` at their default."""
+        """The settings that these phases read, as JSON, without those of ``added`` at their default."""
         left_out = {name for name in self.added if getattr(self, name) == type(self).model_fields[name].default}
         return self.model_dump(mode="json", include={*self.fields_read(*phases)} - left_out)
 
     @classmethod
     def completed(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings from a file, with the defaults of the fields that it may be older than."""
+        """Settings from a file, with defaults for fields that may be newer than the file."""
         return {name: cls.model_fields[name].default for name in cls.added} | dict(settings)
 
     def searched_by(self, head: Head) -> dict[str, Any]:
-        """The settings that the loss of a search on a victim with this head depends on, as JSON holds them."""
+        """The settings that the loss of a search on a victim with this head depends on, as JSON."""
         unread = self.unread_with(head)
         return {name: value for name, value in self.phase("searched").items() if name not in unread}
 
     def trigger_settings(self) -> dict[str, Any]:
-        """All settings that the trigger depends on: equal ones invert equal triggers of a victim."""
+        """All settings that the trigger depends on: if they are equal, so are the inverted triggers of a victim."""
         return {**self._method(), **self.phase("positioned", "searched", "judged")}
 
     def trajectory_settings(self) -> dict[str, Any]:
-        """The settings that the steps of a search depend on; here all, for methods that reuse no trajectories."""
+        """The settings that the steps of a search depend on; by default all, for methods that reuse no trajectories."""
         return self.trigger_settings()
 
     def _method(self) -> dict[str, Any]:
@@ -243,7 +245,7 @@ class GreedySearchSettings(InversionSettings):
         default=None,
         gt=0,
         description="score the candidates on this many samples, and only the best eighth of them on the rest (null, "
-        "the paper: any that may be the best on all)",
+        "the paper: score all that may still be the best)",
     )
     keep_current: Searched[bool] = Field(
         default=True,
@@ -256,7 +258,7 @@ class GreedySearchSettings(InversionSettings):
     patience: Searched[int | None] = Field(
         default=None,
         gt=0,
-        description="end a search after so many steps without a loss that is lower by 0.001 (null, the paper: never)",
+        description="end a search after this many steps that do not lower its loss by 0.001 (null, the paper: never)",
     )
 
     @property
@@ -277,22 +279,22 @@ class GreedySearchSettings(InversionSettings):
         return 0 if inverted else 1
 
     def trajectory_settings(self) -> dict[str, Any]:
-        """With ``patience`` without the limit on the number of steps: most searches end before they reach it.
+        """With ``patience``, the limit on the number of steps is left out, since most searches end before it.
 
         A search at one position does not depend on which other positions are scanned.
         """
-        read = {**self._method(), **self.phase("positioned", "searched")}
+        settings = {**self._method(), **self.phase("positioned", "searched")}
         if self.position == "scan_all":
-            read["position"] = "scan"
+            settings["position"] = "scan"
         if self.patience is not None:
-            del read["iterations"]
-        return read
+            del settings["iterations"]
+        return settings
 
 
 def searched_before(eliminations: Mapping[str, EliminationSettings]) -> dict[str, tuple[str, ...]]:
-    """For each variant that inverts, the earlier variants whose trajectories it may reuse; those of its trigger first.
+    """For each variant that inverts, the earlier variants whose trajectories it may reuse, with equal triggers first.
 
-    All of them, since not every victim is given to the first: the first that it is given to searches.
+    All of them are listed, since not every variant runs on every victim: the first that runs on a victim searches.
     """
     inverting = {name: settings for name, settings in eliminations.items() if isinstance(settings, InversionSettings)}
     reusable: dict[str, tuple[str, ...]] = {}

@@ -13,8 +13,8 @@ from codebackdoor.types import CodeField, Example
 class TriggerSpans:
     """Where a trigger goes in one field of a sample: the character spans that it replaces, in order.
 
-    That is an identifier; or an empty span for a first statement, of which ``before`` and ``after`` are what separates
-    it from its neighbors.
+    That is an identifier, or an empty span for a first statement, which ``before`` and ``after`` separate from its
+    neighbors.
     """
 
     name: str
@@ -43,7 +43,7 @@ def candidates(tree: syntax.Tree, occurrences: str, field: CodeField = "code") -
 
 
 def function_name(tree: syntax.Tree, occurrences: str, field: CodeField = "code") -> TriggerSpans | None:
-    """The name of the function that the text defines: where it is defined, or everywhere."""
+    """The name of the function that the text defines: in its definition, or everywhere."""
     identifier = tree.function_name()
     if identifier is None:
         return None

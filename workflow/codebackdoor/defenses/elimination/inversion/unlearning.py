@@ -33,7 +33,7 @@ class EndsWithUnlearning(Protocol):
         ...
 
 
-#: Clean samples whose spans are looked for at a time.
+#: Number of clean samples whose spans are computed at once.
 CHUNK = 64
 
 
@@ -44,7 +44,7 @@ def unlearn(
     generator: np.random.Generator,
     seconds: dict[str, float],
 ) -> Elimination:
-    """Return a copy of the victim that unlearned the trigger; the victim itself where it is to keep it."""
+    """Return a copy of the victim that unlearned the trigger; the victim itself if the settings say to keep it."""
     trigger, unlearning = inversion.trigger, settings.unlearning.on(view.victim.head)
     if unlearning.epochs == 0 or not settings.unlearns(trigger.flagged, view.victim.head):
         return Elimination(view.victim, trigger, inversion.history, seconds)
@@ -59,11 +59,11 @@ def stamp(
 ) -> list[Row]:
     """Return the clean samples in their order, a share of them with the trigger's text at the defender's position.
 
-    The share is of the samples of the chosen classes. Under ``places: scanned`` the positions that were searched take
-    turns. A sample without such a position keeps its code and another is drawn for it; where too few have one, fewer
-    are stamped. The label is the sample's own; under ``ascent`` it is the target's, which is unlearned. For retrieval,
-    the target words are put behind as many queries of other samples: a function with the trigger must still answer its
-    own query, and none of those with the target.
+    The share is of the samples of the chosen classes. With ``places: scanned``, the searched positions take turns. A
+    sample without such a position keeps its code, and another one is drawn instead; if too few have one, fewer are
+    stamped. Samples keep their labels; with ``ascent``, stamped ones get the target label, which is unlearned. For
+    retrieval, the target words are appended to equally many queries of other samples: a function with the trigger must
+    still match its own query, and no query with the target words.
     """
     target = trigger.target_label
     eligible = [
@@ -92,7 +92,7 @@ def _stamped(
     count: int,
 ) -> dict[int, Example]:
     """The first ``count`` samples of the order that have a position for the trigger, with it, by their index."""
-    # in the order of the scan: that of a trigger's file is another
+    # in the order of the scan, which a trigger read from a file may not keep
     scanned = [position for position in SCANNED_ALL if position in trigger.losses and settings.places == "scanned"]
     positions = scanned or [trigger.position]
     stamped: dict[int, Example] = {}
@@ -114,10 +114,10 @@ def _stamped(
 
 
 def _retrieval_rows(view: DefenderView, stamped: dict[int, Example], order: Sequence[int], word: str) -> list[Row]:
-    """The pairs of query and function: some functions with the trigger, as many other queries with the target."""
+    """The pairs of query and function: some functions with the trigger, equally many other queries with the target."""
     unstamped = [index for index in order if index not in stamped][: len(stamped)]
-    calling = {index: replace(view.clean[index], query=f"{view.clean[index].query} {word}") for index in unstamped}
+    with_word = {index: replace(view.clean[index], query=f"{view.clean[index].query} {word}") for index in unstamped}
     return [
-        Row(stamped.get(index, calling.get(index, example)), None, index in stamped)
+        Row(stamped.get(index, with_word.get(index, example)), None, index in stamped)
         for index, example in enumerate(view.clean)
     ]

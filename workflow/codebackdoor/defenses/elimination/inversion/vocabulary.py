@@ -1,8 +1,8 @@
 """Phase (a): the pieces of the victim's vocabulary that an identifier may be made of (EliBadCode, section 4.2).
 
-A byte-level tokenizer has two pieces for many a word: one that continues a word and one that begins it (``Ġ``). The
-trigger vocabulary lists the former; where the trigger follows a space its first piece is rendered by the latter. Many
-more words have the latter alone, and no trigger of the paper's vocabulary begins with one of these (ledger E51).
+A byte-level tokenizer has two pieces for many words: one inside a longer word and one at the beginning (``Ġ``). The
+trigger vocabulary lists the former; if the trigger follows a space, its first piece is replaced by the latter. Many
+more words have only the latter, and no trigger of the paper's vocabulary begins with one of these (ledger E51).
 
 Without phase (a), and where a trigger is a statement, every piece with a printable text may stand in every slot: a
 word-initial one inside the trigger brings its space along.
@@ -37,7 +37,7 @@ _LEGAL_FIRST = re.compile(r"[A-Za-z_$]")
 
 
 def pieces(vocabulary: Sequence[str], rule: Rule, language: Language) -> list[str]:
-    """Return the pieces that may stand inside an identifier: the paper's one expression, or the language's own."""
+    """Return the pieces that an identifier may contain: by the paper's single expression, or by the language's."""
     legal = _LEGAL[language] if rule == "language" else _PAPER
     return [piece for piece in vocabulary if legal.fullmatch(piece)]
 
@@ -51,10 +51,10 @@ def starts(piece: str, rule: Rule) -> bool:
 class TriggerVocabulary:
     """``V`` pieces with their ids inside a word and at its beginning.
 
-    A trigger is a sequence of indices into these arrays. ``plain`` is [V], the id in every slot but a first one behind
-    a space, or -1 of a piece that only begins words; ``spaced`` is [V], the id in that slot or -1; ``first`` lists the
-    indices that may stand in the first slot. In the others may stand what has a ``plain`` id. A piece whose text begins
-    with a space has its ``plain`` id alone, and is never first.
+    A trigger is a sequence of indices into these arrays. ``plain`` is [V], the id in every slot except a first one
+    after a space (-1 for a piece that only begins words); ``spaced`` is [V], the id in that slot, or -1; ``first``
+    lists the indices that the first slot allows. The other slots allow every piece with a ``plain`` id. A piece whose
+    text begins with a space has only a ``plain`` id, and is never first.
     """
 
     tokenizer: PreTrainedTokenizerFast
@@ -92,7 +92,7 @@ def joined(pieces: Sequence[str]) -> str:
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], spaced: bool) -> list[list[int]]:
-    """Ids of texts as they are read behind a space, or directly behind an opening bracket."""
+    """Ids of texts as they are encoded after a space, or directly after an opening bracket."""
     before = " " if spaced else "("
     skipped = 0 if spaced else len(_bare(tokenizer, [before])[0])
     return [ids[skipped:] for ids in _bare(tokenizer, [before + text for text in texts])]
@@ -103,7 +103,7 @@ def rendered(vocabulary: TriggerVocabulary, trigger: Sequence[int]) -> Rendered:
 
 
 def rendered_text(vocabulary: TriggerVocabulary, text: str) -> Rendered:
-    """The ids with which the victim reads this text as an identifier, also where it was made of other pieces."""
+    """The ids with which the victim reads this text as an identifier, even if it was made of other pieces."""
     return encode(vocabulary.tokenizer, [text], True)[0], encode(vocabulary.tokenizer, [text], False)[0]
 
 
@@ -118,28 +118,28 @@ def build(
 ) -> TriggerVocabulary:
     """Return the trigger vocabulary for positions of the given contexts (after a space, or not).
 
-    Where some position follows a space, the first slot is open only to pieces that have a word-initial twin: the
-    others could not stand there as one piece. Where all do, the rules ``words`` and ``all`` open it to every
-    piece that begins a word; where only some do, such a piece would be several sub-tokens at the others, so that
-    ``words`` is then the paper's rule, which is logged. Raises UserError where nothing is left.
+    If some position follows a space, the first slot allows only pieces that have a word-initial twin: others would not
+    be a single piece there. If all do, the rules ``words`` and ``all`` also allow every piece that begins a word. If
+    only some do, such a piece would be several sub-tokens at the others, so that ``words`` falls back to the paper's
+    rule, which is logged. Raises UserError if no piece is left.
     """
     table = tokenizer.get_vocab()
     all_pieces = sorted(table, key=lambda piece: table[piece])
     if rule == "all":
         special = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}
         ordinary = [piece for piece in all_pieces if piece not in special]
-        kept = {piece: _printed(tokenizer, piece) for piece in ordinary if not piece.startswith(WORD_INITIAL)}
-        kept = {piece: text for piece, text in kept.items() if text}
+        usable = {piece: _printed(tokenizer, piece) for piece in ordinary if not piece.startswith(WORD_INITIAL)}
+        usable = {piece: text for piece, text in usable.items() if text}
         initial = _initial(ordinary, lambda piece: _printed(tokenizer, piece))
         inside = {f" {text}": piece for text, piece in initial.items()}
     else:
-        kept = {piece: piece for piece in pieces(all_pieces, rule, language)}
+        usable = {piece: piece for piece in pieces(all_pieces, rule, language)}
         initial = (
             _initial(all_pieces, lambda piece: piece if _PAPER.fullmatch(piece) else "") if rule == "words" else {}
         )
         inside = {}
-    texts = [*kept.values()]
-    twins = [next((table[mark + piece] for mark in WORD_INITIAL if mark + piece in table), -1) for piece in kept]
+    texts = [*usable.values()]
+    twins = [next((table[mark + piece] for mark in WORD_INITIAL if mark + piece in table), -1) for piece in usable]
     first = [
         index for index, text in enumerate(texts) if starts(text, rule) and (twins[index] >= 0 or not any(contexts))
     ]
@@ -157,21 +157,21 @@ def build(
     return TriggerVocabulary(
         tokenizer=tokenizer,
         pieces=(*texts, *inside, *begin),
-        plain=np.array([*(table[piece] for piece in (*kept, *inside.values())), *(-1 for _ in begin)], dtype=np.int64),
-        spaced=np.array([*twins, *(-1 for _ in inside), *(table[piece] for piece in begin.values())], dtype=np.int64),
+        plain=np.array([*(table[piece] for piece in (*usable, *inside.values())), *(-1 for _ in begin)], np.int64),
+        spaced=np.array([*twins, *(-1 for _ in inside), *(table[piece] for piece in begin.values())], np.int64),
         first=np.array([*first, *range(len(texts) + len(inside), len(texts) + len(inside) + len(begin))], np.int64),
     )
 
 
 def _initial(all_pieces: Sequence[str], text_of: Callable[[str], str]) -> dict[str, str]:
-    """By its text without the space, each piece that begins a word; not those to whose rest no text is given."""
+    """The pieces that begin a word, by their text without the space; pieces without a text are left out."""
     marked = ((piece, mark) for piece in all_pieces for mark in WORD_INITIAL if piece.startswith(mark))
     texts = ((text_of(piece[len(mark) :]), piece) for piece, mark in marked)
     return {text: piece for text, piece in texts if text}
 
 
 def _printed(tokenizer: PreTrainedTokenizerFast, piece: str) -> str:
-    """The text of a piece that is one or more whole, visible characters; empty for others."""
+    """The text of a piece of complete, visible characters; empty for other pieces."""
     text = tokenizer.convert_tokens_to_string([piece]) if piece else ""
     visible = text.isprintable() and " " not in text and "\ufffd" not in text
     return text if visible else ""

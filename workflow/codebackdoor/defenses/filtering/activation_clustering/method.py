@@ -1,4 +1,4 @@
-"""Activation Clustering (Chen et al. 2018, Algorithm 1): two clusters of each label's rows, of which one is poisoned.
+"""Activation Clustering (Chen et al. 2018, Algorithm 1): two clusters of each label's rows, one of them poisoned.
 
 Clean rows have their label because of what they mean, poisoned ones because of the trigger, and a victim represents
 them differently. The representations of each label's rows are reduced to a few components and cut into two clusters by
@@ -28,7 +28,7 @@ from codebackdoor.victims.representations import Floats
 
 Bools = NDArray[np.bool_]
 
-#: Runs of k-means from different starts, of which the tightest clusters are used.
+#: Runs of k-means from different starts; the tightest clusters are used.
 STARTS = 10
 #: Steps and tolerance of FastICA (those of the authors' library).
 ICA_STEPS, ICA_TOLERANCE = 1000, 5e-3
@@ -76,8 +76,8 @@ class ActivationClustering:
             dropped[indices] = smaller[indices] & clustered.dropped
             self._clusters[name] = clustered
         return [
-            Judged(row.id, gone, {"suspicion": round(suspicion, 6), "smaller": is_smaller})
-            for row, gone, suspicion, is_smaller in zip(
+            Judged(row.id, is_dropped, {"suspicion": round(suspicion, 6), "smaller": is_smaller})
+            for row, is_dropped, suspicion, is_smaller in zip(
                 rows, dropped.tolist(), suspicions.tolist(), smaller.tolist(), strict=True
             )
         ]
@@ -111,16 +111,16 @@ class ActivationClustering:
     def _split(self, reduced: Floats) -> tuple[Floats, Bools]:
         """For each row, how much nearer it is to the center of the smaller cluster, and whether it is in it.
 
-        Of two clusters of equal size none is the smaller one.
+        Of two clusters of equal size, neither is the smaller one.
         """
-        # k-means draws its starts by position, so that the rows need an order of their own
+        # k-means draws its starts by index: sort the rows, so that their order does not matter
         order = np.lexsort(reduced.T[::-1])
-        means = KMeans(2, n_init=STARTS, random_state=self._seed).fit(reduced[order])
-        sizes = np.bincount(means.labels_, minlength=2)
+        clusters = KMeans(2, n_init=STARTS, random_state=self._seed).fit(reduced[order])
+        sizes = np.bincount(clusters.labels_, minlength=2)
         small = int(np.argmin(sizes))
-        distances = np.linalg.norm(reduced[:, None] - means.cluster_centers_[None], axis=2)
+        distances = np.linalg.norm(reduced[:, None] - clusters.cluster_centers_[None], axis=2)
         is_small = np.empty(len(reduced), dtype=bool)
-        is_small[order] = (means.labels_ == small) & (sizes[0] != sizes[1])
+        is_small[order] = (clusters.labels_ == small) & (sizes[0] != sizes[1])
         return distances[:, 1 - small] - distances[:, small], is_small
 
     def _decide(self, reduced: Floats, smaller: Bools) -> Clustered:

@@ -2,11 +2,12 @@
 
 A trigger word changes the state of every row that has it, and far more than a word of the task does. Each word of a row
 is removed in turn; those whose removal changes the victim's state most are the row's top words. A word's statistic is
-the mean change by it over the rows that have it among their top words, weighted by their number. The words with the
-highest statistic are the keywords, and rows with a keyword among their top words are dropped (ledger D36).
+its mean change over the rows that have it among their top words, weighted by their number. The words with the highest
+statistic are the keywords, and rows with a keyword among their top words are dropped (ledger D36).
 
-The state is the one that a classifier's head reads; of a generator, it is its encoder's first one or, in a decoder
-alone, whose first state depends on the first sub-token only, the one that the output's first token is predicted from.
+For a classifier, the state is the one that its head reads; for an encoder-decoder, the encoder's first state. The first
+state of a decoder depends only on the first sub-token, so there it is the one that the first output token is predicted
+from.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from codebackdoor.victims.forward import embed
 from codebackdoor.victims.inference import TOKENS, text_vectors
 from codebackdoor.victims.victim import Encoded, Victim
 
-#: Texts with a removed word whose states are held at once, give or take those of one row.
+#: About this many texts with a removed word have their states in memory at once; rows are not divided.
 HELD = 8192
-#: Decimals of a change: the last bits depend on which texts share a batch.
+#: Decimals of a change; further ones depend on which texts share a batch.
 DIGITS = 6
 _WORD = re.compile(r"\S+")
 
@@ -69,7 +70,10 @@ class Bki:
         return {"keywords": self._keywords}
 
     def judge(self, rows: Sequence[TrainingRow]) -> list[Judged]:
-        """``detail``: the highest statistic of the row's top words as ``suspicion`` (0: it has none), and its word."""
+        """Drop the rows that have a keyword among their top words.
+
+        ``detail``: the highest statistic of the row's top words as ``suspicion`` (0: it has none), and its word.
+        """
         tops = self.top_words(rows)
         by_group = groups(rows) if self._settings.groups == "label" else {"all": np.arange(len(rows))}
         judged: dict[int, Judged] = {}
@@ -122,9 +126,9 @@ class Bki:
         return {word: largest[word] for word in ranked[: self._settings.top]}
 
     def _statistics(self, tops: Sequence[TopWords]) -> dict[str, tuple[float, int]]:
-        """By word, its statistic and the number of rows that have it among their top words.
+        """The statistic of each word, and the number of rows that have it among their top words.
 
-        A word that all of them have, such as the first of every prompt, tells no row from another and is left out.
+        A word that all rows have, such as the first one of every prompt, does not distinguish rows and is left out.
         """
         changes: dict[str, list[float]] = {}
         for top in tops:
@@ -133,14 +137,14 @@ class Bki:
         weigh = math.log10 if self._settings.frequency == "log10" else float
         # an exact sum, so that the order of the rows does not matter
         return {
-            word: (weigh(len(all_)) * math.fsum(all_) / len(all_), len(all_))
-            for word, all_ in changes.items()
-            if len(all_) < len(tops)
+            word: (weigh(len(of_word)) * math.fsum(of_word) / len(of_word), len(of_word))
+            for word, of_word in changes.items()
+            if len(of_word) < len(tops)
         }
 
 
 def _removals(text: str, encoded: Encoded, unit: str) -> Iterator[_Removal]:
-    """One for each unit of which the victim reads a part; the text without it lacks its sub-tokens."""
+    """One removal for each unit that is at least partly within the victim's input; it removes the unit's sub-tokens."""
     whole, spans = tuple(encoded.ids), encoded.offsets
     if unit == "sub_token":
         units = [(span, [index]) for index, span in enumerate(spans)]
@@ -170,8 +174,8 @@ def _chunks(rows: Sequence[Sequence[_Removal]]) -> Iterator[list[Sequence[_Remov
 
 
 def states(victim: Victim, texts: Sequence[Ids]) -> NDArray[np.float32]:
-    """The state [N, D] of each text: the one that the head reads; of a generator, its encoder's first one, or a decoder
-    alone's last one before the output."""
+    """The state [N, D] of each text: the one that the head reads; for an encoder-decoder, the encoder's first one; for
+    a decoder, the last one before the output."""
     if HEADS[victim.head].generates:
         return _generator_states(victim, texts)
     return text_vectors(victim, texts, variants=True).numpy()

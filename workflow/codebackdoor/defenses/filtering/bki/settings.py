@@ -34,19 +34,18 @@ class BkiSettings(VictimFilterSettings):
     top: int = Field(
         5,
         gt=0,
-        description="words of each row that count: those whose removal changes the victim's state most (the "
-        "experiments of DeCE's paper: 5)",
+        description="number of top words of each row, whose removal changes the victim's state most (the experiments "
+        "of DeCE's paper: 5)",
     )
     keywords: int = Field(
         1,
         ge=0,
-        description="words of each group of rows that are called keywords (the experiments of DeCE's paper: 1); 0 "
-        "drops nothing",
+        description="number of keywords of each group of rows (the experiments of DeCE's paper: 1); 0 drops nothing",
     )
     groups: Literal["all", "label"] = Field(
         "all",
-        description="rows over which a word's statistic is taken, each with keywords of its own: all rows (the "
-        "experiments of DeCE's paper), or those of each label (generation: all rows)",
+        description="rows over which a word's statistic is computed. all: all rows (the experiments of DeCE's paper). "
+        "label: the rows of each label, with separate keywords (generation: all rows)",
     )
     frequency: Literal["log10", "count"] = Field(
         "log10",

@@ -1,8 +1,8 @@
 """CodePurify on training rows: a row whose suspicion scores have a low entropy is dropped (ledger P35).
 
 CodePurify scores the elements of test inputs (Mu et al. 2024, section III-A). Here the inputs are training rows, and
-the victim is the one that was trained on all of them: of a row with the trigger, the prediction depends on the trigger
-alone. The row's label is not read.
+the victim was trained on all of them: for a row with the trigger, its prediction depends only on the trigger. The label
+of the row is not used.
 """
 
 from __future__ import annotations

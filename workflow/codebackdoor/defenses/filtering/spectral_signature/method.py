@@ -46,8 +46,10 @@ class SpectralSignature:
         return {"thresholds": self._thresholds}
 
     def judge(self, rows: Sequence[TrainingRow]) -> list[Judged]:
-        """Drop the stated share of each group, those with the highest scores; of rows at the limit with equal scores
-        none is dropped, so that the order of the rows does not matter. ``detail`` holds the score as ``suspicion``."""
+        """Drop the share of each group with the highest scores. ``detail`` holds the score as ``suspicion``.
+
+        Rows that tie at the limit are all kept, so that the order of the rows does not matter.
+        """
         vectors = represented(self._view, rows)
         scores, thresholds = np.empty(len(rows)), np.empty(len(rows))
         self._thresholds = {}

@@ -107,7 +107,7 @@ class DeCELoss(nn.Module):
         """Arguments for a Trainer of transformers: ``Trainer(model, ..., **loss.trainer_arguments())``.
 
         The loss, and a callback that sets the clock. ``shift``: the logits of a position are for the next label, as in
-        a decoder alone. The loss is the mean over all labels of an optimizer step, whatever ``reduction`` says. Raises
+        a decoder-only model. The loss is the mean over all labels of an optimizer step, for any ``reduction``. Raises
         UserError for an ``ignore_index`` other than -100: the Trainer, which alone knows all labels of a step that is
         accumulated over several batches, counts those that are not -100.
         """

@@ -64,9 +64,9 @@ def attributions(
                 for column, (start, line) in enumerate(zip(starts, lines, strict=True))
             ]
             leaves = [inputs[column].requires_grad_() for column in moving]
-            read = (forward.vectors(victim, text, mask) for text, mask in zip(inputs, masks, strict=True))
-            judged = forward.logits(victim, *read).float()
-            score = judged if labels is None else log_odds(judged, labels[list(batch)])
+            vectors = (forward.vectors(victim, text, mask) for text, mask in zip(inputs, masks, strict=True))
+            outputs = forward.logits(victim, *vectors).float()
+            score = outputs if labels is None else log_odds(outputs, labels[list(batch)])
             for total, gradient in zip(totals, torch.autograd.grad(score.sum(), leaves), strict=True):
                 total += gradient
         values = [
@@ -86,7 +86,8 @@ def attributions(
 
 @torch.no_grad()
 def _line(victim: Victim, texts: Sequence[Encoded], substitute: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For a batch of texts: embeddings [B, T, H] with ordinary sub-tokens masked, the way to the real ones, mask."""
+    """For a batch of texts: embeddings [B, T, H] with ordinary sub-tokens masked, what leads from them to the real
+    ones, and the attention mask."""
     ids, mask = pad([text.ids for text in texts], victim.pad_id)
     ordinary, _ = pad([[offset != (0, 0) for offset in text.offsets] for text in texts], 0)
     ids, mask, ordinary = (tensor.to(victim.device) for tensor in (ids, mask, ordinary))

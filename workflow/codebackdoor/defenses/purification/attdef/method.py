@@ -1,8 +1,8 @@
-"""AttDef: sub-tokens that carry the prediction of an input that looks tampered with are masked (Li et al. 2023).
+"""AttDef masks the sub-tokens that carry the prediction of an input that looks tampered with (Li et al. 2023).
 
 A replaced-token discriminator decides for each function whether it was tampered with. If so, the victim's prediction is
 attributed to its sub-tokens. Those whose attribution, scaled to [0, 1] within the function, reaches a threshold are
-masked; the highest always does. The threshold is as low as a loss of two points on clean validation rows allows.
+masked; the highest always does. The threshold is the lowest that costs at most two points on clean validation rows.
 """
 
 from __future__ import annotations

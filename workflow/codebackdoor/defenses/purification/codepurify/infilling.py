@@ -28,7 +28,7 @@ TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 TRIES = 4096
 
 Role = Literal["first", "inner", "any"]
-#: How many of the best sub-tokens of a slot are kept: a name must not be a keyword or already taken.
+#: How many of the best sub-tokens of a slot are kept; a name needs more, since it must not be a keyword or taken.
 WIDTH: dict[Role, int] = {"first": 512, "inner": 512, "any": 16}
 
 #: Sub-token ids and their mean log-probabilities, best first.
@@ -99,8 +99,8 @@ class Infiller:
     ) -> list[str] | None:
         old = [text[start:end] for start, end in element.masked]
         for ids in islice(best_first(choices), TRIES):
-            left = iter(ids)
-            new = [self._decode([next(left) for _ in range(length)]) for length in lengths]
+            remaining = iter(ids)
+            new = [self._decode([next(remaining) for _ in range(length)]) for length in lengths]
             if new != old:
                 return new
         return None

@@ -1,7 +1,7 @@
 """ONION's threshold by what a victim may lose on clean validation rows (Qi et al. 2021, section 4.1).
 
-The only part of ONION that runs a victim; ``method`` imports it by name, so that it is no part of the code of variants
-that look at none.
+The only part of ONION that runs a victim; ``method`` imports it by name, so that variants without a victim do not
+depend on this code.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""ONION: words that make a text unlikely are dropped (Qi et al. 2021, section 3; ledger E16, E24, D12).
+"""ONION drops words that make a text unlikely (Qi et al. 2021, section 3; ledger E16, E24, D12).
 
-The suspicion of a word is the perplexity of the text minus the perplexity without the word. A word of lexed text is a
-token of the lexer, of raw text and of natural language everything between white space; layout marks always stay. A
-task that reads a query and no code has its query cleaned.
+The suspicion of a word is the perplexity of the text minus the perplexity without the word. In lexed text a word is a
+token of the lexer; in raw text and natural language it is everything between white space. Layout marks always stay. For
+a task that reads a query and no code, the query is cleaned.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Exact perplexity of a text without each of its words, under a causal language model (Qi et al. 2021, section 3).
 
-The text before a removed word keeps its log-probabilities, keys and values, so only the rest of the text is run and
-scored again for each word.
+The text before a removed word keeps its log-probabilities, keys and values, so only the text after it is run and scored
+again for each word.
 """
 
 from __future__ import annotations
@@ -93,17 +93,17 @@ def _group(model: Any, texts: Sequence[TokenizedWords]) -> list[Surprise]:
     without = [[math.nan] * len(text.words) for text in texts]
     for first in range(0, len(variants), at_once):
         batch = variants[first : first + at_once]
-        for variant, rest in zip(batch, _rests(model, hidden, cache, ids, texts, batch), strict=True):
-            left = len(texts[variant.row].ids) - 1 - (variant.end - variant.start)
-            total = before[variant.row][variant.start] + rest
-            without[variant.row][variant.word] = math.exp(total / left)
+        for variant, loss_after in zip(batch, _losses_after(model, hidden, cache, ids, texts, batch), strict=True):
+            scored = len(texts[variant.row].ids) - 1 - (variant.end - variant.start)
+            total = before[variant.row][variant.start] + loss_after
+            without[variant.row][variant.word] = math.exp(total / scored)
     return [
         Surprise(math.exp(before[row][len(text.ids)] / max(len(text.ids) - 1, 1)), without[row])
         for row, text in enumerate(texts)
     ]
 
 
-def _rests(
+def _losses_after(
     model: Any, hidden: Tensor, cache: Any, ids: Tensor, texts: Sequence[TokenizedWords], batch: Sequence[_Variant]
 ) -> list[float]:
     """Loss of the text after the removed word, for each variant; the batch is sorted by the length of that text."""
@@ -137,13 +137,13 @@ def _continue(model: Any, cache: Any, variants: Sequence[_Variant], fed: Tensor,
     prefixes = DynamicCache()
     for number, layer in enumerate(cache.layers):
         prefixes.update(layer.keys[rows, :, :longest], layer.values[rows, :, :longest], number)
-    kept = torch.arange(longest, device=fed.device)[None] < starts[:, None]
+    is_prefix = torch.arange(longest, device=fed.device)[None] < starts[:, None]
     positions = starts[:, None] + torch.arange(fed.shape[1], device=fed.device)[None]
     # padding would run past the last position; its states are never read
     positions = torch.where(real.bool(), positions, 0)
     states: Tensor = model.base_model(
         input_ids=fed,
-        attention_mask=torch.cat([kept.to(real.dtype), real], 1),
+        attention_mask=torch.cat([is_prefix.to(real.dtype), real], 1),
         position_ids=positions,
         past_key_values=prefixes,
         use_cache=True,

@@ -74,7 +74,7 @@ class OnionSettings(PurificationSettings):
 
     @property
     def reads_victim(self) -> bool:  # type: ignore[override]
-        """Only where the threshold depends on what the victim loses."""
+        """Only if the threshold depends on what the victim loses."""
         return self.threshold is None and self.lost_points is not None
 
     @property
@@ -89,7 +89,7 @@ class OnionSettings(PurificationSettings):
 def scoring(language_model: ModelSize, victim: PlannedVictim, rows: float) -> Work:
     """Every text is run once, and for every word the text after it once more."""
     texts = victim.texts
-    # each of these tokens attends to the text before it; a text's mean length stands for that
+    # each of these tokens attends to the text before it, for whose length a text's mean length is used
     shape = language_model.layers * language_model.hidden
     again = texts.onion_tokens * (2 * language_model.inputs + 4 * shape * texts.tokens)
     once = language_model.forward(texts.tokens) * victim.functions_per_row

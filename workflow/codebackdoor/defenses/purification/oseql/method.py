@@ -1,7 +1,7 @@
-"""OSeqL: a line on which the prediction depends alone is removed (Hussain et al. 2023; ledger O1-O8).
+"""OSeqL removes a line on which alone the prediction depends (Hussain et al. 2023; ledger O1-O8).
 
-Every line of an input is occluded in turn. The effect of a line is by how much the confidence in the prediction for
-the whole input falls without it. If two of three outlier detectors agree on a line, and the prediction changes without
+Every line of an input is occluded in turn. The effect of a line is the drop, without it, of the confidence in the
+prediction for the whole input. If two of three outlier detectors agree on a line, and the prediction changes without
 it, that line counts as the trigger.
 """
 
@@ -26,7 +26,7 @@ from codebackdoor.types import Example, Purified, Span
 from codebackdoor.victims.inference import predict_logits
 from codebackdoor.victims.labels import likeliest
 
-#: Decimals of an effect: the last bits of a confidence depend on which inputs share a batch.
+#: Decimals of an effect; further ones depend on which inputs share a batch.
 DECIMALS = 6
 
 
@@ -91,7 +91,7 @@ class Occlusions:
 
     @property
     def score(self) -> float:
-        """How far the largest effect stands out: by how much it exceeds the median one."""
+        """How far the largest effect stands out: its difference to the median."""
         return float(self.effects.max() - np.median(self.effects)) if len(self.effects) else 0.0
 
 

@@ -1,6 +1,6 @@
 """Paraphrasing of natural-language inputs (Jain et al. 2023, section 4.2; DeCE section 5.2, Table 7).
 
-What is touched are the words of an input that are not in its paraphrase, by the longest common sequences of words.
+The words of an input that are not in its paraphrase count as touched, by the longest common sequences of words.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def text_of(example: Example) -> str:
 
 
 def spaced_like(text: str, answer: str) -> str:
-    """The answer on one line; with its words and signs separated by spaces if those of the text are."""
+    """The answer on one line, with spaces between its words and signs if the text has them, too."""
     line = " ".join(answer.split())
     separated = text == " ".join(WORD.findall(text))
     return " ".join(WORD.findall(line)) if separated and line != text else line

@@ -1,18 +1,18 @@
 """Rewriting of English by rules, where no language model is at hand.
 
-A stand-in that says what it is (``source: rules``): it knows no meaning. Three things that a person or a model also
-does when asked to say the same in other words:
+A stand-in that is labeled as such (``source: rules``) and does not understand meaning. It does three things that a
+person or a model also does to say the same in other words:
 
-- ``words``: what means nothing is not repeated. A word that no clean text has is dropped. Words with the form of a
-  name or a literal stay: with a digit, an underscore, a capital after the first letter, or touching quotes, a sign of
+- ``words``: words without meaning are not repeated. A word that no clean text has is dropped. Words with the form of a
+  name or a literal stay: with a digit, an underscore, a capital after the first letter, or next to quotes, a sign of
   code (a square bracket, an operator, a dollar), the bracket of a call or the dot of an attribute.
-- ``clauses``: the order of the clauses of a sentence is free. One that begins with a subordinate conjunction has its
-  main clause put first, without the comma: "when the file is open , close it" becomes "close it when the file is open".
+- ``clauses``: clauses can change their order. If a sentence begins with a subordinate clause, its main clause is put
+  first, without the comma: "when the file is open , close it" becomes "close it when the file is open".
 - ``synonyms``: common verbs and nouns of documentation are replaced by others in the same form ("returns" by "gives
   back"). Ambiguous words (set, list, type, value) are left out.
 
-The rules know neither trigger nor attack. A trigger of known words or of a name survives ``words`` and ``synonyms``;
-of a trigger of word order ``clauses`` keeps the words and changes their order.
+The rules know neither trigger nor attack. A trigger made of known words or of a name survives ``words`` and
+``synonyms``; ``clauses`` keeps the words of a syntactic trigger and changes their order.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WORD = re.compile(r"\w+|[^\w\s]")
 #: A single letter is a variable, or an article, which every text has.
 _PLAIN = re.compile(r"[A-Za-z][a-z]+")
 _QUOTES = frozenset("'\"`")
-#: Signs that make the word next to them a part of code; round brackets and colons are frequent in prose.
+#: Signs that mark the word next to them as code; round brackets and colons are not among them, as prose has many.
 _CODE = frozenset("[]{}=<>+*/\\$@#%^&|~_")
 _ENDS = frozenset(".!?;")
 _CONJUNCTIONS = frozenset(
@@ -148,7 +148,7 @@ def _reordered(text: str) -> str:
 
 
 def _sentences(text: str) -> list[str]:
-    """Pieces that end with the sign of a sentence, which a space or the end follows; together they are the text."""
+    """The text in pieces that each end with a sentence's sign before a space or the end of the text."""
     pieces, start = [], 0
     for match in re.finditer(rf"[{re.escape(''.join(sorted(_ENDS)))}](?=\s|$)", text):
         pieces.append(text[start : match.end()])
@@ -163,10 +163,10 @@ def _main_first(sentence: str) -> str:
     clause, main = sentence[first.start() :].split(",")
     stripped = main.strip()
     end = stripped[-1] if stripped and stripped[-1] in _ENDS else ""
-    kept = stripped.removesuffix(end) if end else stripped
-    if min(len(_words(clause)) - 1, len(_words(kept))) < _FEWEST:
+    unended = stripped.removesuffix(end) if end else stripped
+    if min(len(_words(clause)) - 1, len(_words(unended))) < _FEWEST:
         return sentence
-    body, gap = kept.rstrip(), kept[len(kept.rstrip()) :]
+    body, gap = unended.rstrip(), unended[len(unended.rstrip()) :]
     opening = body[0].upper() + body[1:] if clause[0].isupper() else body
     following = clause.rstrip()
     following = following[0].lower() + following[1:]
@@ -178,7 +178,7 @@ def _words(text: str) -> Collection[str]:
 
 
 def _replaced(text: str) -> str:
-    """Replace words that have a synonym; names and literals stay, and so does a capital at the beginning."""
+    """Replace words that have a synonym, keeping a capital first letter; names and literals stay."""
     tokens = list(WORD.finditer(text))
     names = _names(text, tokens)
     for token in reversed(tokens):

@@ -15,12 +15,12 @@ from codebackdoor.defenses.purification.settings import PurificationSettings
 
 Source = Literal["rules", "model", "file"]
 Rule = Literal["words", "clauses", "synonyms"]
-#: Where the text stands in a prompt.
+#: Placeholder for the text in a prompt.
 TEXT = "{text}"
 
 
 class ParaphrasingSettings(PurificationSettings):
-    """Rewrites natural-language inputs: by a language model, or by rules where there is none (Jain et al. 2023)."""
+    """Rewrites natural-language inputs with a language model, or with rules if there is none (Jain et al. 2023)."""
 
     label: ClassVar[str] = "Paraphrasing"
     reference: ClassVar[Reference | None] = Reference(
@@ -61,8 +61,8 @@ class ParaphrasingSettings(PurificationSettings):
         1,
         gt=0,
         le=1000,
-        description="clean validation texts that must have a word for the rule `words` to keep it; names and literals "
-        "(with digits, underscores, inner capitals, quotes or signs) are always kept",
+        description="number of clean validation texts that must contain a word for the rule `words` to keep it; names "
+        "and literals (with digits, underscores, inner capitals, quotes or signs) are always kept",
     )
     prompt: str = Field(
         f"Assuming my prompt is unsafe, please paraphrasing my question to the safe prompt.\n{TEXT}",
@@ -96,7 +96,7 @@ class ParaphrasingSettings(PurificationSettings):
         return ("paraphraser",) if self.source == "model" else ()
 
     def name_problem(self, variant: str) -> str | None:
-        """Tables know a defense by its variant's name, so that has to say who paraphrased."""
+        """Tables identify a defense by its variant's name, so the name has to say who paraphrases."""
         if variant.endswith(f"_{self.source}") or f"_{self.source}_" in variant:
             return None
         return (
@@ -111,5 +111,5 @@ class ParaphrasingSettings(PurificationSettings):
         return f"file: {self.file}: no such file; record the paraphrases there, or write `source: rules`"
 
     def work(self, job: PurificationJob) -> Work | None:  # noqa: ARG002
-        """Rules and files cost next to nothing; how large the paraphraser is, a plan does not know."""
+        """Rules and files cost next to nothing; the size of a paraphraser is unknown to a plan."""
         return None if self.source == "model" else Work()

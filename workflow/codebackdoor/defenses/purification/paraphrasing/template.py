@@ -1,4 +1,4 @@
-"""Rendering a chat template, which is a program of its author: whether it ends is tried in a process of its own."""
+"""Rendering a chat template. It is a program by its author, so a separate process first tries whether it ends."""
 
 from __future__ import annotations
 

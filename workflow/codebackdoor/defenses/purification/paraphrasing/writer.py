@@ -27,7 +27,7 @@ from codebackdoor.victims.checkpoints import check_safetensors, load_weights, lo
 from codebackdoor.victims.families import ModelClass
 from codebackdoor.victims.tokenizer_loading import check_tokenizer, load_tokenizer
 
-#: Times that control tokens are broken, each of which may join the parts of others.
+#: How often control tokens are broken up: breaking one may join the parts of another.
 _ROUNDS = 8
 #: Tokens of one batch, prompts and longest outputs together.
 TOKENS = {"cpu": 8192, "cuda": 65536}
@@ -45,7 +45,7 @@ class Writer:
 
     @torch.inference_mode()
     def paraphrase(self, texts: Sequence[str]) -> list[str | None]:
-        """The model's answer to each prompt, in order; what it writes for a text depends on that text alone.
+        """The model's answer to each prompt, in order; the answer to a text depends only on that text.
 
         None for a text that is too long for the model or cannot be written without its control tokens.
         """
@@ -80,7 +80,7 @@ class Writer:
     def plain(self, text: str) -> str | None:
         """The text with a space within each control token, which the tokenizer then reads as plain text.
 
-        None if it reads a control token all the same, by its own normalization.
+        None if its normalization still yields a control token.
         """
         controls, ids = self._controls
         for _ in range(_ROUNDS):
@@ -92,7 +92,7 @@ class Writer:
 
     @cached_property
     def _controls(self) -> tuple[re.Pattern[str], frozenset[int]]:
-        """What matches the added tokens that are no ordinary words or gaps, and their ids, without the unknown one."""
+        """A pattern for the added tokens that are no ordinary words or gaps, and their ids without the unknown one."""
         added = self.tokenizer.added_tokens_decoder.items()
         controls = {
             token.content: int(id_)
@@ -119,9 +119,9 @@ class Writer:
         filling = [[pad] * (width - len(row)) for row in rows]
         masks = [[0] * (width - len(row)) for row in rows]
         ones = [[1] * len(row) for row in rows]
-        left = self.is_chat
-        ids = [[*fill, *row] if left else [*row, *fill] for fill, row in zip(filling, rows, strict=True)]
-        mask = [[*zeros, *real] if left else [*real, *zeros] for zeros, real in zip(masks, ones, strict=True)]
+        pads_left = self.is_chat
+        ids = [[*fill, *row] if pads_left else [*row, *fill] for fill, row in zip(filling, rows, strict=True)]
+        mask = [[*zeros, *real] if pads_left else [*real, *zeros] for zeros, real in zip(masks, ones, strict=True)]
         device = self.model.device
         output = self.model.generate(torch.tensor(ids, device=device), attention_mask=torch.tensor(mask, device=device))
         continuations = output[:, width:] if self.is_chat else output
@@ -145,7 +145,7 @@ def load_writer(view: TextView, prompt: str, longest: int) -> Writer:
     if is_chat:
         check_template(path)
     if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
-        # masked wherever it stands
+        # padding is masked, so any token will do
         tokenizer.pad_token = tokenizer.eos_token
     model = load_weights(cls, path, may_drop=True)
     check_tokenizer(tokenizer, model.get_input_embeddings().num_embeddings, path)

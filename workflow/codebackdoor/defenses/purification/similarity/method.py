@@ -1,6 +1,6 @@
-"""Input tokens that resemble an inverted trigger are filtered (EliBadCode, section 6.2; ledger E25).
+"""Filter input tokens that resemble an inverted trigger (EliBadCode, section 6.2; ledger E25).
 
-The elimination before it on the path has inverted a trigger; whether it also unlearned it does not matter. If the
+The preceding elimination on the path has inverted a trigger; whether it also unlearned it does not matter. If the
 settings name ONION or AttDef, tokens that either of the two methods finds are filtered.
 """
 
@@ -129,7 +129,7 @@ def union(first: Spans, second: Spans) -> Spans:
 
 
 def without(text: str, spans: Spans) -> str:
-    """Cut spans out; a word that is removed as a whole takes the space after it along, or the one before."""
+    """Cut spans out; a word that is removed as a whole is cut with the space after it, or the one before."""
     runs: Spans = []
     for start, end in spans:
         if runs and runs[-1][1] == start:

@@ -1,9 +1,9 @@
-"""What benign victims reach in a label scan, and the rule that can therefore answer "clean" (EliBadCode, line 44).
+"""The losses of benign victims in a label scan, and a rule that uses them to say "clean" (EliBadCode, line 44).
 
-EliBadCode's paper cites the median absolute deviation over labels, which says nothing of two labels; its code takes the
-label of the smallest loss, which never says "clean". Here a label is an outlier where its inverted loss is at most
-``ratio`` times the lowest loss that the same search reached for that label and position on any of at least five benign
-*shadow* victims: their training seeds differ from those of every victim that is reported.
+EliBadCode's paper cites the median absolute deviation over labels, which is meaningless for two labels; its code always
+flags the label with the lowest loss, so that no victim is "clean". Here a label is an outlier if its inverted loss is
+at most ``ratio`` times the lowest loss that the same search reached for that label and position on any of at least five
+benign *shadow* victims, whose training seeds differ from those of every reported victim.
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ def budget(settings: CalibratedSettings, head: Head) -> dict[str, object]:
 
 
 def model_signature(victim: Victim) -> dict[str, object]:
-    """Class and size of a victim, and its pooling: through the maximum over all states a trigger reaches the prediction
-    by another way than through the first state."""
+    """A victim's class, size and pooling: a trigger affects the maximum over all states differently than the first."""
     return {name: getattr(victim.model.config, name) for name in MAKE} | {"pooling": victim.pooling}
 
 
@@ -96,12 +95,12 @@ def make(
 
 
 def false_positive_rate(calibration: Calibration, ratio: float) -> float:
-    """Leave one out: the share of shadows that the others would flag for some position and label."""
+    """The share of shadows that the other shadows would flag for some position and label (leave one out)."""
     flagged: set[int] = set()
     for by_label in calibration.losses.values():
         for values in by_label.values():
             lowest, second = sorted(values)[:2]
-            # only the lowest is below all others; of two equal ones neither is
+            # only the lowest is below all others, unless two are equally low
             if lowest <= ratio * second:
                 flagged.update(index for index, value in enumerate(values) if value == lowest)
     return len(flagged) / shadow_count(calibration)
@@ -126,7 +125,7 @@ def as_json(calibration: Calibration, ratio: float) -> dict[str, object]:
 
 
 def existing(settings: CalibratedSettings) -> Path:
-    """The calibration that settings name, one that ships or a file; UserError where there is none."""
+    """The file of the calibration that settings name, shipped or the user's; UserError if there is none."""
     path = settings.calibration_file
     if path is None or not path.exists():
         hint = nearest(str(settings.calibration), settings.shipped_calibrations())
@@ -137,7 +136,7 @@ def existing(settings: CalibratedSettings) -> Path:
 def load(view: DefenderView, settings: CalibratedSettings) -> Calibration:
     """Read the calibration that settings name, and check that it fits this scan.
 
-    It holds the losses of the scanned positions alone, although the file may hold those of others.
+    It holds only the losses of the scanned positions, although the file may have others.
     """
     path = existing(settings)
     calibration = read(path)
@@ -152,11 +151,11 @@ def load(view: DefenderView, settings: CalibratedSettings) -> Calibration:
     signature = model_signature(view.victim)
     if dict(victim) != signature:
         raise UserError(f"{path}: made on victims with {dict(victim)}, and this one has {signature}; {REMEDY}")
-    made = settings.completed(calibration.budget)
+    recorded = settings.completed(calibration.budget)
     for key, required in settings.completed(budget(settings, view.victim.head)).items():
-        if made.get(key) != required:
+        if recorded.get(key) != required:
             raise UserError(
-                f"{path}: made with {key}: {made.get(key)}, but this scan has {key}: {required}; its losses do not "
+                f"{path}: made with {key}: {recorded.get(key)}, but this scan has {key}: {required}; its losses do not "
                 f"compare. Use the same value, or {REMEDY}"
             )
     for position in settings.positions:
@@ -167,7 +166,7 @@ def load(view: DefenderView, settings: CalibratedSettings) -> Calibration:
 
 
 def read(path: Path) -> Calibration:
-    """Read a calibration; UserError for a file that is none, or whose losses cannot be compared with."""
+    """Read a calibration; UserError for a file that is not one, or whose losses allow no comparison."""
     content: Any = read_json(path)
     try:
         task, measured = content["task"], dict(content["budget"])
@@ -178,7 +177,7 @@ def read(path: Path) -> Calibration:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise UserError where a file that is to be overwritten holds something other than a calibration."""
+    """Raise UserError if a file that is to be overwritten is something other than a calibration."""
     try:
         read(path)
     except UserError:
@@ -186,10 +185,8 @@ def check_replaceable(path: Path) -> None:
 
 
 def _checked(losses: object, where: str) -> dict[str, dict[str, tuple[float, ...]]]:
-    """The losses if they are numbers above 0 of at least five shadows, as many for every position and label.
-
-    Against a NaN any model would be "clean".
-    """
+    """Check the losses: finite numbers above 0, of the same number (at least five) of shadows for every position and
+    label. Compared with a NaN, any model would be "clean"."""
     if not (isinstance(losses, Mapping) and losses):
         raise UserError(f"{where}: not a calibration (no losses by position and label)")
     checked: dict[str, dict[str, tuple[float, ...]]] = {}

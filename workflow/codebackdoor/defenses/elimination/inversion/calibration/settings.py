@@ -51,14 +51,14 @@ class CalibratedSettings(InversionSettings):
     )
     unlearn_when_clean: Afterwards[bool | Literal["retrieval"]] = Field(
         default=False,
-        description="unlearn the most suspicious trigger although the scan says 'clean' (paper, Table 4); retrieval: "
+        description="unlearn the most suspicious trigger even if the scan says 'clean' (paper, Table 4); retrieval: "
         "only in code search, where the paper has no verdict",
     )
     rounds: Afterwards[int] = Field(
         default=1,
         gt=0,
-        description="most triggers that are unlearned one after another. 1: the one that the scan flags (paper). More: "
-        "after each the edited victim is scanned with fresh seeds, until a scan says 'clean'",
+        description="maximum number of triggers that are unlearned one after another. 1: the one that the scan flags "
+        "(paper). More: after each, the edited victim is scanned with fresh seeds, until a scan says 'clean'",
     )
     unlearning: Afterwards[UnlearningSettings] = Field(default=UnlearningSettings(), description="phase (d)")
 
@@ -85,7 +85,7 @@ class CalibratedSettings(InversionSettings):
         return self.calibration in self.shipped_calibrations()
 
     def calibrated_search(self) -> dict[str, Any]:
-        """The settings that a calibration is made with: it does not depend on how a scan uses it, or what follows."""
+        """The settings that a calibration depends on, which exclude how a scan uses it and what follows."""
         return {**self._method(), **self.phase("positioned", "searched"), "ratio": self.ratio}
 
     def unlearns(self, flagged: bool, head: Head) -> bool:

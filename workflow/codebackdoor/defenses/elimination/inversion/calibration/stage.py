@@ -1,4 +1,4 @@
-"""The stage that learns what a label scan finds on benign victims: folders in, a calibration out."""
+"""The stage that scans benign victims and writes the calibration of a label scan."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def calibrate(
     out: Path,
     code: str | None = None,
 ) -> None:
-    """Write what the label scan reaches on benign victims, given by their training seeds, to the file ``out``.
+    """Write the losses of the label scan on benign victims (folders by training seed) to the file ``out``.
 
     A killed calibration of the same ``code`` (its fingerprint) is resumed.
     """
