@@ -86,8 +86,8 @@ victims were trained for 1, 2 or 5 epochs, those of the verdict's calibration fo
 
 *AUROC*, *log-loss*: of the verdict's score, the log-odds that a victim is backdoored, which is 0 at the method's own
 threshold. *False positives* are counted among the benign victims, everything else among the backdoored ones; each count
-has its exact 95 % interval (Clopper and Pearson). *Right labels*: flagged, with the attacker's label. *Flip rate ≤ 15 %*:
-on test rows, after unlearning. *Clean cost*: points of test accuracy lost, averaged over all victims.
+has its exact 95 % interval (Clopper and Pearson). *Right labels*: flagged, with the attacker's label. *Flip rate
+≤ 15 %*: on test rows, after unlearning. *Clean cost*: points of test accuracy lost, averaged over all victims.
 """
 UNFINISHED = """
 **Unfinished**: the benchmark wants at least {wanted} victims of each kind. Running it again resumes from here.
