@@ -272,7 +272,7 @@ def test_without_namespaces_a_program_can_read_the_tests_and_the_description_say
             readable.chmod(0o755)
         outcome = sandbox.run(f"def f(x): return int(open({str(path)!r}).read())", trial("assert f(1) == 7", entry="f"))
     assert outcome == ("passed" if sandbox.isolation == "seccomp" else "error")
-    says_so = "the file with the tests too" in str(ExecutionSettings.model_fields["isolation"].description)
+    says_so = "including the tests" in str(ExecutionSettings.model_fields["isolation"].description)
     assert says_so
 
 
