@@ -62,6 +62,31 @@ def shown(drawn: dict[str, bytes]) -> str:
     return ElementTree.fromstring(drawn["svg"]).findtext(".//{http://purl.org/dc/elements/1.1/}description", "")
 
 
+def test_the_matrix_tells_a_collapsed_victim_from_a_combination_that_is_not_in_the_grid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings(tmp_path)
+    make(chosen)
+    drawn: list[tuple[list[str], str]] = []
+
+    def save(figure: Figure, out: Path, note: str) -> None:
+        drawn.append(([text.get_text() for axes in figure.axes for text in axes.texts], note))
+
+    monkeypatch.setattr(style, "save", save)
+    files = inputs(Study(chosen, "defects").experiment, "matrix", chosen["out"])
+    stage.figure(chosen, "defects", "matrix", files, tmp_path / "figures")
+    [path] = tmp_path.glob("results/defects/codebert/by_name-*/seed1/none/cross_entropy/none/onion/metrics.json")
+    measured = read_json(path)
+    measured["testsets"]["by_name"]["metrics"]["flip_rate"] |= {"value": None, "low": None, "high": None}
+    write_json(path, measured)
+    stage.figure(chosen, "defects", "matrix", files, tmp_path / "figures")
+    (texts, note), (later_texts, later_note) = drawn
+    assert "×" not in texts
+    assert "×:" not in note
+    assert later_texts.count("×") == 1
+    assert "×: without the trigger, none of these rows is predicted correctly." in later_note
+
+
 def test_a_figure_says_what_it_shows(run: dict[str, Any], tmp_path: Path) -> None:
     path = Scenario("repair", "codet5", "deadcode", "0.05", objective="dece").results(run["out"]) / "metrics.json"
     measured = read_json(path)

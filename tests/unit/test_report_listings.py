@@ -459,10 +459,10 @@ def test_a_claim_that_some_victims_contradict_is_undecided_or_does_not_hold(tmp_
     config = settings(tmp_path)
     make(config)
 
-    def set_asr(attacks: tuple[str, ...], value: float) -> Value:
+    def set_asr(attacks: tuple[str, ...], value: float, elimination: str = "elibadcode") -> Value:
         for attack in attacks:
             for model in ("codebert", "codet5"):
-                scenario = Scenario("defects", model, attack, "0.02", elimination="elibadcode")
+                scenario = Scenario("defects", model, attack, "0.02", elimination=elimination)
                 path = scenario.results(tmp_path) / "metrics.json"
                 measured = files.read_json(path)
                 measured["testsets"][attack]["metrics"]["asr"] |= {"value": value, "low": value, "high": value}
@@ -470,7 +470,10 @@ def test_a_claim_that_some_victims_contradict_is_undecided_or_does_not_hold(tmp_
         return row(listing_of(config, "claims"), "claims", against="DBS", task="defect detection")["verdict"]
 
     assert set_asr(("by_name",), 1.0) == "undecided"
-    assert set_asr(("by_name", *(name for name in ATTACKS if name != "none")), 1.0) == "does not hold"
+    attacks = tuple(name for name in ATTACKS if name != "none")
+    assert set_asr(("by_name", *attacks), 1.0) == "does not hold"
+    # "leaves less" fails where both leave the same
+    assert set_asr(attacks, 1.0, "dbs") == "does not hold"
 
 
 def test_a_cost_of_one_victim_has_the_interval_of_its_rows(tmp_path: Path) -> None:

@@ -32,8 +32,10 @@ _COST = LinearSegmentedColormap.from_list("cost", ["#FFFFFF", "#B9D7EC", style.B
 _DARK = 0.75
 #: The names of a column: data set, model, and for a victim its attack.
 _Column = tuple[str, ...]
-#: By defense and column; None if the defense does not apply.
+#: By defense and column, for the combinations in the grid; None if nothing is measured, such as the flip rate of a
+#: victim that predicts no row correctly without the trigger.
 _Values = Mapping[tuple[str, _Column], float | None]
+_UNDEFINED = "×"
 
 
 def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
@@ -65,8 +67,12 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             panels[0].add_patch(
                 Rectangle((column - 0.5, -0.5), 1, len(defenses), fill=False, edgecolor=style.GRAY, hatch="////", lw=0)
             )
-        note = sizes.sentence(study) + (" Hatched: the attack hardly works without a defense." if weak else "")
-        style.save(figure, out, note)
+        notes = [sizes.sentence(study)]
+        if weak:
+            notes.append("Hatched: the attack hardly works without a defense.")
+        if None in remaining.values():
+            notes.append(f"{_UNDEFINED}: without the trigger, none of these rows is predicted correctly.")
+        style.save(figure, out, " ".join(notes))
 
 
 def _victim(scenario: Scenario) -> _Column:
@@ -114,14 +120,15 @@ def _ranked(effects: _Values) -> list[str]:
 def _cells(
     axes: Axes, values: _Values, rows: Sequence[str], columns: Sequence[_Column], colors: tuple[Colormap, Normalize]
 ) -> None:
-    """Draw colored cells with their values; a dash if a defense does not apply or nothing is measured."""
+    """Draw colored cells with their values; a dash where the grid does not combine a defense with a victim."""
     palette, scale = colors
     table = np.array([[values.get((row, column)) for column in columns] for row in rows], dtype=float)
     axes.imshow(np.nan_to_num(table), cmap=palette, norm=scale, aspect="auto")
     for (y, x), value in np.ndenumerate(table):
         is_missing = bool(np.isnan(value))
         ink = "white" if not is_missing and scale(value) > _DARK else style.INK
-        text = labels.DASH if is_missing else labels.percent(value)
+        absent = _UNDEFINED if (rows[y], columns[x]) in values else labels.DASH
+        text = absent if is_missing else labels.percent(value)
         axes.text(x, y, text, ha="center", va="center", color=ink, fontsize=8)
     axes.set_yticks(range(len(rows)), rows)
     axes.tick_params(length=0)

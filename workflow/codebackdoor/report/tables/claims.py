@@ -34,16 +34,16 @@ COLUMNS = (
     Column("victims", "Victims", "number"),
     Column("difference", "By the paper's metric, points", "points"),
     Column("verdict", "Verdict"),
-    Column("left", "By what is left, points", "points"),
+    Column("left", "By the remaining backdoor, points", "points"),
     Column("left_verdict", "Verdict"),
 )
 NOTES = (
-    "Difference: the method's mean over the victims minus that of what it is compared with, in points; below 0 the "
-    "method is better (of the ANR, of which more is better, the sign is turned). Of a cost, the cost itself. In "
-    "brackets the 95 % bootstrap interval over victims; with one victim, over its test rows.",
-    "Holds: the whole interval is below 0, or below the bound that the claim names. Does not hold: it is above. "
-    "Undecided: it contains the bound.",
-    "What is left: the flip rate (retrieval: the fall of the ANR), which a victim without a backdoor has near 0.",
+    "Difference: the method's mean over the victims minus the mean of what it is compared with; below 0, the method is "
+    "better (the sign of the ANR is reversed, because more is better). For a cost, the cost itself. In brackets the "
+    "95 % bootstrap interval over victims, or over test rows if there is only one victim.",
+    "Holds: the whole interval is below 0, or at most the bound that the claim names. Does not hold: no part of it is. "
+    "Undecided: a part of it is.",
+    "Remaining backdoor: the flip rate (retrieval: the drop of the ANR), which is near 0 for a benign victim.",
 )
 
 
@@ -119,7 +119,7 @@ def _row(
     if not successes:
         return None
     row = _judged(successes, claim.bound, "difference", "verdict")
-    return row | _judged(effects, None, "left", "left_verdict") if effects else row
+    return row | _judged(effects, claim.bound, "left", "left_verdict") if effects else row
 
 
 def _cost(study: Study, results: Results, scenario: Scenario) -> _Difference | None:
@@ -165,8 +165,9 @@ def _judged(differences: Sequence[_Difference], bound: float | None, name: str, 
     # rounded like the metrics
     low, high = (round(end, DIGITS) for end in ends)
     limit = bound or 0.0
-    # a difference that equals a claimed bound satisfies the claim; without a bound, it must be below 0
+    # a claim with a bound says "at most": the bound itself satisfies it. Without one it says "less", and 0 does not
     holds = high < limit or (bound is not None and high == limit)
-    verdict: Verdict = "holds" if holds else "does not hold" if low > limit else "undecided"
+    fails = low > limit or (bound is None and low == limit)
+    verdict: Verdict = "holds" if holds else "does not hold" if fails else "undecided"
     average = Marked(mean(values), f" [{labels.points(low)}, {labels.points(high)}]")
     return {"victims": len(values), name: average, verdict_name: verdict}

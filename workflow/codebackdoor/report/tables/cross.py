@@ -22,10 +22,10 @@ from codebackdoor.types import CLEAN
 #: Minimum success of an undefended attack; below it, a defense cannot be judged.
 LEARNED = 0.5
 _NOTES = (
-    "Percent; costs and differences in points. Cost: clean metric lost to the undefended victim. DER: half of what the "
-    "ASR falls, less half of what the clean metric falls, plus 50: above 50, more is won than lost. It rewards an ASR "
-    "below the floor, which means that the defense taught the opposite backdoor. ASRD: ASR beyond that of the benign "
-    "victim on the same rows.",
+    "Percent; costs and differences in points. Cost: drop of the clean metric, compared with the undefended victim. "
+    "RA: triggered rows that are predicted correctly. DER: half of the drop of the ASR, minus half of the cost, plus "
+    "50; above 50, the defense does more good than harm. It rewards an ASR below the floor, which means that the "
+    "defense taught the opposite backdoor. ASRD: ASR beyond that of the benign victim on the same rows.",
 )
 _WEAK = f"*: below {LEARNED:.0%} without a defense; such an attack says nothing about a defense.".replace("%", " %")
 
@@ -45,7 +45,7 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
         if table.seeds == 1
         else f"Means of {table.seeds} seeds; in brackets the smallest and the largest; ×N: of N seeds."
     )
-    return Listing(f"{study.experiment.title}: every defense against every attack", parts, (*notes, brackets))
+    return Listing(f"{study.experiment.title}: backdoors and costs", parts, (*notes, brackets))
 
 
 def _part(study: Study, results: Results, table: ResultTable, groups: Sequence[VictimGroup]) -> ListingPart:
