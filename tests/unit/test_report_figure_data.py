@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_up_grid import BETA, RATES, make, settings
 
+from codebackdoor.config.loading import merge, read_yaml, validate
 from codebackdoor.config.products import inputs
 from codebackdoor.config.scenario import Scenario
+from codebackdoor.config.study import Config
 from codebackdoor.errors import UserError
 from codebackdoor.files import read_json
 from codebackdoor.report import captions, stage
@@ -18,7 +21,8 @@ from codebackdoor.report.figures.data import best_search, steps, tokens_of
 from codebackdoor.report.study import Study
 
 VICTIM = Scenario("defects", "codebert", "by_name", "0.02")
-TOKENIZER = Path(__file__).parents[2] / "basemodels/encoder/tokenizer.json"
+ROOT = Path(__file__).parents[2]
+TOKENIZER = ROOT / "basemodels/encoder/tokenizer.json"
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +78,29 @@ def test_a_sweep_has_a_point_for_each_variant(run: dict[str, Any]) -> None:
         assert tuple(own) == RATES
         assert [one.elimination for one in own.values()] == ["rate_0", "rate_1", "rate_2"]
     assert sweep.variants(study, "unlearning.layers") == {}
+
+
+def test_a_loss_and_a_filter_are_swept_like_a_method_that_sees_a_victim() -> None:
+    grid = {
+        "datasets": ["defects"],
+        "models": ["codebert"],
+        "attacks": ["codepoisoner_func"],
+        "rates": [0.05],
+        "objectives": ["cross_entropy", "dece", "smoothing"],
+    }
+    experiment = {"title": "t", "grid": [grid], "figures": ["sweep"], "swept": "alpha"}
+    overlay = {"objectives": {"smoothing": {"method": "dece", "alpha": 1.0}}, "experiments": {"losses": experiment}}
+    config = loaded(overlay)
+    found = sweep.variants(Study(config.model_dump(mode="json"), "losses"), "alpha")
+    [by_value] = found.values()
+    assert {value: scenario.objective for value, scenario in by_value.items()} == {0.99: "dece", 1.0: "smoothing"}
+    with pytest.raises(UserError, match=r"experiments\.losses\.swept: no defense in the grid has a number as 'alpa'"):
+        loaded({**overlay, "experiments": {"losses": {**experiment, "swept": "alpa"}}})
+
+
+def loaded(overlay: Mapping[str, Any]) -> Config:
+    """The default configuration with an overlay."""
+    return validate(merge(read_yaml(ROOT / "config.yaml"), overlay))
 
 
 def test_layers_are_told_by_the_settings(run: dict[str, Any]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from codebackdoor.config.base import Helper, Settings, models_in, tag_of
-from codebackdoor.config.experiments import Experiment, scenarios
+from codebackdoor.config.experiments import Experiment, scenarios, swept_values
 from codebackdoor.config.hub import hub_id
 from codebackdoor.config.model_settings import PRETRAINED, SHIPPED
 from codebackdoor.config.paths import LOCAL
@@ -184,6 +184,7 @@ def unfit_experiments(config: Config) -> Iterator[str]:
         for scenario in scenarios(experiment):
             yield from (f"experiments.{name}: {reason}" for reason in unfit(config, scenario))
         yield from (f"experiments.{name}: {reason}" for reason in _looks_away(config, experiment))
+        yield from (f"experiments.{name}.swept: {reason}" for reason in _sweeps_nothing(config, experiment))
         for scenario in scenarios(experiment):
             if "position" in experiment.figures:
                 yield from (f"experiments.{name}: {reason}" for reason in _unprobed(config, scenario))
@@ -202,6 +203,18 @@ def _looks_away(config: Config, experiment: Experiment) -> Iterator[str]:
                     "give that data set an experiment without it"
                 )
                 break
+
+
+def _sweeps_nothing(config: Config, experiment: Experiment) -> Iterator[str]:
+    """Yield why the figure `sweep` would have no points."""
+    swept = experiment.swept
+
+    def variant(section: str, name: str) -> Mapping[str, Any]:
+        settings: Settings = getattr(config, section)[name]
+        return settings.model_dump()
+
+    if swept and not [value for scenario in scenarios(experiment) for value in swept_values(scenario, swept, variant)]:
+        yield f"no defense in the grid has a number as {swept!r}"
 
 
 def unlabeled(config: Config) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, fie
 
 from codebackdoor.config.base import LARGEST, Settings, worded
 from codebackdoor.config.scenario import NAME, NAME_LENGTH, NONE, Scenario, rate_text
+from codebackdoor.config.sections import DEFENSES
 from codebackdoor.errors import nearest, quoted
 from codebackdoor.report.papers import tables
 from codebackdoor.report.products import FIGURES, LISTINGS, PRODUCTS, WEBPAGES
@@ -257,6 +258,28 @@ def defenses(scenario: Scenario) -> tuple[str, ...]:
     names = [scenario.filtering] if scenario.filtering != NONE else []
     names += [scenario.objective] if scenario.objective != "cross_entropy" else []
     return (*names, *(name for name in (scenario.elimination, scenario.purification) if name != NONE))
+
+
+def setting(variant: Mapping[str, Any], name: str) -> Any:
+    """The value of a dotted setting; None if the variant has no such setting."""
+    value: Any = variant
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def swept_values(
+    scenario: Scenario, swept: str, variant: Callable[[str, str], Mapping[str, Any]]
+) -> Iterator[int | float]:
+    """The numbers that the scenario's defenses have as the setting ``swept``.
+
+    ``variant`` returns the settings of a variant, given its section and its name.
+    """
+    for kind, section in DEFENSES.items():
+        name = scenario.wildcards[kind]
+        value = None if name == NONE else setting(variant(section, name), swept)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            yield value
 
 
 def rank(scenario: Scenario) -> tuple[int, ...]:

@@ -67,14 +67,6 @@ def steps(losses: Sequence[float]) -> int | None:
     return next((step for step, loss in enumerate(losses) if loss < SUCCESS), None)
 
 
-def setting(variant: Mapping[str, Any], name: str) -> Any:
-    """The value of a dotted setting; None if the variant has no such setting."""
-    value: Any = variant
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
 def tokens_of(tokenizer: Path, texts: Sequence[str]) -> list[list[str]]:
     """The tokens of each text by a ``tokenizer.json``, without marks of the beginning of a word."""
     from tokenizers import Tokenizer

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from codebackdoor.config.experiments import cells
+from codebackdoor.config.experiments import cells, setting
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Results, collect
 from codebackdoor.report.figures import style
-from codebackdoor.report.figures.data import PlottedMetric, plotted_metrics, setting
+from codebackdoor.report.figures.data import PlottedMetric, plotted_metrics
 from codebackdoor.report.figures.description import unlisted
 from codebackdoor.report.study import Study, anonymous
 

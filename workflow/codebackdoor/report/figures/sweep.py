@@ -12,13 +12,13 @@ from pathlib import Path
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from codebackdoor.config.experiments import cells
+from codebackdoor.config.experiments import cells, swept_values
 from codebackdoor.config.scenario import NONE, Scenario
 from codebackdoor.errors import UserError
 from codebackdoor.report import labels, sizes
 from codebackdoor.report.collect import Results, collect
 from codebackdoor.report.figures import style
-from codebackdoor.report.figures.data import PlottedMetric, plotted_metrics, setting
+from codebackdoor.report.figures.data import PlottedMetric, plotted_metrics
 from codebackdoor.report.study import Study, anonymous
 
 #: The axis is logarithmic if the largest value is more than this many times the smallest.
@@ -55,14 +55,12 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 
 
 def variants(study: Study, swept: str) -> Lines:
-    """The scenarios whose elimination or purification has the setting, by victim and value."""
+    """The scenarios of which a defense has the setting, by victim and value."""
     lines: dict[Scenario, dict[float, Scenario]] = {}
     attacked = (anonymous(scenario) for scenario in cells(study.experiment) if scenario.attack != NONE)
     for scenario in dict.fromkeys(attacked):
-        for section, name in (("eliminations", scenario.elimination), ("purifications", scenario.purification)):
-            value = None if name == NONE else setting(study.variant(section, name), swept)
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                lines.setdefault(scenario.undefended(), {})[value] = scenario
+        for value in swept_values(scenario, swept, study.variant):
+            lines.setdefault(scenario.undefended(), {})[value] = scenario
     return {victim: dict(sorted(by_value.items())) for victim, by_value in lines.items()}
 
 
