@@ -123,3 +123,20 @@ def test_an_accuracy_of_one_class_is_named(
             f"defects · CodeBERT · no attack, EliBadCode: an accuracy of {100 * accuracy[0]:.1f} % on clean rows is "
             f"that of one class: the same label for every row has {share:.1f} %."
         ]
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.978, 1), (0.5, 0), (None, 0)])
+@pytest.mark.parametrize("folder", ["onion", "onion/codebert"])
+def test_a_filter_that_leaves_few_rows_is_named(
+    run: dict[str, Any], share: float | None, count: int, folder: str
+) -> None:
+    run["filterings"] = {"onion": {"method": "onion"}}
+    run["experiments"]["defects"]["grid"] = [
+        {"datasets": ["defects"], "models": ["codebert"], "attacks": ["by_name"], "filterings": ["none", "onion"]}
+    ]
+    make(run)
+    rows = {"rows": {"clean": {"there": 100, "dropped": 0, "share": share}}}
+    files.write_json(ATTACKED.poison(run["out"]) / "filtered" / folder / "filtering.json", rows)
+    sentences = sentences_of(run)
+    assert len(sentences) == count
+    assert all("ONION: the filter dropped 97.8 % of the clean training rows" in sentence for sentence in sentences)

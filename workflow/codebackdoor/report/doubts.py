@@ -1,4 +1,7 @@
-"""Why a table may be inconclusive: a victim that did not learn its backdoor, a model that predicts a single label."""
+"""Why a table may be inconclusive.
+
+A victim did not learn its backdoor, a model predicts a single label, or a filter dropped most of the training rows.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from codebackdoor.report.study import Study
 from codebackdoor.types import CLEAN
 
 _Metrics = Mapping[str, Mapping[str, Any]]
+#: A filter that drops more than this share of the clean rows leaves too few to learn the task, let alone a trigger.
+_MOST = 0.5
 
 
 def doubts(study: Study) -> Iterator[str]:
@@ -33,6 +38,8 @@ def doubts(study: Study) -> Iterator[str]:
             metrics = measured[scenario.attack]["metrics"]
             yield from _not_learned(scenario, study.head(scenario.dataset).triggered, metrics)
         yield from _single_label(scenario, measured[CLEAN]["metrics"], out)
+        if scenario.filtering != NONE:
+            yield from _few_rows(scenario, out)
 
 
 def _not_learned(scenario: Scenario, triggered: TriggeredMetrics, metrics: _Metrics) -> Iterator[str]:
@@ -60,3 +67,18 @@ def _single_label(scenario: Scenario, metrics: _Metrics, out: Path) -> Iterator[
             f"{labels.victim(scenario)}, {labels.column(scenario)}: an accuracy of {labels.percent(accuracy['value'])} "
             f"% on clean rows is that of one class: the same label for every row has {labels.percent(share)} %."
         )
+
+
+def _few_rows(scenario: Scenario, out: Path) -> Iterator[str]:
+    """A sentence if the filter dropped most of the clean training rows."""
+    folder = scenario.poison(out) / "filtered" / scenario.filtering
+    # a filter that looks at the victim's own kind of model has a folder for each
+    paths = (path for path in (folder / scenario.model, folder) if (path / "filtering.json").is_file())
+    for path in paths:
+        rows = read_json(path / "filtering.json")["rows"]
+        if rows["clean"]["share"] is not None and rows["clean"]["share"] > _MOST:
+            yield (
+                f"{labels.victim(scenario)}, {labels.column(scenario)}: the filter dropped "
+                f"{labels.percent(rows['clean']['share'])} % of the clean training rows. What is left says little: a "
+                "model that has learned nothing has no backdoor, either."
+            )
