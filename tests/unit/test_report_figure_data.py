@@ -98,6 +98,14 @@ def test_a_loss_and_a_filter_are_swept_like_a_method_that_sees_a_victim() -> Non
         loaded({**overlay, "experiments": {"losses": {**experiment, "swept": "alpa"}}})
 
 
+def test_values_of_a_sweep_that_would_overlap_are_evenly_spaced() -> None:
+    assert sweep.positions([0.5, 0.9, 0.99, 1.0]) == {0.5: 0, 0.9: 1, 0.99: 2, 1.0: 3}
+    assert sweep.positions([0.0, 0.4, 1.0]) == {0.0: 0.0, 0.4: 0.4, 1.0: 1.0}
+    # on a logarithmic axis they are apart
+    assert sweep.positions([16, 32, 1024]) == {16: 16, 32: 32, 1024: 1024}
+    assert sweep.positions([3]) == {3: 3}
+
+
 def loaded(overlay: Mapping[str, Any]) -> Config:
     """The default configuration with an overlay."""
     return validate(merge(read_yaml(ROOT / "config.yaml"), overlay))

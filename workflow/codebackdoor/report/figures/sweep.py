@@ -7,6 +7,7 @@ iterations of its RQ3. Reads ``metrics.json`` files; the setting is the experime
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from matplotlib.artist import Artist
@@ -23,6 +24,8 @@ from codebackdoor.report.study import Study, anonymous
 
 #: The axis is logarithmic if the largest value is more than this many times the smallest.
 _WIDE = 8
+#: Values closer than this share of the axis would overlap: then all values are evenly spaced.
+_CLOSE = 0.05
 #: For each victim, the scenario of each value of the setting.
 Lines = Mapping[Scenario, Mapping[float, Scenario]]
 
@@ -34,7 +37,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     if not lines:
         raise UserError(f"experiments.{study.name}.swept: no defense in the grid has a number as {swept!r}")
     results = collect(study, inputs)
-    ticks = sorted({value for by_value in lines.values() for value in by_value})
+    x = positions(sorted({value for by_value in lines.values() for value in by_value}))
     datasets = list(dict.fromkeys(victim.dataset for victim in lines))
     with style.drawing(9.2, 2.5 * len(datasets) + 0.3 + 0.22 * len(lines)) as figure:
         grid = figure.subplots(len(datasets), 3, squeeze=False)
@@ -43,8 +46,8 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
             for axes, metric in zip(row, metrics, strict=False):
                 for index, (victim, by_value) in enumerate(lines.items()):
                     if victim.dataset == dataset:
-                        _line(axes, results, metric, victim, by_value, index)
-                _label(axes, metric, swept, ticks)
+                        _line(axes, results, metric, victim, {x[value]: by_value[value] for value in by_value}, index)
+                _label(axes, metric, swept, x)
             row[0].set_title(labels.word(dataset))
             for axes in row[len(metrics) :]:
                 axes.set_visible(False)
@@ -62,6 +65,18 @@ def variants(study: Study, swept: str) -> Lines:
         for value in swept_values(scenario, swept, study.variant):
             lines.setdefault(scenario.undefended(), {})[value] = scenario
     return {victim: dict(sorted(by_value.items())) for victim, by_value in lines.items()}
+
+
+def positions(values: Sequence[float]) -> dict[float, float]:
+    """Where each of the sorted values stands on the axis: at itself, or at its rank if two of them would overlap."""
+    gaps = [later - earlier for earlier, later in pairwise(values)]
+    if gaps and not _is_wide(values) and min(gaps) < _CLOSE * (values[-1] - values[0]):
+        return {value: float(rank) for rank, value in enumerate(values)}
+    return {value: value for value in values}
+
+
+def _is_wide(values: Sequence[float]) -> bool:
+    return values[0] > 0 and values[-1] / values[0] > _WIDE
 
 
 def _line(
@@ -95,11 +110,11 @@ def _distance(value: float | None, end: float | None) -> float:
     return 0.0 if value is None or end is None else 100 * abs(end - value)
 
 
-def _label(axes: Axes, metric: PlottedMetric, swept: str, ticks: Sequence[float]) -> None:
-    if ticks[0] > 0 and ticks[-1] / ticks[0] > _WIDE:
+def _label(axes: Axes, metric: PlottedMetric, swept: str, x: Mapping[float, float]) -> None:
+    if _is_wide(list(x)):
         axes.set_xscale("log")
         axes.minorticks_off()
-    axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
+    axes.set_xticks(list(x.values()), [f"{value:g}" for value in x])
     axes.set_xlabel(swept.replace("_", " ").replace(".", ", "))
     axes.set_ylabel(metric.axis)
     if metric.triggered:
