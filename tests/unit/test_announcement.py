@@ -64,12 +64,17 @@ def test_a_title_names_what_is_used_as_tables_do() -> None:
 
 def test_a_run_begins_with_its_experiments_jobs_and_time() -> None:
     dag = Dag(load([ROOT / "config.yaml"]))
-    train = job(1, "train", "defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/none")
+    train_log = "defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/none"
+    train = job(1, "train", train_log)
     untimed = job(2, "probe", "defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/elibadcode")
     text, run = dag.announcement([train, untimed, SimpleNamespace(is_norun=True)], 2)
     assert text.splitlines()[0] == (
-        "Experiments: defects, repair. 2 jobs to run, about 1 min on 2 cores, not counting 1 job never timed before."
+        "Experiments: defects, repair. 2 jobs to run, less than 1 min on 2 cores, "
+        "not counting 1 job never timed before."
     )
+    text, _ = dag.announcement([train, *(job(number, "train", train_log) for number in range(3, 8))], 2)
+    assert re.search(r"6 jobs to run, about \d min on 2 cores\.", text)
+    text, run = dag.announcement([train, untimed, SimpleNamespace(is_norun=True)], 2)
     assert "runs/local/report.html" in text.splitlines()[1]
     assert set(run["titles"]) == {1, 2}
     assert set(run["seconds"]) == {1}

@@ -189,6 +189,7 @@ def test_a_plan_knows_what_a_job_of_a_kind_costs(
         "craft": local.RuleCost(60, 2),
     }
     monkeypatch.setattr(local, "_measured", lambda: (costs, local.RuleCost(60, 1000)))
+    monkeypatch.setattr(local, "_measured_amounts", dict)
     stats = "job count\n--- ---\ntrain 3\neliminate 5\npurify_benign 1\npredict 1\n"
     stats += "predict_benign_defects 1\ncraft 1\nother 1\ntotal 13\n"
     logs = [
@@ -283,6 +284,25 @@ def test_jobs_of_elibadcodes_grid_have_prices_of_their_kind() -> None:
     assert "clone_detection unixcoder elibadcode" in costs["eliminate"].kinds
     assert "defect_detection codebert attdef" in costs["purify"].kinds
     assert costs["filter"].seconds > costs["rewrite"].seconds
+
+
+def test_a_filter_is_priced_by_its_method_and_a_base_model_by_its_family() -> None:
+    config = load([ROOT / "config.yaml", ROOT / "configs/cross.yaml"])
+
+    def filtering(dataset: str, name: str) -> float:
+        path = f"{dataset}/codepoisoner_func-0.05/seed1/filtered/{name}/codebert"
+        seconds = local.job_seconds("filter_by_victim", path, False, config)
+        assert seconds is not None
+        return seconds
+
+    # BKI reads every row once for each of its words
+    assert filtering("defects", "bki") > 10 * filtering("defects", "spectral_signature")
+    assert filtering("defects", "bki") > filtering("clones", "bki")
+    english = local.job_seconds("pretrain", "english", False, config)
+    encoder = local.job_seconds("pretrain", "encoder", False, load([ROOT / "config.yaml"]))
+    assert english is not None
+    assert encoder is not None
+    assert english < encoder
 
 
 def test_a_plan_for_nothing() -> None:

@@ -23,10 +23,11 @@ from codebackdoor.errors import UserError
 
 _TABLE = Path(__file__).parent / "local.json"
 #: Rules whose jobs run a method: the section that declares it, and the index of its name in a job's path.
+_FILTERS = ("filter", "filter_by_model", "filter_by_victim")
 _METHODS = {
     "poison": ("attacks", 1),
     # counted from the beginning, because a model may follow the name of the filtering
-    **dict.fromkeys(("filter", "filter_by_model", "filter_by_victim"), ("filterings", 4)),
+    **dict.fromkeys(_FILTERS, ("filterings", 4)),
     "train": ("objectives", -2),
     "eliminate": ("eliminations", -1),
     "rewrite": ("purifications", -1),
@@ -179,10 +180,15 @@ def method_of(rule: str, path: str, config: Config) -> str | None:
 def _kind(rule: str, path: str, config: Config, reuses: bool = False) -> str | None:
     """The kind of a job, as "TASK ARCHITECTURE [METHOD [in rounds]] [taken over]".
 
-    None if no victim is involved, or if it is not declared. ``path`` is that of the job's log below the rule's folder:
-    data set, model and so on (``dag.paths``).
+    Of a filter "TASK METHOD", of a base model its family. None if no victim is involved, or if it is not declared.
+    ``path`` is that of the job's log below the rule's folder: data set, model and so on (``dag.paths``).
     """
+    if rule == "pretrain":
+        return config.pretraining[path].family if path in config.pretraining else None
     dataset, _, rest = path.partition("/")
+    if rule in _FILTERS:
+        method = method_of(rule, path, config)
+        return f"{config.datasets[dataset].task} {method}" if method and dataset in config.datasets else None
     model, _, rest = rest.partition("/")
     if dataset not in config.datasets or model not in config.models:
         return None

@@ -44,7 +44,9 @@ def _time(titles: Mapping[int, str], seconds: Mapping[int, float], cores: int) -
         return ""
     untimed = len(titles) - len(seconds)
     more = f", not counting {untimed} job{'s' * (untimed != 1)} never timed before" if untimed else ""
-    return f", about {duration(sum(seconds.values()) / cores)} on {cores} core{'s' * (cores > 1)}{more}"
+    time = duration(sum(seconds.values()) / cores)
+    rough = time if time.startswith("less") else f"about {time}"
+    return f", {rough} on {cores} core{'s' * (cores > 1)}{more}"
 
 
 def _price(config: Config, paths: Paths, job: Any) -> float | None:
