@@ -41,8 +41,11 @@ class Measured:
     amounts: dict[str, float] = field(default_factory=dict)
 
 
-def measured_by_rule(configs: list[Path]) -> dict[str, Measured]:
-    """Wall-clock seconds and methods of the jobs of each rule."""
+def measured_by_rule(configs: list[Path], known: dict[str, float]) -> dict[str, Measured]:
+    """Wall-clock seconds and methods of the jobs of each rule.
+
+    If an amount is ``known``, other prices are for it: seconds are scaled to it. Other amounts are measured.
+    """
     config = load(configs)
     kind_of = kinds_of(snakemake(configs, "--dry-run", "--forceall", "--printshellcmds"), config)
     folder = ROOT / config.out / "benchmarks"
@@ -51,13 +54,16 @@ def measured_by_rule(configs: list[Path]) -> dict[str, Measured]:
         *_, row = csv.DictReader(io.StringIO(path.read_text()), delimiter="\t")
         rule, *rest = path.relative_to(folder).with_suffix("").parts
         measured = rules.setdefault(rule, Measured())
-        measured.seconds.append(float(row["s"]))
+        seconds = float(row["s"])
+        if amount := amounts.amount(rule, "/".join(rest), config):
+            name, value = amount
+            seconds = amounts.scaled(seconds, known.get(name, value) / value)
+            measured.amounts.setdefault(name, known.get(name, value))
+        measured.seconds.append(seconds)
         if kind := kind_of.get((rule, "/".join(rest))):
-            measured.kinds.setdefault(kind, []).append(float(row["s"]))
+            measured.kinds.setdefault(kind, []).append(seconds)
         if method := method_of(rule, "/".join(rest), config):
             measured.methods.add(method)
-        if amount := amounts.amount(rule, "/".join(rest), config):
-            measured.amounts.setdefault(*amount)
     return rules
 
 
@@ -85,8 +91,8 @@ def main() -> None:
     parser.add_argument("configs", type=Path, nargs="+", help="configuration files of a run, finished or in part")
     parser.add_argument("--environment-seconds", type=float, help="how long creating .env took")
     arguments = parser.parse_args()
-    rules, megabytes = measured_by_rule(arguments.configs), megabytes_by_rule(arguments.configs)
     costs = json.loads(COSTS.read_text())
+    rules, megabytes = measured_by_rule(arguments.configs, costs["amounts"]), megabytes_by_rule(arguments.configs)
     for rule in sorted(rules.keys() & megabytes.keys()):
         measured, cost = rules[rule], costs["rules"].setdefault(rule, {})
         if len(arguments.configs) == 1 or not cost:

@@ -135,8 +135,10 @@ def test_a_filter_that_leaves_few_rows_is_named(
         {"datasets": ["defects"], "models": ["codebert"], "attacks": ["by_name"], "filterings": ["none", "onion"]}
     ]
     make(run)
-    rows = {"rows": {"clean": {"there": 100, "dropped": 0, "share": share}}}
+    poisoned = {"there": 5, "dropped": 4, "share": 0.8}
+    rows = {"rows": {"clean": {"there": 100, "dropped": 0, "share": share}, "poisoned": poisoned}}
     files.write_json(ATTACKED.poison(run["out"]) / "filtered" / folder / "filtering.json", rows)
     sentences = sentences_of(run)
     assert len(sentences) == count
-    assert all("ONION: the filter dropped 97.8 % of the clean training rows" in sentence for sentence in sentences)
+    said = "ONION: the filter dropped 97.8 % of the clean training rows and 4 of 5 poisoned ones."
+    assert all(said in sentence for sentence in sentences)

@@ -94,8 +94,15 @@ def test_a_loss_and_a_filter_are_swept_like_a_method_that_sees_a_victim() -> Non
     found = sweep.variants(Study(config.model_dump(mode="json"), "losses"), "alpha")
     [by_value] = found.values()
     assert {value: scenario.objective for value, scenario in by_value.items()} == {0.99: "dece", 1.0: "smoothing"}
-    with pytest.raises(UserError, match=r"experiments\.losses\.swept: no defense in the grid has a number as 'alpa'"):
+    with pytest.raises(
+        UserError, match=r"experiments\.losses\.swept: no defense against an attack in the grid has a number as 'alpa'"
+    ):
         loaded({**overlay, "experiments": {"losses": {**experiment, "swept": "alpa"}}})
+    # In-trust has an alpha of its own, which is 1 by default
+    both = {"objectives": {**overlay["objectives"], "in_trust": {"method": "in_trust"}}}
+    mixed = {**experiment, "grid": [{**grid, "objectives": [*grid["objectives"], "in_trust"]}]}
+    with pytest.raises(UserError, match=r"losses\.swept: smoothing and in_trust both have alpha: 1; give one"):
+        loaded({**both, "experiments": {"losses": mixed}})
 
 
 def test_values_of_a_sweep_that_would_overlap_are_evenly_spaced() -> None:

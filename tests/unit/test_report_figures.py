@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import made_up_grid
 import pytest
 from made_up_run import make, settings
 from matplotlib.figure import Figure
@@ -85,6 +86,19 @@ def test_the_matrix_tells_a_collapsed_victim_from_a_combination_that_is_not_in_t
     assert "×:" not in note
     assert later_texts.count("×") == 1
     assert "×: without the trigger, none of these rows is predicted correctly." in later_note
+
+
+def test_the_matrix_has_a_dash_where_the_study_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = made_up_grid.settings(tmp_path)
+    made_up_grid.make(chosen)
+    experiment = chosen["experiments"]["all"]
+    assert any(dash.get("elimination") == "dbs" for dash in experiment["dashes"])
+    notes: list[str] = []
+    monkeypatch.setattr(style, "save", lambda figure, out, note: notes.append(note))
+    files = inputs(Study(chosen, "all").experiment, "matrix", chosen["out"])
+    stage.figure(chosen, "all", "matrix", files, tmp_path / "figures")
+    assert len(notes) == 1
+    assert "×:" not in notes[0]
 
 
 def test_a_figure_says_what_it_shows(run: dict[str, Any], tmp_path: Path) -> None:

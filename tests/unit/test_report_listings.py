@@ -472,8 +472,27 @@ def test_a_claim_that_some_victims_contradict_is_undecided_or_does_not_hold(tmp_
     assert set_asr(("by_name",), 1.0) == "undecided"
     attacks = tuple(name for name in ATTACKS if name != "none")
     assert set_asr(("by_name", *attacks), 1.0) == "does not hold"
-    # "leaves less" fails where both leave the same
+    # "leaves less" fails where both leave the same, up to what is printed
     assert set_asr(attacks, 1.0, "dbs") == "does not hold"
+    assert set_asr(attacks, 0.9998) == "does not hold"
+    assert set_asr(attacks, 0.99) == "holds"
+
+
+def test_a_victim_without_a_flip_rate_counts_by_the_papers_metric_alone(tmp_path: Path) -> None:
+    config = settings(tmp_path)
+    make(config)
+    before = row(listing_of(config, "claims"), "claims", against="DBS", task="defect detection")
+    path = Scenario("defects", "codebert", "by_name", "0.02", elimination="elibadcode").results(tmp_path)
+    measured = files.read_json(path / "metrics.json")
+    measured["testsets"]["by_name"]["metrics"]["flip_rate"] |= {"value": None, "low": None, "high": None}
+    files.write_json(path / "metrics.json", measured)
+    after = row(listing_of(config, "claims"), "claims", against="DBS", task="defect detection")
+    assert (after["victims"], after["difference"]) == (before["victims"], before["difference"])
+    assert isinstance(left := after["left"], Marked)
+    assert isinstance(victims := before["victims"], int)
+    assert left.mark.endswith(f"], {victims - 1} of {victims} victims")
+    assert isinstance(complete := before["left"], Marked)
+    assert "victims" not in complete.mark
 
 
 def test_a_cost_of_one_victim_has_the_interval_of_its_rows(tmp_path: Path) -> None:

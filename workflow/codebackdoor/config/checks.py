@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from codebackdoor.config.base import Helper, Settings, models_in, tag_of
-from codebackdoor.config.experiments import Experiment, scenarios, swept_values
+from codebackdoor.config.experiments import Experiment, defenses, scenarios, swept_values
 from codebackdoor.config.hub import hub_id
 from codebackdoor.config.model_settings import PRETRAINED, SHIPPED
 from codebackdoor.config.paths import LOCAL
@@ -184,7 +184,7 @@ def unfit_experiments(config: Config) -> Iterator[str]:
         for scenario in scenarios(experiment):
             yield from (f"experiments.{name}: {reason}" for reason in unfit(config, scenario))
         yield from (f"experiments.{name}: {reason}" for reason in _looks_away(config, experiment))
-        yield from (f"experiments.{name}.swept: {reason}" for reason in _sweeps_nothing(config, experiment))
+        yield from (f"experiments.{name}.swept: {reason}" for reason in _unfit_sweep(config, experiment))
         for scenario in scenarios(experiment):
             if "position" in experiment.figures:
                 yield from (f"experiments.{name}: {reason}" for reason in _unprobed(config, scenario))
@@ -205,16 +205,25 @@ def _looks_away(config: Config, experiment: Experiment) -> Iterator[str]:
                 break
 
 
-def _sweeps_nothing(config: Config, experiment: Experiment) -> Iterator[str]:
-    """Yield why the figure `sweep` would have no points."""
+def _unfit_sweep(config: Config, experiment: Experiment) -> Iterator[str]:
+    """Yield why the figure `sweep` would have no points, or two at the same place."""
     swept = experiment.swept
+    if swept is None:
+        return
 
     def variant(section: str, name: str) -> Mapping[str, Any]:
         settings: Settings = getattr(config, section)[name]
         return settings.model_dump()
 
-    if swept and not [value for scenario in scenarios(experiment) for value in swept_values(scenario, swept, variant)]:
-        yield f"no defense in the grid has a number as {swept!r}"
+    points: dict[tuple[Scenario, float], Scenario] = {}
+    for scenario in scenarios(experiment):
+        for value in swept_values(scenario, swept, variant) if scenario.attack != NONE else ():
+            first = points.setdefault((scenario.undefended(), value), scenario)
+            if first != scenario:
+                names = " and ".join(" with ".join(defenses(one)) for one in (first, scenario))
+                yield f"{names} both have {swept}: {value:g}; give one of them an experiment of its own"
+    if not points:
+        yield f"no defense against an attack in the grid has a number as {swept!r}"
 
 
 def unlabeled(config: Config) -> Iterator[str]:

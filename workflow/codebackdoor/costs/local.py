@@ -220,9 +220,13 @@ def kinds_of(dry_run: str, config: Config) -> dict[tuple[str, str], str]:
 def job_seconds(rule: str, path: str, reuses: bool, config: Config) -> float | None:
     """Core seconds of one job at local scale; None if it was never timed. ``path`` is that of its log."""
     cost = _measured()[0].get(rule)
-    if cost is None or not cost.knows(method_of(rule, path, config)):
+    method = method_of(rule, path, config)
+    if cost is None or not cost.knows(method):
         return None
-    seconds = cost.kinds.get(_kind(rule, path, config, reuses) or "", cost.seconds)
+    seconds = cost.kinds.get(_kind(rule, path, config, reuses) or "")
+    if seconds is None:
+        same_method = [price for kind, price in cost.kinds.items() if rule in _FILTERS and kind.endswith(f" {method}")]
+        seconds = max(same_method, default=cost.seconds)
     amount, measured_amounts = amounts.amount(rule, path, config), _measured_amounts()
     if amount is None or amount[0] not in measured_amounts:
         return seconds

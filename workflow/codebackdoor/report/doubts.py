@@ -79,6 +79,7 @@ def _few_rows(scenario: Scenario, out: Path) -> Iterator[str]:
         if rows["clean"]["share"] is not None and rows["clean"]["share"] > _MOST:
             yield (
                 f"{labels.victim(scenario)}, {labels.column(scenario)}: the filter dropped "
-                f"{labels.percent(rows['clean']['share'])} % of the clean training rows. What is left says little: a "
-                "model that has learned nothing has no backdoor, either."
+                f"{labels.percent(rows['clean']['share'])} % of the clean training rows and "
+                f"{rows['poisoned']['dropped']} of {rows['poisoned']['there']} poisoned ones. A victim that is trained "
+                "on so few rows hardly learns its task, nor a trigger."
             )

@@ -190,7 +190,8 @@ _ENTRIES = (
         help="what every defense leaves of every backdoor, and its cost on clean rows, as colored cells",
         caption="Left: flip rate that each defense leaves of each backdoor (retrieval: the fall of the ANR that the "
         "trigger still causes); white is good. Right: loss on clean rows, mean over the attacks. Defenses are sorted "
-        "by the mean of the left panel over the attacks that they apply to. The table `cross` has the intervals.",
+        "by the mean of the left panel over the attacks that they were measured on, which differ between them. The "
+        "color of a cost is darkest from 10 points on. The table `cross` has the intervals.",
         inputs=metrics_and_baselines,
         selects=no_defended_benign_victim,
     ),
@@ -288,7 +289,8 @@ _ENTRIES = (
         kind="figure",
         help="metrics over a numeric setting (`swept`)",
         caption="Each point is one variant of the defense, placed by its setting; bars are the intervals of the table."
-        " Dotted: the floor of the ASR.",
+        " Dotted: the floor of the ASR. Dashed: the undefended victim's clean metric. Values that would overlap are "
+        "evenly spaced.",
         inputs=metrics,
         about="swept",
     ),

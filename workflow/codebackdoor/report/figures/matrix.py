@@ -32,8 +32,8 @@ _COST = LinearSegmentedColormap.from_list("cost", ["#FFFFFF", "#B9D7EC", style.B
 _DARK = 0.75
 #: The names of a column: data set, model, and for a victim its attack.
 _Column = tuple[str, ...]
-#: By defense and column, for the combinations in the grid; None if nothing is measured, such as the flip rate of a
-#: victim that predicts no row correctly without the trigger.
+#: By defense and column, for what is measured; None if the value is undefined, such as the flip rate of a victim that
+#: predicts no row correctly without the trigger.
 _Values = Mapping[tuple[str, _Column], float | None]
 _UNDEFINED = "×"
 
@@ -86,9 +86,9 @@ def _effects(study: Study, results: Results, groups: Sequence[VictimGroup]) -> d
     for group in groups:
         effect = study.head(group.scenario.dataset).triggered.effect
         for name, scenario in group.scenarios.items():
-            if name != labels.BENIGN:
-                cell = results.defined(scenario, group.scenario.attack, effect)
-                effects[name, _victim(group.scenario)] = None if cell is None else cell.value
+            cell = results.get(scenario, group.scenario.attack, effect)
+            if name != labels.BENIGN and cell is not None:
+                effects[name, _victim(group.scenario)] = cell.value
     return effects
 
 
@@ -120,7 +120,7 @@ def _ranked(effects: _Values) -> list[str]:
 def _cells(
     axes: Axes, values: _Values, rows: Sequence[str], columns: Sequence[_Column], colors: tuple[Colormap, Normalize]
 ) -> None:
-    """Draw colored cells with their values; a dash where the grid does not combine a defense with a victim."""
+    """Draw colored cells with their values; a dash where nothing is measured."""
     palette, scale = colors
     table = np.array([[values.get((row, column)) for column in columns] for row in rows], dtype=float)
     axes.imshow(np.nan_to_num(table), cmap=palette, norm=scale, aspect="auto")

@@ -35,7 +35,9 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
     swept = str(study.experiment.swept)
     lines = variants(study, swept)
     if not lines:
-        raise UserError(f"experiments.{study.name}.swept: no defense in the grid has a number as {swept!r}")
+        raise UserError(
+            f"experiments.{study.name}.swept: no defense against an attack in the grid has a number as {swept!r}"
+        )
     results = collect(study, inputs)
     x = positions(sorted({value for by_value in lines.values() for value in by_value}))
     datasets = list(dict.fromkeys(victim.dataset for victim in lines))

@@ -40,11 +40,16 @@ COLUMNS = (
 NOTES = (
     "Difference: the method's mean over the victims minus the mean of what it is compared with; below 0, the method is "
     "better (the sign of the ANR is reversed, because more is better). For a cost, the cost itself. In brackets the "
-    "95 % bootstrap interval over victims, or over test rows if there is only one victim.",
+    "95 % bootstrap interval over victims; of two victims, that is the lower and the higher one; of one, it is over "
+    "its test rows.",
     "Holds: the whole interval is below 0, or at most the bound that the claim names. Does not hold: no part of it is. "
     "Undecided: a part of it is.",
     "Remaining backdoor: the flip rate (retrieval: the drop of the ANR), which is near 0 for a benign victim.",
 )
+
+
+#: Differences below this share, which print as 0.0 points, are ties.
+_TIE = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,13 @@ def _row(
     if not successes:
         return None
     row = _judged(successes, claim.bound, "difference", "verdict")
-    return row | _judged(effects, claim.bound, "left", "left_verdict") if effects else row
+    if not effects:
+        return row
+    remaining = _judged(effects, claim.bound, "left", "left_verdict")
+    if len(effects) < len(successes) and isinstance(average := remaining["left"], Marked):
+        # a victim that predicts one class has no flip rate
+        remaining["left"] = Marked(average.value, f"{average.mark}, {len(effects)} of {len(successes)} victims")
+    return remaining | row
 
 
 def _cost(study: Study, results: Results, scenario: Scenario) -> _Difference | None:
@@ -164,10 +175,8 @@ def _judged(differences: Sequence[_Difference], bound: float | None, name: str, 
         ends = interval_of_mean(values, numpy_generator(0, "claims"))
     # rounded like the metrics
     low, high = (round(end, DIGITS) for end in ends)
-    limit = bound or 0.0
-    # a claim with a bound says "at most": the bound itself satisfies it. Without one it says "less", and 0 does not
-    holds = high < limit or (bound is not None and high == limit)
-    fails = low > limit or (bound is None and low == limit)
-    verdict: Verdict = "holds" if holds else "does not hold" if fails else "undecided"
+    # a claim with a bound says "at most", and the bound itself satisfies it; others say "less", and a tie does not
+    limit = -_TIE if bound is None else bound
+    verdict: Verdict = "holds" if high <= limit else "does not hold" if low > limit else "undecided"
     average = Marked(mean(values), f" [{labels.points(low)}, {labels.points(high)}]")
     return {"victims": len(values), name: average, verdict_name: verdict}
