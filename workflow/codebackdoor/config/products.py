@@ -12,7 +12,7 @@ from codebackdoor.report.products import PRODUCTS
 
 
 def inputs(experiment: Experiment, product: str, out: str | Path) -> list[Path]:
-    """The files that a table or figure of the experiment is made from, each once; ``product`` is the name of either."""
+    """The files that the table or figure named ``product`` is made from, each once."""
     return list(dict.fromkeys(PRODUCTS[product].inputs(scenarios(experiment), Path(out))))
 
 

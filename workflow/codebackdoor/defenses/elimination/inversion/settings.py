@@ -292,9 +292,10 @@ class GreedySearchSettings(InversionSettings):
 
 
 def searched_before(eliminations: Mapping[str, EliminationSettings]) -> dict[str, tuple[str, ...]]:
-    """For each variant that inverts, the earlier variants whose trajectories it may reuse, with equal triggers first.
+    """For each variant that inverts, the earlier variants whose trajectories it may reuse.
 
-    All of them are listed, since not every variant runs on every victim: the first that runs on a victim searches.
+    Those that end at the same trigger come first. All are listed, because not every variant runs on every victim: the
+    first that runs on a victim searches.
     """
     inverting = {name: settings for name, settings in eliminations.items() if isinstance(settings, InversionSettings)}
     reusable: dict[str, tuple[str, ...]] = {}
