@@ -111,7 +111,7 @@ def test_what_is_not_up_to_date_is_not_versioned(versions: Versions) -> None:
     finally:
         config.write_text(before)
     assert found.returncode != 0
-    assert "only what is up to date is versioned: make run CONFIG=configs/smoke.yaml, then push again" in found.stderr
+    assert "the run is not up to date: make run CONFIG=configs/smoke.yaml, then push again" in found.stderr
     assert run(versions.there, "git", "status", "--porcelain") == ""
 
 
