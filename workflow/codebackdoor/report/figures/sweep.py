@@ -25,7 +25,7 @@ from codebackdoor.report.study import Study, anonymous
 #: The axis is logarithmic if the largest value is more than this many times the smallest.
 _WIDE = 8
 #: Values closer than this share of the axis would overlap: then all values are evenly spaced.
-_CLOSE = 0.05
+_CLOSE = 0.08
 #: For each victim, the scenario of each value of the setting.
 Lines = Mapping[Scenario, Mapping[float, Scenario]]
 
