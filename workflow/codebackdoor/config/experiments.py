@@ -270,16 +270,17 @@ def setting(variant: Mapping[str, Any], name: str) -> Any:
 
 def swept_values(
     scenario: Scenario, swept: str, variant: Callable[[str, str], Mapping[str, Any]]
-) -> Iterator[int | float]:
-    """The numbers that the scenario's defenses have as the setting ``swept``.
+) -> Iterator[tuple[int | float, str]]:
+    """The numbers that the scenario's defenses have as the setting ``swept``, each with the defense's method.
 
     ``variant`` returns the settings of a variant, given its section and its name.
     """
     for kind, section in DEFENSES.items():
         name = scenario.wildcards[kind]
-        value = None if name == NONE else setting(variant(section, name), swept)
+        settings = {} if name == NONE else variant(section, name)
+        value = setting(settings, swept)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            yield value
+            yield value, str(settings["method"])
 
 
 def rank(scenario: Scenario) -> tuple[int, ...]:
