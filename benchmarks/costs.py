@@ -44,7 +44,7 @@ class Measured:
 def measured_by_rule(configs: list[Path], known: dict[str, float]) -> dict[str, Measured]:
     """Wall-clock seconds and methods of the jobs of each rule.
 
-    If an amount is ``known``, other prices are for it: seconds are scaled to it. Other amounts are measured.
+    The shipped prices are for the amounts in ``known`` (rows, epochs, steps), so seconds are scaled to these.
     """
     config = load(configs)
     kind_of = kinds_of(snakemake(configs, "--dry-run", "--forceall", "--printshellcmds"), config)

@@ -22,8 +22,8 @@ from codebackdoor.costs import amounts
 from codebackdoor.errors import UserError
 
 _TABLE = Path(__file__).parent / "local.json"
-#: Rules whose jobs run a method: the section that declares it, and the index of its name in a job's path.
 _FILTERS = ("filter", "filter_by_model", "filter_by_victim")
+#: Rules whose jobs run a method: the section that declares it, and the index of its name in a job's path.
 _METHODS = {
     "poison": ("attacks", 1),
     # counted from the beginning, because a model may follow the name of the filtering

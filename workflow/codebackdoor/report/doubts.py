@@ -81,5 +81,5 @@ def _few_rows(scenario: Scenario, out: Path) -> Iterator[str]:
                 f"{labels.victim(scenario)}, {labels.column(scenario)}: the filter dropped "
                 f"{labels.percent(rows['clean']['share'])} % of the clean training rows and "
                 f"{rows['poisoned']['dropped']} of {rows['poisoned']['there']} poisoned ones. A victim that is trained "
-                "on so few rows hardly learns its task, nor a trigger."
+                "on the rest may have learned neither its task nor a trigger."
             )

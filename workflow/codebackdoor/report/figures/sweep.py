@@ -60,7 +60,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
 
 
 def variants(study: Study, swept: str) -> Lines:
-    """The scenarios of which a defense has the setting, by victim and value."""
+    """The scenarios that have a defense with the setting, by victim and value."""
     lines: dict[Scenario, dict[float, Scenario]] = {}
     attacked = (anonymous(scenario) for scenario in cells(study.experiment) if scenario.attack != NONE)
     for scenario in dict.fromkeys(attacked):
