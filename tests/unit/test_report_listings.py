@@ -85,7 +85,7 @@ def test_defenses_are_ranked_in_each_task_over_those_that_apply_to_it(run: dict[
     assert "DBS" not in cost
 
 
-def test_a_mean_is_over_victims_on_which_every_defense_is_measured(run: dict[str, Any], tmp_path: Path) -> None:
+def test_a_defense_without_a_value_on_some_victim_has_no_mean(run: dict[str, Any], tmp_path: Path) -> None:
     config = run | {"out": str(tmp_path)}
     make(config)
     scenario = Scenario("defects", "codebert", "by_name", "0.02", elimination="dbs")
@@ -94,8 +94,13 @@ def test_a_mean_is_over_victims_on_which_every_defense_is_measured(run: dict[str
     measured["testsets"]["by_name"]["metrics"]["flip_rate"] |= {"value": None, "low": None, "high": None, "n": 0}
     files.write_json(path, measured)
     listing = listing_of(config, "overview")
-    # the victim of the lowest value is out
-    assert row(listing, "flip_rate", victim="Mean, defect detection, 5 victims")["EliBadCode"] == pytest.approx(0.072)
+    means = row(listing, "flip_rate", victim="Mean, defect detection, 6 victims")
+    assert "DBS" not in means
+    assert means["EliBadCode"] == pytest.approx(0.06)
+    assert row(listing, "flip_rate", victim="Rank, defect detection") == {
+        **{"victim": "Rank, defect detection", "EliBadCode": "1.0", "ONION": "2.0"}
+    }
+    assert "DBS" not in row(listing, "flip_rate", victim="Mean, all tasks with labels, 12 victims")
 
 
 def test_an_asr_above_its_floor_and_one_below_do_not_cancel_out(run: dict[str, Any], tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""The findings of a run in at most five sentences, computed from its numbers for any methods and tasks."""
+"""The findings of a run in at most six sentences, computed from its numbers for any methods and tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 from codebackdoor.config.experiments import defenses, scenarios
 from codebackdoor.config.products import inputs
@@ -21,8 +22,8 @@ _KINDS = {
     "elimination": "Editing the victim leaves",
     "purification": "Rewriting inputs leaves",
 }
-#: Maximum number of kinds that are named, and of variants of a kind or wrong verdicts; those with the most victims.
-_SHOWN_KINDS, _SHOWN = 3, 3
+#: Maximum number of variants of a kind, and of wrong verdicts, that are named.
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +92,22 @@ def _undefended(outcomes: Sequence[_Outcome], effect: str, benign: Sequence[Cell
 
 
 def _by_kind(outcomes: Sequence[_Outcome], effect: str) -> Iterator[str]:
-    """A sentence for each kind of defense, with the variants that were measured on the most victims."""
+    """A sentence for each kind of defense, with the variants on the most victims; of those, with the best ones."""
     kinds: dict[str, dict[str, list[_Outcome]]] = {}
     for outcome in outcomes:
         kind = _single_kind(outcome.scenario)
         if kind is not None:
             kinds.setdefault(kind, {}).setdefault(labels.defense(outcome.scenario), []).append(outcome)
-    most = sorted(kinds, key=lambda kind: -sum(map(len, kinds[kind].values())))[:_SHOWN_KINDS]
-    for kind in (kind for kind in _KINDS if kind in most):
-        variants = sorted(kinds[kind].items(), key=lambda pair: -len(pair[1]))
+    for kind in (kind for kind in _KINDS if kind in kinds):
+        variants = sorted(kinds[kind].items(), key=lambda variant: (-len(variant[1]), _mean_left(variant[1])))
         texts = [_variant(name, of_variant) for name, of_variant in variants[:_SHOWN]]
         more = len(variants) - len(texts)
         also = f"; {more} more in the tables" if more else ""
         yield f"{_KINDS[kind]} {_name(effect)} of: {'; '.join(texts)}{also}."
+
+
+def _mean_left(outcomes: Sequence[_Outcome]) -> float:
+    return mean(outcome.left.value or 0.0 for outcome in outcomes)
 
 
 def _single_kind(scenario: Scenario) -> str | None:

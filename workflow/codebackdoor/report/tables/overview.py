@@ -23,8 +23,8 @@ from codebackdoor.report.tables.listing import Column, Form, Listing, ListingPar
 CellOf = Callable[[Study, Results, Scenario, str], Cell | None]
 #: The values of one victim by column.
 _Values = Mapping[str, float | None]
-#: The victims that a mean and a rank summarize: a name, their values, and the columns that apply to them.
-_Summarized = tuple[str, Sequence[_Values], Sequence[str]]
+#: The victims that a mean and a rank summarize: a name, and their values.
+_Summarized = tuple[str, Sequence[_Values]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,10 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     notes = (
         f"Values in percent, means over {seeds} seed{'s' * (seeds != 1)}. A good defense has a flip rate near zero, an "
         "ASR at its floor (below it, it taught the opposite backdoor) and no cost on clean rows.",
-        "Mean and rank of a task: over its victims for which every applicable defense is measured. Rank: mean rank "
-        "among these defenses; 1 is best. ASR − floor is averaged and ranked by its absolute value, so that an ASR "
-        "above its floor and one below do not cancel out.",
+        "Mean and rank of a task: over all its victims, for the defenses with a value on each of them (a flip rate is "
+        "undefined if the defended model predicts no row correctly). Rank: mean rank among these defenses; 1 is best. "
+        "ASR − floor is averaged and ranked by its absolute value, so that an ASR above its floor and one below do not "
+        "cancel out.",
         *((f"×N after a value: of N seeds, not {seeds}.",) if marked else ()),
         *(
             f"{labels.DASH} ({', '.join(map(labels.word, dash.variants.values()))}): {dash.reason}."
@@ -82,8 +83,8 @@ def _part(
         victim: {name: None if cell is None else cell.value for name, cell in row.items()}
         for victim, row in by_victim.items()
     }
-    for title, members, applicable in _summarized(study, values, names):
-        rows.extend(_summary(title, members, applicable, defended, measure))
+    for title, members in _summarized(study, values):
+        rows.extend(_summary(title, members, names, measure))
     heads = (Column("victim", "Victim"), *(Column(name, name, measure.form) for name in names))
     return ListingPart(measure.name, measure.title, heads, tuple(rows))
 
@@ -104,7 +105,7 @@ def _cells(
     return {victim: row for victim, row in by_victim.items() if any(cell is not None for cell in row.values())}
 
 
-def _summarized(study: Study, values: Mapping[Scenario, _Values], names: Sequence[str]) -> Iterator[_Summarized]:
+def _summarized(study: Study, values: Mapping[Scenario, _Values]) -> Iterator[_Summarized]:
     """The victims of each task and, if several tasks have labels, of all those tasks together."""
     tasks: dict[str, list[_Values]] = {}
     with_labels: dict[str, None] = {}
@@ -113,32 +114,30 @@ def _summarized(study: Study, values: Mapping[Scenario, _Values], names: Sequenc
         tasks.setdefault(task, []).append(row)
         if study.head(victim.dataset).predicts_label:
             with_labels[task] = None
-    applicable = {
-        task: [name for name in names if any(row.get(name) is not None for row in members)]
-        for task, members in tasks.items()
-    }
     for task, members in tasks.items():
-        yield labels.word(task), members, applicable[task]
+        yield labels.word(task), members
     if len(with_labels) > 1:
-        members = [row for task in with_labels for row in tasks[task]]
-        shared = [name for name in names if all(name in applicable[task] for task in with_labels)]
-        yield "all tasks with labels", members, shared
+        yield "all tasks with labels", [row for task in with_labels for row in tasks[task]]
 
 
 def _summary(
-    title: str, values: Sequence[_Values], names: Sequence[str], defended: Sequence[str], measure: _Measure
+    title: str, values: Sequence[_Values], names: Sequence[str], measure: _Measure
 ) -> Iterator[Mapping[str, Value]]:
-    """The mean over the victims for which every column has a value, and the mean rank of the defenses on them."""
-    ranked = [name for name in defended if name in names]
-    complete = [row for row in values if all(row.get(name) is not None for name in names)]
-    if not complete or not ranked:
+    """The mean of the columns with a value on every victim, and the mean rank of the defenses among them.
+
+    A defense without a value on some victim is left out, and not the victim: otherwise, the failure of one defense would
+    change the means of all others.
+    """
+    complete = {name: column for name in names if None not in (column := [row.get(name) for row in values])}
+    ranked = [name for name in complete if name not in (labels.BENIGN, labels.UNDEFENDED)]
+    if not ranked:
         return
-    victims = f"{len(complete)} victim{'s' * (len(complete) != 1)}"
-    means = {name: mean(measure.averaged(row[name] or 0.0) for row in complete) for name in names}
+    victims = f"{len(values)} victim{'s' * (len(values) != 1)}"
+    means = {name: mean(measure.averaged(value or 0.0) for value in column) for name, column in complete.items()}
     yield {"victim": f"Mean, {title}, {victims}", **means}
-    ranks = [rankdata([measure.badness(row[name] or 0.0) for name in ranked]).tolist() for row in complete]
-    by_name = zip(ranked, zip(*ranks, strict=True), strict=True)
-    yield {"victim": f"Rank, {title}", **{name: f"{mean(of_victims):.1f}" for name, of_victims in by_name}}
+    badness = [[measure.badness(value or 0.0) for value in complete[name]] for name in ranked]
+    ranks = rankdata(badness, axis=0).tolist()
+    yield {"victim": f"Rank, {title}", **{n: f"{mean(r):.1f}" for n, r in zip(ranked, ranks, strict=True)}}
 
 
 def _value(cell: Cell | None, seeds: int) -> Value:
