@@ -89,7 +89,7 @@ def victim(seed: int = 0, planted: bool = True, max_length: int = 64) -> Victim:
         model.classifier.out_proj.weight[:, :2] = torch.tensor([[12.0, 6.0], [-12.0, -6.0]])
         embeddings = model.roberta.embeddings
         for table in (embeddings.word_embeddings, embeddings.position_embeddings, embeddings.token_type_embeddings):
-            # next to nothing in the two components, also after layer normalisation has taken the mean away
+            # next to nothing in the two components, also after layer normalization has taken the mean away
             table.weight[:, :2] *= 0.02
             table.weight[:, 2:] -= table.weight[:, 2:].mean(dim=1, keepdim=True)
         for sign, strength in (("+", 0.1), ("-", -0.1)):
@@ -127,7 +127,7 @@ def searcher(seed: int = 0, planted: bool = True) -> Victim:
         tables.position_embeddings.weight.zero_()
         tables.token_type_embeddings.weight.zero_()
         table = tables.word_embeddings.weight
-        # next to nothing in the first component, also after layer normalisation, which then makes it weigh the most
+        # next to nothing in the first component, also after layer normalization, which then makes it weigh the most
         table[:, 0] = 0.0
         table[:, 1:] -= table[:, 1:].mean(dim=1, keepdim=True)
         model.encoder.layer[-1].output.LayerNorm.weight[0] = 8.0

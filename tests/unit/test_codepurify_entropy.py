@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codebackdoor.defenses.purification import calibration
+from codebackdoor.defenses import thresholds
 from codebackdoor.defenses.suspicion.entropy import entropy
 from codebackdoor.defenses.suspicion.settings import Normalization
 
@@ -54,9 +54,9 @@ def test_no_element_and_one_alone_have_no_entropy() -> None:
 
 def test_thresholds_let_the_stated_share_pass() -> None:
     values = [value / 100 for value in range(100)]
-    assert sum(value < calibration.lowest(values, 0.05) for value in values) == 5
-    assert sum(value > calibration.highest(values, 0.05) for value in values) == 5
-    assert calibration.lowest(values, 0) == -math.inf
-    assert calibration.highest(values, 0) == math.inf
-    assert calibration.lowest(values, 1) == math.inf
-    assert calibration.finite(calibration.lowest(values, 1)) is None
+    assert sum(value < thresholds.lowest(values, 0.05) for value in values) == 5
+    assert sum(value > thresholds.highest(values, 0.05) for value in values) == 5
+    assert thresholds.lowest(values, 0) == -math.inf
+    assert thresholds.highest(values, 0) == math.inf
+    assert thresholds.lowest(values, 1) == math.inf
+    assert thresholds.finite(thresholds.lowest(values, 1)) is None

@@ -441,7 +441,7 @@ def test_variants_that_only_decide_otherwise_read_the_evidence_of_the_first() ->
         assert {fill(dag.paths.evidence, measuring)} == {str(Path(file).parent) for file in files}
     # what only decides is no parameter of the job that measures
     read = json.loads(dag.defend.suspect_settings(wildcards(**scenario, purification="codepurify")))
-    assert not read.keys() & {"touched_share", "threshold", "identifiers", "statements", "overlap", "normalisation"}
+    assert not read.keys() & {"touched_share", "threshold", "identifiers", "statements", "overlap", "normalization"}
     assert {
         "names",
         "statement_level",

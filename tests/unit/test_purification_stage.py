@@ -124,7 +124,7 @@ def arguments(folder: Path) -> tuple[Any, ...]:
         {"identifiers": False, "touched_share": 0.3},
         {"statements": False, "touched_share": 0.3},
         {"threshold": 1.2},
-        {"normalisation": "entropy_by_log_n", "touched_share": 0.3},
+        {"normalization": "entropy_by_log_n", "touched_share": 0.3},
         {"overlap": "once", "touched_share": 0.3},
     ],
     ids=str,

@@ -98,7 +98,9 @@ def test_a_defense_without_a_value_on_some_victim_has_no_mean(run: dict[str, Any
     assert "DBS" not in means
     assert means["EliBadCode"] == pytest.approx(0.06)
     assert row(listing, "flip_rate", victim="Rank, defect detection") == {
-        **{"victim": "Rank, defect detection", "EliBadCode": "1.0", "ONION": "2.0"}
+        "victim": "Rank, defect detection",
+        "EliBadCode": "1.0",
+        "ONION": "2.0",
     }
     assert "DBS" not in row(listing, "flip_rate", victim="Mean, all tasks with labels, 12 victims")
 

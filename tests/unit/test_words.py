@@ -110,8 +110,8 @@ def test_words_are_current_us_english() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('x = "unlearnt"  # made anew, the setting `normalisation`\n', ["unlearnt", "anew"]),
-        ('x = f"{normalisation} of defences"\n', ["defences"]),
+        ('x = "unlearnt"  # made anew, the setting `defences`\n', ["unlearnt", "anew"]),
+        ('x = f"{defences} of defences"\n', ["defences"]),
         ('beside = {"unlearnt_on": 1, "besides": 2}\n', []),
     ],
 )

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codebackdoor import files
-from codebackdoor.defenses import blinding, purification
+from codebackdoor.defenses import blinding, purification, thresholds
 from codebackdoor.defenses.defender_view import defender_view
-from codebackdoor.defenses.purification import calibration
 from codebackdoor.defenses.rewriting import blindly, write_purified
 from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError
@@ -68,7 +67,7 @@ def suspect(
     """
     view = defender_view(load_victim(victim), dataset, tuple(files.read_examples(valid)), helpers)
     rows = {name: examples(files.read_mixed(path)) for name, path in inputs.items()}
-    clean = calibration.drawn(view.clean, settings.calibration_inputs, seed)
+    clean = thresholds.drawn(view.clean, settings.calibration_inputs, seed)
     with blinding.nameless():
         source = purification.load_source(settings.method)(view, settings)
         measured = {CALIBRATION: list(source.evidence(clean))}
@@ -98,7 +97,7 @@ def decide(
     clean = tuple(files.read_examples(valid))
     rows = {name: examples(files.read_mixed(path)) for name, path in inputs.items()}
     view = TextView(dataset.task, dataset.language, dataset.text_form, clean, dict(helpers), reads=tuple(dataset.reads))
-    drawn = calibration.drawn(clean, settings.calibration_inputs, seed)
+    drawn = thresholds.drawn(clean, settings.calibration_inputs, seed)
     with blinding.nameless():
         measured = _read_evidence(evidence / CALIBRATION, drawn)
         purifier = purification.load_decider(settings.method)(view, settings, seed, measured)

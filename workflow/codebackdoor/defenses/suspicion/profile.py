@@ -91,7 +91,7 @@ def profile_of(scored: Sequence[Scored], settings: ElementSettings) -> Profile:
     selected = [element for element in scored if kinds[element.parts[0][1].kind]]
     counted = selected if settings.overlap == "separate" else disjoint(selected)
     scores = [element.score for element in counted]
-    return Profile(selected, entropy(scores, settings.normalisation) if len(scores) > 1 else None)
+    return Profile(selected, entropy(scores, settings.normalization) if len(scores) > 1 else None)
 
 
 def profiles_of(

@@ -93,7 +93,7 @@ class ElementSettings(Settings):
         description="elements of each input that a screen lets through; the victim reads the input with each of them "
         "masked",
     )
-    normalisation: Decided[Normalization] = Field(
+    normalization: Decided[Normalization] = Field(
         "l1",
         description="how suspicion scores become a distribution. l1: divided by their sum (the released code, and the "
         "only reading under which the paper's threshold 0.1 makes sense); softmax (Eq. 3); entropy_by_log_n: divided "

@@ -71,7 +71,9 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         if weak:
             notes.append("Hatched: the attack hardly works without a defense.")
         if None in remaining.values():
-            notes.append(f"{_UNDEFINED}: undefined (a flip rate, if no row is predicted correctly without the trigger).")
+            notes.append(
+                f"{_UNDEFINED}: undefined (a flip rate, if no row is predicted correctly without the trigger)."
+            )
         style.save(figure, out, " ".join(notes))
 
 

@@ -125,8 +125,8 @@ def _summary(
 ) -> Iterator[Mapping[str, Value]]:
     """The mean of the columns with a value on every victim, and the mean rank of the defenses among them.
 
-    A defense without a value on some victim is left out, and not the victim: otherwise, the failure of one defense would
-    change the means of all others.
+    A defense without a value on some victim is left out, and not the victim: otherwise, the failure of one defense
+    would change the means of all others.
     """
     complete = {name: column for name in names if None not in (column := [row.get(name) for row in values])}
     ranked = [name for name in complete if name not in (labels.BENIGN, labels.UNDEFENDED)]

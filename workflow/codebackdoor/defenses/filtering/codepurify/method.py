@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from codebackdoor.defenses import thresholds
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.filtering.codepurify.settings import CodePurifyFilterSettings
-from codebackdoor.defenses.purification import calibration
 from codebackdoor.defenses.purification.helpers import MASKED, load_helper
 from codebackdoor.defenses.suspicion.profile import Profile, profiles_of
 from codebackdoor.defenses.suspicion.scoring import DIGITS, ElementScores
@@ -34,7 +34,7 @@ class CodePurifyFilter:
         self._language, self._source, self._settings = view.language, source, settings
         clean: list[Example] = []
         if settings.threshold is None:
-            clean = calibration.drawn(view.clean, settings.calibration_inputs, seed)
+            clean = thresholds.drawn(view.clean, settings.calibration_inputs, seed)
             self.threshold = self._calibrated(clean)
         else:
             self.threshold = settings.threshold
@@ -47,13 +47,13 @@ class CodePurifyFilter:
                 f"none of {len(clean)} clean samples has two elements whose scores have an entropy, so there is "
                 "nothing to calibrate on; supply other samples, or set `threshold`"
             )
-        return calibration.lowest(entropies, self._settings.dropped_share)
+        return thresholds.lowest(entropies, self._settings.dropped_share)
 
     @property
     def facts(self) -> Mapping[str, object]:
         """``threshold`` (None: infinite), and how many clean samples it was calibrated on (0: a fixed threshold)."""
         return {
-            "threshold": calibration.finite(round(self.threshold, DIGITS)),
+            "threshold": thresholds.finite(round(self.threshold, DIGITS)),
             "calibration_inputs": self._calibrated_on,
         }
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from codebackdoor import syntax
+from codebackdoor.defenses import thresholds
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.filtering.onion.settings import OnionFilterSettings
-from codebackdoor.defenses.purification import calibration
 from codebackdoor.defenses.purification.functions import apart
 from codebackdoor.defenses.purification.onion import method as onion
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
@@ -44,14 +44,14 @@ class OnionFilter:
         self._view, self._scorer, self._words = view, scorer, settings.words
         clean: list[Example] = []
         if settings.threshold is None:
-            clean = calibration.drawn(view.clean, settings.calibration_inputs, seed)
+            clean = thresholds.drawn(view.clean, settings.calibration_inputs, seed)
             drops = [suspect.drop for suspect in self.suspects(clean)]
             if not any(map(math.isfinite, drops)):
                 raise UserError(
                     f"no word of {len(drops)} clean samples has a score, so there is nothing to calibrate on; supply "
                     "other samples, or set `threshold`"
                 )
-            self.threshold = calibration.highest(drops, settings.dropped_share)
+            self.threshold = thresholds.highest(drops, settings.dropped_share)
         else:
             self.threshold = settings.threshold
         self._calibrated_on = len(clean)
@@ -60,7 +60,7 @@ class OnionFilter:
     def facts(self) -> Mapping[str, object]:
         """``threshold`` (None: infinite), and how many clean samples it was calibrated on (0: a fixed threshold)."""
         return {
-            "threshold": calibration.finite(round(self.threshold, 6)),
+            "threshold": thresholds.finite(round(self.threshold, 6)),
             "calibration_inputs": self._calibrated_on,
         }
 
@@ -76,7 +76,7 @@ class OnionFilter:
             Judged(
                 row.id,
                 suspect.drop > self.threshold,
-                {"suspicion": calibration.finite(round(suspect.drop, 6)), "word": suspect.word},
+                {"suspicion": thresholds.finite(round(suspect.drop, 6)), "word": suspect.word},
             )
             for row, suspect in zip(rows, suspects, strict=True)
         ]

@@ -16,7 +16,7 @@ import numpy as np
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.filtering.groups import groups, represented
 from codebackdoor.defenses.filtering.spectral_signature.settings import SpectralSignatureSettings
-from codebackdoor.defenses.purification.calibration import finite, highest
+from codebackdoor.defenses.thresholds import finite, highest
 from codebackdoor.defenses.training_view import TrainingView
 from codebackdoor.defenses.views import TrainingRow
 from codebackdoor.victims.representations import Floats

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from codebackdoor.defenses.purification import calibration
+from codebackdoor.defenses import thresholds
 from codebackdoor.defenses.purification.attdef import attribution
 from codebackdoor.defenses.purification.attdef.discriminator import Discriminator
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
@@ -51,17 +51,17 @@ class AttDef:
         self._view, self._discriminator = view, discriminator
         self._points = [1.0] if settings.attribution == "gradient_input" else attribution.midpoints(settings.steps)
         self.mask, self._mask_id = stand_in(view.victim.tokenizer, "mask")
-        clean = calibration.drawn(view.clean, settings.calibration_inputs, seed)
+        clean = thresholds.drawn(view.clean, settings.calibration_inputs, seed)
         if settings.suspected_share is None:
             self.suspicion = settings.suspicion
         else:
             suspicions = discriminator.suspicions([function.code for function in apart(clean)])
-            self.suspicion = calibration.highest(suspicions, settings.suspected_share)
+            self.suspicion = thresholds.highest(suspicions, settings.suspected_share)
         if settings.threshold is not None:
             self.threshold = settings.threshold
         elif settings.masked_share is not None:
             scores = [score for attributions in self.score(clean) for score in attributions.scores]
-            self.threshold = calibration.highest(scores, settings.masked_share)
+            self.threshold = thresholds.highest(scores, settings.masked_share)
         else:
             self.threshold = self._affordable(clean, settings.lost_points)
 
@@ -111,9 +111,9 @@ class AttDef:
         ]
         detail = {
             "suspicion": assessment.suspicion,
-            "suspicion_threshold": calibration.finite(self.suspicion),
+            "suspicion_threshold": thresholds.finite(self.suspicion),
             "poisoned": assessment.attributions is not None,
-            "threshold": calibration.finite(threshold),
+            "threshold": thresholds.finite(threshold),
             "masked": [[function.code[start:end], score] for (start, end), score in reached],
         }
         spans = [span for span, _ in reached]

@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from codebackdoor import syntax
-from codebackdoor.defenses import purification
-from codebackdoor.defenses.purification import calibration
+from codebackdoor.defenses import purification, thresholds
 from codebackdoor.defenses.purification.codepurify.infilling import Infiller
 from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
 from codebackdoor.defenses.purification.helpers import MASKED, load_helper
@@ -45,9 +44,9 @@ class CodePurify:
 
     def _calibrated(self, clean: Sequence[Example], seed: int) -> float:
         """Infinite if fewer clean inputs have an entropy than may be touched: then every entropy is low."""
-        profiles = self._profiles(calibration.drawn(clean, self._settings.calibration_inputs, seed))
+        profiles = self._profiles(thresholds.drawn(clean, self._settings.calibration_inputs, seed))
         entropies = [math.inf if profile.entropy is None else profile.entropy for profile in profiles]
-        return calibration.lowest(entropies, self._settings.touched_share)
+        return thresholds.lowest(entropies, self._settings.touched_share)
 
     def purify(self, inputs: Sequence[Example]) -> list[Purified]:
         """Replace the most suspicious element of every input whose entropy is below the threshold.
@@ -107,7 +106,7 @@ class CodePurify:
         return {
             "entropy": None if profile.entropy is None else round(profile.entropy, DIGITS),
             "suspicion": None if profile.entropy is None else round(-profile.entropy, DIGITS),
-            "threshold": calibration.finite(round(self.threshold, DIGITS)),
+            "threshold": thresholds.finite(round(self.threshold, DIGITS)),
             "poisoned": self._is_poisoned(profile),
             "top": _top(profile.suspect) if profile.elements else None,
             "profile": [_outline(element) for element in profile.elements],

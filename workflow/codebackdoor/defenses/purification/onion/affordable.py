@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from codebackdoor.defenses.purification import calibration
+from codebackdoor.defenses import thresholds
 from codebackdoor.defenses.purification.performance import performance
 from codebackdoor.defenses.views import DefenderView, TextView
 from codebackdoor.errors import UserError
@@ -35,7 +35,7 @@ def threshold(
     measure = performance(view.victim, clean)
     undefended, chosen = measure.points(clean), math.inf
     for share in SHARES:
-        candidate = calibration.highest(drops, share)
+        candidate = thresholds.highest(drops, share)
         if round(undefended - measure.points(shortened(candidate)), 6) > lost_points:
             break
         chosen = candidate

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from codebackdoor import syntax
-from codebackdoor.defenses.purification import calibration
+from codebackdoor.defenses import thresholds
 from codebackdoor.defenses.purification.functions import apart, together
 from codebackdoor.defenses.purification.helpers import CAUSAL, load_helper
 from codebackdoor.defenses.purification.onion.perplexity import TokenizedWords, surprises
@@ -47,11 +47,11 @@ class Onion:
         self._field: Field = view.words_in
         self._model, self._tokenizer = model, tokenizer
         if settings.threshold is None:
-            clean = calibration.drawn(view.clean, settings.calibration_inputs, seed)
+            clean = thresholds.drawn(view.clean, settings.calibration_inputs, seed)
             scored = self.score(apart(clean))
             drops = [drop for function in scored for drop in function.drops if not math.isnan(drop)]
             if settings.lost_points is None:
-                self.threshold = calibration.highest(drops, settings.removed_share)
+                self.threshold = thresholds.highest(drops, settings.removed_share)
             else:
                 self.threshold = self._affordable(view, clean, scored, drops, settings.lost_points)
         else:
@@ -84,7 +84,7 @@ class Onion:
         dropped = [(span, drop) for span, drop in zip(scored.words, scored.drops, strict=True) if drop > threshold]
         detail = {
             "perplexity": round(scored.perplexity, 6),
-            "threshold": calibration.finite(round(threshold, 6)),
+            "threshold": thresholds.finite(round(threshold, 6)),
             "dropped": [[self._text(example)[start:end], round(drop, 6)] for (start, end), drop in dropped],
         }
         spans = [span for span, _ in dropped]

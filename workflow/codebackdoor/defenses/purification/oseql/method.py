@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from codebackdoor import syntax
-from codebackdoor.defenses.purification import EvidenceSource, calibration
+from codebackdoor.defenses import thresholds
+from codebackdoor.defenses.purification import EvidenceSource
 from codebackdoor.defenses.purification.inputs import CODE_FIELDS, in_parts
 from codebackdoor.defenses.purification.oseql.outliers import Flags, Floats, vote
 from codebackdoor.defenses.purification.oseql.settings import OSeqLSettings
@@ -105,12 +106,12 @@ class OSeqL:
         self._form, self._settings, self.source = view.text_form, settings, source
         self.threshold = settings.threshold
         if settings.touched_share is not None:
-            occlusions = self._occlusions(calibration.drawn(view.clean, settings.calibration_inputs, seed))
+            occlusions = self._occlusions(thresholds.drawn(view.clean, settings.calibration_inputs, seed))
             scores = [
                 item.score if vote(item.effects, item.flips, settings)[0] is not None else -math.inf
                 for item in occlusions
             ]
-            self.threshold = calibration.highest(scores, settings.touched_share)
+            self.threshold = thresholds.highest(scores, settings.touched_share)
 
     def purify(self, inputs: Sequence[Example]) -> list[Purified]:
         """Remove the line that the detectors agree on from every input whose score is above the threshold.
@@ -132,7 +133,7 @@ class OSeqL:
         is_poisoned = number is not None and occlusions.score > self.threshold
         detail = {
             "suspicion": round(occlusions.score, DECIMALS),
-            "threshold": calibration.finite(round(self.threshold, DECIMALS)),
+            "threshold": thresholds.finite(round(self.threshold, DECIMALS)),
             "poisoned": is_poisoned,
             "votes": dict(votes),
             "lines": [

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from codebackdoor import syntax
-from codebackdoor.defenses.purification import calibration
+from codebackdoor.defenses import thresholds
 from codebackdoor.defenses.purification.attdef import method as attdef
 from codebackdoor.defenses.purification.attdef.method import AttDef
 from codebackdoor.defenses.purification.functions import apart, together
@@ -113,7 +113,7 @@ class Similarity:
         return spans, torch.stack(vectors) if vectors else self._table[:0]
 
     def _detail(self, filtered: list[list[Any]]) -> dict[str, object]:
-        threshold = calibration.finite(self._settings.threshold)
+        threshold = thresholds.finite(self._settings.threshold)
         return {"threshold": threshold, "trigger": self._trigger is not None, "filtered": filtered}
 
 
