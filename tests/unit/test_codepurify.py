@@ -48,7 +48,7 @@ def tree(text: str, language: Language = "python", form: TextForm = "lexed") -> 
     return syntax.parse(text, language, form)
 
 
-def shown(text: str, spans: tuple[tuple[int, int], ...]) -> str:
+def mask(text: str, spans: tuple[tuple[int, int], ...]) -> str:
     return syntax.replace(text, [(start, end, "?") for start, end in spans]).text
 
 
@@ -77,7 +77,7 @@ def scored(victim: Victim, example: Example, settings: CodePurifySettings) -> li
 def test_an_identifier_is_masked_at_every_occurrence_and_a_statement_but_for_keywords_and_marks() -> None:
     text = "def f ( a ) : <indent> if a . a : <indent> return a_b ( 'a' ) <dedent> pass <nl> assert 1 > 0 <dedent>"
     result = elements(tree(text), settings(names="all"))
-    assert [(element.kind, shown(text, element.masked)) for element in result] == [
+    assert [(element.kind, mask(text, element.masked)) for element in result] == [
         ("identifier", text.replace("f (", "? (", 1)),
         ("identifier", text.replace("( a )", "( ? )").replace("a . a", "? . ?")),
         ("identifier", text.replace("a_b", "?")),
@@ -89,7 +89,7 @@ def test_an_identifier_is_masked_at_every_occurrence_and_a_statement_but_for_key
 
 def test_declared_names_are_those_that_a_renaming_changes() -> None:
     text = "def f ( a ) : <indent> b = a . a <nl> return g ( b , a = len ) <dedent>"
-    assert [(element.text, shown(text, element.masked)) for element in identifiers(tree(text))] == [
+    assert [(element.text, mask(text, element.masked)) for element in identifiers(tree(text))] == [
         ("f", text.replace("f (", "? (", 1)),
         ("a", text.replace("( a )", "( ? )").replace("a . a", "? . a")),
         ("b", text.replace("b =", "? =").replace("( b", "( ?")),
@@ -107,7 +107,7 @@ def test_equal_statements_are_one_element_where_the_settings_say_so() -> None:
     text = "def f ( a ) : <indent> b ( 0 ) <nl> c = 1 <nl> b ( 0 ) <dedent>"
     assert len(statements(tree(text))) == 3
     first, second = statements(tree(text), repeats="together")
-    assert shown(text, first.masked) == text.replace("b ( 0 )", "? ? ? ?")
+    assert mask(text, first.masked) == text.replace("b ( 0 )", "? ? ? ?")
     assert second.text == "c = 1"
     victim = planted("b ( 0 )")
     # the trigger stands twice: each of its places alone leaves the other
@@ -126,7 +126,7 @@ def test_equal_statements_are_one_element_where_the_settings_say_so() -> None:
 )
 def test_other_languages_keep_their_own_keywords(language: Language, text: str, expected: str) -> None:
     result = statements(tree(text, language, "raw"))
-    assert shown(text, result[0].masked) == expected
+    assert mask(text, result[0].masked) == expected
 
 
 def test_masks_are_as_many_as_the_infiller_has_sub_tokens() -> None:
@@ -492,7 +492,7 @@ def test_real_code_keeps_parsing_when_an_identifier_is_filled(
     texts: Callable[[], Iterator[str]], language: Language
 ) -> None:
     infill = Infiller(*infiller())
-    seen = 0
+    checked = 0
     for text in itertools.islice(texts(), 12):
         parsed = tree(text, language, "raw")
         result = elements(parsed, settings(names="all"))
@@ -504,5 +504,21 @@ def test_real_code_keeps_parsing_when_an_identifier_is_filled(
             edit = syntax.replace(text, [(*span, word) for span, word in zip(element.masked, new, strict=True)])
             if element.kind == "identifier" and not parsed.has_error:
                 assert not tree(edit.text, language, "raw").has_error
-                seen += 1
-    assert seen > 10
+                checked += 1
+    assert checked > 10
+
+
+def test_keywords_of_a_statement_are_masked_where_the_settings_say_so() -> None:
+    text = "def f ( a ) : <indent> assert 1 >= 0 <nl> pass <dedent>"
+    assert [mask(text, element.masked) for element in statements(tree(text))] == [text.replace("1 >= 0", "? ? ?")]
+    masked = statements(tree(text), keywords="masked")
+    assert [mask(text, element.masked) for element in masked] == [
+        text.replace("assert 1 >= 0", "? ? ? ?"),
+        text.replace("pass", "?"),
+    ]
+    # a victim that reacts to the keyword alone: the trigger's score needs the keyword masked
+    victim, row = planted("assert"), replace(example(1), code=text)
+    assert max(element.score for element in scored(victim, row, settings())) < 0.1
+    (most_suspicious, *_) = sorted(scored(victim, row, settings(keywords="masked")), key=lambda element: -element.score)
+    assert most_suspicious.score > 0.2
+    assert most_suspicious.parts[0][1].text == "assert 1 >= 0"

@@ -23,7 +23,7 @@ _DECLARED: tuple[Role, ...] = ("function", "parameter", "variable")
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """An identifier with all its occurrences, or a statement with its tokens except for keywords and layout marks.
+    """An identifier with all its occurrences, or a statement with all tokens that its settings mask.
 
     ``span`` is the element itself (of an identifier: the first occurrence), ``masked`` the disjoint character spans of
     the text that are masked, in order.
@@ -51,7 +51,7 @@ class Function:
 def elements(tree: Tree, settings: ElementSettings) -> list[Element]:
     """Distinct identifiers by name, then statements.
 
-    A statement that consists of keywords (``pass``) has no masked version and is left out.
+    Where keywords are kept, a statement that consists of them (``pass``) has no masked version and is left out.
     """
     return [*_identifiers(tree, settings.names), *_statements(tree, settings)]
 
@@ -69,12 +69,13 @@ def _identifiers(tree: Tree, names: Names) -> Iterator[Element]:
 def _statements(tree: Tree, settings: ElementSettings) -> Iterator[Element]:
     masked: dict[tuple[str, int], list[tuple[int, int]]] = {}
     spans: dict[tuple[str, int], tuple[int, int]] = {}
+    kept = ("keyword", "mark") if settings.keywords == "kept" else ("mark",)
     end_of_last = 0
     for number, (start, end) in enumerate(statement.span for statement in tree.statements()):
         if settings.statement_level == "outermost" and start < end_of_last:
             continue
         end_of_last = max(end, end_of_last)
-        tokens = [token for token in tree.tokens_in(start, end) if token.kind not in ("keyword", "mark")]
+        tokens = [token for token in tree.tokens_in(start, end) if token.kind not in kept]
         if tokens:
             text = " ".join(tree.text[start:end].split())
             key = (text, 0 if settings.repeats == "together" else number)

@@ -37,7 +37,7 @@ class ElementSettings(Settings):
         description="mask each distinct identifier, at all its occurrences (section III-A1; false is the paper's -V)",
     )
     statements: Decided[bool] = Field(
-        True, description="mask each statement except for its keywords (section III-A1; false is the paper's -S)"
+        True, description="mask each statement, one at a time (section III-A1; false is the paper's -S)"
     )
     names: Names = Field(
         "declared",
@@ -50,6 +50,12 @@ class ElementSettings(Settings):
         "nested",
         description="which statements are masked. nested: all, also those inside others (section III-A1). outermost: "
         "only those directly in the function's body (the released code)",
+    )
+    keywords: Literal["kept", "masked"] = Field(
+        "kept",
+        exclude_if=lambda keywords: keywords == "kept",
+        description="keywords in a masked statement. kept: they stay (section III-A1), so a victim that reacts to the "
+        "keyword of the trigger, too, goes on doing so. masked: they are masked and filled like the other tokens",
     )
     repeats: Literal["separate", "together"] = Field(
         "separate",
