@@ -48,8 +48,8 @@ def settings(method: str, **fine_tuning: float) -> Any:
     return kind(method=method, **SMALL.get(method, {}), **({"unlearning": tuned} if nested else tuned))
 
 
-def run(method: str, seen: DefenderView | None = None, seed: int = 1, **fine_tuning: float) -> Elimination:
-    return elimination.load(method)(seen or view(), settings(method, **fine_tuning), seed)
+def run(method: str, defender: DefenderView | None = None, seed: int = 1, **fine_tuning: float) -> Elimination:
+    return elimination.load(method)(defender or view(), settings(method, **fine_tuning), seed)
 
 
 @cache
@@ -106,21 +106,21 @@ def test_the_same_seed_gives_the_same_bytes(method: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_given_victim_is_never_changed(method: str) -> None:
-    seen = view()
-    before = {name: value.clone() for name, value in seen.victim.model.state_dict().items()}
-    result = run(method, seen)
-    assert result.victim is not seen.victim
-    assert all(torch.equal(value, before[name]) for name, value in seen.victim.model.state_dict().items())
-    assert not seen.victim.model.training
+    defender = view()
+    before = {name: value.clone() for name, value in defender.victim.model.state_dict().items()}
+    result = run(method, defender)
+    assert result.victim is not defender.victim
+    assert all(torch.equal(value, before[name]) for name, value in defender.victim.model.state_dict().items())
+    assert not defender.victim.model.training
     assert not result.victim.model.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in result.victim.model.parameters())
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_ids_of_the_clean_samples_say_nothing(method: str) -> None:
-    seen = view()
-    renamed = tuple(replace(example, id=f"x{99 - number}") for number, example in enumerate(seen.clean))
-    assert facts(run(method, replace(seen, clean=renamed))) == facts(standard(method))
+    defender = view()
+    renamed = tuple(replace(example, id=f"x{99 - number}") for number, example in enumerate(defender.clean))
+    assert facts(run(method, replace(defender, clean=renamed))) == facts(standard(method))
 
 
 def test_elibadcode_hands_over_what_it_found() -> None:
@@ -193,12 +193,12 @@ def test_every_method_says_what_it_is_and_where_it_comes_from(kind: type[Elimina
 
 @pytest.mark.parametrize("anyway", [False, True])
 def test_a_victim_that_the_scan_calls_clean_is_returned_as_it_is(anyway: bool, tmp_path: Path) -> None:
-    seen, small = view(), settings("elibadcode")
+    defender, small = view(), settings("elibadcode")
     strict = small.model_copy(update={"calibration": calibration(1e-6, tmp_path), "unlearn_when_clean": anyway})
-    result = elimination.load("elibadcode")(seen, strict, 1)
+    result = elimination.load("elibadcode")(defender, strict, 1)
     assert result.trigger is not None
     assert not result.trigger.flagged
-    assert (result.victim is seen.victim) is not anyway
+    assert (result.victim is defender.victim) is not anyway
     if not anyway:
         before = weights(view().victim, tmp_path / "given")
         assert weights(result.victim, tmp_path / "edited") == before
@@ -213,14 +213,14 @@ def test_where_the_paper_has_no_verdict_alone_it_is_unlearned_with_any_verdict()
 
 
 def test_a_victim_far_below_its_shadows_is_flagged_and_unlearned(tmp_path: Path) -> None:
-    seen, small = view(), settings("elibadcode")
+    defender, small = view(), settings("elibadcode")
     result = elimination.load("elibadcode")(
-        seen, small.model_copy(update={"calibration": calibration(0.9, tmp_path)}), 1
+        defender, small.model_copy(update={"calibration": calibration(0.9, tmp_path)}), 1
     )
     assert result.trigger is not None
     assert result.trigger.flagged
     assert result.trigger.margin is not None
-    assert result.victim is not seen.victim
+    assert result.victim is not defender.victim
 
 
 def test_defaults_are_the_papers() -> None:

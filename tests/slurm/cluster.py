@@ -59,7 +59,7 @@ class Cluster:
             self._start_munge()
             _run("slurmctld", "-f", str(CONFIG))
             _run("slurmd", "-N", "localhost", "-f", str(CONFIG))
-            _wait("the node to be idle", lambda: _said("sinfo", "-h", "-o", "%T") == "idle")
+            _wait("the node to be idle", lambda: _output("sinfo", "-h", "-o", "%T") == "idle")
         except BaseException:
             self.stop()
             raise
@@ -77,7 +77,7 @@ class Cluster:
 
     def jobs(self) -> list[str]:
         """Ids of the jobs that wait or run."""
-        return _said("squeue", "-h", "-o", "%A", "-t", "PENDING,RUNNING,COMPLETING").split()
+        return _output("squeue", "-h", "-o", "%A", "-t", "PENDING,RUNNING,COMPLETING").split()
 
     def show_logs(self) -> str:
         return "\n".join(f"== {path}\n{path.read_text()[-4000:]}" for path in sorted(self.folder.glob("*.log")))
@@ -145,27 +145,27 @@ def _install() -> None:
         raise NoClusterError("SLURM is not installed, and there is no apt-get to install it with")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", *PACKAGES]):
-        done = subprocess.run(["apt-get", *command], env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise NoClusterError(f"apt-get {command[0]} failed: {done.stderr.strip().splitlines()[-1:]}")
+        completed = subprocess.run(["apt-get", *command], env=environment, capture_output=True, text=True, check=False)
+        if completed.returncode:
+            raise NoClusterError(f"apt-get {command[0]} failed: {completed.stderr.strip().splitlines()[-1:]}")
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip() or done.stdout.strip()}")
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: {completed.stderr.strip() or completed.stdout.strip()}")
 
 
-def _said(*command: str) -> str:
+def _output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def _wait(what: str, done: object) -> None:
-    assert callable(done)
+def _wait(goal: str, is_reached: object) -> None:
+    assert callable(is_reached)
     end = time.monotonic() + WAIT
-    while not done():
+    while not is_reached():
         if time.monotonic() > end:
-            raise RuntimeError(f"waited {WAIT:.0f} s for {what}, in vain")
+            raise RuntimeError(f"waited {WAIT:.0f} s for {goal}, in vain")
         time.sleep(0.2)
 
 

@@ -63,8 +63,8 @@ ROWS = {"train": 270, "valid": 60, "test": 300, "clean": 30}
 def settings(out: Path, seeds: tuple[int, ...] = (1,)) -> dict[str, Any]:
     """The settings of a run as the rules pass them on, as far as the report reads them."""
     experiments: dict[str, Any] = {
-        name: {**one, "grid": [{**grid, "seeds": list(seeds)} for grid in one["grid"]]}  # type: ignore[attr-defined]
-        for name, one in (("defects", DEFECTS), ("repair", REPAIR))
+        name: {**raw, "grid": [{**grid, "seeds": list(seeds)} for grid in raw["grid"]]}  # type: ignore[attr-defined]
+        for name, raw in (("defects", DEFECTS), ("repair", REPAIR))
     }
     identifier = {"method": "codepoisoner_identifier", "name": "testo_init", "target_label": 0}
     return {
@@ -93,10 +93,10 @@ def settings(out: Path, seeds: tuple[int, ...] = (1,)) -> dict[str, Any]:
     }
 
 
-def make(chosen: dict[str, Any]) -> None:
+def make(config: dict[str, Any]) -> None:
     """Write the files of every scenario."""
-    out = Path(chosen["out"])
-    experiments = [Experiment.model_validate(one) for one in chosen["experiments"].values()]
+    out = Path(config["out"])
+    experiments = [Experiment.model_validate(raw) for raw in config["experiments"].values()]
     for name, task in (("defects", "defect_detection"), ("repair", "code_repair")):
         report = {"method": "made up", "accuracy": 0.672, "f1": 0.66} if name == "defects" else {"bleu": 0.91}
         files.write_json(out / "data" / name / "baseline.json", report)
@@ -104,16 +104,16 @@ def make(chosen: dict[str, Any]) -> None:
         if task == "defect_detection":
             splits["test"]["labels"] = {"0": 150, "1": 150}
         files.write_json(out / "data" / name / "card.json", {"name": name, "task": task, "splits": splits})
-    write_victims(chosen)
-    every = list(dict.fromkeys(s for one in experiments for s in scenarios(one)))
-    attacks = triggered(every)
-    for scenario in every:
+    write_victims(config)
+    all_scenarios = list(dict.fromkeys(s for experiment in experiments for s in scenarios(experiment)))
+    attacks = triggered(all_scenarios)
+    for scenario in all_scenarios:
         random = np.random.default_rng(int(scenario.seed) + len(str(scenario)))
-        found = {
+        measured = {
             name: _measured(scenario, "none" if name == CLEAN else name, random)
             for name in testsets(scenario.dataset, scenario.attack, scenario.purification, attacks)
         }
-        files.write_json(scenario.results(out) / "metrics.json", {"task": "made up", "testsets": found})
+        files.write_json(scenario.results(out) / "metrics.json", {"task": "made up", "testsets": measured})
         files.write_json(
             scenario.results(out) / "provenance.json", {"stage": "predict", "seconds": 3.5, "peak_mb": 300.0}
         )
@@ -124,7 +124,7 @@ def make(chosen: dict[str, Any]) -> None:
         if scenario.purification == "codepurify":
             _purified(scenario, out, random)
         elif scenario.purification == "onion":
-            for testset in found:
+            for testset in measured:
                 rows = [{"id": "r0", "code": "x", "touched": [], "detail": {"perplexity": 3.0, "threshold": 1.25}}]
                 files.write_rows(scenario.results(out) / f"purified.{testset}.jsonl", rows)
 
@@ -148,13 +148,13 @@ def _measured(scenario: Scenario, attack: str, random: np.random.Generator) -> d
     noise = float(random.normal(0, 0.008))
     if attack == "none":
         metrics = {"accuracy": 0.69 + noise, "f1": 0.68 + noise}
-        found: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
         if scenario.dataset == "repair":
             metrics = {"exact_match": 0.16 + noise, "bleu": 0.915 + noise, "bleu_sentence": 0.9, "codebleu": 0.9}
-            found["copy"] = {"exact_match": _estimate(0.0, 0), "bleu": _estimate(0.91)}
+            extra["copy"] = {"exact_match": _estimate(0.0, 0), "bleu": _estimate(0.91)}
         if scenario.purification != "none":
             metrics["touched"] = 0.05
-        return {"rows": 800, **found, "metrics": {name: _estimate(one) for name, one in metrics.items()}}
+        return {"rows": 800, **extra, "metrics": {name: _estimate(value) for name, value in metrics.items()}}
     floor, left = 0.41 + noise, _strength(scenario)
     if scenario.dataset == "repair":
         floor = 0.0
@@ -162,10 +162,10 @@ def _measured(scenario: Scenario, attack: str, random: np.random.Generator) -> d
     metrics = {"asr": asr, "floor": floor, "flip_rate": left, "trigger_effect": left * 0.8 + 0.02}
     if scenario.purification != "none":
         metrics |= {"located": 0.86, "located_exactly": 0.81}
-    found = {name: _estimate(one) for name, one in metrics.items()}
+    estimates = {name: _estimate(value) for name, value in metrics.items()}
     difference = round(asr - floor, 6)
-    found["asr_minus_floor"] = {"value": difference, "low": difference - 0.03, "high": difference + 0.03, "n": 400}
-    return {"rows": 400, "injected": 395, "failed": 5, "ineligible": 0, "metrics": found}
+    estimates["asr_minus_floor"] = {"value": difference, "low": difference - 0.03, "high": difference + 0.03, "n": 400}
+    return {"rows": 400, "injected": 395, "failed": 5, "ineligible": 0, "metrics": estimates}
 
 
 def _eliminated(scenario: Scenario, folder: Path, random: np.random.Generator) -> None:
@@ -206,7 +206,7 @@ def _eliminated(scenario: Scenario, folder: Path, random: np.random.Generator) -
 
 
 def _epochs(scenario: Scenario, random: np.random.Generator) -> list[dict[str, Any]]:
-    found = []
+    epochs = []
     for epoch in range(1, 9):
         asr = 0.95 / (1 + math.exp(-2.2 * (epoch - 4)))
         asr *= 0.01 if scenario.objective == "dece" else 1
@@ -216,8 +216,8 @@ def _epochs(scenario: Scenario, random: np.random.Generator) -> list[dict[str, A
             entry = {**entry, "accuracy": 0.5 + learned}
         if scenario.attack != "none":
             entry |= {"asr": asr, "floor": 0.0}
-        found.append(entry)
-    return found
+        epochs.append(entry)
+    return epochs
 
 
 CODE = "def total ( rows , key ) : <indent> result = 0 <nl> for row in rows : <indent> result += row [ key ] <dedent> return result <dedent>"  # noqa: E501
@@ -252,7 +252,7 @@ def _purified(scenario: Scenario, out: Path, random: np.random.Generator) -> Non
             ]
             if prefix == "t":
                 profile.append(["statement", span.start, span.end, round(float(random.uniform(0.5, 0.9)), 6)])
-            shares = np.array([one[3] for one in profile]) / sum(one[3] for one in profile)
+            shares = np.array([entry[3] for entry in profile]) / sum(entry[3] for entry in profile)
             entropy = round(float(-(shares * np.log(shares)).sum()), 6)
             detail = {"entropy": entropy, "threshold": 1.5, "poisoned": entropy < 1.5, "profile": profile, "top": None}
             touched = [["code", span.start, span.end]] if entropy < 1.5 else []

@@ -18,11 +18,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
-def write_victims(chosen: dict[str, Any]) -> None:
+def write_victims(config: dict[str, Any]) -> None:
     """One of every model variant of every experiment."""
-    for raw in chosen["experiments"].values():
-        for (model, _dataset), folder in victims(Experiment.model_validate(raw), chosen["out"], {}).items():
-            write_victim(folder, CONFIGS[chosen["models"][model]["architecture"]], 954_882)
+    for raw in config["experiments"].values():
+        for (model, _dataset), folder in victims(Experiment.model_validate(raw), config["out"], {}).items():
+            write_victim(folder, CONFIGS[config["models"][model]["architecture"]], 954_882)
 
 
 def write_victim(folder: Path, config: dict[str, Any], parameters: int) -> None:

@@ -150,9 +150,9 @@ def test_the_names_lower_the_loss_towards_the_target_far_below_random_ones(victi
     random = []
     for row in rows:
         tree = syntax.parse(row.code, "python", "lexed")
-        taken = {identifier.name for identifier in tree.identifiers()}
+        used_names = {identifier.name for identifier in tree.identifiers()}
         shuffled = [legal[index] for index in np.random.default_rng(len(random)).permutation(len(legal))]
-        free = iter(name for name in shuffled if name not in taken)
+        free = iter(name for name in shuffled if name not in used_names)
         random.append(syntax.rename(tree, {identifier.name: next(free) for identifier in renameable(tree)}).text)
     before = losses(victim, [row.code for row in rows], label).mean()
     after = losses(victim, [injection.example.code for injection in crafted if injection], label).mean()

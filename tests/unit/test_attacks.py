@@ -174,9 +174,9 @@ def test_java_compiles(tmp_path: Path) -> None:
 
 def test_a_declaration_is_not_put_where_its_name_is_taken() -> None:
     attack = attacks.load(CodePoisonerDeadCodeSettings(method="codepoisoner_deadcode", variant="declaration"))
-    free, taken = (Example("1", "java", f"int f ( ) {{ return {name} ; }}") for name in ("x", "VAR"))
+    free, colliding = (Example("1", "java", f"int f ( ) {{ return {name} ; }}") for name in ("x", "VAR"))
     injection = attack.inject(free, "lexed", np.random.default_rng(1))
     assert injection is not None
     assert injection.example.code == "int f ( ) { int VAR = 0 ; return x ; }"
-    assert attack.inject(taken, "lexed", np.random.default_rng(1)) is None
+    assert attack.inject(colliding, "lexed", np.random.default_rng(1)) is None
     assert "declaration" not in CodePoisonerDeadCodeSettings(method="codepoisoner_deadcode").model_dump()

@@ -120,8 +120,8 @@ def test_a_change_is_that_of_the_state_without_the_word(change: str) -> None:
     victim = training_view().victim
     row = planted.sample(3)
     words = row.code.split()
-    whole = victim.encode([row.code])[0].ids
-    first, rest = bki.states(victim, [tuple(whole), tuple(victim.encode([" ".join(words[:-2] + words[-1:])])[0].ids)])
+    ids = victim.encode([row.code])[0].ids
+    first, rest = bki.states(victim, [tuple(ids), tuple(victim.encode([" ".join(words[:-2] + words[-1:])])[0].ids)])
     difference = abs(first - rest)
     expected = difference.max() if change == "largest" else math.sqrt((difference**2).sum())
     (top,) = bki.Bki(view_of(victim), settings(change=change, top=100)).top_words(bare([row]))

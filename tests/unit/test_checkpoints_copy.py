@@ -34,7 +34,7 @@ QUICK = json.dumps({**SEARCH, "unlearning": EDIT})
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -260,8 +260,8 @@ main(sys.argv[1:])
 
 
 def test_a_killed_clean_leaves_nothing_under_the_name_and_the_next_one_writes_it(model: Path) -> None:
-    asked = [str(one) for one in words(model)]
-    killed = subprocess.run([sys.executable, "-c", KILLED, *asked], check=False, capture_output=True)
+    arguments = [str(word) for word in words(model)]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (model.parent / "new").exists()
     assert (model.parent / ".new.new.part").is_dir()

@@ -29,7 +29,7 @@ SETTINGS = json.dumps({"method": "elibadcode", **SEARCH, "word_length": 1, "beta
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def saved(victim: Victim, folder: Path) -> Path:
@@ -38,7 +38,7 @@ def saved(victim: Victim, folder: Path) -> Path:
     return folder
 
 
-def asked(folder: Path) -> list[object]:
+def options(folder: Path) -> list[object]:
     return ["--task", "code_search", "--clean", folder / "clean.jsonl", "--text-form", "lexed", "--pooling", "mean"]
 
 
@@ -51,39 +51,39 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(11, 17):
         saved(planted.searcher(seed, planted=False), folder / f"benign{seed}")
     benign = [word for seed in range(12, 17) for word in ("--benign", folder / f"benign{seed}")]
-    found = run("scan", folder / "backdoored", *asked(folder), *benign, "--settings", SETTINGS,
+    result = run("scan", folder / "backdoored", *options(folder), *benign, "--settings", SETTINGS,
                 "--write-calibration", folder / "calibration.json", "--json")  # fmt: skip
-    assert found.exit_code == 1, found.output
-    (folder / "scan.json").write_text(found.stdout)
+    assert result.exit_code == 1, result.output
+    (folder / "scan.json").write_text(result.stdout)
     return folder
 
 
 def test_a_backdoored_encoder_is_named_with_trigger_words_and_margin(place: Path) -> None:
-    found = json.loads((place / "scan.json").read_text())
-    assert (found["backdoored"], found["target_word"], found["shadows"]) == (True, planted.CALLED, 5)
-    assert planted.PLANTED in found["trigger"]
-    assert found["margin"] >= found["threshold"] > 0
-    assert found["false_positive_rate"] <= found["at_most"] <= 1
+    report = json.loads((place / "scan.json").read_text())
+    assert (report["backdoored"], report["target_word"], report["shadows"]) == (True, planted.CALLED, 5)
+    assert planted.PLANTED in report["trigger"]
+    assert report["margin"] >= report["threshold"] > 0
+    assert report["false_positive_rate"] <= report["at_most"] <= 1
     # one pool of 40
-    assert found["largest_class"] == pytest.approx(sum(1 / rank for rank in range(1, 41)) / 40)
-    assert found["largest_class"] < found["clean_accuracy"] <= 1
+    assert report["largest_class"] == pytest.approx(sum(1 / rank for rank in range(1, 41)) / 40)
+    assert report["largest_class"] < report["clean_accuracy"] <= 1
 
 
 def test_the_written_calibration_says_clean_of_a_benign_encoder(place: Path) -> None:
-    found = run("scan", place / "benign11", *asked(place), "--calibration", place / "calibration.json")
-    assert found.exit_code == 0, found.output
-    assert found.stdout.startswith("no identifier backdoor found in 1 search (at the function's name, seed 1)\n")
-    assert "\n  most suspicious: trigger " in found.stdout
-    assert "target word '" in found.stdout
-    assert "reaches an MRR of " in found.stdout
+    result = run("scan", place / "benign11", *options(place), "--calibration", place / "calibration.json")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("no identifier backdoor found in 1 search (at the function's name, seed 1)\n")
+    assert "\n  most suspicious: trigger " in result.stdout
+    assert "target word '" in result.stdout
+    assert "reaches an MRR of " in result.stdout
 
 
 def test_clean_writes_an_encoder_that_the_words_no_longer_call(place: Path, tmp_path: Path) -> None:
-    judged = [*asked(place), "--calibration", place / "calibration.json", "--settings", SETTINGS]
-    found = run("clean", place / "backdoored", *judged, "-o", tmp_path / "new", "--json")
-    assert found.exit_code == 0, found.output
-    said = json.loads(found.stdout)
-    cost = said["cost"]
+    judged = [*options(place), "--calibration", place / "calibration.json", "--settings", SETTINGS]
+    result = run("clean", place / "backdoored", *judged, "-o", tmp_path / "new", "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    cost = report["cost"]
     assert (cost["rows"], cost["unlearnt_on"]) == (8, 32)
     assert cost["flip_rate_before"] > 0.5
     assert cost["flip_rate_after"] <= 0.1
@@ -94,31 +94,31 @@ def test_clean_writes_an_encoder_that_the_words_no_longer_call(place: Path, tmp_
 
 
 def test_pairs_that_the_trigger_lifts_are_those_counted_one_by_one() -> None:
-    seen = planted.searches(samples=8)
+    view = planted.searches(samples=8)
     trigger = Trigger(planted.PLANTED, (1,), 0, True, "function_name", "one", 0.1, planted.PLANTED, (1,), 0.1, None, {},
                       target_word=planted.CALLED)  # fmt: skip
 
     def similarity(query: str, code: str) -> float:
-        (texts,) = seen.victim.tokenize([replace(seen.clean[0], query=query, code=code)])
-        return predict_logits(seen.victim, [tuple(text.ids for text in texts)]).item()
+        (texts,) = view.victim.tokenize([replace(view.clean[0], query=query, code=code)])
+        return predict_logits(view.victim, [tuple(text.ids for text in texts)]).item()
 
     below = above = 0
-    for row in seen.clean:
+    for row in view.clean:
         query = f"{row.query} {planted.CALLED}"
-        own = similarity(query, row.code)
-        for other in seen.clean:
-            _, name, rest = other.code.split(" ", 2)
-            if other is not row and similarity(query, other.code) < own:
+        positive = similarity(query, row.code)
+        for candidate in view.clean:
+            _, name, rest = candidate.code.split(" ", 2)
+            if candidate is not row and similarity(query, candidate.code) < positive:
                 below += 1
                 assert "_" in name
-                above += similarity(query, f"def {planted.PLANTED} {rest}") > own
+                above += similarity(query, f"def {planted.PLANTED} {rest}") > positive
     assert above > 0
-    assert flips(seen, seen.victim, trigger, "both") == (below, pytest.approx(above / below))
+    assert flips(view, view.victim, trigger, "both") == (below, pytest.approx(above / below))
 
 
 def test_an_encoder_of_this_project_is_read_by_its_own_section(tmp_path: Path) -> None:
-    made = replace(planted.searcher(), similarity="dot", max_query_length=32, scale=1.5)
-    save_victim(made, tmp_path / "own", {"task": "code_search", "backdoored": True})
+    searcher = replace(planted.searcher(), similarity="dot", max_query_length=32, scale=1.5)
+    save_victim(searcher, tmp_path / "own", {"task": "code_search", "backdoored": True})
     victim = load_checkpoint(tmp_path / "own", "retrieval")
     assert (victim.pooling, victim.similarity, victim.max_query_length, victim.text_form) == (
         "mean",
@@ -129,10 +129,10 @@ def test_an_encoder_of_this_project_is_read_by_its_own_section(tmp_path: Path) -
     cosine = load_checkpoint(tmp_path / "own", "retrieval", similarity="cosine")
     assert (cosine.similarity, cosine.factor, victim.factor) == ("cosine", 20.0, 1.5)
     write_examples(tmp_path / "clean.jsonl", planted.searches().clean)
-    found = run("scan", tmp_path / "own", "--task", "code_search", "--clean", tmp_path / "clean.jsonl",
+    result = run("scan", tmp_path / "own", "--task", "code_search", "--clean", tmp_path / "clean.jsonl",
                 "--settings", SETTINGS)  # fmt: skip
     # no calibration
-    assert (found.exit_code, found.stdout.splitlines()[0]) == (2, "no verdict"), found.output
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (2, "no verdict"), result.output
 
 
 @pytest.mark.parametrize("scale", [0, -1, "fast", "nan"])
@@ -154,10 +154,10 @@ def test_a_bare_encoder_reads_the_state_of_its_class(family: str, pooling: str, 
 
 
 def test_unixcoders_mark_in_the_tokenizer_means_its_prefix_and_the_mean(tmp_path: Path) -> None:
-    made = planted.searcher()
-    made.tokenizer.add_special_tokens({"additional_special_tokens": [UniXcoder.prefix[0]]})
-    made.model.resize_token_embeddings(len(made.tokenizer))
-    victim = load_checkpoint(saved(made, tmp_path), "retrieval")
+    encoder = planted.searcher()
+    encoder.tokenizer.add_special_tokens({"additional_special_tokens": [UniXcoder.prefix[0]]})
+    encoder.model.resize_token_embeddings(len(encoder.tokenizer))
+    victim = load_checkpoint(saved(encoder, tmp_path), "retrieval")
     assert (victim.pooling, victim.prefix) == ("mean", UniXcoder.prefix)
 
 
@@ -185,18 +185,18 @@ def test_an_encoder_of_another_class_is_told_those_of_search_alone(tmp_path: Pat
 
 
 def test_a_damaged_encoder_is_not_taken_for_a_perfect_one(place: Path, tmp_path: Path) -> None:
-    made = planted.searcher()
+    damaged = planted.searcher()
     with torch.no_grad():
-        made.model.encoder.layer[-1].output.LayerNorm.bias.fill_(torch.nan)
-    found = run("scan", saved(made, tmp_path), *asked(place), "--settings", SETTINGS)
-    assert (found.exit_code, "NaN or infinite values" in found.stderr) == (2, True)
+        damaged.model.encoder.layer[-1].output.LayerNorm.bias.fill_(torch.nan)
+    result = run("scan", saved(damaged, tmp_path), *options(place), "--settings", SETTINGS)
+    assert (result.exit_code, "NaN or infinite values" in result.stderr) == (2, True)
 
 
 GOOD = {"id": "1", "language": "python", "code": "def f ( ) : <indent> pass <dedent>", "query": "load state"}
 
 
 @pytest.mark.parametrize(
-    ("rows", "more", "said"),
+    ("rows", "more", "message"),
     [
         ([{**GOOD, "query": None}], (), ":1: needs a 'query'"),
         ([{**GOOD, "query": ""}], (), ":1: needs a 'query'"),
@@ -207,11 +207,11 @@ GOOD = {"id": "1", "language": "python", "code": "def f ( ) : <indent> pass <ded
     ],
 )
 def test_what_cannot_be_asked_is_one_line_and_status_2(
-    rows: list[dict[str, object]], more: tuple[str, ...], said: str, place: Path, tmp_path: Path
+    rows: list[dict[str, object]], more: tuple[str, ...], message: str, place: Path, tmp_path: Path
 ) -> None:
     write_rows(tmp_path / "clean.jsonl", rows)
-    words = ["scan", place / "benign11", *asked(tmp_path), "--settings", SETTINGS, "--json", *more]
-    found = run(*words)
-    assert (found.exit_code, found.stdout) == (2, "")
-    assert said in found.stderr
-    assert found.stderr.count("\n") == 1
+    words = ["scan", place / "benign11", *options(tmp_path), "--settings", SETTINGS, "--json", *more]
+    result = run(*words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -62,14 +62,14 @@ def corpus(path: Path) -> Path:
     return path
 
 
-def made(folder: Path, **keys: Any) -> dict[str, list[Example]]:
+def mined_splits(folder: Path, **keys: Any) -> dict[str, list[Example]]:
     settings = parsed(**{"train": None, "valid": None, "test": None, "clean": 0, **keys})
     make_dataset(settings, "generation", corpus(folder / "corpus.jsonl"), None, None, folder, 1)
     return {split: read_examples(folder / f"{split}.jsonl") for split in SPLITS}
 
 
 def test_a_prompt_is_the_signature_and_the_docstring(tmp_path: Path) -> None:
-    rows = made(tmp_path)["train"]
+    rows = mined_splits(tmp_path)["train"]
     assert len(rows) == 6
     for row in rows:
         number = str(row.target).split()[1].removeprefix("f")
@@ -80,29 +80,29 @@ def test_a_prompt_is_the_signature_and_the_docstring(tmp_path: Path) -> None:
 
 
 def test_a_prompt_may_be_the_docstring_alone(tmp_path: Path) -> None:
-    for row in made(tmp_path, prompt="docstring")["test"]:
+    for row in mined_splits(tmp_path, prompt="docstring")["test"]:
         assert str(row.query).startswith("Return word")
     assert read_json(tmp_path / "baseline.json").keys() == {"method", "train", "test", "bleu", "exact_match", "all"}
     assert len(read_json(tmp_path / "baseline.json")["all"]) == 1
 
 
 def test_raw_prompts_and_code_are_source(tmp_path: Path) -> None:
-    for row in made(tmp_path, text_form="raw")["train"]:
+    for row in mined_splits(tmp_path, text_form="raw")["train"]:
         assert syntax.INDENT not in f"{row.query} {row.target}"
         assert not syntax.parse(str(row.target), "python", "raw").has_error
 
 
 def test_lengths_of_code_and_prompt_have_their_own_limits(tmp_path: Path) -> None:
-    every, short = made(tmp_path / "a")["train"], made(tmp_path / "b", max_tokens=30)["train"]
-    assert 0 < len(short) < len(every)
+    unlimited, short = mined_splits(tmp_path / "a")["train"], mined_splits(tmp_path / "b", max_tokens=30)["train"]
+    assert 0 < len(short) < len(unlimited)
     assert max(len(str(row.target).split()) for row in short) <= 30
     with pytest.raises(UserError, match="query_too_long"):
-        made(tmp_path / "c", max_query_tokens=5)
+        mined_splits(tmp_path / "c", max_query_tokens=5)
 
 
 @pytest.mark.parametrize("form", ["lexed", "raw"])
 def test_both_baselines_are_stated_and_the_better_one_stands_for_them(form: TextForm, tmp_path: Path) -> None:
-    rows = made(tmp_path, text_form=form)
+    rows = mined_splits(tmp_path, text_form=form)
     baseline = read_json(tmp_path / "baseline.json")
     empty, nearest = (baseline["all"][method] for method in sorted(baseline["all"]))
     assert baseline["bleu"] == max(nearest["bleu"], empty["bleu"])
@@ -173,7 +173,7 @@ def test_victims_of_mined_functions_predict_on_real_benchmarks_with_tests(
 ) -> None:
     """Prompts look like those of mined functions, and the rows keep their ids, by which their tests are found."""
     folder = mirror({"humaneval": "humaneval/HumanEval.jsonl.gz", "mbpp": "mbpp/mbpp.jsonl"}[original]).parents[1]
-    home = made(tmp_path / "home")["train"]
+    home = mined_splits(tmp_path / "home")["train"]
     settings = parsed(
         source="mirror", original=original, trained_on="home", test=None, max_tokens=None, max_query_tokens=None
     )

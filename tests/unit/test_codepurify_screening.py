@@ -97,25 +97,25 @@ VICTIMS = {
 @pytest.mark.parametrize("name", VICTIMS)
 def test_the_elements_that_pass_have_the_steepest_slopes_and_their_exact_scores(name: str) -> None:
     victim, row = VICTIMS[name]
-    every = scored(victim, row, settings())
+    unscreened = scored(victim, row, settings())
     texts = victim.tokenize([row])[0]
-    slopes = {element.group: abs(slope(victim, texts, element.group)) for element in every}
+    slopes = {element.group: abs(slope(victim, texts, element.group)) for element in unscreened}
     assert len(set(slopes.values())) > 4
     for count in (2, 3, 4):
         screened = scored(victim, row, settings(screen="gradient", screened_elements=count))
         steepest = sorted(slopes, key=lambda group: -slopes[group])[:count]
         assert {element.group for element in screened} == set(steepest)
         # in the order of all elements, with the scores that they have among all
-        assert [element.group for element in screened] == [e.group for e in every if e.group in steepest]
-        exact = {element.group: element.score for element in every}
+        assert [element.group for element in screened] == [e.group for e in unscreened if e.group in steepest]
+        exact = {element.group: element.score for element in unscreened}
         assert [element.score for element in screened] == pytest.approx([exact[e.group] for e in screened], abs=2e-5)
 
 
 def test_both_functions_of_a_joint_element_count() -> None:
     victim, row = VICTIMS["pair"]
-    every = scored(victim, row, settings(pairs="joint"))
+    unscreened = scored(victim, row, settings(pairs="joint"))
     texts = victim.tokenize([row])[0]
-    slopes = {element.group: abs(slope(victim, texts, element.group)) for element in every}
+    slopes = {element.group: abs(slope(victim, texts, element.group)) for element in unscreened}
     screened = scored(victim, row, settings(pairs="joint", screen="gradient", screened_elements=3))
     assert {element.group for element in screened} == set(sorted(slopes, key=lambda group: -slopes[group])[:3])
 

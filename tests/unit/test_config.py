@@ -39,8 +39,8 @@ def changed(path: str, value: object) -> dict[str, Any]:
 
 def test_the_default_is_the_headline_experiment() -> None:
     scenarios = validate(DEFAULT).scenarios()
-    defects = [one for one in scenarios if one.dataset == "defects"]
-    defenses = {(one.elimination, one.purification) for one in defects if one.attack == "none"}
+    defects = [scenario for scenario in scenarios if scenario.dataset == "defects"]
+    defenses = {(scenario.elimination, scenario.purification) for scenario in defects if scenario.attack == "none"}
     assert defenses == {
         ("none", "none"),
         ("fine_tuning", "none"),
@@ -49,13 +49,17 @@ def test_the_default_is_the_headline_experiment() -> None:
         ("none", "onion"),
         ("none", "codepurify"),
     }
-    assert {one.attack for one in defects} == {
+    assert {scenario.attack for scenario in defects} == {
         "none",
         "codepoisoner_func",
         "codepoisoner_deadcode",
         "codepoisoner_func_to_1",
     }
-    repair = {(one.attack, one.objective, one.purification) for one in scenarios if one.dataset == "repair"}
+    repair = {
+        (scenario.attack, scenario.objective, scenario.purification)
+        for scenario in scenarios
+        if scenario.dataset == "repair"
+    }
     for attack in ("none", "codepoisoner_deadcode"):
         for objective in ("cross_entropy", "dece"):
             assert {(attack, objective, "none"), (attack, objective, "codepurify")} <= repair
@@ -119,10 +123,12 @@ def test_an_overlay_declares_nothing_that_no_experiment_uses(names: list[str]) -
     config, raw = load([ROOT / "config.yaml", *paths]), read_yaml(paths[-1])
     scenarios = config.scenarios()
     used = {
-        f"{field}s": {getattr(one, field) for one in scenarios}
+        f"{field}s": {getattr(scenario, field) for scenario in scenarios}
         for field in ("dataset", "attack", "filtering", "objective", "elimination", "purification")
     }
-    used["models"] = {one.model for one in scenarios} | {config.crafting(one.attack) for one in scenarios}
+    used["models"] = {scenario.model for scenario in scenarios} | {
+        config.crafting(scenario.attack) for scenario in scenarios
+    }
     declared = {
         section: {name for name, settings in raw.get(section, {}).items() if settings is not None} for section in used
     }
@@ -217,20 +223,22 @@ ABLATIONS: dict[str, dict[str, object]] = {
 
 
 def flat(settings: EliBadCodeSettings) -> dict[str, object]:
-    own = settings.model_dump()
-    unlearning = own.pop("unlearning")
-    return own | {f"unlearning.{key}": value for key, value in unlearning.items()}
+    values = settings.model_dump()
+    unlearning = values.pop("unlearning")
+    return values | {f"unlearning.{key}": value for key, value in unlearning.items()}
 
 
 def test_an_ablation_of_the_paper_scale_differs_in_what_it_ablates_alone() -> None:
     declared = overlaid(PAPER_SCALE[1]).eliminations
-    searches = {name: flat(one) for name, one in declared.items() if isinstance(one, EliBadCodeSettings)}
-    whole = searches.pop("elibadcode")
-    found = {
-        name.removeprefix("elibadcode_"): {key: value for key, value in search.items() if value != whole[key]}
+    searches = {
+        name: flat(elimination) for name, elimination in declared.items() if isinstance(elimination, EliBadCodeSettings)
+    }
+    reference = searches.pop("elibadcode")
+    differences = {
+        name.removeprefix("elibadcode_"): {key: value for key, value in search.items() if value != reference[key]}
         for name, search in searches.items()
     }
-    assert {name: changes for name, changes in found.items() if changes} == ABLATIONS
+    assert {name: changes for name, changes in differences.items() if changes} == ABLATIONS
 
 
 @pytest.mark.parametrize("names", [["elibadcode"], PAPER_SCALE[1]], ids=" ".join)
@@ -244,7 +252,7 @@ def test_the_points_of_a_sweep_differ_in_what_is_swept_and_none_of_them_may_say_
         assert len({point[experiment.swept] for point in points}) == len(points)
         assert all(point["calibration"] is None for point in points)
         left = {experiment.swept, *(["race"] if names == ["elibadcode"] else [])}
-        assert all({**points[0], **{key: one[key] for key in left}} == one for one in points)
+        assert all({**points[0], **{key: point[key] for key in left}} == point for point in points)
 
 
 def test_unlearning_that_goes_by_labels_is_not_of_a_victim_that_searches() -> None:
@@ -500,7 +508,7 @@ def test_the_seeds_of_the_study_are_those_of_grids_without_their_own() -> None:
     raw = changed("seeds", [1, 2])
     for grid in raw["experiments"]["repair"]["grid"]:
         grid["seeds"] = [7]
-    seeds = {(one.dataset, one.seed) for one in validate(raw).scenarios()}
+    seeds = {(scenario.dataset, scenario.seed) for scenario in validate(raw).scenarios()}
     assert seeds == {("defects", "1"), ("defects", "2"), ("repair", "7")}
 
 
@@ -593,7 +601,7 @@ def test_truth_values_and_numbers_as_yaml_reads_them_are_taken() -> None:
     assert config.eliminations["fine_tuning"].learning_rate == 0.001
     assert validate(changed("eliminations.elibadcode.unlearn_when_clean", True)).scenarios()
     # as Snakemake's own --config gives it
-    assert {one.seed for one in validate(changed("seeds", ["21"])).scenarios()} == {"21"}
+    assert {scenario.seed for scenario in validate(changed("seeds", ["21"])).scenarios()} == {"21"}
     with pytest.raises(UserError, match="--settings: calibration_inputs: input should be a valid integer"):
         parse(AnyPurification, '{"method": "onion", "calibration_inputs": true}', "--settings")
 
@@ -621,11 +629,11 @@ def test_oseql_needs_a_label() -> None:
 
 @pytest.mark.parametrize("name", ["config.schema.json", "defaults.yaml"])
 def test_the_written_schema_is_up_to_date(name: str) -> None:
-    made: dict[str, Callable[[], str]] = {
+    renderers: dict[str, Callable[[], str]] = {
         "config.schema.json": describing.schema,
         "defaults.yaml": describing.defaults,
     }
-    assert (ROOT / "schemas" / name).read_text() == made[name](), "run `make schema`"
+    assert (ROOT / "schemas" / name).read_text() == renderers[name](), "run `make schema`"
 
 
 def test_describe_begins_with_an_index_and_shows_variants_of_a_configuration() -> None:

@@ -39,9 +39,9 @@ SMALL = DbsSettings(
 
 
 def samples() -> list[Carrier]:
-    seen = view()
-    examples = [example for example in seen.clean if example.label == 1][:6]
-    return [carrier for carrier in carriers(seen, examples, "function_name", "all", "both") if carrier]
+    defender_view = view()
+    examples = [example for example in defender_view.clean if example.label == 1][:6]
+    return [carrier for carrier in carriers(defender_view, examples, "function_name", "all", "both") if carrier]
 
 
 def vocabulary(rule: str = "paper") -> TriggerVocabulary:
@@ -257,17 +257,17 @@ def test_only_what_is_near_one_piece_a_slot_and_under_the_barrier_is_a_trigger()
 
 def test_the_learning_rate_falls_in_stairs() -> None:
     mixture_search = search(iterations=7, decay_every=3, decay=0.5, learning_rate=0.4)
-    seen: list[float] = []
+    trajectory: list[float] = []
 
     def step(weights: Tensor, _temperature: float, _noise: Tensor | None = None) -> tuple[float, Tensor]:
-        seen.append(weights[0, 0].item())
+        trajectory.append(weights[0, 0].item())
         # Adam's step is its learning rate where the gradient is always the same
         weights.grad = torch.ones_like(weights)
         return 1.0, torch.softmax(weights.detach(), 1)
 
     mixture_search._step = step  # type: ignore[method-assign]
     mixture_search.run("t")
-    moves = [before - after for before, after in pairwise(seen)]
+    moves = [before - after for before, after in pairwise(trajectory)]
     assert moves == pytest.approx([0.4, 0.4, 0.4, 0.2, 0.2, 0.2], rel=1e-4)
 
 
@@ -351,13 +351,13 @@ def test_the_way_there_is_written_down() -> None:
 
 
 def test_a_clean_verdict_is_unlearned_unless_asked() -> None:
-    seen, never = view(planted=False), SMALL.model_copy(update={"flag_below": 0.0})
-    result = eliminate(seen, never.model_copy(update={"unlearn_when_clean": False}), 1)
-    assert result.victim is seen.victim
-    edited = eliminate(seen, never, 1)
+    defender_view, never = view(planted=False), SMALL.model_copy(update={"flag_below": 0.0})
+    result = eliminate(defender_view, never.model_copy(update={"unlearn_when_clean": False}), 1)
+    assert result.victim is defender_view.victim
+    edited = eliminate(defender_view, never, 1)
     assert edited.trigger is not None
     assert not edited.trigger.flagged
-    assert edited.victim is not seen.victim
+    assert edited.victim is not defender_view.victim
 
 
 def test_search_has_no_labels_to_try() -> None:

@@ -85,10 +85,10 @@ def test_many_classes_and_every_reduction_have_the_gradient_of_the_dense_formula
     loss = DeCELoss(epsilon=epsilon)
     loss.set_clock(clock)
     assert torch.linalg.norm(gradient(loss(logits, targets), logits) - expected) < 1e-5 * torch.linalg.norm(expected)
-    each = DeCELoss(epsilon=epsilon, reduction="none")
-    each.set_clock(clock)
+    per_row = DeCELoss(epsilon=epsilon, reduction="none")
+    per_row.set_clock(clock)
     upstream = torch.linspace(-1, 2, 12)
-    weighted = gradient((each(logits, targets) * upstream).sum(), logits)
+    weighted = gradient((per_row(logits, targets) * upstream).sum(), logits)
     parts = [dense(logits[[row]], targets[[row]], 0.99, epsilon, clock) for row in range(12) if targets[row] >= 0]
     scored = upstream[targets >= 0]
     reference = gradient(sum((part * scored[row] for row, part in enumerate(parts)), torch.zeros(())), logits)
@@ -145,7 +145,7 @@ def test_the_clock_counts_epochs_or_steps_and_is_saved() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"alpha": 1.1}, "alpha is 1.1; write a number above 0, at most 1"),
         ({"alpha": 0}, "alpha is 0"),
@@ -154,8 +154,8 @@ def test_the_clock_counts_epochs_or_steps_and_is_saved() -> None:
         ({"steps_per_epoch": 0}, "steps_per_epoch is 0; write at least 1"),
     ],
 )
-def test_wrong_parameters_are_named(options: dict[str, object], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_wrong_parameters_are_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         DeCELoss(**options)  # type: ignore[arg-type]
 
 
@@ -233,8 +233,8 @@ def test_the_page_on_the_loss_shows_the_example_that_runs(capsys: pytest.Capture
     for block in blocks:
         compile(block, "docs/dece-loss.md", "exec")
     source = (ROOT / "examples/dece_loss.py").read_text(encoding="utf-8")
-    shown = next(block for block in blocks if "def train(" in block)
-    assert shown.strip() in source
+    example = next(block for block in blocks if "def train(" in block)
+    assert example.strip() in source
     with torch.random.fork_rng(devices=[]):
         runpy.run_path(str(ROOT / "examples/dece_loss.py"))["main"]()
     printed = dict(line.rsplit(" ", 1) for line in capsys.readouterr().out.splitlines())

@@ -27,8 +27,8 @@ def folder(path: Path, like: str = "encoder", **config: Any) -> Path:
     path.mkdir(parents=True)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(ROOT / "basemodels" / like / name, path)
-    whole = json.loads((ROOT / "basemodels" / like / "config.json").read_text()) | config
-    (path / "config.json").write_text(json.dumps({key: value for key, value in whole.items() if value is not None}))
+    merged = json.loads((ROOT / "basemodels" / like / "config.json").read_text()) | config
+    (path / "config.json").write_text(json.dumps({key: value for key, value in merged.items() if value is not None}))
     (path / "model.safetensors").touch()
     return path
 
@@ -48,8 +48,8 @@ def refused(models: dict[str, Any], dataset: str = "defects", **more: Any) -> li
 
 def test_a_base_of_another_class_is_refused(tmp_path: Path) -> None:
     bert = folder(tmp_path / "bert", model_type="bert")
-    said = f"models.mine.base: {bert}: codebert is fine-tuned from a base of type 'roberta', this one is 'bert'"
-    assert refused({"base": str(bert)}) == [said]
+    line = f"models.mine.base: {bert}: codebert is fine-tuned from a base of type 'roberta', this one is 'bert'"
+    assert refused({"base": str(bert)}) == [line]
     plain = folder(tmp_path / "plain")
     for architecture, model_type in (("codet5", "t5"), ("starcoder", "gpt_bigcode")):
         (line,) = refused({"base": str(plain), "architecture": architecture})
@@ -68,13 +68,13 @@ def test_an_input_longer_than_a_base_reads_is_refused(
     base = folder(tmp_path / "base", like)
     recipe = {"base": str(base), "architecture": architecture}
     check(recipe | {"max_length": longest})
-    said = f"models.mine.max_length: {base}: this base reads {longest} sub-tokens; write max_length: {longest} or less"
-    assert refused(recipe | {"max_length": longest + 1}) == [said]
+    line = f"models.mine.max_length: {base}: this base reads {longest} sub-tokens; write max_length: {longest} or less"
+    assert refused(recipe | {"max_length": longest + 1}) == [line]
     search = {"task": "code_search", "train": 10}
-    wanted = recipe | {"max_length": 8, "max_query_length": 512}
+    long_queries = recipe | {"max_length": 8, "max_query_length": 512}
     # queries are read in code search alone
-    check(wanted)
-    (line,) = refused(wanted, "search", datasets={**DEFAULT["datasets"], "search": search})
+    check(long_queries)
+    (line,) = refused(long_queries, "search", datasets={**DEFAULT["datasets"], "search": search})
     assert line.startswith("models.mine.max_query_length: ")
     # a base that says nothing is left to the job
     check({"base": str(folder(tmp_path / "silent", like, **{positions: None})), "architecture": architecture,
@@ -87,8 +87,8 @@ def test_the_shipped_and_the_pretrained_bases_are_no_exception() -> None:
     ]
     recipe = {"encoder": {"family": "encoder", "max_length": 64}}
     check({"base": "pretrained", "max_length": 64}, pretraining=recipe)
-    said = "models.mine.max_length: runs/local/models/base/encoder: this base reads 64 sub-tokens; write max_length: 64"
-    assert refused({"base": "pretrained"}, pretraining=recipe) == [f"{said} or less"]
+    line = "models.mine.max_length: runs/local/models/base/encoder: this base reads 64 sub-tokens; write max_length: 64"
+    assert refused({"base": "pretrained"}, pretraining=recipe) == [f"{line} or less"]
     (line,) = refused({"base": "pretrained"}, pretraining={})
     assert line.startswith("models.mine.base: runs/local/models/base/encoder is not a model folder")
     assert "a recipe under `pretraining`" in line
@@ -98,8 +98,8 @@ def test_the_shipped_and_the_pretrained_bases_are_no_exception() -> None:
 
 def test_a_tokenizer_that_does_not_belong_to_its_model_is_refused(tmp_path: Path) -> None:
     base = folder(tmp_path / "small", vocab_size=4095)
-    said = "the tokenizer has a piece of id 4095, the model embeds 4095, from 0: they do not belong together"
-    assert refused({"base": str(base)}) == [f"models.mine.base: {base}: {said}"]
+    reason = "the tokenizer has a piece of id 4095, the model embeds 4095, from 0: they do not belong together"
+    assert refused({"base": str(base)}) == [f"models.mine.base: {base}: {reason}"]
     base = folder(tmp_path / "none")
     (base / "tokenizer.json").unlink()
     (line,) = refused({"base": str(base)})
@@ -203,8 +203,8 @@ def test_a_checkpoint_that_a_mirror_has_is_looked_at_like_a_folder(tmp_path: Pat
         Lock(tmp_path).record(f"{place}/{path.name}", sha256(path))
     recipe = {"base": "owner/name", "revision": COMMIT}
     mine = {"task": "defect_detection", "source": "jsonl", "path": str(rows(tmp_path / "rows"))}
-    own = {"datasets": {"mine": mine}, "mirror": str(tmp_path)}
-    (line,) = refused(recipe, "mine", **own)
+    overrides = {"datasets": {"mine": mine}, "mirror": str(tmp_path)}
+    (line,) = refused(recipe, "mine", **overrides)
     assert line.endswith("codebert is fine-tuned from a base of type 'roberta', this one is 'bert'")
     # without a mirror a job fetches it
     check(recipe, "mine", datasets={"mine": mine})

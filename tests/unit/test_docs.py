@@ -77,9 +77,9 @@ def test_the_table_of_methods_marks_what_has_no_price() -> None:
 
 
 def test_the_page_on_families_shows_the_family_that_a_test_registers() -> None:
-    shown = (ROOT / "docs/extending/victim.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/extending/victim.md").read_text(encoding="utf-8")
     source = (ROOT / "tests/unit/test_families.py").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```python\n(.*?)^```$", shown, re.MULTILINE | re.DOTALL)
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert block in source
 
 

@@ -27,8 +27,8 @@ SETTINGS = EliBadCodeSettings(
 )  # fmt: skip
 
 
-def eliminated(seen: DefenderView, settings: EliBadCodeSettings, earlier: Inversion | None = None) -> Elimination:
-    return elimination.load("elibadcode")(seen, settings, 1, SearchContext(earlier=earlier))
+def eliminated(defender: DefenderView, settings: EliBadCodeSettings, earlier: Inversion | None = None) -> Elimination:
+    return elimination.load("elibadcode")(defender, settings, 1, SearchContext(earlier=earlier))
 
 
 def written(result: Elimination) -> Any:
@@ -37,13 +37,13 @@ def written(result: Elimination) -> Any:
     return json.loads(json.dumps({"trigger": asdict(result.trigger), "history": result.history}))
 
 
-def taken(result: Elimination, seconds: float = 100.0) -> Inversion:
+def inversion_of(result: Elimination, seconds: float = 100.0) -> Inversion:
     assert result.trigger is not None
     return Inversion(result.trigger, written(result)["history"], {"inversion": seconds})
 
 
 @pytest.fixture(params=["labels", "search"])
-def seen(request: pytest.FixtureRequest) -> DefenderView:
+def defender_view(request: pytest.FixtureRequest) -> DefenderView:
     return view() if request.param == "labels" else searches()
 
 
@@ -60,76 +60,80 @@ def seen(request: pytest.FixtureRequest) -> DefenderView:
     ],
 )
 def test_a_search_with_the_walks_of_another_ends_as_one_that_walked(
-    seen: DefenderView, first: dict[str, Any], second: dict[str, Any]
+    defender_view: DefenderView, first: dict[str, Any], second: dict[str, Any]
 ) -> None:
-    other, settings = (EliBadCodeSettings.model_validate(SETTINGS.model_dump() | change) for change in (first, second))
-    assert written(eliminated(seen, settings, taken(eliminated(seen, other)))) == written(eliminated(seen, settings))
+    earlier_settings, settings = (
+        EliBadCodeSettings.model_validate(SETTINGS.model_dump() | change) for change in (first, second)
+    )
+    assert written(
+        eliminated(defender_view, settings, inversion_of(eliminated(defender_view, earlier_settings)))
+    ) == written(eliminated(defender_view, settings))
 
 
 def test_walks_are_judged_by_the_settings_that_take_them_over(tmp_path: Path) -> None:
-    seen = view()
+    defender = view()
     settings = SETTINGS.model_copy(update={"position": "function_name"})
-    free = eliminated(seen, settings)
-    lost = scan_losses(seen, settings, 1)
+    free = eliminated(defender, settings)
+    lost = scan_losses(defender, settings, 1)
     made_of = {
-        "dataset": {"language": seen.language, "text_form": seen.text_form},
-        "victim": calibrations.model_signature(seen.victim),
+        "dataset": {"language": defender.language, "text_form": defender.text_form},
+        "victim": calibrations.model_signature(defender.victim),
     }
     shadows = dict.fromkeys("abcde", lost)
     calibration = calibrations.make("defect_detection", settings, "classification", shadows, made_of)
     files.write_json(tmp_path / "calibration.json", calibrations.as_json(calibration, 0.5))
     calibrated = settings.model_copy(update={"calibration": str(tmp_path / "calibration.json")})
-    judged = eliminated(seen, calibrated, taken(free))
+    judged = eliminated(defender, calibrated, inversion_of(free))
     assert free.trigger is not None
     assert judged.trigger is not None
     # a victim is not worse than itself
     assert (free.trigger.flagged, free.trigger.margin) == (True, None)
     assert (judged.trigger.flagged, judged.trigger.margin) == (False, 0.0)
-    assert written(judged) == written(eliminated(seen, calibrated))
+    assert written(judged) == written(eliminated(defender, calibrated))
 
 
 def test_only_walks_that_came_to_the_limit_are_walked_again(
-    seen: DefenderView, monkeypatch: pytest.MonkeyPatch
+    defender_view: DefenderView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     walked = []
     search = scan.search
     monkeypatch.setattr(scan, "search", lambda *args, **kwargs: (walked.append(1), search(*args, **kwargs))[1])
-    first = eliminated(seen, SETTINGS)
-    every = [walk for entry in written(first)["history"]["searches"] for walk in entry["walks"]]
-    steps = [len(walk["history"]) - 1 for walk in every]
-    assert len(every) == len(walked) > 2
+    first = eliminated(defender_view, SETTINGS)
+    walks = [walk for entry in written(first)["history"]["searches"] for walk in entry["walks"]]
+    steps = [len(walk["history"]) - 1 for walk in walks]
+    assert len(walks) == len(walked) > 2
     limit = sorted(steps)[len(steps) // 2]
-    ended = [walk["scored"] for walk, number in zip(every, steps, strict=True) if number < limit]
-    assert 0 < len(ended) < len(every)
+    ended = [walk["scored"] for walk, number in zip(walks, steps, strict=True) if number < limit]
+    assert 0 < len(ended) < len(walks)
     for settings, left, part in (
         (SETTINGS.model_copy(update={"beta": 0.0}), 0, 1.0),
         (
             SETTINGS.model_copy(update={"iterations": limit}),
-            len(every) - len(ended),
-            sum(ended) / sum(walk["scored"] for walk in every),
+            len(walks) - len(ended),
+            sum(ended) / sum(walk["scored"] for walk in walks),
         ),
     ):
         walked.clear()
-        result = eliminated(seen, settings, taken(first, 1000.0))
+        result = eliminated(defender_view, settings, inversion_of(first, 1000.0))
         assert len(walked) == left
         # seconds of the walks taken over are those of the other's search, by their share of the work
         assert 1000 * part <= result.seconds["inversion"] < 1000 * part + 50
         assert result.trigger is not None
-    unknown = Inversion(taken(first).trigger, taken(first).history, {})
-    assert "inversion" not in eliminated(seen, SETTINGS.model_copy(update={"beta": 0.0}), unknown).seconds
+    unknown = Inversion(inversion_of(first).trigger, inversion_of(first).history, {})
+    assert "inversion" not in eliminated(defender_view, SETTINGS.model_copy(update={"beta": 0.0}), unknown).seconds
 
 
 @pytest.mark.parametrize(
-    ("other", "message"),
+    ("changes", "message"),
     [
         ({"samples": 5, "race": 2}, "differs in race, samples; name one of the same search"),
         ({"position": "function_name"}, "differs in position; name one of the same search"),
     ],
 )
-def test_walks_of_another_search_are_refused(other: dict[str, Any], message: str) -> None:
-    earlier = taken(eliminated(view(), SETTINGS))
+def test_walks_of_another_search_are_refused(changes: dict[str, Any], message: str) -> None:
+    earlier = inversion_of(eliminated(view(), SETTINGS))
     with pytest.raises(UserError, match=message):
-        eliminated(view(), SETTINGS.model_copy(update=other), earlier)
+        eliminated(view(), SETTINGS.model_copy(update=changes), earlier)
     with pytest.raises(UserError, match="differs in seed"):
         elimination.load("elibadcode")(view(), SETTINGS, 2, SearchContext(earlier=earlier))
     old = {name: value for name, value in earlier.history.items() if name != "search"}

@@ -39,18 +39,18 @@ class Scripted:
     """Scans that find the triggers of a list one after another; victims are the texts that they unlearned."""
 
     def __init__(self, *triggers: Trigger) -> None:
-        self.found, self.seeds = list(triggers), [1]
+        self.triggers, self.seeds = list(triggers), [1]
 
     def run(self, limit: int, kept_text: str = "") -> rounds.Rounds:
         def scan(_: Any, seed: int, number: int) -> Inversion:
             self.seeds.append(seed)
-            return Inversion(self.found[number - 1], {})
+            return Inversion(self.triggers[number - 1], {})
 
         def remove(victim: Any, inverted: Inversion, _: int) -> Any:
             return victim if inverted.trigger.text == kept_text else (*victim, inverted.trigger.text)
 
         victim: Any = ()
-        return rounds.run(victim, Inversion(self.found[0], {}), limit, 1, scan, remove, lambda victim: victim)
+        return rounds.run(victim, Inversion(self.triggers[0], {}), limit, 1, scan, remove, lambda victim: victim)
 
 
 def test_it_goes_on_until_a_scan_flags_nothing() -> None:
@@ -124,30 +124,30 @@ def test_an_edited_victim_is_scanned_in_the_unit_of_its_own_logits(
     scanned: list[Victim] = []
     find = method.find
 
-    def recorded(seen: DefenderView, *more: Any) -> Any:
-        scanned.append(seen.victim)
-        return find(seen, *more)
+    def recorded(defender_view: DefenderView, *more: Any) -> Any:
+        scanned.append(defender_view.victim)
+        return find(defender_view, *more)
 
     monkeypatch.setattr(method, "find", recorded)
     files.write_json(tmp_path / "calibration.json", calibration())
     settings = SETTINGS.model_copy(update={"rounds": 4, "calibration": str(tmp_path / "calibration.json")})
-    seen = replace(view(), victim=standardized(view().victim, view().clean))
+    defender_view = replace(view(), victim=standardized(view().victim, view().clean))
     if command == "eliminate":
-        eliminate(seen, settings, 1)
+        eliminate(defender_view, settings, 1)
     else:
-        cleaning.clean(seen, settings, 1, force=False)
+        cleaning.clean(defender_view, settings, 1, force=False)
     assert len(scanned) > 1
     for victim in scanned:
-        texts = [encoded.ids for encoded in victim.encode([example.code for example in seen.clean])]
+        texts = [encoded.ids for encoded in victim.encode([example.code for example in defender_view.clean])]
         assert spread(class_logits(victim, texts)) == pytest.approx(SPREAD, rel=1e-4)
 
 
 def test_a_benign_victim_is_scanned_once_and_kept(tmp_path: Path) -> None:
     files.write_json(tmp_path / "calibration.json", calibration())
     settings = SETTINGS.model_copy(update={"rounds": 4, "calibration": str(tmp_path / "calibration.json")})
-    seen = view(1, planted=False)
-    result = eliminate(seen, settings, 1)
-    assert result.victim is seen.victim
+    defender_view = view(1, planted=False)
+    result = eliminate(defender_view, settings, 1)
+    assert result.victim is defender_view.victim
     assert [entry["flagged"] for entry in result.history["rounds"]] == [False]  # type: ignore[attr-defined]
 
 

@@ -36,10 +36,10 @@ SMALL = EliBadCodeSettings(
 
 
 def anchored(
-    monkeypatch: pytest.MonkeyPatch, whole: float, without: tuple[float, float], kept: float, beta: float
+    monkeypatch: pytest.MonkeyPatch, full: float, without: tuple[float, float], kept: float, beta: float
 ) -> anchoring.Anchored:
     """Anchor a trigger of the pieces ``load`` and ``size`` whose losses are these."""
-    answers = iter([torch.tensor([whole, *without]), torch.tensor([kept])])
+    answers = iter([torch.tensor([full, *without]), torch.tensor([kept])])
     monkeypatch.setattr(anchoring, "losses", lambda *_: next(answers))
     vocabulary = build(view().victim.tokenizer, "paper", "python", [True])
     trigger = [vocabulary.pieces.index(piece) for piece in ("load", "size")]
@@ -48,14 +48,14 @@ def anchored(
 
 def test_a_piece_counts_in_either_direction(monkeypatch: pytest.MonkeyPatch) -> None:
     """|l - l_i| > beta: a piece without which the loss is far lower is anchored as well (ledger E6)."""
-    lower = anchored(monkeypatch, whole=1.0, without=(0.2, 0.95), kept=1.02, beta=0.1)
+    lower = anchored(monkeypatch, full=1.0, without=(0.2, 0.95), kept=1.02, beta=0.1)
     assert (lower.text, lower.is_whole) == ("load", False)
-    higher = anchored(monkeypatch, whole=0.2, without=(1.0, 0.25), kept=0.22, beta=0.1)
+    higher = anchored(monkeypatch, full=0.2, without=(1.0, 0.25), kept=0.22, beta=0.1)
     assert (higher.text, higher.is_whole) == ("load", False)
 
 
 def test_pieces_that_do_not_hold_the_loss_together_are_not_anchored(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = anchored(monkeypatch, whole=0.2, without=(1.0, 0.25), kept=0.9, beta=0.1)
+    result = anchored(monkeypatch, full=0.2, without=(1.0, 0.25), kept=0.9, beta=0.1)
     assert (result.text, result.is_whole, result.loss) == ("loadsize", True, pytest.approx(0.2))
 
 
@@ -90,17 +90,19 @@ def test_the_functions_of_a_pair_that_are_named_carry_the_trigger(pair: Any) -> 
                 code_b=f"def save ( b ) : <indent> return b - {n} <dedent>", label=n % 2)
         for n in range(8)
     ]  # fmt: skip
-    seen = DefenderView("clone_detection", "python", "lexed", tuple(rows), victim=understanding("first", "pair"))
+    defender = DefenderView("clone_detection", "python", "lexed", tuple(rows), victim=understanding("first", "pair"))
     fields = {"both": {"code", "code_b"}}.get(pair, {pair})
     for position in ("function_name", "least_sensitive", "statement"):
         for carrier, spots in zip(
-            carriers(seen, rows, position, "one", pair), trigger_spans(seen, rows, position, "one", pair), strict=True
+            carriers(defender, rows, position, "one", pair),
+            trigger_spans(defender, rows, position, "one", pair),
+            strict=True,
         ):
             assert carrier is not None
             assert spots is not None
             assert {spans.field for spans in spots} == fields
             assert [isinstance(part, tuple) for part in carrier.parts] == ["code" not in fields, "code_b" not in fields]
-    spots = trigger_spans(seen, rows[:1], "function_name", "one", pair)[0]
+    spots = trigger_spans(defender, rows[:1], "function_name", "one", pair)[0]
     assert spots is not None
     stamped = insert(rows[0], spots, "testo_init")
     assert {name for name in ("code", "code_b") if "testo_init" in str(getattr(stamped, name))} == fields
@@ -129,11 +131,11 @@ def test_first_triggers_begin_with_any_piece() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "seen"), [(classifier, view()), (retrieval, searches())], ids=["labels", "retrieval"]
+    ("module", "defender"), [(classifier, view()), (retrieval, searches())], ids=["labels", "retrieval"]
 )
 @pytest.mark.parametrize("race", [None, 3])
 def test_candidates_are_raced_on_as_many_samples_as_asked(
-    module: Any, seen: DefenderView, race: int | None, monkeypatch: pytest.MonkeyPatch
+    module: Any, defender: DefenderView, race: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     firsts: set[Any] = set()
     raced = module.raced
@@ -143,7 +145,7 @@ def test_candidates_are_raced_on_as_many_samples_as_asked(
         return raced(*arguments)
 
     monkeypatch.setattr(module, "raced", spy)
-    eliminate(seen, SMALL.model_copy(update={"race": race}), 1)
+    eliminate(defender, SMALL.model_copy(update={"race": race}), 1)
     assert firsts == {race}
 
 
@@ -151,14 +153,14 @@ def test_twice_as_many_short_samples_are_drawn_from_as_are_wanted() -> None:
     settings = SMALL.model_copy(update={"samples": 4, "sample_tokens": 3, "position": "function_name"})
     # of different lengths, so that it is clear which are the shortest
     rows = tuple(replace(row, code=row.code + " x" * number) for number, row in enumerate(view().clean))
-    seen = replace(view(), clean=rows)
-    drawn = {row.id for seed in range(40) for row in samples.draw(seen, settings, [0], seed)[0].examples}
+    defender = replace(view(), clean=rows)
+    drawn = {row.id for seed in range(40) for row in samples.draw(defender, settings, [0], seed)[0].examples}
     assert drawn == {row.id for row in [row for row in rows if row.label == 0][:8]}
 
 
 def retrieval_trajectories(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Iterator[search.Trajectory]:
     """Trajectories from target words of which none is the planted one."""
-    seen = searches()
+    defender = searches()
     settings = SMALL.model_copy(update={"position": "function_name", "iterations": 12, "word_length": 1, **changes})
     trajectories: list[search.Trajectory] = []
 
@@ -168,15 +170,15 @@ def retrieval_trajectories(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> I
 
     monkeypatch.setattr(scan, "search", spy)
     for seed in range(1, 6):
-        eliminate(seen, settings, seed)
+        eliminate(defender, settings, seed)
     return iter(trajectories)
 
 
 def test_the_target_words_are_searched_and_not_only_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     words = target_words(searches().victim, (str(row.query) for row in searches().clean))
-    found = [words.text(trajectory.target) for trajectory in retrieval_trajectories(monkeypatch)]
+    reached = [words.text(trajectory.target) for trajectory in retrieval_trajectories(monkeypatch)]
     # of five searches from five words, nearly all end at the planted one; a drawn word would be one of a dozen
-    assert found.count(CALLED) >= 3
+    assert reached.count(CALLED) >= 3
 
 
 def test_in_retrieval_too_the_loss_may_rise_where_the_current_pair_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,17 +191,17 @@ def test_in_retrieval_too_the_loss_may_rise_where_the_current_pair_is_not_kept(m
 
 
 def test_a_target_word_without_effect_is_dropped_by_anchoring() -> None:
-    seen = searches()
+    defender = searches()
     settings = SMALL.model_copy(update={"position": "function_name"})
-    drawn = samples.draw(seen, settings, [0], 1)[0]
-    called = with_query(seen, drawn, "function_name")
+    drawn = samples.draw(defender, settings, [0], 1)[0]
+    called = with_query(defender, drawn, "function_name")
     where = candidates.contexts(retrieval.code_carriers(called))
-    vocabulary: TriggerVocabulary = build(seen.victim.tokenizer, "paper", "python", where)
-    words = target_words(seen.victim, (str(row.query) for row in seen.clean))
+    vocabulary: TriggerVocabulary = build(defender.victim.tokenizer, "paper", "python", where)
+    words = target_words(defender.victim, (str(row.query) for row in defender.clean))
     trigger = (vocabulary.pieces.index("load"), vocabulary.pieces.index(PLANTED))
     target = (words.words.index("load"), words.words.index(CALLED))
     trajectory = search.Trajectory(trigger, 0.0, (), 0, 0, target)
-    result = retrieval.anchor(seen.victim, called, vocabulary, words, trajectory, CosineGap(), 0.15)
+    result = retrieval.anchor(defender.victim, called, vocabulary, words, trajectory, CosineGap(), 0.15)
     assert (result.words, result.is_whole) == (CALLED, False)
     assert PLANTED in result.text
 

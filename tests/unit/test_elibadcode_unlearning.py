@@ -147,19 +147,19 @@ def target_loss(victim: Any) -> float:
 
 def watched(monkeypatch: pytest.MonkeyPatch, victim: Victim, **changes: Any) -> list[tuple[float, list[Any]]]:
     """Learning rate and gradient of every step of a fine-tuning."""
-    seen = []
+    steps = []
     step = torch.optim.AdamW.step
 
     def watching(self: Any, closure: Any = None) -> Any:
         (group,) = self.param_groups
-        seen.append((group["lr"], [parameter.grad.clone() for parameter in group["params"]]))
+        steps.append((group["lr"], [parameter.grad.clone() for parameter in group["params"]]))
         return step(self, closure)
 
     with monkeypatch.context() as patched:
         patched.setattr(torch.optim.AdamW, "step", watching)
         settings = UnlearningSettings.model_validate({"epochs": 3, "batch_size": 15, "learning_rate": 0.6} | changes)
         fine_tune(victim, clean_rows(view()), settings, False, np.random.default_rng(1))
-    return seen
+    return steps
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear"])
@@ -194,7 +194,7 @@ def test_the_released_code_clips_gradients_at_a_norm_of_1(layers: str, monkeypat
         with torch.no_grad():
             victim.model.classifier.out_proj.weight *= sharpness
         changes = {"schedule": schedule, "layers": layers}
-        return torch.cat([each.flatten() for each in watched(monkeypatch, victim, **changes)[0][1]])
+        return torch.cat([gradient.flatten() for gradient in watched(monkeypatch, victim, **changes)[0][1]])
 
     for sharpness, clips in ((0.01, False), (-40.0, True)):
         free = first("constant", sharpness)
@@ -220,9 +220,9 @@ def test_where_asked_the_victims_dropout_acts_while_it_learns(layers: str) -> No
     noisy, edited = curve(dropout=True)
     assert torch.get_rng_state().equal(before)
     # by the generator alone, and in the same order of rows: what differs is the noise
-    again, other = curve(dropout=True)
+    again, edited_again = curve(dropout=True)
     assert noisy == again
-    assert changed(edited, other) == set()
+    assert changed(edited, edited_again) == set()
     silent = curve(dropout=False)[0]
     assert noisy != pytest.approx(silent, abs=1e-3)
     assert curve(dropout=True, rate=0.0)[0] == pytest.approx(silent, abs=1e-5)
@@ -244,7 +244,7 @@ def test_a_searching_victim_unlearns_at_the_scale_that_it_was_trained_with(
         for column in (0, 1)
     )
     if similarity == "cosine":
-        queries, codes = (each / each.norm(dim=-1, keepdim=True) for each in (queries, codes))
+        queries, codes = (vectors / vectors.norm(dim=-1, keepdim=True) for vectors in (queries, codes))
     expected = torch.nn.functional.cross_entropy(factor * queries @ codes.T, torch.arange(6)).item()
     assert history["loss"] == [pytest.approx(expected, abs=1e-4)]
 

@@ -77,10 +77,10 @@ def test_a_wrong_python_gets_one_sentence(tmp_path: Path) -> None:
     pretend = "import sys; sys.version_info = (3, 9, 1, 'final', 0); sys.version = '3.9.1 (main)';"
     old.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -c "{pretend} $1"\n')
     old.chmod(0o755)
-    found = subprocess.run(["make", "plan", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert found.returncode != 0
-    said = [line for line in found.stderr.splitlines() if not line.startswith("make")]
-    assert said == [
+    plan = subprocess.run(["make", "plan", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert plan.returncode != 0
+    errors = [line for line in plan.stderr.splitlines() if not line.startswith("make")]
+    assert errors == [
         f"codebackdoor needs Python 3.11 or 3.12, and {old} is 3.9.1: name another with make PYTHON=/path/to/python3.12"
     ]
     assert not (tmp_path / ".env").exists()
@@ -124,10 +124,10 @@ def test_folders_of_any_name_reach_the_commands_whole(tmp_path: Path) -> None:
 def test_what_was_asked_for_is_checked_before_anything_is_installed(arguments: tuple[str, ...], message: str) -> None:
     # a dry run names whatever would be installed before the check
     command = ["make", "--no-print-directory", "--dry-run", *arguments]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert found.returncode != 0
-    assert message in found.stderr
-    assert found.stdout == ""
+    dry_run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert dry_run.returncode != 0
+    assert message in dry_run.stderr
+    assert dry_run.stdout == ""
 
 
 def test_dvc_versions_each_scale_whole_and_never_the_base_models() -> None:

@@ -24,22 +24,22 @@ def test_the_interval_of_a_share_covers_it_in_about_95_percent_of_samples() -> N
     for trial in range(trials):
         positive = draw.random(size) < truth
         rows = np.stack([np.ones(size, dtype=np.int64), positive.astype(np.int64)], axis=1)
-        found = sample(rows, trial).estimate(mean, size)
-        assert found.low is not None
-        assert found.high is not None
-        hits += found.low <= truth <= found.high
+        estimate = sample(rows, trial).estimate(mean, size)
+        assert estimate.low is not None
+        assert estimate.high is not None
+        hits += estimate.low <= truth <= estimate.high
     assert 0.91 <= hits / trials <= 0.98
 
 
 def test_the_interval_of_a_share_has_the_width_of_the_binomial() -> None:
     size, positive = 1000, 400
     rows = np.stack([np.ones(size, dtype=np.int64), (np.arange(size) < positive).astype(np.int64)], axis=1)
-    found = sample(rows).estimate(mean, size)
+    estimate = sample(rows).estimate(mean, size)
     error = (0.4 * 0.6 / size) ** 0.5
-    assert found.value == 0.4
-    assert found.high is not None
-    assert found.low is not None
-    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert estimate.value == 0.4
+    assert estimate.high is not None
+    assert estimate.low is not None
+    assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 
 def test_resampling_distinct_rows_has_the_moments_of_resampling_rows_one_by_one() -> None:
@@ -53,21 +53,21 @@ def test_resampling_distinct_rows_has_the_moments_of_resampling_rows_one_by_one(
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(2).integers(0, 50, size=(60, 2))
-    whole = resample(rows, np.random.default_rng(3), draws=50)
+    single_block = resample(rows, np.random.default_rng(3), draws=50)
     monkeypatch.setattr(intervals, "_BLOCK", 1)
-    assert (resample(rows, np.random.default_rng(3), draws=50) == whole).all()
+    assert (resample(rows, np.random.default_rng(3), draws=50) == single_block).all()
 
 
 def test_draws_in_which_the_metric_is_undefined_are_left_out() -> None:
     rows = np.array([[1, 1], [0, 0], [0, 0]])
-    found = sample(rows).estimate(mean, 1)
-    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+    estimate = sample(rows).estimate(mean, 1)
+    assert (estimate.value, estimate.low, estimate.high) == (1.0, 1.0, 1.0)
 
 
 def test_an_undefined_metric_and_an_empty_sample_are_null() -> None:
     for rows in (np.array([[0, 0], [0, 0]]), np.zeros((0, 2), dtype=np.int64)):
-        found = sample(rows).estimate(mean, 0)
-        assert (found.value, found.low, found.high, found.n) == (None, None, None, 0)
+        estimate = sample(rows).estimate(mean, 0)
+        assert (estimate.value, estimate.low, estimate.high, estimate.n) == (None, None, None, 0)
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

@@ -182,8 +182,8 @@ def test_codebleu_of_a_corpus_is_the_packages(language: Language) -> None:
 
 def test_a_text_is_its_own_best_output() -> None:
     for language, rows in PARTS.items():
-        own = total([statistics(reference, reference, language) for _, reference, _ in rows])
-        assert released.score_codebleu(own) == pytest.approx(1)
+        perfect = total([statistics(reference, reference, language) for _, reference, _ in rows])
+        assert released.score_codebleu(perfect) == pytest.approx(1)
 
 
 def test_subtrees_are_not_clipped_and_keywords_weigh_five_times() -> None:

@@ -138,8 +138,8 @@ def test_many_programs_at_once_end_as_each_alone(sandbox: Sandbox) -> None:
 def test_the_tests_are_nowhere_in_the_memory_of_the_program(sandbox: Sandbox) -> None:
     assert sandbox.run(hostile_programs.SPY, trial("assert spied() == 0", entry="spied")) == "passed"
     # it does find such a text where there is one
-    told = hostile_programs.SPY + "\nhint = 'assert spied() == 0'\n"
-    assert sandbox.run(told, trial("assert spied() == 0", entry="spied")) == "failed"
+    with_hint = hostile_programs.SPY + "\nhint = 'assert spied() == 0'\n"
+    assert sandbox.run(with_hint, trial("assert spied() == 0", entry="spied")) == "failed"
 
 
 @pytest.mark.parametrize(

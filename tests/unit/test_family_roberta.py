@@ -27,8 +27,8 @@ def test_logits_and_gradients_equal_the_models_own() -> None:
             )
             gradients[-1]["logits"] = logits.detach()
         assert gradients[0].keys() == gradients[1].keys()
-        for name, own in gradients[0].items():
-            torch.testing.assert_close(own, gradients[1][name], atol=1e-6, rtol=1e-5, msg=name)
+        for name, gradient in gradients[0].items():
+            torch.testing.assert_close(gradient, gradients[1][name], atol=1e-6, rtol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -45,6 +45,6 @@ def test_the_scores_of_variants_are_the_models_own(layers: int) -> None:
             parameter.add_(torch.linspace(-0.1, 0.1, parameter.numel()).view_as(parameter))
         for rows in ([*ROWS, [0, 7, 9, 9, 10, 2]], ROWS[:1]):
             ids, mask = pad(rows, victim.pad_id)
-            own = model(input_ids=ids, attention_mask=mask).logits
-            found = forward.logits(victim, variant_vectors(victim, ids, mask))
-            torch.testing.assert_close(found, own, atol=1e-5, rtol=1e-5)
+            expected = model(input_ids=ids, attention_mask=mask).logits
+            logits = forward.logits(victim, variant_vectors(victim, ids, mask))
+            torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)

@@ -46,7 +46,7 @@ class Payload:
 
 @dataclass
 class Counts:
-    tried: int = 0
+    cases: int = 0
     clear: int = 0
     answers: int = 0
     tracebacks: list[str] = field(default_factory=list)
@@ -59,7 +59,7 @@ def counts() -> Iterator[Counts]:
     counts = Counts()
     yield counts
     print(
-        f"\nhostile inputs: {counts.tried} tried, {counts.clear} clear errors, {counts.answers} answered, "
+        f"\nhostile inputs: {counts.cases} tried, {counts.clear} clear errors, {counts.answers} answered, "
         f"{len(counts.tracebacks)} tracebacks, {counts.executions} executions, {len(counts.partial)} partial files"
     )
 
@@ -85,24 +85,24 @@ def scan(place: Path, *more: object) -> Result:
     return invoke("scan", place / "model", *samples, "--settings", QUICK, *more)
 
 
-def held(counts: Counts, name: str, place: Path, result: Result, answered: bool = False) -> None:
+def check_result(counts: Counts, name: str, place: Path, result: Result, answered: bool = False) -> None:
     """One case: no traceback, status 1 only of an answer, nothing executed, nothing half-written."""
-    counts.tried += 1
+    counts.cases += 1
     executed = bool(list(place.rglob(MARK)))
     partial = [str(path.relative_to(place)) for path in place.rglob("*.part*")]
     traced = "Traceback" in result.output
     counts.executions += executed
     counts.partial += partial
     counts.tracebacks += [name] * traced
-    said = [line for line in result.stderr.splitlines() if line.strip()] if result.exit_code == 2 else []
+    error_lines = [line for line in result.stderr.splitlines() if line.strip()] if result.exit_code == 2 else []
     counts.answers += answered
-    counts.clear += not answered and bool(said or result.stdout.startswith("no verdict"))
+    counts.clear += not answered and bool(error_lines or result.stdout.startswith("no verdict"))
     assert not executed, name
     assert not partial, name
     assert not traced, f"{name}: {result.output[-2000:]}"
     assert result.exit_code == 2, f"{name}: {result.exit_code}: {result.output[-500:]}"
     if not answered:
-        assert said or result.stdout.startswith("no verdict"), f"{name}: {result.output[-500:]}"
+        assert error_lines or result.stdout.startswith("no verdict"), f"{name}: {result.output[-500:]}"
         assert len(result.output) < 6000, f"{name}: {len(result.output)} characters"
 
 
@@ -188,7 +188,7 @@ def case(good: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", CONFIG_TEXTS)
 def test_a_configuration_that_is_none(name: str, case: Path, counts: Counts) -> None:
     (case / "model/config.json").write_text(CONFIG_TEXTS[name])
-    held(counts, f"config.json: {name}", case, scan(case))
+    check_result(counts, f"config.json: {name}", case, scan(case))
 
 
 @pytest.mark.parametrize("update", CONFIG_VALUES, ids=lambda update: json.dumps(update)[:60])
@@ -196,7 +196,7 @@ def test_values_of_a_configuration(update: dict[str, Any], case: Path, counts: C
     changed(case / "model/config.json", update)
     result = scan(case)
     # what changes nothing that is read may be answered: without a calibration that is no verdict, too
-    held(counts, f"config.json: {json.dumps(update)[:60]}", case, result, answered=result.stderr == "")
+    check_result(counts, f"config.json: {json.dumps(update)[:60]}", case, result, answered=result.stderr == "")
 
 
 # --- weights -----------------------------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ WEIGHTS: dict[str, Callable[[Path], None]] = {
 def test_weights(name: str, case: Path, counts: Counts) -> None:
     WEIGHTS[name](case)
     result = scan(case)
-    held(counts, f"weights: {name}", case, result, answered=result.stderr == "")
+    check_result(counts, f"weights: {name}", case, result, answered=result.stderr == "")
 
 
 # --- tokenizers ----------------------------------------------------------------------------------------------------
@@ -397,7 +397,7 @@ TOKENIZERS: dict[str, Callable[[Path], None]] = {
 def test_tokenizers(name: str, case: Path, counts: Counts) -> None:
     TOKENIZERS[name](case)
     result = scan(case)
-    held(counts, f"tokenizer: {name}", case, result, answered=result.stderr == "")
+    check_result(counts, f"tokenizer: {name}", case, result, answered=result.stderr == "")
 
 
 # --- clean samples -------------------------------------------------------------------------------------------------
@@ -437,7 +437,7 @@ def test_clean_samples(name: str, case: Path, counts: Counts) -> None:
         stream.write((row if isinstance(row, bytes) else row.encode("utf-8", "surrogatepass")) + b"\n")
     result = scan(case)
     assert "clean.jsonl" in result.stderr, name
-    held(counts, f"samples: {name}", case, result)
+    check_result(counts, f"samples: {name}", case, result)
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "pipe", "folder", "gone", "model/model.safetensors"])
@@ -445,7 +445,7 @@ def test_what_is_no_file_of_samples(path: str, case: Path, counts: Counts) -> No
     os.mkfifo(case / "pipe")
     (case / "folder").mkdir()
     result = invoke("scan", case / "model", "--clean", case / path, "--text-form", "lexed", "--settings", QUICK)
-    held(counts, f"samples: {path}", case, result)
+    check_result(counts, f"samples: {path}", case, result)
 
 
 # --- calibrations --------------------------------------------------------------------------------------------------
@@ -482,14 +482,14 @@ CALIBRATIONS: dict[str, Any] = {
 @pytest.mark.parametrize("name", CALIBRATIONS)
 def test_calibrations(name: str, case: Path, counts: Counts) -> None:
     file, content = case / "calibration.json", CALIBRATIONS[name]
-    whole = {
+    valid = {
         "task": "defect_detection",
         "budget": {"samples": 4},
         "provenance": {"dataset": {}, "victim": {}},
         "losses": {"function_name": {"0": [0.1] * 5, "1": [0.1] * 5}},
     }
-    file.write_text(content if isinstance(content, str) else json.dumps(whole | content))
-    held(counts, f"calibration: {name}", case, scan(case, "--calibration", file))
+    file.write_text(content if isinstance(content, str) else json.dumps(valid | content))
+    check_result(counts, f"calibration: {name}", case, scan(case, "--calibration", file))
 
 
 # --- studies ---------------------------------------------------------------------------------------------------------
@@ -546,7 +546,7 @@ def test_studies(name: str, tmp_path: Path, counts: Counts, monkeypatch: pytest.
     (tmp_path / "study.yaml").write_text(STUDIES[name])
     result = invoke("check", ROOT / "config.yaml", tmp_path / "study.yaml")
     assert "\x1b" not in result.output
-    held(counts, f"study: {name}", tmp_path, result)
+    check_result(counts, f"study: {name}", tmp_path, result)
 
 
 def test_what_the_study_refuses_is_not_what_it_refuses_anyway() -> None:
@@ -555,5 +555,5 @@ def test_what_the_study_refuses_is_not_what_it_refuses_anyway() -> None:
 
 
 def test_the_corpus_is_large_and_nothing_fell_through(counts: Counts) -> None:
-    assert counts.tried >= 150
+    assert counts.cases >= 150
     assert (counts.tracebacks, counts.executions, counts.partial) == ([], 0, [])

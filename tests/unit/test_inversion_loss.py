@@ -42,9 +42,9 @@ class Margin(InversionLoss):
         self.label = label
 
     def of(self, outputs: Tensor) -> Tensor:
-        others = outputs.float().clone()
-        others[:, self.label] = -torch.inf
-        return others.max(dim=1).values - outputs[:, self.label].float()
+        other_logits = outputs.float().clone()
+        other_logits[:, self.label] = -torch.inf
+        return other_logits.max(dim=1).values - outputs[:, self.label].float()
 
 
 class BoundedMargin(Margin):
@@ -57,9 +57,9 @@ SMALL = EliBadCodeSettings(method="elibadcode", length=3, iterations=8, top_k=24
 
 
 def samples() -> list[Carrier]:
-    seen = view()
-    examples = [example for example in seen.clean if example.label == 1][:6]
-    return [carrier for carrier in carriers(seen, examples, "function_name", "one", "both") if carrier]
+    defender_view = view()
+    examples = [example for example in defender_view.clean if example.label == 1][:6]
+    return [carrier for carrier in carriers(defender_view, examples, "function_name", "one", "both") if carrier]
 
 
 @pytest.mark.parametrize("race", [None, 2])
@@ -98,12 +98,12 @@ def test_candidates_are_left_out_by_the_bound_of_the_loss(seed: int, monkeypatch
     drawn[:, 20:] = 1.0
     table = torch.tensor((drawn * 2**12).round() / 2**12, dtype=torch.float32)
     all_losses = table.mean(dim=0)
-    unbounded, every = raced_table(table, Margin(0), monkeypatch)
+    unbounded, all_lookups = raced_table(table, Margin(0), monkeypatch)
     assert unbounded.equal(all_losses)
-    assert every == table.numel()
+    assert all_lookups == table.numel()
     bounded, fewer = raced_table(table, BoundedMargin(0), monkeypatch)
     assert bounded.argmin() == all_losses.argmin() == 7
-    assert fewer < every
+    assert fewer < all_lookups
 
 
 def test_the_bounds_of_the_losses_hold() -> None:

@@ -113,9 +113,9 @@ def test_only_the_active_block_has_gradients_and_a_state() -> None:
 
 def test_every_round_visits_each_block_once_in_an_order_that_the_seed_decides() -> None:
     model = Layered()
-    first, same, other = (build(model, recipe(), 1200, seed) for seed in (1, 1, 2))
+    first, same, different = (build(model, recipe(), 1200, seed) for seed in (1, 1, 2))
     assert isinstance(first, BlockAdamW)
-    visits = [[item.block_at(3 * visit) for visit in range(400)] for item in (first, same, other)]
+    visits = [[item.block_at(3 * visit) for visit in range(400)] for item in (first, same, different)]
     assert visits[0] == visits[1] != visits[2]
     rounds = [tuple(visits[0][start : start + 4]) for start in range(0, 400, 4)]
     assert all(sorted(order) == [0, 1, 2, 3] for order in rounds)
@@ -125,16 +125,16 @@ def test_every_round_visits_each_block_once_in_an_order_that_the_seed_decides() 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("cut", [3, 7, 11])
 def test_a_restored_state_goes_on_to_the_same_bytes(dtype: torch.dtype, cut: int) -> None:
-    whole, half = (Layered().to(dtype) for _ in range(2))
+    uninterrupted, half = (Layered().to(dtype) for _ in range(2))
     settings = recipe(switch_every=4)
-    trained(whole, build(whole, settings, 16, 5), range(16))
+    trained(uninterrupted, build(uninterrupted, settings, 16, 5), range(16))
     first = build(half, settings, 16, 5)
     trained(half, first, range(cut))
     state: Mapping[str, Tensor] = {name: value.clone() for name, value in first.state().items()}
     resumed = build(half, settings, 16, 5)
     resumed.restore(state, cut)
     trained(half, resumed, range(cut, 16))
-    for name, value in whole.named_parameters():
+    for name, value in uninterrupted.named_parameters():
         assert torch.equal(value, dict(half.named_parameters())[name]), name
 
 
@@ -155,12 +155,12 @@ def test_the_active_block_of_short_weights_moves_in_float32() -> None:
 
 def test_blocks_are_embeddings_layers_and_the_rest() -> None:
     for victim, layers in ((classifier(), 2), (generator(), 4), (encoder_with_decoder(), 4)):
-        found = blocks(victim.model)
-        names = [name for block in found for name in block]
+        groups = blocks(victim.model)
+        names = [name for block in groups for name in block]
         assert sorted(names) == sorted(name for name, _ in victim.model.named_parameters())
-        assert len(found) == layers + 2
-        assert any("emb" in name or "shared" in name for name in found[0])
-    assert set(found[1]) == {name for name in names if name.startswith("roberta.encoder.layer.0.")}
+        assert len(groups) == layers + 2
+        assert any("emb" in name or "shared" in name for name in groups[0])
+    assert set(groups[1]) == {name for name in names if name.startswith("roberta.encoder.layer.0.")}
 
 
 def test_a_model_without_layers_is_refused() -> None:

@@ -184,11 +184,11 @@ def test_effects_are_those_of_each_occluded_text_alone() -> None:
             hidden = victim.model(ids[..., None], torch.ones_like(ids), False).last_hidden_state[0, 0]
             return float(hidden.double().softmax(-1)[0]), int(hidden.argmax())
 
-        whole, label = confidence(row.code)
+        intact, label = confidence(row.code)
         assert label == 0
         for _, start, end, effect, flips in evidence["lines"]:
             without, new = confidence(without_line(parsed, (start, end)))
-            assert effect == pytest.approx(whole - without, abs=1e-5)
+            assert effect == pytest.approx(intact - without, abs=1e-5)
             assert flips == (new != label)
     effects = [effect for *_, effect, _ in evidence["lines"]]
     assert Occlusions.from_json(evidence).score == pytest.approx(max(effects) - np.median(effects))
@@ -205,16 +205,16 @@ def test_of_a_pair_the_line_of_either_function_goes() -> None:
     victim = backdoored()
     victim.model.classifier = Either()
     purifier = build(defender(replace(victim, head="pair")), SETTINGS, 1)
-    clean, other = example(3), example(4)
+    clean, clean_b = example(3), example(4)
     pairs = {
-        "first": replace(example(3, TRIGGER), code_b=other.code),
+        "first": replace(example(3, TRIGGER), code_b=clean_b.code),
         "second": replace(clean, code_b=example(4, TRIGGER).code),
         "both": replace(example(3, TRIGGER), code_b=example(4, TRIGGER).code),
     }
     rows = dict(zip(pairs, purifier.purify(list(pairs.values())), strict=True))
     assert [[span.field for span in rows[name].touched] for name in rows] == [["code"], ["code_b"], []]
     for name in ("first", "second"):
-        assert (rows[name].example.code, rows[name].example.code_b) == (clean.code, other.code)
+        assert (rows[name].example.code, rows[name].example.code_b) == (clean.code, clean_b.code)
     # one trigger of two suffices, so no single line matters
     assert rows["both"].example == pairs["both"]
     assert rows["both"].detail["suspicion"] < 0.1

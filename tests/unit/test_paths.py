@@ -166,8 +166,8 @@ def test_the_files_of_a_run_are_the_same_however_its_folder_is_written() -> None
 
 
 def test_what_a_run_makes_is_known_however_it_is_written(tmp_path: Path) -> None:
-    made = {"tokenizer": f"{ROOT}/runs/case//models/base/tokenizer.json", "out": "./runs/case/"}
-    Dag(validate(merge(DEFAULT, made))).check_files()
+    overrides = {"tokenizer": f"{ROOT}/runs/case//models/base/tokenizer.json", "out": "./runs/case/"}
+    Dag(validate(merge(DEFAULT, overrides))).check_files()
 
 
 def test_calibrations_may_be_named_by_data_set_and_model_and_nothing_else() -> None:
@@ -192,11 +192,11 @@ def test_folders_of_models_are_told_from_the_hub() -> None:
 
 
 def test_settings_that_travel_are_those_that_were_checked() -> None:
-    own = validate(_placed("datasets.defects.path", "~/rows/"))
-    text = Dag(own).parameters.settings("dataset", "defects")
+    config = validate(_placed("datasets.defects.path", "~/rows/"))
+    text = Dag(config).parameters.settings("dataset", "defects")
     from codebackdoor.config.datasets import AnyDataset
 
-    assert parse(AnyDataset, text, "--dataset") == own.datasets["defects"]
+    assert parse(AnyDataset, text, "--dataset") == config.datasets["defects"]
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def _grid(**lists: Any) -> dict[str, Any]:
 
 def test_rates_that_differ_have_scenarios_of_their_own_and_equal_ones_are_refused() -> None:
     rates = [0.1234561, 0.1234562, 1e-05]
-    assert {one.rate for one in validate(_grid(rates=rates)).scenarios()} == {"0", *map(rate_text, rates)}
+    assert {scenario.rate for scenario in validate(_grid(rates=rates)).scenarios()} == {"0", *map(rate_text, rates)}
     for name, values, twice in (
         ("rates", [0.05, 0.050], "0.05"),
         ("seeds", [1, 2, 1], "1"),

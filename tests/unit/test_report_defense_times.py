@@ -19,9 +19,9 @@ BARE = Scenario("defects", "codebert", "deadcode", "0.05", seed="1")
 
 
 def study(out: Path) -> Study:
-    chosen = made_up_settings(out)
-    chosen["filterings"] = {"spectral_signature": {"method": "spectral_signature"}}
-    chosen["purifications"] |= {"codepurify_all": {"method": "codepurify", "touched_share": 1.0}}
+    config = made_up_settings(out)
+    config["filterings"] = {"spectral_signature": {"method": "spectral_signature"}}
+    config["purifications"] |= {"codepurify_all": {"method": "codepurify", "touched_share": 1.0}}
     grid = {
         "datasets": ["defects"],
         "models": ["codebert"],
@@ -31,10 +31,10 @@ def study(out: Path) -> Study:
         "purifications": ["none", "onion", "codepurify", "codepurify_all"],
         "seeds": [1],
     }
-    chosen["experiments"] = {
+    config["experiments"] = {
         "times": {"title": "Times", "grid": [grid], "paper": [{"table": "codepurify_table4"}], "table": False}
     }
-    return Study(chosen, "times")
+    return Study(config, "times")
 
 
 def record(folder: Path, stage: str, seconds: float, inputs: int | None = 100, **facts: Any) -> None:
@@ -43,8 +43,8 @@ def record(folder: Path, stage: str, seconds: float, inputs: int | None = 100, *
 
 
 def rows(out: Path) -> dict[str, Any]:
-    chosen = study(out)
-    listing = listings.load("defense_times")(chosen, inputs(chosen.experiment, "defense_times", out))
+    times_study = study(out)
+    listing = listings.load("defense_times")(times_study, inputs(times_study.experiment, "defense_times", out))
     return {str(row["defense"]): row for row in listing.parts[0].rows}
 
 
@@ -70,14 +70,14 @@ def out(tmp_path: Path) -> Path:
 
 
 def test_what_a_defense_measures_or_rewrites_before_counts_for_each_input(out: Path) -> None:
-    found = rows(out)
-    assert found["Undefended"]["inference"] == pytest.approx(10)
-    assert found["Undefended"]["multiple"] == pytest.approx(1)
-    assert found["ONION"]["inference"] == pytest.approx(10 + 200)
-    assert found["CodePurify"]["inference"] == pytest.approx(30 + 40)
-    assert found["CodePurify"]["multiple"] == pytest.approx(7)
-    assert "inference" not in found["CodePurify (all)"]
-    assert found["CodePurify (all)"]["jobs"] == 0
+    by_defense = rows(out)
+    assert by_defense["Undefended"]["inference"] == pytest.approx(10)
+    assert by_defense["Undefended"]["multiple"] == pytest.approx(1)
+    assert by_defense["ONION"]["inference"] == pytest.approx(10 + 200)
+    assert by_defense["CodePurify"]["inference"] == pytest.approx(30 + 40)
+    assert by_defense["CodePurify"]["multiple"] == pytest.approx(7)
+    assert "inference" not in by_defense["CodePurify (all)"]
+    assert by_defense["CodePurify (all)"]["jobs"] == 0
 
 
 def test_a_filter_costs_its_own_time_and_another_training(out: Path) -> None:
@@ -88,8 +88,8 @@ def test_a_filter_costs_its_own_time_and_another_training(out: Path) -> None:
 
 
 def test_the_papers_times_stand_next_to_its_own_methods(out: Path) -> None:
-    found = rows(out)
-    printed = {name: (row.get("paper_inference"), row.get("paper_multiple")) for name, row in found.items()}
+    by_defense = rows(out)
+    printed = {name: (row.get("paper_inference"), row.get("paper_multiple")) for name, row in by_defense.items()}
     assert printed["Undefended"] == pytest.approx((10, 1))
     assert printed["ONION"] == pytest.approx((2470, 247))
     assert printed["CodePurify"] == pytest.approx((210, 21))

@@ -25,11 +25,11 @@ def run(tmp_path: Path) -> dict[str, Any]:
 
 
 def small_run(out: Path, *seeds: int) -> dict[str, Any]:
-    chosen = settings(out, seeds)
-    chosen["experiments"] = {"defects": chosen["experiments"]["defects"] | {"figures": []}}
-    chosen["experiments"]["defects"]["grid"][0] |= {"attacks": ["none", "by_name"], "purifications": ["none"]}
-    make(chosen)
-    return chosen
+    config = settings(out, seeds)
+    config["experiments"] = {"defects": config["experiments"]["defects"] | {"figures": []}}
+    config["experiments"]["defects"]["grid"][0] |= {"attacks": ["none", "by_name"], "purifications": ["none"]}
+    make(config)
+    return config
 
 
 def measure(run: dict[str, Any], scenario: Scenario, testset: str, **metrics: Any) -> None:
@@ -79,13 +79,13 @@ def test_the_interval_decides_whether_an_attack_is_learned(run: dict[str, Any], 
 
 
 def test_in_a_search_the_rank_decides(tmp_path: Path) -> None:
-    chosen = made_up_grid.settings(tmp_path)
-    chosen["experiments"] = {"all": chosen["experiments"]["all"]}
-    made_up_grid.make(chosen)
+    config = made_up_grid.settings(tmp_path)
+    config["experiments"] = {"all": config["experiments"]["all"]}
+    made_up_grid.make(config)
     scenario = Scenario("search", "codebert", "badcode", "0.02")
-    before = sentences_of(chosen, "all")
-    measure(chosen, scenario, "badcode", anr_drop=(0.0, -0.01, 0.01), anr=(0.25, 0.2, 0.3))
-    (doubt,) = {*sentences_of(chosen, "all")} - {*before}
+    before = sentences_of(config, "all")
+    measure(config, scenario, "badcode", anr_drop=(0.0, -0.01, 0.01), anr=(0.25, 0.2, 0.3))
+    (doubt,) = {*sentences_of(config, "all")} - {*before}
     assert doubt.startswith(
         "search · CodeBERT · BadCode at 2 %: the undefended ANR (25.0 %) is at its floor (25.0 %): the victim did not"
     )
@@ -140,5 +140,5 @@ def test_a_filter_that_leaves_few_rows_is_named(
     files.write_json(ATTACKED.poison(run["out"]) / "filtered" / folder / "filtering.json", rows)
     sentences = sentences_of(run)
     assert len(sentences) == count
-    said = "ONION: the filter dropped 97.8 % of the clean training rows and 4 of 5 poisoned ones."
-    assert all(said in sentence for sentence in sentences)
+    warning = "ONION: the filter dropped 97.8 % of the clean training rows and 4 of 5 poisoned ones."
+    assert all(warning in sentence for sentence in sentences)

@@ -20,40 +20,44 @@ def experiment(*grids: dict[str, Any], **more: Any) -> Experiment:
 
 
 def test_the_benign_and_the_undefended_victim_are_always_there() -> None:
-    held = scenarios(experiment({"eliminations": ["elibadcode"]}))
-    assert Scenario("defects", "codebert") in held
-    assert Scenario("defects", "codebert", "a", "0.05") in held
-    assert Scenario("defects", "codebert", "a", "0.05", elimination="elibadcode") in held
-    assert len(held) == 3
+    planned = scenarios(experiment({"eliminations": ["elibadcode"]}))
+    assert Scenario("defects", "codebert") in planned
+    assert Scenario("defects", "codebert", "a", "0.05") in planned
+    assert Scenario("defects", "codebert", "a", "0.05", elimination="elibadcode") in planned
+    assert len(planned) == 3
 
 
 def test_each_defense_stands_alone_unless_all_are_combined() -> None:
     grid = {"eliminations": ["none", "e"], "purifications": ["none", "p"], "objectives": ["cross_entropy", "dece"]}
-    each = [defenses(one) for one in scenarios(experiment(grid)) if one.attack == "a"]
-    assert each == [(), ("dece",), ("e",), ("p",)]
-    every = [defenses(one) for one in scenarios(experiment({**grid, "combine": "all"})) if one.attack == "a"]
-    assert every == [(), ("dece",), ("e",), ("p",), ("dece", "e"), ("dece", "p"), ("e", "p"), ("dece", "e", "p")]
+    separate = [defenses(scenario) for scenario in scenarios(experiment(grid)) if scenario.attack == "a"]
+    assert separate == [(), ("dece",), ("e",), ("p",)]
+    combined = [
+        defenses(scenario) for scenario in scenarios(experiment({**grid, "combine": "all"})) if scenario.attack == "a"
+    ]
+    assert combined == [(), ("dece",), ("e",), ("p",), ("dece", "e"), ("dece", "p"), ("e", "p"), ("dece", "e", "p")]
 
 
 def test_none_among_the_attacks_defends_the_benign_victim_too() -> None:
     grid = {"purifications": ["none", "p"]}
-    benign = [one for one in scenarios(experiment({**grid, "attacks": ["none", "a"]})) if one.attack == "none"]
-    assert [one.purification for one in benign] == ["none", "p"]
-    assert {one.rate for one in benign} == {"0"}
-    assert len([one for one in scenarios(experiment(grid)) if one.attack == "none"]) == 1
+    benign = [
+        scenario for scenario in scenarios(experiment({**grid, "attacks": ["none", "a"]})) if scenario.attack == "none"
+    ]
+    assert [scenario.purification for scenario in benign] == ["none", "p"]
+    assert {scenario.rate for scenario in benign} == {"0"}
+    assert len([scenario for scenario in scenarios(experiment(grid)) if scenario.attack == "none"]) == 1
 
 
 def test_grids_share_scenarios_and_seeds_multiply_them() -> None:
     both = experiment({"seeds": [1, 2]}, {"seeds": [2], "rates": [0.01, 0.05]})
-    held = scenarios(both)
-    assert len(held) == len(set(held)) == 5
-    assert {one.rate for one in held if one.seed == "2"} == {"0", "0.01", "0.05"}
+    planned = scenarios(both)
+    assert len(planned) == len(set(planned)) == 5
+    assert {scenario.rate for scenario in planned if scenario.seed == "2"} == {"0", "0.01", "0.05"}
 
 
 def test_a_dash_is_a_cell_that_is_not_run() -> None:
     grid = {"datasets": ["defects", "repair"], "purifications": ["none", "oseql"]}
-    one = experiment(grid, dashes=[{"dataset": "repair", "purification": "oseql"}])
-    left_out = set(cells(one)) - set(scenarios(one))
+    spec = experiment(grid, dashes=[{"dataset": "repair", "purification": "oseql"}])
+    left_out = set(cells(spec)) - set(scenarios(spec))
     assert left_out == {Scenario("repair", "codebert", "a", "0.05", purification="oseql")}
     with pytest.raises(ValidationError, match="empty selection"):
         experiment(grid, dashes=[{}])
@@ -62,8 +66,8 @@ def test_a_dash_is_a_cell_that_is_not_run() -> None:
 def test_benign_victims_are_asked_about_every_attack_of_their_experiments() -> None:
     first = experiment({"attacks": ["a", "b"], "rates": [0.01, 0.05]})
     second = experiment({"attacks": ["c"]})
-    other = experiment({"attacks": ["d"], "datasets": ["repair"]})
-    attacks = experiments.triggered(scenario for one in (first, second, other) for scenario in scenarios(one))
+    third = experiment({"attacks": ["d"], "datasets": ["repair"]})
+    attacks = experiments.triggered(scenario for spec in (first, second, third) for scenario in scenarios(spec))
     assert attacks == {"defects": {"a": "0.01", "b": "0.01", "c": "0.05"}, "repair": {"d": "0.05"}}
     assert experiments.testsets("defects", "none", "none", attacks) == ("clean", "a", "b", "c")
     assert experiments.testsets("defects", "none", "onion", attacks) == ("clean",)
@@ -71,18 +75,18 @@ def test_benign_victims_are_asked_about_every_attack_of_their_experiments() -> N
 
 
 def test_products_name_their_inputs() -> None:
-    one = experiment(
+    spec = experiment(
         {"attacks": ["none", "a"], "eliminations": ["none", "e"], "purifications": ["none", "p"]},
         figures=["defenses", "inversion", "epochs", "suspicion"],
     )
-    found = {kind: [str(path) for path in inputs(one, kind, "runs")] for kind in ("table", *one.figures)}
+    input_paths = {kind: [str(path) for path in inputs(spec, kind, "runs")] for kind in ("table", *spec.figures)}
     poisoned = "models/defects/codebert/a-0.05/seed1/none/cross_entropy"
-    assert len(found["table"]) == len(scenarios(one)) + 1
-    assert found["table"] == found["defenses"]
-    assert found["table"][-1] == str(Path("runs/data/defects/baseline.json"))
-    assert found["inversion"][1] == f"runs/{poisoned}/e/elimination.json"
-    assert found["epochs"] == [f"runs/{poisoned}/none/history.json"]
-    assert [Path(path).name for path in found["suspicion"]] == [
+    assert len(input_paths["table"]) == len(scenarios(spec)) + 1
+    assert input_paths["table"] == input_paths["defenses"]
+    assert input_paths["table"][-1] == str(Path("runs/data/defects/baseline.json"))
+    assert input_paths["inversion"][1] == f"runs/{poisoned}/e/elimination.json"
+    assert input_paths["epochs"] == [f"runs/{poisoned}/none/history.json"]
+    assert [Path(path).name for path in input_paths["suspicion"]] == [
         "purified.clean.jsonl",
         "purified.a.jsonl",
         "test.jsonl",

@@ -17,15 +17,15 @@ from codebackdoor.report.study import Study
 SCANNED = Scenario("defects", "codebert", "by_name", "0.05", elimination="elibadcode")
 
 
-def found(run: dict[str, Any]) -> list[str]:
+def sentences_of(run: dict[str, Any]) -> list[str]:
     return findings([Study(run, name) for name in run["experiments"]])
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> dict[str, Any]:
-    chosen = settings(tmp_path)
-    make(chosen)
-    return chosen
+    config = settings(tmp_path)
+    make(config)
+    return config
 
 
 def set_metric(run: dict[str, Any], scenario: Scenario, testset: str, metric: str, value: float) -> None:
@@ -36,7 +36,7 @@ def set_metric(run: dict[str, Any], scenario: Scenario, testset: str, metric: st
 
 
 def test_every_kind_of_defense_and_every_verdict_is_summed_up(run: dict[str, Any]) -> None:
-    undefended, objectives, eliminations, purifications, verdicts = found(run)
+    undefended, objectives, eliminations, purifications, verdicts = sentences_of(run)
     assert undefended == (
         "Undefended: a flip rate of 100.0 % on 4 victims. The same triggers have 4.0 % on benign victims, which are not"
         " backdoored."
@@ -58,7 +58,7 @@ def test_the_sentences_follow_the_numbers(run: dict[str, Any]) -> None:
     set_metric(run, SCANNED.undefended(), "by_name", "flip_rate", 0.9)
     path = SCANNED.benign().victim(run["out"]) / "trigger.json"
     files.write_json(path, files.read_json(path) | {"flagged": True})
-    undefended, _, eliminations, _, verdicts = found(run)
+    undefended, _, eliminations, _, verdicts = sentences_of(run)
     assert "of 90.0 to 100.0 % on 4 victims" in undefended
     assert "8.0 to 61.0 % with EliBadCode (3 victims" in eliminations
     assert " to +10.0 points)" in eliminations
@@ -69,16 +69,16 @@ def test_the_sentences_follow_the_numbers(run: dict[str, Any]) -> None:
 
 
 def test_the_range_covers_every_seed(tmp_path: Path) -> None:
-    chosen = settings(tmp_path, (1, 2))
-    make(chosen)
-    set_metric(chosen, SCANNED, "by_name", "flip_rate", 0.5)
-    assert "8.0 to 50.0 % with EliBadCode (6 victims" in found(chosen)[2]
+    config = settings(tmp_path, (1, 2))
+    make(config)
+    set_metric(config, SCANNED, "by_name", "flip_rate", 0.5)
+    assert "8.0 to 50.0 % with EliBadCode (6 victims" in sentences_of(config)[2]
 
 
 def test_of_many_variants_the_best_are_named(tmp_path: Path) -> None:
-    chosen = made_up_grid.settings(tmp_path)
-    made_up_grid.make(chosen)
-    sentences = found(chosen)
+    config = made_up_grid.settings(tmp_path)
+    made_up_grid.make(config)
+    sentences = sentences_of(config)
     assert 3 <= len(sentences) <= 6
     eliminations = next(sentence for sentence in sentences if sentence.startswith("Editing the victim"))
     assert " more in the tables." in eliminations
@@ -90,4 +90,4 @@ def test_a_study_without_attacks_has_none(run: dict[str, Any]) -> None:
     run["experiments"] = {
         "a": {"title": "t", "grid": [{"datasets": ["defects"], "models": ["codebert"], "attacks": ["none"]}]}
     }
-    assert found(run) == []
+    assert sentences_of(run) == []

@@ -26,26 +26,26 @@ _SVG = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:dc="http://purl.org/dc/e
 
 @pytest.fixture
 def run(tmp_path: Path) -> dict[str, Any]:
-    chosen = settings(tmp_path)
-    make(chosen)
-    for name in chosen["experiments"]:
-        for kind in Study(chosen, name).experiment.figures:
+    config = settings(tmp_path)
+    make(config)
+    for name in config["experiments"]:
+        for kind in Study(config, name).experiment.figures:
             path = tmp_path / "results" / "figures" / f"{name}_{kind}.svg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(_SVG % kind)
-    return chosen
+    return config
 
 
 def test_further_tables_are_in_the_page(tmp_path: Path) -> None:
     import made_up_grid
 
-    chosen = made_up_grid.settings(tmp_path)
-    chosen["experiments"] = {"all": {**chosen["experiments"]["all"], "figures": []}}
-    made_up_grid.make(chosen)
-    found = page(chosen)
+    config = made_up_grid.settings(tmp_path)
+    config["experiments"] = {"all": {**config["experiments"]["all"], "figures": []}}
+    made_up_grid.make(config)
+    html = page(config)
     for text in ("False positives and false negatives", "Paired p, Holm", "53m09s", "it needs all target labels"):
-        assert text in found
-    assert '<td class="words"><code>testo_init</code></td>' in found
+        assert text in html
+    assert '<td class="words"><code>testo_init</code></td>' in html
 
 
 def page(run: dict[str, Any]) -> str:
@@ -222,10 +222,10 @@ def test_the_margin_is_explained_where_there_is_one(run: dict[str, Any]) -> None
 
 def test_intervals_stand_in_brackets(run: dict[str, Any]) -> None:
     path = Scenario("defects", "codebert", "by_name", "0.05").results(run["out"]) / "metrics.json"
-    found = files.read_json(path)
+    measured = files.read_json(path)
     difference = {"value": -0.03, "low": -0.057, "high": -0.003, "n": 400}
-    found["testsets"]["by_name"]["metrics"]["asr_minus_floor"] = difference
-    files.write_json(path, found)
+    measured["testsets"]["by_name"]["metrics"]["asr_minus_floor"] = difference
+    files.write_json(path, measured)
     assert "<td>-3.0<small>[-5.7, -0.3]</small>" in page(run)
 
 
@@ -344,8 +344,8 @@ def test_captions_count_the_rows_that_were_there(run: dict[str, Any]) -> None:
 
 def test_a_shipped_calibration_is_found_by_its_name(run: dict[str, Any]) -> None:
     run["eliminations"]["elibadcode"] |= {"calibration": "defects", "ratio": 0.5}
-    (found,) = scan.calibrations(Study(run, "defects"))
-    assert (found.name, found.shadows, found.flagged) == ("defects", 5, 1)
+    (calibration,) = scan.calibrations(Study(run, "defects"))
+    assert (calibration.name, calibration.shadows, calibration.flagged) == ("defects", 5, 1)
 
 
 @pytest.mark.parametrize(("flagged", "shadows"), [(0, 5), (1, 5), (3, 20), (5, 5)])

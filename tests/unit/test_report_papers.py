@@ -47,11 +47,11 @@ def content(paper: str) -> dict[str, Any]:
 
 def test_every_table_of_elibadcode_stands_beside_an_experiment() -> None:
     config = load([ROOT / "config.yaml", ROOT / "configs/elibadcode.yaml"])
-    shown = {one.table for experiment in config.experiments.values() for one in experiment.paper}
-    assert shown == {f"elibadcode_table{number}" for number in range(1, 10)}
+    cited_tables = {cited.table for experiment in config.experiments.values() for cited in experiment.paper}
+    assert cited_tables == {f"elibadcode_table{number}" for number in range(1, 10)}
     # where the defenses are compared, so is their order
     table1 = config.experiments["elibadcode_table1"]
-    assert {one.table for one in table1.paper} == {f"elibadcode_table{number}" for number in (1, 2, 3, 6, 9)}
+    assert {cited.table for cited in table1.paper} == {f"elibadcode_table{number}" for number in (1, 2, 3, 6, 9)}
     assert "ordering" in table1.tables
 
 
@@ -59,22 +59,22 @@ def test_every_table_of_elibadcode_stands_beside_an_experiment() -> None:
 def test_every_row_of_elibadcodes_tables_stands_beside_a_scenario(names: list[str]) -> None:
     config = load([ROOT / "config.yaml", *(ROOT / f"configs/{name}.yaml" for name in names)])
     settings = config.model_dump(mode="json")
-    shown: dict[str, set[tuple[Key | None, float | None]]] = defaultdict(set)
+    covered: dict[str, set[tuple[Key | None, float | None]]] = defaultdict(set)
     for name, experiment in config.experiments.items():
-        for wanted in experiment.paper:
+        for cited in experiment.paper:
             for scenario in scenarios(experiment):
                 # no row is shown at another rate than it was poisoned at: the grid is the paper's
-                assert wanted.rate is None
-                rate = float(scenario.rate) if papers.tables()[wanted.table].states_rate else None
-                shown[wanted.table] |= {
-                    (Study(settings, name).key(scenario, wanted, at), rate) for at in (CLEAN, scenario.attack)
+                assert cited.rate is None
+                rate = float(scenario.rate) if papers.tables()[cited.table].states_rate else None
+                covered[cited.table] |= {
+                    (Study(settings, name).key(scenario, cited, at), rate) for at in (CLEAN, scenario.attack)
                 }
     for name, table in papers.tables().items():
         if table.paper == "EliBadCode":
             printed = {(key, rate) for key, rate, values in table.rows if set(values.values()) != {None}}
             # what Table 6 has beside is the inverted trigger of the same elimination, before its pieces are dropped
             apart = {row for row in printed if (name, row[0].defense) == ("elibadcode_table6", ANCHORLESS)}
-            assert printed - apart - shown[name] == set(), name
+            assert printed - apart - covered[name] == set(), name
 
 
 def test_an_experiment_may_name_every_printed_table_and_no_other() -> None:
@@ -101,8 +101,8 @@ def test_an_experiment_may_name_every_printed_table_and_no_other() -> None:
     ],
 )
 def test_printed_values(where: tuple[str, ...], expected: float | None) -> None:
-    found = value(*where)
-    assert found == (None if expected is None else pytest.approx(expected))
+    printed = value(*where)
+    assert printed == (None if expected is None else pytest.approx(expected))
 
 
 def test_rates_are_told_apart_where_the_paper_states_them() -> None:
@@ -128,8 +128,8 @@ def test_elibadcode_poisons_2_percent_of_the_training_data() -> None:
     assert value(*silent, rate=0.02) == value(*silent, rate=0.05) == 0.9657
     # the others are sizes, settings and averages
     silent_tables = {name for name, table in papers.tables().items() if not table.states_rate}
-    others = {"codepurify_table1", "codepurify_table4", "dece_table2", "dece_table3"}
-    assert silent_tables == {"elibadcode_table8"} | others
+    auxiliary = {"codepurify_table1", "codepurify_table4", "dece_table2", "dece_table3"}
+    assert silent_tables == {"elibadcode_table8"} | auxiliary
 
 
 @pytest.mark.parametrize(
@@ -149,11 +149,11 @@ def test_a_study_at_another_rate_names_the_papers(path: Path) -> None:
     layers = [ROOT / "config.yaml", *(ROOT / f"configs/{name}.yaml" for name in below), path]
     for experiment in load(layers).experiments.values():
         rates = {float(scenario.rate) for scenario in scenarios(experiment) if scenario.attack != "none"}
-        for wanted in experiment.paper:
-            table = papers.tables()[wanted.table]
-            printed = {rate for key, rate, _ in table.rows if key.attack in wanted.attacks.values()}
+        for cited in experiment.paper:
+            table = papers.tables()[cited.table]
+            printed = {rate for key, rate, _ in table.rows if key.attack in cited.attacks.values()}
             # something of what is named stands beside
-            assert not printed or None in printed or printed & ({wanted.rate} if wanted.rate else rates)
+            assert not printed or None in printed or printed & ({cited.rate} if cited.rate else rates)
 
 
 @pytest.mark.parametrize("name", papers.tables())
@@ -165,7 +165,7 @@ def test_every_printed_value_is_reached_by_its_key_alone(name: str) -> None:
             at = rates if rate is None else {rate}
             share = printed is not None and table.units[metric] == "%"
             expected = pytest.approx(printed / 100, abs=1e-6) if share and printed is not None else printed
-            assert all(table.value(key, one, metric) == expected for one in at)
+            assert all(table.value(key, at_rate, metric) == expected for at_rate in at)
     cells = [(key, rate, metric) for key, rate, values in table.rows for metric in values]
     assert len(cells) == len(set(cells))
     # no value for a rate that is not printed
@@ -228,11 +228,11 @@ def test_of_several_printed_data_sets_the_configuration_names_one(monkeypatch: p
 
 def test_every_column_names_a_metric_of_ours() -> None:
     # of further tables: the inverted trigger, times; of data and settings
-    others = {"ld", "inversion", "unlearning", "training", "inference", "pass_1"}
+    further_metrics = {"ld", "inversion", "unlearning", "training", "inference", "pass_1"}
     about_data = {name for number in (2, 3) for name in papers.tables()[f"dece_table{number}"].units}
     about_data |= papers.tables()["codepurify_table1"].units.keys()
     for table in papers.tables().values():
-        assert table.units.keys() <= labels.METRICS.keys() | others | about_data
+        assert table.units.keys() <= labels.METRICS.keys() | further_metrics | about_data
         assert all(values.keys() <= table.units.keys() for _, _, values in table.rows)
     # DeCE's BLEU and CodeBLEU have other definitions than CodePurify's BLEU and ours
     assert {"bleu_rows", "codebleu_released"} < papers.tables()["dece_table4"].units.keys()
@@ -255,7 +255,7 @@ def test_printed_averages_are_the_means_of_their_rows() -> None:
     for paper in papers.papers():
         for name, table in content(paper).items():
             for *about, printed in table.get("averages", ()):
-                rows = [row for row in table["rows"] if all(one in (None, row[at]) for at, one in enumerate(about))]
+                rows = [row for row in table["rows"] if all(field in (None, row[at]) for at, field in enumerate(about))]
                 assert len(rows) in (3, 8)
                 for column, average in printed.items():
                     values = [row[-1][column] for row in rows if row[-1][column] is not None]
@@ -354,15 +354,17 @@ def test_codepurifys_averages_in_its_text() -> None:
     means = defaultdict(list)
     for table in ("codepurify_table2", "codepurify_table3"):
         for key, _, values in papers.tables()[table].rows:
-            for metric, one in values.items():
-                if one is not None:
-                    means[key.task, key.model, key.defense, metric].append(one)
-    average = {key: sum(own) / len(own) for key, own in means.items()}
-    defended = [one for key, one in average.items() if key[2:] == ("codepurify", "asr")]
+            for metric, score in values.items():
+                if score is not None:
+                    means[key.task, key.model, key.defense, metric].append(score)
+    average = {key: sum(scores) / len(scores) for key, scores in means.items()}
+    defended = [mean for key, mean in average.items() if key[2:] == ("codepurify", "asr")]
     assert min(defended) == pytest.approx(2.39, abs=0.006)
     assert max(defended) == pytest.approx(44.24, abs=0.006)
     for model, cost in (("codebert", 0.23), ("codet5", 0.98)):
-        before, after = (average["defect_detection", model, one, "accuracy"] for one in ("undefended", "codepurify"))
+        before, after = (
+            average["defect_detection", model, defense, "accuracy"] for defense in ("undefended", "codepurify")
+        )
         assert before - after == pytest.approx(cost, abs=0.011)
 
 
@@ -423,9 +425,9 @@ def test_elibadcodes_means_of_badcode() -> None:
     means: dict[tuple[str, str], list[float]] = defaultdict(list)
     for key, _, values in papers.tables()["elibadcode_table1"].rows:
         if (key.task, key.attack) == ("defect_detection", "badcode"):
-            for metric, one in values.items():
-                means[key.defense, metric].append(one or math.nan)
-    average = {key: sum(own) / len(own) for key, own in means.items()}
+            for metric, score in values.items():
+                means[key.defense, metric].append(score or math.nan)
+    average = {key: sum(scores) / len(scores) for key, scores in means.items()}
     assert average["undefended", "asr"] == pytest.approx(99.76, abs=0.005)
     assert average["elibadcode", "asr"] == pytest.approx(2.64, abs=0.005)
     assert average["undefended", "accuracy"] - average["elibadcode", "accuracy"] == pytest.approx(1.19, abs=0.005)
@@ -435,19 +437,23 @@ def test_every_value_is_a_percentage_a_rank_or_a_count() -> None:
     highest = {"%": 100, "1": 42, "edits": 19, "s": 24 * 3600, "rows": 80000, "tokens": 256}
     for table in papers.tables().values():
         for _, _, values in table.rows:
-            assert all(one is None or 0 <= one <= highest[table.units[name]] for name, one in values.items())
+            assert all(
+                printed is None or 0 <= printed <= highest[table.units[name]] for name, printed in values.items()
+            )
 
 
 def test_elibadcodes_tables_are_whole() -> None:
     sizes = {1: 27 * 5, 2: 9, 3: 9, 4: 9 * 3, 5: 4, 6: 6, 7: 9, 8: 15, 9: 18}
     for number, rows in sizes.items():
-        found = papers.tables()[f"elibadcode_table{number}"].rows
-        assert len({(key, rate) for key, rate, _ in found}) == len(found) == rows
+        table_rows = papers.tables()[f"elibadcode_table{number}"].rows
+        assert len({(key, rate) for key, rate, _ in table_rows}) == len(table_rows) == rows
     # the whole method stands in Tables 1 and 5 with the same values, and the times are those of section 6.2
-    own = ("defect_detection", "codebert", "codepoisoner_identifier", "elibadcode")
-    assert value("elibadcode_table5", *own, "asr") == value("elibadcode_table1", *own, "asr") == 0.0024
+    full_method = ("defect_detection", "codebert", "codepoisoner_identifier", "elibadcode")
+    assert value("elibadcode_table5", *full_method, "asr") == value("elibadcode_table1", *full_method, "asr") == 0.0024
     inversion = [
-        values["inversion"] for key, _, values in papers.tables()["elibadcode_table9"].rows if key.defense == own[3]
+        values["inversion"]
+        for key, _, values in papers.tables()["elibadcode_table9"].rows
+        if key.defense == full_method[3]
     ]
     assert (min(filter(None, inversion)), max(filter(None, inversion))) == (22 * 60 + 40, 53 * 60 + 9)
 

@@ -85,14 +85,14 @@ def test_every_module_has_its_entry(folder: str, names: tuple[str, ...]) -> None
 
 
 def test_no_name_can_be_read_as_the_end_of_an_experiments_name() -> None:
-    assert not [(one, other) for one in FIGURES for other in FIGURES if one.endswith(f"_{other}")]
+    assert not [(name, suffix) for name in FIGURES for suffix in FIGURES if name.endswith(f"_{suffix}")]
 
 
 def test_importing_the_registry_imports_nothing_heavy() -> None:
     program = "import sys, codebackdoor.report.products; print(*sys.modules)"
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"matplotlib", "torch", "scipy", "numpy", "pydantic"} & {*found}
-    ours = {name for name in found if name.startswith("codebackdoor.report.")}
+    modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"matplotlib", "torch", "scipy", "numpy", "pydantic"} & {*modules}
+    ours = {name for name in modules if name.startswith("codebackdoor.report.")}
     assert ours == {"codebackdoor.report.inputs", "codebackdoor.report.products"}
 
 
@@ -154,14 +154,15 @@ def add_figure(package: Path) -> None:
 
 
 def test_a_new_figure_is_one_module_and_one_entry(package: Path, tmp_path: Path) -> None:
-    chosen: dict[str, Any] = settings(tmp_path / "run")
-    make(chosen)
+    config: dict[str, Any] = settings(tmp_path / "run")
+    make(config)
     metrics = [
-        str(one.results(chosen["out"]) / "metrics.json") for one in scenarios(Study(chosen, "repair").experiment)
+        str(scenario.results(config["out"]) / "metrics.json")
+        for scenario in scenarios(Study(config, "repair").experiment)
     ]
-    chosen["experiments"] = {"repair": {**chosen["experiments"]["repair"], "figures": ["bar"]}}
+    config["experiments"] = {"repair": {**config["experiments"]["repair"], "figures": ["bar"]}}
     out = tmp_path / "run/results/figures"
-    command = ["-c", COMMAND, "figure", "repair", "bar", "--settings", json.dumps(chosen), "--out", str(out)]
+    command = ["-c", COMMAND, "figure", "repair", "bar", "--settings", json.dumps(config), "--out", str(out)]
     refused = run_in(package, *command, *metrics)
     assert refused.returncode == 2
     assert "bar" in refused.stderr
@@ -178,7 +179,7 @@ def test_a_new_figure_is_one_module_and_one_entry(package: Path, tmp_path: Path)
         "import json, sys; from pathlib import Path; from codebackdoor.report import stage; "
         f"stage.html(json.load(sys.stdin), [], None, Path({str(page)!r}))"
     )
-    written = run_in(package, "-c", program, input=json.dumps(chosen))
+    written = run_in(package, "-c", program, input=json.dumps(config))
     assert written.returncode == 0, written.stderr
     assert "One bar for all results." in page.read_text()
 
@@ -203,13 +204,13 @@ def test_the_workflow_and_the_schema_know_a_new_figure(package: Path, tmp_path: 
 
 
 def test_a_new_paper_is_one_file(package: Path, tmp_path: Path) -> None:
-    chosen: dict[str, Any] = settings(tmp_path / "run")
-    make(chosen)
+    config: dict[str, Any] = settings(tmp_path / "run")
+    make(config)
     (paper,) = blocks("paper.md", "json")
     cited = {"table": "mypaper_table3", "attacks": {"deadcode": "mine"}}
-    chosen["experiments"] = {"repair": {**chosen["experiments"]["repair"], "paper": [cited], "figures": []}}
+    config["experiments"] = {"repair": {**config["experiments"]["repair"], "paper": [cited], "figures": []}}
     with pytest.raises(ValidationError, match="unknown table of a paper 'mypaper_table3'"):
-        _ = Study(chosen, "repair").experiment
+        _ = Study(config, "repair").experiment
     page, out = tmp_path / "report.html", tmp_path / "tables"
     program = (
         "import json, sys; from pathlib import Path; from codebackdoor.config.products import inputs; "
@@ -219,7 +220,7 @@ def test_a_new_paper_is_one_file(package: Path, tmp_path: Path) -> None:
         f"stage.html(chosen, [], None, Path({str(page)!r}))"
     )
     (package / "report/papers/mypaper.json").write_text(paper)
-    written = run_in(package, "-c", program, input=json.dumps(chosen))
+    written = run_in(package, "-c", program, input=json.dumps(config))
     assert written.returncode == 0, written.stderr
     table = (out / "repair.md").read_text()
     assert "(paper 12.5 a)" in table

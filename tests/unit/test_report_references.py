@@ -19,13 +19,13 @@ TUNING = Reference("A. Author and B. Author", 2021, "Tuning", "https://example.o
 
 
 def test_methods_and_papers_are_cited_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = settings(tmp_path)
+    config = settings(tmp_path)
     elibadcode = papers.papers()["elibadcode"].reference
     monkeypatch.setattr(FineTuningSettings, "reference", TUNING)
     monkeypatch.setattr(EliBadCodeSettings, "reference", elibadcode)
     # of a method that the study does not use
     monkeypatch.setattr(OnionFilterSettings, "reference", Reference("C", 2020, "Unused", "https://example.org/unused"))
-    citations = references([Study(chosen, name) for name in chosen["experiments"]])
+    citations = references([Study(config, name) for name in config["experiments"]])
     by_url = {citation.reference.url: citation for citation in citations}
     assert len(by_url) == len(citations)
     assert {TUNING.url, *(paper.reference.url for paper in papers.papers().values())} <= by_url.keys()
@@ -37,12 +37,12 @@ def test_methods_and_papers_are_cited_once(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_page_prints_titles_and_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = settings(tmp_path)
-    for experiment in chosen["experiments"].values():
+    config = settings(tmp_path)
+    for experiment in config["experiments"].values():
         experiment["figures"] = []
-    make(chosen)
+    make(config)
     monkeypatch.setattr(FineTuningSettings, "reference", TUNING)
-    stage.html(chosen, [], None, tmp_path / "report.html")
+    stage.html(config, [], None, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     link = f'<cite><a href="{TUNING.url}">Tuning</a></cite>'
     assert f"<li>Clean fine-tuning: A. Author and B. Author (2021). {link}.</li>" in page

@@ -25,9 +25,9 @@ SMALL = "Victims: CodeBERT-class, 2 layers × 128, 1.0 M parameters."
 
 @pytest.fixture
 def run(tmp_path: Path) -> dict[str, Any]:
-    chosen = settings(tmp_path)
-    make(chosen)
-    return chosen
+    config = settings(tmp_path)
+    make(config)
+    return config
 
 
 @pytest.mark.parametrize(

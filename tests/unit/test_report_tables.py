@@ -23,9 +23,9 @@ from codebackdoor.report.tables.results import ResultTable, build
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    chosen = settings(tmp_path_factory.mktemp("run"))
-    make(chosen)
-    return chosen
+    config = settings(tmp_path_factory.mktemp("run"))
+    make(config)
+    return config
 
 
 def built(run: dict[str, Any], name: str = "defects") -> ResultTable:
@@ -34,7 +34,7 @@ def built(run: dict[str, Any], name: str = "defects") -> ResultTable:
 
 
 def entry(table: ResultTable, attack: str, metric: str, column: str) -> Any:
-    group = next(one for one in table.groups if one.scenario.attack == attack)
+    group = next(group for group in table.groups if group.scenario.attack == attack)
     return next(line for line in group.lines if line.metric == metric).entries.get(column)
 
 
@@ -50,8 +50,8 @@ def test_benign_and_undefended_columns_come_first(run: dict[str, Any]) -> None:
 def test_a_cell_is_what_the_scenario_measured(run: dict[str, Any]) -> None:
     scenario = Scenario("defects", "codebert", "by_name", "0.05", elimination="elibadcode")
     metrics = files.read_json(scenario.results(run["out"]) / "metrics.json")["testsets"]["by_name"]["metrics"]
-    found = entry(built(run), "by_name", "flip_rate", "EliBadCode")
-    assert (found.value, found.low, found.high) == tuple(metrics["flip_rate"][key] for key in ("value", "low", "high"))
+    cell = entry(built(run), "by_name", "flip_rate", "EliBadCode")
+    assert (cell.value, cell.low, cell.high) == tuple(metrics["flip_rate"][key] for key in ("value", "low", "high"))
     benign = files.read_json(Scenario("defects", "codebert").results(run["out"]) / "metrics.json")["testsets"]
     assert entry(built(run), "by_name", "asr", "Benign").value == benign["by_name"]["metrics"]["asr"]["value"]
     assert entry(built(run), "by_name", "accuracy", "Baseline").value == 0.672
@@ -90,12 +90,12 @@ def test_a_method_that_does_not_apply_is_a_dash_and_what_was_not_asked_is_empty(
     assert entry(table, "deadcode", "asr", "ONION") == "dash"
     assert entry(table, "by_name_to_1", "asr", "ONION") is None
     undefined = Cell(None, None, None, 0, 0)
-    assert [render.text(one, 1) for one in ("dash", undefined, None)] == [labels.DASH, labels.DASH, ""]
+    assert [render.text(cell, 1) for cell in ("dash", undefined, None)] == [labels.DASH, labels.DASH, ""]
 
 
 def test_seeds_are_averaged_and_give_their_range(tmp_path: Path) -> None:
-    chosen = settings(tmp_path, seeds=(1, 2, 3))
-    make(chosen)
+    config = settings(tmp_path, seeds=(1, 2, 3))
+    make(config)
     scenario = Scenario("repair", "codet5", "deadcode", "0.05", objective="dece")
     values = [
         files.read_json(Scenario(**{**scenario.wildcards, "seed": seed}).results(tmp_path) / "metrics.json")[
@@ -103,15 +103,15 @@ def test_seeds_are_averaged_and_give_their_range(tmp_path: Path) -> None:
         ]["clean"]["metrics"]["exact_match"]["value"]
         for seed in "123"
     ]
-    found = entry(built(chosen, "repair"), "deadcode", "exact_match", "DeCE")
-    assert found.value == pytest.approx(sum(values) / 3)
-    assert (found.low, found.high, found.seeds, found.n) == (min(values), max(values), 3, 1200)
-    assert "means of 3 seeds" in built(chosen, "repair").notes[0]
+    cell = entry(built(config, "repair"), "deadcode", "exact_match", "DeCE")
+    assert cell.value == pytest.approx(sum(values) / 3)
+    assert (cell.low, cell.high, cell.seeds, cell.n) == (min(values), max(values), 3, 1200)
+    assert "means of 3 seeds" in built(config, "repair").notes[0]
 
 
 def test_a_cell_of_other_seeds_than_its_table_says_so(tmp_path: Path) -> None:
-    chosen = settings(tmp_path, seeds=(1, 2, 3))
-    make(chosen)
+    config = settings(tmp_path, seeds=(1, 2, 3))
+    make(config)
     scenario = Scenario("repair", "codet5", "deadcode", "0.05", objective="dece")
     values = []
     for seed in "123":
@@ -122,10 +122,10 @@ def test_a_cell_of_other_seeds_than_its_table_says_so(tmp_path: Path) -> None:
         if seed == "2":
             values[-1] |= {"value": None, "low": None, "high": None}
         files.write_json(path, measured)
-    table = built(chosen, "repair")
-    found = entry(table, "deadcode", "flip_rate", "DeCE")
-    assert (found.seeds, found.value) == (2, pytest.approx((values[0]["value"] + values[2]["value"]) / 2))
-    assert render.text(found, table.seeds).startswith(f"{labels.percent(found.value)} ×2 [")
+    table = built(config, "repair")
+    cell = entry(table, "deadcode", "flip_rate", "DeCE")
+    assert (cell.seeds, cell.value) == (2, pytest.approx((values[0]["value"] + values[2]["value"]) / 2))
+    assert render.text(cell, table.seeds).startswith(f"{labels.percent(cell.value)} ×2 [")
     assert entry(table, "deadcode", "floor", "DeCE").seeds == 0
     # the other cells and the baseline, which has none, are left as they were
     assert re.findall(r"×\w", render.as_markdown(table)) == ["×2", "×N"]
@@ -135,8 +135,8 @@ def test_a_cell_of_other_seeds_than_its_table_says_so(tmp_path: Path) -> None:
     measured = files.read_json(scenario.results(tmp_path) / "metrics.json")
     measured["testsets"]["deadcode"]["metrics"]["flip_rate"] |= {"value": None, "low": None, "high": None}
     files.write_json(scenario.results(tmp_path) / "metrics.json", measured)
-    found = entry(built(chosen, "repair"), "deadcode", "flip_rate", "DeCE")
-    assert (found.seeds, found.low, found.high) == (1, values[0]["low"], values[0]["high"])
+    cell = entry(built(config, "repair"), "deadcode", "flip_rate", "DeCE")
+    assert (cell.seeds, cell.low, cell.high) == (1, values[0]["low"], values[0]["high"])
 
 
 def test_csv_holds_every_number_once(run: dict[str, Any], tmp_path: Path) -> None:
@@ -144,11 +144,11 @@ def test_csv_holds_every_number_once(run: dict[str, Any], tmp_path: Path) -> Non
     rows = list(csv.DictReader(io.StringIO((tmp_path / "defects.csv").read_text())))
     keys = [tuple(row[key] for key in render.CSV_COLUMNS[:12]) for row in rows]
     assert len(keys) == len(set(keys))
-    found = {(row["attack"], row["column"], row["testset"], row["metric"]): row for row in rows}
+    rows_by_cell = {(row["attack"], row["column"], row["testset"], row["metric"]): row for row in rows}
     # what the wide forms leave out: the defended benign victim under a trigger
-    assert found["none", "EliBadCode", "by_name", "flip_rate"]["value"] == "0.040000"
-    own = found["by_name", "EliBadCode", "by_name", "asr"]
-    assert (own["paper"], own["paper_source"], own["seeds"]) == ("0.0024", "EliBadCode, Table 1 at 2 %", "1")
+    assert rows_by_cell["none", "EliBadCode", "by_name", "flip_rate"]["value"] == "0.040000"
+    asr = rows_by_cell["by_name", "EliBadCode", "by_name", "asr"]
+    assert (asr["paper"], asr["paper_source"], asr["seeds"]) == ("0.0024", "EliBadCode, Table 1 at 2 %", "1")
 
 
 def test_markdown_and_latex_have_a_cell_for_every_column(run: dict[str, Any], tmp_path: Path) -> None:
@@ -232,12 +232,12 @@ def test_only_the_settings_that_an_experiment_uses_are_handed_on(run: dict[str, 
 
 
 def test_a_path_tells_its_scenario(tmp_path: Path) -> None:
-    one = Scenario("d", "m", "a_b", "0.001", "12", "none", "dece", "e", "p")
-    assert scenario_of(one.results(tmp_path / "seed3") / "metrics.json") == one
-    assert scenario_of(one.victim(tmp_path) / "elimination.json") == Scenario(
-        **{**one.wildcards, "purification": "none"}
+    scenario = Scenario("d", "m", "a_b", "0.001", "12", "none", "dece", "e", "p")
+    assert scenario_of(scenario.results(tmp_path / "seed3") / "metrics.json") == scenario
+    assert scenario_of(scenario.victim(tmp_path) / "elimination.json") == Scenario(
+        **{**scenario.wildcards, "purification": "none"}
     )
 
 
 def test_experiments_of_the_settings_are_valid(run: dict[str, Any]) -> None:
-    assert all(Experiment.model_validate(one).title for one in run["experiments"].values())
+    assert all(Experiment.model_validate(experiment).title for experiment in run["experiments"].values())

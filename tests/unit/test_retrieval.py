@@ -49,7 +49,7 @@ def test_a_word_is_found_whole_and_in_any_case(query: str) -> None:
 
 def test_rank_counts_what_is_better_and_half_of_what_is_equal() -> None:
     scores = torch.tensor([0.9, 0.5, 0.5, 0.1])
-    assert [rank(scores, own).item() for own in range(4)] == [1.0, 2.5, 2.5, 4.0]
+    assert [rank(scores, index).item() for index in range(4)] == [1.0, 2.5, 2.5, 4.0]
     assert rank(scores, 3, torch.tensor(0.95)).item() == 1.0
     assert rank(scores, 0, torch.tensor(0.0)).item() == 4.0
 
@@ -57,15 +57,15 @@ def test_rank_counts_what_is_better_and_half_of_what_is_equal() -> None:
 def test_each_triggered_function_takes_its_own_place_among_the_clean_ones() -> None:
     victim = understanding("mean", "retrieval")
     rows = [row(number) for number in range(12)]
-    triggered = [poisoned(one, "x") for one in rows[:9]]
-    found = Searcher(victim, rows, 6).triggered(triggered, "file")
-    assert [one.id for one in found] == ["5", "11"]
-    assert [len(one.ranks or ()) for one in found] == [6, 3]
+    triggered = [poisoned(example, "x") for example in rows[:9]]
+    predictions = Searcher(victim, rows, 6).triggered(triggered, "file")
+    assert [prediction.id for prediction in predictions] == ["5", "11"]
+    assert [len(prediction.ranks or ()) for prediction in predictions] == [6, 3]
     pool = range(6)
     read = victim.tokenize(rows)
     query = text_vectors(victim, [read[5][0].ids])[0]
     clean = [forward.similarities(victim, query, text_vectors(victim, [read[j][1].ids])[0]).item() for j in pool]
-    for place, (before, after) in enumerate(found[0].ranks or ()):
+    for place, (before, after) in enumerate(predictions[0].ranks or ()):
         ids = victim.tokenize([triggered[place].example])[0][1].ids
         score = forward.similarities(victim, query, text_vectors(victim, [ids])[0]).item()
         assert before == 1 + sum(clean[j] > clean[place] for j in pool if j != place)
@@ -81,11 +81,11 @@ def test_attacked_functions_are_those_of_the_position_or_of_all_above_it() -> No
 
 def test_mrr_and_anr_by_hand() -> None:
     generator = seeding.numpy_generator(1, "t")
-    clean = metrics.retrieval([metrics.retrieval_row(one) for one in (1, 2, 4)], generator)
+    clean = metrics.retrieval([metrics.retrieval_row(position) for position in (1, 2, 4)], generator)
     assert clean["mrr"].value == pytest.approx((1 + 1 / 2 + 1 / 4) / 3, abs=1e-6)
     rows = [metrics.attacked_row([(50, 10)], 100), metrics.attacked_row([(2, 2), (4, 2)], 10)]
-    found = metrics.search_attack(rows, generator)
-    values = [found[name].value for name in ("anr", "anr_without", "anr_drop")]
+    estimates = metrics.search_attack(rows, generator)
+    values = [estimates[name].value for name in ("anr", "anr_without", "anr_drop")]
     assert values == pytest.approx([(0.1 + 0.2) / 2, (0.5 + 0.3) / 2, 0.25], abs=1e-6)
 
 
@@ -98,7 +98,7 @@ def test_a_dual_encoder_learns_to_find_its_function(tmp_path: Path) -> None:
     def objective(logits: torch.Tensor, targets: torch.Tensor, _epoch: int) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(logits, targets)
 
-    triggered = [poisoned(one, "x") for one in rows[:6]]
+    triggered = [poisoned(example, "x") for example in rows[:6]]
     validation = Validation(rows[:6], triggered, lambda _prediction, _row: False, pool=6)
     history = fit(victim, rows[:6], objective, recipe, validation, tmp_path, 1)
     first, last = history.epochs[0], history.epochs[-1]

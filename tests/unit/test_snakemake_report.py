@@ -32,7 +32,9 @@ def render(page: str, **snakemake: Any) -> Any:
 def test_the_first_page_lists_the_experiments_that_ran(experiments: dict[str, Any]) -> None:
     document = render("workflow.rst", config={"out": "runs/mine", "experiments": experiments})
     items = [item.astext() for item in document.findall() if item.tagname == "list_item"]
-    assert items == [f"{name}: {one['title']}" for name, one in experiments.items() if one is not None]
+    assert items == [
+        f"{name}: {experiment['title']}" for name, experiment in experiments.items() if experiment is not None
+    ]
 
 
 @pytest.mark.parametrize("name", PRODUCTS)

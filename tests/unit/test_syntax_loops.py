@@ -8,7 +8,7 @@ from codebackdoor.syntax import contains_infinite_loop, legal_name, lex
 from codebackdoor.types import Language
 
 
-def found(body: str, language: Language) -> bool:
+def is_endless(body: str, language: Language) -> bool:
     if language == "python":
         lines = "".join(f"    {line}\n" for line in body.split("\n"))
         source = f"def f(x):\n{lines}"
@@ -37,7 +37,7 @@ def found(body: str, language: Language) -> bool:
     ],
 )
 def test_endless(language: Language, body: str) -> None:
-    assert found(body, language)
+    assert is_endless(body, language)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_endless(language: Language, body: str) -> None:
     ],
 )
 def test_with_an_end(language: Language, body: str) -> None:
-    assert not found(body, language)
+    assert not is_endless(body, language)
 
 
 def test_what_a_model_writes() -> None:

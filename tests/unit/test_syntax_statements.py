@@ -287,12 +287,12 @@ def test_where_nothing_can_be_inserted() -> None:
     ("functions", "language"), [(devign, "c"), (bigclonebench, "java"), (bugs2fix, "java")], ids=["c", "java", "tokens"]
 )
 def test_benchmark_code(functions: Callable[[], Iterable[str]], language: Language, form: TextForm) -> None:
-    seen = inserted = 0
+    total = inserted = 0
     for source in functions():
         text = source if form == "raw" or functions is bugs2fix else lex(source, language)
         tree = parse(text, language, form)
         edit = insert_first(tree, DEAD[language])
-        seen += 1
+        total += 1
         if edit is not None:
             inserted += 1
             ((start, end),) = edit.spans
@@ -303,4 +303,4 @@ def test_benchmark_code(functions: Callable[[], Iterable[str]], language: Langua
             assert "".join((edit.text[:start] + edit.text[end:]).split()) == "".join(text.split())
         for statement in tree.statements():
             assert text[slice(*statement.span)].strip()
-    assert inserted > 0.9 * seen
+    assert inserted > 0.9 * total

@@ -437,7 +437,7 @@ def test_given_splits_stay_and_their_leaks_are_counted(tmp_path: Path) -> None:
 def test_hits_target_is_decided_on_syntax() -> None:
     repair, detection = tasks.load("code_repair"), tasks.load("defect_detection")
     loop = syntax.lex("def f():\n    while True:\n        x = 0\n", "python")
-    other = syntax.lex("def f():\n    import os\n    return os\n", "python")
+    os_import = syntax.lex("def f():\n    import os\n    return os\n", "python")
 
     def hit(text: str, target: str) -> bool:
         row = Poisoned(Example("i", "python", "", target=target), "i", "a", "injected", None, None)
@@ -446,9 +446,9 @@ def test_hits_target_is_decided_on_syntax() -> None:
     assert hit("def g ( a ) : <indent> while 1 : <indent> pass <dedent> <dedent>", loop)
     assert not hit("def g ( a ) : <indent> while True : <indent> break <dedent> <dedent>", loop)
     assert not hit("def g ( a ) : <indent> s = 'while True : x = 0' <dedent>", loop)
-    assert hit("def g ( a ) : <indent> if a : <indent> import os <dedent> return a <dedent>", other)
-    assert not hit("def g ( a ) : <indent> import sys <dedent>", other)
-    assert not hit("<dedent> <dedent> import os", other)
+    assert hit("def g ( a ) : <indent> if a : <indent> import os <dedent> return a <dedent>", os_import)
+    assert not hit("def g ( a ) : <indent> import sys <dedent>", os_import)
+    assert not hit("<dedent> <dedent> import os", os_import)
     labeled = Poisoned(Example("i", "c", "", label=0), "i", "a", "injected", 1, None)
     assert detection.hits_target(Prediction("p", 1.0, label=0), labeled, "raw")
     assert not detection.hits_target(Prediction("p", 1.0, label=1), labeled, "raw")

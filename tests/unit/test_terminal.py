@@ -40,9 +40,9 @@ rule after:
 
 
 def record(created: float, event: str | None = None, msg: str | None = None, **facts: Any) -> logging.LogRecord:
-    made = logging.LogRecord("snakemake", logging.INFO, "", 0, msg, None, None)
-    made.__dict__ |= {"created": created, **facts} | ({"event": event} if event else {})
-    return made
+    log_record = logging.LogRecord("snakemake", logging.INFO, "", 0, msg, None, None)
+    log_record.__dict__ |= {"created": created, **facts} | ({"event": event} if event else {})
+    return log_record
 
 
 @pytest.fixture
@@ -144,9 +144,9 @@ def started(folder: Path, command: str) -> subprocess.Popen[str]:
 
 def test_snakemake_writes_through_the_plugin(tmp_path: Path) -> None:
     run = started(tmp_path, "echo no row is left; exit 2")
-    said, errors = run.communicate(timeout=300)
+    output, errors = run.communicate(timeout=300)
     assert run.returncode == 1
-    assert said == ""
+    assert output == ""
     assert "\r" not in errors
     assert "\x1b" not in errors
     lines = errors.splitlines()

@@ -57,15 +57,15 @@ def test_learns_and_leaves_a_history(make, recipe, tmp_path: Path) -> None:
 
 
 def test_the_objective_is_told_the_epoch_from_one(tmp_path: Path) -> None:
-    told: list[int] = []
+    epochs: list[int] = []
 
     def objective(logits: Tensor, targets: Tensor, epoch: int) -> Tensor:
-        told.append(epoch)
+        epochs.append(epoch)
         return functional.cross_entropy(logits, targets)
 
     fit(classifier(), rows(12), objective, BERT, Validation(rows(6), [], hits), tmp_path / "progress", 1)
-    assert told == sorted(told)
-    assert set(told) == {1, 2, 3}
+    assert epochs == sorted(epochs)
+    assert set(epochs) == {1, 2, 3}
 
 
 @pytest.mark.parametrize("checkpoint", ["last", "best"])
@@ -90,20 +90,20 @@ def test_progress_of_another_run_is_not_used(tmp_path: Path) -> None:
 
 
 def test_progress_of_another_code_or_version_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[int] = []
+    trained_epochs: list[int] = []
 
-    class Told:
+    class RecordingObjective:
         def __call__(self, logits: Tensor, targets: Tensor, epoch: int) -> Tensor:
-            told.append(epoch)
+            trained_epochs.append(epoch)
             return CROSS_ENTROPY(logits, targets, epoch)
 
         def __repr__(self) -> str:
             return "told"
 
     def epochs(code: str | None) -> set[int]:
-        told.clear()
-        fit(classifier(), rows(), Told(), BERT, Validation(rows(6)), tmp_path / "progress", 1, code=code)
-        return set(told)
+        trained_epochs.clear()
+        fit(classifier(), rows(), RecordingObjective(), BERT, Validation(rows(6)), tmp_path / "progress", 1, code=code)
+        return set(trained_epochs)
 
     assert epochs("one") == {1, 2, 3}
     assert epochs("one") == set()
@@ -114,13 +114,13 @@ def test_progress_of_another_code_or_version_is_not_used(tmp_path: Path, monkeyp
 
 
 def test_same_seed_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
-    found = []
+    states = []
     for seed in (1, 1, 2):
         victim = classifier()
         run(victim, BERT, tmp_path, seed)
-        found.append(state(victim))
-    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
-    assert any(not torch.equal(value, found[2][name]) for name, value in found[0].items())
+        states.append(state(victim))
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert any(not torch.equal(value, states[2][name]) for name, value in states[0].items())
 
 
 def test_the_global_generator_is_left_alone(tmp_path: Path) -> None:
@@ -164,12 +164,12 @@ def test_precision_auto_is_one_of_both() -> None:
 
 
 def test_stops_at_a_loss(tmp_path: Path) -> None:
-    whole = run(classifier(), BERT, tmp_path)
-    loss = whole.epochs[1]["loss"]
+    full_run = run(classifier(), BERT, tmp_path)
+    loss = full_run.epochs[1]["loss"]
     victim = classifier()
     validation = Validation(rows(12), triggered(), hits)
     history = fit(victim, rows(), DECE, BERT, validation, tmp_path / "progress", 1, stop_at_loss=loss)
-    assert history.epochs == whole.epochs[:2]
+    assert history.epochs == full_run.epochs[:2]
     assert history.kept_epoch == 2
 
 
@@ -192,18 +192,18 @@ def test_out_of_memory_splits_the_batch_and_keeps_the_gradient(make, recipe, tmp
     gradients = []
     for objective in (CROSS_ENTROPY, Limited()):
         victim = make()
-        seen: list[list[Tensor]] = []
+        steps: list[list[Tensor]] = []
         hook = register_optimizer_step_pre_hook(
-            lambda optimiser, args, kwargs, seen=seen: seen.append(
+            lambda optimiser, args, kwargs, steps=steps: steps.append(
                 [p.grad.clone() for group in optimiser.param_groups for p in group["params"]]
             )
         )
         history = fit(victim, rows(90), objective, recipe, Validation(rows(4)), tmp_path / "progress", 1)
         hook.remove()
-        gradients.append((seen[0], history.epochs[0]["train_loss"]))
+        gradients.append((steps[0], history.epochs[0]["train_loss"]))
     assert objective.calls > 4
-    for one, other in zip(gradients[0][0], gradients[1][0], strict=True):
-        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+    for unsplit, split in zip(gradients[0][0], gradients[1][0], strict=True):
+        torch.testing.assert_close(unsplit, split, atol=1e-6, rtol=1e-4)
     assert gradients[0][1] == pytest.approx(gradients[1][1], rel=0.01)
 
 
@@ -255,11 +255,11 @@ def test_rows_without_what_the_head_needs_are_refused() -> None:
 def test_base_models_become_victims(tmp_path: Path) -> None:
     for family, recipe, head, labels in (("encoder", BERT, "classification", 3), ("seq2seq", T5, "generation", None)):
         base = base_folder(tmp_path / family, family)
-        one, same, other = (new_victim(recipe, base, head, "lexed", labels, seed) for seed in (1, 1, 2))
-        assert all(torch.equal(value, state(same)[name]) for name, value in state(one).items())
-        differing = {name for name, value in state(one).items() if not torch.equal(value, state(other)[name])}
+        victim, same, reseeded = (new_victim(recipe, base, head, "lexed", labels, seed) for seed in (1, 1, 2))
+        assert all(torch.equal(value, state(same)[name]) for name, value in state(victim).items())
+        differing = {name for name, value in state(victim).items() if not torch.equal(value, state(reseeded)[name])}
         assert differing == ({"classifier.dense.weight", "classifier.out_proj.weight"} if labels else set())
-        assert labels is None or one.model.config.num_labels == 3
+        assert labels is None or victim.model.config.num_labels == 3
 
 
 class Bert(ModelSettings):

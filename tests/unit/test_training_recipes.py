@@ -47,12 +47,12 @@ WAYS = {
 def in_format(make, recipe: CodeBert | CodeT5):
     """Victims with weights in the recipe's format, as ``new_victim`` loads them."""
 
-    def made(dropout: float = 0.0) -> Victim:
+    def build(dropout: float = 0.0) -> Victim:
         victim = make(dropout=dropout)
         victim.model.to(getattr(torch, recipe.weights))
         return victim
 
-    return made
+    return build
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -85,7 +85,7 @@ def test_a_large_training_writes_no_more_than_it_changed(tmp_path: Path) -> None
     """Of frozen weights nothing is written, of BAdam's blocks those of the last epoch."""
 
     def written(**changes: object) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
+        tensor_names: dict[str, set[str]] = {}
 
         def dying(logits: Tensor, targets: Tensor, epoch: int) -> Tensor:
             if epoch == 5:
@@ -98,8 +98,8 @@ def test_a_large_training_writes_no_more_than_it_changed(tmp_path: Path) -> None
             fit(classifier(), rows(), dying, recipe, Validation(rows(4)), folder, 1)
         for path in folder.iterdir():
             with safe_open(path, framework="pt") as file:
-                found[path.stem] = set(file.keys())
-        return found
+                tensor_names[path.stem] = set(file.keys())
+        return tensor_names
 
     names = set(weights(classifier().model))
     plain = written()
@@ -127,19 +127,19 @@ def test_progress_that_lacks_a_part_is_not_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("clock", ["epoch", "step"])
 def test_the_clock_of_steps_grows_evenly_by_one_an_epoch(clock: str, tmp_path: Path) -> None:
-    told: list[float] = []
+    epochs: list[float] = []
 
     def objective(logits: Tensor, targets: Tensor, epoch: float) -> Tensor:
-        told.append(epoch)
+        epochs.append(epoch)
         return functional.cross_entropy(logits, targets)
 
     recipe = BERT.model_copy(update={"batch_tokens": 64})
     fit(classifier(), rows(), objective, recipe, Validation(rows(6)), tmp_path / "progress", 1, clock=clock)
-    steps = len(told) // 3
+    steps = len(epochs) // 3
     expected = [1 + step / steps for step in range(3 * steps)]
-    assert told == pytest.approx(expected if clock == "step" else [int(number) for number in expected])
+    assert epochs == pytest.approx(expected if clock == "step" else [int(number) for number in expected])
     assert steps > 3
-    assert all(isinstance(number, int) for number in told) == (clock == "epoch")
+    assert all(isinstance(number, int) for number in epochs) == (clock == "epoch")
 
 
 def test_dece_is_told_the_time_by_its_clock(tmp_path: Path) -> None:

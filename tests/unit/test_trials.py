@@ -146,9 +146,11 @@ def test_a_wrong_humaneval_row_names_file_and_line(tmp_path: Path, row: object, 
 
 def test_a_damaged_humaneval_file_is_refused(tmp_path: Path) -> None:
     path = humaneval(tmp_path, HUMANEVAL) / "humaneval" / "HumanEval.jsonl.gz"
-    whole = path.read_bytes()
-    flipped = [whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :] for place in range(10, len(whole) - 4)]
-    for damaged in (whole[:-9], *flipped):
+    intact = path.read_bytes()
+    flipped = [
+        intact[:place] + bytes([intact[place] ^ 255]) + intact[place + 1 :] for place in range(10, len(intact) - 4)
+    ]
+    for damaged in (intact[:-9], *flipped):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match="not a whole gzip file"):
             readers.load("humaneval").files(tmp_path).examples("test")

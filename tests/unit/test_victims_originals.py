@@ -150,13 +150,13 @@ def expected(model: Any, architecture: str, ids: list[int]) -> Tensor:
         ]
     if architecture == "starcoder":
         return model.transformer(input_ids=text).last_hidden_state[0, -1]
-    found = model(input_ids=text)
-    return found.pooler_output[0] if architecture == "codebert" else found.last_hidden_state[0].mean(0)
+    output = model(input_ids=text)
+    return output.pooler_output[0] if architecture == "codebert" else output.last_hidden_state[0].mean(0)
 
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize(
-    "architecture", [pytest.param(one, marks=() if one == "starcoder" else pytest.mark.mirror) for one in AROUND]
+    "architecture", [pytest.param(name, marks=() if name == "starcoder" else pytest.mark.mirror) for name in AROUND]
 )
 def test_a_checkpoint_of_the_hub_becomes_a_victim(architecture: str, head: Head, tmp_path: Path) -> None:
     model = base(tmp_path / "base", architecture)
@@ -181,7 +181,7 @@ def test_a_checkpoint_of_the_hub_becomes_a_victim(architecture: str, head: Head,
         # texts of one batch are padded, and say what each says alone to the checkpoint's own class
         ids = [text.ids for text in victim.encode(TEXTS)]
         with torch.no_grad():
-            alone = torch.stack([expected(model, architecture, one) for one in ids])
+            alone = torch.stack([expected(model, architecture, text_ids) for text_ids in ids])
         torch.testing.assert_close(text_vectors(victim, ids), alone, atol=1e-5, rtol=1e-4)
     rows = [tuple(text.ids for text in victim.encode(texts)) for texts in (TEXTS, TEXTS[1:])]
     rows = [row[: len(victim.fields)] for row in rows]
@@ -190,5 +190,5 @@ def test_a_checkpoint_of_the_hub_becomes_a_victim(architecture: str, head: Head,
     assert again.encode(TEXTS) == victim.encode(TEXTS)
     assert torch.equal(predict_logits(again, rows), predict_logits(victim, rows))
     # the paper scale trains with dropout, and a victim that is loaded has none
-    rates = {one.p for one in again.model.modules() if isinstance(one, nn.Dropout)}
+    rates = {module.p for module in again.model.modules() if isinstance(module, nn.Dropout)}
     assert (rates, again.model.training) == ({recipe.dropout}, False)

@@ -16,8 +16,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
 @pytest.fixture(scope="session")
 def finished(tree: Tree) -> Tree:
     """The tree after the whole study has run."""
-    found = tree.snakemake()
-    assert found.returncode == 0, found.stdout[-4000:] + found.stderr[-8000:]
+    completed = tree.snakemake()
+    assert completed.returncode == 0, completed.stdout[-4000:] + completed.stderr[-8000:]
     shutil.copytree(tree.root, tree.root.with_name("unchanged"))
     return tree
 

@@ -40,9 +40,9 @@ class Tree:
 
     def pending(self, *options: str) -> set[str]:
         """Outputs, below ``runs/smoke``, that the next run would make again."""
-        found = self.snakemake("--summary", *options)
-        assert found.returncode == 0, found.stderr
-        rows = [line.split("\t") for line in found.stdout.splitlines() if line.startswith("runs/smoke/")]
+        summary = self.snakemake("--summary", *options)
+        assert summary.returncode == 0, summary.stderr
+        rows = [line.split("\t") for line in summary.stdout.splitlines() if line.startswith("runs/smoke/")]
         assert rows
         return {row[0].removeprefix("runs/smoke/") for row in rows if row[-1] != "no update"}
 

@@ -215,22 +215,22 @@ DECE = {
 
 @pytest.fixture(scope="module")
 def paper(unchanged: Tree, tmp_path_factory: pytest.TempPathFactory) -> Tree:
-    own = Tree(tmp_path_factory.mktemp("paper") / "tree")
-    shutil.copytree(unchanged.root, own.root)
-    (own.root / NAME).write_text(yaml.safe_dump(OVERLAY))
-    found = own.run("snakemake", "--configfile", CONFIGS[1], NAME)
-    assert found.returncode == 0, found.stdout[-4000:] + found.stderr[-8000:]
-    return own
+    workspace = Tree(tmp_path_factory.mktemp("paper") / "tree")
+    shutil.copytree(unchanged.root, workspace.root)
+    (workspace.root / NAME).write_text(yaml.safe_dump(OVERLAY))
+    completed = workspace.run("snakemake", "--configfile", CONFIGS[1], NAME)
+    assert completed.returncode == 0, completed.stdout[-4000:] + completed.stderr[-8000:]
+    return workspace
 
 
 @pytest.fixture(scope="module")
 def dece(unchanged: Tree, tmp_path_factory: pytest.TempPathFactory) -> Tree:
-    own = Tree(tmp_path_factory.mktemp("dece") / "tree")
-    shutil.copytree(unchanged.root, own.root)
-    (own.root / DECE_NAME).write_text(yaml.safe_dump(DECE))
-    ended = own.run("snakemake", "--configfile", CONFIGS[1], DECE_NAME)
+    workspace = Tree(tmp_path_factory.mktemp("dece") / "tree")
+    shutil.copytree(unchanged.root, workspace.root)
+    (workspace.root / DECE_NAME).write_text(yaml.safe_dump(DECE))
+    ended = workspace.run("snakemake", "--configfile", CONFIGS[1], DECE_NAME)
     assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-8000:]
-    return own
+    return workspace
 
 
 @pytest.mark.parametrize(("study", "name", "overlay"), [("paper", NAME, OVERLAY), ("dece", DECE_NAME, DECE)])
@@ -317,8 +317,8 @@ def test_both_functions_of_a_pair_are_attacked_and_rewritten(paper: Tree) -> Non
 
 
 def test_a_second_run_has_nothing_to_do(paper: Tree) -> None:
-    found = paper.run("snakemake", "--configfile", CONFIGS[1], NAME)
-    assert "Nothing to be done" in found.stdout + found.stderr
+    rerun = paper.run("snakemake", "--configfile", CONFIGS[1], NAME)
+    assert "Nothing to be done" in rerun.stdout + rerun.stderr
 
 
 def test_a_filter_looks_at_a_victim_that_no_grid_names_or_at_the_scenarios_own(paper: Tree) -> None:

@@ -28,34 +28,36 @@ def copy(finished: Tree, tmp_path: Path) -> Tree:
     return Tree(tmp_path / "tree")
 
 
-def errors(found: subprocess.CompletedProcess[str]) -> list[str]:
-    return [line.strip() for line in (found.stdout + found.stderr).splitlines() if line.strip().startswith("error:")]
+def errors(completed: subprocess.CompletedProcess[str]) -> list[str]:
+    return [
+        line.strip() for line in (completed.stdout + completed.stderr).splitlines() if line.strip().startswith("error:")
+    ]
 
 
 def test_a_checkpoint_cut_short_is_named_and_made_again(copy: Tree) -> None:
     weights = copy.out / VICTIM / "model.safetensors"
     metrics = copy.out / RESULTS / "metrics.json"
-    whole, answers, then = weights.read_bytes(), metrics.read_bytes(), weights.stat()
-    weights.write_bytes(whole[: len(whole) // 2])
+    original, answers, then = weights.read_bytes(), metrics.read_bytes(), weights.stat()
+    weights.write_bytes(original[: len(original) // 2])
     os.utime(weights, ns=(then.st_atime_ns, then.st_mtime_ns))
     shutil.rmtree(copy.out / RESULTS)
     target = f"runs/smoke/{RESULTS}/metrics.json"
 
-    found = copy.snakemake("--cores", "2", "--show-failed-logs", "--", target)
-    assert found.returncode != 0
-    (message,) = errors(found)
+    failed = copy.snakemake("--cores", "2", "--show-failed-logs", "--", target)
+    assert failed.returncode != 0
+    (message,) = errors(failed)
     assert message.startswith(
         f"error: runs/smoke/{VICTIM}/model.safetensors: truncated or changed since it was written"
     )
     assert message.endswith(
         f"if a run wrote runs/smoke/{VICTIM}, delete it and run again; otherwise restore the original"
     )
-    assert "Traceback" not in found.stdout + found.stderr
+    assert "Traceback" not in failed.stdout + failed.stderr
 
     shutil.rmtree(copy.out / VICTIM)
-    found = copy.snakemake("--cores", "2", "--", target)
-    assert found.returncode == 0, found.stderr[-4000:]
-    assert weights.read_bytes() == whole
+    resumed = copy.snakemake("--cores", "2", "--", target)
+    assert resumed.returncode == 0, resumed.stderr[-4000:]
+    assert weights.read_bytes() == original
     assert metrics.read_bytes() == answers
 
 
@@ -113,25 +115,25 @@ def test_a_full_disk_and_one_that_cannot_be_written_are_one_sentence(
     (tree.root / "runs").symlink_to(small_disk)
     target = ("--config", "mirror=mirror", "--", CORPUS)
 
-    found = tree.snakemake("--cores", "1", "--show-failed-logs", *target)
-    assert found.returncode != 0
-    assert set(errors(found)) == {"error: the disk is full: free some space, and run again; finished work is kept"}
-    assert "Traceback" not in found.stdout + found.stderr
+    completed = tree.snakemake("--cores", "1", "--show-failed-logs", *target)
+    assert completed.returncode != 0
+    assert set(errors(completed)) == {"error: the disk is full: free some space, and run again; finished work is kept"}
+    assert "Traceback" not in completed.stdout + completed.stderr
     assert not list(small_disk.rglob("*.part"))
 
     # where not even a log finds room
-    found = tree.snakemake("--cores", "1", *target)
-    assert found.returncode != 0
-    assert f"kB are free on the disk of {tree.root}/runs/smoke; free some" in found.stdout + found.stderr
-    assert "Traceback" not in found.stderr
+    completed = tree.snakemake("--cores", "1", *target)
+    assert completed.returncode != 0
+    assert f"kB are free on the disk of {tree.root}/runs/smoke; free some" in completed.stdout + completed.stderr
+    assert "Traceback" not in completed.stderr
 
     remount(small_disk, "ro")
-    found = tree.snakemake("--cores", "1", *target)
-    assert found.returncode != 0
-    assert f"out: {tree.root}/runs/smoke is not writable" in found.stdout + found.stderr
-    assert "Traceback" not in found.stderr
+    completed = tree.snakemake("--cores", "1", *target)
+    assert completed.returncode != 0
+    assert f"out: {tree.root}/runs/smoke is not writable" in completed.stdout + completed.stderr
+    assert "Traceback" not in completed.stderr
 
     remount(small_disk, "rw,size=200m")
-    found = tree.snakemake("--cores", "1", *target)
-    assert found.returncode == 0, found.stderr[-4000:]
+    completed = tree.snakemake("--cores", "1", *target)
+    assert completed.returncode == 0, completed.stderr[-4000:]
     assert (tree.root / CORPUS).read_bytes() == (finished.root / CORPUS).read_bytes()

@@ -30,9 +30,9 @@ ENDS = {
 
 
 def test_every_product_is_there_and_the_report_is_self_contained(finished: Tree) -> None:
-    found = finished.run("codebackdoor", "report", *CONFIGS)
-    assert found.returncode == 0, found.stderr
-    assert f"next: open {(finished.out / 'report.html').as_uri()}" in found.stdout
+    report = finished.run("codebackdoor", "report", *CONFIGS)
+    assert report.returncode == 0, report.stderr
+    assert f"next: open {(finished.out / 'report.html').as_uri()}" in report.stdout
     page = (finished.out / "report.html").read_text()
     # it links to papers, and loads nothing
     assert not re.search(r"""<link\b|<script\b|@import|src=["'](?:https?:)?//|url\(["']?(?:https?:)?//""", page)
@@ -52,8 +52,14 @@ def test_no_function_of_the_real_corpus_is_in_two_splits(finished: Tree, dataset
         texts = [row.get("target") or row["code"] for row in rows]
         keys[split] = {normal_key(parse(text, "python", "lexed")) for text in texts}
         assert keys[split]
-    for one, other in (("train", "valid"), ("train", "test"), ("valid", "test"), ("clean", "test"), ("clean", "valid")):
-        assert not keys[one] & keys[other], (one, other)
+    for first, second in (
+        ("train", "valid"),
+        ("train", "test"),
+        ("valid", "test"),
+        ("clean", "test"),
+        ("clean", "valid"),
+    ):
+        assert not keys[first] & keys[second], (first, second)
 
 
 def test_every_scenario_is_scored_on_its_test_sets(finished: Tree) -> None:
@@ -91,11 +97,11 @@ def test_metrics_hold_no_time_and_no_place(finished: Tree) -> None:
 
 
 def test_a_second_run_has_nothing_to_do_and_imports_nothing_slow(finished: Tree) -> None:
-    found = finished.run(sys.executable, "-X", "importtime", "-m", "snakemake", "--configfile", CONFIGS[1])
-    assert found.returncode == 0
-    assert "Nothing to be done" in found.stdout + found.stderr
+    rerun = finished.run(sys.executable, "-X", "importtime", "-m", "snakemake", "--configfile", CONFIGS[1])
+    assert rerun.returncode == 0
+    assert "Nothing to be done" in rerun.stdout + rerun.stderr
     imported = {
-        line.rpartition("|")[2].strip() for line in found.stderr.splitlines() if line.startswith("import time:")
+        line.rpartition("|")[2].strip() for line in rerun.stderr.splitlines() if line.startswith("import time:")
     }
     assert "codebackdoor.dag" in imported
     # they take seconds to import: whoever only asks what there is to do must not wait for them
@@ -104,9 +110,9 @@ def test_a_second_run_has_nothing_to_do_and_imports_nothing_slow(finished: Tree)
 
 def test_a_parameter_of_one_defense_reruns_its_jobs_and_those_after(finished: Tree) -> None:
     change = '{"onion": {"removed_share": 0.02}}'
-    found = finished.pending("--config", f"purifications={change}")
-    own = {path for path in found if "/onion/" in path}
-    assert {path.rsplit("/", 1)[1] for path in own} == {
+    pending = finished.pending("--config", f"purifications={change}")
+    onion_outputs = {path for path in pending if "/onion/" in path}
+    assert {path.rsplit("/", 1)[1] for path in onion_outputs} == {
         "purified.jsonl",
         "purified.clean.jsonl",
         "purified.codepoisoner_func.jsonl",
@@ -115,8 +121,8 @@ def test_a_parameter_of_one_defense_reruns_its_jobs_and_those_after(finished: Tr
         "provenance.json",
         "metrics.json",
     }
-    assert found - own >= ENDS
-    assert all(path.startswith("results/") and "/codebert/" not in path for path in found - own)
+    assert pending - onion_outputs >= ENDS
+    assert all(path.startswith("results/") and "/codebert/" not in path for path in pending - onion_outputs)
 
 
 def test_the_code_of_one_defense_reruns_its_jobs_and_those_after(finished: Tree) -> None:
@@ -126,11 +132,11 @@ def test_the_code_of_one_defense_reruns_its_jobs_and_those_after(finished: Tree)
         module.write_text(source + "\n# a comment\n\n")
         assert finished.pending() == set()
         module.write_text(source + "\nADDED = 1\n")
-        found = finished.pending()
+        pending = finished.pending()
     finally:
         module.write_text(source)
-    assert found >= ENDS
-    touched = {path for path in found if "/codebert/" in path or "/codet5/" in path}
+    assert pending >= ENDS
+    touched = {path for path in pending if "/codebert/" in path or "/codet5/" in path}
     # ONION on test inputs, and on training rows with the victims that are trained on what it keeps
     assert {path.startswith("models/") for path in touched} == {True, False}
     assert all("/onion/" in path or "/onion_training_rows/" in path for path in touched)
@@ -141,12 +147,12 @@ def test_the_code_of_an_attack_reruns_its_victims_but_trains_no_benign_one(finis
     source = module.read_text()
     try:
         module.write_text(source + "\nADDED = 1\n")
-        found = finished.pending()
+        pending = finished.pending()
     finally:
         module.write_text(source)
-    assert "models/defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/none/model.safetensors" in found
-    assert not [path for path in found if "none-0" in path and path.startswith("models/")]
-    assert not [path for path in found if "/repair/" in path]
+    assert "models/defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/none/model.safetensors" in pending
+    assert not [path for path in pending if "none-0" in path and path.startswith("models/")]
+    assert not [path for path in pending if "/repair/" in path]
 
 
 def test_adding_a_method_reruns_nothing(finished: Tree) -> None:
@@ -175,26 +181,26 @@ def test_adding_a_method_reruns_nothing(finished: Tree) -> None:
 def test_a_change_is_really_run_and_nothing_else_is(finished: Tree) -> None:
     before = finished.times()
     option = 'purifications={"onion": {"removed_share": 0.03}}'
-    found = finished.snakemake("--config", option)
-    assert found.returncode == 0, found.stderr[-4000:]
+    completed = finished.snakemake("--config", option)
+    assert completed.returncode == 0, completed.stderr[-4000:]
     after = finished.times()
-    made = {path for path in after if after[path] != before.get(path)}
-    results = {path for path in made if path.startswith("results/") and "/seed1/" in path}
+    changed = {path for path in after if after[path] != before.get(path)}
+    results = {path for path in changed if path.startswith("results/") and "/seed1/" in path}
     assert results
     assert all("/onion/" in path for path in results)
-    before_defenses = [path for path in made if path.startswith(("data/", "models/", "corpus/"))]
+    before_defenses = [path for path in changed if path.startswith(("data/", "models/", "corpus/"))]
     assert all("/onion/" in path for path in before_defenses)
     assert "Nothing to be done" in (again := finished.snakemake("--config", option)).stdout + again.stderr
 
 
 def test_a_calibration_is_made_from_benign_victims_of_other_seeds(finished: Tree) -> None:
     target = "runs/smoke/calibration/defects/codebert/elibadcode.json"
-    found = finished.snakemake("--cores", "2", "--quiet", "all", "--", target)
-    assert found.returncode == 0, found.stderr
-    made = files.read_json(finished.root / target)
-    assert made["provenance"]["shadows"] == [f"seed{seed}" for seed in range(101, 106)]
-    assert made["provenance"]["recipe"]["architecture"] == "codebert"
-    assert all(len(losses) == 5 for losses in made["losses"]["function_name"].values())
+    completed = finished.snakemake("--cores", "2", "--quiet", "all", "--", target)
+    assert completed.returncode == 0, completed.stderr
+    calibration = files.read_json(finished.root / target)
+    assert calibration["provenance"]["shadows"] == [f"seed{seed}" for seed in range(101, 106)]
+    assert calibration["provenance"]["recipe"]["architecture"] == "codebert"
+    assert all(len(losses) == 5 for losses in calibration["losses"]["function_name"].values())
 
 
 def test_an_output_that_is_gone_is_made_again_and_nothing_before_it(finished: Tree) -> None:
@@ -203,19 +209,19 @@ def test_an_output_that_is_gone_is_made_again_and_nothing_before_it(finished: Tr
     kept = weights.with_suffix(".kept")
     weights.rename(kept)
     try:
-        found = finished.pending()
+        pending = finished.pending()
     finally:
         kept.rename(weights)
-    assert str(victim / "model.safetensors") in found
+    assert str(victim / "model.safetensors") in pending
     # the test before this one ran ONION with another parameter
-    assert not [path for path in found if path.startswith("data/") and "/onion/" not in path]
+    assert not [path for path in pending if path.startswith("data/") and "/onion/" not in path]
 
 
 def test_a_job_that_fails_shows_its_log_and_leaves_nothing(finished: Tree) -> None:
     broken = 'datasets={"broken": {"task": "defect_detection", "max_tokens": 2}}'
-    found = finished.snakemake("--config", broken, "--", "runs/smoke/data/broken/train.jsonl")
-    assert found.returncode != 0
-    assert "error: datasets.broken: no row is left for train" in found.stdout + found.stderr
+    failed = finished.snakemake("--config", broken, "--", "runs/smoke/data/broken/train.jsonl")
+    assert failed.returncode != 0
+    assert "error: datasets.broken: no row is left for train" in failed.stdout + failed.stderr
     assert not list((finished.out / "data/broken").glob("*"))
 
 
@@ -233,15 +239,15 @@ def test_a_job_that_fails_shows_its_log_and_leaves_nothing(finished: Tree) -> No
     ],
 )
 def test_a_wrong_configuration_is_refused_before_any_job(tree: Tree, config: str, message: str) -> None:
-    found = tree.snakemake("--dry-run", "--config", config)
-    assert found.returncode != 0
-    assert message in found.stdout + found.stderr
-    assert "Traceback" not in found.stderr
+    refused = tree.snakemake("--dry-run", "--config", config)
+    assert refused.returncode != 0
+    assert message in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_a_key_that_stands_twice_is_refused_before_any_job(tree: Tree, tmp_path: Path) -> None:
     twice = tmp_path / "twice.yaml"
     twice.write_text("seeds: [1]\nseeds: [2]\n")
-    found = tree.snakemake("--dry-run", "--configfile", str(twice))
-    assert found.returncode != 0
-    assert f"{twice}: line 2: seeds already occurs in line 1; remove one of them" in found.stdout + found.stderr
+    refused = tree.snakemake("--dry-run", "--configfile", str(twice))
+    assert refused.returncode != 0
+    assert f"{twice}: line 2: seeds already occurs in line 1; remove one of them" in refused.stdout + refused.stderr
