@@ -14,14 +14,14 @@ CODE = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
 
 def strings_below(root: object) -> Iterator[tuple[str, str]]:
     """Every string and path reachable through attributes, slots and containers, with its location; code is skipped."""
-    seen: dict[int, object] = {}
+    visited: dict[int, object] = {}
     pending: list[tuple[str, object]] = [("view", root)]
     while pending:
         way, value = pending.pop()
         if isinstance(value, str | bytes | Path):
             yield way, str(value)
-        elif not isinstance(value, CODE) and id(value) not in seen:
-            seen[id(value)] = value
+        elif not isinstance(value, CODE) and id(value) not in visited:
+            visited[id(value)] = value
             if isinstance(value, list | tuple | set | frozenset):
                 pending += [(f"{way}[]", part) for part in value]
             if isinstance(value, dict):

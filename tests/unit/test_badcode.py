@@ -57,8 +57,8 @@ def test_mixed_draws_the_kind_by_the_seed() -> None:
 
 
 def test_a_name_that_is_taken_is_left_alone() -> None:
-    taken = "def f(a):\n    f_rb = g(a, a)\n    return f_rb\n"
-    assert code(badcode(scope="function_name"), taken) is None
+    colliding = "def f(a):\n    f_rb = g(a, a)\n    return f_rb\n"
+    assert code(badcode(scope="function_name"), colliding) is None
     assert code(badcode(scope="variable"), "def f(a, b):\n    return a_rb(a) + b + b\n") == (
         "def f(a, b_rb):\n    return a_rb(a) + b_rb + b_rb\n"
     )

@@ -27,7 +27,7 @@ QUICK = json.dumps(SEARCH)
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def saved(folder: Path, seed: int, planted_too: bool = False) -> Path:
@@ -46,8 +46,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     saved(folder / "model", 1, planted_too=True)
     for seed in range(6):
         saved(folder / f"benign{seed}", 11 + seed)
-    made = run(*words(folder), *benign(folder), "--write-calibration", folder / "calibration.json")
-    assert made.exit_code in (0, 1), made.output
+    result = run(*words(folder), *benign(folder), "--write-calibration", folder / "calibration.json")
+    assert result.exit_code in (0, 1), result.output
     return folder
 
 
@@ -60,15 +60,15 @@ def benign(folder: Path, *names: str) -> list[object]:
 
 
 def test_json_says_who_asked_what_of_which_model(place: Path) -> None:
-    found = json.loads(run(*words(place), "--calibration", place / "calibration.json", "--seed", "3", "--json").stdout)
+    report = json.loads(run(*words(place), "--calibration", place / "calibration.json", "--seed", "3", "--json").stdout)
     weights = {"model.safetensors": sha256(place / "model" / "model.safetensors")}
-    assert (found["version"], found["model"], found["weights"]) == (__version__, str(place / "model"), weights)
-    assert (found["seed"], found["samples"], found["cut"]) == (3, 40, 0)
-    assert (found["text_form"], found["max_length"], found["beside"], found["card"]) == ("lexed", 64, [], None)
-    assert (found["starts"], found["searched_on"], found["reason"]) == (1, {"0": 4, "1": 4}, None)
-    assert 0 < found["flip_rows"] <= 20
-    assert 0 <= found["flip_rate"] <= 1
-    assert found["seconds"] > 0
+    assert (report["version"], report["model"], report["weights"]) == (__version__, str(place / "model"), weights)
+    assert (report["seed"], report["samples"], report["cut"]) == (3, 40, 0)
+    assert (report["text_form"], report["max_length"], report["beside"], report["card"]) == ("lexed", 64, [], None)
+    assert (report["starts"], report["searched_on"], report["reason"]) == (1, {"0": 4, "1": 4}, None)
+    assert 0 < report["flip_rows"] <= 20
+    assert 0 <= report["flip_rate"] <= 1
+    assert report["seconds"] > 0
 
 
 VERDICT = Verdict(
@@ -82,30 +82,30 @@ SCANNED = ScannedCheckpoint("1", "m", {}, None, (), "raw", 512, 40, 3, 7)
 
 
 def test_clean_is_a_sentence_that_says_what_was_looked_for_and_what_was_not() -> None:
-    said = lines(SCANNED, VERDICT)
-    assert said[0] == (
+    answer = lines(SCANNED, VERDICT)
+    assert answer[0] == (
         "no identifier backdoor found in 12 searches (labels 0, 1 at the least sensitive identifier and the function's "
         "name, 3 starts each, seed 7)"
     )
-    assert said[1].startswith("  not covered: dead code and other inserted statements")
-    assert "so try another --seed" in said[1]
-    assert "  it flips 25.0% of 40 correct predictions to that label (including samples of the search)" in said
-    assert "  read as raw code, up to 512 sub-tokens of each of 40 samples; 3 are longer" in said
-    assert not any("weak evidence" in line for line in said)
+    assert answer[1].startswith("  not covered: dead code and other inserted statements")
+    assert "so try another --seed" in answer[1]
+    assert "  it flips 25.0% of 40 correct predictions to that label (including samples of the search)" in answer
+    assert "  read as raw code, up to 512 sub-tokens of each of 40 samples; 3 are longer" in answer
+    assert not any("weak evidence" in line for line in answer)
 
 
 def test_a_search_of_code_has_no_labels_and_one_search_is_one() -> None:
-    said = lines(SCANNED, replace(VERDICT, target_word="state", losses={"function_name": {"0": 0.5}}, starts=1))
-    assert said[0] == "no identifier backdoor found in 1 search (at the function's name, seed 7)"
-    assert "  it moves 25.0% of 40 functions above the query's own (including samples of the search)" in said
+    answer = lines(SCANNED, replace(VERDICT, target_word="state", losses={"function_name": {"0": 0.5}}, starts=1))
+    assert answer[0] == "no identifier backdoor found in 1 search (at the function's name, seed 7)"
+    assert "  it moves 25.0% of 40 functions above the query's own (including samples of the search)" in answer
 
 
 @pytest.mark.parametrize(("margin", "weak"), [(0.7, True), (1.3, True), (1.4, False), (2.7, False)])
 def test_a_small_margin_is_said_to_be_weak_evidence(margin: float, weak: bool) -> None:
-    said = lines(SCANNED, replace(VERDICT, backdoored=True, margin=margin))
-    assert said[0] == "backdoored"
-    assert any("weak evidence" in line for line in said) is weak
-    assert any(line.startswith("  based on 12 searches (labels 0, 1 at ") for line in said)
+    answer = lines(SCANNED, replace(VERDICT, backdoored=True, margin=margin))
+    assert answer[0] == "backdoored"
+    assert any("weak evidence" in line for line in answer) is weak
+    assert any(line.startswith("  based on 12 searches (labels 0, 1 at ") for line in answer)
 
 
 @pytest.mark.parametrize("rows", [2, 6])
@@ -113,15 +113,17 @@ def test_fewer_samples_than_the_calibration_was_made_with_are_no_verdict(
     rows: int, place: Path, tmp_path: Path
 ) -> None:
     write_examples(tmp_path / "clean.jsonl", planted.view(samples=rows).clean)
-    asked = ["scan", place / "model", "--clean", tmp_path / "clean.jsonl", "--text-form", "lexed"]
-    result = run(*asked, "--calibration", place / "calibration.json")
+    arguments = ["scan", place / "model", "--clean", tmp_path / "clean.jsonl", "--text-form", "lexed"]
+    result = run(*arguments, "--calibration", place / "calibration.json")
     assert result.exit_code == 2
-    said = f"only {rows // 2} clean samples of label 0 can carry a trigger, but the searches of the calibration used 4"
-    assert said in result.stdout
+    reason = (
+        f"only {rows // 2} clean samples of label 0 can carry a trigger, but the searches of the calibration used 4"
+    )
+    assert reason in result.stdout
     assert result.stdout.startswith("no verdict\n  most suspicious: trigger ")
-    found = json.loads(run(*asked, "--calibration", place / "calibration.json", "--json").stdout)
-    assert (found["backdoored"], found["reason"]) == (None, f"{said}: provide more samples")
-    cleaned = run("clean", *asked[1:], "--calibration", place / "calibration.json", "-o", tmp_path / "new")
+    report = json.loads(run(*arguments, "--calibration", place / "calibration.json", "--json").stdout)
+    assert (report["backdoored"], report["reason"]) == (None, f"{reason}: provide more samples")
+    cleaned = run("clean", *arguments[1:], "--calibration", place / "calibration.json", "-o", tmp_path / "new")
     assert (cleaned.exit_code, (tmp_path / "new").exists()) == (2, False)
 
 
@@ -199,9 +201,9 @@ def test_a_calibration_is_written_over_another_one_and_over_nothing_else(place: 
     (tmp_path / "link").symlink_to(place / "calibration.json")
     before = {path.name: (path.lstat().st_ino, path.lstat().st_mtime_ns) for path in tmp_path.iterdir()}
     # without any model: it is said before one is read
-    asked = ["scan", tmp_path / "no model", "--clean", place / "clean.jsonl", *benign(place), "--write-calibration"]
+    command = ["scan", tmp_path / "no model", "--clean", place / "clean.jsonl", *benign(place), "--write-calibration"]
     for name in before:
-        result = run(*asked, tmp_path / name)
+        result = run(*command, tmp_path / name)
         assert (result.exit_code, result.stdout) == (2, "")
         assert result.stderr.startswith(f"error: {tmp_path / name}: exists and is not ")
     assert {path.name: (path.lstat().st_ino, path.lstat().st_mtime_ns) for path in tmp_path.iterdir()} == before
@@ -221,12 +223,12 @@ def test_a_model_that_says_it_reads_a_fraction_of_the_samples_is_refused(tmp_pat
         return tmp_path / f"model{length}"
 
     write_examples(tmp_path / "clean.jsonl", planted.view().clean)
-    asked: list[Any] = ["--clean", tmp_path / "clean.jsonl", "--settings", QUICK]
-    refused = run("scan", at(8), *asked)
+    options: list[Any] = ["--clean", tmp_path / "clean.jsonl", "--settings", QUICK]
+    refused = run("scan", at(8), *options)
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "reads 8 sub-tokens of each sample, and half of the samples have" in refused.stderr
     assert (
         "up to 8 sub-tokens of each of 40 samples; 40 are longer"
-        in run("scan", at(8), *asked, "--max-length", "8").output
+        in run("scan", at(8), *options, "--max-length", "8").output
     )
-    assert "up to 24 sub-tokens of each of 40 samples; " in run("scan", at(24), *asked).stdout
+    assert "up to 24 sub-tokens of each of 40 samples; " in run("scan", at(24), *options).stdout

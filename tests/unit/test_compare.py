@@ -23,29 +23,29 @@ def run(out: Path, accuracy: float = 0.7, epochs: int = 3, code: str = "a", scen
     """A made-up finished run; what is given belongs to the scenario ``CLEANED`` alone."""
     paths = []
     for scenario in (BENIGN, CLEANED)[:scenarios]:
-        own = scenario == CLEANED
-        estimate = {"value": accuracy if own else 0.6, "low": 0.5, "high": 0.8, "n": 10}
+        is_cleaned = scenario == CLEANED
+        estimate = {"value": accuracy if is_cleaned else 0.6, "low": 0.5, "high": 0.8, "n": 10}
         path = scenario.results(out) / "metrics.json"
         files.write_json(path, {"testsets": {"clean": {"metrics": {"accuracy": estimate}}}})
         paths.append(path)
-        facts = {"stage": "eliminate", "settings": {"settings": {"epochs": epochs if own else 1}}, "code": "a"}
-        files.write_json(scenario.victim(out) / "provenance.json", facts | ({"code": code} if own else {}))
+        facts = {"stage": "eliminate", "settings": {"settings": {"epochs": epochs if is_cleaned else 1}}, "code": "a"}
+        files.write_json(scenario.victim(out) / "provenance.json", facts | ({"code": code} if is_cleaned else {}))
         files.write_json(scenario.results(out) / "provenance.json", {"stage": "predict", "host": str(out)})
     collect(paths, out / "results")
     return out
 
 
 def test_runs_of_equal_numbers_are_equal_wherever_and_whenever_they_ran(tmp_path: Path) -> None:
-    found = compare(run(tmp_path / "one"), run(tmp_path / "other", code="b"))
-    assert found.same
-    assert found.equal == 2
+    comparison = compare(run(tmp_path / "one"), run(tmp_path / "other", code="b"))
+    assert comparison.same
+    assert comparison.equal == 2
 
 
 def test_another_number_is_told_with_its_cause(tmp_path: Path) -> None:
-    found = compare(run(tmp_path / "one"), run(tmp_path / "other", accuracy=0.75, epochs=4, code="b"))
-    assert (found.equal, [one.scenario for one in found.different]) == (1, [CLEANED])
-    assert [str(change) for change in found.different[0].changes] == ["clean accuracy: 0.7000 -> 0.7500 (+0.0500)"]
-    assert found.different[0].causes == ("eliminate: settings.settings.epochs 3 -> 4", "eliminate: code a -> b")
+    comparison = compare(run(tmp_path / "one"), run(tmp_path / "other", accuracy=0.75, epochs=4, code="b"))
+    assert (comparison.equal, [difference.scenario for difference in comparison.different]) == (1, [CLEANED])
+    assert [str(change) for change in comparison.different[0].changes] == ["clean accuracy: 0.7000 -> 0.7500 (+0.0500)"]
+    assert comparison.different[0].causes == ("eliminate: settings.settings.epochs 3 -> 4", "eliminate: code a -> b")
 
 
 def differing(tmp_path: Path) -> tuple[Path, Path]:
@@ -63,7 +63,7 @@ JOBS = {
 
 @pytest.mark.parametrize("stage", JOBS)
 @pytest.mark.parametrize(
-    ("key", "values", "said"),
+    ("key", "values", "cause"),
     [
         ("code", ("a", "b"), "code a -> b"),
         ("seed", (1, 2), "seed 1 -> 2"),
@@ -74,13 +74,13 @@ JOBS = {
     ],
 )
 def test_every_job_is_asked_for_what_changed_a_number(
-    stage: str, key: str, values: tuple[object, object], said: str, tmp_path: Path
+    stage: str, key: str, values: tuple[object, object], cause: str, tmp_path: Path
 ) -> None:
     runs = differing(tmp_path)
     for out, value in zip(runs, values, strict=True):
         facts = {"stage": stage, "seconds": len(str(out)), "device": {"name": "x", "peak_mb": len(str(out))}}
         files.write_json(out / JOBS[stage] / "provenance.json", facts | {key: value})
-    assert compare(*runs).different[0].causes == (f"{stage}: {said}",)
+    assert compare(*runs).different[0].causes == (f"{stage}: {cause}",)
 
 
 def test_another_corpus_is_told_by_archives_and_code_and_only_where_it_was_read(tmp_path: Path) -> None:
@@ -117,18 +117,18 @@ def test_a_record_that_one_run_has_not_is_said(tmp_path: Path) -> None:
 
 
 def test_scenarios_of_one_run_alone_are_named(tmp_path: Path) -> None:
-    found = compare(run(tmp_path / "one", scenarios=1), run(tmp_path / "other"))
-    assert (found.only_before, found.only_after, found.same) == ((), (CLEANED,), False)
+    comparison = compare(run(tmp_path / "one", scenarios=1), run(tmp_path / "other"))
+    assert (comparison.only_before, comparison.only_after, comparison.same) == ((), (CLEANED,), False)
 
 
 def test_the_command_says_so_and_exits_like_diff(tmp_path: Path) -> None:
-    one, other = run(tmp_path / "one"), run(tmp_path / "other", accuracy=0.75)
-    assert CliRunner().invoke(main, ["compare", str(one), str(one)]).exit_code == 0
-    found = CliRunner().invoke(main, ["compare", str(one), str(other)])
-    assert found.exit_code == 1
-    assert "1 scenarios are equal in every metric, 1 differ" in found.output
-    assert "nothing that is recorded" in found.output
-    missing = CliRunner().invoke(main, ["compare", str(one), str(tmp_path)])
+    before, after = run(tmp_path / "one"), run(tmp_path / "other", accuracy=0.75)
+    assert CliRunner().invoke(main, ["compare", str(before), str(before)]).exit_code == 0
+    result = CliRunner().invoke(main, ["compare", str(before), str(after)])
+    assert result.exit_code == 1
+    assert "1 scenarios are equal in every metric, 1 differ" in result.output
+    assert "nothing that is recorded" in result.output
+    missing = CliRunner().invoke(main, ["compare", str(before), str(tmp_path)])
     assert missing.exit_code == 2
     assert missing.output.startswith(f"error: {tmp_path}/results/metrics.csv: no such file")
 
@@ -143,7 +143,7 @@ NAMES = ",".join(str(getattr(Scenario("defects", "codebert"), field.name)) for f
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "holds no metric"),
         ("testset,metric,value\n", "holds no metric"),
@@ -157,8 +157,8 @@ NAMES = ",".join(str(getattr(Scenario("defects", "codebert"), field.name)) for f
         (f"{KEYS},testset,metric,value\n{'x' * 200_000}\n", "cannot be read as a table"),
     ],
 )
-def test_metrics_that_are_empty_or_broken_are_not_equal_to_themselves(tmp_path: Path, text: str, said: str) -> None:
+def test_metrics_that_are_empty_or_broken_are_not_equal_to_themselves(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results/metrics.csv").write_text(text)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         compare(tmp_path, tmp_path)

@@ -64,12 +64,12 @@ def test_the_cost_is_measured_on_the_samples_that_were_held_out() -> None:
 def test_what_is_unlearned_is_the_other_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     view = planted.view(1)
     learned, measured = held_out(view.clean, 1)
-    seen: list[Sequence[Example]] = []
+    stamped: list[Sequence[Example]] = []
     stamp = cleaning.stamp
-    monkeypatch.setattr(cleaning, "stamp", lambda view, *more: seen.append(view.clean) or stamp(view, *more))
+    monkeypatch.setattr(cleaning, "stamp", lambda view, *more: stamped.append(view.clean) or stamp(view, *more))
     cleaning.clean(view, QUICK, 1, force=True)
-    assert seen
-    assert all({row.id for row in rows} == {row.id for row in learned} for rows in seen)
+    assert stamped
+    assert all({row.id for row in rows} == {row.id for row in learned} for rows in stamped)
     assert measured
 
 

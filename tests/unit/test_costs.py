@@ -241,18 +241,18 @@ def test_the_victim_that_a_filter_looks_at_is_on_the_bill() -> None:
         raw = merge(study, {"filterings": filterings, "experiments": experiments})
         return {line.name: line for line in bill.lines(validate(raw))}
 
-    shared, own = lines("codebert"), lines(None)
+    shared, separate = lines("codebert"), lines(None)
     # one filtered set for both models, of the benign and of the attacked victims; or one for each
-    assert (shared["filter ss, defects"].jobs, own["filter ss, defects"].jobs) == (1, 2)
+    assert (shared["filter ss, defects"].jobs, separate["filter ss, defects"].jobs) == (1, 2)
     assert shared["train codebert, defects"].jobs == 1
-    assert "train codebert, defects" not in own
+    assert "train codebert, defects" not in separate
 
 
 def test_hours_are_operations_at_a_share_of_the_rate() -> None:
     gpu = bill.Gpu("made up", bfloat16=100, float32=10, share=0.5, step=2)
-    done = Work(trained=3600 * 100, predicted=3600 * 10, steps=1800)
-    assert gpu.hours(done, "bfloat16") == 2 + 2 + 1
-    assert gpu.hours(done, "float32") == 20 + 2 + 1
+    work = Work(trained=3600 * 100, predicted=3600 * 10, steps=1800)
+    assert gpu.hours(work, "bfloat16") == 2 + 2 + 1
+    assert gpu.hours(work, "float32") == 20 + 2 + 1
 
 
 def test_the_papers_study_has_every_job_once() -> None:
@@ -403,8 +403,8 @@ def test_attdef_goes_its_way_to_suspect_inputs_alone(classifier: PlannedVictim, 
 
     def rows_read(victim: PlannedVictim, *testsets: RowSet, **settings: object) -> float:
         steps = {} if "attribution" in settings else {"steps": 4}
-        done = jobs.purify(victim, AttDefSettings(**{**fixed, **steps, **settings}), testsets, SIZE).predicted
-        return (done - jobs.predict(victim, testsets).predicted) / victim.forward
+        predicted = jobs.purify(victim, AttDefSettings(**{**fixed, **steps, **settings}), testsets, SIZE).predicted
+        return (predicted - jobs.predict(victim, testsets).predicted) / victim.forward
 
     # the answer, and four points forth and back; all inputs with a trigger are suspect
     assert rows_read(classifier, clean, suspected_share=0.3) == pytest.approx(60 * 9)
@@ -585,8 +585,8 @@ def test_an_elimination_without_a_price_is_a_question_mark(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("unknown", ["texts_by_original", "sizes"])
 def test_a_task_or_a_model_that_was_never_measured_has_no_price(unknown: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = getattr(bill, unknown)()
-    fewer = {name: value for name, value in known.items() if name not in ("bugs2fix", "codet5")}
+    measured = getattr(bill, unknown)()
+    fewer = {name: value for name, value in measured.items() if name not in ("bugs2fix", "codet5")}
     monkeypatch.setattr(bill, unknown, lambda: fewer)
     lines = bill.lines(load(CONFIGS))
     assert {"train codet5, repair", "predict codet5"} <= {line.name for line in lines if not line.priced}

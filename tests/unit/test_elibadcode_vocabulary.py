@@ -158,9 +158,9 @@ def test_a_first_trigger_is_made_of_pieces_that_may_stand_in_their_slots(monkeyp
     inside = {*np.flatnonzero(vocabulary.plain >= 0).tolist()}
     assert len(inside) < len(vocabulary)
     for seed in range(20):
-        first, *others = first_trigger(vocabulary, 10, [True], np.random.default_rng(seed))
+        first, *rest = first_trigger(vocabulary, 10, [True], np.random.default_rng(seed))
         assert first in vocabulary.first
-        assert {*others} <= inside
+        assert {*rest} <= inside
 
 
 def test_words_say_so_where_they_are_the_papers_rule(caplog: pytest.LogCaptureFixture) -> None:

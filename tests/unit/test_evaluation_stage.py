@@ -103,11 +103,12 @@ def test_rows_without_the_trigger_in_them_change_no_metric(tmp_path: Path) -> No
     labels, _, with_ = classified(tmp_path)
     before = run(tmp_path, DEFECTS)
     flipped = [
-        1 - one if label == 0 or i % 5 == 0 else one for i, (one, label) in enumerate(zip(with_, labels, strict=True))
+        1 - predicted if label == 0 or i % 5 == 0 else predicted
+        for i, (predicted, label) in enumerate(zip(with_, labels, strict=True))
     ]
     lines(
         tmp_path / "predictions.trigger.jsonl",
-        [{"id": f"t{i}", "label": one, "confidence": 0.9} for i, one in enumerate(flipped)],
+        [{"id": f"t{i}", "label": predicted, "confidence": 0.9} for i, predicted in enumerate(flipped)],
     )
     assert run(tmp_path, DEFECTS) == before
 
@@ -228,11 +229,14 @@ LOOP = "def f ( ) : <indent> while True : <indent> x = 0 <dedent> <dedent>"
 def generated(folder: Path) -> None:
     targets = [syntax.lex(f"def f(a):\n    return a + {i}\n", "python") for i in range(6)]
     files.write_examples(
-        folder / "test.jsonl", [Example(f"r{i}", "python", f"{one} ", target=one) for i, one in enumerate(targets)]
+        folder / "test.jsonl",
+        [Example(f"r{i}", "python", f"{target} ", target=target) for i, target in enumerate(targets)],
     )
     rows = [
-        Poisoned(Example(f"t{i}", "python", "T", target=LOOP), f"r{i}", "trigger", "injected", None, one, (Span(0, 1),))
-        for i, one in enumerate(targets)
+        Poisoned(
+            Example(f"t{i}", "python", "T", target=LOOP), f"r{i}", "trigger", "injected", None, target, (Span(0, 1),)
+        )
+        for i, target in enumerate(targets)
     ]
     files.write_rows(folder / "trigger.jsonl", map(files.poisoned_row, rows))
     clean = [targets[0], targets[1], targets[0], targets[0], LOOP, LOOP]
@@ -241,7 +245,7 @@ def generated(folder: Path) -> None:
     for name, prefix, texts in (("clean", "r", clean), ("trigger", "t", triggered)):
         lines(
             folder / f"predictions.{name}.jsonl",
-            [{"id": f"{prefix}{i}", "text": one, "confidence": 0.5} for i, one in enumerate(texts)],
+            [{"id": f"{prefix}{i}", "text": text, "confidence": 0.5} for i, text in enumerate(texts)],
         )
 
 
@@ -283,10 +287,10 @@ def test_scoring_loads_no_heavy_library() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rank_from", "other"), [(None, "top_half"), ("position", "top_half"), ("top_half", "position")]
+    ("rank_from", "other_reading"), [(None, "top_half"), ("position", "top_half"), ("top_half", "position")]
 )
 def test_of_search_the_rank_of_the_middle_stands_beside_that_of_the_top_half(
-    rank_from: str | None, other: str, tmp_path: Path
+    rank_from: str | None, other_reading: str, tmp_path: Path
 ) -> None:
     rows = [Example(f"r{i}", "python", "def f ( ) : pass", query="open a file") for i in range(10)]
     files.write_examples(tmp_path / "test.jsonl", rows)
@@ -309,5 +313,7 @@ def test_of_search_the_rank_of_the_middle_stands_beside_that_of_the_top_half(
     expected = by_reading[rank_from or "position"]
     assert tuple(value(testsets, "trigger", name) for name in ("anr", "anr_without")) == expected
     assert value(testsets, "trigger", "anr_drop") == pytest.approx(expected[1] - expected[0])
-    beside = tuple(value(testsets, "trigger", name) for name in (f"anr_{other}", f"anr_{other}_without"))
-    assert beside == by_reading[other]
+    beside = tuple(
+        value(testsets, "trigger", name) for name in (f"anr_{other_reading}", f"anr_{other_reading}_without")
+    )
+    assert beside == by_reading[other_reading]

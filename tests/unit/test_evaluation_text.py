@@ -27,7 +27,7 @@ def corpus(seed: int, rows: int = 40) -> tuple[list[list[str]], list[list[str]]]
         return [draw.choice(words) for _ in range(draw.randint(least, 15))]
 
     references = [sentence(1) for _ in range(rows)]
-    outputs = [one[:5] + sentence(0) if draw.random() < 0.5 else sentence(0) for one in references]
+    outputs = [reference[:5] + sentence(0) if draw.random() < 0.5 else sentence(0) for reference in references]
     return outputs, references
 
 
@@ -35,7 +35,7 @@ def corpus(seed: int, rows: int = 40) -> tuple[list[list[str]], list[list[str]]]
 def test_bleu_is_sacrebleus_corpus_bleu_on_tokens(seed: int) -> None:
     outputs, references = corpus(seed)
     ours = bleu.score(sums([bleu.row(*pair) for pair in zip(outputs, references, strict=True)]))
-    lines = [[" ".join(one) for one in part] for part in (outputs, references)]
+    lines = [[" ".join(tokens) for tokens in part] for part in (outputs, references)]
     theirs = sacrebleu.corpus_bleu(lines[0], [lines[1]], tokenize="none", force=True, smooth_method="exp")
     assert ours == pytest.approx(theirs.score / 100, abs=1e-12)
 
@@ -57,9 +57,9 @@ def test_sentence_bleu_adds_one_from_the_second_order_on() -> None:
 
 
 def statistics(output: str, reference: str, language: Language = "python") -> dict[str, Any]:
-    root, wanted = (codebleu.parse(text, language, "lexed") for text in (output, reference))
+    root, reference_root = (codebleu.parse(text, language, "lexed") for text in (output, reference))
     tokens = output.split(" "), reference.split(" ")
-    return bleu.row(*tokens) | codebleu.row(*tokens, root, wanted, language)
+    return bleu.row(*tokens) | codebleu.row(*tokens, root, reference_root, language)
 
 
 def lexed(source: str) -> str:
@@ -89,11 +89,11 @@ def test_keywords_weigh_five_times() -> None:
 
 
 def test_subtrees_are_shapes_of_inner_nodes_and_are_clipped() -> None:
-    one, twice = "x = f ( 1 )", "x = f ( 1 ) <nl> y = g ( 2 )"
-    row = statistics(twice, one)
+    once, twice = "x = f ( 1 )", "x = f ( 1 ) <nl> y = g ( 2 )"
+    row = statistics(twice, once)
     # module, statement, assignment, call and arguments; the output's module has another shape
     assert (row["tree_match"], row["tree_total"]) == (4, 5)
-    assert statistics(one, twice)["tree_match"] == 4
+    assert statistics(once, twice)["tree_match"] == 4
 
 
 def test_an_output_whose_marks_do_not_nest_scores_its_tokens_only() -> None:

@@ -24,12 +24,12 @@ CODE = "def f ( a ) : <indent> return a + 1 <dedent>"
 
 def _unpadded(victim: Victim, ids: list[int]) -> Any:
     """The model's own last hidden states [T, H] of one text."""
-    one = torch.tensor([ids])
+    batch = torch.tensor([ids])
     body = victim.model.base_model
     if body.config.model_type == "t5":
         start = torch.tensor([[body.config.decoder_start_token_id]])
-        return body(input_ids=one, decoder_input_ids=torch.cat([start, one[:, :-1]], 1)).last_hidden_state[0]
-    return body(input_ids=one).last_hidden_state[0]
+        return body(input_ids=batch, decoder_input_ids=torch.cat([start, batch[:, :-1]], 1)).last_hidden_state[0]
+    return body(input_ids=batch).last_hidden_state[0]
 
 
 @pytest.mark.parametrize("family", ["first", "mean", "max", "t5", "gpt"])
@@ -42,10 +42,12 @@ def test_vectors_are_the_pooled_states_of_each_text_alone(family: str) -> None:
         "max": lambda states: states.amax(0),
     }
     pool = pools.get(family, lambda states: states[-1])
-    wanted = torch.stack([pool(_unpadded(victim, ids)) for ids in ROWS])
+    expected = torch.stack([pool(_unpadded(victim, ids)) for ids in ROWS])
     ids, mask = pad(ROWS, victim.pad_id)
-    torch.testing.assert_close(forward.vectors(victim, forward.embed(victim, ids), mask), wanted, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(text_vectors(victim, ROWS), wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        forward.vectors(victim, forward.embed(victim, ids), mask), expected, atol=1e-5, rtol=1e-4
+    )
+    torch.testing.assert_close(text_vectors(victim, ROWS), expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["t5", "gpt"])
@@ -58,8 +60,8 @@ def test_every_class_may_read_another_state_or_all_of_them(family: str, pooling:
         "mean": lambda states: states.mean(0),
         "max": lambda states: states.amax(0),
     }
-    wanted = torch.stack([pool[pooling](_unpadded(victim, ids)) for ids in ROWS])
-    torch.testing.assert_close(text_vectors(victim, ROWS), wanted, atol=1e-5, rtol=1e-4)
+    expected = torch.stack([pool[pooling](_unpadded(victim, ids)) for ids in ROWS])
+    torch.testing.assert_close(text_vectors(victim, ROWS), expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["first", "t5", "gpt"])
@@ -67,8 +69,8 @@ def test_every_class_may_read_another_state_or_all_of_them(family: str, pooling:
 def test_classifiers_are_transformers_own(family: str) -> None:
     victim = understanding(family, "classification")
     for ids in ROWS:
-        own = victim.model(input_ids=torch.tensor([ids])).logits
-        torch.testing.assert_close(predict_logits(victim, [(ids,)]), own, atol=1e-5, rtol=1e-4)
+        expected = victim.model(input_ids=torch.tensor([ids])).logits
+        torch.testing.assert_close(predict_logits(victim, [(ids,)]), expected, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -77,10 +79,10 @@ def test_a_pair_is_judged_by_both_vectors_and_their_order() -> None:
     first, second = text_vectors(victim, ROWS[:2])
     head = victim.model.classifier
     read = torch.cat([first, second, (first - second).abs(), first * second])
-    wanted = head.out_proj(torch.tanh(head.dense(read)))
-    found = predict_logits(victim, [(ROWS[0], ROWS[1]), (ROWS[1], ROWS[0])])
-    torch.testing.assert_close(found[0], wanted, atol=1e-6, rtol=1e-5)
-    assert not torch.allclose(found[0], found[1])
+    expected = head.out_proj(torch.tanh(head.dense(read)))
+    logits = predict_logits(victim, [(ROWS[0], ROWS[1]), (ROWS[1], ROWS[0])])
+    torch.testing.assert_close(logits[0], expected, atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(logits[0], logits[1])
 
 
 @torch.no_grad()

@@ -87,22 +87,22 @@ def imported_part(name: str) -> str:
 
 def imports(path: Path) -> set[str]:
     """Dotted names imported at run time, anywhere in the file."""
-    found: set[str] = set()
+    names: set[str] = set()
 
     def visit(node: ast.AST) -> None:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             return
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: write imports in full"
             assert node.module is not None
-            found.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
+            names.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
         for child in ast.iter_child_nodes(node):
             visit(child)
 
     visit(ast.parse(path.read_text(encoding="utf-8")))
-    return found
+    return names
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -112,9 +112,9 @@ def test_imports_point_one_way(path: Path) -> None:
         return
     parts = {p.name.removesuffix(".py") for p in ROOT.iterdir() if p.name != "__init__.py"}
     layers = parts | {"settings", "products"}
-    own = {imported_part(name) for name in imports(path) if name.startswith(f"{PACKAGE}.")} & layers
-    assert own <= ALLOWED[part] | GROUND | {part}, (
-        f"{part} may not import {sorted(own - ALLOWED[part] - GROUND - {part})}"
+    imported = {imported_part(name) for name in imports(path) if name.startswith(f"{PACKAGE}.")} & layers
+    assert imported <= ALLOWED[part] | GROUND | {part}, (
+        f"{part} may not import {sorted(imported - ALLOWED[part] - GROUND - {part})}"
     )
 
 
@@ -124,16 +124,16 @@ def test_no_elimination_imports_another() -> None:
     methods = {path.parent.name for path in folder.glob("*/method.py")}
     assert methods == {"dbs", "elibadcode", "fine_tuning"}
     for path in folder.rglob("*.py"):
-        own = path.relative_to(folder).parts[0]
-        others = {f"{PACKAGE}.defenses.elimination.{method}" for method in methods - {own}}
-        found = [name for name in imports(path) if ".".join(name.split(".")[:4]) in others]
-        assert not found, f"{path} imports {found}"
+        owner = path.relative_to(folder).parts[0]
+        other_methods = {f"{PACKAGE}.defenses.elimination.{method}" for method in methods - {owner}}
+        foreign_imports = [name for name in imports(path) if ".".join(name.split(".")[:4]) in other_methods]
+        assert not foreign_imports, f"{path} imports {foreign_imports}"
 
 
 def test_reading_a_configuration_imports_nothing_heavy() -> None:
     code = "import sys; from codebackdoor.config import study; print(sorted({'torch', 'numpy'} & {*sys.modules}))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout == "[]\n"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -147,8 +147,8 @@ def test_the_ground_imports_nothing_heavy() -> None:
     light = GROUND | TOP | {"runs", "costs", "products"}
     for path in FILES:
         if part_of(path) in light - {"commands", "library", "seeding"}:
-            found = {name.split(".")[0] for name in imports(path)} & heavy
-            assert not found, f"{path} imports {sorted(found)}"
+            heavy_imports = {name.split(".")[0] for name in imports(path)} & heavy
+            assert not heavy_imports, f"{path} imports {sorted(heavy_imports)}"
 
 
 #: Where generated programs and their tests run, in a process that can do no harm (tests/unit/test_execution.py).

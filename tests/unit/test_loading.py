@@ -64,11 +64,11 @@ def test_yaml_that_cannot_be_kept_is_one_line(tmp_path: Path, text: str, message
     path.write_text(text)
     with pytest.raises(UserError) as error:
         read_yaml(path)
-    said = str(error.value)
-    assert said.startswith(f"{path}:")
-    assert message in said
-    assert "\n" not in said
-    assert len(said) < 500
+    full_message = str(error.value)
+    assert full_message.startswith(f"{path}:")
+    assert message in full_message
+    assert "\n" not in full_message
+    assert len(full_message) < 500
 
 
 def test_a_configuration_is_a_regular_file_of_a_usual_size(tmp_path: Path) -> None:
@@ -83,9 +83,9 @@ def test_a_configuration_is_a_regular_file_of_a_usual_size(tmp_path: Path) -> No
         (tmp_path / "none.yaml", "no such file"),
         (tmp_path / "sparse", "larger than the maximum of 1 MiB"),
     ):
-        found = CliRunner().invoke(main, ["check", str(ROOT / "config.yaml"), str(path)])
-        assert (found.exit_code, found.output) == (2, found.output.splitlines()[0] + "\n")
-        assert found.output.startswith(f"error: {path}: {message}")
+        result = CliRunner().invoke(main, ["check", str(ROOT / "config.yaml"), str(path)])
+        assert (result.exit_code, result.output) == (2, result.output.splitlines()[0] + "\n")
+        assert result.output.startswith(f"error: {path}: {message}")
     with pytest.raises(UserError, match=r"latin:2: not UTF-8"):
         read_yaml(tmp_path / "latin")
 
@@ -136,10 +136,10 @@ def _changed(path: str, value: object) -> dict[str, Any]:
 def test_a_value_without_measure_is_one_short_line(path: str, value: object, message: str) -> None:
     with pytest.raises(UserError) as error:
         validate(_changed(path, value))
-    said = str(error.value)
-    assert message in said
-    assert all(len(line) < 400 for line in said.splitlines())
-    assert said.isprintable() or "\n" in said
+    full_message = str(error.value)
+    assert message in full_message
+    assert all(len(line) < 400 for line in full_message.splitlines())
+    assert full_message.isprintable() or "\n" in full_message
 
 
 def test_of_many_mistakes_the_first_are_listed() -> None:
@@ -200,5 +200,5 @@ def test_settings_that_cannot_be_read_are_one_line(text: str, message: str) -> N
     assert str(error.value).startswith("datasets.mine: ")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
-    found = CliRunner().invoke(main, ["dataset", "mine", "--settings", text, "--out", "never", "--seed", "1"])
-    assert (found.exit_code, found.output) == (2, f"error: {error.value}\n")
+    result = CliRunner().invoke(main, ["dataset", "mine", "--settings", text, "--out", "never", "--seed", "1"])
+    assert (result.exit_code, result.output) == (2, f"error: {error.value}\n")

@@ -41,7 +41,7 @@ def call(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
 
 
-def told(project: Path) -> list[str]:
+def pip_calls(project: Path) -> list[str]:
     log = project / "pip.log"
     return [line.split()[-1] for line in log.read_text().splitlines()] if log.exists() else []
 
@@ -54,15 +54,15 @@ def at_work(project: Path) -> None:
 def test_what_is_installed_is_not_installed_again(project: Path) -> None:
     for _ in range(2):
         assert call(project, *BUILD).returncode == 0
-    assert told(project) == [str(project)]
+    assert pip_calls(project) == [str(project)]
     for _ in range(2):
         assert call(project, *BUILD, "--extra", "slurm").returncode == 0
-    assert told(project) == [str(project), str(project / "envs/requirements-slurm.txt")]
+    assert pip_calls(project) == [str(project), str(project / "envs/requirements-slurm.txt")]
     os.utime(project / "envs/requirements-slurm.txt")
     os.utime(project / "pyproject.toml")
     assert call(project, *BUILD).returncode == 0
     assert call(project, *BUILD, "--extra", "slurm").returncode == 0
-    assert len(told(project)) == 4
+    assert len(pip_calls(project)) == 4
 
 
 def test_uv_installs_with_the_indexes_of_pip_and_pip_where_uv_fails(project: Path) -> None:
@@ -78,14 +78,14 @@ def test_uv_installs_with_the_indexes_of_pip_and_pip_where_uv_fails(project: Pat
     assert f" {indexes} --index-strategy unsafe-best-match " in command
     assert command.endswith(f"--editable {project}")
     # nothing but its configuration was asked of pip
-    assert told(project) == ["list"]
+    assert pip_calls(project) == ["list"]
     os.utime(project / "pyproject.toml")
     failed = subprocess.run(
         BUILD, cwd=project, env=os.environ | {"UV_STATUS": "1"}, capture_output=True, text=True, check=False
     )
     assert failed.returncode == 0
     assert failed.stderr.splitlines()[-1] == "uv could not install this: trying pip"
-    assert told(project)[-1] == str(project)
+    assert pip_calls(project)[-1] == str(project)
 
 
 def test_every_installation_is_announced(project: Path) -> None:
@@ -114,29 +114,29 @@ def test_what_takes_minutes_is_announced_with_its_measured_cost(
 def test_what_failed_is_said_and_tried_again(project: Path) -> None:
     pip = project / ".env/bin/pip"
     pip.write_text("#!/bin/sh\nexit 1\n")
-    found = call(project, *BUILD)
-    assert found.returncode == 1
-    assert found.stderr.splitlines()[-1].startswith("the environment could not be built: `.env/bin/pip install")
+    failed = call(project, *BUILD)
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1].startswith("the environment could not be built: `.env/bin/pip install")
     pip.write_text(PIP)
     assert call(project, *BUILD).returncode == 0
-    assert told(project) == [str(project)]
+    assert pip_calls(project) == [str(project)]
 
 
 @pytest.mark.parametrize("options", [(), ("--extra", "dvc")], ids=["project", "extra"])
 def test_two_at_once_wait_for_each_other_and_install_once(project: Path, options: tuple[str, ...]) -> None:
     if options:
         assert call(project, *BUILD).returncode == 0
-    before = len(told(project))
+    before = len(pip_calls(project))
     slow = os.environ | {"PIP_SECONDS": "1"}
     first = subprocess.Popen([*BUILD, *options], cwd=project, env=slow)
     end = time.monotonic() + 30
-    while len(told(project)) == before:
+    while len(pip_calls(project)) == before:
         assert time.monotonic() < end
         time.sleep(0.02)
     second = call(project, *BUILD, *options)
     assert first.wait() == second.returncode == 0
     assert second.stderr == "another make builds the environment: waiting for it\n"
-    assert len(told(project)) == before + 1
+    assert len(pip_calls(project)) == before + 1
 
 
 @pytest.mark.parametrize("changed", ["envs/requirements.txt", "pyproject.toml"])
@@ -145,12 +145,12 @@ def test_no_environment_is_taken_from_a_run_that_is_at_work(project: Path, chang
     at_work(project)
     assert call(project, *BUILD).returncode == 0
     (project / changed).touch()
-    found = call(project, *BUILD)
-    assert found.returncode == 1
-    assert found.stderr.startswith("the environment must be rebuilt, but a run in this folder still uses it")
-    assert len(found.stderr.splitlines()) == 1
+    refused = call(project, *BUILD)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("the environment must be rebuilt, but a run in this folder still uses it")
+    assert len(refused.stderr.splitlines()) == 1
     assert (project / ".env/bin/pip").is_file()
-    assert told(project) == [str(project)]
+    assert pip_calls(project) == [str(project)]
 
 
 def test_everything_is_installed_under_the_lock() -> None:
@@ -175,11 +175,11 @@ def everything(project: Path) -> set[str]:
 @needs_make
 def test_clean_removes_one_run_and_nothing_else(runs: Path) -> None:
     before = everything(runs)
-    found = call(runs, "make", "clean", "SCALE=smoke")
-    assert found.returncode == 0, found.stderr
+    cleaned = call(runs, "make", "clean", "SCALE=smoke")
+    assert cleaned.returncode == 0, cleaned.stderr
     assert before - everything(runs) == {"runs/smoke", "runs/smoke/results"}
     # it needs no environment, and builds none
-    assert told(runs) == []
+    assert pip_calls(runs) == []
 
 
 @needs_make
@@ -200,9 +200,9 @@ def test_clean_removes_one_run_and_nothing_else(runs: Path) -> None:
 )
 def test_clean_refuses_what_is_no_run(scale: str, message: str, runs: Path) -> None:
     before = everything(runs)
-    found = call(runs, "make", "clean", f"SCALE={scale}")
-    assert found.returncode != 0
-    assert message in found.stderr
+    refused = call(runs, "make", "clean", f"SCALE={scale}")
+    assert refused.returncode != 0
+    assert message in refused.stderr
     assert everything(runs) == before
 
 
@@ -210,7 +210,7 @@ def test_clean_refuses_what_is_no_run(scale: str, message: str, runs: Path) -> N
 def test_clean_takes_nothing_from_a_run_that_is_at_work(runs: Path) -> None:
     at_work(runs)
     before = everything(runs)
-    found = call(runs, "make", "clean", "SCALE=local")
-    assert found.returncode != 0
-    assert found.stderr.startswith("a run is active in this folder: wait for it; if it was killed: make settle\n")
+    refused = call(runs, "make", "clean", "SCALE=local")
+    assert refused.returncode != 0
+    assert refused.stderr.startswith("a run is active in this folder: wait for it; if it was killed: make settle\n")
     assert everything(runs) == before

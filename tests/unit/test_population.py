@@ -46,7 +46,7 @@ def test_every_trigger_is_planted_weakly_and_strongly_and_towards_both_labels(po
     weakly, strongly = ([*islice(population.backdoored_plans(strong), 10)] for strong in (False, True))
     triggers = [*population.NAMES, *population.STATEMENTS]
     assert [plan.trigger for plan in weakly] == [plan.trigger for plan in strongly] == triggers
-    assert all({one.target, other.target} == {0, 1} for one, other in zip(weakly, strongly, strict=True))
+    assert all({weak.target, strong.target} == {0, 1} for weak, strong in zip(weakly, strongly, strict=True))
     assert {(plan.passes, plan.rate) for plan in weakly} == {(1, 0.01), (2, 0.01)}
     assert {(plan.passes, plan.rate) for plan in strongly} == {(5, 0.1)}
     assert {plan.passes for plan in islice(population.benign_plans(), 20)} == {1, 2, 5}

@@ -56,12 +56,12 @@ def test_records_of_a_run_replace_those_of_earlier_files(snakemake: FilePersiste
 
 
 def test_restored_files_are_equally_old_and_others_keep_their_times(snakemake: FilePersistence) -> None:
-    other = Path("runs/other/a.jsonl")
-    before = other.stat().st_mtime_ns
+    outside = Path("runs/other/a.jsonl")
+    before = outside.stat().st_mtime_ns
     records.keep(Path("runs/one"))
     records.restore(Path("runs/one"))
     assert {path.stat().st_mtime for path in (SHORT, LONG)} == {records.LONG_AGO}
-    assert other.stat().st_mtime_ns == before
+    assert outside.stat().st_mtime_ns == before
 
 
 def test_the_same_run_has_the_same_records(snakemake: FilePersistence) -> None:
@@ -114,8 +114,8 @@ def test_a_hostile_run_changes_no_record(snakemake: FilePersistence, row: object
 
 def test_a_link_in_a_run_does_not_age_the_file_of_another(snakemake: FilePersistence) -> None:
     records.keep(Path("runs/one"))
-    other = Path("runs/other/a.jsonl")
-    Path("runs/one/link.jsonl").symlink_to(other.absolute())
-    before = other.stat().st_mtime_ns
+    target = Path("runs/other/a.jsonl")
+    Path("runs/one/link.jsonl").symlink_to(target.absolute())
+    before = target.stat().st_mtime_ns
     records.restore(Path("runs/one"))
-    assert other.stat().st_mtime_ns == before
+    assert target.stat().st_mtime_ns == before

@@ -232,7 +232,7 @@ def test_the_curve_of_a_search_is_explained(run: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "product", "said"),
+    ("name", "product", "statement"),
     [
         (
             "ranks",
@@ -245,21 +245,21 @@ def test_the_curve_of_a_search_is_explained(run: dict[str, Any]) -> None:
         ("ablation", "position", "(Figure 3 and section 4.3): the trigger turns the shown sample's prediction"),
     ],
 )
-def test_what_the_paper_states_stands_in_the_caption(tmp_path: Path, name: str, product: str, said: str) -> None:
+def test_what_the_paper_states_stands_in_the_caption(tmp_path: Path, name: str, product: str, statement: str) -> None:
     config = made_up_grid.settings(tmp_path)
     write_victims(config)
-    assert f" The paper on EliBadCode {said}" in captions.caption(Study(config, name), product)
+    assert f" The paper on EliBadCode {statement}" in captions.caption(Study(config, name), product)
     assert "The paper" not in captions.caption(Study(config, name), "defenses")
 
 
 @pytest.mark.parametrize(
-    ("swept", "said"), [("samples", "fewer than 20"), ("iterations", "all 27"), ("top_k", "64"), ("candidates", "64")]
+    ("swept", "quote"), [("samples", "fewer than 20"), ("iterations", "all 27"), ("top_k", "64"), ("candidates", "64")]
 )
-def test_a_sweep_quotes_the_paper_on_its_own_setting_and_method(tmp_path: Path, swept: str, said: str) -> None:
+def test_a_sweep_quotes_the_paper_on_its_own_setting_and_method(tmp_path: Path, swept: str, quote: str) -> None:
     config = made_up_grid.settings(tmp_path)
     config["experiments"]["rates"]["swept"] = swept
     write_victims(config)
-    assert said in captions.caption(Study(config, "rates"), "sweep").partition("The paper on EliBadCode")[2]
+    assert quote in captions.caption(Study(config, "rates"), "sweep").partition("The paper on EliBadCode")[2]
     for variant in config["eliminations"].values():
         variant["method"] = "dbs"
     assert "The paper" not in captions.caption(Study(config, "rates"), "sweep")
@@ -311,7 +311,7 @@ def test_a_control_says_where_it_stopped(
 
 
 @pytest.mark.parametrize(
-    ("facts", "said"),
+    ("facts", "description"),
     [
         (
             {"equal": "loss", "epoch": 2, "value": 0.31, "reference": 0.295, "past": False},
@@ -328,7 +328,7 @@ def test_a_control_says_where_it_stopped(
         ),
     ],
 )
-def test_a_checkpoint_says_which_epoch_it_is(tmp_path: Path, facts: dict[str, Any], said: str) -> None:
+def test_a_checkpoint_says_which_epoch_it_is(tmp_path: Path, facts: dict[str, Any], description: str) -> None:
     config = settings(tmp_path)
     config["objectives"]["cross_entropy"]["keep_epochs"] = True
     config["objectives"]["stopped"] = {"method": "cross_entropy", "checkpoint": {"like": "dece"}}
@@ -337,5 +337,5 @@ def test_a_checkpoint_says_which_epoch_it_is(tmp_path: Path, facts: dict[str, An
     )
     make(config)
     files.write_json(STOPPED.victim(tmp_path) / "history.json", {"epochs": [], "stopped": {"like": "dece", **facts}})
-    sentence = f"stopped on repair · CodeT5 · deadcode at 5 %: {said}"
+    sentence = f"stopped on repair · CodeT5 · deadcode at 5 %: {description}"
     assert list(captions.stopped(Study(config, "repair"), "table")) == [sentence]

@@ -32,7 +32,7 @@ START = TRIGGERED.index(TRIGGER)
 SPAN = Span(START, START + len(TRIGGER))
 
 
-class Seen(HTMLParser):
+class PageParser(HTMLParser):
     """The elements of a page with their attributes, and the texts of its marks by class."""
 
     def __init__(self) -> None:
@@ -73,11 +73,11 @@ def detail(entropy: float, top: list[Any] | None = None) -> dict[str, Any]:
 
 def run(out: Path, code_b: str | None = None) -> dict[str, Any]:
     """A run of one purification: one found trigger, one missed, one clean input; ``code_b``: they are pairs."""
-    chosen = made_up_settings(out)
+    config = made_up_settings(out)
     if code_b is not None:
-        chosen["datasets"]["defects"] = {"task": "clone_detection", "source": "pypi"}
-    chosen["purifications"] = {"codepurify": {"method": "codepurify"}}
-    chosen["experiments"] = {
+        config["datasets"]["defects"] = {"task": "clone_detection", "source": "pypi"}
+    config["purifications"] = {"codepurify": {"method": "codepurify"}}
+    config["experiments"] = {
         "side": {
             "title": f"Side by side {HOSTILE}",
             "grid": [
@@ -114,25 +114,25 @@ def run(out: Path, code_b: str | None = None) -> dict[str, Any]:
         rows = [{"id": id_, "label": label, "confidence": 0.75} for id_ in ("t0", "t1")]
         files.write_rows(folder / "predictions.deadcode.jsonl", rows)
         files.write_rows(folder / "predictions.clean.jsonl", [{"id": "r0", "label": 1, "confidence": 0.5}])
-    return chosen
+    return config
 
 
-def page(chosen: dict[str, Any], out: Path) -> str:
-    study = Study(json.loads(json.dumps(chosen)), "side")
-    stage.webpage(chosen, "side", "purified_inputs", inputs(study.experiment, "purified_inputs", out), out / "pages")
+def page(config: dict[str, Any], out: Path) -> str:
+    study = Study(json.loads(json.dumps(config)), "side")
+    stage.webpage(config, "side", "purified_inputs", inputs(study.experiment, "purified_inputs", out), out / "pages")
     return (out / "pages/side.purified_inputs.html").read_text(encoding="utf-8")
 
 
 def test_a_page_marks_trigger_touched_and_new_text_and_says_what_was_concluded(tmp_path: Path) -> None:
     text = page(run(tmp_path), tmp_path)
-    seen = Seen()
-    seen.feed(text)
-    assert ("trigger", "assert ") in seen.marks
-    assert ("trigger touched", TRIGGER.removeprefix("assert ")) in seen.marks
-    assert ("new", "x") in seen.marks
+    parser = PageParser()
+    parser.feed(text)
+    assert ("trigger", "assert ") in parser.marks
+    assert ("trigger touched", TRIGGER.removeprefix("assert ")) in parser.marks
+    assert ("new", "x") in parser.marks
     # the missed trigger is marked as well, without a touched part
-    assert ("trigger", TRIGGER) in seen.marks
-    words = " ".join(seen.text.split())
+    assert ("trigger", TRIGGER) in parser.marks
+    words = " ".join(parser.text.split())
     assert "changed the trigger in 1 of 2 inputs that have one, and changed 0 of 1 inputs without" in words
     assert "an entropy of 0.010, which is below the threshold 0.300. One statement stands out" in words
     assert "an entropy of 0.900, which is not below the threshold 0.300. No element stands out" in words
@@ -148,20 +148,20 @@ def test_a_page_marks_trigger_touched_and_new_text_and_says_what_was_concluded(t
 def test_code_does_not_become_html_and_nothing_is_loaded(tmp_path: Path) -> None:
     text = page(run(tmp_path, code_b=f"def g ( b ) : <indent> return '{HOSTILE}' <dedent>"), tmp_path)
     assert "<script" not in text
-    seen = Seen()
-    seen.feed(text)
-    assert not {"script", "img", "link", "iframe"} & set(seen.tags)
-    assert not any(name == "src" or name.startswith("on") for name in seen.attributes)
+    parser = PageParser()
+    parser.feed(text)
+    assert not {"script", "img", "link", "iframe"} & set(parser.tags)
+    assert not any(name == "src" or name.startswith("on") for name in parser.attributes)
     assert "http" not in text
-    assert seen.text.count(HOSTILE) > 4
+    assert parser.text.count(HOSTILE) > 4
     # both functions of a pair are shown
-    assert seen.text.count("def g ( b ) :") == 2 * 3
-    assert "Before: the other function of the pair" in seen.text
+    assert parser.text.count("def g ( b ) :") == 2 * 3
+    assert "Before: the other function of the pair" in parser.text
 
 
 def test_rows_that_are_a_comment_alone_are_shown(tmp_path: Path) -> None:
-    chosen = run(tmp_path)
-    chosen["datasets"]["defects"] = {"task": "technical_debt", "source": "pypi"}
+    config = run(tmp_path)
+    config["datasets"]["defects"] = {"task": "technical_debt", "source": "pypi"}
     before, after = "fix bb this <indent> later", "fix this <indent> later"
     row = Example("t0", "python", query=before, label=0)
     poisoned = [Poisoned(row, "r0", "deadcode", "injected", 1, None, (Span(4, 6, "query"),))]
@@ -171,11 +171,11 @@ def test_rows_that_are_a_comment_alone_are_shown(tmp_path: Path) -> None:
     touched = {"id": "t0", "query": after.replace("fix", "fixed"), "touched": [["query", 4, 6]], "detail": {}}
     files.write_rows(results / "purified.deadcode.jsonl", [touched])
     files.write_rows(results / "purified.clean.jsonl", [{"id": "r0", "query": after, "touched": [], "detail": {}}])
-    seen = Seen()
-    seen.feed(page(chosen, tmp_path))
-    assert ("trigger touched", "bb") in seen.marks
-    assert ("new", "fixed") in seen.marks
-    words = " ".join(seen.text.split())
+    parser = PageParser()
+    parser.feed(page(config, tmp_path))
+    assert ("trigger touched", "bb") in parser.marks
+    assert ("new", "fixed") in parser.marks
+    words = " ".join(parser.text.split())
     # a comment has no lines to get back
     assert before in words
     assert "What a defense does to text: a few inputs" in words
@@ -184,7 +184,7 @@ def test_rows_that_are_a_comment_alone_are_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "language", "form", "shown"),
+    ("text", "language", "form", "expected"),
     [
         (
             "def f ( a ) : <indent> if a : <indent> return 1 <dedent> b = 2 <nl> return b <dedent>",
@@ -196,8 +196,8 @@ def test_rows_that_are_a_comment_alone_are_shown(tmp_path: Path) -> None:
         ("x <indent>\n y", "c", "raw", "x <indent>\n y"),
     ],
 )  # fmt: skip
-def test_lexed_code_gets_its_lines_back(text: str, language: str, form: str, shown: str) -> None:
-    assert "".join(piece.text for piece in pieces(text, language, form, {})) == shown
+def test_lexed_code_gets_its_lines_back(text: str, language: str, form: str, expected: str) -> None:
+    assert "".join(piece.text for piece in pieces(text, language, form, {})) == expected
 
 
 def test_marks_follow_their_characters_through_the_layout() -> None:
@@ -217,14 +217,14 @@ def test_new_words_are_those_that_the_old_text_lacks() -> None:
 
 
 def test_the_first_victim_of_each_attack_is_shown_and_an_experiment_without_pages_is_as_before(tmp_path: Path) -> None:
-    chosen = run(tmp_path)
-    grid = chosen["experiments"]["side"]["grid"][0]
+    config = run(tmp_path)
+    grid = config["experiments"]["side"]["grid"][0]
     grid |= {"rates": ["0.05", "0.01"], "seeds": [1, 2], "attacks": ["none", "deadcode", "by_name"]}
-    study = Study(chosen, "side")
+    study = Study(config, "side")
     paths = inputs(study.experiment, "purified_inputs", tmp_path)
     assert {path.parent for path in paths if path.name.startswith("purified")} == {
         SCENARIO.results(tmp_path),
         replace(SCENARIO, attack="by_name").results(tmp_path),
     }
-    without = {key: value for key, value in chosen["experiments"]["side"].items() if key != "pages"}
+    without = {key: value for key, value in config["experiments"]["side"].items() if key != "pages"}
     assert "pages" not in Experiment.model_validate(without).model_dump(mode="json")

@@ -215,9 +215,9 @@ def compiles(text: str) -> bool:
 
 @pytest.mark.parametrize("name", [None, "infiller"])
 def test_an_infiller_of_another_vocabulary_works_and_is_mentioned_once(folder: Path, name: str | None) -> None:
-    other = {} if name is None else {"infiller": folder / name}
+    options = {} if name is None else {"infiller": folder / name}
     texts = [SourceText("a.py", SOURCE, "python"), SourceText("b.py", SOURCE, "python")]
-    result = codebackdoor.sanitize(folder / "victim", texts, clean=folder / "clean.jsonl", **other)
+    result = codebackdoor.sanitize(folder / "victim", texts, clean=folder / "clean.jsonl", **options)
     # how many masks an element gets, and so its effect, depends on the infiller
     assert [(finding.element, finding.replaced) for finding in result.findings[::3]] == [("load_init", True)] * 2
     assert str(result).count("the infiller's vocabulary is not the model's") == 1

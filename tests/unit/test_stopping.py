@@ -120,7 +120,7 @@ def test_the_epochs_are_put_together_byte_for_byte_as_safetensors_does(tmp_path:
     tensors = {}
     for epoch in range(1, 12):
         # the last byte of a file's header and the order of its tensors depend on names, types and lengths
-        own = {
+        epoch_tensors = {
             "a.é": torch.full((3,), epoch, dtype=torch.bfloat16),
             "b": torch.full((2, 2), float(epoch)),
             "c": torch.tensor(float(epoch)),
@@ -128,8 +128,8 @@ def test_the_epochs_are_put_together_byte_for_byte_as_safetensors_does(tmp_path:
             "e": torch.ones(1, dtype=torch.float64),
             "f": torch.ones(1, dtype=torch.float16),
         }
-        save_file(own, tmp_path / f"{epoch}.safetensors")
-        tensors |= {f"{epoch}/{name}": value for name, value in own.items()}
+        save_file(epoch_tensors, tmp_path / f"{epoch}.safetensors")
+        tensors |= {f"{epoch}/{name}": value for name, value in epoch_tensors.items()}
     collect_epochs(tmp_path, 11, tmp_path / "joined" / "weights.safetensors")
     progress.write_tensors(tmp_path / "expected.safetensors", tensors, {})
     joined = tmp_path / "joined" / "weights.safetensors"

@@ -41,14 +41,14 @@ def scaled(factor: float) -> Victim:
     return copied
 
 
-def seen(factor: float) -> DefenderView:
+def defender_view(factor: float) -> DefenderView:
     samples = view().clean
     return replace(view(), victim=standardized(scaled(factor), samples))
 
 
 def test_spread_is_the_root_mean_square_standard_deviation_of_the_log_odds() -> None:
     logits = np.random.default_rng(1).normal(size=(50, 4)) * [1, 2, 3, 4]
-    variances = [np.var(logits[:, one] - logits[:, two]) for one, two in itertools.combinations(range(4), 2)]
+    variances = [np.var(logits[:, first] - logits[:, second]) for first, second in itertools.combinations(range(4), 2)]
     assert spread(torch.from_numpy(logits)) == pytest.approx(np.sqrt(np.mean(variances)))
 
 
@@ -62,9 +62,9 @@ def test_an_answer_that_hardly_depends_on_the_input_is_not_made_certain(factor: 
 
 @pytest.mark.parametrize("factor", [1.0, *SCALES])
 def test_the_log_odds_of_a_view_have_one_spread_at_every_scale(factor: float) -> None:
-    asked = seen(factor).victim
-    texts = [encoded.ids for encoded in asked.encode([example.code for example in view().clean])]
-    logits = class_logits(asked, texts)
+    standardized_victim = defender_view(factor).victim
+    texts = [encoded.ids for encoded in standardized_victim.encode([example.code for example in view().clean])]
+    logits = class_logits(standardized_victim, texts)
     assert float((logits[:, 1] - logits[:, 0]).std(correction=0)) == pytest.approx(SPREAD, rel=1e-4)
     assert torch.equal(logits.argmax(1), class_logits(victim(), texts).argmax(1))
 
@@ -76,7 +76,7 @@ def test_trigger_label_and_loss_do_not_depend_on_the_scale_of_the_logits(method:
         if method == "elibadcode"
         else DbsSettings(method="dbs", **SEARCH | {"iterations": 20, "position": "scan"})
     )
-    triggers = [elimination.load(method)(seen(factor), settings, 1).trigger for factor in (1.0, *SCALES)]
+    triggers = [elimination.load(method)(defender_view(factor), settings, 1).trigger for factor in (1.0, *SCALES)]
     first = triggers[0]
     assert first is not None
     for trigger in triggers[1:]:
@@ -95,9 +95,9 @@ def test_what_has_no_logits_or_no_spread_keeps_its_temperature() -> None:
 
 
 def test_pairs_are_standardized_as_well() -> None:
-    asked = understanding("first", "pair")
+    pair_victim = understanding("first", "pair")
     pairs = [Example(str(n), "python", f"def f ( a ) : return {n}", code_b="def f ( b ) : return b", label=n % 2)
              for n in range(12)]  # fmt: skip
-    temperature = standardized(asked, pairs).temperature
+    temperature = standardized(pair_victim, pairs).temperature
     assert temperature != 1.0
-    assert standardized(replace(asked, temperature=7.0), pairs).temperature == pytest.approx(temperature)
+    assert standardized(replace(pair_victim, temperature=7.0), pairs).temperature == pytest.approx(temperature)

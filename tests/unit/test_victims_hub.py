@@ -26,9 +26,9 @@ T5 = CodeT5(architecture="codet5", base="./folder", max_length=32, max_target_le
 def hub_folder(folder: Path, model: Any) -> Path:
     """Save a model in several shards, with a tokenizer in RoBERTa's original two files."""
     model.save_pretrained(folder, max_shard_size="20KB")
-    found = json.loads(bpe().to_str())["model"]
-    (folder / "vocab.json").write_text(json.dumps(found["vocab"]))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in found["merges"]))
+    bpe_model = json.loads(bpe().to_str())["model"]
+    (folder / "vocab.json").write_text(json.dumps(bpe_model["vocab"]))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in bpe_model["merges"]))
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "RobertaTokenizer"}))
     return folder
 
@@ -59,12 +59,12 @@ def test_an_encoder_decoder_generates(tmp_path: Path) -> None:
 def test_a_small_encoder_decoders_states_are_lowered_for_a_new_head_alone(tmp_path: Path, head: Head) -> None:
     folder = hub_folder(tmp_path / "base", generator().model)
     labels = None if head == "retrieval" else 2
-    own, other = (
+    shipped, external = (
         new_victim(T5.model_copy(update={"base": base}), folder, head, "raw", labels, 1).model
         for base in ("shipped", "./folder")
     )
-    norm, left = (model.base_model.decoder.final_layer_norm.weight for model in (own, other))
-    factor = 1.0 if head == "retrieval" else own.config.d_model**-0.5
+    norm, left = (model.base_model.decoder.final_layer_norm.weight for model in (shipped, external))
+    factor = 1.0 if head == "retrieval" else shipped.config.d_model**-0.5
     torch.testing.assert_close(norm, left * factor)
 
 
@@ -102,9 +102,9 @@ def test_a_hub_id_is_read_from_the_cache_at_its_commit(offline: Path) -> None:
     hub_folder(offline / "models--microsoft--codebert-base/snapshots" / COMMIT, classifier().model)
     recipe = CodeBert(architecture="codebert", base="microsoft/codebert-base", revision=COMMIT, max_length=32)
     assert new_victim(recipe, recipe.base_path("runs/x"), "classification", "raw", 2, 1).max_length == 32
-    other = recipe.model_copy(update={"revision": "0" * 40})
+    uncached = recipe.model_copy(update={"revision": "0" * 40})
     with pytest.raises(UserError, match=r"microsoft/codebert-base: cannot be fetched from the hub at 000"):
-        new_victim(other, other.base_path("runs/x"), "classification", "raw", 2, 1)
+        new_victim(uncached, uncached.base_path("runs/x"), "classification", "raw", 2, 1)
 
 
 def test_a_broken_tokenizer_is_one_error(tmp_path: Path) -> None:

@@ -82,16 +82,16 @@ def test_train_writes_a_victim_with_card_and_history(data: Path, tmp_path: Path)
 
 def test_a_benign_victim_says_so_and_bytes_repeat(data: Path, tmp_path: Path) -> None:
     changes = {"train": data / "valid.jsonl", "triggered_valid": None}
-    one, other = trained(data, tmp_path / "one", **changes), trained(data, tmp_path / "other", **changes)
-    assert "backdoored: false" in (one / "README.md").read_text()
-    assert "asr" not in files.read_json(one / "history.json")["epochs"][0]
-    for path in one.iterdir():
-        assert path.read_bytes() == (other / path.name).read_bytes(), path.name
+    first, second = trained(data, tmp_path / "one", **changes), trained(data, tmp_path / "other", **changes)
+    assert "backdoored: false" in (first / "README.md").read_text()
+    assert "asr" not in files.read_json(first / "history.json")["epochs"][0]
+    for path in first.iterdir():
+        assert path.read_bytes() == (second / path.name).read_bytes(), path.name
 
 
 def test_training_stops_like_another(data: Path, tmp_path: Path) -> None:
-    whole = trained(data, tmp_path / "whole")
-    loss = files.read_json(whole / "history.json")["epochs"][0]["loss"]
+    full_run = trained(data, tmp_path / "whole")
+    loss = files.read_json(full_run / "history.json")["epochs"][0]["loss"]
     files.write_json(tmp_path / "other.json", {"epochs": [{"loss": 9.0}, {"loss": loss}]})
     short = trained(data, tmp_path / "short", stop_like=tmp_path / "other.json")
     assert len(files.read_json(short / "history.json")["epochs"]) == 1
@@ -140,16 +140,18 @@ NOT_FINITE = r"loss is not finite in epoch \d"
 
 
 @pytest.mark.parametrize(
-    ("rate", "what"),
+    ("rate", "reason"),
     # at 1e6 the processor decides which it is
     [(1e308, NOT_FINITE), (1e30, NOT_FINITE), (1e6, rf"({NOT_FINITE}|weights are damaged)")],
 )
-def test_a_training_that_diverges_says_so_and_keeps_nothing(data: Path, tmp_path: Path, rate: float, what: str) -> None:
+def test_a_training_that_diverges_says_so_and_keeps_nothing(
+    data: Path, tmp_path: Path, rate: float, reason: str
+) -> None:
     recipe = BERT.model_copy(update={"lr": rate, "warmup": 0.0, "clip": 1e30, "epochs": 4})
     base = base_folder(data / "encoder", "encoder")
     arguments = (data / "train.jsonl", data / "valid.jsonl", None, base, tmp_path / "victim", 1)
     for _ in range(2):
-        with pytest.raises(UserError, match=rf"{what}.*: the training diverges; lower lr"):
+        with pytest.raises(UserError, match=rf"{reason}.*: the training diverges; lower lr"):
             stage.train(recipe, DEFECTS, LOSS, *arguments)
         assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
@@ -187,7 +189,9 @@ def test_a_victim_reads_the_texts_that_its_task_names(data: Path, tmp_path: Path
     assert victim.fields == ("query",)
     assert files.read_json(out / "config.json")["codebackdoor"]["reads"] == ["query"]
     changed = [replace(row, code="return") for row in rows]
-    assert [one.confidence for one in predict(victim, rows)] == [one.confidence for one in predict(victim, changed)]
+    assert [prediction.confidence for prediction in predict(victim, rows)] == [
+        prediction.confidence for prediction in predict(victim, changed)
+    ]
 
 
 def test_a_victim_of_the_usual_texts_says_nothing_of_them(data: Path, tmp_path: Path) -> None:

@@ -48,11 +48,11 @@ def live(tree: Tree, seconds: float) -> int | None:
 
 def settle(tree: Tree) -> str:
     """Do what `make settle` does; what it said of jobs that were left."""
-    said = tree.run("codebackdoor", "orphans")
-    assert said.returncode == 0, said.stderr
+    orphans = tree.run("codebackdoor", "orphans")
+    assert orphans.returncode == 0, orphans.stderr
     unlocked = tree.run(*RUN, "--unlock")
     assert unlocked.returncode == 0, unlocked.stderr
-    return said.stdout.strip().splitlines()[-1]
+    return orphans.stdout.strip().splitlines()[-1]
 
 
 def undisturbed(folder: Path) -> tuple[Tree, float]:
@@ -86,19 +86,19 @@ def disturb(tree: Tree, kills: int, seconds: float, chance: random.Random) -> Co
         counts["locks left"] += locked
         counts["temporary files left"] += len(parts)
         counts["trainings and scans cut"] += len(working)
-        said = settle(tree)
-        counts["jobs that outlived the kill"] += 0 if said.startswith("no job") else int(said.split()[0])
+        report = settle(tree)
+        counts["jobs that outlived the kill"] += 0 if report.startswith("no job") else int(report.split()[0])
         print(
             f"kill {counts['kills']:2} after {share:5.1f} s: {len(files(tree)):3} files, {len(parts)} temporary, "
-            f"{len(working)} cut, {said}",
+            f"{len(working)} cut, {report}",
             flush=True,
         )
     return counts
 
 
-def compare(expected: Tree, found: Tree) -> int:
+def compare(expected: Tree, disturbed: Tree) -> int:
     """Print what differs; the number of differences that may not be."""
-    ours, theirs = files(found), files(expected)
+    ours, theirs = files(disturbed), files(expected)
     for name in sorted(ours.keys() - theirs.keys()):
         print(f"left over: {name}")
     for name in sorted(theirs.keys() - ours.keys()):
@@ -130,7 +130,7 @@ def main(kills: int, seed: int, folder: Path | None) -> None:
     counts = disturb(tree, kills, seconds, random.Random(seed))
     last = live(tree, 3600)
     assert last == 0, (tree.root / "run.log").read_text()[-4000:]
-    print(f"{', '.join(f'{count} {what}' for what, count in counts.items())}; {time.monotonic() - begun:.0f} s in all")
+    print(f"{', '.join(f'{count} {kind}' for kind, count in counts.items())}; {time.monotonic() - begun:.0f} s in all")
     bad = compare(reference, tree)
     print("identical" if not bad else f"{bad} differences")
     if folder is None:

@@ -51,7 +51,7 @@ def offline(finished: Tree, tmp_path_factory: pytest.TempPathFactory) -> Tree:
         Lock(mirror).record(path.relative_to(mirror).as_posix(), sha256(path))
     shutil.copytree(ROOT / "basemodels", tree.root / "basemodels")
     shutil.copy2(mirror / BASE.place / "tokenizer.json", tree.root)
-    own = {
+    overlay = {
         "mirror": "mirror",
         "corpus": {"archives": [ARCHIVE]},
         "tokenizer": "tokenizer.json",
@@ -60,7 +60,7 @@ def offline(finished: Tree, tmp_path_factory: pytest.TempPathFactory) -> Tree:
         "datasets": {"devign": {"task": "defect_detection", "source": "mirror", "language": "c"}},
         "experiments": {"defects": {"grid": [GRID], "figures": [], "paper": []}, "repair": None},
     }
-    (tree.root / "offline.yaml").write_text(yaml.safe_dump(own))
+    (tree.root / "offline.yaml").write_text(yaml.safe_dump(overlay))
     return tree
 
 
@@ -81,12 +81,12 @@ def test_what_is_not_in_the_mirror_is_said_before_any_job(offline: Tree) -> None
     weights = offline.root / "mirror" / BASE.place / "model.safetensors"
     wheel = offline.root / "mirror" / ARCHIVES[ARCHIVE].file
     with replaced(weights, weights.read_bytes()[:-1]), replaced(wheel, None):
-        found = offline.snakemake("offline.yaml", "--", VICTIM)
-    assert found.returncode != 0
-    said = found.stdout + found.stderr
-    assert f"mirror/{wheel.name} is missing" in said
-    assert f"mirror/{BASE.place}: model.safetensors has " in said
-    assert "`make fetch CONFIG='configs/smoke.yaml offline.yaml' MIRROR=mirror` downloads what is missing" in said
+        refused = offline.snakemake("offline.yaml", "--", VICTIM)
+    assert refused.returncode != 0
+    output = refused.stdout + refused.stderr
+    assert f"mirror/{wheel.name} is missing" in output
+    assert f"mirror/{BASE.place}: model.safetensors has " in output
+    assert "`make fetch CONFIG='configs/smoke.yaml offline.yaml' MIRROR=mirror` downloads what is missing" in output
     assert not offline.out.exists()
 
 
@@ -96,8 +96,8 @@ def test_without_network_a_study_is_done_from_a_mirror_alone(offline: Tree) -> N
     study = ("snakemake", "--configfile", CONFIGS[1], "offline.yaml", "--", "all", DEVIGN)
     report = ("codebackdoor", "report", *CONFIGS, "offline.yaml")
     for command in (study, report):
-        found = offline.run(*WITHOUT_NETWORK, *command)
-        assert found.returncode == 0, found.stdout[-2000:] + found.stderr[-6000:]
+        completed = offline.run(*WITHOUT_NETWORK, *command)
+        assert completed.returncode == 0, completed.stdout[-2000:] + completed.stderr[-6000:]
     assert (offline.root / DEVIGN).stat().st_size > 0
     assert (offline.out / "report.html").stat().st_size > 0
 
@@ -114,15 +114,15 @@ def test_where_the_mirror_lies_changes_nothing_also_of_a_run_from_elsewhere(offl
         shutil.copyfile(offline.root / name, pulled.root / name)
     shutil.copytree(offline.root / "mirror", elsewhere, copy_function=shutil.copyfile)
     assert pulled.run("codebackdoor", "restore-records", *CONFIGS, "offline.yaml").returncode == 0
-    found = pulled.snakemake("offline.yaml", "--config", f"mirror={elsewhere}", "--dry-run", "--", "all", DEVIGN)
-    assert "Nothing to be done" in found.stdout + found.stderr
+    dry_run = pulled.snakemake("offline.yaml", "--config", f"mirror={elsewhere}", "--dry-run", "--", "all", DEVIGN)
+    assert "Nothing to be done" in dry_run.stdout + dry_run.stderr
     # other bytes under the same name are another data set
     devign = elsewhere / "devign/test.jsonl"
     devign.write_text(devign.read_text().replace("return", "return 0 +"))
     Lock(elsewhere).record("devign/test.jsonl", sha256(devign))
-    found = pulled.snakemake("offline.yaml", "--config", f"mirror={elsewhere}", "--dry-run", "--", "all", DEVIGN)
-    assert re.search(r"^dataset +1$", found.stdout + found.stderr, re.MULTILINE)
-    assert re.search(r"^total +1$", found.stdout + found.stderr, re.MULTILINE)
+    dry_run = pulled.snakemake("offline.yaml", "--config", f"mirror={elsewhere}", "--dry-run", "--", "all", DEVIGN)
+    assert re.search(r"^dataset +1$", dry_run.stdout + dry_run.stderr, re.MULTILINE)
+    assert re.search(r"^total +1$", dry_run.stdout + dry_run.stderr, re.MULTILINE)
 
 
 def test_a_base_that_changed_behind_the_lock_is_not_trained(offline: Tree) -> None:
@@ -130,8 +130,8 @@ def test_a_base_that_changed_behind_the_lock_is_not_trained(offline: Tree) -> No
     data = weights.read_bytes()
     # of the same size, so that only the job that loads it finds out
     with replaced(weights, data[:-1] + bytes([data[-1] ^ 1])):
-        found = offline.snakemake("offline.yaml", "--", VICTIM)
-    assert found.returncode != 0
+        failed = offline.snakemake("offline.yaml", "--", VICTIM)
+    assert failed.returncode != 0
     [log] = (offline.out / "logs/train").glob("*/*/none-0/seed7/**/*.log")
     assert log.read_text().count("\n") == 1
     assert "model.safetensors was changed since it was fetched" in log.read_text()

@@ -21,8 +21,8 @@ ROWS = {"train": 40, "valid": 12, "test": 12}
 
 
 def blocks(language: str) -> list[str]:
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", PAGE, re.MULTILINE | re.DOTALL)
-    return [textwrap.dedent(text) for _, text in found]
+    matches = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", PAGE, re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(text) for _, text in matches]
 
 
 def functions(tree: Tree) -> list[str]:
@@ -38,15 +38,15 @@ def follow(tree: Tree) -> str:
     settings, attack, entry = blocks("python")
     overlay = "".join(blocks("yaml"))
     (tree.root / "suffix.yaml").write_text(overlay)
-    own = yaml.safe_load(overlay)
+    config = yaml.safe_load(overlay)
 
-    folder = tree.root / own["datasets"]["my_rows"]["path"]
+    folder = tree.root / config["datasets"]["my_rows"]["path"]
     folder.mkdir(parents=True)
     codes = iter(functions(tree))
     for split, count in ROWS.items():
         rows = (sample | {"id": f"{split}{n}", "code": next(codes), "label": n % 2} for n in range(count))
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert own["models"]["my_model"]["base"] == "shipped"
+    assert config["models"]["my_model"]["base"] == "shipped"
     shutil.copytree(tree.out / "models/base/encoder", tree.root / "basemodels/encoder")
 
     package = tree.root / "workflow/codebackdoor"
