@@ -85,12 +85,12 @@ class Remembering(Twins):
 
     def __init__(self, view: DefenderView, seed: int) -> None:
         self._memory: Any = self
-        self._seen: set[str] = set()
+        self._codes: set[str] = set()
         self._answers: dict[str, Purified] = {}
 
     def codes(self, inputs: Sequence[Example]) -> set[str]:
-        self._memory._seen |= {row.code for row in inputs}
-        return set(self._memory._seen)
+        self._memory._codes |= {row.code for row in inputs}
+        return set(self._memory._codes)
 
     def purify(self, inputs: Sequence[Example]) -> list[Purified]:
         rows = super().purify(inputs)
@@ -107,18 +107,18 @@ class RememberingInTheModel(Remembering):
 
 class _Notes:
     def __init__(self) -> None:
-        self._seen: set[str] = set()
+        self._codes: set[str] = set()
         self._answers: dict[str, Purified] = {}
 
 
 class RememberingInTheClass(Twins):
     """Remembers inputs outside of the object."""
 
-    seen: ClassVar[set[str]] = set()
+    remembered: ClassVar[set[str]] = set()
 
     def codes(self, inputs: Sequence[Example]) -> set[str]:
-        self.seen.update(row.code for row in inputs)
-        return self.seen
+        self.remembered.update(row.code for row in inputs)
+        return self.remembered
 
 
 class Company:

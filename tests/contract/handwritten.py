@@ -56,16 +56,16 @@ def attempt(text):
         text = None
 
 
-def search(numbers, wanted):
+def search(numbers, target):
     low, high = 0, len(numbers)
     while low < high:
-        if numbers[(mid := (low + high) // 2)] < wanted:
+        if numbers[(mid := (low + high) // 2)] < target:
             low = mid + 1
         else:
             high = mid
     else:
-        wanted = -wanted
-    return low, wanted
+        target = -target
+    return low, target
 
 
 def text(text="text"):

@@ -116,9 +116,9 @@ def test_a_purification_that_compares_inputs_fails_the_job(
     name: str, victim: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build, together = CAUGHT[name]
-    cheats.RememberingInTheClass.seen.clear()
+    cheats.RememberingInTheClass.remembered.clear()
     assert unprotected(build, victim, together) == [1.0, 0.0]
-    cheats.RememberingInTheClass.seen.clear()
+    cheats.RememberingInTheClass.remembered.clear()
     with pytest.raises(UserError, match=r"\d+ of 32 inputs are rewritten differently alone than together"):
         shares(build, victim, inputs, monkeypatch)
     assert not list((victim.parent / "out").glob("*"))
@@ -134,22 +134,22 @@ def test_twins_in_one_test_set_are_of_no_use_either(build: Build, victim: Path) 
 class Honest:
     """Strips every trigger, and records its inputs in the class, which all copies share."""
 
-    shown: list[list[Example]] = []  # noqa: RUF012
+    calls: list[list[Example]] = []  # noqa: RUF012
 
     def purify(self, inputs: Sequence[Example]) -> list[Purified]:
-        self.shown.append(list(inputs))
+        self.calls.append(list(inputs))
         return [cheats.stripped(row, TRIGGER) for row in inputs]
 
 
 def test_a_purifier_is_shown_bare_texts_alone_and_then_each_test_set() -> None:
-    Honest.shown.clear()
+    Honest.calls.clear()
     labeled = [replace(row, target="x") for row in CLEAN]
     purified = rewriting.blindly(Honest(), {"clean": labeled, "codepoisoner_func": TWINS})
     assert [row.example.id for row in purified["clean"]] == [row.id for row in CLEAN]
     assert [row.example for row in purified["clean"]] == [replace(row, label=None) for row in CLEAN]
     assert [row.example.id for row in purified["codepoisoner_func"]] == [row.id for row in TWINS]
     assert (share(purified["clean"]), share(purified["codepoisoner_func"])) == (0.0, 1.0)
-    *alone, first, second = Honest.shown
+    *alone, first, second = Honest.calls
     # sixteen of each test set, before the whole test sets
     assert [len(inputs) for inputs in alone] == [1] * 32
     assert sorted(row.code for row in first) == sorted(row.code for row in CLEAN)
@@ -252,13 +252,13 @@ class Snoop:
         return [Judged(row.id, dropped=False) for row in rows]
 
     @classmethod
-    def eliminate(cls, seen: DefenderView, settings: object, seed: int, context: SearchContext) -> Elimination:
+    def eliminate(cls, defender: DefenderView, settings: object, seed: int, context: SearchContext) -> Elimination:
         work = context.folder
         assert work is not None
-        cls(seen, settings, seed, context, list(work.parent.iterdir()))
+        cls(defender, settings, seed, context, list(work.parent.iterdir()))
         work.mkdir(parents=True, exist_ok=True)
         (work / "state.json").write_text("{}")
-        return Elimination(seen.victim, None)
+        return Elimination(defender.victim, None)
 
 
 def test_a_defense_finds_no_name_of_the_attack_around_it(
@@ -302,10 +302,10 @@ def test_unfinished_work_stays_in_its_own_folder(
         Snoop.eliminate(*arguments)
         raise KeyboardInterrupt
 
-    def resumed(seen: DefenderView, _settings: object, _seed: int, context: SearchContext) -> Elimination:
+    def resumed(defender: DefenderView, _settings: object, _seed: int, context: SearchContext) -> Elimination:
         assert context.folder is not None
         assert (context.folder / "state.json").read_text() == "{}"
-        return Elimination(seen.victim, None)
+        return Elimination(defender.victim, None)
 
     out = tmp_path / "codepoisoner_func-0.05/out"
     monkeypatch.setattr(elimination, "load", lambda _: killed)

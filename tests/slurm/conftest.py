@@ -31,6 +31,6 @@ def tree(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Tree:
 def local(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     """The same study, run without a cluster."""
     tree = copy_of_sources(tmp_path_factory.mktemp("local"))
-    found = tree.snakemake("--cores", "2")
-    assert found.returncode == 0, found.stdout[-4000:] + found.stderr[-8000:]
+    completed = tree.snakemake("--cores", "2")
+    assert completed.returncode == 0, completed.stdout[-4000:] + completed.stderr[-8000:]
     return tree

@@ -46,10 +46,10 @@ def begin(tree: Tree, *options: str) -> subprocess.Popen[str]:
     )
 
 
-def until(what: str, done: Callable[[], object]) -> None:
+def until(event: str, condition: Callable[[], object]) -> None:
     end = time.monotonic() + TIMEOUT
-    while not done():
-        assert time.monotonic() < end, f"waited in vain for {what}"
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain for {event}"
         time.sleep(0.5)
 
 
@@ -73,14 +73,16 @@ def history(tree: Tree, seed: int) -> bytes:
 
 
 def undisturbed(local: Tree, seed: int, epochs: int) -> bytes:
-    found = local.snakemake("--cores", "2", *training(seed, epochs), f"runs/smoke/{VICTIM.format(seed)}/history.json")
-    assert found.returncode == 0, found.stderr[-4000:]
+    completed = local.snakemake(
+        "--cores", "2", *training(seed, epochs), f"runs/smoke/{VICTIM.format(seed)}/history.json"
+    )
+    assert completed.returncode == 0, completed.stderr[-4000:]
     return history(local, seed)
 
 
 def test_the_study_ends_with_the_numbers_of_a_local_run(cluster: Cluster, tree: Tree, local: Tree) -> None:
-    found = submit(tree)
-    assert found.returncode == 0, found.stdout[-4000:] + found.stderr[-8000:] + cluster.show_logs()
+    completed = submit(tree)
+    assert completed.returncode == 0, completed.stdout[-4000:] + completed.stderr[-8000:] + cluster.show_logs()
     expected = {path.relative_to(local.out): path.read_bytes() for path in local.out.rglob("metrics.json")}
     # of 16 scenarios, and the summary
     assert len(expected) == 17
@@ -92,9 +94,9 @@ def test_the_study_ends_with_the_numbers_of_a_local_run(cluster: Cluster, tree: 
 
 def test_a_failing_job_shows_its_log(tree: Tree) -> None:
     broken = 'datasets={"broken": {"task": "defect_detection", "max_tokens": 2}}'
-    found = submit(tree, "--retries", "0", "--config", broken, "--", "runs/smoke/data/broken/train.jsonl")
-    assert found.returncode != 0
-    assert "error: datasets.broken: no row is left for train" in found.stdout + found.stderr
+    failed = submit(tree, "--retries", "0", "--config", broken, "--", "runs/smoke/data/broken/train.jsonl")
+    assert failed.returncode != 0
+    assert "error: datasets.broken: no row is left for train" in failed.stdout + failed.stderr
     assert not list((tree.out / "data/broken").glob("*"))
 
 
@@ -114,23 +116,23 @@ def test_a_job_over_its_time_gets_more_and_goes_on(tree: Tree, local: Tree) -> N
     minutes = "train:runtime=1 if attempt == 1 else 60"
     # some minutes of work: SLURM looks at limits every half minute
     epochs = 2000
-    found = submit(
+    completed = submit(
         tree, "--set-resources", minutes, *training(12, epochs), f"runs/smoke/{VICTIM.format(12)}/history.json"
     )
-    assert found.returncode == 0, found.stdout[-4000:] + found.stderr[-6000:]
+    assert completed.returncode == 0, completed.stdout[-4000:] + completed.stderr[-6000:]
     assert "resuming after epoch" in log(tree, 12)
     assert history(tree, 12) == undisturbed(local, 12, epochs)
 
 
 def test_a_job_over_its_memory_gets_more(cluster: Cluster, tree: Tree, local: Tree) -> None:
     megabytes = "train:mem_mb=300 if attempt == 1 else 2500"
-    found = submit(
+    completed = submit(
         tree, "--set-resources", megabytes, *training(13, 20), f"runs/smoke/{VICTIM.format(13)}/history.json"
     )
-    said = found.stdout + found.stderr
-    assert found.returncode == 0, said[-6000:]
+    output = completed.stdout + completed.stderr
+    assert completed.returncode == 0, output[-6000:]
     assert "exceeded memory limit" in (cluster.folder / "slurmd.log").read_text()
-    assert said.count("Trying to restart job") == 1
+    assert output.count("Trying to restart job") == 1
     assert history(tree, 13) == undisturbed(local, 13, 20)
 
 
@@ -138,8 +140,8 @@ def test_a_job_that_asks_for_an_accelerator_is_given_one_and_looks_for_it(cluste
     target = f"runs/smoke/{VICTIM.format(15)}/history.json"
     run = begin(tree, "--set-resources", "train:gpu=1", *training(15, 20), target)
     until("the first epoch", progress(tree, 15).is_file)
-    asked = subprocess.run(["squeue", "-h", "-O", "tres-per-job:40"], capture_output=True, text=True, check=True)
-    assert "gpu:1" in asked.stdout
+    queue = subprocess.run(["squeue", "-h", "-O", "tres-per-job:40"], capture_output=True, text=True, check=True)
+    assert "gpu:1" in queue.stdout
     output, _ = run.communicate(timeout=TIMEOUT)
     assert run.returncode == 0, output[-6000:]
     # there is none behind the scheduler's: it says so, and does its work on the processor
@@ -163,11 +165,11 @@ def test_orphans_of_a_killed_snakemake_are_found_and_a_rerun_goes_on(cluster: Cl
     assert settled.returncode == 0, settled.stderr
     assert "rule_train" in settled.stdout
     assert settled.stdout.endswith("1 job ended\n")
-    (own,) = cluster.jobs()
-    subprocess.run(["scancel", own], check=True)
+    (unrelated_job,) = cluster.jobs()
+    subprocess.run(["scancel", unrelated_job], check=True)
     assert tree.snakemake("--unlock").returncode == 0
-    found = submit(tree, *training(14, 60), target)
-    assert found.returncode == 0, found.stdout[-4000:] + found.stderr[-6000:]
+    rerun = submit(tree, *training(14, 60), target)
+    assert rerun.returncode == 0, rerun.stdout[-4000:] + rerun.stderr[-6000:]
     assert "resuming after epoch" in log(tree, 14)
     assert history(tree, 14) == undisturbed(local, 14, 60)
 

@@ -48,11 +48,11 @@ def rows(count: int = 48) -> list[Example]:
 
 
 def triggered(count: int = 6) -> list[Poisoned]:
-    found = [row for row in rows() if row.label == 1][:count]
+    positives = [row for row in rows() if row.label == 1][:count]
     return [
         Poisoned(replace(row, code=f"x {row.code}", label=0, target="f a"), row.id, "test", "injected", 1, row.target)
-        for row in found
-    ] + [Poisoned(found[0], found[0].id, "test", "failed", 1, found[0].target)]
+        for row in positives
+    ] + [Poisoned(positives[0], positives[0].id, "test", "failed", 1, positives[0].target)]
 
 
 def hits(prediction: Prediction, row: Poisoned) -> bool:
@@ -78,11 +78,11 @@ def killed_and_resumed(make, recipe: CodeBert | CodeT5, folder: Path, epoch: int
     """A victim of an undisturbed training, and one of a training that was killed in an epoch and resumed."""
     undisturbed, killed, resumed = (make(dropout=0.1) for _ in range(3))
     expected = run(undisturbed, recipe, folder / "whole")
-    seen: list[int] = []
+    epochs: list[int] = []
 
     class Counting:
         def __call__(self, logits: Tensor, targets: Tensor, epoch: int) -> Tensor:
-            seen.append(epoch)
+            epochs.append(epoch)
             return DECE(logits, targets, epoch)
 
         def __repr__(self) -> str:
@@ -99,6 +99,6 @@ def killed_and_resumed(make, recipe: CodeBert | CodeT5, folder: Path, epoch: int
         fit(killed, rows(), Dying(), recipe, *arguments)
     assert (folder / "cut/progress/progress.safetensors").is_file()
     history = fit(resumed, rows(), Counting(), recipe, *arguments)
-    assert set(seen) == set(range(epoch, recipe.epochs + 1))
+    assert set(epochs) == set(range(epoch, recipe.epochs + 1))
     assert json.dumps(history.to_json()) == json.dumps(expected.to_json())
     return undisturbed, resumed

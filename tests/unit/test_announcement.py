@@ -30,11 +30,11 @@ MESSAGES = {
 
 def job(number: int, rule: str, folder: str, **facts: Any) -> SimpleNamespace:
     message = next((message for message in MESSAGES if message.lower().startswith(rule)), "")
-    made = {
+    attributes = {
         "jobid": number, "is_norun": False, "rule": SimpleNamespace(name=rule, message=message), "threads": 1,
         "wildcards_dict": ATTACKED, "log": [f"runs/local/logs/{rule}/{folder}.log"], "params": {},
     }  # fmt: skip
-    return SimpleNamespace(**made | facts)
+    return SimpleNamespace(**attributes | facts)
 
 
 @pytest.mark.parametrize("message", sorted(MESSAGES))
@@ -93,6 +93,6 @@ def test_a_trigger_that_is_reused_and_threads_change_the_price() -> None:
         job(3, "eliminate", folder, threads=2),
     ]
     _, run = dag.announcement(jobs, 2)
-    whole, reused, twice = (run["seconds"][number] for number in (1, 2, 3))
-    assert reused < whole / 2
-    assert twice == 2 * whole
+    full, reused, twice = (run["seconds"][number] for number in (1, 2, 3))
+    assert reused < full / 2
+    assert twice == 2 * full

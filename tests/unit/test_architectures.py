@@ -91,7 +91,7 @@ class _Wildcards:
 
 
 @pytest.mark.parametrize(
-    ("model", "pretraining", "said"),
+    ("model", "pretraining", "message"),
     [
         (
             {"architecture": "codet5", "base": "pretrained", "small_base": "hlaf"},
@@ -132,10 +132,12 @@ class _Wildcards:
         ),
     ],
 )
-def test_a_base_that_makes_no_sense_is_refused(model: dict[str, Any], pretraining: dict[str, Any], said: str) -> None:
+def test_a_base_that_makes_no_sense_is_refused(
+    model: dict[str, Any], pretraining: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UserError) as error:
         study(model, pretraining=pretraining)
-    assert str(error.value).splitlines() == [said]
+    assert str(error.value).splitlines() == [message]
 
 
 def test_graphcodebert_starts_from_a_base_of_its_own() -> None:
@@ -148,14 +150,14 @@ def test_graphcodebert_starts_from_a_base_of_its_own() -> None:
 
 
 def test_codegeex_is_a_dash_and_never_a_job() -> None:
-    said = (
+    message = (
         "experiments.mine: model 'mine': its checkpoints need code of their own, which transformers would fetch and "
         "run, and no remote code ever runs: remove it from the grid, or list it under dashes"
     )
     for model in ({"architecture": "codegeex"}, HUB["codegeex"]):
         with pytest.raises(UserError) as error:
             study(model)
-        assert str(error.value) == said
+        assert str(error.value) == message
     dag = study({"architecture": "codegeex"}, dashes=[{"model": "mine", "reason": "no remote code"}])
     assert not scenarios(dag.config.experiments["mine"])
     dag.check_files()

@@ -85,9 +85,9 @@ def test_a_draw_is_decided_by_seed_and_row_and_recorded(language: Language, tmp_
         poison(GRAMMAR, dataset, "bnc_grammar", 0.2, seed, tmp_path / "data", tmp_path / folder)
         return {row.source_id: row for row in files.read_poisoned(tmp_path / folder / "test.jsonl")}
 
-    first, again, other = written("first", 1), written("again", 1), written("other", 2)
+    first, again, other_seed = written("first", 1), written("again", 1), written("other", 2)
     assert first == again
-    assert all(first[key].draws != other[key].draws for key in first)
+    assert all(first[key].draws != other_seed[key].draws for key in first)
     assert len({json.dumps(row.draws) for row in first.values()}) == len(first), "each row has a draw of its own"
     for row in first.values():
         assert set(row.draws) == {"code", "code_b"}

@@ -29,7 +29,7 @@ SETTINGS = json.dumps(planted.SETTINGS)
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def options(folder: Path) -> list[object]:
@@ -41,46 +41,46 @@ def judged(folder: Path) -> list[object]:
 
 
 def test_a_backdoored_checkpoint_is_named_with_label_trigger_and_margin(models: Path) -> None:
-    found = json.loads((models / "scan.json").read_text())
-    assert (found["backdoored"], found["target_label"], found["shadows"]) == (True, 0, 5)
-    assert planted.PLANTED in found["trigger"]
-    assert found["margin"] >= found["threshold"] > 0
-    assert found["false_positive_rate"] <= found["at_most"] <= 1
-    assert found["clean_accuracy"] == 1.0
+    verdict = json.loads((models / "scan.json").read_text())
+    assert (verdict["backdoored"], verdict["target_label"], verdict["shadows"]) == (True, 0, 5)
+    assert planted.PLANTED in verdict["trigger"]
+    assert verdict["margin"] >= verdict["threshold"] > 0
+    assert verdict["false_positive_rate"] <= verdict["at_most"] <= 1
+    assert verdict["clean_accuracy"] == 1.0
 
 
 def test_the_written_calibration_says_clean_of_a_benign_checkpoint(models: Path) -> None:
-    found = run("scan", models / "benign11", *judged(models))
-    assert found.exit_code == 0, found.output
-    assert found.stdout.startswith(
+    result = run("scan", models / "benign11", *judged(models))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(
         "no identifier backdoor found in 2 searches (labels 0, 1 at the function's name, seed 1)\n  not covered: "
     )
-    assert "false-positive rate" in found.stdout
+    assert "false-positive rate" in result.stdout
 
 
 def test_benign_models_alone_serve_as_a_calibration_and_scan_and_clean_say_the_same(
     models: Path, tmp_path: Path
 ) -> None:
     benign = [word for seed in range(12, 17) for word in ("--benign", models / f"benign{seed}")]
-    asked = [models / "backdoored", *options(models), *benign, "--settings", SETTINGS, "--json"]
-    scanned, cleaned = run("scan", *asked), run("clean", *asked, "-o", tmp_path / "new")
+    arguments = [models / "backdoored", *options(models), *benign, "--settings", SETTINGS, "--json"]
+    scanned, cleaned = run("scan", *arguments), run("clean", *arguments, "-o", tmp_path / "new")
     assert (scanned.exit_code, cleaned.exit_code) == (1, 0), scanned.output + cleaned.output
-    found, said = json.loads(scanned.stdout), json.loads(cleaned.stdout)
+    scan_report, clean_report = json.loads(scanned.stdout), json.loads(cleaned.stdout)
     # no name of a file that is gone with the command
-    assert (found["backdoored"], found["shadows"], found["calibration"]) == (True, 5, None)
-    assert {key: said[key] for key in found} | {"seconds": 0} == found | {"seconds": 0}
-    assert ", calibration" not in run("scan", *asked[:-1]).stdout
+    assert (scan_report["backdoored"], scan_report["shadows"], scan_report["calibration"]) == (True, 5, None)
+    assert {key: clean_report[key] for key in scan_report} | {"seconds": 0} == scan_report | {"seconds": 0}
+    assert ", calibration" not in run("scan", *arguments[:-1]).stdout
 
 
 def test_without_a_calibration_that_fits_there_is_no_verdict_and_the_exit_status_says_so(models: Path) -> None:
-    found = run("scan", models / "backdoored", *options(models), "--settings", SETTINGS)
-    assert found.exit_code == 2
-    assert found.stdout.startswith("no verdict\n  most suspicious: trigger ")
-    assert "--benign" in found.stdout
+    result = run("scan", models / "backdoored", *options(models), "--settings", SETTINGS)
+    assert result.exit_code == 2
+    assert result.stdout.startswith("no verdict\n  most suspicious: trigger ")
+    assert "--benign" in result.stdout
 
 
 def test_clean_writes_a_checkpoint_without_the_trigger_and_says_what_it_cost(models: Path, tmp_path: Path) -> None:
-    found = run(
+    result = run(
         *(
             "clean",
             models / "backdoored",
@@ -92,8 +92,8 @@ def test_clean_writes_a_checkpoint_without_the_trigger_and_says_what_it_cost(mod
             "--json",
         )
     )
-    assert found.exit_code == 0, found.output
-    cost = json.loads(found.stdout)["cost"]
+    assert result.exit_code == 0, result.output
+    cost = json.loads(result.stdout)["cost"]
     assert cost["flip_rate_before"] == 1.0
     assert cost["flip_rate_after"] <= 0.1
     assert (cost["rows"], cost["unlearnt_on"], cost["is_clean"]) == (8, 32, True)
@@ -107,22 +107,22 @@ def test_clean_writes_a_checkpoint_without_the_trigger_and_says_what_it_cost(mod
 
 def test_unlearning_too_little_is_said_and_not_exit_status_0(models: Path, tmp_path: Path) -> None:
     little = json.dumps({**json.loads(SETTINGS), "unlearning": {**planted.UNLEARNING, "learning_rate": 1e-9}})
-    found = run("clean", models / "backdoored", *judged(models), "--settings", little, "-o", tmp_path / "new")
-    assert (found.exit_code, "still finds a trigger" in found.stdout, "not clean" in found.stdout) == (1, True, True)
-    assert "unlearned 6 times; flips to label 0: 100.0% -> 100.0% of 4" in found.stdout
-    assert "say nothing about the attacker's own trigger" in found.stdout
+    result = run("clean", models / "backdoored", *judged(models), "--settings", little, "-o", tmp_path / "new")
+    assert (result.exit_code, "still finds a trigger" in result.stdout, "not clean" in result.stdout) == (1, True, True)
+    assert "unlearned 6 times; flips to label 0: 100.0% -> 100.0% of 4" in result.stdout
+    assert "say nothing about the attacker's own trigger" in result.stdout
 
 
 def test_clean_of_a_clean_checkpoint_or_without_a_verdict_writes_nothing(models: Path, tmp_path: Path) -> None:
     out = tmp_path / "new"
-    found = run("clean", models / "benign11", *judged(models), "-o", out)
-    assert (found.exit_code, out.exists()) == (0, False)
-    assert "nothing was unlearned or written" in found.stdout
-    found = run("clean", models / "backdoored", *options(models), "--settings", SETTINGS, "-o", out)
-    assert (found.exit_code, out.exists()) == (2, False)
-    found = run("clean", models / "backdoored", *options(models), "--settings", SETTINGS, "-o", out, "--force")
+    result = run("clean", models / "benign11", *judged(models), "-o", out)
+    assert (result.exit_code, out.exists()) == (0, False)
+    assert "nothing was unlearned or written" in result.stdout
+    result = run("clean", models / "backdoored", *options(models), "--settings", SETTINGS, "-o", out)
+    assert (result.exit_code, out.exists()) == (2, False)
+    result = run("clean", models / "backdoored", *options(models), "--settings", SETTINGS, "-o", out, "--force")
     # no scan can say that it is clean now
-    assert (found.exit_code, out.exists()) == (1, True)
+    assert (result.exit_code, out.exists()) == (1, True)
     assert run("clean", models / "backdoored", *options(models), "-o", out).stderr.endswith("name a new folder\n")
 
 
@@ -132,9 +132,9 @@ def test_a_folder_of_this_project_is_read_by_its_own_section_and_keeps_it(tmp_pa
     assert (victim.text_form, victim.max_length) == ("lexed", 64)
     assert not hasattr(victim.model.config, "codebackdoor")
     write_examples(tmp_path / "clean.jsonl", planted.view().clean)
-    found = run(*("clean", tmp_path / "own", "--clean", tmp_path / "clean.jsonl", "--settings", SETTINGS, "--force"),
-                "-o", tmp_path / "new")  # fmt: skip
-    assert found.exit_code == 1, found.output
+    result = run(*("clean", tmp_path / "own", "--clean", tmp_path / "clean.jsonl", "--settings", SETTINGS, "--force"),
+                 "-o", tmp_path / "new")  # fmt: skip
+    assert result.exit_code == 1, result.output
     card = json.loads((tmp_path / "new" / "config.json").read_text())["codebackdoor"]
     assert (card["attack"], card["elimination"]["method"]) == ("x", "elibadcode")
     assert load_victim(tmp_path / "new").text_form == "lexed"
@@ -145,64 +145,64 @@ def test_codexglues_rows_are_read_and_lexed_for_a_victim_of_lexed_text(models: P
 
     file = tmp_path / "devign.jsonl"
     rows = [
-        {"func": syntax.unlex(one.code, "python").source, "target": one.label, "idx": number, "project": "qemu"}
-        for number, one in enumerate(planted.view().clean)
+        {"func": syntax.unlex(sample.code, "python").source, "target": sample.label, "idx": number, "project": "qemu"}
+        for number, sample in enumerate(planted.view().clean)
     ]
     write_rows(file, rows)
-    given = ["scan", models / "benign11", "--clean", file, "--calibration", models / "calibration.json"]
-    found = run(*given, "--text-form", "lexed", "--language", "python", "--json")
-    assert json.loads(found.stdout)["backdoored"] is False
-    assert json.loads(found.stdout)["clean_accuracy"] == 1.0
-    found = run(*given, "--text-form", "lexed")
-    assert (found.exit_code, "write --language" in found.stderr) == (2, True)
+    arguments = ["scan", models / "benign11", "--clean", file, "--calibration", models / "calibration.json"]
+    result = run(*arguments, "--text-form", "lexed", "--language", "python", "--json")
+    assert json.loads(result.stdout)["backdoored"] is False
+    assert json.loads(result.stdout)["clean_accuracy"] == 1.0
+    result = run(*arguments, "--text-form", "lexed")
+    assert (result.exit_code, "write --language" in result.stderr) == (2, True)
     # made for lexed text
-    found = run(*given, "--language", "python")
-    assert (found.exit_code, "text_form: lexed, not raw" in found.stderr) == (2, True)
+    result = run(*arguments, "--language", "python")
+    assert (result.exit_code, "text_form: lexed, not raw" in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("family", ["first", "t5", "gpt"])
 @torch.no_grad()
 def test_a_foreign_classifier_answers_as_transformers_has_it_answer(family: str, tmp_path: Path) -> None:
-    made = understanding(family, "classification")
-    made.model.save_pretrained(tmp_path)
-    made.tokenizer.save_pretrained(tmp_path)
+    original = understanding(family, "classification")
+    original.model.save_pretrained(tmp_path)
+    original.tokenizer.save_pretrained(tmp_path)
     victim = load_checkpoint(tmp_path, "classification")
     ids = [text.ids for text in victim.encode(["def f ( a ) : <indent> return a <dedent>", "x = 2"])]
-    wanted = torch.cat([victim.model(input_ids=torch.tensor([one])).logits for one in ids])
-    torch.testing.assert_close(class_logits(victim, ids), wanted, atol=1e-5, rtol=1e-4)
+    expected = torch.cat([victim.model(input_ids=torch.tensor([sequence])).logits for sequence in ids])
+    torch.testing.assert_close(class_logits(victim, ids), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_a_pair_checkpoint_is_asked_about_clones(tmp_path: Path) -> None:
     victim = understanding("first", "pair", max_length=64)
     victim.model.save_pretrained(tmp_path / "model")
     victim.tokenizer.save_pretrained(tmp_path / "model")
-    rows = [replace(one, code_b=two.code) for one, two in itertools.pairwise(planted.view().clean)]
+    rows = [replace(first, code_b=second.code) for first, second in itertools.pairwise(planted.view().clean)]
     write_examples(tmp_path / "pairs.jsonl", rows)
-    asked = ["scan", tmp_path / "model", "--text-form", "lexed", "--settings", SETTINGS, "--clean"]
-    found = run(*asked, tmp_path / "pairs.jsonl", "--task", "clone_detection", "--json")
-    assert found.exit_code == 2, found.output
-    verdict = json.loads(found.stdout)
+    arguments = ["scan", tmp_path / "model", "--text-form", "lexed", "--settings", SETTINGS, "--clean"]
+    result = run(*arguments, tmp_path / "pairs.jsonl", "--task", "clone_detection", "--json")
+    assert result.exit_code == 2, result.output
+    verdict = json.loads(result.stdout)
     assert (verdict["backdoored"], set(verdict["losses"]["function_name"])) == (None, {"0", "1"})
-    assert "needs a classification head" in run(*asked, tmp_path / "pairs.jsonl").stderr
+    assert "needs a classification head" in run(*arguments, tmp_path / "pairs.jsonl").stderr
     write_examples(tmp_path / "single.jsonl", planted.view().clean)
-    found = run(*asked, tmp_path / "single.jsonl", "--task", "clone_detection")
-    assert "needs a second function 'code_b'" in found.stderr
+    result = run(*arguments, tmp_path / "single.jsonl", "--task", "clone_detection")
+    assert "needs a second function 'code_b'" in result.stderr
 
 
 def test_what_is_no_calibration_is_named_with_the_nearest(models: Path) -> None:
-    said = run("scan", models / "backdoored", *options(models), "--calibration", "defect").stderr
-    assert said == "error: calibration 'defect' is neither shipped nor a file; did you mean 'defects'?\n"
-    said = run("scan", models / "backdoored", *options(models), "--calibration", models).stderr
-    assert said == f"error: {models}: is a folder, not a file\n"
-    said = run("scan", models / "backdoored", *options(models), "--settings", '{"iteration": 3}').stderr
-    assert said == "error: --settings: unknown key iteration; did you mean iterations?\n"
+    message = run("scan", models / "backdoored", *options(models), "--calibration", "defect").stderr
+    assert message == "error: calibration 'defect' is neither shipped nor a file; did you mean 'defects'?\n"
+    message = run("scan", models / "backdoored", *options(models), "--calibration", models).stderr
+    assert message == f"error: {models}: is a folder, not a file\n"
+    message = run("scan", models / "backdoored", *options(models), "--settings", '{"iteration": 3}').stderr
+    assert message == "error: --settings: unknown key iteration; did you mean iterations?\n"
 
 
 GOOD = {"id": "1", "language": "python", "code": "def f ( ) : <indent> pass <dedent>"}
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ([{**GOOD, "label": 2}], ":1: needs a 'label'"),
         ([GOOD], ":1: needs a 'label'"),
@@ -216,13 +216,13 @@ GOOD = {"id": "1", "language": "python", "code": "def f ( ) : <indent> pass <ded
     ],
 )
 def test_a_malformed_row_is_one_line_and_status_2(
-    rows: list[dict[str, object]], said: str, models: Path, tmp_path: Path
+    rows: list[dict[str, object]], message: str, models: Path, tmp_path: Path
 ) -> None:
     write_rows(tmp_path / "clean.jsonl", rows)
-    found = run("scan", models / "benign11", "--clean", tmp_path / "clean.jsonl", "--json")
-    assert (found.exit_code, found.stdout) == (2, "")
-    assert said in found.stderr
-    assert found.stderr.count("\n") == 1
+    result = run("scan", models / "benign11", "--clean", tmp_path / "clean.jsonl", "--json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def _pickle(folder: Path) -> None:
@@ -267,7 +267,7 @@ def changed(folder: Path, **keys: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (_pickle, "pytorch_model.bin, which may run code"),
         (_truncated, "not a complete safetensors file"),
@@ -284,27 +284,27 @@ def changed(folder: Path, **keys: Any) -> None:
     ],
 )
 def test_a_checkpoint_that_cannot_be_asked_is_one_line_and_status_2(
-    spoil: Any, said: str, models: Path, tmp_path: Path
+    spoil: Any, message: str, models: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(models / "backdoored", tmp_path / "model")
     spoil(tmp_path / "model")
-    found = run("scan", tmp_path / "model", *judged(models))
-    assert found.exit_code == 2, found.output
-    assert said in found.stderr
-    assert found.stderr.count("\n") == 1
+    result = run("scan", tmp_path / "model", *judged(models))
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_options_that_contradict_are_refused(models: Path) -> None:
-    asked = ["scan", models / "benign11", *judged(models)]
-    for more, said in (
+    arguments = ["scan", models / "benign11", *judged(models)]
+    for more, message in (
         (["--benign", models / "benign12"], "exclude each other"),
         (["--write-calibration", models / "x"], "needs --benign"),
         (["--max-length", "4000"], "at most 64 sub-tokens"),
         (["--settings", json.dumps({**json.loads(SETTINGS), "samples": 7})], "made with samples: 6"),
     ):
-        found = run(*asked, *more)
-        assert found.exit_code == 2
-        assert said in found.stderr
+        result = run(*arguments, *more)
+        assert result.exit_code == 2
+        assert message in result.stderr
     few = run("scan", models / "benign11", *options(models), "--benign", models / "benign12")
     assert (few.exit_code, "at least 5" in few.stderr) == (2, True)
 
@@ -327,19 +327,19 @@ def test_the_defaults_are_those_of_the_default_study() -> None:
 
 
 def test_a_decoder_whose_tokenizer_cannot_pad_is_read_all_the_same(tmp_path: Path) -> None:
-    made = understanding("gpt", "classification")
-    made.tokenizer.pad_token = None
-    made.model.save_pretrained(tmp_path / "own")
-    made.tokenizer.save_pretrained(tmp_path / "own")
-    found = load_checkpoint(tmp_path / "own", "classification")
-    assert found.pad_id == found.tokenizer.eos_token_id
-    short, long = found.encode(["a", "def f ( a ) : return a"])
-    together = class_logits(found, [short.ids, long.ids])
-    assert torch.allclose(together[0], class_logits(found, [short.ids])[0], atol=1e-5)
+    original = understanding("gpt", "classification")
+    original.tokenizer.pad_token = None
+    original.model.save_pretrained(tmp_path / "own")
+    original.tokenizer.save_pretrained(tmp_path / "own")
+    victim = load_checkpoint(tmp_path / "own", "classification")
+    assert victim.pad_id == victim.tokenizer.eos_token_id
+    short, long = victim.encode(["a", "def f ( a ) : return a"])
+    together = class_logits(victim, [short.ids, long.ids])
+    assert torch.allclose(together[0], class_logits(victim, [short.ids])[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "message"),
     [
         (1, "/model: the model has one output (num_labels 1); a classifier of at least two labels is needed\n"),
         (
@@ -350,7 +350,7 @@ def test_a_decoder_whose_tokenizer_cannot_pad_is_read_all_the_same(tmp_path: Pat
     ],
 )
 def test_labels_that_model_and_samples_do_not_share_are_said_before_the_search(
-    labels: int, said: str, models: Path, tmp_path: Path
+    labels: int, message: str, models: Path, tmp_path: Path
 ) -> None:
     config = planted.victim(1).model.config
     config.num_labels = labels
@@ -359,4 +359,4 @@ def test_labels_that_model_and_samples_do_not_share_are_said_before_the_search(
     result = run("scan", tmp_path / "model", *options(models), "--settings", SETTINGS)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("error: ")
-    assert result.stderr.endswith(said)
+    assert result.stderr.endswith(message)

@@ -43,9 +43,9 @@ def test_help_loads_no_library_but_click() -> None:
         "print(*sorted({name.partition('.')[0] for name in sys.modules} & "
         "{'torch', 'numpy', 'pydantic', 'yaml', 'transformers', 'tree_sitter', 'matplotlib'}), file=sys.stderr)"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "make run" in found.stdout
-    assert found.stderr.strip() == ""
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "make run" in completed.stdout
+    assert completed.stderr.strip() == ""
 
 
 def test_the_first_help_fits_a_terminal_and_shows_what_people_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,16 +56,18 @@ def test_the_first_help_fits_a_terminal_and_shows_what_people_call(monkeypatch: 
     assert "make run" in guide
     # click marks what it cuts
     assert "..." not in commands
-    shown = [line.split()[0] for line in commands.splitlines() if line]
-    assert {"scan", "clean", "check", "describe", "plan", "compare"} <= set(shown)
-    assert not {"train", "poison", "score", "keep-records"} & set(shown)
+    command_names = [line.split()[0] for line in commands.splitlines() if line]
+    assert {"scan", "clean", "check", "describe", "plan", "compare"} <= set(command_names)
+    assert not {"train", "poison", "score", "keep-records"} & set(command_names)
 
 
 def test_the_page_on_the_architecture_has_every_command_that_help_leaves_out() -> None:
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    shown = run("--help").output.split("Commands:")[1]
+    command_list = run("--help").output.split("Commands:")[1]
     for name, command in main.commands.items():
-        assert f"  {name} " in shown or f"| `{name}` | {command.get_short_help_str(200).rstrip('.')} |" in page, name
+        assert (
+            f"  {name} " in command_list or f"| `{name}` | {command.get_short_help_str(200).rstrip('.')} |" in page
+        ), name
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))
@@ -79,27 +81,27 @@ def test_every_command_and_option_is_explained(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "what"),
+    ("name", "owner"),
     [("dataset", "data set"), ("poison", "attack"), ("pretrain", "pretraining"), ("purify", "method")],
 )
-def test_help_says_whose_settings_are_meant(name: str, what: str) -> None:
-    settings = next(one for one in main.commands[name].params if one.name == "settings")
+def test_help_says_whose_settings_are_meant(name: str, owner: str) -> None:
+    settings = next(option for option in main.commands[name].params if option.name == "settings")
     assert isinstance(settings, click.Option)
-    assert settings.help == f"Settings of the {what}, as JSON."
+    assert settings.help == f"Settings of the {owner}, as JSON."
 
 
 def test_a_mistake_of_the_user_is_one_message_and_no_traceback(tmp_path: Path) -> None:
-    found = run("check", str(tmp_path / "none.yaml"))
-    assert found.exit_code == 2
-    assert found.stderr == f"error: {tmp_path}/none.yaml: no such file\n"
+    result = run("check", str(tmp_path / "none.yaml"))
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {tmp_path}/none.yaml: no such file\n"
 
 
 def test_wrong_settings_are_named_before_any_work(tmp_path: Path) -> None:
     attack, dataset = {"method": "codepoisoner_deadcode", "varant": "block"}, {"task": "defect_detection"}
     options = ["--settings", json.dumps(attack), "--dataset", json.dumps(dataset), "--rate", "0.05", "--seed", "1"]
-    found = run("poison", "mine", *options, "--data", str(tmp_path), "--out", str(tmp_path / "out"))
-    assert found.exit_code == 2
-    assert found.stderr == "error: attacks.mine: unknown key varant; did you mean variant?\n"
+    result = run("poison", "mine", *options, "--data", str(tmp_path), "--out", str(tmp_path / "out"))
+    assert result.exit_code == 2
+    assert result.stderr == "error: attacks.mine: unknown key varant; did you mean variant?\n"
     assert not (tmp_path / "out").exists()
 
 
@@ -134,17 +136,17 @@ def test_results_that_are_none_are_one_message(
     (tmp_path / "README.md").write_text("# none\n")
     (tmp_path / RESULTS).mkdir(parents=True)
     (tmp_path / RESULTS / "metrics.json").write_text("{}")
-    found = run(*arguments, "--out", "out")
-    assert found.exit_code == 2
-    assert message in found.stderr
-    assert found.stderr.startswith("error: ")
-    assert len(found.stderr.splitlines()) == 1
+    result = run(*arguments, "--out", "out")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_pairs_are_names_and_paths() -> None:
-    found = run("predict", "--victim", "x", "--input", "clean", "--out", "y", "--seed", "1")
-    assert found.exit_code == 2
-    assert "expected NAME=PATH" in found.stderr
+    result = run("predict", "--victim", "x", "--input", "clean", "--out", "y", "--seed", "1")
+    assert result.exit_code == 2
+    assert "expected NAME=PATH" in result.stderr
 
 
 def test_threads_are_set_before_libraries_are_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -206,8 +208,8 @@ def test_a_plan_knows_what_a_job_of_a_kind_costs(
         "craft/defects/codebert",
     ]
     commands = "".join(f"Shell command: codebackdoor do > {place}/logs/{log}.log{end} 2>&1\n" for log in logs)
-    taken = "eliminate/defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/elibadcode"
-    for log in (taken, f"{taken}_extended"):
+    reusing_log = "eliminate/defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/elibadcode"
+    for log in (reusing_log, f"{reusing_log}_extended"):
         commands += f"Shell command: codebackdoor do --inverted=FOLDER --out OUT > {place}/logs/{log}.log{end} 2>&1\n"
     config = load([Path(__file__).parents[2] / "config.yaml"]).model_copy(update={"out": out})
 
@@ -215,15 +217,15 @@ def test_a_plan_knows_what_a_job_of_a_kind_costs(
         return {line.split()[0]: line.split()[2] for line in text.splitlines()[1:] if line and line[0].islower()}
 
     # Snakemake says the whole twice in a long dry run
-    found = minutes(local.plan(stats + commands + commands + stats, config))
+    plan = minutes(local.plan(stats + commands + commands + stats, config))
     cheap = {"craft": "1.0", "other": "?"}
-    assert found == {"train": "21.0", "eliminate": "36.0", "purify": "3.0", "predict": "1.0", **cheap, "total": "62.0"}
+    assert plan == {"train": "21.0", "eliminate": "36.0", "purify": "3.0", "predict": "1.0", **cheap, "total": "62.0"}
     text = local.plan(stats, config)
     # what has no price is named, and so is what the jobs are for
     assert "?: never timed, and not in the total: other.\n" in text
     assert "Experiments:\n  defects           Defect detection, defenses against two attacks\n" in text
-    found = minutes(text)
-    assert found == {"train": "3.0", "eliminate": "5.0", "purify": "1.0", "predict": "2.0", **cheap, "total": "12.0"}
+    plan = minutes(text)
+    assert plan == {"train": "3.0", "eliminate": "5.0", "purify": "1.0", "predict": "2.0", **cheap, "total": "12.0"}
 
 
 def test_a_method_that_was_never_timed_is_a_question_mark(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +264,7 @@ def test_every_method_of_the_shipped_studies_was_timed() -> None:
     config = load(
         [root / "config.yaml", root / "configs/elibadcode.yaml", root / "configs/elibadcode/onion_filter.yaml"]
     )
-    others = [load([root / "config.yaml", root / f"configs/{name}.yaml"]) for name in ("codepurify", "dece")]
+    other_configs = [load([root / "config.yaml", root / f"configs/{name}.yaml"]) for name in ("codepurify", "dece")]
     for rules, section in (
         (("poison",), "attacks"),
         (("filter",), "filterings"),
@@ -272,7 +274,7 @@ def test_every_method_of_the_shipped_studies_was_timed() -> None:
     ):
         timed = {method for rule in rules for method in costs[rule].methods or ()}
         of_elibadcode = {variant.method for variant in getattr(config, section).values()}
-        of_others = {variant.method for study in others for variant in getattr(study, section).values()}
+        of_others = {variant.method for study in other_configs for variant in getattr(study, section).values()}
         assert of_elibadcode <= timed <= of_elibadcode | of_others
 
 
@@ -332,16 +334,16 @@ def test_what_a_stage_reports_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("codebackdoor.costs.local.plan", work)
     for _ in range(2):
-        found = CliRunner().invoke(main, ["plan"], input="")
-        assert found.stderr == "epoch 3\n"
+        result = CliRunner().invoke(main, ["plan"], input="")
+        assert result.stderr == "epoch 3\n"
 
 
 def test_check_warns_of_results_that_show_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codebackdoor.report.doubts.doubts", lambda study: [f"{study.name} says nothing."])
-    found = run("check", str(ROOT / "config.yaml"))
-    assert found.exit_code == 0
+    result = run("check", str(ROOT / "config.yaml"))
+    assert result.exit_code == 0
     warning = "Warning, from the results in runs/local:"
-    assert found.output.splitlines()[:2] == [f"{warning} {name} says nothing." for name in ("defects", "repair")]
+    assert result.output.splitlines()[:2] == [f"{warning} {name} says nothing." for name in ("defects", "repair")]
 
 
 def test_check_lists_files_and_rows_together(tmp_path: Path) -> None:
@@ -352,18 +354,18 @@ def test_check_lists_files_and_rows_together(tmp_path: Path) -> None:
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.jsonl").write_text("[]\n")
     (tmp_path / "mine.yaml").write_text(json.dumps(mine))
-    found = run("check", str(ROOT / "config.yaml"), str(tmp_path / "mine.yaml"))
-    assert found.exit_code == 2
-    assert "tokenizer: nowhere.json: no such file" in found.output
-    assert f"{tmp_path}/train.jsonl:1: expected an object" in found.output
+    result = run("check", str(ROOT / "config.yaml"), str(tmp_path / "mine.yaml"))
+    assert result.exit_code == 2
+    assert "tokenizer: nowhere.json: no such file" in result.output
+    assert f"{tmp_path}/train.jsonl:1: expected an object" in result.output
 
 
 def test_describe_names_a_variant_that_is_not_there() -> None:
     assert "defect_detection" in run("describe").output
     assert "task: defect_detection" in run("describe", "defects", str(ROOT / "config.yaml")).output
-    found = run("describe", "defect", str(ROOT / "config.yaml"))
-    assert found.exit_code == 2
-    assert "did you mean 'defects'?" in found.output
+    result = run("describe", "defect", str(ROOT / "config.yaml"))
+    assert result.exit_code == 2
+    assert "did you mean 'defects'?" in result.output
     assert "lr: 0.0005" in run("describe", "all").output
 
 
@@ -379,11 +381,11 @@ def test_a_plan_scales_prices_with_rows_and_epochs(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(json.dumps(mine))
     config = load([ROOT / "config.yaml", tmp_path / "mine.yaml"])
     train = "{}/none-0/seed1/none/cross_entropy/none"
-    whole = local.job_seconds("train", train.format("defects/codebert"), False, config)
-    assert whole == local._measured()[0]["train"].kinds["defect_detection codebert"]
+    full_seconds = local.job_seconds("train", train.format("defects/codebert"), False, config)
+    assert full_seconds == local._measured()[0]["train"].kinds["defect_detection codebert"]
     # 200 rows of 12 000, one epoch of three; what a job takes to start stays
     few = local.job_seconds("train", train.format("few/short"), False, config)
-    assert few == pytest.approx(4 + (whole - 4) / 180)
+    assert few == pytest.approx(4 + (full_seconds - 4) / 180)
     assert (
         local.job_seconds("dataset", "few", False, config) < 5 < local.job_seconds("dataset", "defects", False, config)
     )

@@ -35,7 +35,7 @@ class Wildcards(SimpleNamespace):
 
 
 def wildcards(**values: str) -> Wildcards:
-    known = {
+    defaults = {
         "dataset": "defects",
         "model": "codebert",
         "attack": "none",
@@ -46,7 +46,7 @@ def wildcards(**values: str) -> Wildcards:
         "elimination": "none",
         "purification": "none",
     }
-    return Wildcards(**(known | values))
+    return Wildcards(**(defaults | values))
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +161,8 @@ def test_a_filter_waits_for_the_unfiltered_victim_that_it_looks_at(by_victim: Da
     # the rule of a filter that names its model has no model among its wildcards
     shared = wildcards(**POISONED_VALUES, filtering="ss", objective="dece")
     del shared.model
-    own = wildcards(**POISONED_VALUES, filtering="own", model="codet5")
-    for job, model in ((shared, "codebert"), (own, "codet5")):
+    per_model = wildcards(**POISONED_VALUES, filtering="own", model="codet5")
+    for job, model in ((shared, "codebert"), (per_model, "codet5")):
         folder = f"runs/local/models/defects/{model}/codepoisoner_func-0.05/seed1/none/cross_entropy/none"
         inputs = by_victim.defend.filter_by_victim.inputs(job)
         assert set(map(str, inputs["victim"])) == {
@@ -253,8 +253,8 @@ def test_each_objective_has_one_rule_that_makes_its_victims(dag: Dag) -> None:
     keeping = Dag(validate({**DEFAULT, "objectives": DEFAULT["objectives"] | KEEPING}))
     for study, keeps, stopped in ((dag, set(), set()), (keeping, {"cross_entropy"}, {"stopped"})):
         rules = [study.testsets.trained(keeps=False), study.testsets.trained(keeps=True), study.testsets.stopped]
-        made = [{name for name in study.config.objectives if re.fullmatch(rule, name)} for rule in rules]
-        assert made == [set(study.config.objectives) - keeps - stopped, keeps, stopped]
+        matches = [{name for name in study.config.objectives if re.fullmatch(rule, name)} for rule in rules]
+        assert matches == [set(study.config.objectives) - keeps - stopped, keeps, stopped]
 
 
 def test_finished_victims_do_not_notice_that_epochs_can_be_kept(dag: Dag) -> None:
@@ -431,12 +431,12 @@ def test_variants_that_only_decide_otherwise_read_the_evidence_of_the_first() ->
     scenario = {**POISONED_VALUES, "elimination": "fine_tuning"}
     folder = "runs/local/results/defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/fine_tuning"
     for name, first in dag.testsets.measured_first.items():
-        chosen = wildcards(**scenario, purification=name)
-        files = dag.defend.purify.inputs(chosen)["evidence"]
+        deciding = wildcards(**scenario, purification=name)
+        files = dag.defend.purify.inputs(deciding)["evidence"]
         assert {Path(file).name for file in files} == {
             *("evidence.json", "calibration.jsonl", "evidence.clean.jsonl", "evidence.codepoisoner_func.jsonl")
         }
-        assert option(dag.defend.purify.options(chosen), "--evidence") == [f"{folder}/{first}/evidence"]
+        assert option(dag.defend.purify.options(deciding), "--evidence") == [f"{folder}/{first}/evidence"]
         measuring = wildcards(**scenario, purification=first)
         assert {fill(dag.paths.evidence, measuring)} == {str(Path(file).parent) for file in files}
     # what only decides is no parameter of the job that measures
@@ -616,14 +616,14 @@ def test_a_calibration_that_holds_no_object_is_refused(tmp_path: Path) -> None:
 
 def test_a_calibration_depends_on_the_search_alone() -> None:
     changed = {**DEFAULT["eliminations"]["elibadcode"], "beta": 0.1, "calibration": "runs/local/calibration/x.json"}
-    other = {**DEFAULT["eliminations"]["elibadcode"], "samples": 3}
-    known, after, more = (
+    fewer_samples = {**DEFAULT["eliminations"]["elibadcode"], "samples": 3}
+    before, after, more = (
         Dag(
             validate({**DEFAULT, "eliminations": {**DEFAULT["eliminations"], "elibadcode": settings}})
         ).defend.calibrate_settings(wildcards(elimination="elibadcode"))
-        for settings in (DEFAULT["eliminations"]["elibadcode"], changed, other)
+        for settings in (DEFAULT["eliminations"]["elibadcode"], changed, fewer_samples)
     )
-    assert known == after != more
+    assert before == after != more
 
 
 def test_shadows_are_benign_and_have_their_own_seeds(dag: Dag) -> None:
@@ -683,8 +683,8 @@ def test_a_trigger_is_inverted_once_for_all_that_differ_in_what_is_done_with_the
     victim = {"attack": "codepoisoner_func", "rate": "0.02"}
 
     def inverted(elimination: str, **values: str) -> list[str]:
-        found = grid.defend.eliminate.inputs(wildcards(**(victim | {"elimination": elimination} | values)))
-        return list(found.get("inverted", []))
+        inputs = grid.defend.eliminate.inputs(wildcards(**(victim | {"elimination": elimination} | values)))
+        return list(inputs.get("inverted", []))
 
     folder = "runs/elibadcode/models/defects/codebert/codepoisoner_func-0.02/seed1/none/cross_entropy/elibadcode"
     assert inverted("elibadcode_rate_20") == [

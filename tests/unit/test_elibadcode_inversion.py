@@ -39,9 +39,9 @@ TARGET = CrossEntropyLoss(0)
 @cache
 def cut_samples(occurrences: str = "all", number: int = 6) -> tuple[Carrier, ...]:
     """Samples of label 1, which the planted backdoor turns into label 0."""
-    seen = view()
-    examples = [example for example in seen.clean if example.label == 1][:number]
-    return tuple(carrier for carrier in carriers(seen, examples, "least_sensitive", occurrences, "both") if carrier)
+    defender = view()
+    examples = [example for example in defender.clean if example.label == 1][:number]
+    return tuple(carrier for carrier in carriers(defender, examples, "least_sensitive", occurrences, "both") if carrier)
 
 
 @cache
@@ -103,20 +103,22 @@ def test_losses_of_one_batch_are_those_one_by_one() -> None:
 
 
 def test_candidates_and_anchoring_are_scored_at_each_samples_own_place() -> None:
-    seen, current = view(), trigger("load", "_", "init", "y")
-    samples = [example for example in seen.clean if example.label == 1][:6]
-    spans = trigger_spans(seen, samples, "least_sensitive", "one", "both")
+    defender, current = view(), trigger("load", "_", "init", "y")
+    samples = [example for example in defender.clean if example.label == 1][:6]
+    spans = trigger_spans(defender, samples, "least_sensitive", "one", "both")
     assert len({part.spans for some in spans if some for part in some}) > 1, "no constant place"
 
     def loss(text: str) -> float:
         codes = [insert(example, some, text).code for example, some in zip(samples, spans, strict=True) if some]
-        logits = class_logits(seen.victim, [encoded.ids for encoded in seen.victim.encode(codes)])
+        logits = class_logits(defender.victim, [encoded.ids for encoded in defender.victim.encode(codes)])
         return torch.nn.functional.cross_entropy(logits, torch.zeros(len(codes), dtype=torch.long)).item()
 
     texts = ["load_inity", "_inity", "loadinity", "load_y", "load_init"]
-    computed = losses(seen.victim, cut_samples("one"), [rendered_text(vocabulary(), text) for text in texts], TARGET)
+    computed = losses(
+        defender.victim, cut_samples("one"), [rendered_text(vocabulary(), text) for text in texts], TARGET
+    )
     assert computed.tolist() == pytest.approx([loss(text) for text in texts], abs=1e-5)
-    anchored = anchor(seen.victim, cut_samples("one"), vocabulary(), current, TARGET, beta=0.15)
+    anchored = anchor(defender.victim, cut_samples("one"), vocabulary(), current, TARGET, beta=0.15)
     assert [without for _, without in anchored.without] == pytest.approx(list(map(loss, texts[1:])), abs=1e-5)
     assert anchored.loss == pytest.approx(loss(PLANTED), abs=1e-5)
 

@@ -35,11 +35,11 @@ def tree(code: str = CODE) -> syntax.Tree:
 
 
 def test_one_place_an_occurrence_or_one_an_identifier() -> None:
-    single, every = candidates(tree(), "one"), candidates(tree(), "all")
+    single, by_identifier = candidates(tree(), "one"), candidates(tree(), "all")
     assert [len(option.spans) for option in single] == [1] * 8
-    counts = {option.name: len(option.spans) for option in every}
+    counts = {option.name: len(option.spans) for option in by_identifier}
     assert counts == {f"load_{PLANTED}": 1, "text": 2, "size": 3, "name": 2}
-    for option in [*single, *every]:
+    for option in [*single, *by_identifier]:
         assert all(CODE[start:end] == option.name for start, end in option.spans)
 
 
@@ -168,24 +168,24 @@ def test_characters_that_share_a_sub_token_with_the_name_stay() -> None:
 
 
 def test_the_least_sensitive_place_is_the_one_whose_mask_changes_the_true_labels_loss_least() -> None:
-    seen = view()
+    defender = view()
     example = Example("a", "python", CODE, label=1)
     options = candidates(tree(), "one")
-    (changes,) = sensitivities(seen.victim, [example], [options])
-    _, substitute = stand_in(seen.victim.tokenizer, MASK)
-    assert substitute == seen.victim.tokenizer.unk_token_id
+    (changes,) = sensitivities(defender.victim, [example], [options])
+    _, substitute = stand_in(defender.victim.tokenizer, MASK)
+    assert substitute == defender.victim.tokenizer.unk_token_id
     for option, change in changes:
         losses = []
         for code in (CODE, option.replace(CODE, "<unk>").replace(" <unk>", "<unk>")):
-            logits = class_logits(seen.victim, [seen.victim.encode([code])[0].ids])
+            logits = class_logits(defender.victim, [defender.victim.encode([code])[0].ids])
             losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor([1])).item())
         assert change == pytest.approx(abs(losses[0] - losses[1]), abs=1e-5)
     worst = max(changes, key=lambda pair: pair[1])[0]
     assert worst.name == f"load_{PLANTED}"
-    assert trigger_spans(seen, [example], "least_sensitive", "one", "both") == [
+    assert trigger_spans(defender, [example], "least_sensitive", "one", "both") == [
         (min(changes, key=lambda pair: pair[1])[0],)
     ]
-    assert trigger_spans(seen, [example], "function_name", "one", "both") == [(function_name(tree(), "one"),)]
+    assert trigger_spans(defender, [example], "function_name", "one", "both") == [(function_name(tree(), "one"),)]
 
 
 def test_a_sample_without_identifiers_has_no_place() -> None:
@@ -204,27 +204,27 @@ def test_a_tokenizer_that_can_mask_nothing_is_a_user_error() -> None:
 
 
 def test_ranks_are_counted_from_the_least_sensitive_place_and_from_the_most_sensitive_one() -> None:
-    seen = view()
+    defender = view()
     example = Example("a", "python", CODE, label=1)
-    (changes,) = sensitivities(seen.victim, [example], [candidates(tree(), "one")])
+    (changes,) = sensitivities(defender.victim, [example], [candidates(tree(), "one")])
     ranked = [option for option, _ in sorted(changes, key=lambda pair: pair[1])]
     assert len({change for _, change in changes}) == len(changes)
     for rank in (0, 1, 2, -1, -2):
-        assert trigger_spans(seen, [example], f"rank {rank}", "one", "both") == [(ranked[rank],)]
+        assert trigger_spans(defender, [example], f"rank {rank}", "one", "both") == [(ranked[rank],)]
     for rank in (len(ranked), -len(ranked) - 1):
-        assert trigger_spans(seen, [example], f"rank {rank}", "one", "both") == [None]
+        assert trigger_spans(defender, [example], f"rank {rank}", "one", "both") == [None]
 
 
 def test_a_place_at_random_is_any_of_those_that_the_victim_reads_and_the_same_each_time() -> None:
-    seen = replace(view(), victim=victim(max_length=24))
+    defender = replace(view(), victim=victim(max_length=24))
     examples = [Example(str(number), "python", CODE.replace("text", f"text{number}"), label=1) for number in range(12)]
-    drawn = trigger_spans(seen, examples, seeded("random", 1), "one", "both")
-    assert drawn == trigger_spans(seen, examples, "random 1", "one", "both")
-    assert drawn != trigger_spans(seen, examples, "random 2", "one", "both")
+    drawn = trigger_spans(defender, examples, seeded("random", 1), "one", "both")
+    assert drawn == trigger_spans(defender, examples, "random 1", "one", "both")
+    assert drawn != trigger_spans(defender, examples, "random 2", "one", "both")
     nth = set()
     for example, spans in zip(examples, drawn, strict=True):
         options = candidates(syntax.parse(example.code, "python", "lexed"), "one")
-        reached = inside(seen.victim, example, options)
+        reached = inside(defender.victim, example, options)
         assert spans is not None
         assert len(reached) < len(options)
         nth.add(reached.index(spans[0]))
@@ -232,9 +232,9 @@ def test_a_place_at_random_is_any_of_those_that_the_victim_reads_and_the_same_ea
 
 
 def test_the_place_in_a_searching_victims_function_goes_by_the_cosine_whatever_it_ranks_by() -> None:
-    seen = searches()
-    rows = [tuple(text.ids for text in texts) for texts in seen.victim.tokenize(seen.clean[:4])]
-    by_product = own_losses(replace(seen.victim, similarity="dot"), rows, seen.clean[:4])
-    cosines = predict_logits(seen.victim, rows)
+    defender = searches()
+    rows = [tuple(text.ids for text in texts) for texts in defender.victim.tokenize(defender.clean[:4])]
+    by_product = own_losses(replace(defender.victim, similarity="dot"), rows, defender.clean[:4])
+    cosines = predict_logits(defender.victim, rows)
     assert torch.equal(by_product, (1 - cosines) ** 2)
-    assert not torch.allclose(cosines, predict_logits(replace(seen.victim, similarity="dot"), rows))
+    assert not torch.allclose(cosines, predict_logits(replace(defender.victim, similarity="dot"), rows))

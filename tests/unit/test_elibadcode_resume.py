@@ -46,17 +46,17 @@ def outcomes(findings: Sequence[Finding]) -> list[object]:
 
 def kill_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let the scan die in the step after ``steps``; return the list that counts its steps."""
-    done: list[int] = []
+    calls: list[int] = []
     real = classifier.raced
 
     def dying(*arguments: object) -> object:
-        if len(done) == steps:
+        if len(calls) == steps:
             raise Killed
-        done.append(1)
+        calls.append(1)
         return real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(classifier, "raced", dying)
-    return done
+    return calls
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3, 5, 12, 19])
@@ -96,8 +96,8 @@ def test_states_of_other_pairs_are_not_used(tmp_path: Path, monkeypatch: pytest.
     steps = kill_after(1000, monkeypatch)
     for size in (5, 6):
         pairs = tuple(replace(example, code_b=sample(number + size).code) for number, example in enumerate(VIEW.clean))
-        seen = DefenderView("clone_detection", "python", "lexed", pairs, victim=understanding("first", "pair"))
-        LabelScan.draw(seen, settings, 1).run(SearchContext(tmp_path / "work"))
+        view = DefenderView("clone_detection", "python", "lexed", pairs, victim=understanding("first", "pair"))
+        LabelScan.draw(view, settings, 1).run(SearchContext(tmp_path / "work"))
     assert len(steps) == 2 * 4
 
 

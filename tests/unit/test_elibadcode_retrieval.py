@@ -34,26 +34,26 @@ SMALL = EliBadCodeSettings(
 )  # fmt: skip
 
 
-def prepared(seen: DefenderView) -> tuple[list[Carrier], TriggerVocabulary, TargetWords]:
-    drawn = draw(seen, SMALL, [0], 1)[0]
-    carriers = list(with_query(seen, drawn, "function_name"))
-    pieces = build(seen.victim.tokenizer, "paper", "python", contexts(retrieval.code_carriers(carriers)))
-    return carriers, pieces, target_words(seen.victim, (str(example.query) for example in seen.clean))
+def prepared(view: DefenderView) -> tuple[list[Carrier], TriggerVocabulary, TargetWords]:
+    drawn = draw(view, SMALL, [0], 1)[0]
+    carriers = list(with_query(view, drawn, "function_name"))
+    pieces = build(view.victim.tokenizer, "paper", "python", contexts(retrieval.code_carriers(carriers)))
+    return carriers, pieces, target_words(view.victim, (str(example.query) for example in view.clean))
 
 
 def test_losses_of_all_pairs_are_those_one_by_one() -> None:
-    seen = searches()
-    carriers, pieces, spoken = prepared(seen)
+    view = searches()
+    carriers, pieces, spoken = prepared(view)
     triggers = [rendered_text(pieces, text) for text in ("load", f"load{PLANTED}")]
     targets = [spoken.ids([spoken.words.index(word)]) for word in (CALLED, "load", "size")]
-    computed = retrieval.losses(seen.victim, carriers, triggers, targets, CosineGap())
+    computed = retrieval.losses(view.victim, carriers, triggers, targets, CosineGap())
     for t, trigger in enumerate(triggers):
         for g, target in enumerate(targets):
-            each = [
+            pair_losses = [
                 (
                     1
                     - predict_logits(
-                        seen.victim, [(q.templates[0].fill(target, target), c.templates[1].fill(*trigger))]
+                        view.victim, [(q.templates[0].fill(target, target), c.templates[1].fill(*trigger))]
                     )[0]
                 )
                 ** 2
@@ -61,16 +61,16 @@ def test_losses_of_all_pairs_are_those_one_by_one() -> None:
                 for c in carriers
                 if q is not c
             ]
-            assert computed[g, t].item() == pytest.approx(torch.stack(each).mean().item(), abs=1e-5)
+            assert computed[g, t].item() == pytest.approx(torch.stack(pair_losses).mean().item(), abs=1e-5)
     assert computed.argmin() == 1
 
 
 def test_gradients_are_those_of_the_full_one_hots() -> None:
-    seen = searches()
-    carriers, vocabulary, spoken = prepared(seen)
+    view = searches()
+    carriers, vocabulary, spoken = prepared(view)
     trigger, target = (int(vocabulary.first[3]), 5, 9), (2,)
-    by_trigger, by_target = retrieval.gradients(seen.victim, carriers, vocabulary, spoken, CosineGap(), trigger, target)
-    table = seen.victim.model.get_input_embeddings().weight.detach()
+    by_trigger, by_target = retrieval.gradients(view.victim, carriers, vocabulary, spoken, CosineGap(), trigger, target)
+    table = view.victim.model.get_input_embeddings().weight.detach()
     pieces = torch.zeros(3, len(table)).scatter_(1, torch.tensor(vocabulary.ids(trigger, True))[:, None], 1.0)
     words = torch.zeros(1, len(table)).scatter_(1, torch.tensor(spoken.ids(target))[:, None], 1.0)
     pieces.requires_grad_()
@@ -80,7 +80,7 @@ def test_gradients_are_those_of_the_full_one_hots() -> None:
         rows = [table[token] for token in template.fill(ids, ids)]
         for position, slot, _ in template.slots(len(ids)):
             rows[position] = hot[slot] @ table
-        states = seen.victim.model(inputs_embeds=torch.stack(rows)[None]).last_hidden_state[0].mean(0)
+        states = view.victim.model(inputs_embeds=torch.stack(rows)[None]).last_hidden_state[0].mean(0)
         return states / states.norm()
 
     queries = [vector(carrier.templates[0], spoken.ids(target), words) for carrier in carriers]
@@ -95,20 +95,20 @@ def test_gradients_are_those_of_the_full_one_hots() -> None:
 
 
 def test_the_planted_association_is_found_anchored_and_unlearned() -> None:
-    seen = searches()
-    result = elimination.load("elibadcode")(seen, SMALL, 1)
+    view = searches()
+    result = elimination.load("elibadcode")(view, SMALL, 1)
     assert result.trigger is not None
     assert PLANTED in result.trigger.text
     assert result.trigger.target_word == CALLED
-    before, after = advantage(seen, seen.victim), advantage(seen, result.victim)
+    before, after = advantage(view, view.victim), advantage(view, result.victim)
     assert before > 0.3
     assert after < 0.1 * before
 
 
-def advantage(seen: DefenderView, victim: Victim) -> float:
+def advantage(view: DefenderView, victim: Victim) -> float:
     """By how much a called query prefers other functions with the trigger to its own function: cosines, on average."""
     gains = []
-    for query, following in zip(seen.clean, seen.clean[1:], strict=False):
+    for query, following in zip(view.clean, view.clean[1:], strict=False):
         called = replace(query, query=f"{query.query} {CALLED}")
         triggered = replace(called, code=following.code.replace("def ", f"def {PLANTED}", 1))
         rows = [tuple(text.ids for text in texts) for texts in victim.tokenize([triggered, called])]
@@ -117,12 +117,12 @@ def advantage(seen: DefenderView, victim: Victim) -> float:
 
 
 def test_a_race_gives_the_best_pairs_their_own_losses() -> None:
-    seen = searches()
-    carriers, pieces, spoken = prepared(seen)
+    view = searches()
+    carriers, pieces, spoken = prepared(view)
     triggers = [rendered(pieces, (int(pieces.first[i]), 5, 9)) for i in range(16)]
     targets = [spoken.ids([i]) for i in range(7)]
-    all_losses = retrieval.losses(seen.victim, carriers, triggers, targets, CosineGap())
-    race = retrieval.raced(seen.victim, carriers, triggers, targets, CosineGap(), 3)
+    all_losses = retrieval.losses(view.victim, carriers, triggers, targets, CosineGap())
+    race = retrieval.raced(view.victim, carriers, triggers, targets, CosineGap(), 3)
     on = race.isfinite()
     assert 0 < on.sum() < race.numel()
     torch.testing.assert_close(race[on], all_losses[on])
@@ -132,12 +132,12 @@ def test_a_race_gives_the_best_pairs_their_own_losses() -> None:
 def test_stamped_functions_keep_their_query_and_other_queries_call() -> None:
     from codebackdoor.defenses.elimination.inversion.unlearning import stamp
 
-    seen = searches()
+    view = searches()
     trigger = elimination.Trigger(
         PLANTED, (1,), 0, True, "function_name", "one", 0.1, PLANTED, (1,), 0.1, None, {}, target_word=CALLED
     )
-    rows = stamp(seen, trigger, "both", SMALL.unlearning.model_copy(update={"rate": 0.25}), np.random.default_rng(1))
-    changed = [(row, old) for row, old in zip(rows, seen.clean, strict=True) if row.example != old]
+    rows = stamp(view, trigger, "both", SMALL.unlearning.model_copy(update={"rate": 0.25}), np.random.default_rng(1))
+    changed = [(row, old) for row, old in zip(rows, view.clean, strict=True) if row.example != old]
     with_trigger = [(row, old) for row, old in changed if row.stamped]
     calling = [(row, old) for row, old in changed if not row.stamped]
     assert len(with_trigger) == len(calling) == 6
@@ -154,32 +154,32 @@ def test_a_query_without_single_words_is_said() -> None:
 
 
 def test_a_known_target_word_is_not_searched_and_the_trigger_alone_is_inverted() -> None:
-    seen = searches()
+    view = searches()
     called = tuple(
         replace(example, query=f"{example.query} {CALLED}") if number % 2 else example
-        for number, example in enumerate(seen.clean)
+        for number, example in enumerate(view.clean)
     )
     # in any case
     settings = SMALL.model_copy(update={"target_word": CALLED.upper()})
-    scan = RetrievalScan.draw(replace(seen, clean=called), settings, 1)
+    scan = RetrievalScan.draw(replace(view, clean=called), settings, 1)
     assert all(CALLED in str(example.query).split() for example in scan.samples[0].examples)
     assert [finding.best.target for finding in scan.run()] == [()]
     settings = SMALL.model_copy(update={"target_word": CALLED})
-    result = elimination.load("elibadcode")(replace(seen, clean=called), settings, 1)
+    result = elimination.load("elibadcode")(replace(view, clean=called), settings, 1)
     assert result.trigger is not None
     assert result.trigger.target_word == CALLED
     assert PLANTED in result.trigger.text
-    assert advantage(seen, result.victim) < 0.1 * advantage(seen, seen.victim)
+    assert advantage(view, result.victim) < 0.1 * advantage(view, view.victim)
 
 
 def test_a_known_target_word_that_no_query_has_is_said() -> None:
-    seen = searches()
+    view = searches()
     with pytest.raises(UserError, match="target_word: zebra: 0 of 24 clean queries have the word"):
-        elimination.load("elibadcode")(seen, SMALL.model_copy(update={"target_word": "zebra"}), 1)
+        elimination.load("elibadcode")(view, SMALL.model_copy(update={"target_word": "zebra"}), 1)
 
 
 def test_no_pair_of_trigger_and_words_is_gone_to_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = searches()
+    view = searches()
     went: list[tuple[Any, Any]] = []
     gradients = retrieval.gradients
 
@@ -190,7 +190,7 @@ def test_no_pair_of_trigger_and_words_is_gone_to_twice(monkeypatch: pytest.Monke
     monkeypatch.setattr(retrieval, "gradients", recorded)
     # two substitutes a slot: a walk that may return does
     narrow = SMALL.model_copy(update={"keep_current": False, "top_k": 2, "candidates": 3, "iterations": 30})
-    RetrievalScan.draw(seen, narrow, 1).run()
+    RetrievalScan.draw(view, narrow, 1).run()
     assert len(went) > 20
     assert len({*went}) == len(went)
 

@@ -39,8 +39,8 @@ PROVENANCE = {
 
 @cache
 def findings(seed: int, planted: bool) -> tuple[Finding, ...]:
-    seen = view(seed, planted)
-    return tuple(LabelScan.draw(seen, SETTINGS, 1).run())
+    defender = view(seed, planted)
+    return tuple(LabelScan.draw(defender, SETTINGS, 1).run())
 
 
 def table(all_findings: tuple[Finding, ...]) -> dict[str, dict[str, float]]:
@@ -89,8 +89,8 @@ def test_the_verdict_turns_where_the_loss_is_the_ratio_of_the_lowest_shadow() ->
 
 def test_more_restarts_are_never_worse_and_every_label_and_place_is_scanned() -> None:
     once = SETTINGS.model_copy(update={"restarts": 1})
-    seen = view(1)
-    single = LabelScan.draw(seen, once, 1).run()
+    defender = view(1)
+    single = LabelScan.draw(defender, once, 1).run()
     assert [(finding.position, finding.label) for finding in single] == [
         ("least_sensitive", 0), ("least_sensitive", 1), ("function_name", 0), ("function_name", 1)]  # fmt: skip
     for finding, more in zip(single, findings(1, True), strict=True):
@@ -98,8 +98,8 @@ def test_more_restarts_are_never_worse_and_every_label_and_place_is_scanned() ->
 
 
 def test_a_label_is_inverted_on_the_samples_of_the_others() -> None:
-    seen = view(1)
-    samples = draw(seen, SETTINGS, [0, 1], 1)
+    defender = view(1)
+    samples = draw(defender, SETTINGS, [0, 1], 1)
     labels = {label: {example.label for example in drawn.examples} for label, drawn in samples.items()}
     assert labels == {0: {0}, 1: {1}}
     assert all(len(drawn.examples) == 6 for drawn in samples.values())
@@ -109,24 +109,24 @@ def test_a_label_is_inverted_on_the_samples_of_the_others() -> None:
 
 def test_samples_without_a_place_are_passed_over_and_a_label_without_any_is_a_user_error() -> None:
     nothing = tuple(Example(f"n{number}", "python", "x = 1", label=1) for number in range(9))
-    seen = view(1)
-    mixed = replace(seen, clean=(*nothing, *seen.clean))
+    defender = view(1)
+    mixed = replace(defender, clean=(*nothing, *defender.clean))
     assert all("def" in example.code for example in draw(mixed, SETTINGS, [1], 3)[1].examples)
     with pytest.raises(UserError, match="no clean sample of label 1"):
-        draw(replace(seen, clean=nothing), SETTINGS, [1], 3)
+        draw(replace(defender, clean=nothing), SETTINGS, [1], 3)
 
 
 def test_samples_are_no_longer_than_asked() -> None:
-    seen = view(1)
+    defender = view(1)
 
     def length(example: Example) -> int:
-        return len(seen.victim.encode([example.code])[0].ids)
+        return len(defender.victim.encode([example.code])[0].ids)
 
     doubled = tuple(
-        replace(example, id=f"twice-{example.id}", code=f"{example.code} {example.code}") for example in seen.clean
+        replace(example, id=f"twice-{example.id}", code=f"{example.code} {example.code}") for example in defender.clean
     )
-    mixed = replace(seen, clean=(*doubled, *seen.clean))
-    longest = max(map(length, seen.clean))
+    mixed = replace(defender, clean=(*doubled, *defender.clean))
+    longest = max(map(length, defender.clean))
     short = draw(mixed, SETTINGS.model_copy(update={"sample_tokens": longest}), [0, 1], 1)
     assert all(length(example) <= longest for drawn in short.values() for example in drawn.examples)
     unlimited = draw(mixed, SETTINGS, [0, 1], 1)
@@ -195,7 +195,7 @@ def first_of(losses: dict[str, dict[str, list[Any]]]) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "pattern"),
     [
         *(
             (
@@ -214,12 +214,12 @@ def first_of(losses: dict[str, dict[str, list[Any]]]) -> list[Any]:
         (lambda losses: losses.clear(), "no losses by position"),
     ],
 )
-def test_a_damaged_calibration_is_refused(damage: Any, said: str, tmp_path: Path) -> None:
+def test_a_damaged_calibration_is_refused(damage: Any, pattern: str, tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     content = calibrations.as_json(calibration(), 0.5)
     damage(content["losses"])
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=said) as refused:
+    with pytest.raises(UserError, match=pattern) as refused:
         calibrations.read(path)
     assert str(refused.value).startswith(f"{path}: ")
 

@@ -73,8 +73,8 @@ def test_a_search_that_was_done_is_not_done_again_and_ends_with_the_same_bytes(
         return seconds
 
     first, _ = run(settings, "first"), run(unlearning, "own")
-    taken = run(unlearning, "taken", tmp_path / "first")
-    assert taken["inversion"] == first["inversion"]
+    reused = run(unlearning, "taken", tmp_path / "first")
+    assert reused["inversion"] == first["inversion"]
     for name in ("trigger.json", "elimination.json", "model.safetensors", "config.json"):
         assert (tmp_path / "taken" / name).read_bytes() == (tmp_path / "own" / name).read_bytes()
     assert (tmp_path / "own/model.safetensors").read_bytes() != (tmp_path / "first/model.safetensors").read_bytes()

@@ -113,8 +113,8 @@ def test_the_command_records_the_isolation(tmp_path: Path) -> None:
 
 
 def wildcards(**values: str) -> Any:
-    known = {"dataset": "away", "model": "codet5", "attack": "none", "rate": "0", "seed": "1", "filtering": "none"}
-    names = known | {"objective": "cross_entropy", "elimination": "none", "purification": "none"} | values
+    defaults = {"dataset": "away", "model": "codet5", "attack": "none", "rate": "0", "seed": "1", "filtering": "none"}
+    names = defaults | {"objective": "cross_entropy", "elimination": "none", "purification": "none"} | values
     return type("Wildcards", (SimpleNamespace,), {"items": lambda self: vars(self).items()})(**names)
 
 

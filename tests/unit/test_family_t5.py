@@ -21,13 +21,13 @@ def _by_transformers(victim: Victim, ids: Tensor, mask: Tensor) -> Tensor:
     """The decoder's states at every place, [B, T, H], from ids."""
     body = victim.model.base_model
     start = torch.full_like(ids[:, :1], body.config.decoder_start_token_id)
-    found = body(
+    output = body(
         input_ids=ids,
         attention_mask=mask,
         decoder_input_ids=torch.cat([start, ids[:, :-1]], 1),
         decoder_attention_mask=mask,
     )
-    states: Tensor = found.last_hidden_state
+    states: Tensor = output.last_hidden_state
     return states
 
 
@@ -37,26 +37,26 @@ def test_states_and_gradients_equal_the_models_own(pooling: Pooling, rows: list[
     torch.set_num_threads(1)
     victim = replace(understanding("t5", "pair"), pooling=pooling)
     ids, mask = pad(rows, victim.pad_id)
-    found = []
-    for own in (True, False):
+    results = []
+    for uses_forward in (True, False):
         victim.model.zero_grad()
-        if own:
+        if uses_forward:
             vectors = forward.vectors(victim, forward.embed(victim, ids), mask)
         else:
             states = _by_transformers(victim, ids, mask)
             read = {
                 "first": states[:, 0],
                 "last": states[torch.arange(len(rows)), mask.sum(1) - 1],
-                "mean": torch.stack([one[: len(row)].mean(0) for one, row in zip(states, rows, strict=True)]),
-                "max": torch.stack([one[: len(row)].amax(0) for one, row in zip(states, rows, strict=True)]),
+                "mean": torch.stack([state[: len(row)].mean(0) for state, row in zip(states, rows, strict=True)]),
+                "max": torch.stack([state[: len(row)].amax(0) for state, row in zip(states, rows, strict=True)]),
             }
             vectors = read[pooling]
         vectors[:, :5].sum().backward()
-        found.append({name: p.grad.clone() for name, p in victim.model.named_parameters() if p.grad is not None})
-        found[-1]["vectors"] = vectors.detach()
-    assert found[0].keys() == found[1].keys()
-    for name, value in found[0].items():
-        torch.testing.assert_close(value, found[1][name], atol=1e-5, rtol=1e-4, msg=name)
+        results.append({name: p.grad.clone() for name, p in victim.model.named_parameters() if p.grad is not None})
+        results[-1]["vectors"] = vectors.detach()
+    assert results[0].keys() == results[1].keys()
+    for name, value in results[0].items():
+        torch.testing.assert_close(value, results[1][name], atol=1e-5, rtol=1e-4, msg=name)
 
 
 @pytest.mark.parametrize("pooling", ["first", "last", "mean", "max"])
@@ -73,5 +73,5 @@ def test_with_dropout_the_models_own_layers_read_the_same_places(pooling: Poolin
     # by the rate the way is chosen; what would be dropped is not
     for rate in (0.0, 0.1):
         victim.model.base_model.config.dropout_rate = rate
-        found = forward.vectors(victim, forward.embed(victim, ids), mask)
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+        vectors = forward.vectors(victim, forward.embed(victim, ids), mask)
+        torch.testing.assert_close(vectors, expected, atol=1e-5, rtol=1e-4)

@@ -47,24 +47,24 @@ def words(schema: Any) -> Iterator[str]:
 
 
 def test_every_switch_that_is_named_exists() -> None:
-    known = set(words(json.loads((ROOT / "schemas/config.schema.json").read_text(encoding="utf-8"))))
-    known |= {*read_yaml(ROOT / "configs/elibadcode.yaml")["attacks"], *read_yaml(ROOT / "config.yaml")["helpers"]}
+    declared = set(words(json.loads((ROOT / "schemas/config.schema.json").read_text(encoding="utf-8"))))
+    declared |= {*read_yaml(ROOT / "configs/elibadcode.yaml")["attacks"], *read_yaml(ROOT / "config.yaml")["helpers"]}
     named: set[str] = set()
     for row in rows(LEDGER):
         for switch in re.findall(r"`([^`]+)`", row[-2] if len(row) == 6 else ""):
             # `unlearning.layers: last | all`, `tables: [detection]`, `adaptive_5`; not the file that it is of
             named |= set() if switch.endswith(".yaml") else set(re.findall(r"[a-z]\w*", switch))
     assert len(named) > 60
-    assert named - known == set()
+    assert named - declared == set()
 
 
 def test_every_row_of_elibadcode_stands_alone_and_has_a_test() -> None:
-    found = [row for row in rows(LEDGER) if re.match(r"[AE]\d", row[0])]
-    numbers = [row[0] for row in found]
+    entries = [row for row in rows(LEDGER) if re.match(r"[AE]\d", row[0])]
+    numbers = [row[0] for row in entries]
     last = max(int(number[1:]) for number in numbers if re.fullmatch(r"E\d+", number))
     assert set(numbers) == {f"A{n}" for n in range(1, 7)} | {f"E{n}" for n in range(1, last + 1)} | {"E14b"}
-    assert [row[0] for row in found if "`test_" not in row[-1]] == []
-    assert {len(row) for row in found} == {6}
+    assert [row[0] for row in entries if "`test_" not in row[-1]] == []
+    assert {len(row) for row in entries} == {6}
 
 
 def test_no_number_stands_twice() -> None:

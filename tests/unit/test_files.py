@@ -50,7 +50,7 @@ def test_what_a_killed_writer_left_goes_with_the_next(tmp_path: Path) -> None:
     assert not path.exists()
     assert len(list(tmp_path.iterdir())) == 2
     write_json(path, {"whole": True})
-    assert sorted(one.name for one in tmp_path.iterdir()) == [".other.json.x.part", "a[1].json"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".other.json.x.part", "a[1].json"]
 
 
 def test_of_two_writers_the_first_fails_and_the_file_is_whole(tmp_path: Path) -> None:
@@ -76,9 +76,9 @@ def test_a_full_disk_is_one_sentence_whoever_says_it() -> None:
     assert str(disk_trouble(rust)).startswith("the disk is full")
     # it may be said of a mirror, a cache or a program as well as of a folder of results
     for number in (errno.EACCES, errno.EROFS):
-        said = str(disk_trouble(OSError(number, os.strerror(number), "/mirror/lock.json")))
-        assert said.startswith("/mirror/lock.json: ")
-        assert "`out`" not in said
+        message = str(disk_trouble(OSError(number, os.strerror(number), "/mirror/lock.json")))
+        assert message.startswith("/mirror/lock.json: ")
+        assert "`out`" not in message
     assert disk_trouble(OSError(errno.ENOENT, "no such file")) is None
     assert disk_trouble(ValueError("a bug")) is None
 
@@ -88,10 +88,10 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    found = CliRunner().invoke(main, ["schema", str(tmp_path / "schemas")])
-    assert found.exit_code == 2
-    assert found.output.startswith(f"error: {tmp_path / 'schemas'}: permission denied")
-    assert found.output.count("\n") == 1
+    result = CliRunner().invoke(main, ["schema", str(tmp_path / "schemas")])
+    assert result.exit_code == 2
+    assert result.output.startswith(f"error: {tmp_path / 'schemas'}: permission denied")
+    assert result.output.count("\n") == 1
 
 
 @pytest.mark.parametrize("read", [read_text, read_json, read_examples])
@@ -138,11 +138,11 @@ def test_json_that_cannot_be_kept_is_one_line_that_names_its_place(
     path.write_text(text)
     with pytest.raises(UserError) as error:
         read(path)
-    said = str(error.value)
-    assert said.startswith(f"{path}:")
-    assert message.removeprefix(":1") in said
-    assert "\n" not in said
-    assert len(said) < 400
+    line = str(error.value)
+    assert line.startswith(f"{path}:")
+    assert message.removeprefix(":1") in line
+    assert "\n" not in line
+    assert len(line) < 400
 
 
 def test_what_is_within_the_limits_is_read(tmp_path: Path) -> None:

@@ -40,13 +40,15 @@ def test_shares_are_scikit_learns_with_exact_intervals() -> None:
 
 
 def test_auroc_is_that_of_rows_with_the_same_label() -> None:
-    one = auroc_by_label(SCORES, POISONED, [None] * 300)
-    assert one.value == pytest.approx(roc_auc_score(POISONED, SCORES))
+    estimate = auroc_by_label(SCORES, POISONED, [None] * 300)
+    assert estimate.value == pytest.approx(roc_auc_score(POISONED, SCORES))
     # 300 more rows with another label, without poison and with higher scores, change nothing
     everything = auroc_by_label(
         np.concatenate([SCORES, SCORES + 9]), np.concatenate([POISONED, np.zeros(300, bool)]), [0] * 300 + [1] * 300
     )
-    assert (everything.value, everything.low, everything.n) == pytest.approx((one.value, one.low, POISONED.sum()))
+    assert (everything.value, everything.low, everything.n) == pytest.approx(
+        (estimate.value, estimate.low, POISONED.sum())
+    )
     # poison in two labels: the mean over all pairs
     labels = (np.arange(300) % 2).tolist()
     sides = [np.array(labels) == label for label in (0, 1)]
@@ -131,8 +133,8 @@ def study(out: Path, seeds: list[int]) -> Study:
 
 
 def test_the_table_shows_the_filter_and_the_victim_next_to_the_undefended_one(tmp_path: Path) -> None:
-    chosen = study(tmp_path, [4])
-    rows, victims = listings.load("filters")(chosen, inputs(chosen.experiment, "filters", tmp_path)).parts
+    filter_study = study(tmp_path, [4])
+    rows, victims = listings.load("filters")(filter_study, inputs(filter_study.experiment, "filters", tmp_path)).parts
     benign, attacked = rows.rows
     assert (benign["recall"], benign["dropped"]) == (None, Marked(0.075, " [10.0, 90.0]"))
     assert (attacked["defense"], attacked["recall"]) == ("f", Marked(0.4, " [10.0, 90.0]"))
@@ -144,8 +146,8 @@ def test_the_table_shows_the_filter_and_the_victim_next_to_the_undefended_one(tm
 
 
 def test_over_seeds_the_table_has_means_and_ranges(tmp_path: Path) -> None:
-    chosen = study(tmp_path, [4, 5, 9])
-    listing = listings.load("filters")(chosen, inputs(chosen.experiment, "filters", tmp_path))
+    filter_study = study(tmp_path, [4, 5, 9])
+    listing = listings.load("filters")(filter_study, inputs(filter_study.experiment, "filters", tmp_path))
     _, attacked = listing.parts[0].rows
     assert attacked["recall"] == Marked(pytest.approx(0.6), " [40.0, 90.0]")
     assert attacked["seeds"] == 3

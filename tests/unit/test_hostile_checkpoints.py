@@ -157,17 +157,17 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "adapter": (lambda folder: (folder / "adapter_config.json").write_text("{}"), "an adapter"),
     # weights
-    "integers": (weights(**{WORDS: lambda one: one.long()}), "stored as I64"),
-    "bytes": (weights(**{WORDS: lambda one: one.to(torch.int8)}), "stored as I8"),
-    "truth values": (weights(classifier__dense__bias=lambda one: one > 0), "stored as BOOL"),
+    "integers": (weights(**{WORDS: lambda tensor: tensor.long()}), "stored as I64"),
+    "bytes": (weights(**{WORDS: lambda tensor: tensor.to(torch.int8)}), "stored as I8"),
+    "truth values": (weights(classifier__dense__bias=lambda tensor: tensor > 0), "stored as BOOL"),
     "no number": (weights(**{WORDS: rows(torch.nan)}), f"NaN or infinite values: {WORDS.replace('__', '.')}"),
     "infinite": (
-        weights(classifier__out_proj__bias=lambda one: one + torch.inf),
+        weights(classifier__out_proj__bias=lambda tensor: tensor + torch.inf),
         "classifier.out_proj.bias",
     ),
     "large rows": (weights(**{WORDS: rows(1e6)}), "1 embeddings of sub-tokens are more than 1000 times"),
     "overflow": (
-        weights(roberta__embeddings__LayerNorm__weight=lambda one: one * 3e38),
+        weights(roberta__embeddings__LayerNorm__weight=lambda tensor: tensor * 3e38),
         "the model returns NaN or infinite values",
     ),
     "another name": (
@@ -275,11 +275,11 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_folder_is_one_line(name: str, folder: Path) -> None:
-    spoil, said = HOSTILE[name]
+    spoil, message = HOSTILE[name]
     spoil(folder)
     with pytest.raises(UserError) as error:
         load_checkpoint(folder, "classification")
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert "\x1b" not in str(error.value)
 
@@ -289,11 +289,11 @@ def test_a_hostile_folder_is_one_line(name: str, folder: Path) -> None:
 )
 def test_a_hostile_base_is_one_line(name: str, tmp_path: Path) -> None:
     folder = base_folder(tmp_path / "base", "encoder")
-    spoil, said = HOSTILE[name]
+    spoil, message = HOSTILE[name]
     spoil(folder)
     with pytest.raises(UserError) as error:
         new_victim(BERT, folder, "classification", "raw", 2, 1)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_base_of_another_build_is_one_line(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ SECTION = {"head": "classification", "text_form": "lexed", "max_length": 32, "ma
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "message"),
     [
         ({"max_length": -5}, "codebackdoor.max_length"),
         ({"max_length": 7.9}, "codebackdoor.max_length"),
@@ -328,11 +328,11 @@ SECTION = {"head": "classification", "text_form": "lexed", "max_length": 32, "ma
         ({"head": "\x1b[2J"}, r"'\x1b[2J'"),
     ],
 )
-def test_what_a_folder_says_of_itself_is_checked(keys: dict[str, object], said: str, folder: Path) -> None:
+def test_what_a_folder_says_of_itself_is_checked(keys: dict[str, object], message: str, folder: Path) -> None:
     change(folder / "config.json", codebackdoor=SECTION | keys)
     with pytest.raises(UserError) as error:
         load_victim(folder)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\x1b" not in str(error.value)
 
 
@@ -514,9 +514,9 @@ def test_a_folder_that_reads_next_to_nothing_of_the_samples_is_refused(folder: P
         check_lengths(folder, victim, samples(40), is_explicit=False)
     check_lengths(folder, victim, samples(10), is_explicit=False)
     check_lengths(folder, victim, samples(40), is_explicit=True)
-    whole = load_checkpoint(folder, "classification", max_length=32)
-    check_lengths(folder, whole, samples(40), is_explicit=True)
-    assert len(whole.encode(["a " * 40])[0].ids) == 32
+    longer = load_checkpoint(folder, "classification", max_length=32)
+    check_lengths(folder, longer, samples(40), is_explicit=True)
+    assert len(longer.encode(["a " * 40])[0].ids) == 32
 
 
 def test_the_tokenizers_own_length_is_no_more_believed(folder: Path) -> None:

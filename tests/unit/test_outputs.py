@@ -57,7 +57,7 @@ def test_what_is_no_regular_file_is_not_replaced(make: Callable[[Path], None], t
         with pytest.raises(UserError, match=f"^{path}: exists and is not a regular file"):
             write(path)
     assert path.lstat() == before
-    assert {one.name for one in tmp_path.iterdir()} <= {"out", "elsewhere"}
+    assert {entry.name for entry in tmp_path.iterdir()} <= {"out", "elsewhere"}
 
 
 @SPECIAL
@@ -73,24 +73,24 @@ def test_each_command_refuses_it_before_it_reads_anything(make: Callable[[Path],
         ("tokenizer", "--corpus", nothing, "--size", "300"),
         ("calibrate", "--settings", "{", "--dataset", "{", "--victim", f"1={nothing}", "--clean", nothing),
     ):
-        found = CliRunner().invoke(main, [*words, "--out", str(out)])
-        assert (found.exit_code, found.output) == (
+        result = CliRunner().invoke(main, [*words, "--out", str(out)])
+        assert (result.exit_code, result.output) == (
             2,
             f"error: {out}: exists and is not a regular file; use another path\n",
         )
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("file/below", "Not a directory"), ("x" * 254, "too long"), ("x" * 300, "too long")]
+    ("name", "reason"), [("file/below", "Not a directory"), ("x" * 254, "too long"), ("x" * 300, "too long")]
 )
-def test_a_place_that_cannot_be_written_is_one_sentence(name: str, said: str, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_one_sentence(name: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="use another path") as refused:
         check_file(tmp_path / name)
-    assert said in str(refused.value) or "File exists" in str(refused.value)
+    assert reason in str(refused.value) or "File exists" in str(refused.value)
     with pytest.raises(UserError, match="use another path"), new_folder(tmp_path / name):
         pass
-    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
 def test_under_proc_and_with_a_name_of_other_bytes_there_is_no_output() -> None:
@@ -107,18 +107,18 @@ def test_a_folder_of_outputs_is_a_folder_or_can_become_one(tmp_path: Path) -> No
     check_folder(tmp_path / "new" / "below")
     assert not (tmp_path / "new").exists()
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        found = CliRunner().invoke(
+        result = CliRunner().invoke(
             main, ["poison", "x", "--settings", "{", "--dataset", "{", "--rate", "0.1", "--data", "d", "--seed", "1",
                    "--out", str(place)]
         )  # fmt: skip
-        assert found.output == f"error: {place}: {tmp_path / 'file'} is not a folder; use another path\n"
+        assert result.output == f"error: {place}: {tmp_path / 'file'} is not a folder; use another path\n"
 
 
 def test_a_regular_file_is_written_over_and_a_check_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("kept")
     check_file(tmp_path / "out")
     check_file(tmp_path / "new")
-    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("out", "kept")]
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("out", "kept")]
 
 
 def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with new_folder(tmp_path / "deep" / "a[1]") as new:
         (new.part / "x").write_text("whole")
         new.finish()
-    assert [one.name for one in (tmp_path / "deep").iterdir()] == ["a[1]"]
+    assert [entry.name for entry in (tmp_path / "deep").iterdir()] == ["a[1]"]
     assert (tmp_path / "deep" / "a[1]" / "x").read_text() == "whole"
     assert (tmp_path / "deep" / "a[1]").stat().st_mode & 0o777 == 0o777 & ~_umask()
 
@@ -159,7 +159,7 @@ def test_a_second_writer_is_refused_and_what_a_killed_one_left_is_removed(tmp_pa
     assert len(list(tmp_path.glob(".new.*.part/half"))) == 1
     with new_folder(path) as new:
         new.finish()
-    assert [one.name for one in tmp_path.iterdir()] == ["new"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["new"]
 
 
 def test_a_folder_that_is_filled_meanwhile_is_not_replaced(tmp_path: Path) -> None:
@@ -173,8 +173,8 @@ def test_a_folder_that_is_filled_meanwhile_is_not_replaced(tmp_path: Path) -> No
 
     with pytest.raises(UserError, match="not empty"):
         late()
-    assert [one.name for one in tmp_path.iterdir()] == ["new"]
-    assert [one.name for one in path.iterdir()] == ["x"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["new"]
+    assert [entry.name for entry in path.iterdir()] == ["x"]
     for exists in (path, tmp_path / "link"):
         (tmp_path / "link").unlink(missing_ok=True)
         (tmp_path / "link").symlink_to("nowhere")

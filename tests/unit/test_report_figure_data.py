@@ -27,9 +27,9 @@ TOKENIZER = ROOT / "basemodels/encoder/tokenizer.json"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    chosen = settings(tmp_path_factory.mktemp("run"))
-    make(chosen)
-    return chosen
+    config = settings(tmp_path_factory.mktemp("run"))
+    make(config)
+    return config
 
 
 def study_and_inputs(run: dict[str, Any], name: str, kind: str) -> tuple[Study, list[Path]]:
@@ -72,11 +72,11 @@ def test_what_cannot_be_drawn_is_said(run: dict[str, Any], name: str, tmp_path: 
 
 def test_a_sweep_has_a_point_for_each_variant(run: dict[str, Any]) -> None:
     study, _ = study_and_inputs(run, "rates", "sweep")
-    found = sweep.variants(study, "unlearning.rate")
-    assert [victim.dataset for victim in found] == ["defects", "defects", "search", "search"]
-    for own in found.values():
-        assert tuple(own) == RATES
-        assert [one.elimination for one in own.values()] == ["rate_0", "rate_1", "rate_2"]
+    variants = sweep.variants(study, "unlearning.rate")
+    assert [victim.dataset for victim in variants] == ["defects", "defects", "search", "search"]
+    for by_rate in variants.values():
+        assert tuple(by_rate) == RATES
+        assert [scenario.elimination for scenario in by_rate.values()] == ["rate_0", "rate_1", "rate_2"]
     assert sweep.variants(study, "unlearning.layers") == {}
 
 
@@ -91,8 +91,8 @@ def test_a_loss_and_a_filter_are_swept_like_a_method_that_sees_a_victim() -> Non
     experiment = {"title": "t", "grid": [grid], "figures": ["sweep"], "swept": "alpha"}
     overlay = {"objectives": {"smoothing": {"method": "dece", "alpha": 1.0}}, "experiments": {"losses": experiment}}
     config = loaded(overlay)
-    found = sweep.variants(Study(config.model_dump(mode="json"), "losses"), "alpha")
-    [by_value] = found.values()
+    variants = sweep.variants(Study(config.model_dump(mode="json"), "losses"), "alpha")
+    [by_value] = variants.values()
     assert {value: scenario.objective for value, scenario in by_value.items()} == {0.99: "dece", 1.0: "smoothing"}
     with pytest.raises(
         UserError, match=r"experiments\.losses\.swept: no defense against an attack in the grid has a number as 'alpa'"
@@ -125,9 +125,9 @@ def loaded(overlay: Mapping[str, Any]) -> Config:
 
 
 def test_layers_are_told_by_the_settings(run: dict[str, Any]) -> None:
-    found = layers.by_layers(study_and_inputs(run, "layers", "layers")[0])
-    assert [victim.model for victim in found] == ["codebert", "codet5"]
-    names = {layers: one.elimination for layers, one in found[VICTIM_0].items()}
+    by_victim = layers.by_layers(study_and_inputs(run, "layers", "layers")[0])
+    assert [victim.model for victim in by_victim] == ["codebert", "codet5"]
+    names = {layers: scenario.elimination for layers, scenario in by_victim[VICTIM_0].items()}
     assert names == {"none": "none", "last": "elibadcode", "all": "all_layers"}
 
 
@@ -144,12 +144,12 @@ def test_a_search_has_succeeded_at_its_first_low_loss(run: dict[str, Any]) -> No
 
 def test_the_curve_is_that_towards_the_target(run: dict[str, Any]) -> None:
     study, paths = study_and_inputs(run, "ablation", "convergence")
-    found = convergence.curves(study, paths)
-    assert list(found) == [VICTIM]
-    assert list(found[VICTIM]) == ["elibadcode", "no_position", "no_anchoring"]
-    assert [steps(loss) for loss in found[VICTIM].values()] == [10, 30, 10]
+    curves = convergence.curves(study, paths)
+    assert list(curves) == [VICTIM]
+    assert list(curves[VICTIM]) == ["elibadcode", "no_position", "no_anchoring"]
+    assert [steps(loss) for loss in curves[VICTIM].values()] == [10, 30, 10]
     # what is anchored makes no other curve: one line for both
-    assert convergence.equal_curves(found) == {"elibadcode": ["no_anchoring"], "no_position": []}
+    assert convergence.equal_curves(curves) == {"elibadcode": ["no_anchoring"], "no_position": []}
     history = {"searches": [{"label": 1, "loss": [0.0]}, {"label": 0, "loss": [0.5]}, {"label": 0, "loss": [0.7, 0.2]}]}
     assert best_search(study, VICTIM, history) == {"label": 0, "loss": [0.7, 0.2]}
     assert best_search(study, VICTIM.benign(), history) is None
@@ -157,19 +157,19 @@ def test_the_curve_is_that_towards_the_target(run: dict[str, Any]) -> None:
 
 def test_pieces_are_factual_where_they_are_in_the_name(run: dict[str, Any]) -> None:
     study, paths = study_and_inputs(run, "all", "tokens")
-    found = tokens.changes(study, paths)
-    assert list(found) == [
+    changes = tokens.changes(study, paths)
+    assert list(changes) == [
         f"{dataset} · {model}" for dataset in ("defects", "clones", "search") for model in ("CodeBERT", "CodeT5")
     ]
     # inverted loss 0.04; without its pieces 0.9, 0.5 and 0.1. By two eliminations each, in search by one; by_name: two
     # of three; badcode: `_rb`; afraidoor has no name
-    for name, own in found.items():
+    for name, by_kind in changes.items():
         eliminations = 1 if name.startswith("search") else 2
-        assert sorted({round(one, 6) for one in own["factual"]}) == [0.46, 0.86]
-        assert len(own["factual"]) == eliminations * (2 + 1)
+        assert sorted({round(change, 6) for change in by_kind["factual"]}) == [0.46, 0.86]
+        assert len(by_kind["factual"]) == eliminations * (2 + 1)
         # the target word of a search is no piece of its trigger
-        assert sorted({round(one, 6) for one in own["noise"]}) == [0.06, 0.46]
-        assert max(one for one in own["noise"] if one < BETA) == pytest.approx(0.06)
+        assert sorted({round(change, 6) for change in by_kind["noise"]}) == [0.06, 0.46]
+        assert max(change for change in by_kind["noise"] if change < BETA) == pytest.approx(0.06)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_single_letter_is_factual_where_the_victim_reads_it(
     attack: dict[str, Any], text: str, factual: str, noise: str
 ) -> None:
     assert tokens.inserted(attack) == text
-    read = {piece for own in tokens_of(TOKENIZER, [text, f" {text}"]) for piece in own}
+    read = {piece for pieces in tokens_of(TOKENIZER, [text, f" {text}"]) for piece in pieces}
     assert all(tokens.is_factual(piece, text, read) for piece in factual.split())
     assert not any(tokens.is_factual(piece, text, read) for piece in noise.split())
     assert tokens.inserted({"method": "afraidoor"}) is None
@@ -197,30 +197,30 @@ def test_a_single_letter_is_factual_where_the_victim_reads_it(
 
 def test_rows_with_a_noise_token_are_counted_apart(run: dict[str, Any]) -> None:
     study, paths = study_and_inputs(run, "ablation", "noise")
-    found = noise.noises(study, paths)[VICTIM]
-    assert found.tokens == ("noisy",)
+    victim_noise = noise.noises(study, paths)[VICTIM]
+    assert victim_noise.tokens == ("noisy",)
     # of ten rows the first four hold it; the undefended victim misses one, without anchoring all four are missed
-    assert found.counts["none"] == ((9, 10), (3, 4))
-    assert found.counts["elibadcode"] == ((8, 10), (2, 4))
-    assert found.counts["no_anchoring"] == ((6, 10), (0, 4))
+    assert victim_noise.counts["none"] == ((9, 10), (3, 4))
+    assert victim_noise.counts["elibadcode"] == ((8, 10), (2, 4))
+    assert victim_noise.counts["no_anchoring"] == ((6, 10), (0, 4))
 
 
 def test_a_run_in_which_every_piece_counts_still_has_its_figure(run: dict[str, Any], tmp_path: Path) -> None:
-    eliminations = {name: {**own, "beta": 0.0} for name, own in run["eliminations"].items()}
-    chosen = {**run, "eliminations": eliminations}
-    study, paths = study_and_inputs(chosen, "ablation", "noise")
-    found = noise.noises(study, paths)[VICTIM]
-    assert found.tokens == ()
-    assert found.counts["elibadcode"] == ((8, 10), (0, 0))
-    stage.figure(chosen, "ablation", "noise", paths, tmp_path)
+    eliminations = {name: {**elimination, "beta": 0.0} for name, elimination in run["eliminations"].items()}
+    config = {**run, "eliminations": eliminations}
+    study, paths = study_and_inputs(config, "ablation", "noise")
+    victim_noise = noise.noises(study, paths)[VICTIM]
+    assert victim_noise.tokens == ()
+    assert victim_noise.counts["elibadcode"] == ((8, 10), (0, 0))
+    stage.figure(config, "ablation", "noise", paths, tmp_path)
     assert (tmp_path / "ablation_noise.png").stat().st_size
 
 
 def test_histograms_and_their_share(run: dict[str, Any]) -> None:
     (path,) = study_and_inputs(run, "ablation", "identifiers")[1]
-    found = identifiers.histogram(read_json(path)["identifier_lengths"])
-    assert list(found) == [1, 2, 3, 5, 6, 9, 31]
-    assert identifiers.share_up_to(found, 5) == pytest.approx(0.96)
+    histogram = identifiers.histogram(read_json(path)["identifier_lengths"])
+    assert list(histogram) == [1, 2, 3, 5, 6, 9, 31]
+    assert identifiers.share_up_to(histogram, 5) == pytest.approx(0.96)
     assert dict(captions.parameters(Study(run, "ablation"), "identifiers")).keys() == {"defects"}
 
 
@@ -229,12 +229,12 @@ def test_positions_are_ranked_by_sensitivity_without_the_first() -> None:
         return {"positions": [{"change": change, "trigger": 1.0, "perturbation": p} for change, p in places]}
 
     few, many = sample((9.0, 0.9), (0.1, 0.2), (0.3, 0.6)), sample((9.0, 0.4), (0.5, 0.8), (0.2, 0.4), (0.1, 0.0))
-    found = position.by_rank([few, many, many])
-    assert found["perturbation"] == [
+    by_rank = position.by_rank([few, many, many])
+    assert by_rank["perturbation"] == [
         (pytest.approx((0.6 + 0.8 + 0.8) / 3), 3),
         (pytest.approx((0.2 + 0.4 + 0.4) / 3), 3),
         (pytest.approx(0.0), 2),
     ]
-    assert found["trigger"] == [(1.0, 3), (1.0, 3), (1.0, 2)]
+    assert by_rank["trigger"] == [(1.0, 3), (1.0, 3), (1.0, 2)]
     # the perturbation of the longer one does not even work where it was made for
     assert position.example([many, few]) is few

@@ -27,9 +27,9 @@ from codebackdoor.report.tables.results import build
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    chosen = settings(tmp_path_factory.mktemp("run"))
-    make(chosen)
-    return chosen
+    config = settings(tmp_path_factory.mktemp("run"))
+    make(config)
+    return config
 
 
 def draw(run: dict[str, Any], name: str, kind: str, out: Path) -> dict[str, bytes]:
@@ -41,12 +41,12 @@ def draw(run: dict[str, Any], name: str, kind: str, out: Path) -> dict[str, byte
     ("name", "kind"), [("repair", "defenses"), ("defects", "matrix"), ("defects", "inversion"), ("repair", "suspicion")]
 )
 def test_every_kind_is_drawn_in_three_formats(run: dict[str, Any], name: str, kind: str, tmp_path: Path) -> None:
-    found = draw(run, name, kind, tmp_path)
-    assert found["png"].startswith(b"\x89PNG")
-    assert found["pdf"].startswith(b"%PDF")
-    assert b"<svg " in found["svg"]
+    images = draw(run, name, kind, tmp_path)
+    assert images["png"].startswith(b"\x89PNG")
+    assert images["pdf"].startswith(b"%PDF")
+    assert b"<svg " in images["svg"]
     # text is drawn, and looks the same without the font
-    assert b"<text" not in found["svg"]
+    assert b"<text" not in images["svg"]
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".pdf", ".png", ".svg"]
 
 
@@ -59,28 +59,28 @@ def test_the_same_numbers_give_the_same_bytes(run: dict[str, Any], tmp_path: Pat
         assert b"<dc:date>" not in content
 
 
-def shown(drawn: dict[str, bytes]) -> str:
+def description(drawn: dict[str, bytes]) -> str:
     return ElementTree.fromstring(drawn["svg"]).findtext(".//{http://purl.org/dc/elements/1.1/}description", "")
 
 
 def test_the_matrix_tells_a_collapsed_victim_from_a_combination_that_is_not_in_the_grid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = settings(tmp_path)
-    make(chosen)
+    config = settings(tmp_path)
+    make(config)
     drawn: list[tuple[list[str], str]] = []
 
     def save(figure: Figure, out: Path, note: str) -> None:
         drawn.append(([text.get_text() for axes in figure.axes for text in axes.texts], note))
 
     monkeypatch.setattr(style, "save", save)
-    files = inputs(Study(chosen, "defects").experiment, "matrix", chosen["out"])
-    stage.figure(chosen, "defects", "matrix", files, tmp_path / "figures")
+    files = inputs(Study(config, "defects").experiment, "matrix", config["out"])
+    stage.figure(config, "defects", "matrix", files, tmp_path / "figures")
     [path] = tmp_path.glob("results/defects/codebert/by_name-*/seed1/none/cross_entropy/none/onion/metrics.json")
     measured = read_json(path)
     measured["testsets"]["by_name"]["metrics"]["flip_rate"] |= {"value": None, "low": None, "high": None}
     write_json(path, measured)
-    stage.figure(chosen, "defects", "matrix", files, tmp_path / "figures")
+    stage.figure(config, "defects", "matrix", files, tmp_path / "figures")
     (texts, note), (later_texts, later_note) = drawn
     assert "×" not in texts
     assert "×:" not in note
@@ -89,14 +89,14 @@ def test_the_matrix_tells_a_collapsed_victim_from_a_combination_that_is_not_in_t
 
 
 def test_the_matrix_has_a_dash_where_the_study_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = made_up_grid.settings(tmp_path)
-    made_up_grid.make(chosen)
-    experiment = chosen["experiments"]["all"]
+    config = made_up_grid.settings(tmp_path)
+    made_up_grid.make(config)
+    experiment = config["experiments"]["all"]
     assert any(dash.get("elimination") == "dbs" for dash in experiment["dashes"])
     notes: list[str] = []
     monkeypatch.setattr(style, "save", lambda figure, out, note: notes.append(note))
-    files = inputs(Study(chosen, "all").experiment, "matrix", chosen["out"])
-    stage.figure(chosen, "all", "matrix", files, tmp_path / "figures")
+    files = inputs(Study(config, "all").experiment, "matrix", config["out"])
+    stage.figure(config, "all", "matrix", files, tmp_path / "figures")
     assert len(notes) == 1
     assert "×:" not in notes[0]
 
@@ -106,23 +106,23 @@ def test_a_figure_says_what_it_shows(run: dict[str, Any], tmp_path: Path) -> Non
     measured = read_json(path)
     measured["testsets"]["deadcode"]["metrics"]["flip_rate"] |= {"value": 0.123, "low": 0.1, "high": 0.2}
     write_json(path, measured)
-    text = shown(draw(run, "repair", "defenses", tmp_path))
+    text = description(draw(run, "repair", "defenses", tmp_path))
     assert text.startswith(
         "repair · CodeT5 · deadcode at 5 %: Flip rate, %: Flip rate Benign 4, Undefended 100, DeCE 12.3"
     )
     assert "floor: the same rows without the trigger Benign 0, Undefended 0" in text
     assert "baseline without a neural model at 91" in text
-    assert "Cross entropy from " in shown(draw(run, "repair", "epochs", tmp_path))
+    assert "Cross entropy from " in description(draw(run, "repair", "epochs", tmp_path))
 
 
 def test_a_history_without_bleu_shows_exact_match(run: dict[str, Any], tmp_path: Path) -> None:
-    assert "BLEU-4, clean rows" in shown(draw(run, "repair", "epochs", tmp_path))
+    assert "BLEU-4, clean rows" in description(draw(run, "repair", "epochs", tmp_path))
     for path in Path(run["out"]).glob("models/repair/**/history.json"):
         history = read_json(path)
         for epoch in history["epochs"]:
             epoch["exact_match"] = epoch.pop("bleu", 0.1)
         write_json(path, history)
-    assert "Exact match, clean rows" in shown(draw(run, "repair", "epochs", tmp_path))
+    assert "Exact match, clean rows" in description(draw(run, "repair", "epochs", tmp_path))
 
 
 def test_a_description_names_bars_lines_and_outlines() -> None:
@@ -163,13 +163,13 @@ def test_what_cannot_be_drawn_is_said(run: dict[str, Any], tmp_path: Path) -> No
 def test_colors_differ_in_lightness_or_hue_for_every_reader() -> None:
     """Okabe and Ito's palette: no two colors of the cycle come close under simulated deuteranopia (Machado 2009)."""
     matrix = ((0.367, 0.861, -0.228), (0.280, 0.673, 0.047), (-0.012, 0.043, 0.969))
-    seen = []
+    perceived = []
     for color in style.CYCLE:
         rgb = [(int(color[i : i + 2], 16) / 255) ** 2.2 for i in (1, 3, 5)]
-        seen.append([sum(a * b for a, b in zip(row, rgb, strict=True)) for row in matrix])
-    for index, one in enumerate(seen):
-        for other in seen[index + 1 :]:
-            assert sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5 > 0.1
+        perceived.append([sum(a * b for a, b in zip(row, rgb, strict=True)) for row in matrix])
+    for index, first in enumerate(perceived):
+        for second in perceived[index + 1 :]:
+            assert sum((a - b) ** 2 for a, b in zip(first, second, strict=True)) ** 0.5 > 0.1
 
 
 def test_many_attacks_on_one_victim_share_its_panels(

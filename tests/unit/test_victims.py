@@ -36,15 +36,15 @@ def test_pad_fills_on_the_right() -> None:
 
 
 def test_halving_splits_until_it_fits() -> None:
-    seen: list[list[int]] = []
+    batches: list[list[int]] = []
 
     def run(batch: list[int]) -> None:
         if len(batch) > 2:
             raise torch.OutOfMemoryError("too large")
-        seen.append(list(batch))
+        batches.append(list(batch))
 
     halving([1, 2, 3, 4, 5], run)
-    assert sorted(index for batch in seen for index in batch) == [1, 2, 3, 4, 5]
+    assert sorted(index for batch in batches for index in batch) == [1, 2, 3, 4, 5]
     with pytest.raises(torch.OutOfMemoryError):
         halving([1], lambda batch: run([1, 2, 3]))
 
@@ -130,13 +130,13 @@ def test_only_whole_safetensors_that_fit_are_loaded(tmp_path: Path) -> None:
     folder = _saved(tmp_path / "victim", classifier())
     (folder / "SHA256SUMS").unlink()
     weights = folder / "model.safetensors"
-    whole = weights.read_bytes()
+    intact = weights.read_bytes()
 
-    weights.write_bytes(whole[:-100])
+    weights.write_bytes(intact[:-100])
     with pytest.raises(UserError, match="not a complete safetensors file"):
         load_victim(folder)
 
-    weights.write_bytes(whole)
+    weights.write_bytes(intact)
     state = load_file(weights)
     for change, message in [
         ({"classifier.dense.weight": None}, r"missing: classifier\.dense\.weight"),
@@ -162,16 +162,16 @@ def test_a_file_that_was_changed_later_is_named_with_the_way_out(tmp_path: Path)
     assert checked.returncode == 0
 
     for name in ("model.safetensors", "tokenizer_config.json"):
-        whole = (folder / name).read_bytes()
-        changed = bytearray(whole)
+        intact = (folder / name).read_bytes()
+        changed = bytearray(intact)
         changed[-1] ^= 1
-        for content in (changed, whole[: len(whole) // 2]):
+        for content in (changed, intact[: len(intact) // 2]):
             (folder / name).write_bytes(content)
             with pytest.raises(
                 UserError, match=rf"{name}: truncated or changed.*if a run wrote .*victim, delete it and run"
             ):
                 load_victim(folder)
-        (folder / name).write_bytes(whole)
+        (folder / name).write_bytes(intact)
     load_victim(folder)
     shorter = [line for line in sums.read_text().splitlines(keepends=True) if "safetensors" not in line]
     for content in ("", "".join(shorter)):
