@@ -33,9 +33,9 @@ class Hub:
         #: The name of a file that is sent in half; then the answer waits.
         self.stalled = ""
         self.waiting, self.go_on = threading.Event(), threading.Event()
-        #: How often a file was sent, by its name, and everything asked for.
+        #: How often a file was sent, by its name, and the path of every request.
         self.sent: Counter[str] = Counter()
-        self.asked: list[str] = []
+        self.requested_paths: list[str] = []
 
     def listing(self, repository: str) -> dict[str, Any]:
         files = [self._sibling(name, data) for name, data in self.repositories[repository].items()]
@@ -79,7 +79,7 @@ def running() -> Iterator[Hub]:
 
         def answer(self, body: bool) -> None:
             path = self.path.partition("?")[0].strip("/")
-            hub.asked.append(path)
+            hub.requested_paths.append(path)
             for repository, files in hub.repositories.items():
                 api = repository if repository.startswith("datasets/") else f"models/{repository}"
                 listings = {f"api/{api}/revision/{COMMIT}": hub.listing, f"api/{api}/tree/{COMMIT}": hub.tree}

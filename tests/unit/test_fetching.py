@@ -91,9 +91,9 @@ def test_a_checkpoint_comes_whole_is_locked_and_is_asked_for_once(hub: Hub, tmp_
         "revision": COMMIT,
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == [".fetching", "hub", "lock.json"]
-    hub.asked.clear()
+    hub.requested_paths.clear()
     assert bring(hub, tmp_path, catalog.checkpoint(ENCODER)) == [f"{ENCODER}: is there, as it was fetched"]
-    assert hub.asked == []
+    assert hub.requested_paths == []
     assert new_victim(BERT, folder, "classification", "raw", 2, 1).max_length == 32
 
 

@@ -1,4 +1,4 @@
-"""The words of the package: names say what they hold, one class per name, US spelling, no archaisms."""
+"""The words of the package and its tests: names say what they hold, one class per name, US spelling, no archaisms."""
 
 import ast
 import io
@@ -79,8 +79,10 @@ def archaisms(text: str) -> Iterator[tuple[str, int]]:
         yield from ((match[0], number) for match in PATTERN.finditer(re.sub(r"`+[^`]+`+|\{[^{}]*\}", "", line)))
 
 
-def test_filler_names_are_rare() -> None:
-    uses = [(name, path, line) for path in MODULES for name, line in names_in(ast.parse(path.read_text("utf-8")))]
+@pytest.mark.parametrize("folder", ["workflow", "tests"])
+def test_filler_names_are_rare(folder: str) -> None:
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    uses = [(name, path, line) for path in paths for name, line in names_in(ast.parse(path.read_text("utf-8")))]
     fillers = [f"{path.relative_to(ROOT)}:{line}: {name}" for name, path, line in uses if FILLERS.fullmatch(name)]
     assert len(fillers) / len(uses) < 0.002, "\n".join(fillers)
 
