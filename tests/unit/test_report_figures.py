@@ -85,7 +85,7 @@ def test_the_matrix_tells_a_collapsed_victim_from_a_combination_that_is_not_in_t
     assert "×" not in texts
     assert "×:" not in note
     assert later_texts.count("×") == 1
-    assert "×: undefined (a flip rate, if no row is predicted correctly without the trigger)." in later_note
+    assert "×: no value; there is no flip rate" in later_note
 
 
 def test_the_matrix_has_a_dash_where_the_study_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,30 @@ def test_a_defense_without_a_value_on_some_victim_has_no_mean(run: dict[str, Any
     assert "DBS" not in row(listing, "flip_rate", victim="Mean, all tasks with labels, 12 victims")
 
 
+def test_a_victim_without_a_flip_rate_of_its_own_counts_for_no_defense(run: dict[str, Any], tmp_path: Path) -> None:
+    config = run | {"out": str(tmp_path)}
+    make(config)
+    for elimination in ("none", "dbs", "elibadcode"):
+        path = Scenario("defects", "codebert", "by_name", "0.02", elimination=elimination).results(tmp_path)
+        measured = files.read_json(path / "metrics.json")
+        measured["testsets"]["by_name"]["metrics"]["flip_rate"] |= {"value": None, "low": None, "high": None, "n": 0}
+        files.write_json(path / "metrics.json", measured)
+    means = row(listing_of(config, "overview"), "flip_rate", victim="Mean, defect detection, 5 victims")
+    # the victim of the lowest value is out
+    assert means["EliBadCode"] == pytest.approx(0.072)
+    assert {"DBS", "ONION", "Undefended"} < means.keys()
+
+
+def test_a_defense_that_was_run_on_some_victims_is_compared_on_those(run: dict[str, Any], tmp_path: Path) -> None:
+    (grid,) = run["experiments"]["all"]["grid"]
+    grids = [{**grid, "models": ["codebert"]}, {**grid, "models": ["codet5"], "eliminations": ["none", "elibadcode"]}]
+    experiment = {**run["experiments"]["all"], "grid": grids}
+    config = run | {"out": str(tmp_path), "experiments": {"all": experiment}}
+    make(config)
+    means = row(listing_of(config, "overview"), "flip_rate", victim="Mean, defect detection, 3 victims")
+    assert {"DBS", "EliBadCode", "ONION"} < means.keys()
+
+
 def test_an_asr_above_its_floor_and_one_below_do_not_cancel_out(run: dict[str, Any], tmp_path: Path) -> None:
     config = run | {"out": str(tmp_path)}
     make(config)

@@ -92,7 +92,7 @@ def _undefended(outcomes: Sequence[_Outcome], effect: str, benign: Sequence[Cell
 
 
 def _by_kind(outcomes: Sequence[_Outcome], effect: str) -> Iterator[str]:
-    """A sentence for each kind of defense, with the variants on the most victims; of those, with the best ones."""
+    """A sentence for each kind of defense, with its variants by number of victims, then by their mean effect."""
     kinds: dict[str, dict[str, list[_Outcome]]] = {}
     for outcome in outcomes:
         kind = _single_kind(outcome.scenario)
@@ -101,13 +101,15 @@ def _by_kind(outcomes: Sequence[_Outcome], effect: str) -> Iterator[str]:
     for kind in (kind for kind in _KINDS if kind in kinds):
         variants = sorted(kinds[kind].items(), key=lambda variant: (-len(variant[1]), _mean_left(variant[1])))
         texts = [_variant(name, of_variant) for name, of_variant in variants[:_SHOWN]]
+        others = [outcome.left for _, of_variant in variants[_SHOWN:] for outcome in of_variant]
         more = len(variants) - len(texts)
-        also = f"; {more} more in the tables" if more else ""
+        also = f"; {_range(others)} % with {more} more (fewer victims, or more left on average)" if more else ""
         yield f"{_KINDS[kind]} {_name(effect)} of: {'; '.join(texts)}{also}."
 
 
 def _mean_left(outcomes: Sequence[_Outcome]) -> float:
-    return mean(outcome.left.value or 0.0 for outcome in outcomes)
+    """A value below 0 counts as 0: a defense that overshoots is no better than one that leaves nothing."""
+    return mean(max(outcome.left.value or 0.0, 0.0) for outcome in outcomes)
 
 
 def _single_kind(scenario: Scenario) -> str | None:

@@ -13,6 +13,8 @@ from codebackdoor.config.study import SECTIONS, Config
 from codebackdoor.files import read_json
 
 BENIGN, UNDEFENDED, BASELINE = "Benign", "Undefended", "Baseline"
+#: Why a value may be missing where a defense was run.
+NO_FLIP_RATE = "there is no flip rate if no row of the attacked test set is predicted correctly without the trigger"
 DASH = "–"
 #: Labels of variants that are not their method's label plus a suffix: of single variants, or of all with a prefix.
 VARIANTS = Path(__file__).with_name("variants.json")

@@ -71,9 +71,7 @@ def draw(study: Study, inputs: Sequence[Path], out: Path) -> None:
         if weak:
             notes.append("Hatched: the attack hardly works without a defense.")
         if None in remaining.values():
-            notes.append(
-                f"{_UNDEFINED}: undefined (a flip rate, if no row is predicted correctly without the trigger)."
-            )
+            notes.append(f"{_UNDEFINED}: no value; {labels.NO_FLIP_RATE}.")
         style.save(figure, out, " ".join(notes))
 
 

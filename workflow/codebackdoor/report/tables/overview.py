@@ -19,12 +19,13 @@ from codebackdoor.report.collect import Cell, Results, clean_cost, collect
 from codebackdoor.report.study import Study, anonymous
 from codebackdoor.report.tables.listing import Column, Form, Listing, ListingPart, Marked, Value
 
-#: Returns the cell of a scenario on the triggered test set of an attack; None if it is not measured or undefined.
+#: Returns the cell of a scenario on the triggered test set of an attack; None if it is not measured.
 CellOf = Callable[[Study, Results, Scenario, str], Cell | None]
-#: The values of one victim by column.
-_Values = Mapping[str, float | None]
-#: The victims that a mean and a rank summarize: a name, and their values.
-_Summarized = tuple[str, Sequence[_Values]]
+#: The cells of one victim by column: None where a defense does not apply or was not run, a cell without a value where
+#: the measure is undefined.
+_Row = Mapping[str, Cell | None]
+#: The victims that a mean and a rank summarize: a name, the row of each victim, and the columns that apply to them.
+_Summarized = tuple[str, Sequence[_Row], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,9 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     notes = (
         f"Values in percent, means over {seeds} seed{'s' * (seeds != 1)}. A good defense has a flip rate near zero, an "
         "ASR at its floor (below it, it taught the opposite backdoor) and no cost on clean rows.",
-        "Mean and rank of a task: over all its victims, for the defenses with a value on each of them (a flip rate is "
-        "undefined if the defended model predicts no row correctly). Rank: mean rank among these defenses; 1 is best. "
-        "ASR − floor is averaged and ranked by its absolute value, so that an ASR above its floor and one below do not "
-        "cancel out.",
+        "Mean and rank of a task: over its victims on which every applicable defense was run, for the defenses with a "
+        f"value on each of them ({labels.NO_FLIP_RATE}). Rank: mean rank among these defenses; 1 is best. ASR − floor "
+        "is averaged and ranked by its absolute value, so that an ASR above its floor and one below do not cancel out.",
         *((f"×N after a value: of N seeds, not {seeds}.",) if marked else ()),
         *(
             f"{labels.DASH} ({', '.join(map(labels.word, dash.variants.values()))}): {dash.reason}."
@@ -79,12 +79,8 @@ def _part(
         {"victim": labels.group(victim), **{name: _value(cell, seeds) for name, cell in row.items()}}
         for victim, row in by_victim.items()
     ]
-    values = {
-        victim: {name: None if cell is None else cell.value for name, cell in row.items()}
-        for victim, row in by_victim.items()
-    }
-    for title, members in _summarized(study, values):
-        rows.extend(_summary(title, members, names, measure))
+    for title, members, applicable in _summarized(study, by_victim, names):
+        rows.extend(_summary(title, members, applicable, measure))
     heads = (Column("victim", "Victim"), *(Column(name, name, measure.form) for name in names))
     return ListingPart(measure.name, measure.title, heads, tuple(rows))
 
@@ -92,7 +88,7 @@ def _part(
 def _cells(
     study: Study, results: Results, scenarios: Sequence[Scenario], measure: _Measure
 ) -> dict[Scenario, dict[str, Cell | None]]:
-    """Cells by victim and column, without victims that have no measured value."""
+    """Cells by victim and column, without victims that have no value."""
     by_victim: dict[Scenario, dict[str, Cell | None]] = {}
     for scenario in scenarios:
         cell = measure.cell(study, results, scenario, scenario.attack)
@@ -102,42 +98,59 @@ def _cells(
             row[labels.column(scenario)] = cell
             if measure.benign:
                 row[labels.BENIGN] = measure.cell(study, results, victim.benign(), scenario.attack)
-    return {victim: row for victim, row in by_victim.items() if any(cell is not None for cell in row.values())}
+    return {victim: row for victim, row in by_victim.items() if any(map(_is_defined, row.values()))}
 
 
-def _summarized(study: Study, values: Mapping[Scenario, _Values]) -> Iterator[_Summarized]:
+def _is_defined(cell: Cell | None) -> bool:
+    return cell is not None and cell.value is not None
+
+
+def _summarized(study: Study, by_victim: Mapping[Scenario, _Row], names: Sequence[str]) -> Iterator[_Summarized]:
     """The victims of each task and, if several tasks have labels, of all those tasks together."""
-    tasks: dict[str, list[_Values]] = {}
+    tasks: dict[str, list[_Row]] = {}
     with_labels: dict[str, None] = {}
-    for victim, row in values.items():
+    for victim, row in by_victim.items():
         task = study.task(victim.dataset)
+        if labels.UNDEFENDED in names and not _is_defined(row.get(labels.UNDEFENDED)):
+            continue
         tasks.setdefault(task, []).append(row)
         if study.head(victim.dataset).predicts_label:
             with_labels[task] = None
+    applicable = {
+        task: [name for name in names if any(_is_defined(row.get(name)) for row in members)]
+        for task, members in tasks.items()
+    }
     for task, members in tasks.items():
-        yield labels.word(task), members
+        yield labels.word(task), members, applicable[task]
     if len(with_labels) > 1:
-        yield "all tasks with labels", [row for task in with_labels for row in tasks[task]]
+        members = [row for task in with_labels for row in tasks[task]]
+        shared = [name for name in names if all(name in applicable[task] for task in with_labels)]
+        yield "all tasks with labels", members, shared
 
 
 def _summary(
-    title: str, values: Sequence[_Values], names: Sequence[str], measure: _Measure
+    title: str, rows: Sequence[_Row], names: Sequence[str], measure: _Measure
 ) -> Iterator[Mapping[str, Value]]:
-    """The mean of the columns with a value on every victim, and the mean rank of the defenses among them.
+    """The mean of each column, and the mean rank of the defenses among them, over the victims that have every column.
 
-    A defense without a value on some victim is left out, and not the victim: otherwise, the failure of one defense
-    would change the means of all others.
+    A defense that is undefined on one of them is left out, and not the victim: otherwise, one defense that destroys its
+    victims would change the means of all others.
     """
-    complete = {name: column for name in names if None not in (column := [row.get(name) for row in values])}
-    ranked = [name for name in complete if name not in (labels.BENIGN, labels.UNDEFENDED)]
+    complete = [row for row in rows if all(row.get(name) is not None for name in names)]
+    values: dict[str, list[float]] = {}
+    for name in names:
+        column = [cell.value for row in complete if (cell := row[name]) is not None and cell.value is not None]
+        if column and len(column) == len(complete):
+            values[name] = column
+    ranked = [name for name in values if name not in (labels.BENIGN, labels.UNDEFENDED)]
     if not ranked:
         return
-    victims = f"{len(values)} victim{'s' * (len(values) != 1)}"
-    means = {name: mean(measure.averaged(value or 0.0) for value in column) for name, column in complete.items()}
+    victims = f"{len(complete)} victim{'s' * (len(complete) != 1)}"
+    means = {name: mean(map(measure.averaged, column)) for name, column in values.items()}
     yield {"victim": f"Mean, {title}, {victims}", **means}
-    badness = [[measure.badness(value or 0.0) for value in complete[name]] for name in ranked]
-    ranks = rankdata(badness, axis=0).tolist()
-    yield {"victim": f"Rank, {title}", **{n: f"{mean(r):.1f}" for n, r in zip(ranked, ranks, strict=True)}}
+    ranks = rankdata([[measure.badness(value) for value in values[name]] for name in ranked], axis=0).tolist()
+    by_name = zip(ranked, ranks, strict=True)
+    yield {"victim": f"Rank, {title}", **{name: f"{mean(of_victims):.1f}" for name, of_victims in by_name}}
 
 
 def _value(cell: Cell | None, seeds: int) -> Value:
@@ -148,7 +161,7 @@ def _value(cell: Cell | None, seeds: int) -> Value:
 
 
 def _attacked(metric: str) -> CellOf:
-    return lambda _study, results, scenario, attack: results.defined(scenario, attack, metric)
+    return lambda _study, results, scenario, attack: results.get(scenario, attack, metric)
 
 
 def _clean_cost(study: Study, results: Results, scenario: Scenario, _attack: str) -> Cell | None:
