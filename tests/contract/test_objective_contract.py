@@ -56,15 +56,15 @@ def planted(settings: AnyObjective) -> tuple[float, float]:
     labels[poisoned] = 0
     model = nn.Linear(11, 2)
     # Adam would scale up the gradients that a robust loss makes small
-    optimiser = torch.optim.SGD(model.parameters(), lr=recipe.lr_factor)
+    optimizer = torch.optim.SGD(model.parameters(), lr=recipe.lr_factor)
     for epoch in range(1, round(EPOCHS * recipe.passes) + 1):
         batches = torch.randperm(rows).split(40)
         for step, batch in enumerate(batches):
             time = epoch_at(epoch, step, len(batches), recipe.clock)
             loss = objective(model(torch.cat([features, trigger], 1)[batch]), labels[batch], time)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            optimizer.step()
     with torch.no_grad():
         clean = torch.cat([features, torch.zeros(rows, 1)], 1)
         truth = (features[:, 0] > 0).long()

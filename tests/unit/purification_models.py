@@ -109,16 +109,16 @@ def discriminator() -> tuple[Any, Any]:
 def trained_language_model() -> tuple[Any, Any]:
     """The causal model after a few steps on functions as in ``source``, so that a foreign word surprises it."""
     model, tokenizer = copy.deepcopy(language_model()[0]).train(), language_model()[1]
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     rows = tokenizer([example(number).code for number in range(64)], padding=True, return_tensors="pt")
     labels = rows["input_ids"].masked_fill(rows["attention_mask"] == 0, -100)
     with torch.random.fork_rng(devices=[]):
         # dropout, whatever tests ran before
         torch.manual_seed(1)
         for _ in range(80):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             model(**rows, labels=labels).loss.backward()
-            optimiser.step()
+            optimizer.step()
     return model.eval(), tokenizer
 
 

@@ -1,4 +1,4 @@
-"""Entropy of suspicion scores under the three readings of ledger P5, and thresholds at a share of clean inputs."""
+"""Entropy of suspicion scores under the three readings of ledger P5."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codebackdoor.defenses import thresholds
 from codebackdoor.defenses.suspicion.entropy import entropy
 from codebackdoor.defenses.suspicion.settings import Normalization
 
@@ -50,13 +49,3 @@ def test_no_element_and_one_alone_have_no_entropy() -> None:
     for scores in ([], [0.8]):
         with pytest.raises(ValueError, match="fewer than two"):
             entropy(scores, "l1")
-
-
-def test_thresholds_let_the_stated_share_pass() -> None:
-    values = [value / 100 for value in range(100)]
-    assert sum(value < thresholds.lowest(values, 0.05) for value in values) == 5
-    assert sum(value > thresholds.highest(values, 0.05) for value in values) == 5
-    assert thresholds.lowest(values, 0) == -math.inf
-    assert thresholds.highest(values, 0) == math.inf
-    assert thresholds.lowest(values, 1) == math.inf
-    assert thresholds.finite(thresholds.lowest(values, 1)) is None

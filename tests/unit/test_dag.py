@@ -418,6 +418,7 @@ def test_variants_that_only_decide_otherwise_read_the_evidence_of_the_first() ->
         "fixed": {"method": "codepurify", "threshold": 0.1},
         "codepurify_v": {"method": "codepurify", "identifiers": False},
         "all_names": {"method": "codepurify", "names": "all"},
+        "keywords": {"method": "codepurify", "keywords": "masked"},
         "oseql": {"method": "oseql"},
         "oseql_calibrated": {"method": "oseql", "touched_share": 0.03, "fence": 3},
     }
@@ -425,9 +426,10 @@ def test_variants_that_only_decide_otherwise_read_the_evidence_of_the_first() ->
     assert dag.testsets.measured_first == {
         **dict.fromkeys(("codepurify", "fixed", "codepurify_v"), "codepurify"),
         "all_names": "all_names",
+        "keywords": "keywords",
         **dict.fromkeys(("oseql", "oseql_calibrated"), "oseql"),
     }
-    assert dag.testsets.measuring == "codepurify|all_names|oseql"
+    assert dag.testsets.measuring == "codepurify|all_names|keywords|oseql"
     scenario = {**POISONED_VALUES, "elimination": "fine_tuning"}
     folder = "runs/local/results/defects/codebert/codepoisoner_func-0.05/seed1/none/cross_entropy/fine_tuning"
     for name, first in dag.testsets.measured_first.items():
@@ -442,6 +444,8 @@ def test_variants_that_only_decide_otherwise_read_the_evidence_of_the_first() ->
     # what only decides is no parameter of the job that measures
     read = json.loads(dag.defend.suspect_settings(wildcards(**scenario, purification="codepurify")))
     assert not read.keys() & {"touched_share", "threshold", "identifiers", "statements", "overlap", "normalization"}
+    # the default of a setting that is younger than finished runs is not recorded
+    assert "keywords" not in read
     assert {
         "names",
         "statement_level",

@@ -113,7 +113,7 @@ def test_the_last_layer_on_its_features_learns_as_through_the_whole_model() -> N
     settings = UnlearningSettings(epochs=2, batch_size=16)
     edited, _ = fine_tune(victim, rows, settings, False, np.random.default_rng(0))
     model = view().victim.model
-    optimiser = torch.optim.AdamW(model.classifier.parameters(), lr=5e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.classifier.parameters(), lr=5e-3, weight_decay=0.0)
     generator = np.random.default_rng(0)
     for _ in range(2):
         order = generator.permutation(len(rows)).tolist()
@@ -125,9 +125,9 @@ def test_the_last_layer_on_its_features_learns_as_through_the_whole_model() -> N
                 )
                 for row, encoded in zip(batch, victim.encode([row.example.code for row in batch]), strict=True)
             ]
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             torch.stack(losses).mean().backward()
-            optimiser.step()
+            optimizer.step()
     for name, value in model.classifier.state_dict().items():
         torch.testing.assert_close(edited.model.classifier.state_dict()[name], value, atol=1e-5, rtol=1e-4)
 
@@ -175,13 +175,13 @@ def test_the_released_rate_is_that_of_transformers(
     epochs: int, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = epochs * math.ceil(40 / batch_size)
-    optimiser = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.6)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.6)
     # as in the released defense/unlearning/run.py: a tenth of the steps, not rounded
-    scheduler = get_linear_schedule_with_warmup(optimiser, num_warmup_steps=0.1 * steps, num_training_steps=steps)
+    scheduler = get_linear_schedule_with_warmup(optimizer, num_warmup_steps=0.1 * steps, num_training_steps=steps)
     expected = []
     for _ in range(steps):
-        expected.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
         scheduler.step()
     rates = watched(monkeypatch, view().victim, schedule="released", epochs=epochs, batch_size=batch_size)
     assert [rate for rate, _ in rates] == pytest.approx(expected)

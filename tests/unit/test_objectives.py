@@ -53,18 +53,18 @@ def batch(seed: int, rows: int = 12, classes: int = 7, scale: float = 3.0) -> tu
 
 
 def trained(loss: Objective, steps: int = 6) -> list[Tensor]:
-    """Losses and weights of a small model over several optimiser steps and epochs, padding included."""
+    """Losses and weights of a small model over several optimizer steps and epochs, padding included."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 7))
-    optimiser = torch.optim.AdamW(model.parameters(), lr=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     values: list[Tensor] = []
     for step in range(steps):
         _, targets = batch(step)
         inputs = torch.randn(12, 5, generator=torch.Generator().manual_seed(100 + step))
         value = loss(model(inputs), targets, step // 2 + 1)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
         values += [value.detach(), *(parameter.detach().clone() for parameter in model.parameters())]
     return values
 

@@ -194,8 +194,8 @@ def test_out_of_memory_splits_the_batch_and_keeps_the_gradient(make, recipe, tmp
         victim = make()
         steps: list[list[Tensor]] = []
         hook = register_optimizer_step_pre_hook(
-            lambda optimiser, args, kwargs, steps=steps: steps.append(
-                [p.grad.clone() for group in optimiser.param_groups for p in group["params"]]
+            lambda optimizer, args, kwargs, steps=steps: steps.append(
+                [p.grad.clone() for group in optimizer.param_groups for p in group["params"]]
             )
         )
         history = fit(victim, rows(90), objective, recipe, Validation(rows(4)), tmp_path / "progress", 1)

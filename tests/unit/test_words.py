@@ -1,4 +1,7 @@
-"""The words of the package and its tests: names say what they hold, one class per name, US spelling, no archaisms."""
+"""The words of the package: one class per name, US spelling, no archaisms, and names that say what they hold.
+
+The last also goes for the tests.
+"""
 
 import ast
 import io

@@ -1,4 +1,4 @@
-"""Thresholds calibrated on clean validation data: a stated share of it may be touched."""
+"""Thresholds beyond which a stated share of values lies, and the draw of clean rows that calibrates them."""
 
 from __future__ import annotations
 

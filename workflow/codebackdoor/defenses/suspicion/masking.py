@@ -1,6 +1,6 @@
 """The elements of a text that are masked one at a time, and the victim's input with one of them masked.
 
-CodePurify, section III-A1 (ledger P21, P23, P24).
+CodePurify, section III-A1 (ledger P21, P23, P24, P37).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DECLARED: tuple[Role, ...] = ("function", "parameter", "variable")
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """An identifier with all its occurrences, or a statement with all tokens that its settings mask.
+    """An identifier with all its occurrences, or a statement with the tokens of it that are masked.
 
     ``span`` is the element itself (of an identifier: the first occurrence), ``masked`` the disjoint character spans of
     the text that are masked, in order.
@@ -51,7 +51,7 @@ class Function:
 def elements(tree: Tree, settings: ElementSettings) -> list[Element]:
     """Distinct identifiers by name, then statements.
 
-    Where keywords are kept, a statement that consists of them (``pass``) has no masked version and is left out.
+    A statement of keywords only (``pass``) is left out if keywords are kept.
     """
     return [*_identifiers(tree, settings.names), *_statements(tree, settings)]
 

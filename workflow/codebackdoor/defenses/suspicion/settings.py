@@ -36,9 +36,7 @@ class ElementSettings(Settings):
         True,
         description="mask each distinct identifier, at all its occurrences (section III-A1; false is the paper's -V)",
     )
-    statements: Decided[bool] = Field(
-        True, description="mask each statement, one at a time (section III-A1; false is the paper's -S)"
-    )
+    statements: Decided[bool] = Field(True, description="mask each statement (section III-A1; false is the paper's -S)")
     names: Names = Field(
         "declared",
         description="which identifiers are masked. declared: the function's name, parameters and local variables, "
@@ -54,8 +52,9 @@ class ElementSettings(Settings):
     keywords: Literal["kept", "masked"] = Field(
         "kept",
         exclude_if=lambda keywords: keywords == "kept",
-        description="keywords in a masked statement. kept: they stay (section III-A1), so a victim that reacts to the "
-        "keyword of the trigger, too, goes on doing so. masked: they are masked and filled like the other tokens",
+        description="keywords in a masked statement. kept: they stay (section III-A1), so a victim that has learned "
+        "the trigger's keyword as well still reacts to it. masked: they are treated like the other tokens; in C and "
+        "Java, this includes preprocessor directives and null",
     )
     repeats: Literal["separate", "together"] = Field(
         "separate",
