@@ -231,7 +231,7 @@ def test_intervals_stand_in_brackets(run: dict[str, Any]) -> None:
 
 def test_the_loss_of_the_scans_table_is_told_from_that_of_the_verdict(run: dict[str, Any]) -> None:
     text = words(run)
-    assert "Anchored trigger Its loss, nats Margin Time" in text
+    assert "Trigger found Its loss, nats Margin Time" in text
     assert "testo_in 0.030" in text
     assert "Trigger and loss are those after anchoring; a trigger that is not flagged is only" in text
     assert "over the lowest loss of the search, before anchoring;" in text

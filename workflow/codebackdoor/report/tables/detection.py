@@ -25,7 +25,7 @@ _VERDICTS = (
     Column("scans", "Scans"),
     Column("margin", "Margin", "number"),
     Column("loss", "Loss, nats", "number"),
-    Column("trigger", "Anchored trigger", "code"),
+    Column("trigger", "Trigger found", "code"),
 )
 _RATES = (
     Column("defense", "Defense"),

@@ -47,9 +47,9 @@ _DIFFERENCES = (
 _NOTES = (
     "Means in percent over the victims (model and attack) for which the paper prints every one of these defenses. For "
     "ASR, less is better; for ANR and clean metrics, more.",
-    "Same: victims on which the better defense is better here, too. Too close: victims on which the two intervals "
-    "overlap or the paper prints equal values. Opposite: victims on which the other defense is better. A pair is "
-    "listed if it is opposite on at least one victim.",
+    "Same: victims on which the two defenses are in the order that the paper prints for this victim. Opposite: victims "
+    "on which they are in the other order, even if the means agree. Too close: victims on which the two intervals "
+    "overlap or the paper prints equal values.",
 )
 #: For each victim, the measured values of those defenses for which the paper prints a value.
 Victims = Sequence[Mapping[Scenario, Cell]]
@@ -79,7 +79,7 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     reversed_pairs = tuple(row for order in orders for row in _reversed_pairs(order))
     parts = (
         ListingPart("orders", "The order, by the mean over victims", _ORDERS, tuple(map(_means, orders))),
-        ListingPart("differences", "Pairs of defenses in reversed order", _DIFFERENCES, reversed_pairs),
+        ListingPart("differences", "Pairs of defenses whose order is reversed on at least one victim", _DIFFERENCES, reversed_pairs),
     )
     return Listing(f"{study.experiment.title}: the order of the defenses, here and in the paper", parts, _NOTES)
 
