@@ -79,7 +79,12 @@ def build(study: Study, inputs: Sequence[Path]) -> Listing:
     reversed_pairs = tuple(row for order in orders for row in _reversed_pairs(order))
     parts = (
         ListingPart("orders", "The order, by the mean over victims", _ORDERS, tuple(map(_means, orders))),
-        ListingPart("differences", "Pairs of defenses whose order is reversed on at least one victim", _DIFFERENCES, reversed_pairs),
+        ListingPart(
+            "differences",
+            "Pairs of defenses whose order is reversed on at least one victim",
+            _DIFFERENCES,
+            reversed_pairs,
+        ),
     )
     return Listing(f"{study.experiment.title}: the order of the defenses, here and in the paper", parts, _NOTES)
 

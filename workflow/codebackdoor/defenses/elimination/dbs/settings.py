@@ -34,8 +34,8 @@ class DbsSettings(InversionSettings):
         url="https://arxiv.org/abs/2202.05749",
     )
     threshold_meaning: ClassVar[str | None] = (
-        "flags a label where the search ended at one token per slot, not at a mixture, and the trigger's loss, in nats, "
-        "is at most `flag_below`"
+        "flags a label where the search ended at one token per slot, not at a mixture, and the trigger's loss, in "
+        "nats, is at most `flag_below`"
     )
     fits: ClassVar[Heads] = ("classification", "pair")
 
