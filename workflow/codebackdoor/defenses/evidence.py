@@ -96,7 +96,7 @@ def decide(
     _check(evidence, dict(_facts(settings, victim, valid, inputs, helpers, seed)))
     clean = tuple(files.read_examples(valid))
     rows = {name: examples(files.read_mixed(path)) for name, path in inputs.items()}
-    view = TextView(dataset.task, dataset.language, dataset.text_form, clean, dict(helpers), reads=tuple(dataset.reads))
+    view = TextView.of(dataset, clean, helpers)
     drawn = thresholds.drawn(clean, settings.calibration_inputs, seed)
     with blinding.nameless():
         measured = _read_evidence(evidence / CALIBRATION, drawn)

@@ -39,7 +39,7 @@ def rewrite(
     """
     clean = tuple(files.read_examples(valid))
     rows = files.read_mixed(inputs)
-    view = TextView(dataset.task, dataset.language, dataset.text_form, clean, dict(helpers), reads=tuple(dataset.reads))
+    view = TextView.of(dataset, clean, helpers)
     with blinding.nameless():
         purifier = purification.load(settings.method)(view, settings, seed)
         purified = blindly(purifier, {"inputs": examples(rows)})

@@ -28,7 +28,6 @@ from codebackdoor.defenses.filtering.groups import groups
 from codebackdoor.defenses.training_view import TrainingView
 from codebackdoor.defenses.views import TrainingRow
 from codebackdoor.heads import HEADS
-from codebackdoor.types import Example
 from codebackdoor.victims.batching import bucketed, halving, pad
 from codebackdoor.victims.families.base import pooled
 from codebackdoor.victims.families.causal import separator_ids
@@ -93,7 +92,7 @@ class Bki:
     def top_words(self, rows: Sequence[TrainingRow]) -> list[TopWords]:
         """The top words of each row, of all texts that the victim reads; of a repeated word, the largest change."""
         victim = self._view.victim
-        examples = [Example(row.id, self._view.language, row.code, row.code_b, row.query) for row in rows]
+        examples = [row.example(self._view.language) for row in rows]
         removals = [
             [
                 removal
