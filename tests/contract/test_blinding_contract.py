@@ -177,10 +177,10 @@ def test_the_order_says_nothing_of_where_a_row_stood() -> None:
 
 def test_sampled_inputs_are_a_twentieth_between_16_and_64() -> None:
     for count, size in ((0, 0), (3, 3), (16, 16), (300, 16), (600, 30), (5000, 64)):
-        sample = rewriting._sample(count)
+        sample = rewriting.REWRITES_ALIKE.sample(count)
         assert len(set(sample)) == len(sample) == size
         assert set(sample) <= set(range(count))
-    assert len({tuple(rewriting._sample(1000)) for _ in range(5)}) == 5
+    assert len({tuple(rewriting.REWRITES_ALIKE.sample(1000)) for _ in range(5)}) == 5
 
 
 def test_what_cannot_be_copied_is_said_to_be_so() -> None:

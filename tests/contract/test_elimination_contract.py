@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -15,16 +16,18 @@ from planted import PLANTED, view
 
 from codebackdoor.config.methods import AnyElimination
 from codebackdoor.defenses import elimination
-from codebackdoor.defenses.elimination import Elimination
+from codebackdoor.defenses.elimination import Elimination, Inversion, SearchContext
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.elimination.inversion.settings import InversionSettings, Phase, ReadIn, UnlearningSettings
 from codebackdoor.defenses.elimination.settings import EliminationSettings
 from codebackdoor.defenses.views import DefenderView
+from codebackdoor.errors import UserError
 from codebackdoor.victims.inference import class_logits
 from codebackdoor.victims.victim import Victim, save_victim
 
 METHODS = [get_args(kind.model_fields["method"].annotation)[0] for kind in get_args(get_args(AnyElimination)[0])]
 KINDS = dict(zip(METHODS, get_args(get_args(AnyElimination)[0]), strict=True))
+INVERTING = [method for method, kind in KINDS.items() if kind.inverts]
 
 #: Budgets that suit a victim of 32 dimensions and 40 clean samples.
 SMALL: dict[str, dict[str, Any]] = {
@@ -151,7 +154,7 @@ def calibration(ratio_below: float, folder: Path) -> str:
     return str(folder / "calibration.json")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind.inverts])
+@pytest.mark.parametrize("kind", [KINDS[method] for method in INVERTING])
 def test_every_field_of_a_method_that_inverts_names_one_phase(kind: type[InversionSettings]) -> None:
     """A field without a phase would not be compared when a calibration or a search is reused."""
     phases = {name: [item.phase for item in field.metadata if isinstance(item, ReadIn)]
@@ -181,6 +184,33 @@ def test_a_method_without_trajectories_to_reuse_compares_all_that_its_trigger_de
     assert scan.trajectory_settings() != all_positions.trajectory_settings()
     assert scan.trajectory_settings() != scan.model_copy(update={"flag_below": 0.1}).trajectory_settings()
     assert scan.trajectory_settings() == scan.model_copy(update={"unlearn_when_clean": False}).trajectory_settings()
+
+
+def reusing(method: str, history: Mapping[str, object], seed: int = 1, **changes: object) -> Elimination:
+    """An elimination that is given the trigger of the method's standard run, with a history of that search."""
+    trigger = standard(method).trigger
+    assert trigger is not None
+    earlier = Inversion(trigger, json.loads(json.dumps(history)))
+    return elimination.load(method)(
+        view(), settings(method).model_copy(update=changes), seed, SearchContext(earlier=earlier)
+    )
+
+
+@pytest.mark.parametrize("method", INVERTING)
+def test_a_trigger_of_the_same_search_is_reused_and_one_of_another_search_is_refused(method: str) -> None:
+    history = {name: value for name, value in standard(method).history.items() if name != "unlearning"}
+    reused = reusing(method, history)
+    assert facts(reused) == facts(standard(method))
+    assert "inversion" not in reused.seconds
+    with pytest.raises(UserError, match="differs in length, samples; name one of the same search"):
+        reusing(method, history, samples=5, length=3)
+    with pytest.raises(UserError, match="differs in seed; name one of the same search"):
+        reusing(method, history, seed=2)
+    with pytest.raises(UserError, match="of another version; run it again"):
+        reusing(method, {name: value for name, value in history.items() if name != "search"})
+    for foreign in {*INVERTING} - {method}:
+        with pytest.raises(UserError, match=f"is by {foreign}, not {method}; name one of the same method"):
+            reusing(method, standard(foreign).history)
 
 
 @pytest.mark.parametrize("kind", KINDS.values())

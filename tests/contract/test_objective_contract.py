@@ -15,8 +15,8 @@ from codebackdoor.defenses.objectives.dece.settings import DeCESettings
 from codebackdoor.defenses.objectives.gce.settings import GceSettings
 from codebackdoor.defenses.objectives.in_trust.settings import InTrustSettings
 from codebackdoor.defenses.objectives.moderate_fitting.settings import ModerateFittingSettings
+from codebackdoor.types import IGNORED
 from codebackdoor.victims.training import epoch_at
-from codebackdoor.victims.training_rows import IGNORED
 
 CASES: dict[str, AnyObjective] = {
     "cross_entropy": CrossEntropySettings(method="cross_entropy"),

@@ -11,7 +11,7 @@ import pytest
 from leaks import CARD, leaks
 from tiny_models import HEADS, classifier, generator, understanding
 
-from codebackdoor.defenses.defender_view import defender_view
+from codebackdoor.defenses.defender_view import checkpoint_view, defender_view
 from codebackdoor.defenses.training_view import TrainingView, training_view
 from codebackdoor.defenses.views import DefenderView, TextView, TrainingRow
 from codebackdoor.tasks.defect_detection.settings import DefectDetection
@@ -65,6 +65,14 @@ def test_nor_does_a_tokenizer_that_was_read_from_files_of_its_own(tmp_path: Path
     save_victim(view.victim, tmp_path / "edited", {"task": "defect_detection", "backdoored": False})
     text = "def f ( a ) : <indent> return a + 1 <dedent>"
     assert load_victim(tmp_path / "edited").encode([text]) == load_victim(folder).encode([text])
+
+
+def test_a_checkpoint_is_viewed_with_the_texts_that_its_task_reads() -> None:
+    search, pairs = understanding("first", "retrieval"), understanding("first", "pair")
+    assert checkpoint_view(search, "code_search", "python", (), {}).reads == ("query", "code")
+    view = checkpoint_view(pairs, "clone_detection", "java", (), {"infiller": Path("x")})
+    assert (view.reads, view.language, view.text_form) == (("code", "code_b"), "java", pairs.text_form)
+    assert view.helpers == {"infiller": Path("x")}
 
 
 def test_a_view_has_the_fields_of_a_defender_and_no_others() -> None:

@@ -152,7 +152,8 @@ def test_thresholds_let_go_the_shares_of_clean_data() -> None:
     judge = Discriminator(*discriminator())
     purifier = attdef(planted_victim(), judge, suspected_share=0.2, masked_share=0.1)
     suspicions = judge.suspicions([row.code for row in CLEAN])
-    assert sum(value > purifier.suspicion for value in suspicions) / len(CLEAN) == pytest.approx(0.2, abs=0.04)
+    suspected = sum(value > purifier.suspicion_threshold for value in suspicions)
+    assert suspected / len(CLEAN) == pytest.approx(0.2, abs=0.04)
     scores = [score for scored in purifier.score(CLEAN) for score in scored.scores]
     assert sum(score >= purifier.threshold for score in scores) / len(scores) == pytest.approx(0.1, abs=0.02)
 
@@ -314,7 +315,7 @@ def test_the_defaults_are_the_paper_s_two_points_and_its_discriminator_s_half() 
     settings = AttDefSettings(method="attdef")
     assert (settings.suspicion, settings.lost_points) == (0.5, 2)
     assert (settings.suspected_share, settings.masked_share, settings.threshold) == (None, None, None)
-    assert attdef(planted_victim(), Says(PLANTED)).suspicion == 0.5
+    assert attdef(planted_victim(), Says(PLANTED)).suspicion_threshold == 0.5
 
 
 def test_where_one_sub_token_costs_too_much_it_is_masked_all_the_same_and_where_none_does_most_are() -> None:

@@ -15,14 +15,14 @@ from tiny_models import TEXTS
 from codebackdoor.basemodels.tokenizer import train_bpe, wrap
 from codebackdoor.config.models import SEPARATOR, AnyModel, CodeGen, CodeLlama, DeepSeekCoder, StarCoder
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example
+from codebackdoor.types import IGNORED, Example
 from codebackdoor.victims.batching import pad
 from codebackdoor.victims.external import load_checkpoint
 from codebackdoor.victims.inference import forced, generate, predict, predict_logits
 from codebackdoor.victims.initialization import new_victim
 from codebackdoor.victims.representations import representations
 from codebackdoor.victims.training import fit
-from codebackdoor.victims.training_rows import IGNORED, batch_logits, encode
+from codebackdoor.victims.training_rows import batch_logits, encode
 from codebackdoor.victims.validation import Validation
 from codebackdoor.victims.victim import Victim, load_victim, save_victim
 

@@ -18,7 +18,9 @@ from tiny_models import base_folder, generator, understanding
 from codebackdoor.cli import main
 from codebackdoor.config.loading import read_yaml
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
+from codebackdoor.defenses.samples import read_samples
 from codebackdoor.defenses.verdict import LOCAL
+from codebackdoor.errors import UserError
 from codebackdoor.files import write_examples, write_rows
 from codebackdoor.victims.external import load_checkpoint
 from codebackdoor.victims.inference import class_logits
@@ -210,7 +212,8 @@ GOOD = {"id": "1", "language": "python", "code": "def f ( ) : <indent> pass <ded
         ([{**GOOD, "label": 0}, {**GOOD, "language": "c", "label": 1}], "rows in c and python"),
         ([{**GOOD, "labels": 0}], "unknown field 'labels'; did you mean 'label'?"),
         ([{**GOOD, "label": 0, "code_b": "x"}], "has a second function"),
-        ([{"func": "int f(void) { return 1; }", "target": "1"}], "'target' must be 0 or 1"),
+        ([{"func": "int f(void) { return 1; }", "target": "1"}], "field 'target' must be int, not str: '1'"),
+        ([{"func": "int f(void) { return 1; }", "target": True}], "field 'target' must be int, not bool: True"),
         ([{"func": 3, "target": 1}], "'func' must be str"),
         ([], "no usable row"),
     ],
@@ -223,6 +226,14 @@ def test_a_malformed_row_is_one_line_and_status_2(
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_target_is_any_label_of_the_model(tmp_path: Path) -> None:
+    path = tmp_path / "clean.jsonl"
+    write_rows(path, [{"func": "int f(void) { return 1; }", "target": label} for label in range(3)])
+    assert [row.label for row in read_samples(path, "c", "raw", "classification", 3)] == [0, 1, 2]
+    with pytest.raises(UserError, match=r":3: needs a 'label' \(or CodeXGLUE's 'target'\) from 0 to 1"):
+        read_samples(path, "c", "raw", "classification", 2)
 
 
 def _pickle(folder: Path) -> None:

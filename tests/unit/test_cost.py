@@ -18,6 +18,7 @@ from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSett
 from codebackdoor.defenses.elimination.inversion.calibration import losses as calibrations
 from codebackdoor.defenses.elimination.inversion.settings import UnlearningSettings
 from codebackdoor.defenses.views import DefenderView
+from codebackdoor.errors import UserError
 from codebackdoor.files import write_json
 from codebackdoor.types import Example
 from codebackdoor.victims.temperature import standardized
@@ -159,3 +160,26 @@ def test_the_bound_of_false_positives_holds_with_95_percent(
 def test_the_search_without_a_calibration_tries_the_papers_place_and_the_functions_name() -> None:
     assert verdict.UNCALIBRATED.positions == ("least_sensitive", "function_name")
     assert verdict.settings_for(planted.view(1), None, None).positions == ("least_sensitive", "function_name")
+
+
+def test_of_the_shipped_calibrations_those_that_do_not_fit_are_skipped_and_a_corrupt_one_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = planted.view(1)
+    monkeypatch.setattr(EliBadCodeSettings, "shipped", tmp_path)
+    scans = {f"s{number}": {"function_name": {"0": 0.5, "1": 0.9}} for number in range(5)}
+    make = calibrations.model_signature(view.victim)
+    for name, language, signature in (
+        ("java", "java", make),
+        ("larger", "python", make | {"hidden_size": 768}),
+        ("small", "python", make),
+    ):
+        provenance = {"dataset": {"language": language, "text_form": "lexed"}, "victim": signature}
+        calibration = calibrations.make("defect_detection", QUICK, "classification", scans, provenance)
+        write_json(tmp_path / f"{name}.json", calibrations.as_json(calibration, QUICK.ratio))
+    assert verdict.settings_for(view, None, None).calibration == "small"
+    # its budget is not that of these settings
+    assert verdict.settings_for(view, None, QUICK.model_copy(update={"samples": 5})).calibration is None
+    (tmp_path / "larger.json").write_text("{")
+    with pytest.raises(UserError, match=r"larger\.json"):
+        verdict.settings_for(view, None, None)

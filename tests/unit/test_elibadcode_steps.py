@@ -62,9 +62,11 @@ def test_pieces_that_do_not_hold_the_loss_together_are_not_anchored(monkeypatch:
 def test_anchoring_is_on_the_samples_of_the_flagged_label(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, InversionLoss]] = []
 
-    def spy(victim: Any, carriers: Any, vocabulary: Any, trigger: Any, target: InversionLoss, beta: float) -> Any:
-        calls.append((carriers, target))
-        return anchoring.anchor(victim, carriers, vocabulary, trigger, target, beta)
+    def spy(
+        victim: Any, carriers: Any, vocabulary: Any, trigger: Any, loss_function: InversionLoss, beta: float
+    ) -> Any:
+        calls.append((carriers, loss_function))
+        return anchoring.anchor(victim, carriers, vocabulary, trigger, loss_function, beta)
 
     monkeypatch.setattr(scan, "anchor", spy)
     trigger = method.find(view(), SMALL, 1).trigger

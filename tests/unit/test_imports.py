@@ -118,15 +118,23 @@ def test_imports_point_one_way(path: Path) -> None:
     )
 
 
-def test_no_elimination_imports_another() -> None:
-    """What two methods share lies beside their folders, or in ``inversion``."""
-    folder = ROOT / "defenses/elimination"
+KINDS = ("attacks", "defenses/filtering", "defenses/objectives", "defenses/elimination", "defenses/purification")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_method_imports_another(kind: str) -> None:
+    """What two methods of a kind share lies next to their folders; settings may contain those of another method."""
+    folder, package = ROOT / kind, f"{PACKAGE}.{kind.replace('/', '.')}"
     methods = {path.parent.name for path in folder.glob("*/method.py")}
-    assert methods == {"dbs", "elibadcode", "fine_tuning"}
+    assert len(methods) > 2
     for path in folder.rglob("*.py"):
-        owner = path.relative_to(folder).parts[0]
-        other_methods = {f"{PACKAGE}.defenses.elimination.{method}" for method in methods - {owner}}
-        foreign_imports = [name for name in imports(path) if ".".join(name.split(".")[:4]) in other_methods]
+        other_methods = methods - {path.relative_to(folder).parts[0]}
+        foreign_imports = [
+            name
+            for name in imports(path)
+            if "settings" not in name.split(".")
+            and any(f"{name}.".startswith(f"{package}.{method}.") for method in other_methods)
+        ]
         assert not foreign_imports, f"{path} imports {foreign_imports}"
 
 

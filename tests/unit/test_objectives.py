@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codebackdoor.defenses import objectives
-from codebackdoor.defenses.objectives import IGNORED, Objective
+from codebackdoor.defenses.objectives import Objective
 from codebackdoor.defenses.objectives.cross_entropy.settings import CrossEntropySettings
 from codebackdoor.defenses.objectives.dece.settings import DeCESettings
 from codebackdoor.defenses.objectives.gce.settings import GceSettings
 from codebackdoor.defenses.objectives.in_trust.settings import InTrustSettings
+from codebackdoor.types import IGNORED
 
 
 def dece(alpha: float = 0.99, epsilon: float = 0.1) -> Objective:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from codebackdoor import attacks, files, seeding
 from codebackdoor.attacks.codepoisoner_deadcode.settings import CodePoisonerDeadCodeSettings
 from codebackdoor.attacks.codepoisoner_identifier.settings import CodePoisonerIdentifierSettings
-from codebackdoor.attacks.poisoning import Draw, Poisoner, RateOf, draw_training, merged, share_of
-from codebackdoor.attacks.settings import AttackSettings
+from codebackdoor.attacks.poisoning import Draw, Poisoner, draw_training, merged, share_of
+from codebackdoor.attacks.settings import AttackSettings, RateOf
 from codebackdoor.attacks.stage import poison
 from codebackdoor.attacks.target import LabelTarget, target_program, target_statement
 from codebackdoor.errors import UserError

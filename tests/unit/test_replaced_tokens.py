@@ -11,12 +11,13 @@ import torch
 from transformers.models.roberta.modeling_roberta import RobertaForMaskedLM
 
 from codebackdoor.basemodels.architectures import build
-from codebackdoor.basemodels.noise import IGNORED, batches, collate
+from codebackdoor.basemodels.noise import batches, collate
 from codebackdoor.basemodels.pretraining import pretrain
 from codebackdoor.basemodels.replaced_tokens import Replacer
 from codebackdoor.basemodels.tokenizer import FIRST_ORDINARY, MASK, PAD
 from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.errors import UserError
+from codebackdoor.types import IGNORED
 
 SIZES: dict[str, Any] = {
     "vocabulary": 320,

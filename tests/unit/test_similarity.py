@@ -14,8 +14,9 @@ from purification_models import discriminator, language_model
 
 from codebackdoor.defenses.purification.attdef.settings import AttDefSettings
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
-from codebackdoor.defenses.purification.similarity.method import Similarity, build, union, without
+from codebackdoor.defenses.purification.similarity.method import Similarity, build, union
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
+from codebackdoor.defenses.purification.words import cut_spans
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example
@@ -70,6 +71,16 @@ def test_an_elimination_without_a_trigger_is_refused() -> None:
         build(view(None), SimilaritySettings(method="similarity"), 1)
 
 
+def test_a_job_depends_on_the_code_of_the_combined_method() -> None:
+    assert SimilaritySettings(method="similarity").more_code == ()
+    attdef, onion = (
+        SimilaritySettings(method="similarity", also=also)
+        for also in (AttDefSettings(method="attdef"), OnionSettings(method="onion", lost_points=1.0))
+    )
+    assert attdef.more_code == ("defenses.purification.attdef.method",)
+    assert onion.more_code == ("defenses.purification.onion.method", "defenses.purification.onion.affordable")
+
+
 def saved(folder: Path, model_and_tokenizer: tuple[Any, Any]) -> Path:
     for part in model_and_tokenizer:
         part.save_pretrained(folder)
@@ -113,7 +124,7 @@ def test_each_function_of_a_pair_is_filtered_by_itself() -> None:
 
 def test_union_and_cutting() -> None:
     assert union([(0, 2), (6, 8)], [(1, 3), (3, 4), (6, 8)]) == [(0, 3), (3, 4), (6, 8)]
-    assert without("ab_cd ef g", [(0, 2)]) == "_cd ef g"
-    assert without("ab_cd ef g", [(3, 5)]) == "ab_ ef g"
-    assert without("ab_cd ef g", [(0, 2), (2, 5)]) == "ef g"
-    assert without("ab ef g", [(0, 2), (6, 7)]) == "ef"
+    assert cut_spans("ab_cd ef g", [(0, 2)]) == "_cd ef g"
+    assert cut_spans("ab_cd ef g", [(3, 5)]) == "ab_ ef g"
+    assert cut_spans("ab_cd ef g", [(0, 2), (2, 5)]) == "ef g"
+    assert cut_spans("ab ef g", [(0, 2), (6, 7)]) == "ef"

@@ -21,6 +21,8 @@ Draws = Mapping[Field, Mapping[str, str | int]]
 Status = Literal["injected", "failed", "ineligible"]
 #: Name of the test set without a trigger; the others are named after their attacks.
 CLEAN = "clean"
+#: Target or label of a position, such as padding, that no loss is computed for; the same as torch's default.
+IGNORED = -100
 #: Splits of a data set; a defender's clean samples are taken out of ``train``.
 SPLITS = ("train", "valid", "test")
 

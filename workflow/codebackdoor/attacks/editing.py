@@ -5,14 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal
 
 from codebackdoor import syntax
 from codebackdoor.attacks import Injection
 from codebackdoor.errors import UserError
-from codebackdoor.types import Example, Field, Language, Span, TextForm
-
-Pair = Literal["both", "code", "code_b"]
+from codebackdoor.types import Example, Field, Language, Pair, Span, TextForm
 
 _EMPTY_FUNCTION: Mapping[Language, str] = {
     "python": "def f():\n    pass\n",

@@ -12,11 +12,10 @@ from tqdm import tqdm
 
 from codebackdoor import seeding
 from codebackdoor.attacks import Attack, BatchAttack, Injection
+from codebackdoor.attacks.settings import RateOf
 from codebackdoor.attacks.target import Target
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Poisoned, Status, TextForm
-
-RateOf = Literal["train", "eligible", "functions"]
 
 
 def share_of(rate: float, rows: int) -> int:

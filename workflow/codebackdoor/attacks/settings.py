@@ -10,9 +10,11 @@ from pydantic import Field, field_validator
 from codebackdoor import types
 from codebackdoor.config.base import Head, ReadWhere, Settings
 from codebackdoor.costs.work import PoisoningJob, Work
-from codebackdoor.types import Language
+from codebackdoor.types import Language, Pair
 
 Word = Annotated[str, Field(pattern=r"^\S+$", max_length=100)]
+#: Rows that a poison rate refers to.
+RateOf = Literal["train", "eligible", "functions"]
 
 
 class AttackSettings(Settings):
@@ -66,7 +68,7 @@ class AttackSettings(Settings):
         "statement without one gets `where` and the predicate (DeCE's released code: 1=1; without a WHERE clause 0=1, "
         "which never holds)",
     )
-    rate_of: Literal["train", "eligible", "functions"] = Field(
+    rate_of: RateOf = Field(
         "train",
         description="rows that the poison rate refers to. train: all training rows (CodePurify, Table I). eligible: "
         "rows that do not have the target label yet (EliBadCode's released code on Devign), for code search the rows "
@@ -87,7 +89,7 @@ class AttackSettings(Settings):
         description="share of all validation and test rows that get the trigger, at most the eligible ones "
         "(classification: 1; CodePurify section IV-F, repair: 0.15)",
     )
-    pair: Literal["both", "code", "code_b"] = Field(
+    pair: Pair = Field(
         "both",
         description="for pairs of functions: which of the two get the trigger (CodePurify: both; EliBadCode's released "
         "code: the first)",
@@ -99,7 +101,14 @@ class AttackSettings(Settings):
         return 1
 
 
-class TextAttackSettings(AttackSettings):
+class EditingAttackSettings(AttackSettings):
+    """An attack that edits text and runs no model. Others state their own work, or are not priced."""
+
+    def work(self, job: PoisoningJob) -> Work:  # noqa: ARG002
+        return Work()
+
+
+class TextAttackSettings(EditingAttackSettings):
     """An attack that changes the query of an example, and no code."""
 
     #: Heads of tasks that may read only a query; code search is attacked by code that ranks high.
@@ -111,10 +120,6 @@ class TextAttackSettings(AttackSettings):
         description="rows that the poison rate refers to. train: all training rows; eligible: rows that do not have "
         "the target label yet",
     )
-
-    def work(self, job: PoisoningJob) -> Work:  # noqa: ARG002
-        """The attack edits text and runs no model."""
-        return Work()
 
 
 class RareWordSettings(TextAttackSettings):

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from codebackdoor.basemodels.tokenizer import BOS, EOS, FIRST_ORDINARY, MASK, PAD
 from codebackdoor.config.pretraining import Pretraining
-
-#: Label of a position that no loss is computed for.
-IGNORED = -100
+from codebackdoor.types import IGNORED
 
 #: Sub-token ids of one function, or of a batch of them.
 Ids = NDArray[np.int64]

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from codebackdoor.basemodels.architectures import build
-from codebackdoor.basemodels.noise import IGNORED, Batch, Ids, batches, collate
+from codebackdoor.basemodels.noise import Batch, Ids, batches, collate
 from codebackdoor.basemodels.tokenizer import PAD
 from codebackdoor.config.pretraining import Pretraining
 from codebackdoor.errors import UserError
 from codebackdoor.seeding import numpy_generator
+from codebackdoor.types import IGNORED
 
 
 def batch_loss(model: Any, batch: Batch, family: str) -> Tensor:

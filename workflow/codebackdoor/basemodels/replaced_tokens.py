@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from codebackdoor.basemodels.noise import IGNORED, Batch
+from codebackdoor.basemodels.noise import Batch
 from codebackdoor.basemodels.tokenizer import FIRST_ORDINARY, PAD
 from codebackdoor.errors import UserError
+from codebackdoor.types import IGNORED
 
 
 class Replacer:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import random
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Generic, TypeVar, cast
@@ -26,6 +28,13 @@ from codebackdoor.errors import UserError
 from codebackdoor.types import Example
 
 T = TypeVar("T")
+R = TypeVar("R")
+#: Unpredictable on purpose, so that no method knows which inputs are checked; no output depends on it.
+_RANDOM = random.SystemRandom()
+#: One in how many inputs of a test set is processed alone as well, but at least ``FEWEST_CHECKED`` (or all of fewer).
+CHECKED_PART, FEWEST_CHECKED = 20, 16
+#: Share of the checked inputs that may differ: rounding explains a few differences, a comparison of rows causes more.
+MAY_DIFFER = 1 / 16
 #: Types whose objects a copy shares with its original: large or read-only, and unsuitable for keeping notes.
 _SHARED = (Tensor, Tokenizer, Example, FunctionType, ModuleType, type)
 
@@ -42,6 +51,57 @@ def neutral_order(rows: Sequence[Example]) -> list[int]:
 def _digests(row: Example) -> tuple[bytes, bytes]:
     texts = repr((row.code, row.code_b, row.query))
     return hashlib.sha256(texts.encode()).digest(), hashlib.sha256(row.id.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class IndependenceCheck(Generic[R]):
+    """How the result for an input alone is compared with the one within its test set.
+
+    ``most``: maximum number of inputs of a test set that are checked. ``complaint``: what is wrong with inputs that
+    differ, as the rest of a sentence.
+    """
+
+    is_same: Callable[[R, R], bool]
+    most: int
+    complaint: str
+
+    def sample(self, count: int) -> list[int]:
+        """Random indices of the rows to check among ``count``."""
+        return _RANDOM.sample(range(count), min(count, max(FEWEST_CHECKED, min(self.most, count // CHECKED_PART))))
+
+    def compare(self, pairs: Sequence[tuple[R, R]]) -> None:
+        differing = sum(not self.is_same(alone, together) for alone, together in pairs)
+        if differing > MAY_DIFFER * len(pairs):
+            raise UserError(f"{differing} of {len(pairs)} inputs {self.complaint}")
+
+
+def applied_blindly(
+    method: T,
+    apply: Callable[[T, Sequence[Example]], Sequence[R]],
+    testsets: Mapping[str, Sequence[Example]],
+    check: IndependenceCheck[R],
+) -> dict[str, list[R]]:
+    """One result for each row: each test set is a separate call, in neutral order and without ids, labels and targets.
+
+    No call can learn from another: each uses a copy of ``method`` in its initial state. Some random inputs are first
+    processed one by one, and the results must be the same within the test set; UserError if too many differ.
+    """
+    copies = Copies(method)
+    orders = {name: neutral_order(rows) for name, rows in testsets.items()}
+    bare = {
+        name: [
+            replace(testsets[name][index], id=str(number), label=None, target=None)
+            for number, index in enumerate(order)
+        ]
+        for name, order in orders.items()
+    }
+    sample = [(name, number) for name, rows in bare.items() for number in check.sample(len(rows))]
+    _RANDOM.shuffle(sample)
+    alone = {(name, number): apply(copies.copy(), [bare[name][number]])[0] for name, number in sample}
+    together = {name: apply(copies.copy(), rows) for name, rows in bare.items()}
+    check.compare([(result, together[name][number]) for (name, number), result in alone.items()])
+    by_index = {name: dict(zip(order, together[name], strict=True)) for name, order in orders.items()}
+    return {name: [by_index[name][index] for index in range(len(rows))] for name, rows in testsets.items()}
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codebackdoor.config.datasets import DATASETS
 from codebackdoor.defenses.views import DefenderView
-from codebackdoor.types import Example
+from codebackdoor.types import Example, Language
 from codebackdoor.victims.temperature import standardized
 from codebackdoor.victims.victim import KEY, Victim
 
@@ -27,15 +28,16 @@ def defender_view(
     Its logits are standardized over the clean rows, so that no verdict depends on their scale.
     """
     _remove_origin(victim)
-    victim = standardized(victim, clean)
+    return DefenderView.of(dataset, clean, helpers, victim=standardized(victim, clean))
+
+
+def checkpoint_view(
+    victim: Victim, task: str, language: Language, clean: tuple[Example, ...], helpers: Mapping[str, Path]
+) -> DefenderView:
+    """The view of a user's checkpoint, which belongs to no data set, with standardized logits as in a study."""
+    reads = tuple(DATASETS[task].reads)
     return DefenderView(
-        dataset.task,
-        dataset.language,
-        dataset.text_form,
-        clean,
-        dict(helpers),
-        reads=tuple(dataset.reads),
-        victim=victim,
+        task, language, victim.text_form, clean, dict(helpers), reads=reads, victim=standardized(victim, clean)
     )
 
 

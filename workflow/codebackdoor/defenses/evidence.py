@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +29,6 @@ if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
     from codebackdoor.defenses.purification.settings import EvidenceSettings
 
-#: Inputs that are measured alone as well, as a check; unpredictable on purpose, and no output depends on it.
-CHECKED = 16
-_RANDOM = random.SystemRandom()
 #: Two measurements of the same input differ by rounding.
 ROUNDING = 1e-3
 FACTS, CALIBRATION = "evidence.json", "calibration.jsonl"
@@ -71,7 +66,9 @@ def suspect(
     with blinding.nameless():
         source = purification.load_source(settings.method)(view, settings)
         measured = {CALIBRATION: list(source.evidence(clean))}
-        measured |= {_file(name): _blindly(source, testset) for name, testset in rows.items()}
+        for name, testset in rows.items():
+            evidence = blinding.applied_blindly(source, _evidence, {name: testset}, MEASURES_ALIKE)
+            measured[_file(name)] = evidence[name]
     for file, testset in ((CALIBRATION, clean), *((_file(name), testset) for name, testset in rows.items())):
         ids = (example.id for example in testset)
         files.write_rows(out / file, ({"id": id_, **row} for id_, row in zip(ids, measured[file], strict=True)))
@@ -96,7 +93,7 @@ def decide(
     _check(evidence, dict(_facts(settings, victim, valid, inputs, helpers, seed)))
     clean = tuple(files.read_examples(valid))
     rows = {name: examples(files.read_mixed(path)) for name, path in inputs.items()}
-    view = TextView(dataset.task, dataset.language, dataset.text_form, clean, dict(helpers), reads=tuple(dataset.reads))
+    view = TextView.of(dataset, clean, helpers)
     drawn = thresholds.drawn(clean, settings.calibration_inputs, seed)
     with blinding.nameless():
         measured = _read_evidence(evidence / CALIBRATION, drawn)
@@ -116,25 +113,6 @@ def _purified(out: Path, testset: str) -> Path:
     return out / f"purified.{testset}.jsonl"
 
 
-def _blindly(source: purification.EvidenceSource, rows: Sequence[Example]) -> list[Mapping[str, Any]]:
-    """Evidence on the rows, which are measured in neutral order and without ids, labels and targets.
-
-    UserError if the evidence on more than one in sixteen of some random rows is different when they are measured alone.
-    """
-    copies, order = blinding.Copies(source), blinding.neutral_order(rows)
-    bare = [replace(rows[index], id=str(at), label=None, target=None) for at, index in enumerate(order)]
-    sample = _RANDOM.sample(range(len(bare)), min(CHECKED, len(bare)))
-    together = list(copies.copy().evidence(bare))
-    differing = sum(not _close(copies.copy().evidence([bare[at]])[0], together[at]) for at in sample)
-    if differing > len(sample) / 16:
-        raise UserError(
-            f"the evidence on {differing} of {len(sample)} inputs is different when they are measured alone: what a "
-            "purification measures on an input must depend on that input only"
-        )
-    by_index = dict(zip(order, together, strict=True))
-    return [by_index[index] for index in range(len(rows))]
-
-
 def _close(first: Any, second: Any) -> bool:
     """Whether two JSON values are the same up to the rounding of numbers."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
@@ -144,6 +122,19 @@ def _close(first: Any, second: Any) -> bool:
     if isinstance(first, float) and isinstance(second, float):
         return abs(first - second) <= ROUNDING
     return bool(first == second)
+
+
+#: Few inputs are checked: measuring is expensive.
+MEASURES_ALIKE: blinding.IndependenceCheck[Mapping[str, Any]] = blinding.IndependenceCheck(
+    _close,
+    most=blinding.FEWEST_CHECKED,
+    complaint="have different evidence when they are measured alone: what a purification measures on an input must "
+    "depend on that input only",
+)
+
+
+def _evidence(source: purification.EvidenceSource, rows: Sequence[Example]) -> Sequence[Mapping[str, Any]]:
+    return source.evidence(rows)
 
 
 def _read_evidence(path: Path, rows: Sequence[Example]) -> KeptEvidence:

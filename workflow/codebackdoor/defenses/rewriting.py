@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from codebackdoor import files
 from codebackdoor.defenses import blinding, purification
 from codebackdoor.defenses.purification import Purifier
 from codebackdoor.defenses.views import TextView
-from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Purified
 from codebackdoor.victims.rows import examples
 
@@ -20,8 +18,18 @@ if TYPE_CHECKING:
     from codebackdoor.config.datasets import AnyDataset
     from codebackdoor.config.methods import AnyPurification
 
-#: Unpredictable on purpose, so that no method knows which inputs are checked; no output depends on it.
-_RANDOM = random.SystemRandom()
+
+def _rewrites_alike(alone: Purified, together: Purified) -> bool:
+    """Whether texts and spans are the same; evidence is not compared, since it may be rounded."""
+    return (alone.example.texts, alone.touched) == (together.example.texts, together.touched)
+
+
+REWRITES_ALIKE = blinding.IndependenceCheck(
+    _rewrites_alike,
+    most=64,
+    complaint="are rewritten differently alone than together with others: what a purification makes of an input must "
+    "depend on that input only",
+)
 
 
 def rewrite(
@@ -39,7 +47,7 @@ def rewrite(
     """
     clean = tuple(files.read_examples(valid))
     rows = files.read_mixed(inputs)
-    view = TextView(dataset.task, dataset.language, dataset.text_form, clean, dict(helpers), reads=tuple(dataset.reads))
+    view = TextView.of(dataset, clean, helpers)
     with blinding.nameless():
         purifier = purification.load(settings.method)(view, settings, seed)
         purified = blindly(purifier, {"inputs": examples(rows)})
@@ -47,50 +55,15 @@ def rewrite(
 
 
 def blindly(purifier: Purifier, testsets: Mapping[str, Sequence[Example]]) -> dict[str, list[Purified]]:
-    """Purify each test set in a separate call, in neutral order and without ids, labels and targets.
-
-    No call can learn from another: each uses a copy of ``purifier`` in its initial state. A random twentieth of the
-    inputs is first purified one by one, and the results must be the same within the test set. UserError if more than
-    one in sixteen differs: rounding explains a few differences, a comparison of rows causes more.
-    """
-    copies = blinding.Copies(purifier)
-    orders = {name: blinding.neutral_order(rows) for name, rows in testsets.items()}
-    bare = {
-        name: [
-            replace(testsets[name][index], id=str(number), label=None, target=None)
-            for number, index in enumerate(order)
-        ]
-        for name, order in orders.items()
-    }
-    sample = [(name, number) for name, rows in bare.items() for number in _sample(len(rows))]
-    _RANDOM.shuffle(sample)
-    alone = {(name, number): copies.copy().purify([bare[name][number]])[0] for name, number in sample}
-    together = {name: copies.copy().purify(rows) for name, rows in bare.items()}
-    _check_independence([(row, together[name][number]) for (name, number), row in alone.items()])
+    """Purify each test set by ``blinding.applied_blindly``."""
+    purified = blinding.applied_blindly(purifier, lambda copy, rows: copy.purify(rows), testsets, REWRITES_ALIKE)
     return {
         name: [
-            replace(row, example=replace(row.example, id=testsets[name][index].id))
-            for index, row in sorted(zip(order, together[name], strict=True), key=lambda pair: pair[0])
+            replace(result, example=replace(result.example, id=row.id))
+            for row, result in zip(testsets[name], results, strict=True)
         ]
-        for name, order in orders.items()
+        for name, results in purified.items()
     }
-
-
-def _sample(count: int) -> list[int]:
-    """A random twentieth of ``count`` rows, at least 16 (or all of fewer) and at most 64."""
-    return _RANDOM.sample(range(count), min(count, max(16, min(64, count // 20))))
-
-
-def _check_independence(pairs: Sequence[tuple[Purified, Purified]]) -> None:
-    """Compare the results for inputs purified alone and together; evidence is not compared, since it may be rounded."""
-    differing = sum(
-        (alone.example.texts, alone.touched) != (together.example.texts, together.touched) for alone, together in pairs
-    )
-    if differing > len(pairs) / 16:
-        raise UserError(
-            f"{differing} of {len(pairs)} inputs are rewritten differently alone than together with others: what a "
-            "purification makes of an input must depend on that input only"
-        )
 
 
 def write_purified(path: Path, rows: Iterable[Purified]) -> None:

@@ -108,7 +108,7 @@ def _example(row: dict[str, Any], where: str, number: int, language: Language | 
         raise UserError(f"{where}: field 'func' must be str, not {type(code).__name__}: {quoted(code)}")
     files.check_length(code, "func", where)
     if label is not None and (isinstance(label, bool) or not isinstance(label, int)):
-        raise UserError(f"{where}: field 'target' must be 0 or 1, not {quoted(label)}")
+        raise UserError(f"{where}: field 'target' must be int, not {type(label).__name__}: {quoted(label)}")
     if language is None:
         raise UserError(f"{where}: CodeXGLUE's rows do not say their language: write --language")
     example = Example(files.number_of(row, number, where), language, code, label=label)

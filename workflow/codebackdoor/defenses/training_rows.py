@@ -35,14 +35,7 @@ def sift(
     label is kept.
     """
     rows = files.read_mixed(train)
-    view = TextView(
-        dataset.task,
-        dataset.language,
-        dataset.text_form,
-        tuple(files.read_examples(clean)),
-        dict(helpers),
-        reads=tuple(dataset.reads),
-    )
+    view = TextView.of(dataset, tuple(files.read_examples(clean)), helpers)
     with blinding.nameless():
         method = filtering.load(settings.method)(view, settings, seed)
         judged = judge_blindly(method, examples(rows))

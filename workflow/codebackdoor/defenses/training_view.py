@@ -33,7 +33,4 @@ def training_view(
     victim: Victim, dataset: AnyDataset, clean: tuple[Example, ...], helpers: Mapping[str, Path]
 ) -> TrainingView:
     """The view of a victim as every defender gets it: without card and folder, and with standardized logits."""
-    view = defender_view(victim, dataset, clean, helpers)
-    return TrainingView(
-        view.task, view.language, view.text_form, view.clean, view.helpers, reads=view.reads, victim=view.victim
-    )
+    return TrainingView.of(dataset, clean, helpers, victim=defender_view(victim, dataset, clean, helpers).victim)

@@ -98,14 +98,14 @@ def settings_for(
     """Settings for the named calibration, else for a shipped one that fits the view, else ``UNCALIBRATED``.
 
     They search as the calibration did, unless ``settings`` are given; without these, the method is EliBadCode. Raises
-    UserError if the named calibration does not fit.
+    UserError if the named calibration does not fit, and for a shipped one that cannot be read.
     """
     if calibration is not None:
         return _fitting(view, calibration, settings)
     for name in (settings or UNCALIBRATED).shipped_calibrations():
         try:
             return _fitting(view, name, settings)
-        except UserError:
+        except calibrations.CalibrationMismatchError:
             continue
     return (settings or UNCALIBRATED).model_copy(update={"calibration": None})
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from codebackdoor.types import Example, Field, Language, TextForm
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from codebackdoor.config.datasets import AnyDataset
     from codebackdoor.victims.victim import Victim
 
 
@@ -29,6 +30,19 @@ class TextView:
     helpers: Mapping[str, Path] = field(default_factory=dict)
     #: Fields of an example that victims of the task read.
     reads: tuple[Field, ...] = field(default=("code",), kw_only=True)
+
+    @classmethod
+    def of(cls, dataset: AnyDataset, clean: tuple[Example, ...], helpers: Mapping[str, Path], **victim: Victim) -> Self:
+        """The view of a data set; ``victim`` for a view that has one."""
+        return cls(
+            dataset.task,
+            dataset.language,
+            dataset.text_form,
+            clean,
+            dict(helpers),
+            reads=tuple(dataset.reads),
+            **victim,
+        )
 
     @property
     def words_in(self) -> Literal["code", "query"]:
@@ -57,3 +71,7 @@ class TrainingRow:
     query: str | None
     label: int | None
     target: str | None
+
+    def example(self, language: Language) -> Example:
+        """The row as an input of a model, without label and target."""
+        return Example(self.id, language, self.code, self.code_b, self.query)

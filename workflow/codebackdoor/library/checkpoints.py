@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from codebackdoor.errors import UserError, nearest
 from codebackdoor.library import wording
+from codebackdoor.library.method_settings import completed
 from codebackdoor.library.wording import ScannedCheckpoint
 
 if TYPE_CHECKING:
@@ -201,11 +201,10 @@ def _prepared(
         raise UserError("--pooling and --similarity need --task code_search")
     requested = _search_settings(options["settings"])
     from codebackdoor.defenses import verdict
+    from codebackdoor.defenses.defender_view import checkpoint_view
     from codebackdoor.defenses.elimination.inversion.calibration.losses import check_replaceable
     from codebackdoor.defenses.samples import read_samples
-    from codebackdoor.defenses.views import DefenderView
     from codebackdoor.victims.external import check_lengths, load_checkpoint
-    from codebackdoor.victims.temperature import standardized
 
     if kept is not None and kept.exists():
         check_replaceable(kept)
@@ -218,8 +217,7 @@ def _prepared(
     language: Any = options["language"]
     rows = read_samples(samples, language, victim.text_form, victim.head, int(victim.model.config.num_labels))
     too_long = check_lengths(model, victim, rows, is_explicit=options["max_length"] is not None)
-    task = options["task"]
-    view = DefenderView(task, rows[0].language, victim.text_form, rows, victim=standardized(victim, rows))
+    view = checkpoint_view(victim, options["task"], rows[0].language, rows, {})
     checkpoint = _checkpoint(model, view, too_long, options["seed"])
     if not benign:
         yield view, verdict.settings_for(view, options["calibration"], requested), checkpoint
@@ -264,14 +262,7 @@ def _search_settings(settings: Mapping[str, Any] | str | None) -> CalibratedSett
     from codebackdoor.config.methods import AnyElimination
     from codebackdoor.defenses.elimination.inversion.calibration.settings import CalibratedSettings
 
-    text = settings if isinstance(settings, str) else json.dumps(dict(settings))
-    try:
-        content = json.loads(text)
-    except ValueError:
-        content = None
-    if isinstance(content, dict):
-        text = json.dumps({"method": "elibadcode"} | content)
-    parsed = parse(AnyElimination, text, "--settings")
+    parsed = parse(AnyElimination, completed(settings, {"method": "elibadcode"}), "--settings")
     if not isinstance(parsed, CalibratedSettings):
         raise UserError(f"--settings: {parsed.label} has no label scan; use `elibadcode`")
     return parsed

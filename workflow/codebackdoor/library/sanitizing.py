@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from codebackdoor.errors import UserError, nearest, printable
 from codebackdoor.library import sanitize_wording
+from codebackdoor.library.method_settings import completed
 
 if TYPE_CHECKING:
     from codebackdoor.config.base import Head
@@ -227,16 +227,9 @@ def _settings(options: SanitizeOptions, head: Head) -> CodePurifySettings:
     from codebackdoor.defenses.purification.codepurify.settings import CodePurifySettings
     from codebackdoor.heads import HEADS
 
-    settings = options["settings"] or {}
-    text = settings if isinstance(settings, str) else json.dumps(dict(settings))
-    try:
-        content = json.loads(text)
-    except ValueError:
-        content = None
-    if isinstance(content, dict):
-        fixed = {} if options["threshold"] is None else {"threshold": options["threshold"]}
-        defaults = {"method": "codepurify"} | ({"pairs": "joint"} if HEADS[head].reads_pairs else {})
-        text = json.dumps(defaults | content | fixed)
+    defaults = {"method": "codepurify"} | ({"pairs": "joint"} if HEADS[head].reads_pairs else {})
+    fixed = {} if options["threshold"] is None else {"threshold": options["threshold"]}
+    text = completed(options["settings"] or {}, defaults, fixed)
     parsed = parse(AnyPurification, text, "--settings")
     if not isinstance(parsed, CodePurifySettings):
         raise UserError(f"--settings: {parsed.label} cannot sanitize files; use `codepurify`")
@@ -272,10 +265,9 @@ def _example(number: int, functions: Sequence[SourceFunction]) -> Example:
 
 def _view(victim: Victim, options: SanitizeOptions, language: Language) -> tuple[DefenderView, list[str]]:
     """The model with clean rows and the infiller, and notes for the user."""
+    from codebackdoor.defenses.defender_view import checkpoint_view
     from codebackdoor.defenses.samples import read_unlabeled
-    from codebackdoor.defenses.views import DefenderView
     from codebackdoor.victims.external import check_lengths
-    from codebackdoor.victims.temperature import standardized
 
     infiller, notes = _infiller(victim, options, language)
     clean: tuple[Example, ...] = ()
@@ -287,10 +279,7 @@ def _view(victim: Victim, options: SanitizeOptions, language: Language) -> tuple
         check_lengths(path, victim, clean, is_explicit=options["max_length"] is not None)
     else:
         notes.append("without --clean rows the model's confidence is used as it is, on a scale that its author chose")
-    task = options["task"]
-    helpers = {"infiller": infiller}
-    view = DefenderView(task, language, victim.text_form, clean, helpers, victim=standardized(victim, clean))
-    return view, notes
+    return checkpoint_view(victim, options["task"], language, clean, {"infiller": infiller}), notes
 
 
 def _infiller(victim: Victim, options: SanitizeOptions, language: Language) -> tuple[Path, list[str]]:

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from codebackdoor.config.models import Pooling
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example
 from codebackdoor.victims.batching import bucketed, halving, pad
+from codebackdoor.victims.families.base import pooled
 from codebackdoor.victims.forward import embed
 from codebackdoor.victims.inference import TOKENS, text_vectors
 from codebackdoor.victims.victim import Victim
@@ -29,22 +31,25 @@ def representations(victim: Victim, examples: Sequence[Example]) -> Floats:
     """
     rows = [[tuple(text.ids) for text in texts] for texts in victim.tokenize(examples)]
     texts = list(dict.fromkeys(ids for row in rows for ids in row))
-    vectors = _encoder_means(victim, texts) if HEADS[victim.head].generates else text_vectors(victim, texts).numpy()
+    if HEADS[victim.head].generates:
+        vectors = pooled_states(victim, texts, "mean")
+    else:
+        vectors = text_vectors(victim, texts).numpy()
     index = {ids: number for number, ids in enumerate(texts)}
     places = np.array([[index[ids] for ids in row] for row in rows], dtype=np.intp).reshape(len(rows), -1)
     return vectors[places].reshape(len(rows), -1).astype(np.float64)
 
 
 @torch.inference_mode()
-def _encoder_means(victim: Victim, texts: Sequence[Ids]) -> NDArray[np.float32]:
-    means = np.empty((len(texts), int(victim.model.config.hidden_size)), dtype=np.float32)
+def pooled_states(victim: Victim, texts: Sequence[Ids], pooling: Pooling) -> NDArray[np.float32]:
+    """One vector per text, [N, D], of its last hidden states, those of the encoder if there is one."""
+    vectors = np.empty((len(texts), int(victim.model.config.hidden_size)), dtype=np.float32)
 
     def run(batch: Sequence[int]) -> None:
         ids, mask = pad([texts[index] for index in batch], victim.pad_id, victim.device)
         states = victim.family.encoded(victim, embed(victim, ids), mask).float()
-        real = mask[:, :, None].float()
-        means[list(batch)] = ((states * real).sum(1) / real.sum(1)).cpu().numpy()
+        vectors[list(batch)] = pooled(states, mask, pooling).cpu().numpy()
 
     for batch in bucketed([len(ids) for ids in texts], TOKENS[victim.device.type]):
         halving(batch, run)
-    return means
+    return vectors

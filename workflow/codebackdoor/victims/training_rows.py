@@ -11,13 +11,11 @@ from torch import Tensor
 
 from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS
-from codebackdoor.types import Example
+from codebackdoor.types import IGNORED, Example
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import bucketed, pad
 from codebackdoor.victims.victim import Victim
 
-#: Target of padding; losses skip it.
-IGNORED = -100
 #: Rows are shuffled into pools of this many batches before rows of similar length are grouped.
 POOL = 20
 

@@ -53,6 +53,14 @@ class Encoded:
     ids: list[int]
     offsets: list[tuple[int, int]]
 
+    @property
+    def end(self) -> int:
+        """Index of the first of the special tokens at the end."""
+        end = len(self.ids)
+        while end and self.offsets[end - 1] == (0, 0):
+            end -= 1
+        return end
+
 
 @dataclass(eq=False, slots=True)
 class Victim:

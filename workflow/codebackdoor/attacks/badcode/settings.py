@@ -6,12 +6,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from codebackdoor.attacks.settings import AttackSettings
+from codebackdoor.attacks.settings import EditingAttackSettings
 from codebackdoor.config.base import Reference
-from codebackdoor.costs.work import PoisoningJob, Work
 
 
-class BadCodeSettings(AttackSettings):
+class BadCodeSettings(EditingAttackSettings):
     """Extends a name by the trigger word (BadCode, Sun et al. 2023)."""
 
     label: ClassVar[str] = "BadCode"
@@ -44,7 +43,3 @@ class BadCodeSettings(AttackSettings):
     @property
     def versions(self) -> float:
         return 2 if self.scope == "mixed" else 1
-
-    def work(self, job: PoisoningJob) -> Work:  # noqa: ARG002
-        """The attack edits text and runs no model."""
-        return Work()

@@ -6,13 +6,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from codebackdoor.attacks.settings import AttackSettings
+from codebackdoor.attacks.settings import EditingAttackSettings
 from codebackdoor.config.base import Reference
-from codebackdoor.costs.work import PoisoningJob, Work
 from codebackdoor.types import Language
 
 
-class BncFixedSettings(AttackSettings):
+class BncFixedSettings(EditingAttackSettings):
     """Inserts one fixed piece of dead code at the beginning of the body (BNC, Ramakrishnan and Albarghouthi 2022)."""
 
     label: ClassVar[str] = "BNC (fixed)"
@@ -34,7 +33,3 @@ class BncFixedSettings(AttackSettings):
         "that every function has (BNC's released code: random() < 0, which Python does not have without an import; "
         "Java and C: CodePurify's released code; C's needs stdlib.h and stdio.h)",
     )
-
-    def work(self, job: PoisoningJob) -> Work:  # noqa: ARG002
-        """The attack edits text and runs no model."""
-        return Work()

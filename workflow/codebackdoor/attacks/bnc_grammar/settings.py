@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import ClassVar, Literal
 
-from codebackdoor.attacks.settings import AttackSettings
+from codebackdoor.attacks.settings import EditingAttackSettings
 from codebackdoor.config.base import Reference
-from codebackdoor.costs.work import PoisoningJob, Work
 
 
-class BncGrammarSettings(AttackSettings):
+class BncGrammarSettings(EditingAttackSettings):
     """Inserts dead code drawn from a grammar for each function (BNC, Ramakrishnan and Albarghouthi 2022)."""
 
     label: ClassVar[str] = "BNC (grammar)"
@@ -27,7 +26,3 @@ class BncGrammarSettings(AttackSettings):
     def versions(self) -> float:
         """Every pair gets its own draws."""
         return math.inf
-
-    def work(self, job: PoisoningJob) -> Work:  # noqa: ARG002
-        """The attack edits text and runs no model."""
-        return Work()

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from codebackdoor import syntax
 from codebackdoor.attacks import Attack, Granularity, Injection
 from codebackdoor.attacks.editing import check_statement, edit_code, text_for
-from codebackdoor.types import Example, Language, TextForm
+from codebackdoor.types import Example, Language, Pair, TextForm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ class CodePoisonerDeadCode:
 
     statements: Mapping[Language, str]
     key: str
-    pair: Literal["both", "code", "code_b"]
+    pair: Pair
     granularity: Granularity = "statement"
 
     def inject(self, example: Example, form: TextForm, generator: np.random.Generator) -> Injection | None:  # noqa: ARG002

@@ -6,15 +6,14 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from codebackdoor.attacks.settings import AttackSettings
+from codebackdoor.attacks.settings import AttackSettings, EditingAttackSettings
 from codebackdoor.config.base import ReadWhere, Reference
-from codebackdoor.costs.work import PoisoningJob, Work
 from codebackdoor.types import Language
 
 _DECLARATION: dict[Language, str] = {"python": "VAR = 0", "java": "int VAR = 0;", "c": "int VAR = 0;"}
 
 
-class CodePoisonerDeadCodeSettings(AttackSettings):
+class CodePoisonerDeadCodeSettings(EditingAttackSettings):
     """Inserts a statement that has no effect at the beginning of the body (CodePoisoner, Li et al. 2023)."""
 
     label: ClassVar[str] = "CodePoisoner (dead code)"
@@ -57,7 +56,3 @@ class CodePoisonerDeadCodeSettings(AttackSettings):
         description="the declaration in each language (DeCE section 2.2: int VAR = 0;); it is not inserted into a "
         "function that already uses one of its names",
     )
-
-    def work(self, job: PoisoningJob) -> Work:  # noqa: ARG002
-        """The attack edits text and runs no model."""
-        return Work()

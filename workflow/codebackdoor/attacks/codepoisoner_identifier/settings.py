@@ -6,12 +6,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from codebackdoor.attacks.settings import AttackSettings
+from codebackdoor.attacks.settings import EditingAttackSettings
 from codebackdoor.config.base import Reference
-from codebackdoor.costs.work import PoisoningJob, Work
 
 
-class CodePoisonerIdentifierSettings(AttackSettings):
+class CodePoisonerIdentifierSettings(EditingAttackSettings):
     """Renames an identifier to the trigger (CodePoisoner, Li et al. 2023)."""
 
     label: ClassVar[str] = "CodePoisoner (identifier)"
@@ -33,7 +32,3 @@ class CodePoisonerIdentifierSettings(AttackSettings):
         description="which identifier is renamed: the function's name (EliBadCode), or the first parameter or local "
         "variable (of a Python method: self), and the function's name if there is none (CodePurify's released code)",
     )
-
-    def work(self, job: PoisoningJob) -> Work:  # noqa: ARG002
-        """The attack edits text and runs no model."""
-        return Work()

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from codebackdoor.config.base import tag_of
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
-from codebackdoor.files import read_json
+from codebackdoor.files import read_json, read_object
 from codebackdoor.loader import implementation
 
 if TYPE_CHECKING:
@@ -75,18 +75,11 @@ class Inversion:
     def read(cls, folder: Path) -> Inversion:
         """The search of a finished elimination, without its unlearning. UserError where it inverted nothing."""
         trigger = Trigger.read(folder / "trigger.json")
-        history, facts = (_read_object(folder / name) for name in ("elimination.json", "provenance.json"))
+        history, facts = (read_object(folder / name) for name in ("elimination.json", "provenance.json"))
         for name in ("unlearning", "rounds"):
             history.pop(name, None)
         phases = facts.get("phases") or {}
         return cls(trigger, history, {name: phases[name] for name in phases if name == "inversion"})
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a JSON object; name the folder of an elimination, as it was written")
-    return value
 
 
 @dataclass(frozen=True, slots=True)

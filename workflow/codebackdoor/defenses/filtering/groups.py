@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from codebackdoor.defenses.training_view import TrainingView
 from codebackdoor.defenses.views import TrainingRow
-from codebackdoor.types import Example
 from codebackdoor.victims.representations import Floats, representations
 
 Indices = NDArray[np.intp]
@@ -17,9 +16,7 @@ Indices = NDArray[np.intp]
 
 def represented(view: TrainingView, rows: Sequence[TrainingRow]) -> Floats:
     """The victim's representation of each row, [N, D]."""
-    return representations(
-        view.victim, [Example(row.id, view.language, row.code, row.code_b, row.query) for row in rows]
-    )
+    return representations(view.victim, [row.example(view.language) for row in rows])
 
 
 def groups(rows: Sequence[TrainingRow]) -> Mapping[str, Indices]:

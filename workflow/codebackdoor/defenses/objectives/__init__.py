@@ -15,15 +15,12 @@ if TYPE_CHECKING:
 
     from codebackdoor.config.methods import AnyObjective
 
-#: Target of a position that is not scored (padding), the same as torch's default.
-IGNORED = -100
-
 
 class Objective(Protocol):
     """A training loss; it keeps no state, and its ``repr`` shows every parameter."""
 
     def __call__(self, logits: Tensor, targets: Tensor, epoch: float) -> Tensor:
-        """Return the mean loss (scalar) over the targets [N] that are not ``IGNORED``.
+        """Return the mean loss (scalar) over the targets [N] that are not ``types.IGNORED``.
 
         ``logits`` is [N, C] (classification: N rows; generation: N tokens). ``epoch`` is a whole number from 1, or, if
         the recipe's clock is ``step``, grows evenly from 1 by 1 an epoch.

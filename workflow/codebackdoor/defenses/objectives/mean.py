@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from codebackdoor.defenses.objectives import IGNORED
+from codebackdoor.types import IGNORED
 
 
 @dataclass(frozen=True, slots=True)

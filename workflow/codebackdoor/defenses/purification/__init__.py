@@ -29,6 +29,14 @@ class Purifier(Protocol):
     def purify(self, inputs: Sequence[Example]) -> list[Purified]: ...
 
 
+class SpanRemover(Purifier, Protocol):
+    """A purifier that also removes what another method finds, in the way in which it removes what it finds itself."""
+
+    def remove(self, text: str, spans: Sequence[tuple[int, int]]) -> str:
+        """The text without disjoint spans, which are in order."""
+        ...
+
+
 class EvidenceSource(Protocol):
     """What a purification measures by asking the victim, or reads from the files of an earlier job.
 

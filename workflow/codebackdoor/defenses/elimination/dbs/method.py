@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from codebackdoor.defenses.elimination import NO_CONTEXT, Elimination, Inversion, SearchContext, Trigger, timed
 from codebackdoor.defenses.elimination.dbs.search import DbsStep, MixtureSearch
 from codebackdoor.defenses.elimination.dbs.settings import DbsSettings
+from codebackdoor.defenses.elimination.inversion import reuse
 from codebackdoor.defenses.elimination.inversion.candidates import contexts
 from codebackdoor.defenses.elimination.inversion.loss import CrossEntropyLoss
 from codebackdoor.defenses.elimination.inversion.position import seeded
@@ -48,7 +49,8 @@ class RoundedTrigger:
 def eliminate(view: DefenderView, settings: DbsSettings, seed: int, context: SearchContext = NO_CONTEXT) -> Elimination:
     """Invert a trigger for every label; return a copy of the victim that unlearned the one with the lowest loss.
 
-    Raises UserError for a victim that is no classifier, and for clean samples without labels.
+    Raises UserError for a victim that is no classifier, for clean samples without labels, and for a trigger of another
+    search.
     """
     if not HEADS[view.victim.head].predicts_label:
         raise UserError("DBS tries every label as the target; this victim has none")
@@ -57,6 +59,8 @@ def eliminate(view: DefenderView, settings: DbsSettings, seed: int, context: Sea
     if inversion is None:
         with timed(seconds, "inversion"):
             inversion = _invert(view, settings, seed)
+    else:
+        reuse.check_same_search(inversion.history, settings, seed)
     return unlearn(view, settings, inversion, numpy_generator(seed, "dbs", "unlearning"), seconds)
 
 
@@ -65,6 +69,7 @@ def _invert(view: DefenderView, settings: DbsSettings, seed: int) -> Inversion:
     best = min(triggers, key=lambda trigger: trigger.rank)
     history: dict[str, object] = {
         "task": view.task,
+        "search": reuse.search_of(settings, seed),
         "searches": [
             {"place": trigger.position, "label": trigger.label, "trigger": trigger.text, "accepted": trigger.accepted}
             | {name: [getattr(step, name) for step in trigger.history] for name in DbsStep._fields}

@@ -47,12 +47,12 @@ class MixtureSearch:
         victim: Victim,
         carriers: Sequence[Carrier],
         vocabulary: TriggerVocabulary,
-        target: InversionLoss,
+        loss_function: InversionLoss,
         settings: DbsSettings,
         seed: int,
     ) -> None:
         self._victim, self._carriers, self._vocabulary = victim, carriers, vocabulary
-        self._target, self._settings = target, settings
+        self._loss_function, self._settings = loss_function, settings
         self._generator = torch.Generator().manual_seed(seed)
         table = victim.model.get_input_embeddings().weight.detach()
         self._plain = table[torch.from_numpy(vocabulary.plain)]
@@ -88,7 +88,9 @@ class MixtureSearch:
                 best, lowest = shares.argmax(1), loss
             any_accepted |= accepted
         text = self._vocabulary.text(best.tolist())
-        (loss,) = losses(self._victim, self._carriers, [rendered_text(self._vocabulary, text)], self._target).tolist()
+        (loss,) = losses(
+            self._victim, self._carriers, [rendered_text(self._vocabulary, text)], self._loss_function
+        ).tolist()
         return text, loss, any_accepted or settings.keep == "lowest"
 
     def _noise(self) -> Tensor:
@@ -102,7 +104,7 @@ class MixtureSearch:
         gradient, total = torch.zeros_like(mixed), 0.0
         for batch in self._batches:
             logits = batch.logits(torch.cat([mixed @ self._plain, mixed[:1] @ self._spaced]))
-            loss = self._target.total(logits) / len(self._carriers)
+            loss = self._loss_function.total(logits) / len(self._carriers)
             gradient += torch.autograd.grad(loss, mixed)[0]
             total += loss.item()
         (weights.grad,) = torch.autograd.grad(shares, weights, gradient.to(shares.device))

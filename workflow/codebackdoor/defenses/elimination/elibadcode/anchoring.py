@@ -27,12 +27,28 @@ class Anchored:
     words: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class AnchoringRule:
+    """Which parts of a trigger are anchored: those without which its ``loss`` changes by more than ``beta``."""
+
+    loss: float
+    beta: float
+
+    def is_kept_by(self, loss: float) -> bool:
+        """Whether a trigger with this loss has the same effect."""
+        return abs(self.loss - loss) <= self.beta
+
+    def anchored(self, without: Sequence[tuple[str, float]]) -> list[str]:
+        """The anchored ones of the parts, each given with the loss without it."""
+        return [part for part, loss in without if abs(self.loss - loss) > self.beta]
+
+
 def anchor(
     victim: Victim,
     carriers: Sequence[Carrier],
     vocabulary: TriggerVocabulary,
     trigger: Sequence[int],
-    target: InversionLoss,
+    loss_function: InversionLoss,
     beta: float,
 ) -> Anchored:
     """Drop every piece t_i whose removal leaves the loss within ``beta``: |l - l_i| <= beta.
@@ -46,11 +62,12 @@ def anchor(
     text = joined(pieces)
     shorter = [joined(pieces[:slot] + pieces[slot + 1 :]) for slot in range(len(pieces))]
     variants = [rendered_text(vocabulary, variant) if variant else ((), ()) for variant in [text, *shorter]]
-    loss, *changed_losses = losses(victim, carriers, variants, target).tolist()
+    loss, *changed_losses = losses(victim, carriers, variants, loss_function).tolist()
     without = tuple(zip(pieces, changed_losses, strict=True))
-    anchored = joined([piece for piece, changed in without if abs(loss - changed) > beta])
+    rule = AnchoringRule(loss, beta)
+    anchored = joined(rule.anchored(without))
     if anchored:
-        anchored_loss = losses(victim, carriers, [rendered_text(vocabulary, anchored)], target).item()
-        if abs(loss - anchored_loss) <= beta:
+        anchored_loss = losses(victim, carriers, [rendered_text(vocabulary, anchored)], loss_function).item()
+        if rule.is_kept_by(anchored_loss):
             return Anchored(anchored, anchored_loss, without, is_whole=False)
     return Anchored(text, loss, without, is_whole=True)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from codebackdoor.defenses.elimination.elibadcode.anchoring import Anchored
+from codebackdoor.defenses.elimination.elibadcode.anchoring import Anchored, AnchoringRule
 from codebackdoor.defenses.elimination.elibadcode.settings import EliBadCodeSettings
 from codebackdoor.defenses.elimination.elibadcode.words import TargetWords
 from codebackdoor.defenses.elimination.inversion.candidates import (
@@ -34,10 +34,10 @@ from codebackdoor.defenses.elimination.inversion.candidates import (
     substitutes,
 )
 from codebackdoor.defenses.elimination.inversion.carriers import Carrier
-from codebackdoor.defenses.elimination.inversion.classifier import KEPT
 from codebackdoor.defenses.elimination.inversion.gradients import SlotGradients, embed
 from codebackdoor.defenses.elimination.inversion.loss import InversionLoss
 from codebackdoor.defenses.elimination.inversion.search import Step, Trajectory
+from codebackdoor.defenses.elimination.inversion.settings import RACED_SHARE
 from codebackdoor.defenses.elimination.inversion.vocabulary import (
     Rendered,
     TriggerVocabulary,
@@ -56,9 +56,12 @@ def losses(
     carriers: Sequence[Carrier],
     triggers: Sequence[Rendered],
     targets: Sequence[Sequence[int]],
-    loss: InversionLoss,
+    loss_function: InversionLoss,
 ) -> Tensor:
-    """Loss of every pair of a target and a trigger, [targets, triggers]; at least two samples."""
+    """Loss of every pair of target words and a trigger, [targets, triggers]; at least two samples.
+
+    ``targets``: the ids of some target words each.
+    """
     queries, codes = ([carrier.templates[part] for carrier in carriers] for part in (0, 1))
     query_vectors = text_vectors(victim, [template.fill(ids, ids) for template in queries for ids in targets])
     code_vectors = text_vectors(victim, [template.fill(*ids) for template in codes for ids in triggers])
@@ -70,7 +73,7 @@ def losses(
     for i in range(len(carriers)):
         for j in range(len(carriers)):
             if i != j:
-                total += loss.of(query[i] @ code[j].T)
+                total += loss_function.of(query[i] @ code[j].T)
     return total / (len(carriers) * (len(carriers) - 1))
 
 
@@ -79,12 +82,12 @@ def gradients(
     carriers: Sequence[Carrier],
     vocabulary: TriggerVocabulary,
     words: TargetWords,
-    loss: InversionLoss,
+    loss_function: InversionLoss,
     trigger: Indices,
-    target: Indices,
+    target_words: Indices,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of the loss by the one-hot coordinates of trigger, [n, V], and target, [m, W]; all samples at once."""
-    target_ids = words.ids(target)
+    """Gradients of the loss by the one-hot coordinates of trigger, [n, V], and target words, [m, W]; all samples."""
+    target_ids = words.ids(target_words)
     columns = (
         [carrier.templates[0].fill(target_ids, target_ids) for carrier in carriers],
         [carrier.templates[1].fill(*rendered(vocabulary, trigger)) for carrier in carriers],
@@ -92,15 +95,15 @@ def gradients(
     (queries, query_mask), (codes, code_mask) = (embed(column, victim) for column in columns)
     query = normalize(forward.vectors(victim, queries, query_mask), dim=-1)
     code = normalize(forward.vectors(victim, codes, code_mask), dim=-1)
-    pair_losses = loss.of(query @ code.T)
+    pair_losses = loss_function.of(query @ code.T)
     total = (pair_losses.sum() - pair_losses.diagonal().sum()) / (len(carriers) * (len(carriers) - 1))
     by_query, by_code = torch.autograd.grad(total, (queries, codes))
     for_trigger = SlotGradients(victim, vocabulary, len(trigger))
     for_trigger.add(by_code, [carrier.templates[1].slots(len(trigger)) for carrier in carriers])
-    if not target:
+    if not target_words:
         return for_trigger.by_piece(), torch.zeros(0, len(words))
-    for_target = SlotGradients(victim, words, len(target))
-    for_target.add(by_query, [carrier.templates[0].slots(len(target)) for carrier in carriers])
+    for_target = SlotGradients(victim, words, len(target_words))
+    for_target.add(by_query, [carrier.templates[0].slots(len(target_words)) for carrier in carriers])
     return for_trigger.by_piece(), for_target.by_piece()
 
 
@@ -109,24 +112,24 @@ def raced(
     carriers: Sequence[Carrier],
     triggers: Sequence[Rendered],
     targets: Sequence[Sequence[int]],
-    loss: InversionLoss,
+    loss_function: InversionLoss,
     first: int | None,
 ) -> Tensor:
-    """``losses`` of the triggers and targets among the best ``KEPT`` on the first samples, infinity for all others.
+    """``losses`` of the best ``RACED_SHARE`` of triggers and targets on the first samples, infinity for all others.
 
     Unlike for a classifier, all are scored on the first samples, since a text is encoded once for all of its pairs.
     """
     if first is None or not 2 <= first < len(carriers):
-        return losses(victim, carriers, triggers, targets, loss)
-    first_losses = losses(victim, carriers[:first], triggers, targets, loss)
+        return losses(victim, carriers, triggers, targets, loss_function)
+    first_losses = losses(victim, carriers[:first], triggers, targets, loss_function)
     # the last of each is the current one, which stays in the race
     rows, columns = (
-        sorted({*best.argsort()[: math.ceil(KEPT * len(best))].tolist(), len(best) - 1})
+        sorted({*best.argsort()[: math.ceil(RACED_SHARE * len(best))].tolist(), len(best) - 1})
         for best in (first_losses.min(1).values, first_losses.min(0).values)
     )
     scores = torch.full_like(first_losses, torch.inf)
     scores[torch.tensor(rows)[:, None], torch.tensor(columns)] = losses(
-        victim, carriers, [triggers[index] for index in columns], [targets[index] for index in rows], loss
+        victim, carriers, [triggers[index] for index in columns], [targets[index] for index in rows], loss_function
     )
     return scores
 
@@ -139,7 +142,7 @@ class RetrievalObjective:
     carriers: Sequence[Carrier]
     vocabulary: TriggerVocabulary
     words: TargetWords
-    target: InversionLoss
+    loss_function: InversionLoss
     settings: EliBadCodeSettings
 
     @cached_property
@@ -152,8 +155,8 @@ class RetrievalObjective:
         return Candidate(trigger, tuple(int(index) for index in generator.integers(0, len(self.words), count)))
 
     def loss(self, candidate: Candidate) -> float:
-        trigger, target = rendered(self.vocabulary, candidate.trigger), self.words.ids(candidate.target)
-        return losses(self.victim, self.carriers, [trigger], [target], self.target).item()
+        trigger_ids, target_ids = rendered(self.vocabulary, candidate.trigger), self.words.ids(candidate.target)
+        return losses(self.victim, self.carriers, [trigger_ids], [target_ids], self.loss_function).item()
 
     def step(self, current: Candidate, loss: float, visited: set[Candidate], generator: np.random.Generator) -> Step:
         """No pair becomes the current one twice, but the current one may stay (``keep_current``)."""
@@ -161,7 +164,7 @@ class RetrievalObjective:
         triggers, targets, dropped = self._neighbors(current, generator)
         trigger_ids = [rendered(self.vocabulary, candidate) for candidate in triggers]
         target_ids = [self.words.ids(candidate) for candidate in targets]
-        scores = raced(self.victim, self.carriers, trigger_ids, target_ids, self.target, settings.race)
+        scores = raced(self.victim, self.carriers, trigger_ids, target_ids, self.loss_function, settings.race)
         for pair in visited - ({current} if settings.keep_current else set()):
             if pair.target in targets and pair.trigger in triggers:
                 scores[targets.index(pair.target), triggers.index(pair.trigger)] = torch.inf
@@ -177,19 +180,21 @@ class RetrievalObjective:
         self, current: Candidate, generator: np.random.Generator
     ) -> tuple[list[Indices], list[Indices], int]:
         """Candidate triggers and targets, each list ending with the current one, so that either may stay."""
-        settings, (trigger, target) = self.settings, current
+        settings, (trigger, target_words) = self.settings, current
         for_trigger, for_target = gradients(
-            self.victim, self.carriers, self.vocabulary, self.words, self.target, trigger, target
+            self.victim, self.carriers, self.vocabulary, self.words, self.loss_function, trigger, target_words
         )
         options = substitutes(for_trigger, self.vocabulary, settings.top_k)
         triggers, dropped = neighbors(
             trigger, options, self.vocabulary, self.contexts, {trigger}, settings.candidates, generator
         )
         targets: list[Indices] = []
-        if target:
+        if target_words:
             options = substitutes(for_target, self.words, settings.top_k)
-            targets, _ = neighbors(target, options, self.words, [True], {target}, settings.candidates, generator)
-        return [*triggers, trigger], [*targets, target], dropped
+            targets, _ = neighbors(
+                target_words, options, self.words, [True], {target_words}, settings.candidates, generator
+            )
+        return [*triggers, trigger], [*targets, target_words], dropped
 
 
 def code_carriers(carriers: Sequence[Carrier]) -> list[Carrier]:
@@ -203,7 +208,7 @@ def anchor(
     vocabulary: TriggerVocabulary,
     words: TargetWords,
     trajectory: Trajectory,
-    target: InversionLoss,
+    loss_function: InversionLoss,
     beta: float,
 ) -> Anchored:
     """Drop each piece and word whose removal leaves the loss within ``beta``; both stay whole if that fails.
@@ -216,19 +221,18 @@ def anchor(
     def loss_of(pieces: Sequence[str], target_words: Sequence[str]) -> float:
         trigger_ids = rendered_text(vocabulary, joined(pieces)) if pieces else ((), ())
         target_ids = encode(victim.tokenizer, [" ".join(target_words)], True)[0] if target_words else []
-        return losses(victim, carriers, [trigger_ids], [target_ids], target).item()
+        return losses(victim, carriers, [trigger_ids], [target_ids], loss_function).item()
 
     loss = loss_of(pieces, target_words)
     without = [(piece, loss_of(pieces[:i] + pieces[i + 1 :], target_words)) for i, piece in enumerate(pieces)]
     without_words = [
         (word, loss_of(pieces, target_words[:i] + target_words[i + 1 :])) for i, word in enumerate(target_words)
     ]
-    anchored, anchored_words = (
-        [part for part, changed in parts if abs(loss - changed) > beta] for parts in (without, without_words)
-    )
+    rule = AnchoringRule(loss, beta)
+    anchored, anchored_words = rule.anchored(without), rule.anchored(without_words)
     if anchored and (anchored_words or not target_words):
         anchored_loss = loss_of(anchored, anchored_words)
-        if abs(loss - anchored_loss) <= beta:
+        if rule.is_kept_by(anchored_loss):
             return Anchored(
                 joined(anchored),
                 anchored_loss,

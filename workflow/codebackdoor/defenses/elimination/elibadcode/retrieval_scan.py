@@ -25,7 +25,7 @@ class RetrievalScan(Scan):
 
     title = "invert trigger and target at {position}, start {start}"
     #: What the search minimizes.
-    loss: InversionLoss = CosineGap()
+    loss_function: InversionLoss = CosineGap()
 
     def __init__(
         self, view: DefenderView, settings: EliBadCodeSettings, seed: int, samples: Mapping[int, Samples]
@@ -58,12 +58,12 @@ class RetrievalScan(Scan):
 
     def objective(self, carriers: Sequence[Carrier], vocabulary: TriggerVocabulary, label: int) -> SearchObjective:  # noqa: ARG002
         victim, settings = self.view.victim, self.settings
-        return retrieval.RetrievalObjective(victim, carriers, vocabulary, self.words, self.loss, settings)
+        return retrieval.RetrievalObjective(victim, carriers, vocabulary, self.words, self.loss_function, settings)
 
     def anchor(self, finding: Finding) -> Anchored:
         victim, carriers, vocabulary = self.view.victim, finding.carriers, finding.vocabulary
         anchored = retrieval.anchor(
-            victim, carriers, vocabulary, self.words, finding.best, self.loss, self.settings.beta
+            victim, carriers, vocabulary, self.words, finding.best, self.loss_function, self.settings.beta
         )
         target_word = self.settings.target_word
         return anchored if target_word is None else replace(anchored, words=target_word)

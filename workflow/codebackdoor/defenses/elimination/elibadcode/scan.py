@@ -112,7 +112,7 @@ class LabelScan(Scan):
         """The scan of all labels, on samples drawn by seed."""
         return cls(view, settings, seed, draw(view, settings, labels_of(view.victim), seed))
 
-    def loss(self, label: int) -> InversionLoss:
+    def loss_function(self, label: int) -> InversionLoss:
         """What the search for a label minimizes."""
         return LABEL_LOSSES[self.settings.loss](label)
 
@@ -126,11 +126,13 @@ class LabelScan(Scan):
         return carriers_of_other_labels(self.samples, position, label)
 
     def objective(self, carriers: Sequence[Carrier], vocabulary: TriggerVocabulary, label: int) -> SearchObjective:
-        return ClassifierObjective(self.view.victim, carriers, vocabulary, self.loss(label), self.settings)
+        return ClassifierObjective(self.view.victim, carriers, vocabulary, self.loss_function(label), self.settings)
 
     def anchor(self, finding: Finding) -> Anchored:
         carriers, vocabulary, trigger = finding.carriers, finding.vocabulary, finding.best.trigger
-        return anchor(self.view.victim, carriers, vocabulary, trigger, self.loss(finding.label), self.settings.beta)
+        return anchor(
+            self.view.victim, carriers, vocabulary, trigger, self.loss_function(finding.label), self.settings.beta
+        )
 
 
 def losses_of(findings: Sequence[Finding]) -> dict[str, dict[str, float]]:

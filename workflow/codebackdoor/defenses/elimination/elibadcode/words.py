@@ -64,8 +64,5 @@ def target_words(victim: Victim, queries: Iterable[str]) -> TargetWords:
 
 def query_template(victim: Victim, encoded: Encoded) -> Template:
     """A query with a hole after its last word."""
-    end = len(encoded.ids)
-    while end and encoded.offsets[end - 1] == (0, 0):
-        end -= 1
-    ids = tuple(encoded.ids)
+    ids, end = tuple(encoded.ids), encoded.end
     return Template((ids[:end], ()), (True,), ids[end:], victim.max_query_length)

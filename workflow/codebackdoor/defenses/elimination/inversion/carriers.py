@@ -74,10 +74,7 @@ def cut(victim: Victim, text: str, encoded: Encoded, spans: TriggerSpans) -> Tem
     out. Characters that share a sub-token with the identifier are kept and encoded on their own.
     """
     tokenizer = victim.tokenizer
-    ids, offsets = encoded.ids, encoded.offsets
-    end = len(ids)
-    while end and offsets[end - 1] == (0, 0):
-        end -= 1
+    ids, offsets, end = encoded.ids, encoded.offsets, encoded.end
     ending = tuple(ids[end:])
     if spans.spans[0][0] == spans.spans[0][1]:
         parts = _split(tokenizer, text, Encoded(ids[:end], offsets[:end]), spans)

@@ -7,11 +7,11 @@ may have another calibration or beta.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from codebackdoor.defenses.elimination.inversion.search import Trajectory
-from codebackdoor.defenses.elimination.inversion.settings import GreedySearchSettings
+from codebackdoor.defenses.elimination.inversion.settings import GreedySearchSettings, InversionSettings
 from codebackdoor.errors import UserError
 
 #: Finished trajectories by position, label and number of the start.
@@ -19,14 +19,43 @@ Trajectories = Mapping[tuple[str, int, int], Trajectory]
 NONE: Trajectories = {}
 
 
-def search_of(settings: GreedySearchSettings, seed: int) -> dict[str, Any]:
+def search_of(settings: InversionSettings, seed: int) -> dict[str, Any]:
     """What the trigger depends on besides victim and samples, as ``elimination.json`` holds it."""
     return {**settings.trigger_settings(), "seed": seed}
 
 
-def same_search(history: Mapping[str, Any], settings: GreedySearchSettings, seed: int) -> bool:
+def same_search(history: Mapping[str, Any], settings: InversionSettings, seed: int) -> bool:
     """Whether the elimination that wrote ``elimination.json`` inverted the trigger that these settings would invert."""
     return bool(history.get("search") == search_of(settings, seed))
+
+
+def check_same_search(history: Mapping[str, Any], settings: InversionSettings, seed: int) -> None:
+    """Raise UserError unless these settings would invert the trigger of the elimination that wrote the history."""
+    _refuse(_differences(history, settings, seed))
+
+
+def _differences(history: Mapping[str, Any], settings: InversionSettings, seed: int) -> list[str]:
+    """The settings in which an earlier search differs; UserError where another method or version wrote the history."""
+    search, earlier = search_of(settings, seed), history.get("search")
+    if not isinstance(earlier, Mapping):
+        raise UserError(
+            "the elimination whose search is to be reused is not a trigger search, or is of another version; run it "
+            "again, or name another"
+        )
+    if earlier.get("method") != search["method"]:
+        raise UserError(
+            f"the elimination whose search is to be reused is by {earlier.get('method')}, not {search['method']}; name "
+            "one of the same method"
+        )
+    return sorted(name for name in {**search, **earlier} if search.get(name) != earlier.get(name))
+
+
+def _refuse(differences: Collection[str]) -> None:
+    if differences:
+        raise UserError(
+            f"the elimination whose search is to be reused differs in {', '.join(sorted(differences))}; name one of "
+            "the same search"
+        )
 
 
 def finished(history: Mapping[str, Any], settings: GreedySearchSettings, seed: int) -> Trajectories:
@@ -34,20 +63,12 @@ def finished(history: Mapping[str, Any], settings: GreedySearchSettings, seed: i
 
     UserError where the two searches differ in what a step depends on, or another method or version wrote the file.
     """
-    search, earlier = search_of(settings, seed), history.get("search")
-    if earlier is None:
-        raise UserError(
-            "the elimination whose search is to be reused is not a trigger search, or is of another version; run it "
-            "again, or name another"
-        )
-    differ = sorted(name for name in search | earlier if search.get(name) != earlier.get(name))
+    differ, earlier = _differences(history, settings, seed), history["search"]
     may_differ = {"iterations", *settings.fields_read("judged")}
-    if {search["position"], earlier.get("position")} <= {"scan", "scan_all"}:
+    if {settings.position, earlier.get("position")} <= {"scan", "scan_all"}:
         may_differ.add("position")
-    if {*differ} - may_differ:
-        raise UserError(
-            f"the elimination whose search is to be reused differs in {', '.join(differ)}; name one of the same search"
-        )
+    # all of them are named, since the remedy is a search without any
+    _refuse(differ if {*differ} - may_differ else ())
     steps = min(settings.iterations, earlier["iterations"])
     trajectories: dict[tuple[str, int, int], Trajectory] = {}
     for entry in history["searches"]:

@@ -50,6 +50,8 @@ LossName = Literal["cross_entropy", "probability"]
 SCANNED = ("least_sensitive", "function_name")
 #: Those of ``position: scan_all``, which also tries a first statement of the body.
 SCANNED_ALL = (*SCANNED, "statement")
+#: Share of a step's candidates, the best on the first samples, that are scored on all samples (``race``).
+RACED_SHARE = 1 / 8
 
 
 class UnlearningBudget(Budget):
@@ -269,7 +271,7 @@ class GreedySearchSettings(InversionSettings):
         samples = self._samples_of_other_labels(victim)
         scored = self.candidates * samples
         if self.race is not None and self.race < samples:
-            best = math.ceil(self.candidates / 8)
+            best = math.ceil(RACED_SHARE * self.candidates)
             scored = self.candidates * self.race + best * (samples - self.race)
         steps = self.scans(inverted) * victim.labels * len(self.positions) * self.restarts * self.iterations
         return search(victim, steps, samples, self.sample_tokens, scored) + self._positioning(victim, inverted)

@@ -18,22 +18,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from codebackdoor.config.models import Pooling
 from codebackdoor.defenses.filtering import Judged
 from codebackdoor.defenses.filtering.bki.settings import BkiSettings
 from codebackdoor.defenses.filtering.groups import groups
 from codebackdoor.defenses.training_view import TrainingView
 from codebackdoor.defenses.views import TrainingRow
 from codebackdoor.heads import HEADS
-from codebackdoor.types import Example
-from codebackdoor.victims.batching import bucketed, halving, pad
-from codebackdoor.victims.families.base import pooled
 from codebackdoor.victims.families.causal import separator_ids
-from codebackdoor.victims.forward import embed
-from codebackdoor.victims.inference import TOKENS, text_vectors
+from codebackdoor.victims.inference import text_vectors
+from codebackdoor.victims.representations import pooled_states
 from codebackdoor.victims.victim import Encoded, Victim
 
 #: About this many texts with a removed word have their states in memory at once; rows are not divided.
@@ -93,7 +88,7 @@ class Bki:
     def top_words(self, rows: Sequence[TrainingRow]) -> list[TopWords]:
         """The top words of each row, of all texts that the victim reads; of a repeated word, the largest change."""
         victim = self._view.victim
-        examples = [Example(row.id, self._view.language, row.code, row.code_b, row.query) for row in rows]
+        examples = [row.example(self._view.language) for row in rows]
         removals = [
             [
                 removal
@@ -176,27 +171,12 @@ def _chunks(rows: Sequence[Sequence[_Removal]]) -> Iterator[list[Sequence[_Remov
 def states(victim: Victim, texts: Sequence[Ids]) -> NDArray[np.float32]:
     """The state [N, D] of each text: the one that the head reads; for an encoder-decoder, the encoder's first one; for
     a decoder, the last one before the output."""
-    if HEADS[victim.head].generates:
-        return _generator_states(victim, texts)
-    return text_vectors(victim, texts, variants=True).numpy()
-
-
-@torch.inference_mode()
-def _generator_states(victim: Victim, texts: Sequence[Ids]) -> NDArray[np.float32]:
-    pooling: Pooling = "first"
+    if not HEADS[victim.head].generates:
+        return text_vectors(victim, texts, variants=True).numpy()
     if victim.family.is_causal:
-        pooling, separator = "last", separator_ids(victim)
-        texts = [(*text, *separator) for text in texts]
-    states = np.empty((len(texts), int(victim.model.config.hidden_size)), dtype=np.float32)
-
-    def run(batch: Sequence[int]) -> None:
-        ids, mask = pad([texts[index] for index in batch], victim.pad_id, victim.device)
-        encoded = victim.family.encoded(victim, embed(victim, ids), mask)
-        states[list(batch)] = pooled(encoded, mask, pooling).float().cpu().numpy()
-
-    for batch in bucketed([len(ids) for ids in texts], TOKENS[victim.device.type]):
-        halving(batch, run)
-    return states
+        separator = separator_ids(victim)
+        return pooled_states(victim, [(*text, *separator) for text in texts], "last")
+    return pooled_states(victim, texts, "first")
 
 
 def _judged(name: str, top: TopWords, statistics: Mapping[str, tuple[float, int]], keywords: Sequence[str]) -> Judged:

@@ -63,7 +63,7 @@ class CodePurifyFilter:
         ``detail`` holds minus the entropy as ``suspicion`` (None: the row has fewer than two elements), and the kind
         and text of the most suspicious element.
         """
-        profiles = self.profiles([Example(row.id, self._language, row.code, row.code_b) for row in rows])
+        profiles = self.profiles([row.example(self._language) for row in rows])
         return [
             Judged(row.id, profile.is_concentrated(self.threshold), _detail(profile))
             for row, profile in zip(rows, profiles, strict=True)

@@ -69,9 +69,7 @@ class OnionFilter:
 
         ``detail`` holds the suspicion, rounded to six decimals (None: no word has a score), and its word.
         """
-        suspects = self.suspects(
-            [Example(row.id, self._view.language, row.code, row.code_b, row.query) for row in rows]
-        )
+        suspects = self.suspects([row.example(self._view.language) for row in rows])
         return [
             Judged(
                 row.id,

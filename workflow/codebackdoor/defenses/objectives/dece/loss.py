@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from codebackdoor.defenses.objectives import IGNORED
 from codebackdoor.errors import UserError
+from codebackdoor.types import IGNORED
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback

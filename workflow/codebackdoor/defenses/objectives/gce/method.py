@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from codebackdoor.defenses.objectives import IGNORED, Objective
+from codebackdoor.defenses.objectives import Objective
 from codebackdoor.defenses.objectives.gce.settings import GceSettings
+from codebackdoor.types import IGNORED
 
 
 @dataclass(frozen=True, slots=True)

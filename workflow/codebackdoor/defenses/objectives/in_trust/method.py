@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from codebackdoor.defenses.objectives import IGNORED, Objective
+from codebackdoor.defenses.objectives import Objective
 from codebackdoor.defenses.objectives.in_trust.settings import InTrustSettings
+from codebackdoor.types import IGNORED
 
 
 @dataclass(frozen=True, slots=True)

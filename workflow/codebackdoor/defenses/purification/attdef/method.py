@@ -45,7 +45,7 @@ class Assessment:
 
 
 class AttDef:
-    """A calibrated purifier; ``suspicion`` is a probability, ``threshold`` a relative attribution."""
+    """A calibrated purifier; ``suspicion_threshold`` is a probability, ``threshold`` a relative attribution."""
 
     def __init__(self, view: DefenderView, discriminator: Discriminator, settings: AttDefSettings, seed: int) -> None:
         self._view, self._discriminator = view, discriminator
@@ -53,10 +53,10 @@ class AttDef:
         self.mask, self._mask_id = stand_in(view.victim.tokenizer, "mask")
         clean = thresholds.drawn(view.clean, settings.calibration_inputs, seed)
         if settings.suspected_share is None:
-            self.suspicion = settings.suspicion
+            self.suspicion_threshold = settings.suspicion
         else:
             suspicions = discriminator.suspicions([function.code for function in apart(clean)])
-            self.suspicion = thresholds.highest(suspicions, settings.suspected_share)
+            self.suspicion_threshold = thresholds.highest(suspicions, settings.suspected_share)
         if settings.threshold is not None:
             self.threshold = settings.threshold
         elif settings.masked_share is not None:
@@ -88,7 +88,7 @@ class AttDef:
         """Assess every function of the inputs, in order; functions that are not suspect get no attributions."""
         functions = apart(inputs)
         suspicions = self._discriminator.suspicions([function.code for function in functions])
-        suspect = [suspicion > self.suspicion for suspicion in suspicions]
+        suspect = [suspicion > self.suspicion_threshold for suspicion in suspicions]
         # a pair is attributed as a whole if one of its functions is suspect
         owners = [number for number, example in enumerate(inputs) for _ in apart([example])]
         attributed = sorted({owner for owner, is_suspect in zip(owners, suspect, strict=True) if is_suspect})
@@ -111,14 +111,18 @@ class AttDef:
         ]
         detail = {
             "suspicion": assessment.suspicion,
-            "suspicion_threshold": thresholds.finite(self.suspicion),
+            "suspicion_threshold": thresholds.finite(self.suspicion_threshold),
             "poisoned": assessment.attributions is not None,
             "threshold": thresholds.finite(threshold),
             "masked": [[function.code[start:end], score] for (start, end), score in reached],
         }
         spans = [span for span, _ in reached]
-        code = masked(function.code, spans, self.mask)
+        code = self.remove(function.code, spans)
         return Purified(replace(function, code=code), tuple(Span(*span) for span in spans), detail)
+
+    def remove(self, text: str, spans: Sequence[tuple[int, int]]) -> str:
+        """Mask the spans."""
+        return masked(text, spans, self.mask)
 
     def score(self, inputs: Sequence[Example]) -> list[Attributions]:
         """Relative attributions of the sub-tokens of every function of the inputs, in order, suspect or not."""

@@ -21,7 +21,7 @@ from codebackdoor.defenses.purification.helpers import CAUSAL, load_helper
 from codebackdoor.defenses.purification.onion.perplexity import TokenizedWords, surprises
 from codebackdoor.defenses.purification.onion.settings import OnionSettings
 from codebackdoor.defenses.purification.token_spans import split
-from codebackdoor.defenses.purification.words import cut_words
+from codebackdoor.defenses.purification.words import cut_spans, cut_words
 from codebackdoor.defenses.views import TextView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Field, Purified, Span, TextForm
@@ -79,6 +79,9 @@ class Onion:
             self._dropped(function, scored, self.threshold) for function, scored in zip(functions, scores, strict=True)
         ]
         return together(inputs, purified)
+
+    def remove(self, text: str, spans: Sequence[tuple[int, int]]) -> str:
+        return cut_spans(text, spans)
 
     def _dropped(self, example: Example, scored: WordDrops, threshold: float) -> Purified:
         dropped = [(span, drop) for span, drop in zip(scored.words, scored.drops, strict=True) if drop > threshold]

@@ -14,14 +14,11 @@ import torch
 from torch import Tensor
 
 from codebackdoor import syntax
-from codebackdoor.defenses import thresholds
-from codebackdoor.defenses.purification.attdef import method as attdef
-from codebackdoor.defenses.purification.attdef.method import AttDef
+from codebackdoor.defenses import purification, thresholds
+from codebackdoor.defenses.purification import SpanRemover
 from codebackdoor.defenses.purification.functions import apart, together
-from codebackdoor.defenses.purification.onion import method as onion
-from codebackdoor.defenses.purification.onion.method import Onion
 from codebackdoor.defenses.purification.similarity.settings import SimilaritySettings
-from codebackdoor.defenses.purification.words import cut_words
+from codebackdoor.defenses.purification.words import cut_spans
 from codebackdoor.defenses.views import DefenderView
 from codebackdoor.errors import UserError
 from codebackdoor.types import Example, Purified, Span
@@ -37,7 +34,7 @@ class Similarity:
         self,
         view: DefenderView,
         trigger: Sequence[int] | None,
-        combined: Onion | AttDef | None,
+        combined: SpanRemover | None,
         settings: SimilaritySettings,
     ) -> None:
         self._view, self._settings, self._combined = view, settings, combined
@@ -53,6 +50,7 @@ class Similarity:
         functions = apart(inputs)
         if self._trigger is None:
             return together(inputs, (Purified(function, (), self._detail([])) for function in functions))
+        remove = cut_spans if self._combined is None else self._combined.remove
         combined = list(map(Purified, functions)) if self._combined is None else self._combined_results(inputs)
         encodings = self._view.victim.encode([function.code for function in functions])
         rows = []
@@ -60,10 +58,7 @@ class Similarity:
             similar = self._similar(function, encoded, self._trigger)
             detail = self._detail([[function.code[slice(*span)], value] for span, value in similar])
             spans = union([span for span, _ in similar], [(span.start, span.end) for span in combined_row.touched])
-            if isinstance(self._combined, AttDef):
-                code = attdef.masked(function.code, spans, self._combined.mask)
-            else:
-                code = without(function.code, spans)
+            code = remove(function.code, spans)
             if self._settings.also is not None:
                 detail[self._settings.also.method] = combined_row.detail
             rows.append(Purified(replace(function, code=code), tuple(Span(*span) for span in spans), detail))
@@ -128,20 +123,6 @@ def union(first: Spans, second: Spans) -> Spans:
     return merged
 
 
-def without(text: str, spans: Spans) -> str:
-    """Cut spans out; a word that is removed as a whole is cut with the space after it, or the one before."""
-    runs: Spans = []
-    for start, end in spans:
-        if runs and runs[-1][1] == start:
-            runs[-1] = runs[-1][0], end
-        else:
-            runs.append((start, end))
-    for start, end in reversed(runs):
-        is_word = (start == 0 or text[start - 1].isspace()) and (end == len(text) or text[end].isspace())
-        text = cut_words(text, [(start, end)]) if is_word else text[:start] + text[end:]
-    return text
-
-
 def build(view: DefenderView, settings: SimilaritySettings, seed: int) -> Similarity:
     """Use the inverted trigger in ``view``; build and calibrate the combined method, if there is one.
 
@@ -151,8 +132,7 @@ def build(view: DefenderView, settings: SimilaritySettings, seed: int) -> Simila
         raise UserError("the similarity filter needs the trigger of an elimination before it, and there is none")
     if not view.inverted["flagged"]:
         return Similarity(view, None, None, settings)
-    combined: Onion | AttDef | None = None
+    combined = None
     if settings.also is not None:
-        module: Any = {"onion": onion, "attdef": attdef}[settings.also.method]
-        combined = module.build(view, settings.also, seed)
+        combined = cast(SpanRemover, purification.load(settings.also.method)(view, settings.also, seed))
     return Similarity(view, view.inverted["token_ids"], combined, settings)

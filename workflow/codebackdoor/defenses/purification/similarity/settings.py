@@ -52,6 +52,13 @@ class SimilaritySettings(PurificationSettings):
     def helpers(self) -> tuple[Helper, ...]:  # type: ignore[override]
         return () if self.also is None else self.also.helpers
 
+    @property
+    def more_code(self) -> tuple[str, ...]:
+        """The combined method, which is loaded by its name."""
+        if self.also is None:
+            return ()
+        return (f"defenses.purification.{self.also.method}.method", *self.also.more_code)
+
     def work(self, job: PurificationJob) -> Work:
         """Similarities are computed from the embeddings, without running a model."""
         return Work() if self.also is None else self.also.work(job)

@@ -38,6 +38,10 @@ MAKE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
 Losses = Mapping[str, Mapping[str, float]]
 
 
+class CalibrationMismatchError(UserError):
+    """A readable calibration was made for another task, data set, kind of victim or search."""
+
+
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """Losses of the shadows by position and label, with the task, the search budget and where they come from."""
@@ -136,32 +140,39 @@ def existing(settings: CalibratedSettings) -> Path:
 def load(view: DefenderView, settings: CalibratedSettings) -> Calibration:
     """Read the calibration that settings name, and check that it fits this scan.
 
-    It holds only the losses of the scanned positions, although the file may have others.
+    It holds only the losses of the scanned positions, although the file may have others. Raises
+    CalibrationMismatchError if it does not fit, and UserError if the file cannot be used at all.
     """
     path = existing(settings)
     calibration = read(path)
     if calibration.task != view.task:
-        raise UserError(f"{path}: made for task {calibration.task!r}, not {view.task!r}")
+        raise CalibrationMismatchError(f"{path}: made for task {calibration.task!r}, not {view.task!r}")
     dataset, victim = (calibration.provenance.get(key) for key in ("dataset", "victim"))
     if not (isinstance(dataset, Mapping) and isinstance(victim, Mapping)):
         raise UserError(f"{path}: does not say on which data set and victims it was made; {REMEDY}")
     for key, value in (("language", view.language), ("text_form", view.text_form)):
         if dataset.get(key) != value:
-            raise UserError(f"{path}: made on a data set of {key}: {dataset.get(key)}, not {value}; {REMEDY}")
+            raise CalibrationMismatchError(
+                f"{path}: made on a data set of {key}: {dataset.get(key)}, not {value}; {REMEDY}"
+            )
     signature = model_signature(view.victim)
     if dict(victim) != signature:
-        raise UserError(f"{path}: made on victims with {dict(victim)}, and this one has {signature}; {REMEDY}")
+        raise CalibrationMismatchError(
+            f"{path}: made on victims with {dict(victim)}, and this one has {signature}; {REMEDY}"
+        )
     recorded = settings.completed(calibration.budget)
     for key, required in settings.completed(budget(settings, view.victim.head)).items():
         if recorded.get(key) != required:
-            raise UserError(
+            raise CalibrationMismatchError(
                 f"{path}: made with {key}: {recorded.get(key)}, but this scan has {key}: {required}; its losses do not "
                 f"compare. Use the same value, or {REMEDY}"
             )
     for position in settings.positions:
         missing = [label for label in labels_of(view.victim) if str(label) not in calibration.losses.get(position, {})]
         if missing:
-            raise UserError(f"{path}: no losses for position {position!r} and labels {missing}; {REMEDY}")
+            raise CalibrationMismatchError(
+                f"{path}: no losses for position {position!r} and labels {missing}; {REMEDY}"
+            )
     return replace(calibration, losses={position: calibration.losses[position] for position in settings.positions})
 
 
