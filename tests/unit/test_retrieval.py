@@ -16,7 +16,7 @@ from codebackdoor.pools import pools
 from codebackdoor.types import Example, Poisoned, holds
 from codebackdoor.victims import forward
 from codebackdoor.victims.inference import text_vectors
-from codebackdoor.victims.retrieval import Searcher, rank
+from codebackdoor.victims.retrieval import Retriever, rank
 from codebackdoor.victims.training import fit
 from codebackdoor.victims.validation import Validation
 
@@ -58,7 +58,7 @@ def test_each_triggered_function_takes_its_own_place_among_the_clean_ones() -> N
     victim = understanding("mean", "retrieval")
     rows = [row(number) for number in range(12)]
     triggered = [poisoned(example, "x") for example in rows[:9]]
-    predictions = Searcher(victim, rows, 6).triggered(triggered, "file")
+    predictions = Retriever(victim, rows, 6).triggered(triggered, "file")
     assert [prediction.id for prediction in predictions] == ["5", "11"]
     assert [len(prediction.ranks or ()) for prediction in predictions] == [6, 3]
     pool = range(6)

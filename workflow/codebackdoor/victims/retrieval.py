@@ -28,7 +28,7 @@ def rank(scores: Tensor, entry: int | Tensor, score: Tensor | None = None) -> Te
     return 1 + ((scores > ranked) & rivals).sum(-1) + ((scores == ranked) & rivals).sum(-1) / 2
 
 
-class Searcher:
+class Retriever:
     """Ranks the functions of a test set with one victim."""
 
     def __init__(self, victim: Victim, rows: Sequence[Example], size: int) -> None:

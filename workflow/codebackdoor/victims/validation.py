@@ -11,7 +11,7 @@ from codebackdoor import bleu
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Poisoned, Prediction
 from codebackdoor.victims.inference import forced, label_predictions, predict, predict_logits
-from codebackdoor.victims.retrieval import Searcher
+from codebackdoor.victims.retrieval import Retriever
 from codebackdoor.victims.victim import Victim
 
 #: Whether a prediction is what the attacker wants for a row.
@@ -100,11 +100,11 @@ class Validator:
 
     def _retrieval(self) -> dict[str, float]:
         """Loss and MRR in pools; for triggered rows the mean normalized rank with and without the trigger."""
-        searcher = Searcher(self._victim, self._all, self._pool)
-        ranks = torch.tensor([prediction.rank or 0.0 for prediction in searcher.clean()])
-        values = {"loss": searcher.loss(self._scale), "mrr": (1 / ranks).mean().item()}
+        retriever = Retriever(self._victim, self._all, self._pool)
+        ranks = torch.tensor([prediction.rank or 0.0 for prediction in retriever.clean()])
+        values = {"loss": retriever.loss(self._scale), "mrr": (1 / ranks).mean().item()}
         if self._triggered:
-            predictions = searcher.triggered(self._triggered, str(self._triggered[0].example.target))
+            predictions = retriever.triggered(self._triggered, str(self._triggered[0].example.target))
             pairs = [
                 (before / (prediction.pool or 1), after / (prediction.pool or 1))
                 for prediction in predictions
