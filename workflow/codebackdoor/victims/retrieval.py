@@ -28,6 +28,23 @@ def rank(scores: Tensor, entry: int | Tensor, score: Tensor | None = None) -> Te
     return 1 + ((scores > ranked) & rivals).sum(-1) + ((scores == ranked) & rivals).sum(-1) / 2
 
 
+def reciprocal_ranks(predictions: Sequence[Prediction]) -> list[float]:
+    """One over the rank of each query's function; ValueError if a prediction has no rank."""
+    return [1 / _rank_of(prediction) for prediction in predictions]
+
+
+def mrr(predictions: Sequence[Prediction]) -> float:
+    """The mean reciprocal rank; ValueError if a prediction has no rank."""
+    reciprocals = reciprocal_ranks(predictions)
+    return sum(reciprocals) / len(reciprocals)
+
+
+def _rank_of(prediction: Prediction) -> float:
+    if prediction.rank is None:
+        raise ValueError(f"the prediction of row {prediction.id!r} has no rank")
+    return prediction.rank
+
+
 class Retriever:
     """Ranks the functions of a test set with one victim."""
 

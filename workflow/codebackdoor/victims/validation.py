@@ -11,7 +11,7 @@ from codebackdoor import bleu
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Poisoned, Prediction
 from codebackdoor.victims.inference import forced, label_predictions, predict, predict_logits
-from codebackdoor.victims.retrieval import Retriever
+from codebackdoor.victims.retrieval import Retriever, reciprocal_ranks
 from codebackdoor.victims.victim import Victim
 
 #: Whether a prediction is what the attacker wants for a row.
@@ -101,8 +101,9 @@ class Validator:
     def _retrieval(self) -> dict[str, float]:
         """Loss and MRR in pools; for triggered rows the mean normalized rank with and without the trigger."""
         retriever = Retriever(self._victim, self._all, self._pool)
-        ranks = torch.tensor([prediction.rank or 0.0 for prediction in retriever.clean()])
-        values = {"loss": retriever.loss(self._scale), "mrr": (1 / ranks).mean().item()}
+        # averaged in single precision, as the loss is: a mean in double precision may differ in the last saved digit
+        mrr = torch.tensor(reciprocal_ranks(retriever.clean())).mean().item()
+        values = {"loss": retriever.loss(self._scale), "mrr": mrr}
         if self._triggered:
             predictions = retriever.triggered(self._triggered, str(self._triggered[0].example.target))
             pairs = [

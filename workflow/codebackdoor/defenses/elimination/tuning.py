@@ -24,7 +24,7 @@ from codebackdoor.types import Example
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import pad
 from codebackdoor.victims.inference import predict_logits, text_vectors
-from codebackdoor.victims.retrieval import Retriever
+from codebackdoor.victims.retrieval import Retriever, mrr
 from codebackdoor.victims.victim import Victim
 
 #: Functions that a query is ranked among when the clean samples are measured.
@@ -185,8 +185,6 @@ def _accuracy(victim: Victim, encoded: Sequence[Texts], rows: Sequence[Row]) -> 
     if not unstamped:
         return None
     if HEADS[victim.head].ranks:
-        searcher = Retriever(victim, [row.example for _, row in unstamped], POOL)
-        ranks = [prediction.rank or 0.0 for prediction in searcher.clean()]
-        return sum(1 / rank for rank in ranks) / len(ranks)
+        return mrr(Retriever(victim, [row.example for _, row in unstamped], POOL).clean())
     predicted = predict_logits(victim, [texts for texts, _ in unstamped]).argmax(dim=1)
     return float((predicted == torch.tensor([row.label for _, row in unstamped])).float().mean())
