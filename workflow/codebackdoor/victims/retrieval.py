@@ -39,6 +39,19 @@ def mrr(predictions: Sequence[Prediction]) -> float:
     return sum(reciprocals) / len(reciprocals)
 
 
+def normalized_ranks(predictions: Sequence[Prediction]) -> list[tuple[float, float]]:
+    """The ranks (without, with the trigger) of all attacking functions as shares of their pools.
+
+    ValueError if a prediction has no ranks or no pool.
+    """
+    pairs = []
+    for prediction in predictions:
+        if prediction.ranks is None or prediction.pool is None:
+            raise ValueError(f"the prediction of row {prediction.id!r} has no ranks in a pool")
+        pairs += [(before / prediction.pool, after / prediction.pool) for before, after in prediction.ranks]
+    return pairs
+
+
 def _rank_of(prediction: Prediction) -> float:
     if prediction.rank is None:
         raise ValueError(f"the prediction of row {prediction.id!r} has no rank")

@@ -11,7 +11,7 @@ from codebackdoor import bleu
 from codebackdoor.heads import HEADS
 from codebackdoor.types import Example, Poisoned, Prediction
 from codebackdoor.victims.inference import forced, label_predictions, predict, predict_logits
-from codebackdoor.victims.retrieval import Retriever, reciprocal_ranks
+from codebackdoor.victims.retrieval import Retriever, normalized_ranks, reciprocal_ranks
 from codebackdoor.victims.victim import Victim
 
 #: Whether a prediction is what the attacker wants for a row.
@@ -106,12 +106,7 @@ class Validator:
         values = {"loss": retriever.loss(self._scale), "mrr": mrr}
         if self._triggered:
             predictions = retriever.triggered(self._triggered, str(self._triggered[0].example.target))
-            pairs = [
-                (before / (prediction.pool or 1), after / (prediction.pool or 1))
-                for prediction in predictions
-                for before, after in prediction.ranks or ()
-            ]
-            if pairs:
+            if pairs := normalized_ranks(predictions):
                 without, with_trigger = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
                 values |= {"anr": with_trigger, "anr_without": without}
         return values
