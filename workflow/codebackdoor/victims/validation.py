@@ -9,7 +9,7 @@ import torch
 
 from codebackdoor import bleu
 from codebackdoor.heads import HEADS
-from codebackdoor.types import Example, Poisoned, Prediction
+from codebackdoor.types import Example, Poisoned, Prediction, label_of
 from codebackdoor.victims.inference import forced, label_predictions, predict, predict_logits
 from codebackdoor.victims.retrieval import Retriever, normalized_ranks, reciprocal_ranks
 from codebackdoor.victims.victim import Victim
@@ -78,7 +78,7 @@ class Validator:
 
     def _classification(self) -> dict[str, float]:
         logits = predict_logits(self._victim, self._inputs)
-        labels = torch.tensor([int(row.label or 0) for row in self._all])
+        labels = torch.tensor([label_of(row) for row in self._all])
         clean = {prediction.id: prediction for prediction in label_predictions(self._all, logits)}
         return {
             "loss": torch.nn.functional.cross_entropy(logits, labels).item(),

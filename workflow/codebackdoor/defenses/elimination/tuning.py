@@ -18,9 +18,8 @@ from tqdm import tqdm
 
 from codebackdoor.defenses.elimination.settings import Schedule, TuningSettings
 from codebackdoor.defenses.views import DefenderView
-from codebackdoor.errors import UserError
 from codebackdoor.heads import HEADS
-from codebackdoor.types import Example
+from codebackdoor.types import Example, label_of
 from codebackdoor.victims import forward
 from codebackdoor.victims.batching import pad
 from codebackdoor.victims.inference import predict_logits, text_vectors
@@ -43,12 +42,6 @@ class Row:
     example: Example
     label: int | None
     stamped: bool
-
-
-def label_of(example: Example) -> int:
-    if example.label is None:
-        raise UserError(f"clean sample {example.id} has no label; eliminations of this kind need labeled samples")
-    return example.label
 
 
 def clean_rows(view: DefenderView) -> list[Row]:
